@@ -1,0 +1,1 @@
+"""Programs onto functions, each a context manager."""

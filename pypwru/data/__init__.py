@@ -1,0 +1,1 @@
+"""Priorities and categories, as data."""

@@ -1,0 +1,1 @@
+"""Which kernel functions take a packet, in which argument."""

@@ -1,0 +1,48 @@
+"""One error tree. A message names what was attempted, the value, and what the user does about it.
+
+``cli.py`` alone prints these and turns ``exit_status`` into the process's own. ``detail`` is the
+long story (a verifier log), shown only under ``--debug``.
+"""
+
+from __future__ import annotations
+
+
+class PypwruError(Exception):
+    """Any failure that pypwru explains. Exit status 1.
+
+    Args:
+        message: one line, with the cure.
+        detail: more lines for ``--debug``.
+    """
+
+    exit_status = 1
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+class UsageError(PypwruError):
+    """What was typed can't be meant: an unknown flag, a value out of range. Exit status 2."""
+
+    exit_status = 2
+
+
+class FilterError(PypwruError):
+    """libpcap refused the expression, or its program can't be translated."""
+
+
+class BTFError(PypwruError):
+    """Type information is missing, malformed, or lacks a type that is needed."""
+
+
+class KernelError(PypwruError):
+    """The kernel, or a right that this process lacks, stands in the way."""
+
+
+class BuildError(PypwruError):
+    """BCC is missing, or the C did not compile."""
+
+
+class OutputError(PypwruError):
+    """An output can't be opened or written."""

@@ -1,0 +1,1 @@
+"""pcap-filter text to classic BPF to eBPF, spliced into a handler."""
