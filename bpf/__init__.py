@@ -1,0 +1,1 @@
+"""The C of the handlers, as package data."""

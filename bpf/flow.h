@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The flow part of a record: where the packet is (namespace, device) and what its headers say. */
+#ifndef __PYPWRU_FLOW_H
+#define __PYPWRU_FLOW_H
+
+#include "helpers.h"
+#include "event.h"
+
+#define ETH_P_8021Q 0x8100
+#define ETH_P_8021AD 0x88a8
+#define VLAN_TAG 4
+
+#define PROTO_HOPOPTS 0
+#define PROTO_TCP 6
+#define PROTO_UDP 17
+#define PROTO_ROUTING 43
+#define PROTO_FRAGMENT 44
+#define PROTO_AH 51
+#define PROTO_DSTOPTS 60
+
+#define IPV4_HEADER 20
+#define IPV6_HEADER 40
+#define IPV6_EXTENSIONS 6 /* more in a row than RFC 8200 4.1 recommends */
+#define FRAGMENT_OFFSET 0xfff8 /* RFC 8200 4.5: the upper 13 bits */
+
+#define DST_NOREF 1ULL	       /* SKB_DST_NOREF */
+#define METRICS_FLAGS 3ULL     /* DST_METRICS_FLAGS */
+#define METRIC_MTU 4	       /* (RTAX_MTU - 1) * sizeof(u32) */
+
+ALWAYS_INLINE u32 netns_of(u64 net)
+{
+	return net ? read_u32(net + FIELD(net, ns__inum)) : 0;
+}
+
+/* The MTU of the route if the packet has one, else of the device that it is on. */
+ALWAYS_INLINE u32 mtu_of(u64 skb, u64 dev)
+{
+	u64 dst = read_u64(skb + FIELD(sk_buff, _skb_refdst)) & ~DST_NOREF;
+	u32 mtu;
+
+	if (!dst)
+		return dev ? read_u32(dev + FIELD(net_device, mtu)) : 0;
+	mtu = read_u32((read_u64(dst + FIELD(dst_entry, _metrics)) & ~METRICS_FLAGS) + METRIC_MTU);
+	if (mtu)
+		return mtu;
+	return read_u32(read_u64(dst + FIELD(dst_entry, dev)) + FIELD(net_device, mtu));
+}
+
+ALWAYS_INLINE void fill_place(struct event *event, u64 skb)
+{
+	u64 dev = read_u64(skb + FIELD(sk_buff, dev));
+	u32 netns = 0, ifindex = 0;
+
+	if (dev) {
+		ifindex = read_u32(dev + FIELD(net_device, ifindex));
+		netns = netns_of(read_u64(dev + FIELD(net_device, nd_net)));
+	}
+	if (!netns) {
+		u64 sk = read_u64(skb + FIELD(sk_buff, sk));
+
+		if (sk)
+			netns = netns_of(read_u64(sk + FIELD(sock_common, skc_net)));
+	}
+	event->netns = netns;
+	event->ifindex = ifindex;
+	event->mark = read_u32(skb + FIELD(sk_buff, mark));
+	event->mtu = mtu_of(skb, dev);
+	event->len = read_u32(skb + FIELD(sk_buff, len));
+}
+
+ALWAYS_INLINE void fill_ports(struct event *event, u64 l4)
+{
+	u8 header[14]; /* up to the flags of TCP */
+
+	if (event->l4 == PROTO_TCP) {
+		if (bpf_probe_read_kernel(header, sizeof(header), (void *)l4))
+			return;
+		event->tcp_flags = header[13];
+	} else if (event->l4 == PROTO_UDP) {
+		if (bpf_probe_read_kernel(header, 4, (void *)l4))
+			return;
+	} else {
+		return;
+	}
+	event->sport = *(u16 *)header;
+	event->dport = *(u16 *)(header + 2);
+}
+
+ALWAYS_INLINE void fill_ipv4(struct event *event, u64 l3)
+{
+	u8 header[IPV4_HEADER] __attribute__((aligned(4)));
+	u16 fragment;
+
+	if (bpf_probe_read_kernel(header, sizeof(header), (void *)l3))
+		return;
+	event->l3 = 4;
+	event->l4 = header[9];
+	*(u32 *)event->saddr = *(u32 *)(header + 12);
+	*(u32 *)event->daddr = *(u32 *)(header + 16);
+	fragment = swap16(*(u16 *)(header + 6)) & 0x1fff;
+	if (!fragment) /* a later fragment has payload where ports would be */
+		fill_ports(event, l3 + (header[0] & 0xf) * 4);
+}
+
+ALWAYS_INLINE void fill_ipv6(struct event *event, u64 l3)
+{
+	u8 header[IPV6_HEADER] __attribute__((aligned(8)));
+	u8 next, extension[4];
+	int i;
+
+	if (bpf_probe_read_kernel(header, sizeof(header), (void *)l3))
+		return;
+	event->l3 = 6;
+	__builtin_memcpy(event->saddr, header + 8, 16);
+	__builtin_memcpy(event->daddr, header + 24, 16);
+	next = header[6];
+	l3 += IPV6_HEADER;
+#pragma unroll
+	for (i = 0; i < IPV6_EXTENSIONS; i++) {
+		if (next != PROTO_HOPOPTS && next != PROTO_ROUTING && next != PROTO_FRAGMENT &&
+		    next != PROTO_AH && next != PROTO_DSTOPTS)
+			break;
+		if (bpf_probe_read_kernel(extension, sizeof(extension), (void *)l3))
+			break;
+		if (next == PROTO_FRAGMENT) {
+			l3 += 8;
+			next = extension[0];
+			if (swap16(*(u16 *)(extension + 2)) & FRAGMENT_OFFSET) {
+				event->l4 = next;
+				return;
+			}
+			continue;
+		}
+		/* AH counts 4-octet units, minus two (RFC 4302 2.2); the others 8-octet units, minus one */
+		l3 += next == PROTO_AH ? (extension[1] + 2) * 4 : (extension[1] + 1) * 8;
+		next = extension[0];
+	}
+	event->l4 = next;
+	fill_ports(event, l3);
+}
+
+ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)
+{
+	u64 head = read_u64(skb + FIELD(sk_buff, head));
+	u16 network = 0, protocol = event->protocol;
+	u8 version = 0;
+
+	READ(network, skb, FIELD(sk_buff, network_header));
+	if (!network) /* not set yet, or not a packet of a network (netlink) */
+		return;
+	head += network;
+	if (protocol == swap16(ETH_P_8021Q) || protocol == swap16(ETH_P_8021AD)) {
+		u16 inner = 0;
+
+		head += VLAN_TAG;
+		READ(inner, head, -2);
+		if (inner == swap16(ETH_P_8021Q))
+			head += VLAN_TAG;
+	}
+	READ(version, head, 0);
+	version >>= 4;
+	if (version == 4)
+		fill_ipv4(event, head);
+	else if (version == 6)
+		fill_ipv6(event, head);
+}
+
+/* Everything is zeroed first: a field that does not apply is 0, and no byte is left from an older record. */
+ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
+{
+	__builtin_memset(&event->netns, 0, sizeof(*event) - __builtin_offsetof(struct event, netns));
+#if OUTPUT_META
+	fill_place(event, skb);
+#endif
+#if OUTPUT_META || OUTPUT_TUPLE
+	READ(event->protocol, skb, FIELD(sk_buff, protocol));
+#endif
+#if OUTPUT_TUPLE
+	fill_tuple(event, skb);
+#endif
+}
+
+#endif

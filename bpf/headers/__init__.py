@@ -1,0 +1,1 @@
+"""The whole kernel tree that BCC needs to see: one header."""

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Types, and the kernel's helpers that the handlers call, by their number in enum bpf_func_id. */
+#ifndef __PYPWRU_HELPERS_H
+#define __PYPWRU_HELPERS_H
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define NULL ((void *)0)
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+#define BPF_RB_NO_WAKEUP 1
+#define BPF_RB_FORCE_WAKEUP 2
+
+static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static u64 (*bpf_ktime_get_ns)(void) = (void *)5;
+static u32 (*bpf_get_smp_processor_id)(void) = (void *)8;
+static u64 (*bpf_get_current_pid_tgid)(void) = (void *)14;
+static long (*bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
+static void *(*bpf_ringbuf_reserve)(void *map, u64 size, u64 flags) = (void *)131;
+static void (*bpf_ringbuf_submit)(void *record, u64 flags) = (void *)132;
+static u64 (*bpf_get_func_ip)(void *ctx) = (void *)173;
+
+/*
+ * Kernel fields. FIELD() of a struct and a member is the offset in bytes that layout.h took from BTF;
+ * program/layout.py finds every one in these sources, so using it is all that it takes to have it. `a__b` is
+ * the member a.b. One that some kernels lack is an OPTIONAL_FIELD(), inside an #ifdef of what it expands to.
+ */
+#define FIELD(type, member) FIELD_##type##_##member
+#define OPTIONAL_FIELD(type, member) FIELD(type, member)
+#define READ(to, from, field) bpf_probe_read_kernel(&(to), sizeof(to), (const void *)((from) + (field)))
+
+ALWAYS_INLINE u64 read_u64(u64 from)
+{
+	u64 value = 0;
+
+	READ(value, from, 0);
+	return value;
+}
+
+ALWAYS_INLINE u32 read_u32(u64 from)
+{
+	u32 value = 0;
+
+	READ(value, from, 0);
+	return value;
+}
+
+ALWAYS_INLINE u16 swap16(u16 value)
+{
+	return __builtin_bswap16(value);
+}
+
+#endif

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Where struct pt_regs keeps the arguments of a function at its entry: user_regs_struct's order on x86-64,
+ * user_pt_regs on arm64 (both are ABI). Offsets, since BPF reads its context only at constant ones.
+ */
+#ifndef __PYPWRU_REGISTERS_H
+#define __PYPWRU_REGISTERS_H
+
+#if defined(TARGET_X86_64)
+#define REG_ARG1 112 /* rdi */
+#define REG_ARG2 104 /* rsi */
+#define REG_ARG3 96  /* rdx */
+#define REG_ARG4 88  /* rcx */
+#define REG_ARG5 72  /* r8 */
+#define REG_IP 128
+#define BREAKPOINT_SIZE 1 /* regs->ip has passed the int3 that ftrace stands in for */
+#elif defined(TARGET_AARCH64)
+#define REG_ARG1 0 /* x0 */
+#define REG_ARG2 8
+#define REG_ARG3 16
+#define REG_ARG4 24
+#define REG_ARG5 32
+#define REG_IP 256 /* pc */
+#define BREAKPOINT_SIZE 0
+#else
+#error "registers.h knows x86_64 and aarch64"
+#endif
+
+#define CONTEXT(ctx, offset) (*(u64 *)((char *)(ctx) + (offset)))
+
+#endif

@@ -1,0 +1,34 @@
+"""Raw tracepoints: few, but stable, and on every kernel that has BPF at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from pypwru.attach.attached import Attached
+from pypwru.discovery.tracepoints import Tracepoint
+from pypwru.errors import KernelError
+from pypwru.kernel import bpf
+from pypwru.kernel.descriptors import owned
+from pypwru.log import Log
+from pypwru.program.load import Loader
+
+
+@contextmanager
+def attached(tracepoints: Sequence[Tracepoint], loader: Loader, log: Log) -> Iterator[Attached]:
+    """Trace the tracepoints until the way out.
+
+    A program can't ask which tracepoint it runs for, so each has a program of its own, numbered from 1
+    in the order of ``tracepoints``.
+    """
+    report = Attached()
+    with ExitStack() as links:
+        for number, tracepoint in enumerate(tracepoints, start=1):
+            try:
+                program = loader.load(tracepoint.position, tracepoint.reason, number)
+                links.enter_context(owned(bpf.raw_tracepoint_open(tracepoint.name, program)))
+                report.functions += 1
+            except (OSError, KernelError) as error:
+                report.ignored.append((tracepoint.name, str(error)))
+        yield report
+        log.info("Detaching tracepoints...")

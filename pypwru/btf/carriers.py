@@ -1,0 +1,91 @@
+"""Functions that take a pointer to a given struct: the question that discovery asks.
+
+Answered from the arrays of a blob: the modifiers and pointers (some 20,000 records) are read once,
+each prototype once, each function once; nothing is decoded.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+
+from pypwru.btf.index import VLEN
+from pypwru.btf.parse import Blob
+from pypwru.btf.types import MODIFIERS, Kind
+from pypwru.errors import BTFError
+
+MASK_BITS = 32
+
+
+def find(blob: Blob, structs: Iterable[int]) -> array[int]:
+    """The functions of ``blob``, without those of its base, that take a pointer to ``structs``.
+
+    Args:
+        structs: type ids; modifiers between the pointer and the struct, and around the pointer,
+            do not matter.
+
+    Returns:
+        Pairs, flat: id of the FUNC; mask of the arguments, bit 0 the first, of the first 32.
+    """
+    accepted = _pointers_to(blob, structs)
+    masks: dict[int, int] = {}
+    words, positions = blob.words, blob.index.positions
+    found = array("I")
+    for own in indexes_of(blob, Kind.FUNC):
+        proto = words[positions[own] + 2]
+        mask = masks.get(proto)
+        if mask is None:
+            mask = masks[proto] = _mask(blob, proto, accepted)
+        if mask:
+            found.extend((own + blob.first_id, mask))
+    return found
+
+
+def indexes_of(blob: Blob, kind: Kind) -> list[int]:
+    """Which of the blob's own records are of ``kind``; add ``first_id`` for the type id."""
+    kinds, wanted = blob.index.kinds, int(kind)
+    found = []
+    at = kinds.find(wanted)
+    while at >= 0:
+        found.append(at)
+        at = kinds.find(wanted, at + 1)
+    return found
+
+
+def _mask(blob: Blob, proto: int, accepted: set[int]) -> int:
+    words, at = blob.locate(proto)
+    if words[at + 1] >> 24 & 0x7F != Kind.FUNC_PROTO:
+        raise BTFError(f"BTF is malformed: type id {proto} is not the prototype that a FUNC needs")
+    types = words[at + 4 : at + 3 + 2 * min(words[at + 1] & VLEN, MASK_BITS) : 2]
+    if accepted.isdisjoint(types):
+        return 0
+    return sum(1 << place for place, type_id in enumerate(types) if type_id in accepted)
+
+
+def _pointers_to(blob: Blob, structs: Iterable[int]) -> set[int]:
+    modifiers: dict[int, list[int]] = {}
+    pointers: dict[int, list[int]] = {}
+    layer: Blob | None = blob
+    while layer is not None:
+        for kind in MODIFIERS:
+            _add_referrers(modifiers, layer, kind)
+        _add_referrers(pointers, layer, Kind.PTR)
+        layer = layer.base
+    targets = _closure(structs, modifiers)
+    return _closure((ptr for target in targets for ptr in pointers.get(target, ())), modifiers)
+
+
+def _add_referrers(referrers: dict[int, list[int]], blob: Blob, kind: Kind) -> None:
+    words, positions = blob.words, blob.index.positions
+    for own in indexes_of(blob, kind):
+        referrers.setdefault(words[positions[own] + 2], []).append(own + blob.first_id)
+
+
+def _closure(start: Iterable[int], referrers: dict[int, list[int]]) -> set[int]:
+    reached = set(start)
+    pending = list(reached)
+    while pending:
+        fresh = [one for one in referrers.get(pending.pop(), ()) if one not in reached]
+        reached.update(fresh)
+        pending.extend(fresh)
+    return reached

@@ -1,0 +1,98 @@
+"""One section of an ELF file, by name: enough to find ``.BTF`` in a vmlinux or a module. Pure.
+
+Layout: the System V ABI, chapter 4; 32 and 64 bits, both byte orders.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple, Protocol
+
+from pypwru.errors import BTFError
+
+MAGIC = b"\x7fELF"
+SHF_COMPRESSED = 0x800
+SHN_XINDEX = 0xFFFF
+_ORDERS = {1: "<", 2: ">"}  # e_ident[EI_DATA]
+# By e_ident[EI_CLASS]: offset of e_shoff and its format; offset of e_shentsize, e_shnum and
+# e_shstrndx; a section header, of which name, flags, offset, size and link are read.
+_CLASSES = {1: (0x20, "I", 0x2E, "10I"), 2: (0x28, "Q", 0x3A, "2I4Q2I2Q")}
+
+
+class Bytes(Protocol):
+    """bytes or an mmap of them."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> bytes: ...
+
+
+class _Section(NamedTuple):
+    name: int
+    flags: int
+    offset: int
+    size: int
+    link: int
+
+
+def section(data: Bytes, name: str) -> bytes | None:
+    """The content of section ``name``, or None if the file has no such section.
+
+    Args:
+        data: a whole ELF file, or an mmap of one.
+
+    Raises:
+        BTFError: not ELF, malformed, or the section is compressed.
+    """
+    try:
+        return _find(data, name.encode())
+    except (struct.error, IndexError, KeyError) as problem:
+        raise BTFError(f"ELF file is malformed ({problem}): its sections can't be read") from None
+
+
+def _find(data: Bytes, name: bytes) -> bytes | None:
+    if data[:4] != MAGIC:
+        raise BTFError("not an ELF file: it begins with " + (data[:4].hex(" ") or "nothing"))
+    headers, names_index = _section_headers(data)
+    if not headers:
+        return None
+    names = _content(data, headers[names_index])
+    for header in headers:
+        end = names.find(b"\0", header.name)
+        if names[header.name : end] == name:
+            if header.flags & SHF_COMPRESSED:
+                raise BTFError(f"ELF section {name.decode()} is compressed: objcopy can undo that")
+            return _content(data, header)
+    return None
+
+
+def _section_headers(data: Bytes) -> tuple[list[_Section], int]:
+    ident = data[4:6]
+    mark = _ORDERS[ident[1]]
+    table_at, table_format, counts_at, header_format = _CLASSES[ident[0]]
+    (table,) = _unpack(mark + table_format, data, table_at)
+    size, count, names_index = _unpack(mark + "3H", data, counts_at)
+    if not table:
+        return [], 0
+    first = _header(mark + header_format, data, table)
+    # More than 0xff00 sections: the true numbers are in section 0.
+    count = count or first.size
+    names_index = first.link if names_index == SHN_XINDEX else names_index
+    if table + count * size > len(data):
+        raise IndexError(f"{count} sections at {table}")
+    headers = [_header(mark + header_format, data, table + place * size) for place in range(count)]
+    return headers, names_index
+
+
+def _header(header_format: str, data: Bytes, at: int) -> _Section:
+    name, _, flags, _, offset, size, link, *_ = _unpack(header_format, data, at)
+    return _Section(name, flags, offset, size, link)
+
+
+def _unpack(layout: str, data: Bytes, at: int) -> tuple[int, ...]:
+    return struct.unpack(layout, data[at : at + struct.calcsize(layout)])
+
+
+def _content(data: Bytes, header: _Section) -> bytes:
+    if header.offset + header.size > len(data):
+        raise IndexError(f"section at {header.offset} of {header.size} bytes")
+    return data[header.offset : header.offset + header.size]

@@ -1,0 +1,124 @@
+"""The BTF of the running kernel, of its modules, or of a file: the only part that opens files."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from pypwru import cache as caching
+from pypwru.btf import carriers, elf, index
+from pypwru.btf.parse import Blob, is_btf, parse
+from pypwru.btf.query import BTF, CARRIED
+from pypwru.btf.types import Kind
+from pypwru.cache import Cache
+from pypwru.errors import BTFError
+
+SYSFS = Path("/sys/kernel/btf")
+# Where distributions leave a vmlinux: the list of libbpf's btf__load_vmlinux_btf().
+USUAL_PLACES = (
+    "/boot/vmlinux-{release}",
+    "/lib/modules/{release}/vmlinux-{release}",
+    "/lib/modules/{release}/build/vmlinux",
+    "/usr/lib/modules/{release}/kernel/vmlinux",
+    "/usr/lib/debug/boot/vmlinux-{release}",
+    "/usr/lib/debug/boot/vmlinux-{release}.debug",
+    "/usr/lib/debug/lib/modules/{release}/vmlinux",
+)
+CURE = "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, or give --kernel-btf FILE"
+
+
+def load_vmlinux(path: Path | None = None, cache: Cache | None = None) -> BTF:
+    """The kernel's BTF.
+
+    Args:
+        path: raw BTF, or ELF with a .BTF section (``--kernel-btf``); None looks at
+            /sys/kernel/btf/vmlinux and then at the usual places.
+        cache: keeps the index, so that the next load of the same bytes takes milliseconds.
+
+    Raises:
+        BTFError: none found, unreadable, or not BTF.
+    """
+    path = path or _kernel_file()
+    data = file_content(path)
+    try:
+        return BTF(_indexed(data, cache))
+    except BTFError as problem:
+        raise BTFError(f"BTF of {path}: {problem}") from problem
+
+
+def load_module(name: str, base: BTF, folder: Path = SYSFS) -> BTF:
+    """The split BTF of a loaded module.
+
+    Args:
+        name: as in ``module_names``; a dash is an underscore, as for modprobe.
+        base: the running kernel's.
+        folder: where a file a module is.
+
+    Raises:
+        BTFError: not loaded, without BTF, or not on top of ``base``.
+    """
+    file_name = name.replace("-", "_")
+    if file_name not in module_names(folder):
+        raise BTFError(
+            f"no BTF of kernel module {name!r}: load it with modprobe, or leave it out; "
+            "a module built without CONFIG_DEBUG_INFO_BTF_MODULES has none"
+        )
+    try:
+        return BTF(parse(file_content(folder / file_name), base.blob))
+    except BTFError as problem:
+        raise BTFError(f"BTF of kernel module {name}: {problem}") from problem
+
+
+def module_names(folder: Path = SYSFS) -> list[str]:
+    """The loaded modules that have BTF, sorted; empty where the kernel shows none."""
+    try:
+        return sorted(entry.name for entry in folder.iterdir() if entry.name != "vmlinux")
+    except OSError:
+        return []
+
+
+def _kernel_file() -> Path:
+    release = os.uname().release
+    places = [SYSFS / "vmlinux", *(Path(one.format(release=release)) for one in USUAL_PLACES)]
+    for place in places:
+        if place.exists():
+            return place
+    raise BTFError(f"no BTF of the kernel {release} in {places[0]} or a usual place: {CURE}")
+
+
+def file_content(path: Path) -> bytes:
+    """Raw BTF of ``path``; of an ELF file only what is needed is read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+            if head != elf.MAGIC:
+                return head + file.read()
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                found = elf.section(mapped, ".BTF")
+    except OSError as problem:
+        raise BTFError(f"cannot read BTF of {path}: {problem.strerror}") from problem
+    except BTFError as problem:
+        raise BTFError(f"BTF of {path}: {problem}") from problem
+    if found is None:
+        raise BTFError(f"{path} is ELF without a .BTF section: {CURE}")
+    return found
+
+
+def _indexed(data: bytes, cache: Cache | None) -> Blob:
+    if cache is None or not is_btf(data):
+        return parse(data)
+    key = f"btf-{index.FORMAT}-{caching.digest(data)}"
+    if kept := cache.get(key):
+        known = index.unpack(kept)
+        if known is not None:
+            return parse(data, index=known)
+    blob = parse(data)
+    # A malformed blob fails where the answer is used, with the words for it.
+    with contextlib.suppress(BTFError):
+        found = carriers.find(blob, BTF(blob).find(CARRIED, Kind.STRUCT))
+        blob = replace(blob, index=blob.index._replace(carriers=found))
+    cache.put(key, index.pack(blob.index))
+    return blob

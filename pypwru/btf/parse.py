@@ -1,0 +1,182 @@
+"""BTF bytes in, an indexed ``Blob`` out. Pure.
+
+The format is Documentation/bpf/btf.rst and include/uapi/linux/btf.h: a header, a section of type
+records (all of 32-bit words), a section of NUL-terminated strings. A split blob (a module's)
+continues the type ids and the string offsets of its base.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from bisect import bisect_left
+from dataclasses import dataclass
+from zlib import crc32
+
+from pypwru import cache
+from pypwru.btf import index as indexing
+from pypwru.btf.index import Index
+from pypwru.errors import BTFError
+
+MAGIC = 0xEB9F
+VERSION = 1
+_ORDERS = {MAGIC.to_bytes(2, "little"): "little", MAGIC.to_bytes(2, "big"): "big"}
+_HEADER = "HBBIIIII"  # struct btf_header up to str_len
+_LAYOUT = "II"  # layout_off, layout_len: appended in Linux 7.1
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """The sections of one BTF blob, with its index.
+
+    Args:
+        words: the type section in this host's byte order.
+        strings: the string section.
+        index: of its own records.
+        base: the blob that this one continues, or None.
+        first_id: id of its first record; 1 without a base, as id 0 is void.
+        first_string: offset by which its own strings are referred to.
+        digest: names the bytes that this was parsed from, those of the base included.
+    """
+
+    words: array[int]
+    strings: bytes
+    index: Index
+    base: Blob | None
+    first_id: int
+    first_string: int
+    digest: str
+
+    @property
+    def end_id(self) -> int:
+        """One more than its last type id."""
+        return self.first_id + len(self.index.positions)
+
+    def locate(self, type_id: int) -> tuple[array[int], int]:
+        """The words that hold record ``type_id`` (not 0), and the index of its first one.
+
+        Raises:
+            BTFError: no such record.
+        """
+        blob: Blob | None = self
+        while blob is not None and type_id < blob.first_id:
+            blob = blob.base
+        if blob is None or type_id >= blob.end_id:
+            raise BTFError(f"BTF is malformed: type id {type_id} does not exist")
+        return blob.words, blob.index.positions[type_id - blob.first_id]
+
+    def name(self, offset: int) -> bytes:
+        """The string at ``offset``.
+
+        Raises:
+            BTFError: outside the string section.
+        """
+        if offset < self.first_string and self.base is not None:
+            return self.base.name(offset)
+        start = offset - self.first_string
+        end = self.strings.find(b"\0", start)
+        if end < 0:
+            raise BTFError(f"BTF is malformed: string offset {offset} is outside its strings")
+        return self.strings[start:end]
+
+    def find(self, name: bytes) -> list[int]:
+        """Ids, ascending, of the types called ``name``, those of the base included."""
+        ids = self.base.find(name) if self.base is not None else []
+        names = self.index.names
+        checksum = crc32(name)
+        for place in range(bisect_left(names, checksum << 32), len(names)):
+            if names[place] >> 32 != checksum:
+                break
+            type_id = names[place] & 0xFFFFFFFF
+            words, at = self.locate(type_id)
+            if self.name(words[at]) == name:
+                ids.append(type_id)
+        return ids
+
+
+def is_btf(data: bytes) -> bool:
+    """Whether ``data`` begins as raw BTF does, in either byte order."""
+    return data[:2] in _ORDERS
+
+
+def parse(data: bytes, base: Blob | None = None, index: Index | None = None) -> Blob:
+    """The blob that ``data`` is.
+
+    Args:
+        data: raw BTF of either byte order.
+        base: what a split blob continues.
+        index: of these same bytes, from a cache; made when None.
+
+    Raises:
+        BTFError: not BTF, malformed, or of a kind that is not known.
+    """
+    order, sections = _sections(data)
+    words = _words(sections[0], order)
+    strings = _checked_strings(sections[1], base)
+    name = cache.digest(*([base.digest.encode()] if base else []), data)
+    first_id = base.end_id if base else 1
+    first_string = base.first_string + len(base.strings) if base else 0
+    if index is not None:
+        return Blob(words, strings, index, base, first_id, first_string, name)
+    positions, kinds = indexing.scan(words, _layout(sections[2], order))
+    bare = Index(positions, kinds, array("Q"), array("I"))
+    blob = Blob(words, strings, bare, base, first_id, first_string, name)
+    names = indexing.hash_names(words, positions, first_id, blob.name)
+    full = bare._replace(names=names)
+    return Blob(words, strings, full, base, first_id, first_string, name)
+
+
+def _sections(data: bytes) -> tuple[str, tuple[bytes, bytes, bytes]]:
+    """Byte order; types, strings and layouts."""
+    if not is_btf(data):
+        raise BTFError("not BTF: it begins with " + (data[:4].hex(" ") or "nothing"))
+    order = _ORDERS[data[:2]]
+    mark = "<" if order == "little" else ">"
+    size = struct.calcsize(mark + _HEADER)
+    if len(data) < size:
+        raise BTFError(f"BTF is malformed: {len(data)} bytes, shorter than its header")
+    _, version, _, header_length, *extents = struct.unpack_from(mark + _HEADER, data)
+    if version != VERSION:
+        raise BTFError(f"BTF version {version} is not known to this version of pypwru: update it")
+    if not size <= header_length <= len(data):
+        raise BTFError(f"BTF is malformed: its header claims {header_length} bytes")
+    if header_length >= size + struct.calcsize(_LAYOUT):
+        extents += struct.unpack_from(mark + _LAYOUT, data, size)
+    else:
+        extents += [0, 0]
+    parts = []
+    for offset, length in zip(extents[::2], extents[1::2], strict=True):
+        start = header_length + offset
+        if start + length > len(data):
+            raise BTFError(f"BTF is malformed: a section ends at {start + length} of {len(data)}")
+        parts.append(data[start : start + length])
+    return order, (parts[0], parts[1], parts[2])
+
+
+def _words(section: bytes, order: str) -> array[int]:
+    if len(section) % 4:
+        raise BTFError(f"BTF is malformed: a type section of {len(section)} bytes")
+    words = array("I")
+    words.frombytes(section)
+    if order != sys.byteorder:
+        words.byteswap()
+    return words
+
+
+def _checked_strings(section: bytes, base: Blob | None) -> bytes:
+    """As libbpf's btf_parse_str_sec() has it: a base begins with "", only a split may be empty."""
+    if base is None and section[:1] != b"\0":
+        raise BTFError("BTF is malformed: its strings do not begin with the empty one (split BTF?)")
+    if section and section[-1] != 0:
+        raise BTFError("BTF is malformed: its last string does not end")
+    return section
+
+
+def _layout(section: bytes, order: str) -> list[tuple[int, int]]:
+    """``struct btf_layout`` {u8 info_sz, elem_sz; u16 flags} by kind, in words."""
+    whole = section[: len(section) // 4 * 4]
+    sizes = list(zip(whole[0::4], whole[1::4], strict=True))
+    if any(once % 4 or each % 4 for once, each in sizes):
+        raise BTFError("BTF is malformed: its layout table has sizes that are not whole words")
+    return [(once // 4, each // 4) for once, each in sizes]

@@ -1,0 +1,95 @@
+"""C declarations from BTF, spelt as the kernel's sources would.
+
+A declarator is built from the name outwards (ISO C 6.7.6, libbpf's btf_dump does the same):
+pointers go before it, arrays and parameter lists after it, and a pointer to either of those is
+put in parentheses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pypwru.btf.types import Kind, Type
+from pypwru.errors import BTFError
+
+if TYPE_CHECKING:
+    from pypwru.btf.query import BTF
+
+# A kernel's longest prototype needs some 60 steps and is nested 3 deep; malformed BTF could ask for
+# endless ones.
+MAX_STEPS = 4096
+MAX_DEPTH = 32
+
+_QUALIFIERS = {Kind.CONST: "const", Kind.VOLATILE: "volatile", Kind.RESTRICT: "restrict"}
+_TAGS = {Kind.STRUCT: "struct ", Kind.UNION: "union ", Kind.ENUM: "enum ", Kind.ENUM64: "enum "}
+
+
+def declare(btf: BTF, type_id: int, declarator: str) -> str:
+    """``declarator`` declared to be of type ``type_id``.
+
+    Raises:
+        BTFError: the type refers to itself, or to one that does not exist.
+    """
+    return _Declaration(btf).of(type_id, declarator)
+
+
+def _tag(found: Type) -> str:
+    """``__user`` for btf_type_tag("user"); with kind_flag (Linux 6.15) it is any attribute."""
+    return f"__attribute__(({found.name}))" if found.kind_flag else "__" + found.name
+
+
+class _Declaration:
+    def __init__(self, btf: BTF) -> None:
+        self._btf = btf
+        self._steps = MAX_STEPS
+        self._depth = 0
+
+    def of(self, type_id: int, declarator: str) -> str:
+        qualifiers: list[str] = []
+        tags: list[str] = []
+        nested = False  # the declarator is a pointer: what follows it needs parentheses
+        while True:
+            self._step(type_id)
+            found = self._btf.type(type_id)
+            if found.kind in _QUALIFIERS:
+                qualifiers.append(_QUALIFIERS[found.kind])
+            elif found.kind is Kind.TYPE_TAG:
+                tags.append(_tag(found))
+            elif found.kind is Kind.PTR:
+                declarator = "*" + " ".join(filter(None, [*tags, *qualifiers, declarator]))
+                qualifiers, tags, nested = [], [], True
+            elif found.kind in (Kind.ARRAY, Kind.FUNC_PROTO):
+                self._depth += 1
+                declarator = f"({declarator})" if nested else declarator
+                declarator += self._suffix(type_id, found.kind)
+                nested = False
+                self._depth -= 1
+            else:
+                words = [*qualifiers, self._base(type_id), *tags, declarator]
+                return " ".join(filter(None, words))
+            type_id = found.type
+
+    def _suffix(self, type_id: int, kind: Kind) -> str:
+        if kind is Kind.ARRAY:
+            return f"[{self._btf.array(type_id).nelems}]"
+        params = self._btf.params(type_id)
+        last = len(params) - 1
+        rendered = [
+            "..." if place == last and param == ("", 0) else self.of(param.type, param.name)
+            for place, param in enumerate(params)
+        ]
+        return f"({', '.join(rendered) or 'void'})"
+
+    def _base(self, type_id: int) -> str:
+        found = self._btf.type(type_id)
+        if found.kind is Kind.FWD:
+            return ("union " if found.kind_flag else "struct ") + found.name
+        tag = _TAGS.get(found.kind, "")
+        if tag and not found.name:
+            return tag + "{...}"
+        return tag + found.name
+
+    def _step(self, type_id: int) -> None:
+        self._steps -= 1
+        if self._steps < 0 or self._depth > MAX_DEPTH:
+            raise BTFError(f"BTF is malformed: the declaration of type id {type_id} does not end")

@@ -1,0 +1,291 @@
+"""Questions to BTF, answered from its index; a type is decoded when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pypwru.btf import carriers, enums, members, prototype
+from pypwru.btf.index import VLEN
+from pypwru.btf.members import Place
+from pypwru.btf.parse import Blob
+from pypwru.btf.types import (
+    KINDS,
+    MODIFIERS,
+    SIZED,
+    STRUCTS,
+    UNREFERRING,
+    Array,
+    Field,
+    Integer,
+    Kind,
+    Member,
+    Param,
+    Type,
+)
+from pypwru.errors import BTFError
+
+# The kernel itself gives up at 32 (MAX_RESOLVE_DEPTH in kernel/bpf/btf.c).
+MAX_CHAIN = 32
+CARRIED = "sk_buff"  # the struct whose carriers an index remembers
+
+
+class BTF:
+    """The types of a kernel, or of a module on top of its kernel's.
+
+    Type ids are those of the blob; 0 is void. Every method raises BTFError for malformed data and
+    for an id that does not exist.
+
+    Args:
+        blob: what ``parse`` made.
+    """
+
+    def __init__(self, blob: Blob) -> None:
+        self.blob = blob
+        self._found: dict[str, list[int]] = {}
+        self._places: dict[int, dict[str, Place]] = {}
+        self._pointer_size = 0
+
+    @property
+    def digest(self) -> str:
+        """Names these very types (and those of the base): part of a cache key."""
+        return self.blob.digest
+
+    @property
+    def pointer_size(self) -> int:
+        """Bytes of a pointer, which BTF does not record: those of ``long`` (as libbpf has it)."""
+        if not self._pointer_size:
+            longs = self.find("long unsigned int", Kind.INT) + self.find("long int", Kind.INT)
+            self._pointer_size = self.type(longs[0]).size if longs else 8
+        return self._pointer_size
+
+    def ids(self) -> range:
+        """The type ids of this blob, without those of its base."""
+        return range(self.blob.first_id, self.blob.end_id)
+
+    def type(self, type_id: int) -> Type:
+        """The record of ``type_id``."""
+        if type_id == 0:
+            return Type(0, Kind.VOID, "void", 0, False, 0, 0)
+        words, at = self.blob.locate(type_id)
+        name, info, last = words[at : at + 3]
+        try:
+            kind = KINDS[info >> 24 & 0x7F]
+        except IndexError:
+            raise BTFError(
+                f"BTF kind {info >> 24 & 0x7F} (of type id {type_id}) is not known to this version "
+                "of pypwru: update it"
+            ) from None
+        size = last if kind in SIZED else 0
+        refers = 0 if kind in UNREFERRING else words[at + 3] if kind is Kind.ARRAY else last
+        return Type(type_id, kind, self._string(name), info & VLEN, info >> 31 == 1, size, refers)
+
+    def find(self, name: str, *kinds: Kind) -> list[int]:
+        """Ids, ascending, of the types named ``name``, of any of ``kinds`` (none given: of all)."""
+        ids = self._found.get(name)
+        if ids is None:
+            ids = self._found[name] = self.blob.find(name.encode(errors="backslashreplace"))
+        if not kinds:
+            return list(ids)
+        return [found for found in ids if self.type(found).kind in kinds]
+
+    def resolve(self, type_id: int) -> int:
+        """``type_id`` without typedefs, const, volatile, restrict and type tags."""
+        start = type_id
+        for _ in range(MAX_CHAIN):
+            if type_id == 0:
+                return 0
+            words, at = self.blob.locate(type_id)
+            if words[at + 1] >> 24 & 0x7F not in MODIFIERS:
+                return type_id
+            type_id = words[at + 2]
+        raise BTFError(f"BTF is malformed: type id {start} does not resolve")
+
+    def pointee(self, type_id: int) -> int | None:
+        """What the pointer ``type_id`` points to, both resolved; None if it is no pointer."""
+        found = self.type(self.resolve(type_id))
+        return self.resolve(found.type) if found.kind is Kind.PTR else None
+
+    def size(self, type_id: int) -> int:
+        """Bytes of an object of ``type_id``.
+
+        Raises:
+            BTFError: the type has no objects (void, a function, a forward declaration).
+        """
+        start, count = type_id, 1
+        for _ in range(MAX_CHAIN):
+            found = self.type(self.resolve(type_id))
+            if found.kind is Kind.ARRAY:
+                count *= self.array(found.id).nelems
+            elif found.kind is Kind.PTR:
+                return count * self.pointer_size
+            elif found.kind is not Kind.VAR:
+                if found.kind not in SIZED:
+                    raise BTFError(f"BTF type id {start} ({found.kind.name}) has no size")
+                return count * found.size
+            type_id = found.type
+        raise BTFError(f"BTF is malformed: type id {start} has no end")
+
+    def array(self, type_id: int) -> Array:
+        """The bounds of ARRAY ``type_id``."""
+        words, at = self._record(type_id, Kind.ARRAY)
+        return Array(*words[at + 3 : at + 6])
+
+    def integer(self, type_id: int) -> Integer:
+        """The encoding of INT ``type_id``."""
+        words, at = self._record(type_id, Kind.INT)
+        word = words[at + 3]
+        return Integer(word >> 24 & 0xF, word >> 16 & 0xFF, word & 0xFF)
+
+    def params(self, proto_id: int) -> tuple[Param, ...]:
+        """The parameters of FUNC_PROTO ``proto_id``."""
+        words, at = self._record(proto_id, Kind.FUNC_PROTO)
+        tail = words[at + 3 : at + 3 + 2 * (words[at + 1] & VLEN)]
+        return tuple(
+            Param(self._string(name), type_id)
+            for name, type_id in zip(tail[::2], tail[1::2], strict=True)
+        )
+
+    def members(self, type_id: int) -> tuple[Member, ...]:
+        """The members of STRUCT or UNION ``type_id``, in order; anonymous ones are named ""."""
+        words, at = self._record(type_id, *STRUCTS)
+        info = words[at + 1]
+        tail = words[at + 3 : at + 3 + 3 * (info & VLEN)]
+        narrow = info >> 31  # kind_flag: the upper byte of an offset is a bit field's size
+        return tuple(
+            Member(
+                self._string(name),
+                refers,
+                offset & 0xFFFFFF if narrow else offset,
+                offset >> 24 if narrow else 0,
+            )
+            for name, refers, offset in zip(tail[::3], tail[1::3], tail[2::3], strict=True)
+        )
+
+    def enumerators(self, type_id: int) -> dict[str, int]:
+        """Name to value of ENUM or ENUM64 ``type_id``."""
+        words, at = self._record(type_id, Kind.ENUM, Kind.ENUM64)
+        return enums.enumerators(words, at, self._string)
+
+    def enum(self, name: str) -> dict[str, int]:
+        """Name to value of ``enum name``, all that bear the name merged, the first one winning.
+
+        Raises:
+            BTFError: there is none.
+        """
+        values: dict[str, int] = {}
+        ids = self.find(name, Kind.ENUM, Kind.ENUM64)
+        if not ids:
+            raise BTFError(f"no enum {name} in this kernel's BTF")
+        for type_id in reversed(ids):
+            values.update(self.enumerators(type_id))
+        return values
+
+    def enum_value(self, enumerator: str) -> int | None:
+        """The value of ``enumerator`` in the first enum that has it, or None; reads every enum."""
+        blob: Blob | None = self.blob
+        while blob is not None:
+            for kind in (Kind.ENUM, Kind.ENUM64):
+                for own in carriers.indexes_of(blob, kind):
+                    values = self.enumerators(own + blob.first_id)
+                    if enumerator in values:
+                        return values[enumerator]
+            blob = blob.base
+        return None
+
+    def member(self, struct_name: str, path: str) -> Field:
+        """Where ``path`` is in ``struct struct_name`` (or union, or a typedef of one).
+
+        Args:
+            path: member names joined by dots; names inside anonymous members count as C has it.
+
+        Raises:
+            BTFError: no such struct; none of that name has the member.
+        """
+        ids = self.find(struct_name, *STRUCTS) or self.find(struct_name, Kind.TYPEDEF)
+        if not ids:
+            raise BTFError(f"no struct {struct_name} in this kernel's BTF")
+        for type_id in ids:
+            if place := members.follow(self, self._places, type_id, path):
+                return members.field(self, place)
+        raise BTFError(f"no member {path} in struct {struct_name} of this kernel's BTF")
+
+    def has_member(self, struct_name: str, path: str) -> bool:
+        """Whether ``member`` would find it."""
+        try:
+            self.member(struct_name, path)
+        except BTFError:
+            return False
+        return True
+
+    def functions(self) -> Iterator[tuple[str, int]]:
+        """Name and FUNC_PROTO id of every FUNC of this blob, without those of its base."""
+        for own in carriers.indexes_of(self.blob, Kind.FUNC):
+            found = self.type(own + self.blob.first_id)
+            yield found.name, found.type
+
+    def functions_taking(
+        self, struct_name: str, max_args: int = 5
+    ) -> list[tuple[str, int, tuple[int, ...]]]:
+        """The functions of this blob that take a pointer to ``struct struct_name``.
+
+        Modifiers (const, typedefs ...) of the struct and of the pointer do not matter; a pointer to
+        a pointer does not count.
+
+        Args:
+            max_args: how many of the first arguments to look at, at most 32.
+
+        Returns:
+            Function name, FUNC_PROTO id, places of those arguments, 1 the first. A place is the
+            argument's, not its register's: a struct passed by value may take two.
+        """
+        flat = self.blob.index.carriers if struct_name == CARRIED else ()
+        if not flat:
+            flat = carriers.find(self.blob, self.find(struct_name, Kind.STRUCT))
+        found = []
+        for type_id, mask in zip(flat[::2], flat[1::2], strict=True):
+            places = tuple(place + 1 for place in range(max_args) if mask >> place & 1)
+            if places:
+                function = self.type(type_id)
+                found.append((function.name, function.type, places))
+        return found
+
+    def prototype(self, name: str) -> str:
+        """The C declaration of function ``name``, without a semicolon.
+
+        Raises:
+            BTFError: there is no such function.
+        """
+        ids = self.find(name, Kind.FUNC)
+        if not ids:
+            raise BTFError(f"no function {name} in this kernel's BTF")
+        chosen = next((own for own in ids if own in self.ids()), ids[0])
+        return prototype.declare(self, self.type(chosen).type, name)
+
+    def tracepoints(self) -> list[tuple[str, int]]:
+        """Name and FUNC_PROTO id of this blob's raw tracepoints.
+
+        ``typedef void (*btf_trace_NAME)(void *, ...)`` of include/trace/bpf_probe.h: the first
+        parameter is the context, not an argument of the tracepoint.
+        """
+        found = []
+        words, positions = self.blob.words, self.blob.index.positions
+        for own in carriers.indexes_of(self.blob, Kind.TYPEDEF):
+            type_id = own + self.blob.first_id
+            name = self.blob.name(words[positions[own]])
+            if name.startswith(b"btf_trace_"):
+                target = self.pointee(type_id)
+                if target is not None and self.type(target).kind is Kind.FUNC_PROTO:
+                    found.append(
+                        (name[len(b"btf_trace_") :].decode(errors="backslashreplace"), target)
+                    )
+        return found
+
+    def _record(self, type_id: int, *kinds: Kind) -> tuple[Sequence[int], int]:
+        found = self.type(type_id)
+        if found.kind not in kinds or not type_id:
+            wanted = " or ".join(kind.name for kind in kinds)
+            raise BTFError(f"BTF type id {type_id} is a {found.kind.name}, not a {wanted}")
+        return self.blob.locate(type_id)
+
+    def _string(self, offset: int) -> str:
+        return self.blob.name(offset).decode(errors="backslashreplace") if offset else ""

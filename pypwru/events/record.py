@@ -1,0 +1,77 @@
+"""The wire, read from bpf/event.h: there is no second definition of it.
+
+A record on the ring is the kernel's 8-byte header and a ``struct event``. Its four parts stay slices of
+bytes until somebody wants text: see DESIGN in event.h.
+"""
+
+from __future__ import annotations
+
+import re
+from struct import Struct
+from typing import NamedTuple
+
+from pypwru.program.source import FOLDER
+
+_MEMBER = re.compile(r"^\s*u(8|16|32|64) (\w+)(?:\[(\d+)\])?;", re.MULTILINE)
+_CONSTANT = re.compile(r"^#define (\w+) (\d+)\b", re.MULTILINE)
+_HEADER = (FOLDER / "event.h").read_text()
+
+
+class Member(NamedTuple):
+    """Where a member of a struct is, in bytes."""
+
+    offset: int
+    size: int
+
+
+def members(struct: str) -> dict[str, Member]:
+    """The members of a struct of event.h, laid out as C does: each aligned to its own type."""
+    match = re.search(rf"^struct {struct} \{{(.*?)^\}};", _HEADER, re.DOTALL | re.MULTILINE)
+    assert match, f"event.h has no struct {struct}"
+    found: dict[str, Member] = {}
+    offset = 0
+    for bits, name, count in _MEMBER.findall(match[1]):
+        width = int(bits) // 8
+        offset = -(-offset // width) * width
+        found[name] = Member(offset, width * int(count or 1))
+        offset += found[name].size
+    return found
+
+
+def constants() -> dict[str, int]:
+    """The numbers that event.h defines."""
+    return {name: int(value) for name, value in _CONSTANT.findall(_HEADER)}
+
+
+def _size(struct: str) -> int:
+    last = list(members(struct).values())[-1]
+    return -(-(last.offset + last.size) // 8) * 8
+
+
+class Record(NamedTuple):
+    """A sight of a packet: four slices of a ``struct event``."""
+
+    packet: bytes  # skb, pid, cpu, kind
+    func: bytes  # address, reason
+    ktime: int  # CLOCK_MONOTONIC, ns
+    flow: bytes  # netns .. pad
+
+
+EVENT = members("event")
+EVENT_SIZE = _size("event")
+COUNTERS = tuple(members("counters"))
+COUNTERS_SIZE = _size("counters")
+READER_AWAKE = constants()["READER_AWAKE"]
+READER_DOZING = constants()["READER_DOZING"]
+READER_STOPPED = constants()["READER_STOPPED"]
+
+_FUNC, _TIME, _FLOW = EVENT["address"].offset, EVENT["ktime"].offset, EVENT["netns"].offset
+RING_HEADER = 8  # struct bpf_ringbuf_hdr
+STRIDE = RING_HEADER + EVENT_SIZE
+RING_RECORD = Struct(f"={RING_HEADER}x{_FUNC}s{_TIME - _FUNC}sQ{EVENT_SIZE - _FLOW}s")
+EVENT_COUNTERS = Struct(f"={len(COUNTERS)}Q")
+
+
+def decode(records: bytes) -> list[Record]:
+    """Records as they lie on the ring, each with its header, to slices."""
+    return [Record._make(fields) for fields in RING_RECORD.iter_unpack(records)]

@@ -1,0 +1,222 @@
+"""Classic BPF: the instructions that libpcap emits, what each reads and writes, and their text.
+
+The set is exactly what libpcap's own interpreter runs (``bpf_filter.c``); its listing is the model
+of :meth:`ClassicProgram.__str__` (``bpf_image.c``, what ``tcpdump -d`` prints).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import NamedTuple
+
+from pypwru.errors import FilterError
+
+SCRATCH_WORDS = 16  # BPF_MEMWORDS
+MAX_OFFSET = 0x7FFFFFFF
+"""The largest constant offset that can lie within a packet; libpcap's interpreter finds no packet
+longer than INT_MAX either, so a load beyond it is out of bounds whatever the packet."""
+
+ANCILLARY_BASE = 0xFFFFF000  # SKF_AD_OFF, as the unsigned k of an absolute load
+ANCILLARY_END = 64  # SKF_AD_MAX
+
+
+class Kind(Enum):
+    """What an instruction does; one row of the translator each."""
+
+    LOAD_ABSOLUTE = auto()
+    LOAD_INDIRECT = auto()
+    LOAD_HEADER_LENGTH = auto()  # BPF_MSH: X = 4 * (byte & 15)
+    LOAD_IMMEDIATE = auto()
+    LOAD_LENGTH = auto()
+    LOAD_SCRATCH = auto()
+    STORE_SCRATCH = auto()
+    ALU = auto()
+    MOVE = auto()
+    JUMP = auto()
+    BRANCH = auto()
+    RETURN = auto()
+
+
+class Form(NamedTuple):
+    """One opcode. ``reads`` and ``writes`` name the registers, of "A" and "X"."""
+
+    kind: Kind
+    mnemonic: str
+    operand: str
+    reads: str
+    writes: str
+    size: int = 0
+
+
+class ClassicInstruction(NamedTuple):
+    """``struct bpf_insn``: u16 code, u8 jt, u8 jf, u32 k."""
+
+    code: int
+    jt: int
+    jf: int
+    k: int
+
+    @property
+    def form(self) -> Form:
+        """The row of this opcode. Raises KeyError for one that libpcap can't run."""
+        return FORMS[self.code]
+
+    @property
+    def kind(self) -> Kind:
+        return FORMS[self.code].kind
+
+    @property
+    def operation(self) -> int:
+        """The BPF_OP bits of an ALU or jump instruction, which eBPF shares."""
+        return self.code & 0xF0
+
+    @property
+    def uses_x(self) -> bool:
+        """Whether the second operand of an ALU or branch instruction is X, not k."""
+        return bool(self.code & 0x08)
+
+    @property
+    def end(self) -> int:
+        """One past the last byte, from the offset's base, that a packet load reads."""
+        return self.k + self.form.size
+
+
+class ClassicProgram(NamedTuple):
+    """A valid program (:func:`validate`) and the text it was compiled from."""
+
+    instructions: tuple[ClassicInstruction, ...]
+    source: str = ""
+
+    def __str__(self) -> str:
+        return "\n".join(line(i, position) for position, i in enumerate(self.instructions))
+
+
+def _loads() -> dict[int, Form]:
+    forms = {}
+    for bits, letter, size in ((0x00, "", 4), (0x08, "h", 2), (0x10, "b", 1)):
+        forms[0x20 | bits] = Form(Kind.LOAD_ABSOLUTE, f"ld{letter}", "[{k}]", "", "A", size)
+        forms[0x40 | bits] = Form(Kind.LOAD_INDIRECT, f"ld{letter}", "[x + {k}]", "X", "A", size)
+    return forms
+
+
+def _arithmetic() -> dict[int, Form]:
+    forms = {}
+    names = ("add", "sub", "mul", "div", "or", "and", "lsh", "rsh", None, "mod", "xor")
+    for number, name in enumerate(names):
+        if name is not None:
+            forms[number << 4 | 0x04] = Form(Kind.ALU, name, "#{k:#x}", "A", "A")
+            forms[number << 4 | 0x0C] = Form(Kind.ALU, name, "x", "AX", "A")
+    forms[0x84] = Form(Kind.ALU, "neg", "", "A", "A")
+    return forms
+
+
+def _branches() -> dict[int, Form]:
+    forms = {}
+    for number, name in enumerate(("jeq", "jgt", "jge", "jset"), 1):
+        forms[number << 4 | 0x05] = Form(Kind.BRANCH, name, "#{k:#x}", "A", "")
+        forms[number << 4 | 0x0D] = Form(Kind.BRANCH, name, "x", "AX", "")
+    return forms
+
+
+FORMS: dict[int, Form] = {
+    **_loads(),
+    **_arithmetic(),
+    **_branches(),
+    0x00: Form(Kind.LOAD_IMMEDIATE, "ld", "#{k:#x}", "", "A"),
+    0x01: Form(Kind.LOAD_IMMEDIATE, "ldx", "#{k:#x}", "", "X"),
+    0x80: Form(Kind.LOAD_LENGTH, "ld", "#pktlen", "", "A"),
+    0x81: Form(Kind.LOAD_LENGTH, "ldx", "#pktlen", "", "X"),
+    0x60: Form(Kind.LOAD_SCRATCH, "ld", "M[{k}]", "", "A"),
+    0x61: Form(Kind.LOAD_SCRATCH, "ldx", "M[{k}]", "", "X"),
+    0xB1: Form(Kind.LOAD_HEADER_LENGTH, "ldxb", "4*([{k}]&0xf)", "", "X", 1),
+    0x02: Form(Kind.STORE_SCRATCH, "st", "M[{k}]", "A", ""),
+    0x03: Form(Kind.STORE_SCRATCH, "stx", "M[{k}]", "X", ""),
+    0x05: Form(Kind.JUMP, "ja", "{target}", "", ""),
+    0x06: Form(Kind.RETURN, "ret", "#{k}", "", ""),
+    0x16: Form(Kind.RETURN, "ret", "", "A", ""),
+    0x07: Form(Kind.MOVE, "tax", "", "A", "X"),
+    0x87: Form(Kind.MOVE, "txa", "", "X", "A"),
+}
+
+RETURN_A = 0x16
+_DIVISIONS = (0x34, 0x94)
+_SCRATCH = (Kind.LOAD_SCRATCH, Kind.STORE_SCRATCH)
+
+ANCILLARY = (
+    "protocol", "packet type", "interface index", "netlink attribute", "nested netlink attribute",
+    "mark", "queue", "hardware type", "receive hash", "CPU", "xor", "VLAN tag", "VLAN presence",
+    "payload offset", "random number", "VLAN protocol",
+)  # fmt: skip
+"""Linux's SKF_AD_* extensions in the order of their numbers (include/uapi/linux/filter.h)."""
+
+
+def targets(instruction: ClassicInstruction, position: int) -> tuple[int, ...]:
+    """Where control goes after the instruction at ``position``: (if true, if false) of a branch.
+
+    ``ja`` is signed: libpcap's ``protochain`` jumps backwards with it.
+    """
+    following = position + 1
+    if instruction.kind is Kind.RETURN:
+        return ()
+    if instruction.kind is Kind.JUMP:
+        return (following + signed32(instruction.k),)
+    if instruction.kind is Kind.BRANCH:
+        return (following + instruction.jt, following + instruction.jf)
+    return (following,)
+
+
+def signed32(value: int) -> int:
+    """The u32 ``value`` as the s32 of the same bits."""
+    return value - (1 << 32) if value & 0x80000000 else value
+
+
+def line(instruction: ClassicInstruction, position: int) -> str:
+    """One line of ``tcpdump -d``."""
+    form = FORMS.get(instruction.code)
+    if form is None:
+        return f"({position:03}) unimp    {instruction.code:#x}"
+    where = targets(instruction, position)
+    operand = form.operand.format(k=instruction.k, target=where[0] if where else 0)
+    text = f"({position:03}) {form.mnemonic:<8} {operand}"
+    if form.kind is Kind.BRANCH:
+        text = f"{text:<31} jt {where[0]}\tjf {where[1]}"
+    return text.rstrip()
+
+
+def validate(instructions: Sequence[ClassicInstruction], source: str = "") -> ClassicProgram:
+    """The program, if every path of it has a meaning in libpcap's interpreter.
+
+    Args:
+        instructions: as libpcap's compiler left them.
+        source: the expression, for messages.
+
+    Raises:
+        FilterError: an opcode, jump, scratch word, or constant divisor that the interpreter
+            (``pcapint_validate_filter``) refuses, or a Linux extension that no skb can answer.
+    """
+    for position, instruction in enumerate(instructions):
+        fault = _fault(instruction, position, len(instructions))
+        if fault:
+            shown = f" in filter '{source}'" if source else ""
+            raise FilterError(f"{fault}{shown}: {line(instruction, position)}")
+    if not instructions or instructions[-1].kind is not Kind.RETURN:
+        raise FilterError(f"classic BPF program of filter '{source}' does not end with ret")
+    return ClassicProgram(tuple(instructions), source)
+
+
+def _fault(instruction: ClassicInstruction, position: int, length: int) -> str:
+    form = FORMS.get(instruction.code)
+    if form is None:
+        return f"classic BPF opcode {instruction.code:#x} is unknown"
+    if any(not 0 <= target < length for target in targets(instruction, position)):
+        return "classic BPF jump leaves the program"
+    if form.kind in _SCRATCH and instruction.k >= SCRATCH_WORDS:
+        return f"classic BPF scratch word {instruction.k} does not exist"
+    if instruction.code in _DIVISIONS and instruction.k == 0:
+        return "division by zero"
+    number = instruction.k - ANCILLARY_BASE
+    if form.kind is Kind.LOAD_ABSOLUTE and 0 <= number < ANCILLARY_END:
+        name = ANCILLARY[number // 4] if number // 4 < len(ANCILLARY) else f"extension {number}"
+        return f"the {name} of a capturing socket is not known where an skb is traced"
+    return ""

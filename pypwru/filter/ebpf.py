@@ -1,0 +1,271 @@
+"""eBPF instructions as values: bytes, an assembler with labels, and text.
+
+Opcodes and the meaning of the fields: Linux, Documentation/bpf/standardization/instruction-set.rst.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from pypwru.errors import FilterError
+
+SIZE = 8  # bytes of a slot; ld_imm64 takes two
+_LAYOUT = struct.Struct("<BBhi")
+
+# Classes, in the low three bits.
+LDX, ST, STX, ALU32, JMP, JMP32, ALU64 = 1, 2, 3, 4, 5, 6, 7
+# Source bit: the second operand is an immediate or a register.
+IMMEDIATE, REGISTER = 0x00, 0x08
+# Operations of the ALU classes; classic BPF has the same numbers up to XOR.
+ADD, SUB, MUL, DIV, OR, AND, LSH, RSH = 0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70
+NEG, MOD, XOR, MOV, ARSH, BYTE_SWAP = 0x80, 0x90, 0xA0, 0xB0, 0xC0, 0xD0
+# Operations of the jump classes.
+JA, JEQ, JGT, JGE, JSET, JNE = 0x00, 0x10, 0x20, 0x30, 0x40, 0x50
+CALL, EXIT, JLT, JLE = 0x80, 0x90, 0xA0, 0xB0
+
+LD_IMM64 = 0x18
+CALL_HELPER = JMP | CALL
+EXIT_PROGRAM = JMP | EXIT
+PROBE_READ_KERNEL = 113  # BPF_FUNC_probe_read_kernel
+R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 = range(11)
+
+MEMORY_SIZE = {4: 0x00, 2: 0x08, 1: 0x10, 8: 0x18}
+SIZE_OF_MEMORY = {bits: size for size, bits in MEMORY_SIZE.items()}
+MEMORY_MODE = 0x60
+
+
+class Insn(NamedTuple):
+    """One 8-byte slot of ``struct bpf_insn``: u8 code, u4 dst, u4 src, s16 off, s32 imm."""
+
+    code: int
+    dst: int = 0
+    src: int = 0
+    off: int = 0
+    imm: int = 0
+
+
+def pack(program: Iterable[Insn]) -> bytes:
+    """The bytes that bpf(2) loads, little endian."""
+    return b"".join(_LAYOUT.pack(i.code, i.src << 4 | i.dst, i.off, i.imm) for i in program)
+
+
+def unpack(program: bytes) -> list[Insn]:
+    """The slots of ``program``, one :class:`Insn` each; the second of an ld_imm64 has code 0.
+
+    Raises:
+        FilterError: not a multiple of 8 bytes.
+    """
+    if len(program) % SIZE:
+        raise FilterError(f"eBPF program has {len(program)} bytes, not a multiple of {SIZE}")
+    return [
+        Insn(code, registers & 15, registers >> 4, off, imm)
+        for code, registers, off, imm in _LAYOUT.iter_unpack(program)
+    ]
+
+
+def is_jump(insn: Insn) -> bool:
+    """Whether ``insn`` goes to another instruction of the function by its offset field."""
+    return insn.code & 7 in (JMP, JMP32) and insn.code & 0xF0 not in (CALL, EXIT)
+
+
+def signed_immediate(value: int) -> int:
+    """A u32 as the s32 of the same bits, which is how an instruction holds it."""
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value
+
+
+class Assembler:
+    """Collects instructions; jumps name labels, which :meth:`finish` turns into offsets.
+
+    A label is any int; one that is never placed is the end of the program.
+    """
+
+    def __init__(self) -> None:
+        self._insns: list[Insn] = []
+        self._jumps: dict[int, int] = {}
+        self._labels: dict[int, int] = {}
+        self._fresh = 1 << 32
+
+    def label(self) -> int:
+        """A label that no one else uses."""
+        self._fresh += 1
+        return self._fresh
+
+    def place(self, label: int) -> None:
+        """``label`` is the next instruction."""
+        self._labels[label] = len(self._insns)
+
+    def is_target(self, label: int) -> bool:
+        """Whether any jump so far goes to ``label``."""
+        return label in self._jumps.values()
+
+    def move(self, dst: int, src: int) -> None:
+        """dst = src, 64 bits."""
+        self._insns.append(Insn(ALU64 | MOV | REGISTER, dst, src))
+
+    def move32(self, dst: int, src: int) -> None:
+        """dst = (u32)src."""
+        self._insns.append(Insn(ALU32 | MOV | REGISTER, dst, src))
+
+    def constant(self, dst: int, value: int) -> None:
+        """dst = the u32 ``value``."""
+        self._insns.append(Insn(ALU32 | MOV, dst, imm=signed_immediate(value)))
+
+    def alu32(self, operation: int, dst: int, immediate: int) -> None:
+        """dst = (u32)(dst operation immediate)."""
+        self._insns.append(Insn(ALU32 | operation, dst, imm=signed_immediate(immediate)))
+
+    def alu32_register(self, operation: int, dst: int, src: int) -> None:
+        """dst = (u32)(dst operation src)."""
+        self._insns.append(Insn(ALU32 | operation | REGISTER, dst, src))
+
+    def add(self, dst: int, immediate: int) -> None:
+        """dst += immediate, 64 bits; nothing where it is 0."""
+        if immediate:
+            self._insns.append(Insn(ALU64 | ADD, dst, imm=immediate))
+
+    def add_register(self, dst: int, src: int) -> None:
+        """dst += src, 64 bits."""
+        self._insns.append(Insn(ALU64 | ADD | REGISTER, dst, src))
+
+    def subtract_register(self, dst: int, src: int) -> None:
+        """dst -= src, 64 bits."""
+        self._insns.append(Insn(ALU64 | SUB | REGISTER, dst, src))
+
+    def and_register(self, dst: int, src: int) -> None:
+        """dst &= src, 64 bits."""
+        self._insns.append(Insn(ALU64 | AND | REGISTER, dst, src))
+
+    def sign(self, dst: int) -> None:
+        """dst = dst < 0 ? all ones : 0, 64 bits."""
+        self._insns.append(Insn(ALU64 | ARSH, dst, imm=63))
+
+    def forget_pointer(self, dst: int) -> None:
+        """dst keeps its value and is a mere number to the verifier (a privileged loader's).
+
+        le64 does nothing on a little-endian machine, and the verifier knows nothing of its result.
+        """
+        self._insns.append(Insn(ALU32 | BYTE_SWAP, dst, imm=64))
+
+    def from_big_endian(self, dst: int, size: int) -> None:
+        """dst = the ``size`` network-order bytes in it as a number, zero-extended."""
+        if size > 1:
+            self._insns.append(Insn(ALU32 | BYTE_SWAP | REGISTER, dst, imm=size * 8))
+
+    def load(self, size: int, dst: int, base: int, offset: int) -> None:
+        """dst = the ``size`` bytes at base + offset."""
+        self._insns.append(Insn(LDX | MEMORY_MODE | MEMORY_SIZE[size], dst, base, offset))
+
+    def store(self, size: int, base: int, offset: int, src: int) -> None:
+        """``size`` bytes at base + offset = src."""
+        self._insns.append(Insn(STX | MEMORY_MODE | MEMORY_SIZE[size], base, src, offset))
+
+    def call(self, helper: int) -> None:
+        """r0 = helper(r1..r5); r1-r5 are lost."""
+        self._insns.append(Insn(CALL_HELPER, imm=helper))
+
+    def jump(self, label: int) -> None:
+        self._to(label, Insn(JMP | JA))
+
+    def branch(self, operation: int, dst: int, immediate: int, label: int) -> None:
+        """To ``label`` if dst operation immediate holds on 64 bits."""
+        self._to(label, Insn(JMP | operation, dst, imm=immediate))
+
+    def branch_register(self, operation: int, dst: int, src: int, label: int) -> None:
+        """To ``label`` if dst operation src holds on 64 bits."""
+        self._to(label, Insn(JMP | operation | REGISTER, dst, src))
+
+    def branch32(self, operation: int, dst: int, immediate: int, label: int) -> None:
+        """To ``label`` if dst operation immediate holds on the low 32 bits."""
+        self._to(label, Insn(JMP32 | operation, dst, imm=signed_immediate(immediate)))
+
+    def branch32_register(self, operation: int, dst: int, src: int, label: int) -> None:
+        """To ``label`` if dst operation src holds on the low 32 bits."""
+        self._to(label, Insn(JMP32 | operation | REGISTER, dst, src))
+
+    def _to(self, label: int, insn: Insn) -> None:
+        self._jumps[len(self._insns)] = label
+        self._insns.append(insn)
+
+    def finish(self) -> list[Insn]:
+        """The instructions, every jump aimed.
+
+        Raises:
+            FilterError: a jump over more than 32,767 instructions.
+        """
+        program = self._insns
+        for position, label in self._jumps.items():
+            offset = self._labels.get(label, len(program)) - position - 1
+            program[position] = program[position]._replace(off=checked_offset(offset))
+        return program
+
+
+def checked_offset(offset: int) -> int:
+    """``offset`` if a jump's 16 bits hold it.
+
+    Raises:
+        FilterError: they don't; the filter is too long.
+    """
+    if not -0x8000 <= offset <= 0x7FFF:
+        raise FilterError(
+            f"filter is too long: a jump over {offset} instructions (the limit is 32767); "
+            "shorten the filter expression"
+        )
+    return offset
+
+
+_ALU_SIGNS = {
+    ADD: "+=", SUB: "-=", MUL: "*=", DIV: "/=", OR: "|=", AND: "&=", LSH: "<<=", RSH: ">>=",
+    MOD: "%=", XOR: "^=", MOV: "=", ARSH: "s>>=",
+}  # fmt: skip
+_JUMP_SIGNS = {
+    JEQ: "==", JGT: ">", JGE: ">=", JSET: "&", JNE: "!=", JLT: "<", JLE: "<=",
+    0x60: "s>", 0x70: "s>=", 0xC0: "s<", 0xD0: "s<=",
+}  # fmt: skip
+
+
+def text(program: Sequence[Insn]) -> str:
+    """A listing in the verifier's notation, one line a slot, for ``--debug``."""
+    return "\n".join(f"{position:4}: {_line(insn)}" for position, insn in enumerate(program))
+
+
+def _line(insn: Insn) -> str:
+    kind, operation = insn.code & 7, insn.code & 0xF0
+    if kind in (LDX, ST, STX):
+        return _memory(insn)
+    if kind in (JMP, JMP32):
+        return _jump(insn, "w" if kind == JMP32 else "r")
+    if kind in (ALU32, ALU64):
+        letter = "w" if kind == ALU32 else "r"
+        operand = f"{letter}{insn.src}" if insn.code & REGISTER else str(insn.imm)
+        if operation == NEG:
+            return f"{letter}{insn.dst} = -{letter}{insn.dst}"
+        if operation == BYTE_SWAP:
+            return f"r{insn.dst} = {'be' if insn.code & REGISTER else 'le'}{insn.imm} r{insn.dst}"
+        return f"{letter}{insn.dst} {_ALU_SIGNS.get(operation, '?')} {operand}"
+    if insn.code == LD_IMM64:
+        return f"r{insn.dst} = {insn.imm} ll"
+    return f"{insn.code:#04x} dst {insn.dst} src {insn.src} off {insn.off} imm {insn.imm}"
+
+
+def _memory(insn: Insn) -> str:
+    width = SIZE_OF_MEMORY[insn.code & 0x18] * 8
+    if insn.code & 7 == LDX:
+        return f"r{insn.dst} = *(u{width} *)(r{insn.src} {insn.off:+})"
+    value = f"r{insn.src}" if insn.code & 7 == STX else str(insn.imm)
+    return f"*(u{width} *)(r{insn.dst} {insn.off:+}) = {value}"
+
+
+def _jump(insn: Insn, letter: str) -> str:
+    operation = insn.code & 0xF0
+    if operation == EXIT:
+        return "exit"
+    if operation == CALL:
+        return f"call pc{insn.imm:+}" if insn.src else f"call {insn.imm}"
+    if operation == JA:
+        return f"goto {insn.off:+}"
+    operand = f"{letter}{insn.src}" if insn.code & REGISTER else str(insn.imm)
+    sign = _JUMP_SIGNS.get(operation, "?")
+    return f"if {letter}{insn.dst} {sign} {operand} goto {insn.off:+}"

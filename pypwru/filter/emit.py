@@ -1,0 +1,247 @@
+"""Pass 7b: the body of the filter, block by block, as eBPF.
+
+A lives in r0 and X in r1, zero-extended; r2 and r3 are for the moment. r6 to r9 are never touched:
+a filter may stand where the host program has not even initialised them. What must survive a helper
+call is saved around it, in the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pypwru.filter import ebpf
+from pypwru.filter.blocks import MATCH, NO_MATCH, Block
+from pypwru.filter.cbpf import RETURN_A, ClassicInstruction, Kind
+from pypwru.filter.ebpf import R2, R3, R4, R10, Assembler, Insn
+from pypwru.filter.frame import (
+    BUDGET,
+    CAPLEN,
+    DATA,
+    FAR,
+    LENGTH,
+    NEAR,
+    SAVED_A,
+    SAVED_X,
+    WINDOW,
+    Frame,
+    pieces,
+    strip_name,
+)
+from pypwru.filter.head import CAPLEN_KEPT, LEN_KEPT, A, X, call_read, emit_head
+from pypwru.filter.plan import Plan
+from pypwru.filter.vlan import TAG_OFFSET, TAG_SIZE
+
+END = -3
+REGISTERS = {"A": A, "X": X}
+_SAVED = (("A", A, SAVED_A), ("X", X, SAVED_X))
+_INVERSE = {ebpf.JEQ: ebpf.JNE, ebpf.JGT: ebpf.JLE, ebpf.JGE: ebpf.JLT}
+_DIVISIONS = (ebpf.DIV, ebpf.MOD)
+_SHIFTS = (ebpf.LSH, ebpf.RSH)
+
+
+def emit(plan: Plan, frame: Frame) -> list[Insn]:
+    """The whole filter: r0 is not 0 for a match, and control leaves at the end."""
+    return _Emitter(plan, frame).emit()
+
+
+class _Emitter:
+    def __init__(self, plan: Plan, frame: Frame) -> None:
+        self.plan = plan
+        self.frame = frame
+        self.asm = Assembler()
+        self.in_registers = not plan.reads.calls_in_body
+
+    def emit(self) -> list[Insn]:
+        blocks = list(self.plan.flow.blocks.values())
+        emit_head(self.asm, self.plan, self.frame)
+        matches = any(MATCH in block.successors for block in blocks)
+        following = [*(block.start for block in blocks[1:]), MATCH if matches else NO_MATCH]
+        for block, after in zip(blocks, following, strict=True):
+            self._block(block, after)
+        if matches:
+            self.asm.place(MATCH)
+            self.asm.constant(A, 1)
+            self.asm.jump(END)
+        self.asm.place(NO_MATCH)
+        falls = not matches and NO_MATCH in blocks[-1].successors
+        if falls or self.asm.is_target(NO_MATCH):  # the verifier refuses unreachable code
+            self.asm.constant(A, 0)
+        return self.asm.finish()
+
+    def _block(self, block: Block, following: int) -> None:
+        self.asm.place(block.start)
+        if block.start != self.plan.flow.entry and block.start in self.plan.guards:
+            caplen = self._kept(CAPLEN, CAPLEN_KEPT)
+            self.asm.branch(ebpf.JLT, caplen, self.plan.guards[block.start], NO_MATCH)
+        for position, instruction in zip(block.positions, block.instructions, strict=True):
+            emit = _EMITTERS.get(instruction.kind)
+            if emit is not None:
+                emit(self, instruction, position)
+        self._leave(block, following)
+
+    def _leave(self, block: Block, following: int) -> None:
+        last = block.instructions[-1]
+        if last.code == RETURN_A:
+            self.asm.jump(END)
+            return
+        if len(set(block.successors)) == 1:
+            self._go(block, following)
+            return
+        if_true, if_false = block.successors
+        operation = last.operation
+        if if_true == following and operation in _INVERSE:
+            operation, if_true, if_false = _INVERSE[operation], if_false, if_true
+        if last.uses_x:
+            self.asm.branch32_register(operation, A, X, if_true)
+        else:
+            self.asm.branch32(operation, A, last.k, if_true)
+        if if_false != following:
+            self.asm.jump(if_false)
+
+    def _go(self, block: Block, following: int) -> None:
+        target = block.successors[0]
+        if 0 <= target <= block.start:
+            self.asm.load(8, R2, R10, self.frame[BUDGET])
+            self.asm.add(R2, -1)
+            self.asm.store(8, R10, self.frame[BUDGET], R2)
+            self.asm.branch(ebpf.JEQ, R2, 0, NO_MATCH)
+        if target != following:
+            self.asm.jump(target)
+
+    def _kept(self, name: str, register: int) -> int:
+        """The register that holds ``name``: its own, or r3 after a load from the frame."""
+        if self.in_registers:
+            return register
+        self.asm.load(8, R3, R10, self.frame[name])
+        return R3
+
+    def load_constant(self, instruction: ClassicInstruction, position: int) -> None:
+        window = self.plan.reads.window
+        if window and window.covers(instruction):
+            where = self.frame[WINDOW] + instruction.k - window.low
+        else:
+            where = self.frame[FAR]
+            self.asm.load(8, R3, R10, self.frame[DATA])
+            self.asm.add(R3, instruction.k)
+            self._call(where, instruction.form.size, instruction, position)
+        register = REGISTERS[instruction.form.writes]
+        self._from_stack(register, where, instruction.form.size)
+        if instruction.kind is Kind.LOAD_HEADER_LENGTH:
+            self.asm.alu32(ebpf.AND, X, 0x0F)
+            self.asm.alu32(ebpf.LSH, X, 2)
+
+    def load_indirect(self, instruction: ClassicInstruction, position: int) -> None:
+        load = self.plan.reads.indirect[position]
+        span = self.plan.reads.strips[load.strip]
+        where = self.frame[strip_name(load.strip)]
+        if load.must_check:
+            # X and k are u32 and the sum is of 64 bits: it can't wrap, as libpcap's can't.
+            self.asm.move(R2, X)
+            self.asm.add(R2, instruction.end)
+            self.asm.branch_register(ebpf.JGT, R2, self._kept(CAPLEN, CAPLEN_KEPT), NO_MATCH)
+        if load.must_call:
+            self.asm.move(R3, X)
+            self.asm.add(R3, span.low)
+            self._address()
+            self._call(where, span.size, instruction, position)
+        self._from_stack(A, where + instruction.k - span.low, instruction.form.size)
+
+    def _address(self) -> None:
+        """r3 = the address of what is at offset r3 of the packet.
+
+        Of a tagged frame, what begins before the end of the tag is in the window, and the rest is
+        in the packet, four bytes earlier. Chosen without a branch: a branch on X makes the verifier
+        follow each of its ranges through every later trip of a protochain.
+        """
+        if NEAR in self.frame:
+            self.asm.move(R2, R3)
+            self.asm.add(R2, -(TAG_OFFSET + TAG_SIZE))
+            self.asm.sign(R2)
+            self.asm.load(8, R4, R10, self.frame[NEAR])
+            self.asm.and_register(R2, R4)
+            self.asm.add_register(R3, R2)
+        self.asm.load(8, R2, R10, self.frame[DATA])
+        self.asm.add_register(R3, R2)
+
+    def _call(self, to: int, size: int, instruction: ClassicInstruction, position: int) -> None:
+        """Read ``size`` bytes at r3, keeping of A and X what lives through ``instruction``."""
+        live = self.plan.liveness.after[position] - set(instruction.form.writes)
+        kept = [(register, slot) for name, register, slot in _SAVED if name in live]
+        for register, slot in kept:
+            self.asm.store(8, R10, self.frame[slot], register)
+        call_read(self.asm, to, size)
+        for register, slot in kept:
+            self.asm.load(8, register, R10, self.frame[slot])
+
+    def _from_stack(self, register: int, offset: int, size: int) -> None:
+        """register = the network-order number of ``size`` bytes at r10 + ``offset``."""
+        parts = pieces(offset, size)
+        self._piece(register, *parts[0])
+        for part_offset, part_size in parts[1:]:
+            self.asm.alu32(ebpf.LSH, register, 8 * part_size)
+            self._piece(R2, part_offset, part_size)
+            self.asm.alu32_register(ebpf.OR, register, R2)
+
+    def _piece(self, register: int, offset: int, size: int) -> None:
+        self.asm.load(size, register, R10, offset)
+        self.asm.from_big_endian(register, size)
+
+    def load_immediate(self, instruction: ClassicInstruction, _: int) -> None:
+        self.asm.constant(REGISTERS[instruction.form.writes], instruction.k)
+
+    def load_length(self, instruction: ClassicInstruction, _: int) -> None:
+        self.asm.move32(REGISTERS[instruction.form.writes], self._kept(LENGTH, LEN_KEPT))
+
+    def load_scratch(self, instruction: ClassicInstruction, _: int) -> None:
+        register = REGISTERS[instruction.form.writes]
+        self.asm.load(4, register, R10, self.frame[f"M{instruction.k}"])
+
+    def store_scratch(self, instruction: ClassicInstruction, _: int) -> None:
+        register = REGISTERS[instruction.form.reads]
+        self.asm.store(4, R10, self.frame[f"M{instruction.k}"], register)
+
+    def move(self, instruction: ClassicInstruction, _: int) -> None:
+        form = instruction.form
+        self.asm.move32(REGISTERS[form.writes], REGISTERS[form.reads])
+
+    def alu(self, instruction: ClassicInstruction, _: int) -> None:
+        operation = instruction.operation
+        if operation in _SHIFTS:
+            self._shift(instruction)
+        elif instruction.uses_x:
+            if operation in _DIVISIONS:
+                self.asm.branch32(ebpf.JEQ, X, 0, NO_MATCH)
+            self.asm.alu32_register(operation, A, X)
+        else:
+            self.asm.alu32(operation, A, instruction.k)
+
+    def _shift(self, instruction: ClassicInstruction) -> None:
+        """Shifting by 32 or more leaves 0, as in libpcap; eBPF would take the distance mod 32."""
+        if instruction.uses_x:
+            shift, done = self.asm.label(), self.asm.label()
+            self.asm.branch32(ebpf.JLT, X, 32, shift)
+            self.asm.constant(A, 0)
+            self.asm.jump(done)
+            self.asm.place(shift)
+            self.asm.alu32_register(instruction.operation, A, X)
+            self.asm.place(done)
+        elif instruction.k < 32:
+            self.asm.alu32(instruction.operation, A, instruction.k)
+        else:
+            self.asm.constant(A, 0)
+
+
+_Emit = Callable[[_Emitter, ClassicInstruction, int], None]
+
+_EMITTERS: dict[Kind, _Emit] = {
+    Kind.LOAD_ABSOLUTE: _Emitter.load_constant,
+    Kind.LOAD_HEADER_LENGTH: _Emitter.load_constant,
+    Kind.LOAD_INDIRECT: _Emitter.load_indirect,
+    Kind.LOAD_IMMEDIATE: _Emitter.load_immediate,
+    Kind.LOAD_LENGTH: _Emitter.load_length,
+    Kind.LOAD_SCRATCH: _Emitter.load_scratch,
+    Kind.STORE_SCRATCH: _Emitter.store_scratch,
+    Kind.ALU: _Emitter.alu,
+    Kind.MOVE: _Emitter.move,
+}
+"""What a jump, branch or return does is done where its block is left."""

@@ -1,0 +1,131 @@
+"""Pass 7a: the head of the filter: first check, what must survive calls, the window.
+
+On entry r1 = address of the packet (a scalar to the verifier), r2 = bytes readable there, r3 =
+``len``, r4 = the accelerated VLAN tag: 0 for none, else 1 << 32 | TPID << 16 | TCI. Afterwards A
+and X are zero where the program relies on it, and so is scratch memory; without calls in the body
+r4 = ``len`` and r5 = the readable bytes.
+"""
+
+from __future__ import annotations
+
+from pypwru.filter import ebpf
+from pypwru.filter.blocks import NO_MATCH
+from pypwru.filter.ebpf import R0, R1, R2, R3, R4, R5, R10, Assembler
+from pypwru.filter.frame import BUDGET, CAPLEN, DATA, LENGTH, NEAR, TAG, WINDOW, Frame, pieces
+from pypwru.filter.plan import Plan
+from pypwru.filter.vlan import TAG_OFFSET, TAG_SIZE
+
+A, X, LEN_KEPT, CAPLEN_KEPT = R0, R1, R4, R5
+
+TRIPS = 64
+"""How often a filter may jump backwards. libpcap does so for ``protochain`` only, once for each
+header of the chain; a packet with more extension headers than this does not match."""
+
+
+def emit_head(asm: Assembler, plan: Plan, frame: Frame) -> None:
+    """Write the head for ``plan`` with ``frame``."""
+    ready = asm.label()
+    if plan.tag_aware:
+        untagged = asm.label()
+        asm.branch(ebpf.JEQ, R4, 0, untagged)
+        _tagged(asm, plan, frame)
+        asm.jump(ready)
+        asm.place(untagged)
+    _check_and_keep(asm, plan, frame)
+    if DATA in frame:
+        asm.store(8, R10, frame[DATA], R1)
+    if NEAR in frame:
+        asm.constant(R5, 0)
+        asm.store(8, R10, frame[NEAR], R5)
+    if plan.reads.window:
+        _read(asm, R1, plan.reads.window.low, frame[WINDOW], plan.reads.window.size)
+    asm.place(ready)
+    if not plan.reads.calls_in_body:
+        _keep_in_registers(asm, plan, frame)
+    _zero(asm, plan, frame)
+
+
+def _check_and_keep(asm: Assembler, plan: Plan, frame: Frame) -> None:
+    if needed := plan.guards.get(plan.flow.entry):
+        asm.branch(ebpf.JLT, R2, needed, NO_MATCH)
+    if CAPLEN in frame:
+        asm.store(8, R10, frame[CAPLEN], R2)
+    if LENGTH in frame:
+        asm.store(8, R10, frame[LENGTH], R3)
+
+
+def _tagged(asm: Assembler, plan: Plan, frame: Frame) -> None:
+    """The window of a tagged frame: MACs, tag, rest. Behind it, offset n is at data - 4 + n."""
+    window, at = plan.reads.window, frame[WINDOW]
+    assert window is not None
+    asm.add(R2, TAG_SIZE)
+    _check_and_keep(asm, plan, frame)
+    asm.store(8, R10, frame[TAG], R4)
+    if DATA in frame:
+        asm.move(R5, R1)
+        asm.add(R5, -TAG_SIZE)
+        asm.store(8, R10, frame[DATA], R5)
+    if NEAR in frame:
+        asm.move(R2, R10)
+        asm.add(R2, at)
+        asm.forget_pointer(R2)
+        asm.subtract_register(R2, R5)
+        asm.store(8, R10, frame[NEAR], R2)
+    _read(asm, R1, window.low, at + TAG_SIZE, window.size - TAG_SIZE)
+    for offset, size in pieces(at, TAG_OFFSET - window.low):
+        asm.load(size, R2, R10, offset + TAG_SIZE)
+        asm.store(size, R10, offset, R2)
+    asm.load(8, R2, R10, frame[TAG])
+    asm.from_big_endian(R2, 4)  # on a little-endian machine its own inverse
+    _store_word(asm, at + TAG_OFFSET - window.low)
+
+
+def _store_word(asm: Assembler, offset: int) -> None:
+    """The four bytes of r2 to the stack at ``offset``, lowest byte first; r2 is lost."""
+    for where, size in pieces(offset, 4):
+        asm.store(size, R10, where, R2)
+        if where + size < offset + 4:
+            asm.alu32(ebpf.RSH, R2, 8 * size)
+
+
+def _read(asm: Assembler, data: int, skip: int, to: int, size: int) -> None:
+    """``size`` bytes at the address ``data`` + ``skip`` to r10 + ``to``, or no match."""
+    asm.move(R3, data)
+    asm.add(R3, skip)
+    call_read(asm, to, size)
+
+
+def call_read(asm: Assembler, to: int, size: int) -> None:
+    """``size`` bytes at the address in r3 to r10 + ``to``; no match if the kernel can't."""
+    asm.move(R1, R10)
+    asm.add(R1, to)
+    asm.constant(R2, size)
+    asm.call(ebpf.PROBE_READ_KERNEL)
+    asm.branch(ebpf.JNE, R0, 0, NO_MATCH)
+
+
+def _keep_in_registers(asm: Assembler, plan: Plan, frame: Frame) -> None:
+    if plan.uses_len:
+        if LENGTH in frame:
+            asm.load(8, LEN_KEPT, R10, frame[LENGTH])
+        else:
+            asm.move(LEN_KEPT, R3)
+    if CAPLEN in frame:
+        asm.load(8, CAPLEN_KEPT, R10, frame[CAPLEN])
+
+
+def _zero(asm: Assembler, plan: Plan, frame: Frame) -> None:
+    if plan.loops:
+        # A register, not an immediate store: before Linux 6.8 the verifier forgets the value of the
+        # latter, and would take the loop for endless.
+        asm.constant(R2, TRIPS)
+        asm.store(8, R10, frame[BUDGET], R2)
+    live = plan.liveness.at_entry
+    words = sorted(live - {"A", "X"})
+    if words:
+        asm.constant(R2, 0)
+    for word in words:
+        asm.store(4, R10, frame[word], R2)
+    for name, register in (("A", A), ("X", X)):
+        if name in live:
+            asm.constant(register, 0)

@@ -1,0 +1,161 @@
+"""The filter in the place of a call, in a program that a C compiler made.
+
+In C the filter is a call to a helper number that no kernel has. The compiler arranges for it what
+any helper needs, arguments in r1 to r4, the result in r0, r1 to r5 lost: exactly the contract that
+instructions in its place can keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pypwru.errors import FilterError
+from pypwru.filter import ebpf
+from pypwru.filter.compiler import Filter
+from pypwru.filter.ebpf import Insn
+from pypwru.filter.translation import Translation
+
+MARKER_L2 = 0x5EED1002
+"""Helper number of ``u64 (*)(const void *data, u64 caplen, u64 len, u64 tag)`` for a packet that
+begins with its Ethernet header; the C gets it by -D."""
+MARKER_L3 = 0x5EED1003
+"""The same for a packet that begins with its IP header."""
+
+PSEUDO_CALL = 1  # BPF_PSEUDO_CALL: src of a call whose imm is relative to the next slot
+PSEUDO_FUNC = 4  # BPF_PSEUDO_FUNC: src of an ld_imm64 that holds such an address
+
+
+def inject(program: Sequence[Insn] | bytes, filters: Filter) -> list[Insn]:
+    """``program`` with both markers replaced by the views of ``filters``.
+
+    The two never run at once, so they share one stretch of the stack.
+
+    Raises:
+        FilterError: as :func:`splice`.
+    """
+    slots = ebpf.unpack(program) if isinstance(program, bytes) else list(program)
+    base = lowest_stack_offset(slots)
+    return splice(splice(slots, MARKER_L2, filters.l2, base), MARKER_L3, filters.l3, base)
+
+
+def splice(
+    program: Sequence[Insn] | bytes,
+    marker: int,
+    translation: Translation,
+    stack_base: int | None = None,
+) -> list[Insn]:
+    """``program`` with every call of ``marker`` replaced by the filter.
+
+    Args:
+        program: one program with all its subprograms, slots or bytes.
+        marker: the helper number that stands for the filter.
+        translation: the filter.
+        stack_base: the lowest offset from r10 that ``program`` uses, negative; by default it is
+            found in ``program`` (:func:`lowest_stack_offset`).
+
+    Returns:
+        The slots, unchanged if there is no such call.
+
+    Raises:
+        FilterError: a jump grew beyond 16 bits, or the stack does not suffice, or its use can't be
+            seen.
+    """
+    slots = ebpf.unpack(program) if isinstance(program, bytes) else list(program)
+    calls = [position for position in _starts(slots) if _is_marker(slots[position], marker)]
+    if not calls:
+        return slots
+    base = lowest_stack_offset(slots) if stack_base is None else stack_base
+    body = translation.body(base)
+    moved = _new_positions(len(slots), set(calls), len(body))
+    spliced: list[Insn] = []
+    second = False  # of an ld_imm64: data, not an instruction
+    for position, insn in enumerate(slots):
+        if second:
+            spliced.append(insn)
+        elif position in calls:
+            spliced.extend(body)
+        else:
+            spliced.append(_aimed(insn, position, moved))
+        second = not second and insn.code == ebpf.LD_IMM64
+    return spliced
+
+
+def lowest_stack_offset(program: Sequence[Insn]) -> int:
+    """The lowest offset from r10 that ``program`` uses, 0 or negative.
+
+    Seen are loads and stores through r10, and through registers that were set to it and had
+    constants added on the way, as compilers write addresses of variables.
+
+    Raises:
+        FilterError: an address on the stack is computed from a variable.
+    """
+    lowest = 0
+    frame: dict[int, int] = {ebpf.R10: 0}  # register -> its offset from r10, in program order
+    for position in _starts(program):
+        insn = program[position]
+        lowest = min(lowest, _memory_offset(insn, frame))
+        kind, operation = insn.code & 7, insn.code & 0xF0
+        if kind == ebpf.ALU64 and operation == ebpf.MOV and insn.code & ebpf.REGISTER:
+            frame.pop(insn.dst, None)
+            if insn.src in frame:
+                frame[insn.dst] = frame[insn.src]
+        elif kind == ebpf.ALU64 and operation in (ebpf.ADD, ebpf.SUB) and insn.dst in frame:
+            if insn.code & ebpf.REGISTER:
+                raise FilterError(
+                    f"can't place the filter: instruction {position} computes a stack address "
+                    "from a variable; give stack_base"
+                )
+            frame[insn.dst] += insn.imm if operation == ebpf.ADD else -insn.imm
+            lowest = min(lowest, frame[insn.dst])
+        elif kind in (ebpf.ALU32, ebpf.ALU64, ebpf.LDX, ebpf.LD_IMM64 & 7):
+            frame.pop(insn.dst, None)
+        elif insn.code == ebpf.CALL_HELPER:
+            for register in range(6):
+                frame.pop(register, None)
+    return lowest
+
+
+def _memory_offset(insn: Insn, frame: dict[int, int]) -> int:
+    if insn.code & 7 == ebpf.LDX and insn.src in frame:
+        return frame[insn.src] + insn.off
+    if insn.code & 7 in (ebpf.ST, ebpf.STX) and insn.dst in frame:
+        return frame[insn.dst] + insn.off
+    return 0
+
+
+def _is_marker(insn: Insn, marker: int) -> bool:
+    return insn.code == ebpf.CALL_HELPER and insn.src == 0 and insn.imm == marker
+
+
+def _starts(program: Sequence[Insn]) -> list[int]:
+    """The slots that are instructions, not the second half of an ld_imm64."""
+    starts = []
+    position = 0
+    while position < len(program):
+        starts.append(position)
+        position += 2 if program[position].code == ebpf.LD_IMM64 else 1
+    return starts
+
+
+def _new_positions(length: int, calls: set[int], body: int) -> list[int]:
+    """Old slot -> new slot; one more entry, for the end of the program."""
+    moved = []
+    shift = 0
+    for position in range(length + 1):
+        moved.append(position + shift)
+        shift += body - 1 if position in calls else 0
+    return moved
+
+
+def _aimed(insn: Insn, position: int, moved: list[int]) -> Insn:
+    """``insn`` of old slot ``position``, aimed at where its target is now."""
+    if ebpf.is_jump(insn) and insn.code != ebpf.JMP32 | ebpf.JA:
+        return insn._replace(off=ebpf.checked_offset(_distance(insn.off, position, moved)))
+    relative = insn.code == ebpf.JMP32 | ebpf.JA  # gotol: a jump whose distance is the immediate
+    relative |= insn.code == ebpf.CALL_HELPER and insn.src == PSEUDO_CALL
+    relative |= insn.code == ebpf.LD_IMM64 and insn.src == PSEUDO_FUNC
+    return insn._replace(imm=_distance(insn.imm, position, moved)) if relative else insn
+
+
+def _distance(offset: int, position: int, moved: list[int]) -> int:
+    return moved[position + 1 + offset] - moved[position] - 1

@@ -1,0 +1,107 @@
+"""libpcap's compiler, by scapy's ctypes binding: pcap-filter text to classic BPF.
+
+scapy is imported when an expression is compiled, not before: a run without one needs no libpcap.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from enum import Enum
+from types import ModuleType
+
+from pypwru.errors import FilterError
+from pypwru.filter.cbpf import ClassicInstruction, ClassicProgram, validate
+
+SNAPLEN = 262144
+"""What tcpdump and pwru use; it is only the value of ``ret`` for a match."""
+NETMASK_UNKNOWN = 0xFFFFFFFF  # PCAP_NETMASK_UNKNOWN
+
+
+class Linktype(Enum):
+    """Where the packet that is filtered begins: the value is libpcap's DLT_ number."""
+
+    ETHERNET = 1  # DLT_EN10MB
+    RAW_IP = 12  # DLT_RAW
+
+    @property
+    def label(self) -> str:
+        return "Ethernet" if self is Linktype.ETHERNET else "raw IP"
+
+
+CURES = {
+    "syntax error": "see man 7 pcap-filter",
+    "unknown host": "give the address, or see that the name resolves",
+    "netmask not known": "an skb has no netmask: write 'dst host ADDRESS' or 'ip multicast'",
+    "'gateway' not supported": "write 'ether host MAC and not host ADDRESS' instead",
+    "supported only on PF": "use --filter-ifname to choose an interface",
+    "rejects all packets": "no packet can satisfy it; see man 7 pcap-filter",
+}
+"""libpcap's words, and what the user does about them."""
+
+DIRECTION_CURE = "use --filter-func to choose functions that receive or send"
+
+
+def compile_pcap(expression: str, linktype: Linktype) -> ClassicProgram:
+    """Compile ``expression`` for packets that begin as ``linktype`` says.
+
+    Args:
+        expression: pcap-filter(7) text; empty matches every packet.
+        linktype: Ethernet header first, or IP header first.
+
+    Raises:
+        FilterError: libpcap's own words and the expression; or libpcap is missing; or the
+            expression asks what only a capturing socket knows (``inbound``).
+    """
+    if "\0" in expression:
+        raise FilterError(f"filter {expression!r} has a NUL character: remove it")
+    instructions = _compile(_library(), expression, linktype)
+    try:
+        return validate(instructions, expression)
+    except FilterError as error:
+        if "packet type" in str(error):
+            raise FilterError(
+                f"can't compile filter '{expression}': inbound and outbound are not known where "
+                f"an skb is traced: {DIRECTION_CURE}"
+            ) from error
+        raise
+
+
+def _library() -> ModuleType:
+    try:
+        from scapy.libs import winpcapy
+    except ModuleNotFoundError as error:
+        raise FilterError(f"can't compile filters: {error}: install python3-scapy") from error
+    except OSError as error:
+        raise FilterError(f"can't load libpcap ({error}): install libpcap0.8") from error
+    assert isinstance(winpcapy, ModuleType)
+    return winpcapy
+
+
+def _compile(library: ModuleType, expression: str, linktype: Linktype) -> list[ClassicInstruction]:
+    handle = library.pcap_open_dead(linktype.value, SNAPLEN)
+    if not handle:
+        raise FilterError(f"libpcap refused link type {linktype.label}: out of memory?")
+    try:
+        program = library.bpf_program()
+        status = library.pcap_compile(
+            handle, ctypes.byref(program), os.fsencode(expression), 1, NETMASK_UNKNOWN
+        )
+        if status != 0:
+            words = os.fsdecode(library.pcap_geterr(handle))
+            raise FilterError(_refusal(expression, words))
+        try:
+            return [
+                ClassicInstruction(i.code, i.jt, i.jf, i.k & 0xFFFFFFFF)
+                for i in program.bf_insns[: program.bf_len]
+            ]
+        finally:
+            library.pcap_freecode(ctypes.byref(program))
+    finally:
+        library.pcap_close(handle)
+
+
+def _refusal(expression: str, words: str) -> str:
+    line = " ".join(words.split())
+    cure = next((cure for known, cure in CURES.items() if known in line), "see man 7 pcap-filter")
+    return f"can't compile filter '{expression}': {line}: {cure}"

@@ -1,0 +1,59 @@
+"""A translated filter: classic BPF in, eBPF for any stack out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pypwru.filter import ebpf
+from pypwru.filter.blocks import MATCH
+from pypwru.filter.cbpf import ClassicProgram
+from pypwru.filter.ebpf import Insn
+from pypwru.filter.emit import emit
+from pypwru.filter.frame import lay_out
+from pypwru.filter.plan import Plan, make_plan
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One view of a filter: for packets that begin with an Ethernet header, or an IP header.
+
+    Args:
+        program: what libpcap compiled, or an equivalent for what it can't.
+        has_tag: whether the accelerated VLAN tag belongs to the packet (an Ethernet header).
+    """
+
+    program: ClassicProgram
+    has_tag: bool = False
+    plan: Plan = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plan", make_plan(self.program, self.has_tag))
+
+    @property
+    def constant(self) -> bool | None:
+        """The answer, if it is the same for every packet."""
+        entry = self.plan.flow.entry
+        return entry == MATCH if entry < 0 else None
+
+    @property
+    def uses_len(self) -> bool:
+        """Whether the third argument matters."""
+        return self.plan.uses_len
+
+    @property
+    def uses_tag(self) -> bool:
+        """Whether the fourth argument matters."""
+        return self.plan.tag_aware
+
+    def body(self, stack_base: int) -> list[Insn]:
+        """The instructions, r1..r4 in, r0 out (:mod:`pypwru.filter.head`).
+
+        Args:
+            stack_base: the lowest offset from r10 that is in use, 0 or negative.
+
+        Raises:
+            FilterError: the stack does not suffice.
+        """
+        if self.constant is not None:
+            return [Insn(ebpf.ALU32 | ebpf.MOV, ebpf.R0, imm=int(self.constant))]
+        return emit(self.plan, lay_out(self.plan, stack_base, self.program.source))

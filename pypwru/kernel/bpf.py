@@ -1,0 +1,208 @@
+"""The few bpf(2) calls that pypwru makes, as functions over file descriptors.
+
+A call that the kernel refuses raises the OSError of its errno: what a refusal means, and its cure, is
+known only where the call was wanted. Layouts are those of ``union bpf_attr`` in linux/bpf.h, which only
+ever grows: what is left out is zero.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+from enum import IntEnum
+
+_SYSCALL = {"x86_64": 321, "aarch64": 280}
+_ATTR_SIZE = 128
+LOG_SIZE = 16 << 20
+
+
+class MapType(IntEnum):
+    """``enum bpf_map_type``."""
+
+    ARRAY = 2
+    PERCPU_ARRAY = 6
+    RINGBUF = 27
+
+
+class ProgramType(IntEnum):
+    """``enum bpf_prog_type``."""
+
+    KPROBE = 2
+    SCHED_CLS = 3
+    RAW_TRACEPOINT = 17
+
+
+class AttachType(IntEnum):
+    """``enum bpf_attach_type``."""
+
+    NONE = 0
+    TRACE_KPROBE_MULTI = 42
+
+
+MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
+_MAP_CREATE, _MAP_LOOKUP, _PROG_LOAD, _TEST_RUN = 0, 1, 5, 10
+_INFO_BY_FD, _RAW_TRACEPOINT_OPEN, _LINK_CREATE = 15, 17, 28
+_RECURSION_MISSES = 208  # struct bpf_prog_info
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class VerifierError(OSError):
+    """The kernel's verifier refused a program; ``log`` is what it said."""
+
+    def __init__(self, errno: int, log: str) -> None:
+        super().__init__(errno, os.strerror(errno))
+        self.log = log
+
+
+def _bpf(command: int, attr: bytes) -> int:
+    """bpf(2). Raises OSError; returns what the kernel returned."""
+    buffer = ctypes.create_string_buffer(attr, max(_ATTR_SIZE, len(attr)))
+    return _call(command, buffer)
+
+
+def _call(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
+    number = _SYSCALL.get(platform.machine())
+    if number is None:
+        raise OSError(38, f"bpf(2) is not known on {platform.machine()}")
+    result: int = _libc.syscall(
+        ctypes.c_long(number), ctypes.c_int(command), buffer, ctypes.c_uint(len(buffer))
+    )
+    if result < 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, os.strerror(errno))
+    return result
+
+
+def _address(buffer: object) -> int:
+    return ctypes.addressof(buffer)  # type: ignore[arg-type]
+
+
+def _name(name: str) -> bytes:
+    """``char[BPF_OBJ_NAME_LEN]``: 15 characters of [A-Za-z0-9_.]."""
+    return name.encode()[:15].ljust(16, b"\0")
+
+
+def map_create(
+    kind: MapType, name: str, key: int, value: int, entries: int, flags: int = 0
+) -> int:
+    """Make a map.
+
+    Args:
+        key, value: sizes in bytes.
+        entries: ``max_entries``; of a ring buffer its bytes.
+
+    Returns:
+        Its file descriptor.
+    """
+    return _bpf(
+        _MAP_CREATE, struct.pack("=7I16s", kind, key, value, entries, flags, 0, 0, _name(name))
+    )
+
+
+def map_lookup(fd: int, index: int, size: int) -> bytes:
+    """The value of an array's element; ``size`` in bytes, all CPUs' of a per-CPU array."""
+    key = ctypes.create_string_buffer(struct.pack("=I", index), 4)
+    value = ctypes.create_string_buffer(size)
+    _bpf(_MAP_LOOKUP, struct.pack("=IxxxxQQQ", fd, _address(key), _address(value), 0))
+    return value.raw
+
+
+def program_load(
+    kind: ProgramType, name: str, code: bytes, attach: AttachType = AttachType.NONE
+) -> int:
+    """Load instructions (``struct bpf_insn``, map descriptors filled in), licensed GPL.
+
+    Returns:
+        The program's file descriptor.
+
+    Raises:
+        VerifierError: with the verifier's log, asked for only after a first refusal, since writing it
+            makes the load several times slower.
+        OSError: no right to load, or a type that the kernel does not have.
+    """
+    instructions = ctypes.create_string_buffer(code, len(code))
+    license_ = ctypes.create_string_buffer(b"GPL")
+
+    def load(log: ctypes.Array[ctypes.c_char] | None) -> int:
+        level, size, where = (1, len(log), _address(log)) if log is not None else (0, 0, 0)
+        return _bpf(
+            _PROG_LOAD,
+            struct.pack(
+                "=IIQQIIQII16sII",
+                kind,
+                len(code) // 8,
+                _address(instructions),
+                _address(license_),
+                level,
+                size,
+                where,
+                0,
+                0,
+                _name(name),
+                0,
+                attach,
+            ),
+        )
+
+    try:
+        return load(None)
+    except OSError:
+        log = ctypes.create_string_buffer(LOG_SIZE)
+        try:
+            return load(log)
+        except OSError as error:
+            text = log.value.decode(errors="replace")
+            if not text:
+                raise
+            raise VerifierError(error.errno or 0, text) from error
+
+
+def program_test_run(fd: int, packet: bytes, repeat: int = 1) -> int:
+    """Run a networking program on ``packet`` (at least 14 bytes); returns its 32-bit result."""
+    data = ctypes.create_string_buffer(packet, len(packet))
+    attr = ctypes.create_string_buffer(
+        struct.pack("=IIIIQQII", fd, 0, len(packet), 0, _address(data), 0, repeat, 0), _ATTR_SIZE
+    )
+    _call(_TEST_RUN, attr)
+    result: int = struct.unpack_from("=I", attr.raw, 4)[0]
+    return result
+
+
+def program_recursion_misses(fd: int) -> int:
+    """How often the kernel skipped a program because another already ran on that CPU (0 before 5.12)."""
+    info = ctypes.create_string_buffer(256)
+    _bpf(_INFO_BY_FD, struct.pack("=IIQ", fd, len(info), _address(info)))
+    misses: int = struct.unpack_from("=Q", info.raw, _RECURSION_MISSES)[0]
+    return misses
+
+
+def raw_tracepoint_open(name: str, program: int) -> int:
+    """Attach ``program`` to the tracepoint ``name``; closing the descriptor detaches."""
+    text = ctypes.create_string_buffer(name.encode())
+    return _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("=QI", _address(text), program))
+
+
+def kprobe_multi_link(program: int, addresses: list[int]) -> int:
+    """Attach ``program`` to the entry of the functions at ``addresses``, at once (since 5.18).
+
+    One address that ftrace doesn't know makes the kernel refuse all of them.
+    """
+    array = (ctypes.c_uint64 * len(addresses))(*addresses)
+    return _bpf(
+        _LINK_CREATE,
+        struct.pack(
+            "=IIIIIIQQQ",
+            program,
+            0,
+            AttachType.TRACE_KPROBE_MULTI,
+            0,
+            0,
+            len(addresses),
+            0,
+            ctypes.addressof(array),
+            0,
+        ),
+    )

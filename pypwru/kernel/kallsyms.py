@@ -1,0 +1,172 @@
+"""Names and addresses of the kernel's functions: /proc/kallsyms.
+
+A line is ``address type name``, plus a tab and ``[module]`` for what is not vmlinux. There are some
+200,000 of them, so the core, where every line has three words, is taken apart in a handful of
+whole-file operations; the few lines that name a module go through a regular expression.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from array import array
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Collection
+from functools import cached_property
+from itertools import compress
+from pathlib import Path
+from typing import NamedTuple
+
+from pypwru.errors import KernelError
+
+KALLSYMS = Path("/proc/kallsyms")
+# Of nm(1): code, global (T) or local (t), and weak (W, w).
+_TEXT = frozenset("tTwW")
+_MODULE_LINE = re.compile(r"^([0-9a-f]{16}) [tTwW] (\S+)(?:[ \t]+\[([^\]]+)\])?", re.MULTILINE)
+
+
+class Nearest(NamedTuple):
+    """The symbol that covers an address, and how many bytes behind its start that is."""
+
+    display: str
+    offset: int
+
+
+def display_name(name: str, module: str = "") -> str:
+    """``name``, or ``name[module]`` outside vmlinux, as pwru writes it."""
+    return f"{name}[{module}]" if module else name
+
+
+class Symbols:
+    """Text symbols in the kernel's order.
+
+    Args:
+        displays: ``name`` or ``name[module]`` of each.
+        addresses: the address of each, as ``array('Q')``.
+    """
+
+    def __init__(self, displays: list[str], addresses: array[int]) -> None:
+        self._displays = displays
+        self._addresses = addresses
+
+    def __len__(self) -> int:
+        return len(self._displays)
+
+    @cached_property
+    def by_name(self) -> dict[str, tuple[int, ...]]:
+        """``name`` or ``name[module]`` -> every address that carries it, in the kernel's order."""
+        lists: defaultdict[str, list[int]] = defaultdict(list)
+        for display, address in zip(self._displays, self._addresses, strict=True):
+            lists[display].append(address)
+        return {display: tuple(found) for display, found in lists.items()}
+
+    @cached_property
+    def by_address(self) -> dict[int, str]:
+        """Address -> ``name`` or ``name[module]``; of several symbols at one address the last."""
+        return dict(zip(self._addresses, self._displays, strict=True))
+
+    @cached_property
+    def _ascending(self) -> list[int]:
+        return sorted(self.by_address)
+
+    def addresses(self, name: str, module: str = "") -> tuple[int, ...]:
+        """Every address of ``name`` in ``module`` ('' for vmlinux); () if there is none."""
+        return self.by_name.get(display_name(name, module), ())
+
+    def select(self, displays: Collection[str]) -> dict[str, tuple[int, ...]]:
+        """``by_name`` for these names alone, without building it for all."""
+        wanted = frozenset(displays)
+        lists: defaultdict[str, list[int]] = defaultdict(list)
+        for display, address in zip(self._displays, self._addresses, strict=True):
+            if display in wanted:
+                lists[display].append(address)
+        return {display: tuple(found) for display, found in lists.items()}
+
+    def nearest(self, address: int) -> Nearest | None:
+        """The last symbol at or before ``address``, or None below the first."""
+        index = bisect_right(self._ascending, address)
+        if not index:
+            return None
+        start = self._ascending[index - 1]
+        return Nearest(self.by_address[start], address - start)
+
+
+def parse_symbols(text: str, wanted: Collection[str] | None = None) -> Symbols:
+    """Text symbols out of the content of /proc/kallsyms.
+
+    Args:
+        text: its content.
+        wanted: keep these only (``name`` or ``name[module]``); None keeps all.
+
+    Raises:
+        KernelError: every address is zero, the kernel hides them from this process.
+    """
+    core, tail = _split_core(text)
+    words = core.split()
+    if len(words) != 3 * core.count("\n"):
+        core, tail, words = "", text, []
+    is_text = [kind in _TEXT for kind in words[1::3]]
+    addresses = list(compress(words[0::3], is_text))
+    displays = list(compress(words[2::3], is_text))
+    for address, name, module in _MODULE_LINE.findall(tail):
+        addresses.append(address)
+        displays.append(display_name(name, module))
+    values = _to_integers(addresses)
+    if values and not any(values):
+        raise KernelError(
+            "cannot read symbol addresses: /proc/kallsyms shows only zeros; run as root with "
+            "CAP_SYSLOG, and `sysctl kernel.kptr_restrict=1`"
+        )
+    return (
+        _only(frozenset(wanted), displays, values)
+        if wanted is not None
+        else (Symbols(displays, values))
+    )
+
+
+def read_symbols(wanted: Collection[str] | None = None, path: Path = KALLSYMS) -> Symbols:
+    """Text symbols of the running kernel.
+
+    Args:
+        wanted: as for parse_symbols().
+        path: another file of that format.
+
+    Raises:
+        KernelError: the file can't be read or hides the addresses.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            text = file.read().decode("latin-1")
+    except OSError as error:
+        raise KernelError(
+            f"cannot read {path}: {error.strerror}; pypwru needs a kernel with CONFIG_KALLSYMS "
+            "and a mounted /proc"
+        ) from error
+    return parse_symbols(text, wanted)
+
+
+def _split_core(text: str) -> tuple[str, str]:
+    """What comes before the first line that names a module, and the rest (kernel/kallsyms.c)."""
+    tab = text.find("\t")
+    if tab < 0:
+        return text, ""
+    start = text.rfind("\n", 0, tab) + 1
+    return text[:start], text[start:]
+
+
+def _to_integers(addresses: list[str]) -> array[int]:
+    """Sixteen hexadecimal digits each -> integers: one conversion for all of them."""
+    values = array("Q")
+    digits = "".join(addresses)
+    if len(digits) != 16 * len(addresses):
+        return array("Q", [int(address, 16) for address in addresses])
+    values.frombytes(bytes.fromhex(digits))
+    if sys.byteorder == "little":
+        values.byteswap()
+    return values
+
+
+def _only(wanted: frozenset[str], displays: list[str], values: array[int]) -> Symbols:
+    keep = [display in wanted for display in displays]
+    return Symbols(list(compress(displays, keep)), array("Q", compress(values, keep)))

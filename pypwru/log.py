@@ -1,0 +1,124 @@
+"""What pypwru says about itself, on standard error, in the format of Go's slog that pwru uses.
+
+``2026/11/23 04:12:08 INFO Attaching kprobes via=kprobe-multi``. Nothing here ever raises: a closed
+or full standard error must not end a trace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import TextIO
+
+from pypwru.gotext import log_value
+
+_BAR_WIDTH = 40
+_REDRAW_SECONDS = 0.1
+_CLEAR_LINE = "\r\x1b[K"
+
+
+class Progress:
+    """A count that grows towards ``total``, drawn as one line that is overwritten.
+
+    Args:
+        stream: a terminal, or None to draw nothing.
+        total: the count at the end.
+        label: what is counted.
+    """
+
+    def __init__(self, stream: TextIO | None, total: int, label: str) -> None:
+        self._stream = stream
+        self._total = total
+        self._label = label
+        self._done = 0
+        self._drawn = -_REDRAW_SECONDS
+        self._lock = threading.Lock()  # kprobes are attached by several threads
+
+    def advance(self, count: int = 1) -> None:
+        """``count`` more are done; redraws at most ten times a second."""
+        with self._lock:
+            self._done += count
+            now = time.monotonic()
+            if now - self._drawn >= _REDRAW_SECONDS:
+                self._drawn = now
+                self.draw()
+
+    def draw(self, end: str = "") -> None:
+        """Draw now; ``end`` follows the line."""
+        filled = _BAR_WIDTH * self._done // max(self._total, 1)
+        bar = ("#" * filled).ljust(_BAR_WIDTH, ".")
+        self._put(f"{_CLEAR_LINE}{self._label} [{bar}] {self._done}/{self._total}{end}")
+
+    def clear(self) -> None:
+        """Make room on the terminal's line for something else."""
+        self._put(_CLEAR_LINE)
+
+    def _put(self, text: str) -> None:
+        if self._stream is not None:
+            _write(self._stream, text)
+
+
+class Log:
+    """Log lines and progress on ``stream``.
+
+    Args:
+        stream: standard error, or None when it is closed.
+        debug: also write what ``debug`` is given.
+    """
+
+    def __init__(self, stream: TextIO | None, debug: bool = False) -> None:
+        self._stream = stream
+        self._debug = debug
+        self._progress: Progress | None = None
+
+    def debug(self, message: str, **values: object) -> None:
+        """For who looks for a fault; only with ``--debug``."""
+        if self._debug:
+            self._line("DEBUG", message, values)
+
+    def info(self, message: str, **values: object) -> None:
+        """The normal course of things."""
+        self._line("INFO", message, values)
+
+    def warn(self, message: str, **values: object) -> None:
+        """Something is missing from what the user will see."""
+        self._line("WARN", message, values)
+
+    def error(self, message: str, **values: object) -> None:
+        """The run ends."""
+        self._line("ERROR", message, values)
+
+    @contextlib.contextmanager
+    def progress(self, total: int, label: str) -> Iterator[Progress]:
+        """A bar while ``total`` things are done, if standard error is a terminal."""
+        bar = self._progress = Progress(self._stream if self._on_terminal() else None, total, label)
+        bar.draw()
+        try:
+            yield bar
+        finally:
+            bar.draw(end="\n")
+            self._progress = None
+
+    def _on_terminal(self) -> bool:
+        try:
+            return self._stream is not None and self._stream.isatty()
+        except (OSError, ValueError):
+            return False
+
+    def _line(self, level: str, message: str, values: dict[str, object]) -> None:
+        if self._stream is None:
+            return
+        if self._progress is not None:
+            self._progress.clear()
+        now = time.strftime("%Y/%m/%d %H:%M:%S")
+        pairs = "".join(f" {name}={log_value(value)}" for name, value in values.items())
+        _write(self._stream, f"{now} {level} {message}{pairs}\n")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    # ValueError: the stream was closed; UnicodeError is one too, but backslashreplace avoids it.
+    with contextlib.suppress(OSError, ValueError):
+        stream.write(text)
+        stream.flush()

@@ -1,0 +1,219 @@
+"""The command line: one row of FLAGS a flag, and everything else is made from the rows.
+
+``parse`` (pure) follows spf13/pflag, the parser of pwru: flags may stand anywhere among the words
+of the filter, ``--`` ends them, a switch takes its value only after ``=``, a list is one CSV record
+and grows with each occurrence. Errors have pflag's words. ``usage`` has pflag's layout; the man page
+and the completions (``manual.py``) come from the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from pypwru.config import Backend, Config, Timestamp
+from pypwru.errors import UsageError
+from pypwru.gotext import quote
+from pypwru.kinds import PATH, RING, STRING, STRINGS, SWITCH, Kind, one_of, unsigned
+
+
+class Group(Enum):
+    """The chapters of the manual."""
+
+    FUNCTIONS = "which functions"
+    OUTPUT = "what is printed"
+    RUN = "how it runs"
+    ABOUT = "about pypwru"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag.
+
+    Args:
+        name: without dashes; with ``_`` for ``-``, the field of Config.
+        kind: its type.
+        default: its value when absent, as it would be typed.
+        group: its chapter of the manual.
+        help: one line.
+        metavar: what stands for the value; the kind's word when empty.
+        short: the one-letter name.
+        hidden: not in ``--help``.
+        own: pwru has no such flag.
+    """
+
+    name: str
+    kind: Kind
+    default: str
+    group: Group
+    help: str
+    metavar: str = ""
+    short: str = ""
+    hidden: bool = False
+    own: bool = False
+
+    @property
+    def field(self) -> str:
+        """The name of the value in Config."""
+        return self.name.replace("-", "_")
+
+    @property
+    def value_word(self) -> str:
+        """What stands for the value in help; empty for a switch."""
+        return self.metavar or self.kind.word
+
+    @property
+    def spelled(self) -> str:
+        """Its name with dashes, and the short one first, as pflag's errors have it."""
+        return f"-{self.short}, --{self.name}" if self.short else f"--{self.name}"
+
+
+# fmt: off
+# ruff: noqa: E501 -- a table: one row a flag, long as its help
+FLAGS: tuple[Flag, ...] = (
+    Flag("filter-func", STRING, "", Group.FUNCTIONS, "trace only functions whose whole name matches this RE2 regular expression"),
+    Flag("kmods", STRINGS, "", Group.FUNCTIONS, "also trace functions of these kernel modules, comma-separated"),
+    Flag("all-kmods", SWITCH, "false", Group.FUNCTIONS, "also trace functions of every kernel module that has BTF"),
+    Flag("priority", unsigned(0, 3), "3", Group.FUNCTIONS, "trace functions up to this priority: 0 the few that tell most, 3 all", metavar="0..3", own=True),
+    Flag("category", STRINGS, "", Group.FUNCTIONS, "trace only functions of these categories, comma-separated", own=True),
+    Flag("backend", one_of(Backend), "", Group.FUNCTIONS, f"how to hook: {', '.join(b.value for b in Backend)}; by default the first that the kernel allows"),
+    Flag("filter-kprobe-batch", unsigned(lowest=1), "10", Group.FUNCTIONS, "kprobes that one thread attaches or detaches (backend kprobe)"),
+    Flag("kernel-btf", PATH, "", Group.FUNCTIONS, "read the kernel's types from this file, raw BTF or ELF"),
+    Flag("output-limit-lines", unsigned(), "0", Group.OUTPUT, "exit after this many events; 0 for no limit"),
+    Flag("output-file", PATH, "", Group.OUTPUT, "append to this file instead of standard output"),
+    Flag("output-meta", SWITCH, "true", Group.OUTPUT, "print the columns NETNS, MARK, IFACE, PROTO, MTU and LEN"),
+    Flag("output-tuple", SWITCH, "true", Group.OUTPUT, "print the column TUPLE: addresses, ports and protocol"),
+    Flag("output-tcp-flags", SWITCH, "false", Group.OUTPUT, "print TCP flags in the column TUPLE"),
+    Flag("timestamp", one_of(Timestamp), "none", Group.OUTPUT, f"print a time: {', '.join(t.value for t in Timestamp)}"),
+    Flag("buffer-size", RING, "16M", Group.RUN, "bytes of the ring buffer, a power of two; k, M or G may follow", own=True),
+    Flag("ready-file", PATH, "", Group.RUN, "create this file once everything is attached", hidden=True),
+    Flag("debug", SWITCH, "false", Group.RUN, "log more, and all that the kernel says when it refuses"),
+    Flag("help", SWITCH, "false", Group.ABOUT, "print this message and exit", short="h"),
+    Flag("version", SWITCH, "false", Group.ABOUT, "print the version and exit"),
+)
+# fmt: on
+
+_BY_NAME = {flag.name: flag for flag in FLAGS}
+_BY_LETTER = {flag.short: flag for flag in FLAGS if flag.short}
+
+
+class Request(Enum):
+    """What was asked for instead of a run; the first of these wins."""
+
+    HELP = "help"
+    VERSION = "version"
+
+
+def usage(program: str = "pypwru") -> str:
+    """The text of ``--help``; ``program`` is argv[0]."""
+    shown = sorted((flag for flag in FLAGS if not flag.hidden), key=lambda flag: flag.name)
+    heads = []
+    for flag in shown:
+        short = f"-{flag.short}, " if flag.short else "    "
+        heads.append(f"  {short}--{flag.name} {flag.value_word}".rstrip())
+    width = max(map(len, heads))
+    lines = [
+        f"Usage: {program} [options] [pcap-filter]",
+        '    Available pcap-filter: see "man 7 pcap-filter"',
+        "    Available options:",
+    ]
+    for head, flag in zip(heads, shown, strict=True):
+        lines.append(f"{head:{width}}   {flag.help}{_default_note(flag)}")
+    return "\n".join(lines) + "\n"
+
+
+def _default_note(flag: Flag) -> str:
+    if flag.default in {"", "0", "false"}:  # pflag's zero values
+        return ""
+    quoted = flag.kind.word == STRING.word
+    return f" (default {quote(flag.default) if quoted else flag.default})"
+
+
+def parse(argv: Sequence[str]) -> Config | Request:
+    """The run that ``argv`` (without the program's name) asks for.
+
+    Raises:
+        UsageError: an unknown flag, a value that can't be meant, or flags that exclude each other;
+            the words are pflag's where pflag has any.
+    """
+    words: list[str] = []
+    values: dict[str, object] = {}
+    for flag, text in _assignments(argv, words):
+        value = _read(flag, text)
+        earlier = values.get(flag.field)
+        if isinstance(value, tuple) and isinstance(earlier, tuple):  # a list grows
+            value = earlier + value
+        values[flag.field] = value
+    for flag in FLAGS:
+        values.setdefault(flag.field, _read(flag, flag.default))
+    asked = [request for request in Request if values.pop(request.value)]
+    if asked:
+        return asked[0]
+    # Any: the fields' types are the kinds' own, which a test compares.
+    fields: dict[str, Any] = values
+    return Config(pcap_filter=" ".join(words), **fields)
+
+
+def _read(flag: Flag, text: str) -> object:
+    # An empty word in place of a choice is the automatic choice where there is one, as pwru has it.
+    if flag.kind.choices and text == flag.default == "":
+        return None
+    try:
+        return flag.kind.read(text)
+    except ValueError as error:
+        raise UsageError(
+            f"invalid argument {quote(text)} for {quote(flag.spelled)} flag: {error}"
+        ) from error
+
+
+def _assignments(argv: Sequence[str], words: list[str]) -> Iterator[tuple[Flag, str]]:
+    """Each flag of ``argv`` with its text; words that are no flag's go to ``words``."""
+    rest = iter(argv)
+    for word in rest:
+        if word == "--":
+            words.extend(rest)
+        elif word.startswith("--"):
+            yield _long(word, rest)
+        elif word.startswith("-") and word != "-":
+            yield from _letters(word[1:], rest)
+        else:
+            words.append(word)
+
+
+def _long(word: str, rest: Iterator[str]) -> tuple[Flag, str]:
+    name, equals, text = word[2:].partition("=")
+    if not name or name.startswith("-"):
+        raise UsageError(f"bad flag syntax: {word}")
+    if name not in _BY_NAME:
+        raise UsageError(f"unknown flag: --{name}")
+    flag = _BY_NAME[name]
+    return flag, text if equals else _next(flag, rest, f"--{name}")
+
+
+def _letters(letters: str, rest: Iterator[str]) -> Iterator[tuple[Flag, str]]:
+    """``-h``, ``-h=false``; letters of switches may stand together."""
+    while letters:
+        flag = _BY_LETTER.get(letters[0])
+        where = f"{quote(letters[0], around=chr(39))} in -{letters}"
+        if flag is None:
+            raise UsageError(f"unknown shorthand flag: {where}")
+        if len(letters) > 2 and letters[1] == "=":
+            yield flag, letters[2:]
+            return
+        if flag.kind.word and len(letters) > 1:
+            yield flag, letters[1:]
+            return
+        yield flag, _next(flag, rest, where)
+        letters = letters[1:]
+
+
+def _next(flag: Flag, rest: Iterator[str], where: str) -> str:
+    """The text of a flag that has no ``=``; ``where`` names the flag in an error."""
+    if not flag.kind.word:  # a switch never takes the next word
+        return "true"
+    text = next(rest, None)
+    if text is None:
+        raise UsageError(f"flag needs an argument: {where}")
+    return text

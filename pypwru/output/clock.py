@@ -1,0 +1,60 @@
+"""The times of an event: on the wall, and since its packet was last seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+_REMEMBERED = 1 << 16
+
+
+def wall_offset() -> int:
+    """Nanoseconds from CLOCK_MONOTONIC, which bpf_ktime_get_ns reads, to CLOCK_REALTIME."""
+    before = time.monotonic_ns()
+    wall = time.time_ns()
+    return wall - (before + time.monotonic_ns()) // 2
+
+
+class Clock:
+    """Turns the kernel's times of events into what is shown.
+
+    Args:
+        offset: nanoseconds from the kernel's clock to the wall's.
+    """
+
+    def __init__(self, offset: Callable[[], int] = wall_offset) -> None:
+        self._offset = offset
+        self._to_wall = offset()
+        self._second = -1
+        self._prefix = ""
+        # Two generations bound what is remembered without ordering it at each event.
+        self._seen: dict[bytes, int] = {}
+        self._seen_before: dict[bytes, int] = {}
+
+    def adjust(self) -> None:
+        """Follow a step of the wall clock; called once a batch."""
+        self._to_wall = self._offset()
+
+    def wall(self, ktime: int) -> str:
+        """Local time of the event itself, milliseconds cut off: ``2026-11-23T04:18:33.584``."""
+        second, rest = divmod(ktime + self._to_wall, 1_000_000_000)
+        if second != self._second:
+            self._second = second
+            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(second))
+        return f"{self._prefix}.{rest // 1_000_000:03}"
+
+    def since(self, packet: bytes, ktime: int) -> int:
+        """Nanoseconds since the previous event of the same skb address, 0 for the first.
+
+        Args:
+            packet: the packet part of the record; its first eight bytes are the address.
+            ktime: when the event was.
+        """
+        skb = packet[:8]
+        last = self._seen.get(skb)
+        if last is None:
+            last = self._seen_before.get(skb, ktime)
+            if len(self._seen) >= _REMEMBERED:
+                self._seen_before, self._seen = self._seen, {}
+        self._seen[skb] = ktime
+        return ktime - last

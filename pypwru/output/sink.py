@@ -1,0 +1,106 @@
+"""Where lines go: standard output, or a file that is appended to.
+
+Unbuffered: the printer hands over a batch of lines, and a batch is one write.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import sys
+from pathlib import Path
+
+from pypwru.errors import OutputError
+
+
+class OutputClosed(Exception):
+    """The reader of the output went away (``| head``): the run ends quietly, this is no error."""
+
+
+class Sink:
+    """An open output.
+
+    Args:
+        descriptor: open for writing.
+        name: what an error calls it.
+        owned: closed by ``close``.
+    """
+
+    def __init__(self, descriptor: int, name: str, owned: bool) -> None:
+        self._descriptor = descriptor
+        self._name = name
+        self._owned = owned
+
+    def write(self, content: bytes) -> None:
+        """Write all of ``content``.
+
+        Raises:
+            OutputClosed: nobody reads the pipe any more.
+            OutputError: a full disk, a failing device.
+        """
+        rest = memoryview(content)
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:
+                # Whoever shares our terminal or pipe made it non-blocking.
+                select.select([], [self._descriptor], [])
+            except BrokenPipeError as error:
+                raise OutputClosed from error
+            except OSError as error:
+                raise _failure("write", self._name, error) from error
+
+    def close(self) -> None:
+        """Close a file that ``open_sink`` opened; an error that the disk kept back is raised.
+
+        Raises:
+            OutputError: the last of it could not be stored.
+        """
+        if not self._owned:
+            return
+        self._owned = False
+        try:
+            os.close(self._descriptor)
+        except OSError as error:
+            raise _failure("close", self._name, error) from error
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+
+def open_sink(path: Path | None) -> Sink:
+    """The output of a run, opened before anything is attached.
+
+    Args:
+        path: appended to, 0644 when new, its folders made 0755 (as pwru's lumberjack does); None is
+            standard output.
+
+    Raises:
+        OutputError: it can't be opened.
+    """
+    if path is None:
+        if sys.stdout is None:  # fd 1 was closed, and the next file opened would get its number
+            raise OutputError("standard output is closed: open it, or name an --output-file")
+        return Sink(1, "standard output", owned=False)
+    try:
+        _make_folders(path.parent)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise _failure("open", str(path), error) from error
+    return Sink(descriptor, str(path), owned=True)
+
+
+def _make_folders(folder: Path) -> None:
+    # mkdir(parents=True) gives its mode to the last folder only.
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o755, exist_ok=True)
+
+
+def _failure(operation: str, name: str, error: OSError) -> OutputError:
+    cure = "free some space" if error.errno == errno.ENOSPC else "choose another --output-file"
+    return OutputError(f"can't {operation} {name}: {error.strerror}: {cure}")

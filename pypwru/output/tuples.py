@@ -1,0 +1,73 @@
+"""Addresses, ports and protocol of a packet, as values and in pwru's notation."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import NamedTuple
+
+from pypwru.output.parts import Flow
+
+# IANA protocol numbers that pwru has a word for; the others stay empty.
+PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6"}
+TCP = 6
+# Byte 13 of the TCP header, lowest bit first (RFC 9293 3.1).
+TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
+
+
+class Tuple(NamedTuple):
+    """Both ends of a packet.
+
+    Args:
+        saddr, daddr: as text, without brackets; empty when not known.
+        sport, dport: 0 without one.
+        l4: IP protocol number.
+        flags: TCP flags joined with ``|``; empty without any.
+        l3: 4, 6 or 0.
+    """
+
+    saddr: str
+    daddr: str
+    sport: int
+    dport: int
+    l4: int
+    flags: str
+    l3: int
+
+
+def address(version: int, octets: bytes) -> str:
+    """``octets`` as Go's net.IP prints them: RFC 5952, but an IPv4-mapped address as IPv4."""
+    if version == 4:
+        return ".".join(map(str, octets[:4]))
+    if version != 6:
+        return ""
+    mapped = ipaddress.IPv6Address(octets)
+    return str(mapped.ipv4_mapped or mapped.compressed)
+
+
+def tcp_flags(bits: int) -> str:
+    """``SYN|ACK`` for 0x12."""
+    return "|".join(name for bit, name in enumerate(TCP_FLAGS) if bits >> bit & 1)
+
+
+def tuple_of(flow: Flow) -> Tuple:
+    """The ends of ``flow``."""
+    return Tuple(
+        address(flow.l3, flow.saddr),
+        address(flow.l3, flow.daddr),
+        flow.sport,
+        flow.dport,
+        flow.l4,
+        tcp_flags(flow.tcp_flags) if flow.l4 == TCP else "",
+        flow.l3,
+    )
+
+
+def text(ends: Tuple, flags: bool) -> str:
+    """``127.0.0.1:9->127.0.0.1:42390(tcp:RST|ACK)``; TCP flags only when ``flags``."""
+    source, destination = ends.saddr, ends.daddr
+    if ends.l3 == 6:
+        source, destination = f"[{source}]", f"[{destination}]"
+    word = PROTOCOLS.get(ends.l4, "")
+    if flags and ends.flags:
+        word = f"{word}:{ends.flags}"
+    return f"{source}:{ends.sport}->{destination}:{ends.dport}({word})"

@@ -1,0 +1,124 @@
+"""bpf/*.c to bytecode: BCC is the compiler, needs no kernel headers, and is asked once.
+
+What it made is kept (see cache.py) under a key of everything that went in, so a warm start never maps
+LLVM's 200 MB. The only importer of bcc.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from pypwru.cache import Cache, digest
+from pypwru.errors import BuildError
+from pypwru.program.source import FOLDER, KERNEL_TREE, MAIN, sources
+
+Bytecode = Mapping[str, bytes]
+
+_HANDLER = re.compile(r"^int (trace_\w+)\(void \*ctx\)", re.MULTILINE)
+_MISSING = (
+    "BCC is missing: install the package python3-bpfcc, and run pypwru with a Python that sees it "
+    "(/usr/bin/python3, or a virtual environment made with --system-site-packages)"
+)
+
+
+def target() -> str:
+    """The TARGET_ macro of this machine's registers."""
+    return f"TARGET_{platform.machine().upper()}"
+
+
+def _bcc_version() -> str:
+    try:
+        return importlib.metadata.version("bcc")
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+def build(layout: str, defines: Mapping[str, str], cache: Cache) -> Bytecode:
+    """Compile the handlers, or find them in the cache.
+
+    Args:
+        layout: the text of layout.h.
+        defines: macros, name -> text.
+        cache: where bytecode of earlier runs is.
+
+    Returns:
+        Handler name -> its instructions, calls to the filter and maps not yet filled in.
+
+    Raises:
+        BuildError: BCC is missing or found an error.
+    """
+    flags = [f"-D{name}={text}" for name, text in sorted(defines.items())]
+    inputs = json.dumps([layout, flags, sources(), _bcc_version()])
+    key = f"bytecode-{digest(inputs.encode())}"
+    if kept := cache.get(key):
+        return _unpack(kept)
+    bytecode = _compile(layout, flags)
+    cache.put(key, _pack(bytecode))
+    return bytecode
+
+
+def _pack(bytecode: Bytecode) -> bytes:
+    return json.dumps({name: code.hex() for name, code in bytecode.items()}).encode()
+
+
+def _unpack(kept: bytes) -> Bytecode:
+    return {name: bytes.fromhex(code) for name, code in json.loads(kept).items()}
+
+
+def _compile(layout: str, flags: list[str]) -> Bytecode:
+    os.environ["BCC_KERNEL_SOURCE"] = str(KERNEL_TREE)
+    try:
+        from bcc import BPF
+    except ImportError as error:
+        raise BuildError(_MISSING, str(error)) from error
+    text = (FOLDER / MAIN).read_text()
+    with tempfile.TemporaryDirectory(prefix="pypwru-") as folder:
+        Path(folder, "layout.h").write_text(layout)
+        includes = [f"-I{folder}", f"-I{FOLDER}"]
+        with _Complaints() as complaints:
+            try:
+                module = BPF(text=text, cflags=includes + flags)
+                names = [name for name in _HANDLER.findall(text) if _has(module, name)]
+                return {name: module.dump_func(name) for name in names}
+            except Exception as error:  # BCC raises nothing narrower
+                said = complaints.text()
+                first = next((line for line in said.splitlines() if "error:" in line), str(error))
+                raise BuildError(f"BCC failed to compile {MAIN}: {first}", said) from error
+
+
+def _has(module: object, name: str) -> bool:
+    """Handlers of another backend are in the text but not in the program."""
+    try:
+        module.dump_func(name)  # type: ignore[attr-defined]
+    except Exception:  # BCC raises nothing narrower
+        return False
+    return True
+
+
+class _Complaints:
+    """Catches what clang, inside libbcc, writes to descriptor 2."""
+
+    def __enter__(self) -> _Complaints:
+        sys.stderr.flush()
+        self._saved = os.dup(2)
+        self._file = tempfile.TemporaryFile()
+        os.dup2(self._file.fileno(), 2)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.dup2(self._saved, 2)
+        os.close(self._saved)
+        self._file.close()
+
+    def text(self) -> str:
+        """What was written so far."""
+        self._file.seek(0)
+        return self._file.read().decode(errors="replace")

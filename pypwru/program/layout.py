@@ -1,0 +1,63 @@
+"""layout.h: where the running kernel keeps the fields that the C names.
+
+The C is the one list of them: ``FIELD(struct, member)``, ``OPTIONAL_FIELD(struct, member)`` for what some
+kernels lack, and ``IN_BLOCK(type, member)`` for the neighbours in struct sk_buff that are read at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from pypwru.btf.query import BTF, Field
+
+_FIELD = re.compile(r"\b(OPTIONAL_)?FIELD\((\w+), (\w+)\)")
+_IN_BLOCK = re.compile(r"\bIN_BLOCK\(\w+, (\w+)\)")
+
+
+def _code_lines(sources: Iterable[str]) -> list[str]:
+    """Lines that use the macros; those that define them name their parameters."""
+    return [
+        line
+        for text in sources
+        for line in text.splitlines()
+        if not line.lstrip().startswith("#define")
+    ]
+
+
+def _define(struct: str, member: str, field: Field) -> list[str]:
+    lines = [f"#define FIELD_{struct}_{member} {field.offset}"]
+    if field.bit_size:
+        lines.append(f"#define BIT_{struct}_{member} {field.bit_offset}")
+    return lines
+
+
+def layout(sources: Iterable[str], btf: BTF) -> str:
+    """The text of layout.h.
+
+    Args:
+        sources: the C that will include it.
+        btf: types of the kernel that will run it.
+
+    Raises:
+        BTFError: the kernel lacks a field that isn't optional.
+    """
+    wanted: dict[tuple[str, str], bool] = {}
+    block: set[str] = set()
+    for line in _code_lines(sources):
+        for optional, struct, member in _FIELD.findall(line):
+            wanted[struct, member] = bool(optional)
+        block.update(_IN_BLOCK.findall(line))
+    lines = ["/* made by program/layout.py */"]
+    for (struct, member), optional in sorted(wanted.items()):
+        path = member.replace("__", ".") if not member.startswith("_") else member
+        if not optional or btf.has_member(struct, path):
+            lines += _define(struct, member, btf.member(struct, path))
+    fields = {member: btf.member("sk_buff", member) for member in sorted(block)}
+    for member, field in fields.items():
+        if ("sk_buff", member) not in wanted:
+            lines += _define("sk_buff", member, field)
+    start = min(field.offset for field in fields.values()) & ~7
+    end = max(field.offset + field.size for field in fields.values())
+    lines += [f"#define BLOCK_START {start}", f"#define BLOCK_SIZE {end - start}"]
+    return "\n".join(lines) + "\n"

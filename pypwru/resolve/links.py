@@ -1,0 +1,115 @@
+"""Names of the network interfaces of a namespace, by RTM_GETLINK (rtnetlink(7))."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+import threading
+from collections.abc import Mapping
+
+_CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
+_NLMSGHDR = struct.Struct("=IHHII")
+_IFINFOMSG = struct.Struct("=BxHiII")
+_RTATTR = struct.Struct("=HH")
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_RTM_NEWLINK, _RTM_GETLINK = 16, 18
+_NLM_F_REQUEST_DUMP = 0x1 | 0x300  # NLM_F_REQUEST | NLM_F_DUMP
+_IFLA_IFNAME = 3
+# The kernel builds dump messages of at most 32 KiB (NLMSG_GOODSIZE grows to it).
+_RECEIVE = 1 << 16
+
+
+def request() -> bytes:
+    """The message that asks for every link."""
+    body = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    size = _NLMSGHDR.size + len(body)
+    return _NLMSGHDR.pack(size, _RTM_GETLINK, _NLM_F_REQUEST_DUMP, 1, 0) + body
+
+
+def parse(datagram: bytes) -> tuple[dict[int, str], bool]:
+    """ifindex to name of one datagram of the answer, and whether it was the last one.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    names: dict[int, str] = {}
+    at = 0
+    while at + _NLMSGHDR.size <= len(datagram):
+        size, kind, *_ = _NLMSGHDR.unpack_from(datagram, at)
+        payload = datagram[at + _NLMSGHDR.size : at + size]
+        if kind == _NLMSG_DONE:
+            return names, True
+        if kind == _NLMSG_ERROR:
+            code = -struct.unpack_from("=i", payload)[0]
+            raise OSError(code, os.strerror(code))
+        if kind == _RTM_NEWLINK:
+            _, _, ifindex, _, _ = _IFINFOMSG.unpack_from(payload)
+            names[ifindex] = _name(payload[_IFINFOMSG.size :])
+        at += (max(size, _NLMSGHDR.size) + 3) & ~3
+    return names, False
+
+
+def _name(attributes: bytes) -> str:
+    at = 0
+    while at + _RTATTR.size <= len(attributes):
+        size, kind = _RTATTR.unpack_from(attributes, at)
+        if kind == _IFLA_IFNAME:
+            return os.fsdecode(attributes[at + _RTATTR.size : at + size].rstrip(b"\0"))
+        at += (max(size, _RTATTR.size) + 3) & ~3
+    return ""
+
+
+def _dump() -> dict[int, str]:
+    """ifindex to name in the namespace of the calling thread."""
+    names: dict[int, str] = {}
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as route:
+        route.settimeout(2)
+        route.send(request())
+        last = False
+        while not last:
+            found, last = parse(route.recv(_RECEIVE))
+            names.update(found)
+    return names
+
+
+def _enter(descriptor: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, _CLONE_NEWNET):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def interfaces(namespaces: Mapping[int, str], own: int) -> dict[int, dict[int, str]]:
+    """ifindex to name of each of ``namespaces``; those that went away or refuse us are left out.
+
+    A thread of its own enters them and then ends, so the process never is in a wrong namespace.
+
+    Args:
+        namespaces: inode to a path that opens the namespace.
+        own: inode of the namespace of this process, which needs no right to enter.
+    """
+    found: dict[int, dict[int, str]] = {}
+
+    def visit() -> None:
+        # Our own first: it is readable without CAP_SYS_ADMIN.
+        for inode, path in sorted(namespaces.items(), key=lambda item: item[0] != own):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                continue
+            try:
+                if os.fstat(descriptor).st_ino == inode:
+                    if inode != own:
+                        _enter(descriptor)
+                    found[inode] = _dump()
+            except OSError:
+                continue
+            finally:
+                os.close(descriptor)
+
+    visitor = threading.Thread(target=visit, name="pypwru-links")
+    visitor.start()
+    visitor.join()
+    return found

@@ -1,0 +1,248 @@
+"""The command line: pflag's conventions and words."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import typing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pypwru.config import Backend, Config, Timestamp
+from pypwru.errors import UsageError
+from pypwru.options import FLAGS, Request, parse, usage
+
+
+def config(*argv: str) -> Config:
+    parsed = parse(argv)
+    assert isinstance(parsed, Config)
+    return parsed
+
+
+def refusal(*argv: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        parse(argv)
+    assert caught.value.exit_status == 2
+    return str(caught.value)
+
+
+def test_defaults() -> None:
+    assert config() == Config(
+        pcap_filter="",
+        filter_func="",
+        kmods=(),
+        all_kmods=False,
+        priority=3,
+        category=(),
+        backend=None,
+        filter_kprobe_batch=10,
+        kernel_btf=None,
+        output_limit_lines=0,
+        output_file=None,
+        ready_file=None,
+        output_meta=True,
+        output_tuple=True,
+        output_tcp_flags=False,
+        timestamp=Timestamp.NONE,
+        buffer_size=16 << 20,
+        debug=False,
+    )
+
+
+def test_every_flag_is_a_field_of_its_type() -> None:
+    about = {request.value for request in Request}
+    fields = {field.name for field in dataclasses.fields(Config)} - {"pcap_filter"}
+    assert {flag.field for flag in FLAGS} - about == fields
+    defaults, hints = config(), typing.get_type_hints(Config)
+    for name in fields:
+        kinds = typing.get_args(hints[name]) or (hints[name],)
+        if typing.get_origin(hints[name]) is tuple:
+            kinds = (tuple,)
+        assert type(getattr(defaults, name)) in kinds, name
+
+
+# The first four are of PWRU.md 1.1, run there.
+@pytest.mark.parametrize(
+    ("argv", "changed"),
+    [
+        (
+            "icmp --filter-func x and host 1.1.1.1 --output-meta=false",
+            {"pcap_filter": "icmp and host 1.1.1.1", "filter_func": "x", "output_meta": False},
+        ),
+        ("--output-meta false", {"pcap_filter": "false"}),
+        ("-- --debug - -h", {"pcap_filter": "--debug - -h"}),
+        ("- tcp", {"pcap_filter": "- tcp"}),
+        ("--kmods a,b --kmods=c", {"kmods": ("a", "b", "c")}),
+        ('--kmods "a,""b",c', {"kmods": ('a,"b', "c")}),
+        ("--kmods a, --kmods=", {"kmods": ("a", "")}),
+        ("--category rx --category tx", {"category": ("rx", "tx")}),
+        ("--output-limit-lines 0x10", {"output_limit_lines": 16}),
+        ("--output-limit-lines 010", {"output_limit_lines": 8}),
+        ("--output-limit-lines 1_000", {"output_limit_lines": 1000}),
+        ("--output-limit-lines 5 --output-limit-lines 6", {"output_limit_lines": 6}),
+        ("--filter-func --debug", {"filter_func": "--debug"}),
+        ("--filter-func=", {}),
+        ("--filter-func=a=b", {"filter_func": "a=b"}),
+        ("--backend kprobe-multi", {"backend": Backend.KPROBE_MULTI}),
+        ("--backend=", {}),
+        ("--timestamp=absolute", {"timestamp": Timestamp.ABSOLUTE}),
+        (
+            "--output-file /a/b --ready-file c",
+            {"output_file": Path("/a/b"), "ready_file": Path("c")},
+        ),
+        ("--buffer-size 4096", {"buffer_size": 4096}),
+        ("--buffer-size 64k", {"buffer_size": 1 << 16}),
+        ("--buffer-size 2G", {"buffer_size": 1 << 31}),
+        ("-h=false --version=F", {}),
+    ],
+)
+def test_accepts(argv: str, changed: dict[str, object]) -> None:
+    assert config(*argv.split()) == dataclasses.replace(config(), **changed)  # type: ignore[arg-type]
+
+
+def test_an_argument_with_spaces_is_one_word() -> None:
+    assert config("tcp and", "port 80").pcap_filter == "tcp and port 80"
+
+
+# Where pwru has the flag the words are those of PWRU.md 1.1, or were compared with Debian's pwru
+# 1.0.5; the others are ours.
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("--nosuch", "unknown flag: --nosuch"),
+        ("--nosuch=1", "unknown flag: --nosuch"),
+        ("--Debug", "unknown flag: --Debug"),
+        ("-x", "unknown shorthand flag: 'x' in -x"),
+        ("-hx", "unknown shorthand flag: 'x' in -x"),
+        ("-version", "unknown shorthand flag: 'v' in -version"),
+        ("-h=", "unknown shorthand flag: '=' in -="),
+        ("-'", r"unknown shorthand flag: '\'' in -'"),
+        ("--filter-func", "flag needs an argument: --filter-func"),
+        ("--=x", "bad flag syntax: --=x"),
+        ("---x", "bad flag syntax: ---x"),
+        (
+            "--output-meta=maybe",
+            'invalid argument "maybe" for "--output-meta" flag: '
+            'strconv.ParseBool: parsing "maybe": invalid syntax',
+        ),
+        (
+            "--output-meta=",
+            'invalid argument "" for "--output-meta" flag: '
+            'strconv.ParseBool: parsing "": invalid syntax',
+        ),
+        (
+            "-h=2",
+            'invalid argument "2" for "-h, --help" flag: '
+            'strconv.ParseBool: parsing "2": invalid syntax',
+        ),
+        (
+            "--output-limit-lines=-1",
+            'invalid argument "-1" for "--output-limit-lines" flag: '
+            'strconv.ParseUint: parsing "-1": invalid syntax',
+        ),
+        (
+            "--output-limit-lines=18446744073709551616",
+            'invalid argument "18446744073709551616" for "--output-limit-lines" flag: '
+            'strconv.ParseUint: parsing "18446744073709551616": value out of range',
+        ),
+        (
+            '--kmods "a',
+            r'invalid argument "\"a" for "--kmods" flag: '
+            'parse error on line 1, column 3: extraneous or missing " in quoted-field',
+        ),
+        (
+            "--backend foo",
+            'invalid argument "foo" for "--backend" flag: '
+            "must be one of kprobe-multi, kprobe, tracepoint",
+        ),
+        (
+            "--timestamp now",
+            'invalid argument "now" for "--timestamp" flag: '
+            "must be one of none, current, relative, absolute",
+        ),
+        ("--priority 4", 'invalid argument "4" for "--priority" flag: must be 0 to 3'),
+        (
+            "--filter-kprobe-batch 0",
+            'invalid argument "0" for "--filter-kprobe-batch" flag: must be at least 1',
+        ),
+        *(
+            (
+                f"--buffer-size {size}",
+                f'invalid argument "{size}" for "--buffer-size" flag: '
+                "must be a power of two, 4096 to 2G, such as 64k or 16M",
+            )
+            for size in ("2k", "5000", "4G", "0")
+        ),
+        (
+            "--buffer-size 16Q",
+            'invalid argument "16Q" for "--buffer-size" flag: '
+            'strconv.ParseUint: parsing "16Q": invalid syntax',
+        ),
+    ],
+)
+def test_refuses(argv: str, message: str) -> None:
+    assert refusal(*argv.split()) == message
+
+
+def test_the_first_error_wins() -> None:
+    assert refusal("--priority=9", "--nosuch") == (
+        'invalid argument "9" for "--priority" flag: must be 0 to 3'
+    )
+
+
+def test_help_wins_over_version_but_not_over_an_error() -> None:
+    assert parse(["--version", "-h", "tcp"]) is Request.HELP
+    assert parse(["--version"]) is Request.VERSION
+    assert refusal("--help", "--nosuch") == "unknown flag: --nosuch"
+
+
+def test_usage_has_pflags_layout() -> None:
+    lines = usage("./pypwru").splitlines()
+    assert lines[:3] == [
+        "Usage: ./pypwru [options] [pcap-filter]",
+        '    Available pcap-filter: see "man 7 pcap-filter"',
+        "    Available options:",
+    ]
+    names = [line[6:].split()[0] for line in lines[3:]]
+    assert names == sorted(f"--{flag.name}" for flag in FLAGS if not flag.hidden)
+    assert [line[:6] for line in lines[3:]].count("  -h, ") == 1
+    # Help begins in one column, two spaces behind the longest flag and its value.
+    longest = max(len(f"      --{flag.name} {flag.value_word}".rstrip()) for flag in FLAGS)
+    assert all(
+        line[longest : longest + 3] == "   " and line[longest + 3] != " " for line in lines[3:]
+    )
+    text = "\n".join(lines)
+    assert 'absolute (default "none")' in text
+    assert "(default true)" in text
+    assert "(default 16M)" in text
+    assert "--ready-file" not in text
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(["tcp", "and", "port 80", "-", ""]).map(lambda word: ([word], None)),
+            st.integers(0, 3).map(lambda n: ([f"--priority={n}"], ("priority", n))),
+            st.integers(0, 3).map(lambda n: (["--priority", str(n)], ("priority", n))),
+            st.booleans().map(lambda on: ([f"--debug={on}"], ("debug", on))),
+            st.text("ab-=,", max_size=4).map(lambda t: (["--filter-func", t], ("filter_func", t))),
+        )
+    )
+)
+def test_flags_may_stand_anywhere(parts: list[tuple[list[str], tuple[str, object] | None]]) -> None:
+    argv = list(itertools.chain.from_iterable(words for words, _ in parts))
+    expected = dict(change for _, change in parts if change)
+    expected["pcap_filter"] = " ".join(words[0] for words, change in parts if not change)
+    assert config(*argv) == dataclasses.replace(config(), **expected)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.text(max_size=8), max_size=6))
+def test_any_words_make_a_config_or_one_line(argv: list[str]) -> None:
+    try:
+        parse(argv)
+    except UsageError as error:
+        assert str(error)
+        assert "\n" not in str(error) or any("\n" in word for word in argv)

@@ -1,0 +1,185 @@
+"""Values and texts of single columns."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pypwru.events import record
+from pypwru.output import clock as clock_module
+from pypwru.output import parts, tuples
+from pypwru.output.clock import Clock, wall_offset
+from pypwru.output.columns import COLUMNS, Names, center, cut, interface, process
+
+
+def names(found: str) -> Names:
+    return Names(
+        process=lambda pid: found,
+        interface=lambda netns, ifindex: found,
+        function=lambda address, reason: found,
+        clock=Clock(lambda: 0),
+    )
+
+
+def flow_of(**changed: object) -> parts.Flow:
+    empty = parts.flow(bytes(parts.FLOW.size))
+    return empty._replace(**changed)  # type: ignore[arg-type]
+
+
+def test_parts_are_the_wires() -> None:
+    """Each member of struct event, set alone, shows in the field of that name and nowhere else."""
+    readers = {"skb": parts.packet, "address": parts.function, "netns": parts.flow}
+    begins = sorted((record.EVENT[name].offset, name) for name in [*readers, "ktime"])
+    ends = [*(offset for offset, _ in begins[1:]), record.EVENT_SIZE]
+    seen = set()
+    for (begin, first), end in zip(begins, ends, strict=True):
+        if first == "ktime":
+            continue
+        for name, member in record.EVENT.items():
+            if not begin <= member.offset < end or name == "pad":
+                continue
+            octets = bytearray(end - begin)
+            octets[member.offset - begin : member.offset - begin + member.size] = (
+                b"\1" * member.size
+            )
+            fields = readers[first](bytes(octets))._asdict()
+            assert fields.pop(name) in (
+                b"\1" * member.size,
+                int.from_bytes(b"\1" * min(member.size, 4 if name == "reason" else 8), "little"),
+            )
+            assert not any(
+                value.strip(b"\0") if isinstance(value, bytes) else value
+                for value in fields.values()
+            )
+            seen.add(name)
+    assert seen == set(record.EVENT) - {"ktime", "pad"}
+
+
+def test_network_order_and_dirty_registers() -> None:
+    octets = bytearray(parts.FLOW.size)
+    for name, value in (("protocol", 0x0806), ("sport", 443), ("dport", 9)):
+        at = record.EVENT[name].offset - record.EVENT["netns"].offset
+        octets[at : at + 2] = value.to_bytes(2, "big")
+    flow = parts.flow(bytes(octets))
+    assert (flow.protocol, flow.sport, flow.dport) == (0x0806, 443, 9)
+    dirty = parts.FUNCTION.pack(1, 0xFFFFFFFF_00000003)
+    assert parts.function(dirty) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("found", "pid", "text"),
+    [
+        ("/usr/bin/ping", 264, "~sr/bin/ping:264"),
+        ("/usr/bin/ping", 26, "/usr/bin/ping:26"),
+        ("ksoftirqd/0", 16, "ksoftirqd/0:16"),
+        ("", 0, "<empty>:0"),
+        ("", 123456789012, "<empty>:123456789012"),
+    ],
+)
+def test_process(found: str, pid: int, text: str) -> None:
+    assert process(parts.Packet(1, pid, 0, 0), names(found)) == text
+
+
+@pytest.mark.parametrize(
+    ("found", "ifindex", "text"),
+    [
+        ("lo", 1, "lo:1"),
+        ("averlongname123", 2, "~erlongname123:2"),
+        ("", 0, "0"),
+        ("", 4294967295, "4294967295"),
+    ],
+)
+def test_interface(found: str, ifindex: int, text: str) -> None:
+    assert interface(flow_of(ifindex=ifindex), names(found)) == text
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), st.integers(0, 30))
+def test_center_is_as_wide_as_asked_in_bytes(text: str, width: int) -> None:
+    centered = center(text, width)
+    assert centered.strip(" ") == text.strip(" ")
+    left = len(centered) - len(centered.lstrip(" ")) - (len(text) - len(text.lstrip(" ")))
+    right = len(centered) - len(text) - left
+    assert len(centered.encode()) == max(width, len(text.encode()))
+    if text.strip(" "):
+        assert right - left in (0, 1)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+def test_cut_keeps_the_last_sixteen_bytes(text: str) -> None:
+    octets = cut(text).encode("utf-8", "surrogateescape")
+    whole = text.encode()
+    assert octets == (whole if len(whole) <= 16 else b"~" + whole[-15:])
+
+
+def ends(**changed: object) -> tuples.Tuple:
+    return tuples.tuple_of(flow_of(**changed))
+
+
+def test_ipv6_is_rfc_5952() -> None:
+    def shown(address: str) -> str:
+        return tuples.address(6, ipaddress.IPv6Address(address).packed)
+
+    # RFC 5952 4.2: one zero group stays, the first of two longest runs goes.
+    assert shown("2001:db8:0:1:1:1:1:1") == "2001:db8:0:1:1:1:1:1"
+    assert shown("2001:0:0:1:0:0:0:1") == "2001:0:0:1::1"
+    assert shown("2001:db8:0:0:1:0:0:1") == "2001:db8::1:0:0:1"
+    assert shown("::") == "::"
+    # Go's net.IP: IPv4-mapped is dotted, IPv4-compatible is not.
+    assert shown("::ffff:1.2.3.4") == "1.2.3.4"
+    assert shown("::1.2.3.4") == "::102:304"
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_addresses_read_back(octets: bytes) -> None:
+    assert ipaddress.IPv4Address(tuples.address(4, octets)).packed == octets[:4]
+    sixth = ipaddress.ip_address(tuples.address(6, octets))
+    assert sixth.packed == octets[-sixth.max_prefixlen // 8 :]
+
+
+def test_tuple_texts() -> None:
+    local = bytes([127, 0, 0, 1])
+    sctp = ends(l3=4, l4=132, saddr=local, daddr=local)
+    assert tuples.text(sctp, flags=True) == "127.0.0.1:0->127.0.0.1:0()"
+    assert tuples.text(ends(), flags=True) == ":0->:0()"
+    syn = ends(l3=4, l4=6, saddr=local, daddr=local, sport=1, dport=2, tcp_flags=0x02)
+    assert tuples.text(syn, flags=False) == "127.0.0.1:1->127.0.0.1:2(tcp)"
+    assert tuples.text(syn, flags=True) == "127.0.0.1:1->127.0.0.1:2(tcp:SYN)"
+    assert tuples.text(syn._replace(flags=""), flags=True) == "127.0.0.1:1->127.0.0.1:2(tcp)"
+    udp = ends(l3=6, l4=17, saddr=bytes(16), daddr=bytes(15) + b"\1", tcp_flags=0xFF)
+    assert tuples.text(udp, flags=True) == "[::]:0->[::1]:0(udp)"
+    assert tuples.tcp_flags(0xFF) == "FIN|SYN|RST|PSH|ACK|URG|ECE|CWR"
+
+
+def test_names_of_columns_are_keys() -> None:
+    assert all(column.name.isidentifier() for column in COLUMNS)
+
+
+def test_the_offset_is_between_the_kernels_clock_and_the_walls() -> None:
+    before = time.time_ns()
+    wall = time.monotonic_ns() + wall_offset()
+    assert abs(wall - before) < 1_000_000_000
+
+
+def test_wall_follows_a_step_of_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module.time, "localtime", time.gmtime)
+    offset = 0
+    clock = Clock(lambda: offset)
+    assert clock.wall(999_999_999) == "1970-01-01T00:00:00.999"
+    offset = 60_000_000_000
+    assert clock.wall(1_000_000) == "1970-01-01T00:00:00.001"
+    clock.adjust()
+    assert clock.wall(1_000_000) == "1970-01-01T00:01:00.001"
+
+
+def test_remembered_packets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_module, "_REMEMBERED", 10)
+    clock = Clock(lambda: 0)
+    for number in range(100):
+        clock.since(number.to_bytes(8, "little"), number)
+    assert len(clock._seen) + len(clock._seen_before) <= 21
+    assert clock.since((99).to_bytes(8, "little"), 100) == 1
+    assert clock.since((0).to_bytes(8, "little"), 100) == 0

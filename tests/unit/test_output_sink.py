@@ -1,0 +1,87 @@
+"""Where lines go, and what happens when they can't."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from pypwru.errors import OutputError
+from pypwru.output.sink import OutputClosed, Sink, open_sink
+
+
+def test_appends_and_makes_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "trace"
+    before = os.umask(0)
+    try:
+        for line in (b"one\n", b"two\n"):
+            with open_sink(path) as sink:
+                sink.write(line)
+    finally:
+        os.umask(before)
+    assert path.read_bytes() == b"one\ntwo\n"
+    modes = [each.stat().st_mode & 0o777 for each in (path, path.parent, path.parent.parent)]
+    assert modes == [0o644, 0o755, 0o755]
+
+
+@pytest.mark.parametrize("tail", ["", "file/below"])
+def test_an_unwritable_path_is_named(tmp_path: Path, tail: str) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / tail
+    with pytest.raises(OutputError) as caught:
+        open_sink(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "Is a directory" in message if not tail else "Not a directory" in message
+    assert "\n" not in message
+
+
+def test_a_full_disk_is_named() -> None:
+    with (
+        open_sink(Path("/dev/full")) as sink,
+        pytest.raises(OutputError, match="/dev/full: No space left on device: free some space"),
+    ):
+        sink.write(b"line\n")
+
+
+def test_a_reader_that_went_away_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with pytest.raises(OutputClosed):
+        Sink(write, "pipe", owned=True).write(b"line\n")
+    os.close(write)
+
+
+def test_a_non_blocking_pipe_gets_all() -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    content = os.urandom(1 << 20)
+    got = bytearray()
+
+    def drain() -> None:
+        while part := os.read(read, 1 << 16):
+            got.extend(part)
+
+    reader = threading.Thread(target=drain)
+    reader.start()
+    with Sink(write, "pipe", owned=True) as sink:
+        sink.write(content)
+    reader.join()
+    os.close(read)
+    assert got == content
+
+
+def test_standard_output_stays_open(capfd: pytest.CaptureFixture[str]) -> None:
+    with open_sink(None) as sink:
+        sink.write(b"one\n")
+    os.write(1, b"two\n")
+    assert capfd.readouterr().out == "one\ntwo\n"
+
+
+def test_a_closed_standard_output_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(OutputError, match="standard output is closed"):
+        open_sink(None)
