@@ -19,7 +19,7 @@ struct event {
 	u16 cpu;
 	u16 kind;
 	/* func */
-	u64 address;	  /* entry of the function; the plan's number of a tracepoint */
+	u64 address;	  /* of the probe, in a function; the plan's number of a tracepoint */
 	u64 reason;	  /* its enum skb_drop_reason argument, 0 if it has none */
 	/* time */
 	u64 ktime;	  /* CLOCK_MONOTONIC, ns */

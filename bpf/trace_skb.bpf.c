@@ -2,7 +2,7 @@
 /*
  * The handlers: one for each kind of probe, position of the skb and position of a drop reason.
  * Passed in by program/build.py: layout.h (FIELD_*, BLOCK_*), and as -D TARGET_*, BACKEND_*, MAP_*, MARKER_*,
- * FILTER*, OUTPUT_*, HAVE_*.
+ * FILTER*, OUTPUT_*.
  */
 #include "layout.h"
 #include "trace.h"
@@ -26,8 +26,11 @@ int trace_skb_1_reason_3(void *ctx) { return TP_REASON(ctx, 1, 3); }
 
 #else
 
-/* kprobe and kprobe-multi: the arguments are in registers. */
-#if HAVE_GET_FUNC_IP
+/*
+ * kprobe and kprobe-multi: the arguments are in registers. A kprobe says where it is, which need not be the
+ * entry (attach/kprobe.py); a kprobe-multi link knows only the entry.
+ */
+#if BACKEND_KPROBE_MULTI
 #define FUNCTION(ctx) bpf_get_func_ip(ctx)
 #else
 #define FUNCTION(ctx) (CONTEXT(ctx, REG_IP) - BREAKPOINT_SIZE)

@@ -54,6 +54,12 @@ class Libpcap:
         return bool(self._run(self.program, packet.data, packet.length, len(packet.data)))
 
 
+def expressions() -> list[str]:
+    """Those of filter_expressions.txt."""
+    lines = Path(__file__).with_name("filter_expressions.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 def write_pcap(path: Path, packets: Sequence[Packet], linktype: Linktype) -> None:
     """A capture whose packet n was seen n seconds after the epoch."""
     header = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, linktype.value)

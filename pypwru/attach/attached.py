@@ -11,8 +11,10 @@ class Attached:
 
     Args:
         functions: how many are traced.
+        names: the address that a record carries -> the function's name.
         ignored: (name, why) of those that the kernel refused.
     """
 
     functions: int = 0
+    names: dict[int, str] = field(default_factory=dict)
     ignored: list[tuple[str, str]] = field(default_factory=list)

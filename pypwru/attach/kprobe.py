@@ -1,28 +1,30 @@
-"""One perf event a function: every kernel with CONFIG_KPROBES.
+"""Kprobes, one trace event a handler: every kernel with CONFIG_KPROBES.
 
-Both ways are slow in the kernel, which waits for RCU for each of them: batches go in parallel.
+On x86-64 a probe is put behind the five bytes of ftrace's hook and not on it: registers are still those of
+the call, but the kernel can do with a breakpoint, which it soon turns into a jump. On the hook every single
+probe makes ftrace walk all of its 50,000 call sites, at attach and at detach.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import resource
+import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import ExitStack, contextmanager
 
 from pypwru.attach.attached import Attached
 from pypwru.discovery.functions import Function
 from pypwru.errors import KernelError
-from pypwru.kernel.perf import kprobe_open, kprobe_pmu
-from pypwru.log import Log, Progress
+from pypwru.kernel.descriptors import owned
+from pypwru.kernel.kprobe_events import KprobeEvents, kprobe_events
+from pypwru.kernel.perf import run_at_event
+from pypwru.log import Log
 from pypwru.program.load import Loader
 
-T = TypeVar("T")
-Site = tuple[int, str, int]  # address, name, program
-_THREADS = 16
-_SPARE_DESCRIPTORS = 256
+# Offsets of the probe, tried in this order: behind the hook, behind ENDBR64 and the hook, at the entry.
+_OFFSETS = {"x86_64": (5, 9, 0)}
+_ANCHOR = "_text"  # places are said from here: names can be ambiguous, and bare addresses don't add up
 
 
 @contextmanager
@@ -30,94 +32,69 @@ def attached(
     groups: Mapping[tuple[int, int], Sequence[Function]],
     loader: Loader,
     log: Log,
-    batch: int,
+    anchor: int,
     stopping: Callable[[], bool],
 ) -> Iterator[Attached]:
     """Trace the functions until the way out.
 
     Args:
         groups: (position of the skb, position of the drop reason or 0) -> functions.
-        batch: functions that one thread attaches in a row.
-        stopping: asked before each batch; True leaves the rest unattached.
+        anchor: address of the symbol ``_text``.
+        stopping: asked before each function; True leaves the rest unattached.
+
+    Raises:
+        KernelError: the kernel allows no kprobes at all.
     """
-    pmu = kprobe_pmu()
-    if pmu is None:
-        raise KernelError(
-            "This kernel has no kprobes (CONFIG_KPROBES is off); try --backend tracepoint"
-        )
-    sites = [
-        (address, function.display, loader.load(position, reason))
-        for (position, reason), functions in groups.items()
-        for function in functions
-        for address in function.addresses
-    ]
-    _raise_limit(len(sites))
     report = Attached()
-    opened: list[int] = []
-    try:
-        with log.progress(len(sites), "Attaching") as progress:
-            run = _Batches(pmu, opened, report, progress, stopping)
-            _in_threads(run.attach, sites, batch)
+    with ExitStack() as stack:
+        try:
+            events = stack.enter_context(kprobe_events())
+        except OSError as error:
+            raise KernelError(
+                f"Failed to define kprobes: {error.strerror}; run as root on a kernel with "
+                "CONFIG_KPROBE_EVENTS, or try --backend tracepoint"
+            ) from error
+        total = sum(map(len, groups.values()))
+        with log.progress(total, "Attaching") as progress:
+            for (position, reason), functions in groups.items():
+                event = f"skb_{position}_{reason}"
+                before = report.functions
+                for function in functions:
+                    if not stopping():
+                        _define(events, event, function, anchor, report)
+                    progress.advance()
+                if report.functions > before:
+                    program = loader.load(position, reason)
+                    stack.enter_context(owned(_run(events.number(event), program)))
         yield report
         log.info("Detaching kprobes...")
-    finally:
-        with log.progress(len(opened), "Detaching") as progress:
-            _in_threads(lambda fds: _close(fds, progress), opened, batch)
 
 
-class _Batches:
-    """Attaches batches; lists are appended to from several threads, which CPython does atomically."""
-
-    def __init__(
-        self,
-        pmu: int,
-        opened: list[int],
-        report: Attached,
-        progress: Progress,
-        stopping: Callable[[], bool],
-    ) -> None:
-        self._pmu = pmu
-        self._opened = opened
-        self._report = report
-        self._progress = progress
-        self._stopping = stopping
-
-    def attach(self, sites: Sequence[Site]) -> None:
-        if self._stopping():
-            return
-        for address, name, program in sites:
+def _define(
+    events: KprobeEvents, event: str, function: Function, anchor: int, report: Attached
+) -> None:
+    """Define a probe at each of the function's addresses."""
+    refusal = ""
+    for address in function.addresses:
+        for offset in _OFFSETS.get(platform.machine(), (0,)):
             try:
-                self._opened.append(kprobe_open(self._pmu, address, program))
+                events.define(event, f"{_ANCHOR}+{address + offset - anchor}")
             except OSError as error:
-                self._report.ignored.append((name, os.strerror(error.errno or 0)))
-            self._progress.advance()
-        self._report.functions = len(self._opened)
+                refusal = os.strerror(error.errno or 0)
+                if error.errno == errno.EILSEQ:
+                    continue
+            else:
+                report.names[address + offset] = function.display
+                refusal = ""
+            break
+    if refusal:
+        report.ignored.append((function.display, refusal))
+    else:
+        report.functions += 1
 
 
-def _close(fds: Sequence[int], progress: Progress) -> None:
-    for fd in fds:
-        os.close(fd)
-        progress.advance()
-
-
-def _in_threads(work: Callable[[Sequence[T]], None], items: Sequence[T], batch: int) -> None:
-    """Run ``work`` on slices of ``items``; the first error is raised when all have ended."""
-    slices = [items[start : start + batch] for start in range(0, len(items), batch)]
-    with ThreadPoolExecutor(_THREADS) as threads:
-        for _ in threads.map(work, slices):
-            pass
-
-
-def _raise_limit(descriptors: int) -> None:
-    """Every kprobe is a descriptor; a common soft limit is 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = descriptors + _SPARE_DESCRIPTORS
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        try:
-            limit = wanted if hard == resource.RLIM_INFINITY else max(hard, wanted)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, limit))
-        except (OSError, ValueError) as error:
-            raise KernelError(
-                f"Failed to raise the limit of open files to {wanted}: {error}; "
-                "raise it (ulimit -n), or trace fewer functions (--priority, --filter-func)"
-            ) from error
+def _run(event: int, program: int) -> int:
+    try:
+        return run_at_event(event, program)
+    except OSError as error:
+        raise KernelError(f"Failed to attach kprobes: {error.strerror}; run as root") from error

@@ -38,6 +38,7 @@ def attached(
             sites = [(address, f.display) for f in functions for address in f.addresses]
             refused = _link(program, sites, links)
             names = {name for name, _ in refused}
+            report.names.update(sites)
             report.functions += sum(f.display not in names for f in functions)
             report.ignored += refused
         yield report

@@ -28,6 +28,7 @@ def attached(tracepoints: Sequence[Tracepoint], loader: Loader, log: Log) -> Ite
                 program = loader.load(tracepoint.position, tracepoint.reason, number)
                 links.enter_context(owned(bpf.raw_tracepoint_open(tracepoint.name, program)))
                 report.functions += 1
+                report.names[number] = f"tp:{tracepoint.name}"
             except (OSError, KernelError) as error:
                 report.ignored.append((tracepoint.name, str(error)))
         yield report

@@ -95,8 +95,10 @@ class ClassicProgram(NamedTuple):
 def _loads() -> dict[int, Form]:
     forms = {}
     for bits, letter, size in ((0x00, "", 4), (0x08, "h", 2), (0x10, "b", 1)):
-        forms[0x20 | bits] = Form(Kind.LOAD_ABSOLUTE, f"ld{letter}", "[{k}]", "", "A", size)
-        forms[0x40 | bits] = Form(Kind.LOAD_INDIRECT, f"ld{letter}", "[x + {k}]", "X", "A", size)
+        forms[0x20 | bits] = Form(Kind.LOAD_ABSOLUTE, f"ld{letter}", "[{signed}]", "", "A", size)
+        forms[0x40 | bits] = Form(
+            Kind.LOAD_INDIRECT, f"ld{letter}", "[x + {signed}]", "X", "A", size
+        )
     return forms
 
 
@@ -105,7 +107,8 @@ def _arithmetic() -> dict[int, Form]:
     names = ("add", "sub", "mul", "div", "or", "and", "lsh", "rsh", None, "mod", "xor")
     for number, name in enumerate(names):
         if name is not None:
-            forms[number << 4 | 0x04] = Form(Kind.ALU, name, "#{k:#x}", "A", "A")
+            constant = "#{k:#x}" if name in ("and", "or", "xor") else "#{signed}"
+            forms[number << 4 | 0x04] = Form(Kind.ALU, name, constant, "A", "A")
             forms[number << 4 | 0x0C] = Form(Kind.ALU, name, "x", "AX", "A")
     forms[0x84] = Form(Kind.ALU, "neg", "", "A", "A")
     return forms
@@ -127,13 +130,13 @@ FORMS: dict[int, Form] = {
     0x01: Form(Kind.LOAD_IMMEDIATE, "ldx", "#{k:#x}", "", "X"),
     0x80: Form(Kind.LOAD_LENGTH, "ld", "#pktlen", "", "A"),
     0x81: Form(Kind.LOAD_LENGTH, "ldx", "#pktlen", "", "X"),
-    0x60: Form(Kind.LOAD_SCRATCH, "ld", "M[{k}]", "", "A"),
-    0x61: Form(Kind.LOAD_SCRATCH, "ldx", "M[{k}]", "", "X"),
-    0xB1: Form(Kind.LOAD_HEADER_LENGTH, "ldxb", "4*([{k}]&0xf)", "", "X", 1),
-    0x02: Form(Kind.STORE_SCRATCH, "st", "M[{k}]", "A", ""),
-    0x03: Form(Kind.STORE_SCRATCH, "stx", "M[{k}]", "X", ""),
+    0x60: Form(Kind.LOAD_SCRATCH, "ld", "M[{signed}]", "", "A"),
+    0x61: Form(Kind.LOAD_SCRATCH, "ldx", "M[{signed}]", "", "X"),
+    0xB1: Form(Kind.LOAD_HEADER_LENGTH, "ldxb", "4*([{signed}]&0xf)", "", "X", 1),
+    0x02: Form(Kind.STORE_SCRATCH, "st", "M[{signed}]", "A", ""),
+    0x03: Form(Kind.STORE_SCRATCH, "stx", "M[{signed}]", "X", ""),
     0x05: Form(Kind.JUMP, "ja", "{target}", "", ""),
-    0x06: Form(Kind.RETURN, "ret", "#{k}", "", ""),
+    0x06: Form(Kind.RETURN, "ret", "#{signed}", "", ""),
     0x16: Form(Kind.RETURN, "ret", "", "A", ""),
     0x07: Form(Kind.MOVE, "tax", "", "A", "X"),
     0x87: Form(Kind.MOVE, "txa", "", "X", "A"),
@@ -177,7 +180,9 @@ def line(instruction: ClassicInstruction, position: int) -> str:
     if form is None:
         return f"({position:03}) unimp    {instruction.code:#x}"
     where = targets(instruction, position)
-    operand = form.operand.format(k=instruction.k, target=where[0] if where else 0)
+    operand = form.operand.format(
+        k=instruction.k, signed=signed32(instruction.k), target=where[0] if where else 0
+    )
     text = f"({position:03}) {form.mnemonic:<8} {operand}"
     if form.kind is Kind.BRANCH:
         text = f"{text:<31} jt {where[0]}\tjf {where[1]}"

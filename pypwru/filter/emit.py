@@ -27,8 +27,9 @@ from pypwru.filter.frame import (
     pieces,
     strip_name,
 )
-from pypwru.filter.head import CAPLEN_KEPT, LEN_KEPT, A, X, call_read, emit_head
+from pypwru.filter.head import CAPLEN_KEPT, LEN_KEPT, A, X, call_read, copy, emit_head
 from pypwru.filter.plan import Plan
+from pypwru.filter.reads import USUAL_LENGTH
 from pypwru.filter.vlan import TAG_OFFSET, TAG_SIZE
 
 END = -3
@@ -140,11 +141,25 @@ class _Emitter:
             self.asm.add(R2, instruction.end)
             self.asm.branch_register(ebpf.JGT, R2, self._kept(CAPLEN, CAPLEN_KEPT), NO_MATCH)
         if load.must_call:
-            self.asm.move(R3, X)
-            self.asm.add(R3, span.low)
-            self._address()
-            self._call(where, span.size, instruction, position)
+            self._fill_strip(instruction, position)
         self._from_stack(A, where + instruction.k - span.low, instruction.form.size)
+
+    def _fill_strip(self, instruction: ClassicInstruction, position: int) -> None:
+        load = self.plan.reads.indirect[position]
+        span = self.plan.reads.strips[load.strip]
+        to = self.frame[strip_name(load.strip)]
+        usual = self.plan.reads.usual_place(load)
+        unusual, filled = self.asm.label(), self.asm.label()
+        if usual is not None:
+            self.asm.branch32(ebpf.JNE, X, USUAL_LENGTH, unusual)
+            copy(self.asm, to, self.frame[WINDOW] + usual, span.size)
+            self.asm.jump(filled)
+            self.asm.place(unusual)
+        self.asm.move(R3, X)
+        self.asm.add(R3, span.low)
+        self._address()
+        self._call(to, span.size, instruction, position)
+        self.asm.place(filled)
 
     def _address(self) -> None:
         """r3 = the address of what is at offset r3 of the packet.

@@ -19,6 +19,7 @@ from pypwru.filter.plan import Plan
 
 STACK_LIMIT = -512  # MAX_BPF_STACK
 SLOT = 8
+UNITS = (4, 2, 1)
 
 CAPLEN, LENGTH, TAG = "caplen", "length", "tag"
 DATA = "data"
@@ -73,12 +74,15 @@ def lay_out(plan: Plan, stack_base: int, source: str) -> Frame:
     return frame
 
 
-def pieces(offset: int, size: int) -> list[tuple[int, int]]:
-    """The aligned (offset, size) accesses that make up ``size`` bytes at ``offset`` from r10."""
+def pieces(offset: int, size: int, most: int = 4) -> list[tuple[int, int]]:
+    """The aligned (offset, size) accesses that make up ``size`` bytes at ``offset`` from r10.
+
+    None is larger than ``most``.
+    """
     found = []
     end = offset + size
     while offset < end:
-        size = next(n for n in (4, 2, 1) if offset % n == 0 and offset + n <= end)
+        size = next(n for n in UNITS if n <= most and offset % n == 0 and offset + n <= end)
         found.append((offset, size))
         offset += size
     return found

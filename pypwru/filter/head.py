@@ -72,12 +72,18 @@ def _tagged(asm: Assembler, plan: Plan, frame: Frame) -> None:
         asm.subtract_register(R2, R5)
         asm.store(8, R10, frame[NEAR], R2)
     _read(asm, R1, window.low, at + TAG_SIZE, window.size - TAG_SIZE)
-    for offset, size in pieces(at, TAG_OFFSET - window.low):
-        asm.load(size, R2, R10, offset + TAG_SIZE)
-        asm.store(size, R10, offset, R2)
+    copy(asm, at, at + TAG_SIZE, TAG_OFFSET - window.low)
     asm.load(8, R2, R10, frame[TAG])
     asm.from_big_endian(R2, 4)  # on a little-endian machine its own inverse
     _store_word(asm, at + TAG_OFFSET - window.low)
+
+
+def copy(asm: Assembler, to: int, start: int, size: int) -> None:
+    """``size`` bytes of the stack from r10 + ``start`` to r10 + ``to``; r2 is lost."""
+    unit = next(n for n in (4, 2, 1) if (start - to) % n == 0)
+    for offset, length in pieces(to, size, unit):
+        asm.load(length, R2, R10, offset - to + start)
+        asm.store(length, R10, offset, R2)
 
 
 def _store_word(asm: Assembler, offset: int) -> None:

@@ -57,12 +57,12 @@ def compile_pcap(expression: str, linktype: Linktype) -> ClassicProgram:
         raise FilterError(f"filter {expression!r} has a NUL character: remove it")
     instructions = _compile(_library(), expression, linktype)
     try:
-        return validate(instructions, expression)
+        return validate(instructions, _shown(expression))
     except FilterError as error:
         if "packet type" in str(error):
             raise FilterError(
-                f"can't compile filter '{expression}': inbound and outbound are not known where "
-                f"an skb is traced: {DIRECTION_CURE}"
+                f"can't compile filter '{_shown(expression)}': inbound and outbound are not known "
+                f"where an skb is traced: {DIRECTION_CURE}"
             ) from error
         raise
 
@@ -104,4 +104,9 @@ def _compile(library: ModuleType, expression: str, linktype: Linktype) -> list[C
 def _refusal(expression: str, words: str) -> str:
     line = " ".join(words.split())
     cure = next((cure for known, cure in CURES.items() if known in line), "see man 7 pcap-filter")
-    return f"can't compile filter '{expression}': {line}: {cure}"
+    return f"can't compile filter '{_shown(expression)}': {line}: {cure}"
+
+
+def _shown(expression: str) -> str:
+    """``expression`` on one line, bytes of the command line that were no text escaped."""
+    return " ".join(expression.encode(errors="backslashreplace").decode().split())

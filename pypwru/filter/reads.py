@@ -5,7 +5,8 @@ The helper that reads kernel memory costs a call, so it is called as seldom as p
 - the *window*: every load at a constant offset below WINDOW_LIMIT is served by one read of a
   constant size at the head of the filter;
 - a *strip*: loads at X + k with near k (two ports, the TCP flags) share one read, repeated only
-  where X may have changed since.
+  where X may have changed since. If X is the length of an IPv4 header it is 20 nearly always, and
+  then the strip is a part of the window: it is copied from there, and called for only if X is not.
 
 Reading past ``caplen`` is harmless: in an skb the linear area is followed by skb_shared_info (320
 bytes), and the helper survives a fault. Whether a byte exists is decided by the bounds check of
@@ -28,6 +29,9 @@ STRIP_LIMIT = 16
 GRAIN = 8
 """Window sizes are multiples of this: copy_from_kernel_nofault copies eight bytes at a time."""
 
+USUAL_LENGTH = 20
+"""Of an IPv4 header: without options."""
+
 
 class Span(NamedTuple):
     """Bytes [low, high) from the packet's start (the window) or from X (a strip)."""
@@ -49,6 +53,8 @@ class StripLoad(NamedTuple):
     strip: int
     must_call: bool
     must_check: bool
+    usual: bool
+    """Whether X is the length of an IPv4 header."""
 
 
 class Reads(NamedTuple):
@@ -58,6 +64,14 @@ class Reads(NamedTuple):
     """By program position."""
     has_far: bool
     """Whether a constant offset lies beyond the window and is read by itself."""
+
+    def usual_place(self, load: StripLoad) -> int | None:
+        """Offset in the window of the strip of ``load`` if X is USUAL_LENGTH; None: not in it."""
+        if self.window is None or not load.usual:
+            return None
+        strip = self.strips[load.strip]
+        low, high = USUAL_LENGTH + strip.low, USUAL_LENGTH + strip.high
+        return low - self.window.low if self.window.low <= low <= high <= self.window.high else None
 
     @property
     def calls_in_body(self) -> bool:
@@ -71,18 +85,23 @@ class _Known(NamedTuple):
     filled: frozenset[int]
     proved: int
     """X + proved <= caplen."""
+    usual: bool
+    """X is four times the low half of a packet byte."""
 
 
 def plan_reads(flow: Flow) -> Reads:
     """The window and strips of ``flow``."""
     constant = [i for i in flow.instructions() if i.kind in CONSTANT_LOADS]
     near = [i for i in constant if i.end <= WINDOW_LIMIT]
+    strips = _group([i for i in flow.instructions() if i.kind is Kind.LOAD_INDIRECT])
+    indirect = _plan_indirect(flow, strips)
     window = None
     if near:
-        low, high = min(i.k for i in near), max(i.end for i in near)
+        usual = (USUAL_LENGTH + strips[load.strip].high for load in indirect.values() if load.usual)
+        ends = [*(i.end for i in near), *(end for end in usual if end <= WINDOW_LIMIT)]
+        low, high = min(i.k for i in near), max(ends)
         window = Span(low, low + rounded(high - low))
-    strips = _group([i for i in flow.instructions() if i.kind is Kind.LOAD_INDIRECT])
-    return Reads(window, strips, _plan_indirect(flow, strips), len(near) < len(constant))
+    return Reads(window, strips, indirect, len(near) < len(constant))
 
 
 def rounded(size: int) -> int:
@@ -103,7 +122,7 @@ def _group(loads: list[ClassicInstruction]) -> tuple[Span, ...]:
 def _plan_indirect(flow: Flow, strips: tuple[Span, ...]) -> dict[int, StripLoad]:
     """Forward must-analysis: what every path to a load has filled and proved for this X."""
     before = predecessors(flow.blocks)
-    nothing = _Known(frozenset(), 0)
+    nothing = _Known(frozenset(), 0, usual=False)
     leaving: dict[int, _Known] = {}
     plan: dict[int, StripLoad] = {}
     changed = True
@@ -124,19 +143,20 @@ def _plan_indirect(flow: Flow, strips: tuple[Span, ...]) -> dict[int, StripLoad]
 
 def _meet(known: list[_Known]) -> _Known:
     filled = frozenset.intersection(*(k.filled for k in known))
-    return _Known(filled, min(k.proved for k in known))
+    return _Known(filled, min(k.proved for k in known), all(k.usual for k in known))
 
 
 def _through(
     block: Block, known: _Known, strips: tuple[Span, ...], plan: dict[int, StripLoad]
 ) -> _Known:
-    filled, proved = known
+    filled, proved, usual = known
     for position, instruction in zip(block.positions, block.instructions, strict=True):
         if instruction.kind is Kind.LOAD_INDIRECT:
             strip = next(n for n, span in enumerate(strips) if span.covers(instruction))
             must_check = instruction.end > proved
-            plan[position] = StripLoad(strip, strip not in filled, must_check)
+            plan[position] = StripLoad(strip, strip not in filled, must_check, usual)
             filled, proved = filled | {strip}, max(proved, instruction.end)
         elif "X" in instruction.form.writes:
             filled, proved = frozenset(), 0
-    return _Known(filled, proved)
+            usual = instruction.kind is Kind.LOAD_HEADER_LENGTH
+    return _Known(filled, proved, usual)

@@ -2,7 +2,7 @@
 
 The kernel writes one line a function: ``name`` for vmlinux, ``name [module]`` for modules, once for
 each function of that name. Since Linux 6.5 available_filter_functions_addrs puts the address of the
-hook before each line (commit 83f74441bcb1), which tells functions of one name apart.
+hook before each line, which tells functions of one name apart.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from functools import cached_property
 
 from pypwru.errors import KernelError
 from pypwru.kernel import pseudofs
@@ -48,6 +49,15 @@ class Traceable:
     @staticmethod
     def _line(name: str, module: str) -> str:
         return f"{name} [{module}]" if module else name
+
+    @cached_property
+    def variants(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """``(name, module)`` -> the names that the compiler made of it, as ``name.isra.0``."""
+        made: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for line in sorted(line for line in self._known if "." in line):
+            full, _, module = line.partition(" [")
+            made[full.partition(".")[0], module.removesuffix("]")].append(full)
+        return {function: tuple(names) for function, names in made.items()}
 
     def call_sites(
         self, functions: Collection[tuple[str, str]]

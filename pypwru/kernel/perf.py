@@ -1,4 +1,4 @@
-"""Kprobes by perf_event_open(2): they go with their descriptor, however the process ends."""
+"""perf_event_open(2), as far as it runs a BPF program at a trace event."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import fcntl
 import os
 import platform
 import struct
-from pathlib import Path
 
 _SYSCALL = {"x86_64": 298, "aarch64": 241}
-_KPROBE_PMU = Path("/sys/bus/event_source/devices/kprobe/type")
+_TYPE_TRACEPOINT = 2  # PERF_TYPE_TRACEPOINT
 _ATTR_SIZE = 112  # PERF_ATTR_SIZE_VER5
 _FLAG_CLOEXEC = 1 << 3
 _SET_BPF = 0x40042408  # PERF_EVENT_IOC_SET_BPF
@@ -19,29 +18,22 @@ _ENABLE = 0x2400  # PERF_EVENT_IOC_ENABLE
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def kprobe_pmu() -> int | None:
-    """The perf event type of kprobes, None on a kernel without them."""
-    try:
-        return int(_KPROBE_PMU.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def kprobe_open(pmu: int, address: int, program: int) -> int:
-    """Put a kprobe at ``address`` (a function's entry) and attach ``program``.
+def run_at_event(event: int, program: int) -> int:
+    """Run ``program`` whenever the trace event fires, on every CPU.
 
     Args:
-        pmu: what ``kprobe_pmu`` said.
+        event: the number in the event's ``id`` file.
+        program: descriptor of a program.
 
     Returns:
-        The descriptor of the perf event.
+        A descriptor; closing it ends that.
 
     Raises:
-        OSError: of perf_event_open(2) or ioctl(2); EINVAL or EADDRNOTAVAIL when the address can't be
-            probed (blacklisted, or gone with its module).
+        OSError: of perf_event_open(2) or ioctl(2).
     """
-    # struct perf_event_attr: config1 = 0 says "no name", config2 is then the address
-    attr = struct.pack("=IIQQQQQIIQQ", pmu, _ATTR_SIZE, 0, 1, 0, 0, 0, 1, 0, 0, address)
+    # struct perf_event_attr: type, size, config, sample_period. The CPU (0) only places the perf event:
+    # the program hangs on the trace event itself.
+    attr = struct.pack("=IIQQ", _TYPE_TRACEPOINT, _ATTR_SIZE, event, 1)
     buffer = ctypes.create_string_buffer(attr, _ATTR_SIZE)
     fd: int = _libc.syscall(
         ctypes.c_long(_SYSCALL[platform.machine()]),

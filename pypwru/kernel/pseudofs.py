@@ -13,8 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-# One number on every architecture: system calls were numbered alike from 5.1 on
-# (Linux commit 39036cd27273, include/uapi/asm-generic/unistd.h).
+# Alike on x86-64, arm64 and all others but alpha (include/uapi/asm-generic/unistd.h).
 _SYS_FSOPEN = 430
 _SYS_FSCONFIG = 431
 _SYS_FSMOUNT = 432
@@ -42,8 +41,31 @@ def read_file(filesystem: str, name: str, mounted: Sequence[str]) -> bytes:
             return _read(os.open(os.path.join(folder, name), os.O_RDONLY | os.O_CLOEXEC))
         except FileNotFoundError:
             continue
-    with _detached_mount(filesystem) as root:
+    with _detached_mount(filesystem, _MOUNT_ATTR_RDONLY) as root:
         return _read(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root))
+
+
+@contextmanager
+def root_folder(filesystem: str, name: str, mounted: Sequence[str]) -> Iterator[int]:
+    """A descriptor of the filesystem's root, to read and write files below it.
+
+    Args:
+        filesystem, mounted: as of ``read_file``.
+        name: a file that it must have there.
+
+    Raises:
+        OSError: as of ``read_file``.
+    """
+    for folder in mounted:
+        if os.path.exists(os.path.join(folder, name)):
+            found = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                yield found
+            finally:
+                os.close(found)
+            return
+    with _detached_mount(filesystem, 0) as root:
+        yield root
 
 
 def _read(descriptor: int) -> bytes:
@@ -52,11 +74,11 @@ def _read(descriptor: int) -> bytes:
 
 
 @contextmanager
-def _detached_mount(filesystem: str) -> Iterator[int]:
+def _detached_mount(filesystem: str, attributes: int) -> Iterator[int]:
     context = _call(_SYS_FSOPEN, filesystem, filesystem.encode(), _FSOPEN_CLOEXEC)
     try:
         _call(_SYS_FSCONFIG, filesystem, context, _FSCONFIG_CMD_CREATE, None, None, 0)
-        root = _call(_SYS_FSMOUNT, filesystem, context, _FSMOUNT_CLOEXEC, _MOUNT_ATTR_RDONLY)
+        root = _call(_SYS_FSMOUNT, filesystem, context, _FSMOUNT_CLOEXEC, attributes)
     finally:
         os.close(context)
     try:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from pypwru.errors import KernelError
-from pypwru.filter.ebpf import LD_IMM64, Insn, pack, signed_immediate, unpack
-from pypwru.filter.filter import Filter
-from pypwru.filter.inject import MARKER_L2, MARKER_L3, splice
+from pypwru.filter.ebpf import LD_IMM64, Insn, pack, signed_immediate
+from pypwru.filter.compiler import Filter
+from pypwru.filter.inject import inject
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachType, ProgramType, VerifierError
 from pypwru.kernel.descriptors import owned
@@ -81,8 +81,7 @@ class Loader:
         if with_reason in self._bytecode:
             name = with_reason
         if name not in self._spliced:
-            program = splice(unpack(self._bytecode[name]), MARKER_L2, self._filter.l2)
-            self._spliced[name] = splice(program, MARKER_L3, self._filter.l3)
+            self._spliced[name] = inject(self._bytecode[name], self._filter)
         code = pack(relocate(self._spliced[name], self._maps, tracepoint))
         try:
             fd = bpf.program_load(self._kind, name, code, self._attach)

@@ -94,7 +94,7 @@ def run(guest: Guest, stdout: int = 1, stderr: int = 2) -> tuple[int, str]:
         reason = _relay(readers, heard, {"out": stdout, "err": stderr}, deadline)
     if heard.status.endswith(b"\n"):
         return int(heard.status), ""
-    last = heard.console.decode(errors="replace").splitlines()[-15:]
+    last = heard.console.decode(errors="replace").splitlines()[-80:]  # a panic and its trace
     return HUNG, "\n".join([f"{reason}; its console's last lines:", *last])
 
 

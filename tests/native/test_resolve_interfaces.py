@@ -40,7 +40,7 @@ def inode(namespace: str) -> int:
 
 def test_every_namespace_has_the_links_that_ip_lists(namespace: str) -> None:
     for number in range(40):  # more than one datagram of answers
-        ip("-n", namespace, "link", "add", f"averylongname{number}", "type", "dummy")
+        ip("-n", namespace, "link", "add", f"averylongname{number}", "type", "bridge")
     own = os.stat("/proc/self/ns/net").st_ino
     before = os.readlink("/proc/thread-self/ns/net")
     found = links.interfaces(namespaces(), own)
@@ -60,7 +60,7 @@ def test_what_appears_later_is_named(namespace: str) -> None:
     now = 0.0
     names = Interfaces(monotonic=lambda: now)
     assert names.name(inode(namespace), 1) == "lo"
-    ip("-n", namespace, "link", "add", "later", "index", "77", "type", "dummy")
+    ip("-n", namespace, "link", "add", "later", "index", "77", "type", "bridge")
     assert names.name(inode(namespace), 77) == ""
     now = 1.5
     assert names.name(inode(namespace), 77) == "later"
@@ -72,7 +72,7 @@ def test_what_appears_later_is_named(namespace: str) -> None:
 def test_a_namespace_of_a_process_without_a_file(namespace: str) -> None:
     need(shutil.which("unshare"), "unshare, of util-linux")
     with subprocess.Popen(
-        ["unshare", "--net", "sh", "-c", "ip link add hidden index 9 type dummy; echo; read _"],
+        ["unshare", "--net", "sh", "-c", "ip link add hidden index 9 type bridge; echo; read _"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:

@@ -1,0 +1,87 @@
+# make run      trace on this machine: FILTER='tcp port 443' ARGS='--priority 2'; without, a demo
+# make test     everything: check, then this kernel, then real kernels under QEMU (tests/lab)
+# make check    format, lint, types and unit tests, in under a minute and without rights
+# make lab      the tests on real kernels alone        make bench    measurements
+# make install  into $(PREFIX)                         make clean    what make made
+# make man completions                                 from the flag table, when it changed
+#
+# Without make: pipx install --system-site-packages . (it has to see Debian's python3-bpfcc).
+#
+# Each installs what it misses, and says what; a second run finds it there. As root, or with sudo.
+
+PREFIX ?= /usr/local
+# Debian's own: no other sees python3-bpfcc.
+PYTHON ?= /usr/bin/python3
+BIN := .venv/bin
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+RUN_PACKAGES := iproute2 iputils-ping libpcap0.8 python3 python3-bpfcc python3-venv
+TEST_PACKAGES := bpftool curl debian-archive-keyring ethtool gcc iperf3 iptables jq kmod \
+	libpcap-dev mandoc nftables python3-dev qemu-system-x86 strace tcpdump tshark
+
+# Into the environment as typed, so that a shell, and not make, reads their quotes and dollars.
+override export FILTER := $(value FILTER)
+override export ARGS := $(value ARGS)
+
+PYTHON_FILES := . $(shell grep -slE -d skip '^\#!.*python' tests/lab/* bench/* setup/*)
+BENCHES := $(filter-out bench/demo,$(wildcard bench/*))
+# What pip did, in one line.
+pip_install = umask 022; done=$$($(BIN)/pip --disable-pip-version-check install $(1)) && \
+	printf '%s\n' "$$done" | sed -n 's/^Successfully installed/setup: installed into .venv:/p' >&2
+
+.PHONY: run test check lab bench man completions install clean
+.DEFAULT_GOAL := run
+
+run: .venv/run.stamp
+	@if [ -n "$$FILTER$$ARGS" ]; then \
+	    eval "set -- $$ARGS"; \
+	    exec $(SUDO) $(BIN)/pypwru "$$@" $${FILTER:+"$$FILTER"}; \
+	else \
+	    exec $(SUDO) bench/demo $(BIN)/pypwru; \
+	fi
+
+test: check
+	$(SUDO) env PYPWRU_TESTS=all $(BIN)/pytest tests/native tests/lab
+
+check: .venv/test.stamp
+	$(BIN)/ruff format --check --quiet $(PYTHON_FILES)
+	$(BIN)/ruff check --quiet $(PYTHON_FILES)
+	$(BIN)/mypy
+	tests/as_nobody python -m pytest tests/unit
+
+lab: .venv/test.stamp
+	$(SUDO) env PYPWRU_TESTS=all $(BIN)/pytest tests/lab
+
+bench: .venv/test.stamp
+	@for bench in $(BENCHES); do \
+	    echo "== $$bench"; \
+	    $(SUDO) env PATH="$(CURDIR)/$(BIN):$$PATH" "$$bench" || exit; \
+	done
+
+man completions: .venv/test.stamp
+	$(BIN)/python -m pypwru.manual man >man/pypwru.1
+	$(BIN)/python -m pypwru.manual bash >completions/pypwru.bash
+	$(BIN)/python -m pypwru.manual zsh >completions/_pypwru
+
+install: | .venv/run.stamp
+	$(PYTHON) -m venv --system-site-packages $(PREFIX)/lib/pypwru
+	$(PREFIX)/lib/pypwru/bin/pip --quiet --disable-pip-version-check install --upgrade .
+	install -d $(PREFIX)/bin
+	ln -sf ../lib/pypwru/bin/pypwru $(PREFIX)/bin/pypwru
+	cd $(PREFIX)/lib/pypwru/share && find . -name '*pypwru*' -type f \
+	    -exec install -D -m 644 {} $(abspath $(PREFIX))/share/{} \;
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/run.stamp: setup.cfg pyproject.toml setup/system-packages
+	@setup/system-packages $(RUN_PACKAGES)
+	@umask 022; $(PYTHON) -m venv --system-site-packages .venv
+	@$(call pip_install,--editable .)
+	@touch $@
+
+.venv/test.stamp: .venv/run.stamp
+	@setup/system-packages $(TEST_PACKAGES)
+	@$(call pip_install,--editable .[test])
+	@touch $@

@@ -1,0 +1,184 @@
+"""Which kernel functions take a packet and can be traced: BTF x ftrace x kallsyms x what is asked.
+
+The rules are pwru's (GetFuncs() of its internal/pwru/utils.go), but for three: ``const struct
+sk_buff *`` counts, of several packets the first is taken, and registers are counted over structs
+passed by value. As in pwru, a name that the compiler gave a suffix (.isra, .constprop, .part,
+.cold) is not traced: its arguments may have moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from pypwru.btf.query import BTF
+from pypwru.discovery import prototypes, tables
+from pypwru.discovery.selection import Selection
+from pypwru.kernel.ftrace import Traceable
+from pypwru.kernel.kallsyms import Symbols, display_name
+
+# How far behind a function's address its hook can be: ENDBR or BTI and the padding before it are
+# 4 to 16 bytes, and no function that can be hooked is shorter.
+_HOOK_RANGE = 17
+
+
+class Function(NamedTuple):
+    """A function to trace.
+
+    Args:
+        name: as in BTF.
+        module: '' for vmlinux.
+        position: register, 1 to 5, that holds the packet.
+        reason: register, 1 to 5, that holds an ``enum skb_drop_reason``; 0 for none.
+        addresses: of every function of that name that can be traced; () where unknown.
+        display: ``name`` or ``name[module]``.
+        category: one of tables.categories().
+        priority: 0 to 3.
+    """
+
+    name: str
+    module: str
+    position: int
+    reason: int
+    addresses: tuple[int, ...]
+    display: str
+    category: str
+    priority: int
+
+
+class Discovery(NamedTuple):
+    """What was found.
+
+    Args:
+        functions: to trace, by the order of their BTF.
+        unattachable: (display, why) of functions that were asked for and can't be traced.
+    """
+
+    functions: tuple[Function, ...]
+    unattachable: tuple[tuple[str, str], ...]
+
+
+class _Candidate(NamedTuple):
+    function: Function
+    why: str
+    """Why its prototype alone rules it out; '' if it doesn't."""
+
+
+def discover_functions(
+    btf: BTF,
+    modules: Mapping[str, BTF],
+    traceable: Traceable | None,
+    symbols: Symbols | None,
+    selection: Selection,
+) -> Discovery:
+    """Find the functions to trace.
+
+    Args:
+        btf: of vmlinux.
+        modules: module -> its BTF, of those whose functions are traced too.
+        traceable: what ftrace can hook; None when that is unknown, and then all counts.
+        symbols: of the running kernel; None when unknown, and then nothing has an address.
+        selection: what was asked for.
+
+    Raises:
+        BTFError: malformed BTF.
+    """
+    wanted = [
+        candidate
+        for module, types in {"": btf, **modules}.items()
+        for candidate in _candidates(types, module, selection)
+    ]
+    refused: list[tuple[str, str]] = []
+    found: dict[str, Function] = {}
+    for function, why in wanted:
+        why = why or _why_not_traceable(function, traceable)
+        known = found.get(function.display)
+        if not why and known and known.position != function.position:
+            del found[function.display]
+            why = "several functions of this name take the packet in different arguments"
+        if why:
+            refused.append((function.display, why))
+        else:
+            found[function.display] = function
+    located = _locate(list(found.values()), traceable, symbols)
+    lost = [(one.display, "it has no address in /proc/kallsyms") for one in found.values()]
+    absent = found.keys() - {one.display for one in located}
+    refused += [entry for entry in lost if entry[0] in absent]
+    return Discovery(tuple(located), tuple(refused))
+
+
+def _candidates(btf: BTF, module: str, selection: Selection) -> Iterator[_Candidate]:
+    """Functions of one BTF that take a packet and were asked for."""
+    for name, proto_id, places in btf.functions_taking(prototypes.PACKET, max_args=32):
+        if not selection.named(name):
+            continue
+        priority = tables.function_priority(name)
+        category = tables.category(name, module)
+        if not selection.wants(category, priority):
+            continue
+        position = prototypes.register(btf, proto_id, places[0])
+        why = ""
+        if position is None:
+            why = "a large struct is passed by value in front of the packet"
+        elif position > prototypes.REGISTERS:
+            why = f"argument {places[0]}: only the first {prototypes.REGISTERS} can be read"
+        yield _Candidate(
+            Function(
+                name,
+                module,
+                position or 0,
+                _reason(btf, name, proto_id),
+                (),
+                display_name(name, module),
+                category,
+                priority,
+            ),
+            why,
+        )
+
+
+def _reason(btf: BTF, name: str, proto_id: int) -> int:
+    if name not in tables.reason_functions():
+        return 0
+    place = prototypes.place_of_reason(btf, proto_id)
+    position = prototypes.register(btf, proto_id, place) if place else None
+    return position if position and position <= prototypes.REGISTERS else 0
+
+
+def _why_not_traceable(function: Function, traceable: Traceable | None) -> str:
+    if traceable is None or (function.name, function.module) in traceable:
+        return ""
+    variants = traceable.variants.get((function.name, function.module))
+    if variants:
+        return f"compiled only as {variants[0]}, whose arguments may have moved"
+    return "ftrace can't hook it: inlined, marked notrace, or not there in this kernel"
+
+
+def _locate(
+    functions: list[Function], traceable: Traceable | None, symbols: Symbols | None
+) -> list[Function]:
+    """``functions`` with addresses, without those that have none."""
+    if symbols is None:
+        return functions
+    addresses = symbols.select({one.display for one in functions})
+    located = [
+        one._replace(addresses=addresses[one.display])
+        for one in functions
+        if one.display in addresses
+    ]
+    shared = [(one.name, one.module) for one in located if len(one.addresses) > 1]
+    sites = traceable.call_sites(shared) if traceable and shared else None
+    if not sites:
+        return located
+    return [
+        one._replace(addresses=_hooked(one.addresses, sites.get((one.name, one.module), ())))
+        for one in located
+    ]
+
+
+def _hooked(addresses: tuple[int, ...], sites: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of ``addresses`` that have a hook; all when no hook is near any of them."""
+    hooked = tuple(
+        start for start in addresses if any(0 <= site - start < _HOOK_RANGE for site in sites)
+    )
+    return hooked or addresses

@@ -1,0 +1,64 @@
+"""Which raw tracepoints carry a packet: BTF alone says it, without ftrace and without kprobes.
+
+``btf_trace_NAME`` is the type of the kernel's own callback (include/trace/bpf_probe.h): its first
+parameter is the context, the others are what a raw tracepoint program finds in ``ctx->args``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from pypwru.btf.query import BTF
+from pypwru.discovery import prototypes, tables
+from pypwru.discovery.selection import Selection
+
+_NO_MODULES: Mapping[str, BTF] = MappingProxyType({})
+
+
+class Tracepoint(NamedTuple):
+    """A raw tracepoint to trace.
+
+    Args:
+        name: as BPF_RAW_TRACEPOINT_OPEN wants it.
+        position: index in ``ctx->args`` of the packet.
+        reason: index in ``ctx->args`` of an ``enum skb_drop_reason``; None for none.
+        category: one of tables.categories().
+        priority: 0 to 3.
+    """
+
+    name: str
+    position: int
+    reason: int | None
+    category: str
+    priority: int
+
+
+def discover_tracepoints(
+    btf: BTF, selection: Selection, modules: Mapping[str, BTF] = _NO_MODULES
+) -> tuple[Tracepoint, ...]:
+    """Find the tracepoints to trace.
+
+    Args:
+        btf: of vmlinux.
+        selection: what was asked for.
+        modules: module -> its BTF, of those whose tracepoints are traced too.
+
+    Raises:
+        BTFError: malformed BTF.
+    """
+    found = []
+    for module, types in {"": btf, **modules}.items():
+        for name, proto_id in types.tracepoints():
+            place = prototypes.place_of_packet(types, proto_id)
+            if place is None or not selection.named(name):
+                continue
+            category = tables.category(name, module)
+            priority = tables.tracepoint_priority(name)
+            if selection.wants(category, priority):
+                reason = prototypes.place_of_reason(types, proto_id)
+                # Places count from 1 and with the context, args from 0 and without it.
+                index = None if reason is None else reason - 2
+                found.append(Tracepoint(name, place - 2, index, category, priority))
+    return tuple(found)

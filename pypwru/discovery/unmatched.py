@@ -1,0 +1,94 @@
+"""Nothing was found to trace: why, and what to type instead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+
+from pypwru.btf.query import BTF
+from pypwru.discovery import prototypes
+from pypwru.discovery.functions import Discovery
+from pypwru.discovery.selection import Selection
+from pypwru.errors import KernelError
+
+_NAME = re.compile(r"\w+", re.ASCII)
+
+
+def no_function(
+    selection: Selection, btf: BTF, modules: Mapping[str, BTF], discovery: Discovery
+) -> KernelError:
+    """The error for a discovery without functions, in pwru's words and with a cure.
+
+    Args:
+        selection: what was asked for.
+        btf: of vmlinux.
+        modules: those that were looked at.
+        discovery: what was found, and refused.
+    """
+    what = "Cannot find a matching kernel function"
+    name = selection.filter_func
+    if not _NAME.fullmatch(name):
+        return KernelError(f"{what}: {_widen(selection)}")
+    if discovery.unattachable:
+        return KernelError(
+            f"{what}: {name} can't be traced ({discovery.unattachable[0][1]}); trace a caller"
+        )
+    carriers = {
+        function
+        for types in (btf, *modules.values())
+        for function, _, _ in types.functions_taking(prototypes.PACKET)
+    }
+    if name in carriers:
+        return KernelError(f"{what}: {_widen(selection)}")
+    known = any(name == function for function, _ in btf.functions())
+    lacks = "has no sk_buff argument" if known else "is not in this kernel's BTF"
+    return KernelError(f"{what}: {name} {lacks}; {_nearest(name, carriers, bool(modules))}")
+
+
+def no_tracepoint(selection: Selection, btf: BTF) -> KernelError:
+    """The error for a discovery without tracepoints.
+
+    Args:
+        selection: what was asked for.
+        btf: of vmlinux.
+    """
+    names = {
+        name
+        for name, proto_id in btf.tracepoints()
+        if prototypes.place_of_packet(btf, proto_id) is not None
+    }
+    what = "Cannot find a matching tracepoint"
+    if selection.filter_func and not any(map(selection.named, names)):
+        return KernelError(
+            f"{what}: the tracepoint backend applies --filter-func {selection.filter_func!r} to "
+            f"tracepoints; {_nearest(selection.filter_func, names, True)}"
+        )
+    return KernelError(f"{what}: {_widen(selection)}")
+
+
+def _nearest(name: str, names: Collection[str], modules_seen: bool) -> str:
+    near = get_close_matches(name, sorted(names), n=3, cutoff=0.6)
+    module = "" if modules_seen else "; if a module has it, add --all-kmods"
+    if near:
+        return f"did you mean {', '.join(near)}?{module}"
+    return (
+        f"take a name of a function that gets a packet, for example {min(names, default='-')}"
+        + (module)
+    )
+
+
+def _widen(selection: Selection) -> str:
+    """Which flags to loosen, of those that were given."""
+    given = [
+        flag
+        for flag, narrows in (
+            (f"--filter-func {selection.filter_func!r}", bool(selection.filter_func)),
+            (f"--priority {selection.priority}", selection.priority < 3),
+            (f"--category {' '.join(sorted(selection.categories))}", bool(selection.categories)),
+        )
+        if narrows
+    ]
+    if not given:
+        return "this kernel lets none be hooked; trace with --backend tracepoint"
+    return f"loosen {' or '.join(given)}, or add --all-kmods"

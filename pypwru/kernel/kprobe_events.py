@@ -1,0 +1,110 @@
+"""Kprobes defined in tracefs: many probes of one trace event, switched on and off together.
+
+Since Linux 5.5 a second definition of the same name adds a probe to the event (commit ca89bc071d5e). One
+perf event then runs a program at all of them: on the way out a thousand probes cost the one wait for RCU
+that a perf event of its own would cost each of them.
+
+Definitions outlive their process. They are named after it, do nothing once it is gone (its perf event
+went with it), and the next session removes what a killed one left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pypwru.kernel.ftrace import MOUNTED
+from pypwru.kernel.pseudofs import root_folder
+
+_FILE = "kprobe_events"
+_GROUP = "pypwru_"
+_DEFINED = re.compile(rf"^p\d*:({_GROUP}(\d+))/(\w+) ", re.MULTILINE)
+_RCU_EXPEDITED = "/sys/kernel/rcu_expedited"
+
+
+class KprobeEvents:
+    """The kprobe events of this process.
+
+    Args:
+        root: descriptor of tracefs' root folder.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._group = f"{_GROUP}{os.getpid()}"
+        self._file = self._open(_FILE, os.O_WRONLY | os.O_APPEND)
+
+    def _open(self, name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_CLOEXEC, dir_fd=self._root)
+
+    def _read(self, name: str) -> str:
+        with open(self._open(name, os.O_RDONLY), encoding="ascii", errors="replace") as file:
+            return file.read()
+
+    def define(self, event: str, place: str) -> None:
+        """Add a probe to ``event``.
+
+        Args:
+            place: ``symbol+offset``.
+
+        Raises:
+            OSError: EILSEQ not an instruction's first byte, EINVAL blacklisted or not in the kernel.
+        """
+        os.write(self._file, f"p:{self._group}/{event} {place}\n".encode())
+
+    def number(self, event: str) -> int:
+        """The event's id, for perf_event_open(2)."""
+        return int(self._read(f"events/{self._group}/{event}/id"))
+
+    def remove_unused(self) -> None:
+        """Remove the definitions of this process and of those that are no more."""
+        with _expedited_rcu():
+            for group, pid, event in set(_DEFINED.findall(self._read(_FILE))):
+                if int(pid) == os.getpid() or not os.path.exists(f"/proc/{pid}"):
+                    with contextlib.suppress(OSError):  # somebody else's session was faster
+                        os.write(self._file, f"-:{group}/{event}\n".encode())
+
+    def close(self) -> None:
+        """Remove what was defined."""
+        self.remove_unused()
+        os.close(self._file)
+
+
+@contextmanager
+def kprobe_events() -> Iterator[KprobeEvents]:
+    """The kprobe events of this process, removed on the way out.
+
+    Raises:
+        OSError: no tracefs, no kprobes, or no right to define any.
+    """
+    with root_folder("tracefs", _FILE, MOUNTED) as root:
+        events = KprobeEvents(root)
+        try:
+            events.remove_unused()
+            yield events
+        finally:
+            events.close()
+
+
+@contextmanager
+def _expedited_rcu() -> Iterator[None]:
+    """Have the kernel not linger in synchronize_rcu(), once for each probe that goes.
+
+    Documentation/admin-guide/kernel-parameters.txt, rcupdate.rcu_expedited: 25 ms a wait become less than
+    one, at the price of an interrupt to each CPU. Put back as it was.
+    """
+    try:
+        with open(_RCU_EXPEDITED, "r+") as knob:
+            before = knob.read()
+            knob.write("1")
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError), open(_RCU_EXPEDITED, "w") as knob:
+            knob.write(before)

@@ -1,0 +1,129 @@
+"""The lab keeps its promises: a real kernel, the command's own streams and status, nothing left."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.lab import guest_packages
+from tests.requirement import need
+
+VM = Path(__file__).with_name("vm")
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(autouse=True)
+def qemu() -> None:
+    need(shutil.which("qemu-system-x86_64"), "qemu-system-x86_64 (package qemu-system-x86)")
+    need(os.geteuid() == 0, "root: the guest's file system is this machine's, read by QEMU")
+
+
+def vm(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([VM, *words], capture_output=True, text=True, check=False)
+
+
+# Everything that a guest promises, in one boot: each line of the output is one promise.
+PROMISES = r"""
+uname -r
+pwd
+command -v python
+sha256sum </sys/kernel/btf/vmlinux
+ip -brief link show lo up | wc -l
+ip link add type veth && ip link add v type vxlan id 1 dstport 4789 && echo autoloaded
+nft add table inet t && nft list tables && iptables-nft -A INPUT -j ACCEPT && echo nft_compat
+for each in bpf:bpf debug:debugfs tracing:tracefs security:securityfs; do
+    grep -m1 -o " /sys/.*${each%:*} ${each#*:} " /proc/mounts
+done
+ping -q -c 1 127.0.0.1 | grep -o '1 received'
+for tool in pwru curl iperf3 tcpdump ethtool bpftool; do "$tool" --version >/dev/null || exit; done
+echo changed >README.guest && cat README.guest
+echo kept >"$1/kept"
+echo problem >/dev/stderr
+kill -USR1 $$
+"""
+
+
+@pytest.mark.parametrize("kernel", guest_packages.KERNELS)
+def test_a_guest_is_a_whole_machine(kernel: str, tmp_path: Path) -> None:
+    btf = Path(vm("--btf", kernel).stdout.strip())
+    digest = subprocess.run(["sha256sum"], stdin=btf.open(), capture_output=True, text=True)
+    (modules,) = (guest_packages.kernel(kernel) / "lib" / "modules").iterdir()
+    tree = VM.parents[2]
+
+    done = vm(kernel, "--rwdir", str(tmp_path), "--", "sh", "-c", PROMISES, "sh", str(tmp_path))
+
+    assert done.stderr == "problem\n"
+    assert done.stdout.splitlines() == [
+        modules.name,
+        str(tree),
+        str(tree / ".venv" / "bin" / "python"),
+        digest.stdout.strip(),
+        "1",
+        "autoloaded",
+        "table inet t",
+        "nft_compat",
+        " /sys/fs/bpf bpf ",
+        " /sys/kernel/debug debugfs ",
+        " /sys/kernel/tracing tracefs ",
+        " /sys/kernel/security securityfs ",
+        "1 received",
+        "changed",
+    ]
+    assert done.returncode == 128 + signal.SIGUSR1
+    assert (tmp_path / "kept").read_text() == "kept\n"
+    assert not (tree / "README.guest").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("sleep 1000", "its time was up"),
+        ("echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger", "Kernel panic"),
+    ],
+)
+def test_a_guest_that_gives_no_status_is_124(command: str, reason: str) -> None:
+    done = vm("6.12", "--timeout", "30", "sh", "-c", f"echo before; {command}")
+
+    assert done.returncode == 124
+    assert done.stdout == "before\n"
+    assert reason in done.stderr
+
+
+def children(process: int) -> Sequence[str]:
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+
+
+@pytest.mark.parametrize(("stop", "status"), [("INT", 130), ("TERM", 143), ("KILL", -9)])
+def test_an_interrupted_guest_leaves_nothing(stop: str, status: int) -> None:
+    mounts = Path("/proc/mounts").read_text()
+    with subprocess.Popen([VM, "6.12", "sh", "-c", "echo up; exec sleep 1000"], stdout=-1) as lab:
+        assert lab.stdout
+        lab.stdout.readline()
+        (machine,) = children(lab.pid)
+        watched = os.pidfd_open(int(machine))
+        lab.send_signal(signal.Signals[f"SIG{stop}"])
+        assert lab.wait(10) == status
+        gone, _, _ = select.select([watched], [], [], 10)
+        os.close(watched)
+    assert gone, "QEMU outlived the lab"
+    assert Path("/proc/mounts").read_text() == mounts
+
+
+def test_nobody_reading_stops_the_guest() -> None:
+    with subprocess.Popen([VM, "6.12", "yes"], stdout=-1) as lab:
+        assert lab.stdout
+        lab.stdout.readline()
+        lab.stdout.close()
+        assert lab.wait(60) == 128 + signal.SIGPIPE
+
+
+def test_an_unknown_kernel_is_a_usage_error() -> None:
+    assert vm("4.9", "true").returncode == 2
+    assert "5.10" in vm("--list").stdout

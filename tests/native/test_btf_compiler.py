@@ -1,0 +1,149 @@
+"""gcc and binutils judge what bpftool does not: offsets seen through C, and ELF of every shape."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pypwru.btf import load, members
+from pypwru.btf.query import BTF
+from pypwru.btf.types import Field, Kind
+from pypwru.cache import Cache
+from tests.data.btf_encoder import kernel
+from tests.native.test_btf_bpftool import VMLINUX, bpftool, here
+from tests.requirement import need
+
+STRUCTS = (
+    "sk_buff",
+    "net_device",
+    "sock",
+    "net",
+    "task_struct",
+    "skb_shared_info",
+    "iphdr",
+    "page",
+)
+
+pytestmark = pytest.mark.native
+
+
+def run(*command: str | Path) -> None:
+    need(shutil.which(str(command[0])), f"{command[0]} (Debian's packages gcc and binutils)")
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def header(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All types of this kernel as bpftool writes them in C."""
+    here()
+    path = tmp_path_factory.mktemp("c") / "vmlinux.h"
+    path.write_text(bpftool("btf", "dump", "file", VMLINUX, "format", "c"))
+    return path
+
+
+def fields(btf: BTF, struct: str) -> dict[str, Field]:
+    (type_id,) = btf.find(struct, Kind.STRUCT)
+    return {name: btf.member(struct, name) for name in members.flatten(btf, type_id)}
+
+
+def test_offsets_and_sizes_are_the_compilers(header: Path) -> None:
+    btf = here()
+    lines = ['#include "vmlinux.h"']
+    for struct in STRUCTS:
+        (type_id,) = btf.find(struct, Kind.STRUCT)
+        lines.append(f"_Static_assert(sizeof(struct {struct}) == {btf.size(type_id)});")
+        for name, field in fields(btf, struct).items():
+            if not field.bit_size:
+                at = f"__builtin_offsetof(struct {struct}, {name}) == {field.offset}"
+                size = f"sizeof(((struct {struct} *)0)->{name}) == {field.size}"
+                lines.append(f"_Static_assert({at} && {size});")
+    for struct, path in (("net", "ns.inum"), ("sock", "__sk_common.skc_net.net")):
+        at = btf.member(struct, path).offset
+        lines.append(f"_Static_assert(__builtin_offsetof(struct {struct}, {path}) == {at});")
+    assert len(lines) > 400
+    source = header.with_name("offsets.c")
+    source.write_text("\n".join(lines))
+    run("gcc", "-w", "-fsyntax-only", source)
+
+
+def test_bit_fields_are_the_compilers(header: Path, tmp_path: Path) -> None:
+    """Each one is set to all ones in an object of its own; the bits of the data say where it is."""
+    btf = here()
+    wanted = [
+        (struct, name, field)
+        for struct in STRUCTS
+        for name, field in fields(btf, struct).items()
+        if field.bit_size
+    ]
+    assert len(wanted) > 60
+    objects = "\n".join(
+        f'__attribute__((section(".{place}"))) struct {struct} o{place} = {{ .{name} = -1 }};'
+        for place, (struct, name, _) in enumerate(wanted)
+    )
+    source, binary = header.with_name("bits.c"), tmp_path / "bits.o"
+    source.write_text(f'#include "vmlinux.h"\n{objects}\n')
+    run("gcc", "-w", "-c", source, "-o", binary)
+    data = binary.read_bytes()
+    for place, (struct, name, field) in enumerate(wanted):
+        content = load.elf.section(data, f".{place}")
+        assert content is not None
+        start = field.offset * 8 + field.bit_offset
+        expected = ((1 << field.bit_size) - 1) << start
+        assert int.from_bytes(content, "little") == expected, f"{struct}.{name}"
+
+
+def test_prototypes_compile(header: Path) -> None:
+    """Every 20th function, once a name; a name that the compiler knows otherwise is left out."""
+    btf = here()
+    names = sorted({name for name, _ in btf.functions()})[::20]
+    sources = [f"{btf.prototype(name)};" for name in names if name.isidentifier()]
+    assert len(sources) > 2000
+    source = header.with_name("prototypes.c")
+    source.write_text('#include "vmlinux.h"\n' + "\n".join(sources))
+    run("gcc", "-w", "-fno-builtin", "-fsyntax-only", source)
+
+
+@pytest.mark.parametrize("shape", ["elf64-little", "elf64-big", "elf32-little", "elf32-big"])
+def test_elf_files_of_binutils(tmp_path: Path, shape: str) -> None:
+    blob, path = tmp_path / "blob", tmp_path / "object"
+    blob.write_bytes(kernel(">" if shape.endswith("big") else "<").bytes())
+    run("objcopy", "-I", "binary", "-O", shape, "--rename-section", ".data=.BTF", blob, path)
+    assert path.read_bytes()[:4] == load.elf.MAGIC
+    assert load.load_vmlinux(path).digest == load.load_vmlinux(blob).digest
+
+
+def fastest(action: Callable[[], object]) -> float:
+    """Seconds of CPU, the least of five: what others do at the same time does not count."""
+    spent = []
+    for _ in range(5):
+        start = time.process_time()
+        action()
+        spent.append(time.process_time() - start)
+    return min(spent)
+
+
+def questions(btf: BTF) -> None:
+    """What a run asks: the functions, some forty members, the helpers' numbers."""
+    assert len(btf.functions_taking("sk_buff")) > 500
+    for struct in ("sk_buff", "net_device", "sock", "skb_shared_info"):
+        (type_id,) = btf.find(struct, Kind.STRUCT)
+        for member in btf.members(type_id)[:12]:
+            if member.name:
+                btf.member(struct, member.name)
+    assert btf.enum("bpf_func_id")["BPF_FUNC_ringbuf_output"] == 130
+
+
+def test_this_kernel_loads_in_time(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    here()
+    cold = fastest(lambda: questions(load.load_vmlinux()))
+    load.load_vmlinux(cache=cache)
+    warm = fastest(lambda: questions(load.load_vmlinux(cache=cache)))
+    print(f"cold {cold * 1000:.0f} ms, warm {warm * 1000:.0f} ms")
+    assert cold < 1.0
+    assert warm < 0.040

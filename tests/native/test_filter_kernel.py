@@ -1,0 +1,97 @@
+"""Filters in the kernel beyond plain packets: tags beside the frame, loops, random programs."""
+
+from __future__ import annotations
+
+import os
+from itertools import cycle
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pypwru.filter.cbpf import ClassicInstruction, validate
+from pypwru.filter.compiler import compile_filter
+from pypwru.filter.head import TRIPS
+from pypwru.filter.pcap import Linktype, compile_pcap
+from pypwru.filter.translation import Translation
+from tests.filter_judges import Kernel, Libpcap, Packet, expressions, kernel_verdicts
+from tests.filter_packets import ethernet_packets
+from tests.filter_programs import programs
+from tests.requirement import need
+
+pytestmark = pytest.mark.native
+
+TAGS = ((0x8100, 10), (0x88A8, 100), (0x9100, 0), (0x8100, 0xE064))
+ETHERNET_HEADER = 14
+
+
+@pytest.fixture(autouse=True)
+def _root() -> None:
+    need(os.geteuid() == 0, "root, for BPF_PROG_TEST_RUN")
+
+
+def _tagged(packet: Packet, tpid: int, tci: int) -> tuple[Packet, Packet]:
+    """The packet as the kernel keeps it, and as it was on the wire."""
+    tag = tpid.to_bytes(2, "big") + tci.to_bytes(2, "big")
+    kept = packet._replace(tag=1 << 32 | tpid << 16 | tci)
+    return kept, packet._replace(data=packet.data[:12] + tag + packet.data[12:])
+
+
+def test_a_tag_beside_the_frame_counts_as_one_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = [p for p in ethernet_packets() if len(p.data) >= ETHERNET_HEADER][::3]
+    pairs = [_tagged(packet, *tag) for packet, tag in zip(whole, cycle(TAGS), strict=False)]
+    views = {e: compile_filter(e).l2 for e in expressions()}
+    aware = 0
+    faults = []
+    verdicts = kernel_verdicts(list(views.values()), [kept for kept, _ in pairs])
+    for (expression, view), kernel in zip(views.items(), verdicts, strict=True):
+        judge = Libpcap(view.program.instructions)
+        aware += view.uses_tag
+        for (kept, wire), found in zip(pairs, kernel, strict=True):
+            if found != judge.matches(wire if view.uses_tag else kept):
+                faults.append(f"'{expression}' {kept.data.hex()} tag {kept.tag:#x}: {found}")
+    with capsys.disabled():
+        count = len(views) * len(pairs)
+        print(f"\n{count:,} verdicts on tagged frames compared, {len(faults)} mismatches")
+    assert not faults, "\n".join(faults[:20])
+    assert aware > 30
+
+
+@pytest.mark.parametrize("headers", [1, TRIPS - 2, TRIPS + 1, 150])
+def test_a_chain_of_headers_is_followed_to_the_budget(headers: int) -> None:
+    chain = bytes((60, 0, 1, 4, 0, 0, 0, 0)) * (headers - 1) + bytes((6, 0, 1, 4, 0, 0, 0, 0))
+    ipv6 = bytes((0x60, 0, 0, 0, 0, 0, 60, 64)) + bytes(32)
+    frame = bytes(12) + b"\x86\xdd" + ipv6 + chain + bytes(20)
+    packet = Packet(frame, len(frame))
+    view = compile_filter("ip6 protochain 6").l2
+    assert Libpcap(view.program.instructions).matches(packet)
+    with Kernel([view]) as kernel:
+        assert kernel.run(packet) == (headers < TRIPS)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(programs(), st.lists(st.binary(max_size=300), min_size=1, max_size=8))
+def test_random_programs(code: list[ClassicInstruction], packets: list[bytes]) -> None:
+    judge = Libpcap(code)
+    view = Translation(validate(code))
+    with Kernel([view]) as kernel:
+        for data in packets:
+            packet = Packet(data, len(data) + 5)
+            assert kernel.run(packet) == judge.matches(packet), (str(view.program), data.hex())
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        " or ".join(f"port {port}" for port in range(1, 200)),
+        " or ".join(f"host 10.{n}.0.1 or net 2001:db8:{n}::/48" for n in range(150)),
+        "vlan and " * 10 + "ip6 protochain 58",
+    ],
+    ids=["200 ports", "300 addresses", "ten tags"],
+)
+def test_the_verifier_takes_long_filters(expression: str) -> None:
+    packets = ethernet_packets()[::20]
+    program = compile_pcap(expression, Linktype.ETHERNET)
+    judge = Libpcap(program.instructions)
+    with Kernel([Translation(program, has_tag=True)]) as kernel:
+        assert [bool(kernel.run(p)) for p in packets] == [judge.matches(p) for p in packets]

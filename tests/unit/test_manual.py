@@ -1,0 +1,94 @@
+"""The man page and the completions in the tree are those that the flag table gives."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pypwru.manual import argument_parser, completion, main, man_page
+from pypwru.options import FLAGS
+from tests.requirement import need
+
+TREE = Path(__file__).resolve().parents[2]
+SHOWN = [flag for flag in FLAGS if not flag.hidden]
+
+
+@pytest.fixture(autouse=True)
+def generators() -> None:
+    for module in ("argparse_manpage", "shtab"):
+        need(importlib.util.find_spec(module), f"{module}, of the extra 'test'")
+
+
+def test_the_man_page_is_fresh() -> None:
+    assert (TREE / "man" / "pypwru.1").read_text() == man_page(), "stale: run `make man`"
+
+
+@pytest.mark.parametrize(("shell", "name"), [("bash", "pypwru.bash"), ("zsh", "_pypwru")])
+def test_the_completions_are_fresh(shell: str, name: str) -> None:
+    assert (TREE / "completions" / name).read_text() == completion(shell), (
+        "stale: run `make completions`"
+    )
+
+
+def test_the_man_page_is_the_same_every_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = man_page()
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    monkeypatch.setenv("COLUMNS", "40")
+    assert man_page() == page
+
+
+def test_every_flag_is_in_the_man_page() -> None:
+    page = man_page().replace("\\-", "-").replace("\\fB", "").replace("\\fR", "")
+    missing = [flag.name for flag in SHOWN if f"--{flag.name}" not in page]
+    assert missing == ["help"]  # argparse-manpage leaves it out
+    assert "--ready-file" not in page
+
+
+def test_groff_has_no_complaint() -> None:
+    need(shutil.which("groff"), "groff")
+    command = ["groff", "-man", "-ww", "-Tutf8", "-z", TREE / "man" / "pypwru.1"]
+    checked = subprocess.run(command, capture_output=True, text=True)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_bash_completes_flags_and_choices() -> None:
+    need(shutil.which("bash"), "bash")
+
+    def completed(*words: str) -> set[str]:
+        script = (
+            f"source '{TREE}/completions/pypwru.bash'; COMP_WORDS=(pypwru \"$@\"); COMP_CWORD=$#;"
+            ' _shtab_pypwru; printf "%s\\n" "${COMPREPLY[@]}"'
+        )
+        command = ["bash", "--norc", "-c", script, "bash", *words]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        return {word.strip() for word in run.stdout.split()}
+
+    assert completed("--output-t") == {"--output-tuple", "--output-tcp-flags"}
+    assert completed("--backend", "kp") == {"kprobe", "kprobe-multi"}
+    assert completed("--timestamp", "") >= {"none", "current", "relative", "absolute"}
+
+
+def test_the_parser_of_the_manual_knows_every_flag() -> None:
+    options = argument_parser()._option_string_actions
+    assert {f"--{flag.name}" for flag in SHOWN} | {"-h"} == set(options)
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["man"]) == 0
+    assert capsys.readouterr().out == man_page()
+    assert main(["fish"]) == 2
+    run = subprocess.run(
+        [sys.executable, "-m", "pypwru.manual", "zsh"],
+        capture_output=True,
+        text=True,
+        cwd=TREE,
+        env={**os.environ, "PYTHONPATH": str(TREE)},
+    )
+    assert run.stdout == completion("zsh")

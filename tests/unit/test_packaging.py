@@ -1,0 +1,91 @@
+"""What pypwru needs beside its modules travels: in the sdist, in the wheel, onto the disk."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+TREE = Path(__file__).parents[2]
+SHARED = {
+    "man/pypwru.1": "share/man/man1/pypwru.1",
+    "completions/pypwru.bash": "share/bash-completion/completions/pypwru.bash",
+    "completions/_pypwru": "share/zsh/site-functions/_pypwru",
+}
+BUILD = """
+import sys
+from setuptools import build_meta
+print(getattr(build_meta, "build_" + sys.argv[1])(sys.argv[2]))
+"""
+
+
+def files(folder: str) -> set[str]:
+    """What the tree has below ``folder``, whatever setup.cfg says of it."""
+    found = (path for path in (TREE / folder).rglob("*") if path.is_file())
+    return {str(path.relative_to(TREE)) for path in found if "__pycache__" not in path.parts}
+
+
+def python(*arguments: str | Path, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def build(kind: str, source: Path, target: Path) -> Path:
+    target.mkdir(exist_ok=True)
+    return target / python("-c", BUILD, kind, target, cwd=source).splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sdist")
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
+    shutil.copytree(TREE, folder / "tree", ignore=ignored)
+    return build("sdist", folder / "tree", folder)
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the unpacked sdist, as pip and Debian do: what the sdist lacks, this lacks too."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(["tar", "-C", folder, "-xf", sdist], check=True)
+    (source,) = folder.iterdir()
+    return build("wheel", source, folder / "built")
+
+
+def test_the_sdist_has_the_whole_tree(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = {"LICENSE", "Makefile", "pyproject.toml", "setup.cfg", *SHARED}
+    for folder in ("bench", "bpf", "pypwru", "setup", "tests"):
+        wanted |= files(folder)
+    assert wanted - names == set()
+
+
+def test_the_wheel_has_sources_and_tables(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    wanted = files("pypwru") | {f"pypwru/{name}" for name in files("bpf")}
+    assert any(name.endswith(".bpf.c") for name in wanted)
+    assert wanted - names == set()
+    assert not [name for name in names if name.startswith(("tests/", "bench/", "bpf/"))]
+
+
+def test_installing_puts_everything_in_its_place(wheel: Path, tmp_path: Path) -> None:
+    options = ["--no-index", "--no-deps", "--no-warn-script-location", "--ignore-installed"]
+    python("-m", "pip", "install", *options, "--prefix", tmp_path, wheel, cwd=tmp_path)
+
+    for source, place in SHARED.items():
+        (installed,) = tmp_path.rglob(place)
+        assert installed.read_bytes() == (TREE / source).read_bytes()
+    (headers,) = tmp_path.rglob("pypwru/bpf/event.h")
+    assert headers.read_bytes() == (TREE / "bpf" / "event.h").read_bytes()
+    (script,) = tmp_path.rglob("bin/pypwru")
+    assert script.stat().st_mode & 0o111
