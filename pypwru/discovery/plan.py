@@ -5,27 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
-from typing import NamedTuple
 
 from pypwru.config import Backend
-from pypwru.discovery.functions import Function
+from pypwru.discovery.functions import Discovery, Function
 from pypwru.discovery.tracepoints import Tracepoint
 
 
-class HandlerKey(NamedTuple):
-    """What one compiled handler serves: where the packet and the reason are.
-
-    Args:
-        position: as of Function (from 1) or Tracepoint (from 0), by the plan's backend.
-        reason: the same; 0 for a Function without one, None for such a Tracepoint.
-    """
-
-    position: int
-    reason: int | None
-
-
-Target = Function | Tracepoint
+Handler = tuple[int, int]
+"""What one compiled handler serves: registers of the packet and of the reason (0 for none)."""
 
 
 @dataclass(frozen=True)
@@ -34,61 +23,65 @@ class AttachPlan:
 
     Args:
         backend: how.
-        groups: handler -> what it is attached to, in the order of discovery.
+        groups: handler -> the functions that it is attached to, in the order of discovery.
+        tracepoints: for the tracepoint backend, which has no functions.
         unattachable: (display, why) of what was asked for and can't be traced.
     """
 
     backend: Backend
-    groups: Mapping[HandlerKey, tuple[Target, ...]]
+    groups: Mapping[Handler, tuple[Function, ...]] = MappingProxyType({})
+    tracepoints: tuple[Tracepoint, ...] = ()
     unattachable: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def functions(self) -> tuple[Function, ...]:
+        """Those of all groups."""
+        return tuple(chain.from_iterable(self.groups.values()))
 
     @property
     def total(self) -> int:
         """How many functions or tracepoints."""
-        return sum(map(len, self.groups.values()))
+        return len(self.functions) + len(self.tracepoints)
 
     @property
     def addresses(self) -> int:
-        """How many addresses those functions have; 0 for tracepoints."""
-        return sum(
-            len(target.addresses)
-            for targets in self.groups.values()
-            for target in targets
-            if isinstance(target, Function)
-        )
+        """How many addresses the functions have; 0 for tracepoints."""
+        return sum(len(function.addresses) for function in self.functions)
 
     def by_position(self) -> dict[int, int]:
-        """Position -> how many, ascending."""
-        counts: Counter[int] = Counter()
-        for key, targets in self.groups.items():
-            counts[key.position] += len(targets)
-        return dict(sorted(counts.items()))
+        """Position of the packet -> how many, ascending."""
+        return dict(sorted(Counter(target.position for target in self._targets()).items()))
 
     def by_category(self) -> dict[str, int]:
         """Category -> how many, the largest first."""
-        targets = (target for targets in self.groups.values() for target in targets)
-        return dict(Counter(target.category for target in targets).most_common())
+        return dict(Counter(target.category for target in self._targets()).most_common())
+
+    def by_priority(self) -> dict[int, int]:
+        """Level -> how many have it, ascending."""
+        return dict(sorted(Counter(target.priority for target in self._targets()).items()))
+
+    def _targets(self) -> Iterable[Function | Tracepoint]:
+        return chain(self.functions, self.tracepoints)
 
 
-def make_plan(
-    backend: Backend,
-    targets: Iterable[Target],
-    unattachable: Iterable[tuple[str, str]] = (),
-) -> AttachPlan:
+def plan_functions(backend: Backend, discovery: Discovery) -> AttachPlan:
     """Group what was discovered by the handler that serves it.
 
     Args:
-        backend: how it will be attached.
-        targets: functions, or tracepoints for that backend.
-        unattachable: (display, why), for the summary.
+        backend: kprobe-multi or kprobe.
+        discovery: of discover_functions().
     """
-    groups: dict[HandlerKey, list[Target]] = {}
-    for target in targets:
-        groups.setdefault(HandlerKey(target.position, target.reason), []).append(target)
-    frozen = {key: tuple(group) for key, group in sorted(groups.items(), key=_order)}
-    return AttachPlan(backend, MappingProxyType(frozen), tuple(unattachable))
+    groups: dict[Handler, list[Function]] = {}
+    for function in discovery.functions:
+        groups.setdefault((function.position, function.reason), []).append(function)
+    frozen = {handler: tuple(group) for handler, group in sorted(groups.items())}
+    return AttachPlan(backend, MappingProxyType(frozen), unattachable=discovery.unattachable)
 
 
-def _order(group: tuple[HandlerKey, list[Target]]) -> tuple[int, int]:
-    key = group[0]
-    return key.position, -1 if key.reason is None else key.reason
+def plan_tracepoints(tracepoints: tuple[Tracepoint, ...]) -> AttachPlan:
+    """The plan of the tracepoint backend, where every tracepoint has a handler of its own.
+
+    Args:
+        tracepoints: of discover_tracepoints().
+    """
+    return AttachPlan(Backend.TRACEPOINT, tracepoints=tracepoints)
