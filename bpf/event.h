@@ -18,6 +18,7 @@ struct event {
 	u32 pid;	  /* tgid of the current task; that of a bystander in softirq */
 	u16 cpu;
 	u16 kind;
+	u8 comm[16];	  /* of that task: all there is once it has exited */
 	/* func */
 	u64 address;	  /* of the probe, in a function; the plan's number of a tracepoint */
 	u64 reason;	  /* its enum skb_drop_reason argument, 0 if it has none */

@@ -32,6 +32,7 @@ ALWAYS_INLINE int trace(u64 skb, u64 address, u64 reason)
 	event->pid = bpf_get_current_pid_tgid() >> 32;
 	event->cpu = bpf_get_smp_processor_id();
 	event->kind = EVENT_FUNCTION;
+	bpf_get_current_comm(event->comm, sizeof(event->comm));
 	event->address = address;
 	event->reason = reason;
 	event->ktime = bpf_ktime_get_ns();

@@ -24,7 +24,9 @@ from pypwru.program.load import Loader
 
 # Offsets of the probe, tried in this order: behind the hook, behind ENDBR64 and the hook, at the entry.
 _OFFSETS = {"x86_64": (5, 9, 0)}
-_ANCHOR = "_text"  # places are said from here: names can be ambiguous, and bare addresses don't add up
+ANCHOR = (
+    "_text"  # places are said from here: names can be ambiguous, and bare addresses don't add up
+)
 
 
 @contextmanager
@@ -78,7 +80,7 @@ def _define(
     for address in function.addresses:
         for offset in _OFFSETS.get(platform.machine(), (0,)):
             try:
-                events.define(event, f"{_ANCHOR}+{address + offset - anchor}")
+                events.define(event, f"{ANCHOR}+{address + offset - anchor}")
             except OSError as error:
                 refusal = os.strerror(error.errno or 0)
                 if error.errno == errno.EILSEQ:

@@ -25,7 +25,8 @@ def attached(tracepoints: Sequence[Tracepoint], loader: Loader, log: Log) -> Ite
     with ExitStack() as links:
         for number, tracepoint in enumerate(tracepoints, start=1):
             try:
-                program = loader.load(tracepoint.position, tracepoint.reason, number)
+                reason = 0 if tracepoint.reason is None else tracepoint.reason + 1
+                program = loader.load(tracepoint.position + 1, reason, number)
                 links.enter_context(owned(bpf.raw_tracepoint_open(tracepoint.name, program)))
                 report.functions += 1
                 report.names[number] = f"tp:{tracepoint.name}"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from types import MappingProxyType
 
 from pypwru.config import Backend
 from pypwru.discovery.functions import Discovery, Function
 from pypwru.discovery.tracepoints import Tracepoint
-
 
 Handler = tuple[int, int]
 """What one compiled handler serves: registers of the packet and of the reason (0 for none)."""
@@ -29,7 +28,7 @@ class AttachPlan:
     """
 
     backend: Backend
-    groups: Mapping[Handler, tuple[Function, ...]] = MappingProxyType({})
+    groups: Mapping[Handler, tuple[Function, ...]] = field(default_factory=dict)
     tracepoints: tuple[Tracepoint, ...] = ()
     unattachable: tuple[tuple[str, str], ...] = ()
 

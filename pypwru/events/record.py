@@ -51,7 +51,7 @@ def _size(struct: str) -> int:
 class Record(NamedTuple):
     """A sight of a packet: four slices of a ``struct event``."""
 
-    packet: bytes  # skb, pid, cpu, kind
+    packet: bytes  # skb, pid, cpu, kind, comm
     func: bytes  # address, reason
     ktime: int  # CLOCK_MONOTONIC, ns
     flow: bytes  # netns .. pad

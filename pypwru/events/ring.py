@@ -22,7 +22,7 @@ from pypwru.events.record import (
 
 _PAGE = mmap.PAGESIZE
 _BUSY = 1 << 31  # BPF_RINGBUF_BUSY_BIT
-_BATCH = 8192  # records at most in one read, so that a signal is answered soon
+BATCH = 8192  # records at most in one read, so that a signal is answered soon
 _TICK = 0.01  # s, between looks at a ring that was not empty lately
 _TICKS_BEFORE_DOZING = 10
 _DOZE = 0.5  # s; a wake-up lost between setting the word and sleeping is made good after this
@@ -51,7 +51,7 @@ class Ring:
         self._data = producer[_PAGE:]
         self._words = self._data.cast("I")
         self._state = state.cast("I")
-        self._ticks = 0
+        self._ticks = _TICKS_BEFORE_DOZING
         self._interrupts = select.epoll()
         self._ring_or_interrupts = select.epoll()
         self._ring_or_interrupts.register(ring, select.EPOLLIN)
@@ -64,7 +64,7 @@ class Ring:
     def read(self) -> bytes:
         """The next records with their headers, at most a batch; empty when there are none."""
         consumer = self._consumer[0]
-        waiting = min((self._producer[0] - consumer) // STRIDE, _BATCH)
+        waiting = min((self._producer[0] - consumer) // STRIDE, BATCH)
         if not waiting:
             return b""
         start = consumer & self._mask

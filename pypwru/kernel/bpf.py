@@ -85,9 +85,7 @@ def _name(name: str) -> bytes:
     return name.encode()[:15].ljust(16, b"\0")
 
 
-def map_create(
-    kind: MapType, name: str, key: int, value: int, entries: int, flags: int = 0
-) -> int:
+def map_create(kind: MapType, name: str, key: int, value: int, entries: int, flags: int = 0) -> int:
     """Make a map.
 
     Args:

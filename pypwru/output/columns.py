@@ -90,8 +90,8 @@ def cut(text: str) -> str:
 
 
 def process(packet: Packet, names: Names) -> str:
-    """``path:pid``, ``<empty>:pid`` without such a process; only a path is cut."""
-    path = names.process(packet.pid)
+    """``path:pid``; of a process that is gone its name in the kernel; ``<empty>:0`` for no process."""
+    path = names.process(packet.pid) or (packet.comm if packet.pid else "")
     return cut(f"{path}:{packet.pid}") if path else f"<empty>:{packet.pid}"
 
 

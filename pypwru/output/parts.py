@@ -6,11 +6,12 @@ rendered text is kept, and they are taken apart only when the text isn't there y
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import NamedTuple
 
 # struct event of bpf/event.h; what is in network order stays bytes until it is named.
-PACKET = struct.Struct("<QIHH")
+PACKET = struct.Struct("<QIHH16s")
 FUNCTION = struct.Struct("<QQ")
 FLOW = struct.Struct("<IIIII2sBB16s16s2s2sB3x")
 
@@ -25,12 +26,14 @@ class Packet(NamedTuple):
         pid: thread group of the task that was running.
         cpu: where it ran.
         kind: EVENT_* of bpf/event.h.
+        comm: the task's name in the kernel.
     """
 
     skb: int
     pid: int
     cpu: int
     kind: int
+    comm: str
 
 
 class Function(NamedTuple):
@@ -79,7 +82,8 @@ class Flow(NamedTuple):
 
 def packet(part: bytes) -> Packet:
     """The packet part of a record."""
-    return Packet._make(PACKET.unpack(part))
+    *numbers, comm = PACKET.unpack(part)
+    return Packet(*numbers, os.fsdecode(comm.split(b"\0", 1)[0]))
 
 
 def function(part: bytes) -> Function:

@@ -94,6 +94,20 @@ def open_sink(path: Path | None) -> Sink:
     return Sink(descriptor, str(path), owned=True)
 
 
+def make_empty(path: Path) -> None:
+    """Make the file, or empty it: a sign for who waits for it.
+
+    Raises:
+        OutputError: it can't be.
+    """
+    try:
+        path.write_bytes(b"")
+    except OSError as error:
+        raise OutputError(
+            f"Failed to create ready file: {path}: {error.strerror}; choose another --ready-file"
+        ) from error
+
+
 def _make_folders(folder: Path) -> None:
     # mkdir(parents=True) gives its mode to the last folder only.
     missing = [each for each in (folder, *folder.parents) if not each.exists()]

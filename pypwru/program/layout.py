@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from pypwru.btf.query import BTF, Field
+from pypwru.btf.query import BTF
+from pypwru.btf.types import Field
 
 _FIELD = re.compile(r"\b(OPTIONAL_)?FIELD\((\w+), (\w+)\)")
 _IN_BLOCK = re.compile(r"\bIN_BLOCK\(\w+, (\w+)\)")

@@ -1,0 +1,198 @@
+"""This machine's own kernel: its BTF judged by bpftool, its files by mount(8) and cat."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pypwru.btf.load import load_vmlinux
+from pypwru.discovery.functions import discover_functions
+from pypwru.discovery.selection import Selection
+from pypwru.discovery.tracepoints import discover_tracepoints
+from pypwru.errors import KernelError
+from pypwru.kernel import capabilities, ftrace, lockdown, pseudofs
+from pypwru.kernel.kallsyms import KALLSYMS, read_symbols
+from tests.requirement import need
+
+VMLINUX = Path("/sys/kernel/btf/vmlinux")
+EVERY = Selection()
+
+pytestmark = pytest.mark.native
+
+
+@pytest.fixture(autouse=True)
+def root() -> None:
+    need(os.geteuid() == 0, "root")
+
+
+class Judge:
+    """The types of this kernel as bpftool lists them, and a plain reading of its prototypes."""
+
+    def __init__(self) -> None:
+        need(shutil.which("bpftool") and VMLINUX.exists(), "bpftool, and a kernel with BTF")
+        dump = ["bpftool", "-j", "btf", "dump", "file", str(VMLINUX)]
+        printed = subprocess.run(dump, capture_output=True, check=True).stdout
+        self.types: dict[int, dict[str, Any]] = {
+            entry["id"]: entry for entry in json.loads(printed)["types"]
+        }
+
+    def bare(self, type_id: int) -> dict[str, Any]:
+        while (found := self.types.get(type_id, {"kind": "VOID", "name": ""}))["kind"] in (
+            "CONST",
+            "VOLATILE",
+            "TYPEDEF",
+            "RESTRICT",
+            "TYPE_TAG",
+        ):
+            type_id = found["type_id"]
+        return found
+
+    def packets(self, proto_id: int) -> list[int]:
+        """Places, 1 the first, of ``struct sk_buff *`` arguments."""
+        places = []
+        for place, param in enumerate(self.types[proto_id]["params"], 1):
+            pointer = self.bare(param["type_id"])
+            if pointer["kind"] == "PTR":
+                target = self.bare(pointer["type_id"])
+                if (target["kind"], target["name"]) == ("STRUCT", "sk_buff"):
+                    places.append(place)
+        return places
+
+    def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        return [entry for entry in self.types.values() if entry["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return Judge()
+
+
+def test_functions_are_those_of_bpftool(judge: Judge) -> None:
+    expected: dict[str, int] = {}
+    beyond = set()
+    for function in judge.of_kind("FUNC"):
+        if places := judge.packets(function["type_id"]):
+            if places[0] <= 5:
+                expected[function["name"]] = places[0]
+            else:
+                beyond.add(function["name"])
+    found = discover_functions(load_vmlinux(), {}, None, None, EVERY)
+    assert {one.name: one.position for one in found.functions} == expected
+    assert {name for name, _ in found.unattachable} == beyond
+    assert len(expected) > 1000
+
+
+def test_tracepoints_are_those_of_bpftool(judge: Judge) -> None:
+    expected = {}
+    for typedef in judge.of_kind("TYPEDEF"):
+        if typedef["name"].startswith("btf_trace_"):
+            proto = judge.types[typedef["type_id"]]["type_id"]
+            if places := judge.packets(proto):
+                expected[typedef["name"].removeprefix("btf_trace_")] = places[0] - 2
+    found = discover_tracepoints(load_vmlinux(), EVERY)
+    assert {one.name: one.position for one in found} == expected
+    kfree_skb = next(one for one in found if one.name == "kfree_skb")
+    names = [
+        judge.bare(param["type_id"])["name"]
+        for entry in judge.of_kind("TYPEDEF")
+        if entry["name"] == "btf_trace_kfree_skb"
+        for param in judge.types[judge.types[entry["type_id"]]["type_id"]]["params"][1:]
+    ]
+    assert kfree_skb.reason == names.index("skb_drop_reason")
+
+
+def test_symbols_are_those_of_kallsyms() -> None:
+    symbols = read_symbols()
+    expected: dict[str, list[int]] = {}
+    for line in KALLSYMS.read_text().splitlines():
+        words = line.split()
+        if words[1] in ("t", "T", "w", "W"):
+            expected.setdefault("".join(words[2:]), []).append(int(words[0], 16))
+    # Programs and modules come and go between two readings.
+    steady = {name for name in expected if "[" not in name}
+    assert {name: list(symbols.by_name[name]) for name in steady} == {
+        name: expected[name] for name in steady
+    }
+    (address,) = symbols.addresses("consume_skb")
+    assert symbols.nearest(address + 1) == ("consume_skb", 1)
+
+
+def mounted_by_hand(filesystem: str, name: str) -> subprocess.CompletedProcess[str]:
+    """cat of a file of a filesystem that is mounted for it, where nobody else sees it."""
+    script = f"mount -t {filesystem} none /mnt && exec cat /mnt/{name}"
+    command = ["unshare", "--mount", "sh", "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_detached_mount_shows_the_same_and_leaves_nothing() -> None:
+    mounts = Path("/proc/self/mountinfo").read_text()
+    descriptors = sorted(os.listdir("/proc/self/fd"))
+    found = pseudofs.read_file("securityfs", "lsm", mounted=()).decode()
+    assert found == mounted_by_hand("securityfs", "lsm").stdout
+    with pytest.raises(FileNotFoundError):
+        pseudofs.read_file("securityfs", "no_such_file", mounted=("/nowhere",))
+    with pytest.raises(OSError, match="no_such_filesystem"):
+        pseudofs.read_file("no_such_filesystem", "x", mounted=())
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert sorted(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_lockdown() -> None:
+    shown = mounted_by_hand("securityfs", "lockdown")
+    expected = lockdown.parse(shown.stdout) if not shown.returncode else lockdown.Lockdown.NONE
+    assert lockdown.level() is expected
+
+
+def test_traceable_functions_or_the_reason_why_not() -> None:
+    shown = mounted_by_hand("tracefs", "available_filter_functions")
+    if shown.returncode == 0:
+        found = ftrace.traceable_functions()
+        assert len(found) == len(set(shown.stdout.splitlines()))
+        return
+    with pytest.raises(KernelError, match="available_filter_functions") as caught:
+        ftrace.traceable_functions()
+    if "not permitted" in shown.stderr and lockdown.level().value in (
+        "integrity",
+        "confidentiality",
+    ):
+        assert f"kernel lockdown ({lockdown.level().value})" in str(caught.value)
+
+
+def test_root_can_trace_and_nobody_can_not() -> None:
+    assert capabilities.missing_capabilities() == []
+    code = "from pypwru.kernel.capabilities import *; print(*missing_capabilities())"
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    printed = subprocess.run(
+        [*nobody, sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    ).stdout
+    assert printed.split() == ["CAP_BPF", "CAP_PERFMON", "CAP_SYSLOG"]
+
+
+def test_nobody_is_told_that_addresses_are_hidden() -> None:
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    shown = subprocess.run(
+        [*nobody, "head", "-1", str(KALLSYMS)], capture_output=True, text=True, check=True
+    ).stdout
+    code = "from pypwru.kernel.kallsyms import read_symbols; print(len(read_symbols()))"
+    result = subprocess.run(
+        [*nobody, sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    if shown.startswith("0000000000000000 "):
+        assert "CAP_SYSLOG" in result.stderr
+    else:
+        assert int(result.stdout) > 1000

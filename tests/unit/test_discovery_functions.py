@@ -1,0 +1,314 @@
+"""Which functions are found, in small BTFs written for it; tests/native looks at a real one."""
+
+from __future__ import annotations
+
+import pytest
+
+from pypwru.btf.parse import parse
+from pypwru.btf.query import BTF
+from pypwru.btf.types import Kind
+from pypwru.config import Backend
+from pypwru.discovery.functions import Discovery, discover_functions
+from pypwru.discovery.plan import plan_functions, plan_tracepoints
+from pypwru.discovery.selection import Selection
+from pypwru.discovery.tracepoints import Tracepoint, discover_tracepoints
+from pypwru.discovery.unmatched import no_function, no_tracepoint
+from pypwru.errors import KernelError, UsageError
+from pypwru.kernel.ftrace import Traceable, parse_traceable, parse_traceable_addresses
+from pypwru.kernel.kallsyms import Symbols, parse_symbols
+from tests.data.btf_encoder import Encoder
+
+EVERY = Selection()
+
+
+class Kernel:
+    """An encoder with the types that prototypes here are made of."""
+
+    def __init__(self) -> None:
+        self.encoder = e = Encoder()
+        self.int = e.int("int", 4, encoding=1)
+        skb = e.struct("sk_buff", 232)
+        self.skb = e.ptr(skb)
+        self.const = e.ptr(e.add(Kind.CONST, "", skb))
+        self.pointer = e.ptr(0)
+        self.reason = e.enum("skb_drop_reason", {"SKB_NOT_DROPPED_YET": 0})
+        self.other_enum = e.enum("sk_rst_reason", {"SK_RST_REASON_NOT_SPECIFIED": 0})
+        self.two_words = e.struct("sockptr_t", 16)
+        self.one_word = e.struct("kuid_t", 4)
+        self.large = e.struct("sockaddr_storage", 128)
+        self.quad = e.int("__int128", 16)
+
+    def function(self, name: str, *types: int) -> None:
+        self.encoder.func(
+            name, self.encoder.proto(0, *((f"a{at}", t) for at, t in enumerate(types)))
+        )
+
+    def tracepoint(self, name: str, *types: int) -> None:
+        params = [("__data", self.pointer), *(("", one) for one in types)]
+        e = self.encoder
+        e.add(Kind.TYPEDEF, f"btf_trace_{name}", e.ptr(e.proto(0, *params)))
+
+    def btf(self) -> BTF:
+        return BTF(parse(self.encoder.bytes()))
+
+    def module(self, *functions: str) -> BTF:
+        split = Encoder(self.encoder.order, self.encoder)
+        for name in functions:
+            split.func(name, split.proto(0, ("skb", self.skb)))
+        return BTF(parse(split.bytes(), parse(self.encoder.bytes())))
+
+
+def found(kernel: Kernel, selection: Selection = EVERY) -> dict[str, tuple[int, int]]:
+    result = discover_functions(kernel.btf(), {}, None, None, selection)
+    return {one.display: (one.position, one.reason) for one in result.functions}
+
+
+def why(discovery: Discovery) -> dict[str, str]:
+    return dict(discovery.unattachable)
+
+
+def test_the_position_is_the_first_packet() -> None:
+    kernel = Kernel()
+    kernel.function("first", kernel.skb)
+    kernel.function("fifth", *[kernel.int] * 4, kernel.skb)
+    kernel.function("const", kernel.pointer, kernel.const)
+    # pwru counts (skb, x, skb) as 2, the register of x.
+    kernel.function("bpf_skops_hdr_opt_len", kernel.pointer, kernel.skb, kernel.int, kernel.skb)
+    kernel.function("none", kernel.pointer)
+    assert found(kernel) == {
+        "first": (1, 0),
+        "fifth": (5, 0),
+        "const": (2, 0),
+        "bpf_skops_hdr_opt_len": (2, 0),
+    }
+
+
+def test_registers_are_counted_over_values_that_need_two() -> None:
+    kernel = Kernel()
+    kernel.function("two_words", kernel.two_words, kernel.skb)
+    kernel.function("one_word", kernel.one_word, kernel.skb)
+    kernel.function("quad", kernel.quad, kernel.int, kernel.skb)
+    kernel.function("pushed_out", *[kernel.two_words] * 2, kernel.int, kernel.skb)
+    kernel.function("large", kernel.large, kernel.skb)
+    kernel.function("large_behind", kernel.skb, kernel.large)
+    assert found(kernel) == {
+        "two_words": (3, 0),
+        "one_word": (2, 0),
+        "quad": (4, 0),
+        "large_behind": (1, 0),
+    }
+    refused = why(discover_functions(kernel.btf(), {}, None, None, EVERY))
+    assert refused["pushed_out"] == "argument 4: only the first 5 can be read"
+    assert "struct is passed by value" in refused["large"]
+
+
+def test_a_sixth_argument_is_refused_with_its_place() -> None:
+    kernel = Kernel()
+    kernel.function("ip_generic_getfrag", *[kernel.int] * 5, kernel.skb)
+    discovery = discover_functions(kernel.btf(), {}, None, None, EVERY)
+    assert discovery.functions == ()
+    assert why(discovery) == {"ip_generic_getfrag": "argument 6: only the first 5 can be read"}
+
+
+def test_the_reason_is_found_by_type_and_only_where_the_table_says() -> None:
+    kernel = Kernel()
+    kernel.function("kfree_skb_reason", kernel.skb, kernel.reason)
+    kernel.function("sk_skb_reason_drop", kernel.pointer, kernel.skb, kernel.reason)
+    kernel.function("kfree_skb_list_reason", kernel.skb, kernel.reason)
+    assert found(kernel) == {
+        "kfree_skb_reason": (1, 2),
+        "sk_skb_reason_drop": (2, 3),
+        "kfree_skb_list_reason": (1, 0),
+    }
+
+
+def traceable(*lines: str) -> Traceable:
+    return parse_traceable("".join(f"{line}\n" for line in lines))
+
+
+def symbols(*lines: str) -> Symbols:
+    return parse_symbols("".join(f"{line}\n" for line in lines))
+
+
+def test_only_what_ftrace_lists_under_its_own_name_is_traced() -> None:
+    kernel = Kernel()
+    for name in ("ip_rcv", "inlined", "xfrm_prep", "veth_xmit"):
+        kernel.function(name, kernel.skb)
+    listed = traceable("ip_rcv", "xfrm_prep.isra.0", "veth_xmit [veth]")
+    discovery = discover_functions(kernel.btf(), {}, listed, None, EVERY)
+    assert [one.name for one in discovery.functions] == ["ip_rcv"]
+    assert why(discovery).keys() == {"inlined", "xfrm_prep", "veth_xmit"}
+    assert "xfrm_prep.isra.0" in why(discovery)["xfrm_prep"]
+    assert "ftrace can't hook it" in why(discovery)["inlined"]
+
+
+def test_a_module_has_its_own_names() -> None:
+    kernel = Kernel()
+    kernel.function("start_xmit", kernel.pointer, kernel.skb)
+    modules = {"virtio_net": kernel.module("start_xmit"), "veth": kernel.module("gone")}
+    listed = traceable("start_xmit", "start_xmit [virtio_net]", "gone")
+    table = symbols("ffffffff81000000 t start_xmit", "ffffffffc0000000 t start_xmit\t[virtio_net]")
+    discovery = discover_functions(kernel.btf(), modules, listed, table, EVERY)
+    assert [(one.display, one.position, one.addresses) for one in discovery.functions] == [
+        ("start_xmit", 2, (0xFFFFFFFF81000000,)),
+        ("start_xmit[virtio_net]", 1, (0xFFFFFFFFC0000000,)),
+    ]
+    assert why(discovery).keys() == {"gone[veth]"}
+
+
+DUPLICATES = (
+    "ffffffff81000000 t reg_vif_xmit",
+    "ffffffff81000040 t ip_rcv",
+    "ffffffff81000080 t reg_vif_xmit",
+)
+
+
+@pytest.mark.parametrize(
+    ("listing", "expected"),
+    [
+        (traceable("reg_vif_xmit", "ip_rcv"), (0xFFFFFFFF81000000, 0xFFFFFFFF81000080)),
+        (
+            parse_traceable_addresses("ffffffff81000084 reg_vif_xmit\nffffffff81000044 ip_rcv\n"),
+            (0xFFFFFFFF81000080,),
+        ),
+        (
+            parse_traceable_addresses(
+                "ffffffff81000000 reg_vif_xmit\nffffffff81000090 reg_vif_xmit\n"
+            ),
+            (0xFFFFFFFF81000000, 0xFFFFFFFF81000080),
+        ),
+    ],
+    ids=["unknown", "behind ENDBR", "both"],
+)
+def test_addresses_of_a_shared_name(listing: Traceable, expected: tuple[int, ...]) -> None:
+    kernel = Kernel()
+    kernel.function("reg_vif_xmit", kernel.skb)
+    discovery = discover_functions(kernel.btf(), {}, listing, symbols(*DUPLICATES), EVERY)
+    (function,) = discovery.functions
+    assert function.addresses == expected
+
+
+def test_a_name_without_an_address_is_said() -> None:
+    kernel = Kernel()
+    kernel.function("ip_rcv", kernel.skb)
+    kernel.function("gone", kernel.skb)
+    discovery = discover_functions(kernel.btf(), {}, None, symbols(*DUPLICATES), EVERY)
+    assert [one.name for one in discovery.functions] == ["ip_rcv"]
+    assert why(discovery) == {"gone": "it has no address in /proc/kallsyms"}
+
+
+def test_one_name_with_two_prototypes_is_not_guessed() -> None:
+    kernel = Kernel()
+    kernel.function("add_grec", kernel.skb)
+    kernel.function("add_grec", kernel.pointer, kernel.skb)
+    kernel.function("alike", kernel.skb, kernel.int)
+    kernel.function("alike", kernel.skb)
+    discovery = discover_functions(kernel.btf(), {}, None, None, EVERY)
+    assert [one.name for one in discovery.functions] == ["alike"]
+    assert "different arguments" in why(discovery)["add_grec"]
+
+
+def test_selection_by_name_level_and_category() -> None:
+    kernel = Kernel()
+    for name in ("ip_rcv", "ip_rcv_core", "tcp_v4_rcv", "tcp_ack", "nobody_lists_this"):
+        kernel.function(name, kernel.skb)
+    assert found(kernel, Selection(filter_func="ip_rcv")).keys() == {"ip_rcv"}
+    assert found(kernel, Selection(priority=0)).keys() == {"ip_rcv_core", "tcp_v4_rcv"}
+    assert found(kernel, Selection(categories=frozenset({"tcp"}))).keys() == {
+        "tcp_v4_rcv",
+        "tcp_ack",
+    }
+    both = Selection(filter_func="tcp_.*", priority=1, categories=frozenset({"tcp", "ip"}))
+    assert found(kernel, both).keys() == {"tcp_v4_rcv"}
+    assert found(kernel, Selection(categories=frozenset({"other"}))).keys() == {"nobody_lists_this"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"priority": 4}, "--priority 4"),
+        ({"priority": -1}, "--priority -1"),
+        ({"categories": frozenset({"tcp", "tpc"})}, "--category tpc: .*nft, .*other$"),
+    ],
+)
+def test_what_does_not_exist_is_a_usage_error(arguments: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Selection(**arguments)  # type: ignore[arg-type]
+
+
+def test_tracepoints_by_index_of_raw_arguments() -> None:
+    kernel = Kernel()
+    kernel.tracepoint("kfree_skb", kernel.skb, kernel.pointer, kernel.reason, kernel.pointer)
+    kernel.tracepoint("tcp_send_reset", kernel.pointer, kernel.const, kernel.other_enum)
+    kernel.tracepoint("qdisc_dequeue", kernel.pointer, kernel.pointer, kernel.int, kernel.skb)
+    kernel.tracepoint("sched_switch", kernel.int, kernel.pointer)
+    assert discover_tracepoints(kernel.btf(), EVERY) == (
+        Tracepoint("kfree_skb", 0, 2, "drop", 0),
+        Tracepoint("tcp_send_reset", 1, None, "tcp", 1),
+        Tracepoint("qdisc_dequeue", 3, None, "qdisc", 2),
+    )
+    named = discover_tracepoints(kernel.btf(), Selection(filter_func="qdisc.*"))
+    assert [one.name for one in named] == ["qdisc_dequeue"]
+    assert [one.name for one in discover_tracepoints(kernel.btf(), Selection(priority=0))] == [
+        "kfree_skb"
+    ]
+
+
+def test_a_plan_groups_by_handler() -> None:
+    kernel = Kernel()
+    kernel.function("ip_rcv", kernel.skb)
+    kernel.function("sk_skb_reason_drop", kernel.pointer, kernel.skb, kernel.reason)
+    kernel.function("tcp_v4_rcv", kernel.skb)
+    kernel.function("tcp_ack", kernel.pointer, kernel.skb)
+    kernel.tracepoint("kfree_skb", kernel.skb)
+    plan = plan_functions(Backend.KPROBE, discover_functions(kernel.btf(), {}, None, None, EVERY))
+    assert {key: [one.name for one in group] for key, group in plan.groups.items()} == {
+        (1, 0): ["ip_rcv", "tcp_v4_rcv"],
+        (2, 0): ["tcp_ack"],
+        (2, 3): ["sk_skb_reason_drop"],
+    }
+    assert (plan.total, plan.addresses, plan.by_position()) == (4, 0, {1: 2, 2: 2})
+    assert plan.by_category() == {"tcp": 2, "ip": 1, "drop": 1}
+    assert plan.by_priority() == {0: 2, 1: 1, 2: 1}
+    other = plan_tracepoints(discover_tracepoints(kernel.btf(), EVERY))
+    assert (other.backend, other.total, other.groups) == (Backend.TRACEPOINT, 1, {})
+
+
+def nothing(kernel: Kernel, selection: Selection, listed: Traceable | None = None) -> str:
+    btf = kernel.btf()
+    discovery = discover_functions(btf, {}, listed, None, selection)
+    assert discovery.functions == ()
+    error = no_function(selection, btf, {}, discovery)
+    assert isinstance(error, KernelError)
+    assert "\n" not in str(error)
+    return str(error)
+
+
+def test_finding_nothing_says_what_to_type() -> None:
+    kernel = Kernel()
+    for name in ("ip_rcv", "ip_rcv_core", "tcp_v4_rcv"):
+        kernel.function(name, kernel.skb)
+    kernel.function("sock_poll", kernel.pointer)
+    what = "Cannot find a matching kernel function: "
+    for expression, words in {
+        "ip_recv": "ip_recv is not in this kernel's BTF; did you mean ip_rcv",
+        "sock_poll": "sock_poll has no sk_buff argument; ",
+        "zzz": "add --all-kmods",
+        "ip_re.*": "loosen --filter-func 'ip_re.*', or add --all-kmods",
+    }.items():
+        message = nothing(kernel, Selection(filter_func=expression))
+        assert message.startswith(what) and words in message
+    assert "--priority 0" in nothing(kernel, Selection(filter_func="ip_rcv", priority=0))
+    assert "--category nft" in nothing(kernel, Selection(categories=frozenset({"nft"})))
+    refused = nothing(kernel, Selection(filter_func="ip_rcv"), traceable("other"))
+    assert "ip_rcv can't be traced (ftrace can't hook it" in refused
+    assert "--backend tracepoint" in nothing(kernel, EVERY, traceable("other"))
+
+
+def test_finding_no_tracepoint_names_near_ones() -> None:
+    kernel = Kernel()
+    kernel.tracepoint("netif_receive_skb", kernel.skb)
+    message = str(no_tracepoint(Selection(filter_func="netif_receive"), kernel.btf()))
+    assert "did you mean netif_receive_skb?" in message
+    narrow = Selection(categories=frozenset({"nft"}))
+    assert "--category nft" in str(no_tracepoint(narrow, kernel.btf()))
