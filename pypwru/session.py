@@ -81,6 +81,7 @@ def run(config: Config, log: Log) -> None:
             "Done",
             events=printer.printed,
             packets=packets.total,
+            produced=counted.produced,
             lost_ring_full=counted.ring_full,
             lost_recursion=loader.recursion_misses(),
             not_shown=counted.produced - counted.ring_full - printer.printed,
