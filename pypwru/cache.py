@@ -65,7 +65,7 @@ class Cache:
             return None
 
     def put(self, key: str, content: bytes) -> None:
-        """Keep ``content`` under ``key``; readers see all of it or nothing. Never raises OSError."""
+        """Keep ``content`` under ``key``, whole or not at all. Never raises OSError."""
         with contextlib.suppress(OSError):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self._trusted():

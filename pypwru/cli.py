@@ -1,7 +1,7 @@
 """argv -> Config -> session; the one place that prints an error and picks an exit status.
 
-0: the limit of lines, SIGINT, SIGTERM, a closed standard output. 1: something failed. 2: what was typed
-can't be meant.
+0: the limit of lines, SIGINT, SIGTERM, a closed standard output. 1: something failed. 2: what was
+typed can't be meant.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Kprobes, one trace event a handler: every kernel with CONFIG_KPROBES.
 
-On x86-64 a probe is put behind the five bytes of ftrace's hook and not on it: registers are still those of
-the call, but the kernel can do with a breakpoint, which it soon turns into a jump. On the hook every single
-probe makes ftrace walk all of its 50,000 call sites, at attach and at detach.
+On x86-64 a probe is put behind the five bytes of ftrace's hook and not on it: registers are still
+those of the call, but the kernel can do with a breakpoint, which it soon turns into a jump. On the
+hook every single probe makes ftrace walk all of its 50,000 call sites, at attach and at detach.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from pypwru.kernel.perf import run_at_event
 from pypwru.log import Log
 from pypwru.program.load import Loader
 
-# Offsets of the probe, tried in this order: behind the hook, behind ENDBR64 and the hook, at the entry.
+# Not an instruction's first byte; or the kernel's own to patch, such as a static branch.
+_NOT_HERE = (errno.EILSEQ, errno.EINVAL)
+# Offsets of the probe, tried in this order: behind the hook, behind ENDBR64 and the hook, at the
+# entry.
 _OFFSETS = {"x86_64": (5, 9, 0)}
 ANCHOR = (
     "_text"  # places are said from here: names can be ambiguous, and bare addresses don't add up
@@ -83,7 +86,7 @@ def _define(
                 events.define(event, f"{ANCHOR}+{address + offset - anchor}")
             except OSError as error:
                 refusal = os.strerror(error.errno or 0)
-                if error.errno == errno.EILSEQ:
+                if error.errno in _NOT_HERE:
                     continue
             else:
                 report.names[address + offset] = function.display

@@ -18,8 +18,8 @@ from pypwru.program.load import Loader
 def attached(tracepoints: Sequence[Tracepoint], loader: Loader, log: Log) -> Iterator[Attached]:
     """Trace the tracepoints until the way out.
 
-    A program can't ask which tracepoint it runs for, so each has a program of its own, numbered from 1
-    in the order of ``tracepoints``.
+    A program can't ask which tracepoint it runs for, so each has a program of its own, numbered
+    from 1 in the order of ``tracepoints``.
     """
     report = Attached()
     with ExitStack() as links:

@@ -86,7 +86,7 @@ def categories() -> tuple[str, ...]:
 class _Rules(NamedTuple):
     strip: re.Pattern[str]
     match: re.Pattern[str]
-    categories: tuple[str, ...]
+    rows: tuple[Row, ...]
 
 
 def _expression(pattern: str) -> str:
@@ -103,14 +103,20 @@ def _rules() -> _Rules:
     return _Rules(
         re.compile(f"_*(?:{'|'.join(map(re.escape, prefixes))})?"),
         re.compile(f"(?:{'|'.join(groups)})$"),
-        tuple(row.key for row in families),
+        tuple(families),
     )
 
 
-def category(name: str, module: str = "") -> str:
-    """The category of function or tracepoint ``name`` of ``module`` ('' for vmlinux)."""
+def deciding_row(name: str, module: str = "") -> Row | None:
+    """The row of categories.txt that ``name`` of ``module`` falls under; None for ``other``."""
     rules = _rules()
     prefix = rules.strip.match(name)
     bare = name[prefix.end() if prefix else 0 :]
     found = rules.match.match(f"{bare}@{module}")
-    return rules.categories[found.lastindex - 1] if found and found.lastindex else OTHER
+    return rules.rows[found.lastindex - 1] if found and found.lastindex else None
+
+
+def category(name: str, module: str = "") -> str:
+    """The category of function or tracepoint ``name`` of ``module`` ('' for vmlinux)."""
+    row = deciding_row(name, module)
+    return row.key if row else OTHER

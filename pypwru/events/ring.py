@@ -1,7 +1,7 @@
 """The ring buffer, drained by hand: batches of records, no callback and no system call a record.
 
-The layout is the kernel's (kernel/bpf/ringbuf.c): a page with the consumer's position, a page with the
-producer's, and the data mapped twice in a row, so that what wraps is still one piece.
+The layout is the kernel's (kernel/bpf/ringbuf.c): a page with the consumer's position, a page with
+the producer's, and the data mapped twice in a row, so that what wraps is still one piece.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The few bpf(2) calls that pypwru makes, as functions over file descriptors.
 
-A call that the kernel refuses raises the OSError of its errno: what a refusal means, and its cure, is
-known only where the call was wanted. Layouts are those of ``union bpf_attr`` in linux/bpf.h, which only
-ever grows: what is left out is zero.
+A call that the kernel refuses raises the OSError of its errno: what a refusal means, and its cure,
+is known only where the call was wanted. Layouts are those of ``union bpf_attr`` in linux/bpf.h,
+which only ever grows: what is left out is zero.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ def program_load(
         The program's file descriptor.
 
     Raises:
-        VerifierError: with the verifier's log, asked for only after a first refusal, since writing it
+        VerifierError: with the verifier's log, asked for only after a first refusal, since writing
+        it
             makes the load several times slower.
         OSError: no right to load, or a type that the kernel does not have.
     """
@@ -170,7 +171,7 @@ def program_test_run(fd: int, packet: bytes, repeat: int = 1) -> int:
 
 
 def program_recursion_misses(fd: int) -> int:
-    """How often the kernel skipped a program because another already ran on that CPU (0 before 5.12)."""
+    """How often the kernel skipped it: another ran on that CPU (0 before Linux 5.12)."""
     info = ctypes.create_string_buffer(256)
     _bpf(_INFO_BY_FD, struct.pack("=IIQ", fd, len(info), _address(info)))
     misses: int = struct.unpack_from("=Q", info.raw, _RECURSION_MISSES)[0]

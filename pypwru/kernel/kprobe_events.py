@@ -1,11 +1,11 @@
 """Kprobes defined in tracefs: many probes of one trace event, switched on and off together.
 
-Since Linux 5.5 a second definition of the same name adds a probe to the event (commit ca89bc071d5e). One
-perf event then runs a program at all of them: on the way out a thousand probes cost the one wait for RCU
-that a perf event of its own would cost each of them.
+Since Linux 5.5 a second definition of the same name adds a probe to the event (commit
+ca89bc071d5e). One perf event then runs a program at all of them: on the way out a thousand probes
+cost the one wait for RCU that a perf event of its own would cost each of them.
 
-Definitions outlive their process. They are named after it, do nothing once it is gone (its perf event
-went with it), and the next session removes what a killed one left.
+Definitions outlive their process. They are named after it, do nothing once it is gone (its perf
+event went with it), and the next session removes what a killed one left.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class KprobeEvents:
             place: ``symbol+offset``.
 
         Raises:
-            OSError: EILSEQ not an instruction's first byte, EINVAL blacklisted or not in the kernel.
+            OSError: EILSEQ not an instruction's first byte, EINVAL blacklisted or not in the
+            kernel.
         """
         os.write(self._file, f"p:{self._group}/{event} {place}\n".encode())
 
@@ -93,8 +94,8 @@ def kprobe_events() -> Iterator[KprobeEvents]:
 def _expedited_rcu() -> Iterator[None]:
     """Have the kernel not linger in synchronize_rcu(), once for each probe that goes.
 
-    Documentation/admin-guide/kernel-parameters.txt, rcupdate.rcu_expedited: 25 ms a wait become less than
-    one, at the price of an interrupt to each CPU. Put back as it was.
+    Documentation/admin-guide/kernel-parameters.txt, rcupdate.rcu_expedited: 25 ms a wait become
+    less than one, at the price of an interrupt to each CPU. Put back as it was.
     """
     try:
         with open(_RCU_EXPEDITED, "r+") as knob:

@@ -31,8 +31,8 @@ def run_at_event(event: int, program: int) -> int:
     Raises:
         OSError: of perf_event_open(2) or ioctl(2).
     """
-    # struct perf_event_attr: type, size, config, sample_period. The CPU (0) only places the perf event:
-    # the program hangs on the trace event itself.
+    # struct perf_event_attr: type, size, config, sample_period. The CPU (0) only places the perf
+    # event: the program hangs on the trace event itself.
     attr = struct.pack("=IIQQ", _TYPE_TRACEPOINT, _ATTR_SIZE, event, 1)
     buffer = ctypes.create_string_buffer(attr, _ATTR_SIZE)
     fd: int = _libc.syscall(

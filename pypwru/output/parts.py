@@ -82,8 +82,8 @@ class Flow(NamedTuple):
 
 def packet(part: bytes) -> Packet:
     """The packet part of a record."""
-    *numbers, comm = PACKET.unpack(part)
-    return Packet(*numbers, os.fsdecode(comm.split(b"\0", 1)[0]))
+    skb, pid, cpu, kind, comm = PACKET.unpack(part)
+    return Packet(skb, pid, cpu, kind, os.fsdecode(comm.split(b"\0", 1)[0]))
 
 
 def function(part: bytes) -> Function:

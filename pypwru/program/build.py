@@ -1,7 +1,7 @@
 """bpf/*.c to bytecode: BCC is the compiler, needs no kernel headers, and is asked once.
 
-What it made is kept (see cache.py) under a key of everything that went in, so a warm start never maps
-LLVM's 200 MB. The only importer of bcc.
+What it made is kept (see cache.py) under a key of everything that went in, so a warm start never
+maps LLVM's 200 MB. The only importer of bcc.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The macros of a compile: what a run fixes is decided by the compiler, not looked up by a handler."""
+"""The macros of a compile: what a run fixes is compiled in, not looked up by a handler."""
 
 from __future__ import annotations
 

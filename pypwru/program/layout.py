@@ -1,7 +1,8 @@
 """layout.h: where the running kernel keeps the fields that the C names.
 
-The C is the one list of them: ``FIELD(struct, member)``, ``OPTIONAL_FIELD(struct, member)`` for what some
-kernels lack, and ``IN_BLOCK(type, member)`` for the neighbours in struct sk_buff that are read at once.
+The C is the one list of them: ``FIELD(struct, member)``, ``OPTIONAL_FIELD(struct, member)`` for
+what some kernels lack, and ``IN_BLOCK(type, member)`` for the neighbours in struct sk_buff that are
+read at once.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from pypwru.errors import KernelError
-from pypwru.filter.ebpf import LD_IMM64, Insn, pack, signed_immediate
 from pypwru.filter.compiler import Filter
+from pypwru.filter.ebpf import LD_IMM64, Insn, pack, signed_immediate
 from pypwru.filter.inject import inject
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachType, ProgramType, VerifierError
@@ -68,7 +68,8 @@ class Loader:
         self.programs: dict[int, str] = {}
 
     def load(self, position: int, reason: int, tracepoint: int = 0) -> int:
-        """The program for an skb in argument ``position`` and a drop reason in ``reason`` (0: none).
+        """The program for an skb in argument ``position`` and a drop reason in ``reason`` (0:
+        none).
 
         Returns:
             Its descriptor.

@@ -1,8 +1,8 @@
 """The maps of a session, and how bytecode names them before they exist.
 
-In C a map is an address that no kernel has, ``MARK << 32 | number``: clang makes it an ``ld_imm64`` whose
-upper half is MARK, and loading turns that into the map's descriptor. TRACEPOINT is a constant of the same
-kind: the number by which a record names the raw tracepoint that wrote it.
+In C a map is an address that no kernel has, ``MARK << 32 | number``: clang makes it an ``ld_imm64``
+whose upper half is MARK, and loading turns that into the map's descriptor. TRACEPOINT is a constant
+of the same kind: the number by which a record names the raw tracepoint that wrote it.
 """
 
 from __future__ import annotations
