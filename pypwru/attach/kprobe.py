@@ -22,14 +22,10 @@ from pypwru.kernel.perf import run_at_event
 from pypwru.log import Log
 from pypwru.program.load import Loader
 
-# Not an instruction's first byte; or the kernel's own to patch, such as a static branch.
-_NOT_HERE = (errno.EILSEQ, errno.EINVAL)
-# Offsets of the probe, tried in this order: behind the hook, behind ENDBR64 and the hook, at the
-# entry.
-_OFFSETS = {"x86_64": (5, 9, 0)}
-ANCHOR = (
-    "_text"  # places are said from here: names can be ambiguous, and bare addresses don't add up
-)
+# Places are said from this symbol: names can be ambiguous, and bare addresses can't share an event.
+ANCHOR = "_text"
+_HOOK = 5  # bytes of ftrace's call on x86-64
+_ENDBR = 4  # bytes of the landing mark of indirect calls in front of it, on kernels with IBT
 
 
 @contextmanager
@@ -79,23 +75,41 @@ def _define(
     events: KprobeEvents, event: str, function: Function, anchor: int, report: Attached
 ) -> None:
     """Define a probe at each of the function's addresses."""
-    refusal = ""
     for address in function.addresses:
-        for offset in _OFFSETS.get(platform.machine(), (0,)):
-            try:
-                events.define(event, f"{ANCHOR}+{address + offset - anchor}")
-            except OSError as error:
-                refusal = os.strerror(error.errno or 0)
-                if error.errno in _NOT_HERE:
-                    continue
-            else:
-                report.names[address + offset] = function.display
-                refusal = ""
-            break
-    if refusal:
-        report.ignored.append((function.display, refusal))
-    else:
-        report.functions += 1
+        try:
+            offset = _place(events, event, address - anchor)
+        except OSError as error:
+            report.ignored.append((function.display, os.strerror(error.errno or 0)))
+            return
+        report.names[address + offset] = function.display
+    report.functions += 1
+
+
+def _place(events: KprobeEvents, event: str, entry: int) -> int:
+    """Define a probe where the arguments are still in their registers.
+
+    Args:
+        entry: of the function, in bytes from ANCHOR.
+
+    Returns:
+        Its offset from there.
+
+    Raises:
+        OSError: the kernel refuses a probe at the entry itself.
+    """
+    offsets = {errno.EILSEQ: _ENDBR + _HOOK, errno.EINVAL: 0}  # refusal -> what to try instead
+    offset = _HOOK if platform.machine() == "x86_64" else 0
+    while True:
+        try:
+            events.define(event, f"{ANCHOR}+{entry + offset}")
+        except OSError as error:
+            # EILSEQ: in the middle of an instruction, so there is an ENDBR64. EINVAL: on code that
+            # the kernel patches itself, such as a static branch right behind the hook.
+            if not offset or error.errno not in offsets or offset == offsets[error.errno]:
+                raise
+            offset = offsets[error.errno]
+        else:
+            return offset
 
 
 def _run(event: int, program: int) -> int:

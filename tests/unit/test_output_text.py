@@ -1,4 +1,4 @@
-"""The worked rows of PWRU.md 2.3, byte for byte, and what the printer keeps."""
+"""The worked rows of PWRU.md 2.3, byte for byte, and what the printer keeps. Long: rows are data."""
 
 from __future__ import annotations
 
