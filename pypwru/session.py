@@ -12,7 +12,7 @@ from pypwru.config import Config
 from pypwru.discovery.selection import Selection
 from pypwru.events import ring
 from pypwru.events.counters import read_counters
-from pypwru.events.drain import PacketCount, drain, drain_rest
+from pypwru.events.drain import LIMIT, PacketCount, drain, drain_rest
 from pypwru.filter.compiler import compile_filter
 from pypwru.kernel.capabilities import require_capabilities
 from pypwru.log import Log
@@ -63,6 +63,7 @@ def run(config: Config, log: Log) -> None:
             ring.opened(shared["events"], config.buffer_size, shared["reader"])
         )
         loader = Loader(bytecode, packet_filter, shared, *KINDS[backend], stack)
+        log.info("Attaching kprobes", via=backend.value)
         with attached(choice, loader, log, stop.requested) as report:
             log.info("Attached", ignored=len(report.ignored))
             for name, why in (*report.ignored, *choice.plan.unattachable):
@@ -73,7 +74,7 @@ def run(config: Config, log: Log) -> None:
             printer = text_printer(config, sink, btf, choice.plan, report.names)
             packets = PacketCount([a for a, name in report.names.items() if name in LAST_SIGHTS])
             end = drain(reader, printer.print_batch, packets, stop)
-            log.info(end.message)
+            log.info(end.message, **({"count": printer.printed} if end is LIMIT else {}))
         if end.wants_rest:  # what was under way when the probes went
             drain_rest(reader, printer.print_batch, packets)
         counted = read_counters(shared["counters"])

@@ -49,6 +49,7 @@ def test_parts_are_the_wires() -> None:
             fields = readers[first](bytes(octets))._asdict()
             assert fields.pop(name) in (
                 b"\1" * member.size,
+                "\1" * member.size,
                 int.from_bytes(b"\1" * min(member.size, 4 if name == "reason" else 8), "little"),
             )
             assert not any(
@@ -71,17 +72,18 @@ def test_network_order_and_dirty_registers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "pid", "text"),
+    ("found", "pid", "comm", "text"),
     [
-        ("/usr/bin/ping", 264, "~sr/bin/ping:264"),
-        ("/usr/bin/ping", 26, "/usr/bin/ping:26"),
-        ("ksoftirqd/0", 16, "ksoftirqd/0:16"),
-        ("", 0, "<empty>:0"),
-        ("", 123456789012, "<empty>:123456789012"),
+        ("/usr/bin/ping", 264, "ping", "~sr/bin/ping:264"),
+        ("/usr/bin/ping", 26, "ping", "/usr/bin/ping:26"),
+        ("ksoftirqd/0", 16, "ksoftirqd/0", "ksoftirqd/0:16"),
+        ("", 264, "ping", "ping:264"),
+        ("", 0, "swapper/0", "<empty>:0"),
+        ("", 123456789012, "", "<empty>:123456789012"),
     ],
 )
-def test_process(found: str, pid: int, text: str) -> None:
-    assert process(parts.Packet(1, pid, 0, 0), names(found)) == text
+def test_process(found: str, pid: int, comm: str, text: str) -> None:
+    assert process(parts.Packet(1, pid, 0, 0, comm), names(found)) == text
 
 
 @pytest.mark.parametrize(

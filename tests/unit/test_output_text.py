@@ -1,4 +1,4 @@
-"""The worked rows of PWRU.md 2.3, byte for byte, and what the printer keeps. Long: rows are data."""
+"""The worked rows of PWRU.md 2.3, byte for byte, and what the printer keeps. Rows are data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NO_SOCKET = 3
 
 
 def packet(skb: int, cpu: int, pid: int) -> bytes:
-    return PACKET.pack(skb, pid, cpu, 0)
+    return PACKET.pack(skb, pid, cpu, 0, b"")
 
 
 def flow(
