@@ -8,7 +8,6 @@
 
 #define ETH_P_8021Q 0x8100
 #define ETH_P_8021AD 0x88a8
-#define VLAN_TAG 4
 
 #define PROTO_HOPOPTS 0
 #define PROTO_TCP 6
@@ -139,6 +138,16 @@ ALWAYS_INLINE void fill_ipv6(struct event *event, u64 l3)
 	fill_ports(event, l3);
 }
 
+/* A tag inside the frame is at network_header on reception; what a packet socket sends has it before. */
+ALWAYS_INLINE int tag_is_before(u64 skb, u16 network)
+{
+	u16 mac = 0, distance;
+
+	READ(mac, skb, FIELD(sk_buff, mac_header));
+	distance = network - mac;
+	return distance == ETHERNET_HEADER + VLAN_HEADER || distance == ETHERNET_HEADER + 2 * VLAN_HEADER;
+}
+
 ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)
 {
 	u64 head = read_u64(skb + FIELD(sk_buff, head));
@@ -149,13 +158,14 @@ ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)
 	if (!network) /* not set yet, or not a packet of a network (netlink) */
 		return;
 	head += network;
-	if (protocol == swap16(ETH_P_8021Q) || protocol == swap16(ETH_P_8021AD)) {
+	if ((protocol == swap16(ETH_P_8021Q) || protocol == swap16(ETH_P_8021AD)) &&
+	    !tag_is_before(skb, network)) {
 		u16 inner = 0;
 
-		head += VLAN_TAG;
+		head += VLAN_HEADER;
 		READ(inner, head, -2);
 		if (inner == swap16(ETH_P_8021Q))
-			head += VLAN_TAG;
+			head += VLAN_HEADER;
 	}
 	READ(version, head, 0);
 	version >>= 4;

@@ -11,6 +11,10 @@ typedef unsigned long long u64;
 #define NULL ((void *)0)
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
+/* Bytes on the wire. */
+#define ETHERNET_HEADER 14
+#define VLAN_HEADER 4
+
 #define BPF_RB_NO_WAKEUP 1
 #define BPF_RB_FORCE_WAKEUP 2
 

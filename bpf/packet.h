@@ -16,8 +16,6 @@
 static u64 (*pcap_filter_l2)(u64 data, u64 caplen, u64 len, u64 tag) = (void *)MARKER_L2;
 static u64 (*pcap_filter_l3)(u64 data, u64 caplen, u64 len, u64 tag) = (void *)MARKER_L3;
 
-#define ETHERNET_HEADER 14
-#define VLAN_HEADER 4
 #define MAC_HEADER_UNSET 0xffff /* skb_mac_header_was_set() */
 
 /* These are neighbours in every kernel's sk_buff: one read. BLOCK_START and _SIZE come from layout.h. */

@@ -21,14 +21,14 @@ Reader = Callable[[Mapping[int, str], int], dict[int, dict[int, str]]]
 
 def _paths() -> Iterator[str]:
     yield _OWN
-    with os.scandir("/proc") as entries:
-        yield from (f"/proc/{entry.name}/ns/net" for entry in entries if entry.name.isdigit())
-    # What `ip netns add` keeps without a process.
+    # What `ip netns add` keeps, first: it outlives the processes that are in it.
     for folder in ("/run/netns", "/var/run/netns"):
         try:
             yield from (entry.path for entry in os.scandir(folder))
         except OSError:
             continue
+    with os.scandir("/proc") as entries:
+        yield from (f"/proc/{entry.name}/ns/net" for entry in entries if entry.name.isdigit())
 
 
 def namespaces() -> dict[int, str]:

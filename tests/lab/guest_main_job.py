@@ -1,0 +1,248 @@
+"""Runs inside a guest: the main job, beside pwru and by each backend; what was seen goes to a file.
+
+    python -m tests.lab.guest_main_job FOLDER [--all-functions] [--deep]
+
+FOLDER/result.json is judged on the host (test_parity.py, test_main_job.py): nothing is asserted here.
+--deep adds what one kernel is enough for: warm start, exact loss, kprobes left by a killed session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pypwru.btf.load import load_vmlinux
+from pypwru.cache import Cache
+from pypwru.kernel.kallsyms import read_symbols
+
+Seen = dict[str, object]
+
+FEW = (
+    "(__ip_.*|ip_.*|icmp_.*|eth_.*|__netif_r.*|netif_r.*|__dev_.*|dev_hard.*|skb_push|"
+    "skb_release.*|kfree_skb.*|consume_skb|raw_.*|skb_network_protocol)"
+)
+KPROBE_EVENTS = Path("/sys/kernel/tracing/kprobe_events")
+NEAR, FAR, SENTINEL = "192.0.2.1", "192.0.2.2", "192.0.2.3"
+MTU = "1500"
+WAIT = 240.0  # seconds until a tracer that shows no sign of life is given up
+
+
+def wire() -> None:
+    """Two network namespaces; every device has the same MTU, so that the route's is the device's."""
+    for name in ("near", "far"):
+        subprocess.run(["ip", "netns", "add", name], check=True)
+    words = "ip link add inside netns near type veth peer name inside netns far"
+    subprocess.run(words.split(), check=True)
+    for name, addresses in (("near", [NEAR]), ("far", [FAR, SENTINEL])):
+        for address in addresses:
+            subprocess.run(
+                ["ip", "-n", name, "address", "add", f"{address}/24", "dev", "inside"], check=True
+            )
+        for device in ("lo", "inside"):
+            subprocess.run(
+                ["ip", "-n", name, "link", "set", device, "mtu", MTU, "up"], check=True
+            )
+    ping(FAR)  # the neighbours know each other now
+
+
+def ping(address: str) -> None:
+    words = ["ip", "netns", "exec", "near", "ping", "-q", "-c", "1", "-W", "10", address]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+
+
+class Tracer:
+    """A running pwru or pypwru: its streams are files, its readiness is its ready file."""
+
+    def __init__(self, folder: Path, name: str, *words: str) -> None:
+        self.ready_file = folder / f"{name}.ready"
+        self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
+        self.began = time.monotonic()
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            command = [name.partition("-")[0], "--ready-file", str(self.ready_file), *words]
+            self.process = subprocess.Popen(command, stdout=out, stderr=err)
+
+    def until(self, fact: str, seen: object) -> None:
+        """Poll for ``seen()``; a tracer that ended, or took too long, is an error with its words."""
+        assert callable(seen)
+        while not seen():
+            if self.process.poll() is not None or time.monotonic() > self.began + WAIT:
+                raise RuntimeError(f"no {fact}; stderr: {self.err.read_text()[-2000:]}")
+            select.select([], [], [], 0.05)
+
+    def wait_ready(self) -> float:
+        """Seconds from exec to ready."""
+        self.until("ready file", self.ready_file.exists)
+        return time.monotonic() - self.began
+
+    def wait_line(self, text: str) -> None:
+        self.until(f"line with {text}", lambda: text in self.out.read_text())
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> Seen:
+        self.process.send_signal(number)
+        status = self.process.wait(60)
+        return {"status": status, "out": self.out.read_text(), "err": self.err.read_text()}
+
+
+@contextlib.contextmanager
+def tracer(folder: Path, name: str, *words: str) -> Iterator[Tracer]:
+    running = Tracer(folder, name, *words)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.kill()
+            running.process.wait()
+
+
+def beside_pwru(folder: Path, functions: list[str]) -> Seen:
+    """The same ping seen by both. Events come in order, so a later ping's means that all are there."""
+    meta = ("--output-meta", "--output-tuple")
+    with (
+        tracer(folder, "pypwru", *functions, "icmp") as own,
+        tracer(folder, "pwru", *meta, *functions, "icmp") as theirs,
+    ):
+        own.wait_ready()
+        theirs.wait_ready()
+        ping(FAR)
+        ping(SENTINEL)
+        for each in (own, theirs):
+            each.wait_line(f"{SENTINEL}:0->{NEAR}")
+        return {"pypwru": own.stop(), "pwru": theirs.stop()}
+
+
+def by_backend(folder: Path, backend: str, words: list[str]) -> Seen:
+    with tracer(folder, f"pypwru-{backend}", "--backend", backend, *words, "icmp") as own:
+        own.wait_ready()
+        ping(FAR)
+        own.wait_line(f"{FAR}:0->{NEAR}")
+        return own.stop()
+
+
+def declared(names: set[str]) -> dict[str, Seen]:
+    """What BTF and kallsyms say of functions, for the reasons of extra lines."""
+    btf, symbols = load_vmlinux(None, Cache()), read_symbols()
+    return {
+        name: {"prototype": btf.prototype(name), "addresses": len(symbols.addresses(name))}
+        for name in names
+    }
+
+
+def cold_start(folder: Path) -> Seen:
+    """Compiles here: the cache is empty and there is no kernel tree."""
+    cache = Path(os.environ["PYPWRU_CACHE"])
+    before = cache.exists()
+    words = ["--filter-func", "ip_rcv", "icmp"]
+    with tracer(folder, "pypwru-cold", *words) as own:
+        seconds = own.wait_ready()
+        maps = Path(f"/proc/{own.process.pid}/maps").read_text()
+        done = own.stop()
+    trees = [*Path("/lib/modules").glob("*/build"), *Path("/usr/src").glob("linux-headers*")]
+    return {
+        **done,
+        "cache_before": before,
+        "cache_after": len(list(cache.iterdir())),
+        "maps": libraries(maps),
+        "seconds": seconds,
+        "trees": list(map(str, trees)),
+    }
+
+
+def warm_start(folder: Path) -> Seen:
+    with tracer(folder, "pypwru-warm", "--filter-func", "ip_rcv", "icmp") as own:
+        seconds = own.wait_ready()
+        maps = Path(f"/proc/{own.process.pid}/maps").read_text()
+        return {**own.stop(), "maps": libraries(maps), "seconds": seconds}
+
+
+def libraries(maps: str) -> list[str]:
+    return sorted(set(re.findall(r"/\S+\.so[.\d]*", maps)))
+
+
+def flood(folder: Path) -> Seen:
+    """Two seconds of UDP over lo into a ring of a few pages."""
+    words = ["--buffer-size", "8k", "--filter-func", "(ip_rcv|ip_output|ip_local_deliver)"]
+    with tracer(folder, "pypwru-flood", *words, "udp port 9999") as own:
+        own.wait_ready()
+        end = time.monotonic() + 2
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            while time.monotonic() < end:
+                with contextlib.suppress(ConnectionRefusedError):
+                    sender.sendto(b"flood", ("127.0.0.1", 9999))
+        done = own.stop()
+    done["out"] = str(done["out"]).count("\n0x")  # the lines themselves are many
+    return done
+
+
+def killed(folder: Path) -> Seen:
+    """kill -9, then a next session."""
+    words = ["--backend", "kprobe", "--filter-func", "ip_rcv", "icmp"]
+    with tracer(folder, "pypwru-killed", *words) as own:
+        own.wait_ready()
+        profile = KPROBE_EVENTS.with_name("kprobe_profile")
+        own.stop(signal.SIGKILL)
+        left, hits = KPROBE_EVENTS.read_text(), profile.read_text()
+        ping(FAR)
+        inert = profile.read_text() == hits
+    with tracer(folder, "pypwru-next", *words) as own:
+        own.wait_ready()
+        during = KPROBE_EVENTS.read_text()
+        own.stop()
+    return {
+        "left": left,
+        "inert": inert,
+        "during": during,
+        "after": KPROBE_EVENTS.read_text(),
+        "enabled": hits,
+        "pid": own.process.pid,
+    }
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    os.environ["PYPWRU_CACHE"] = "/run/pypwru-cold-cache"
+    functions = [] if "--all-functions" in sys.argv else ["--filter-func", FEW]
+    result: dict[str, object] = {}
+    steps = [
+        ("cold", lambda: cold_start(folder)),
+        ("beside", lambda: beside_pwru(folder, functions)),
+        ("tracepoint", lambda: by_backend(folder, "tracepoint", [])),
+    ]
+    if "--deep" in sys.argv:
+        few = ["--filter-func", "ip_.*"]
+        steps += [
+            ("warm", lambda: warm_start(folder)),
+            ("flood", lambda: flood(folder)),
+            ("kprobe_multi", lambda: by_backend(folder, "kprobe-multi", few)),
+            ("kprobe", lambda: by_backend(folder, "kprobe", few)),
+            ("kprobe_events", lambda: {"text": KPROBE_EVENTS.read_text()}),
+            ("killed", lambda: killed(folder)),
+        ]
+    wire()
+    for name, step in steps:
+        began = time.monotonic()
+        try:
+            result[name] = step()
+        except (RuntimeError, subprocess.SubprocessError, OSError) as error:
+            result[name] = {"error": str(error)}
+        print(f"{name}: {time.monotonic() - began:.1f} s", file=sys.stderr)
+        (folder / "result.json").write_text(json.dumps(result))
+    beside = result["beside"]
+    assert isinstance(beside, dict)
+    if "pypwru" in beside:
+        names = set(re.findall(r"(\w+)(?:\(SKB_\w+\)| \(\d+\))?$", beside["pypwru"]["out"], re.M))
+        result["declared"] = declared(names - {"FUNC"})
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The main job measured once a kernel, by guest_main_job.py, for all the tests that judge it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.requirement import need
+
+VM = Path(__file__).with_name("vm")
+DEEP = "6.12"
+# All functions where one link takes them; a few hundred where pwru attaches about 20 a second.
+FLAGS = {
+    "5.10": (),
+    "6.1": (),
+    "6.12": ("--all-functions", "--deep"),
+    "7.2": ("--all-functions",),
+}
+
+
+@cache
+def measured(kernel: str) -> dict[str, Any]:
+    """What was seen on ``kernel``: the result of one boot, however often it is asked for."""
+    need(shutil.which("qemu-system-x86_64"), "qemu-system-x86_64 (package qemu-system-x86)")
+    need(os.geteuid() == 0, "root: the guest's file system is this machine's, read by QEMU")
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["python", "-m", "tests.lab.guest_main_job", folder, *FLAGS[kernel]]
+        done = subprocess.run(
+            [VM, kernel, "--rwdir", folder, "--", *command],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        result = Path(folder) / "result.json"
+        if done.returncode or not result.exists():
+            pytest.fail(f"the guest ended with {done.returncode}: {done.stderr[-3000:]}")
+        found: dict[str, Any] = json.loads(result.read_text())
+    return found
+
+
+def step(kernel: str, name: str) -> Any:
+    """One step of the boot; its own failure fails only the tests that need it."""
+    seen = measured(kernel)[name]
+    if "error" in seen:
+        pytest.fail(f"{kernel}: {name}: {seen['error']}")
+    return seen
+
+
+class Line(NamedTuple):
+    """A printed line, its fields as text; ``function`` without a drop reason."""
+
+    skb: str
+    process: str
+    netns: str
+    mark: str
+    ifindex: str
+    proto: str
+    mtu: str
+    len: str
+    tuple: str
+    function: str
+
+
+_OWN = re.compile(
+    r"^(?P<skb>0x\w+) +\d+ +(?P<process>.*?:\d+) +(?P<netns>\d+) +(?P<mark>[0-9a-f]+) +(?:\S+:)?"
+    r"(?P<ifindex>\d+) +(?P<proto>0x\w{4}) (?P<mtu>\d+) +(?P<len>\d+) +(?P<tuple>\S+) +"
+    r"(?P<function>[\w.]+)(?:\[\w+\])?(?:\(\w+\)| \(\d+\))?$"
+)
+# pwru 1.0.5, Debian's; its MARK and IFACE are 0x... and the bare ifindex.
+_PWRU = re.compile(
+    r"^(?P<skb>0x\w+) +\d+ +\[(?P<process>.*?)\] +(?P<function>[\w.]+)(?:\[\w+\])? netns=(?P<netns>\d+) "
+    r"mark=0x(?P<mark>[0-9a-f]+) iface=(?:\S+:|\S+\()?(?P<ifindex>\d+)\)? proto=(?P<proto>0x\w{4}) "
+    r"mtu=(?P<mtu>\d+) len=(?P<len>\d+) (?P<tuple>\S+)$"
+)
+
+
+def own_lines(text: str) -> list[Line]:
+    """pypwru's lines, the header apart; a line of no known form fails."""
+    return _lines(_OWN, text.splitlines()[1:])
+
+
+def pwru_lines(text: str) -> list[Line]:
+    """pwru's lines, the header apart; a line of no known form fails."""
+    return _lines(_PWRU, text.splitlines()[1:])
+
+
+def _lines(form: re.Pattern[str], texts: list[str]) -> list[Line]:
+    found = []
+    for text in texts:
+        match = form.match(text)
+        assert match, f"unknown form of line: {text!r}"
+        found.append(Line(**match.groupdict()))
+    return found
+
+
+def logged(err: str, message: str) -> dict[str, str]:
+    """The key=value pairs of pypwru's log line ``message``."""
+    (line,) = [line for line in err.splitlines() if f" INFO {message} " in line]
+    return dict(re.findall(r'(\w+)=("[^"]*"|\S+)', line))

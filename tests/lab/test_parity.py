@@ -1,0 +1,141 @@
+"""One ping seen by pwru and by pypwru in the same boot: every line of pwru is a line of pypwru.
+
+The peer is Debian's pwru 1.0.5. It prints no drop reason and no name of the interface, and as MTU
+that of the device where newer ones say the route's: the guest gives all devices one MTU, and a
+packet that has no device yet is the one case left (``_same_mtu``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from tests.lab.guest_main_job import FAR, MTU, NEAR
+from tests.lab.main_job import FLAGS, Line, own_lines, pwru_lines, step
+
+pytestmark = pytest.mark.lab
+TUPLES = {f"{NEAR}:0->{FAR}:0(icmp)", f"{FAR}:0->{NEAR}:0(icmp)"}
+
+
+def the_ping(lines: Sequence[Line]) -> dict[str, list[Line]]:
+    """skb -> its lines, of the first ping alone: the second one only marks the end."""
+    packets: dict[str, list[Line]] = {}
+    for line in lines:
+        if line.tuple in TUPLES:
+            packets.setdefault(line.skb, []).append(line)
+    return packets
+
+
+def paired(theirs: Sequence[Line], own: Sequence[Line]) -> Iterator[tuple[Line | None, Line | None]]:
+    """Lines of one skb by the longest common subsequence of functions; None has no counterpart."""
+    longest = [[0] * (len(own) + 1) for _ in range(len(theirs) + 1)]
+    for i in reversed(range(len(theirs))):
+        for j in reversed(range(len(own))):
+            longest[i][j] = (
+                longest[i + 1][j + 1] + 1
+                if theirs[i].function == own[j].function
+                else max(longest[i + 1][j], longest[i][j + 1])
+            )
+    i = j = 0
+    while i < len(theirs) and j < len(own):
+        if theirs[i].function == own[j].function:
+            yield theirs[i], own[j]
+            i, j = i + 1, j + 1
+        elif longest[i + 1][j] >= longest[i][j + 1]:
+            yield theirs[i], None
+            i += 1
+        else:
+            yield None, own[j]
+            j += 1
+    yield from ((line, None) for line in theirs[i:])
+    yield from ((None, line) for line in own[j:])
+
+
+def pairs(kernel: str) -> list[tuple[Line | None, Line | None]]:
+    seen = step(kernel, "beside")
+    theirs = the_ping(pwru_lines(seen["pwru"]["out"]))
+    own = the_ping(own_lines(seen["pypwru"]["out"]))
+    assert len(theirs) >= 2, "pwru saw no request and reply"
+    return [
+        pair
+        for skb in dict.fromkeys([*theirs, *own])
+        for pair in paired(theirs.get(skb, []), own.get(skb, []))
+    ]
+
+
+def reason_of_extra(line: Line, declared: dict[str, Any], pwru_lines_of: Counter[str]) -> str:
+    """Why pwru has no such line, from the function's prototype and addresses."""
+    facts = declared[line.function]
+    packets = re.findall(r"(const )?struct sk_buff \*(?!\*)", facts["prototype"])
+    if packets and all(packets):
+        return "const struct sk_buff *: pwru 1.0.5 does not trace the function"
+    if len(packets) > 1:
+        return "several packets: pypwru reads the first, pwru the last"
+    if facts["addresses"] > 1:
+        return "several functions of this name: pwru traces one address"
+    return "unknown"
+
+
+@pytest.mark.parametrize("kernel", FLAGS)
+def test_all_that_pwru_prints_is_printed_in_its_order(kernel: str) -> None:
+    missing = [theirs for theirs, own in pairs(kernel) if theirs and not own]
+    assert not missing, "\n".join(map(str, missing))
+
+
+@pytest.mark.parametrize("kernel", FLAGS)
+@pytest.mark.parametrize("field", ["skb", "netns", "mark", "ifindex", "proto", "len", "tuple"])
+def test_fields_are_equal(kernel: str, field: str) -> None:
+    both = [(theirs, own) for theirs, own in pairs(kernel) if theirs and own]
+    assert len(both) > 20
+    differing = [
+        (theirs, own) for theirs, own in both if getattr(theirs, field) != getattr(own, field)
+    ]
+    assert not differing, "\n".join(f"{theirs}\n{own}" for theirs, own in differing)
+
+
+@pytest.mark.parametrize("kernel", FLAGS)
+def test_mtus_are_equal(kernel: str) -> None:
+    for theirs, own in pairs(kernel):
+        if theirs and own:
+            assert _same_mtu(theirs, own), f"\n{theirs}\n{own}"
+
+
+def _same_mtu(theirs: Line, own: Line) -> bool:
+    """Equal; or there is a route and no device, of which pwru 1.0.5 makes 0."""
+    no_device = theirs.ifindex == "0" and theirs.mtu == "0"
+    return theirs.mtu == own.mtu or (no_device and own.mtu == MTU)
+
+
+@pytest.mark.parametrize("kernel", FLAGS)
+def test_processes_are_equal(kernel: str) -> None:
+    """By pid; the name too, unless one of them looked when the process was gone."""
+    for theirs, own in pairs(kernel):
+        if theirs and own:
+            name, pid = re.fullmatch(r"(.*)\((\d+)\)", theirs.process).groups()  # type: ignore[union-attr]
+            assert own.process.rpartition(":")[2] == pid
+            printed = own.process.rpartition(":")[0].rpartition("/")[2]
+            assert name == "<empty>" or name[-8:].endswith(printed[-8:]), (theirs, own)
+
+
+@pytest.mark.parametrize("kernel", FLAGS)
+def test_every_extra_line_has_its_reason(kernel: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.lab.main_job import measured
+
+    found = pairs(kernel)
+    declared = measured(kernel)["declared"]
+    by_pwru = Counter(theirs.function for theirs, _ in found if theirs)
+    reasons = Counter(
+        (own.function, reason_of_extra(own, declared, by_pwru))
+        for theirs, own in found
+        if own and not theirs
+    )
+    with capsys.disabled():
+        print(f"\n{kernel}: {sum(reasons.values())} extra lines of pypwru")
+        for (function, reason), count in sorted(reasons.items()):
+            print(f"  {count} x {function}: {reason}")
+    unknown = [function for function, reason in reasons if reason == "unknown"]
+    assert not unknown, "\n".join(f"{name}: {declared[name]}" for name in unknown)

@@ -1,0 +1,384 @@
+"""Every error of a start, provoked for real: one line that says what, and what to do about it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pypwru.kernel.lockdown import Lockdown
+from pypwru.kernel.lockdown import level as lockdown_level
+from tests.native.tracing import (
+    COMMAND,
+    PATIENCE,
+    environment,
+    need_tracing,
+    pypwru,
+    tracing,
+)
+from tests.requirement import need
+
+pytestmark = pytest.mark.native
+
+Ended = subprocess.CompletedProcess[str]
+NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+BY_TRACEPOINT = "--backend=tracepoint"
+MEMORY_CGROUPS = ("/sys/fs/cgroup/memory", "/sys/fs/cgroup", "/sys/fs/cgroup/unified")
+
+
+@pytest.fixture(autouse=True)
+def _can_trace() -> None:
+    need_tracing()
+
+
+def only_error(ended: Ended, status: int = 1) -> str:
+    """The one line of a run that failed before it said anything else."""
+    assert ended.returncode == status, ended.stderr
+    assert ended.stdout == ""
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert ended.stderr.startswith("pypwru: ")
+    return ended.stderr.rstrip("\n")
+
+
+def last_error(ended: Ended) -> str:
+    """The one line of a run that had begun to log."""
+    assert ended.returncode == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    *log, error = ended.stderr.splitlines()
+    assert all(" INFO " in line for line in log), ended.stderr
+    assert error.startswith("pypwru: ")
+    return error
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[tuple[str, ...]]:
+    """A command that runs pypwru as nobody, who may not be able to enter the checkout."""
+    need(shutil.which("setpriv"), "setpriv, of util-linux")
+    yield NOBODY
+
+
+# Rights
+
+
+def test_not_root() -> None:
+    need(os.access("/", os.X_OK) and shutil.which("setpriv"), "setpriv, of util-linux")
+    readable = subprocess.run(
+        [*NOBODY, *COMMAND, "--version"], env=environment(), capture_output=True, check=False
+    )
+    need(readable.returncode == 0, "a checkout that nobody can read")
+    message = only_error(pypwru("icmp", before=NOBODY))
+    for name in ("CAP_BPF", "CAP_PERFMON", "CAP_SYSLOG", "sudo pypwru"):
+        assert name in message
+
+
+@pytest.mark.parametrize(
+    ("dropped", "named"),
+    [
+        ("-bpf,-sys_admin", ["CAP_BPF"]),
+        ("-perfmon,-sys_admin", ["CAP_PERFMON"]),
+        ("-syslog", ["CAP_SYSLOG"]),
+        ("-all", ["CAP_BPF", "CAP_PERFMON", "CAP_SYSLOG"]),
+    ],
+)
+def test_root_without_capabilities(dropped: str, named: list[str]) -> None:
+    message = only_error(pypwru(BY_TRACEPOINT, before=("setpriv", f"--bounding-set={dropped}")))
+    assert [one for one in ("CAP_BPF", "CAP_PERFMON", "CAP_SYSLOG") if one in message] == named
+    assert "run it as root of the host: sudo pypwru" in message
+
+
+def test_root_of_a_user_namespace() -> None:
+    message = only_error(pypwru(BY_TRACEPOINT, before=("unshare", "--user", "--map-root-user")))
+    assert "CAP_BPF" in message and "root of the host" in message
+
+
+# What the kernel has
+
+
+def _has_kprobes() -> bool:
+    return any(
+        Path(folder, "kprobe_events").exists()
+        for folder in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+    )
+
+
+@pytest.mark.parametrize("backend", ["kprobe", "kprobe-multi"])
+def test_a_backend_that_the_kernel_refuses(backend: str) -> None:
+    """A kernel without kprobes, or locked down; where they work there is nothing to provoke."""
+    if _has_kprobes() and lockdown_level() in (Lockdown.NONE, Lockdown.UNKNOWN):
+        pytest.skip("this kernel allows kprobes: the lab provokes their errors")
+    message = only_error(pypwru(f"--backend={backend}", "icmp"))
+    assert "backend" in message
+    assert "CONFIG_" in message or "lockdown" in message
+
+
+def test_the_automatic_choice_says_why_not_the_others() -> None:
+    if _has_kprobes():
+        pytest.skip("this kernel allows kprobes: its choice needs no excuse")
+    ended = pypwru("--ready-file=/nonexistent/folder/ready", "icmp and host 10.255.255.254")
+    chosen = next(line for line in ended.stderr.splitlines() if "Chose backend" in line)
+    assert "backend=tracepoint" in chosen
+    assert "no kprobe-multi: " in chosen and "no kprobe: " in chosen
+
+
+def test_no_btf() -> None:
+    script = 'mount -t tmpfs none /sys/kernel/btf && exec "$@"'
+    ended = pypwru(BY_TRACEPOINT, before=("unshare", "--mount", "sh", "-c", script, "sh"))
+    message = only_error(ended)
+    assert "no BTF of the kernel" in message
+    assert "CONFIG_DEBUG_INFO_BTF=y" in message and "--kernel-btf FILE" in message
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/nonexistent", "No such file or directory"),
+        ("/etc", "Is a directory"),
+        ("/etc/passwd", "not BTF"),
+        ("/dev/null", "BTF"),
+        ("/bin/true", "ELF without a .BTF section"),
+    ],
+)
+def test_a_kernel_btf_that_is_none(path: str, words: str) -> None:
+    message = only_error(pypwru(BY_TRACEPOINT, f"--kernel-btf={path}"))
+    assert path in message and words in message
+    assert "--kernel-btf" in message, "the cure"
+
+
+def test_a_module_without_btf() -> None:
+    message = only_error(pypwru(BY_TRACEPOINT, "--kmods=no_such_module"))
+    assert "'no_such_module'" in message and "modprobe" in message
+
+
+# BCC
+
+
+def test_bcc_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "bcc").mkdir()
+    (tmp_path / "bcc" / "__init__.py").write_text("raise ImportError('not installed')\n")
+    env = environment(PYPWRU_CACHE=str(tmp_path / "cache"))
+    env["PYTHONPATH"] = f"{tmp_path}:{env['PYTHONPATH']}"
+    message = only_error(pypwru(BY_TRACEPOINT, env=env))
+    assert "BCC is missing" in message and "python3-bpfcc" in message
+
+
+def test_a_compile_that_fails(tmp_path: Path) -> None:
+    """BCC that raises; clang's words are for --debug."""
+    (tmp_path / "bcc").mkdir()
+    (tmp_path / "bcc" / "__init__.py").write_text(
+        "import os\n"
+        "def BPF(**options):\n"
+        "    os.write(2, b'a.c:1:1: warning: w\\na.c:2:1: error: no such thing\\n1 error\\n')\n"
+        "    raise Exception('Failed to compile BPF module <text>')\n"
+    )
+    env = environment(PYPWRU_CACHE=str(tmp_path / "cache"))
+    env["PYTHONPATH"] = f"{tmp_path}:{env['PYTHONPATH']}"
+    message = only_error(pypwru(BY_TRACEPOINT, env=env))
+    assert message.endswith("BCC failed to compile trace_skb.bpf.c: a.c:2:1: error: no such thing")
+    told = pypwru(BY_TRACEPOINT, "--debug", env=env)
+    assert "warning: w" in told.stderr
+    assert told.stderr.splitlines()[-1] == message
+
+
+# What was typed
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("icmp andd", "syntax error"),
+        ("tcp port 99999", "illegal port number 99999 > 65535"),
+        ("host 1.2.3.4.5", "'1.2.3.4.5'"),
+        ("gateway nosuch", "gateway"),
+        ("wlan host 02:00:00:00:00:01", "802.11"),
+    ],
+)
+def test_a_bad_filter_in_libpcaps_own_words(expression: str, words: str) -> None:
+    message = only_error(pypwru(BY_TRACEPOINT, expression))
+    assert expression in message and words in message
+
+
+def test_an_unknown_function() -> None:
+    message = only_error(pypwru(BY_TRACEPOINT, "--filter-func=kfree_skbb"))
+    assert "'kfree_skbb'" in message and "did you mean kfree_skb?" in message
+
+
+def test_a_function_name_that_is_no_expression() -> None:
+    message = only_error(pypwru(BY_TRACEPOINT, "--filter-func=netif_("))
+    assert "missing closing )" in message
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--backend=fentry", "kprobe-multi, kprobe, tracepoint"),
+        ("--category=nope", "take one of"),
+        ("--priority=4", "0 to 3"),
+        ("--buffer-size=5000", "power of two"),
+        ("--timestamp=noon", "none, current, relative, absolute"),
+        ("--no-such-flag", "unknown flag: --no-such-flag"),
+        ("--output-limit-lines=-1", "-1"),
+    ],
+)
+def test_usage(argument: str, words: str) -> None:
+    message = only_error(pypwru(argument), status=2)
+    assert words in message
+
+
+# Memory
+
+
+def test_no_memory_for_the_ring() -> None:
+    """A memory cgroup, as a container has one, that the ring does not fit in."""
+    with memory_cgroup(256 << 20) as folder:
+        script = 'echo $$ >"$0/cgroup.procs" && exec "$@"'
+        ended = pypwru(
+            BY_TRACEPOINT, "--buffer-size=1G", before=("sh", "-c", script, str(folder))
+        )
+    message = only_error(ended)
+    assert "ring buffer of 1073741824 bytes: Cannot allocate memory" in message
+    assert "smaller --buffer-size" in message
+
+
+@contextlib.contextmanager
+def memory_cgroup(limit: int) -> Iterator[Path]:
+    """A group of version 1 or 2; what is charged to it is at most ``limit`` bytes."""
+    for parent in map(Path, MEMORY_CGROUPS):
+        folder = parent / f"pypwru-test-{os.getpid()}"
+        for file in ("memory.limit_in_bytes", "memory.max"):
+            try:
+                folder.mkdir(exist_ok=True)
+                (folder / file).write_text(str(limit))
+            except OSError:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+                continue
+            try:
+                yield folder
+            finally:
+                folder.rmdir()
+            return
+    need(False, "a memory cgroup that can be written")
+
+
+def test_no_address_space_for_the_ring() -> None:
+    need(shutil.which("prlimit"), "prlimit, of util-linux")
+    ended = pypwru(BY_TRACEPOINT, "--buffer-size=1G", before=("prlimit", f"--as={1 << 30}"))
+    message = only_error(ended)
+    assert "map a ring buffer of 1073741824 bytes: Cannot allocate memory" in message
+    assert "smaller --buffer-size" in message
+
+
+# Outputs
+
+
+@pytest.mark.parametrize("path", ["/proc/nosuch/trace", "/proc/version", "/sys/kernel"])
+def test_an_unwritable_output_file_is_told_before_anything_else(path: str) -> None:
+    message = only_error(pypwru(BY_TRACEPOINT, f"--output-file={path}"))
+    assert path in message and "choose another --output-file" in message
+
+
+def test_a_ready_file_in_a_missing_folder(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "ready"
+    message = last_error(pypwru(BY_TRACEPOINT, f"--ready-file={path}"))
+    assert str(path) in message and "choose another --ready-file" in message
+
+
+def test_a_full_disk() -> None:
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(
+            [*COMMAND, BY_TRACEPOINT],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        "pypwru: can't write standard output: No space left on device: free some space"
+    )
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_closed_standard_output() -> None:
+    message = only_error(pypwru(BY_TRACEPOINT, before=("sh", "-c", 'exec "$@" >&-', "sh")))
+    assert "standard output is closed" in message and "--output-file" in message
+
+
+# Signals during the start
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_compile(tmp_path: Path, number: int) -> None:
+    """The compile can't be asked to stop: the signal is answered right after it, quietly."""
+    (tmp_path / "bcc").mkdir()
+    pause = tmp_path / "compiling"
+    go = tmp_path / "go"
+    os.mkfifo(pause)
+    os.mkfifo(go)
+    (tmp_path / "bcc" / "__init__.py").write_text(
+        "import importlib, sys\n"
+        f"sys.path.remove({str(tmp_path)!r})\n"
+        f"open({str(pause)!r}, 'w').close()\n"
+        f"open({str(go)!r}).close()\n"
+        "del sys.modules['bcc']\n"
+        "importlib.import_module('bcc')\n"
+    )
+    env = environment(PYPWRU_CACHE=str(tmp_path / "cache"))
+    env["PYTHONPATH"] = f"{tmp_path}:{env['PYTHONPATH']}"
+    process = subprocess.Popen(
+        [*COMMAND, BY_TRACEPOINT, "icmp and host 10.255.255.254"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+        text=True,
+    )
+    pause.open().close()  # it is importing bcc
+    process.send_signal(number)
+    go.open("w").close()
+    _, told = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, told
+    assert "Traceback" not in told and "Received signal" in told
+
+
+def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+    (tmp_path / "bcc").mkdir()
+    pause = tmp_path / "compiling"
+    os.mkfifo(pause)
+    (tmp_path / "bcc" / "__init__.py").write_text(
+        f"import time\nopen({str(pause)!r}, 'w').close()\ntime.sleep(600)\n"
+    )
+    env = environment(PYPWRU_CACHE=str(tmp_path / "cache"))
+    env["PYTHONPATH"] = f"{tmp_path}:{env['PYTHONPATH']}"
+    process = subprocess.Popen(
+        [*COMMAND, BY_TRACEPOINT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True
+    )
+    pause.open().close()
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    out, told = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert out == ""
+
+
+def test_nothing_is_attached_after_an_error() -> None:
+    """What a failed run attached is gone: its links are closed with its process."""
+    need(shutil.which("bpftool"), "bpftool")
+    before = _programs()
+    pypwru(BY_TRACEPOINT, "--ready-file=/nonexistent/folder/ready")
+    with tracing("icmp and host 10.255.255.254"):
+        assert _programs() > before
+    assert _programs() <= before
+
+
+def _programs() -> int:
+    found = subprocess.run(["bpftool", "prog"], capture_output=True, text=True, check=True)
+    return found.stdout.count("name trace_skb_")

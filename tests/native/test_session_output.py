@@ -1,0 +1,176 @@
+"""What a real run prints, where to, and how it ends."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.native.tracing import HEADER, PATIENCE, Network, Run, network, tracing
+
+pytestmark = pytest.mark.native
+
+
+@pytest.fixture(scope="module")
+def net() -> Iterator[Network]:
+    with network() as made:
+        yield made
+
+
+def ping(net: Network, *arguments: str) -> Run:
+    """A run with ``arguments`` that sees one ping."""
+    with tracing(*arguments, f"icmp and host {net.v4(2)}") as run:
+        net.ping(net.v4(2))
+    assert run.status == 0, run.stderr
+    return run
+
+
+def titles(run: Run) -> list[str]:
+    return run.stdout.splitlines()[0].split()
+
+
+def column(run: Run, title: str) -> list[str]:
+    place = titles(run).index(title)
+    return [line.split()[place] for line in run.stdout.splitlines()[1:]]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_well(net: Network, number: int) -> None:
+    with tracing(f"icmp and host {net.v4(2)}", stop=number) as run:
+        net.ping(net.v4(2))
+    assert run.status == 0
+    messages = [line.split(" ", 3)[3] for line in run.stderr.splitlines()]
+    assert "Received signal, exiting program.." in messages
+    assert messages[-1].startswith("Done events=")
+    assert run.done["events"] == len(run.lines) > 0
+    assert run.done["attached"] > 10
+
+
+def test_an_idle_run_answers_a_signal_at_once(net: Network) -> None:
+    with tracing(f"icmp and host {net.v4(77)}", stop=None) as run:
+        started = time.monotonic()
+        run.process.send_signal(signal.SIGINT)
+        run.process.wait(PATIENCE)
+        seconds = time.monotonic() - started
+    assert run.status == 0
+    assert seconds < 2, "detaching 30 raw tracepoints"
+    assert run.lines == []
+
+
+@pytest.mark.parametrize("limit", [1, 5])
+def test_the_limit_of_lines(net: Network, limit: int) -> None:
+    with tracing(
+        f"--output-limit-lines={limit}", f"icmp and host {net.v4(2)}", stop=None
+    ) as run:
+        net.ping(net.v4(2))
+    assert run.status == 0
+    assert len(run.lines) == limit == run.done["events"]
+    assert "Printed events, exiting program.." in run.stderr
+    assert run.done["produced"] == limit + run.done["not_shown"] + run.done["lost_ring_full"]
+
+
+def test_a_reader_that_goes_away(net: Network) -> None:
+    head = subprocess.Popen(["head", "-2"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert head.stdin and head.stdout
+    with head, tracing(f"icmp and host {net.v4(2)}", stop=None, stdout=head.stdin) as run:
+        head.stdin.close()
+        net.ping(net.v4(2))  # head ends
+        assert head.wait(PATIENCE) == 0
+        net.ping(net.v4(2))
+        run.process.wait(PATIENCE)
+        kept = head.stdout.read().decode().splitlines()
+    assert run.status == 0
+    assert kept[0].split() == HEADER
+    assert len(kept) == 2
+    assert "Standard output was closed, exiting program.." in run.stderr
+    assert "Traceback" not in run.stderr and "Broken pipe" not in run.stderr
+
+
+def test_an_output_file_is_appended_to(net: Network, tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    for sights in (1, 2):
+        run = ping(net, f"--output-file={path}")
+        assert run.stdout == ""
+        lines = path.read_text().splitlines()
+        assert [line.split() for line in lines].count(HEADER) == sights
+    assert len(lines) > 2 * run.done["events"] - 5
+
+
+def test_a_ready_file_is_there_before_the_first_packet(net: Network, tmp_path: Path) -> None:
+    path = tmp_path / "ready"
+    path.write_text("of the last run")
+    # The flag given last wins; the header comes after the file.
+    with (
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cat,
+    ):
+        assert cat.stdin and cat.stdout
+        with tracing(f"--ready-file={path}", f"host {net.v4(2)}", stdout=cat.stdin) as run:
+            cat.stdin.close()
+            assert cat.stdout.readline().split() == HEADER
+            assert path.read_bytes() == b""
+    assert run.status == 0
+
+
+def test_without_meta(net: Network) -> None:
+    run = ping(net, "--output-meta=false")
+    assert titles(run) == ["SKB", "CPU", "PROCESS", "TUPLE", "FUNC"]
+    assert f"{net.v4(1)}:0->{net.v4(2)}:0(icmp)" in column(run, "TUPLE")
+
+
+def test_without_tuple(net: Network) -> None:
+    run = ping(net, "--output-tuple=false")
+    assert titles(run) == [title for title in HEADER if title != "TUPLE"]
+    assert "0x0800" in column(run, "PROTO")
+    assert net.v4(1) not in run.stdout
+
+
+def test_without_meta_and_tuple(net: Network) -> None:
+    run = ping(net, "--output-meta=false", "--output-tuple=false")
+    assert titles(run) == ["SKB", "CPU", "PROCESS", "FUNC"]
+    assert "tp:netif_receive_skb" in column(run, "FUNC")
+
+
+def test_current_time(net: Network) -> None:
+    before = time.monotonic_ns()
+    times = [int(text) for text in column(ping(net, "--timestamp=current"), "TIMESTAMP")]
+    assert times == sorted(times)
+    assert before < times[0] <= times[-1] < time.monotonic_ns()
+
+
+def test_relative_time(net: Network) -> None:
+    run = ping(net, "--timestamp=relative")
+    packets = column(run, "SKB")
+    times = [int(text) for text in column(run, "TIMESTAMP")]
+    seen: set[str] = set()
+    for packet, nanoseconds in zip(packets, times, strict=True):
+        assert nanoseconds > 0 if packet in seen else nanoseconds == 0
+        seen.add(packet)
+
+
+def test_absolute_time(net: Network) -> None:
+    before = time.time()
+    run = ping(net, "--timestamp=absolute")
+    after = time.time()
+    assert titles(run)[0] == "TIME"
+    for text in column(run, "TIME"):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}", text)
+        seconds = time.mktime(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S"))
+        assert before - 2 < seconds < after + 1
+
+
+def test_filter_func_chooses_tracepoints(net: Network) -> None:
+    run = ping(net, "--filter-func=netif_r.*")
+    functions = set(column(run, "FUNC"))
+    assert "tp:netif_receive_skb" in functions
+    assert all(function.startswith("tp:netif_r") for function in functions)
+    assert run.done["attached"] < 10
+
+
+def test_debug_names_the_filter(net: Network) -> None:
+    run = ping(net, "--debug")
+    assert " DEBUG Compiled the filter" in run.stderr

@@ -1,0 +1,274 @@
+"""Which packets a real run shows, and what it says of them."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from scapy.layers.inet import IP, UDP, fragment
+from scapy.layers.inet6 import (
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
+    fragment6,
+)
+from scapy.layers.ipsec import AH
+from scapy.layers.l2 import ARP, Dot1Q, Ether
+from scapy.packet import Packet, Raw
+
+from tests.native.tracing import PATIENCE, Line, Network, network, tracing
+
+pytestmark = pytest.mark.native
+
+# Sends one datagram of argv[3] bytes to argv[1], port argv[2].
+DATAGRAM = """
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.socket(family, socket.SOCK_DGRAM) as sender:
+    sender.sendto(bytes(int(sys.argv[3])), (sys.argv[1], int(sys.argv[2])))
+"""
+
+# Reads packets of the device argv[1] until one from the MAC address argv[2] with IPv4 or a tag.
+TAP = """
+import socket, sys
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as tap:
+    tap.bind((sys.argv[1], 3))
+    print(flush=True)
+    sender = bytes.fromhex(sys.argv[2].replace(":", ""))
+    while True:
+        frame = tap.recv(65536)
+        if frame[6:12] == sender and frame[12:14] == bytes.fromhex("0800"):
+            break
+"""
+
+
+@pytest.fixture(scope="module")
+def net() -> Iterator[Network]:
+    with network() as made:
+        yield made
+
+
+def datagram(net: Network, address: str, port: int = 9999, size: int = 4) -> None:
+    found = net.run(sys.executable, "-c", DATAGRAM, address, str(port), str(size))
+    assert found.returncode == 0, found.stderr
+
+
+def sights(net: Network, expression: str, frames: list[Packet]) -> list[Line]:
+    """What a run with ``expression`` shows of ``frames``, sent by left."""
+    with tracing(expression) as run:
+        net.send([bytes(frame) for frame in frames])
+    assert run.status == 0, run.stderr
+    return run.lines
+
+
+def test_a_ping(net: Network) -> None:
+    with tracing(f"icmp and host {net.v4(2)}") as run:
+        net.ping(net.v4(2))
+    assert run.status == 0
+    request = [line for line in run.lines if line.tuple.startswith(net.v4(1))]
+    reply = [line for line in run.lines if line.tuple.startswith(net.v4(2))]
+    assert {line.tuple for line in request} == {f"{net.v4(1)}:0->{net.v4(2)}:0(icmp)"}
+    assert {line.tuple for line in reply} == {f"{net.v4(2)}:0->{net.v4(1)}:0(icmp)"}
+    functions = [line.func for line in request]
+    path = ["tp:net_dev_queue", "tp:net_dev_start_xmit", "tp:netif_rx", "tp:netif_receive_skb"]
+    assert [function for function in functions if function in path] == path
+    assert all(function.startswith("tp:") for function in functions)
+
+
+def test_every_column(net: Network) -> None:
+    with tracing(f"icmp and src {net.v4(1)}") as run:
+        net.ping(net.v4(2), "-s", "100", "-m", str(0xBEEF))
+    sent = next(line for line in run.lines if line.func == "tp:net_dev_queue")
+    assert int(sent.skb, 16) >> 47 == 0x1FFFF  # in the kernel's half
+    assert 0 <= int(sent.cpu) < (os.cpu_count() or 1)
+    assert sent.process.startswith("ping:") or "ping:" in sent.process
+    assert sent.netns == net.inode(net.left)
+    assert sent.mark == "beef"
+    assert sent.iface == f"{net.left}:{_ifindex(net)}"
+    assert (sent.proto, sent.mtu, sent.len) == ("0x0800", "1500", str(14 + 20 + 8 + 100))
+    received = next(line for line in run.lines if line.func == "tp:netif_receive_skb")
+    assert received.iface.startswith(f"{net.right}:")
+    assert received.netns == net.inode(net.right)
+    assert received.len == str(20 + 8 + 100)
+    assert run.done["packets"] == 1
+    assert run.done["events"] == run.done["produced"] == len(run.lines)
+
+
+def _ifindex(net: Network) -> int:
+    found = net.run("cat", f"/sys/class/net/{net.left}/ifindex")
+    return int(found.stdout)
+
+
+def test_what_the_filter_refuses_is_not_shown(net: Network) -> None:
+    with tracing(f"icmp and host {net.v4(2)}") as run:
+        datagram(net, net.v4(9))  # nobody's: no ICMP answer either
+        datagram(net, net.v4(1))  # refused by loopback: icmp, but of another host
+    assert run.lines == []
+    assert run.done["produced"] == 0
+    with tracing(f"udp and host {net.v4(1)}") as run:
+        net.ping(net.v4(2))
+        datagram(net, net.v4(1), 9)
+    assert {line.tuple.rpartition("(")[2] for line in run.lines} == {"udp)"}
+
+
+def test_a_drop_says_why(net: Network) -> None:
+    with tracing(f"udp and dst host {net.v4(1)} and dst port 9") as run:
+        datagram(net, net.v4(1), 9)
+    dropped = [line.func for line in run.lines if line.func.startswith("tp:kfree_skb")]
+    assert dropped == ["tp:kfree_skb(SKB_DROP_REASON_NO_SOCKET)"]
+
+
+def test_ipv6(net: Network) -> None:
+    with tracing(f"icmp6 and host {net.v6(2)} and ip6[40] >= 128 and ip6[40] <= 129") as run:
+        net.ping(net.v6(2))
+    ends = f"[{net.v6(1)}]:0", f"[{net.v6(2)}]:0"
+    assert {line.tuple for line in run.lines} == {
+        f"{ends[0]}->{ends[1]}(icmp6)",
+        f"{ends[1]}->{ends[0]}(icmp6)",
+    }
+    assert {line.proto for line in run.lines} == {"0x86dd"}
+
+
+def ether(net: Network) -> Packet:
+    return Ether(src=net.mac(1), dst=net.mac(2))
+
+
+def v6(net: Network) -> Packet:
+    return ether(net) / IPv6(src=net.v6(1), dst=net.v6(2))
+
+
+EXTENSIONS = {
+    "hop by hop": IPv6ExtHdrHopByHop(),
+    "destination": IPv6ExtHdrDestOpt(),
+    "routing": IPv6ExtHdrRouting(segleft=0),
+    "atomic fragment": IPv6ExtHdrFragment(),
+    "AH": AH(nh=17, payloadlen=4, icv=bytes(12)),
+    "four": IPv6ExtHdrHopByHop()
+    / IPv6ExtHdrDestOpt()
+    / AH(nh=44, payloadlen=4, icv=bytes(12))
+    / IPv6ExtHdrFragment(),
+}
+
+
+@pytest.mark.parametrize("name", EXTENSIONS)
+def test_extension_headers_are_skipped(net: Network, name: str) -> None:
+    frame = v6(net) / EXTENSIONS[name] / UDP(sport=1000, dport=2000) / Raw(b"payload")
+    lines = sights(net, f"ip6 host {net.v6(2)} and not icmp6", [frame])
+    assert {line.tuple for line in lines} == {f"[{net.v6(1)}]:1000->[{net.v6(2)}]:2000(udp)"}
+
+
+def test_ipv4_fragments(net: Network) -> None:
+    whole = IP(src=net.v4(1), dst=net.v4(2), id=7) / UDP(sport=1000, dport=2000) / Raw(bytes(100))
+    frames = [ether(net) / part for part in fragment(whole, fragsize=64)]
+    assert len(frames) == 2
+    lines = sights(net, f"ip[6:2] & 0x3fff != 0 and host {net.v4(2)}", frames)
+    on_wire = [line.tuple for line in lines if line.func == "tp:net_dev_queue"]
+    first = f"{net.v4(1)}:1000->{net.v4(2)}:2000(udp)"
+    assert on_wire == [first, f"{net.v4(1)}:0->{net.v4(2)}:0(udp)"]
+
+
+def test_ipv6_fragments(net: Network) -> None:
+    whole = IPv6(src=net.v6(1), dst=net.v6(2)) / IPv6ExtHdrFragment()
+    parts = fragment6(whole / UDP(sport=1000, dport=2000) / Raw(bytes(200)), 160)
+    frames = [ether(net) / part for part in parts]
+    assert len(frames) >= 2
+    lines = sights(net, f"ip6 host {net.v6(2)} and ip6[6] = 44", frames)
+    on_wire = [line.tuple for line in lines if line.func == "tp:net_dev_queue"]
+    later = f"[{net.v6(1)}]:0->[{net.v6(2)}]:0(udp)"
+    assert on_wire == [f"[{net.v6(1)}]:1000->[{net.v6(2)}]:2000(udp)"] + [later] * (len(frames) - 1)
+
+
+def test_ipv4_options(net: Network) -> None:
+    header = IP(src=net.v4(1), dst=net.v4(2), options=b"\x01" * 8)
+    lines = sights(net, f"host {net.v4(2)} and udp", [ether(net) / header / UDP(sport=5, dport=6)])
+    assert {line.tuple for line in lines} == {f"{net.v4(1)}:5->{net.v4(2)}:6(udp)"}
+
+
+def test_tcp_flags(net: Network) -> None:
+    with tracing("--output-tcp-flags", f"tcp and host {net.v4(1)} and port 9") as run:
+        net.run(sys.executable, "-c", f"import socket; socket.create_connection(({net.v4(1)!r}, 9))")
+    words = {line.tuple.rpartition("(")[2] for line in run.lines}
+    assert words == {"tcp:SYN)", "tcp:RST|ACK)"}
+
+
+TAGGED = "tp:skb_copy_datagram_iovec"  # what a tap reads; its tag is in skb->vlan_tci by then
+
+
+def tapped(net: Network, expression: str) -> list[Line]:
+    """A frame of VLAN 10, read by a tap of right: reception moves the tag out of the frame."""
+    frame = ether(net) / Dot1Q(vlan=10) / IP(src=net.v4(1), dst=net.v4(2)) / UDP(sport=5, dport=6)
+    tap = subprocess.Popen(
+        ["ip", "netns", "exec", net.right, sys.executable, "-c", TAP, net.right, net.mac(1)],
+        stdout=subprocess.PIPE,
+    )
+    with tap, tracing(f"{expression} and udp and host {net.v4(2)}") as run:
+        assert tap.stdout and tap.stdout.readline()
+        net.send([bytes(frame)])
+        assert tap.wait(PATIENCE) == 0
+    assert run.status == 0
+    return run.lines
+
+
+def test_a_tag_in_the_frame_and_one_beside_it(net: Network) -> None:
+    lines = tapped(net, "vlan 10")
+    assert {line.proto for line in lines if line.func == "tp:net_dev_queue"} == {"0x8100"}
+    assert {line.proto for line in lines if line.func == TAGGED} == {"0x0800"}
+    assert {line.tuple for line in lines} == {f"{net.v4(1)}:5->{net.v4(2)}:6(udp)"}
+
+
+def test_another_vlan(net: Network) -> None:
+    assert tapped(net, "vlan 11") == []
+
+
+def test_not_vlan(net: Network) -> None:
+    """Only the sights after the stack, which has no VLAN 10, forgot the tag."""
+    functions = {line.func for line in tapped(net, "not vlan")}
+    assert TAGGED not in functions
+    assert all(function.startswith(("tp:kfree_skb", "tp:consume_skb")) for function in functions)
+
+
+def test_arp_on_the_transmit_side(net: Network) -> None:
+    who_has = ARP(psrc=net.v4(1), pdst=net.v4(2), hwsrc=net.mac(1))
+    lines = sights(net, f"arp and host {net.v4(2)}", [Ether(src=net.mac(1)) / who_has])
+    sent = [line for line in lines if line.func == "tp:net_dev_queue"]
+    assert [(line.iface.partition(":")[0], line.proto) for line in sent][:1] == [
+        (net.left, "0x0806")
+    ]
+
+
+def test_ether_host_on_the_transmit_side(net: Network) -> None:
+    with tracing(f"ether dst {net.mac(2)} and icmp") as run:
+        net.ping(net.v4(2))
+    functions = [line.func for line in run.lines]
+    assert "tp:net_dev_queue" in functions
+    assert {line.tuple for line in run.lines} == {f"{net.v4(1)}:0->{net.v4(2)}:0(icmp)"}
+
+
+@pytest.mark.parametrize(
+    ("expression", "shown"),
+    [("len = 142", True), ("len = 141", False), ("greater 142", True), ("greater 143", False)],
+)
+def test_len(net: Network, expression: str, shown: bool) -> None:
+    """Of an Ethernet header (14), IPv4 (20), UDP (8) and 100 bytes."""
+    port = random.randrange(20000, 30000)
+    with tracing(f"({expression}) and udp and dst port {port} and host {net.v4(2)}") as run:
+        datagram(net, net.v4(2), port, size=100)
+    sent = [line for line in run.lines if line.func == "tp:net_dev_queue"]
+    assert [line.len for line in sent] == (["142"] if shown else [])
+
+
+def test_what_a_signal_finds_on_the_ring_is_printed(net: Network) -> None:
+    """No time is left between the last datagram and the signal for the drain to look."""
+    frame = ether(net) / IP(src=net.v4(1), dst=net.v4(2)) / UDP(sport=5, dport=77)
+    with tracing(f"udp and dst port 77 and host {net.v4(2)}", stop=signal.SIGTERM) as run:
+        net.send([bytes(frame)] * 200)
+    assert run.status == 0
+    assert run.done["events"] == run.done["produced"] == len(run.lines)
+    assert len([line for line in run.lines if line.func == "tp:net_dev_queue"]) == 200
