@@ -11,7 +11,7 @@ from pypwru.cache import Cache
 from pypwru.config import Config
 from pypwru.discovery.selection import Selection
 from pypwru.events import ring
-from pypwru.events.counters import read_counters
+from pypwru.events.counters import account, read_counters
 from pypwru.events.drain import LIMIT, PacketCount, drain, drain_rest
 from pypwru.filter.compiler import compile_filter
 from pypwru.kernel.capabilities import require_capabilities
@@ -26,11 +26,6 @@ from pypwru.program.load import Loader
 from pypwru.program.source import sources
 from pypwru.signals import interrupts
 
-# Functions that nothing sees an skb after; which of them there are differs by kernel and backend.
-LAST_SIGHTS = frozenset(
-    ("kfree_skbmem", "napi_skb_cache_put", "kfree_skb_partial", "tp:kfree_skb", "tp:consume_skb")
-)
-
 
 def run(config: Config, log: Log) -> None:
     """Trace until a signal, the limit of lines, or the reader's end.
@@ -44,7 +39,7 @@ def run(config: Config, log: Log) -> None:
     cache = Cache()
     with ExitStack() as stack:
         stop = stack.enter_context(interrupts())
-        sink = stack.enter_context(open_sink(config.output_file))
+        sink = stack.enter_context(open_sink(config.output_file, stop))
         require_capabilities()
         btf = load_vmlinux(config.kernel_btf, cache)
         modules = {
@@ -62,8 +57,9 @@ def run(config: Config, log: Log) -> None:
         reader = stack.enter_context(
             ring.opened(shared["events"], config.buffer_size, shared["reader"])
         )
-        loader = Loader(bytecode, packet_filter, shared, *KINDS[backend], stack)
-        log.info("Attaching kprobes", via=backend.value)
+        kind = KINDS[backend]
+        loader = Loader(bytecode, packet_filter, shared, kind.program, kind.attach, stack)
+        log.info(f"Attaching {kind.noun}", via=backend.value)
         with attached(choice, loader, log, stop.requested) as report:
             log.info("Attached", ignored=len(report.ignored))
             for name, why in (*report.ignored, *choice.plan.unattachable):
@@ -72,7 +68,7 @@ def run(config: Config, log: Log) -> None:
             if config.ready_file:
                 make_empty(config.ready_file)
             printer = text_printer(config, sink, btf, choice.plan, report.names)
-            packets = PacketCount([a for a, name in report.names.items() if name in LAST_SIGHTS])
+            packets = PacketCount(report.names)
             end = drain(reader, printer.print_batch, packets, stop)
             log.info(end.message, **({"count": printer.printed} if end is LIMIT else {}))
         if end.wants_rest:  # what was under way when the probes went
@@ -80,12 +76,5 @@ def run(config: Config, log: Log) -> None:
         counted = read_counters(shared["counters"])
         log.info(
             "Done",
-            events=printer.printed,
-            packets=packets.total,
-            produced=counted.produced,
-            lost_ring_full=counted.ring_full,
-            lost_recursion=loader.recursion_misses(),
-            not_shown=counted.produced - counted.ring_full - printer.printed,
-            attached=report.functions,
-            ignored=len(report.ignored),
+            **account(printer.printed, packets.total, counted, loader.recursion_misses(), report),
         )

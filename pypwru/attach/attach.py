@@ -16,16 +16,17 @@ from pypwru.program.load import Loader
 
 
 class Kind(NamedTuple):
-    """What programs of a backend are to the kernel."""
+    """What programs of a backend are to the kernel, and to the user."""
 
     program: ProgramType
     attach: AttachType
+    noun: str
 
 
 KINDS = {
-    Backend.KPROBE_MULTI: Kind(ProgramType.KPROBE, AttachType.TRACE_KPROBE_MULTI),
-    Backend.KPROBE: Kind(ProgramType.KPROBE, AttachType.NONE),
-    Backend.TRACEPOINT: Kind(ProgramType.RAW_TRACEPOINT, AttachType.NONE),
+    Backend.KPROBE_MULTI: Kind(ProgramType.KPROBE, AttachType.TRACE_KPROBE_MULTI, "kprobes"),
+    Backend.KPROBE: Kind(ProgramType.KPROBE, AttachType.NONE, "kprobes"),
+    Backend.TRACEPOINT: Kind(ProgramType.RAW_TRACEPOINT, AttachType.NONE, "tracepoints"),
 }
 
 

@@ -115,7 +115,7 @@ def _allows_kprobe_multi(symbols: Symbols) -> None:
     except OSError as error:
         raise KernelError(
             f"the kernel refuses the link ({os.strerror(error.errno or 0)}): it needs Linux 5.18 "
-            "and CONFIG_FPROBE; try --backend kprobe"
+            "and CONFIG_FPROBE; leave --backend out, and pypwru takes one that this kernel allows"
         ) from error
 
 

@@ -28,6 +28,7 @@ USUAL_PLACES = (
     "/usr/lib/debug/lib/modules/{release}/vmlinux",
 )
 CURE = "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, or give --kernel-btf FILE"
+OTHER_FILE = "give --kernel-btf raw BTF, or a vmlinux with a .BTF section, of the running kernel"
 
 
 def load_vmlinux(path: Path | None = None, cache: Cache | None = None) -> BTF:
@@ -41,12 +42,12 @@ def load_vmlinux(path: Path | None = None, cache: Cache | None = None) -> BTF:
     Raises:
         BTFError: none found, unreadable, or not BTF.
     """
-    path = path or _kernel_file()
-    data = file_content(path)
+    file = path or _kernel_file()
+    cure = f"; {OTHER_FILE}" if path else ""
     try:
-        return BTF(_indexed(data, cache))
+        return BTF(_indexed(file_content(file), cache))
     except BTFError as problem:
-        raise BTFError(f"BTF of {path}: {problem}") from problem
+        raise BTFError(f"BTF of {file}: {problem}{cure}") from problem
 
 
 def load_module(name: str, base: BTF, folder: Path = SYSFS) -> BTF:

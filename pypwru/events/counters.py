@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from pypwru.attach.attached import Attached
 from pypwru.events.record import COUNTERS_SIZE, EVENT_COUNTERS
 from pypwru.kernel import bpf
 
@@ -15,6 +16,29 @@ class Counters(NamedTuple):
 
     produced: int
     ring_full: int
+
+
+def account(
+    printed: int, packets: int, counted: Counters, misses: int, report: Attached
+) -> dict[str, int]:
+    """Where every sight went, for the last line of the log.
+
+    Args:
+        printed: lines of events.
+        packets: different ones among what was read.
+        misses: runs that the kernel skipped, which nobody could count by their packet.
+        report: what was traced.
+    """
+    return {
+        "events": printed,
+        "packets": packets,
+        "produced": counted.produced,
+        "lost_ring_full": counted.ring_full,
+        "lost_recursion": misses,
+        "not_shown": counted.produced - counted.ring_full - printed,
+        "attached": report.functions,
+        "ignored": len(report.ignored),
+    }
 
 
 def possible_cpus() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from pypwru.events.record import STRIDE, Record, decode
@@ -11,6 +11,10 @@ from pypwru.output.sink import OutputClosed
 from pypwru.signals import Interrupts
 
 _LIVE = 1 << 20  # addresses remembered at most
+# Nothing sees an skb after these; which of them there are differs by kernel and backend.
+LAST_SIGHTS = frozenset(
+    ("kfree_skbmem", "napi_skb_cache_put", "kfree_skb_partial", "tp:kfree_skb", "tp:consume_skb")
+)
 
 
 class End(NamedTuple):
@@ -27,18 +31,19 @@ class End(NamedTuple):
 
 SIGNAL = End("Received signal, exiting program..", True)
 LIMIT = End("Printed events, exiting program..", False)
-CLOSED = End("Standard output was closed, exiting program..", False)
+CLOSED = End("Standard output has no reader, exiting program..", False)
 
 
 class PacketCount:
     """How many packets were seen: an address counts again once its skb was freed.
 
     Args:
-        last: addresses of the functions that are the last to see an skb.
+        names: the address that a record carries -> name, of everything that is traced.
     """
 
-    def __init__(self, last: Collection[int]) -> None:
+    def __init__(self, names: Mapping[int, str]) -> None:
         self.total = 0
+        last = [address for address, name in names.items() if name in LAST_SIGHTS]
         self._last = {address.to_bytes(8, "little") for address in last}
         self._live: set[bytes] = set()
 

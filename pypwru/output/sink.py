@@ -8,14 +8,24 @@ from __future__ import annotations
 import errno
 import os
 import select
+import stat
 import sys
 from pathlib import Path
 
 from pypwru.errors import OutputError
+from pypwru.signals import Interrupts
 
 
 class OutputClosed(Exception):
-    """The reader of the output went away (``| head``): the run ends quietly, this is no error."""
+    """The reader of the output went away (``| head``): the run ends quietly, this is no error.
+
+    Args:
+        written: bytes of the content that it still got.
+    """
+
+    def __init__(self, written: int) -> None:
+        super().__init__()
+        self.written = written
 
 
 class Sink:
@@ -25,31 +35,45 @@ class Sink:
         descriptor: open for writing.
         name: what an error calls it.
         owned: closed by ``close``.
+        stop: the user's wish to end, which a reader that is slow (``| less``) must not delay.
     """
 
-    def __init__(self, descriptor: int, name: str, owned: bool) -> None:
+    def __init__(
+        self, descriptor: int, name: str, owned: bool, stop: Interrupts | None = None
+    ) -> None:
         self._descriptor = descriptor
         self._name = name
         self._owned = owned
+        self._stop = stop
+        # A write to a file waits for nobody; one of PIPE_BUF bytes doesn't when select(2) says so.
+        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._piece = None if regular else select.PIPE_BUF
 
     def write(self, content: bytes) -> None:
         """Write all of ``content``.
 
         Raises:
-            OutputClosed: nobody reads the pipe any more.
+            OutputClosed: nobody reads the pipe any more, or has read it when the user wanted the
+                end.
             OutputError: a full disk, a failing device.
         """
         rest = memoryview(content)
         while rest:
             try:
-                rest = rest[os.write(self._descriptor, rest) :]
+                if self._piece and not self._has_room():
+                    raise OutputClosed(len(content) - len(rest))
+                rest = rest[os.write(self._descriptor, rest[: self._piece]) :]
             except BlockingIOError:
-                # Whoever shares our terminal or pipe made it non-blocking.
-                select.select([], [self._descriptor], [])
+                continue  # whoever shares our terminal or pipe made it non-blocking
             except BrokenPipeError as error:
-                raise OutputClosed from error
+                raise OutputClosed(len(content) - len(rest)) from error
             except OSError as error:
                 raise _failure("write", self._name, error) from error
+
+    def _has_room(self) -> bool:
+        """Wait for the reader; False when the user wanted the end first."""
+        interrupt = [self._stop.fd] if self._stop else []
+        return bool(select.select(interrupt, [self._descriptor], [])[1])
 
     def close(self) -> None:
         """Close a file that ``open_sink`` opened; an error that the disk kept back is raised.
@@ -72,12 +96,13 @@ class Sink:
         self.close()
 
 
-def open_sink(path: Path | None) -> Sink:
+def open_sink(path: Path | None, stop: Interrupts | None = None) -> Sink:
     """The output of a run, opened before anything is attached.
 
     Args:
         path: appended to, 0644 when new, its folders made 0755 (as pwru's lumberjack does); None is
             standard output.
+        stop: as of Sink.
 
     Raises:
         OutputError: it can't be opened.
@@ -85,13 +110,13 @@ def open_sink(path: Path | None) -> Sink:
     if path is None:
         if sys.stdout is None:  # fd 1 was closed, and the next file opened would get its number
             raise OutputError("standard output is closed: open it, or name an --output-file")
-        return Sink(1, "standard output", owned=False)
+        return Sink(1, "standard output", owned=False, stop=stop)
     try:
         _make_folders(path.parent)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise _failure("open", str(path), error) from error
-    return Sink(descriptor, str(path), owned=True)
+    return Sink(descriptor, str(path), owned=True, stop=stop)
 
 
 def make_empty(path: Path) -> None:

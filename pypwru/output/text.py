@@ -14,6 +14,7 @@ from typing import Any
 
 from pypwru.output import parts
 from pypwru.output.columns import Column, Names, Part
+from pypwru.output.sink import OutputClosed
 
 # packet part, func part, CLOCK_MONOTONIC ns, flow part
 Event = tuple[bytes, bytes, int, bytes]
@@ -86,7 +87,12 @@ class TextPrinter:
             batch = batch[: self._limit - self.printed]
         if batch:
             self._forget_stale_names()
-            self._write(b"".join(self._lines(batch)))
+            text = b"".join(self._lines(batch))
+            try:
+                self._write(text)
+            except OutputClosed as closed:
+                self.printed += text.count(b"\n", 0, closed.written)
+                raise
             self.printed += len(batch)
         return self._limit > 0 and self.printed >= self._limit
 

@@ -7,6 +7,7 @@ of the same kind: the number by which a record names the raw tracepoint that wro
 
 from __future__ import annotations
 
+import errno
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -35,6 +36,15 @@ MAPS = {
     "events": Map(1, MapType.RINGBUF, 0, 0, 0),
     "counters": Map(2, MapType.PERCPU_ARRAY, 4, COUNTERS_SIZE, 1),
     "reader": Map(3, MapType.ARRAY, 4, 8, 1, bpf.MMAPABLE),
+}
+
+
+_RING_CURES = {
+    errno.ENOMEM: "choose a smaller --buffer-size, or raise the memory limit of this container",
+    errno.E2BIG: "choose a smaller --buffer-size",
+    errno.EINVAL: "choose a --buffer-size that is a power of two and a multiple of the page size",
+    # Before Linux 5.11 BPF memory counts against the limit of locked memory.
+    errno.EPERM: "run as root, and before Linux 5.11 with `ulimit -l unlimited`",
 }
 
 
@@ -70,8 +80,8 @@ def create(buffer_size: int, stack: ExitStack) -> dict[str, int]:
 
 def _refused(name: str, entries: int, error: OSError) -> KernelError:
     if name == "events":
+        cure = _RING_CURES.get(error.errno or 0, "choose another --buffer-size")
         return KernelError(
-            f"Failed to make a ring buffer of {entries} bytes: {error.strerror}; "
-            "choose another --buffer-size (a power of two, at least a page)"
+            f"Failed to make a ring buffer of {entries} bytes: {error.strerror}; {cure}"
         )
     return KernelError(f"Failed to make the map {name}: {error.strerror}")

@@ -49,9 +49,7 @@ def wire() -> None:
                 ["ip", "-n", name, "address", "add", f"{address}/24", "dev", "inside"], check=True
             )
         for device in ("lo", "inside"):
-            subprocess.run(
-                ["ip", "-n", name, "link", "set", device, "mtu", MTU, "up"], check=True
-            )
+            subprocess.run(["ip", "-n", name, "link", "set", device, "mtu", MTU, "up"], check=True)
     ping(FAR)  # the neighbours know each other now
 
 

@@ -30,7 +30,9 @@ def the_ping(lines: Sequence[Line]) -> dict[str, list[Line]]:
     return packets
 
 
-def paired(theirs: Sequence[Line], own: Sequence[Line]) -> Iterator[tuple[Line | None, Line | None]]:
+def paired(
+    theirs: Sequence[Line], own: Sequence[Line]
+) -> Iterator[tuple[Line | None, Line | None]]:
     """Lines of one skb by the longest common subsequence of functions; None has no counterpart."""
     longest = [[0] * (len(own) + 1) for _ in range(len(theirs) + 1)]
     for i in reversed(range(len(theirs))):

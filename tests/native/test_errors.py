@@ -56,18 +56,11 @@ def last_error(ended: Ended) -> str:
     return error
 
 
-@contextlib.contextmanager
-def as_nobody() -> Iterator[tuple[str, ...]]:
-    """A command that runs pypwru as nobody, who may not be able to enter the checkout."""
-    need(shutil.which("setpriv"), "setpriv, of util-linux")
-    yield NOBODY
-
-
 # Rights
 
 
 def test_not_root() -> None:
-    need(os.access("/", os.X_OK) and shutil.which("setpriv"), "setpriv, of util-linux")
+    need(shutil.which("setpriv"), "setpriv, of util-linux")
     readable = subprocess.run(
         [*NOBODY, *COMMAND, "--version"], env=environment(), capture_output=True, check=False
     )
@@ -195,7 +188,7 @@ def test_a_compile_that_fails(tmp_path: Path) -> None:
         ("tcp port 99999", "illegal port number 99999 > 65535"),
         ("host 1.2.3.4.5", "'1.2.3.4.5'"),
         ("gateway nosuch", "gateway"),
-        ("wlan host 02:00:00:00:00:01", "802.11"),
+        ("type mgt", "802.11"),
     ],
 )
 def test_a_bad_filter_in_libpcaps_own_words(expression: str, words: str) -> None:
@@ -237,9 +230,7 @@ def test_no_memory_for_the_ring() -> None:
     """A memory cgroup, as a container has one, that the ring does not fit in."""
     with memory_cgroup(256 << 20) as folder:
         script = 'echo $$ >"$0/cgroup.procs" && exec "$@"'
-        ended = pypwru(
-            BY_TRACEPOINT, "--buffer-size=1G", before=("sh", "-c", script, str(folder))
-        )
+        ended = pypwru(BY_TRACEPOINT, "--buffer-size=1G", before=("sh", "-c", script, str(folder)))
     message = only_error(ended)
     assert "ring buffer of 1073741824 bytes: Cannot allocate memory" in message
     assert "smaller --buffer-size" in message
@@ -277,7 +268,7 @@ def test_no_address_space_for_the_ring() -> None:
 # Outputs
 
 
-@pytest.mark.parametrize("path", ["/proc/nosuch/trace", "/proc/version", "/sys/kernel"])
+@pytest.mark.parametrize("path", ["/proc/nosuch/trace", "/etc/passwd/trace", "/sys/kernel"])
 def test_an_unwritable_output_file_is_told_before_anything_else(path: str) -> None:
     message = only_error(pypwru(BY_TRACEPOINT, f"--output-file={path}"))
     assert path in message and "choose another --output-file" in message
@@ -358,7 +349,11 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     env = environment(PYPWRU_CACHE=str(tmp_path / "cache"))
     env["PYTHONPATH"] = f"{tmp_path}:{env['PYTHONPATH']}"
     process = subprocess.Popen(
-        [*COMMAND, BY_TRACEPOINT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True
+        [*COMMAND, BY_TRACEPOINT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+        text=True,
     )
     pause.open().close()
     process.send_signal(signal.SIGINT)

@@ -28,8 +28,9 @@ print(sent)
 SECONDS = 1.5
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("pages", [1, 2, 16])
+@pytest.mark.parametrize(
+    ("pages", "stop"), [(1, signal.SIGTERM), (2, signal.SIGINT), (16, signal.SIGINT)]
+)
 def test_printed_and_lost_are_all(pages: int, stop: int) -> None:
     with network() as net:
         expression = f"udp and dst host {net.v4(1)} and dst port 9"

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.tracing import HEADER, PATIENCE, Network, Run, network, tracing
+from tests.native.tracing import (
+    COMMAND,
+    HEADER,
+    PATIENCE,
+    Network,
+    Run,
+    environment,
+    network,
+    tracing,
+)
 
 pytestmark = pytest.mark.native
 
@@ -64,9 +73,7 @@ def test_an_idle_run_answers_a_signal_at_once(net: Network) -> None:
 
 @pytest.mark.parametrize("limit", [1, 5])
 def test_the_limit_of_lines(net: Network, limit: int) -> None:
-    with tracing(
-        f"--output-limit-lines={limit}", f"icmp and host {net.v4(2)}", stop=None
-    ) as run:
+    with tracing(f"--output-limit-lines={limit}", f"icmp and host {net.v4(2)}", stop=None) as run:
         net.ping(net.v4(2))
     assert run.status == 0
     assert len(run.lines) == limit == run.done["events"]
@@ -101,19 +108,22 @@ def test_an_output_file_is_appended_to(net: Network, tmp_path: Path) -> None:
     assert len(lines) > 2 * run.done["events"] - 5
 
 
-def test_a_ready_file_is_there_before_the_first_packet(net: Network, tmp_path: Path) -> None:
+def test_a_ready_file_is_there_before_the_header(tmp_path: Path) -> None:
     path = tmp_path / "ready"
     path.write_text("of the last run")
-    # The flag given last wins; the header comes after the file.
-    with (
-        subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cat,
-    ):
-        assert cat.stdin and cat.stdout
-        with tracing(f"--ready-file={path}", f"host {net.v4(2)}", stdout=cat.stdin) as run:
-            cat.stdin.close()
-            assert cat.stdout.readline().split() == HEADER
-            assert path.read_bytes() == b""
-    assert run.status == 0
+    process = subprocess.Popen(
+        [*COMMAND, "--backend=tracepoint", f"--ready-file={path}", "host 10.255.255.254"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+    )
+    with process:
+        assert process.stdout and process.stdout.readline().split() == [
+            title.encode() for title in HEADER
+        ]
+        assert path.read_bytes() == b""
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
 
 
 def test_without_meta(net: Network) -> None:

@@ -193,7 +193,9 @@ def test_ipv4_options(net: Network) -> None:
 
 def test_tcp_flags(net: Network) -> None:
     with tracing("--output-tcp-flags", f"tcp and host {net.v4(1)} and port 9") as run:
-        net.run(sys.executable, "-c", f"import socket; socket.create_connection(({net.v4(1)!r}, 9))")
+        net.run(
+            sys.executable, "-c", f"import socket; socket.create_connection(({net.v4(1)!r}, 9))"
+        )
     words = {line.tuple.rpartition("(")[2] for line in run.lines}
     assert words == {"tcp:SYN)", "tcp:RST|ACK)"}
 

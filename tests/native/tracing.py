@@ -225,6 +225,7 @@ class Network:
         found = self.run(sys.executable, "-c", _SENDER, device or self.left, *hexes)
         assert found.returncode == 0, found.stderr
 
+
 @contextlib.contextmanager
 def network() -> Iterator[Network]:
     """Make a ``Network``; it is gone on the way out."""

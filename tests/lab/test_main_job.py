@@ -1,0 +1,95 @@
+"""The main job on real kernels: compiled without kernel headers, every backend, loss counted exactly."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.lab.guest_main_job import FAR, NEAR
+from tests.lab.main_job import DEEP, FLAGS, logged, own_lines, step
+
+pytestmark = pytest.mark.lab
+AUTOMATIC = {"5.10": "kprobe", "6.1": "kprobe", "6.12": "kprobe-multi", "7.2": "kprobe-multi"}
+COMPILER = re.compile(r"/(libLLVM|libbcc|libclang)")
+
+
+def functions(text: str) -> list[str]:
+    """FUNCs of the one ping, in their order."""
+    tuples = (f"{NEAR}:0->{FAR}:0(icmp)", f"{FAR}:0->{NEAR}:0(icmp)")
+    return [line.function for line in own_lines(text) if line.tuple in tuples]
+
+
+@pytest.mark.parametrize("kernel", FLAGS)
+def test_it_compiles_without_kernel_headers(kernel: str) -> None:
+    cold = step(kernel, "cold")
+
+    assert cold["trees"] == []
+    assert not cold["cache_before"]
+    assert cold["cache_after"] > 0
+    assert any(map(COMPILER.search, cold["maps"])), "nothing was compiled: the test shows nothing"
+    assert cold["status"] == 0
+
+
+@pytest.mark.parametrize("kernel", FLAGS)
+def test_the_automatic_backend_is_the_kernels_best(kernel: str) -> None:
+    err = step(kernel, "beside")["pypwru"]["err"]
+
+    assert logged(err, "Chose backend")["backend"] == AUTOMATIC[kernel]
+    done = logged(err, "Done")
+    assert int(done["attached"]) > 50
+    assert done["lost_ring_full"] == done["not_shown"] == done["lost_recursion"] == "0"
+    assert int(done["produced"]) == int(done["events"])
+
+
+@pytest.mark.parametrize("kernel", FLAGS)
+def test_tracepoints_see_the_ping(kernel: str) -> None:
+    seen = step(kernel, "tracepoint")
+
+    assert seen["status"] == 0
+    assert re.search(rf"{NEAR}:0->{FAR}:0\(icmp\) +tp:netif_receive_skb$", seen["out"], re.M)
+    assert int(logged(seen["err"], "Done")["attached"]) > 5
+
+
+def test_a_warm_start_maps_no_compiler() -> None:
+    warm = step(DEEP, "warm")
+
+    assert warm["status"] == 0
+    assert not list(filter(COMPILER.search, warm["maps"]))
+    assert any("/libc." in library for library in warm["maps"]), "the maps were not read"
+
+
+def test_loss_is_exact() -> None:
+    flood = step(DEEP, "flood")
+    done = {key: int(value) for key, value in logged(flood["err"], "Done").items()}
+
+    assert done["lost_ring_full"] > 0
+    assert flood["out"] + done["lost_ring_full"] == done["produced"]
+    assert flood["out"] == done["events"]
+    assert done["not_shown"] == 0
+
+
+def test_kprobe_sees_what_kprobe_multi_sees() -> None:
+    multi, single = step(DEEP, "kprobe_multi"), step(DEEP, "kprobe")
+
+    assert len(functions(multi["out"])) > 15
+    assert functions(single["out"]) == functions(multi["out"])
+    attached = [int(logged(seen["err"], "Done")["attached"]) for seen in (multi, single)]
+    ignored = [int(logged(seen["err"], "Done")["ignored"]) for seen in (multi, single)]
+    assert sum(attached) and attached[0] + ignored[0] == attached[1] + ignored[1]
+
+
+def test_kprobes_are_gone_after_a_session() -> None:
+    assert step(DEEP, "kprobe_events")["text"] == ""
+
+
+def test_kprobes_of_a_killed_session_are_inert_and_removed_by_the_next() -> None:
+    killed = step(DEEP, "killed")
+    group = f"pypwru_{killed['pid']}/"
+
+    assert group in killed["left"]
+    assert group in killed["enabled"], "the profile has no such event: it shows nothing"
+    assert killed["inert"]
+    assert group not in killed["during"]
+    assert "pypwru_" in killed["during"]
+    assert killed["after"] == ""

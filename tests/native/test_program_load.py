@@ -1,0 +1,118 @@
+"""The loader and the maps against the kernel's own verdicts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import ExitStack
+
+import pytest
+
+from pypwru.errors import KernelError
+from pypwru.filter.compiler import Filter
+from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
+from pypwru.kernel import bpf
+from pypwru.kernel.bpf import AttachType, MapType, ProgramType
+from pypwru.kernel.descriptors import owned
+from pypwru.program import maps
+from pypwru.program.load import Loader
+from tests.native.tracing import need_tracing
+
+pytestmark = pytest.mark.native
+
+GOOD = pack([Insn(ALU64 | MOV, R0), Insn(EXIT_PROGRAM)])
+NO_RESULT = pack([Insn(EXIT_PROGRAM)])
+
+
+@pytest.fixture(autouse=True)
+def _can_trace() -> None:
+    need_tracing()
+
+
+def load(code: bytes, made: dict[str, int] | None = None) -> tuple[int, Loader]:
+    """Load ``code`` as the only handler; closed at once."""
+    names = made or dict.fromkeys(maps.MAPS, 0)
+    with ExitStack() as stack:
+        loader = Loader(
+            {"trace_skb_1": code},
+            Filter.empty,
+            names,
+            ProgramType.RAW_TRACEPOINT,
+            AttachType.NONE,
+            stack,
+        )
+        loader.load(1, 0)
+        return loader.recursion_misses(), loader
+
+
+def test_a_program_that_the_verifier_accepts() -> None:
+    misses, loader = load(GOOD)
+    assert misses == 0
+    assert list(loader.programs.values()) == ["trace_skb_1"]
+
+
+def test_the_verifiers_last_meaningful_line() -> None:
+    with pytest.raises(KernelError) as caught:
+        load(NO_RESULT)
+    message = str(caught.value)
+    assert message.startswith("The kernel's verifier refused trace_skb_1: R0 !read_ok; ")
+    assert "\n" not in message and "--debug" in message
+    assert "processed" in caught.value.detail and "R0 !read_ok" in caught.value.detail
+
+
+def test_a_program_that_needs_no_verifier_to_be_refused() -> None:
+    """Empty: the kernel says EINVAL or E2BIG and writes no log."""
+    with pytest.raises(KernelError) as caught:
+        load(b"")
+    assert "trace_skb_1" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_maps_are_what_the_kernel_says_they_are() -> None:
+    with ExitStack() as stack:
+        made = maps.create(1 << 16, stack)
+        assert set(made) == set(maps.MAPS)
+        for name, shape in maps.MAPS.items():
+            info = dict(
+                line.split(":\t")
+                for line in open(f"/proc/self/fdinfo/{made[name]}").read().splitlines()
+                if ":\t" in line
+            )
+            assert int(info["map_type"]) == shape.kind
+            assert int(info["key_size"]) == shape.key
+            assert int(info["value_size"]) == shape.value
+            assert int(info["max_entries"]) == (shape.entries or 1 << 16)
+
+
+@pytest.mark.parametrize("size", [3 * 4096, 100])
+def test_a_ring_that_the_kernel_refuses(size: int) -> None:
+    with (
+        ExitStack() as stack,
+        pytest.raises(KernelError, match=f"ring buffer of {size} bytes: Invalid argument; .*power"),
+    ):
+        maps.create(size, stack)
+
+
+def test_a_map_without_the_right() -> None:
+    """In a process without rights; the kernel decides, whatever this machine's sysctl is."""
+    script = (
+        "from contextlib import ExitStack\n"
+        "from pypwru.errors import KernelError\n"
+        "from pypwru.program import maps\n"
+        "try:\n    maps.create(65536, ExitStack())\n"
+        "except KernelError as error:\n    print(error)\n"
+    )
+    found = subprocess.run(
+        ["setpriv", "--bounding-set=-all", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Failed to make a ring buffer of 65536 bytes: Operation not permitted; " in found.stdout
+    assert "root" in found.stdout
+
+
+def test_descriptors_are_closed() -> None:
+    with owned(bpf.map_create(MapType.ARRAY, "test", 4, 8, 1)) as fd:
+        assert bpf.map_lookup(fd, 0, 8) == bytes(8)
+    with pytest.raises(OSError):
+        bpf.map_lookup(fd, 0, 8)

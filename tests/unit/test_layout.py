@@ -1,0 +1,94 @@
+"""layout.h, made from BTF that was encoded for the test and from the kernel's own."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pypwru.btf.parse import parse
+from pypwru.btf.query import BTF
+from pypwru.errors import BTFError
+from pypwru.program.layout import layout
+from pypwru.program.source import sources
+from tests.data.btf_encoder import Encoder
+
+BLOCK = "IN_BLOCK(u64, head) IN_BLOCK(u32, tail)"
+
+
+def kernel(with_present: bool) -> BTF:
+    """sk_buff { head; tail; len; net { inum }; [bit 3 of the byte at 36: vlan_present] }"""
+    e = Encoder()
+    u32 = e.int("unsigned int", 4)
+    u64 = e.int("long unsigned int", 8)
+    byte = e.int("unsigned char", 1)
+    common = e.struct("ns_common", 8, ("stashed", u32, 0), ("inum", u32, 32))
+    e.struct("net", 16, ("passive", u64, 0), ("ns", common, 64))
+    fields = [("_skb_refdst", u64, 0, 0), ("tail", u32, 12 * 8, 0), ("head", u64, 16 * 8, 0)]
+    fields += [("len", u32, 32 * 8, 0)]
+    if with_present:
+        fields.append(("vlan_present", byte, 36 * 8 + 3, 1))
+    e.bit_struct("sk_buff", 40, *fields)
+    return BTF(parse(e.bytes()))
+
+
+def macros(text: str) -> dict[str, int]:
+    return {name: int(value) for name, value in re.findall(r"^#define (\w+) (\d+)$", text, re.M)}
+
+
+def test_offsets_and_paths() -> None:
+    made = layout([f"FIELD(sk_buff, len); FIELD(net, ns__inum) {BLOCK}"], kernel(True))
+    found = macros(made)
+    assert found["FIELD_sk_buff_len"] == 32
+    assert found["FIELD_net_ns__inum"] == 12
+
+
+def test_a_leading_underscore_is_no_path() -> None:
+    found = macros(layout([f"FIELD(sk_buff, _skb_refdst) {BLOCK}"], kernel(True)))
+    assert found["FIELD_sk_buff__skb_refdst"] == 0
+
+
+def test_an_optional_field_that_is_there_has_its_bit() -> None:
+    found = macros(layout([f"OPTIONAL_FIELD(sk_buff, vlan_present) {BLOCK}"], kernel(True)))
+    assert (found["FIELD_sk_buff_vlan_present"], found["BIT_sk_buff_vlan_present"]) == (36, 3)
+
+
+def test_an_optional_field_that_is_not() -> None:
+    made = layout([f"OPTIONAL_FIELD(sk_buff, vlan_present) {BLOCK}"], kernel(False))
+    assert "vlan_present" not in made
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(BTFError, match="vlan_present") as caught:
+        layout([f"FIELD(sk_buff, vlan_present) {BLOCK}"], kernel(False))
+    assert "sk_buff" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_struct_is_named() -> None:
+    with pytest.raises(BTFError, match="net_device"):
+        layout([f"FIELD(net_device, mtu) {BLOCK}"], kernel(True))
+
+
+def test_the_block_spans_its_members_and_starts_aligned() -> None:
+    """tail is at 12..16, head at 16..24."""
+    found = macros(layout([BLOCK], kernel(True)))
+    assert (found["BLOCK_START"], found["BLOCK_SIZE"]) == (8, 16)
+    assert (found["FIELD_sk_buff_tail"], found["FIELD_sk_buff_head"]) == (12, 16)
+
+
+def test_definitions_of_the_macros_are_no_uses() -> None:
+    made = layout(["#define FIELD(type, member) x\n  #define IN_BLOCK(type, nosuch)", BLOCK], kernel(True))
+    assert "FIELD_type_member" not in made
+
+
+def test_every_field_of_the_real_sources_is_asked_for() -> None:
+    """A BTF without any names the first of them; that each is found is the native tests' matter."""
+    with pytest.raises(BTFError):
+        layout(sources().values(), kernel(True))
+
+
+def test_it_is_the_same_each_time() -> None:
+    text = f"FIELD(sk_buff, len) FIELD(net, ns__inum) {BLOCK}"
+    assert layout([text], kernel(True)) == layout([text], kernel(True))
+    lines = layout([text], kernel(True)).splitlines()
+    assert len(set(lines)) == len(lines)
