@@ -6,14 +6,17 @@ typed can't be meant.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 
 from pypwru import __version__
+from pypwru.config import Config
 from pypwru.errors import PypwruError, UsageError
 from pypwru.log import Log
 from pypwru.options import Request, parse, usage
+from pypwru.output.sink import OutputClosed, open_sink
 from pypwru.session import run
 
 _INTERRUPTED = 130
@@ -27,26 +30,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _fail(error, "; see 'pypwru --help'")
     if wanted is Request.HELP:
-        print(usage(os.path.basename(sys.argv[0])), end="", file=sys.stderr)
+        _tell(usage(os.path.basename(sys.argv[0])))
         return 0
-    if wanted is Request.VERSION:
-        print(f"pypwru {__version__}")
-        return 0
-    assert not isinstance(wanted, Request)
+    debug = isinstance(wanted, Config) and wanted.debug
     try:
-        run(wanted, Log(sys.stderr, wanted.debug))
+        if isinstance(wanted, Config):
+            run(wanted, Log(sys.stderr, debug))
+        else:
+            open_sink(None).write(f"pypwru {__version__}\n".encode())
     except PypwruError as error:
-        if wanted.debug and error.detail:
-            print(error.detail, file=sys.stderr)
+        if debug and error.detail:
+            _tell(f"{error.detail}\n")
         return _fail(error)
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except OutputClosed:  # before the first event: nobody read even the header
+        return 0
     return 0
 
 
 def _fail(error: PypwruError, more: str = "") -> int:
-    print(f"pypwru: {error}{more}", file=sys.stderr)
+    _tell(f"pypwru: {error}{more}\n")
     return error.exit_status
+
+
+def _tell(text: str) -> None:
+    """On standard error, where a full disk or nobody must not change the exit status."""
+    if sys.stderr is not None:  # it is None when descriptor 2 was closed
+        with contextlib.suppress(OSError):
+            # Past Python's buffer, which would fail again at exit and make the status 120.
+            os.write(sys.stderr.fileno(), text.encode(errors="backslashreplace"))
 
 
 if __name__ == "__main__":

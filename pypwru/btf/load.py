@@ -28,7 +28,7 @@ USUAL_PLACES = (
     "/usr/lib/debug/lib/modules/{release}/vmlinux",
 )
 CURE = "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, or give --kernel-btf FILE"
-OTHER_FILE = "give --kernel-btf raw BTF, or a vmlinux with a .BTF section, of the running kernel"
+OTHER_FILE = "give --kernel-btf FILE: raw BTF, or a vmlinux with a .BTF section"
 
 
 def load_vmlinux(path: Path | None = None, cache: Cache | None = None) -> BTF:
@@ -42,12 +42,12 @@ def load_vmlinux(path: Path | None = None, cache: Cache | None = None) -> BTF:
     Raises:
         BTFError: none found, unreadable, or not BTF.
     """
-    file = path or _kernel_file()
-    cure = f"; {OTHER_FILE}" if path else ""
+    path = path or _kernel_file()
+    data = file_content(path)
     try:
-        return BTF(_indexed(file_content(file), cache))
+        return BTF(_indexed(data, cache))
     except BTFError as problem:
-        raise BTFError(f"BTF of {file}: {problem}{cure}") from problem
+        raise BTFError(f"BTF of {path}: {problem}; {OTHER_FILE}") from problem
 
 
 def load_module(name: str, base: BTF, folder: Path = SYSFS) -> BTF:
@@ -100,7 +100,7 @@ def file_content(path: Path) -> bytes:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 found = elf.section(mapped, ".BTF")
     except OSError as problem:
-        raise BTFError(f"cannot read BTF of {path}: {problem.strerror}") from problem
+        raise BTFError(f"cannot read BTF of {path}: {problem.strerror}; {OTHER_FILE}") from problem
     except BTFError as problem:
         raise BTFError(f"BTF of {path}: {problem}") from problem
     if found is None:

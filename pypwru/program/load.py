@@ -15,6 +15,7 @@ from pypwru.kernel.descriptors import owned
 from pypwru.program.maps import MAPS, MARK, TRACEPOINT_NUMBER
 
 _PSEUDO_MAP_FD = 1  # BPF_PSEUDO_MAP_FD
+_STATISTICS = ("processed ", "verification time ", "stack depth ")  # print_verification_stats()
 
 
 def relocate(program: Sequence[Insn], maps: Mapping[str, int], tracepoint: int) -> list[Insn]:
@@ -108,5 +109,5 @@ class Loader:
 def _meaning(log: str) -> str:
     """The last line of a verifier log that says what is wrong: not its statistics, not blank."""
     lines = [line for line in log.splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(("processed ", "verification time"))]
+    telling = [line for line in lines if not line.startswith(_STATISTICS)]
     return telling[-1].strip() if telling else "no reason given"

@@ -8,7 +8,8 @@ of the same kind: the number by which a record names the raw tracepoint that wro
 from __future__ import annotations
 
 import errno
-from contextlib import ExitStack
+import resource
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from pypwru.errors import KernelError
@@ -67,6 +68,7 @@ def create(buffer_size: int, stack: ExitStack) -> dict[str, int]:
     Raises:
         KernelError: no right, or no memory for the ring.
     """
+    _lift_memlock()
     made: dict[str, int] = {}
     for name, shape in MAPS.items():
         entries = shape.entries or buffer_size
@@ -76,6 +78,13 @@ def create(buffer_size: int, stack: ExitStack) -> dict[str, int]:
             raise _refused(name, entries, error) from error
         made[name] = stack.enter_context(owned(fd))
     return made
+
+
+def _lift_memlock() -> None:
+    """Before Linux 5.11 maps and programs are locked memory, whose limit is 64 KiB (man 2 bpf)."""
+    with suppress(ValueError, OSError):  # without CAP_SYS_RESOURCE; newer kernels don't care
+        unlimited = resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (unlimited, unlimited))
 
 
 def _refused(name: str, entries: int, error: OSError) -> KernelError:

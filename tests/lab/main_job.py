@@ -56,7 +56,7 @@ def step(kernel: str, name: str) -> Any:
 
 
 class Line(NamedTuple):
-    """A printed line, its fields as text; ``function`` without a drop reason."""
+    """A printed line, its fields as text; ``reason`` None where there is no drop reason."""
 
     skb: str
     process: str
@@ -68,17 +68,19 @@ class Line(NamedTuple):
     len: str
     tuple: str
     function: str
+    reason: str | None
 
 
+_FUNCTION = r"(?P<function>[\w.]+)(?:\[\w+\])?(?: ?\((?P<reason>\w+)\))?"
 _OWN = re.compile(
     r"^(?P<skb>0x\w+) +\d+ +(?P<process>.*?:\d+) +(?P<netns>\d+) +(?P<mark>[0-9a-f]+) +(?:\S+:)?"
     r"(?P<ifindex>\d+) +(?P<proto>0x\w{4}) (?P<mtu>\d+) +(?P<len>\d+) +(?P<tuple>\S+) +"
-    r"(?P<function>[\w.]+)(?:\[\w+\])?(?:\(\w+\)| \(\d+\))?$"
+    rf"{_FUNCTION}$"
 )
-# pwru 1.0.5, Debian's; its MARK and IFACE are 0x... and the bare ifindex.
+# Debian's pwru 1.0.5; its IFACE is the bare ifindex.
 _PWRU = re.compile(
-    r"^(?P<skb>0x\w+) +\d+ +\[(?P<process>.*?)\] +(?P<function>[\w.]+)(?:\[\w+\])? netns=(?P<netns>\d+) "
-    r"mark=0x(?P<mark>[0-9a-f]+) iface=(?:\S+:|\S+\()?(?P<ifindex>\d+)\)? proto=(?P<proto>0x\w{4}) "
+    rf"^(?P<skb>0x\w+) +\d+ +\[(?P<process>.*?)\] +{_FUNCTION} netns=(?P<netns>\d+) "
+    r"mark=0x(?P<mark>[0-9a-f]+) iface=(?P<ifindex>\d+) proto=(?P<proto>0x\w{4}) "
     r"mtu=(?P<mtu>\d+) len=(?P<len>\d+) (?P<tuple>\S+)$"
 )
 

@@ -1,4 +1,4 @@
-"""The main job on real kernels: compiled without kernel headers, every backend, loss counted exactly."""
+"""The main job on real kernels: no kernel headers, every backend, exact loss, nothing left."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def test_kprobes_of_a_killed_session_are_inert_and_removed_by_the_next() -> None
     group = f"pypwru_{killed['pid']}/"
 
     assert group in killed["left"]
-    assert group in killed["enabled"], "the profile has no such event: it shows nothing"
-    assert killed["inert"]
+    assert re.search(r"skb_1_0 +[1-9]", killed["hits"]), "it never ran: the test shows nothing"
+    assert killed["hits_after"] == killed["hits"]
     assert group not in killed["during"]
     assert "pypwru_" in killed["during"]
     assert killed["after"] == ""

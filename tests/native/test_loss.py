@@ -43,9 +43,18 @@ def test_printed_and_lost_are_all(pages: int, stop: int) -> None:
     assert done["lost_ring_full"] > 0, "the flood was too slow for this ring"
     assert done["events"] + done["lost_ring_full"] == done["produced"]
     assert done["not_shown"] == 0
-    # Each datagram is seen the same number of times; an independent count of what was produced.
-    assert done["produced"] % sent == 0 and done["produced"] >= 5 * sent, (done, sent)
+    assert done["produced"] >= 5 * sent
     print(f"{pages} pages: {done}")
+
+
+def test_the_handlers_count_what_the_sender_sent() -> None:
+    """One tracepoint that each datagram passes once: the sender's count judges the handlers'."""
+    with network() as net:
+        expression = f"udp and dst host {net.v4(1)} and dst port 9"
+        with tracing("--buffer-size=4k", "--filter-func=net_dev_queue", expression) as run:
+            sent = int(net.run(sys.executable, "-c", FLOOD, net.v4(1), str(SECONDS)).stdout)
+    assert run.done["lost_ring_full"] > 0
+    assert len(run.lines) + run.done["lost_ring_full"] == run.done["produced"] == sent
 
 
 def test_a_ring_that_is_large_enough_loses_nothing() -> None:
@@ -53,14 +62,14 @@ def test_a_ring_that_is_large_enough_loses_nothing() -> None:
         expression = f"udp and dst host {net.v4(1)} and dst port 9"
         with tracing("--buffer-size=64M", expression) as run:
             sent = int(net.run(sys.executable, "-c", FLOOD, net.v4(1), "0.5").stdout)
+    assert run.status == 0
     assert run.done["lost_ring_full"] == run.done["not_shown"] == 0
     assert len(run.lines) == run.done["produced"]
-    assert run.done["produced"] % sent == 0
     assert sum(line.func == "tp:net_dev_queue" for line in run.lines) == sent
 
 
 def test_the_end_of_a_flood_by_limit_is_accounted_for() -> None:
-    """Sights that nobody asked for any more are counted as not shown, not lost and not forgotten."""
+    """Sights that nobody asked for any more are counted as not shown."""
     with network() as net:
         expression = f"udp and dst host {net.v4(1)} and dst port 9"
         with tracing("--output-limit-lines=1000", expression, stop=None) as run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_maps_are_what_the_kernel_says_they_are() -> None:
         for name, shape in maps.MAPS.items():
             info = dict(
                 line.split(":\t")
-                for line in open(f"/proc/self/fdinfo/{made[name]}").read().splitlines()
+                for line in Path(f"/proc/self/fdinfo/{made[name]}").read_text().splitlines()
                 if ":\t" in line
             )
             assert int(info["map_type"]) == shape.kind

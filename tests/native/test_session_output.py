@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pypwru.events.drain import CLOSED
 from tests.native.tracing import (
     COMMAND,
     HEADER,
@@ -94,8 +96,26 @@ def test_a_reader_that_goes_away(net: Network) -> None:
     assert run.status == 0
     assert kept[0].split() == HEADER
     assert len(kept) == 2
-    assert "Standard output was closed, exiting program.." in run.stderr
+    assert CLOSED.message in run.stderr
     assert "Traceback" not in run.stderr and "Broken pipe" not in run.stderr
+
+
+def test_a_reader_that_never_was(tmp_path: Path) -> None:
+    """Even the header finds nobody."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as stdout:
+        ended = subprocess.run(
+            [*COMMAND, "--backend=tracepoint", "icmp"],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            timeout=PATIENCE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_an_output_file_is_appended_to(net: Network, tmp_path: Path) -> None:

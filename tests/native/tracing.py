@@ -1,7 +1,7 @@
 """A real pypwru, started and stopped by facts, and a network of its own to trace.
 
-Tracing sees the whole machine: a test filters by the addresses of its own ``Network``, which no other
-process uses.
+Tracing sees the whole machine: a test filters by the addresses of its own ``Network``, which no
+other process uses.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from tests.requirement import need
 TREE = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "pypwru")
 PATIENCE = 60  # s, after which a process is hung
-HEADER = "SKB CPU PROCESS NETNS MARK/x IFACE PROTO MTU LEN TUPLE FUNC".split()
 
 # Sends each argument after the first, frames in hex, out of the device that is the first.
 _SENDER = """
@@ -51,6 +50,9 @@ class Line(NamedTuple):
     len: str
     tuple: str
     func: str
+
+
+HEADER = [{"mark": "MARK/x"}.get(name, name.upper()) for name in Line._fields]
 
 
 @dataclass
@@ -172,7 +174,7 @@ def ip(*words: str) -> None:
 
 @dataclass(frozen=True)
 class Network:
-    """Two namespaces joined by a veth pair; ``left`` and ``right`` name both ends and their devices.
+    """Two namespaces joined by a veth pair; ``left`` and ``right`` name them and their devices.
 
     Args:
         number: unique on this machine while the network exists.

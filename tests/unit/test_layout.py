@@ -77,7 +77,9 @@ def test_the_block_spans_its_members_and_starts_aligned() -> None:
 
 
 def test_definitions_of_the_macros_are_no_uses() -> None:
-    made = layout(["#define FIELD(type, member) x\n  #define IN_BLOCK(type, nosuch)", BLOCK], kernel(True))
+    made = layout(
+        ["#define FIELD(type, member) x\n  #define IN_BLOCK(type, nosuch)", BLOCK], kernel(True)
+    )
     assert "FIELD_type_member" not in made
 
 

@@ -54,9 +54,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, li
 
 
 @pytest.mark.parametrize("name", STRUCTS)
-def test_offsets_are_the_compilers(
-    compiled: dict[str, dict[str, list[int]]], name: str
-) -> None:
+def test_offsets_are_the_compilers(compiled: dict[str, dict[str, list[int]]], name: str) -> None:
     ours = {member: [*place] for member, place in record.members(name).items()}
     theirs = {member: place for member, place in compiled[name].items() if member}
     assert ours == theirs
@@ -96,9 +94,7 @@ def test_the_formats_of_the_parts_are_the_wire(first: str) -> None:
             bytes([number]) * place.size
         )
     values = part.unpack(content)
-    wanted = [
-        bytes([number]) * place.size for number, place in enumerate(inside.values(), start=1)
-    ]
+    wanted = [bytes([number]) * place.size for number, place in enumerate(inside.values(), start=1)]
     given = [
         value if isinstance(value, bytes) else value.to_bytes(len(octets), "little")
         for value, octets in zip(values, wanted, strict=True)
@@ -124,7 +120,9 @@ def test_the_readers_states_differ() -> None:
 
 def test_decode() -> None:
     """Two records with their headers; the slices are those of the C."""
-    events = [bytes((index * 7 + start) % 256 for index in range(record.EVENT_SIZE)) for start in (0, 1)]
+    events = [
+        bytes((index * 7 + start) % 256 for index in range(record.EVENT_SIZE)) for start in (0, 1)
+    ]
     header = struct.pack("=II", record.EVENT_SIZE, 0)
     decoded = record.decode(b"".join(header + event for event in events))
     assert len(decoded) == 2

@@ -1,0 +1,152 @@
+"""The command as a process that nobody gave any right: statuses, streams, one line an error."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pypwru import __version__
+from pypwru import cli as command
+from pypwru.config import Config
+from pypwru.errors import FilterError, KernelError, PypwruError, UsageError
+from pypwru.log import Log
+from pypwru.output.sink import OutputClosed
+
+
+def pypwru(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pypwru", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_version() -> None:
+    ended = pypwru("--version")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == f"pypwru {__version__}\n"
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_is_on_standard_error_as_in_pwru(flag: str) -> None:
+    ended = pypwru(flag)
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert "--filter-func" in ended.stderr and "--backend" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--nosuch"], ["--backend"], ["--backend=x"], ["-x"], ["--priority=9", "icmp"], ["---"]],
+)
+def test_a_usage_error_is_one_line_and_2(arguments: list[str]) -> None:
+    ended = pypwru(*arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("pypwru: ") and ended.stderr.count("\n") == 1
+    assert ended.stderr.endswith("see 'pypwru --help'\n")
+
+
+def test_a_bad_filter_is_one_line_and_1() -> None:
+    """Nobody's rights suffice to be told: the filter is compiled before anything is asked for."""
+    ended = pypwru("icmp andd")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "syntax error" in ended.stderr and ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(KernelError("no"), 1), (FilterError("no"), 1), (UsageError("no"), 2), (PypwruError("no"), 1)],
+)
+def test_the_tree_gives_the_status(
+    error: PypwruError,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def run(config: Config, log: Log) -> None:
+        raise error
+
+    monkeypatch.setattr(command, "run", run)
+    assert command.main([]) == status
+    assert capfd.readouterr() == ("", "pypwru: no\n")
+
+
+@pytest.mark.parametrize(("flags", "told"), [([], ""), (["--debug"], "the long\nstory\n")])
+def test_the_long_story_is_for_debug(
+    flags: list[str],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def run(config: Config, log: Log) -> None:
+        raise KernelError("no", "the long\nstory")
+
+    monkeypatch.setattr(command, "run", run)
+    assert command.main(flags) == 1
+    assert capfd.readouterr().err == f"{told}pypwru: no\n"
+
+
+def test_a_second_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(config: Config, log: Log) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run", run)
+    assert command.main([]) == 130
+
+
+def test_nobody_reads_even_the_header(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def run(config: Config, log: Log) -> None:
+        raise OutputClosed(0)
+
+    monkeypatch.setattr(command, "run", run)
+    assert command.main([]) == 0
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("redirected", "status", "told"),
+    [
+        ("--version >/dev/full", 1, "pypwru: can't write standard output: No space left on device"),
+        ("--version >&-", 1, "pypwru: standard output is closed"),
+        ("--help 2>/dev/full", 0, ""),
+        ("--nosuch 2>/dev/full", 2, ""),
+        ("--nosuch 2>&-", 2, ""),
+    ],
+)
+def test_streams_that_take_nothing(redirected: str, status: int, told: str) -> None:
+    ended = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m pypwru {redirected}', sys.executable],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (status, "")
+    assert ended.stderr.startswith(told) and ended.stderr.count("\n") == bool(told)
+
+
+def test_a_version_that_nobody_reads() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as pipe:
+        ended = subprocess.run(
+            [sys.executable, "-m", "pypwru", "--version"],
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_the_config_is_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(command, "run", lambda config, log: seen.append(config))
+    assert command.main(["--priority", "1", "tcp", "port", "443"]) == 0
+    assert (seen[0].priority, seen[0].pcap_filter) == (1, "tcp port 443")
