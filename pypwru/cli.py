@@ -6,7 +6,6 @@ typed can't be meant.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from collections.abc import Sequence
 from pypwru import __version__
 from pypwru.config import Config
 from pypwru.errors import PypwruError, UsageError
-from pypwru.log import Log
+from pypwru.log import Log, tell
 from pypwru.options import Request, parse, usage
 from pypwru.output.sink import OutputClosed, open_sink
 from pypwru.session import run
@@ -30,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _fail(error, "; see 'pypwru --help'")
     if wanted is Request.HELP:
-        _tell(usage(os.path.basename(sys.argv[0])))
+        tell(sys.stderr, usage(os.path.basename(sys.argv[0])))
         return 0
     debug = isinstance(wanted, Config) and wanted.debug
     try:
@@ -40,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             open_sink(None).write(f"pypwru {__version__}\n".encode())
     except PypwruError as error:
         if debug and error.detail:
-            _tell(f"{error.detail}\n")
+            tell(sys.stderr, f"{error.detail}\n")
         return _fail(error)
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -50,16 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: PypwruError, more: str = "") -> int:
-    _tell(f"pypwru: {error}{more}\n")
+    tell(sys.stderr, f"pypwru: {error}{more}\n")
     return error.exit_status
-
-
-def _tell(text: str) -> None:
-    """On standard error, where a full disk or nobody must not change the exit status."""
-    if sys.stderr is not None:  # it is None when descriptor 2 was closed
-        with contextlib.suppress(OSError):
-            # Past Python's buffer, which would fail again at exit and make the status 120.
-            os.write(sys.stderr.fileno(), text.encode(errors="backslashreplace"))
 
 
 if __name__ == "__main__":

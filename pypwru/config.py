@@ -43,7 +43,7 @@ class Config:
         priority: functions of this priority and of the lower numbers are traced, 0..3.
         category: only functions of these categories; empty for all.
         backend: None chooses by what the kernel allows.
-        filter_kprobe_batch: kprobes that one thread attaches, 1 or more.
+        filter_kprobe_batch: pwru's; there are no batches here.
         kernel_btf: BTF instead of the running kernel's.
         output_limit_lines: events after which the run ends; 0 for no limit.
         output_file: appended to instead of standard output.

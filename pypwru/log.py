@@ -7,6 +7,8 @@ or full standard error must not end a trace.
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -57,7 +59,7 @@ class Progress:
 
     def _put(self, text: str) -> None:
         if self._stream is not None:
-            _write(self._stream, text)
+            tell(self._stream, text)
 
 
 class Log:
@@ -114,11 +116,22 @@ class Log:
             self._progress.clear()
         now = time.strftime("%Y/%m/%d %H:%M:%S")
         pairs = "".join(f" {name}={log_value(value)}" for name, value in values.items())
-        _write(self._stream, f"{now} {level} {message}{pairs}\n")
+        tell(self._stream, f"{now} {level} {message}{pairs}\n")
 
 
-def _write(stream: TextIO, text: str) -> None:
-    # ValueError: the stream was closed; UnicodeError is one too, but backslashreplace avoids it.
+def tell(stream: TextIO | None, text: str) -> None:
+    """Write ``text``, past Python's buffer: that would fail again at exit, and make the status 120.
+
+    Args:
+        stream: standard error; None when it was closed.
+    """
+    if stream is None:
+        return
+    # ValueError: the stream was closed, or (io.UnsupportedOperation) is none of the system's.
     with contextlib.suppress(OSError, ValueError):
-        stream.write(text)
-        stream.flush()
+        try:
+            descriptor = stream.fileno()
+        except io.UnsupportedOperation:
+            stream.write(text)
+        else:
+            os.write(descriptor, text.encode(errors="backslashreplace"))

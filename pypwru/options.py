@@ -79,7 +79,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("priority", unsigned(0, 3), "3", Group.FUNCTIONS, "trace functions up to this priority: 0 the few that tell most, 3 all", metavar="0..3", own=True),
     Flag("category", STRINGS, "", Group.FUNCTIONS, "trace only functions of these categories, comma-separated", own=True),
     Flag("backend", one_of(Backend), "", Group.FUNCTIONS, f"how to hook: {', '.join(b.value for b in Backend)}; by default the first that the kernel allows"),
-    Flag("filter-kprobe-batch", unsigned(lowest=1), "10", Group.FUNCTIONS, "kprobes that one thread attaches or detaches (backend kprobe)"),
+    Flag("filter-kprobe-batch", unsigned(lowest=1), "10", Group.FUNCTIONS, "accepted as pwru has it; kprobes are attached all together here"),
     Flag("kernel-btf", PATH, "", Group.FUNCTIONS, "read the kernel's types from this file, raw BTF or ELF"),
     Flag("output-limit-lines", unsigned(), "0", Group.OUTPUT, "exit after this many events; 0 for no limit"),
     Flag("output-file", PATH, "", Group.OUTPUT, "append to this file instead of standard output"),

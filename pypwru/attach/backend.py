@@ -58,7 +58,10 @@ def choose(
             refusals.append(f"no {backend.value}: {cause}")
         else:
             why = "; ".join(refusals) or "the fastest, and this kernel has it"
-            return _plan(backend, btf, modules, selection, kernel, why)
+            try:
+                return _plan(backend, btf, modules, selection, kernel, why)
+            except KernelError as error:
+                raise KernelError(f"{error} (backend {backend.value}: {why})") from error
     raise AssertionError("tracepoint, the last one, is never refused")
 
 

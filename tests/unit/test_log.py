@@ -53,7 +53,7 @@ def test_debug_only_when_asked() -> None:
 def test_a_broken_stream_never_raises() -> None:
     closed = io.StringIO()
     closed.close()
-    full = open("/dev/full", "w")  # noqa: SIM115 -- closing it raises, which is the point
+    full = open("/dev/full", "w")  # noqa: SIM115 -- closed below
     read, write = os.pipe()
     os.close(read)
     pipe = os.fdopen(write, "w")
@@ -62,8 +62,7 @@ def test_a_broken_stream_never_raises() -> None:
             progress.advance()
         Log(stream).info("hello", value="\udcff")
     for file in (full, pipe):
-        with pytest.raises(OSError, match=r"No space|Broken pipe"):
-            file.close()
+        file.close()  # would raise if anything were left in Python's buffer, and make the status 120
 
 
 def test_progress_is_drawn_on_a_terminal_only() -> None:
