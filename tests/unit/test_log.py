@@ -62,7 +62,7 @@ def test_a_broken_stream_never_raises() -> None:
             progress.advance()
         Log(stream).info("hello", value="\udcff")
     for file in (full, pipe):
-        file.close()  # would raise if anything were left in Python's buffer, and make the status 120
+        file.close()  # raises if anything is left in Python's buffer: the status would be 120
 
 
 def test_progress_is_drawn_on_a_terminal_only() -> None:
