@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -368,13 +369,15 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
 
 
 def test_nothing_is_attached_after_an_error() -> None:
-    """What a failed run attached is gone: its links are closed with its process."""
+    """What a failed run attached is gone: the kernel frees it soon after the process."""
     need(shutil.which("bpftool"), "bpftool")
     before = _programs()
     pypwru(BY_TRACEPOINT, "--ready-file=/nonexistent/folder/ready")
     with tracing("icmp and host 10.255.255.254"):
         assert _programs() > before
-    assert _programs() <= before
+    deadline = time.monotonic() + PATIENCE
+    while _programs() > before:
+        assert time.monotonic() < deadline, "programs are still loaded"
 
 
 def _programs() -> int:
