@@ -1,7 +1,7 @@
 """The wire, read from bpf/event.h: there is no second definition of it.
 
 A record on the ring is the kernel's 8-byte header and a ``struct event``. Its four parts stay
-slices of bytes until somebody wants text: see DESIGN in event.h.
+slices of bytes until somebody wants text; event.h says why they are ordered so.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Function(NamedTuple):
     """Which function was entered.
 
     Args:
-        address: its entry, or the plan's number of a tracepoint.
+        address: of the probe in it, or the number of a tracepoint.
         reason: its enum skb_drop_reason argument.
     """
 

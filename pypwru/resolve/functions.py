@@ -9,7 +9,7 @@ class FunctionNames:
     """Names of traced functions.
 
     Args:
-        names: entry address, or the plan's number of a tracepoint, to name.
+        names: the address that a record carries, or a tracepoint's number, to name.
         reasons: value of ``enum skb_drop_reason`` to word, as ``resolve.reasons`` makes it.
         carriers: those of ``names`` whose record has a drop reason.
     """
