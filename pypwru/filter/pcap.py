@@ -34,7 +34,7 @@ CURES = {
     "unknown host": "give the address, or see that the name resolves",
     "netmask not known": "an skb has no netmask: write 'dst host ADDRESS' or 'ip multicast'",
     "'gateway' not supported": "write 'ether host MAC and not host ADDRESS' instead",
-    "supported only on PF": "use --filter-ifname to choose an interface",
+    "supported only on PF": "choose by address (host, net) or port instead",
     "rejects all packets": "no packet can satisfy it; see man 7 pcap-filter",
 }
 """libpcap's words, and what the user does about them."""

@@ -39,7 +39,7 @@ RET = ClassicInstruction(0x06, 0, 0, 1)
         (
             "ifname lo",
             "can't compile filter 'ifname lo': ifname supported only on PF linktype: "
-            "use --filter-ifname to choose an interface",
+            "choose by address (host, net) or port instead",
         ),
         (
             "tcp and udp",
