@@ -11,10 +11,13 @@
 
 /* event.kind */
 #define EVENT_FUNCTION 0 /* a traced function, or a raw tracepoint, saw a matching packet */
+#define EVENT_TC 1	 /* a TC program did */
+#define EVENT_XDP 2	 /* an XDP program did: no sk_buff yet */
+#define EVENT_MAP 3	 /* a function on a BPF map was called while a tracked packet was handled */
 
 struct event {
 	/* packet */
-	u64 skb;	  /* address of the struct sk_buff */
+	u64 skb;	  /* address of the struct sk_buff; of EVENT_XDP the frame's: xdp_buff.data_hard_start */
 	u32 pid;	  /* tgid of the current task; that of a bystander in softirq */
 	u16 cpu;
 	u16 kind;
@@ -39,6 +42,49 @@ struct event {
 	u16 dport;
 	u8 tcp_flags;
 	u8 pad[3];
+};
+
+/*
+ * What a run asks for beyond that follows the event, in this order and each at a multiple of eight bytes; a run's
+ * records all have the same parts. events/wire.py lays them out; WIRE_<part> is the offset in C, defined where the
+ * run has the part. After part_stack come the texts of --output-skb and --output-skb-shared-info, ended by a NUL.
+ */
+struct part_caller {
+	u64 address;	  /* where the function returns to */
+};
+
+struct part_cb {
+	u32 words[5];	  /* __sk_buff->cb: qdisc_skb_cb.data */
+	u32 pad;
+};
+
+struct part_tunnel {	  /* at inner_network_header; members as in struct event */
+	u8 saddr[16];
+	u8 daddr[16];
+	u16 sport;
+	u16 dport;
+	u8 l3;
+	u8 l4;
+	u8 tcp_flags;
+	u8 pad;
+};
+
+struct part_metadata {
+	u64 values[4];	  /* of --output-skb-metadata, or of EVENT_XDP --output-xdp-metadata, in their order */
+};
+
+struct part_map {	  /* of EVENT_MAP; zero in others */
+	u32 id;
+	u32 key_size;
+	u32 value_size;
+	u32 pad;
+	u8 name[16];
+	u8 key[256];
+	u8 value[256];
+};
+
+struct part_stack {
+	u64 frames[50];	  /* return addresses, innermost first; 0 behind the last */
 };
 
 /* What the reader says of itself, in element 0 of the `reader` map. */

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 from pypwru.errors import UsageError
 
@@ -31,6 +32,13 @@ class Timestamp(Enum):
     ABSOLUTE = "absolute"
 
 
+class Mark(NamedTuple):
+    """What ``skb->mark`` must be: its bits under ``mask`` are ``value``; mask 0 asks for nothing."""
+
+    value: int
+    mask: int
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """One run, as asked for.
@@ -45,6 +53,21 @@ class Config:
         backend: None chooses by what the kernel allows.
         filter_kprobe_batch: pwru's; there are no batches here.
         kernel_btf: BTF instead of the running kernel's.
+        filter_netns: ``/path``, ``inode:N`` or a name of ``ip netns``; empty for all namespaces.
+        filter_ifname: of a device in that namespace, else in the current one; empty for all.
+        filter_mark: of the packet.
+        filter_tunnel_pcap_l2, filter_tunnel_pcap_l3: pcap filters of the inner packet, from its
+            Ethernet header and from its IP header.
+        filter_skb_expr, filter_xdp_expr: C expressions over the packet's struct.
+        filter_track_skb: keep tracing a packet that matched once, whatever becomes of it.
+        filter_track_skb_by_stackid: trace what is called while a matching packet is handled.
+        filter_non_skb_funcs: functions without a packet to trace then.
+        filter_track_bpf_helpers: trace the helpers that BPF programs call then.
+        filter_trace_tc, filter_trace_xdp: trace BPF programs of these kinds.
+        output_file_max_size: MB (2**20 bytes) of an output file before it is rotated.
+        output_file_max_backups, output_file_max_age: rotated files, days, that are kept; 0 for all.
+        output_file_compress: gzip rotated files.
+        output_json: objects instead of lines of text.
         output_limit_lines: events after which the run ends; 0 for no limit.
         output_file: appended to instead of standard output.
         ready_file: made when everything is attached.
@@ -52,6 +75,15 @@ class Config:
         output_tuple: the column TUPLE.
         output_tcp_flags: TCP flags inside TUPLE.
         timestamp: which time is shown.
+        output_netns_names: the column NETNS NAME.
+        netns_names_max_length: characters of a name in it, at least 10.
+        output_skb_cb: the column __sk_buff->cb[].
+        output_caller, output_tunnel: the columns CALLER and TUNNEL.
+        output_stack: the kernel's stack behind each line.
+        output_skb, output_skb_shared_info: the packet's structs as text behind each line.
+        output_skb_metadata, output_xdp_metadata: members to print, such as ``skb->mark``.
+        output_bpfmap: what helpers of BPF maps are called with.
+        set_percpu_buf: bytes for each text of the packet's structs.
         buffer_size: bytes of the ring buffer, a power of two, 4096 or more.
         debug: log more, and the long story of an error.
     """
@@ -65,6 +97,24 @@ class Config:
     backend: Backend | None
     filter_kprobe_batch: int
     kernel_btf: Path | None
+    filter_netns: str
+    filter_ifname: str
+    filter_mark: Mark
+    filter_tunnel_pcap_l2: str
+    filter_tunnel_pcap_l3: str
+    filter_skb_expr: str
+    filter_xdp_expr: str
+    filter_track_skb: bool
+    filter_track_skb_by_stackid: bool
+    filter_non_skb_funcs: tuple[str, ...]
+    filter_track_bpf_helpers: bool
+    filter_trace_tc: bool
+    filter_trace_xdp: bool
+    output_file_max_size: int
+    output_file_max_backups: int
+    output_file_max_age: int
+    output_file_compress: bool
+    output_json: bool
     output_limit_lines: int
     output_file: Path | None
     ready_file: Path | None
@@ -72,8 +122,34 @@ class Config:
     output_tuple: bool
     output_tcp_flags: bool
     timestamp: Timestamp
+    output_netns_names: bool
+    netns_names_max_length: int
+    output_skb_cb: bool
+    output_caller: bool
+    output_tunnel: bool
+    output_stack: bool
+    output_skb: bool
+    output_skb_shared_info: bool
+    output_skb_metadata: tuple[str, ...]
+    output_xdp_metadata: tuple[str, ...]
+    output_bpfmap: bool
+    set_percpu_buf: int
     buffer_size: int
     debug: bool
+
+    @property
+    def shows_cb(self) -> bool:
+        """Whether lines have ``__sk_buff->cb[]``: inside the meta columns alone, as pwru has it."""
+        return self.output_meta and (self.output_skb_cb or self.filter_trace_tc)
+
+    @property
+    def tracks_stacks(self) -> bool:
+        """Whether what is called below a matching packet's function is traced."""
+        return bool(
+            self.filter_track_skb_by_stackid
+            or self.filter_non_skb_funcs
+            or self.filter_track_bpf_helpers
+        )
 
     def __post_init__(self) -> None:
         for broken, message in RULES:

@@ -107,6 +107,21 @@ def parse_uint(text: str, bits: int) -> int:
     return _magnitude("ParseUint", text, text, (1 << bits) - 1)
 
 
+def parse_digits(text: str, base: int, bits: int) -> int:
+    """strconv.ParseUint(text, base, bits) of an explicit ``base``: no prefix and no underscore.
+
+    Raises:
+        ValueError: with Go's wording.
+    """
+    if not text or not text.isascii() or not text.isalnum():
+        raise _failure("ParseUint", text, "invalid syntax")
+    if any(int(digit, 36) >= base for digit in text):
+        raise _failure("ParseUint", text, "invalid syntax")
+    if (value := int(text, base)) >> bits:
+        raise _failure("ParseUint", text, "value out of range")
+    return value
+
+
 def parse_int(text: str, bits: int) -> int:
     """strconv.ParseInt(text, 0, bits).
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from pypwru.gotext import parse_bool, parse_csv, parse_uint
+from pypwru.config import Mark
+from pypwru.gotext import parse_bool, parse_csv, parse_digits, parse_int, parse_uint, quote
 
 _LARGEST = (1 << 64) - 1
 _SUFFIXES = {"k": 10, "m": 20, "g": 30}
@@ -45,17 +46,33 @@ def one_of(words: type[Enum]) -> Kind:
     return Kind("string", read, names)
 
 
-def unsigned(lowest: int = 0, highest: int = _LARGEST) -> Kind:
-    """A number in any base of Go, ``lowest`` to ``highest``."""
+def unsigned(lowest: int = 0, highest: int = _LARGEST, bits: int = 64) -> Kind:
+    """A number in any base of Go, ``lowest`` to ``highest``, of ``bits`` bits."""
 
     def read(text: str) -> int:
-        value = parse_uint(text, 64)
+        value = parse_uint(text, bits)
         if not lowest <= value <= highest:
             bounds = f"at least {lowest}" if highest == _LARGEST else f"{lowest} to {highest}"
             raise ValueError(f"must be {bounds}")
         return value
 
-    return Kind("uint", read)
+    return Kind("uint" if bits == 64 else f"uint{bits}", read)
+
+
+def _read_mark(text: str) -> Mark:
+    """``mark[/mask]``: 0x for hexadecimal, else decimal; without a mask all bits count."""
+    parts = text.split("/")
+    if len(parts) > 2:
+        raise ValueError(f"invalid mark value {quote(text)}: expected mark[/mask]")
+    numbers = []
+    for word, part in zip(("mark", "mask"), parts, strict=False):
+        digits, base = (part[2:], 16) if part[:2] in {"0x", "0X"} else (part, 10)
+        try:
+            numbers.append(parse_digits(digits, base, 32))
+        except ValueError as error:
+            raise ValueError(f"invalid {word} value: {error}") from error
+    mask = numbers[1] if len(numbers) > 1 else 0xFFFFFFFF
+    return Mark(numbers[0] & mask, mask)
 
 
 def _read_ring(text: str) -> int:
@@ -71,3 +88,5 @@ STRING = Kind("string", str)
 STRINGS = Kind("strings", parse_csv)
 PATH = Kind("file", lambda text: Path(text) if text else None)
 RING = Kind("size", _read_ring)
+INT = Kind("int", lambda text: parse_int(text, 64))
+MARK = Kind("mark[/mask]", _read_mark)

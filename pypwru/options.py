@@ -16,13 +16,14 @@ from typing import Any
 from pypwru.config import Backend, Config, Timestamp
 from pypwru.errors import UsageError
 from pypwru.gotext import quote
-from pypwru.kinds import PATH, RING, STRING, STRINGS, SWITCH, Kind, one_of, unsigned
+from pypwru.kinds import INT, MARK, PATH, RING, STRING, STRINGS, SWITCH, Kind, one_of, unsigned
 
 
 class Group(Enum):
     """The chapters of the manual."""
 
     FUNCTIONS = "which functions"
+    PACKETS = "which packets"
     OUTPUT = "what is printed"
     RUN = "how it runs"
     ABOUT = "about pypwru"
@@ -81,6 +82,36 @@ FLAGS: tuple[Flag, ...] = (
     Flag("backend", one_of(Backend), "", Group.FUNCTIONS, f"how to hook: {', '.join(b.value for b in Backend)}; by default the first that the kernel allows"),
     Flag("filter-kprobe-batch", unsigned(lowest=1), "10", Group.FUNCTIONS, "accepted as pwru has it; kprobes are attached all together here"),
     Flag("kernel-btf", PATH, "", Group.FUNCTIONS, "read the kernel's types from this file, raw BTF or ELF"),
+    Flag("filter-netns", STRING, "", Group.PACKETS, "trace only packets of this network namespace: /path, inode:N, or a name of ip netns"),
+    Flag("filter-ifname", STRING, "", Group.PACKETS, "trace only packets on this interface of --filter-netns, or of the current namespace"),
+    Flag("filter-mark", MARK, "0x0/0x0", Group.PACKETS, "trace only packets with this skb mark, such as 0xa00/0xf00; all bits count without a mask"),
+    Flag("filter-tunnel-pcap-l2", STRING, "", Group.PACKETS, "pcap filter of the frame inside a tunnel", metavar="expr"),
+    Flag("filter-tunnel-pcap-l3", STRING, "", Group.PACKETS, "pcap filter of the IP packet inside a tunnel", metavar="expr"),
+    Flag("filter-skb-expr", STRING, "", Group.PACKETS, "trace only packets for which this C expression holds, such as 'skb->len > 1500'", metavar="expr"),
+    Flag("filter-xdp-expr", STRING, "", Group.PACKETS, "the same for XDP programs, such as 'xdp->rxq->queue_index == 1'", metavar="expr"),
+    Flag("filter-track-skb", SWITCH, "false", Group.PACKETS, "keep tracing a packet that matched once: through NAT, encapsulation, clones"),
+    Flag("filter-track-skb-by-stackid", SWITCH, "false", Group.PACKETS, "also trace what is called while a matching packet is handled"),
+    Flag("filter-non-skb-funcs", STRINGS, "", Group.FUNCTIONS, "also trace these functions without a packet, when called while a matching packet is handled"),
+    Flag("filter-track-bpf-helpers", SWITCH, "false", Group.FUNCTIONS, "also trace the helpers that BPF programs call while they handle a matching packet"),
+    Flag("filter-trace-tc", SWITCH, "false", Group.FUNCTIONS, "also trace TC BPF programs"),
+    Flag("filter-trace-xdp", SWITCH, "false", Group.FUNCTIONS, "also trace XDP BPF programs"),
+    Flag("output-file-max-size", INT, "100", Group.OUTPUT, "MB of an output file before it is rotated"),
+    Flag("output-file-max-backups", INT, "0", Group.OUTPUT, "rotated files to keep; 0 for all"),
+    Flag("output-file-max-age", INT, "0", Group.OUTPUT, "days to keep rotated files; 0 for ever"),
+    Flag("output-file-compress", SWITCH, "false", Group.OUTPUT, "compress rotated files with gzip"),
+    Flag("output-json", SWITCH, "false", Group.OUTPUT, "print a JSON object an event"),
+    Flag("output-netns-names", SWITCH, "false", Group.OUTPUT, "print the column NETNS NAME"),
+    Flag("netns-names-max-length", unsigned(bits=8), "16", Group.OUTPUT, "characters of a name in it, at least 10"),
+    Flag("output-skb-cb", SWITCH, "false", Group.OUTPUT, "print the column __sk_buff->cb[]"),
+    Flag("output-caller", SWITCH, "false", Group.OUTPUT, "print the column CALLER"),
+    Flag("output-tunnel", SWITCH, "false", Group.OUTPUT, "print the column TUNNEL: addresses, ports and protocol of the inner packet"),
+    Flag("output-stack", SWITCH, "false", Group.OUTPUT, "print the kernel's stack after each line"),
+    Flag("output-skb", SWITCH, "false", Group.OUTPUT, "print struct sk_buff after each line"),
+    Flag("output-skb-shared-info", SWITCH, "false", Group.OUTPUT, "print struct skb_shared_info after each line"),
+    Flag("output-skb-metadata", STRINGS, "", Group.OUTPUT, "print these members, such as skb->mark,skb->hash; at most 4"),
+    Flag("output-xdp-metadata", STRINGS, "", Group.OUTPUT, "print these members for XDP programs, such as xdp->rxq->queue_index; at most 4"),
+    Flag("output-bpfmap", SWITCH, "false", Group.OUTPUT, "print map, key and value of helpers on BPF maps"),
+    Flag("set-percpu-buf", unsigned(bits=32), "4096", Group.OUTPUT, "bytes for each text of --output-skb and --output-skb-shared-info"),
     Flag("output-limit-lines", unsigned(), "0", Group.OUTPUT, "exit after this many events; 0 for no limit"),
     Flag("output-file", PATH, "", Group.OUTPUT, "append to this file instead of standard output"),
     Flag("output-meta", SWITCH, "true", Group.OUTPUT, "print the columns NETNS, MARK, IFACE, PROTO, MTU and LEN"),

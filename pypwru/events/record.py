@@ -43,7 +43,8 @@ def constants() -> dict[str, int]:
     return {name: int(value) for name, value in _CONSTANT.findall(_HEADER)}
 
 
-def _size(struct: str) -> int:
+def size_of(struct: str) -> int:
+    """Bytes of a struct of event.h, up to a multiple of eight."""
     last = list(members(struct).values())[-1]
     return -(-(last.offset + last.size) // 8) * 8
 
@@ -58,9 +59,9 @@ class Record(NamedTuple):
 
 
 EVENT = members("event")
-EVENT_SIZE = _size("event")
+EVENT_SIZE = size_of("event")
 COUNTERS = tuple(members("counters"))
-COUNTERS_SIZE = _size("counters")
+COUNTERS_SIZE = size_of("counters")
 READER_AWAKE = constants()["READER_AWAKE"]
 READER_DOZING = constants()["READER_DOZING"]
 READER_STOPPED = constants()["READER_STOPPED"]

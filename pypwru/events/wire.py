@@ -1,0 +1,71 @@
+"""What a run's records carry behind ``struct event``, and where: laid out once from the Config.
+
+The parts are event.h's ``struct part_*``; each has a row here that says which runs ask for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pypwru.config import Config
+from pypwru.events.record import EVENT_SIZE, RING_HEADER, Member, size_of
+
+TEXT_HEADER = 4
+"""pwru keeps the length of a dump in the first bytes of its buffer: the text gets what is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """The layout of a run's records.
+
+    Args:
+        parts: name of a part -> where it is in the tail, the bytes after ``struct event``.
+        tail: bytes of the tail, a multiple of eight.
+    """
+
+    parts: Mapping[str, Member]
+    tail: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of a record, without the ring's header."""
+        return EVENT_SIZE + self.tail
+
+    @property
+    def stride(self) -> int:
+        """Bytes from one record to the next on the ring."""
+        return RING_HEADER + self.size
+
+    def defines(self) -> dict[str, str]:
+        """The macros by which the C knows it: offsets are from the start of the event."""
+        offsets = {f"WIRE_{name}": EVENT_SIZE + part.offset for name, part in self.parts.items()}
+        sizes = {f"WIRE_SIZE_{name}": part.size for name, part in self.parts.items()}
+        numbers = {"WIRE_SIZE": self.size} | offsets | sizes
+        return {name: str(number) for name, number in numbers.items()}
+
+
+# Name -> (bytes, of 0 there is none), in the order on the wire.
+_PARTS: Mapping[str, Callable[[Config], int]] = {
+    "caller": lambda config: config.output_caller and size_of("part_caller"),
+    "cb": lambda config: config.shows_cb and size_of("part_cb"),
+    "tunnel": lambda config: config.output_tunnel and size_of("part_tunnel"),
+    "metadata": lambda config: (
+        bool(config.output_skb_metadata or config.output_xdp_metadata) and size_of("part_metadata")
+    ),
+    "map": lambda config: config.output_bpfmap and size_of("part_map"),
+    "stack": lambda config: config.output_stack and size_of("part_stack"),
+    "skb": lambda config: config.output_skb and config.set_percpu_buf - TEXT_HEADER,
+    "shinfo": lambda config: config.output_skb_shared_info and config.set_percpu_buf - TEXT_HEADER,
+}
+
+
+def wire(config: Config) -> Wire:
+    """The layout for a run."""
+    parts: dict[str, Member] = {}
+    at = 0
+    for name, size in ((name, int(wanted(config))) for name, wanted in _PARTS.items()):
+        if size:
+            parts[name] = Member(at, size)
+            at += -(-size // 8) * 8
+    return Wire(parts, at)
