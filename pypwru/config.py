@@ -33,7 +33,7 @@ class Timestamp(Enum):
 
 
 class Mark(NamedTuple):
-    """What ``skb->mark`` must be: its bits under ``mask`` are ``value``; mask 0 asks for nothing."""
+    """What ``skb->mark`` must be: its bits under ``mask`` are ``value``; mask 0: anything."""
 
     value: int
     mask: int
