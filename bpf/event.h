@@ -96,6 +96,8 @@ struct part_stack {
 struct counters {
 	u64 produced;	  /* sights of matching packets: records that the handlers wanted to write */
 	u64 ring_full;	  /* of those, not written: no room in the ring */
+	u64 followed;	  /* addresses put into the map of tracked packets */
+	u64 forgotten;	  /* taken out of it; the kernel throws out the least used when it is full */
 };
 
 #endif

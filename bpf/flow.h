@@ -5,6 +5,7 @@
 
 #include "helpers.h"
 #include "event.h"
+#include "place.h"
 
 #define ETH_P_8021Q 0x8100
 #define ETH_P_8021AD 0x88a8
@@ -26,11 +27,6 @@
 #define METRICS_FLAGS 3ULL     /* DST_METRICS_FLAGS */
 #define METRIC_MTU 4	       /* (RTAX_MTU - 1) * sizeof(u32) */
 
-ALWAYS_INLINE u32 netns_of(u64 net)
-{
-	return net ? read_u32(net + FIELD(net, ns__inum)) : 0;
-}
-
 /* The MTU of the route if the packet has one, else of the device that it is on. */
 ALWAYS_INLINE u32 mtu_of(u64 skb, u64 dev)
 {
@@ -48,60 +44,62 @@ ALWAYS_INLINE u32 mtu_of(u64 skb, u64 dev)
 ALWAYS_INLINE void fill_place(struct event *event, u64 skb)
 {
 	u64 dev = read_u64(skb + FIELD(sk_buff, dev));
-	u32 netns = 0, ifindex = 0;
 
-	if (dev) {
-		ifindex = read_u32(dev + FIELD(net_device, ifindex));
-		netns = netns_of(read_u64(dev + FIELD(net_device, nd_net)));
-	}
-	if (!netns) {
-		u64 sk = read_u64(skb + FIELD(sk_buff, sk));
-
-		if (sk)
-			netns = netns_of(read_u64(sk + FIELD(sock_common, skc_net)));
-	}
-	event->netns = netns;
-	event->ifindex = ifindex;
+	event->netns = netns_at(dev, skb);
+#if OUTPUT_META
+	if (dev)
+		event->ifindex = read_u32(dev + FIELD(net_device, ifindex));
 	event->mark = read_u32(skb + FIELD(sk_buff, mark));
 	event->mtu = mtu_of(skb, dev);
 	event->len = read_u32(skb + FIELD(sk_buff, len));
+#endif
 }
 
-ALWAYS_INLINE void fill_ports(struct event *event, u64 l4)
+/* Where a tuple goes: members of struct event or of struct part_tunnel. */
+struct ends {
+	u8 *l3, *l4, *saddr, *daddr, *tcp_flags;
+	u16 *sport, *dport;
+};
+
+#define ENDS_OF(from)                                                                                   \
+	((struct ends){ &(from)->l3, &(from)->l4, (from)->saddr, (from)->daddr, &(from)->tcp_flags,     \
+			&(from)->sport, &(from)->dport })
+
+ALWAYS_INLINE void fill_ports(struct ends to, u64 l4)
 {
 	u8 header[14]; /* up to the flags of TCP */
 
-	if (event->l4 == PROTO_TCP) {
+	if (*to.l4 == PROTO_TCP) {
 		if (bpf_probe_read_kernel(header, sizeof(header), (void *)l4))
 			return;
-		event->tcp_flags = header[13];
-	} else if (event->l4 == PROTO_UDP) {
+		*to.tcp_flags = header[13];
+	} else if (*to.l4 == PROTO_UDP) {
 		if (bpf_probe_read_kernel(header, 4, (void *)l4))
 			return;
 	} else {
 		return;
 	}
-	event->sport = *(u16 *)header;
-	event->dport = *(u16 *)(header + 2);
+	*to.sport = *(u16 *)header;
+	*to.dport = *(u16 *)(header + 2);
 }
 
-ALWAYS_INLINE void fill_ipv4(struct event *event, u64 l3)
+ALWAYS_INLINE void fill_ipv4(struct ends to, u64 l3)
 {
 	u8 header[IPV4_HEADER] __attribute__((aligned(4)));
 	u16 fragment;
 
 	if (bpf_probe_read_kernel(header, sizeof(header), (void *)l3))
 		return;
-	event->l3 = 4;
-	event->l4 = header[9];
-	*(u32 *)event->saddr = *(u32 *)(header + 12);
-	*(u32 *)event->daddr = *(u32 *)(header + 16);
+	*to.l3 = 4;
+	*to.l4 = header[9];
+	*(u32 *)to.saddr = *(u32 *)(header + 12);
+	*(u32 *)to.daddr = *(u32 *)(header + 16);
 	fragment = swap16(*(u16 *)(header + 6)) & 0x1fff;
 	if (!fragment) /* a later fragment has payload where ports would be */
-		fill_ports(event, l3 + (header[0] & 0xf) * 4);
+		fill_ports(to, l3 + (header[0] & 0xf) * 4);
 }
 
-ALWAYS_INLINE void fill_ipv6(struct event *event, u64 l3)
+ALWAYS_INLINE void fill_ipv6(struct ends to, u64 l3)
 {
 	u8 header[IPV6_HEADER] __attribute__((aligned(8)));
 	u8 next, extension[4];
@@ -109,9 +107,9 @@ ALWAYS_INLINE void fill_ipv6(struct event *event, u64 l3)
 
 	if (bpf_probe_read_kernel(header, sizeof(header), (void *)l3))
 		return;
-	event->l3 = 6;
-	__builtin_memcpy(event->saddr, header + 8, 16);
-	__builtin_memcpy(event->daddr, header + 24, 16);
+	*to.l3 = 6;
+	__builtin_memcpy(to.saddr, header + 8, 16);
+	__builtin_memcpy(to.daddr, header + 24, 16);
 	next = header[6];
 	l3 += IPV6_HEADER;
 #pragma unroll
@@ -125,7 +123,7 @@ ALWAYS_INLINE void fill_ipv6(struct event *event, u64 l3)
 			l3 += 8;
 			next = extension[0];
 			if (swap16(*(u16 *)(extension + 2)) & FRAGMENT_OFFSET) {
-				event->l4 = next;
+				*to.l4 = next;
 				return;
 			}
 			continue;
@@ -134,8 +132,21 @@ ALWAYS_INLINE void fill_ipv6(struct event *event, u64 l3)
 		l3 += next == PROTO_AH ? (extension[1] + 2) * 4 : (extension[1] + 1) * 8;
 		next = extension[0];
 	}
-	event->l4 = next;
-	fill_ports(event, l3);
+	*to.l4 = next;
+	fill_ports(to, l3);
+}
+
+/* By the version in the header itself; nothing where it is no IP packet. */
+ALWAYS_INLINE void fill_ip(struct ends to, u64 l3)
+{
+	u8 version = 0;
+
+	READ(version, l3, 0);
+	version >>= 4;
+	if (version == 4)
+		fill_ipv4(to, l3);
+	else if (version == 6)
+		fill_ipv6(to, l3);
 }
 
 /* A tag inside the frame is at network_header on reception; what a packet socket sends has it before. */
@@ -152,7 +163,6 @@ ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)
 {
 	u64 head = read_u64(skb + FIELD(sk_buff, head));
 	u16 network = 0, protocol = event->protocol;
-	u8 version = 0;
 
 	READ(network, skb, FIELD(sk_buff, network_header));
 	if (!network) /* not set yet, or not a packet of a network (netlink) */
@@ -167,19 +177,14 @@ ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)
 		if (inner == swap16(ETH_P_8021Q))
 			head += VLAN_HEADER;
 	}
-	READ(version, head, 0);
-	version >>= 4;
-	if (version == 4)
-		fill_ipv4(event, head);
-	else if (version == 6)
-		fill_ipv6(event, head);
+	fill_ip(ENDS_OF(event), head);
 }
 
 /* Everything is zeroed first: a field that does not apply is 0, and no byte is left from an older record. */
 ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
 {
 	__builtin_memset(&event->netns, 0, sizeof(*event) - __builtin_offsetof(struct event, netns));
-#if OUTPUT_META
+#if OUTPUT_META || OUTPUT_NETNS
 	fill_place(event, skb);
 #endif
 #if OUTPUT_META || OUTPUT_TUPLE
@@ -189,5 +194,35 @@ ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
 	fill_tuple(event, skb);
 #endif
 }
+
+#if TRACE_XDP
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
+
+/* An XDP program has a frame, no sk_buff: no mark, no protocol, and a length of its own. */
+ALWAYS_INLINE void fill_frame(struct event *event, u64 xdp)
+{
+	u64 data = read_u64(xdp + FIELD(xdp_buff, data)), dev = xdp_device(xdp);
+	u16 type = 0;
+
+	__builtin_memset(&event->netns, 0, sizeof(*event) - __builtin_offsetof(struct event, netns));
+	event->netns = netns_at(dev, 0);
+	if (dev) {
+		event->ifindex = read_u32(dev + FIELD(net_device, ifindex));
+		event->mtu = read_u32(dev + FIELD(net_device, mtu));
+	}
+	event->len = read_u64(xdp + FIELD(xdp_buff, data_end)) - data;
+#if OUTPUT_TUPLE
+	READ(type, data, ETHERNET_HEADER - 2);
+	data += ETHERNET_HEADER;
+	if (type == swap16(ETH_P_8021Q) || type == swap16(ETH_P_8021AD)) {
+		READ(type, data, 2);
+		data += VLAN_HEADER;
+	}
+	if (type == swap16(ETH_P_IP) || type == swap16(ETH_P_IPV6))
+		fill_ip(ENDS_OF(event), data);
+#endif
+}
+#endif
 
 #endif

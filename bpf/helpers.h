@@ -15,17 +15,23 @@ typedef unsigned long long u64;
 #define ETHERNET_HEADER 14
 #define VLAN_HEADER 4
 
+#define BPF_NOEXIST 1
 #define BPF_RB_NO_WAKEUP 1
 #define BPF_RB_FORCE_WAKEUP 2
 
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
+static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static u64 (*bpf_ktime_get_ns)(void) = (void *)5;
 static u32 (*bpf_get_smp_processor_id)(void) = (void *)8;
 static u64 (*bpf_get_current_pid_tgid)(void) = (void *)14;
 static long (*bpf_get_current_comm)(void *to, u32 size) = (void *)16;
+static u64 (*bpf_get_current_task)(void) = (void *)35;
+static long (*bpf_get_stack)(void *ctx, void *to, u32 size, u64 flags) = (void *)67;
 static long (*bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static void *(*bpf_ringbuf_reserve)(void *map, u64 size, u64 flags) = (void *)131;
 static void (*bpf_ringbuf_submit)(void *record, u64 flags) = (void *)132;
+static long (*bpf_snprintf_btf)(char *to, u32 size, void *ptr, u32 ptr_size, u64 flags) = (void *)149;
 static u64 (*bpf_get_func_ip)(void *ctx) = (void *)173;
 
 /*
@@ -35,6 +41,14 @@ static u64 (*bpf_get_func_ip)(void *ctx) = (void *)173;
  */
 #define FIELD(type, member) FIELD_##type##_##member
 #define OPTIONAL_FIELD(type, member) FIELD(type, member)
+#define TYPE_ID(type) TYPE_ID_##type /* the number of a struct in the kernel's BTF */
+/* A constant that loading fills in (program/constants.py): the compiler must not reckon with what stands for it. */
+#define KNOWN_AT_LOAD(constant)                 \
+	({                                      \
+		u64 value_ = constant;          \
+		asm volatile("" : "+r"(value_)); \
+		value_;                         \
+	})
 #define READ(to, from, field) bpf_probe_read_kernel(&(to), sizeof(to), (const void *)((from) + (field)))
 
 ALWAYS_INLINE u64 read_u64(u64 from)

@@ -69,6 +69,12 @@ ALWAYS_INLINE int has_ethernet(u32 mac, u32 network)
 	return 0;
 }
 
+/* The bytes from one address to another, which begin with an Ethernet header: what XDP has. */
+ALWAYS_INLINE int frame_matches(u64 data, u64 end)
+{
+	return end > data && pcap_filter_l2(data, end - data, end - data, 0) != 0;
+}
+
 ALWAYS_INLINE int packet_matches(u64 skb)
 {
 	u8 block[BLOCK_SIZE] __attribute__((aligned(8)));
@@ -98,6 +104,11 @@ ALWAYS_INLINE int packet_matches(u64 skb)
 }
 
 #else
+
+ALWAYS_INLINE int frame_matches(u64 data, u64 end)
+{
+	return 1;
+}
 
 ALWAYS_INLINE int packet_matches(u64 skb)
 {

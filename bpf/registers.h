@@ -2,6 +2,7 @@
 /*
  * Where struct pt_regs keeps the arguments of a function at its entry: user_regs_struct's order on x86-64,
  * user_pt_regs on arm64 (both are ABI). Offsets, since BPF reads its context only at constant ones.
+ * program/places.py reads this file for the arguments.
  */
 #ifndef __PYPWRU_REGISTERS_H
 #define __PYPWRU_REGISTERS_H
@@ -12,7 +13,10 @@
 #define REG_ARG3 96  /* rdx */
 #define REG_ARG4 88  /* rcx */
 #define REG_ARG5 72  /* r8 */
+#define REG_RETURNED 80 /* rax */
 #define REG_IP 128
+#define REG_SP 152
+#define RETURN_ADDRESS(ctx) read_u64(CONTEXT(ctx, REG_SP)) /* the call pushed it */
 #define BREAKPOINT_SIZE 1 /* regs->ip has passed the int3 that ftrace stands in for */
 #elif defined(TARGET_AARCH64)
 #define REG_ARG1 0 /* x0 */
@@ -20,7 +24,10 @@
 #define REG_ARG3 16
 #define REG_ARG4 24
 #define REG_ARG5 32
+#define REG_RETURNED 0
 #define REG_IP 256 /* pc */
+#define REG_SP 248
+#define RETURN_ADDRESS(ctx) CONTEXT(ctx, 240) /* x30 */
 #define BREAKPOINT_SIZE 0
 #else
 #error "registers.h knows x86_64 and aarch64"

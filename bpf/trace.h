@@ -1,45 +1,140 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* From a matching packet to a record on the ring. The same for every kind of probe. */
+/* From a probe that was hit to a record on the ring: who is asked for, and what is written of it. */
 #ifndef __PYPWRU_TRACE_H
 #define __PYPWRU_TRACE_H
 
 #include "helpers.h"
 #include "event.h"
-#include "packet.h"
+#include "filter.h"
 #include "flow.h"
+#include "tail.h"
+#include "track.h"
 
-ALWAYS_INLINE int trace(u64 skb, u64 address, u64 reason)
+/* What a probe knows, all of it constant or in a register. */
+struct sight {
+	void *ctx;
+	u64 packet;  /* address of the sk_buff, or of the xdp_buff */
+	u64 address; /* of the function, or its number */
+	u64 reason;
+	u64 caller;
+	u64 depth;   /* stack pointer */
+	u32 kind;
+};
+
+/* A record with all but the packet's own parts, or NULL: nobody wants it, or there is no room, which is counted. */
+ALWAYS_INLINE struct event *begin(struct sight sight, u64 skb)
 {
 	struct counters *counters;
 	struct event *event;
 	volatile u32 *reader;
 	u32 key = 0;
 
-	if (!skb || !packet_matches(skb))
-		return 0;
 	reader = bpf_map_lookup_elem(MAP_reader, &key);
 	counters = bpf_map_lookup_elem(MAP_counters, &key);
 	if (!reader || !counters || *reader == READER_STOPPED)
-		return 0;
+		return NULL;
 	/* atomic: an interrupt's probe may run on this CPU in the middle */
 	__sync_fetch_and_add(&counters->produced, 1);
-	event = bpf_ringbuf_reserve(MAP_events, sizeof(*event), 0);
+	event = bpf_ringbuf_reserve(MAP_events, WIRE_SIZE, 0);
 	if (!event) {
 		__sync_fetch_and_add(&counters->ring_full, 1);
-		return 0;
+		return NULL;
 	}
 	event->skb = skb;
 	event->pid = bpf_get_current_pid_tgid() >> 32;
 	event->cpu = bpf_get_smp_processor_id();
-	event->kind = EVENT_FUNCTION;
+	event->kind = sight.kind;
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
-	event->address = address;
-	event->reason = reason;
+	event->address = sight.address;
+	event->reason = sight.reason;
 	event->ktime = bpf_ktime_get_ns();
+	fill_tail(event, sight.ctx, sight.caller);
+	return event;
+}
+
+/* A wake-up costs about nine times the write: only a reader that dozes is woken. */
+ALWAYS_INLINE void submit(struct event *event)
+{
+	u32 key = 0;
+	volatile u32 *reader = bpf_map_lookup_elem(MAP_reader, &key);
+	int dozes = reader && *reader == READER_DOZING;
+
+	bpf_ringbuf_submit(event, dozes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+}
+
+ALWAYS_INLINE void write_skb(struct sight sight, u64 skb)
+{
+	struct event *event = begin(sight, skb);
+
+	if (!event)
+		return;
 	fill_flow(event, skb);
-	/* a wake-up costs about nine times the write: only a reader that dozes is woken */
-	bpf_ringbuf_submit(event, *reader == READER_DOZING ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	fill_skb_tail(event, skb);
+	submit(event);
+}
+
+/*
+ * Whether an sk_buff is traced, in pwru's order: one that was, its memory, its stack, and only then the filters,
+ * which a packet that is tracked need not pass again.
+ */
+ALWAYS_INLINE int is_wanted(struct sight sight)
+{
+	u64 skb = sight.packet;
+
+#if TRACK_SKB
+	if (is_tracked(skb))
+		goto known;
+#if TRACK_HEADS
+	if (head_is_tracked(read_u64(skb + FIELD(sk_buff, head))))
+		goto found;
+#endif
+#endif
+#if TRACK_STACK
+	if (handled_at(sight.depth))
+		return 1; /* another packet on the stack of one that was asked for: seen, not followed */
+#endif
+	if (!skb_passes(skb))
+		return 0;
+#if TRACK_SKB
+found:
+	track(skb);
+known:
+#endif
+#if TRACK_STACK
+	handle_at(skb, sight.depth);
+#endif
+	return 1;
+}
+
+ALWAYS_INLINE int trace_packet(struct sight sight)
+{
+	if (sight.packet && is_wanted(sight))
+		write_skb(sight, sight.packet);
 	return 0;
 }
+
+#if TRACE_XDP
+ALWAYS_INLINE int trace_frame(struct sight sight)
+{
+	u64 frame = read_u64(sight.packet + FIELD(xdp_buff, data_hard_start));
+	struct event *event;
+
+#if TRACK_HEADS
+	if (!head_is_tracked(frame) && !xdp_passes(sight.packet))
+		return 0;
+	track_head(frame, bpf_ktime_get_ns() << 1 | 1);
+#else
+	if (!xdp_passes(sight.packet))
+		return 0;
+#endif
+	event = begin(sight, frame);
+	if (!event)
+		return 0;
+	fill_frame(event, sight.packet);
+	fill_xdp_tail(event, sight.packet);
+	submit(event);
+	return 0;
+}
+#endif
 
 #endif

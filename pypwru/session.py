@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from pypwru.attach.attach import KINDS, attached
-from pypwru.attach.backend import choose
+from pypwru.attach.attach import NOUNS, attached
+from pypwru.attach.backend import Search, choose
 from pypwru.btf.load import load_module, load_vmlinux, module_names
 from pypwru.cache import Cache
 from pypwru.config import Config
+from pypwru.discovery.others import Tracking
 from pypwru.discovery.selection import Selection
 from pypwru.events import ring
 from pypwru.events.counters import account, read_counters
 from pypwru.events.drain import LIMIT, PacketCount, drain, drain_rest
+from pypwru.events.wire import wire
 from pypwru.filter.compiler import compile_filter
+from pypwru.filter.wanted import compile_inner, compile_wanted
 from pypwru.kernel.capabilities import require_capabilities
+from pypwru.kernel.place import find_place
 from pypwru.log import Log
 from pypwru.output.printing import text_printer
 from pypwru.output.sink import make_empty, open_sink
@@ -34,6 +38,7 @@ def run(config: Config, log: Log) -> None:
         PypwruError: whatever stands in the way; everything is detached.
     """
     packet_filter = compile_filter(config.pcap_filter)
+    inner = compile_inner(config)
     log.debug("Compiled the filter", classic=packet_filter)
     selection = Selection(config.filter_func, config.priority, frozenset(config.category))
     cache = Cache()
@@ -46,21 +51,32 @@ def run(config: Config, log: Log) -> None:
             name: load_module(name, btf)
             for name in (module_names() if config.all_kmods else config.kmods)
         }
-        choice = choose(config.backend, btf, modules, selection)
+        wanted = compile_wanted(
+            config, packet_filter, inner, find_place(config.filter_netns, config.filter_ifname), btf
+        )
+        tracking = Tracking(
+            config.filter_track_skb,
+            config.tracks_stacks,
+            (lambda symbols: config.filter_non_skb_funcs) if config.filter_non_skb_funcs else None,
+            config.output_bpfmap,
+        )
+        programs = config.filter_trace_tc or config.filter_trace_xdp
+        choice = choose(config.backend, Search(btf, modules, selection, tracking, programs))
         backend = choice.plan.backend
+        form = wire(config)
         if choice.why:
             log.info("Chose backend", backend=backend.value, why=choice.why)
         bytecode = build(
-            layout(sources().values(), btf), defines(config, backend, packet_filter), cache
+            layout(sources().values(), btf), defines(config, {backend}, wanted, form), cache
         )
-        shared = maps.create(config.buffer_size, stack)
+        shared = maps.create(config, stack)
         reader = stack.enter_context(
-            ring.opened(shared["events"], config.buffer_size, shared["reader"])
+            ring.opened(shared["events"], config.buffer_size, shared["reader"], form)
         )
-        kind = KINDS[backend]
-        loader = Loader(bytecode, packet_filter, shared, kind.program, kind.attach, stack)
-        log.info(f"Attaching {kind.noun}", via=backend.value)
-        with attached(choice, loader, log, stop.requested) as report:
+        loader = Loader(bytecode, wanted.bodies(), wanted.constants(), shared, stack)
+        log.info(f"Attaching {NOUNS[backend]}", via=backend.value)
+        follows = tracking.by_address or tracking.by_stack
+        with attached(choice, loader, log, stop.requested, follows) as report:
             log.info("Attached", ignored=len(report.ignored))
             for name, why in (*report.ignored, *choice.plan.unattachable):
                 log.debug("Ignored", function=name, why=why)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from pypwru.btf.query import BTF
 from pypwru.config import Backend
 from pypwru.discovery.functions import discover_functions
+from pypwru.discovery.others import Tracking, life_probes, stack_probes
 from pypwru.discovery.plan import AttachPlan, plan_functions, plan_tracepoints
 from pypwru.discovery.selection import Selection
 from pypwru.discovery.tracepoints import discover_tracepoints
@@ -39,16 +40,32 @@ class Choice(NamedTuple):
     why: str
 
 
-def choose(
-    wanted: Backend | None, btf: BTF, modules: dict[str, BTF], selection: Selection
-) -> Choice:
+class Search(NamedTuple):
+    """What to trace, and where to look for it.
+
+    Args:
+        btf: of vmlinux.
+        modules: name -> BTF of the modules whose functions are traced, too.
+        selection: of functions.
+        tracking: of packets.
+        optional: whether finding no function is no failure, since BPF programs are traced.
+    """
+
+    btf: BTF
+    modules: dict[str, BTF]
+    selection: Selection
+    tracking: Tracking
+    optional: bool = False
+
+
+def choose(wanted: Backend | None, search: Search) -> Choice:
     """Plan for the ``wanted`` backend, or for the first that works.
 
     Raises:
         KernelError: the wanted one, or every one, is refused; or nothing matches the selection.
     """
     if wanted is not None:
-        return _plan(wanted, btf, modules, selection, _allowed(wanted), "")
+        return _plan(wanted, search, _allowed(wanted), "")
     refusals = []
     for backend in Backend:
         try:
@@ -59,7 +76,7 @@ def choose(
         else:
             why = "; ".join(refusals) or "the fastest, and this kernel has it"
             try:
-                return _plan(backend, btf, modules, selection, kernel, why)
+                return _plan(backend, search, kernel, why)
             except KernelError as error:
                 raise KernelError(f"{error} (backend {backend.value}: {why})") from error
     raise AssertionError("tracepoint, the last one, is never refused")
@@ -88,23 +105,34 @@ def _allowed(backend: Backend) -> _Kernel | None:
     return _Kernel(symbols, traceable_functions())
 
 
-def _plan(
-    backend: Backend,
-    btf: BTF,
-    modules: dict[str, BTF],
-    selection: Selection,
-    kernel: _Kernel | None,
-    why: str,
-) -> Choice:
+def _plan(backend: Backend, search: Search, kernel: _Kernel | None, why: str) -> Choice:
+    tracking = search.tracking
     if kernel is None:
-        tracepoints = discover_tracepoints(btf, selection, modules)
-        if not tracepoints:
-            raise no_tracepoint(selection, btf)
-        return Choice(plan_tracepoints(tracepoints), None, why)
-    discovery = discover_functions(btf, modules, kernel.traceable, kernel.symbols, selection)
-    if not discovery.functions:
-        raise no_function(selection, btf, modules, discovery)
-    return Choice(plan_functions(backend, discovery), kernel.symbols, why)
+        return _plan_tracepoints(search, why)
+    discovery = discover_functions(
+        search.btf, search.modules, kernel.traceable, kernel.symbols, search.selection
+    )
+    if not discovery.functions and not search.optional:
+        raise no_function(search.selection, search.btf, search.modules, discovery)
+    names = {function.name for function in discovery.functions}
+    others, refused = stack_probes(tracking, search.btf, kernel.traceable, kernel.symbols, names)
+    hooks = life_probes(tracking, kernel.traceable, kernel.symbols, names)
+    follows = tracking.by_address or tracking.by_stack
+    discovery = discovery._replace(unattachable=(*discovery.unattachable, *refused))
+    plan = plan_functions(backend, discovery, others, hooks, follows)
+    return Choice(plan, kernel.symbols, why)
+
+
+def _plan_tracepoints(search: Search, why: str) -> Choice:
+    if search.tracking.functions is not None:
+        raise KernelError(
+            "functions without a packet are traced by kprobes, and the backend is tracepoint; "
+            "leave out --filter-non-skb-funcs and --filter-track-bpf-helpers"
+        )
+    tracepoints = discover_tracepoints(search.btf, search.selection, search.modules)
+    if not tracepoints and not search.optional:
+        raise no_tracepoint(search.selection, search.btf)
+    return Choice(plan_tracepoints(tracepoints), None, why)
 
 
 def _allows_kprobe_multi(symbols: Symbols) -> None:

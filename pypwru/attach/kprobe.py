@@ -10,12 +10,15 @@ from __future__ import annotations
 import errno
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 from pypwru.attach.attached import Attached
 from pypwru.discovery.functions import Function
+from pypwru.discovery.plan import AttachPlan
 from pypwru.errors import KernelError
+from pypwru.kernel.bpf import AttachType, ProgramType
 from pypwru.kernel.descriptors import owned
 from pypwru.kernel.kprobe_events import KprobeEvents, kprobe_events
 from pypwru.kernel.perf import run_at_event
@@ -24,22 +27,18 @@ from pypwru.program.load import Loader
 
 # Places are said from this symbol: names can be ambiguous, and bare addresses can't share an event.
 ANCHOR = "_text"
+KIND = (ProgramType.KPROBE, AttachType.NONE)
 _HOOK = 5  # bytes of ftrace's call on x86-64
 _ENDBR = 4  # bytes of the landing mark of indirect calls in front of it, on kernels with IBT
 
 
 @contextmanager
 def attached(
-    groups: Mapping[tuple[int, int], Sequence[Function]],
-    loader: Loader,
-    log: Log,
-    anchor: int,
-    stopping: Callable[[], bool],
+    plan: AttachPlan, loader: Loader, log: Log, anchor: int, stopping: Callable[[], bool]
 ) -> Iterator[Attached]:
     """Trace the functions until the way out.
 
     Args:
-        groups: (position of the skb, position of the drop reason or 0) -> functions.
         anchor: address of the symbol ``_text``.
         stopping: asked before each function; True leaves the rest unattached.
 
@@ -55,37 +54,59 @@ def attached(
                 f"Failed to define kprobes: {error.strerror}; run as root on a kernel with "
                 "CONFIG_KPROBE_EVENTS, or try --backend tracepoint"
             ) from error
-        total = sum(map(len, groups.values()))
-        with log.progress(total, "Attaching") as progress:
-            for (position, reason), functions in groups.items():
-                event = f"skb_{position}_{reason}"
-                before = report.functions
-                for function in functions:
-                    if not stopping():
-                        _define(events, event, function, anchor, report)
-                    progress.advance()
-                if report.functions > before:
-                    program = loader.load(position, reason)
-                    stack.enter_context(owned(_run(events.number(event), program)))
+        with log.progress(plan.total, "Attaching") as progress:
+            for groups, names in ((plan.hooks, Attached()), (plan.groups, report)):
+                for handler, functions in groups.items():
+                    event = f"{handler.name}_{handler.packet}_{handler.reason}"
+                    defined = 0
+                    for function in functions:
+                        if not stopping():
+                            site = Site(event, handler.returns, anchor)
+                            defined += _define(events, site, function, names, report)
+                        progress.advance()
+                    if defined:
+                        program = loader.load(handler.name, handler.places, KIND)
+                        stack.enter_context(owned(_run(events.number(event), program)))
         yield report
         log.info("Detaching kprobes...")
 
 
+class Site(NamedTuple):
+    """What a probe is defined for.
+
+    Args:
+        event: its trace event.
+        returns: at the function's return.
+        anchor: address from which places are said.
+    """
+
+    event: str
+    returns: bool
+    anchor: int
+
+
 def _define(
-    events: KprobeEvents, event: str, function: Function, anchor: int, report: Attached
-) -> None:
-    """Define a probe at each of the function's addresses."""
+    events: KprobeEvents, site: Site, function: Function, names: Attached, report: Attached
+) -> bool:
+    """Define a probe at each of the function's addresses; false if the kernel refuses one.
+
+    Args:
+        names: gets the function and the addresses that its records carry.
+        report: gets what was refused.
+    """
     for address in function.addresses:
         try:
-            offset = _place(events, event, address - anchor)
+            offset = _place(events, site, address - site.anchor)
         except OSError as error:
             report.ignored.append((function.display, os.strerror(error.errno or 0)))
-            return
-        report.names[address + offset] = function.display
-    report.functions += 1
+            return False
+        if not site.returns:
+            names.names[address + offset] = function.display
+    names.functions += not site.returns
+    return True
 
 
-def _place(events: KprobeEvents, event: str, entry: int) -> int:
+def _place(events: KprobeEvents, site: Site, entry: int) -> int:
     """Define a probe where the arguments are still in their registers.
 
     Args:
@@ -98,10 +119,10 @@ def _place(events: KprobeEvents, event: str, entry: int) -> int:
         OSError: the kernel refuses a probe at the entry itself.
     """
     offsets = {errno.EILSEQ: _ENDBR + _HOOK, errno.EINVAL: 0}  # refusal -> what to try instead
-    offset = _HOOK if platform.machine() == "x86_64" else 0
+    offset = _HOOK if platform.machine() == "x86_64" and not site.returns else 0
     while True:
         try:
-            events.define(event, f"{ANCHOR}+{entry + offset}")
+            events.define(site.event, f"{ANCHOR}+{entry + offset}", site.returns)
         except OSError as error:
             # EILSEQ: in the middle of an instruction, so there is an ENDBR64. EINVAL: on code that
             # the kernel patches itself, such as a static branch right behind the hook.

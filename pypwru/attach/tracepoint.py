@@ -6,17 +6,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from pypwru.attach.attached import Attached
+from pypwru.discovery.plan import tracepoint_handler
 from pypwru.discovery.tracepoints import Tracepoint
 from pypwru.errors import KernelError
 from pypwru.kernel import bpf
+from pypwru.kernel.bpf import AttachType, ProgramType
 from pypwru.kernel.descriptors import owned
 from pypwru.log import Log
 from pypwru.program.load import Loader
 
+KIND = (ProgramType.RAW_TRACEPOINT, AttachType.NONE)
+
 
 @contextmanager
-def attached(tracepoints: Sequence[Tracepoint], loader: Loader, log: Log) -> Iterator[Attached]:
+def attached(
+    tracepoints: Sequence[Tracepoint], loader: Loader, log: Log, follows: bool
+) -> Iterator[Attached]:
     """Trace the tracepoints until the way out.
+
+    Args:
+        follows: whether packets are tracked, so that their end matters.
 
     A program can't ask which tracepoint it runs for, so each has a program of its own, numbered
     from 1 in the order of ``tracepoints``.
@@ -25,8 +34,8 @@ def attached(tracepoints: Sequence[Tracepoint], loader: Loader, log: Log) -> Ite
     with ExitStack() as links:
         for number, tracepoint in enumerate(tracepoints, start=1):
             try:
-                reason = 0 if tracepoint.reason is None else tracepoint.reason + 1
-                program = loader.load(tracepoint.position + 1, reason, number)
+                handler = tracepoint_handler(tracepoint, follows)
+                program = loader.load(handler.name, handler.places, KIND, number)
                 links.enter_context(owned(bpf.raw_tracepoint_open(tracepoint.name, program)))
                 report.functions += 1
                 report.names[number] = f"tp:{tracepoint.name}"

@@ -127,7 +127,7 @@ def _candidates(btf: BTF, module: str, selection: Selection) -> Iterator[_Candid
                 name,
                 module,
                 position or 0,
-                _reason(btf, name, proto_id),
+                _reason(btf, proto_id),
                 (),
                 display_name(name, module),
                 category,
@@ -137,9 +137,7 @@ def _candidates(btf: BTF, module: str, selection: Selection) -> Iterator[_Candid
         )
 
 
-def _reason(btf: BTF, name: str, proto_id: int) -> int:
-    if name not in tables.reason_functions():
-        return 0
+def _reason(btf: BTF, proto_id: int) -> int:
     place = prototypes.place_of_reason(btf, proto_id)
     position = prototypes.register(btf, proto_id, place) if place else None
     return position if position and position <= prototypes.REGISTERS else 0

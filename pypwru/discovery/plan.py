@@ -7,13 +7,37 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from types import MappingProxyType
+from typing import NamedTuple
 
 from pypwru.config import Backend
 from pypwru.discovery.functions import Discovery, Function
+from pypwru.discovery.lifetime import FREES, LAST_SIGHTS
+from pypwru.discovery.others import Probe
 from pypwru.discovery.tracepoints import Tracepoint
+from pypwru.program.places import Places
 
-Handler = tuple[int, int]
-"""What one compiled handler serves: registers of the packet and of the reason (0 for none)."""
+
+class Handler(NamedTuple):
+    """A compiled handler with the places of its arguments: what one program serves.
+
+    Args:
+        name: of the function in trace.bpf.c.
+        packet, reason: argument numbers, 0 for none.
+        returns: it runs when the function returns.
+    """
+
+    name: str
+    packet: int = 0
+    reason: int = 0
+    returns: bool = False
+
+    @property
+    def places(self) -> Places:
+        """For loading it."""
+        return Places(self.packet, self.reason)
+
+
+Groups = Mapping[Handler, tuple[Function, ...]]
 
 
 @dataclass(frozen=True)
@@ -23,19 +47,21 @@ class AttachPlan:
     Args:
         backend: how.
         groups: handler -> the functions that it is attached to, in the order of discovery.
+        hooks: the same for probes that write no record: they follow tracked packets.
         tracepoints: for the tracepoint backend, which has no functions.
         unattachable: (display, why) of what was asked for and can't be traced.
     """
 
     backend: Backend
-    groups: Mapping[Handler, tuple[Function, ...]] = field(default_factory=dict)
+    groups: Groups = field(default_factory=dict)
+    hooks: Groups = field(default_factory=dict)
     tracepoints: tuple[Tracepoint, ...] = ()
     unattachable: tuple[tuple[str, str], ...] = ()
 
     @property
     def functions(self) -> tuple[Function, ...]:
-        """Those of all groups."""
-        return tuple(chain.from_iterable(self.groups.values()))
+        """Those of all groups, each once."""
+        return tuple(dict.fromkeys(chain.from_iterable(self.groups.values())))
 
     @property
     def total(self) -> int:
@@ -63,24 +89,61 @@ class AttachPlan:
         return chain(self.functions, self.tracepoints)
 
 
-def plan_functions(backend: Backend, discovery: Discovery) -> AttachPlan:
+def plan_functions(
+    backend: Backend,
+    discovery: Discovery,
+    others: Iterable[Probe] = (),
+    hooks: Iterable[Probe] = (),
+    follows: bool = False,
+) -> AttachPlan:
     """Group what was discovered by the handler that serves it.
 
     Args:
-        backend: kprobe-multi or kprobe.
+        backend: of the functions.
         discovery: of discover_functions().
+        others: functions without a packet that are traced.
+        hooks: what writes no record.
+        follows: whether packets are tracked, so that their end matters.
     """
+    tracing = [
+        (Handler(_handler(function.name, follows), function.position, function.reason), function)
+        for function in discovery.functions
+    ]
+    return AttachPlan(
+        backend,
+        _grouped([*tracing, *map(_served, others)]),
+        _grouped(map(_served, hooks)),
+        unattachable=discovery.unattachable,
+    )
+
+
+def _handler(name: str, follows: bool) -> str:
+    return "trace_skb_last" if follows and name in FREES else "trace_skb"
+
+
+def _served(probe: Probe) -> tuple[Handler, Function]:
+    # What isn't traced by its packet has it, if at all, in the first argument.
+    return Handler(probe.hook.handler, 1, 0, probe.hook.returns), probe.function
+
+
+def _grouped(served: Iterable[tuple[Handler, Function]]) -> Groups:
     groups: dict[Handler, list[Function]] = {}
-    for function in discovery.functions:
-        groups.setdefault((function.position, function.reason), []).append(function)
-    frozen = {handler: tuple(group) for handler, group in sorted(groups.items())}
-    return AttachPlan(backend, MappingProxyType(frozen), unattachable=discovery.unattachable)
+    for handler, function in served:
+        groups.setdefault(handler, []).append(function)
+    return MappingProxyType({handler: tuple(group) for handler, group in sorted(groups.items())})
 
 
 def plan_tracepoints(tracepoints: tuple[Tracepoint, ...]) -> AttachPlan:
-    """The plan of the tracepoint backend, where every tracepoint has a handler of its own.
+    """The plan of the tracepoint backend, where every tracepoint has a program of its own.
 
     Args:
         tracepoints: of discover_tracepoints().
     """
     return AttachPlan(Backend.TRACEPOINT, tracepoints=tracepoints)
+
+
+def tracepoint_handler(tracepoint: Tracepoint, follows: bool) -> Handler:
+    """What serves a tracepoint; its arguments are counted from 1."""
+    name = "trace_skb_last" if follows and f"tp:{tracepoint.name}" in LAST_SIGHTS else "trace_skb"
+    reason = 0 if tracepoint.reason is None else tracepoint.reason + 1
+    return Handler(name, tracepoint.position + 1, reason)

@@ -71,12 +71,6 @@ def tracepoint_priority(name: str) -> int:
 
 
 @cache
-def reason_functions() -> frozenset[str]:
-    """The functions whose ``enum skb_drop_reason`` argument is recorded."""
-    return frozenset(name for row in rows("reasons") for name in row.words)
-
-
-@cache
 def categories() -> tuple[str, ...]:
     """Every category, in the order of the table, ``other`` last."""
     named = dict.fromkeys(row.key for row in rows("categories") if row.key != "strip")

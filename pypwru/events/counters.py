@@ -16,6 +16,8 @@ class Counters(NamedTuple):
 
     produced: int
     ring_full: int
+    followed: int
+    forgotten: int
 
 
 def account(

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from pypwru.events.record import STRIDE, Record, decode
+from pypwru.discovery.lifetime import LAST_SIGHTS
+from pypwru.events.record import Record
 from pypwru.events.ring import BATCH, Ring
 from pypwru.output.sink import OutputClosed
 from pypwru.signals import Interrupts
 
 _LIVE = 1 << 20  # addresses remembered at most
-# Nothing sees an skb after these; which of them there are differs by kernel and backend.
-LAST_SIGHTS = frozenset(
-    ("kfree_skbmem", "napi_skb_cache_put", "kfree_skb_partial", "tp:kfree_skb", "tp:consume_skb")
-)
 
 
 class End(NamedTuple):
@@ -50,7 +47,7 @@ class PacketCount:
     def add(self, batch: Sequence[Record]) -> None:
         """Count ``batch``."""
         live, last = self._live, self._last
-        for packet, func, _, _ in batch:
+        for packet, func, _, _, _ in batch:
             skb = packet[:8]
             if skb not in live:
                 self.total += 1
@@ -73,14 +70,13 @@ def drain(
     end = SIGNAL
     try:
         while not stop.received:
-            records = ring.read()
-            if records:
-                batch = decode(records)
+            batch = ring.read()
+            if batch:
                 count.add(batch)
                 if show(batch):
                     end = LIMIT
                     break
-            if len(records) < BATCH * STRIDE:
+            if len(batch) < BATCH:
                 ring.wait()
     except OutputClosed:
         end = CLOSED
@@ -92,8 +88,7 @@ def drain(
 
 def drain_rest(ring: Ring, show: Callable[[Sequence[Record]], bool], count: PacketCount) -> None:
     """Show what the ring still holds."""
-    while records := ring.read():
-        batch = decode(records)
+    while batch := ring.read():
         count.add(batch)
         try:
             if show(batch):

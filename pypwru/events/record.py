@@ -7,6 +7,7 @@ slices of bytes until somebody wants text; event.h says why they are ordered so.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from struct import Struct
 from typing import NamedTuple
 
@@ -50,12 +51,13 @@ def size_of(struct: str) -> int:
 
 
 class Record(NamedTuple):
-    """A sight of a packet: four slices of a ``struct event``."""
+    """A sight of a packet: four slices of a ``struct event``, and what the run wants behind it."""
 
     packet: bytes  # skb, pid, cpu, kind, comm
     func: bytes  # address, reason
     ktime: int  # CLOCK_MONOTONIC, ns
     flow: bytes  # netns .. pad
+    tail: bytes = b""  # struct part_*, as events/wire.py lays them out
 
 
 EVENT = members("event")
@@ -68,11 +70,19 @@ READER_STOPPED = constants()["READER_STOPPED"]
 
 _FUNC, _TIME, _FLOW = EVENT["address"].offset, EVENT["ktime"].offset, EVENT["netns"].offset
 RING_HEADER = 8  # struct bpf_ringbuf_hdr
-STRIDE = RING_HEADER + EVENT_SIZE
-RING_RECORD = Struct(f"={RING_HEADER}x{_FUNC}s{_TIME - _FUNC}sQ{EVENT_SIZE - _FLOW}s")
 EVENT_COUNTERS = Struct(f"={len(COUNTERS)}Q")
 
 
-def decode(records: bytes) -> list[Record]:
-    """Records as they lie on the ring, each with its header, to slices."""
-    return [Record._make(fields) for fields in RING_RECORD.iter_unpack(records)]
+def decoder(tail: int) -> Callable[[bytes], list[Record]]:
+    """What turns records as they lie on the ring, each with its header, into slices.
+
+    Args:
+        tail: bytes behind each ``struct event``.
+    """
+    form = Struct(f"={RING_HEADER}x{_FUNC}s{_TIME - _FUNC}sQ{EVENT_SIZE - _FLOW}s{tail}s")
+    make = Record._make
+
+    def decode(records: bytes) -> list[Record]:
+        return [make(fields) for fields in form.iter_unpack(records)]
+
+    return decode

@@ -12,13 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pypwru.errors import KernelError
-from pypwru.events.record import (
-    EVENT_SIZE,
-    READER_AWAKE,
-    READER_DOZING,
-    READER_STOPPED,
-    STRIDE,
-)
+from pypwru.events.record import READER_AWAKE, READER_DOZING, READER_STOPPED, Record, decoder
+from pypwru.events.wire import Wire
 
 _PAGE = mmap.PAGESIZE
 _BUSY = 1 << 31  # BPF_RINGBUF_BUSY_BIT
@@ -29,16 +24,19 @@ _DOZE = 0.5  # s; a wake-up lost between setting the word and sleeping is made g
 
 
 class Ring:
-    """The reading end of a ``BPF_MAP_TYPE_RINGBUF`` whose records are all ``struct event``.
+    """The reading end of a ``BPF_MAP_TYPE_RINGBUF`` whose records are all alike.
 
     Args:
         ring: descriptor of the ring buffer.
         size: its bytes.
         reader: descriptor of the map in which the reader says whether it must be woken.
+        wire: the layout of a record.
     """
 
-    def __init__(self, ring: int, size: int, reader: int) -> None:
+    def __init__(self, ring: int, size: int, reader: int, wire: Wire) -> None:
         self._mask = size - 1
+        self._size, self._stride = wire.size, wire.stride
+        self._decode = decoder(wire.tail)
         self._maps = [
             mmap.mmap(ring, _PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE),
             mmap.mmap(ring, _PAGE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=_PAGE),
@@ -61,20 +59,26 @@ class Ring:
         self._interrupts.register(fd, select.EPOLLIN)
         self._ring_or_interrupts.register(fd, select.EPOLLIN)
 
-    def read(self) -> bytes:
-        """The next records with their headers, at most a batch; empty when there are none."""
-        consumer = self._consumer[0]
-        waiting = min((self._producer[0] - consumer) // STRIDE, BATCH)
+    def read(self) -> list[Record]:
+        """The next records, at most a batch; empty when there are none."""
+        consumer, stride = self._consumer[0], self._stride
+        waiting = min((self._producer[0] - consumer) // stride, BATCH)
         if not waiting:
-            return b""
+            return []
         start = consumer & self._mask
-        lengths = self._words[start // 4 : start // 4 + waiting * (STRIDE // 4) : STRIDE // 4]
-        ready = _committed(lengths.tolist())
+        lengths = self._words[start // 4 : start // 4 + waiting * (stride // 4) : stride // 4]
+        ready = self._committed(lengths.tolist())
         # Copied only now: what was seen committed before the copy is whole in it.
-        records = bytes(self._data[start : start + ready * STRIDE])
+        records = bytes(self._data[start : start + ready * stride])
         self._consumer[0] = consumer + len(records)
         self._ticks = 0
-        return records
+        return self._decode(records)
+
+    def _committed(self, lengths: list[int]) -> int:
+        """How many of the records, from the first, their producers have finished."""
+        if lengths.count(self._size) == len(lengths):
+            return len(lengths)
+        return next(index for index, length in enumerate(lengths) if length & _BUSY)
 
     def wait(self) -> None:
         """Sleep until there may be records, or a watched descriptor is readable."""
@@ -100,25 +104,15 @@ class Ring:
             mapped.close()
 
 
-def _committed(lengths: list[int]) -> int:
-    """How many of the records, from the first, their producers have finished."""
-    if lengths.count(EVENT_SIZE) == len(lengths):
-        return len(lengths)
-    for index, length in enumerate(lengths):
-        if length & _BUSY:
-            return index
-    return len(lengths)
-
-
 @contextmanager
-def opened(ring: int, size: int, reader: int) -> Iterator[Ring]:
+def opened(ring: int, size: int, reader: int, wire: Wire) -> Iterator[Ring]:
     """A ``Ring`` that is unmapped on the way out.
 
     Raises:
         KernelError: no memory to map it.
     """
     try:
-        made = Ring(ring, size, reader)
+        made = Ring(ring, size, reader, wire)
     except OSError as error:
         raise KernelError(
             f"Failed to map a ring buffer of {size} bytes: {error.strerror}; "

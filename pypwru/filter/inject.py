@@ -7,41 +7,67 @@ instructions in its place can keep.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from pypwru.errors import FilterError
 from pypwru.filter import ebpf
-from pypwru.filter.compiler import Filter
 from pypwru.filter.ebpf import Insn
-from pypwru.filter.translation import Translation
 
 MARKER_L2 = 0x5EED1002
 """Helper number of ``u64 (*)(const void *data, u64 caplen, u64 len, u64 tag)`` for a packet that
 begins with its Ethernet header; the C gets it by -D."""
 MARKER_L3 = 0x5EED1003
 """The same for a packet that begins with its IP header."""
+MARKERS = {
+    "L2": MARKER_L2,
+    "L3": MARKER_L3,
+    "TUNNEL_L2": 0x5EED1004,
+    "TUNNEL_L3": 0x5EED1005,
+    "SKB_EXPR": 0x5EED1006,
+    "XDP_EXPR": 0x5EED1007,
+    "SKB_MEMBERS": 0x5EED1008,
+    "XDP_MEMBERS": 0x5EED1009,
+}
+"""All of them, by the name that the C has behind ``MARKER_``."""
 
 PSEUDO_CALL = 1  # BPF_PSEUDO_CALL: src of a call whose imm is relative to the next slot
 PSEUDO_FUNC = 4  # BPF_PSEUDO_FUNC: src of an ld_imm64 that holds such an address
 
 
-def inject(program: Sequence[Insn] | bytes, filters: Filter) -> list[Insn]:
-    """``program`` with both markers replaced by the views of ``filters``.
+class Body(Protocol):
+    """What can stand in the place of a marker."""
 
-    The two never run at once, so they share one stretch of the stack.
+    def body(self, stack_base: int, /) -> list[Insn]:
+        """The instructions, arguments in r1 to r5, result in r0, r6 to r9 left alone.
+
+        Args:
+            stack_base: the lowest offset from r10 that is in use, 0 or negative.
+
+        Raises:
+            FilterError: the stack does not suffice.
+        """
+
+
+def inject(program: Sequence[Insn] | bytes, bodies: Mapping[int, Body]) -> list[Insn]:
+    """``program`` with every marker replaced by its body.
+
+    No two of them run at once, so they share one stretch of the stack.
 
     Raises:
         FilterError: as :func:`splice`.
     """
     slots = ebpf.unpack(program) if isinstance(program, bytes) else list(program)
     base = lowest_stack_offset(slots)
-    return splice(splice(slots, MARKER_L2, filters.l2, base), MARKER_L3, filters.l3, base)
+    for marker, body in bodies.items():
+        slots = splice(slots, marker, body, base)
+    return slots
 
 
 def splice(
     program: Sequence[Insn] | bytes,
     marker: int,
-    translation: Translation,
+    translation: Body,
     stack_base: int | None = None,
 ) -> list[Insn]:
     """``program`` with every call of ``marker`` replaced by the filter.

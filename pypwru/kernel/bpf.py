@@ -11,7 +11,9 @@ import ctypes
 import os
 import platform
 import struct
+from collections.abc import Iterator
 from enum import IntEnum
+from typing import NamedTuple
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280}
 _ATTR_SIZE = 128
@@ -23,6 +25,7 @@ class MapType(IntEnum):
 
     ARRAY = 2
     PERCPU_ARRAY = 6
+    LRU_HASH = 9
     RINGBUF = 27
 
 
@@ -32,17 +35,36 @@ class ProgramType(IntEnum):
     KPROBE = 2
     SCHED_CLS = 3
     RAW_TRACEPOINT = 17
+    TRACING = 26
 
 
 class AttachType(IntEnum):
     """``enum bpf_attach_type``."""
 
     NONE = 0
+    TRACE_FENTRY = 24
+    TRACE_FEXIT = 25
     TRACE_KPROBE_MULTI = 42
 
 
+class Target(NamedTuple):
+    """What a tracing program hangs on.
+
+    Args:
+        btf_id: type id of the function.
+        program: descriptor of the BPF program whose BTF that id is of; None for the kernel's.
+        btf: descriptor of a module's BTF, if it is of that.
+        attach: to its entry or its exit.
+    """
+
+    btf_id: int
+    program: int | None = None
+    btf: int | None = None
+    attach: AttachType = AttachType.TRACE_FENTRY
+
+
 MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
-_MAP_CREATE, _MAP_LOOKUP, _PROG_LOAD, _TEST_RUN = 0, 1, 5, 10
+_MAP_CREATE, _MAP_LOOKUP, _MAP_NEXT_KEY, _PROG_LOAD, _TEST_RUN = 0, 1, 4, 5, 10
 _INFO_BY_FD, _RAW_TRACEPOINT_OPEN, _LINK_CREATE = 15, 17, 28
 _RECURSION_MISSES = 208  # struct bpf_prog_info
 
@@ -108,8 +130,31 @@ def map_lookup(fd: int, index: int, size: int) -> bytes:
     return value.raw
 
 
+def map_keys(fd: int, size: int) -> Iterator[bytes]:
+    """The keys of a hash that nobody writes to any more.
+
+    Args:
+        size: of a key, in bytes.
+    """
+    key: bytes | None = None
+    while True:
+        before = ctypes.create_string_buffer(key, size) if key is not None else None
+        after = ctypes.create_string_buffer(size)
+        where = _address(before) if before is not None else 0
+        try:
+            _bpf(_MAP_NEXT_KEY, struct.pack("=IxxxxQQQ", fd, where, _address(after), 0))
+        except FileNotFoundError:  # ENOENT: that was the last one
+            return
+        key = after.raw
+        yield key
+
+
 def program_load(
-    kind: ProgramType, name: str, code: bytes, attach: AttachType = AttachType.NONE
+    kind: ProgramType,
+    name: str,
+    code: bytes,
+    attach: AttachType = AttachType.NONE,
+    target: Target | None = None,
 ) -> int:
     """Load instructions (``struct bpf_insn``, map descriptors filled in), licensed GPL.
 
@@ -184,8 +229,11 @@ def raw_tracepoint_open(name: str, program: int) -> int:
     return _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("=QI", _address(text), program))
 
 
-def kprobe_multi_link(program: int, addresses: list[int]) -> int:
-    """Attach ``program`` to the entry of the functions at ``addresses``, at once (since 5.18).
+def kprobe_multi_link(program: int, addresses: list[int], returns: bool = False) -> int:
+    """Attach ``program`` to the functions at ``addresses``, at once (since 5.18).
+
+    Args:
+        returns: at their return instead of their entry.
 
     One address that ftrace doesn't know makes the kernel refuse all of them.
     """
@@ -198,7 +246,7 @@ def kprobe_multi_link(program: int, addresses: list[int]) -> int:
             0,
             AttachType.TRACE_KPROBE_MULTI,
             0,
-            0,
+            int(returns),  # BPF_F_KPROBE_MULTI_RETURN
             len(addresses),
             0,
             ctypes.addressof(array),

@@ -21,7 +21,7 @@ from pypwru.kernel.pseudofs import root_folder
 
 _FILE = "kprobe_events"
 _GROUP = "pypwru_"
-_DEFINED = re.compile(rf"^p\d*:({_GROUP}(\d+))/(\w+) ", re.MULTILINE)
+_DEFINED = re.compile(rf"^[pr]\d*:({_GROUP}(\d+))/(\w+) ", re.MULTILINE)
 _RCU_EXPEDITED = "/sys/kernel/rcu_expedited"
 
 
@@ -44,17 +44,19 @@ class KprobeEvents:
         with open(self._open(name, os.O_RDONLY), encoding="ascii", errors="replace") as file:
             return file.read()
 
-    def define(self, event: str, place: str) -> None:
+    def define(self, event: str, place: str, returns: bool = False) -> None:
         """Add a probe to ``event``.
 
         Args:
             place: ``symbol+offset``.
+            returns: at the return of the function that begins there.
 
         Raises:
             OSError: EILSEQ not an instruction's first byte, EINVAL blacklisted or not in the
             kernel.
         """
-        os.write(self._file, f"p:{self._group}/{event} {place}\n".encode())
+        kind = "r" if returns else "p"
+        os.write(self._file, f"{kind}:{self._group}/{event} {place}\n".encode())
 
     def number(self, event: str) -> int:
         """The event's id, for perf_event_open(2)."""

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pypwru.events.record import Record
 from pypwru.output import parts
 from pypwru.output.columns import Column, Names, Part
 from pypwru.output.sink import OutputClosed
 
 # packet part, func part, CLOCK_MONOTONIC ns, flow part
-Event = tuple[bytes, bytes, int, bytes]
+Event = Record
 
 _KEPT_TEXTS = 1 << 14
 _NAMES_LAST_SECONDS = 1.0
@@ -102,13 +103,13 @@ class TextPrinter:
         if between is None:
             return [
                 packets[packet] + flows[flow] + functions[function]
-                for packet, function, _, flow in batch
+                for packet, function, _, flow, _ in batch
             ]
         self._names.clock.adjust()
         if before is None:
             return [
                 packets[packet] + between(packet, ktime) + flows[flow] + functions[function]
-                for packet, function, ktime, flow in batch
+                for packet, function, ktime, flow, _ in batch
             ]
         return [
             before(packet, ktime)
@@ -116,7 +117,7 @@ class TextPrinter:
             + between(packet, ktime)
             + flows[flow]
             + functions[function]
-            for packet, function, ktime, flow in batch
+            for packet, function, ktime, flow, _ in batch
         ]
 
     def _forget_stale_names(self) -> None:

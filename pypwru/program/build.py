@@ -22,7 +22,7 @@ from pypwru.program.source import FOLDER, KERNEL_TREE, MAIN, sources
 
 Bytecode = Mapping[str, bytes]
 
-_HANDLER = re.compile(r"^int (trace_\w+)\(void \*ctx\)", re.MULTILINE)
+_HANDLER = re.compile(r"^int (\w+)\(void \*ctx\)", re.MULTILINE)
 _MISSING = (
     "BCC is missing: install the package python3-bpfcc, and run pypwru with a Python that sees it "
     "(/usr/bin/python3, or a virtual environment made with --system-site-packages)"

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from pypwru.config import Backend, Config
-from pypwru.filter.compiler import Filter
-from pypwru.filter.inject import MARKER_L2, MARKER_L3
-from pypwru.program import maps
+from pypwru.events.wire import Wire
+from pypwru.filter.inject import MARKERS
+from pypwru.filter.wanted import Wanted
+from pypwru.program import constants, maps
 from pypwru.program.build import target
 
 
-def defines(config: Config, backend: Backend, packet_filter: Filter) -> dict[str, str]:
-    """Macro name -> text, for ``build``."""
+def defines(config: Config, backends: set[Backend], wanted: Wanted, wire: Wire) -> dict[str, str]:
+    """Macro name -> text, for ``build``.
+
+    Args:
+        backends: of the functions, and of the other probes.
+    """
     switches = {
         target(): True,
-        f"BACKEND_{backend.name}": True,
-        "FILTER": packet_filter is not Filter.empty,
-        "FILTER_USES_LEN": packet_filter.uses_len,
-        "FILTER_USES_TAG": packet_filter.uses_tag,
-        # What can be said of an IP packet alone sees through tags inside the frame.
-        "FILTER_TAGGED_FRAMES": packet_filter.uses_tag or packet_filter.l3.constant is False,
+        **{f"BACKEND_{backend.name}": backend in backends for backend in Backend},
+        **wanted.switches(),
         "OUTPUT_META": config.output_meta,
+        "OUTPUT_NETNS": config.output_netns_names,
         "OUTPUT_TUPLE": config.output_tuple,
+        "OUTPUT_BPFMAP": config.output_bpfmap,
+        "TRACE_TC": config.filter_trace_tc,
+        "TRACE_XDP": config.filter_trace_xdp,
+        "TRACK_SKB": config.filter_track_skb,
+        "TRACK_HEADS": config.filter_track_skb and config.filter_trace_xdp,
+        "TRACK_STACK": config.tracks_stacks,
     }
-    markers = {"MARKER_L2": f"{MARKER_L2:#x}", "MARKER_L3": f"{MARKER_L3:#x}"}
-    return {name: str(int(on)) for name, on in switches.items()} | markers | maps.defines()
+    markers = {f"MARKER_{name}": f"{number:#x}" for name, number in MARKERS.items()}
+    texts = {name: str(int(on)) for name, on in switches.items()}
+    return texts | markers | constants.defines() | maps.defines() | wire.defines()

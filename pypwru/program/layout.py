@@ -1,8 +1,8 @@
 """layout.h: where the running kernel keeps the fields that the C names.
 
 The C is the one list of them: ``FIELD(struct, member)``, ``OPTIONAL_FIELD(struct, member)`` for
-what some kernels lack, and ``IN_BLOCK(type, member)`` for the neighbours in struct sk_buff that are
-read at once.
+what some kernels lack, ``IN_BLOCK(type, member)`` for the neighbours in struct sk_buff that are
+read at once, and ``TYPE_ID(struct)`` for the number by which the kernel knows a type.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterable
 
 from pypwru.btf.query import BTF
-from pypwru.btf.types import Field
+from pypwru.btf.types import Field, Kind
 
 _FIELD = re.compile(r"\b(OPTIONAL_)?FIELD\((\w+), (\w+)\)")
+_TYPE_ID = re.compile(r"\bTYPE_ID\((\w+)\)")
 _IN_BLOCK = re.compile(r"\bIN_BLOCK\(\w+, (\w+)\)")
 
 
@@ -46,10 +47,12 @@ def layout(sources: Iterable[str], btf: BTF) -> str:
     """
     wanted: dict[tuple[str, str], bool] = {}
     block: set[str] = set()
+    types: set[str] = set()
     for line in _code_lines(sources):
         for optional, struct, member in _FIELD.findall(line):
             wanted[struct, member] = bool(optional)
         block.update(_IN_BLOCK.findall(line))
+        types.update(_TYPE_ID.findall(line))
     lines = ["/* made by program/layout.py */"]
     for (struct, member), optional in sorted(wanted.items()):
         path = member.replace("__", ".") if not member.startswith("_") else member
@@ -62,4 +65,5 @@ def layout(sources: Iterable[str], btf: BTF) -> str:
     start = min(field.offset for field in fields.values()) & ~7
     end = max(field.offset + field.size for field in fields.values())
     lines += [f"#define BLOCK_START {start}", f"#define BLOCK_SIZE {end - start}"]
+    lines += [f"#define TYPE_ID_{name} {btf.find(name, Kind.STRUCT)[0]}" for name in sorted(types)]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Bytecode to programs that the kernel accepted: splice the filter in, fill in the maps, load."""
+"""Bytecode to programs that the kernel accepted: splice filters in, fill in what is known, load."""
 
 from __future__ import annotations
 
@@ -6,36 +6,43 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from pypwru.errors import KernelError
-from pypwru.filter.compiler import Filter
 from pypwru.filter.ebpf import LD_IMM64, Insn, pack, signed_immediate
-from pypwru.filter.inject import inject
+from pypwru.filter.inject import Body, inject
 from pypwru.kernel import bpf
-from pypwru.kernel.bpf import AttachType, ProgramType, VerifierError
+from pypwru.kernel.bpf import AttachType, ProgramType, Target, VerifierError
 from pypwru.kernel.descriptors import owned
-from pypwru.program.maps import MAPS, MARK, TRACEPOINT_NUMBER
+from pypwru.program.constants import CONSTANTS, MARK
+from pypwru.program.maps import MAPS
+from pypwru.program.places import Places, fill, in_array, in_registers
 
 _PSEUDO_MAP_FD = 1  # BPF_PSEUDO_MAP_FD
 _STATISTICS = ("processed ", "verification time ", "stack depth ")  # print_verification_stats()
 
 
-def relocate(program: Sequence[Insn], maps: Mapping[str, int], tracepoint: int) -> list[Insn]:
+def relocate(
+    program: Sequence[Insn], maps: Mapping[str, int], values: Mapping[str, int]
+) -> list[Insn]:
     """Give every marked constant its value.
 
     Args:
         program: instructions; a marked constant is an ld_imm64 with MARK in its upper half.
         maps: map name -> descriptor.
-        tracepoint: what TRACEPOINT stands for.
+        values: name of constants.CONSTANTS -> value, 64 bits.
     """
-    descriptors = {shape.number: maps[name] for name, shape in MAPS.items()}
+    descriptors = {MAPS[name].number: fd for name, fd in maps.items()}
+    numbers = {CONSTANTS[name]: value for name, value in values.items()}
     done = list(program)
     for index, insn in enumerate(program):
         if insn.code != LD_IMM64 or program[index + 1].imm & 0xFFFFFFFF != MARK:
             continue
-        if insn.imm == TRACEPOINT_NUMBER:
-            done[index] = insn._replace(imm=signed_immediate(tracepoint))
-        else:
+        upper = 0
+        if insn.imm in descriptors:
             done[index] = insn._replace(src=_PSEUDO_MAP_FD, imm=descriptors[insn.imm])
-        done[index + 1] = program[index + 1]._replace(imm=0)
+        else:
+            value = numbers[insn.imm]
+            done[index] = insn._replace(imm=signed_immediate(value & 0xFFFFFFFF))
+            upper = signed_immediate(value >> 32)
+        done[index + 1] = program[index + 1]._replace(imm=upper)
     return done
 
 
@@ -44,61 +51,72 @@ class Loader:
 
     Args:
         bytecode: what ``build`` made.
-        packet_filter: spliced into every handler.
+        bodies: marker -> what is spliced in its place.
+        constants: name -> value, of those that the run fixes.
         maps: map name -> descriptor.
-        kind, attach: what the kernel checks the programs as.
         stack: closes what was loaded.
     """
 
     def __init__(
         self,
         bytecode: Mapping[str, bytes],
-        packet_filter: Filter,
+        bodies: Mapping[int, Body],
+        constants: Mapping[str, int],
         maps: Mapping[str, int],
-        kind: ProgramType,
-        attach: AttachType,
         stack: ExitStack,
     ) -> None:
         self._bytecode = bytecode
-        self._filter = packet_filter
+        self._bodies = bodies
+        self._constants = constants
         self._maps = maps
-        self._kind = kind
-        self._attach = attach
         self._stack = stack
         self._spliced: dict[str, list[Insn]] = {}
         self.programs: dict[int, str] = {}
 
-    def load(self, position: int, reason: int, tracepoint: int = 0) -> int:
-        """The program for an skb in argument ``position`` and a drop reason in ``reason`` (0:
-        none).
+    def load(
+        self,
+        handler: str,
+        places: Places,
+        kind: tuple[ProgramType, AttachType] | None = None,
+        number: int = 0,
+        target: Target | None = None,
+    ) -> int:
+        """A program that runs ``handler``.
+
+        Args:
+            places: of the arguments that it reads.
+            kind: what the kernel checks it as; a tracing program's is known by its target.
+            number: what its records say of where they come from, if it can't ask.
+            target: of a tracing program: what it hangs on.
 
         Returns:
-            Its descriptor.
+            Its descriptor, closed with the session.
 
         Raises:
             KernelError: the verifier, or a missing right, refused it.
         """
-        name = f"trace_skb_{position}"
-        with_reason = f"{name}_reason_{reason}"
-        if with_reason in self._bytecode:
-            name = with_reason
-        if name not in self._spliced:
-            self._spliced[name] = inject(self._bytecode[name], self._filter)
-        code = pack(relocate(self._spliced[name], self._maps, tracepoint))
+        if target is not None:
+            kind = (ProgramType.TRACING, target.attach)
+        assert kind is not None, "a program has a type"
+        if handler not in self._spliced:
+            self._spliced[handler] = inject(self._bytecode[handler], self._bodies)
+        offset = in_registers if kind[0] is ProgramType.KPROBE else in_array
+        placed = fill(self._spliced[handler], places, offset)
+        code = pack(relocate(placed, self._maps, {**self._constants, "SELF": number}))
         try:
-            fd = bpf.program_load(self._kind, name, code, self._attach)
+            fd = bpf.program_load(kind[0], handler, code, kind[1], target)
         except VerifierError as error:
             raise KernelError(
-                f"The kernel's verifier refused {name}: {_meaning(error.log)}; "
+                f"The kernel's verifier refused {handler}: {_meaning(error.log)}; "
                 "please report it with the output of --debug",
                 error.log,
             ) from error
         except OSError as error:
             raise KernelError(
-                f"The kernel refused to load {name}: {error.strerror}; "
+                f"The kernel refused to load {handler}: {error.strerror}; "
                 "run as root, or with CAP_BPF and CAP_PERFMON"
             ) from error
-        self.programs[self._stack.enter_context(owned(fd))] = name
+        self.programs[self._stack.enter_context(owned(fd))] = handler
         return fd
 
     def recursion_misses(self) -> int:

@@ -1,25 +1,20 @@
-"""The maps of a session, and how bytecode names them before they exist.
-
-In C a map is an address that no kernel has, ``MARK << 32 | number``: clang makes it an ``ld_imm64``
-whose upper half is MARK, and loading turns that into the map's descriptor. TRACEPOINT is a constant
-of the same kind: the number by which a record names the raw tracepoint that wrote it.
-"""
+"""The maps of a session. Bytecode names one by a number (constants.py) before it exists."""
 
 from __future__ import annotations
 
 import errno
 import resource
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
+from pypwru.config import Config
 from pypwru.errors import KernelError
 from pypwru.events.record import COUNTERS_SIZE
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import MapType
 from pypwru.kernel.descriptors import owned
-
-MARK = 0x5EED0000
-TRACEPOINT_NUMBER = 0x100
+from pypwru.program.constants import marked
 
 
 class Map(NamedTuple):
@@ -31,12 +26,35 @@ class Map(NamedTuple):
     value: int
     entries: int
     flags: int = 0
+    wanted: Callable[[Config], bool] = lambda config: True
 
 
+def _tracks_heads(config: Config) -> bool:
+    return config.filter_track_skb and config.filter_trace_xdp
+
+
+def _tracks_skb(config: Config) -> bool:
+    return config.filter_track_skb
+
+
+def _tracks_stacks(config: Config) -> bool:
+    return config.tracks_stacks
+
+
+def _keeps_calls(config: Config) -> bool:
+    return config.output_bpfmap
+
+
+# Packets alive at one time, or stacks: what does not fit is thrown out, the least used first.
 MAPS = {
     "events": Map(1, MapType.RINGBUF, 0, 0, 0),
     "counters": Map(2, MapType.PERCPU_ARRAY, 4, COUNTERS_SIZE, 1),
     "reader": Map(3, MapType.ARRAY, 4, 8, 1, bpf.MMAPABLE),
+    "tracked": Map(4, MapType.LRU_HASH, 8, 8, 1 << 16, wanted=_tracks_skb),
+    "heads": Map(5, MapType.LRU_HASH, 8, 8, 1 << 16, wanted=_tracks_heads),
+    "stacks": Map(6, MapType.LRU_HASH, 8, 16, 1 << 14, wanted=_tracks_stacks),
+    "handlers": Map(7, MapType.LRU_HASH, 8, 8, 1 << 16, wanted=_tracks_stacks),
+    "calls": Map(8, MapType.LRU_HASH, 8, 48, 1 << 10, wanted=_keeps_calls),
 }
 
 
@@ -51,19 +69,11 @@ _RING_CURES = {
 
 def defines() -> dict[str, str]:
     """What the C calls them."""
-
-    def address(number: int) -> str:
-        return f"0x{MARK << 32 | number:x}ULL"
-
-    maps = {f"MAP_{name}": f"((void *){address(shape.number)})" for name, shape in MAPS.items()}
-    return maps | {"TRACEPOINT": address(TRACEPOINT_NUMBER)}
+    return {f"MAP_{name}": f"((void *){marked(shape.number)})" for name, shape in MAPS.items()}
 
 
-def create(buffer_size: int, stack: ExitStack) -> dict[str, int]:
-    """Make them all: name -> descriptor, closed with ``stack``.
-
-    Args:
-        buffer_size: bytes of the ring buffer, a power of two and a multiple of the page size.
+def create(config: Config, stack: ExitStack) -> dict[str, int]:
+    """Make those that the run needs: name -> descriptor, closed with ``stack``.
 
     Raises:
         KernelError: no right, or no memory for the ring.
@@ -71,7 +81,9 @@ def create(buffer_size: int, stack: ExitStack) -> dict[str, int]:
     _lift_memlock()
     made: dict[str, int] = {}
     for name, shape in MAPS.items():
-        entries = shape.entries or buffer_size
+        if not shape.wanted(config):
+            continue
+        entries = shape.entries or config.buffer_size
         try:
             fd = bpf.map_create(shape.kind, name, shape.key, shape.value, entries, shape.flags)
         except OSError as error:

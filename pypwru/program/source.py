@@ -13,7 +13,7 @@ FOLDER = next(
     ),
     _PACKAGE / "bpf",
 )
-MAIN = "trace_skb.bpf.c"
+MAIN = "trace.bpf.c"
 KERNEL_TREE = FOLDER / "headers"
 
 

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What a run asks for beyond struct event, each part in its place behind it: event.h, events/wire.py. */
+#ifndef __PYPWRU_TAIL_H
+#define __PYPWRU_TAIL_H
+
+#include "helpers.h"
+#include "event.h"
+#include "flow.h"
+#include "arguments.h"
+
+#define PART(event, part) ((void *)(event) + WIRE_##part)
+
+/* struct btf_ptr */
+struct typed {
+	u64 address;
+	u32 type;
+	u32 flags;
+};
+
+#if OUTPUT_SKB_METADATA
+static void (*skb_members)(u64 skb, u64 *values) = (void *)MARKER_SKB_MEMBERS;
+#endif
+#if OUTPUT_XDP_METADATA
+static void (*xdp_members)(u64 xdp, u64 *values) = (void *)MARKER_XDP_MEMBERS;
+#endif
+
+#ifdef WIRE_stack
+ALWAYS_INLINE void fill_stack(struct event *event, void *ctx)
+{
+	struct part_stack *stack = PART(event, stack);
+	long size = bpf_get_stack(ctx, stack, sizeof(*stack), 0);
+	u64 end = size < 0 ? 0 : size;
+
+	if (end <= sizeof(*stack) - sizeof(u64))
+		*(u64 *)((char *)stack->frames + end) = 0;
+}
+#endif
+
+/* A struct as text, ended by a NUL: what does not fit is cut. */
+ALWAYS_INLINE void fill_text(char *to, u32 size, u64 address, u32 type)
+{
+	struct typed typed = { address, type, 0 };
+
+	if (bpf_snprintf_btf(to, size, &typed, sizeof(typed), 0) < 0)
+		*to = 0;
+}
+
+/* Of all that is traced, sk_buff or frame. */
+ALWAYS_INLINE void fill_tail(struct event *event, void *ctx, u64 caller)
+{
+#ifdef WIRE_caller
+	((struct part_caller *)PART(event, caller))->address = caller;
+#endif
+#ifdef WIRE_stack
+	fill_stack(event, ctx);
+#endif
+#ifdef WIRE_metadata
+	__builtin_memset(PART(event, metadata), 0, WIRE_SIZE_metadata);
+#endif
+#ifdef WIRE_cb
+	__builtin_memset(PART(event, cb), 0, WIRE_SIZE_cb);
+#endif
+#ifdef WIRE_tunnel
+	__builtin_memset(PART(event, tunnel), 0, WIRE_SIZE_tunnel);
+#endif
+#ifdef WIRE_skb
+	*(char *)PART(event, skb) = 0;
+#endif
+#ifdef WIRE_shinfo
+	*(char *)PART(event, shinfo) = 0;
+#endif
+}
+
+ALWAYS_INLINE void fill_skb_tail(struct event *event, u64 skb)
+{
+#ifdef WIRE_cb
+	bpf_probe_read_kernel(PART(event, cb), sizeof(((struct part_cb *)0)->words),
+			      (void *)(skb + FIELD(sk_buff, cb) + FIELD(qdisc_skb_cb, data)));
+#endif
+#ifdef WIRE_tunnel
+	struct part_tunnel *tunnel = PART(event, tunnel);
+	u16 inner = 0;
+
+	READ(inner, skb, FIELD(sk_buff, inner_network_header));
+	if (inner)
+		fill_ip(ENDS_OF(tunnel), read_u64(skb + FIELD(sk_buff, head)) + inner);
+#endif
+#if OUTPUT_SKB_METADATA
+	skb_members(skb, PART(event, metadata));
+#endif
+#ifdef WIRE_skb
+	fill_text(PART(event, skb), WIRE_SIZE_skb, skb, TYPE_ID(sk_buff));
+#endif
+#ifdef WIRE_shinfo
+	fill_text(PART(event, shinfo), WIRE_SIZE_shinfo,
+		  read_u64(skb + FIELD(sk_buff, head)) + read_u32(skb + FIELD(sk_buff, end)),
+		  TYPE_ID(skb_shared_info));
+#endif
+}
+
+#if TRACE_XDP
+ALWAYS_INLINE void fill_xdp_tail(struct event *event, u64 xdp)
+{
+#if OUTPUT_XDP_METADATA
+	xdp_members(xdp, PART(event, metadata));
+#endif
+}
+#endif
+
+#endif

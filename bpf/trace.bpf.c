@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The handlers, one for each kind of probe. A run compiles those that it needs; program/build.py passes in layout.h
+ * (FIELD_*, TYPE_ID_*, BLOCK_*), and as -D TARGET_*, BACKEND_*, MAP_*, MARKER_*, WIRE_*, FILTER*, OUTPUT_*, TRACE_*,
+ * TRACK_* and the constants that loading fills in (SELF, WANTED_*).
+ */
+#include "layout.h"
+#include "arguments.h"
+#include "trace.h"
+#include "maps.h"
+
+/* The address of a variable on this stack is its depth; through memory, since a pointer can't be calculated with. */
+ALWAYS_INLINE u64 depth_here(void *ctx)
+{
+	u64 depth = 0;
+	void *here = ctx;
+
+	READ(depth, &here, 0);
+	return depth;
+}
+
+#if TRACK_STACK
+#define DEPTH_HERE(ctx) depth_here(ctx)
+#else
+#define DEPTH_HERE(ctx) 0
+#endif
+
+/*
+ * Tracing programs (fentry, fexit) and raw tracepoints: the context is an array of arguments, and lies on the
+ * stack. A program can't ask what it runs for, so each target has its own, with its number in place of SELF.
+ */
+#define TRACING(what, kind) ((struct sight){ ctx, what, KNOWN_AT_LOAD(SELF), REASON(ctx), 0, DEPTH_HERE(ctx), kind })
+
+/*
+ * kprobe and kprobe-multi: the arguments are in registers. A kprobe says where it is, which need not be the entry
+ * (attach/kprobe.py); a kprobe-multi link knows only the entry.
+ */
+#if BACKEND_KPROBE_MULTI
+#define FUNCTION(ctx) bpf_get_func_ip(ctx)
+#else
+#define FUNCTION(ctx) (CONTEXT(ctx, REG_IP) - BREAKPOINT_SIZE)
+#endif
+#ifdef WIRE_caller
+#define CALLER(ctx) RETURN_ADDRESS(ctx)
+#else
+#define CALLER(ctx) 0
+#endif
+#define PROBE(what, kind) \
+	((struct sight){ ctx, what, FUNCTION(ctx), REASON(ctx), CALLER(ctx), CONTEXT(ctx, REG_SP), kind })
+
+#if BACKEND_TRACEPOINT || BACKEND_FENTRY
+#define SIGHT(what) TRACING(what, EVENT_FUNCTION)
+#else
+#define SIGHT(what) PROBE(what, EVENT_FUNCTION)
+#endif
+
+/* A function with an sk_buff among its arguments. */
+int trace_skb(void *ctx)
+{
+	return trace_packet(SIGHT(PACKET(ctx)));
+}
+
+/* One after which the sk_buff is no more. */
+int trace_skb_last(void *ctx)
+{
+	u64 skb = PACKET(ctx);
+
+	trace_packet(SIGHT(skb));
+	forget(skb);
+	return 0;
+}
+
+#if TRACE_TC
+int trace_tc(void *ctx)
+{
+	return trace_packet(TRACING(ARGUMENT(ctx, 1), EVENT_TC));
+}
+#endif
+
+#if TRACE_XDP
+int trace_xdp(void *ctx)
+{
+	return trace_frame(TRACING(ARGUMENT(ctx, 1), EVENT_XDP));
+}
+
+#if TRACK_HEADS
+#define XDP_DROP 1
+#define XDP_TX 3
+
+/* Only a frame that is passed on can become an sk_buff, or another program's frame. */
+int trace_xdp_exit(void *ctx)
+{
+	u64 frame = read_u64(ARGUMENT(ctx, 1) + FIELD(xdp_buff, data_hard_start));
+	u32 verdict = ARGUMENT(ctx, 2);
+	u64 *owner = bpf_map_lookup_elem(MAP_heads, &frame);
+
+	if (!owner || !is_frame(*owner))
+		return 0;
+	if (verdict <= XDP_DROP || verdict == XDP_TX)
+		bpf_map_delete_elem(MAP_heads, &frame);
+	else
+		track_head(frame, bpf_ktime_get_ns() << 1 | 1);
+	return 0;
+}
+#endif
+#endif
+
+/*
+ * What follows hangs on kprobes, whatever the backend of the functions.
+ */
+
+#if TRACK_STACK
+/* A function without a packet, called while one is handled. */
+int trace_stack(void *ctx)
+{
+	struct sight sight = PROBE(0, EVENT_FUNCTION);
+	u64 skb = handled_at(sight.depth);
+
+	if (skb)
+		write_skb(sight, skb);
+	return 0;
+}
+#endif
+
+#if OUTPUT_BPFMAP
+#define MAP_CALL(ctx) ((struct call){ CONTEXT(ctx, REG_ARG1), CONTEXT(ctx, REG_ARG2), CONTEXT(ctx, REG_ARG3) })
+
+int trace_map_update(void *ctx)
+{
+	return trace_map(PROBE(0, EVENT_MAP), MAP_CALL(ctx));
+}
+
+int trace_map_delete(void *ctx)
+{
+	struct call call = MAP_CALL(ctx);
+
+	call.value = 0;
+	return trace_map(PROBE(0, EVENT_MAP), call);
+}
+
+/* The value is what a look-up returns: the call is kept until then. */
+int trace_map_lookup(void *ctx)
+{
+	return keep_call(PROBE(0, EVENT_MAP), MAP_CALL(ctx));
+}
+
+int trace_map_lookup_exit(void *ctx)
+{
+	return trace_kept(PROBE(0, EVENT_MAP), CONTEXT(ctx, REG_RETURNED));
+}
+#endif
+
+#if TRACK_SKB || TRACK_STACK
+/* An sk_buff is freed: for the functions that do it and aren't traced themselves. */
+int forget_skb(void *ctx)
+{
+	forget(PACKET(ctx));
+	return 0;
+}
+#endif
+
+#if TRACK_SKB
+/* __build_skb_around(skb, ...): an sk_buff is made of other memory. */
+int born_skb(void *ctx)
+{
+	untrack(PACKET(ctx));
+	return 0;
+}
+
+/* __alloc_skb() returns an sk_buff. */
+int born_skb_exit(void *ctx)
+{
+	u64 skb = CONTEXT(ctx, REG_RETURNED);
+
+	if (skb)
+		untrack(skb);
+	return 0;
+}
+
+/* __copy_skb_header(new, old), ip_copy_metadata(to, from): the new one is of interest if the old one is. */
+int follow_copy(void *ctx)
+{
+	u64 made = CONTEXT(ctx, REG_ARG1);
+
+	if (is_tracked(CONTEXT(ctx, REG_ARG2)))
+		track(made);
+	else
+		untrack(made);
+	return 0;
+}
+#endif

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Packets that are traced without being asked again: by their address (--filter-track-skb), by the stack on which
+ * one is being handled (--filter-track-skb-by-stackid), and across XDP by the memory that a frame and its sk_buff
+ * share.
+ *
+ * An sk_buff's address is given again after its death. What makes a new one of it says so before anybody sees it:
+ * __copy_skb_header() for clones, copies, segments and what veth makes for XDP; __alloc_skb() and
+ * __build_skb_around() for all others (trace.bpf.c has the probes). So an entry can be late in going (an sk_buff
+ * that dies in a cache of NAPI) without ever matching the wrong packet; deaths only keep the map small.
+ */
+#ifndef __PYPWRU_TRACK_H
+#define __PYPWRU_TRACK_H
+
+#include "helpers.h"
+#include "event.h"
+#include "arguments.h"
+
+#if TRACK_HEADS
+/*
+ * skb->head, or xdp_buff.data_hard_start, to the sk_buff that has this memory, or to since when an XDP program's
+ * frame has it: (ktime << 1) | 1. A frame that no sk_buff was made of may be gone, and its page another frame's:
+ * it counts for FRAME_LIFE.
+ */
+#define FRAME_LIFE (10 * 1000000ULL) /* ns */
+
+ALWAYS_INLINE int is_frame(u64 owner)
+{
+	return owner & 1;
+}
+
+ALWAYS_INLINE int head_is_tracked(u64 head)
+{
+	u64 *owner = bpf_map_lookup_elem(MAP_heads, &head);
+
+	if (!owner)
+		return 0;
+	return !is_frame(*owner) || bpf_ktime_get_ns() - (*owner >> 1) < FRAME_LIFE;
+}
+
+ALWAYS_INLINE void track_head(u64 head, u64 owner)
+{
+	if (head)
+		bpf_map_update_elem(MAP_heads, &head, &owner, 0);
+}
+
+ALWAYS_INLINE void forget_head(u64 skb)
+{
+	u64 head = read_u64(skb + FIELD(sk_buff, head));
+	u64 *owner = bpf_map_lookup_elem(MAP_heads, &head);
+
+	if (owner && *owner == skb)
+		bpf_map_delete_elem(MAP_heads, &head);
+}
+#endif
+
+#if TRACK_SKB
+ALWAYS_INLINE int is_tracked(u64 skb)
+{
+	return bpf_map_lookup_elem(MAP_tracked, &skb) != NULL;
+}
+
+ALWAYS_INLINE void count_tracked(u64 skb, u32 number)
+{
+	u32 key = 0;
+	struct counters *counters = bpf_map_lookup_elem(MAP_counters, &key);
+
+	if (counters && number)
+		__sync_fetch_and_add(&counters->followed, 1);
+	else if (counters)
+		__sync_fetch_and_add(&counters->forgotten, 1);
+}
+
+ALWAYS_INLINE void track(u64 skb)
+{
+	u64 present = 1;
+
+	if (!bpf_map_update_elem(MAP_tracked, &skb, &present, BPF_NOEXIST))
+		count_tracked(skb, 1);
+#if TRACK_HEADS
+	track_head(read_u64(skb + FIELD(sk_buff, head)), skb);
+#endif
+}
+
+/* The address is no longer, or not yet, that of a packet of interest. */
+ALWAYS_INLINE void untrack(u64 skb)
+{
+	if (!bpf_map_delete_elem(MAP_tracked, &skb)) {
+		count_tracked(skb, 0);
+#if TRACK_HEADS
+		forget_head(skb);
+#endif
+	}
+}
+#endif
+
+#if TRACK_STACK
+/*
+ * A stack is named by the task that runs, plus one where it is not the task's own but an interrupt's. On it the
+ * last packet that was asked for is remembered, with how deep the outermost of its functions was: what is called
+ * from there is deeper. Frame pointers, which most kernels have not, are not needed.
+ */
+#define STACK_SIZE 16384 /* THREAD_SIZE of x86-64, and of arm64 with pages of 4 KiB */
+
+struct handled {
+	u64 skb;
+	u64 depth; /* stack pointer */
+};
+
+ALWAYS_INLINE u64 stack_at(u64 depth)
+{
+	u64 task = bpf_get_current_task();
+	u64 start = read_u64(task + FIELD(task_struct, stack));
+
+	return depth - start < STACK_SIZE ? task : task + 1;
+}
+
+/* The packet that is being handled further out on this stack, or 0. */
+ALWAYS_INLINE u64 handled_at(u64 depth)
+{
+	u64 stack = stack_at(depth);
+	struct handled *handled = bpf_map_lookup_elem(MAP_stacks, &stack);
+
+	return handled && depth < handled->depth ? handled->skb : 0;
+}
+
+ALWAYS_INLINE void leave_stack(u64 skb, u64 stack)
+{
+	struct handled *handled = bpf_map_lookup_elem(MAP_stacks, &stack);
+
+	if (handled && handled->skb == skb)
+		bpf_map_delete_elem(MAP_stacks, &stack);
+}
+
+ALWAYS_INLINE void handle_at(u64 skb, u64 depth)
+{
+	u64 stack = stack_at(depth);
+	struct handled now = { skb, depth };
+	struct handled *before = bpf_map_lookup_elem(MAP_stacks, &stack);
+	u64 *elsewhere = bpf_map_lookup_elem(MAP_handlers, &skb);
+
+	if (elsewhere && *elsewhere != stack)
+		leave_stack(skb, *elsewhere);
+	if (before && before->skb == skb && before->depth > depth)
+		return;
+	bpf_map_update_elem(MAP_stacks, &stack, &now, 0);
+	bpf_map_update_elem(MAP_handlers, &skb, &stack, 0);
+}
+
+ALWAYS_INLINE void unhandle(u64 skb)
+{
+	u64 *stack = bpf_map_lookup_elem(MAP_handlers, &skb);
+
+	if (!stack)
+		return;
+	leave_stack(skb, *stack);
+	bpf_map_delete_elem(MAP_handlers, &skb);
+}
+#endif
+
+ALWAYS_INLINE void forget(u64 skb)
+{
+#if TRACK_SKB
+	untrack(skb);
+#endif
+#if TRACK_STACK
+	unhandle(skb);
+#endif
+}
+
+#endif

@@ -1,0 +1,130 @@
+"""Functions without a packet: those that are traced by stack, and those that tell of lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pypwru.btf.query import BTF
+from pypwru.btf.types import Kind
+from pypwru.discovery import lifetime, tables
+from pypwru.discovery.functions import Function
+from pypwru.kernel.ftrace import Traceable
+from pypwru.kernel.kallsyms import Symbols
+
+# Last words of functions on BPF maps -> handlers; a look-up's value is known at its return.
+_ON_MAPS: Mapping[str, tuple[lifetime.Hook, ...]] = {
+    "_update_elem": (lifetime.Hook("trace_map_update"),),
+    "_delete_elem": (lifetime.Hook("trace_map_delete"),),
+    "_lookup_elem": (
+        lifetime.Hook("trace_map_lookup"),
+        lifetime.Hook("trace_map_lookup_exit", returns=True),
+    ),
+}
+_ON_STACK = (lifetime.Hook("trace_stack"),)
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """How packets are followed beyond the filters.
+
+    Args:
+        by_address: --filter-track-skb.
+        by_stack: --filter-track-skb-by-stackid, or a flag that implies it.
+        functions: the names of functions without a packet to trace; None for none.
+        maps: what is called on BPF maps is recorded with its arguments.
+    """
+
+    by_address: bool = False
+    by_stack: bool = False
+    functions: Callable[[Symbols], Collection[str]] | None = None
+    maps: bool = False
+
+
+class Probe(NamedTuple):
+    """A function and what hangs on it."""
+
+    hook: lifetime.Hook
+    function: Function
+
+
+def stack_probes(
+    tracking: Tracking,
+    btf: BTF,
+    traceable: Traceable,
+    symbols: Symbols,
+    traced: Collection[str],
+) -> tuple[list[Probe], list[tuple[str, str]]]:
+    """What is traced when called while a packet is handled; and (name, why) of what can't be.
+
+    Args:
+        traced: names of functions that are traced by their packet already.
+    """
+    if tracking.functions is None:
+        return [], []
+    names = frozenset(tracking.functions(symbols)).difference(traced)
+    on_maps = set(_on_maps(btf)) if tracking.maps else set()
+    probes, refused = [], []
+    known = list(_functions(names, symbols))
+    for function in known:
+        if (function.name, function.module) not in traceable:
+            refused.append((function.display, "ftrace can't hook it"))
+            continue
+        for hook in _hooks(function.name, on_maps):
+            probes.append(Probe(hook, function))
+    absent = names.difference(function.name for function in known)
+    refused += [(name, "it is not in /proc/kallsyms") for name in sorted(absent)]
+    return probes, refused
+
+
+def life_probes(
+    tracking: Tracking, traceable: Traceable, symbols: Symbols, traced: Collection[str]
+) -> list[Probe]:
+    """What tells of births and deaths of sk_buffs and writes no record."""
+    wanted = dict(lifetime.TRACKING) if tracking.by_address else {}
+    if tracking.by_address or tracking.by_stack:
+        wanted |= dict.fromkeys(lifetime.FREES.difference(traced), lifetime.FORGETTING)
+    return [
+        Probe(wanted[function.name], function)
+        for function in _functions(wanted, symbols)
+        if (function.name, function.module) in traceable and not function.module
+    ]
+
+
+def _hooks(name: str, on_maps: Collection[str]) -> tuple[lifetime.Hook, ...]:
+    if name in on_maps:
+        for ending, hooks in _ON_MAPS.items():
+            if name.endswith(ending):
+                return hooks
+    return _ON_STACK
+
+
+def _functions(names: Collection[str], symbols: Symbols) -> Iterator[Function]:
+    for display, addresses in symbols.by_name.items() if names else ():
+        name, _, module = display.partition("[")
+        if name in names:
+            module = module.removesuffix("]")
+            category, priority = tables.category(name, module), tables.function_priority(name)
+            yield Function(name, module, 0, 0, addresses, display, category, priority)
+
+
+def _on_maps(btf: BTF) -> Iterator[str]:
+    """Functions on a BPF map, as pwru knows them: it is their first argument.
+
+    That is a ``struct bpf_map *``, or of a BPF helper (BPF_CALL_n) a u64 that is named ``map``.
+    """
+    for name, proto_id in btf.functions():
+        if not name.endswith(tuple(_ON_MAPS)):
+            continue
+        params = btf.params(proto_id)
+        if not params:
+            continue
+        target = btf.pointee(params[0].type)
+        if target is None:
+            is_map = params[0].name == "map"
+        else:
+            found = btf.type(target)
+            is_map = found.kind is Kind.STRUCT and found.name == "bpf_map"
+        if is_map:
+            yield name

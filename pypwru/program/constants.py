@@ -1,0 +1,29 @@
+"""Numbers that bytecode is given when it is loaded, so that one compile serves every run.
+
+In C such a number is a constant that no kernel uses, ``MARK << 32 | place``: clang makes it an
+``ld_imm64`` whose upper half is MARK, and loading gives that its value. Maps are named the same
+way (maps.py).
+"""
+
+from __future__ import annotations
+
+MARK = 0x5EED0000
+# SELF: what a record says of where it comes from, when the program can't ask: the number of a raw
+# tracepoint or BPF program, the address of a function.
+CONSTANTS = {
+    "SELF": 0x100,
+    "WANTED_NETNS": 0x101,
+    "WANTED_IFINDEX": 0x102,
+    "WANTED_MARK": 0x103,
+    "WANTED_MASK": 0x104,
+}
+
+
+def marked(place: int) -> str:
+    """The C constant for ``place``."""
+    return f"0x{MARK << 32 | place:x}ULL"
+
+
+def defines() -> dict[str, str]:
+    """What the C calls them."""
+    return {name: marked(place) for name, place in CONSTANTS.items()}
