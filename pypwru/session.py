@@ -12,7 +12,7 @@ from pypwru.config import Config
 from pypwru.discovery.others import Tracking
 from pypwru.discovery.selection import Selection
 from pypwru.events import ring
-from pypwru.events.counters import account, read_counters
+from pypwru.events.counters import account, lost_by_recursion, read_counters, thrown_out
 from pypwru.events.drain import LIMIT, PacketCount, drain, drain_rest
 from pypwru.events.wire import wire
 from pypwru.filter.compiler import compile_filter
@@ -90,7 +90,7 @@ def run(config: Config, log: Log) -> None:
         if end.wants_rest:  # what was under way when the probes went
             drain_rest(reader, printer.print_batch, packets)
         counted = read_counters(shared["counters"])
-        log.info(
-            "Done",
-            **account(printer.printed, packets.total, counted, loader.recursion_misses(), report),
-        )
+        lost = lost_by_recursion(loader.recursion_misses())
+        if "tracked" in shared:
+            lost["tracking"] = thrown_out(counted, shared["tracked"])
+        log.info("Done", **account(printer.printed, packets.total, counted, lost, report))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,24 +12,50 @@ from pypwru.events.record import COUNTERS_SIZE, EVENT_COUNTERS
 from pypwru.kernel import bpf
 
 
+_NESTED = ("trace_stack", "trace_map_")
+
+
 class Counters(NamedTuple):
     """``struct counters`` of event.h; a test proves the names equal."""
 
-    produced: int
-    ring_full: int
-    followed: int
-    forgotten: int
+    produced: int = 0
+    ring_full: int = 0
+    followed: int = 0
+    forgotten: int = 0
+
+
+def thrown_out(counted: Counters, tracked: int) -> int:
+    """How many tracked packets the kernel dropped from the full map of them.
+
+    Args:
+        tracked: descriptor of the map, to which nobody writes any more.
+    """
+    return counted.followed - counted.forgotten - sum(1 for _ in bpf.map_keys(tracked, 8))
+
+
+def lost_by_recursion(missed: Mapping[str, int]) -> dict[str, int]:
+    """What recursion cost, by cause.
+
+    Functions without a packet are also called by our own handlers, above all those on maps: what
+    the kernel skipped of them is mostly that, and is told apart.
+
+    Args:
+        missed: handler -> runs that the kernel skipped.
+    """
+    nested = sum(count for handler, count in missed.items() if handler.startswith(_NESTED))
+    lost = {"recursion": sum(missed.values()) - nested}
+    return lost | ({"nested": nested} if nested else {})
 
 
 def account(
-    printed: int, packets: int, counted: Counters, misses: int, report: Attached
+    printed: int, packets: int, counted: Counters, lost: Mapping[str, int], report: Attached
 ) -> dict[str, int]:
     """Where every sight went, for the last line of the log.
 
     Args:
         printed: lines of events.
         packets: different ones among what was read.
-        misses: runs that the kernel skipped, which nobody could count by their packet.
+        lost: what nobody could count by its packet, by cause.
         report: what was traced.
     """
     return {
@@ -36,7 +63,7 @@ def account(
         "packets": packets,
         "produced": counted.produced,
         "lost_ring_full": counted.ring_full,
-        "lost_recursion": misses,
+        **{f"lost_{cause}": number for cause, number in lost.items()},
         "not_shown": counted.produced - counted.ring_full - printed,
         "attached": report.functions,
         "ignored": len(report.ignored),

@@ -67,18 +67,12 @@ class Ring:
             return []
         start = consumer & self._mask
         lengths = self._words[start // 4 : start // 4 + waiting * (stride // 4) : stride // 4]
-        ready = self._committed(lengths.tolist())
+        ready = committed(lengths.tolist(), self._size)
         # Copied only now: what was seen committed before the copy is whole in it.
         records = bytes(self._data[start : start + ready * stride])
         self._consumer[0] = consumer + len(records)
         self._ticks = 0
         return self._decode(records)
-
-    def _committed(self, lengths: list[int]) -> int:
-        """How many of the records, from the first, their producers have finished."""
-        if lengths.count(self._size) == len(lengths):
-            return len(lengths)
-        return next(index for index, length in enumerate(lengths) if length & _BUSY)
 
     def wait(self) -> None:
         """Sleep until there may be records, or a watched descriptor is readable."""
@@ -102,6 +96,13 @@ class Ring:
             view.release()
         for mapped in self._maps:
             mapped.close()
+
+
+def committed(lengths: list[int], size: int) -> int:
+    """How many of the records of ``size`` bytes, from the first, their producers have finished."""
+    if lengths.count(size) == len(lengths):
+        return len(lengths)
+    return next(index for index, length in enumerate(lengths) if length & _BUSY)
 
 
 @contextmanager

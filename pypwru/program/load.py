@@ -119,9 +119,12 @@ class Loader:
         self.programs[self._stack.enter_context(owned(fd))] = handler
         return fd
 
-    def recursion_misses(self) -> int:
-        """Runs that the kernel skipped since a program of ours was interrupted on that CPU."""
-        return sum(map(bpf.program_recursion_misses, self.programs))
+    def recursion_misses(self) -> dict[str, int]:
+        """Runs that the kernel skipped, by handler: a program was running on that CPU already."""
+        missed = dict.fromkeys(self.programs.values(), 0)
+        for program, handler in self.programs.items():
+            missed[handler] += bpf.program_recursion_misses(program)
+        return missed
 
 
 def _meaning(log: str) -> str:

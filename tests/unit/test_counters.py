@@ -9,14 +9,14 @@ import pytest
 
 from pypwru.attach.attached import Attached
 from pypwru.events import counters
-from pypwru.events.counters import Counters, account, possible_cpus, read_counters
+from pypwru.events.counters import Counters, account, possible_cpus, read_counters, thrown_out
 from pypwru.events.record import COUNTERS_SIZE
 from pypwru.kernel import bpf
 
 
 def test_every_sight_has_its_place() -> None:
     report = Attached(functions=30, ignored=[("tp", "why")])
-    told = account(7, 3, Counters(produced=20, ring_full=4), 2, report)
+    told = account(7, 3, Counters(produced=20, ring_full=4), {"recursion": 2}, report)
     assert told == {
         "events": 7,
         "packets": 3,
@@ -32,11 +32,16 @@ def test_every_sight_has_its_place() -> None:
 def test_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     def lookup(fd: int, index: int, size: int) -> bytes:
         assert (fd, index, size) == (7, 0, COUNTERS_SIZE * 3)
-        return struct.pack("=6Q", 10, 1, 20, 2, 1 << 40, 3)
+        return struct.pack("=12Q", 10, 1, 5, 4, 20, 2, 0, 0, 1 << 40, 3, 2, 1)
 
     monkeypatch.setattr(counters, "possible_cpus", lambda: 3)
     monkeypatch.setattr(bpf, "map_lookup", lookup)
-    assert read_counters(7) == Counters(produced=(1 << 40) + 30, ring_full=6)
+    assert read_counters(7) == Counters((1 << 40) + 30, 6, 7, 5)
+
+
+def test_what_a_full_map_threw_out_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bpf, "map_keys", lambda fd, size: iter([b"12345678"] * 3))
+    assert thrown_out(Counters(followed=20, forgotten=6), 7) == 11
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,12 @@ import pytest
 from pypwru.events import drain as draining
 from pypwru.events.drain import CLOSED, LIMIT, SIGNAL, PacketCount, drain
 from pypwru.events.record import EVENT_SIZE, Record
-from pypwru.events.ring import Ring, _committed
+from pypwru.events.ring import Ring, committed
 from pypwru.output.sink import OutputClosed
 from pypwru.signals import Interrupts
 
 FREE, OTHER = 0xFFFFFFFF81000010, 0xFFFFFFFF81000020
 NAMES = {FREE: "kfree_skbmem", OTHER: "ip_rcv"}
-HEADER = struct.pack("=II", EVENT_SIZE, 0)
 
 
 def record(skb: int, address: int = OTHER, cpu: int = 0) -> Record:
@@ -70,22 +69,22 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_record_under_way_holds_back_those_after_it(lengths: list[int], ready: int) -> None:
-    assert _committed(lengths) == ready
+    assert committed(lengths, EVENT_SIZE) == ready
 
 
 class Batches(Ring):
     """A ring that gives what it is told; without an mmap."""
 
     def __init__(self, *batches: int, stop: Interrupts | None = None) -> None:
-        self.batches = [(HEADER + bytes(EVENT_SIZE)) * count for count in batches]
+        self.batches = [[record(1)] * count for count in batches]
         self.interrupts = stop
         self.stopped = False
 
     def watch(self, fd: int) -> None:
         pass
 
-    def read(self) -> bytes:
-        return self.batches.pop(0) if self.batches else b""
+    def read(self) -> list[Record]:
+        return self.batches.pop(0) if self.batches else []
 
     def wait(self) -> None:
         assert self.interrupts, "nothing left, and nobody stops"

@@ -95,7 +95,7 @@ def test_bytes_are_taken_as_well_and_both_views_share_the_stack() -> None:
     third = Insn(ebpf.CALL_HELPER, imm=MARKER_L3)
     store = Insn(ebpf.STX | 0x78, 10, 1, off=-40)
     program = [store, CALL, third, OTHER_CALL, EXIT]
-    found = inject(ebpf.pack(program), FILTER)
+    found = inject(ebpf.pack(program), {MARKER: FILTER.l2, MARKER_L3: FILTER.l3})
     expected = [*FILTER.l2.body(-40), *FILTER.l3.body(-40), OTHER_CALL, EXIT]
     assert found == [store, *expected]
     assert ebpf.unpack(ebpf.pack(found)) == found
@@ -107,7 +107,10 @@ def test_a_program_without_the_call_is_left_alone() -> None:
 
 
 def test_a_constant_filter_is_one_instruction() -> None:
-    assert inject([CALL, EXIT], Filter.empty) == [Insn(ebpf.ALU32 | ebpf.MOV, imm=1), EXIT]
+    assert inject([CALL, EXIT], {MARKER_L2: Filter.empty.l2}) == [
+        Insn(ebpf.ALU32 | ebpf.MOV, imm=1),
+        EXIT,
+    ]
     never = compile_filter("arp")
     assert never.l3.constant is False
     assert never.l3.body(0) == [Insn(ebpf.ALU32 | ebpf.MOV, imm=0)]

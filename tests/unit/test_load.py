@@ -5,52 +5,58 @@ from __future__ import annotations
 import pytest
 
 from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, LD_IMM64, MOV, R0, Insn, signed_immediate
-from pypwru.program import maps
+from pypwru.program import constants, maps
 from pypwru.program.load import _meaning, relocate
 
-DESCRIPTORS = {"events": 11, "counters": 12, "reader": 13}
+DESCRIPTORS = {name: 11 + shape.number for name, shape in maps.MAPS.items()}
+VALUES = {"SELF": 5}
 END = Insn(EXIT_PROGRAM)
 
 
 def marked(number: int) -> list[Insn]:
-    return [Insn(LD_IMM64, dst=1, imm=number), Insn(0, imm=signed_immediate(maps.MARK))]
+    return [Insn(LD_IMM64, dst=1, imm=number), Insn(0, imm=signed_immediate(constants.MARK))]
 
 
 @pytest.mark.parametrize("name", maps.MAPS)
 def test_a_map_becomes_its_descriptor(name: str) -> None:
     program = [Insn(ALU64 | MOV, R0), *marked(maps.MAPS[name].number), END]
-    done = relocate(program, DESCRIPTORS, 5)
+    done = relocate(program, DESCRIPTORS, VALUES)
     assert done[1] == Insn(LD_IMM64, dst=1, src=1, imm=DESCRIPTORS[name])
     assert done[2] == Insn(0, imm=0)
     assert (done[0], done[3]) == (program[0], END)
 
 
-def test_the_tracepoints_number_stays_a_constant() -> None:
-    done = relocate([*marked(maps.TRACEPOINT_NUMBER), END], DESCRIPTORS, 29)
-    assert done == [Insn(LD_IMM64, dst=1, imm=29), Insn(0), END]
+@pytest.mark.parametrize(
+    ("value", "low", "high"),
+    [(29, 29, 0), (4026531833, 4026531833 - (1 << 32), 0), (0xFFFFFFFF81000010, -0x7EFFFFF0, -1)],
+)
+@pytest.mark.parametrize("name", constants.CONSTANTS)
+def test_a_number_stays_a_constant(name: str, value: int, low: int, high: int) -> None:
+    done = relocate([*marked(constants.CONSTANTS[name]), END], DESCRIPTORS, {name: value})
+    assert done == [Insn(LD_IMM64, dst=1, imm=low), Insn(0, imm=high), END]
 
 
 def test_other_constants_are_left_alone() -> None:
     other = [Insn(LD_IMM64, dst=1, imm=1), Insn(0, imm=0x1234), END]
-    assert relocate(other, DESCRIPTORS, 1) == other
+    assert relocate(other, DESCRIPTORS, VALUES) == other
 
 
 def test_the_program_itself_is_not_changed() -> None:
     program = [*marked(1), END]
-    relocate(program, DESCRIPTORS, 1)
+    relocate(program, DESCRIPTORS, VALUES)
     assert program == [*marked(1), END]
 
 
 def test_the_c_names_what_relocate_finds() -> None:
     """MARK << 32 | number: the two halves of an ld_imm64, low first."""
-    named = maps.defines()
     for name, shape in maps.MAPS.items():
-        text = named[f"MAP_{name}"].removeprefix("((void *)").removesuffix("ULL)")
-        assert divmod(int(text, 16), 1 << 32) == (maps.MARK, shape.number)
-    place = int(named["TRACEPOINT"].removesuffix("ULL"), 16)
-    assert divmod(place, 1 << 32) == (maps.MARK, maps.TRACEPOINT_NUMBER)
-    numbers = {shape.number for shape in maps.MAPS.values()} | {maps.TRACEPOINT_NUMBER}
-    assert len(numbers) == len(maps.MAPS) + 1
+        text = maps.defines()[f"MAP_{name}"].removeprefix("((void *)").removesuffix("ULL)")
+        assert divmod(int(text, 16), 1 << 32) == (constants.MARK, shape.number)
+    for name, text in constants.defines().items():
+        place = int(text.removesuffix("ULL"), 16)
+        assert divmod(place, 1 << 32) == (constants.MARK, constants.CONSTANTS[name])
+    numbers = {shape.number for shape in maps.MAPS.values()} | set(constants.CONSTANTS.values())
+    assert len(numbers) == len(maps.MAPS) + len(constants.CONSTANTS)
 
 
 LOG = """func#0 @0

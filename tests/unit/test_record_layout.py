@@ -118,22 +118,22 @@ def test_the_readers_states_differ() -> None:
     assert record.READER_AWAKE == 0, "what a new map holds"
 
 
-def test_decode() -> None:
+@pytest.mark.parametrize("tail", [0, 8, 400])
+def test_decode(tail: int) -> None:
     """Two records with their headers; the slices are those of the C."""
-    events = [
-        bytes((index * 7 + start) % 256 for index in range(record.EVENT_SIZE)) for start in (0, 1)
-    ]
-    header = struct.pack("=II", record.EVENT_SIZE, 0)
-    decoded = record.decode(b"".join(header + event for event in events))
+    size = record.EVENT_SIZE + tail
+    events = [bytes((index * 7 + start) % 256 for index in range(size)) for start in (0, 1)]
+    header = struct.pack("=II", size, 0)
+    decoded = record.decoder(tail)(b"".join(header + event for event in events))
     assert len(decoded) == 2
     for event, made in zip(events, decoded, strict=True):
-        again = made.packet + made.func + struct.pack("=Q", made.ktime) + made.flow
+        again = made.packet + made.func + struct.pack("=Q", made.ktime) + made.flow + made.tail
         assert again == event
         assert made.packet == event[: record.EVENT["address"].offset]
 
 
 def test_nothing_decodes_to_nothing() -> None:
-    assert record.decode(b"") == []
+    assert record.decoder(0)(b"") == []
 
 
 def test_a_member_that_the_header_lacks() -> None:

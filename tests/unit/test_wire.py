@@ -1,0 +1,58 @@
+"""What a run's records carry."""
+
+from __future__ import annotations
+
+import pytest
+
+from pypwru.config import Config
+from pypwru.events.record import EVENT_SIZE, members
+from pypwru.events.wire import wire
+from pypwru.options import parse
+
+ALL = (
+    "--output-caller --output-skb-cb --output-tunnel --output-skb-metadata skb->mark "
+    "--output-bpfmap --filter-track-bpf-helpers --output-stack --output-skb "
+    "--output-skb-shared-info --set-percpu-buf 1003"
+)
+
+
+def of(text: str) -> Config:
+    config = parse(text.split())
+    assert isinstance(config, Config)
+    return config
+
+
+def test_a_plain_run_has_no_tail() -> None:
+    found = wire(of(""))
+    assert (found.tail, dict(found.parts), found.size) == (0, {}, EVENT_SIZE)
+    assert found.defines() == {"WIRE_SIZE": str(EVENT_SIZE)}
+
+
+def test_parts_follow_each_other_aligned_and_without_overlap() -> None:
+    found = wire(of(ALL))
+    assert list(found.parts) == [
+        "caller", "cb", "tunnel", "metadata", "map", "stack", "skb", "shinfo",
+    ]  # fmt: skip
+    end = 0
+    for part in found.parts.values():
+        assert part.offset % 8 == 0 and end <= part.offset < end + 8
+        end = part.offset + part.size
+    assert end <= found.tail < end + 8 and found.tail % 8 == 0
+    assert found.parts["skb"].size == 1003 - 4
+
+
+@pytest.mark.parametrize("part", ["caller", "cb", "tunnel", "metadata", "map", "stack"])
+def test_a_part_has_room_for_its_struct(part: str) -> None:
+    last = list(members(f"part_{part}").values())[-1]
+    assert wire(of(ALL)).parts[part].size >= last.offset + last.size
+
+
+def test_the_callback_is_inside_the_meta_columns() -> None:
+    assert "cb" in wire(of("--filter-trace-tc")).parts
+    assert "cb" not in wire(of("--output-skb-cb --output-meta=false")).parts
+
+
+def test_the_c_gets_offsets_from_the_start_of_the_event() -> None:
+    defines = wire(of("--output-stack --output-caller")).defines()
+    assert defines["WIRE_caller"] == str(EVENT_SIZE)
+    assert int(defines["WIRE_stack"]) == EVENT_SIZE + int(defines["WIRE_SIZE_caller"])
