@@ -24,6 +24,7 @@ NEG, MOD, XOR, MOV, ARSH, BYTE_SWAP = 0x80, 0x90, 0xA0, 0xB0, 0xC0, 0xD0
 # Operations of the jump classes.
 JA, JEQ, JGT, JGE, JSET, JNE = 0x00, 0x10, 0x20, 0x30, 0x40, 0x50
 CALL, EXIT, JLT, JLE = 0x80, 0x90, 0xA0, 0xB0
+JSGT, JSGE, JSLT, JSLE = 0x60, 0x70, 0xC0, 0xD0
 
 LD_IMM64 = 0x18
 CALL_HELPER = JMP | CALL
@@ -121,26 +122,48 @@ class Assembler:
         """dst = (u32)(dst operation src)."""
         self._insns.append(Insn(ALU32 | operation | REGISTER, dst, src))
 
+    def constant64(self, dst: int, value: int) -> None:
+        """dst = ``value``, signed or unsigned, of up to 64 bits."""
+        if 0 <= value < 1 << 32:
+            self.constant(dst, value)
+        elif -(1 << 31) <= value < 0:
+            self._insns.append(Insn(ALU64 | MOV, dst, imm=value))
+        else:
+            self._insns.append(Insn(LD_IMM64, dst, imm=signed_immediate(value)))
+            self._insns.append(Insn(0, imm=signed_immediate(value >> 32)))
+
+    def alu(self, operation: int, dst: int, immediate: int) -> None:
+        """dst = dst operation immediate, 64 bits; the immediate is an s32."""
+        self._insns.append(Insn(ALU64 | operation, dst, imm=immediate))
+
+    def alu_register(self, operation: int, dst: int, src: int) -> None:
+        """dst = dst operation src, 64 bits."""
+        self._insns.append(Insn(ALU64 | operation | REGISTER, dst, src))
+
+    def negate(self, dst: int) -> None:
+        """dst = -dst, 64 bits."""
+        self._insns.append(Insn(ALU64 | NEG, dst))
+
     def add(self, dst: int, immediate: int) -> None:
         """dst += immediate, 64 bits; nothing where it is 0."""
         if immediate:
-            self._insns.append(Insn(ALU64 | ADD, dst, imm=immediate))
+            self.alu(ADD, dst, immediate)
 
     def add_register(self, dst: int, src: int) -> None:
         """dst += src, 64 bits."""
-        self._insns.append(Insn(ALU64 | ADD | REGISTER, dst, src))
+        self.alu_register(ADD, dst, src)
 
     def subtract_register(self, dst: int, src: int) -> None:
         """dst -= src, 64 bits."""
-        self._insns.append(Insn(ALU64 | SUB | REGISTER, dst, src))
+        self.alu_register(SUB, dst, src)
 
     def and_register(self, dst: int, src: int) -> None:
         """dst &= src, 64 bits."""
-        self._insns.append(Insn(ALU64 | AND | REGISTER, dst, src))
+        self.alu_register(AND, dst, src)
 
     def sign(self, dst: int) -> None:
         """dst = dst < 0 ? all ones : 0, 64 bits."""
-        self._insns.append(Insn(ALU64 | ARSH, dst, imm=63))
+        self.alu(ARSH, dst, 63)
 
     def forget_pointer(self, dst: int) -> None:
         """dst keeps its value and is a mere number to the verifier (a privileged loader's).
@@ -222,7 +245,7 @@ _ALU_SIGNS = {
 }  # fmt: skip
 _JUMP_SIGNS = {
     JEQ: "==", JGT: ">", JGE: ">=", JSET: "&", JNE: "!=", JLT: "<", JLE: "<=",
-    0x60: "s>", 0x70: "s>=", 0xC0: "s<", 0xD0: "s<=",
+    JSGT: "s>", JSGE: "s>=", JSLT: "s<", JSLE: "s<=",
 }  # fmt: skip
 
 

@@ -1,0 +1,130 @@
+"""Nodes of a meaning, made from their operands: what is constant is computed at once.
+
+Establishes: no node but the whole tree is a constant that another one would branch on, so that no
+instruction is ever unreachable; a comparison has its constant on the right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pypwru.expression import numbers
+from pypwru.expression.numbers import (
+    COMPARISONS,
+    DIVISIONS,
+    INVERSE,
+    OPERATIONS,
+    RESULTS,
+    SHIFTS,
+    SWAPPED,
+    TRUTH,
+    U32,
+    U64,
+    Number,
+    common,
+    operated,
+    wrapped,
+)
+from pypwru.expression.source import Mark
+from pypwru.expression.tree import Arithmetic, Compare, Constant, Logic, Not, Text, Unary, Value
+
+TRUE, FALSE = Constant(1, TRUTH), Constant(0, TRUTH)
+
+
+def number_of(value: Value) -> Number:
+    """The type of ``value``."""
+    return TRUTH if isinstance(value, Compare | Text | Not | Logic) else value.number
+
+
+def constant(value: int, number: Number) -> Constant:
+    """The result ``value`` of an operation that gives ``number``."""
+    value = wrapped(value, number)
+    return Constant(value, number if number in (U32, U64) else numbers.of(value))
+
+
+def negated(operand: Value) -> Value:
+    """``-operand``"""
+    number = common(number_of(operand), TRUTH)
+    if isinstance(operand, Constant):
+        return constant(-operand.value, number)
+    return Unary("-", operand, number)
+
+
+def complement(operand: Value) -> Value:
+    """``~operand``"""
+    number = number_of(operand)
+    number = number if number == U32 else common(number, TRUTH)
+    if isinstance(operand, Constant):
+        return constant(~operand.value, number)
+    return Unary("~", operand, number)
+
+
+def arithmetic(sign: str, left: Value, right: Value, mark: Mark) -> Value:
+    """``left sign right``
+
+    Raises:
+        FilterError: a division by 0, or a shift by a constant that is not 0 to 63.
+    """
+    of_left, of_right = number_of(left), number_of(right)
+    number = RESULTS[sign](of_left, of_right)
+    if isinstance(right, Constant):
+        if sign in SHIFTS and not 0 <= right.value < 64:
+            raise mark.error(f"a shift by {right.value}: 0 to 63 are possible")
+        if sign in DIVISIONS and right.value == 0:
+            raise mark.error("a division by 0")
+        if sign == "<<" and number != U64 and not of_left.signed:
+            bits = of_left.bits + right.value
+            number = numbers.unsigned(bits) if bits < 63 else number
+        if isinstance(left, Constant):
+            operands = operated(of_left, of_right, sign)
+            first = wrapped(left.value, operands)
+            second = right.value if sign in SHIFTS else wrapped(right.value, operands)
+            return constant(OPERATIONS[sign](first, second), number)
+    return Arithmetic(sign, left, right, number)
+
+
+def compare(sign: str, left: Value, right: Value, mark: Mark) -> Value:
+    """``left sign right``
+
+    Raises:
+        FilterError: ``left`` can never be equal to the constant that ``right`` is, or vice versa.
+    """
+    if isinstance(left, Constant):
+        sign, left, right = SWAPPED[sign], right, left
+    operands = common(number_of(left), number_of(right))
+    if isinstance(left, Constant) and isinstance(right, Constant):
+        values = (wrapped(side.value, operands) for side in (left, right))
+        return TRUE if COMPARISONS[sign](*values) else FALSE
+    if isinstance(right, Constant) and sign in ("==", "!="):
+        number, value = number_of(left), right.value
+        if number.bits < 64 and not number.low <= value <= number.high:
+            raise mark.error(
+                f"what is compared with {value} is {number.low} to {number.high} and never {value}"
+            )
+    return Compare(sign, left, right, operands)
+
+
+def inverse(operand: Value) -> Value:
+    """``!operand``"""
+    if isinstance(operand, Constant):
+        return FALSE if operand.value else TRUE
+    if isinstance(operand, Compare):
+        return operand._replace(sign=INVERSE[operand.sign])
+    return Not(operand)
+
+
+def logic(sign: str, terms: Iterable[Value]) -> Value:
+    """``term && term ...``; terms behind a constant that decides are dropped."""
+    decides = sign == "||"
+    kept: list[Value] = []
+    for term in terms:
+        if not isinstance(term, Constant):
+            kept.append(term)
+        elif bool(term.value) == decides:
+            kept.append(TRUE if decides else FALSE)
+            break
+    if not kept:
+        return FALSE if decides else TRUE
+    if isinstance(kept[-1], Constant):
+        return kept[-1]
+    return Logic(sign, tuple(kept)) if len(kept) > 1 else inverse(inverse(kept[0]))

@@ -1,0 +1,201 @@
+"""Pass 3: names to places in memory and to values of enums, operators to what they do.
+
+Establishes: everything that is read exists in the kernel's BTF, and is a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pypwru.expression import algebra, numbers
+from pypwru.expression.numbers import COMPARISONS
+from pypwru.expression.paths import Paths, Spot
+from pypwru.expression.suggestions import did_you_mean
+from pypwru.expression.syntax import (
+    Binary,
+    Index,
+    Literal,
+    Logic,
+    Member,
+    Name,
+    Node,
+    String,
+    Unary,
+)
+from pypwru.expression.tree import Arithmetic, Constant, Read, Text, Value
+from pypwru.expression.tree import Unary as UnaryValue
+
+_WORDS = {"true": 1, "false": 0, "NULL": 0}
+_EQUALITY = ("==", "!=")
+
+
+class Checker:
+    """Gives the meaning of trees.
+
+    Args:
+        paths: of the root that they are about.
+    """
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+
+    def value(self, node: Node, enum: int = 0) -> Value:
+        """What ``node`` means.
+
+        Args:
+            enum: type id of the enum in which names are looked for first, or 0.
+
+        Raises:
+            FilterError: it means nothing, pointing at the column.
+        """
+        return _MEANINGS[type(node)](self, node, enum)
+
+    def spot(self, node: Node) -> Spot | None:
+        """The object that ``node``, a root, member or element, names; None is the root itself."""
+        if isinstance(node, Member):
+            return self._paths.member(self.spot(node.parent), node.name, node.mark)
+        if isinstance(node, Index):
+            return self._paths.element(self.spot(node.parent), self._place(node), node.mark)
+        if isinstance(node, Name) and node.text == self._paths.root:
+            return None
+        raise node.mark.error(
+            f"a member of {self._paths.root} is expected, such as {self._paths.root}->len"
+        )
+
+    def _place(self, node: Index) -> int:
+        value = self.value(node.place)
+        if not isinstance(value, Constant):
+            raise node.place.mark.error("an index must be a constant")
+        if not 0 <= value.value < 1 << 24:
+            raise node.place.mark.error(f"{value.value} is no index: 0 to {(1 << 24) - 1}")
+        return value.value
+
+    def _path(self, node: Node, _: int) -> Value:
+        return self._paths.read(self.spot(node), node.mark)
+
+    def _name(self, node: Name, enum: int) -> Value:
+        if node.text == self._paths.root:
+            return self._path(node, enum)
+        value = _WORDS.get(node.text)
+        own = self._paths.btf.enumerators(enum) if enum else {}
+        if value is None:
+            value = own.get(node.text)
+        if value is None:
+            value = self._paths.btf.enum_value(node.text)
+        if value is None:
+            raise node.mark.error(self._unknown(node.text, own))
+        return Constant(value, numbers.of(value))
+
+    def _unknown(self, name: str, own: dict[str, int]) -> str:
+        root = self._paths.root
+        if name in self._paths.names():
+            return f"{name} is a member: write {root}->{name}"
+        return (
+            f"{name} is neither {root} nor in an enum of this kernel's BTF, which has no macros: "
+            "write its number" + did_you_mean(name, [root, *own])
+        )
+
+    def _literal(self, node: Literal, _: int) -> Value:
+        return Constant(node.value, node.number)
+
+    def _string(self, node: String, _: int) -> Value:
+        raise node.mark.error("a string can only be compared, by == or !=, with an array of char")
+
+    def _unary(self, node: Unary, enum: int) -> Value:
+        operand = self.value(node.operand, enum)
+        return _UNARY[node.sign](operand)
+
+    def _binary(self, node: Binary, enum: int) -> Value:
+        if node.sign in _EQUALITY and (
+            isinstance(node.left, String) or isinstance(node.right, String)
+        ):
+            return self._text(node)
+        if node.sign in COMPARISONS:
+            enum = 0
+        left, right = self._sides(node, enum)
+        if node.sign in COMPARISONS:
+            return algebra.compare(node.sign, left, right, node.mark)
+        return algebra.arithmetic(node.sign, left, right, node.mark)
+
+    def _sides(self, node: Binary, enum: int) -> tuple[Value, Value]:
+        """Both operands; that of which the root is part first: it says which enum the other is."""
+        if self._is_about_root(node.left) or not self._is_about_root(node.right):
+            left = self.value(node.left, enum)
+            return left, self.value(node.right, enum_of(left) or enum)
+        right = self.value(node.right, enum)
+        return self.value(node.left, enum_of(right) or enum), right
+
+    def _is_about_root(self, node: Node) -> bool:
+        return mentions(node, self._paths.root)
+
+    def _text(self, node: Binary) -> Value:
+        string, other = node.left, node.right
+        if not isinstance(string, String):
+            string, other = other, string
+        if not isinstance(string, String) or not isinstance(other, Name | Member | Index):
+            raise node.mark.error("a string can only be compared with an array of char")
+        spot = self.spot(other)
+        length = self._paths.characters(spot)
+        if spot is None or not length:
+            raise other.mark.error("a string can only be compared with an array of char")
+        if len(string.data) > length:
+            raise string.mark.error(f"the array has {length} characters: it is never this string")
+        cell = self._paths.bits(spot, other.mark).cell
+        data = (string.data + b"\0")[:length]
+        text = Text(cell._replace(size=len(data)), data)
+        return text if node.sign == "==" else algebra.inverse(text)
+
+    def _logic(self, node: Logic, _: int) -> Value:
+        return algebra.logic(node.sign, [self.value(term) for term in node.terms])
+
+
+def enum_of(value: Value) -> int:
+    """The enum whose value it is, or whose bits: a type id, or 0."""
+    if isinstance(value, Read):
+        return value.enum
+    if isinstance(value, UnaryValue):
+        return enum_of(value.operand)
+    if isinstance(value, Arithmetic):
+        return enum_of(value.left) or enum_of(value.right)
+    return 0
+
+
+def mentions(node: Node, name: str) -> bool:
+    """Whether ``name`` is anywhere in ``node``."""
+    if isinstance(node, Name):
+        return node.text == name
+    return any(mentions(child, name) for child in _children(node))
+
+
+def _children(node: Node) -> tuple[Node, ...]:
+    if isinstance(node, Logic):
+        return node.terms
+    if isinstance(node, Binary):
+        return node.left, node.right
+    if isinstance(node, Index):
+        return node.parent, node.place
+    if isinstance(node, Member):
+        return (node.parent,)
+    return (node.operand,) if isinstance(node, Unary) else ()
+
+
+def _same(operand: Value) -> Value:
+    return operand
+
+
+_UNARY: dict[str, Callable[[Value], Value]] = {
+    "-": algebra.negated,
+    "+": _same,
+    "~": algebra.complement,
+    "!": algebra.inverse,
+}
+_MEANINGS: dict[type, Callable[..., Value]] = {
+    Name: Checker._name,
+    Member: Checker._path,
+    Index: Checker._path,
+    Literal: Checker._literal,
+    String: Checker._string,
+    Unary: Checker._unary,
+    Binary: Checker._binary,
+    Logic: Checker._logic,
+}

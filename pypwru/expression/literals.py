@@ -1,0 +1,100 @@
+"""Numbers, characters and strings as they are typed."""
+
+from __future__ import annotations
+
+import re
+
+from pypwru.expression import numbers
+from pypwru.expression.numbers import U32, U64, Number
+from pypwru.expression.tokens import Token
+
+# As pwru has them: a leading zero means nothing (010 is ten), octal is 0o10.
+_NUMBER = re.compile(
+    r"(?:0[xX](?P<x>[0-9a-fA-F]+)|0[oO](?P<o>[0-7]+)|0[bB](?P<b>[01]+)|(?P<d>[0-9]+))"
+    r"(?P<suffix>[uU]?[lL]{0,2}|[lL]{1,2}[uU])"
+)
+_BASES = {"x": 16, "o": 8, "b": 2, "d": 10}
+_ESCAPE = re.compile(
+    r"\\(?:x(?P<hex>[0-9a-fA-F]{1,2})|(?P<octal>[0-7]{1,3})|(?P<plain>.))", re.DOTALL
+)
+_PLAIN = {
+    "n": 10, "t": 9, "r": 13, "a": 7, "b": 8, "f": 12, "v": 11,
+    "\\": 92, "'": 39, '"': 34, "?": 63,
+}  # fmt: skip
+
+
+def number(token: Token) -> tuple[int, Number]:
+    """The value of a NUMBER, and its type.
+
+    Raises:
+        FilterError: it is no number of C, or needs more than 64 bits.
+    """
+    match = _NUMBER.fullmatch(token.text)
+    if match is None:
+        raise token.mark.error(
+            f"'{token.text}' is not a number: write 10, 0xa, 0o12 or 0b1010, with U or L behind it "
+            "at most"
+        )
+    base, digits = next((_BASES[key], match[key]) for key in _BASES if match[key])
+    value = int(digits, base)
+    if value >> 64:
+        raise token.mark.error(f"{token.text} does not fit into 64 bits")
+    return value, _type(value, match["suffix"].upper(), base)
+
+
+def _type(value: int, suffix: str, base: int) -> Number:
+    """As in C: what doesn't fit into an int is a long in decimal, unsigned in any other base."""
+    if value >> 63 or ("U" in suffix and (suffix != "U" or value > U32.high)):
+        return U64
+    if suffix == "U" or (base != 10 and not suffix and value.bit_length() == 32):
+        return U32
+    return numbers.of(value)
+
+
+def character(token: Token) -> int:
+    """The value of a CHARACTER, 0..255.
+
+    Raises:
+        FilterError: not one character of one byte.
+    """
+    data = _bytes(token)
+    if len(data) != 1:
+        raise token.mark.error(f"{token.text} is not one character of one byte")
+    return data[0]
+
+
+def string(token: Token) -> bytes:
+    """The bytes of a STRING.
+
+    Raises:
+        FilterError: an escape that C doesn't have, or a NUL inside.
+    """
+    data = _bytes(token)
+    if 0 in data:
+        raise token.mark.error("a string ends at its first NUL: leave it out")
+    return data
+
+
+def _bytes(token: Token) -> bytes:
+    text, data, at = token.text[1:-1], b"", 0
+    while at < len(text):
+        if text[at] != "\\":
+            data += text[at].encode(errors="surrogateescape")
+            at += 1
+            continue
+        match = _ESCAPE.match(text, at)
+        value = _escaped(match) if match else None
+        if match is None or value is None:
+            mark = token.mark
+            raise mark._replace(column=mark.column + 1 + at).error("C has no such escape")
+        data += bytes((value,))
+        at = match.end()
+    return data
+
+
+def _escaped(match: re.Match[str]) -> int | None:
+    if match["hex"]:
+        return int(match["hex"], 16)
+    if match["octal"]:
+        return int(match["octal"], 8) & 0xFF
+    return _PLAIN.get(match["plain"])

@@ -1,0 +1,131 @@
+"""Kernel memory to the stack: the frame below the host program's, and the calls that fill it.
+
+A cell that several parts of an expression use has a slot of its own, and is read where it is first
+needed. The verifier wants no slot to be read that was not written on every way there, so
+:attr:`Memory.known` holds what is surely there at the instruction that comes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pypwru.errors import FilterError
+from pypwru.expression.tree import Cell
+from pypwru.filter import ebpf
+from pypwru.filter.ebpf import R0, R1, R2, R3, R10, Assembler
+
+STACK_LIMIT = -512  # MAX_BPF_STACK
+SLOT = 8
+_WHOLE = (1, 2, 4, 8)
+
+
+class OutOfStack(FilterError):
+    """The frame would reach below the 512 bytes that a program has."""
+
+
+class Frame:
+    """Slots of the stack, all of them aligned to 8 bytes.
+
+    Args:
+        base: the lowest offset from r10 that is in use, 0 or negative.
+    """
+
+    def __init__(self, base: int) -> None:
+        self._top = base // SLOT * SLOT
+
+    def take(self, size: int = SLOT) -> int:
+        """The offset from r10 of ``size`` bytes that no one else uses.
+
+        Raises:
+            OutOfStack: there are none.
+        """
+        self._top -= (size + SLOT - 1) // SLOT * SLOT
+        if self._top < STACK_LIMIT:
+            raise OutOfStack(
+                "the expression needs more stack than is left: write it shorter, or choose fewer "
+                "output options"
+            )
+        return self._top
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """What is taken meanwhile is free again afterwards."""
+        top = self._top
+        yield
+        self._top = top
+
+
+class Memory:
+    """Reads cells.
+
+    Args:
+        asm: gets the instructions.
+        frame: where the slots are taken.
+        root: the slot that holds the root's address.
+        kept: the cells that have a slot for good.
+        failed: the label to go to where memory can't be read, a NULL pointer's target say.
+    """
+
+    def __init__(
+        self, asm: Assembler, frame: Frame, root: int, kept: dict[Cell, int], failed: int
+    ) -> None:
+        self.known: frozenset[Cell] = frozenset()
+        self._asm = asm
+        self._frame = frame
+        self._root = root
+        self._kept = kept
+        self._failed = failed
+        self._held: dict[Cell, int] = {}
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Cells that are read meanwhile lose their slots afterwards, but for the kept ones."""
+        held = dict(self._held)
+        with self._frame.scope():
+            yield
+        self._held = held
+
+    def fetch(self, cell: Cell) -> int:
+        """Have ``cell`` in a slot, whose offset is given. r0-r5 are lost."""
+        if not cell.steps:
+            return self._root
+        if cell in self._held:
+            return self._held[cell]
+        kept = self._kept.get(cell)
+        if kept is None:
+            self._held[cell] = kept = self._frame.take(max(cell.size, SLOT))
+        elif cell in self.known:
+            return kept
+        else:
+            self.known |= {cell}
+        self._read(cell, kept)
+        return kept
+
+    def slot(self, cell: Cell) -> int:
+        """Where ``cell`` was put."""
+        return self._held.get(cell, self._kept.get(cell, self._root))
+
+    def _read(self, cell: Cell, to: int) -> None:
+        self._base(cell, to)
+        self._asm.add(R3, cell.steps[-1])
+        if cell.size not in _WHOLE and cell.size < SLOT:
+            self._asm.constant(R2, 0)  # 8 bytes will be loaded
+            self._asm.store(SLOT, R10, to, R2)
+        self._asm.move(R1, R10)
+        self._asm.add(R1, to)
+        self._asm.constant(R2, cell.size)
+        self._asm.call(ebpf.PROBE_READ_KERNEL)
+        self._asm.branch(ebpf.JNE, R0, 0, self._failed)
+
+    def _base(self, cell: Cell, scratch: int) -> None:
+        """r3 = the address from which the last step of ``cell`` counts."""
+        pointer = cell.pointer
+        where = self._root
+        if pointer is not None:
+            if pointer in self._held or pointer in self._kept:
+                where = self.fetch(pointer)
+            else:
+                where = scratch
+                self._read(pointer, scratch)
+        self._asm.load(SLOT, R3, R10, where)

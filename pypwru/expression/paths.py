@@ -1,0 +1,191 @@
+"""Where BTF says that a member is: the way there, pointer by pointer, and how it is read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pypwru.btf import members, prototype
+from pypwru.btf.members import Place
+from pypwru.btf.query import BTF
+from pypwru.btf.types import MODIFIERS, STRUCTS, Kind, Type
+from pypwru.errors import BTFError
+from pypwru.expression.numbers import TRUTH, U64, Number
+from pypwru.expression.source import Mark
+from pypwru.expression.suggestions import did_you_mean
+from pypwru.expression.tree import ROOT, Cell, Read
+
+_SIGNED, _BOOL = 1, 4  # encoding of a BTF_KIND_INT
+LARGEST = 8  # bytes of a number
+
+
+class Spot(NamedTuple):
+    """An object in kernel memory.
+
+    Args:
+        pointers: offsets of the pointers on the way, each from the target of the one before it.
+        place: the object, from the last pointer's target on.
+    """
+
+    pointers: tuple[int, ...]
+    place: Place
+
+
+class Bits(NamedTuple):
+    """``width`` bits from bit ``shift`` of ``cell`` on."""
+
+    cell: Cell
+    shift: int
+    width: int
+
+
+class Paths:
+    """Members of what a root points to.
+
+    Args:
+        btf: the kernel's types.
+        root: the name that expressions use.
+        struct: what it points to.
+
+    Raises:
+        BTFError: there is no such struct.
+    """
+
+    def __init__(self, btf: BTF, root: str, struct: str) -> None:
+        ids = btf.find(struct, Kind.STRUCT)
+        if not ids:
+            raise BTFError(f"no struct {struct} in this kernel's BTF")
+        self.btf = btf
+        self.root = root
+        self._target = Spot((), Place(ids[0], 0, 0))
+        self._names: dict[int, dict[str, Place]] = {}
+
+    def member(self, parent: Spot | None, name: str, mark: Mark) -> Spot:
+        """``parent->name``, or ``parent.name``; no parent is the root."""
+        owner = self._target if parent is None else parent
+        if parent is not None and self._bare(parent).kind is Kind.PTR:
+            owner = self._behind(parent, mark)
+        found = self._bare(owner)
+        if found.kind not in STRUCTS:
+            raise mark.error(f"{self.described(owner)} has no members")
+        names = self.names(found.id)
+        if name not in names:
+            raise mark.error(
+                f"{self.described(owner)} has no member {name}" + did_you_mean(name, names)
+            )
+        inner = names[name]
+        start = owner.place.bit_offset + inner.bit_offset
+        return owner._replace(place=inner._replace(bit_offset=start))
+
+    def element(self, parent: Spot | None, place: int, mark: Mark) -> Spot:
+        """``parent[place]`` of an array, or of what a pointer points to."""
+        if parent is None:
+            parent = self._target
+        elif self._bare(parent).kind is Kind.PTR:
+            parent = self._behind(parent, mark)
+        elif self._bare(parent).kind is Kind.ARRAY:
+            array = self.btf.array(self._bare(parent).id)
+            if array.nelems and place >= array.nelems:
+                raise mark.error(f"the array has {array.nelems} elements: 0 to {array.nelems - 1}")
+            parent = parent._replace(place=parent.place._replace(type=array.type))
+        else:
+            raise mark.error(f"{self.described(parent)} has no elements")
+        size = self._size(parent, mark)
+        start = parent.place.bit_offset + 8 * place * size
+        return parent._replace(place=parent.place._replace(bit_offset=start))
+
+    def read(self, spot: Spot | None, mark: Mark) -> Read:
+        """The number at ``spot``."""
+        if spot is None:
+            return ROOT
+        found = self._bare(spot)
+        if found.kind not in _NUMBERS:
+            raise mark.error(f"{self.described(spot)} is not a number{self._cure(found)}")
+        bits = self.bits(spot, mark)
+        if bits.cell.size > LARGEST:
+            raise mark.error(f"{self.described(spot)} has more than 64 bits")
+        return Read(
+            bits.cell,
+            self._number(found, bits.width),
+            bits.shift,
+            bits.width == 8 * bits.cell.size and self._is_big_endian(spot.place.type),
+            found.id if found.kind in (Kind.ENUM, Kind.ENUM64) else 0,
+        )
+
+    def bits(self, spot: Spot, mark: Mark) -> Bits:
+        """Where ``spot`` is."""
+        self._size(spot, mark)
+        field = members.field(self.btf, spot.place)
+        width = field.bit_size or 8 * field.size
+        if not width:
+            raise mark.error(f"{self.described(spot)} has no size")
+        size = (field.bit_offset + width + 7) // 8
+        return Bits(Cell((*spot.pointers, field.offset), size), field.bit_offset, width)
+
+    def characters(self, spot: Spot | None) -> int:
+        """How many ``spot`` has, an array of them; of anything else 0."""
+        found = self._bare(spot) if spot else None
+        if found is None or found.kind is not Kind.ARRAY:
+            return 0
+        array = self.btf.array(found.id)
+        element = self.btf.type(self.btf.resolve(array.type))
+        return array.nelems if element.kind is Kind.INT and element.size == 1 else 0
+
+    def names(self, struct: int | None = None) -> dict[str, Place]:
+        """The members of ``struct``, a type id; by default of the root's."""
+        if struct is None:
+            struct = self._target.place.type
+        if struct not in self._names:
+            self._names[struct] = members.flatten(self.btf, struct)
+        return self._names[struct]
+
+    def _bare(self, spot: Spot) -> Type:
+        return self.btf.type(self.btf.resolve(spot.place.type))
+
+    def described(self, spot: Spot) -> str:
+        """The type of ``spot``, in C."""
+        return prototype.declare(self.btf, spot.place.type, "")
+
+    def _cure(self, found: Type) -> str:
+        if found.kind in STRUCTS:
+            return ": name one of its members"
+        return ": name an element, such as [0]" if found.kind is Kind.ARRAY else ""
+
+    def _behind(self, spot: Spot, mark: Mark) -> Spot:
+        """What the pointer at ``spot`` points to."""
+        field = members.field(self.btf, spot.place)
+        target = self._bare(spot).type
+        bare = self.btf.type(self.btf.resolve(target))
+        if bare.kind is Kind.FWD:
+            complete = self.btf.find(bare.name, Kind.UNION if bare.kind_flag else Kind.STRUCT)
+            if not complete:
+                raise mark.error(
+                    f"{self.described(spot)} points to what this kernel's BTF leaves out"
+                )
+            target = complete[0]
+        return Spot((*spot.pointers, field.offset), Place(target, 0, 0))
+
+    def _size(self, spot: Spot, mark: Mark) -> int:
+        try:
+            return self.btf.size(spot.place.type)
+        except BTFError:
+            raise mark.error(f"{self.described(spot)} has no size") from None
+
+    def _is_big_endian(self, type_id: int) -> bool:
+        """By the typedefs on the way: ``__be16``, ``__be32``, ``__be64``."""
+        found = self.btf.type(type_id)
+        while found.kind in MODIFIERS:
+            if found.kind is Kind.TYPEDEF and found.name.startswith("__be"):
+                return True
+            found = self.btf.type(found.type)
+        return False
+
+    def _number(self, found: Type, bits: int) -> Number:
+        if found.kind is Kind.PTR:
+            return U64
+        if found.kind is not Kind.INT:
+            return Number(bits, found.kind_flag)
+        encoding = self.btf.integer(found.id).encoding
+        return TRUTH if encoding & _BOOL else Number(bits, bool(encoding & _SIGNED))
+
+
+_NUMBERS = {Kind.INT, Kind.PTR, Kind.ENUM, Kind.ENUM64}
