@@ -102,7 +102,7 @@ def test_nobody_reads_even_the_header(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def run(config: Config, log: Log) -> None:
-        raise OutputClosed(0)
+        raise OutputClosed()
 
     monkeypatch.setattr(command, "run", run)
     assert command.main([]) == 0
