@@ -7,7 +7,7 @@
 
 
 
-_shtab_pypwru_option_strings=(--filter-func --kmods --all-kmods --priority --category --backend --filter-kprobe-batch --kernel-btf --filter-non-skb-funcs --filter-track-bpf-helpers --filter-trace-tc --filter-trace-xdp --filter-netns --filter-ifname --filter-mark --filter-tunnel-pcap-l2 --filter-tunnel-pcap-l3 --filter-skb-expr --filter-xdp-expr --filter-track-skb --filter-track-skb-by-stackid --output-file-max-size --output-file-max-backups --output-file-max-age --output-file-compress --output-json --output-netns-names --netns-names-max-length --output-skb-cb --output-caller --output-tunnel --output-stack --output-skb --output-skb-shared-info --output-skb-metadata --output-xdp-metadata --output-bpfmap --set-percpu-buf --output-limit-lines --output-file --output-meta --output-tuple --output-tcp-flags --timestamp --buffer-size --debug -h --help --version)
+_shtab_pypwru_option_strings=(--filter-func --kmods --all-kmods --priority --category --backend --filter-kprobe-batch --kernel-btf --filter-netns --filter-ifname --filter-mark --filter-tunnel-pcap-l2 --filter-tunnel-pcap-l3 --filter-skb-expr --filter-xdp-expr --filter-track-skb --filter-track-skb-by-stackid --filter-non-skb-funcs --filter-track-bpf-helpers --filter-trace-tc --filter-trace-xdp --output-json --timestamp --output-meta --output-netns-names --netns-names-max-length --output-skb-cb --output-tuple --output-tcp-flags --output-tunnel --output-caller --output-skb-metadata --output-xdp-metadata --output-stack --output-skb --output-skb-shared-info --set-percpu-buf --output-bpfmap --output-limit-lines --output-file --output-file-max-size --output-file-max-backups --output-file-max-age --output-file-compress --buffer-size --debug -h --help --version)
 
 _shtab_pypwru___kernel_btf_COMPGEN=_shtab_compgen_files
 _shtab_pypwru___output_file_COMPGEN=_shtab_compgen_files
@@ -17,24 +17,24 @@ _shtab_pypwru___timestamp_choices=(none current relative absolute)
 
 _shtab_pypwru_pos_0_nargs='*'
 _shtab_pypwru___all_kmods_nargs=0
+_shtab_pypwru___filter_track_skb_nargs=0
+_shtab_pypwru___filter_track_skb_by_stackid_nargs=0
 _shtab_pypwru___filter_track_bpf_helpers_nargs=0
 _shtab_pypwru___filter_trace_tc_nargs=0
 _shtab_pypwru___filter_trace_xdp_nargs=0
-_shtab_pypwru___filter_track_skb_nargs=0
-_shtab_pypwru___filter_track_skb_by_stackid_nargs=0
-_shtab_pypwru___output_file_compress_nargs=0
 _shtab_pypwru___output_json_nargs=0
+_shtab_pypwru___output_meta_nargs=0
 _shtab_pypwru___output_netns_names_nargs=0
 _shtab_pypwru___output_skb_cb_nargs=0
-_shtab_pypwru___output_caller_nargs=0
+_shtab_pypwru___output_tuple_nargs=0
+_shtab_pypwru___output_tcp_flags_nargs=0
 _shtab_pypwru___output_tunnel_nargs=0
+_shtab_pypwru___output_caller_nargs=0
 _shtab_pypwru___output_stack_nargs=0
 _shtab_pypwru___output_skb_nargs=0
 _shtab_pypwru___output_skb_shared_info_nargs=0
 _shtab_pypwru___output_bpfmap_nargs=0
-_shtab_pypwru___output_meta_nargs=0
-_shtab_pypwru___output_tuple_nargs=0
-_shtab_pypwru___output_tcp_flags_nargs=0
+_shtab_pypwru___output_file_compress_nargs=0
 _shtab_pypwru___debug_nargs=0
 _shtab_pypwru__h_nargs=0
 _shtab_pypwru___help_nargs=0

@@ -26,10 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     try:
         wanted = parse(arguments)
-    except UsageError as error:
-        return _fail(error, "; see 'pypwru --help'")
+    except UsageError as error:  # as pflag does it: nothing stands before its words
+        tell(sys.stderr, f"{usage(_program())}{error}\n")
+        return error.exit_status
     if wanted is Request.HELP:
-        tell(sys.stderr, usage(os.path.basename(sys.argv[0])))
+        tell(sys.stderr, usage(_program()))
         return 0
     debug = isinstance(wanted, Config) and wanted.debug
     try:
@@ -48,8 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _fail(error: PypwruError, more: str = "") -> int:
-    tell(sys.stderr, f"pypwru: {error}{more}\n")
+def _program() -> str:
+    """What was typed to start this."""
+    name = os.path.basename(sys.argv[0])
+    return "python -m pypwru" if name == "__main__.py" else name
+
+
+def _fail(error: PypwruError) -> int:
+    tell(sys.stderr, f"pypwru: {error}\n")
     return error.exit_status
 
 

@@ -151,17 +151,53 @@ class Config:
             or self.filter_track_bpf_helpers
         )
 
+    @property
+    def dump_size(self) -> int:
+        """Bytes of a record that are for texts of the packet's structs."""
+        return self.set_percpu_buf * (self.output_skb + self.output_skb_shared_info)
+
     def __post_init__(self) -> None:
         for broken, message in RULES:
             if broken(self):
-                raise UsageError(message)
+                raise UsageError(message.format(self))
 
 
-# Cross-flag rules: what must not be, and the line that says why and what to change.
+# pwru's limit, and that of struct part_metadata.
+_MEMBERS = 4
+
+# Cross-flag rules: what must not be, and the line that says why and what to change; {0} is the
+# Config. Where pwru has a word for it, it is in the line.
 RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
     (
         lambda config: config.ready_file is not None and config.ready_file == config.output_file,
         "--ready-file and --output-file name the same file, and the first empties it: "
         "give them different names",
+    ),
+    (
+        lambda config: bool(config.filter_ifname) and config.filter_netns.startswith("inode:"),
+        "inode netns specifier cannot be used with --filter-ifname: {0.filter_netns} can't be "
+        "entered to look for {0.filter_ifname}; name the namespace, or give its path",
+    ),
+    (
+        lambda config: len(config.output_skb_metadata) > _MEMBERS,
+        "too many skb metadata exprs, max 4: take some out of --output-skb-metadata",
+    ),
+    (
+        lambda config: len(config.output_xdp_metadata) > _MEMBERS,
+        "too many xdp metadata exprs, max 4: take some out of --output-xdp-metadata",
+    ),
+    (
+        lambda config: (
+            config.output_bpfmap
+            and not (config.filter_track_bpf_helpers or config.filter_non_skb_funcs)
+        ),
+        "--output-bpfmap has no function to look at: add --filter-track-bpf-helpers, or name "
+        "functions of BPF maps with --filter-non-skb-funcs",
+    ),
+    (
+        # A record is whole on the ring, and what comes while it is read needs room too.
+        lambda config: config.dump_size > config.buffer_size // 4,
+        "--set-percpu-buf {0.set_percpu_buf} makes a record of {0.dump_size} bytes, more than a "
+        "quarter of the ring buffer ({0.buffer_size} bytes): raise --buffer-size, or lower it",
     ),
 )

@@ -24,7 +24,7 @@ class Kind:
     """A type of value.
 
     Args:
-        word: what stands after the flag in ``--help``; empty for a switch.
+        word: pflag's, which stands after the flag in ``--help``; empty for a switch.
         read: text to value; a ValueError says what is wrong with the text.
         choices: the only words there are, where the set is closed.
     """
@@ -46,17 +46,29 @@ def one_of(words: type[Enum]) -> Kind:
     return Kind("string", read, names)
 
 
-def unsigned(lowest: int = 0, highest: int = _LARGEST, bits: int = 64) -> Kind:
-    """A number in any base of Go, ``lowest`` to ``highest``, of ``bits`` bits."""
+def unsigned(lowest: int = 0, highest: int = _LARGEST, bits: int = 64, raised: int = 0) -> Kind:
+    """A number in any base of Go, of ``bits`` bits, ``lowest`` to ``highest``.
+
+    Args:
+        raised: what a lower number becomes.
+    """
 
     def read(text: str) -> int:
-        value = parse_uint(text, bits)
-        if not lowest <= value <= highest:
-            bounds = f"at least {lowest}" if highest == _LARGEST else f"{lowest} to {highest}"
-            raise ValueError(f"must be {bounds}")
-        return value
+        return max(_between(parse_uint(text, bits), lowest, highest), raised)
 
     return Kind("uint" if bits == 64 else f"uint{bits}", read)
+
+
+def signed(lowest: int) -> Kind:
+    """A Go ``int`` that is at least ``lowest``."""
+    return Kind("int", lambda text: _between(parse_int(text, 64), lowest, _LARGEST))
+
+
+def _between(value: int, lowest: int, highest: int) -> int:
+    if not lowest <= value <= highest:
+        bounds = f"at least {lowest}" if highest == _LARGEST else f"{lowest} to {highest}"
+        raise ValueError(f"must be {bounds}")
+    return value
 
 
 def _read_mark(text: str) -> Mark:
@@ -86,7 +98,6 @@ def _read_ring(text: str) -> int:
 SWITCH = Kind("", parse_bool)
 STRING = Kind("string", str)
 STRINGS = Kind("strings", parse_csv)
-PATH = Kind("file", lambda text: Path(text) if text else None)
+PATH = Kind("string", lambda text: Path(text) if text else None)
 RING = Kind("size", _read_ring)
-INT = Kind("int", lambda text: parse_int(text, 64))
 MARK = Kind("mark[/mask]", _read_mark)

@@ -16,7 +16,18 @@ from typing import Any
 from pypwru.config import Backend, Config, Timestamp
 from pypwru.errors import UsageError
 from pypwru.gotext import quote
-from pypwru.kinds import INT, MARK, PATH, RING, STRING, STRINGS, SWITCH, Kind, one_of, unsigned
+from pypwru.kinds import (
+    MARK,
+    PATH,
+    RING,
+    STRING,
+    STRINGS,
+    SWITCH,
+    Kind,
+    one_of,
+    signed,
+    unsigned,
+)
 
 
 class Group(Enum):
@@ -24,7 +35,9 @@ class Group(Enum):
 
     FUNCTIONS = "which functions"
     PACKETS = "which packets"
+    TRACKING = "what else is traced"
     OUTPUT = "what is printed"
+    FILE = "the output file"
     RUN = "how it runs"
     ABOUT = "about pypwru"
 
@@ -39,7 +52,7 @@ class Flag:
         default: its value when absent, as it would be typed.
         group: its chapter of the manual.
         help: one line.
-        metavar: what stands for the value; the kind's word when empty.
+        metavar: what stands for the value in the manual; the kind's word when empty.
         short: the one-letter name.
         hidden: not in ``--help``.
         own: pwru has no such flag.
@@ -62,7 +75,7 @@ class Flag:
 
     @property
     def value_word(self) -> str:
-        """What stands for the value in help; empty for a switch."""
+        """What stands for the value in the manual; empty for a switch."""
         return self.metavar or self.kind.word
 
     @property
@@ -74,52 +87,52 @@ class Flag:
 # fmt: off
 # ruff: noqa: E501 -- a table: one row a flag, long as its help
 FLAGS: tuple[Flag, ...] = (
-    Flag("filter-func", STRING, "", Group.FUNCTIONS, "trace only functions whose whole name matches this RE2 regular expression"),
-    Flag("kmods", STRINGS, "", Group.FUNCTIONS, "also trace functions of these kernel modules, comma-separated"),
+    Flag("filter-func", STRING, "", Group.FUNCTIONS, "trace only functions whose whole name this RE2 regular expression matches", metavar="regex"),
+    Flag("kmods", STRINGS, "", Group.FUNCTIONS, "also trace functions of these kernel modules, comma-separated", metavar="modules"),
     Flag("all-kmods", SWITCH, "false", Group.FUNCTIONS, "also trace functions of every kernel module that has BTF"),
     Flag("priority", unsigned(0, 3), "3", Group.FUNCTIONS, "trace functions up to this priority: 0 the few that tell most, 3 all", metavar="0..3", own=True),
-    Flag("category", STRINGS, "", Group.FUNCTIONS, "trace only functions of these categories, comma-separated", own=True),
-    Flag("backend", one_of(Backend), "", Group.FUNCTIONS, f"how to hook: {', '.join(b.value for b in Backend)}; by default the first that the kernel allows"),
-    Flag("filter-kprobe-batch", unsigned(lowest=1), "10", Group.FUNCTIONS, "accepted as pwru has it; kprobes are attached all together here"),
-    Flag("kernel-btf", PATH, "", Group.FUNCTIONS, "read the kernel's types from this file, raw BTF or ELF"),
-    Flag("filter-netns", STRING, "", Group.PACKETS, "trace only packets of this network namespace: /path, inode:N, or a name of ip netns"),
-    Flag("filter-ifname", STRING, "", Group.PACKETS, "trace only packets on this interface of --filter-netns, or of the current namespace"),
+    Flag("category", STRINGS, "", Group.FUNCTIONS, "trace only functions of these categories, comma-separated", metavar="names", own=True),
+    Flag("backend", one_of(Backend), "", Group.FUNCTIONS, f"how to hook: {', '.join(b.value for b in Backend)}; by default the first that the kernel allows", metavar="word"),
+    Flag("filter-kprobe-batch", unsigned(lowest=1), "10", Group.FUNCTIONS, "accepted as pwru has it; kprobes are attached all together here", metavar="number"),
+    Flag("kernel-btf", PATH, "", Group.FUNCTIONS, "read the kernel's types from this file, raw BTF or ELF", metavar="file"),
+    Flag("filter-netns", STRING, "", Group.PACKETS, "trace only packets of this network namespace: /path, inode:N, or a name of ip netns", metavar="namespace"),
+    Flag("filter-ifname", STRING, "", Group.PACKETS, "trace only packets on this interface of --filter-netns, else of the current namespace", metavar="interface"),
     Flag("filter-mark", MARK, "0x0/0x0", Group.PACKETS, "trace only packets with this skb mark, such as 0xa00/0xf00; all bits count without a mask"),
-    Flag("filter-tunnel-pcap-l2", STRING, "", Group.PACKETS, "pcap filter of the frame inside a tunnel", metavar="expr"),
-    Flag("filter-tunnel-pcap-l3", STRING, "", Group.PACKETS, "pcap filter of the IP packet inside a tunnel", metavar="expr"),
-    Flag("filter-skb-expr", STRING, "", Group.PACKETS, "trace only packets for which this C expression holds, such as 'skb->len > 1500'", metavar="expr"),
-    Flag("filter-xdp-expr", STRING, "", Group.PACKETS, "the same for XDP programs, such as 'xdp->rxq->queue_index == 1'", metavar="expr"),
-    Flag("filter-track-skb", SWITCH, "false", Group.PACKETS, "keep tracing a packet that matched once: through NAT, encapsulation, clones"),
-    Flag("filter-track-skb-by-stackid", SWITCH, "false", Group.PACKETS, "also trace what is called while a matching packet is handled"),
-    Flag("filter-non-skb-funcs", STRINGS, "", Group.FUNCTIONS, "also trace these functions without a packet, when called while a matching packet is handled"),
-    Flag("filter-track-bpf-helpers", SWITCH, "false", Group.FUNCTIONS, "also trace the helpers that BPF programs call while they handle a matching packet"),
-    Flag("filter-trace-tc", SWITCH, "false", Group.FUNCTIONS, "also trace TC BPF programs"),
-    Flag("filter-trace-xdp", SWITCH, "false", Group.FUNCTIONS, "also trace XDP BPF programs"),
-    Flag("output-file-max-size", INT, "100", Group.OUTPUT, "MB of an output file before it is rotated"),
-    Flag("output-file-max-backups", INT, "0", Group.OUTPUT, "rotated files to keep; 0 for all"),
-    Flag("output-file-max-age", INT, "0", Group.OUTPUT, "days to keep rotated files; 0 for ever"),
-    Flag("output-file-compress", SWITCH, "false", Group.OUTPUT, "compress rotated files with gzip"),
+    Flag("filter-tunnel-pcap-l2", STRING, "", Group.PACKETS, "pcap filter of the frame inside a tunnel", metavar="filter"),
+    Flag("filter-tunnel-pcap-l3", STRING, "", Group.PACKETS, "pcap filter of the IP packet inside a tunnel", metavar="filter"),
+    Flag("filter-skb-expr", STRING, "", Group.PACKETS, "trace only packets for which this C expression holds, such as 'skb->len > 1500'", metavar="expression"),
+    Flag("filter-xdp-expr", STRING, "", Group.PACKETS, "the same for XDP programs, such as 'xdp->rxq->queue_index == 1'", metavar="expression"),
+    Flag("filter-track-skb", SWITCH, "false", Group.TRACKING, "keep tracing a packet that matched once: through NAT, encapsulation, clones"),
+    Flag("filter-track-skb-by-stackid", SWITCH, "false", Group.TRACKING, "also trace what is called while a matching packet is handled"),
+    Flag("filter-non-skb-funcs", STRINGS, "", Group.TRACKING, "also trace these functions without a packet, when called while a matching packet is handled", metavar="functions"),
+    Flag("filter-track-bpf-helpers", SWITCH, "false", Group.TRACKING, "also trace the helpers that BPF programs call while they handle a matching packet"),
+    Flag("filter-trace-tc", SWITCH, "false", Group.TRACKING, "also trace TC BPF programs"),
+    Flag("filter-trace-xdp", SWITCH, "false", Group.TRACKING, "also trace XDP BPF programs"),
     Flag("output-json", SWITCH, "false", Group.OUTPUT, "print a JSON object an event"),
+    Flag("timestamp", one_of(Timestamp), "none", Group.OUTPUT, f"print a time: {', '.join(t.value for t in Timestamp)}", metavar="word"),
+    Flag("output-meta", SWITCH, "true", Group.OUTPUT, "print the columns NETNS, MARK, IFACE, PROTO, MTU and LEN"),
     Flag("output-netns-names", SWITCH, "false", Group.OUTPUT, "print the column NETNS NAME"),
-    Flag("netns-names-max-length", unsigned(bits=8), "16", Group.OUTPUT, "characters of a name in it, at least 10"),
+    Flag("netns-names-max-length", unsigned(bits=8, raised=10), "16", Group.OUTPUT, "characters of a name in it, at least 10", metavar="number"),
     Flag("output-skb-cb", SWITCH, "false", Group.OUTPUT, "print the column __sk_buff->cb[]"),
-    Flag("output-caller", SWITCH, "false", Group.OUTPUT, "print the column CALLER"),
+    Flag("output-tuple", SWITCH, "true", Group.OUTPUT, "print the column TUPLE: addresses, ports and protocol"),
+    Flag("output-tcp-flags", SWITCH, "false", Group.OUTPUT, "print TCP flags in the column TUPLE"),
     Flag("output-tunnel", SWITCH, "false", Group.OUTPUT, "print the column TUNNEL: addresses, ports and protocol of the inner packet"),
+    Flag("output-caller", SWITCH, "false", Group.OUTPUT, "print the column CALLER"),
+    Flag("output-skb-metadata", STRINGS, "", Group.OUTPUT, "print these members, such as skb->mark,skb->hash; at most 4", metavar="members"),
+    Flag("output-xdp-metadata", STRINGS, "", Group.OUTPUT, "print these members for XDP programs, such as xdp->rxq->queue_index; at most 4", metavar="members"),
     Flag("output-stack", SWITCH, "false", Group.OUTPUT, "print the kernel's stack after each line"),
     Flag("output-skb", SWITCH, "false", Group.OUTPUT, "print struct sk_buff after each line"),
     Flag("output-skb-shared-info", SWITCH, "false", Group.OUTPUT, "print struct skb_shared_info after each line"),
-    Flag("output-skb-metadata", STRINGS, "", Group.OUTPUT, "print these members, such as skb->mark,skb->hash; at most 4"),
-    Flag("output-xdp-metadata", STRINGS, "", Group.OUTPUT, "print these members for XDP programs, such as xdp->rxq->queue_index; at most 4"),
-    Flag("output-bpfmap", SWITCH, "false", Group.OUTPUT, "print map, key and value of helpers on BPF maps"),
-    Flag("set-percpu-buf", unsigned(bits=32), "4096", Group.OUTPUT, "bytes for each text of --output-skb and --output-skb-shared-info"),
-    Flag("output-limit-lines", unsigned(), "0", Group.OUTPUT, "exit after this many events; 0 for no limit"),
-    Flag("output-file", PATH, "", Group.OUTPUT, "append to this file instead of standard output"),
-    Flag("output-meta", SWITCH, "true", Group.OUTPUT, "print the columns NETNS, MARK, IFACE, PROTO, MTU and LEN"),
-    Flag("output-tuple", SWITCH, "true", Group.OUTPUT, "print the column TUPLE: addresses, ports and protocol"),
-    Flag("output-tcp-flags", SWITCH, "false", Group.OUTPUT, "print TCP flags in the column TUPLE"),
-    Flag("timestamp", one_of(Timestamp), "none", Group.OUTPUT, f"print a time: {', '.join(t.value for t in Timestamp)}"),
+    Flag("set-percpu-buf", unsigned(lowest=64, bits=32), "4096", Group.OUTPUT, "bytes for each text of --output-skb and --output-skb-shared-info", metavar="bytes"),
+    Flag("output-bpfmap", SWITCH, "false", Group.OUTPUT, "print map, key and value when --filter-track-bpf-helpers or --filter-non-skb-funcs sees a BPF map used"),
+    Flag("output-limit-lines", unsigned(), "0", Group.OUTPUT, "exit after this many events; 0 for no limit", metavar="number"),
+    Flag("output-file", PATH, "", Group.FILE, "append to this file instead of standard output", metavar="file"),
+    Flag("output-file-max-size", signed(0), "100", Group.FILE, "MB of the output file before it is rotated; 0 for 100", metavar="MB"),
+    Flag("output-file-max-backups", signed(0), "0", Group.FILE, "rotated files to keep; 0 for all", metavar="number"),
+    Flag("output-file-max-age", signed(0), "0", Group.FILE, "days to keep rotated files; 0 for ever", metavar="days"),
+    Flag("output-file-compress", SWITCH, "false", Group.FILE, "compress rotated files with gzip"),
     Flag("buffer-size", RING, "16M", Group.RUN, "bytes of the ring buffer, a power of two; k, M or G may follow", own=True),
-    Flag("ready-file", PATH, "", Group.RUN, "create this file once everything is attached", hidden=True),
+    Flag("ready-file", PATH, "", Group.RUN, "create this file once everything is attached", metavar="file", hidden=True),
     Flag("debug", SWITCH, "false", Group.RUN, "log more, and all that the kernel says when it refuses"),
     Flag("help", SWITCH, "false", Group.ABOUT, "print this message and exit", short="h"),
     Flag("version", SWITCH, "false", Group.ABOUT, "print the version and exit"),
@@ -143,7 +156,7 @@ def usage(program: str = "pypwru") -> str:
     heads = []
     for flag in shown:
         short = f"-{flag.short}, " if flag.short else "    "
-        heads.append(f"  {short}--{flag.name} {flag.value_word}".rstrip())
+        heads.append(f"  {short}--{flag.name} {flag.kind.word}".rstrip())
     width = max(map(len, heads))
     lines = [
         f"Usage: {program} [options] [pcap-filter]",

@@ -39,7 +39,7 @@ def text_printer(
             function=FunctionNames(names, reasons, carriers).text,
             clock=Clock(),
         ),
-        sink.write,
+        sink.write_events,
         config.output_limit_lines,
     )
     printer.print_header()

@@ -45,7 +45,7 @@ class TextPrinter:
     Args:
         columns: what a line shows, in order.
         names: where numbers get their names.
-        write: takes the bytes of whole lines.
+        write: takes events, each the bytes of its whole lines.
         limit: events to print; 0 for no limit.
         monotonic: seconds, to know when names are stale.
     """
@@ -54,7 +54,7 @@ class TextPrinter:
         self,
         columns: Sequence[Column],
         names: Names,
-        write: Callable[[bytes], object],
+        write: Callable[[Sequence[bytes]], object],
         limit: int = 0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -76,7 +76,7 @@ class TextPrinter:
     def print_header(self) -> None:
         """The titles of the columns."""
         titles = (column.lead + column.width % column.header for column in self._columns)
-        self._write(("".join(titles)[len(self._columns[0].lead) :] + "\n").encode())
+        self._write([("".join(titles)[len(self._columns[0].lead) :] + "\n").encode()])
 
     def print_batch(self, batch: Sequence[Event]) -> bool:
         """Print ``batch`` with one write; true when the limit is reached.
@@ -88,11 +88,10 @@ class TextPrinter:
             batch = batch[: self._limit - self.printed]
         if batch:
             self._forget_stale_names()
-            text = b"".join(self._lines(batch))
             try:
-                self._write(text)
+                self._write(self._lines(batch))
             except OutputClosed as closed:
-                self.printed += text.count(b"\n", 0, closed.written)
+                self.printed += closed.events
                 raise
             self.printed += len(batch)
         return self._limit > 0 and self.printed >= self._limit

@@ -13,6 +13,7 @@ from pypwru import cli as command
 from pypwru.config import Config
 from pypwru.errors import FilterError, KernelError, PypwruError, UsageError
 from pypwru.log import Log
+from pypwru.options import usage
 from pypwru.output.sink import OutputClosed
 
 
@@ -40,14 +41,23 @@ def test_help_is_on_standard_error_as_in_pwru(flag: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["--nosuch"], ["--backend"], ["--backend=x"], ["-x"], ["--priority=9", "icmp"], ["---"]],
+    ("arguments", "last"),
+    [
+        ("--nosuch", "unknown flag: --nosuch"),
+        ("--backend", "flag needs an argument: --backend"),
+        ("-x", "unknown shorthand flag: 'x' in -x"),
+        ("---", "bad flag syntax: ---"),
+        ("--help --nosuch", "unknown flag: --nosuch"),
+        ("--priority=9 icmp", 'invalid argument "9" for "--priority" flag: must be 0 to 3'),
+        ("--output-bpfmap", "--output-bpfmap has no function to look at"),
+    ],
 )
-def test_a_usage_error_is_one_line_and_2(arguments: list[str]) -> None:
-    ended = pypwru(*arguments)
+def test_a_usage_error_is_the_usage_then_one_line_and_2(arguments: str, last: str) -> None:
+    ended = pypwru(*arguments.split())
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("pypwru: ") and ended.stderr.count("\n") == 1
-    assert ended.stderr.endswith("see 'pypwru --help'\n")
+    shown = usage("python -m pypwru")
+    assert ended.stderr.startswith(f"{shown}{last}")
+    assert ended.stderr.count("\n") == shown.count("\n") + 1
 
 
 def test_a_bad_filter_is_one_line_and_1() -> None:
@@ -102,7 +112,7 @@ def test_nobody_reads_even_the_header(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def run(config: Config, log: Log) -> None:
-        raise OutputClosed(0)
+        raise OutputClosed()
 
     monkeypatch.setattr(command, "run", run)
     assert command.main([]) == 0
@@ -116,6 +126,7 @@ def test_nobody_reads_even_the_header(
         ("--version >&-", 1, "pypwru: standard output is closed"),
         ("--help 2>/dev/full", 0, ""),
         ("--nosuch 2>/dev/full", 2, ""),
+        ("--help 2>&-", 0, ""),
         ("--nosuch 2>&-", 2, ""),
     ],
 )

@@ -32,5 +32,69 @@ def test_ready_file_would_empty_the_output() -> None:
     parse(["--ready-file=/tmp/x", "--output-file=/tmp/y"])
 
 
+@pytest.mark.parametrize(
+    ("broken", "message", "cured"),
+    [
+        (
+            "--filter-ifname eth0 --filter-netns inode:4026531840",
+            "inode netns specifier cannot be used with --filter-ifname: inode:4026531840 can't be "
+            "entered to look for eth0; name the namespace, or give its path",
+            "--filter-ifname eth0 --filter-netns /proc/1/ns/net",
+        ),
+        (
+            "--output-skb-metadata skb->a,skb->b,skb->c,skb->d --output-skb-metadata skb->e",
+            "too many skb metadata exprs, max 4: take some out of --output-skb-metadata",
+            "--output-skb-metadata skb->a,skb->b --output-skb-metadata skb->c,skb->d",
+        ),
+        (
+            "--output-xdp-metadata a,b,c,d,e",
+            "too many xdp metadata exprs, max 4: take some out of --output-xdp-metadata",
+            "--output-xdp-metadata a,b,c,d --output-skb-metadata a,b,c,d",
+        ),
+        (
+            "--output-bpfmap --filter-track-skb-by-stackid",
+            "--output-bpfmap has no function to look at: add --filter-track-bpf-helpers, or name "
+            "functions of BPF maps with --filter-non-skb-funcs",
+            "--output-bpfmap --filter-non-skb-funcs array_map_lookup_elem",
+        ),
+        (
+            "--output-skb --output-skb-shared-info --set-percpu-buf 0x200_000 --buffer-size 8M",
+            "--set-percpu-buf 2097152 makes a record of 4194304 bytes, more than a quarter of the "
+            "ring buffer (8388608 bytes): raise --buffer-size, or lower it",
+            "--output-skb --output-skb-shared-info --set-percpu-buf 0x100_000 --buffer-size 8M",
+        ),
+        (
+            "--output-skb --buffer-size 8k",
+            "--set-percpu-buf 4096 makes a record of 4096 bytes, more than a quarter of the ring "
+            "buffer (8192 bytes): raise --buffer-size, or lower it",
+            "--output-skb --buffer-size 16k",
+        ),
+    ],
+)
+def test_rules(broken: str, message: str, cured: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(broken.split())
+    assert str(caught.value) == message
+    parse(cured.split())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        # As pwru: without an output file, dumps or XDP programs these are about nothing.
+        "--output-file-max-size 1 --output-file-max-age 2 --output-file-max-backups 3",
+        "--output-file-compress",
+        "--set-percpu-buf 4294967295",
+        "--filter-xdp-expr xdp->rxq->queue_index==1 --output-xdp-metadata xdp->rxq->queue_index",
+        "--output-tcp-flags --output-tuple=false",
+        "--filter-ifname eth0",
+        "--filter-netns inode:1",
+        "--help=false --output-bpfmap --filter-track-bpf-helpers",
+    ],
+)
+def test_what_is_about_nothing_is_accepted(flags: str) -> None:
+    assert isinstance(parse(flags.split()), Config)
+
+
 def test_no_rule_breaks_the_defaults() -> None:
     assert not any(broken(base()) for broken, _ in RULES)

@@ -116,7 +116,7 @@ def test_the_limit_ends_it() -> None:
 
 def test_a_reader_that_went_away_ends_it() -> None:
     def show(batch: Sequence[Record]) -> bool:
-        raise OutputClosed(0)
+        raise OutputClosed()
 
     ring = Batches(1)
     assert drain(ring, show, PacketCount({}), Interrupts(-1)) == CLOSED

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pypwru.config import Backend, Config, Timestamp
+from pypwru.config import Backend, Config, Mark, Timestamp
 from pypwru.errors import UsageError
 from pypwru.options import FLAGS, Request, parse, usage
 
@@ -40,6 +40,24 @@ def test_defaults() -> None:
         backend=None,
         filter_kprobe_batch=10,
         kernel_btf=None,
+        filter_netns="",
+        filter_ifname="",
+        filter_mark=Mark(0, 0),
+        filter_tunnel_pcap_l2="",
+        filter_tunnel_pcap_l3="",
+        filter_skb_expr="",
+        filter_xdp_expr="",
+        filter_track_skb=False,
+        filter_track_skb_by_stackid=False,
+        filter_non_skb_funcs=(),
+        filter_track_bpf_helpers=False,
+        filter_trace_tc=False,
+        filter_trace_xdp=False,
+        output_file_max_size=100,
+        output_file_max_backups=0,
+        output_file_max_age=0,
+        output_file_compress=False,
+        output_json=False,
         output_limit_lines=0,
         output_file=None,
         ready_file=None,
@@ -47,6 +65,18 @@ def test_defaults() -> None:
         output_tuple=True,
         output_tcp_flags=False,
         timestamp=Timestamp.NONE,
+        output_netns_names=False,
+        netns_names_max_length=16,
+        output_skb_cb=False,
+        output_caller=False,
+        output_tunnel=False,
+        output_stack=False,
+        output_skb=False,
+        output_skb_shared_info=False,
+        output_skb_metadata=(),
+        output_xdp_metadata=(),
+        output_bpfmap=False,
+        set_percpu_buf=4096,
         buffer_size=16 << 20,
         debug=False,
     )
@@ -93,6 +123,21 @@ def test_every_flag_is_a_field_of_its_type() -> None:
             "--output-file /a/b --ready-file c",
             {"output_file": Path("/a/b"), "ready_file": Path("c")},
         ),
+        ("--filter-mark 0xa00/0xf00", {"filter_mark": Mark(0xA00, 0xF00)}),
+        ("--filter-mark 0XFFFFFFFF/010", {"filter_mark": Mark(10, 10)}),
+        ("--filter-mark 010", {"filter_mark": Mark(10, 0xFFFFFFFF)}),
+        ("--filter-mark 0", {"filter_mark": Mark(0, 0xFFFFFFFF)}),
+        ("--filter-mark 7/0", {"filter_mark": Mark(0, 0)}),
+        ("--netns-names-max-length 9", {"netns_names_max_length": 10}),
+        ("--netns-names-max-length 0", {"netns_names_max_length": 10}),
+        ("--netns-names-max-length 0xff", {"netns_names_max_length": 255}),
+        ("--output-file-max-size 0", {"output_file_max_size": 0}),
+        ("--output-file-max-age +0b11", {"output_file_max_age": 3}),
+        (
+            "--output-skb-metadata skb->mark,skb->hash --output-skb-metadata skb->len",
+            {"output_skb_metadata": ("skb->mark", "skb->hash", "skb->len")},
+        ),
+        ("--set-percpu-buf 64", {"set_percpu_buf": 64}),
         ("--buffer-size 4096", {"buffer_size": 4096}),
         ("--buffer-size 64k", {"buffer_size": 1 << 16}),
         ("--buffer-size 2G", {"buffer_size": 1 << 31}),
@@ -107,8 +152,8 @@ def test_an_argument_with_spaces_is_one_word() -> None:
     assert config("tcp and", "port 80").pcap_filter == "tcp and port 80"
 
 
-# Where pwru has the flag the words are those of PWRU.md 1.1, or were compared with Debian's pwru
-# 1.0.5; the others are ours.
+# Where pwru has the flag and the error, the words were compared with pwru at 70b1b60, run; those of
+# errors that pwru doesn't have are ours.
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -168,6 +213,50 @@ def test_an_argument_with_spaces_is_one_word() -> None:
             "--filter-kprobe-batch 0",
             'invalid argument "0" for "--filter-kprobe-batch" flag: must be at least 1',
         ),
+        (
+            "--set-percpu-buf=4294967296",
+            'invalid argument "4294967296" for "--set-percpu-buf" flag: '
+            'strconv.ParseUint: parsing "4294967296": value out of range',
+        ),
+        (
+            "--set-percpu-buf=63",
+            'invalid argument "63" for "--set-percpu-buf" flag: must be at least 64',
+        ),
+        (
+            "--netns-names-max-length 300",
+            'invalid argument "300" for "--netns-names-max-length" flag: '
+            'strconv.ParseUint: parsing "300": value out of range',
+        ),
+        (
+            "--output-file-max-size 9223372036854775808",
+            'invalid argument "9223372036854775808" for "--output-file-max-size" flag: '
+            'strconv.ParseInt: parsing "9223372036854775808": value out of range',
+        ),
+        *(
+            (
+                f"--output-file-max-{what}=-1",
+                f'invalid argument "-1" for "--output-file-max-{what}" flag: must be at least 0',
+            )
+            for what in ("size", "age", "backups")
+        ),
+        *(
+            (
+                f"--filter-mark {mark}",
+                f'invalid argument "{mark}" for "--filter-mark" flag: invalid {message}',
+            )
+            for mark, message in (
+                ("1/2/3", 'mark value "1/2/3": expected mark[/mask]'),
+                ("zz", 'mark value: strconv.ParseUint: parsing "zz": invalid syntax'),
+                ("0x/1", 'mark value: strconv.ParseUint: parsing "": invalid syntax'),
+                ("1/0xg", 'mask value: strconv.ParseUint: parsing "g": invalid syntax'),
+                ("1/", 'mask value: strconv.ParseUint: parsing "": invalid syntax'),
+                ("1_0", 'mark value: strconv.ParseUint: parsing "1_0": invalid syntax'),
+                (
+                    "4294967296",
+                    'mark value: strconv.ParseUint: parsing "4294967296": value out of range',
+                ),
+            )
+        ),
         *(
             (
                 f"--buffer-size {size}",
@@ -210,7 +299,7 @@ def test_usage_has_pflags_layout() -> None:
     assert names == sorted(f"--{flag.name}" for flag in FLAGS if not flag.hidden)
     assert [line[:6] for line in lines[3:]].count("  -h, ") == 1
     # Help begins in one column, two spaces behind the longest flag and its value.
-    longest = max(len(f"      --{flag.name} {flag.value_word}".rstrip()) for flag in FLAGS)
+    longest = max(len(f"      --{flag.name} {flag.kind.word}".rstrip()) for flag in FLAGS)
     assert all(
         line[longest : longest + 3] == "   " and line[longest + 3] != " " for line in lines[3:]
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
 import sys
 import threading
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from pypwru.errors import OutputError
 from pypwru.output.sink import OutputClosed, Sink, open_sink
+from pypwru.signals import Interrupts
 
 
 def test_appends_and_makes_folders(tmp_path: Path) -> None:
@@ -85,3 +88,36 @@ def test_a_closed_standard_output_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(OutputError, match="standard output is closed"):
         open_sink(None)
+
+
+@pytest.mark.parametrize(("first", "whole"), [(0, 1), (1, 0), (-1, 1), (-3, 1), (-4, 2)])
+def test_a_slow_reader_had_so_many_events_at_the_end(first: int, whole: int) -> None:
+    """The pipe holds one page, and the user wants the end before anybody reads it."""
+    reading, writing = os.pipe()
+    page = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
+    stop, wanted = os.pipe()
+    os.write(wanted, b"!")
+    with (
+        Sink(writing, "pipe", owned=True, stop=Interrupts(stop)) as sink,
+        pytest.raises(OutputClosed) as closed,
+    ):
+        sink.write_events([b"1" * (page + first), b"2\n3\n", b"4\n"])
+    assert closed.value.events == whole
+    assert len(os.read(reading, 2 * page)) == page
+    for descriptor in (reading, stop, wanted):
+        os.close(descriptor)
+
+
+def test_events_are_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+    really = os.write
+
+    def write(descriptor: int, content: bytes) -> int:
+        written.append(bytes(content))
+        return really(descriptor, content)
+
+    with open_sink(tmp_path / "trace") as sink:
+        monkeypatch.setattr(os, "write", write)
+        sink.write_events([b"one\n", b"two\nof two\n"])
+        sink.write_events([])
+    assert written == [b"one\ntwo\nof two\n"]

@@ -86,7 +86,7 @@ class Output:
         self.printer = TextPrinter(
             columns(config),
             names(lambda pid: program, clock),
-            self.writes.append,
+            lambda events: self.writes.append(b"".join(events)),
             config.output_limit_lines,
             **kwargs,  # type: ignore[arg-type]
         )
@@ -313,7 +313,7 @@ def test_a_name_is_kept_for_a_second() -> None:
     assert isinstance(config, Config)
     writes: list[bytes] = []
     printer = TextPrinter(
-        columns(config), names(lambda pid: program), writes.append, monotonic=lambda: now
+        columns(config), names(lambda pid: program), writes.extend, monotonic=lambda: now
     )
     one = event(packet(1, 0, 7), 1, flow())
     printer.print_batch([one])
