@@ -17,7 +17,7 @@ from pypwru.attach.attached import Attached
 from pypwru.config import Config
 from pypwru.errors import KernelError
 from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
-from pypwru.kernel import bpf, bpf_objects, programs
+from pypwru.kernel import bpf, bpf_objects, bpf_tracing, programs
 from pypwru.kernel.bpf import AttachType, ProgramType, Signature, Target
 from pypwru.kernel.descriptors import owned
 from pypwru.log import Log
@@ -47,14 +47,21 @@ class ProgramKind(NamedTuple):
 
 
 def program_kinds(config: Config) -> list[ProgramKind]:
-    """Of which kinds this run traces programs."""
+    """Of which kinds this run traces programs.
+
+    Raises:
+        KernelError: this kernel, or a right that is missing, rules tracing programs out.
+    """
     entry, leave = AttachType.TRACE_FENTRY, AttachType.TRACE_FEXIT
     tc = ProgramKind(ProgramType.SCHED_CLS, "tc-bpf", "SchedCLS", (("trace_tc", entry),))
     xdp = ProgramKind(ProgramType.XDP, "xdp", "XDP", (("trace_xdp", entry),))
     if config.filter_track_skb:
         xdp = xdp._replace(handlers=(*xdp.handlers, ("trace_xdp_exit", leave)))
     asked = ((tc, config.filter_trace_tc), (xdp, config.filter_trace_xdp))
-    return [kind for kind, wanted in asked if wanted]
+    kinds = [kind for kind, wanted in asked if wanted]
+    if kinds:
+        _require_tracing()
+    return kinds
 
 
 class TracedPrograms:
@@ -64,7 +71,8 @@ class TracedPrograms:
         kinds: which programs.
         loader: of the handlers.
         log: where programs that can't be traced are named.
-        report: gets their numbers and names, which records carry.
+        report: gets their numbers, which records carry, and names.
+        stopping: whether the user wants the end already.
         links: closes what was attached.
     """
 
@@ -74,30 +82,37 @@ class TracedPrograms:
         loader: Loader,
         log: Log,
         report: Attached,
+        stopping: Callable[[], bool],
         links: ExitStack,
     ) -> None:
         self._kinds = {kind.program.value: kind for kind in kinds}
         self._loader = loader
         self._log = log
         self._report = report
+        self._stopping = stopping
         self._links = links
         self._newest = 0
         self._number = _NUMBERS
         self.found: dict[str, list[str]] = {kind.name: [] for kind in kinds}
 
-    def poll(self, stopping: Callable[[], bool]) -> None:
-        """Trace the programs that were loaded since the last time.
-
-        Args:
-            stopping: asked before each; True leaves the rest untraced.
-
-        Raises:
-            OSError: no right to look at programs.
-        """
+    def poll(self) -> None:
+        """Trace the programs that were loaded since the last time."""
         if not self._kinds:
             return
+        try:
+            self.find()
+        except OSError as error:
+            self._log.warn("New BPF programs can't be found any more", why=_why(error))
+            self._kinds = {}
+
+    def find(self) -> None:
+        """As ``poll``.
+
+        Raises:
+            OSError: no right to look at programs, or too many open files.
+        """
         for identity in bpf_objects.program_ids(self._newest):
-            if stopping():
+            if self._stopping():
                 return
             self._newest = identity
             fd = bpf_objects.program_open(identity)
@@ -133,9 +148,12 @@ class TracedPrograms:
         with ExitStack() as links:
             for handler, attach in kind.handlers:
                 ours = self._loader.load(
-                    handler, Places(1), self._number, target._replace(attach=attach)
+                    handler,
+                    Places(1),
+                    number=self._number,
+                    target=target._replace(attach=attach),
                 )
-                links.enter_context(owned(bpf.tracing_link(ours)))
+                links.enter_context(owned(bpf_tracing.tracing_link(ours)))
             self._links.push(links.pop_all())
 
 
@@ -157,16 +175,14 @@ def traced_programs(
         stopping: asked before each program; True leaves the rest untraced.
 
     Raises:
-        KernelError: the kernel, or a right that is missing, rules tracing programs out.
+        KernelError: no right to look at programs.
     """
     with ExitStack() as links:
-        traced = TracedPrograms(kinds, loader, log, report, links)
-        if kinds:
-            require_tracing()
+        traced = TracedPrograms(kinds, loader, log, report, stopping, links)
         for kind in kinds:
             log.info(f"Attaching {kind.noun} progs...")
         try:
-            traced.poll(stopping)
+            traced.find()
         except OSError as error:
             raise KernelError(
                 f"Failed to list BPF programs: {error.strerror}; it takes CAP_SYS_ADMIN: "
@@ -179,7 +195,7 @@ def traced_programs(
         yield traced
 
 
-def require_tracing() -> None:
+def _require_tracing() -> None:
     """Trace a program of our own, to see whether this kernel has fentry on programs.
 
     Raises:
@@ -208,7 +224,7 @@ def require_tracing() -> None:
                     )
                 )
             )
-            stack.enter_context(owned(bpf.tracing_link(ours)))
+            stack.enter_context(owned(bpf_tracing.tracing_link(ours)))
         except OSError as error:
             raise KernelError(
                 "Current kernel does not support fentry/fexit to run with "

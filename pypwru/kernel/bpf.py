@@ -80,7 +80,7 @@ class Signature(NamedTuple):
 
 MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
 _MAP_CREATE, _MAP_LOOKUP, _MAP_NEXT_KEY, _PROG_LOAD, _TEST_RUN = 0, 1, 4, 5, 10
-INFO_BY_FD, _RAW_TRACEPOINT_OPEN, _BTF_LOAD, _LINK_CREATE = 15, 17, 18, 28
+INFO_BY_FD, RAW_TRACEPOINT_OPEN, _BTF_LOAD, LINK_CREATE = 15, 17, 18, 28
 _RECURSION_MISSES = 208  # struct bpf_prog_info
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -266,23 +266,7 @@ def program_recursion_misses(fd: int) -> int:
 def raw_tracepoint_open(name: str, program: int) -> int:
     """Attach ``program`` to the tracepoint ``name``; closing the descriptor detaches."""
     text = ctypes.create_string_buffer(name.encode())
-    return call(_RAW_TRACEPOINT_OPEN, struct.pack("=QI", address_of(text), program))
-
-
-def tracing_link(program: int) -> int:
-    """Attach a program of kind TRACING to the target it was loaded for; closing detaches.
-
-    The nameless raw tracepoint of Linux 5.5, which newer kernels still know.
-    """
-    return call(_RAW_TRACEPOINT_OPEN, struct.pack("=QI", 0, program))
-
-
-def tracing_multi_link(program: int, functions: list[int]) -> int:
-    """Attach ``program`` to the kernel functions of these BTF type ids, at once (since 7.2)."""
-    array = (ctypes.c_uint32 * len(functions))(*functions)
-    attach = AttachType.TRACE_FENTRY_MULTI
-    attr = (program, 0, attach, 0, ctypes.addressof(array), 0, len(functions))
-    return call(_LINK_CREATE, struct.pack("=IIIIQQI", *attr))
+    return call(RAW_TRACEPOINT_OPEN, struct.pack("=QI", address_of(text), program))
 
 
 def kprobe_multi_link(program: int, addresses: list[int], returns: bool = False) -> int:
@@ -295,7 +279,7 @@ def kprobe_multi_link(program: int, addresses: list[int], returns: bool = False)
     """
     array = (ctypes.c_uint64 * len(addresses))(*addresses)
     return call(
-        _LINK_CREATE,
+        LINK_CREATE,
         struct.pack(
             "=IIIIIIQQQ",
             program,

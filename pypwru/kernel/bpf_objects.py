@@ -40,10 +40,10 @@ class ProgramInfo(NamedTuple):
 
 
 class Runs(NamedTuple):
-    """How long a program ran, and how often; counted while sysctl kernel.bpf_stats_enabled is 1."""
+    """How long and how often a program ran while sysctl kernel.bpf_stats_enabled was 1."""
 
     nanoseconds: int
-    count: int
+    times: int
 
 
 def program_ids(after: int = 0) -> Iterator[int]:

@@ -172,4 +172,4 @@ def test_runs_are_counted() -> None:
     finally:
         switch.write_text(before)
 
-    assert runs.count == 7 and runs.nanoseconds > 0
+    assert runs.times == 7 and runs.nanoseconds > 0
