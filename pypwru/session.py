@@ -6,11 +6,13 @@ from contextlib import ExitStack
 
 from pypwru.attach.attach import NOUNS, attached
 from pypwru.attach.backend import Search, choose
+from pypwru.attach.tracing import program_kinds, traced_programs
 from pypwru.btf.load import load_module, load_vmlinux, module_names
 from pypwru.cache import Cache
 from pypwru.config import Config
 from pypwru.discovery.others import Tracking
 from pypwru.discovery.selection import Selection
+from pypwru.discovery.unmatched import nothing_attached
 from pypwru.events import ring
 from pypwru.events.counters import account, lost_by_recursion, read_counters, thrown_out
 from pypwru.events.drain import LIMIT, PacketCount, drain, drain_rest
@@ -61,8 +63,8 @@ def run(config: Config, log: Log) -> None:
             (lambda symbols: config.filter_non_skb_funcs) if config.filter_non_skb_funcs else None,
             config.output_bpfmap,
         )
-        programs = config.filter_trace_tc or config.filter_trace_xdp
-        choice = choose(config.backend, Search(btf, modules, selection, tracking, programs))
+        kinds = program_kinds(config)
+        choice = choose(config.backend, Search(btf, modules, selection, tracking, bool(kinds)))
         backend = choice.plan.backend
         form = wire(config)
         if choice.why:
@@ -77,7 +79,12 @@ def run(config: Config, log: Log) -> None:
         loader = Loader(bytecode, wanted.bodies(), wanted.constants(), shared, stack)
         log.info(f"Attaching {NOUNS[backend]}", via=backend.value)
         follows = tracking.by_address or tracking.by_stack
-        with attached(choice, loader, log, stop.requested, follows) as report:
+        with (
+            attached(choice, loader, log, stop.requested, follows) as report,
+            traced_programs(kinds, loader, log, report, stop.requested) as programs,
+        ):
+            if kinds and not report.functions:
+                raise nothing_attached()
             log.info("Attached", ignored=len(report.ignored))
             for name, why in (*report.ignored, *choice.plan.unattachable):
                 log.debug("Ignored", function=name, why=why)
@@ -86,7 +93,7 @@ def run(config: Config, log: Log) -> None:
                 make_empty(config.ready_file)
             printer = text_printer(config, sink, btf, choice.plan, report.names)
             packets = PacketCount(report.names)
-            end = drain(reader, printer.print_batch, packets, stop)
+            end = drain(reader, printer.print_batch, packets, stop, programs.poll)
             log.info(end.message, **({"count": printer.printed} if end is LIMIT else {}))
         if end.wants_rest:  # what was under way when the probes went
             drain_rest(reader, printer.print_batch, packets)

@@ -92,3 +92,11 @@ def _widen(selection: Selection) -> str:
     if not given:
         return "this kernel lets none be hooked; trace with --backend tracepoint"
     return f"loosen {' or '.join(given)}, or add --all-kmods"
+
+
+def nothing_attached() -> KernelError:
+    """The error for a run that has neither functions nor BPF programs, in pwru's words."""
+    return KernelError(
+        "No kprobe/tc-bpf/xdp to trace!; --filter-func names no function, and no BPF program of "
+        "these kinds that can be traced is loaded: load one first, or widen --filter-func"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from typing import NamedTuple
 
 from pypwru.discovery.lifetime import LAST_SIGHTS
@@ -11,6 +12,7 @@ from pypwru.events.ring import BATCH, Ring
 from pypwru.output.sink import OutputClosed
 from pypwru.signals import Interrupts
 
+_LOOK = 0.5  # s, between looks
 _LIVE = 1 << 20  # addresses remembered at most
 
 
@@ -59,13 +61,19 @@ class PacketCount:
 
 
 def drain(
-    ring: Ring, show: Callable[[Sequence[Record]], bool], count: PacketCount, stop: Interrupts
+    ring: Ring,
+    show: Callable[[Sequence[Record]], bool],
+    count: PacketCount,
+    stop: Interrupts,
+    look: Callable[[], None] = lambda: None,
 ) -> End:
     """Show records as they come.
 
     Args:
         show: prints a batch; true when no more are wanted.
+        look: called about twice a second, for what may have changed on this machine.
     """
+    looked = monotonic()
     ring.watch(stop.fd)
     end = SIGNAL
     try:
@@ -76,6 +84,9 @@ def drain(
                 if show(batch):
                     end = LIMIT
                     break
+            if monotonic() - looked > _LOOK:
+                look()
+                looked = monotonic()
             if len(batch) < BATCH:
                 ring.wait()
     except OutputClosed:

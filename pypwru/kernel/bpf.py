@@ -23,6 +23,7 @@ LOG_SIZE = 16 << 20
 class MapType(IntEnum):
     """``enum bpf_map_type``."""
 
+    HASH = 1
     ARRAY = 2
     PERCPU_ARRAY = 6
     LRU_HASH = 9
@@ -34,6 +35,7 @@ class ProgramType(IntEnum):
 
     KPROBE = 2
     SCHED_CLS = 3
+    XDP = 6
     RAW_TRACEPOINT = 17
     TRACING = 26
 
@@ -45,6 +47,7 @@ class AttachType(IntEnum):
     TRACE_FENTRY = 24
     TRACE_FEXIT = 25
     TRACE_KPROBE_MULTI = 42
+    TRACE_FENTRY_MULTI = 59
 
 
 class Target(NamedTuple):
@@ -63,9 +66,21 @@ class Target(NamedTuple):
     attach: AttachType = AttachType.TRACE_FENTRY
 
 
+class Signature(NamedTuple):
+    """The types of a program of one function, which is what others trace it by.
+
+    Args:
+        btf: descriptor of what ``btf_load`` loaded.
+        function: type id of the function in it.
+    """
+
+    btf: int
+    function: int
+
+
 MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
 _MAP_CREATE, _MAP_LOOKUP, _MAP_NEXT_KEY, _PROG_LOAD, _TEST_RUN = 0, 1, 4, 5, 10
-_INFO_BY_FD, _RAW_TRACEPOINT_OPEN, _LINK_CREATE = 15, 17, 28
+INFO_BY_FD, RAW_TRACEPOINT_OPEN, _BTF_LOAD, LINK_CREATE = 15, 17, 18, 28
 _RECURSION_MISSES = 208  # struct bpf_prog_info
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -79,13 +94,13 @@ class VerifierError(OSError):
         self.log = log
 
 
-def _bpf(command: int, attr: bytes) -> int:
+def call(command: int, attr: bytes) -> int:
     """bpf(2). Raises OSError; returns what the kernel returned."""
-    buffer = ctypes.create_string_buffer(attr, max(_ATTR_SIZE, len(attr)))
-    return _call(command, buffer)
+    return call_into(command, ctypes.create_string_buffer(attr, max(_ATTR_SIZE, len(attr))))
 
 
-def _call(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
+def call_into(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
+    """bpf(2) on a ``union bpf_attr`` in which the kernel answers. Raises OSError."""
     number = _SYSCALL.get(platform.machine())
     if number is None:
         raise OSError(38, f"bpf(2) is not known on {platform.machine()}")
@@ -98,7 +113,8 @@ def _call(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
     return result
 
 
-def _address(buffer: object) -> int:
+def address_of(buffer: object) -> int:
+    """Where a ctypes object is, for the pointers of ``union bpf_attr``."""
     return ctypes.addressof(buffer)  # type: ignore[arg-type]
 
 
@@ -117,7 +133,7 @@ def map_create(kind: MapType, name: str, key: int, value: int, entries: int, fla
     Returns:
         Its file descriptor.
     """
-    return _bpf(
+    return call(
         _MAP_CREATE, struct.pack("=7I16s", kind, key, value, entries, flags, 0, 0, _name(name))
     )
 
@@ -126,7 +142,7 @@ def map_lookup(fd: int, index: int, size: int) -> bytes:
     """The value of an array's element; ``size`` in bytes, all CPUs' of a per-CPU array."""
     key = ctypes.create_string_buffer(struct.pack("=I", index), 4)
     value = ctypes.create_string_buffer(size)
-    _bpf(_MAP_LOOKUP, struct.pack("=IxxxxQQQ", fd, _address(key), _address(value), 0))
+    call(_MAP_LOOKUP, struct.pack("=IxxxxQQQ", fd, address_of(key), address_of(value), 0))
     return value.raw
 
 
@@ -140,13 +156,19 @@ def map_keys(fd: int, size: int) -> Iterator[bytes]:
     while True:
         before = ctypes.create_string_buffer(key, size) if key is not None else None
         after = ctypes.create_string_buffer(size)
-        where = _address(before) if before is not None else 0
+        where = address_of(before) if before is not None else 0
         try:
-            _bpf(_MAP_NEXT_KEY, struct.pack("=IxxxxQQQ", fd, where, _address(after), 0))
+            call(_MAP_NEXT_KEY, struct.pack("=IxxxxQQQ", fd, where, address_of(after), 0))
         except FileNotFoundError:  # ENOENT: that was the last one
             return
         key = after.raw
         yield key
+
+
+def btf_load(types: bytes) -> int:
+    """Give the kernel BTF of a program; returns its descriptor."""
+    data = ctypes.create_string_buffer(types, len(types))
+    return call(_BTF_LOAD, struct.pack("=QQII", address_of(data), 0, len(types), 0))
 
 
 def program_load(
@@ -155,8 +177,14 @@ def program_load(
     code: bytes,
     attach: AttachType = AttachType.NONE,
     target: Target | None = None,
+    signature: Signature | None = None,
 ) -> int:
     """Load instructions (``struct bpf_insn``, map descriptors filled in), licensed GPL.
+
+    Args:
+        attach: the expected attach type; that of ``target`` if there is one.
+        target: what a program of kind TRACING hangs on.
+        signature: makes it one that can be traced itself.
 
     Returns:
         The program's file descriptor.
@@ -169,27 +197,31 @@ def program_load(
     """
     instructions = ctypes.create_string_buffer(code, len(code))
     license_ = ctypes.create_string_buffer(b"GPL")
+    entry = ctypes.create_string_buffer(
+        struct.pack("=II", 0, signature.function if signature else 0)
+    )
+    types = bytes(36)  # prog_btf_fd, func_info, line_info
+    if signature:
+        types = struct.pack("=IIQI16x", signature.btf, 8, address_of(entry), 1)
 
     def load(log: ctypes.Array[ctypes.c_char] | None) -> int:
-        level, size, where = (1, len(log), _address(log)) if log is not None else (0, 0, 0)
-        return _bpf(
-            _PROG_LOAD,
-            struct.pack(
-                "=IIQQIIQII16sII",
-                kind,
-                len(code) // 8,
-                _address(instructions),
-                _address(license_),
-                level,
-                size,
-                where,
-                0,
-                0,
-                _name(name),
-                0,
-                attach,
-            ),
+        level, size, where = (1, len(log), address_of(log)) if log is not None else (0, 0, 0)
+        attr = struct.pack(
+            "=IIQQIIQII16sII",
+            kind,
+            len(code) // 8,
+            address_of(instructions),
+            address_of(license_),
+            level,
+            size,
+            where,
+            0,
+            0,
+            _name(name),
+            0,
+            target.attach if target else attach,
         )
+        return call(_PROG_LOAD, attr + types + _attach_to(target))
 
     try:
         return load(None)
@@ -204,13 +236,21 @@ def program_load(
             raise VerifierError(error.errno or 0, text) from error
 
 
+def _attach_to(target: Target | None) -> bytes:
+    """``attach_btf_id`` and ``attach_prog_fd``, which is also ``attach_btf_obj_fd``."""
+    if target is None:
+        return b""
+    whose = target.program if target.program is not None else target.btf
+    return struct.pack("=II", target.btf_id, whose or 0)
+
+
 def program_test_run(fd: int, packet: bytes, repeat: int = 1) -> int:
     """Run a networking program on ``packet`` (at least 14 bytes); returns its 32-bit result."""
     data = ctypes.create_string_buffer(packet, len(packet))
     attr = ctypes.create_string_buffer(
-        struct.pack("=IIIIQQII", fd, 0, len(packet), 0, _address(data), 0, repeat, 0), _ATTR_SIZE
+        struct.pack("=IIIIQQII", fd, 0, len(packet), 0, address_of(data), 0, repeat, 0), _ATTR_SIZE
     )
-    _call(_TEST_RUN, attr)
+    call_into(_TEST_RUN, attr)
     result: int = struct.unpack_from("=I", attr.raw, 4)[0]
     return result
 
@@ -218,7 +258,7 @@ def program_test_run(fd: int, packet: bytes, repeat: int = 1) -> int:
 def program_recursion_misses(fd: int) -> int:
     """How often the kernel skipped it: another ran on that CPU (0 before Linux 5.12)."""
     info = ctypes.create_string_buffer(256)
-    _bpf(_INFO_BY_FD, struct.pack("=IIQ", fd, len(info), _address(info)))
+    call(INFO_BY_FD, struct.pack("=IIQ", fd, len(info), address_of(info)))
     misses: int = struct.unpack_from("=Q", info.raw, _RECURSION_MISSES)[0]
     return misses
 
@@ -226,7 +266,7 @@ def program_recursion_misses(fd: int) -> int:
 def raw_tracepoint_open(name: str, program: int) -> int:
     """Attach ``program`` to the tracepoint ``name``; closing the descriptor detaches."""
     text = ctypes.create_string_buffer(name.encode())
-    return _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("=QI", _address(text), program))
+    return call(RAW_TRACEPOINT_OPEN, struct.pack("=QI", address_of(text), program))
 
 
 def kprobe_multi_link(program: int, addresses: list[int], returns: bool = False) -> int:
@@ -238,8 +278,8 @@ def kprobe_multi_link(program: int, addresses: list[int], returns: bool = False)
     One address that ftrace doesn't know makes the kernel refuse all of them.
     """
     array = (ctypes.c_uint64 * len(addresses))(*addresses)
-    return _bpf(
-        _LINK_CREATE,
+    return call(
+        LINK_CREATE,
         struct.pack(
             "=IIIIIIQQQ",
             program,

@@ -1,0 +1,24 @@
+"""Programs of kind TRACING onto what they were loaded for; closing a descriptor detaches."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+
+from pypwru.kernel.bpf import LINK_CREATE, RAW_TRACEPOINT_OPEN, AttachType, call
+
+
+def tracing_link(program: int) -> int:
+    """Attach a program to its target.
+
+    The nameless raw tracepoint of Linux 5.5, which newer kernels still know.
+    """
+    return call(RAW_TRACEPOINT_OPEN, struct.pack("=QI", 0, program))
+
+
+def tracing_multi_link(program: int, functions: list[int]) -> int:
+    """Attach ``program`` to the kernel functions of these BTF type ids, at once (since 7.2)."""
+    array = (ctypes.c_uint32 * len(functions))(*functions)
+    attach = AttachType.TRACE_FENTRY_MULTI
+    attr = (program, 0, attach, 0, ctypes.addressof(array), 0, len(functions))
+    return call(LINK_CREATE, struct.pack("=IIIIQQI", *attr))

@@ -1,0 +1,43 @@
+"""Programs to look at: loaded by us, some with BTF, and what bpftool says of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
+from pypwru.kernel import bpf
+from pypwru.kernel.bpf import ProgramType, Signature
+from pypwru.kernel.descriptors import owned
+from tests.data.btf_encoder import Encoder
+
+PASS = pack([Insn(ALU64 | MOV, R0, imm=2), Insn(EXIT_PROGRAM)])  # XDP_PASS, TC_ACT_SHOT
+
+
+def types_of(function: str) -> tuple[bytes, int]:
+    """BTF of ``int function(struct __sk_buff *ctx)``, and the function's type id."""
+    types = Encoder()
+    integer = types.int("int", 4, encoding=1)
+    context = types.ptr(types.struct("__sk_buff", 0))
+    type_id = types.func(function, types.proto(integer, ("ctx", context)), 1)
+    return types.bytes(), type_id
+
+
+@contextmanager
+def loaded(kind: ProgramType, name: str, code: bytes = PASS, function: str = "") -> Iterator[int]:
+    """A program, with BTF if it has a ``function``."""
+    with ExitStack() as stack:
+        signature = None
+        if function:
+            types, type_id = types_of(function)
+            signature = Signature(stack.enter_context(owned(bpf.btf_load(types))), type_id)
+        yield stack.enter_context(owned(bpf.program_load(kind, name, code, signature=signature)))
+
+
+def bpftool(*words: str) -> Any:
+    """Its JSON."""
+    done = subprocess.run(["bpftool", "-j", *words], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)

@@ -1,0 +1,175 @@
+"""What the kernel says of loaded programs; bpftool and /proc/kallsyms say the same."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from pypwru.filter.ebpf import (
+    ADD,
+    ALU64,
+    CALL_HELPER,
+    EXIT_PROGRAM,
+    LD_IMM64,
+    MOV,
+    R0,
+    R1,
+    R2,
+    R6,
+    R10,
+    REGISTER,
+    ST,
+    Insn,
+    pack,
+)
+from pypwru.kernel import bpf, bpf_objects, programs
+from pypwru.kernel.bpf import MapType, ProgramType
+from pypwru.kernel.descriptors import owned
+from pypwru.kernel.kallsyms import read_symbols
+from tests.native.loaded_programs import bpftool, loaded, types_of
+from tests.native.tracing import need_tracing
+from tests.requirement import need
+
+pytestmark = pytest.mark.native
+
+LONG = "entry_function_of_more_than_fifteen_characters"
+TYPES = {"sched_cls": ProgramType.SCHED_CLS, "xdp": ProgramType.XDP}
+
+
+@pytest.fixture(autouse=True)
+def _can_look() -> None:
+    need_tracing()
+    need(shutil.which("bpftool"), "bpftool (Debian's package bpftool)")
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_program_is_described_as_by_bpftool(kind: str) -> None:
+    with loaded(TYPES[kind], "short", function=LONG) as fd:
+        found = bpf_objects.program_info(fd)
+        theirs = bpftool("prog", "show", "id", str(found.id))
+
+    assert theirs["type"] == kind and TYPES[kind] == found.kind
+    assert (theirs["id"], theirs["tag"], theirs["btf_id"]) == (found.id, found.tag, found.btf)
+    assert theirs["name"] in (found.name, LONG)  # bpftool prefers the whole name
+    assert found.name == "short"
+
+
+def test_its_name_is_that_of_kallsyms() -> None:
+    with loaded(ProgramType.XDP, "short", function=LONG) as fd:
+        found = bpf_objects.program_info(fd)
+        entry = programs.entry_of(found)
+        assert entry is not None and entry == (LONG, found.entry)
+        displays = read_symbols().by_name
+
+    assert programs.display_name(found, entry) in displays
+
+
+def test_its_types_come_back() -> None:
+    types, type_id = types_of(LONG)
+    with loaded(ProgramType.SCHED_CLS, "short", function=LONG) as fd:
+        found = bpf_objects.program_info(fd)
+        btf = bpf_objects.btf_open(found.btf)
+        assert btf is not None
+        with owned(btf):
+            assert bpf_objects.btf_data(btf) == types
+
+    assert found.entry == type_id
+
+
+def test_a_program_without_types_has_no_entry() -> None:
+    with loaded(ProgramType.SCHED_CLS, "bare") as fd:
+        found = bpf_objects.program_info(fd)
+
+    assert (found.btf, found.entry) == (0, 0)
+    assert programs.entry_of(found) is None
+
+
+def test_programs_that_came_later() -> None:
+    newest = max(bpf_objects.program_ids(), default=0)
+    with loaded(ProgramType.SCHED_CLS, "one") as first, loaded(ProgramType.XDP, "two") as second:
+        ours = [bpf_objects.program_info(fd).id for fd in (first, second)]
+        later = list(bpf_objects.program_ids(newest))
+        after_first = list(bpf_objects.program_ids(ours[0]))
+
+    assert later == sorted(later)
+    assert set(ours) <= set(later)
+    assert ours[0] not in after_first and ours[1] in after_first
+
+
+def test_a_program_that_is_gone() -> None:
+    with ExitStack() as stack:
+        fd = stack.enter_context(loaded(ProgramType.SCHED_CLS, "gone"))
+        identity = bpf_objects.program_info(fd).id
+        again = bpf_objects.program_open(identity)
+        assert again is not None
+        os.close(again)
+
+    assert bpf_objects.program_open(identity) is None
+    assert bpf_objects.btf_open(0x7FFFFFFF) is None
+
+
+def _calls_helpers(table: int) -> bytes:
+    """Look-ups in the hash map, where the verifier puts the map's own functions, and helpers."""
+
+    def call(helper: int) -> Insn:
+        return Insn(CALL_HELPER, imm=helper)
+
+    def with_key(helper: int) -> list[Insn]:
+        return [
+            Insn(LD_IMM64, R1, 1, 0, table),
+            Insn(0),
+            Insn(ALU64 | MOV | REGISTER, R2, R10),
+            Insn(ALU64 | ADD, R2, imm=-4),
+            call(helper),
+        ]
+
+    return pack(
+        [
+            Insn(ALU64 | MOV | REGISTER, R6, R1),
+            Insn(ST | 0x60, R10, 0, -4, 0),
+            *with_key(1),  # bpf_map_lookup_elem
+            *with_key(3),  # bpf_map_delete_elem
+            call(5),  # bpf_ktime_get_ns
+            Insn(ALU64 | MOV | REGISTER, R1, R6),
+            call(34),  # bpf_get_hash_recalc
+            Insn(ALU64 | MOV, R0),
+            Insn(EXIT_PROGRAM),
+        ]
+    )
+
+
+def test_what_programs_call() -> None:
+    """All that runs here: other programs may be loaded, and bpftool is asked for each."""
+    with (
+        owned(bpf.map_create(MapType.HASH, "table", 4, 8, 4)) as table,
+        loaded(ProgramType.SCHED_CLS, "calls", _calls_helpers(table)) as fd,
+    ):
+        ours = str(bpf_objects.program_info(fd).id)
+        found = programs.helper_targets(read_symbols())
+        dump = ["bpftool", "prog", "dump", "xlated", "id", ours]
+        listing = subprocess.run(dump, capture_output=True, text=True, check=True).stdout
+
+    theirs = set(re.findall(r" call ([a-z_]\w+)#", listing))
+    assert {"__htab_map_lookup_elem", "htab_map_delete_elem", "bpf_ktime_get_ns"} <= theirs
+    assert theirs <= found
+
+
+def test_runs_are_counted() -> None:
+    switch = Path("/proc/sys/kernel/bpf_stats_enabled")
+    before = switch.read_text()
+    switch.write_text("1")
+    try:
+        with loaded(ProgramType.SCHED_CLS, "runs") as fd:
+            assert bpf_objects.program_runs(fd) == (0, 0)
+            bpf.program_test_run(fd, bytes(64), repeat=7)
+            runs = bpf_objects.program_runs(fd)
+    finally:
+        switch.write_text(before)
+
+    assert runs.times == 7 and runs.nanoseconds > 0
