@@ -16,7 +16,7 @@ from pypwru.events.drain import LIMIT, PacketCount, drain, drain_rest
 from pypwru.filter.compiler import compile_filter
 from pypwru.kernel.capabilities import require_capabilities
 from pypwru.log import Log
-from pypwru.output.printing import text_printer
+from pypwru.output.printing import printer
 from pypwru.output.sink import make_empty, open_sink
 from pypwru.program import maps
 from pypwru.program.build import build
@@ -67,14 +67,14 @@ def run(config: Config, log: Log) -> None:
             log.info("Listening for events..")
             if config.ready_file:
                 make_empty(config.ready_file)
-            printer = text_printer(config, sink, btf, choice.plan, report.names)
+            shown = printer(config, sink, btf, report.names)
             packets = PacketCount(report.names)
-            end = drain(reader, printer.print_batch, packets, stop)
-            log.info(end.message, **({"count": printer.printed} if end is LIMIT else {}))
+            end = drain(reader, shown.print_batch, packets, stop)
+            log.info(end.message, **({"count": shown.printed} if end is LIMIT else {}))
         if end.wants_rest:  # what was under way when the probes went
-            drain_rest(reader, printer.print_batch, packets)
+            drain_rest(reader, shown.print_batch, packets)
         counted = read_counters(shared["counters"])
         log.info(
             "Done",
-            **account(printer.printed, packets.total, counted, loader.recursion_misses(), report),
+            **account(shown.printed, packets.total, counted, loader.recursion_misses(), report),
         )

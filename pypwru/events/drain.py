@@ -50,7 +50,7 @@ class PacketCount:
     def add(self, batch: Sequence[Record]) -> None:
         """Count ``batch``."""
         live, last = self._live, self._last
-        for packet, func, _, _ in batch:
+        for packet, func, _, _, _ in batch:
             skb = packet[:8]
             if skb not in live:
                 self.total += 1

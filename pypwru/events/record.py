@@ -50,12 +50,13 @@ def size_of(struct: str) -> int:
 
 
 class Record(NamedTuple):
-    """A sight of a packet: four slices of a ``struct event``."""
+    """A sight of a packet: four slices of a ``struct event``, and what the run wants behind it."""
 
     packet: bytes  # skb, pid, cpu, kind, comm
     func: bytes  # address, reason
     ktime: int  # CLOCK_MONOTONIC, ns
     flow: bytes  # netns .. pad
+    tail: bytes = b""  # struct part_*, as events/wire.py lays them out
 
 
 EVENT = members("event")
@@ -75,4 +76,4 @@ EVENT_COUNTERS = Struct(f"={len(COUNTERS)}Q")
 
 def decode(records: bytes) -> list[Record]:
     """Records as they lie on the ring, each with its header, to slices."""
-    return [Record._make(fields) for fields in RING_RECORD.iter_unpack(records)]
+    return [Record(*fields) for fields in RING_RECORD.iter_unpack(records)]

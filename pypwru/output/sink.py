@@ -1,6 +1,7 @@
-"""Where lines go: standard output, or a file that is appended to.
+"""Where events go as text: standard output, or a file that is appended to.
 
-Unbuffered: the printer hands over a batch of lines, and a batch is one write.
+Unbuffered: the printer hands over a batch of events, and a batch is one write.
+``output/rotation.py`` has the file that is rotated.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import os
 import select
 import stat
 import sys
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from pypwru.errors import OutputError
@@ -20,12 +24,12 @@ class OutputClosed(Exception):
     """The reader of the output went away (``| head``): the run ends quietly, this is no error.
 
     Args:
-        written: bytes of the content that it still got.
+        events: how many of those that were written last it still got whole.
     """
 
-    def __init__(self, written: int) -> None:
+    def __init__(self, events: int = 0) -> None:
         super().__init__()
-        self.written = written
+        self.events = events
 
 
 class Sink:
@@ -50,25 +54,41 @@ class Sink:
         self._piece = None if regular else select.PIPE_BUF
 
     def write(self, content: bytes) -> None:
-        """Write all of ``content``.
+        """Write what is no event: a header, a version.
+
+        Raises:
+            OutputClosed, OutputError: as ``write_events``.
+        """
+        self.write_events([content])
+
+    def write_events(self, events: Sequence[bytes]) -> None:
+        """Write all of ``events``, each the lines of one with their last line break.
 
         Raises:
             OutputClosed: nobody reads the pipe any more, or has read it when the user wanted the
                 end.
             OutputError: a full disk, a failing device.
         """
+        content = b"".join(events)
+        written = self._put(content)
+        if written < len(content):
+            raise OutputClosed(bisect_right(list(accumulate(map(len, events))), written))
+
+    def _put(self, content: bytes) -> int:
+        """Write ``content``; less than its length when it has no reader any more."""
         rest = memoryview(content)
         while rest:
             try:
                 if self._piece and not self._has_room():
-                    raise OutputClosed(len(content) - len(rest))
+                    break
                 rest = rest[os.write(self._descriptor, rest[: self._piece]) :]
             except BlockingIOError:
                 continue  # whoever shares our terminal or pipe made it non-blocking
-            except BrokenPipeError as error:
-                raise OutputClosed(len(content) - len(rest)) from error
+            except BrokenPipeError:
+                break
             except OSError as error:
-                raise _failure("write", self._name, error) from error
+                raise failure("write", self._name, error) from error
+        return len(content) - len(rest)
 
     def _has_room(self) -> bool:
         """Wait for the reader; False when the user wanted the end first."""
@@ -87,7 +107,7 @@ class Sink:
         try:
             os.close(self._descriptor)
         except OSError as error:
-            raise _failure("close", self._name, error) from error
+            raise failure("close", self._name, error) from error
 
     def __enter__(self) -> Sink:
         return self
@@ -100,8 +120,7 @@ def open_sink(path: Path | None, stop: Interrupts | None = None) -> Sink:
     """The output of a run, opened before anything is attached.
 
     Args:
-        path: appended to, 0644 when new, its folders made 0755 (as pwru's lumberjack does); None is
-            standard output.
+        path: appended to, and never rotated; None is standard output.
         stop: as of Sink.
 
     Raises:
@@ -111,12 +130,20 @@ def open_sink(path: Path | None, stop: Interrupts | None = None) -> Sink:
         if sys.stdout is None:  # fd 1 was closed, and the next file opened would get its number
             raise OutputError("standard output is closed: open it, or name an --output-file")
         return Sink(1, "standard output", owned=False, stop=stop)
+    return Sink(open_appending(path), str(path), owned=True, stop=stop)
+
+
+def open_appending(path: Path) -> int:
+    """A descriptor of the file, at its end; 0644 when new, its folders made 0755, as lumberjack's.
+
+    Raises:
+        OutputError: it can't be opened.
+    """
     try:
         _make_folders(path.parent)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise _failure("open", str(path), error) from error
-    return Sink(descriptor, str(path), owned=True, stop=stop)
+        raise failure("open", str(path), error) from error
 
 
 def make_empty(path: Path) -> None:
@@ -140,6 +167,7 @@ def _make_folders(folder: Path) -> None:
         each.mkdir(mode=0o755, exist_ok=True)
 
 
-def _failure(operation: str, name: str, error: OSError) -> OutputError:
+def failure(operation: str, name: str, error: OSError) -> OutputError:
+    """The error of an output called ``name``, with its cure."""
     cure = "free some space" if error.errno == errno.ENOSPC else "choose another --output-file"
     return OutputError(f"can't {operation} {name}: {error.strerror}: {cure}")
