@@ -20,7 +20,8 @@ from pypwru.kernel.capabilities import require_capabilities
 from pypwru.kernel.place import find_place
 from pypwru.log import Log
 from pypwru.output.printing import printer
-from pypwru.output.sink import make_empty, open_sink
+from pypwru.output.rotation import open_output
+from pypwru.output.sink import make_empty
 from pypwru.program import maps
 from pypwru.program.build import build
 from pypwru.program.defines import defines
@@ -43,7 +44,7 @@ def run(config: Config, log: Log) -> None:
     cache = Cache()
     with ExitStack() as stack:
         stop = stack.enter_context(interrupts())
-        sink = stack.enter_context(open_sink(config, stop))
+        sink = stack.enter_context(open_output(config, stop, log))
         require_capabilities()
         place = find_place(config.filter_netns, config.filter_ifname)
         kinds = program_kinds(config)
@@ -62,7 +63,9 @@ def run(config: Config, log: Log) -> None:
         )
         loader = Loader(bytecode, wanted.bodies(), wanted.constants(), shared, stack)
         report = Attached()
-        shown = printer(config, sink, wish.btf, report.names, wanted)
+        shown = printer(
+            config, sink, wish.btf, report.names, wanted.skb_members, wanted.xdp_members
+        )
         packets = PacketCount(report.names)
         with ExitStack() as probes:
             log.info(f"Attaching {NOUNS[backend]}", via=backend.value)

@@ -20,18 +20,18 @@ NOUNS = {
 
 
 def attached(
-    choice: Choice, loader: Loader, log: Log, stopping: Callable[[], bool], follows: bool
-) -> AbstractContextManager[Attached]:
+    choice: Choice, loader: Loader, report: Attached, log: Log, stopping: Callable[[], bool]
+) -> AbstractContextManager[None]:
     """Everything of the plan, traced until the way out.
 
     Args:
+        report: grows.
         stopping: whether the user wants the end already.
-        follows: whether packets are tracked.
     """
     plan = choice.plan
     if plan.backend is Backend.TRACEPOINT or choice.symbols is None:
-        return tracepoint.attached(plan.tracepoints, loader, log, follows)
+        return tracepoint.attached(plan, loader, report, log)
     if plan.backend is Backend.KPROBE_MULTI:
-        return kprobe_multi.attached(plan, loader, log)
+        return kprobe_multi.attached(plan, loader, report, log)
     anchor = choice.symbols.addresses(kprobe.ANCHOR)[0]
-    return kprobe.attached(plan, loader, log, anchor, stopping)
+    return kprobe.attached(plan, loader, report, log, anchor, stopping)

@@ -132,7 +132,8 @@ def _plan_tracepoints(search: Search, why: str) -> Choice:
     tracepoints = discover_tracepoints(search.btf, search.selection, search.modules)
     if not tracepoints and not search.optional:
         raise no_tracepoint(search.selection, search.btf)
-    return Choice(plan_tracepoints(tracepoints), None, why)
+    follows = search.tracking.by_address or search.tracking.by_stack
+    return Choice(plan_tracepoints(tracepoints, follows), None, why)
 
 
 def _allows_kprobe_multi(symbols: Symbols) -> None:

@@ -34,8 +34,13 @@ _ENDBR = 4  # bytes of the landing mark of indirect calls in front of it, on ker
 
 @contextmanager
 def attached(
-    plan: AttachPlan, loader: Loader, log: Log, anchor: int, stopping: Callable[[], bool]
-) -> Iterator[Attached]:
+    plan: AttachPlan,
+    loader: Loader,
+    report: Attached,
+    log: Log,
+    anchor: int,
+    stopping: Callable[[], bool],
+) -> Iterator[None]:
     """Trace the functions until the way out.
 
     Args:
@@ -45,7 +50,6 @@ def attached(
     Raises:
         KernelError: the kernel allows no kprobes at all.
     """
-    report = Attached()
     with ExitStack() as stack:
         try:
             events = stack.enter_context(kprobe_events())
@@ -67,7 +71,7 @@ def attached(
                     if defined:
                         program = loader.load(handler.name, handler.places, KIND)
                         stack.enter_context(owned(_run(events.number(event), program)))
-        yield report
+        yield
         log.info("Detaching kprobes...")
 
 

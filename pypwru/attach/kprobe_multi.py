@@ -22,17 +22,16 @@ _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
 
 
 @contextmanager
-def attached(plan: AttachPlan, loader: Loader, log: Log) -> Iterator[Attached]:
+def attached(plan: AttachPlan, loader: Loader, report: Attached, log: Log) -> Iterator[None]:
     """Trace the functions until the way out; closing a link detaches all of its functions at once.
 
     Raises:
         KernelError: the kernel refused the link for a reason that isn't one function's.
     """
-    report = Attached()
     with ExitStack() as links:
         attach_groups(plan.hooks, loader, links, Attached(), report)
         attach_groups(plan.groups, loader, links, report, report)
-        yield report
+        yield
         log.info("Detaching kprobes...")
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from pypwru.attach.attached import Attached
-from pypwru.discovery.plan import tracepoint_handler
-from pypwru.discovery.tracepoints import Tracepoint
+from pypwru.discovery.plan import AttachPlan
 from pypwru.errors import KernelError
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachType, ProgramType
@@ -19,27 +18,21 @@ KIND = (ProgramType.RAW_TRACEPOINT, AttachType.NONE)
 
 
 @contextmanager
-def attached(
-    tracepoints: Sequence[Tracepoint], loader: Loader, log: Log, follows: bool
-) -> Iterator[Attached]:
+def attached(plan: AttachPlan, loader: Loader, report: Attached, log: Log) -> Iterator[None]:
     """Trace the tracepoints until the way out.
 
-    Args:
-        follows: whether packets are tracked, so that their end matters.
-
     A program can't ask which tracepoint it runs for, so each has a program of its own, numbered
-    from 1 in the order of ``tracepoints``.
+    from 1 in the order of the plan.
     """
-    report = Attached()
     with ExitStack() as links:
-        for number, tracepoint in enumerate(tracepoints, start=1):
+        for number, tracepoint in enumerate(plan.tracepoints, start=1):
             try:
-                handler = tracepoint_handler(tracepoint, follows)
+                handler = plan.serving(tracepoint)
                 program = loader.load(handler.name, handler.places, KIND, number)
                 links.enter_context(owned(bpf.raw_tracepoint_open(tracepoint.name, program)))
                 report.functions += 1
                 report.names[number] = f"tp:{tracepoint.name}"
             except (OSError, KernelError) as error:
                 report.ignored.append((tracepoint.name, str(error)))
-        yield report
+        yield
         log.info("Detaching tracepoints...")

@@ -50,6 +50,7 @@ class AttachPlan:
         hooks: the same for probes that write no record: they follow tracked packets.
         tracepoints: for the tracepoint backend, which has no functions.
         unattachable: (display, why) of what was asked for and can't be traced.
+        follows: whether packets are tracked, so that their end matters.
     """
 
     backend: Backend
@@ -57,6 +58,7 @@ class AttachPlan:
     hooks: Groups = field(default_factory=dict)
     tracepoints: tuple[Tracepoint, ...] = ()
     unattachable: tuple[tuple[str, str], ...] = ()
+    follows: bool = False
 
     @property
     def functions(self) -> tuple[Function, ...]:
@@ -84,6 +86,12 @@ class AttachPlan:
     def by_priority(self) -> dict[int, int]:
         """Level -> how many have it, ascending."""
         return dict(sorted(Counter(target.priority for target in self._targets()).items()))
+
+    def serving(self, tracepoint: Tracepoint) -> Handler:
+        """The handler of a tracepoint; its arguments are counted from 1."""
+        last = self.follows and f"tp:{tracepoint.name}" in LAST_SIGHTS
+        reason = 0 if tracepoint.reason is None else tracepoint.reason + 1
+        return Handler("trace_skb_last" if last else "trace_skb", tracepoint.position + 1, reason)
 
     def _targets(self) -> Iterable[Function | Tracepoint]:
         return chain(self.functions, self.tracepoints)
@@ -114,6 +122,7 @@ def plan_functions(
         _grouped([*tracing, *map(_served, others)]),
         _grouped(map(_served, hooks)),
         unattachable=discovery.unattachable,
+        follows=follows,
     )
 
 
@@ -133,17 +142,11 @@ def _grouped(served: Iterable[tuple[Handler, Function]]) -> Groups:
     return MappingProxyType({handler: tuple(group) for handler, group in sorted(groups.items())})
 
 
-def plan_tracepoints(tracepoints: tuple[Tracepoint, ...]) -> AttachPlan:
+def plan_tracepoints(tracepoints: tuple[Tracepoint, ...], follows: bool = False) -> AttachPlan:
     """The plan of the tracepoint backend, where every tracepoint has a program of its own.
 
     Args:
         tracepoints: of discover_tracepoints().
+        follows: whether packets are tracked.
     """
-    return AttachPlan(Backend.TRACEPOINT, tracepoints=tracepoints)
-
-
-def tracepoint_handler(tracepoint: Tracepoint, follows: bool) -> Handler:
-    """What serves a tracepoint; its arguments are counted from 1."""
-    name = "trace_skb_last" if follows and f"tp:{tracepoint.name}" in LAST_SIGHTS else "trace_skb"
-    reason = 0 if tracepoint.reason is None else tracepoint.reason + 1
-    return Handler(name, tracepoint.position + 1, reason)
+    return AttachPlan(Backend.TRACEPOINT, tracepoints=tracepoints, follows=follows)

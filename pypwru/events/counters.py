@@ -11,7 +11,6 @@ from pypwru.attach.attached import Attached
 from pypwru.events.record import COUNTERS_SIZE, EVENT_COUNTERS
 from pypwru.kernel import bpf
 
-
 _NESTED = ("trace_stack", "trace_map_")
 
 

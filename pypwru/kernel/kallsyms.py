@@ -91,6 +91,11 @@ class Symbols:
         start = self._ascending[index - 1]
         return Nearest(self.by_address[start], address - start)
 
+    def after(self, address: int) -> str | None:
+        """The first symbol behind ``address``, or None behind the last."""
+        index = bisect_right(self._ascending, address)
+        return self.by_address[self._ascending[index]] if index < len(self._ascending) else None
+
 
 def parse_symbols(text: str, wanted: Collection[str] | None = None) -> Symbols:
     """Text symbols out of the content of /proc/kallsyms.

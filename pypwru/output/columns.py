@@ -7,27 +7,34 @@ made of, so that a printer can keep the text of a part.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from pypwru.config import Config, Timestamp
-from pypwru.output import tuples
+from pypwru.events.record import constants
+from pypwru.output import hexdump, tuples
 from pypwru.output.clock import Clock
-from pypwru.output.parts import Flow, Packet
+from pypwru.output.parts import Flow, Function, Map, Metadata, Packet, Part
 
 NAME_WIDTH = 16
+_KINDS = {
+    value: name.removeprefix("EVENT_").lower()
+    for name, value in constants().items()
+    if name.startswith("EVENT_")
+}
+_XDP = constants()["EVENT_XDP"]
 
 
-class Part(Enum):
-    """Parts of a record."""
+class Members(Protocol):
+    """Members of a struct that were asked for: ``pypwru.expression``'s."""
 
-    PACKET = "packet"
-    TIME = "time"
-    FLOW = "flow"
-    FUNCTION = "function"
+    def text(self, values: Sequence[int]) -> str:
+        """`` name=value name=value``."""
+
+    def values(self, values: Sequence[int]) -> Mapping[str, object]:
+        """Name to value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +44,31 @@ class Names:
     Args:
         process: pid to the program's path or name; empty when there is no such process.
         interface: (inode of a network namespace, ifindex) to a name; empty when it isn't known.
-        function: (address, drop reason) to the function's text.
+        namespace: inode of a network namespace to its name; empty when it has none.
+        function: (address, drop reason, kind of event) to the function's text.
+        symbol: address to the name of the function that it is in.
+        stack: return addresses to such names.
+        skb_members, xdp_members: of --output-skb-metadata and --output-xdp-metadata.
         clock: kernel time to the times that are shown.
     """
 
     process: Callable[[int], str]
     interface: Callable[[int, int], str]
-    function: Callable[[int, int], str]
+    namespace: Callable[[int], str]
+    function: Callable[[int, int, int], str]
+    symbol: Callable[[int], str]
+    stack: Callable[[Sequence[int]], Sequence[str]]
+    skb_members: Members | None
+    xdp_members: Members | None
     clock: Clock
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _always(config: Config) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +80,13 @@ class Column:
         header: its title.
         width: a ``%`` format of the title and of the text.
         part: what its value depends on.
-        value: ``(fields, names)`` to a plain value; ``fields`` is the part's own NamedTuple, and
-            ``(packet part, ktime)`` for a time.
-        text: that value as it is printed, before ``width``.
+        value: ``(fields, names)`` to a plain value; ``fields`` is what ``parts.READERS`` make of the
+            part, and ``(packet part, ktime)`` for a time.
+        text: that value as it is printed, before ``width``; None where lines don't have it.
+        json: that value as it is in an object, None where it is left out.
         lead: what stands between the column and the one before.
-        grows: the text is padded to the longest one so far, unless the column is the last.
+        grows: the text is padded to the longest one so far.
+        centered: bytes in which title and text are centred, and to which the text is cut; 0 for not.
         enabled: which runs have it.
     """
 
@@ -69,10 +95,12 @@ class Column:
     width: str
     part: Part
     value: Callable[[Any, Names], Any]
-    text: Callable[[Any], str]
+    text: Callable[[Any], str] | None = str
+    json: Callable[[Any], Any] = _same
     lead: str = " "
     grows: bool = False
-    enabled: Callable[[Config], bool] = lambda config: True
+    centered: Callable[[Config], int] = lambda config: 0
+    enabled: Callable[[Config], bool] = _always
 
 
 def center(text: str, width: int) -> str:
@@ -89,6 +117,11 @@ def cut(text: str) -> str:
     return "~" + os.fsdecode(octets[1 - NAME_WIDTH :])
 
 
+def fit(text: str, width: int) -> str:
+    """The first ``width`` bytes of ``text``, centred in as many."""
+    return center(os.fsdecode(os.fsencode(text)[:width]), width)
+
+
 def process(packet: Packet, names: Names) -> str:
     """``path:pid``; of a process that is gone its name in the kernel; ``<empty>:0`` for no process."""
     path = names.process(packet.pid) or (packet.comm if packet.pid else "")
@@ -101,32 +134,112 @@ def interface(flow: Flow, names: Names) -> str:
     return cut(f"{name}:{flow.ifindex}") if name else str(flow.ifindex)
 
 
+def kind(function: Function, names: Names) -> str:
+    """What was seen: ``function``, ``tc``, ``xdp`` or ``map``."""
+    return _KINDS[function.kind]
+
+
+Asked = tuple[Members, Sequence[int]]
+
+
+def skb_members(metadata: Metadata, names: Names) -> Asked | None:
+    """The members of an sk_buff, and their values."""
+    members = names.skb_members
+    return (members, metadata.values) if members and metadata.kind != _XDP else None
+
+
+def xdp_members(metadata: Metadata, names: Names) -> Asked | None:
+    """The members of an xdp_buff, and their values."""
+    members = names.xdp_members
+    return (members, metadata.values) if members and metadata.kind == _XDP else None
+
+
+def _members_text(asked: Asked | None) -> str:
+    return asked[0].text(asked[1]) if asked else ""
+
+
+def _members_json(asked: Asked | None) -> Mapping[str, object] | None:
+    return (asked[0].values(asked[1]) or None) if asked else None
+
+
+def _cb_text(words: Sequence[int]) -> str:
+    return "[" + ",".join(f"0x{word:08X}" for word in words) + "]"
+
+
+def _below(lines: str) -> str:
+    return f"\n{lines}" if lines else ""
+
+
+def _map_text(called: Map) -> str:
+    if not called.id:
+        return ""
+    return (
+        f"\nmap_id: {called.id}\nmap_name: {called.name}\n"
+        f"key({called.key_size}):\n{hexdump.dump(called.key)}"
+        f"value({called.value_size}):\n{hexdump.dump(called.value)}"
+    )
+
+
+def _map_json(called: Map) -> dict[str, object] | None:
+    octets = {"key": called.key.hex(), "value": called.value.hex()}
+    return called._asdict() | octets if called.id else None
+
+
 def _meta(config: Config) -> bool:
     return config.output_meta
 
 
+def _tuple(shown: str, flags: bool) -> Callable[[Config], bool]:
+    """Runs that show a tuple, with or without TCP flags."""
+    return lambda config: getattr(config, shown) and config.output_tcp_flags == flags
+
+
 # fmt: off
 # ruff: noqa: E501 -- a table: one row a column
+_TUPLE = (partial(tuples.text, flags=False), partial(tuples.members, flags=False))
+_TUPLE_FLAGS = (partial(tuples.text, flags=True), partial(tuples.members, flags=True))
+
 COLUMNS: tuple[Column, ...] = (
-    Column("time", "TIME", "%-23s", Part.TIME, lambda event, names: names.clock.wall(event[1]), str, enabled=lambda config: config.timestamp is Timestamp.ABSOLUTE),
-    Column("skb", "SKB", "%-18s", Part.PACKET, lambda packet, names: packet.skb, hex),
-    Column("cpu", "CPU", "%-3s", Part.PACKET, lambda packet, names: packet.cpu, str),
-    Column("process", "PROCESS", "%-16s", Part.PACKET, process, str),
-    Column("timestamp", "TIMESTAMP", "%-16s", Part.TIME, lambda event, names: event[1], str, enabled=lambda config: config.timestamp in {Timestamp.CURRENT, Timestamp.ABSOLUTE}),
-    Column("timestamp", "TIMESTAMP", "%-16s", Part.TIME, lambda event, names: names.clock.since(*event), str, enabled=lambda config: config.timestamp is Timestamp.RELATIVE),
-    Column("netns", "NETNS", "%-10s", Part.FLOW, lambda flow, names: flow.netns, str, enabled=_meta),
+    Column("time", "TIME", "%-23s", Part.TIME, lambda event, names: names.clock.wall(event[1]), enabled=lambda config: config.timestamp is Timestamp.ABSOLUTE),
+    Column("skb", "SKB", "%-18s", Part.PACKET, lambda packet, names: packet.skb, hex, hex),
+    Column("cpu", "CPU", "%-3s", Part.PACKET, lambda packet, names: packet.cpu),
+    Column("process", "PROCESS", "%-16s", Part.PACKET, process),
+    Column("timestamp", "TIMESTAMP", "%-16s", Part.TIME, lambda event, names: event[1], enabled=lambda config: config.timestamp is Timestamp.ABSOLUTE),
+    Column("time", "TIMESTAMP", "%-16s", Part.TIME, lambda event, names: event[1], enabled=lambda config: config.timestamp is Timestamp.CURRENT),
+    Column("time", "TIMESTAMP", "%-16s", Part.TIME, lambda event, names: names.clock.since(*event), enabled=lambda config: config.timestamp is Timestamp.RELATIVE),
+    Column("netns", "NETNS", "%-10s", Part.FLOW, lambda flow, names: flow.netns, enabled=_meta),
     Column("mark", "MARK/x", "%-8s", Part.FLOW, lambda flow, names: flow.mark, "{:x}".format, enabled=_meta),
-    Column("iface", center("IFACE", NAME_WIDTH), "%16s", Part.FLOW, interface, lambda name: center(name, NAME_WIDTH), enabled=_meta),
+    Column("iface", "IFACE", "%16s", Part.FLOW, interface, centered=lambda config: NAME_WIDTH, enabled=_meta),
     Column("proto", "PROTO", "%-6s", Part.FLOW, lambda flow, names: flow.protocol, "0x{:04x}".format, enabled=_meta),
-    Column("mtu", "MTU", "%-5s", Part.FLOW, lambda flow, names: flow.mtu, str, enabled=_meta),
-    Column("len", "LEN", "%-5s", Part.FLOW, lambda flow, names: flow.len, str, enabled=_meta),
-    Column("tuple", "TUPLE", "%s", Part.FLOW, lambda flow, names: tuples.tuple_of(flow), partial(tuples.text, flags=False), grows=True, enabled=lambda config: config.output_tuple and not config.output_tcp_flags),
-    Column("tuple", "TUPLE", "%s", Part.FLOW, lambda flow, names: tuples.tuple_of(flow), partial(tuples.text, flags=True), grows=True, enabled=lambda config: config.output_tuple and config.output_tcp_flags),
-    Column("func", "FUNC", "%s", Part.FUNCTION, lambda function, names: names.function(*function), str, grows=True),
+    Column("mtu", "MTU", "%-5s", Part.FLOW, lambda flow, names: flow.mtu, enabled=_meta),
+    Column("len", "LEN", "%-5s", Part.FLOW, lambda flow, names: flow.len, enabled=_meta),
+    Column("cb", "__sk_buff->cb[]", "%-56s", Part.CB, lambda words, names: words, _cb_text, enabled=lambda config: config.shows_cb),
+    Column("netns_name", "NETNS NAME", "%s", Part.FLOW, lambda flow, names: names.namespace(flow.netns), str, lambda name: name or None, lead="", centered=lambda config: config.netns_names_max_length, enabled=lambda config: config.output_netns_names),
+    Column("tuple", "TUPLE", "%s", Part.FLOW, lambda flow, names: tuples.tuple_of(flow), *_TUPLE, grows=True, enabled=_tuple("output_tuple", flags=False)),
+    Column("tuple", "TUPLE", "%s", Part.FLOW, lambda flow, names: tuples.tuple_of(flow), *_TUPLE_FLAGS, grows=True, enabled=_tuple("output_tuple", flags=True)),
+    Column("func", "FUNC", "%s", Part.FUNCTION, lambda function, names: names.function(*function), enabled=lambda config: not config.output_caller),
+    Column("func", "FUNC", "%s", Part.FUNCTION, lambda function, names: names.function(*function), grows=True, enabled=lambda config: config.output_caller),
+    Column("type", "", "", Part.FUNCTION, kind, None),
+    Column("caller_func", "CALLER", "%s", Part.CALLER, lambda address, names: names.symbol(address), enabled=lambda config: config.output_caller),
+    Column("skb_members", "", "%s", Part.METADATA, skb_members, _members_text, _members_json, lead="", enabled=lambda config: bool(config.output_skb_metadata)),
+    Column("xdp_members", "", "%s", Part.METADATA, xdp_members, _members_text, _members_json, lead="", enabled=lambda config: bool(config.output_xdp_metadata)),
+    Column("stack", "", "%s", Part.STACK, lambda frames, names: "".join(f"\n{name}" for name in names.stack(frames)), str, lambda lines: lines or None, lead="", enabled=lambda config: config.output_stack),
+    Column("skb_metadata", "", "%s", Part.SKB, lambda dump, names: _below(dump), lead="", enabled=lambda config: config.output_skb),
+    Column("skb_shared_info", "", "%s", Part.SHINFO, lambda dump, names: _below(dump), str, lambda lines: lines or None, lead="", enabled=lambda config: config.output_skb_shared_info),
+    Column("tunnel_tuple", "TUNNEL", "%s", Part.TUNNEL, lambda tunnel, names: tuples.tuple_of(tunnel), *_TUPLE, enabled=_tuple("output_tunnel", flags=False)),
+    Column("tunnel_tuple", "TUNNEL", "%s", Part.TUNNEL, lambda tunnel, names: tuples.tuple_of(tunnel), *_TUPLE_FLAGS, enabled=_tuple("output_tunnel", flags=True)),
+    Column("bpfmap", "", "%s", Part.MAP, lambda called, names: called, _map_text, _map_json, lead="", enabled=lambda config: config.output_bpfmap),
 )
 # fmt: on
 
 
 def columns(config: Config) -> tuple[Column, ...]:
     """The columns of a run, in the order of its lines."""
-    return tuple(column for column in COLUMNS if column.enabled(config))
+    return tuple(_fitted(column, config) for column in COLUMNS if column.enabled(config))
+
+
+def _fitted(column: Column, config: Config) -> Column:
+    width = column.centered(config)
+    if not width:
+        return column
+    return replace(column, header=center(column.header, width), text=partial(fit, width=width))

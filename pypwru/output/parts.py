@@ -8,14 +8,43 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, NamedTuple
 
 # struct event of bpf/event.h; what is in network order stays bytes until it is named.
 PACKET = struct.Struct("<QIHH16s")
 FUNCTION = struct.Struct("<QQ")
 FLOW = struct.Struct("<IIIII2sBB16s16s2s2sB3x")
 
+# struct part_* of the same file.
+CALLER = struct.Struct("<Q")
+CB = struct.Struct("<5I4x")
+TUNNEL = struct.Struct("<16s16s2s2sBBBx")
+METADATA = struct.Struct("<4Q")
+MAP = struct.Struct("<III4x16s256s256s")
+STACK = struct.Struct("<50Q")
+
 _U32 = (1 << 32) - 1
+KIND = slice(14, 16)
+"""Where event.kind is in the packet part."""
+
+
+class Part(Enum):
+    """Parts of a record; those of the tail have their names of ``events.wire``."""
+
+    PACKET = "packet"
+    TIME = "time"
+    FLOW = "flow"
+    FUNCTION = "function"
+    CALLER = "caller"
+    CB = "cb"
+    TUNNEL = "tunnel"
+    METADATA = "metadata"
+    MAP = "map"
+    STACK = "stack"
+    SKB = "skb"
+    SHINFO = "shinfo"
 
 
 class Packet(NamedTuple):
@@ -40,12 +69,14 @@ class Function(NamedTuple):
     """Which function was entered.
 
     Args:
-        address: of the probe in it, or the number of a tracepoint.
+        address: of the probe in it, or the number of a tracepoint or BPF program.
         reason: its enum skb_drop_reason argument.
+        kind: EVENT_* of bpf/event.h.
     """
 
     address: int
     reason: int
+    kind: int
 
 
 class Flow(NamedTuple):
@@ -80,17 +111,64 @@ class Flow(NamedTuple):
     tcp_flags: int
 
 
+class Tunnel(NamedTuple):
+    """The packet inside a tunnel's, as in Flow."""
+
+    saddr: bytes
+    daddr: bytes
+    sport: int
+    dport: int
+    l3: int
+    l4: int
+    tcp_flags: int
+
+
+class Metadata(NamedTuple):
+    """What --output-skb-metadata or, of an XDP program, --output-xdp-metadata asked for.
+
+    Args:
+        values: one for each member, as wide as a register; 0 behind the last.
+        kind: EVENT_* of bpf/event.h.
+    """
+
+    values: tuple[int, ...]
+    kind: int
+
+
+class Map(NamedTuple):
+    """What a function on a BPF map was called with.
+
+    Args:
+        id: the map's, 0 in a record of anything else.
+        key_size, value_size: bytes of them in the map.
+        name: the map's.
+        key, value: their first 256 bytes at most.
+    """
+
+    id: int
+    key_size: int
+    value_size: int
+    name: str
+    key: bytes
+    value: bytes
+
+
 def packet(part: bytes) -> Packet:
     """The packet part of a record."""
     skb, pid, cpu, kind, comm = PACKET.unpack(part)
-    return Packet(skb, pid, cpu, kind, os.fsdecode(comm.split(b"\0", 1)[0]))
+    return Packet(skb, pid, cpu, kind, text(comm))
+
+
+def _kind(part: bytes, size: int) -> int:
+    """The kind behind a part, where a run has several; 0, that of a function, where not."""
+    return int.from_bytes(part[size:], "little")
 
 
 def function(part: bytes) -> Function:
-    """The func part of a record."""
-    address, reason = FUNCTION.unpack(part)
+    """The func part of a record, and the record's kind behind it."""
+    address, reason = FUNCTION.unpack_from(part)
     # The argument is a 32-bit enum in a 64-bit register whose upper half is undefined.
-    return Function(address, reason & _U32)
+    return Function(address, reason & _U32, _kind(part, FUNCTION.size))
 
 
 def flow(part: bytes) -> Flow:
@@ -113,3 +191,47 @@ def flow(part: bytes) -> Flow:
         network(dport, "big"),
         tcp_flags,
     )
+
+
+def tunnel(part: bytes) -> Tunnel:
+    """``struct part_tunnel``."""
+    saddr, daddr, sport, dport, l3, l4, tcp_flags = TUNNEL.unpack(part)
+    network = int.from_bytes
+    return Tunnel(saddr, daddr, network(sport, "big"), network(dport, "big"), l3, l4, tcp_flags)
+
+
+def metadata(part: bytes) -> Metadata:
+    """``struct part_metadata``, and the record's kind behind it."""
+    return Metadata(METADATA.unpack_from(part), _kind(part, METADATA.size))
+
+
+def bpf_map(part: bytes) -> Map:
+    """``struct part_map``."""
+    number, key_size, value_size, name, key, value = MAP.unpack(part)
+    return Map(number, key_size, value_size, text(name), key[:key_size], value[:value_size])
+
+
+def stack(part: bytes) -> tuple[int, ...]:
+    """``struct part_stack``: the return addresses, innermost first."""
+    return tuple(filter(None, STACK.unpack(part)))
+
+
+def text(part: bytes) -> str:
+    """What stands before the first NUL; it need not be UTF-8."""
+    return os.fsdecode(part.split(b"\0", 1)[0])
+
+
+READERS: Mapping[Part, Callable[[bytes], Any]] = {
+    Part.PACKET: packet,
+    Part.FLOW: flow,
+    Part.FUNCTION: function,
+    Part.CALLER: lambda part: CALLER.unpack(part)[0],
+    Part.CB: CB.unpack,
+    Part.TUNNEL: tunnel,
+    Part.METADATA: metadata,
+    Part.MAP: bpf_map,
+    Part.STACK: stack,
+    Part.SKB: text,
+    Part.SHINFO: text,
+}
+"""What takes the bytes of a part apart."""

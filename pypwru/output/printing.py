@@ -1,46 +1,59 @@
-"""The printer of a session: columns, and where their names come from."""
+"""The printer of a session: its form, and where names come from."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pypwru.btf.query import BTF
 from pypwru.config import Config
-from pypwru.discovery.plan import AttachPlan
-from pypwru.errors import BTFError
 from pypwru.output.clock import Clock
-from pypwru.output.columns import Names, columns
+from pypwru.output.columns import Members, Names, columns
+from pypwru.output.json import Json
+from pypwru.output.printer import Printer
 from pypwru.output.sink import Sink
-from pypwru.output.text import TextPrinter
+from pypwru.output.text import Text
 from pypwru.resolve.functions import FunctionNames
 from pypwru.resolve.interfaces import Interfaces
+from pypwru.resolve.namespaces import Namespaces
 from pypwru.resolve.processes import Processes
-from pypwru.resolve.reasons import ENUM, reasons_of
+from pypwru.resolve.reasons import Reasons
+from pypwru.resolve.symbols import SymbolNames
 
 
-def text_printer(
-    config: Config, sink: Sink, btf: BTF, plan: AttachPlan, names: dict[int, str]
-) -> TextPrinter:
-    """A printer whose header is already out.
+def printer(
+    config: Config,
+    sink: Sink,
+    btf: BTF,
+    names: Mapping[int, str],
+    skb_members: Members | None = None,
+    xdp_members: Members | None = None,
+) -> Printer:
+    """The printer of a run.
 
     Args:
-        names: the address that a record carries -> name, of everything that was attached.
+        btf: the kernel's, for the words of drop reasons.
+        names: the address that a record carries -> name, of everything that is attached; it may
+            grow meanwhile.
+        skb_members, xdp_members: of --output-skb-metadata and --output-xdp-metadata.
+
+    Raises:
+        KernelError: callers or stacks are wanted, and the kernel hides its symbols.
     """
-    with_reason = {function.display for function in plan.functions if function.reason}
-    with_reason |= {f"tp:{one.name}" for one in plan.tracepoints if one.reason is not None}
-    carriers = [address for address, name in names.items() if name in with_reason]
-    try:
-        reasons = reasons_of(btf.enum(ENUM))
-    except BTFError:  # before Linux 5.17 nothing carries a reason
-        reasons = {}
-    printer = TextPrinter(
-        columns(config),
+    symbols = SymbolNames(read_now=config.output_caller or config.output_stack)
+    shown = columns(config)
+    return Printer(
+        Json(shown) if config.output_json else Text(shown),
         Names(
             process=Processes().path,
             interface=Interfaces().name,
-            function=FunctionNames(names, reasons, carriers).text,
+            namespace=Namespaces().name,
+            function=FunctionNames(names, Reasons(btf)).text,
+            symbol=symbols.name,
+            stack=symbols.stack,
+            skb_members=skb_members,
+            xdp_members=xdp_members,
             clock=Clock(),
         ),
         sink.write_events,
-        config.output_limit_lines,
+        config,
     )
-    printer.print_header()
-    return printer

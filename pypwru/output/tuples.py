@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import NamedTuple
 
-from pypwru.output.parts import Flow
+from pypwru.output.parts import Flow, Tunnel
 
 # IANA protocol numbers that pwru has a word for; the others stay empty.
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6"}
@@ -49,7 +49,7 @@ def tcp_flags(bits: int) -> str:
     return "|".join(name for bit, name in enumerate(TCP_FLAGS) if bits >> bit & 1)
 
 
-def tuple_of(flow: Flow) -> Tuple:
+def tuple_of(flow: Flow | Tunnel) -> Tuple:
     """The ends of ``flow``."""
     return Tuple(
         address(flow.l3, flow.saddr),
@@ -62,12 +62,30 @@ def tuple_of(flow: Flow) -> Tuple:
     )
 
 
+def _addresses(ends: Tuple) -> tuple[str, str]:
+    """Both as pwru shows them: IPv6 in brackets."""
+    return (f"[{ends.saddr}]", f"[{ends.daddr}]") if ends.l3 == 6 else (ends.saddr, ends.daddr)
+
+
 def text(ends: Tuple, flags: bool) -> str:
     """``127.0.0.1:9->127.0.0.1:42390(tcp:RST|ACK)``; TCP flags only when ``flags``."""
-    source, destination = ends.saddr, ends.daddr
-    if ends.l3 == 6:
-        source, destination = f"[{source}]", f"[{destination}]"
+    source, destination = _addresses(ends)
     word = PROTOCOLS.get(ends.l4, "")
     if flags and ends.flags:
         word = f"{word}:{ends.flags}"
     return f"{source}:{ends.sport}->{destination}:{ends.dport}({word})"
+
+
+def members(ends: Tuple, flags: bool) -> dict[str, object]:
+    """The same as an object of JSON; empty when there is no IP header, as in pwru."""
+    if not ends.saddr:
+        return {}
+    source, destination = _addresses(ends)
+    found = {
+        "saddr": source,
+        "daddr": destination,
+        "sport": ends.sport,
+        "dport": ends.dport,
+        "proto": ends.l4,
+    }
+    return found | ({"flags": ends.flags} if flags and ends.flags else {})

@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+
+from pypwru.events.record import constants
+from pypwru.resolve.reasons import Reasons
+
+# Whose reason pwru always prints, and a tracepoint that is one of them.
+_ALWAYS = frozenset(("kfree_skb_reason", "sk_skb_reason_drop", "tp:kfree_skb"))
+_SUFFIXES = {constants()["EVENT_TC"]: "(tc)", constants()["EVENT_XDP"]: "(xdp)"}
 
 
 class FunctionNames:
     """Names of traced functions.
 
     Args:
-        names: the address that a record carries, or a tracepoint's number, to name.
-        reasons: value of ``enum skb_drop_reason`` to word, as ``resolve.reasons`` makes it.
-        carriers: those of ``names`` whose record has a drop reason.
+        names: the address that a record carries, or the number of a tracepoint or program, to name.
+        reasons: words of drop reasons.
     """
 
-    def __init__(
-        self,
-        names: Mapping[int, str],
-        reasons: Mapping[int, str],
-        carriers: Collection[int] = (),
-    ) -> None:
+    def __init__(self, names: Mapping[int, str], reasons: Reasons) -> None:
         self._names = names
         self._reasons = reasons
-        self._carriers = frozenset(carriers)
 
-    def text(self, address: int, reason: int) -> str:
-        """``name``, ``name(SKB_DROP_REASON_NO_SOCKET)``, ``name (70000)``, or ``0xffff...``.
+    def text(self, address: int, reason: int, kind: int) -> str:
+        """``name``, ``name(SKB_DROP_REASON_NO_SOCKET)``, ``name (70000)``, ``name(tc)``, or
+        ``0xffff...``.
 
-        The form with a space is pwru's for a reason without a word: those of subsystems such as
-        mac80211, whose enums are their own.
+        The form with a space is pwru's for a reason without a word. Functions that free a packet
+        for any reason show it when it is a drop; those that only drop packets always do.
 
         Args:
             address: as in ``names``.
             reason: the record's, 0 without one.
+            kind: EVENT_* of bpf/event.h.
         """
         name = self._names.get(address) or f"{address:#x}"
-        if address not in self._carriers:
-            return name
-        word = self._reasons.get(reason)
-        return f"{name}({word})" if word else f"{name} ({reason})"
+        return name + self._behind(name, reason) + _SUFFIXES.get(kind, "")
+
+    def _behind(self, name: str, reason: int) -> str:
+        always = name in _ALWAYS and self._reasons.known
+        if not (always or self._reasons.is_drop(reason)):
+            return ""
+        word = self._reasons.word(reason)
+        return f"({word})" if word else f" ({reason})"

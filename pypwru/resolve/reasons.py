@@ -1,17 +1,74 @@
-"""Words for drop reasons."""
+"""Words for drop reasons, those of subsystems such as mac80211 and openvswitch included.
+
+The upper half of an ``enum skb_drop_reason`` is the subsystem, 0 for the core (Linux 6.4,
+include/net/dropreason.h). Each subsystem numbers its own reasons in an enum of its own, in vmlinux
+or in its module: all are called something like ``drop_reason``, and their values carry the
+subsystem.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from pypwru.btf import carriers
+from pypwru.btf.load import SYSFS, file_content, load_module, module_names
+from pypwru.btf.query import BTF
+from pypwru.btf.types import Kind
+from pypwru.errors import BTFError
 
 ENUM = "skb_drop_reason"  # of include/net/dropreason-core.h; since Linux 5.17
+_MARK = "drop_reason"
+_SUBSYSTEM_SHIFT = 16  # SKB_DROP_REASON_SUBSYS_SHIFT
+_NO_DROPS = frozenset(("SKB_NOT_DROPPED_YET", "SKB_CONSUMED"))
+_RESCAN_SECONDS = 1.0
+
+
+class Reasons:
+    """Words of drop reasons.
+
+    Args:
+        btf: the kernel's.
+        enums: the enums of subsystems that were not read yet, each name to value.
+        monotonic: seconds.
+    """
+
+    def __init__(
+        self,
+        btf: BTF,
+        enums: Callable[[], Iterable[Mapping[str, int]]] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._words = reasons_of(_core(btf))
+        self._no_drops = {0} | {value for value, word in self._words.items() if word in _NO_DROPS}
+        self._enums = enums or _Subsystems(btf)
+        self._monotonic = monotonic
+        self._look_after = float("-inf")
+        self.known = bool(self._words)
+        """Whether this kernel has reasons at all."""
+
+    def is_drop(self, reason: int) -> bool:
+        """Whether a packet with this reason was thrown away."""
+        return reason not in self._no_drops
+
+    def word(self, reason: int) -> str:
+        """The enumerator; empty when nobody has one of this value."""
+        word = self._words.get(reason, "")
+        if not word and reason >> _SUBSYSTEM_SHIFT and self._monotonic() >= self._look_after:
+            for enum in self._enums():
+                for value, name in reasons_of(enum).items():
+                    if value >> _SUBSYSTEM_SHIFT:
+                        self._words.setdefault(value, name)
+            self._look_after = self._monotonic() + _RESCAN_SECONDS
+            word = self._words.get(reason, "")
+        return word
 
 
 def reasons_of(enum: Mapping[str, int]) -> dict[int, str]:
-    """Value to word of ``enum skb_drop_reason``.
+    """Value to word of an enum of drop reasons.
 
     Args:
-        enum: name to value, from the kernel's BTF, in its order; empty for a kernel without it. It
+        enum: name to value, from BTF, in its order; empty for a kernel without it. That of the core
             begins with SKB_NOT_DROPPED_YET and SKB_CONSUMED, which are no drops, and ends with
             bounds; a bound never hides a reason of the same value.
     """
@@ -19,3 +76,44 @@ def reasons_of(enum: Mapping[str, int]) -> dict[int, str]:
     for name, value in enum.items():
         words.setdefault(value, name)
     return words
+
+
+def drop_enums(types: BTF) -> Iterator[dict[str, int]]:
+    """The enums of drop reasons among ``types``, without those of their base."""
+    for kind in (Kind.ENUM, Kind.ENUM64):
+        for own in carriers.indexes_of(types.blob, kind):
+            found = types.type(own + types.blob.first_id)
+            if _MARK in found.name:
+                yield types.enumerators(found.id)
+
+
+def _core(btf: BTF) -> dict[str, int]:
+    try:
+        return btf.enum(ENUM)
+    except BTFError:  # before Linux 5.17 nothing carries a reason
+        return {}
+
+
+class _Subsystems:
+    """Enums of the kernel and of its modules, each given once."""
+
+    def __init__(self, btf: BTF) -> None:
+        self._btf = btf
+        self._read: set[str] = set()
+
+    def __call__(self) -> Iterator[dict[str, int]]:
+        if not self._read:
+            yield from drop_enums(self._btf)
+        self._read.add("vmlinux")
+        for name in module_names():
+            if name not in self._read:
+                self._read.add(name)
+                yield from self._of_module(name)
+
+    def _of_module(self, name: str) -> Iterator[dict[str, int]]:
+        try:
+            # Most modules have none, and their strings say so before anything is parsed.
+            if _MARK.encode() in file_content(SYSFS / name):
+                yield from drop_enums(load_module(name, self._btf))
+        except BTFError:  # unloaded meanwhile, or --kernel-btf is another kernel's
+            return

@@ -3,104 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import pytest
 
-from pypwru.config import Config
-from pypwru.options import parse
-from pypwru.output import text
+from pypwru.events.record import Record
+from pypwru.output import printer as printing
 from pypwru.output.clock import Clock
-from pypwru.output.columns import Names, columns
-from pypwru.output.parts import FLOW, FUNCTION, PACKET
-from pypwru.output.text import Event, TextPrinter
-from pypwru.resolve.functions import FunctionNames
-
-HOST = 4026531840
-LOOPBACK = bytes([127, 0, 0, 1])
-ICMP, TCP, UDP, SCTP, ICMP6 = 1, 6, 17, 132, 58
-FUNCTIONS = {
-    1: "ip_output",
-    2: "__ip_local_out",
-    3: "ip_rcv",
-    4: "consume_skb",
-    5: "sk_skb_reason_drop",
-    6: "ipv6_rcv",
-    7: "veth_xmit[veth]",
-    8: "arp_rcv",
-    9: "test_function",
-}
-NO_SOCKET = 3
-
-
-def packet(skb: int, cpu: int, pid: int) -> bytes:
-    return PACKET.pack(skb, pid, cpu, 0, b"")
-
-
-def flow(
-    netns: int = HOST,
-    mark: int = 0,
-    ifindex: int = 0,
-    mtu: int = 65536,
-    size: int = 84,
-    protocol: int = 0x0800,
-    ends: tuple[int, int, bytes, bytes, int, int] = (4, ICMP, LOOPBACK, LOOPBACK, 0, 0),
-    flags: int = 0,
-) -> bytes:
-    l3, l4, source, destination, sport, dport = ends
-    ports = sport.to_bytes(2, "big"), dport.to_bytes(2, "big")
-    kind = protocol.to_bytes(2, "big")
-    return FLOW.pack(
-        netns, mark, ifindex, mtu, size, kind, l3, l4, source, destination, *ports, flags
-    )
-
-
-def event(packet: bytes, function: int, flow: bytes, ktime: int = 0, reason: int = 0) -> Event:
-    return packet, FUNCTION.pack(function, reason), ktime, flow
-
-
-def names(process: Callable[[int], str], clock: Clock | None = None) -> Names:
-    links = {
-        (HOST, 1): "lo",
-        (HOST, 3): "veth0",
-        (HOST, 2): "eth0",
-        (4026532273, 2): "averlongname123",
-    }
-    return Names(
-        process=process,
-        interface=lambda netns, ifindex: links.get((netns, ifindex), ""),
-        function=FunctionNames(FUNCTIONS, {NO_SOCKET: "SKB_DROP_REASON_NO_SOCKET"}, {5}).text,
-        clock=clock or Clock(lambda: 0),
-    )
-
-
-class Output:
-    """A printer and what it wrote; ``flags`` as typed."""
-
-    def __init__(self, flags: str = "", program: str = "/usr/bin/ping", **kwargs: object) -> None:
-        config = parse(flags.split())
-        assert isinstance(config, Config)
-        self.writes: list[bytes] = []
-        clock = kwargs.pop("clock", None)
-        assert clock is None or isinstance(clock, Clock)
-        self.printer = TextPrinter(
-            columns(config),
-            names(lambda pid: program, clock),
-            lambda events: self.writes.append(b"".join(events)),
-            config.output_limit_lines,
-            **kwargs,  # type: ignore[arg-type]
-        )
-
-    def lines(self, *batch: Event) -> list[str]:
-        self.writes.clear()
-        self.printer.print_batch(batch)
-        return b"".join(self.writes).decode().splitlines()
-
-    def header(self) -> str:
-        self.writes.clear()
-        self.printer.print_header()
-        return b"".join(self.writes).decode()
-
+from pypwru.output.parts import Part
+from pypwru.output.sink import OutputClosed
+from tests import records
+from tests.records import (
+    BLUE,
+    ICMP,
+    ICMP6,
+    LOOPBACK,
+    MAP_CALL,
+    NO_SOCKET,
+    SYMBOLS,
+    TC,
+    TCP,
+    UDP,
+    XDP,
+    Output,
+    event,
+    flow,
+    packet,
+    tail,
+)
 
 HEADER = (
     "SKB                CPU PROCESS          NETNS      MARK/x        IFACE       "
@@ -124,6 +53,25 @@ HEADER = (
         ),
         ("--output-meta=false", "SKB                CPU PROCESS          TUPLE FUNC\n"),
         ("--output-meta=0 --output-tuple=0", "SKB                CPU PROCESS          FUNC\n"),
+        (
+            "--output-skb-cb",
+            "SKB                CPU PROCESS          NETNS      MARK/x        IFACE       PROTO  "
+            "MTU   LEN   __sk_buff->cb[]                                          TUPLE FUNC\n",
+        ),
+        ("--output-skb-cb --output-meta=0", "SKB                CPU PROCESS          TUPLE FUNC\n"),
+        (
+            "--output-netns-names",
+            "SKB                CPU PROCESS          NETNS      MARK/x        IFACE       PROTO  "
+            "MTU   LEN     NETNS NAME    TUPLE FUNC\n",
+        ),
+        (
+            "--output-netns-names --netns-names-max-length 10 --output-meta=0",
+            "SKB                CPU PROCESS         NETNS NAME TUPLE FUNC\n",
+        ),
+        (
+            "--output-caller --output-tunnel --output-stack --output-skb --output-meta=0",
+            "SKB                CPU PROCESS          TUPLE FUNC CALLER TUNNEL\n",
+        ),
     ],
 )
 def test_header(flags: str, header: str) -> None:
@@ -220,8 +168,167 @@ VETH = (4, ICMP, bytes([10, 9, 0, 1]), bytes([10, 9, 0, 2]), 0, 0)
         ),
     ],
 )
-def test_worked_rows(flags: str, program: str, seen: Event, row: str) -> None:
+def test_worked_rows(flags: str, program: str, seen: Record, row: str) -> None:
     assert Output(flags, program).lines(seen) == [row]
+
+
+NO_CB = "[0x00000000,0x00000000,0x00000000,0x00000000,0x00000000]"
+HERE = (4, UDP, bytes([10, 9, 0, 1]), bytes([10, 9, 0, 2]), 59919, 4789)
+INNER = (4, ICMP, bytes([10, 77, 0, 1]), bytes([10, 77, 0, 2]), 0, 0)
+BACK = (4, ICMP, VETH[3], VETH[2], 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "who", "function", "seen", "parts", "row"),
+    [
+        (
+            "--output-skb-cb",
+            packet(0xFF184D00C0AB5A00, 0, 871),
+            3,
+            flow(ifindex=1),
+            {},
+            "0xff184d00c0ab5a00 0   ~sr/bin/ping:871 4026531840 0              lo:1       0x0800 "
+            f"65536 84    {NO_CB} 127.0.0.1:0->127.0.0.1:0(icmp) ip_rcv",
+        ),
+        (
+            "--output-skb-cb --output-tuple=0",
+            packet(1, 0, 871),
+            3,
+            flow(),
+            {"cb": records.cb(1, 0xABCDEF01, 0, 0, 0xFFFFFFFF)},
+            "0x1                0   ~sr/bin/ping:871 4026531840 0               0         0x0800 "
+            "65536 84    [0x00000001,0xABCDEF01,0x00000000,0x00000000,0xFFFFFFFF] ip_rcv",
+        ),
+        (
+            "--output-netns-names",
+            packet(0xFF184D00C08B6B00, 1, 969),
+            4,
+            flow(ifindex=3, mtu=1500, ends=VETH),
+            {},
+            "0xff184d00c08b6b00 1   ~sr/bin/ping:969 4026531840 0            veth0:3      0x0800 "
+            "1500  84                    10.9.0.1:0->10.9.0.2:0(icmp) consume_skb",
+        ),
+        (
+            "--output-netns-names --netns-names-max-length 10 --output-meta=false",
+            packet(0xFF184D00C08B6B00, 1, 1062),
+            2,
+            flow(BLUE, ends=BACK),
+            {},
+            "0xff184d00c08b6b00 1   ~r/bin/ping:1062   blue    10.9.0.2:0->10.9.0.1:0(icmp) "
+            "__ip_local_out",
+        ),
+        (
+            "--output-tunnel",
+            packet(0xFF2B046B7CBB8800, 0, 327),
+            10,
+            flow(ifindex=3, mtu=1500, size=134, ends=HERE),
+            {"tunnel": records.tunnel(INNER)},
+            "0xff2b046b7cbb8800 0   ~sr/bin/ping:327 4026531840 0            veth0:3      0x0800 "
+            "1500  134   10.9.0.1:59919->10.9.0.2:4789(udp) nf_hook_slow "
+            "10.77.0.1:0->10.77.0.2:0(icmp)",
+        ),
+        (
+            "--filter-trace-tc --output-skb-metadata skb->len",
+            packet(0xFF2B046B408B5300, 1, 1534, TC),
+            11,
+            flow(ifindex=3, mtu=1500, size=98, ends=VETH),
+            {"metadata": records.metadata(98)},
+            "0xff2b046b408b5300 1   ~r/bin/ping:1534 4026531840 0            veth0:3      0x0800 "
+            f"1500  98    {NO_CB} 10.9.0.1:0->10.9.0.2:0(icmp) "
+            "bpf_prog_f7c8a1f24a6b4746_tc_dummy_prog[bpf](tc) len=98 mark=0",
+        ),
+        (
+            "--filter-trace-tc --filter-trace-xdp --output-xdp-metadata xdp->rxq->queue_index",
+            packet(0xFF713287C0100B68, 1, 1534, XDP),
+            12,
+            flow(ifindex=3, mtu=1500, size=98, protocol=0, ends=BACK),
+            {},
+            "0xff713287c0100b68 1   ~r/bin/ping:1534 4026531840 0            veth0:3      0x0000 "
+            f"1500  98    {NO_CB} 10.9.0.2:0->10.9.0.1:0(icmp) "
+            "bpf_prog_3b185187f1855c4c_xdp_dummy_prog[bpf](xdp) queue_index=0",
+        ),
+        (
+            "--filter-trace-xdp --output-xdp-metadata xdp->rxq->queue_index --output-meta=0",
+            packet(1, 1, 1534),
+            3,
+            flow(),
+            {"metadata": records.metadata(7)},
+            "0x1                1   ~r/bin/ping:1534 127.0.0.1:0->127.0.0.1:0(icmp) ip_rcv",
+        ),
+    ],
+)
+def test_worked_rows_of_the_tail(
+    flags: str, who: bytes, function: int, seen: bytes, parts: dict[str, bytes], row: str
+) -> None:
+    output = Output(flags)
+    assert output.lines(event(who, function, seen, tail=tail(output.config, **parts))) == [row]
+
+
+def test_a_caller_pads_what_is_before_it() -> None:
+    output = Output("--output-caller")
+    who, here = packet(0xFF184D00C08B6B00, 1, 1158), flow(ifindex=1)
+    behind = tail(output.config, caller=records.caller(0xFFFFFFFF81000010))
+    rows = output.lines(*(event(who, function, here, tail=behind) for function in (2, 3)))
+    assert rows[1] == (
+        "0xff184d00c08b6b00 1   ~r/bin/ping:1158 4026531840 0              lo:1       0x0800 65536 "
+        "84    127.0.0.1:0->127.0.0.1:0(icmp) ip_rcv         __netif_receive_skb_one_core"
+    )
+
+
+def test_what_is_below_a_row() -> None:
+    """Stack, dumps, and then the tunnel, which pwru prints behind them."""
+    output = Output(
+        "--output-stack --output-skb --output-skb-shared-info --output-tunnel --output-meta=0"
+    )
+    dump = b"(struct skb_shared_info){\n .dataref = (atomic_t){\n  .counter = (int)1,\n },\n}\n"
+    behind = tail(
+        output.config,
+        stack=records.stack(*sorted(SYMBOLS)[1:]),
+        skb=b"(struct sk_buff){\n .len = (unsigned int)84,\n}\n\0stale",
+        shinfo=dump,
+    )
+    who = packet(0xFF184D00C0AB5400, 0, 1254)
+    assert output.print(event(who, 2, flow(protocol=0), tail=behind)).decode() == (
+        "0xff184d00c0ab5400 0   ~r/bin/ping:1254 127.0.0.1:0->127.0.0.1:0(icmp) __ip_local_out\n"
+        "__ip_local_out\nip_push_pending_frames\nraw_sendmsg\n"
+        "(struct sk_buff){\n .len = (unsigned int)84,\n}\n\n"
+        "(struct skb_shared_info){\n .dataref = (atomic_t){\n  .counter = (int)1,\n },\n}\n"
+        " :0->:0()\n"
+    )
+
+
+def test_a_stack_is_as_pwrus() -> None:
+    output = Output("--output-stack")
+    behind = tail(output.config, stack=records.stack(*sorted(SYMBOLS)[1:]))
+    who = packet(0xFF184D00C0AB5400, 0, 1254)
+    assert output.print(event(who, 2, flow(protocol=0), tail=behind)).decode() == (
+        "0xff184d00c0ab5400 0   ~r/bin/ping:1254 4026531840 0               0         0x0000 65536 "
+        "84    127.0.0.1:0->127.0.0.1:0(icmp) __ip_local_out\n"
+        "__ip_local_out\nip_push_pending_frames\nraw_sendmsg\n"
+    )
+
+
+def test_a_map_is_below_its_row() -> None:
+    output = Output("--output-bpfmap --output-meta=0 --output-tuple=0")
+    behind = tail(
+        output.config, map=records.bpf_map(5, b"conntrack", bytes([1, 0, 0, 0]), bytes(range(18)))
+    )
+    rows = output.lines(
+        event(packet(1, 0, 7, MAP_CALL), 13, flow(), tail=behind),
+        event(packet(1, 0, 7), 3, flow(), tail=tail(output.config)),
+    )
+    assert rows == [
+        "0x1                0   /usr/bin/ping:7  __htab_map_lookup_elem",
+        "map_id: 5",
+        "map_name: conntrack",
+        "key(4):",
+        "00000000  01 00 00 00                                       |....|",
+        "value(18):",
+        "00000000  00 01 02 03 04 05 06 07  08 09 0a 0b 0c 0d 0e 0f  |................|",
+        "00000010  10 11                                             |..|",
+        "",
+        "0x1                0   /usr/bin/ping:7  ip_rcv",
+    ]
 
 
 def test_tuple_padding_grows_and_a_drop_has_its_reason() -> None:
@@ -296,35 +403,47 @@ def test_a_batch_is_one_write_and_an_empty_one_none() -> None:
     assert len(output.writes) == 1
 
 
-def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "_KEPT_TEXTS", 8)
-    output = Output()
-    batch = [event(packet(n, 0, n), n, flow(mark=n)) for n in range(1, 101)]
+def kept(output: Output) -> dict[Part, int]:
+    return {segment.part: len(segment.texts) for segment in output.printer._segments}
+
+
+@pytest.mark.parametrize("flags", ["", "--output-caller"])
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch, flags: str) -> None:
+    monkeypatch.setattr(printing, "_KEPT_TEXTS", 8)
+    output = Output(flags)
+    behind = tail(output.config)
+    batch = [event(packet(n, 0, n), n, flow(mark=n), tail=behind) for n in range(1, 101)]
     rows = output.lines(*batch)
     assert [row.split()[4] for row in rows] == [f"{n:x}" for n in range(1, 101)]
-    kept = output.printer._packets, output.printer._flows, output.printer._functions
-    assert all(len(texts) <= 8 for texts in kept)
+    assert all(count <= 8 for count in kept(output).values())
 
 
 def test_a_name_is_kept_for_a_second() -> None:
     now = 10.0
     program = "/bin/old"
-    config = parse([])
-    assert isinstance(config, Config)
-    writes: list[bytes] = []
-    printer = TextPrinter(
-        columns(config), names(lambda pid: program), writes.extend, monotonic=lambda: now
-    )
+    output = Output(program=lambda pid: program, monotonic=lambda: now)
     one = event(packet(1, 0, 7), 1, flow())
-    printer.print_batch([one])
+    rows = output.lines(one)
     program = "/bin/new"
-    printer.print_batch([one])
+    rows += output.lines(one)
     now += 1
-    printer.print_batch([one])
-    assert [line.split()[2] for line in writes] == [b"/bin/old:7", b"/bin/old:7", b"/bin/new:7"]
+    rows += output.lines(one)
+    assert [row.split()[2] for row in rows] == ["/bin/old:7", "/bin/old:7", "/bin/new:7"]
 
 
 def test_names_that_are_not_utf8_come_through() -> None:
     output = Output(program=b"/bin/\xff".decode("utf-8", "surrogateescape"))
-    output.printer.print_batch([event(packet(1, 0, 7), 1, flow())])
-    assert b" /bin/\xff:7 " in output.writes[0]
+    assert b" /bin/\xff:7 " in output.print(event(packet(1, 0, 7), 1, flow()))
+
+
+def test_a_reader_that_went_away_counts_what_it_got(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = Output("--output-stack")
+
+    def closed(events: object) -> None:
+        raise OutputClosed(2)
+
+    monkeypatch.setattr(output.printer, "_write", closed)
+    one = event(packet(1, 0, 7), 1, flow(), tail=tail(output.config))
+    with pytest.raises(OutputClosed):
+        output.printer.print_batch([one] * 5)
+    assert output.printer.printed == 2

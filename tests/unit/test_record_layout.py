@@ -16,7 +16,15 @@ from pypwru.output import parts
 from pypwru.program.source import FOLDER
 from tests.requirement import need
 
-STRUCTS = ("event", "counters")
+TAIL = {
+    "part_caller": parts.CALLER,
+    "part_cb": parts.CB,
+    "part_tunnel": parts.TUNNEL,
+    "part_metadata": parts.METADATA,
+    "part_map": parts.MAP,
+    "part_stack": parts.STACK,
+}
+STRUCTS = ("event", "counters", *TAIL)
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +110,30 @@ def test_the_formats_of_the_parts_are_the_wire(first: str) -> None:
     assert given == wanted
 
 
+@pytest.mark.parametrize("part", TAIL)
+def test_the_formats_of_the_tail_are_the_wire(
+    compiled: dict[str, dict[str, list[int]]], part: str
+) -> None:
+    """They take what the compiler has a member for, and step over the pads."""
+    form = TAIL[part]
+    assert form.size == compiled[part][""][0]
+    content = bytearray((at * 7) % 251 + 1 for at in range(form.size))
+    taken = form.pack(*form.unpack(content))
+    pad = record.members(part).get("pad", record.Member(0, 0))
+    content[pad.offset : pad.offset + pad.size] = bytes(pad.size)
+    assert taken == content
+
+
+def test_the_named_fields_of_the_tail_are_the_members() -> None:
+    named = {"part_tunnel": parts.Tunnel, "part_metadata": parts.Metadata, "part_map": parts.Map}
+    for part, fields in named.items():
+        members = [name for name in record.members(part) if name != "pad"]
+        assert [name for name in fields._fields if name != "kind"] == members
+
+
 def test_the_named_fields_are_the_members() -> None:
-    names = [*parts.Packet._fields, *parts.Function._fields, "ktime", *parts.Flow._fields, "pad"]
+    function = [name for name in parts.Function._fields if name != "kind"]  # the packet's
+    names = [*parts.Packet._fields, *function, "ktime", *parts.Flow._fields, "pad"]
     assert names == list(record.EVENT)
 
 

@@ -12,10 +12,8 @@ import pytest
 
 from pypwru.resolve import interfaces as interfaces_module
 from pypwru.resolve import links
-from pypwru.resolve.functions import FunctionNames
 from pypwru.resolve.interfaces import Interfaces
 from pypwru.resolve.processes import Processes
-from pypwru.resolve.reasons import reasons_of
 
 
 class Proc:
@@ -222,13 +220,3 @@ def test_a_short_datagram_ends() -> None:
     assert links.parse(b"") == ({}, False)
     assert links.parse(bytes(16)) == ({}, False)
     assert links.parse(struct.pack("=IHHII", 16, 3, 0, 1, 0)) == ({}, True)
-
-
-def test_functions_and_reasons() -> None:
-    reasons = reasons_of({"SKB_NOT_DROPPED_YET": 0, "SKB_DROP_REASON_X": 2, "SKB_DROP_MAX": 2})
-    names = FunctionNames({1: "ip_rcv", 2: "kfree_skb_reason"}, reasons, carriers={2})
-    assert names.text(1, 0) == names.text(1, 2) == "ip_rcv"
-    assert names.text(2, 2) == "kfree_skb_reason(SKB_DROP_REASON_X)"
-    assert names.text(2, 0) == "kfree_skb_reason(SKB_NOT_DROPPED_YET)"
-    assert names.text(2, 70000) == "kfree_skb_reason (70000)"
-    assert names.text(0xFFFFFFFF81000000, 2) == "0xffffffff81000000"

@@ -1,0 +1,240 @@
+"""From batches of records to the sink, in whatever form.
+
+Parts of a record repeat: most events of a trace differ from an earlier one only in the time and in
+one part. So the text of a part is kept under the part's bytes, an event is a look-up for each part
+and a join, and a batch is one write. What is kept is bounded, and what names a process, an
+interface or a function of a module is kept for a second at most, because names change.
+"""
+
+from __future__ import annotations
+
+import operator
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from struct import Struct
+from typing import Any
+
+from pypwru.config import Config
+from pypwru.events.record import Record
+from pypwru.events.wire import wire
+from pypwru.output.columns import Column, Names
+from pypwru.output.parts import KIND, READERS, Part
+from pypwru.output.sink import OutputClosed
+
+_KEPT_TEXTS = 1 << 14
+_KEPT_STACKS = 1 << 11
+_NOT_KEPT = frozenset((Part.SKB, Part.SHINFO, Part.MAP))  # large, and hardly ever the same twice
+_NAMED = frozenset((Part.PACKET, Part.FLOW, Part.CALLER, Part.STACK))
+_NAMES_LAST_SECONDS = 1.0
+_BY_KIND = (Part.FUNCTION, Part.METADATA)
+_COMMON = (Part.PACKET, Part.FLOW, Part.FUNCTION)
+
+Parts = Mapping[Part, Sequence[Any]]
+"""A batch: each part of its records."""
+
+
+class Form(ABC):
+    """How events are written.
+
+    Args:
+        columns: what an event shows, in order.
+    """
+
+    end: str
+    """What closes an event."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.columns = tuple(columns)
+        self.grown = 0
+        """How often a column became wider: what was written before is too narrow then."""
+
+    @abstractmethod
+    def header(self) -> str:
+        """What stands before the first event."""
+
+    @abstractmethod
+    def template(self, column: Column) -> str:
+        """A ``%`` format of the column, with what parts it from the one before."""
+
+    @abstractmethod
+    def shown(self, column: Column) -> Callable[[Any], str]:
+        """From the column's value to what goes into its template."""
+
+    @abstractmethod
+    def piece(self, column: Column, value: Any) -> str:
+        """The column of one event."""
+
+
+class _Texts(dict[bytes, bytes]):
+    """Part to text; rendered on the first look-up, emptied when full or when a column grew."""
+
+    def __init__(self, render: Callable[[bytes], bytes], form: Form, most: int) -> None:
+        super().__init__()
+        self._render = render
+        self._form = form
+        self._grown = form.grown
+        self._most = most
+
+    def __missing__(self, part: bytes) -> bytes:
+        text = self._render(part)
+        if len(self) >= self._most or self._grown != self._form.grown:
+            self._grown = self._form.grown
+            self.clear()
+        self[part] = text
+        return text
+
+
+class _Segment:
+    """Neighbouring columns of one part.
+
+    Args:
+        part: theirs.
+        columns: in order.
+        end: what is behind them.
+    """
+
+    def __init__(
+        self, part: Part, columns: Sequence[Column], form: Form, names: Names, end: str
+    ) -> None:
+        self.part = part
+        most = _KEPT_STACKS if part is Part.STACK else _KEPT_TEXTS
+        self.texts = _Texts(self._render, form, most)
+        self._columns = columns
+        self._form = form
+        self._names = names
+        self._end = end
+        self._template = "".join(form.template(column) for column in columns) + end
+        self._makers = [(form.shown(column), column.value) for column in columns]
+
+    def of(self, parts: Parts) -> Iterable[bytes]:
+        """The segment of each event."""
+        if self.part is Part.TIME:
+            return map(self._stamp, parts[Part.PACKET], parts[Part.TIME])
+        if self.part in _NOT_KEPT:
+            return map(self._render, parts[self.part])
+        return map(self.texts.__getitem__, parts[self.part])
+
+    def _stamp(self, packet: bytes, ktime: int) -> bytes:
+        names, event = self._names, (packet, ktime)
+        shown = tuple([shown(value(event, names)) for shown, value in self._makers])
+        return (self._template % shown).encode()
+
+    def _render(self, octets: bytes) -> bytes:
+        fields = READERS[self.part](octets)
+        pieces = [
+            self._form.piece(column, column.value(fields, self._names)) for column in self._columns
+        ]
+        # Names of processes and interfaces are bytes that need not be UTF-8 (PEP 383).
+        return ("".join(pieces) + self._end).encode("utf-8", "surrogateescape")
+
+
+class Printer:
+    """Prints events.
+
+    Args:
+        form: text or JSON.
+        names: where numbers get their names.
+        write: takes the bytes of each event of a batch.
+        config: what records have, and how many to print.
+        monotonic: seconds, to know when names are stale.
+    """
+
+    def __init__(
+        self,
+        form: Form,
+        names: Names,
+        write: Callable[[Sequence[bytes]], object],
+        config: Config,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.printed = 0
+        self._form = form
+        self._names = names
+        self._write = write
+        self._limit = config.output_limit_lines
+        self._monotonic = monotonic
+        self._stale_at = 0.0
+        self._segments = _segments(form, names)
+        layout = wire(config).parts
+        self._tail = [Part(name) for name in layout]
+        self._cut = Struct("".join(f"{part.size}s{-part.size % 8}x" for part in layout.values()))
+        # The kind is in the packet part. Where a run has several, it goes behind what shows it.
+        traces_programs = config.filter_trace_tc or config.filter_trace_xdp
+        self._kinds = traces_programs or config.output_bpfmap
+        shape = tuple(segment.part for segment in self._segments)
+        self._three_look_ups = shape == _COMMON and not self._kinds
+
+    def print_header(self) -> None:
+        """The titles of the columns, in a form that has them."""
+        if header := self._form.header():
+            self._write([header.encode()])
+
+    def print_batch(self, batch: Sequence[Record]) -> bool:
+        """Print ``batch`` with one write; true when the limit is reached.
+
+        Raises:
+            OutputError, OutputClosed: from ``write``.
+        """
+        if self._limit:
+            batch = batch[: self._limit - self.printed]
+        if batch:
+            self._forget_stale_names()
+            events = self._rows(batch) if self._three_look_ups else self._events(batch)
+            try:
+                self._write(events)
+            except OutputClosed as closed:
+                self.printed += closed.events
+                raise
+            self.printed += len(batch)
+        return self._limit > 0 and self.printed >= self._limit
+
+    def _rows(self, batch: Sequence[Record]) -> list[bytes]:
+        """The common run, whose time a line is what the busiest machine notices."""
+        packets, flows, functions = (segment.texts for segment in self._segments)
+        return [
+            packets[packet] + flows[flow] + functions[function]
+            for packet, function, _, flow, _ in batch
+        ]
+
+    def _events(self, batch: Sequence[Record]) -> list[bytes]:
+        """Any run, a segment at a time."""
+        self._names.clock.adjust()
+        parts = self._parts(batch)
+        segments = [segment.of(parts) for segment in self._segments]
+        return list(map(b"".join, zip(*segments, strict=True)))
+
+    def _parts(self, batch: Sequence[Record]) -> Parts:
+        packets, functions, times, flows, tails = zip(*batch, strict=True)
+        parts = {
+            Part.PACKET: packets,
+            Part.FUNCTION: functions,
+            Part.TIME: times,
+            Part.FLOW: flows,
+        }
+        if self._tail:
+            parts |= zip(self._tail, zip(*map(self._cut.unpack, tails), strict=True), strict=True)
+        if self._kinds:
+            kinds = [packet[KIND] for packet in packets]
+            for part in _BY_KIND:
+                if part in parts:
+                    parts[part] = tuple(map(operator.add, parts[part], kinds))
+        return parts
+
+    def _forget_stale_names(self) -> None:
+        now = self._monotonic()
+        if now >= self._stale_at:
+            self._stale_at = now + _NAMES_LAST_SECONDS
+            for segment in self._segments:
+                if segment.part in _NAMED:
+                    segment.texts.clear()
+
+
+def _segments(form: Form, names: Names) -> list[_Segment]:
+    groups = groupby(form.columns, key=lambda column: column.part)
+    runs = [(part, tuple(columns)) for part, columns in groups]
+    return [
+        _Segment(part, columns, form, names, form.end if index == len(runs) else "")
+        for index, (part, columns) in enumerate(runs, start=1)
+    ]

@@ -1,0 +1,213 @@
+"""Records as the handlers write them, and names for what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pypwru.btf.parse import parse as parse_btf
+from pypwru.btf.query import BTF
+from pypwru.config import Config
+from pypwru.events.record import Record, constants
+from pypwru.events.wire import wire
+from pypwru.options import parse
+from pypwru.output.clock import Clock
+from pypwru.output.columns import Names, columns
+from pypwru.output.json import Json
+from pypwru.output.parts import (
+    CALLER,
+    CB,
+    FLOW,
+    FUNCTION,
+    MAP,
+    METADATA,
+    PACKET,
+    STACK,
+    TUNNEL,
+)
+from pypwru.output.printer import Printer
+from pypwru.output.text import Text
+from pypwru.resolve.functions import FunctionNames
+from pypwru.resolve.reasons import Reasons
+from tests.data.btf_encoder import Encoder
+
+HOST, BLUE = 4026531840, 4026532273
+LOOPBACK = bytes([127, 0, 0, 1])
+ICMP, TCP, UDP, SCTP, ICMP6 = 1, 6, 17, 132, 58
+NO_SOCKET = 3
+TC, XDP, MAP_CALL = (constants()[f"EVENT_{name}"] for name in ("TC", "XDP", "MAP"))
+FUNCTIONS = {
+    1: "ip_output",
+    2: "__ip_local_out",
+    3: "ip_rcv",
+    4: "consume_skb",
+    5: "sk_skb_reason_drop",
+    6: "ipv6_rcv",
+    7: "veth_xmit[veth]",
+    8: "arp_rcv",
+    9: "test_function",
+    10: "nf_hook_slow",
+    11: "bpf_prog_f7c8a1f24a6b4746_tc_dummy_prog[bpf]",
+    12: "bpf_prog_3b185187f1855c4c_xdp_dummy_prog[bpf]",
+    13: "__htab_map_lookup_elem",
+}
+SYMBOLS = {
+    0xFFFFFFFF81000010: "__netif_receive_skb_one_core",
+    0xFFFFFFFF81000020: "__ip_local_out",
+    0xFFFFFFFF81000030: "ip_push_pending_frames",
+    0xFFFFFFFF81000040: "raw_sendmsg",
+}
+LINKS = {(HOST, 1): "lo", (HOST, 2): "eth0", (HOST, 3): "veth0", (BLUE, 2): "averlongname123"}
+REASONS = {"SKB_NOT_DROPPED_YET": 0, "SKB_CONSUMED": 1, "SKB_DROP_REASON_NO_SOCKET": NO_SOCKET}
+
+Ends = tuple[int, int, bytes, bytes, int, int]
+LOCAL_PING: Ends = (4, ICMP, LOOPBACK, LOOPBACK, 0, 0)
+
+
+def btf_of(*enums: tuple[str, Mapping[str, int]]) -> BTF:
+    """The BTF of a kernel that has these enums, and nothing else."""
+    encoder = Encoder()
+    for name, values in enums:
+        encoder.enum(name, dict(values))
+    return BTF(parse_btf(encoder.bytes()))
+
+
+class Asked:
+    """Members of one word each."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def text(self, values: Sequence[int]) -> str:
+        return "".join(f" {name}={value}" for name, value in self.values(values).items())
+
+    def values(self, values: Sequence[int]) -> dict[str, object]:
+        return dict(zip(self.names, values, strict=False))
+
+
+def packet(skb: int, cpu: int, pid: int, kind: int = 0, comm: bytes = b"") -> bytes:
+    return PACKET.pack(skb, pid, cpu, kind, comm)
+
+
+def flow(
+    netns: int = HOST,
+    mark: int = 0,
+    ifindex: int = 0,
+    mtu: int = 65536,
+    size: int = 84,
+    protocol: int = 0x0800,
+    ends: Ends = LOCAL_PING,
+    flags: int = 0,
+) -> bytes:
+    l3, l4, source, destination, sport, dport = ends
+    ports = sport.to_bytes(2, "big"), dport.to_bytes(2, "big")
+    kind = protocol.to_bytes(2, "big")
+    return FLOW.pack(
+        netns, mark, ifindex, mtu, size, kind, l3, l4, source, destination, *ports, flags
+    )
+
+
+def tunnel(ends: Ends = (0, 0, b"", b"", 0, 0), flags: int = 0) -> bytes:
+    l3, l4, source, destination, sport, dport = ends
+    ports = sport.to_bytes(2, "big"), dport.to_bytes(2, "big")
+    return TUNNEL.pack(source, destination, *ports, l3, l4, flags)
+
+
+def bpf_map(number: int, name: bytes, key: bytes, value: bytes) -> bytes:
+    return MAP.pack(number, len(key), len(value), name, key, value)
+
+
+def stack(*frames: int) -> bytes:
+    return STACK.pack(*frames, *[0] * (50 - len(frames)))
+
+
+def caller(address: int) -> bytes:
+    return CALLER.pack(address)
+
+
+def cb(*words: int) -> bytes:
+    return CB.pack(*words)
+
+
+def metadata(*values: int) -> bytes:
+    return METADATA.pack(*values, *[0] * (4 - len(values)))
+
+
+def event(
+    packet: bytes,
+    function: int,
+    flow: bytes,
+    ktime: int = 0,
+    reason: int = 0,
+    tail: bytes = b"",
+) -> Record:
+    return Record(packet, FUNCTION.pack(function, reason), ktime, flow, tail)
+
+
+def tail(config: Config, **parts: bytes) -> bytes:
+    """What a run's records carry behind the event; a part that isn't given is zero."""
+    layout = wire(config)
+    octets = bytearray(layout.tail)
+    for name, place in layout.parts.items():
+        given = parts.pop(name, b"")
+        assert len(given) <= place.size, name
+        octets[place.offset : place.offset + len(given)] = given
+    assert not parts, f"the run asks for no {parts}"
+    return bytes(octets)
+
+
+def configured(flags: str) -> Config:
+    config = parse(flags.split())
+    assert isinstance(config, Config)
+    return config
+
+
+def names(
+    process: Callable[[int], str] = lambda pid: "/usr/bin/ping", clock: Clock | None = None
+) -> Names:
+    return Names(
+        process=process,
+        interface=lambda netns, ifindex: LINKS.get((netns, ifindex), ""),
+        namespace=lambda netns: "blue" if netns == BLUE else "",
+        function=FunctionNames(FUNCTIONS, Reasons(btf_of(("skb_drop_reason", REASONS)), list)).text,
+        symbol=lambda address: SYMBOLS.get(address, f"{address:#x}"),
+        stack=lambda frames: [SYMBOLS.get(address, f"{address:#x}") for address in frames],
+        skb_members=Asked("len", "mark"),
+        xdp_members=Asked("queue_index"),
+        clock=clock or Clock(lambda: 0),
+    )
+
+
+class Output:
+    """A printer and what it wrote; ``flags`` as typed."""
+
+    def __init__(
+        self,
+        flags: str = "",
+        program: str | Callable[[int], str] = "/usr/bin/ping",
+        clock: Clock | None = None,
+        **more: Any,
+    ) -> None:
+        self.config = configured(flags)
+        self.writes: list[bytes] = []
+        shown = columns(self.config)
+        self.printer = Printer(
+            Json(shown) if self.config.output_json else Text(shown),
+            names(program if callable(program) else lambda pid: program, clock),
+            lambda events: self.writes.append(b"".join(events)),
+            self.config,
+            **more,
+        )
+
+    def print(self, *batch: Record) -> bytes:
+        self.writes.clear()
+        self.printer.print_batch(batch)
+        return b"".join(self.writes)
+
+    def lines(self, *batch: Record) -> list[str]:
+        return self.print(*batch).decode().splitlines()
+
+    def header(self) -> str:
+        self.writes.clear()
+        self.printer.print_header()
+        return b"".join(self.writes).decode()
