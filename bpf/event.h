@@ -50,7 +50,7 @@ struct event {
  * run has the part. After part_stack come the texts of --output-skb and --output-skb-shared-info, ended by a NUL.
  */
 struct part_caller {
-	u64 address;	  /* where the function returns to */
+	u64 frames[8];	  /* where the function returns to; of a tracing program or tracepoint its stack instead */
 };
 
 struct part_cb {

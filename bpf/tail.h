@@ -24,17 +24,15 @@ static void (*skb_members)(u64 skb, u64 *values) = (void *)MARKER_SKB_MEMBERS;
 static void (*xdp_members)(u64 xdp, u64 *values) = (void *)MARKER_XDP_MEMBERS;
 #endif
 
-#ifdef WIRE_stack
-ALWAYS_INLINE void fill_stack(struct event *event, void *ctx)
+/* Return addresses of the stack, innermost first; 0 behind the last. */
+ALWAYS_INLINE void fill_frames(void *ctx, u64 *frames, u32 size)
 {
-	struct part_stack *stack = PART(event, stack);
-	long size = bpf_get_stack(ctx, stack, sizeof(*stack), 0);
-	u64 end = size < 0 ? 0 : size;
+	long filled = bpf_get_stack(ctx, frames, size, 0);
+	u64 end = filled < 0 ? 0 : filled;
 
-	if (end <= sizeof(*stack) - sizeof(u64))
-		*(u64 *)((char *)stack->frames + end) = 0;
+	if (end <= size - sizeof(u64))
+		*(u64 *)((char *)frames + end) = 0;
 }
-#endif
 
 /* A struct as text, ended by a NUL: what does not fit is cut. */
 ALWAYS_INLINE void fill_text(char *to, u32 size, u64 address, u32 type)
@@ -49,10 +47,17 @@ ALWAYS_INLINE void fill_text(char *to, u32 size, u64 address, u32 type)
 ALWAYS_INLINE void fill_tail(struct event *event, void *ctx, u64 caller)
 {
 #ifdef WIRE_caller
-	((struct part_caller *)PART(event, caller))->address = caller;
+	struct part_caller *part = PART(event, caller);
+
+	if (caller) {
+		part->frames[0] = caller;
+		part->frames[1] = 0;
+	} else {
+		fill_frames(ctx, part->frames, sizeof(part->frames));
+	}
 #endif
 #ifdef WIRE_stack
-	fill_stack(event, ctx);
+	fill_frames(ctx, ((struct part_stack *)PART(event, stack))->frames, WIRE_SIZE_stack);
 #endif
 #ifdef WIRE_metadata
 	__builtin_memset(PART(event, metadata), 0, WIRE_SIZE_metadata);

@@ -63,10 +63,6 @@ def run(config: Config, log: Log) -> None:
         )
         loader = Loader(bytecode, wanted.bodies(), wanted.constants(), shared, stack)
         report = Attached()
-        shown = printer(
-            config, sink, wish.btf, report.names, wanted.skb_members, wanted.xdp_members
-        )
-        packets = PacketCount(report.names)
         with ExitStack() as probes:
             log.info(f"Attaching {NOUNS[backend]}", via=backend.value)
             probes.enter_context(attached(choice, loader, report, log, stop.requested))
@@ -76,6 +72,9 @@ def run(config: Config, log: Log) -> None:
             log.info("Attached", ignored=len(report.ignored))
             for name, why in (*report.ignored, *choice.plan.unattachable):
                 log.debug("Ignored", function=name, why=why)
+            members = wanted.skb_members, wanted.xdp_members
+            shown = printer(config, sink, wish.btf, report.names, *members)
+            packets = PacketCount(report.names)
             log.info("Listening for events..")
             if config.ready_file:
                 make_empty(config.ready_file)

@@ -122,7 +122,7 @@ def stack(*frames: int) -> bytes:
 
 
 def caller(address: int) -> bytes:
-    return CALLER.pack(address)
+    return CALLER.pack(address, *[0] * 7)
 
 
 def cb(*words: int) -> bytes:
@@ -157,7 +157,9 @@ def tail(config: Config, **parts: bytes) -> bytes:
 
 
 def configured(flags: str) -> Config:
-    config = parse(flags.split())
+    # What maps are called with is asked only together with the functions that are called.
+    more = ["--filter-track-bpf-helpers"] if "--output-bpfmap" in flags else []
+    config = parse(flags.split() + more)
     assert isinstance(config, Config)
     return config
 
@@ -170,7 +172,7 @@ def names(
         interface=lambda netns, ifindex: LINKS.get((netns, ifindex), ""),
         namespace=lambda netns: "blue" if netns == BLUE else "",
         function=FunctionNames(FUNCTIONS, Reasons(btf_of(("skb_drop_reason", REASONS)), list)).text,
-        symbol=lambda address: SYMBOLS.get(address, f"{address:#x}"),
+        caller=lambda frames: SYMBOLS[frames[0]] if frames[:1] and frames[0] in SYMBOLS else "0x0",
         stack=lambda frames: [SYMBOLS.get(address, f"{address:#x}") for address in frames],
         skb_members=Asked("len", "mark"),
         xdp_members=Asked("queue_index"),

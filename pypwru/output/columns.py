@@ -46,8 +46,8 @@ class Names:
         interface: (inode of a network namespace, ifindex) to a name; empty when it isn't known.
         namespace: inode of a network namespace to its name; empty when it has none.
         function: (address, drop reason, kind of event) to the function's text.
-        symbol: address to the name of the function that it is in.
-        stack: return addresses to such names.
+        caller: return addresses to the name of the function that called the traced one.
+        stack: return addresses to the names of functions, from the traced one on.
         skb_members, xdp_members: of --output-skb-metadata and --output-xdp-metadata.
         clock: kernel time to the times that are shown.
     """
@@ -56,7 +56,7 @@ class Names:
     interface: Callable[[int, int], str]
     namespace: Callable[[int], str]
     function: Callable[[int, int, int], str]
-    symbol: Callable[[int], str]
+    caller: Callable[[Sequence[int]], str]
     stack: Callable[[Sequence[int]], Sequence[str]]
     skb_members: Members | None
     xdp_members: Members | None
@@ -220,7 +220,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("func", "FUNC", "%s", Part.FUNCTION, lambda function, names: names.function(*function), enabled=lambda config: not config.output_caller),
     Column("func", "FUNC", "%s", Part.FUNCTION, lambda function, names: names.function(*function), grows=True, enabled=lambda config: config.output_caller),
     Column("type", "", "", Part.FUNCTION, kind, None),
-    Column("caller_func", "CALLER", "%s", Part.CALLER, lambda address, names: names.symbol(address), enabled=lambda config: config.output_caller),
+    Column("caller_func", "CALLER", "%s", Part.CALLER, lambda frames, names: names.caller(frames), enabled=lambda config: config.output_caller),
     Column("skb_members", "", "%s", Part.METADATA, skb_members, _members_text, _members_json, lead="", enabled=lambda config: bool(config.output_skb_metadata)),
     Column("xdp_members", "", "%s", Part.METADATA, xdp_members, _members_text, _members_json, lead="", enabled=lambda config: bool(config.output_xdp_metadata)),
     Column("stack", "", "%s", Part.STACK, lambda frames, names: "".join(f"\n{name}" for name in names.stack(frames)), str, lambda lines: lines or None, lead="", enabled=lambda config: config.output_stack),

@@ -10,6 +10,8 @@ import os
 import struct
 from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import partial
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 # struct event of bpf/event.h; what is in network order stays bytes until it is named.
@@ -18,7 +20,7 @@ FUNCTION = struct.Struct("<QQ")
 FLOW = struct.Struct("<IIIII2sBB16s16s2s2sB3x")
 
 # struct part_* of the same file.
-CALLER = struct.Struct("<Q")
+CALLER = struct.Struct("<8Q")
 CB = struct.Struct("<5I4x")
 TUNNEL = struct.Struct("<16s16s2s2sBBBx")
 METADATA = struct.Struct("<4Q")
@@ -211,9 +213,9 @@ def bpf_map(part: bytes) -> Map:
     return Map(number, key_size, value_size, text(name), key[:key_size], value[:value_size])
 
 
-def stack(part: bytes) -> tuple[int, ...]:
-    """``struct part_stack``: the return addresses, innermost first."""
-    return tuple(filter(None, STACK.unpack(part)))
+def frames(form: struct.Struct, part: bytes) -> tuple[int, ...]:
+    """Return addresses, innermost first; what is behind the first 0 is nothing."""
+    return tuple(takewhile(bool, form.unpack(part)))
 
 
 def text(part: bytes) -> str:
@@ -225,12 +227,12 @@ READERS: Mapping[Part, Callable[[bytes], Any]] = {
     Part.PACKET: packet,
     Part.FLOW: flow,
     Part.FUNCTION: function,
-    Part.CALLER: lambda part: CALLER.unpack(part)[0],
+    Part.CALLER: partial(frames, CALLER),
     Part.CB: CB.unpack,
     Part.TUNNEL: tunnel,
     Part.METADATA: metadata,
     Part.MAP: bpf_map,
-    Part.STACK: stack,
+    Part.STACK: partial(frames, STACK),
     Part.SKB: text,
     Part.SHINFO: text,
 }

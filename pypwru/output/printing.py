@@ -20,6 +20,11 @@ from pypwru.resolve.reasons import Reasons
 from pypwru.resolve.symbols import SymbolNames
 
 
+def _are_tracepoints(names: Mapping[int, str]) -> bool:
+    """By the first: tracepoints come before all others, and are never among functions."""
+    return next(iter(names.values()), "").startswith("tp:")
+
+
 def printer(
     config: Config,
     sink: Sink,
@@ -48,7 +53,7 @@ def printer(
             interface=Interfaces().name,
             namespace=Namespaces().name,
             function=FunctionNames(names, Reasons(btf)).text,
-            symbol=symbols.name,
+            caller=lambda frames: symbols.caller(frames, _are_tracepoints(names)),
             stack=symbols.stack,
             skb_members=skb_members,
             xdp_members=xdp_members,

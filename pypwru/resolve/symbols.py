@@ -83,6 +83,21 @@ class SymbolNames:
                 first += 1
         return names[first:]
 
+    def caller(self, frames: Sequence[int], hosted: bool) -> str:
+        """The function that called the traced one; of a tracepoint the one that it is in.
+
+        Args:
+            frames: where a probed function returns to, alone; else the stack of a handler that was
+                called like a function.
+            hosted: whether tracepoints are traced, not functions.
+        """
+        if len(frames) == 1:
+            return self.name(frames[0])
+        names = self.stack(frames)
+        # A tracing program is called by what it traces, which no tracepoint is in: BPF programs.
+        own = not hosted or any(name.endswith("[bpf]") for name in names[:1])
+        return next(iter(names[own:]), "0x0")
+
     def _nearest(self, address: int) -> str:
         nearest = self._symbols.nearest(address) if self._symbols else None
         return nearest.display if nearest else f"{address:#x}"

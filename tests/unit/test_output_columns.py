@@ -22,7 +22,7 @@ def names(found: str) -> Names:
         interface=lambda netns, ifindex: found,
         namespace=lambda netns: found,
         function=lambda address, reason, kind: found,
-        symbol=lambda address: found,
+        caller=lambda frames: found,
         stack=lambda frames: [found],
         skb_members=None,
         xdp_members=None,
