@@ -17,7 +17,8 @@ from pypwru.filter.compiler import compile_filter
 from pypwru.kernel.capabilities import require_capabilities
 from pypwru.log import Log
 from pypwru.output.printing import text_printer
-from pypwru.output.sink import make_empty, open_sink
+from pypwru.output.rotation import open_output
+from pypwru.output.sink import make_empty
 from pypwru.program import maps
 from pypwru.program.build import build
 from pypwru.program.defines import defines
@@ -39,7 +40,7 @@ def run(config: Config, log: Log) -> None:
     cache = Cache()
     with ExitStack() as stack:
         stop = stack.enter_context(interrupts())
-        sink = stack.enter_context(open_sink(config.output_file, stop))
+        sink = stack.enter_context(open_output(config, stop, log))
         require_capabilities()
         btf = load_vmlinux(config.kernel_btf, cache)
         modules = {
