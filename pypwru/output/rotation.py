@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from pypwru.config import Config
@@ -29,6 +29,8 @@ from pypwru.output.backups import (
 )
 from pypwru.output.sink import Sink, failure, open_appending, open_sink
 from pypwru.signals import Interrupts
+
+_NOTICE_SECONDS = 0.2
 
 
 def milliseconds() -> int:
@@ -62,14 +64,21 @@ class Tidier:
 
     def finish(self) -> None:
         """Wait until all is done; a second signal leaves the rest unpacked."""
+        if self._last is None:
+            return
         try:
-            if self._rotation.compress and self._last and not self._last.done():
+            if self._rotation.compress and not self._last.done():
                 self._log.info("Compressing rotated files..")
-            self._pool.shutdown()
+            # Not for the thread: an interrupted join takes it for ended. And not for ever: a signal
+            # that comes just before a wait is noticed only after it.
+            while wait([self._last], _NOTICE_SECONDS).not_done:
+                pass
         except KeyboardInterrupt:
             self._abandoned = True
-            self._pool.shutdown()
+            wait([self._last])
             raise
+        finally:
+            self._pool.shutdown()
 
     def _tidy(self, now: int) -> None:
         folder = self._path.parent

@@ -20,7 +20,8 @@ from pypwru.errors import BTFError
 ENUM = "skb_drop_reason"  # of include/net/dropreason-core.h; since Linux 5.17
 _MARK = "drop_reason"
 _SUBSYSTEM_SHIFT = 16  # SKB_DROP_REASON_SUBSYS_SHIFT
-_NO_DROPS = frozenset(("SKB_NOT_DROPPED_YET", "SKB_CONSUMED"))
+# What __kfree_skb() says of packets that did their work, too, is no word of a drop by itself.
+_NO_DROPS = frozenset(("SKB_NOT_DROPPED_YET", "SKB_CONSUMED", "SKB_DROP_REASON_NOT_SPECIFIED"))
 _RESCAN_SECONDS = 1.0
 
 
