@@ -176,7 +176,7 @@ def test_a_compile_that_fails(tmp_path: Path) -> None:
     env = environment(PYPWRU_CACHE=str(tmp_path / "cache"))
     env["PYTHONPATH"] = f"{tmp_path}:{env['PYTHONPATH']}"
     message = only_error(pypwru(BY_TRACEPOINT, env=env))
-    assert message.endswith("BCC failed to compile trace_skb.bpf.c: a.c:2:1: error: no such thing")
+    assert message.endswith("BCC failed to compile trace.bpf.c: a.c:2:1: error: no such thing")
     told = pypwru(BY_TRACEPOINT, "--debug", env=env)
     assert "warning: w" in told.stderr
     assert told.stderr.splitlines()[-1] == message
@@ -213,8 +213,7 @@ def test_a_function_name_that_is_no_expression() -> None:
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
-        ("--backend=fentry", "kprobe-multi, kprobe, tracepoint"),
-        ("--category=nope", "take one of"),
+        ("--backend=uprobe", "kprobe-multi, kprobe"),
         ("--priority=4", "0 to 3"),
         ("--buffer-size=5000", "power of two"),
         ("--timestamp=noon", "none, current, relative, absolute"),
@@ -223,8 +222,15 @@ def test_a_function_name_that_is_no_expression() -> None:
     ],
 )
 def test_usage(argument: str, words: str) -> None:
-    message = only_error(pypwru(argument), status=2)
-    assert words in message
+    """As pflag has it: the usage, and below it the error."""
+    ended = pypwru(argument)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    usage, error = ended.stderr.rstrip("\n").rsplit("\n", 1)
+    assert usage.startswith("Usage: ") and words in error
+
+
+def test_an_unknown_category() -> None:
+    assert "take one of" in only_error(pypwru("--category=nope"), status=2)
 
 
 # Memory
@@ -382,4 +388,4 @@ def test_nothing_is_attached_after_an_error() -> None:
 
 def _programs() -> int:
     found = subprocess.run(["bpftool", "prog"], capture_output=True, text=True, check=True)
-    return found.stdout.count("name trace_skb_")
+    return found.stdout.count("name trace_skb")

@@ -5,18 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pypwru.config import Config
 from pypwru.errors import KernelError
-from pypwru.filter.compiler import Filter
 from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachType, MapType, ProgramType
 from pypwru.kernel.descriptors import owned
+from pypwru.options import parse
 from pypwru.program import maps
 from pypwru.program.load import Loader
+from pypwru.program.places import Places
 from tests.native.tracing import need_tracing
 
 pytestmark = pytest.mark.native
@@ -30,33 +33,34 @@ def _can_trace() -> None:
     need_tracing()
 
 
-def load(code: bytes, made: dict[str, int] | None = None) -> tuple[int, Loader]:
+EVERYTHING = "--filter-track-skb --filter-trace-xdp --filter-track-bpf-helpers --output-bpfmap"
+
+
+def load(code: bytes) -> tuple[dict[str, int], Loader]:
     """Load ``code`` as the only handler; closed at once."""
-    names = made or dict.fromkeys(maps.MAPS, 0)
     with ExitStack() as stack:
-        loader = Loader(
-            {"trace_skb_1": code},
-            Filter.empty,
-            names,
-            ProgramType.RAW_TRACEPOINT,
-            AttachType.NONE,
-            stack,
-        )
-        loader.load(1, 0)
+        loader = Loader({"trace_skb": code}, {}, {}, dict.fromkeys(maps.MAPS, 0), stack)
+        loader.load("trace_skb", Places(1), (ProgramType.RAW_TRACEPOINT, AttachType.NONE))
         return loader.recursion_misses(), loader
+
+
+def config(text: str, size: int = 1 << 16) -> Config:
+    parsed = parse(text.split())
+    assert isinstance(parsed, Config)
+    return replace(parsed, buffer_size=size)
 
 
 def test_a_program_that_the_verifier_accepts() -> None:
     misses, loader = load(GOOD)
-    assert misses == 0
-    assert list(loader.programs.values()) == ["trace_skb_1"]
+    assert misses == {"trace_skb": 0}
+    assert list(loader.programs.values()) == ["trace_skb"]
 
 
 def test_the_verifiers_last_meaningful_line() -> None:
     with pytest.raises(KernelError) as caught:
         load(NO_RESULT)
     message = str(caught.value)
-    assert message.startswith("The kernel's verifier refused trace_skb_1: R0 !read_ok; ")
+    assert message.startswith("The kernel's verifier refused trace_skb: R0 !read_ok; ")
     assert "\n" not in message and "--debug" in message
     assert "processed" in caught.value.detail and "R0 !read_ok" in caught.value.detail
 
@@ -65,12 +69,17 @@ def test_a_program_that_needs_no_verifier_to_be_refused() -> None:
     """Empty: the kernel says EINVAL or E2BIG and writes no log."""
     with pytest.raises(KernelError) as caught:
         load(b"")
-    assert "trace_skb_1" in str(caught.value) and "\n" not in str(caught.value)
+    assert "trace_skb" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_plain_run_has_no_map_that_it_does_not_need() -> None:
+    with ExitStack() as stack:
+        assert set(maps.create(config(""), stack)) == {"events", "counters", "reader"}
 
 
 def test_maps_are_what_the_kernel_says_they_are() -> None:
     with ExitStack() as stack:
-        made = maps.create(1 << 16, stack)
+        made = maps.create(config(EVERYTHING), stack)
         assert set(made) == set(maps.MAPS)
         for name, shape in maps.MAPS.items():
             info = dict(
@@ -84,13 +93,13 @@ def test_maps_are_what_the_kernel_says_they_are() -> None:
             assert int(info["max_entries"]) == (shape.entries or 1 << 16)
 
 
-@pytest.mark.parametrize("size", [3 * 4096, 100])
+@pytest.mark.parametrize("size", [3 * 4096, 65540])
 def test_a_ring_that_the_kernel_refuses(size: int) -> None:
     with (
         ExitStack() as stack,
         pytest.raises(KernelError, match=f"ring buffer of {size} bytes: Invalid argument; .*power"),
     ):
-        maps.create(size, stack)
+        maps.create(config("", size), stack)
 
 
 def test_a_map_without_the_right() -> None:
@@ -99,7 +108,8 @@ def test_a_map_without_the_right() -> None:
         "from contextlib import ExitStack\n"
         "from pypwru.errors import KernelError\n"
         "from pypwru.program import maps\n"
-        "try:\n    maps.create(65536, ExitStack())\n"
+        "from pypwru.options import parse\n"
+        "try:\n    maps.create(parse(['--buffer-size=64k']), ExitStack())\n"
         "except KernelError as error:\n    print(error)\n"
     )
     found = subprocess.run(
