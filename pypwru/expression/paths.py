@@ -102,7 +102,7 @@ class Paths:
             raise mark.error(f"{self.described(spot)} is not a number{self._cure(found)}")
         bits = self.bits(spot, mark)
         if bits.cell.size > LARGEST:
-            raise mark.error(f"{self.described(spot)} has more than 64 bits")
+            raise mark.error(f"{self.described(spot)} lies in more than 8 bytes")
         return Read(
             bits.cell,
             self._number(found, bits.width),
