@@ -143,7 +143,7 @@ class Paths:
 
     def described(self, spot: Spot) -> str:
         """The type of ``spot``, in C."""
-        return prototype.declare(self.btf, spot.place.type, "")
+        return prototype.declare(self.btf, spot.place.type, "").replace(" [", "[")
 
     def _cure(self, found: Type) -> str:
         if found.kind in STRUCTS:
