@@ -115,6 +115,8 @@ class _Emitter:
         self._asm.place(is_false)
         self._asm.constant(R0, 0)
         self._asm.place(done)
+        # Or the verifier would follow both values, of every condition, through all that comes.
+        self._asm.forget_pointer(R0)
         self._asm.store(SLOT, R10, slot, R0)
         self._memory.known = if_true & if_false
         self._made[condition] = slot
