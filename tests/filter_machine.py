@@ -30,6 +30,12 @@ _JUMPS = {
     ebpf.JLE: lambda a, b: a <= b,
     ebpf.JSET: lambda a, b: bool(a & b),
 }
+_SIGNED_JUMPS = {
+    ebpf.JSGT: ebpf.JGT,
+    ebpf.JSGE: ebpf.JGE,
+    ebpf.JSLT: ebpf.JLT,
+    ebpf.JSLE: ebpf.JLE,
+}
 _ALU = {
     ebpf.ADD: lambda a, b: a + b,
     ebpf.SUB: lambda a, b: a - b,
@@ -39,8 +45,8 @@ _ALU = {
     ebpf.AND: lambda a, b: a & b,
     ebpf.OR: lambda a, b: a | b,
     ebpf.XOR: lambda a, b: a ^ b,
-    ebpf.LSH: lambda a, b: a << (b & 31),  # filters shift 32 bits only
-    ebpf.RSH: lambda a, b: a >> (b & 31),
+    ebpf.LSH: lambda a, b: a << b,
+    ebpf.RSH: lambda a, b: a >> b,
     ebpf.MOV: lambda a, b: b,
 }
 
@@ -74,6 +80,11 @@ class Machine:
         position = 0
         while position < len(program):
             self.steps += 1
+            if program[position].code == ebpf.LD_IMM64:
+                low, high = (insn.imm & 0xFFFFFFFF for insn in program[position : position + 2])
+                self._set(program[position].dst, high << 32 | low)
+                position += 2
+                continue
             position += 1 + self._step(program[position])
             if not 0 <= position <= len(program):
                 raise Refused(f"jump to {position}")
@@ -126,7 +137,8 @@ class Machine:
             self._set(insn.dst, (old - (old >> bits - 1 << bits)) >> (other & bits - 1) & mask)
             return
         old = 0 if operation == ebpf.MOV else self._value(insn.dst) & mask
-        self._set(insn.dst, _ALU[operation](old, other & mask) & mask)
+        other &= bits - 1 if operation in (ebpf.LSH, ebpf.RSH) else mask
+        self._set(insn.dst, _ALU[operation](old, other) & mask)
 
     def _jump(self, insn: Insn) -> int:
         operation = insn.code & 0xF0
@@ -137,7 +149,11 @@ class Machine:
             return insn.off
         mask = 0xFFFFFFFF if insn.code & 7 == ebpf.JMP32 else MASK
         other = self._value(insn.src) if insn.code & ebpf.REGISTER else insn.imm
-        return insn.off if _JUMPS[operation](self._value(insn.dst) & mask, other & mask) else 0
+        flip = 0
+        if operation in _SIGNED_JUMPS:
+            operation, flip = _SIGNED_JUMPS[operation], mask // 2 + 1
+        first, second = self._value(insn.dst) & mask ^ flip, other & mask ^ flip
+        return insn.off if _JUMPS[operation](first, second) else 0
 
     def _call(self, insn: Insn) -> None:
         if insn.imm != ebpf.PROBE_READ_KERNEL or insn.src:

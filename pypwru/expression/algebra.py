@@ -1,7 +1,6 @@
 """Nodes of a meaning, made from their operands: what is constant is computed at once.
 
-Establishes: no node but the whole tree is a constant that another one would branch on, so that no
-instruction is ever unreachable; a comparison has its constant on the right.
+Establishes: a comparison has its constant on the right, and no operation has constants alone.
 """
 
 from __future__ import annotations
@@ -114,7 +113,10 @@ def inverse(operand: Value) -> Value:
 
 
 def logic(sign: str, terms: Iterable[Value]) -> Value:
-    """``term && term ...``; terms behind a constant that decides are dropped."""
+    """``term && term ...``; terms behind a constant that decides are dropped.
+
+    Not those before it: what they read decides whether there is a result at all.
+    """
     decides = sign == "||"
     kept: list[Value] = []
     for term in terms:
@@ -125,6 +127,6 @@ def logic(sign: str, terms: Iterable[Value]) -> Value:
             break
     if not kept:
         return FALSE if decides else TRUE
-    if isinstance(kept[-1], Constant):
-        return kept[-1]
+    if isinstance(kept[0], Constant):
+        return kept[0]
     return Logic(sign, tuple(kept)) if len(kept) > 1 else inverse(inverse(kept[0]))

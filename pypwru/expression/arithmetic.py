@@ -20,6 +20,10 @@ _ALU = {
     "+": ebpf.ADD, "-": ebpf.SUB, "*": ebpf.MUL, "/": ebpf.DIV, "%": ebpf.MOD,
     "&": ebpf.AND, "|": ebpf.OR, "^": ebpf.XOR, "<<": ebpf.LSH, ">>": ebpf.RSH,
 }  # fmt: skip
+TRUTH_PLACE, TRUTH_OFFSET = 1, 1
+"""A condition's 0 or 1 is in the second byte of its slot, one more than it is. The verifier knows
+what is at the start of a slot, and zeros anywhere; it would follow both values of each condition
+through all that comes, twice as many ways each time."""
 Slot = Callable[[Value], int]
 """The offset from r10 of a read's cell, or of the 0 or 1 that a condition gave."""
 
@@ -39,7 +43,8 @@ def evaluate(asm: Assembler, value: Value, to: int, slot: Slot) -> None:
     elif isinstance(value, Read):
         _load(asm, value, to, slot(value))
     elif isinstance(value, TRUTHS):
-        asm.load(8, to, R10, slot(value))
+        asm.load(1, to, R10, slot(value) + TRUTH_PLACE)
+        asm.add(to, -TRUTH_OFFSET)
     elif isinstance(value, Unary):
         _unary(asm, value, to, slot)
     else:

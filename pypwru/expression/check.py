@@ -27,6 +27,7 @@ from pypwru.expression.tree import Unary as UnaryValue
 
 _WORDS = {"true": 1, "false": 0, "NULL": 0}
 _EQUALITY = ("==", "!=")
+_MISPLACED = "a string can only be compared, by == or !=, with an array of char"
 
 
 class Checker:
@@ -99,16 +100,14 @@ class Checker:
         return Constant(node.value, node.number)
 
     def _string(self, node: String, _: int) -> Value:
-        raise node.mark.error("a string can only be compared, by == or !=, with an array of char")
+        raise node.mark.error(_MISPLACED)
 
     def _unary(self, node: Unary, enum: int) -> Value:
         operand = self.value(node.operand, enum)
         return _UNARY[node.sign](operand)
 
     def _binary(self, node: Binary, enum: int) -> Value:
-        if node.sign in _EQUALITY and (
-            isinstance(node.left, String) or isinstance(node.right, String)
-        ):
+        if isinstance(node.left, String) or isinstance(node.right, String):
             return self._text(node)
         if node.sign in COMPARISONS:
             enum = 0
@@ -132,12 +131,15 @@ class Checker:
         string, other = node.left, node.right
         if not isinstance(string, String):
             string, other = other, string
-        if not isinstance(string, String) or not isinstance(other, Name | Member | Index):
-            raise node.mark.error("a string can only be compared with an array of char")
-        spot = self.spot(other)
+        spot = self.spot(other) if isinstance(other, Name | Member | Index) else None
         length = self._paths.characters(spot)
-        if spot is None or not length:
-            raise other.mark.error("a string can only be compared with an array of char")
+        if (
+            not isinstance(string, String)
+            or spot is None
+            or node.sign not in _EQUALITY
+            or not length
+        ):
+            raise string.mark.error(_MISPLACED)
         if len(string.data) > length:
             raise string.mark.error(f"the array has {length} characters: it is never this string")
         cell = self._paths.bits(spot, other.mark).cell

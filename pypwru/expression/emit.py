@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pypwru.expression.arithmetic import Slot, evaluate, immediate, pair
+from pypwru.expression.arithmetic import TRUTH_OFFSET, TRUTH_PLACE, Slot, evaluate, immediate, pair
 from pypwru.expression.memory import SLOT, Frame, Memory
 from pypwru.expression.numbers import INVERSE, S64
 from pypwru.expression.tree import TRUTHS, Cell, Compare, Constant, Logic, Not, Read, Text, Value
@@ -110,12 +110,12 @@ class _Emitter:
             return
         slot, is_false, done = self._frame.take(), self._asm.label(), self._asm.label()
         if_true, if_false = self.jump(condition, is_false, False)
-        self._asm.constant(R0, 1)
+        self._asm.constant(R0, 1 + TRUTH_OFFSET)
         self._asm.jump(done)
         self._asm.place(is_false)
-        self._asm.constant(R0, 0)
+        self._asm.constant(R0, TRUTH_OFFSET)
         self._asm.place(done)
-        self._asm.store(SLOT, R10, slot, R0)
+        self._asm.store(1, R10, slot + TRUTH_PLACE, R0)
         self._memory.known = if_true & if_false
         self._made[condition] = slot
 

@@ -72,14 +72,20 @@ def _both(left: Number, right: Number) -> Number:
     narrow = [number for number in (left, right) if not number.signed and number.bits < 64]
     if not narrow:
         return common(left, right)
-    return U32 if U32 in narrow else min(narrow)
+    bits = min(number.bits for number in narrow)
+    return U32 if _stays_u32(left, right) else unsigned(bits)
 
 
 def _either(left: Number, right: Number) -> Number:
     """Of ``|`` and ``^``."""
-    if left.signed or right.signed:
+    if left.signed or right.signed or U64 in (left, right):
         return common(left, right)
-    return max(left, right)
+    return U32 if _stays_u32(left, right) else unsigned(max(left.bits, right.bits))
+
+
+def _stays_u32(left: Number, right: Number) -> bool:
+    """As in C: of an ``u32`` and what is no wider."""
+    return U32 in (left, right) and not any(n.signed or n.bits > 32 for n in (left, right))
 
 
 RESULTS: dict[str, Callable[[Number, Number], Number]] = {

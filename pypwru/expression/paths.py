@@ -102,7 +102,7 @@ class Paths:
             raise mark.error(f"{self.described(spot)} is not a number{self._cure(found)}")
         bits = self.bits(spot, mark)
         if bits.cell.size > LARGEST:
-            raise mark.error(f"{self.described(spot)} has more than 64 bits")
+            raise mark.error(f"{self.described(spot)} lies in more than 8 bytes")
         return Read(
             bits.cell,
             self._number(found, bits.width),
@@ -143,7 +143,7 @@ class Paths:
 
     def described(self, spot: Spot) -> str:
         """The type of ``spot``, in C."""
-        return prototype.declare(self.btf, spot.place.type, "")
+        return prototype.declare(self.btf, spot.place.type, "").replace(" [", "[")
 
     def _cure(self, found: Type) -> str:
         if found.kind in STRUCTS:

@@ -1,0 +1,106 @@
+"""gcc says what an expression means, the kernel runs what we made of it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from pypwru.btf.query import BTF
+from pypwru.errors import FilterError
+from pypwru.expression import Expression, compile_filter_expression
+from tests.expression_judges import BATCH, Gcc, Judged, Kernel, fixes_of, memory_of, places
+from tests.expression_programs import CONTENTS, POINTERS, TEXTS, World, expressions, worlds
+from tests.requirement import need
+
+pytestmark = pytest.mark.native
+# What C allows, and a filter refuses because it can't be meant, or has no room for.
+REFUSALS = (
+    "and never",
+    "a shift by",
+    "a division by 0",
+    "at once",
+    "must start with",
+    "stack",
+    "8 bytes",
+)
+counts = Counter[str]()
+
+
+@pytest.fixture(autouse=True)
+def _root() -> None:
+    need(os.geteuid() == 0, "root, for BPF_PROG_TEST_RUN")
+
+
+def compiled(judged: list[Judged], btf: BTF) -> dict[Judged, Expression]:
+    found: dict[Judged, Expression] = {}
+    for one in judged:
+        try:
+            expression = compile_filter_expression(one.text, "skb", btf)
+            expression.body(-16)
+        except FilterError as problem:
+            assert any(words in str(problem) for words in REFUSALS), problem
+            counts["refused"] += 1
+        else:
+            found[one] = expression
+    return found
+
+
+def memories(data: st.DataObject, btf: BTF) -> list[bytes]:
+    links = len({at for at, _, _ in fixes_of(btf)})
+    contents = data.draw(st.lists(CONTENTS, min_size=8, max_size=8))
+    pointers = st.lists(POINTERS, min_size=links, max_size=links)
+    texts = data.draw(st.lists(st.sampled_from(TEXTS), min_size=8, max_size=8))
+    made = []
+    for content, text in zip(contents, texts, strict=True):
+        memory = bytearray(memory_of(btf, content, data.draw(pointers)))
+        at = btf.member("sk_buff", "text").offset
+        memory[at : at + 6] = text
+        for start, struct in zip(places(btf), ("sk_buff", "other", "other"), strict=False):
+            memory[start + btf.member(struct, "flag").offset] &= 1  # gcc relies on it
+        made.append(bytes(memory))
+    return made
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],  # each try at a smaller case would run gcc
+)
+@given(worlds(), st.data())
+def judge(world: World, data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        gcc = Gcc(world.layout, Path(folder))
+        drawn = data.draw(st.lists(expressions(world), min_size=16, max_size=BATCH))
+        views = compiled(drawn, gcc.btf)
+        if not views:
+            return
+        contents = memories(data, gcc.btf)
+        wanted = gcc.verdicts(list(views), contents)
+        with Kernel(list(views.values()), gcc.btf) as kernel:
+            for memory, line in zip(contents, wanted, strict=True):
+                result = kernel.run(memory)
+                for number, (one, expected) in enumerate(zip(views, line, strict=True)):
+                    counts["compared"] += 1
+                    counts["matches"] += expected
+                    assert bool(result >> number & 1) == expected, (
+                        f"{one.text}\n{one.c}\n{world.layout.declarations}\n{memory.hex()}"
+                    )
+
+
+def test_expressions_mean_what_gcc_says(capsys: pytest.CaptureFixture[str]) -> None:
+    counts.clear()
+    judge()
+    with capsys.disabled():
+        print(
+            f"\n{counts['compared']:,} verdicts of gcc and the kernel compared, 0 mismatches "
+            f"({counts['matches']:,} matches; {counts['refused']} expressions refused)"
+        )
+    assert counts["compared"] > 2000
+    assert 0.1 < counts["matches"] / counts["compared"] < 0.9
