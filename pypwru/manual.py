@@ -8,103 +8,23 @@ made here exists for argparse-manpage and shtab alone: ``options.parse`` reads c
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 
 from pypwru import __version__
+from pypwru.chapters import CHAPTERS, DESCRIPTION, SUMMARY, Block
 from pypwru.kinds import PATH
 from pypwru.options import FLAGS, Flag, Group
 
 _UNWRAPPED = 10_000  # roff fills lines; argparse would break --output-meta at its hyphen
 
-SUMMARY = "trace packets through the functions of the Linux kernel"
-DESCRIPTION = """\
-Attach to every kernel function that takes a packet (struct sk_buff), and print a line whenever one
-of them sees a packet that matches the filter: which packet, on which CPU, in which process, network
-namespace and interface, with its addresses, and why it was dropped where it was. Command line and
-output are those of pwru. Needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN.
-"""
-
-# Bodies in man(7).
-SECTIONS = (
-    (
-        "filter",
-        r"""Words that are no option make one expression of
-.BR pcap\-filter (7).
-Without any, every packet matches. Options may stand before, between and behind the words;
-.B \-\-
-ends the options.
-.PP
-An expression about the link layer
-.RB ( "ether host" ", " arp ", " vlan )
-is decided as soon as the packet has an Ethernet header, and before that does not match.
-.B len
-is the length that the kernel holds at that moment (skb\->len): without the link header where it is
-taken off or not yet put on.
-A tag that the kernel keeps beside the packet (skb\->vlan_tci) counts for
-.BR vlan .
-.B protochain
-follows 64 headers at most.""",
-    ),
-    (
-        "output",
-        r""".TP
-SKB
-address of the packet's struct sk_buff
-.TP
-CPU
-where it was seen
-.TP
-PROCESS
-the current program and its pid; in softirq, a bystander
-.TP
-NETNS
-inode of the packet's network namespace
-.TP
-MARK/x
-its mark, hexadecimal
-.TP
-IFACE
-its device and ifindex
-.TP
-PROTO
-its EtherType
-.TP
-MTU
-that of its route, or of its device
-.TP
-LEN
-its length
-.TP
-TUPLE
-its addresses, ports and protocol
-.TP
-FUNC
-the function, and the drop reason in parentheses
-.PP
-.B \-\-timestamp
-adds TIMESTAMP: nanoseconds of the kernel's clock
-.RB ( current ),
-or since the packet's previous line
-.RB ( relative ).
-With
-.B absolute
-the column TIME before it is the local time of the event.""",
-    ),
-    (
-        "exit status",
-        r"""0 after
-.BR \-\-output\-limit\-lines ,
-an interrupt, or when the reader of the output is gone; 1 for an error; 2 for a wrong command
-line.""",
-    ),
-    (
-        "see also",
-        r""".BR pcap\-filter (7),
-.BR tcpdump (8),
-.BR bpftool (8)""",
-    ),
+# What roff reads or a formatter replaces -> how it is written.
+_LETTERS = str.maketrans(
+    {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
 )
+# What is set in bold, in letters of roff: options, and pages of the manual.
+_BOLD = re.compile(r"(?<![\w-])\\-\\-(?:[a-z0-9]|\\-)*(?!\w)|\b[a-z](?:[a-z0-9]|\\-)*(?=\(\d\))")
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -152,9 +72,27 @@ def man_page() -> str:
     page.source = f"pypwru {__version__}"
     page.manual = "User Commands"
     page.description = SUMMARY
-    for heading, body in SECTIONS:
-        page.add_section(heading, "=", body)
+    for heading, blocks in CHAPTERS.items():
+        page.add_section(heading, "=", "\n".join(map(_set, blocks)))
     return str(page)
+
+
+def _set(block: Block) -> str:
+    """``block`` in man(7)."""
+    if isinstance(block, str):
+        return f".PP\n{_text(block)}"
+    if isinstance(block, tuple):
+        return "\n".join((".RS", ".nf", *map(_escaped, block), ".fi", ".RE"))
+    return "\n".join(f".TP\n{_text(term)}\n{_text(meaning)}" for term, meaning in block.items())
+
+
+def _text(text: str) -> str:
+    return _BOLD.sub(lambda match: rf"\fB{match[0]}\fR", _escaped(text))
+
+
+def _escaped(text: str) -> str:
+    # Behind a word that is empty a dot is no request.
+    return (r"\&" if text.startswith(".") else "") + text.translate(_LETTERS)
 
 
 def completion(shell: str) -> str:

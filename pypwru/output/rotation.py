@@ -74,11 +74,15 @@ class Tidier:
             while wait([self._last], _NOTICE_SECONDS).not_done:
                 pass
         except KeyboardInterrupt:
-            self._abandoned = True
+            self.abandon()
             wait([self._last])
             raise
         finally:
             self._pool.shutdown()
+
+    def abandon(self) -> None:
+        """Leave unpacked what is not packed yet."""
+        self._abandoned = True
 
     def _tidy(self, now: int) -> None:
         folder = self._path.parent
@@ -167,6 +171,11 @@ class RotatingSink(Sink):
             super().close()
         finally:
             self._tidier.finish()
+
+    def __exit__(self, *raised: object) -> None:
+        if any(isinstance(each, KeyboardInterrupt) for each in raised):  # he won't wait for us
+            self._tidier.abandon()
+        super().__exit__(*raised)
 
     def _fitting(self, events: Sequence[bytes]) -> int:
         """How many of the first ``events`` the file still takes."""

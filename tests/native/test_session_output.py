@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import signal
@@ -126,6 +127,25 @@ def test_an_output_file_is_appended_to(net: Network, tmp_path: Path) -> None:
         lines = path.read_text().splitlines()
         assert [line.split() for line in lines].count(HEADER) == sights
     assert len(lines) > 2 * run.done["events"] - 5
+
+
+def test_an_output_file_that_rotates_loses_nothing(net: Network, tmp_path: Path) -> None:
+    path = tmp_path / "trace.log"
+    flags = (f"--output-file={path}", "--output-file-max-size=1", "--output-file-compress")
+    with tracing(*flags, f"icmp and host {net.v4(2)}") as run:
+        flooded = net.run("ping", "-f", "-q", "-c", "2000", net.v4(2))
+        assert flooded.returncode == 0, flooded.stderr
+    assert run.status == 0, run.stderr
+    assert run.done["lost_ring_full"] == 0, "a flood of one ping at a time"
+    *rotated, last = sorted(tmp_path.iterdir())
+    assert last == path
+    assert len(rotated) > 2 and all(each.name.endswith(".log.gz") for each in rotated)
+    parts = [*(gzip.decompress(each.read_bytes()) for each in rotated), last.read_bytes()]
+    assert all(len(part) <= 1 << 20 and part.endswith(b"\n") for part in parts)
+    lines = b"".join(parts).decode().splitlines()
+    assert [line.split() for line in lines].count(HEADER) == 1
+    assert len(lines) == run.done["events"] + 1
+    assert {len(line.split()) for line in lines} == {len(HEADER)}
 
 
 def test_a_ready_file_is_there_before_the_header(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,13 +13,24 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pypwru import manual
+from pypwru.chapters import CHAPTERS
+from pypwru.config import Config
+from pypwru.filter.compiler import compile_filter
 from pypwru.manual import argument_parser, completion, main, man_page
-from pypwru.options import FLAGS
+from pypwru.options import FLAGS, parse
 from tests.requirement import need
 
 TREE = Path(__file__).resolve().parents[2]
 SHOWN = [flag for flag in FLAGS if not flag.hidden]
+EXAMPLES = [
+    " ".join(line.rstrip("\\") for line in block)
+    for block in CHAPTERS["examples"]
+    if isinstance(block, tuple)
+]
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +105,44 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
         env={**os.environ, "PYTHONPATH": str(TREE)},
     )
     assert run.stdout == completion("zsh")
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_is_a_command_line(example: str) -> None:
+    program, *arguments = shlex.split(example)
+    assert program == "pypwru"
+    config = parse(arguments)
+    assert isinstance(config, Config)
+    compile_filter(config.pcap_filter)
+
+
+def test_every_option_that_a_chapter_names_is_one() -> None:
+    named = set(re.findall(r"--([a-z][a-z0-9-]+)", repr(CHAPTERS)))
+    assert named <= {flag.name for flag in SHOWN}
+    assert {flag.name for flag in SHOWN if flag.name.startswith("filter-tr")} <= named
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=60))
+def test_text_is_set_as_it_is(text: str) -> None:
+    """What a chapter says comes out of a formatter as it was written, spaces apart."""
+    need(shutil.which("mandoc"), "mandoc")
+    page = f'.TH X 1 "" "" ""\n.SH X\n{manual._set(text)}\n{manual._set({text: text})}\n'
+    page += manual._set((text,))
+    shown = subprocess.run(
+        ["mandoc", "-T", "utf8", "-O", "width=1000"],
+        input=page,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    plain = re.sub(".\b", "", shown)
+    body = "".join(plain.splitlines()[1:-1]).replace(" ", "")
+    assert body == "X" + 4 * text.replace(" ", "")
+
+
+def test_the_readme_lists_every_option() -> None:
+    readme = (TREE / "README.md").read_text()
+    _, _, options = readme.partition("## Options\n")
+    rows = re.findall(r"^\| (`--.*?) \|", options.partition("\n## ")[0], re.MULTILINE)
+    named = re.findall(r"`--([a-z0-9-]+)", " ".join(rows))
+    assert sorted(named) == sorted(flag.name for flag in SHOWN)

@@ -307,6 +307,21 @@ def test_a_second_signal_leaves_the_rest_unpacked(
     assert sorted(os.listdir(tmp_path)) == sorted(["trace", *names])
 
 
+def test_a_second_signal_before_the_end_does_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def patient(path: Path, abandoned: Callable[[], bool]) -> None:
+        while not abandoned():
+            pass
+        pack(path, abandoned)
+
+    monkeypatch.setattr(rotation, "pack", patient)
+    with pytest.raises(KeyboardInterrupt), opened(tmp_path / "trace", compress=True) as sink:
+        sink.write_events([b"12345678\n", b"9\n"])
+        raise KeyboardInterrupt
+    assert sorted(os.listdir(tmp_path)) == ["trace", backup_name("trace", NOON)]
+
+
 def test_only_what_is_a_backup_is_touched() -> None:
     name = "trace-2026-06-15T12-00-00.000.log"
     others = [

@@ -1,0 +1,164 @@
+"""What the manual says beyond the flags: chapters as plain text, which ``manual.py`` sets.
+
+A block is a paragraph, a table of terms, or (a tuple of lines) an example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+Block: TypeAlias = str | Mapping[str, str] | tuple[str, ...]
+
+SUMMARY = "trace packets through the functions of the Linux kernel"
+DESCRIPTION = """\
+Attach to every kernel function that takes a packet (struct sk_buff), and print a line whenever one
+of them sees a packet that matches the filter: which packet, on which CPU, in which process, network
+namespace and interface, with its addresses, and why it was dropped where it was. Command line and
+output are those of pwru. Needs root, or CAP_BPF, CAP_PERFMON and CAP_SYSLOG with access to tracefs.
+"""
+
+CHAPTERS: Mapping[str, tuple[Block, ...]] = {
+    "command line": (
+        "Options may stand before, between and behind the words of the filter; -- ends them. A "
+        "value stands behind = or is the next word; a switch takes one only behind =, as in "
+        "--output-meta=false. A list is comma-separated, with double quotes around what has a "
+        "comma in it, and grows with each time that its option is given. Numbers may be written "
+        "as 0x10, 0b10, 0o10, 010 (octal) and 1_000; marks are hexadecimal behind 0x and decimal "
+        "else.",
+    ),
+    "filter": (
+        "Words that are no option make one expression of pcap-filter(7). Without any, every "
+        "packet matches.",
+        "An expression about the link layer (ether host, arp, vlan) is decided as soon as the "
+        "packet has an Ethernet header, and before that does not match. What looks at len, "
+        "greater or less is about the length that the kernel holds at that moment (skb->len): "
+        "without the link header where it is taken off or not yet put on. A tag that the kernel "
+        "keeps beside the packet (skb->vlan_tci) counts for vlan. protochain follows 64 headers "
+        "at most.",
+        "--filter-tunnel-pcap-l2 and --filter-tunnel-pcap-l3 are about the packet inside a tunnel "
+        "(VXLAN, Geneve, GRE, IPIP), which must match as well. A packet in which the kernel knows "
+        "of no tunnel does not match them.",
+        "All filters must hold: the expression, the namespace, the interface, the mark, what is "
+        "inside the tunnel and --filter-skb-expr. --filter-ifname without --filter-netns is about "
+        "the namespace that pypwru runs in. A function that runs before a packet has a device "
+        "sees no interface, and does not match one.",
+    ),
+    "expressions": (
+        "--filter-skb-expr is C about skb, a struct sk_buff *; --filter-xdp-expr is C about xdp, "
+        "a struct xdp_buff *. The types are those of the running kernel.",
+        {
+            "skb->len > 1500": "members by -> and ., through pointers and structs",
+            "skb->cb[0] == 1": "arrays, with a constant index",
+            "skb->pkt_type == 4": "bit fields",
+            "skb->dev->reg_state != NETREG_REGISTERED": "enumerators, by their name or value",
+            "skb->protocol == 0x0800 && !(skb->mark & 0xff)": (
+                "comparison, arithmetic, bit operators, && || ! and parentheses"
+            ),
+        },
+        "A big-endian member is compared by its value. An error points at the column.",
+        "--output-skb-metadata and --output-xdp-metadata print members behind the function, as "
+        "name=value, where the name is the member's last.",
+    ),
+    "tracking": (
+        "Without an option of tracking, a line is printed for each function that sees a packet "
+        "that matches there and then: a packet whose addresses NAT has changed is lost to a "
+        "filter by address.",
+        {
+            "--filter-track-skb": (
+                "What matched once is traced until the kernel frees it, whatever it has become, "
+                "and so are its clones and copies."
+            ),
+            "--filter-track-skb-by-stackid": (
+                "What is called below a function that handles a matching packet counts as that "
+                "packet's."
+            ),
+            "--filter-non-skb-funcs, --filter-track-bpf-helpers": (
+                "Functions that take no packet, or all that BPF programs call, are traced then, "
+                "too. With --output-bpfmap, functions of BPF maps show the map, the key and the "
+                "value."
+            ),
+            "--filter-trace-tc, --filter-trace-xdp": (
+                "BPF programs are traced as functions are; FUNC ends with (tc) or (xdp). Programs "
+                "that are loaded during the trace are traced as well. A program that can't be is "
+                "named in the log."
+            ),
+        },
+    ),
+    "output": (
+        {
+            "TIME": "local time of the event; only with --timestamp absolute",
+            "SKB": "address of the packet's struct sk_buff",
+            "CPU": "where it was seen",
+            "PROCESS": "the current program and its pid; in softirq, a bystander",
+            "TIMESTAMP": (
+                "nanoseconds of the kernel's clock (current, absolute), or since the packet's "
+                "previous line (relative)"
+            ),
+            "NETNS": "inode of the packet's network namespace",
+            "MARK/x": "its mark, hexadecimal",
+            "IFACE": "its device and ifindex",
+            "PROTO": "its EtherType",
+            "MTU": "that of its route, or of its device",
+            "LEN": "its length",
+            "__sk_buff->cb[]": (
+                "what BPF programs see as cb; with --output-skb-cb or --filter-trace-tc"
+            ),
+            "NETNS NAME": "the namespace's name in ip-netns(8); with --output-netns-names",
+            "TUPLE": "its addresses, ports and protocol; TCP flags with --output-tcp-flags",
+            "FUNC": "the function, and the drop reason in parentheses",
+            "CALLER": "the function that called it; with --output-caller",
+            "TUNNEL": "as TUPLE, of the packet inside the tunnel; with --output-tunnel",
+        },
+        "Behind the line come the stack (--output-stack), the packet's structs (--output-skb, "
+        "--output-skb-shared-info) and the arguments of functions on BPF maps (--output-bpfmap), "
+        "each on lines of its own.",
+        "With --output-json an event is one line, an object with pwru's keys and some more; there "
+        "is no header.",
+    ),
+    "output file": (
+        "--output-file appends to a file, which is made with its folders if need be. Before it "
+        "would grow beyond --output-file-max-size it is renamed after the local time, trace.log "
+        "to trace-2026-11-23T04-18-33.584.log, and a new one is begun with the same owner and "
+        "mode. An event is never split over two files. What is no regular file, such as a pipe, "
+        "is not rotated.",
+        "When something is printed for the first time, and at each rotation, rotated files beyond "
+        "--output-file-max-backups and --output-file-max-age are removed and the others packed if "
+        "--output-file-compress asks for it, whichever run rotated them. The end waits for that; "
+        "another signal ends the wait, and leaves the rest unpacked.",
+    ),
+    "signals": (
+        "SIGINT and SIGTERM end the trace: probes are detached, and what they saw is printed. A "
+        "second one does not wait for that.",
+    ),
+    "exit status": (
+        {
+            "0": "--output-limit-lines, a signal, or the reader of the output is gone",
+            "1": "an error, which is the last line on standard error",
+            "2": "a wrong command line",
+            "130": "a second signal",
+        },
+    ),
+    "environment": (
+        {
+            "PYPWRU_CACHE": (
+                "a folder for what was compiled for a kernel, instead of /var/cache/pypwru; it "
+                "must be the user's alone"
+            ),
+        },
+    ),
+    "examples": (
+        "Where do packets to a port get lost, and why?",
+        ("pypwru --category drop 'tcp and dst port 8443'",),
+        "All of a connection through NAT, with TCP flags:",
+        ("pypwru --filter-track-skb --output-tcp-flags host 192.0.2.7 and tcp",),
+        "Who hands large packets to a bridge in the namespace blue?",
+        ("pypwru --filter-netns blue --filter-func 'br_.*' --output-caller 'greater 1500'",),
+        "A day in files of 50 MB, packed, for jq:",
+        (
+            "pypwru --output-json --output-file /var/log/pypwru.json \\",
+            "    --output-file-max-size 50 --output-file-max-age 1 --output-file-compress icmp",
+        ),
+    ),
+    "see also": ("pcap-filter(7), tcpdump(8), bpftool(8), ip-netns(8)",),
+}

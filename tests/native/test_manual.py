@@ -1,0 +1,31 @@
+"""What the manual says of expressions, judged by this kernel's types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from pypwru.btf.load import load_vmlinux
+from pypwru.btf.query import BTF
+from pypwru.cache import Cache
+from pypwru.chapters import CHAPTERS
+from pypwru.expression import compile_filter_expression
+from tests.native.tracing import need_tracing
+
+pytestmark = pytest.mark.native
+
+EXAMPLES = [
+    text for block in CHAPTERS["expressions"] if isinstance(block, Mapping) for text in block
+]
+
+
+@pytest.fixture(scope="module")
+def btf() -> BTF:
+    need_tracing()
+    return load_vmlinux(None, Cache())
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_an_example_is_an_expression(btf: BTF, text: str) -> None:
+    assert compile_filter_expression(text, "skb", btf).body(-64)
