@@ -57,12 +57,16 @@ class Reasons:
         word = self._words.get(reason, "")
         if not word and reason >> _SUBSYSTEM_SHIFT and self._monotonic() >= self._look_after:
             for enum in self._enums():
-                for value, name in reasons_of(enum).items():
-                    if value >> _SUBSYSTEM_SHIFT:
-                        self._words.setdefault(value, name)
+                self._add(reasons_of(enum))
             self._look_after = self._monotonic() + _RESCAN_SECONDS
             word = self._words.get(reason, "")
         return word
+
+    def _add(self, words: Mapping[int, str]) -> None:
+        for value, word in words.items():
+            # mac80211 has each twice, in an enum of its own use with underscores.
+            if value >> _SUBSYSTEM_SHIFT and self._words.get(value, "_").startswith("_"):
+                self._words[value] = word
 
 
 def reasons_of(enum: Mapping[str, int]) -> dict[int, str]:

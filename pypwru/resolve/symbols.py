@@ -19,6 +19,7 @@ _BPF = "bpf"  # the owner of programs, trampolines and the like
 # What is on the stack between a traced function and us. A kprobe's stack is that of the function's
 # registers, and has none of it; tracing programs and raw tracepoints are called like functions.
 _TRACER = re.compile(r"bpf_prog_[0-9a-f]{16}_trace_\w+\[bpf\]")
+_HELPERS = 4  # frames at most, our program's included, of the kernel's code that walks the stack
 _CALLS_TRACER = re.compile(
     r"bpf_trampoline_\w+\[bpf\]|bpf_trace_run\d+|__bpf_trace_\w+|__traceiter_\w+"
     r"|bpf_dispatcher_\w+(\[bpf\])?"
@@ -76,11 +77,11 @@ class SymbolNames:
             frames: of the handler's stack.
         """
         names = [self.name(address) for address in frames]
-        first = 0
-        if names and _TRACER.fullmatch(names[0]):
-            first = 1
-            while first < len(names) and _CALLS_TRACER.fullmatch(names[first]):
-                first += 1
+        first = next(
+            (place for place, name in enumerate(names[:_HELPERS], 1) if _TRACER.fullmatch(name)), 0
+        )
+        while first and first < len(names) and _CALLS_TRACER.fullmatch(names[first]):
+            first += 1
         return names[first:]
 
     def caller(self, frames: Sequence[int], hosted: bool) -> str:

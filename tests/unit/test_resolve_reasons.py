@@ -92,6 +92,14 @@ def test_subsystems_are_read_when_they_are_needed() -> None:
     assert asked == 2
 
 
+def test_a_reason_that_is_there_twice_has_no_underscores() -> None:
+    """As in mac80211: ``enum mac80211_drop_reason`` and one for the compiler's checks."""
+    twice = {f"___{name}": value for name, value in MAC80211.items()}
+    for enums in ([twice, MAC80211], [MAC80211, twice]):
+        reasons = Reasons(btf_of((ENUM, CORE)), lambda enums=enums: enums)
+        assert reasons.word(0x10001) == "RX_DROP_U_MIC_FAIL"
+
+
 def test_the_enums_of_subsystems_are_known_by_their_name() -> None:
     btf = btf_of((ENUM, CORE), ("mac80211_drop_reason", MAC80211), ("tcp_state", {"X": 0x10002}))
     assert list(drop_enums(btf)) == [CORE, MAC80211]

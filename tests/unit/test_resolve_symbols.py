@@ -133,6 +133,10 @@ def test_kept_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         # a raw tracepoint
         ([OURS, "bpf_trace_run3", "__bpf_trace_kfree_skb", "ip_rcv"], ["ip_rcv"]),
         ([OURS, "bpf_trace_run1", "__traceiter_consume_skb", "ip_rcv"], ["ip_rcv"]),
+        # Linux 5.10: what walks the stack is on it
+        (["bpf_get_stack_raw_tp", OURS, "bpf_trace_run1", "ip_rcv"], ["ip_rcv"]),
+        # a program of somebody else that is called so, further out
+        (["a", "b", "c", "d", OURS, "ip_rcv"], ["a", "b", "c", "d", OURS, "ip_rcv"]),
         # a kprobe in what calls tracers for others
         (["__traceiter_consume_skb", "ip_rcv"], ["__traceiter_consume_skb", "ip_rcv"]),
         ([OURS], []),
