@@ -81,10 +81,11 @@ def run(config: Config, log: Log) -> None:
             shown.print_header()
             end = drain(reader, shown.print_batch, packets, stop, programs.poll)
             log.info(end.message, **({"count": shown.printed} if end is LIMIT else {}))
+            missed = sum(tell() for tell in report.missed)
         if end.wants_rest:  # what was under way when the probes went
             drain_rest(reader, shown.print_batch, packets)
         counted = read_counters(shared["counters"])
-        lost = lost_by_recursion(loader.recursion_misses())
+        lost = lost_by_recursion(loader.recursion_misses()) | {"missed": missed}
         if "tracked" in shared:
             lost["tracking"] = thrown_out(counted, shared["tracked"])
         log.info("Done", **account(shown.printed, packets.total, counted, lost, report))

@@ -58,6 +58,7 @@ def attached(
                 f"Failed to define kprobes: {error.strerror}; run as root on a kernel with "
                 "CONFIG_KPROBE_EVENTS, or try --backend tracepoint"
             ) from error
+        report.missed.append(events.missed)
         with log.progress(plan.total, "Attaching") as progress:
             for groups, names in ((plan.hooks, Attached()), (plan.groups, report)):
                 for handler, functions in groups.items():

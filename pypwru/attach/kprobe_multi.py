@@ -6,11 +6,12 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from pypwru.attach.attached import Attached
 from pypwru.discovery.plan import AttachPlan, Groups
 from pypwru.errors import KernelError
-from pypwru.kernel import bpf
+from pypwru.kernel import bpf, bpf_objects
 from pypwru.kernel.bpf import AttachType, ProgramType
 from pypwru.kernel.descriptors import owned
 from pypwru.log import Log
@@ -50,7 +51,7 @@ def attach_groups(
     for handler, functions in groups.items():
         program = loader.load(handler.name, handler.places, KIND)
         sites = [(address, f.display) for f in functions for address in f.addresses]
-        refused = _link(program, sites, handler.returns, links)
+        refused = _link(program, sites, handler.returns, links, report)
         ignored = {name for name, _ in refused}
         if not handler.returns:
             names.names.update(sites)
@@ -59,12 +60,13 @@ def attach_groups(
 
 
 def _link(
-    program: int, sites: list[Site], returns: bool, links: ExitStack
+    program: int, sites: list[Site], returns: bool, links: ExitStack, report: Attached
 ) -> list[tuple[str, str]]:
     """Link what can be linked; halve what is refused until the one address that is to blame."""
     try:
         addresses = [address for address, _ in sites]
-        links.enter_context(owned(bpf.kprobe_multi_link(program, addresses, returns)))
+        link = links.enter_context(owned(bpf.kprobe_multi_link(program, addresses, returns)))
+        report.missed.append(partial(bpf_objects.kprobe_multi_missed, link))
     except OSError as error:
         if error.errno in _UNSUPPORTED:
             raise KernelError(
@@ -74,7 +76,7 @@ def _link(
             return [(sites[0][1], os.strerror(error.errno or 0))]
         half = len(sites) // 2
         return [
-            *_link(program, sites[:half], returns, links),
-            *_link(program, sites[half:], returns, links),
+            *_link(program, sites[:half], returns, links, report),
+            *_link(program, sites[half:], returns, links, report),
         ]
     return []

@@ -20,6 +20,9 @@ _PROGRAM_INFO, _BTF_INFO = 232, 32  # bytes
 _XLATED, _BTF, _RUN = 20, 128, 192  # of struct bpf_prog_info
 
 
+_LINK_INFO, _MISSED = 64, 32  # struct bpf_link_info: its kprobe_multi.missed
+
+
 class ProgramInfo(NamedTuple):
     """A loaded program.
 
@@ -84,6 +87,12 @@ def program_instructions(fd: int) -> bytes:
 def program_runs(fd: int) -> Runs:
     """How often it ran so far."""
     return Runs(*struct.unpack_from("=QQ", _info(fd, _PROGRAM_INFO), _RUN))
+
+
+def kprobe_multi_missed(fd: int) -> int:
+    """Hits of a kprobe-multi link that ftrace skipped, since it was busy (0 before Linux 6.7)."""
+    missed: int = struct.unpack_from("=Q", _info(fd, _LINK_INFO), _MISSED)[0]
+    return missed
 
 
 def btf_open(identity: int) -> int | None:

@@ -36,6 +36,7 @@ class KprobeEvents:
         self._root = root
         self._group = f"{_GROUP}{os.getpid()}"
         self._file = self._open(_FILE, os.O_WRONLY | os.O_APPEND)
+        self._names: set[str] = set()
 
     def _open(self, name: str, flags: int) -> int:
         return os.open(name, flags | os.O_CLOEXEC, dir_fd=self._root)
@@ -43,6 +44,10 @@ class KprobeEvents:
     def _read(self, name: str) -> str:
         with open(self._open(name, os.O_RDONLY), encoding="ascii", errors="replace") as file:
             return file.read()
+
+    def _named(self, event: str) -> str:
+        # kprobe_profile tells no groups: the name must be ours alone.
+        return f"{event}_{os.getpid()}"
 
     def define(self, event: str, place: str, returns: bool = False) -> None:
         """Add a probe to ``event``.
@@ -56,11 +61,17 @@ class KprobeEvents:
             kernel.
         """
         kind = "r" if returns else "p"
-        os.write(self._file, f"{kind}:{self._group}/{event} {place}\n".encode())
+        os.write(self._file, f"{kind}:{self._group}/{self._named(event)} {place}\n".encode())
+        self._names.add(self._named(event))
 
     def number(self, event: str) -> int:
         """The event's id, for perf_event_open(2)."""
-        return int(self._read(f"events/{self._group}/{event}/id"))
+        return int(self._read(f"events/{self._group}/{self._named(event)}/id"))
+
+    def missed(self) -> int:
+        """Hits of these probes that the kernel skipped, since a kprobe was running on that CPU."""
+        rows = (line.split() for line in self._read("kprobe_profile").splitlines())
+        return sum(int(row[-1]) for row in rows if row[0] in self._names)
 
     def remove_unused(self) -> None:
         """Remove the definitions of this process and of those that are no more."""
