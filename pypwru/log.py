@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pypwru.gotext import log_value
 
 _BAR_WIDTH = 40
 _REDRAW_SECONDS = 0.1
+_PATIENCE_SECONDS = 1.0
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -134,4 +136,14 @@ def tell(stream: TextIO | None, text: str) -> None:
         except io.UnsupportedOperation:
             stream.write(text)
         else:
-            os.write(descriptor, text.encode(errors="backslashreplace"))
+            _write(descriptor, text.encode(errors="backslashreplace"))
+
+
+def _write(descriptor: int, octets: bytes) -> None:
+    rest = memoryview(octets)
+    while rest:
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:  # whoever shares our terminal made it non-blocking
+            if not select.select([], [descriptor], [], _PATIENCE_SECONDS)[1]:
+                return

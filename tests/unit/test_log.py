@@ -11,7 +11,7 @@ import time
 import pytest
 
 from pypwru import log
-from pypwru.log import Log, Progress
+from pypwru.log import Log, Progress, tell
 
 
 class Terminal(io.StringIO):
@@ -111,3 +111,22 @@ def test_a_line_during_progress_has_its_own_row() -> None:
 def test_nothing_to_do_is_no_division_by_zero() -> None:
     with Log(Terminal()).progress(0, "x"):
         pass
+
+
+def test_a_terminal_that_somebody_made_non_blocking_gets_all() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    text = "line\n" * 100_000
+    got = bytearray()
+
+    def read() -> None:
+        while part := os.read(reading, 1 << 12):
+            got.extend(part)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with open(writing, "w") as stream:
+        tell(stream, text)
+    reader.join()
+    os.close(reading)
+    assert got.decode() == text
