@@ -52,6 +52,7 @@ static jmp_buf unreadable;
 #define MOD(a, b) ({ __auto_type _a = (a); __auto_type _b = (b); \
     __typeof__(_a + _b) _l = _a, _r = _b; \
     _r == 0 ? _l : (__typeof__(_l))-1 < 0 && _r == -1 ? 0 : _l % _r; })
+#define SAME(p, text) (!strcmp(D(p), text))
 #define IS(s, text) (!strncmp((const char *)(s), text, sizeof(s)))
 """
 
@@ -91,7 +92,14 @@ class Gcc:
 
     def _run(self, *arguments: str | Path) -> None:
         subprocess.run(
-            ["gcc", "-w", "-Wno-psabi", "-fwrapv", "-fno-strict-aliasing", *arguments],
+            [
+                "gcc",
+                "-w",
+                "-Wno-packed-bitfield-compat",
+                "-fwrapv",
+                "-fno-strict-aliasing",
+                *arguments,
+            ],
             check=True,
             text=True,
         )
@@ -146,7 +154,13 @@ def fixes_of(btf: BTF) -> list[tuple[int, int, int]]:
     links = [(root + btf.member("sk_buff", name).offset, "other") for name in ("to", "also")]
     links += [(start + btf.member("other", "next").offset, "other") for start in (one, two)]
     links += [(start + btf.member("other", "back").offset, "sk_buff") for start in (one, two)]
-    targets = {"other": ((1, one), (2, two)), "sk_buff": ((1, root),)}
+    links.append((root + btf.member("sk_buff", "label").offset, "char"))
+    text = root + btf.member("sk_buff", "text").offset
+    targets = {
+        "other": ((1, one), (2, two)),
+        "sk_buff": ((1, root),),
+        "char": ((1, text), (2, text + 3)),
+    }
     return [(at, number, target) for at, kind in links for number, target in targets[kind]]
 
 

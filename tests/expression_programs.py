@@ -114,7 +114,7 @@ def worlds(draw: st.DrawFn) -> World:
         f"struct other {{ {' '.join(t for t, _ in other)} struct other *next; _Bool flag; "
         "struct sk_buff *back; };\n"
         f"struct sk_buff {{ {' '.join(t for t, _ in own[0])} struct other *to; char text[6]; "
-        f"{' '.join(t for t, _ in own[1])} _Bool flag; struct other *also; "
+        f"{' '.join(t for t, _ in own[1])} _Bool flag; struct other *also; const char *label; "
         f"{' '.join(t for t, _ in own[2])} }};\n"
     )
     return World(
@@ -257,6 +257,9 @@ _POINTERS = st.sampled_from(
         Judged('skb->text == "abc"', 'IS(skb->text, "abc")'),
         Judged('skb->text != "abcdef"', '!IS(skb->text, "abcdef")'),
         Judged('"" == skb->text', 'IS(skb->text, "")'),
+        Judged('skb->label == "abc"', 'SAME(skb->label, "abc")'),
+        Judged('skb->label != "abcde"', '!SAME(skb->label, "abcde")'),
+        Judged('skb->to->back->label == ""', 'SAME(D(D(skb->to)->back)->label, "")'),
         Judged('!(skb->to->back->text == "abcde")', '!IS(D(D(skb->to)->back)->text, "abcde")'),
     )
 )

@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
+from pypwru.expression.memory import PROBE_READ_KERNEL_STR
 from pypwru.filter import ebpf
 from pypwru.filter.ebpf import Insn
 
@@ -156,13 +157,29 @@ class Machine:
         return insn.off if _JUMPS[operation](first, second) else 0
 
     def _call(self, insn: Insn) -> None:
-        if insn.imm != ebpf.PROBE_READ_KERNEL or insn.src:
+        if insn.imm not in (ebpf.PROBE_READ_KERNEL, PROBE_READ_KERNEL_STR) or insn.src:
             raise Refused(f"unknown func {insn.imm}")
         self.calls += 1
         to, size, source = (self._value(register) for register in (1, 2, 3))
+        if insn.imm == PROBE_READ_KERNEL_STR:
+            self._string(to, size, source)
+            return
         data = self._memory(source, size)
         self._store(to, data or bytes(size), aligned=False)
         self.registers[0] = 0 if data is not None else -14 & MASK
+        self.registers[1:6] = [None] * 5
+
+    def _string(self, to: int, size: int, source: int) -> None:
+        """Up to ``size`` bytes with the NUL; what is behind it keeps rubbish."""
+        found = b""
+        while not found.endswith(b"\0") and len(found) < size:
+            one = self._memory(source + len(found), 1)
+            if one is None:
+                found = b""
+                break
+            found += one
+        self._store(to, (found[:-1] + b"\0").ljust(size, b"\xa5"), aligned=False)
+        self.registers[0] = len(found) or -14 & MASK
         self.registers[1:6] = [None] * 5
 
     def _memory(self, address: int, size: int) -> bytes | None:

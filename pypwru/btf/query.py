@@ -182,15 +182,18 @@ class BTF:
 
     def enum_value(self, enumerator: str) -> int | None:
         """The value of ``enumerator`` in the first enum that has it, or None; reads every enum."""
+        return next(self.enum_values(enumerator), None)
+
+    def enum_values(self, enumerator: str) -> Iterator[int]:
+        """The values of ``enumerator`` in all enums that have it."""
         blob: Blob | None = self.blob
         while blob is not None:
             for kind in (Kind.ENUM, Kind.ENUM64):
                 for own in carriers.indexes_of(blob, kind):
                     values = self.enumerators(own + blob.first_id)
                     if enumerator in values:
-                        return values[enumerator]
+                        yield values[enumerator]
             blob = blob.base
-        return None
 
     def member(self, struct_name: str, path: str) -> Field:
         """Where ``path`` is in ``struct struct_name`` (or union, or a typedef of one).

@@ -27,7 +27,7 @@ from pypwru.expression.tree import Unary as UnaryValue
 
 _WORDS = {"true": 1, "false": 0, "NULL": 0}
 _EQUALITY = ("==", "!=")
-_MISPLACED = "a string can only be compared, by == or !=, with an array of char"
+_MISPLACED = "a string can only be compared, by == or !=, with a char array or a char *"
 
 
 class Checker:
@@ -77,15 +77,21 @@ class Checker:
     def _name(self, node: Name, enum: int) -> Value:
         if node.text == self._paths.root:
             return self._path(node, enum)
-        value = _WORDS.get(node.text)
         own = self._paths.btf.enumerators(enum) if enum else {}
+        value = own.get(node.text, _WORDS.get(node.text))
         if value is None:
-            value = own.get(node.text)
-        if value is None:
-            value = self._paths.btf.enum_value(node.text)
-        if value is None:
-            raise node.mark.error(self._unknown(node.text, own))
+            value = self._foreign(node, own)
         return Constant(value, numbers.of(value))
+
+    def _foreign(self, node: Name, own: dict[str, int]) -> int:
+        """The value that a name has in an enum which has nothing to do with what it is used for."""
+        values = sorted(set(self._paths.btf.enum_values(node.text)))
+        if not values:
+            raise node.mark.error(self._unknown(node.text, own))
+        if len(values) > 1:
+            found = " and ".join(map(str, values))
+            raise node.mark.error(f"{node.text} is {found} in different enums: write its number")
+        return values[0]
 
     def _unknown(self, name: str, own: dict[str, int]) -> str:
         root = self._paths.root
@@ -131,20 +137,17 @@ class Checker:
         string, other = node.left, node.right
         if not isinstance(string, String):
             string, other = other, string
+        if not isinstance(string, String) or node.sign not in _EQUALITY:
+            raise node.mark.error(_MISPLACED)
         spot = self.spot(other) if isinstance(other, Name | Member | Index) else None
-        length = self._paths.characters(spot)
-        if (
-            not isinstance(string, String)
-            or spot is None
-            or node.sign not in _EQUALITY
-            or not length
-        ):
+        cell = self._paths.text(spot, len(string.data), other.mark)
+        if cell is None:
             raise string.mark.error(_MISPLACED)
-        if len(string.data) > length:
-            raise string.mark.error(f"the array has {length} characters: it is never this string")
-        cell = self._paths.bits(spot, other.mark).cell
-        data = (string.data + b"\0")[:length]
-        text = Text(cell._replace(size=len(data)), data)
+        if len(string.data) > cell.size:
+            raise string.mark.error(
+                f"the array has {cell.size} characters: it is never this string"
+            )
+        text = Text(cell, (string.data + b"\0")[: cell.size])
         return text if node.sign == "==" else algebra.inverse(text)
 
     def _logic(self, node: Logic, _: int) -> Value:

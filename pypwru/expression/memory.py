@@ -17,6 +17,7 @@ from pypwru.filter.ebpf import R0, R1, R2, R3, R10, Assembler
 
 STACK_LIMIT = -512  # MAX_BPF_STACK
 SLOT = 8
+PROBE_READ_KERNEL_STR = 115  # BPF_FUNC_probe_read_kernel_str: gives the length with the NUL
 _WHOLE = (1, 2, 4, 8)
 
 
@@ -115,8 +116,12 @@ class Memory:
         self._asm.move(R1, R10)
         self._asm.add(R1, to)
         self._asm.constant(R2, cell.size)
-        self._asm.call(ebpf.PROBE_READ_KERNEL)
-        self._asm.branch(ebpf.JNE, R0, 0, self._failed)
+        if cell.is_string:
+            self._asm.call(PROBE_READ_KERNEL_STR)
+            self._asm.branch(ebpf.JSLT, R0, 0, self._failed)
+        else:
+            self._asm.call(ebpf.PROBE_READ_KERNEL)
+            self._asm.branch(ebpf.JNE, R0, 0, self._failed)
 
     def _base(self, cell: Cell, scratch: int) -> None:
         """r3 = the address from which the last step of ``cell`` counts."""

@@ -69,8 +69,8 @@ def _quotient(left: Number, right: Number) -> Number:
 
 def _both(left: Number, right: Number) -> Number:
     """Of ``&``: no bits that an unsigned operand doesn't have."""
-    narrow = [number for number in (left, right) if not number.signed and number.bits < 64]
-    if not narrow:
+    narrow = [number for number in (left, right) if not number.signed]
+    if not narrow or U64 in narrow:
         return common(left, right)
     bits = min(number.bits for number in narrow)
     return U32 if _stays_u32(left, right) else unsigned(bits)

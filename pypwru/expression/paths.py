@@ -121,14 +121,24 @@ class Paths:
         size = (field.bit_offset + width + 7) // 8
         return Bits(Cell((*spot.pointers, field.offset), size), field.bit_offset, width)
 
-    def characters(self, spot: Spot | None) -> int:
-        """How many ``spot`` has, an array of them; of anything else 0."""
+    def text(self, spot: Spot | None, length: int, mark: Mark) -> Cell | None:
+        """What to read to compare ``spot`` with a string of ``length`` and the NUL behind it.
+
+        Of an array all of it at most; None if there are no characters.
+        """
         found = self._bare(spot) if spot else None
-        if found is None or found.kind is not Kind.ARRAY:
-            return 0
-        array = self.btf.array(found.id)
-        element = self.btf.type(self.btf.resolve(array.type))
-        return array.nelems if element.kind is Kind.INT and element.size == 1 else 0
+        if spot is None or found is None:
+            return None
+        element = self.btf.type(self.btf.resolve(found.type))
+        if element.kind is not Kind.INT or element.size != 1:
+            return None
+        if found.kind is Kind.ARRAY:
+            size = min(self.btf.array(found.id).nelems, length + 1)
+            return self.bits(spot, mark).cell._replace(size=size)
+        if found.kind is not Kind.PTR or element.name != "char":
+            return None
+        steps = (*self.bits(spot, mark).cell.steps, 0)
+        return Cell(steps, length + 2, is_string=True)
 
     def names(self, struct: int | None = None) -> dict[str, Place]:
         """The members of ``struct``, a type id; by default of the root's."""

@@ -14,10 +14,12 @@ class Cell(NamedTuple):
         steps: offsets. At each but the last is a pointer, from whose target the next one counts; no
             steps are the root's address itself.
         size: bytes.
+        is_string: they end with a NUL, and what is behind it is not read.
     """
 
     steps: tuple[int, ...]
     size: int
+    is_string: bool = False
 
     @property
     def pointer(self) -> Cell | None:
@@ -71,7 +73,7 @@ class Compare(NamedTuple):
 
 
 class Text(NamedTuple):
-    """Whether the first bytes of ``cell``, all of it, are ``data``."""
+    """Whether the first bytes of ``cell`` are ``data``."""
 
     cell: Cell
     data: bytes

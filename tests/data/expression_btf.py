@@ -53,6 +53,7 @@ def btf() -> BTF:
     opaque = e.ptr(e.add(Kind.FWD, "opaque"))
     cb, tail = e.array(char, u32, 48), e.array(u8, u32, 0)
     letters = e.array(u8, u32, 4)
+    name = e.ptr(e.add(Kind.CONST, "", char))
     skb, anything, bytes_ = e.next_id + 3, e.ptr(0), e.ptr(u8)
     fields = (
         ("next", e.ptr(skb), 0), ("dev", to_device, 8), ("len", u32, 16),
@@ -62,7 +63,8 @@ def btf() -> BTF:
         ("pairs", pairs, 88), ("grid", grid, 112), ("users", counter, 124), ("cb", cb, 128),
         ("opaque", opaque, 176), ("nothing", anything, 184), ("double", double, 192),
         ("wide", wide, 200), ("flag", flag, 216), ("data", bytes_, 224), ("letter", letter, 232),
-        ("letters", letters, 236), ("tail", tail, 256),
+        ("letters", letters, 236), ("alias", name, 240), ("other_alias", name, 248),
+        ("tail", tail, 256),
     )  # fmt: skip
     assert e.struct("sk_buff", SIZE, *((name, of, 8 * at) for name, of, at in fields)) == skb
     e.struct("xdp_buff", 8, ("data", anything, 0))

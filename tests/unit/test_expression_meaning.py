@@ -39,6 +39,7 @@ SKB = memory(
     (128, "<Q", int.from_bytes(b"abcdefgh", "little")),  # cb
     (216, "<B", 1),  # flag
     (224, "<Q", PACKET + 128),  # data
+    (240, "<Q", PACKET + 128),  # alias
     (232, "<B", 65),  # letter
     (236, "<I", int.from_bytes(b"abcd", "little")),  # letters
     (256, "<i", 3),  # dev->ifindex
@@ -108,6 +109,7 @@ TRUE = (
     "-(skb->u8 > 5 && skb->flag) == -1 && !(skb->u8 > 5) == 0 && !!skb->u8 == 1",
     "2 + 3 * 4 - skb->u8 == -186",
     "0x100000000 < skb->u64 && skb->u64 > 0x100000000 && 5 < skb->u8",
+    "(skb->u64 & 1) < -1 && (skb->len & 1) > -1",  # as in C: unsigned with one of 64 bits
     # Truth.
     "skb->u8 & 8",
     "!(skb->u8 & 4)",
@@ -119,6 +121,7 @@ TRUE = (
     "!(skb->opaque && skb->dev->next->ifindex == 1)",
     # Strings.
     'skb->dev->name == "eth0" && skb->dev->name != "eth1" && skb->dev->name != "eth"',
+    'skb->alias == "abcdefgh" && skb->alias != "abcdefg" && skb->alias != "abcdefghi"',
     '"eth0" == skb->dev->name && !(skb->dev->name == "eth00")',
     'skb->letters == "abcd" && skb->letters != "abc"',
     '(skb->dev->name == "eth0") + (skb->letters == "abcd") == 2',
@@ -139,6 +142,8 @@ def test_what_holds(text: str) -> None:
         "skb->dev->next->ifindex != 1 || skb->flag",
         "skb->flag && skb->dev->next->next->next->mtu >= 0",
         'skb->dev->next->name != "eth0"',
+        'skb->nothing && skb->other_alias == ""',
+        '!(skb->other_alias == "a")',
         "skb->dev->next->ifindex || 1",
         "(skb->dev->next->ifindex == 1) == 0",
     ],
@@ -169,6 +174,8 @@ def test_what_can_not_be_read_matches_nothing(text: str) -> None:
         ("skb->tail == 1", 6, "unsigned char[0] is not a number"),
         ("len == skb->len", 1, "len is a member: write skb->len"),
         ("skb->len == ETH_P_IP", 13, "ETH_P_IP is neither skb nor in an enum"),
+        ("skb->len == OPEN", 13, "OPEN is 9 and 77 in different enums: write its number"),
+        ('skb->data == "a"', 14, "a string can only be compared, by == or !="),
         ("skb->state == OPPEN", 15, "did you mean OPEN?"),
         ("skb->state == OPEN.x", 15, "a member of skb is expected"),
         ("5->len == skb->len", 1, "a member of skb is expected"),
@@ -186,7 +193,7 @@ def test_what_can_not_be_read_matches_nothing(text: str) -> None:
         ('skb->pairs == "a"', 15, "a string can only be compared, by == or !="),
         ('skb == "a"', 8, "a string can only be compared, by == or !="),
         ('"a" == "a" && skb', 1, "a string can only be compared, by == or !="),
-        ('skb->cb < "a"', 11, "a string can only be compared"),
+        ('skb->cb < "a"', 9, "a string can only be compared"),
         ('skb->letters == "abcde"', 17, "the array has 4 characters: it is never this string"),
     ],
 )  # fmt: skip
