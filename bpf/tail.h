@@ -24,14 +24,11 @@ static void (*skb_members)(u64 skb, u64 *values) = (void *)MARKER_SKB_MEMBERS;
 static void (*xdp_members)(u64 xdp, u64 *values) = (void *)MARKER_XDP_MEMBERS;
 #endif
 
-/* Return addresses of the stack, innermost first; 0 behind the last. */
+/* Return addresses of the stack, innermost first; zeroed behind them, so that equal stacks are equal bytes. */
 ALWAYS_INLINE void fill_frames(void *ctx, u64 *frames, u32 size)
 {
-	long filled = bpf_get_stack(ctx, frames, size, 0);
-	u64 end = filled < 0 ? 0 : filled;
-
-	if (end <= size - sizeof(u64))
-		*(u64 *)((char *)frames + end) = 0;
+	__builtin_memset(frames, 0, size);
+	bpf_get_stack(ctx, frames, size, 0);
 }
 
 /* A struct as text, ended by a NUL: what does not fit is cut. */
@@ -50,8 +47,8 @@ ALWAYS_INLINE void fill_tail(struct event *event, void *ctx, u64 caller)
 	struct part_caller *part = PART(event, caller);
 
 	if (caller) {
+		__builtin_memset(part, 0, sizeof(*part));
 		part->frames[0] = caller;
-		part->frames[1] = 0;
 	} else {
 		fill_frames(ctx, part->frames, sizeof(part->frames));
 	}

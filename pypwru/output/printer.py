@@ -2,8 +2,8 @@
 
 Parts of a record repeat: most events of a trace differ from an earlier one only in the time and in
 one part. So the text of a part is kept under the part's bytes, an event is a look-up for each part
-and a join, and a batch is one write. What is kept is bounded, and what names a process, an
-interface or a function of a module is kept for a second at most, because names change.
+and a join, and a batch is one write. What is kept is bounded, and kept for a second at most,
+because names change: of processes, interfaces, and of modules and programs that come later.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from pypwru.output.sink import OutputClosed
 _KEPT_TEXTS = 1 << 14
 _KEPT_STACKS = 1 << 11
 _NOT_KEPT = frozenset((Part.SKB, Part.SHINFO, Part.MAP))  # large, and hardly ever the same twice
-_NAMED = frozenset((Part.PACKET, Part.FLOW, Part.CALLER, Part.STACK))
 _NAMES_LAST_SECONDS = 1.0
 _BY_KIND = (Part.FUNCTION, Part.METADATA)
 _COMMON = (Part.PACKET, Part.FLOW, Part.FUNCTION)
@@ -227,8 +226,7 @@ class Printer:
         if now >= self._stale_at:
             self._stale_at = now + _NAMES_LAST_SECONDS
             for segment in self._segments:
-                if segment.part in _NAMED:
-                    segment.texts.clear()
+                segment.texts.clear()
 
 
 def _segments(form: Form, names: Names) -> list[_Segment]:

@@ -19,7 +19,6 @@ _BPF = "bpf"  # the owner of programs, trampolines and the like
 # What is on the stack between a traced function and us. A kprobe's stack is that of the function's
 # registers, and has none of it; tracing programs and raw tracepoints are called like functions.
 _TRACER = re.compile(r"bpf_prog_[0-9a-f]{16}_trace_\w+\[bpf\]")
-_HELPERS = 4  # frames at most, our program's included, of the kernel's code that walks the stack
 _CALLS_TRACER = re.compile(
     r"bpf_trampoline_\w+\[bpf\]|bpf_trace_run\d+|__bpf_trace_\w+|__traceiter_\w+"
     r"|bpf_dispatcher_\w+(\[bpf\])?"
@@ -77,11 +76,13 @@ class SymbolNames:
             frames: of the handler's stack.
         """
         names = [self.name(address) for address in frames]
-        first = next(
-            (place for place, name in enumerate(names[:_HELPERS], 1) if _TRACER.fullmatch(name)), 0
-        )
-        while first and first < len(names) and _CALLS_TRACER.fullmatch(names[first]):
-            first += 1
+        first = 0
+        if names and _TRACER.fullmatch(names[0]):
+            # Linux 5.10 puts the program that asks on its stack twice.
+            while first < len(names) and (
+                names[first] == names[0] or _CALLS_TRACER.fullmatch(names[first])
+            ):
+                first += 1
         return names[first:]
 
     def caller(self, frames: Sequence[int], hosted: bool) -> str:

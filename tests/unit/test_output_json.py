@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from collections.abc import Sequence
-from importlib import resources
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +16,7 @@ from pypwru.output.columns import COLUMNS
 from pypwru.output.json import KEYS, encode
 from pypwru.output.parts import FLOW, FUNCTION, PACKET
 from tests import records
+from tests.json_judge import SCHEMA, jq, judged
 from tests.records import (
     BLUE,
     ICMP,
@@ -36,26 +33,11 @@ from tests.records import (
     packet,
     tail,
 )
-from tests.requirement import need
 
-SCHEMA = json.loads(resources.files("pypwru.data").joinpath("event.schema.json").read_text())
-VALIDATOR = Draft202012Validator(SCHEMA)
 OFF = "--output-meta=0 --output-tuple=0"
 TUNNELLED = (4, UDP, bytes([10, 9, 0, 1]), bytes([10, 9, 0, 2]), 59919, 4789)
 INNER = (4, ICMP, bytes([10, 77, 0, 1]), bytes([10, 77, 0, 2]), 0, 0)
 SIXTH = (6, TCP, bytes(15) + b"\1", bytes(15) + b"\2", 443, 9)
-
-
-def judged(line: bytes) -> dict[str, Any]:
-    """``line`` as an object, once the schema allows it."""
-    assert line.endswith(b"}\n")
-    assert line.count(b"\n") == 1
-    found = json.loads(line)
-    VALIDATOR.validate(found)
-    assert isinstance(found, dict)
-    order = [KEYS.index(key) for key in found]
-    assert order == sorted(order)
-    return found
 
 
 def line(flags: str, record: Record, program: str = "/usr/bin/ping", **parts: bytes) -> bytes:
@@ -239,12 +221,6 @@ def some_records(draw: st.DrawFn, tail_size: int) -> Record:
     function = FUNCTION.pack(draw(st.integers(0, 20)), draw(st.integers(0, 2**64 - 1)))
     behind = draw(octets(min(tail_size, 700))).ljust(tail_size, draw(octets(1)))
     return Record(bytes(who), function, draw(st.integers(0, 2**63)), bytes(seen), behind)
-
-
-def jq(lines: bytes) -> list[dict[str, Any]]:
-    need(shutil.which("jq"), "jq")
-    done = subprocess.run(["jq", "-c", "."], input=lines, capture_output=True, check=True)
-    return [json.loads(each) for each in done.stdout.splitlines()]
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
