@@ -25,7 +25,6 @@ from pypwru.filter.ebpf import (
     LD_IMM64,
     MOV,
     R0,
-    R1,
     R2,
     R3,
     Insn,
