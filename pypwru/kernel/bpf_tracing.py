@@ -30,7 +30,7 @@ def tracing_multi_link(program: int, functions: list[int]) -> int:
 def why_refused(error: Exception) -> str:
     """For the user."""
     if not isinstance(error, OSError):
-        return str(error)
+        return str(error).partition("; ")[0]  # what to do about it was for who can't do without
     if error.errno == _NOT_SUPPORTED:
         return "not supported by this kernel on this architecture"
     return os.strerror(error.errno or 0)
