@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from pypwru.attach.attached import Attached
 from pypwru.config import Config
+from pypwru.discovery.unmatched import nothing_attached
 from pypwru.errors import KernelError
 from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
 from pypwru.kernel import bpf, bpf_objects, programs
@@ -171,11 +172,11 @@ def traced_programs(
         kinds: of program_kinds(); none for no programs at all.
         loader: of the handlers that they name.
         log: where what is skipped is named.
-        report: grows.
+        report: grows; the functions that are traced are in it already.
         stopping: asked before each program; True leaves the rest untraced.
 
     Raises:
-        KernelError: no right to look at programs.
+        KernelError: no right to look at programs; or there is nothing to trace at all.
     """
     with ExitStack() as links:
         traced = TracedPrograms(kinds, loader, log, report, stopping, links)
@@ -194,6 +195,8 @@ def traced_programs(
             log.debug("Found bpf progs", names=f"[{' '.join(found)}]")
             if not found:
                 log.info("No bpf progs found with type", type=name)
+        if kinds and not report.functions and not stopping():
+            raise nothing_attached()
         yield traced
 
 

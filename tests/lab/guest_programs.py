@@ -37,7 +37,7 @@ from pypwru.kernel.bpf_tracing import tracing_link
 from pypwru.kernel.kallsyms import read_symbols
 from pypwru.kernel.programs import helper_targets
 from pypwru.program.source import KERNEL_TREE
-from tests.lab.guest_main_job import FAR, SENTINEL, Seen, Tracer, ping, tracer, wire
+from tests.lab.guest_main_job import FAR, SENTINEL, WAIT, Seen, Tracer, ping, tracer, wire
 from tests.native.loaded_programs import loaded, types_of
 
 PINNED = Path("/run/bpf")  # ip and tc hide what is under /sys when they enter a namespace
@@ -118,7 +118,9 @@ def refusing() -> Iterator[dict[str, str]]:
 def nothing(folder: Path) -> Seen:
     """No program, and no function: nothing to trace."""
     words = ["--filter-trace-tc", "--filter-trace-xdp", "--filter-func", "no_such_function"]
-    done = subprocess.run(["pypwru", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["pypwru", *words], capture_output=True, text=True, check=False, timeout=WAIT
+    )
     return {"status": done.returncode, "out": done.stdout, "err": done.stderr}
 
 
