@@ -7,6 +7,7 @@
 #ifndef __PYPWRU_ARGUMENTS_H
 #define __PYPWRU_ARGUMENTS_H
 
+#include "helpers.h"
 #include "registers.h"
 
 #define PLACE_PACKET 0x7e00
@@ -17,5 +18,14 @@
 
 /* The context of tracing programs and raw tracepoints is an array of arguments, 1 the first. */
 #define ARGUMENT(ctx, n) CONTEXT(ctx, 8 * ((n) - 1))
+
+/* One that serves functions of many prototypes asks for theirs, 0 the first; 0 is what there is not. */
+ALWAYS_INLINE u64 argument(void *ctx, u64 number)
+{
+	u64 value = 0;
+
+	bpf_get_func_arg(ctx, number, &value);
+	return value;
+}
 
 #endif

@@ -33,6 +33,7 @@ static void *(*bpf_ringbuf_reserve)(void *map, u64 size, u64 flags) = (void *)13
 static void (*bpf_ringbuf_submit)(void *record, u64 flags) = (void *)132;
 static long (*bpf_snprintf_btf)(char *to, u32 size, void *ptr, u32 ptr_size, u64 flags) = (void *)149;
 static u64 (*bpf_get_func_ip)(void *ctx) = (void *)173;
+static long (*bpf_get_func_arg)(void *ctx, u32 number, u64 *value) = (void *)183;
 
 /*
  * Kernel fields. FIELD() of a struct and a member is the offset in bytes that layout.h took from BTF;

@@ -48,22 +48,32 @@ ALWAYS_INLINE u64 depth_here(void *ctx)
 #define PROBE(what, kind) \
 	((struct sight){ ctx, what, FUNCTION(ctx), REASON(ctx), CALLER(ctx), CONTEXT(ctx, REG_SP), kind })
 
-#if BACKEND_TRACEPOINT || BACKEND_FENTRY
+/* fentry-multi: the kernel knows the function, and where its arguments are. */
+#define MULTI(what)                                                                                                \
+	((struct sight){ ctx, what, bpf_get_func_ip(ctx), (u32)argument(ctx, KNOWN_AT_LOAD(REASON_ARGUMENT)), 0,   \
+			 DEPTH_HERE(ctx), EVENT_FUNCTION })
+
+#if BACKEND_FENTRY_MULTI
+#define SIGHT(what) MULTI(what)
+#define SKB(ctx) argument(ctx, KNOWN_AT_LOAD(PACKET_ARGUMENT))
+#elif BACKEND_TRACEPOINT || BACKEND_FENTRY
 #define SIGHT(what) TRACING(what, EVENT_FUNCTION)
+#define SKB(ctx) PACKET(ctx)
 #else
 #define SIGHT(what) PROBE(what, EVENT_FUNCTION)
+#define SKB(ctx) PACKET(ctx)
 #endif
 
 /* A function with an sk_buff among its arguments. */
 int trace_skb(void *ctx)
 {
-	return trace_packet(SIGHT(PACKET(ctx)));
+	return trace_packet(SIGHT(SKB(ctx)));
 }
 
 /* One after which the sk_buff is no more. */
 int trace_skb_last(void *ctx)
 {
-	u64 skb = PACKET(ctx);
+	u64 skb = SKB(ctx);
 
 	trace_packet(SIGHT(skb));
 	forget(skb);
@@ -108,6 +118,23 @@ int trace_xdp_exit(void *ctx)
 /*
  * What follows hangs on kprobes, whatever the backend of the functions.
  */
+
+#if BACKEND_FENTRY || BACKEND_FENTRY_MULTI
+/* As trace_skb and trace_skb_last, of functions that fentry can't be had on. */
+int probe_skb(void *ctx)
+{
+	return trace_packet(PROBE(PACKET(ctx), EVENT_FUNCTION));
+}
+
+int probe_skb_last(void *ctx)
+{
+	u64 skb = PACKET(ctx);
+
+	trace_packet(PROBE(skb, EVENT_FUNCTION));
+	forget(skb);
+	return 0;
+}
+#endif
 
 #if TRACK_STACK
 /* A function without a packet, called while one is handled. */

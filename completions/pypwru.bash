@@ -12,7 +12,7 @@ _shtab_pypwru_option_strings=(--filter-func --kmods --all-kmods --priority --cat
 _shtab_pypwru___kernel_btf_COMPGEN=_shtab_compgen_files
 _shtab_pypwru___output_file_COMPGEN=_shtab_compgen_files
 
-_shtab_pypwru___backend_choices=(kprobe-multi kprobe tracepoint)
+_shtab_pypwru___backend_choices=(fentry-multi kprobe-multi fentry kprobe tracepoint)
 _shtab_pypwru___timestamp_choices=(none current relative absolute)
 
 _shtab_pypwru_pos_0_nargs='*'

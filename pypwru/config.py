@@ -18,7 +18,9 @@ from pypwru.errors import UsageError
 class Backend(Enum):
     """How functions are hooked, in the order in which the automatic choice tries them."""
 
+    FENTRY_MULTI = "fentry-multi"
     KPROBE_MULTI = "kprobe-multi"
+    FENTRY = "fentry"
     KPROBE = "kprobe"
     TRACEPOINT = "tracepoint"
 
@@ -177,6 +179,14 @@ RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
         lambda config: bool(config.filter_ifname) and config.filter_netns.startswith("inode:"),
         "inode netns specifier cannot be used with --filter-ifname: {0.filter_netns} can't be "
         "entered to look for {0.filter_ifname}; name the namespace, or give its path",
+    ),
+    (
+        lambda config: (
+            config.kernel_btf is not None
+            and config.backend in (Backend.FENTRY, Backend.FENTRY_MULTI)
+        ),
+        "--backend {0.backend.value} goes by the types of the running kernel: leave out "
+        "--kernel-btf {0.kernel_btf}",
     ),
     (
         lambda config: len(config.output_skb_metadata) > _MEMBERS,

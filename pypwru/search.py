@@ -30,6 +30,7 @@ def search(config: Config, cache: Cache) -> Search:
         selection,
         _tracking(config),
         optional=config.filter_trace_tc or config.filter_trace_xdp,
+        running=config.kernel_btf is None,
     )
 
 

@@ -55,7 +55,7 @@ def run(config: Config, log: Log) -> None:
         if choice.why:
             log.info("Chose backend", backend=backend.value, why=choice.why)
         form = wire(config)
-        macros = defines(config, {backend}, wanted, form)
+        macros = defines(config, choice.plan.backends, wanted, form)
         bytecode = build(layout(sources().values(), wish.btf), macros, cache)
         shared = maps.create(config, stack)
         reader = stack.enter_context(

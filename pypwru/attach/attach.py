@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from pypwru.attach import kprobe, kprobe_multi, tracepoint
+from pypwru.attach import fentry, kprobe, kprobe_multi, tracepoint
 from pypwru.attach.attached import Attached
 from pypwru.attach.backend import Choice
 from pypwru.config import Backend
+from pypwru.discovery.plan import AttachPlan
 from pypwru.log import Log
 from pypwru.program.load import Loader
 
 NOUNS = {
+    Backend.FENTRY_MULTI: "fentry",
+    Backend.FENTRY: "fentry",
     Backend.KPROBE_MULTI: "kprobes",
     Backend.KPROBE: "kprobes",
     Backend.TRACEPOINT: "tracepoints",
@@ -29,6 +32,12 @@ def attached(
         stopping: whether the user wants the end already.
     """
     plan = choice.plan
+    if plan.backend in (Backend.FENTRY_MULTI, Backend.FENTRY):
+
+        def probed(plan: AttachPlan) -> AbstractContextManager[None]:
+            return attached(choice._replace(plan=plan), loader, report, log, stopping)
+
+        return fentry.attached(plan, loader, report, log, stopping, probed)
     if plan.backend is Backend.TRACEPOINT or choice.symbols is None:
         return tracepoint.attached(plan, loader, report, log)
     if plan.backend is Backend.KPROBE_MULTI:

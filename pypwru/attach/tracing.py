@@ -15,11 +15,13 @@ from typing import NamedTuple
 
 from pypwru.attach.attached import Attached
 from pypwru.config import Config
+from pypwru.discovery.unmatched import nothing_attached
 from pypwru.errors import KernelError
 from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
-from pypwru.kernel import bpf, bpf_objects, bpf_tracing, programs
+from pypwru.kernel import bpf, bpf_objects, programs
 from pypwru.kernel.bpf import AttachType, ProgramType, Signature, Target
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.bpf_tracing import tracing_link, why_refused
+from pypwru.kernel.descriptors import allow_many, owned
 from pypwru.log import Log
 from pypwru.program.load import Loader
 from pypwru.program.places import Places
@@ -27,7 +29,6 @@ from pypwru.program.places import Places
 Handler = tuple[str, AttachType]
 
 _NUMBERS = 1 << 16  # the first one of a program; tracepoints are numbered from 1
-_NOT_SUPPORTED = 524  # ENOTSUPP, which has no text: this architecture has no such trampolines
 _NOTHING = pack([Insn(ALU64 | MOV, R0), Insn(EXIT_PROGRAM)])
 
 
@@ -102,7 +103,7 @@ class TracedPrograms:
         try:
             self.find()
         except OSError as error:
-            self._log.warn("New BPF programs can't be found any more", why=_why(error))
+            self._log.warn("New BPF programs can't be found any more", why=why_refused(error))
             self._kinds = {}
 
     def find(self) -> None:
@@ -137,8 +138,8 @@ class TracedPrograms:
         try:
             self._trace(kind, Target(entry.type_id, program=fd))
         except (KernelError, OSError) as error:
-            self._log.warn("Skip tracing bpf prog", prog=name, why=_why(error))
-            self._report.ignored.append((display, _why(error)))
+            self._log.warn("Skip tracing bpf prog", prog=name, why=why_refused(error))
+            self._report.ignored.append((display, why_refused(error)))
         else:
             self._report.names[self._number] = display
             self._report.functions += 1
@@ -153,7 +154,7 @@ class TracedPrograms:
                     number=self._number,
                     target=target._replace(attach=attach),
                 )
-                links.enter_context(owned(bpf_tracing.tracing_link(ours)))
+                links.enter_context(owned(tracing_link(ours)))
             self._links.push(links.pop_all())
 
 
@@ -171,14 +172,16 @@ def traced_programs(
         kinds: of program_kinds(); none for no programs at all.
         loader: of the handlers that they name.
         log: where what is skipped is named.
-        report: grows.
+        report: grows; the functions that are traced are in it already.
         stopping: asked before each program; True leaves the rest untraced.
 
     Raises:
-        KernelError: no right to look at programs.
+        KernelError: no right to look at programs; or there is nothing to trace at all.
     """
     with ExitStack() as links:
         traced = TracedPrograms(kinds, loader, log, report, stopping, links)
+        if kinds:
+            allow_many()
         for kind in kinds:
             log.info(f"Attaching {kind.noun} progs...")
         try:
@@ -192,6 +195,8 @@ def traced_programs(
             log.debug("Found bpf progs", names=f"[{' '.join(found)}]")
             if not found:
                 log.info("No bpf progs found with type", type=name)
+        if kinds and not report.functions and not stopping():
+            raise nothing_attached()
         yield traced
 
 
@@ -224,24 +229,14 @@ def _require_tracing() -> None:
                     )
                 )
             )
-            stack.enter_context(owned(bpf_tracing.tracing_link(ours)))
+            stack.enter_context(owned(tracing_link(ours)))
         except OSError as error:
             raise KernelError(
                 "Current kernel does not support fentry/fexit to run with "
-                f"--filter-trace-tc/--filter-trace-xdp ({_why(error)}): it needs Linux 5.5 with "
-                "CONFIG_BPF_JIT and CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS, and root of the host; "
+                f"--filter-trace-tc/--filter-trace-xdp ({why_refused(error)}): it needs Linux 5.5, "
+                "CONFIG_BPF_JIT, CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS, and root of the host; "
                 "leave these flags out to trace functions alone"
             ) from error
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return (
-            "not supported on this architecture"
-            if error.errno == _NOT_SUPPORTED
-            else error.strerror or str(error)
-        )
-    return str(error)
 
 
 # BTF of ``int probed(void)``: an INT, its FUNC_PROTO, its FUNC.

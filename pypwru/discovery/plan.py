@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple
 
 from pypwru.config import Backend
+from pypwru.discovery.fentry import TypeIds
 from pypwru.discovery.functions import Discovery, Function
 from pypwru.discovery.lifetime import FREES, LAST_SIGHTS
 from pypwru.discovery.others import Probe
@@ -32,6 +33,11 @@ class Handler(NamedTuple):
     returns: bool = False
 
     @property
+    def serves_packet(self) -> bool:
+        """Whether it is one of functions that are traced by their packet."""
+        return self.name in ("trace_skb", "trace_skb_last")
+
+    @property
     def places(self) -> Places:
         """For loading it."""
         return Places(self.packet, self.reason)
@@ -51,6 +57,8 @@ class AttachPlan:
         tracepoints: for the tracepoint backend, which has no functions.
         unattachable: (display, why) of what was asked for and can't be traced.
         follows: whether packets are tracked, so that their end matters.
+        probes: beside fentry: what hangs on kprobes; None where the kernel has none.
+        type_ids: for fentry: display -> BTF type id, of the functions that it can be had on.
     """
 
     backend: Backend
@@ -59,11 +67,19 @@ class AttachPlan:
     tracepoints: tuple[Tracepoint, ...] = ()
     unattachable: tuple[tuple[str, str], ...] = ()
     follows: bool = False
+    probes: AttachPlan | None = None
+    type_ids: TypeIds = field(default_factory=dict)
 
     @property
     def functions(self) -> tuple[Function, ...]:
         """Those of all groups, each once."""
-        return tuple(dict.fromkeys(chain.from_iterable(self.groups.values())))
+        others = self.probes.functions if self.probes else ()
+        return tuple(dict.fromkeys([*chain.from_iterable(self.groups.values()), *others]))
+
+    @property
+    def backends(self) -> set[Backend]:
+        """Of the functions, and of the other probes."""
+        return {self.backend, *(self.probes.backends if self.probes else ())}
 
     @property
     def total(self) -> int:
@@ -124,6 +140,29 @@ def plan_functions(
         unattachable=discovery.unattachable,
         follows=follows,
     )
+
+
+def plan_fentry(plan: AttachPlan, type_ids: TypeIds, probes: Backend | None) -> AttachPlan:
+    """The same by fentry, as far as it goes.
+
+    Args:
+        plan: of plan_functions() for a fentry backend.
+        type_ids: of the functions that fentry can be had on.
+        probes: the backend of what else there is; None for none.
+    """
+    by_packet = {handler: them for handler, them in plan.groups.items() if handler.serves_packet}
+    rest = {handler: them for handler, them in plan.groups.items() if handler not in by_packet}
+    beside = AttachPlan(probes, rest, plan.hooks) if probes else None
+    return replace(plan, groups=by_packet, hooks={}, probes=beside, type_ids=type_ids)
+
+
+def with_probed(probes: AttachPlan, functions: Groups) -> AttachPlan:
+    """``probes``, and ``functions`` of which fentry was not to be had."""
+    more = {
+        handler._replace(name=handler.name.replace("trace_", "probe_", 1)): them
+        for handler, them in functions.items()
+    }
+    return replace(probes, groups={**probes.groups, **more})
 
 
 def _handler(name: str, follows: bool) -> str:

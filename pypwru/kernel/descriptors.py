@@ -1,10 +1,18 @@
-"""A file descriptor as a context manager."""
+"""File descriptors: closed in time, and as many as there is room for."""
 
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+
+def allow_many() -> None:
+    """Up to the hard limit: a program and a link for each function are more than the usual 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextmanager

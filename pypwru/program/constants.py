@@ -9,13 +9,16 @@ from __future__ import annotations
 
 MARK = 0x5EED0000
 # SELF: what a record says of where it comes from, when the program can't ask: the number of a raw
-# tracepoint or BPF program, the address of a function.
+# tracepoint or BPF program, the address of a function. *_ARGUMENT: of a program that asks for its
+# arguments by number.
 CONSTANTS = {
     "SELF": 0x100,
     "WANTED_NETNS": 0x101,
     "WANTED_IFINDEX": 0x102,
     "WANTED_MARK": 0x103,
     "WANTED_MASK": 0x104,
+    "PACKET_ARGUMENT": 0x105,
+    "REASON_ARGUMENT": 0x106,
 }
 
 

@@ -102,7 +102,8 @@ class Loader:
             self._spliced[handler] = inject(self._bytecode[handler], self._bodies)
         offset = in_registers if kind[0] is ProgramType.KPROBE else in_array
         placed = fill(self._spliced[handler], places, offset)
-        code = pack(relocate(placed, self._maps, {**self._constants, "SELF": number}))
+        own = {"SELF": number, **places.asked_for()}
+        code = pack(relocate(placed, self._maps, {**self._constants, **own}))
         try:
             fd = bpf.program_load(kind[0], handler, code, kind[1], target)
         except VerifierError as error:

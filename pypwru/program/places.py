@@ -25,6 +25,10 @@ class Places(NamedTuple):
     packet: int = 0
     reason: int = 0
 
+    def asked_for(self) -> dict[str, int]:
+        """Constants of a program that asks for its arguments by number; -1 is none."""
+        return {"PACKET_ARGUMENT": self.packet - 1, "REASON_ARGUMENT": self.reason - 1}
+
 
 def _numbers(text: str) -> dict[str, int]:
     return {name: int(value, 0) for name, value in _DEFINED.findall(text)}

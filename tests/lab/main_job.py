@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
-import subprocess
-import tempfile
-from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
+from tests.lab import guest_job
 
-from tests.requirement import need
-
-VM = Path(__file__).with_name("vm")
 DEEP = "6.12"
 # All functions where one link takes them; a few hundred where pwru attaches about 20 a second.
 FLAGS = {
@@ -27,32 +17,14 @@ FLAGS = {
 }
 
 
-@cache
 def measured(kernel: str) -> dict[str, Any]:
     """What was seen on ``kernel``: the result of one boot, however often it is asked for."""
-    need(shutil.which("qemu-system-x86_64"), "qemu-system-x86_64 (package qemu-system-x86)")
-    need(os.geteuid() == 0, "root: the guest's file system is this machine's, read by QEMU")
-    with tempfile.TemporaryDirectory() as folder:
-        command = ["python", "-m", "tests.lab.guest_main_job", folder, *FLAGS[kernel]]
-        done = subprocess.run(
-            [VM, kernel, "--rwdir", folder, "--", *command],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        result = Path(folder) / "result.json"
-        if done.returncode or not result.exists():
-            pytest.fail(f"the guest ended with {done.returncode}: {done.stderr[-3000:]}")
-        found: dict[str, Any] = json.loads(result.read_text())
-    return found
+    return guest_job.measured(kernel, "tests.lab.guest_main_job", *FLAGS[kernel])
 
 
 def step(kernel: str, name: str) -> Any:
     """One step of the boot; its own failure fails only the tests that need it."""
-    seen = measured(kernel)[name]
-    if "error" in seen:
-        pytest.fail(f"{kernel}: {name}: {seen['error']}")
-    return seen
+    return guest_job.step(measured(kernel), kernel, name)
 
 
 class Line(NamedTuple):

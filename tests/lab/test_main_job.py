@@ -10,7 +10,7 @@ from tests.lab.guest_main_job import FAR, NEAR
 from tests.lab.main_job import DEEP, FLAGS, logged, own_lines, step
 
 pytestmark = pytest.mark.lab
-AUTOMATIC = {"5.10": "kprobe", "6.1": "kprobe", "6.12": "kprobe-multi", "7.2": "kprobe-multi"}
+AUTOMATIC = {"5.10": "kprobe", "6.1": "kprobe", "6.12": "kprobe-multi", "7.2": "fentry-multi"}
 COMPILER = re.compile(r"/(libLLVM|libbcc|libclang)")
 
 

@@ -104,7 +104,7 @@ def _has_kprobes() -> bool:
     )
 
 
-@pytest.mark.parametrize("backend", ["kprobe", "kprobe-multi"])
+@pytest.mark.parametrize("backend", ["kprobe", "kprobe-multi", "fentry", "fentry-multi"])
 def test_a_backend_that_the_kernel_refuses(backend: str) -> None:
     """A kernel without kprobes, or locked down; where they work there is nothing to provoke."""
     if _has_kprobes() and lockdown_level() in (Lockdown.NONE, Lockdown.UNKNOWN):
@@ -120,7 +120,8 @@ def test_the_automatic_choice_says_why_not_the_others() -> None:
     ended = pypwru("--ready-file=/nonexistent/folder/ready", "icmp and host 10.255.255.254")
     chosen = next(line for line in ended.stderr.splitlines() if "Chose backend" in line)
     assert "backend=tracepoint" in chosen
-    assert "no kprobe-multi: " in chosen and "no kprobe: " in chosen
+    for backend in ("fentry-multi", "kprobe-multi", "fentry", "kprobe"):
+        assert f"no {backend}: " in chosen
 
 
 def test_no_btf() -> None:
@@ -213,7 +214,7 @@ def test_a_function_name_that_is_no_expression() -> None:
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
-        ("--backend=uprobe", "kprobe-multi, kprobe"),
+        ("--backend=uprobe", "fentry, kprobe"),
         ("--priority=4", "0 to 3"),
         ("--buffer-size=5000", "power of two"),
         ("--timestamp=noon", "none, current, relative, absolute"),

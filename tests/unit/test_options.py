@@ -201,7 +201,7 @@ def test_an_argument_with_spaces_is_one_word() -> None:
         (
             "--backend foo",
             'invalid argument "foo" for "--backend" flag: '
-            "must be one of kprobe-multi, kprobe, tracepoint",
+            "must be one of fentry-multi, kprobe-multi, fentry, kprobe, tracepoint",
         ),
         (
             "--timestamp now",

@@ -1,0 +1,110 @@
+"""What this kernel allows: each backend is tried on one function."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from pypwru.btf.query import BTF
+from pypwru.btf.types import Kind
+from pypwru.config import Backend
+from pypwru.errors import KernelError
+from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
+from pypwru.kernel import bpf
+from pypwru.kernel.bpf import AttachType, ProgramType, Target
+from pypwru.kernel.bpf_tracing import tracing_multi_link
+from pypwru.kernel.descriptors import owned
+from pypwru.kernel.kallsyms import Symbols
+from pypwru.kernel.kprobe_events import kprobe_events
+
+_NOTHING = pack([Insn(ALU64 | MOV, R0), Insn(EXIT_PROGRAM)])
+_COMMON = "vprintk"  # a function that every kernel has and ftrace knows
+_OTHERS = "leave --backend out, and pypwru takes one that this kernel allows"
+
+
+class Kernel(Protocol):
+    """What a trial asks for; symbols are read only then."""
+
+    @property
+    def btf(self) -> BTF:
+        """Of vmlinux."""
+
+    @property
+    def symbols(self) -> Symbols:
+        """Of /proc/kallsyms."""
+
+
+def require(backend: Backend, kernel: Kernel) -> None:
+    """Try it, and leave nothing behind.
+
+    Raises:
+        KernelError: this kernel, or a right that is missing, rules it out.
+    """
+    _TRIALS[backend](kernel)
+
+
+def _kprobe_multi(kernel: Kernel) -> None:
+    addresses = kernel.symbols.addresses(_COMMON)[:1]
+    kind = ProgramType.KPROBE, AttachType.TRACE_KPROBE_MULTI
+    try:
+        program = bpf.program_load(kind[0], "probe", _NOTHING, kind[1])
+        with owned(program), owned(bpf.kprobe_multi_link(program, list(addresses))):
+            return
+    except OSError as error:
+        raise KernelError(
+            f"the kernel refuses the link ({os.strerror(error.errno or 0)}): it needs Linux 5.18 "
+            f"and CONFIG_FPROBE; {_OTHERS}"
+        ) from error
+
+
+def _kprobe(kernel: Kernel) -> None:
+    try:
+        with kprobe_events():
+            return
+    except OSError as error:
+        raise KernelError(
+            f"kprobe_events of tracefs can't be used ({error.strerror}): it needs "
+            "CONFIG_KPROBE_EVENTS and no lockdown; try --backend tracepoint"
+        ) from error
+
+
+def _fentry(kernel: Kernel) -> None:
+    """Loaded only: to detach even one takes a tenth of a second on many kernels."""
+    try:
+        with owned(_tracing(Target(_common(kernel)))):
+            return
+    except OSError as error:
+        raise KernelError(
+            f"the kernel refuses tracing programs ({os.strerror(error.errno or 0)}): they need "
+            f"Linux 5.5 and CONFIG_DEBUG_INFO_BTF; {_OTHERS}"
+        ) from error
+
+
+def _fentry_multi(kernel: Kernel) -> None:
+    try:
+        program = _tracing(Target(0, attach=AttachType.TRACE_FENTRY_MULTI))
+        with owned(program), owned(tracing_multi_link(program, [_common(kernel)])):
+            return
+    except OSError as error:
+        raise KernelError(
+            f"the kernel refuses the link ({os.strerror(error.errno or 0)}): it needs Linux 7.2 "
+            f"and CONFIG_BPF_JIT; {_OTHERS}"
+        ) from error
+
+
+def _tracing(target: Target) -> int:
+    return bpf.program_load(ProgramType.TRACING, "probe", _NOTHING, target=target)
+
+
+def _common(kernel: Kernel) -> int:
+    return kernel.btf.find(_COMMON, Kind.FUNC)[0]
+
+
+_TRIALS: Mapping[Backend, Callable[[Kernel], None]] = {
+    Backend.FENTRY_MULTI: _fentry_multi,
+    Backend.KPROBE_MULTI: _kprobe_multi,
+    Backend.FENTRY: _fentry,
+    Backend.KPROBE: _kprobe,
+    Backend.TRACEPOINT: lambda kernel: None,
+}

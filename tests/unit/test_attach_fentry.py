@@ -1,0 +1,116 @@
+"""What fentry can be had on, what is left to kprobes, and when it is chosen."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+
+from pypwru.attach.backend import FEW, misfit
+from pypwru.btf.parse import parse
+from pypwru.btf.query import BTF
+from pypwru.config import Backend
+from pypwru.discovery.fentry import type_ids
+from pypwru.discovery.functions import Discovery, Function
+from pypwru.discovery.lifetime import Hook
+from pypwru.discovery.others import Probe
+from pypwru.discovery.plan import Handler, plan_fentry, plan_functions, with_probed
+from pypwru.kernel.kallsyms import Symbols
+from tests.data.btf_encoder import Encoder
+
+
+def function(name: str, module: str = "", position: int = 1) -> Function:
+    display = f"{name}[{module}]" if module else name
+    return Function(name, module, position, 0, (16,), display, "ip", 1)
+
+
+def symbols(*displays: str) -> Symbols:
+    return Symbols(list(displays), array("Q", range(16, 16 + 16 * len(displays), 16)))
+
+
+def types(*names: str, base: Encoder | None = None) -> Encoder:
+    encoder = Encoder("<", base)
+    proto = encoder.proto(0)
+    for name in names:
+        encoder.func(name, proto)
+    return encoder
+
+
+CORE = types("ip_rcv", "twice", "twice", "doubled", "shared")
+MODULE = types("veth_xmit", "shared", base=CORE)
+BTFS = {"": BTF(parse(CORE.bytes()))}
+BTFS["veth"] = BTF(parse(MODULE.bytes(), BTFS[""].blob))
+
+
+def ids(*functions: Function) -> dict[str, int]:
+    known = ("ip_rcv", "twice", "doubled", "doubled", "shared", "veth_xmit[veth]", "shared[veth]")
+    return type_ids(functions, BTFS, symbols(*known))
+
+
+def test_a_name_that_is_one_functions() -> None:
+    found = ids(function("ip_rcv"))
+
+    assert list(found) == ["ip_rcv"]
+    assert BTFS[""].type(found["ip_rcv"]).name == "ip_rcv"
+
+
+@pytest.mark.parametrize("name", ["twice", "doubled", "absent"])
+def test_a_name_of_several_types_or_several_addresses_or_none(name: str) -> None:
+    assert ids(function(name)) == {}
+
+
+def test_a_modules_function_is_found_in_its_own_types() -> None:
+    found = ids(function("veth_xmit", "veth"))
+
+    assert found["veth_xmit[veth]"] in BTFS["veth"].ids()
+
+
+def test_a_modules_function_whose_name_the_core_has_too() -> None:
+    assert ids(function("shared", "veth")) == {}
+    assert list(ids(function("shared"))) == ["shared"]
+
+
+def test_a_plan_keeps_what_hangs_on_kprobes_apart() -> None:
+    stacked = Probe(Hook("trace_stack"), function("fib_table_lookup"))
+    born = Probe(Hook("born_skb"), function("__build_skb_around"))
+    discovery = Discovery((function("ip_rcv"), function("kfree_skbmem")), ())
+    whole = plan_functions(Backend.FENTRY, discovery, [stacked], [born], follows=True)
+    plan = plan_fentry(whole, {"ip_rcv": 7}, Backend.KPROBE)
+
+    assert set(plan.groups) == {Handler("trace_skb", 1), Handler("trace_skb_last", 1)}
+    assert not plan.hooks and plan.type_ids == {"ip_rcv": 7}
+    assert plan.backends == {Backend.FENTRY, Backend.KPROBE}
+    assert plan.probes is not None and plan.probes.backend is Backend.KPROBE
+    assert set(plan.probes.groups) == {Handler("trace_stack", 1)}
+    assert set(plan.probes.hooks) == {Handler("born_skb", 1)}
+    assert plan.total == whole.total == 3
+
+
+def test_what_fentry_is_not_to_be_had_on_is_probed() -> None:
+    whole = plan_functions(Backend.FENTRY, Discovery((function("ip_rcv"),), ()))
+    plan = plan_fentry(whole, {}, Backend.KPROBE_MULTI)
+    assert plan.probes is not None
+    freed = {Handler("trace_skb_last", 2): (function("kfree_skbmem"),)}
+    probed = with_probed(plan.probes, {**plan.groups, **freed})
+
+    assert probed.backend is Backend.KPROBE_MULTI
+    assert set(probed.groups) == {Handler("probe_skb", 1), Handler("probe_skb_last", 2)}
+
+
+def test_without_kprobes_there_is_nothing_beside_fentry() -> None:
+    whole = plan_functions(Backend.FENTRY, Discovery((function("ip_rcv"),), ()))
+
+    assert plan_fentry(whole, {}, None).backends == {Backend.FENTRY}
+
+
+def test_one_by_one_is_for_few_functions() -> None:
+    assert not misfit(Backend.FENTRY, FEW, running=True)
+    assert f"{FEW + 1} functions" in misfit(Backend.FENTRY, FEW + 1, running=True)
+    assert not any(misfit(one, 2000, True) for one in Backend if one is not Backend.FENTRY)
+
+
+@pytest.mark.parametrize("backend", Backend)
+def test_types_that_are_not_the_kernels(backend: Backend) -> None:
+    refused = "--kernel-btf" in misfit(backend, 1, running=False)
+
+    assert refused == (backend in (Backend.FENTRY, Backend.FENTRY_MULTI))
