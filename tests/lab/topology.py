@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -35,16 +34,17 @@ def inner(kind: str) -> tuple[str, str]:
     return f"10.{INNER[kind]}.0.1", f"10.{INNER[kind]}.0.2"
 
 
-# namespace -> lines for ip -batch; {n} of a link is in every hardware address once.
+def _pair(one: str, other: str, number: int) -> str:
+    """A device here and its peer in router; both hardware addresses from ``number``."""
+    mac = "02:00:00:00:00:{:02}".format
+    peer = f"peer name {other} netns router address {mac(number + 1)}"
+    return f"link add {one} address {mac(number)} type veth {peer}\n"
+
+
+# namespace -> lines for ip -batch.
 _DEVICES = {
-    "near": """
-link add near0 address 02:00:00:00:00:01 type veth peer name rtr0 netns router address 02:00:00:00:00:02
-link add near1 address 02:00:00:00:00:05 type veth peer name port0 netns router address 02:00:00:00:00:06
-""",
-    "far": """
-link add far0 address 02:00:00:00:00:04 type veth peer name rtr1 netns router address 02:00:00:00:00:03
-link add far1 address 02:00:00:00:00:08 type veth peer name port1 netns router address 02:00:00:00:00:07
-""",
+    "near": _pair("near0", "rtr0", 1) + _pair("near1", "port0", 5),
+    "far": _pair("far0", "rtr1", 3) + _pair("far1", "port1", 7),
     "router": "link add br0 address 02:00:00:00:00:09 type bridge\n",
 }
 _TUNNELS = """
@@ -91,22 +91,22 @@ route add default via 2001:db8:1::fe
 neigh add 192.0.2.254 lladdr 02:00:00:00:00:02 dev near0
 neigh add 2001:db8:1::fe lladdr 02:00:00:00:00:02 dev near0
 neigh add 10.81.0.2 lladdr 02:00:00:00:00:02 dev near0.10
-neigh add 10.82.0.2 lladdr 02:00:00:00:00:08 dev near1
+neigh add 10.82.0.2 lladdr 02:00:00:00:00:07 dev near1
 neigh add 10.77.0.2 lladdr 02:00:00:00:77:02 dev vx
 neigh add 10.80.0.2 lladdr 02:00:00:00:80:02 dev gn
 """,
     "router": """
 neigh add 192.0.2.1 lladdr 02:00:00:00:00:01 dev rtr0
-neigh add 198.51.100.1 lladdr 02:00:00:00:00:04 dev rtr1
+neigh add 198.51.100.1 lladdr 02:00:00:00:00:03 dev rtr1
 neigh add 2001:db8:1::1 lladdr 02:00:00:00:00:01 dev rtr0
-neigh add 2001:db8:2::1 lladdr 02:00:00:00:00:04 dev rtr1
+neigh add 2001:db8:2::1 lladdr 02:00:00:00:00:03 dev rtr1
 neigh add 10.81.0.1 lladdr 02:00:00:00:00:01 dev rtr0.10
 """,
     "far": """
 route add default via 198.51.100.254
 route add default via 2001:db8:2::fe
-neigh add 198.51.100.254 lladdr 02:00:00:00:00:03 dev far0
-neigh add 2001:db8:2::fe lladdr 02:00:00:00:00:03 dev far0
+neigh add 198.51.100.254 lladdr 02:00:00:00:00:04 dev far0
+neigh add 2001:db8:2::fe lladdr 02:00:00:00:00:04 dev far0
 neigh add 10.82.0.1 lladdr 02:00:00:00:00:05 dev far1
 neigh add 10.77.0.1 lladdr 02:00:00:00:77:01 dev vx
 neigh add 10.80.0.1 lladdr 02:00:00:00:80:01 dev gn
@@ -133,8 +133,9 @@ _SETTINGS = (
 def inside(namespace: str) -> Iterator[None]:
     """This thread's network is the namespace's in the block; sockets made there stay in it."""
     libc = ctypes.CDLL(None, use_errno=True)
-    with open("/proc/thread-self/ns/net", "rb") as here, open(f"/run/netns/{namespace}", "rb") as to:
-        if libc.setns(to.fileno(), _CLONE_NEWNET):
+    there = Path("/run/netns", namespace)
+    with open("/proc/thread-self/ns/net", "rb") as here, there.open("rb") as entered:
+        if libc.setns(entered.fileno(), _CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), f"setns to {namespace}")
         try:
             yield
@@ -160,6 +161,8 @@ def wire() -> None:
     for name, setting_name, value in _SETTINGS:
         with inside(name):
             Path("/proc/sys", setting_name).write_text(value)
+    with inside("near"):  # what leaves near1 is cut to its MTU by the kernel, not by the receiver
+        run("ethtool", "-K", "near1", "tso", "off")
     with inside("router"):
         run("nft", "-f", "-", words=_NAT)
     with inside("far"):
@@ -196,6 +199,6 @@ def build_programs(folder: Path) -> Path:
 def attach_programs(built: Path) -> None:
     """A TC program with map helpers and an XDP program on far1, where the bridge's traffic ends."""
     with inside("far"):
-        run("tc", *"qdisc add dev far1 clsact".split())
+        run("tc", *["qdisc", "add", "dev", "far1", "clsact"])
         run("tc", *f"filter add dev far1 ingress bpf da object-file {built} section tc".split())
         run("ip", *f"link set dev far1 xdpdrv object {built} section xdp".split())
