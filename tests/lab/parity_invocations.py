@@ -201,7 +201,10 @@ INVOCATIONS: Mapping[str, Invocation] = {
     "tracked_tunnel": _seen("--filter-track-skb", *FEW, on="gre vxlan", filter=f"icmp and dst host {inner('gre')[1]} or icmp and dst host {inner('vxlan')[1]}"),
     "tracked_stack": _seen("--filter-track-skb", "--filter-track-skb-by-stackid", *FEW, on="ping4", filter=f"icmp and dst host {ROUTER} and src host {NEAR}"),
     "tracked_non_skb": _seen("--filter-track-skb", "--filter-non-skb-funcs", "fib_table_lookup,ip_route_input_noref", *FEW, on="forward4"),
+    "tracked_clone": _seen("--filter-track-skb", "--filter-netns", "/run/netns/near", "--filter-ifname", "near0", *FEW, on="mirrored"),
+    "tracked_segments": _seen("--filter-track-skb", *FEW, on="segments", filter="tcp port 4402 and greater 4000", steady=False),
     # BPF programs.
+    "tracked_veth": _seen("--filter-track-skb", "--filter-netns", "/run/netns/near", *FEW, on="bridge", programs=True),
     "tc": _seen("--filter-trace-tc", *FEW, on="bridge", programs=True),
     "xdp": _seen("--filter-trace-xdp", "--output-xdp-metadata", "xdp->rxq->queue_index", *FEW, on="bridge", programs=True),
     "xdp_expression": _seen("--filter-trace-xdp", "--filter-xdp-expr", "xdp->rxq->queue_index == 1000", *FEW, on="bridge", programs=True),

@@ -23,6 +23,7 @@ from tests.lab.topology import ASKED, DNAT, FAR, FAR6, ROUTER, ROUTER6, inner, i
 
 Address = tuple[str, int]
 SECONDS = 20.0  # until an answer is given up: emulated CPUs are slow
+_MIRROR = "protocol ip matchall action mirred egress mirror dev near1"
 _NOW = struct.pack("ii", 1, 0)  # SO_LINGER: a reset and no TIME_WAIT, the ports are free again
 
 
@@ -144,6 +145,16 @@ def sctp() -> None:
         client.connect((ROUTER, 4502))
 
 
+def mirrored() -> None:
+    """A ping out of near0 whose clone leaves through near1."""
+    for words in ("qdisc add dev near0 clsact", f"filter add dev near0 egress {_MIRROR}"):
+        topology.run("tc", "-n", "near", *words.split())
+    try:
+        ping(ROUTER)
+    finally:
+        topology.run("tc", "-n", "near", *"qdisc del dev near0 clsact".split())
+
+
 KINDS = {
     "ping4": Kind(f"icmp and host {ROUTER}", lambda: ping(ROUTER)),
     "ping6": Kind(f"icmp6 and host {ROUTER6}", lambda: ping(ROUTER6)),
@@ -168,6 +179,7 @@ KINDS = {
     "sctp": Kind("sctp", sctp),
     "fragments4": Kind("ip[6:2] & 0x3fff != 0", lambda: udp(FAR, 4302, 3000)),
     "fragments6": Kind("ip6[6] = 44", lambda: udp(FAR6, 4304, 3000)),
+    "mirrored": Kind(f"icmp and host {ROUTER}", mirrored),
     "segments": Kind("tcp port 4402", lambda: tcp(inner("bridge")[1], 4402, 20000)),
 }
 

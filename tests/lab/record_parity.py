@@ -1,0 +1,46 @@
+"""Record what a pwru prints for each invocation, as the reference of the parity suite.
+
+    PYPWRU_LAB_PWRU=/path/to/pwru .venv/bin/python -m tests.lab.record_parity [NAME...]
+
+Writes tests/data/pwru_head/KERNEL.json, of the NAMEs alone when there are any.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.lab.parity_job import RECORDED, WHOLE, boot, names
+
+
+def lines(text: str) -> list[str]:
+    """``text`` as a file of recordings has it: its changes can be read."""
+    return text.splitlines()
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or names(WHOLE)
+    with tempfile.TemporaryDirectory() as folder:
+        result = boot(WHOLE, Path(folder), wanted, record=True)
+    file = RECORDED / f"{WHOLE}.json"
+    kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"invocations": {}}
+    for name, seen in result["invocations"].items():
+        if "error" in seen:
+            print(f"{name}: {seen['error']}", file=sys.stderr)
+            continue
+        theirs = seen["pwru"]
+        kept["invocations"][name] = {
+            "status": theirs["status"],
+            "out": lines(theirs["out"]),
+            "err": [line for line in lines(theirs["err"]) if "[--" not in line][-3:],
+        }
+    kept |= {"kernel": result["kernel"], "pwru": result["pwru"]}
+    RECORDED.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
