@@ -12,14 +12,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.lab import topology
 from tests.lab.parity_invocations import INVOCATIONS, Invocation
+from tests.lab.parity_tracking import CONTROLS
 from tests.lab.tracer import Seen, Tracer, kill, wait_quiet
 from tests.lab.traffic import KINDS
 
@@ -42,7 +45,7 @@ def commands(invocation: Invocation, programs: Mapping[str, str], old: bool) -> 
     inode = os.stat("/run/netns/near").st_ino
     found = {}
     for who, program in programs.items():
-        if who == PEER and old and not invocation.old:
+        if who == PEER and (not invocation.peer or (old and not invocation.old)):
             continue
         folder = SCRATCH / who
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,8 +93,15 @@ def seen(name: str, invocation: Invocation, lines: Commands) -> dict[str, Seen]:
     return found
 
 
+def repeated() -> dict[str, int]:
+    """Names that several functions have, of which a tracer may take one or all."""
+    symbols = Path("/proc/kallsyms").read_text()
+    counted = Counter(re.findall(r"^[0-9a-f]+ [tT] (\w+)$", symbols, re.MULTILINE))
+    return {name: count for name, count in counted.items() if count > 1}
+
+
 def main() -> None:
-    folder, names = Path(sys.argv[1]), sys.argv[2:] or list(INVOCATIONS)
+    folder, rows = Path(sys.argv[1]), {**INVOCATIONS, **CONTROLS}
     programs = {OWN: OWN, PEER: os.environ.get("PYPWRU_LAB_PWRU") or PEER}
     version = peer_version(programs[PEER])
     old = OLD in version
@@ -99,10 +109,11 @@ def main() -> None:
         del programs[OWN]
     topology.wire()
     result: dict[str, object] = {"kernel": os.uname().release, "pwru": version, "old": old}
+    result["repeated"] = repeated()
     result["invocations"] = found = {}
     attached = False
-    for name in names:
-        invocation = INVOCATIONS[name]
+    for name in sys.argv[2:] or rows:
+        invocation = rows[name]
         if invocation.programs and not attached:
             topology.attach_programs(folder / "traffic_programs.o")
             attached = True

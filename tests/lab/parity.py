@@ -4,7 +4,7 @@ Beside each other in one boot, both see the same packets at the same addresses: 
 packet by packet and must be equal to the byte, times apart. Against a recording of another boot,
 packets are told by their tuple, and what a boot decides (addresses, CPUs, processes, times, inodes
 of namespaces) only has to have the same form; the order of functions counts where the kernel is the
-recorded one and the traffic is the same each time (``Invocation.steady``).
+recorded one and the flow is the same each time (``Invocation.steady``).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def packet(event: Event) -> str:
 def flow(event: Event) -> str:
     """What tells its packet from others in another boot. Ports that the kernel chose are one."""
     if isinstance(found := event.fields.get("tuple"), dict):
-        return str([found.get(name) for name in ("saddr", "daddr", "proto")])
+        return str([found.get(name) for name in ("saddr", "daddr", "proto", "flags")])
     return re.sub(r":[345]\d{4}(?=->)", ":P", event.tuple)
 
 
@@ -152,12 +152,12 @@ def _timeless(event: Event) -> str:
 
 
 def compare_recorded(
-    name: str, config: Config, theirs: str, own: str, same_order: bool
+    name: str, config: Config, theirs: str, own: str, steady: str
 ) -> list[Finding]:
     """Findings between a recording and an output of another boot.
 
     Args:
-        same_order: the kernel is the recorded one and the traffic is the same each time.
+        steady: a pattern of the flows whose lines have the same order in every boot.
 
     Raises:
         UnknownForm: a line is of no known form.
@@ -177,10 +177,12 @@ def compare_recorded(
             found.append(
                 Finding(name, field, field in columns[0], field in columns[1], "", "recorded")
             )
-    if not same_order:
-        return found
+    same = [
+        [event for event in each if re.search(steady, flow(event))]
+        for each in (their_events, own_events)
+    ]
     namespaces: dict[Any, Any] = {}
-    for one, other in pairs(their_events, own_events, flow):
+    for one, other in pairs(*same, flow):
         if not one or not other:
             found.append(_single(name, one, other, "recorded"))
             continue

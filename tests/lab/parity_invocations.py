@@ -54,8 +54,10 @@ class Invocation(NamedTuple):
         programs: the lab's TC and XDP programs are attached meanwhile.
         ends: it ends by itself while the traffic is under way.
         cheap: also run on the kernels that attach slowly.
-        steady: two boots see the same functions in the same order.
+        steady: a pattern of the flows whose functions have the same order in every boot: not
+            TCP's, whose acknowledgements depend on the time.
         output: the file, in ``{folder}``, with the events; standard output when empty.
+        peer: pwru runs as well.
     """
 
     words: tuple[str, ...]
@@ -64,8 +66,9 @@ class Invocation(NamedTuple):
     programs: bool = False
     ends: bool = False
     cheap: bool = False
-    steady: bool = True
+    steady: str = ""
     output: str = ""
+    peer: bool = True
 
     @property
     def flags(self) -> set[str]:
@@ -144,15 +147,15 @@ INVOCATIONS: Mapping[str, Invocation] = {
     "plain": _seen("--output-meta", "--output-tuple"),
     "plain6": _seen(on="ping6"),
     "plain_few": _seen(*FEW, on="forward4", cheap=True),
-    "every_kind": _seen(*FEW, on=EVERY_KIND, filter="", steady=False),
+    "every_kind": _seen(*FEW, on=EVERY_KIND, filter="", steady="(?!)"),
     "no_meta": _seen("--output-meta=false", *FEW, on="udp4", cheap=True),
     "no_tuple": _seen("--output-tuple=false", *FEW, on="udp6", cheap=True),
     "nothing_but_function": _seen("--output-meta=false", "--output-tuple=false", *FEW),
     "current": _seen("--timestamp", "current", *FEW, on="udp4"),
     "relative": _seen("--timestamp=relative", *FEW, on="udp6"),
     "absolute": _seen("--timestamp", "absolute", *FEW, on="ping4", cheap=True),
-    "tcp_flags": _seen("--output-tcp-flags", *FEW, on="tcp4", steady=False),
-    "tcp6_flags": _seen("--output-tcp-flags", *FEW, on="tcp6", steady=False),
+    "tcp_flags": _seen("--output-tcp-flags", *FEW, on="tcp4", steady="SYN"),
+    "tcp6_flags": _seen("--output-tcp-flags", *FEW, on="tcp6", steady="SYN"),
     "caller": _seen("--output-caller", *FEW, on="udp4", cheap=True),
     "stack": _seen("--output-stack", "--filter-func", "(ip_rcv|ip_output)"),
     "skb": _seen("--output-skb", "--filter-func", "(ip_rcv|ip_output)"),
@@ -167,7 +170,7 @@ INVOCATIONS: Mapping[str, Invocation] = {
     "everything": _seen("--timestamp", "absolute", "--output-netns-names", "--output-skb-cb", "--output-tcp-flags", "--output-caller", "--output-tunnel", "--output-skb-metadata", "skb->mark", "--output-stack", *FEW, on="vxlan"),
     # JSON.
     "json": _seen("--output-json", *FEW, on="udp4"),
-    "json_everything": _seen("--output-json", "--timestamp", "current", "--output-netns-names", "--output-skb-cb", "--output-tcp-flags", "--output-caller", "--output-tunnel", "--output-stack", *FEW, on="tcp6", steady=False),
+    "json_everything": _seen("--output-json", "--timestamp", "current", "--output-netns-names", "--output-skb-cb", "--output-tcp-flags", "--output-caller", "--output-tunnel", "--output-stack", *FEW, on="tcp6", steady="SYN"),
     "json_bare": _seen("--output-json", "--output-meta=false", "--output-tuple=false", "--timestamp", "absolute", *FEW, on="ping6"),
     "json_structs": _seen("--output-json", "--output-skb", "--output-skb-shared-info", "--filter-func", "ip_rcv"),
     # Files and limits.
@@ -197,12 +200,12 @@ INVOCATIONS: Mapping[str, Invocation] = {
     "skb_expression_deep": _seen("--filter-skb-expr", "skb->dev->ifindex == 3", *FEW, on="forward4"),
     "skb_expression_order": _seen("--filter-skb-expr", "skb->protocol == 0x0806", *FEW, on="arp ping4", filter=""),
     # Tracking.
-    "tracked_nat": _seen("--filter-track-skb", *FEW, on="dnat", filter=f"dst host {DNAT}", steady=False),
+    "tracked_nat": _seen("--filter-track-skb", *FEW, on="dnat", filter=f"dst host {DNAT}", steady="(?!)"),
     "tracked_tunnel": _seen("--filter-track-skb", *FEW, on="gre vxlan", filter=f"icmp and dst host {inner('gre')[1]} or icmp and dst host {inner('vxlan')[1]}"),
     "tracked_stack": _seen("--filter-track-skb", "--filter-track-skb-by-stackid", *FEW, on="ping4", filter=f"icmp and dst host {ROUTER} and src host {NEAR}"),
-    "tracked_non_skb": _seen("--filter-track-skb", "--filter-non-skb-funcs", "fib_table_lookup,ip_route_input_noref", *FEW, on="forward4"),
+    "tracked_non_skb": _seen("--filter-track-skb", "--filter-non-skb-funcs", "fib_table_lookup", *FEW, on="forward4"),
     "tracked_clone": _seen("--filter-track-skb", "--filter-netns", "/run/netns/near", "--filter-ifname", "near0", *FEW, on="mirrored"),
-    "tracked_segments": _seen("--filter-track-skb", *FEW, on="segments", filter="tcp port 4402 and greater 4000", steady=False),
+    "tracked_segments": _seen("--filter-track-skb", *FEW, on="segments", filter="tcp port 4402 and greater 4000", steady="(?!)"),
     # BPF programs.
     "tracked_veth": _seen("--filter-track-skb", "--filter-netns", "/run/netns/near", *FEW, on="bridge", programs=True),
     "tc": _seen("--filter-trace-tc", *FEW, on="bridge", programs=True),

@@ -18,12 +18,16 @@ from typing import Any
 
 import pytest
 
+from pypwru.btf.load import load_vmlinux
+from pypwru.cache import Cache
 from pypwru.config import Config
 from pypwru.errors import UsageError
 from pypwru.options import parse
-from tests.lab import topology, warm_cache
+from tests.lab import guest, topology, warm_cache
 from tests.lab.parity import Finding, compare_live, compare_recorded
-from tests.lab.parity_invocations import INVOCATIONS
+from tests.lab.parity_differences import Declared
+from tests.lab.parity_invocations import INVOCATIONS, Invocation
+from tests.lab.parity_tracking import CONTROLS
 from tests.requirement import need
 
 VM = Path(__file__).with_name("vm")
@@ -31,12 +35,17 @@ RECORDED = Path(__file__).parents[1] / "data" / "pwru_head"
 WHOLE = "6.12"
 KERNELS = ("5.10", "6.1", WHOLE, "7.2")
 _SECONDS = "2700"
+_USAGE = 2  # the exit status
+_NOTHING = "(?!)"  # a pattern that nothing has
 _VALUES = {"folder": "/run/parity", "inode": "1", "btf": "/sys/kernel/btf/vmlinux"}
 
 
+ROWS: Mapping[str, Invocation] = {**INVOCATIONS, **CONTROLS}
+
+
 def names(kernel: str) -> list[str]:
-    """Which invocations run on ``kernel``: all on one, the cheap ones on the others."""
-    return [name for name, one in INVOCATIONS.items() if kernel == WHOLE or one.cheap]
+    """Which rows run on ``kernel``: all on one, the cheap ones on the others."""
+    return [name for name, row in ROWS.items() if kernel == WHOLE or row.cheap]
 
 
 @cache
@@ -79,7 +88,7 @@ def boot(kernel: str, folder: Path, invocations: list[str], record: bool = False
 def configured(name: str) -> Config | None:
     """What the run is asked for; None when it is refused or isn't a run."""
     try:
-        found = parse(INVOCATIONS[name].command(_VALUES))
+        found = parse(ROWS[name].command(_VALUES))
     except UsageError:
         return None
     return found if isinstance(found, Config) else None
@@ -92,33 +101,52 @@ def recorded() -> Mapping[str, Any]:
     return content
 
 
+def recorded_run(name: str) -> dict[str, Any]:
+    """What pwru 1.0.12 said, as a run of today would be."""
+    kept = recorded()["invocations"][name]
+    text = {part: "".join(f"{line}\n" for line in kept[part]) for part in ("out", "err")}
+    return {"status": kept["status"], **text}
+
+
+def seen(kernel: str, name: str) -> Any:
+    """A row's result; its own failure fails only the tests that need it."""
+    found = measured(kernel)["invocations"][name]
+    if "error" in found:
+        pytest.fail(f"{kernel}: {name}: {found['error']}")
+    return found
+
+
+@cache
+def declared(kernel: str) -> Declared:
+    """What is known of the functions of ``kernel``."""
+    return Declared(load_vmlinux(guest.btf(kernel), Cache()), measured(kernel)["repeated"])
+
+
 def findings(kernel: str, name: str) -> list[Finding]:
     """All that isn't the same, of one invocation."""
-    result = measured(kernel)
-    seen = result["invocations"][name]
-    if "error" in seen:
-        pytest.fail(f"{kernel}: {name}: {seen['error']}")
-    own, theirs = seen["pypwru"], seen.get("pwru")
+    result, both = measured(kernel), seen(kernel, name)
+    own, theirs = both["pypwru"], both.get("pwru")
     found = []
     if theirs:
         found += _compare(name, own, theirs, "old" if result["old"] else "live", True)
     if not theirs or result["old"]:
         same = result["kernel"] == recorded()["kernel"]
-        found += _compare(name, own, recorded()["invocations"][name], "recorded", same)
+        found += _compare(name, own, recorded_run(name), "recorded", same)
     return list(dict.fromkeys(found))
 
 
 def _compare(
     name: str, own: Mapping[str, Any], theirs: Mapping[str, Any], reference: str, same: bool
 ) -> list[Finding]:
-    config, invocation = configured(name), INVOCATIONS[name]
+    config, invocation = configured(name), ROWS[name]
     if own["status"] != theirs["status"]:
         return [Finding(name, "status", theirs["status"], own["status"], "", reference)]
+    if own["status"] == _USAGE:
+        words = theirs["err"].splitlines()[-1]
+        return [] if words in own["err"] else [Finding(name, "words", words, own["err"][-300:])]
     if config is None or not invocation.kinds:
         return []
-    if invocation.ends and reference != "live":
-        same = False
     if reference == "recorded":
-        same_order = same and invocation.steady
-        return compare_recorded(name, config, theirs["out"], own["out"], same_order)
+        steady = invocation.steady if same and not invocation.ends else _NOTHING
+        return compare_recorded(name, config, theirs["out"], own["out"], steady)
     return compare_live(name, config, theirs["out"], own["out"], reference == "old")

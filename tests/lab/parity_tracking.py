@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from tests.lab.parity_invocations import INVOCATIONS, Invocation
 from tests.lab.topology import FAR, NEAR, ROUTER
 
 
@@ -47,3 +48,15 @@ SCENARIOS = {
 def shown(scenario: Scenario, text: str) -> bool:
     """Whether the line is there."""
     return bool(re.search(scenario.line, text, re.MULTILINE))
+
+
+def without(scenario: Scenario) -> Invocation:
+    """The same run less what makes the difference."""
+    row = INVOCATIONS[scenario.invocation]
+    words = list(row.words)
+    for flag in scenario.flags:
+        words.remove(flag)
+    return row._replace(words=tuple(words), peer=False, cheap=False)
+
+
+CONTROLS = {f"without_{name}": without(scenario) for name, scenario in SCENARIOS.items()}

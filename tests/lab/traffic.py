@@ -152,7 +152,7 @@ def mirrored() -> None:
     try:
         ping(ROUTER)
     finally:
-        topology.run("tc", "-n", "near", *"qdisc del dev near0 clsact".split())
+        topology.run("tc", "-n", "near", "qdisc", "del", "dev", "near0", "clsact")
 
 
 KINDS = {

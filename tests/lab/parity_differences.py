@@ -1,0 +1,103 @@
+"""The deliberate differences from pwru that the parity suite may find, and which findings they are.
+
+README's table "What differs from pwru on purpose" has each by the same name; a finding that no row
+covers fails the suite.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from pypwru.btf.query import BTF
+from pypwru.errors import BTFError
+from tests.lab.parity import Finding
+
+
+class Difference(NamedTuple):
+    """One of them.
+
+    Args:
+        readme: the first cell of its row in README.
+        covers: whether a finding is this difference.
+    """
+
+    readme: str
+    covers: Callable[[Finding], bool]
+
+
+def _statuses(*rows: tuple[str, int, int]) -> Callable[[Finding], bool]:
+    known = {name: (theirs, own) for name, theirs, own in rows}
+    return lambda found: (
+        found.what == "status" and known.get(found.invocation) == (found.theirs, found.own)
+    )
+
+
+def _fields(pattern: str) -> Callable[[Finding], bool]:
+    return lambda found: bool(re.fullmatch(pattern, found.what))
+
+
+def _zero_dropped(found: Finding) -> bool:
+    """A key that pwru's JSON leaves out when it is 0."""
+    return found.what in {"cpu", "mark", "proto", "mtu", "len", "netns"} and found.theirs is None
+
+
+def _never(found: Finding) -> bool:
+    """Told by the function's prototype (Declared), not by the finding."""
+    return False
+
+
+DIFFERENCES: Mapping[str, Difference] = {
+    "const packet": Difference("functions", _never),
+    "several packets": Difference("(skb, x, skb)", _never),
+    "several functions of one name": Difference("several functions of one name", _never),
+    "status 2 for a wrong value": Difference(
+        "`--backend` with another word, `--filter-kprobe-batch 0`",
+        _statuses(("bad_backend", 1, 2), ("bad_batch", 1, 2)),
+    ),
+    "timestamp word": Difference(
+        "`--timestamp` with another word", _statuses(("bad_timestamp", 0, 2))
+    ),
+    "task that has exited": Difference(
+        "PROCESS of a task that has exited",
+        lambda found: found.what == "process" and str(found.theirs).startswith("<empty>:"),
+    ),
+    "JSON zeros": Difference("JSON, zeros", _zero_dropped),
+}
+
+
+class Declared:
+    """Why pypwru has lines of a function that pwru has none of.
+
+    Args:
+        btf: of the kernel.
+        repeated: name -> how many functions have it, where that is more than one.
+    """
+
+    def __init__(self, btf: BTF, repeated: Mapping[str, int]) -> None:
+        self._btf = btf
+        self._repeated = repeated
+
+    def reason(self, function: str) -> str | None:
+        """The difference's name; None when there is none."""
+        try:
+            prototype = self._btf.prototype(function)
+        except BTFError:
+            return None
+        packets = re.findall(r"(const )?struct sk_buff \*(?!\*)", prototype)
+        if packets and all(packets):
+            return "const packet"
+        if len(packets) > 1:
+            return "several packets"
+        return "several functions of one name" if function in self._repeated else None
+
+
+def explanation(found: Finding, declared: Declared) -> str | None:
+    """The name of the difference that ``found`` is; None when it is none."""
+    if found.what == "extra" and (reason := declared.reason(found.function)):
+        return reason
+    for name, difference in DIFFERENCES.items():
+        if difference.covers(found):
+            return name
+    return None
