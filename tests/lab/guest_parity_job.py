@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from tests.lab import topology
 from tests.lab.parity_invocations import INVOCATIONS, Invocation
 from tests.lab.parity_tracking import CONTROLS
 from tests.lab.tracer import Seen, Tracer, kill, wait_quiet
-from tests.lab.traffic import KINDS
+from tests.lab.traffic import KINDS, flush
 
 OWN, PEER = "pypwru", "pwru"
 OLD = "1.0.5"
@@ -74,22 +75,29 @@ def started(name: str, invocation: Invocation, lines: Commands) -> Iterator[dict
 def seen(name: str, invocation: Invocation, lines: Commands) -> dict[str, Seen]:
     """What each printed, and how it ended."""
     with started(name, invocation, lines) as running:
+        files = {
+            who: SCRATCH / who / invocation.output if invocation.output else each.out
+            for who, each in running.items()
+        }
+        earlier = dict.fromkeys(running, 0)
         if invocation.kinds:
             for each in running.values():
                 each.wait_ready()
-            files = [
-                SCRATCH / who / invocation.output if invocation.output else each.out
-                for who, each in running.items()
-            ]
+            if invocation.filter == "":  # each has seen the other's start, or not
+                wait_quiet(running.values(), files.values())
+                earlier = {who: file.stat().st_size for who, file in files.items()}
             for kind in invocation.kinds:
                 KINDS[kind].send()
             if not invocation.ends:
-                wait_quiet(list(running.values()), files)
-        by_itself = invocation.ends or not invocation.kinds
-        found = {who: each.end() if by_itself else each.stop() for who, each in running.items()}
-    if invocation.output:
-        for who in found:
-            found[who]["out"] = (SCRATCH / who / invocation.output).read_text()
+                flush()
+                wait_quiet(running.values(), files.values())
+                for each in running.values():
+                    each.process.send_signal(signal.SIGINT)
+        found = {who: each.end() for who, each in running.items()}
+    for who, file in files.items():
+        text = file.read_text() if file.exists() else ""
+        header = "" if text.startswith("{") else text[: text.find("\n") + 1]
+        found[who]["out"] = header + text[earlier[who] :] if earlier[who] else text
     return found
 
 

@@ -121,7 +121,9 @@ def compare_live(name: str, config: Config, theirs: str, own: str, old: bool) ->
             found.append(_single(name, one, other, reference))
             continue
         differing = list(_fields(one, other, _OF_OLD if old else _TIMES))
-        if not old and not differing and whole and _timeless(one) != _timeless(other):
+        same_task = one.fields.get("process") == other.fields.get("process")
+        exact = not old and not differing and whole and same_task
+        if exact and _timeless(one) != _timeless(other):
             differing.append(("line", one.line, other.line))
         if not old and list(one.more) != list(other.more):
             differing.append(("more", "\n".join(one.more), "\n".join(other.more)))
@@ -139,8 +141,15 @@ def _single(name: str, theirs: Event | None, own: Event | None, reference: str) 
 def _fields(theirs: Event, own: Event, apart: set[str]) -> Iterator[tuple[str, Any, Any]]:
     for name in dict.fromkeys([*theirs.fields, *own.fields]):
         one, other = theirs.fields.get(name), own.fields.get(name)
-        if name not in apart and one != other:
+        if name in apart or one == other:
+            continue
+        if name != "process" or _task(one) != _task(other):
             yield name, one, other
+
+
+def _task(process: str) -> str:
+    """Program and pid. Of a task that has just ended the path is gone, which is a race."""
+    return re.sub(r"^.*/|^~", "", process)
 
 
 def _timeless(event: Event) -> str:

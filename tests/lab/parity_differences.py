@@ -63,6 +63,14 @@ DIFFERENCES: Mapping[str, Difference] = {
         "PROCESS of a task that has exited",
         lambda found: found.what == "process" and str(found.theirs).startswith("<empty>:"),
     ),
+    "reason of any function": Difference(
+        "drop reason",
+        lambda found: (
+            found.what == "func"
+            and found.theirs == found.function
+            and str(found.own).startswith(f"{found.function}(SKB_")
+        ),
+    ),
     "JSON zeros": Difference("JSON, zeros", _zero_dropped),
 }
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.lab.parity_job import RECORDED, WHOLE, boot, names
+from tests.lab.parity_invocations import INVOCATIONS
+from tests.lab.parity_job import RECORDED, WHOLE, boot
 
 
 def lines(text: str) -> list[str]:
@@ -21,10 +23,8 @@ def lines(text: str) -> list[str]:
     return text.splitlines()
 
 
-def main() -> None:
-    wanted = sys.argv[1:] or names(WHOLE)
-    with tempfile.TemporaryDirectory() as folder:
-        result = boot(WHOLE, Path(folder), wanted, record=True)
+def keep(result: Mapping[str, Any]) -> None:
+    """Put what a boot saw into the file of recordings."""
     file = RECORDED / f"{WHOLE}.json"
     kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"invocations": {}}
     for name, seen in result["invocations"].items():
@@ -37,9 +37,17 @@ def main() -> None:
             "out": lines(theirs["out"]),
             "err": [line for line in lines(theirs["err"]) if "[--" not in line][-3:],
         }
-    kept |= {"kernel": result["kernel"], "pwru": result["pwru"]}
+    invocations = kept["invocations"]
+    ordered = {name: invocations[name] for name in INVOCATIONS if name in invocations}
+    about = {"kernel": result["kernel"], "pwru": result["pwru"]}
     RECORDED.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps({**about, "invocations": ordered}, indent=1, ensure_ascii=False)
+    file.write_text(text + "\n")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        keep(boot(WHOLE, Path(folder), sys.argv[1:] or list(INVOCATIONS), record=True))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 Seen = dict[str, object]
 
 WAIT = 240.0  # seconds until a tracer that shows no sign of life is given up
-QUIET = 1.0  # seconds without a new line after which there is none on its way
+QUIET = 0.7  # seconds without a new line after which there is none on its way
 
 
 class Tracer:
@@ -78,7 +78,7 @@ def kill(running: Tracer) -> None:
         running.process.wait()
 
 
-def wait_quiet(running: list[Tracer], files: list[Path]) -> None:
+def wait_quiet(running: Collection[Tracer], files: Collection[Path]) -> None:
     """Until none of ``files`` has grown for QUIET seconds, or nobody writes any more.
 
     There is no other fact to wait for: which line is the last is what a comparison finds out.
