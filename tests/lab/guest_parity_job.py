@@ -22,9 +22,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.lab import topology
+from tests.lab.forked import Forked
 from tests.lab.parity_invocations import INVOCATIONS, Invocation
 from tests.lab.parity_tracking import CONTROLS
-from tests.lab.tracer import Seen, Tracer, kill, wait_quiet
+from tests.lab.tracer import Seen, Tracer, executed, kill, wait_quiet
 from tests.lab.traffic import KINDS, flush
 
 OWN, PEER = "pypwru", "pwru"
@@ -65,7 +66,8 @@ def started(name: str, invocation: Invocation, lines: Commands) -> Iterator[dict
         for who, (program, *words) in lines.items():
             label = f"{who}-{name}"
             ready = ["--ready-file", str(SCRATCH / f"{label}.ready")] if invocation.kinds else []
-            running[who] = Tracer(SCRATCH, label, program, *ready, *words)
+            start = Forked if who == OWN else executed
+            running[who] = Tracer(SCRATCH, label, program, *ready, *words, start=start)
         yield running
     finally:
         for each in running.values():

@@ -23,6 +23,8 @@ BRIEF = (
 FEW = ("--filter-func", BRIEF)
 BRIDGE = inner("bridge")[1]
 
+NO_FLOW = "(?!)"  # a pattern that nothing has
+
 # Flags of Debian's pwru 1.0.5; an invocation with others is compared with what 1.0.12 printed.
 OLD_FLAGS = frozenset(
     [
@@ -95,8 +97,8 @@ class Invocation(NamedTuple):
         return [*words, " or ".join(f"({KINDS[kind].selected})" for kind in self.kinds)]
 
 
-def _error(*words: str, cheap: bool = True) -> Invocation:
-    return Invocation(words, cheap=cheap)
+def _error(*words: str) -> Invocation:
+    return Invocation(words, cheap=True)
 
 
 def _seen(*words: str, on: str = "ping4", cheap: bool = False, **more: object) -> Invocation:
@@ -147,14 +149,14 @@ INVOCATIONS: Mapping[str, Invocation] = {
     "plain": _seen("--output-meta", "--output-tuple"),
     "plain6": _seen(on="ping6"),
     "plain_few": _seen(*FEW, on="forward4", cheap=True),
-    "every_kind": _seen(*FEW, on=EVERY_KIND, filter="", steady="(?!)"),
+    "every_kind": _seen(*FEW, on=EVERY_KIND, filter="", steady=NO_FLOW),
     "no_meta": _seen("--output-meta=false", *FEW, on="udp4", cheap=True),
     "no_tuple": _seen("--output-tuple=false", *FEW, on="udp6", cheap=True),
     "nothing_but_function": _seen("--output-meta=false", "--output-tuple=false", *FEW),
-    "current": _seen("--timestamp", "current", *FEW, on="udp4"),
+    "current": _seen("--timestamp", "current", *FEW, on="udp4", cheap=True),
     "relative": _seen("--timestamp=relative", *FEW, on="udp6"),
     "absolute": _seen("--timestamp", "absolute", *FEW, on="ping4", cheap=True),
-    "tcp_flags": _seen("--output-tcp-flags", *FEW, on="tcp4", steady="SYN"),
+    "tcp_flags": _seen("--output-tcp-flags", *FEW, on="tcp4", steady="SYN", cheap=True),
     "tcp6_flags": _seen("--output-tcp-flags", *FEW, on="tcp6", steady="SYN"),
     "caller": _seen("--output-caller", *FEW, on="udp4", cheap=True),
     "stack": _seen("--output-stack", "--filter-func", "(ip_rcv|ip_output)"),
@@ -169,7 +171,7 @@ INVOCATIONS: Mapping[str, Invocation] = {
     "metadata": _seen("--output-skb-metadata", "skb->len,skb->protocol", "--output-skb-metadata=skb->dev->ifindex", *FEW, on="udp4", cheap=True),
     "everything": _seen("--timestamp", "absolute", "--output-netns-names", "--output-skb-cb", "--output-tcp-flags", "--output-caller", "--output-tunnel", "--output-skb-metadata", "skb->mark", "--output-stack", *FEW, on="vxlan"),
     # JSON.
-    "json": _seen("--output-json", *FEW, on="udp4"),
+    "json": _seen("--output-json", *FEW, on="udp4", cheap=True),
     "json_everything": _seen("--output-json", "--timestamp", "current", "--output-netns-names", "--output-skb-cb", "--output-tcp-flags", "--output-caller", "--output-tunnel", "--output-stack", *FEW, on="tcp6", steady="SYN"),
     "json_bare": _seen("--output-json", "--output-meta=false", "--output-tuple=false", "--timestamp", "absolute", *FEW, on="ping6"),
     "json_structs": _seen("--output-json", "--output-skb", "--output-skb-shared-info", "--filter-func", "ip_rcv"),
@@ -179,7 +181,7 @@ INVOCATIONS: Mapping[str, Invocation] = {
     "file": _seen("--output-file", "{folder}/sub/trace.log", *FEW, on="udp4", output="sub/trace.log", cheap=True),
     "file_rotated": _seen("--output-file", "{folder}/trace.log", "--output-file-max-size", "1", "--output-file-max-backups", "2", "--output-file-max-age", "1", "--output-file-compress", *FEW, on="ping4", output="trace.log"),
     # Which functions.
-    "words_anywhere": _seen("udp", *FEW, "port", "4002", "--output-meta=1", "--", "and", "greater 20", on="udp4", filter=""),
+    "words_anywhere": _seen("udp", *FEW, "port", "4002", "--output-meta=1", "--", "and", "greater 20", on="udp4", filter="", cheap=True),
     "module": _seen("--kmods", "veth", "--filter-func", "veth_xmit", on="forward4", cheap=True),
     "modules": _seen("--all-kmods", "--filter-func", "(br_handle_frame|veth_xmit|vxlan_rcv)", on="bridge vxlan"),
     "kprobe": _seen("--backend", "kprobe", "--filter-kprobe-batch", "3", "--filter-func", "(ip_rcv|icmp_rcv)", cheap=True),
@@ -196,16 +198,16 @@ INVOCATIONS: Mapping[str, Invocation] = {
     "tunnel_l3": _seen("--filter-tunnel-pcap-l3", f"icmp and host {inner('vxlan')[1]}", *FEW, on="vxlan gre"),
     "tunnel_l3_none": _seen("--filter-tunnel-pcap-l3", "tcp", *FEW, on="vxlan gre"),
     "tunnel_l2": _seen("--filter-tunnel-pcap-l2", "ether host 02:00:00:00:77:02", *FEW, on="vxlan"),
-    "skb_expression": _seen("--filter-skb-expr", "skb->len > 50", *FEW, on="udp4"),
+    "skb_expression": _seen("--filter-skb-expr", "skb->len > 50", *FEW, on="udp4", cheap=True),
     "skb_expression_deep": _seen("--filter-skb-expr", "skb->dev->ifindex == 3", *FEW, on="forward4"),
     "skb_expression_order": _seen("--filter-skb-expr", "skb->protocol == 0x0806", *FEW, on="arp ping4", filter=""),
     # Tracking.
-    "tracked_nat": _seen("--filter-track-skb", *FEW, on="dnat", filter=f"dst host {DNAT}", steady="(?!)"),
+    "tracked_nat": _seen("--filter-track-skb", *FEW, on="dnat", filter=f"dst host {DNAT}", steady=NO_FLOW),
     "tracked_tunnel": _seen("--filter-track-skb", *FEW, on="gre vxlan", filter=f"icmp and dst host {inner('gre')[1]} or icmp and dst host {inner('vxlan')[1]}"),
     "tracked_stack": _seen("--filter-track-skb", "--filter-track-skb-by-stackid", *FEW, on="ping4", filter=f"icmp and dst host {ROUTER} and src host {NEAR}"),
     "tracked_non_skb": _seen("--filter-track-skb", "--filter-non-skb-funcs", "fib_table_lookup", *FEW, on="forward4"),
     "tracked_clone": _seen("--filter-track-skb", "--filter-netns", "/run/netns/near", "--filter-ifname", "near0", *FEW, on="mirrored"),
-    "tracked_segments": _seen("--filter-track-skb", *FEW, on="segments", filter="tcp port 4402 and greater 4000", steady="(?!)"),
+    "tracked_segments": _seen("--filter-track-skb", *FEW, on="segments", filter="tcp port 4402 and greater 4000", steady=NO_FLOW),
     # BPF programs.
     "tracked_veth": _seen("--filter-track-skb", "--filter-netns", "/run/netns/near", *FEW, on="bridge", programs=True),
     "tc": _seen("--filter-trace-tc", *FEW, on="bridge", programs=True),

@@ -26,7 +26,7 @@ from pypwru.options import parse
 from tests.lab import guest, topology, warm_cache
 from tests.lab.parity import Finding, compare_live, compare_recorded
 from tests.lab.parity_differences import Declared
-from tests.lab.parity_invocations import INVOCATIONS, Invocation
+from tests.lab.parity_invocations import INVOCATIONS, NO_FLOW, Invocation
 from tests.lab.parity_tracking import CONTROLS
 from tests.requirement import need
 
@@ -36,7 +36,6 @@ WHOLE = "6.12"
 KERNELS = ("5.10", "6.1", WHOLE, "7.2")
 _SECONDS = "2700"
 _USAGE = 2  # the exit status
-_NOTHING = "(?!)"  # a pattern that nothing has
 _VALUES = {"folder": "/run/parity", "inode": "1", "btf": "/sys/kernel/btf/vmlinux"}
 
 
@@ -147,6 +146,6 @@ def _compare(
     if config is None or not invocation.kinds:
         return []
     if reference == "recorded":
-        steady = invocation.steady if same and not invocation.ends else _NOTHING
+        steady = invocation.steady if same and not invocation.ends else NO_FLOW
         return compare_recorded(name, config, theirs["out"], own["out"], steady)
     return compare_live(name, config, theirs["out"], own["out"], reference == "old")

@@ -6,13 +6,16 @@ parity_differences.py, which is README's table.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 from collections import Counter
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from pypwru.options import FLAGS
 from tests.lab.parity_differences import DIFFERENCES, explanation
@@ -84,6 +87,16 @@ def test_only_tracking_shows_it(name: str) -> None:
 
 
 JSON = [case for case in CASES if "output-json" in INVOCATIONS[case[1]].flags]
+
+
+@pytest.mark.parametrize(("kernel", "name"), JSON)
+def test_json_has_the_form_of_the_schema(kernel: str, name: str) -> None:
+    schema = json.loads((files("pypwru.data") / "event.schema.json").read_text())
+    validator = Draft202012Validator(schema)
+    lines = seen(kernel, name)["pypwru"]["out"].splitlines()
+    assert lines
+    for line in lines:
+        validator.validate(json.loads(line))
 
 
 @pytest.mark.parametrize(("kernel", "name"), JSON)

@@ -7,13 +7,32 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import IO, Protocol
 
 Seen = dict[str, object]
 
 WAIT = 240.0  # seconds until a tracer that shows no sign of life is given up
 QUIET = 0.7  # seconds without a new line after which there is none on its way
+
+
+class Process(Protocol):
+    """What is asked of a child."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float) -> int: ...
+    def send_signal(self, number: signal.Signals) -> None: ...
+    def kill(self) -> None: ...
+
+
+Start = Callable[[Sequence[str], IO[bytes], IO[bytes]], Process]
+
+
+def executed(words: Sequence[str], out: IO[bytes], err: IO[bytes]) -> Process:
+    return subprocess.Popen(words, stdout=out, stderr=err)
 
 
 class Tracer:
@@ -24,14 +43,17 @@ class Tracer:
         name: theirs, before the suffix.
         program: the command.
         words: its arguments.
+        start: how it becomes a process; not by exec where that is forked.Forked.
     """
 
-    def __init__(self, folder: Path, name: str, program: str, *words: str) -> None:
+    def __init__(
+        self, folder: Path, name: str, program: str, *words: str, start: Start = executed
+    ) -> None:
         self.ready_file = folder / f"{name}.ready"
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
         self.began = time.monotonic()
         with self.out.open("wb") as out, self.err.open("wb") as err:
-            self.process = subprocess.Popen([program, *words], stdout=out, stderr=err)
+            self.process = start([program, *words], out, err)
 
     def until(self, fact: str, seen: Callable[[], bool]) -> None:
         """Poll ``seen``; a tracer that ended, or took too long, is an error with its words."""
@@ -75,7 +97,7 @@ def tracer(folder: Path, name: str, program: str, *words: str) -> Iterator[Trace
 def kill(running: Tracer) -> None:
     if running.process.poll() is None:
         running.process.kill()
-        running.process.wait()
+        running.process.wait(WAIT)
 
 
 def wait_quiet(running: Collection[Tracer], files: Collection[Path]) -> None:
