@@ -56,21 +56,25 @@ def flow(event: Event) -> str:
     return re.sub(r":[345]\d{4}(?=->)", ":P", event.tuple)
 
 
+def _alike(one: Event, other: Event) -> int:
+    """How much speaks for two events being the same sight: the function must, the tuple may."""
+    return (one.function == other.function) * (1 + (one.tuple == other.tuple))
+
+
 def paired(
     theirs: Sequence[Event], own: Sequence[Event]
 ) -> Iterator[tuple[Event | None, Event | None]]:
-    """Events by the longest common subsequence of functions; None has no counterpart."""
+    """Events by their longest common subsequence; None has no counterpart."""
     longest = [[0] * (len(own) + 1) for _ in range(len(theirs) + 1)]
     for i in reversed(range(len(theirs))):
         for j in reversed(range(len(own))):
-            longest[i][j] = (
-                longest[i + 1][j + 1] + 1
-                if theirs[i].function == own[j].function
-                else max(longest[i + 1][j], longest[i][j + 1])
-            )
+            alike = _alike(theirs[i], own[j])
+            both = longest[i + 1][j + 1] + alike if alike else 0
+            longest[i][j] = max(both, longest[i + 1][j], longest[i][j + 1])
     i = j = 0
     while i < len(theirs) and j < len(own):
-        if theirs[i].function == own[j].function:
+        alike = _alike(theirs[i], own[j])
+        if alike and longest[i][j] == longest[i + 1][j + 1] + alike:
             yield theirs[i], own[j]
             i, j = i + 1, j + 1
         elif longest[i + 1][j] >= longest[i][j + 1]:

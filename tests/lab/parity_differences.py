@@ -48,6 +48,11 @@ def _never(found: Finding) -> bool:
     return False
 
 
+def _only_own(*invocations: str) -> Callable[[Finding], bool]:
+    """Lines, or a form of output, that pwru doesn't have in these."""
+    return lambda found: found.what in {"extra", "events"} and found.invocation in invocations
+
+
 DIFFERENCES: Mapping[str, Difference] = {
     "const packet": Difference("functions", _never),
     "several packets": Difference("(skb, x, skb)", _never),
@@ -71,6 +76,14 @@ DIFFERENCES: Mapping[str, Difference] = {
             and str(found.own).startswith(f"{found.function}(SKB_")
         ),
     ),
+    "segments": Difference("`--filter-track-skb`, GSO", _only_own("tracked_segments")),
+    "veth and XDP": Difference(
+        "`--filter-track-skb`, veth with XDP", _only_own("tracked_veth", "tracked_xdp")
+    ),
+    "stacks": Difference(
+        "`--filter-track-skb-by-stackid`, `--filter-non-skb-funcs`, `--filter-track-bpf-helpers`",
+        _only_own("tracked_stack", "tracked_non_skb", "helpers"),
+    ),
     "JSON zeros": Difference("JSON, zeros", _zero_dropped),
 }
 
@@ -90,10 +103,10 @@ class Declared:
     def reason(self, function: str) -> str | None:
         """The difference's name; None when there is none."""
         try:
-            prototype = self._btf.prototype(function)
+            arguments = self._btf.prototype(function).partition("(")[2]
         except BTFError:
             return None
-        packets = re.findall(r"(const )?struct sk_buff \*(?!\*)", prototype)
+        packets = re.findall(r"(const )?struct sk_buff \*(?!\*)", arguments)
         if packets and all(packets):
             return "const packet"
         if len(packets) > 1:
