@@ -10,7 +10,7 @@ recorded one and the flow is the same each time (``Invocation.steady``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pypwru.config import Config
@@ -18,8 +18,8 @@ from tests.lab.sights import Event, events
 
 _TIMES = {"time", "timestamp"}
 _OF_A_BOOT = _TIMES | {"skb", "cpu", "process", "netns", "cb", "mtu"}
-# Fields of pwru 1.0.5 that are of another form; its MTU is the device's, not the route's.
-_OF_OLD = _TIMES | {"process", "iface", "mtu", "tail", "func"}
+# pwru 1.0.5 has reasons of one function alone, and as MTU the device's, not the route's.
+_OF_OLD = _TIMES | {"mtu", "tail", "func"}
 
 
 class Finding(NamedTuple):
@@ -113,6 +113,7 @@ def compare_live(name: str, config: Config, theirs: str, own: str, old: bool) ->
         UnknownForm: a line is of no known form.
     """
     reference = "old" if old else "live"
+    rules = (_OF_OLD, _LOOSE_OLD) if old else (_TIMES, _LOOSE)
     their_header, their_events = events(theirs, config, old)
     own_header, own_events = events(own, config)
     found = []
@@ -124,7 +125,7 @@ def compare_live(name: str, config: Config, theirs: str, own: str, old: bool) ->
         if not one or not other:
             found.append(_single(name, one, other, reference))
             continue
-        differing = list(_fields(one, other, _OF_OLD if old else _TIMES))
+        differing = list(_fields(one, other, *rules))
         same_task = one.fields.get("process") == other.fields.get("process")
         exact = not old and not differing and whole and same_task
         if exact and _timeless(one) != _timeless(other):
@@ -142,18 +143,30 @@ def _single(name: str, theirs: Event | None, own: Event | None, reference: str) 
     return Finding(name, "extra", "", own.line, own.function, reference)
 
 
-def _fields(theirs: Event, own: Event, apart: set[str]) -> Iterator[tuple[str, Any, Any]]:
+def _fields(
+    theirs: Event, own: Event, apart: set[str], loose: Mapping[str, Callable[[str], str]]
+) -> Iterator[tuple[str, Any, Any]]:
     for name in dict.fromkeys([*theirs.fields, *own.fields]):
         one, other = theirs.fields.get(name), own.fields.get(name)
         if name in apart or one == other:
             continue
-        if name != "process" or _task(one) != _task(other):
-            yield name, one, other
+        if name in loose and loose[name](str(one)) == loose[name](str(other)):
+            continue
+        yield name, one, other
 
 
 def _task(process: str) -> str:
     """Program and pid. Of a task that has just ended the path is gone, which is a race."""
     return re.sub(r"^.*/|^~", "", process)
+
+
+def _ifindex(iface: str) -> str:
+    """Without the name, of which pwru 1.0.5 has none."""
+    return iface.rpartition(":")[2]
+
+
+_LOOSE = {"process": _task}
+_LOOSE_OLD = {"process": _task, "iface": _ifindex}
 
 
 def _timeless(event: Event) -> str:
@@ -199,7 +212,7 @@ def compare_recorded(
         if not one or not other:
             found.append(_single(name, one, other, "recorded"))
             continue
-        differing = list(_fields(_of_no_boot(one), _of_no_boot(other), _OF_A_BOOT))
+        differing = list(_fields(_of_no_boot(one), _of_no_boot(other), _OF_A_BOOT, _LOOSE))
         inode = other.fields.get("netns")
         if namespaces.setdefault(one.fields.get("netns"), inode) != inode:
             differing.append(("netns", one.fields.get("netns"), inode))

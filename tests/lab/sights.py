@@ -98,6 +98,8 @@ def events(text: str, config: Config, old: bool = False) -> tuple[str, list[Even
             if not match:
                 raise UnknownForm(line)
             fields = {name: value for name, value in match.groupdict().items() if value is not None}
+            if old:  # program(pid)
+                fields["process"] = re.sub(r"\((\d+)\)$", r":\1", fields["process"])
             found.append((line, fields, []))
         elif found:
             found[-1][2].append(line)
