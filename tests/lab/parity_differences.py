@@ -76,6 +76,10 @@ DIFFERENCES: Mapping[str, Difference] = {
             and str(found.own).startswith(f"{found.function}(SKB_")
         ),
     ),
+    "frame of XDP": Difference(
+        "SKB of an XDP program",
+        lambda found: found.what == "skb" and found.function.startswith("bpf_prog_"),
+    ),
     "segments": Difference("`--filter-track-skb`, GSO", _only_own("tracked_segments")),
     "veth and XDP": Difference(
         "`--filter-track-skb`, veth with XDP", _only_own("tracked_veth", "tracked_xdp")
