@@ -13,6 +13,9 @@ from typing import NamedTuple
 from pypwru.btf.query import BTF
 from pypwru.errors import BTFError
 from tests.lab.parity import Finding
+from tests.lab.parity_invocations import INVOCATIONS
+
+_JSON = {name for name, row in INVOCATIONS.items() if "output-json" in row.flags}
 
 
 class Difference(NamedTuple):
@@ -34,13 +37,28 @@ def _statuses(*rows: tuple[str, int, int]) -> Callable[[Finding], bool]:
     )
 
 
-def _fields(pattern: str) -> Callable[[Finding], bool]:
-    return lambda found: bool(re.fullmatch(pattern, found.what))
+def _own_key(found: Finding) -> bool:
+    """A key that pwru's JSON doesn't have, or leaves out when it is 0; also inside a tuple."""
+    if isinstance(found.own, dict) and isinstance(found.theirs, dict):
+        return found.theirs.items() <= found.own.items()
+    return found.invocation in _JSON and found.theirs is None
 
 
-def _zero_dropped(found: Finding) -> bool:
-    """A key that pwru's JSON leaves out when it is 0."""
-    return found.what in {"cpu", "mark", "proto", "mtu", "len", "netns"} and found.theirs is None
+def _tuple(theirs: str, own: str) -> Callable[[Finding], bool]:
+    """Patterns of both sides' TUPLE."""
+    return lambda found: (
+        found.what == "tuple"
+        and bool(re.fullmatch(theirs, str(found.theirs)))
+        and bool(re.fullmatch(own, str(found.own)))
+    )
+
+
+def _stack_again(found: Finding) -> bool:
+    """pwru forgets a stack when it has printed it, also for those who had the same."""
+    if found.what in {"more", "stack"}:
+        return not found.theirs and found.own.lstrip().startswith(found.function)
+    # The inner tuple stands behind the stack, so on the line where there is no stack.
+    return found.what == "tail" and found.invocation == "everything" and found.own in found.theirs
 
 
 def _never(found: Finding) -> bool:
@@ -88,7 +106,23 @@ DIFFERENCES: Mapping[str, Difference] = {
         "`--filter-track-skb-by-stackid`, `--filter-non-skb-funcs`, `--filter-track-bpf-helpers`",
         _only_own("tracked_stack", "tracked_non_skb", "helpers"),
     ),
-    "JSON zeros": Difference("JSON, zeros", _zero_dropped),
+    "later fragments": Difference(
+        "later fragments, ports",
+        _tuple(r"([\d.]+):30840->([\d.]+):30840\(udp\)", r".*:0->.*:0\(udp\)"),
+    ),
+    "extension headers": Difference(
+        "IPv6 with extension headers",
+        _tuple(r"\[.*\]:0->\[.*\]:0\(\)", r"\[.*\]:\d+->\[.*\]:\d+\(udp\)"),
+    ),
+    "not IP": Difference(
+        "TUPLE of what is not IP", _tuple(r".+:\d+->.+:\d+\(\w*\)", r":0->:0\(\)")
+    ),
+    "no data": Difference(
+        "no filter, packets without data",
+        lambda found: found.what == "extra" and bool(re.search(r" 0 +:0->:0\(\)", found.own)),
+    ),
+    "stack again": Difference("`--output-stack`", _stack_again),
+    "JSON keys": Difference("JSON", _own_key),
 }
 
 

@@ -131,7 +131,7 @@ def findings(kernel: str, name: str) -> list[Finding]:
     if not theirs or result["old"]:
         same = result["kernel"] == recorded()["kernel"]
         found += _compare(name, own, recorded_run(name), "recorded", same)
-    return list(dict.fromkeys(found))
+    return found
 
 
 def _compare(
