@@ -12,20 +12,18 @@ import contextlib
 import json
 import os
 import re
-import select
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from pypwru.btf.load import load_vmlinux
 from pypwru.cache import Cache
 from pypwru.kernel.kallsyms import read_symbols
-
-Seen = dict[str, object]
+from tests.lab.tracer import Seen, tracer
 
 FEW = (
     "(__ip_.*|ip_.*|icmp_.*|eth_.*|__netif_r.*|netif_r.*|__dev_.*|dev_hard.*|skb_push|"
@@ -34,7 +32,6 @@ FEW = (
 KPROBE_EVENTS = Path("/sys/kernel/tracing/kprobe_events")
 NEAR, FAR, SENTINEL = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 MTU = "1500"
-WAIT = 240.0  # seconds until a tracer that shows no sign of life is given up
 
 
 def wire() -> None:
@@ -58,55 +55,12 @@ def ping(address: str) -> None:
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 
 
-class Tracer:
-    """A running pwru or pypwru: its streams are files, its readiness is its ready file."""
-
-    def __init__(self, folder: Path, name: str, *words: str) -> None:
-        self.ready_file = folder / f"{name}.ready"
-        self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
-        self.began = time.monotonic()
-        with self.out.open("wb") as out, self.err.open("wb") as err:
-            command = [name.partition("-")[0], "--ready-file", str(self.ready_file), *words]
-            self.process = subprocess.Popen(command, stdout=out, stderr=err)
-
-    def until(self, fact: str, seen: Callable[[], bool]) -> None:
-        """Poll ``seen``; a tracer that ended, or took too long, is an error with its words."""
-        while not seen():
-            if self.process.poll() is not None or time.monotonic() > self.began + WAIT:
-                raise RuntimeError(f"no {fact}; stderr: {self.err.read_text()[-2000:]}")
-            select.select([], [], [], 0.05)
-
-    def wait_ready(self) -> float:
-        """Seconds from exec to ready."""
-        self.until("ready file", self.ready_file.exists)
-        return time.monotonic() - self.began
-
-    def wait_line(self, text: str) -> None:
-        self.until(f"line with {text}", lambda: text in self.out.read_text())
-
-    def stop(self, number: signal.Signals = signal.SIGINT) -> Seen:
-        self.process.send_signal(number)
-        status = self.process.wait(60)
-        return {"status": status, "out": self.out.read_text(), "err": self.err.read_text()}
-
-
-@contextlib.contextmanager
-def tracer(folder: Path, name: str, *words: str) -> Iterator[Tracer]:
-    running = Tracer(folder, name, *words)
-    try:
-        yield running
-    finally:
-        if running.process.poll() is None:
-            running.process.kill()
-            running.process.wait()
-
-
 def beside_pwru(folder: Path, functions: list[str]) -> Seen:
     """One ping seen by both. Events come in order: a second ping's mean that all are there."""
     meta = ("--output-meta", "--output-tuple")
     with (
-        tracer(folder, "pypwru", *functions, "icmp") as own,
-        tracer(folder, "pwru", *meta, *functions, "icmp") as theirs,
+        tracer(folder, "pypwru", "pypwru", *functions, "icmp") as own,
+        tracer(folder, "pwru", "pwru", *meta, *functions, "icmp") as theirs,
     ):
         own.wait_ready()
         theirs.wait_ready()
@@ -118,7 +72,7 @@ def beside_pwru(folder: Path, functions: list[str]) -> Seen:
 
 
 def by_backend(folder: Path, backend: str, words: list[str]) -> Seen:
-    with tracer(folder, f"pypwru-{backend}", "--backend", backend, *words, "icmp") as own:
+    with tracer(folder, backend, "pypwru", "--backend", backend, *words, "icmp") as own:
         own.wait_ready()
         ping(FAR)
         own.wait_line(f"{FAR}:0->{NEAR}")
@@ -139,7 +93,7 @@ def cold_start(folder: Path) -> Seen:
     cache = Path(os.environ["PYPWRU_CACHE"])
     before = cache.exists()
     words = ["--filter-func", "ip_rcv", "icmp"]
-    with tracer(folder, "pypwru-cold", *words) as own:
+    with tracer(folder, "cold", "pypwru", *words) as own:
         seconds = own.wait_ready()
         maps = Path(f"/proc/{own.process.pid}/maps").read_text()
         done = own.stop()
@@ -155,7 +109,7 @@ def cold_start(folder: Path) -> Seen:
 
 
 def warm_start(folder: Path) -> Seen:
-    with tracer(folder, "pypwru-warm", "--filter-func", "ip_rcv", "icmp") as own:
+    with tracer(folder, "warm", "pypwru", "--filter-func", "ip_rcv", "icmp") as own:
         seconds = own.wait_ready()
         maps = Path(f"/proc/{own.process.pid}/maps").read_text()
         return {**own.stop(), "maps": libraries(maps), "seconds": seconds}
@@ -168,7 +122,7 @@ def libraries(maps: str) -> list[str]:
 def flood(folder: Path) -> Seen:
     """Two seconds of UDP over lo into a ring of a few pages."""
     words = ["--buffer-size", "8k", "--filter-func", "(ip_rcv|ip_output|ip_local_deliver)"]
-    with tracer(folder, "pypwru-flood", *words, "udp port 9999") as own:
+    with tracer(folder, "flood", "pypwru", *words, "udp port 9999") as own:
         own.wait_ready()
         end = time.monotonic() + 2
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -184,7 +138,7 @@ def killed(folder: Path) -> Seen:
     """kill -9, then a next session; the profile counts how often each probe was hit."""
     words = ["--backend", "kprobe", "--filter-func", "ip_rcv", "icmp"]
     profile = KPROBE_EVENTS.with_name("kprobe_profile")
-    with tracer(folder, "pypwru-killed", *words) as own:
+    with tracer(folder, "killed", "pypwru", *words) as own:
         own.wait_ready()
         ping(FAR)
         own.stop(signal.SIGKILL)
@@ -192,7 +146,7 @@ def killed(folder: Path) -> Seen:
     left, hits = KPROBE_EVENTS.read_text(), profile.read_text()
     ping(FAR)
     hits_after = profile.read_text()
-    with tracer(folder, "pypwru-next", *words) as following:
+    with tracer(folder, "next", "pypwru", *words) as following:
         following.wait_ready()
         during = KPROBE_EVENTS.read_text()
         following.stop()

@@ -72,7 +72,7 @@ def pairs(kernel: str) -> list[tuple[Line | None, Line | None]]:
 
 def reason_of_extra(facts: dict[str, Any]) -> str:
     """Why pwru has no such line, from the function's prototype and number of addresses."""
-    packets = re.findall(r"(const )?struct sk_buff \*(?!\*)", facts["prototype"])
+    packets = re.findall(r"(const )?struct sk_buff \*(?!\*)", facts["prototype"].partition("(")[2])
     if packets and all(packets):
         return "const struct sk_buff *: pwru 1.0.5 does not trace the function"
     if len(packets) > 1:

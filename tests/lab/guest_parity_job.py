@@ -1,0 +1,141 @@
+"""Runs inside a guest: each invocation by pypwru and by pwru, both at once, over the same traffic.
+
+    python -m tests.lab.guest_parity_job FOLDER [NAME...]
+
+FOLDER/result.json says what each printed and how it ended; it is judged on the host. pwru is the
+one on PATH, or ``PYPWRU_LAB_PWRU``; one that lacks a flag sits out the invocations with it.
+FOLDER/traffic_programs.o is attached for the invocations that want it, which come last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tests.lab import topology
+from tests.lab.forked import Forked
+from tests.lab.parity_invocations import INVOCATIONS, Invocation
+from tests.lab.parity_tracking import CONTROLS
+from tests.lab.tracer import Seen, Tracer, executed, kill, wait_quiet
+from tests.lab.traffic import KINDS, flush
+
+OWN, PEER = "pypwru", "pwru"
+OLD = "1.0.5"
+SCRATCH = Path("/run/parity")  # not in a shared folder: Linux 7.2's 9p can answer ENODATA
+_OFF_BEFORE = ("output-meta", "output-tuple")  # what pwru 1.0.5 prints only when asked to
+
+
+Commands = Mapping[str, Sequence[str]]
+
+
+def peer_version(program: str) -> str:
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def commands(invocation: Invocation, programs: Mapping[str, str], old: bool) -> Commands:
+    """Who runs, and its words."""
+    inode = os.stat("/run/netns/near").st_ino
+    found = {}
+    for who, program in programs.items():
+        if who == PEER and (not invocation.peer or (old and not invocation.old)):
+            continue
+        folder = SCRATCH / who
+        folder.mkdir(parents=True, exist_ok=True)
+        values = {"folder": str(folder), "inode": str(inode), "btf": "/sys/kernel/btf/vmlinux"}
+        words = invocation.command(values)
+        if who == PEER and old:
+            words = [f"--{name}" for name in _OFF_BEFORE if f"--{name}=false" not in words] + words
+        found[who] = [program, *words]
+    return found
+
+
+@contextlib.contextmanager
+def started(name: str, invocation: Invocation, lines: Commands) -> Iterator[dict[str, Tracer]]:
+    running = {}
+    try:
+        for who, (program, *words) in lines.items():
+            label = f"{who}-{name}"
+            ready = ["--ready-file", str(SCRATCH / f"{label}.ready")] if invocation.kinds else []
+            start = Forked if who == OWN else executed
+            running[who] = Tracer(SCRATCH, label, program, *ready, *words, start=start)
+        yield running
+    finally:
+        for each in running.values():
+            kill(each)
+
+
+def seen(name: str, invocation: Invocation, lines: Commands) -> dict[str, Seen]:
+    """What each printed, and how it ended."""
+    with started(name, invocation, lines) as running:
+        files = {
+            who: SCRATCH / who / invocation.output if invocation.output else each.out
+            for who, each in running.items()
+        }
+        earlier = dict.fromkeys(running, 0)
+        if invocation.kinds:
+            for each in running.values():
+                each.wait_ready()
+            if invocation.filter == "":  # each has seen the other's start, or not
+                wait_quiet(running.values(), files.values())
+                earlier = {who: file.stat().st_size for who, file in files.items()}
+            for kind in invocation.kinds:
+                KINDS[kind].send()
+            if not invocation.ends:
+                flush()
+                wait_quiet(running.values(), files.values())
+                for each in running.values():
+                    each.process.send_signal(signal.SIGINT)
+        found = {who: each.end() for who, each in running.items()}
+    for who, file in files.items():
+        text = file.read_text() if file.exists() else ""
+        header = "" if text.startswith("{") else text[: text.find("\n") + 1]
+        found[who]["out"] = header + text[earlier[who] :] if earlier[who] else text
+    return found
+
+
+def repeated() -> dict[str, int]:
+    """Names that several functions have, of which a tracer may take one or all."""
+    symbols = Path("/proc/kallsyms").read_text()
+    counted = Counter(re.findall(r"^[0-9a-f]+ [tT] (\w+)$", symbols, re.MULTILINE))
+    return {name: count for name, count in counted.items() if count > 1}
+
+
+def main() -> None:
+    folder, rows = Path(sys.argv[1]), {**INVOCATIONS, **CONTROLS}
+    programs = {OWN: OWN, PEER: os.environ.get("PYPWRU_LAB_PWRU") or PEER}
+    version = peer_version(programs[PEER])
+    old = OLD in version
+    if os.environ.get("PYPWRU_LAB_RECORD"):
+        del programs[OWN]
+    topology.wire()
+    result: dict[str, object] = {"kernel": os.uname().release, "pwru": version, "old": old}
+    result["repeated"] = repeated()
+    result["invocations"] = found = {}
+    attached = False
+    for name in sys.argv[2:] or rows:
+        invocation = rows[name]
+        if invocation.programs and not attached:
+            topology.attach_programs(folder / "traffic_programs.o")
+            attached = True
+        began = time.monotonic()
+        lines = commands(invocation, programs, old)
+        try:
+            found[name] = seen(name, invocation, lines)
+        except (RuntimeError, subprocess.SubprocessError, OSError) as error:
+            found[name] = {"error": str(error)}
+        print(f"{name}: {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+        (folder / "result.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Every flag of pwru, beside pwru: the same lines and the same exit status, or a listed difference.
+
+What runs is parity_invocations.py, how outputs are compared parity.py, and what may differ
+parity_differences.py, which is README's table.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections import Counter
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from pypwru.options import FLAGS
+from tests.lab.parity_differences import DIFFERENCES, explanation
+from tests.lab.parity_invocations import INVOCATIONS
+from tests.lab.parity_job import KERNELS, WHOLE, declared, findings, measured, names, seen
+from tests.lab.parity_tracking import SCENARIOS, shown
+from tests.requirement import need
+
+pytestmark = pytest.mark.lab
+README = Path(__file__).parents[2] / "README.md"
+_TABLE = "## What differs from pwru on purpose"
+
+
+def compared(kernel: str) -> list[str]:
+    return [name for name in names(kernel) if name in INVOCATIONS]
+
+
+CASES = [(kernel, name) for kernel in KERNELS for name in compared(kernel)]
+
+
+@pytest.mark.parametrize(("kernel", "name"), CASES)
+def test_it_is_as_pwru_or_differs_on_purpose(kernel: str, name: str) -> None:
+    unexplained = [
+        found for found in findings(kernel, name) if not explanation(found, declared(kernel))
+    ]
+    assert not unexplained, f"{len(unexplained)} findings\n" + "\n".join(
+        f"{one.what} ({one.reference}) {one.function}\n  {one.theirs!r}\n  {one.own!r}"
+        for one in unexplained[:10]
+    )
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_account(kernel: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Printed: how much was compared, and how often it differs on purpose."""
+    counted: Counter[str] = Counter()
+    differing = 0
+    for name in compared(kernel):
+        found = [
+            explanation(one, declared(kernel)) or "unexplained" for one in findings(kernel, name)
+        ]
+        counted.update(found)
+        differing += bool(found)
+    with capsys.disabled():
+        print(f"\n{kernel}: {len(compared(kernel))} invocations beside {measured(kernel)['pwru']}")
+        print(f"  {differing} of them differ, in {len(counted)} ways of {len(DIFFERENCES)} listed")
+        for name, count in counted.most_common():
+            print(f"  {count} x {name}")
+    assert len(compared(WHOLE)) >= 40
+
+
+def test_every_flag_is_invoked() -> None:
+    invoked = {flag for row in INVOCATIONS.values() for flag in row.flags}
+    # The guest adds it to every invocation with traffic, and waits for the file.
+    invoked |= {"ready-file"}
+    assert {flag.name for flag in FLAGS if not flag.own} <= invoked
+
+
+def test_differences_are_those_of_the_readme() -> None:
+    table = README.read_text().partition(_TABLE)[2].partition("\n## ")[0]
+    told = {line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()}
+    assert {one.readme for one in DIFFERENCES.values()} <= told
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_only_tracking_shows_it(name: str) -> None:
+    scenario = SCENARIOS[name]
+    assert not shown(scenario, seen(WHOLE, f"without_{name}")["pypwru"]["out"])
+    assert shown(scenario, seen(WHOLE, scenario.invocation)["pypwru"]["out"])
+
+
+JSON = [case for case in CASES if "output-json" in INVOCATIONS[case[1]].flags]
+
+
+@pytest.mark.parametrize(("kernel", "name"), JSON)
+def test_json_has_the_form_of_the_schema(kernel: str, name: str) -> None:
+    schema = json.loads((files("pypwru.data") / "event.schema.json").read_text())
+    validator = Draft202012Validator(schema)
+    lines = seen(kernel, name)["pypwru"]["out"].splitlines()
+    assert lines
+    for line in lines:
+        validator.validate(json.loads(line))
+
+
+@pytest.mark.parametrize(("kernel", "name"), JSON)
+def test_json_is_read_by_jq(kernel: str, name: str) -> None:
+    need(shutil.which("jq"), "jq")
+    text = seen(kernel, name)["pypwru"]["out"]
+    done = subprocess.run(["jq", "-c", ".func"], input=text, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(text.splitlines()) > 0
+    assert re.fullmatch(r'("[\w.]+.*"\n)+', done.stdout)

@@ -1,0 +1,115 @@
+"""A running pwru or pypwru, its streams in files; used inside guests."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Protocol
+
+Seen = dict[str, object]
+
+WAIT = 240.0  # seconds until a tracer that shows no sign of life is given up
+QUIET = 0.7  # seconds without a new line after which there is none on its way
+
+
+class Process(Protocol):
+    """What is asked of a child."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float) -> int: ...
+    def send_signal(self, number: signal.Signals) -> None: ...
+    def kill(self) -> None: ...
+
+
+Start = Callable[[Sequence[str], IO[bytes], IO[bytes]], Process]
+
+
+def executed(words: Sequence[str], out: IO[bytes], err: IO[bytes]) -> Process:
+    return subprocess.Popen(words, stdout=out, stderr=err)
+
+
+class Tracer:
+    """A started tracer: its streams are files, its readiness is its ready file.
+
+    Args:
+        folder: where the files are.
+        name: theirs, before the suffix.
+        program: the command.
+        words: its arguments.
+        start: how it becomes a process; not by exec where that is forked.Forked.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, program: str, *words: str, start: Start = executed
+    ) -> None:
+        self.ready_file = folder / f"{name}.ready"
+        self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
+        self.began = time.monotonic()
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            self.process = start([program, *words], out, err)
+
+    def until(self, fact: str, seen: Callable[[], bool]) -> None:
+        """Poll ``seen``; a tracer that ended, or took too long, is an error with its words."""
+        while not seen():
+            if self.process.poll() is not None or time.monotonic() > self.began + WAIT:
+                raise RuntimeError(f"no {fact}; stderr: {self.err.read_text()[-2000:]}")
+            select.select([], [], [], 0.05)
+
+    def wait_ready(self) -> float:
+        """Seconds from exec to ready."""
+        self.until("ready file", self.ready_file.exists)
+        return time.monotonic() - self.began
+
+    def wait_line(self, text: str) -> None:
+        self.until(f"line with {text}", lambda: text in self.out.read_text())
+
+    def end(self) -> Seen:
+        """Wait for its own end."""
+        return self._seen(self.process.wait(WAIT))
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> Seen:
+        self.process.send_signal(number)
+        return self._seen(self.process.wait(60))
+
+    def _seen(self, status: int) -> Seen:
+        texts = {"out": self.out.read_text(), "err": self.err.read_text()}
+        return {"status": status, **texts, "seconds": time.monotonic() - self.began}
+
+
+@contextlib.contextmanager
+def tracer(folder: Path, name: str, program: str, *words: str) -> Iterator[Tracer]:
+    """One that tells when it is ready, and doesn't outlive the block."""
+    ready = ["--ready-file", str(folder / f"{name}.ready")]
+    running = Tracer(folder, name, program, *ready, *words)
+    try:
+        yield running
+    finally:
+        kill(running)
+
+
+def kill(running: Tracer) -> None:
+    if running.process.poll() is None:
+        running.process.kill()
+        running.process.wait(WAIT)
+
+
+def wait_quiet(running: Collection[Tracer], files: Collection[Path]) -> None:
+    """Until none of ``files`` has grown for QUIET seconds, or nobody writes any more.
+
+    There is no other fact to wait for: which line is the last is what a comparison finds out.
+    """
+    sizes, since = [-1], time.monotonic()
+    while time.monotonic() - since < QUIET:
+        if all(one.process.poll() is not None for one in running):
+            return
+        now = [file.stat().st_size if file.exists() else 0 for file in files]
+        if now != sizes:
+            sizes, since = now, time.monotonic()
+        select.select([], [], [], 0.1)
