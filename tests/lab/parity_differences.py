@@ -122,7 +122,10 @@ DIFFERENCES: Mapping[str, Difference] = {
         lambda found: found.what == "extra" and bool(re.search(r" 0 +:0->:0\(\)", found.own)),
     ),
     "stack again": Difference("`--output-stack`", _stack_again),
-    "JSON keys": Difference("JSON", _own_key),
+    "JSON keys": Difference(
+        "JSON keys: `cpu`, `netns`, `mark`, `proto`, `mtu`, `len`, ports, `tuple.proto` of 0",
+        _own_key,
+    ),
 }
 
 
