@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -195,7 +196,7 @@ def tail_call(folder: Path) -> Seen:
     ):
         key, value = ctypes.c_uint32(0), ctypes.c_uint32(callee)
         where = (array, ctypes.addressof(key), ctypes.addressof(value), 0)
-        bpf.call(2, bpf.struct.pack("=IxxxxQQQ", *where))  # BPF_MAP_UPDATE_ELEM
+        bpf.call(2, struct.pack("=IxxxxQQQ", *where))  # BPF_MAP_UPDATE_ELEM
         own.wait_ready()
         result = bpf.program_test_run(caller, bytes(64), 3)
         own.wait_line("caller_program")
