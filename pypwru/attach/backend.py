@@ -19,8 +19,9 @@ from pypwru.errors import KernelError
 from pypwru.kernel.ftrace import Traceable, traceable_functions
 from pypwru.kernel.kallsyms import Symbols, read_symbols
 
-# Kernels before 7.2 take 0.13 s (6.1, 6.12) to let go of each function that fentry traces, and
-# 0.25 s (5.10) to attach one, whatever the machine (synchronize_rcu_tasks()): it can be waited for.
+# As many as can be waited for: before 7.2 the kernel takes 0.13 s (6.1, 6.12) to let go of each
+# function that is traced by fentry, and 0.25 s (5.10) to attach one, on any machine
+# (synchronize_rcu_tasks()).
 FEW = 8
 _BY_TYPE = (Backend.FENTRY_MULTI, Backend.FENTRY)
 

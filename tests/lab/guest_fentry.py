@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.lab.guest_main_job import FAR, SENTINEL, Seen, ping, tracer, wire
+from tests.lab.guest_main_job import FAR, SENTINEL, ping, wire
+from tests.lab.tracer import Seen, tracer
 
 # One that is in a module, several that one name has, one whose arguments no trampoline passes.
 FUNCTIONS = "(ip_(rcv|output|local_.*|send_skb)|icmp_.*|veth_xmit|kfree_skb.*|tcf_fill_node)"
@@ -26,7 +27,7 @@ WORDS = ("--debug", "--kmods", "veth", "--output-caller")
 
 def traced(folder: Path, name: str, *words: str) -> Seen:
     """One ping, from all of its sights; how long it took to attach and to detach."""
-    with tracer(folder, f"pypwru-{name}", *words, "icmp") as own:
+    with tracer(folder, name, "pypwru", *words, "icmp") as own:
         attached = own.wait_ready()
         ping(FAR)
         ping(SENTINEL)

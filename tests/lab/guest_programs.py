@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -37,7 +38,8 @@ from pypwru.kernel.bpf_tracing import tracing_link
 from pypwru.kernel.kallsyms import read_symbols
 from pypwru.kernel.programs import helper_targets
 from pypwru.program.source import KERNEL_TREE
-from tests.lab.guest_main_job import FAR, SENTINEL, WAIT, Seen, Tracer, ping, tracer, wire
+from tests.lab.guest_main_job import FAR, SENTINEL, ping, wire
+from tests.lab.tracer import WAIT, Seen, Tracer, tracer
 from tests.native.loaded_programs import loaded, types_of
 
 PINNED = Path("/run/bpf")  # ip and tc hide what is under /sys when they enter a namespace
@@ -133,7 +135,10 @@ def until_seen(running: Tracer, text: str) -> None:
 
 def programs(folder: Path, made: Programs) -> Seen:
     """Programs that were there, and such as come while tracing."""
-    with refusing() as refused, tracer(folder, "pypwru-programs", "--debug", *WORDS, "icmp") as own:
+    with (
+        refusing() as refused,
+        tracer(folder, "programs", "pypwru", "--debug", *WORDS, "icmp") as own,
+    ):
         own.wait_ready()
         ping(FAR)
         ping(SENTINEL)
@@ -155,7 +160,7 @@ def address(folder: Path) -> Seen:
     """What a frame's line shows as SKB is what the expression finds."""
     words = ["--filter-trace-xdp", "--filter-func", "no_such_function"]
     member = ["--output-xdp-metadata", "xdp->data_hard_start"]
-    with tracer(folder, "pypwru-address", *words, *member, "icmp") as own:
+    with tracer(folder, "address", "pypwru", *words, *member, "icmp") as own:
         own.wait_ready()
         until_seen(own, "frames_with_a_long_name")
         return own.stop()
@@ -163,7 +168,7 @@ def address(folder: Path) -> Seen:
 
 def tracked(folder: Path) -> Seen:
     """With tracking every XDP program has a program on its exit, too."""
-    with tracer(folder, "pypwru-tracked", "--filter-track-skb", *WORDS, "icmp") as own:
+    with tracer(folder, "tracked", "pypwru", "--filter-track-skb", *WORDS, "icmp") as own:
         own.wait_ready()
         ping(FAR)
         own.wait_line("frames_with_a_long_name")
@@ -187,11 +192,11 @@ def tail_call(folder: Path) -> Seen:
     with (
         loaded(ProgramType.SCHED_CLS, "caller", pack(code), function="caller_program") as caller,
         loaded(ProgramType.SCHED_CLS, "callee", function="callee_program") as callee,
-        tracer(folder, "pypwru-tail", "--filter-trace-tc", "--filter-func", "no_such") as own,
+        tracer(folder, "tail", "pypwru", "--filter-trace-tc", "--filter-func", "no_such") as own,
     ):
         key, value = ctypes.c_uint32(0), ctypes.c_uint32(callee)
         where = (array, ctypes.addressof(key), ctypes.addressof(value), 0)
-        bpf.call(2, bpf.struct.pack("=IxxxxQQQ", *where))  # BPF_MAP_UPDATE_ELEM
+        bpf.call(2, struct.pack("=IxxxxQQQ", *where))  # BPF_MAP_UPDATE_ELEM
         own.wait_ready()
         result = bpf.program_test_run(caller, bytes(64), 3)
         own.wait_line("caller_program")

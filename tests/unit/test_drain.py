@@ -126,3 +126,15 @@ def test_a_reader_that_went_away_ends_it() -> None:
 def test_an_idle_ring_waits_for_the_signal() -> None:
     stop = Interrupts(-1)
     assert drain(Batches(2, stop=stop), lambda batch: False, PacketCount({}), stop) == SIGNAL
+
+
+def test_it_looks_around_twice_a_second_however_many_records_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stop, looks = Interrupts(-1), list[int]()
+    ring = Batches(*[1] * 20, stop=stop)
+    clock = (tick / 10 for tick in range(1000))
+    monkeypatch.setattr(draining, "monotonic", lambda: next(clock))
+
+    drain(ring, lambda batch: False, PacketCount({}), stop, lambda: looks.append(1))
+    assert 2 <= len(looks) <= 5
