@@ -57,7 +57,7 @@ def _stack_again(found: Finding) -> bool:
     """pwru forgets a stack when it has printed it, also for who has the same, or takes another."""
     if found.what in {"more", "stack"}:
         return found.own.lstrip().startswith(found.function) and not (
-            found.theirs.lstrip().startswith(found.function)
+            str(found.theirs).lstrip().startswith(found.function)
         )
     # The inner tuple stands behind the stack, so on the line where there is no stack.
     return found.what == "tail" and found.invocation == "everything" and found.own in found.theirs
