@@ -54,9 +54,11 @@ def _tuple(theirs: str, own: str) -> Callable[[Finding], bool]:
 
 
 def _stack_again(found: Finding) -> bool:
-    """pwru forgets a stack when it has printed it, also for those who had the same."""
+    """pwru forgets a stack when it has printed it, also for who has the same, or takes another."""
     if found.what in {"more", "stack"}:
-        return not found.theirs and found.own.lstrip().startswith(found.function)
+        return found.own.lstrip().startswith(found.function) and not (
+            str(found.theirs).lstrip().startswith(found.function)
+        )
     # The inner tuple stands behind the stack, so on the line where there is no stack.
     return found.what == "tail" and found.invocation == "everything" and found.own in found.theirs
 
