@@ -87,8 +87,9 @@ class Batches(Ring):
         return self.batches.pop(0) if self.batches else []
 
     def wait(self) -> None:
-        assert self.interrupts, "nothing left, and nobody stops"
-        self.interrupts.received = True
+        if not self.batches:
+            assert self.interrupts, "nothing left, and nobody stops"
+            self.interrupts.received = True
 
     def stop(self) -> None:
         self.stopped = True
