@@ -52,11 +52,15 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             "skb->cb[0] == 1": "arrays, with a constant index",
             "skb->pkt_type == 4": "bit fields",
             "skb->dev->reg_state != NETREG_REGISTERED": "enumerators, by their name or value",
+            'skb->dev->name == "eth0"': "strings, in an array or behind a char *",
             "skb->protocol == 0x0800 && !(skb->mark & 0xff)": (
                 "comparison, arithmetic, bit operators, && || ! and parentheses"
             ),
         },
-        "A big-endian member is compared by its value. An error points at the column.",
+        "Numbers have 64 bits, and each member keeps its value: a big-endian one is compared by "
+        "what it says. Where memory can't be read, behind a pointer that is NULL say, nothing "
+        "matches; skb->dev == NULL || skb->dev->mtu > 1500 asks first. An error points at the "
+        "column.",
         "--output-skb-metadata and --output-xdp-metadata print members behind the function, as "
         "name=value, where the name is the member's last.",
     ),

@@ -146,6 +146,7 @@ def test_enums_of_one_name_are_merged_and_the_first_wins() -> None:
     encoder.enum("reason", {"A": 1, "B": 2})
     encoder.enum("reason", {"B": 3, "C": 4})
     assert of(encoder).enum("reason") == {"A": 1, "B": 2, "C": 4}
+    assert list(of(encoder).enum_values("B")) == [2, 3]
 
 
 def test_pointees_and_sizes(btf: BTF) -> None:
