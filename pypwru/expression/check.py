@@ -67,8 +67,8 @@ class Checker:
         value = self.value(node.place)
         if not isinstance(value, Constant):
             raise node.place.mark.error("an index must be a constant")
-        if not 0 <= value.value < 1 << 24:
-            raise node.place.mark.error(f"{value.value} is no index: 0 to {(1 << 24) - 1}")
+        if value.value < 0:
+            raise node.place.mark.error(f"{value.value} is no index: the first is 0")
         return value.value
 
     def _path(self, node: Node, _: int) -> Value:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pypwru.errors import FilterError
 from pypwru.expression import literals, numbers
-from pypwru.expression.source import Mark, shown
+from pypwru.expression.source import Mark
 from pypwru.expression.syntax import (
     Binary,
     Index,
@@ -81,9 +82,9 @@ class _Parser:
             raise self._unexpected(f"'{sign}'")
         self._take()
 
-    def _unexpected(self, wanted: str) -> Exception:
+    def _unexpected(self, wanted: str) -> FilterError:
         word = self._next
-        found = "the end" if self._ended() else f"'{shown(word.text)}'"
+        found = "the end" if self._ended() else f"'{word.text}'"
         return word.mark.error(f"{wanted} expected, not {found}")
 
     def _grown(self, node: Node, *children: Node) -> Node:
@@ -93,11 +94,11 @@ class _Parser:
         self._depths[id(node)] = depth
         return node
 
-    def _nested(self, parse: Callable[[], Node]) -> Node:
+    def _nested(self, parse: Callable[..., Node], *arguments: int) -> Node:
         self._nesting += 1
         if self._nesting > MAX_DEPTH:
             raise self._next.mark.error("the expression is nested too deep: write it shorter")
-        node = parse()
+        node = parse(*arguments)
         self._nesting -= 1
         return node
 
@@ -109,7 +110,7 @@ class _Parser:
                 left = self._logic(sign, left, mark)
                 continue
             self._take()
-            right = self._nested(lambda sign=sign: self._binary(PRECEDENCE[sign] + 1))  # type: ignore[misc]
+            right = self._nested(self._binary, PRECEDENCE[sign] + 1)
             left = self._grown(
                 Binary("==" if sign == "=" else sign, left, right, mark), left, right
             )
@@ -120,7 +121,7 @@ class _Parser:
         terms = [first]
         while self._sees(sign):
             self._take()
-            terms.append(self._nested(lambda: self._binary(PRECEDENCE[sign] + 1)))
+            terms.append(self._nested(self._binary, PRECEDENCE[sign] + 1))
         return self._grown(Logic(sign, tuple(terms), mark), *terms)
 
     def _unary(self) -> Node:
@@ -142,7 +143,7 @@ class _Parser:
             if sign.text == "(":
                 raise sign.mark.error("functions can't be called here")
             if sign.text == "[":
-                place = self._nested(lambda: self._binary(0))
+                place = self._nested(self._binary, 0)
                 self._expect("]")
                 node = self._grown(Index(node, place, sign.mark), node, place)
                 continue
@@ -159,7 +160,7 @@ class _Parser:
         if not self._sees("("):
             raise self._unexpected("a member, a number or '('")
         self._take()
-        node = self._nested(lambda: self._binary(0))
+        node = self._nested(self._binary, 0)
         self._expect(")")
         return node
 

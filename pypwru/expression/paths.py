@@ -16,6 +16,7 @@ from pypwru.expression.tree import ROOT, Cell, Read
 
 _SIGNED, _BOOL = 1, 4  # encoding of a BTF_KIND_INT
 LARGEST = 8  # bytes of a number
+FARTHEST = 1 << 30  # bytes from a pointer, so that an s32 holds the sum of some
 
 
 class Spot(NamedTuple):
@@ -89,8 +90,9 @@ class Paths:
             parent = parent._replace(place=parent.place._replace(type=array.type))
         else:
             raise mark.error(f"{self.described(parent)} has no elements")
-        size = self._size(parent, mark)
-        start = parent.place.bit_offset + 8 * place * size
+        start = parent.place.bit_offset + 8 * place * self._size(parent, mark)
+        if start >= 8 * FARTHEST:
+            raise mark.error(f"element {place} is too far away: {FARTHEST >> 20} MiB at most")
         return parent._replace(place=parent.place._replace(bit_offset=start))
 
     def read(self, spot: Spot | None, mark: Mark) -> Read:

@@ -22,7 +22,8 @@ class Mark(NamedTuple):
 
     def error(self, problem: str) -> FilterError:
         """The error, on one line: option, expression, column and ``problem``."""
-        return FilterError(f"{self.flag} '{shown(self.text)}': column {self.column}: {problem}")
+        where = f"{self.flag} '{self.text}': column {self.column}"
+        return FilterError(shown(f"{where}: {problem}"))
 
 
 def shown(text: str) -> str:

@@ -6,7 +6,7 @@ import re
 from enum import Enum
 from typing import NamedTuple
 
-from pypwru.expression.source import Mark, shown
+from pypwru.expression.source import Mark
 
 
 class Word(Enum):
@@ -69,4 +69,4 @@ def _skip(text: str, at: int) -> int:
 def _unexpected(character: str) -> str:
     if character in "'\"":
         return f"the quote {character} does not end"
-    return f"unexpected character '{shown(character)}'"
+    return f"unexpected character '{character}'"

@@ -177,6 +177,8 @@ RUBBISH = st.one_of(
 
 @given(RUBBISH)
 @example("skb->cb[-1]")
+@example("skb[8388607].len")
+@example("'\n0'")
 @example("skb" * 3000)
 @example("(skb->len)" * 300)
 @example("!" * 5000)
