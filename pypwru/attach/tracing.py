@@ -187,10 +187,7 @@ def traced_programs(
         try:
             traced.find()
         except OSError as error:
-            raise KernelError(
-                f"Failed to list BPF programs: {error.strerror}; it takes CAP_SYS_ADMIN: "
-                "run as root of the host"
-            ) from error
+            raise programs.cannot_list(error) from error
         for name, found in traced.found.items():
             log.debug("Found bpf progs", names=f"[{' '.join(found)}]")
             if not found:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
-from pypwru.errors import BTFError
+from pypwru.errors import BTFError, KernelError
 from pypwru.filter.ebpf import CALL_HELPER, unpack
 from pypwru.kernel import bpf_objects
 from pypwru.kernel.bpf_objects import ProgramInfo
@@ -63,15 +63,26 @@ def helper_targets(symbols: Symbols) -> set[str]:
         symbols: of the running kernel, addresses included.
 
     Raises:
-        OSError: no right to look at programs.
+        KernelError: no right to look at programs.
     """
     base = symbols.addresses(_CALL_BASE)[0]
-    found = {
-        symbols.by_address.get((base + offset) & 0xFFFF_FFFF_FFFF_FFFF)
-        for identity in bpf_objects.program_ids()
-        for offset in _calls(_instructions(identity))
-    }
+    try:
+        found = {
+            symbols.by_address.get((base + offset) & 0xFFFF_FFFF_FFFF_FFFF)
+            for identity in bpf_objects.program_ids()
+            for offset in _calls(_instructions(identity))
+        }
+    except OSError as error:
+        raise cannot_list(error) from error
     return {name for name in found if name is not None and name != _CALL_BASE}
+
+
+def cannot_list(error: OSError) -> KernelError:
+    """The error of who has no right to look at programs."""
+    return KernelError(
+        f"Failed to list BPF programs: {error.strerror}; it takes CAP_SYS_ADMIN: run as root of "
+        "the host"
+    )
 
 
 def _instructions(identity: int) -> bytes:

@@ -22,7 +22,7 @@ from tests.lab.tracer import Seen, tracer
 # One that is in a module, several that one name has, one whose arguments no trampoline passes.
 FUNCTIONS = "(ip_(rcv|output|local_.*|send_skb)|icmp_.*|veth_xmit|kfree_skb.*|tcf_fill_node)"
 FEW = "(ip_rcv|ip_output)"
-WORDS = ("--debug", "--kmods", "veth", "--output-caller")
+WORDS = ("--debug", "--output-caller")
 
 
 def traced(folder: Path, name: str, *words: str) -> Seen:
@@ -38,7 +38,10 @@ def traced(folder: Path, name: str, *words: str) -> Seen:
 
 
 def by_backend(folder: Path, backend: str) -> Seen:
-    return traced(folder, backend, "--backend", backend, "--filter-func", FUNCTIONS, *WORDS)
+    words = ["--backend", backend, "--filter-func", FUNCTIONS, *WORDS]
+    if Path("/sys/kernel/btf/veth").exists():  # modules have no types before Linux 5.11
+        words += ["--kmods", "veth"]
+    return traced(folder, backend, *words)
 
 
 def following(folder: Path, backend: str) -> Seen:

@@ -59,7 +59,7 @@ int classifier_that_is_late(struct __sk_buff *ctx) { return -1; }
 int frames_with_a_long_name(struct xdp_md *ctx) { return 2; }
 int frames_that_are_late(struct xdp_md *ctx) { return 2; }
 """
-WORDS = ("--filter-trace-tc", "--filter-trace-xdp", "--filter-func", "ip_rcv")
+WORDS = ("--filter-trace-tc", "--filter-trace-xdp", "--filter-func", "ip_local_deliver")
 
 
 class Programs:

@@ -44,7 +44,8 @@ def test_fentry_sees_what_kprobes_see(kernel: str, backend: str) -> None:
     seen = step(kernel, backend)
 
     assert len(sights(judge["out"])) > 15
-    assert any(line.startswith("veth_xmit[veth] ") for line in sights(seen["out"]))
+    modules = any(line.startswith("veth_xmit[veth] ") for line in sights(seen["out"]))
+    assert modules == (kernel != "5.10")  # whose modules have no types
     assert sights(seen["out"]) == sights(judge["out"])
     counts = [
         (logged(one["err"], "Done")["attached"], logged(one["err"], "Done")["ignored"])

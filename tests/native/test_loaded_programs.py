@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -173,3 +174,21 @@ def test_runs_are_counted() -> None:
         switch.write_text(before)
 
     assert runs.times == 7 and runs.nanoseconds > 0
+
+
+def test_programs_without_the_right_to_look() -> None:
+    script = (
+        "from pypwru.errors import KernelError\n"
+        "from pypwru.kernel.kallsyms import read_symbols\n"
+        "from pypwru.kernel.programs import helper_targets\n"
+        "try:\n    helper_targets(read_symbols())\n"
+        "except KernelError as error:\n    print(error)\n"
+    )
+    found = subprocess.run(
+        ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.startswith("Failed to list BPF programs: Operation not permitted; ")
+    assert "CAP_SYS_ADMIN" in found.stdout
