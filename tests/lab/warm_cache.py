@@ -23,11 +23,14 @@ from pypwru.program.layout import layout
 from pypwru.program.source import sources
 from tests.lab import guest
 
-AUTOMATIC = {
-    "5.10": Backend.KPROBE,
-    "6.1": Backend.KPROBE,
-    "6.12": Backend.KPROBE_MULTI,
-    "7.2": Backend.KPROBE_MULTI,
+# What the automatic choice comes to, alternatives apart by commas, and what it hooks the rest with.
+_MULTI = {Backend.KPROBE_MULTI}
+_SINGLE = {Backend.KPROBE}
+_AUTOMATIC = {
+    "5.10": [{Backend.FENTRY} | _SINGLE, _SINGLE],
+    "6.1": [{Backend.FENTRY} | _SINGLE, _SINGLE],
+    "6.12": [_MULTI],
+    "7.2": [{Backend.FENTRY_MULTI} | _MULTI, _MULTI],
 }
 
 
@@ -47,7 +50,8 @@ def fill(kernel: str, folder: Path, configs: Iterable[Config | None]) -> None:
             wanted = compile_wanted(
                 config, compile_filter(config.pcap_filter), compile_inner(config), place, btf
             )
-            backend = config.backend or AUTOMATIC[kernel]
-            build(text, defines(config, {backend}, wanted, wire(config)), kept)
+            choices = [{config.backend}] if config.backend else _AUTOMATIC[kernel]
+            for backends in choices:
+                build(text, defines(config, backends, wanted, wire(config)), kept)
         except (PypwruError, ImportError):
             continue  # the guest's to say
