@@ -29,7 +29,7 @@ from tests.lab.tracer import Seen, Tracer, executed, kill, wait_quiet
 from tests.lab.traffic import KINDS, flush
 
 OWN, PEER = "pypwru", "pwru"
-OLD = "1.0.5"
+SINCE = "--output-json"  # what Debian's 1.0.5, whose --version says "unknown", doesn't have yet
 SCRATCH = Path("/run/parity")  # not in a shared folder: Linux 7.2's 9p can answer ENODATA
 _OFF_BEFORE = ("output-meta", "output-tuple")  # what pwru 1.0.5 prints only when asked to
 
@@ -37,9 +37,10 @@ _OFF_BEFORE = ("output-meta", "output-tuple")  # what pwru 1.0.5 prints only whe
 Commands = Mapping[str, Sequence[str]]
 
 
-def peer_version(program: str) -> str:
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+def said(program: str, flag: str) -> str:
+    """What it prints of itself."""
+    done = subprocess.run([program, flag], capture_output=True, text=True, check=True)
+    return done.stdout.strip() or done.stderr
 
 
 def commands(invocation: Invocation, programs: Mapping[str, str], old: bool) -> Commands:
@@ -113,8 +114,8 @@ def repeated() -> dict[str, int]:
 def main() -> None:
     folder, rows = Path(sys.argv[1]), {**INVOCATIONS, **CONTROLS}
     programs = {OWN: OWN, PEER: os.environ.get("PYPWRU_LAB_PWRU") or PEER}
-    version = peer_version(programs[PEER])
-    old = OLD in version
+    old = SINCE not in said(programs[PEER], "--help")
+    version = "pwru 1.0.5" if old else said(programs[PEER], "--version")
     if os.environ.get("PYPWRU_LAB_RECORD"):
         del programs[OWN]
     topology.wire()

@@ -140,7 +140,7 @@ def _compare(
     config, invocation = configured(name), ROWS[name]
     if own["status"] != theirs["status"]:
         return [Finding(name, "status", theirs["status"], own["status"], "", reference)]
-    if own["status"] == _USAGE:
+    if own["status"] == _USAGE and reference != "old":
         words = theirs["err"].splitlines()[-1]
         return [] if words in own["err"] else [Finding(name, "words", words, own["err"][-300:])]
     if config is None or not invocation.kinds:
