@@ -37,7 +37,6 @@ OLD_FLAGS = frozenset(
         "filter-track-skb",
         "kernel-btf",
         "kmods",
-        "output-file",
         "output-limit-lines",
         "output-meta",
         "output-tuple",
