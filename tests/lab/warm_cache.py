@@ -1,11 +1,14 @@
 """Compiles for a guest on the host, where a compile takes a quarter of a second and not ten.
 
+    python -m tests.lab.warm_cache KERNEL FOLDER NAME...    what the parity suite's rows NAME need
+
 What runs in the guest finds the bytecode by its key; a key that differs costs the guest a compile,
 and changes nothing else.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from pypwru.program.defines import defines
 from pypwru.program.layout import layout
 from pypwru.program.source import sources
 from tests.lab import guest
+from tests.lab.parity_job import configured
 
 # What the automatic choice comes to, alternatives apart by commas, and what it hooks the rest with.
 _MULTI = {Backend.KPROBE_MULTI}
@@ -55,3 +59,7 @@ def fill(kernel: str, folder: Path, configs: Iterable[Config | None]) -> None:
                 build(text, defines(config, backends, wanted, wire(config)), kept)
         except (PypwruError, ImportError):
             continue  # the guest's to say
+
+
+if __name__ == "__main__":
+    fill(sys.argv[1], Path(sys.argv[2]), map(configured, sys.argv[3:]))
