@@ -4,6 +4,7 @@
 
 FOLDER/result.json says what each printed and how it ended; it is judged on the host. pwru is the
 one on PATH, or ``PYPWRU_LAB_PWRU``; one that lacks a flag sits out the invocations with it.
+``PYPWRU_LAB_JSON`` has pypwru run a second time beside them, with --output-json.
 FOLDER/traffic_programs.o is attached for the invocations that want it, which come last.
 """
 
@@ -29,6 +30,7 @@ from tests.lab.tracer import Seen, Tracer, executed, kill, wait_quiet
 from tests.lab.traffic import KINDS, flush
 
 OWN, PEER = "pypwru", "pwru"
+AS_JSON = "json"  # pypwru once more, with --output-json
 SINCE = "--output-json"  # what Debian's 1.0.5, whose --version says "unknown", doesn't have yet
 SCRATCH = Path("/run/parity")  # not in a shared folder: Linux 7.2's 9p can answer ENODATA
 _OFF_BEFORE = ("output-meta", "output-tuple")  # what pwru 1.0.5 prints only when asked to
@@ -50,10 +52,13 @@ def commands(invocation: Invocation, programs: Mapping[str, str], old: bool) -> 
     for who, program in programs.items():
         if who == PEER and (not invocation.peer or (old and not invocation.old)):
             continue
+        if who == AS_JSON and not invocation.also_json:
+            continue
         folder = SCRATCH / who
         folder.mkdir(parents=True, exist_ok=True)
         values = {"folder": str(folder), "inode": str(inode), "btf": "/sys/kernel/btf/vmlinux"}
         words = invocation.command(values)
+        words = ["--output-json"] * (who == AS_JSON) + words
         if who == PEER and old:
             words = [f"--{name}" for name in _OFF_BEFORE if f"--{name}=false" not in words] + words
         found[who] = [program, *words]
@@ -67,7 +72,7 @@ def started(name: str, invocation: Invocation, lines: Commands) -> Iterator[dict
         for who, (program, *words) in lines.items():
             label = f"{who}-{name}"
             ready = ["--ready-file", str(SCRATCH / f"{label}.ready")] if invocation.kinds else []
-            start = Forked if who == OWN else executed
+            start = executed if who == PEER else Forked
             running[who] = Tracer(SCRATCH, label, program, *ready, *words, start=start)
         yield running
     finally:
@@ -118,6 +123,8 @@ def main() -> None:
     version = "pwru 1.0.5" if old else said(programs[PEER], "--version")
     if os.environ.get("PYPWRU_LAB_RECORD"):
         del programs[OWN]
+    if os.environ.get("PYPWRU_LAB_JSON"):
+        programs[AS_JSON] = OWN
     topology.wire()
     result: dict[str, object] = {"kernel": os.uname().release, "pwru": version, "old": old}
     result["repeated"] = repeated()

@@ -86,6 +86,11 @@ class Invocation(NamedTuple):
         masked = any("/" in word for word in self.words) and "filter-mark" in self.flags
         return self.flags <= OLD_FLAGS and not masked
 
+    @property
+    def also_json(self) -> bool:
+        """Whether its events are to be had as JSON, too."""
+        return bool(self.kinds) and self.peer and "output-json" not in self.flags
+
     def command(self, values: Mapping[str, str]) -> list[str]:
         """The arguments with ``values`` in their places."""
         words = [word.format_map(values) if "{" in word else word for word in self.words]

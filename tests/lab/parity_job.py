@@ -99,6 +99,7 @@ def boot(kernel: str, folder: Path, invocations: list[str], record: bool = False
     topology.build_programs(folder)
     environment = {**os.environ, "PYPWRU_CACHE": str(folder / "cache")}
     environment |= {"PYPWRU_LAB_RECORD": "1"} if record else {}
+    environment |= {"PYPWRU_LAB_JSON": "1"} if kernel == WHOLE and not record else {}
     if not record:
         fill = [sys.executable, "-m", "tests.lab.warm_cache", kernel, str(folder / "cache")]
         subprocess.run([*fill, *invocations], check=True, cwd=TREE)
