@@ -4,6 +4,7 @@
 
 FOLDER/result.json says what each printed and how it ended; it is judged on the host. pwru is the
 one on PATH, or ``PYPWRU_LAB_PWRU``; one that lacks a flag sits out the invocations with it.
+``PYPWRU_LAB_JSON`` has pypwru run a second time beside them, with --output-json.
 FOLDER/traffic_programs.o is attached for the invocations that want it, which come last.
 """
 
@@ -29,7 +30,8 @@ from tests.lab.tracer import Seen, Tracer, executed, kill, wait_quiet
 from tests.lab.traffic import KINDS, flush
 
 OWN, PEER = "pypwru", "pwru"
-OLD = "1.0.5"
+AS_JSON = "json"  # pypwru once more, with --output-json
+SINCE = "--output-json"  # what Debian's 1.0.5, whose --version says "unknown", doesn't have yet
 SCRATCH = Path("/run/parity")  # not in a shared folder: Linux 7.2's 9p can answer ENODATA
 _OFF_BEFORE = ("output-meta", "output-tuple")  # what pwru 1.0.5 prints only when asked to
 
@@ -37,9 +39,10 @@ _OFF_BEFORE = ("output-meta", "output-tuple")  # what pwru 1.0.5 prints only whe
 Commands = Mapping[str, Sequence[str]]
 
 
-def peer_version(program: str) -> str:
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+def said(program: str, flag: str) -> str:
+    """What it prints of itself."""
+    done = subprocess.run([program, flag], capture_output=True, text=True, check=True)
+    return done.stdout.strip() or done.stderr
 
 
 def commands(invocation: Invocation, programs: Mapping[str, str], old: bool) -> Commands:
@@ -49,10 +52,13 @@ def commands(invocation: Invocation, programs: Mapping[str, str], old: bool) -> 
     for who, program in programs.items():
         if who == PEER and (not invocation.peer or (old and not invocation.old)):
             continue
+        if who == AS_JSON and not invocation.also_json:
+            continue
         folder = SCRATCH / who
         folder.mkdir(parents=True, exist_ok=True)
         values = {"folder": str(folder), "inode": str(inode), "btf": "/sys/kernel/btf/vmlinux"}
         words = invocation.command(values)
+        words = ["--output-json"] * (who == AS_JSON) + words
         if who == PEER and old:
             words = [f"--{name}" for name in _OFF_BEFORE if f"--{name}=false" not in words] + words
         found[who] = [program, *words]
@@ -66,7 +72,7 @@ def started(name: str, invocation: Invocation, lines: Commands) -> Iterator[dict
         for who, (program, *words) in lines.items():
             label = f"{who}-{name}"
             ready = ["--ready-file", str(SCRATCH / f"{label}.ready")] if invocation.kinds else []
-            start = Forked if who == OWN else executed
+            start = executed if who == PEER else Forked
             running[who] = Tracer(SCRATCH, label, program, *ready, *words, start=start)
         yield running
     finally:
@@ -113,10 +119,12 @@ def repeated() -> dict[str, int]:
 def main() -> None:
     folder, rows = Path(sys.argv[1]), {**INVOCATIONS, **CONTROLS}
     programs = {OWN: OWN, PEER: os.environ.get("PYPWRU_LAB_PWRU") or PEER}
-    version = peer_version(programs[PEER])
-    old = OLD in version
+    old = SINCE not in said(programs[PEER], "--help")
+    version = "pwru 1.0.5" if old else said(programs[PEER], "--version")
     if os.environ.get("PYPWRU_LAB_RECORD"):
         del programs[OWN]
+    if os.environ.get("PYPWRU_LAB_JSON"):
+        programs[AS_JSON] = OWN
     topology.wire()
     result: dict[str, object] = {"kernel": os.uname().release, "pwru": version, "old": old}
     result["repeated"] = repeated()

@@ -81,6 +81,10 @@ DIFFERENCES: Mapping[str, Difference] = {
         "`--backend` with another word, `--filter-kprobe-batch 0`",
         _statuses(("bad_backend", 1, 2), ("bad_batch", 1, 2)),
     ),
+    "status 2 for what can't be meant": Difference(
+        "more than four members to print, `--filter-ifname` with `inode:`",
+        _statuses(("five_metadata", 1, 2), ("inode_and_interface", 1, 2)),
+    ),
     "timestamp word": Difference(
         "`--timestamp` with another word", _statuses(("bad_timestamp", 0, 2))
     ),
@@ -89,7 +93,7 @@ DIFFERENCES: Mapping[str, Difference] = {
         lambda found: found.what == "process" and str(found.theirs).startswith("<empty>:"),
     ),
     "reason of any function": Difference(
-        "drop reason",
+        "drop reason of other functions than `kfree_skb_reason`, `sk_skb_reason_drop`",
         lambda found: (
             found.what == "func"
             and found.theirs == found.function

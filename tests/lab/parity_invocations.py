@@ -37,7 +37,6 @@ OLD_FLAGS = frozenset(
         "filter-track-skb",
         "kernel-btf",
         "kmods",
-        "output-file",
         "output-limit-lines",
         "output-meta",
         "output-tuple",
@@ -86,6 +85,11 @@ class Invocation(NamedTuple):
         """Whether pwru 1.0.5 has all its flags."""
         masked = any("/" in word for word in self.words) and "filter-mark" in self.flags
         return self.flags <= OLD_FLAGS and not masked
+
+    @property
+    def also_json(self) -> bool:
+        """Whether its events are to be had as JSON, too."""
+        return bool(self.kinds) and self.peer and "output-json" not in self.flags
 
     def command(self, values: Mapping[str, str]) -> list[str]:
         """The arguments with ``values`` in their places."""

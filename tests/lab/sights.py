@@ -71,7 +71,7 @@ _OLD = re.compile(
     r"proto=(?P<proto>0x\w{4}) mtu=(?P<mtu>\d+) len=(?P<len>\d+))?(?: (?P<tuple>\S+))?(?P<tail>.*)$"
 )
 _FIRST = re.compile(r"^(?:\d{4}-\d\d-\d\dT\S+ )?0x[0-9a-f]+ +\d+ ")
-_HEADER = re.compile(r"^(TIME +)?SKB ")
+_HEADER = re.compile(r"^(TIME +)? *SKB ")
 
 
 class UnknownForm(ValueError):

@@ -7,7 +7,6 @@ parity_differences.py, which is README's table.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 from collections import Counter
@@ -20,8 +19,18 @@ from jsonschema import Draft202012Validator
 from pypwru.options import FLAGS
 from tests.lab.parity_differences import DIFFERENCES, explanation
 from tests.lab.parity_invocations import INVOCATIONS
-from tests.lab.parity_job import KERNELS, WHOLE, declared, findings, measured, names, seen
+from tests.lab.parity_job import (
+    KERNELS,
+    WHOLE,
+    configured,
+    declared,
+    findings,
+    measured,
+    names,
+    seen,
+)
 from tests.lab.parity_tracking import SCENARIOS, shown
+from tests.lab.sights import events
 from tests.requirement import need
 
 pytestmark = pytest.mark.lab
@@ -86,24 +95,38 @@ def test_only_tracking_shows_it(name: str) -> None:
     assert shown(scenario, seen(WHOLE, scenario.invocation)["pypwru"]["out"])
 
 
-JSON = [case for case in CASES if "output-json" in INVOCATIONS[case[1]].flags]
+# On one kernel pypwru runs once more with --output-json beside each that prints events.
+JSON = [
+    (kernel, name)
+    for kernel, name in CASES
+    if "output-json" in INVOCATIONS[name].flags or (kernel == WHOLE and INVOCATIONS[name].also_json)
+]
+
+
+def objects(kernel: str, name: str) -> str:
+    ran = seen(kernel, name)
+    return str(ran.get("json", ran["pypwru"])["out"])
 
 
 @pytest.mark.parametrize(("kernel", "name"), JSON)
 def test_json_has_the_form_of_the_schema(kernel: str, name: str) -> None:
     schema = json.loads((files("pypwru.data") / "event.schema.json").read_text())
     validator = Draft202012Validator(schema)
-    lines = seen(kernel, name)["pypwru"]["out"].splitlines()
-    assert lines
-    for line in lines:
+    for line in objects(kernel, name).splitlines():
         validator.validate(json.loads(line))
 
 
 @pytest.mark.parametrize(("kernel", "name"), JSON)
-def test_json_is_read_by_jq(kernel: str, name: str) -> None:
+def test_json_is_read_by_jq_and_is_as_much_as_text(kernel: str, name: str) -> None:
     need(shutil.which("jq"), "jq")
-    text = seen(kernel, name)["pypwru"]["out"]
-    done = subprocess.run(["jq", "-c", ".func"], input=text, capture_output=True, text=True)
+    text = objects(kernel, name)
+    done = subprocess.run(
+        ["jq", "-c", "[.skb, .func]"], input=text, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(text.splitlines()) > 0
-    assert re.fullmatch(r'("[\w.]+.*"\n)+', done.stdout)
+    assert done.stdout.count("\n") == text.count("\n")
+    if "json" in seen(kernel, name):
+        (config,) = filter(None, [configured(name)])
+        printed = events(seen(kernel, name)["pypwru"]["out"], config)[1]
+        pairs = Counter((event.skb, event.fields["func"]) for event in printed)
+        assert Counter(tuple(json.loads(line)) for line in done.stdout.splitlines()) == pairs

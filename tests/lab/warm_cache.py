@@ -1,11 +1,14 @@
 """Compiles for a guest on the host, where a compile takes a quarter of a second and not ten.
 
+    python -m tests.lab.warm_cache KERNEL FOLDER NAME...    what the parity suite's rows NAME need
+
 What runs in the guest finds the bytecode by its key; a key that differs costs the guest a compile,
 and changes nothing else.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,12 +25,16 @@ from pypwru.program.defines import defines
 from pypwru.program.layout import layout
 from pypwru.program.source import sources
 from tests.lab import guest
+from tests.lab.parity_job import configured
 
-AUTOMATIC = {
-    "5.10": Backend.KPROBE,
-    "6.1": Backend.KPROBE,
-    "6.12": Backend.KPROBE_MULTI,
-    "7.2": Backend.KPROBE_MULTI,
+# What the automatic choice comes to, alternatives apart by commas, and what it hooks the rest with.
+_MULTI = {Backend.KPROBE_MULTI}
+_SINGLE = {Backend.KPROBE}
+_AUTOMATIC = {
+    "5.10": [{Backend.FENTRY} | _SINGLE, _SINGLE],
+    "6.1": [{Backend.FENTRY} | _SINGLE, _SINGLE],
+    "6.12": [_MULTI],
+    "7.2": [{Backend.FENTRY_MULTI} | _MULTI, _MULTI],
 }
 
 
@@ -47,7 +54,12 @@ def fill(kernel: str, folder: Path, configs: Iterable[Config | None]) -> None:
             wanted = compile_wanted(
                 config, compile_filter(config.pcap_filter), compile_inner(config), place, btf
             )
-            backend = config.backend or AUTOMATIC[kernel]
-            build(text, defines(config, {backend}, wanted, wire(config)), kept)
+            choices = [{config.backend}] if config.backend else _AUTOMATIC[kernel]
+            for backends in choices:
+                build(text, defines(config, backends, wanted, wire(config)), kept)
         except (PypwruError, ImportError):
             continue  # the guest's to say
+
+
+if __name__ == "__main__":
+    fill(sys.argv[1], Path(sys.argv[2]), map(configured, sys.argv[3:]))
