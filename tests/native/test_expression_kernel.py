@@ -69,7 +69,6 @@ def memories(data: st.DataObject, btf: BTF) -> list[bytes]:
 
 @settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],  # each try at a smaller case would run gcc
 )

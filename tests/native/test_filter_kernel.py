@@ -6,7 +6,7 @@ import os
 from itertools import cycle
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pypwru.filter.cbpf import ClassicInstruction, validate
@@ -69,7 +69,7 @@ def test_a_chain_of_headers_is_followed_to_the_budget(headers: int) -> None:
         assert kernel.run(packet) == (headers < TRIPS)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(programs(), st.lists(st.binary(max_size=300), min_size=1, max_size=8))
 def test_random_programs(code: list[ClassicInstruction], packets: list[bytes]) -> None:
     judge = Libpcap(code)

@@ -66,7 +66,7 @@ def test_truncated(end: int, split_end: int) -> None:
 
 
 @given(st.lists(st.integers(0, len(WHOLE) * 8 - 1), min_size=1, max_size=6))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_bits_flipped(bits: list[int]) -> None:
     data = bytearray(WHOLE)
     for bit in bits:
@@ -75,7 +75,6 @@ def test_bits_flipped(bits: list[int]) -> None:
 
 
 @given(st.lists(st.integers(0, len(SPLIT) * 8 - 1), min_size=1, max_size=4))
-@settings(deadline=None)
 def test_bits_of_a_split_blob_flipped(bits: list[int]) -> None:
     data = bytearray(SPLIT)
     for bit in bits:
@@ -84,7 +83,7 @@ def test_bits_of_a_split_blob_flipped(bits: list[int]) -> None:
 
 
 @given(st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_small_ids_put_anywhere(data: st.DataObject) -> None:
     """Small numbers are valid ids: this is what makes types refer to themselves."""
     spoilt = bytearray(WHOLE)

@@ -98,7 +98,7 @@ def judge() -> Any:
         return need(False, "google-re2 (PyPI), the judge of --filter-func")
 
 
-@settings(max_examples=1000, deadline=None, derandomize=True)
+@settings(max_examples=1000, derandomize=True)
 @given(expression=st.lists(st.sampled_from(PIECES), min_size=1, max_size=8).map("".join))
 @example(expression="a(?i)*")
 @example(expression="a(?i)b|B(?-i)")

@@ -58,7 +58,7 @@ def host_programs(draw: st.DrawFn) -> list[list[Insn]]:
     return units
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(host_programs())
 def test_every_target_is_kept(units: list[list[Insn]]) -> None:
     before = [insn for unit in units for insn in unit]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pypwru.errors import FilterError
@@ -21,8 +21,7 @@ from tests.filter_programs import EXPRESSIONS, programs
 
 STACK_BASE = -72
 TPIDS = (0x8100, 0x88A8, 0x9100)
-SLOW = [HealthCheck.too_slow]
-THOROUGH = settings(max_examples=600, deadline=None, suppress_health_check=SLOW)
+THOROUGH = settings(max_examples=600)
 SEEDS = st.integers(0, 1 << 32)
 FRAMES = {Linktype.ETHERNET: ethernet_packets(), Linktype.RAW_IP: ip_packets()}
 UNCUT = [packet for packet in FRAMES[Linktype.ETHERNET] if len(packet.data) >= 14]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -223,7 +223,6 @@ def some_records(draw: st.DrawFn, tail_size: int) -> Record:
     return Record(bytes(who), function, draw(st.integers(0, 2**63)), bytes(seen), behind)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.data(), st.sets(st.sampled_from(FLAGS)), st.text(max_size=20))
 def test_any_record_of_any_run_is_valid(data: st.DataObject, flags: set[str], name: str) -> None:
     program = name.encode("utf-8", "replace").decode()

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pypwru.config import Config
@@ -120,7 +120,6 @@ ACTIONS = st.lists(
 )
 
 
-@settings(deadline=None)  # it waits for the disk
 @given(
     st.builds(Rotation, st.integers(1, 60), st.integers(0, 3), st.integers(0, 2), st.booleans()),
     ACTIONS,
