@@ -75,15 +75,13 @@ class Json(Form):
         """None."""
         return ""
 
-    def template(self, column: Column) -> str:
-        """Its key."""
-        return ("{" if column is self.columns[0] else ",") + f'"{column.name}":%s'
-
-    def shown(self, column: Column) -> Callable[[Any], str]:
-        """Its value."""
-        return lambda value: encode(column.json(value))
-
-    def piece(self, column: Column, value: Any) -> str:
+    def writer(self, column: Column) -> Callable[[Any], str]:
         """Key and value; nothing where there is none."""
-        member = column.json(value)
-        return "" if member is None else self.template(column) % encode(member)
+        key = ("{" if column is self.columns[0] else ",") + f'"{column.name}":'
+        member_of = column.json
+
+        def write(value: Any) -> str:
+            member = member_of(value)
+            return "" if member is None else key + encode(member)
+
+        return write

@@ -54,16 +54,8 @@ class Form(ABC):
         """What stands before the first event."""
 
     @abstractmethod
-    def template(self, column: Column) -> str:
-        """A ``%`` format of the column, with what parts it from the one before."""
-
-    @abstractmethod
-    def shown(self, column: Column) -> Callable[[Any], str]:
-        """From the column's value to what goes into its template."""
-
-    @abstractmethod
-    def piece(self, column: Column, value: Any) -> str:
-        """The column of one event."""
+    def writer(self, column: Column) -> Callable[[Any], str]:
+        """From a value of the column to its text, with what parts it from the one before."""
 
 
 class _Texts(dict[bytes, bytes]):
@@ -100,12 +92,9 @@ class _Segment:
         self.part = part
         most = _KEPT_STACKS if part is Part.STACK else _KEPT_TEXTS
         self.texts = _Texts(self._render, form, most)
-        self._columns = columns
-        self._form = form
         self._names = names
         self._end = end
-        self._template = "".join(form.template(column) for column in columns) + end
-        self._makers = [(form.shown(column), column.value) for column in columns]
+        self._makers = [(form.writer(column), column.value) for column in columns]
 
     def of(self, parts: Parts) -> Iterable[bytes]:
         """The segment of each event."""
@@ -116,17 +105,15 @@ class _Segment:
         return map(self.texts.__getitem__, parts[self.part])
 
     def _stamp(self, packet: bytes, ktime: int) -> bytes:
-        names, event = self._names, (packet, ktime)
-        shown = tuple([shown(value(event, names)) for shown, value in self._makers])
-        return (self._template % shown).encode()
+        return self._written((packet, ktime)).encode()
 
     def _render(self, octets: bytes) -> bytes:
-        fields = READERS[self.part](octets)
-        pieces = [
-            self._form.piece(column, column.value(fields, self._names)) for column in self._columns
-        ]
         # Names of processes and interfaces are bytes that need not be UTF-8 (PEP 383).
-        return ("".join(pieces) + self._end).encode("utf-8", "surrogateescape")
+        return self._written(READERS[self.part](octets)).encode("utf-8", "surrogateescape")
+
+    def _written(self, fields: Any) -> str:
+        names = self._names
+        return "".join([write(value(fields, names)) for write, value in self._makers]) + self._end
 
 
 class Printer:

@@ -26,27 +26,22 @@ class Text(Form):
         """The titles."""
         return "".join(self._lead(one) + one.width % one.header for one in self.columns) + "\n"
 
-    def template(self, column: Column) -> str:
-        """Its width, and what stands before it."""
-        return self._lead(column) + column.width
-
-    def shown(self, column: Column) -> Callable[[Any], str]:
-        """Its text."""
-        assert column.text, "columns without text were left out"
-        return column.text
-
-    def piece(self, column: Column, value: Any) -> str:
-        """The column, padded."""
-        return self._lead(column) + self._padded(column, column.width % self.shown(column)(value))
+    def writer(self, column: Column) -> Callable[[Any], str]:
+        """Its text, padded."""
+        template, text = self._lead(column) + column.width, column.text
+        assert text, "columns without text were left out"
+        if column.grows:
+            return lambda value: self._padded(column.name, template % text(value))
+        if text is str:
+            return template.__mod__
+        return lambda value: template % text(value)
 
     def _lead(self, column: Column) -> str:
         return column.lead if column is not self.columns[0] else ""
 
-    def _padded(self, column: Column, text: str) -> str:
-        if not column.grows:
-            return text
-        longest = self._longest.get(column.name, 0)
+    def _padded(self, name: str, text: str) -> str:
+        longest = self._longest.get(name, 0)
         if len(text) > longest:
-            longest = self._longest[column.name] = len(text)
+            longest = self._longest[name] = len(text)
             self.grown += 1
         return text.ljust(longest)
