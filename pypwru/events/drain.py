@@ -7,7 +7,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from pypwru.discovery.lifetime import LAST_SIGHTS
-from pypwru.events.record import Record
+from pypwru.events.record import Slices
 from pypwru.events.ring import BATCH, Ring
 from pypwru.output.sink import OutputClosed
 from pypwru.signals import Interrupts
@@ -46,7 +46,7 @@ class PacketCount:
         self._last = {address.to_bytes(8, "little") for address in last}
         self._live: set[bytes] = set()
 
-    def add(self, batch: Sequence[Record]) -> None:
+    def add(self, batch: Sequence[Slices]) -> None:
         """Count ``batch``."""
         live, last = self._live, self._last
         for packet, func, _, _, _ in batch:
@@ -62,7 +62,7 @@ class PacketCount:
 
 def drain(
     ring: Ring,
-    show: Callable[[Sequence[Record]], bool],
+    show: Callable[[Sequence[Slices]], bool],
     count: PacketCount,
     stop: Interrupts,
     look: Callable[[], None] = lambda: None,
@@ -97,7 +97,7 @@ def drain(
     return end
 
 
-def drain_rest(ring: Ring, show: Callable[[Sequence[Record]], bool], count: PacketCount) -> None:
+def drain_rest(ring: Ring, show: Callable[[Sequence[Slices]], bool], count: PacketCount) -> None:
     """Show what the ring still holds."""
     while batch := ring.read():
         count.add(batch)

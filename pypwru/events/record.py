@@ -50,6 +50,10 @@ def size_of(struct: str) -> int:
     return -(-(last.offset + last.size) // 8) * 8
 
 
+Slices = tuple[bytes, bytes, int, bytes, bytes]
+"""What ``Record`` names. Off the ring come plain tuples, which C makes: at 0.1 us, not 0.3."""
+
+
 class Record(NamedTuple):
     """A sight of a packet: four slices of a ``struct event``, and what the run wants behind it."""
 
@@ -73,16 +77,11 @@ RING_HEADER = 8  # struct bpf_ringbuf_hdr
 EVENT_COUNTERS = Struct(f"={len(COUNTERS)}Q")
 
 
-def decoder(tail: int) -> Callable[[bytes], list[Record]]:
+def decoder(tail: int) -> Callable[[bytes], list[Slices]]:
     """What turns records as they lie on the ring, each with its header, into slices.
 
     Args:
         tail: bytes behind each ``struct event``.
     """
     form = Struct(f"={RING_HEADER}x{_FUNC}s{_TIME - _FUNC}sQ{EVENT_SIZE - _FLOW}s{tail}s")
-    make = Record._make
-
-    def decode(records: bytes) -> list[Record]:
-        return [make(fields) for fields in form.iter_unpack(records)]
-
-    return decode
+    return lambda records: list(form.iter_unpack(records))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pypwru.errors import KernelError
-from pypwru.events.record import READER_AWAKE, READER_DOZING, READER_STOPPED, Record, decoder
+from pypwru.events.record import READER_AWAKE, READER_DOZING, READER_STOPPED, Slices, decoder
 from pypwru.events.wire import Wire
 
 _PAGE = mmap.PAGESIZE
@@ -59,7 +59,7 @@ class Ring:
         self._interrupts.register(fd, select.EPOLLIN)
         self._ring_or_interrupts.register(fd, select.EPOLLIN)
 
-    def read(self) -> list[Record]:
+    def read(self) -> list[Slices]:
         """The next records, at most a batch; empty when there are none."""
         consumer, stride = self._consumer[0], self._stride
         waiting = min((self._producer[0] - consumer) // stride, BATCH)

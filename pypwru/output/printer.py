@@ -17,7 +17,7 @@ from struct import Struct
 from typing import Any
 
 from pypwru.config import Config
-from pypwru.events.record import Record
+from pypwru.events.record import Slices
 from pypwru.events.wire import wire
 from pypwru.output.columns import Column, Names
 from pypwru.output.parts import KIND, READERS, Part
@@ -99,13 +99,24 @@ class _Segment:
     def of(self, parts: Parts) -> Iterable[bytes]:
         """The segment of each event."""
         if self.part is Part.TIME:
-            return map(self._stamp, parts[Part.PACKET], parts[Part.TIME])
+            return map(self._stamper(), parts[Part.PACKET], parts[Part.TIME])
         if self.part in _NOT_KEPT:
             return map(self._render, parts[self.part])
         return map(self.texts.__getitem__, parts[self.part])
 
-    def _stamp(self, packet: bytes, ktime: int) -> bytes:
-        return self._written((packet, ktime)).encode()
+    def _stamper(self) -> Callable[[bytes, int], bytes]:
+        """The text of times, which is never kept; nearly always of one column."""
+        names, end = self._names, self._end
+        (first, first_value), *more = self._makers
+
+        def stamp(packet: bytes, ktime: int) -> bytes:
+            event = (packet, ktime)
+            text = first(first_value(event, names))
+            for write, value in more:
+                text += write(value(event, names))
+            return (text + end).encode()
+
+        return stamp
 
     def _render(self, octets: bytes) -> bytes:
         # Names of processes and interfaces are bytes that need not be UTF-8 (PEP 383).
@@ -157,7 +168,7 @@ class Printer:
         if header := self._form.header():
             self._write([header.encode()])
 
-    def print_batch(self, batch: Sequence[Record]) -> bool:
+    def print_batch(self, batch: Sequence[Slices]) -> bool:
         """Print ``batch`` with one write; true when the limit is reached.
 
         Raises:
@@ -176,7 +187,7 @@ class Printer:
             self.printed += len(batch)
         return self._limit > 0 and self.printed >= self._limit
 
-    def _rows(self, batch: Sequence[Record]) -> list[bytes]:
+    def _rows(self, batch: Sequence[Slices]) -> list[bytes]:
         """The common run, whose time a line is what the busiest machine notices."""
         packets, flows, functions = (segment.texts for segment in self._segments)
         return [
@@ -184,14 +195,14 @@ class Printer:
             for packet, function, _, flow, _ in batch
         ]
 
-    def _events(self, batch: Sequence[Record]) -> list[bytes]:
+    def _events(self, batch: Sequence[Slices]) -> list[bytes]:
         """Any run, a segment at a time."""
         self._names.clock.adjust()
         parts = self._parts(batch)
         segments = [segment.of(parts) for segment in self._segments]
         return list(map(b"".join, zip(*segments, strict=True)))
 
-    def _parts(self, batch: Sequence[Record]) -> Parts:
+    def _parts(self, batch: Sequence[Slices]) -> Parts:
         packets, functions, times, flows, tails = zip(*batch, strict=True)
         parts = {
             Part.PACKET: packets,

@@ -156,7 +156,8 @@ def test_decode(tail: int) -> None:
     header = struct.pack("=II", size, 0)
     decoded = record.decoder(tail)(b"".join(header + event for event in events))
     assert len(decoded) == 2
-    for event, made in zip(events, decoded, strict=True):
+    for event, slices in zip(events, decoded, strict=True):
+        made = record.Record(*slices)
         again = made.packet + made.func + struct.pack("=Q", made.ktime) + made.flow + made.tail
         assert again == event
         assert made.packet == event[: record.EVENT["address"].offset]
