@@ -9,6 +9,7 @@ import pytest
 from pypwru.attach.backend import FEW, misfit
 from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
+from pypwru.btf.types import Kind
 from pypwru.config import Backend
 from pypwru.discovery.fentry import type_ids
 from pypwru.discovery.functions import Discovery, Function
@@ -36,15 +37,28 @@ def types(*names: str, base: Encoder | None = None) -> Encoder:
     return encoder
 
 
-CORE = types("ip_rcv", "twice", "twice", "doubled", "shared")
+def odd(encoder: Encoder) -> Encoder:
+    """Prototypes with which fentry can't be had, and the longest with which it can."""
+    number = encoder.int("int", 4)
+    pair = encoder.struct("pair", 8, ("one", number, 0), ("two", number, 32))
+    many = [(f"a{place}", number) for place in range(13)]
+    encoder.func("variadic", encoder.proto(number, ("format", number), ("", 0)))
+    encoder.func("thirteen", encoder.proto(number, *many))
+    encoder.func("twelve", encoder.proto(number, *many[:12]))
+    encoder.func("returns_pair", encoder.proto(encoder.add(Kind.TYPEDEF, "both", pair)))
+    return encoder
+
+
+CORE = odd(types("ip_rcv", "twice", "twice", "doubled", "shared"))
 MODULE = types("veth_xmit", "shared", base=CORE)
+ODD = ("variadic", "thirteen", "returns_pair")
 BTFS = {"": BTF(parse(CORE.bytes()))}
 BTFS["veth"] = BTF(parse(MODULE.bytes(), BTFS[""].blob))
 
 
 def ids(*functions: Function) -> dict[str, int]:
-    known = ("ip_rcv", "twice", "doubled", "doubled", "shared", "veth_xmit[veth]", "shared[veth]")
-    return type_ids(functions, BTFS, symbols(*known))
+    known = ["ip_rcv", "twice", "doubled", "doubled", "shared", "veth_xmit[veth]", "shared[veth]"]
+    return type_ids(functions, BTFS, symbols(*known, *ODD, "twelve"))
 
 
 def test_a_name_that_is_one_functions() -> None:
@@ -57,6 +71,12 @@ def test_a_name_that_is_one_functions() -> None:
 @pytest.mark.parametrize("name", ["twice", "doubled", "absent"])
 def test_a_name_of_several_types_or_several_addresses_or_none(name: str) -> None:
     assert ids(function(name)) == {}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_prototype_that_no_trampoline_serves(name: str) -> None:
+    assert ids(function(name)) == {}
+    assert list(ids(function("twelve"))) == ["twelve"]
 
 
 def test_a_modules_function_is_found_in_its_own_types() -> None:
