@@ -36,7 +36,7 @@ class Event:
     @property
     def function(self) -> str:
         """Without module and reason."""
-        return re.split(r"[ (\[]", self.fields["func"])[0]
+        return re.split(r"[\s(\[]", self.fields["func"])[0]
 
     @property
     def tuple(self) -> str:
@@ -64,9 +64,9 @@ def _form(config: Config) -> re.Pattern[str]:
 
 
 # Debian's pwru 1.0.5 with --output-meta and --output-tuple or without.
-_TIME_OLD = r"(?: +(?P<timestamp>\d+))?"
+_TIME_OLD = r"(?: +(?P<timestamp>\d+)(?= |$))?"
 _OLD = re.compile(
-    r"^(?P<skb>0x\w+) +(?P<cpu>\d+) +\[(?P<process>.*?)\] +(?P<func>[^\s(]+(?: ?\(\w+\))?)"
+    r"^(?P<skb>0x\w+) +(?P<cpu>\d+) +\[(?P<process>.*?)\] +(?P<func>[^\s(]+(?:\t\[\w+\])?(?: ?\(\w+\))?)"
     rf"{_TIME_OLD}(?: netns=(?P<netns>\d+) mark=0x(?P<mark>[0-9a-f]+) iface=(?P<iface>\S+) "
     r"proto=(?P<proto>0x\w{4}) mtu=(?P<mtu>\d+) len=(?P<len>\d+))?(?: (?P<tuple>\S+))?(?P<tail>.*)$"
 )
