@@ -64,10 +64,11 @@ def _form(config: Config) -> re.Pattern[str]:
 
 
 # Debian's pwru 1.0.5 with --output-meta and --output-tuple or without.
+_FUNCTION_OLD = r"(?P<func>[^\s(]+(?:\t\[\w+\])?(?: ?\(\w+\))?)"
 _TIME_OLD = r"(?: +(?P<timestamp>\d+)(?= |$))?"
 _OLD = re.compile(
-    r"^(?P<skb>0x\w+) +(?P<cpu>\d+) +\[(?P<process>.*?)\] +(?P<func>[^\s(]+(?:\t\[\w+\])?(?: ?\(\w+\))?)"
-    rf"{_TIME_OLD}(?: netns=(?P<netns>\d+) mark=0x(?P<mark>[0-9a-f]+) iface=(?P<iface>\S+) "
+    rf"^(?P<skb>0x\w+) +(?P<cpu>\d+) +\[(?P<process>.*?)\] +{_FUNCTION_OLD}{_TIME_OLD}"
+    r"(?: netns=(?P<netns>\d+) mark=0x(?P<mark>[0-9a-f]+) iface=(?P<iface>\S+) "
     r"proto=(?P<proto>0x\w{4}) mtu=(?P<mtu>\d+) len=(?P<len>\d+))?(?: (?P<tuple>\S+))?(?P<tail>.*)$"
 )
 _FIRST = re.compile(r"^(?:\d{4}-\d\d-\d\dT\S+ )?0x[0-9a-f]+ +\d+ ")
