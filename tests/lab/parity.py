@@ -161,13 +161,13 @@ def _task(process: str) -> str:
     return re.sub(r"^.*/|^~", "", process)
 
 
-def _ifindex(iface: str) -> str:
-    """Without the name, of which pwru 1.0.5 has none."""
-    return iface.rpartition(":")[2]
+def _number(named: str) -> str:
+    """The pid or ifindex: pwru 1.0.5 has the task's name for the program's, and at times none."""
+    return named.rpartition(":")[2]
 
 
 _LOOSE = {"process": _task}
-_LOOSE_OLD = {"process": _task, "iface": _ifindex}
+_LOOSE_OLD = {"process": _number, "iface": _number}
 
 
 def _timeless(event: Event) -> str:

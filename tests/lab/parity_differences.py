@@ -82,8 +82,8 @@ DIFFERENCES: Mapping[str, Difference] = {
         _statuses(("bad_backend", 1, 2), ("bad_batch", 1, 2)),
     ),
     "status 2 for what can't be meant": Difference(
-        "more than four members to print, `--filter-ifname` with `inode:`",
-        _statuses(("five_metadata", 1, 2), ("inode_and_interface", 1, 2)),
+        "more than four members to print, `--filter-ifname` with `inode:`, an inode that is none",
+        _statuses(("five_metadata", 1, 2), ("inode_and_interface", 1, 2), ("bad_inode", 1, 2)),
     ),
     "timestamp word": Difference(
         "`--timestamp` with another word", _statuses(("bad_timestamp", 0, 2))

@@ -36,7 +36,7 @@ class Event:
     @property
     def function(self) -> str:
         """Without module and reason."""
-        return re.split(r"[ (\[]", self.fields["func"])[0]
+        return re.split(r"[\s(\[]", self.fields["func"])[0]
 
     @property
     def tuple(self) -> str:
@@ -63,11 +63,12 @@ def _form(config: Config) -> re.Pattern[str]:
     return re.compile("^" + "".join(form for shown, form in columns if shown))
 
 
-# Debian's pwru 1.0.5 with --output-meta and --output-tuple or without; its IFACE is the ifindex.
-_TIME_OLD = r"(?: +(?P<timestamp>\d+))?"
+# Debian's pwru 1.0.5 with --output-meta and --output-tuple or without.
+_FUNCTION_OLD = r"(?P<func>[^\s(]+(?:\t\[\w+\])?(?: ?\(\w+\))?)"
+_TIME_OLD = r"(?: +(?P<timestamp>\d+)(?= |$))?"
 _OLD = re.compile(
-    r"^(?P<skb>0x\w+) +(?P<cpu>\d+) +\[(?P<process>.*?)\] +(?P<func>[^\s(]+(?: ?\(\w+\))?)"
-    rf"{_TIME_OLD}(?: netns=(?P<netns>\d+) mark=0x(?P<mark>[0-9a-f]+) iface=(?P<iface>\d+) "
+    rf"^(?P<skb>0x\w+) +(?P<cpu>\d+) +\[(?P<process>.*?)\] +{_FUNCTION_OLD}{_TIME_OLD}"
+    r"(?: netns=(?P<netns>\d+) mark=0x(?P<mark>[0-9a-f]+) iface=(?P<iface>\S+) "
     r"proto=(?P<proto>0x\w{4}) mtu=(?P<mtu>\d+) len=(?P<len>\d+))?(?: (?P<tuple>\S+))?(?P<tail>.*)$"
 )
 _FIRST = re.compile(r"^(?:\d{4}-\d\d-\d\dT\S+ )?0x[0-9a-f]+ +\d+ ")
@@ -98,14 +99,21 @@ def events(text: str, config: Config, old: bool = False) -> tuple[str, list[Even
             if not match:
                 raise UnknownForm(line)
             fields = {name: value for name, value in match.groupdict().items() if value is not None}
-            if old:  # program(pid)
-                fields["process"] = re.sub(r"\((\d+)\)$", r":\1", fields["process"])
+            if old:
+                fields |= _as_now(fields)
             found.append((line, fields, []))
         elif found:
             found[-1][2].append(line)
         else:
             raise UnknownForm(line)
     return header, [Event(fields, line, more) for line, fields, more in found]
+
+
+def _as_now(fields: Mapping[str, str]) -> dict[str, str]:
+    """Of pwru 1.0.5: ping(264) is ping:264 now, and 2(eth0) is eth0:2."""
+    process = re.sub(r"\((\d+)\)$", r":\1", fields["process"])
+    iface = re.sub(r"^(\d+)\((.*)\)$", r"\2:\1", fields.get("iface", ""))
+    return {"process": process} | ({"iface": iface} if iface else {})
 
 
 def _object(line: str) -> Event:

@@ -110,6 +110,23 @@ def test_all_columns_are_told_apart() -> None:
     assert event.function == "kfree_skb_reason"
 
 
+def test_pwru_1_0_5_is_read() -> None:
+    head = "               SKB    CPU          PROCESS                     FUNC\n"
+    start = "0xff13cf5c860ef100      0      [ping(400)]         veth_xmit\t[veth]"
+    meta = "netns=4026532177 mark=0x2a iface=2(near0) proto=0x0800 mtu=1500 len=98"
+    for told, words in ((f"{meta} {REQUEST}", ()), (REQUEST, ("--output-meta=false",))):
+        found = parse(words)
+        assert isinstance(found, Config)
+        (event,) = events(f"{head}{start} {told}\n", found, old=True)[1]
+        assert event.function == "veth_xmit"
+        assert event.fields["process"] == "ping:400"
+        assert event.tuple == REQUEST
+        assert (event.fields.get("iface"), event.fields.get("mark")) in {
+            ("near0:2", "2a"),
+            (None, None),
+        }
+
+
 def test_a_scenario_is_a_line() -> None:
     line = "x 192.0.2.1:4201->198.51.100.1:80(tcp) ip_output"
     assert shown(SCENARIOS["nat"], f"a\n{line}\nb\n")
