@@ -131,6 +131,33 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "--output-file-compress asks for it, whichever run rotated them. The end waits for that; "
         "another signal ends the wait, and leaves the rest unpacked.",
     ),
+    "following packets": (
+        "--filter-track-skb remembers the address of each packet that matched, and of what is made "
+        "of it: clones, copies, segments, fragments, and with --filter-trace-xdp the frame that "
+        "an XDP program passes on. Such a packet need not pass any filter again. An address that "
+        "the kernel gives to a new packet is no longer tracked.",
+        "--filter-track-skb-by-stackid, --filter-non-skb-funcs and --filter-track-bpf-helpers "
+        "trace what is called below a function that was seen with a matching packet, on the same "
+        "stack and deeper. They need kprobes, but no frame pointers.",
+    ),
+    "losses": (
+        "The last line of the log tells where every sight of a matching packet went:",
+        {
+            "produced": "what the handlers saw; printed are events",
+            "lost_ring_full": "no room in the ring: take a larger --buffer-size",
+            "not_shown": "beyond --output-limit-lines, or the output had no reader any more",
+            "lost_recursion": (
+                "hits that the kernel skipped since a handler was interrupted on that CPU; nobody "
+                "knows whether they were of matching packets"
+            ),
+            "lost_missed": "hits that ftrace or kprobes skipped for the same reason",
+            "lost_nested": (
+                "the same of functions without a packet, which handlers call themselves: mostly no "
+                "loss"
+            ),
+            "lost_tracking": "tracked packets thrown out of the full map of 65,536",
+        },
+    ),
     "signals": (
         "SIGINT and SIGTERM end the trace: probes are detached, and what they saw is printed. A "
         "second one does not wait for that.",
