@@ -30,10 +30,9 @@ ALWAYS_INLINE struct event *begin(struct sight sight, u64 skb)
 	u32 key = 0;
 
 	reader = bpf_map_lookup_elem(MAP_reader, &key);
-	counters = bpf_map_lookup_elem(MAP_counters, &key);
+	counters = own_counters();
 	if (!reader || !counters || *reader == READER_STOPPED)
 		return NULL;
-	/* atomic: an interrupt's probe may run on this CPU in the middle */
 	__sync_fetch_and_add(&counters->produced, 1);
 	event = bpf_ringbuf_reserve(MAP_events, WIRE_SIZE, 0);
 	if (!event) {

@@ -16,6 +16,14 @@
 #include "event.h"
 #include "arguments.h"
 
+/* Of this CPU; atomic, since an interrupt's probe may run in the middle. */
+ALWAYS_INLINE struct counters *own_counters(void)
+{
+	u32 key = 0;
+
+	return bpf_map_lookup_elem(MAP_counters, &key);
+}
+
 #if TRACK_HEADS
 /*
  * skb->head, or xdp_buff.data_hard_start, to the sk_buff that has this memory, or to since when an XDP program's
@@ -60,23 +68,13 @@ ALWAYS_INLINE int is_tracked(u64 skb)
 	return bpf_map_lookup_elem(MAP_tracked, &skb) != NULL;
 }
 
-ALWAYS_INLINE void count_tracked(u64 skb, u32 number)
-{
-	u32 key = 0;
-	struct counters *counters = bpf_map_lookup_elem(MAP_counters, &key);
-
-	if (counters && number)
-		__sync_fetch_and_add(&counters->followed, 1);
-	else if (counters)
-		__sync_fetch_and_add(&counters->forgotten, 1);
-}
-
 ALWAYS_INLINE void track(u64 skb)
 {
+	struct counters *counters = own_counters();
 	u64 present = 1;
 
-	if (!bpf_map_update_elem(MAP_tracked, &skb, &present, BPF_NOEXIST))
-		count_tracked(skb, 1);
+	if (!bpf_map_update_elem(MAP_tracked, &skb, &present, BPF_NOEXIST) && counters)
+		__sync_fetch_and_add(&counters->followed, 1);
 #if TRACK_HEADS
 	track_head(read_u64(skb + FIELD(sk_buff, head)), skb);
 #endif
@@ -86,7 +84,10 @@ ALWAYS_INLINE void track(u64 skb)
 ALWAYS_INLINE void untrack(u64 skb)
 {
 	if (!bpf_map_delete_elem(MAP_tracked, &skb)) {
-		count_tracked(skb, 0);
+		struct counters *counters = own_counters();
+
+		if (counters)
+			__sync_fetch_and_add(&counters->forgotten, 1);
 #if TRACK_HEADS
 		forget_head(skb);
 #endif

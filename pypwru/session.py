@@ -38,6 +38,7 @@ def run(config: Config, log: Log) -> None:
     Raises:
         PypwruError: whatever stands in the way; everything is detached.
     """
+    # Long, since it shows in one place in which order the kernel is touched, and let go of.
     packet = compile_filter(config.pcap_filter)
     log.debug("Compiled the filter", classic=packet)
     inner = compile_inner(config)

@@ -8,15 +8,14 @@ host (test_fentry.py); nothing is here.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.lab.guest_main_job import FAR, SENTINEL, ping, wire
+from tests.lab.steps import Step, run_steps
 from tests.lab.tracer import Seen, tracer
 
 # One that is in a module, several that one name has, one whose arguments no trampoline passes.
@@ -60,21 +59,14 @@ def main() -> None:
     backends = sys.argv[2:]
     subprocess.run(["modprobe", "veth"], check=True)
     wire()
-    steps: list[tuple[str, Callable[[], Seen]]] = [
+    steps: list[Step] = [
         *((backend, lambda one=backend: by_backend(folder, one)) for backend in backends),
         ("following", lambda: following(folder, backends[0])),
         ("few", lambda: traced(folder, "few", "--filter-func", FEW)),
         ("many", lambda: traced(folder, "many", "--filter-func", FUNCTIONS)),
     ]
     result: dict[str, object] = {}
-    for name, step in steps:
-        began = time.monotonic()
-        try:
-            result[name] = step()
-        except (RuntimeError, subprocess.SubprocessError, OSError) as error:
-            result[name] = {"error": str(error)}
-        print(f"{name}: {time.monotonic() - began:.1f} s", file=sys.stderr)
-        result_file.write_text(json.dumps(result))
+    run_steps(steps, result, result_file)
 
 
 if __name__ == "__main__":

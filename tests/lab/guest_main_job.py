@@ -17,12 +17,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from pypwru.btf.load import load_vmlinux
 from pypwru.cache import Cache
 from pypwru.kernel.kallsyms import read_symbols
+from tests.lab.steps import Step, run_steps
 from tests.lab.tracer import Seen, tracer
 
 FEW = (
@@ -168,7 +168,7 @@ def main() -> None:
     os.environ["PYPWRU_CACHE"] = str(folder / "cache")
     functions = [] if "--all-functions" in sys.argv else ["--filter-func", FEW]
     result: dict[str, object] = {}
-    steps: list[tuple[str, Callable[[], Seen]]] = [
+    steps: list[Step] = [
         ("cold", lambda: cold_start(folder)),
         ("beside", lambda: beside_pwru(folder, functions)),
         ("tracepoint", lambda: by_backend(folder, "tracepoint", [])),
@@ -184,14 +184,7 @@ def main() -> None:
             ("killed", lambda: killed(folder)),
         ]
     wire()
-    for name, step in steps:
-        began = time.monotonic()
-        try:
-            result[name] = step()
-        except (RuntimeError, subprocess.SubprocessError, OSError) as error:
-            result[name] = {"error": str(error)}
-        print(f"{name}: {time.monotonic() - began:.1f} s", file=sys.stderr)
-        result_file.write_text(json.dumps(result))
+    run_steps(steps, result, result_file)
     beside = result["beside"]
     assert isinstance(beside, dict)
     if "pypwru" in beside:

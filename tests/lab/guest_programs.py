@@ -14,8 +14,7 @@ import os
 import struct
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -39,6 +38,7 @@ from pypwru.kernel.kallsyms import read_symbols
 from pypwru.kernel.programs import helper_targets
 from pypwru.program.source import KERNEL_TREE
 from tests.lab.guest_main_job import FAR, SENTINEL, ping, wire
+from tests.lab.steps import Step, run_steps
 from tests.lab.tracer import WAIT, Seen, Tracer, tracer
 from tests.native.loaded_programs import loaded, types_of
 
@@ -237,7 +237,7 @@ def main() -> None:
         on_frames("far", "frames_with_a_long_name")
         return {}
 
-    steps: list[tuple[str, Callable[[], Seen]]] = [
+    steps: list[Step] = [
         ("nothing", lambda: nothing(folder)),
         ("attach", attach),
         ("programs", lambda: programs(folder, made[0])),
@@ -246,14 +246,7 @@ def main() -> None:
         ("tail_call", lambda: tail_call(folder)),
         ("helpers", helpers),
     ]
-    for name, step in steps:
-        began = time.monotonic()
-        try:
-            result[name] = step()
-        except Exception as error:  # whatever fails fails its own tests alone
-            result[name] = {"error": repr(error)}
-        print(f"{name}: {time.monotonic() - began:.1f} s", file=sys.stderr)
-        result_file.write_text(json.dumps(result))
+    run_steps(steps, result, result_file)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from pypwru.config import Config
 from tests.lab.sights import Event, events
@@ -57,15 +57,27 @@ def flow(event: Event) -> str:
     return re.sub(r":\d+(->[\d.]+:6081)", r":*\1", event.tuple)
 
 
-def _alike(one: Event, other: Event) -> int:
+class Sight(Protocol):
+    """What two tracers saw of a packet at one moment."""
+
+    @property
+    def function(self) -> str: ...
+    @property
+    def tuple(self) -> str: ...
+
+
+AnySight = TypeVar("AnySight", bound=Sight)
+
+
+def _alike(one: Sight, other: Sight) -> int:
     """How much speaks for two events being the same sight: the function must, the tuple may."""
     return (one.function == other.function) * (1 + (one.tuple == other.tuple))
 
 
 def paired(
-    theirs: Sequence[Event], own: Sequence[Event]
-) -> Iterator[tuple[Event | None, Event | None]]:
-    """Events by their longest common subsequence; None has no counterpart."""
+    theirs: Sequence[AnySight], own: Sequence[AnySight]
+) -> Iterator[tuple[AnySight | None, AnySight | None]]:
+    """Sights of one packet by their longest common subsequence; None has no counterpart."""
     longest = [[0] * (len(own) + 1) for _ in range(len(theirs) + 1)]
     for i in reversed(range(len(theirs))):
         for j in reversed(range(len(own))):

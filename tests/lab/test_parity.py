@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from tests.lab.guest_main_job import FAR, MTU, NEAR
 from tests.lab.main_job import FLAGS, Line, own_lines, pwru_lines, step
+from tests.lab.parity import paired
 
 pytestmark = pytest.mark.lab
 TUPLES = {f"{NEAR}:0->{FAR}:0(icmp)", f"{FAR}:0->{NEAR}:0(icmp)"}
@@ -29,33 +30,6 @@ def the_ping(lines: Sequence[Line]) -> dict[str, list[Line]]:
         if line.tuple in TUPLES:
             packets.setdefault(line.skb, []).append(line)
     return packets
-
-
-def paired(
-    theirs: Sequence[Line], own: Sequence[Line]
-) -> Iterator[tuple[Line | None, Line | None]]:
-    """Lines of one skb by the longest common subsequence of functions; None has no counterpart."""
-    longest = [[0] * (len(own) + 1) for _ in range(len(theirs) + 1)]
-    for i in reversed(range(len(theirs))):
-        for j in reversed(range(len(own))):
-            longest[i][j] = (
-                longest[i + 1][j + 1] + 1
-                if theirs[i].function == own[j].function
-                else max(longest[i + 1][j], longest[i][j + 1])
-            )
-    i = j = 0
-    while i < len(theirs) and j < len(own):
-        if theirs[i].function == own[j].function:
-            yield theirs[i], own[j]
-            i, j = i + 1, j + 1
-        elif longest[i + 1][j] >= longest[i][j + 1]:
-            yield theirs[i], None
-            i += 1
-        else:
-            yield None, own[j]
-            j += 1
-    yield from ((line, None) for line in theirs[i:])
-    yield from ((None, line) for line in own[j:])
 
 
 def pairs(kernel: str) -> list[tuple[Line | None, Line | None]]:
