@@ -43,7 +43,7 @@ def test_fentry_sees_what_kprobes_see(kernel: str, backend: str) -> None:
     judge = step(kernel, BACKENDS[kernel][-1])
     seen = step(kernel, backend)
 
-    assert len(sights(judge["out"])) > 15
+    assert len(sights(judge["out"])) > 10
     modules = any(line.startswith("veth_xmit[veth] ") for line in sights(seen["out"]))
     assert modules == (kernel != "5.10")  # whose modules have no types
     assert sights(seen["out"]) == sights(judge["out"])
