@@ -207,7 +207,7 @@ INVOCATIONS: Mapping[str, Invocation] = {
     "skb_expression_order": _seen("--filter-skb-expr", "skb->protocol == 0x0806", *FEW, on="arp ping4", filter=""),
     # Tracking.
     "tracked_nat": _seen("--filter-track-skb", *FEW, on="dnat", filter=f"dst host {DNAT}", steady=NO_FLOW),
-    "tracked_tunnel": _seen("--filter-track-skb", *FEW, on="gre vxlan", filter=f"icmp and dst host {inner('gre')[1]} or icmp and dst host {inner('vxlan')[1]}"),
+    "tracked_tunnel": _seen("--filter-track-skb", *FEW, on="vxlan", filter=f"icmp and dst host {inner('vxlan')[1]}"),
     "tracked_stack": _seen("--filter-track-skb", "--filter-track-skb-by-stackid", *FEW, on="ping4", filter=f"icmp and dst host {ROUTER} and src host {NEAR}"),
     "tracked_non_skb": _seen("--filter-track-skb", "--filter-non-skb-funcs", "fib_table_lookup", *FEW, on="forward4"),
     "tracked_clone": _seen("--filter-track-skb", "--filter-netns", "/run/netns/near", "--filter-ifname", "near0", *FEW, on="mirrored"),

@@ -23,12 +23,12 @@ class Scenario(NamedTuple):
     flags: tuple[str, ...]
 
 
-_GRE_OUTER = f"{NEAR}:0->{FAR}:0\\(\\)"
+_OUTER = rf"{NEAR}:4790->{FAR}:4789\(udp\)"
 _SKB = ("--filter-track-skb",)
 
 SCENARIOS = {
     "nat": Scenario("tracked_nat", rf"{NEAR}:4201->{FAR}:80\(tcp\) +ip_output$", _SKB),
-    "encapsulation": Scenario("tracked_tunnel", rf"{_GRE_OUTER} +ip_output$", _SKB),
+    "encapsulation": Scenario("tracked_tunnel", rf"{_OUTER} +ip_output$", _SKB),
     "clone": Scenario("tracked_clone", r" near1:3 .* dev_hard_start_xmit$", _SKB),
     "veth_xdp": Scenario("tracked_veth", r" far1:3 .* icmp_rcv$", _SKB),
     "segments": Scenario("tracked_segments", r" near1:3 .* 15\d\d .* dev_hard_start_xmit$", _SKB),
@@ -40,7 +40,11 @@ SCENARIOS = {
     "non_skb": Scenario(
         "tracked_non_skb", r" fib_table_lookup$", ("--filter-non-skb-funcs", "fib_table_lookup")
     ),
-    "helpers": Scenario("helpers", r" \w*htab_map_update_elem$", ("--filter-track-bpf-helpers",)),
+    "helpers": Scenario(
+        "helpers",
+        r" htab_map_update_elem\nmap_id: \d+\nmap_name: lab_seen",
+        ("--filter-track-bpf-helpers", "--output-bpfmap"),
+    ),
     "map": Scenario("helpers", r"\nmap_name: lab_seen", ("--output-bpfmap",)),
 }
 
