@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, NamedTuple
 
-from tests.lab import guest_job
+from tests.lab import boots
+from tests.lab.boots import Boot, Result
 
 DEEP = "6.12"
 # All functions where one link takes them; a few hundred where pwru attaches about 20 a second.
@@ -17,14 +20,16 @@ FLAGS = {
 }
 
 
-def measured(kernel: str) -> dict[str, Any]:
-    """What was seen on ``kernel``: the result of one boot, however often it is asked for."""
-    return guest_job.measured(kernel, "tests.lab.guest_main_job", *FLAGS[kernel])
+def _begun(kernel: str) -> Future[Result]:
+    return boots.begun(boots.job, kernel, "tests.lab.guest_main_job", *FLAGS[kernel])
+
+
+BOOTS = [Boot(4 if kernel == DEEP else 3, partial(_begun, kernel)) for kernel in FLAGS]
 
 
 def step(kernel: str, name: str) -> Any:
     """One step of the boot; its own failure fails only the tests that need it."""
-    return guest_job.step(measured(kernel), kernel, name)
+    return boots.step(boots.result(_begun(kernel)), kernel, name)
 
 
 class Line(NamedTuple):

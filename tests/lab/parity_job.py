@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from pypwru.cache import Cache
 from pypwru.config import Config
 from pypwru.errors import UsageError
 from pypwru.options import parse
-from tests.lab import guest, topology
+from tests.lab import boots, guest, topology
+from tests.lab.boots import Result
 from tests.lab.guest_image import TREE
 from tests.lab.parity import Finding, compare_live, compare_recorded
 from tests.lab.parity_differences import Declared
@@ -33,7 +34,6 @@ from tests.lab.parity_invocations import INVOCATIONS, NO_FLOW, Invocation
 from tests.lab.parity_tracking import CONTROLS
 from tests.requirement import need
 
-VM = Path(__file__).with_name("vm")
 RECORDED = Path(__file__).parents[1] / "data" / "pwru_head"
 WHOLE = "6.12"
 KERNELS = ("5.10", "6.1", WHOLE, "7.2")
@@ -50,43 +50,23 @@ def names(kernel: str) -> list[str]:
     return [name for name, row in ROWS.items() if kernel == WHOLE or row.cheap]
 
 
-def measured(kernel: str) -> dict[str, Any]:
-    """What was seen on ``kernel``: the result of one boot, however often it is asked for.
-
-    Where all tests are asked for (PYPWRU_TESTS=all) the other kernels boot meanwhile: an emulated
-    machine takes one CPU of this one.
-    """
-    need(shutil.which("qemu-system-x86_64"), "qemu-system-x86_64 (package qemu-system-x86)")
+def measured(kernel: str) -> Result:
+    """What was seen on ``kernel``: the result of one boot, however often it is asked for."""
     need(shutil.which("clang"), "clang (package clang)")
-    need(os.geteuid() == 0, "root: the guest's file system is this machine's, read by QEMU")
-    if os.environ.get("PYPWRU_TESTS") == "all":
-        for each in (WHOLE, kernel, *KERNELS):
-            _booted(each)
-    try:
-        return _booted(kernel).result()
-    except GuestError as error:
-        pytest.fail(str(error))
+    return boots.result(begun(kernel))
 
 
-_BOOTS = ThreadPoolExecutor(max_workers=2)  # 3 GiB each
+def begun(kernel: str) -> Future[Result]:
+    """The boot of ``kernel``, begun if nobody has yet."""
+    return boots.begun(_measure, kernel)
 
 
-class GuestError(Exception):
-    """The guest didn't come to an end of its own; the message has its last words."""
+def _measure(kernel: str) -> Result:
+    with tempfile.TemporaryDirectory() as folder:
+        return boot(kernel, Path(folder), names(kernel))
 
 
-@cache
-def _booted(kernel: str) -> Future[dict[str, Any]]:
-    """The boot, begun at the first call; a failed one isn't tried again by each test."""
-
-    def run() -> dict[str, Any]:
-        with tempfile.TemporaryDirectory() as folder:
-            return boot(kernel, Path(folder), names(kernel))
-
-    return _BOOTS.submit(run)
-
-
-def boot(kernel: str, folder: Path, invocations: list[str], record: bool = False) -> dict[str, Any]:
+def boot(kernel: str, folder: Path, invocations: list[str], record: bool = False) -> Result:
     """Run them in one boot.
 
     Args:
@@ -104,18 +84,7 @@ def boot(kernel: str, folder: Path, invocations: list[str], record: bool = False
         fill = [sys.executable, "-m", "tests.lab.warm_cache", kernel, str(folder / "cache")]
         subprocess.run([*fill, *invocations], check=True, cwd=TREE)
     command = ["python", "-m", "tests.lab.guest_parity_job", str(folder), *invocations]
-    done = subprocess.run(
-        [VM, kernel, "--timeout", _SECONDS, "--rwdir", str(folder), "--", *command],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-    )
-    result = folder / "result.json"
-    if done.returncode or not result.exists():
-        raise GuestError(f"the guest ended with {done.returncode}: {done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(result.read_text())
-    return found
+    return boots.run(kernel, folder, command, ("--timeout", _SECONDS), environment)
 
 
 def configured(name: str) -> Config | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.lab import guest_job
+from tests.lab import boots
+from tests.lab.boots import Boot, Result
 from tests.lab.guest_main_job import FAR, NEAR
 from tests.lab.main_job import logged
 
@@ -26,9 +29,15 @@ BY_FENTRY = [(kernel, one) for kernel, all_ in BACKENDS.items() for one in all_[
 UNTRACEABLE = "tcf_fill_node"  # it has 14 arguments
 
 
+def begun(kernel: str) -> Future[Result]:
+    return boots.begun(boots.job, kernel, "tests.lab.guest_fentry", *BACKENDS[kernel])
+
+
+BOOTS = [Boot(4, partial(begun, kernel)) for kernel in BACKENDS]
+
+
 def step(kernel: str, name: str) -> Any:
-    seen = guest_job.measured(kernel, "tests.lab.guest_fentry", *BACKENDS[kernel])
-    return guest_job.step(seen, kernel, name)
+    return boots.step(boots.result(begun(kernel)), kernel, name)
 
 
 def sights(text: str) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.lab.guest_main_job import FAR, MTU, NEAR
+from tests.lab.main_job import BOOTS as BOOTS
 from tests.lab.main_job import FLAGS, Line, own_lines, pwru_lines, step
 from tests.lab.parity import paired
 

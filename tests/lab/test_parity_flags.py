@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 from collections import Counter
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,11 +18,13 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from pypwru.options import FLAGS
+from tests.lab.boots import Boot
 from tests.lab.parity_differences import DIFFERENCES, explanation
 from tests.lab.parity_invocations import INVOCATIONS
 from tests.lab.parity_job import (
     KERNELS,
     WHOLE,
+    begun,
     configured,
     declared,
     findings,
@@ -36,6 +39,8 @@ from tests.requirement import need
 pytestmark = pytest.mark.lab
 README = Path(__file__).parents[2] / "README.md"
 _TABLE = "## What differs from pwru on purpose"
+
+BOOTS = [Boot(18 if kernel == WHOLE else 7, partial(begun, kernel)) for kernel in KERNELS]
 
 
 def compared(kernel: str) -> list[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.lab import guest_job
+from tests.lab import boots
+from tests.lab.boots import Boot, Result
 from tests.lab.guest_main_job import FAR, NEAR
 from tests.lab.guest_packages import KERNELS
 from tests.lab.main_job import logged
@@ -18,8 +21,15 @@ CLASSIFIER, FRAMES = "classifier_with_a_long_name", "frames_with_a_long_name"
 LATE = {"classifier_that_is_late": "(tc)", "frames_that_are_late": "(xdp)"}
 
 
+def begun(kernel: str) -> Future[Result]:
+    return boots.begun(boots.job, kernel, "tests.lab.guest_programs")
+
+
+BOOTS = [Boot(3, partial(begun, kernel)) for kernel in KERNELS]
+
+
 def step(kernel: str, name: str) -> Any:
-    return guest_job.step(guest_job.measured(kernel, "tests.lab.guest_programs"), kernel, name)
+    return boots.step(boots.result(begun(kernel)), kernel, name)
 
 
 def named(text: str, program: str) -> list[str]:
