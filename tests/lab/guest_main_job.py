@@ -134,6 +134,22 @@ def flood(folder: Path) -> Seen:
     return done
 
 
+def reborn(folder: Path) -> Seen:
+    """Pings that are tracked, then datagrams that get the addresses of their dead sk_buffs."""
+    echo = "icmp[icmptype] = icmp-echo or icmp[icmptype] = icmp-echoreply"
+    with tracer(folder, "reborn", "pypwru", "--filter-track-skb", echo) as own:
+        own.wait_ready()
+        for _ in range(20):
+            ping(FAR)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for _ in range(500):
+                with contextlib.suppress(ConnectionRefusedError):
+                    sender.sendto(b"datagram", ("127.0.0.1", 9999))
+        ping(SENTINEL)
+        own.wait_line(f"{SENTINEL}:0->{NEAR}")
+        return own.stop()
+
+
 def killed(folder: Path) -> Seen:
     """kill -9, then a next session; the profile counts how often each probe was hit."""
     words = ["--backend", "kprobe", "--filter-func", "ip_rcv", "icmp"]
@@ -178,6 +194,7 @@ def main() -> None:
         steps += [
             ("warm", lambda: warm_start(folder)),
             ("flood", lambda: flood(folder)),
+            ("reborn", lambda: reborn(folder)),
             ("kprobe_multi", lambda: by_backend(folder, "kprobe-multi", few)),
             ("kprobe", lambda: by_backend(folder, "kprobe", few)),
             ("kprobe_events", lambda: {"text": KPROBE_EVENTS.read_text()}),

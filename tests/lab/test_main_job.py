@@ -70,6 +70,15 @@ def test_loss_is_exact() -> None:
     assert done["not_shown"] == 0
 
 
+def test_a_dead_packets_address_is_not_tracked() -> None:
+    seen = step(DEEP, "reborn")
+    lines = own_lines(seen["out"])
+
+    assert sum(line.function == "icmp_rcv" for line in lines) > 20
+    assert {line.tuple for line in lines if "(udp)" in line.tuple} == set()
+    assert int(logged(seen["err"], "Done")["lost_tracking"]) == 0
+
+
 def test_kprobe_sees_what_kprobe_multi_sees() -> None:
     multi, single = step(DEEP, "kprobe_multi"), step(DEEP, "kprobe")
 
