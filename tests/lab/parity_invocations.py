@@ -82,9 +82,11 @@ class Invocation(NamedTuple):
 
     @property
     def old(self) -> bool:
-        """Whether pwru 1.0.5 has all its flags."""
-        masked = any("/" in word for word in self.words) and "filter-mark" in self.flags
-        return self.flags <= OLD_FLAGS and not masked
+        """Whether pwru 1.0.5 has all its flags; its mark has no mask, and 0 is any there."""
+        newer = "filter-mark" in self.flags and any(
+            "/" in word or word == "0" for word in self.words
+        )
+        return self.flags <= OLD_FLAGS and not newer
 
     @property
     def also_json(self) -> bool:
@@ -186,7 +188,7 @@ INVOCATIONS: Mapping[str, Invocation] = {
     "file_rotated": _seen("--output-file", "{folder}/trace.log", "--output-file-max-size", "1", "--output-file-max-backups", "2", "--output-file-max-age", "1", "--output-file-compress", *FEW, on="ping4", output="trace.log"),
     # Which functions.
     "words_anywhere": _seen("udp", *FEW, "port", "4002", "--output-meta=1", "--", "and", "greater 20", on="udp4", filter="", cheap=True),
-    "module": _seen("--kmods", "veth", "--filter-func", "veth_xmit", on="forward4", cheap=True),
+    "module": _seen("--kmods", "veth", "--filter-func", "veth_xmit", on="forward4"),  # 5.10 has no types of modules
     "modules": _seen("--all-kmods", "--filter-func", "(br_handle_frame|veth_xmit|vxlan_rcv)", on="bridge vxlan"),
     "kprobe": _seen("--backend", "kprobe", "--filter-kprobe-batch", "3", "--filter-func", "(ip_rcv|icmp_rcv)", cheap=True),
     "kprobe_multi": _seen("--backend=kprobe-multi", *FEW, on="ping6"),

@@ -130,7 +130,8 @@ def test_json_is_read_by_jq_and_is_as_much_as_text(kernel: str, name: str) -> No
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == text.count("\n")
-    if "json" in seen(kernel, name):
+    # What BPF programs call is also what the programs of the tracer beside call.
+    if "json" in seen(kernel, name) and "filter-track-bpf-helpers" not in INVOCATIONS[name].flags:
         (config,) = filter(None, [configured(name)])
         printed = events(seen(kernel, name)["pypwru"]["out"], config)[1]
         pairs = Counter((event.skb, event.fields["func"]) for event in printed)
