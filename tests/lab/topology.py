@@ -144,8 +144,10 @@ def inside(namespace: str) -> Iterator[None]:
 
 
 def run(*command: str, words: str | None = None) -> None:
-    """A command that must succeed; CalledProcessError has what it said."""
-    subprocess.run(command, input=words, text=True, check=True, capture_output=True)
+    """A command that must succeed; the error has what it said."""
+    done = subprocess.run(command, input=words, text=True, check=False, capture_output=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.returncode}: {done.stderr.strip()}")
 
 
 def wire() -> None:
