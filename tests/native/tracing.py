@@ -221,6 +221,19 @@ class Network:
         found = self.run("ping", "-c1", "-W5", "-q", *options, address)
         assert found.returncode == 0, found.stdout + found.stderr
 
+    @contextlib.contextmanager
+    def pinging(self, address: str) -> Iterator[int]:
+        """One echo request, answered, of a process that lives to the end of the block: its pid."""
+        words = ["ip", "netns", "exec", self.left, "ping", "-i", "3600", address]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout
+                answered = any(" bytes from " in line for line in process.stdout)
+                assert answered, "ping ended without an answer"
+                yield process.pid
+            finally:
+                process.kill()
+
     def send(self, frames: Sequence[bytes], device: str | None = None) -> None:
         """Put frames on the wire of ``left``."""
         hexes = [frame.hex() for frame in frames]
