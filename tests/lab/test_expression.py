@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
+import tempfile
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.lab import guest_packages
-from tests.requirement import need
+from tests.lab import boots, guest_packages
+from tests.lab.boots import Boot, Result
 
-VM = Path(__file__).with_name("vm")
 COMMANDS = """
 PYPWRU_TESTS=all python -m pytest -q -p no:cacheprovider tests/native/test_expression_load.py &&
     python -m tests.lab.guest_expression
@@ -20,10 +19,25 @@ PYPWRU_TESTS=all python -m pytest -q -p no:cacheprovider tests/native/test_expre
 pytestmark = pytest.mark.lab
 
 
+def begun(kernel: str) -> Future[Result]:
+    return boots.begun(_run, kernel)
+
+
+def _run(kernel: str) -> Result:
+    """Status and output of ``COMMANDS``, which may fail."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = (
+            f'(eval "$1") >{folder}/said 2>&1; echo "{{\\"status\\": $?}}" >{folder}/result.json'
+        )
+        result = boots.run(kernel, Path(folder), ["sh", "-c", script, "sh", COMMANDS])
+        return {**result, "said": Path(folder, "said").read_text()}
+
+
+BOOTS = [Boot(1, partial(begun, kernel)) for kernel in guest_packages.KERNELS]
+
+
 @pytest.mark.parametrize("kernel", guest_packages.KERNELS)
 def test_the_verifier_of(kernel: str) -> None:
-    need(shutil.which("qemu-system-x86_64"), "qemu-system-x86_64 (package qemu-system-x86)")
-    need(os.geteuid() == 0, "root: the guest's file system is this machine's, read by QEMU")
-    done = subprocess.run([VM, kernel, "--", "sh", "-c", COMMANDS], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert " tracing programs load" in done.stdout
+    seen = boots.result(begun(kernel))
+    assert seen["status"] == 0, seen["said"]
+    assert " tracing programs load" in seen["said"]

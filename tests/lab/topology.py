@@ -88,28 +88,28 @@ _ROUTES = {
     "near": """
 route add default via 192.0.2.254
 route add default via 2001:db8:1::fe
-neigh add 192.0.2.254 lladdr 02:00:00:00:00:02 dev near0
-neigh add 2001:db8:1::fe lladdr 02:00:00:00:00:02 dev near0
-neigh add 10.81.0.2 lladdr 02:00:00:00:00:02 dev near0.10
-neigh add 10.82.0.2 lladdr 02:00:00:00:00:07 dev near1
-neigh add 10.77.0.2 lladdr 02:00:00:00:77:02 dev vx
-neigh add 10.80.0.2 lladdr 02:00:00:00:80:02 dev gn
+neigh replace 192.0.2.254 lladdr 02:00:00:00:00:02 dev near0
+neigh replace 2001:db8:1::fe lladdr 02:00:00:00:00:02 dev near0
+neigh replace 10.81.0.2 lladdr 02:00:00:00:00:02 dev near0.10
+neigh replace 10.82.0.2 lladdr 02:00:00:00:00:07 dev near1
+neigh replace 10.77.0.2 lladdr 02:00:00:00:77:02 dev vx
+neigh replace 10.80.0.2 lladdr 02:00:00:00:80:02 dev gn
 """,
     "router": """
-neigh add 192.0.2.1 lladdr 02:00:00:00:00:01 dev rtr0
-neigh add 198.51.100.1 lladdr 02:00:00:00:00:03 dev rtr1
-neigh add 2001:db8:1::1 lladdr 02:00:00:00:00:01 dev rtr0
-neigh add 2001:db8:2::1 lladdr 02:00:00:00:00:03 dev rtr1
-neigh add 10.81.0.1 lladdr 02:00:00:00:00:01 dev rtr0.10
+neigh replace 192.0.2.1 lladdr 02:00:00:00:00:01 dev rtr0
+neigh replace 198.51.100.1 lladdr 02:00:00:00:00:03 dev rtr1
+neigh replace 2001:db8:1::1 lladdr 02:00:00:00:00:01 dev rtr0
+neigh replace 2001:db8:2::1 lladdr 02:00:00:00:00:03 dev rtr1
+neigh replace 10.81.0.1 lladdr 02:00:00:00:00:01 dev rtr0.10
 """,
     "far": """
 route add default via 198.51.100.254
 route add default via 2001:db8:2::fe
-neigh add 198.51.100.254 lladdr 02:00:00:00:00:04 dev far0
-neigh add 2001:db8:2::fe lladdr 02:00:00:00:00:04 dev far0
-neigh add 10.82.0.1 lladdr 02:00:00:00:00:05 dev far1
-neigh add 10.77.0.1 lladdr 02:00:00:00:77:01 dev vx
-neigh add 10.80.0.1 lladdr 02:00:00:00:80:01 dev gn
+neigh replace 198.51.100.254 lladdr 02:00:00:00:00:04 dev far0
+neigh replace 2001:db8:2::fe lladdr 02:00:00:00:00:04 dev far0
+neigh replace 10.82.0.1 lladdr 02:00:00:00:00:05 dev far1
+neigh replace 10.77.0.1 lladdr 02:00:00:00:77:01 dev vx
+neigh replace 10.80.0.1 lladdr 02:00:00:00:80:01 dev gn
 """,
 }
 _NAT = f"""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from pypwru.btf.load import load_vmlinux
+from pypwru.btf.query import BTF
 from pypwru.expression import Members, compile_filter_expression, compile_members
 from pypwru.filter import ebpf
 from pypwru.filter.ebpf import R0, R1, R2, R3, R6, R10, Assembler, Insn
@@ -55,6 +56,12 @@ def _root() -> None:
     need(os.geteuid() == 0, "root, for BPF_PROG_TEST_RUN")
 
 
+@pytest.fixture(scope="module")
+def btf() -> BTF:
+    """Read once: in an emulated guest that takes seconds."""
+    return load_vmlinux()
+
+
 def run(body: list[Insn]) -> int:
     program = [*body, Insn(ebpf.EXIT_PROGRAM)]
     fd = bpf.program_load(ProgramType.SCHED_CLS, "expression", ebpf.pack(program))
@@ -65,15 +72,14 @@ def run(body: list[Insn]) -> int:
 
 
 @pytest.mark.parametrize("text", TRUE)
-def test_what_is_true_of_a_packet(text: str) -> None:
-    btf = load_vmlinux()
+def test_what_is_true_of_a_packet(btf: BTF, text: str) -> None:
     assert run(compile_filter_expression(text, "skb", btf).body(0)) == 1
     assert run(compile_filter_expression(f"!({text})", "skb", btf).body(-200)) == 0
 
 
 @pytest.mark.parametrize("text", FALSE)
-def test_what_is_not(text: str) -> None:
-    assert run(compile_filter_expression(text, "skb", load_vmlinux()).body(0)) == 0
+def test_what_is_not(btf: BTF, text: str) -> None:
+    assert run(compile_filter_expression(text, "skb", btf).body(0)) == 0
 
 
 @pytest.mark.parametrize(
@@ -85,14 +91,13 @@ def test_what_is_not(text: str) -> None:
     ],
     ids=["600 comparisons", "298 terms", "20 summands"],
 )
-def test_the_verifier_takes_long_ones(text: str) -> None:
-    expression = compile_filter_expression(text, "skb", load_vmlinux())
+def test_the_verifier_takes_long_ones(btf: BTF, text: str) -> None:
+    expression = compile_filter_expression(text, "skb", btf)
     assert run(expression.body(-100)) == (" && skb->dev" in text)
 
 
-def test_members_of_xdp_buff() -> None:
+def test_members_of_xdp_buff(btf: BTF) -> None:
     """What pwru's help gives as its example."""
-    btf = load_vmlinux()
     expression = compile_filter_expression("xdp->rxq->dev->ifindex == 9", "xdp", btf)
     assert run(expression.body(0)) == 0
     assert compile_members(["xdp->rxq->queue_index"], "xdp", btf).items[0].name == "queue_index"
@@ -110,8 +115,8 @@ def to_stack(members: Members, place: int) -> int:
     return run([*before.finish(), *members.body(OUT), *after.finish()])
 
 
-def test_members_of_a_packet() -> None:
-    members = compile_members(MEMBERS, "skb", load_vmlinux())
+def test_members_of_a_packet(btf: BTF) -> None:
+    members = compile_members(MEMBERS, "skb", btf)
     values = [to_stack(members, place) for place in range(4)]
     # An u8 since Linux 6.14, an enum before.
     assert members.text(values) in (
@@ -127,9 +132,9 @@ def ring() -> Iterator[int]:
     os.close(fd)
 
 
-def test_members_into_a_ring_buffer(ring: int) -> None:
+def test_members_into_a_ring_buffer(btf: BTF, ring: int) -> None:
     """The verifier keeps the record's pointer across the calls that read memory."""
-    members = compile_members(MEMBERS[1:], "skb", load_vmlinux())
+    members = compile_members(MEMBERS[1:], "skb", btf)
     head, tail = Assembler(), Assembler()
     head.move(R6, R1)
     reserve = [
@@ -157,9 +162,8 @@ def test_members_into_a_ring_buffer(ring: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [ProgramType.RAW_TRACEPOINT, ProgramType.KPROBE])
-def test_other_kinds_of_program_load(kind: ProgramType) -> None:
+def test_other_kinds_of_program_load(btf: BTF, kind: ProgramType) -> None:
     """Their argument is a number to the verifier."""
-    btf = load_vmlinux()
     start = Assembler()
     start.load(8, R1, R1, 0 if kind is ProgramType.RAW_TRACEPOINT else 112)  # pt_regs.di
     for text in TRUE:
