@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.lab.guest_image import TREE
 from tests.requirement import need
 
 VM = Path(__file__).with_name("vm")
@@ -47,21 +48,8 @@ class Boot(NamedTuple):
 
 @cache
 def begun(work: Callable[..., Result], *words: str) -> Future[Result]:
-    """``work(*words)``, begun at the first call; a failed one isn't tried again by each test."""
-    return _POOL.submit(_done, work, *words)
-
-
-def _done(work: Callable[..., Result], *words: str) -> Result:
-    """A guest that did not come to its end is booted once more, and that is said.
-
-    Now and then one fails to set up its devices (``ip`` ends with 2) on a busy machine; the cause
-    is not known. What pypwru does wrong fails the second guest, too.
-    """
-    try:
-        return work(*words)
-    except GuestError as error:
-        print(f"lab: once more: {' '.join(words)}: {error}", file=sys.stderr, flush=True)
-        return work(*words)
+    """``work(*words)``, begun at the first call; a failed one isn't tried again."""
+    return _POOL.submit(work, *words)
 
 
 def result(future: Future[Result]) -> Result:
@@ -74,9 +62,24 @@ def result(future: Future[Result]) -> Result:
         pytest.fail(str(error))
 
 
-def job(kernel: str, module: str, *words: str) -> Result:
-    """``python -m MODULE FOLDER WORDS...`` in a guest: what it left in FOLDER/result.json."""
+def compile_for(kernel: str, folder: Path, commands: Sequence[Sequence[str]]) -> None:
+    """Fill pypwru's cache ``folder`` on this machine, where that is fast (warm_cache.py).
+
+    Args:
+        commands: the arguments of the runs in the guest.
+    """
+    words = [sys.executable, "-m", "tests.lab.warm_cache", kernel, str(folder)]
+    subprocess.run(words, input=json.dumps(commands), text=True, check=True, cwd=TREE)
+
+
+def job(kernel: str, module: str, *words: str, commands: Sequence[Sequence[str]] = ()) -> Result:
+    """``python -m MODULE FOLDER WORDS...`` in a guest: what it left in FOLDER/result.json.
+
+    Args:
+        commands: arguments of pypwru for which FOLDER/cache is filled.
+    """
     with tempfile.TemporaryDirectory() as folder:
+        compile_for(kernel, Path(folder, "cache"), commands)
         return run(kernel, Path(folder), ["python", "-m", module, folder, *words])
 
 

@@ -3,7 +3,7 @@
     python -m tests.lab.guest_fentry FOLDER BACKEND...
 
 BACKEND are those to compare; each traces the same functions. FOLDER/result.json is judged on the
-host (test_fentry.py); nothing is here.
+host (test_fentry.py), which has compiled into FOLDER/cache; nothing is here.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from tests.lab.forked import Forked, share
 from tests.lab.guest_main_job import FAR, SENTINEL, ping, wire
 from tests.lab.steps import Step, run_steps
 from tests.lab.tracer import Seen, tracer
@@ -23,9 +26,26 @@ FEW = "(ip_rcv|ip_output)"
 WORDS = ("--debug", "--output-caller")
 
 
-def traced(folder: Path, name: str, *words: str) -> Seen:
+FOLLOWING = ("--filter-track-skb", "--filter-non-skb-funcs", "fib_table_lookup,dst_release")
+
+
+def commands(backends: Sequence[str], modules: Sequence[str]) -> Mapping[str, list[str]]:
+    """What is run, by name: each backend, what hangs on kprobes beside the first, the choices.
+
+    Args:
+        modules: words for the functions of modules.
+    """
+    found = {
+        one: ["--backend", one, "--filter-func", FUNCTIONS, *WORDS, *modules] for one in backends
+    }
+    found["following"] = ["--backend", backends[0], "--filter-func", FUNCTIONS, *FOLLOWING]
+    found |= {"few": ["--filter-func", FEW], "many": ["--filter-func", FUNCTIONS]}
+    return {name: [*words, "icmp"] for name, words in found.items()}
+
+
+def traced(folder: Path, name: str, words: Sequence[str]) -> Seen:
     """One ping, from all of its sights."""
-    with tracer(folder, name, "pypwru", *words, "icmp") as own:
+    with tracer(folder, name, "pypwru", *words, start=Forked) as own:
         own.wait_ready()
         ping(FAR)
         ping(SENTINEL)
@@ -33,34 +53,19 @@ def traced(folder: Path, name: str, *words: str) -> Seen:
         return own.stop()
 
 
-def by_backend(folder: Path, backend: str) -> Seen:
-    words = ["--backend", backend, "--filter-func", FUNCTIONS, *WORDS]
-    if Path("/sys/kernel/btf/veth").exists():  # modules have no types before Linux 5.11
-        words += ["--kmods", "veth"]
-    return traced(folder, backend, *words)
-
-
-def following(folder: Path, backend: str) -> Seen:
-    """What hangs on kprobes beside fentry."""
-    words = ["--filter-track-skb", "--filter-non-skb-funcs", "fib_table_lookup,dst_release"]
-    return traced(
-        folder, f"follow-{backend}", "--backend", backend, "--filter-func", FUNCTIONS, *words
-    )
-
-
 def main() -> None:
     result_file = Path(sys.argv[1]) / "result.json"
     folder = Path("/run/fentry")
     folder.mkdir()
-    os.environ["PYPWRU_CACHE"] = str(folder / "cache")
-    backends = sys.argv[2:]
+    os.environ["PYPWRU_CACHE"] = str(result_file.with_name("cache"))
     subprocess.run(["modprobe", "veth"], check=True)
     wire()
+    share()
+    # Modules have no types before Linux 5.11.
+    modules = ["--kmods", "veth"] if Path("/sys/kernel/btf/veth").exists() else []
     steps: list[Step] = [
-        *((backend, lambda one=backend: by_backend(folder, one)) for backend in backends),
-        ("following", lambda: following(folder, backends[0])),
-        ("few", lambda: traced(folder, "few", "--filter-func", FEW)),
-        ("many", lambda: traced(folder, "many", "--filter-func", FUNCTIONS)),
+        (name, partial(traced, folder, name, words))
+        for name, words in commands(sys.argv[2:], modules).items()
     ]
     result: dict[str, object] = {}
     run_steps(steps, result, result_file)

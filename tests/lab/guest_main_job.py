@@ -2,7 +2,8 @@
 
     python -m tests.lab.guest_main_job FOLDER [--all-functions] [--deep]
 
-FOLDER/result.json is judged on the host (test_parity.py, test_main_job.py); nothing is here.
+FOLDER/result.json is judged on the host (test_parity.py, test_main_job.py); nothing is here. The
+cold start compiles; the others find what the host compiled into FOLDER/cache.
 --deep adds what one kernel is enough for: warm start, exact loss, a killed session's kprobes.
 """
 
@@ -12,11 +13,13 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pypwru.btf.load import load_vmlinux
@@ -32,6 +35,26 @@ FEW = (
 KPROBE_EVENTS = Path("/sys/kernel/tracing/kprobe_events")
 NEAR, FAR, SENTINEL = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 MTU = "1500"
+
+
+FEWER = ("--filter-func", "ip_.*")
+FLOOD = ("--buffer-size", "8k", "--filter-func", "(ip_rcv|ip_output|ip_local_deliver)")
+REBORN = ("--filter-track-skb", "icmp[icmptype] = icmp-echo or icmp[icmptype] = icmp-echoreply")
+KILLED = ("--backend", "kprobe", "--filter-func", "ip_rcv", "icmp")
+
+
+def chosen(flags: Collection[str]) -> tuple[str, ...]:
+    """Which functions are traced beside pwru."""
+    return () if "--all-functions" in flags else ("--filter-func", FEW)
+
+
+def commands(flags: Collection[str]) -> list[list[str]]:
+    """What is run after the cold start."""
+    found: list[tuple[str, ...]] = [(*chosen(flags), "icmp"), ("--backend", "tracepoint", "icmp")]
+    if "--deep" in flags:
+        found += [(*FLOOD, "udp port 9999"), REBORN, KILLED]
+        found += [("--backend", one, *FEWER, "icmp") for one in ("kprobe-multi", "kprobe")]
+    return [list(words) for words in found]
 
 
 def wire() -> None:
@@ -55,7 +78,7 @@ def ping(address: str) -> None:
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 
 
-def beside_pwru(folder: Path, functions: list[str]) -> Seen:
+def beside_pwru(folder: Path, functions: Sequence[str]) -> Seen:
     """One ping seen by both. Events come in order: a second ping's mean that all are there."""
     meta = ("--output-meta", "--output-tuple")
     with (
@@ -71,7 +94,7 @@ def beside_pwru(folder: Path, functions: list[str]) -> Seen:
         return {"pypwru": own.stop(), "pwru": theirs.stop()}
 
 
-def by_backend(folder: Path, backend: str, words: list[str]) -> Seen:
+def by_backend(folder: Path, backend: str, words: Sequence[str]) -> Seen:
     with tracer(folder, backend, "pypwru", "--backend", backend, *words, "icmp") as own:
         own.wait_ready()
         ping(FAR)
@@ -108,6 +131,12 @@ def cold_start(folder: Path) -> Seen:
     }
 
 
+def given(compiled: Path) -> Seen:
+    """From here on there is in the cache what the host compiled."""
+    shutil.copytree(compiled, os.environ["PYPWRU_CACHE"], dirs_exist_ok=True)
+    return {}
+
+
 def warm_start(folder: Path) -> Seen:
     with tracer(folder, "warm", "pypwru", "--filter-func", "ip_rcv", "icmp") as own:
         seconds = own.wait_ready()
@@ -121,8 +150,7 @@ def libraries(maps: str) -> list[str]:
 
 def flood(folder: Path) -> Seen:
     """Two seconds of UDP over lo into a ring of a few pages."""
-    words = ["--buffer-size", "8k", "--filter-func", "(ip_rcv|ip_output|ip_local_deliver)"]
-    with tracer(folder, "flood", "pypwru", *words, "udp port 9999") as own:
+    with tracer(folder, "flood", "pypwru", *FLOOD, "udp port 9999") as own:
         own.wait_ready()
         end = time.monotonic() + 2
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -136,8 +164,7 @@ def flood(folder: Path) -> Seen:
 
 def reborn(folder: Path) -> Seen:
     """Pings that are tracked, then datagrams that get the addresses of their dead sk_buffs."""
-    echo = "icmp[icmptype] = icmp-echo or icmp[icmptype] = icmp-echoreply"
-    with tracer(folder, "reborn", "pypwru", "--filter-track-skb", echo) as own:
+    with tracer(folder, "reborn", "pypwru", *REBORN) as own:
         own.wait_ready()
         for _ in range(20):
             ping(FAR)
@@ -152,9 +179,8 @@ def reborn(folder: Path) -> Seen:
 
 def killed(folder: Path) -> Seen:
     """kill -9, then a next session; the profile counts how often each probe was hit."""
-    words = ["--backend", "kprobe", "--filter-func", "ip_rcv", "icmp"]
     profile = KPROBE_EVENTS.with_name("kprobe_profile")
-    with tracer(folder, "killed", "pypwru", *words) as own:
+    with tracer(folder, "killed", "pypwru", *KILLED) as own:
         own.wait_ready()
         ping(FAR)
         own.stop(signal.SIGKILL)
@@ -162,7 +188,7 @@ def killed(folder: Path) -> Seen:
     left, hits = KPROBE_EVENTS.read_text(), profile.read_text()
     ping(FAR)
     hits_after = profile.read_text()
-    with tracer(folder, "next", "pypwru", *words) as following:
+    with tracer(folder, "next", "pypwru", *KILLED) as following:
         following.wait_ready()
         during = KPROBE_EVENTS.read_text()
         following.stop()
@@ -182,21 +208,20 @@ def main() -> None:
     folder = Path("/run/main_job")
     folder.mkdir()
     os.environ["PYPWRU_CACHE"] = str(folder / "cache")
-    functions = [] if "--all-functions" in sys.argv else ["--filter-func", FEW]
     result: dict[str, object] = {}
     steps: list[Step] = [
         ("cold", lambda: cold_start(folder)),
-        ("beside", lambda: beside_pwru(folder, functions)),
+        ("given", lambda: given(result_file.with_name("cache"))),
+        ("beside", lambda: beside_pwru(folder, chosen(sys.argv))),
         ("tracepoint", lambda: by_backend(folder, "tracepoint", [])),
     ]
     if "--deep" in sys.argv:
-        few = ["--filter-func", "ip_.*"]
         steps += [
             ("warm", lambda: warm_start(folder)),
             ("flood", lambda: flood(folder)),
             ("reborn", lambda: reborn(folder)),
-            ("kprobe_multi", lambda: by_backend(folder, "kprobe-multi", few)),
-            ("kprobe", lambda: by_backend(folder, "kprobe", few)),
+            ("kprobe_multi", lambda: by_backend(folder, "kprobe-multi", FEWER)),
+            ("kprobe", lambda: by_backend(folder, "kprobe", FEWER)),
             ("kprobe_events", lambda: {"text": KPROBE_EVENTS.read_text()}),
             ("killed", lambda: killed(folder)),
         ]

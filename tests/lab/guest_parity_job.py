@@ -4,7 +4,8 @@
 
 FOLDER/result.json says what each printed and how it ended; it is judged on the host. pwru is the
 one on PATH, or ``PYPWRU_LAB_PWRU``; one that lacks a flag sits out the invocations with it.
-``PYPWRU_LAB_JSON`` has pypwru run a second time beside them, with --output-json.
+``PYPWRU_LAB_WHOLE`` has pwru run also where nothing is traced, which is to be compared with its
+recorded words otherwise, and pypwru a second time beside them, with --output-json.
 FOLDER/traffic_programs.o is attached for the invocations that want it, which come last.
 """
 
@@ -23,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.lab import topology
-from tests.lab.forked import Forked
+from tests.lab.forked import Forked, forget, share
 from tests.lab.parity_invocations import INVOCATIONS, Invocation
 from tests.lab.parity_tracking import CONTROLS
 from tests.lab.tracer import Seen, Tracer, executed, kill, wait_quiet
@@ -47,10 +48,11 @@ def said(program: str, flag: str) -> str:
 
 def commands(invocation: Invocation, programs: Mapping[str, str], old: bool) -> Commands:
     """Who runs, and its words."""
+    recorded = OWN in programs and AS_JSON not in programs and not invocation.kinds
     inode = os.stat("/run/netns/near").st_ino
     found = {}
     for who, program in programs.items():
-        if who == PEER and (not invocation.peer or (old and not invocation.old)):
+        if who == PEER and (recorded or not invocation.peer or (old and not invocation.old)):
             continue
         if who == AS_JSON and not invocation.also_json:
             continue
@@ -123,7 +125,7 @@ def main() -> None:
     version = "pwru 1.0.5" if old else said(programs[PEER], "--version")
     if os.environ.get("PYPWRU_LAB_RECORD"):
         del programs[OWN]
-    if os.environ.get("PYPWRU_LAB_JSON"):
+    if os.environ.get("PYPWRU_LAB_WHOLE"):
         programs[AS_JSON] = OWN
     topology.wire()
     result: dict[str, object] = {"kernel": os.uname().release, "pwru": version, "old": old}
@@ -135,6 +137,8 @@ def main() -> None:
         if invocation.programs and not attached:
             topology.attach_programs(folder / "traffic_programs.o")
             attached = True
+            forget()  # the programs' symbols are in no reading of before
+        share()
         began = time.monotonic()
         lines = commands(invocation, programs, old)
         try:

@@ -2,7 +2,8 @@
 
     python -m tests.lab.guest_programs FOLDER
 
-FOLDER/result.json is judged on the host (test_programs.py); nothing is here.
+FOLDER/result.json is judged on the host (test_programs.py), which has compiled what pypwru needs
+into FOLDER/cache; nothing is here.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import cast
 
@@ -37,6 +39,7 @@ from pypwru.kernel.bpf_tracing import tracing_link
 from pypwru.kernel.kallsyms import read_symbols
 from pypwru.kernel.programs import helper_targets
 from pypwru.program.source import KERNEL_TREE
+from tests.lab.forked import Forked, share
 from tests.lab.guest_main_job import FAR, SENTINEL, ping, wire
 from tests.lab.steps import Step, run_steps
 from tests.lab.tracer import WAIT, Seen, Tracer, tracer
@@ -59,7 +62,22 @@ int classifier_that_is_late(struct __sk_buff *ctx) { return -1; }
 int frames_with_a_long_name(struct xdp_md *ctx) { return 2; }
 int frames_that_are_late(struct xdp_md *ctx) { return 2; }
 """
-WORDS = ("--filter-trace-tc", "--filter-trace-xdp", "--filter-func", "ip_local_deliver")
+_TRACED = ("--filter-trace-tc", "--filter-trace-xdp", "--filter-func", "ip_local_deliver")
+_ALONE = ("--filter-func", "no_such_function")
+COMMANDS: Mapping[str, Sequence[str]] = {
+    "programs": ("--debug", *_TRACED, "icmp"),
+    "address": (
+        *("--filter-trace-xdp", *_ALONE),
+        *("--output-xdp-metadata", "xdp->data_hard_start", "icmp"),
+    ),
+    "tracked": ("--filter-track-skb", *_TRACED, "icmp"),
+    "tail_call": ("--filter-trace-tc", *_ALONE),
+}
+
+
+def traced(folder: Path, name: str) -> AbstractContextManager[Tracer]:
+    """pypwru with the ``COMMANDS`` of this name."""
+    return tracer(folder, name, "pypwru", *COMMANDS[name], start=Forked)
 
 
 class Programs:
@@ -137,7 +155,7 @@ def programs(folder: Path, made: Programs) -> Seen:
     """Programs that were there, and such as come while tracing."""
     with (
         refusing() as refused,
-        tracer(folder, "programs", "pypwru", "--debug", *WORDS, "icmp") as own,
+        traced(folder, "programs") as own,
     ):
         own.wait_ready()
         ping(FAR)
@@ -158,9 +176,7 @@ def bpf_symbols() -> list[str]:
 
 def address(folder: Path) -> Seen:
     """What a frame's line shows as SKB is what the expression finds."""
-    words = ["--filter-trace-xdp", "--filter-func", "no_such_function"]
-    member = ["--output-xdp-metadata", "xdp->data_hard_start"]
-    with tracer(folder, "address", "pypwru", *words, *member, "icmp") as own:
+    with traced(folder, "address") as own:
         own.wait_ready()
         until_seen(own, "frames_with_a_long_name")
         return own.stop()
@@ -168,7 +184,7 @@ def address(folder: Path) -> Seen:
 
 def tracked(folder: Path) -> Seen:
     """With tracking every XDP program has a program on its exit, too."""
-    with tracer(folder, "tracked", "pypwru", "--filter-track-skb", *WORDS, "icmp") as own:
+    with traced(folder, "tracked") as own:
         own.wait_ready()
         ping(FAR)
         own.wait_line("frames_with_a_long_name")
@@ -192,7 +208,7 @@ def tail_call(folder: Path) -> Seen:
     with (
         loaded(ProgramType.SCHED_CLS, "caller", pack(code), function="caller_program") as caller,
         loaded(ProgramType.SCHED_CLS, "callee", function="callee_program") as callee,
-        tracer(folder, "tail", "pypwru", "--filter-trace-tc", "--filter-func", "no_such") as own,
+        traced(folder, "tail_call") as own,
     ):
         key, value = ctypes.c_uint32(0), ctypes.c_uint32(callee)
         where = (array, ctypes.addressof(key), ctypes.addressof(value), 0)
@@ -224,9 +240,10 @@ def main() -> None:
     result_file = Path(sys.argv[1]) / "result.json"
     folder = Path("/run/programs")
     folder.mkdir()
-    os.environ["PYPWRU_CACHE"] = str(folder / "cache")
+    os.environ["PYPWRU_CACHE"] = str(result_file.with_name("cache"))
     result: dict[str, object] = {}
     wire()
+    share()
     made: list[Programs] = []
 
     def attach() -> Seen:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from tests.lab import boots
 from tests.lab.boots import Boot, Result
+from tests.lab.guest_main_job import commands
 
 DEEP = "6.12"
 # All functions where one link takes them; a few hundred where pwru attaches about 20 a second.
@@ -21,10 +22,15 @@ FLAGS = {
 
 
 def _begun(kernel: str) -> Future[Result]:
-    return boots.begun(boots.job, kernel, "tests.lab.guest_main_job", *FLAGS[kernel])
+    return boots.begun(_run, kernel)
 
 
-BOOTS = [Boot(4 if kernel == DEEP else 3, partial(_begun, kernel)) for kernel in FLAGS]
+def _run(kernel: str) -> Result:
+    flags = FLAGS[kernel]
+    return boots.job(kernel, "tests.lab.guest_main_job", *flags, commands=commands(flags))
+
+
+BOOTS = [Boot(4 if kernel == DEEP else 2, partial(_begun, kernel)) for kernel in FLAGS]
 
 
 def step(kernel: str, name: str) -> Any:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -23,11 +21,8 @@ import pytest
 from pypwru.btf.load import load_vmlinux
 from pypwru.cache import Cache
 from pypwru.config import Config
-from pypwru.errors import UsageError
-from pypwru.options import parse
-from tests.lab import boots, guest, topology
+from tests.lab import boots, guest, topology, warm_cache
 from tests.lab.boots import Result
-from tests.lab.guest_image import TREE
 from tests.lab.parity import Finding, compare_live, compare_recorded
 from tests.lab.parity_differences import Declared
 from tests.lab.parity_invocations import INVOCATIONS, NO_FLOW, Invocation
@@ -79,21 +74,21 @@ def boot(kernel: str, folder: Path, invocations: list[str], record: bool = False
     topology.build_programs(folder)
     environment = {**os.environ, "PYPWRU_CACHE": str(folder / "cache")}
     environment |= {"PYPWRU_LAB_RECORD": "1"} if record else {}
-    environment |= {"PYPWRU_LAB_JSON": "1"} if kernel == WHOLE and not record else {}
+    environment |= {"PYPWRU_LAB_WHOLE": "1"} if kernel == WHOLE and not record else {}
     if not record:
-        fill = [sys.executable, "-m", "tests.lab.warm_cache", kernel, str(folder / "cache")]
-        subprocess.run([*fill, *invocations], check=True, cwd=TREE)
-    command = ["python", "-m", "tests.lab.guest_parity_job", str(folder), *invocations]
-    return boots.run(kernel, folder, command, ("--timeout", _SECONDS), environment)
+        boots.compile_for(kernel, folder / "cache", [command(name) for name in invocations])
+    job = ["python", "-m", "tests.lab.guest_parity_job", str(folder), *invocations]
+    return boots.run(kernel, folder, job, ("--timeout", _SECONDS), environment)
+
+
+def command(name: str) -> list[str]:
+    """The row's words, with values that are as good here as the guest's."""
+    return ROWS[name].command(_VALUES)
 
 
 def configured(name: str) -> Config | None:
     """What the run is asked for; None when it is refused or isn't a run."""
-    try:
-        found = parse(ROWS[name].command(_VALUES))
-    except UsageError:
-        return None
-    return found if isinstance(found, Config) else None
+    return warm_cache.configured(command(name))
 
 
 @cache

@@ -11,6 +11,7 @@ import pytest
 
 from tests.lab import boots
 from tests.lab.boots import Boot, Result
+from tests.lab.guest_fentry import commands
 from tests.lab.guest_main_job import FAR, NEAR
 from tests.lab.main_job import logged
 
@@ -30,10 +31,15 @@ UNTRACEABLE = "tcf_fill_node"  # it has 14 arguments
 
 
 def begun(kernel: str) -> Future[Result]:
-    return boots.begun(boots.job, kernel, "tests.lab.guest_fentry", *BACKENDS[kernel])
+    return boots.begun(_run, kernel)
 
 
-BOOTS = [Boot(4, partial(begun, kernel)) for kernel in BACKENDS]
+def _run(kernel: str) -> Result:
+    words = list(commands(BACKENDS[kernel], []).values())
+    return boots.job(kernel, "tests.lab.guest_fentry", *BACKENDS[kernel], commands=words)
+
+
+BOOTS = [Boot(2, partial(begun, kernel)) for kernel in BACKENDS]
 
 
 def step(kernel: str, name: str) -> Any:

@@ -13,6 +13,7 @@ from tests.lab import boots
 from tests.lab.boots import Boot, Result
 from tests.lab.guest_main_job import FAR, NEAR
 from tests.lab.guest_packages import KERNELS
+from tests.lab.guest_programs import COMMANDS
 from tests.lab.main_job import logged
 
 pytestmark = pytest.mark.lab
@@ -22,10 +23,15 @@ LATE = {"classifier_that_is_late": "(tc)", "frames_that_are_late": "(xdp)"}
 
 
 def begun(kernel: str) -> Future[Result]:
-    return boots.begun(boots.job, kernel, "tests.lab.guest_programs")
+    return boots.begun(_run, kernel)
 
 
-BOOTS = [Boot(3, partial(begun, kernel)) for kernel in KERNELS]
+def _run(kernel: str) -> Result:
+    words = list(COMMANDS.values())
+    return boots.job(kernel, "tests.lab.guest_programs", commands=words)
+
+
+BOOTS = [Boot(2, partial(begun, kernel)) for kernel in KERNELS]
 
 
 def step(kernel: str, name: str) -> Any:

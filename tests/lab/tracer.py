@@ -84,10 +84,12 @@ class Tracer:
 
 
 @contextlib.contextmanager
-def tracer(folder: Path, name: str, program: str, *words: str) -> Iterator[Tracer]:
+def tracer(
+    folder: Path, name: str, program: str, *words: str, start: Start = executed
+) -> Iterator[Tracer]:
     """One that tells when it is ready, and doesn't outlive the block."""
     ready = ["--ready-file", str(folder / f"{name}.ready")]
-    running = Tracer(folder, name, program, *ready, *words)
+    running = Tracer(folder, name, program, *ready, *words, start=start)
     try:
         yield running
     finally:

@@ -1,31 +1,32 @@
 """Compiles for a guest on the host, where a compile takes a quarter of a second and not ten.
 
-    python -m tests.lab.warm_cache KERNEL FOLDER NAME...    what the parity suite's rows NAME need
+    python -m tests.lab.warm_cache KERNEL FOLDER <COMMANDS
 
-What runs in the guest finds the bytecode by its key; a key that differs costs the guest a compile,
-and changes nothing else.
+COMMANDS is a JSON list of command lines, each a list of words. What runs in the guest finds the
+bytecode by its key; a key that differs costs the guest a compile, and changes nothing else.
 """
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pypwru.btf.load import load_vmlinux
 from pypwru.cache import Cache
 from pypwru.config import Backend, Config
-from pypwru.errors import PypwruError
+from pypwru.errors import PypwruError, UsageError
 from pypwru.events.wire import wire
 from pypwru.filter.compiler import compile_filter
 from pypwru.filter.wanted import compile_inner, compile_wanted
 from pypwru.kernel.place import Place
+from pypwru.options import parse
 from pypwru.program.build import build
 from pypwru.program.defines import defines
 from pypwru.program.layout import layout
 from pypwru.program.source import sources
 from tests.lab import guest
-from tests.lab.parity_job import configured
 
 # What the automatic choice comes to, alternatives apart by commas, and what it hooks the rest with.
 _MULTI = {Backend.KPROBE_MULTI}
@@ -36,6 +37,21 @@ _AUTOMATIC = {
     "6.12": [_MULTI],
     "7.2": [{Backend.FENTRY_MULTI} | _MULTI, _MULTI],
 }
+
+
+def _choices(kernel: str, asked: Backend | None) -> list[set[Backend]]:
+    if not asked:
+        return _AUTOMATIC[kernel]
+    return [{asked}, {asked} | _AUTOMATIC[kernel][-1]]  # with what hooks the rest
+
+
+def configured(words: Sequence[str]) -> Config | None:
+    """What the run is asked for; None when it is refused or isn't a run."""
+    try:
+        found = parse(words)
+    except UsageError:
+        return None
+    return found if isinstance(found, Config) else None
 
 
 def fill(kernel: str, folder: Path, configs: Iterable[Config | None]) -> None:
@@ -54,12 +70,11 @@ def fill(kernel: str, folder: Path, configs: Iterable[Config | None]) -> None:
             wanted = compile_wanted(
                 config, compile_filter(config.pcap_filter), compile_inner(config), place, btf
             )
-            choices = [{config.backend}] if config.backend else _AUTOMATIC[kernel]
-            for backends in choices:
+            for backends in _choices(kernel, config.backend):
                 build(text, defines(config, backends, wanted, wire(config)), kept)
         except (PypwruError, ImportError):
             continue  # the guest's to say
 
 
 if __name__ == "__main__":
-    fill(sys.argv[1], Path(sys.argv[2]), map(configured, sys.argv[3:]))
+    fill(sys.argv[1], Path(sys.argv[2]), map(configured, json.load(sys.stdin)))
