@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from pypwru.btf.load import load_vmlinux
@@ -78,6 +78,20 @@ def ping(address: str) -> None:
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 
 
+@contextlib.contextmanager
+def pinging(address: str) -> Iterator[None]:
+    """A ping whose process lives to the end of the block, so that whoever looks can name it."""
+    words = ["ip", "netns", "exec", "near", "ping", "-i", "3600", address]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            if not any(" bytes from " in line for line in process.stdout):
+                raise RuntimeError(f"no answer from {address}")
+            yield
+        finally:
+            process.kill()
+
+
 def beside_pwru(folder: Path, functions: Sequence[str]) -> Seen:
     """One ping seen by both. Events come in order: a second ping's mean that all are there."""
     meta = ("--output-meta", "--output-tuple")
@@ -87,10 +101,10 @@ def beside_pwru(folder: Path, functions: Sequence[str]) -> Seen:
     ):
         own.wait_ready()
         theirs.wait_ready()
-        ping(FAR)
-        ping(SENTINEL)
-        for each in (own, theirs):
-            each.wait_line(f"{SENTINEL}:0->{NEAR}")
+        with pinging(FAR):
+            ping(SENTINEL)
+            for each in (own, theirs):
+                each.wait_line(f"{SENTINEL}:0->{NEAR}")
         return {"pypwru": own.stop(), "pwru": theirs.stop()}
 
 

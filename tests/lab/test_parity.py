@@ -89,7 +89,7 @@ def _same_mtu(theirs: Line, own: Line) -> bool:
 
 @pytest.mark.parametrize("kernel", FLAGS)
 def test_processes_are_equal(kernel: str) -> None:
-    """By pid; the name too, unless the process was gone when pwru looked."""
+    """By pid; the name too, unless the process was gone when pwru looked: others than ping."""
     named = 0
     for theirs, own in pairs(kernel):
         if theirs and own:
