@@ -84,7 +84,7 @@ def test_a_guest_is_a_whole_machine(kernel: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "seconds", "reason"),
     [
-        ("sleep 1000", "40", "its time was up"),  # six of them are the boot's, on an idle machine
+        ("sleep 1000", "60", "its time was up"),  # six of them are the boot's, on an idle machine
         ("echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger", "600", "Kernel panic"),
     ],
 )
