@@ -178,9 +178,13 @@ def _tunnels() -> dict[str, str]:
 
 
 def _links_up() -> dict[str, str]:
-    """No link-local addresses, so no router is looked for and no group joined with a report."""
+    """No link-local addresses, so no router is looked for and no group joined with a report.
+
+    In one command the kernel would set the device up first: a tunnel, which has its carrier at
+    once, then sends such packets to the other end, and neighbours are asked for.
+    """
     lines = {
-        name: [f"link set {link} addrgenmode none up" for link in links]
+        name: [f"link set {link} {what}" for link in links for what in ("addrgenmode none", "up")]
         for name, links in _LINKS.items()
     }
     for kind, device in (("vxlan", "vx"), ("gre", "gr"), ("ipip", "tn"), ("geneve", "gn")):
