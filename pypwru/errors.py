@@ -40,6 +40,10 @@ class KernelError(PypwruError):
     """The kernel, or a right that this process lacks, stands in the way."""
 
 
+class NoNftables(KernelError):
+    """This kernel has no nf_tables, so there is no rule that could be told of."""
+
+
 class BuildError(PypwruError):
     """BCC is missing, or the C did not compile."""
 

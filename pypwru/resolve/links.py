@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
 import struct
 import threading
 from collections.abc import Mapping
 
-_CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
+from pypwru.kernel.netns import enter
+
 _NLMSGHDR = struct.Struct("=IHHII")
 _IFINFOMSG = struct.Struct("=BxHiII")
 _RTATTR = struct.Struct("=HH")
@@ -74,13 +74,6 @@ def _dump() -> dict[int, str]:
     return names
 
 
-def _enter(descriptor: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(descriptor, _CLONE_NEWNET):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-
-
 def interfaces(namespaces: Mapping[int, str], own: int) -> dict[int, dict[int, str]]:
     """ifindex to name of each of ``namespaces``; those that went away or refuse us are left out.
 
@@ -102,7 +95,7 @@ def interfaces(namespaces: Mapping[int, str], own: int) -> dict[int, dict[int, s
             try:
                 if os.fstat(descriptor).st_ino == inode:
                     if inode != own:
-                        _enter(descriptor)
+                        enter(descriptor)
                     found[inode] = _dump()
             except OSError:
                 continue

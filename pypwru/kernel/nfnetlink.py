@@ -1,0 +1,190 @@
+"""NETLINK_NETFILTER, as far as nf_tables speaks it: messages, dumps and batches.
+
+Layouts and numbers are those of linux/netlink.h, linux/netfilter/nfnetlink.h and
+linux/netfilter/nf_tables.h. Numbers inside attributes are big endian.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+_PROTOCOL = 12  # NETLINK_NETFILTER
+_SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
+_HEADER = struct.Struct("=IHHII")
+_NFGENMSG = struct.Struct("!BBH")
+_ATTRIBUTE = struct.Struct("=HH")
+_ERROR, _DONE = 2, 3
+_BATCH_BEGIN, _BATCH_END = 16, 17
+_REQUEST, _ACK, _DUMP, _DUMP_INTR = 0x1, 0x4, 0x300, 0x10
+_CREATE = 0x400
+_NESTED = 0x8000
+_RECEIVE = 1 << 18
+_PATIENCE = 10  # seconds; the kernel answers at once
+
+NEW_TABLE, GET_TABLE, DEL_TABLE = 0, 1, 2
+NEW_CHAIN, GET_CHAIN, DEL_CHAIN = 3, 4, 5
+NEW_RULE, GET_RULE, DEL_RULE = 6, 7, 8
+NEW_GENERATION, GET_GENERATION = 15, 16
+INET = 1  # NFPROTO_INET
+
+
+class Message(NamedTuple):
+    """One message.
+
+    Args:
+        kind: ``enum nf_tables_msg_types``.
+        family: ``NFPROTO_*``.
+        body: its attributes.
+    """
+
+    kind: int
+    family: int
+    body: bytes
+
+
+def attribute(kind: int, value: bytes | str | int) -> bytes:
+    """One attribute: text ended by NUL, or a number of 32 bits, or bytes as they are."""
+    if isinstance(value, str):
+        value = value.encode() + b"\0"
+    elif isinstance(value, int):
+        value = struct.pack("!I", value)
+    size = _ATTRIBUTE.size + len(value)
+    return _ATTRIBUTE.pack(size, kind) + value + bytes(-size % 4)
+
+
+def nested(kind: int, *inner: bytes) -> bytes:
+    """An attribute made of attributes."""
+    return attribute(kind | _NESTED, b"".join(inner))
+
+
+def attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and value of each attribute."""
+    at, end = 0, len(body)
+    while at + _ATTRIBUTE.size <= end:
+        size, kind = _ATTRIBUTE.unpack_from(body, at)
+        yield kind & 0x3FFF, body[at + _ATTRIBUTE.size : at + size]
+        at += (max(size, _ATTRIBUTE.size) + 3) & ~3
+
+
+def messages(datagram: bytes) -> Iterator[Message]:
+    """Those of nf_tables in a datagram."""
+    for _, kind, _, payload in _split(datagram):
+        if kind >> 8 == _SUBSYSTEM:
+            yield Message(kind & 0xFF, payload[0], payload[_NFGENMSG.size :])
+
+
+def _split(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Sequence number, type, flags and payload of each message."""
+    at = 0
+    while at + _HEADER.size <= len(datagram):
+        size, kind, flags, sequence, _ = _HEADER.unpack_from(datagram, at)
+        yield sequence, kind, flags, datagram[at + _HEADER.size : at + size]
+        at += (max(size, _HEADER.size) + 3) & ~3
+
+
+def _message(
+    kind: int, flags: int, sequence: int, family: int, resource: int, body: bytes
+) -> bytes:
+    payload = _NFGENMSG.pack(family, 0, resource) + body
+    size = _HEADER.size + len(payload)
+    return _HEADER.pack(size, kind, flags | _REQUEST, sequence, 0) + payload
+
+
+def generation(message: Message) -> int:
+    """The number that a message of kind ``NEW_GENERATION`` tells."""
+    return int.from_bytes(dict(attributes(message.body))[1], "big")  # NFTA_GEN_ID
+
+
+class Netfilter:
+    """A socket in the namespace of the thread that makes it.
+
+    Raises:
+        OSError: EPROTONOSUPPORT where the kernel has no nfnetlink.
+    """
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _PROTOCOL
+        )
+        self.socket.settimeout(_PATIENCE)
+        self._sequence = 0
+
+    def __enter__(self) -> Netfilter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def generation(self) -> int:
+        """The number of the ruleset's generation: every change has a higher one.
+
+        Raises:
+            OSError: EPERM without CAP_NET_ADMIN; EOPNOTSUPP or EINVAL without nf_tables.
+        """
+        for message in self._ask(GET_GENERATION, 0):
+            return generation(message)
+        raise OSError(71, os.strerror(71))  # EPROTO
+
+    def dump(self, kind: int) -> Iterator[Message]:
+        """All tables, chains or rules of all families, in the ruleset's order.
+
+        Args:
+            kind: ``GET_TABLE``, ``GET_CHAIN`` or ``GET_RULE``.
+
+        Raises:
+            InterruptedError: the ruleset changed meanwhile.
+            OSError: as of ``generation``.
+        """
+        return self._ask(kind, _DUMP)
+
+    def _ask(self, kind: int, flags: int) -> Iterator[Message]:
+        self._sequence += 1
+        self.socket.send(_message(_SUBSYSTEM << 8 | kind, flags or _ACK, self._sequence, 0, 0, b""))
+        while True:
+            for sequence, found, status, payload in _split(self._receive()):
+                if sequence != self._sequence:  # of a dump that was left
+                    continue
+                if status & _DUMP_INTR:
+                    raise InterruptedError(4, os.strerror(4))
+                if found in (_DONE, _ERROR):
+                    _check(payload)
+                    return
+                yield Message(found & 0xFF, payload[0], payload[_NFGENMSG.size :])
+
+    def create(self, parts: Sequence[Message]) -> None:
+        """Make tables, chains and rules, all of them or none.
+
+        Raises:
+            OSError: what the kernel said to the first that it refused.
+        """
+        first = self._sequence + 1
+        batch = [_message(_BATCH_BEGIN, 0, first, 0, _SUBSYSTEM, b"")]
+        for sequence, part in enumerate(parts, first + 1):
+            kind = _SUBSYSTEM << 8 | part.kind
+            batch.append(_message(kind, _ACK | _CREATE, sequence, part.family, 0, part.body))
+        self._sequence = first + len(parts) + 1
+        batch.append(_message(_BATCH_END, 0, self._sequence, 0, _SUBSYSTEM, b""))
+        self.socket.send(b"".join(batch))
+        done = 0
+        while done < len(parts):
+            for _, kind, _, payload in _split(self._receive()):
+                if kind == _ERROR:
+                    _check(payload)
+                    done += 1
+
+    def _receive(self) -> bytes:
+        datagram, _, flags, _ = self.socket.recvmsg(_RECEIVE)
+        if flags & socket.MSG_TRUNC:
+            raise OSError(90, os.strerror(90))  # EMSGSIZE
+        return datagram
+
+
+def _check(payload: bytes) -> None:
+    """The code of ``struct nlmsgerr``, or of the end of a dump."""
+    code = -struct.unpack_from("=i", payload)[0] if len(payload) >= 4 else 0
+    if code:
+        raise OSError(code, os.strerror(code))

@@ -1,0 +1,100 @@
+"""The kernel's static key ``nft_trace_enabled``, turned on without a touch of anybody's ruleset.
+
+``nft_do_chain`` tells ``__nft_trace_packet`` of every rule that speaks, in every namespace, while
+any namespace has a rule with ``meta nftrace set``: nft_meta_set_init() of net/netfilter/nft_meta.c
+raises the key for all. So a network namespace of our own gets such a rule, in a chain that no hook
+leads to. It has no name: a descriptor alone keeps it, and with this process, however that ends, it
+goes, and the key with it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pypwru.errors import KernelError, NoNftables
+from pypwru.kernel.descriptors import owned
+from pypwru.kernel.netns import in_new_namespace, this_namespace
+from pypwru.kernel.nfnetlink import (
+    INET,
+    NEW_CHAIN,
+    NEW_RULE,
+    NEW_TABLE,
+    Message,
+    Netfilter,
+    attribute,
+    nested,
+)
+
+_TABLE, _CHAIN = "pypwru_key", "k"
+_REGISTER = 1  # NFT_REG_1
+_NFTRACE = 12  # NFT_META_NFTRACE
+
+
+def _expression(name: str, *parts: bytes) -> bytes:
+    # NFTA_LIST_ELEM of NFTA_EXPR_NAME and NFTA_EXPR_DATA
+    return nested(1, attribute(1, name), nested(2, *parts))
+
+
+# As nft compiles `table inet pypwru_key { chain k { meta nftrace set 1; }; }`.
+_RULESET = (
+    Message(NEW_TABLE, INET, attribute(1, _TABLE)),
+    Message(NEW_CHAIN, INET, attribute(1, _TABLE) + attribute(3, _CHAIN)),
+    Message(
+        NEW_RULE,
+        INET,
+        attribute(1, _TABLE)
+        + attribute(2, _CHAIN)
+        + nested(
+            4,  # NFTA_RULE_EXPRESSIONS
+            _expression("immediate", attribute(1, _REGISTER), nested(2, attribute(1, b"\1"))),
+            _expression("meta", attribute(2, _NFTRACE), attribute(3, _REGISTER)),
+        ),
+    ),
+)
+
+_NONE = {errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT}
+_CURES = {
+    errno.EPERM: "it takes CAP_SYS_ADMIN and CAP_NET_ADMIN; run it as root of the host",
+    errno.ENOSPC: "raise the sysctl user.max_net_namespaces",
+    errno.EINVAL: "this kernel lacks CONFIG_NET_NS, or nf_tables has no meta expression",
+    errno.ENOENT: "nf_tables lacks an expression, or procfs isn't mounted at /proc",
+}
+
+
+def _make() -> int:
+    with Netfilter() as netfilter:
+        netfilter.create(_RULESET)
+    return this_namespace()
+
+
+@contextmanager
+def nft_key() -> Iterator[int]:
+    """Have the kernel tell of nftables' rules, until the way out.
+
+    The kernel loads nf_tables for it where that is a module: ask first whether it is there, where
+    that isn't wanted.
+
+    Yields:
+        The descriptor of the namespace, which no process and no thread is in.
+
+    Raises:
+        NoNftables: the kernel has no nf_tables.
+        KernelError: it refused.
+    """
+    try:
+        descriptor = in_new_namespace(_make)
+    except OSError as error:
+        why = error.strerror or str(error)
+        if error.errno in _NONE:
+            raise NoNftables(
+                f"this kernel has no nf_tables ({why}): there are no nftables rules to tell of"
+            ) from error
+        cure = _CURES.get(error.errno or 0, "trace without --output-nft")
+        raise KernelError(
+            f"cannot have the kernel tell of nftables' rules, by a network namespace of our own "
+            f"with one rule: {why}; {cure}"
+        ) from error
+    with owned(descriptor):
+        yield descriptor

@@ -1,0 +1,179 @@
+"""List the nftables rules of a network namespace, all of one generation of the ruleset."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pypwru.kernel.netns import in_namespace
+from pypwru.kernel.nfnetlink import GET_CHAIN, GET_RULE, GET_TABLE, Netfilter
+from pypwru.resolve.ruleset import Table, Tables, build, readable
+from pypwru.resolve.ruletexts import Key, iptables_texts, nft_texts
+
+# -a: handles; -s: without what counters count; -t: without the elements of named sets.
+_NFT = ("nft", "-a", "-s", "-t", "list")
+_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")  # not in everybody's PATH
+_TRIES = 4
+_PATIENCE = 60  # seconds; nft takes some for a hundred thousand rules
+_SAVERS = {
+    "ip": ("iptables-nft-save", "-t"),
+    "ip6": ("ip6tables-nft-save", "-t"),
+    "bridge": ("ebtables-nft-save", "-t"),
+    "arp": ("arptables-nft-save",),  # knows one table, and no -t
+}
+_IPTABLES_TABLES = {"filter", "nat", "mangle", "raw", "security", "broute"}
+_IPTABLES_CHAINS = {"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING", "BROUTING"}
+
+
+class Listing(NamedTuple):
+    """A ruleset.
+
+    Args:
+        generation: its number.
+        tables: what the kernel has.
+        texts: of the rules that have one.
+        whole: False when the ruleset changed too fast for texts: look again.
+        began, ended: the ruleset was of the generation at both times; CLOCK_MONOTONIC, ns.
+    """
+
+    generation: int
+    tables: Tables
+    texts: dict[Key, str]
+    whole: bool
+    began: int
+    ended: int
+
+
+class Lister:
+    """Lists rulesets; one at a time.
+
+    Args:
+        warn: told what keeps texts from being known.
+    """
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._faults: list[str] = []
+        self._child: subprocess.Popen[bytes] | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Let what is under way fail at once; from another thread."""
+        self._closed = True
+        child = self._child
+        if child is not None:
+            child.kill()
+
+    def list(self, namespace: int, known: int) -> Listing | None:
+        """The ruleset; None if it is still of the generation ``known``.
+
+        Args:
+            namespace: a descriptor of it.
+            known: -1 for none.
+
+        Raises:
+            InterruptedError: it changes faster than it can be read.
+            OSError: the kernel refused.
+        """
+        return in_namespace(namespace, lambda: self._list(known))
+
+    def _list(self, known: int) -> Listing | None:
+        listing = None
+        with Netfilter() as netfilter:
+            for _ in range(_TRIES):
+                generation, began = netfilter.generation(), time.monotonic_ns()
+                if generation == known:
+                    return None
+                try:
+                    tables = build(*map(netfilter.dump, (GET_TABLE, GET_CHAIN, GET_RULE)))
+                except InterruptedError:
+                    continue
+                ended = time.monotonic_ns()
+                if netfilter.generation() != generation:
+                    continue
+                listing = Listing(generation, tables, {}, False, began, ended)
+                self._faults = []
+                texts = self._texts(tables)
+                ended = time.monotonic_ns()
+                if netfilter.generation() == generation:
+                    for fault in self._faults:
+                        self._warn(fault)
+                    return listing._replace(texts=texts, whole=True, ended=ended)
+        if listing is None:
+            raise InterruptedError(4, "the ruleset changes faster than it can be read")
+        return listing
+
+    def _texts(self, tables: Tables) -> dict[Key, str]:
+        if not tables:
+            return {}
+        listing = self._run(*_NFT, "ruleset")
+        if not listing and len(tables) > 1 and _find("nft"):  # one may be too much for this nft
+            listing = "".join(
+                self._run(*_NFT, "table", table.family, table.name) for table in tables.values()
+            )
+        texts, odd = nft_texts(listing, tables)
+        if odd and listing:
+            self._faults.append(f"nft lists other rules than the kernel has, in table {odd[0]}")
+        for handle, table in tables.items():
+            if _of_iptables(table):
+                command, *option = _SAVERS[table.family]
+                if _find(command):
+                    saved = self._run(command, *option, *([table.name] if option else []))
+                    texts.update(iptables_texts(saved, handle, table))
+        return texts
+
+    def _run(self, *words: str) -> str:
+        """What a command writes; nothing if it fails."""
+        program = _find(words[0])
+        if program is None:
+            self._faults.append(
+                f"{words[0]} isn't there, so rules are shown without their text: install nftables"
+            )
+            return ""
+        if self._closed:
+            return ""
+        # Of another session, so that the terminal's Ctrl-C ends us in our order.
+        with subprocess.Popen(
+            (program, *words[1:]),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as child:
+            self._child = child
+            try:
+                out, err = child.communicate(timeout=_PATIENCE)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                out, err = b"", f"no answer in {_PATIENCE} s".encode()
+            finally:
+                self._child = None
+        if child.returncode == 0:
+            return readable(out)
+        if not self._closed:
+            why = readable(err).strip().partition("\n")[0]
+            self._faults.append(
+                f"{' '.join(words)} failed, so rules are shown without their text: {why}"
+            )
+        return ""
+
+
+def _find(command: str) -> str | None:
+    path = os.pathsep.join((os.environ.get("PATH", ""), *_FOLDERS))
+    return shutil.which(command, path=path)
+
+
+def _of_iptables(table: Table) -> bool:
+    """Whether iptables-nft made it; if it looks so and isn't, iptables says nothing that fits."""
+    return (
+        table.family in _SAVERS
+        and table.name in _IPTABLES_TABLES
+        and any(
+            chain.text.hook and chain.text.chain in _IPTABLES_CHAINS
+            for chain in table.chains.values()
+        )
+    )

@@ -1,0 +1,264 @@
+"""Handles of nftables to the text of rules and the names of chains, also of what changes.
+
+A look-up never waits: it says what is known and has a thread find out the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pypwru.kernel.descriptors import owned
+from pypwru.resolve.listing import Lister
+from pypwru.resolve.opener import Opener
+from pypwru.resolve.ruleset import ChainText, RuleText
+from pypwru.resolve.rulestore import Memory
+from pypwru.resolve.rulewatch import Watch
+
+_NEVER, _NOW = float("inf"), float("-inf")
+# After a listing: for the rest of what changes, and not more than a part of one processor.
+_LEAST_PAUSE = 0.01
+_PAUSE_SHARE = 3
+# ns in which the kernel tells of rules once they are in use, however busy the machine.
+_TOLD = 1_000_000_000
+_AGAIN = 1.0  # for a handle that the last listing didn't have
+
+
+@dataclass
+class _Namespace:
+    """One that is listened to, or was asked for; times are seconds, of the monotonic clock."""
+
+    memory: Memory = field(default_factory=Memory)
+    asked: bool = False
+    due: float = _NEVER  # when to list its rules
+    listed: float = _NOW  # when that was tried last
+    rest: float = _NOW  # it isn't tried again before
+
+    def when(self) -> float:
+        return max(self.due, self.rest)
+
+
+class Rules:
+    """Texts of rules and names of chains.
+
+    From its start it listens to all namespaces. The rules of one are listed at the first question
+    for it, again when the kernel tells of a change, and, once a second at most, when a handle is
+    asked for that isn't known. What spoke before its namespace was listened to is not told: its
+    handle may have been another's. Only what appears later than the start can speak so early.
+
+    Args:
+        warn: told, once each, what keeps texts from being known; from another thread.
+    """
+
+    def __init__(self, warn: Callable[[str], None] = lambda message: None) -> None:
+        self.changes = 0  # grows whenever any answer may be another than before
+        self._warn = functools.cache(warn)  # nothing is said twice
+        self._opener = Opener()
+        self._lister = Lister(self._warn)
+        self._namespaces: dict[int, _Namespace] = {}
+        self._watch: Watch | None = None
+        self._changed = threading.Condition()  # of all that is here; never held for long
+        self._sure = 0  # nothing that was told before is unheard; CLOCK_MONOTONIC, ns
+        self._wake = -1  # an eventfd
+        self._thread: threading.Thread | None = None
+        self._busy = False  # a listing is made
+        self._stop = False
+
+    def __enter__(self) -> Rules:
+        try:
+            self._watch = Watch()
+        except OSError as error:
+            self._warn(f"nftables' rules are shown without their text: {error.strerror}")
+            self._stop = True
+            return self
+        for inode in self._opener.scan():
+            descriptor = self._opener.open(inode)
+            if descriptor is not None:
+                # A failure is told when somebody asks for the namespace.
+                with owned(descriptor), contextlib.suppress(OSError):
+                    self._listen(inode, descriptor)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._thread = threading.Thread(target=self._work, name="pypwru-rules", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the thread; what is known stays so."""
+        with self._changed:
+            self._stop = True
+            self._changed.notify_all()
+        if self._thread is None or self._watch is None:
+            return
+        self._lister.close()
+        os.eventfd_write(self._wake, 1)
+        self._thread.join()
+        self._thread = None
+        os.close(self._wake)
+        self._watch.close()
+        self._watch = None
+
+    def rule(
+        self, netns: int, table: int, chain: int, rule: int, at: int | None = None
+    ) -> RuleText | None:
+        """A rule that is or was; None: not known, or not yet.
+
+        Args:
+            netns: inode of the namespace; the others are handles.
+            at: when it spoke, as bpf_ktime_get_ns() has it; None for now.
+        """
+        found = self._look_up(netns, (table, chain, rule), at or time.monotonic_ns())
+        return found if isinstance(found, RuleText) else None
+
+    def chain(self, netns: int, table: int, chain: int) -> ChainText | None:
+        """A chain, as ``rule``."""
+        found = self._look_up(netns, (table, chain), time.monotonic_ns())
+        return found if isinstance(found, ChainText) else None
+
+    def _look_up(
+        self, netns: int, handles: tuple[int, ...], at: int
+    ) -> RuleText | ChainText | None:
+        # What changed before this event is heard first, so that nothing of before is said of it.
+        if at > self._sure and not self.hear():
+            return None
+        namespace = self._namespaces.get(netns)
+        found = namespace.memory.find(handles, at) if namespace else None
+        if found is None:
+            self.want(netns)
+        return found
+
+    def want(self, netns: int) -> None:
+        """Something in this namespace isn't known, or soon will be asked for."""
+        namespace = self._namespaces.get(netns)
+        if namespace is not None and namespace.due < _NEVER:
+            return
+        with self._changed:
+            if self._stop:
+                return
+            namespace = self._namespaces.setdefault(netns, _Namespace())
+            namespace.asked, namespace.due = True, namespace.listed + _AGAIN
+            os.eventfd_write(self._wake, 1)
+
+    def wait(self, timeout: float) -> bool:
+        """Until all that was asked for is known as it is now; False: not within ``timeout`` s."""
+        with self._changed:
+            for each in self._namespaces.values():
+                if each.asked:
+                    each.due = each.rest = _NOW
+            if not self._stop:
+                os.eventfd_write(self._wake, 1)
+            return self._changed.wait_for(self._is_idle, timeout)
+
+    def _is_idle(self) -> bool:
+        due = any(each.due < _NEVER for each in self._namespaces.values())
+        return self._stop or not (due or self._busy)
+
+    def hear(self) -> bool:
+        """Take in what the kernel told of changes; False if there is more. Never waits."""
+        with self._changed:
+            if self._watch is None:
+                return True
+            began = time.monotonic_ns()
+            heard = self._watch.read()
+            after, before = self._sure - _TOLD, time.monotonic_ns()
+            for inode in heard.gone:  # and its number may be another's soon
+                self._namespaces.pop(inode, None)
+            for inode, namespace in self._namespaces.items():
+                for commit in heard.commits.get(inode, ()):
+                    namespace.memory.tell(commit, after, before)
+                    self.changes += bool(commit.replaced)
+                if heard.lost:
+                    namespace.memory.doubt(after, before)
+                if namespace.asked and (heard.lost or inode in heard.commits):
+                    namespace.due = _NOW
+            self.changes += bool(heard.gone or heard.lost)
+            if heard.commits or heard.gone or heard.lost:
+                self._changed.notify_all()
+                os.eventfd_write(self._wake, 1)
+            if not heard.partial:
+                self._sure = began
+            return not heard.partial
+
+    def _work(self) -> None:
+        assert self._watch is not None
+        poll = select.poll()
+        for descriptor in (self._wake, *self._watch.filenos()):
+            poll.register(descriptor, select.POLLIN)
+        while not self._stop:
+            self.hear()
+            inode, left = self._next()
+            if left <= 0:
+                self._list(inode)
+                continue
+            poll.poll(None if left == _NEVER else left * 1000)
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+
+    def _next(self) -> tuple[int, float]:
+        """Which namespace to list next, and in how many seconds."""
+        with self._changed:
+            inode = min(
+                self._namespaces, key=lambda inode: self._namespaces[inode].when(), default=0
+            )
+            left = _NEVER
+            if inode in self._namespaces:
+                left = self._namespaces[inode].when() - time.monotonic()
+            return inode, left
+
+    def _list(self, inode: int) -> None:
+        with self._changed:
+            namespace = self._namespaces.get(inode)
+            if namespace is None:
+                return
+            namespace.listed, namespace.due, self._busy = time.monotonic(), _NEVER, True
+        due = _NEVER
+        try:
+            due = self._read(inode, namespace)
+        except InterruptedError:
+            due = _NOW
+        except OSError as error:
+            self._warn(f"cannot read nftables' rules of namespace {inode}: {error}")
+        with self._changed:
+            now = time.monotonic()
+            namespace.rest = now + max(_LEAST_PAUSE, _PAUSE_SHARE * (now - namespace.listed))
+            namespace.due = min(namespace.due, due)
+            self._busy = False
+            self._changed.notify_all()
+
+    def _read(self, inode: int, namespace: _Namespace) -> float:
+        """List its rules; when to do so again."""
+        try:
+            descriptor = self._opener.open(inode)
+        except BlockingIOError:
+            return self._opener.scan_after
+        if descriptor is None:
+            return _NEVER
+        with owned(descriptor):
+            if self._listen(inode, descriptor) is not namespace:
+                return _NEVER
+            listing = self._lister.list(descriptor, namespace.memory.generation)
+        if listing is None:
+            return _NEVER
+        self.hear()
+        namespace.memory.put(listing)
+        self.changes += 1
+        return _NEVER if listing.whole else _NOW
+
+    def _listen(self, inode: int, descriptor: int) -> _Namespace:
+        """Be told of changes in a namespace, and of its end."""
+        # Whoever had this inode before was told to be gone before the inode was given again.
+        self.hear()
+        with self._changed:
+            assert self._watch is not None
+            namespace = self._namespaces.setdefault(inode, _Namespace())
+            if self._watch.add(inode, descriptor):
+                namespace.memory.since = time.monotonic_ns()
+            return namespace

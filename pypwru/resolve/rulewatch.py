@@ -1,0 +1,267 @@
+"""Told when the nftables rules of a namespace change, and when a namespace is gone.
+
+The sockets are in a namespace of their own and hear all that it has a number for (netlink(7),
+NETLINK_LISTEN_ALL_NSID): a socket in a namespace that is watched would keep that from ending. The
+numbers are in ours alone, where nobody sees them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+from typing import NamedTuple
+
+from pypwru.kernel.netns import in_new_namespace
+from pypwru.kernel.nfnetlink import (
+    DEL_CHAIN,
+    DEL_RULE,
+    DEL_TABLE,
+    NEW_CHAIN,
+    NEW_GENERATION,
+    NEW_RULE,
+    NEW_TABLE,
+    Message,
+    Netfilter,
+    attribute,
+    attributes,
+    generation,
+    messages,
+)
+from pypwru.kernel.nft_words import family_word
+from pypwru.resolve.ruleset import name_text
+
+_SOL_NETLINK = 270
+_ADD_MEMBERSHIP, _LISTEN_ALL_NSID = 1, 8
+_NFNLGRP_NFTABLES, _RTNLGRP_NSID = 7, 28
+_NEWNSID, _DELNSID, _GETNSID = 88, 89, 90
+_NSID, _FD = 1, 3  # NETNSA_NSID, NETNSA_FD
+_HEADER = struct.Struct("=IHHII")
+_RTGENMSG = bytes(4)  # family, and padding
+_REQUEST_ACK, _ERROR = 0x5, 2
+_PATIENCE = 10  # seconds; the kernel answers at once
+_RECEIVE = 1 << 18
+_ROOM = 4 << 20  # bytes; what doesn't find any is told as a loss
+_MOST = 500  # datagrams read at once, in some milliseconds
+_SO_RCVBUFFORCE = 33
+_CAP_NET_BROADCAST = 11
+# Of elements of sets and the like no rule's text depends.
+_CHANGES = {NEW_TABLE, DEL_TABLE, NEW_CHAIN, DEL_CHAIN, NEW_RULE, DEL_RULE}
+
+
+class RuleName(NamedTuple):
+    """A rule as messages name it; a handle is given once in a table."""
+
+    family: str
+    table: str
+    handle: int
+
+
+class Commit(NamedTuple):
+    """A change of a ruleset.
+
+    Args:
+        generation: the number of the one that it made.
+        replaced: rules that gave their handles to those that took their places (``nft replace``).
+    """
+
+    generation: int
+    replaced: set[RuleName]
+
+
+class _Begun(NamedTuple):
+    """What is known of a commit before its end; ``tables`` are family and name of deleted ones."""
+
+    tables: set[tuple[str, str]]
+    made: set[RuleName]
+    deleted: set[RuleName]
+
+
+class Notices(NamedTuple):
+    """What was heard.
+
+    Args:
+        commits: inode to the changes of its namespace's rules.
+        gone: inodes of namespaces that are no more.
+        lost: there was more than could be told.
+        partial: there is more to read, or the end of a commit is still to come.
+    """
+
+    commits: dict[int, list[Commit]]
+    gone: set[int]
+    lost: bool = False
+    partial: bool = False
+
+
+class Watch:
+    """Listens, until it is closed. One thread at a time may use it, but for ``filenos``.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}  # inode to our number
+        self._inodes: dict[int, int] = {}
+        self._begun: dict[int, _Begun] = {}  # our number to what has no end yet
+        self._next = 0
+        self._losing = False
+        # Without it the kernel tells nothing of other namespaces, and says nothing of that.
+        with open("/proc/thread-self/status") as status:
+            (effective,) = (line.split()[1] for line in status if line.startswith("CapEff:"))
+        if not int(effective, 16) >> _CAP_NET_BROADCAST & 1:
+            raise OSError(errno.EPERM, "CAP_NET_BROADCAST is missing; run it as root of the host")
+        self._rules, self._deaths, self._asking = in_new_namespace(_sockets)
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        for each in (self._rules, self._deaths, self._asking):
+            each.close()
+
+    def filenos(self) -> tuple[int, int]:
+        """Descriptors to poll for reading."""
+        return self._rules.fileno(), self._deaths.fileno()
+
+    def add(self, inode: int, descriptor: int) -> bool:
+        """Listen to a namespace; False where that is done already.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        if inode in self._numbers:
+            return False
+        self._next += 1
+        self._ask(_NEWNSID, self._next, attribute(_FD, struct.pack("=I", descriptor)))
+        self._numbers[inode] = self._next
+        self._inodes[self._next] = inode
+        return True
+
+    def _ask(self, kind: int, number: int, more: bytes = b"") -> None:
+        body = _RTGENMSG + attribute(_NSID, struct.pack("=i", number)) + more
+        size = _HEADER.size + len(body)
+        self._asking.send(_HEADER.pack(size, kind, _REQUEST_ACK, number, 0) + body)
+        answered = 0
+        while answered != _ERROR:  # which says also that there was none
+            answer = self._asking.recv(_RECEIVE)
+            answered = _HEADER.unpack_from(answer)[1]
+        code = -struct.unpack_from("=i", answer, _HEADER.size)[0]
+        if code:
+            raise OSError(code, os.strerror(code))
+
+    def read(self) -> Notices:
+        """What was heard since, if that isn't too much for once; never waits."""
+        # Deaths last: whatever changed before one is of what died.
+        commits, ended = self._commits()
+        lost = self._losing
+        if lost and ended:
+            # Since the loss the kernel queued nothing (NETLINK_S_CONGESTED): no end is to come of
+            # what has begun.
+            self._begun.clear()
+            self._losing = False
+        gone = self._gone()
+        for inode in gone:
+            number = self._numbers.pop(inode)
+            del self._inodes[number]
+            self._begun.pop(number, None)
+        return Notices(commits, gone, lost, bool(self._begun) or not ended)
+
+    def _commits(self) -> tuple[dict[int, list[Commit]], bool]:
+        """And whether that was all."""
+        done: dict[int, list[Commit]] = {}
+        for _ in range(_MOST):
+            try:
+                datagram, extra, _, _ = self._rules.recvmsg(_RECEIVE, 64)
+            except BlockingIOError:
+                return done, True
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self._losing = True
+                continue
+            for number in _numbers(extra):
+                if number in self._inodes:
+                    for message in messages(datagram):
+                        self._take(number, message, done)
+        return done, False
+
+    def _take(self, number: int, message: Message, done: dict[int, list[Commit]]) -> None:
+        if message.kind == NEW_GENERATION:
+            begun = self._begun.pop(number, None)
+            if begun:
+                commit = Commit(generation(message), begun.made & begun.deleted)
+                done.setdefault(self._inodes[number], []).append(commit)
+        elif message.kind in _CHANGES:
+            _note(self._begun.setdefault(number, _Begun(set(), set(), set())), message)
+
+    def _gone(self) -> set[int]:
+        found: set[int] = set()
+        while True:
+            try:
+                datagram = self._deaths.recv(_RECEIVE)
+            except BlockingIOError:
+                return found
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                found.update(inode for inode, n in self._numbers.items() if not self._lives(n))
+                continue
+            size, kind, *_ = _HEADER.unpack_from(datagram)
+            if kind == _DELNSID:
+                body = datagram[_HEADER.size + len(_RTGENMSG) : size]
+                (number,) = struct.unpack("=i", dict(attributes(body))[_NSID])
+                if number in self._inodes:
+                    found.add(self._inodes[number])
+
+    def _lives(self, number: int) -> bool:
+        try:
+            self._ask(_GETNSID, number)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def _sockets() -> tuple[socket.socket, socket.socket, socket.socket]:
+    rules = Netfilter().socket
+    rules.setsockopt(_SOL_NETLINK, _LISTEN_ALL_NSID, 1)
+    _hear(rules, _NFNLGRP_NFTABLES)
+    deaths, asking = (
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) for _ in "da"
+    )
+    _hear(deaths, _RTNLGRP_NSID)
+    asking.settimeout(_PATIENCE)
+    return rules, deaths, asking
+
+
+def _hear(listener: socket.socket, group: int) -> None:
+    with contextlib.suppress(OSError):  # without CAP_NET_ADMIN of the host there is less room
+        listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
+    # Without an address of its own it has the kernel's, and doesn't hear what comes from that.
+    listener.bind((0, 0))
+    listener.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+    listener.setblocking(False)
+
+
+def _note(commit: _Begun, message: Message) -> None:
+    if message.kind not in (DEL_TABLE, NEW_RULE, DEL_RULE):
+        return
+    found = dict(attributes(message.body))
+    table = family_word(message.family), name_text(found[1])
+    if message.kind == DEL_TABLE:
+        commit.tables.add(table)
+        return
+    rule = RuleName(*table, int.from_bytes(found[3], "big"))
+    if message.kind == DEL_RULE:
+        commit.deleted.add(rule)
+    elif table not in commit.tables:  # else it is of another table of that name
+        commit.made.add(rule)
+
+
+def _numbers(extra: list[tuple[int, int, bytes]]) -> list[int]:
+    """Our numbers of the namespaces that a message came from."""
+    return [
+        struct.unpack("=i", data)[0]
+        for level, kind, data in extra
+        if (level, kind) == (_SOL_NETLINK, _LISTEN_ALL_NSID)
+    ]

@@ -1,0 +1,64 @@
+"""Records nft/VERSION.txt and nft/VERSION.json: how the nft of each Debian lists one ruleset.
+
+``python -m tests.data.record_nft``, as root. Each nft loads the ruleset into a namespace of this
+kernel and lists it: as text, and as the JSON by which the text is judged, of which is kept what
+the tests ask for. An nft is fetched with the libraries, libc among them, that it was built for.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.lab.guest_packages import KERNELS, Apt
+from tests.native.rule_places import EVERYTHING, Place, place
+
+HERE = Path(__file__).parent / "nft"
+_PACKAGES = (
+    "nftables", "libnftables1", "libnftnl11", "libmnl0", "libjansson4", "libxtables12", "libedit2",
+    "libbsd0", "libmd0", "libtinfo6", "libgmp10", "libc6",
+)  # fmt: skip
+_KEPT = ("family", "table", "chain", "name", "handle", "comment")
+
+
+def fetch(suite: str, folder: Path) -> Sequence[str]:
+    """The command that runs the nft of ``suite``, unpacked into ``folder``."""
+    root = folder / "root"
+    Apt(suite).unpack(_PACKAGES, folder, root)
+    loader = next(root.glob("**/ld-linux-x86-64.so.2"))
+    libraries = {str(each.parent) for each in root.glob("**/*.so.*")}
+    return [str(loader), "--library-path", ":".join(libraries), f"{root}/usr/sbin/nft"]
+
+
+def rows(listing: str) -> Iterator[str]:
+    """One line of JSON for each table, chain and rule."""
+    for each in json.loads(listing)["nftables"]:
+        ((what, row),) = each.items()
+        if what in ("table", "chain", "rule"):
+            kept = {key: row[key] for key in _KEPT if key in row}
+            yield json.dumps({what: kept}, ensure_ascii=False)
+
+
+def record(nft: Sequence[str], where: Place) -> None:
+    """What ``nft`` says of ``EVERYTHING`` in ``where``."""
+    _, version, *_ = where.run(*nft, "--version").split()
+    where.run(*nft, "-f", "-", given=EVERYTHING)
+    text = where.run(*nft, "-a", "-s", "-t", "list", "ruleset")
+    judge = where.run(*nft, "-a", "-j", "list", "ruleset")
+    (HERE / f"{version.removeprefix('v')}.txt").write_text(text)
+    (HERE / f"{version.removeprefix('v')}.json").write_text(
+        "[\n" + ",\n".join(rows(judge)) + "\n]\n"
+    )
+
+
+def main() -> None:
+    HERE.mkdir(exist_ok=True)
+    for suite in dict.fromkeys(suites[0] for suites in KERNELS.values()):
+        with tempfile.TemporaryDirectory() as folder, place() as where:
+            record(fetch(suite, Path(folder)), where)
+
+
+if __name__ == "__main__":
+    main()

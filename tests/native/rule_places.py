@@ -1,0 +1,139 @@
+"""Network namespaces with nftables rules; nft loads and judges them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from pypwru.resolve.rules import Rules
+from tests.requirement import need
+
+PATIENCE = 30.0
+_numbers = itertools.count()
+
+# Every kind of rule that may be hard to read, of 17.
+EVERYTHING = """
+table inet filter {
+    comment "of a table"
+    set blocked { type ipv4_addr; flags interval; elements = { 10.0.0.0/8, 192.0.2.1 }; }
+    set seen { type ipv4_addr; flags dynamic, timeout; timeout 1m; }
+    map ports { type inet_service : verdict; elements = { 80 : jump web, 22 : accept }; }
+    map marks { type ipv4_addr : mark; elements = { 192.0.2.1 : 0x17 }; }
+    counter hits { }
+    chain web {
+        ip saddr 198.51.100.1 counter drop comment "grüße aus Köln, 你好 🐧"
+        tcp flags & (syn | ack) == syn counter name hits return
+    }
+    chain input {
+        type filter hook input priority filter + 5; policy drop;
+        ct state vmap { established : accept, related : accept, invalid : drop }
+        tcp dport vmap @ports
+        ip saddr . tcp dport vmap { 192.0.2.7 . 80 : drop, 192.0.2.8 . 443 : jump web }
+        ip saddr @blocked log prefix "in: " level debug counter drop comment "a set"
+        add @seen { ip saddr limit rate over 5/second } meta mark set ip saddr map @marks
+        meta l4proto { tcp, udp } limit rate 5/second burst 3 packets accept
+        tcp dport { 8000-8100, 9000 } reject with tcp reset comment "jump out # handle 3"
+        quota over 25 mbytes drop
+        goto web
+    }
+}
+table ip nat {
+    chain post { type nat hook postrouting priority srcnat; oifname "eth*" masquerade; }
+    chain pre { type nat hook prerouting priority dstnat; tcp dport 80 redirect to :8080; }
+}
+table ip6 filter { chain input { type filter hook input priority -7; ip6 saddr ::1 accept; }; }
+table arp filter { chain input { type filter hook input priority 0; arp operation 1 accept; }; }
+table bridge filter { chain f { type filter hook forward priority 0; ether type ip accept; }; }
+table netdev filter {
+    chain dev { type filter hook ingress device "lo" priority -500; ip saddr 192.0.2.9 drop; }
+}
+"""
+
+
+class Place(NamedTuple):
+    """A namespace with a name."""
+
+    name: str
+    inode: int
+
+    def run(self, *words: str, given: str | None = None) -> str:
+        """What a command in it writes."""
+        ran = subprocess.run(
+            ["ip", "netns", "exec", self.name, *words],
+            input=given, check=False, capture_output=True, text=True,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    def load(self, rules: str) -> None:
+        """By nft, in one transaction."""
+        self.run("nft", "-f", "-", given=rules)
+
+    def table(self, name: str = "t") -> int:
+        """The handle of a table; some kernels count those of all namespaces as one."""
+        objects = json.loads(self.run("nft", "-j", "-a", "list", "ruleset"))["nftables"]
+        (found,) = (o["table"] for o in objects if o.get("table", {}).get("name") == name)
+        return int(found["handle"])
+
+    def handles(self) -> dict[tuple[int, int, int], dict[str, object]]:
+        """Of each rule: table, chain and rule, to nft's JSON of it."""
+        objects = json.loads(self.run("nft", "-j", "-a", "list", "ruleset"))["nftables"]
+        tables, chains, rules = (
+            [each[what] for each in objects if what in each] for what in ("table", "chain", "rule")
+        )
+        table_of = {(t["family"], t["name"]): t["handle"] for t in tables}
+        chain_of = {(c["family"], c["table"], c["name"]): c["handle"] for c in chains}
+        return {
+            (
+                table_of[r["family"], r["table"]],
+                chain_of[r["family"], r["table"], r["chain"]],
+                r["handle"],
+            ): r
+            for r in rules
+        }
+
+
+@contextmanager
+def place() -> Iterator[Place]:
+    """A new namespace; it is gone on the way out."""
+    need(os.geteuid() == 0, "root, to make network namespaces")
+    for command, package in (("ip", "iproute2"), ("nft", "nftables")):
+        need(shutil.which(command), f"{command}, of {package}")
+    name = f"pypwru-rules-{os.getpid()}-{next(_numbers)}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        yield Place(name, os.stat(f"/run/netns/{name}").st_ino)
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+def known(rules: Rules, where: Place) -> Rules:
+    """``rules``, once they know a namespace as it is now."""
+    rules.want(where.inode)
+    assert rules.wait(PATIENCE)
+    return rules
+
+
+def until(fact: Callable[[], object]) -> None:
+    """Look until it is so; each look is a question to threads of ``Rules``, or to the kernel."""
+    end = time.monotonic() + PATIENCE
+    while not fact():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def homes() -> set[str]:
+    """The network namespaces that this process's threads are in."""
+    found = set()
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add(os.readlink(f"/proc/self/task/{task}/ns/net"))
+    return found

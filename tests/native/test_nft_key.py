@@ -1,0 +1,261 @@
+"""The key that makes the kernel tell of nftables' rules; the kernel's own code is the judge.
+
+A static key is a patch of the code that asks for it (Documentation/staging/static-keys.rst): a BPF
+program reads ``nft_do_chain`` as it is at the moment.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pypwru.errors import KernelError, NoNftables
+from pypwru.filter.ebpf import (
+    ALU64,
+    CALL_HELPER,
+    EXIT_PROGRAM,
+    LD_IMM64,
+    MOV,
+    PROBE_READ_KERNEL,
+    R0,
+    R1,
+    R2,
+    R3,
+    REGISTER,
+    Insn,
+    pack,
+    signed_immediate,
+)
+from pypwru.kernel import bpf
+from pypwru.kernel.bpf import MapType, ProgramType
+from pypwru.kernel.descriptors import owned
+from pypwru.kernel.kallsyms import read_symbols
+from pypwru.kernel.netns import in_namespace
+from pypwru.kernel.nft_key import nft_key
+from tests.native.tracing import COMMAND, environment
+from tests.requirement import need
+
+pytestmark = pytest.mark.native
+
+FUNCTION = "nft_do_chain"
+CODE = 1024  # bytes of it
+HOLDER = """
+import sys
+from pypwru.kernel.nft_key import nft_key
+with nft_key() as descriptor:
+    print(descriptor, flush=True)
+    sys.stdin.read()
+"""
+
+
+def _program(array: int, address: int) -> bytes:
+    """Copies CODE bytes at ``address`` to the first value of ``array``."""
+    return pack(
+        [
+            Insn(0x7A, 10, 0, -8, 0),  # *(u64 *)(r10 - 8) = 0
+            Insn(LD_IMM64, R1, 1, 0, array),  # BPF_PSEUDO_MAP_FD
+            Insn(0),
+            Insn(ALU64 | MOV | REGISTER, R2, 10),
+            Insn(ALU64, R2, imm=-8),  # r2 += -8
+            Insn(CALL_HELPER, imm=1),  # bpf_map_lookup_elem
+            Insn(0x55, R0, 0, 1, 0),  # if r0 != 0 skip one
+            Insn(EXIT_PROGRAM),
+            Insn(ALU64 | MOV | REGISTER, R1, R0),
+            Insn(ALU64 | MOV, R2, imm=CODE),
+            Insn(LD_IMM64, R3, 0, 0, signed_immediate(address)),
+            Insn(0, imm=signed_immediate(address >> 32)),
+            Insn(CALL_HELPER, imm=PROBE_READ_KERNEL),
+            Insn(EXIT_PROGRAM),
+        ]
+    )
+
+
+def _until(fact: Callable[[], bool]) -> None:
+    """The kernel takes a namespace down in the background: look until it has, a minute at most."""
+    end = time.monotonic() + 60
+    while not fact():
+        assert time.monotonic() < end, "the key is still on; does another process hold it?"
+
+
+class Code:
+    """The code of the function, as the processors run it; ``on`` and ``off``: with and without."""
+
+    def __init__(self, array: int, program: int) -> None:
+        self._array = array
+        self._program = program
+        with nft_key():
+            self.on = self.now()
+        self.off = b""
+        _until(self._find_off)
+
+    def now(self) -> bytes:
+        """Its first bytes."""
+        assert bpf.program_test_run(self._program, bytes(64)) == 0
+        return bpf.map_lookup(self._array, 0, CODE)
+
+    def _find_off(self) -> bool:
+        self.off = self.now()
+        # While it is patched, an instruction begins with int3 (text_poke_bp() of the kernel).
+        changed = [new for old, new in zip(self.on, self.off, strict=True) if old != new]
+        return bool(changed) and 0xCC not in changed
+
+    def wait_off(self) -> None:
+        """Until the key is off."""
+        _until(lambda: self.now() == self.off)
+
+
+@pytest.fixture
+def code() -> Iterator[Code]:
+    need(os.geteuid() == 0, "root, to read the kernel's code")
+    with nft_key():  # which loads nf_tables where that is a module
+        symbols = read_symbols()
+    found = symbols.addresses(FUNCTION) or symbols.addresses(FUNCTION, "nf_tables")
+    need(found, f"a kernel with {FUNCTION}")
+    with (
+        owned(bpf.map_create(MapType.ARRAY, "code", 4, CODE, 1)) as array,
+        owned(bpf.program_load(ProgramType.SCHED_CLS, "code", _program(array, found[0]))) as it,
+    ):
+        yield Code(array, it)
+
+
+def rulesets() -> dict[str, str]:
+    """What nft lists, in each namespace that lsns knows and this process's."""
+    need(shutil.which("nft"), "nft, of nftables")
+    listed = subprocess.run(
+        ["lsns", "-t", "net", "-n", "-o", "NS,PID"], capture_output=True, text=True, check=True
+    ).stdout
+    found = {}
+    for line in listed.splitlines():
+        inode, pid = line.split()
+        enter = ["nsenter", "-t", pid, "-n"] if pid.isdigit() and pid != "0" else []
+        found[inode] = subprocess.run(
+            [*enter, "nft", "-a", "list", "ruleset"], capture_output=True, text=True, check=False
+        ).stdout
+    return found
+
+
+def test_the_key_is_on_between_the_ways_in_and_out(code: Code) -> None:
+    with nft_key():
+        assert code.now() == code.on
+        with nft_key():  # another's key is counted, not shared
+            assert code.now() == code.on
+        assert code.now() == code.on
+    code.wait_off()
+
+
+def test_the_rule_that_nft_makes_does_the_same(code: Code) -> None:
+    need(shutil.which("nft"), "nft, of nftables")
+    with nft_key() as descriptor:
+        listed = in_namespace(
+            descriptor, lambda: subprocess.check_output(["nft", "list", "ruleset"], text=True)
+        )
+    code.wait_off()
+    rules = "table inet pypwru_key {\n\tchain k {\n\t\tmeta nftrace set 1\n\t}\n}\n"
+    assert listed == rules
+    script = f"nft -f - <<'RULES'\n{rules}RULES\necho; read _"
+    with subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stdout.readline()
+        assert code.now() == code.on
+        process.communicate(b"\n")
+
+
+def test_nobody_is_in_the_namespace_and_nobodys_rules_change() -> None:
+    need(os.geteuid() == 0, "root, to make network namespaces")
+    before = rulesets()
+    own = os.readlink("/proc/self/ns/net")
+    names = os.listdir("/run/netns") if os.path.exists("/run/netns") else []
+    with nft_key() as descriptor:
+        assert rulesets() == before  # lsns finds namespaces by their processes: ours has none
+        there = os.readlink(f"/proc/{os.getpid()}/fd/{descriptor}")
+        assert there.startswith("net:[") and there != own
+        tasks = os.listdir("/proc/self/task")
+        assert {os.readlink(f"/proc/self/task/{task}/ns/net") for task in tasks} == {own}
+        assert not os.get_inheritable(descriptor)
+        child = subprocess.check_output(["readlink", "/proc/self/ns/net"], text=True)
+        assert child.strip() == own
+    assert rulesets() == before
+    assert (os.listdir("/run/netns") if os.path.exists("/run/netns") else []) == names
+
+
+def test_after_kill_9_the_key_is_off(code: Code) -> None:
+    with subprocess.Popen(
+        [*COMMAND[:1], "-c", HOLDER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        assert process.stdout
+        descriptor = process.stdout.readline().strip().decode()
+        assert os.readlink(f"/proc/{process.pid}/fd/{descriptor}").startswith("net:[")
+        assert code.now() == code.on
+        process.kill()
+    code.wait_off()
+
+
+@pytest.mark.parametrize("right", ["sys_admin", "net_admin"])
+def test_a_missing_right_is_named(right: str) -> None:
+    need(os.geteuid() == 0, "root, to give rights away")
+    need(shutil.which("setpriv"), "setpriv, of util-linux")
+    script = (
+        "from pypwru.errors import KernelError\n"
+        "from pypwru.kernel.nft_key import nft_key\n"
+        "try:\n    nft_key().__enter__()\n"
+        "except KernelError as error:\n    print(type(error).__name__, error)\n"
+    )
+    found = subprocess.run(
+        [
+            "setpriv",
+            f"--bounding-set=-{right}",
+            f"--inh-caps=-{right}",
+            sys.executable,
+            "-c",
+            script,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(),
+    ).stdout
+    assert found.startswith("KernelError cannot have the kernel tell"), found
+    assert "Operation not permitted; " in found and f"CAP_{right.upper()}" in found
+
+
+def test_no_room_for_a_namespace() -> None:
+    """The limit of a user namespace of its own, so that nobody else hits it."""
+    need(os.geteuid() == 0, "root, to set a limit")
+    script = (
+        "import sys\n"
+        "from pypwru.errors import KernelError\n"
+        "from pypwru.kernel.nft_key import nft_key\n"
+        "open('/proc/sys/user/max_net_namespaces', 'w').write('0')\n"
+        "try:\n    nft_key().__enter__()\n"
+        "except KernelError as error:\n    print(type(error).__name__, error)\n"
+    )
+    found = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount-proc", "--pid", "--fork",
+         sys.executable, "-c", script],
+        capture_output=True, text=True, check=False, env=environment(),
+    )  # fmt: skip
+    assert "No space left on device; " in found.stdout, found.stderr
+    assert "user.max_net_namespaces" in found.stdout
+
+
+@pytest.mark.parametrize("code", [93, 95, 97])
+def test_a_kernel_without_nf_tables(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EPROTONOSUPPORT, EOPNOTSUPP, EAFNOSUPPORT: this kernel has it, so another says it."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("pypwru.kernel.nft_key.in_new_namespace", refuse)
+    with pytest.raises(NoNftables, match="no nf_tables"), nft_key():
+        pass
+    assert issubclass(NoNftables, KernelError)

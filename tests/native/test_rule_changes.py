@@ -1,0 +1,318 @@
+"""Rules that change, and namespaces that end, while their texts are asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from pypwru.resolve import rules as rules_module
+from pypwru.resolve import rulewatch
+from pypwru.resolve.rules import Rules
+from pypwru.resolve.ruleset import ChainText, RuleText
+from tests.native.rule_places import PATIENCE, Place, known, place, until
+
+pytestmark = pytest.mark.native
+
+REPLACEMENTS = 200
+
+
+@pytest.fixture
+def here() -> Iterator[Place]:
+    with place() as made:
+        yield made
+
+
+@pytest.fixture
+def rules() -> Iterator[Rules]:
+    told: list[str] = []
+    with Rules(told.append) as made:
+        yield made
+    assert not told
+
+
+def test_what_the_kernel_tells_is_known_without_a_question(here: Place, rules: Rules) -> None:
+    here.load("table ip t { chain c { accept; }; }")
+    known(rules, here)
+    changes = rules.changes
+    here.load("add rule ip t c tcp dport 22 drop")
+    until(lambda: rules.changes > changes)
+    assert rules.rule(here.inode, here.table(), 1, 3) == RuleText("tcp dport 22 drop", "")
+
+
+def test_what_went_stays_known(here: Place, rules: Rules) -> None:
+    here.load('table ip t { chain c { accept comment "first"; }; chain d { drop; }; }')
+    first = here.table()
+    known(rules, here)
+    here.load("delete table ip t; table ip t { chain c { drop; }; }")
+    second = here.table()
+    assert second != first
+    known(rules, here)
+    assert rules.rule(here.inode, first, 1, 3) == RuleText('accept comment "first"', "first")
+    assert rules.chain(here.inode, first, 2) == ChainText("ip", "t", "d")
+    assert rules.rule(here.inode, second, 1, 2) == RuleText("drop", "")
+    here.load("flush ruleset")
+    known(rules, here)
+    assert rules.rule(here.inode, second, 1, 2) == RuleText("drop", "")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("nft 'table ip t { chain c { accept; }; }'", "nft 'replace rule ip t c handle 2 drop'"),
+        (
+            "nft 'table ip t { chain c { accept; }; }'",
+            # Twice in one look: the one between them is nobody's to tell.
+            "nft 'replace rule ip t c handle 2 return'; nft 'replace rule ip t c handle 2 drop'",
+        ),
+        ("iptables-nft -A INPUT -j ACCEPT", "iptables-nft -R INPUT 1 -j DROP"),
+    ],
+    ids=["nft", "nft twice", "iptables"],
+)
+def test_a_rule_in_the_place_of_another(here: Place, rules: Rules, first: str, second: str) -> None:
+    """It has the handle of the other one: the time of the event tells them apart."""
+    here.run("sh", "-c", first)
+    (handles,) = here.handles()
+    known(rules, here)
+    early = time.monotonic_ns()
+    old = rules.rule(here.inode, *handles, at=early)
+    here.run("sh", "-c", second)
+    # Unless it was listed by now, nothing is known, and surely not the old one.
+    assert rules.rule(here.inode, *handles) != old
+    known(rules, here)
+    assert list(here.handles()) == [handles]
+    new = rules.rule(here.inode, *handles)
+    assert old and new and "drop" in new.text.lower() and "accept" in old.text.lower()
+    told = time.monotonic_ns()
+    assert rules.rule(here.inode, *handles, at=early) in (None, old)  # so short before, it may be
+    here.load("flush ruleset")
+    known(rules, here)
+    assert rules.rule(here.inode, *handles, at=told) == new
+
+
+def test_long_before_its_place_was_taken_a_rule_is_known(here: Place, rules: Rules) -> None:
+    here.load("table ip t { chain c { accept; }; }")
+    (handles,) = here.handles()
+    known(rules, here)
+    early = time.monotonic_ns()
+    until(lambda: time.monotonic_ns() > early + 2 * rules_module._TOLD)
+    assert rules.rule(here.inode, *handles) == RuleText("accept", "")
+    here.load("replace rule ip t c handle 2 drop")
+    known(rules, here)
+    assert rules.rule(here.inode, *handles, at=early) == RuleText("accept", "")
+    assert rules.rule(here.inode, *handles) == RuleText("drop", "")
+
+
+def test_what_spoke_before_its_namespace_was_listened_to_is_not_known(rules: Rules) -> None:
+    with place() as late:
+        late.load("table ip t { chain c { accept; }; }")
+        (handles,) = late.handles()
+        early = time.monotonic_ns()
+        late.load("replace rule ip t c handle 2 drop")
+        known(rules, late)
+        assert rules.rule(late.inode, *handles, at=early) is None
+        assert rules.rule(late.inode, *handles) == RuleText("drop", "")
+
+
+def test_a_rule_replaced_before_the_first_question(here: Place, rules: Rules) -> None:
+    here.load("table ip t { chain c { accept; }; }")
+    early = time.monotonic_ns()
+    here.load("replace rule ip t c handle 2 drop")
+    known(rules, here)
+    assert rules.rule(here.inode, here.table(), 1, 2, at=early) is None
+    assert rules.rule(here.inode, here.table(), 1, 2) == RuleText("drop", "")
+
+
+def test_a_namespace_is_not_kept_from_ending(here: Place, rules: Rules) -> None:
+    outside = f"pwr{os.getpid()}"
+    subprocess.run(
+        ["ip", "link", "add", outside, "type", "veth", "peer", "name", "in", "netns", here.name],
+        check=True,
+    )
+    here.load("table ip t { chain c { accept; }; }")
+    known(rules, here)
+    assert rules.rule(here.inode, here.table(), 1, 2)
+    subprocess.run(["ip", "netns", "del", here.name], check=True)
+    until(lambda: not os.path.exists(f"/sys/class/net/{outside}"))
+
+
+def test_a_namespace_with_the_inode_of_one_that_ended(rules: Rules) -> None:
+    seen: dict[int, str] = {}
+    again = 0
+    for number in range(40):
+        with place() as each:
+            each.load(f"table ip t {{ chain c {{ tcp dport {number + 1} drop; }}; }}")
+            again += each.inode in seen
+            # A question before it was listed: nothing, never what the one before had.
+            handles = (each.inode, each.table(), 1, 2)
+            assert rules.rule(*handles) is None
+            assert rules.wait(PATIENCE)
+            seen[each.inode] = text = f"tcp dport {number + 1} drop"
+            assert rules.rule(*handles) == RuleText(text, "")
+        until(lambda handles=handles: rules.rule(*handles) is None)  # type: ignore[misc]
+    assert again > 5, "the kernel gave no inode again"
+
+
+class Loaded(NamedTuple):
+    """What was under a handle from some moment of a load on; CLOCK_MONOTONIC, ns."""
+
+    comment: str
+    began: int
+    ended: int
+
+
+class Replacement:
+    """Loads rulesets again and again, and knows by nft's JSON what was under each handle when."""
+
+    def __init__(self, where: Place) -> None:
+        self.where = where
+        self.truth: dict[tuple[int, int, int], list[Loaded]] = {}
+        self.now: dict[tuple[int, int, int], str] = {}
+        self._random = random.Random(4)
+
+    def _rule(self, number: str) -> str:
+        return f'tcp dport {self._random.randrange(1, 65536)} drop comment "{number}"'
+
+    def _chain(self, number: int) -> str:
+        rules = [self._rule(f"{number}.{n}") for n in range(self._random.randrange(1, 12))]
+        return "\n".join(["table inet t { chain c {", *rules, "}", "}"])
+
+    def load(self, number: int) -> None:
+        """One of the ways in which a ruleset is replaced in one transaction."""
+        way = self._random.choice(
+            [
+                "flush ruleset",
+                "table inet t\ndelete table inet t",
+                "table inet t { chain c { }; }\nflush table inet t",
+                "table inet t { chain c { }; }\nflush chain inet t c",
+                "replace",
+            ]
+        )
+        if way == "replace" and self.now:
+            (_, _, handle), _ = self._random.choice(sorted(self.now.items()))
+            text = f"replace rule inet t c handle {handle} {self._rule(f'{number}.0')}"
+        else:
+            text = f"{way.replace('replace', 'flush ruleset')}\n{self._chain(number)}"
+        began = time.monotonic_ns()
+        self.where.load(text)
+        ended = time.monotonic_ns()
+        before, self.now = self.now, {h: str(r["comment"]) for h, r in self.where.handles().items()}
+        for handles, comment in self.now.items():
+            if before.get(handles) != comment:
+                self.truth.setdefault(handles, []).append(Loaded(comment, began, ended))
+
+    def could_be(self, handles: tuple[int, int, int], at: int, answer: RuleText) -> bool:
+        """Whether an event of that time may have been of a rule like the answer."""
+        loads = self.truth.get(handles, [])
+        ends = [each.ended for each in loads[1:]] + [1 << 63]
+        return any(
+            load.comment == answer.comment
+            and load.began <= at <= end
+            and (not answer.text or f'comment "{load.comment}"' in answer.text)
+            for load, end in zip(loads, ends, strict=True)
+        )
+
+
+def test_replacements(here: Place, rules: Rules, capsys: pytest.CaptureFixture[str]) -> None:
+    """All answers that were given are compared with what was loaded under the handle then."""
+    replaced = Replacement(here)
+    answers: list[tuple[tuple[int, int, int], int, RuleText]] = []
+    asked = 0
+    done = threading.Event()
+
+    def ask() -> None:
+        nonlocal asked
+        pick = random.Random(5)
+        while not done.is_set():
+            newest = max(replaced.truth, default=(1, 1, 2))
+            for _ in range(20):  # at and around the newest, also what isn't there yet
+                table, rule = newest[0] + pick.randrange(-3, 2), newest[2] + pick.randrange(-9, 12)
+                at = time.monotonic_ns() - pick.choice([0, 0, pick.randrange(500_000_000)])
+                answer = rules.rule(here.inode, table, 1, rule, at)
+                asked += 1
+                if answer:
+                    answers.append(((table, 1, rule), at, answer))
+            time.sleep(0.001)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for number in range(REPLACEMENTS):
+            replaced.load(number)
+    finally:
+        done.set()
+        asking.join()
+    known(rules, here)
+    last = {h: rules.rule(here.inode, *h, at=time.monotonic_ns()) for h in replaced.now}
+    # An answer to a question about the time before a table's making is of the table's own handle.
+    wrong = [
+        (handles, at, answer)
+        for handles, at, answer in answers
+        if not replaced.could_be(handles, max(at, replaced.truth[handles][0].began), answer)
+    ]
+    told = {handles for handles, _, answer in answers if answer.text}
+    versions = sum(map(len, replaced.truth.values()))
+    with capsys.disabled():
+        print(
+            f"\n{REPLACEMENTS} replacements, {versions:,} rules under "
+            f"{len(replaced.truth):,} handles, "
+            f"{asked:,} questions, {len(answers):,} answers, of {len(told):,} handles; "
+            f"{len(wrong)} wrong"
+        )
+    assert not wrong
+    assert {h: answer and answer.comment for h, answer in last.items()} == replaced.now
+    assert all(answer and answer.text for answer in last.values())
+    assert versions > len(replaced.truth) and len(told) > len(replaced.truth) // 10
+
+
+@pytest.fixture
+def rules_of_little_room(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rules]:
+    monkeypatch.setattr(rulewatch, "_ROOM", 4096)
+    with Rules() as made:
+        yield made
+
+
+def test_more_changes_than_the_kernel_can_tell(here: Place, rules_of_little_room: Rules) -> None:
+    """A small buffer for what it tells is full at once: all is listed again, and right."""
+    rules = rules_of_little_room
+    here.load('table ip t { chain c { accept comment "old"; }; }')
+    known(rules, here)
+    for number in range(20):
+        some = "\n".join(f'tcp dport {n + 1} drop comment "{number}"' for n in range(300))
+        here.load(f'replace rule ip t c handle 2 drop comment "{number}"')
+        here.load(f"flush chain ip t c\ntable ip t {{ chain c {{\n{some}\n}}\n}}")
+        here.load(f'flush ruleset; table ip t {{ chain c {{ accept comment "{number}"; }}; }}')
+        table, chain, rule = next(iter(here.handles()))
+        found = rules.rule(here.inode, table, chain, rule, at=time.monotonic_ns())
+        assert found is None or found.comment == str(number)
+        known(rules, here)
+        found = rules.rule(here.inode, table, chain, rule, at=time.monotonic_ns())
+        assert found == RuleText(f'accept comment "{number}"', str(number))
+    assert rules._namespaces[here.inode].memory._lost
+
+
+def test_what_has_begun_when_more_is_lost_has_no_end(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit whose beginning is read in several turns, and whose end found no room."""
+    monkeypatch.setattr(rulewatch, "_ROOM", 1 << 18)
+    monkeypatch.setattr(rulewatch, "_MOST", 10)
+    watch = rulewatch.Watch()
+    with contextlib.closing(watch), open(f"/run/netns/{here.name}") as file:
+        watch.add(here.inode, file.fileno())
+        rules = "accept\n" * 5_000
+        here.load(f"table ip t {{ chain c {{\n{rules}}}\n}}")
+        turns = [watch.read()]
+        while turns[-1].partial and len(turns) < 1_000:
+            turns.append(watch.read())
+        assert 2 < len(turns) < 1_000
+        assert all(turn.lost and not turn.commits for turn in turns)
+        here.load("add rule ip t c drop")
+        assert list(watch.read().commits) == [here.inode]

@@ -1,0 +1,197 @@
+"""Listings of nft (four versions wrote them) and iptables, read against what the kernel has."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from pypwru.kernel.nfnetlink import Message, attribute, nested
+from pypwru.resolve.ruleset import Chain, ChainText, Table, Tables, build, one_line
+from pypwru.resolve.ruletexts import iptables_texts, nft_texts
+
+DATA = Path(__file__).parents[1] / "data" / "nft"
+VERSIONS = ["0.9.8", "1.0.6", "1.1.3", "1.1.7"]
+
+
+def from_json(version: str) -> Tables:
+    """The tables, chains and rules of nft's own JSON of the same ruleset."""
+    tables: Tables = {}
+    names: dict[tuple[str, str], Table] = {}
+    for each in json.loads((DATA / f"{version}.json").read_text()):
+        (what, row), *_ = each.items()
+        if what == "table":
+            table = Table(row["family"], row["name"])
+            tables[row["handle"]] = names[row["family"], row["name"]] = table
+        elif what == "chain":
+            text = ChainText(row["family"], row["table"], row["name"])
+            names[row["family"], row["table"]].chains[row["handle"]] = Chain(text)
+        elif what == "rule":
+            chains = names[row["family"], row["table"]].chains.values()
+            (chain,) = (c for c in chains if c.text.chain == row["chain"])
+            chain.rules.append((row["handle"], row.get("comment", "")))
+    return tables
+
+
+def simple(*rules: tuple[int, str], chain: int = 1) -> Tables:
+    """A table 1 ``ip t`` with one chain ``c``."""
+    return {1: Table("ip", "t", {chain: Chain(ChainText("ip", "t", "c"), list(rules))})}
+
+
+LISTED = """table ip t { # handle 1
+\tchain c { # handle 1
+\t\ttype filter hook input priority filter; policy accept;
+\t\taccept # handle 2
+\t\tdrop # handle 3
+\t}
+}
+"""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_rule_of_a_listing_has_a_text(version: str) -> None:
+    tables = from_json(version)
+    texts, odd = nft_texts((DATA / f"{version}.txt").read_text(), tables)
+    assert not odd
+    assert set(texts) == {
+        (table, chain, rule)
+        for table, each in tables.items()
+        for chain, rules in each.chains.items()
+        for rule, _ in rules.rules
+    }
+    assert len(texts) == 17
+    for table, each in tables.items():
+        for chain, rules in each.chains.items():
+            for rule, comment in rules.rules:
+                text = texts[table, chain, rule]
+                assert not comment or f'comment "{comment}"' in text
+                assert "\t" not in text and "handle" not in text.partition("comment")[0]
+    assert 'counter drop comment "grüße aus Köln, 你好 🐧"' in " ".join(texts.values())
+
+
+def test_what_the_kernel_has_and_the_listing_has_not_has_no_text() -> None:
+    assert nft_texts(LISTED, simple((2, ""), (3, "")))[0] == {
+        (1, 1, 2): "accept",
+        (1, 1, 3): "drop",
+    }
+    for other in (
+        simple((2, ""), (4, "")),
+        simple((3, ""), (2, "")),
+        simple((2, "")),
+        simple((2, ""), (3, ""), (4, "")),
+        simple((2, ""), (3, ""), chain=4),
+        {2: simple((2, ""), (3, ""))[1]},
+        {1: Table("ip6", "t", simple((2, ""), (3, ""))[1].chains)},
+    ):
+        assert nft_texts(LISTED, other) == ({}, [f"{next(iter(other.values())).family} t"])
+    assert nft_texts("", simple((2, "")))[0] == {}
+
+
+def test_tables_are_believed_one_by_one() -> None:
+    tables = simple((2, ""), (3, "")) | {7: Table("inet", "u", {1: Chain(ChainText("", "", ""))})}
+    listing = LISTED + "table inet u { # handle 7\n\tchain c { # handle 2\n\t}\n}\n"
+    texts, odd = nft_texts(listing, tables)
+    assert len(texts) == 2 and odd == ["inet u"]
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "a\n\t\taccept # handle 3",
+        "x # handle 3\n",
+        "\n\t}\n\tchain d { # handle 9\n\t\tdrop # handle 3",
+    ],
+)
+def test_a_comment_of_several_lines_is_one_rules(comment: str) -> None:
+    listing = LISTED.replace("accept #", f'accept comment "{comment}" #')
+    texts, odd = nft_texts(listing, simple((2, comment), (3, "")))
+    assert not odd
+    assert texts == {(1, 1, 2): f'accept comment "{one_line(comment)}"', (1, 1, 3): "drop"}
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "a # handle 3\nb",
+        "a\n\tchain d { # handle 9\nb",
+        "a\n\tset s { # handle 9\nb",
+        "a\ntable ip t { # handle 1\n",
+    ],
+)
+def test_a_string_of_several_lines_makes_nothing_else_of_its_rule(prefix: str) -> None:
+    """Such a table is without texts, or right."""
+    listing = LISTED.replace("accept #", f'log prefix "{prefix}" #')
+    texts, _ = nft_texts(listing, simple((2, ""), (3, "")))
+    assert texts.get((1, 1, 3), "drop") == "drop"
+    assert texts.get((1, 1, 2), prefix).startswith(("log", prefix))
+
+
+def test_rules_of_iptables_go_by_their_order() -> None:
+    saved = (
+        "# Generated by iptables-nft-save\n*filter\n:INPUT ACCEPT [0:0]\n:mine - [0:0]\n"
+        "-A INPUT -j mine\n-A INPUT -j DROP\n-A mine -j RETURN\nCOMMIT\n"
+    )
+    table = Table("ip", "filter")
+    table.chains[1] = Chain(ChainText("ip", "filter", "INPUT"), [(5, ""), (4, "")])
+    table.chains[2] = Chain(ChainText("ip", "filter", "mine"), [(7, ""), (8, "")])
+    table.chains[3] = Chain(ChainText("ip", "filter", "empty"))
+    assert iptables_texts(saved, 9, table) == {
+        (9, 1, 5): "-A INPUT -j mine",
+        (9, 1, 4): "-A INPUT -j DROP",
+    }
+
+
+def test_a_text_is_fit_for_a_terminal() -> None:
+    assert one_line("a\tb\x1b[31m\x9bö\x7f") == "a\\tb\\x1b[31m\\x9bö\\x7f"
+    assert len(one_line("x" * 20000)) == 16387
+
+
+def message(family: int, *parts: tuple[int, bytes | str | int]) -> Message:
+    return Message(0, family, b"".join(attribute(kind, value) for kind, value in parts))
+
+
+def handle(number: int) -> bytes:
+    return struct.pack("!Q", number)
+
+
+def test_the_kernels_messages_make_a_ruleset() -> None:
+    hook = attribute(1, 1) + attribute(2, struct.pack("!i", -150))
+    comment = "grüße\0".encode()
+    match = nested(
+        1, attribute(1, "match"), nested(2, attribute(1, "comment"), attribute(3, b"why\0\0"))
+    )
+    made = build(
+        [message(1, (1, "t"), (4, handle(1 << 33))), message(5, (1, "t"), (4, handle(2)))],
+        [
+            message(1, (1, "t"), (2, handle(3)), (3, "base"), (4, hook), (5, 0)),
+            message(1, (1, "t"), (2, handle(4)), (3, "plain")),
+            message(5, (1, "t"), (2, handle(1)), (3, "in"), (4, hook), (5, 1)),
+        ],
+        [
+            message(
+                1,
+                (1, "t"),
+                (2, "base"),
+                (3, handle(9)),
+                (7, b"\x05\1x\0" + bytes([len(comment)]) + comment),
+            ),
+            message(1, (1, "t"), (2, "base"), (3, handle(5)), (4, match)),
+            message(5, (1, "t"), (2, "in"), (3, handle(9))),
+        ],
+    )
+    assert list(made) == [1 << 33, 2]
+    base, plain = made[1 << 33].chains.values()
+    assert base.text == ChainText("inet", "t", "base", "input", -150, "drop")
+    assert base.rules == [(9, "grüße"), (5, "why")]
+    assert plain == Chain(ChainText("inet", "t", "plain"))
+    assert made[2].chains[1].text == ChainText("netdev", "t", "in", "egress", -150, "accept")
+
+
+def test_dumps_of_two_generations_are_noticed() -> None:
+    chain = message(1, (1, "t"), (2, handle(3)), (3, "c"))
+    with pytest.raises(InterruptedError):
+        build([], [chain], [])
+    with pytest.raises(InterruptedError):
+        build([], [], [message(1, (1, "t"), (2, "c"), (3, handle(9)))])
