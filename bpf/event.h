@@ -14,6 +14,9 @@
 #define EVENT_TC 1	 /* a TC program did */
 #define EVENT_XDP 2	 /* an XDP program did: no sk_buff yet */
 #define EVENT_MAP 3	 /* a function on a BPF map was called while a tracked packet was handled */
+#define EVENT_NFT_RULE 4 /* nftables: a rule spoke, a chain returned, or a policy decided */
+#define EVENT_NFT_IN 5	 /* a base chain is entered */
+#define EVENT_NFT_OUT 6	 /* and left, with what it returns to the hook */
 
 struct event {
 	/* packet */
@@ -83,6 +86,61 @@ struct part_map {	  /* of EVENT_MAP; zero in others */
 	u8 value[256];
 };
 
+/*
+ * nftables: of EVENT_NFT_* what is said now, of all others the last final verdict on the packet; all zero for none.
+ * Chains and rules are named by their handles, which are unique in a table, as tables' are in a namespace.
+ */
+struct part_nft {
+	u64 table;
+	u64 chain;
+	u64 rule;	  /* 0: the policy, or the end of a chain */
+	u64 target;	  /* chain of a jump or goto */
+	u64 path[4];	  /* chains on the way to `chain`, the base chain first; 0 behind the last */
+	u32 netns;	  /* inode */
+	u32 verdict;	  /* NF_* or NFT_*, signed; of EVENT_NFT_OUT what the hook gets */
+	u32 priority;	  /* of the base chain, signed */
+	u8 family;	  /* NFPROTO_* of the table */
+	u8 hook;	  /* NF_*_* number of the hook */
+	u8 type;	  /* NFT_TRACETYPE_*: 1 policy, 2 return, 3 rule; 0 is nothing */
+	u8 depth;	  /* how many jumps deep */
+};
+
+struct part_nft_at {	  /* of runs that show rules' texts: a handle can be given from one rule to another */
+	u64 ktime;	  /* when it said that; CLOCK_MONOTONIC, ns */
+};
+
+/* conntrack: what is known of the connection (struct nf_conn) that skb->_nfct points to; all zero for none. */
+struct part_ct {
+	u32 mark;
+	u32 status;	  /* IPS_* bits */
+	u8 state;	  /* enum ip_conntrack_info, plus 1 */
+	u8 l3;		  /* 4 or 6; 0 where there is no tuple: untracked, or a template */
+	u8 l4;		  /* IP protocol number */
+	u8 pad[3];
+	u16 zone;
+	u16 original_sport; /* network order; of ICMP the id */
+	u16 original_dport; /* of ICMP type and code, an octet each */
+	u16 reply_sport;
+	u16 reply_dport;
+	u32 original_saddr[4]; /* IPv4 in the first */
+	u32 original_daddr[4];
+	u32 reply_saddr[4];
+	u32 reply_daddr[4];
+};
+
+/* In the map `nft_names`: what a chain is called. */
+struct nft_key {
+	u64 table;
+	u64 chain;
+	u32 netns;
+	u32 pad;
+};
+
+struct nft_names {
+	u8 table[64];
+	u8 chain[64];
+};
+
 struct part_stack {
 	u64 frames[50];	  /* return addresses, innermost first; 0 behind the last */
 };
@@ -98,6 +156,8 @@ struct counters {
 	u64 ring_full;	  /* of those, not written: no room in the ring */
 	u64 followed;	  /* addresses put into the map of tracked packets */
 	u64 forgotten;	  /* taken out of it; the kernel throws out the least used when it is full */
+	u64 judged;	  /* the same of the map of verdicts that packets carry */
+	u64 unjudged;
 };
 
 #endif

@@ -29,6 +29,7 @@ static long (*bpf_get_current_comm)(void *to, u32 size) = (void *)16;
 static u64 (*bpf_get_current_task)(void) = (void *)35;
 static long (*bpf_get_stack)(void *ctx, void *to, u32 size, u64 flags) = (void *)67;
 static long (*bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
+static long (*bpf_probe_read_kernel_str)(void *to, u32 size, const void *from) = (void *)115;
 static void *(*bpf_ringbuf_reserve)(void *map, u64 size, u64 flags) = (void *)131;
 static void (*bpf_ringbuf_submit)(void *record, u64 flags) = (void *)132;
 static long (*bpf_snprintf_btf)(char *to, u32 size, void *ptr, u32 ptr_size, u64 flags) = (void *)149;
@@ -50,6 +51,7 @@ static long (*bpf_get_func_arg)(void *ctx, u32 number, u64 *value) = (void *)183
 		asm volatile("" : "+r"(value_)); \
 		value_;                         \
 	})
+#define VALUE_OF(map, type) _Static_assert(sizeof(type) == VALUE_##map, "program/maps.py has another size of " #map)
 #define READ(to, from, field) bpf_probe_read_kernel(&(to), sizeof(to), (const void *)((from) + (field)))
 
 ALWAYS_INLINE u64 read_u64(u64 from)

@@ -19,6 +19,7 @@ struct kept_call {
 	u64 address;
 	u64 caller;
 };
+VALUE_OF(calls, struct kept_call);
 
 ALWAYS_INLINE u32 at_most(u32 size, u32 limit)
 {

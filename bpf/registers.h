@@ -17,6 +17,7 @@
 #define REG_IP 128
 #define REG_SP 152
 #define RETURN_ADDRESS(ctx) read_u64(CONTEXT(ctx, REG_SP)) /* the call pushed it */
+#define RETURN_ADDRESS_SIZE 8 /* of the stack, which the return gives back */
 #define BREAKPOINT_SIZE 1 /* regs->ip has passed the int3 that ftrace stands in for */
 #elif defined(TARGET_AARCH64)
 #define REG_ARG1 0 /* x0 */
@@ -28,6 +29,7 @@
 #define REG_IP 256 /* pc */
 #define REG_SP 248
 #define RETURN_ADDRESS(ctx) CONTEXT(ctx, 240) /* x30 */
+#define RETURN_ADDRESS_SIZE 0
 #define BREAKPOINT_SIZE 0
 #else
 #error "registers.h knows x86_64 and aarch64"

@@ -7,6 +7,8 @@
 #include "event.h"
 #include "flow.h"
 #include "arguments.h"
+#include "ct.h"
+#include "verdicts.h"
 
 #define PART(event, part) ((void *)(event) + WIRE_##part)
 
@@ -65,6 +67,15 @@ ALWAYS_INLINE void fill_tail(struct event *event, void *ctx, u64 caller)
 #ifdef WIRE_tunnel
 	__builtin_memset(PART(event, tunnel), 0, WIRE_SIZE_tunnel);
 #endif
+#ifdef WIRE_nft
+	__builtin_memset(PART(event, nft), 0, WIRE_SIZE_nft);
+#endif
+#ifdef WIRE_nft_at
+	__builtin_memset(PART(event, nft_at), 0, WIRE_SIZE_nft_at);
+#endif
+#ifdef WIRE_ct
+	__builtin_memset(PART(event, ct), 0, WIRE_SIZE_ct);
+#endif
 #ifdef WIRE_skb
 	*(char *)PART(event, skb) = 0;
 #endif
@@ -89,6 +100,14 @@ ALWAYS_INLINE void fill_skb_tail(struct event *event, u64 skb)
 #endif
 #if OUTPUT_SKB_METADATA
 	skb_members(skb, PART(event, metadata));
+#endif
+#ifdef WIRE_nft_at
+	fill_verdict(PART(event, nft), PART(event, nft_at), skb);
+#elif defined(WIRE_nft)
+	fill_verdict(PART(event, nft), NULL, skb);
+#endif
+#ifdef WIRE_ct
+	fill_ct(PART(event, ct), skb);
 #endif
 #ifdef WIRE_skb
 	fill_text(PART(event, skb), WIRE_SIZE_skb, skb, TYPE_ID(sk_buff));

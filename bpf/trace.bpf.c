@@ -5,48 +5,8 @@
  * TRACK_* and the constants that loading fills in (SELF, WANTED_*).
  */
 #include "layout.h"
-#include "arguments.h"
-#include "trace.h"
+#include "probes.h"
 #include "maps.h"
-
-/* The address of a variable on this stack is its depth; through memory, since a pointer can't be calculated with. */
-ALWAYS_INLINE u64 depth_here(void *ctx)
-{
-	u64 depth = 0;
-	void *here = ctx;
-
-	READ(depth, &here, 0);
-	return depth;
-}
-
-#if TRACK_STACK
-#define DEPTH_HERE(ctx) depth_here(ctx)
-#else
-#define DEPTH_HERE(ctx) 0
-#endif
-
-/*
- * Tracing programs (fentry, fexit) and raw tracepoints: the context is an array of arguments, and lies on the
- * stack. A program can't ask what it runs for, so each target has its own, with its number in place of SELF.
- */
-#define TRACING(what, kind) ((struct sight){ ctx, what, KNOWN_AT_LOAD(SELF), REASON(ctx), 0, DEPTH_HERE(ctx), kind })
-
-/*
- * kprobe and kprobe-multi: the arguments are in registers. A kprobe says where it is, which need not be the entry
- * (attach/kprobe.py); a kprobe-multi link knows only the entry.
- */
-#if BACKEND_KPROBE_MULTI
-#define FUNCTION(ctx) bpf_get_func_ip(ctx)
-#else
-#define FUNCTION(ctx) (CONTEXT(ctx, REG_IP) - BREAKPOINT_SIZE)
-#endif
-#ifdef WIRE_caller
-#define CALLER(ctx) RETURN_ADDRESS(ctx)
-#else
-#define CALLER(ctx) 0
-#endif
-#define PROBE(what, kind) \
-	((struct sight){ ctx, what, FUNCTION(ctx), REASON(ctx), CALLER(ctx), CONTEXT(ctx, REG_SP), kind })
 
 /* fentry-multi: the kernel knows the function, and where its arguments are. */
 #define MULTI(what)                                                                                                \
@@ -177,7 +137,7 @@ int trace_map_lookup_exit(void *ctx)
 }
 #endif
 
-#if TRACK_SKB || TRACK_STACK
+#if TRACK_SKB || TRACK_STACK || NFT
 /* An sk_buff is freed: for the functions that do it and aren't traced themselves. */
 int forget_skb(void *ctx)
 {
@@ -186,11 +146,11 @@ int forget_skb(void *ctx)
 }
 #endif
 
-#if TRACK_SKB
+#if TRACK_SKB || NFT
 /* __build_skb_around(skb, ...): an sk_buff is made of other memory. */
 int born_skb(void *ctx)
 {
-	untrack(PACKET(ctx));
+	born(PACKET(ctx));
 	return 0;
 }
 
@@ -200,19 +160,14 @@ int born_skb_exit(void *ctx)
 	u64 skb = CONTEXT(ctx, REG_RETURNED);
 
 	if (skb)
-		untrack(skb);
+		born(skb);
 	return 0;
 }
 
 /* __copy_skb_header(new, old), ip_copy_metadata(to, from): the new one is of interest if the old one is. */
 int follow_copy(void *ctx)
 {
-	u64 made = CONTEXT(ctx, REG_ARG1);
-
-	if (is_tracked(CONTEXT(ctx, REG_ARG2)))
-		track(made);
-	else
-		untrack(made);
+	follow(CONTEXT(ctx, REG_ARG1), CONTEXT(ctx, REG_ARG2));
 	return 0;
 }
 #endif

@@ -14,15 +14,9 @@
 
 #include "helpers.h"
 #include "event.h"
+#include "counters.h"
 #include "arguments.h"
-
-/* Of this CPU; atomic, since an interrupt's probe may run in the middle. */
-ALWAYS_INLINE struct counters *own_counters(void)
-{
-	u32 key = 0;
-
-	return bpf_map_lookup_elem(MAP_counters, &key);
-}
+#include "verdicts.h"
 
 #if TRACK_HEADS
 /*
@@ -70,11 +64,10 @@ ALWAYS_INLINE int is_tracked(u64 skb)
 
 ALWAYS_INLINE void track(u64 skb)
 {
-	struct counters *counters = own_counters();
 	u64 present = 1;
 
-	if (!bpf_map_update_elem(MAP_tracked, &skb, &present, BPF_NOEXIST) && counters)
-		__sync_fetch_and_add(&counters->followed, 1);
+	if (!bpf_map_update_elem(MAP_tracked, &skb, &present, BPF_NOEXIST))
+		COUNT(followed);
 #if TRACK_HEADS
 	track_head(read_u64(skb + FIELD(sk_buff, head)), skb);
 #endif
@@ -84,10 +77,7 @@ ALWAYS_INLINE void track(u64 skb)
 ALWAYS_INLINE void untrack(u64 skb)
 {
 	if (!bpf_map_delete_elem(MAP_tracked, &skb)) {
-		struct counters *counters = own_counters();
-
-		if (counters)
-			__sync_fetch_and_add(&counters->forgotten, 1);
+		COUNT(forgotten);
 #if TRACK_HEADS
 		forget_head(skb);
 #endif
@@ -95,18 +85,9 @@ ALWAYS_INLINE void untrack(u64 skb)
 }
 #endif
 
-#if TRACK_STACK
-/*
- * A stack is named by the task that runs, plus one where it is not the task's own but an interrupt's. On it the
- * last packet that was asked for is remembered, with how deep the outermost of its functions was: what is called
- * from there is deeper. Frame pointers, which most kernels have not, are not needed.
- */
+#if TRACK_STACK || NFT
+/* A stack is named by the task that runs, plus one where it is not the task's own but an interrupt's. */
 #define STACK_SIZE 16384 /* THREAD_SIZE of x86-64, and of arm64 with pages of 4 KiB */
-
-struct handled {
-	u64 skb;
-	u64 depth; /* stack pointer */
-};
 
 ALWAYS_INLINE u64 stack_at(u64 depth)
 {
@@ -115,6 +96,18 @@ ALWAYS_INLINE u64 stack_at(u64 depth)
 
 	return depth - start < STACK_SIZE ? task : task + 1;
 }
+#endif
+
+#if TRACK_STACK
+/*
+ * On each stack the last packet that was asked for is remembered, with how deep the outermost of its functions
+ * was: what is called from there is deeper. Frame pointers, which most kernels have not, are not needed.
+ */
+struct handled {
+	u64 skb;
+	u64 depth; /* stack pointer */
+};
+VALUE_OF(stacks, struct handled);
 
 /* The packet that is being handled further out on this stack, or 0. */
 ALWAYS_INLINE u64 handled_at(u64 depth)
@@ -159,8 +152,29 @@ ALWAYS_INLINE void unhandle(u64 skb)
 }
 #endif
 
+/* A new sk_buff, not made of another: its address may be a dead one's. */
+ALWAYS_INLINE void born(u64 skb)
+{
+#if TRACK_SKB
+	untrack(skb);
+#endif
+	forget_verdict(skb);
+}
+
+ALWAYS_INLINE void follow(u64 made, u64 from)
+{
+#if TRACK_SKB
+	if (is_tracked(from))
+		track(made);
+	else
+		untrack(made);
+#endif
+	copy_verdict(made, from);
+}
+
 ALWAYS_INLINE void forget(u64 skb)
 {
+	forget_verdict(skb);
 #if TRACK_SKB
 	untrack(skb);
 #endif

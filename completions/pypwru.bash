@@ -7,7 +7,7 @@
 
 
 
-_shtab_pypwru_option_strings=(--filter-func --kmods --all-kmods --priority --category --backend --filter-kprobe-batch --kernel-btf --filter-netns --filter-ifname --filter-mark --filter-tunnel-pcap-l2 --filter-tunnel-pcap-l3 --filter-skb-expr --filter-xdp-expr --filter-track-skb --filter-track-skb-by-stackid --filter-non-skb-funcs --filter-track-bpf-helpers --filter-trace-tc --filter-trace-xdp --output-json --timestamp --output-meta --output-netns-names --netns-names-max-length --output-skb-cb --output-tuple --output-tcp-flags --output-tunnel --output-caller --output-skb-metadata --output-xdp-metadata --output-stack --output-skb --output-skb-shared-info --set-percpu-buf --output-bpfmap --output-limit-lines --output-file --output-file-max-size --output-file-max-backups --output-file-max-age --output-file-compress --buffer-size --debug -h --help --version)
+_shtab_pypwru_option_strings=(--filter-func --kmods --all-kmods --priority --category --backend --filter-kprobe-batch --kernel-btf --filter-netns --filter-ifname --filter-mark --filter-tunnel-pcap-l2 --filter-tunnel-pcap-l3 --filter-skb-expr --filter-xdp-expr --filter-nft-verdict --filter-nft-table --filter-nft-chain --filter-nft-handle --filter-nft-text --filter-track-skb --filter-track-skb-by-stackid --filter-non-skb-funcs --filter-track-bpf-helpers --filter-trace-tc --filter-trace-xdp --output-json --timestamp --output-meta --output-netns-names --netns-names-max-length --output-skb-cb --output-tuple --output-tcp-flags --output-tunnel --output-caller --output-nft --output-ct --output-skb-metadata --output-xdp-metadata --output-stack --output-skb --output-skb-shared-info --set-percpu-buf --output-bpfmap --output-limit-lines --output-file --output-file-max-size --output-file-max-backups --output-file-max-age --output-file-compress --buffer-size --debug -h --help --version)
 
 _shtab_pypwru___kernel_btf_COMPGEN=_shtab_compgen_files
 _shtab_pypwru___output_file_COMPGEN=_shtab_compgen_files
@@ -30,6 +30,8 @@ _shtab_pypwru___output_tuple_nargs=0
 _shtab_pypwru___output_tcp_flags_nargs=0
 _shtab_pypwru___output_tunnel_nargs=0
 _shtab_pypwru___output_caller_nargs=0
+_shtab_pypwru___output_nft_nargs=0
+_shtab_pypwru___output_ct_nargs=0
 _shtab_pypwru___output_stack_nargs=0
 _shtab_pypwru___output_skb_nargs=0
 _shtab_pypwru___output_skb_shared_info_nargs=0

@@ -112,6 +112,15 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             "TUPLE": "its addresses, ports and protocol; TCP flags with --output-tcp-flags",
             "FUNC": "the function, and the drop reason in parentheses",
             "CALLER": "the function that called it; with --output-caller",
+            "CT": (
+                "what conntrack knows of the packet, with --output-ct: nothing before conntrack "
+                "has seen it, or where it is invalid; else state and direction (words of nft's ct "
+                "state), zone and mark unless they are 0, status, the connection's tuple, and "
+                "after reply that of its answers as they are before NAT"
+            ),
+            "NFT-CHAIN, NFT-RULE": (
+                "what nftables says, or has said of the packet; nothing where it has not"
+            ),
             "TUNNEL": "as TUPLE, of the packet inside the tunnel; with --output-tunnel",
         },
         "Behind the line come the stack (--output-stack), the packet's structs (--output-skb, "
@@ -119,6 +128,53 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "each on lines of its own.",
         "With --output-json an event is one line, an object with pwru's keys and some more; there "
         "is no header.",
+    ),
+    "nftables": (
+        "Which rule of nftables, in whichever network namespace, did what to a packet that is "
+        "traced is told without a change to any ruleset. Where a rule speaks, a chain is entered, "
+        "left or returns, or a policy decides, there is a line, and the last final verdict stands "
+        "on every later line of the packet:",
+        {
+            "inet filter web  handle 12 drop": "this rule of this chain spoke, just now",
+            "inet filter input  handle 9 jump web": (
+                "so did this one; there is also goto, return, continue (a rule that only counted, "
+                "say), queue, stolen"
+            ),
+            "inet filter web  return": "the end of a chain",
+            "inet filter input  policy drop": "no rule of the base chain decided",
+            "inet filter input  enter, exit drop": (
+                "a base chain begins, and ends with what the hook gets of it"
+            ),
+            "inet filter input -> web  #12 drop": (
+                "on lines of a packet: this rule decided, and that is how it was come to"
+            ),
+            "ip filter INPUT  legacy drop": (
+                "iptables-legacy: table, hook and verdict; its rules have no handles"
+            ),
+        },
+        "A name that isn't known is ? and the handle. --output-nft=text puts the rule's text and "
+        'comment behind it, as in "handle 12 drop: tcp dport 80 drop comment "no web"", and '
+        "--output-nft=hook hook and priority of the base chain; objects of --output-json have all "
+        "of it. Texts are read from the packet's own namespace (with nft and iptables-nft-save) "
+        "when they are first needed, and again when the kernel tells of a change. For this, lines "
+        "wait for a tenth of a second, and where a text isn't known yet for one second at most. "
+        "A rule that was gone before anybody could read it is (text unknown), or null, and never "
+        "has the text of another.",
+        "--filter-nft-verdict, -table, -chain, -handle and -text choose packets: of those that "
+        "pass the other filters only packets about which one rule, or policy, spoke that meets "
+        "all of them are shown, with their whole path. What is seen of a packet before is held "
+        "until such a rule speaks or the packet is freed; when more than 131,072 sights of 65,536 "
+        "packets would be held, those of the packet that was quiet for longest are thrown away "
+        "(lost_held). A packet may have been seen by functions before, and pass the filter only "
+        "later: --filter-track-skb shows what came after NAT, too.",
+        "Hardware and flowtables that forward packets past nftables are not seen, as nftables "
+        "doesn't see them. It takes kprobes; without them, or on a kernel without nf_tables, lines "
+        "have nothing of it. A kernel that loads nf_tables during the trace is told of from then "
+        "on. Where the kernel refuses the network namespace of our own that makes it tell (no "
+        "CAP_NET_ADMIN, or the sysctl user.max_net_namespaces is 0), the expressions that give "
+        "verdicts are traced, and the log says so: then neither rules without a verdict are seen "
+        "nor the ends of chains, and a rule that could not be looked up, being behind the 4,096th "
+        "of its chain (before Linux 5.17 the 2,048th), is handle ?.",
     ),
     "output file": (
         "--output-file appends to a file, which is made with its folders if need be. Before it "
@@ -145,7 +201,10 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         {
             "produced": "what the handlers saw; printed are events",
             "lost_ring_full": "no room in the ring: take a larger --buffer-size",
-            "not_shown": "beyond --output-limit-lines, or the output had no reader any more",
+            "not_shown": (
+                "beyond --output-limit-lines, of packets that filters by nftables leave out, or "
+                "the output had no reader any more"
+            ),
             "lost_recursion": (
                 "hits that the kernel skipped since a handler was interrupted on that CPU; nobody "
                 "knows whether they were of matching packets"
@@ -156,6 +215,11 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
                 "loss"
             ),
             "lost_tracking": "tracked packets thrown out of the full map of 65,536",
+            "lost_verdicts": "the same of packets that carry a verdict of nftables",
+            "lost_held": (
+                "sights thrown away for lack of room, of packets that such filters might have "
+                "chosen later; they are among not_shown"
+            ),
         },
     ),
     "signals": (
@@ -185,6 +249,8 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         ("pypwru --filter-track-skb --output-tcp-flags host 192.0.2.7 and tcp",),
         "Who hands large packets to a bridge in the namespace blue?",
         ("pypwru --filter-netns blue --filter-func 'br_.*' --output-caller 'greater 1500'",),
+        "Which rule drops what comes to port 8443?",
+        ("pypwru --output-nft=text --filter-nft-verdict drop 'tcp and dst port 8443'",),
         "A day in files of 50 MB, packed, for jq:",
         (
             "pypwru --output-json --output-file /var/log/pypwru.json \\",

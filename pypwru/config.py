@@ -34,6 +34,15 @@ class Timestamp(Enum):
     ABSOLUTE = "absolute"
 
 
+class Nft(Enum):
+    """What is shown of nftables."""
+
+    NO = "false"
+    YES = "true"
+    TEXT = "text"
+    HOOK = "hook"
+
+
 class Mark(NamedTuple):
     """What ``skb->mark`` must be: its bits under ``mask`` are ``value``; mask 0: anything."""
 
@@ -61,6 +70,10 @@ class Config:
         filter_tunnel_pcap_l2, filter_tunnel_pcap_l3: pcap filters of the inner packet, from its
             Ethernet header and from its IP header.
         filter_skb_expr, filter_xdp_expr: C expressions over the packet's struct.
+        filter_nft_verdict, filter_nft_table, filter_nft_chain: words of what nftables said: only
+            packets about which a rule of such a verdict, table and chain spoke; empty for all.
+        filter_nft_handle: of that rule, 0 for any.
+        filter_nft_text: RE2 pattern that is found in that rule's text; empty for any.
         filter_track_skb: keep tracing a packet that matched once, whatever becomes of it.
         filter_track_skb_by_stackid: trace what is called while a matching packet is handled.
         filter_non_skb_funcs: functions without a packet to trace then.
@@ -81,6 +94,8 @@ class Config:
         netns_names_max_length: characters of a name in it, at least 10.
         output_skb_cb: the column __sk_buff->cb[].
         output_caller, output_tunnel: the columns CALLER and TUNNEL.
+        output_nft: what nftables said of the packet, and the rule that said it.
+        output_ct: what conntrack knows of it.
         output_stack: the kernel's stack behind each line.
         output_skb, output_skb_shared_info: the packet's structs as text behind each line.
         output_skb_metadata, output_xdp_metadata: members to print, such as ``skb->mark``.
@@ -106,6 +121,11 @@ class Config:
     filter_tunnel_pcap_l3: str
     filter_skb_expr: str
     filter_xdp_expr: str
+    filter_nft_verdict: tuple[str, ...]
+    filter_nft_table: tuple[str, ...]
+    filter_nft_chain: tuple[str, ...]
+    filter_nft_handle: int
+    filter_nft_text: str
     filter_track_skb: bool
     filter_track_skb_by_stackid: bool
     filter_non_skb_funcs: tuple[str, ...]
@@ -129,6 +149,8 @@ class Config:
     output_skb_cb: bool
     output_caller: bool
     output_tunnel: bool
+    output_nft: Nft
+    output_ct: bool
     output_stack: bool
     output_skb: bool
     output_skb_shared_info: bool
@@ -143,6 +165,28 @@ class Config:
     def shows_cb(self) -> bool:
         """Whether lines have ``__sk_buff->cb[]``: inside the meta columns alone, as pwru has it."""
         return self.output_meta and (self.output_skb_cb or self.filter_trace_tc)
+
+    @property
+    def asks_nft(self) -> bool:
+        """Whether what nftables says is recorded."""
+        return self.output_nft is not Nft.NO
+
+    @property
+    def asks_rules(self) -> bool:
+        """Whether the texts of nftables' rules are asked for."""
+        shows = self.output_json or self.output_nft is Nft.TEXT
+        return self.asks_nft and (shows or bool(self.filter_nft_text))
+
+    @property
+    def filters_nft(self) -> bool:
+        """Whether only packets of certain rules are shown."""
+        return bool(
+            self.filter_nft_verdict
+            or self.filter_nft_table
+            or self.filter_nft_chain
+            or self.filter_nft_handle
+            or self.filter_nft_text
+        )
 
     @property
     def tracks_stacks(self) -> bool:
@@ -187,6 +231,11 @@ RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
         ),
         "--backend {0.backend.value} goes by the types of the running kernel: leave out "
         "--kernel-btf {0.kernel_btf}",
+    ),
+    (
+        lambda config: config.filters_nft and not config.asks_nft,
+        "--filter-nft-* choose packets by what nftables said of them, which --output-nft=false "
+        "does not ask: leave one of them out",
     ),
     (
         lambda config: len(config.output_skb_metadata) > _MEMBERS,

@@ -11,7 +11,10 @@ from enum import Enum
 from pathlib import Path
 
 from pypwru.config import Mark
+from pypwru.discovery.re2 import found_in
+from pypwru.errors import FilterError
 from pypwru.gotext import parse_bool, parse_csv, parse_digits, parse_int, parse_uint, quote
+from pypwru.kernel.nft_words import FAMILIES, VERDICTS
 
 _LARGEST = (1 << 64) - 1
 _SUFFIXES = {"k": 10, "m": 20, "g": 30}
@@ -44,6 +47,19 @@ def one_of(words: type[Enum]) -> Kind:
         return words(text)
 
     return Kind("string", read, names)
+
+
+def switch_or(words: type[Enum]) -> Kind:
+    """A switch that knows more than yes and no; reads to the member of ``words``."""
+    named = one_of(words)
+
+    def read(text: str) -> object:
+        try:
+            return words(str(parse_bool(text)).lower())
+        except ValueError:
+            return named.read(text)
+
+    return Kind("", read, named.choices)
 
 
 def unsigned(lowest: int = 0, highest: int = _LARGEST, bits: int = 64, raised: int = 0) -> Kind:
@@ -95,9 +111,52 @@ def _read_ring(text: str) -> int:
     return size
 
 
+def _read_verdicts(text: str) -> tuple[str, ...]:
+    words = parse_csv(text)
+    for word in words:
+        if word not in VERDICTS.values():
+            raise ValueError(f"no verdict {quote(word)}: take {', '.join(VERDICTS.values())}")
+    return words
+
+
+def _read_tables(text: str) -> tuple[str, ...]:
+    words = parse_csv(text)
+    for word in words:
+        family, blank, name = word.rpartition(" ")
+        if not name or (blank and family not in FAMILIES.values()):
+            raise ValueError(
+                f"no table {quote(word)}: give its name, or behind one of "
+                f"{', '.join(FAMILIES.values())}, such as 'inet filter'"
+            )
+    return words
+
+
+def _read_chains(text: str) -> tuple[str, ...]:
+    words = parse_csv(text)
+    for word in words:
+        if not word or " " in word:
+            raise ValueError(
+                f"no chain {quote(word)}: give its name alone, and its table to --filter-nft-table"
+            )
+    return words
+
+
+def _read_regex(text: str) -> str:
+    if text:
+        try:
+            found_in(text)
+        except FilterError as error:
+            raise ValueError(f"{error}, such as 'dport (22|443) '") from error
+    return text
+
+
 SWITCH = Kind("", parse_bool)
 STRING = Kind("string", str)
 STRINGS = Kind("strings", parse_csv)
 PATH = Kind("string", lambda text: Path(text) if text else None)
+NFT_VERDICTS = Kind("strings", _read_verdicts)
+NFT_TABLES = Kind("strings", _read_tables)
+NFT_CHAINS = Kind("strings", _read_chains)
+REGEX = Kind("string", _read_regex)
 RING = Kind("size", _read_ring)
 MARK = Kind("mark[/mask]", _read_mark)

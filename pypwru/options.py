@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from pypwru.config import Backend, Config, Timestamp
+from pypwru.config import Backend, Config, Nft, Timestamp
 from pypwru.errors import UsageError
 from pypwru.gotext import quote
 from pypwru.kinds import (
     MARK,
+    NFT_CHAINS,
+    NFT_TABLES,
+    NFT_VERDICTS,
     PATH,
+    REGEX,
     RING,
     STRING,
     STRINGS,
@@ -26,6 +30,7 @@ from pypwru.kinds import (
     Kind,
     one_of,
     signed,
+    switch_or,
     unsigned,
 )
 
@@ -102,6 +107,11 @@ FLAGS: tuple[Flag, ...] = (
     Flag("filter-tunnel-pcap-l3", STRING, "", Group.PACKETS, "pcap filter of the IP packet inside a tunnel", metavar="filter"),
     Flag("filter-skb-expr", STRING, "", Group.PACKETS, "trace only packets for which this C expression holds, such as 'skb->len > 1500'", metavar="expression"),
     Flag("filter-xdp-expr", STRING, "", Group.PACKETS, "the same for XDP programs, such as 'xdp->rxq->queue_index == 1'", metavar="expression"),
+    Flag("filter-nft-verdict", NFT_VERDICTS, "", Group.PACKETS, "trace only packets to which a rule or policy of nftables gave one of these verdicts: accept, drop, jump, goto, return, continue, queue, ...", metavar="verdicts", own=True),
+    Flag("filter-nft-table", NFT_TABLES, "", Group.PACKETS, "trace only packets about which a rule of these nftables tables spoke: name, or family and name", metavar="tables", own=True),
+    Flag("filter-nft-chain", NFT_CHAINS, "", Group.PACKETS, "trace only packets about which a rule of these nftables chains spoke", metavar="chains", own=True),
+    Flag("filter-nft-handle", unsigned(), "0", Group.PACKETS, "trace only packets about which the nftables rule with this handle spoke; 0 for any", metavar="number", own=True),
+    Flag("filter-nft-text", REGEX, "", Group.PACKETS, "trace only packets about which an nftables rule spoke in whose text this RE2 regular expression is found", metavar="regex", own=True),
     Flag("filter-track-skb", SWITCH, "false", Group.TRACKING, "keep tracing a packet that matched once: through NAT, encapsulation, clones"),
     Flag("filter-track-skb-by-stackid", SWITCH, "false", Group.TRACKING, "also trace what is called while a matching packet is handled"),
     Flag("filter-non-skb-funcs", STRINGS, "", Group.TRACKING, "also trace these functions without a packet, when called while a matching packet is handled", metavar="functions"),
@@ -118,6 +128,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag("output-tcp-flags", SWITCH, "false", Group.OUTPUT, "print TCP flags in the column TUPLE"),
     Flag("output-tunnel", SWITCH, "false", Group.OUTPUT, "print the column TUNNEL: addresses, ports and protocol of the inner packet"),
     Flag("output-caller", SWITCH, "false", Group.OUTPUT, "print the column CALLER"),
+    Flag("output-nft", switch_or(Nft), "true", Group.OUTPUT, "print which nftables rule spoke, and the columns NFT-CHAIN and NFT-RULE of its verdict; =text its text too, =hook its hook and priority, =false nothing", own=True),
+    Flag("output-ct", SWITCH, "false", Group.OUTPUT, "print the column CT: state, direction, zone, mark and tuples of conntrack", own=True),
     Flag("output-skb-metadata", STRINGS, "", Group.OUTPUT, "print these members, such as skb->mark,skb->hash; at most 4", metavar="members"),
     Flag("output-xdp-metadata", STRINGS, "", Group.OUTPUT, "print these members for XDP programs, such as xdp->rxq->queue_index; at most 4", metavar="members"),
     Flag("output-stack", SWITCH, "false", Group.OUTPUT, "print the kernel's stack after each line"),

@@ -41,4 +41,10 @@ def _tracking(config: Config) -> Tracking:
 
     asked = config.filter_track_bpf_helpers or config.filter_non_skb_funcs
     wanted: Callable[[Symbols], Collection[str]] | None = functions if asked else None
-    return Tracking(config.filter_track_skb, config.tracks_stacks, wanted, config.output_bpfmap)
+    return Tracking(
+        config.filter_track_skb,
+        config.tracks_stacks,
+        wanted,
+        config.output_bpfmap,
+        by_verdict=config.asks_nft,
+    )

@@ -14,6 +14,7 @@ from pypwru.options import parse
 from pypwru.output.clock import Clock
 from pypwru.output.columns import Names, columns
 from pypwru.output.json import Json
+from pypwru.output.nft_part import NFT, NFT_AT, handles
 from pypwru.output.parts import (
     CALLER,
     CB,
@@ -35,7 +36,13 @@ HOST, BLUE = 4026531840, 4026532273
 LOOPBACK = bytes([127, 0, 0, 1])
 ICMP, TCP, UDP, SCTP, ICMP6 = 1, 6, 17, 132, 58
 NO_SOCKET = 3
-TC, XDP, MAP_CALL = (constants()[f"EVENT_{name}"] for name in ("TC", "XDP", "MAP"))
+TC, XDP, MAP_CALL, NFT_RULE, NFT_IN, NFT_OUT = (
+    constants()[f"EVENT_{name}"] for name in ("TC", "XDP", "MAP", "NFT_RULE", "NFT_IN", "NFT_OUT")
+)
+POLICY, RETURN, RULE, LEGACY = 1, 2, 3, 4  # part_nft.type
+INET, IP, ARP, NETDEV, BRIDGE = 1, 2, 3, 5, 7
+DROP, ACCEPT, JUMP, GOTO = 0, 1, -3, -4
+INPUT = 1
 FUNCTIONS = {
     1: "ip_output",
     2: "__ip_local_out",
@@ -50,6 +57,8 @@ FUNCTIONS = {
     11: "bpf_prog_f7c8a1f24a6b4746_tc_dummy_prog[bpf]",
     12: "bpf_prog_3b185187f1855c4c_xdp_dummy_prog[bpf]",
     13: "__htab_map_lookup_elem",
+    14: "__nft_trace_packet[nf_tables]",
+    15: "nft_do_chain[nf_tables]",
 }
 SYMBOLS = {
     0xFFFFFFFF81000010: "__netif_receive_skb_one_core",
@@ -58,6 +67,14 @@ SYMBOLS = {
     0xFFFFFFFF81000040: "raw_sendmsg",
 }
 LINKS = {(HOST, 1): "lo", (HOST, 2): "eth0", (HOST, 3): "veth0", (BLUE, 2): "averlongname123"}
+CHAINS = {1: "input", 2: "web", 3: "deep", 4: "deeper", 5: "deepest", 6: "last"}
+TABLES = {7: "filter", 8: "nat", 0xFF110000: "mangle"}
+RULES = {
+    12: ('tcp dport 8443 counter drop comment "no web"', "no web"),
+    13: ("counter", ""),
+    14: ('-A INPUT -p tcp -m comment --comment "no web" -j DROP', "no web"),
+    15: ("", "no web"),
+}
 REASONS = {"SKB_NOT_DROPPED_YET": 0, "SKB_CONSUMED": 1, "SKB_DROP_REASON_NO_SOCKET": NO_SOCKET}
 
 Ends = tuple[int, int, bytes, bytes, int, int]
@@ -117,6 +134,31 @@ def bpf_map(number: int, name: bytes, key: bytes, value: bytes) -> bytes:
     return MAP.pack(number, len(key), len(value), name, key, value)
 
 
+def nft(
+    rule: int = 0,
+    verdict: int = DROP,
+    chain: int = 1,
+    path: Sequence[int] = (),
+    target: int = 0,
+    table: int = 7,
+    netns: int = HOST,
+    priority: int = 0,
+    family: int = INET,
+    hook: int = INPUT,
+    type: int = RULE,
+    depth: int | None = None,
+) -> bytes:
+    """``struct part_nft``: what a rule, or a policy, of ``inet filter input`` said."""
+    jumps = len(path) if depth is None else depth
+    above = [*path, 0, 0, 0, 0][:4]
+    place = netns, verdict, priority, family, hook, type, jumps
+    return NFT.pack(table, chain, rule, target, *above, *place)
+
+
+def nft_at(ktime: int) -> bytes:
+    return NFT_AT.pack(ktime)
+
+
 def stack(*frames: int) -> bytes:
     return STACK.pack(*frames, *[0] * (50 - len(frames)))
 
@@ -164,16 +206,29 @@ def configured(flags: str) -> Config:
     return config
 
 
+def chain_names(netns: int, table: int, chain: int) -> tuple[str, str]:
+    return TABLES.get(table, ""), CHAINS.get(chain, "")
+
+
+def rule_text(part: bytes, at: int) -> tuple[str, str] | None:
+    """The texts of RULES, which are known until the end of the first second."""
+    return RULES.get(handles(part)[-1]) if at < 1_000_000_000 else None
+
+
 def names(
     process: Callable[[int], str] = lambda pid: "/usr/bin/ping", clock: Clock | None = None
 ) -> Names:
+    functions = FunctionNames(FUNCTIONS, Reasons(btf_of(("skb_drop_reason", REASONS)), list))
     return Names(
         process=process,
         interface=lambda netns, ifindex: LINKS.get((netns, ifindex), ""),
         namespace=lambda netns: "blue" if netns == BLUE else "",
-        function=FunctionNames(FUNCTIONS, Reasons(btf_of(("skb_drop_reason", REASONS)), list)).text,
+        function=functions.text,
+        drops=functions.drops,
         caller=lambda frames: SYMBOLS[frames[0]] if frames[:1] and frames[0] in SYMBOLS else "0x0",
         stack=lambda frames: [SYMBOLS.get(address, f"{address:#x}") for address in frames],
+        chain=chain_names,
+        rule=rule_text,
         skb_members=Asked("len", "mark"),
         xdp_members=Asked("queue_index"),
         clock=clock or Clock(lambda: 0),
@@ -202,8 +257,10 @@ class Output:
         )
 
     def print(self, *batch: Record) -> bytes:
+        """Records without a tail get one in which everything is zero."""
+        nothing = bytes(wire(self.config).tail)
         self.writes.clear()
-        self.printer.print_batch(batch)
+        self.printer.print_batch([one._replace(tail=one.tail or nothing) for one in batch])
         return b"".join(self.writes)
 
     def lines(self, *batch: Record) -> list[str]:

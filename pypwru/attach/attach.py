@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from pypwru.attach import fentry, kprobe, kprobe_multi, tracepoint
 from pypwru.attach.attached import Attached
@@ -22,20 +22,36 @@ NOUNS = {
 }
 
 
+@contextmanager
 def attached(
     choice: Choice, loader: Loader, report: Attached, log: Log, stopping: Callable[[], bool]
-) -> AbstractContextManager[None]:
+) -> Iterator[None]:
     """Everything of the plan, traced until the way out.
 
     Args:
         report: grows.
         stopping: whether the user wants the end already.
     """
+    with _hooked(choice, loader, report, log, stopping):
+        yield
+        log.info(f"Detaching {NOUNS[choice.plan.backend]}...")
+
+
+def probed(
+    choice: Choice, plan: AttachPlan, loader: Loader, report: Attached, log: Log
+) -> AbstractContextManager[None]:
+    """``plan`` beside what is attached, by the backend that it names."""
+    return _hooked(choice._replace(plan=plan), loader, report, log, lambda: False)
+
+
+def _hooked(
+    choice: Choice, loader: Loader, report: Attached, log: Log, stopping: Callable[[], bool]
+) -> AbstractContextManager[None]:
     plan = choice.plan
     if plan.backend in (Backend.FENTRY_MULTI, Backend.FENTRY):
 
         def probed(plan: AttachPlan) -> AbstractContextManager[None]:
-            return attached(choice._replace(plan=plan), loader, report, log, stopping)
+            return _hooked(choice._replace(plan=plan), loader, report, log, stopping)
 
         return fentry.attached(plan, loader, report, log, stopping, probed)
     if plan.backend is Backend.TRACEPOINT or choice.symbols is None:

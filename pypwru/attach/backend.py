@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from types import MappingProxyType
 from typing import NamedTuple
 
 from pypwru.attach.allowed import require
@@ -10,8 +11,15 @@ from pypwru.btf.query import BTF
 from pypwru.config import Backend
 from pypwru.discovery.fentry import type_ids
 from pypwru.discovery.functions import Discovery, discover_functions
-from pypwru.discovery.others import Tracking, life_probes, stack_probes
-from pypwru.discovery.plan import AttachPlan, plan_fentry, plan_functions, plan_tracepoints
+from pypwru.discovery.others import Tracking, life_probes, stack_probes, verdict_probes
+from pypwru.discovery.plan import (
+    AttachPlan,
+    Groups,
+    grouped,
+    plan_fentry,
+    plan_functions,
+    plan_tracepoints,
+)
 from pypwru.discovery.selection import Selection
 from pypwru.discovery.tracepoints import discover_tracepoints
 from pypwru.discovery.unmatched import no_function, no_tracepoint
@@ -33,11 +41,20 @@ class Choice(NamedTuple):
         plan: what, and by which backend.
         symbols: of the running kernel; None for tracepoints, which need none.
         why: for the user; empty when the backend was asked for.
+        verdict_hooks: attached once nftables can say something of a packet.
     """
 
     plan: AttachPlan
     symbols: Symbols | None
     why: str
+    verdict_hooks: Groups = MappingProxyType({})
+
+    @property
+    def probes(self) -> Backend | None:
+        """What hangs kprobes, whatever the backend of the functions; None where nothing can."""
+        if self.plan.backend in _BY_TYPE:
+            return self.plan.probes.backend if self.plan.probes else None
+        return None if self.plan.backend is Backend.TRACEPOINT else self.plan.backend
 
 
 class Search(NamedTuple):
@@ -147,14 +164,14 @@ def _plan(backend: Backend, search: Search, kernel: _Kernel, why: str) -> Choice
     names = {function.name for function in discovery.functions}
     others, refused = stack_probes(tracking, search.btf, kernel.traceable, kernel.symbols, names)
     hooks = life_probes(tracking, kernel.traceable, kernel.symbols, names)
-    follows = tracking.by_address or tracking.by_stack
+    verdict_hooks = verdict_probes(tracking, kernel.traceable, kernel.symbols, names)
     discovery = discovery._replace(unattachable=(*discovery.unattachable, *refused))
-    plan = plan_functions(backend, discovery, others, hooks, follows)
+    plan = plan_functions(backend, discovery, others, hooks, tracking.follows)
     if backend in _BY_TYPE:
         types = {"": search.btf, **search.modules}
         ids = type_ids(discovery.functions, types, kernel.symbols)
         plan = plan_fentry(plan, ids, _probes(kernel, bool(others or hooks)))
-    return Choice(plan, kernel.symbols, why)
+    return Choice(plan, kernel.symbols, why, grouped(verdict_hooks))
 
 
 def _probes(kernel: _Kernel, needed: bool) -> Backend | None:
@@ -184,5 +201,4 @@ def _plan_tracepoints(search: Search, why: str) -> Choice:
     tracepoints = discover_tracepoints(search.btf, search.selection, search.modules)
     if not tracepoints and not search.optional:
         raise no_tracepoint(search.selection, search.btf)
-    follows = search.tracking.by_address or search.tracking.by_stack
-    return Choice(plan_tracepoints(tracepoints, follows), None, why)
+    return Choice(plan_tracepoints(tracepoints, search.tracking.follows), None, why)

@@ -140,7 +140,6 @@ def attached(
             if rest.groups or rest.hooks:
                 stack.enter_context(probed(rest))
         yield
-        log.info("Detaching fentry...")
 
 
 def _attach(

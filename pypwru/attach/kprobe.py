@@ -70,10 +70,9 @@ def attached(
                             defined += _define(events, site, function, names, report)
                         progress.advance()
                     if defined:
-                        program = loader.load(handler.name, handler.places, KIND)
+                        program = loader.load(handler.name, handler.places, KIND, handler.number)
                         stack.enter_context(owned(_run(events.number(event), program)))
         yield
-        log.info("Detaching kprobes...")
 
 
 class Site(NamedTuple):

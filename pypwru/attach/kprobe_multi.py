@@ -33,7 +33,6 @@ def attached(plan: AttachPlan, loader: Loader, report: Attached, log: Log) -> It
         attach_groups(plan.hooks, loader, links, Attached(), report)
         attach_groups(plan.groups, loader, links, report, report)
         yield
-        log.info("Detaching kprobes...")
 
 
 def attach_groups(
@@ -49,7 +48,7 @@ def attach_groups(
         KernelError: as of ``attached``.
     """
     for handler, functions in groups.items():
-        program = loader.load(handler.name, handler.places, KIND)
+        program = loader.load(handler.name, handler.places, KIND, handler.number)
         sites = [(address, f.display) for f in functions for address in f.addresses]
         refused = _link(program, sites, handler.returns, links, report)
         ignored = {name for name, _ in refused}

@@ -35,4 +35,3 @@ def attached(plan: AttachPlan, loader: Loader, report: Attached, log: Log) -> It
             except (OSError, KernelError) as error:
                 report.ignored.append((tracepoint.name, str(error)))
         yield
-        log.info("Detaching tracepoints...")

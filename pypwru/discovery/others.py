@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from pypwru.btf.query import BTF
@@ -34,12 +34,19 @@ class Tracking:
         by_stack: --filter-track-skb-by-stackid, or a flag that implies it.
         functions: the names of functions without a packet to trace; None for none.
         maps: what is called on BPF maps is recorded with its arguments.
+        by_verdict: what nftables said of a packet goes with it.
     """
 
     by_address: bool = False
     by_stack: bool = False
     functions: Callable[[Symbols], Collection[str]] | None = None
     maps: bool = False
+    by_verdict: bool = False
+
+    @property
+    def follows(self) -> bool:
+        """Whether something is remembered of a packet, so that its life matters."""
+        return self.by_address or self.by_stack or self.by_verdict
 
 
 class Probe(NamedTuple):
@@ -90,6 +97,17 @@ def life_probes(
         for function in _functions(wanted, symbols)
         if (function.name, function.module) in traceable and not function.module
     ]
+
+
+def verdict_probes(
+    tracking: Tracking, traceable: Traceable, symbols: Symbols, traced: Collection[str]
+) -> list[Probe]:
+    """The same, of what is needed only once nftables can say something of a packet."""
+    if not tracking.by_verdict:
+        return []
+    already = life_probes(tracking, traceable, symbols, traced)
+    needed = life_probes(replace(tracking, by_address=True), traceable, symbols, traced)
+    return [probe for probe in needed if probe not in already]
 
 
 def _hooks(name: str, on_maps: Collection[str]) -> tuple[lifetime.Hook, ...]:

@@ -25,12 +25,14 @@ class Handler(NamedTuple):
         name: of the function in trace.bpf.c.
         packet, reason: argument numbers, 0 for none.
         returns: it runs when the function returns.
+        number: what its records say of where they come from, if it can't ask.
     """
 
     name: str
     packet: int = 0
     reason: int = 0
     returns: bool = False
+    number: int = 0
 
     @property
     def serves_packet(self) -> bool:
@@ -136,7 +138,7 @@ def plan_functions(
     return AttachPlan(
         backend,
         _grouped([*tracing, *map(_served, others)]),
-        _grouped(map(_served, hooks)),
+        grouped(hooks),
         unattachable=discovery.unattachable,
         follows=follows,
     )
@@ -172,6 +174,11 @@ def _handler(name: str, follows: bool) -> str:
 def _served(probe: Probe) -> tuple[Handler, Function]:
     # What isn't traced by its packet has it, if at all, in the first argument.
     return Handler(probe.hook.handler, 1, 0, probe.hook.returns), probe.function
+
+
+def grouped(probes: Iterable[Probe]) -> Groups:
+    """Probes by their handlers."""
+    return _grouped(map(_served, probes))
 
 
 def _grouped(served: Iterable[tuple[Handler, Function]]) -> Groups:

@@ -1,4 +1,4 @@
-"""Go's regular expressions, for ``--filter-func``.
+"""Go's regular expressions, for ``--filter-func`` and ``--filter-nft-text``.
 
 pwru takes the syntax of Go's regexp/syntax and selects a function when the leftmost-first match is
 the whole name (``FindString(name) == name``): ``tcp|tcp_v4_rcv`` does not select tcp_v4_rcv.
@@ -50,11 +50,10 @@ def whole_name_matcher(expression: str) -> Callable[[str], bool]:
     if not expression:
         return lambda name: True
     try:
-        search = re.compile(_Translation(expression).result(), re.ASCII).search
-    except (_Refused, re.error, OverflowError, RecursionError) as error:
+        search = _compiled(expression).search
+    except FilterError as error:
         raise FilterError(
-            f"--filter-func {expression!r}: error parsing regexp: {error}; write a Go (RE2) "
-            "expression, for example --filter-func '^ip_.*'"
+            f"--filter-func {expression!r}: {error}, for example --filter-func '^ip_.*'"
         ) from error
 
     def matches(name: str) -> bool:
@@ -62,6 +61,23 @@ def whole_name_matcher(expression: str) -> Callable[[str], bool]:
         return found is not None and found.group() == name
 
     return matches
+
+
+def found_in(expression: str) -> Callable[[str], bool]:
+    """The test whether an expression is found in a text.
+
+    Raises:
+        FilterError: as ``whole_name_matcher``; it names no flag.
+    """
+    search = _compiled(expression).search
+    return lambda text: search(text) is not None
+
+
+def _compiled(expression: str) -> re.Pattern[str]:
+    try:
+        return re.compile(_Translation(expression).result(), re.ASCII)
+    except (_Refused, re.error, OverflowError, RecursionError) as error:
+        raise FilterError(f"error parsing regexp: {error}; write a Go (RE2) expression") from error
 
 
 class _Translation:

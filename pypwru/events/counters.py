@@ -21,15 +21,25 @@ class Counters(NamedTuple):
     ring_full: int = 0
     followed: int = 0
     forgotten: int = 0
+    judged: int = 0
+    unjudged: int = 0
 
 
-def thrown_out(counted: Counters, tracked: int) -> int:
-    """How many tracked packets the kernel dropped from the full map of them.
+def thrown_out(counted: Counters, maps: Mapping[str, int]) -> dict[str, int]:
+    """How many packets the kernel dropped from full maps, by cause.
 
     Args:
-        tracked: descriptor of the map, to which nobody writes any more.
+        maps: name -> descriptor, to which nobody writes any more.
     """
-    return counted.followed - counted.forgotten - sum(1 for _ in bpf.map_keys(tracked, 8))
+    causes = {
+        "tracking": ("tracked", counted.followed - counted.forgotten),
+        "verdicts": ("verdicts", counted.judged - counted.unjudged),
+    }
+    return {
+        cause: left - sum(1 for _ in bpf.map_keys(maps[name], 8))
+        for cause, (name, left) in causes.items()
+        if name in maps
+    }
 
 
 def lost_by_recursion(missed: Mapping[str, int]) -> dict[str, int]:

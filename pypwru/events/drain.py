@@ -65,13 +65,14 @@ def drain(
     show: Callable[[Sequence[Slices]], bool],
     count: PacketCount,
     stop: Interrupts,
-    look: Callable[[], None] = lambda: None,
+    looks: Sequence[Callable[[], None]] = (),
 ) -> End:
     """Show records as they come.
 
     Args:
-        show: prints a batch; true when no more are wanted.
-        look: called about twice a second, for what may have changed on this machine.
+        show: prints a batch; true when no more are wanted. Is given empty ones too, since some of
+            what it was given may wait for its time.
+        looks: called about twice a second, for what may have changed on this machine.
     """
     looked = monotonic()
     ring.watch(stop.fd)
@@ -79,13 +80,13 @@ def drain(
     try:
         while not stop.received:
             batch = ring.read()
-            if batch:
-                count.add(batch)
-                if show(batch):
-                    end = LIMIT
-                    break
+            count.add(batch)
+            if show(batch):
+                end = LIMIT
+                break
             if monotonic() - looked > _LOOK:
-                look()
+                for look in looks:
+                    look()
                 looked = monotonic()
             if len(batch) < BATCH:
                 ring.wait()

@@ -54,6 +54,9 @@ _PARTS: Mapping[str, Callable[[Config], int]] = {
         bool(config.output_skb_metadata or config.output_xdp_metadata) and size_of("part_metadata")
     ),
     "map": lambda config: config.output_bpfmap and size_of("part_map"),
+    "nft": lambda config: config.asks_nft and size_of("part_nft"),
+    "nft_at": lambda config: config.asks_rules and size_of("part_nft_at"),
+    "ct": lambda config: config.output_ct and size_of("part_ct"),
     "stack": lambda config: config.output_stack and size_of("part_stack"),
     "skb": lambda config: config.output_skb and config.set_percpu_buf - TEXT_HEADER,
     "shinfo": lambda config: config.output_skb_shared_info and config.set_percpu_buf - TEXT_HEADER,

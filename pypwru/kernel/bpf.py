@@ -138,11 +138,12 @@ def map_create(kind: MapType, name: str, key: int, value: int, entries: int, fla
     )
 
 
-def map_lookup(fd: int, index: int, size: int) -> bytes:
-    """The value of an array's element; ``size`` in bytes, all CPUs' of a per-CPU array."""
-    key = ctypes.create_string_buffer(struct.pack("=I", index), 4)
+def map_lookup(fd: int, key: int | bytes, size: int) -> bytes:
+    """The value of a key or an array's element; ``size`` in bytes, all CPUs' of a per-CPU map."""
+    octets = struct.pack("=I", key) if isinstance(key, int) else key
+    asked = ctypes.create_string_buffer(octets, len(octets))
     value = ctypes.create_string_buffer(size)
-    call(_MAP_LOOKUP, struct.pack("=IxxxxQQQ", fd, address_of(key), address_of(value), 0))
+    call(_MAP_LOOKUP, struct.pack("=IxxxxQQQ", fd, address_of(asked), address_of(value), 0))
     return value.raw
 
 

@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
 from pypwru.kernel.ftrace import MOUNTED
 from pypwru.kernel.pseudofs import root_folder
@@ -25,8 +26,14 @@ _DEFINED = re.compile(rf"^[pr]\d*:({_GROUP}(\d+))/(\w+) ", re.MULTILINE)
 _RCU_EXPEDITED = "/sys/kernel/rcu_expedited"
 
 
+# Of this process. An event of several probes loses them one by one although it is switched on
+# (trace_kprobe_release() of kernel/trace/trace_kprobe.c).
+_in_use: set[str] = set()
+_sets = count()  # that were made: a probe that is defined again would join the other set's event
+
+
 class KprobeEvents:
-    """The kprobe events of this process.
+    """Some kprobe events of this process.
 
     Args:
         root: descriptor of tracefs' root folder.
@@ -35,6 +42,8 @@ class KprobeEvents:
     def __init__(self, root: int) -> None:
         self._root = root
         self._group = f"{_GROUP}{os.getpid()}"
+        number = next(_sets)
+        self._mark = f"{os.getpid()}_{number}" if number else f"{os.getpid()}"
         self._file = self._open(_FILE, os.O_WRONLY | os.O_APPEND)
         self._names: set[str] = set()
 
@@ -47,7 +56,7 @@ class KprobeEvents:
 
     def _named(self, event: str) -> str:
         # kprobe_profile tells no groups: the name must be ours alone.
-        return f"{event}_{os.getpid()}"
+        return f"{event}_{self._mark}"
 
     def define(self, event: str, place: str, returns: bool = False) -> None:
         """Add a probe to ``event``.
@@ -63,6 +72,7 @@ class KprobeEvents:
         kind = "r" if returns else "p"
         os.write(self._file, f"{kind}:{self._group}/{self._named(event)} {place}\n".encode())
         self._names.add(self._named(event))
+        _in_use.add(self._named(event))
 
     def number(self, event: str) -> int:
         """The event's id, for perf_event_open(2)."""
@@ -74,15 +84,17 @@ class KprobeEvents:
         return sum(int(row[-1]) for row in rows if row[0] in self._names)
 
     def remove_unused(self) -> None:
-        """Remove the definitions of this process and of those that are no more."""
+        """Remove the definitions of processes that are no more, one of this number among them."""
         with _expedited_rcu():
             for group, pid, event in set(_DEFINED.findall(self._read(_FILE))):
-                if int(pid) == os.getpid() or not os.path.exists(f"/proc/{pid}"):
+                alive = os.path.exists(f"/proc/{pid}")
+                if not alive or (int(pid) == os.getpid() and event not in _in_use):
                     with contextlib.suppress(OSError):  # somebody else's session was faster
                         os.write(self._file, f"-:{group}/{event}\n".encode())
 
     def close(self) -> None:
         """Remove what was defined."""
+        _in_use.difference_update(self._names)
         self.remove_unused()
         os.close(self._file)
 

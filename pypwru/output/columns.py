@@ -12,19 +12,27 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from pypwru.config import Config, Timestamp
+from pypwru.config import Config, Nft, Timestamp
 from pypwru.events.record import constants
-from pypwru.output import hexdump, tuples
+from pypwru.output import conntrack, hexdump, nft, tuples
 from pypwru.output.clock import Clock
 from pypwru.output.parts import Flow, Function, Map, Metadata, Packet, Part
 
 NAME_WIDTH = 16
-_KINDS = {
-    value: name.removeprefix("EVENT_").lower()
-    for name, value in constants().items()
-    if name.startswith("EVENT_")
-}
+_FUNCTION = constants()["EVENT_FUNCTION"]
 _XDP = constants()["EVENT_XDP"]
+_TYPES = {
+    constants()[f"EVENT_{name}"]: word
+    for name, word in {
+        "FUNCTION": "function_call",
+        "TC": "tc",
+        "XDP": "xdp",
+        "MAP": "map",
+        "NFT_RULE": "nft_rule",
+        "NFT_IN": "nft_chain",
+        "NFT_OUT": "nft_chain",
+    }.items()
+}
 
 
 class Members(Protocol):
@@ -46,8 +54,13 @@ class Names:
         interface: (inode of a network namespace, ifindex) to a name; empty when it isn't known.
         namespace: inode of a network namespace to its name; empty when it has none.
         function: (address, drop reason, kind of event) to the function's text.
+        drops: (address, drop reason) to whether that is the end of a packet that is thrown away.
         caller: return addresses to the name of the function that called the traced one.
         stack: return addresses to the names of functions, from the traced one on.
+        chain: (inode of a network namespace, handles of table and chain) to their names; empty
+            where they aren't known.
+        rule: from a part of nftables, and when it was said, to text and comment of the rule; None
+            where it isn't known.
         skb_members, xdp_members: of --output-skb-metadata and --output-xdp-metadata.
         clock: kernel time to the times that are shown.
     """
@@ -56,8 +69,11 @@ class Names:
     interface: Callable[[int, int], str]
     namespace: Callable[[int], str]
     function: Callable[[int, int, int], str]
+    drops: Callable[[int, int], bool]
     caller: Callable[[Sequence[int]], str]
     stack: Callable[[Sequence[int]], Sequence[str]]
+    chain: nft.ChainNames
+    rule: Callable[[bytes, int], tuple[str, str] | None]
     skb_members: Members | None
     xdp_members: Members | None
     clock: Clock
@@ -134,9 +150,11 @@ def interface(flow: Flow, names: Names) -> str:
     return cut(f"{name}:{flow.ifindex}") if name else str(flow.ifindex)
 
 
-def kind(function: Function, names: Names) -> str:
-    """What was seen: ``function``, ``tc``, ``xdp`` or ``map``."""
-    return _KINDS[function.kind]
+def event_type(function: Function, names: Names) -> str:
+    """What was seen: ``function_call``, ``drop``, ``nft_rule``, ..."""
+    if function.kind == _FUNCTION and names.drops(function.address, function.reason):
+        return "drop"
+    return _TYPES[function.kind]
 
 
 Asked = tuple[Members, Sequence[int]]
@@ -194,6 +212,10 @@ def _tuple(shown: str, flags: bool) -> Callable[[Config], bool]:
     return lambda config: getattr(config, shown) and config.output_tcp_flags == flags
 
 
+def _nft(mode: Nft) -> Callable[[Config], bool]:
+    return lambda config: config.output_nft is mode
+
+
 # fmt: off
 # ruff: noqa: E501 -- a table: one row a column
 _TUPLE = (partial(tuples.text, flags=False), partial(tuples.members, flags=False))
@@ -219,8 +241,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("tuple", "TUPLE", "%s", Part.FLOW, lambda flow, names: tuples.tuple_of(flow), *_TUPLE_FLAGS, grows=True, enabled=_tuple("output_tuple", flags=True)),
     Column("func", "FUNC", "%s", Part.FUNCTION, lambda function, names: names.function(*function), enabled=lambda config: not config.output_caller),
     Column("func", "FUNC", "%s", Part.FUNCTION, lambda function, names: names.function(*function), grows=True, enabled=lambda config: config.output_caller),
-    Column("type", "", "", Part.FUNCTION, kind, None),
+    Column("type", "", "", Part.FUNCTION, event_type, None),
     Column("caller_func", "CALLER", "%s", Part.CALLER, lambda frames, names: names.caller(frames), enabled=lambda config: config.output_caller),
+    *(Column("nft", " NFT-CHAIN NFT-RULE", "%s", Part.NFT, lambda part, names: nft.said(part, names.chain), partial(nft.line, mode=mode), nft.members, lead="", enabled=_nft(mode)) for mode in (Nft.YES, Nft.TEXT, Nft.HOOK)),
+    Column("ct", " CT", "%s", Part.CT, lambda fields, names: conntrack.connection(*fields), conntrack.text, conntrack.members, lead="", enabled=lambda config: config.output_ct),
     Column("skb_members", "", "%s", Part.METADATA, skb_members, _members_text, _members_json, lead="", enabled=lambda config: bool(config.output_skb_metadata)),
     Column("xdp_members", "", "%s", Part.METADATA, xdp_members, _members_text, _members_json, lead="", enabled=lambda config: bool(config.output_xdp_metadata)),
     Column("stack", "", "%s", Part.STACK, lambda frames, names: "".join(f"\n{name}" for name in names.stack(frames)), str, lambda lines: lines or None, lead="", enabled=lambda config: config.output_stack),

@@ -14,17 +14,20 @@ from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple
 
+from pypwru.output.nft_part import nft
+
 # struct event of bpf/event.h; what is in network order stays bytes until it is named.
 PACKET = struct.Struct("<QIHH16s")
 FUNCTION = struct.Struct("<QQ")
 FLOW = struct.Struct("<IIIII2sBB16s16s2s2sB3x")
 
-# struct part_* of the same file.
+# struct part_* of the same file; nft_part.py has part_nft.
 CALLER = struct.Struct("<8Q")
 CB = struct.Struct("<5I4x")
 TUNNEL = struct.Struct("<16s16s2s2sBBBx")
 METADATA = struct.Struct("<4Q")
 MAP = struct.Struct("<III4x16s256s256s")
+CT = struct.Struct("<IIBBB3xH2s2s2s2s16s16s16s16s")
 STACK = struct.Struct("<50Q")
 
 _U32 = (1 << 32) - 1
@@ -44,6 +47,9 @@ class Part(Enum):
     TUNNEL = "tunnel"
     METADATA = "metadata"
     MAP = "map"
+    NFT = "nft"
+    NFT_AT = "nft_at"
+    CT = "ct"
     STACK = "stack"
     SKB = "skb"
     SHINFO = "shinfo"
@@ -232,6 +238,8 @@ READERS: Mapping[Part, Callable[[bytes], Any]] = {
     Part.TUNNEL: tunnel,
     Part.METADATA: metadata,
     Part.MAP: bpf_map,
+    Part.NFT: nft,
+    Part.CT: CT.unpack,
     Part.STACK: partial(frames, STACK),
     Part.SKB: text,
     Part.SHINFO: text,

@@ -20,6 +20,7 @@ from pypwru.config import Config
 from pypwru.events.record import Slices
 from pypwru.events.wire import wire
 from pypwru.output.columns import Column, Names
+from pypwru.output.nft_part import NOTHING, with_text
 from pypwru.output.parts import KIND, READERS, Part
 from pypwru.output.sink import OutputClosed
 
@@ -27,7 +28,6 @@ _KEPT_TEXTS = 1 << 14
 _KEPT_STACKS = 1 << 11
 _NOT_KEPT = frozenset((Part.SKB, Part.SHINFO, Part.MAP))  # large, and hardly ever the same twice
 _NAMES_LAST_SECONDS = 1.0
-_BY_KIND = (Part.FUNCTION, Part.METADATA)
 _COMMON = (Part.PACKET, Part.FLOW, Part.FUNCTION)
 
 Parts = Mapping[Part, Sequence[Any]]
@@ -158,10 +158,16 @@ class Printer:
         self._tail = [Part(name) for name in layout]
         self._cut = Struct("".join(f"{part.size}s{-part.size % 8}x" for part in layout.values()))
         # The kind is in the packet part. Where a run has several, it goes behind what shows it.
-        traces_programs = config.filter_trace_tc or config.filter_trace_xdp
-        self._kinds = traces_programs or config.output_bpfmap
+        more_kinds = config.filter_trace_tc or config.filter_trace_xdp or config.output_bpfmap
+        types = more_kinds or (config.asks_nft and config.output_json)
+        by_kind = {Part.FUNCTION: types, Part.METADATA: more_kinds, Part.NFT: config.asks_nft}
+        self._by_kind = [part for part, is_shown in by_kind.items() if is_shown]
         shape = tuple(segment.part for segment in self._segments)
-        self._three_look_ups = shape == _COMMON and not self._kinds
+        self._common: Callable[[Sequence[Slices]], list[bytes]] | None = None
+        if shape == _COMMON and not self._by_kind:
+            self._common = self._rows
+        elif shape == (*_COMMON, Part.NFT) and self._tail == [Part.NFT] and not more_kinds:
+            self._common = self._nft_rows
 
     def print_header(self) -> None:
         """The titles of the columns, in a form that has them."""
@@ -178,7 +184,7 @@ class Printer:
             batch = batch[: self._limit - self.printed]
         if batch:
             self._forget_stale_names()
-            events = self._rows(batch) if self._three_look_ups else self._events(batch)
+            events = self._common(batch) if self._common else self._events(batch)
             try:
                 self._write(events)
             except OutputClosed as closed:
@@ -193,6 +199,18 @@ class Printer:
         return [
             packets[packet] + flows[flow] + functions[function]
             for packet, function, _, flow, _ in batch
+        ]
+
+    def _nft_rows(self, batch: Sequence[Slices]) -> list[bytes]:
+        """The common run where there is nftables; mostly it says nothing."""
+        packets, flows, functions, said = (segment.texts for segment in self._segments)
+        end, nothing, kind = said[NOTHING], NOTHING, KIND
+        return [
+            packets[packet]
+            + flows[flow]
+            + functions[function]
+            + (end if tail == nothing else said[tail + packet[kind]])
+            for packet, function, _, flow, tail in batch
         ]
 
     def _events(self, batch: Sequence[Slices]) -> list[bytes]:
@@ -212,12 +230,21 @@ class Printer:
         }
         if self._tail:
             parts |= zip(self._tail, zip(*map(self._cut.unpack, tails), strict=True), strict=True)
-        if self._kinds:
+        if self._by_kind:
             kinds = [packet[KIND] for packet in packets]
-            for part in _BY_KIND:
+            for part in self._by_kind:
                 if part in parts:
                     parts[part] = tuple(map(operator.add, parts[part], kinds))
+        if Part.NFT_AT in parts:
+            parts[Part.NFT] = tuple(map(self._with_rule, parts[Part.NFT], parts[Part.NFT_AT]))
         return parts
+
+    def _with_rule(self, said: bytes, at: bytes) -> bytes:
+        """What was said, with the rule's text behind it: which one that is depends on the time."""
+        if said.startswith(NOTHING):
+            return said
+        rule = self._names.rule(said, int.from_bytes(at, "little"))
+        return with_text(said, *rule) if rule else said
 
     def _forget_stale_names(self) -> None:
         now = self._monotonic()

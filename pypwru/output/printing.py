@@ -9,6 +9,7 @@ from pypwru.config import Config
 from pypwru.output.clock import Clock
 from pypwru.output.columns import Members, Names, columns
 from pypwru.output.json import Json
+from pypwru.output.nft_source import NO_NFT, NftSource
 from pypwru.output.printer import Printer
 from pypwru.output.sink import Sink
 from pypwru.output.text import Text
@@ -32,6 +33,7 @@ def printer(
     names: Mapping[int, str],
     skb_members: Members | None = None,
     xdp_members: Members | None = None,
+    nft: NftSource = NO_NFT,
 ) -> Printer:
     """The printer of a run.
 
@@ -40,21 +42,26 @@ def printer(
         names: the address that a record carries -> name, of everything that is attached; it may
             grow meanwhile.
         skb_members, xdp_members: of --output-skb-metadata and --output-xdp-metadata.
+        nft: of what nftables says.
 
     Raises:
         KernelError: callers or stacks are wanted, and the kernel hides its symbols.
     """
     symbols = SymbolNames(read_now=config.output_caller or config.output_stack)
     shown = columns(config)
+    functions = FunctionNames(names, Reasons(btf))
     return Printer(
         Json(shown) if config.output_json else Text(shown),
         Names(
             process=Processes().path,
             interface=Interfaces().name,
             namespace=Namespaces().name,
-            function=FunctionNames(names, Reasons(btf)).text,
+            function=functions.text,
+            drops=functions.drops,
             caller=lambda frames: symbols.caller(frames, _are_tracepoints(names)),
             stack=symbols.stack,
+            chain=nft.chain,
+            rule=nft.rule,
             skb_members=skb_members,
             xdp_members=xdp_members,
             clock=Clock(),

@@ -41,13 +41,14 @@ def _bcc_version() -> str:
         return "none"
 
 
-def build(layout: str, defines: Mapping[str, str], cache: Cache) -> Bytecode:
+def build(layout: str, defines: Mapping[str, str], cache: Cache, main: str = MAIN) -> Bytecode:
     """Compile the handlers, or find them in the cache.
 
     Args:
         layout: the text of layout.h.
         defines: macros, name -> text.
         cache: where bytecode of earlier runs is.
+        main: the file with the handlers.
 
     Returns:
         Handler name -> its instructions, calls to the filter and maps not yet filled in.
@@ -56,11 +57,11 @@ def build(layout: str, defines: Mapping[str, str], cache: Cache) -> Bytecode:
         BuildError: BCC is missing or found an error.
     """
     flags = [f"-D{name}={text}" for name, text in sorted(defines.items())]
-    inputs = json.dumps([layout, flags, sources(), _bcc_version()])
+    inputs = json.dumps([main, layout, flags, sources(), _bcc_version()])
     key = f"bytecode-{digest(inputs.encode())}"
     if kept := cache.get(key):
         return _unpack(kept)
-    bytecode = _compile(layout, flags)
+    bytecode = _compile(main, layout, flags)
     cache.put(key, _pack(bytecode))
     return bytecode
 
@@ -73,13 +74,13 @@ def _unpack(kept: bytes) -> Bytecode:
     return {name: bytes.fromhex(code) for name, code in json.loads(kept).items()}
 
 
-def _compile(layout: str, flags: list[str]) -> Bytecode:
+def _compile(main: str, layout: str, flags: list[str]) -> Bytecode:
     os.environ["BCC_KERNEL_SOURCE"] = str(KERNEL_TREE)
     try:
         from bcc import BPF
     except ImportError as error:
         raise BuildError(_MISSING, str(error)) from error
-    text = (FOLDER / MAIN).read_text()
+    text = (FOLDER / main).read_text()
     with tempfile.TemporaryDirectory(prefix="pypwru-") as folder:
         Path(folder, "layout.h").write_text(layout)
         includes = [f"-I{folder}", f"-I{FOLDER}"]
@@ -91,7 +92,7 @@ def _compile(layout: str, flags: list[str]) -> Bytecode:
             except Exception as error:  # BCC raises nothing narrower
                 said = complaints.text()
                 first = next((line for line in said.splitlines() if "error:" in line), str(error))
-                raise BuildError(f"BCC failed to compile {MAIN}: {first}", said) from error
+                raise BuildError(f"BCC failed to compile {main}: {first}", said) from error
 
 
 def _has(module: object, name: str) -> bool:

@@ -24,6 +24,7 @@ def defines(config: Config, backends: set[Backend], wanted: Wanted, wire: Wire) 
         "OUTPUT_NETNS": config.output_netns_names,
         "OUTPUT_TUPLE": config.output_tuple,
         "OUTPUT_BPFMAP": config.output_bpfmap,
+        "NFT": config.asks_nft,
         "TRACE_TC": config.filter_trace_tc,
         "TRACE_XDP": config.filter_trace_xdp,
         "TRACK_SKB": config.filter_track_skb,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Protocol
 
 from pypwru.btf.query import BTF
 from pypwru.btf.types import Field, Kind
@@ -30,17 +31,26 @@ def _code_lines(sources: Iterable[str]) -> list[str]:
 
 def _define(struct: str, member: str, field: Field) -> list[str]:
     lines = [f"#define FIELD_{struct}_{member} {field.offset}"]
+    lines += [f"#define SIZE_{struct}_{member} {field.size}"]
     if field.bit_size:
         lines.append(f"#define BIT_{struct}_{member} {field.bit_offset}")
     return lines
 
 
-def layout(sources: Iterable[str], btf: BTF) -> str:
+class Types(Protocol):
+    """Where structs of a module are that vmlinux's BTF does not have."""
+
+    def member(self, struct: str, path: str) -> Field | None:
+        """As BTF.member; None for a struct or member that there is not."""
+
+
+def layout(sources: Iterable[str], btf: BTF, *modules: Types) -> str:
     """The text of layout.h.
 
     Args:
         sources: the C that will include it.
         btf: types of the kernel that will run it.
+        modules: asked, in their order, for what is optional and not there.
 
     Raises:
         BTFError: the kernel lacks a field that isn't optional.
@@ -56,8 +66,11 @@ def layout(sources: Iterable[str], btf: BTF) -> str:
     lines = ["/* made by program/layout.py */"]
     for (struct, member), optional in sorted(wanted.items()):
         path = member.replace("__", ".") if not member.startswith("_") else member
-        if not optional or btf.has_member(struct, path):
-            lines += _define(struct, member, btf.member(struct, path))
+        known = not optional or btf.has_member(struct, path)
+        elsewhere = (module.member(struct, path) for module in modules)
+        field = btf.member(struct, path) if known else next(filter(None, elsewhere), None)
+        if field is not None:
+            lines += _define(struct, member, field)
     fields = {member: btf.member("sk_buff", member) for member in sorted(block)}
     for member, field in fields.items():
         if ("sk_buff", member) not in wanted:

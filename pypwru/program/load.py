@@ -65,13 +65,17 @@ class Loader:
         maps: Mapping[str, int],
         stack: ExitStack,
     ) -> None:
-        self._bytecode = bytecode
+        self._bytecode = dict(bytecode)
         self._bodies = bodies
         self._constants = constants
         self._maps = maps
         self._stack = stack
         self._spliced: dict[str, list[Insn]] = {}
         self.programs: dict[int, str] = {}
+
+    def add(self, bytecode: Mapping[str, bytes]) -> None:
+        """More handlers."""
+        self._bytecode.update(bytecode)
 
     def load(
         self,

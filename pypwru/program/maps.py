@@ -41,6 +41,10 @@ def _tracks_stacks(config: Config) -> bool:
     return config.tracks_stacks
 
 
+def _asks_nft(config: Config) -> bool:
+    return config.asks_nft
+
+
 def _keeps_calls(config: Config) -> bool:
     return config.output_bpfmap
 
@@ -54,6 +58,12 @@ MAPS = {
     "heads": Map(5, MapType.LRU_HASH, 8, 8, 1 << 16, wanted=_tracks_heads),
     "stacks": Map(6, MapType.LRU_HASH, 8, 16, 1 << 14, wanted=_tracks_stacks),
     "handlers": Map(7, MapType.LRU_HASH, 8, 8, 1 << 16, wanted=_tracks_stacks),
+    "verdicts": Map(9, MapType.LRU_HASH, 8, 88, 1 << 16, wanted=_asks_nft),
+    "nft_stacks": Map(10, MapType.LRU_HASH, 8, 8, 1 << 12, wanted=_asks_nft),
+    "nft_evaluations": Map(11, MapType.LRU_HASH, 8, 376, 1 << 12, wanted=_asks_nft),
+    "nft_names": Map(12, MapType.LRU_HASH, 24, 128, 1 << 14, wanted=_asks_nft),
+    "nft_scratch": Map(13, MapType.PERCPU_ARRAY, 4, 504, 1, wanted=_asks_nft),
+    "xt_calls": Map(14, MapType.LRU_HASH, 8, 40, 1 << 12, wanted=_asks_nft),
     "calls": Map(8, MapType.LRU_HASH, 8, 48, 1 << 10, wanted=_keeps_calls),
 }
 
@@ -68,8 +78,9 @@ _RING_CURES = {
 
 
 def defines() -> dict[str, str]:
-    """What the C calls them."""
-    return {f"MAP_{name}": f"((void *){marked(shape.number)})" for name, shape in MAPS.items()}
+    """What the C calls them, and the size of their values."""
+    names = {f"MAP_{name}": f"((void *){marked(shape.number)})" for name, shape in MAPS.items()}
+    return names | {f"VALUE_{name}": str(shape.value) for name, shape in MAPS.items()}
 
 
 def create(config: Config, stack: ExitStack) -> dict[str, int]:

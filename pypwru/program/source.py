@@ -14,6 +14,9 @@ FOLDER = next(
     _PACKAGE / "bpf",
 )
 MAIN = "trace.bpf.c"
+NFT = "nft.bpf.c"
+NFT_EVAL = "nft_eval.bpf.c"
+XTABLES = "xtables.bpf.c"
 KERNEL_TREE = FOLDER / "headers"
 
 

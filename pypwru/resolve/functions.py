@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pypwru.events.record import constants
 from pypwru.resolve.reasons import Reasons
 
+# What ends a packet that is thrown away, for whatever reason: the first before Linux 5.17.
+_DROPPING = frozenset(("kfree_skb", "kfree_skb_reason", "sk_skb_reason_drop", "tp:kfree_skb"))
 # Whose reason pwru always prints, and a tracepoint that is one of them.
 _ALWAYS = frozenset(("kfree_skb_reason", "sk_skb_reason_drop", "tp:kfree_skb"))
 _SUFFIXES = {constants()["EVENT_TC"]: "(tc)", constants()["EVENT_XDP"]: "(xdp)"}
@@ -38,6 +40,12 @@ class FunctionNames:
         """
         name = self._names.get(address) or f"{address:#x}"
         return name + self._behind(name, reason) + _SUFFIXES.get(kind, "")
+
+    def drops(self, address: int, reason: int) -> bool:
+        """Whether this is the end of a packet that is thrown away; arguments as ``text``."""
+        if self._names.get(address) in _DROPPING:
+            return self._reasons.ends_badly(reason)
+        return self._reasons.is_drop(reason)
 
     def _behind(self, name: str, reason: int) -> str:
         always = name in _ALWAYS and self._reasons.known

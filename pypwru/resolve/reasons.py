@@ -9,7 +9,7 @@ subsystem.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from pypwru.btf import carriers
 from pypwru.btf.load import SYSFS, file_content, load_module, module_names
@@ -20,8 +20,9 @@ from pypwru.errors import BTFError
 ENUM = "skb_drop_reason"  # of include/net/dropreason-core.h; since Linux 5.17
 _MARK = "drop_reason"
 _SUBSYSTEM_SHIFT = 16  # SKB_DROP_REASON_SUBSYS_SHIFT
+_DONE = frozenset(("SKB_NOT_DROPPED_YET", "SKB_CONSUMED"))
 # What __kfree_skb() says of packets that did their work, too, is no word of a drop by itself.
-_NO_DROPS = frozenset(("SKB_NOT_DROPPED_YET", "SKB_CONSUMED", "SKB_DROP_REASON_NOT_SPECIFIED"))
+_NO_DROPS = _DONE | {"SKB_DROP_REASON_NOT_SPECIFIED"}
 _RESCAN_SECONDS = 1.0
 
 
@@ -41,7 +42,8 @@ class Reasons:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._words = reasons_of(_core(btf))
-        self._no_drops = {0} | {value for value, word in self._words.items() if word in _NO_DROPS}
+        self._no_drops = {0} | self._values(_NO_DROPS)
+        self._done = self._values(_DONE)
         self._enums = enums or _Subsystems(btf)
         self._monotonic = monotonic
         self._look_after = float("-inf")
@@ -51,6 +53,13 @@ class Reasons:
     def is_drop(self, reason: int) -> bool:
         """Whether a packet with this reason was thrown away."""
         return reason not in self._no_drops
+
+    def ends_badly(self, reason: int) -> bool:
+        """Whether a function that frees packets throws one away for this reason, given or not."""
+        return reason not in self._done
+
+    def _values(self, words: Collection[str]) -> set[int]:
+        return {value for value, word in self._words.items() if word in words}
 
     def word(self, reason: int) -> str:
         """The enumerator; empty when nobody has one of this value."""

@@ -74,7 +74,11 @@ def test_a_program_that_needs_no_verifier_to_be_refused() -> None:
 
 def test_a_plain_run_has_no_map_that_it_does_not_need() -> None:
     with ExitStack() as stack:
-        assert set(maps.create(config(""), stack)) == {"events", "counters", "reader"}
+        assert set(maps.create(config("--output-nft=false"), stack)) == {
+            "events",
+            "counters",
+            "reader",
+        }
 
 
 def test_maps_are_what_the_kernel_says_they_are() -> None:

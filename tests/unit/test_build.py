@@ -20,7 +20,7 @@ def compiles(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Stands in for the compiler: the flags of each compile."""
     seen: list[list[str]] = []
 
-    def compile_(layout: str, flags: list[str]) -> Bytecode:
+    def compile_(main: str, layout: str, flags: list[str]) -> Bytecode:
         seen.append(flags)
         return CODE
 

@@ -137,5 +137,5 @@ def test_it_looks_around_twice_a_second_however_many_records_come(
     clock = (tick / 10 for tick in range(1000))
     monkeypatch.setattr(draining, "monotonic", lambda: next(clock))
 
-    drain(ring, lambda batch: False, PacketCount({}), stop, lambda: looks.append(1))
+    drain(ring, lambda batch: False, PacketCount({}), stop, [lambda: looks.append(1)])
     assert 2 <= len(looks) <= 5

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pypwru.config import Backend, Config, Mark, Timestamp
+from pypwru.config import Backend, Config, Mark, Nft, Timestamp
 from pypwru.errors import UsageError
 from pypwru.options import FLAGS, Request, parse, usage
 
@@ -47,6 +47,11 @@ def test_defaults() -> None:
         filter_tunnel_pcap_l3="",
         filter_skb_expr="",
         filter_xdp_expr="",
+        filter_nft_verdict=(),
+        filter_nft_table=(),
+        filter_nft_chain=(),
+        filter_nft_handle=0,
+        filter_nft_text="",
         filter_track_skb=False,
         filter_track_skb_by_stackid=False,
         filter_non_skb_funcs=(),
@@ -70,6 +75,8 @@ def test_defaults() -> None:
         output_skb_cb=False,
         output_caller=False,
         output_tunnel=False,
+        output_nft=Nft.YES,
+        output_ct=False,
         output_stack=False,
         output_skb=False,
         output_skb_shared_info=False,
@@ -123,6 +130,16 @@ def test_every_flag_is_a_field_of_its_type() -> None:
             "--output-file /a/b --ready-file c",
             {"output_file": Path("/a/b"), "ready_file": Path("c")},
         ),
+        ("--filter-nft-verdict drop,accept", {"filter_nft_verdict": ("drop", "accept")}),
+        ("--filter-nft-chain web --filter-nft-chain input", {"filter_nft_chain": ("web", "input")}),
+        ("--filter-nft-table filter", {"filter_nft_table": ("filter",)}),
+        ("--filter-nft-handle 0x10", {"filter_nft_handle": 16}),
+        ("--filter-nft-text a|b", {"filter_nft_text": "a|b"}),
+        ("--output-nft", {}),
+        ("--output-nft=true", {}),
+        ("--output-nft=0", {"output_nft": Nft.NO}),
+        ("--output-nft=text", {"output_nft": Nft.TEXT}),
+        ("--output-nft=hook", {"output_nft": Nft.HOOK}),
         ("--filter-mark 0xa00/0xf00", {"filter_mark": Mark(0xA00, 0xF00)}),
         ("--filter-mark 0XFFFFFFFF/010", {"filter_mark": Mark(10, 10)}),
         ("--filter-mark 010", {"filter_mark": Mark(10, 0xFFFFFFFF)}),

@@ -64,7 +64,7 @@ def test_pwrus_row() -> None:
     seen = event(packet(0xFF184D00C08B6300, 1, 2073), 3, flow(ifindex=1))
     assert line("", seen) == (
         b'{"skb":"0xff184d00c08b6300","cpu":1,"process":"~r/bin/ping:2073","func":"ip_rcv",'
-        b'"type":"function","netns":4026531840,"mark":0,"iface":"lo:1","proto":2048,"mtu":65536,'
+        b'"type":"function_call","netns":4026531840,"mark":0,"iface":"lo:1","proto":2048,"mtu":65536,'
         b'"len":84,"tuple":{"saddr":"127.0.0.1","daddr":"127.0.0.1","sport":0,"dport":0,"proto":1}}'
         b"\n"
     )
@@ -93,7 +93,7 @@ def test_pwrus_row_of_everything() -> None:
     )
     assert octets == (
         b'{"skb":"0xff184d00c08b6300","cpu":0,"process":"~r/bin/ping:2191","func":"ip_rcv",'
-        b'"type":"function","caller_func":"__netif_receive_skb_one_core","time":7,'
+        b'"type":"function_call","caller_func":"__netif_receive_skb_one_core","time":7,'
         b'"netns":4026532273,"netns_name":"blue","mark":16,"iface":"~erlongname123:2",'
         b'"proto":2048,"mtu":1500,"len":84,"cb":[0,0,0,0,0],'
         b'"tuple":{"saddr":"127.0.0.1","daddr":"127.0.0.1","sport":0,"dport":0,"proto":1},'
@@ -139,7 +139,7 @@ CALLED = {"id": 5, "key_size": 2, "value_size": 256, "name": "ct", "key": "0100"
         (f"--filter-trace-xdp {SKB_MEMBERS}", IN_XDP, {}, "skb_members", None),
         (f"--filter-trace-xdp {XDP_MEMBERS}", IN_XDP, {}, "xdp_members", {"queue_index": 0}),
         (XDP_MEMBERS, PING, {}, "xdp_members", None),
-        ("", PING, {}, "type", "function"),
+        ("", PING, {}, "type", "function_call"),
         ("--filter-trace-xdp", IN_XDP, {}, "type", "xdp"),
         ("--filter-trace-tc", IN_TC, {}, "func", f"{records.FUNCTIONS[11]}(tc)"),
         ("--filter-trace-tc", IN_TC, {}, "cb", [0] * 5),
@@ -199,6 +199,7 @@ FLAGS = (
     "--output-skb-metadata=skb->len,skb->mark",
     "--output-xdp-metadata=xdp->rxq->queue_index",
     "--output-bpfmap",
+    "--output-ct",
     "--filter-trace-tc",
     "--filter-trace-xdp",
     "--timestamp=absolute",
@@ -217,7 +218,7 @@ def some_records(draw: st.DrawFn, tail_size: int) -> Record:
     seen = bytearray(draw(octets(FLOW.size)))
     seen[EVENT["l3"].offset - EVENT["netns"].offset] = draw(st.sampled_from([0, 4, 6]))
     who = bytearray(draw(octets(PACKET.size)))
-    who[14:16] = draw(st.integers(0, 3)).to_bytes(2, "little")
+    who[14:16] = draw(st.integers(0, 6)).to_bytes(2, "little")
     function = FUNCTION.pack(draw(st.integers(0, 20)), draw(st.integers(0, 2**64 - 1)))
     behind = draw(octets(min(tail_size, 700))).ljust(tail_size, draw(octets(1)))
     return Record(bytes(who), function, draw(st.integers(0, 2**63)), bytes(seen), behind)

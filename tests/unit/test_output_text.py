@@ -75,7 +75,16 @@ HEADER = (
     ],
 )
 def test_header(flags: str, header: str) -> None:
-    assert Output(flags).header() == header
+    assert Output(f"--output-nft=false {flags}").header() == header
+
+
+def test_header_of_nftables() -> None:
+    assert Output().header() == HEADER.replace(" FUNC", " FUNC NFT-CHAIN NFT-RULE")
+    assert (
+        Output("--output-caller --output-tunnel --output-nft=text")
+        .header()
+        .endswith(" FUNC CALLER NFT-CHAIN NFT-RULE TUNNEL\n")
+    )
 
 
 DAD = (6, ICMP6, bytes.fromhex("fd00" + "00" * 13 + "01"))
@@ -388,7 +397,7 @@ def test_relative_is_since_the_same_skb() -> None:
 
 def test_the_limit_counts_events_and_cuts_the_batch() -> None:
     output = Output("--output-limit-lines 3")
-    one = event(packet(1, 0, 7), 1, flow())
+    one = event(packet(1, 0, 7), 1, flow(), tail=tail(output.config))
     assert output.printer.print_batch([one, one]) is False
     assert output.printer.print_batch([one, one]) is True
     assert output.printer.print_batch([one]) is True
@@ -397,7 +406,7 @@ def test_the_limit_counts_events_and_cuts_the_batch() -> None:
 
 def test_a_batch_is_one_write_and_an_empty_one_none() -> None:
     output = Output()
-    one = event(packet(1, 0, 7), 1, flow())
+    one = event(packet(1, 0, 7), 1, flow(), tail=tail(output.config))
     assert output.printer.print_batch([one] * 50) is False
     output.printer.print_batch([])
     assert len(output.writes) == 1

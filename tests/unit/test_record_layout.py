@@ -12,8 +12,9 @@ import pytest
 
 from pypwru.events import record
 from pypwru.events.counters import Counters
-from pypwru.output import parts
+from pypwru.output import nft_part, parts
 from pypwru.program.source import FOLDER
+from pypwru.resolve import nft_names
 from tests.requirement import need
 
 TAIL = {
@@ -22,6 +23,10 @@ TAIL = {
     "part_tunnel": parts.TUNNEL,
     "part_metadata": parts.METADATA,
     "part_map": parts.MAP,
+    "part_nft": nft_part.NFT,
+    "part_nft_at": nft_part.NFT_AT,
+    "nft_key": nft_names.KEY,
+    "nft_names": nft_names.NAMES,
     "part_stack": parts.STACK,
 }
 STRUCTS = ("event", "counters", *TAIL)

@@ -12,7 +12,7 @@ from pypwru.options import parse
 ALL = (
     "--output-caller --output-skb-cb --output-tunnel --output-skb-metadata skb->mark "
     "--output-bpfmap --filter-track-bpf-helpers --output-stack --output-skb "
-    "--output-skb-shared-info --set-percpu-buf 1003"
+    "--output-skb-shared-info --set-percpu-buf 1003 --output-nft=text"
 )
 
 
@@ -23,7 +23,7 @@ def of(text: str) -> Config:
 
 
 def test_a_plain_run_has_no_tail() -> None:
-    found = wire(of(""))
+    found = wire(of("--output-nft=false --output-json"))
     assert (found.tail, dict(found.parts), found.size) == (0, {}, EVENT_SIZE)
     assert found.defines() == {"WIRE_SIZE": str(EVENT_SIZE)}
 
@@ -31,7 +31,7 @@ def test_a_plain_run_has_no_tail() -> None:
 def test_parts_follow_each_other_aligned_and_without_overlap() -> None:
     found = wire(of(ALL))
     assert list(found.parts) == [
-        "caller", "cb", "tunnel", "metadata", "map", "stack", "skb", "shinfo",
+        "caller", "cb", "tunnel", "metadata", "map", "nft", "nft_at", "stack", "skb", "shinfo",
     ]  # fmt: skip
     end = 0
     for part in found.parts.values():
@@ -41,10 +41,27 @@ def test_parts_follow_each_other_aligned_and_without_overlap() -> None:
     assert found.parts["skb"].size == 1003 - 4
 
 
-@pytest.mark.parametrize("part", ["caller", "cb", "tunnel", "metadata", "map", "stack"])
+@pytest.mark.parametrize(
+    "part", ["caller", "cb", "tunnel", "metadata", "map", "nft", "nft_at", "stack"]
+)
 def test_a_part_has_room_for_its_struct(part: str) -> None:
     last = list(members(f"part_{part}").values())[-1]
     assert wire(of(ALL)).parts[part].size >= last.offset + last.size
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        ("", {"nft"}),
+        ("--output-nft=hook", {"nft"}),
+        ("--output-nft=text", {"nft", "nft_at"}),
+        ("--output-json", {"nft", "nft_at"}),
+        ("--filter-nft-text x", {"nft", "nft_at"}),
+        ("--filter-nft-handle 1", {"nft"}),
+    ],
+)
+def test_when_it_was_said_matters_to_texts_alone(flags: str, parts: set[str]) -> None:
+    assert set(wire(of(flags)).parts) == parts
 
 
 def test_the_callback_is_inside_the_meta_columns() -> None:
@@ -53,6 +70,6 @@ def test_the_callback_is_inside_the_meta_columns() -> None:
 
 
 def test_the_c_gets_offsets_from_the_start_of_the_event() -> None:
-    defines = wire(of("--output-stack --output-caller")).defines()
+    defines = wire(of("--output-stack --output-caller --output-nft=false")).defines()
     assert defines["WIRE_caller"] == str(EVENT_SIZE)
     assert int(defines["WIRE_stack"]) == EVENT_SIZE + int(defines["WIRE_SIZE_caller"])

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The handlers that hang on nftables: a program of its own, since the kernel may have nf_tables, and with it the
+ * layout of its structs, only later. Compiled as trace.bpf.c is.
+ */
+#include "layout.h"
+#include "probes.h"
+#include "nft.h"
+
+/* nft_do_chain(pkt, chain). At its return it can't be asked where it is: SELF is its address. */
+int nft_in(void *ctx)
+{
+	return nft_enter(PROBE(0, EVENT_NFT_IN), CONTEXT(ctx, REG_ARG1), CONTEXT(ctx, REG_ARG2));
+}
+
+int nft_out(void *ctx)
+{
+	struct sight sight = PROBE(0, EVENT_NFT_OUT);
+
+	sight.address = KNOWN_AT_LOAD(SELF);
+	return nft_leave(sight, CONTEXT(ctx, REG_RETURNED));
+}
+
+/* __nft_trace_packet(): (pkt, verdict, rule, info, type) since Linux 6.4, (info, chain, type) before. */
+int nft_trace(void *ctx)
+{
+	struct sight sight = PROBE(0, EVENT_NFT_RULE);
+#ifdef FIELD_nft_traceinfo_pkt
+	u64 info = CONTEXT(ctx, REG_ARG1);
+	u8 type = CONTEXT(ctx, REG_ARG3);
+	u64 pkt = read_u64(info + OPTIONAL_FIELD(nft_traceinfo, pkt));
+	u64 verdict = read_u64(info + OPTIONAL_FIELD(nft_traceinfo, verdict));
+	u64 rule = read_u64(info + OPTIONAL_FIELD(nft_traceinfo, rule));
+#else
+	u64 pkt = CONTEXT(ctx, REG_ARG1), verdict = CONTEXT(ctx, REG_ARG2), rule = CONTEXT(ctx, REG_ARG3);
+	u8 type = CONTEXT(ctx, REG_ARG5);
+#endif
+
+	return nft_say(sight, pkt, verdict, nft_rule(rule, type, verdict), type);
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What nftables says of a packet. The kernel calls __nft_trace_packet() for every rule that gave a verdict, every
+ * statement-only rule that matched, every return and every policy while its static key nft_trace_enabled is on;
+ * kernel/nft_key.py turns that on without touching a ruleset that is traced.
+ *
+ * nft_do_chain() is entered with the base chain. Which chain a rule is in follows from there: a jump pushes, a goto
+ * replaces, a return pops (nft_do_chain() of net/netfilter/nf_tables_core.c keeps the same stack).
+ */
+#ifndef __PYPWRU_NFT_H
+#define __PYPWRU_NFT_H
+
+#include "said.h"
+
+#define NFT_TRACETYPE_POLICY 1
+#define NFT_TRACETYPE_RULE 3
+#define NFT_CONTINUE ((u32)-1)
+#define NFT_JUMP ((u32)-3)
+#define NFT_GOTO ((u32)-4)
+#define NFT_RETURN ((u32)-5)
+
+#define CHAINS 32 /* NFT_JUMP_STACK_SIZE is 16, and the base chain isn't on that; a power of two for chain_at() */
+#define PATH 4
+
+/* An nft_do_chain() under way, by the address of its struct nft_pktinfo. */
+struct evaluation {
+	u64 skb;
+	u64 outer;	    /* the nft_pktinfo of one that it interrupts on this stack: a rule can send packets */
+	u64 chains[CHAINS]; /* addresses, the base chain first */
+	u32 depth;
+	u32 nested;	    /* how many that nobody asked for are under way inside it */
+	struct flow flow;   /* of the packet */
+	/* of nft_eval.h */
+	u64 expression;	    /* that can give a verdict and is under way, or 0 */
+	u64 registers;	    /* its struct nft_regs */
+	u64 address;	    /* of the probe on its function */
+	u64 decided;	    /* whether a rule's final verdict was seen */
+};
+
+/* Linux 5.16 has it in nft_pktinfo itself (commit f06ad944b6a7), before it was in its xt_action_param. */
+ALWAYS_INLINE u64 nft_state(u64 pkt)
+{
+#ifdef FIELD_nft_pktinfo_state
+	return read_u64(pkt + OPTIONAL_FIELD(nft_pktinfo, state));
+#else
+	return read_u64(pkt + OPTIONAL_FIELD(nft_pktinfo, xt__state));
+#endif
+}
+
+/* The verifier is shown the bound in an instruction that the compiler can't take for needless. */
+ALWAYS_INLINE u64 *chain_at(struct evaluation *evaluation, u64 depth)
+{
+	asm volatile("%0 &= %1" : "+r"(depth) : "i"(CHAINS - 1));
+	return &evaluation->chains[depth];
+}
+
+ALWAYS_INLINE u32 nft_family(u64 table)
+{
+	u16 family = 0;
+
+	READ(family, table, OPTIONAL_FIELD(nft_table, family));
+	return family >> BIT_nft_table_family & 0x3f;
+}
+
+/* Room that the stack has not; handlers on kprobes don't interrupt each other on one CPU (bpf_prog_active). */
+struct nft_scratch {
+	struct evaluation evaluation;
+	struct nft_names names;
+};
+VALUE_OF(nft_evaluations, struct evaluation);
+VALUE_OF(nft_names, struct nft_names);
+VALUE_OF(nft_scratch, struct nft_scratch);
+
+ALWAYS_INLINE struct nft_scratch *nft_scratch(void)
+{
+	u32 key = 0;
+
+	return bpf_map_lookup_elem(MAP_nft_scratch, &key);
+}
+
+/* Chain, table and base chain into a part; the table is the chain's. */
+ALWAYS_INLINE void fill_chain(struct part_nft *to, u64 chain, struct evaluation *evaluation, u64 state)
+{
+	u64 table = read_u64(chain + OPTIONAL_FIELD(nft_chain, table));
+	u64 base = evaluation->chains[0] - OPTIONAL_FIELD(nft_base_chain, chain);
+	int i;
+
+	to->table = read_u64(table + OPTIONAL_FIELD(nft_table, handle));
+	to->chain = read_u64(chain + OPTIONAL_FIELD(nft_chain, handle));
+	to->family = nft_family(table);
+	to->priority = read_u32(base + OPTIONAL_FIELD(nft_base_chain, ops) + OPTIONAL_FIELD(nf_hook_ops, priority));
+	READ(to->hook, state, OPTIONAL_FIELD(nf_hook_state, hook));
+	to->netns = netns_of(read_u64(state + OPTIONAL_FIELD(nf_hook_state, net)));
+	to->depth = evaluation->depth;
+#pragma unroll
+	for (i = 0; i < PATH; i++)
+		to->path[i] = i < evaluation->depth ? read_u64(evaluation->chains[i] + OPTIONAL_FIELD(nft_chain, handle)) : 0;
+}
+
+/* What the chain is called, for who prints it. */
+ALWAYS_INLINE void tell_names(struct part_nft *said, u64 handle, u64 chain)
+{
+	struct nft_key key = { said->table, handle, said->netns, 0 };
+	u64 table = read_u64(chain + OPTIONAL_FIELD(nft_chain, table));
+	struct nft_scratch *scratch = nft_scratch();
+	struct nft_names *names;
+
+	if (!scratch)
+		return;
+	names = &scratch->names;
+	__builtin_memset(names, 0, sizeof(*names));
+	bpf_probe_read_kernel_str(names->table, sizeof(names->table),
+				  (void *)read_u64(table + OPTIONAL_FIELD(nft_table, name)));
+	bpf_probe_read_kernel_str(names->chain, sizeof(names->chain),
+				  (void *)read_u64(chain + OPTIONAL_FIELD(nft_chain, name)));
+	tell(&key, names);
+}
+
+ALWAYS_INLINE int nft_enter(struct sight sight, u64 pkt, u64 chain)
+{
+	u64 stack = stack_at(sight.depth), skb = read_u64(pkt + OPTIONAL_FIELD(nft_pktinfo, skb));
+	u64 *outer = bpf_map_lookup_elem(MAP_nft_stacks, &stack);
+	struct nft_scratch *scratch = nft_scratch();
+	struct evaluation *fresh, *evaluation;
+	struct part_nft said = {};
+
+	sight.packet = skb;
+	if (!skb || !is_wanted(sight)) {
+		evaluation = outer ? bpf_map_lookup_elem(MAP_nft_evaluations, outer) : NULL;
+		if (evaluation)
+			evaluation->nested++;
+		return 0;
+	}
+	if (!scratch)
+		return 0;
+	fresh = &scratch->evaluation;
+	fresh->skb = skb;
+	fresh->outer = outer ? *outer : 0;
+	fresh->chains[0] = chain;
+	fresh->depth = fresh->nested = 0;
+	__builtin_memset(&fresh->flow, 0, sizeof(fresh->flow));
+	fresh->expression = fresh->decided = 0;
+	fill_chain(&said, chain, fresh, nft_state(pkt));
+	tell_names(&said, said.chain, chain);
+	write_nft(sight, skb, &said, 1, &fresh->flow);
+	bpf_map_update_elem(MAP_nft_evaluations, &pkt, fresh, 0);
+	bpf_map_update_elem(MAP_nft_stacks, &stack, &pkt, 0);
+	return 0;
+}
+
+ALWAYS_INLINE int nft_leave(struct sight sight, u32 verdict)
+{
+	u64 stack = stack_at(sight.depth), pkt;
+	u64 *current = bpf_map_lookup_elem(MAP_nft_stacks, &stack);
+	struct evaluation *evaluation;
+	struct part_nft said = {};
+	int alive;
+
+	if (!current)
+		return 0;
+	pkt = *current;
+	evaluation = bpf_map_lookup_elem(MAP_nft_evaluations, &pkt);
+	if (!evaluation) {
+		bpf_map_delete_elem(MAP_nft_stacks, &stack);
+		return 0;
+	}
+	if (evaluation->nested) {
+		evaluation->nested--;
+		return 0;
+	}
+	evaluation->depth = 0;
+	fill_chain(&said, evaluation->chains[0], evaluation, nft_state(pkt));
+	alive = is_alive(verdict);
+	/* NF_DROP_REASON() frees the packet itself, and returns its errno with NF_STOLEN (commit 36d2d9f5e5f1). */
+	said.verdict = alive || !(verdict >> 16) ? verdict : NF_DROP;
+	write_nft(sight, evaluation->skb, &said, alive, &evaluation->flow);
+	if (evaluation->outer)
+		bpf_map_update_elem(MAP_nft_stacks, &stack, &evaluation->outer, 0);
+	else
+		bpf_map_delete_elem(MAP_nft_stacks, &stack);
+	bpf_map_delete_elem(MAP_nft_evaluations, &pkt);
+	return 0;
+}
+
+/*
+ * The stack of chains after a rule of the kind that moves on it. The base chain stays at the bottom after a goto out
+ * of it, too: what counts at the end is its policy.
+ */
+ALWAYS_INLINE void nft_move(struct evaluation *evaluation, u32 verdict, u64 target)
+{
+	u32 depth = evaluation->depth;
+
+	if (verdict == NFT_JUMP || (verdict == NFT_GOTO && !depth))
+		depth++;
+	else if (verdict == NFT_RETURN && depth)
+		depth--;
+	if (depth >= CHAINS)
+		return;
+	if (verdict == NFT_JUMP || verdict == NFT_GOTO)
+		*chain_at(evaluation, depth) = target;
+	evaluation->depth = depth;
+}
+
+/* rule is 0 where none spoke. */
+ALWAYS_INLINE int nft_say(struct sight sight, u64 pkt, u64 verdict, u64 rule, u8 type)
+{
+	struct evaluation *evaluation = bpf_map_lookup_elem(MAP_nft_evaluations, &pkt);
+	struct part_nft said = {};
+	u64 chain, target = 0;
+	u32 depth;
+
+	if (!evaluation)
+		return 0;
+	depth = evaluation->depth;
+	if (type == NFT_TRACETYPE_POLICY)
+		depth = evaluation->depth = 0;
+	chain = *chain_at(evaluation, depth);
+	fill_chain(&said, chain, evaluation, nft_state(pkt));
+	said.type = type;
+	said.rule = rule;
+	if (type == NFT_TRACETYPE_POLICY) {
+		u8 policy = 0;
+
+		READ(policy, chain - OPTIONAL_FIELD(nft_base_chain, chain), OPTIONAL_FIELD(nft_base_chain, policy));
+		said.verdict = policy;
+	} else {
+		said.verdict = read_u32(verdict + OPTIONAL_FIELD(nft_verdict, code));
+		if (said.verdict == NFT_JUMP || said.verdict == NFT_GOTO) {
+			target = read_u64(verdict + OPTIONAL_FIELD(nft_verdict, chain));
+			said.target = read_u64(target + OPTIONAL_FIELD(nft_chain, handle));
+			tell_names(&said, said.target, target);
+		}
+	}
+	tell_names(&said, said.chain, chain);
+	/* What steals a packet may have freed it: nft_fwd_netdev_eval(), nft_synproxy_do_eval(). */
+	if ((int)said.verdict >= 0 && is_alive(said.verdict))
+		judge(evaluation->skb, &said);
+	write_nft(sight, evaluation->skb, &said, (int)said.verdict < 0 || is_alive(said.verdict), &evaluation->flow);
+	nft_move(evaluation, rule || said.verdict != NFT_CONTINUE ? said.verdict : NFT_RETURN, target);
+	return 0;
+}
+
+/*
+ * A rule's handle. Since 5.17 (commit 2c865a8a28a1) rules are packed in a blob, whose last has is_last set: where
+ * a chain ends, which the kernel calls a return of that rule; before, of whatever rule came last, and the verdict is
+ * not NFT_RETURN.
+ */
+ALWAYS_INLINE u64 nft_rule(u64 rule, u8 type, u64 verdict)
+{
+	u64 packed;
+
+	if (!rule || type == NFT_TRACETYPE_POLICY)
+		return 0;
+#ifdef FIELD_nft_rule_blob_size /* OPTIONAL_FIELD(nft_rule_blob, size) */
+	packed = read_u64(rule);
+	return packed & 1 ? 0 : packed >> 13 & ((1ULL << 42) - 1);
+#else
+	if (type != NFT_TRACETYPE_RULE && read_u32(verdict + OPTIONAL_FIELD(nft_verdict, code)) != NFT_RETURN)
+		return 0;
+	packed = read_u64(rule + 16) /* behind its list_head */;
+	return packed & ((1ULL << 42) - 1);
+#endif
+}
+
+#endif

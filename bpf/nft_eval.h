@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What nftables says where the kernel can't be made to tell (nft.h): a verdict is read where an expression of a rule
+ * gives it, in its eval(expr, regs, pkt), and the rule is the one around the expression. What no verdict tells of is
+ * not seen: rules without one, and the end of a chain. So a chain is left when a rule of one below it speaks.
+ */
+#ifndef __PYPWRU_NFT_EVAL_H
+#define __PYPWRU_NFT_EVAL_H
+
+#include "nft.h"
+
+#define NFT_BREAK ((u32)-2)
+#define NFT_REG_VERDICT 0
+
+#define HANDLE ((1ULL << 42) - 1)
+/*
+ * So many rules are looked through, for each of which the verifier goes through the loop, and remembers at most 8192
+ * branches that it has not taken yet. One that is further on is not known.
+ */
+#ifdef FIELD_nft_rule_blob_size
+#define RULES 4096
+
+/* Where the rules of a blob begin if the expression is one of theirs, else 0. */
+ALWAYS_INLINE u64 rules_around(u64 expression, u64 generation)
+{
+	u64 blob = read_u64(generation), rules = blob + OPTIONAL_FIELD(nft_rule_blob, data);
+
+	return expression - rules < read_u64(blob + OPTIONAL_FIELD(nft_rule_blob, size)) ? rules : 0;
+}
+
+/* In the blob of this generation or of the other: both are kept until the next change. */
+ALWAYS_INLINE u64 nft_rule_around(struct evaluation *evaluation, u64 expression, u64 pkt)
+{
+	u64 rules = 0, header;
+	int i;
+
+	for (i = 0; i < CHAINS; i++) {
+		u64 chain = *chain_at(evaluation, evaluation->depth);
+
+		rules = rules_around(expression, chain + OPTIONAL_FIELD(nft_chain, blob_gen_0));
+		if (!rules)
+			rules = rules_around(expression, chain + OPTIONAL_FIELD(nft_chain, blob_gen_1));
+		if (rules || !evaluation->depth)
+			break;
+		evaluation->depth--;
+	}
+	if (!rules)
+		return 0;
+	for (i = 0; i < RULES; i++) {
+		header = read_u64(rules);
+		rules += OPTIONAL_FIELD(nft_rule_dp, data) + (header >> 1 & 0xfff);
+		if (expression < rules)
+			return header >> 13 & HANDLE;
+	}
+	return 0;
+}
+
+#else /* before Linux 5.17 */
+#define RULES 2048
+
+/*
+ * In the array of this generation, which NULL ends. Not in the other's: it can point to rules that are no more. A
+ * struct nft_rule is a list_head and a u64 in front of its expressions: 42 bits of handle, 2 of genmask, 12 of dlen.
+ */
+ALWAYS_INLINE u64 nft_rule_around(struct evaluation *evaluation, u64 expression, u64 pkt)
+{
+	u64 net = read_u64(nft_state(pkt) + OPTIONAL_FIELD(nf_hook_state, net));
+	u64 array, slot, rule, header;
+	u8 generation = 0;
+	int i;
+
+	READ(generation, net, OPTIONAL_FIELD(net, nft__gencursor));
+	array = generation ? OPTIONAL_FIELD(nft_chain, rules_gen_1) : OPTIONAL_FIELD(nft_chain, rules_gen_0);
+	slot = read_u64(*chain_at(evaluation, evaluation->depth) + array);
+	for (i = 0; i < RULES; i++) {
+		rule = read_u64(slot);
+		slot += sizeof(rule);
+		if (!rule) {
+			if (!evaluation->depth)
+				return 0;
+			evaluation->depth--;
+			slot = read_u64(*chain_at(evaluation, evaluation->depth) + array);
+			continue;
+		}
+		header = read_u64(rule + 16);
+		if (expression - rule < 24 + (header >> 44 & 0xfff))
+			return header & HANDLE;
+	}
+	return 0;
+}
+
+#endif
+
+/* The one that runs on this stack, and no other inside it; its nft_pktinfo. */
+ALWAYS_INLINE struct evaluation *nft_here(struct sight sight, u64 *pkt)
+{
+	u64 stack = stack_at(sight.depth);
+	u64 *current = bpf_map_lookup_elem(MAP_nft_stacks, &stack);
+	struct evaluation *evaluation;
+
+	if (!current)
+		return NULL;
+	*pkt = *current;
+	evaluation = bpf_map_lookup_elem(MAP_nft_evaluations, pkt);
+	return evaluation && !evaluation->nested ? evaluation : NULL;
+}
+
+/* An expression has given a verdict, which is there to be read at `verdict`. */
+ALWAYS_INLINE int nft_given(struct sight sight, struct evaluation *evaluation, u64 pkt, u64 expression, u64 verdict)
+{
+	u32 code = read_u32(verdict + OPTIONAL_FIELD(nft_verdict, code));
+
+	if (code == NFT_CONTINUE || code == NFT_BREAK)
+		return 0;
+	if ((int)code >= 0)
+		evaluation->decided = 1;
+	return nft_say(sight, pkt, verdict, nft_rule_around(evaluation, expression, pkt), NFT_TRACETYPE_RULE);
+}
+
+/* The end without a rule's final verdict: it is the policy's, or of a rule that was not seen, which has no handle. */
+ALWAYS_INLINE int nft_decide(struct sight sight, struct evaluation *evaluation, u64 pkt, u32 code)
+{
+	u64 base = evaluation->chains[0] - OPTIONAL_FIELD(nft_base_chain, chain);
+	u8 policy = 0;
+
+	READ(policy, base, OPTIONAL_FIELD(nft_base_chain, policy));
+	evaluation->decided = 1;
+	evaluation->depth = 0;
+	return nft_say(sight, pkt, (u64)&code - OPTIONAL_FIELD(nft_verdict, code), 0,
+		       policy == code ? NFT_TRACETYPE_POLICY : NFT_TRACETYPE_RULE);
+}
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The last final verdict of nftables on a packet, carried on its every later line (--output-nft). It lives and dies
+ * with the sk_buff as what is tracked does (track.h), and goes on to what is made of it.
+ */
+#ifndef __PYPWRU_VERDICTS_H
+#define __PYPWRU_VERDICTS_H
+
+#include "helpers.h"
+#include "event.h"
+#include "counters.h"
+
+#if NFT
+
+struct verdict {
+	struct part_nft said;
+	struct part_nft_at at;
+};
+VALUE_OF(verdicts, struct verdict);
+
+ALWAYS_INLINE void fill_verdict(struct part_nft *to, struct part_nft_at *at, u64 skb)
+{
+	struct verdict *carried = bpf_map_lookup_elem(MAP_verdicts, &skb);
+
+	if (carried) {
+		*to = carried->said;
+		if (at)
+			*at = carried->at;
+	}
+}
+
+ALWAYS_INLINE void carry(u64 skb, struct verdict *verdict)
+{
+	if (!bpf_map_update_elem(MAP_verdicts, &skb, verdict, BPF_NOEXIST))
+		COUNT(judged);
+	else
+		bpf_map_update_elem(MAP_verdicts, &skb, verdict, 0);
+}
+
+ALWAYS_INLINE void judge(u64 skb, struct part_nft *said)
+{
+	struct verdict verdict = { *said, { bpf_ktime_get_ns() } };
+
+	carry(skb, &verdict);
+}
+
+ALWAYS_INLINE void forget_verdict(u64 skb)
+{
+	if (!bpf_map_delete_elem(MAP_verdicts, &skb))
+		COUNT(unjudged);
+}
+
+/* A clone, copy or fragment was judged as its original was. */
+ALWAYS_INLINE void copy_verdict(u64 made, u64 from)
+{
+	struct verdict *carried = bpf_map_lookup_elem(MAP_verdicts, &from);
+
+	if (carried)
+		carry(made, carried);
+	else
+		forget_verdict(made);
+}
+
+#else
+
+ALWAYS_INLINE void forget_verdict(u64 skb) {}
+ALWAYS_INLINE void copy_verdict(u64 made, u64 from) {}
+
+#endif
+#endif

@@ -1,0 +1,168 @@
+"""Nftables and iptables-legacy: hooked once they are there. A kernel may get them only later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+from pypwru.attach.attach import probed
+from pypwru.attach.attached import Attached
+from pypwru.attach.backend import Choice
+from pypwru.attach.judges import JUDGES, Judge
+from pypwru.config import Config, Nft
+from pypwru.discovery.functions import Function
+from pypwru.discovery.plan import AttachPlan
+from pypwru.errors import KernelError, PypwruError
+from pypwru.kernel.kallsyms import Symbols, read_symbols
+from pypwru.kernel.modules import load_of
+from pypwru.log import Log
+from pypwru.program.build import Bytecode
+from pypwru.program.load import Loader
+
+Compile = Callable[[str, Function], Bytecode]
+
+
+class NftProbes:
+    """The probes on who judges packets, and how to put them there once it is there.
+
+    Args:
+        choice: what else is attached, and how.
+        loader: of the handlers.
+        compile: makes those of a unit, for this kernel's module of the function.
+        report: gets the names of what its records carry.
+        log: where it is said.
+        stack: closes what was attached.
+    """
+
+    # Long arguments, since it does at any time what a session does at its start.
+    def __init__(
+        self,
+        choice: Choice,
+        loader: Loader,
+        compile: Compile,
+        report: Attached,
+        log: Log,
+        stack: ExitStack,
+    ) -> None:
+        self._choice = choice
+        self._loader = loader
+        self._compile = compile
+        self._report = report
+        self._log = log
+        self._stack = stack
+        self._hooks = choice.verdict_hooks
+        self._judges = list(JUDGES)
+        self._known: dict[str, int] = {}  # module -> its load, whose functions were looked for
+        self._hooked: set[tuple[str, int]] = set()  # function, load of its module
+
+    def poll(self) -> None:
+        """Attach to what has come, or come again."""
+        loads = {module: load_of(module) for judge in self._judges for module in judge.modules}
+        come = {name for name, load in loads.items() if load not in (0, self._known.get(name))}
+        self._known = loads
+        judges = [judge for judge in self._judges if come.intersection(judge.modules)]
+        if judges:
+            self._attach_all(judges, read_symbols(set().union(*(each.symbols for each in judges))))
+
+    def attach(self, symbols: Symbols) -> None:
+        """Attach to those that ``symbols`` have; what stands in the way is said, and no more."""
+        self._attach_all(self._judges, symbols)
+
+    def _attach_all(self, judges: Iterable[Judge], symbols: Symbols) -> None:
+        for judge in list(judges):
+            found = judge.found(symbols)
+            if found:
+                self._known |= {each.module: load_of(each.module) for each in found}
+                try:
+                    self._attach(judge, symbols)
+                except PypwruError as error:
+                    self._log.warn(f"Can't tell what {judge.name} says", why=error)
+
+    def _attach(self, judge: Judge, symbols: Symbols) -> None:
+        own = Attached(names=self._report.names)
+        with ExitStack() as stack:
+            judge = self._speaking(judge, judge.found(symbols), stack)
+            functions = self._new(judge.found(symbols))
+            if not functions:
+                return
+            backend = self._choice.probes
+            assert backend, "they are asked only where kprobes can be had"
+            groups = judge.groups(functions)
+            plan = AttachPlan(backend, groups, self._hooks)
+            self._loader.add(self._compile(judge.unit, functions[0]))
+            stack.enter_context(probed(self._choice, plan, self._loader, own, self._log))
+            self._stack.push(stack.pop_all())
+        self._hooks = {}
+        self._report.missed += own.missed
+        for name, why in own.ignored:
+            self._log.warn(f"Can't tell all that {judge.name} says", function=name, why=why)
+        for handler, hooked in groups.items():
+            if handler.number and handler.returns:
+                self._report.names[handler.number] = hooked[0].display
+        self._log.info(f"Attached to {judge.name}")
+
+    def _speaking(self, judge: Judge, functions: list[Function], stack: ExitStack) -> Judge:
+        """``judge``, made to speak, or who is asked instead from now on, which is said.
+
+        Raises:
+            KernelError: it doesn't speak, and nobody is asked instead.
+        """
+        try:
+            stack.enter_context(judge.key(functions))
+        except KernelError as error:
+            if not judge.instead:
+                raise
+            other, unseen = judge.instead
+            self._log.warn(f"{judge.name}: {unseen}", why=error)
+            self._judges[self._judges.index(judge)] = other
+            return other
+        return judge
+
+    def _new(self, functions: list[Function]) -> list[Function]:
+        """Those that were not hooked since their module was loaded."""
+        loads = {function.module: load_of(function.module) for function in functions}
+        new = [each for each in functions if (each.display, loads[each.module]) not in self._hooked]
+        self._hooked.update((each.display, loads[each.module]) for each in new)
+        return new
+
+
+def nft_where_possible(config: Config, choice: Choice, log: Log) -> Config:
+    """``config``, without what kprobes are needed for where there are none.
+
+    Raises:
+        KernelError: packets are to be chosen by what nftables says.
+    """
+    if not config.asks_nft or choice.probes:
+        return config
+    why = "it takes kprobes, which can't be had here"
+    if config.filters_nft:
+        raise KernelError(f"Can't choose packets by what nftables says: {why}; see --backend")
+    tell = log.debug if config.output_nft is Nft.YES else log.warn  # whoever asks in so many words
+    tell("Not asking nftables", why=why)
+    return replace(config, output_nft=Nft.NO)
+
+
+@contextmanager
+def nft_probes(
+    config: Config,
+    choice: Choice,
+    loader: Loader,
+    compile: Compile,
+    report: Attached,
+    log: Log,
+) -> Iterator[Callable[[], None]]:
+    """Probes on who judges packets until the way out; gives what looks for who comes later.
+
+    Args:
+        compile: as of NftProbes.
+        report: gets the names of what their records carry.
+    """
+    if not config.asks_nft:
+        yield lambda: None
+        return
+    assert choice.symbols, "backends with kprobes have symbols"
+    with ExitStack() as stack:
+        probes = NftProbes(choice, loader, compile, report, log, stack)
+        probes.attach(choice.symbols)
+        yield probes.poll

@@ -1,0 +1,77 @@
+"""What is hooked of nftables where the kernel can't be made to tell: the expressions that decide.
+
+All eval(expr, regs, pkt) that can leave a verdict other than NFT_CONTINUE and NFT_BREAK in
+``regs`` (net/netfilter/nft_*.c). What an expression that gives no verdict does is not seen, so no
+rule of such alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pypwru.discovery.functions import Function
+from pypwru.discovery.plan import Groups, Handler
+
+EVALUATES = "nft_do_chain"
+_IMMEDIATE = "nft_immediate_eval"
+# Module -> its functions. An object reference was a module of its own until Linux 6.2.
+_OBJREF = ("nft_objref_eval", "nft_objref_map_eval")
+_GIVE: Mapping[str, tuple[str, ...]] = {
+    "nf_tables": ("nft_lookup_eval", "nft_exthdr_tcp_strip_eval", *_OBJREF),
+    "nft_compat": (
+        "nft_target_eval_xt",
+        "nft_target_eval_bridge",
+        "nft_match_eval",
+        "nft_match_large_eval",
+    ),
+    "nft_connlimit": ("nft_connlimit_eval",),
+    "nft_ct": ("nft_ct_set_zone_eval",),
+    "nft_fwd_netdev": ("nft_fwd_netdev_eval", "nft_fwd_neigh_eval"),
+    "nft_masq": (
+        "nft_masq_eval",
+        "nft_masq_ipv4_eval",
+        "nft_masq_ipv6_eval",
+        "nft_masq_inet_eval",
+    ),
+    "nft_nat": ("nft_nat_eval", "nft_nat_inet_eval"),
+    "nft_objref": _OBJREF,
+    "nft_queue": ("nft_queue_eval", "nft_queue_sreg_eval"),
+    "nft_redir": (
+        "nft_redir_eval",
+        "nft_redir_ipv4_eval",
+        "nft_redir_ipv6_eval",
+        "nft_redir_inet_eval",
+    ),
+    "nft_reject_bridge": ("nft_reject_bridge_eval",),
+    "nft_reject_inet": ("nft_reject_inet_eval",),
+    "nft_reject_ipv4": ("nft_reject_ipv4_eval",),
+    "nft_reject_ipv6": ("nft_reject_ipv6_eval",),
+    "nft_reject_netdev": ("nft_reject_netdev_eval",),
+    "nft_synproxy": ("nft_synproxy_eval",),
+}
+# What nft_do_chain() itself frees packets with -> the argument that is the packet.
+_DROPS: Mapping[str, int] = {"sk_skb_reason_drop": 2, "kfree_skb_reason": 1}
+
+MODULES = tuple(_GIVE)
+FUNCTIONS = (EVALUATES, _IMMEDIATE, *_DROPS, *dict.fromkeys(sum(_GIVE.values(), ())))
+
+
+def groups(functions: Sequence[Function]) -> Groups:
+    """Handlers of nft_eval.bpf.c -> those of ``functions`` that they hang on."""
+    named = {function.name: function for function in functions}
+    found: dict[Handler, tuple[Function, ...]] = {}
+    if EVALUATES in named:
+        evaluates, number = named[EVALUATES], named[EVALUATES].addresses[0]
+        found[Handler("nft_in")] = (evaluates,)
+        found[Handler("nft_decided", returns=True, number=number)] = (evaluates,)
+        for name, packet in _DROPS.items():
+            if name in named:
+                found[Handler("nft_dropped", packet, number=number)] = (named[name],)
+    if _IMMEDIATE in named:
+        found[Handler("nft_immediate")] = (named[_IMMEDIATE],)
+    give = {name for names in _GIVE.values() for name in names}
+    asked = tuple(function for function in functions if function.name in give)
+    if asked:
+        found[Handler("nft_answered", returns=True)] = asked
+        found[Handler("nft_asked")] = asked
+    return found

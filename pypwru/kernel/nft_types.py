@@ -1,0 +1,70 @@
+"""Where nf_tables keeps what is read of it: the structs of its module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pypwru.btf.load import SYSFS, load_module
+from pypwru.btf.query import BTF
+from pypwru.btf.types import Field, Kind
+from pypwru.errors import BTFError
+
+MODULE = "nf_tables"
+
+# Before Linux 5.11 modules have no BTF. These are of Debian's 5.10, taken from the disassembly of
+# nft_do_chain(), nf_tables_fill_chain_info(), nft_trace_notify() and nft_immediate_eval().
+_BEFORE_MODULE_BTF: Mapping[tuple[str, str], int] = {
+    ("nft_pktinfo", "skb"): 0,
+    ("nft_pktinfo", "xt.state"): 32,
+    ("nft_traceinfo", "pkt"): 0,
+    ("nft_traceinfo", "rule"): 24,
+    ("nft_traceinfo", "verdict"): 32,
+    ("nft_verdict", "code"): 0,
+    ("nft_verdict", "chain"): 8,
+    ("nft_chain", "rules_gen_0"): 0,
+    ("nft_chain", "rules_gen_1"): 8,
+    ("nft_chain", "table"): 64,
+    ("nft_chain", "handle"): 72,
+    ("nft_chain", "name"): 88,
+    ("nft_base_chain", "ops"): 0,
+    ("nft_base_chain", "policy"): 0x40,
+    ("nft_base_chain", "chain"): 0x50,
+    ("nft_expr", "data"): 8,
+    ("nft_immediate_expr", "data"): 0,
+    ("nft_immediate_expr", "dreg"): 16,
+    ("nft_regs", "verdict"): 0,
+}
+_IN_TABLE: Mapping[str, int] = {"handle": 72, "family": 84, "name": 88}  # behind chains_ht
+_TABLE_HEAD = 16  # a list_head, then chains_ht
+_FAMILY_BITS = 6
+
+
+class NftTypes:
+    """The structs of nf_tables in a kernel.
+
+    Args:
+        btf: of vmlinux.
+
+    Raises:
+        BTFError: the module's BTF is malformed.
+    """
+
+    def __init__(self, btf: BTF) -> None:
+        self._btf = load_module(MODULE, btf) if (SYSFS / MODULE).exists() else btf
+        self._known = bool(self._btf.find("nft_chain", Kind.STRUCT))
+
+    def member(self, struct: str, path: str) -> Field | None:
+        """Where a member is; None if this kernel has none."""
+        try:
+            return self._btf.member(struct, path)
+        except BTFError:
+            return None if self._known else self._remembered(struct, path)
+
+    def _remembered(self, struct: str, path: str) -> Field | None:
+        offset = _BEFORE_MODULE_BTF.get((struct, path))
+        if struct == "nft_table" and path in _IN_TABLE:
+            hashed = self._btf.find("rhltable", Kind.STRUCT)[0]
+            offset = _TABLE_HEAD + self._btf.size(hashed) + _IN_TABLE[path]
+        if offset is None:
+            return None
+        return Field(offset, 0, _FAMILY_BITS if path == "family" else 0, 8, 0)

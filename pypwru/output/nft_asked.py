@@ -1,0 +1,91 @@
+"""Which rules --filter-nft-* ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pypwru.config import Config
+from pypwru.discovery.re2 import found_in
+from pypwru.events.record import Slices
+from pypwru.events.wire import Wire
+from pypwru.kernel.nft_words import VERDICTS, verdict_word
+from pypwru.output.nft import ChainNames, Said, is_own, said
+from pypwru.output.nft_part import NOTHING, nft
+from pypwru.output.parts import KIND
+from pypwru.output.rule_texts import RuleTexts
+
+_KEPT = 1 << 12
+_STOLEN = VERDICTS[2]
+
+
+class Asked:
+    """What is asked of a rule or policy; all of it must hold.
+
+    Args:
+        config: of the run.
+        wire: the layout of its records.
+        chains: names of tables and chains.
+        texts: of rules; None where nobody asks for them.
+    """
+
+    def __init__(
+        self, config: Config, wire: Wire, chains: ChainNames, texts: RuleTexts | None
+    ) -> None:
+        part = wire.parts["nft"]
+        self._said = slice(part.offset, part.offset + part.size)
+        at = wire.parts.get("nft_at", part)
+        self._at = slice(at.offset, at.offset + at.size)
+        self._conditions = _conditions(config)
+        self._finds = found_in(config.filter_nft_text) if config.filter_nft_text else None
+        self._chains = chains
+        self._texts = texts
+        self._known: dict[bytes, bool] = {}
+
+    def meets(self, record: Slices) -> bool:
+        """Whether the rule that spoke, now or last, is one of these."""
+        part = record[4][self._said]
+        if part == NOTHING or not self._fits(part):
+            return False
+        if self._finds is None or self._texts is None:
+            return True
+        at = int.from_bytes(record[4][self._at], "little")
+        text = self._texts.text(part, at)
+        return text is not None and any(map(self._finds, text))
+
+    def judges(self, record: Slices) -> bool | None:
+        """Whether the packet carries a verdict from this record on; None: it carries none."""
+        part = record[4][self._said]
+        kind = int.from_bytes(record[0][KIND], "little")
+        if not is_own(kind):
+            return None if part == NOTHING else True
+        spoken = nft(part)
+        if spoken is None or not spoken.type or spoken.verdict < 0:
+            return False
+        return verdict_word(spoken.verdict) != _STOLEN  # which is nobody's to carry
+
+    def _fits(self, part: bytes) -> bool:
+        """All conditions but that on the text."""
+        fits = self._known.get(part)
+        if fits is None:
+            what = said(nft(part), self._chains)
+            fits = what is not None and bool(what.nft.type)
+            fits = fits and all(holds(what) for holds in self._conditions if what)
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            self._known[part] = fits
+        return fits
+
+
+def _conditions(config: Config) -> list[Callable[[Said], bool]]:
+    verdicts, tables = config.filter_nft_verdict, config.filter_nft_table
+    chains, handle = config.filter_nft_chain, config.filter_nft_handle
+    found: list[Callable[[Said], bool]] = []
+    if verdicts:
+        found.append(lambda what: what.verdict in verdicts)
+    if tables:
+        found.append(lambda what: what.table in tables or f"{what.family} {what.table}" in tables)
+    if chains:
+        found.append(lambda what: what.path[-1] in chains)
+    if handle:
+        found.append(lambda what: what.rule == handle)
+    return found

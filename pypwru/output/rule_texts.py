@@ -1,0 +1,52 @@
+"""The text of the rule that a part of a record names."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pypwru.output.nft_part import Handles, handles
+from pypwru.resolve.ruleset import RuleText
+
+
+class Rules(Protocol):
+    """What is known of rules: ``pypwru.resolve.rules``, and a stand-in in tests."""
+
+    changes: int
+    """Grows whenever any answer may be another than before."""
+
+    def rule(
+        self, netns: int, table: int, chain: int, rule: int, at: int | None = None
+    ) -> RuleText | None:
+        """A rule, as it was at a time of the kernel's clock; None while it isn't known."""
+
+    def hear(self) -> bool:
+        """Take in what the kernel told of changes so far; False if there is more."""
+
+    def wait(self, timeout: float) -> bool:
+        """Until all that was asked for is known; False: not within ``timeout`` seconds."""
+
+
+class RuleTexts:
+    """Texts of rules by parts.
+
+    Args:
+        rules: that are known.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+
+    def named(self, part: bytes) -> Handles | None:
+        """The rule that a part names; None where there is none."""
+        found = handles(part)
+        return found if found[-1] else None
+
+    def text(self, part: bytes, at: int) -> RuleText | None:
+        """What it says; None where there is none, or it isn't known.
+
+        Args:
+            part: ``struct part_nft``, and anything behind it.
+            at: when that was said; CLOCK_MONOTONIC, ns.
+        """
+        netns, table, chain, rule = handles(part)
+        return self.rules.rule(netns, table, chain, rule, at) if rule else None

@@ -1,0 +1,43 @@
+"""What hangs on who judges packets, to bytecode: apart, since its module may come only later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pypwru.btf.query import BTF
+from pypwru.cache import Cache
+from pypwru.discovery.functions import Function
+from pypwru.kernel.nft_types import NftTypes
+from pypwru.kernel.xt_types import XtTypes
+from pypwru.program.build import Bytecode, build
+from pypwru.program.layout import Types, layout
+from pypwru.program.source import NFT, NFT_EVAL, sources
+
+
+def build_unit(
+    btf: BTF,
+    defines: Mapping[str, str],
+    cache: Cache,
+    also: Sequence[Types],
+    unit: str,
+    function: Function,
+) -> Bytecode:
+    """Compile for the module that is there now.
+
+    Args:
+        btf: of vmlinux.
+        defines: as of ``build``.
+        also: types of other modules.
+        unit: the file with the handlers.
+        function: that they hang on.
+
+    Raises:
+        BuildError: as of ``build``.
+        BTFError: the module's types are malformed.
+    """
+    if unit in (NFT, NFT_EVAL):
+        text, macros = layout(sources().values(), btf, NftTypes(btf), *also), {}
+    else:
+        types = XtTypes(btf, function.module, function.name)
+        text, macros = layout(sources().values(), btf, types, *also), types.macros
+    return build(text, {**defines, **macros}, cache, unit)

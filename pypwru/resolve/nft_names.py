@@ -1,0 +1,58 @@
+"""Handles of tables and chains to their names, as the handlers saw them in the kernel."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from functools import partial
+
+from pypwru.kernel import bpf
+from pypwru.resolve.ruleset import name_text
+
+# struct nft_key and nft_names of bpf/event.h
+KEY = struct.Struct("=QQI4x")
+NAMES = struct.Struct("64s64s")
+_KEPT = 1 << 14
+_UNKNOWN = ("", "")
+
+Names = tuple[str, str]
+
+
+class NftNames:
+    """Names of tables and chains.
+
+    A chain may be renamed, and an inode be another namespace's later: the map is asked each time,
+    and what it had is kept for when it has thrown that out.
+
+    Args:
+        fd: of the map ``nft_names``.
+        lookup: from descriptor, key and size of the value to the value; FileNotFoundError for none.
+    """
+
+    def __init__(
+        self, fd: int, lookup: Callable[[int, bytes, int], bytes] = bpf.map_lookup
+    ) -> None:
+        self._lookup = partial(lookup, fd)
+        self._seen: dict[bytes, Names] = {}
+
+    def names(self, netns: int, table: int, chain: int) -> Names:
+        """Names of a table and a chain; empty where nobody has told them.
+
+        Args:
+            netns: inode.
+            table: handle.
+            chain: handle; 0 for the table alone.
+        """
+        key = KEY.pack(table, chain, netns)
+        try:
+            found = NAMES.unpack(self._lookup(key, NAMES.size))
+        except FileNotFoundError:
+            return self._seen.get(key, _UNKNOWN)
+        if len(self._seen) >= _KEPT:
+            self._seen.clear()
+        said = self._seen[key] = (_name(found[0]), _name(found[1]))
+        return said
+
+
+def _name(octets: bytes) -> str:
+    return name_text(octets.split(b"\0", 1)[0])

@@ -1,0 +1,180 @@
+"""Records of rules in real namespaces, through all stages to lines: nft loads and judges them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from pypwru.events.record import Record
+from pypwru.output import held
+from pypwru.output.columns import columns
+from pypwru.output.nft_source import NftSource
+from pypwru.output.printer import Printer
+from pypwru.output.rule_texts import RuleTexts
+from pypwru.output.stages import Stages
+from pypwru.output.text import Text
+from pypwru.resolve.rules import Rules
+from tests import records
+from tests.native.rule_places import EVERYTHING, PATIENCE, Place, known, place, until
+from tests.records import NFT_RULE, configured, event, flow, packet, tail
+
+pytestmark = pytest.mark.native
+
+Handles = tuple[int, int, int]
+OFF = "--output-meta=0 --output-tuple=0 --output-nft=text"
+GONE = " (text unknown)"
+
+
+class Shown:
+    """A run's stages, and the lines that came out."""
+
+    def __init__(self, rules: Rules, flags: str = "") -> None:
+        self.config = configured(f"{OFF} {flags}")
+        self.lines: list[str] = []
+        nft = NftSource(records.chain_names, RuleTexts(rules))
+        printer = Printer(
+            Text(columns(self.config)),
+            replace(records.names(), rule=nft.rule),
+            lambda events: self.lines.extend(b"".join(events).decode().splitlines()),
+            self.config,
+        )
+        self.stages = Stages(self.config, printer.print_batch, records.FUNCTIONS, nft)
+
+    def record(self, where: Place, rule: Handles, skb: int = 1, kind: int = NFT_RULE) -> Record:
+        """What is said of a rule that speaks now."""
+        now = time.monotonic_ns()
+        table, chain, handle = rule
+        part = records.nft(handle, table=table, chain=chain, netns=where.inode)
+        behind = tail(self.config, nft=part, nft_at=records.nft_at(now))
+        place = 14 if kind == NFT_RULE else 3
+        return event(packet(skb, 0, 7, kind), place, flow(), now, tail=behind)
+
+    def until(self, count: int) -> list[str]:
+        """What nftables said in the lines, once there are so many."""
+
+        def fact() -> bool:
+            self.stages.show(())
+            return len(self.lines) >= count
+
+        until(fact)
+        return [line.rpartition("  ")[2] for line in self.lines]
+
+
+@pytest.fixture
+def here() -> Iterator[Place]:
+    with place() as made:
+        yield made
+
+
+@pytest.fixture
+def rules(here: Place) -> Iterator[Rules]:
+    with Rules() as made:
+        yield made
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy this machine is, a text comes in time."""
+    monkeypatch.setattr(held, "_PATIENCE", int(PATIENCE * 1e9))
+
+
+def said(handle: int, text: str) -> str:
+    return f"handle {handle} drop: {text}"
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_text_of_each_rule_comes_late_and_right(here: Place, rules: Rules) -> None:
+    here.load(EVERYTHING)
+    handles = here.handles()
+    listed = here.run("nft", "-a", "-s", "list", "ruleset").splitlines()
+    shown = Shown(rules)
+    shown.stages.show([shown.record(here, each) for each in handles])
+    assert shown.lines == [], "it isn't waited for here"
+    found = shown.until(len(handles))
+    for line, (_, _, rule) in zip(found, handles, strict=True):
+        text = line.removeprefix(f"handle {rule} drop: ")
+        assert f"\t\t{text} # handle {rule}" in listed
+
+
+def test_a_rule_that_nobody_could_read_is_gone(here: Place, rules: Rules) -> None:
+    here.load("table ip t { chain c { ip saddr 192.0.2.1 drop; tcp dport 22 accept; }; }")
+    first, second = here.handles()
+    here.run("nft", "delete", "rule", "ip", "t", "c", "handle", str(first[2]))
+    known(rules, here)
+    shown = Shown(rules)
+    shown.stages.show([shown.record(here, first), shown.record(here, second)])
+    assert shown.until(2) == [
+        f"handle {first[2]}{GONE} drop",
+        said(second[2], "tcp dport 22 accept"),
+    ]
+
+
+def test_a_rule_that_took_the_place_of_another_has_its_own_text(here: Place, rules: Rules) -> None:
+    """Its handle is the same; a packet that the old one dropped may be seen only later."""
+    here.load("table ip t { chain c { tcp dport 1 drop; }; }")
+    ((table, chain, handle),) = here.handles()
+    each = (table, chain, handle)
+    shown = Shown(rules)
+    texts: list[str] = []
+    for port in range(2, 32):
+        old, before = f"tcp dport {port - 1} drop", shown.record(here, each)
+        carried = shown.record(here, each, kind=0)
+        shown.stages.show([before])
+        here.run("nft", "replace", "rule", "ip", "t", "c", "handle", str(handle),
+                 "tcp", "dport", str(port), "drop")  # fmt: skip
+        shown.stages.show([carried, shown.record(here, each)])
+        texts += [old, old, f"tcp dport {port} drop"]
+    until(known(rules, here).hear)
+    shown.stages.show([shown.record(here, each)])
+    texts.append("tcp dport 31 drop")
+    found = shown.until(len(texts))
+    told = 0
+    for line, text in zip(found, texts, strict=True):
+        if GONE in line:
+            continue
+        assert line.endswith(f"{handle} drop: {text}")
+        told += 1
+    print(f"{told} of {len(texts)} texts known, 0 of another rule")
+    assert GONE not in found[-1], "nothing has changed since"
+
+
+@pytest.mark.usefixtures("patient")
+def test_only_packets_of_a_rule_with_such_a_text(here: Place, rules: Rules) -> None:
+    here.load("table ip t { chain c { tcp dport 22 accept; tcp dport 23 drop; }; }")
+    accepts, drops = here.handles()
+    shown = Shown(rules, "--filter-nft-text=dport.*drop$")
+    now = time.monotonic_ns()
+    nothing = event(packet(2, 0, 7), 3, flow(), now, tail=tail(shown.config))
+    shown.stages.show([nothing, shown.record(here, accepts), nothing])
+    shown.stages.show([shown.record(here, drops, 2)])
+    assert shown.until(3)[2] == said(drops[2], "tcp dport 23 drop")
+    assert [line.split()[0] for line in shown.lines] == ["0x2"] * 3
+    assert shown.stages.lost() == {"held": 0}
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_end_shows_all_with_its_text(here: Place, rules: Rules) -> None:
+    here.load("table ip t { chain c { tcp dport 22 accept; }; }")
+    (only,) = here.handles()
+    shown = Shown(rules)
+    shown.stages.show([shown.record(here, only)])
+    shown.stages.finish()
+    assert len(shown.lines) == 1
+    assert shown.lines[0].endswith(said(only[2], "tcp dport 22 accept"))
+
+
+@pytest.mark.usefixtures("patient")
+def test_texts_are_those_of_the_packets_namespace() -> None:
+    look: Callable[[Place], Handles] = lambda where: next(iter(where.handles()))  # noqa: E731
+    with place() as here, place() as there:
+        for where, port in ((here, 22), (there, 23)):
+            where.load(f"table ip t {{ chain c {{ tcp dport {port} drop; }}; }}")
+        with Rules() as rules:
+            shown = Shown(rules)
+            shown.stages.show([shown.record(where, look(where)) for where in (here, there)])
+            assert [line.partition(": ")[2] for line in shown.until(2)] == [
+                "tcp dport 22 drop", "tcp dport 23 drop",
+            ]  # fmt: skip

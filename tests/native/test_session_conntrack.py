@@ -1,0 +1,149 @@
+"""--output-ct of a real run: every event says what conntrack(8) lists, NAT and zones included."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.conntrack_judge import entry, listing, mismatches
+from tests.json_judge import judged
+from tests.native.tracing import Network, network, tracing
+
+pytestmark = pytest.mark.native
+
+UNTRACKED, ZONED, SOURCE = 7001, 7002, 7003
+RULES = f"""
+table inet pypwru_ct {{
+  chain before {{ type filter hook output priority -300
+    udp dport {UNTRACKED} notrack
+    udp dport {ZONED} ct zone set 7
+  }}
+  chain redirected {{ type nat hook prerouting priority -100
+    tcp dport 80 redirect to :8080
+  }}
+  chain masqueraded {{ type nat hook postrouting priority 100
+    udp dport {SOURCE} masquerade to :40000
+  }}
+  chain marked {{ type filter hook input priority 0
+    ct state new ct mark set 42
+  }}
+}}
+"""
+SERVER = """
+import socket
+with socket.create_server(("::", 8080), family=socket.AF_INET6, dualstack_ipv6=True) as server:
+    print("ready", flush=True)
+    for _ in range(2):
+        connection, _ = server.accept()
+        with connection:
+            while connection.recv(100):
+                connection.sendall(b"pong")
+"""
+CLIENT = """
+import socket, sys
+for address in sys.argv[1:]:
+    with socket.create_connection((address, 80)) as connection:
+        connection.sendall(b"ping")
+        connection.recv(100)
+"""
+SENDER = """
+import socket, sys
+for port in sys.argv[2:]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"datagram", (sys.argv[1], int(port)))
+"""
+
+
+class Seen(NamedTuple):
+    """Events of the namespace with the rules, and conntrack's list afterwards."""
+
+    events: list[dict[str, Any]]
+    lines: list[str]
+
+
+def inside(namespace: str, *command: str) -> list[str]:
+    return ["ip", "netns", "exec", namespace, *command]
+
+
+@contextlib.contextmanager
+def serving(net: Network) -> Iterator[None]:
+    command = inside(net.right, sys.executable, "-c", SERVER)
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout
+            assert server.stdout.readline() == b"ready\n"
+            yield
+            server.wait(30)
+        finally:
+            server.kill()
+
+
+def traffic(net: Network) -> None:
+    with serving(net):
+        assert net.run(sys.executable, "-c", CLIENT, net.v4(2), net.v6(2)).returncode == 0
+    net.ping(net.v4(2))
+    net.ping(net.v6(2))
+    ports = (str(port) for port in (UNTRACKED, ZONED, SOURCE))
+    subprocess.run(inside(net.right, sys.executable, "-c", SENDER, net.v4(1), *ports), check=True)
+    net.run(sys.executable, "-c", SENDER, net.v4(2), "9")
+
+
+@pytest.fixture(scope="module")
+def seen() -> Iterator[Seen]:
+    with network() as net:
+        subprocess.run(inside(net.right, "nft", "-f", "-"), input=RULES, text=True, check=True)
+        with tracing(
+            "--output-ct", "--output-json", f"host {net.v4(2)} or host {net.v6(2)}"
+        ) as run:
+            traffic(net)
+            lines = listing(net.right)
+        assert run.status == 0, run.stderr
+        assert run.done["lost_ring_full"] == 0
+        events = [judged(line) for line in run.stdout.encode().splitlines(keepends=True)]
+        here = int(net.inode(net.right))
+        assert not [one for one in events if "ct" in one and one["netns"] != here]
+        yield Seen([one for one in events if one["netns"] == here], lines)
+
+
+def test_every_event_says_what_conntrack_lists(seen: Seen) -> None:
+    assert mismatches(seen.events, seen.lines) == []
+
+
+def test_every_kind_of_connection_was_seen(seen: Seen) -> None:
+    """Otherwise there would be nothing to agree on."""
+    said = [one["ct"] for one in seen.events if "ct" in one]
+    assert {one["state"] for one in said} == {"new", "established", "related", "untracked"}
+    tracked = [one for one in said if "original" in one]
+    assert {one["direction"] for one in tracked} == {"original", "reply"}
+    assert {word for one in tracked for word in one["status"]} >= {"confirmed", "snat", "dnat"}
+    assert {one["original"]["proto"] for one in tracked} == {1, 6, 17, 58}
+    assert {one["zone"] for one in tracked} == {0, 7}
+    assert {one["mark"] for one in tracked} == {0, 42}
+
+
+def test_no_connection_was_missed(seen: Seen) -> None:
+    said = [one["ct"] for one in seen.events if "original" in one.get("ct", {})]
+    listed = [entry(line) for line in seen.lines]
+    # What was before the trace: the neighbours' first pings.
+    missing = [one for one in listed if one.original not in [each["original"] for each in said]]
+    assert all("icmp" in one.original for one in missing)
+    assert len(said) > len(listed) > 5
+
+
+def test_what_was_not_tracked_says_so(seen: Seen) -> None:
+    untracked = [one for one in seen.events if one.get("ct") == {"state": "untracked"}]
+    assert {one["tuple"]["dport"] for one in untracked} == {UNTRACKED}
+
+
+def test_a_judge_that_disagrees(seen: Seen) -> None:
+    """The comparison can fail: another mark, another port behind NAT, no such zone."""
+    events = [one for one in seen.events if "dnat" in one.get("ct", {}).get("status", ())]
+    assert events
+    for change in (("mark=42", "mark=41"), ("sport=8080", "sport=8081"), ("mark", "zone=3 mark")):
+        lines = [line.replace(*change) for line in seen.lines]
+        assert len(mismatches(events, lines)) == len(events)
