@@ -25,6 +25,8 @@ from pathlib import Path
 from pypwru.btf.load import load_vmlinux
 from pypwru.cache import Cache
 from pypwru.kernel.kallsyms import read_symbols
+from tests.lab import guest_nft_chosen
+from tests.lab.guest_legacy import watched
 from tests.lab.steps import Step, run_steps
 from tests.lab.tracer import Seen, tracer
 
@@ -53,6 +55,7 @@ def commands(flags: Collection[str]) -> list[list[str]]:
     found: list[tuple[str, ...]] = [(*chosen(flags), "icmp"), ("--backend", "tracepoint", "icmp")]
     if "--deep" in flags:
         found += [(*FLOOD, "udp port 9999"), REBORN, KILLED]
+        found.append((*guest_nft_chosen.SHOWN, guest_nft_chosen.SENT))
         found += [("--backend", one, *FEWER, "icmp") for one in ("kprobe-multi", "kprobe")]
     return [list(words) for words in found]
 
@@ -238,14 +241,18 @@ def main() -> None:
             ("kprobe", lambda: by_backend(folder, "kprobe", FEWER)),
             ("kprobe_events", lambda: {"text": KPROBE_EVENTS.read_text()}),
             ("killed", lambda: killed(folder)),
+            ("chosen", lambda: guest_nft_chosen.chosen(folder, FAR)),
         ]
+    # The last, since it leaves rules behind.
+    steps.append(("legacy", lambda: watched(folder, FAR)))
     wire()
     run_steps(steps, result, result_file)
     beside = result["beside"]
     assert isinstance(beside, dict)
     if "pypwru" in beside:
-        names = set(re.findall(r"(\w+)(?:\(SKB_\w+\)| \(\d+\))?$", beside["pypwru"]["out"], re.M))
-        result["declared"] = declared(names - {"FUNC"})
+        _, _, events = beside["pypwru"]["out"].partition("\n")
+        names = set(re.findall(r"(\w+)(?:\(SKB_\w+\)| \(\d+\))?$", events, re.M))
+        result["declared"] = declared(names)
     result_file.write_text(json.dumps(result))
 
 

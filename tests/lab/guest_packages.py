@@ -91,7 +91,7 @@ def _alone() -> Iterator[None]:
 def _fetch(suites: Sequence[str], package: re.Pattern[str], target: Path) -> None:
     reasons = []
     for suite in suites:
-        apt = _Apt(suite)
+        apt = Apt(suite)
         try:
             packages = apt.with_parts(apt.newest(package))
         except LabError as error:
@@ -121,7 +121,7 @@ def _complete_modules(root: Path) -> None:
     output("depmod", "-b", str(root), version)
 
 
-class _Apt:
+class Apt:
     """apt on one suite, with a state of its own under the cache."""
 
     def __init__(self, suite: str) -> None:

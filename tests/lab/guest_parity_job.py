@@ -23,7 +23,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tests.conntrack_judge import listing
 from tests.lab import topology
+from tests.lab.conntrack_row import NAME, ROW, prepare
 from tests.lab.forked import Forked, forget, share
 from tests.lab.parity_invocations import INVOCATIONS, Invocation
 from tests.lab.parity_tracking import CONTROLS
@@ -59,7 +61,7 @@ def commands(invocation: Invocation, programs: Mapping[str, str], old: bool) -> 
         folder = SCRATCH / who
         folder.mkdir(parents=True, exist_ok=True)
         values = {"folder": str(folder), "inode": str(inode), "btf": "/sys/kernel/btf/vmlinux"}
-        words = invocation.command(values)
+        words = invocation.command(values) if who == PEER else invocation.own(values)
         words = ["--output-json"] * (who == AS_JSON) + words
         if who == PEER and old:
             words = [f"--{name}" for name in _OFF_BEFORE if f"--{name}=false" not in words] + words
@@ -119,7 +121,7 @@ def repeated() -> dict[str, int]:
 
 
 def main() -> None:
-    folder, rows = Path(sys.argv[1]), {**INVOCATIONS, **CONTROLS}
+    folder, rows = Path(sys.argv[1]), {**INVOCATIONS, **CONTROLS, NAME: ROW}
     programs = {OWN: OWN, PEER: os.environ.get("PYPWRU_LAB_PWRU") or PEER}
     old = SINCE not in said(programs[PEER], "--help")
     version = "pwru 1.0.5" if old else said(programs[PEER], "--version")
@@ -142,7 +144,11 @@ def main() -> None:
         began = time.monotonic()
         lines = commands(invocation, programs, old)
         try:
+            if name == NAME:
+                prepare()
             found[name] = seen(name, invocation, lines)
+            if name == NAME:
+                found[name] |= {"listed": listing("router")}
         except (RuntimeError, subprocess.SubprocessError, OSError) as error:
             found[name] = {"error": str(error)}
         print(f"{name}: {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)

@@ -93,6 +93,10 @@ class Invocation(NamedTuple):
         """Whether its events are to be had as JSON, too."""
         return bool(self.kinds) and self.peer and "output-json" not in self.flags
 
+    def own(self, values: Mapping[str, str]) -> list[str]:
+        """``command`` of pypwru, without what it says of nftables, where pwru says nothing."""
+        return ["--output-nft=false"] * bool(self.kinds) + self.command(values)
+
     def command(self, values: Mapping[str, str]) -> list[str]:
         """The arguments with ``values`` in their places."""
         words = [word.format_map(values) if "{" in word else word for word in self.words]

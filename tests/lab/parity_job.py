@@ -21,7 +21,7 @@ import pytest
 from pypwru.btf.load import load_vmlinux
 from pypwru.cache import Cache
 from pypwru.config import Config
-from tests.lab import boots, guest, topology, warm_cache
+from tests.lab import boots, conntrack_row, guest, topology, warm_cache
 from tests.lab.boots import Result
 from tests.lab.parity import Finding, compare_live, compare_recorded
 from tests.lab.parity_differences import Declared
@@ -37,7 +37,7 @@ _USAGE = 2  # the exit status
 _VALUES = {"folder": "/run/parity", "inode": "1", "btf": "/sys/kernel/btf/vmlinux"}
 
 
-ROWS: Mapping[str, Invocation] = {**INVOCATIONS, **CONTROLS}
+ROWS: Mapping[str, Invocation] = {**INVOCATIONS, **CONTROLS, conntrack_row.NAME: conntrack_row.ROW}
 
 
 def names(kernel: str) -> list[str]:
@@ -83,7 +83,7 @@ def boot(kernel: str, folder: Path, invocations: list[str], record: bool = False
 
 def command(name: str) -> list[str]:
     """The row's words, with values that are as good here as the guest's."""
-    return ROWS[name].command(_VALUES)
+    return ROWS[name].own(_VALUES)
 
 
 def configured(name: str) -> Config | None:

@@ -56,9 +56,10 @@ class Tracer:
             self.process = start([program, *words], out, err)
 
     def until(self, fact: str, seen: Callable[[], bool]) -> None:
-        """Poll ``seen``; a tracer that ended, or took too long, is an error with its words."""
+        """Poll ``seen``; a tracer that ended, or takes too long, is an error with its words."""
+        end = time.monotonic() + WAIT
         while not seen():
-            if self.process.poll() is not None or time.monotonic() > self.began + WAIT:
+            if self.process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"no {fact}; stderr: {self.err.read_text()[-2000:]}")
             select.select([], [], [], 0.05)
 
@@ -69,6 +70,10 @@ class Tracer:
 
     def wait_line(self, text: str) -> None:
         self.until(f"line with {text}", lambda: text in self.out.read_text())
+
+    def wait_word(self, text: str) -> None:
+        """Until it has said so on its error stream."""
+        self.until(f"word of {text}", lambda: text in self.err.read_text())
 
     def end(self) -> Seen:
         """Wait for its own end."""

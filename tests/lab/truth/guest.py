@@ -1,0 +1,196 @@
+"""Runs inside a guest: rulesets and traffic, traced by pypwru and by the kernel itself.
+
+    python -m tests.lab.truth.guest FOLDER
+
+FOLDER/rulesets.json has the random rulesets; FOLDER/result.json gets what the comparisons came to,
+which test_truth.py judges. One pypwru traces all the time, and another that the kernel refuses its
+help. Each ruleset gets the traffic twice: in the first pass nothing but pypwru looks at it; in the
+second ``nftrace`` is set, and the kernel's records are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.lab.steps import Step, run_steps
+from tests.lab.topology import inside
+from tests.lab.tracer import Seen, Tracer, tracer
+from tests.lab.truth import records, traffic, wires
+from tests.lab.truth.comparison import (
+    compare,
+    compare_counts,
+    deciding,
+    event_record,
+    misplaced,
+    untraced,
+    word,
+)
+from tests.lab.truth.records import Record
+from tests.lab.truth.rulesets import WORDS, Ruleset, base_chains, counts, fixed, listed, load
+
+REFUSE = Path("/proc/sys/user/max_net_namespaces")
+_TRIES = 5
+_SHOWN = 20  # mismatches of one kind
+Event = dict[str, Any]
+
+
+class Output:
+    """What pypwru writes, cut by marks that it traces, too."""
+
+    def __init__(self, running: Tracer) -> None:
+        self._running = running
+        self._marks = self._read = 0
+
+    def events(self) -> list[Event]:
+        """Those of rules since the last call: of all that was sent before this one."""
+        self._marks += 1
+        traffic.mark(self._marks)
+        text, told = f'"dport":{self._marks},'.encode(), bytearray()
+        with self._running.out.open("rb") as out:
+            out.seek(self._read)
+
+            def is_there() -> bool:
+                told.extend(out.read())
+                return text in told
+
+            self._running.until(f"mark {self._marks}", is_there)
+        whole = told.rfind(b"\n") + 1
+        self._read += whole
+        lines = [line for line in told[:whole].splitlines() if b'"nft_rule"' in line]
+        return [json.loads(line) for line in lines]
+
+
+class Pass(NamedTuple):
+    """What was seen of the traffic; by namespace, but for the events, also those without help."""
+
+    events: list[Event]
+    unaided: list[Event]
+    told: dict[str, list[Record]]
+    objects: dict[str, list[dict[str, Any]]]
+    segments: list[int]
+
+
+class Clock:
+    """Says what took how long."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def lap(self, what: str) -> None:
+        now = time.monotonic()
+        print(f"  {what}: {now - self._last:.1f} s", file=sys.stderr)
+        self._last = now
+
+
+def one_pass(ruleset: Ruleset, traced: bool, outputs: Sequence[Output]) -> Pass:
+    """The traffic on a fresh ruleset; again if others sent meanwhile."""
+    for _ in range(_TRIES):
+        clock = Clock()
+        load(ruleset, traced)
+        clock.lap("load")
+        for output in outputs:
+            output.events()
+        clock.lap("mark")
+        before, segments = traffic.disturbances(), traffic.segments()
+        with contextlib.ExitStack() as stack:
+            sockets = {}
+            for name in wires.TRACED if traced else ():
+                with inside(name):
+                    sockets[name] = stack.enter_context(records.listening())
+            traffic.send_all()
+            told = {name: untraced(records.received(one)) for name, one in sockets.items()}
+        clock.lap("send")
+        objects = {name: listed(name) for name in wires.TRACED}
+        clock.lap("list")
+        if traffic.disturbances() == before:
+            events, unaided = (output.events() for output in outputs)
+            clock.lap("events")
+            sent = [now - then for now, then in zip(traffic.segments(), segments, strict=True)]
+            return Pass(events, unaided, told, objects, sent)
+    raise RuntimeError(f"others sent in each of {_TRIES} passes")
+
+
+def alike(ruleset: Ruleset, outputs: Sequence[Output]) -> tuple[Pass, Pass]:
+    """Two passes, without and with the kernel's records, in which TCP sent the same."""
+    plain = one_pass(ruleset, False, outputs)
+    for turn in range(_TRIES):
+        if turn % 2:  # which of the two was out of the ordinary is not known
+            plain = one_pass(ruleset, False, outputs)
+        else:
+            traced = one_pass(ruleset, True, outputs)
+        if plain.segments == traced.segments:
+            return plain, traced
+    raise RuntimeError(f"TCP sent otherwise in each of {_TRIES} pairs of passes")
+
+
+def both_passes(ruleset: Ruleset, outputs: Sequence[Output]) -> Seen:
+    """What was compared, by namespace: how much, and the first mismatches."""
+    plain, traced = alike(ruleset, outputs)
+    found: dict[str, Any] = {"rules": 0, "speaking": 0, "verdicts": Counter(), "families": {}}
+    for name in wires.TRACED:
+        inode = os.stat(f"/run/netns/{name}").st_ino
+        own, with_trace = (
+            [event for event in one.events if event["netns"] == inode] for one in (plain, traced)
+        )
+        events, kernel = list(map(event_record, own)), traced.told[name]
+        unaided = [event_record(event) for event in plain.unaided if event["netns"] == inode]
+        beside = untraced(map(event_record, with_trace))
+        counted, counted_again = (list(counts(one.objects[name])) for one in (plain, traced))
+        verdicts = {
+            "records": compare(kernel, events),
+            "records of the same run": compare(kernel, beside),
+            "records without help": compare(deciding(events), unaided),
+            "counters": compare_counts(counted, events),
+            "the kernel's counters": compare_counts(counted_again, kernel),
+            "places": misplaced(own, dict(base_chains(plain.objects[name]))),
+        }
+        for kind, (compared, mismatches) in verdicts.items():
+            row = found.setdefault(kind, {"compared": 0, "mismatches": []})
+            row["compared"] += compared
+            row["mismatches"] += [f"{name}: {mismatch}" for mismatch in mismatches[:_SHOWN]]
+        found["rules"] += sum("rule" in entry for entry in plain.objects[name])
+        found["speaking"] += len({record[:2] for record in kernel if "handle" in record.said})
+        found["verdicts"].update(map(word, kernel))
+        found["families"] |= dict.fromkeys(record.chain.split()[0] for record in kernel)
+    return found
+
+
+def main() -> None:
+    shared = Path(sys.argv[1])
+    folder = Path("/run/truth")
+    folder.mkdir()
+    os.environ["PYPWRU_CACHE"] = str(shared / "cache")
+    rulesets = {"fixed": fixed()}
+    for number, (nft, iptables) in enumerate(json.loads((shared / "rulesets.json").read_text())):
+        rulesets[f"random {number}"] = Ruleset(nft, iptables)
+    result: dict[str, object] = {}
+    os.sched_setaffinity(0, {1})  # the packets have a CPU of their own (traffic.py)
+    wires.wire()
+    load(rulesets["fixed"], False)
+    traffic.send_all()  # what the kernel loads and learns once, it has now
+    with tracer(folder, "pypwru", "pypwru", *WORDS) as own, contextlib.ExitStack() as stack:
+        own.wait_ready()
+        REFUSE.write_text("0")
+        unaided = stack.enter_context(tracer(folder, "unaided", "pypwru", *WORDS))
+        unaided.wait_ready()
+        outputs = Output(own), Output(unaided)
+        steps: list[Step] = [
+            (name, partial(both_passes, ruleset, outputs)) for name, ruleset in rulesets.items()
+        ]
+        run_steps(steps, result, folder / "result.json")
+        result["unaided"] = {**unaided.stop(), "out": ""}
+        result["pypwru"] = {**own.stop(), "out": ""}
+    (shared / "result.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
