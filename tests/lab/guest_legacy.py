@@ -85,7 +85,7 @@ def watched(folder: Path, address: str) -> Seen:
     """The modules come only after the tracer."""
     for name, own in (("near", NEAR6), ("far", FAR6)):
         run("ip", "-n", name, *f"address add {own}/64 dev inside nodad".split())
-    words = ["--filter-func", "kfree_skb|kfree_skb_reason|sk_skb_reason_drop", "--output-json"]
+    words = ["--filter-func", "kfree_skb_reason|kfree_skb|sk_skb_reason_drop", "--output-json"]
     with tracer(folder, "legacy", "pypwru", *words, SENT) as own:
         own.wait_ready()
         with inside("far"):

@@ -10,6 +10,7 @@ recorded one and the flow is the same each time (``Invocation.steady``).
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -134,6 +135,9 @@ def compare_live(name: str, config: Config, theirs: str, own: str, old: bool) ->
         found.append(Finding(name, "header", their_header, own_header))
     both = pairs(their_events, own_events, packet)
     whole = all(one and other for one, other in both)
+    cpus: defaultdict[str, set[object]] = defaultdict(set)  # where each packet was seen
+    for event in own_events:
+        cpus[packet(event)].add(event.fields.get("cpu"))
     for one, other in both:
         if not one or not other:
             found.append(_single(name, one, other, reference))
@@ -143,6 +147,10 @@ def compare_live(name: str, config: Config, theirs: str, own: str, old: bool) ->
         exact = not old and not differing and whole and same_task
         if exact and _timeless(one) != _timeless(other):
             differing.append(("line", one.line, other.line))
+        # Between the probes of the two the task may have gone to another CPU.
+        differing = [
+            each for each in differing if each[0] != "cpu" or each[1] not in cpus[packet(other)]
+        ]
         if not old and list(one.more) != list(other.more):
             differing.append(("more", "\n".join(one.more), "\n".join(other.more)))
         found += [Finding(name, *values, other.function, reference) for values in differing]

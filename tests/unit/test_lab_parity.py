@@ -35,7 +35,11 @@ def live(theirs: str, own: str, *words: str) -> list[tuple[str, str]]:
         (FIRST + SECOND, [("header", "")]),
         (HEADER + FIRST + SECOND + SECOND, [("extra", "ip_rcv")]),
         (HEADER + SECOND + FIRST, [("missing", "ip_output"), ("extra", "ip_output")]),
-        (HEADER + FIRST.replace(" 1 ", " 0 ") + SECOND, [("cpu", "ip_output")]),
+        (HEADER + FIRST.replace(" 1 ", " 0 ") + SECOND, []),
+        (
+            HEADER + (FIRST + SECOND).replace(" 1 ", " 0 "),
+            [("cpu", "ip_output"), ("cpu", "ip_rcv")],
+        ),
         (HEADER + FIRST.replace("icmp", "udp") + SECOND, [("tuple", "ip_output")]),
         (HEADER + FIRST.replace(" ip_", "  ip_") + SECOND, [("line", "ip_output")]),
         (HEADER + FIRST + "ip_output\n" + SECOND, [("more", "ip_output")]),
