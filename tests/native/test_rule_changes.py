@@ -24,20 +24,6 @@ pytestmark = pytest.mark.native
 REPLACEMENTS = 200
 
 
-@pytest.fixture
-def here() -> Iterator[Place]:
-    with place() as made:
-        yield made
-
-
-@pytest.fixture
-def rules() -> Iterator[Rules]:
-    told: list[str] = []
-    with Rules(told.append) as made:
-        yield made
-    assert not told
-
-
 def test_what_the_kernel_tells_is_known_without_a_question(here: Place, rules: Rules) -> None:
     here.load("table ip t { chain c { accept; }; }")
     known(rules, here)

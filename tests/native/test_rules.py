@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -22,20 +21,6 @@ from tests.native.tracing import environment
 from tests.requirement import need
 
 pytestmark = pytest.mark.native
-
-
-@pytest.fixture
-def here() -> Iterator[Place]:
-    with place() as made:
-        yield made
-
-
-@pytest.fixture
-def rules() -> Iterator[Rules]:
-    told: list[str] = []
-    with Rules(told.append) as made:
-        yield made
-    assert not told
 
 
 def test_every_kind_of_rule_has_the_line_that_nft_has(here: Place, rules: Rules) -> None:

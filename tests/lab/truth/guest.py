@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -79,27 +78,12 @@ class Pass(NamedTuple):
     segments: list[int]
 
 
-class Clock:
-    """Says what took how long."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def lap(self, what: str) -> None:
-        now = time.monotonic()
-        print(f"  {what}: {now - self._last:.1f} s", file=sys.stderr)
-        self._last = now
-
-
 def one_pass(ruleset: Ruleset, traced: bool, outputs: Sequence[Output]) -> Pass:
     """The traffic on a fresh ruleset; again if others sent meanwhile."""
     for _ in range(_TRIES):
-        clock = Clock()
         load(ruleset, traced)
-        clock.lap("load")
         for output in outputs:
             output.events()
-        clock.lap("mark")
         before, segments = traffic.disturbances(), traffic.segments()
         with contextlib.ExitStack() as stack:
             sockets = {}
@@ -108,12 +92,9 @@ def one_pass(ruleset: Ruleset, traced: bool, outputs: Sequence[Output]) -> Pass:
                     sockets[name] = stack.enter_context(records.listening())
             traffic.send_all()
             told = {name: untraced(records.received(one)) for name, one in sockets.items()}
-        clock.lap("send")
         objects = {name: listed(name) for name in wires.TRACED}
-        clock.lap("list")
         if traffic.disturbances() == before:
             events, unaided = (output.events() for output in outputs)
-            clock.lap("events")
             sent = [now - then for now, then in zip(traffic.segments(), segments, strict=True)]
             return Pass(events, unaided, told, objects, sent)
     raise RuntimeError(f"others sent in each of {_TRIES} passes")

@@ -1,0 +1,24 @@
+"""What the tests of rules' texts share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pypwru.resolve.rules import Rules
+from tests.native.rule_places import Place, place
+
+
+@pytest.fixture
+def here() -> Iterator[Place]:
+    with place() as made:
+        yield made
+
+
+@pytest.fixture
+def rules() -> Iterator[Rules]:
+    told: list[str] = []
+    with Rules(told.append) as made:
+        yield made
+    assert not told
