@@ -68,7 +68,7 @@ install: | .venv/run.stamp
 	$(PREFIX)/lib/pypwru/bin/pip --quiet --disable-pip-version-check install --upgrade .
 	install -d $(PREFIX)/bin
 	ln -sf ../lib/pypwru/bin/pypwru $(PREFIX)/bin/pypwru
-	cd $(PREFIX)/lib/pypwru/share && find . -name '*pypwru*' -type f \
+	cd $(PREFIX)/lib/pypwru/share && find . -path '*pypwru*' -type f \
 	    -exec install -D -m 644 {} $(abspath $(PREFIX))/share/{} \;
 
 clean:

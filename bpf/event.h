@@ -141,6 +141,40 @@ struct nft_names {
 	u8 chain[64];
 };
 
+/*
+ * The bytes of the packet, where they are told (--output-pcap); all zero where not. They follow in chunks on the ring
+ * `packets`, which are there before the event is. What is last is of this CPU.
+ */
+struct part_bytes {
+	u32 len;	  /* of the packet, from its first byte that is told on */
+	u32 caplen;	  /* so many are told: less for what is beyond the snaplen, can't be read, or had no room */
+	u32 tag;	  /* that is beside it: vlan_proto << 16 | vlan_tci as numbers; 0 for none */
+	u32 lost;	  /* packets so far whose bytes were wanted and had no room at all */
+	u16 device;	  /* ARPHRD_* of skb->dev, NO_DEVICE without one */
+	u16 queue;	  /* skb->queue_mapping */
+	u8 layer;	  /* 2: from an Ethernet header on, 3: from the network header on; 0: nothing is told */
+	u8 type;	  /* PACKET_*: skb->pkt_type */
+	u8 first;	  /* the packet was not seen before; only where that is asked for */
+	u8 pad[9];
+};
+
+#define NO_DEVICE 65535
+
+/* On the ring `packets`, in front of the bytes: which event they belong to. Those of one packet come in order. */
+struct chunk {
+	u64 skb;
+	u64 ktime;
+	u32 cpu;
+	u32 size;	  /* of the bytes */
+};
+
+/* In the map `seen`, by the address of an sk_buff: where it was first. */
+struct seen {
+	u64 address;	  /* of the probe */
+	u64 device;	  /* address of skb->dev */
+	u64 words;	  /* sequence and acknowledgement of TCP, 0 of others */
+};
+
 struct part_stack {
 	u64 frames[50];	  /* return addresses, innermost first; 0 behind the last */
 };
@@ -158,6 +192,8 @@ struct counters {
 	u64 forgotten;	  /* taken out of it; the kernel throws out the least used when it is full */
 	u64 judged;	  /* the same of the map of verdicts that packets carry */
 	u64 unjudged;
+	u64 wanted;	  /* packets whose bytes were to be told */
+	u64 unheard;	  /* of those, not at all: no room in a ring */
 };
 
 #endif

@@ -32,6 +32,7 @@ static long (*bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (vo
 static long (*bpf_probe_read_kernel_str)(void *to, u32 size, const void *from) = (void *)115;
 static void *(*bpf_ringbuf_reserve)(void *map, u64 size, u64 flags) = (void *)131;
 static void (*bpf_ringbuf_submit)(void *record, u64 flags) = (void *)132;
+static void (*bpf_ringbuf_discard)(void *record, u64 flags) = (void *)133;
 static long (*bpf_snprintf_btf)(char *to, u32 size, void *ptr, u32 ptr_size, u64 flags) = (void *)149;
 static u64 (*bpf_get_func_ip)(void *ctx) = (void *)173;
 static long (*bpf_get_func_arg)(void *ctx, u32 number, u64 *value) = (void *)183;
@@ -44,6 +45,7 @@ static long (*bpf_get_func_arg)(void *ctx, u32 number, u64 *value) = (void *)183
 #define FIELD(type, member) FIELD_##type##_##member
 #define OPTIONAL_FIELD(type, member) FIELD(type, member)
 #define TYPE_ID(type) TYPE_ID_##type /* the number of a struct in the kernel's BTF */
+#define SIZE_OF(type) SIZE_OF_##type /* bytes of a struct of the kernel's */
 /* A constant that loading fills in (program/constants.py): the compiler must not reckon with what stands for it. */
 #define KNOWN_AT_LOAD(constant)                 \
 	({                                      \

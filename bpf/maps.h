@@ -28,13 +28,17 @@ ALWAYS_INLINE u32 at_most(u32 size, u32 limit)
 
 ALWAYS_INLINE int write_call(struct sight sight, u64 skb, struct call call)
 {
-	struct event *event = begin(sight, skb);
+	struct told told = {};
+	struct event *event;
 	struct part_map *map;
 
+	choose(&told, skb, sight.address, 0);
+	event = begin(sight, skb, &told);
 	if (!event)
 		return 0;
 	fill_flow(event, skb);
 	fill_skb_tail(event, skb);
+	tell_skb(event, &told, skb);
 	map = PART(event, map);
 	map->id = read_u32(call.map + FIELD(bpf_map, id));
 	map->key_size = read_u32(call.map + FIELD(bpf_map, key_size));

@@ -45,14 +45,21 @@ ALWAYS_INLINE int is_alive(u32 verdict)
  */
 ALWAYS_INLINE void write_nft(struct sight sight, u64 skb, struct part_nft *said, int alive, struct flow *flow)
 {
-	struct event *event = begin(sight, skb);
-	struct flow *now = (void *)event + FLOW;
+	struct told told = {};
+	struct event *event;
+	struct flow *now;
 
+	if (CAPTURE_EVERY && alive) /* these are no sights to choose from */
+		choose(&told, skb, sight.address, 0);
+	event = begin(sight, skb, &told);
 	if (!event)
 		return;
+	now = (void *)event + FLOW;
 	if (alive) {
 		fill_flow(event, skb);
 		fill_skb_tail(event, skb);
+		if (CAPTURE_EVERY)
+			tell_skb(event, &told, skb);
 		if (flow)
 			*flow = *now;
 	} else if (flow) {

@@ -76,6 +76,9 @@ ALWAYS_INLINE void fill_tail(struct event *event, void *ctx, u64 caller)
 #ifdef WIRE_ct
 	__builtin_memset(PART(event, ct), 0, WIRE_SIZE_ct);
 #endif
+#ifdef WIRE_bytes
+	__builtin_memset(PART(event, bytes), 0, WIRE_SIZE_bytes);
+#endif
 #ifdef WIRE_skb
 	*(char *)PART(event, skb) = 0;
 #endif

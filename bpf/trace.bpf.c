@@ -137,7 +137,7 @@ int trace_map_lookup_exit(void *ctx)
 }
 #endif
 
-#if TRACK_SKB || TRACK_STACK || NFT
+#if TRACK_SKB || TRACK_STACK || NFT || CAPTURE_FIRST
 /* An sk_buff is freed: for the functions that do it and aren't traced themselves. */
 int forget_skb(void *ctx)
 {
@@ -146,7 +146,7 @@ int forget_skb(void *ctx)
 }
 #endif
 
-#if TRACK_SKB || NFT
+#if TRACK_SKB || NFT || CAPTURE_FIRST
 /* __build_skb_around(skb, ...): an sk_buff is made of other memory. */
 int born_skb(void *ctx)
 {

@@ -9,6 +9,8 @@
 #include "flow.h"
 #include "tail.h"
 #include "track.h"
+#include "capture.h"
+#include "capture_xdp.h"
 
 /* What a probe knows, all of it constant or in a register. */
 struct sight {
@@ -21,8 +23,11 @@ struct sight {
 	u32 kind;
 };
 
-/* A record with all but the packet's own parts, or NULL: nobody wants it, or there is no room, which is counted. */
-ALWAYS_INLINE struct event *begin(struct sight sight, u64 skb)
+/*
+ * A record with all but the packet's own parts, or NULL: nobody wants it, or there is no room, which is counted, also
+ * of the bytes that were to be told.
+ */
+ALWAYS_INLINE struct event *begin(struct sight sight, u64 skb, struct told *told)
 {
 	struct counters *counters;
 	struct event *event;
@@ -37,6 +42,7 @@ ALWAYS_INLINE struct event *begin(struct sight sight, u64 skb)
 	event = bpf_ringbuf_reserve(MAP_events, WIRE_SIZE, 0);
 	if (!event) {
 		__sync_fetch_and_add(&counters->ring_full, 1);
+		count_unheard(counters, told);
 		return NULL;
 	}
 	event->skb = skb;
@@ -63,12 +69,16 @@ ALWAYS_INLINE void submit(struct event *event)
 
 ALWAYS_INLINE void write_skb(struct sight sight, u64 skb)
 {
-	struct event *event = begin(sight, skb);
+	struct told told = {};
+	struct event *event;
 
+	choose(&told, skb, sight.address, sight.reason);
+	event = begin(sight, skb, &told);
 	if (!event)
 		return;
 	fill_flow(event, skb);
 	fill_skb_tail(event, skb);
+	tell_skb(event, &told, skb);
 	submit(event);
 }
 
@@ -116,6 +126,7 @@ ALWAYS_INLINE int trace_packet(struct sight sight)
 ALWAYS_INLINE int trace_frame(struct sight sight)
 {
 	u64 frame = read_u64(sight.packet + FIELD(xdp_buff, data_hard_start));
+	struct told told = {};
 	struct event *event;
 
 #if TRACK_HEADS
@@ -126,11 +137,13 @@ ALWAYS_INLINE int trace_frame(struct sight sight)
 	if (!xdp_passes(sight.packet))
 		return 0;
 #endif
-	event = begin(sight, frame);
+	choose_frame(&told, sight.packet, frame, sight.address);
+	event = begin(sight, frame, &told);
 	if (!event)
 		return 0;
 	fill_frame(event, sight.packet);
 	fill_xdp_tail(event, sight.packet);
+	tell_frame(event, &told, sight.packet);
 	submit(event);
 	return 0;
 }

@@ -17,6 +17,7 @@
 #include "counters.h"
 #include "arguments.h"
 #include "verdicts.h"
+#include "seen.h"
 
 #if TRACK_HEADS
 /*
@@ -24,8 +25,6 @@
  * frame has it: (ktime << 1) | 1. A frame that no sk_buff was made of may be gone, and its page another frame's:
  * it counts for FRAME_LIFE.
  */
-#define FRAME_LIFE (10 * 1000000ULL) /* ns */
-
 ALWAYS_INLINE int is_frame(u64 owner)
 {
 	return owner & 1;
@@ -159,6 +158,7 @@ ALWAYS_INLINE void born(u64 skb)
 	untrack(skb);
 #endif
 	forget_verdict(skb);
+	forget_sight(skb);
 }
 
 ALWAYS_INLINE void follow(u64 made, u64 from)
@@ -170,11 +170,13 @@ ALWAYS_INLINE void follow(u64 made, u64 from)
 		untrack(made);
 #endif
 	copy_verdict(made, from);
+	copy_sight(made, from);
 }
 
 ALWAYS_INLINE void forget(u64 skb)
 {
 	forget_verdict(skb);
+	forget_sight(skb);
 #if TRACK_SKB
 	untrack(skb);
 #endif

@@ -7,10 +7,11 @@
 
 
 
-_shtab_pypwru_option_strings=(--filter-func --kmods --all-kmods --priority --category --backend --filter-kprobe-batch --kernel-btf --filter-netns --filter-ifname --filter-mark --filter-tunnel-pcap-l2 --filter-tunnel-pcap-l3 --filter-skb-expr --filter-xdp-expr --filter-nft-verdict --filter-nft-table --filter-nft-chain --filter-nft-handle --filter-nft-text --filter-track-skb --filter-track-skb-by-stackid --filter-non-skb-funcs --filter-track-bpf-helpers --filter-trace-tc --filter-trace-xdp --output-json --timestamp --output-meta --output-netns-names --netns-names-max-length --output-skb-cb --output-tuple --output-tcp-flags --output-tunnel --output-caller --output-nft --output-ct --output-skb-metadata --output-xdp-metadata --output-stack --output-skb --output-skb-shared-info --set-percpu-buf --output-bpfmap --output-limit-lines --output-file --output-file-max-size --output-file-max-backups --output-file-max-age --output-file-compress --buffer-size --debug -h --help --version)
+_shtab_pypwru_option_strings=(--filter-func --kmods --all-kmods --priority --category --backend --filter-kprobe-batch --kernel-btf --filter-netns --filter-ifname --filter-mark --filter-tunnel-pcap-l2 --filter-tunnel-pcap-l3 --filter-skb-expr --filter-xdp-expr --filter-nft-verdict --filter-nft-table --filter-nft-chain --filter-nft-handle --filter-nft-text --filter-track-skb --filter-track-skb-by-stackid --filter-non-skb-funcs --filter-track-bpf-helpers --filter-trace-tc --filter-trace-xdp --output-json --timestamp --output-meta --output-netns-names --netns-names-max-length --output-skb-cb --output-tuple --output-tcp-flags --output-tunnel --output-caller --output-nft --output-ct --output-skb-metadata --output-xdp-metadata --output-stack --output-skb --output-skb-shared-info --set-percpu-buf --output-bpfmap --output-limit-lines --output-file --output-file-max-size --output-file-max-backups --output-file-max-age --output-file-compress --output-pcap --pcap-when --pcap-snaplen --pcap-max-size --pcap-max-files --output-text --buffer-size --debug -h --help --version)
 
 _shtab_pypwru___kernel_btf_COMPGEN=_shtab_compgen_files
 _shtab_pypwru___output_file_COMPGEN=_shtab_compgen_files
+_shtab_pypwru___output_pcap_COMPGEN=_shtab_compgen_files
 
 _shtab_pypwru___backend_choices=(fentry-multi kprobe-multi fentry kprobe tracepoint)
 _shtab_pypwru___timestamp_choices=(none current relative absolute)
@@ -37,6 +38,7 @@ _shtab_pypwru___output_skb_nargs=0
 _shtab_pypwru___output_skb_shared_info_nargs=0
 _shtab_pypwru___output_bpfmap_nargs=0
 _shtab_pypwru___output_file_compress_nargs=0
+_shtab_pypwru___output_text_nargs=0
 _shtab_pypwru___debug_nargs=0
 _shtab_pypwru__h_nargs=0
 _shtab_pypwru___help_nargs=0

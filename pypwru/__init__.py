@@ -1,3 +1,39 @@
-"""pypwru: packet, where are you? A pwru-compatible tracer of kernel functions."""
+"""pypwru: packet, where are you? A pwru-compatible tracer of kernel functions.
+
+The command line is ``pypwru``; scripts trace with::
+
+    from pypwru import trace
+
+    for event in trace("icmp", priority=1, packets=True):
+        print(event.func, event.packet.summary())
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pypwru.api.event import Event
+    from pypwru.api.options import TraceOptions
+    from pypwru.api.trace import Trace, trace
+    from pypwru.errors import PypwruError, UsageError
 
 __version__ = "0.1.0"
+__all__ = ["Event", "PypwruError", "Trace", "TraceOptions", "UsageError", "trace"]
+
+# Where each is: half of pypwru is loaded only by who uses it.
+_ROOMS = {
+    "Event": "pypwru.api.event",
+    "PypwruError": "pypwru.errors",
+    "Trace": "pypwru.api.trace",
+    "TraceOptions": "pypwru.api.options",
+    "UsageError": "pypwru.errors",
+    "trace": "pypwru.api.trace",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_ROOMS[name]), name)

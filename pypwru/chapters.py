@@ -187,6 +187,68 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "--output-file-compress asks for it, whichever run rotated them. The end waits for that; "
         "another signal ends the wait, and leaves the rest unpacked.",
     ),
+    "packets in a file": (
+        "--output-pcap writes the packets that match, as the kernel held them, while the trace "
+        "goes on: to pcapng where the file's name ends in .pcapng, to classic pcap with "
+        "nanoseconds where it ends in .pcap, and as pcapng to standard output where it is -; then "
+        "text goes to standard error. All that was read at a time is written at once, and a reader "
+        "that goes away ends the trace:",
+        (
+            "pypwru --output-pcap - --output-text=false FILTER | wireshark -k -i -",
+            "pypwru --output-pcap - FILTER | tcpdump -nr -",
+        ),
+        "Which sight of a packet is written is what --pcap-when says. Several words write what any "
+        "of them asks for, a sight once:",
+        {
+            "first": "the first function that sees it match; the default",
+            "last": (
+                "the last one, known when the kernel frees the packet, or gives its address to "
+                "another; else at the end. More than 65,536 packets or 64 MB are not held: that "
+                "which was quiet for longest is written then, and once more if it is seen again"
+            ),
+            "drop": "where it is thrown away: the first function that says so",
+            "every": "all of them",
+            "ip_rcv, br_forward[bridge], tp:net_dev_queue": (
+                "these functions and tracepoints, as FUNC shows them; the module may be left out. "
+                "They must be among those that are traced"
+            ),
+        },
+        "What is written begins with the Ethernet header where the packet has one, with a VLAN tag "
+        "that the kernel keeps beside the packet (skb->vlan_tci) in its place, and else with the "
+        "network header. pcapng has link types of both, Ethernet and raw IP. Classic pcap, and "
+        "standard output, which tcpdump reads only as long as the link type stays the same, are "
+        "all Ethernet: what has no such header gets one whose addresses are zero; so does in any "
+        "file what is neither IPv4 nor IPv6. Beyond --pcap-snaplen bytes, and where memory can't "
+        "be read, a packet is cut, and its length still told. Times are the wall clock's at the "
+        "event itself.",
+        "pcapng says more. An interface is a device in a network namespace, with a link type: its "
+        "name is the device's, its description has the namespace. A packet has its direction where "
+        "the function tells it, the queue of its device, a packet id that all sights of it share, "
+        "and how many were lost in front of it (see losses). At the end of the file stand, for "
+        "each interface, how many packets matched (received, accepted), were lost (dropped) and "
+        "were written (delivered). A file that ends without that, after a kill -9, is valid up to "
+        "what was written last. The comment of a packet is one line of key=value; quotes are "
+        "around a value with spaces, and a key without a value is left out:",
+        {
+            "func": "the function",
+            "skb": "address of the struct sk_buff",
+            "process, pid, cpu": "the current program, with its path; its pid; where it ran",
+            "netns, netns_name, iface": (
+                "inode and name of the network namespace, name of the interface"
+            ),
+            "type": "function_call, drop, tc, xdp, map, nft_rule or nft_chain",
+            "drop_reason": "of a drop, as FUNC shows it",
+            "nft.chain, nft.rule, nft.verdict": "what nftables says, or has said, of the packet",
+            "nft.text, nft.comment": "the rule's; with --output-nft=text or --output-json",
+        },
+        "A file takes the place of an older one of its name. With --pcap-max-size it is renamed "
+        "after the local time before it would grow beyond that, as the output file is, and a new "
+        "one is begun; each is a whole file, with the counts of its own packets. --pcap-max-files "
+        "keeps so many, with the one that is written, whichever run made them. What is no regular "
+        "file, such as a named pipe, is not rotated. A file that can't be opened, or written any "
+        "more, is named in the log, and text goes on without it; with --output-text=false that is "
+        "an error.",
+    ),
     "following packets": (
         "--filter-track-skb remembers the address of each packet that matched, and of what is made "
         "of it: clones, copies, segments, fragments, and with --filter-trace-xdp the frame that "
@@ -195,6 +257,40 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "--filter-track-skb-by-stackid, --filter-non-skb-funcs and --filter-track-bpf-helpers "
         "trace what is called below a function that was seen with a matching packet, on the same "
         "stack and deeper. They need kprobes, but no frame pointers.",
+    ),
+    "python": (
+        "Scripts trace as the command line does, and get events instead of lines:",
+        (
+            "from pypwru import trace",
+            "",
+            'with trace("tcp port 443", priority=1, packets=True) as events:',
+            "    for event in events:",
+            '        if event.type == "drop":',
+            "            print(event.drop_reason, event.iface, event.packet.summary())",
+        ),
+        "Options are those above with _ for -, and Python's values, such as "
+        'category=["drop", "nft"] or filter_mark=(0xa00, 0xf00); those about lines of text and '
+        "files are left out. What can't be meant, or had, raises pypwru.PypwruError with the "
+        "words that the command line has for it.",
+        {
+            "event": (
+                "has every column as a value, and what options ask for beside; "
+                "help(pypwru.Event) tells of each"
+            ),
+            "event.packet, event.octets": (
+                "the packet as the kernel held it, as scapy's and as bytes; with packets=True"
+            ),
+            "events.stop()": (
+                "ends the loop behind what was seen until now; from any thread or handler of "
+                "signals, of which none is installed"
+            ),
+            "events.account, events.lost": (
+                "the numbers of LOSSES, once the trace is over; those that are of losses"
+            ),
+            "events.warnings": "what the log warned of; log=sys.stderr shows the log",
+        },
+        "Everything is detached when the loop ends, for whatever reason, at the latest at the end "
+        "of the with. Without one a variable, or a traceback, may keep a trace alive.",
     ),
     "losses": (
         "The last line of the log tells where every sight of a matching packet went:",
@@ -216,6 +312,14 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             ),
             "lost_tracking": "tracked packets thrown out of the full map of 65,536",
             "lost_verdicts": "the same of packets that carry a verdict of nftables",
+            "packets_wanted": (
+                "with --output-pcap: sights whose bytes were to be had; they were written "
+                "(pcap_packets), lost (lost_packets) or not among what was asked for in the end"
+            ),
+            "packets_cut": (
+                "of these, packets of which less could be read than --pcap-snaplen asks for"
+            ),
+            "lost_packets": "no room for the bytes: take a larger --buffer-size",
             "lost_held": (
                 "sights thrown away for lack of room, of packets that such filters might have "
                 "chosen later; they are among not_shown"
@@ -251,6 +355,8 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         ("pypwru --filter-netns blue --filter-func 'br_.*' --output-caller 'greater 1500'",),
         "Which rule drops what comes to port 8443?",
         ("pypwru --output-nft=text --filter-nft-verdict drop 'tcp and dst port 8443'",),
+        "The packets that are dropped, with the reason, for Wireshark:",
+        ("pypwru --output-pcap drops.pcapng --pcap-when drop tcp",),
         "A day in files of 50 MB, packed, for jq:",
         (
             "pypwru --output-json --output-file /var/log/pypwru.json \\",

@@ -7,6 +7,7 @@ typed can't be meant.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -16,7 +17,7 @@ from pypwru.errors import PypwruError, UsageError
 from pypwru.log import Log, tell
 from pypwru.options import Request, parse, usage
 from pypwru.output.sink import OutputClosed, open_sink
-from pypwru.session import run
+from pypwru.run import run
 
 _INTERRUPTED = 130
 
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = isinstance(wanted, Config) and wanted.debug
     try:
         if isinstance(wanted, Config):
-            run(wanted, Log(sys.stderr, debug))
+            run(wanted, Log(sys.stderr, debug), f"{_program()} {shlex.join(arguments)}")
         else:
             open_sink(None).write(f"pypwru {__version__}\n".encode())
     except PypwruError as error:

@@ -50,6 +50,15 @@ class Mark(NamedTuple):
     mask: int
 
 
+FIRST, LAST, DROP, EVERY = "first", "last", "drop", "every"
+"""Sights of a packet at which its bytes are written, beside the names of functions."""
+
+STDOUT = Path("-")
+"""What stands for standard output."""
+
+_PCAPS = (".pcap", ".pcapng")
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """One run, as asked for.
@@ -85,6 +94,13 @@ class Config:
         output_json: objects instead of lines of text.
         output_limit_lines: events after which the run ends; 0 for no limit.
         output_file: appended to instead of standard output.
+        output_text: print events at all; else only --output-pcap has them.
+        output_pcap: the packets themselves go to this file; ``-`` is standard output.
+        pcap_when: at which sights a packet is written: ``first``, ``last``, ``drop``, ``every``, or
+            at these functions.
+        pcap_snaplen: bytes of a packet that are written at most.
+        pcap_max_size: MB (2**20 bytes) of that file before it is rotated; 0 never.
+        pcap_max_files: how many files are kept then, the newest among them; 0 for all.
         ready_file: made when everything is attached.
         output_meta: the columns NETNS to LEN.
         output_tuple: the column TUPLE.
@@ -103,6 +119,7 @@ class Config:
         set_percpu_buf: bytes for each text of the packet's structs.
         buffer_size: bytes of the ring buffer, a power of two, 4096 or more.
         debug: log more, and the long story of an error.
+        packets: every event carries its packet, for the Python API; no flag.
     """
 
     pcap_filter: str
@@ -139,6 +156,12 @@ class Config:
     output_json: bool
     output_limit_lines: int
     output_file: Path | None
+    output_text: bool
+    output_pcap: Path | None
+    pcap_when: tuple[str, ...]
+    pcap_snaplen: int
+    pcap_max_size: int
+    pcap_max_files: int
     ready_file: Path | None
     output_meta: bool
     output_tuple: bool
@@ -160,6 +183,34 @@ class Config:
     set_percpu_buf: int
     buffer_size: int
     debug: bool
+    packets: bool = False
+
+    @property
+    def captures(self) -> bool:
+        """Whether the bytes of packets are recorded."""
+        return self.packets or self.output_pcap is not None
+
+    @property
+    def capture_when(self) -> frozenset[str]:
+        """At which sights they are: words of ``pcap_when``; empty for none."""
+        if self.packets:
+            return frozenset((EVERY,))
+        return frozenset(self.pcap_when if self.captures else ())
+
+    @property
+    def captures_all(self) -> bool:
+        """Whether they are at every sight: which is a packet's last shows only later."""
+        return not self.capture_when.isdisjoint((EVERY, LAST))
+
+    @property
+    def captures_first(self) -> bool:
+        """Whether they tell which sight is a packet's first: also where its others are joined."""
+        return not self.capture_when.isdisjoint((FIRST, LAST, EVERY))
+
+    @property
+    def captures_some(self) -> bool:
+        """Whether they are at sights that are chosen by where they are."""
+        return not self.capture_when <= {FIRST, LAST, EVERY}
 
     @property
     def shows_cb(self) -> bool:
@@ -252,6 +303,42 @@ RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
         ),
         "--output-bpfmap has no function to look at: add --filter-track-bpf-helpers, or name "
         "functions of BPF maps with --filter-non-skb-funcs",
+    ),
+    (
+        lambda config: (
+            config.output_pcap not in (None, STDOUT) and config.output_pcap.suffix not in _PCAPS
+        ),
+        "--output-pcap {0.output_pcap} does not say which format: end it in .pcapng, or in .pcap "
+        "for the classic one, or take - for pcapng on standard output",
+    ),
+    (
+        lambda config: (
+            config.output_pcap is not None
+            and config.output_pcap in (config.output_file, config.ready_file)
+        ),
+        "--output-pcap {0.output_pcap} is also the file of --output-file or --ready-file: give "
+        "them different names",
+    ),
+    (
+        lambda config: config.output_pcap is None and not (config.output_text or config.packets),
+        "--output-text=false leaves nothing to write: add --output-pcap, or take it out",
+    ),
+    (
+        lambda config: not config.captures and config.pcap_when != (FIRST,),
+        "--pcap-when chooses what --output-pcap writes: add that",
+    ),
+    (
+        lambda config: not config.pcap_when,
+        "--pcap-when has no word: take first, last, drop, every or names of functions",
+    ),
+    (
+        lambda config: config.output_pcap in (None, STDOUT) and config.pcap_max_size > 0,
+        "--pcap-max-size {0.pcap_max_size} is about a file: name one with --output-pcap",
+    ),
+    (
+        lambda config: config.pcap_max_files > 0 and not config.pcap_max_size,
+        "--pcap-max-files {0.pcap_max_files} needs a size at which a new file is begun: add "
+        "--pcap-max-size",
     ),
     (
         # A record is whole on the ring, and what comes while it is read needs room too.

@@ -52,7 +52,7 @@ def log_value(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = str(value)
-    if text and all(letter.isprintable() and letter not in ' ="' for letter in text):
+    if text and text.isprintable() and not any(letter in text for letter in ' ="'):
         return text
     return quote(text)
 

@@ -5,6 +5,7 @@ A reader raises ValueError and says what is wrong with the text, in Go's words w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -20,6 +21,8 @@ _LARGEST = (1 << 64) - 1
 _SUFFIXES = {"k": 10, "m": 20, "g": 30}
 # bpf_map_create takes max_entries as a u32, and a ring must be a power of two of whole pages.
 _SMALLEST_RING, _LARGEST_RING = 1 << 12, 1 << 31
+# A word, a function as it is printed (``nft_do_chain``, ``br_forward[bridge]``), a tracepoint.
+_SIGHT = re.compile(r"(?:tp:)?[\w.]+(?:\[[\w-]+\])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,16 @@ def _read_chains(text: str) -> tuple[str, ...]:
     return words
 
 
+def _read_sights(text: str) -> tuple[str, ...]:
+    words = parse_csv(text)
+    for word in words:
+        if not _SIGHT.fullmatch(word):
+            raise ValueError(
+                f"no sight {quote(word)}: take first, last, drop, every, or the name of a function"
+            )
+    return words
+
+
 def _read_regex(text: str) -> str:
     if text:
         try:
@@ -156,6 +169,7 @@ STRINGS = Kind("strings", parse_csv)
 PATH = Kind("string", lambda text: Path(text) if text else None)
 NFT_VERDICTS = Kind("strings", _read_verdicts)
 NFT_TABLES = Kind("strings", _read_tables)
+SIGHTS = Kind("strings", _read_sights)
 NFT_CHAINS = Kind("strings", _read_chains)
 REGEX = Kind("string", _read_regex)
 RING = Kind("size", _read_ring)

@@ -24,6 +24,7 @@ from pypwru.kinds import (
     PATH,
     REGEX,
     RING,
+    SIGHTS,
     STRING,
     STRINGS,
     SWITCH,
@@ -43,6 +44,7 @@ class Group(Enum):
     TRACKING = "what else is traced"
     OUTPUT = "what is printed"
     FILE = "the output file"
+    PCAP = "the packets themselves"
     RUN = "how it runs"
     ABOUT = "about pypwru"
 
@@ -143,6 +145,12 @@ FLAGS: tuple[Flag, ...] = (
     Flag("output-file-max-backups", signed(0), "0", Group.FILE, "rotated files to keep; 0 for all", metavar="number"),
     Flag("output-file-max-age", signed(0), "0", Group.FILE, "days to keep rotated files; 0 for ever", metavar="days"),
     Flag("output-file-compress", SWITCH, "false", Group.FILE, "compress rotated files with gzip"),
+    Flag("output-pcap", PATH, "", Group.PCAP, "write the packets to this file: .pcapng, .pcap, or - for pcapng on standard output, while text goes to standard error", metavar="file", own=True),
+    Flag("pcap-when", SIGHTS, "first", Group.PCAP, "at which sights to write a packet: first, last, drop, every, or names of functions", metavar="words", own=True),
+    Flag("pcap-snaplen", unsigned(1, 1 << 18), "65535", Group.PCAP, "bytes of a packet to write at most", metavar="bytes", own=True),
+    Flag("pcap-max-size", unsigned(), "0", Group.PCAP, "MB of that file before it is rotated; 0 for never", metavar="MB", own=True),
+    Flag("pcap-max-files", unsigned(), "0", Group.PCAP, "files to keep then, the newest among them; 0 for all", metavar="number", own=True),
+    Flag("output-text", SWITCH, "true", Group.PCAP, "print events; =false leaves them to --output-pcap", own=True),
     Flag("buffer-size", RING, "16M", Group.RUN, "bytes of the ring buffer, a power of two; k, M or G may follow", own=True),
     Flag("ready-file", PATH, "", Group.RUN, "create this file once everything is attached", metavar="file", hidden=True),
     Flag("debug", SWITCH, "false", Group.RUN, "log more, and all that the kernel says when it refuses"),
@@ -197,13 +205,13 @@ def parse(argv: Sequence[str]) -> Config | Request:
     words: list[str] = []
     values: dict[str, object] = {}
     for flag, text in _assignments(argv, words):
-        value = _read(flag, text)
+        value = read(flag, text, _spelled(flag))
         earlier = values.get(flag.field)
         if isinstance(value, tuple) and isinstance(earlier, tuple):  # a list grows
             value = earlier + value
         values[flag.field] = value
     for flag in FLAGS:
-        values.setdefault(flag.field, _read(flag, flag.default))
+        values.setdefault(flag.field, read(flag, flag.default, _spelled(flag)))
     asked = [request for request in Request if values.pop(request.value)]
     if asked:
         return asked[0]
@@ -212,16 +220,26 @@ def parse(argv: Sequence[str]) -> Config | Request:
     return Config(pcap_filter=" ".join(words), **fields)
 
 
-def _read(flag: Flag, text: str) -> object:
+def _spelled(flag: Flag) -> str:
+    return f"{quote(flag.spelled)} flag"
+
+
+def read(flag: Flag, text: str, called: str) -> object:
+    """The value that ``text`` gives to ``flag``.
+
+    Args:
+        called: what an error calls the flag.
+
+    Raises:
+        UsageError: it can't be meant.
+    """
     # An empty word in place of a choice is the automatic choice where there is one, as pwru has it.
     if flag.kind.choices and text == flag.default == "":
         return None
     try:
         return flag.kind.read(text)
     except ValueError as error:
-        raise UsageError(
-            f"invalid argument {quote(text)} for {quote(flag.spelled)} flag: {error}"
-        ) from error
+        raise UsageError(f"invalid argument {quote(text)} for {called}: {error}") from error
 
 
 def _assignments(argv: Sequence[str], words: list[str]) -> Iterator[tuple[Flag, str]]:

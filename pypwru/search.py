@@ -47,4 +47,5 @@ def _tracking(config: Config) -> Tracking:
         wanted,
         config.output_bpfmap,
         by_verdict=config.asks_nft,
+        by_sight=config.captures_first,
     )

@@ -1,30 +1,39 @@
-"""One session, from a Config to a detached kernel: DESIGN's line as code."""
+"""One session, from a Config to a detached kernel: DESIGN's line as code.
+
+Whoever wants records opens one and takes batches of them: the command line (``run.py``), and
+scripts (``api.py``).
+"""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import NamedTuple
 
 from pypwru.attach.attach import NOUNS, attached
 from pypwru.attach.attached import Attached
 from pypwru.attach.backend import choose
+from pypwru.attach.chosen import chosen_where_asked
 from pypwru.attach.nft import nft_probes, nft_where_possible
 from pypwru.attach.tracing import program_kinds, traced_programs
 from pypwru.cache import Cache
 from pypwru.config import Config
 from pypwru.events import ring
 from pypwru.events.counters import account, lost_by_recursion, read_counters, thrown_out
-from pypwru.events.drain import LIMIT, PacketCount, drain, drain_rest
+from pypwru.events.drain import PacketCount, drain, rest
+from pypwru.events.limit import Limit
+from pypwru.events.packets import Captured, PacketBytes, packets_where_asked
+from pypwru.events.record import Slices
 from pypwru.events.wire import wire
-from pypwru.filter.compiler import compile_filter
-from pypwru.filter.wanted import compile_inner, compile_wanted
-from pypwru.kernel.capabilities import require_capabilities
+from pypwru.filter.compiler import Filter, compile_filter
+from pypwru.filter.wanted import Inner, compile_inner, compile_wanted
+from pypwru.kernel.pages import pages_where_asked
 from pypwru.kernel.place import find_place
 from pypwru.log import Log
+from pypwru.output.columns import Names
+from pypwru.output.naming import names_of
 from pypwru.output.nft_source import nft_source
-from pypwru.output.printing import printer
-from pypwru.output.rotation import open_output
-from pypwru.output.sink import make_empty
 from pypwru.output.stages import Stages
 from pypwru.program import maps
 from pypwru.program.build import build
@@ -34,29 +43,150 @@ from pypwru.program.defines import defines
 from pypwru.program.layout import layout
 from pypwru.program.load import Loader
 from pypwru.program.source import sources
+from pypwru.resolve.reasons import Reasons
 from pypwru.search import search
-from pypwru.signals import interrupts
+from pypwru.signals import Interrupts
+
+Batch = Sequence[Slices]
 
 
-def run(config: Config, log: Log) -> None:
-    """Trace until a signal, the limit of lines, or the reader's end.
+class Filters(NamedTuple):
+    """What is asked of a packet, as far as it can be compiled before anything is opened."""
+
+    packet: Filter
+    inner: Inner
+
+
+def compile_filters(config: Config, log: Log) -> Filters:
+    """The filters of ``config``.
+
+    Raises:
+        FilterError: libpcap can't compile one.
+    """
+    packet = compile_filter(config.pcap_filter)
+    log.debug("Compiled the filter", classic=packet)
+    return Filters(packet, compile_inner(config))
+
+
+class Session:
+    """What is attached: its records, and in the end the account of them.
+
+    First ``live``, then ``stop``; ``rest`` for whoever wants what is left, before ``detach`` and
+    once more after it; ``account`` last. Whatever comes between, leaving ``opened`` detaches.
+
+    Args:
+        config: of the run, without what can't be had here.
+        names: of what is in records.
+        reader: the ring.
+        packets: the bytes of packets; None where nobody asks for them.
+        stages: between it and what is shown.
+        report: of what is attached.
+        wanted: tells when the end is wanted.
+        looks: for what may have changed on this machine.
+        probes: closed to detach.
+        lost: tells what was lost, by cause; there are no probes any more.
+        maps: name -> descriptor.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        names: Names,
+        reader: ring.Ring,
+        packets: PacketBytes | None,
+        stages: Stages,
+        report: Attached,
+        wanted: Interrupts,
+        looks: Sequence[Callable[[], None]],
+        probes: ExitStack,
+        lost: Callable[[], dict[str, int]],
+        maps: Mapping[str, int],
+    ) -> None:
+        self.config = config
+        self.names = names
+        self._reader = reader
+        self._packets = packets
+        self._stages = stages
+        self._report = report
+        self._wanted = wanted
+        self._looks = looks
+        self._probes = probes
+        self._lost = lost
+        self._maps = maps
+        self._count = PacketCount(report.names)
+        self._limit = Limit(config.output_limit_lines)
+        self._missed: int | None = None  # known once it is detached
+
+    def live(self) -> Iterator[Batch]:
+        """What is to be shown, as it comes, also empty batches: until the end is wanted, or as many
+        were given as are wanted.
+        """
+        yield from self._shown(drain(self._reader, self._wanted, self._looks))
+
+    def rest(self) -> Iterator[Batch]:
+        """What is left on the ring; once detached, also what is held until its time comes."""
+        yield from self._shown(rest(self._reader))
+        if self._missed is not None and not self.is_full:
+            yield from map(self._limit.cut, self._stages.finish())
+
+    def _shown(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            if self._packets:
+                self._packets.collect()
+            self._count.add(batch)
+            yield from map(self._limit.cut, self._stages.take(batch) or [batch[:0]])
+            if self._limit.reached:
+                return
+
+    def take(self, record: Slices) -> Captured | None:
+        """What a record tells of its packet's bytes; to be asked once for each record, in order."""
+        return self._packets.take(record) if self._packets else None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many were given as are wanted."""
+        return self._limit.reached
+
+    def stop(self) -> None:
+        """Have the handlers write no more."""
+        self._reader.stop()
+
+    def detach(self) -> None:
+        """Let go of the kernel's functions; a second time does nothing."""
+        if self._missed is None:
+            self._missed = sum(tell() for tell in self._report.missed)
+            self._probes.close()
+
+    def account(self, shown: int) -> dict[str, int]:
+        """Where every sight went, once detached.
+
+        Args:
+            shown: how many of those that were given were shown.
+        """
+        counted = read_counters(self._maps["counters"])
+        lost = self._lost() | {"missed": self._missed or 0} | self._stages.lost()
+        lost |= thrown_out(counted, self._maps)
+        found = account(shown, self._count.total, counted, lost, self._report)
+        return found | (self._packets.account(counted) if self._packets else {})
+
+
+@contextmanager
+def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> Iterator[Session]:
+    """A session, once all is attached; detached on the way out.
+
+    Args:
+        wanted: tells when the end is wanted, also while it attaches.
 
     Raises:
         PypwruError: whatever stands in the way; everything is detached.
     """
     # Long, since it shows in one place in which order the kernel is touched, and let go of.
-    packet = compile_filter(config.pcap_filter)
-    log.debug("Compiled the filter", classic=packet)
-    inner = compile_inner(config)
     cache = Cache()
     with ExitStack() as stack:
-        stop = stack.enter_context(interrupts())
-        sink = stack.enter_context(open_output(config, stop, log))
-        require_capabilities()
         place = find_place(config.filter_netns, config.filter_ifname)
         kinds = program_kinds(config)
         wish = search(config, cache)
-        wanted = compile_wanted(config, packet, inner, place, wish.btf)
+        asked = compile_wanted(config, *filters, place, wish.btf)
         choice = choose(config.backend, wish)
         backend = choice.plan.backend
         if choice.why:
@@ -64,7 +194,7 @@ def run(config: Config, log: Log) -> None:
         config = nft_where_possible(config, choice, log)
         config, conntrack = conntrack_where_possible(config, wish.btf, log)
         form = wire(config)
-        macros = defines(config, choice.plan.backends, wanted, form)
+        macros = defines(config, choice.plan.backends, asked, form)
         bytecode = build(layout(sources().values(), wish.btf, *conntrack), macros, cache)
         shared = maps.create(config, stack)
         reader = stack.enter_context(
@@ -73,33 +203,37 @@ def run(config: Config, log: Log) -> None:
         # Before anything is seen: what a rule was before its namespace was listened to isn't told.
         texts = stack.enter_context(nft_source(config, shared, log))
         compile_nft = partial(build_unit, wish.btf, macros, cache, conntrack)
-        loader = Loader(bytecode, wanted.bodies(), wanted.constants(), shared, stack)
+        packets = stack.enter_context(packets_where_asked(config, shared, form))
+        constants = asked.constants() | pages_where_asked(config, wish.btf).constants()
+        loader = Loader(bytecode, asked.bodies(), constants, shared, stack)
         report = Attached()
+        reasons = Reasons(wish.btf)
+        chosen = chosen_where_asked(config, shared, choice.plan, report.names, reasons, log)
         with ExitStack() as probes:
             log.info(f"Attaching {NOUNS[backend]}", via=backend.value)
-            probes.enter_context(attached(choice, loader, report, log, stop.requested))
+            probes.enter_context(attached(choice, loader, report, log, wanted.requested))
             programs = probes.enter_context(
-                traced_programs(kinds, loader, log, report, stop.requested)
+                traced_programs(kinds, loader, log, report, wanted.requested)
             )
             nft = probes.enter_context(nft_probes(config, choice, loader, compile_nft, report, log))
             log.info("Attached", ignored=len(report.ignored))
             for name, why in (*report.ignored, *choice.plan.unattachable):
                 log.debug("Ignored", function=name, why=why)
-            members = wanted.skb_members, wanted.xdp_members
-            shown = printer(config, sink, wish.btf, report.names, *members, nft=texts)
-            stages = Stages(config, shown.print_batch, report.names, texts)
-            packets = PacketCount(report.names)
+            members = asked.skb_members, asked.xdp_members
+            names = names_of(config, reasons, report.names, *members, texts)
+            chosen()
+            stages = Stages(config, report.names, texts)
             log.info("Listening for events..")
-            if config.ready_file:
-                make_empty(config.ready_file)
-            shown.print_header()
-            end = drain(reader, stages.show, packets, stop, [programs.poll, nft])
-            log.info(end.message, **({"count": shown.printed} if end is LIMIT else {}))
-            missed = sum(tell() for tell in report.missed)
-        if end.wants_rest:  # what was under way when the probes went
-            drain_rest(reader, stages.show, packets)
-            stages.finish()
-        counted = read_counters(shared["counters"])
-        lost = lost_by_recursion(loader.recursion_misses()) | {"missed": missed} | stages.lost()
-        lost |= thrown_out(counted, shared)
-        log.info("Done", **account(shown.printed, packets.total, counted, lost, report))
+            yield Session(
+                config,
+                names,
+                reader,
+                packets,
+                stages,
+                report,
+                wanted,
+                [programs.poll, nft, chosen],
+                probes,
+                lambda: lost_by_recursion(loader.recursion_misses()),
+                shared,
+            )

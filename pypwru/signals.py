@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a question to ask and a descriptor to wait on."""
+"""The wish to end, by SIGINT and SIGTERM or by a call: a question, and a descriptor to wait on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Interrupts:
     """Whether the user wants the end.
 
     Args:
-        fd: becomes readable when a signal came.
+        fd: becomes readable when a signal came, or a call.
     """
 
     def __init__(self, fd: int) -> None:
@@ -23,7 +23,7 @@ class Interrupts:
         self.received = False
 
     def requested(self) -> bool:
-        """True once a signal came."""
+        """True once the end is wanted."""
         return self.received
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
@@ -48,3 +48,26 @@ def interrupts() -> Iterator[Interrupts]:
         signal.set_wakeup_fd(old_fd)
         os.close(reading)
         os.close(writing)
+
+
+class Call(Interrupts):
+    """The same without signals, which are a script's own.
+
+    Args:
+        fd: an eventfd.
+    """
+
+    def request(self) -> None:
+        """Want the end; from any thread, or a handler of signals."""
+        self.received = True
+        os.eventfd_write(self.fd, 1)
+
+
+@contextmanager
+def call() -> Iterator[Call]:
+    """A wish that can be uttered until the way out."""
+    fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    try:
+        yield Call(fd)
+    finally:
+        os.close(fd)

@@ -260,7 +260,7 @@ class Output:
         """Records without a tail get one in which everything is zero."""
         nothing = bytes(wire(self.config).tail)
         self.writes.clear()
-        self.printer.print_batch([one._replace(tail=one.tail or nothing) for one in batch])
+        self.printer.show([one._replace(tail=one.tail or nothing) for one in batch])
         return b"".join(self.writes)
 
     def lines(self, *batch: Record) -> list[str]:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 # The sk_buff that is an argument of these is no more when they return.
 FREES = frozenset(("kfree_skbmem", "napi_skb_cache_put", "napi_skb_free_stolen_head"))
+# Of these the bytes are no more when they are called: skb_release_data() was before.
+WITHOUT_BYTES = frozenset(("kfree_skbmem", "napi_skb_cache_put"))
 # Tracepoints of the same meaning, and a function of which it holds for what a user sees.
 LAST_SIGHTS = FREES | {"kfree_skb_partial", "tp:kfree_skb", "tp:consume_skb"}
 

@@ -35,6 +35,7 @@ class Tracking:
         functions: the names of functions without a packet to trace; None for none.
         maps: what is called on BPF maps is recorded with its arguments.
         by_verdict: what nftables said of a packet goes with it.
+        by_sight: whether a packet was seen is known.
     """
 
     by_address: bool = False
@@ -42,11 +43,12 @@ class Tracking:
     functions: Callable[[Symbols], Collection[str]] | None = None
     maps: bool = False
     by_verdict: bool = False
+    by_sight: bool = False
 
     @property
     def follows(self) -> bool:
         """Whether something is remembered of a packet, so that its life matters."""
-        return self.by_address or self.by_stack or self.by_verdict
+        return self.by_address or self.by_stack or self.by_verdict or self.by_sight
 
 
 class Probe(NamedTuple):
@@ -89,8 +91,9 @@ def life_probes(
     tracking: Tracking, traceable: Traceable, symbols: Symbols, traced: Collection[str]
 ) -> list[Probe]:
     """What tells of births and deaths of sk_buffs and writes no record."""
-    wanted = dict(lifetime.TRACKING) if tracking.by_address else {}
-    if tracking.by_address or tracking.by_stack:
+    by_life = tracking.by_address or tracking.by_sight
+    wanted = dict(lifetime.TRACKING) if by_life else {}
+    if by_life or tracking.by_stack:
         wanted |= dict.fromkeys(lifetime.FREES.difference(traced), lifetime.FORGETTING)
     return [
         Probe(wanted[function.name], function)

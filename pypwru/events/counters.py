@@ -23,6 +23,8 @@ class Counters(NamedTuple):
     forgotten: int = 0
     judged: int = 0
     unjudged: int = 0
+    wanted: int = 0
+    unheard: int = 0
 
 
 def thrown_out(counted: Counters, maps: Mapping[str, int]) -> dict[str, int]:

@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pypwru.discovery.lifetime import LAST_SIGHTS
 from pypwru.events.record import EVENT, Slices, constants
 
-Show = Callable[[Sequence[Slices]], bool]
-
 _PACKETS = 1 << 16  # at a time
 _SIGHTS = 1 << 17  # held of them
 _OLD = 10_000_000_000  # ns after which the next sight of an address is another packet's
@@ -43,13 +41,12 @@ class _Packet:
 
 
 class Judged:
-    """A stage before what shows records.
+    """A stage between the ring and what shows records.
 
     The end of a packet isn't always traced, nor the birth of the next at its address. But a packet
     that was judged carries its verdict as long as it lives: one that carries none is another.
 
     Args:
-        show: takes a batch, also an empty one; true when no more are wanted.
         meets: whether a record tells of a rule that was asked for, now or before.
         judges: whether a record tells of a verdict that its packet carries from then on; None: of
             one that carries nothing.
@@ -58,14 +55,12 @@ class Judged:
 
     def __init__(
         self,
-        show: Show,
         meets: Callable[[Slices], bool],
         judges: Callable[[Slices], bool | None],
         names: Mapping[int, str],
     ) -> None:
         self.overflowed = 0
         """Sights thrown away for lack of room, of packets about which nobody had spoken yet."""
-        self._show = show
         self._meets = meets
         self._judges = judges
         self._names = names
@@ -73,14 +68,14 @@ class Judged:
         self._sights = 0  # held of these
         self._ended: OrderedDict[bytes, _Packet] = OrderedDict()
 
-    def show(self, batch: Sequence[Slices]) -> bool:
-        """Show what of ``batch``, and of what is held, is asked for."""
+    def take(self, batch: Sequence[Slices]) -> list[Slices]:
+        """Take a batch; gives what of it, and of what is held, is asked for."""
         found: list[Slices] = []
         for record in batch:
-            self._take(record, found)
-        return self._show(found)
+            self._see(record, found)
+        return found
 
-    def _take(self, record: Slices, found: list[Slices]) -> None:
+    def _see(self, record: Slices, found: list[Slices]) -> None:
         skb = record[0][:8]
         if record[0][_KIND] in _LATE and skb not in self._packets and skb in self._ended:
             self._add(self._ended[skb], record, found)

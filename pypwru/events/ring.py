@@ -1,22 +1,15 @@
-"""The ring buffer, drained by hand: batches of records, no callback and no system call a record.
-
-The layout is the kernel's (kernel/bpf/ringbuf.c): a page with the consumer's position, a page with
-the producer's, and the data mapped twice in a row, so that what wraps is still one piece.
-"""
+"""The ring of events, drained by hand: batches of records, no callback, no system call a record."""
 
 from __future__ import annotations
 
 import mmap
 import select
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
-from pypwru.errors import KernelError
+from pypwru.events.mapped import BUSY, PAGE, Mapped, unmapped
 from pypwru.events.record import READER_AWAKE, READER_DOZING, READER_STOPPED, Slices, decoder
 from pypwru.events.wire import Wire
 
-_PAGE = mmap.PAGESIZE
-_BUSY = 1 << 31  # BPF_RINGBUF_BUSY_BIT
 BATCH = 8192  # records at most in one read, so that a signal is answered soon
 _TICK = 0.01  # s, between looks at a ring that was not empty lately
 _TICKS_BEFORE_DOZING = 10
@@ -34,21 +27,12 @@ class Ring:
     """
 
     def __init__(self, ring: int, size: int, reader: int, wire: Wire) -> None:
-        self._mask = size - 1
+        self._ring = Mapped(ring, size)
         self._size, self._stride = wire.size, wire.stride
         self._decode = decoder(wire.tail)
-        self._maps = [
-            mmap.mmap(ring, _PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE),
-            mmap.mmap(ring, _PAGE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=_PAGE),
-            mmap.mmap(reader, _PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE),
-        ]
-        consumer, producer, state = (memoryview(mapped) for mapped in self._maps)
-        # Casts make each access one aligned load or store, as the kernel's side expects.
-        self._consumer = consumer.cast("Q")
-        self._producer = producer[:_PAGE].cast("Q")
-        self._data = producer[_PAGE:]
-        self._words = self._data.cast("I")
-        self._state = state.cast("I")
+        protection = mmap.PROT_READ | mmap.PROT_WRITE
+        self._mapped_state = mmap.mmap(reader, PAGE, mmap.MAP_SHARED, protection)
+        self._state = memoryview(self._mapped_state).cast("I")
         self._ticks = _TICKS_BEFORE_DOZING
         self._interrupts = select.epoll()
         self._ring_or_interrupts = select.epoll()
@@ -61,16 +45,20 @@ class Ring:
 
     def read(self) -> list[Slices]:
         """The next records, at most a batch; empty when there are none."""
-        consumer, stride = self._consumer[0], self._stride
-        waiting = min((self._producer[0] - consumer) // stride, BATCH)
+        ring, stride = self._ring, self._stride
+        consumer = ring.consumer[0]
+        waiting = min((ring.producer[0] - consumer) // stride, BATCH)
         if not waiting:
             return []
-        start = consumer & self._mask
-        lengths = self._words[start // 4 : start // 4 + waiting * (stride // 4) : stride // 4]
-        ready = committed(lengths.tolist(), self._size)
+        start = consumer & ring.mask
+        # No view has a name: were a signal to end this, it would keep the mmap from being closed.
+        ready = committed(
+            ring.words[start // 4 : start // 4 + waiting * (stride // 4) : stride // 4].tolist(),
+            self._size,
+        )
         # Copied only now: what was seen committed before the copy is whole in it.
-        records = bytes(self._data[start : start + ready * stride])
-        self._consumer[0] = consumer + len(records)
+        records = bytes(ring.data[start : start + ready * stride])
+        ring.consumer[0] = consumer + len(records)
         self._ticks = 0
         return self._decode(records)
 
@@ -92,34 +80,18 @@ class Ring:
         """Unmap everything."""
         self._interrupts.close()
         self._ring_or_interrupts.close()
-        for view in (self._consumer, self._producer, self._words, self._data, self._state):
-            view.release()
-        for mapped in self._maps:
-            mapped.close()
+        self._state.release()
+        self._mapped_state.close()
+        self._ring.close()
 
 
 def committed(lengths: list[int], size: int) -> int:
     """How many of the records of ``size`` bytes, from the first, their producers have finished."""
     if lengths.count(size) == len(lengths):
         return len(lengths)
-    return next(index for index, length in enumerate(lengths) if length & _BUSY)
+    return next(index for index, length in enumerate(lengths) if length & BUSY)
 
 
-@contextmanager
-def opened(ring: int, size: int, reader: int, wire: Wire) -> Iterator[Ring]:
-    """A ``Ring`` that is unmapped on the way out.
-
-    Raises:
-        KernelError: no memory to map it.
-    """
-    try:
-        made = Ring(ring, size, reader, wire)
-    except OSError as error:
-        raise KernelError(
-            f"Failed to map a ring buffer of {size} bytes: {error.strerror}; "
-            "choose a smaller --buffer-size"
-        ) from error
-    try:
-        yield made
-    finally:
-        made.close()
+def opened(ring: int, size: int, reader: int, wire: Wire) -> AbstractContextManager[Ring]:
+    """A ``Ring`` that is unmapped on the way out; arguments and errors as of these."""
+    return unmapped(lambda: Ring(ring, size, reader, wire), size)

@@ -57,6 +57,7 @@ _PARTS: Mapping[str, Callable[[Config], int]] = {
     "nft": lambda config: config.asks_nft and size_of("part_nft"),
     "nft_at": lambda config: config.asks_rules and size_of("part_nft_at"),
     "ct": lambda config: config.output_ct and size_of("part_ct"),
+    "bytes": lambda config: config.captures and size_of("part_bytes"),
     "stack": lambda config: config.output_stack and size_of("part_stack"),
     "skb": lambda config: config.output_skb and config.set_percpu_buf - TEXT_HEADER,
     "shinfo": lambda config: config.output_skb_shared_info and config.set_percpu_buf - TEXT_HEADER,

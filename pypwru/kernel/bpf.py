@@ -79,7 +79,7 @@ class Signature(NamedTuple):
 
 
 MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
-_MAP_CREATE, _MAP_LOOKUP, _MAP_NEXT_KEY, _PROG_LOAD, _TEST_RUN = 0, 1, 4, 5, 10
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_NEXT_KEY, _PROG_LOAD, _TEST_RUN = 0, 1, 2, 4, 5, 10
 INFO_BY_FD, RAW_TRACEPOINT_OPEN, _BTF_LOAD, LINK_CREATE = 15, 17, 18, 28
 _RECURSION_MISSES = 208  # struct bpf_prog_info
 
@@ -145,6 +145,12 @@ def map_lookup(fd: int, key: int | bytes, size: int) -> bytes:
     value = ctypes.create_string_buffer(size)
     call(_MAP_LOOKUP, struct.pack("=IxxxxQQQ", fd, address_of(asked), address_of(value), 0))
     return value.raw
+
+
+def map_update(fd: int, key: bytes, value: bytes) -> None:
+    """Put ``value`` under ``key``, whatever was there."""
+    where = [ctypes.create_string_buffer(octets, len(octets)) for octets in (key, value)]
+    call(_MAP_UPDATE, struct.pack("=IxxxxQQQ", fd, *map(address_of, where), 0))
 
 
 def map_keys(fd: int, size: int) -> Iterator[bytes]:
@@ -250,6 +256,21 @@ def program_test_run(fd: int, packet: bytes, repeat: int = 1) -> int:
     data = ctypes.create_string_buffer(packet, len(packet))
     attr = ctypes.create_string_buffer(
         struct.pack("=IIIIQQII", fd, 0, len(packet), 0, address_of(data), 0, repeat, 0), _ATTR_SIZE
+    )
+    call_into(_TEST_RUN, attr)
+    result: int = struct.unpack_from("=I", attr.raw, 4)[0]
+    return result
+
+
+def raw_test_run(fd: int, arguments: bytes) -> int:
+    """Run a raw tracepoint program in this task; returns its 32-bit result.
+
+    Args:
+        arguments: what its context holds, at least as far as the program reads.
+    """
+    context = ctypes.create_string_buffer(arguments, len(arguments))
+    attr = ctypes.create_string_buffer(
+        struct.pack("=II32xIxxxxQ", fd, 0, len(arguments), address_of(context)), _ATTR_SIZE
     )
     call_into(_TEST_RUN, attr)
     result: int = struct.unpack_from("=I", attr.raw, 4)[0]

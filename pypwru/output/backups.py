@@ -35,27 +35,27 @@ class Rotation:
 
     Args:
         max_size: bytes of a file.
-        max_backups: rotated files that stay; 0 for all.
+        max_backups: rotated files that stay; None for all.
         max_age: days that they stay; 0 for ever.
         compress: whether they are packed.
     """
 
     max_size: int
-    max_backups: int
+    max_backups: int | None
     max_age: int
     compress: bool
 
     @property
     def tidies(self) -> bool:
         """Whether there is anything to do to rotated files."""
-        return bool(self.max_backups or self.max_age or self.compress)
+        return self.max_backups is not None or self.max_age > 0 or self.compress
 
 
 def rotation_of(config: Config) -> Rotation:
     """What the flags ask for."""
     return Rotation(
         config.output_file_max_size * _MB or _DEFAULT_SIZE,
-        config.output_file_max_backups,
+        config.output_file_max_backups or None,
         config.output_file_max_age,
         config.output_file_compress,
     )
@@ -107,7 +107,7 @@ def superfluous(newest_first: Sequence[Backup], rotation: Rotation, now: int) ->
     )  # a file that was killed while it was packed is there twice, and counts once
     for backup in newest_first:
         plain_names.add(backup.plain)
-        too_many = 0 < rotation.max_backups < len(plain_names)
+        too_many = rotation.max_backups is not None and rotation.max_backups < len(plain_names)
         too_old = rotation.max_age > 0 and backup.rotated < now - rotation.max_age * _DAY
         if too_many or too_old:
             going.append(backup)

@@ -6,13 +6,22 @@ import time
 from collections.abc import Callable
 
 _REMEMBERED = 1 << 16
+_READINGS = 3
 
 
 def wall_offset() -> int:
-    """Nanoseconds from CLOCK_MONOTONIC, which bpf_ktime_get_ns reads, to CLOCK_REALTIME."""
+    """Nanoseconds from CLOCK_MONOTONIC, which bpf_ktime_get_ns reads, to CLOCK_REALTIME.
+
+    Of several readings that which was interrupted for the shortest time.
+    """
+    return min(_reading() for _ in range(_READINGS))[1]
+
+
+def _reading() -> tuple[int, int]:
     before = time.monotonic_ns()
     wall = time.time_ns()
-    return wall - (before + time.monotonic_ns()) // 2
+    after = time.monotonic_ns()
+    return after - before, wall - (before + after) // 2
 
 
 class Clock:
@@ -42,6 +51,10 @@ class Clock:
             self._second = second
             self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(second))
         return f"{self._prefix}.{rest // 1_000_000:03}"
+
+    def wall_nanoseconds(self, ktime: int) -> int:
+        """Time of the event itself, since the epoch."""
+        return ktime + self._to_wall
 
     def since(self, packet: bytes, ktime: int) -> int:
         """Nanoseconds since the previous event of the same skb address, 0 for the first.

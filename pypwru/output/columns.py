@@ -138,9 +138,14 @@ def fit(text: str, width: int) -> str:
     return center(os.fsdecode(os.fsencode(text)[:width]), width)
 
 
+def program(packet: Packet, names: Names) -> str:
+    """Path of the process; of one that is gone its name in the kernel; empty for no process."""
+    return names.process(packet.pid) or (packet.comm if packet.pid else "")
+
+
 def process(packet: Packet, names: Names) -> str:
-    """``path:pid``; of a process that is gone its name in the kernel; ``<empty>:0`` for no process."""
-    path = names.process(packet.pid) or (packet.comm if packet.pid else "")
+    """``path:pid``, ``name:pid``, or ``<empty>:0``."""
+    path = program(packet, names)
     return cut(f"{path}:{packet.pid}") if path else f"<empty>:{packet.pid}"
 
 
@@ -155,6 +160,14 @@ def event_type(function: Function, names: Names) -> str:
     if function.kind == _FUNCTION and names.drops(function.address, function.reason):
         return "drop"
     return _TYPES[function.kind]
+
+
+def name_and_reason(function: Function, names: Names) -> tuple[str, str]:
+    """The function's name, and the word of its drop reason; empty where it is none of a drop."""
+    name, _, behind = names.function(*function).partition("(")
+    # Some functions show the reason of a packet that did its work, too.
+    reason = behind.rstrip(")") if event_type(function, names) == "drop" else ""
+    return name.rstrip(), reason
 
 
 Asked = tuple[Members, Sequence[int]]

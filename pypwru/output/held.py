@@ -16,8 +16,6 @@ from pypwru.events.wire import Wire
 from pypwru.output.nft_part import NFT_AT, NOTHING, Handles
 from pypwru.output.rule_texts import RuleTexts
 
-Show = Callable[[Sequence[Slices]], bool]
-
 _MOST = 1 << 16  # records
 _PATIENCE = 1_000_000_000  # ns
 _REMEMBERED = 1 << 12  # rules that were waited for in vain
@@ -43,10 +41,9 @@ class _Waiting(NamedTuple):
 
 
 class Held:
-    """A stage before what shows records.
+    """A stage between the ring and what shows records.
 
     Args:
-        show: takes a batch, also an empty one; true when no more are wanted.
         texts: of rules.
         wire: the layout of records.
         clock: CLOCK_MONOTONIC, ns.
@@ -54,12 +51,10 @@ class Held:
 
     def __init__(
         self,
-        show: Show,
         texts: RuleTexts,
         wire: Wire,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._show = show
         self._texts = texts
         said, at = wire.parts["nft"], wire.parts["nft_at"]
         self._said = slice(said.offset, said.offset + said.size)
@@ -69,8 +64,8 @@ class Held:
         self._records = 0
         self._in_vain: dict[Handles, tuple[int, int]] = {}  # until which time, by which changes
 
-    def show(self, batch: Sequence[Slices]) -> bool:
-        """Hold a batch, and show those whose time has come; true when no more are wanted.
+    def take(self, batch: Sequence[Slices]) -> list[Sequence[Slices]]:
+        """Hold a batch, and give those whose time has come.
 
         Args:
             batch: may be empty, as it should be from time to time while none comes.
@@ -84,15 +79,16 @@ class Held:
             self._records += len(batch)
         return self._release(now)
 
-    def finish(self) -> None:
-        """Show all that is held; waits for texts a second at most."""
+    def finish(self) -> list[Sequence[Slices]]:
+        """Give all that is held; waits for texts a second at most."""
         if not self._waiting:
-            return
+            return []
         self._texts.rules.wait(_PATIENCE / 1e9)
         time.sleep(max(self._waiting[-1].since - self._clock(), 0) / 1e9)
-        self._release(self._clock() + _PATIENCE)
+        return self._release(self._clock() + _PATIENCE)
 
-    def _release(self, now: int) -> bool:
+    def _release(self, now: int) -> list[Sequence[Slices]]:
+        released: list[Sequence[Slices]] = []
         heard = not self._waiting or self._texts.rules.hear()
         while self._waiting:
             first = self._waiting[0]
@@ -104,9 +100,8 @@ class Held:
                 self._give_up(lacking)
             self._waiting.popleft()
             self._records -= len(first.batch)
-            if self._show(first.batch if now >= first.since else self._untimed(first.batch)):
-                return True
-        return self._show(())
+            released.append(first.batch if now >= first.since else self._untimed(first.batch))
+        return released
 
     def _untimed(self, batch: Sequence[Slices]) -> Sequence[Slices]:
         """A batch that has to go too early: no rule has a text that early in the kernel's life."""

@@ -69,6 +69,7 @@ class Json(Form):
     """
 
     end = "}\n"
+    types = True
 
     def __init__(self, columns: Sequence[Column]) -> None:
         super().__init__(sorted(columns, key=lambda column: KEYS.index(column.name)))

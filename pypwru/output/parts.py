@@ -50,6 +50,7 @@ class Part(Enum):
     NFT = "nft"
     NFT_AT = "nft_at"
     CT = "ct"
+    BYTES = "bytes"
     STACK = "stack"
     SKB = "skb"
     SHINFO = "shinfo"

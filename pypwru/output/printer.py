@@ -8,30 +8,25 @@ because names change: of processes, interfaces, and of modules and programs that
 
 from __future__ import annotations
 
-import operator
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from struct import Struct
 from typing import Any
 
 from pypwru.config import Config
 from pypwru.events.record import Slices
 from pypwru.events.wire import wire
 from pypwru.output.columns import Column, Names
-from pypwru.output.nft_part import NOTHING, with_text
+from pypwru.output.cutting import Cutter, Parts
+from pypwru.output.nft_part import NOTHING
 from pypwru.output.parts import KIND, READERS, Part
-from pypwru.output.sink import OutputClosed
 
 _KEPT_TEXTS = 1 << 14
 _KEPT_STACKS = 1 << 11
 _NOT_KEPT = frozenset((Part.SKB, Part.SHINFO, Part.MAP))  # large, and hardly ever the same twice
 _NAMES_LAST_SECONDS = 1.0
 _COMMON = (Part.PACKET, Part.FLOW, Part.FUNCTION)
-
-Parts = Mapping[Part, Sequence[Any]]
-"""A batch: each part of its records."""
 
 
 class Form(ABC):
@@ -43,6 +38,8 @@ class Form(ABC):
 
     end: str
     """What closes an event."""
+    types = False
+    """Whether an event shows its type."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = tuple(columns)
@@ -134,7 +131,7 @@ class Printer:
         form: text or JSON.
         names: where numbers get their names.
         write: takes the bytes of each event of a batch.
-        config: what records have, and how many to print.
+        config: what records have.
         monotonic: seconds, to know when names are stale.
     """
 
@@ -146,27 +143,23 @@ class Printer:
         config: Config,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.printed = 0
         self._form = form
         self._names = names
         self._write = write
-        self._limit = config.output_limit_lines
         self._monotonic = monotonic
         self._stale_at = 0.0
         self._segments = _segments(form, names)
-        layout = wire(config).parts
-        self._tail = [Part(name) for name in layout]
-        self._cut = Struct("".join(f"{part.size}s{-part.size % 8}x" for part in layout.values()))
         # The kind is in the packet part. Where a run has several, it goes behind what shows it.
         more_kinds = config.filter_trace_tc or config.filter_trace_xdp or config.output_bpfmap
-        types = more_kinds or (config.asks_nft and config.output_json)
+        types = more_kinds or (config.asks_nft and form.types)
         by_kind = {Part.FUNCTION: types, Part.METADATA: more_kinds, Part.NFT: config.asks_nft}
-        self._by_kind = [part for part, is_shown in by_kind.items() if is_shown]
+        kinds = [part for part, is_shown in by_kind.items() if is_shown]
+        self._cutter = Cutter(wire(config), kinds, names.rule)
         shape = tuple(segment.part for segment in self._segments)
         self._common: Callable[[Sequence[Slices]], list[bytes]] | None = None
-        if shape == _COMMON and not self._by_kind:
+        if shape == _COMMON and not kinds:
             self._common = self._rows
-        elif shape == (*_COMMON, Part.NFT) and self._tail == [Part.NFT] and not more_kinds:
+        elif shape == (*_COMMON, Part.NFT) and self._cutter.tail == [Part.NFT] and not more_kinds:
             self._common = self._nft_rows
 
     def print_header(self) -> None:
@@ -174,24 +167,15 @@ class Printer:
         if header := self._form.header():
             self._write([header.encode()])
 
-    def print_batch(self, batch: Sequence[Slices]) -> bool:
-        """Print ``batch`` with one write; true when the limit is reached.
+    def show(self, batch: Sequence[Slices]) -> None:
+        """Print ``batch`` with one write.
 
         Raises:
             OutputError, OutputClosed: from ``write``.
         """
-        if self._limit:
-            batch = batch[: self._limit - self.printed]
         if batch:
             self._forget_stale_names()
-            events = self._common(batch) if self._common else self._events(batch)
-            try:
-                self._write(events)
-            except OutputClosed as closed:
-                self.printed += closed.events
-                raise
-            self.printed += len(batch)
-        return self._limit > 0 and self.printed >= self._limit
+            self._write(self._common(batch) if self._common else self._events(batch))
 
     def _rows(self, batch: Sequence[Slices]) -> list[bytes]:
         """The common run, whose time a line is what the busiest machine notices."""
@@ -216,35 +200,9 @@ class Printer:
     def _events(self, batch: Sequence[Slices]) -> list[bytes]:
         """Any run, a segment at a time."""
         self._names.clock.adjust()
-        parts = self._parts(batch)
+        parts = self._cutter.parts(batch)
         segments = [segment.of(parts) for segment in self._segments]
         return list(map(b"".join, zip(*segments, strict=True)))
-
-    def _parts(self, batch: Sequence[Slices]) -> Parts:
-        packets, functions, times, flows, tails = zip(*batch, strict=True)
-        parts = {
-            Part.PACKET: packets,
-            Part.FUNCTION: functions,
-            Part.TIME: times,
-            Part.FLOW: flows,
-        }
-        if self._tail:
-            parts |= zip(self._tail, zip(*map(self._cut.unpack, tails), strict=True), strict=True)
-        if self._by_kind:
-            kinds = [packet[KIND] for packet in packets]
-            for part in self._by_kind:
-                if part in parts:
-                    parts[part] = tuple(map(operator.add, parts[part], kinds))
-        if Part.NFT_AT in parts:
-            parts[Part.NFT] = tuple(map(self._with_rule, parts[Part.NFT], parts[Part.NFT_AT]))
-        return parts
-
-    def _with_rule(self, said: bytes, at: bytes) -> bytes:
-        """What was said, with the rule's text behind it: which one that is depends on the time."""
-        if said.startswith(NOTHING):
-            return said
-        rule = self._names.rule(said, int.from_bytes(at, "little"))
-        return with_text(said, *rule) if rule else said
 
     def _forget_stale_names(self) -> None:
         now = self._monotonic()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from pypwru.config import Config
+from pypwru.config import STDOUT, Config
 from pypwru.log import Log
 from pypwru.output.backups import (
     PACKED,
@@ -27,7 +27,14 @@ from pypwru.output.backups import (
     rotation_of,
     superfluous,
 )
-from pypwru.output.sink import Sink, failure, open_appending, open_sink
+from pypwru.output.sink import (
+    FLAG,
+    Sink,
+    failure,
+    open_appending,
+    open_sink,
+    standard_error,
+)
 from pypwru.signals import Interrupts
 
 _NOTICE_SECONDS = 0.2
@@ -124,6 +131,7 @@ class RotatingSink(Sink):
         rotation: when.
         log: told what can't be done to rotated files.
         now: milliseconds.
+        flag: that named the file.
     """
 
     def __init__(
@@ -133,14 +141,16 @@ class RotatingSink(Sink):
         rotation: Rotation,
         log: Log,
         now: Callable[[], int] = milliseconds,
+        flag: str = FLAG,
     ) -> None:
-        super().__init__(descriptor, str(path), owned=True)
+        super().__init__(descriptor, str(path), owned=True, flag=flag)
         self._path = path
         self._max_size = rotation.max_size
         self._now = now
         self._size = os.fstat(descriptor).st_size
         self._tidier = Tidier(path, rotation, log)
         self._untouched = True
+        self._named = -1  # the millisecond in the last backup's name
 
     def write_events(self, events: Sequence[bytes]) -> None:
         """Write all of ``events``, and rotate between two of them.
@@ -154,7 +164,7 @@ class RotatingSink(Sink):
         while events:
             fitting = self._fitting(events)
             if not fitting and self._size:
-                self._rotate()
+                self.rotate()
                 continue
             # An event larger than a file has one for itself.
             content = b"".join(events[: fitting or 1])
@@ -188,7 +198,12 @@ class RotatingSink(Sink):
                 return number
         return len(events)
 
-    def _rotate(self) -> None:
+    def rotate(self) -> None:
+        """Begin a new file.
+
+        Raises:
+            OutputError: a folder that takes none.
+        """
         now = self._now()
         try:
             # Whoever moved our file away before us has it rotated.
@@ -196,20 +211,25 @@ class RotatingSink(Sink):
                 self._path.rename(self._free_name(now))
             fresh = create_like(self._path, os.fstat(self._descriptor))
         except OSError as error:
-            raise failure("rotate", self._name, error) from error
+            raise failure("rotate", self._name, error, self._flag) from error
         full, self._descriptor, self._size = self._descriptor, fresh, 0
         try:
             os.close(full)
         except OSError as error:
-            raise failure("close", self._name, error) from error
+            raise failure("close", self._name, error, self._flag) from error
         self._tidier.start(now)
 
     def _free_name(self, now: int) -> Path:
-        """The name of a backup; a later millisecond's if that is there, packed or not."""
+        """The name of a backup: later than the last one's, and nobody's, packed or not.
+
+        The name of one that was removed may be free again, and stood for the oldest.
+        """
+        now = max(now, self._named + 1)
         while True:
             name = backup_name(self._path.name, now)
             both = (self._path.with_name(name), self._path.with_name(name + PACKED))
             if not any(map(os.path.lexists, both)):
+                self._named = now
                 return both[0]
             now += 1
 
@@ -222,7 +242,7 @@ def open_output(config: Config, stop: Interrupts, log: Log) -> Sink:
     """
     path = config.output_file
     if path is None:
-        return open_sink(None, stop)
+        return standard_error(stop) if config.output_pcap == STDOUT else open_sink(None, stop)
     descriptor = open_appending(path)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # pwru would rename /dev/null
         return Sink(descriptor, str(path), owned=True, stop=stop)

@@ -19,6 +19,8 @@ from pathlib import Path
 from pypwru.errors import OutputError
 from pypwru.signals import Interrupts
 
+FLAG = "--output-file"
+
 
 class OutputClosed(Exception):
     """The reader of the output went away (``| head``): the run ends quietly, this is no error.
@@ -40,15 +42,22 @@ class Sink:
         name: what an error calls it.
         owned: closed by ``close``.
         stop: the user's wish to end, which a reader that is slow (``| less``) must not delay.
+        flag: that named it.
     """
 
     def __init__(
-        self, descriptor: int, name: str, owned: bool, stop: Interrupts | None = None
+        self,
+        descriptor: int,
+        name: str,
+        owned: bool,
+        stop: Interrupts | None = None,
+        flag: str = FLAG,
     ) -> None:
         self._descriptor = descriptor
         self._name = name
         self._owned = owned
         self._stop = stop
+        self._flag = flag
         # A write to a file waits for nobody; one of PIPE_BUF bytes doesn't when select(2) says so.
         regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._piece = None if regular else select.PIPE_BUF
@@ -87,7 +96,7 @@ class Sink:
             except BrokenPipeError:
                 break
             except OSError as error:
-                raise failure("write", self._name, error) from error
+                raise failure("write", self._name, error, self._flag) from error
         return len(content) - len(rest)
 
     def _has_room(self) -> bool:
@@ -107,7 +116,7 @@ class Sink:
         try:
             os.close(self._descriptor)
         except OSError as error:
-            raise failure("close", self._name, error) from error
+            raise failure("close", self._name, error, self._flag) from error
 
     def __enter__(self) -> Sink:
         return self
@@ -133,8 +142,25 @@ def open_sink(path: Path | None, stop: Interrupts | None = None) -> Sink:
     return Sink(open_appending(path), str(path), owned=True, stop=stop)
 
 
-def open_appending(path: Path) -> int:
+def standard_error(stop: Interrupts) -> Sink:
+    """Where text goes when packets have standard output.
+
+    Raises:
+        OutputError: it is closed.
+    """
+    if sys.stderr is None:
+        raise OutputError(
+            "standard error is closed, where text goes beside --output-pcap -: open it, name an "
+            "--output-file, or take --output-text=false"
+        )
+    return Sink(2, "standard error", owned=False, stop=stop)
+
+
+def open_appending(path: Path, flag: str = FLAG) -> int:
     """A descriptor of the file, at its end; 0644 when new, its folders made 0755, as lumberjack's.
+
+    Args:
+        flag: that named it.
 
     Raises:
         OutputError: it can't be opened.
@@ -143,7 +169,7 @@ def open_appending(path: Path) -> int:
         _make_folders(path.parent)
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise failure("open", str(path), error) from error
+        raise failure("open", str(path), error, flag) from error
 
 
 def make_empty(path: Path) -> None:
@@ -167,7 +193,7 @@ def _make_folders(folder: Path) -> None:
         each.mkdir(mode=0o755, exist_ok=True)
 
 
-def failure(operation: str, name: str, error: OSError) -> OutputError:
-    """The error of an output called ``name``, with its cure."""
-    cure = "free some space" if error.errno == errno.ENOSPC else "choose another --output-file"
+def failure(operation: str, name: str, error: OSError, flag: str) -> OutputError:
+    """The error of an output called ``name``, which ``flag`` asked for, with its cure."""
+    cure = "free some space" if error.errno == errno.ENOSPC else f"choose another {flag}"
     return OutputError(f"can't {operation} {name}: {error.strerror}: {cure}")

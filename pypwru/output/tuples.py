@@ -33,6 +33,11 @@ class Tuple(NamedTuple):
     flags: str
     l3: int
 
+    @property
+    def protocol(self) -> str:
+        """Word for ``l4``; empty where pwru has none."""
+        return PROTOCOLS.get(self.l4, "")
+
 
 def address(version: int, octets: bytes) -> str:
     """``octets`` as Go's net.IP prints them: RFC 5952, but an IPv4-mapped address as IPv4."""
@@ -70,7 +75,7 @@ def _addresses(ends: Tuple) -> tuple[str, str]:
 def text(ends: Tuple, flags: bool) -> str:
     """``127.0.0.1:9->127.0.0.1:42390(tcp:RST|ACK)``; TCP flags only when ``flags``."""
     source, destination = _addresses(ends)
-    word = PROTOCOLS.get(ends.l4, "")
+    word = ends.protocol
     if flags and ends.flags:
         word = f"{word}:{ends.flags}"
     return f"{source}:{ends.sport}->{destination}:{ends.dport}({word})"

@@ -6,6 +6,7 @@ maps LLVM's 200 MB. The only importer of bcc.
 
 from __future__ import annotations
 
+import atexit
 import importlib.metadata
 import json
 import os
@@ -13,7 +14,8 @@ import platform
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from pypwru.cache import Cache, digest
@@ -22,6 +24,7 @@ from pypwru.program.source import FOLDER, KERNEL_TREE, MAIN, sources
 
 Bytecode = Mapping[str, bytes]
 
+_FOR_BCC = "BCC_KERNEL_SOURCE"
 _HANDLER = re.compile(r"^int (\w+)\(void \*ctx\)", re.MULTILINE)
 _MISSING = (
     "BCC is missing: install the package python3-bpfcc, and run pypwru with a Python that sees it "
@@ -75,7 +78,6 @@ def _unpack(kept: bytes) -> Bytecode:
 
 
 def _compile(main: str, layout: str, flags: list[str]) -> Bytecode:
-    os.environ["BCC_KERNEL_SOURCE"] = str(KERNEL_TREE)
     try:
         from bcc import BPF
     except ImportError as error:
@@ -84,11 +86,12 @@ def _compile(main: str, layout: str, flags: list[str]) -> Bytecode:
     with tempfile.TemporaryDirectory(prefix="pypwru-") as folder:
         Path(folder, "layout.h").write_text(layout)
         includes = [f"-I{folder}", f"-I{FOLDER}"]
-        with _Complaints() as complaints:
+        with _Complaints() as complaints, _our_headers():
             try:
-                module = BPF(text=text, cflags=includes + flags)
-                names = [name for name in _HANDLER.findall(text) if _has(module, name)]
-                return {name: module.dump_func(name) for name in names}
+                with BPF(text=text.encode(), cflags=includes + flags) as module:
+                    atexit.unregister(module.cleanup)  # which would keep LLVM's module to the end
+                    names = [name for name in _HANDLER.findall(text) if _has(module, name)]
+                    return {name: module.dump_func(name.encode()) for name in names}
             except Exception as error:  # BCC raises nothing narrower
                 said = complaints.text()
                 first = next((line for line in said.splitlines() if "error:" in line), str(error))
@@ -98,10 +101,24 @@ def _compile(main: str, layout: str, flags: list[str]) -> Bytecode:
 def _has(module: object, name: str) -> bool:
     """Handlers of another backend are in the text but not in the program."""
     try:
-        module.dump_func(name)  # type: ignore[attr-defined]
+        module.dump_func(name.encode())  # type: ignore[attr-defined]
     except Exception:  # BCC raises nothing narrower
         return False
     return True
+
+
+@contextmanager
+def _our_headers() -> Iterator[None]:
+    """Where BCC looks for a kernel's, for now: a script may use BCC for itself, too."""
+    before = os.environ.get(_FOR_BCC)
+    os.environ[_FOR_BCC] = str(KERNEL_TREE)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_FOR_BCC]
+        else:
+            os.environ[_FOR_BCC] = before
 
 
 class _Complaints:

@@ -10,7 +10,7 @@ from __future__ import annotations
 MARK = 0x5EED0000
 # SELF: what a record says of where it comes from, when the program can't ask: the number of a raw
 # tracepoint or BPF program, the address of a function. *_ARGUMENT: of a program that asks for its
-# arguments by number.
+# arguments by number. MEMMAP, DIRECT_MAP: where pages are (kernel/pages.py).
 CONSTANTS = {
     "SELF": 0x100,
     "WANTED_NETNS": 0x101,
@@ -19,6 +19,8 @@ CONSTANTS = {
     "WANTED_MASK": 0x104,
     "PACKET_ARGUMENT": 0x105,
     "REASON_ARGUMENT": 0x106,
+    "MEMMAP": 0x107,
+    "DIRECT_MAP": 0x108,
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+
 from pypwru.config import Backend, Config
 from pypwru.events.wire import Wire
 from pypwru.filter.inject import MARKERS
@@ -27,10 +29,16 @@ def defines(config: Config, backends: set[Backend], wanted: Wanted, wire: Wire) 
         "NFT": config.asks_nft,
         "TRACE_TC": config.filter_trace_tc,
         "TRACE_XDP": config.filter_trace_xdp,
+        "CAPTURE": config.captures,
+        "CAPTURE_EVERY": config.captures_all,
+        "CAPTURE_FIRST": config.captures_first,
+        "CAPTURE_CHOSEN": config.captures_some,
         "TRACK_SKB": config.filter_track_skb,
         "TRACK_HEADS": config.filter_track_skb and config.filter_trace_xdp,
         "TRACK_STACK": config.tracks_stacks,
     }
+    sizes = {"SNAPLEN": config.pcap_snaplen, "PAGE_SIZE": mmap.PAGESIZE}
     markers = {f"MARKER_{name}": f"{number:#x}" for name, number in MARKERS.items()}
     texts = {name: str(int(on)) for name, on in switches.items()}
+    texts |= {name: str(size) for name, size in sizes.items() if config.captures}
     return texts | markers | constants.defines() | maps.defines() | wire.defines()

@@ -2,7 +2,8 @@
 
 The C is the one list of them: ``FIELD(struct, member)``, ``OPTIONAL_FIELD(struct, member)`` for
 what some kernels lack, ``IN_BLOCK(type, member)`` for the neighbours in struct sk_buff that are
-read at once, and ``TYPE_ID(struct)`` for the number by which the kernel knows a type.
+read at once, ``TYPE_ID(struct)`` for the number by which the kernel knows a type, and
+``SIZE_OF(struct)`` for its bytes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pypwru.btf.types import Field, Kind
 
 _FIELD = re.compile(r"\b(OPTIONAL_)?FIELD\((\w+), (\w+)\)")
 _TYPE_ID = re.compile(r"\bTYPE_ID\((\w+)\)")
+_SIZE_OF = re.compile(r"\bSIZE_OF\((\w+)\)")
 _IN_BLOCK = re.compile(r"\bIN_BLOCK\(\w+, (\w+)\)")
 
 
@@ -58,11 +60,13 @@ def layout(sources: Iterable[str], btf: BTF, *modules: Types) -> str:
     wanted: dict[tuple[str, str], bool] = {}
     block: set[str] = set()
     types: set[str] = set()
+    sizes: set[str] = set()
     for line in _code_lines(sources):
         for optional, struct, member in _FIELD.findall(line):
             wanted[struct, member] = bool(optional)
         block.update(_IN_BLOCK.findall(line))
         types.update(_TYPE_ID.findall(line))
+        sizes.update(_SIZE_OF.findall(line))
     lines = ["/* made by program/layout.py */"]
     for (struct, member), optional in sorted(wanted.items()):
         path = member.replace("__", ".") if not member.startswith("_") else member
@@ -79,4 +83,6 @@ def layout(sources: Iterable[str], btf: BTF, *modules: Types) -> str:
     end = max(field.offset + field.size for field in fields.values())
     lines += [f"#define BLOCK_START {start}", f"#define BLOCK_SIZE {end - start}"]
     lines += [f"#define TYPE_ID_{name} {btf.find(name, Kind.STRUCT)[0]}" for name in sorted(types)]
+    known_sizes = {name: btf.find(name, Kind.STRUCT) for name in sorted(sizes)}
+    lines += [f"#define SIZE_OF_{n} {btf.size(ids[0])}" for n, ids in known_sizes.items() if ids]
     return "\n".join(lines) + "\n"

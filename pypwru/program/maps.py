@@ -49,6 +49,18 @@ def _keeps_calls(config: Config) -> bool:
     return config.output_bpfmap
 
 
+def _captures(config: Config) -> bool:
+    return config.captures
+
+
+def _looks_for_first(config: Config) -> bool:
+    return config.captures_first
+
+
+def _chooses(config: Config) -> bool:
+    return config.captures_some
+
+
 # Packets alive at one time, or stacks: what does not fit is thrown out, the least used first.
 MAPS = {
     "events": Map(1, MapType.RINGBUF, 0, 0, 0),
@@ -64,6 +76,9 @@ MAPS = {
     "nft_names": Map(12, MapType.LRU_HASH, 24, 128, 1 << 14, wanted=_asks_nft),
     "nft_scratch": Map(13, MapType.PERCPU_ARRAY, 4, 504, 1, wanted=_asks_nft),
     "xt_calls": Map(14, MapType.LRU_HASH, 8, 40, 1 << 12, wanted=_asks_nft),
+    "packets": Map(15, MapType.RINGBUF, 0, 0, 0, wanted=_captures),
+    "seen": Map(16, MapType.LRU_HASH, 8, 24, 1 << 16, wanted=_looks_for_first),
+    "chosen": Map(17, MapType.HASH, 8, 8, 1 << 16, wanted=_chooses),
     "calls": Map(8, MapType.LRU_HASH, 8, 48, 1 << 10, wanted=_keeps_calls),
 }
 
@@ -111,7 +126,7 @@ def _lift_memlock() -> None:
 
 
 def _refused(name: str, entries: int, error: OSError) -> KernelError:
-    if name == "events":
+    if MAPS[name].kind is MapType.RINGBUF:
         cure = _RING_CURES.get(error.errno or 0, "choose another --buffer-size")
         return KernelError(
             f"Failed to make a ring buffer of {entries} bytes: {error.strerror}; {cure}"

@@ -8,10 +8,15 @@ from pypwru.events.record import constants
 from pypwru.resolve.reasons import Reasons
 
 # What ends a packet that is thrown away, for whatever reason: the first before Linux 5.17.
-_DROPPING = frozenset(("kfree_skb", "kfree_skb_reason", "sk_skb_reason_drop", "tp:kfree_skb"))
+DROPPING = frozenset(("kfree_skb", "kfree_skb_reason", "sk_skb_reason_drop", "tp:kfree_skb"))
 # Whose reason pwru always prints, and a tracepoint that is one of them.
 _ALWAYS = frozenset(("kfree_skb_reason", "sk_skb_reason_drop", "tp:kfree_skb"))
 _SUFFIXES = {constants()["EVENT_TC"]: "(tc)", constants()["EVENT_XDP"]: "(xdp)"}
+
+
+def spellings(name: str) -> frozenset[str]:
+    """What a user may call what is printed as ``name``: without its module, or ``tp:``, too."""
+    return frozenset((name, name.partition("[")[0], name.removeprefix("tp:")))
 
 
 class FunctionNames:
@@ -43,7 +48,7 @@ class FunctionNames:
 
     def drops(self, address: int, reason: int) -> bool:
         """Whether this is the end of a packet that is thrown away; arguments as ``text``."""
-        if self._names.get(address) in _DROPPING:
+        if self._names.get(address) in DROPPING:
             return self._reasons.ends_badly(reason)
         return self._reasons.is_drop(reason)
 

@@ -42,8 +42,10 @@ class Reasons:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._words = reasons_of(_core(btf))
-        self._no_drops = {0} | self._values(_NO_DROPS)
-        self._done = self._values(_DONE)
+        self.no_drops = frozenset({0} | self._values(_NO_DROPS))
+        """Reasons with which a packet was not thrown away."""
+        self.done = frozenset(self._values(_DONE))
+        """The same where a packet ends."""
         self._enums = enums or _Subsystems(btf)
         self._monotonic = monotonic
         self._look_after = float("-inf")
@@ -52,11 +54,11 @@ class Reasons:
 
     def is_drop(self, reason: int) -> bool:
         """Whether a packet with this reason was thrown away."""
-        return reason not in self._no_drops
+        return reason not in self.no_drops
 
     def ends_badly(self, reason: int) -> bool:
         """Whether a function that frees packets throws one away for this reason, given or not."""
-        return reason not in self._done
+        return reason not in self.done
 
     def _values(self, words: Collection[str]) -> set[int]:
         return {value for value, word in self._words.items() if word in words}

@@ -33,7 +33,10 @@ def _can_trace() -> None:
     need_tracing()
 
 
-EVERYTHING = "--filter-track-skb --filter-trace-xdp --filter-track-bpf-helpers --output-bpfmap"
+EVERYTHING = (
+    "--filter-track-skb --filter-trace-xdp --filter-track-bpf-helpers --output-bpfmap "
+    "--output-pcap a.pcap --pcap-when first,drop"
+)
 
 
 def load(code: bytes) -> tuple[dict[str, int], Loader]:

@@ -35,13 +35,23 @@ class Shown:
         self.config = configured(f"{OFF} {flags}")
         self.lines: list[str] = []
         nft = NftSource(records.chain_names, RuleTexts(rules))
-        printer = Printer(
+        self.printer = Printer(
             Text(columns(self.config)),
             replace(records.names(), rule=nft.rule),
             lambda events: self.lines.extend(b"".join(events).decode().splitlines()),
             self.config,
         )
-        self.stages = Stages(self.config, printer.print_batch, records.FUNCTIONS, nft)
+        self.stages = Stages(self.config, records.FUNCTIONS, nft)
+
+    def take(self, *batch: Record) -> None:
+        """Records come."""
+        for shown in self.stages.take(batch):
+            self.printer.show(shown)
+
+    def finish(self) -> None:
+        """No more come."""
+        for shown in self.stages.finish():
+            self.printer.show(shown)
 
     def record(self, where: Place, rule: Handles, skb: int = 1, kind: int = NFT_RULE) -> Record:
         """What is said of a rule that speaks now."""
@@ -56,7 +66,7 @@ class Shown:
         """What nftables said in the lines, once there are so many."""
 
         def fact() -> bool:
-            self.stages.show(())
+            self.take()
             return len(self.lines) >= count
 
         until(fact)
@@ -91,7 +101,7 @@ def test_the_text_of_each_rule_comes_late_and_right(here: Place, rules: Rules) -
     handles = here.handles()
     listed = here.run("nft", "-a", "-s", "list", "ruleset").splitlines()
     shown = Shown(rules)
-    shown.stages.show([shown.record(here, each) for each in handles])
+    shown.take(*(shown.record(here, each) for each in handles))
     assert shown.lines == [], "it isn't waited for here"
     found = shown.until(len(handles))
     for line, (_, _, rule) in zip(found, handles, strict=True):
@@ -105,7 +115,7 @@ def test_a_rule_that_nobody_could_read_is_gone(here: Place, rules: Rules) -> Non
     here.run("nft", "delete", "rule", "ip", "t", "c", "handle", str(first[2]))
     known(rules, here)
     shown = Shown(rules)
-    shown.stages.show([shown.record(here, first), shown.record(here, second)])
+    shown.take(shown.record(here, first), shown.record(here, second))
     assert shown.until(2) == [
         f"handle {first[2]}{GONE} drop",
         said(second[2], "tcp dport 22 accept"),
@@ -122,13 +132,13 @@ def test_a_rule_that_took_the_place_of_another_has_its_own_text(here: Place, rul
     for port in range(2, 32):
         old, before = f"tcp dport {port - 1} drop", shown.record(here, each)
         carried = shown.record(here, each, kind=0)
-        shown.stages.show([before])
+        shown.take(before)
         here.run("nft", "replace", "rule", "ip", "t", "c", "handle", str(handle),
                  "tcp", "dport", str(port), "drop")  # fmt: skip
-        shown.stages.show([carried, shown.record(here, each)])
+        shown.take(carried, shown.record(here, each))
         texts += [old, old, f"tcp dport {port} drop"]
     until(known(rules, here).hear)
-    shown.stages.show([shown.record(here, each)])
+    shown.take(shown.record(here, each))
     texts.append("tcp dport 31 drop")
     found = shown.until(len(texts))
     told = 0
@@ -148,8 +158,8 @@ def test_only_packets_of_a_rule_with_such_a_text(here: Place, rules: Rules) -> N
     shown = Shown(rules, "--filter-nft-text=dport.*drop$")
     now = time.monotonic_ns()
     nothing = event(packet(2, 0, 7), 3, flow(), now, tail=tail(shown.config))
-    shown.stages.show([nothing, shown.record(here, accepts), nothing])
-    shown.stages.show([shown.record(here, drops, 2)])
+    shown.take(nothing, shown.record(here, accepts), nothing)
+    shown.take(shown.record(here, drops, 2))
     assert shown.until(3)[2] == said(drops[2], "tcp dport 23 drop")
     assert [line.split()[0] for line in shown.lines] == ["0x2"] * 3
     assert shown.stages.lost() == {"held": 0}
@@ -160,8 +170,8 @@ def test_the_end_shows_all_with_its_text(here: Place, rules: Rules) -> None:
     here.load("table ip t { chain c { tcp dport 22 accept; }; }")
     (only,) = here.handles()
     shown = Shown(rules)
-    shown.stages.show([shown.record(here, only)])
-    shown.stages.finish()
+    shown.take(shown.record(here, only))
+    shown.finish()
     assert len(shown.lines) == 1
     assert shown.lines[0].endswith(said(only[2], "tcp dport 22 accept"))
 
@@ -174,7 +184,7 @@ def test_texts_are_those_of_the_packets_namespace() -> None:
             where.load(f"table ip t {{ chain c {{ tcp dport {port} drop; }}; }}")
         with Rules() as rules:
             shown = Shown(rules)
-            shown.stages.show([shown.record(where, look(where)) for where in (here, there)])
+            shown.take(*(shown.record(where, look(where)) for where in (here, there)))
             assert [line.partition(": ")[2] for line in shown.until(2)] == [
                 "tcp dport 22 drop", "tcp dport 23 drop",
             ]  # fmt: skip

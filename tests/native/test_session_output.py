@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.events.drain import CLOSED
+from pypwru.run import CLOSED
 from tests.native.tracing import (
     COMMAND,
     HEADER,

@@ -77,7 +77,7 @@ def test_the_tree_gives_the_status(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    def run(config: Config, log: Log) -> None:
+    def run(config: Config, log: Log, command: str) -> None:
         raise error
 
     monkeypatch.setattr(command, "run", run)
@@ -92,7 +92,7 @@ def test_the_long_story_is_for_debug(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    def run(config: Config, log: Log) -> None:
+    def run(config: Config, log: Log, command: str) -> None:
         raise KernelError("no", "the long\nstory")
 
     monkeypatch.setattr(command, "run", run)
@@ -101,7 +101,7 @@ def test_the_long_story_is_for_debug(
 
 
 def test_a_second_signal(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(config: Config, log: Log) -> None:
+    def run(config: Config, log: Log, command: str) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "run", run)
@@ -111,7 +111,7 @@ def test_a_second_signal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nobody_reads_even_the_header(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def run(config: Config, log: Log) -> None:
+    def run(config: Config, log: Log, command: str) -> None:
         raise OutputClosed()
 
     monkeypatch.setattr(command, "run", run)
@@ -158,6 +158,6 @@ def test_a_version_that_nobody_reads() -> None:
 
 def test_the_config_is_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(command, "run", lambda config, log: seen.append(config))
+    monkeypatch.setattr(command, "run", lambda config, log, typed: seen.append(config))
     assert command.main(["--priority", "1", "tcp", "port", "443"]) == 0
     assert (seen[0].priority, seen[0].pcap_filter) == (1, "tcp port 443")

@@ -69,6 +69,43 @@ def test_ready_file_would_empty_the_output() -> None:
             "buffer (8192 bytes): raise --buffer-size, or lower it",
             "--output-skb --buffer-size 16k",
         ),
+        (
+            "--output-pcap trace.log",
+            "--output-pcap trace.log does not say which format: end it in .pcapng, or in .pcap for "
+            "the classic one, or take - for pcapng on standard output",
+            "--output-pcap trace.pcap",
+        ),
+        (
+            "--output-pcap a.pcapng --output-file a.pcapng",
+            "--output-pcap a.pcapng is also the file of --output-file or --ready-file: give them "
+            "different names",
+            "--output-pcap a.pcapng --output-file a.log",
+        ),
+        (
+            "--output-text=false",
+            "--output-text=false leaves nothing to write: add --output-pcap, or take it out",
+            "--output-text=false --output-pcap -",
+        ),
+        (
+            "--pcap-when drop",
+            "--pcap-when chooses what --output-pcap writes: add that",
+            "--pcap-when drop,ip_rcv,br_forward[bridge],tp:kfree_skb --output-pcap a.pcapng",
+        ),
+        (
+            "--pcap-when= --output-pcap a.pcapng",
+            "--pcap-when has no word: take first, last, drop, every or names of functions",
+            "--pcap-when every --output-pcap a.pcapng",
+        ),
+        (
+            "--output-pcap - --pcap-max-size 5",
+            "--pcap-max-size 5 is about a file: name one with --output-pcap",
+            "--output-pcap a.pcapng --pcap-max-size 5",
+        ),
+        (
+            "--output-pcap a.pcap --pcap-max-files 5",
+            "--pcap-max-files 5 needs a size at which a new file is begun: add --pcap-max-size",
+            "--output-pcap a.pcap --pcap-max-files 5 --pcap-max-size 1",
+        ),
     ],
 )
 def test_rules(broken: str, message: str, cured: str) -> None:
@@ -98,3 +135,20 @@ def test_what_is_about_nothing_is_accepted(flags: str) -> None:
 
 def test_no_rule_breaks_the_defaults() -> None:
     assert not any(broken(base()) for broken, _ in RULES)
+
+
+@pytest.mark.parametrize(
+    ("flags", "packets", "when"),
+    [
+        ("", False, set()),
+        ("", True, {"every"}),
+        ("--output-pcap -", False, {"first"}),
+        ("--output-pcap - --pcap-when drop --pcap-when ip_rcv", False, {"drop", "ip_rcv"}),
+    ],
+)
+def test_what_is_captured(flags: str, packets: bool, when: set[str]) -> None:
+    config = parse(flags.split())
+    assert isinstance(config, Config)
+    config = dataclasses.replace(config, packets=packets)
+    assert config.capture_when == when
+    assert config.captures is bool(when)

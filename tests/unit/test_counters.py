@@ -32,11 +32,16 @@ def test_every_sight_has_its_place() -> None:
 def test_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     def lookup(fd: int, index: int, size: int) -> bytes:
         assert (fd, index, size) == (7, 0, COUNTERS_SIZE * 3)
-        return struct.pack("=18Q", 10, 1, 5, 4, 0, 0, 20, 2, 0, 0, 7, 1, 1 << 40, 3, 2, 1, 0, 2)
+        return struct.pack(
+            "=24Q",
+            *(10, 1, 5, 4, 0, 0, 6, 1),
+            *(20, 2, 0, 0, 7, 1, 0, 0),
+            *(1 << 40, 3, 2, 1, 0, 2, 7, 1),
+        )
 
     monkeypatch.setattr(counters, "possible_cpus", lambda: 3)
     monkeypatch.setattr(bpf, "map_lookup", lookup)
-    assert read_counters(7) == Counters((1 << 40) + 30, 6, 7, 5, 7, 3)
+    assert read_counters(7) == Counters((1 << 40) + 30, 6, 7, 5, 7, 3, 13, 2)
 
 
 def test_what_a_full_map_threw_out_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

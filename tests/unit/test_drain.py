@@ -1,17 +1,16 @@
-"""How packets are counted, and how a trace ends; the ring itself is judged by the kernel."""
+"""How packets are counted, and batches taken and cut; the ring itself is judged by the kernel."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 
 import pytest
 
 from pypwru.events import drain as draining
-from pypwru.events.drain import CLOSED, LIMIT, SIGNAL, PacketCount, drain
+from pypwru.events.drain import PacketCount, drain, rest
+from pypwru.events.limit import Limit
 from pypwru.events.record import EVENT_SIZE, Record
 from pypwru.events.ring import Ring, committed
-from pypwru.output.sink import OutputClosed
 from pypwru.signals import Interrupts
 
 FREE, OTHER = 0xFFFFFFFF81000010, 0xFFFFFFFF81000020
@@ -78,7 +77,6 @@ class Batches(Ring):
     def __init__(self, *batches: int, stop: Interrupts | None = None) -> None:
         self.batches = [[record(1)] * count for count in batches]
         self.interrupts = stop
-        self.stopped = False
 
     def watch(self, fd: int) -> None:
         pass
@@ -91,42 +89,24 @@ class Batches(Ring):
             assert self.interrupts, "nothing left, and nobody stops"
             self.interrupts.received = True
 
-    def stop(self) -> None:
-        self.stopped = True
 
-
-def test_a_signal_prints_what_the_ring_holds() -> None:
+def test_it_gives_batches_until_somebody_wants_the_end() -> None:
     stop = Interrupts(-1)
+    ring = Batches(2, 1, stop=stop)
+    assert [len(batch) for batch in drain(ring, stop)] == [2, 1]
     stop.received = True
-    ring, shown = Batches(3, 2), list[int]()
-
-    def show(batch: Sequence[Record]) -> bool:
-        shown.append(len(batch))
-        return False
-
-    assert drain(ring, show, PacketCount({}), stop) == SIGNAL
-    assert shown == [3, 2]
-    assert ring.stopped
+    assert list(drain(Batches(3), stop)) == [], "what the ring holds is the rest"
 
 
-def test_the_limit_ends_it() -> None:
-    ring = Batches(1, 1)
-    assert drain(ring, lambda batch: True, PacketCount({}), Interrupts(-1)) == LIMIT
-    assert ring.stopped and len(ring.batches) == 1
-
-
-def test_a_reader_that_went_away_ends_it() -> None:
-    def show(batch: Sequence[Record]) -> bool:
-        raise OutputClosed()
-
-    ring = Batches(1)
-    assert drain(ring, show, PacketCount({}), Interrupts(-1)) == CLOSED
-    assert ring.stopped
-
-
-def test_an_idle_ring_waits_for_the_signal() -> None:
+def test_an_idle_ring_gives_empty_batches() -> None:
+    """What is held until its time comes is looked at then."""
     stop = Interrupts(-1)
-    assert drain(Batches(2, stop=stop), lambda batch: False, PacketCount({}), stop) == SIGNAL
+    batches = drain(Batches(1, 0, 0, stop=stop), stop)
+    assert [len(batch) for batch in batches] == [1, 0, 0]
+
+
+def test_the_rest_is_all_that_the_ring_holds() -> None:
+    assert [len(batch) for batch in rest(Batches(3, 2))] == [3, 2]
 
 
 def test_it_looks_around_twice_a_second_however_many_records_come(
@@ -137,5 +117,17 @@ def test_it_looks_around_twice_a_second_however_many_records_come(
     clock = (tick / 10 for tick in range(1000))
     monkeypatch.setattr(draining, "monotonic", lambda: next(clock))
 
-    drain(ring, lambda batch: False, PacketCount({}), stop, [lambda: looks.append(1)])
+    list(drain(ring, stop, [lambda: looks.append(1)]))
     assert 2 <= len(looks) <= 5
+
+
+def test_the_limit_cuts_the_batch() -> None:
+    limit, one = Limit(3), record(1)
+    assert list(limit.cut([one, one])) == [one, one] and not limit.reached
+    assert list(limit.cut([one, one])) == [one] and limit.reached
+    assert not limit.cut([one])
+
+
+def test_no_limit() -> None:
+    limit = Limit(0)
+    assert len(limit.cut([record(1)] * 50)) == 50 and not limit.reached

@@ -54,24 +54,22 @@ class Known:
 class Stage:
     """A ``Held``, and what came out of it: the skb addresses of each batch."""
 
-    def __init__(self, rules: Known, limit: int = 0) -> None:
+    def __init__(self, rules: Known) -> None:
         self.rules = rules
-        self.batches: list[list[int]] = []
         self.times: list[int] = []
-        self.limit = limit
-        self.held = Held(self._show, RuleTexts(rules), WIRE, rules.clock)
-
-    def _show(self, batch: Sequence[Slices]) -> bool:
-        if batch:
-            self.times += [int.from_bytes(one[4][80:], "little") for one in batch]
-            self.batches.append([int.from_bytes(one[0][:8], "little") for one in batch])
-        return bool(self.limit) and len(self.batches) >= self.limit
+        self.held = Held(RuleTexts(rules), WIRE, rules.clock)
 
     def take(self, *batch: Record) -> list[list[int]]:
         """What comes out when ``batch`` is given."""
-        before = len(self.batches)
-        self.held.show(batch)
-        return self.batches[before:]
+        return self._seen(self.held.take(batch))
+
+    def finish(self) -> list[list[int]]:
+        """What comes out in the end."""
+        return self._seen(self.held.finish())
+
+    def _seen(self, batches: Sequence[Sequence[Slices]]) -> list[list[int]]:
+        self.times += [int.from_bytes(one[4][80:], "little") for batch in batches for one in batch]
+        return [[int.from_bytes(one[0][:8], "little") for one in batch] for batch in batches]
 
     def later(self, by: int) -> list[list[int]]:
         """What comes out of it by itself, ``by`` ns later."""
@@ -90,13 +88,6 @@ def test_what_names_no_rule_is_shown_at_once() -> None:
     assert stage.take(seen(1), seen(2)) == [[1, 2]]
     assert stage.take(seen(3, type=POLICY), seen(4)) == [[3, 4]]
     assert stage.rules.asked == []
-
-
-def test_an_empty_batch_is_handed_on() -> None:
-    assert Stage(Known(), limit=0).held.show([]) is False
-    stage = Stage(Known(), limit=1)
-    stage.take(seen(1))
-    assert stage.held.show([]) is True, "no more is wanted"
 
 
 def test_a_known_text_is_believed_once_the_kernel_has_told_of_changes() -> None:
@@ -165,19 +156,11 @@ def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stage.times[3:] == [0, 0, START, START]
 
 
-def test_no_more_is_shown_than_wanted() -> None:
-    stage = Stage(Known(), limit=1)
-    for skb in (1, 2, 3):
-        assert stage.take(seen(skb, 12)) == []
-    assert stage.later(SECOND) == [[1]]
-
-
 def test_the_end_waits_for_texts_and_then_shows_everything() -> None:
     stage = Stage(Known())
-    stage.held.finish()
+    assert stage.finish() == []
     assert stage.rules.waits == [], "nothing is held"
     stage.take(seen(1, 12, START - TOLD))
     stage.take(seen(2, 13, START - TOLD))
-    stage.held.finish()
+    assert stage.finish() == [[1], [2]]
     assert stage.rules.waits == [1.0]
-    assert stage.batches == [[1], [2]]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,20 +35,15 @@ def judges(record: Slices) -> bool | None:
 class Stage:
     """A ``Judged``, and what came out of it."""
 
-    def __init__(self, wants: int = 1 << 30) -> None:
+    def __init__(self) -> None:
         self.out: list[Slices] = []
-        self.wants = wants
-        self.judged = Judged(self._show, meets, judges, NAMES)
-
-    def _show(self, batch: Sequence[Slices]) -> bool:
-        self.out += batch
-        return len(self.out) >= self.wants
+        self.judged = Judged(meets, judges, NAMES)
 
     def take(self, *batch: Record) -> list[Slices]:
         """What comes out when ``batch`` is given."""
-        before = len(self.out)
-        self.judged.show(batch)
-        return self.out[before:]
+        found = self.judged.take(batch)
+        self.out += found
+        return found
 
 
 def test_the_whole_path_is_shown() -> None:
@@ -111,7 +104,7 @@ def test_a_rule_that_only_jumps_leaves_nothing_to_carry() -> None:
     def jump(record: Slices) -> bool:
         return record[4] == OWN
 
-    stage.judged = Judged(stage._show, jump, judges, NAMES)
+    stage.judged = Judged(jump, judges, NAMES)
     assert len(stage.take(sight(1), sight(1, OWN), sight(1))) == 3
 
 
@@ -143,13 +136,6 @@ def test_held_packets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     stage.take(sight(4), sight(5))
     assert stage.judged.overflowed == 2
     assert len(stage.judged._packets) == 4
-
-
-def test_the_limit_is_handed_on() -> None:
-    stage = Stage(wants=2)
-    assert stage.judged.show([sight(1, ASKED)]) is False
-    assert stage.judged.show([sight(1, CARRIES)]) is True
-    assert stage.judged.show([]) is True
 
 
 tells = st.sampled_from([NOTHING, OWN, JUDGES, ASKED, CARRIES, CARRIES_ASKED])

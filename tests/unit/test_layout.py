@@ -76,6 +76,12 @@ def test_the_block_spans_its_members_and_starts_aligned() -> None:
     assert (found["FIELD_sk_buff_tail"], found["FIELD_sk_buff_head"]) == (12, 16)
 
 
+def test_the_size_of_a_struct_that_there_is() -> None:
+    made = layout([f"SIZE_OF(sk_buff) + SIZE_OF(nosuch) {BLOCK}"], kernel(True))
+    assert macros(made)["SIZE_OF_sk_buff"] == 40
+    assert "nosuch" not in made
+
+
 def test_definitions_of_the_macros_are_no_uses() -> None:
     made = layout(
         ["#define FIELD(type, member) x\n  #define IN_BLOCK(type, nosuch)", BLOCK], kernel(True)

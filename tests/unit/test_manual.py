@@ -83,7 +83,12 @@ def test_bash_completes_flags_and_choices() -> None:
         run = subprocess.run(command, capture_output=True, text=True, check=True)
         return {word.strip() for word in run.stdout.split()}
 
-    assert completed("--output-t") == {"--output-tuple", "--output-tcp-flags", "--output-tunnel"}
+    assert completed("--output-t") == {
+        "--output-tuple",
+        "--output-tcp-flags",
+        "--output-text",
+        "--output-tunnel",
+    }
     assert completed("--backend", "kp") == {"kprobe", "kprobe-multi"}
     assert completed("--timestamp", "") >= {"none", "current", "relative", "absolute"}
 

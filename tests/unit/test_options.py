@@ -66,6 +66,12 @@ def test_defaults() -> None:
         output_limit_lines=0,
         output_file=None,
         ready_file=None,
+        output_text=True,
+        output_pcap=None,
+        pcap_when=("first",),
+        pcap_snaplen=65535,
+        pcap_max_size=0,
+        pcap_max_files=0,
         output_meta=True,
         output_tuple=True,
         output_tcp_flags=False,
@@ -91,7 +97,7 @@ def test_defaults() -> None:
 
 def test_every_flag_is_a_field_of_its_type() -> None:
     about = {request.value for request in Request}
-    fields = {field.name for field in dataclasses.fields(Config)} - {"pcap_filter"}
+    fields = {field.name for field in dataclasses.fields(Config)} - {"pcap_filter", "packets"}
     assert {flag.field for flag in FLAGS} - about == fields
     defaults, hints = config(), typing.get_type_hints(Config)
     for name in fields:

@@ -185,6 +185,7 @@ def test_wall_follows_a_step_of_the_clock(monkeypatch: pytest.MonkeyPatch) -> No
     assert clock.wall(1_000_000) == "1970-01-01T00:00:00.001"
     clock.adjust()
     assert clock.wall(1_000_000) == "1970-01-01T00:01:00.001"
+    assert clock.wall_nanoseconds(1_000_001) == 60_001_000_001
 
 
 def test_remembered_packets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

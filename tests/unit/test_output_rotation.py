@@ -37,7 +37,7 @@ QUIET = Log(None)
 def opened(
     path: Path,
     max_size: int = 10,
-    max_backups: int = 0,
+    max_backups: int | None = None,
     max_age: int = 0,
     compress: bool = False,
     log: Log = QUIET,
@@ -98,9 +98,9 @@ class Lumberjack:
 
     def prune(self, now: int) -> None:
         """The most recent are retained up to MaxBackups; older than MaxAge goes regardless."""
-        if self.rotation.max_backups:
-            for stamp in sorted(self.old)[: -self.rotation.max_backups]:
-                del self.old[stamp]
+        if self.rotation.max_backups is not None:
+            while len(self.old) > self.rotation.max_backups:
+                del self.old[min(self.old)]
         if self.rotation.max_age:
             for stamp in [each for each in self.old if now - each > self.rotation.max_age * DAY]:
                 del self.old[stamp]
@@ -121,7 +121,13 @@ ACTIONS = st.lists(
 
 
 @given(
-    st.builds(Rotation, st.integers(1, 60), st.integers(0, 3), st.integers(0, 2), st.booleans()),
+    st.builds(
+        Rotation,
+        st.integers(1, 60),
+        st.none() | st.integers(0, 3),
+        st.integers(0, 2),
+        st.booleans(),
+    ),
     ACTIONS,
 )
 def test_as_lumberjack_says(asked: Rotation, actions: list[list[int] | int | None]) -> None:
@@ -196,6 +202,16 @@ def test_two_in_one_millisecond(tmp_path: Path) -> None:
         f"trace-{datetime(2026, 6, 15):%Y-%m-%d}T12-00-00.002.log.gz": b"2.......\n",
         "trace.log": b"3.......\n",
     }
+
+
+def test_a_name_that_was_removed_in_this_millisecond_is_not_given_again(tmp_path: Path) -> None:
+    """It stands for the oldest file, and would be the next to go."""
+    with opened(tmp_path / "trace.log", max_size=4, max_backups=1) as sink:
+        for event in (b"one\n", b"two\n", b"six\n", b"ten\n"):
+            sink.write_events([event])
+            while len(os.listdir(tmp_path)) > 2:  # until the thread has removed what is too much
+                time.sleep(0.001)
+    assert set(contents(tmp_path).values()) == {b"six\n", b"ten\n"}
 
 
 def test_mode_is_kept(tmp_path: Path) -> None:
@@ -374,7 +390,7 @@ def test_names_are_local(name: str, expected: str, monkeypatch: pytest.MonkeyPat
 
 def test_age_is_of_the_name_and_more_than_so_many_days() -> None:
     there = backups("t", [backup_name("t", NOON - DAY - more) for more in (0, 1)])
-    going = superfluous(there, Rotation(1, 0, 1, False), NOON)
+    going = superfluous(there, Rotation(1, None, 1, False), NOON)
     assert [each.rotated for each in going] == [NOON - DAY - 1]
 
 
@@ -385,7 +401,7 @@ def config_of(flags: str) -> Config:
 
 
 def test_the_flags() -> None:
-    assert rotation_of(config_of("")) == Rotation(100 << 20, 0, 0, False)
+    assert rotation_of(config_of("")) == Rotation(100 << 20, None, 0, False)
     assert rotation_of(config_of("--output-file-max-size 0")).max_size == 100 << 20
     assert rotation_of(
         config_of(

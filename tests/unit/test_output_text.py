@@ -10,7 +10,6 @@ from pypwru.events.record import Record
 from pypwru.output import printer as printing
 from pypwru.output.clock import Clock
 from pypwru.output.parts import Part
-from pypwru.output.sink import OutputClosed
 from tests import records
 from tests.records import (
     BLUE,
@@ -395,20 +394,11 @@ def test_relative_is_since_the_same_skb() -> None:
     assert [row.split()[3] for row in rows] == ["0", "0", "900", "1000"]
 
 
-def test_the_limit_counts_events_and_cuts_the_batch() -> None:
-    output = Output("--output-limit-lines 3")
-    one = event(packet(1, 0, 7), 1, flow(), tail=tail(output.config))
-    assert output.printer.print_batch([one, one]) is False
-    assert output.printer.print_batch([one, one]) is True
-    assert output.printer.print_batch([one]) is True
-    assert b"".join(output.writes).count(b"\n") == output.printer.printed == 3
-
-
 def test_a_batch_is_one_write_and_an_empty_one_none() -> None:
     output = Output()
     one = event(packet(1, 0, 7), 1, flow(), tail=tail(output.config))
-    assert output.printer.print_batch([one] * 50) is False
-    output.printer.print_batch([])
+    output.printer.show([one] * 50)
+    output.printer.show([])
     assert len(output.writes) == 1
 
 
@@ -443,16 +433,3 @@ def test_a_name_is_kept_for_a_second() -> None:
 def test_names_that_are_not_utf8_come_through() -> None:
     output = Output(program=b"/bin/\xff".decode("utf-8", "surrogateescape"))
     assert b" /bin/\xff:7 " in output.print(event(packet(1, 0, 7), 1, flow()))
-
-
-def test_a_reader_that_went_away_counts_what_it_got(monkeypatch: pytest.MonkeyPatch) -> None:
-    output = Output("--output-stack")
-
-    def closed(events: object) -> None:
-        raise OutputClosed(2)
-
-    monkeypatch.setattr(output.printer, "_write", closed)
-    one = event(packet(1, 0, 7), 1, flow(), tail=tail(output.config))
-    with pytest.raises(OutputClosed):
-        output.printer.print_batch([one] * 5)
-    assert output.printer.printed == 2

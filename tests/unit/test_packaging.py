@@ -16,6 +16,10 @@ SHARED = {
     "man/pypwru.1": "share/man/man1/pypwru.1",
     "completions/pypwru.bash": "share/bash-completion/completions/pypwru.bash",
     "completions/_pypwru": "share/zsh/site-functions/_pypwru",
+    **{
+        f"contrib/wireshark/{name}": f"share/pypwru/wireshark/{name}"
+        for name in ("README.md", "pypwru.lua", "pypwru/colorfilters", "pypwru/preferences")
+    },
 }
 BUILD = """
 import sys

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.events import record
+from pypwru.events import packets, record
 from pypwru.events.counters import Counters
 from pypwru.output import nft_part, parts
 from pypwru.program.source import FOLDER
@@ -25,6 +25,8 @@ TAIL = {
     "part_map": parts.MAP,
     "part_nft": nft_part.NFT,
     "part_nft_at": nft_part.NFT_AT,
+    "part_bytes": packets.BYTES,
+    "chunk": packets.CHUNK,
     "nft_key": nft_names.KEY,
     "nft_names": nft_names.NAMES,
     "part_stack": parts.STACK,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 
 import pytest
 
-from pypwru.signals import interrupts
+from pypwru.signals import call, interrupts
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
@@ -38,3 +39,18 @@ def test_everything_is_as_before_on_the_way_out() -> None:
     assert [signal.getsignal(number) for number in BOTH] == before
     with pytest.raises(OSError):
         os.fstat(stop.fd)
+
+
+def test_a_call_is_noted_and_wakes_and_leaves_signals_alone() -> None:
+    before = [signal.getsignal(number) for number in BOTH]
+    with call() as wish:
+        assert [signal.getsignal(number) for number in BOTH] == before
+        assert not wish.requested()
+        assert select.select([wish.fd], [], [], 0)[0] == []
+        thread = threading.Thread(target=wish.request)
+        thread.start()
+        assert select.select([wish.fd], [], [], 10)[0] == [wish.fd]
+        assert wish.requested()
+        thread.join()
+    with pytest.raises(OSError):
+        os.fstat(wish.fd)

@@ -12,7 +12,7 @@ from pypwru.options import parse
 ALL = (
     "--output-caller --output-skb-cb --output-tunnel --output-skb-metadata skb->mark "
     "--output-bpfmap --filter-track-bpf-helpers --output-stack --output-skb "
-    "--output-skb-shared-info --set-percpu-buf 1003 --output-nft=text"
+    "--output-skb-shared-info --set-percpu-buf 1003 --output-nft=text --output-pcap a.pcap"
 )
 
 
@@ -31,7 +31,8 @@ def test_a_plain_run_has_no_tail() -> None:
 def test_parts_follow_each_other_aligned_and_without_overlap() -> None:
     found = wire(of(ALL))
     assert list(found.parts) == [
-        "caller", "cb", "tunnel", "metadata", "map", "nft", "nft_at", "stack", "skb", "shinfo",
+        "caller", "cb", "tunnel", "metadata", "map", "nft", "nft_at", "bytes", "stack", "skb",
+        "shinfo",
     ]  # fmt: skip
     end = 0
     for part in found.parts.values():
@@ -42,7 +43,7 @@ def test_parts_follow_each_other_aligned_and_without_overlap() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["caller", "cb", "tunnel", "metadata", "map", "nft", "nft_at", "stack"]
+    "part", ["caller", "cb", "tunnel", "metadata", "map", "nft", "nft_at", "bytes", "stack"]
 )
 def test_a_part_has_room_for_its_struct(part: str) -> None:
     last = list(members(f"part_{part}").values())[-1]

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The bytes of a packet (--output-pcap): where they begin, whether they are told, and the part of the record. */
+#ifndef __PYPWRU_CAPTURE_H
+#define __PYPWRU_CAPTURE_H
+
+#include "helpers.h"
+#include "event.h"
+#include "flow.h"
+#include "packet.h"
+#include "tail.h"
+#include "seen.h"
+#include "chunks.h"
+
+#define ARPHRD_ETHER 1
+#define ARPHRD_LOOPBACK 772
+
+/* What is told of a packet; layer 0 for nothing. */
+struct told {
+	u64 dev;     /* address of the struct net_device, or 0 */
+	u64 head;    /* skb->head */
+	u64 start;   /* address of the first byte */
+	u64 l3;	     /* address of the network header */
+	u32 linear;  /* bytes from there on to the end of the linear area */
+	u32 len;     /* and with all fragments */
+	u16 device;
+	u8 layer;
+	u8 first;
+};
+
+#if CAPTURE
+
+ALWAYS_INLINE u16 type_of_device(u64 dev)
+{
+	u16 type = NO_DEVICE;
+
+	/* Where skb->dev is something else (dev_scratch of a socket's queue), it mostly can't be read. */
+	if (dev && READ(type, dev, FIELD(net_device, type)))
+		type = NO_DEVICE;
+	return type;
+}
+
+/* Only these have an Ethernet header, whatever mac_header says. */
+ALWAYS_INLINE int may_have_ethernet(u16 device)
+{
+	return device == NO_DEVICE || device == ARPHRD_ETHER || device == ARPHRD_LOOPBACK;
+}
+
+/* What there is to be told of an sk_buff: nothing of one that has neither header yet, as netlink's. */
+ALWAYS_INLINE void look_at(struct told *told, u64 skb)
+{
+	struct headers at;
+	u32 start;
+
+	if (!read_headers(skb, &at))
+		return;
+	told->dev = read_u64(skb + FIELD(sk_buff, dev));
+	told->device = type_of_device(told->dev);
+	if (may_have_ethernet(told->device) && has_ethernet(&at, 1)) {
+		told->layer = 2;
+		start = at.mac;
+	} else if (at.network) {
+		told->layer = 3;
+		start = at.network;
+	} else {
+		return;
+	}
+	told->head = at.head;
+	told->start = at.head + start;
+	told->l3 = at.head + (at.network ? at.network : at.mac + ETHERNET_HEADER);
+	told->linear = at.tail - start;
+	told->len = told->linear + read_u32(skb + FIELD(sk_buff, data_len));
+	if (at.tail < start || !told->len)
+		told->layer = 0;
+}
+
+ALWAYS_INLINE int is_told(struct told *told, u64 skb, u64 address, u32 reason)
+{
+	int is_told = CAPTURE_EVERY;
+
+#if CAPTURE_FIRST
+	struct seen now = { address, told->dev, identity(told->l3) };
+
+	told->first = is_first(skb, told->head, &now);
+	is_told |= told->first;
+#endif
+#if CAPTURE_CHOSEN
+	is_told |= is_chosen(address, reason);
+#endif
+	return is_told;
+}
+
+/*
+ * Before Linux 6.3 ("bpf: teach refsafe() to take into account ID remapping") a record that is reserved on one way
+ * through the program is to the verifier another than that of any other way, and it goes on from each. So these ways
+ * have to meet before: what was decided is read out of where it is, and is alike on all of them.
+ */
+ALWAYS_INLINE void decided(struct told *told)
+{
+	bpf_probe_read_kernel(told, sizeof(*told), told);
+}
+
+/* What of this sight is told, which is remembered; before there is room for it. */
+ALWAYS_INLINE void choose(struct told *told, u64 skb, u64 address, u32 reason)
+{
+	look_at(told, skb);
+	if (told->layer && !is_told(told, skb, address, reason))
+		told->layer = 0;
+	decided(told);
+}
+
+ALWAYS_INLINE u8 packet_type(u64 skb)
+{
+	u8 bits = 0;
+
+	READ(bits, skb, FIELD(sk_buff, pkt_type));
+	return bits >> BIT_sk_buff_pkt_type & 7;
+}
+
+/* The part of a record, and the chunks. */
+ALWAYS_INLINE void tell_pieces(struct event *event, struct told *told, struct pieces *pieces)
+{
+	struct part_bytes *part = PART(event, bytes);
+	struct counters *counters = own_counters();
+	u32 wanted = told->len < SNAPLEN ? told->len : SNAPLEN;
+
+	if (!counters)
+		return;
+	pieces->wanted = wanted;
+	write_chunks(event, pieces);
+	__sync_fetch_and_add(&counters->wanted, 1);
+	if (pieces->why == NO_ROOM && pieces->wanted == wanted) {
+		__sync_fetch_and_add(&counters->unheard, 1);
+		return;
+	}
+	part->len = told->len;
+	part->caplen = wanted - pieces->wanted;
+	part->lost = counters->unheard;
+	part->device = told->device;
+	part->layer = told->layer;
+	part->first = told->first;
+}
+
+ALWAYS_INLINE void tell_skb(struct event *event, struct told *told, u64 skb)
+{
+	struct part_bytes *part = PART(event, bytes);
+	struct pieces pieces = { told->start, told->linear };
+
+	if (!told->layer)
+		return;
+	pieces.skb = read_u64(enter_fragments(&pieces, skb) + FIELD(skb_shared_info, frag_list));
+	tell_pieces(event, told, &pieces);
+	if (!part->layer)
+		return;
+	part->tag = accelerated_tag(skb);
+	part->type = packet_type(skb);
+	READ(part->queue, skb, FIELD(sk_buff, queue_mapping));
+}
+
+ALWAYS_INLINE void count_unheard(struct counters *counters, struct told *told)
+{
+	if (!told->layer)
+		return;
+	__sync_fetch_and_add(&counters->wanted, 1);
+	__sync_fetch_and_add(&counters->unheard, 1);
+}
+
+#else
+
+ALWAYS_INLINE void choose(struct told *told, u64 skb, u64 address, u32 reason) {}
+ALWAYS_INLINE void tell_skb(struct event *event, struct told *told, u64 skb) {}
+ALWAYS_INLINE void count_unheard(struct counters *counters, struct told *told) {}
+
+#endif
+#endif

@@ -1,0 +1,1 @@
+"""For people who script: ``trace`` gives events, which may carry their packets."""

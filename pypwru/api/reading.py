@@ -1,0 +1,208 @@
+"""From batches of records to events, by the columns that text and JSON are made of.
+
+As in the printer, what a part of a record says is kept under the part's bytes, for a second at most
+since names change, so that an event is a look-up for each part.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
+from typing import Any, NamedTuple
+
+from pypwru.api.event import Event
+from pypwru.api.packet import Seen
+from pypwru.config import Config
+from pypwru.events.record import Slices
+from pypwru.events.wire import wire
+from pypwru.output.columns import Column, Names, columns, event_type, name_and_reason, program
+from pypwru.output.cutting import Cutter, Parts
+from pypwru.output.parts import READERS, Flow, Function, Packet, Part
+from pypwru.output.pcap.frames import frame
+from pypwru.output.pcap.sights import Take
+from pypwru.output.tuples import Tuple, tuple_of
+
+_KEPT = 1 << 14
+_NAMES_LAST_SECONDS = 1.0
+_LARGE = frozenset((Part.SKB, Part.SHINFO, Part.MAP))  # hardly ever the same twice
+
+
+class More(NamedTuple):
+    """A member of Event that not every run has.
+
+    Args:
+        column: whose value it is made of.
+        member: from that column and its value to the member.
+    """
+
+    column: str
+    member: Callable[[Column, Any], Any]
+
+
+def _value(column: Column, value: Any) -> Any:
+    return value
+
+
+def _json(column: Column, value: Any) -> Any:
+    return column.json(value)
+
+
+def _known(ends: Tuple) -> Tuple | None:
+    """None for a packet without an IP header."""
+    return ends if ends.saddr else None
+
+
+def _text(column: Column, value: str) -> str | None:
+    return value.removeprefix("\n") or None
+
+
+def _lines(column: Column, value: str) -> tuple[str, ...]:
+    return tuple(value.split("\n")[1:])
+
+
+# The members of Event behind wall_ns, in their order.
+MORE: Mapping[str, More] = {
+    "caller": More("caller_func", _value),
+    "nft": More("nft", _json),
+    "ct": More("ct", _json),
+    "cb": More("cb", _value),
+    "tunnel": More("tunnel_tuple", lambda column, ends: _known(ends)),
+    "skb_members": More("skb_members", _json),
+    "xdp_members": More("xdp_members", _json),
+    "stack": More("stack", _lines),
+    "skb_metadata": More("skb_metadata", _text),
+    "skb_shared_info": More("skb_shared_info", _text),
+    "bpfmap": More("bpfmap", lambda column, called: called if called.id else None),
+}
+
+
+class _Where(NamedTuple):
+    """The members of Event that the flow part tells."""
+
+    netns: int
+    netns_name: str | None
+    mark: int
+    iface: str | None
+    ifindex: int
+    proto: int
+    mtu: int
+    len: int
+    tuple: Tuple | None
+
+
+class _Kept(dict[bytes, Any]):
+    """What parts say; found out on the first look-up, emptied when full."""
+
+    def __init__(self, find: Callable[[bytes], Any]) -> None:
+        super().__init__()
+        self.find = find
+
+    def __missing__(self, part: bytes) -> Any:
+        found = self.find(part)
+        if len(self) >= _KEPT:
+            self.clear()
+        self[part] = found
+        return found
+
+
+class Events:
+    """Makes events.
+
+    Args:
+        config: what records have.
+        names: where numbers get their names.
+        take: where the bytes of packets come from; None: nobody wants them.
+        monotonic: seconds, to know when names are stale.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        names: Names,
+        take: Take | None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.given = 0
+        """Events so far."""
+        self._names = names
+        self._take = take
+        self._snaplen = config.pcap_snaplen
+        self._monotonic = monotonic
+        self._stale_at = 0.0
+        by_kind = (Part.FUNCTION, Part.METADATA, Part.NFT)
+        self._cutter = Cutter(wire(config), by_kind, names.rule)
+        finders = {Part.PACKET: self._who, Part.FLOW: self._where, Part.FUNCTION: self._what}
+        self._kept = {part: _Kept(find) for part, find in finders.items()}
+        self._stale = list(self._kept.values())
+        shown = {column.name: column for column in columns(config)}
+        self._more = [self._finder(shown.get(more.column), more.member) for more in MORE.values()]
+
+    def of(self, batch: Sequence[Slices]) -> Iterator[Event]:
+        """The event of each record, made when it is asked for."""
+        if not batch:
+            return
+        self._forget_stale_names()
+        self._names.clock.adjust()
+        parts = self._cutter.parts(batch)
+        who, where, what = (map(kept.__getitem__, parts[part]) for part, kept in self._kept.items())
+        more = zip(*(find(parts) for find in self._more), strict=False)  # some without an end
+        rows = zip(batch, who, where, what, parts[Part.TIME], more, strict=False)
+        for record, packet, flow, function, ktime, rest in rows:
+            wall = self._names.clock.wall_nanoseconds(ktime)
+            seen = self._seen(record, flow, wall) if self._take else None
+            self.given += 1
+            yield Event(*(*packet, *flow, *function, ktime, wall, *rest, seen))
+
+    def _seen(self, record: Slices, where: _Where, wall: int) -> Seen | None:
+        captured = self._take(record) if self._take else None
+        if captured is None or not captured.layer:
+            return None
+        return Seen(frame(captured, where.proto, self._snaplen), wall, where.iface)
+
+    def _who(self, part: bytes) -> tuple[Any, ...]:
+        packet: Packet = READERS[Part.PACKET](part)
+        return packet.skb, packet.cpu, packet.pid, packet.comm, program(packet, self._names)
+
+    def _where(self, part: bytes) -> _Where:
+        flow: Flow = READERS[Part.FLOW](part)
+        return _Where(
+            flow.netns,
+            self._names.namespace(flow.netns) or None,
+            flow.mark,
+            self._names.interface(flow.netns, flow.ifindex) or None,
+            flow.ifindex,
+            flow.protocol,
+            flow.mtu,
+            flow.len,
+            _known(tuple_of(flow)),
+        )
+
+    def _what(self, part: bytes) -> tuple[Any, ...]:
+        function: Function = READERS[Part.FUNCTION](part)
+        name, reason = name_and_reason(function, self._names)
+        return name, event_type(function, self._names), reason or None
+
+    def _finder(
+        self, column: Column | None, member: Callable[[Column, Any], Any]
+    ) -> Callable[[Parts], Iterable[Any]]:
+        """From the parts of a batch to a member of its events."""
+        if column is None:
+            return lambda parts: repeat(None)
+        shown, read = column, READERS[column.part]
+
+        def find(part: bytes) -> Any:
+            return member(shown, shown.value(read(part), self._names))
+
+        if shown.part in _LARGE:
+            return lambda parts: map(find, parts[shown.part])
+        kept = _Kept(find)
+        self._stale.append(kept)
+        return lambda parts: map(kept.__getitem__, parts[shown.part])
+
+    def _forget_stale_names(self) -> None:
+        now = self._monotonic()
+        if now >= self._stale_at:
+            self._stale_at = now + _NAMES_LAST_SECONDS
+            for kept in self._stale:
+                kept.clear()

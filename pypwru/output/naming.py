@@ -1,0 +1,59 @@
+"""Where a run's names come from, made once for whoever shows its records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pypwru.config import Config
+from pypwru.output.clock import Clock
+from pypwru.output.columns import Members, Names
+from pypwru.output.nft_source import NftSource
+from pypwru.resolve.functions import FunctionNames
+from pypwru.resolve.interfaces import Interfaces
+from pypwru.resolve.namespaces import Namespaces
+from pypwru.resolve.processes import Processes
+from pypwru.resolve.reasons import Reasons
+from pypwru.resolve.symbols import SymbolNames
+
+
+def _are_tracepoints(traced: Mapping[int, str]) -> bool:
+    """By the first: tracepoints come before all others, and are never among functions."""
+    return next(iter(traced.values()), "").startswith("tp:")
+
+
+def names_of(
+    config: Config,
+    reasons: Reasons,
+    traced: Mapping[int, str],
+    skb_members: Members | None,
+    xdp_members: Members | None,
+    nft: NftSource,
+) -> Names:
+    """The names of a run.
+
+    Args:
+        reasons: words of drop reasons.
+        traced: the address that a record carries -> name, of everything that is attached; it may
+            grow meanwhile.
+        skb_members, xdp_members: of --output-skb-metadata and --output-xdp-metadata.
+        nft: of what nftables says.
+
+    Raises:
+        KernelError: callers or stacks are wanted, and the kernel hides its symbols.
+    """
+    symbols = SymbolNames(read_now=config.output_caller or config.output_stack)
+    functions = FunctionNames(traced, reasons)
+    return Names(
+        process=Processes().path,
+        interface=Interfaces().name,
+        namespace=Namespaces().name,
+        function=functions.text,
+        drops=functions.drops,
+        caller=lambda frames: symbols.caller(frames, _are_tracepoints(traced)),
+        stack=symbols.stack,
+        chain=nft.chain,
+        rule=nft.rule,
+        skb_members=skb_members,
+        xdp_members=xdp_members,
+        clock=Clock(),
+    )

@@ -1,0 +1,1 @@
+"""The packets themselves, as files that Wireshark and tcpdump read."""

@@ -1,0 +1,72 @@
+"""At which addresses handlers tell the bytes of packets: what is in their map."""
+
+from __future__ import annotations
+
+import io
+from contextlib import ExitStack
+
+import pytest
+
+from pypwru.attach.chosen import chosen_where_asked
+from pypwru.btf.load import load_vmlinux
+from pypwru.config import Backend
+from pypwru.discovery.functions import Function
+from pypwru.discovery.plan import AttachPlan, Handler
+from pypwru.discovery.tracepoints import Tracepoint
+from pypwru.kernel import bpf
+from pypwru.log import Log
+from pypwru.program import maps
+from pypwru.resolve.reasons import Reasons
+from tests.records import configured
+
+pytestmark = pytest.mark.native
+
+KFREE, FORWARD, RCV = (
+    Function("kfree_skb_reason", "", 1, 2, (0x1000,), "kfree_skb_reason", "drop", 0),
+    Function("br_forward", "bridge", 1, 0, (0x2000, 0x3000), "br_forward[bridge]", "bridge", 0),
+    Function("ip_rcv", "", 1, 0, (0x4000,), "ip_rcv", "ip", 0),
+)
+PLAN = AttachPlan(
+    Backend.KPROBE,
+    {Handler("trace_skb", 1): (KFREE, FORWARD, RCV)},
+    tracepoints=(
+        Tracepoint("netif_rx", 0, None, "netdev", 0),
+        Tracepoint("kfree_skb", 0, 2, "drop", 0),
+    ),
+)
+
+
+def told(words: str, names: dict[int, str], log: Log) -> dict[int, int]:
+    """Address -> mask of reasons that are no drops, once all of ``names`` is attached."""
+    config = configured(f"--output-pcap x.pcapng --pcap-when {words}")
+    with ExitStack() as stack:
+        made = maps.create(config, stack)
+        reasons = Reasons(load_vmlinux())
+        chosen_where_asked(config, made, PLAN, names, reasons, log)()
+        keys = [int.from_bytes(key, "little") for key in bpf.map_keys(made["chosen"], 8)]
+        found = {key: bpf.map_lookup(made["chosen"], key.to_bytes(8, "little"), 8) for key in keys}
+    return {key: int.from_bytes(mask, "little") for key, mask in found.items()}
+
+
+def test_a_function_is_expected_wherever_a_probe_in_it_can_be() -> None:
+    said = io.StringIO()
+    found = told("br_forward", {0x2005: "br_forward[bridge]", 7: "br_forward[other]"}, Log(said))
+    assert found == dict.fromkeys(
+        [7, *(at + offset for at in (0x2000, 0x3000) for offset in (0, 4, 5, 9))], 0
+    )
+    assert said.getvalue() == ""
+
+
+def test_drops_are_those_with_a_reason_and_of_what_frees() -> None:
+    found = told("drop", {}, Log(io.StringIO()))
+    assert found.keys() == {0, 2, 0x1000, 0x1004, 0x1005, 0x1009}
+    not_specified = 1 << 2  # SKB_DROP_REASON_NOT_SPECIFIED: of a function that frees it is a drop
+    assert found[0] & not_specified
+    assert not found[2] & not_specified
+    assert found[0] & found[2] & 0b11 == 0b11  # SKB_NOT_DROPPED_YET, SKB_CONSUMED
+
+
+def test_a_name_that_nothing_has_is_told() -> None:
+    said = io.StringIO()
+    assert told("ip_recv", {1: "tp:netif_rx"}, Log(said)) == {}
+    assert "name=ip_recv" in said.getvalue()

@@ -1,0 +1,49 @@
+"""Where pages are: what is read there is what was put there."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import secrets
+import struct
+
+import pytest
+
+from pypwru.btf.load import load_vmlinux
+from pypwru.cache import Cache
+from pypwru.kernel.pages import Pages, find_pages
+from pypwru.kernel.peek import peeking
+from tests.native.tracing import need_tracing
+
+pytestmark = pytest.mark.native
+
+
+def test_the_bytes_of_a_page_of_ours_are_found() -> None:
+    need_tracing()
+    found = find_pages(load_vmlinux(None, Cache()))
+    assert found.memmap and found.direct
+    magic = secrets.token_bytes(mmap.PAGESIZE)
+    with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE) as own, peeking() as peek:
+        own[:] = magic
+        held = ctypes.c_char.from_buffer(own)
+        address = ctypes.addressof(held)
+        with open("/proc/self/pagemap", "rb", buffering=0) as file:
+            file.seek(address // mmap.PAGESIZE * 8)
+            frame = struct.unpack("=Q", file.read(8))[0] & (1 << 55) - 1
+        there = found.direct + frame * mmap.PAGESIZE
+        words = [peek.u64(there + at) for at in range(0, mmap.PAGESIZE, 8)]
+        del held
+    assert struct.pack(f"={len(words)}Q", *words) == magic
+
+
+def test_it_is_the_same_each_time() -> None:
+    need_tracing()
+    btf = load_vmlinux(None, Cache())
+    assert find_pages(btf) == find_pages(btf) != Pages()
+
+
+def test_what_cannot_be_read_is_zero() -> None:
+    need_tracing()
+    with peeking() as peek:
+        assert peek.u64(0x10) == 0
+        assert peek.u64(peek.task()) == peek.u64(peek.task())

@@ -1,0 +1,159 @@
+"""What a script may ask for: all flags but those of the command line, read as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from pathlib import Path
+
+import pytest
+
+from pypwru.api.options import COMMAND_LINE, TraceOptions, as_keywords, configured
+from pypwru.config import Backend, Config, Mark, Nft
+from pypwru.errors import UsageError
+from pypwru.options import FLAGS, parse
+
+ALWAYS = ("--output-json", "--output-tcp-flags")
+
+
+def options(**values: object) -> Config:
+    return configured("", False, values)
+
+
+def refusal(**values: object) -> str:
+    with pytest.raises(UsageError) as caught:
+        options(**values)
+    return str(caught.value)
+
+
+def typed(*argv: str) -> Config:
+    config = parse([*ALWAYS, *argv])
+    assert isinstance(config, Config)
+    return config
+
+
+def test_every_flag_is_an_option_or_says_why_it_is_none() -> None:
+    offered = set(TraceOptions.__annotations__)
+    assert not offered & set(COMMAND_LINE)
+    assert offered | set(COMMAND_LINE) == {flag.field for flag in FLAGS}
+    assert all(COMMAND_LINE.values())
+
+
+def test_options_stand_in_the_order_of_the_flags() -> None:
+    fields = [flag.field for flag in FLAGS if flag.field not in COMMAND_LINE]
+    assert sorted(TraceOptions.__annotations__, key=fields.index) == fields
+
+
+def test_nothing_asked_for_is_what_the_command_line_does() -> None:
+    assert options() == typed()
+
+
+def test_filter_and_packets() -> None:
+    assert configured("tcp port 443", True, {}) == dataclasses.replace(
+        typed("tcp port 443"), packets=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "argv"),
+    [
+        ("priority", 1, "--priority=1"),
+        ("priority", "0x1", "--priority=1"),
+        ("filter_track_skb", True, "--filter-track-skb"),
+        ("filter_track_skb", False, "--filter-track-skb=false"),
+        ("filter_track_skb", 1, "--filter-track-skb"),
+        ("filter_func", "ip_.*", "--filter-func=ip_.*"),
+        ("kmods", ["a", "b"], "--kmods=a,b"),
+        ("kmods", ("a",), "--kmods=a"),
+        ("kmods", "a,b", "--kmods=a,b"),
+        ("kmods", [], "--kmods="),
+        ("category", (word for word in ("drop", "nat")), "--category=drop,nat"),
+        ("output_skb_metadata", ['skb->cb[0]," "'], '--output-skb-metadata="skb->cb[0],"" """'),
+        ("filter_nft_table", ["inet filter"], "--filter-nft-table=inet filter"),
+        ("backend", Backend.TRACEPOINT, "--backend=tracepoint"),
+        ("backend", "tracepoint", "--backend=tracepoint"),
+        ("backend", None, "--backend="),
+        ("kernel_btf", Path("/a/b"), "--kernel-btf=/a/b"),
+        ("kernel_btf", "/a/b", "--kernel-btf=/a/b"),
+        ("kernel_btf", None, "--kernel-btf="),
+        ("filter_mark", 0xA00, "--filter-mark=0xa00"),
+        ("filter_mark", (0xA00, 0xF00), "--filter-mark=0xa00/0xf00"),
+        ("filter_mark", Mark(2, 3), "--filter-mark=2/3"),
+        ("filter_mark", "0xa00/0xf00", "--filter-mark=0xa00/0xf00"),
+        ("output_nft", False, "--output-nft=false"),
+        ("output_nft", True, "--output-nft"),
+        ("output_nft", Nft.HOOK, "--output-nft=hook"),
+        ("output_nft", "text", "--output-nft=text"),
+        ("buffer_size", 1 << 20, "--buffer-size=1M"),
+        ("buffer_size", "64k", "--buffer-size=64k"),
+        ("output_limit_lines", 5, "--output-limit-lines=5"),
+    ],
+)
+def test_values(name: str, value: object, argv: str) -> None:
+    assert options(**{name: value}) == typed(argv)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "argv"),
+    [
+        ("priority", 9, "--priority=9"),
+        ("priority", -1, "--priority=-1"),
+        ("priority", "many", "--priority=many"),
+        ("backend", "magic", "--backend=magic"),
+        ("output_nft", "loud", "--output-nft=loud"),
+        ("filter_track_skb", 2, "--filter-track-skb=2"),
+        ("filter_nft_text", "(", "--filter-nft-text=("),
+        ("filter_nft_verdict", ["no"], '--filter-nft-verdict="no"'),
+        ("filter_mark", (1, 1 << 40), "--filter-mark=1/1099511627776"),
+        ("buffer_size", 5000, "--buffer-size=5000"),
+        ("kmods", ["a\nb"], '--kmods="a\nb"'),
+        ("pcap_snaplen", 0, "--pcap-snaplen=0"),
+    ],
+)
+def test_refuses_in_the_words_of_the_command_line(name: str, value: object, argv: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        typed(argv)
+    flag = f'"--{name.replace("_", "-")}" flag'
+    assert flag in str(caught.value)
+    assert refusal(**{name: value}) == str(caught.value).replace(flag, f'"{name}" option')
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("priority", True, "True for \"priority\" option: a bool is no uint"),
+        ("priority", 1.5, "1.5 for \"priority\" option: a float is no uint"),
+        ("filter_func", ["a"], "['a'] for \"filter_func\" option: a list is no string"),
+        ("filter_func", b"a", "b'a' for \"filter_func\" option: a bytes is no string"),
+        ("all_kmods", [], "[] for \"all_kmods\" option: a list is no bool"),
+    ],
+)  # fmt: skip
+def test_refuses_other_types(name: str, value: object, message: str) -> None:
+    assert refusal(**{name: value}) == f"invalid argument {message}"
+
+
+def test_unknown_options() -> None:
+    assert refusal(prioritty=1) == "unknown option: prioritty"
+    assert refusal(packets_=1) == "unknown option: packets_"
+    told = refusal(ready_file="x")
+    assert told.startswith("ready_file is for the command line alone: ")
+
+
+def test_rules_name_options() -> None:
+    assert refusal(output_bpfmap=True) == (
+        "output_bpfmap has no function to look at: add filter_track_bpf_helpers, or name "
+        "functions of BPF maps with filter_non_skb_funcs"
+    )
+    assert refusal(output_nft=False, filter_nft_handle=3).startswith("filter_nft_* choose packets")
+    assert as_keywords("a -- b --c-d=e") == "a -- b c_d=e"
+
+
+def test_the_types_are_written_for_a_reader() -> None:
+    """Each is one of a few, so that nobody has to look twice."""
+    known = {
+        "str", "bool", "int", "Words", "File | None", "Backend | str | None",
+        "int | str | tuple[int, int]", "Nft | bool | str", "int | str",
+    }  # fmt: skip
+    found = {each.__forward_arg__ for each in TraceOptions.__annotations__.values()}
+    assert found <= known
+    assert typing.is_typeddict(TraceOptions) and not TraceOptions.__required_keys__

@@ -1,0 +1,38 @@
+"""How the command line shows batches; whole runs are in tests/native."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pypwru.events.record import Record, Slices
+from pypwru.output.sink import OutputClosed
+from pypwru.run import Shown
+
+ONE = Record(b"", b"", 0, b"")
+
+
+class Reader:
+    """An output that goes away with the second of its batches, of which it still got some."""
+
+    def __init__(self, got: int | None = None) -> None:
+        self.batches: list[int] = []
+        self.got = got
+
+    def show(self, batch: Sequence[Slices]) -> None:
+        self.batches.append(len(batch))
+        if self.got is not None and len(self.batches) == 2:
+            raise OutputClosed(self.got)
+
+
+def test_every_output_gets_every_batch() -> None:
+    first, second = Reader(), Reader()
+    shown = Shown([first, second])
+    assert shown.all([[ONE, ONE], [], [ONE]])
+    assert first.batches == second.batches == [2, 0, 1]
+    assert shown.count == 3
+
+
+def test_a_reader_that_went_away_counts_what_it_got() -> None:
+    shown = Shown([Reader(got=1)])
+    assert not shown.all([[ONE, ONE], [ONE, ONE, ONE], [ONE]])
+    assert shown.count == 3

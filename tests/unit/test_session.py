@@ -1,0 +1,121 @@
+"""What a session gives of its ring, and when; whole sessions are in tests/native."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from pypwru.attach.attached import Attached
+from pypwru.events.record import Record
+from pypwru.events.ring import Ring
+from pypwru.output.nft_source import NO_NFT
+from pypwru.output.stages import Batches, Stages
+from pypwru.session import Batch, Session
+from pypwru.signals import Interrupts
+from tests import records
+
+ONE = Record(bytes(32), bytes(16), 0, b"")
+
+
+class Lengths(Ring):
+    """A ring that gives batches of these lengths, and then wants the end."""
+
+    def __init__(self, wanted: Interrupts, *lengths: int) -> None:
+        self.wanted = wanted
+        self.lengths = list(lengths)
+        self.stopped = False
+
+    def watch(self, fd: int) -> None:
+        pass
+
+    def read(self) -> list[Record]:
+        return [ONE] * self.lengths.pop(0) if self.lengths else []
+
+    def wait(self) -> None:
+        if not self.lengths:
+            self.wanted.received = True
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class Late(Stages):
+    """Holds everything until the end."""
+
+    def __init__(self) -> None:
+        self.held: list[Batch] = []
+
+    def take(self, batch: Batch) -> Batches:
+        self.held += [batch] if batch else []
+        return []
+
+    def finish(self) -> Batches:
+        return self.held
+
+
+class Traced:
+    """A session, and whether it is attached."""
+
+    def __init__(self, *lengths: int, flags: str = "", stages: Stages | None = None) -> None:
+        config = records.configured(flags)
+        self.wanted = Interrupts(-1)
+        self.ring = Lengths(self.wanted, *lengths)
+        self.attached = True
+        report = Attached(missed=[lambda: 3 if self.attached else 0])
+        with ExitStack() as probes:
+            probes.callback(self.let_go)
+            self.session = Session(
+                config, records.names(), self.ring, None, stages or Stages(config, {}, NO_NFT),
+                report, self.wanted, [], probes.pop_all(), dict, {},
+            )  # fmt: skip
+
+    def let_go(self) -> None:
+        self.attached = False
+
+    def live(self) -> list[int]:
+        return [len(batch) for batch in self.session.live()]
+
+    def rest(self) -> list[int]:
+        return [len(batch) for batch in self.session.rest()]
+
+
+def test_batches_are_given_as_they_come_empty_ones_too() -> None:
+    traced = Traced(2, 0, 3)
+    assert traced.live() == [2, 0, 3]
+    assert traced.attached and not traced.ring.stopped
+    assert not traced.session.is_full
+    traced.ring.lengths = [1, 1]
+    traced.session.stop()
+    assert traced.ring.stopped
+    assert traced.rest() == [1, 1]
+
+
+def test_the_limit_ends_it_whatever_is_left() -> None:
+    traced = Traced(2, 3, 4, flags="--output-limit-lines=4")
+    assert traced.live() == [2, 2]
+    assert traced.session.is_full
+    assert sum(traced.rest()) == 0
+
+
+def test_detaching_is_done_once() -> None:
+    traced = Traced(1)
+    traced.session.detach()
+    assert not traced.attached
+    traced.session.detach()
+    assert traced.session._missed == 3, "those of the probes that were there"
+
+
+def test_what_is_held_comes_last() -> None:
+    traced = Traced(2, 1, stages=Late())
+    assert traced.live() == [0, 0]
+    traced.ring.lengths = [4]
+    assert traced.rest() == [0]
+    traced.session.detach()
+    assert traced.rest() == [2, 1, 4]
+
+
+def test_what_is_held_is_cut_too() -> None:
+    traced = Traced(2, 3, flags="--output-limit-lines=4", stages=Late())
+    traced.live()
+    traced.session.detach()
+    assert traced.rest() == [2, 2]
+    assert traced.session.is_full
