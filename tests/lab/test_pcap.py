@@ -1,0 +1,254 @@
+"""--output-pcap on real kernels: its bytes are tcpdump's, and files and streams are Wireshark's."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Collection
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.captures import Packet, check, differences, octets, packets, tshark
+from tests.lab import boots
+from tests.lab.boots import Boot, Result
+from tests.lab.guest_packages import KERNELS
+from tests.lab.guest_pcap import (
+    DATAGRAMS,
+    DELIVERED,
+    LINKS,
+    PARTS,
+    PARTS_PORTS,
+    PINGS,
+    REASSEMBLED,
+    RECEIVED,
+    RULE_TEXT,
+    SENT,
+    SIGHTS,
+    TAP,
+    commands,
+    pattern,
+)
+from tests.lab.main_job import logged
+
+pytestmark = pytest.mark.lab
+
+_OUTBOUND = 2  # of pcapng's epb_flags
+# Link -> the functions that see each of its packets once: SENT before tcpdump's tap, the others
+# behind it. On lo libpcap leaves out what is sent. A tunnel's packets are received as lists, which
+# no function sees one by one; TAP has them.
+AT_THE_INTERFACE = {
+    "lo": RECEIVED,
+    "near0": SENT + RECEIVED,
+    "near0.10": SENT + DELIVERED,
+    "rtr0": SENT + RECEIVED,
+    "rtr0.10": SENT + DELIVERED,
+    "rtr1": SENT + RECEIVED,
+    "far0": SENT + RECEIVED,
+}
+# What there is of each kind, at least, by a display filter on all sights.
+KINDS = {
+    "tcp && frame.len > 20000": 10,
+    "ip.flags.mf == 1": 10,
+    "ipv6.fraghdr": 10,
+    "tcp.port == 4104 && ipv6": 20,
+    "vlan.id == 10 && icmp": 4,
+    "vlan.id == 10 && tcp && frame.len > 2000": 2,
+    "vxlan && icmp": 4,
+    "vxlan && tcp && frame.len > 2000": 2,
+    "arp": 4,
+    'frame.interface_name == "lo" && tcp': 10,
+    'frame.interface_name == "lo" && udp.length > 60000': 4,
+}
+
+
+def traced(kernel: str) -> Result:
+    with tempfile.TemporaryDirectory() as folder:
+        boots.compile_for(kernel, Path(folder, "cache"), commands(SIGHTS))
+        command = ["python", "-m", "tests.lab.guest_pcap", folder]
+        found = boots.run(kernel, Path(folder), command, ["--timeout", "1200"])
+        found["files"] = {file.name: file.read_bytes() for file in Path(folder).glob("*.pcap*")}
+        return found
+
+
+def begun(kernel: str) -> Future[Result]:
+    return boots.begun(traced, kernel)
+
+
+BOOTS = [Boot(5, partial(begun, kernel)) for kernel in KERNELS]
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What a boot left; its files are in ``folder``."""
+
+    kernel: str
+    folder: Path
+    found: Result
+
+    def step(self, name: str) -> Any:
+        return boots.step(self.found, self.kernel, name)
+
+    def done(self, name: str, run: str = "") -> dict[str, str]:
+        """What pypwru said at the end of a step."""
+        seen = self.step(name)[run] if run else self.step(name)
+        assert seen["status"] == 0
+        return logged(seen["err"], "Done")
+
+
+@pytest.fixture(scope="module", params=KERNELS)
+def guest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Guest:
+    kernel: str = request.param
+    found = boots.result(begun(kernel))
+    folder = tmp_path_factory.mktemp("captures")
+    for name, content in found["files"].items():
+        (folder / name).write_bytes(content)
+    return Guest(kernel, folder, found)
+
+
+@pytest.fixture(scope="module")
+def sights(guest: Guest) -> list[Packet]:
+    guest.step("truth")
+    return packets(guest.folder / "all.pcapng")
+
+
+def at(guest: Guest, sights: list[Packet], link: str, functions: Collection[str]) -> list[bytes]:
+    """Sights of the link's packets as libpcap gives them. ``link`` is its namespace and name."""
+    namespace, _, name = link.partition("-")
+    inode = str(guest.found["inodes"][namespace])
+    return [
+        one.octets
+        for one in sights
+        if (one.netns, one.interface) == (inode, name)
+        and one.func in functions
+        and not (name == "lo" and one.func in TAP and one.direction == _OUTBOUND)
+    ]
+
+
+def test_every_packet_is_tcpdumps(
+    guest: Guest, sights: list[Packet], capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts, wrong = [], []
+    for namespace, links in LINKS.items():
+        for name in links:
+            link = f"{namespace}-{name}"
+            theirs = octets(guest.folder / f"{link}.pcap")
+            assert len(theirs) >= 4, link
+            for functions in filter(None, (TAP, AT_THE_INTERFACE.get(name))):
+                found = differences(at(guest, sights, link, functions), theirs)
+                wrong += [f"{link}, {functions[0]}: {text}" for text in found]
+            counts.append(f"{link} {len(theirs)}")
+    with capsys.disabled():
+        print(f"\n{guest.kernel}: {', '.join(counts)}; differences {len(wrong)}")
+    assert not wrong, "\n".join(wrong[:20])
+
+
+def test_classic_pcap_has_the_same_bytes(guest: Guest) -> None:
+    guest.step("truth")
+    theirs = [
+        packet
+        for namespace, links in LINKS.items()
+        for link in links
+        if link != "lo"
+        for packet in octets(guest.folder / f"{namespace}-{link}.pcap")
+    ]
+    ours = octets(guest.folder / "tap.pcap")
+    wrong = differences(ours, theirs)
+    assert not wrong, "\n".join(wrong[:20])
+    assert len(ours) > 100
+
+
+def test_nobody_lost_or_cut_a_packet(guest: Guest, sights: list[Packet]) -> None:
+    for name, told in guest.step("truth")["tcpdump"].items():
+        assert "\n0 packets dropped by kernel" in told, name
+    for run in ("pcapng", "pcap"):
+        done = guest.done("truth", run)
+        assert done["lost_ring_full"] == done["not_shown"] == "0"
+    assert all(one.length == len(one.octets) for one in sights)
+
+
+@pytest.mark.parametrize("expression", KINDS)
+def test_all_kinds_were_there(guest: Guest, expression: str) -> None:
+    guest.step("truth")
+    shown = tshark(guest.folder / "all.pcapng", "-Y", expression)
+    assert shown.count("\n") >= KINDS[expression]
+
+
+def test_a_reassembled_packet_is_whole(guest: Guest, sights: list[Packet]) -> None:
+    """Its fragments are a list behind the first; nobody but the kernel ever has it as one."""
+    for port in PARTS_PORTS:
+        to = port.to_bytes(2, "big")  # behind it are a length and a checksum
+        found = [
+            one.octets[-PARTS:]
+            for one in sights
+            if one.func in REASSEMBLED and one.octets[-PARTS - 6 : -PARTS - 4] == to
+        ]
+        assert found == [pattern(PARTS)], port
+
+
+@pytest.mark.parametrize("name", ["all.pcapng", "tap.pcap", "first.pcapng", "loss.pcapng"])
+def test_wireshark_reads_it_without_a_word(guest: Guest, name: str) -> None:
+    check(guest.folder / name)
+
+
+def test_the_first_sight_of_each_packet(guest: Guest) -> None:
+    """Of text's lines: pings go one after another, and a packet's lines are together."""
+    lines = [line for line in guest.step("first")["out"].splitlines() if line.startswith("0x")]
+    sights = []
+    for line in lines:
+        skb, *_, ends, func = line.split()
+        sights.append((skb, ends, func))
+    text = [next(group) for _, group in groupby(sights, key=lambda sight: sight[:2])]
+
+    file = packets(guest.folder / "first.pcapng")
+    assert [(one.skb, one.func) for one in file] == [(skb, func) for skb, _, func in text]
+    keys = ("-T", "fields", "-e", "icmp.type", "-e", "icmp.seq")
+    pinged = tshark(guest.folder / "first.pcapng", *keys)
+    assert [tuple(map(int, line.split("\t"))) for line in pinged.splitlines()] == [
+        (kind, number) for number in range(1, PINGS + 1) for kind in (8, 0)
+    ]
+
+
+def test_a_drop_is_shown_while_tracing_goes_on(guest: Guest) -> None:
+    live = guest.step("live")
+    assert live["status"] == live["tshark_status"] == 0
+    for count, text in enumerate(live["during"], start=1):
+        shown = [line.split("\t") for line in text.splitlines()]
+        assert len(shown) == count
+        for func, kind, reason, chain, rule, verdict, words in shown:
+            assert re.fullmatch(r"(sk_skb_reason_drop|kfree_skb(_reason)?)\b.*", func)
+            assert (kind, chain, verdict) == ("drop", "inet cut input", "drop")
+            assert re.fullmatch(r"#\d+ drop", rule)
+            # A text is waited for a second, which is short for an emulated machine.
+            assert words in ("", RULE_TEXT)
+            # A kernel before Linux 5.17 has no reasons.
+            assert "NETFILTER" in reason or guest.kernel == "5.10"
+    assert words == RULE_TEXT
+
+
+def test_a_killed_run_leaves_what_was_flushed(guest: Guest, tmp_path: Path) -> None:
+    flushed = guest.step("killed")["flushed"]
+    content = (guest.folder / "killed.pcapng").read_bytes()
+    before = tmp_path / "flushed.pcapng"
+    before.write_bytes(content[:flushed])
+    check(before)
+    assert len(packets(before)) == 10
+    assert len(content) > 2 * flushed
+    # The kill can have cut a write, which tshark then says, behind all that is whole.
+    whole = octets(guest.folder / "killed.pcapng")
+    assert whole[:10] == octets(before)
+    assert len(whole) >= 20
+
+
+def test_loss_is_exact(guest: Guest) -> None:
+    """Each datagram passes both functions once."""
+    done = {key: int(value) for key, value in guest.done("loss").items() if value.isdigit()}
+    written = packets(guest.folder / "loss.pcapng")
+    assert len(written) > 0
+    assert done["lost_packets"] > 0
+    assert len(written) + done["lost_packets"] == 2 * DATAGRAMS
