@@ -27,6 +27,21 @@ struct told {
 	u8 first;
 };
 
+#if CAPTURE_CHOSEN
+/*
+ * The map `chosen` has a word for each address at which packets are told, and under 0 one for all others that give a
+ * reason: its bits are the reasons that are no drops.
+ */
+ALWAYS_INLINE int is_chosen(u64 address, u32 reason)
+{
+	u64 *harmless = bpf_map_lookup_elem(MAP_chosen, &address), others = 0;
+
+	if (!harmless && reason)
+		harmless = bpf_map_lookup_elem(MAP_chosen, &others);
+	return harmless && (reason > 63 || !(*harmless >> reason & 1));
+}
+#endif
+
 #if CAPTURE
 
 ALWAYS_INLINE u16 type_of_device(u64 dev)
@@ -78,9 +93,9 @@ ALWAYS_INLINE int is_told(struct told *told, u64 skb, u64 address, u32 reason)
 	int is_told = CAPTURE_EVERY;
 
 #if CAPTURE_FIRST
-	struct seen now = { address, told->dev, identity(told->l3) };
+	struct seen now = { address, told->dev, words_of(told->l3) };
 
-	told->first = is_first(skb, told->head, &now);
+	told->first = is_first(skb, told->head, TOLD, &now);
 	is_told |= told->first;
 #endif
 #if CAPTURE_CHOSEN

@@ -28,6 +28,7 @@ ALWAYS_INLINE u32 in_fragments(u64 xdp, u64 frame)
 ALWAYS_INLINE void choose_frame(struct told *told, u64 xdp, u64 frame, u64 address)
 {
 	u64 end = read_u64(xdp + FIELD(xdp_buff, data_end));
+	struct seen now = { address };
 	int is_told = CAPTURE_EVERY;
 
 	told->start = read_u64(xdp + FIELD(xdp_buff, data));
@@ -35,7 +36,7 @@ ALWAYS_INLINE void choose_frame(struct told *told, u64 xdp, u64 frame, u64 addre
 	told->len = told->linear + in_fragments(xdp, frame);
 	told->device = type_of_device(xdp_device(xdp));
 #if CAPTURE_FIRST
-	told->first = is_first_frame(frame, address);
+	told->first = is_first_frame(frame, TOLD, &now, 0, 0);
 	is_told |= told->first;
 #endif
 #if CAPTURE_CHOSEN

@@ -17,6 +17,7 @@
 #define EVENT_NFT_RULE 4 /* nftables: a rule spoke, a chain returned, or a policy decided */
 #define EVENT_NFT_IN 5	 /* a base chain is entered */
 #define EVENT_NFT_OUT 6	 /* and left, with what it returns to the hook */
+#define EVENT_END 7	 /* an sk_buff that was seen is freed: no sight, and nothing but its part_identity is told */
 
 struct event {
 	/* packet */
@@ -168,11 +169,12 @@ struct chunk {
 	u32 size;	  /* of the bytes */
 };
 
-/* In the map `seen`, by the address of an sk_buff: where it was first. */
-struct seen {
-	u64 address;	  /* of the probe */
-	u64 device;	  /* address of skb->dev */
-	u64 words;	  /* sequence and acknowledgement of TCP, 0 of others */
+/*
+ * Which packet it is, also once its address is given again: of all its sights, and of what is made of it (clones,
+ * segments). cpu << 40 | how many were before it on that CPU, which JSON's numbers can hold; 0: not known.
+ */
+struct part_identity {
+	u64 packet;
 };
 
 struct part_stack {
@@ -194,6 +196,13 @@ struct counters {
 	u64 unjudged;
 	u64 wanted;	  /* packets whose bytes were to be told */
 	u64 unheard;	  /* of those, not at all: no room in a ring */
+	u64 identified;	  /* packets that were given a number: the last of them */
+	u64 remembered;	  /* put into the map `seen` with it, and what is made of them */
+	u64 released;	  /* and taken out of it */
+	u64 not_sampled;  /* of `produced`, not written: of packets that were not chosen */
+	u64 throttled;	  /* of a function that had its number in that second */
+	u64 over_rate;	  /* of any, in a second that had its number */
+	u64 ends_lost;	  /* EVENT_END without room in the ring */
 };
 
 #endif

@@ -159,25 +159,31 @@ ALWAYS_INLINE int tag_is_before(u64 skb, u16 network)
 	return distance == ETHERNET_HEADER + VLAN_HEADER || distance == ETHERNET_HEADER + 2 * VLAN_HEADER;
 }
 
-ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)
+/* Where the IP header is. */
+ALWAYS_INLINE u64 behind_tags(u64 skb, u64 head, u16 network, u16 protocol)
 {
-	u64 head = read_u64(skb + FIELD(sk_buff, head));
-	u16 network = 0, protocol = event->protocol;
+	u64 l3 = head + network;
 
-	READ(network, skb, FIELD(sk_buff, network_header));
-	if (!network) /* not set yet, or not a packet of a network (netlink) */
-		return;
-	head += network;
 	if ((protocol == swap16(ETH_P_8021Q) || protocol == swap16(ETH_P_8021AD)) &&
 	    !tag_is_before(skb, network)) {
 		u16 inner = 0;
 
-		head += VLAN_HEADER;
-		READ(inner, head, -2);
+		l3 += VLAN_HEADER;
+		READ(inner, l3, -2);
 		if (inner == swap16(ETH_P_8021Q))
-			head += VLAN_HEADER;
+			l3 += VLAN_HEADER;
 	}
-	fill_ip(ENDS_OF(event), head);
+	return l3;
+}
+
+ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)
+{
+	u64 head = read_u64(skb + FIELD(sk_buff, head));
+	u16 network = 0;
+
+	READ(network, skb, FIELD(sk_buff, network_header));
+	if (network) /* else it is not set yet, or not a packet of a network (netlink) */
+		fill_ip(ENDS_OF(event), behind_tags(skb, head, network, event->protocol));
 }
 
 /* Everything is zeroed first: a field that does not apply is 0, and no byte is left from an older record. */

@@ -28,12 +28,16 @@ ALWAYS_INLINE u32 at_most(u32 size, u32 limit)
 
 ALWAYS_INLINE int write_call(struct sight sight, u64 skb, struct call call)
 {
+	struct known known = identify(skb, sight.address);
+	struct counters *counters = admitted(sight.address, &known);
 	struct told told = {};
 	struct event *event;
 	struct part_map *map;
 
+	if (!counters)
+		return 0;
 	choose(&told, skb, sight.address, 0);
-	event = begin(sight, skb, &told);
+	event = begin(sight, skb, &known, &told, counters);
 	if (!event)
 		return 0;
 	fill_flow(event, skb);

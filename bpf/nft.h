@@ -30,6 +30,7 @@ struct evaluation {
 	u32 depth;
 	u32 nested;	    /* how many that nobody asked for are under way inside it */
 	struct flow flow;   /* of the packet */
+	struct known known; /* likewise */
 	/* of nft_eval.h */
 	u64 expression;	    /* that can give a verdict and is under way, or 0 */
 	u64 registers;	    /* its struct nft_regs */
@@ -139,10 +140,11 @@ ALWAYS_INLINE int nft_enter(struct sight sight, u64 pkt, u64 chain)
 	fresh->chains[0] = chain;
 	fresh->depth = fresh->nested = 0;
 	__builtin_memset(&fresh->flow, 0, sizeof(fresh->flow));
+	fresh->known = identify(skb, sight.address);
 	fresh->expression = fresh->decided = 0;
 	fill_chain(&said, chain, fresh, nft_state(pkt));
 	tell_names(&said, said.chain, chain);
-	write_nft(sight, skb, &said, 1, &fresh->flow);
+	write_nft(sight, skb, &said, 1, &fresh->flow, &fresh->known);
 	bpf_map_update_elem(MAP_nft_evaluations, &pkt, fresh, 0);
 	bpf_map_update_elem(MAP_nft_stacks, &stack, &pkt, 0);
 	return 0;
@@ -173,7 +175,7 @@ ALWAYS_INLINE int nft_leave(struct sight sight, u32 verdict)
 	alive = is_alive(verdict);
 	/* NF_DROP_REASON() frees the packet itself, and returns its errno with NF_STOLEN (commit 36d2d9f5e5f1). */
 	said.verdict = alive || !(verdict >> 16) ? verdict : NF_DROP;
-	write_nft(sight, evaluation->skb, &said, alive, &evaluation->flow);
+	write_nft(sight, evaluation->skb, &said, alive, &evaluation->flow, &evaluation->known);
 	if (evaluation->outer)
 		bpf_map_update_elem(MAP_nft_stacks, &stack, &evaluation->outer, 0);
 	else
@@ -235,7 +237,8 @@ ALWAYS_INLINE int nft_say(struct sight sight, u64 pkt, u64 verdict, u64 rule, u8
 	/* What steals a packet may have freed it: nft_fwd_netdev_eval(), nft_synproxy_do_eval(). */
 	if ((int)said.verdict >= 0 && is_alive(said.verdict))
 		judge(evaluation->skb, &said);
-	write_nft(sight, evaluation->skb, &said, (int)said.verdict < 0 || is_alive(said.verdict), &evaluation->flow);
+	write_nft(sight, evaluation->skb, &said, (int)said.verdict < 0 || is_alive(said.verdict), &evaluation->flow,
+		  &evaluation->known);
 	nft_move(evaluation, rule || said.verdict != NFT_CONTINUE ? said.verdict : NFT_RETURN, target);
 	return 0;
 }

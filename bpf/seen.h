@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * At which of its sights are the bytes of a packet told (--pcap-when)? At all of them; at the first; at those of
- * certain functions, and of all that say why they drop it.
+ * What is remembered of a packet that was seen: which it is and whether it is shown (KNOWN), and that its bytes were
+ * told (TOLD, of --pcap-when first). Each has entries of its own in the map `seen`, since a packet may be known
+ * before it has any bytes that can be told.
  *
- * A packet that was seen is remembered by its address, which lives and dies as what is tracked does (track.h): what is
- * made of a packet that was seen counts as seen.
+ * It goes by the address of the sk_buff, which lives and dies as what is tracked does (track.h): what is made of a
+ * packet that was seen is that packet.
  */
 #ifndef __PYPWRU_SEEN_H
 #define __PYPWRU_SEEN_H
@@ -12,26 +13,52 @@
 #include "helpers.h"
 #include "event.h"
 #include "flow.h"
+#include "identity.h"
+#include "ends.h"
 
 #define EEXIST 17
 #define FRAME_LIFE (10 * 1000000ULL) /* ns that a frame of an XDP program counts after it was seen */
 
-#if CAPTURE_FIRST
+/* In the bits of a key that addresses leave free. events/counters.py counts those of KNOWN sk_buffs. */
+#define TOLD 0
+#define KNOWN 1
+#define FRAME 2 /* it is the memory that a frame and its sk_buff share, not an sk_buff */
+
+struct seen {
+	u64 address; /* of the probe where it was first */
+	u64 device;  /* address of its skb->dev there */
+	u64 words;   /* of its headers: words_of() */
+	u64 since;   /* when a frame was seen; CLOCK_MONOTONIC, ns */
+	struct known known;
+};
+
+#if CAPTURE_FIRST || IDENTIFY
 VALUE_OF(seen, struct seen);
+
+/* A packet that was not seen before; either address may be 0. */
+ALWAYS_INLINE void begin_packet(struct seen *now, u64 mark, u64 skb, u64 frame)
+{
+	if (mark == KNOWN)
+		now->known = new_packet(skb ? network_of(skb) : behind_ethernet(frame));
+}
 
 #if TRACE_XDP
 /*
  * A frame of an XDP program is known by its memory, which is also that of the sk_buff that is made of it, or that it
  * was made of. Where it was first it is another one, and after a while anywhere, since nothing tells of its end.
  */
-ALWAYS_INLINE int is_first_frame(u64 frame, u64 address)
+ALWAYS_INLINE int is_first_frame(u64 memory, u64 mark, struct seen *now, u64 skb, u64 frame)
 {
-	struct seen *before = bpf_map_lookup_elem(MAP_seen, &frame);
-	struct seen now = { address, 0, bpf_ktime_get_ns() };
+	u64 key = memory | mark | FRAME;
+	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key);
 
-	if (before && before->address != address && now.words - before->words < FRAME_LIFE)
+	now->since = bpf_ktime_get_ns();
+	if (before && before->address != now->address && now->since - before->since < FRAME_LIFE) {
+		now->known = before->known;
 		return 0;
-	bpf_map_update_elem(MAP_seen, &frame, &now, 0);
+	}
+	begin_packet(now, mark, skb, frame);
+	bpf_map_update_elem(MAP_seen, &key, now, 0);
 	return 1;
 }
 #endif
@@ -46,7 +73,7 @@ ALWAYS_INLINE int is_first_frame(u64 frame, u64 address)
 #define ICMPV6 58
 
 /* The same wherever the packet is seen, and of TCP behind NAT, too; 0 for nothing. */
-ALWAYS_INLINE u64 identity(u64 l3)
+ALWAYS_INLINE u64 words_of(u64 l3)
 {
 	u8 header[16] __attribute__((aligned(8)));
 	u64 words = 0;
@@ -71,83 +98,187 @@ ALWAYS_INLINE u64 identity(u64 l3)
 	return protocol == PROTO_TCP ? words : 0;
 }
 
-ALWAYS_INLINE int is_first(u64 skb, u64 head, struct seen *now)
+/* Whether this is its first sight; `now` becomes what is known of it. */
+ALWAYS_INLINE int is_first(u64 skb, u64 head, u64 mark, struct seen *now)
 {
-	struct seen *before = bpf_map_lookup_elem(MAP_seen, &skb);
+	u64 key = skb | mark, memory = head | mark | FRAME;
+	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key);
 
 	if (!before)
-		before = bpf_map_lookup_elem(MAP_seen, &head);
+		before = bpf_map_lookup_elem(MAP_seen, &memory);
 	if (before && !(before->address == now->address && before->device == now->device) &&
-	    !(before->words && now->words && before->words != now->words))
+	    !(before->words && now->words && before->words != now->words)) {
+		now->known = before->known;
 		return 0;
-	bpf_map_update_elem(MAP_seen, &skb, now, 0);
-	bpf_map_update_elem(MAP_seen, &head, now, 0);
+	}
+	begin_packet(now, mark, skb, 0);
+	bpf_map_update_elem(MAP_seen, &key, now, 0);
+	bpf_map_update_elem(MAP_seen, &memory, now, 0);
 	return 1;
 }
 
+/* Where it is, by which is_first() knows it. */
+ALWAYS_INLINE struct seen place_of(u64 skb, u64 address, u64 *head)
+{
+	struct seen now = { address, read_u64(skb + FIELD(sk_buff, dev)) };
+	struct headers at;
+
+	if (!read_headers(skb, &at))
+		return now;
+	*head = at.head;
+	if (at.network || at.mac != MAC_HEADER_UNSET)
+		now.words = words_of(at.head + (at.network ? at.network : at.mac + ETHERNET_HEADER));
+	return now;
+}
+
 #else
-#define identity(l3) 0
+#define words_of(l3) 0
 
 /* Not two CPUs are told so of a packet. */
-ALWAYS_INLINE int is_first(u64 skb, u64 head, struct seen *now)
+ALWAYS_INLINE int is_first(u64 skb, u64 head, u64 mark, struct seen *now)
 {
+	u64 key = skb | mark;
+	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key);
 	int first = 1;
+	long failed;
 
-	if (bpf_map_lookup_elem(MAP_seen, &skb))
+	if (before) {
+		now->known = before->known;
 		return 0;
+	}
 #if TRACE_XDP
-	first = is_first_frame(head, now->address);
+	first = is_first_frame(head, mark, now, skb, 0);
+#else
+	begin_packet(now, mark, skb, 0);
 #endif
-	return bpf_map_update_elem(MAP_seen, &skb, now, BPF_NOEXIST) != -EEXIST && first;
+	failed = bpf_map_update_elem(MAP_seen, &key, now, BPF_NOEXIST);
+	if (!failed && mark == KNOWN)
+		COUNT(remembered);
+	if (failed == -EEXIST) {
+		before = bpf_map_lookup_elem(MAP_seen, &key);
+		if (before)
+			now->known = before->known;
+		return 0;
+	}
+	return first;
 }
+
+ALWAYS_INLINE struct seen place_of(u64 skb, u64 address, u64 *head)
+{
+	struct seen now = { address };
+
+#if TRACE_XDP
+	*head = read_u64(skb + FIELD(sk_buff, head));
+#endif
+	return now;
+}
+#endif
+
+/* The address is no longer, or not yet, that of a packet that was seen. */
+ALWAYS_INLINE void forget_mark(u64 skb, u64 mark)
+{
+	u64 key = skb | mark;
+	struct seen *before;
+
+	if (mark == KNOWN && FOLLOW_ENDS) {
+		before = bpf_map_lookup_elem(MAP_seen, &key);
+		if (before && !before->known.is_out)
+			write_end(skb, before->known.packet);
+	}
+	if (!bpf_map_delete_elem(MAP_seen, &key) && mark == KNOWN)
+		COUNT(released);
+}
+
+/* A clone, copy or segment is what it was made of. */
+ALWAYS_INLINE void copy_mark(u64 made, u64 from, u64 mark)
+{
+	u64 key = from | mark;
+	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key), *stale;
+	struct seen copy;
+
+	forget_mark(made, mark);
+	if (!before)
+		return;
+	copy = *before;
+	key = made | mark;
+	if (!bpf_map_update_elem(MAP_seen, &key, &copy, 0) && mark == KNOWN)
+		COUNT(remembered);
+#if TRACE_XDP
+	copy.address = 0; /* the copy that veth makes for XDP */
+	copy.since = bpf_ktime_get_ns();
+	key = read_u64(made + FIELD(sk_buff, head)) | mark | FRAME;
+	stale = bpf_map_lookup_elem(MAP_seen, &key);
+	if (!stale || copy.since - stale->since >= FRAME_LIFE)
+		bpf_map_update_elem(MAP_seen, &key, &copy, 0);
+#endif
+}
+
+ALWAYS_INLINE void forget_memory(u64 skb, u64 mark)
+{
+#if TRACE_XDP
+	u64 key = read_u64(skb + FIELD(sk_buff, head)) | mark | FRAME;
+
+	bpf_map_delete_elem(MAP_seen, &key);
+#endif
+}
+
+#endif
+
+/* What is done with a mark, of those that the run has. */
+#if IDENTIFY
+#define OF_KNOWN(done) done
+#else
+#define OF_KNOWN(done)
+#endif
+#if CAPTURE_FIRST
+#define OF_TOLD(done) done
+#else
+#define OF_TOLD(done)
 #endif
 
 ALWAYS_INLINE void forget_sight(u64 skb)
 {
-#if TRACE_XDP
-	u64 head = read_u64(skb + FIELD(sk_buff, head));
-
-	bpf_map_delete_elem(MAP_seen, &head);
-#endif
-	bpf_map_delete_elem(MAP_seen, &skb);
+	OF_TOLD(forget_mark(skb, TOLD));
+	OF_TOLD(forget_memory(skb, TOLD));
+	OF_KNOWN(forget_mark(skb, KNOWN));
+	OF_KNOWN(forget_memory(skb, KNOWN));
 }
 
-/* A clone, copy or segment is what it was made of. */
 ALWAYS_INLINE void copy_sight(u64 made, u64 from)
 {
-	struct seen *before = bpf_map_lookup_elem(MAP_seen, &from);
-	struct seen copy;
+	OF_TOLD(copy_mark(made, from, TOLD));
+	OF_KNOWN(copy_mark(made, from, KNOWN));
+}
 
-	if (!before) {
-		forget_sight(made);
-		return;
-	}
-	copy = *before;
-	bpf_map_update_elem(MAP_seen, &made, &copy, 0);
-#if TRACE_XDP
-	is_first_frame(read_u64(made + FIELD(sk_buff, head)), 0); /* the copy that veth makes for XDP */
+/* Which packet an sk_buff, that passes the filters, is. */
+ALWAYS_INLINE struct known identify(u64 skb, u64 address)
+{
+#if IDENTIFY
+	u64 head = 0;
+	struct seen now = place_of(skb, address, &head);
+
+	is_first(skb, head, KNOWN, &now);
+	/* All ways to here meet: see decided() of capture.h. */
+	bpf_probe_read_kernel(&now.known, sizeof(now.known), &now.known);
+	return now.known;
+#else
+	return (struct known){};
 #endif
 }
 
-#else
-
-ALWAYS_INLINE void forget_sight(u64 skb) {}
-ALWAYS_INLINE void copy_sight(u64 made, u64 from) {}
-
-#endif
-
-#if CAPTURE_CHOSEN
-/*
- * The map `chosen` has a word for each address at which packets are told, and under 0 one for all others that give a
- * reason: its bits are the reasons that are no drops.
- */
-ALWAYS_INLINE int is_chosen(u64 address, u32 reason)
+#if TRACE_XDP
+/* Which an XDP program's frame, whose first byte is at `data`, is. */
+ALWAYS_INLINE struct known identify_frame(u64 memory, u64 data, u64 address)
 {
-	u64 *harmless = bpf_map_lookup_elem(MAP_chosen, &address), others = 0;
+#if IDENTIFY
+	struct seen now = { address };
 
-	if (!harmless && reason)
-		harmless = bpf_map_lookup_elem(MAP_chosen, &others);
-	return harmless && (reason > 63 || !(*harmless >> reason & 1));
+	is_first_frame(memory, KNOWN, &now, 0, data);
+	bpf_probe_read_kernel(&now.known, sizeof(now.known), &now.known);
+	return now.known;
+#else
+	return (struct known){};
+#endif
 }
 #endif
 

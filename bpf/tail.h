@@ -42,22 +42,9 @@ ALWAYS_INLINE void fill_text(char *to, u32 size, u64 address, u32 type)
 		*to = 0;
 }
 
-/* Of all that is traced, sk_buff or frame. */
-ALWAYS_INLINE void fill_tail(struct event *event, void *ctx, u64 caller)
+/* What not every record has. */
+ALWAYS_INLINE void clear_tail(struct event *event)
 {
-#ifdef WIRE_caller
-	struct part_caller *part = PART(event, caller);
-
-	if (caller) {
-		__builtin_memset(part, 0, sizeof(*part));
-		part->frames[0] = caller;
-	} else {
-		fill_frames(ctx, part->frames, sizeof(part->frames));
-	}
-#endif
-#ifdef WIRE_stack
-	fill_frames(ctx, ((struct part_stack *)PART(event, stack))->frames, WIRE_SIZE_stack);
-#endif
 #ifdef WIRE_metadata
 	__builtin_memset(PART(event, metadata), 0, WIRE_SIZE_metadata);
 #endif
@@ -79,12 +66,34 @@ ALWAYS_INLINE void fill_tail(struct event *event, void *ctx, u64 caller)
 #ifdef WIRE_bytes
 	__builtin_memset(PART(event, bytes), 0, WIRE_SIZE_bytes);
 #endif
+#ifdef WIRE_identity
+	__builtin_memset(PART(event, identity), 0, WIRE_SIZE_identity);
+#endif
 #ifdef WIRE_skb
 	*(char *)PART(event, skb) = 0;
 #endif
 #ifdef WIRE_shinfo
 	*(char *)PART(event, shinfo) = 0;
 #endif
+}
+
+/* Of all that is traced, sk_buff or frame. */
+ALWAYS_INLINE void fill_tail(struct event *event, void *ctx, u64 caller)
+{
+#ifdef WIRE_caller
+	struct part_caller *part = PART(event, caller);
+
+	if (caller) {
+		__builtin_memset(part, 0, sizeof(*part));
+		part->frames[0] = caller;
+	} else {
+		fill_frames(ctx, part->frames, sizeof(part->frames));
+	}
+#endif
+#ifdef WIRE_stack
+	fill_frames(ctx, ((struct part_stack *)PART(event, stack))->frames, WIRE_SIZE_stack);
+#endif
+	clear_tail(event);
 }
 
 ALWAYS_INLINE void fill_skb_tail(struct event *event, u64 skb)

@@ -137,7 +137,7 @@ int trace_map_lookup_exit(void *ctx)
 }
 #endif
 
-#if TRACK_SKB || TRACK_STACK || NFT || CAPTURE_FIRST
+#if TRACK_SKB || TRACK_STACK || NFT || CAPTURE_FIRST || IDENTIFY
 /* An sk_buff is freed: for the functions that do it and aren't traced themselves. */
 int forget_skb(void *ctx)
 {
@@ -146,7 +146,26 @@ int forget_skb(void *ctx)
 }
 #endif
 
-#if TRACK_SKB || NFT || CAPTURE_FIRST
+#if IDENTIFY
+#define BULK 16 /* KFREE_SKB_BULK_SIZE */
+
+/*
+ * kmem_cache_free_bulk(cache, size, objects): since Linux 6.3 (commit eedade12f4cb) the sk_buffs of a list are freed
+ * so, above all fragments that were put together. Before that none are, and the verifier finds this too complex.
+ * What else is freed so isn't remembered.
+ */
+int forget_bulk(void *ctx)
+{
+	u64 size = CONTEXT(ctx, REG_ARG2), objects = CONTEXT(ctx, REG_ARG3);
+	int i;
+
+	for (i = 0; i < BULK && i < size; i++)
+		forget(read_u64(objects + i * sizeof(u64)));
+	return 0;
+}
+#endif
+
+#if TRACK_SKB || NFT || CAPTURE_FIRST || IDENTIFY
 /* __build_skb_around(skb, ...): an sk_buff is made of other memory. */
 int born_skb(void *ctx)
 {

@@ -11,6 +11,8 @@
 #include "track.h"
 #include "capture.h"
 #include "capture_xdp.h"
+#include "limits.h"
+#include "ring.h"
 
 /* What a probe knows, all of it constant or in a register. */
 struct sight {
@@ -24,22 +26,14 @@ struct sight {
 };
 
 /*
- * A record with all but the packet's own parts, or NULL: nobody wants it, or there is no room, which is counted, also
- * of the bytes that were to be told.
+ * A record with all but the packet's own parts, or NULL: there is no room, which is counted, also of the bytes that
+ * were to be told.
  */
-ALWAYS_INLINE struct event *begin(struct sight sight, u64 skb, struct told *told)
+ALWAYS_INLINE struct event *begin(struct sight sight, u64 skb, struct known *known, struct told *told,
+				  struct counters *counters)
 {
-	struct counters *counters;
-	struct event *event;
-	volatile u32 *reader;
-	u32 key = 0;
+	struct event *event = bpf_ringbuf_reserve(MAP_events, WIRE_SIZE, 0);
 
-	reader = bpf_map_lookup_elem(MAP_reader, &key);
-	counters = own_counters();
-	if (!reader || !counters || *reader == READER_STOPPED)
-		return NULL;
-	__sync_fetch_and_add(&counters->produced, 1);
-	event = bpf_ringbuf_reserve(MAP_events, WIRE_SIZE, 0);
 	if (!event) {
 		__sync_fetch_and_add(&counters->ring_full, 1);
 		count_unheard(counters, told);
@@ -54,26 +48,23 @@ ALWAYS_INLINE struct event *begin(struct sight sight, u64 skb, struct told *told
 	event->reason = sight.reason;
 	event->ktime = bpf_ktime_get_ns();
 	fill_tail(event, sight.ctx, sight.caller);
+#ifdef WIRE_identity
+	((struct part_identity *)PART(event, identity))->packet = known->packet;
+#endif
 	return event;
-}
-
-/* A wake-up costs about nine times the write: only a reader that dozes is woken. */
-ALWAYS_INLINE void submit(struct event *event)
-{
-	u32 key = 0;
-	volatile u32 *reader = bpf_map_lookup_elem(MAP_reader, &key);
-	int dozes = reader && *reader == READER_DOZING;
-
-	bpf_ringbuf_submit(event, dozes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 }
 
 ALWAYS_INLINE void write_skb(struct sight sight, u64 skb)
 {
+	struct known known = identify(skb, sight.address);
+	struct counters *counters = admitted(sight.address, &known);
 	struct told told = {};
 	struct event *event;
 
+	if (!counters)
+		return;
 	choose(&told, skb, sight.address, sight.reason);
-	event = begin(sight, skb, &told);
+	event = begin(sight, skb, &known, &told, counters);
 	if (!event)
 		return;
 	fill_flow(event, skb);
@@ -126,7 +117,9 @@ ALWAYS_INLINE int trace_packet(struct sight sight)
 ALWAYS_INLINE int trace_frame(struct sight sight)
 {
 	u64 frame = read_u64(sight.packet + FIELD(xdp_buff, data_hard_start));
+	struct counters *counters;
 	struct told told = {};
+	struct known known;
 	struct event *event;
 
 #if TRACK_HEADS
@@ -137,8 +130,12 @@ ALWAYS_INLINE int trace_frame(struct sight sight)
 	if (!xdp_passes(sight.packet))
 		return 0;
 #endif
+	known = identify_frame(frame, read_u64(sight.packet + FIELD(xdp_buff, data)), sight.address);
+	counters = admitted(sight.address, &known);
+	if (!counters)
+		return 0;
 	choose_frame(&told, sight.packet, frame, sight.address);
-	event = begin(sight, frame, &told);
+	event = begin(sight, frame, &known, &told, counters);
 	if (!event)
 		return 0;
 	fill_frame(event, sight.packet);

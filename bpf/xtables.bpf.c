@@ -21,6 +21,7 @@ struct xt_call {
 	u64 table;
 	u64 address;
 	u64 caller;
+	struct known known; /* of the packet */
 };
 VALUE_OF(xt_calls, struct xt_call);
 
@@ -29,10 +30,12 @@ ALWAYS_INLINE int xt_enter(struct sight sight, u64 state, u64 table)
 	struct xt_call call = { sight.packet, state, table, sight.address, sight.caller };
 	u64 frame = sight.depth + RETURN_ADDRESS_SIZE;
 
-	if (sight.packet && is_wanted(sight))
+	if (sight.packet && is_wanted(sight)) {
+		call.known = identify(sight.packet, sight.address);
 		bpf_map_update_elem(MAP_xt_calls, &frame, &call, 0);
-	else
+	} else {
 		bpf_map_delete_elem(MAP_xt_calls, &frame); /* of a call whose return was missed */
+	}
 	return 0;
 }
 
@@ -76,11 +79,13 @@ ALWAYS_INLINE int xt_leave(struct sight sight, u32 verdict)
 	struct xt_call *call = bpf_map_lookup_elem(MAP_xt_calls, &sight.depth);
 	int alive = is_alive(verdict);
 	struct part_nft said = {};
+	struct known known;
 	u64 skb;
 
 	if (!call)
 		return 0;
 	skb = call->skb;
+	known = call->known;
 	sight.address = call->address;
 	sight.caller = call->caller;
 	said.type = XTABLES;
@@ -90,7 +95,7 @@ ALWAYS_INLINE int xt_leave(struct sight sight, u32 verdict)
 	bpf_map_delete_elem(MAP_xt_calls, &sight.depth);
 	if (alive)
 		judge(skb, &said);
-	write_nft(sight, skb, &said, alive, NULL);
+	write_nft(sight, skb, &said, alive, NULL, &known);
 	return 0;
 }
 

@@ -7,17 +7,65 @@
 
 
 
-_shtab_pypwru_option_strings=(--filter-func --kmods --all-kmods --priority --category --backend --filter-kprobe-batch --kernel-btf --filter-netns --filter-ifname --filter-mark --filter-tunnel-pcap-l2 --filter-tunnel-pcap-l3 --filter-skb-expr --filter-xdp-expr --filter-nft-verdict --filter-nft-table --filter-nft-chain --filter-nft-handle --filter-nft-text --filter-track-skb --filter-track-skb-by-stackid --filter-non-skb-funcs --filter-track-bpf-helpers --filter-trace-tc --filter-trace-xdp --output-json --timestamp --output-meta --output-netns-names --netns-names-max-length --output-skb-cb --output-tuple --output-tcp-flags --output-tunnel --output-caller --output-nft --output-ct --output-skb-metadata --output-xdp-metadata --output-stack --output-skb --output-skb-shared-info --set-percpu-buf --output-bpfmap --output-limit-lines --output-file --output-file-max-size --output-file-max-backups --output-file-max-age --output-file-compress --output-pcap --pcap-when --pcap-snaplen --pcap-max-size --pcap-max-files --output-text --buffer-size --debug -h --help --version)
+_shtab_pypwru_option_strings=(--filter-func --kmods --all-kmods --priority --category --functions --list-functions --function-list --backend --filter-kprobe-batch --kernel-btf --filter-netns --filter-ifname --filter-mark --filter-tunnel-pcap-l2 --filter-tunnel-pcap-l3 --filter-skb-expr --filter-xdp-expr --filter-nft-verdict --filter-nft-table --filter-nft-chain --filter-nft-handle --filter-nft-text --drops --sample-rate --sample-flow --rate-limit --max-hits --filter-track-skb --filter-track-skb-by-stackid --filter-non-skb-funcs --filter-track-bpf-helpers --filter-trace-tc --filter-trace-xdp --output-json --timestamp --output-meta --output-netns-names --netns-names-max-length --output-skb-cb --output-tuple --output-tcp-flags --output-tunnel --output-caller --output-nft --output-ct --output-skb-metadata --output-xdp-metadata --output-stack --output-skb --output-skb-shared-info --set-percpu-buf --output-bpfmap --output-limit-lines --output-journey --output-file --output-file-max-size --output-file-max-backups --output-file-max-age --output-file-compress --output-pcap --pcap-when --pcap-snaplen --pcap-max-size --pcap-max-files --output-text --stats --stats-interval --stats-file --top --buffer-size --debug -h --help --version)
 
-_shtab_pypwru___kernel_btf_COMPGEN=_shtab_compgen_files
-_shtab_pypwru___output_file_COMPGEN=_shtab_compgen_files
-_shtab_pypwru___output_pcap_COMPGEN=_shtab_compgen_files
+_shtab_pypwru_pos_0_COMPGEN=_pypwru_value_pcap_filter
+_shtab_pypwru___filter_func_COMPGEN=_pypwru_value_filter_func
+_shtab_pypwru___kmods_COMPGEN=_pypwru_value_kmods
+_shtab_pypwru___priority_COMPGEN=_pypwru_value_priority
+_shtab_pypwru___category_COMPGEN=_pypwru_value_category
+_shtab_pypwru___functions_COMPGEN=_pypwru_files
+_shtab_pypwru___function_list_COMPGEN=_pypwru_files
+_shtab_pypwru___kernel_btf_COMPGEN=_pypwru_files
+_shtab_pypwru___filter_netns_COMPGEN=_pypwru_value_filter_netns
+_shtab_pypwru___filter_ifname_COMPGEN=_pypwru_value_filter_ifname
+_shtab_pypwru___filter_nft_verdict_COMPGEN=_pypwru_value_filter_nft_verdict
+_shtab_pypwru___filter_nft_table_COMPGEN=_pypwru_value_filter_nft_table
+_shtab_pypwru___filter_nft_chain_COMPGEN=_pypwru_value_filter_nft_chain
+_shtab_pypwru___filter_non_skb_funcs_COMPGEN=_pypwru_value_filter_non_skb_funcs
+_shtab_pypwru___output_file_COMPGEN=_pypwru_files
+_shtab_pypwru___output_pcap_COMPGEN=_pypwru_files
+_shtab_pypwru___pcap_when_COMPGEN=_pypwru_value_pcap_when
+_shtab_pypwru___stats_file_COMPGEN=_pypwru_files
 
+_shtab_pypwru___all_kmods_choices=(true false)
+_shtab_pypwru___list_functions_choices=(true false)
 _shtab_pypwru___backend_choices=(fentry-multi kprobe-multi fentry kprobe tracepoint)
+_shtab_pypwru___drops_choices=(true false)
+_shtab_pypwru___filter_track_skb_choices=(true false)
+_shtab_pypwru___filter_track_skb_by_stackid_choices=(true false)
+_shtab_pypwru___filter_track_bpf_helpers_choices=(true false)
+_shtab_pypwru___filter_trace_tc_choices=(true false)
+_shtab_pypwru___filter_trace_xdp_choices=(true false)
+_shtab_pypwru___output_json_choices=(true false)
 _shtab_pypwru___timestamp_choices=(none current relative absolute)
+_shtab_pypwru___output_meta_choices=(true false)
+_shtab_pypwru___output_netns_names_choices=(true false)
+_shtab_pypwru___output_skb_cb_choices=(true false)
+_shtab_pypwru___output_tuple_choices=(true false)
+_shtab_pypwru___output_tcp_flags_choices=(true false)
+_shtab_pypwru___output_tunnel_choices=(true false)
+_shtab_pypwru___output_caller_choices=(true false)
+_shtab_pypwru___output_nft_choices=(true false text hook)
+_shtab_pypwru___output_ct_choices=(true false)
+_shtab_pypwru___output_stack_choices=(true false)
+_shtab_pypwru___output_skb_choices=(true false)
+_shtab_pypwru___output_skb_shared_info_choices=(true false)
+_shtab_pypwru___output_bpfmap_choices=(true false)
+_shtab_pypwru___output_journey_choices=(true false)
+_shtab_pypwru___output_file_compress_choices=(true false)
+_shtab_pypwru___output_text_choices=(true false)
+_shtab_pypwru___stats_choices=(true false)
+_shtab_pypwru___top_choices=(true false)
+_shtab_pypwru___debug_choices=(true false)
+_shtab_pypwru__h_choices=(true false)
+_shtab_pypwru___help_choices=(true false)
+_shtab_pypwru___version_choices=(true false)
 
 _shtab_pypwru_pos_0_nargs='*'
 _shtab_pypwru___all_kmods_nargs=0
+_shtab_pypwru___list_functions_nargs=0
+_shtab_pypwru___drops_nargs=0
 _shtab_pypwru___filter_track_skb_nargs=0
 _shtab_pypwru___filter_track_skb_by_stackid_nargs=0
 _shtab_pypwru___filter_track_bpf_helpers_nargs=0
@@ -37,13 +85,249 @@ _shtab_pypwru___output_stack_nargs=0
 _shtab_pypwru___output_skb_nargs=0
 _shtab_pypwru___output_skb_shared_info_nargs=0
 _shtab_pypwru___output_bpfmap_nargs=0
+_shtab_pypwru___output_journey_nargs=0
 _shtab_pypwru___output_file_compress_nargs=0
 _shtab_pypwru___output_text_nargs=0
+_shtab_pypwru___stats_nargs=0
+_shtab_pypwru___top_nargs=0
 _shtab_pypwru___debug_nargs=0
 _shtab_pypwru__h_nargs=0
 _shtab_pypwru___help_nargs=0
 _shtab_pypwru___version_nargs=0
 
+
+# Custom Preamble
+# Values for completion as they are at this moment, a line each, for bash and zsh alike: nothing,
+# and above all no message, where they can't be had. `words` holds the words of the line. `command`
+# is there for users who have aliases.
+
+_pypwru_interfaces() {
+    # Of the namespace that --filter-netns names; only ip netns names one that can be looked into.
+    local word namespace='' previous=''
+    for word in "${words[@]}"; do
+        [[ $previous == --filter-netns ]] && namespace=$word
+        [[ $word == --filter-netns=* ]] && namespace=${word#*=}
+        previous=$word
+    done
+    case $namespace in
+    '') command find /sys/class/net -type l -printf '%f\n' ;;
+    *[:/]*) ;;
+    *) ip -n "$namespace" -o link | command sed 's/^[0-9]*: \([^:@]*\).*/\1/' ;;
+    esac 2>/dev/null
+}
+
+_pypwru_namespaces() {
+    { command ls /run/netns; lsns -t net -n -r -o NS | command sed 's/^/inode:/'; } 2>/dev/null
+}
+
+_pypwru_modules() {
+    command ls /sys/kernel/btf 2>/dev/null | command grep -vx vmlinux
+}
+
+# Functions of any kind. kallsyms has them for everybody, and without addresses for most.
+_pypwru_symbols() {
+    command awk '$2 ~ /^[tT]$/ && $3 !~ /^__(pfx|cfi)_/ { print $3 }' /proc/kallsyms 2>/dev/null
+}
+
+# nft would load nf_tables where it isn't.
+_pypwru_nft() {
+    command grep -q ' nft_do_chain' /proc/kallsyms 2>/dev/null && nft list "$1" 2>/dev/null
+}
+
+_pypwru_tables() {
+    _pypwru_nft tables | command sed -n 's/^table //p'
+}
+
+_pypwru_chains() {
+    _pypwru_nft chains | command sed -n 's/^[[:space:]]*chain \([^ ]*\).*/\1/p' | sort -u
+}
+
+# Functions that take a packet, into $_pypwru_listed: what pypwru itself would trace, with the modules
+# and types of this line. A name in kallsyms doesn't say what it takes. That is up to a second of
+# Python, so a shell asks once, and again when these options differ; without them all shells of a user
+# ask once a day for each kernel. What failed isn't kept.
+_pypwru_list() {
+    local word command='' previous='' kept='' asked
+    asked=()
+    for word in "${words[@]}"; do
+        [[ -n $command ]] || command=${word/#\~\//$HOME/}
+        case $previous in
+        --kmods | --kernel-btf) asked+=("$previous=$word") ;;
+        esac
+        case $word in
+        --kmods=* | --kernel-btf=* | --all-kmods) asked+=("$word") ;;
+        esac
+        previous=$word
+    done
+    word="$command ${asked[*]}"
+    [[ $word == "${_pypwru_listed_for-}" ]] && return
+    if [[ ${#asked[@]} == 0 ]]; then
+        kept=${XDG_CACHE_HOME:-$HOME/.cache}/pypwru-functions-$(uname -srv | cksum | tr ' ' -)
+        _pypwru_listed=$(command find "$kept" -mtime -1 -size +0 -exec cat {} + 2>/dev/null)
+    fi
+    if [[ ${#asked[@]} != 0 || -z $_pypwru_listed ]]; then
+        _pypwru_listed=$(timeout 5 "$command" "${asked[@]}" --function-list - 2>/dev/null </dev/null)
+        if [[ -n $kept && -n $_pypwru_listed ]]; then
+            # Whole or not at all: another shell may read it.
+            {
+                printf '%s\n' "$_pypwru_listed" >"$kept.$$" && command mv -f "$kept.$$" "$kept"
+            } 2>/dev/null
+        fi
+    fi
+    _pypwru_listed_for=${_pypwru_listed:+$word}
+}
+
+# These, as lines show them.
+_pypwru_functions() {
+    printf '%s\n' "$_pypwru_listed"
+}
+
+# The same as --filter-func compares them: nft_do_chain, not nft_do_chain[nf_tables].
+_pypwru_names() {
+    _pypwru_functions | command sed 's/^tp://; s/\[.*//'
+}
+
+# Those of the lines $2 that begin with the word $3, as bash needs them to be typed. In a list ($1 is
+# the comma) that is its last item, what stands in front is kept, and what is there isn't offered.
+_pypwru_offer() {
+    local typed=$3 kept='' value quoted=''
+    # In an open quote readline quotes, and elsewhere we do.
+    case $typed in
+    [\'\"]*) typed=${typed:1} ;;
+    *) typed=${typed//\\/} quoted=1 ;;
+    esac
+    if [[ -n $1 && $typed == *,* ]]; then
+        kept=${typed%,*},
+        typed=${typed##*,}
+    fi
+    # compgen -W would evaluate what it is given, and anybody may name an interface $(reboot).
+    while IFS= read -r value; do
+        [[ -n $quoted && $value == *[!A-Za-z0-9_.,:=/@%+-]* ]] && printf -v value %q "$value"
+        printf '%s\n' "$value"
+    done < <(kept=$kept typed=$typed command awk '
+        BEGIN { kept = ENVIRON["kept"]; typed = ENVIRON["typed"] }
+        index($0, typed) == 1 && $0 != "" && !index("," kept, "," $0 ",") && !known[$0]++ {
+            found[++n] = kept $0
+        }
+        # More are no help, and bash would read them for seconds.
+        END { if (n <= 5000) for (i = 1; i <= n; i++) print found[i] }' <<<"$2")
+}
+
+_pypwru_files() {
+    local word=${1#[\'\"]}
+    compgen -f -- "${word//\\/}"
+}
+
+# $words: those of the line up to the cursor, as pypwru gets them; bash has taken them apart at
+# every = and :, too, or whatever else COMP_WORDBREAKS says.
+_pypwru_words() {
+    local line=${COMP_LINE:0:COMP_POINT} word rest
+    words=()
+    for word in "${COMP_WORDS[@]:0:COMP_CWORD+1}"; do
+        rest=${line#"${line%%[![:space:]]*}"}
+        [[ $rest == "$word"* ]] || word=$rest # the cursor is inside it
+        if [[ $rest == "$line" && ${#words[@]} -gt 0 ]]; then
+            words[-1]+=$word
+        else
+            words+=("$word")
+        fi
+        line=${rest#"$word"}
+    done
+}
+
+# The name of shtab's variable about the option $1 that ends with $2.
+_pypwru_variable() {
+    local name=_shtab_pypwru_$1
+    variable=${name//[^[:word:]]/_}_$2
+}
+
+# shtab's function takes a value only as a word of its own, and has none for switches; readline wants
+# back no more than what it takes for the word: $2.
+_pypwru() {
+    local words=() word variable is_switch='' readline=$2 typed before
+    _pypwru_words
+    local COMP_WORDS=()
+    for word in "${words[@]}"; do
+        is_switch=''
+        if [[ $word == --*=* ]]; then
+            _pypwru_variable "${word%%=*}" nargs
+            [[ ${!variable-} != 0 ]] || is_switch=1
+            COMP_WORDS+=("${word%%=*}")
+            word=${word#*=}
+        fi
+        [[ -n $is_switch ]] || COMP_WORDS+=("$word")
+    done
+    typed=$word
+    if [[ -n $is_switch ]]; then
+        _pypwru_variable "${COMP_WORDS[-1]}" 'choices[@]'
+        mapfile -t COMPREPLY < <(_pypwru_offer '' "$(printf '%s\n' "${!variable}")" "$typed")
+    else
+        local COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        # shtab asks for values in a subshell, which would forget them.
+        [[ $_pypwru_of_functions != *" ${COMP_WORDS[-2]} "* ]] || _pypwru_list
+        _shtab_pypwru
+    fi
+    [[ $readline != [=:] ]] || readline=''
+    typed=${typed#[\'\"]} readline=${readline#[\'\"]}
+    before=${typed%"$readline"}
+    [[ $readline == "${typed#"$before"}" ]] || before=''
+    COMPREPLY=("${COMPREPLY[@]#"$before"}")
+    # Where bash does not split at =, the option is part of the word.
+    [[ $readline == "$typed" || $readline != *"=$typed" ]] ||
+        COMPREPLY=("${COMPREPLY[@]/#/"${readline%"$typed"}"}")
+}
+
+_pypwru_value_filter_func() {
+    _pypwru_list; _pypwru_offer '' "$(_pypwru_names)" "$@"
+}
+
+_pypwru_value_kmods() {
+    _pypwru_offer ',' "$(_pypwru_modules)" "$@"
+}
+
+_pypwru_value_priority() {
+    _pypwru_offer '' "$(printf '%s\n' 0 1 2 3)" "$@"
+}
+
+_pypwru_value_category() {
+    _pypwru_offer ',' "$(printf '%s\n' drop netdev socket netfilter qdisc bridge nft nat conntrack ipsec tunnel icmp tcp udp routing ip ipv6 other)" "$@"
+}
+
+_pypwru_value_filter_netns() {
+    _pypwru_offer '' "$(_pypwru_namespaces)" "$@"
+}
+
+_pypwru_value_filter_ifname() {
+    _pypwru_offer '' "$(_pypwru_interfaces)" "$@"
+}
+
+_pypwru_value_filter_nft_verdict() {
+    _pypwru_offer ',' "$(printf '%s\n' drop accept stolen queue repeat stop continue break jump goto return)" "$@"
+}
+
+_pypwru_value_filter_nft_table() {
+    _pypwru_offer ',' "$(_pypwru_tables)" "$@"
+}
+
+_pypwru_value_filter_nft_chain() {
+    _pypwru_offer ',' "$(_pypwru_chains)" "$@"
+}
+
+_pypwru_value_filter_non_skb_funcs() {
+    _pypwru_offer ',' "$(_pypwru_symbols)" "$@"
+}
+
+_pypwru_value_pcap_when() {
+    _pypwru_list; _pypwru_offer ',' "$(printf '%s\n' first last drop every; _pypwru_functions)" "$@"
+}
+
+_pypwru_value_pcap_filter() {
+    _pypwru_offer '' "$(printf '%s\n' and arp broadcast dst ether geneve greater host icmp icmp6 igmp inbound ip ip6 less mpls multicast net not or outbound port portrange proto sctp src tcp udp vlan)" "$@"
+}
+
+_pypwru_of_functions=' --filter-func --pcap-when '
+
+# End Custom Preamble
 
 # $1=COMP_WORDS[1]
 _shtab_compgen_files() {
@@ -195,3 +479,4 @@ _shtab_pypwru() {
 }
 
 complete -o bashdefault -F _shtab_pypwru pypwru
+complete -o bashdefault -F _pypwru pypwru

@@ -1,4 +1,4 @@
-"""argv -> Config -> session; the one place that prints an error and picks an exit status.
+"""argv -> Config -> session or list; the one place that prints an error and picks an exit status.
 
 0: the limit of lines, SIGINT, SIGTERM, a closed standard output. 1: something failed. 2: what was
 typed can't be meant.
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pypwru import __version__
 from pypwru.config import Config
 from pypwru.errors import PypwruError, UsageError
+from pypwru.listing.show import show
 from pypwru.log import Log, tell
 from pypwru.options import Request, parse, usage
 from pypwru.output.sink import OutputClosed, open_sink
@@ -36,7 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = isinstance(wanted, Config) and wanted.debug
     try:
         if isinstance(wanted, Config):
-            run(wanted, Log(sys.stderr, debug), f"{_program()} {shlex.join(arguments)}")
+            log = Log(sys.stderr, debug)
+            if wanted.lists:
+                show(wanted, log)
+            else:
+                run(wanted, log, f"{_program()} {shlex.join(arguments)}")
         else:
             open_sink(None).write(f"pypwru {__version__}\n".encode())
     except PypwruError as error:

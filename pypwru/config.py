@@ -70,6 +70,9 @@ class Config:
         all_kmods: every module that has BTF, whatever ``kmods`` says.
         priority: functions of this priority and of the lower numbers are traced, 0..3.
         category: only functions of these categories; empty for all.
+        functions: a list of what is traced, alone.
+        list_functions: print what would be traced instead of tracing.
+        function_list: write its names there instead; ``-`` is standard output.
         backend: None chooses by what the kernel allows.
         filter_kprobe_batch: pwru's; there are no batches here.
         kernel_btf: BTF instead of the running kernel's.
@@ -83,6 +86,10 @@ class Config:
             packets about which a rule of such a verdict, table and chain spoke; empty for all.
         filter_nft_handle: of that rule, 0 for any.
         filter_nft_text: RE2 pattern that is found in that rule's text; empty for any.
+        drops: only packets that are dropped in the end.
+        sample_rate, sample_flow: one in so many packets, or flows, that match; 1 for all.
+        rate_limit, max_hits: events in a second at most, of all and of each function; 0 for any
+            number.
         filter_track_skb: keep tracing a packet that matched once, whatever becomes of it.
         filter_track_skb_by_stackid: trace what is called while a matching packet is handled.
         filter_non_skb_funcs: functions without a packet to trace then.
@@ -92,6 +99,7 @@ class Config:
         output_file_max_backups, output_file_max_age: rotated files, days, that are kept; 0 for all.
         output_file_compress: gzip rotated files.
         output_json: objects instead of lines of text.
+        output_journey: packet by packet instead of event by event.
         output_limit_lines: events after which the run ends; 0 for no limit.
         output_file: appended to instead of standard output.
         output_text: print events at all; else only --output-pcap has them.
@@ -101,6 +109,10 @@ class Config:
         pcap_snaplen: bytes of a packet that are written at most.
         pcap_max_size: MB (2**20 bytes) of that file before it is rotated; 0 never.
         pcap_max_files: how many files are kept then, the newest among them; 0 for all.
+        stats: sum up; events are then printed only if an output is asked for.
+        stats_interval: seconds from one statistics to the next; 0 for none before the end.
+        stats_file: gets them as JSON; None: standard error gets them as text.
+        top: sum up in a live table instead of printing events.
         ready_file: made when everything is attached.
         output_meta: the columns NETNS to LEN.
         output_tuple: the column TUPLE.
@@ -128,6 +140,9 @@ class Config:
     all_kmods: bool
     priority: int
     category: tuple[str, ...]
+    functions: Path | None
+    list_functions: bool
+    function_list: Path | None
     backend: Backend | None
     filter_kprobe_batch: int
     kernel_btf: Path | None
@@ -143,6 +158,11 @@ class Config:
     filter_nft_chain: tuple[str, ...]
     filter_nft_handle: int
     filter_nft_text: str
+    drops: bool
+    sample_rate: int
+    sample_flow: int
+    rate_limit: int
+    max_hits: int
     filter_track_skb: bool
     filter_track_skb_by_stackid: bool
     filter_non_skb_funcs: tuple[str, ...]
@@ -154,6 +174,7 @@ class Config:
     output_file_max_age: int
     output_file_compress: bool
     output_json: bool
+    output_journey: bool
     output_limit_lines: int
     output_file: Path | None
     output_text: bool
@@ -162,6 +183,10 @@ class Config:
     pcap_snaplen: int
     pcap_max_size: int
     pcap_max_files: int
+    stats: bool
+    stats_interval: int
+    stats_file: Path | None
+    top: bool
     ready_file: Path | None
     output_meta: bool
     output_tuple: bool
@@ -213,6 +238,47 @@ class Config:
         return not self.capture_when <= {FIRST, LAST, EVERY}
 
     @property
+    def lists(self) -> bool:
+        """Whether functions are listed, and nothing is traced."""
+        return self.list_functions or self.function_list is not None
+
+    @property
+    def sums_up(self) -> bool:
+        """Whether statistics are made."""
+        return self.stats or self.top or self.stats_interval > 0 or self.stats_file is not None
+
+    @property
+    def prints(self) -> bool:
+        """Whether events, or journeys, are printed."""
+        asked = self.output_json or self.output_journey or self.output_file is not None
+        return self.output_text and not self.top and (asked or not self.stats)
+
+    @property
+    def samples(self) -> bool:
+        """Whether not all packets that match are traced."""
+        return self.sample_rate > 1 or self.sample_flow > 1
+
+    @property
+    def follows_ends(self) -> bool:
+        """Whether records tell when a packet has ended."""
+        return self.drops or self.output_journey or self.sums_up
+
+    @property
+    def identifies(self) -> bool:
+        """Whether records tell which packet they are of, also when its address is given again."""
+        return self.follows_ends or self.samples
+
+    @property
+    def remembers(self) -> bool:
+        """Whether something is remembered of a packet that was seen."""
+        return self.identifies or self.captures_first
+
+    @property
+    def locates_drops(self) -> bool:
+        """Whether records tell from where a packet is dropped."""
+        return self.drops or self.output_journey or self.sums_up
+
+    @property
     def shows_cb(self) -> bool:
         """Whether lines have ``__sk_buff->cb[]``: inside the meta columns alone, as pwru has it."""
         return self.output_meta and (self.output_skb_cb or self.filter_trace_tc)
@@ -225,7 +291,7 @@ class Config:
     @property
     def asks_rules(self) -> bool:
         """Whether the texts of nftables' rules are asked for."""
-        shows = self.output_json or self.output_nft is Nft.TEXT
+        shows = self.output_json or self.output_nft is Nft.TEXT or self.sums_up
         return self.asks_nft and (shows or bool(self.filter_nft_text))
 
     @property
@@ -289,6 +355,30 @@ RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
         "does not ask: leave one of them out",
     ),
     (
+        lambda config: (
+            config.top
+            and (config.output_json or config.output_journey or config.output_pcap == STDOUT)
+        ),
+        "--top draws on standard output, where --output-json, --output-journey and --output-pcap - "
+        "write: leave it out, or take --stats",
+    ),
+    (
+        lambda config: (
+            config.stats_file is not None
+            and config.stats_file in (config.output_file, config.ready_file, config.output_pcap)
+        ),
+        "--stats-file {0.stats_file} is also the file of another output: give them different names",
+    ),
+    (
+        lambda config: (
+            config.list_functions
+            and config.function_list is not None
+            and config.function_list == (config.output_file or STDOUT)
+        ),
+        "--list-functions and --function-list {0.function_list} write the same output: give them "
+        "different names, or leave one out",
+    ),
+    (
         lambda config: len(config.output_skb_metadata) > _MEMBERS,
         "too many skb metadata exprs, max 4: take some out of --output-skb-metadata",
     ),
@@ -320,8 +410,11 @@ RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
         "them different names",
     ),
     (
-        lambda config: config.output_pcap is None and not (config.output_text or config.packets),
-        "--output-text=false leaves nothing to write: add --output-pcap, or take it out",
+        lambda config: (
+            config.output_pcap is None
+            and not (config.output_text or config.packets or config.sums_up or config.lists)
+        ),
+        "--output-text=false leaves nothing to write: add --output-pcap or --stats, or take it out",
     ),
     (
         lambda config: not config.captures and config.pcap_when != (FIRST,),

@@ -36,6 +36,14 @@ class BTFError(PypwruError):
     """Type information is missing, malformed, or lacks a type that is needed."""
 
 
+class NoBTF(BTFError):
+    """This kernel has no type information, and no file of it was named."""
+
+
+class ListError(PypwruError):
+    """A list of functions can't be read, or has none that could be meant."""
+
+
 class KernelError(PypwruError):
     """The kernel, or a right that this process lacks, stands in the way."""
 

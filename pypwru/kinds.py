@@ -114,6 +114,14 @@ def _read_ring(text: str) -> int:
     return size
 
 
+def _read_rate(text: str) -> int:
+    """``1000`` or ``1000/s``."""
+    try:
+        return parse_uint(text.removesuffix("/s"), 32)
+    except ValueError as error:
+        raise ValueError(f"{error}: take a number a second, such as 1000 or 1000/s") from error
+
+
 def _read_verdicts(text: str) -> tuple[str, ...]:
     words = parse_csv(text)
     for word in words:
@@ -172,5 +180,6 @@ NFT_TABLES = Kind("strings", _read_tables)
 SIGHTS = Kind("strings", _read_sights)
 NFT_CHAINS = Kind("strings", _read_chains)
 REGEX = Kind("string", _read_regex)
+RATE = Kind("uint32", _read_rate)
 RING = Kind("size", _read_ring)
 MARK = Kind("mark[/mask]", _read_mark)

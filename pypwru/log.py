@@ -12,6 +12,7 @@ import os
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -20,6 +21,7 @@ from pypwru.gotext import log_value
 _BAR_WIDTH = 40
 _REDRAW_SECONDS = 0.1
 _PATIENCE_SECONDS = 1.0
+_HELD = 1000  # lines, the last ones
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -76,6 +78,7 @@ class Log:
         self._stream = stream
         self._debug = debug
         self._progress: Progress | None = None
+        self._held: deque[str] | None = None
 
     def debug(self, message: str, **values: object) -> None:
         """For who looks for a fault; only with ``--debug``."""
@@ -93,6 +96,20 @@ class Log:
     def error(self, message: str, **values: object) -> None:
         """The run ends."""
         self._line("ERROR", message, values)
+
+    def text(self, lines: str) -> None:
+        """Lines that are no log's, such as a report."""
+        self._put(lines)
+
+    @contextlib.contextmanager
+    def held_on_terminal(self) -> Iterator[None]:
+        """Where standard error is a terminal, which has a table now, write only on the way out."""
+        self._held = deque(maxlen=_HELD) if self._on_terminal() else None
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            self._put("".join(held or ()))
 
     @contextlib.contextmanager
     def progress(self, total: int, label: str) -> Iterator[Progress]:
@@ -118,7 +135,13 @@ class Log:
             self._progress.clear()
         now = time.strftime("%Y/%m/%d %H:%M:%S")
         pairs = "".join(f" {name}={log_value(value)}" for name, value in values.items())
-        tell(self._stream, f"{now} {level} {message}{pairs}\n")
+        self._put(f"{now} {level} {message}{pairs}\n")
+
+    def _put(self, text: str) -> None:
+        if self._held is not None:
+            self._held.append(text)
+        else:
+            tell(self._stream, text)
 
 
 def tell(stream: TextIO | None, text: str) -> None:

@@ -2,7 +2,7 @@
 
 WHAT is ``man``, ``bash`` or ``zsh``; the text goes to standard output. ``make man completions``
 keeps it in ``man/`` and ``completions/``, and a test fails when that is stale. The argparse parser
-made here exists for argparse-manpage and shtab alone: ``options.parse`` reads command lines.
+made here exists for argparse-manpage alone: ``options.parse`` reads command lines.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from textwrap import wrap
 
 from pypwru import __version__
-from pypwru.chapters import CHAPTERS, DESCRIPTION, SUMMARY, Block
-from pypwru.kinds import PATH
+from pypwru.chapters import CHAPTERS, DESCRIPTION, SUMMARY
+from pypwru.chapters.block import Block
+from pypwru.completing import SHELLS, script
 from pypwru.options import FLAGS, Flag, Group
 
+DATE = "November 24, 2026"
+"""Of the text, whenever the page is made."""
 _UNWRAPPED = 10_000  # roff fills lines; argparse would break --output-meta at its hyphen
 
 # What roff reads or a formatter replaces -> how it is written.
@@ -54,13 +58,8 @@ def _add(chapter: argparse._ArgumentGroup, flag: Flag) -> None:
     if not flag.kind.word:
         chapter.add_argument(*names, action="store_true", help=described)
         return
-    action = chapter.add_argument(
-        *names, metavar=flag.value_word, choices=flag.kind.choices or None, help=described
-    )
-    if flag.kind is PATH:
-        import shtab
-
-        action.complete = shtab.FILE  # type: ignore[attr-defined]
+    choices = flag.kind.choices or None
+    chapter.add_argument(*names, metavar=flag.value_word, choices=choices, help=described)
 
 
 def man_page() -> str:
@@ -68,13 +67,27 @@ def man_page() -> str:
     from argparse_manpage.manpage import Manpage  # type: ignore[import-untyped]
 
     page = Manpage(argument_parser())
-    page.date = ""  # it would make the page differ by when it was made
+    page.date = DATE
     page.source = f"pypwru {__version__}"
     page.manual = "User Commands"
     page.description = SUMMARY
     for heading, blocks in CHAPTERS.items():
         page.add_section(heading, "=", "\n".join(map(_set, blocks)))
-    return str(page)
+    return "\n".join(_lines(str(page).split("\n")))
+
+
+def _lines(page: Sequence[str]) -> Iterator[str]:
+    """The page in lines of 80 at most, as mandoc's lint wants it; a tag stays a line."""
+    before, is_literal = "", False
+    for line in page:
+        is_literal = line == ".nf" or (is_literal and line != ".fi")
+        if line.startswith(".") or is_literal or before == ".TP":
+            if line != ".PP" or not before.startswith(".SH"):
+                yield line
+        else:
+            for part in wrap(line, 80, break_long_words=False, break_on_hyphens=False) or [""]:
+                yield (r"\&" if part.startswith(".") else "") + part
+        before = line
 
 
 def _set(block: Block) -> str:
@@ -95,20 +108,12 @@ def _escaped(text: str) -> str:
     return (r"\&" if text.startswith(".") else "") + text.translate(_LETTERS)
 
 
-def completion(shell: str) -> str:
-    """The completion script for ``bash`` or ``zsh``."""
-    import shtab
-
-    script: str = shtab.complete(argument_parser(), shell)
-    return script
-
-
 def main(argv: Sequence[str]) -> int:
     """Print what ``argv`` names; 2 when it names nothing that there is."""
-    if len(argv) != 1 or argv[0] not in {"man", "bash", "zsh"}:
+    if len(argv) != 1 or argv[0] not in {"man", *SHELLS}:
         print("usage: python -m pypwru.manual man|bash|zsh", file=sys.stderr)
         return 2
-    sys.stdout.write(man_page() if argv[0] == "man" else completion(argv[0]))
+    sys.stdout.write(man_page() if argv[0] == "man" else script(argv[0]))
     return 0
 
 

@@ -22,6 +22,7 @@ from pypwru.kinds import (
     NFT_TABLES,
     NFT_VERDICTS,
     PATH,
+    RATE,
     REGEX,
     RING,
     SIGHTS,
@@ -41,10 +42,12 @@ class Group(Enum):
 
     FUNCTIONS = "which functions"
     PACKETS = "which packets"
+    SHARE = "how many of them"
     TRACKING = "what else is traced"
     OUTPUT = "what is printed"
     FILE = "the output file"
     PCAP = "the packets themselves"
+    STATISTICS = "what it adds up to"
     RUN = "how it runs"
     ABOUT = "about pypwru"
 
@@ -99,6 +102,9 @@ FLAGS: tuple[Flag, ...] = (
     Flag("all-kmods", SWITCH, "false", Group.FUNCTIONS, "also trace functions of every kernel module that has BTF"),
     Flag("priority", unsigned(0, 3), "3", Group.FUNCTIONS, "trace functions up to this priority: 0 the few that tell most, 3 all", metavar="0..3", own=True),
     Flag("category", STRINGS, "", Group.FUNCTIONS, "trace only functions of these categories, comma-separated", metavar="names", own=True),
+    Flag("functions", PATH, "", Group.FUNCTIONS, "trace the functions of this list alone: names, a line each, or JSON of --list-functions", metavar="file", own=True),
+    Flag("list-functions", SWITCH, "false", Group.FUNCTIONS, "print the functions that would be traced, and exit; an object with --output-json", own=True),
+    Flag("function-list", PATH, "", Group.FUNCTIONS, "write their names to this file, a line each, and exit; - for standard output", metavar="file", own=True),
     Flag("backend", one_of(Backend), "", Group.FUNCTIONS, f"how to hook: {', '.join(b.value for b in Backend)}; by default the first that the kernel allows", metavar="word"),
     Flag("filter-kprobe-batch", unsigned(lowest=1), "10", Group.FUNCTIONS, "accepted as pwru has it; kprobes are attached all together here", metavar="number"),
     Flag("kernel-btf", PATH, "", Group.FUNCTIONS, "read the kernel's types from this file, raw BTF or ELF", metavar="file"),
@@ -114,6 +120,11 @@ FLAGS: tuple[Flag, ...] = (
     Flag("filter-nft-chain", NFT_CHAINS, "", Group.PACKETS, "trace only packets about which a rule of these nftables chains spoke", metavar="chains", own=True),
     Flag("filter-nft-handle", unsigned(), "0", Group.PACKETS, "trace only packets about which the nftables rule with this handle spoke; 0 for any", metavar="number", own=True),
     Flag("filter-nft-text", REGEX, "", Group.PACKETS, "trace only packets about which an nftables rule spoke in whose text this RE2 regular expression is found", metavar="regex", own=True),
+    Flag("drops", SWITCH, "false", Group.PACKETS, "trace only packets that are dropped in the end, with all of their way and where it ends", own=True),
+    Flag("sample-rate", unsigned(1, bits=32), "1", Group.SHARE, "trace one in this many of the packets that match, with all of its way", metavar="number", own=True),
+    Flag("sample-flow", unsigned(1, bits=32), "1", Group.SHARE, "trace one in this many of their flows, both directions", metavar="number", own=True),
+    Flag("rate-limit", unsigned(bits=32), "0", Group.SHARE, "events in a second at most; 0 for any number", metavar="number", own=True),
+    Flag("max-hits", RATE, "0", Group.SHARE, "events in a second of each function at most; 0 for any number", metavar="number[/s]", own=True),
     Flag("filter-track-skb", SWITCH, "false", Group.TRACKING, "keep tracing a packet that matched once: through NAT, encapsulation, clones"),
     Flag("filter-track-skb-by-stackid", SWITCH, "false", Group.TRACKING, "also trace what is called while a matching packet is handled"),
     Flag("filter-non-skb-funcs", STRINGS, "", Group.TRACKING, "also trace these functions without a packet, when called while a matching packet is handled", metavar="functions"),
@@ -140,6 +151,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("set-percpu-buf", unsigned(lowest=64, bits=32), "4096", Group.OUTPUT, "bytes for each text of --output-skb and --output-skb-shared-info", metavar="bytes"),
     Flag("output-bpfmap", SWITCH, "false", Group.OUTPUT, "print map, key and value when --filter-track-bpf-helpers or --filter-non-skb-funcs sees a BPF map used"),
     Flag("output-limit-lines", unsigned(), "0", Group.OUTPUT, "exit after this many events; 0 for no limit", metavar="number"),
+    Flag("output-journey", SWITCH, "false", Group.OUTPUT, "print packet by packet, each once it has ended: its way, the time that each step took, and the end", own=True),
     Flag("output-file", PATH, "", Group.FILE, "append to this file instead of standard output", metavar="file"),
     Flag("output-file-max-size", signed(0), "100", Group.FILE, "MB of the output file before it is rotated; 0 for 100", metavar="MB"),
     Flag("output-file-max-backups", signed(0), "0", Group.FILE, "rotated files to keep; 0 for all", metavar="number"),
@@ -151,6 +163,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag("pcap-max-size", unsigned(), "0", Group.PCAP, "MB of that file before it is rotated; 0 for never", metavar="MB", own=True),
     Flag("pcap-max-files", unsigned(), "0", Group.PCAP, "files to keep then, the newest among them; 0 for all", metavar="number", own=True),
     Flag("output-text", SWITCH, "true", Group.PCAP, "print events; =false leaves them to --output-pcap", own=True),
+    Flag("stats", SWITCH, "false", Group.STATISTICS, "sum up instead of printing events; with --output-json, --output-journey or --output-file do both", own=True),
+    Flag("stats-interval", unsigned(bits=32), "0", Group.STATISTICS, "seconds from one statistics to the next; 0 for none before the end", metavar="seconds", own=True),
+    Flag("stats-file", PATH, "", Group.STATISTICS, "write statistics to this file as JSON, the last in place of the one before", metavar="file", own=True),
+    Flag("top", SWITCH, "false", Group.STATISTICS, "sum up in a table on the terminal that is always new; h tells the keys", own=True),
     Flag("buffer-size", RING, "16M", Group.RUN, "bytes of the ring buffer, a power of two; k, M or G may follow", own=True),
     Flag("ready-file", PATH, "", Group.RUN, "create this file once everything is attached", metavar="file", hidden=True),
     Flag("debug", SWITCH, "false", Group.RUN, "log more, and all that the kernel says when it refuses"),

@@ -1,16 +1,20 @@
-"""A session as the command line wants it: printed until a signal, the limit, or a closed output."""
+"""A session as the command line wants it: shown until a signal, the limit, or a closed output."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple, Protocol
 
 from pypwru.config import Config
+from pypwru.events.lives import sights
 from pypwru.events.record import Slices
 from pypwru.kernel.capabilities import require_capabilities
 from pypwru.log import Log
 from pypwru.output.columns import columns
+from pypwru.output.journey.journeys import Journeys
+from pypwru.output.journey.json import Json as JourneyJson
+from pypwru.output.journey.text import Text as JourneyText
 from pypwru.output.json import Json
 from pypwru.output.pcap.output import Opened, PcapOutput, pcap_where_possible
 from pypwru.output.printer import Printer
@@ -18,7 +22,10 @@ from pypwru.output.rotation import open_output
 from pypwru.output.sink import OutputClosed, Sink, make_empty
 from pypwru.output.text import Text
 from pypwru.session import Session, compile_filters, opened
-from pypwru.signals import interrupts
+from pypwru.signals import interrupts, kept_back
+from pypwru.statistics import top
+from pypwru.statistics.file import StatsFile
+from pypwru.statistics.telling import Telling, asking
 
 
 class End(NamedTuple):
@@ -53,24 +60,47 @@ class Shown:
     """Everything that shows records, and how many were shown.
 
     Args:
-        outputs: each gets every batch; when one has no reader any more, the trace ends.
+        outputs: each gets every batch of sights; when one has no reader any more, the trace ends.
+        followers: get what of it was shown, and the ends of packets too.
+        between: told after each batch, also an empty one, how many were shown so far; ends the
+            trace like an output.
+        has_ends: whether there are ends of packets among records at all.
     """
 
-    def __init__(self, outputs: Sequence[Output]) -> None:
+    def __init__(
+        self,
+        outputs: Sequence[Output],
+        followers: Sequence[Output] = (),
+        between: Callable[[int], object] = lambda count: None,
+        has_ends: bool = True,
+    ) -> None:
         self._outputs = outputs
+        self._followers = followers
+        self._between = between
+        self._has_ends = has_ends
         self.count = 0
 
     def all(self, batches: Iterable[Sequence[Slices]]) -> bool:
         """Show ``batches``; false when a reader went away."""
         for batch in batches:
+            seen = sights(batch) if self._has_ends else batch
             try:
                 for output in self._outputs:
-                    output.show(batch)
+                    output.show(seen)
             except OutputClosed as closed:
-                self.count += closed.events
+                self._follow(seen[: closed.events], closed.events)
                 return False
-            self.count += len(batch)
+            try:
+                self._follow(batch, len(seen))
+                self._between(self.count)
+            except OutputClosed:  # of journeys, or of a table
+                return False
         return True
+
+    def _follow(self, batch: Sequence[Slices], events: int) -> None:
+        self.count += events
+        for follower in self._followers:
+            follower.show(batch)
 
 
 def run(config: Config, log: Log, command: str) -> None:
@@ -82,23 +112,33 @@ def run(config: Config, log: Log, command: str) -> None:
     Raises:
         PypwruError: whatever stands in the way; everything is detached.
     """
+    # Long, since it shows in one place in which order a run's ends are opened and closed.
     filters = compile_filters(config, log)
     require_capabilities()  # before a file is made
     with ExitStack() as stack:
         stop = stack.enter_context(interrupts())
-        sink = stack.enter_context(open_output(config, stop, log)) if config.output_text else None
+        asked = stack.enter_context(kept_back(*asking(config)))
+        if config.top:
+            top.check()
+        file = StatsFile(config.stats_file) if config.stats_file else None
+        sink = stack.enter_context(open_output(config, stop, log)) if config.prints else None
         config, target = pcap_where_possible(config, stop, log, stack, command)
         session = stack.enter_context(opened(config, filters, log, stop))
-        text = _printer(session, sink) if sink else None
+        journeys = _journeys(session, sink) if sink and config.output_journey else None
+        text = _printer(session, sink) if sink and not journeys else None
         pcap = _pcap(session, target, log) if target else None
-        shown = Shown([output for output in (pcap, text) if output])
+        telling = Telling(config, session, file, asked, log)
+        outputs = [output for output in (pcap, text) if output]
+        followers: list[Output] = [one for one in (journeys, *telling.followers) if one]
+        shown = Shown(outputs, followers, telling.look, config.follows_ends)
         if pcap:
             pcap.begin()
         if config.ready_file:
             make_empty(config.ready_file)
         if text:
             text.print_header()
-        end = _end(session, shown)
+        with telling.live(stop):
+            end = _end(session, shown)
         session.stop()
         if end.wants_rest:
             shown.all(session.rest())
@@ -106,10 +146,14 @@ def run(config: Config, log: Log, command: str) -> None:
         session.detach()
         if end.wants_rest:  # what was under way when the probes went
             shown.all(session.rest())
-        account = session.account(shown.count)
+        if journeys and end is not CLOSED:
+            journeys.end()
+        account = session.account(journeys.count if journeys else shown.count)
+        account |= journeys.account() if journeys else {}
         if pcap:
             pcap.close(account["lost_packets"])
             account |= pcap.account()
+        telling.finish(account)
         log.info("Done", **account)
 
 
@@ -118,6 +162,13 @@ def _printer(session: Session, sink: Sink) -> Printer:
     shown = columns(session.config)
     form = Json(shown) if session.config.output_json else Text(shown)
     return Printer(form, session.names, sink.write_events, session.config)
+
+
+def _journeys(session: Session, sink: Sink) -> Journeys:
+    """What prints its packets, one by one."""
+    config, names = session.config, session.names
+    form = JourneyJson(config, names) if config.output_json else JourneyText(config, names)
+    return Journeys(config, names, session.traced, form, sink.write_events)
 
 
 def _pcap(session: Session, target: Opened, log: Log) -> PcapOutput:

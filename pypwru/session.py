@@ -16,18 +16,29 @@ from pypwru.attach.attached import Attached
 from pypwru.attach.backend import choose
 from pypwru.attach.chosen import chosen_where_asked
 from pypwru.attach.nft import nft_probes, nft_where_possible
+from pypwru.attach.throttled import NONE, Throttled, throttling
 from pypwru.attach.tracing import program_kinds, traced_programs
 from pypwru.cache import Cache
 from pypwru.config import Config
+from pypwru.discovery.names import NameList, read_names
 from pypwru.events import ring
-from pypwru.events.counters import account, lost_by_recursion, read_counters, thrown_out
-from pypwru.events.drain import PacketCount, drain, rest
+from pypwru.events.counters import (
+    account,
+    forgotten,
+    held_back,
+    lost_by_recursion,
+    read_counters,
+    thrown_out,
+)
+from pypwru.events.drain import drain, rest
+from pypwru.events.identities import packet_count
 from pypwru.events.limit import Limit
 from pypwru.events.packets import Captured, PacketBytes, packets_where_asked
 from pypwru.events.record import Slices
 from pypwru.events.wire import wire
 from pypwru.filter.compiler import Filter, compile_filter
 from pypwru.filter.wanted import Inner, compile_inner, compile_wanted
+from pypwru.kernel.bpf_objects import Runs, runs_counted
 from pypwru.kernel.pages import pages_where_asked
 from pypwru.kernel.place import find_place
 from pypwru.log import Log
@@ -42,19 +53,27 @@ from pypwru.program.conntrack import conntrack_where_possible
 from pypwru.program.defines import defines
 from pypwru.program.layout import layout
 from pypwru.program.load import Loader
+from pypwru.program.shares import shares
 from pypwru.program.source import sources
 from pypwru.resolve.reasons import Reasons
-from pypwru.search import search
+from pypwru.search import search, tell_added, tell_missing, tell_refused
 from pypwru.signals import Interrupts
 
 Batch = Sequence[Slices]
 
 
 class Filters(NamedTuple):
-    """What is asked of a packet, as far as it can be compiled before anything is opened."""
+    """What is asked for, as far as it can be compiled or read before anything is opened.
+
+    Args:
+        packet: of the packet.
+        inner: of one inside a tunnel.
+        names: of what alone is traced; None for everything.
+    """
 
     packet: Filter
     inner: Inner
+    names: NameList | None = None
 
 
 def compile_filters(config: Config, log: Log) -> Filters:
@@ -62,10 +81,11 @@ def compile_filters(config: Config, log: Log) -> Filters:
 
     Raises:
         FilterError: libpcap can't compile one.
+        ListError: --functions can't be read.
     """
     packet = compile_filter(config.pcap_filter)
     log.debug("Compiled the filter", classic=packet)
-    return Filters(packet, compile_inner(config))
+    return Filters(packet, compile_inner(config), read_names(config.functions))
 
 
 class Session:
@@ -84,10 +104,14 @@ class Session:
         wanted: tells when the end is wanted.
         looks: for what may have changed on this machine.
         probes: closed to detach.
-        lost: tells what was lost, by cause; there are no probes any more.
+        lost: tells what was lost, by cause; some of it only once there are no probes any more,
+            which its argument says.
         maps: name -> descriptor.
+        throttled: functions that --max-hits held back.
+        runs: tells how long and how often handlers ran; None where the kernel doesn't count it.
     """
 
+    # Long arguments, since it is all that one session holds.
     def __init__(
         self,
         config: Config,
@@ -99,11 +123,15 @@ class Session:
         wanted: Interrupts,
         looks: Sequence[Callable[[], None]],
         probes: ExitStack,
-        lost: Callable[[], dict[str, int]],
+        lost: Callable[[bool], dict[str, int]],
         maps: Mapping[str, int],
+        throttled: Throttled = NONE,
+        runs: Callable[[], Mapping[str, Runs]] | None = None,
     ) -> None:
         self.config = config
         self.names = names
+        self.traced = report.names
+        self.runs = runs
         self._reader = reader
         self._packets = packets
         self._stages = stages
@@ -113,7 +141,8 @@ class Session:
         self._probes = probes
         self._lost = lost
         self._maps = maps
-        self._count = PacketCount(report.names)
+        self.throttled = throttled
+        self._count = packet_count(wire(config), report.names)
         self._limit = Limit(config.output_limit_lines)
         self._missed: int | None = None  # known once it is detached
 
@@ -157,16 +186,25 @@ class Session:
             self._missed = sum(tell() for tell in self._report.missed)
             self._probes.close()
 
+    def watch(self, fd: int) -> None:
+        """Have ``live`` give a batch, if an empty one, also when ``fd`` becomes readable."""
+        self._reader.watch(fd)
+
     def account(self, shown: int) -> dict[str, int]:
-        """Where every sight went, once detached.
+        """Where every sight went, once detached; before, as far as it can be told.
 
         Args:
             shown: how many of those that were given were shown.
         """
         counted = read_counters(self._maps["counters"])
-        lost = self._lost() | {"missed": self._missed or 0} | self._stages.lost()
-        lost |= thrown_out(counted, self._maps)
-        found = account(shown, self._count.total, counted, lost, self._report)
+        is_over, missed = self._missed is not None, self._missed
+        if missed is None:
+            missed = sum(tell() for tell in self._report.missed)
+        lost = self._lost(is_over) | {"missed": missed} | self._stages.lost()
+        if is_over:
+            lost |= thrown_out(counted, self._maps)
+        aside = held_back(self.config, counted)
+        found = account(shown, self._count.total, counted, aside, lost, self._report)
         return found | (self._packets.account(counted) if self._packets else {})
 
 
@@ -185,15 +223,19 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
     with ExitStack() as stack:
         place = find_place(config.filter_netns, config.filter_ifname)
         kinds = program_kinds(config)
-        wish = search(config, cache)
-        asked = compile_wanted(config, *filters, place, wish.btf)
+        wish = search(config, cache, filters.names)
+        asked = compile_wanted(config, filters.packet, filters.inner, place, wish.btf)
         choice = choose(config.backend, wish)
         backend = choice.plan.backend
         if choice.why:
             log.info("Chose backend", backend=backend.value, why=choice.why)
+        tell_missing(wish, choice.plan, log)
+        tell_added(wish, choice.plan, log)
+        tell_refused(wish, choice.plan, log)
         config = nft_where_possible(config, choice, log)
         config, conntrack = conntrack_where_possible(config, wish.btf, log)
         form = wire(config)
+        counts_runs = config.sums_up and stack.enter_context(runs_counted())
         macros = defines(config, choice.plan.backends, asked, form)
         bytecode = build(layout(sources().values(), wish.btf, *conntrack), macros, cache)
         shared = maps.create(config, stack)
@@ -204,12 +246,14 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
         texts = stack.enter_context(nft_source(config, shared, log))
         compile_nft = partial(build_unit, wish.btf, macros, cache, conntrack)
         packets = stack.enter_context(packets_where_asked(config, shared, form))
-        constants = asked.constants() | pages_where_asked(config, wish.btf).constants()
+        pages = pages_where_asked(config, wish.btf).constants()
+        constants = {**asked.constants(), **pages, **shares(config)}
         loader = Loader(bytecode, asked.bodies(), constants, shared, stack)
         report = Attached()
         reasons = Reasons(wish.btf)
         chosen = chosen_where_asked(config, shared, choice.plan, report.names, reasons, log)
         with ExitStack() as probes:
+            throttled = probes.enter_context(throttling(config, shared, report.names, log))
             log.info(f"Attaching {NOUNS[backend]}", via=backend.value)
             probes.enter_context(attached(choice, loader, report, log, wanted.requested))
             programs = probes.enter_context(
@@ -222,8 +266,16 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
             members = asked.skb_members, asked.xdp_members
             names = names_of(config, reasons, report.names, *members, texts)
             chosen()
-            stages = Stages(config, report.names, texts)
+            stages = Stages(config, report.names, texts, names.drops)
             log.info("Listening for events..")
+
+            def lost(is_over: bool) -> dict[str, int]:
+                skipped = lost_by_recursion(loader.recursion_misses())
+                if not is_over:  # maps that are written to can't be gone through
+                    return skipped
+                counted = read_counters(shared["counters"])
+                return skipped | forgotten(config, backend, counted, shared)
+
             yield Session(
                 config,
                 names,
@@ -232,8 +284,10 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
                 stages,
                 report,
                 wanted,
-                [programs.poll, nft, chosen],
+                [programs.poll, nft, chosen, partial(throttled.poll, log, config.max_hits)],
                 probes,
-                lambda: lost_by_recursion(loader.recursion_misses()),
+                lost,
                 shared,
+                throttled,
+                loader.runs if counts_runs else None,
             )

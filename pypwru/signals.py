@@ -1,10 +1,13 @@
-"""The wish to end, by SIGINT and SIGTERM or by a call: a question, and a descriptor to wait on."""
+"""The wish to end, by SIGINT and SIGTERM or by a call: a question, and a descriptor to wait on.
+
+And signals that ask for something else: they are looked for between batches, and stop nothing.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -25,6 +28,10 @@ class Interrupts:
     def requested(self) -> bool:
         """True once the end is wanted."""
         return self.received
+
+    def want_end(self) -> None:
+        """Want the end from between two batches, where nobody waits."""
+        self.received = True
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         # A second signal means that the polite way takes too long (a compiler can't be asked).
@@ -71,3 +78,28 @@ def call() -> Iterator[Call]:
         yield Call(fd)
     finally:
         os.close(fd)
+
+
+@contextmanager
+def kept_back(*numbers: signal.Signals) -> Iterator[Callable[[], signal.Signals | None]]:
+    """Have the kernel keep signals until they are asked for, one at a time, until the way out.
+
+    No handler, since that would make the descriptor of ``interrupts`` readable. Threads that are
+    made meanwhile inherit it, so that none of them gets a signal by which the process would die.
+
+    Yields:
+        The next one that came, or None.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def take() -> signal.Signals | None:
+        found = signal.sigtimedwait(numbers, 0)
+        return signal.Signals(found.si_signo) if found else None
+
+    try:
+        yield take
+    finally:
+        for number in numbers:  # who asks so late must not kill
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -226,6 +226,7 @@ def names(
         function=functions.text,
         drops=functions.drops,
         caller=lambda frames: SYMBOLS[frames[0]] if frames[:1] and frames[0] in SYMBOLS else "0x0",
+        location=lambda frames: f"{SYMBOLS.get(frames[0], '?')}+0x2a" if frames else "",
         stack=lambda frames: [SYMBOLS.get(address, f"{address:#x}") for address in frames],
         chain=chain_names,
         rule=rule_text,

@@ -61,6 +61,9 @@ class Event:
         skb_metadata: ``struct sk_buff`` as text. output_skb.
         skb_shared_info: ``struct skb_shared_info`` as text. output_skb_shared_info.
         bpfmap: what a function on a BPF map was called with. output_bpfmap.
+        packet_id: the same for all sights of a packet, and of what is made of it, also once its
+            address is given to another; None where it isn't known. sample_rate, drops, ...
+        location: of the sight that dropped its packet, from where: ``tcp_v4_rcv+0x9a1``. drops.
         seen: the packet, of which ``packet``, ``octets``, ``length`` and ``linktype`` tell.
     """
 
@@ -94,6 +97,8 @@ class Event:
     skb_metadata: str | None = None
     skb_shared_info: str | None = None
     bpfmap: Map | None = None
+    packet_id: int | None = None
+    location: str | None = None
     seen: Seen | None = field(default=None, repr=False)
 
     @property

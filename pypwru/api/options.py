@@ -34,6 +34,8 @@ class TraceOptions(TypedDict, total=False):
     all_kmods: bool
     priority: int
     category: Words
+    functions: File | None
+    """Names, a line each, or JSON of --list-functions."""
     backend: Backend | str | None
     kernel_btf: File | None
     filter_netns: str
@@ -49,6 +51,14 @@ class TraceOptions(TypedDict, total=False):
     filter_nft_chain: Words
     filter_nft_handle: int
     filter_nft_text: str
+    drops: bool
+    """Only packets that are dropped in the end, each once that is known."""
+    sample_rate: int
+    sample_flow: int
+    rate_limit: int
+    """Events in a second at most; 0 for any number."""
+    max_hits: int | str
+    """The same of each function."""
     filter_track_skb: bool
     filter_track_skb_by_stackid: bool
     filter_non_skb_funcs: Words
@@ -80,6 +90,9 @@ class TraceOptions(TypedDict, total=False):
 _LINES = "it is about lines of text: events have all of it"
 _FILES = "it is about files, which a script writes itself"
 
+_LISTS = "it traces nothing"
+_SUMS = "a script sums up itself"
+
 COMMAND_LINE: Mapping[str, str] = {
     "filter_kprobe_batch": "it does nothing",
     "output_json": _LINES,
@@ -99,6 +112,13 @@ COMMAND_LINE: Mapping[str, str] = {
     "pcap_when": "packets=True gives each event its packet",
     "pcap_max_size": _FILES,
     "pcap_max_files": _FILES,
+    "list_functions": _LISTS,
+    "function_list": _LISTS,
+    "output_journey": "a script groups events itself, by their packet_id",
+    "stats": _SUMS,
+    "stats_interval": _SUMS,
+    "stats_file": _SUMS,
+    "top": _SUMS,
     "ready_file": "trace() returns once everything is attached",
     "help": "help(pypwru.trace) tells",
     "version": "pypwru.__version__ tells",

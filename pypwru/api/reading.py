@@ -74,6 +74,8 @@ MORE: Mapping[str, More] = {
     "skb_metadata": More("skb_metadata", _text),
     "skb_shared_info": More("skb_shared_info", _text),
     "bpfmap": More("bpfmap", lambda column, called: called if called.id else None),
+    "packet_id": More("packet_id", _json),
+    "location": More("location", _json),
 }
 
 
@@ -131,7 +133,7 @@ class Events:
         self._monotonic = monotonic
         self._stale_at = 0.0
         by_kind = (Part.FUNCTION, Part.METADATA, Part.NFT)
-        self._cutter = Cutter(wire(config), by_kind, names.rule)
+        self._cutter = Cutter(wire(config), by_kind, names.rule, config.drops)
         finders = {Part.PACKET: self._who, Part.FLOW: self._where, Part.FUNCTION: self._what}
         self._kept = {part: _Kept(find) for part, find in finders.items()}
         self._stale = list(self._kept.values())

@@ -14,6 +14,7 @@ from pypwru.api.options import as_keywords, configured
 from pypwru.api.reading import Events
 from pypwru.config import Config
 from pypwru.errors import UsageError
+from pypwru.events.lives import sights
 from pypwru.gotext import log_value
 from pypwru.kernel.capabilities import require_capabilities
 from pypwru.log import Log
@@ -153,13 +154,13 @@ class Trace(Iterator[Event]):
 def _events(session: Session, made: Events) -> Generator[Event, None, None]:
     """All of a session."""
     for batch in session.live():
-        yield from made.of(batch)
+        yield from made.of(sights(batch))
     session.stop()
     for batch in session.rest():
-        yield from made.of(batch)
+        yield from made.of(sights(batch))
     session.detach()
     for batch in session.rest():
-        yield from made.of(batch)
+        yield from made.of(sights(batch))
 
 
 class _Remembering(Log):

@@ -133,6 +133,8 @@ class _Kernel:
 
 def _refusal(backend: Backend, search: Search, kernel: _Kernel) -> str:
     """Why the kernel, or what is searched for, rules a backend out; '' if nothing does."""
+    if backend is not Backend.TRACEPOINT and search.selection.is_of_tracepoints:
+        return "only tracepoints are listed"
     try:
         require(backend, kernel)
         functions = 0 if backend is Backend.TRACEPOINT else len(kernel.discovery.functions)
@@ -165,7 +167,7 @@ def _plan(backend: Backend, search: Search, kernel: _Kernel, why: str) -> Choice
     others, refused = stack_probes(tracking, search.btf, kernel.traceable, kernel.symbols, names)
     hooks = life_probes(tracking, kernel.traceable, kernel.symbols, names)
     verdict_hooks = verdict_probes(tracking, kernel.traceable, kernel.symbols, names)
-    discovery = discovery._replace(unattachable=(*discovery.unattachable, *refused))
+    discovery = discovery._replace(refused=(*discovery.refused, *refused))
     plan = plan_functions(backend, discovery, others, hooks, tracking.follows)
     if backend in _BY_TYPE:
         types = {"": search.btf, **search.modules}

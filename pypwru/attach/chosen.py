@@ -10,10 +10,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 
 from pypwru.config import DROP, EVERY, FIRST, LAST, Config
+from pypwru.discovery.lifetime import DROPPING
 from pypwru.discovery.plan import AttachPlan
 from pypwru.kernel import bpf
 from pypwru.log import Log
-from pypwru.resolve.functions import DROPPING, spellings
+from pypwru.resolve.functions import spellings
 from pypwru.resolve.reasons import Reasons
 
 # From a function to where a probe in it can be: attach/kprobe.py.

@@ -24,7 +24,7 @@ from pypwru.kernel.descriptors import allow_many, owned
 from pypwru.log import Log
 from pypwru.program.load import Loader
 
-_UNFIT = "several of this name, too many arguments, variadic, or it returns a struct"
+UNFIT = "several of this name, too many arguments, variadic, or it returns a struct"
 _NO_TYPES = "the kernel has no types of its module, which it has since Linux 5.11"
 
 
@@ -150,7 +150,7 @@ def _attach(
     for function in plan.groups[handler]:
         type_id, btf = plan.type_ids.get(function.display), types.get(function.module)
         if type_id is None:
-            tracer.refuse(handler, function, _UNFIT)
+            tracer.refuse(handler, function, UNFIT)
         elif function.module and btf is None:
             tracer.refuse(handler, function, _NO_TYPES)
         else:

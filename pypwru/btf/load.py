@@ -14,7 +14,7 @@ from pypwru.btf.parse import Blob, is_btf, parse
 from pypwru.btf.query import BTF, CARRIED
 from pypwru.btf.types import Kind
 from pypwru.cache import Cache
-from pypwru.errors import BTFError
+from pypwru.errors import BTFError, NoBTF
 
 SYSFS = Path("/sys/kernel/btf")
 # Where distributions leave a vmlinux: the list of libbpf's btf__load_vmlinux_btf().
@@ -40,7 +40,8 @@ def load_vmlinux(path: Path | None = None, cache: Cache | None = None) -> BTF:
         cache: keeps the index, so that the next load of the same bytes takes milliseconds.
 
     Raises:
-        BTFError: none found, unreadable, or not BTF.
+        NoBTF: none found.
+        BTFError: unreadable, or not BTF.
     """
     path = path or _kernel_file()
     data = file_content(path)
@@ -87,7 +88,7 @@ def _kernel_file() -> Path:
     for place in places:
         if place.exists():
             return place
-    raise BTFError(f"no BTF of the kernel {release} in {places[0]} or a usual place: {CURE}")
+    raise NoBTF(f"no BTF of the kernel {release} in {places[0]} or a usual place: {CURE}")
 
 
 def file_content(path: Path) -> bytes:

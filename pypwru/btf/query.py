@@ -262,7 +262,11 @@ class BTF:
         if not ids:
             raise BTFError(f"no function {name} in this kernel's BTF")
         chosen = next((own for own in ids if own in self.ids()), ids[0])
-        return prototype.declare(self, self.type(chosen).type, name)
+        return self.declare(self.type(chosen).type, name)
+
+    def declare(self, type_id: int, declarator: str) -> str:
+        """``declarator`` declared in C to be of type ``type_id``, without a semicolon."""
+        return prototype.declare(self, type_id, declarator)
 
     def tracepoints(self) -> list[tuple[str, int]]:
         """Name and FUNC_PROTO id of this blob's raw tracepoints.

@@ -46,16 +46,23 @@ class Function(NamedTuple):
     priority: int
 
 
+class Refused(NamedTuple):
+    """A function that was asked for and can't be traced, and why."""
+
+    function: Function
+    why: str
+
+
 class Discovery(NamedTuple):
     """What was found.
 
     Args:
         functions: to trace, by the order of their BTF.
-        unattachable: (display, why) of functions that were asked for and can't be traced.
+        refused: what was asked for and can't be traced.
     """
 
     functions: tuple[Function, ...]
-    unattachable: tuple[tuple[str, str], ...]
+    refused: tuple[Refused, ...]
 
 
 class _Candidate(NamedTuple):
@@ -88,7 +95,7 @@ def discover_functions(
         for module, types in {"": btf, **modules}.items()
         for candidate in _candidates(types, module, selection)
     ]
-    refused: list[tuple[str, str]] = []
+    refused: list[Refused] = []
     found: dict[str, Function] = {}
     for function, why in wanted:
         why = why or _why_not_traceable(function, traceable)
@@ -97,24 +104,29 @@ def discover_functions(
             del found[function.display]
             why = "several functions of this name take the packet in different arguments"
         if why:
-            refused.append((function.display, why))
+            refused.append(Refused(function, why))
         else:
             found[function.display] = function
     located = _locate(list(found.values()), traceable, symbols)
-    lost = [(one.display, "it has no address in /proc/kallsyms") for one in found.values()]
     absent = found.keys() - {one.display for one in located}
-    refused += [entry for entry in lost if entry[0] in absent]
+    refused += [
+        Refused(one, "it has no address in /proc/kallsyms")
+        for one in found.values()
+        if one.display in absent
+    ]
     return Discovery(tuple(located), tuple(refused))
 
 
 def _candidates(btf: BTF, module: str, selection: Selection) -> Iterator[_Candidate]:
     """Functions of one BTF that take a packet and were asked for."""
     for name, proto_id, places in btf.functions_taking(prototypes.PACKET, max_args=32):
-        if not selection.named(name):
+        display = display_name(name, module)
+        tells = name in selection.also and selection.tells(name, bool(_reason(btf, proto_id)))
+        if not (tells or (selection.named(name) and selection.lists(display))):
             continue
         priority = tables.function_priority(name)
         category = tables.category(name, module)
-        if not selection.wants(category, priority):
+        if not (tells or selection.wants(category, priority)):
             continue
         position = prototypes.register(btf, proto_id, places[0])
         why = ""
@@ -129,7 +141,7 @@ def _candidates(btf: BTF, module: str, selection: Selection) -> Iterator[_Candid
                 position or 0,
                 _reason(btf, proto_id),
                 (),
-                display_name(name, module),
+                display,
                 category,
                 priority,
             ),

@@ -5,15 +5,42 @@ Which of them a kernel has differs; the handlers (bpf/track.h) say why each set 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 # The sk_buff that is an argument of these is no more when they return.
 FREES = frozenset(("kfree_skbmem", "napi_skb_cache_put", "napi_skb_free_stolen_head"))
+# A function in FREES -> another of them that it calls in the end, where the kernel has that.
+_CALLS = {"napi_skb_free_stolen_head": "napi_skb_cache_put"}
 # Of these the bytes are no more when they are called: skb_release_data() was before.
 WITHOUT_BYTES = frozenset(("kfree_skbmem", "napi_skb_cache_put"))
 # Tracepoints of the same meaning, and a function of which it holds for what a user sees.
 LAST_SIGHTS = FREES | {"kfree_skb_partial", "tp:kfree_skb", "tp:consume_skb"}
+
+# What ends a packet that is thrown away, for whatever reason: the first before Linux 5.17.
+DROPPING = frozenset(("kfree_skb", "kfree_skb_reason", "sk_skb_reason_drop", "tp:kfree_skb"))
+# What ends one that did its work.
+CONSUMING = frozenset(
+    (
+        "consume_skb",
+        "__consume_stateless_skb",
+        "napi_consume_skb",
+        "kfree_skb_partial",
+        "tp:consume_skb",
+    )
+)
+# And what tells of them by its reason: since Linux 6.3 a list is freed in bulk.
+BY_REASON = frozenset(("kfree_skb_list_reason", "skb_release_data"))
+TELLING = DROPPING | BY_REASON | {"tp:consume_skb"}
+
+
+def final(names: Collection[str]) -> frozenset[str]:
+    """Those of FREES after which nothing is seen of the sk_buff any more.
+
+    Args:
+        names: of functions that can be hooked.
+    """
+    return FREES - {outer for outer, inner in _CALLS.items() if inner in names}
 
 
 class Hook(NamedTuple):
@@ -37,3 +64,5 @@ TRACKING: Mapping[str, Hook] = {
     "__alloc_skb": Hook("born_skb_exit", returns=True),
 }
 FORGETTING = Hook("forget_skb")
+# And where they are freed many at a time; a kernel that doesn't may refuse the handler's loop.
+IN_BULK: Mapping[str, Hook] = {"kmem_cache_free_bulk": Hook("forget_bulk")}

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from pypwru.btf.query import BTF
 from pypwru.btf.types import Kind
 from pypwru.discovery import lifetime, tables
-from pypwru.discovery.functions import Function
+from pypwru.discovery.functions import Function, Refused
 from pypwru.kernel.ftrace import Traceable
-from pypwru.kernel.kallsyms import Symbols
+from pypwru.kernel.kallsyms import Symbols, display_name
 
 # Last words of functions on BPF maps -> handlers; a look-up's value is known at its return.
 _ON_MAPS: Mapping[str, tuple[lifetime.Hook, ...]] = {
@@ -36,6 +36,7 @@ class Tracking:
         maps: what is called on BPF maps is recorded with its arguments.
         by_verdict: what nftables said of a packet goes with it.
         by_sight: whether a packet was seen is known.
+        in_bulk: and sk_buffs are also freed many at a time, which matters.
     """
 
     by_address: bool = False
@@ -44,6 +45,7 @@ class Tracking:
     maps: bool = False
     by_verdict: bool = False
     by_sight: bool = False
+    in_bulk: bool = False
 
     @property
     def follows(self) -> bool:
@@ -64,8 +66,8 @@ def stack_probes(
     traceable: Traceable,
     symbols: Symbols,
     traced: Collection[str],
-) -> tuple[list[Probe], list[tuple[str, str]]]:
-    """What is traced when called while a packet is handled; and (name, why) of what can't be.
+) -> tuple[list[Probe], list[Refused]]:
+    """What is traced when called while a packet is handled; and what of it can't be.
 
     Args:
         traced: names of functions that are traced by their packet already.
@@ -78,12 +80,14 @@ def stack_probes(
     known = list(_functions(names, symbols))
     for function in known:
         if (function.name, function.module) not in traceable:
-            refused.append((function.display, "ftrace can't hook it"))
+            refused.append(Refused(function, "ftrace can't hook it"))
             continue
         for hook in _hooks(function.name, on_maps):
             probes.append(Probe(hook, function))
     absent = names.difference(function.name for function in known)
-    refused += [(name, "it is not in /proc/kallsyms") for name in sorted(absent)]
+    refused += [
+        Refused(_function(name, "", ()), "it is not in /proc/kallsyms") for name in sorted(absent)
+    ]
     return probes, refused
 
 
@@ -93,8 +97,11 @@ def life_probes(
     """What tells of births and deaths of sk_buffs and writes no record."""
     by_life = tracking.by_address or tracking.by_sight
     wanted = dict(lifetime.TRACKING) if by_life else {}
+    wanted |= lifetime.IN_BULK if tracking.in_bulk else {}
     if by_life or tracking.by_stack:
-        wanted |= dict.fromkeys(lifetime.FREES.difference(traced), lifetime.FORGETTING)
+        there = [name for name in lifetime.FREES if (name, "") in traceable]
+        frees = lifetime.final(there).difference(traced)
+        wanted |= dict.fromkeys(frees, lifetime.FORGETTING)
     return [
         Probe(wanted[function.name], function)
         for function in _functions(wanted, symbols)
@@ -125,9 +132,13 @@ def _functions(names: Collection[str], symbols: Symbols) -> Iterator[Function]:
     for display, addresses in symbols.by_name.items() if names else ():
         name, _, module = display.partition("[")
         if name in names:
-            module = module.removesuffix("]")
-            category, priority = tables.category(name, module), tables.function_priority(name)
-            yield Function(name, module, 0, 0, addresses, display, category, priority)
+            yield _function(name, module.removesuffix("]"), addresses)
+
+
+def _function(name: str, module: str, addresses: tuple[int, ...]) -> Function:
+    category, priority = tables.category(name, module), tables.function_priority(name)
+    display = display_name(name, module)
+    return Function(name, module, 0, 0, addresses, display, category, priority)
 
 
 def _on_maps(btf: BTF) -> Iterator[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from types import MappingProxyType
@@ -11,8 +10,8 @@ from typing import NamedTuple
 
 from pypwru.config import Backend
 from pypwru.discovery.fentry import TypeIds
-from pypwru.discovery.functions import Discovery, Function
-from pypwru.discovery.lifetime import FREES, LAST_SIGHTS
+from pypwru.discovery.functions import Discovery, Function, Refused
+from pypwru.discovery.lifetime import LAST_SIGHTS, final
 from pypwru.discovery.others import Probe
 from pypwru.discovery.tracepoints import Tracepoint
 from pypwru.program.places import Places
@@ -57,7 +56,7 @@ class AttachPlan:
         groups: handler -> the functions that it is attached to, in the order of discovery.
         hooks: the same for probes that write no record: they follow tracked packets.
         tracepoints: for the tracepoint backend, which has no functions.
-        unattachable: (display, why) of what was asked for and can't be traced.
+        refused: what was asked for and can't be traced.
         follows: whether packets are tracked, so that their end matters.
         probes: beside fentry: what hangs on kprobes; None where the kernel has none.
         type_ids: for fentry: display -> BTF type id, of the functions that it can be had on.
@@ -67,7 +66,7 @@ class AttachPlan:
     groups: Groups = field(default_factory=dict)
     hooks: Groups = field(default_factory=dict)
     tracepoints: tuple[Tracepoint, ...] = ()
-    unattachable: tuple[tuple[str, str], ...] = ()
+    refused: tuple[Refused, ...] = ()
     follows: bool = False
     probes: AttachPlan | None = None
     type_ids: TypeIds = field(default_factory=dict)
@@ -93,26 +92,16 @@ class AttachPlan:
         """How many addresses the functions have; 0 for tracepoints."""
         return sum(len(function.addresses) for function in self.functions)
 
-    def by_position(self) -> dict[int, int]:
-        """Position of the packet -> how many, ascending."""
-        return dict(sorted(Counter(target.position for target in self._targets()).items()))
-
-    def by_category(self) -> dict[str, int]:
-        """Category -> how many, the largest first."""
-        return dict(Counter(target.category for target in self._targets()).most_common())
-
-    def by_priority(self) -> dict[int, int]:
-        """Level -> how many have it, ascending."""
-        return dict(sorted(Counter(target.priority for target in self._targets()).items()))
+    @property
+    def unattachable(self) -> tuple[tuple[str, str], ...]:
+        """(display, why) of what was asked for and can't be traced."""
+        return tuple((function.display, why) for function, why in self.refused)
 
     def serving(self, tracepoint: Tracepoint) -> Handler:
         """The handler of a tracepoint; its arguments are counted from 1."""
         last = self.follows and f"tp:{tracepoint.name}" in LAST_SIGHTS
         reason = 0 if tracepoint.reason is None else tracepoint.reason + 1
         return Handler("trace_skb_last" if last else "trace_skb", tracepoint.position + 1, reason)
-
-    def _targets(self) -> Iterable[Function | Tracepoint]:
-        return chain(self.functions, self.tracepoints)
 
 
 def plan_functions(
@@ -131,15 +120,18 @@ def plan_functions(
         hooks: what writes no record.
         follows: whether packets are tracked, so that their end matters.
     """
+    hooks = list(hooks)
+    there = {probe.function.name for probe in hooks} | {each.name for each in discovery.functions}
+    last = final(there) if follows else frozenset()
     tracing = [
-        (Handler(_handler(function.name, follows), function.position, function.reason), function)
+        (Handler(_handler(function.name, last), function.position, function.reason), function)
         for function in discovery.functions
     ]
     return AttachPlan(
         backend,
         _grouped([*tracing, *map(_served, others)]),
         grouped(hooks),
-        unattachable=discovery.unattachable,
+        refused=discovery.refused,
         follows=follows,
     )
 
@@ -167,8 +159,8 @@ def with_probed(probes: AttachPlan, functions: Groups) -> AttachPlan:
     return replace(probes, groups={**probes.groups, **more})
 
 
-def _handler(name: str, follows: bool) -> str:
-    return "trace_skb_last" if follows and name in FREES else "trace_skb"
+def _handler(name: str, last: Collection[str]) -> str:
+    return "trace_skb_last" if name in last else "trace_skb"
 
 
 def _served(probe: Probe) -> tuple[Handler, Function]:

@@ -1,4 +1,4 @@
-"""Which functions were asked for: --filter-func, --priority, --category."""
+"""Which functions were asked for: --filter-func, --priority, --category, --functions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from pypwru.discovery import tables
+from pypwru.discovery.lifetime import BY_REASON
 from pypwru.discovery.re2 import whole_name_matcher
 from pypwru.errors import UsageError
 
@@ -19,6 +20,8 @@ class Selection:
         filter_func: Go (RE2) expression that must match the whole name; '' for every name.
         priority: the highest level that is traced, 0 to 3.
         categories: these only; empty for all.
+        only: ``name``, ``name[module]``, ``tp:name``: nothing else; None for everything.
+        also: names of what is traced, too, whatever is asked for; without modules.
 
     Raises:
         UsageError: no such level or category.
@@ -28,6 +31,8 @@ class Selection:
     filter_func: str = ""
     priority: int = tables.EVERYTHING
     categories: frozenset[str] = field(default=frozenset())
+    only: frozenset[str] | None = None
+    also: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not 0 <= self.priority <= tables.EVERYTHING:
@@ -47,6 +52,36 @@ class Selection:
         """Whether a name passes ``filter_func``."""
         return whole_name_matcher(self.filter_func)
 
+    def lists(self, display: str) -> bool:
+        """Whether a display is among those that alone are traced."""
+        return self.only is None or display in self.only
+
+    @property
+    def is_of_tracepoints(self) -> bool:
+        """Whether nothing but tracepoints is listed."""
+        return self.only is not None and all(map(is_tracepoint, self.only))
+
+    def tells(self, name: str, reason: bool) -> bool:
+        """Whether ``name`` is traced whatever else was asked for.
+
+        Args:
+            reason: whether it has a drop reason among its arguments.
+        """
+        return name in self.also and (reason or name not in BY_REASON)
+
+    def asks(self, name: str, display: str, category: str, priority: int) -> bool:
+        """Whether that is asked for, all in all."""
+        return self.named(name) and self.lists(display) and self.wants(category, priority)
+
     def wants(self, category: str, priority: int) -> bool:
         """Whether something of this category and priority is traced."""
         return priority <= self.priority and (not self.categories or category in self.categories)
+
+
+TRACEPOINT = "tp:"
+"""Before the name of a tracepoint, which is in no namespace with functions."""
+
+
+def is_tracepoint(display: str) -> bool:
+    """Whether it names a raw tracepoint, and no function."""
+    return display.startswith(TRACEPOINT)

@@ -54,7 +54,8 @@ def rows(table: str) -> tuple[Row, ...]:
 
 
 @cache
-def _levels(table: str) -> dict[str, int]:
+def levels(table: str) -> dict[str, int]:
+    """Name -> level of what ``priorities`` (functions) or ``tracepoints`` lists."""
     return {
         name: int(row.key) for row in rows(table) for word in row.words for name in word.split("/")
     }
@@ -62,12 +63,12 @@ def _levels(table: str) -> dict[str, int]:
 
 def function_priority(name: str) -> int:
     """0 to 3: how early function ``name`` is worth tracing."""
-    return _levels("priorities").get(name, EVERYTHING)
+    return levels("priorities").get(name, EVERYTHING)
 
 
 def tracepoint_priority(name: str) -> int:
     """0 to 3: how early raw tracepoint ``name`` is worth tracing."""
-    return _levels("tracepoints").get(name, EVERYTHING)
+    return levels("tracepoints").get(name, EVERYTHING)
 
 
 @cache

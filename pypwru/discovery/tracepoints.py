@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pypwru.btf.query import BTF
 from pypwru.discovery import prototypes, tables
-from pypwru.discovery.selection import Selection
+from pypwru.discovery.selection import TRACEPOINT, Selection
 
 _NO_MODULES: Mapping[str, BTF] = MappingProxyType({})
 
@@ -26,6 +26,7 @@ class Tracepoint(NamedTuple):
         reason: index in ``ctx->args`` of an ``enum skb_drop_reason``; None for none.
         category: one of tables.categories().
         priority: 0 to 3.
+        module: '' for vmlinux.
     """
 
     name: str
@@ -33,6 +34,12 @@ class Tracepoint(NamedTuple):
     reason: int | None
     category: str
     priority: int
+    module: str = ""
+
+    @property
+    def display(self) -> str:
+        """``tp:name``."""
+        return TRACEPOINT + self.name
 
 
 def discover_tracepoints(
@@ -52,13 +59,16 @@ def discover_tracepoints(
     for module, types in {"": btf, **modules}.items():
         for name, proto_id in types.tracepoints():
             place = prototypes.place_of_packet(types, proto_id)
-            if place is None or not selection.named(name):
+            display = TRACEPOINT + name
+            tells = selection.tells(display, reason=True)
+            asked = selection.named(name) and selection.lists(display)
+            if place is None or not (tells or asked):
                 continue
             category = tables.category(name, module)
             priority = tables.tracepoint_priority(name)
-            if selection.wants(category, priority):
+            if tells or selection.wants(category, priority):
                 reason = prototypes.place_of_reason(types, proto_id)
                 # Places count from 1 and with the context, args from 0 and without it.
                 index = None if reason is None else reason - 2
-                found.append(Tracepoint(name, place - 2, index, category, priority))
+                found.append(Tracepoint(name, place - 2, index, category, priority, module))
     return tuple(found)

@@ -9,9 +9,11 @@ from difflib import get_close_matches
 from pypwru.btf.query import BTF
 from pypwru.discovery import prototypes
 from pypwru.discovery.functions import Discovery
+from pypwru.discovery.listed import Sought, why_missing
 from pypwru.discovery.selection import Selection
 from pypwru.errors import KernelError
 
+_LISTS = "take names of pypwru --list-functions"
 _NAME = re.compile(r"\w+", re.ASCII)
 
 
@@ -27,12 +29,14 @@ def no_function(
         discovery: what was found, and refused.
     """
     what = "Cannot find a matching kernel function"
+    if selection.only is not None:
+        return KernelError(f"{what}: {_unlisted(selection.only, btf, modules, discovery)}")
     name = selection.filter_func
     if not _NAME.fullmatch(name):
         return KernelError(f"{what}: {_widen(selection)}")
-    if discovery.unattachable:
+    if discovery.refused:
         return KernelError(
-            f"{what}: {name} can't be traced ({discovery.unattachable[0][1]}); trace a caller"
+            f"{what}: {name} can't be traced ({discovery.refused[0].why}); trace a caller"
         )
     carriers = {
         function
@@ -59,12 +63,30 @@ def no_tracepoint(selection: Selection, btf: BTF) -> KernelError:
         if prototypes.place_of_packet(btf, proto_id) is not None
     }
     what = "Cannot find a matching tracepoint"
+    if selection.only is not None:
+        return KernelError(f"{what}: {_unlisted(selection.only, btf)}")
     if selection.filter_func and not any(map(selection.named, names)):
         return KernelError(
             f"{what}: the tracepoint backend applies --filter-func {selection.filter_func!r} to "
             f"tracepoints; {_nearest(selection.filter_func, names, True)}"
         )
     return KernelError(f"{what}: {_widen(selection)}")
+
+
+def _unlisted(
+    only: frozenset[str],
+    btf: BTF,
+    modules: Mapping[str, BTF] | None = None,
+    discovery: Discovery | None = None,
+) -> str:
+    """What of --functions is missing for which reason, of each reason one."""
+    refused = discovery.refused if discovery else ()
+    reasons = {why: [function.display] for function, why in reversed(refused)}
+    rest = only.difference(*reasons.values(), (one.function.display for one in refused))
+    sought = Sought(btf, modules or {}, by_tracepoints=discovery is None)
+    reasons |= why_missing(rest, sought)
+    told = "; ".join(f"{names[0]}: {why}" for why, names in sorted(reasons.items()))
+    return f"of the {len(only)} that --functions names none can be traced ({told}); {_LISTS}"
 
 
 def _nearest(name: str, names: Collection[str], modules_seen: bool) -> str:

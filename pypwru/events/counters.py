@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pypwru.attach.attached import Attached
+from pypwru.config import Backend, Config
 from pypwru.events.record import COUNTERS_SIZE, EVENT_COUNTERS
 from pypwru.kernel import bpf
 
 _NESTED = ("trace_stack", "trace_map_")
+_MARKS, _KNOWN = 7, 1  # of keys of the map `seen`: bpf/seen.h
 
 
 class Counters(NamedTuple):
@@ -25,6 +27,41 @@ class Counters(NamedTuple):
     unjudged: int = 0
     wanted: int = 0
     unheard: int = 0
+    identified: int = 0
+    remembered: int = 0
+    released: int = 0
+    not_sampled: int = 0
+    throttled: int = 0
+    over_rate: int = 0
+    ends_lost: int = 0
+
+
+def held_back(config: Config, counted: Counters) -> dict[str, int]:
+    """Sights that a run was asked not to show, by cause."""
+    asked = {
+        "not_sampled": (config.samples, counted.not_sampled),
+        "over_rate": (config.rate_limit > 0, counted.over_rate),
+        "throttled": (config.max_hits > 0, counted.throttled),
+    }
+    return {cause: count for cause, (is_asked, count) in asked.items() if is_asked}
+
+
+def forgotten(
+    config: Config, backend: Backend, counted: Counters, maps: Mapping[str, int]
+) -> dict[str, int]:
+    """What was lost of who packets are, by cause: ends, for lack of room on the ring, and packets
+    that the kernel dropped from the full map of what was seen.
+
+    Args:
+        backend: tracepoints don't tell of all ends, so that old packets are dropped by design.
+        maps: as of ``thrown_out``.
+    """
+    lost = {"ends": counted.ends_lost} if config.follows_ends else {}
+    if config.identifies and backend is not Backend.TRACEPOINT:
+        keys = bpf.map_keys(maps["seen"], 8)
+        there = sum(1 for key in keys if key[0] & _MARKS == _KNOWN)
+        lost["identities"] = counted.remembered - counted.released - there
+    return lost
 
 
 def thrown_out(counted: Counters, maps: Mapping[str, int]) -> dict[str, int]:
@@ -59,13 +96,19 @@ def lost_by_recursion(missed: Mapping[str, int]) -> dict[str, int]:
 
 
 def account(
-    printed: int, packets: int, counted: Counters, lost: Mapping[str, int], report: Attached
+    printed: int,
+    packets: int,
+    counted: Counters,
+    held_back: Mapping[str, int],
+    lost: Mapping[str, int],
+    report: Attached,
 ) -> dict[str, int]:
     """Where every sight went, for the last line of the log.
 
     Args:
         printed: lines of events.
         packets: different ones among what was read.
+        held_back: sights that were not to be shown, by cause.
         lost: what nobody could count by its packet, by cause.
         report: what was traced.
     """
@@ -73,9 +116,10 @@ def account(
         "events": printed,
         "packets": packets,
         "produced": counted.produced,
+        **held_back,
         "lost_ring_full": counted.ring_full,
         **{f"lost_{cause}": number for cause, number in lost.items()},
-        "not_shown": counted.produced - counted.ring_full - printed,
+        "not_shown": counted.produced - sum(held_back.values()) - counted.ring_full - printed,
         "attached": report.functions,
         "ignored": len(report.ignored),
     }

@@ -10,18 +10,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 from pypwru.discovery.lifetime import LAST_SIGHTS
-from pypwru.events.record import EVENT, Slices, constants
+from pypwru.events.lives import KIND, LATE, is_end
+from pypwru.events.record import Slices
 
 _PACKETS = 1 << 16  # at a time
 _SIGHTS = 1 << 17  # held of them
 _OLD = 10_000_000_000  # ns after which the next sight of an address is another packet's
 _ENDED = 64  # packets; what is still said of one is said at once, by the CPU that ended it
-_KIND = slice(EVENT["kind"].offset, EVENT["kind"].offset + EVENT["kind"].size)
-# What frees a packet inside a chain (fwd, synproxy, a drop with a reason) is told of only then.
-_LATE = frozenset(
-    constants()[f"EVENT_NFT_{name}"].to_bytes(EVENT["kind"].size, "little")
-    for name in ("RULE", "OUT")
-)
 
 
 class _Packet:
@@ -69,7 +64,7 @@ class Judged:
         self._ended: OrderedDict[bytes, _Packet] = OrderedDict()
 
     def take(self, batch: Sequence[Slices]) -> list[Slices]:
-        """Take a batch; gives what of it, and of what is held, is asked for."""
+        """Take a batch; gives what of it, and of what is held, is asked for, and all ends."""
         found: list[Slices] = []
         for record in batch:
             self._see(record, found)
@@ -77,7 +72,11 @@ class Judged:
 
     def _see(self, record: Slices, found: list[Slices]) -> None:
         skb = record[0][:8]
-        if record[0][_KIND] in _LATE and skb not in self._packets and skb in self._ended:
+        if is_end(record):
+            self._end(skb)
+            found.append(record)
+            return
+        if record[0][KIND] in LATE and skb not in self._packets and skb in self._ended:
             self._add(self._ended[skb], record, found)
             return
         judged = self._judges(record)
@@ -86,12 +85,19 @@ class Judged:
         self._sights += self._add(packet, record, found)
         address = int.from_bytes(record[1][:8], "little")
         if self._names.get(address) in LAST_SIGHTS:
-            self._forget(skb)
-            self._ended[skb] = packet
-            if len(self._ended) > _ENDED:
-                self._ended.popitem(last=False)
+            self._end(skb)
         while self._sights > _SIGHTS or len(self._packets) > _PACKETS:
             self.overflowed += self._forget(next(iter(self._packets)))
+
+    def _end(self, skb: bytes) -> None:
+        """A packet's last sight was seen, and perhaps its end, too."""
+        packet = self._packets.get(skb)
+        if packet is None:
+            return
+        self._forget(skb)
+        self._ended[skb] = packet
+        if len(self._ended) > _ENDED:
+            self._ended.popitem(last=False)
 
     def _add(self, packet: _Packet, record: Slices, found: list[Slices]) -> int:
         """Another sight of a packet; returns how many more are held."""

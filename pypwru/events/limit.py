@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pypwru.events.lives import sights
 from pypwru.events.record import Slices
 
 
 class Limit:
-    """Lets so many records through.
+    """Lets so many sights through.
 
     Args:
         most: 0 for any number.
@@ -19,11 +20,15 @@ class Limit:
         self._passed = 0
 
     def cut(self, batch: Sequence[Slices]) -> Sequence[Slices]:
-        """What of ``batch`` there is still room for."""
-        if self._most:
-            batch = batch[: self._most - self._passed]
-            self._passed += len(batch)
-        return batch
+        """What of ``batch`` there is still room for; what is no sight takes none."""
+        if not self._most:
+            return batch
+        left = self._most - self._passed
+        seen = sights(batch)
+        self._passed += min(len(seen), left)
+        if len(seen) <= left:
+            return batch
+        return seen[:left]
 
     @property
     def reached(self) -> bool:

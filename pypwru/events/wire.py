@@ -47,7 +47,9 @@ class Wire:
 
 # Name -> (bytes, of 0 there is none), in the order on the wire.
 _PARTS: Mapping[str, Callable[[Config], int]] = {
-    "caller": lambda config: config.output_caller and size_of("part_caller"),
+    "caller": lambda config: (
+        (config.output_caller or config.locates_drops) and size_of("part_caller")
+    ),
     "cb": lambda config: config.shows_cb and size_of("part_cb"),
     "tunnel": lambda config: config.output_tunnel and size_of("part_tunnel"),
     "metadata": lambda config: (
@@ -58,6 +60,7 @@ _PARTS: Mapping[str, Callable[[Config], int]] = {
     "nft_at": lambda config: config.asks_rules and size_of("part_nft_at"),
     "ct": lambda config: config.output_ct and size_of("part_ct"),
     "bytes": lambda config: config.captures and size_of("part_bytes"),
+    "identity": lambda config: config.identifies and size_of("part_identity"),
     "stack": lambda config: config.output_stack and size_of("part_stack"),
     "skb": lambda config: config.output_skb and config.set_percpu_buf - TEXT_HEADER,
     "shinfo": lambda config: config.output_skb_shared_info and config.set_percpu_buf - TEXT_HEADER,

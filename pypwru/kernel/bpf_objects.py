@@ -11,11 +11,14 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 from pypwru.kernel.bpf import INFO_BY_FD, address_of, call, call_into
+from pypwru.kernel.descriptors import owned
 
-_PROG_NEXT, _PROG_FD, _BTF_FD, _BTF_NEXT = 11, 13, 19, 23
+_PROG_NEXT, _PROG_FD, _BTF_FD, _BTF_NEXT, _ENABLE_STATS = 11, 13, 19, 23, 32
+_RUN_TIME = 0  # BPF_STATS_RUN_TIME
 _PROGRAM_INFO, _BTF_INFO = 232, 32  # bytes
 _XLATED, _BTF, _RUN = 20, 128, 192  # of struct bpf_prog_info
 
@@ -43,7 +46,7 @@ class ProgramInfo(NamedTuple):
 
 
 class Runs(NamedTuple):
-    """How long and how often a program ran while sysctl kernel.bpf_stats_enabled was 1."""
+    """How long and how often a program ran while somebody had the kernel count that."""
 
     nanoseconds: int
     times: int
@@ -87,6 +90,22 @@ def program_instructions(fd: int) -> bytes:
 def program_runs(fd: int) -> Runs:
     """How often it ran so far."""
     return Runs(*struct.unpack_from("=QQ", _info(fd, _PROGRAM_INFO), _RUN))
+
+
+@contextmanager
+def runs_counted() -> Iterator[bool]:
+    """Have the kernel count runs of programs, until the way out; false if it won't.
+
+    Since Linux 5.8, for CAP_SYS_ADMIN. Others may have it count, too: it counts until the last of
+    them has closed his descriptor.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(owned(call(_ENABLE_STATS, struct.pack("=I", _RUN_TIME))))
+        except OSError:
+            yield False
+        else:
+            yield True
 
 
 def kprobe_multi_missed(fd: int) -> int:

@@ -140,15 +140,31 @@ def read_symbols(wanted: Collection[str] | None = None, path: Path = KALLSYMS) -
     Raises:
         KernelError: the file can't be read or hides the addresses.
     """
+    return parse_symbols(_content(path), wanted)
+
+
+def function_names(path: Path = KALLSYMS) -> frozenset[str]:
+    """``name`` or ``name[module]`` of the running kernel's functions, which need no right.
+
+    Args:
+        path: another file of that format.
+
+    Raises:
+        KernelError: the file can't be read.
+    """
+    found = _MODULE_LINE.findall(_content(path))
+    return frozenset(display_name(name, module) for _, name, module in found)
+
+
+def _content(path: Path) -> str:
     try:
         with open(path, "rb", buffering=0) as file:
-            text = file.read().decode("latin-1")
+            return file.read().decode("latin-1")
     except OSError as error:
         raise KernelError(
             f"cannot read {path}: {error.strerror}; pypwru needs a kernel with CONFIG_KALLSYMS "
             "and a mounted /proc"
         ) from error
-    return parse_symbols(text, wanted)
 
 
 def _split_core(text: str) -> tuple[str, str]:

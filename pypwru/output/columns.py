@@ -56,6 +56,7 @@ class Names:
         function: (address, drop reason, kind of event) to the function's text.
         drops: (address, drop reason) to whether that is the end of a packet that is thrown away.
         caller: return addresses to the name of the function that called the traced one.
+        location: the same, with how far in that function: ``tcp_v4_rcv+0x9a1``; empty for none.
         stack: return addresses to the names of functions, from the traced one on.
         chain: (inode of a network namespace, handles of table and chain) to their names; empty
             where they aren't known.
@@ -71,6 +72,7 @@ class Names:
     function: Callable[[int, int, int], str]
     drops: Callable[[int, int], bool]
     caller: Callable[[Sequence[int]], str]
+    location: Callable[[Sequence[int]], str]
     stack: Callable[[Sequence[int]], Sequence[str]]
     chain: nft.ChainNames
     rule: Callable[[bytes, int], tuple[str, str] | None]
@@ -256,10 +258,12 @@ COLUMNS: tuple[Column, ...] = (
     Column("func", "FUNC", "%s", Part.FUNCTION, lambda function, names: names.function(*function), grows=True, enabled=lambda config: config.output_caller),
     Column("type", "", "", Part.FUNCTION, event_type, None),
     Column("caller_func", "CALLER", "%s", Part.CALLER, lambda frames, names: names.caller(frames), enabled=lambda config: config.output_caller),
+    Column("location", " LOCATION", "%s", Part.LOCATION, lambda frames, names: names.location(frames) if frames else "", lambda place: place and f" {place}", lambda place: place or None, lead="", enabled=lambda config: config.drops),
     *(Column("nft", " NFT-CHAIN NFT-RULE", "%s", Part.NFT, lambda part, names: nft.said(part, names.chain), partial(nft.line, mode=mode), nft.members, lead="", enabled=_nft(mode)) for mode in (Nft.YES, Nft.TEXT, Nft.HOOK)),
     Column("ct", " CT", "%s", Part.CT, lambda fields, names: conntrack.connection(*fields), conntrack.text, conntrack.members, lead="", enabled=lambda config: config.output_ct),
     Column("skb_members", "", "%s", Part.METADATA, skb_members, _members_text, _members_json, lead="", enabled=lambda config: bool(config.output_skb_metadata)),
     Column("xdp_members", "", "%s", Part.METADATA, xdp_members, _members_text, _members_json, lead="", enabled=lambda config: bool(config.output_xdp_metadata)),
+    Column("packet_id", "", "", Part.IDENTITY, lambda fields, names: fields[0], None, lambda number: number or None, enabled=lambda config: config.identifies),
     Column("stack", "", "%s", Part.STACK, lambda frames, names: "".join(f"\n{name}" for name in names.stack(frames)), str, lambda lines: lines or None, lead="", enabled=lambda config: config.output_stack),
     Column("skb_metadata", "", "%s", Part.SKB, lambda dump, names: _below(dump), lead="", enabled=lambda config: config.output_skb),
     Column("skb_shared_info", "", "%s", Part.SHINFO, lambda dump, names: _below(dump), str, lambda lines: lines or None, lead="", enabled=lambda config: config.output_skb_shared_info),

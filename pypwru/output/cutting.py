@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from struct import Struct
 from typing import Any
 
+from pypwru.events.dropped import MARK
 from pypwru.events.record import Slices
 from pypwru.events.wire import Wire
 from pypwru.output.nft_part import NOTHING, with_text
@@ -24,6 +25,7 @@ class Cutter:
         by_kind: parts behind which the record's kind goes.
         rule: from a part of nftables, and when it was said, to text and comment of the rule; None
             where it isn't known.
+        locates: whether LOCATION is wanted, which takes records with a caller.
     """
 
     def __init__(
@@ -31,11 +33,13 @@ class Cutter:
         wire: Wire,
         by_kind: Collection[Part],
         rule: Callable[[bytes, int], tuple[str, str] | None],
+        locates: bool = False,
     ) -> None:
         layout = wire.parts
         self.tail = [Part(name) for name in layout]
         """What is behind ``struct event``."""
         self._cut = Struct("".join(f"{part.size}s{-part.size % 8}x" for part in layout.values()))
+        self._locates = locates
         self._by_kind = by_kind
         self._rule = rule
 
@@ -55,6 +59,9 @@ class Cutter:
             for part in self._by_kind:
                 if part in parts:
                     parts[part] = tuple(map(operator.add, parts[part], kinds))
+        if self._locates:
+            flows_ends = (flow[-MARK:] for flow in flows)
+            parts[Part.LOCATION] = tuple(map(operator.add, flows_ends, parts[Part.CALLER]))
         if Part.NFT_AT in parts:
             parts[Part.NFT] = tuple(map(self._with_rule, parts[Part.NFT], parts[Part.NFT_AT]))
         return parts

@@ -17,12 +17,14 @@ from pypwru.output.printer import Form
 # In the order of pwru's jsonPrinter; those that pwru doesn't have stand where they belong.
 KEYS = (
     "skb",
+    "packet_id",
     "skb_shared_info",
     "cpu",
     "process",
     "func",
     "type",
     "caller_func",
+    "location",
     "nft",
     "time",
     "timestamp",

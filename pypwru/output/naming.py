@@ -39,9 +39,10 @@ def names_of(
         nft: of what nftables says.
 
     Raises:
-        KernelError: callers or stacks are wanted, and the kernel hides its symbols.
+        KernelError: callers, stacks or locations are wanted, and the kernel hides its symbols.
     """
-    symbols = SymbolNames(read_now=config.output_caller or config.output_stack)
+    asked = config.output_caller or config.output_stack or config.locates_drops
+    symbols = SymbolNames(read_now=asked)
     functions = FunctionNames(traced, reasons)
     return Names(
         process=Processes().path,
@@ -50,6 +51,7 @@ def names_of(
         function=functions.text,
         drops=functions.drops,
         caller=lambda frames: symbols.caller(frames, _are_tracepoints(traced)),
+        location=lambda frames: symbols.location(frames, _are_tracepoints(traced)),
         stack=symbols.stack,
         chain=nft.chain,
         rule=nft.rule,

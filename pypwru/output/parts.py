@@ -14,6 +14,7 @@ from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple
 
+from pypwru.events.dropped import MARK, is_marked
 from pypwru.output.nft_part import nft
 
 # struct event of bpf/event.h; what is in network order stays bytes until it is named.
@@ -28,6 +29,7 @@ TUNNEL = struct.Struct("<16s16s2s2sBBBx")
 METADATA = struct.Struct("<4Q")
 MAP = struct.Struct("<III4x16s256s256s")
 CT = struct.Struct("<IIBBB3xH2s2s2s2s16s16s16s16s")
+IDENTITY = struct.Struct("<Q")
 STACK = struct.Struct("<50Q")
 
 _U32 = (1 << 32) - 1
@@ -36,13 +38,16 @@ KIND = slice(14, 16)
 
 
 class Part(Enum):
-    """Parts of a record; those of the tail have their names of ``events.wire``."""
+    """Parts of a record; those of the tail have their names of ``events.wire``, but for LOCATION,
+    which is made of two.
+    """
 
     PACKET = "packet"
     TIME = "time"
     FLOW = "flow"
     FUNCTION = "function"
     CALLER = "caller"
+    LOCATION = "location"
     CB = "cb"
     TUNNEL = "tunnel"
     METADATA = "metadata"
@@ -51,6 +56,7 @@ class Part(Enum):
     NFT_AT = "nft_at"
     CT = "ct"
     BYTES = "bytes"
+    IDENTITY = "identity"
     STACK = "stack"
     SKB = "skb"
     SHINFO = "shinfo"
@@ -225,6 +231,15 @@ def frames(form: struct.Struct, part: bytes) -> tuple[int, ...]:
     return tuple(takewhile(bool, form.unpack(part)))
 
 
+def location(part: bytes) -> tuple[int, ...]:
+    """From where a packet is dropped, as CALLER; nothing where it isn't.
+
+    Args:
+        part: the last of the flow part, and behind it ``struct part_caller``.
+    """
+    return frames(CALLER, part[MARK:]) if is_marked(part[:MARK]) else ()
+
+
 def text(part: bytes) -> str:
     """What stands before the first NUL; it need not be UTF-8."""
     return os.fsdecode(part.split(b"\0", 1)[0])
@@ -235,12 +250,14 @@ READERS: Mapping[Part, Callable[[bytes], Any]] = {
     Part.FLOW: flow,
     Part.FUNCTION: function,
     Part.CALLER: partial(frames, CALLER),
+    Part.LOCATION: location,
     Part.CB: CB.unpack,
     Part.TUNNEL: tunnel,
     Part.METADATA: metadata,
     Part.MAP: bpf_map,
     Part.NFT: nft,
     Part.CT: CT.unpack,
+    Part.IDENTITY: IDENTITY.unpack,
     Part.STACK: partial(frames, STACK),
     Part.SKB: text,
     Part.SHINFO: text,

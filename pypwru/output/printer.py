@@ -154,7 +154,7 @@ class Printer:
         types = more_kinds or (config.asks_nft and form.types)
         by_kind = {Part.FUNCTION: types, Part.METADATA: more_kinds, Part.NFT: config.asks_nft}
         kinds = [part for part, is_shown in by_kind.items() if is_shown]
-        self._cutter = Cutter(wire(config), kinds, names.rule)
+        self._cutter = Cutter(wire(config), kinds, names.rule, config.drops)
         shape = tuple(segment.part for segment in self._segments)
         self._common: Callable[[Sequence[Slices]], list[bytes]] | None = None
         if shape == _COMMON and not kinds:

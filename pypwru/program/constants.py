@@ -21,6 +21,11 @@ CONSTANTS = {
     "REASON_ARGUMENT": 0x106,
     "MEMMAP": 0x107,
     "DIRECT_MAP": 0x108,
+    "SAMPLE_RATE": 0x109,
+    "SAMPLE_SEED": 0x10A,
+    "SAMPLE_FLOW": 0x10B,
+    "MOST_EVENTS": 0x10C,
+    "MOST_HITS": 0x10D,
 }
 
 

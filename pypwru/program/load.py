@@ -10,6 +10,7 @@ from pypwru.filter.ebpf import LD_IMM64, Insn, pack, signed_immediate
 from pypwru.filter.inject import Body, inject
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachType, ProgramType, Target, VerifierError
+from pypwru.kernel.bpf_objects import Runs, program_runs
 from pypwru.kernel.descriptors import owned
 from pypwru.program.constants import CONSTANTS, MARK
 from pypwru.program.maps import MAPS
@@ -130,6 +131,15 @@ class Loader:
         for program, handler in self.programs.items():
             missed[handler] += bpf.program_recursion_misses(program)
         return missed
+
+    def runs(self) -> dict[str, Runs]:
+        """How long and how often each handler ran, all programs that run it together."""
+        found: dict[str, Runs] = {}
+        for program, handler in self.programs.items():
+            more = program_runs(program)
+            nanoseconds, times = found.get(handler, Runs(0, 0))
+            found[handler] = Runs(nanoseconds + more.nanoseconds, times + more.times)
+        return found
 
 
 def _meaning(log: str) -> str:

@@ -53,8 +53,16 @@ def _captures(config: Config) -> bool:
     return config.captures
 
 
-def _looks_for_first(config: Config) -> bool:
-    return config.captures_first
+def _remembers(config: Config) -> bool:
+    return config.remembers
+
+
+def _limits(config: Config) -> bool:
+    return bool(config.rate_limit or config.max_hits)
+
+
+def _throttles(config: Config) -> bool:
+    return bool(config.max_hits)
 
 
 def _chooses(config: Config) -> bool:
@@ -72,13 +80,15 @@ MAPS = {
     "handlers": Map(7, MapType.LRU_HASH, 8, 8, 1 << 16, wanted=_tracks_stacks),
     "verdicts": Map(9, MapType.LRU_HASH, 8, 88, 1 << 16, wanted=_asks_nft),
     "nft_stacks": Map(10, MapType.LRU_HASH, 8, 8, 1 << 12, wanted=_asks_nft),
-    "nft_evaluations": Map(11, MapType.LRU_HASH, 8, 376, 1 << 12, wanted=_asks_nft),
+    "nft_evaluations": Map(11, MapType.LRU_HASH, 8, 392, 1 << 12, wanted=_asks_nft),
     "nft_names": Map(12, MapType.LRU_HASH, 24, 128, 1 << 14, wanted=_asks_nft),
-    "nft_scratch": Map(13, MapType.PERCPU_ARRAY, 4, 504, 1, wanted=_asks_nft),
-    "xt_calls": Map(14, MapType.LRU_HASH, 8, 40, 1 << 12, wanted=_asks_nft),
+    "nft_scratch": Map(13, MapType.PERCPU_ARRAY, 4, 520, 1, wanted=_asks_nft),
+    "xt_calls": Map(14, MapType.LRU_HASH, 8, 56, 1 << 12, wanted=_asks_nft),
     "packets": Map(15, MapType.RINGBUF, 0, 0, 0, wanted=_captures),
-    "seen": Map(16, MapType.LRU_HASH, 8, 24, 1 << 16, wanted=_looks_for_first),
+    "seen": Map(16, MapType.LRU_HASH, 8, 48, 1 << 16, wanted=_remembers),
     "chosen": Map(17, MapType.HASH, 8, 8, 1 << 16, wanted=_chooses),
+    "hits": Map(18, MapType.LRU_HASH, 16, 8, 1 << 14, wanted=_limits),  # a second has its own
+    "throttled": Map(19, MapType.HASH, 8, 8, 1 << 14, wanted=_throttles),  # by address
     "calls": Map(8, MapType.LRU_HASH, 8, 48, 1 << 10, wanted=_keeps_calls),
 }
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pypwru.discovery.lifetime import DROPPING
 from pypwru.events.record import constants
 from pypwru.resolve.reasons import Reasons
 
-# What ends a packet that is thrown away, for whatever reason: the first before Linux 5.17.
-DROPPING = frozenset(("kfree_skb", "kfree_skb_reason", "sk_skb_reason_drop", "tp:kfree_skb"))
 # Whose reason pwru always prints, and a tracepoint that is one of them.
 _ALWAYS = frozenset(("kfree_skb_reason", "sk_skb_reason_drop", "tp:kfree_skb"))
 _SUFFIXES = {constants()["EVENT_TC"]: "(tc)", constants()["EVENT_XDP"]: "(xdp)"}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
+from pypwru.discovery.lifetime import DROPPING, TELLING
 from pypwru.errors import KernelError
 from pypwru.kernel.kallsyms import Symbols, read_symbols
 
@@ -14,6 +16,8 @@ _RESCAN_SECONDS = 1.0
 _SCAN_SHARE = 50
 _KEPT = 1 << 16
 _OWNER = re.compile(r"\[([^\]]+)\]$")
+# In which the tracepoint kfree_skb is; some call each other.
+_DROPPERS = DROPPING | TELLING
 _BPF = "bpf"  # the owner of programs, trampolines and the like
 
 # What is on the stack between a traced function and us. A kprobe's stack is that of the function's
@@ -75,15 +79,7 @@ class SymbolNames:
         Args:
             frames: of the handler's stack.
         """
-        names = [self.name(address) for address in frames]
-        first = 0
-        if names and _TRACER.fullmatch(names[0]):
-            # Linux 5.10 puts the program that asks on its stack twice.
-            while first < len(names) and (
-                names[first] == names[0] or _CALLS_TRACER.fullmatch(names[first])
-            ):
-                first += 1
-        return names[first:]
+        return [self.name(address) for address in self._beyond_tracer(frames)]
 
     def caller(self, frames: Sequence[int], hosted: bool) -> str:
         """The function that called the traced one; of a tracepoint the one that it is in.
@@ -93,12 +89,47 @@ class SymbolNames:
                 called like a function.
             hosted: whether tracepoints are traced, not functions.
         """
+        address = self._calling(frames, hosted)
+        return self.name(address) if address else "0x0"
+
+    def location(self, frames: Sequence[int], hosted: bool) -> str:
+        """From where a packet is dropped: ``tcp_v4_rcv+0x9a1``; empty where it isn't known.
+
+        A tracepoint is in the function that drops, which tells nothing: it is who called that.
+        """
+        if hosted:
+            frames = self._beyond_tracer(frames)
+            dropping = takewhile(lambda one: self.name(one) in _DROPPERS, frames)
+            frames = frames[sum(1 for _ in dropping) :] or frames
+            address = next(iter(frames), 0)
+        else:
+            address = self._calling(frames, hosted)
+        if not address:
+            return ""
+        name = self.name(address)
+        nearest = self._symbols.nearest(address) if self._symbols else None
+        return f"{name}+{nearest.offset:#x}" if nearest else name
+
+    def _calling(self, frames: Sequence[int], hosted: bool) -> int:
+        """The return address in the function that ``caller`` names; 0 for none."""
         if len(frames) == 1:
-            return self.name(frames[0])
-        names = self.stack(frames)
+            return frames[0]
+        rest = self._beyond_tracer(frames)
         # A tracing program is called by what it traces, which no tracepoint is in: BPF programs.
-        own = not hosted or any(name.endswith("[bpf]") for name in names[:1])
-        return next(iter(names[own:]), "0x0")
+        own = not hosted or any(self.name(address).endswith("[bpf]") for address in rest[:1])
+        return next(iter(rest[own:]), 0)
+
+    def _beyond_tracer(self, frames: Sequence[int]) -> Sequence[int]:
+        """Return addresses, from the traced function on."""
+        names = [self.name(address) for address in frames]
+        first = 0
+        if names and _TRACER.fullmatch(names[0]):
+            # Linux 5.10 puts the program that asks on its stack twice.
+            while first < len(names) and (
+                names[first] == names[0] or _CALLS_TRACER.fullmatch(names[first])
+            ):
+                first += 1
+        return frames[first:]
 
     def _nearest(self, address: int) -> str:
         nearest = self._symbols.nearest(address) if self._symbols else None

@@ -85,7 +85,7 @@ def test_functions_are_those_of_bpftool(judge: Judge) -> None:
                 beyond.add(function["name"])
     found = discover_functions(load_vmlinux(), {}, None, None, EVERY)
     assert {one.name: one.position for one in found.functions} == expected
-    assert {name for name, _ in found.unattachable} == beyond
+    assert {function.display for function, _ in found.refused} == beyond
     assert len(expected) > 1000
 
 

@@ -35,7 +35,7 @@ def _can_trace() -> None:
 
 EVERYTHING = (
     "--filter-track-skb --filter-trace-xdp --filter-track-bpf-helpers --output-bpfmap "
-    "--output-pcap a.pcap --pcap-when first,drop"
+    "--output-pcap a.pcap --pcap-when first,drop --max-hits 5"
 )
 
 

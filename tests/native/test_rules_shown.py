@@ -41,7 +41,8 @@ class Shown:
             lambda events: self.lines.extend(b"".join(events).decode().splitlines()),
             self.config,
         )
-        self.stages = Stages(self.config, records.FUNCTIONS, nft)
+        drops = records.names().drops
+        self.stages = Stages(self.config, records.FUNCTIONS, nft, drops)
 
     def take(self, *batch: Record) -> None:
         """Records come."""

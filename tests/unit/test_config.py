@@ -82,8 +82,15 @@ def test_ready_file_would_empty_the_output() -> None:
             "--output-pcap a.pcapng --output-file a.log",
         ),
         (
+            "--list-functions --function-list -",
+            "--list-functions and --function-list - write the same output: give them different "
+            "names, or leave one out",
+            "--list-functions --function-list a.txt",
+        ),
+        (
             "--output-text=false",
-            "--output-text=false leaves nothing to write: add --output-pcap, or take it out",
+            "--output-text=false leaves nothing to write: add --output-pcap or --stats, or take it "
+            "out",
             "--output-text=false --output-pcap -",
         ),
         (

@@ -64,7 +64,7 @@ def found(kernel: Kernel, selection: Selection = EVERY) -> dict[str, tuple[int, 
 
 
 def why(discovery: Discovery) -> dict[str, str]:
-    return dict(discovery.unattachable)
+    return {function.display: why for function, why in discovery.refused}
 
 
 def test_the_position_is_the_first_packet() -> None:
@@ -267,9 +267,7 @@ def test_a_plan_groups_by_handler() -> None:
         Handler("trace_skb", 2, 0): ["tcp_ack"],
         Handler("trace_skb", 2, 3): ["sk_skb_reason_drop"],
     }
-    assert (plan.total, plan.addresses, plan.by_position()) == (4, 0, {1: 2, 2: 2})
-    assert plan.by_category() == {"tcp": 2, "ip": 1, "drop": 1}
-    assert plan.by_priority() == {0: 2, 1: 1, 2: 1}
+    assert (plan.total, plan.addresses) == (4, 0)
     other = plan_tracepoints(discover_tracepoints(kernel.btf(), EVERY))
     assert (other.backend, other.total, other.groups) == (Backend.TRACEPOINT, 1, {})
 

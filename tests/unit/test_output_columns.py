@@ -24,6 +24,7 @@ def names(found: str) -> Names:
         function=lambda address, reason, kind: found,
         drops=lambda address, reason: False,
         caller=lambda frames: found,
+        location=lambda frames: found,
         stack=lambda frames: [found],
         chain=lambda netns, table, chain: (found, found),
         rule=lambda part, at: None,

@@ -26,6 +26,7 @@ TAIL = {
     "part_nft": nft_part.NFT,
     "part_nft_at": nft_part.NFT_AT,
     "part_bytes": packets.BYTES,
+    "part_identity": parts.IDENTITY,
     "chunk": packets.CHUNK,
     "nft_key": nft_names.KEY,
     "nft_names": nft_names.NAMES,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pypwru.events.record import Record, Slices
+from pypwru.events.record import Record, Slices, constants
 from pypwru.output.sink import OutputClosed
 from pypwru.run import Shown
 
+END = constants()["EVENT_END"]
 ONE = Record(b"", b"", 0, b"")
 
 
@@ -36,3 +37,13 @@ def test_a_reader_that_went_away_counts_what_it_got() -> None:
     shown = Shown([Reader(got=1)])
     assert not shown.all([[ONE, ONE], [ONE, ONE, ONE], [ONE]])
     assert shown.count == 3
+
+
+def test_who_follows_gets_ends_too_and_only_what_was_shown() -> None:
+    end = ONE._replace(packet=bytes(14) + END.to_bytes(2, "little"))
+    follower, told = Reader(), list[int]()
+    shown = Shown([Reader(got=1)], [follower], told.append)
+    assert not shown.all([[ONE, end], [ONE, ONE, end], [ONE]])
+    assert follower.batches == [2, 1]
+    assert shown.count == 2
+    assert told == [1]

@@ -60,12 +60,13 @@ class Traced:
         self.wanted = Interrupts(-1)
         self.ring = Lengths(self.wanted, *lengths)
         self.attached = True
+        stages = stages or Stages(config, {}, NO_NFT, records.names().drops)
         report = Attached(missed=[lambda: 3 if self.attached else 0])
         with ExitStack() as probes:
             probes.callback(self.let_go)
             self.session = Session(
-                config, records.names(), self.ring, None, stages or Stages(config, {}, NO_NFT),
-                report, self.wanted, [], probes.pop_all(), dict, {},
+                config, records.names(), self.ring, None, stages,
+                report, self.wanted, [], probes.pop_all(), lambda is_over: {}, {},
             )  # fmt: skip
 
     def let_go(self) -> None:

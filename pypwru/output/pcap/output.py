@@ -69,7 +69,7 @@ def pcap_where_possible(
 
 def _go_on(config: Config, log: Log, error: OutputError) -> None:
     """Say that packets are not written, if the run has something else to do."""
-    if not (config.output_text or config.packets):
+    if not (config.prints or config.packets or config.sums_up):
         raise error
     log.warn("Going on without --output-pcap", why=error)
 

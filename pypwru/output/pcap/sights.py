@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pypwru.config import DROP, EVERY, FIRST, LAST
 from pypwru.discovery.lifetime import LAST_SIGHTS, WITHOUT_BYTES
+from pypwru.events.fate import Nest
 from pypwru.events.packets import Captured
 from pypwru.events.record import Slices
 from pypwru.output.columns import Names, event_type, name_and_reason
@@ -18,10 +19,7 @@ Take = Callable[[Slices], "Captured | None"]
 """What a record tells of a packet's bytes; asked once for each record, in their order."""
 
 _ADDRESS = slice(0, 8)
-"""Of the packet in the packet part, of the function in the func part."""
-_TASK = slice(8, None)  # and CPU and kind, in the packet part
-_REASON = slice(8, 12)  # in the func part; what is above is no part of the enum
-_NESTED = 10_000_000  # ns in which a function that drops has called all others that say so
+"""Of the packet, in the packet part."""
 _KEPT_TRAITS = 1 << 14
 _LIVE = 1 << 20  # addresses remembered at most
 
@@ -83,42 +81,21 @@ class _Traits(dict[bytes, _Trait]):
         return trait
 
 
-class _Drop(NamedTuple):
-    """Where a packet was dropped.
-
-    Args:
-        by: task, CPU and reason.
-        since: when; ns.
-        functions: that told of it.
-    """
-
-    by: bytes
-    since: int
-    functions: set[bytes]
-
-
 class _Drops:
-    """Tells a packet's drop from what else is told of the same: tcp_drop_reason() calls
-    kfree_skb_reason(), and that skb_release_data(), each with the reason.
-    """
+    """Tells a packet's drop from what else is told of the same."""
 
     def __init__(self) -> None:
-        self._latest: dict[bytes, _Drop] = {}
+        self._latest: dict[bytes, Nest] = {}
 
     def is_first(self, record: Slices) -> bool:
-        """Whether the sight of a drop is the first of this packet's. A function that tells of an
-        address once more tells of another packet.
-        """
-        packet, func, ktime, _, _ = record
-        by, address = packet[_TASK] + func[_REASON], func[_ADDRESS]
-        before = self._latest.get(packet[_ADDRESS])
-        is_same = before and before.by == by and ktime - before.since < _NESTED
-        if before and is_same and address not in before.functions:
-            before.functions.add(address)
+        """Whether the sight of a drop is the first of this packet's."""
+        skb = record[0][_ADDRESS]
+        before = self._latest.get(skb)
+        if before and before.takes(record):
             return False
         if len(self._latest) >= _LIVE:
             self._latest.clear()
-        self._latest[packet[_ADDRESS]] = _Drop(by, ktime, {address})
+        self._latest[skb] = Nest(record)
         return True
 
 

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The end of a packet that was shown: a record of its own, which is no sight. */
+#ifndef __PYPWRU_ENDS_H
+#define __PYPWRU_ENDS_H
+
+#include "helpers.h"
+#include "event.h"
+#include "counters.h"
+#include "ring.h"
+#include "tail.h"
+
+#if FOLLOW_ENDS
+
+ALWAYS_INLINE void write_end(u64 skb, u64 packet)
+{
+	struct event *event;
+
+	if (reader_is() == READER_STOPPED)
+		return;
+	event = bpf_ringbuf_reserve(MAP_events, WIRE_SIZE, 0);
+	if (!event) {
+		COUNT(ends_lost);
+		return;
+	}
+	__builtin_memset(event, 0, sizeof(*event));
+	event->skb = skb;
+	event->cpu = bpf_get_smp_processor_id();
+	event->kind = EVENT_END;
+	event->ktime = bpf_ktime_get_ns();
+	clear_tail(event);
+#ifdef WIRE_caller
+	__builtin_memset(PART(event, caller), 0, WIRE_SIZE_caller);
+#endif
+#ifdef WIRE_stack
+	__builtin_memset(PART(event, stack), 0, WIRE_SIZE_stack);
+#endif
+	((struct part_identity *)PART(event, identity))->packet = packet;
+	submit(event);
+}
+
+#else
+#define write_end(skb, packet)
+#endif
+#endif

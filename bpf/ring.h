@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The ring, as far as a record that is written is concerned: does somebody want it, and who wakes the reader. */
+#ifndef __PYPWRU_RING_H
+#define __PYPWRU_RING_H
+
+#include "helpers.h"
+#include "event.h"
+
+ALWAYS_INLINE u32 reader_is(void)
+{
+	u32 key = 0;
+	volatile u32 *reader = bpf_map_lookup_elem(MAP_reader, &key);
+
+	return reader ? *reader : READER_STOPPED;
+}
+
+/* A wake-up costs about nine times the write: only a reader that dozes is woken. */
+ALWAYS_INLINE void submit(struct event *event)
+{
+	bpf_ringbuf_submit(event, reader_is() == READER_DOZING ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+}
+
+#endif

@@ -1,0 +1,56 @@
+"""What the manual says beyond the flags: chapters as plain text, which ``manual.py`` sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pypwru.chapters import choosing, functions, printing, running, sums
+from pypwru.chapters.block import Block
+
+SUMMARY = "trace packets through the functions of the Linux kernel"
+DESCRIPTION = """\
+Attach to every kernel function that takes a packet (struct sk_buff), and print a line whenever one
+of them sees a packet that matches the filter: which packet, on which CPU, in which process, network
+namespace and interface, with its addresses, and why it was dropped where it was. Command line and
+output are those of pwru. Needs root, or CAP_BPF, CAP_PERFMON and CAP_SYSLOG with access to tracefs.
+"""
+
+_ALL: Mapping[str, tuple[Block, ...]] = {
+    **functions.CHAPTERS,
+    **choosing.CHAPTERS,
+    **printing.CHAPTERS,
+    **sums.CHAPTERS,
+    **running.CHAPTERS,
+}
+# In this order.
+CHAPTERS: Mapping[str, tuple[Block, ...]] = {
+    name: _ALL[name]
+    for name in (
+        "command line",
+        "functions",
+        "priorities",
+        "backends",
+        "filter",
+        "expressions",
+        "sampling and limits",
+        "drops",
+        "tracking",
+        "following packets",
+        "output",
+        "json",
+        "nftables",
+        "journeys",
+        "output file",
+        "packets in a file",
+        "statistics",
+        "losses",
+        "python",
+        "signals",
+        "exit status",
+        "environment",
+        "files",
+        "capabilities",
+        "examples",
+        "see also",
+    )
+}

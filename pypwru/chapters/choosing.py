@@ -1,0 +1,128 @@
+"""What is traced: functions, and packets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pypwru.chapters.block import Block
+
+CHAPTERS: Mapping[str, tuple[Block, ...]] = {
+    "command line": (
+        "Options may stand before, between and behind the words of the filter; -- ends them. A "
+        "value stands behind = or is the next word; a switch takes one only behind =, as in "
+        "--output-meta=false. A list is comma-separated, with double quotes around what has a "
+        "comma in it, and grows with each time that its option is given. Numbers may be written "
+        "as 0x10, 0b10, 0o10, 010 (octal) and 1_000; marks are hexadecimal behind 0x and decimal "
+        "else.",
+    ),
+    "filter": (
+        "Words that are no option make one expression of pcap-filter(7). Without any, every "
+        "packet matches.",
+        "An expression about the link layer (ether host, arp, vlan) is decided as soon as the "
+        "packet has an Ethernet header, and before that does not match. What looks at len, "
+        "greater or less is about the length that the kernel holds at that moment (skb->len): "
+        "without the link header where it is taken off or not yet put on. A tag that the kernel "
+        "keeps beside the packet (skb->vlan_tci) counts for vlan. protochain follows 64 headers "
+        "at most.",
+        "--filter-tunnel-pcap-l2 and --filter-tunnel-pcap-l3 are about the packet inside a tunnel "
+        "(VXLAN, Geneve, GRE, IPIP), which must match as well. A packet in which the kernel knows "
+        "of no tunnel does not match them.",
+        "All filters must hold: the expression, the namespace, the interface, the mark, what is "
+        "inside the tunnel and --filter-skb-expr. --filter-ifname without --filter-netns is about "
+        "the namespace that pypwru runs in. A function that runs before a packet has a device "
+        "sees no interface, and does not match one.",
+    ),
+    "expressions": (
+        "--filter-skb-expr is C about skb, a struct sk_buff *; --filter-xdp-expr is C about xdp, "
+        "a struct xdp_buff *. The types are those of the running kernel.",
+        {
+            "skb->len > 1500": "members by -> and ., through pointers and structs",
+            "skb->cb[0] == 1": "arrays, with a constant index",
+            "skb->pkt_type == 4": "bit fields",
+            "skb->dev->reg_state != NETREG_REGISTERED": "enumerators, by their name or value",
+            'skb->dev->name == "eth0"': "strings, in an array or behind a char *",
+            "skb->protocol == 0x0800 && !(skb->mark & 0xff)": (
+                "comparison, arithmetic, bit operators, && || ! and parentheses"
+            ),
+        },
+        "Numbers have 64 bits, and each member keeps its value: a big-endian one is compared by "
+        "what it says. Where memory can't be read, behind a pointer that is NULL say, nothing "
+        "matches; skb->dev == NULL || skb->dev->mtu > 1500 asks first. An error points at the "
+        "column.",
+        "--output-skb-metadata and --output-xdp-metadata print members behind the function, as "
+        "name=value, where the name is the member's last.",
+    ),
+    "tracking": (
+        "Without an option of tracking, a line is printed for each function that sees a packet "
+        "that matches there and then: a packet whose addresses NAT has changed is lost to a "
+        "filter by address.",
+        {
+            "--filter-track-skb": (
+                "What matched once is traced until the kernel frees it, whatever it has become, "
+                "and so are its clones and copies."
+            ),
+            "--filter-track-skb-by-stackid": (
+                "What is called below a function that handles a matching packet counts as that "
+                "packet's."
+            ),
+            "--filter-non-skb-funcs, --filter-track-bpf-helpers": (
+                "Functions that take no packet, or all that BPF programs call, are traced then, "
+                "too. With --output-bpfmap, functions of BPF maps show the map, the key and the "
+                "value."
+            ),
+            "--filter-trace-tc, --filter-trace-xdp": (
+                "BPF programs are traced as functions are; FUNC ends with (tc) or (xdp). Programs "
+                "that are loaded during the trace are traced as well. A program that can't be is "
+                "named in the log."
+            ),
+        },
+    ),
+    "following packets": (
+        "--filter-track-skb remembers the address of each packet that matched, and of what is made "
+        "of it: clones, copies, segments, fragments, and with --filter-trace-xdp the frame that "
+        "an XDP program passes on. Such a packet need not pass any filter again. An address that "
+        "the kernel gives to a new packet is no longer tracked.",
+        "--filter-track-skb-by-stackid, --filter-non-skb-funcs and --filter-track-bpf-helpers "
+        "trace what is called below a function that was seen with a matching packet, on the same "
+        "stack and deeper. They need kprobes, but no frame pointers.",
+    ),
+    "sampling and limits": (
+        "On a busy machine not every packet need be told of. Which are is decided in the kernel, "
+        "behind all filters, when a packet first matches, and holds for all of its way and for its "
+        "clones, copies and fragments: a packet that is chosen has the lines that it would have "
+        "without sampling.",
+        {
+            "--sample-rate": (
+                "of each N packets on a CPU one, which of them is drawn by lot: never every N-th, "
+                "which might always be the same"
+            ),
+            "--sample-flow": (
+                "of N flows one, by a hash of addresses, ports and protocol that is the same for "
+                "both directions (not across NAT on this machine), in each run and on every "
+                "machine. What has no addresses is in. "
+                "With --sample-rate as well, both must choose a packet"
+            ),
+            "--rate-limit": "events in a second, of all functions and CPUs; the rest is counted",
+            "--max-hits": (
+                "events in a second of each function; which were throttled the log tells, and how "
+                "often"
+            ),
+        },
+        "Limits cut packets' ways, and sampling doesn't. What was not shown is counted by cause: "
+        "see LOSSES.",
+    ),
+    "drops": (
+        "--drops shows only packets that are thrown away in the end, each with its whole way, its "
+        "lines together, once it has ended: a tenth of a second later, or half a second where the "
+        "kernel gives memory back in bulk. The last word counts: a function that drops one of "
+        "several references to a packet is not its end. LOCATION stands on the line of the drop "
+        "itself; functions that drop call each other, so that more lines of one packet may have a "
+        "reason.",
+        "What is a drop is what the kernel calls one: freed for any reason but SKB_CONSUMED. "
+        "Before Linux 5.17 there are no reasons, and kfree_skb() also ends packets that did their "
+        "work, such as IGMP's.",
+        "Functions that tell of drops are traced whatever --filter-func, --priority, --category "
+        "and --functions say; the log names them. 131,072 sights of 65,536 packets wait at most; "
+        "beyond that the packet that was quiet for longest is forgotten (lost_held).",
+    ),
+}

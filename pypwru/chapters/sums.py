@@ -1,0 +1,72 @@
+"""What a trace comes to beside lines: objects, journeys, statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pypwru.chapters.block import Block
+
+CHAPTERS: Mapping[str, tuple[Block, ...]] = {
+    "json": (
+        "--output-json prints an object for an event, one on a line, with pwru's keys in pwru's "
+        "order and what pwru leaves out: zeros, type (function_call, drop, tc, xdp, map, nft_rule, "
+        "nft_chain), nft, timestamp, skb_members and xdp_members, ct, bpfmap, and packet_id, which "
+        "all sights of a packet and of what is made of it share, where packets are told apart. "
+        "event.schema.json in pypwru/data says what each holds and which option it needs.",
+    ),
+    "journeys": (
+        "--output-journey prints packet by packet, each once it has ended, in the order in which "
+        "they end. A head has the packet's address and id, its first addresses, namespace and "
+        "device, its length, how many sights it had in what time, and the local time of the first. "
+        "Then comes each function with the time since the one before, with CPU and program where "
+        "they change; between them what became of the packet, and below them the end:",
+        {
+            "NAT old => new": "addresses were rewritten; tuple where a tunnel did that",
+            "dev old => new, mark old => new": "it went on to another device; its mark was set",
+            "nft ...": "a rule of nftables spoke",
+            "dropped: REASON at LOCATION by RULE": "by nobody's rule without the last",
+            "delivered to PROCESS:PID in FUNC": "a process read it",
+            "sent on DEV": "the device's driver has it",
+            "handled by the kernel in FUNC": "ICMP, ARP, or of TCP what has no bytes for a process",
+            "merged into another packet in FUNC, cut into smaller packets in FUNC": (
+                "by GRO, TCP's queue or fragments: its bytes have another journey"
+            ),
+            "freed, last seen in FUNC": "nothing of that was seen",
+            "still under way when the trace ended, last seen in FUNC": (
+                "so are, by tracepoints, those that a process has read"
+            ),
+        },
+        "Clones, copies and segments have journeys of their own, with the id that they share. What "
+        "tells of ends is traced whatever was chosen, of modules only with --kmods. With "
+        "--output-json a journey is an object on a line (journey.schema.json in pypwru/data). Room "
+        "is as with --drops, and what goes is counted as lost_journeys.",
+    ),
+    "statistics": (
+        "--stats sums up instead of printing events; with --output-json, --output-journey or "
+        "--output-file it does both. The report comes on standard error at the end, on SIGUSR1, "
+        "and every --stats-interval seconds. --stats-file has the same as JSON, whole, each time "
+        "in place of the one before; statistics.schema.json in pypwru/data describes it.",
+        {
+            "events, packets, flows": (
+                "sights; packets, each once; flows, both directions together: addresses, ports and "
+                "protocol"
+            ),
+            "INCOMPLETE": "what was lost, by cause; without these lines nothing was",
+            "left out": "what sampling, limits and filters took away",
+            "first to last sight": (
+                "how long packets were under way, as p50, p90, p99 and maximum: exact for "
+                "a million packets, and of a sample, as is said, beyond"
+            ),
+            "functions": "hits of each, and a second",
+            "drops": "by reason and location: who dropped it, as caller+offset; each drop once",
+            "nftables rules": "by verdict, with chain, handle and text",
+            "hops": "from one function to the next that saw the packet: which took longest",
+            "flows": "the busiest",
+            "cost": "nanoseconds a hit of each handler, where the kernel counts them",
+            "throttled functions": "what --max-hits left out, of each",
+        },
+        "--top draws these tables on the terminal, one at a time and always new. 1 to 7 choose the "
+        "table, letters at the bottom the column that sorts it, v turns the order round, h tells "
+        "all keys, and q quits and prints the report.",
+    ),
+}

@@ -1,0 +1,108 @@
+"""A list of what to trace, and nothing else: --functions.
+
+Plain: a name a line, as ``--function-list`` writes it; ``#`` begins a comment. JSON: what
+``--list-functions --output-json`` prints, or only its ``functions``, or an array of names. A name
+is a function's, ``name[module]`` of a module's, ``tp:name`` of a raw tracepoint's; a function whose
+module isn't said is looked for in vmlinux first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+from pypwru.config import STDOUT
+from pypwru.discovery.selection import is_tracepoint
+from pypwru.errors import ListError
+from pypwru.kernel.kallsyms import display_name
+
+NameList = tuple[str, ...]
+
+_NAME = re.compile(r"(?:tp:\w+|[\w.]+(?:\[[\w-]+\])?)", re.ASCII)
+_SHOWN = 60  # characters of what is wrong
+_CURE = "take a file of --function-list, or of --list-functions --output-json"
+_PIECE = 1 << 16
+
+
+def read_names(path: Path | None) -> NameList | None:
+    """The names in a file; None where none was named.
+
+    Args:
+        path: ``-`` is standard input.
+
+    Raises:
+        ListError: it can't be read, or is no list of names.
+    """
+    if path is None:
+        return None
+    try:
+        content = _input() if path == STDOUT else path.read_bytes()
+        return parse_names(content.decode())
+    except OSError as error:
+        raise ListError(f"can't read --functions {path}: {error.strerror}; {_CURE}") from error
+    except UnicodeDecodeError as error:
+        raise ListError(f"--functions {path}: it is no text; {_CURE}") from error
+    except ValueError as error:
+        raise ListError(f"--functions {path}: {error}; {_CURE}") from error
+
+
+def _input() -> bytes:
+    pieces = []
+    while piece := os.read(0, _PIECE):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def parse_names(text: str) -> NameList:
+    """The names in a plain or JSON list, each once, in its order.
+
+    Raises:
+        ValueError: of something that is no name, or of nothing at all.
+    """
+    found = _of_json(text) if text.lstrip()[:1] in ("{", "[") else _of_lines(text)
+    if not found:
+        raise ValueError("no function is named in it")
+    return tuple(dict.fromkeys(found))
+
+
+def _of_lines(text: str) -> list[str]:
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        name = line.partition("#")[0].strip()
+        if name:
+            found.append(_checked(name, f"line {number}"))
+    return found
+
+
+def _of_json(text: str) -> list[str]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it begins as JSON and is none ({error})") from error
+    entries = document.get("functions") if isinstance(document, dict) else document
+    if not isinstance(entries, list):
+        raise ValueError('it has no array "functions"')
+    return [_of_entry(entry, f"entry {number}") for number, entry in enumerate(entries, 1)]
+
+
+def _of_entry(entry: object, where: str) -> str:
+    name, module = entry, None
+    if isinstance(entry, dict):
+        name, module = entry.get("name"), entry.get("module")
+    if not isinstance(name, str) or not (module is None or isinstance(module, str)):
+        raise ValueError(f"{where} has no name: {json.dumps(entry)[:_SHOWN]}")
+    whole = name if is_tracepoint(name) or "[" in name else display_name(name, module or "")
+    return _checked(whole, where)
+
+
+def _checked(name: str, where: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{where} is no name of a function: {name[:_SHOWN]!r}")
+    return name
+
+
+def module_of(name: str) -> str:
+    """The module that a name says; '' where it says none."""
+    return name.partition("[")[2].removesuffix("]").replace("-", "_")

@@ -1,0 +1,1 @@
+"""What would be traced, to look at: --list-functions and --function-list."""

@@ -1,0 +1,128 @@
+"""The entries of what is planned: functions and tracepoints, with their C from BTF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+from pypwru.attach.fentry import UNFIT
+from pypwru.btf.query import BTF
+from pypwru.btf.types import Kind
+from pypwru.config import Backend
+from pypwru.discovery import prototypes
+from pypwru.discovery.functions import Function
+from pypwru.discovery.plan import AttachPlan
+from pypwru.discovery.tracepoints import Tracepoint
+from pypwru.listing.entry import Entry
+
+_BY_TYPE = (Backend.FENTRY, Backend.FENTRY_MULTI)
+
+
+class Verdict(NamedTuple):
+    """Whether what is planned can be attached, and why not."""
+
+    attachable: bool | None
+    why: str = ""
+
+
+YES, UNKNOWN = Verdict(True), Verdict(None)
+
+
+def entries(
+    plan: AttachPlan, btf: BTF, modules: Mapping[str, BTF], verdict: Verdict
+) -> Iterator[Entry]:
+    """Those of a plan, in its order.
+
+    Args:
+        btf: of vmlinux.
+        modules: module -> its BTF.
+        verdict: on what is planned; what is refused has its own.
+
+    Raises:
+        BTFError: malformed BTF.
+    """
+    declared = _Signatures({"": btf, **modules})
+    unfit = plan.backend in _BY_TYPE and plan.probes is None
+    for function in plan.functions:
+        fits = not unfit or function.display in plan.type_ids
+        yield _function(function, declared, verdict if fits else Verdict(False, UNFIT))
+    for function, why in plan.refused:
+        yield _function(function, declared, Verdict(False, why))
+    for tracepoint in plan.tracepoints:
+        yield _tracepoint(tracepoint, declared, verdict)
+
+
+def _function(function: Function, declared: _Signatures, verdict: Verdict) -> Entry:
+    return Entry(
+        function.name,
+        function.module,
+        function.position or None,
+        function.category,
+        function.priority,
+        declared.of_function(function),
+        *verdict,
+    )
+
+
+def _tracepoint(tracepoint: Tracepoint, declared: _Signatures, verdict: Verdict) -> Entry:
+    return Entry(
+        tracepoint.display,
+        tracepoint.module,
+        tracepoint.position + 1,
+        tracepoint.category,
+        tracepoint.priority,
+        declared.of_tracepoint(tracepoint),
+        *verdict,
+    )
+
+
+class _Signatures:
+    """C of what carries a packet; each BTF is asked once for all of its functions.
+
+    Args:
+        types: module, '' for vmlinux -> BTF.
+    """
+
+    def __init__(self, types: Mapping[str, BTF]) -> None:
+        self._types = types
+        self._protos = {
+            (module, name): proto_id
+            for module, btf in types.items()
+            for name, proto_id, _ in btf.functions_taking(prototypes.PACKET, max_args=32)
+        }
+
+    @cached_property
+    def _callbacks(self) -> dict[tuple[str, str], int]:
+        return {
+            (module, name): proto_id
+            for module, btf in self._types.items()
+            for name, proto_id in btf.tracepoints()
+        }
+
+    def of_function(self, function: Function) -> str:
+        """As the kernel declares it; '' where its BTF has no such function."""
+        btf = self._types.get(function.module)
+        if btf is None:
+            return ""
+        proto_id = self._protos.get((function.module, function.name))
+        if proto_id is not None:
+            return btf.declare(proto_id, function.name)
+        known = btf.find(function.name, Kind.FUNC)
+        return btf.declare(btf.type(known[0]).type, function.name) if known else ""
+
+    def of_tracepoint(self, tracepoint: Tracepoint) -> str:
+        """As if it were a function of what a program gets, without the kernel's own context.
+
+        The parameters of the callback's type have no names, those of ``__traceiter_NAME``, the
+        function that calls it (include/linux/tracepoint.h, Linux 5.10), have.
+        """
+        btf = self._types[tracepoint.module]
+        named = btf.find(f"__traceiter_{tracepoint.name}", Kind.FUNC)
+        proto_id = (
+            btf.type(named[0]).type
+            if named
+            else self._callbacks[tracepoint.module, tracepoint.name]
+        )
+        given = (btf.declare(param.type, param.name) for param in btf.params(proto_id)[1:])
+        return f"void {tracepoint.name}({', '.join(given)})"

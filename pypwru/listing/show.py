@@ -1,0 +1,57 @@
+"""--list-functions and --function-list: print what would be traced, and write its names."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+from pypwru.config import STDOUT, Config
+from pypwru.discovery.names import read_names
+from pypwru.errors import KernelError
+from pypwru.listing.collect import collect
+from pypwru.listing.entry import Listing, document
+from pypwru.listing.text import plain, table
+from pypwru.log import Log
+from pypwru.output.sink import failure, open_sink
+
+
+def show(config: Config, log: Log) -> None:
+    """Do it; nothing is attached for long, and no right is needed.
+
+    Raises:
+        PypwruError: there is nothing to list, or an output can't be written.
+        OutputClosed: nobody reads standard output any more.
+    """
+    listing = collect(config, read_names(config.functions), log)
+    if listing.note:
+        log.warn("Not all is known", why=listing.note)
+    if config.function_list is not None:
+        _write_names(config.function_list, listing)
+    if config.list_functions:
+        with open_sink(config.output_file) as sink:
+            sink.write(_rendered(config, listing).encode())
+    total = len(listing.entries)
+    log.info("Listed functions", total=total, unattachable=total - len(listing.attachable))
+
+
+def _rendered(config: Config, listing: Listing) -> str:
+    if config.output_json:
+        return json.dumps(document(listing, datetime.now().astimezone()), indent=2) + "\n"
+    return table(listing)
+
+
+def _write_names(path: Path, listing: Listing) -> None:
+    text = plain(listing)
+    if not text:
+        raise KernelError(
+            f"none of {len(listing.entries)} can be attached ({listing.entries[0].why}): there is "
+            f"no name for --function-list {path}; see --list-functions"
+        )
+    if path == STDOUT:
+        open_sink(None).write(text.encode())
+        return
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise failure("write", str(path), error, "--function-list") from error

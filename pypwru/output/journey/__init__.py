@@ -1,0 +1,1 @@
+"""Packet by packet: --output-journey."""

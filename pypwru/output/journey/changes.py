@@ -1,0 +1,59 @@
+"""What became of a packet between two of its sights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pypwru.output import tuples
+from pypwru.output.columns import Names, interface
+from pypwru.output.parts import Flow
+
+# Bytes: a tunnel's headers are an IP header and at least UDP's; those of a link are less.
+_TUNNEL = 28
+
+Change = Callable[[Flow, Flow, Names, bool], str]
+"""(before, now, names, whether TCP flags are shown) to the change in words; empty for none."""
+
+
+def device(flow: Flow, names: Names) -> str:
+    """``eth0:2``, empty for none."""
+    return interface(flow, names) if flow.ifindex else ""
+
+
+def _devices(before: Flow, now: Flow, names: Names, flags: bool) -> str:
+    if not now.ifindex or (before.netns, before.ifindex) == (now.netns, now.ifindex):
+        return ""
+    old = device(before, names)
+    elsewhere = f" (netns {now.netns})" if now.netns != before.netns else ""
+    return f"dev {old + ' => ' if old else ''}{device(now, names)}{elsewhere}"
+
+
+def _tuples(before: Flow, now: Flow, names: Names, flags: bool) -> str:
+    if not (before.l3 and now.l3) or _ends(before, now) == _ends(now, before):
+        return ""
+    is_same = (before.l3, before.l4) == (now.l3, now.l4) and abs(now.len - before.len) < _TUNNEL
+    old, new = (tuples.text(tuples.tuple_of(flow), flags) for flow in (before, now))
+    return f"{'NAT' if is_same else 'tuple'} {old} => {new}"
+
+
+def _ends(flow: Flow, other: Flow) -> tuple[object, ...]:
+    """Addresses, and ports where both have them: they are in the first of some fragments."""
+    ports = (flow.sport, flow.dport) if other.sport or other.dport else ()
+    return (flow.l3, flow.l4, flow.saddr, flow.daddr, *(ports if any(ports) else ()))
+
+
+def _marks(before: Flow, now: Flow, names: Names, flags: bool) -> str:
+    return f"mark {before.mark:#x} => {now.mark:#x}" if before.mark != now.mark else ""
+
+
+CHANGES: tuple[Change, ...] = (_tuples, _devices, _marks)
+
+
+def known(before: Flow, now: Flow) -> Flow:
+    """``now``, with what was known before of what it doesn't know."""
+    if not now.ifindex:
+        now = now._replace(ifindex=before.ifindex, netns=before.netns)
+    if now.l3:
+        return now
+    ends = {name: getattr(before, name) for name in ("l3", "l4", "saddr", "daddr")}
+    return now._replace(**ends, sport=before.sport, dport=before.dport, len=before.len)

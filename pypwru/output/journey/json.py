@@ -1,0 +1,82 @@
+"""A journey as an object a line: data/journey.schema.json describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from pypwru.config import Config
+from pypwru.events.record import Slices
+from pypwru.output import nft, tuples
+from pypwru.output.columns import Names, columns, name_and_reason, process
+from pypwru.output.journey.changes import device
+from pypwru.output.journey.ends import DROPPED, End
+from pypwru.output.journey.steps import Step, Steps
+from pypwru.output.json import Json as Objects
+from pypwru.output.json import encode
+from pypwru.output.printer import Printer
+
+
+class Json:
+    """Writes journeys.
+
+    Args:
+        config: of the run.
+        names: of what is in records.
+    """
+
+    def __init__(self, config: Config, names: Names) -> None:
+        self._names = names
+        self._steps = Steps(config, names)
+        self._made: list[bytes] = []
+        self._printer = Printer(Objects(columns(config)), names, self._made.extend, config)
+        self._flags = config.output_tcp_flags
+
+    def written(self, sights: Sequence[Slices], steps: Sequence[Step], end: End) -> str:
+        """The object, and a line break."""
+        first, last = steps[0], steps[-1]
+        ends = next((one.flow for one in steps if one.flow.l3), None)
+        members: dict[str, object] = {
+            "packet_id": first.identity or None,
+            "skb": hex(first.packet.skb),
+            "tuple": tuples.members(tuples.tuple_of(ends), self._flags) if ends else None,
+            "netns": next((one.flow.netns for one in steps if one.flow.netns), None),
+            "start": self._names.clock.wall(first.ktime),
+            "start_ns": first.ktime,
+            "duration_ns": last.ktime - first.ktime,
+            "end": self._end(end),
+        }
+        texts = [
+            f"{encode(key)}:{encode(value)}" for key, value in members.items() if value is not None
+        ]
+        return "{" + ",".join([*texts, f'"sights":{self._objects(sights)}']) + "}\n"
+
+    def _objects(self, sights: Sequence[Slices]) -> str:
+        self._made.clear()
+        self._printer.show(sights)
+        return "[" + b",".join(one.rstrip() for one in self._made).decode() + "]"
+
+    def _end(self, end: End) -> Mapping[str, object]:
+        (step,) = self._steps.of([end.record])
+        found = {"kind": end.kind, "func": name_and_reason(step.function, self._names)[0]}
+        more = _MORE.get(end.kind, _nothing)(step, self._names)
+        return found | {key: value for key, value in more.items() if value}
+
+
+def _nothing(step: Step, names: Names) -> Mapping[str, object]:
+    return {}
+
+
+def _dropped(step: Step, names: Names) -> Mapping[str, object]:
+    dropped = step.said is not None and step.said.verdict == "drop"
+    return {
+        "reason": name_and_reason(step.function, names)[1],
+        "location": names.location(step.caller) if step.caller else "",
+        "nft": nft.members(step.said) if dropped else None,
+    }
+
+
+_MORE: Mapping[str, Callable[[Step, Names], Mapping[str, object]]] = {
+    DROPPED: _dropped,
+    "delivered": lambda step, names: {"process": process(step.packet, names)},
+    "sent": lambda step, names: {"iface": device(step.flow, names)},
+}

@@ -1,0 +1,171 @@
+"""A journey as lines: a header, each function with the time since the one before, what became of
+the packet on the way, and how it ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from pypwru.config import Config
+from pypwru.config import Nft as Mode
+from pypwru.events.record import Slices
+from pypwru.output import nft, tuples
+from pypwru.output.columns import Names, columns, name_and_reason, program
+from pypwru.output.journey.changes import CHANGES, device, known
+from pypwru.output.journey.ends import DROPPED, UNDER_WAY, End
+from pypwru.output.journey.steps import Step, Steps
+from pypwru.output.parts import Packet
+from pypwru.output.printer import Printer
+from pypwru.output.text import Text as Lines
+
+# Columns that a line has only when they are asked for, and that a journey doesn't tell otherwise.
+_MORE = frozenset(
+    [
+        "caller_func",
+        "cb",
+        "ct",
+        "skb_members",
+        "xdp_members",
+        "stack",
+        "skb_metadata",
+        "skb_shared_info",
+        "tunnel_tuple",
+        "bpfmap",
+    ]
+)
+_FUNCTION = 46  # characters
+_TIME = 13
+_BELOW = "\n" + " " * (2 + _TIME)
+_UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1000, "us"))
+
+
+def interval(nanoseconds: int) -> str:
+    """``84.1 us``: three digits, or all of nanoseconds."""
+    for unit, word in _UNITS:
+        if nanoseconds >= unit:
+            number = nanoseconds / unit
+            digits = 2 if number < 10 else 1 if number < 100 else 0
+            return f"{number:.{digits}f} {word}"
+    return f"{nanoseconds} ns"
+
+
+class Text:
+    """Writes journeys.
+
+    Args:
+        config: of the run.
+        names: of what is in records.
+    """
+
+    def __init__(self, config: Config, names: Names) -> None:
+        self._names = names
+        self._steps = Steps(config, names)
+        self._flags = config.output_tcp_flags
+        self._nft = config.output_nft
+        self._more = _more(config, names)
+
+    def written(self, sights: Sequence[Slices], steps: Sequence[Step], end: End) -> str:
+        """The lines, and an empty one."""
+        lines = [self._header(steps), *self._lines(sights, steps), self._end(end), ""]
+        return "\n".join(line.rstrip() for line in lines) + "\n"
+
+    def _header(self, steps: Sequence[Step]) -> str:
+        first, took = steps[0], steps[-1].ktime - steps[0].ktime
+        ends = next((one.flow for one in steps if one.flow.l3), None)
+        on = next((one.flow for one in steps if one.flow.ifindex), first.flow)
+        words = [
+            hex(first.packet.skb),
+            f"packet {first.identity}" if first.identity else "",
+            tuples.text(tuples.tuple_of(ends), self._flags) if ends else f"{_proto(steps):#06x}",
+            f"netns {on.netns}" if on.netns else "",
+            device(on, self._names),
+            f"len {first.flow.len}",
+            f"{len(steps)} sight{'s' * (len(steps) != 1)} in {interval(took)}",
+            self._names.clock.wall(first.ktime),
+        ]
+        return "  ".join(filter(None, words))
+
+    def _lines(self, sights: Sequence[Slices], steps: Sequence[Step]) -> Iterator[str]:
+        more = self._more(sights)
+        before, flow, where = steps[0], steps[0].flow, ""
+        for step, behind in zip(steps, more, strict=True):
+            for change in CHANGES:
+                if found := change(flow, step.flow, self._names, self._flags):
+                    yield f"{'':{2 + _TIME}}{found}"
+            flow = known(flow, step.flow)
+            now = f"cpu {step.packet.cpu}  {_task(step.packet, self._names)}"
+            shown, where = now if now != where else "", now
+            since = max(step.ktime - before.ktime, 0)
+            line = f"  +{interval(since):<{_TIME - 1}}{self._what(step):<{_FUNCTION}}"
+            yield f"{line} {shown}{behind}"
+            before = step
+
+    def _what(self, step: Step) -> str:
+        if step.said is not None and step.said.is_own and self._nft is not Mode.NO:
+            return "nft " + nft.line(step.said, self._nft).lstrip()
+        return self._names.function(*step.function)
+
+    def _end(self, end: End) -> str:
+        (step,) = self._steps.of([end.record])
+        behind = _BEHIND.get(end.kind, _seen)(step, self._names)
+        return f"  {end.words}{behind}"
+
+
+def _task(packet: Packet, names: Names) -> str:
+    """``curl:4242``."""
+    path = program(packet, names)
+    return f"{path.rpartition('/')[2] or '<empty>'}:{packet.pid}"
+
+
+def _proto(steps: Sequence[Step]) -> int:
+    return next((one.flow.protocol for one in steps if one.flow.protocol), 0)
+
+
+def _seen(step: Step, names: Names) -> str:
+    return f", last seen in {names.function(*step.function)}"
+
+
+def _dropped(step: Step, names: Names) -> str:
+    name, reason = name_and_reason(step.function, names)
+    location = names.location(step.caller) if step.caller else ""
+    by = ""
+    if step.said is not None and step.said.verdict == "drop":
+        by = f" by {nft.chain_text(step.said)} {nft.rule_text(step.said)}"
+    return f": {reason or name}{f' at {location}' if location else ''}{by}"
+
+
+def _delivered(step: Step, names: Names) -> str:
+    return f" {_task(step.packet, names)} in {names.function(*step.function)}"
+
+
+def _sent(step: Step, names: Names) -> str:
+    return f" {device(step.flow, names) or '?'}"
+
+
+_BEHIND: Mapping[str, Callable[[Step, Names], str]] = {
+    DROPPED: _dropped,
+    "delivered": _delivered,
+    "sent": _sent,
+    "handled": lambda step, names: f" in {names.function(*step.function)}",
+    "merged": lambda step, names: f" in {names.function(*step.function)}",
+    "split": lambda step, names: f" in {names.function(*step.function)}",
+    UNDER_WAY: _seen,
+}
+
+
+def _more(config: Config, names: Names) -> Callable[[Sequence[Slices]], list[str]]:
+    """What each line has behind what every journey tells."""
+    asked = [column for column in columns(config) if column.name in _MORE]
+    form = Lines(asked)
+    if not form.columns:
+        return lambda sights: [""] * len(sights)
+    made: list[bytes] = []
+    printer = Printer(form, names, made.extend, config)
+
+    def behind(sights: Sequence[Slices]) -> list[str]:
+        made.clear()
+        printer.show(sights)
+        texts = (text.decode("utf-8", "surrogateescape").rstrip("\n") for text in made)
+        return [f"  {text.lstrip(' ')}".replace("\n", _BELOW) for text in texts]
+
+    return behind

@@ -1,0 +1,19 @@
+"""How much of what matches is shown: the numbers that handlers sample and limit by."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+from pypwru.config import Config
+
+
+def shares(config: Config) -> Mapping[str, int]:
+    """Name of program/constants.py -> value; which packets are drawn differs from run to run."""
+    return {
+        "SAMPLE_RATE": config.sample_rate,
+        "SAMPLE_SEED": secrets.randbits(64),
+        "SAMPLE_FLOW": config.sample_flow,
+        "MOST_EVENTS": config.rate_limit,
+        "MOST_HITS": config.max_hits,
+    }

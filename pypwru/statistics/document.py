@@ -1,0 +1,77 @@
+"""A summary as one document of JSON: ``pypwru/data/statistics.schema.json`` says what it has."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime, timezone
+
+from pypwru import __version__
+from pypwru.statistics.latencies import Latency
+from pypwru.statistics.losses import lost
+from pypwru.statistics.summary import Dropped, Handler, Hop, Spoken, Summary
+
+
+def document(summary: Summary) -> str:
+    """The document, and a line break behind it."""
+    text = json.dumps(_members(summary), ensure_ascii=False, indent=1)
+    # Names of processes and rules are bytes that need not be UTF-8 (PEP 383).
+    return text.encode(errors="replace").decode() + "\n"
+
+
+def _members(summary: Summary) -> dict[str, object]:
+    return {
+        "version": __version__,
+        "kernel": os.uname().release,
+        "began": _time(summary.began),
+        "time": _time(summary.now),
+        "seconds": round(summary.seconds, 3),
+        "final": summary.is_final,
+        "events": summary.events,
+        "packets": summary.packets,
+        "flows": summary.flows,
+        "functions": [{"function": row.function, "hits": row.hits} for row in summary.functions],
+        "drops": [_dropped(row) for row in summary.drops],
+        "nft_rules": [_spoken(row) for row in summary.rules],
+        "latency": _latency(summary.latency) if summary.latency else None,
+        "hops": [_hop(hop) for hop in summary.hops],
+        "busiest_flows": [flow._asdict() for flow in summary.busiest],
+        "complete": not lost(summary.account),
+        "account": summary.account,
+        "throttled": summary.throttled,
+        "packets_let_go": summary.packets_let_go,
+        "flow_events_beyond": summary.flow_events_beyond,
+        "cost": None if summary.cost is None else [_handler(each) for each in summary.cost],
+    }
+
+
+def _time(nanoseconds: int) -> str:
+    """ISO 8601, with microseconds and UTC's offset."""
+    return datetime.fromtimestamp(nanoseconds / 1e9, timezone.utc).isoformat("T", "microseconds")
+
+
+def _dropped(row: Dropped) -> dict[str, object]:
+    return {**row.drop._asdict(), "drops": row.drops, "events": row.events}
+
+
+def _spoken(row: Spoken) -> dict[str, object]:
+    return {**row.rule._asdict(), "events": row.events}
+
+
+def _latency(latency: Latency) -> dict[str, object]:
+    ranks = {"p50": latency.p50, "p90": latency.p90, "p99": latency.p99, "max": latency.max}
+    return {"packets": latency.packets, "exact": latency.exact, **_nanoseconds(ranks)}
+
+
+def _hop(hop: Hop) -> dict[str, object]:
+    times = _nanoseconds({"total": hop.total, "mean": hop.mean, "max": hop.max})
+    return {"from": hop.source, "to": hop.target, "times": hop.times, **times}
+
+
+def _handler(cost: Handler) -> dict[str, object]:
+    times = _nanoseconds({"total": cost.total, "mean": cost.mean})
+    return {"handler": cost.handler, "hits": cost.hits, **times}
+
+
+def _nanoseconds(values: dict[str, int]) -> dict[str, int]:
+    return {f"{name}_ns": value for name, value in values.items()}

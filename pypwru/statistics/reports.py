@@ -1,0 +1,58 @@
+"""When statistics are told, and where."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from pypwru.errors import OutputError
+from pypwru.log import Log
+from pypwru.statistics.document import document
+from pypwru.statistics.file import StatsFile
+from pypwru.statistics.report import report
+from pypwru.statistics.summary import Summary
+
+
+class Reports:
+    """Tells statistics: on standard error as text, or in a file as JSON.
+
+    Args:
+        summary: what is known now; of the whole trace where its argument is true.
+        file: None for standard error.
+        interval: seconds from one to the next; 0 for none before the end.
+        log: gets the text; and is told what can't be written, which ends no trace.
+        monotonic: seconds.
+    """
+
+    def __init__(
+        self,
+        summary: Callable[[bool], Summary],
+        file: StatsFile | None,
+        interval: int,
+        log: Log,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._summary = summary
+        self._file = file
+        self._interval = interval
+        self._log = log
+        self._monotonic = monotonic
+        self._due = monotonic() + interval if interval else float("inf")
+
+    def tell_when_due(self) -> None:
+        """To be called again and again; what was missed meanwhile is not made up for."""
+        now = self._monotonic()
+        if now >= self._due:
+            self._due += self._interval * ((now - self._due) // self._interval + 1)
+            self.tell()
+
+    def tell(self, is_final: bool = False) -> None:
+        """Tell them now."""
+        summary = self._summary(is_final)
+        if self._file is None:
+            self._log.text(report(summary))
+            return
+        try:
+            self._file.write(document(summary))
+        except OutputError as error:
+            self._log.warn("Failed to write statistics", why=error)

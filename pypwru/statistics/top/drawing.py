@@ -1,0 +1,87 @@
+"""The live table as rich draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from pypwru.statistics.figures import duration, grouped, rate
+from pypwru.statistics.losses import lost
+from pypwru.statistics.summary import Summary
+from pypwru.statistics.tables import TABLES
+from pypwru.statistics.top.view import HELP, QUIT, TURN, View
+
+_AROUND = 6  # lines that are no rows: the head, titles, the foot
+
+
+def drawing(summary: Summary, view: View, height: int) -> RenderableType:
+    """The whole screen.
+
+    Args:
+        summary: its rates are those of the last moments.
+        height: lines of the screen.
+    """
+    body = _help() if view.shows_help else _table(summary, view, max(height - _AROUND, 1))
+    return Group(*_head(summary), _tabs(view), body, _foot(view))
+
+
+def _head(summary: Summary) -> Iterator[Text]:
+    missing = sum(lost(summary.account).values())
+    yield Text.assemble(
+        ("pypwru ", "bold"),
+        f"{summary.seconds:,.0f} s  events {grouped(summary.events)} ({rate(summary.rate)}/s)  "
+        f"packets {grouped(summary.packets)}  flows {grouped(summary.flows)}  ",
+        (f"LOST {grouped(missing)}" if missing else "nothing lost", "bold red" if missing else ""),
+        no_wrap=True,
+        overflow="ellipsis",
+    )
+    latency = summary.latency
+    ranks = latency._asdict() if latency else {}
+    texts = [f"{name} {duration(ranks[name])}" for name in ("p50", "p90", "p99", "max") if ranks]
+    yield Text(f"first to last sight: {'  '.join(texts) or '-'}", no_wrap=True, overflow="ellipsis")
+
+
+def _tabs(view: View) -> Text:
+    tabs = [
+        (f" {number} {table.title} ", "reverse" if table is view.table else "")
+        for number, table in enumerate(TABLES, start=1)
+    ]
+    return Text.assemble(*tabs, no_wrap=True, overflow="ellipsis")
+
+
+def _table(summary: Summary, view: View, height: int) -> RichTable:
+    order, is_turned = view.order
+    drawn = RichTable(box=None, pad_edge=False, header_style="bold", expand=False)
+    for column in view.table.columns:
+        mark = (" ^" if is_turned else " v") if column is order else ""
+        drawn.add_column(
+            column.title + mark,
+            justify="right" if column.is_number else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+    for row in view.rows(summary)[:height]:
+        # Not markup: brackets are of IPv6 and of modules.
+        drawn.add_row(*(Text(column.text(column.value(row))) for column in view.table.columns))
+    return drawn
+
+
+def _help() -> RichTable:
+    drawn = RichTable(box=None, pad_edge=False, show_header=False)
+    for key, meaning in (
+        (f"1-{len(TABLES)}", "another table"),
+        ("letter", "sort by the column that has this letter at the bottom"),
+        (TURN, "turn the order round"),
+        (HELP, "this help, and back"),
+        (QUIT, "quit, and print the statistics"),
+    ):
+        drawn.add_row(Text(key, "bold"), meaning)
+    return drawn
+
+
+def _foot(view: View) -> Text:
+    sorts = "  ".join(f"{column.key} {column.title}" for column in view.table.columns if column.key)
+    return Text(f"sort: {sorts}   {TURN} turn  {HELP} help  {QUIT} quit", "dim", no_wrap=True)

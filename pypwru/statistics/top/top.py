@@ -1,0 +1,121 @@
+"""The live table: drawn anew about once a second, and at each key."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from rich.console import Console, ScreenContext
+from rich.control import Control
+
+from pypwru.output.sink import OutputClosed
+from pypwru.statistics.summary import Summary
+from pypwru.statistics.top.drawing import drawing
+from pypwru.statistics.top.terminal import keys_at_once, pressed
+from pypwru.statistics.top.view import View
+
+KEYBOARD = 0
+"""The descriptor that keys are read from."""
+
+_SECONDS = 1.0
+_SHARE = 20  # summing up and drawing may take one part in so many of our time
+
+
+class Top:
+    """The table, on a screen of its own.
+
+    Args:
+        summary: what is known now.
+        end: called when the user wants the end.
+        monotonic: seconds.
+    """
+
+    def __init__(
+        self,
+        summary: Callable[[], Summary],
+        end: Callable[[], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console = Console()
+        self._summary = summary
+        self._end = end
+        self._monotonic = monotonic
+        self._view = View()
+        self._due = monotonic()
+        self._now: Summary | None = None
+        self._shown: Summary | None = None
+        self._size = self._console.size
+        self._terminal = ExitStack()
+        self._screen: ScreenContext | None = None
+
+    def open(self) -> None:
+        """Take the terminal."""
+        self._terminal.enter_context(keys_at_once(KEYBOARD))
+        self._screen = self._terminal.enter_context(self._console.screen(hide_cursor=True))
+
+    def close(self) -> None:
+        """Give it back; a second time does nothing."""
+        self._terminal.close()
+        self._screen = None
+
+    def suspend(self) -> None:
+        """Give it back and stop, as Ctrl-Z wants it, until somebody has us go on."""
+        self.close()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self.open()
+        self._due = self._monotonic()
+
+    def refresh(self) -> None:
+        """Do what keys mean that were pressed, and draw if it is time.
+
+        Raises:
+            OutputClosed: the terminal is gone.
+        """
+        try:
+            keys = pressed(KEYBOARD)
+            if not all(self._view.press(key) for key in keys):
+                self._end()
+            if keys or self._monotonic() >= self._due or self._size != self._console.size:
+                self._draw()
+        except OSError as error:
+            raise OutputClosed() from error
+
+    def _draw(self) -> None:
+        began = self._monotonic()
+        is_due = self._shown is None or began >= self._due
+        if is_due:
+            before, self._now = self._now, self._summary()
+            self._shown = lately(before, self._now)
+        self._size = self._console.size
+        assert self._screen, "the terminal is ours"
+        assert self._shown, "it was summed up"
+        self._console.control(Control.home())
+        self._screen.update(drawing(self._shown, self._view, self._size.height))
+        if is_due:
+            self._due = began + max(_SECONDS, _SHARE * (self._monotonic() - began))
+
+
+def lately(before: Summary | None, now: Summary) -> Summary:
+    """A summary whose rates are those since the one before it."""
+    if before is None:
+        return now
+    seconds = max(now.seconds - before.seconds, 1e-9)
+    hits = {row.function: row.hits for row in before.functions}
+    functions = [
+        row._replace(rate=(row.hits - hits.get(row.function, 0)) / seconds) for row in now.functions
+    ]
+    return now._replace(functions=functions, rate=(now.events - before.events) / seconds)
+
+
+@contextmanager
+def opened(summary: Callable[[], Summary], end: Callable[[], None]) -> Iterator[Top]:
+    """A table on the terminal, which is as it was on the way out; arguments as of Top."""
+    made = Top(summary, end)
+    try:
+        made.open()
+        yield made
+    finally:
+        made.close()

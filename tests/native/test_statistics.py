@@ -1,0 +1,150 @@
+"""Statistics of real runs: equal to a recount of the same run's lines, told when asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from tests.native.tracing import PATIENCE, Network, Run, network, pypwru, tracing
+from tests.recount import located, recount, told, told_located, validate
+
+pytestmark = pytest.mark.native
+
+SCHEMA = json.loads(resources.files("pypwru.data").joinpath("statistics.schema.json").read_text())
+RECOUNTED = ("--output-json", "--timestamp=current", "--output-caller")
+SHARES = ([], ["--sample-rate=2"], ["--max-hits=3"], ["--output-limit-lines=17"], ["--drops"])
+
+
+@pytest.fixture(scope="module")
+def net() -> Iterator[Network]:
+    with network() as made:
+        yield made
+
+
+def traffic(net: Network) -> None:
+    """What is answered, and what nobody wants."""
+    net.ping(net.v4(2), "-c10", "-i0.01")
+    net.run("bash", "-c", f"for i in 1 2 3; do echo x > /dev/udp/{net.v4(2)}/9; done")
+
+
+@pytest.mark.parametrize("share", SHARES, ids=lambda share: "".join(share) or "all")
+def test_a_recount_of_the_lines_is_equal(net: Network, tmp_path: Path, share: list[str]) -> None:
+    file = tmp_path / "stats.json"
+    limited = any("limit-lines" in word for word in share)
+    stop = None if limited else signal.SIGINT
+    words = [*RECOUNTED, *share, f"--stats-file={file}", f"host {net.v4(2)} and (icmp or udp)"]
+    with tracing(*words, stop=stop) as run:
+        traffic(net)
+    assert run.status == 0, run.stderr
+    lines = [json.loads(line) for line in run.stdout.splitlines()]
+    document = json.loads(file.read_text())
+    validate(SCHEMA, document)
+    counted = recount(lines)
+    assert counted == told(document)
+    assert document["final"]
+    assert document["account"] == run.done
+    assert counted["events"] == run.done["events"] > 10
+    if "--drops" in share:
+        assert located(lines) == told_located(document)
+    if "--drops" in share or not share:
+        assert sum(row["drops"] for row in document["drops"]) >= 3
+
+
+def test_a_report_takes_the_place_of_lines(net: Network) -> None:
+    with tracing("--stats", f"host {net.v4(2)}") as run:
+        net.ping(net.v4(2))
+    assert run.status == 0, run.stderr
+    assert run.stdout == ""
+    assert re.search(r"^  packets 2$", run.stderr, re.MULTILINE)
+    assert re.search(r"^functions", run.stderr, re.MULTILINE)
+    assert not re.search(r"^nftables", run.stderr, re.MULTILINE), "nothing is said without kprobes"
+
+
+def wait_until(run: Run, fact: Callable[[], bool]) -> None:
+    """Poll; a run that ended can't bring it about."""
+    end = time.monotonic() + PATIENCE
+    while not fact():
+        assert run.process.poll() is None and time.monotonic() < end
+        select.select([], [], [], 0.02)
+
+
+def test_a_file_is_new_every_interval_and_always_whole(net: Network, tmp_path: Path) -> None:
+    file = tmp_path / "stats.json"
+    times = set()
+    with tracing(f"--stats-file={file}", "--stats-interval=1", f"host {net.v4(2)}") as run:
+
+        def three() -> bool:
+            net.ping(net.v4(2))
+            if file.exists():
+                document = json.loads(file.read_text())
+                validate(SCHEMA, document)
+                assert not document["final"]
+                times.add(document["time"])
+            return len(times) >= 3
+
+        wait_until(run, three)
+    assert json.loads(file.read_text())["final"]
+    assert [path.name for path in tmp_path.iterdir()] == ["stats.json"]
+
+
+def test_sigusr1_asks_and_never_kills(net: Network, tmp_path: Path) -> None:
+    file = tmp_path / "stats.json"
+    with tracing(f"--stats-file={file}", f"host {net.v4(2)}") as run:
+        run.process.send_signal(signal.SIGUSR1)
+        wait_until(run, file.exists)
+        assert not json.loads(file.read_text())["final"]
+    assert run.status == 0, run.stderr
+
+
+def test_sigusr1_without_statistics_is_a_line(net: Network) -> None:
+    with tracing("--output-limit-lines=1", f"icmp and host {net.v4(2)}", stop=None) as run:
+        run.process.send_signal(signal.SIGUSR1)
+        wait_until(run, lambda: signal.SIGUSR1 not in pending(run))
+        net.ping(net.v4(2))
+    assert run.status == 0, run.stderr
+    assert re.search(r"INFO So far events=0 packets=0 produced=0 ", run.stderr)
+
+
+def pending(run: Run) -> set[int]:
+    """Signals that wait to be taken."""
+    text = Path(f"/proc/{run.process.pid}/status").read_text()
+    found = re.search(r"^ShdPnd:\s*(\w+)$", text, re.MULTILINE)
+    assert found
+    bits = int(found[1], 16)
+    return {number for number in range(1, 65) if bits >> (number - 1) & 1}
+
+
+def test_a_file_that_cant_be_written_is_said_before_anything_is_attached(tmp_path: Path) -> None:
+    done = pypwru("--backend=tracepoint", f"--stats-file={tmp_path}/none/stats.json", "icmp")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("No such file or directory: choose another --stats-file")
+
+
+def test_a_file_that_cant_be_written_later_ends_nothing(net: Network, tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    with tracing(f"--stats-file={folder}/stats.json", f"host {net.v4(2)}") as run:
+        folder.rmdir()
+    assert run.status == 0, run.stderr
+    assert "WARN Failed to write statistics why=" in run.stderr
+    assert run.done
+
+
+def test_losses_are_said(net: Network) -> None:
+    with tracing("--stats", "--buffer-size=4096", f"host {net.v4(2)}") as run:
+        run.process.send_signal(signal.SIGSTOP)
+        net.ping(net.v4(2), "-c20", "-i0.01")
+        run.process.send_signal(signal.SIGCONT)
+    assert run.done["lost_ring_full"] > 0
+    assert re.search(
+        r"^  INCOMPLETE, .*\n    [\d,]+ sights found no room", run.stderr, re.MULTILINE
+    )

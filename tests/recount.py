@@ -1,0 +1,139 @@
+"""What the lines of --output-json add up to, counted by plain dicts: the judge of statistics."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+Line = dict[str, Any]
+_NEST = 10_000_000  # ns
+
+
+def recount(lines: Sequence[Line]) -> dict[str, Any]:
+    """Of objects with --timestamp current and --output-caller, in their order."""
+    times = defaultdict(list)
+    flows = set()
+    packets = identities(lines)
+    for line, packet in zip(lines, packets, strict=True):
+        times[packet].append(line["time"])
+        ends = line["tuple"]
+        if ends:
+            pair = frozenset(((ends["saddr"], ends["sport"]), (ends["daddr"], ends["dport"])))
+            flows.add((pair, ends["proto"]))
+    return {
+        "events": len(lines),
+        "packets": len(times),
+        "flows": len(flows),
+        "functions": Counter(line["func"] for line in lines),
+        "drops": drops(lines),
+        "nft_rules": Counter(rule(line["nft"]) for line in lines if line["type"] == "nft_rule"),
+        "latency": latency([max(each) - min(each) for each in times.values()]),
+        "hops": hops(lines, packets),
+    }
+
+
+def identities(lines: Sequence[Line]) -> list[int]:
+    """Which packet each line is of: one without an id (what nftables says of a packet that it has
+    freed already) is of the last that was seen at its address.
+    """
+    last: dict[str, int] = {}
+    found = []
+    for number, line in enumerate(lines, 1):
+        known = last.get(line["skb"], -number)
+        found.append(line.get("packet_id", known))
+        last[line["skb"]] = found[-1]
+    return found
+
+
+def rule(nft: Line) -> tuple[Any, ...]:
+    keys = ("family", "table", "chain", "rule_handle", "verdict", "text")
+    return ("policy" in nft, *map(nft.get, keys))
+
+
+def latency(taken: list[int]) -> dict[str, Any]:
+    taken.sort()
+    ranks = {}
+    for percent in (50, 90, 99):
+        rank = next(n for n in range(1, len(taken) + 1) if 100 * n >= percent * len(taken))
+        ranks[f"p{percent}_ns"] = taken[rank - 1]
+    return {"packets": len(taken), "exact": True, **ranks, "max_ns": taken[-1]}
+
+
+def hops(lines: Sequence[Line], packets: Sequence[int]) -> dict[tuple[str, str], list[int]]:
+    last: dict[str, tuple[Line, int]] = {}
+    taken = defaultdict(list)
+    for line, packet in zip(lines, packets, strict=True):
+        before, its = last.get(line["skb"], (line, 0))
+        if its == packet:
+            ends = before["func"], line["func"]
+            taken[ends].append(max(line["time"] - before["time"], 0))
+        last[line["skb"]] = line, packet
+    return {ends: [len(each), sum(each), max(each)] for ends, each in taken.items()}
+
+
+def drops(lines: Sequence[Line]) -> dict[str, list[int]]:
+    """Reason -> [drops, events]: who is called to drop what was dropped is the same."""
+    found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    nests: dict[str, tuple[Line, set[str]]] = {}
+    for line in lines:
+        if line["type"] != "drop":
+            continue
+        name, _, reason = line["func"].rstrip(")").partition("(")
+        first, names = nests.get(line["skb"], (None, set()))
+        is_inner = (
+            first is not None
+            and all(first[key] == line[key] for key in ("cpu", "process"))
+            and first["func"].partition("(")[2] == line["func"].partition("(")[2]
+            and line["time"] - first["time"] < _NEST
+            and name not in names
+        )
+        if is_inner:
+            names.add(name)
+        else:
+            nests[line["skb"]] = line, {name}
+        row = found[reason]
+        row[0] += not is_inner
+        row[1] += 1
+    return dict(found)
+
+
+def located(lines: Sequence[Line]) -> Counter[tuple[str, str]]:
+    """Drops by reason and location, of lines with --drops."""
+    where = [line for line in lines if "location" in line]
+    return Counter((line["func"].rstrip(")").partition("(")[2], line["location"]) for line in where)
+
+
+def told_located(document: Line) -> Counter[tuple[str, str]]:
+    """The same of a document."""
+    rows = [row for row in document["drops"] if row["drops"]]
+    return Counter({(row["reason"] or "", row["location"]): row["drops"] for row in rows})
+
+
+def told(document: Line) -> dict[str, Any]:
+    """A document of --stats-file, in the same form: places of drops and namespaces apart."""
+    rules: Counter[tuple[Any, ...]] = Counter()
+    for row in document["nft_rules"]:
+        keys = ("policy", "family", "table", "chain", "handle", "verdict", "text")
+        rules[tuple(row[key] for key in keys)] += row["events"]
+    reasons: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for row in document["drops"]:
+        reason = reasons[row["reason"] or ""]
+        reason[0] += row["drops"]
+        reason[1] += row["events"]
+    return {
+        **{key: document[key] for key in ("events", "packets", "flows", "latency")},
+        "functions": Counter({row["function"]: row["hits"] for row in document["functions"]}),
+        "drops": dict(reasons),
+        "nft_rules": rules,
+        "hops": {
+            (row["from"], row["to"]): [row["times"], row["total_ns"], row["max_ns"]]
+            for row in document["hops"]
+        },
+    }
+
+
+def validate(schema: Line, document: Line) -> None:
+    Draft202012Validator(schema).validate(document)
