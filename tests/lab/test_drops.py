@@ -1,0 +1,171 @@
+"""--drops on real kernels: as many as the kernel itself counts; and whole journeys."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.lab import boots
+from tests.lab.boots import Boot, Result
+from tests.lab.guest_drops import (
+    BAD_SUM,
+    COUNTS,
+    FULL,
+    NFT,
+    NO_PORT,
+    NO_PORT6,
+    NO_ROUTE,
+    REFUSED,
+    RP_FILTER,
+    TTL,
+    commands,
+)
+from tests.lab.guest_packages import KERNELS
+from tests.lab.main_job import logged
+
+pytestmark = pytest.mark.lab
+
+# Port of what is dropped -> whose counter tells how often, and the reasons that kernels have had.
+COUNTED = {
+    NO_PORT: ("far", "UdpNoPorts", "NO_SOCKET"),
+    NO_PORT6: ("far", "Udp6NoPorts", "NO_SOCKET"),
+    BAD_SUM: ("far", "UdpInCsumErrors", "UDP_CSUM"),
+    FULL: ("far", "UdpRcvbufErrors", "SOCKET_RCVBUFF"),
+    RP_FILTER: ("far", "TcpExtIPReversePathFilter", "IP_RPFILTER|NOT_SPECIFIED"),
+    TTL: ("router", "IpInHdrErrors", "IP_INHDR|NOT_SPECIFIED"),
+    NO_ROUTE: ("router", "IpExtInNoRoutes", "IP_INNOROUTES|NOT_SPECIFIED"),
+    REFUSED: ("far", "TcpOutRsts", "NO_SOCKET"),
+}
+RULE = "NETFILTER_DROP"
+BY_NFTABLES = r"(nf_hook_slow|nft_do_chain\[nf_tables\])\+0x"
+"""Who drops it: nf_hook_slow() for a verdict; newer nftables at once, with a reason."""
+NO_REASONS = "5.10"
+
+
+def begun(kernel: str) -> Future[Result]:
+    return boots.begun(traced, kernel)
+
+
+def traced(kernel: str) -> Result:
+    return boots.job(kernel, "tests.lab.guest_drops", commands=commands())
+
+
+BOOTS = [Boot(4, partial(begun, kernel)) for kernel in KERNELS]
+
+
+@pytest.fixture(scope="module", params=KERNELS)
+def kernel(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def found(kernel: str) -> Any:
+    return boots.step(boots.result(begun(kernel)), kernel, "drops")
+
+
+@pytest.fixture(scope="module")
+def events(found: Any) -> list[dict[str, Any]]:
+    assert found["status"] == 0, found["err"]
+    return [json.loads(line) for line in found["out"].splitlines()]
+
+
+def port(event: dict[str, Any]) -> int:
+    number: int = event["tuple"]["dport"]
+    return number
+
+
+def test_each_kind_of_drop_is_what_the_kernel_counts(
+    kernel: str,
+    found: Any,
+    events: list[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ours = Counter(port(event) for event in events if "location" in event)
+    theirs = {
+        number: found["after"][where][word] - found["before"][where][word]
+        for number, (where, word, _) in COUNTED.items()
+    }
+    theirs[NFT] = found["rule"]
+    with capsys.disabled():
+        print(f"\n{kernel}: {sum(ours.values())} drops; by port {dict(sorted(ours.items()))}")
+    assert ours == theirs
+    sent = {**COUNTS, FULL: COUNTS[FULL] - found["arrived"]}
+    assert theirs == sent
+    assert 0 < found["arrived"] < COUNTS[FULL]
+
+
+def test_reasons(kernel: str, events: list[dict[str, Any]]) -> None:
+    words = {number: word for number, (_, _, word) in COUNTED.items()} | {NFT: RULE}
+    for event in events:
+        if "location" in event:
+            assert event["type"] == "drop"
+            reason = event["func"].partition("(")[2].rstrip(")")
+            expected = "" if kernel == NO_REASONS else f"SKB_DROP_REASON_({words[port(event)]})"
+            assert re.fullmatch(expected, reason), event
+            assert re.fullmatch(r".+\+0x[0-9a-f]+", event["location"])
+
+
+def test_nothing_else_is_shown_and_all_of_these_is(
+    found: Any, events: list[dict[str, Any]]
+) -> None:
+    assert {port(event) for event in events} == set(COUNTS)
+    ids = Counter(event["packet_id"] for event in events if "location" in event)
+    assert set(ids.values()) == {1}, "each packet is dropped once"
+    # nftables speaks of a packet that it freed afterwards: nobody knows its number any more.
+    known = [event for event in events if "packet_id" in event]
+    assert {event["type"] for event in events if event not in known} <= {"nft_rule", "nft_chain"}
+    assert {event["packet_id"] for event in known} == set(ids)
+    order = [event["packet_id"] for event in known]
+    runs = [one for one, before in zip(order, [None, *order], strict=False) if one != before]
+    assert len(runs) == len(set(runs)), "a packet's lines are together"
+
+
+def test_the_rule_is_named(events: list[dict[str, Any]]) -> None:
+    for event in events:
+        if port(event) == NFT and "location" in event:
+            assert event["nft"]["verdict"] == "drop"
+            assert event["nft"]["table"] == "drops"
+            assert re.match(BY_NFTABLES, event["location"])
+
+
+def test_the_account_is_whole(found: Any) -> None:
+    done = {key: int(value) for key, value in logged(found["err"], "Done").items()}
+    assert done["lost_ring_full"] == done["lost_held"] == done["lost_ends"] == 0
+    assert done["produced"] == done["events"] + done["not_shown"]
+
+
+@pytest.fixture(scope="module")
+def journeys(kernel: str) -> list[str]:
+    seen = boots.step(boots.result(begun(kernel)), kernel, "journeys")
+    assert seen["status"] == 0, seen["err"]
+    told: str = seen["out"]
+    return told.rstrip("\n").split("\n\n")
+
+
+def test_a_connection_through_nat(journeys: list[str]) -> None:
+    one = next(text for text in journeys if "203.0.113.1:80(tcp:SYN)" in text.partition("\n")[0])
+    assert "NAT 192.0.2.1:4201->203.0.113.1:80(tcp:SYN) => " in one
+    assert re.search(r"dev near0:\d+ => rtr0:\d+ \(netns \d+\)", one)
+    assert re.search(r"dev rtr1:\d+ => far0:\d+ \(netns \d+\)", one)
+    assert re.search(r"nft ip nat before  handle \d+ (dnat|accept)", one)
+
+
+def test_ends(kernel: str, journeys: list[str]) -> None:
+    udp = {
+        number: next(text for text in journeys if f":{number}(udp)" in text.partition("\n")[0])
+        for number in (6020, NFT)
+    }
+    assert "  delivered to " in udp[6020].splitlines()[-1]
+    last = udp[NFT].splitlines()[-1]
+    assert last.startswith("  dropped: ")
+    what = "kfree_skb" if kernel == NO_REASONS else f"SKB_DROP_REASON_{RULE}"
+    assert re.match(rf"  dropped: {what} at {BY_NFTABLES}", last)
+    assert re.search(r" by inet drops input #\d+ drop$", last)
+    assert all(text.count("\n  +") == int(text.split(" sight")[0].split()[-1]) for text in journeys)

@@ -1,0 +1,83 @@
+"""Statistics on real kernels: equal to a recount of the lines of the same run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from concurrent.futures import Future
+from functools import partial
+from importlib import resources
+from typing import Any
+
+import pytest
+
+from tests.lab import boots
+from tests.lab.boots import Boot, Result
+from tests.lab.guest_nft_chosen import EACH
+from tests.lab.guest_statistics import RUNS, commands
+from tests.lab.main_job import logged
+from tests.recount import located, recount, told, told_located, validate
+
+pytestmark = pytest.mark.lab
+
+KERNELS = ("6.1", "6.12")
+SCHEMA = json.loads(resources.files("pypwru.data").joinpath("statistics.schema.json").read_text())
+
+
+def _run(kernel: str) -> Result:
+    return boots.job(kernel, "tests.lab.guest_statistics", commands=commands())
+
+
+def begun(kernel: str) -> Future[Result]:
+    return boots.begun(_run, kernel)
+
+
+BOOTS = [Boot(3, partial(begun, kernel)) for kernel in KERNELS]
+
+
+@pytest.fixture(params=[(kernel, run) for kernel in KERNELS for run in RUNS], ids="-".join)
+def seen(request: pytest.FixtureRequest) -> Any:
+    kernel, run = request.param
+    found = boots.step(boots.result(begun(kernel)), kernel, run)
+    assert found["status"] == 0, found["err"]
+    return {**found, "run": run, "kernel": kernel}
+
+
+def test_a_recount_of_the_lines_is_equal(seen: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [json.loads(line) for line in seen["out"].splitlines()]
+    document = seen["statistics"]
+    validate(SCHEMA, document)
+    counted, said = recount(lines), told(document)
+    assert counted == said
+    assert counted["events"] == int(logged(seen["err"], "Done")["events"]) > 20
+    if seen["run"] == "drops":
+        assert located(lines) == told_located(document)
+    with capsys.disabled():
+        kinds = {key: len(value) for key, value in counted.items() if isinstance(value, dict)}
+        plain = {key: value for key, value in counted.items() if isinstance(value, int)}
+        print(f"\n{seen['kernel']} {seen['run']}: {plain} {kinds}")
+
+
+def test_a_drop_is_where_its_caller_is(seen: Any) -> None:
+    lines = [json.loads(line) for line in seen["out"].splitlines()]
+    callers = Counter(line["caller_func"] for line in lines if line["type"] == "drop")
+    places: Counter[str] = Counter()
+    for row in seen["statistics"]["drops"]:
+        name, _, offset = row["location"].partition("+")
+        assert int(offset, 16) > 0
+        places[name] += row["events"]
+    assert places == callers
+
+
+def test_handlers_have_a_cost(seen: Any) -> None:
+    cost = seen["statistics"]["cost"]
+    assert cost
+    assert all(row["hits"] and row["mean_ns"] for row in cost)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_rules_have_names_and_texts(kernel: str) -> None:
+    rows = boots.step(boots.result(begun(kernel)), kernel, "all")["statistics"]["nft_rules"]
+    found = {(row["text"], row["verdict"]): row["events"] for row in rows if row["handle"]}
+    assert found["udp dport 7104 drop", "drop"] == EACH
+    assert found["udp dport 7102 accept", "accept"] == EACH
