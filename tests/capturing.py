@@ -5,20 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from pypwru.config import Config
 from pypwru.events.packets import Captured
 from pypwru.events.record import Slices
-from pypwru.log import Log
-from pypwru.options import parse
-from pypwru.session import Session, compile_filters, opened
-from pypwru.signals import call
+from tests.reading import Reading, session_of
 
-PATIENCE = 60  # s
 OUTGOING = 4  # PACKET_OUTGOING
 _AUXDATA, _VLAN_VALID, _TPID_VALID = 8, 1 << 4, 1 << 6  # PACKET_AUXDATA, TP_STATUS_*
 
@@ -31,29 +24,11 @@ class Sight(NamedTuple):
     told: Captured | None
 
 
-@dataclass
-class Capture:
-    """A trace under way; ``sights`` grows by ``read``."""
+class Capture(Reading[Sight]):
+    """A trace whose records tell of bytes."""
 
-    session: Session
-    sights: list[Sight] = field(default_factory=list)
-
-    def read(self) -> list[Sight]:
-        """All that is on the ring now, in the order of the kernel; also in ``sights``."""
-        found = []
-        for batch in self.session.rest():
-            for one in batch:
-                name = self.session.names.function(int.from_bytes(one[1][:8], "little"), 0, 0)
-                found.append(Sight(name.partition("(")[0], one, self.session.take(one)))
-        self.sights += found
-        return found
-
-    def until(self, fact: Callable[[Sequence[Sight]], bool]) -> None:
-        """Read until ``fact`` is true of ``sights``."""
-        end = time.monotonic() + PATIENCE
-        while not fact(self.sights):
-            self.read()
-            assert time.monotonic() < end, "it is not seen"
+    def sight(self, record: Slices) -> Sight:
+        return Sight(self.name(record), record, self.session.take(record))
 
     def account(self) -> dict[str, int]:
         """As on the last line of the log."""
@@ -67,11 +42,7 @@ def told(sights: Sequence[Sight]) -> list[Captured]:
 @contextlib.contextmanager
 def capturing(*words: str) -> Iterator[Capture]:
     """A session of ``pypwru --output-pcap``, whose packets nobody writes."""
-    config = parse(["--output-pcap=-", "--output-nft=false", *words])
-    assert isinstance(config, Config)
-    log = Log(None)
-    filters = compile_filters(config, log)
-    with call() as wish, opened(config, filters, log, wish) as session:
+    with session_of("--output-pcap=-", "--output-nft=false", *words) as session:
         yield Capture(session)
 
 

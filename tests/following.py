@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from pypwru.config import Config
 from pypwru.events.record import EVENT, Slices, constants
 from pypwru.events.wire import wire
-from pypwru.log import Log
-from pypwru.options import parse
-from pypwru.session import Session, compile_filters, opened
-from pypwru.signals import call
+from tests.reading import Reading, session_of
 
-PATIENCE = 60  # s
 END = constants()["EVENT_END"]
 
 
@@ -36,25 +29,8 @@ class Sight(NamedTuple):
         return self.kind == END
 
 
-@dataclass
-class Following:
-    """A trace under way; ``sights`` grows by ``read``."""
-
-    session: Session
-    sights: list[Sight] = field(default_factory=list)
-
-    def read(self) -> list[Sight]:
-        """All that is on the ring now, in the order of the kernel; also in ``sights``."""
-        found = [self._sight(one) for batch in self.session.rest() for one in batch]
-        self.sights += found
-        return found
-
-    def until(self, fact: Callable[[Sequence[Sight]], bool]) -> None:
-        """Read until ``fact`` is true of ``sights``."""
-        end = time.monotonic() + PATIENCE
-        while not fact(self.sights):
-            self.read()
-            assert time.monotonic() < end, "it is not seen"
+class Following(Reading[Sight]):
+    """A trace whose records tell which packet they are of."""
 
     def account(self) -> dict[str, int]:
         """As on the last line of the log: nothing is traced any more."""
@@ -63,25 +39,20 @@ class Following:
         self.session.detach()
         return self.session.account(sum(not sight.is_end for sight in self.sights))
 
-    def _sight(self, record: Slices) -> Sight:
-        packet, function, ktime, _, tail = record
-        name = self.session.names.function(int.from_bytes(function[:8], "little"), 0, 0)
+    def sight(self, record: Slices) -> Sight:
+        packet, _, ktime, _, tail = record
         at = EVENT["kind"]
         kind = int.from_bytes(packet[at.offset : at.offset + at.size], "little")
         identity = wire(self.session.config).parts.get("identity")
         which = tail[identity.offset : identity.offset + identity.size] if identity else b""
         skb, number = (int.from_bytes(one, "little") for one in (packet[:8], which))
-        return Sight(name.partition("(")[0], kind, skb, number, ktime, record)
+        return Sight(self.name(record), kind, skb, number, ktime, record)
 
 
 @contextlib.contextmanager
 def following(*words: str) -> Iterator[Following]:
     """A session whose records nobody prints."""
-    config = parse([*words])
-    assert isinstance(config, Config)
-    log = Log(None)
-    filters = compile_filters(config, log)
-    with call() as wish, opened(config, filters, log, wish) as session:
+    with session_of(*words) as session:
         yield Following(session)
 
 
