@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pypwru.discovery.lifetime import CONSUMING, DROPPING
+from pypwru.events.lives import KIND
 from pypwru.events.record import EVENT, Slices, constants
 
 _TASK = slice(8, None)
 """And CPU and kind, in the packet part."""
 _ADDRESS, _REASON = slice(0, 8), slice(8, 12)
 """In the func part; what is above the reason is no part of the enum."""
-_KIND = slice(EVENT["kind"].offset, EVENT["kind"].offset + EVENT["kind"].size)
 _FUNCTION = constants()["EVENT_FUNCTION"].to_bytes(EVENT["kind"].size, "little")
 _NESTED = 10_000_000  # ns in which a function that drops has called all others that say so
 _KEPT = 1 << 14
@@ -64,7 +64,7 @@ class Words:
 
     def of(self, record: Slices) -> bool | None:
         """Whether a sight drops its packet; None where it neither does nor says otherwise."""
-        if record[0][_KIND] != _FUNCTION:
+        if record[0][KIND] != _FUNCTION:
             return None
         func = record[1]
         if func in self._known:
