@@ -21,6 +21,7 @@ from tests.lab.guest_drops import (
     NO_PORT,
     NO_PORT6,
     NO_ROUTE,
+    PASSES,
     REFUSED,
     RP_FILTER,
     TTL,
@@ -158,11 +159,14 @@ def test_a_connection_through_nat(journeys: list[str]) -> None:
 
 
 def test_ends(kernel: str, journeys: list[str]) -> None:
+    # One of the step before can be freed in this one: from 5.19 on, by the CPU that allocated it,
+    # when that receives the next packet.
+    sent = [text for text in journeys if "dev near0" in text]
     udp = {
-        number: next(text for text in journeys if f":{number}(udp)" in text.partition("\n")[0])
-        for number in (6020, NFT)
+        number: next(text for text in sent if f":{number}(udp)" in text.partition("\n")[0])
+        for number in (PASSES, NFT)
     }
-    assert "  delivered to " in udp[6020].splitlines()[-1]
+    assert "  delivered to " in udp[PASSES].splitlines()[-1]
     last = udp[NFT].splitlines()[-1]
     assert last.startswith("  dropped: ")
     what = "kfree_skb" if kernel == NO_REASONS else f"SKB_DROP_REASON_{RULE}"

@@ -140,6 +140,13 @@ def test_journeys_come_as_they_end_and_what_has_not_ended_comes_last() -> None:
     assert told.journeys.count == 2
 
 
+def test_what_a_process_has_read_has_arrived_though_it_is_not_freed() -> None:
+    told = Told()
+    told.lines(told.seen(IP_RCV, 1), told.seen(COPY, 2))
+    told.journeys.end()
+    assert "  delivered to ping:7 in " in told.out[-1].decode()
+
+
 def test_a_clone_has_a_journey_of_its_own_and_the_number_that_it_shares() -> None:
     told = Told()
     lines = told.lines(told.seen(IP_RCV, 1), told.seen(IP_RCV, 2, skb=2), told.end(), told.end(2))

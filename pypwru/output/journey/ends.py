@@ -10,11 +10,11 @@ from pypwru.events.lives import Why
 from pypwru.events.paths import Path
 from pypwru.events.record import Slices
 
-DROPPED, UNDER_WAY, FREED = "dropped", "under way", "freed"
+DROPPED, DELIVERED, UNDER_WAY, FREED = "dropped", "delivered", "under way", "freed"
 RECEIVED = "received"  # behind what the table tells of the way out
 _WORDS = {
     DROPPED: "dropped",
-    "delivered": "delivered to",
+    DELIVERED: "delivered to",
     "sent": "sent on",
     "handled": "handled by the kernel",
     "merged": "merged into another packet",
@@ -63,7 +63,9 @@ class Ends:
         if path.fate.drop is not None:
             return End(DROPPED, path.fate.drop)
         if why is Why.STOPPED:
-            return End(UNDER_WAY, path.sights[-1])
+            # Its memory may go long after a process has read it: skb_attempt_defer_free(), 5.19.
+            last = self._told(path.sights[-1:])
+            return last if last and last.kind == DELIVERED else End(UNDER_WAY, path.sights[-1])
         return self._told(path.sights) or End(FREED, path.sights[-1])
 
     def _told(self, sights: Sequence[Slices]) -> End | None:

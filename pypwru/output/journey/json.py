@@ -9,7 +9,7 @@ from pypwru.events.record import Slices
 from pypwru.output import nft, tuples
 from pypwru.output.columns import Names, columns, name_and_reason, process
 from pypwru.output.journey.changes import device
-from pypwru.output.journey.ends import DROPPED, End
+from pypwru.output.journey.ends import DELIVERED, DROPPED, End
 from pypwru.output.journey.steps import Step, Steps
 from pypwru.output.json import Json as Objects
 from pypwru.output.json import encode
@@ -77,6 +77,6 @@ def _dropped(step: Step, names: Names) -> Mapping[str, object]:
 
 _MORE: Mapping[str, Callable[[Step, Names], Mapping[str, object]]] = {
     DROPPED: _dropped,
-    "delivered": lambda step, names: {"process": process(step.packet, names)},
+    DELIVERED: lambda step, names: {"process": process(step.packet, names)},
     "sent": lambda step, names: {"iface": device(step.flow, names)},
 }

@@ -12,7 +12,7 @@ from pypwru.events.record import Slices
 from pypwru.output import nft, tuples
 from pypwru.output.columns import Names, columns, name_and_reason, program
 from pypwru.output.journey.changes import CHANGES, device, known
-from pypwru.output.journey.ends import DROPPED, UNDER_WAY, End
+from pypwru.output.journey.ends import DELIVERED, DROPPED, UNDER_WAY, End
 from pypwru.output.journey.steps import Step, Steps
 from pypwru.output.parts import Packet
 from pypwru.output.printer import Printer
@@ -144,7 +144,7 @@ def _sent(step: Step, names: Names) -> str:
 
 _BEHIND: Mapping[str, Callable[[Step, Names], str]] = {
     DROPPED: _dropped,
-    "delivered": _delivered,
+    DELIVERED: _delivered,
     "sent": _sent,
     "handled": lambda step, names: f" in {names.function(*step.function)}",
     "merged": lambda step, names: f" in {names.function(*step.function)}",
