@@ -55,7 +55,8 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             "left out": "what sampling, limits and filters took away",
             "first to last sight": (
                 "how long packets were under way, as p50, p90, p99 and maximum: exact for "
-                "a million packets, and of a sample, as is said, beyond"
+                "a million packets, and of a sample, as is said, beyond; where a traced function "
+                "frees them (kfree_skbmem), that can be long after a process has read them"
             ),
             "functions": "hits of each, and a second",
             "drops": "by reason and location: who dropped it, as caller+offset; each drop once",
