@@ -33,7 +33,7 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             ),
             "freed, last seen in FUNC": "nothing of that was seen",
             "still under way when the trace ended, last seen in FUNC": (
-                "unless a process read it there"
+                "so are, by tracepoints, datagrams that a process has read"
             ),
         },
         "Clones, copies and segments have journeys of their own, with the id that they share. What "
