@@ -24,7 +24,7 @@ override export FILTER := $(value FILTER)
 override export ARGS := $(value ARGS)
 
 PYTHON_FILES := . $(shell grep -slE -d skip '^\#!.*python' tests/lab/* bench/* setup/*)
-BENCHES := $(filter-out bench/demo,$(wildcard bench/*))
+BENCHES := $(filter-out bench/demo %.py,$(wildcard bench/*))
 # What pip did, in one line.
 pip_install = umask 022; done=$$($(BIN)/pip --disable-pip-version-check install $(1)) && \
 	printf '%s\n' "$$done" | sed -n 's/^Successfully installed/setup: installed into .venv:/p' >&2
