@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Collection
 
 
-def kernels(document: str | None, known: Iterable[str], chosen: Iterable[str] = ()) -> list[str]:
-    """The kernels on the command line; a wrong one ends the bench with one line and status 2.
+def kernels(
+    document: str | None, known: Collection[str], chosen: Collection[str] = ()
+) -> list[str]:
+    """The kernels on the command line; a wrong one ends the bench with usage and status 2.
 
     Args:
         document: of the bench: a title, its usage and the rest, as paragraphs.
