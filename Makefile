@@ -47,7 +47,7 @@ check: .venv/test.stamp
 	$(BIN)/ruff format --check --quiet $(PYTHON_FILES)
 	$(BIN)/ruff check --quiet $(PYTHON_FILES)
 	$(BIN)/mypy
-	tests/as_nobody python -m pytest tests/unit
+	tests/support/as_nobody python -m pytest tests/unit
 
 lab: .venv/test.stamp
 	$(SUDO) env PYPWRU_TESTS=all $(BIN)/pytest tests/lab

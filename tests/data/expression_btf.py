@@ -9,7 +9,7 @@ from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
 from pypwru.btf.types import Kind
 from tests.data.btf_encoder import Encoder
-from tests.filter_machine import PACKET
+from tests.oracles.filter_machine import PACKET
 
 SIZE, DEVICE_SIZE = 256, 64
 DEVICE = PACKET + SIZE

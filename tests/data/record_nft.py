@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.lab.guest_packages import KERNELS, Apt
+from tests.lab.vm.packages import KERNELS, Apt
 from tests.native.rule_places import EVERYTHING, Place, place
 
 HERE = Path(__file__).parent / "nft"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import boots
+from tests.lab.vm import boots
 
 HERE = Path(__file__).parent
 

@@ -1,4 +1,4 @@
-"""The main job measured once a kernel, by guest_main_job.py, for all the tests that judge it."""
+"""The main job measured once a kernel, by jobs/main_job.py, for all the tests that judge it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple
 
-from tests.lab import boots
-from tests.lab.boots import Boot, Result
-from tests.lab.guest_main_job import commands
+from tests.lab.jobs.main_job import commands
+from tests.lab.vm import boots
+from tests.lab.vm.boots import Boot, Result
 
 DEEP = "6.12"
 # All functions where one link takes them; a few hundred where pwru attaches about 20 a second.
@@ -27,7 +27,7 @@ def _begun(kernel: str) -> Future[Result]:
 
 def _run(kernel: str) -> Result:
     flags = FLAGS[kernel]
-    return boots.job(kernel, "tests.lab.guest_main_job", *flags, commands=commands(flags))
+    return boots.job(kernel, "tests.lab.jobs.main_job", *flags, commands=commands(flags))
 
 
 BOOTS = [Boot(4 if kernel == DEEP else 2, partial(_begun, kernel)) for kernel in FLAGS]

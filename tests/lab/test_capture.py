@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.lab import boots
-from tests.lab.boots import Boot, Result
-from tests.lab.guest_capture import commands
+from tests.lab.jobs.capture import commands
+from tests.lab.vm import boots
+from tests.lab.vm.boots import Boot, Result
 
 pytestmark = pytest.mark.lab
 
@@ -37,7 +37,7 @@ def _run(kernel: str) -> Result:
     of_frames = asked.pop("frames", None)
     last = [[*of_frames, "--pcap-when", one] for one in ("every", "first")] if of_frames else []
     words = [[*common, *one] for one in (*asked.values(), *last)]
-    return boots.job(kernel, "tests.lab.guest_capture", *BACKENDS[kernel], *more, commands=words)
+    return boots.job(kernel, "tests.lab.jobs.capture", *BACKENDS[kernel], *more, commands=words)
 
 
 BOOTS = [Boot(2, partial(begun, kernel)) for kernel in BACKENDS]

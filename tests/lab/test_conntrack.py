@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.conntrack_judge import entry, mismatches
-from tests.lab.conntrack_row import MARK, NAME, ZONE
-from tests.lab.parity_job import KERNELS, seen
+from tests.lab.parity.boots import KERNELS, seen
+from tests.lab.parity.conntrack_row import MARK, NAME, ZONE
 from tests.lab.test_parity_flags import BOOTS as BOOTS
+from tests.oracles.conntrack import entry, mismatches
 
 pytestmark = pytest.mark.lab
 

@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import boots
-from tests.lab.boots import Boot, Result
-from tests.lab.guest_drops import (
+from tests.lab.jobs.drops import (
     BAD_SUM,
     COUNTS,
     FULL,
@@ -27,8 +25,10 @@ from tests.lab.guest_drops import (
     TTL,
     commands,
 )
-from tests.lab.guest_packages import KERNELS
 from tests.lab.main_job import logged
+from tests.lab.vm import boots
+from tests.lab.vm.boots import Boot, Result
+from tests.lab.vm.packages import KERNELS
 
 pytestmark = pytest.mark.lab
 
@@ -54,7 +54,7 @@ def begun(kernel: str) -> Future[Result]:
 
 
 def traced(kernel: str) -> Result:
-    return boots.job(kernel, "tests.lab.guest_drops", commands=commands())
+    return boots.job(kernel, "tests.lab.jobs.drops", commands=commands())
 
 
 BOOTS = [Boot(4, partial(begun, kernel)) for kernel in KERNELS]

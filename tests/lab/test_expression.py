@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import boots, guest_packages
-from tests.lab.boots import Boot, Result
+from tests.lab.vm import boots, packages
+from tests.lab.vm.boots import Boot, Result
 
 COMMANDS = """
 PYPWRU_TESTS=all python -m pytest -q -p no:cacheprovider tests/native/test_expression_load.py &&
-    python -m tests.lab.guest_expression
+    python -m tests.lab.jobs.expression
 """
 pytestmark = pytest.mark.lab
 
@@ -33,10 +33,10 @@ def _run(kernel: str) -> Result:
         return {**result, "said": Path(folder, "said").read_text()}
 
 
-BOOTS = [Boot(1, partial(begun, kernel)) for kernel in guest_packages.KERNELS]
+BOOTS = [Boot(1, partial(begun, kernel)) for kernel in packages.KERNELS]
 
 
-@pytest.mark.parametrize("kernel", guest_packages.KERNELS)
+@pytest.mark.parametrize("kernel", packages.KERNELS)
 def test_the_verifier_of(kernel: str) -> None:
     seen = boots.result(begun(kernel))
     assert seen["status"] == 0, seen["said"]

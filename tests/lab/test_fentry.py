@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.lab import boots
-from tests.lab.boots import Boot, Result
-from tests.lab.guest_fentry import commands
-from tests.lab.guest_main_job import FAR, NEAR
+from tests.lab.jobs.fentry import commands
+from tests.lab.jobs.main_job import FAR, NEAR
 from tests.lab.main_job import logged
+from tests.lab.vm import boots
+from tests.lab.vm.boots import Boot, Result
 
 pytestmark = pytest.mark.lab
 
@@ -36,7 +36,7 @@ def begun(kernel: str) -> Future[Result]:
 
 def _run(kernel: str) -> Result:
     words = list(commands(BACKENDS[kernel], []).values())
-    return boots.job(kernel, "tests.lab.guest_fentry", *BACKENDS[kernel], commands=words)
+    return boots.job(kernel, "tests.lab.jobs.fentry", *BACKENDS[kernel], commands=words)
 
 
 BOOTS = [Boot(2, partial(begun, kernel)) for kernel in BACKENDS]

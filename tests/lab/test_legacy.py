@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.guest_legacy import FAMILIES, FIRST, LAST, TABLES
+from tests.lab.jobs.legacy import FAMILIES, FIRST, LAST, TABLES
 from tests.lab.main_job import BOOTS as BOOTS
 from tests.lab.main_job import FLAGS, step
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from pypwru.discovery import tables
-from tests.lab import boots
-from tests.lab.boots import Boot, Result
-from tests.lab.guest_lists import COMMANDS
-from tests.lab.guest_packages import KERNELS
-from tests.unit.test_priorities import LIMITS, WITH_MODULES, recorded
+from tests.lab.jobs.lists import COMMANDS
+from tests.lab.vm import boots
+from tests.lab.vm.boots import Boot, Result
+from tests.lab.vm.packages import KERNELS
+from tests.unit.discovery.test_tables import LIMITS, WITH_MODULES, recorded
 
 pytestmark = pytest.mark.lab
 
@@ -25,7 +25,7 @@ def begun(kernel: str) -> Future[Result]:
 
 
 def _run(kernel: str) -> Result:
-    return boots.job(kernel, "tests.lab.guest_lists", commands=COMMANDS)
+    return boots.job(kernel, "tests.lab.jobs.lists", commands=COMMANDS)
 
 
 BOOTS = [Boot(2, partial(begun, kernel)) for kernel in KERNELS]

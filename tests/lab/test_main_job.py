@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.lab.guest_main_job import FAR, NEAR
+from tests.lab.jobs.main_job import FAR, NEAR
 from tests.lab.main_job import BOOTS as BOOTS
 from tests.lab.main_job import DEEP, FLAGS, logged, own_lines, step
 

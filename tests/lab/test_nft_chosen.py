@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.guest_nft_chosen import EACH, PORTS, RUNS
+from tests.lab.jobs.nft_chosen import EACH, PORTS, RUNS
 from tests.lab.main_job import BOOTS as BOOTS
 from tests.lab.main_job import DEEP, step
 

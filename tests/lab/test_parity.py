@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.lab.guest_main_job import FAR, MTU, NEAR
+from tests.lab.jobs.main_job import FAR, MTU, NEAR
 from tests.lab.main_job import BOOTS as BOOTS
 from tests.lab.main_job import FLAGS, Line, own_lines, pwru_lines, step
-from tests.lab.parity import paired
+from tests.lab.parity.compare import paired
 
 pytestmark = pytest.mark.lab
 TUPLES = {f"{NEAR}:0->{FAR}:0(icmp)", f"{FAR}:0->{NEAR}:0(icmp)"}

@@ -12,16 +12,12 @@ import subprocess
 from collections import Counter
 from functools import partial
 from importlib.resources import files
-from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from pypwru.options import FLAGS
-from tests.lab.boots import Boot
-from tests.lab.parity_differences import DIFFERENCES, explanation
-from tests.lab.parity_invocations import INVOCATIONS
-from tests.lab.parity_job import (
+from tests.lab.parity.boots import (
     KERNELS,
     WHOLE,
     begun,
@@ -32,12 +28,16 @@ from tests.lab.parity_job import (
     names,
     seen,
 )
-from tests.lab.parity_tracking import SCENARIOS, shown
-from tests.lab.sights import events
-from tests.requirement import need
+from tests.lab.parity.differences import DIFFERENCES, explanation
+from tests.lab.parity.invocations import INVOCATIONS
+from tests.lab.parity.printed import events
+from tests.lab.parity.tracking import SCENARIOS, shown
+from tests.lab.vm.boots import Boot
+from tests.support.need import need
+from tests.support.paths import TREE
 
 pytestmark = pytest.mark.lab
-README = Path(__file__).parents[2] / "README.md"
+README = TREE / "README.md"
 _TABLE = "## What differs from pwru on purpose"
 
 BOOTS = [Boot(12 if kernel == WHOLE else 4, partial(begun, kernel)) for kernel in KERNELS]

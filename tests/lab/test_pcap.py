@@ -14,11 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.captures import Packet, check, differences, octets, packets, tshark
-from tests.lab import boots
-from tests.lab.boots import Boot, Result
-from tests.lab.guest_packages import KERNELS
-from tests.lab.guest_pcap import (
+from tests.lab.jobs.pcap import (
     DATAGRAMS,
     DELIVERED,
     LINKS,
@@ -35,6 +31,10 @@ from tests.lab.guest_pcap import (
     pattern,
 )
 from tests.lab.main_job import logged
+from tests.lab.vm import boots
+from tests.lab.vm.boots import Boot, Result
+from tests.lab.vm.packages import KERNELS
+from tests.support.captures import Packet, check, differences, octets, packets, tshark
 
 pytestmark = pytest.mark.lab
 
@@ -70,7 +70,7 @@ KINDS = {
 def traced(kernel: str) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         boots.compile_for(kernel, Path(folder, "cache"), commands(SIGHTS))
-        command = ["python", "-m", "tests.lab.guest_pcap", folder]
+        command = ["python", "-m", "tests.lab.jobs.pcap", folder]
         found = boots.run(kernel, Path(folder), command, ["--timeout", "1200"])
         found["files"] = {file.name: file.read_bytes() for file in Path(folder).glob("*.pcap*")}
         return found

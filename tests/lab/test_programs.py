@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.lab import boots
-from tests.lab.boots import Boot, Result
-from tests.lab.guest_main_job import FAR, NEAR
-from tests.lab.guest_packages import KERNELS
-from tests.lab.guest_programs import COMMANDS
+from tests.lab.jobs.main_job import FAR, NEAR
+from tests.lab.jobs.programs import COMMANDS
 from tests.lab.main_job import logged
+from tests.lab.vm import boots
+from tests.lab.vm.boots import Boot, Result
+from tests.lab.vm.packages import KERNELS
 
 pytestmark = pytest.mark.lab
 
@@ -28,7 +28,7 @@ def begun(kernel: str) -> Future[Result]:
 
 def _run(kernel: str) -> Result:
     words = list(COMMANDS.values())
-    return boots.job(kernel, "tests.lab.guest_programs", commands=words)
+    return boots.job(kernel, "tests.lab.jobs.programs", commands=words)
 
 
 BOOTS = [Boot(2, partial(begun, kernel)) for kernel in KERNELS]

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.lab import boots
-from tests.lab.boots import Boot, Result
-from tests.lab.guest_rule_texts import PLACES, REPLACEMENTS, ROUNDS
-from tests.lab.rule_replacement import PORT, judged
+from tests.lab.jobs.rule_replacement import PORT, judged
+from tests.lab.jobs.rule_texts import PLACES, REPLACEMENTS, ROUNDS
+from tests.lab.vm import boots
+from tests.lab.vm.boots import Boot, Result
 
 pytestmark = pytest.mark.lab
 
@@ -21,7 +21,7 @@ KERNELS = ("5.10", "6.12")
 
 
 def begun(kernel: str) -> Future[Result]:
-    return boots.begun(boots.job, kernel, "tests.lab.guest_rule_texts")
+    return boots.begun(boots.job, kernel, "tests.lab.jobs.rule_texts")
 
 
 BOOTS = [Boot(5, partial(begun, kernel)) for kernel in KERNELS]

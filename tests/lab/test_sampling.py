@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.lab import boots
-from tests.lab.boots import Boot, Result
-from tests.lab.guest_sampling import FEW, PINGS, commands
+from tests.lab.jobs.sampling import FEW, PINGS, commands
 from tests.lab.test_capture import FRAMES, MOST_WALKED
+from tests.lab.vm import boots
+from tests.lab.vm.boots import Boot, Result
 
 pytestmark = pytest.mark.lab
 
@@ -31,7 +31,7 @@ def begun(kernel: str) -> Future[Result]:
 def _run(kernel: str) -> Result:
     backend, more = BACKENDS[kernel], ["frames"] if kernel == FRAMES else []
     words = list(commands([backend], with_frames=bool(more)).values())
-    return boots.job(kernel, "tests.lab.guest_sampling", backend, *more, commands=words)
+    return boots.job(kernel, "tests.lab.jobs.sampling", backend, *more, commands=words)
 
 
 BOOTS = [Boot(5, partial(begun, kernel)) for kernel in BACKENDS]

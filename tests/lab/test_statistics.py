@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.lab import boots
-from tests.lab.boots import Boot, Result
-from tests.lab.guest_nft_chosen import EACH
-from tests.lab.guest_statistics import RUNS, commands
+from tests.lab.jobs.nft_chosen import EACH
+from tests.lab.jobs.statistics import RUNS, commands
 from tests.lab.main_job import logged
-from tests.recount import located, recount, told, told_located, validate
+from tests.lab.vm import boots
+from tests.lab.vm.boots import Boot, Result
+from tests.oracles.recount import located, recount, told, told_located, validate
 
 pytestmark = pytest.mark.lab
 
@@ -25,7 +25,7 @@ SCHEMA = json.loads(resources.files("pypwru.data").joinpath("statistics.schema.j
 
 
 def _run(kernel: str) -> Result:
-    return boots.job(kernel, "tests.lab.guest_statistics", commands=commands())
+    return boots.job(kernel, "tests.lab.jobs.statistics", commands=commands())
 
 
 def begun(kernel: str) -> Future[Result]:

@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from tests.lab import boots
-from tests.lab.boots import Boot, Result
-from tests.lab.guest_packages import KERNELS
 from tests.lab.main_job import logged
 from tests.lab.truth.grammar import derived
 from tests.lab.truth.rulesets import WORDS
+from tests.lab.vm import boots
+from tests.lab.vm.boots import Boot, Result
+from tests.lab.vm.packages import KERNELS
 
 pytestmark = pytest.mark.lab
 

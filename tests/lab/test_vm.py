@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import guest_packages
-from tests.requirement import need
+from tests.lab.vm import packages
+from tests.support.need import need
+from tests.support.paths import TREE
 
-VM = Path(__file__).with_name("vm")
+BOOT = TREE / "tests" / "lab" / "boot"
 pytestmark = pytest.mark.lab
 
 
@@ -26,7 +27,7 @@ def qemu() -> None:
 
 
 def vm(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([VM, *words], capture_output=True, text=True, check=False)
+    return subprocess.run([BOOT, *words], capture_output=True, text=True, check=False)
 
 
 # Everything that a guest promises, in one boot: each line of the output is one promise.
@@ -50,12 +51,12 @@ kill -USR1 $$
 """
 
 
-@pytest.mark.parametrize("kernel", guest_packages.KERNELS)
+@pytest.mark.parametrize("kernel", packages.KERNELS)
 def test_a_guest_is_a_whole_machine(kernel: str, tmp_path: Path) -> None:
     btf = Path(vm("--btf", kernel).stdout.strip())
     digest = subprocess.run(["sha256sum"], stdin=btf.open(), capture_output=True, text=True)
-    (modules,) = (guest_packages.kernel(kernel) / "lib" / "modules").iterdir()
-    tree = VM.parents[2]
+    (modules,) = (packages.kernel(kernel) / "lib" / "modules").iterdir()
+    tree = BOOT.parents[2]
 
     done = vm(kernel, "--rwdir", str(tmp_path), "--", "sh", "-c", PROMISES, "sh", str(tmp_path))
 
@@ -109,7 +110,7 @@ def children(process: int) -> Sequence[str]:
 @pytest.mark.parametrize(("stop", "status"), [("INT", 130), ("TERM", 143), ("KILL", -9)])
 def test_an_interrupted_guest_leaves_nothing(stop: str, status: int) -> None:
     before = mounts()
-    with subprocess.Popen([VM, "6.12", "sh", "-c", "echo up; exec sleep 1000"], stdout=-1) as lab:
+    with subprocess.Popen([BOOT, "6.12", "sh", "-c", "echo up; exec sleep 1000"], stdout=-1) as lab:
         assert lab.stdout
         lab.stdout.readline()
         (machine,) = children(lab.pid)
@@ -123,7 +124,7 @@ def test_an_interrupted_guest_leaves_nothing(stop: str, status: int) -> None:
 
 
 def test_nobody_reading_stops_the_guest() -> None:
-    with subprocess.Popen([VM, "6.12", "yes"], stdout=-1) as lab:
+    with subprocess.Popen([BOOT, "6.12", "yes"], stdout=-1) as lab:
         assert lab.stdout
         lab.stdout.readline()
         lab.stdout.close()

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from pypwru.resolve.rules import Rules
-from tests.requirement import need
+from tests.support.need import need
 
 PATIENCE = 30.0
 _numbers = itertools.count()

@@ -18,8 +18,8 @@ from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
 from pypwru.btf.types import STRUCTS, Kind, Type
 from tests.data.btf_encoder import kernel, module
-from tests.lab import guest, guest_packages
-from tests.requirement import need
+from tests.lab.vm import guest, packages
+from tests.support.need import need
 
 VMLINUX = load.SYSFS / "vmlinux"
 LINKAGE = ("static", "global", "extern")
@@ -220,8 +220,8 @@ def test_other_kernels_and_split_btf_of_their_modules(
 ) -> None:
     """5.10 has no BTF in its modules."""
     try:
-        vmlinux, root = guest.btf(name), guest_packages.kernel(name)
-    except guest_packages.LabError as problem:
+        vmlinux, root = guest.btf(name), packages.kernel(name)
+    except packages.LabError as problem:
         need(False, f"kernel {name} of the lab: {problem}")
     base = load.load_vmlinux(vmlinux)
     assert not list(differences(base, raw(vmlinux)))

@@ -14,7 +14,7 @@ from pypwru.btf.types import Field, Kind
 from pypwru.cache import Cache
 from tests.data.btf_encoder import kernel
 from tests.native.test_btf_bpftool import VMLINUX, bpftool, here
-from tests.requirement import need
+from tests.support.need import need
 
 STRUCTS = (
     "sk_buff",

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from pypwru.events.packets import Captured
-from tests.capturing import OUTGOING, PacketSocket, Sight, capturing, told
 from tests.native.tracing import Network, ip, need_tracing, network
+from tests.support.packet_sockets import OUTGOING, PacketSocket, Sight, capturing, told
 
 pytestmark = pytest.mark.native
 TRACEPOINT = "--backend=tracepoint"

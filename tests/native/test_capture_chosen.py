@@ -17,7 +17,7 @@ from pypwru.kernel import bpf
 from pypwru.log import Log
 from pypwru.program import maps
 from pypwru.resolve.reasons import Reasons
-from tests.records import configured
+from tests.support.records import configured
 
 pytestmark = pytest.mark.native
 

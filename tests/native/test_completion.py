@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 from pypwru.completing import SHELLS
-from tests.installed import LOADER, SYSTEM, environment, install, setup
 from tests.native.tracing import TREE
-from tests.requirement import need
-from tests.shells import Shell
+from tests.support.installed import LOADER, SYSTEM, environment, install, setup
+from tests.support.need import need
+from tests.support.shells import Shell
 
 pytestmark = pytest.mark.native
 

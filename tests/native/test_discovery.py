@@ -19,7 +19,8 @@ from pypwru.discovery.tracepoints import discover_tracepoints
 from pypwru.errors import KernelError
 from pypwru.kernel import capabilities, ftrace, lockdown, pseudofs
 from pypwru.kernel.kallsyms import KALLSYMS, read_symbols
-from tests.requirement import need
+from tests.support.need import need
+from tests.support.paths import TREE
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 EVERY = Selection()
@@ -180,7 +181,7 @@ def test_root_can_trace_and_nobody_can_not() -> None:
         capture_output=True,
         text=True,
         check=True,
-        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        env={"PYTHONPATH": str(TREE)},
     ).stdout
     assert printed.split() == ["CAP_BPF", "CAP_PERFMON", "CAP_SYSLOG"]
 
@@ -196,7 +197,7 @@ def test_nobody_is_told_that_addresses_are_hidden() -> None:
         capture_output=True,
         text=True,
         check=False,
-        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        env={"PYTHONPATH": str(TREE)},
     )
     if shown.startswith("0000000000000000 "):
         assert "CAP_SYSLOG" in result.stderr

@@ -30,7 +30,7 @@ from tests.native.tracing import (
     pypwru,
     tracing,
 )
-from tests.requirement import need
+from tests.support.need import need
 
 pytestmark = pytest.mark.native
 

@@ -14,9 +14,16 @@ from hypothesis import strategies as st
 from pypwru.btf.query import BTF
 from pypwru.errors import FilterError
 from pypwru.expression import Expression, compile_filter_expression
-from tests.expression_judges import BATCH, Gcc, Judged, Kernel, fixes_of, memory_of, places
-from tests.expression_programs import CONTENTS, POINTERS, TEXTS, World, expressions, worlds
-from tests.requirement import need
+from tests.oracles.expression_strategies import (
+    CONTENTS,
+    POINTERS,
+    TEXTS,
+    World,
+    expressions,
+    worlds,
+)
+from tests.oracles.expressions import BATCH, Gcc, Judged, Kernel, fixes_of, memory_of, places
+from tests.support.need import need
 
 pytestmark = pytest.mark.native
 # What C allows, and a filter refuses because it can't be meant, or has no room for.

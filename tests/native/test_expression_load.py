@@ -17,7 +17,7 @@ from pypwru.filter import ebpf
 from pypwru.filter.ebpf import R0, R1, R2, R3, R6, R10, Assembler, Insn
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import MapType, ProgramType
-from tests.requirement import need
+from tests.support.need import need
 
 pytestmark = pytest.mark.native
 

@@ -10,7 +10,8 @@ import pytest
 from pypwru.errors import FilterError
 from pypwru.filter.pcap import Linktype, compile_pcap
 from pypwru.filter.translation import Translation
-from tests.filter_judges import (
+from tests.oracles.filter_packets import ethernet_packets, ip_packets
+from tests.oracles.filters import (
     Libpcap,
     Packet,
     expressions,
@@ -18,8 +19,7 @@ from tests.filter_judges import (
     pylibpcap_matches,
     write_pcap,
 )
-from tests.filter_packets import ethernet_packets, ip_packets
-from tests.requirement import need
+from tests.support.need import need
 
 pytestmark = pytest.mark.native
 

@@ -14,10 +14,10 @@ from pypwru.filter.compiler import compile_filter
 from pypwru.filter.head import TRIPS
 from pypwru.filter.pcap import Linktype, compile_pcap
 from pypwru.filter.translation import Translation
-from tests.filter_judges import Kernel, Libpcap, Packet, expressions, kernel_verdicts
-from tests.filter_packets import ethernet_packets
-from tests.filter_programs import programs
-from tests.requirement import need
+from tests.oracles.filter_packets import ethernet_packets
+from tests.oracles.filter_strategies import programs
+from tests.oracles.filters import Kernel, Libpcap, Packet, expressions, kernel_verdicts
+from tests.support.need import need
 
 pytestmark = pytest.mark.native
 

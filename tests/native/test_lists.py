@@ -14,8 +14,8 @@ import pytest
 
 from tests.native.test_discovery import VMLINUX, Judge
 from tests.native.tracing import environment, tracing
-from tests.requirement import need
-from tests.unit.test_discovery_functions import Kernel
+from tests.support.need import need
+from tests.unit.discovery.test_functions import Kernel
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 # As where the kernel was built without CONFIG_DEBUG_INFO_BTF.

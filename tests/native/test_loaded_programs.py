@@ -35,7 +35,7 @@ from pypwru.kernel.descriptors import owned
 from pypwru.kernel.kallsyms import read_symbols
 from tests.native.loaded_programs import bpftool, loaded, types_of
 from tests.native.tracing import need_tracing
-from tests.requirement import need
+from tests.support.need import need
 
 pytestmark = pytest.mark.native
 

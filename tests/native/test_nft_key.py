@@ -39,7 +39,7 @@ from pypwru.kernel.kallsyms import read_symbols
 from pypwru.kernel.netns import in_namespace
 from pypwru.kernel.nft_key import nft_key
 from tests.native.tracing import COMMAND, environment
-from tests.requirement import need
+from tests.support.need import need
 
 pytestmark = pytest.mark.native
 

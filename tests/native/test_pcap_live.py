@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.captures import SCRIPT, check, octets, packets
 from tests.native.rule_places import until
 from tests.native.tracing import PATIENCE, Network, Run, network, tracing
-from tests.requirement import need
+from tests.support.captures import SCRIPT, check, octets, packets
+from tests.support.need import need
 
 pytestmark = pytest.mark.native
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.captures import SNAPLEN, check, differences, octets, packets, tshark
 from tests.native.rule_places import until
 from tests.native.tracing import PATIENCE, Network, Run, network, tracing
-from tests.requirement import need
+from tests.support.captures import SNAPLEN, check, differences, octets, packets, tshark
+from tests.support.need import need
 
 pytestmark = pytest.mark.native
 

@@ -13,7 +13,7 @@ import pytest
 
 from pypwru.resolve import links
 from pypwru.resolve.interfaces import Interfaces, namespaces
-from tests.requirement import need
+from tests.support.need import need
 
 pytestmark = pytest.mark.native
 

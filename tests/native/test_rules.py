@@ -18,7 +18,7 @@ from pypwru.resolve.rules import Rules
 from pypwru.resolve.ruleset import ChainText, RuleText
 from tests.native.rule_places import EVERYTHING, PATIENCE, Place, homes, known, place, until
 from tests.native.tracing import environment
-from tests.requirement import need
+from tests.support.need import need
 
 pytestmark = pytest.mark.native
 

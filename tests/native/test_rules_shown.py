@@ -17,9 +17,9 @@ from pypwru.output.rule_texts import RuleTexts
 from pypwru.output.stages import Stages
 from pypwru.output.text import Text
 from pypwru.resolve.rules import Rules
-from tests import records
 from tests.native.rule_places import EVERYTHING, PATIENCE, Place, known, place, until
-from tests.records import NFT_RULE, configured, event, flow, packet, tail
+from tests.support import records
+from tests.support.records import NFT_RULE, configured, event, flow, packet, tail
 
 pytestmark = pytest.mark.native
 

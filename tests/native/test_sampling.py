@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.following import Following, Sight, following, paths
 from tests.native.tracing import Network, need_tracing, network, tracing
+from tests.support.packet_tracking import Following, Sight, following, paths
 
 pytestmark = pytest.mark.native
 TRACEPOINT = "--backend=tracepoint"

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.conntrack_judge import entry, listing, mismatches
-from tests.json_judge import judged
 from tests.native.tracing import Network, network, tracing
+from tests.oracles.conntrack import entry, listing, mismatches
+from tests.oracles.json_schema import judged
 
 pytestmark = pytest.mark.native
 

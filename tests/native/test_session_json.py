@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pypwru.output.columns import COLUMNS
-from tests.json_judge import jq, judged
 from tests.native.tracing import Network, network, tracing
-from tests.records import configured
+from tests.oracles.json_schema import jq, judged
+from tests.support.records import configured
 
 pytestmark = pytest.mark.native
 

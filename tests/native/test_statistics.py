@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.native.tracing import PATIENCE, Network, Run, network, pypwru, tracing
-from tests.recount import located, recount, told, told_located, validate
+from tests.oracles.recount import located, recount, told, told_located, validate
 
 pytestmark = pytest.mark.native
 

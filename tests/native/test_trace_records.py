@@ -20,11 +20,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.topology import run
+from tests.lab.net.topology import run
 from tests.lab.truth.comparison import compare, compare_counts
 from tests.lab.truth.records import Record, listening, received
 from tests.lab.truth.rulesets import counts
-from tests.requirement import need
+from tests.support.need import need
 
 pytestmark = pytest.mark.native
 RULES = """

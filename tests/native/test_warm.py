@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.native.tracing import COMMAND, PATIENCE, environment, need_tracing, tracing
-from tests.requirement import need
+from tests.support.need import need
 
 pytestmark = pytest.mark.native
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from tests.requirement import need
+from tests.support.need import need
+from tests.support.paths import TREE as TREE
 
-TREE = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "pypwru")
 PATIENCE = 60  # s, after which a process is hung
 

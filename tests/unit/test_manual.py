@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -23,9 +22,9 @@ from pypwru.config import Config
 from pypwru.filter.compiler import compile_filter
 from pypwru.manual import argument_parser, main, man_page
 from pypwru.options import FLAGS, parse
-from tests.requirement import need
+from tests.support.need import need
+from tests.support.paths import TREE
 
-TREE = Path(__file__).resolve().parents[2]
 SHOWN = [flag for flag in FLAGS if not flag.hidden]
 EXAMPLES = [
     " ".join(line.rstrip("\\") for line in block)

@@ -13,8 +13,9 @@ import pytest
 
 from pypwru.config import Config
 from pypwru.options import FLAGS, parse, usage
+from tests.support.paths import DATA
 
-RECORDED = Path(__file__).resolve().parents[1] / "data" / "pwru_help.txt"
+RECORDED = DATA / "pwru_help.txt"
 # pflag's FlagUsages: six columns, the name, the type unless it is bool, three spaces, the text.
 _LINE = re.compile(
     r"  (?:-(?P<short>.), |    )--(?P<name>[a-z0-9-]+)(?: (?P<type>\S+))? {3,}"

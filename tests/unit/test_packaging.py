@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-TREE = Path(__file__).parents[2]
+from tests.support.paths import TREE
+
 SHARED = {
     "man/pypwru.1": "share/man/man1/pypwru.1",
     "completions/pypwru.bash": "share/bash-completion/completions/pypwru.bash",

@@ -11,7 +11,7 @@ from pypwru.output.nft_source import NO_NFT
 from pypwru.output.stages import Batches, Stages
 from pypwru.session import Batch, Session
 from pypwru.signals import Interrupts
-from tests import records
+from tests.support import records
 
 ONE = Record(bytes(32), bytes(16), 0, b"")
 

@@ -15,11 +15,12 @@ from scapy.utils import PcapNgWriter
 
 from pypwru.gotext import log_value
 from pypwru.output.pcap.comment import Comments
-from tests import records
-from tests.captures import AS_ROOT, SCRIPT
-from tests.requirement import need
+from tests.support import records
+from tests.support.captures import AS_ROOT, SCRIPT
+from tests.support.need import need
+from tests.support.paths import TREE
 
-CONTRIB = Path(__file__).parents[2] / "contrib" / "wireshark"
+CONTRIB = TREE / "contrib" / "wireshark"
 FRAME = Ether(dst="02:00:00:00:00:02", src="02:00:00:00:00:01") / IP() / ICMP()
 
 FORWARDED = {

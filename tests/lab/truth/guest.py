@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 from pypwru.kernel.bpf import program_recursion_misses
 from pypwru.kernel.bpf_objects import program_ids, program_info, program_open
 from pypwru.kernel.descriptors import owned
-from tests.lab.steps import Step, run_steps
-from tests.lab.topology import inside
-from tests.lab.tracer import Seen, Tracer, tracer
+from tests.lab.jobs.steps import Step, run_steps
+from tests.lab.jobs.tracer import Seen, Tracer, tracer
+from tests.lab.net.topology import inside
 from tests.lab.truth import records, traffic, wires
 from tests.lab.truth.comparison import (
     compare,

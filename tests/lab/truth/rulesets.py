@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.lab.topology import inside, run
+from tests.lab.net.topology import inside, run
 from tests.lab.truth.records import forget_connections
 from tests.lab.truth.wires import DEVICES, TRACED
 

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.lab.topology import inside
+from tests.lab.net.topology import inside
 from tests.lab.truth.wires import (
     BRIDGED_FAR,
     BRIDGED_NEAR,

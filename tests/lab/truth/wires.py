@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tests.lab.topology import inside, run
+from tests.lab.net.topology import inside, run
 
 NEAR, ROUTER, FAR = "192.0.2.1", "192.0.2.254", "198.51.100.1"
 NEAR6, ROUTER6, FAR6 = "2001:db8:1::1", "2001:db8:1::fe", "2001:db8:2::1"

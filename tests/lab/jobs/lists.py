@@ -1,0 +1,89 @@
+"""Runs inside a guest: the lists of functions, and a trace from one that was written.
+
+    python -m tests.lab.jobs.lists FOLDER
+
+FOLDER/result.json is judged on the host (test_lists.py).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.data.record_functions import MODULES
+from tests.lab.jobs.steps import run_steps
+from tests.lab.jobs.tracer import Seen, tracer
+from tests.lab.net.topology import run
+
+RULES = """
+table inet listed {
+    chain input { type filter hook input priority 0; icmp type echo-request counter accept; }
+}
+"""
+FIREWALL = ("--priority", "1", "--category", "nft", "--category", "netfilter")
+# Without what nftables itself tells, which --functions does not choose.
+TRACED = ("--output-nft=false", "--output-json", "icmp")
+COMMANDS = [TRACED, ("udp", "port", "9")]
+_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+def listed(*flags: str, before: tuple[str, ...] = ()) -> Seen:
+    """What pypwru says to ``--list-functions`` and these flags, run by ``before``."""
+    words = [*before, sys.executable, "-m", "pypwru", "--list-functions", *flags]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return {"status": done.returncode, "out": done.stdout, "err": done.stderr}
+
+
+def everything() -> Seen:
+    """Of vmlinux, and of the modules that a firewall, router or container host has."""
+    bare = listed("--output-json")
+    for name in MODULES:
+        subprocess.run(["modprobe", "-q", name], check=False)
+    return {
+        "bare": bare,
+        "modules": listed("--output-json", "--all-kmods"),
+        "nobody": listed("--output-json", before=_NOBODY),
+    }
+
+
+def attached(folder: Path) -> Seen:
+    """A run of everything up to level 2, from a list of it."""
+    file = folder / "two.txt"
+    names = listed("--priority", "2", "--all-kmods", "--function-list", str(file))
+    with tracer(folder, "two", "pypwru", "--functions", str(file), "udp", "port", "9") as one:
+        one.wait_ready()
+        return {"list": names, "names": file.read_text(), "run": one.stop()}
+
+
+def example(folder: Path) -> Seen:
+    """The seeds': list, write, trace."""
+    run("nft", "-f", "-", words=RULES)
+    file = folder / "firewall.txt"
+    names = listed(*FIREWALL, "--all-kmods", "--function-list", str(file))
+    with file.open("a") as more:
+        more.write("no_such_function\nno_such_function[nf_tables]\nvprintk\ntp:kfree_skb\n")
+    words = ["--functions", str(file), *TRACED]
+    with tracer(folder, "firewall", "pypwru", *words) as one:
+        one.wait_ready()
+        subprocess.run(["ping", "-q", "-c", "2", "-i", "0.2", "127.0.0.1"], check=True)
+        one.wait_line("nf_hook_slow")
+        return {"list": names, "names": file.read_text(), "run": one.stop()}
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    os.environ["PYPWRU_CACHE"] = str(folder / "cache")
+    os.environ["PYTHONPATH"] = str(Path.cwd())  # this tree's, wherever the command is from
+    run("ip", "link", "set", "lo", "up")
+    steps = (
+        ("lists", everything),
+        ("attached", lambda: attached(folder)),
+        ("example", lambda: example(folder)),
+    )
+    run_steps(steps, {}, folder / "result.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Runs inside a guest: packets chosen by what nftables said of them, beside a run that has all.
+
+``chosen`` is a step of main_job.py, whose namespaces it uses; test_nft_chosen.py judges it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.lab.jobs.tracer import Seen, Tracer, tracer
+from tests.lab.net.topology import inside, run
+
+PORTS = range(7101, 7106)
+EACH = 3  # datagrams
+RULES = """
+table inet chosen {
+    chain ports {
+        udp dport 7101 counter drop comment "no such port"
+        udp dport 7102 accept
+        udp dport 7103 counter
+    }
+    chain input {
+        type filter hook input priority -5; policy accept;
+        udp dport 7101-7103 jump ports
+        udp dport 7104 drop
+    }
+}
+"""
+SENT = f"udp portrange {PORTS[0]}-{PORTS[-1]}"
+FUNCTIONS = (
+    "__ip_local_out|ip_output|ip_rcv|ip_local_deliver|udp_rcv|(sk_skb|kfree_skb)(_reason.*)?"
+)
+SHOWN = ("--output-json", "--filter-func", FUNCTIONS)
+# Run -> its flags, and the ports whose packets it shows: by the rules alone.
+RUNS: Mapping[str, tuple[Sequence[str], Sequence[int]]] = {
+    "all": ((), PORTS),
+    "text": (("--filter-nft-text", 'dport \\d+ counter drop comment "no .* port"$'), [7101]),
+    "verdict": (("--filter-nft-verdict", "drop"), [7101, 7104]),
+    "chain": (
+        ("--filter-nft-chain", "ports,input", "--filter-nft-table", "inet chosen",
+         "--filter-nft-verdict", "accept"),
+        [7102, 7103, 7105],
+    ),
+}  # fmt: skip
+
+
+def send(address: str) -> None:
+    """To each port in its turn."""
+    with inside("near"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for port in list(PORTS) * EACH:
+            with contextlib.suppress(ConnectionRefusedError):
+                sender.sendto(b"chosen", (address, port))
+
+
+def chosen(folder: Path, address: str) -> Seen:
+    """All runs see the same packets."""
+    with inside("far"):
+        run("nft", "-f", "-", words=RULES)
+    with contextlib.ExitStack() as stack:
+        runs: dict[str, Tracer] = {}
+        for name, (flags, _) in RUNS.items():
+            words = [*SHOWN, *flags, SENT]
+            runs[name] = stack.enter_context(tracer(folder, f"nft-{name}", "pypwru", *words))
+            runs[name].wait_ready()  # one after the other: the first may compile for all
+        send(address)
+        seen: Seen = {name: one.stop() for name, one in runs.items()}
+    with inside("far"):
+        run("nft", "delete", "table", "inet", "chosen")
+    return seen

@@ -1,0 +1,194 @@
+"""Runs inside a guest: numbers and ends of packets, and shares of them, on kprobes.
+
+    python -m tests.lab.jobs.sampling FOLDER BACKEND... [frames]
+
+FOLDER/result.json is judged on the host (test_sampling.py), which has compiled into FOLDER/cache.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from tests.lab.jobs.capture import FAR, NEAR, PORT, datagrams, measured, stream, wire
+from tests.lab.jobs.programs import PINNED, Programs
+from tests.lab.jobs.steps import Step, run_steps
+from tests.lab.jobs.tracer import Seen
+from tests.support.packet_tracking import Following, Sight, following, lives, paths
+
+PINGS = 10_000
+FEW = 1_000
+OWN = "127.0.0.77"
+REQUESTS = f"dst host {OWN} and icmp[icmptype] == icmp-echo"
+
+
+def commands(backends: Sequence[str], with_frames: bool = False) -> dict[str, list[str]]:
+    """What is run, by name."""
+    found = {}
+    for one in backends:
+        words = ["--backend", one, "--buffer-size", "256M"]
+        found[f"lives {one}"] = [*words, "--stats"]
+        found[f"every {one}"] = [*words, "--stats", "--priority", "1", REQUESTS]
+        found[f"sampled {one}"] = [*words, "--stats", "--sample-rate", "10", "--priority", "1",
+                                   REQUESTS]  # fmt: skip
+        found[f"plain {one}"] = [*words, "--sample-rate", "10", "--output-nft=false",
+                                 "--priority", "1", f"host {OWN} and icmp"]  # fmt: skip
+        found[f"flows {one}"] = [*words, "--sample-flow", "3", "--priority", "1", f"port {PORT}"]
+        found[f"limits {one}"] = [*words, "--rate-limit", "200", "--max-hits", "20", "--priority",
+                                  "1", f"host {OWN}"]  # fmt: skip
+        found[f"stacks {one}"] = [*words, "--sample-rate", "10", "--priority", "1",
+                                  "--filter-track-skb", "--filter-track-skb-by-stackid",
+                                  "--filter-non-skb-funcs", "ip_route_output_key_hash_rcu",
+                                  f"host {OWN} and icmp"]  # fmt: skip
+    if with_frames:
+        found["frames"] = ["--filter-trace-xdp", "--filter-track-skb", "--stats", "--priority", "1",
+                           f"host {NEAR} and icmp"]  # fmt: skip
+    return found
+
+
+def ping(count: int, *words: str) -> None:
+    command = ["ping", "-q", "-c", str(count), *words, OWN]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def flood(count: int) -> None:
+    ping(count, "-f")
+
+
+def told(follow: Following) -> Seen:
+    """What was seen, for whoever judges it."""
+    follow.read()
+    shown = Counter(map(",".join, paths(follow.sights).values()))
+    return {"paths": dict(shown), "done": follow.account()}
+
+
+def following_lives(words: Sequence[str]) -> Seen:
+    """Traffic of all kinds: which sights each sk_buff has, and how often it ends."""
+    seen: Seen = {}
+    with measured(seen), following(*words) as follow:
+        stream(socket.AF_INET, "127.0.0.1")
+        stream(socket.AF_INET6, "::1")
+        datagrams([0, 300, 20000, *[10] * 50])
+        subprocess.run(["ip", "netns", "exec", "far", "ping", "-qc2", "-s9000", NEAR], check=True)
+        ping(100, "-i", "0.002")
+        follow.read()
+        shapes = {key: shape(life) for key, life in lives(follow.sights).items()}
+        seen["lives"] = dict(Counter(shapes.values()))
+        odd = [key for key, shape in shapes.items() if shape != "sE"]
+        seen["odd"] = [(shapes[key], names(follow.sights, *key)[-6:]) for key in odd[:20]]
+        seen["nameless"] = dict(Counter(one.name for one in follow.sights if not one.packet))
+        seen["clones"] = clones(follow.sights)
+        seen["again"] = len(shapes) - len({skb for skb, _ in shapes})
+        seen["done"] = follow.account()
+    return seen
+
+
+def shape(life: str) -> str:
+    """Sights that follow each other are one; a clone can get the address of an earlier one."""
+    return re.sub("^(sE)+$", "sE", re.sub("s+", "s", life))
+
+
+def names(sights: Sequence[Sight], skb: int, packet: int) -> list[str]:
+    return [one.name for one in sights if (one.skb, one.packet) == (skb, packet)]
+
+
+def clones(sights: Sequence[Sight]) -> int:
+    """Packets of which several sk_buffs are."""
+    skbs = Counter(packet for _, packet in lives(sights))
+    return sum(1 for packet, count in skbs.items() if packet and count > 1)
+
+
+def pings(count: int, words: Sequence[str]) -> Seen:
+    """One in so many requests of a flood, or all: the functions that saw each."""
+    seen: Seen = {}
+    with measured(seen), following(*words) as follow:
+        flood(count)
+        seen |= told(follow)
+    return seen
+
+
+def flows(words: Sequence[str]) -> Seen:
+    """Both directions of connections."""
+    with following(*words) as follow:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", PORT))
+            listener.listen()
+            for _ in range(60):
+                with (
+                    socket.create_connection(("127.0.0.1", PORT)) as one,
+                    listener.accept()[0] as other,
+                ):
+                    one.sendall(b"question")
+                    other.recv(8)
+                    other.sendall(b"answer")
+                    one.recv(6)
+        follow.read()
+        found: dict[int, set[tuple[int, int]]] = {}
+        for one in follow.sights:
+            flow = one.record[3]
+            if flow[22] == 4:
+                ports = [int.from_bytes(flow[at : at + 2]) for at in (56, 58)]
+                (port,) = {*ports} - {PORT}
+                found.setdefault(port, set()).add((ports[0], ports[1]))
+        return {"directions": [len(both) for both in found.values()], "done": follow.account()}
+
+
+def limits(words: Sequence[str]) -> Seen:
+    with following(*words) as follow:
+        flood(300)
+        seen = told(follow)
+        throttled = follow.session.throttled.counts()
+    seconds = Counter(one.ktime // 10**9 for one in follow.sights)
+    hits = Counter((one.record[1][:8], one.ktime // 10**9) for one in follow.sights)
+    return {**seen, "second": max(seconds.values()), "hits": max(hits.values()),
+            "throttled": throttled}  # fmt: skip
+
+
+def frames(words: Sequence[str]) -> Seen:
+    """What an XDP program saw is the packet that the stack then has."""
+    Programs().load("frames_with_a_long_name")
+    path = PINNED / "frames_with_a_long_name"
+    device = "ip -n far link set dev far xdpdrv"
+    subprocess.run([*device.split(), "pinned", path], check=True)
+    with following(*words) as follow:
+        subprocess.run(["ping", "-qc5", "-i0.2", FAR], check=True, stdout=subprocess.DEVNULL)
+        follow.read()
+        ours = {one.packet for one in follow.sights if "frames_with" in one.name}
+        shown = paths(follow.sights)
+        seen: Seen = {"packets": len(ours), "done": follow.account()}
+        seen["paths"] = [shown[packet] for packet in ours]
+    subprocess.run([*device.split(), "off"], check=True)
+    return seen
+
+
+def main() -> None:
+    result_file = Path(sys.argv[1]) / "result.json"
+    os.environ["PYPWRU_CACHE"] = str(result_file.with_name("cache"))
+    wire()
+    backends = [word for word in sys.argv[2:] if word != "frames"]
+    jobs = {
+        "lives": following_lives,
+        "every": partial(pings, FEW),
+        "sampled": partial(pings, PINGS),
+        "plain": partial(pings, FEW),
+        "flows": flows,
+        "limits": limits,
+        "stacks": partial(pings, FEW),
+        "frames": frames,
+    }
+    steps: list[Step] = [
+        (name, partial(jobs[name.partition(" ")[0]], words))
+        for name, words in commands(backends, with_frames="frames" in sys.argv).items()
+    ]
+    run_steps(steps, {}, result_file)
+
+
+if __name__ == "__main__":
+    main()

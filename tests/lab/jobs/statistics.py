@@ -1,0 +1,79 @@
+"""Runs inside a guest: statistics beside the lines of the same run.
+
+    python -m tests.lab.jobs.statistics FOLDER
+
+FOLDER gets result.json and the statistics; the host judges (test_statistics.py), nothing is here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from tests.lab.jobs.nft_chosen import RULES, send
+from tests.lab.jobs.steps import run_steps
+from tests.lab.jobs.tracer import Seen, tracer, wait_quiet
+from tests.lab.net import traffic
+from tests.lab.net.topology import FAR, inside, run, wire
+from tests.lab.vm.image import TREE
+
+RECOUNTED = ("--output-json", "--timestamp", "current", "--output-caller", "--buffer-size", "64M")
+# One by one, an old kernel takes minutes for all functions.
+FUNCTIONS = (
+    "__ip_local_out|ip_(output|forward|rcv|local_deliver)|(udp|icmp|tcp_v4)_rcv|ip_finish_output2?"
+    "|dev_hard_start_xmit|(sk_skb|kfree_skb)(_reason.*)?|consume_skb|skb_release_data|kfree_skbmem"
+)
+FILTER = "icmp or udp or tcp"
+RUNS: Mapping[str, Sequence[str]] = {
+    "all": ("--output-nft=text",),
+    "sampled": ("--sample-rate", "3"),
+    "drops": ("--drops",),
+    "chosen": ("--filter-nft-verdict", "drop"),
+}
+
+
+def words(file: str, more: Sequence[str]) -> list[str]:
+    asked = ["--stats-file", file, "--filter-func", FUNCTIONS, *more]
+    return [*RECOUNTED, *asked, FILTER]
+
+
+def commands() -> list[list[str]]:
+    """What is run here, for the cache that the host fills."""
+    return [words("stats.json", more) for more in RUNS.values()]
+
+
+def send_all() -> None:
+    """What is answered, dropped by rules, and wanted by nobody; TCP is cloned on its way."""
+    traffic.ping(FAR, "-c", "10", "-i", "0.05")
+    send(FAR)
+    for kind in ("forward4", "tcp4", "fragments4"):
+        traffic.KINDS[kind].send()
+
+
+def recounted(folder: Path, name: str) -> Seen:
+    file = folder / f"{name}.stats"
+    with tracer(folder, name, "pypwru", *words(str(file), RUNS[name])) as own:
+        own.wait_ready()
+        send_all()
+        wait_quiet([own], [own.out])
+        done = own.stop()
+    return {**done, "statistics": json.loads(file.read_text())}
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    os.environ["PYPWRU_CACHE"] = str(folder / "cache")
+    os.environ["PYTHONPATH"] = str(TREE)  # another checkout's environment has another's pypwru
+    wire()
+    with inside("far"):
+        run("nft", "-f", "-", words=RULES)
+    steps = [(name, partial(recounted, folder, name)) for name in RUNS]
+    run_steps(steps, {}, folder / "result.json")
+
+
+if __name__ == "__main__":
+    main()

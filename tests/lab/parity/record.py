@@ -1,0 +1,56 @@
+"""Record what a pwru prints for each invocation, as the reference of the parity suite.
+
+    PYPWRU_LAB_PWRU=/path/to/pwru .venv/bin/python -m tests.lab.parity.record [NAME...]
+
+Writes tests/data/pwru_head/KERNEL.json, of the NAMEs alone when there are any.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.lab.parity.boots import RECORDED, WHOLE, boot
+from tests.lab.parity.invocations import INVOCATIONS, NO_FLOW
+
+_ENOUGH = 20  # lines of what is the same in no two boots: their form is all that is compared
+
+
+def lines(text: str) -> list[str]:
+    """``text`` as a file of recordings has it: its changes can be read."""
+    return text.splitlines()
+
+
+def keep(result: Mapping[str, Any]) -> None:
+    """Put what a boot saw into the file of recordings."""
+    file = RECORDED / f"{WHOLE}.json"
+    kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"invocations": {}}
+    for name, seen in result["invocations"].items():
+        if "error" in seen:
+            print(f"{name}: {seen['error']}", file=sys.stderr)
+            continue
+        theirs = seen["pwru"]
+        kept["invocations"][name] = {
+            "status": theirs["status"],
+            "out": lines(theirs["out"])[: _ENOUGH if INVOCATIONS[name].steady == NO_FLOW else None],
+            "err": [line for line in lines(theirs["err"]) if "[--" not in line][-3:],
+        }
+    invocations = kept["invocations"]
+    ordered = {name: invocations[name] for name in INVOCATIONS if name in invocations}
+    about = {"kernel": result["kernel"], "pwru": result["pwru"]}
+    RECORDED.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**about, "invocations": ordered}, indent=1, ensure_ascii=False)
+    file.write_text(text + "\n")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        keep(boot(WHOLE, Path(folder), sys.argv[1:] or list(INVOCATIONS), record=True))
+
+
+if __name__ == "__main__":
+    main()

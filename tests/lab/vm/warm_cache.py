@@ -1,0 +1,80 @@
+"""Compiles for a guest on the host, where a compile takes a quarter of a second and not ten.
+
+    python -m tests.lab.vm.warm_cache KERNEL FOLDER <COMMANDS
+
+COMMANDS is a JSON list of command lines, each a list of words. What runs in the guest finds the
+bytecode by its key; a key that differs costs the guest a compile, and changes nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pypwru.btf.load import load_vmlinux
+from pypwru.cache import Cache
+from pypwru.config import Backend, Config
+from pypwru.errors import PypwruError, UsageError
+from pypwru.events.wire import wire
+from pypwru.filter.compiler import compile_filter
+from pypwru.filter.wanted import compile_inner, compile_wanted
+from pypwru.kernel.place import Place
+from pypwru.options import parse
+from pypwru.program.build import build
+from pypwru.program.defines import defines
+from pypwru.program.layout import layout
+from pypwru.program.source import sources
+from tests.lab.vm import guest
+
+# What the automatic choice comes to, alternatives apart by commas, and what it hooks the rest with.
+_MULTI = {Backend.KPROBE_MULTI}
+_SINGLE = {Backend.KPROBE}
+_AUTOMATIC = {
+    "5.10": [{Backend.FENTRY} | _SINGLE, _SINGLE],
+    "6.1": [{Backend.FENTRY} | _SINGLE, _SINGLE],
+    "6.12": [_MULTI],
+    "7.2": [{Backend.FENTRY_MULTI} | _MULTI, _MULTI],
+}
+
+
+def _choices(kernel: str, asked: Backend | None) -> list[set[Backend]]:
+    if not asked:
+        return _AUTOMATIC[kernel]
+    return [{asked}, {asked} | _AUTOMATIC[kernel][-1]]  # with what hooks the rest
+
+
+def configured(words: Sequence[str]) -> Config | None:
+    """What the run is asked for; None when it is refused or isn't a run."""
+    try:
+        found = parse(words)
+    except UsageError:
+        return None
+    return found if isinstance(found, Config) else None
+
+
+def fill(kernel: str, folder: Path, configs: Iterable[Config | None]) -> None:
+    """Put what these runs will load on ``kernel`` into the cache ``folder``."""
+    kept, path = Cache(folder), guest.btf(kernel)
+    btf = load_vmlinux(path, kept)
+    text = layout(sources().values(), btf)
+    for config in configs:
+        if config is None:
+            continue
+        # Only whether there is a namespace and an interface is compiled in.
+        place = Place(
+            int(bool(config.filter_netns or config.filter_ifname)), int(bool(config.filter_ifname))
+        )
+        try:
+            wanted = compile_wanted(
+                config, compile_filter(config.pcap_filter), compile_inner(config), place, btf
+            )
+            for backends in _choices(kernel, config.backend):
+                build(text, defines(config, backends, wanted, wire(config)), kept)
+        except (PypwruError, ImportError):
+            continue  # the guest's to say
+
+
+if __name__ == "__main__":
+    fill(sys.argv[1], Path(sys.argv[2]), map(configured, json.load(sys.stdin)))

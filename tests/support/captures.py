@@ -1,0 +1,114 @@
+"""Capture files as tests judge them: bytes read by scapy, all else by tshark and capinfos.
+
+Comments are read through contrib/wireshark/pypwru.lua, so that it is judged as well.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from scapy.utils import RawPcapReader
+
+from tests.support.need import need
+from tests.support.paths import TREE
+
+SCRIPT = TREE / "contrib" / "wireshark" / "pypwru.lua"
+AS_ROOT = 'Running as user "root" and group "root". This could be dangerous.\n'
+"""What Debian's tshark says to root, and to nobody else."""
+SNAPLEN = 262144
+"""The largest that libpcap takes."""
+
+
+class Packet(NamedTuple):
+    """A packet of a file of pypwru.
+
+    Args:
+        octets: what was captured.
+        length: of the whole packet.
+        direction: of pcapng's epb_flags: 1 inbound, 2 outbound, 0 or None unknown.
+        interface: its name.
+        func, skb, netns, process, type: of the comment, as text.
+    """
+
+    octets: bytes
+    length: int
+    direction: int | None
+    interface: str
+    func: str
+    skb: str
+    netns: str
+    process: str
+    type: str
+
+
+def run(*words: str | Path, cwd: Path | None = None) -> tuple[str, str]:
+    """Output and complaints of a Wireshark program that must succeed."""
+    need(shutil.which("tshark"), "tshark (package tshark)")
+    done = subprocess.run(
+        words,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr.replace(AS_ROOT, "")
+
+
+def tshark(file: Path, *words: str) -> str:
+    """Its output with pypwru.lua; it may not complain."""
+    out, complaints = run("tshark", "-r", file, "-X", f"lua_script:{SCRIPT}", *words)
+    assert complaints == ""
+    return out
+
+
+def check(file: Path) -> None:
+    """capinfos and tshark read it without a word, and nothing in it is malformed."""
+    _, complaints = run("capinfos", file)
+    assert complaints == ""
+    malformed = tshark(file, "-Y", "_ws.malformed")
+    assert malformed == "", malformed
+
+
+def octets(file: Path) -> list[bytes]:
+    """The packets of a capture in any format."""
+    return [found for found, _ in _raw(file)]
+
+
+def packets(file: Path) -> list[Packet]:
+    """Those of a pcapng file of pypwru."""
+    keys = ("frame.interface_name", *(f"pypwru.{key}" for key in Packet._fields[4:]))
+    words = [word for key in keys for word in ("-e", key)]
+    lines = tshark(file, "-T", "fields", *words).splitlines()
+    return [
+        Packet(found, told.wirelen, told.direction, *line.split("\t"))
+        for (found, told), line in zip(_raw(file), lines, strict=True)
+    ]
+
+
+def _raw(file: Path) -> Iterator[tuple[bytes, tuple[int, ...]]]:
+    if not file.stat().st_size:
+        return
+    with RawPcapReader(str(file)) as reader:
+        while True:
+            try:
+                yield reader._read_packet(SNAPLEN)  # the public one cuts at 65535
+            except EOFError:
+                return
+
+
+def differences(ours: Sequence[bytes], theirs: Sequence[bytes]) -> list[str]:
+    """What one has and the other hasn't, however often, as text; the order doesn't count."""
+    left, right = Counter(ours), Counter(theirs)
+    return [
+        f"{whose} {count} times: {len(packet)} bytes {packet[:80].hex()}"
+        for whose, found in (("ours", left - right), ("theirs", right - left))
+        for packet, count in found.items()
+    ]

@@ -1,0 +1,42 @@
+"""The completions as they are installed, in a folder that is a user's home."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tests.support.paths import TREE
+
+LOADER = Path("/usr/share/bash-completion/bash_completion")
+SYSTEM = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+# It notes how it was called, for which a shell has to look at nothing else.
+PROGRAM = """#!/bin/sh
+echo "$@" >>"$HOME/asked"
+printf '%s\\n' ip_rcv ip_output ip_local_out 'nft_do_chain[nf_tables]' tcp_v4_rcv tp:kfree_skb
+"""
+
+
+def setup(shell: str) -> str:
+    """What loads the completions as installed packages do: by name, from where they are put."""
+    if shell == "bash":
+        return f". {LOADER}"
+    return "fpath=($HOME/share/zsh/site-functions $fpath); autoload -Uz compinit; compinit -u"
+
+
+def install(home: Path) -> None:
+    """Completions below HOME/share as ``make install`` puts them below PREFIX, and a pypwru."""
+    for source, place in (
+        ("pypwru.bash", "bash-completion/completions"),
+        ("_pypwru", "zsh/site-functions"),
+    ):
+        (home / "share" / place).mkdir(parents=True)
+        shutil.copy(TREE / "completions" / source, home / "share" / place)
+    for name in ("list.json", "my list"):
+        (home / name).touch()
+    (home / "bin").mkdir()
+    (home / "bin" / "pypwru").write_text(PROGRAM)
+    (home / "bin" / "pypwru").chmod(0o755)
+
+
+def environment(home: Path, path: str) -> dict[str, str]:
+    return {"HOME": str(home), "PATH": path, "XDG_DATA_DIRS": f"{home}/share"}

@@ -1,0 +1,154 @@
+"""Packets with their bytes, and files that are written from them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from pypwru.config import Config
+from pypwru.events.packets import Captured
+from pypwru.events.record import Record, Slices
+from pypwru.events.wire import wire
+from pypwru.log import Log
+from pypwru.output.clock import Clock
+from pypwru.output.pcap.output import PcapOutput, pcap_where_possible
+from pypwru.signals import Interrupts
+from tests.support.need import need
+from tests.support.records import configured, event, flow, names, packet
+
+QUIET = Log(None)
+NEVER = Interrupts(os.pipe()[0])  # whose other end stays open
+COMMAND = "pypwru 'tcp port 80'"
+EPOCH = 1_795_000_000_000_000_123  # ns, of the kernel's clock's zero
+NO_DEVICE = 0xFFFF
+IPV4, IPV6, ARP = 0x0800, 0x86DD, 0x0806
+IP = bytes.fromhex("45000014000100004011") + bytes(2) + bytes((192, 0, 2, 1, 192, 0, 2, 2))
+IP6 = bytes.fromhex("6000000000003b40") + bytes(32)
+MACS = bytes.fromhex("0200000000020200000000 01".replace(" ", ""))
+FRAME = MACS + b"\x08\x00" + IP
+REQUEST = bytes.fromhex("0001080006040001") + bytes(20)
+
+
+def captured(octets: bytes = FRAME, length: int | None = None, **more: Any) -> Captured:
+    """A frame, and of an unseen packet, unless told otherwise."""
+    fields = {
+        "tag": 0,
+        "device": 1,
+        "queue": 0,
+        "layer": 2,
+        "type": 0,
+        "first": False,
+        "dropped": 0,
+    }
+    return Captured(octets, len(octets) if length is None else length, **(fields | more))
+
+
+def sight(
+    function: int = 3, skb: int = 1, ktime: int = 0, reason: int = 0, **of_flow: Any
+) -> Record:
+    return event(packet(skb, 0, 7), function, flow(**({"ifindex": 2} | of_flow)), ktime, reason)
+
+
+Pair = tuple[Record, Captured | None]
+
+
+class Taken:
+    """Answers for records in their order, as the kernel's bytes come."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Pair] = []
+
+    def __call__(self, record: Slices) -> Captured | None:
+        expected, answer = self.waiting.pop(0)
+        assert record == expected, "records are asked about once, in order"
+        return answer
+
+
+class Writer:
+    """A run's pcap.
+
+    Args:
+        flags: as typed, with ``--output-pcap``.
+    """
+
+    def __init__(
+        self, flags: str, stack: ExitStack, log: Log = QUIET, stop: Interrupts = NEVER
+    ) -> None:
+        self.config, opened = pcap_where_possible(configured(flags), stop, log, stack, COMMAND)
+        assert opened is not None
+        self.taken = Taken()
+        self.lost = 0
+        self.output = PcapOutput(
+            self.config, names(clock=Clock(lambda: EPOCH)), self.taken, opened, log
+        )
+        self.output.begin()
+
+    def show(self, *batch: Pair) -> None:
+        """Records without a tail get one in which everything is zero."""
+        nothing = bytes(wire(self.config).tail)
+        whole = [(record._replace(tail=record.tail or nothing), told) for record, told in batch]
+        self.taken.waiting += whole
+        self.lost += sum(told.dropped for _, told in whole if told)
+        self.output.show([record for record, _ in whole])
+        assert not self.taken.waiting
+
+
+def write(flags: str, *batches: Iterable[Pair]) -> Config:
+    """A whole run."""
+    with ExitStack() as stack:
+        writer = Writer(flags, stack)
+        for batch in batches:
+            writer.show(*batch)
+        writer.output.close(writer.lost)
+    return writer.config
+
+
+def tool(name: str, *arguments: str | Path) -> str:
+    """What one of Wireshark's tools prints; it must have nothing to complain of."""
+    need(shutil.which(name), f"{name}, of Debian's tshark")
+    done = subprocess.run(
+        [name, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"TZ": "UTC", "LC_ALL": "C.UTF-8"},
+    )
+    said = [line for line in done.stderr.splitlines() if not line.startswith("Running as user")]
+    assert (done.returncode, said) == (0, []), f"{name}: {done.stderr}"
+    return done.stdout
+
+
+def fields(path: Path, *asked: str, **more: str) -> list[list[str]]:
+    """Fields of each packet, as tshark dissects it; none may be malformed."""
+    columns = [word for name in ("_ws.malformed", *asked) for word in ("-e", name)]
+    rows = [
+        line.split("\t")
+        for line in tool("tshark", "-n", "-r", path, "-T", "fields", *columns).splitlines()
+    ]
+    assert [row for row in rows if row[0]] == []
+    return [row[1:] for row in rows]
+
+
+def blocks(path: Path) -> list[str]:
+    """The blocks of a pcapng, as tshark dissects the file itself."""
+    text = tool("tshark", "-r", path, "-X", "read_format:MIME Files Format", "-O", "file-pcapng")
+    assert "Malformed" not in text
+    return text.split("\n    Block: ")[1:]
+
+
+def options(block: str) -> dict[str, str]:
+    """Name to value of a block's options."""
+    lines = [line.strip() for line in block.splitlines()]
+    pairs = [line.removeprefix("Option: ") for line in lines if line.startswith("Option: ")]
+    return dict(pair.partition(" = ")[::2] for pair in pairs)
+
+
+def rotated(path: Path) -> Sequence[Path]:
+    """A file and those that it was rotated to, the newest last."""
+    others = sorted(each for each in path.parent.iterdir() if each != path)
+    return [*others, path]

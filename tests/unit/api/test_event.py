@@ -1,0 +1,341 @@
+"""Events are what objects of JSON are, of the same records; and their packets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from pypwru.api.event import Event
+from pypwru.api.options import configured
+from pypwru.api.reading import MORE, Events
+from pypwru.config import Config
+from pypwru.events.packets import Captured
+from pypwru.events.record import Record, Slices
+from pypwru.events.wire import wire
+from pypwru.output.clock import Clock
+from pypwru.output.columns import COLUMNS, Names, columns, cut
+from pypwru.output.json import Json
+from pypwru.output.printer import Printer
+from pypwru.output.tuples import Tuple
+from tests.support import records
+from tests.support.records import (
+    BLUE,
+    LOOPBACK,
+    MAP_CALL,
+    NFT_IN,
+    NFT_RULE,
+    NO_SOCKET,
+    POLICY,
+    TC,
+    TCP,
+    XDP,
+    Ends,
+    event,
+    flow,
+    packet,
+    tail,
+)  # fmt: skip
+
+V6: Ends = (6, TCP, bytes(15) + b"\1", bytes(15) + b"\2", 443, 50000)
+V4: Ends = (4, TCP, LOOPBACK, LOOPBACK, 1, 2)
+NO_IP: Ends = (0, 0, b"", b"", 0, 0)
+SECOND = 1_000_000_000
+
+
+def config_of(**options: object) -> Config:
+    return configured("", False, options)
+
+
+def objects(config: Config, names: Names, batch: list[Record]) -> list[dict[str, Any]]:
+    """What JSON has of them."""
+    written: list[bytes] = []
+    Printer(Json(columns(config)), names, written.extend, config).show(batch)
+    return [json.loads(line) for line in written]
+
+
+def events(config: Config, names: Names, batch: list[Record]) -> list[Event]:
+    return list(Events(config, names, None).of(batch))
+
+
+def ends(of: Tuple | None) -> dict[str, object]:
+    if of is None:
+        return {}
+    saddr, daddr = (f"[{one}]" if of.l3 == 6 else one for one in (of.saddr, of.daddr))
+    found = {"saddr": saddr, "daddr": daddr, "sport": of.sport, "dport": of.dport, "proto": of.l4}
+    return found | ({"flags": of.flags} if of.flags else {})
+
+
+def func(of: Event) -> str:
+    """As JSON has it, of those that show no reason without a drop."""
+    behind = {"tc": "(tc)", "xdp": "(xdp)"}.get(of.type, "")
+    if of.drop_reason:
+        behind = f" ({of.drop_reason})" if of.drop_reason.isdigit() else f"({of.drop_reason})"
+    return of.func + behind
+
+
+def as_json(of: Event) -> dict[str, object]:
+    """The object that an event tells of."""
+    found: dict[str, object] = {
+        "skb": hex(of.skb),
+        "cpu": of.cpu,
+        "process": cut(f"{of.process}:{of.pid}") if of.process else f"<empty>:{of.pid}",
+        "func": func(of),
+        "type": of.type,
+        "caller_func": of.caller,
+        "nft": of.nft,
+        "netns": of.netns,
+        "mark": of.mark,
+        "iface": cut(f"{of.iface}:{of.ifindex}") if of.iface else str(of.ifindex),
+        "proto": of.proto,
+        "mtu": of.mtu,
+        "len": of.len,
+        "cb": of.cb,
+        "tuple": ends(of.tuple),
+        "ct": of.ct,
+        "stack": "".join(f"\n{name}" for name in of.stack or ()) or None,
+        "skb_metadata": f"\n{of.skb_metadata}" if of.skb_metadata else None,
+        "skb_shared_info": f"\n{of.skb_shared_info}" if of.skb_shared_info else None,
+        "skb_members": of.skb_members,
+        "xdp_members": of.xdp_members,
+    }
+    if of.bpfmap:
+        octets = {"key": of.bpfmap.key.hex(), "value": of.bpfmap.value.hex()}
+        found["bpfmap"] = of.bpfmap._asdict() | octets
+    if of.tunnel:
+        found["tunnel_tuple"] = ends(of.tunnel)
+    known = {name: value for name, value in found.items() if value is not None}
+    told: dict[str, object] = json.loads(json.dumps(known))
+    return told
+
+
+PLAIN = [
+    event(packet(0xFF00, 1, 7), 1, flow(ifindex=1)),
+    event(packet(0xFF00, 1, 0), 5, flow(ends=V4, flags=0x12), 5, NO_SOCKET),
+    event(packet(0xFF01, 1, 7), 5, flow(netns=BLUE, ifindex=2), 5, 70000),
+    event(packet(0xFF02, 3, 7), 7, flow(ends=V6, mark=5, protocol=0x86DD, mtu=1, size=0)),
+    event(packet(0xFF02, 3, 7), 8, flow(ends=NO_IP, protocol=0x0806)),
+]
+OF_NFT = [
+    (NFT_RULE, records.nft(12, path=(1, 2), chain=3), 5),
+    (NFT_IN, records.nft(0, type=0), 5),
+    (0, records.nft(0, type=POLICY), 5),
+    (0, records.nft(13), 5),
+    (0, records.nft(13), 2 * SECOND),
+    (0, b"", 0),
+]
+
+
+def of_nft(config: Config) -> list[Record]:
+    return [
+        event(packet(1, 0, 7, kind), 3, flow(), at,
+              tail=tail(config, nft=part, nft_at=records.nft_at(at)))
+        for kind, part, at in OF_NFT
+    ]  # fmt: skip
+
+
+def compared(config: Config, batch: list[Record], gone: bool = False) -> list[Event]:
+    """Events, once they are found to be what JSON has."""
+    names = records.names(lambda pid: "" if gone or not pid else "/usr/bin/curl")
+    nothing = bytes(wire(config).tail)
+    whole = [one._replace(tail=one.tail or nothing) for one in batch]
+    found = events(config, names, whole)
+    written = objects(config, names, whole)
+    for one in written:  # an event doesn't tell what there is none of from what nobody asked for
+        for name in ("tunnel_tuple", "skb_metadata"):
+            if not one.get(name, True):
+                del one[name]
+    assert [as_json(one) for one in found] == written
+    return found
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_plain_run(gone: bool) -> None:
+    first, drop, other, v6, arp = compared(config_of(output_nft=False), PLAIN, gone)
+    assert (first.type, first.drop_reason, first.iface) == ("function_call", None, "lo")
+    assert (drop.func, drop.type) == ("sk_skb_reason_drop", "drop")
+    assert drop.drop_reason == "SKB_DROP_REASON_NO_SOCKET"
+    assert drop.tuple and (drop.tuple.protocol, drop.tuple.flags) == ("tcp", "SYN|ACK")
+    assert other.drop_reason == "70000"
+    assert (other.iface, other.netns_name) == ("averlongname123", "blue")
+    assert (v6.func, v6.iface, v6.netns_name) == ("veth_xmit[veth]", None, None)
+    assert v6.tuple and (v6.tuple.saddr, v6.tuple.sport) == ("::1", 443)
+    assert arp.tuple is None
+    assert drop.process == ""
+    assert first.process == ("" if gone else "/usr/bin/curl")
+
+
+def test_a_process_that_is_gone_has_the_kernels_name() -> None:
+    one = event(packet(1, 0, 7, comm=b"curl"), 1, flow())
+    (found,) = compared(config_of(output_nft=False), [one], gone=True)
+    assert (found.comm, found.process) == ("curl", "curl")
+
+
+def test_nftables() -> None:
+    config = config_of()
+    rule, entered, _, _, late, nothing = compared(config, of_nft(config))
+    assert rule.nft and rule.nft["text"] == 'tcp dport 8443 counter drop comment "no web"'
+    assert (rule.type, entered.type) == ("nft_rule", "nft_chain")
+    assert late.nft and late.nft["text"] is None
+    assert nothing.nft is None
+
+
+def test_a_reason_without_a_drop_is_in_json_alone() -> None:
+    """It is what the function was called with, and no answer to the question why."""
+    config = config_of(output_nft=False)
+    batch = [event(packet(1, 0, 7), 5, flow(), 0, reason) for reason in (0, 1)]
+    for one, written in zip(
+        events(config, records.names(), batch), objects(config, records.names(), batch), strict=True
+    ):
+        assert (one.func, one.type, one.drop_reason) == (
+            "sk_skb_reason_drop", written["type"], None,
+        )  # fmt: skip
+        assert written["func"].startswith("sk_skb_reason_drop(SKB_")
+
+
+def test_all_that_there_is() -> None:
+    config = config_of(
+        output_skb_cb=True, output_tunnel=True, output_caller=True, output_ct=True,
+        output_stack=True, output_skb=True, output_skb_shared_info=True, output_bpfmap=True,
+        filter_trace_tc=True, filter_trace_xdp=True, filter_track_bpf_helpers=True,
+        output_skb_metadata=["skb->len"], output_xdp_metadata="xdp->x",
+    )  # fmt: skip
+    frames = [0xFFFFFFFF81000010, 0xFFFFFFFF81000020]
+    parts: list[dict[str, bytes]] = [
+        {"caller": records.caller(0xFFFFFFFF81000030), "stack": records.stack(*frames)},
+        {"cb": records.cb(1, 2, 3, 4, 5), "tunnel": records.tunnel(V6, 2)},
+        {"skb": b"(struct sk_buff){\n}\n", "shinfo": b"(struct skb_shared_info){\n}\n"},
+        {"map": records.bpf_map(3, b"flows", b"\1\2", b"\3")},
+        {"metadata": records.metadata(98, 5)},
+    ]
+    kinds = [(0, 1), (0, 2), (TC, 11), (MAP_CALL, 13), (XDP, 12)]
+    batch = [
+        event(packet(1, 0, 7, kind), function, flow(), tail=tail(config, **part))
+        for (kind, function), part in zip(kinds, parts, strict=True)
+    ]
+    one, two, three, four, five = compared(config, batch)
+    assert one.caller == "ip_push_pending_frames"
+    assert one.stack == ("__netif_receive_skb_one_core", "__ip_local_out")
+    assert two.cb == (1, 2, 3, 4, 5)
+    assert two.tunnel and two.tunnel.saddr == "::1"
+    assert three.skb_metadata and three.skb_metadata.startswith("(struct sk_buff)")
+    assert (three.type, three.func) == ("tc", "bpf_prog_f7c8a1f24a6b4746_tc_dummy_prog[bpf]")
+    assert four.bpfmap and (four.bpfmap.name, four.bpfmap.key) == ("flows", b"\1\2")
+    assert five.xdp_members == {"queue_index": 98}
+    assert two.bpfmap is None and two.stack == ()
+
+
+def test_every_column_is_a_member() -> None:
+    times = {"time", "timestamp"}
+    other = {"func", "type", "skb", "cpu", "process", "netns", "mark", "iface", "proto", "mtu",
+             "len", "netns_name", "tuple"}  # fmt: skip
+    assert {column.name for column in COLUMNS} - times == other | {
+        more.column for more in MORE.values()
+    }
+    members = [field.name for field in dataclasses.fields(Event)]
+    assert other <= set(members)
+    assert members[members.index("wall_ns") + 1 :] == [*MORE, "seen"]
+
+
+def test_times() -> None:
+    names = records.names(clock=Clock(lambda: 1000))
+    config = config_of(output_nft=False)
+    (found,) = events(config, names, [event(packet(1, 0, 7), 1, flow(), 234)])
+    assert (found.time_ns, found.wall_ns) == (234, 1234)
+
+
+def test_an_event_is_a_value() -> None:
+    first, *_ = events(config_of(output_nft=False), records.names(), PLAIN)
+    again, *_ = events(config_of(output_nft=False), records.names(), PLAIN)
+    assert first == again and first is not again
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        first.skb = 1  # type: ignore[misc]
+    assert (first.packet, first.octets, first.linktype) == (None, None, None)
+
+
+def test_names_are_kept_for_a_second() -> None:
+    now, program = 10.0, "/bin/old"
+    config = config_of(output_nft=False)
+    made = Events(config, records.names(lambda pid: program), None, lambda: now)
+    found = [one.process for one in made.of(PLAIN[:1])]
+    program = "/bin/new"
+    found += [one.process for one in made.of(PLAIN[:1])]
+    now += 1
+    found += [one.process for one in made.of(PLAIN[:1])]
+    assert found == ["/bin/old", "/bin/old", "/bin/new"]
+    assert made.given == 3
+
+
+def test_what_is_not_asked_for_is_not_given() -> None:
+    made = Events(config_of(output_nft=False), records.names(), None)
+    some = made.of(PLAIN)
+    next(some)
+    assert made.given == 1
+    assert list(made.of([])) == []
+
+
+class Bytes:
+    """What the kernel held, by the skb's address."""
+
+    def __init__(self, **captured: Captured) -> None:
+        self.captured = {int(name[1:]): one for name, one in captured.items()}
+
+    def take(self, record: Slices) -> Captured | None:
+        return self.captured.get(int.from_bytes(record[0][:8], "little"))
+
+
+def captured(octets: bytes, layer: int = 2, tag: int = 0, more: int = 0) -> Captured:
+    return Captured(octets, len(octets) + more, tag, 1, 0, layer, 0, False, 0)
+
+
+def test_packets() -> None:
+    from scapy.layers.inet import ICMP as Icmp
+    from scapy.layers.inet import IP
+    from scapy.layers.inet6 import UDP, IPv6
+    from scapy.layers.l2 import ARP, Dot1Q, Ether
+
+    ping = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / IP(dst="127.0.0.1") / Icmp()
+    datagram = IPv6(dst="::1") / UDP(sport=1, dport=2) / b"data"
+    kept = Bytes(
+        _1=captured(bytes(ping), tag=0x8100 << 16 | 10),
+        _2=captured(bytes(ping[IP]), 3),
+        _3=captured(bytes(datagram), 3, more=7),
+        _4=captured(bytes(ARP()), 3),
+        _5=captured(b"", 0),
+    )
+    protocols = {3: 0x86DD, 4: 0x0806}
+    batch = [
+        event(packet(skb, 0, 7), 1, flow(ifindex=1, protocol=protocols.get(skb, 0x0800)), 5)
+        for skb in range(1, 7)
+    ]
+    config = configured("", True, {"output_nft": False})
+    plain = dataclasses.replace(config, packets=False)  # no part of the tail for this test
+    names = records.names(clock=Clock(lambda: 1_700_000_000 * SECOND))
+    tagged, v4, v6, arp, nothing, lost = Events(plain, names, kept.take).of(batch)
+
+    assert tagged.packet is tagged.packet
+    assert tagged.packet.haslayer(Dot1Q) and tagged.packet[Dot1Q].vlan == 10
+    assert bytes(tagged.packet[IP]) == bytes(ping[IP])
+    assert (tagged.linktype, tagged.packet.wirelen) == (1, len(ping) + 4)
+    assert tagged.packet.sniffed_on == "lo"
+    assert int(tagged.packet.time * SECOND) == tagged.wall_ns == 1_700_000_000 * SECOND + 5
+    assert type(v4.packet) is IP and v4.packet.summary() == ping[IP].summary()
+    assert (v4.octets, v4.linktype) == (bytes(ping[IP]), 101)
+    assert type(v6.packet) is IPv6 and v6.packet[UDP].dport == 2
+    assert v6.packet.wirelen == len(datagram) + 7
+    assert type(arp.packet) is Ether and arp.packet.haslayer(ARP)
+    assert nothing.packet is None and lost.octets is None
+    assert v6.length == len(datagram) + 7 and nothing.length is None
+
+
+def test_the_snaplen_cuts() -> None:
+    from scapy.layers.inet import IP
+
+    whole = bytes(IP(dst="127.0.0.1") / (b"x" * 100))
+    config = configured("", False, {"output_nft": False, "pcap_snaplen": 30})
+    made = Events(config, records.names(), Bytes(_1=captured(whole, 3)).take)
+    (found,) = made.of([event(packet(1, 0, 7), 1, flow())])
+    assert found.octets == whole[:30]
+    assert found.packet and found.packet.wirelen == len(whole)

@@ -1,0 +1,53 @@
+"""How packets are counted by what their records say that they are."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from pypwru.events import identities
+from pypwru.events.drain import PacketCount
+from pypwru.events.identities import IdentityCount, packet_count
+from pypwru.events.record import Record, constants
+from pypwru.events.wire import wire
+from tests.support.records import configured
+
+CONFIG = configured("--sample-rate 2")
+PART = wire(CONFIG).parts["identity"]
+
+
+def record(skb: int, packet: int, kind: str = "EVENT_FUNCTION") -> Record:
+    tail = bytearray(wire(CONFIG).tail)
+    tail[PART.offset : PART.offset + PART.size] = packet.to_bytes(8, "little")
+    head = struct.pack("=QIHH16s", skb, 1, 0, constants()[kind], b"test")
+    return Record(head, bytes(16), 0, b"", bytes(tail))
+
+
+def count(*records: Record) -> int:
+    packets = IdentityCount(PART)
+    packets.add(records)
+    return packets.total
+
+
+def test_clones_are_one_packet_and_an_address_can_be_of_many() -> None:
+    assert count(record(1, 5), record(2, 5), record(1, 5)) == 1
+    assert count(record(1, 5), record(1, 6), record(1, 1 << 40 | 5)) == 3
+
+
+def test_an_end_is_no_sight_and_who_is_not_known_no_packet() -> None:
+    assert count(record(1, 5, "EVENT_END"), record(1, 0)) == 0
+
+
+def test_a_packet_that_comes_again_late_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identities, "_RECENT", 10)
+    packets = IdentityCount(PART)
+    for _ in range(3):
+        packets.add([record(1, number) for number in range(1, 10_001)])
+        packets.add([record(1, 3 << 40 | 70_000)])
+    assert packets.total == 10_001
+
+
+def test_where_records_do_not_tell_it_goes_by_address() -> None:
+    assert type(packet_count(wire(CONFIG), {})) is IdentityCount
+    assert type(packet_count(wire(configured("")), {})) is PacketCount

@@ -1,0 +1,151 @@
+"""Which packet a record is of, and when a packet has come to its end."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pypwru.events import lives
+from pypwru.events.lives import Lives, Why, is_end, sights
+from pypwru.events.record import Record
+from pypwru.events.wire import wire
+from tests.support.records import FUNCTION, NFT_OUT, NFT_RULE, configured, packet
+from tests.support.records import tail as tail_of
+
+CONFIG = configured("--sample-rate 2")
+END = lives.constants()["EVENT_END"]
+IP_RCV, FREES, TP = 3, 99, 98
+NAMES = {IP_RCV: "ip_rcv", FREES: "kfree_skbmem", TP: "tp:consume_skb"}
+
+
+def seen(skb: int, number: int = 0, at: int = 0, function: int = IP_RCV, kind: int = 0) -> Record:
+    tail = tail_of(CONFIG, identity=number.to_bytes(8, "little"))
+    return Record(packet(skb, 0, 7, kind), FUNCTION.pack(function, 0), at, b"", tail)
+
+
+def ended(skb: int, number: int = 0) -> Record:
+    return seen(skb, number, kind=END, function=0)
+
+
+class Kept:
+    """What was made of packets, and how each came to its end."""
+
+    def __init__(self, most: int = lives.PACKETS) -> None:
+        self.ended: list[tuple[list[int], Why]] = []
+        self.lives: Lives[list[int]] = Lives(
+            wire(CONFIG), NAMES, lambda record: [],
+            lambda kept, why: self.ended.append((kept, why)),
+            most,
+        )  # fmt: skip
+
+    def see(self, *batch: Record) -> None:
+        for record in batch:
+            kept = self.lives.see(record)
+            assert (kept is None) == is_end(record)
+            if kept is not None:
+                kept.append(record[2])
+        self.lives.settle()
+
+
+def test_what_is_no_sight_is_told_apart() -> None:
+    batch = [seen(1), ended(1), seen(2)]
+    assert [is_end(record) for record in batch] == [False, True, False]
+    assert sights(batch) == [batch[0], batch[2]]
+
+
+def test_a_packet_ends_a_batch_after_it_was_told() -> None:
+    kept = Kept()
+    kept.see(seen(1, 5, at=1), seen(1, 5, at=2), ended(1, 5))
+    assert kept.ended == []
+    kept.see()
+    assert kept.ended == [([1, 2], Why.FREED)]
+
+
+def test_what_nftables_says_of_a_packet_that_it_freed_is_of_that_packet() -> None:
+    kept = Kept()
+    kept.see(seen(1, 5, at=1), ended(1, 5))
+    kept.see(seen(1, 0, at=2, kind=NFT_RULE), seen(1, 0, at=3, kind=NFT_OUT))
+    assert kept.ended == [([1, 2, 3], Why.FREED)]
+
+
+def test_a_clone_at_the_address_of_what_it_was_made_of_is_another() -> None:
+    kept = Kept()
+    kept.see(seen(1, 5, at=1), ended(1, 5), seen(1, 5, at=2))
+    assert kept.ended == [([1], Why.FREED)]
+
+
+def test_another_packet_at_the_address_ends_the_one_before() -> None:
+    kept = Kept()
+    kept.see(seen(1, 5, at=1), seen(1, 6, at=2))
+    assert kept.ended == [([1], Why.REPLACED)]
+    kept.see(ended(1, 6), seen(1, 7, at=3))
+    assert kept.ended[1:] == [([2], Why.FREED)]
+
+
+def test_an_identity_can_become_known() -> None:
+    kept = Kept()
+    kept.see(seen(1, 0, at=1), seen(1, 5, at=2), seen(1, 0, at=3), seen(1, 6, at=4))
+    assert kept.ended == [([1, 2, 3], Why.REPLACED)]
+
+
+def test_a_function_that_frees_calls_others_a_tracepoint_does_not() -> None:
+    kept = Kept()
+    kept.see(seen(1, 5, at=1, function=FREES), seen(1, 5, at=2), ended(1, 5))
+    kept.see(seen(2, 0, at=3, function=TP), seen(2, 0, at=4))
+    assert kept.ended == [([3], Why.FREED), ([1, 2], Why.FREED)]
+
+
+def test_an_end_of_what_nobody_knows_is_nothing() -> None:
+    kept = Kept()
+    kept.see(ended(1), seen(1, at=1))
+    kept.see()
+    assert kept.ended == []
+
+
+def test_the_quietest_is_left_when_there_are_too_many() -> None:
+    kept = Kept(most=2)
+    kept.see(seen(1, 1, at=1), seen(2, 2, at=2), seen(1, 1, at=3), seen(3, 3, at=4))
+    assert kept.ended == [([2], Why.CROWDED)]
+    assert kept.lives.quietest() == [1, 3]
+    kept.lives.leave_quietest()
+    assert kept.ended[1:] == [([1, 3], Why.CROWDED)]
+    assert kept.lives.at(seen(3)[0][:8]) == [4]
+    kept.lives.leave(seen(3)[0][:8])
+    assert kept.ended[2:] == [([4], Why.FREED)]
+    kept.lives.leave_quietest()
+    assert kept.lives.quietest() is None
+
+
+def test_the_trace_ends_what_has_not_ended() -> None:
+    kept = Kept()
+    kept.see(seen(1, 1, at=1), seen(2, 2, at=2), ended(1, 1))
+    assert kept.lives.all() == [[1], [2]]
+    kept.lives.finish()
+    assert kept.ended == [([1], Why.FREED), ([2], Why.STOPPED)]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4)), max_size=20),
+    st.randoms(use_true_random=False),
+    st.integers(1, 5),
+)
+def test_every_sight_is_of_its_packet(
+    plan: list[tuple[int, int]], chance: object, size: int
+) -> None:
+    """Lives at three addresses, mixed; a third of them end without a word."""
+    streams: dict[int, list[Record]] = {1: [], 2: [], 3: []}
+    wanted: dict[int, list[int]] = {}
+    for number, (skb, length) in enumerate(plan, start=1):
+        wanted[number] = [number * 10 + step for step in range(length)]
+        streams[skb] += [seen(skb, number, at) for at in wanted[number]]
+        if number % 3:
+            streams[skb].append(ended(skb, number))
+    order = [skb for skb, stream in streams.items() for _ in stream]
+    chance.shuffle(order)  # type: ignore[attr-defined]
+    turns = {skb: iter(stream) for skb, stream in streams.items()}
+    mixed = [next(turns[skb]) for skb in order]
+    kept = Kept()
+    for at in range(0, len(mixed), size):
+        kept.see(*mixed[at : at + size])
+    kept.lives.finish()
+    assert sorted(each for each, _ in kept.ended) == sorted(wanted.values())

@@ -1,0 +1,184 @@
+"""bpf/event.h as the C compiler lays it out, and everything in Python that repeats it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pypwru.events import packets, record
+from pypwru.events.counters import Counters
+from pypwru.output import nft_part, parts
+from pypwru.program.source import FOLDER
+from pypwru.resolve import nft_names
+from tests.support.need import need
+
+TAIL = {
+    "part_caller": parts.CALLER,
+    "part_cb": parts.CB,
+    "part_tunnel": parts.TUNNEL,
+    "part_metadata": parts.METADATA,
+    "part_map": parts.MAP,
+    "part_nft": nft_part.NFT,
+    "part_nft_at": nft_part.NFT_AT,
+    "part_bytes": packets.BYTES,
+    "part_identity": parts.IDENTITY,
+    "chunk": packets.CHUNK,
+    "nft_key": nft_names.KEY,
+    "nft_names": nft_names.NAMES,
+    "part_stack": parts.STACK,
+}
+STRUCTS = ("event", "counters", *TAIL)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[int]]]:
+    """Struct -> member -> [offset, size], and "" -> [sizeof, 0], said by a compiled C program."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    need(compiler, "gcc")
+    assert compiler
+    folder = tmp_path_factory.mktemp("layout")
+    lines = []
+    for name in STRUCTS:
+        lines += [f'SIZE("{name}", struct {name})']
+        lines += [f"FIELD({name}, {member})" for member in record.members(name)]
+    (folder / "layout.c").write_text(
+        "#include <stddef.h>\n#include <stdint.h>\n#include <stdio.h>\n"
+        "typedef uint8_t u8; typedef uint16_t u16; typedef uint32_t u32; typedef uint64_t u64;\n"
+        '#include "event.h"\n'
+        '#define SIZE(n, t) printf("[\\"%s\\", \\"\\", %zu, 0]\\n", n, sizeof(t));\n'
+        '#define FIELD(s, m) printf("[\\"%s\\", \\"%s\\", %zu, %zu]\\n", #s, #m, '
+        "offsetof(struct s, m), sizeof(((struct s *)0)->m));\n"
+        "int main(void) {" + "\n".join(lines) + "return 0; }\n"
+    )
+    program = folder / "layout"
+    subprocess.run(
+        [compiler, "-Wall", "-Werror", f"-I{FOLDER}", "-o", program, folder / "layout.c"],
+        check=True,
+        capture_output=True,
+    )
+    said = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    found: dict[str, dict[str, list[int]]] = {name: {} for name in STRUCTS}
+    for line in said.splitlines():
+        name, member, offset, size = json.loads(line)
+        found[name][member] = [offset, size]
+    return found
+
+
+@pytest.mark.parametrize("name", STRUCTS)
+def test_offsets_are_the_compilers(compiled: dict[str, dict[str, list[int]]], name: str) -> None:
+    ours = {member: [*place] for member, place in record.members(name).items()}
+    theirs = {member: place for member, place in compiled[name].items() if member}
+    assert ours == theirs
+
+
+def test_no_member_is_missed(compiled: dict[str, dict[str, list[int]]]) -> None:
+    """The compiler's size is that of the members found: none is hidden from our expression."""
+    assert compiled["event"][""][0] == record.EVENT_SIZE
+    assert compiled["counters"][""][0] == record.COUNTERS_SIZE
+    places = record.members("event").values()
+    assert sum(place.size for place in places) == record.EVENT_SIZE, "padding would be stale bytes"
+
+
+def test_the_parts_tile_the_record() -> None:
+    sizes = [parts.PACKET.size, parts.FUNCTION.size, 8, parts.FLOW.size]
+    assert sum(sizes) == record.EVENT_SIZE
+    starts = [sum(sizes[:index]) for index in range(4)]
+    assert [record.EVENT[name].offset for name in ("skb", "address", "ktime", "netns")] == starts
+
+
+PARTS = {"skb": parts.PACKET, "address": parts.FUNCTION, "netns": parts.FLOW}
+
+
+@pytest.mark.parametrize("first", PARTS)
+def test_the_formats_of_the_parts_are_the_wire(first: str) -> None:
+    """Each member, filled with a byte of its own, comes out of the format at its own place."""
+    part = PARTS[first]
+    start = record.EVENT[first].offset
+    inside = {
+        name: place
+        for name, place in record.EVENT.items()
+        if start <= place.offset < start + part.size and name != "pad"
+    }
+    content = bytearray(part.size)
+    for number, place in enumerate(inside.values(), start=1):
+        content[place.offset - start : place.offset - start + place.size] = (
+            bytes([number]) * place.size
+        )
+    values = part.unpack(content)
+    wanted = [bytes([number]) * place.size for number, place in enumerate(inside.values(), start=1)]
+    given = [
+        value if isinstance(value, bytes) else value.to_bytes(len(octets), "little")
+        for value, octets in zip(values, wanted, strict=True)
+    ]
+    assert given == wanted
+
+
+@pytest.mark.parametrize("part", TAIL)
+def test_the_formats_of_the_tail_are_the_wire(
+    compiled: dict[str, dict[str, list[int]]], part: str
+) -> None:
+    """They take what the compiler has a member for, and step over the pads."""
+    form = TAIL[part]
+    assert form.size == compiled[part][""][0]
+    content = bytearray((at * 7) % 251 + 1 for at in range(form.size))
+    taken = form.pack(*form.unpack(content))
+    pad = record.members(part).get("pad", record.Member(0, 0))
+    content[pad.offset : pad.offset + pad.size] = bytes(pad.size)
+    assert taken == content
+
+
+def test_the_named_fields_of_the_tail_are_the_members() -> None:
+    named = {"part_tunnel": parts.Tunnel, "part_metadata": parts.Metadata, "part_map": parts.Map}
+    for part, fields in named.items():
+        members = [name for name in record.members(part) if name != "pad"]
+        assert [name for name in fields._fields if name != "kind"] == members
+
+
+def test_the_named_fields_are_the_members() -> None:
+    function = [name for name in parts.Function._fields if name != "kind"]  # the packet's
+    names = [*parts.Packet._fields, *function, "ktime", *parts.Flow._fields, "pad"]
+    assert names == list(record.EVENT)
+
+
+def test_counters_are_those_of_the_header(compiled: dict[str, dict[str, list[int]]]) -> None:
+    assert list(Counters._fields) == list(record.members("counters")) == list(record.COUNTERS)
+    assert struct.calcsize(record.EVENT_COUNTERS.format) == compiled["counters"][""][0]
+
+
+def test_the_readers_states_differ() -> None:
+    states = (record.READER_AWAKE, record.READER_DOZING, record.READER_STOPPED)
+    assert len(set(states)) == 3
+    assert record.READER_AWAKE == 0, "what a new map holds"
+
+
+@pytest.mark.parametrize("tail", [0, 8, 400])
+def test_decode(tail: int) -> None:
+    """Two records with their headers; the slices are those of the C."""
+    size = record.EVENT_SIZE + tail
+    events = [bytes((index * 7 + start) % 256 for index in range(size)) for start in (0, 1)]
+    header = struct.pack("=II", size, 0)
+    decoded = record.decoder(tail)(b"".join(header + event for event in events))
+    assert len(decoded) == 2
+    for event, slices in zip(events, decoded, strict=True):
+        made = record.Record(*slices)
+        again = made.packet + made.func + struct.pack("=Q", made.ktime) + made.flow + made.tail
+        assert again == event
+        assert made.packet == event[: record.EVENT["address"].offset]
+
+
+def test_nothing_decodes_to_nothing() -> None:
+    assert record.decoder(0)(b"") == []
+
+
+def test_a_member_that_the_header_lacks() -> None:
+    with pytest.raises(AssertionError, match="no struct nosuch"):
+        record.members("nosuch")
+
+
+def test_the_header_is_where_the_sources_are() -> None:
+    assert (Path(FOLDER) / "event.h").is_file()

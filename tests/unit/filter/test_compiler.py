@@ -1,0 +1,183 @@
+"""Expressions to classic BPF: what is refused, in which words, and how a program is shown."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+from pypwru.errors import FilterError
+from pypwru.filter import ebpf
+from pypwru.filter.cbpf import ClassicInstruction, validate
+from pypwru.filter.compiler import Filter, compile_filter
+from pypwru.filter.pcap import Linktype, compile_pcap
+from tests.oracles.filters import expressions
+
+RET = ClassicInstruction(0x06, 0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        (
+            "foo bar",
+            "can't compile filter 'foo bar': can't parse filter expression: syntax error: "
+            "see man 7 pcap-filter",
+        ),
+        (
+            "host nosuch.invalid",
+            "can't compile filter 'host nosuch.invalid': unknown host 'nosuch.invalid': "
+            "give the address, or see that the name resolves",
+        ),
+        (
+            "gateway nosuch",
+            "can't compile filter 'gateway nosuch': 'gateway' not supported in this "
+            "configuration: write 'ether host MAC and not host ADDRESS' instead",
+        ),
+        (
+            "ifname lo",
+            "can't compile filter 'ifname lo': ifname supported only on PF linktype: "
+            "choose by address (host, net) or port instead",
+        ),
+        (
+            "tcp and udp",
+            "can't compile filter 'tcp and udp': expression rejects all packets: "
+            "no packet can satisfy it; see man 7 pcap-filter",
+        ),
+        (
+            "ip broadcast",
+            "can't compile filter 'ip broadcast': netmask not known, so 'ip broadcast' not "
+            "supported: an skb has no netmask: write 'dst host ADDRESS' or 'ip multicast'",
+        ),
+        (
+            "port 99999",
+            "can't compile filter 'port 99999': illegal port number 99999 > 65535: "
+            "see man 7 pcap-filter",
+        ),
+        (
+            "ip[0] / 0 = 1",
+            "can't compile filter 'ip[0] / 0 = 1': division by zero: see man 7 pcap-filter",
+        ),
+        (
+            "inbound",
+            "can't compile filter 'inbound': inbound and outbound are not known where an skb is "
+            "traced: use --filter-func to choose functions that receive or send",
+        ),
+        ("tcp\0udp", "filter 'tcp\\x00udp' has a NUL character: remove it"),
+        (
+            "tcp\n\udcff",
+            "can't compile filter 'tcp \\udcff': can't parse filter expression: syntax error: "
+            "see man 7 pcap-filter",
+        ),
+    ],
+)
+def test_what_is_refused_is_refused_in_one_line(expression: str, message: str) -> None:
+    with pytest.raises(FilterError) as caught:
+        compile_filter(expression)
+    assert str(caught.value) == message
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("broken", ["import sys; sys.modules['scapy'] = None", "{hide_libpcap}"])
+def test_a_missing_library_is_named(broken: str) -> None:
+    hide = "import ctypes.util; ctypes.util.find_library = lambda name: None"
+    wanted = "python3-scapy" if "scapy" in broken else "libpcap0.8"
+    code = (
+        f"{broken.format(hide_libpcap=hide)}\n"
+        "from pypwru.errors import FilterError\n"
+        "from pypwru.filter.compiler import compile_filter\n"
+        "try: compile_filter('tcp')\n"
+        "except FilterError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert f"install {wanted}" in done.stdout
+    assert done.stdout.count("\n") == 1
+
+
+def test_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys\n"
+        "from pypwru.filter.compiler import compile_filter\n"
+        "assert not any(name.startswith('scapy') for name in sys.modules)\n"
+        "compile_filter('tcp')\n"
+        "print('scapy.all' in sys.modules, 'scapy.packet' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\n"])
+def test_a_blank_expression_matches_everything(blank: str) -> None:
+    assert compile_filter(blank) is Filter.empty
+    assert Filter.empty.l2.constant is Filter.empty.l3.constant is True
+    assert not Filter.empty.uses_len
+    assert not Filter.empty.uses_tag
+
+
+@pytest.mark.parametrize("expression", ["arp", "ether host 02:00:00:00:00:01", "vlan", "llc"])
+def test_without_a_link_layer_its_questions_have_no_answer(expression: str) -> None:
+    found = compile_filter(expression)
+    assert found.l3.constant is False
+    assert found.l2.constant is None
+
+
+@pytest.mark.parametrize(
+    ("expression", "uses_len", "uses_tag"),
+    [("tcp", False, False), ("greater 100", True, False), ("vlan and less 100", True, True)],
+)
+def test_what_the_handler_must_give(expression: str, uses_len: bool, uses_tag: bool) -> None:
+    found = compile_filter(expression)
+    assert (found.uses_len, found.uses_tag) == (uses_len, uses_tag)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ([], "does not end with ret"),
+        ([ClassicInstruction(0x00, 0, 0, 1)], "jump leaves the program"),
+        ([ClassicInstruction(0x1F, 0, 0, 1), RET], "opcode 0x1f is unknown"),
+        ([ClassicInstruction(0x0E, 0, 0, 1), RET], "opcode 0xe is unknown"),
+        ([ClassicInstruction(0x15, 0, 9, 1), RET], "jump leaves the program"),
+        ([ClassicInstruction(0x05, 0, 0, 0xFFFFFFFE), RET], "jump leaves the program"),
+        ([ClassicInstruction(0x60, 0, 0, 16), RET], "scratch word 16 does not exist"),
+        ([ClassicInstruction(0x02, 0, 0, 99), RET], "scratch word 99 does not exist"),
+        ([ClassicInstruction(0x34, 0, 0, 0), RET], "division by zero"),
+        ([ClassicInstruction(0x94, 0, 0, 0), RET], "division by zero"),
+        ([ClassicInstruction(0x28, 0, 0, 0xFFFFF000 + 8), RET], "interface index"),
+        ([ClassicInstruction(0x20, 0, 0, 0xFFFFF000 + 60), RET], "VLAN protocol"),
+    ],
+)
+def test_programs_without_a_meaning_are_refused(
+    code: list[ClassicInstruction], message: str
+) -> None:
+    with pytest.raises(FilterError, match=message):
+        validate(code)
+
+
+def test_a_program_is_shown_as_tcpdump_shows_it() -> None:
+    """libpcap's ``bpf_image`` is the judge."""
+    from scapy.libs import winpcapy
+    from scapy.libs.structures import bpf_insn
+
+    image = winpcapy._lib.bpf_image
+    image.restype = ctypes.c_char_p
+    for expression in expressions():
+        program = compile_pcap(expression, Linktype.ETHERNET)
+        expected = [
+            image(ctypes.byref(bpf_insn(i.code, i.jt, i.jf, i.k)), position).decode()
+            for position, i in enumerate(program.instructions)
+        ]
+        assert [" ".join(line.split()) for line in str(program).splitlines()] == [
+            " ".join(line.split()) for line in expected
+        ]
+
+
+def test_every_instruction_of_a_filter_has_a_text() -> None:
+    for expression in expressions():
+        body = compile_filter(expression).l2.body(0)
+        text = ebpf.text(body)
+        assert len(text.splitlines()) == len(body)
+        assert "?" not in text
+        assert "0x" not in text

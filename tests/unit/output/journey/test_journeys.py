@@ -1,0 +1,248 @@
+"""Packet by packet, as text and as objects."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from pypwru.discovery import tables
+from pypwru.events import paths
+from pypwru.events.lives import constants
+from pypwru.events.record import Record
+from pypwru.output.journey.ends import KINDS, RECEIVED
+from pypwru.output.journey.journeys import Journeys
+from pypwru.output.journey.json import Json
+from pypwru.output.journey.text import Text, interval
+from pypwru.output.sink import OutputClosed
+from tests.oracles.json_schema import judged
+from tests.support import records
+from tests.support.records import (
+    BLUE,
+    DROP,
+    FUNCTIONS,
+    NFT_RULE,
+    NO_SOCKET,
+    TCP,
+    configured,
+    event,
+    flow,
+    nft,
+    packet,
+)
+
+SCHEMA = json.loads(resources.files("pypwru.data").joinpath("journey.schema.json").read_text())
+END = constants()["EVENT_END"]
+IP_OUTPUT, IP_RCV, CONSUME, DROPS, RULE = 1, 3, 4, 5, 14
+COPY, XMIT = 50, 51
+NAMES = FUNCTIONS | {COPY: "skb_copy_datagram_iter", XMIT: "dev_hard_start_xmit"}
+LOCATION = 0xFFFFFFFF81000010
+SYN = (4, TCP, bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2]), 41000, 80)
+BEHIND_NAT = (4, TCP, bytes([192, 0, 2, 1]), bytes([10, 0, 0, 2]), 41000, 80)
+
+
+class Told:
+    """Journeys, and what they wrote."""
+
+    def __init__(self, flags: str = "") -> None:
+        self.config = configured(f"--output-journey {flags}")
+        self.out: list[bytes] = []
+        form = (Json if self.config.output_json else Text)(self.config, records.names())
+        self.journeys = Journeys(self.config, records.names(), NAMES, form, self.out.extend)
+
+    def seen(
+        self, function: int, at: int = 0, reason: int = 0, skb: int = 1, number: int = 42,
+        said: bytes = b"", kind: int = 0, cpu: int = 0, **of_flow: Any,
+    ) -> Record:  # fmt: skip
+        parts = {"identity": number.to_bytes(8, "little"), "caller": records.caller(LOCATION)}
+        tail = records.tail(self.config, **parts, **({"nft": said} if said else {}))
+        where = flow(**({"ends": SYN, "size": 60, "ifindex": 2} | of_flow))
+        return event(packet(skb, cpu, 7, kind), function, where, at, reason, tail)
+
+    def end(self, skb: int = 1, number: int = 42) -> Record:
+        return self.seen(0, skb=skb, number=number, kind=END)
+
+    def lines(self, *batch: Record) -> list[str]:
+        """What is written of packets that have ended."""
+        self.journeys.show(batch)
+        self.journeys.show(())
+        text, self.out[:] = b"".join(self.out).decode(), []
+        return text.split("\n")
+
+
+def test_a_journey() -> None:
+    told = Told("--output-tcp-flags")
+    said = nft(12, DROP, chain=2, path=(1,))
+    lines = told.lines(
+        told.seen(IP_OUTPUT, 1000, flags=2),
+        told.seen(IP_RCV, 2200, flags=2, ends=BEHIND_NAT),
+        told.seen(IP_RCV, 3000, flags=2, ends=BEHIND_NAT, netns=BLUE, cpu=1),
+        told.seen(RULE, 5000, kind=NFT_RULE, said=said, ends=BEHIND_NAT, netns=BLUE, cpu=1),
+        told.seen(
+            DROPS, 85000, NO_SOCKET, said=said, ends=BEHIND_NAT, netns=BLUE, cpu=1, mark=7,
+        ),
+        told.end(),
+    )  # fmt: skip
+    start = lines[0].rpartition("  ")[2]
+    assert lines == [
+        "0x1  packet 42  10.0.0.1:41000->10.0.0.2:80(tcp:SYN)  netns 4026531840  eth0:2  len 60  "
+        f"5 sights in 84.0 us  {start}",
+        "  +0 ns        ip_output                                      cpu 0  ping:7",
+        "               NAT 10.0.0.1:41000->10.0.0.2:80(tcp:SYN) => "
+        "192.0.2.1:41000->10.0.0.2:80(tcp:SYN)",
+        "  +1.20 us     ip_rcv",
+        "               dev eth0:2 => ~erlongname123:2 (netns 4026532273)",
+        "  +800 ns      ip_rcv                                         cpu 1  ping:7",
+        "  +2.00 us     nft inet filter web  handle 12 drop",
+        "               mark 0x0 => 0x7",
+        "  +80.0 us     sk_skb_reason_drop(SKB_DROP_REASON_NO_SOCKET)",
+        "  dropped: SKB_DROP_REASON_NO_SOCKET at __netif_receive_skb_one_core+0x2a by "
+        "inet filter input -> web #12 drop",
+        "",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("functions", "end"),
+    [
+        ((IP_RCV, COPY, CONSUME), "delivered to ping:7 in skb_copy_datagram_iter"),
+        ((IP_OUTPUT, XMIT, CONSUME), "sent on eth0:2"),
+        ((XMIT, IP_RCV, CONSUME), "freed, last seen in consume_skb"),
+        ((XMIT, IP_RCV, COPY), "delivered to ping:7 in skb_copy_datagram_iter"),
+        ((8, CONSUME), "handled by the kernel in arp_rcv"),
+        ((IP_RCV, CONSUME), "freed, last seen in consume_skb"),
+    ],
+)
+def test_ends(functions: tuple[int, ...], end: str) -> None:
+    told = Told()
+    sights = [told.seen(function, at) for at, function in enumerate(functions)]
+    # The tests' names know nothing of these two.
+    lines = told.lines(*sights, told.end())
+    shown = lines[-3].replace(hex(COPY), NAMES[COPY])
+    assert shown == f"  {end}"
+
+
+def test_journeys_come_as_they_end_and_what_has_not_ended_comes_last() -> None:
+    told = Told()
+    one, other = told.seen(IP_RCV, 1), told.seen(IP_RCV, 2, skb=2, number=43)
+    lines = told.lines(one, other, told.end(2, 43))
+    assert [line for line in lines if line.startswith("0x")] == [
+        line for line in lines if "packet 43" in line
+    ]
+    told.journeys.end()
+    text = b"".join(told.out).decode()
+    assert text.startswith("0x1  packet 42")
+    assert text.endswith("  still under way when the trace ended, last seen in ip_rcv\n\n")
+    assert told.journeys.count == 2
+
+
+def test_what_a_process_has_read_has_arrived_though_it_is_not_freed() -> None:
+    told = Told()
+    told.lines(told.seen(IP_RCV, 1), told.seen(COPY, 2))
+    told.journeys.end()
+    assert "  delivered to ping:7 in " in told.out[-1].decode()
+
+
+def test_a_clone_has_a_journey_of_its_own_and_the_number_that_it_shares() -> None:
+    told = Told()
+    lines = told.lines(told.seen(IP_RCV, 1), told.seen(IP_RCV, 2, skb=2), told.end(), told.end(2))
+    assert [line[:15] for line in lines if line.startswith("0x")] == [
+        "0x1  packet 42 ".rstrip(" ") + " ", "0x2  packet 42 ".rstrip(" ") + " ",
+    ]  # fmt: skip
+
+
+def test_a_tunnel_is_no_nat() -> None:
+    told = Told()
+    lines = told.lines(
+        told.seen(IP_RCV, 1), told.seen(IP_RCV, 2, ends=BEHIND_NAT, size=110), told.end()
+    )
+    assert lines[2].split()[0] == "tuple"
+
+
+def test_what_is_not_known_for_a_while_has_not_changed() -> None:
+    told = Told()
+    nothing = (0, 0, bytes(4), bytes(4), 0, 0)
+    lines = told.lines(
+        told.seen(IP_RCV, 1), told.seen(IP_RCV, 2, ends=nothing, ifindex=0), told.seen(IP_RCV, 3),
+        told.end(),
+    )  # fmt: skip
+    assert [line[:3] for line in lines] == ["0x1", "  +", "  +", "  +", "  f", "", ""]
+
+
+def test_more_columns_stand_behind() -> None:
+    told = Told("--output-caller")
+    lines = told.lines(told.seen(IP_RCV, 1), told.end())
+    assert lines[1].endswith("cpu 0  ping:7  __netif_receive_skb_one_core")
+
+
+def test_an_object() -> None:
+    told = Told("--output-json")
+    said = nft(12, DROP)
+    (line, nothing) = told.lines(
+        told.seen(IP_RCV, 1000), told.seen(DROPS, 85000, NO_SOCKET, said=said), told.end()
+    )
+    found = json.loads(line)
+    Draft202012Validator(SCHEMA).validate(found)
+    assert nothing == ""
+    end = found.pop("end")
+    assert end.pop("nft")["rule_handle"] == 12
+    assert end == {
+        "kind": "dropped",
+        "func": "sk_skb_reason_drop",
+        "reason": "SKB_DROP_REASON_NO_SOCKET",
+        "location": "__netif_receive_skb_one_core+0x2a",
+    }
+    for sight in found.pop("sights"):
+        judged(json.dumps(sight).encode() + b"\n")
+    assert found.pop("start")
+    assert found == {
+        "packet_id": 42,
+        "skb": "0x1",
+        "tuple": {
+            "saddr": "10.0.0.1", "daddr": "10.0.0.2", "sport": 41000, "dport": 80, "proto": TCP,
+        },
+        "netns": 4026531840,
+        "start_ns": 1000,
+        "duration_ns": 84000,
+    }  # fmt: skip
+
+
+def test_what_is_held_is_bounded_and_what_goes_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "SIGHTS", 3)
+    told = Told()
+    told.lines(*(told.seen(IP_RCV, at) for at in range(3)), told.seen(IP_RCV, 4, skb=2, number=2))
+    assert told.journeys.account() == {"lost_journeys": 3}
+    told.journeys.end()
+    assert told.journeys.count == 1
+
+
+def test_who_reads_no_more_has_read_some() -> None:
+    told = Told()
+
+    def write(texts: object) -> None:
+        raise OutputClosed(1)
+
+    told.journeys._write = write
+    with pytest.raises(OutputClosed):
+        told.lines(
+            told.seen(IP_RCV, 1), told.seen(IP_RCV, 2), told.end(),
+            told.seen(IP_RCV, 3, skb=2, number=2), told.end(2, 2),
+        )  # fmt: skip
+    assert told.journeys.count == 2
+
+
+def test_intervals() -> None:
+    shown = [interval(number) for number in (0, 999, 1000, 84_100, 999_000, 3_400_000, 1 << 31)]
+    assert shown == ["0 ns", "999 ns", "1.00 us", "84.1 us", "999 us", "3.40 ms", "2.15 s"]
+
+
+def test_the_table_of_ends() -> None:
+    rows = tables.rows("ends")
+    assert {row.key for row in rows} <= {*KINDS, RECEIVED}
+    names = [name for row in rows for name in row.words]
+    assert len(names) == len(set(names))
+    assert SCHEMA["properties"]["end"]["properties"]["kind"]["enum"] == list(KINDS)

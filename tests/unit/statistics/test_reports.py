@@ -1,0 +1,114 @@
+"""When statistics are told and where; the file is whole, whatever happens."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from pypwru.errors import OutputError
+from pypwru.log import Log
+from pypwru.signals import kept_back
+from pypwru.statistics.figures import duration, grouped
+from pypwru.statistics.file import StatsFile
+from pypwru.statistics.reports import Reports
+from pypwru.statistics.summary import Summary
+from pypwru.statistics.tables import TABLES
+from pypwru.statistics.top.view import View
+from tests.unit.statistics.test_summary import RECEIVED, SENT, sight, summed
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [(0, "0 ns"), (999, "999 ns"), (1_000, "1.00 us"), (12_345, "12.3 us"), (4_560_000, "4.56 ms"),
+     (999_950, "1,000 us"), (1_200_000_000_000, "1,200 s")],
+)  # fmt: skip
+def test_durations_have_three_digits(nanoseconds: int, text: str) -> None:
+    assert duration(nanoseconds) == text
+
+
+def test_thousands_are_grouped() -> None:
+    assert grouped(1234567) == "1,234,567"
+
+
+def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path: Path) -> None:
+    path, link = tmp_path / "stats.json", tmp_path / "link"
+    link.symlink_to(path)
+    path.write_text("old")
+    path.chmod(0o640)
+    reader = path.open()
+    file = StatsFile(link)
+    assert path.read_text() == "old", "nothing is lost before there is something"
+    file.write("new")
+    assert (reader.read(), path.read_text()) == ("old", "new")
+    reader.close()
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert link.is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["link", "stats.json"]
+
+
+@pytest.mark.parametrize("path", ["/dev/null", ".", "none/stats.json"])
+def test_what_cant_be_replaced_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="choose another --stats-file"):
+        StatsFile(Path(path))
+    assert os.listdir(tmp_path) == []
+
+
+def test_reports_come_at_their_times_and_none_is_made_up_for() -> None:
+    now = [0.0]
+    told: list[bool] = []
+
+    def summary(is_final: bool) -> Summary:
+        told.append(is_final)
+        return summed([sight(SENT, 1)])
+
+    log = io.StringIO()
+    reports = Reports(summary, None, 10, Log(log), lambda: now[0])
+    for now[0], count in ((9, 0), (10, 1), (11, 1), (45, 2), (49, 2), (50, 3)):
+        reports.tell_when_due()
+        assert len(told) == count
+    reports.tell(is_final=True)
+    assert told == [False] * 3 + [True]
+    assert log.getvalue().count("Statistics at") == 4
+
+
+def test_a_signal_that_is_kept_back_is_taken_and_kills_nobody() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        with kept_back(signal.SIGUSR1) as take:
+            assert take() is None
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert take() is signal.SIGUSR1
+            assert take() is None
+            os.kill(os.getpid(), signal.SIGUSR1)
+        assert signal.SIGUSR1 not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_keys_choose_a_table_and_its_order() -> None:
+    summary = summed([sight(SENT, 1), sight(RECEIVED, 2), sight(RECEIVED, 3)])
+    view = View()
+    assert [row.function for row in view.rows(summary)] == ["ip_rcv", "ip_output"]
+    assert all(map(view.press, "n"))
+    assert [row.function for row in view.rows(summary)] == ["ip_output", "ip_rcv"]
+    assert view.press("v")
+    assert [row.function for row in view.rows(summary)] == ["ip_rcv", "ip_output"]
+    assert view.press("4")
+    assert view.table.title == "hops"
+    assert view.press("9") and view.press("\x1b")
+    assert view.table.title == "hops", "that is no table"
+    assert not view.press("q")
+
+
+def test_every_key_sorts_one_column_and_does_nothing_else() -> None:
+    for table in TABLES:
+        keys = [column.key for column in table.columns if column.key]
+        assert len(set(keys)) == len(keys)
+        assert not set(keys) & set("qhv0123456789")

@@ -1,0 +1,75 @@
+"""What ``import pypwru`` costs and offers; traces themselves are in tests/native."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+
+import pytest
+
+import pypwru
+from pypwru.chapters import CHAPTERS
+from pypwru.errors import FilterError, PypwruError, UsageError
+from tests.support.paths import TREE
+
+
+def loaded(program: str) -> list[str]:
+    """Packages that are loaded once ``program`` has run, of a fresh Python."""
+    told = f"{program}\nimport sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", told], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_the_import_is_cheap() -> None:
+    assert [name for name in loaded("import pypwru") if name.startswith("pypwru")] == ["pypwru"]
+
+
+def test_scapys_layers_are_loaded_by_who_wants_packets() -> None:
+    names = loaded("from pypwru import trace, Event, Trace, TraceOptions, PypwruError, UsageError")
+    assert "pypwru.api.trace" in names
+    assert "pypwru.api.dissection" not in names
+    assert not [name for name in names if name.startswith("scapy.layers")]
+
+
+def test_what_there_is() -> None:
+    for name in pypwru.__all__:
+        assert getattr(pypwru, name).__doc__
+    assert pypwru.UsageError is UsageError and pypwru.PypwruError is PypwruError
+    with pytest.raises(AttributeError, match="'pypwru' has no attribute 'nosuch'"):
+        pypwru.nosuch  # noqa: B018
+
+
+def test_errors_come_before_anything_is_touched() -> None:
+    with pytest.raises(UsageError, match='"priority" option: must be 0 to 3'):
+        pypwru.trace(priority=9)
+    with pytest.raises(FilterError, match="syntax error"):
+        pypwru.trace("icmp andd")
+    with pytest.raises(UsageError, match="unknown option: prio"):
+        pypwru.trace(prio=1)  # type: ignore[call-arg]
+
+
+def test_what_is_written_of_it_is_there() -> None:
+    """README and manual name members of Event and Trace, and options, which there are."""
+    manual = "\n".join("\n".join(block) for block in CHAPTERS["python"] if isinstance(block, tuple))
+    readme = (TREE / "README.md").read_text()
+    section = readme[readme.index("## From Python") : readme.index("## Filters")]
+    programs = [manual, *re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)]
+    assert len(programs) == 3
+    for program in programs:
+        tree = ast.parse(program)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                room = {"event": pypwru.Event, "events": pypwru.Trace}[node.value.id]
+                assert hasattr(room, node.attr)
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "trace":
+                options = {each.arg for each in node.keywords} - {"packets"}
+                assert options <= set(pypwru.TraceOptions.__annotations__)
+    shown = re.findall(r"`(?:event|trace|events)\.(\w+)", section)
+    assert shown and all(
+        hasattr(pypwru.Event, name) or hasattr(pypwru.Trace, name) for name in shown
+    )
