@@ -1,5 +1,8 @@
 """argv -> Config -> session or list; the one place that prints an error and picks an exit status.
 
+What a run needs is imported once it is known that there will be one: help, version, usage errors
+and completion load the flag table and little else (tests/unit/test_startup.py lists what).
+
 0: the limit of lines, SIGINT, SIGTERM, a closed standard output. 1: something failed. 2: what was
 typed can't be meant.
 """
@@ -9,16 +12,16 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pypwru import __version__
 from pypwru.config import Config
-from pypwru.errors import PypwruError, UsageError
-from pypwru.listing.show import show
+from pypwru.errors import OutputClosed, PypwruError, UsageError
 from pypwru.log import Log, tell
 from pypwru.options import Request, parse, usage
-from pypwru.output.sink import OutputClosed, open_sink
-from pypwru.run import run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _INTERRUPTED = 130
 
@@ -39,10 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(wanted, Config):
             log = Log(sys.stderr, debug)
             if wanted.lists:
+                from pypwru.listing.show import show
+
                 show(wanted, log)
             else:
+                from pypwru.run import run
+
                 run(wanted, log, f"{_program()} {shlex.join(arguments)}")
         else:
+            from pypwru.output.sink import open_sink
+
             open_sink(None).write(f"pypwru {__version__}\n".encode())
     except PypwruError as error:
         if debug and error.detail:

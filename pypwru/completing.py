@@ -8,15 +8,17 @@ completion.zsh those that fit them to what is typed. VALUES says which flag take
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.config import DROP, EVERY, FIRST, LAST
 from pypwru.discovery.tables import EVERYTHING, categories
 from pypwru.kernel.nft_words import VERDICTS
 from pypwru.kinds import PATH
 from pypwru.options import FLAGS, Flag
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 SHELLS = ("bash", "zsh")
 LISTED = ("names", "functions")

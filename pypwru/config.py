@@ -6,13 +6,14 @@ field is the flag of the same name, with its default in ``options.FLAGS``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Backend(Enum):
@@ -59,81 +60,7 @@ STDOUT = Path("-")
 _PCAPS = (".pcap", ".pcapng")
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
-    """One run, as asked for.
-
-    Args:
-        pcap_filter: the positional words joined with one space; empty matches every packet.
-        filter_func: RE2 pattern of function names; empty matches every name.
-        kmods: modules whose functions are traced as well.
-        all_kmods: every module that has BTF, whatever ``kmods`` says.
-        priority: functions of this priority and of the lower numbers are traced, 0..3.
-        category: only functions of these categories; empty for all.
-        functions: a list of what is traced, alone.
-        list_functions: print what would be traced instead of tracing.
-        function_list: write its names there instead; ``-`` is standard output.
-        backend: None chooses by what the kernel allows.
-        filter_kprobe_batch: pwru's; there are no batches here.
-        kernel_btf: BTF instead of the running kernel's.
-        filter_netns: ``/path``, ``inode:N`` or a name of ``ip netns``; empty for all namespaces.
-        filter_ifname: of a device in that namespace, else in the current one; empty for all.
-        filter_mark: of the packet.
-        filter_tunnel_pcap_l2, filter_tunnel_pcap_l3: pcap filters of the inner packet, from its
-            Ethernet header and from its IP header.
-        filter_skb_expr, filter_xdp_expr: C expressions over the packet's struct.
-        filter_nft_verdict, filter_nft_table, filter_nft_chain: words of what nftables said: only
-            packets about which a rule of such a verdict, table and chain spoke; empty for all.
-        filter_nft_handle: of that rule, 0 for any.
-        filter_nft_text: RE2 pattern that is found in that rule's text; empty for any.
-        drops: only packets that are dropped in the end.
-        sample_rate, sample_flow: one in so many packets, or flows, that match; 1 for all.
-        rate_limit, max_hits: events in a second at most, of all and of each function; 0 for any
-            number.
-        filter_track_skb: keep tracing a packet that matched once, whatever becomes of it.
-        filter_track_skb_by_stackid: trace what is called while a matching packet is handled.
-        filter_non_skb_funcs: functions without a packet to trace then.
-        filter_track_bpf_helpers: trace the helpers that BPF programs call then.
-        filter_trace_tc, filter_trace_xdp: trace BPF programs of these kinds.
-        output_file_max_size: MB (2**20 bytes) of an output file before it is rotated.
-        output_file_max_backups, output_file_max_age: rotated files, days, that are kept; 0 for all.
-        output_file_compress: gzip rotated files.
-        output_json: objects instead of lines of text.
-        output_journey: packet by packet instead of event by event.
-        output_limit_lines: events after which the run ends; 0 for no limit.
-        output_file: appended to instead of standard output.
-        output_text: print events at all; else only --output-pcap has them.
-        output_pcap: the packets themselves go to this file; ``-`` is standard output.
-        pcap_when: at which sights a packet is written: ``first``, ``last``, ``drop``, ``every``, or
-            at these functions.
-        pcap_snaplen: bytes of a packet that are written at most.
-        pcap_max_size: MB (2**20 bytes) of that file before it is rotated; 0 never.
-        pcap_max_files: how many files are kept then, the newest among them; 0 for all.
-        stats: sum up; events are then printed only if an output is asked for.
-        stats_interval: seconds from one statistics to the next; 0 for none before the end.
-        stats_file: gets them as JSON; None: standard error gets them as text.
-        top: sum up in a live table instead of printing events.
-        ready_file: made when everything is attached.
-        output_meta: the columns NETNS to LEN.
-        output_tuple: the column TUPLE.
-        output_tcp_flags: TCP flags inside TUPLE.
-        timestamp: which time is shown.
-        output_netns_names: the column NETNS NAME.
-        netns_names_max_length: characters of a name in it, at least 10.
-        output_skb_cb: the column __sk_buff->cb[].
-        output_caller, output_tunnel: the columns CALLER and TUNNEL.
-        output_nft: what nftables said of the packet, and the rule that said it.
-        output_ct: what conntrack knows of it.
-        output_stack: the kernel's stack behind each line.
-        output_skb, output_skb_shared_info: the packet's structs as text behind each line.
-        output_skb_metadata, output_xdp_metadata: members to print, such as ``skb->mark``.
-        output_bpfmap: what helpers of BPF maps are called with.
-        set_percpu_buf: bytes for each text of the packet's structs.
-        buffer_size: bytes of the ring buffer, a power of two, 4096 or more.
-        debug: log more, and the long story of an error.
-        packets: every event carries its packet, for the Python API; no flag.
-    """
-
+class _Fields(NamedTuple):
     pcap_filter: str
     filter_func: str
     kmods: tuple[str, ...]
@@ -209,6 +136,96 @@ class Config:
     buffer_size: int
     debug: bool
     packets: bool = False
+
+
+class Config(_Fields):
+    """One run, as asked for.
+
+    Args:
+        pcap_filter: the positional words joined with one space; empty matches every packet.
+        filter_func: RE2 pattern of function names; empty matches every name.
+        kmods: modules whose functions are traced as well.
+        all_kmods: every module that has BTF, whatever ``kmods`` says.
+        priority: functions of this priority and of the lower numbers are traced, 0..3.
+        category: only functions of these categories; empty for all.
+        functions: a list of what is traced, alone.
+        list_functions: print what would be traced instead of tracing.
+        function_list: write its names there instead; ``-`` is standard output.
+        backend: None chooses by what the kernel allows.
+        filter_kprobe_batch: pwru's; there are no batches here.
+        kernel_btf: BTF instead of the running kernel's.
+        filter_netns: ``/path``, ``inode:N`` or a name of ``ip netns``; empty for all namespaces.
+        filter_ifname: of a device in that namespace, else in the current one; empty for all.
+        filter_mark: of the packet.
+        filter_tunnel_pcap_l2, filter_tunnel_pcap_l3: pcap filters of the inner packet, from its
+            Ethernet header and from its IP header.
+        filter_skb_expr, filter_xdp_expr: C expressions over the packet's struct.
+        filter_nft_verdict, filter_nft_table, filter_nft_chain: words of what nftables said: only
+            packets about which a rule of such a verdict, table and chain spoke; empty for all.
+        filter_nft_handle: of that rule, 0 for any.
+        filter_nft_text: RE2 pattern that is found in that rule's text; empty for any.
+        drops: only packets that are dropped in the end.
+        sample_rate, sample_flow: one in so many packets, or flows, that match; 1 for all.
+        rate_limit, max_hits: events in a second at most, of all and of each function; 0 for any
+            number.
+        filter_track_skb: keep tracing a packet that matched once, whatever becomes of it.
+        filter_track_skb_by_stackid: trace what is called while a matching packet is handled.
+        filter_non_skb_funcs: functions without a packet to trace then.
+        filter_track_bpf_helpers: trace the helpers that BPF programs call then.
+        filter_trace_tc, filter_trace_xdp: trace BPF programs of these kinds.
+        output_file_max_size: MB (2**20 bytes) of an output file before it is rotated.
+        output_file_max_backups, output_file_max_age: rotated files, days, that are kept; 0 for all.
+        output_file_compress: gzip rotated files.
+        output_json: objects instead of lines of text.
+        output_journey: packet by packet instead of event by event.
+        output_limit_lines: events after which the run ends; 0 for no limit.
+        output_file: appended to instead of standard output.
+        output_text: print events at all; else only --output-pcap has them.
+        output_pcap: the packets themselves go to this file; ``-`` is standard output.
+        pcap_when: at which sights a packet is written: ``first``, ``last``, ``drop``, ``every``, or
+            at these functions.
+        pcap_snaplen: bytes of a packet that are written at most.
+        pcap_max_size: MB (2**20 bytes) of that file before it is rotated; 0 never.
+        pcap_max_files: how many files are kept then, the newest among them; 0 for all.
+        stats: sum up; events are then printed only if an output is asked for.
+        stats_interval: seconds from one statistics to the next; 0 for none before the end.
+        stats_file: gets them as JSON; None: standard error gets them as text.
+        top: sum up in a live table instead of printing events.
+        ready_file: made when everything is attached.
+        output_meta: the columns NETNS to LEN.
+        output_tuple: the column TUPLE.
+        output_tcp_flags: TCP flags inside TUPLE.
+        timestamp: which time is shown.
+        output_netns_names: the column NETNS NAME.
+        netns_names_max_length: characters of a name in it, at least 10.
+        output_skb_cb: the column __sk_buff->cb[].
+        output_caller, output_tunnel: the columns CALLER and TUNNEL.
+        output_nft: what nftables said of the packet, and the rule that said it.
+        output_ct: what conntrack knows of it.
+        output_stack: the kernel's stack behind each line.
+        output_skb, output_skb_shared_info: the packet's structs as text behind each line.
+        output_skb_metadata, output_xdp_metadata: members to print, such as ``skb->mark``.
+        output_bpfmap: what helpers of BPF maps are called with.
+        set_percpu_buf: bytes for each text of the packet's structs.
+        buffer_size: bytes of the ring buffer, a power of two, 4096 or more.
+        debug: log more, and the long story of an error.
+        packets: every event carries its packet, for the Python API; no flag.
+    """
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # for the type checker, the constructor is that of the fields
+
+        def __new__(cls, *values: Any, **named: Any) -> Config:
+            config = super().__new__(cls, *values, **named)
+            for broken, message in RULES:
+                if broken(config):
+                    raise UsageError(message.format(config))
+            return config
+
+        @classmethod
+        def _make(cls, values: Any) -> Config:  # what _replace() calls
+            return cls(*values)
 
     @property
     def captures(self) -> bool:
@@ -318,11 +335,6 @@ class Config:
     def dump_size(self) -> int:
         """Bytes of a record that are for texts of the packet's structs."""
         return self.set_percpu_buf * (self.output_skb + self.output_skb_shared_info)
-
-    def __post_init__(self) -> None:
-        for broken, message in RULES:
-            if broken(self):
-                raise UsageError(message.format(self))
 
 
 # pwru's limit, and that of struct part_metadata.

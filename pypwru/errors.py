@@ -58,3 +58,15 @@ class BuildError(PypwruError):
 
 class OutputError(PypwruError):
     """An output can't be opened or written."""
+
+
+class OutputClosed(Exception):
+    """The reader of the output went away (``| head``): the run ends quietly, this is no error.
+
+    Args:
+        events: of those that were written last, how many the reader got whole.
+    """
+
+    def __init__(self, events: int = 0) -> None:
+        super().__init__()
+        self.events = events

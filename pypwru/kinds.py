@@ -6,16 +6,17 @@ A reader raises ValueError and says what is wrong with the text, in Go's words w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.config import Mark
-from pypwru.discovery.re2 import found_in
 from pypwru.errors import FilterError
 from pypwru.gotext import parse_bool, parse_csv, parse_digits, parse_int, parse_uint, quote
 from pypwru.kernel.nft_words import FAMILIES, VERDICTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from enum import Enum
 
 _LARGEST = (1 << 64) - 1
 _SUFFIXES = {"k": 10, "m": 20, "g": 30}
@@ -25,8 +26,7 @@ _SMALLEST_RING, _LARGEST_RING = 1 << 12, 1 << 31
 _SIGHT = re.compile(r"(?:tp:)?[\w.]+(?:\[[\w-]+\])?")
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """A type of value.
 
     Args:
@@ -164,6 +164,8 @@ def _read_sights(text: str) -> tuple[str, ...]:
 
 def _read_regex(text: str) -> str:
     if text:
+        from pypwru.discovery.re2 import found_in
+
         try:
             found_in(text)
         except FilterError as error:

@@ -13,10 +13,12 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from pypwru.gotext import log_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _BAR_WIDTH = 40
 _REDRAW_SECONDS = 0.1

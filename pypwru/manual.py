@@ -10,14 +10,18 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Sequence
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
 from pypwru import __version__
 from pypwru.chapters import CHAPTERS, DESCRIPTION, SUMMARY
-from pypwru.chapters.block import Block
 from pypwru.completing import SHELLS, script
 from pypwru.options import FLAGS, Flag, Group
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pypwru.chapters.block import Block
 
 DATE = "November 24, 2026"
 """Of the text, whenever the page is made."""

@@ -8,10 +8,8 @@ and the completions (``manual.py``) come from the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.config import Backend, Config, Nft, Timestamp
 from pypwru.errors import UsageError
@@ -36,6 +34,9 @@ from pypwru.kinds import (
     unsigned,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
 
 class Group(Enum):
     """The chapters of the manual."""
@@ -52,8 +53,7 @@ class Group(Enum):
     ABOUT = "about pypwru"
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(NamedTuple):
     """One flag.
 
     Args:

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pypwru.config import Config
+from pypwru.errors import OutputClosed
 from pypwru.events.lives import sights
-from pypwru.events.record import Slices
 from pypwru.kernel.capabilities import require_capabilities
-from pypwru.log import Log
 from pypwru.output.columns import columns
-from pypwru.output.journey.journeys import Journeys
-from pypwru.output.journey.json import Json as JourneyJson
-from pypwru.output.journey.text import Text as JourneyText
-from pypwru.output.json import Json
-from pypwru.output.pcap.output import Opened, PcapOutput, pcap_where_possible
-from pypwru.output.printer import Printer
-from pypwru.output.rotation import open_output
-from pypwru.output.sink import OutputClosed, Sink, make_empty
-from pypwru.output.text import Text
+from pypwru.output.printer import Form, Printer
+from pypwru.output.sink import Sink, make_empty, open_output
 from pypwru.session import Session, compile_filters, opened
-from pypwru.signals import interrupts, kept_back
-from pypwru.statistics import top
-from pypwru.statistics.file import StatsFile
+from pypwru.signals import Interrupts, interrupts, kept_back
 from pypwru.statistics.telling import Telling, asking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from pypwru.config import Config
+    from pypwru.events.record import Slices
+    from pypwru.log import Log
+    from pypwru.output.journey.journeys import Journeys
+    from pypwru.output.pcap.output import Opened, PcapOutput
+    from pypwru.statistics.file import StatsFile
 
 
 class End(NamedTuple):
@@ -118,11 +116,9 @@ def run(config: Config, log: Log, command: str) -> None:
     with ExitStack() as stack:
         stop = stack.enter_context(interrupts())
         asked = stack.enter_context(kept_back(*asking(config)))
-        if config.top:
-            top.check()
-        file = StatsFile(config.stats_file) if config.stats_file else None
+        file = _statistics_file(config)
         sink = stack.enter_context(open_output(config, stop, log)) if config.prints else None
-        config, target = pcap_where_possible(config, stop, log, stack, command)
+        config, target = _pcap_target(config, stop, log, stack, command)
         session = stack.enter_context(opened(config, filters, log, stop))
         journeys = _journeys(session, sink) if sink and config.output_journey else None
         text = _printer(session, sink) if sink and not journeys else None
@@ -157,15 +153,51 @@ def run(config: Config, log: Log, command: str) -> None:
         log.info("Done", **account)
 
 
+def _statistics_file(config: Config) -> StatsFile | None:
+    """The file of --stats-file; also makes sure that --top has its terminal."""
+    if config.top:
+        from pypwru.statistics import top
+
+        top.check()
+    if config.stats_file is None:
+        return None
+    from pypwru.statistics.file import StatsFile
+
+    return StatsFile(config.stats_file)
+
+
+def _pcap_target(
+    config: Config, stop: Interrupts, log: Log, stack: ExitStack, command: str
+) -> tuple[Config, Opened | None]:
+    """What --output-pcap writes to; ``config`` without the flag where that can't be opened."""
+    if config.output_pcap is None:
+        return config, None
+    from pypwru.output.pcap.output import pcap_where_possible
+
+    return pcap_where_possible(config, stop, log, stack, command)
+
+
 def _printer(session: Session, sink: Sink) -> Printer:
-    """What prints a session's records, in the form that is asked for."""
+    """What prints a session's records, as text or as JSON."""
     shown = columns(session.config)
-    form = Json(shown) if session.config.output_json else Text(shown)
+    form: Form
+    if session.config.output_json:
+        from pypwru.output.json import Json
+
+        form = Json(shown)
+    else:
+        from pypwru.output.text import Text
+
+        form = Text(shown)
     return Printer(form, session.names, sink.write_events, session.config)
 
 
 def _journeys(session: Session, sink: Sink) -> Journeys:
     """What prints its packets, one by one."""
+    from pypwru.output.journey.journeys import Journeys
+    from pypwru.output.journey.json import Json as JourneyJson
+    from pypwru.output.journey.text import Text as JourneyText
+
     config, names = session.config, session.names
     form = JourneyJson(config, names) if config.output_json else JourneyText(config, names)
     return Journeys(config, names, session.traced, form, sink.write_events)
@@ -173,6 +205,8 @@ def _journeys(session: Session, sink: Sink) -> Journeys:
 
 def _pcap(session: Session, target: Opened, log: Log) -> PcapOutput:
     """What writes its packets."""
+    from pypwru.output.pcap.output import PcapOutput
+
     return PcapOutput(session.config, session.names, session.take, target, log)
 
 

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pypwru.attach.backend import Search
-from pypwru.btf.load import load_module, load_vmlinux, module_names
-from pypwru.btf.query import BTF
-from pypwru.cache import Cache
+from pypwru.btf.load import load_vmlinux
 from pypwru.config import Backend, Config
 from pypwru.discovery import tables
-from pypwru.discovery.functions import Function
 from pypwru.discovery.lifetime import TELLING
-from pypwru.discovery.listed import Sought, locate, why_missing
-from pypwru.discovery.names import NameList
 from pypwru.discovery.others import Tracking
-from pypwru.discovery.plan import AttachPlan
 from pypwru.discovery.selection import Selection
-from pypwru.discovery.tracepoints import Tracepoint
-from pypwru.kernel.kallsyms import Symbols
-from pypwru.kernel.programs import helper_targets
-from pypwru.log import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from pypwru.btf.query import BTF
+    from pypwru.cache import Cache
+    from pypwru.discovery.functions import Function
+    from pypwru.discovery.names import NameList
+    from pypwru.discovery.plan import AttachPlan
+    from pypwru.discovery.tracepoints import Tracepoint
+    from pypwru.kernel.kallsyms import Symbols
+    from pypwru.log import Log
 
 # Since Linux 6.3 (commit eedade12f4cb) lists of sk_buffs are freed so.
 _FREED_IN_BULK = "skb_free_array", "skb_count"
@@ -38,6 +39,9 @@ def search(config: Config, cache: Cache, names: NameList | None = None) -> Searc
         BTFError: the types can't be had.
         UsageError, FilterError: there is nothing of such a name, category or pattern.
     """
+    from pypwru.btf.load import load_module, module_names
+    from pypwru.discovery.listed import locate
+
     selection = selected(config)
     btf = load_vmlinux(config.kernel_btf, cache)
     asked = module_names() if config.all_kmods else config.kmods
@@ -45,7 +49,7 @@ def search(config: Config, cache: Cache, names: NameList | None = None) -> Searc
     if names is not None:
         load = partial(load_module, base=btf)
         modules, listed = locate(names, btf, modules, load, module_names())
-        selection = replace(selection, only=listed)
+        selection = selection._replace(only=listed)
     return Search(
         btf,
         modules,
@@ -98,6 +102,8 @@ def tell_missing(search: Search, plan: AttachPlan, log: Log) -> None:
     Args:
         log: told, a line for each reason.
     """
+    from pypwru.discovery.listed import Sought, why_missing
+
     only = search.selection.only
     if only is None:
         return
@@ -123,6 +129,8 @@ def tell_refused(search: Search, plan: AttachPlan, log: Log) -> None:
 
 
 def _tracking(config: Config, btf: BTF) -> Tracking:
+    from pypwru.kernel.programs import helper_targets
+
     def functions(symbols: Symbols) -> Collection[str]:
         called = helper_targets(symbols) if config.filter_track_bpf_helpers else set()
         return called.union(config.filter_non_skb_funcs)

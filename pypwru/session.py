@@ -9,18 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.attach.attach import NOUNS, attached
 from pypwru.attach.attached import Attached
-from pypwru.attach.backend import choose
-from pypwru.attach.chosen import chosen_where_asked
-from pypwru.attach.nft import nft_probes, nft_where_possible
+from pypwru.attach.backend import choose, nft_where_possible
 from pypwru.attach.throttled import NONE, Throttled, throttling
-from pypwru.attach.tracing import program_kinds, traced_programs
 from pypwru.cache import Cache
-from pypwru.config import Config
-from pypwru.discovery.names import NameList, read_names
 from pypwru.events import ring
 from pypwru.events.counters import (
     account,
@@ -33,23 +28,17 @@ from pypwru.events.counters import (
 from pypwru.events.drain import drain, rest
 from pypwru.events.identities import packet_count
 from pypwru.events.limit import Limit
-from pypwru.events.packets import Captured, PacketBytes, packets_where_asked
 from pypwru.events.record import Slices
 from pypwru.events.wire import wire
 from pypwru.filter.compiler import Filter, compile_filter
 from pypwru.filter.wanted import Inner, compile_inner, compile_wanted
 from pypwru.kernel.bpf_objects import Runs, runs_counted
-from pypwru.kernel.pages import pages_where_asked
 from pypwru.kernel.place import find_place
-from pypwru.log import Log
-from pypwru.output.columns import Names
 from pypwru.output.naming import names_of
 from pypwru.output.nft_source import nft_source
 from pypwru.output.stages import Stages
 from pypwru.program import maps
 from pypwru.program.build import build
-from pypwru.program.build_nft import build_unit
-from pypwru.program.conntrack import conntrack_where_possible
 from pypwru.program.defines import defines
 from pypwru.program.layout import layout
 from pypwru.program.load import Loader
@@ -57,7 +46,18 @@ from pypwru.program.shares import shares
 from pypwru.program.source import sources
 from pypwru.resolve.reasons import Reasons
 from pypwru.search import search, tell_added, tell_missing, tell_refused
-from pypwru.signals import Interrupts
+
+if TYPE_CHECKING:
+    from pypwru.attach.backend import Choice, Search
+    from pypwru.attach.tracing import ProgramKind
+    from pypwru.config import Config
+    from pypwru.discovery.names import NameList
+    from pypwru.events.packets import Captured, PacketBytes
+    from pypwru.events.wire import Wire
+    from pypwru.log import Log
+    from pypwru.output.columns import Names
+    from pypwru.program.conntrack import ConntrackTypes
+    from pypwru.signals import Interrupts
 
 Batch = Sequence[Slices]
 
@@ -85,7 +85,12 @@ def compile_filters(config: Config, log: Log) -> Filters:
     """
     packet = compile_filter(config.pcap_filter)
     log.debug("Compiled the filter", classic=packet)
-    return Filters(packet, compile_inner(config), read_names(config.functions))
+    inner = compile_inner(config)
+    if config.functions is None:
+        return Filters(packet, inner)
+    from pypwru.discovery.names import read_names
+
+    return Filters(packet, inner, read_names(config.functions))
 
 
 class Session:
@@ -222,7 +227,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
     cache = Cache()
     with ExitStack() as stack:
         place = find_place(config.filter_netns, config.filter_ifname)
-        kinds = program_kinds(config)
+        kinds = _program_kinds(config)
         wish = search(config, cache, filters.names)
         asked = compile_wanted(config, filters.packet, filters.inner, place, wish.btf)
         choice = choose(config.backend, wish)
@@ -232,8 +237,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
         tell_missing(wish, choice.plan, log)
         tell_added(wish, choice.plan, log)
         tell_refused(wish, choice.plan, log)
-        config = nft_where_possible(config, choice, log)
-        config, conntrack = conntrack_where_possible(config, wish.btf, log)
+        config, conntrack = _where_possible(config, choice, wish, log)
         form = wire(config)
         counts_runs = config.sums_up and stack.enter_context(runs_counted())
         macros = defines(config, choice.plan.backends, asked, form)
@@ -244,28 +248,39 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
         )
         # Before anything is seen: what a rule was before its namespace was listened to isn't told.
         texts = stack.enter_context(nft_source(config, shared, log))
-        compile_nft = partial(build_unit, wish.btf, macros, cache, conntrack)
-        packets = stack.enter_context(packets_where_asked(config, shared, form))
-        pages = pages_where_asked(config, wish.btf).constants()
+        packets, pages = _packet_bytes(config, wish, shared, form, stack)
         constants = {**asked.constants(), **pages, **shares(config)}
         loader = Loader(bytecode, asked.bodies(), constants, shared, stack)
         report = Attached()
         reasons = Reasons(wish.btf)
-        chosen = chosen_where_asked(config, shared, choice.plan, report.names, reasons, log)
         with ExitStack() as probes:
+            looks: list[Callable[[], None]] = []
+            chosen = _chosen(config, shared, choice, report, reasons, log)
             throttled = probes.enter_context(throttling(config, shared, report.names, log))
             log.info(f"Attaching {NOUNS[backend]}", via=backend.value)
             probes.enter_context(attached(choice, loader, report, log, wanted.requested))
-            programs = probes.enter_context(
-                traced_programs(kinds, loader, log, report, wanted.requested)
-            )
-            nft = probes.enter_context(nft_probes(config, choice, loader, compile_nft, report, log))
+            if kinds:
+                from pypwru.attach.tracing import traced_programs
+
+                programs = traced_programs(kinds, loader, log, report, wanted.requested)
+                looks.append(probes.enter_context(programs).poll)
+            if config.asks_nft:
+                from pypwru.attach.nft import nft_probes
+                from pypwru.program.build_nft import build_unit
+
+                compile_nft = partial(build_unit, wish.btf, macros, cache, conntrack)
+                nft = nft_probes(config, choice, loader, compile_nft, report, log)
+                looks.append(probes.enter_context(nft))
             log.info("Attached", ignored=len(report.ignored))
             for name, why in (*report.ignored, *choice.plan.unattachable):
                 log.debug("Ignored", function=name, why=why)
             members = asked.skb_members, asked.xdp_members
             names = names_of(config, reasons, report.names, *members, texts)
-            chosen()
+            if chosen:
+                chosen()
+                looks.append(chosen)
+            if config.max_hits:
+                looks.append(partial(throttled.poll, log, config.max_hits))
             stages = Stages(config, report.names, texts, names.drops)
             log.info("Listening for events..")
 
@@ -284,10 +299,64 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
                 stages,
                 report,
                 wanted,
-                [programs.poll, nft, chosen, partial(throttled.poll, log, config.max_hits)],
+                looks,
                 probes,
                 lost,
                 shared,
                 throttled,
                 loader.runs if counts_runs else None,
             )
+
+
+# What only some runs need is imported by them alone: the rest starts without it.
+
+
+def _program_kinds(config: Config) -> Sequence[ProgramKind]:
+    if not (config.filter_trace_tc or config.filter_trace_xdp):
+        return ()
+    from pypwru.attach.tracing import program_kinds
+
+    return program_kinds(config)
+
+
+def _where_possible(
+    config: Config, choice: Choice, wish: Search, log: Log
+) -> tuple[Config, Sequence[ConntrackTypes]]:
+    """``config`` without nftables and conntrack where the kernel lacks what they need; the types
+    of conntrack.
+    """
+    config = nft_where_possible(config, choice, log)
+    if not config.output_ct:
+        return config, ()
+    from pypwru.program.conntrack import conntrack_where_possible
+
+    return conntrack_where_possible(config, wish.btf, log)
+
+
+def _packet_bytes(
+    config: Config, wish: Search, shared: Mapping[str, int], form: Wire, stack: ExitStack
+) -> tuple[PacketBytes | None, Mapping[str, int]]:
+    """The reader of packet data, and the constants by which handlers find page fragments."""
+    if not config.captures:
+        return None, {}
+    from pypwru.events.packets import packets_where_asked
+    from pypwru.kernel.pages import find_pages
+
+    packets = stack.enter_context(packets_where_asked(config, shared, form))
+    return packets, find_pages(wish.btf).constants()
+
+
+def _chosen(
+    config: Config,
+    shared: Mapping[str, int],
+    choice: Choice,
+    report: Attached,
+    reasons: Reasons,
+    log: Log,
+) -> Callable[[], None] | None:
+    """What fills the map of capture points once all is attached; None where there is none."""
+    if not config.captures_some:
+        return None
+    from pypwru.attach.chosen import chosen_where_asked
+
+    return chosen_where_asked(config, shared, choice.plan, report.names, reasons, log)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
-from scapy.packet import Packet
 from scapy.utils import EDecimal
 
 from pypwru.output.pcap.frames import ETHERNET, Frame
+
+if TYPE_CHECKING:
+    from scapy.packet import Packet
 
 _SECOND = 1_000_000_000
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pypwru.output.parts import Map
-from pypwru.output.tuples import Tuple
-
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from scapy.packet import Packet
 
     from pypwru.api.packet import Seen
+    from pypwru.output.parts import Map
+    from pypwru.output.tuples import Tuple
 
 
 Numbers = tuple[int, ...]

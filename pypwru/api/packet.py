@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pypwru.output.pcap.frames import Frame
-
 if TYPE_CHECKING:
     from scapy.packet import Packet
+
+    from pypwru.output.pcap.frames import Frame
 
 
 @dataclass(frozen=True)

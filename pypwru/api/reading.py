@@ -7,21 +7,24 @@ since names change, so that an event is a look-up for each part.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.api.event import Event
 from pypwru.api.packet import Seen
-from pypwru.config import Config
-from pypwru.events.record import Slices
 from pypwru.events.wire import wire
 from pypwru.output.columns import Column, Names, columns, event_type, name_and_reason, program
 from pypwru.output.cutting import Cutter, Parts
 from pypwru.output.parts import READERS, Flow, Function, Packet, Part
 from pypwru.output.pcap.frames import frame
-from pypwru.output.pcap.sights import Take
 from pypwru.output.tuples import Tuple, tuple_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from pypwru.config import Config
+    from pypwru.events.record import Slices
+    from pypwru.output.pcap.sights import Take
 
 _KEPT = 1 << 14
 _NAMES_LAST_SECONDS = 1.0

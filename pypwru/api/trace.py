@@ -6,13 +6,11 @@ import weakref
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from importlib import import_module
-from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from pypwru.api.event import Event
 from pypwru.api.options import as_keywords, configured
 from pypwru.api.reading import Events
-from pypwru.config import Config
 from pypwru.errors import UsageError
 from pypwru.events.lives import sights
 from pypwru.gotext import log_value
@@ -22,9 +20,12 @@ from pypwru.session import Session, compile_filters, opened
 from pypwru.signals import call
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from typing_extensions import Unpack
 
     from pypwru.api.options import TraceOptions
+    from pypwru.config import Config
 
 
 def trace(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pypwru.btf.query import BTF
 from pypwru.btf.types import Kind
 from pypwru.config import Backend
 from pypwru.errors import KernelError
@@ -15,8 +13,13 @@ from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachType, ProgramType, Target
 from pypwru.kernel.bpf_tracing import tracing_multi_link
 from pypwru.kernel.descriptors import owned
-from pypwru.kernel.kallsyms import Symbols
 from pypwru.kernel.kprobe_events import kprobe_events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pypwru.btf.query import BTF
+    from pypwru.kernel.kallsyms import Symbols
 
 _NOTHING = pack([Insn(ALU64 | MOV, R0), Insn(EXIT_PROGRAM)])
 _COMMON = "vprintk"  # a function that every kernel has and ftrace knows

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
 
-from pypwru.attach import fentry, kprobe, kprobe_multi, tracepoint
-from pypwru.attach.attached import Attached
-from pypwru.attach.backend import Choice
 from pypwru.config import Backend
-from pypwru.discovery.plan import AttachPlan
-from pypwru.log import Log
-from pypwru.program.load import Loader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pypwru.attach.attached import Attached
+    from pypwru.attach.backend import Choice
+    from pypwru.discovery.plan import AttachPlan
+    from pypwru.log import Log
+    from pypwru.program.load import Loader
 
 NOUNS = {
     Backend.FENTRY_MULTI: "fentry",
@@ -47,6 +50,8 @@ def probed(
 def _hooked(
     choice: Choice, loader: Loader, report: Attached, log: Log, stopping: Callable[[], bool]
 ) -> AbstractContextManager[None]:
+    from pypwru.attach import fentry, kprobe, kprobe_multi, tracepoint
+
     plan = choice.plan
     if plan.backend in (Backend.FENTRY_MULTI, Backend.FENTRY):
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
-@dataclass
 class Attached:
     """Grows while attaching.
 
-    Args:
+    Attributes:
         functions: how many are traced.
         names: the address that a record carries -> the function's name.
         missed: each tells how many hits the kernel skipped so far, of probes that are still there.
         ignored: (name, why) of those that the kernel refused.
     """
 
-    functions: int = 0
-    names: dict[int, str] = field(default_factory=dict)
-    missed: list[Callable[[], int]] = field(default_factory=list)
-    ignored: list[tuple[str, str]] = field(default_factory=list)
+    def __init__(
+        self,
+        functions: int = 0,
+        names: dict[int, str] | None = None,
+        missed: list[Callable[[], int]] | None = None,
+        ignored: list[tuple[str, str]] | None = None,
+    ) -> None:
+        self.functions = functions
+        self.names = {} if names is None else names
+        self.missed = [] if missed is None else missed
+        self.ignored = [] if ignored is None else ignored

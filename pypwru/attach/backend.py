@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from functools import cached_property
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.attach.allowed import require
-from pypwru.btf.query import BTF
-from pypwru.config import Backend
-from pypwru.discovery.fentry import type_ids
-from pypwru.discovery.functions import Discovery, discover_functions
+from pypwru.config import Backend, Config, Nft
+from pypwru.discovery.functions import Discovery
 from pypwru.discovery.others import Tracking, life_probes, stack_probes, verdict_probes
 from pypwru.discovery.plan import (
     AttachPlan,
@@ -20,12 +18,14 @@ from pypwru.discovery.plan import (
     plan_functions,
     plan_tracepoints,
 )
-from pypwru.discovery.selection import Selection
-from pypwru.discovery.tracepoints import discover_tracepoints
-from pypwru.discovery.unmatched import no_function, no_tracepoint
 from pypwru.errors import KernelError
 from pypwru.kernel.ftrace import Traceable, traceable_functions
 from pypwru.kernel.kallsyms import Symbols, read_symbols
+
+if TYPE_CHECKING:
+    from pypwru.btf.query import BTF
+    from pypwru.discovery.selection import Selection
+    from pypwru.log import Log
 
 # As many as can be waited for: before 7.2 the kernel takes 0.13 s (6.1, 6.12) to let go of each
 # function that is traced by fentry, and 0.25 s (5.10) to attach one, on any machine
@@ -125,6 +125,8 @@ class _Kernel:
     @cached_property
     def discovery(self) -> Discovery:
         """The functions that match."""
+        from pypwru.discovery.functions import discover_functions
+
         search = self._search
         return discover_functions(
             search.btf, search.modules, self.traceable, self.symbols, search.selection
@@ -158,6 +160,9 @@ def misfit(backend: Backend, functions: int, running: bool) -> str:
 
 
 def _plan(backend: Backend, search: Search, kernel: _Kernel, why: str) -> Choice:
+    from pypwru.discovery.fentry import type_ids
+    from pypwru.discovery.unmatched import no_function
+
     if backend is Backend.TRACEPOINT:
         return _plan_tracepoints(search, why)
     tracking, discovery = search.tracking, kernel.discovery
@@ -195,6 +200,9 @@ def _probes(kernel: _Kernel, needed: bool) -> Backend | None:
 
 
 def _plan_tracepoints(search: Search, why: str) -> Choice:
+    from pypwru.discovery.tracepoints import discover_tracepoints
+    from pypwru.discovery.unmatched import no_tracepoint
+
     if search.tracking.functions is not None:
         raise KernelError(
             "functions without a packet are traced by kprobes, and the backend is tracepoint; "
@@ -204,3 +212,19 @@ def _plan_tracepoints(search: Search, why: str) -> Choice:
     if not tracepoints and not search.optional:
         raise no_tracepoint(search.selection, search.btf)
     return Choice(plan_tracepoints(tracepoints, search.tracking.follows), None, why)
+
+
+def nft_where_possible(config: Config, choice: Choice, log: Log) -> Config:
+    """``config``, without what kprobes are needed for where there are none.
+
+    Raises:
+        KernelError: packets are to be chosen by what nftables says.
+    """
+    if not config.asks_nft or choice.probes:
+        return config
+    why = "it takes kprobes, which can't be had here"
+    if config.filters_nft:
+        raise KernelError(f"Can't choose packets by what nftables says: {why}; see --backend")
+    tell = log.debug if config.output_nft is Nft.YES else log.warn  # whoever asks in so many words
+    tell("Not asking nftables", why=why)
+    return config._replace(output_nft=Nft.NO)

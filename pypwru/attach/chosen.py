@@ -6,16 +6,20 @@ more come while tracing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pypwru.config import DROP, EVERY, FIRST, LAST, Config
 from pypwru.discovery.lifetime import DROPPING
-from pypwru.discovery.plan import AttachPlan
 from pypwru.kernel import bpf
-from pypwru.log import Log
 from pypwru.resolve.functions import spellings
-from pypwru.resolve.reasons import Reasons
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from pypwru.discovery.plan import AttachPlan
+    from pypwru.log import Log
+    from pypwru.resolve.reasons import Reasons
 
 # From a function to where a probe in it can be: attach/kprobe.py.
 _OFFSETS = (0, 4, 5, 9)

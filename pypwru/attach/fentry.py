@@ -8,21 +8,24 @@ in what it frees. What fentry is not to be had on is attached by kprobes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.attach.attached import Attached
 from pypwru.config import Backend
-from pypwru.discovery.functions import Function
 from pypwru.discovery.plan import AttachPlan, Handler, with_probed
 from pypwru.errors import KernelError
 from pypwru.kernel.bpf import AttachType, Target
 from pypwru.kernel.bpf_objects import module_btf
 from pypwru.kernel.bpf_tracing import tracing_link, tracing_multi_link, why_refused
 from pypwru.kernel.descriptors import allow_many, owned
-from pypwru.log import Log
-from pypwru.program.load import Loader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from pypwru.attach.attached import Attached
+    from pypwru.discovery.functions import Function
+    from pypwru.log import Log
+    from pypwru.program.load import Loader
 
 UNFIT = "several of this name, too many arguments, variadic, or it returns a struct"
 _NO_TYPES = "the kernel has no types of its module, which it has since Linux 5.11"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.attach import nft_eval
 from pypwru.discovery.functions import Function
@@ -13,6 +12,9 @@ from pypwru.errors import KernelError
 from pypwru.kernel.kallsyms import Symbols, display_name
 from pypwru.kernel.nft_key import nft_key
 from pypwru.program.source import NFT, NFT_EVAL, XTABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 class Judge(NamedTuple):

@@ -10,20 +10,23 @@ from __future__ import annotations
 import errno
 import os
 import platform
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.attach.attached import Attached
-from pypwru.discovery.functions import Function
-from pypwru.discovery.plan import AttachPlan
 from pypwru.errors import KernelError
 from pypwru.kernel.bpf import AttachType, ProgramType
 from pypwru.kernel.descriptors import owned
 from pypwru.kernel.kprobe_events import KprobeEvents, kprobe_events
 from pypwru.kernel.perf import run_at_event
-from pypwru.log import Log
-from pypwru.program.load import Loader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pypwru.discovery.functions import Function
+    from pypwru.discovery.plan import AttachPlan
+    from pypwru.log import Log
+    from pypwru.program.load import Loader
 
 # Places are said from this symbol: names can be ambiguous, and bare addresses can't share an event.
 ANCHOR = "_text"

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pypwru.attach.attached import Attached
-from pypwru.discovery.plan import AttachPlan, Groups
 from pypwru.errors import KernelError
 from pypwru.kernel import bpf, bpf_objects
 from pypwru.kernel.bpf import AttachType, ProgramType
 from pypwru.kernel.descriptors import owned
-from pypwru.log import Log
-from pypwru.program.load import Loader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pypwru.discovery.plan import AttachPlan, Groups
+    from pypwru.log import Log
+    from pypwru.program.load import Loader
 
 KIND = (ProgramType.KPROBE, AttachType.TRACE_KPROBE_MULTI)
 Site = tuple[int, str]  # address, name

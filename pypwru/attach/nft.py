@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pypwru.attach.attach import probed
 from pypwru.attach.attached import Attached
-from pypwru.attach.backend import Choice
 from pypwru.attach.judges import JUDGES, Judge
-from pypwru.config import Config, Nft
+from pypwru.config import Config
 from pypwru.discovery.functions import Function
 from pypwru.discovery.plan import AttachPlan
 from pypwru.errors import KernelError, PypwruError
 from pypwru.kernel.kallsyms import Symbols, read_symbols
 from pypwru.kernel.modules import load_of
-from pypwru.log import Log
 from pypwru.program.build import Bytecode
-from pypwru.program.load import Loader
+
+if TYPE_CHECKING:
+    from pypwru.attach.backend import Choice
+    from pypwru.log import Log
+    from pypwru.program.load import Loader
 
 Compile = Callable[[str, Function], Bytecode]
 
@@ -125,22 +127,6 @@ class NftProbes:
         new = [each for each in functions if (each.display, loads[each.module]) not in self._hooked]
         self._hooked.update((each.display, loads[each.module]) for each in new)
         return new
-
-
-def nft_where_possible(config: Config, choice: Choice, log: Log) -> Config:
-    """``config``, without what kprobes are needed for where there are none.
-
-    Raises:
-        KernelError: packets are to be chosen by what nftables says.
-    """
-    if not config.asks_nft or choice.probes:
-        return config
-    why = "it takes kprobes, which can't be had here"
-    if config.filters_nft:
-        raise KernelError(f"Can't choose packets by what nftables says: {why}; see --backend")
-    tell = log.debug if config.output_nft is Nft.YES else log.warn  # whoever asks in so many words
-    tell("Not asking nftables", why=why)
-    return replace(config, output_nft=Nft.NO)
 
 
 @contextmanager

@@ -7,10 +7,14 @@ rule of such alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from pypwru.discovery.functions import Function
 from pypwru.discovery.plan import Groups, Handler
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pypwru.discovery.functions import Function
 
 EVALUATES = "nft_do_chain"
 _IMMEDIATE = "nft_immediate_eval"

@@ -6,12 +6,16 @@ Handlers count what they leave out in a map of addresses, which is looked at fro
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from pypwru.config import Config
 from pypwru.kernel import bpf
-from pypwru.log import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pypwru.config import Config
+    from pypwru.log import Log
 
 _MOST_NAMED = 10
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
-from pypwru.attach.attached import Attached
-from pypwru.discovery.plan import AttachPlan
 from pypwru.errors import KernelError
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachType, ProgramType
 from pypwru.kernel.descriptors import owned
-from pypwru.log import Log
-from pypwru.program.load import Loader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pypwru.attach.attached import Attached
+    from pypwru.discovery.plan import AttachPlan
+    from pypwru.log import Log
+    from pypwru.program.load import Loader
 
 KIND = (ProgramType.RAW_TRACEPOINT, AttachType.NONE)
 

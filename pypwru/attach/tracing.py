@@ -9,12 +9,9 @@ that is traced stays loaded until the tracing ends.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.attach.attached import Attached
-from pypwru.config import Config
 from pypwru.discovery.unmatched import nothing_attached
 from pypwru.errors import KernelError
 from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
@@ -22,9 +19,15 @@ from pypwru.kernel import bpf, bpf_objects, programs
 from pypwru.kernel.bpf import AttachType, ProgramType, Signature, Target
 from pypwru.kernel.bpf_tracing import tracing_link, why_refused
 from pypwru.kernel.descriptors import allow_many, owned
-from pypwru.log import Log
-from pypwru.program.load import Loader
 from pypwru.program.places import Places
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pypwru.attach.attached import Attached
+    from pypwru.config import Config
+    from pypwru.log import Log
+    from pypwru.program.load import Loader
 
 Handler = tuple[str, AttachType]
 

@@ -7,12 +7,16 @@ each prototype once, each function once; nothing is decoded.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from pypwru.btf.index import VLEN
-from pypwru.btf.parse import Blob
 from pypwru.btf.types import MODIFIERS, Kind
 from pypwru.errors import BTFError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pypwru.btf.parse import Blob
 
 MASK_BITS = 32
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pypwru.btf.index import VLEN
 from pypwru.btf.types import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 def enumerators(words: Sequence[int], at: int, string: Callable[[int], str]) -> dict[str, int]:

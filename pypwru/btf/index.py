@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from pypwru.btf.types import Kind
 from pypwru.cache import digest
 from pypwru.errors import BTFError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 FORMAT = 1
 KIND_NUMBERS = (

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pypwru import cache as caching
 from pypwru.btf import carriers, elf, index
 from pypwru.btf.parse import Blob, is_btf, parse
 from pypwru.btf.query import BTF, CARRIED
 from pypwru.btf.types import Kind
-from pypwru.cache import Cache
 from pypwru.errors import BTFError, NoBTF
+
+if TYPE_CHECKING:
+    from pypwru.cache import Cache
 
 SYSFS = Path("/sys/kernel/btf")
 # Where distributions leave a vmlinux: the list of libbpf's btf__load_vmlinux_btf().
@@ -121,6 +123,6 @@ def _indexed(data: bytes, cache: Cache | None) -> Blob:
     # A malformed blob fails where the answer is used, with the words for it.
     with contextlib.suppress(BTFError):
         found = carriers.find(blob, BTF(blob).find(CARRIED, Kind.STRUCT))
-        blob = replace(blob, index=blob.index._replace(carriers=found))
+        blob = blob._replace(index=blob.index._replace(carriers=found))
     cache.put(key, index.pack(blob.index))
     return blob

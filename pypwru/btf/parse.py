@@ -11,7 +11,7 @@ import struct
 import sys
 from array import array
 from bisect import bisect_left
-from dataclasses import dataclass
+from typing import NamedTuple
 from zlib import crc32
 
 from pypwru import cache
@@ -26,8 +26,7 @@ _HEADER = "HBBIIIII"  # struct btf_header up to str_len
 _LAYOUT = "II"  # layout_off, layout_len: appended in Linux 7.1
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(NamedTuple):
     """The sections of one BTF blob, with its index.
 
     Args:
@@ -42,7 +41,7 @@ class Blob:
 
     words: array[int]
     strings: bytes
-    index: Index
+    index: Index  # type: ignore[assignment]  # and not tuple.index()
     base: Blob | None
     first_id: int
     first_string: int

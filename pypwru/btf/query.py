@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pypwru.btf import carriers, enums, members, prototype
 from pypwru.btf.index import VLEN
-from pypwru.btf.members import Place
-from pypwru.btf.parse import Blob
 from pypwru.btf.types import (
     KINDS,
     MODIFIERS,
@@ -23,6 +21,12 @@ from pypwru.btf.types import (
     Type,
 )
 from pypwru.errors import BTFError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pypwru.btf.members import Place
+    from pypwru.btf.parse import Blob
 
 # The kernel itself gives up at 32 (MAX_RESOLVE_DEPTH in kernel/bpf/btf.c).
 MAX_CHAIN = 32

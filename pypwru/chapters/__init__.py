@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pypwru.chapters import choosing, functions, printing, running, sums
-from pypwru.chapters.block import Block
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pypwru.chapters.block import Block
 
 SUMMARY = "trace packets through the functions of the Linux kernel"
 DESCRIPTION = """\

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from pypwru.chapters.block import Block
 from pypwru.discovery.tables import categories
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pypwru.chapters.block import Block
 
 CHAPTERS: Mapping[str, tuple[Block, ...]] = {
     "functions": (

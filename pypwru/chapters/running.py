@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from pypwru.chapters.block import Block
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pypwru.chapters.block import Block
 
 CHAPTERS: Mapping[str, tuple[Block, ...]] = {
     "losses": (

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from pypwru.btf.query import BTF
 from pypwru.btf.types import STRUCTS, Kind
-from pypwru.discovery.functions import Function
 from pypwru.kernel.kallsyms import Symbols, display_name
+
+if TYPE_CHECKING:
+    from pypwru.btf.query import BTF
+    from pypwru.discovery.functions import Function
 
 TypeIds = Mapping[str, int]
 

@@ -8,14 +8,17 @@ passed by value. As in pwru, a name that the compiler gave a suffix (.isra, .con
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.btf.query import BTF
 from pypwru.discovery import prototypes, tables
-from pypwru.discovery.selection import Selection
-from pypwru.kernel.ftrace import Traceable
 from pypwru.kernel.kallsyms import Symbols, display_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pypwru.btf.query import BTF
+    from pypwru.discovery.selection import Selection
+    from pypwru.kernel.ftrace import Traceable
 
 # How far behind a function's address its hook can be: ENDBR or BTI and the padding before it are
 # 4 to 16 bytes, and no function that can be hooked is shorter.

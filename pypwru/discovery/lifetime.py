@@ -5,8 +5,10 @@ Which of them a kernel has differs; the handlers (bpf/track.h) say why each set 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
 
 # The sk_buff that is an argument of these is no more when they return.
 FREES = frozenset(("kfree_skbmem", "napi_skb_cache_put", "napi_skb_free_stolen_head"))

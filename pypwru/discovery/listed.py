@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.btf.query import BTF
 from pypwru.btf.types import Kind
 from pypwru.discovery import prototypes
 from pypwru.discovery.names import NameList, module_of
 from pypwru.discovery.selection import TRACEPOINT, is_tracepoint
 from pypwru.errors import BTFError
 from pypwru.kernel.kallsyms import display_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from pypwru.btf.query import BTF
 
 _ANY = 32  # arguments: one that can't be read is told of as such
 

@@ -11,12 +11,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pypwru.config import STDOUT
 from pypwru.discovery.selection import is_tracepoint
 from pypwru.errors import ListError
 from pypwru.kernel.kallsyms import display_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NameList = tuple[str, ...]
 

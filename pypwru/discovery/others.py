@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.btf.query import BTF
 from pypwru.btf.types import Kind
 from pypwru.discovery import lifetime, tables
 from pypwru.discovery.functions import Function, Refused
-from pypwru.kernel.ftrace import Traceable
 from pypwru.kernel.kallsyms import Symbols, display_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from pypwru.btf.query import BTF
+    from pypwru.kernel.ftrace import Traceable
 
 # Last words of functions on BPF maps -> handlers; a look-up's value is known at its return.
 _ON_MAPS: Mapping[str, tuple[lifetime.Hook, ...]] = {
@@ -25,8 +27,7 @@ _ON_MAPS: Mapping[str, tuple[lifetime.Hook, ...]] = {
 _ON_STACK = (lifetime.Hook("trace_stack"),)
 
 
-@dataclass(frozen=True)
-class Tracking:
+class Tracking(NamedTuple):
     """How packets are followed beyond the filters.
 
     Args:
@@ -116,7 +117,7 @@ def verdict_probes(
     if not tracking.by_verdict:
         return []
     already = life_probes(tracking, traceable, symbols, traced)
-    needed = life_probes(replace(tracking, by_address=True), traceable, symbols, traced)
+    needed = life_probes(tracking._replace(by_address=True), traceable, symbols, traced)
     return [probe for probe in needed if probe not in already]
 
 

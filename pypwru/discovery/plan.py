@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from itertools import chain
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.config import Backend
-from pypwru.discovery.fentry import TypeIds
 from pypwru.discovery.functions import Discovery, Function, Refused
 from pypwru.discovery.lifetime import LAST_SIGHTS, final
-from pypwru.discovery.others import Probe
-from pypwru.discovery.tracepoints import Tracepoint
 from pypwru.program.places import Places
+
+if TYPE_CHECKING:
+    from pypwru.discovery.fentry import TypeIds
+    from pypwru.discovery.others import Probe
+    from pypwru.discovery.tracepoints import Tracepoint
 
 
 class Handler(NamedTuple):
@@ -47,8 +48,7 @@ class Handler(NamedTuple):
 Groups = Mapping[Handler, tuple[Function, ...]]
 
 
-@dataclass(frozen=True)
-class AttachPlan:
+class AttachPlan(NamedTuple):
     """Everything that one session attaches.
 
     Args:
@@ -63,13 +63,13 @@ class AttachPlan:
     """
 
     backend: Backend
-    groups: Groups = field(default_factory=dict)
-    hooks: Groups = field(default_factory=dict)
+    groups: Groups = MappingProxyType({})
+    hooks: Groups = MappingProxyType({})
     tracepoints: tuple[Tracepoint, ...] = ()
     refused: tuple[Refused, ...] = ()
     follows: bool = False
     probes: AttachPlan | None = None
-    type_ids: TypeIds = field(default_factory=dict)
+    type_ids: TypeIds = MappingProxyType({})
 
     @property
     def functions(self) -> tuple[Function, ...]:
@@ -147,7 +147,7 @@ def plan_fentry(plan: AttachPlan, type_ids: TypeIds, probes: Backend | None) -> 
     by_packet = {handler: them for handler, them in plan.groups.items() if handler.serves_packet}
     rest = {handler: them for handler, them in plan.groups.items() if handler not in by_packet}
     beside = AttachPlan(probes, rest, plan.hooks) if probes else None
-    return replace(plan, groups=by_packet, hooks={}, probes=beside, type_ids=type_ids)
+    return plan._replace(groups=by_packet, hooks={}, probes=beside, type_ids=type_ids)
 
 
 def with_probed(probes: AttachPlan, functions: Groups) -> AttachPlan:
@@ -156,7 +156,7 @@ def with_probed(probes: AttachPlan, functions: Groups) -> AttachPlan:
         handler._replace(name=handler.name.replace("trace_", "probe_", 1)): them
         for handler, them in functions.items()
     }
-    return replace(probes, groups={**probes.groups, **more})
+    return probes._replace(groups={**probes.groups, **more})
 
 
 def _handler(name: str, last: Collection[str]) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from pypwru.btf.query import BTF
+from typing import TYPE_CHECKING
+
 from pypwru.btf.types import STRUCTS, Kind
+
+if TYPE_CHECKING:
+    from pypwru.btf.query import BTF
 
 PACKET = "sk_buff"
 REASON = "skb_drop_reason"

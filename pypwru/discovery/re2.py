@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pypwru.discovery.re2_classes import PERL, POSIX, UNICODE, character, complement
 from pypwru.errors import FilterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MAX_REPEAT = 1000
 _REPEAT = re.compile(r"([*+?]|\{(\d+)(?:(,)(\d*))?\})(\?)?", re.ASCII)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.discovery import tables
 from pypwru.discovery.lifetime import BY_REASON
-from pypwru.discovery.re2 import whole_name_matcher
 from pypwru.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-@dataclass(frozen=True)
-class Selection:
+
+class _Fields(NamedTuple):
+    filter_func: str = ""
+    priority: int = tables.EVERYTHING
+    categories: frozenset[str] = frozenset()
+    only: frozenset[str] | None = None
+    also: frozenset[str] = frozenset()
+
+
+class Selection(_Fields):
     """What to trace, by name.
 
     Args:
@@ -28,28 +36,18 @@ class Selection:
         FilterError: ``filter_func`` is not a regular expression.
     """
 
-    filter_func: str = ""
-    priority: int = tables.EVERYTHING
-    categories: frozenset[str] = field(default=frozenset())
-    only: frozenset[str] | None = None
-    also: frozenset[str] = frozenset()
+    if not TYPE_CHECKING:  # for the type checker, the constructor is that of the fields
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.priority <= tables.EVERYTHING:
-            raise UsageError(
-                f"--priority {self.priority}: there is no such level; take 0 (fewest functions) "
-                f"to {tables.EVERYTHING} (all)"
-            )
-        known = tables.categories()
-        for unknown in sorted(self.categories.difference(known)):
-            raise UsageError(
-                f"--category {unknown}: there is no such category; take one of {', '.join(known)}"
-            )
-        self.named("")
+        def __new__(cls, *values: Any, **named: Any) -> Selection:
+            selection = super().__new__(cls, *values, **named)
+            _check(selection)
+            return selection
 
     @cached_property
     def named(self) -> Callable[[str], bool]:
         """Whether a name passes ``filter_func``."""
+        from pypwru.discovery.re2 import whole_name_matcher
+
         return whole_name_matcher(self.filter_func)
 
     def lists(self, display: str) -> bool:
@@ -76,6 +74,21 @@ class Selection:
     def wants(self, category: str, priority: int) -> bool:
         """Whether something of this category and priority is traced."""
         return priority <= self.priority and (not self.categories or category in self.categories)
+
+
+def _check(selection: Selection) -> None:
+    """Raise UsageError or FilterError for what can't be selected by."""
+    if not 0 <= selection.priority <= tables.EVERYTHING:
+        raise UsageError(
+            f"--priority {selection.priority}: there is no such level; take 0 (fewest functions) "
+            f"to {tables.EVERYTHING} (all)"
+        )
+    known = tables.categories() if selection.categories else ()
+    for unknown in sorted(selection.categories.difference(known)):
+        raise UsageError(
+            f"--category {unknown}: there is no such category; take one of {', '.join(known)}"
+        )
+    selection.named("")
 
 
 TRACEPOINT = "tp:"

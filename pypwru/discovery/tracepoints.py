@@ -6,13 +6,16 @@ parameter is the context, the others are what a raw tracepoint program finds in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.btf.query import BTF
 from pypwru.discovery import prototypes, tables
 from pypwru.discovery.selection import TRACEPOINT, Selection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pypwru.btf.query import BTF
 
 _NO_MODULES: Mapping[str, BTF] = MappingProxyType({})
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
-from pypwru.btf.query import BTF
 from pypwru.discovery import prototypes
-from pypwru.discovery.functions import Discovery
 from pypwru.discovery.listed import Sought, why_missing
-from pypwru.discovery.selection import Selection
 from pypwru.errors import KernelError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from pypwru.btf.query import BTF
+    from pypwru.discovery.functions import Discovery
+    from pypwru.discovery.selection import Selection
 
 _LISTS = "take names of pypwru --list-functions"
 _NAME = re.compile(r"\w+", re.ASCII)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.attach.attached import Attached
 from pypwru.config import Backend, Config
 from pypwru.events.record import COUNTERS_SIZE, EVENT_COUNTERS
 from pypwru.kernel import bpf
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pypwru.attach.attached import Attached
 
 _NESTED = ("trace_stack", "trace_map_")
 _MARKS, _KNOWN = 7, 1  # of keys of the map `seen`: bpf/seen.h

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from pypwru.discovery.lifetime import LAST_SIGHTS
-from pypwru.events.record import Slices
 from pypwru.events.ring import BATCH, Ring
-from pypwru.signals import Interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from pypwru.events.record import Slices
+    from pypwru.signals import Interrupts
 
 _LOOK = 0.5  # s, between looks
 _LIVE = 1 << 20  # addresses remembered at most

@@ -6,13 +6,17 @@ What is seen of a packet is held until it has ended, and then shown in one go, o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from pypwru.events.fate import Drops
 from pypwru.events.lives import Why
 from pypwru.events.paths import Path, Paths
-from pypwru.events.record import Slices
-from pypwru.events.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pypwru.events.fate import Drops
+    from pypwru.events.record import Slices
+    from pypwru.events.wire import Wire
 
 _MARKED = b"\1"
 MARK = len(_MARKED)

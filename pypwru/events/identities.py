@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pypwru.events.drain import PacketCount
 from pypwru.events.lives import is_end
-from pypwru.events.record import Member, Slices
-from pypwru.events.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pypwru.events.record import Member, Slices
+    from pypwru.events.wire import Wire
 
 _UNKNOWN = bytes(8)
 _RECENT = 1 << 16

@@ -7,11 +7,15 @@ speaks, and thrown away with the packet.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pypwru.discovery.lifetime import LAST_SIGHTS
 from pypwru.events.lives import KIND, LATE, is_end
-from pypwru.events.record import Slices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pypwru.events.record import Slices
 
 _PACKETS = 1 << 16  # at a time
 _SIGHTS = 1 << 17  # held of them

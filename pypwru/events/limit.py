@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pypwru.events.lives import sights
-from pypwru.events.record import Slices
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pypwru.events.record import Slices
 
 
 class Limit:

@@ -8,13 +8,16 @@ them is the last sight, so that a packet may also be followed at its address by 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pypwru.discovery.lifetime import LAST_SIGHTS
 from pypwru.events.record import EVENT, Slices, constants
-from pypwru.events.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pypwru.events.wire import Wire
 
 PACKETS = 1 << 16
 """At a time; beyond, the one that was quiet for longest is no longer followed."""

@@ -7,11 +7,13 @@ the producer's, and the data mapped twice in a row, so that what wraps is still 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pypwru.errors import KernelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 PAGE = mmap.PAGESIZE
 BUSY = 1 << 31  # BPF_RINGBUF_BUSY_BIT

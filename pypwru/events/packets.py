@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from struct import Struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.config import Config
-from pypwru.events.counters import Counters
 from pypwru.events.mapped import BUSY, DISCARDED, Mapped, unmapped
 from pypwru.events.record import RING_HEADER, Slices, members, size_of
-from pypwru.events.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from pypwru.config import Config
+    from pypwru.events.counters import Counters
+    from pypwru.events.wire import Wire
 
 CHUNK = Struct("<QQII")
 BYTES = Struct("<IIIIHHBBB9x")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pypwru.events.fate import Drops, Fate, Words
 from pypwru.events.lives import Lives, Why, is_end
-from pypwru.events.record import Slices
-from pypwru.events.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pypwru.events.record import Slices
+    from pypwru.events.wire import Wire
 
 SIGHTS = 1 << 17
 """Held at a time; beyond, the packet that was quiet for longest is no longer followed."""

@@ -7,11 +7,13 @@ slices of bytes until somebody wants text; event.h says why they are ordered so.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from struct import Struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.program.source import FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MEMBER = re.compile(r"^\s*u(8|16|32|64) (\w+)(?:\[(\d+)\])?;", re.MULTILINE)
 _CONSTANT = re.compile(r"^#define (\w+) (\d+)\b", re.MULTILINE)

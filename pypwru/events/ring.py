@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import mmap
 import select
-from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from pypwru.events.mapped import BUSY, PAGE, Mapped, unmapped
 from pypwru.events.record import READER_AWAKE, READER_DOZING, READER_STOPPED, Slices, decoder
-from pypwru.events.wire import Wire
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from pypwru.events.wire import Wire
 
 BATCH = 8192  # records at most in one read, so that a signal is answered soon
 _TICK = 0.01  # s, between looks at a ring that was not empty lately

@@ -5,18 +5,20 @@ The parts are event.h's ``struct part_*``; each has a row here that says which r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.config import Config
 from pypwru.events.record import EVENT_SIZE, RING_HEADER, Member, size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pypwru.config import Config
 
 TEXT_HEADER = 4
 """pwru keeps the length of a dump in the first bytes of its buffer: the text gets what is left."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wire:
+class Wire(NamedTuple):
     """The layout of a run's records.
 
     Args:

@@ -5,7 +5,7 @@ Establishes: a comparison has its constant on the right, and no operation has co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from pypwru.expression import numbers
 from pypwru.expression.numbers import (
@@ -24,8 +24,12 @@ from pypwru.expression.numbers import (
     operated,
     wrapped,
 )
-from pypwru.expression.source import Mark
 from pypwru.expression.tree import Arithmetic, Compare, Constant, Logic, Not, Text, Unary, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pypwru.expression.source import Mark
 
 TRUE, FALSE = Constant(1, TRUTH), Constant(0, TRUTH)
 

@@ -5,11 +5,10 @@ Establishes: everything that is read exists in the kernel's BTF, and is a number
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pypwru.expression import algebra, numbers
 from pypwru.expression.numbers import COMPARISONS
-from pypwru.expression.paths import Paths, Spot
 from pypwru.expression.suggestions import did_you_mean
 from pypwru.expression.syntax import (
     Binary,
@@ -24,6 +23,11 @@ from pypwru.expression.syntax import (
 )
 from pypwru.expression.tree import Arithmetic, Constant, Read, Text, Value
 from pypwru.expression.tree import Unary as UnaryValue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pypwru.expression.paths import Paths, Spot
 
 _WORDS = {"true": 1, "false": 0, "NULL": 0}
 _EQUALITY = ("==", "!=")

@@ -6,9 +6,8 @@ text -> words (tokens.py) -> tree (parse.py) -> meaning (check.py) -> shared rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.btf.query import BTF
 from pypwru.errors import FilterError
 from pypwru.expression.check import Checker, mentions
 from pypwru.expression.emit import emit
@@ -16,16 +15,18 @@ from pypwru.expression.memory import OutOfStack
 from pypwru.expression.parse import parse
 from pypwru.expression.paths import Paths
 from pypwru.expression.source import Mark, shown
-from pypwru.expression.tree import Cell, Value
 from pypwru.expression.uses import shared
-from pypwru.filter.ebpf import Insn
+
+if TYPE_CHECKING:
+    from pypwru.btf.query import BTF
+    from pypwru.expression.tree import Cell, Value
+    from pypwru.filter.ebpf import Insn
 
 STRUCTS = {"skb": "sk_buff", "xdp": "xdp_buff"}
 """What the roots of expressions point to."""
 
 
-@dataclass(frozen=True)
-class Expression:
+class Expression(NamedTuple):
     """A filter, ready to be written for any stack.
 
     Args:

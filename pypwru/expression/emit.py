@@ -5,7 +5,7 @@ r1 = address of the root's struct in, r0 != 0 out for a match. r1-r5 are lost, r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pypwru.expression.arithmetic import TRUTH_OFFSET, TRUTH_PLACE, Slot, evaluate, immediate, pair
 from pypwru.expression.memory import SLOT, Frame, Memory
@@ -14,6 +14,9 @@ from pypwru.expression.tree import Cell, Compare, Constant, Logic, Not, Read, Te
 from pypwru.expression.uses import cells, conditions
 from pypwru.filter import ebpf
 from pypwru.filter.ebpf import R0, R1, R10, Assembler, Insn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MATCH, NO_MATCH, END = -1, -2, -3  # labels
 _SIGNED = {

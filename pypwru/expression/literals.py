@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from pypwru.expression import numbers
 from pypwru.expression.numbers import U32, U64, Number
-from pypwru.expression.tokens import Token
+
+if TYPE_CHECKING:
+    from pypwru.expression.tokens import Token
 
 # As pwru has them: a leading zero means nothing (010 is ten), octal is 0o10.
 _NUMBER = re.compile(

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.btf.query import BTF
 from pypwru.errors import FilterError
 from pypwru.expression.check import Checker, mentions
 from pypwru.expression.compiler import STRUCTS
@@ -18,6 +15,11 @@ from pypwru.expression.paths import LARGEST, Bits, Paths
 from pypwru.expression.show import Show, Shown, shower
 from pypwru.expression.source import Mark, shown
 from pypwru.filter.ebpf import MEMORY_SIZE, R0, R1, R2, R10, Assembler, Insn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pypwru.btf.query import BTF
 
 MOST = 4
 """Elements of the array that the kernel side fills."""
@@ -45,8 +47,7 @@ class Item(NamedTuple):
         return self.show(word >> self.bits.shift & (1 << self.bits.width) - 1)
 
 
-@dataclass(frozen=True)
-class Members:
+class Members(NamedTuple):
     """Up to four members.
 
     Args:

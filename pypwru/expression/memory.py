@@ -7,13 +7,17 @@ needed. The verifier wants no slot to be read that was not written on every way 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from pypwru.errors import FilterError
-from pypwru.expression.tree import Cell
 from pypwru.filter import ebpf
 from pypwru.filter.ebpf import R0, R1, R2, R3, R10, Assembler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pypwru.expression.tree import Cell
 
 STACK_LIMIT = -512  # MAX_BPF_STACK
 SLOT = 8

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from pypwru.errors import FilterError
 from pypwru.expression import literals, numbers
-from pypwru.expression.source import Mark
 from pypwru.expression.syntax import (
     Binary,
     Index,
@@ -19,6 +17,12 @@ from pypwru.expression.syntax import (
     Unary,
 )
 from pypwru.expression.tokens import Token, Word, tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pypwru.errors import FilterError
+    from pypwru.expression.source import Mark
 
 MAX_DEPTH = 64
 """How deep a tree may be: every pass behind this one calls itself for each level."""

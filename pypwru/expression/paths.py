@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.btf import members, prototype
 from pypwru.btf.members import Place
-from pypwru.btf.query import BTF
 from pypwru.btf.types import MODIFIERS, STRUCTS, Kind, Type
 from pypwru.errors import BTFError
 from pypwru.expression.numbers import TRUTH, U64, Number
-from pypwru.expression.source import Mark
 from pypwru.expression.suggestions import did_you_mean
 from pypwru.expression.tree import ROOT, Cell, Read
+
+if TYPE_CHECKING:
+    from pypwru.btf.query import BTF
+    from pypwru.expression.source import Mark
 
 _SIGNED, _BOOL = 1, 4  # encoding of a BTF_KIND_INT
 LARGEST = 8  # bytes of a number

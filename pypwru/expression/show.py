@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.btf import members
 from pypwru.btf.members import Place
-from pypwru.btf.query import BTF
 from pypwru.btf.types import Kind, Type
+
+if TYPE_CHECKING:
+    from pypwru.btf.query import BTF
 
 _SIGNED, _CHAR, _BOOL = 1, 2, 4  # encoding of a BTF_KIND_INT
 

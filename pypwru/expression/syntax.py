@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from pypwru.expression.numbers import Number
-from pypwru.expression.source import Mark
+if TYPE_CHECKING:
+    from pypwru.expression.numbers import Number
+    from pypwru.expression.source import Mark
 
 
 class Name(NamedTuple):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.expression.source import Mark
+if TYPE_CHECKING:
+    from pypwru.expression.source import Mark
 
 
 class Word(Enum):

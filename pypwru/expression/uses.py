@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pypwru.expression.tree import (
     TRUTHS,
@@ -17,6 +17,9 @@ from pypwru.expression.tree import (
     Unary,
     Value,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def shared(tree: Value) -> list[Cell]:

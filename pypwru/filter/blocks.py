@@ -7,10 +7,12 @@ block, so that "match" and "no match" exist once each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.filter.cbpf import RETURN_A, ClassicInstruction, ClassicProgram, Kind, targets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MATCH, NO_MATCH = -1, -2
 """Successors that are no block: the filter's two answers."""

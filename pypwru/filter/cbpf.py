@@ -6,11 +6,13 @@ of :meth:`ClassicProgram.__str__` (``bpf_image.c``, what ``tcpdump -d`` prints).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.errors import FilterError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SCRATCH_WORDS = 16  # BPF_MEMWORDS
 MAX_OFFSET = 0x7FFFFFFF

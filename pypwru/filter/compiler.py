@@ -5,8 +5,7 @@ expression -> libpcap -> classic BPF -> plan (plan.py) -> eBPF (emit.py) -> spli
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import NamedTuple
 
 from pypwru.errors import FilterError
 from pypwru.filter.cbpf import ClassicInstruction, ClassicProgram
@@ -16,8 +15,7 @@ from pypwru.filter.translation import Translation
 _RETURN = 0x06
 
 
-@dataclass(frozen=True)
-class Filter:
+class Filter(NamedTuple):
     """An expression, compiled for an skb with and without its link layer header.
 
     Without one (on the way down, before the Ethernet header is there) an expression about the link
@@ -27,8 +25,6 @@ class Filter:
     expression: str
     l2: Translation
     l3: Translation
-    empty: ClassVar[Filter]
-    """The filter of '', which every packet matches."""
 
     @property
     def uses_len(self) -> bool:
@@ -52,7 +48,7 @@ def compile_filter(expression: str) -> Filter:
             or what it made can't be decided on an skb.
     """
     if not expression.strip():
-        return Filter.empty
+        return EMPTY
     l2 = Translation(compile_pcap(expression, Linktype.ETHERNET), has_tag=True)
     try:
         raw = compile_pcap(expression, Linktype.RAW_IP)
@@ -65,4 +61,4 @@ def _answer(value: int, source: str) -> ClassicProgram:
     return ClassicProgram((ClassicInstruction(_RETURN, 0, 0, value),), source)
 
 
-Filter.empty = Filter("", Translation(_answer(1, ""), has_tag=True), Translation(_answer(1, "")))
+EMPTY = Filter("", Translation(_answer(1, ""), has_tag=True), Translation(_answer(1, "")))

@@ -6,10 +6,12 @@ Opcodes and the meaning of the fields: Linux, Documentation/bpf/standardization/
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.errors import FilterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 SIZE = 8  # bytes of a slot; ld_imm64 takes two
 _LAYOUT = struct.Struct("<BBhi")

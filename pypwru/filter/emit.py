@@ -8,6 +8,7 @@ call is saved around it, in the frame.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pypwru.filter import ebpf
 from pypwru.filter.blocks import MATCH, NO_MATCH, Block
@@ -28,9 +29,11 @@ from pypwru.filter.frame import (
     strip_name,
 )
 from pypwru.filter.head import CAPLEN_KEPT, LEN_KEPT, A, X, call_read, copy, emit_head
-from pypwru.filter.plan import Plan
 from pypwru.filter.reads import USUAL_LENGTH
 from pypwru.filter.vlan import TAG_OFFSET, TAG_SIZE
+
+if TYPE_CHECKING:
+    from pypwru.filter.plan import Plan
 
 END = -3
 REGISTERS = {"A": A, "X": X}

@@ -8,14 +8,17 @@ done in pieces.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.errors import FilterError
 from pypwru.filter.cbpf import Kind
 from pypwru.filter.guards import CONSTANT_LOADS
 from pypwru.filter.liveness import reads, writes
-from pypwru.filter.plan import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pypwru.filter.plan import Plan
 
 STACK_LIMIT = -512  # MAX_BPF_STACK
 SLOT = 8

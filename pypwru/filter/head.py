@@ -8,12 +8,16 @@ r4 = ``len`` and r5 = the readable bytes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pypwru.filter import ebpf
 from pypwru.filter.blocks import NO_MATCH
 from pypwru.filter.ebpf import R0, R1, R2, R3, R4, R5, R10, Assembler
 from pypwru.filter.frame import BUDGET, CAPLEN, DATA, LENGTH, NEAR, TAG, WINDOW, Frame, pieces
-from pypwru.filter.plan import Plan
 from pypwru.filter.vlan import TAG_OFFSET, TAG_SIZE
+
+if TYPE_CHECKING:
+    from pypwru.filter.plan import Plan
 
 A, X, LEN_KEPT, CAPLEN_KEPT = R0, R1, R4, R5
 

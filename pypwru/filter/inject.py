@@ -7,12 +7,15 @@ instructions in its place can keep.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pypwru.errors import FilterError
 from pypwru.filter import ebpf
-from pypwru.filter.ebpf import Insn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pypwru.filter.ebpf import Insn
 
 MARKER_L2 = 0x5EED1002
 """Helper number of ``u64 (*)(const void *data, u64 caplen, u64 len, u64 tag)`` for a packet that

@@ -7,10 +7,12 @@ memory since 1.10.6), so the translation stores zeros there and nowhere else.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.filter.blocks import Block, Flow
 from pypwru.filter.cbpf import ClassicInstruction, Kind
+
+if TYPE_CHECKING:
+    from pypwru.filter.blocks import Block, Flow
 
 Live = frozenset[str]
 """Of "A", "X" and "M0" to "M15"."""

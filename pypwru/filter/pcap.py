@@ -1,6 +1,6 @@
-"""libpcap's compiler, by scapy's ctypes binding: pcap-filter text to classic BPF.
+"""libpcap's compiler: pcap-filter text to classic BPF.
 
-scapy is imported when an expression is compiled, not before: a run without one needs no libpcap.
+libpcap is loaded when an expression is compiled, not before: a run without one needs none.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import ctypes
 import os
 from enum import Enum
-from types import ModuleType
 
 from pypwru.errors import FilterError
 from pypwru.filter.cbpf import ClassicInstruction, ClassicProgram, validate
+from pypwru.filter.libpcap import Program, load
 
 SNAPLEN = 262144
 """What tcpdump and pwru use; it is only the value of ``ret`` for a match."""
@@ -55,7 +55,7 @@ def compile_pcap(expression: str, linktype: Linktype) -> ClassicProgram:
     """
     if "\0" in expression:
         raise FilterError(f"filter {expression!r} has a NUL character: remove it")
-    instructions = _compile(_library(), expression, linktype)
+    instructions = _compile(load(), expression, linktype)
     try:
         return validate(instructions, _shown(expression))
     except FilterError as error:
@@ -67,23 +67,12 @@ def compile_pcap(expression: str, linktype: Linktype) -> ClassicProgram:
         raise
 
 
-def _library() -> ModuleType:
-    try:
-        from scapy.libs import winpcapy
-    except ModuleNotFoundError as error:
-        raise FilterError(f"can't compile filters: {error}: install python3-scapy") from error
-    except OSError as error:
-        raise FilterError(f"can't load libpcap ({error}): install libpcap0.8") from error
-    assert isinstance(winpcapy, ModuleType)
-    return winpcapy
-
-
-def _compile(library: ModuleType, expression: str, linktype: Linktype) -> list[ClassicInstruction]:
+def _compile(library: ctypes.CDLL, expression: str, linktype: Linktype) -> list[ClassicInstruction]:
     handle = library.pcap_open_dead(linktype.value, SNAPLEN)
     if not handle:
         raise FilterError(f"libpcap refused link type {linktype.label}: out of memory?")
     try:
-        program = library.bpf_program()
+        program = Program()
         status = library.pcap_compile(
             handle, ctypes.byref(program), os.fsencode(expression), 1, NETMASK_UNKNOWN
         )
@@ -92,7 +81,7 @@ def _compile(library: ModuleType, expression: str, linktype: Linktype) -> list[C
             raise FilterError(_refusal(expression, words))
         try:
             return [
-                ClassicInstruction(i.code, i.jt, i.jf, i.k & 0xFFFFFFFF)
+                ClassicInstruction(i.code, i.jt, i.jf, i.k)
                 for i in program.bf_insns[: program.bf_len]
             ]
         finally:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.filter import ebpf
 from pypwru.filter.blocks import MATCH
-from pypwru.filter.cbpf import ClassicProgram
 from pypwru.filter.ebpf import Insn
 from pypwru.filter.emit import emit
 from pypwru.filter.frame import lay_out
 from pypwru.filter.plan import Plan, make_plan
 
+if TYPE_CHECKING:
+    from pypwru.filter.cbpf import ClassicProgram
 
-@dataclass(frozen=True)
-class Translation:
+
+class _View(NamedTuple):
+    program: ClassicProgram
+    has_tag: bool
+
+
+class Translation(_View):
     """One view of a filter: for packets that begin with an Ethernet header, or an IP header.
 
     Args:
@@ -22,12 +28,17 @@ class Translation:
         has_tag: whether the accelerated VLAN tag belongs to the packet (an Ethernet header).
     """
 
-    program: ClassicProgram
-    has_tag: bool = False
-    plan: Plan = field(init=False, repr=False, compare=False)
+    plan: Plan
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "plan", make_plan(self.program, self.has_tag))
+    def __new__(cls, program: ClassicProgram, has_tag: bool = False) -> Translation:
+        """Plan the translation.
+
+        Raises:
+            FilterError: the program can't be translated.
+        """
+        view = super().__new__(cls, program, has_tag)
+        view.plan = make_plan(program, has_tag)
+        return view
 
     @property
     def constant(self) -> bool | None:

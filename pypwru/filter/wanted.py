@@ -7,33 +7,31 @@ what they say does not, so one compile serves every expression and every namespa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.btf.query import BTF
-from pypwru.config import Config
 from pypwru.errors import FilterError
-from pypwru.filter.compiler import Filter
+from pypwru.filter.compiler import EMPTY, Filter
 from pypwru.filter.inject import MARKERS, Body
 from pypwru.filter.pcap import Linktype, compile_pcap
 from pypwru.filter.translation import Translation
-from pypwru.kernel.place import Place
 
 if TYPE_CHECKING:  # what a run without expressions need not load
+    from collections.abc import Mapping
+
+    from pypwru.btf.query import BTF
+    from pypwru.config import Config
     from pypwru.expression import Expression, Members
+    from pypwru.kernel.place import Place
 
 
-@dataclass(frozen=True)
-class Inner:
+class Inner(NamedTuple):
     """What is asked of the packet inside a tunnel; None for nothing."""
 
     l2: Translation | None
     l3: Translation | None
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What a packet must be, and which of its members are printed.
 
     Args:
@@ -71,7 +69,7 @@ class Wanted:
     def switches(self) -> dict[str, bool]:
         """Macro -> whether the C has it."""
         return {
-            "FILTER": self.packet is not Filter.empty,
+            "FILTER": self.packet is not EMPTY,
             "FILTER_USES_LEN": self.packet.uses_len,
             "FILTER_USES_TAG": self.packet.uses_tag,
             # What can be said of an IP packet alone sees through tags inside the frame.

@@ -11,9 +11,11 @@ import ctypes
 import os
 import platform
 import struct
-from collections.abc import Iterator
 from enum import IntEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280}
 _ATTR_SIZE = 128

@@ -10,12 +10,14 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.kernel.bpf import INFO_BY_FD, address_of, call, call_into
 from pypwru.kernel.descriptors import owned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PROG_NEXT, _PROG_FD, _BTF_FD, _BTF_NEXT, _ENABLE_STATS = 11, 13, 19, 23, 32
 _RUN_TIME = 0  # BPF_STATS_RUN_TIME

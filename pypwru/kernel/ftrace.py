@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import errno
 from collections import defaultdict
-from collections.abc import Collection, Iterator
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pypwru.errors import KernelError
 from pypwru.kernel import pseudofs
 from pypwru.kernel.lockdown import Lockdown
 from pypwru.kernel.lockdown import level as lockdown_level
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
 
 MOUNTED = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 _INSTEAD = "or trace without kprobes: --backend tracepoint"

@@ -12,13 +12,15 @@ import sys
 from array import array
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Collection
 from functools import cached_property
 from itertools import compress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.errors import KernelError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 KALLSYMS = Path("/proc/kallsyms")
 # Of nm(1): code, global (T) or local (t), and weak (W, w).

@@ -13,12 +13,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from typing import TYPE_CHECKING
 
 from pypwru.kernel.ftrace import MOUNTED
 from pypwru.kernel.pseudofs import root_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _FILE = "kprobe_events"
 _GROUP = "pypwru_"

@@ -9,8 +9,10 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 

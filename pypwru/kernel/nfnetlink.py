@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 _PROTOCOL = 12  # NETLINK_NETFILTER
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES

@@ -10,8 +10,8 @@ goes, and the key with it.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from pypwru.errors import KernelError, NoNftables
 from pypwru.kernel.descriptors import owned
@@ -26,6 +26,9 @@ from pypwru.kernel.nfnetlink import (
     attribute,
     nested,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _TABLE, _CHAIN = "pypwru_key", "k"
 _REGISTER = 1  # NFT_REG_1

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pypwru.btf.load import SYSFS, load_module
-from pypwru.btf.query import BTF
 from pypwru.btf.types import Field, Kind
 from pypwru.errors import BTFError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pypwru.btf.query import BTF
 
 MODULE = "nf_tables"
 

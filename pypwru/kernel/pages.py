@@ -14,14 +14,17 @@ import mmap
 import os
 import secrets
 import struct
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.btf.query import BTF
 from pypwru.btf.types import Kind
-from pypwru.config import Config
 from pypwru.errors import BTFError
 from pypwru.kernel.peek import Peek, peeking
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pypwru.btf.query import BTF
+    from pypwru.config import Config
 
 # The direct map begins at such an address on x86-64 (kaslr_regions, by PUD_SIZE), and arm64 rounds
 # the start of its memory so (ARM64_MEMSTART_ALIGN).

@@ -7,8 +7,8 @@ calling task, with arguments of the caller's; what it returns is the caller's, t
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from pypwru.filter.ebpf import (
     ADD,
@@ -35,6 +35,9 @@ from pypwru.filter.ebpf import (
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import ProgramType
 from pypwru.kernel.descriptors import owned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _GET_CURRENT_TASK = 35  # BPF_FUNC_get_current_task
 _WORD = MEMORY_MODE | MEMORY_SIZE[8]

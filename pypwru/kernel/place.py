@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pypwru.errors import KernelError, UsageError
-from pypwru.resolve import links
 
 _OWN = "/proc/self/ns/net"
 _NAMED = ("/run/netns", "/var/run/netns")
@@ -96,6 +95,8 @@ def _namespace(path: str, netns: str) -> int:
 
 
 def _ifindex(inode: int, path: str, ifname: str) -> int:
+    from pypwru.resolve import links
+
     own = os.stat(_OWN).st_ino
     names = links.interfaces({inode: path}, own).get(inode)
     if names is None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
 from pypwru.errors import BTFError, KernelError
 from pypwru.filter.ebpf import CALL_HELPER, unpack
 from pypwru.kernel import bpf_objects
-from pypwru.kernel.bpf_objects import ProgramInfo
 from pypwru.kernel.descriptors import owned
-from pypwru.kernel.kallsyms import Symbols
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pypwru.kernel.bpf_objects import ProgramInfo
+    from pypwru.kernel.kallsyms import Symbols
 
 _CALL_BASE = "__bpf_call_base"  # calls of helpers are relative to it
 _TAIL_CALL = 12  # BPF_FUNC_tail_call: shown as its number, since it isn't a call

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 # Alike on x86-64, arm64 and all others but alpha (include/uapi/asm-generic/unistd.h).
 _SYS_FSOPEN = 430

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pypwru.btf.load import SYSFS, load_module
-from pypwru.btf.query import BTF
 from pypwru.btf.types import Field, Kind
 from pypwru.errors import BTFError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pypwru.btf.query import BTF
 
 # A struct ebt_table has been a list_head, then its name, since Linux 2.6. The others are Linux
 # 5.10's, where modules have no BTF, as in the data of Debian's iptable_filter.ko.

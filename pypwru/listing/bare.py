@@ -6,12 +6,16 @@ are among this kernel's symbols are listed. In which argument they have it nobod
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
 
 from pypwru.discovery import tables
 from pypwru.discovery.selection import TRACEPOINT, Selection
-from pypwru.kernel.ftrace import Traceable
 from pypwru.listing.entry import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from pypwru.kernel.ftrace import Traceable
 
 # A function of every tracepoint since Linux 5.10 (include/linux/tracepoint.h).
 _ITERATES = "__traceiter_"

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.attach.backend import Search, choose
 from pypwru.btf.load import load_vmlinux
 from pypwru.cache import Cache
 from pypwru.config import Backend, Config
 from pypwru.discovery.functions import Discovery, discover_functions
-from pypwru.discovery.names import NameList
 from pypwru.discovery.plan import AttachPlan, plan_functions, plan_tracepoints
 from pypwru.discovery.tracepoints import discover_tracepoints
 from pypwru.discovery.unmatched import no_function, no_tracepoint
@@ -23,8 +21,11 @@ from pypwru.kernel.kallsyms import function_names
 from pypwru.listing import bare
 from pypwru.listing.entry import Listing, ordered
 from pypwru.listing.planned import UNKNOWN, YES, Verdict, entries
-from pypwru.log import Log
 from pypwru.search import search, selected, tell_missing
+
+if TYPE_CHECKING:
+    from pypwru.discovery.names import NameList
+    from pypwru.log import Log
 
 
 class _Outlook(NamedTuple):
@@ -135,7 +136,7 @@ def _without_types(config: Config, names: NameList | None, log: Log, error: NoBT
     Raises:
         NoBTF: not even these tell of one.
     """
-    selection = replace(selected(config), only=None if names is None else frozenset(names))
+    selection = selected(config)._replace(only=None if names is None else frozenset(names))
     symbols = function_names()
     if config.backend is Backend.TRACEPOINT or selection.is_of_tracepoints:
         found = ordered(bare.tracepoints(symbols, selection))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import datetime
 from operator import attrgetter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.config import Backend
 from pypwru.discovery import tables
 from pypwru.discovery.selection import is_tracepoint
 from pypwru.kernel.kallsyms import display_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
+
+    from pypwru.config import Backend
 
 
 class Entry(NamedTuple):
@@ -44,8 +46,7 @@ class Entry(NamedTuple):
         return self.name if is_tracepoint(self.name) else display_name(self.name, self.module)
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(NamedTuple):
     """What is listed, by priority, category and name.
 
     Args:

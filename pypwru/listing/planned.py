@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.attach.fentry import UNFIT
-from pypwru.btf.query import BTF
 from pypwru.btf.types import Kind
 from pypwru.config import Backend
 from pypwru.discovery import prototypes
-from pypwru.discovery.functions import Function
-from pypwru.discovery.plan import AttachPlan
-from pypwru.discovery.tracepoints import Tracepoint
 from pypwru.listing.entry import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pypwru.btf.query import BTF
+    from pypwru.discovery.functions import Function
+    from pypwru.discovery.plan import AttachPlan
+    from pypwru.discovery.tracepoints import Tracepoint
 
 _BY_TYPE = (Backend.FENTRY, Backend.FENTRY_MULTI)
 

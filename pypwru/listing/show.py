@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pypwru.config import STDOUT, Config
 from pypwru.discovery.names import read_names
@@ -12,8 +12,12 @@ from pypwru.errors import KernelError
 from pypwru.listing.collect import collect
 from pypwru.listing.entry import Listing, document
 from pypwru.listing.text import plain, table
-from pypwru.log import Log
 from pypwru.output.sink import failure, open_sink
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pypwru.log import Log
 
 
 def show(config: Config, log: Log) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pypwru.listing.entry import Entry, Listing
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pypwru.listing.entry import Entry, Listing
 
 _HEAD = ("NAME", "MODULE", "ARG", "CATEGORY", "PRIORITY", "ATTACH", "SIGNATURE")
 _ATTACH = {True: "yes", False: "no", None: "?"}

@@ -12,12 +12,13 @@ import gzip
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.config import Config
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from pypwru.config import Config
 
 PACKED = ".gz"
 _STAMP = "%Y-%m-%dT%H-%M-%S"
@@ -29,8 +30,7 @@ _LEVEL = 6  # gzip(1)'s, and Go's
 _CHUNK = 1 << 18  # zlib works on one without Python's lock: some milliseconds
 
 
-@dataclass(frozen=True, slots=True)
-class Rotation:
+class Rotation(NamedTuple):
     """When a file is rotated, and what becomes of rotated files.
 
     Args:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pypwru.config import Config, Nft, Timestamp
 from pypwru.events.record import constants
 from pypwru.output import conntrack, hexdump, nft, tuples
-from pypwru.output.clock import Clock
 from pypwru.output.parts import Flow, Function, Map, Metadata, Packet, Part
+
+if TYPE_CHECKING:
+    from pypwru.output.clock import Clock
 
 NAME_WIDTH = 16
 _FUNCTION = constants()["EVENT_FUNCTION"]
@@ -45,8 +46,7 @@ class Members(Protocol):
         """Name to value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(NamedTuple):
     """Where numbers get their names: methods of ``pypwru.resolve``, and stand-ins in tests.
 
     Args:
@@ -89,8 +89,7 @@ def _always(config: Config) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """One column.
 
     Args:
@@ -283,4 +282,4 @@ def _fitted(column: Column, config: Config) -> Column:
     width = column.centered(config)
     if not width:
         return column
-    return replace(column, header=center(column.header, width), text=partial(fit, width=width))
+    return column._replace(header=center(column.header, width), text=partial(fit, width=width))

@@ -5,11 +5,13 @@ The words are those of ``nft``: of ``ct state``, ``ct direction`` and ``ct statu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.output import tuples
 from pypwru.output.tuples import Tuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # enum ip_conntrack_info, enum ip_conntrack_status: uapi/linux/netfilter/nf_conntrack_common.h.
 _STATES = ("established", "related", "new")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from struct import Struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pypwru.events.dropped import MARK
-from pypwru.events.record import Slices
-from pypwru.events.wire import Wire
 from pypwru.output.nft_part import NOTHING, with_text
 from pypwru.output.parts import KIND, Part
+
+if TYPE_CHECKING:
+    from pypwru.events.record import Slices
+    from pypwru.events.wire import Wire
 
 Parts = Mapping[Part, Sequence[Any]]
 """A batch: each part of its records."""

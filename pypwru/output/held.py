@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.events.record import Slices
-from pypwru.events.wire import Wire
 from pypwru.output.nft_part import NFT_AT, NOTHING, Handles
-from pypwru.output.rule_texts import RuleTexts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pypwru.events.record import Slices
+    from pypwru.events.wire import Wire
+    from pypwru.output.rule_texts import RuleTexts
 
 _MOST = 1 << 16  # records
 _PATIENCE = 1_000_000_000  # ns

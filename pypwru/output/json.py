@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pypwru.output.columns import Column
 from pypwru.output.printer import Form
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pypwru.output.columns import Column
 
 # In the order of pwru's jsonPrinter; those that pwru doesn't have stand where they belong.
 KEYS = (

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from pypwru.config import Config
 from pypwru.output.clock import Clock
 from pypwru.output.columns import Members, Names
-from pypwru.output.nft_source import NftSource
 from pypwru.resolve.functions import FunctionNames
 from pypwru.resolve.interfaces import Interfaces
 from pypwru.resolve.namespaces import Namespaces
 from pypwru.resolve.processes import Processes
-from pypwru.resolve.reasons import Reasons
 from pypwru.resolve.symbols import SymbolNames
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pypwru.config import Config
+    from pypwru.output.nft_source import NftSource
+    from pypwru.resolve.reasons import Reasons
 
 
 def _are_tracepoints(traced: Mapping[int, str]) -> bool:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from pypwru.config import Config
 from pypwru.discovery.re2 import found_in
-from pypwru.events.record import Slices
-from pypwru.events.wire import Wire
 from pypwru.kernel.nft_words import VERDICTS, verdict_word
 from pypwru.output.nft import ChainNames, Said, is_own, said
 from pypwru.output.nft_part import NOTHING, nft
 from pypwru.output.parts import KIND
-from pypwru.output.rule_texts import RuleTexts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pypwru.config import Config
+    from pypwru.events.record import Slices
+    from pypwru.events.wire import Wire
+    from pypwru.output.rule_texts import RuleTexts
 
 _KEPT = 1 << 12
 _STOLEN = VERDICTS[2]

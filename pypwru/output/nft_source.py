@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.config import Config
-from pypwru.log import Log
-from pypwru.output.nft import ChainNames
-from pypwru.output.rule_texts import RuleTexts
-from pypwru.resolve.nft_names import NftNames
-from pypwru.resolve.rules import Rules
-from pypwru.resolve.ruleset import RuleText
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pypwru.config import Config
+    from pypwru.log import Log
+    from pypwru.output.nft import ChainNames
+    from pypwru.output.rule_texts import RuleTexts
+    from pypwru.resolve.ruleset import RuleText
 
 
-@dataclass(frozen=True, slots=True)
-class NftSource:
+class NftSource(NamedTuple):
     """Names and texts.
 
     Args:
@@ -43,6 +42,10 @@ def nft_source(config: Config, maps: Mapping[str, int], log: Log) -> Iterator[Nf
         maps: name -> descriptor, of the run's maps.
         log: told what keeps texts from being known.
     """
+    from pypwru.output.rule_texts import RuleTexts
+    from pypwru.resolve.nft_names import NftNames
+    from pypwru.resolve.rules import Rules
+
     if not config.asks_nft:
         yield NO_NFT
         return

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import partial
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.events.dropped import MARK, is_marked
 from pypwru.output.nft_part import nft
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 # struct event of bpf/event.h; what is in network order stays bytes until it is named.
 PACKET = struct.Struct("<QIHH16s")

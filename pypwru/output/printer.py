@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pypwru.config import Config
-from pypwru.events.record import Slices
 from pypwru.events.wire import wire
-from pypwru.output.columns import Column, Names
 from pypwru.output.cutting import Cutter, Parts
 from pypwru.output.nft_part import NOTHING
 from pypwru.output.parts import KIND, READERS, Part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from pypwru.config import Config
+    from pypwru.events.record import Slices
+    from pypwru.output.columns import Column, Names
 
 _KEPT_TEXTS = 1 << 14
 _KEPT_STACKS = 1 << 11

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import time
-from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pypwru.config import STDOUT, Config
-from pypwru.log import Log
+from pypwru.config import Config
 from pypwru.output.backups import (
     PACKED,
     Rotation,
@@ -31,11 +29,12 @@ from pypwru.output.sink import (
     FLAG,
     Sink,
     failure,
-    open_appending,
-    open_sink,
-    standard_error,
 )
-from pypwru.signals import Interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pypwru.log import Log
 
 _NOTICE_SECONDS = 0.2
 
@@ -234,17 +233,7 @@ class RotatingSink(Sink):
             now += 1
 
 
-def open_output(config: Config, stop: Interrupts, log: Log) -> Sink:
-    """The output of a run, opened before anything is attached. Only regular files are rotated.
-
-    Raises:
-        OutputError: it can't be opened.
-    """
-    path = config.output_file
-    if path is None:
-        return standard_error(stop) if config.output_pcap == STDOUT else open_sink(None, stop)
-    descriptor = open_appending(path)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # pwru would rename /dev/null
-        return Sink(descriptor, str(path), owned=True, stop=stop)
+def rotating(descriptor: int, config: Config, path: Path, log: Log) -> RotatingSink:
+    """The output file ``path``, open for appending as ``descriptor``, rotated as the flags say."""
     # Behind a link it is the file that is rotated, and the link still leads to the newest.
     return RotatingSink(descriptor, Path(os.path.realpath(path)), rotation_of(config), log)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pypwru.output.nft_part import Handles, handles
-from pypwru.resolve.ruleset import RuleText
+
+if TYPE_CHECKING:
+    from pypwru.resolve.ruleset import RuleText
 
 
 class Rules(Protocol):

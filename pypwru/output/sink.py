@@ -12,26 +12,21 @@ import select
 import stat
 import sys
 from bisect import bisect_right
-from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pypwru.errors import OutputError
-from pypwru.signals import Interrupts
+from pypwru.config import STDOUT
+from pypwru.errors import OutputClosed, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pypwru.config import Config
+    from pypwru.log import Log
+    from pypwru.signals import Interrupts
 
 FLAG = "--output-file"
-
-
-class OutputClosed(Exception):
-    """The reader of the output went away (``| head``): the run ends quietly, this is no error.
-
-    Args:
-        events: how many of those that were written last it still got whole.
-    """
-
-    def __init__(self, events: int = 0) -> None:
-        super().__init__()
-        self.events = events
 
 
 class Sink:
@@ -197,3 +192,20 @@ def failure(operation: str, name: str, error: OSError, flag: str) -> OutputError
     """The error of an output called ``name``, which ``flag`` asked for, with its cure."""
     cure = "free some space" if error.errno == errno.ENOSPC else f"choose another {flag}"
     return OutputError(f"can't {operation} {name}: {error.strerror}: {cure}")
+
+
+def open_output(config: Config, stop: Interrupts, log: Log) -> Sink:
+    """The output of a run, opened before anything is attached. Only regular files are rotated.
+
+    Raises:
+        OutputError: it can't be opened.
+    """
+    path = config.output_file
+    if path is None:
+        return standard_error(stop) if config.output_pcap == STDOUT else open_sink(None, stop)
+    descriptor = open_appending(path)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # pwru would rename /dev/null
+        return Sink(descriptor, str(path), owned=True, stop=stop)
+    from pypwru.output.rotation import rotating
+
+    return rotating(descriptor, config, path, log)

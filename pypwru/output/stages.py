@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from pypwru.config import Config
-from pypwru.events.dropped import Dropped
-from pypwru.events.fate import Drops
-from pypwru.events.judged import Judged
 from pypwru.events.record import Slices
 from pypwru.events.wire import wire
-from pypwru.output.held import Held
-from pypwru.output.nft_asked import Asked
-from pypwru.output.nft_source import NftSource
+
+if TYPE_CHECKING:
+    from pypwru.config import Config
+    from pypwru.events.fate import Drops
+    from pypwru.events.judged import Judged
+    from pypwru.output.nft_source import NftSource
 
 Batches = Sequence[Sequence[Slices]]
 
@@ -31,6 +31,11 @@ class Stages:
     def __init__(
         self, config: Config, names: Mapping[int, str], nft: NftSource, drops: Drops
     ) -> None:
+        from pypwru.events.dropped import Dropped
+        from pypwru.events.judged import Judged
+        from pypwru.output.held import Held
+        from pypwru.output.nft_asked import Asked
+
         layout = wire(config)
         self._held = Held(nft.texts, layout) if nft.texts else None
         self._judged: Judged | None = None

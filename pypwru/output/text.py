@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pypwru.output.columns import Column
 from pypwru.output.printer import Form
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pypwru.output.columns import Column
 
 
 class Text(Form):

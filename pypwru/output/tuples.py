@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.output.parts import Flow, Tunnel
+if TYPE_CHECKING:
+    from pypwru.output.parts import Flow, Tunnel
 
 # IANA protocol numbers that pwru has a word for; the others stay empty.
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6"}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from pypwru.btf.query import BTF
-from pypwru.cache import Cache
-from pypwru.discovery.functions import Function
 from pypwru.kernel.nft_types import NftTypes
 from pypwru.kernel.xt_types import XtTypes
 from pypwru.program.build import Bytecode, build
 from pypwru.program.layout import Types, layout
 from pypwru.program.source import NFT, NFT_EVAL, sources
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pypwru.btf.query import BTF
+    from pypwru.cache import Cache
+    from pypwru.discovery.functions import Function
 
 
 def build_unit(

@@ -6,16 +6,19 @@ them. Where it has not, they come with the module, if it is there when pypwru st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pypwru.btf.load import SYSFS, load_module, module_names
-from pypwru.btf.query import BTF
-from pypwru.btf.types import Field
-from pypwru.config import Config
 from pypwru.errors import BTFError
-from pypwru.log import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pypwru.btf.query import BTF
+    from pypwru.btf.types import Field
+    from pypwru.config import Config
+    from pypwru.log import Log
 
 _MODULE = "nf_conntrack"
 _HAS = ("sk_buff", "_nfct")
@@ -63,4 +66,4 @@ def conntrack_where_possible(
     else:
         return config, (types,)
     log.warn("Can't tell what conntrack knows", why=why)
-    return replace(config, output_ct=False), ()
+    return config._replace(output_ct=False), ()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import mmap
+from typing import TYPE_CHECKING
 
 from pypwru.config import Backend, Config
-from pypwru.events.wire import Wire
 from pypwru.filter.inject import MARKERS
-from pypwru.filter.wanted import Wanted
 from pypwru.program import constants, maps
 from pypwru.program.build import target
+
+if TYPE_CHECKING:
+    from pypwru.events.wire import Wire
+    from pypwru.filter.wanted import Wanted
 
 
 def defines(config: Config, backends: set[Backend], wanted: Wanted, wire: Wire) -> dict[str, str]:

@@ -9,11 +9,14 @@ read at once, ``TYPE_ID(struct)`` for the number by which the kernel knows a typ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pypwru.btf.query import BTF
 from pypwru.btf.types import Field, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pypwru.btf.query import BTF
 
 _FIELD = re.compile(r"\b(OPTIONAL_)?FIELD\((\w+), (\w+)\)")
 _TYPE_ID = re.compile(r"\bTYPE_ID\((\w+)\)")

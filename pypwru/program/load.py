@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from pypwru.errors import KernelError
 from pypwru.filter.ebpf import LD_IMM64, Insn, pack, signed_immediate
@@ -15,6 +14,10 @@ from pypwru.kernel.descriptors import owned
 from pypwru.program.constants import CONSTANTS, MARK
 from pypwru.program.maps import MAPS
 from pypwru.program.places import Places, fill, in_array, in_registers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import ExitStack
 
 _PSEUDO_MAP_FD = 1  # BPF_PSEUDO_MAP_FD
 _STATISTICS = ("processed ", "verification time ", "stack depth ")  # print_verification_stats()

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import errno
 import resource
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.config import Config
 from pypwru.errors import KernelError
 from pypwru.events.record import COUNTERS_SIZE
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import MapType
 from pypwru.kernel.descriptors import owned
 from pypwru.program.constants import marked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pypwru.config import Config
 
 
 class Map(NamedTuple):

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.filter.ebpf import ALU64, LDX, MOV, Insn
 from pypwru.program.source import FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 _DEFINED = re.compile(r"^#define (REG_\w+|PLACE_\w+) (\w+)", re.MULTILINE)
 

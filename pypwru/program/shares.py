@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from pypwru.config import Config
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pypwru.config import Config
 
 
 def shares(config: Config) -> Mapping[str, int]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pypwru.discovery.lifetime import DROPPING
 from pypwru.events.record import constants
-from pypwru.resolve.reasons import Reasons
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pypwru.resolve.reasons import Reasons
 
 # Whose reason pwru always prints, and a tracepoint that is one of them.
 _ALWAYS = frozenset(("kfree_skb_reason", "sk_skb_reason_drop", "tp:kfree_skb"))

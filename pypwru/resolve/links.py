@@ -6,9 +6,12 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pypwru.kernel.netns import enter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _NLMSGHDR = struct.Struct("=IHHII")
 _IFINFOMSG = struct.Struct("=BxHiII")

@@ -6,13 +6,15 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.kernel.netns import in_namespace
 from pypwru.kernel.nfnetlink import GET_CHAIN, GET_RULE, GET_TABLE, Netfilter
 from pypwru.resolve.ruleset import Table, Tables, build, readable
 from pypwru.resolve.ruletexts import Key, iptables_texts, nft_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # -a: handles; -s: without what counters count; -t: without the elements of named sets.
 _NFT = ("nft", "-a", "-s", "-t", "list")

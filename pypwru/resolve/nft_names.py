@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pypwru.kernel import bpf
 from pypwru.resolve.ruleset import name_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # struct nft_key and nft_names of bpf/event.h
 KEY = struct.Struct("=QQI4x")

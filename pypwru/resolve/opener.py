@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from pypwru.resolve.interfaces import namespaces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 # A scan of a machine with many processes takes long: it may take one part in so many of our time.
 _SCAN_SHARE = 50

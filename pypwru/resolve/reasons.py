@@ -9,13 +9,17 @@ subsystem.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from pypwru.btf import carriers
 from pypwru.btf.load import SYSFS, file_content, load_module, module_names
-from pypwru.btf.query import BTF
 from pypwru.btf.types import Kind
 from pypwru.errors import BTFError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+    from pypwru.btf.query import BTF
 
 ENUM = "skb_drop_reason"  # of include/net/dropreason-core.h; since Linux 5.17
 _MARK = "drop_reason"

@@ -11,8 +11,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pypwru.kernel.descriptors import owned
 from pypwru.resolve.listing import Lister
@@ -20,6 +19,9 @@ from pypwru.resolve.opener import Opener
 from pypwru.resolve.ruleset import ChainText, RuleText
 from pypwru.resolve.rulestore import Memory
 from pypwru.resolve.rulewatch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _NEVER, _NOW = float("inf"), float("-inf")
 # After a listing: for the rest of what changes, and not more than a part of one processor.
@@ -30,15 +32,15 @@ _TOLD = 1_000_000_000
 _AGAIN = 1.0  # for a handle that the last listing didn't have
 
 
-@dataclass
 class _Namespace:
     """One that is listened to, or was asked for; times are seconds, of the monotonic clock."""
 
-    memory: Memory = field(default_factory=Memory)
-    asked: bool = False
-    due: float = _NEVER  # when to list its rules
-    listed: float = _NOW  # when that was tried last
-    rest: float = _NOW  # it isn't tried again before
+    def __init__(self) -> None:
+        self.memory = Memory()
+        self.asked = False
+        self.due = _NEVER  # when to list its rules
+        self.listed = _NOW  # when that was tried last
+        self.rest = _NOW  # it isn't tried again before
 
     def when(self) -> float:
         return max(self.due, self.rest)

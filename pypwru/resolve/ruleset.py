@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pypwru.kernel.nfnetlink import Message, attributes
 from pypwru.kernel.nft_words import family_word, hook_word
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 _POLICIES = {0: "drop", 1: "accept"}  # NF_DROP, NF_ACCEPT
 _UNPRINTABLE = re.compile(r"[\0-\x1f\x7f-\x9f]")

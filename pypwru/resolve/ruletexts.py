@@ -8,9 +8,12 @@ handle and order, that the kernel has: a line that isn't a rule's can only add t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pypwru.resolve.ruleset import Table, Tables, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # Handles of table, chain and rule.
 Key = tuple[int, int, int]

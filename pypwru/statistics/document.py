@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 from pypwru import __version__
-from pypwru.statistics.latencies import Latency
 from pypwru.statistics.losses import lost
-from pypwru.statistics.summary import Dropped, Handler, Hop, Spoken, Summary
+
+if TYPE_CHECKING:
+    from pypwru.statistics.latencies import Latency
+    from pypwru.statistics.summary import Dropped, Handler, Hop, Spoken, Summary
 
 
 def document(summary: Summary) -> str:

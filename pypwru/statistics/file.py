@@ -6,11 +6,14 @@ import contextlib
 import os
 import stat
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pypwru.errors import OutputError
 from pypwru.output.sink import failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FLAG = "--stats-file"
 _MODE = 0o644

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.events.record import EVENT
 from pypwru.output.tuples import PROTOCOLS, address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MOST = 1 << 18
 """Flows that are told apart."""

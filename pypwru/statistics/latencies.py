@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
 
 KEPT = 1 << 20
 """Times that are kept; beyond, each of all has the same chance to be among them."""

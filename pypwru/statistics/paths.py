@@ -7,13 +7,17 @@ first sight to its last, wherever they are. A hop is from one sight of an sk_buf
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pypwru.discovery.lifetime import LAST_SIGHTS
 from pypwru.events.lives import is_end
-from pypwru.events.record import Slices
-from pypwru.events.wire import Wire
 from pypwru.statistics.latencies import Latencies, Latency
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pypwru.events.record import Slices
+    from pypwru.events.wire import Wire
 
 ALIVE = 1 << 16
 """sk_buffs that are followed, twice at most: beyond, those that were quiet for longest are not."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pypwru.statistics.figures import duration, grouped, rate
-from pypwru.statistics.latencies import Latency
 from pypwru.statistics.losses import asked_for, lost
 from pypwru.statistics.summary import NANOSECONDS, Summary
 from pypwru.statistics.tables import TABLES, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pypwru.statistics.latencies import Latency
 
 ROWS = 10
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pypwru.errors import OutputError
-from pypwru.log import Log
 from pypwru.statistics.document import document
-from pypwru.statistics.file import StatsFile
 from pypwru.statistics.report import report
-from pypwru.statistics.summary import Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pypwru.log import Log
+    from pypwru.statistics.file import StatsFile
+    from pypwru.statistics.summary import Summary
 
 
 class Reports:

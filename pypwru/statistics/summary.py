@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from pypwru.config import Config
 from pypwru.events.lives import sights
-from pypwru.events.record import Slices
 from pypwru.events.wire import wire
-from pypwru.kernel.bpf_objects import Runs
-from pypwru.output.columns import Names
 from pypwru.statistics.flows import ENDS, Flow, Flows
-from pypwru.statistics.latencies import Latency
 from pypwru.statistics.paths import Paths
 from pypwru.statistics.tallies import Drop, Rule, Tallies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pypwru.config import Config
+    from pypwru.events.record import Slices
+    from pypwru.kernel.bpf_objects import Runs
+    from pypwru.output.columns import Names
+    from pypwru.statistics.latencies import Latency
 
 Key = TypeVar("Key")
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.statistics.figures import duration, grouped, rate
-from pypwru.statistics.summary import Spoken, Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pypwru.statistics.summary import Spoken, Summary
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """A column.
 
     Args:
@@ -32,8 +33,7 @@ class Column:
         return self.text is not str
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """A table.
 
     Args:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from pypwru.config import Config
 from pypwru.events.fate import Nest
 from pypwru.events.record import Slices, constants
-from pypwru.events.wire import Wire
 from pypwru.output import nft, nft_part, parts
 from pypwru.output.columns import Names, event_type, name_and_reason
 from pypwru.output.nft_part import POLICY, with_text
 from pypwru.output.parts import FUNCTION, KIND, Part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from pypwru.config import Config
+    from pypwru.events.wire import Wire
 
 _KIND = operator.itemgetter(KIND)
 _FUNCTION = FUNCTION.size

@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pypwru.config import Config
-from pypwru.log import Log
-from pypwru.session import Session
-from pypwru.signals import Interrupts
-from pypwru.statistics.file import StatsFile
-from pypwru.statistics.reports import Reports
-from pypwru.statistics.summary import Statistics, Summary, Told
-
 if TYPE_CHECKING:
+    from pypwru.config import Config
+    from pypwru.log import Log
+    from pypwru.session import Session
+    from pypwru.signals import Interrupts
+    from pypwru.statistics.file import StatsFile
+    from pypwru.statistics.reports import Reports
+    from pypwru.statistics.summary import Statistics, Summary
     from pypwru.statistics.top.top import Top
 
 Take = Callable[[], signal.Signals | None]
@@ -49,6 +48,9 @@ class Telling:
         self._reports: Reports | None = None
         self._table: Top | None = None
         if config.sums_up:
+            from pypwru.statistics.reports import Reports
+            from pypwru.statistics.summary import Statistics
+
             self._statistics = Statistics(session.config, session.names, session.traced)
             self._reports = Reports(self._summary, file, config.stats_interval, log)
         self._has_table = config.top
@@ -109,6 +111,8 @@ class Telling:
             self._log.info("So far", **self._session.account(self._shown))
 
     def _summary(self, is_final: bool = False) -> Summary:
+        from pypwru.statistics.summary import Told
+
         assert self._statistics, "there is something to sum up"
         account = self._account
         if account is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,7 +49,7 @@ def load(code: bytes) -> tuple[dict[str, int], Loader]:
 def config(text: str, size: int = 1 << 16) -> Config:
     parsed = parse(text.split())
     assert isinstance(parsed, Config)
-    return replace(parsed, buffer_size=size)
+    return parsed._replace(buffer_size=size)
 
 
 def test_a_program_that_the_verifier_accepts() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -37,7 +36,7 @@ class Shown:
         nft = NftSource(records.chain_names, RuleTexts(rules))
         self.printer = Printer(
             Text(columns(self.config)),
-            replace(records.names(), rule=nft.rule),
+            records.names()._replace(rule=nft.rule),
             lambda events: self.lines.extend(b"".join(events).decode().splitlines()),
             self.config,
         )

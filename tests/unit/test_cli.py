@@ -11,10 +11,9 @@ import pytest
 from pypwru import __version__
 from pypwru import cli as command
 from pypwru.config import Config
-from pypwru.errors import FilterError, KernelError, PypwruError, UsageError
+from pypwru.errors import FilterError, KernelError, OutputClosed, PypwruError, UsageError
 from pypwru.log import Log
 from pypwru.options import usage
-from pypwru.output.sink import OutputClosed
 
 
 def pypwru(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -80,7 +79,7 @@ def test_the_tree_gives_the_status(
     def run(config: Config, log: Log, command: str) -> None:
         raise error
 
-    monkeypatch.setattr(command, "run", run)
+    monkeypatch.setattr("pypwru.run.run", run)
     assert command.main([]) == status
     assert capfd.readouterr() == ("", "pypwru: no\n")
 
@@ -95,7 +94,7 @@ def test_the_long_story_is_for_debug(
     def run(config: Config, log: Log, command: str) -> None:
         raise KernelError("no", "the long\nstory")
 
-    monkeypatch.setattr(command, "run", run)
+    monkeypatch.setattr("pypwru.run.run", run)
     assert command.main(flags) == 1
     assert capfd.readouterr().err == f"{told}pypwru: no\n"
 
@@ -104,7 +103,7 @@ def test_a_second_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(config: Config, log: Log, command: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "run", run)
+    monkeypatch.setattr("pypwru.run.run", run)
     assert command.main([]) == 130
 
 
@@ -114,7 +113,7 @@ def test_nobody_reads_even_the_header(
     def run(config: Config, log: Log, command: str) -> None:
         raise OutputClosed()
 
-    monkeypatch.setattr(command, "run", run)
+    monkeypatch.setattr("pypwru.run.run", run)
     assert command.main([]) == 0
     assert capfd.readouterr() == ("", "")
 
@@ -158,6 +157,6 @@ def test_a_version_that_nobody_reads() -> None:
 
 def test_the_config_is_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(command, "run", lambda config, log, typed: seen.append(config))
+    monkeypatch.setattr("pypwru.run.run", lambda config, log, typed: seen.append(config))
     assert command.main(["--priority", "1", "tcp", "port", "443"]) == 0
     assert (seen[0].priority, seen[0].pcap_filter) == (1, "tcp port 443")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ def base() -> Config:
 
 
 def test_is_frozen() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         base().debug = True  # type: ignore[misc]
 
 
@@ -28,7 +27,7 @@ def test_ready_file_would_empty_the_output() -> None:
         parse(["--ready-file=/tmp/x", "--output-file", "/tmp/x"])
     assert "\n" not in str(caught.value)
     with pytest.raises(UsageError):
-        dataclasses.replace(base(), ready_file=Path("x"), output_file=Path("x"))
+        base()._replace(ready_file=Path("x"), output_file=Path("x"))
     parse(["--ready-file=/tmp/x", "--output-file=/tmp/y"])
 
 
@@ -156,6 +155,6 @@ def test_no_rule_breaks_the_defaults() -> None:
 def test_what_is_captured(flags: str, packets: bool, when: set[str]) -> None:
     config = parse(flags.split())
     assert isinstance(config, Config)
-    config = dataclasses.replace(config, packets=packets)
+    config = config._replace(packets=packets)
     assert config.capture_when == when
     assert config.captures is bool(when)

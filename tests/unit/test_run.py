@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pypwru.errors import OutputClosed
 from pypwru.events.record import Record, Slices, constants
-from pypwru.output.sink import OutputClosed
 from pypwru.run import Shown
 
 END = constants()["EVENT_END"]

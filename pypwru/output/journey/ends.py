@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.discovery import tables
 from pypwru.events.lives import Why
-from pypwru.events.paths import Path
-from pypwru.events.record import Slices
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pypwru.events.paths import Path
+    from pypwru.events.record import Slices
 
 DROPPED, DELIVERED, UNDER_WAY, FREED = "dropped", "delivered", "under way", "freed"
 RECEIVED = "received"  # behind what the table tells of the way out

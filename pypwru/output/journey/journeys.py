@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pypwru.config import Config
+from pypwru.errors import OutputClosed
 from pypwru.events.lives import Why
 from pypwru.events.paths import Path, Paths
-from pypwru.events.record import Slices
 from pypwru.events.wire import wire
-from pypwru.output.columns import Names
 from pypwru.output.journey.ends import End, Ends
 from pypwru.output.journey.steps import Step, Steps
-from pypwru.output.sink import OutputClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pypwru.config import Config
+    from pypwru.events.record import Slices
+    from pypwru.output.columns import Names
 
 
 class Journey(Protocol):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from pypwru.config import Config
-from pypwru.events.record import Slices
 from pypwru.output import nft, tuples
 from pypwru.output.columns import Names, columns, name_and_reason, process
 from pypwru.output.journey.changes import device
@@ -14,6 +12,12 @@ from pypwru.output.journey.steps import Step, Steps
 from pypwru.output.json import Json as Objects
 from pypwru.output.json import encode
 from pypwru.output.printer import Printer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pypwru.config import Config
+    from pypwru.events.record import Slices
 
 
 class Json:

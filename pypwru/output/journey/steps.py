@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pypwru.config import Config
-from pypwru.events.record import Slices
 from pypwru.events.wire import wire
 from pypwru.output import nft
-from pypwru.output.columns import Names
 from pypwru.output.cutting import Cutter
-from pypwru.output.nft import Said
 from pypwru.output.parts import READERS, Flow, Function, Packet, Part
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pypwru.config import Config
+    from pypwru.events.record import Slices
+    from pypwru.output.columns import Names
+    from pypwru.output.nft import Said
 
 
 class Step(NamedTuple):

@@ -4,19 +4,23 @@ the packet on the way, and how it ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pypwru.config import Config
 from pypwru.config import Nft as Mode
-from pypwru.events.record import Slices
 from pypwru.output import nft, tuples
 from pypwru.output.columns import Names, columns, name_and_reason, program
 from pypwru.output.journey.changes import CHANGES, device, known
 from pypwru.output.journey.ends import DELIVERED, DROPPED, UNDER_WAY, End
 from pypwru.output.journey.steps import Step, Steps
-from pypwru.output.parts import Packet
 from pypwru.output.printer import Printer
 from pypwru.output.text import Text as Lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from pypwru.events.record import Slices
+    from pypwru.output.parts import Packet
 
 # Columns that a line has only when they are asked for, and that a journey doesn't tell otherwise.
 _MORE = frozenset(

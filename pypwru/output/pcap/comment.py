@@ -7,16 +7,18 @@ in the order of COLUMNS; a key without a value is left out. Values are quoted as
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pypwru.config import Config
-from pypwru.events.record import Slices
 from pypwru.gotext import log_value
 from pypwru.output import nft
 from pypwru.output.columns import Column, Names, event_type, name_and_reason, program
-from pypwru.output.nft_part import Nft
 from pypwru.output.parts import Flow, Function, Packet, Part
 from pypwru.output.printer import Form, Printer
+
+if TYPE_CHECKING:
+    from pypwru.config import Config
+    from pypwru.events.record import Slices
+    from pypwru.output.nft_part import Nft
 
 Pairs = Mapping[str, object]
 

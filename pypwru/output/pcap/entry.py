@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pypwru.output.pcap.frames import Frame
+if TYPE_CHECKING:
+    from pypwru.output.pcap.frames import Frame
 
 SECOND = 1_000_000_000
 

@@ -12,16 +12,20 @@ import select
 import stat
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pypwru.config import STDOUT, Config
 from pypwru.errors import OutputError, UsageError
-from pypwru.log import Log
 from pypwru.output.backups import Rotation
 from pypwru.output.rotation import RotatingSink
 from pypwru.output.sink import Sink, failure, open_appending
-from pypwru.signals import Interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pypwru.log import Log
+    from pypwru.signals import Interrupts
 
 FLAG = "--output-pcap"
 _PATIENCE = 2.0  # s

@@ -7,9 +7,10 @@ else, and everything in a file of one link type, gets a header whose addresses a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.events.packets import Captured
+if TYPE_CHECKING:
+    from pypwru.events.packets import Captured
 
 # https://www.tcpdump.org/linktypes.html
 ETHERNET, RAW = 1, 101

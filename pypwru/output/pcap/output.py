@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.config import FIRST, Config
-from pypwru.errors import OutputError
-from pypwru.events.record import Slices
-from pypwru.log import Log
+from pypwru.errors import OutputClosed, OutputError
 from pypwru.output import parts
 from pypwru.output.columns import Names, name_and_reason
 from pypwru.output.pcap.comment import Comments
@@ -21,8 +17,13 @@ from pypwru.output.pcap.files import FileSink, Target, open_target
 from pypwru.output.pcap.formats import MakeFormat, make_format
 from pypwru.output.pcap.frames import frame
 from pypwru.output.pcap.sights import Sight, Sights, Take
-from pypwru.output.sink import OutputClosed
-from pypwru.signals import Interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pypwru.events.record import Slices
+    from pypwru.log import Log
+    from pypwru.signals import Interrupts
 
 _MB = 1 << 20
 _KEPT = 1 << 14
@@ -59,8 +60,8 @@ def pcap_where_possible(
         target = open_target(config, stop, log)
     except OutputError as error:
         _go_on(config, log, error)
-        without = replace(
-            config, output_pcap=None, pcap_when=(FIRST,), pcap_max_size=0, pcap_max_files=0
+        without = config._replace(
+            output_pcap=None, pcap_when=(FIRST,), pcap_max_size=0, pcap_max_files=0
         )
         return without, None
     stack.enter_context(target)

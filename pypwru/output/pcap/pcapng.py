@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scapy.utils import RawPcapNgWriter
 
-from pypwru.output.pcap.entry import Blocks, Describe, Described, Device, Entry
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pypwru.output.pcap.entry import Blocks, Describe, Described, Device, Entry
 
 _SECTION, _INTERFACE, _STATISTICS, _PACKET = 0x0A0D0D0A, 1, 5, 6
 # Options: of every block, of a section, an interface, a packet, and of statistics.

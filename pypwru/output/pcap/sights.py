@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.config import DROP, EVERY, FIRST, LAST
 from pypwru.discovery.lifetime import LAST_SIGHTS, WITHOUT_BYTES
 from pypwru.events.fate import Nest
-from pypwru.events.packets import Captured
 from pypwru.events.record import Slices
 from pypwru.output.columns import Names, event_type, name_and_reason
 from pypwru.output.parts import KIND, function
 from pypwru.output.pcap.latest import Latest
 from pypwru.resolve.functions import spellings
+
+if TYPE_CHECKING:
+    from pypwru.events.packets import Captured
 
 Take = Callable[[Slices], "Captured | None"]
 """What a record tells of a packet's bytes; asked once for each record, in their order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
@@ -10,9 +10,13 @@ from rich.text import Text
 
 from pypwru.statistics.figures import duration, grouped, rate
 from pypwru.statistics.losses import lost
-from pypwru.statistics.summary import Summary
 from pypwru.statistics.tables import TABLES
 from pypwru.statistics.top.view import HELP, QUIT, TURN, View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pypwru.statistics.summary import Summary
 
 _AROUND = 6  # lines that are no rows: the head, titles, the foot
 

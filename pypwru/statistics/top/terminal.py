@@ -7,11 +7,13 @@ import os
 import select
 import sys
 import termios
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from pypwru.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def require_terminal() -> None:

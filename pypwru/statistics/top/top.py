@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console, ScreenContext
 from rich.control import Control
 
-from pypwru.output.sink import OutputClosed
-from pypwru.statistics.summary import Summary
+from pypwru.errors import OutputClosed
 from pypwru.statistics.top.drawing import drawing
 from pypwru.statistics.top.terminal import keys_at_once, pressed
 from pypwru.statistics.top.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pypwru.statistics.summary import Summary
 
 KEYBOARD = 0
 """The descriptor that keys are read from."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pypwru.statistics.summary import Summary
 from pypwru.statistics.tables import TABLES, Column, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pypwru.statistics.summary import Summary
 
 QUIT, HELP, TURN = "q", "h", "v"
 

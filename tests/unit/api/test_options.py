@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import typing
 from pathlib import Path
 
@@ -49,9 +48,7 @@ def test_nothing_asked_for_is_what_the_command_line_does() -> None:
 
 
 def test_filter_and_packets() -> None:
-    assert configured("tcp port 443", True, {}) == dataclasses.replace(
-        typed("tcp port 443"), packets=True
-    )
+    assert configured("tcp port 443", True, {}) == typed("tcp port 443")._replace(packets=True)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pypwru.errors import FilterError
 from pypwru.filter import ebpf
-from pypwru.filter.compiler import Filter, compile_filter
+from pypwru.filter.compiler import EMPTY, compile_filter
 from pypwru.filter.ebpf import Insn
 from pypwru.filter.inject import (
     MARKER_L2,
@@ -107,7 +107,7 @@ def test_a_program_without_the_call_is_left_alone() -> None:
 
 
 def test_a_constant_filter_is_one_instruction() -> None:
-    assert inject([CALL, EXIT], {MARKER_L2: Filter.empty.l2}) == [
+    assert inject([CALL, EXIT], {MARKER_L2: EMPTY.l2}) == [
         Insn(ebpf.ALU32 | ebpf.MOV, imm=1),
         EXIT,
     ]

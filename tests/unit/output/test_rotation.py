@@ -24,8 +24,8 @@ from pypwru.log import Log
 from pypwru.options import parse
 from pypwru.output import rotation
 from pypwru.output.backups import Rotation, backup_name, backups, pack, rotation_of, superfluous
-from pypwru.output.rotation import RotatingSink, open_output
-from pypwru.output.sink import Sink, open_appending
+from pypwru.output.rotation import RotatingSink
+from pypwru.output.sink import Sink, open_appending, open_output
 from pypwru.signals import Interrupts
 
 NOON = int(datetime(2026, 6, 15, 12).timestamp()) * 1000

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.errors import OutputError
-from pypwru.output.sink import OutputClosed, Sink, open_sink
+from pypwru.errors import OutputClosed, OutputError
+from pypwru.output.sink import Sink, open_sink
 from pypwru.signals import Interrupts
 
 

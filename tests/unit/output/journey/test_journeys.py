@@ -10,6 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from pypwru.discovery import tables
+from pypwru.errors import OutputClosed
 from pypwru.events import paths
 from pypwru.events.lives import constants
 from pypwru.events.record import Record
@@ -17,7 +18,6 @@ from pypwru.output.journey.ends import KINDS, RECEIVED
 from pypwru.output.journey.journeys import Journeys
 from pypwru.output.journey.json import Json
 from pypwru.output.journey.text import Text, interval
-from pypwru.output.sink import OutputClosed
 from tests.oracles.json_schema import judged
 from tests.support import records
 from tests.support.records import (

@@ -19,11 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scapy.utils import RawPcapNgReader, RawPcapReader
 
-from pypwru.errors import OutputError, UsageError
+from pypwru.errors import OutputClosed, OutputError, UsageError
 from pypwru.log import Log
 from pypwru.output.pcap import output as pcap_output
 from pypwru.output.pcap.output import pcap_where_possible
-from pypwru.output.sink import OutputClosed
 from pypwru.signals import Interrupts
 from tests.support.need import need
 from tests.support.pcaps import (

@@ -7,7 +7,6 @@ import struct
 import subprocess
 import sys
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -184,7 +183,7 @@ def test_what_no_name_and_no_argument_may_break(tmp_path: Path) -> None:
         )
         assert opened
         taken = Taken()
-        known = replace(records.names(), interface=lambda netns, ifindex: "e\udcfe\n")
+        known = records.names()._replace(interface=lambda netns, ifindex: "e\udcfe\n")
         output = PcapOutput(config, known, taken, opened, QUIET)
         output.begin()
         record = sight()._replace(tail=tail(config))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -28,7 +27,7 @@ def chooser(when: str, latest: Latest[Sight] | None = None) -> tuple[Sights, Tak
     def function(address: int, reason: int, kind: int) -> str:
         return ENDS.get(address) or known.function(address, reason, kind)
 
-    return Sights(when.split(","), replace(known, function=function), taken, latest), taken
+    return Sights(when.split(","), known._replace(function=function), taken, latest), taken
 
 
 def chosen(when: str, *pairs: Pair) -> list[int]:
