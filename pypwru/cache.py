@@ -8,9 +8,14 @@ run, it only makes the next one faster.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 try:
     # hashlib also loads OpenSSL, at a third of the price of all our modules.
@@ -20,6 +25,8 @@ except ImportError:  # not CPython's
 
 ENVIRONMENT = "PYPWRU_CACHE"
 MAX_FILES = 256
+_DIGEST_SIZE = 40
+Json = TypeVar("Json")
 
 
 def digest(*parts: bytes) -> str:
@@ -29,6 +36,21 @@ def digest(*parts: bytes) -> str:
         state.update(len(part).to_bytes(8, "little"))
         state.update(part)
     return state.hexdigest()
+
+
+def package_digest(folders: Sequence[str], *parts: str) -> str:
+    """The key of ``parts`` for what the modules and tables in ``folders`` of pypwru make of them.
+
+    Args:
+        folders: names of subpackages; of each file, its name, size and time of change count.
+    """
+    files = [
+        f"{folder}/{entry.name} {entry.stat().st_size} {entry.stat().st_mtime_ns}"
+        for folder in folders
+        for entry in os.scandir(Path(__file__).with_name(folder))
+        if entry.is_file()
+    ]
+    return digest(*(part.encode() for part in (*sorted(files), *parts)))
 
 
 def default_folder() -> Path:
@@ -84,6 +106,27 @@ class Cache:
             except OSError:
                 os.unlink(name)
             self._forget_oldest()
+
+    def find_json(self, key: str) -> Any:
+        """What ``put_json`` kept under ``key``; None where there is nothing, or it is damaged."""
+        kept = self.get(key)
+        if kept is None or kept[:_DIGEST_SIZE] != digest(kept[_DIGEST_SIZE:]).encode():
+            return None
+        return json.loads(kept[_DIGEST_SIZE:])
+
+    def put_json(self, key: str, value: object) -> None:
+        """Keep ``value``, as JSON behind a digest of it, under ``key``."""
+        content = json.dumps(value, separators=(",", ":")).encode()
+        self.put(key, digest(content).encode() + content)
+
+    def remembered(self, key: str, make: Callable[[], Json]) -> Json:
+        """What ``make`` gives, or gave when it was called for ``key`` before."""
+        kept = self.find_json(key)
+        if kept is None:
+            kept = make()
+            self.put_json(key, kept)
+        found: Json = kept
+        return found
 
     def _forget_oldest(self) -> None:
         kept = sorted(self.folder.iterdir(), key=lambda path: path.stat().st_mtime)

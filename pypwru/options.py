@@ -221,13 +221,13 @@ def parse(argv: Sequence[str]) -> Config | Request:
     words: list[str] = []
     values: dict[str, object] = {}
     for flag, text in _assignments(argv, words):
-        value = read(flag, text, _spelled(flag))
+        value = read(flag, text)
         earlier = values.get(flag.field)
         if isinstance(value, tuple) and isinstance(earlier, tuple):  # a list grows
             value = earlier + value
         values[flag.field] = value
     for flag in FLAGS:
-        values.setdefault(flag.field, read(flag, flag.default, _spelled(flag)))
+        values.setdefault(flag.field, read(flag, flag.default))
     asked = [request for request in Request if values.pop(request.value)]
     if asked:
         return asked[0]
@@ -240,11 +240,11 @@ def _spelled(flag: Flag) -> str:
     return f"{quote(flag.spelled)} flag"
 
 
-def read(flag: Flag, text: str, called: str) -> object:
+def read(flag: Flag, text: str, called: str = "") -> object:
     """The value that ``text`` gives to ``flag``.
 
     Args:
-        called: what an error calls the flag.
+        called: what an error calls the flag; empty for its name on the command line.
 
     Raises:
         UsageError: it can't be meant.
@@ -255,6 +255,7 @@ def read(flag: Flag, text: str, called: str) -> object:
     try:
         return flag.kind.read(text)
     except ValueError as error:
+        called = called or _spelled(flag)
         raise UsageError(f"invalid argument {quote(text)} for {called}: {error}") from error
 
 

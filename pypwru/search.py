@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pypwru.attach.backend import Search
-from pypwru.btf.load import load_vmlinux
+from pypwru.btf.load import load_module, load_vmlinux, module_names
 from pypwru.config import Backend, Config
 from pypwru.discovery import tables
 from pypwru.discovery.lifetime import TELLING
@@ -39,14 +39,13 @@ def search(config: Config, cache: Cache, names: NameList | None = None) -> Searc
         BTFError: the types can't be had.
         UsageError, FilterError: there is nothing of such a name, category or pattern.
     """
-    from pypwru.btf.load import load_module, module_names
-    from pypwru.discovery.listed import locate
-
     selection = selected(config)
     btf = load_vmlinux(config.kernel_btf, cache)
     asked = module_names() if config.all_kmods else config.kmods
     modules = {name: load_module(name, btf) for name in asked}
     if names is not None:
+        from pypwru.discovery.listed import locate
+
         load = partial(load_module, base=btf)
         modules, listed = locate(names, btf, modules, load, module_names())
         selection = selection._replace(only=listed)
@@ -102,11 +101,11 @@ def tell_missing(search: Search, plan: AttachPlan, log: Log) -> None:
     Args:
         log: told, a line for each reason.
     """
-    from pypwru.discovery.listed import Sought, why_missing
-
     only = search.selection.only
     if only is None:
         return
+    from pypwru.discovery.listed import Sought, why_missing
+
     there = {one.display for one in plan.functions} | {one.display for one in plan.tracepoints}
     missing = only.difference(there, (refused.function.display for refused in plan.refused))
     by_tracepoints = plan.backend is Backend.TRACEPOINT
@@ -129,9 +128,9 @@ def tell_refused(search: Search, plan: AttachPlan, log: Log) -> None:
 
 
 def _tracking(config: Config, btf: BTF) -> Tracking:
-    from pypwru.kernel.programs import helper_targets
-
     def functions(symbols: Symbols) -> Collection[str]:
+        from pypwru.kernel.programs import helper_targets
+
         called = helper_targets(symbols) if config.filter_track_bpf_helpers else set()
         return called.union(config.filter_non_skb_funcs)
 

@@ -15,7 +15,7 @@ from pypwru.attach.attach import NOUNS, attached
 from pypwru.attach.attached import Attached
 from pypwru.attach.backend import choose, nft_where_possible
 from pypwru.attach.throttled import NONE, Throttled, throttling
-from pypwru.cache import Cache
+from pypwru.cache import Cache, digest
 from pypwru.events import ring
 from pypwru.events.counters import (
     account,
@@ -40,10 +40,9 @@ from pypwru.output.stages import Stages
 from pypwru.program import maps
 from pypwru.program.build import build
 from pypwru.program.defines import defines
-from pypwru.program.layout import layout
 from pypwru.program.load import Loader
 from pypwru.program.shares import shares
-from pypwru.program.source import sources
+from pypwru.program.source import source_digest, sources
 from pypwru.resolve.reasons import Reasons
 from pypwru.search import search, tell_added, tell_missing, tell_refused
 
@@ -230,7 +229,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
         kinds = _program_kinds(config)
         wish = search(config, cache, filters.names)
         asked = compile_wanted(config, filters.packet, filters.inner, place, wish.btf)
-        choice = choose(config.backend, wish)
+        choice = choose(config.backend, wish, cache)
         backend = choice.plan.backend
         if choice.why:
             log.info("Chose backend", backend=backend.value, why=choice.why)
@@ -241,7 +240,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
         form = wire(config)
         counts_runs = config.sums_up and stack.enter_context(runs_counted())
         macros = defines(config, choice.plan.backends, asked, form)
-        bytecode = build(layout(sources().values(), wish.btf, *conntrack), macros, cache)
+        bytecode = build(_layout(wish, conntrack, cache), macros, cache)
         shared = maps.create(config, stack)
         reader = stack.enter_context(
             ring.opened(shared["events"], config.buffer_size, shared["reader"], form)
@@ -252,7 +251,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
         constants = {**asked.constants(), **pages, **shares(config)}
         loader = Loader(bytecode, asked.bodies(), constants, shared, stack)
         report = Attached()
-        reasons = Reasons(wish.btf)
+        reasons = Reasons(wish.btf, cache=cache)
         with ExitStack() as probes:
             looks: list[Callable[[], None]] = []
             chosen = _chosen(config, shared, choice, report, reasons, log)
@@ -331,6 +330,19 @@ def _where_possible(
     from pypwru.program.conntrack import conntrack_where_possible
 
     return conntrack_where_possible(config, wish.btf, log)
+
+
+def _layout(wish: Search, conntrack: Sequence[ConntrackTypes], cache: Cache) -> str:
+    """The text of layout.h."""
+
+    def make() -> str:
+        from pypwru.program.layout import layout
+
+        return layout(sources().values(), wish.btf, *conntrack)
+
+    if conntrack:  # may be a module's
+        return make()
+    return cache.remembered(f"layout-{digest(wish.btf.identity.encode(), source_digest())}", make)
 
 
 def _packet_bytes(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from pypwru.btf.types import Kind
 from pypwru.config import Backend
 from pypwru.errors import KernelError
 from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
@@ -18,24 +17,23 @@ from pypwru.kernel.kprobe_events import kprobe_events
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pypwru.btf.query import BTF
-    from pypwru.kernel.kallsyms import Symbols
 
 _NOTHING = pack([Insn(ALU64 | MOV, R0), Insn(EXIT_PROGRAM)])
-_COMMON = "vprintk"  # a function that every kernel has and ftrace knows
+TRIED = "vprintk"
+"""A function that every kernel has and ftrace knows."""
 _OTHERS = "leave --backend out, and pypwru takes one that this kernel allows"
 
 
 class Kernel(Protocol):
-    """What a trial asks for; symbols are read only then."""
+    """The function that a backend is tried on, looked up only when it is asked for."""
 
     @property
-    def btf(self) -> BTF:
-        """Of vmlinux."""
+    def trial_addresses(self) -> tuple[int, ...]:
+        """Of TRIED."""
 
     @property
-    def symbols(self) -> Symbols:
-        """Of /proc/kallsyms."""
+    def trial_type(self) -> int:
+        """BTF type id of TRIED in vmlinux."""
 
 
 def require(backend: Backend, kernel: Kernel) -> None:
@@ -48,7 +46,7 @@ def require(backend: Backend, kernel: Kernel) -> None:
 
 
 def _kprobe_multi(kernel: Kernel) -> None:
-    addresses = kernel.symbols.addresses(_COMMON)[:1]
+    addresses = kernel.trial_addresses[:1]
     kind = ProgramType.KPROBE, AttachType.TRACE_KPROBE_MULTI
     try:
         program = bpf.program_load(kind[0], "probe", _NOTHING, kind[1])
@@ -75,7 +73,7 @@ def _kprobe(kernel: Kernel) -> None:
 def _fentry(kernel: Kernel) -> None:
     """Loaded only: to detach even one takes a tenth of a second on many kernels."""
     try:
-        with owned(_tracing(Target(_common(kernel)))):
+        with owned(_tracing(Target(kernel.trial_type))):
             return
     except OSError as error:
         raise KernelError(
@@ -87,7 +85,7 @@ def _fentry(kernel: Kernel) -> None:
 def _fentry_multi(kernel: Kernel) -> None:
     try:
         program = _tracing(Target(0, attach=AttachType.TRACE_FENTRY_MULTI))
-        with owned(program), owned(tracing_multi_link(program, [_common(kernel)])):
+        with owned(program), owned(tracing_multi_link(program, [kernel.trial_type])):
             return
     except OSError as error:
         raise KernelError(
@@ -98,10 +96,6 @@ def _fentry_multi(kernel: Kernel) -> None:
 
 def _tracing(target: Target) -> int:
     return bpf.program_load(ProgramType.TRACING, "probe", _NOTHING, target=target)
-
-
-def _common(kernel: Kernel) -> int:
-    return kernel.btf.find(_COMMON, Kind.FUNC)[0]
 
 
 _TRIALS: Mapping[Backend, Callable[[Kernel], None]] = {

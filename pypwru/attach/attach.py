@@ -50,18 +50,23 @@ def probed(
 def _hooked(
     choice: Choice, loader: Loader, report: Attached, log: Log, stopping: Callable[[], bool]
 ) -> AbstractContextManager[None]:
-    from pypwru.attach import fentry, kprobe, kprobe_multi, tracepoint
-
     plan = choice.plan
     if plan.backend in (Backend.FENTRY_MULTI, Backend.FENTRY):
+        from pypwru.attach import fentry
 
         def probed(plan: AttachPlan) -> AbstractContextManager[None]:
             return _hooked(choice._replace(plan=plan), loader, report, log, stopping)
 
         return fentry.attached(plan, loader, report, log, stopping, probed)
     if plan.backend is Backend.TRACEPOINT or choice.symbols is None:
+        from pypwru.attach import tracepoint
+
         return tracepoint.attached(plan, loader, report, log)
     if plan.backend is Backend.KPROBE_MULTI:
+        from pypwru.attach import kprobe_multi
+
         return kprobe_multi.attached(plan, loader, report, log)
+    from pypwru.attach import kprobe
+
     anchor = choice.symbols.addresses(kprobe.ANCHOR)[0]
     return kprobe.attached(plan, loader, report, log, anchor, stopping)

@@ -6,7 +6,9 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.attach.allowed import require
+from pypwru.attach.allowed import TRIED, require
+from pypwru.attach.plan_cache import KeptPlan, find_plan, keep_plan, plan_key
+from pypwru.btf.types import Kind
 from pypwru.config import Backend, Config, Nft
 from pypwru.discovery.functions import Discovery
 from pypwru.discovery.others import Tracking, life_probes, stack_probes, verdict_probes
@@ -24,6 +26,7 @@ from pypwru.kernel.kallsyms import Symbols, read_symbols
 
 if TYPE_CHECKING:
     from pypwru.btf.query import BTF
+    from pypwru.cache import Cache
     from pypwru.discovery.selection import Selection
     from pypwru.log import Log
 
@@ -77,13 +80,49 @@ class Search(NamedTuple):
     running: bool = True
 
 
-def choose(wanted: Backend | None, search: Search) -> Choice:
+def choose(wanted: Backend | None, search: Search, cache: Cache | None = None) -> Choice:
     """Plan for the ``wanted`` backend, or for the first that works.
+
+    Args:
+        cache: keeps the answer for the next start; None to work it out in any case.
 
     Raises:
         KernelError: the wanted one, or every one, is refused; or nothing matches the selection.
     """
+    if cache is None:
+        return _choose(wanted, search, _Kernel(search))
+    key = plan_key(wanted, search)
+    if (kept := find_plan(key, cache)) and _is_allowed(kept):
+        return Choice(kept.plan, kept.symbols, kept.why, kept.verdict_hooks)
     kernel = _Kernel(search)
+    choice = _choose(wanted, search, kernel)
+    symbols, plan = choice.symbols, choice.plan
+    tried = (kernel.trial_addresses, kernel.trial_type) if symbols else ((), 0)
+    few = symbols.only(_looked_up()) if symbols else None
+    keep_plan(key, cache, KeptPlan(plan, few, choice.why, choice.verdict_hooks, *tried))
+    return choice
+
+
+def _looked_up() -> set[str]:
+    """What is looked up by name in the symbols of a Choice while it is attached."""
+    from pypwru.attach.judges import JUDGES
+    from pypwru.attach.kprobe import ANCHOR
+
+    return {ANCHOR, TRIED}.union(*(judge.symbols for judge in JUDGES))
+
+
+def _is_allowed(kept: KeptPlan) -> bool:
+    """Whether the kernel still takes the backend that was chosen before."""
+    try:
+        require(kept.plan.backend, kept)
+        if kept.plan.probes:
+            require(kept.plan.probes.backend, kept)
+    except KernelError:
+        return False
+    return True
+
+
+def _choose(wanted: Backend | None, search: Search, kernel: _Kernel) -> Choice:
     if wanted is not None:
         require(wanted, kernel)
         return _plan(wanted, search, kernel, "")
@@ -110,7 +149,16 @@ class _Kernel:
 
     def __init__(self, search: Search) -> None:
         self._search = search
-        self.btf = search.btf
+
+    @cached_property
+    def trial_addresses(self) -> tuple[int, ...]:
+        """Of the function that backends are tried on."""
+        return self.symbols.addresses(TRIED)
+
+    @cached_property
+    def trial_type(self) -> int:
+        """Its BTF type id."""
+        return self._search.btf.find(TRIED, Kind.FUNC)[0]
 
     @cached_property
     def symbols(self) -> Symbols:
@@ -160,13 +208,12 @@ def misfit(backend: Backend, functions: int, running: bool) -> str:
 
 
 def _plan(backend: Backend, search: Search, kernel: _Kernel, why: str) -> Choice:
-    from pypwru.discovery.fentry import type_ids
-    from pypwru.discovery.unmatched import no_function
-
     if backend is Backend.TRACEPOINT:
         return _plan_tracepoints(search, why)
     tracking, discovery = search.tracking, kernel.discovery
     if not discovery.functions and not search.optional:
+        from pypwru.discovery.unmatched import no_function
+
         raise no_function(search.selection, search.btf, search.modules, discovery)
     names = {function.name for function in discovery.functions}
     others, refused = stack_probes(tracking, search.btf, kernel.traceable, kernel.symbols, names)
@@ -175,6 +222,8 @@ def _plan(backend: Backend, search: Search, kernel: _Kernel, why: str) -> Choice
     discovery = discovery._replace(refused=(*discovery.refused, *refused))
     plan = plan_functions(backend, discovery, others, hooks, tracking.follows)
     if backend in _BY_TYPE:
+        from pypwru.discovery.fentry import type_ids
+
         types = {"": search.btf, **search.modules}
         ids = type_ids(discovery.functions, types, kernel.symbols)
         plan = plan_fentry(plan, ids, _probes(kernel, bool(others or hooks)))
@@ -201,7 +250,6 @@ def _probes(kernel: _Kernel, needed: bool) -> Backend | None:
 
 def _plan_tracepoints(search: Search, why: str) -> Choice:
     from pypwru.discovery.tracepoints import discover_tracepoints
-    from pypwru.discovery.unmatched import no_tracepoint
 
     if search.tracking.functions is not None:
         raise KernelError(
@@ -210,6 +258,8 @@ def _plan_tracepoints(search: Search, why: str) -> Choice:
         )
     tracepoints = discover_tracepoints(search.btf, search.selection, search.modules)
     if not tracepoints and not search.optional:
+        from pypwru.discovery.unmatched import no_tracepoint
+
         raise no_tracepoint(search.selection, search.btf)
     return Choice(plan_tracepoints(tracepoints, search.tracking.follows), None, why)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -126,7 +125,7 @@ def _place(events: KprobeEvents, site: Site, entry: int) -> int:
         OSError: the kernel refuses a probe at the entry itself.
     """
     offsets = {errno.EILSEQ: _ENDBR + _HOOK, errno.EINVAL: 0}  # refusal -> what to try instead
-    offset = _HOOK if platform.machine() == "x86_64" and not site.returns else 0
+    offset = _HOOK if os.uname().machine == "x86_64" and not site.returns else 0
     while True:
         try:
             events.define(site.event, f"{ANCHOR}+{entry + offset}", site.returns)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypwru import cache as caching
-from pypwru.btf import carriers, elf, index
-from pypwru.btf.parse import Blob, is_btf, parse
 from pypwru.btf.query import BTF, CARRIED
 from pypwru.btf.types import Kind
 from pypwru.errors import BTFError, NoBTF
+from pypwru.kernel.identity import vmlinux_identity
 
 if TYPE_CHECKING:
+    from pypwru.btf.parse import Blob
     from pypwru.cache import Cache
 
 SYSFS = Path("/sys/kernel/btf")
@@ -34,7 +35,7 @@ OTHER_FILE = "give --kernel-btf FILE: raw BTF, or a vmlinux with a .BTF section"
 
 
 def load_vmlinux(path: Path | None = None, cache: Cache | None = None) -> BTF:
-    """The kernel's BTF.
+    """The kernel's BTF; that of the running kernel is read at the first question.
 
     Args:
         path: raw BTF, or ELF with a .BTF section (``--kernel-btf``); None looks at
@@ -45,10 +46,19 @@ def load_vmlinux(path: Path | None = None, cache: Cache | None = None) -> BTF:
         NoBTF: none found.
         BTFError: unreadable, or not BTF.
     """
-    path = path or _kernel_file()
+    if path is not None:
+        return BTF(_read_vmlinux(path, cache))
+    path = _kernel_file()
+    identity = vmlinux_identity(path) if path.parent == SYSFS else None
+    if identity is None:
+        return BTF(_read_vmlinux(path, cache))
+    return BTF(partial(_read_vmlinux, path, cache), identity)
+
+
+def _read_vmlinux(path: Path, cache: Cache | None) -> Blob:
     data = file_content(path)
     try:
-        return BTF(_indexed(data, cache))
+        return _indexed(data, cache)
     except BTFError as problem:
         raise BTFError(f"BTF of {path}: {problem}; {OTHER_FILE}") from problem
 
@@ -64,6 +74,8 @@ def load_module(name: str, base: BTF, folder: Path = SYSFS) -> BTF:
     Raises:
         BTFError: not loaded, without BTF, or not on top of ``base``.
     """
+    from pypwru.btf.parse import parse
+
     file_name = name.replace("-", "_")
     if file_name not in module_names(folder):
         raise BTFError(
@@ -95,6 +107,8 @@ def _kernel_file() -> Path:
 
 def file_content(path: Path) -> bytes:
     """Raw BTF of ``path``; of an ELF file only what is needed is read."""
+    from pypwru.btf import elf
+
     try:
         with path.open("rb") as file:
             head = file.read(4)
@@ -112,6 +126,9 @@ def file_content(path: Path) -> bytes:
 
 
 def _indexed(data: bytes, cache: Cache | None) -> Blob:
+    from pypwru.btf import carriers, index
+    from pypwru.btf.parse import is_btf, parse
+
     if cache is None or not is_btf(data):
         return parse(data)
     key = f"btf-{index.FORMAT}-{caching.digest(data)}"

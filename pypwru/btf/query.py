@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pypwru.btf import carriers, enums, members, prototype
 from pypwru.btf.index import VLEN
 from pypwru.btf.types import (
     KINDS,
@@ -23,7 +23,7 @@ from pypwru.btf.types import (
 from pypwru.errors import BTFError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pypwru.btf.members import Place
     from pypwru.btf.parse import Blob
@@ -40,19 +40,31 @@ class BTF:
     for an id that does not exist.
 
     Args:
-        blob: what ``parse`` made.
+        blob: what ``parse`` made; or what calls it, at the first question.
+        identity: stands for these types in keys of a cache; None for the digest of their bytes.
     """
 
-    def __init__(self, blob: Blob) -> None:
-        self.blob = blob
+    def __init__(self, blob: Blob | Callable[[], Blob], identity: str | None = None) -> None:
+        self._read = blob if callable(blob) else lambda: blob
+        self._identity = identity
         self._found: dict[str, list[int]] = {}
         self._places: dict[int, dict[str, Place]] = {}
         self._pointer_size = 0
 
+    @cached_property
+    def blob(self) -> Blob:
+        """What ``parse`` made."""
+        return self._read()
+
     @property
     def digest(self) -> str:
-        """Names these very types (and those of the base): part of a cache key."""
+        """Names these very types (and those of the base)."""
         return self.blob.digest
+
+    @property
+    def identity(self) -> str:
+        """Stands for these types in keys of a cache, and may be known before they are read."""
+        return self._identity or self.digest
 
     @property
     def pointer_size(self) -> int:
@@ -167,6 +179,8 @@ class BTF:
 
     def enumerators(self, type_id: int) -> dict[str, int]:
         """Name to value of ENUM or ENUM64 ``type_id``."""
+        from pypwru.btf import enums
+
         words, at = self._record(type_id, Kind.ENUM, Kind.ENUM64)
         return enums.enumerators(words, at, self._string)
 
@@ -190,6 +204,8 @@ class BTF:
 
     def enum_values(self, enumerator: str) -> Iterator[int]:
         """The values of ``enumerator`` in all enums that have it."""
+        from pypwru.btf import carriers
+
         blob: Blob | None = self.blob
         while blob is not None:
             for kind in (Kind.ENUM, Kind.ENUM64):
@@ -208,6 +224,8 @@ class BTF:
         Raises:
             BTFError: no such struct; none of that name has the member.
         """
+        from pypwru.btf import members
+
         ids = self.find(struct_name, *STRUCTS) or self.find(struct_name, Kind.TYPEDEF)
         if not ids:
             raise BTFError(f"no struct {struct_name} in this kernel's BTF")
@@ -226,6 +244,8 @@ class BTF:
 
     def functions(self) -> Iterator[tuple[str, int]]:
         """Name and FUNC_PROTO id of every FUNC of this blob, without those of its base."""
+        from pypwru.btf import carriers
+
         for own in carriers.indexes_of(self.blob, Kind.FUNC):
             found = self.type(own + self.blob.first_id)
             yield found.name, found.type
@@ -245,6 +265,8 @@ class BTF:
             Function name, FUNC_PROTO id, places of those arguments, 1 the first. A place is the
             argument's, not its register's: a struct passed by value may take two.
         """
+        from pypwru.btf import carriers
+
         flat = self.blob.index.carriers if struct_name == CARRIED else ()
         if not flat:
             flat = carriers.find(self.blob, self.find(struct_name, Kind.STRUCT))
@@ -270,6 +292,8 @@ class BTF:
 
     def declare(self, type_id: int, declarator: str) -> str:
         """``declarator`` declared in C to be of type ``type_id``, without a semicolon."""
+        from pypwru.btf import prototype
+
         return prototype.declare(self, type_id, declarator)
 
     def tracepoints(self) -> list[tuple[str, int]]:
@@ -278,6 +302,8 @@ class BTF:
         ``typedef void (*btf_trace_NAME)(void *, ...)`` of include/trace/bpf_probe.h: the first
         parameter is the context, not an argument of the tracepoint.
         """
+        from pypwru.btf import carriers
+
         found = []
         words, positions = self.blob.words, self.blob.index.positions
         for own in carriers.indexes_of(self.blob, Kind.TYPEDEF):

@@ -46,6 +46,8 @@ class Selection(_Fields):
     @cached_property
     def named(self) -> Callable[[str], bool]:
         """Whether a name passes ``filter_func``."""
+        if not self.filter_func:
+            return lambda name: True
         from pypwru.discovery.re2 import whole_name_matcher
 
         return whole_name_matcher(self.filter_func)

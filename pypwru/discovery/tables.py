@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib import resources
 from typing import NamedTuple
 
 OTHER = "other"
@@ -49,6 +48,8 @@ def parse_rows(text: str) -> list[Row]:
 @cache
 def rows(table: str) -> tuple[Row, ...]:
     """The rows of ``pypwru/data/TABLE.txt``."""
+    from importlib import resources
+
     file = resources.files("pypwru.data").joinpath(f"{table}.txt")
     return tuple(parse_rows(file.read_text(encoding="utf-8")))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import struct
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -103,9 +102,9 @@ def call(command: int, attr: bytes) -> int:
 
 def call_into(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
     """bpf(2) on a ``union bpf_attr`` in which the kernel answers. Raises OSError."""
-    number = _SYSCALL.get(platform.machine())
+    number = _SYSCALL.get(os.uname().machine)
     if number is None:
-        raise OSError(38, f"bpf(2) is not known on {platform.machine()}")
+        raise OSError(38, f"bpf(2) is not known on {os.uname().machine}")
     result: int = _libc.syscall(
         ctypes.c_long(number), ctypes.c_int(command), buffer, ctypes.c_uint(len(buffer))
     )

@@ -49,24 +49,28 @@ class Symbols:
     """
 
     def __init__(self, displays: list[str], addresses: array[int]) -> None:
-        self._displays = displays
-        self._addresses = addresses
+        self.displays = displays
+        self.values = addresses
 
     def __len__(self) -> int:
-        return len(self._displays)
+        return len(self.displays)
+
+    def only(self, wanted: Collection[str]) -> Symbols:
+        """Those of these displays alone."""
+        return _only(frozenset(wanted), self.displays, self.values)
 
     @cached_property
     def by_name(self) -> dict[str, tuple[int, ...]]:
         """``name`` or ``name[module]`` -> every address that carries it, in the kernel's order."""
         lists: defaultdict[str, list[int]] = defaultdict(list)
-        for display, address in zip(self._displays, self._addresses, strict=True):
+        for display, address in zip(self.displays, self.values, strict=True):
             lists[display].append(address)
         return {display: tuple(found) for display, found in lists.items()}
 
     @cached_property
     def by_address(self) -> dict[int, str]:
         """Address -> ``name`` or ``name[module]``; of several symbols at one address the last."""
-        return dict(zip(self._addresses, self._displays, strict=True))
+        return dict(zip(self.values, self.displays, strict=True))
 
     @cached_property
     def _ascending(self) -> list[int]:
@@ -80,7 +84,7 @@ class Symbols:
         """``by_name`` for these names alone, without building it for all."""
         wanted = frozenset(displays)
         lists: defaultdict[str, list[int]] = defaultdict(list)
-        for display, address in zip(self._displays, self._addresses, strict=True):
+        for display, address in zip(self.displays, self.values, strict=True):
             if display in wanted:
                 lists[display].append(address)
         return {display: tuple(found) for display, found in lists.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-import platform
 import struct
 
 _SYSCALL = {"x86_64": 298, "aarch64": 241}
@@ -36,7 +35,7 @@ def run_at_event(event: int, program: int) -> int:
     attr = struct.pack("=IIQQ", _TYPE_TRACEPOINT, _ATTR_SIZE, event, 1)
     buffer = ctypes.create_string_buffer(attr, _ATTR_SIZE)
     fd: int = _libc.syscall(
-        ctypes.c_long(_SYSCALL[platform.machine()]),
+        ctypes.c_long(_SYSCALL[os.uname().machine]),
         buffer,
         ctypes.c_int(-1),
         ctypes.c_int(0),

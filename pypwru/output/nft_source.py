@@ -42,16 +42,17 @@ def nft_source(config: Config, maps: Mapping[str, int], log: Log) -> Iterator[Nf
         maps: name -> descriptor, of the run's maps.
         log: told what keeps texts from being known.
     """
-    from pypwru.output.rule_texts import RuleTexts
-    from pypwru.resolve.nft_names import NftNames
-    from pypwru.resolve.rules import Rules
-
     if not config.asks_nft:
         yield NO_NFT
         return
+    from pypwru.resolve.nft_names import NftNames
+
     names = NftNames(maps["nft_names"]).names
     if not config.asks_rules:
         yield NftSource(names)
         return
+    from pypwru.output.rule_texts import RuleTexts
+    from pypwru.resolve.rules import Rules
+
     with Rules(log.warn) as rules:
         yield NftSource(names, RuleTexts(rules))

@@ -31,18 +31,24 @@ class Stages:
     def __init__(
         self, config: Config, names: Mapping[int, str], nft: NftSource, drops: Drops
     ) -> None:
-        from pypwru.events.dropped import Dropped
-        from pypwru.events.judged import Judged
-        from pypwru.output.held import Held
-        from pypwru.output.nft_asked import Asked
-
         layout = wire(config)
-        self._held = Held(nft.texts, layout) if nft.texts else None
+        self._held: Held | None = None
         self._judged: Judged | None = None
+        self._dropped: Dropped | None = None
+        if nft.texts:
+            from pypwru.output.held import Held
+
+            self._held = Held(nft.texts, layout)
         if config.filters_nft:
+            from pypwru.events.judged import Judged
+            from pypwru.output.nft_asked import Asked
+
             asked = Asked(config, layout, nft.chain, nft.texts)
             self._judged = Judged(asked.meets, asked.judges, names)
-        self._dropped = Dropped(layout, names, drops) if config.drops else None
+        if config.drops:
+            from pypwru.events.dropped import Dropped
+
+            self._dropped = Dropped(layout, names, drops)
 
     def take(self, batch: Sequence[Slices]) -> Batches:
         """Take a batch, also an empty one, and give those that are to be seen now."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import platform
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from pypwru.cache import Cache, digest
 from pypwru.errors import BuildError
-from pypwru.program.source import FOLDER, KERNEL_TREE, MAIN, sources
+from pypwru.program.source import FOLDER, KERNEL_TREE, MAIN, source_digest
 
 Bytecode = Mapping[str, bytes]
 
@@ -32,7 +31,7 @@ _MISSING = (
 
 def target() -> str:
     """The TARGET_ macro of this machine's registers."""
-    return f"TARGET_{platform.machine().upper()}"
+    return f"TARGET_{os.uname().machine.upper()}"
 
 
 def _bcc_version() -> str:
@@ -61,8 +60,8 @@ def build(layout: str, defines: Mapping[str, str], cache: Cache, main: str = MAI
         BuildError: BCC is missing or found an error.
     """
     flags = [f"-D{name}={text}" for name, text in sorted(defines.items())]
-    inputs = json.dumps([main, layout, flags, sources(), _bcc_version()])
-    key = f"bytecode-{digest(inputs.encode())}"
+    inputs = json.dumps([main, layout, flags, _bcc_version()])
+    key = f"bytecode-{digest(inputs.encode(), source_digest())}"
     if kept := cache.get(key):
         return _unpack(kept)
     bytecode = _compile(main, layout, flags)

@@ -7,7 +7,7 @@ down a second time here.
 
 from __future__ import annotations
 
-import platform
+import os
 import re
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -52,7 +52,7 @@ def _registers(machine: str) -> Mapping[str, int]:
 
 def in_registers(number: int) -> int:
     """The offset of an argument in struct pt_regs."""
-    return _registers(platform.machine())[f"REG_ARG{number}"]
+    return _registers(os.uname().machine)[f"REG_ARG{number}"]
 
 
 def in_array(number: int) -> int:

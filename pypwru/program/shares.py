@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ def shares(config: Config) -> Mapping[str, int]:
     """Name of program/constants.py -> value; which packets are drawn differs from run to run."""
     return {
         "SAMPLE_RATE": config.sample_rate,
-        "SAMPLE_SEED": secrets.randbits(64),
+        "SAMPLE_SEED": int.from_bytes(os.urandom(8), "little"),
         "SAMPLE_FLOW": config.sample_flow,
         "MOST_EVENTS": config.rate_limit,
         "MOST_HITS": config.max_hits,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+
+from pypwru.cache import digest
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 FOLDER = next(
@@ -20,7 +24,14 @@ XTABLES = "xtables.bpf.c"
 KERNEL_TREE = FOLDER / "headers"
 
 
-def sources() -> dict[str, str]:
+@cache
+def sources() -> Mapping[str, str]:
     """Every file that a compile reads, name -> text."""
     paths = sorted(path for path in FOLDER.rglob("*") if path.suffix in (".c", ".h"))
     return {str(path.relative_to(FOLDER)): path.read_text() for path in paths}
+
+
+@cache
+def source_digest() -> bytes:
+    """Stands for ``sources`` in keys of a cache."""
+    return digest(*(part.encode() for item in sources().items() for part in item)).encode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import struct
 import threading
 from typing import TYPE_CHECKING
@@ -20,13 +19,14 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _RTM_NEWLINK, _RTM_GETLINK = 16, 18
 _NLM_F_REQUEST_DUMP = 0x1 | 0x300  # NLM_F_REQUEST | NLM_F_DUMP
 _IFLA_IFNAME = 3
+_AF_UNSPEC = 0
 # The kernel builds dump messages of at most 32 KiB (NLMSG_GOODSIZE grows to it).
 _RECEIVE = 1 << 16
 
 
 def request() -> bytes:
     """The message that asks for every link."""
-    body = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    body = _IFINFOMSG.pack(_AF_UNSPEC, 0, 0, 0, 0)
     size = _NLMSGHDR.size + len(body)
     return _NLMSGHDR.pack(size, _RTM_GETLINK, _NLM_F_REQUEST_DUMP, 1, 0) + body
 
@@ -67,6 +67,8 @@ def _name(attributes: bytes) -> str:
 def _dump() -> dict[int, str]:
     """ifindex to name in the namespace of the calling thread."""
     names: dict[int, str] = {}
+    import socket
+
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as route:
         route.settimeout(2)
         route.send(request())

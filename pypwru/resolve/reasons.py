@@ -9,10 +9,9 @@ subsystem.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
-from pypwru.btf import carriers
-from pypwru.btf.load import SYSFS, file_content, load_module, module_names
 from pypwru.btf.types import Kind
 from pypwru.errors import BTFError
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from pypwru.btf.query import BTF
+    from pypwru.cache import Cache
 
 ENUM = "skb_drop_reason"  # of include/net/dropreason-core.h; since Linux 5.17
 _MARK = "drop_reason"
@@ -37,6 +37,7 @@ class Reasons:
         btf: the kernel's.
         enums: the enums of subsystems that were not read yet, each name to value.
         monotonic: seconds.
+        cache: keeps the core's reasons for the next start.
     """
 
     def __init__(
@@ -44,8 +45,11 @@ class Reasons:
         btf: BTF,
         enums: Callable[[], Iterable[Mapping[str, int]]] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        cache: Cache | None = None,
     ) -> None:
-        self._words = reasons_of(_core(btf))
+        read = partial(_core, btf)
+        core = cache.remembered(f"reasons-{btf.identity}", read) if cache else read()
+        self._words = reasons_of(core)
         self.no_drops = frozenset({0} | self._values(_NO_DROPS))
         """Reasons with which a packet was not thrown away."""
         self.done = frozenset(self._values(_DONE))
@@ -100,6 +104,8 @@ def reasons_of(enum: Mapping[str, int]) -> dict[int, str]:
 
 def drop_enums(types: BTF) -> Iterator[dict[str, int]]:
     """The enums of drop reasons among ``types``, without those of their base."""
+    from pypwru.btf import carriers
+
     for kind in (Kind.ENUM, Kind.ENUM64):
         for own in carriers.indexes_of(types.blob, kind):
             found = types.type(own + types.blob.first_id)
@@ -122,6 +128,8 @@ class _Subsystems:
         self._read: set[str] = set()
 
     def __call__(self) -> Iterator[dict[str, int]]:
+        from pypwru.btf.load import module_names
+
         if not self._read:
             yield from drop_enums(self._btf)
         self._read.add("vmlinux")
@@ -131,6 +139,8 @@ class _Subsystems:
                 yield from self._of_module(name)
 
     def _of_module(self, name: str) -> Iterator[dict[str, int]]:
+        from pypwru.btf.load import SYSFS, file_content, load_module
+
         try:
             # Most modules have none, and their strings say so before anything is parsed.
             if _MARK.encode() in file_content(SYSFS / name):

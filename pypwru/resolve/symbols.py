@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from pypwru.discovery.lifetime import DROPPING, TELLING
 from pypwru.errors import KernelError
-from pypwru.kernel.kallsyms import Symbols, read_symbols
+from pypwru.kernel.kallsyms import read_symbols
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from pypwru.kernel.kallsyms import Symbols
 
 _RESCAN_SECONDS = 1.0
 # Reading takes up to some tenths of a second: it may take one part in so many of our time.
