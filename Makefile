@@ -23,7 +23,7 @@ TEST_PACKAGES := bash-completion bpftool bsdextrautils clang conntrack curl debi
 override export FILTER := $(value FILTER)
 override export ARGS := $(value ARGS)
 
-PYTHON_FILES := . $(shell grep -slE -d skip '^\#!.*python' tests/lab/* bench/* setup/*)
+PYTHON_FILES := . $(shell grep -slE -d skip '^\#!.*python' tests/lab/* bench/* contrib/python/* setup/*)
 BENCHES := $(filter-out bench/demo %.py,$(wildcard bench/*))
 # What pip did, in one line.
 pip_install = umask 022; done=$$($(BIN)/pip --disable-pip-version-check install $(1)) && \
@@ -46,7 +46,7 @@ test: check
 check: .venv/test.stamp
 	$(BIN)/ruff format --check --quiet $(PYTHON_FILES)
 	$(BIN)/ruff check --quiet $(PYTHON_FILES)
-	$(BIN)/mypy
+	$(BIN)/mypy $(PYTHON_FILES)
 	tests/support/as_nobody python -m pytest tests/unit
 
 lab: .venv/test.stamp
