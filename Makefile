@@ -1,7 +1,8 @@
 # make run      trace on this machine: FILTER='tcp port 443' ARGS='--priority 2'; without, a demo
 # make test     everything: check, then this kernel, then real kernels under QEMU (tests/lab)
 # make check    format, lint, types and unit tests, in under a minute and without rights
-# make lab      the tests on real kernels alone        make bench    measurements
+# make lab      the tests on real kernels alone
+# make bench    measurements; with ARGS=--smallest each in seconds, to see that it works
 # make install  into $(PREFIX)                         make clean    what make made
 # make man completions                                 from the flag table, when it changed
 #
@@ -23,8 +24,8 @@ TEST_PACKAGES := bash-completion bpftool bsdextrautils clang conntrack curl debi
 override export FILTER := $(value FILTER)
 override export ARGS := $(value ARGS)
 
-PYTHON_FILES := . $(shell grep -slE -d skip '^\#!.*python' tests/lab/* bench/* setup/*)
-BENCHES := $(filter-out bench/demo %.py,$(wildcard bench/*))
+PYTHON_FILES := . $(shell grep -slE -d skip '^\#!.*python' tests/lab/* bench/* contrib/python/* setup/*)
+BENCHES := $(filter-out bench/demo %.py %/__pycache__,$(wildcard bench/*))
 # What pip did, in one line.
 pip_install = umask 022; done=$$($(BIN)/pip --disable-pip-version-check install $(1)) && \
 	printf '%s\n' "$$done" | sed -n 's/^Successfully installed/setup: installed into .venv:/p' >&2
@@ -46,7 +47,7 @@ test: check
 check: .venv/test.stamp
 	$(BIN)/ruff format --check --quiet $(PYTHON_FILES)
 	$(BIN)/ruff check --quiet $(PYTHON_FILES)
-	$(BIN)/mypy
+	$(BIN)/mypy $(PYTHON_FILES)
 	tests/support/as_nobody python -m pytest tests/unit
 
 lab: .venv/test.stamp
@@ -55,7 +56,7 @@ lab: .venv/test.stamp
 bench: .venv/test.stamp
 	@for bench in $(BENCHES); do \
 	    echo "== $$bench"; \
-	    $(SUDO) env PATH="$(CURDIR)/$(BIN):$$PATH" "$$bench" || exit; \
+	    $(SUDO) env PATH="$(CURDIR)/$(BIN):$$PATH" "$$bench" $$ARGS || exit; \
 	done
 
 man completions: .venv/test.stamp

@@ -19,10 +19,10 @@ class Encoder:
 
     def __init__(self, order: str = "<", base: Encoder | None = None) -> None:
         self.order = order
-        self.first_id = base.next_id if base else 1
-        self.first_string = base.first_string + len(base.strings) if base else 0
-        self.strings = b"" if base else b"\0"
-        self.next_id = self.first_id
+        self.first_id: int = base.next_id if base else 1
+        self.first_string: int = base.first_string + len(base.strings) if base else 0
+        self.strings: bytes = b"" if base else b"\0"
+        self.next_id: int = self.first_id
         self.types = b""
         self.ids: dict[str, int] = {}
 
@@ -53,7 +53,9 @@ class Encoder:
     def pack(self, *words: int) -> bytes:
         return struct.pack(f"{self.order}{len(words)}I", *(word & 0xFFFFFFFF for word in words))
 
-    def int(self, name: str, size: int, encoding: int = 0, bits: int = 0, start: int = 0) -> int:
+    def integer(
+        self, name: str, size: int, encoding: int = 0, bits: int = 0, start: int = 0
+    ) -> int:
         return self.add(Kind.INT, name, size, encoding << 24 | start << 16 | (bits or size * 8))
 
     def ptr(self, target: int) -> int:
@@ -107,7 +109,7 @@ class Encoder:
 def kernel(order: str = "<") -> Encoder:
     """A small vmlinux: every kind, sk_buff's shapes of members, functions that take it or not."""
     e = Encoder(order)
-    integer = e.int("int", 4, encoding=1)
+    integer = e.integer("int", 4, encoding=1)
     skb = _sk_buff(e, integer)
     _functions(e, integer, skb)
     e.enum("small", {"MINUS": -1, "ONE": 1}, signed=True)
@@ -125,8 +127,8 @@ def kernel(order: str = "<") -> Encoder:
 
 def _sk_buff(e: Encoder, integer: int) -> int:
     """sk_buff { next; union { dev; struct { u8 low:3, high:1; int plain; }; }; cb; len }"""
-    ulong = e.int("long unsigned int", 8)
-    u8 = e.add(Kind.TYPEDEF, "u8", e.int("unsigned char", 1))
+    ulong = e.integer("long unsigned int", 8)
+    u8 = e.add(Kind.TYPEDEF, "u8", e.integer("unsigned char", 1))
     words = e.array(ulong, integer, 3)
     bits = e.bit_struct("", 8, ("low", u8, 0, 3), ("high", u8, 13, 1), ("plain", integer, 32, 0))
     link = e.next_id
@@ -144,7 +146,7 @@ def _functions(e: Encoder, integer: int, skb: int) -> None:
     tagged = e.ptr(e.add(Kind.TYPE_TAG, "user", e.add(Kind.TYPEDEF, "skb_t", skb)))
     const_pointer = e.add(Kind.CONST, "", e.ptr(e.add(Kind.CONST, "", skb)))
     alias = e.add(Kind.TYPEDEF, "skb_ptr", link)
-    text = e.ptr(e.add(Kind.CONST, "", e.int("char", 1)))
+    text = e.ptr(e.add(Kind.CONST, "", e.integer("char", 1)))
     bounds = e.ptr(e.array(integer, integer, 3))
     callback = e.ptr(e.proto(integer, ("", anything), ("", link)))
     sixth = [(f"a{place}", integer) for place in range(5)]

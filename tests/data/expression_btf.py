@@ -19,12 +19,12 @@ DEVICE = PACKET + SIZE
 @cache
 def btf() -> BTF:
     e = Encoder()
-    u8, u16 = e.int("unsigned char", 1), e.int("short unsigned int", 2)
-    u32, u64 = e.int("unsigned int", 4), e.int("long unsigned int", 8)
-    s8, s32 = e.int("signed char", 1, encoding=1), e.int("int", 4, encoding=1)
-    s64, flag = e.int("long int", 8, encoding=1), e.int("_Bool", 1, encoding=4)
-    char, letter = e.int("char", 1), e.int("letter", 1, encoding=2)
-    wide = e.int("__int128", 16, encoding=1)
+    u8, u16 = e.integer("unsigned char", 1), e.integer("short unsigned int", 2)
+    u32, u64 = e.integer("unsigned int", 4), e.integer("long unsigned int", 8)
+    s8, s32 = e.integer("signed char", 1, encoding=1), e.integer("int", 4, encoding=1)
+    s64, flag = e.integer("long int", 8, encoding=1), e.integer("_Bool", 1, encoding=4)
+    char, letter = e.integer("char", 1), e.integer("letter", 1, encoding=2)
+    wide = e.integer("__int128", 16, encoding=1)
     be16 = e.add(Kind.TYPEDEF, "__be16", u16)
     be32 = e.add(Kind.CONST, "", e.add(Kind.TYPEDEF, "port", e.add(Kind.TYPEDEF, "__be32", u32)))
     be64 = e.add(Kind.TYPEDEF, "__be64", u64)

@@ -54,7 +54,7 @@ def record() -> None:
     kernels: defaultdict[str, list[str]] = defaultdict(list)
     for kernel in KERNELS:
         inside = [sys.executable, "-m", __spec__.name, "show"]
-        vm = [HERE.parent / "lab/boot", kernel, "--timeout", "500", "--", *inside]
+        vm = [str(HERE.parent / "lab/boot"), kernel, "--timeout", "500", "--", *inside]
         printed = subprocess.run(vm, capture_output=True, text=True, check=True).stdout
         for function in printed.split():
             kernels[function].append(kernel)

@@ -20,7 +20,7 @@ PASS = pack([Insn(ALU64 | MOV, R0, imm=2), Insn(EXIT_PROGRAM)])  # XDP_PASS, TC_
 def types_of(function: str) -> tuple[bytes, int]:
     """BTF of ``int function(struct __sk_buff *ctx)``, and the function's type id."""
     types = Encoder()
-    integer = types.int("int", 4, encoding=1)
+    integer = types.integer("int", 4, encoding=1)
     context = types.ptr(types.struct("__sk_buff", 0))
     type_id = types.func(function, types.proto(integer, ("ctx", context)), 1)
     return types.bytes(), type_id

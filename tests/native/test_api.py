@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -219,7 +220,7 @@ def test_the_same_as_the_command_line(net: Network) -> None:
 
 
 def test_more_of_a_packet(net: Network) -> None:
-    options = {"output_caller": True, "output_stack": True, "output_skb": True,
+    options: dict[str, Any] = {"output_caller": True, "output_stack": True, "output_skb": True,
                "output_skb_metadata": ["skb->len", "skb->dev->ifindex"]}  # fmt: skip
     with of(net, **options) as traced:
         net.ping(net.v4(2))
@@ -356,7 +357,11 @@ def test_packets_of_loopback(net: Network) -> None:
 
 def test_the_script_that_sums_up_drops(net: Network) -> None:
     """Datagrams are sent until it has told of one, and so is attached."""
-    words = [sys.executable, TREE / "contrib" / "python" / "drops", f"udp and host {net.v4(2)}"]
+    words = [
+        sys.executable,
+        str(TREE / "contrib" / "python" / "drops"),
+        f"udp and host {net.v4(2)}",
+    ]
     with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment(), text=True) as script:
         assert script.stdout
         while not select.select([script.stdout], [], [], 0.1)[0]:

@@ -7,7 +7,7 @@ import lzma
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def bpftool(*arguments: str | Path) -> str:
 
 
 def raw(path: Path, base: Path | None = None) -> list[dict[str, Any]]:
-    over = ["-B", base] if base else []
+    over: Sequence[str | Path] = ["-B", base] if base else []
     dumped: dict[str, list[dict[str, Any]]] = json.loads(
         bpftool("-j", *over, "btf", "dump", "file", path)
     )
@@ -57,7 +57,11 @@ def described(btf: BTF, type_id: int) -> dict[str, Any]:
         "kind": found.kind.name,
         "name": found.name or "(anon)",
     }
-    return words | BY_KIND.get(found.kind, lambda btf, found: {"type_id": found.type})(btf, found)
+    return words | BY_KIND.get(found.kind, reference)(btf, found)
+
+
+def reference(btf: BTF, found: Type) -> dict[str, Any]:
+    return {"type_id": found.type}
 
 
 def integer(btf: BTF, found: Type) -> dict[str, Any]:
@@ -99,7 +103,7 @@ def function_prototype(btf: BTF, found: Type) -> dict[str, Any]:
     return {"ret_type_id": found.type, "vlen": found.vlen, "params": params}
 
 
-BY_KIND = {
+BY_KIND: dict[Kind, Callable[[BTF, Type], dict[str, Any]]] = {
     Kind.INT: integer,
     Kind.ARRAY: array,
     Kind.STRUCT: structure,

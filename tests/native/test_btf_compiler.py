@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.btf import index, load, members
+from pypwru.btf import elf, index, load, members
 from pypwru.btf.query import BTF
 from pypwru.btf.types import Field, Kind
 from pypwru.cache import Cache
@@ -61,8 +61,8 @@ def test_offsets_and_sizes_are_the_compilers(header: Path) -> None:
                 size = f"sizeof(((struct {struct} *)0)->{name}) == {field.size}"
                 lines.append(f"_Static_assert({at} && {size});")
     for struct, path in (("net", "ns.inum"), ("sock", "__sk_common.skc_net.net")):
-        at = btf.member(struct, path).offset
-        lines.append(f"_Static_assert(__builtin_offsetof(struct {struct}, {path}) == {at});")
+        offset = btf.member(struct, path).offset
+        lines.append(f"_Static_assert(__builtin_offsetof(struct {struct}, {path}) == {offset});")
     assert len(lines) > 400
     source = header.with_name("offsets.c")
     source.write_text("\n".join(lines))
@@ -88,7 +88,7 @@ def test_bit_fields_are_the_compilers(header: Path, tmp_path: Path) -> None:
     run("gcc", "-w", "-c", source, "-o", binary)
     data = binary.read_bytes()
     for place, (struct, name, field) in enumerate(wanted):
-        content = load.elf.section(data, f".{place}")
+        content = elf.section(data, f".{place}")
         assert content is not None
         start = field.offset * 8 + field.bit_offset
         expected = ((1 << field.bit_size) - 1) << start
@@ -111,7 +111,7 @@ def test_elf_files_of_binutils(tmp_path: Path, shape: str) -> None:
     blob, path = tmp_path / "blob", tmp_path / "object"
     blob.write_bytes(kernel(">" if shape.endswith("big") else "<").bytes())
     run("objcopy", "-I", "binary", "-O", shape, "--rename-section", ".data=.BTF", blob, path)
-    assert path.read_bytes()[:4] == load.elf.MAGIC
+    assert path.read_bytes()[:4] == elf.MAGIC
     assert load.load_vmlinux(path).digest == load.load_vmlinux(blob).digest
 
 

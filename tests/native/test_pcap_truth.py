@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -132,7 +132,7 @@ def test_every_packet_is_tcpdumps(
     net: Network,
     tmp_path: Path,
     when: str,
-    functions: Collection[str],
+    functions: Sequence[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     file = tmp_path / "own.pcapng"

@@ -130,8 +130,8 @@ def test_an_output_file_is_appended_to(net: Network, tmp_path: Path) -> None:
 def test_an_output_file_that_rotates_loses_nothing(net: Network, tmp_path: Path) -> None:
     path = tmp_path / "trace.log"
     flags = (f"--output-file={path}", "--output-file-max-size=1", "--output-file-compress")
-    flags += ("--buffer-size=64M",)  # holds it all, if need be
-    with tracing(*flags, f"icmp and host {net.v4(2)}") as run:
+    holds_all = "--buffer-size=64M"  # if need be
+    with tracing(*flags, holds_all, f"icmp and host {net.v4(2)}") as run:
         flooded = net.run("ping", "-f", "-q", "-c", "2000", net.v4(2))
         assert flooded.returncode == 0, flooded.stderr
     assert run.status == 0, run.stderr

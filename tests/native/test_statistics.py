@@ -20,7 +20,13 @@ pytestmark = pytest.mark.native
 
 SCHEMA = json.loads(resources.files("pypwru.data").joinpath("statistics.schema.json").read_text())
 RECOUNTED = ("--output-json", "--timestamp=current", "--output-caller")
-SHARES = ([], ["--sample-rate=2"], ["--max-hits=3"], ["--output-limit-lines=17"], ["--drops"])
+SHARES: tuple[list[str], ...] = (
+    [],
+    ["--sample-rate=2"],
+    ["--max-hits=3"],
+    ["--output-limit-lines=17"],
+    ["--drops"],
+)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ that was not written. What lies behind the packet can be read by the helper, and
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pypwru.expression.memory import PROBE_READ_KERNEL_STR
@@ -22,7 +22,7 @@ RUBBISH = 320
 """Bytes behind a packet that can be read: an skb_shared_info."""
 MASK = (1 << 64) - 1
 
-_JUMPS = {
+_JUMPS: dict[int, Callable[[int, int], bool]] = {
     ebpf.JEQ: lambda a, b: a == b,
     ebpf.JNE: lambda a, b: a != b,
     ebpf.JGT: lambda a, b: a > b,
@@ -37,7 +37,7 @@ _SIGNED_JUMPS = {
     ebpf.JSLT: ebpf.JLT,
     ebpf.JSLE: ebpf.JLE,
 }
-_ALU = {
+_ALU: dict[int, Callable[[int, int], int]] = {
     ebpf.ADD: lambda a, b: a + b,
     ebpf.SUB: lambda a, b: a - b,
     ebpf.MUL: lambda a, b: a * b,

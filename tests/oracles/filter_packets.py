@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from functools import partial
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
 from scapy.layers.inet6 import (
@@ -70,7 +71,7 @@ class _Maker:
         return Raw(self.random.choice((*kinds, self.random.randbytes(self.random.randrange(1460)))))
 
     def transport(self) -> Layers:
-        pick, port = self.random.choice, lambda: self.random.choice(PORTS)
+        pick, port = self.random.choice, partial(self.random.choice, PORTS)
         kind = self.random.randrange(6)
         if kind <= 1:
             options = pick(([], [("MSS", 1460)], [("Timestamp", (1, 2)), ("SAckOK", b"")]))

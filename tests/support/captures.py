@@ -11,7 +11,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scapy.utils import RawPcapReader
 
@@ -93,7 +93,7 @@ def packets(file: Path) -> list[Packet]:
     ]
 
 
-def _raw(file: Path) -> Iterator[tuple[bytes, tuple[int, ...]]]:
+def _raw(file: Path) -> Iterator[tuple[bytes, Any]]:
     if not file.stat().st_size:
         return
     with RawPcapReader(str(file)) as reader:

@@ -10,7 +10,6 @@ import time
 
 import pytest
 
-from pypwru import log
 from pypwru.log import Log, Progress, tell
 
 
@@ -31,7 +30,7 @@ def test_a_line_is_slogs(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     when = time.struct_time((2026, 11, 23, 4, 12, 8, 0, 0, 0))
     strftime = time.strftime
-    monkeypatch.setattr(log.time, "strftime", lambda form: strftime(form, when))
+    monkeypatch.setattr(time, "strftime", lambda form: strftime(form, when))
     Log(stream).info("Attaching kprobes", via="kprobe-multi")
     Log(stream).warn("Some events went untraced", total=3, per_program="a=1, b=2")
     Log(stream).error("Failed to run pypwru", error="no BTF")
@@ -77,7 +76,7 @@ def test_progress_is_drawn_on_a_terminal_only() -> None:
 
 def test_progress_draws_ten_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(log.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     terminal = Terminal()
     progress = Progress(terminal, 1000, "x")
     for step in range(1000):
@@ -89,10 +88,12 @@ def test_progress_draws_ten_times_a_second_at_most(monkeypatch: pytest.MonkeyPat
 def test_progress_counts_what_threads_do() -> None:
     terminal = Terminal()
     with Log(terminal).progress(4000, "x") as progress:
-        threads = [
-            threading.Thread(target=lambda: [progress.advance() for _ in range(1000)])
-            for _ in range(4)
-        ]
+
+        def advance() -> None:
+            for _ in range(1000):
+                progress.advance()
+
+        threads = [threading.Thread(target=advance) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:

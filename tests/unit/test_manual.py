@@ -66,14 +66,14 @@ def test_every_flag_is_in_the_man_page() -> None:
 
 def test_mandoc_has_no_complaint() -> None:
     need(shutil.which("mandoc"), "mandoc")
-    command = ["mandoc", "-T", "lint", TREE / "man" / "pypwru.1"]
+    command = ["mandoc", "-T", "lint", str(TREE / "man" / "pypwru.1")]
     checked = subprocess.run(command, capture_output=True, text=True)
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
 def test_neither_has_groff() -> None:
     need(shutil.which("man"), "man (package man-db)")
-    command = ["man", "--warnings=w", "-l", TREE / "man" / "pypwru.1"]
+    command = ["man", "--warnings=w", "-l", str(TREE / "man" / "pypwru.1")]
     env = {**os.environ, "MANWIDTH": "100", "LC_ALL": "C.UTF-8", "MAN_KEEP_FORMATTING": "1"}
     shown = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     assert shown.stderr == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from pypwru.attach.attached import Attached
-from pypwru.events.record import Record
+from pypwru.events.record import Record, Slices
 from pypwru.events.ring import Ring
 from pypwru.output.nft_source import NO_NFT
 from pypwru.output.stages import Batches, Stages
@@ -27,7 +27,7 @@ class Lengths(Ring):
     def watch(self, fd: int) -> None:
         pass
 
-    def read(self) -> list[Record]:
+    def read(self) -> list[Slices]:
         return [ONE] * self.lengths.pop(0) if self.lengths else []
 
     def wait(self) -> None:

@@ -316,6 +316,7 @@ def test_packets() -> None:
     tagged, v4, v6, arp, nothing, lost = Events(plain, names, kept.take).of(batch)
 
     assert tagged.packet is tagged.packet
+    assert tagged.packet and v4.packet and v6.packet and arp.packet
     assert tagged.packet.haslayer(Dot1Q) and tagged.packet[Dot1Q].vlan == 10
     assert bytes(tagged.packet[IP]) == bytes(ping[IP])
     assert (tagged.linktype, tagged.packet.wirelen) == (1, len(ping) + 4)

@@ -39,7 +39,7 @@ def types(*names: str, base: Encoder | None = None) -> Encoder:
 
 def odd(encoder: Encoder) -> Encoder:
     """Prototypes with which fentry can't be had, and the longest with which it can."""
-    number = encoder.int("int", 4)
+    number = encoder.integer("int", 4)
     pair = encoder.struct("pair", 8, ("one", number, 0), ("two", number, 32))
     many = [(f"a{place}", number) for place in range(13)]
     encoder.func("variadic", encoder.proto(number, ("format", number), ("", 0)))

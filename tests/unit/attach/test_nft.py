@@ -42,7 +42,7 @@ def kernel(*arguments: str) -> BTF:
     }
     if arguments:
         pairs = [(name, kinds[name]) for name in arguments]
-        encoder.func("ipt_do_table", encoder.proto(encoder.int("int", 4), *pairs))
+        encoder.func("ipt_do_table", encoder.proto(encoder.integer("int", 4), *pairs))
     return BTF(parse(encoder.bytes()))
 
 
@@ -61,7 +61,7 @@ def test_the_prototype_tells_where_the_packet_is(arguments: tuple[str, ...], fir
 
 def test_types_come_before_memory() -> None:
     encoder = Encoder()
-    octet = encoder.int("char", 1)
+    octet = encoder.integer("char", 1)
     encoder.struct("xt_table", 64, ("name", octet, 8 * 24))
     types = XtTypes(BTF(parse(encoder.bytes())), NO_MODULE, "ipt_do_table")
     for struct, path, offset in (("xt_table", "name", 24), ("ebt_table", "name", 16)):

@@ -46,9 +46,10 @@ def ask_everything(data: bytes, base: Blob | None = None) -> None:
         with contextlib.suppress(BTFError):
             found = btf.type(type_id)
             btf.enum(found.name)
-        for question in (btf.prototype, lambda name: btf.member(name, "dev.x")):
-            with contextlib.suppress(BTFError):
-                question(found.name)
+        with contextlib.suppress(BTFError):
+            btf.prototype(found.name)
+        with contextlib.suppress(BTFError):
+            btf.member(found.name, "dev.x")
     for whole in (
         lambda: list(btf.functions()),
         lambda: btf.functions_taking("sk_buff"),

@@ -87,7 +87,7 @@ def test_other_bytes_are_another_entry(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
     first = load.load_vmlinux(written(tmp_path, WHOLE), cache)
     encoder = kernel()
-    encoder.int("more", 4)
+    encoder.integer("more", 4)
     second = load.load_vmlinux(written(tmp_path, encoder.bytes()), cache)
     assert first.digest != second.digest
     assert second.find("more")

@@ -51,7 +51,7 @@ def test_an_unknown_kind_that_the_blob_describes_is_stepped_over(order: str) -> 
     """``struct btf_layout`` of Linux 7.1: {info_sz, elem_sz, flags} by kind."""
     encoder = kernel(order)
     new = encoder.add(20, "new", 0, 1, 2, 3, 4, 5, vlen=2)
-    after = encoder.int("after", 2)
+    after = encoder.integer("after", 2)
     btf = BTF(parse(encoder.bytes(layout=bytes(20 * 4) + bytes([4, 8, 0, 0]))))
     assert btf.find("after") == [after]
     assert btf.size(after) == 2

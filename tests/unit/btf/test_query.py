@@ -111,7 +111,7 @@ def test_a_missing_member_is_named(btf: BTF, struct: str, path: str, words: str)
 
 def test_a_path_goes_through_members_and_every_struct_of_the_name_is_tried() -> None:
     encoder = Encoder()
-    integer = encoder.int("int", 4)
+    integer = encoder.integer("int", 4)
     encoder.struct("twice", 4, ("a", integer, 0))
     deep = encoder.struct("deep", 8, ("x", integer, 0), ("y", integer, 32))
     array = encoder.array(deep, integer, 2)
@@ -126,7 +126,7 @@ def test_a_path_goes_through_members_and_every_struct_of_the_name_is_tried() -> 
 def test_bit_fields_from_before_kind_flag() -> None:
     """The INT itself is narrow: BTF_INT_OFFSET and BTF_INT_BITS (Linux < 5.0)."""
     encoder = Encoder()
-    narrow = encoder.int("int", 4, bits=3, start=2)
+    narrow = encoder.integer("int", 4, bits=3, start=2)
     encoder.struct("old", 4, ("flags", narrow, 8))
     assert of(encoder).member("old", "flags") == Field(1, 2, 3, 4, narrow)
 
@@ -164,7 +164,7 @@ def test_pointees_and_sizes(btf: BTF) -> None:
 
 def test_a_32_bit_kernel_has_4_byte_pointers() -> None:
     encoder = Encoder()
-    encoder.int("long unsigned int", 4)
+    encoder.integer("long unsigned int", 4)
     pointer = encoder.ptr(0)
     assert of(encoder).size(pointer) == 4
 

@@ -26,7 +26,7 @@ class Kernel:
 
     def __init__(self) -> None:
         self.encoder = e = Encoder()
-        self.int = e.int("int", 4, encoding=1)
+        self.int = e.integer("int", 4, encoding=1)
         skb = e.struct("sk_buff", 232)
         self.skb = e.ptr(skb)
         self.const = e.ptr(e.add(Kind.CONST, "", skb))
@@ -36,7 +36,7 @@ class Kernel:
         self.two_words = e.struct("sockptr_t", 16)
         self.one_word = e.struct("kuid_t", 4)
         self.large = e.struct("sockaddr_storage", 128)
-        self.quad = e.int("__int128", 16)
+        self.quad = e.integer("__int128", 16)
 
     def function(self, name: str, *types: int) -> None:
         self.encoder.func(

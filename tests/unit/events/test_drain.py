@@ -9,7 +9,7 @@ import pytest
 from pypwru.events import drain as draining
 from pypwru.events.drain import PacketCount, drain, rest
 from pypwru.events.limit import Limit
-from pypwru.events.record import EVENT_SIZE, Record
+from pypwru.events.record import EVENT_SIZE, Record, Slices
 from pypwru.events.ring import Ring, committed
 from pypwru.signals import Interrupts
 
@@ -75,13 +75,13 @@ class Batches(Ring):
     """A ring that gives what it is told; without an mmap."""
 
     def __init__(self, *batches: int, stop: Interrupts | None = None) -> None:
-        self.batches = [[record(1)] * count for count in batches]
+        self.batches: list[list[Slices]] = [[record(1)] * count for count in batches]
         self.interrupts = stop
 
     def watch(self, fd: int) -> None:
         pass
 
-    def read(self) -> list[Record]:
+    def read(self) -> list[Slices]:
         return self.batches.pop(0) if self.batches else []
 
     def wait(self) -> None:

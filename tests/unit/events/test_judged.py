@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pypwru.events import judged
 from pypwru.events.judged import Judged
 from pypwru.events.record import Record, Slices
-from tests.support.records import FUNCTION, NFT_IN, NFT_OUT, NFT_RULE, packet
+from pypwru.output.parts import FUNCTION
+from tests.support.records import NFT_IN, NFT_OUT, NFT_RULE, packet
 
 FREE, OTHER = 0xFFFFFFFF81000010, 0xFFFFFFFF81000020
 NAMES = {FREE: "kfree_skbmem", OTHER: "ip_rcv"}

@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 
 from pypwru.events import lives
 from pypwru.events.lives import Lives, Why, is_end, sights
-from pypwru.events.record import Record
+from pypwru.events.record import Record, constants
 from pypwru.events.wire import wire
-from tests.support.records import FUNCTION, NFT_OUT, NFT_RULE, configured, packet
+from pypwru.output.parts import FUNCTION
+from tests.support.records import NFT_OUT, NFT_RULE, configured, packet
 from tests.support.records import tail as tail_of
 
 CONFIG = configured("--sample-rate 2")
-END = lives.constants()["EVENT_END"]
+END = constants()["EVENT_END"]
 IP_RCV, FREES, TP = 3, 99, 98
 NAMES = {IP_RCV: "ip_rcv", FREES: "kfree_skbmem", TP: "tp:consume_skb"}
 

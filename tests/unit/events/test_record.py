@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -133,7 +134,11 @@ def test_the_formats_of_the_tail_are_the_wire(
 
 
 def test_the_named_fields_of_the_tail_are_the_members() -> None:
-    named = {"part_tunnel": parts.Tunnel, "part_metadata": parts.Metadata, "part_map": parts.Map}
+    named: dict[str, type[NamedTuple]] = {
+        "part_tunnel": parts.Tunnel,
+        "part_metadata": parts.Metadata,
+        "part_map": parts.Map,
+    }
     for part, fields in named.items():
         members = [name for name in record.members(part) if name != "pad"]
         assert [name for name in fields._fields if name != "kind"] == members

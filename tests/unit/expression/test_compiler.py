@@ -227,7 +227,7 @@ def test_a_kernel_without_the_struct() -> None:
     from tests.data.btf_encoder import Encoder
 
     e = Encoder()
-    e.int("int", 4)
+    e.integer("int", 4)
     with pytest.raises(BTFError, match="no struct xdp_buff"):
         compile_filter_expression("xdp->data", "xdp", BTF(parse(e.bytes())))
 

@@ -65,7 +65,8 @@ def test_every_target_is_kept(units: list[list[Insn]]) -> None:
     body = FILTER.l2.body(0)
     after = splice(before, MARKER, FILTER.l2, stack_base=0)
     # Where each unit must be now, counted by hand.
-    old, new, moved = 0, 0, {}
+    old, new = 0, 0
+    moved: dict[int | None, int] = {}
     for unit in units:
         moved[old] = new
         old += len(unit)

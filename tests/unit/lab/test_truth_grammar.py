@@ -10,8 +10,10 @@ from tests.lab.truth.grammar import derived, rulesets
 from tests.lab.truth.rulesets import Ruleset, fixed
 
 CHAIN = re.compile(r"\tchain (\w+) \{\n(.*?)\n\t\}", re.S)
-SAID = ("accept", "drop", "return", "jump", "goto", "continue", "reject", "queue", "vmap", "limit")
-SAID += ("quota", "log", "masquerade", "redirect", "dnat to", "snat to", "policy drop", "map known")
+SAID = (
+    *("accept", "drop", "return", "jump", "goto", "continue", "reject", "queue", "vmap", "limit"),
+    *("quota", "log", "masquerade", "redirect", "dnat to", "snat to", "policy drop", "map known"),
+)
 FAMILIES = ("inet", "ip", "ip6", "arp", "bridge", "netdev")
 
 

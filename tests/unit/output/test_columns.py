@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -41,7 +43,11 @@ def flow_of(**changed: object) -> parts.Flow:
 
 def test_parts_are_the_wires() -> None:
     """Each member of struct event, set alone, shows in the field of that name and nowhere else."""
-    readers = {"skb": parts.packet, "address": parts.function, "netns": parts.flow}
+    readers: dict[str, Callable[[bytes], Any]] = {
+        "skb": parts.packet,
+        "address": parts.function,
+        "netns": parts.flow,
+    }
     begins = sorted((record.EVENT[name].offset, name) for name in [*readers, "ktime"])
     ends = [*(offset for offset, _ in begins[1:]), record.EVENT_SIZE]
     seen = set()
@@ -178,7 +184,7 @@ def test_the_offset_is_between_the_kernels_clock_and_the_walls() -> None:
 
 
 def test_wall_follows_a_step_of_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock_module.time, "localtime", time.gmtime)
+    monkeypatch.setattr(time, "localtime", time.gmtime)
     offset = 0
     clock = Clock(lambda: offset)
     assert clock.wall(999_999_999) == "1970-01-01T00:00:00.999"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -77,7 +78,7 @@ class Stage:
         return self.take()
 
 
-def seen(skb: int, rule: int = 0, at: int = START, **more: int) -> Record:
+def seen(skb: int, rule: int = 0, at: int = START, **more: Any) -> Record:
     part = records.nft(rule, **more) if rule or more else b""
     parts = {"nft": part, "nft_at": records.nft_at(at if part else 0)}
     return event(packet(skb, 0, 7), 3, flow(), at, tail=tail(CONFIG, **parts))

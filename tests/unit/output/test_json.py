@@ -152,7 +152,7 @@ CALLED = {"id": 5, "key_size": 2, "value_size": 256, "name": "ct", "key": "0100"
 def test_values(
     flags: str, record: Record, parts: dict[str, bytes], key: str, value: object
 ) -> None:
-    found = json.loads(line(flags, record, **parts))
+    found = json.loads(line(flags, record, "/usr/bin/ping", **parts))
     assert found.get(key) == value
     assert (key in found) == (value is not None)
 

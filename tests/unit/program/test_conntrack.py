@@ -21,13 +21,13 @@ SOURCE = "OPTIONAL_FIELD(nf_conn, tuplehash) OPTIONAL_FIELD(nf_conn, mark) IN_BL
 
 def core(has_conntrack: bool = True) -> Encoder:
     encoder = Encoder()
-    word = encoder.int("unsigned long", 8)
+    word = encoder.integer("unsigned long", 8)
     encoder.struct("sk_buff", 16, ("head", word, 0), *[("_nfct", word, 64)] * has_conntrack)
     return encoder
 
 
 def with_conntrack(encoder: Encoder) -> Encoder:
-    word = encoder.int("u64", 8)
+    word = encoder.integer("u64", 8)
     encoder.struct("nf_conn", 24, ("status", word, 0), ("tuplehash", word, 128))
     return encoder
 

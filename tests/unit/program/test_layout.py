@@ -19,9 +19,9 @@ BLOCK = "IN_BLOCK(u64, head) IN_BLOCK(u32, tail)"
 def kernel(with_present: bool) -> BTF:
     """sk_buff { head; tail; len; net { inum }; [bit 3 of the byte at 36: vlan_present] }"""
     e = Encoder()
-    u32 = e.int("unsigned int", 4)
-    u64 = e.int("long unsigned int", 8)
-    byte = e.int("unsigned char", 1)
+    u32 = e.integer("unsigned int", 4)
+    u64 = e.integer("long unsigned int", 8)
+    byte = e.integer("unsigned char", 1)
     common = e.struct("ns_common", 8, ("stashed", u32, 0), ("inum", u32, 32))
     e.struct("net", 16, ("passive", u64, 0), ("ns", common, 64))
     fields = [("_skb_refdst", u64, 0, 0), ("tail", u32, 12 * 8, 0), ("head", u64, 16 * 8, 0)]

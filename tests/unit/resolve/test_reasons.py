@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -96,7 +97,7 @@ def test_a_reason_that_is_there_twice_has_no_underscores() -> None:
     """As in mac80211: ``enum mac80211_drop_reason`` and one for the compiler's checks."""
     twice = {f"___{name}": value for name, value in MAC80211.items()}
     for enums in ([twice, MAC80211], [MAC80211, twice]):
-        reasons = Reasons(btf_of((ENUM, CORE)), lambda enums=enums: enums)
+        reasons = Reasons(btf_of((ENUM, CORE)), partial(list, enums))
         assert reasons.word(0x10001) == "RX_DROP_U_MIC_FAIL"
 
 

@@ -12,8 +12,7 @@ from jsonschema import Draft202012Validator
 from pypwru.discovery import tables
 from pypwru.errors import OutputClosed
 from pypwru.events import paths
-from pypwru.events.lives import constants
-from pypwru.events.record import Record
+from pypwru.events.record import Record, constants
 from pypwru.output.journey.ends import KINDS, RECEIVED
 from pypwru.output.journey.journeys import Journeys
 from pypwru.output.journey.json import Json
@@ -59,7 +58,7 @@ class Told:
     ) -> Record:  # fmt: skip
         parts = {"identity": number.to_bytes(8, "little"), "caller": records.caller(LOCATION)}
         tail = records.tail(self.config, **parts, **({"nft": said} if said else {}))
-        where = flow(**({"ends": SYN, "size": 60, "ifindex": 2} | of_flow))
+        where = flow(**{"ends": SYN, "size": 60, "ifindex": 2, **of_flow})
         return event(packet(skb, cpu, 7, kind), function, where, at, reason, tail)
 
     def end(self, skb: int = 1, number: int = 42) -> Record:

@@ -228,7 +228,7 @@ def test_what_does_not_fit_leaves_a_file_that_is_whole(
         "print('\\n'.join(told.lines))"
     )
     path = tmp_path / "x.pcapng"
-    command = [sys.executable, "-c", script, path]
+    command = [sys.executable, "-c", script, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     (line,) = done.stdout.splitlines()
     assert line.startswith(
