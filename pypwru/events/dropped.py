@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from pypwru.events.drop_flag import flag_drop_event
 from pypwru.events.lives import Why
 from pypwru.events.paths import Path, Paths
 
@@ -17,21 +18,6 @@ if TYPE_CHECKING:
     from pypwru.events.fate import Drops
     from pypwru.events.record import Slices
     from pypwru.events.wire import Wire
-
-_MARKED = b"\1"
-MARK = len(_MARKED)
-"""Bytes of the flow part, its last, that say whether a sight dropped its packet."""
-
-
-def marked(record: Slices) -> Slices:
-    """The sight that dropped its packet, recognisable as such: in a pad of the flow part."""
-    packet, func, ktime, flow, tail = record
-    return packet, func, ktime, flow[:-MARK] + _MARKED, tail
-
-
-def is_marked(flow: bytes) -> bool:
-    """Whether this flow part, or its last bytes, is of a sight that dropped its packet."""
-    return flow.endswith(_MARKED)
 
 
 class Dropped:
@@ -68,6 +54,6 @@ class Dropped:
         if drop is None:
             self.overflowed += len(path.sights) * (why is Why.CROWDED)
             return
-        self._found += [marked(one) if one is drop else one for one in path.sights]
+        self._found += [flag_drop_event(one) if one is drop else one for one in path.sights]
         if path.end is not None:
             self._found.append(path.end)

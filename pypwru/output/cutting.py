@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from pypwru.events.dropped import MARK
+from pypwru.events.drop_flag import FLAG_SIZE
 from pypwru.output.nft_part import NOTHING, with_text
 from pypwru.output.parts import KIND, Part
 
@@ -62,7 +62,7 @@ class Cutter:
                 if part in parts:
                     parts[part] = tuple(map(operator.add, parts[part], kinds))
         if self._locates:
-            flows_ends = (flow[-MARK:] for flow in flows)
+            flows_ends = (flow[-FLAG_SIZE:] for flow in flows)
             parts[Part.LOCATION] = tuple(map(operator.add, flows_ends, parts[Part.CALLER]))
         if Part.NFT_AT in parts:
             parts[Part.NFT] = tuple(map(self._with_rule, parts[Part.NFT], parts[Part.NFT_AT]))

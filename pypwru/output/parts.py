@@ -13,7 +13,7 @@ from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pypwru.events.dropped import MARK, is_marked
+from pypwru.events.drop_flag import FLAG_SIZE, is_drop_event
 from pypwru.output.nft_part import nft
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def location(part: bytes) -> tuple[int, ...]:
     Args:
         part: the last of the flow part, and behind it ``struct part_caller``.
     """
-    return frames(CALLER, part[MARK:]) if is_marked(part[:MARK]) else ()
+    return frames(CALLER, part[FLAG_SIZE:]) if is_drop_event(part[:FLAG_SIZE]) else ()
 
 
 def text(part: bytes) -> str:

@@ -43,7 +43,7 @@ def test_everything_that_a_compile_reads_is_in_the_key(
     build("layout", {"A": "1"}, cache)
     build("other layout", {"A": "1"}, cache)
     build("layout", {"A": "2"}, cache)
-    monkeypatch.setattr(building, "sources", lambda: {"trace.h": "other"})
+    monkeypatch.setattr(building, "source_digest", lambda: b"other")
     build("layout", {"A": "1"}, cache)
     monkeypatch.setattr(building, "_bcc_version", lambda: "other")
     build("layout", {"A": "1"}, cache)

@@ -1,0 +1,125 @@
+"""What a real run loads by the time that it is ready; a warm one reads no types and no symbols."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.native.tracing import PATIENCE, need_tracing
+from tests.support.imports import COMMAND, HEAVY, imported
+
+# What a run loads only if its flags ask for it, or if nothing of its plan is kept.
+UNUSED = (
+    "pypwru.api",
+    "pypwru.attach.chosen",
+    "pypwru.attach.fentry",
+    "pypwru.attach.judges",
+    "pypwru.attach.kprobe",
+    "pypwru.attach.nft",
+    "pypwru.attach.tracing",
+    "pypwru.btf.parse",
+    "pypwru.discovery.listed",
+    "pypwru.discovery.re2",
+    "pypwru.discovery.unmatched",
+    "pypwru.events.dropped",
+    "pypwru.events.judged",
+    "pypwru.events.packets",
+    "pypwru.expression",
+    "pypwru.listing",
+    "pypwru.output.held",
+    "pypwru.output.journey",
+    "pypwru.output.json",
+    "pypwru.output.nft_asked",
+    "pypwru.output.pcap",
+    "pypwru.output.rotation",
+    "pypwru.output.rule_texts",
+    "pypwru.program.conntrack",
+    "pypwru.program.layout",
+    "pypwru.resolve.rules",
+    "pypwru.statistics.reports",
+    "pypwru.statistics.summary",
+)
+# The kernel's own long lists.
+READ_ONCE = ("/sys/kernel/btf/vmlinux", "/proc/kallsyms", "available_filter_functions")
+
+
+def started(tmp_path: Path, *flags: str, tracer: Sequence[str] = ()) -> str:
+    """Standard error of a run that is stopped once it is ready.
+
+    Args:
+        flags: beside --ready-file and the filter.
+        tracer: words that start the command.
+    """
+    ready, log = tmp_path / "ready", tmp_path / "stderr"
+    ready.unlink(missing_ok=True)
+    words = [*tracer, *COMMAND, *flags, "--ready-file", str(ready), "icmp"]
+    environment = {**os.environ, "PYPWRU_CACHE": str(tmp_path / "cache")}
+    with log.open("wb") as stderr:
+        run = subprocess.Popen(
+            words,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            end = time.monotonic() + PATIENCE
+            while not ready.exists():
+                assert run.poll() is None and time.monotonic() < end, log.read_text()[-2000:]
+                time.sleep(0.01)
+        finally:
+            os.killpg(run.pid, signal.SIGINT)
+            run.wait(PATIENCE)
+    return log.read_text()
+
+
+@pytest.fixture
+def warm(tmp_path: Path) -> Path:
+    need_tracing()
+    started(tmp_path)  # fills the cache
+    return tmp_path
+
+
+def test_modules_of_a_warm_run(warm: Path) -> None:
+    loaded = imported(started(warm))
+
+    names = [*UNUSED, *HEAVY]
+    found = {name for name in loaded for one in names if f"{name}.".startswith(f"{one}.")}
+    assert found == set()
+
+
+def test_a_warm_run_reads_no_long_list(warm: Path) -> None:
+    trace = warm / "strace"
+    started(warm, tracer=("strace", "--follow-forks", "--trace=openat", f"--output={trace}"))
+
+    opened = trace.read_text()
+    assert "/sys/kernel/notes" in opened, "strace saw nothing of it"
+    assert [name for name in READ_ONCE if name in opened] == []
+
+
+def plans(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "cache").glob("plan-*")}
+
+
+def test_other_flags_have_a_plan_of_their_own(warm: Path) -> None:
+    first = plans(warm)
+    started(warm)
+    assert plans(warm) == first
+    started(warm, "--priority", "1")
+    assert len(plans(warm)) == len(first) + 1
+
+
+def test_a_damaged_plan_is_made_anew(warm: Path) -> None:
+    (name,) = plans(warm)
+    path = warm / "cache" / name
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-1], whole.replace(b"kfree_skb", b"kfree_skc"), b"\0" * len(whole)):
+        path.write_bytes(damaged)
+        assert "Attached" in started(warm)
+        assert path.read_bytes() == whole

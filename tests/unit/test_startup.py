@@ -1,0 +1,47 @@
+"""What the command loads before there is a run: the flag table and little else.
+
+Real runs are in tests/native/test_startup.py.
+"""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.support.imports import COMMAND, HEAVY, imported
+
+FLAG_TABLE = {
+    "pypwru",
+    "pypwru.__main__",
+    "pypwru.cli",
+    "pypwru.config",
+    "pypwru.errors",
+    "pypwru.gotext",
+    "pypwru.kernel",
+    "pypwru.kernel.nft_words",
+    "pypwru.kinds",
+    "pypwru.log",
+    "pypwru.options",
+}
+# --version writes through the sink of events, which says what is wrong with standard output.
+VERSION = {"pypwru.output", "pypwru.output.sink"}
+
+
+@pytest.mark.parametrize(
+    ("words", "more"),
+    [
+        (["--version"], VERSION),
+        (["--help"], set()),
+        (["--no-such-flag"], set()),
+        (["--priority", "9"], set()),
+        (["--stats-file", "f", "--ready-file", "f"], set()),
+    ],
+    ids=" ".join,
+)
+def test_modules_before_a_run(words: list[str], more: set[str]) -> None:
+    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
+    loaded = imported(done.stderr)
+
+    assert {name for name in loaded if name.startswith("pypwru")} <= FLAG_TABLE | more
+    assert not loaded & HEAVY
