@@ -1,4 +1,4 @@
-"""The flag of an event that dropped its packet: the last byte of its flow part, a pad on the ring."""
+"""The flag of an event that dropped its packet: the last byte of the flow part, padding on the ring."""
 
 from __future__ import annotations
 
