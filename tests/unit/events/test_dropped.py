@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pypwru.events import paths
-from pypwru.events.dropped import MARK, Dropped, is_marked
+from pypwru.events.drop_flag import FLAG_SIZE, is_drop_event
+from pypwru.events.dropped import Dropped
 from pypwru.events.limit import Limit
 from pypwru.events.lives import is_end
 from pypwru.events.record import Record, Slices, constants
@@ -49,7 +50,7 @@ class Stage:
 
 
 def times(found: list[Slices]) -> list[int]:
-    return [-one[2] if is_marked(one[3]) else one[2] for one in found if not is_end(one)]
+    return [-one[2] if is_drop_event(one[3]) else one[2] for one in found if not is_end(one)]
 
 
 def test_a_packet_is_shown_once_it_has_ended() -> None:
@@ -61,7 +62,7 @@ def test_a_packet_is_shown_once_it_has_ended() -> None:
     found = stage.dropped.take(())
     assert times(found) == [1, -3, 4]
     assert is_end(found[-1]), "and who follows packets is told of its end"
-    assert found[1][3][:-MARK] == batch[2][3][:-MARK]
+    assert found[1][3][:-FLAG_SIZE] == batch[2][3][:-FLAG_SIZE]
 
 
 def test_what_did_its_work_is_forgotten() -> None:
