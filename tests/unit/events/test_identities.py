@@ -14,13 +14,14 @@ from pypwru.events.wire import wire
 from tests.support.records import configured
 
 CONFIG = configured("--sample-rate 2")
-PART = wire(CONFIG).parts["identity"]
+WIRE, KINDS = wire(CONFIG), constants()
+PART = WIRE.parts["identity"]
 
 
 def record(skb: int, packet: int, kind: str = "EVENT_FUNCTION") -> Record:
-    tail = bytearray(wire(CONFIG).tail)
+    tail = bytearray(WIRE.tail)
     tail[PART.offset : PART.offset + PART.size] = packet.to_bytes(8, "little")
-    head = struct.pack("=QIHH16s", skb, 1, 0, constants()[kind], b"test")
+    head = struct.pack("=QIHH16s", skb, 1, 0, KINDS[kind], b"test")
     return Record(head, bytes(16), 0, b"", bytes(tail))
 
 
@@ -42,12 +43,13 @@ def test_an_end_is_no_sight_and_who_is_not_known_no_packet() -> None:
 def test_a_packet_that_comes_again_late_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identities, "_RECENT", 10)
     packets = IdentityCount(PART)
+    batch, other = [record(1, number) for number in range(1, 10_001)], [record(1, 3 << 40 | 70_000)]
     for _ in range(3):
-        packets.add([record(1, number) for number in range(1, 10_001)])
-        packets.add([record(1, 3 << 40 | 70_000)])
+        packets.add(batch)
+        packets.add(other)
     assert packets.total == 10_001
 
 
 def test_where_records_do_not_tell_it_goes_by_address() -> None:
-    assert type(packet_count(wire(CONFIG), {})) is IdentityCount
+    assert type(packet_count(WIRE, {})) is IdentityCount
     assert type(packet_count(wire(configured("")), {})) is PacketCount
