@@ -1,4 +1,4 @@
-"""The flag of an event that dropped its packet: the last byte of the flow part, padding on the ring."""
+"""The flag of an event that dropped its packet: the flow part's last byte, padding on the ring."""
 
 from __future__ import annotations
 

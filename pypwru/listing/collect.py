@@ -61,7 +61,7 @@ def collect(config: Config, names: NameList | None, log: Log) -> Listing:
         wish = search(config, cache, names)
     except NoBTF as error:
         return _without_types(config, names, log, error)
-    outlook = _unasked(config, wish, foreign) or _asked(config, wish, log)
+    outlook = _unasked(config, wish, foreign) or _asked(config, wish, cache, log)
     tell_missing(wish, outlook.plan, log)
     found = ordered(entries(outlook.plan, wish.btf, wish.modules, outlook.verdict))
     if not found:
@@ -108,11 +108,11 @@ def _by_types(backend: Backend | None, wish: Search) -> AttachPlan:
     return plan_functions(backend or Backend.KPROBE, found)
 
 
-def _asked(config: Config, wish: Search, log: Log) -> _Outlook:
+def _asked(config: Config, wish: Search, cache: Cache, log: Log) -> _Outlook:
     """What this kernel says: the trials of a run."""
     try:
         # Optional: what none of can be attached is what one wants to look at.
-        choice = choose(config.backend, wish._replace(optional=True))
+        choice = choose(config.backend, wish._replace(optional=True), cache)
     except KernelError as error:
         if config.backend is None:
             raise
