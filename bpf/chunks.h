@@ -142,9 +142,7 @@ ALWAYS_INLINE void write_chunks(struct event *event, struct pieces *left)
 		bpf_probe_read_kernel(left, sizeof(*left), left);
 		if (!left->wanted)
 			break;
-		size = left->size < left->wanted ? left->size : left->wanted;
-		/* Comparisons that the compiler can't move away from what they bound. */
-		asm volatile("" : "+r"(size));
+		size = OPAQUE(left->size < left->wanted ? left->size : left->wanted);
 		if (size <= SMALL_ROOM) {
 			left->why = write_chunk(event, left->at, size, SMALL_ROOM);
 		} else if (size <= FRAME_ROOM) {

@@ -46,13 +46,20 @@ static long (*bpf_get_func_arg)(void *ctx, u32 number, u64 *value) = (void *)183
 #define OPTIONAL_FIELD(type, member) FIELD(type, member)
 #define TYPE_ID(type) TYPE_ID_##type /* the number of a struct in the kernel's BTF */
 #define SIZE_OF(type) SIZE_OF_##type /* bytes of a struct of the kernel's */
-/* A constant that loading fills in (program/constants.py): the compiler must not reckon with what stands for it. */
-#define KNOWN_AT_LOAD(constant)                 \
+/*
+ * A value of which the compiler knows nothing but where it is: it can't move a comparison of it away from what that
+ * bounds, nor take a condition apart. Of ((a ^ b) | (c ^ d) | ...) != 0, however long, InstCombine of LLVM 19 makes
+ * a != b | c != d | ... (foldICmpOrXorSubChain(); 14 does not). eBPF compares by jumps alone, and the verifier goes
+ * all the ways through them: 2^n for n words.
+ */
+#define OPAQUE(value)                           \
 	({                                      \
-		u64 value_ = constant;          \
+		u64 value_ = value;             \
 		asm volatile("" : "+r"(value_)); \
 		value_;                         \
 	})
+/* A constant that loading fills in (program/constants.py): the compiler must not reckon with what stands for it. */
+#define KNOWN_AT_LOAD(constant) OPAQUE(constant)
 #define VALUE_OF(map, type) _Static_assert(sizeof(type) == VALUE_##map, "program/maps.py has another size of " #map)
 #define READ(to, from, field) bpf_probe_read_kernel(&(to), sizeof(to), (const void *)((from) + (field)))
 

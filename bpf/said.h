@@ -22,7 +22,7 @@ ALWAYS_INLINE void tell(struct nft_key *key, struct nft_names *names)
 	if (known) {
 #pragma unroll
 		for (i = 0; i < sizeof(*names) / sizeof(u64); i++)
-			differs |= known[i] ^ now[i];
+			differs |= OPAQUE(known[i] ^ now[i]);
 	}
 	if (differs)
 		bpf_map_update_elem(MAP_nft_names, key, names, 0);

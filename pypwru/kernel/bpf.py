@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import struct
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -83,6 +84,7 @@ MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_NEXT_KEY, _PROG_LOAD, _TEST_RUN = 0, 1, 2, 4, 5, 10
 INFO_BY_FD, RAW_TRACEPOINT_OPEN, _BTF_LOAD, LINK_CREATE = 15, 17, 18, 28
 _RECURSION_MISSES = 208  # struct bpf_prog_info
+_LOAD_ATTEMPTS = 5  # as libbpf's PROG_LOAD_ATTEMPTS
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -199,8 +201,8 @@ def program_load(
 
     Raises:
         VerifierError: with the verifier's log, asked for only after a first refusal, since writing
-        it
-            makes the load several times slower.
+            it makes the load several times slower.
+        BlockingIOError: the verifier was interrupted each time, which is no refusal.
         OSError: no right to load, or a type that the kernel does not have.
     """
     instructions = ctypes.create_string_buffer(code, len(code))
@@ -229,19 +231,42 @@ def program_load(
             0,
             target.attach if target else attach,
         )
-        return call(_PROG_LOAD, attr + types + _attach_to(target))
+        return _load_despite_signals(attr + types + _attach_to(target))
 
     try:
         return load(None)
+    except BlockingIOError:
+        raise
     except OSError:
         log = ctypes.create_string_buffer(LOG_SIZE)
         try:
             return load(log)
         except OSError as error:
             text = log.value.decode(errors="replace")
-            if not text:
+            if not text or isinstance(error, BlockingIOError):
                 raise
             raise VerifierError(error.errno or 0, text) from error
+
+
+def _load_despite_signals(attr: bytes) -> int:
+    """BPF_PROG_LOAD, from which the verifier returns EAGAIN when a signal is pending (do_check()).
+
+    The handlers of signals run between two attempts; what one of them raises ends the load. A
+    process whose timer comes too often for any attempt has its signals wait for the last one.
+
+    Raises:
+        OSError: as of ``call``; BlockingIOError if it was interrupted even so.
+    """
+    for _ in range(_LOAD_ATTEMPTS):
+        try:
+            return call(_PROG_LOAD, attr)
+        except BlockingIOError:
+            continue
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        return call(_PROG_LOAD, attr)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _attach_to(target: Target | None) -> bytes:

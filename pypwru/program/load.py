@@ -120,6 +120,10 @@ class Loader:
                 "please report it with the output of --debug",
                 error.log,
             ) from error
+        except BlockingIOError as error:
+            raise KernelError(
+                f"Signals interrupted the kernel each time it checked {handler}; start pypwru again"
+            ) from error
         except OSError as error:
             raise KernelError(
                 f"The kernel refused to load {handler}: {error.strerror}; "

@@ -14,3 +14,8 @@ def need(condition: object, missing: str) -> None:
     if os.environ.get("PYPWRU_TESTS") == "all":
         pytest.fail(f"PYPWRU_TESTS=all, and missing: {missing}")
     pytest.skip(f"missing: {missing}")
+
+
+def is_full_tier() -> bool:
+    """Whether what takes minutes runs, too: ``PYPWRU_TIER=full``."""
+    return os.environ.get("PYPWRU_TIER") == "full"

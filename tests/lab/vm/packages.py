@@ -73,7 +73,7 @@ def _fetched(name: str, package: re.Pattern[str]) -> Path:
     if target.is_dir():
         return target
     folder().mkdir(parents=True, exist_ok=True)
-    with _alone():
+    with alone():
         if not target.is_dir():
             suites = KERNELS[name] if name in KERNELS else TOOLS[name][1]
             _fetch(suites, package, target)
@@ -81,7 +81,7 @@ def _fetched(name: str, package: re.Pattern[str]) -> Path:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """One process at a time fills the cache."""
     with (folder() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -171,6 +171,14 @@ class Apt:
         self.get("download", *packages, cwd=scratch)
         for archive in scratch.glob("*.deb"):
             output("dpkg-deb", "--extract", str(archive), str(target))
+
+    def with_dependencies(self, packages: Sequence[str], scratch: Path) -> list[Path]:
+        """``packages`` and all that they depend on, downloaded into a folder below ``scratch``."""
+        archives = scratch / "archives"
+        (archives / "partial").mkdir(parents=True)
+        words = ("install", "--yes", "--download-only", "--no-install-recommends")
+        self.get(f"-oDir::Cache::archives={archives}", *words, *packages)
+        return sorted(archives.glob("*.deb"))
 
 
 def _archive() -> str:

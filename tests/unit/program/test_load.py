@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from contextlib import ExitStack
+
 import pytest
 
-from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, LD_IMM64, MOV, R0, Insn, signed_immediate
+from pypwru.errors import KernelError
+from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, LD_IMM64, MOV, R0, Insn, pack, signed_immediate
+from pypwru.kernel import bpf
+from pypwru.kernel.bpf import AttachType, ProgramType
 from pypwru.program import constants, maps
-from pypwru.program.load import _meaning, relocate
+from pypwru.program.load import Loader, _meaning, relocate
+from pypwru.program.places import Places
 
 DESCRIPTORS = {name: 11 + shape.number for name, shape in maps.MAPS.items()}
 VALUES = {"SELF": 5}
@@ -81,3 +89,16 @@ processed 1 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_stat
 )
 def test_the_meaningful_line(log: str, line: str) -> None:
     assert _meaning(log) == line
+
+
+def test_an_interrupted_load_is_not_reported_as_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(bpf, "program_load", interrupted)
+    kind = (ProgramType.RAW_TRACEPOINT, AttachType.NONE)
+    with ExitStack() as stack, pytest.raises(KernelError) as caught:
+        Loader({"trace_skb": pack([END])}, {}, {}, {}, stack).load("trace_skb", Places(1), kind)
+    assert str(caught.value) == (
+        "Signals interrupted the kernel each time it checked trace_skb; start pypwru again"
+    )

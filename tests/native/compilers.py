@@ -1,0 +1,236 @@
+"""All of bpf/ compiled by the BCC of several Debian releases, for this machine's kernel to check.
+
+Only the compile runs in the other user space: what it made is loaded here, by pypwru's own loader.
+A program is loaded as the type that it has in a run. The kernel lets programs of kprobes be loaded
+also where there are none to attach them to; tracing programs it may refuse, and those of fentry,
+whose context is that of raw tracepoints, are loaded as such.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pypwru.btf.load import load_vmlinux
+from pypwru.btf.query import BTF
+from pypwru.cache import Cache
+from pypwru.config import Backend, Config
+from pypwru.errors import KernelError
+from pypwru.events.wire import wire
+from pypwru.filter.compiler import compile_filter
+from pypwru.filter.wanted import Wanted, compile_inner, compile_wanted
+from pypwru.kernel.bpf import AttachType, ProgramType
+from pypwru.kernel.nft_types import NftTypes
+from pypwru.kernel.pages import pages_where_asked
+from pypwru.kernel.place import find_place
+from pypwru.kernel.xt_types import XtTypes
+from pypwru.options import parse
+from pypwru.program import maps
+from pypwru.program.conntrack import ConntrackTypes
+from pypwru.program.defines import defines
+from pypwru.program.layout import layout
+from pypwru.program.load import Loader
+from pypwru.program.places import Places
+from pypwru.program.shares import shares
+from pypwru.program.source import MAIN, NFT, NFT_EVAL, XTABLES, sources
+from tests.lab.vm import chroots
+from tests.lab.vm.packages import LabError
+from tests.native.tracing import environment
+from tests.support.need import need
+
+HERE = "here"
+
+OPTIONS: Mapping[str, str] = {
+    "plain": "host 10.0.0.1 and tcp port 443",
+    "capture": "--output-pcap a.pcap --output-nft=text tcp",
+    "drops": "--drops --filter-tunnel-pcap-l3 udp --output-caller --filter-mark 1 udp",
+    "everything": (
+        "--filter-track-skb --filter-track-bpf-helpers --filter-trace-xdp --filter-trace-tc "
+        "--output-bpfmap --output-caller --output-stack --output-skb --output-skb-shared-info "
+        "--output-tunnel --output-ct --output-netns-names --output-pcap a.pcap "
+        "--pcap-when first,drop --filter-mark 1 --max-hits 5 --rate-limit 100 --sample-rate 4 "
+        "--sample-flow 4 tcp"
+    ),
+}
+
+_FUNCTIONS = {"trace_skb", "trace_skb_last"}  # on whatever the backend is
+_BPF_PROGRAMS = {"trace_tc", "trace_xdp", "trace_xdp_exit"}  # always on fentry
+_BY_TYPE = {Backend.FENTRY, Backend.FENTRY_MULTI}
+_HAVE_KPROBES = {Backend.KPROBE, Backend.KPROBE_MULTI}
+
+
+class Case(NamedTuple):
+    """What a run compiles.
+
+    Args:
+        options: a key of OPTIONS.
+        backend: of the functions.
+    """
+
+    options: str
+    backend: Backend
+
+    def __str__(self) -> str:
+        return f"{self.options}-{self.backend.value}"
+
+
+class Unit(NamedTuple):
+    """The arguments of ``build`` but for its cache."""
+
+    main: str
+    layout: str
+    defines: Mapping[str, str]
+
+
+class Run(NamedTuple):
+    """A case, as far as a session has it before it compiles."""
+
+    config: Config
+    criteria: Wanted
+    units: list[Unit]
+
+
+@functools.cache
+def _btf() -> BTF:
+    return load_vmlinux(None, Cache())
+
+
+@functools.cache
+def _run(case: Case) -> Run:
+    config = parse(OPTIONS[case.options].split())
+    assert isinstance(config, Config)
+    config = config._replace(buffer_size=1 << 16)
+    place = find_place(config.filter_netns, config.filter_ifname)
+    inner = compile_inner(config)
+    criteria = compile_wanted(config, compile_filter(config.pcap_filter), inner, place, _btf())
+    beside = {Backend.KPROBE} if case.backend in _BY_TYPE else set[Backend]()
+    macros = defines(config, {case.backend, *beside}, criteria, wire(config))
+    also = [ConntrackTypes(_btf())] if config.output_ct else []
+    units = [Unit(MAIN, layout(sources().values(), _btf(), *also), macros)]
+    if case.backend in _HAVE_KPROBES:
+        nft = layout(sources().values(), _btf(), NftTypes(_btf()), *also)
+        tables = XtTypes(_btf(), "ip_tables", "ipt_do_table")
+        legacy = layout(sources().values(), _btf(), tables, *also)
+        units += [Unit(NFT, nft, macros), Unit(NFT_EVAL, nft, macros)]
+        units += [Unit(XTABLES, legacy, {**macros, **tables.macros})]
+    return Run(config, criteria, units)
+
+
+class Compilers:
+    """Compiles of the same cases by several compilers, all at once.
+
+    Args:
+        suites: keys of chroots.LLVM, or HERE.
+        cases: what each compiles.
+        stack: stops what is left of it.
+    """
+
+    def __init__(self, suites: Sequence[str], cases: Sequence[Case], stack: ExitStack) -> None:
+        self._cases = cases
+        self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        units = [unit._asdict() for case in cases for unit in _run(case).units]
+        (self._folder / "units").write_text(json.dumps(units))
+        self._missing: dict[str, str] = {}
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        for suite in suites:
+            try:
+                self._running[suite] = self._begin(suite)
+            except LabError as error:
+                self._missing[suite] = str(error)
+            else:
+                stack.callback(self._running[suite].wait)
+                stack.callback(self._running[suite].kill)
+        self._made: dict[str, Any] = {}
+        self._verified: dict[tuple[str, Case], dict[str, int | str]] = {}
+
+    def _begin(self, suite: str) -> subprocess.Popen[bytes]:
+        command = ["-m", "tests.native.compile_units"]
+        here = suite == HERE
+        words = [sys.executable, *command] if here else chroots.inside(suite, ["python3", *command])
+        with (
+            (self._folder / "units").open() as units,
+            (self._folder / suite).open("w") as made,
+            (self._folder / f"{suite}.log").open("w") as log,
+        ):
+            return subprocess.Popen(words, stdin=units, stdout=made, stderr=log, env=environment())
+
+    def made(self, suite: str) -> Any:
+        """What the compiler of ``suite`` made: ``llvm``, and ``units`` in their order."""
+        need(suite not in self._missing, self._missing.get(suite, ""))
+        if suite not in self._made:
+            status = self._running[suite].wait()
+            assert status == 0, (self._folder / f"{suite}.log").read_text()
+            self._made[suite] = json.loads((self._folder / suite).read_text())
+        return self._made[suite]
+
+    def verified(self, suite: str, case: Case) -> Mapping[str, int | str]:
+        """What ``_load`` says of the units of ``case``; a handler is named UNIT:HANDLER."""
+        if (suite, case) not in self._verified:
+            made = self.made(suite)["units"]
+            before = sum(len(_run(each).units) for each in self._cases[: self._cases.index(case)])
+            self._verified[suite, case] = {
+                f"{unit.main}:{handler}": verified
+                for number, unit in enumerate(_run(case).units, before)
+                for handler, verified in _load(case, made[number]).items()
+            }
+        return self._verified[suite, case]
+
+
+def _load(case: Case, unit: Mapping[str, str]) -> dict[str, int | str]:
+    """Load all handlers of a unit that a run of this kind loads.
+
+    Args:
+        unit: handler -> its bytecode in hex.
+
+    Returns:
+        Handler -> how many instructions the verifier went through, or why it refused the program.
+    """
+    run = _run(case)
+    bytecode = {name: bytes.fromhex(code) for name, code in unit.items()}
+    found: dict[str, int | str] = {}
+    with ExitStack() as stack:
+        constants = {
+            **run.criteria.constants(),
+            **pages_where_asked(run.config, _btf()).constants(),
+            **shares(run.config),
+        }
+        shared = maps.create(run.config, stack)
+        loader = Loader(bytecode, run.criteria.bodies(), constants, shared, stack)
+        for handler in bytecode:
+            kind = _kind(case.backend, handler)
+            if kind is None:
+                continue
+            try:
+                fd = loader.load(handler, Places(1, 2), kind, 1)
+            except KernelError as error:
+                found[handler] = f"{error}\n{error.detail[-2000:]}"
+            else:
+                found[handler] = _verified(fd)
+    return found
+
+
+def _kind(backend: Backend, handler: str) -> tuple[ProgramType, AttachType] | None:
+    """What a handler is loaded as; None for what this kernel doesn't take, or no run loads."""
+    if handler in _FUNCTIONS and backend is Backend.FENTRY_MULTI:
+        return None  # asks for its arguments by number, which tracing programs alone can
+    by_array = backend in (Backend.TRACEPOINT, Backend.FENTRY)
+    if handler in _BPF_PROGRAMS or (handler in _FUNCTIONS and by_array):
+        return ProgramType.RAW_TRACEPOINT, AttachType.NONE
+    if backend is Backend.TRACEPOINT:
+        return None
+    multi = backend is Backend.KPROBE_MULTI
+    return ProgramType.KPROBE, AttachType.TRACE_KPROBE_MULTI if multi else AttachType.NONE
+
+
+def _verified(fd: int) -> int:
+    """``verified_insns`` of struct bpf_prog_info (since Linux 5.16)."""
+    text = Path(f"/proc/self/fdinfo/{fd}").read_text()
+    fields = dict(line.split(":\t") for line in text.splitlines() if ":\t" in line)
+    return int(fields["verified_insns"])
