@@ -96,10 +96,15 @@ class Lab:
     def result(self, name: str, suite: str) -> Result:
         """What the job of ``suite`` left on the kernel ``name``, once it is there.
 
+        One that is not in the plan is begun now.
+
         Raises:
             GuestError: its guest died twice.
             JobError: it left nothing.
         """
+        if (name, suite) not in self._results:
+            self._results[name, suite] = Future()
+            self._pool.submit(self._run, Boot(name, (suite,)))
         return self._results[name, suite].result()
 
     def widen(self) -> None:
@@ -127,6 +132,8 @@ class Lab:
 
     def _run(self, boot: Boot) -> None:
         with self._slots:
+            if self._is_over:
+                return
             owed = boot
             try:
                 for attempt in (1, 2):
