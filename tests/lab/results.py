@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.lab.kernels import Tier
 from tests.lab.schedule import Boot
+from tests.lab.suites import SUITES
 from tests.lab.vm.boots import GuestError, JobError, Lab, Result
 from tests.support.need import need
 
@@ -41,7 +43,16 @@ def result(kernel: str, suite: str) -> Result:
 
 def step(kernel: str, suite: str, name: str) -> Any:
     """One step of the job; its own failure fails only the tests that need it."""
-    found = result(kernel, suite)[name]
+    seen = result(kernel, suite)
+    if name not in seen:
+        pytest.fail(f"{kernel}: {suite} has no step {name} in this tier: its tests want mark full")
+    found = seen[name]
     if "error" in found:
         pytest.fail(f"{kernel}: {name}: {found['error']}")
     return found
+
+
+def with_marks(suite: str, names: Iterable[str]) -> list[ParameterSet]:
+    """Names of steps as parameters, those that the quick tier leaves out with the mark ``full``."""
+    later = SUITES[suite].later
+    return [pytest.param(name, marks=[pytest.mark.full] * (name in later)) for name in names]

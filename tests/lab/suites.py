@@ -49,6 +49,7 @@ class Suite(NamedTuple):
         commands: pypwru's arguments in the guest, for which the host fills FOLDER/cache.
         prepare: puts into FOLDER, on the host, what the job reads.
         collect: more of the result, from the files that the job left in FOLDER.
+        later: its steps that the quick tier leaves to the full one.
         timeout: seconds after which the job is killed.
         first: why no other job may run before it in its guest; empty if any may.
         alone: why no other job may run in its guest; empty if any may.
@@ -60,6 +61,7 @@ class Suite(NamedTuple):
     commands: Callable[[Kernel, Tier], list[Words]] = _no_commands
     prepare: Callable[[Path, Kernel, Tier], None] = _no_files
     collect: Callable[[Path], dict[str, Any]] = _no_more
+    later: Sequence[str] = ()
     timeout: float = 1800.0
     first: str = ""
     alone: str = ""
@@ -149,6 +151,7 @@ SUITES: Mapping[str, Suite] = {
         (240, 300),
         commands=lambda *_: [*pcap.commands(pcap.SIGHTS)],
         collect=_captures,
+        later=("first", "killed"),
     ),
     "programs": Suite(
         "tests.lab.jobs.programs",
@@ -167,9 +170,13 @@ SUITES: Mapping[str, Suite] = {
         lambda row, tier: [
             *sampling.commands([row.kprobes], with_frames=row.reference).values(),
         ],
+        later=("plain", "stacks", "frames"),
     ),
     "statistics": Suite(
-        "tests.lab.jobs.statistics", (180, 180), commands=lambda *_: [*statistics_job.commands()]
+        "tests.lab.jobs.statistics",
+        (120, 180),
+        commands=lambda *_: [*statistics_job.commands()],
+        later=("sampled", "chosen"),
     ),
     "truth": Suite(
         "tests.lab.truth.guest",

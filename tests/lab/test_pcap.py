@@ -175,11 +175,20 @@ def test_a_reassembled_packet_is_whole(guest: Guest, sights: list[Packet]) -> No
         assert found == [pattern(PARTS)], port
 
 
-@pytest.mark.parametrize("name", ["all.pcapng", "tap.pcap", "first.pcapng", "loss.pcapng"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "all.pcapng",
+        "tap.pcap",
+        pytest.param("first.pcapng", marks=pytest.mark.full),
+        "loss.pcapng",
+    ],
+)
 def test_wireshark_reads_it_without_a_word(guest: Guest, name: str) -> None:
     check(guest.folder / name)
 
 
+@pytest.mark.full
 def test_the_first_sight_of_each_packet(guest: Guest) -> None:
     """Of text's lines: pings go one after another, and a packet's lines are together."""
     lines = [line for line in guest.step("first")["out"].splitlines() if line.startswith("0x")]
@@ -215,6 +224,7 @@ def test_a_drop_is_shown_while_tracing_goes_on(guest: Guest) -> None:
     assert words == RULE_TEXT
 
 
+@pytest.mark.full
 def test_a_killed_run_leaves_what_was_flushed(guest: Guest, tmp_path: Path) -> None:
     flushed = guest.step("killed")["flushed"]
     content = (guest.folder / "killed.pcapng").read_bytes()

@@ -10,6 +10,7 @@ import pytest
 from tests.lab import kernels, results
 from tests.lab.jobs.sampling import FEW, PINGS
 from tests.lab.kernels import REFERENCE
+from tests.lab.results import with_marks
 from tests.lab.test_capture import MOST_WALKED
 
 pytestmark = pytest.mark.lab
@@ -72,7 +73,7 @@ def test_one_ping_in_ten_with_the_same_functions_as_without_sampling(kernel: str
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("name", ["plain", "stacks"])
+@pytest.mark.parametrize("name", with_marks(SUITE, ["plain", "stacks"]))
 def test_questions_and_answers_are_sampled_alike(kernel: str, name: str) -> None:
     """Also where packets are tracked, and what handles them is traced."""
     seen = step(kernel, name)
@@ -101,7 +102,7 @@ def test_limits_hold_and_are_told(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("name", ["lives", "sampled", "plain"])
+@pytest.mark.parametrize("name", with_marks(SUITE, ["lives", "sampled", "plain"]))
 def test_the_verifier_has_an_easy_walk(kernel: str, name: str) -> None:
     loads = step(kernel, name)["loads"]
     walked = {handler: instructions for handler, _, instructions in loads}
@@ -109,6 +110,7 @@ def test_the_verifier_has_an_easy_walk(kernel: str, name: str) -> None:
     assert 0 < max(walked.values()) < MOST_WALKED
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kernel", [REFERENCE])
 def test_a_frame_of_an_xdp_program_is_the_packet_that_it_becomes(kernel: str) -> None:
     seen = step(kernel, "frames")

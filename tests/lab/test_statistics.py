@@ -14,6 +14,7 @@ from tests.lab.jobs.nft_chosen import EACH
 from tests.lab.jobs.statistics import RUNS
 from tests.lab.kernels import names
 from tests.lab.main_job import logged
+from tests.lab.results import with_marks
 from tests.oracles.recount import located, recount, told, told_located, validate
 
 pytestmark = pytest.mark.lab
@@ -28,7 +29,7 @@ def kernel(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(params=RUNS)
+@pytest.fixture(params=with_marks(SUITE, RUNS))
 def seen(kernel: str, request: pytest.FixtureRequest) -> Any:
     run = request.param
     found = results.step(kernel, SUITE, run)

@@ -112,7 +112,14 @@ def children(process: int) -> Sequence[str]:
     return Path(f"/proc/{process}/task/{process}/children").read_text().split()
 
 
-@pytest.mark.parametrize(("stop", "status"), [("INT", 130), ("TERM", 143), ("KILL", -9)])
+@pytest.mark.parametrize(
+    ("stop", "status"),
+    [
+        pytest.param("INT", 130, marks=pytest.mark.full),
+        pytest.param("TERM", 143, marks=pytest.mark.full),
+        ("KILL", -9),
+    ],
+)
 @pytest.mark.parametrize("kernel", [REFERENCE])
 def test_an_interrupted_guest_leaves_nothing(kernel: str, stop: str, status: int) -> None:
     before = mounts()
@@ -129,6 +136,7 @@ def test_an_interrupted_guest_leaves_nothing(kernel: str, stop: str, status: int
     assert mounts() == before
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kernel", [REFERENCE])
 def test_nobody_reading_stops_the_guest(kernel: str) -> None:
     with subprocess.Popen([BOOT, kernel, "yes"], stdout=-1) as lab:

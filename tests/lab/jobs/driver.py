@@ -35,12 +35,14 @@ class Job(NamedTuple):
         module: what is run.
         words: its arguments behind the folder.
         timeout: seconds after which it is killed.
+        without: its steps that are left out.
     """
 
     name: str
     module: str
     words: list[str]
     timeout: float
+    without: list[str]
 
 
 def tell(**line: object) -> None:
@@ -54,6 +56,7 @@ def run(job: Job, folder: Path) -> None:
     began = time.monotonic()
     command = [sys.executable, "-m", job.module, str(folder / job.name), *job.words]
     environment = {**os.environ, "PYTHONPATH": str(TREE)}
+    environment["PYPWRU_LAB_WITHOUT"] = ",".join(job.without)
     with (
         log.open("wb") as out,
         log.open(errors="replace") as copied,

@@ -167,12 +167,23 @@ class Lab:
                 own.mkdir()
                 job.prepare(own, row, self._tier)
                 caches[str(own / "cache")] = job.commands(row, self._tier)
-                jobs.append(Job(suite, job.module, job.words(row, self._tier), job.timeout))
+                without = [*job.later] if self._tier is Tier.QUICK else []
+                words = job.words(row, self._tier)
+                jobs.append(Job(suite, job.module, words, job.timeout, without))
             (folder / "jobs.json").write_text(json.dumps(jobs))
             compile_all(row.name, caches)
             timeout = sum(job.timeout for job in jobs) + SILENCE
-            words = [row.name, "--timeout", str(timeout), "--rwdir", name]
-            command = [str(BOOT), *words, "--", "python", "-m", "tests.lab.jobs.driver", name]
+            options = ["--timeout", str(timeout), "--rwdir", name]
+            command = [
+                str(BOOT),
+                row.name,
+                *options,
+                "--",
+                "python",
+                "-m",
+                "tests.lab.jobs.driver",
+                name,
+            ]
             began = time.monotonic()
             with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True) as vm:
                 self._running.add(vm)
