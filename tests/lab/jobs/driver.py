@@ -34,7 +34,7 @@ class Job(NamedTuple):
         name: of its folder.
         module: what is run.
         words: its arguments behind the folder.
-        timeout: seconds after which it is killed.
+        timeout: seconds after which it is ended.
         without: its steps that are left out.
     """
 
@@ -56,7 +56,7 @@ def run(job: Job, folder: Path) -> None:
     began = time.monotonic()
     command = [sys.executable, "-m", job.module, str(folder / job.name), *job.words]
     environment = {**os.environ, "PYTHONPATH": str(TREE)}
-    environment["PYPWRU_LAB_WITHOUT"] = ",".join(job.without)
+    environment |= {"PYPWRU_LAB_WITHOUT": ",".join(job.without), "PYTHONFAULTHANDLER": "1"}
     with (
         log.open("wb") as out,
         log.open(errors="replace") as copied,
@@ -71,7 +71,7 @@ def run(job: Job, folder: Path) -> None:
                 status = process.wait(_PULSE)
             except subprocess.TimeoutExpired:
                 if time.monotonic() - began > job.timeout:
-                    os.killpg(process.pid, signal.SIGKILL)
+                    process.send_signal(signal.SIGABRT)  # it writes where it is, and ends
             tell(job=job.name, wrote=copied.read())
     seconds = round(time.monotonic() - began, 1)
     tell(job=job.name, status=status, seconds=seconds)
