@@ -12,7 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.lab.jobs import capture, drops, fentry, lists, main_job, pcap, programs, sampling
+from tests.lab.jobs import (
+    capture,
+    drops,
+    fentry,
+    lists,
+    main_job,
+    pcap,
+    programs,
+    rule_texts,
+    sampling,
+)
 from tests.lab.jobs import statistics as statistics_job
 from tests.lab.kernels import Feature, Kernel, Tier
 from tests.lab.net import topology
@@ -162,6 +172,7 @@ SUITES: Mapping[str, Suite] = {
         "tests.lab.jobs.rule_texts",
         (200, 300),
         lambda row, tier: ["100" if tier is Tier.QUICK else "500"],  # replacements
+        lambda row, tier: [rule_texts.WORDS],
     ),
     "sampling": Suite(
         "tests.lab.jobs.sampling",

@@ -43,6 +43,7 @@ DELIVERED = ("ip_rcv", "ipv6_rcv", "arp_rcv")
 REASSEMBLED = ("udp_rcv", "udpv6_rcv")
 SIGHTS = (*TAP, *SENT, *RECEIVED, *DELIVERED, *REASSEMBLED)
 LARGE, PARTS, TOGETHER = 300_000, 20_000, 60_000  # octets: of a stream, of datagrams
+NOT_LOOPBACK = "not net 127.0.0.0/8 and not ip6 host ::1"
 PARTS_PORTS = (4302, 4304, 4310)
 PINGS = 20
 FLOOD_PORT, DROP_PORT = 4900, 4910
@@ -89,7 +90,7 @@ def commands(sights: Sequence[str]) -> list[list[str]]:
     """What is run here, for the cache that the host fills."""
     found = [
         truth_words("all.pcapng", sights),
-        truth_words("tap.pcap", TAP),
+        (*truth_words("tap.pcap", TAP), NOT_LOOPBACK),
         ("--output-pcap", "first.pcapng", *FIRST),
         DROPS,
         flood_words("loss.pcapng"),
@@ -207,7 +208,7 @@ def truth(folder: Path, sights: Sequence[str]) -> Seen:
         for file, seen_at in ((ng, sights), (classic, TAP)):
             words = truth_words(str(file), seen_at)
             if file == classic:  # its two sights of a packet on lo can't be told apart
-                words = (*words, "not net 127.0.0.0/8 and not ip6 host ::1")
+                words = (*words, NOT_LOOPBACK)
             runs.append(stack.enter_context(tracer(folder, file.suffix[1:], "pypwru", *words)))
             runs[-1].wait_ready()
         send_all()

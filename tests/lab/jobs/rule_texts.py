@@ -171,7 +171,7 @@ def main() -> None:
     result_file = Path(sys.argv[1]) / "result.json"
     folder = Path("/run/rule_texts")
     folder.mkdir()
-    os.environ["PYPWRU_CACHE"] = str(folder / "cache")
+    os.environ["PYPWRU_CACHE"] = str(result_file.with_name("cache"))
     places = [Place() for _ in range(PLACES)]
     for number, place in enumerate(places, 1):
         place.load(_RULES.format(number=number, port=PORT))

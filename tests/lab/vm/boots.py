@@ -53,6 +53,8 @@ class Guest:
         jobs: seconds of each job that ended, and of QEMU's CPU meanwhile: they are more the busier
             this machine is, CPU seconds are not.
         total: seconds from its start to its end.
+        compiled: jobs whose programs were not all in the cache, with how many weren't: an emulated
+            CPU takes long for each.
         again: why there was another one for what this one still owed; empty if there was none.
     """
 
@@ -61,11 +63,13 @@ class Guest:
     jobs: dict[str, tuple[float, float]] = field(default_factory=dict)
     total: float = 0.0
     cpu: float = 0.0
+    compiled: dict[str, int] = field(default_factory=dict)
     again: str = ""
 
     def __str__(self) -> str:
         jobs = [f"{name} {wall:.0f} ({cpu:.0f})" for name, (wall, cpu) in self.jobs.items()]
         total = f"{self.total:.0f} ({self.cpu:.0f})"
+        jobs += [f"{count} compiled by {name}" for name, count in self.compiled.items()]
         return f"{self.boot.kernel:>8}: {total:>10}: up {self.up:.0f}, {', '.join(jobs)}"
 
 
@@ -201,6 +205,7 @@ class Lab:
 
     def _follow(self, guest: Guest, vm: subprocess.Popen[str], folder: Path, began: float) -> str:
         """Read what the driver tells until its end; returns why there is no more of it."""
+        cached = {name: bytecodes(folder / name / "cache") for name in guest.boot.suites}
         wrote: dict[str, str] = {}
         assert vm.stdout
         try:
@@ -216,6 +221,8 @@ class Lab:
                     spent = cpu_seconds(vm.pid)
                     guest.jobs[name] = told["seconds"], spent - guest.cpu
                     guest.cpu = spent
+                    if more := bytecodes(folder / name / "cache") - cached[name]:
+                        guest.compiled[name] = more
                     self._hand_over(guest.boot.kernel, name, told["status"], wrote[name], folder)
         except Hung:
             return f"the guest hung: {SILENCE:.0f} seconds without a line"
@@ -231,6 +238,11 @@ class Lab:
         result: Result = json.loads(file.read_text())
         future.set_result({**result, **SUITES[suite].collect(own)})
         shutil.rmtree(own)
+
+
+def bytecodes(cache: Path) -> int:
+    """How many programs are in pypwru's cache."""
+    return sum(1 for _ in cache.glob("bytecode-*"))
 
 
 def cpu_seconds(process: int) -> float:
