@@ -1,7 +1,8 @@
 # make run      trace on this machine: FILTER='tcp port 443' ARGS='--priority 2'; without, a demo
-# make test     everything: check, then this kernel, then real kernels under QEMU (tests/lab)
+# make test     check, then this kernel, then real kernels under QEMU, in the lab's quick tier
+# make test-full  the same with all that the lab has; what is in which tier: tests/README.md
 # make check    format, lint, types and unit tests, in under a minute and without rights
-# make lab      the tests on real kernels alone
+# make lab      the tests on real kernels alone; TIER=full: all of them
 # make bench    measurements; with ARGS=--smallest each in seconds, to see that it works
 # make install  into $(PREFIX)                         make clean    what make made
 # make man completions                                 from the flag table, when it changed
@@ -30,11 +31,14 @@ BENCHES := $(filter-out bench/demo %.py %/__pycache__,$(wildcard bench/*))
 EDITABLE := --config-settings editable_mode=compat --editable
 # Emulated guests share the tree: bytecode that is there saves each of them a compile of it all.
 PRECOMPILE = $(BIN)/python -m compileall -q pypwru tests
+# The lab's tier. A test that can't run is a failure.
+TIER := quick
+ALL_TESTS = PYPWRU_TESTS=all PYPWRU_TIER=$(TIER)
 # What pip did, in one line.
 pip_install = umask 022; done=$$($(BIN)/pip --disable-pip-version-check install $(1)) && \
 	printf '%s\n' "$$done" | sed -n 's/^Successfully installed/setup: installed into .venv:/p' >&2
 
-.PHONY: run test check lab bench man completions install clean
+.PHONY: run test test-full check lab bench man completions install clean
 .DEFAULT_GOAL := run
 
 run: .venv/run.stamp
@@ -45,9 +49,11 @@ run: .venv/run.stamp
 	    exec $(SUDO) bench/demo $(BIN)/pypwru; \
 	fi
 
-test: check
+test: TIER := quick
+test-full: TIER := full
+test test-full: check
 	$(PRECOMPILE)
-	$(SUDO) env PYPWRU_TESTS=all $(BIN)/pytest tests/native tests/lab
+	$(SUDO) env $(ALL_TESTS) $(BIN)/pytest --durations=15 tests/native tests/lab
 
 check: .venv/test.stamp
 	$(BIN)/ruff format --check --quiet $(PYTHON_FILES)
@@ -57,7 +63,7 @@ check: .venv/test.stamp
 
 lab: .venv/test.stamp
 	$(PRECOMPILE)
-	$(SUDO) env PYPWRU_TESTS=all $(BIN)/pytest tests/lab
+	$(SUDO) env $(ALL_TESTS) $(BIN)/pytest --durations=15 tests/lab
 
 bench: .venv/test.stamp
 	@for bench in $(BENCHES); do \

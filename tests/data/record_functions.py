@@ -15,9 +15,9 @@ from pypwru.btf import load
 from pypwru.discovery.functions import discover_functions
 from pypwru.discovery.selection import Selection
 from pypwru.kernel.ftrace import traceable_functions
+from tests.lab.vm.packages import KERNELS
 
 HERE = Path(__file__).parent
-KERNELS = ("5.10", "6.1", "6.12", "7.2")
 _MODULES = """
 8021q act_ct act_gact act_mirred act_nat act_skbmod act_tunnel_key act_vlan af_packet ah4 ah6
 arp_tables bonding br_netfilter bridge cfg80211 cls_bpf cls_flower cls_matchall cls_u32 dummy

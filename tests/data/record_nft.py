@@ -12,7 +12,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.lab.vm.packages import KERNELS, Apt
+from tests.lab.kernels import KERNELS
+from tests.lab.vm.packages import Apt
 from tests.native.rule_places import EVERYTHING, Place, place
 
 HERE = Path(__file__).parent / "nft"
@@ -55,7 +56,7 @@ def record(nft: Sequence[str], where: Place) -> None:
 
 def main() -> None:
     HERE.mkdir(exist_ok=True)
-    for suite in dict.fromkeys(suites[0] for suites in KERNELS.values()):
+    for suite in dict.fromkeys(row.debian[0] for row in KERNELS):
         with tempfile.TemporaryDirectory() as folder, place() as where:
             record(fetch(suite, Path(folder)), where)
 

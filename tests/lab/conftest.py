@@ -1,32 +1,80 @@
-"""Begins the lab's boots (boots.py) with its first test, where all tests are asked for."""
+"""The tier's tests, their guests begun with the session's first test, and what became of them."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.lab.vm import boots
+from tests.lab import results, schedule
+from tests.lab.kernels import runs, tier
+from tests.lab.suites import SUITES
+from tests.lab.vm.boots import Lab
 
-HERE = Path(__file__).parent
+_KEY = pytest.StashKey[Lab]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """test_vm first: it boots by itself, and so that is while others do, not after them."""
-    places = [place for place, item in enumerate(items) if item.path.parent == HERE]
-    ours = sorted((items[place] for place in places), key=lambda item: item.path.stem != "test_vm")
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "full: in the full tier alone (tests/README.md)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what the tier doesn't have; test_vm first, since it boots by itself meanwhile."""
+    left = [item for item in items if not _belongs(item)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if _belongs(item)]
+    places = [place for place, item in enumerate(items) if _suite(item)]
+    ours = sorted((items[place] for place in places), key=lambda item: _suite(item) != "vm")
     for place, item in zip(places, ours, strict=True):
         items[place] = item
 
 
+def _suite(item: pytest.Item) -> str:
+    """The suite of the item's module; empty if it is none of the lab's."""
+    return str(getattr(getattr(item, "module", None), "SUITE", ""))
+
+
+def _kernel(item: pytest.Item) -> str:
+    """The kernel that a test is of; empty if it is of none."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return str(parameters.get("kernel", ""))
+
+
+def _belongs(item: pytest.Item) -> bool:
+    suite, kernel, asked = _suite(item), _kernel(item), tier()
+    if not suite:
+        return True
+    if asked is asked.QUICK and item.get_closest_marker("full"):
+        return False
+    return not kernel or runs(suite, kernel, asked)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Guests run while tests do: one beside tests that are not the lab's, two afterwards."""
+    if session.config.option.collectonly or not results.possible():
+        return (yield)
+    needed = {(_kernel(item), _suite(item)) for item in session.items if _suite(item) in SUITES}
+    plan = schedule.boots({pair for pair in needed if pair[0]}, tier())
+    beside = any(not _suite(item) for item in session.items)
+    session.config.stash[_KEY] = lab = results.begin(plan, tier(), beside)
+    try:
+        return (yield)
+    finally:
+        lab.end()
+
+
 @pytest.fixture(scope="session", autouse=True)
-def begin_boots(request: pytest.FixtureRequest) -> Iterator[None]:
-    if os.environ.get("PYPWRU_TESTS") == "all":
-        modules = dict.fromkeys(getattr(item, "module", None) for item in request.session.items)
-        wanted = [boot for module in modules for boot in getattr(module, "BOOTS", ())]
-        for boot in sorted(wanted, key=lambda boot: -boot.minutes):
-            boot.begin()
+def two_guests(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The lab's tests come last: they wait for guests, which have both CPUs now."""
+    if lab := request.config.stash.get(_KEY, None):
+        lab.widen()
     yield
-    boots.end()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if lab := terminalreporter.config.stash.get(_KEY, None):
+        terminalreporter.section("guests")
+        for line in lab.report():
+            terminalreporter.line(line)

@@ -1,41 +1,18 @@
-"""The main job measured once a kernel, by jobs/main_job.py, for all the tests that judge it."""
+"""What tests of the main job share: its steps, and the lines that pwru and pypwru print."""
 
 from __future__ import annotations
 
 import re
-from concurrent.futures import Future
-from functools import partial
 from typing import Any, NamedTuple
 
-from tests.lab.jobs.main_job import commands
-from tests.lab.vm import boots
-from tests.lab.vm.boots import Boot, Result
+from tests.lab import results
 
-DEEP = "6.12"
-# All functions where one link takes them; a few hundred where pwru attaches about 20 a second.
-FLAGS = {
-    "5.10": (),
-    "6.1": (),
-    "6.12": ("--all-functions", "--deep"),
-    "7.2": ("--all-functions",),
-}
-
-
-def _begun(kernel: str) -> Future[Result]:
-    return boots.begun(_run, kernel)
-
-
-def _run(kernel: str) -> Result:
-    flags = FLAGS[kernel]
-    return boots.job(kernel, "tests.lab.jobs.main_job", *flags, commands=commands(flags))
-
-
-BOOTS = [Boot(4 if kernel == DEEP else 2, partial(_begun, kernel)) for kernel in FLAGS]
+SUITE = "main_job"
 
 
 def step(kernel: str, name: str) -> Any:
-    """One step of the boot; its own failure fails only the tests that need it."""
-    return boots.step(boots.result(_begun(kernel)), kernel, name)
+    """One step of the job; its own failure fails only the tests that need it."""
+    return results.step(kernel, SUITE, name)
 
 
 class Line(NamedTuple):

@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.lab.jobs.capture import commands
-from tests.lab.vm import boots
-from tests.lab.vm.boots import Boot, Result
+from tests.lab import kernels, results
+from tests.lab.kernels import REFERENCE
+from tests.lab.suites import capture_backends
 
 pytestmark = pytest.mark.lab
 
-BACKENDS = {
-    "5.10": ("kprobe",),
-    "6.1": ("kprobe",),
-    "6.12": ("kprobe-multi",),
-    "7.2": ("kprobe-multi", "fentry-multi"),
-}
-EACH = [(kernel, one) for kernel, all_ in BACKENDS.items() for one in all_]
-FRAMES = "6.12"  # the kernel whose XDP programs are looked at
+SUITE = "capture"
+EACH = [
+    (name, one) for name in kernels.names(SUITE) for one in capture_backends(kernels.kernel(name))
+]
 MOST_WALKED = 100_000  # instructions, of a million that the verifier goes through
 DROPPED = 50  # datagrams, by the guest's script
 
 
-def begun(kernel: str) -> Future[Result]:
-    return boots.begun(_run, kernel)
-
-
-def _run(kernel: str) -> Result:
-    common = ["--output-pcap=-", "--output-nft=false"]
-    more = ["frames"] if kernel == FRAMES else []
-    asked = commands(BACKENDS[kernel], with_frames=bool(more))
-    of_frames = asked.pop("frames", None)
-    last = [[*of_frames, "--pcap-when", one] for one in ("every", "first")] if of_frames else []
-    words = [[*common, *one] for one in (*asked.values(), *last)]
-    return boots.job(kernel, "tests.lab.jobs.capture", *BACKENDS[kernel], *more, commands=words)
-
-
-BOOTS = [Boot(2, partial(begun, kernel)) for kernel in BACKENDS]
-
-
 def step(kernel: str, name: str) -> Any:
-    return boots.step(boots.result(begun(kernel)), kernel, name)
+    return results.step(kernel, SUITE, name)
 
 
 @pytest.mark.parametrize(("kernel", "backend"), EACH)
@@ -99,9 +76,10 @@ def test_the_verifier_has_an_easy_walk(kernel: str, backend: str) -> None:
     assert 0 < max(walked) < MOST_WALKED
 
 
-def test_frames_of_xdp_programs() -> None:
+@pytest.mark.parametrize("kernel", [REFERENCE])
+def test_frames_of_xdp_programs(kernel: str) -> None:
     """A frame is what was sent, and the packet that it is of was told already."""
-    seen = step(FRAMES, "frames")
+    seen = step(kernel, "frames")
     assert len(seen["theirs every"]) == 1
     assert [one for one, _ in seen["ours every"]] == seen["theirs every"]
     assert [layer for _, layer in seen["ours every"]] == [2]

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.lab.parity.boots import KERNELS, seen
+from tests.lab.kernels import names
 from tests.lab.parity.conntrack_row import MARK, NAME, ZONE
-from tests.lab.test_parity_flags import BOOTS as BOOTS
+from tests.lab.parity.results import seen
 from tests.oracles.conntrack import entry, mismatches
 
 pytestmark = pytest.mark.lab
+SUITE = "parity"
+KERNELS = names(SUITE)
 
 
 def events(kernel: str) -> list[dict[str, Any]]:

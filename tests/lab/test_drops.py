@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from concurrent.futures import Future
-from functools import partial
 from typing import Any
 
 import pytest
 
+from tests.lab import results
 from tests.lab.jobs.drops import (
     BAD_SUM,
     COUNTS,
@@ -23,14 +22,14 @@ from tests.lab.jobs.drops import (
     REFUSED,
     RP_FILTER,
     TTL,
-    commands,
 )
+from tests.lab.kernels import Feature, names
+from tests.lab.kernels import kernel as row
 from tests.lab.main_job import logged
-from tests.lab.vm import boots
-from tests.lab.vm.boots import Boot, Result
-from tests.lab.vm.packages import KERNELS
 
 pytestmark = pytest.mark.lab
+SUITE = "drops"
+KERNELS = names(SUITE)
 
 # Port of what is dropped -> whose counter tells how often, and the reasons that kernels have had.
 COUNTED = {
@@ -46,18 +45,6 @@ COUNTED = {
 RULE = "NETFILTER_DROP"
 BY_NFTABLES = r"(nf_hook_slow|nft_do_chain\[nf_tables\])\+0x"
 """Who drops it: nf_hook_slow() for a verdict; newer nftables at once, with a reason."""
-NO_REASONS = "5.10"
-
-
-def begun(kernel: str) -> Future[Result]:
-    return boots.begun(traced, kernel)
-
-
-def traced(kernel: str) -> Result:
-    return boots.job(kernel, "tests.lab.jobs.drops", commands=commands())
-
-
-BOOTS = [Boot(4, partial(begun, kernel)) for kernel in KERNELS]
 
 
 @pytest.fixture(scope="module", params=KERNELS)
@@ -68,7 +55,7 @@ def kernel(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def found(kernel: str) -> Any:
-    return boots.step(boots.result(begun(kernel)), kernel, "drops")
+    return results.step(kernel, SUITE, "drops")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +95,8 @@ def test_reasons(kernel: str, events: list[dict[str, Any]]) -> None:
         if "location" in event:
             assert event["type"] == "drop"
             reason = event["func"].partition("(")[2].rstrip(")")
-            expected = "" if kernel == NO_REASONS else f"SKB_DROP_REASON_({words[port(event)]})"
+            reasons = row(kernel).has(Feature.DROP_REASONS)
+            expected = f"SKB_DROP_REASON_({words[port(event)]})" if reasons else ""
             assert re.fullmatch(expected, reason), event
             assert re.fullmatch(r".+\+0x[0-9a-f]+", event["location"])
 
@@ -144,7 +132,7 @@ def test_the_account_is_whole(found: Any) -> None:
 
 @pytest.fixture(scope="module")
 def journeys(kernel: str) -> list[str]:
-    seen = boots.step(boots.result(begun(kernel)), kernel, "journeys")
+    seen = results.step(kernel, SUITE, "journeys")
     assert seen["status"] == 0, seen["err"]
     told: str = seen["out"]
     return told.rstrip("\n").split("\n\n")
@@ -169,7 +157,8 @@ def test_ends(kernel: str, journeys: list[str]) -> None:
     assert "  delivered to " in udp[PASSES].splitlines()[-1]
     last = udp[NFT].splitlines()[-1]
     assert last.startswith("  dropped: ")
-    what = "kfree_skb" if kernel == NO_REASONS else f"SKB_DROP_REASON_{RULE}"
+    has_reasons = row(kernel).has(Feature.DROP_REASONS)
+    what = f"SKB_DROP_REASON_{RULE}" if has_reasons else "kfree_skb"
     assert re.match(rf"  dropped: {what} at {BY_NFTABLES}", last)
     assert re.search(r" by inet drops input #\d+ drop$", last)
     assert all(text.count("\n  +") == int(text.split(" sight")[0].split()[-1]) for text in journeys)

@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import Future
-from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.lab.jobs.fentry import commands
+from tests.lab import kernels, results
 from tests.lab.jobs.main_job import FAR, NEAR
+from tests.lab.kernels import Feature
 from tests.lab.main_job import logged
-from tests.lab.vm import boots
-from tests.lab.vm.boots import Boot, Result
+from tests.lab.suites import fentry_backends
 
 pytestmark = pytest.mark.lab
+SUITE = "fentry"
+KERNELS = kernels.names(SUITE)
 
-# Kernel -> the backends that it has; the last is the judge.
-BACKENDS = {
-    "5.10": ("fentry", "kprobe"),
-    "6.1": ("fentry", "kprobe"),
-    "6.12": ("fentry", "kprobe-multi"),
-    "7.2": ("fentry-multi", "fentry", "kprobe-multi"),
-}
-FEW = {"5.10": "fentry", "6.1": "fentry", "6.12": "kprobe-multi", "7.2": "fentry-multi"}
-MANY = {"5.10": "kprobe", "6.1": "kprobe", "6.12": "kprobe-multi", "7.2": "fentry-multi"}
+# The last is the one that the others are compared with.
+BACKENDS = {name: fentry_backends(kernels.kernel(name)) for name in KERNELS}
 BY_FENTRY = [(kernel, one) for kernel, all_ in BACKENDS.items() for one in all_[:-1]]
 UNTRACEABLE = "tcf_fill_node"  # it has 14 arguments
 
 
-def begun(kernel: str) -> Future[Result]:
-    return boots.begun(_run, kernel)
-
-
-def _run(kernel: str) -> Result:
-    words = list(commands(BACKENDS[kernel], []).values())
-    return boots.job(kernel, "tests.lab.jobs.fentry", *BACKENDS[kernel], commands=words)
-
-
-BOOTS = [Boot(2, partial(begun, kernel)) for kernel in BACKENDS]
-
-
 def step(kernel: str, name: str) -> Any:
-    return boots.step(boots.result(begun(kernel)), kernel, name)
+    return results.step(kernel, SUITE, name)
 
 
 def sights(text: str) -> list[str]:
@@ -60,7 +41,7 @@ def test_fentry_sees_what_kprobes_see(kernel: str, backend: str) -> None:
 
     assert len(sights(judge["out"])) > 10
     modules = any(line.startswith("veth_xmit[veth] ") for line in sights(seen["out"]))
-    assert modules == (kernel != "5.10")  # whose modules have no types
+    assert modules == kernels.kernel(kernel).has(Feature.MODULE_BTF)
     assert sights(seen["out"]) == sights(judge["out"])
     counts = [
         (logged(one["err"], "Done")["attached"], logged(one["err"], "Done")["ignored"])
@@ -77,7 +58,7 @@ def test_what_fentry_is_not_to_be_had_on_is_probed(kernel: str, backend: str) ->
     assert f"Ignored function={UNTRACEABLE}" not in err
 
 
-@pytest.mark.parametrize("kernel", BACKENDS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_probes_beside_fentry_follow_packets(kernel: str) -> None:
     seen = step(kernel, "following")
 
@@ -86,7 +67,8 @@ def test_probes_beside_fentry_follow_packets(kernel: str) -> None:
     assert set(sights(step(kernel, "many")["out"])) <= set(sights(seen["out"]))
 
 
-@pytest.mark.parametrize("kernel", BACKENDS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_the_automatic_backend(kernel: str) -> None:
-    assert logged(step(kernel, "few")["err"], "Chose backend")["backend"] == FEW[kernel]
-    assert logged(step(kernel, "many")["err"], "Chose backend")["backend"] == MANY[kernel]
+    row = kernels.kernel(kernel)
+    assert logged(step(kernel, "few")["err"], "Chose backend")["backend"] == row.automatic_for_few
+    assert logged(step(kernel, "many")["err"], "Chose backend")["backend"] == row.automatic

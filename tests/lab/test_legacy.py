@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from tests.lab.jobs.legacy import FAMILIES, FIRST, LAST, TABLES
-from tests.lab.main_job import BOOTS as BOOTS
-from tests.lab.main_job import FLAGS, step
+from tests.lab.kernels import names
+from tests.lab.main_job import step
 
 pytestmark = pytest.mark.lab
+SUITE = "main_job"
+KERNELS = names(SUITE)
 DROPS = ("DROP", "REJECT")
 Verdicts = Counter[tuple[str, ...]]
 
@@ -46,7 +48,7 @@ def judged(counters: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], int]]:
                 yield (family, table, chain, "accept"), seen - drops
 
 
-@pytest.mark.parametrize("kernel", FLAGS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_tables_hooks_and_verdicts_are_those_of_the_counters(
     kernel: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,7 +66,7 @@ def test_tables_hooks_and_verdicts_are_those_of_the_counters(
         assert said[family, "nat", "INPUT", "accept"] > 0
 
 
-@pytest.mark.parametrize("kernel", FLAGS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_the_drop_carries_who_did_it(kernel: str) -> None:
     pending: dict[str, tuple[str, ...]] = {}
     found: Verdicts = Counter()
@@ -79,7 +81,7 @@ def test_the_drop_carries_who_did_it(kernel: str) -> None:
     assert found.total() == len(FAMILIES) * (1 + 2 + 3 + 4)
 
 
-@pytest.mark.parametrize("kernel", FLAGS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_the_function_and_the_hook_are_named(kernel: str) -> None:
     own = [event for event in events(kernel) if is_own(event)]
     assert {(event["func"], event["nft"]["family"]) for event in own} == {

@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from concurrent.futures import Future
-from functools import partial
 from typing import Any
 
 import pytest
 
 from pypwru.discovery import tables
-from tests.lab.jobs.lists import COMMANDS
-from tests.lab.vm import boots
-from tests.lab.vm.boots import Boot, Result
-from tests.lab.vm.packages import KERNELS
-from tests.unit.discovery.test_tables import LIMITS, WITH_MODULES, recorded
+from tests.lab import results
+from tests.lab.kernels import Feature, names
+from tests.unit.discovery.test_tables import KERNELS as RECORDED
+from tests.unit.discovery.test_tables import LIMITS, recorded
 
 pytestmark = pytest.mark.lab
-
-
-def begun(kernel: str) -> Future[Result]:
-    return boots.begun(_run, kernel)
-
-
-def _run(kernel: str) -> Result:
-    return boots.job(kernel, "tests.lab.jobs.lists", commands=COMMANDS)
-
-
-BOOTS = [Boot(2, partial(begun, kernel)) for kernel in KERNELS]
+SUITE = "lists"
+KERNELS, WITH_MODULES = names(SUITE), names(SUITE, Feature.MODULE_BTF)
 
 
 def step(kernel: str, name: str) -> Any:
-    return boots.step(boots.result(begun(kernel)), kernel, name)
+    return results.step(kernel, SUITE, name)
 
 
 def document(kernel: str, name: str) -> dict[str, Any]:
@@ -66,6 +54,7 @@ def test_few_functions_are_of_no_category(kernel: str, name: str) -> None:
     assert len(other) / found["metadata"]["total"] < 0.15
 
 
+@pytest.mark.full
 def test_no_name_is_in_a_table_that_no_kernel_has() -> None:
     known = {
         one["name"]
@@ -76,7 +65,7 @@ def test_no_name_is_in_a_table_that_no_kernel_has() -> None:
     assert tables.levels("priorities").keys() - known == set()
 
 
-@pytest.mark.parametrize("kernel", WITH_MODULES)
+@pytest.mark.parametrize("kernel", [kernel for kernel in WITH_MODULES if kernel in RECORDED])
 def test_what_was_recorded_is_what_the_kernel_has(kernel: str) -> None:
     functions = document(kernel, "modules")["functions"]
     found = {(one["name"], one["module"] or "") for one in functions if one["attachable"]}

@@ -6,12 +6,14 @@ import re
 
 import pytest
 
+from tests.lab import kernels
 from tests.lab.jobs.main_job import FAR, NEAR
-from tests.lab.main_job import BOOTS as BOOTS
-from tests.lab.main_job import DEEP, FLAGS, logged, own_lines, step
+from tests.lab.kernels import REFERENCE
+from tests.lab.main_job import logged, own_lines, step
 
 pytestmark = pytest.mark.lab
-AUTOMATIC = {"5.10": "kprobe", "6.1": "kprobe", "6.12": "kprobe-multi", "7.2": "fentry-multi"}
+SUITE = "main_job"
+KERNELS = kernels.names(SUITE)
 COMPILER = re.compile(r"/(libLLVM|libbcc|libclang)")
 
 
@@ -21,7 +23,7 @@ def functions(text: str) -> list[str]:
     return [line.function for line in own_lines(text) if line.tuple in tuples]
 
 
-@pytest.mark.parametrize("kernel", FLAGS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_it_compiles_without_kernel_headers(kernel: str) -> None:
     cold = step(kernel, "cold")
 
@@ -32,18 +34,18 @@ def test_it_compiles_without_kernel_headers(kernel: str) -> None:
     assert cold["status"] == 0
 
 
-@pytest.mark.parametrize("kernel", FLAGS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_the_automatic_backend_is_the_kernels_best(kernel: str) -> None:
     err = step(kernel, "beside")["pypwru"]["err"]
 
-    assert logged(err, "Chose backend")["backend"] == AUTOMATIC[kernel]
+    assert logged(err, "Chose backend")["backend"] == kernels.kernel(kernel).automatic
     done = logged(err, "Done")
     assert int(done["attached"]) > 50
     assert done["lost_ring_full"] == done["not_shown"] == done["lost_recursion"] == "0"
     assert int(done["produced"]) == int(done["events"])
 
 
-@pytest.mark.parametrize("kernel", FLAGS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_tracepoints_see_the_ping(kernel: str) -> None:
     seen = step(kernel, "tracepoint")
 
@@ -52,16 +54,18 @@ def test_tracepoints_see_the_ping(kernel: str) -> None:
     assert int(logged(seen["err"], "Done")["attached"]) > 5
 
 
-def test_a_warm_start_maps_no_compiler() -> None:
-    warm = step(DEEP, "warm")
+@pytest.mark.parametrize("kernel", [REFERENCE])
+def test_a_warm_start_maps_no_compiler(kernel: str) -> None:
+    warm = step(kernel, "warm")
 
     assert warm["status"] == 0
     assert not list(filter(COMPILER.search, warm["maps"]))
     assert any("/libc." in library for library in warm["maps"]), "the maps were not read"
 
 
-def test_loss_is_exact() -> None:
-    flood = step(DEEP, "flood")
+@pytest.mark.parametrize("kernel", [REFERENCE])
+def test_loss_is_exact(kernel: str) -> None:
+    flood = step(kernel, "flood")
     done = {key: int(value) for key, value in logged(flood["err"], "Done").items()}
 
     assert done["lost_ring_full"] > 0
@@ -70,8 +74,9 @@ def test_loss_is_exact() -> None:
     assert done["not_shown"] == 0
 
 
-def test_a_dead_packets_address_is_not_tracked() -> None:
-    seen = step(DEEP, "reborn")
+@pytest.mark.parametrize("kernel", [REFERENCE])
+def test_a_dead_packets_address_is_not_tracked(kernel: str) -> None:
+    seen = step(kernel, "reborn")
     lines = own_lines(seen["out"])
 
     assert sum(line.function == "icmp_rcv" for line in lines) > 20
@@ -79,8 +84,9 @@ def test_a_dead_packets_address_is_not_tracked() -> None:
     assert int(logged(seen["err"], "Done")["lost_tracking"]) == 0
 
 
-def test_kprobe_sees_what_kprobe_multi_sees() -> None:
-    multi, single = step(DEEP, "kprobe_multi"), step(DEEP, "kprobe")
+@pytest.mark.parametrize("kernel", [REFERENCE])
+def test_kprobe_sees_what_kprobe_multi_sees(kernel: str) -> None:
+    multi, single = step(kernel, "kprobe_multi"), step(kernel, "kprobe")
 
     assert len(functions(multi["out"])) > 15
     assert functions(single["out"]) == functions(multi["out"])
@@ -89,12 +95,14 @@ def test_kprobe_sees_what_kprobe_multi_sees() -> None:
     assert sum(attached) and attached[0] + ignored[0] == attached[1] + ignored[1]
 
 
-def test_kprobes_are_gone_after_a_session() -> None:
-    assert step(DEEP, "kprobe_events")["text"] == ""
+@pytest.mark.parametrize("kernel", [REFERENCE])
+def test_kprobes_are_gone_after_a_session(kernel: str) -> None:
+    assert step(kernel, "kprobe_events")["text"] == ""
 
 
-def test_kprobes_of_a_killed_session_are_inert_and_removed_by_the_next() -> None:
-    killed = step(DEEP, "killed")
+@pytest.mark.parametrize("kernel", [REFERENCE])
+def test_kprobes_of_a_killed_session_are_inert_and_removed_by_the_next(kernel: str) -> None:
+    killed = step(kernel, "killed")
     group = f"pypwru_{killed['pid']}/"
 
     assert group in killed["left"]

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from tests.lab.jobs.nft_chosen import EACH, PORTS, RUNS
-from tests.lab.main_job import BOOTS as BOOTS
-from tests.lab.main_job import DEEP, step
+from tests.lab.kernels import REFERENCE
+from tests.lab.main_job import step
 
 pytestmark = pytest.mark.lab
+SUITE = "main_job"
 
 
-def events(name: str) -> list[dict[str, Any]]:
-    seen = step(DEEP, "chosen")[name]
+def events(kernel: str, name: str) -> list[dict[str, Any]]:
+    seen = step(kernel, "chosen")[name]
     assert seen["status"] == 0
     return [json.loads(line) for line in seen["out"].splitlines()]
 
@@ -29,14 +30,16 @@ def by_port(found: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_packets_of_such_a_rule_are_shown_with_their_whole_path(name: str) -> None:
-    everything = by_port(events("all"))
+@pytest.mark.parametrize("kernel", [REFERENCE])
+def test_packets_of_such_a_rule_are_shown_with_their_whole_path(kernel: str, name: str) -> None:
+    everything = by_port(events(kernel, "all"))
     assert list(everything) == list(PORTS)
-    assert by_port(events(name)) == {port: everything[port] for port in RUNS[name][1]}
+    assert by_port(events(kernel, name)) == {port: everything[port] for port in RUNS[name][1]}
 
 
-def test_the_drop_names_its_rule_and_its_text() -> None:
-    drops = [event for event in events("text") if event["type"] == "drop"]
+@pytest.mark.parametrize("kernel", [REFERENCE])
+def test_the_drop_names_its_rule_and_its_text(kernel: str) -> None:
+    drops = [event for event in events(kernel, "text") if event["type"] == "drop"]
     assert len(drops) == EACH
     for drop in drops:
         assert drop["nft"]["path"] == ["input", "ports"]
@@ -45,12 +48,13 @@ def test_the_drop_names_its_rule_and_its_text() -> None:
         assert drop["func"].endswith("(SKB_DROP_REASON_NETFILTER_DROP)")
 
 
-def test_all_sights_are_accounted_for() -> None:
+@pytest.mark.parametrize("kernel", [REFERENCE])
+def test_all_sights_are_accounted_for(kernel: str) -> None:
     for name in RUNS:
         (done,) = (
-            line for line in step(DEEP, "chosen")[name]["err"].splitlines() if "Done" in line
+            line for line in step(kernel, "chosen")[name]["err"].splitlines() if "Done" in line
         )
         told = dict(word.split("=") for word in done.split() if "=" in word)
-        assert int(told["events"]) == len(events(name))
+        assert int(told["events"]) == len(events(kernel, name))
         assert int(told["events"]) + int(told["not_shown"]) == int(told["produced"])
         assert told.get("lost_held", "0") == "0"

@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 
 from tests.lab.jobs.main_job import FAR, MTU, NEAR
-from tests.lab.main_job import BOOTS as BOOTS
-from tests.lab.main_job import FLAGS, Line, own_lines, pwru_lines, step
+from tests.lab.kernels import Feature, names
+from tests.lab.main_job import Line, own_lines, pwru_lines, step
 from tests.lab.parity.compare import paired
 
 pytestmark = pytest.mark.lab
+SUITE = "main_job"
+KERNELS = names(SUITE)
 TUPLES = {f"{NEAR}:0->{FAR}:0(icmp)", f"{FAR}:0->{NEAR}:0(icmp)"}
 
 
@@ -57,13 +59,13 @@ def reason_of_extra(facts: dict[str, Any]) -> str:
     return "unknown"
 
 
-@pytest.mark.parametrize("kernel", FLAGS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_all_that_pwru_prints_is_printed_in_its_order(kernel: str) -> None:
     missing = [theirs for theirs, own in pairs(kernel) if theirs and not own]
     assert not missing, "\n".join(map(str, missing))
 
 
-@pytest.mark.parametrize("kernel", FLAGS)
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("field", ["skb", "netns", "mark", "ifindex", "proto", "len", "tuple"])
 def test_fields_are_equal(kernel: str, field: str) -> None:
     both = [(theirs, own) for theirs, own in pairs(kernel) if theirs and own]
@@ -74,7 +76,7 @@ def test_fields_are_equal(kernel: str, field: str) -> None:
     assert not differing, "\n".join(f"{theirs}\n{own}" for theirs, own in differing)
 
 
-@pytest.mark.parametrize("kernel", FLAGS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_mtus_are_equal(kernel: str) -> None:
     for theirs, own in pairs(kernel):
         if theirs and own:
@@ -87,7 +89,7 @@ def _same_mtu(theirs: Line, own: Line) -> bool:
     return theirs.mtu == own.mtu or (no_device and own.mtu == MTU)
 
 
-@pytest.mark.parametrize("kernel", FLAGS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_processes_are_equal(kernel: str) -> None:
     """By pid; the name too, unless the process was gone when pwru looked: others than ping."""
     named = 0
@@ -102,14 +104,15 @@ def test_processes_are_equal(kernel: str) -> None:
     assert named
 
 
-def test_drop_reasons_are_equal() -> None:
-    """On 6.1, whose drops are all kfree_skb_reason's."""
-    reasons = [(t.reason, own.reason) for t, own in pairs("6.1") if t and own and t.reason]
+@pytest.mark.parametrize("kernel", names(SUITE, Feature.KFREE_SKB_REASON))
+def test_drop_reasons_are_equal(kernel: str) -> None:
+    """pwru 1.0.5 has those of kfree_skb_reason() alone."""
+    reasons = [(t.reason, own.reason) for t, own in pairs(kernel) if t and own and t.reason]
     assert reasons
     assert all(theirs == own for theirs, own in reasons)
 
 
-@pytest.mark.parametrize("kernel", FLAGS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_every_extra_line_has_its_reason(kernel: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = pairs(kernel)
     declared = step(kernel, "declared")

@@ -1,7 +1,7 @@
 """Every flag of pwru, beside pwru: the same lines and the same exit status, or a listed difference.
 
-What runs is parity_invocations.py, how outputs are compared parity.py, and what may differ
-parity_differences.py, which is README's table.
+What runs is parity/invocations.py, how outputs are compared parity/compare.py, and what may differ
+parity/differences.py, which is README's table.
 """
 
 from __future__ import annotations
@@ -10,44 +10,46 @@ import json
 import shutil
 import subprocess
 from collections import Counter
-from functools import partial
 from importlib.resources import files
 
 import pytest
+from _pytest.mark import ParameterSet
 from jsonschema import Draft202012Validator
 
 from pypwru.options import FLAGS
-from tests.lab.parity.boots import (
-    KERNELS,
-    WHOLE,
-    begun,
-    configured,
-    declared,
-    findings,
-    measured,
-    names,
-    seen,
-)
+from tests.lab import kernels
+from tests.lab.kernels import REFERENCE, Tier, tier
 from tests.lab.parity.differences import DIFFERENCES, explanation
 from tests.lab.parity.invocations import INVOCATIONS
 from tests.lab.parity.printed import events
+from tests.lab.parity.results import declared, findings, measured, seen
+from tests.lab.parity.rows import configured, names
 from tests.lab.parity.tracking import SCENARIOS, shown
-from tests.lab.vm.boots import Boot
 from tests.support.need import need
 from tests.support.paths import TREE
 
 pytestmark = pytest.mark.lab
+SUITE = "parity"
+KERNELS = kernels.names(SUITE)
+FULL = pytest.mark.full
 README = TREE / "README.md"
 _TABLE = "## What differs from pwru on purpose"
 
-BOOTS = [Boot(12 if kernel == WHOLE else 4, partial(begun, kernel)) for kernel in KERNELS]
+
+def compared(kernel: str, asked: Tier) -> list[str]:
+    return [name for name in names(kernel, asked) if name in INVOCATIONS]
 
 
-def compared(kernel: str) -> list[str]:
-    return [name for name in names(kernel) if name in INVOCATIONS]
+def cases() -> list[ParameterSet]:
+    """Kernels and rows, those that the quick tier leaves out with a mark."""
+    return [
+        pytest.param(kernel, name, marks=[] if name in compared(kernel, Tier.QUICK) else [FULL])
+        for kernel in KERNELS
+        for name in compared(kernel, Tier.FULL)
+    ]
 
 
-CASES = [(kernel, name) for kernel in KERNELS for name in compared(kernel)]
+CASES = cases()
 
 
 @pytest.mark.parametrize(("kernel", "name"), CASES)
@@ -65,21 +67,21 @@ def test_it_is_as_pwru_or_differs_on_purpose(kernel: str, name: str) -> None:
 def test_the_account(kernel: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Printed: how much was compared, and how often it differs on purpose."""
     counted: Counter[str] = Counter()
-    differing = 0
-    for name in compared(kernel):
+    differing, rows = 0, compared(kernel, tier())
+    for name in rows:
         found = [
             explanation(one, declared(kernel)) or "unexplained" for one in findings(kernel, name)
         ]
         counted.update(found)
         differing += bool(found)
     with capsys.disabled():
-        beside = sum("pwru" in seen(kernel, name) for name in compared(kernel))
-        print(f"\n{kernel}: {len(compared(kernel))} invocations, {beside} beside ", end="")
+        beside = sum("pwru" in seen(kernel, name) for name in rows)
+        print(f"\n{kernel}: {len(rows)} invocations, {beside} beside ", end="")
         print(f"{measured(kernel)['pwru']}, the others against what 1.0.12 printed")
         print(f"  {differing} of them differ, in {len(counted)} ways of {len(DIFFERENCES)} listed")
         for name, count in counted.most_common():
             print(f"  {count} x {name}")
-    assert len(compared(WHOLE)) >= 40
+    assert len(compared(REFERENCE, Tier.FULL)) >= 40
 
 
 def test_every_flag_is_invoked() -> None:
@@ -95,19 +97,22 @@ def test_differences_are_those_of_the_readme() -> None:
     assert {one.readme for one in DIFFERENCES.values()} <= told
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_only_tracking_shows_it(name: str) -> None:
+@pytest.mark.parametrize("kernel", [REFERENCE])
+def test_only_tracking_shows_it(kernel: str, name: str) -> None:
     scenario = SCENARIOS[name]
-    assert not shown(scenario, seen(WHOLE, f"without_{name}")["pypwru"]["out"])
-    assert shown(scenario, seen(WHOLE, scenario.invocation)["pypwru"]["out"])
+    assert not shown(scenario, seen(kernel, f"without_{name}")["pypwru"]["out"])
+    assert shown(scenario, seen(kernel, scenario.invocation)["pypwru"]["out"])
 
 
-# On one kernel pypwru runs once more with --output-json beside each that prints events.
-JSON = [
-    (kernel, name)
-    for kernel, name in CASES
-    if "output-json" in INVOCATIONS[name].flags or (kernel == WHOLE and INVOCATIONS[name].also_json)
-]
+def has_objects(kernel: str, name: str) -> bool:
+    """On one kernel pypwru runs once more with --output-json beside each that prints events."""
+    row = INVOCATIONS[name]
+    return "output-json" in row.flags or (kernel == REFERENCE and row.also_json)
+
+
+JSON = [case for case in CASES if has_objects(*map(str, case.values))]
 
 
 def objects(kernel: str, name: str) -> str:

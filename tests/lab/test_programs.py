@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import Future
-from functools import partial
 from typing import Any
 
 import pytest
 
+from tests.lab import results
 from tests.lab.jobs.main_job import FAR, NEAR
-from tests.lab.jobs.programs import COMMANDS
+from tests.lab.kernels import names
 from tests.lab.main_job import logged
-from tests.lab.vm import boots
-from tests.lab.vm.boots import Boot, Result
-from tests.lab.vm.packages import KERNELS
 
 pytestmark = pytest.mark.lab
+SUITE = "programs"
+KERNELS = names(SUITE)
 
 CLASSIFIER, FRAMES = "classifier_with_a_long_name", "frames_with_a_long_name"
 LATE = {"classifier_that_is_late": "(tc)", "frames_that_are_late": "(xdp)"}
 
 
-def begun(kernel: str) -> Future[Result]:
-    return boots.begun(_run, kernel)
-
-
-def _run(kernel: str) -> Result:
-    words = list(COMMANDS.values())
-    return boots.job(kernel, "tests.lab.jobs.programs", commands=words)
-
-
-BOOTS = [Boot(2, partial(begun, kernel)) for kernel in KERNELS]
-
-
 def step(kernel: str, name: str) -> Any:
-    return boots.step(boots.result(begun(kernel)), kernel, name)
+    return results.step(kernel, SUITE, name)
 
 
 def named(text: str, program: str) -> list[str]:

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from concurrent.futures import Future
-from functools import partial
 from typing import Any
 
 import pytest
 
+from tests.lab import results
 from tests.lab.jobs.rule_replacement import PORT, judged
-from tests.lab.jobs.rule_texts import PLACES, REPLACEMENTS, ROUNDS
-from tests.lab.vm import boots
-from tests.lab.vm.boots import Boot, Result
+from tests.lab.jobs.rule_texts import PLACES, ROUNDS
+from tests.lab.kernels import names
 
 pytestmark = pytest.mark.lab
-
-KERNELS = ("5.10", "6.12")
-
-
-def begun(kernel: str) -> Future[Result]:
-    return boots.begun(boots.job, kernel, "tests.lab.jobs.rule_texts")
-
-
-BOOTS = [Boot(5, partial(begun, kernel)) for kernel in KERNELS]
+SUITE = "rule_texts"
+KERNELS = names(SUITE)
 
 
 def step(kernel: str, name: str) -> Any:
-    return boots.step(boots.result(begun(kernel)), kernel, name)
+    return results.step(kernel, SUITE, name)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -85,14 +76,14 @@ def test_no_text_is_anothers_while_rules_are_replaced(
     seen = step(kernel, "replaced")
     with capsys.disabled():
         print(
-            f"\n{kernel}: {REPLACEMENTS} replacements, {seen['rulesets']} of the rulesets spoke: "
-            f"{seen['known']:,} events with text, of {seen['rulesets_by_text']} rulesets, "
+            f"\n{kernel}: {seen['replacements']} replacements, {seen['rulesets']} of the rulesets "
+            f"spoke: {seen['known']:,} events with text, of {seen['rulesets_by_text']} rulesets, "
             f"{seen['unknown']:,} of unknown text; {seen['wrong']} wrong"
         )
     assert seen["status"] == 0
     assert not seen["wrong"], seen["examples"]
-    assert seen["rulesets"] > REPLACEMENTS // 2
-    assert seen["rulesets_by_text"] >= REPLACEMENTS // 10
+    assert seen["rulesets"] > seen["replacements"] // 2
+    assert seen["rulesets_by_text"] >= seen["replacements"] // 10
     assert seen["unknown"]
 
 

@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import Future
-from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.lab.jobs.sampling import FEW, PINGS, commands
-from tests.lab.test_capture import FRAMES, MOST_WALKED
-from tests.lab.vm import boots
-from tests.lab.vm.boots import Boot, Result
+from tests.lab import kernels, results
+from tests.lab.jobs.sampling import FEW, PINGS
+from tests.lab.kernels import REFERENCE
+from tests.lab.results import with_marks
+from tests.lab.test_capture import MOST_WALKED
 
 pytestmark = pytest.mark.lab
-
-BACKENDS = {"5.10": "kprobe", "6.1": "kprobe", "6.12": "kprobe-multi", "7.2": "kprobe-multi"}
-KERNELS = list(BACKENDS)
+SUITE = "sampling"
+KERNELS = kernels.names(SUITE)
 # What a card or the stack keeps for later when the trace ends: skb_attempt_defer_free(), sockets.
 KEPT = 16
 # A path that so few of all packets take may not be among those of a share, or of another run.
 RARE = 0.01
 
 
-def begun(kernel: str) -> Future[Result]:
-    return boots.begun(_run, kernel)
-
-
-def _run(kernel: str) -> Result:
-    backend, more = BACKENDS[kernel], ["frames"] if kernel == FRAMES else []
-    words = list(commands([backend], with_frames=bool(more)).values())
-    return boots.job(kernel, "tests.lab.jobs.sampling", backend, *more, commands=words)
-
-
-BOOTS = [Boot(5, partial(begun, kernel)) for kernel in BACKENDS]
-
-
 def step(kernel: str, name: str) -> Any:
-    name = name if name == "frames" else f"{name} {BACKENDS[kernel]}"
-    return boots.step(boots.result(begun(kernel)), kernel, name)
+    name = name if name == "frames" else f"{name} {kernels.kernel(kernel).kprobes}"
+    return results.step(kernel, SUITE, name)
 
 
 def assert_is_all(done: dict[str, int]) -> None:
@@ -88,7 +73,7 @@ def test_one_ping_in_ten_with_the_same_functions_as_without_sampling(kernel: str
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("name", ["plain", "stacks"])
+@pytest.mark.parametrize("name", with_marks(SUITE, ["plain", "stacks"]))
 def test_questions_and_answers_are_sampled_alike(kernel: str, name: str) -> None:
     """Also where packets are tracked, and what handles them is traced."""
     seen = step(kernel, name)
@@ -117,7 +102,7 @@ def test_limits_hold_and_are_told(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("name", ["lives", "sampled", "plain"])
+@pytest.mark.parametrize("name", with_marks(SUITE, ["lives", "sampled", "plain"]))
 def test_the_verifier_has_an_easy_walk(kernel: str, name: str) -> None:
     loads = step(kernel, name)["loads"]
     walked = {handler: instructions for handler, _, instructions in loads}
@@ -125,7 +110,9 @@ def test_the_verifier_has_an_easy_walk(kernel: str, name: str) -> None:
     assert 0 < max(walked.values()) < MOST_WALKED
 
 
-def test_a_frame_of_an_xdp_program_is_the_packet_that_it_becomes() -> None:
-    seen = step(FRAMES, "frames")
+@pytest.mark.full
+@pytest.mark.parametrize("kernel", [REFERENCE])
+def test_a_frame_of_an_xdp_program_is_the_packet_that_it_becomes(kernel: str) -> None:
+    seen = step(kernel, "frames")
     assert seen["packets"] == 5
     assert all("icmp_rcv" in path or "icmp_echo" in path for path in seen["paths"])

@@ -4,41 +4,35 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from concurrent.futures import Future
-from functools import partial
 from importlib import resources
 from typing import Any
 
 import pytest
 
+from tests.lab import results
 from tests.lab.jobs.nft_chosen import EACH
-from tests.lab.jobs.statistics import RUNS, commands
+from tests.lab.jobs.statistics import RUNS
+from tests.lab.kernels import names
 from tests.lab.main_job import logged
-from tests.lab.vm import boots
-from tests.lab.vm.boots import Boot, Result
+from tests.lab.results import with_marks
 from tests.oracles.recount import located, recount, told, told_located, validate
 
 pytestmark = pytest.mark.lab
-
-KERNELS = ("6.1", "6.12")
+SUITE = "statistics"
+KERNELS = names(SUITE)
 SCHEMA = json.loads(resources.files("pypwru.data").joinpath("statistics.schema.json").read_text())
 
 
-def _run(kernel: str) -> Result:
-    return boots.job(kernel, "tests.lab.jobs.statistics", commands=commands())
+@pytest.fixture(params=KERNELS)
+def kernel(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
-def begun(kernel: str) -> Future[Result]:
-    return boots.begun(_run, kernel)
-
-
-BOOTS = [Boot(3, partial(begun, kernel)) for kernel in KERNELS]
-
-
-@pytest.fixture(params=[(kernel, run) for kernel in KERNELS for run in RUNS], ids="-".join)
-def seen(request: pytest.FixtureRequest) -> Any:
-    kernel, run = request.param
-    found = boots.step(boots.result(begun(kernel)), kernel, run)
+@pytest.fixture(params=with_marks(SUITE, RUNS))
+def seen(kernel: str, request: pytest.FixtureRequest) -> Any:
+    run = request.param
+    found = results.step(kernel, SUITE, run)
     assert found["status"] == 0, found["err"]
     return {**found, "run": run, "kernel": kernel}
 
@@ -75,9 +69,8 @@ def test_handlers_have_a_cost(seen: Any) -> None:
     assert all(row["hits"] and row["mean_ns"] for row in cost)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
 def test_rules_have_names_and_texts(kernel: str) -> None:
-    rows = boots.step(boots.result(begun(kernel)), kernel, "all")["statistics"]["nft_rules"]
+    rows = results.step(kernel, SUITE, "all")["statistics"]["nft_rules"]
     found = {(row["text"], row["verdict"]): row["events"] for row in rows if row["handle"]}
     assert found["udp dport 7104 drop", "drop"] == EACH
     assert found["udp dport 7102 accept", "accept"] == EACH

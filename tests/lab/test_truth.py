@@ -6,57 +6,34 @@ how many (3), ``PYPWRU_TRUTH_SEED`` where they begin (1).
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import Future
-from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.lab import results
+from tests.lab.kernels import Tier, names
 from tests.lab.main_job import logged
-from tests.lab.truth.grammar import derived
-from tests.lab.truth.rulesets import WORDS
-from tests.lab.vm import boots
-from tests.lab.vm.boots import Boot, Result
-from tests.lab.vm.packages import KERNELS
+from tests.lab.suites import truth_rulesets
 
 pytestmark = pytest.mark.lab
+SUITE = "truth"
+KERNELS = names(SUITE)
+QUICK = truth_rulesets(Tier.QUICK)
 
-RANDOM = int(os.environ.get("PYPWRU_TRUTH_RULESETS", "3"))
-SEED = int(os.environ.get("PYPWRU_TRUTH_SEED", "1"))
-NAMES = ("fixed", *(f"random {number}" for number in range(RANDOM)))
+NAMES = [
+    "fixed",
+    *(
+        pytest.param(f"random {number}", marks=[pytest.mark.full] * (number >= QUICK))
+        for number in range(truth_rulesets(Tier.FULL))
+    ),
+]
 FAMILIES = ("inet", "ip", "ip6", "bridge", "arp", "netdev")
-SECONDS = 60  # that a ruleset may take an emulated kernel on a busy machine
-
-
-@cache
-def texts() -> str:
-    return json.dumps(derived(RANDOM, SEED))
-
-
-def traced(kernel: str) -> Result:
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "rulesets.json").write_text(texts())
-        boots.compile_for(kernel, Path(folder, "cache"), [WORDS])
-        command = ["python", "-m", "tests.lab.truth.guest", folder]
-        seconds = str(600 + SECONDS * RANDOM)
-        return boots.run(kernel, Path(folder), command, ["--timeout", seconds])
-
-
-def begun(kernel: str) -> Future[Result]:
-    return boots.begun(traced, kernel)
-
-
-BOOTS = [Boot(5, partial(begun, kernel)) for kernel in KERNELS]
 
 
 def step(kernel: str, name: str) -> Any:
-    return boots.step(boots.result(begun(kernel)), kernel, name)
+    return results.step(kernel, SUITE, name)
 
 
 def judge(seen: Mapping[str, Any], kind: str, where: str) -> int:

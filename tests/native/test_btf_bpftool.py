@@ -18,6 +18,7 @@ from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
 from pypwru.btf.types import STRUCTS, Kind, Type
 from tests.data.btf_encoder import kernel, module
+from tests.lab import kernels
 from tests.lab.vm import guest, packages
 from tests.support.need import need
 
@@ -217,7 +218,8 @@ def test_what_the_encoder_of_the_tests_writes(tmp_path: Path, order: str) -> Non
 
 @pytest.mark.lab
 @pytest.mark.parametrize(
-    ("name", "modules"), [("5.10", ()), ("6.1", MODULES), ("6.12", MODULES), ("7.2", MODULES)]
+    ("name", "modules"),
+    [(row.name, MODULES if row.has(kernels.Feature.MODULE_BTF) else ()) for row in kernels.KERNELS],
 )
 def test_other_kernels_and_split_btf_of_their_modules(
     name: str, modules: tuple[str, ...], tmp_path: Path

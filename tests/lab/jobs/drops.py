@@ -19,10 +19,10 @@ from functools import partial
 from pathlib import Path
 
 from tests.lab.jobs.steps import run_steps
-from tests.lab.jobs.tracer import Seen, tracer, wait_quiet
+from tests.lab.jobs.tracer import Seen, tracer
 from tests.lab.net import traffic
 from tests.lab.net.topology import DNAT, FAR, FAR6, NAMESPACES, NEAR, inside, run, wire
-from tests.lab.vm.image import TREE
+from tests.support.paths import TREE
 
 NO_PORT, BAD_SUM, FULL, NFT, RP_FILTER, TTL, NO_ROUTE, NO_PORT6, REFUSED = range(6001, 6010)
 PASSES, PASSES_TCP = 6020, 6021
@@ -166,7 +166,7 @@ def drops(folder: Path) -> Seen:
             passing(receiver, PASSING // (len(kinds) + 1))
             kind()
         passing(receiver, PASSING - PASSING // (len(kinds) + 1) * len(kinds))
-        wait_quiet([own], [own.out])
+        traffic.flush()
         after, rule_after = counters(), by_rule()
         seen = own.stop()
         arrived = drain(full)
@@ -186,8 +186,8 @@ def journeys(folder: Path) -> Seen:
         traffic.curl(DNAT, 80, 4201)
         passing(receiver, 1)
         send(FAR, NFT, 1)
+        traffic.flush()
         own.wait_line("dropped: ")
-        wait_quiet([own], [own.out])
         return own.stop()
 
 

@@ -1,8 +1,17 @@
-"""Run in a guest: expressions and members in a tracing program, whose skb is a pointer with BTF."""
+"""Run in a guest: C expressions and members, taken and found true by this kernel's verifier.
+
+    python -m tests.lab.jobs.expression FOLDER
+
+First tests/native/test_expression_load.py; then the same in a tracing program, whose skb is a
+pointer with BTF. FOLDER/result.json is judged on the host (test_expression.py).
+"""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 from pypwru.btf.load import load_vmlinux
 from pypwru.btf.types import Kind
@@ -11,10 +20,25 @@ from pypwru.filter import ebpf
 from pypwru.filter.ebpf import R0, R1, R2, R10, Assembler, Insn
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachType, ProgramType, Target
+from tests.lab.jobs.steps import run_steps
+from tests.lab.jobs.tracer import Seen
 from tests.native.test_expression_load import MEMBERS, OUT, TRUE
 
+NATIVE = "tests/native/test_expression_load.py"
 
-def main() -> None:
+
+def native() -> Seen:
+    """Status and output of the native tests."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", NATIVE]
+    environment = {**os.environ, "PYPWRU_TESTS": "all"}
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    return {"status": done.returncode, "out": done.stdout}
+
+
+def tracing() -> Seen:
+    """How many tracing programs the kernel took; one that it refuses is an error."""
     btf = load_vmlinux()
     target = Target(btf.find("ip_rcv", Kind.FUNC)[0])
     bodies = [compile_filter_expression(text, "skb", btf).body(OUT) for text in TRUE]
@@ -33,7 +57,11 @@ def main() -> None:
                 ProgramType.TRACING, "expression", code, AttachType.TRACE_FENTRY, target
             )
         )
-    print(f"{len(bodies)} tracing programs load")
+    return {"loaded": len(bodies)}
+
+
+def main() -> None:
+    run_steps([("native", native), ("tracing", tracing)], {}, Path(sys.argv[1]) / "result.json")
 
 
 if __name__ == "__main__":

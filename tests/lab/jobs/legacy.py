@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tests.lab.jobs.tracer import Seen, tracer
 from tests.lab.net.topology import inside, run
+from tests.lab.net.traffic import flush
 
 FIRST, LAST = 7001, 7009
 NEAR6, FAR6 = "2001:db8::1", "2001:db8::2"
@@ -83,8 +84,8 @@ def send(address: str) -> None:
 
 def watched(folder: Path, address: str) -> Seen:
     """The modules come only after the tracer."""
-    for name, own in (("near", NEAR6), ("far", FAR6)):
-        run("ip", "-n", name, *f"address add {own}/64 dev inside nodad".split())
+    for name, local in (("near", NEAR6), ("far", FAR6)):
+        run("ip", "-n", name, *f"address add {local}/64 dev inside nodad".split())
     words = ["--filter-func", "kfree_skb_reason|kfree_skb|sk_skb_reason_drop", "--output-json"]
     with tracer(folder, "legacy", "pypwru", *words, SENT) as own:
         own.wait_ready()
@@ -95,6 +96,7 @@ def watched(folder: Path, address: str) -> Seen:
             own.wait_word(f"Attached to iptables-legacy ({module})")
         send(address)
         send(FAR6)
+        flush()
         with inside("far"):
             counters = {family: counted(row[0]) for family, row in FAMILIES.items()}
         return {**own.stop(), "counters": counters}

@@ -18,7 +18,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -40,6 +39,7 @@ MTU = "1500"
 
 
 FEWER = ("--filter-func", "ip_.*")
+FLOODED = 4000  # datagrams
 FLOOD = ("--buffer-size", "8k", "--filter-func", "(ip_rcv|ip_output|ip_local_deliver)")
 REBORN = ("--filter-track-skb", "icmp[icmptype] = icmp-echo or icmp[icmptype] = icmp-echoreply")
 KILLED = ("--backend", "kprobe", "--filter-func", "ip_rcv", "icmp")
@@ -77,7 +77,7 @@ def wire() -> None:
 
 
 def ping(address: str) -> None:
-    words = ["ip", "netns", "exec", "near", "ping", "-q", "-c", "1", "-W", "10", address]
+    words = ["ip", "netns", "exec", "near", "ping", "-q", "-c", "1", "-W", "300", address]
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -166,17 +166,26 @@ def libraries(maps: str) -> list[str]:
 
 
 def flood(folder: Path) -> Seen:
-    """Two seconds of UDP over lo into a ring of a few pages."""
+    """UDP over lo into a ring of a few pages, half of it while pypwru is stopped."""
     with tracer(folder, "flood", "pypwru", *FLOOD, "udp port 9999") as own:
         own.wait_ready()
-        end = time.monotonic() + 2
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            while time.monotonic() < end:
-                with contextlib.suppress(ConnectionRefusedError):
-                    sender.sendto(b"flood", ("127.0.0.1", 9999))
+        datagrams(FLOODED // 2)
+        own.process.send_signal(signal.SIGSTOP)
+        try:
+            datagrams(FLOODED // 2)
+        finally:
+            own.process.send_signal(signal.SIGCONT)
         done = own.stop()
     done["out"] = str(done["out"]).count("\n0x")  # the lines themselves are many
     return done
+
+
+def datagrams(count: int) -> None:
+    """To a port of lo that nobody listens on."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for _ in range(count):
+            with contextlib.suppress(ConnectionRefusedError):
+                sender.sendto(b"datagram", ("127.0.0.1", 9999))
 
 
 def reborn(folder: Path) -> Seen:
@@ -185,10 +194,7 @@ def reborn(folder: Path) -> Seen:
         own.wait_ready()
         for _ in range(20):
             ping(FAR)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            for _ in range(500):
-                with contextlib.suppress(ConnectionRefusedError):
-                    sender.sendto(b"datagram", ("127.0.0.1", 9999))
+        datagrams(500)
         ping(SENTINEL)
         own.wait_line(f"{SENTINEL}:0->{NEAR}")
         return own.stop()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.lab.jobs.tracer import Seen, Tracer, tracer
 from tests.lab.net.topology import inside, run
+from tests.lab.net.traffic import flush
 
 PORTS = range(7101, 7106)
 EACH = 3  # datagrams
@@ -66,6 +67,7 @@ def chosen(folder: Path, address: str) -> Seen:
             runs[name] = stack.enter_context(tracer(folder, f"nft-{name}", "pypwru", *words))
             runs[name].wait_ready()  # one after the other: the first may compile for all
         send(address)
+        flush()
         seen: Seen = {name: one.stop() for name, one in runs.items()}
     with inside("far"):
         run("nft", "delete", "table", "inet", "chosen")

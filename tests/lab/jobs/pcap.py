@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -25,8 +26,8 @@ from tests.lab.jobs.tracer import Seen, tracer, wait_quiet
 from tests.lab.net import traffic
 from tests.lab.net.containers import until
 from tests.lab.net.topology import FAR, FAR6, NAMESPACES, inner, inside, run, wire
-from tests.lab.vm.image import TREE
 from tests.support.captures import SCRIPT, SNAPLEN
+from tests.support.paths import TREE
 
 LINKS = {
     "near": ("lo", "near0", "near0.10", "vx"),
@@ -42,11 +43,13 @@ DELIVERED = ("ip_rcv", "ipv6_rcv", "arp_rcv")
 REASSEMBLED = ("udp_rcv", "udpv6_rcv")
 SIGHTS = (*TAP, *SENT, *RECEIVED, *DELIVERED, *REASSEMBLED)
 LARGE, PARTS, TOGETHER = 300_000, 20_000, 60_000  # octets: of a stream, of datagrams
+NOT_LOOPBACK = "not net 127.0.0.0/8 and not ip6 host ::1"
 PARTS_PORTS = (4302, 4304, 4310)
 PINGS = 20
 FLOOD_PORT, DROP_PORT = 4900, 4910
 DATAGRAMS = 4000
-PATIENCE = 120.0  # seconds; emulated CPUs are slow, and tshark is read over 9p
+_ENHANCED_PACKET = 6  # pcapng's kind of block
+PATIENCE = 600.0  # seconds; emulated CPUs are slow, and tshark is read over 9p
 
 # Fewer functions than all: one by one, an old kernel takes minutes for them.
 PATH = "(ip_rcv|ip_forward|ip_output|icmp_rcv|ip_local_deliver|dev_hard_start_xmit)"
@@ -87,7 +90,7 @@ def commands(sights: Sequence[str]) -> list[list[str]]:
     """What is run here, for the cache that the host fills."""
     found = [
         truth_words("all.pcapng", sights),
-        truth_words("tap.pcap", TAP),
+        (*truth_words("tap.pcap", TAP), NOT_LOOPBACK),
         ("--output-pcap", "first.pcapng", *FIRST),
         DROPS,
         flood_words("loss.pcapng"),
@@ -205,7 +208,7 @@ def truth(folder: Path, sights: Sequence[str]) -> Seen:
         for file, seen_at in ((ng, sights), (classic, TAP)):
             words = truth_words(str(file), seen_at)
             if file == classic:  # its two sights of a packet on lo can't be told apart
-                words = (*words, "not net 127.0.0.0/8 and not ip6 host ::1")
+                words = (*words, NOT_LOOPBACK)
             runs.append(stack.enter_context(tracer(folder, file.suffix[1:], "pypwru", *words)))
             runs[-1].wait_ready()
         send_all()
@@ -221,12 +224,14 @@ def first(folder: Path) -> Seen:
     with tracer(folder, "first", "pypwru", "--output-pcap", str(file), *FIRST) as own:
         own.wait_ready()
         traffic.ping(FAR, "-c", str(PINGS), "-i", "0.1")
-        wait_quiet([own], [own.out, file])
+        traffic.flush()
         return own.stop()
 
 
 def live(folder: Path) -> Seen:
-    """Into tshark; what it shows after each of two dropped packets, while pypwru goes on."""
+    """Into tshark; what it shows after each of some dropped packets, while pypwru goes on: two, and
+    more until one has its rule's text.
+    """
     words = ["tshark", "-l", "-r", "-", "-X", f"lua_script:{SCRIPT}", "-Y", "pypwru.nft.rule"]
     for key in ("func", "type", "drop_reason", "nft.chain", "nft.rule", "nft.verdict", "nft.text"):
         words += ["-e", f"pypwru.{key}"]
@@ -247,16 +252,30 @@ def live(folder: Path) -> Seen:
     with tracer(folder, "live", "pypwru", *DROPS, start=start) as own:
         os.close(writing)
         own.wait_ready()
-        for count in (1, 2):
+        for count in range(1, 100):
             with inside("near"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
                 sender.sendto(b"dropped", (FAR, DROP_PORT))
             own.until("packet in tshark", lambda: out.read_text().count("\n") >= count)  # noqa: B023
             during.append(out.read_text())
+            if count > 1 and during[-1].rstrip("\n").endswith(RULE_TEXT):
+                break
         done = own.stop()
     status = shown.wait(PATIENCE)
     with inside("far"):
         run("nft", "delete", "table", "inet", "cut")
     return {**done, "during": during, "tshark": err.read_text(), "tshark_status": status}
+
+
+def packets(file: Path) -> tuple[int, int]:
+    """How many packets a pcapng file has, and how many octets what is whole of it."""
+    content, at, found = file.read_bytes() if file.exists() else b"", 0, 0
+    while len(content) - at >= 12:
+        kind, size = struct.unpack_from("=II", content, at)
+        if at + size > len(content):
+            break
+        found += kind == _ENHANCED_PACKET
+        at += size
+    return found, at
 
 
 def killed(folder: Path) -> Seen:
@@ -265,8 +284,8 @@ def killed(folder: Path) -> Seen:
     with tracer(folder, "killed", "pypwru", "--output-pcap", str(file), *FIRST) as own:
         own.wait_ready()
         traffic.ping(FAR, "-c", "5", "-i", "0.1")
-        wait_quiet([own], [file])
-        flushed = file.stat().st_size
+        own.until("flush of ten packets", lambda: packets(file)[0] >= 10)
+        flushed = packets(file)[1]
         flow = ["ip", "netns", "exec", "near", "ping", "-q", "-f", FAR]
         with subprocess.Popen(flow, stdout=subprocess.DEVNULL) as pinging:
             own.until("packet of the flow", lambda: file.stat().st_size > 2 * flushed)

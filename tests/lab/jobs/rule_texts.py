@@ -1,13 +1,12 @@
 """Runs inside a guest: rules of the same names, rules that change, and a tracer that is killed.
 
-    python -m tests.lab.jobs.rule_texts FOLDER
+    python -m tests.lab.jobs.rule_texts FOLDER REPLACEMENTS
 
 FOLDER/result.json is judged on the host (test_rule_texts.py).
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
@@ -21,12 +20,11 @@ from typing import Any
 from tests.lab.jobs.rule_replacement import PORT, Changing, judged
 from tests.lab.jobs.steps import Step, run_steps
 from tests.lab.jobs.tracer import Seen, Tracer, tracer
-from tests.lab.net.containers import Place, until
+from tests.lab.net.containers import Place, count_namespaces, until
 
 SENTINEL = PORT + 1
 PLACES = 6
 ROUNDS = 3
-REPLACEMENTS = 500
 _WAITED = 10  # every so many replacements wait until a line shows the new text
 _LAST = 1 << 16  # bytes of lines in which a text is looked for
 WORDS = (
@@ -34,7 +32,6 @@ WORDS = (
     f"udp dst portrange {PORT}-{SENTINEL}",
 )  # fmt: skip
 _TRACING = Path("/sys/kernel/tracing")
-_LIMIT = Path("/proc/sys/user/max_net_namespaces")
 FUNCTION = "__nft_trace_packet"
 
 # The same names and, where tables are counted by namespace, the same handles; other rules.
@@ -101,25 +98,11 @@ class Hits:
         return int(found)
 
 
-def namespaces() -> int:
-    """The least limit of network namespaces at which there can be one more."""
-    before = _LIMIT.read_text()
-    try:
-        for limit in itertools.count(1):
-            _LIMIT.write_text(str(limit))
-            tried = subprocess.run(["unshare", "--net", "true"], check=False, capture_output=True)
-            if tried.returncode == 0:
-                return limit
-        raise AssertionError
-    finally:
-        _LIMIT.write_text(before)
-
-
 def killed(folder: Path, places: list[Place]) -> Seen:
     """SIGKILL while it traces; packets before, while and after."""
     place = places[0]
-    until("end of all others' namespaces", lambda: namespaces() == namespaces())
-    counted, hits = [min(namespaces() for _ in range(5))], Hits()
+    until("end of all others' namespaces", lambda: count_namespaces() == count_namespaces())
+    counted, hits = [min(count_namespaces() for _ in range(5))], Hits()
 
     def sent() -> int:
         before = hits.count()
@@ -131,17 +114,17 @@ def killed(folder: Path, places: list[Place]) -> Seen:
     with tracer(folder, "killed", "pypwru", *WORDS) as running:
         running.wait_ready()
         taken.append(listings(places))
-        counted.append(min(namespaces() for _ in range(5)))
+        counted.append(min(count_namespaces() for _ in range(5)))
         calls.append(sent())
         place.send(SENTINEL)
         running.wait_line(f'"dport":{SENTINEL}')
         taken.append(listings(places))
         running.process.send_signal(signal.SIGKILL)
         running.process.wait(60)
-    until("end of the private namespaces", lambda: namespaces() == counted[0])
+    until("end of the private namespaces", lambda: count_namespaces() == counted[0])
     taken.append(listings(places))
     calls.append(sent())
-    return {"listings": taken, "namespaces": [*counted, namespaces()], "calls": calls}
+    return {"listings": taken, "namespaces": [*counted, count_namespaces()], "calls": calls}
 
 
 def stopped(folder: Path, places: list[Place]) -> Seen:
@@ -154,14 +137,14 @@ def stopped(folder: Path, places: list[Place]) -> Seen:
     return {"listings": [*taken, listings(places)]}
 
 
-def replaced(folder: Path) -> Seen:
-    """Rulesets replaced while packets flow."""
+def replaced(folder: Path, replacements: int) -> Seen:
+    """So many rulesets, each replaced by the next while packets flow."""
     place = Place()
     changing = Changing(place)
     changing.load(0)
     with tracer(folder, "replaced", "pypwru", *WORDS) as running, place.flow(PORT):
         running.wait_ready()
-        for number in range(1, REPLACEMENTS + 1):
+        for number in range(1, replacements + 1):
             changing.load(number)
             place.send(PORT)
             if number % _WAITED == 0:
@@ -169,7 +152,8 @@ def replaced(folder: Path) -> Seen:
         place.send(SENTINEL)
         _wait_shown(running, f'"dport":{SENTINEL}')
         seen = running.stop()
-    return {"status": seen["status"], "err": seen["err"], **judged(events(running.out))}
+    found = judged(events(running.out))
+    return {"status": seen["status"], "err": seen["err"], "replacements": replacements, **found}
 
 
 def _wait_shown(running: Tracer, text: str) -> None:
@@ -187,7 +171,7 @@ def main() -> None:
     result_file = Path(sys.argv[1]) / "result.json"
     folder = Path("/run/rule_texts")
     folder.mkdir()
-    os.environ["PYPWRU_CACHE"] = str(folder / "cache")
+    os.environ["PYPWRU_CACHE"] = str(result_file.with_name("cache"))
     places = [Place() for _ in range(PLACES)]
     for number, place in enumerate(places, 1):
         place.load(_RULES.format(number=number, port=PORT))
@@ -195,7 +179,7 @@ def main() -> None:
         ("same", lambda: same_names(folder, places)),
         ("stopped", lambda: stopped(folder, places)),
         ("killed", lambda: killed(folder, places)),
-        ("replaced", lambda: replaced(folder)),
+        ("replaced", lambda: replaced(folder, int(sys.argv[2]))),
     ]
     result: dict[str, object] = {}
     run_steps(steps, result, result_file)

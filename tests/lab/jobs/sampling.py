@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -131,8 +131,8 @@ def flows(words: Sequence[str]) -> Seen:
                     one.recv(6)
         follow.read()
         found: dict[int, set[tuple[int, int]]] = {}
-        for one in follow.sights:
-            flow = one.record[3]
+        for sight in follow.sights:
+            flow = sight.record[3]
             if flow[22] == 4:
                 ports = [int.from_bytes(flow[at : at + 2]) for at in (56, 58)]
                 (port,) = {*ports} - {PORT}
@@ -173,7 +173,7 @@ def main() -> None:
     os.environ["PYPWRU_CACHE"] = str(result_file.with_name("cache"))
     wire()
     backends = [word for word in sys.argv[2:] if word != "frames"]
-    jobs = {
+    jobs: dict[str, Callable[[Sequence[str]], Seen]] = {
         "lives": following_lives,
         "every": partial(pings, FEW),
         "sampled": partial(pings, PINGS),

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from tests.lab.jobs.nft_chosen import RULES, send
 from tests.lab.jobs.steps import run_steps
-from tests.lab.jobs.tracer import Seen, tracer, wait_quiet
+from tests.lab.jobs.tracer import Seen, tracer
 from tests.lab.net import traffic
 from tests.lab.net.topology import FAR, inside, run, wire
-from tests.lab.vm.image import TREE
+from tests.support.paths import TREE
 
 RECOUNTED = ("--output-json", "--timestamp", "current", "--output-caller", "--buffer-size", "64M")
 # One by one, an old kernel takes minutes for all functions.
@@ -59,7 +59,7 @@ def recounted(folder: Path, name: str) -> Seen:
     with tracer(folder, name, "pypwru", *words(str(file), RUNS[name])) as own:
         own.wait_ready()
         send_all()
-        wait_quiet([own], [own.out])
+        traffic.flush()
         done = own.stop()
     return {**done, "statistics": json.loads(file.read_text())}
 

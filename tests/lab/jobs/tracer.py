@@ -13,8 +13,11 @@ from typing import IO, Protocol
 
 Seen = dict[str, object]
 
-WAIT = 240.0  # seconds until a tracer that shows no sign of life is given up
-QUIET = 0.7  # seconds without a new line after which there is none on its way
+WAIT = 600.0  # seconds until a tracer that shows no sign of life is given up
+LOOK, LOOKS = (
+    0.1,
+    7,
+)  # seconds between two looks at a file; those without a new line that are enough
 
 
 class Process(Protocol):
@@ -80,8 +83,9 @@ class Tracer:
         return self._seen(self.process.wait(WAIT))
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> Seen:
+        """End it; of pypwru all is here then that happened before (traffic.flush)."""
         self.process.send_signal(number)
-        return self._seen(self.process.wait(60))
+        return self._seen(self.process.wait(WAIT))
 
     def _seen(self, status: int) -> Seen:
         texts = {"out": self.out.read_text(), "err": self.err.read_text()}
@@ -108,15 +112,16 @@ def kill(running: Tracer) -> None:
 
 
 def wait_quiet(running: Collection[Tracer], files: Collection[Path]) -> None:
-    """Until none of ``files`` has grown for QUIET seconds, or nobody writes any more.
+    """Until none of ``files`` has grown in LOOKS looks, or nobody writes any more.
 
-    There is no other fact to wait for: which line is the last is what a comparison finds out.
+    For other programs than pypwru, which writes what it has when it is stopped: there is no other
+    fact to wait for, since which line is the last is what a comparison finds out. Looks are counted
+    and not seconds, which also pass while the whole guest waits for a CPU.
     """
-    sizes, since = [-1], time.monotonic()
-    while time.monotonic() - since < QUIET:
+    sizes, looks = [-1], 0
+    while looks < LOOKS:
         if all(one.process.poll() is not None for one in running):
             return
         now = [file.stat().st_size if file.exists() else 0 for file in files]
-        if now != sizes:
-            sizes, since = now, time.monotonic()
-        select.select([], [], [], 0.1)
+        sizes, looks = now, looks + 1 if now == sizes else 0
+        select.select([], [], [], LOOK)

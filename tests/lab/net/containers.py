@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import select
 import socket
@@ -11,11 +12,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from tests.lab.net.topology import inside, run
 
 _PAUSE = 0.01  # seconds between two packets
-_PATIENCE = 120.0  # seconds; emulated CPUs are slow
+_PATIENCE = 600.0  # seconds; emulated CPUs are slow
+_LIMIT = Path("/proc/sys/user/max_net_namespaces")
 _WITH_HANDLES = 8  # NFT_CTX_OUTPUT_HANDLE
 
 
@@ -25,6 +28,23 @@ def until(fact: str, seen: Callable[[], bool]) -> None:
         if time.monotonic() > end:
             raise RuntimeError(f"no {fact}")
         select.select([], [], [], 0.01)
+
+
+def count_namespaces() -> int:
+    """The least limit of network namespaces at which there can be one more.
+
+    A namespace counts until the kernel has removed it, some time after its last user's end.
+    """
+    before = _LIMIT.read_text()
+    try:
+        for limit in itertools.count(1):
+            _LIMIT.write_text(str(limit))
+            tried = subprocess.run(["unshare", "--net", "true"], check=False, capture_output=True)
+            if tried.returncode == 0:
+                return limit
+        raise AssertionError
+    finally:
+        _LIMIT.write_text(before)
 
 
 class Place:

@@ -23,7 +23,7 @@ from tests.lab.net import topology
 from tests.lab.net.topology import ASKED, DNAT, FAR, FAR6, ROUTER, ROUTER6, inner, inside
 
 Address = tuple[str, int]
-SECONDS = 20.0  # until an answer is given up: emulated CPUs are slow
+SECONDS = 300.0  # until an answer is given up: emulated CPUs are slow
 _MIRROR = "protocol ip matchall action mirred egress mirror dev near1"
 _NOW = struct.pack("ii", 1, 0)  # SO_LINGER: a reset and no TIME_WAIT, the ports are free again
 
@@ -36,7 +36,7 @@ class Kind(NamedTuple):
 
 
 def ping(address: str, *words: str) -> None:
-    command = ["ip", "netns", "exec", "near", "ping", "-q", "-c", "1", "-W", "10", *words, address]
+    command = ["ip", "netns", "exec", "near", "ping", "-q", "-c", "1", "-W", "300", *words, address]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -117,7 +117,7 @@ def curl(address: str, port: int, local_port: int) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOW)
 
     with _served(FAR, port, serve):
-        words = f"ip netns exec near curl -s -m 20 --local-port {local_port}".split()
+        words = f"ip netns exec near curl -s -m 300 --local-port {local_port}".split()
         got = subprocess.run(
             [*words, f"http://{address}:{port}/"], check=True, stdout=subprocess.PIPE
         )
@@ -157,9 +157,10 @@ def mirrored() -> None:
 
 
 def flush() -> None:
-    """A datagram over lo on each CPU.
+    """A datagram over lo on each CPU: what was sent before has come to its end then.
 
-    What another CPU freed for it waits in its list until it next receives (skb_attempt_defer_free).
+    A CPU handles what it received in order. And what another CPU freed for it waits in its list
+    until it next receives (skb_attempt_defer_free).
     """
     usual = os.sched_getaffinity(0)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as both:

@@ -221,14 +221,14 @@ def compare_recorded(
     ]
     if their_events and own_events:
         for field in sorted(columns[0] ^ columns[1]):
-            values = [field if field in each else None for each in columns]
-            found.append(Finding(name, field, *values, "", "recorded"))
-    same = [
+            theirs_has, own_has = (field if field in each else None for each in columns)
+            found.append(Finding(name, field, theirs_has, own_has, "", "recorded"))
+    their_same, own_same = (
         [event for event in each if re.search(steady, flow(event))]
         for each in (their_events, own_events)
-    ]
+    )
     namespaces: dict[Any, Any] = {}
-    for one, other in pairs(*same, flow):
+    for one, other in pairs(their_same, own_same, flow):
         if not one or not other:
             found.append(_single(name, one, other, "recorded"))
             continue

@@ -1,11 +1,12 @@
 """Runs inside a guest: each invocation by pypwru and by pwru, both at once, over the same traffic.
 
-    python -m tests.lab.parity.guest FOLDER [NAME...]
+    python -m tests.lab.parity.guest FOLDER [--whole | --record] [NAME...]
 
 FOLDER/result.json says what each printed and how it ended; it is judged on the host. pwru is the
 one on PATH, or ``PYPWRU_LAB_PWRU``; one that lacks a flag sits out the invocations with it.
-``PYPWRU_LAB_WHOLE`` has pwru run also where nothing is traced, which is to be compared with its
-recorded words otherwise, and pypwru a second time beside them, with --output-json.
+``--whole`` has pwru run also where nothing is traced, which is to be compared with its recorded
+words otherwise, and pypwru a second time beside them, with --output-json. ``--record`` has pwru run
+alone.
 FOLDER/traffic_programs.o is attached for the invocations that want it, which come last.
 """
 
@@ -121,21 +122,24 @@ def repeated() -> dict[str, int]:
 
 
 def main() -> None:
-    folder, rows = Path(sys.argv[1]), {**INVOCATIONS, **CONTROLS, NAME: ROW}
+    folder, names = Path(sys.argv[1]), [name for name in sys.argv[2:] if name[0] != "-"]
+    os.environ["PYPWRU_CACHE"] = str(folder / "cache")
+    rows = {**INVOCATIONS, **CONTROLS, NAME: ROW}
     programs = {OWN: OWN, PEER: os.environ.get("PYPWRU_LAB_PWRU") or PEER}
     old = SINCE not in said(programs[PEER], "--help")
     version = "pwru 1.0.5" if old else said(programs[PEER], "--version")
-    if os.environ.get("PYPWRU_LAB_RECORD"):
+    if "--record" in sys.argv:
         del programs[OWN]
-    if os.environ.get("PYPWRU_LAB_WHOLE"):
+    if "--whole" in sys.argv:
         programs[AS_JSON] = OWN
     topology.wire()
     KINDS["ping4"].send()  # so that no row is the first to ask for the neighbours' headers
     result: dict[str, object] = {"kernel": os.uname().release, "pwru": version, "old": old}
     result["repeated"] = repeated()
-    result["invocations"] = found = {}
+    found: dict[str, dict[str, object]] = {}
+    result["invocations"] = found
     attached = False
-    for name in sys.argv[2:] or rows:
+    for name in names or rows:
         invocation = rows[name]
         if invocation.programs and not attached:
             topology.attach_programs(folder / "traffic_programs.o")
@@ -147,9 +151,9 @@ def main() -> None:
         try:
             if name == NAME:
                 prepare()
-            found[name] = seen(name, invocation, lines)
+            found[name] = {**seen(name, invocation, lines)}
             if name == NAME:
-                found[name] |= {"listed": listing("router")}
+                found[name]["listed"] = listing("router")
         except (RuntimeError, subprocess.SubprocessError, OSError) as error:
             found[name] = {"error": str(error)}
         print(f"{name}: {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)

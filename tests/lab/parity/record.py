@@ -8,15 +8,20 @@ Writes tests/data/pwru_head/KERNEL.json, of the NAMEs alone when there are any.
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.lab.parity.boots import RECORDED, WHOLE, boot
+from tests.lab.kernels import REFERENCE
+from tests.lab.net import topology
 from tests.lab.parity.invocations import INVOCATIONS, NO_FLOW
+from tests.lab.parity.results import RECORDED
+from tests.lab.vm.boots import BOOT
 
+_SECONDS = "2700"
 _ENOUGH = 20  # lines of what is the same in no two boots: their form is all that is compared
 
 
@@ -27,7 +32,7 @@ def lines(text: str) -> list[str]:
 
 def keep(result: Mapping[str, Any]) -> None:
     """Put what a boot saw into the file of recordings."""
-    file = RECORDED / f"{WHOLE}.json"
+    file = RECORDED
     kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"invocations": {}}
     for name, seen in result["invocations"].items():
         if "error" in seen:
@@ -42,14 +47,19 @@ def keep(result: Mapping[str, Any]) -> None:
     invocations = kept["invocations"]
     ordered = {name: invocations[name] for name in INVOCATIONS if name in invocations}
     about = {"kernel": result["kernel"], "pwru": result["pwru"]}
-    RECORDED.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**about, "invocations": ordered}, indent=1, ensure_ascii=False)
     file.write_text(text + "\n")
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        keep(boot(WHOLE, Path(folder), sys.argv[1:] or list(INVOCATIONS), record=True))
+    names = sys.argv[1:] or [*INVOCATIONS]
+    with tempfile.TemporaryDirectory() as name:
+        topology.build_programs(Path(name))
+        vm: list[str] = [str(BOOT), REFERENCE, "--timeout", _SECONDS, "--rwdir", name, "--"]
+        guest: list[str] = ["python", "-m", "tests.lab.parity.guest", name, "--record", *names]
+        subprocess.run([*vm, *guest], check=True)
+        keep(json.loads(Path(name, "result.json").read_text()))
 
 
 if __name__ == "__main__":

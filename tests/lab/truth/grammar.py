@@ -173,8 +173,8 @@ def _table(draw: st.DrawFn, kind: Kind, name: str) -> str:
         parts.append(draw(_filled([_KNOWN], first=to, second=to)))
     for number, user in enumerate(users):
         # A jump by way of the map must not come back: only the last chain is in it.
-        rules = _rule(kind, users[number + 1 :], known and number + 1 < len(users))
-        parts.append(_chain(user, draw(st.lists(rules, max_size=_MOST_RULES))))
+        rule = _rule(kind, users[number + 1 :], known and number + 1 < len(users))
+        parts.append(_chain(user, draw(st.lists(rule, max_size=_MOST_RULES))))
     for number, hook in enumerate(
         draw(st.lists(st.sampled_from(kind.hooks), min_size=1, max_size=3))
     ):

@@ -1,124 +1,279 @@
-"""The lab's boots: each once, for all the tests that judge it, and two at a time.
+"""The lab's guests: what they run is given by schedule.py, what it left is awaited job by job.
 
-An emulated machine takes one CPU of this one, so where all tests are asked for
-(``PYPWRU_TESTS=all``) conftest.py begins with the first test every boot that a collected module
-lists in its ``BOOTS``, and while one is judged the next ones run.
+An emulated machine takes one CPU of this one, so two run at a time; one while tests that are no
+guest's run beside it. A guest that dies or hangs is booted again, once, for the jobs that it still
+owed; how often that was is printed at the end of the run (``report``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import pytest
-
-from tests.support.need import need
+from tests.lab.jobs.driver import Job
+from tests.lab.kernels import Tier, kernel
+from tests.lab.schedule import Boot
+from tests.lab.suites import SUITES
+from tests.lab.vm.lines import Hung, lines
 from tests.support.paths import TREE
 
 BOOT = TREE / "tests" / "lab" / "boot"
+SILENCE = 300.0  # seconds without a line from a guest, which writes one every 5, until it hangs
+GUESTS = int(os.environ.get("PYPWRU_LAB_GUESTS") or 2)  # at a time; 3 GiB each
 Result = dict[str, Any]
-
-_POOL = ThreadPoolExecutor(max_workers=2)  # 3 GiB each
 
 
 class GuestError(Exception):
-    """The guest didn't come to an end of its own; the message has its last words."""
+    """The guest died or hung; the message has its last words."""
 
 
-class Boot(NamedTuple):
-    """A boot that tests of a module need.
-
-    Args:
-        minutes: what it takes about; the longest are begun first.
-        begin: begins it, if nobody has yet.
-    """
-
-    minutes: int
-    begin: Callable[[], Future[Result]]
+class JobError(Exception):
+    """The job left no result; the message has its last words."""
 
 
-@cache
-def begun(work: Callable[..., Result], *words: str) -> Future[Result]:
-    """``work(*words)``, begun at the first call; a failed one isn't tried again."""
-    return _POOL.submit(work, *words)
-
-
-def result(future: Future[Result]) -> Result:
-    """What a boot saw; its failure is the test's."""
-    need(shutil.which("qemu-system-x86_64"), "qemu-system-x86_64 (package qemu-system-x86)")
-    need(os.geteuid() == 0, "root: the guest's file system is this machine's, read by QEMU")
-    try:
-        return future.result()
-    except GuestError as error:
-        pytest.fail(str(error))
-
-
-def compile_for(kernel: str, folder: Path, commands: Sequence[Sequence[str]]) -> None:
-    """Fill pypwru's cache ``folder`` on this machine, where that is fast (warm_cache.py).
+@dataclass
+class Guest:
+    """What became of a boot, for the report.
 
     Args:
-        commands: the arguments of the runs in the guest.
+        boot: its kernel and jobs.
+        up: seconds from its start to the first job.
+        jobs: seconds of each job that ended, and of QEMU's CPU meanwhile: they are more the busier
+            this machine is, CPU seconds are not.
+        total: seconds from its start to its end.
+        compiled: jobs whose programs were not all in the cache, with how many weren't: an emulated
+            CPU takes long for each.
+        again: why there was another one for what this one still owed; empty if there was none.
     """
-    words = [sys.executable, "-m", "tests.lab.vm.warm_cache", kernel, str(folder)]
+
+    boot: Boot
+    up: float = 0.0
+    jobs: dict[str, tuple[float, float]] = field(default_factory=dict)
+    total: float = 0.0
+    cpu: float = 0.0
+    compiled: dict[str, int] = field(default_factory=dict)
+    again: str = ""
+
+    def __str__(self) -> str:
+        jobs = [f"{name} {wall:.0f} ({cpu:.0f})" for name, (wall, cpu) in self.jobs.items()]
+        total = f"{self.total:.0f} ({self.cpu:.0f})"
+        jobs += [f"{count} compiled by {name}" for name, count in self.compiled.items()]
+        return f"{self.boot.kernel:>8}: {total:>10}: up {self.up:.0f}, {', '.join(jobs)}"
+
+
+class Lab:
+    """The guests of a run of the tests.
+
+    Args:
+        plan: the boots, in the order in which they are begun.
+        tier: what their jobs run.
+        beside: whether other tests need a CPU until ``widen`` is called.
+    """
+
+    def __init__(self, plan: Sequence[Boot], tier: Tier, beside: bool) -> None:
+        self.guests: list[Guest] = []
+        self._tier = tier
+        self._slots = threading.Semaphore(1)
+        self._is_narrow, self._is_over = True, False
+        self._running: set[subprocess.Popen[str]] = set()
+        self._results: dict[tuple[str, str], Future[Result]] = {
+            (boot.kernel, suite): Future() for boot in plan for suite in boot.suites
+        }
+        self._pool = ThreadPoolExecutor(max_workers=GUESTS)
+        for boot in plan:
+            self._pool.submit(self._run, boot)
+        if not beside:
+            self.widen()
+
+    def result(self, name: str, suite: str) -> Result:
+        """What the job of ``suite`` left on the kernel ``name``, once it is there.
+
+        One that is not in the plan is begun now.
+
+        Raises:
+            GuestError: its guest died twice.
+            JobError: it left nothing.
+        """
+        if (name, suite) not in self._results:
+            self._results[name, suite] = Future()
+            self._pool.submit(self._run, Boot(name, (suite,)))
+        return self._results[name, suite].result()
+
+    def widen(self) -> None:
+        """From here on nobody else needs a CPU: as many guests as PYPWRU_LAB_GUESTS says, or 2."""
+        if self._is_narrow:
+            self._is_narrow = False
+            for _ in range(GUESTS - 1):
+                self._slots.release()
+
+    def end(self) -> None:
+        """Begin no more, and end what runs."""
+        self._is_over = True
+        for process in tuple(self._running):
+            process.terminate()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def report(self) -> Iterator[str]:
+        """Lines about the guests, and those that were booted again."""
+        yield "seconds of each guest and of its jobs, those of its CPU in parentheses"
+        yield from map(str, self.guests)
+        again = [guest for guest in self.guests if guest.again]
+        verb = "guest was" if len(again) == 1 else "guests were"
+        yield f"{len(again)} {verb} booted again"
+        yield from (f"  {guest.boot}: {guest.again}" for guest in again)
+
+    def _run(self, boot: Boot) -> None:
+        with self._slots:
+            if self._is_over:
+                return
+            owed = boot
+            try:
+                for attempt in (1, 2):
+                    guest = Guest(owed)
+                    self.guests.append(guest)
+                    try:
+                        self._boot(guest)
+                        return
+                    except GuestError as error:
+                        if attempt == 2 or self._is_over:
+                            raise
+                        guest.again = str(error).splitlines()[0]
+                        left = [name for name in boot.suites if not self._has(boot.kernel, name)]
+                        owed = Boot(boot.kernel, tuple(left))
+            except BaseException as error:  # whatever it is: nobody waits for ever
+                for name in boot.suites:
+                    if not self._has(boot.kernel, name):
+                        self._results[boot.kernel, name].set_exception(error)
+
+    def _has(self, name: str, suite: str) -> bool:
+        return self._results[name, suite].done()
+
+    def _boot(self, guest: Guest) -> None:
+        """Run its jobs, and hand over each one's result as it comes."""
+        row = kernel(guest.boot.kernel)
+        with tempfile.TemporaryDirectory() as name, tempfile.TemporaryFile("w+") as err:
+            folder, jobs = Path(name), list[Job]()
+            caches: dict[str, Sequence[Sequence[str]]] = {}
+            for suite in guest.boot.suites:
+                job, own = SUITES[suite], folder / suite
+                own.mkdir()
+                job.prepare(own, row, self._tier)
+                caches[str(own / "cache")] = job.commands(row, self._tier)
+                without = [*job.later] if self._tier is Tier.QUICK else []
+                words = job.words(row, self._tier)
+                jobs.append(Job(suite, job.module, words, job.timeout, without))
+            (folder / "jobs.json").write_text(json.dumps(jobs))
+            compile_all(row.name, caches)
+            timeout = sum(job.timeout for job in jobs) + SILENCE
+            options = ["--timeout", str(timeout), "--rwdir", name]
+            command = [
+                str(BOOT),
+                row.name,
+                *options,
+                "--",
+                "python",
+                "-m",
+                "tests.lab.jobs.driver",
+                name,
+            ]
+            began = time.monotonic()
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True) as vm:
+                self._running.add(vm)
+                try:
+                    reason = self._follow(guest, vm, folder, began)
+                finally:
+                    vm.terminate()
+                    vm.wait()
+                    self._running.discard(vm)
+                    guest.total = time.monotonic() - began
+            err.seek(0)
+            if not all(self._has(row.name, suite) for suite in guest.boot.suites):
+                reason = reason or f"the guest ended with {vm.returncode}"
+                raise GuestError(f"{reason}\n{err.read()[-3000:]}")
+
+    def _follow(self, guest: Guest, vm: subprocess.Popen[str], folder: Path, began: float) -> str:
+        """Read what the driver tells until its end; returns why there is no more of it."""
+        cached = {name: bytecodes(folder / name / "cache") for name in guest.boot.suites}
+        wrote: dict[str, str] = {}
+        assert vm.stdout
+        try:
+            for line in lines(vm.stdout, SILENCE):
+                told = json.loads(line)
+                if "kernel" in told:
+                    guest.up, guest.cpu = time.monotonic() - began, cpu_seconds(vm.pid)
+                    continue
+                name = told["job"]
+                wrote[name] = wrote.get(name, "") + told.get("wrote", "")
+                _log(f"{guest.boot.kernel} {name} {cpu_seconds(vm.pid):.0f}", told)
+                if "status" in told:
+                    spent = cpu_seconds(vm.pid)
+                    guest.jobs[name] = told["seconds"], spent - guest.cpu
+                    guest.cpu = spent
+                    if more := bytecodes(folder / name / "cache") - cached[name]:
+                        guest.compiled[name] = more
+                    self._hand_over(guest.boot.kernel, name, told["status"], wrote[name], folder)
+        except Hung:
+            return f"the guest hung: {SILENCE:.0f} seconds without a line"
+        return ""
+
+    def _hand_over(self, name: str, suite: str, status: int, wrote: str, folder: Path) -> None:
+        future, own = self._results[name, suite], folder / suite
+        file = own / "result.json"
+        if status or not file.exists():
+            words = f"{name}: the job of {suite} ended with {status}: {wrote[-3000:]}"
+            future.set_exception(JobError(words))
+            return
+        result: Result = json.loads(file.read_text())
+        future.set_result({**result, **SUITES[suite].collect(own)})
+        shutil.rmtree(own)
+
+
+def bytecodes(cache: Path) -> int:
+    """How many programs are in pypwru's cache."""
+    return sum(1 for _ in cache.glob("bytecode-*"))
+
+
+def cpu_seconds(process: int) -> float:
+    """What the children of ``process`` have had of a CPU so far."""
+    spent = 0
+    for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+            spent += int(fields[11]) + int(fields[12])  # utime, stime
+    return spent / os.sysconf("SC_CLK_TCK")
+
+
+def _log(where: str, told: Mapping[str, Any]) -> None:
+    """Into the file that ``PYPWRU_LAB_LOG`` names, as it comes."""
+    text = told.get("wrote", f"{told.get('status')}, {told.get('seconds')} s")
+    if (file := os.environ.get("PYPWRU_LAB_LOG")) and text:
+        with open(file, "a") as log:
+            log.write("".join(f"{where}: {line}\n" for line in text.splitlines()))
+
+
+def compile_for(name: str, folder: Path, commands: Sequence[Sequence[str]]) -> None:
+    """Fill pypwru's cache ``folder`` for the runs with these arguments on the kernel ``name``."""
+    compile_all(name, {str(folder): commands})
+
+
+def compile_all(name: str, commands: Mapping[str, Sequence[Sequence[str]]]) -> None:
+    """Fill caches on this machine, where that is fast (warm_cache.py).
+
+    Args:
+        name: of the kernel.
+        commands: cache folder to the arguments of the runs in the guest.
+    """
+    words = [sys.executable, "-m", "tests.lab.vm.warm_cache", name]
     subprocess.run(words, input=json.dumps(commands), text=True, check=True, cwd=TREE)
-
-
-def job(kernel: str, module: str, *words: str, commands: Sequence[Sequence[str]] = ()) -> Result:
-    """``python -m MODULE FOLDER WORDS...`` in a guest: what it left in FOLDER/result.json.
-
-    Args:
-        commands: arguments of pypwru for which FOLDER/cache is filled.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        compile_for(kernel, Path(folder, "cache"), commands)
-        return run(kernel, Path(folder), ["python", "-m", module, folder, *words])
-
-
-def run(
-    kernel: str,
-    folder: Path,
-    command: Sequence[str],
-    options: Sequence[str] = (),
-    environment: Mapping[str, str] | None = None,
-) -> Result:
-    """Run ``command``, which leaves its result in ``folder``, shared with the guest.
-
-    Args:
-        options: of vm.
-
-    Raises:
-        GuestError: it ended before it had a result.
-    """
-    done = subprocess.run(
-        [BOOT, kernel, *options, "--rwdir", str(folder), "--", *command],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-    )
-    file = folder / "result.json"
-    if done.returncode or not file.exists():
-        raise GuestError(f"the guest ended with {done.returncode}: {done.stderr[-3000:]}")
-    found: Result = json.loads(file.read_text())
-    return found
-
-
-def step(seen: Result, kernel: str, name: str) -> Any:
-    """One step of a job; its own failure fails only the tests that need it."""
-    if "error" in seen[name]:
-        pytest.fail(f"{kernel}: {name}: {seen[name]['error']}")
-    return seen[name]
-
-
-def end() -> None:
-    """Begin no more."""
-    _POOL.shutdown(wait=False, cancel_futures=True)

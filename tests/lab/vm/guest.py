@@ -27,6 +27,8 @@ from tests.lab.vm import image, packages
 from tests.lab.vm.packages import LabError
 
 HUNG = 124  # what timeout(1) says
+BOOTING = 600.0  # seconds from power-on to the command, after which a guest is given up
+STARTED = b"started\n"  # what run writes on the port of the status before the command
 _PORTS = ("out", "err", "status", "console")
 _ROOT = "machine"  # the 9p tag that init mounts
 _PR_SET_PDEATHSIG = 1
@@ -37,12 +39,12 @@ class Guest:
     """What to boot and what to run in it.
 
     Args:
-        kernel: a key of packages.KERNELS.
+        kernel: one of packages.KERNELS.
         command: the words of the command, run as root with the tree as working directory.
         shared: folders of this machine that the guest may write, under the same path.
         cpus: virtual CPUs.
         memory: MiB of RAM, the layer over the root included.
-        timeout: seconds from power-on until the guest is killed.
+        timeout: seconds that the command may take until the guest is killed.
     """
 
     kernel: str
@@ -55,10 +57,16 @@ class Guest:
 
 @dataclass
 class _Heard:
-    """What the guest said beside its command's output."""
+    """What came from the guest beside its command's output."""
 
     status: bytearray = field(default_factory=bytearray)
     console: bytearray = field(default_factory=bytearray)
+
+    @property
+    def exit_status(self) -> int | None:
+        """The command's; None until it is here whole."""
+        whole = self.status.startswith(STARTED) and self.status.count(b"\n") == 2
+        return int(self.status[len(STARTED) :]) if whole else None
 
 
 def run(guest: Guest, stdout: int = 1, stderr: int = 2) -> tuple[int, str]:
@@ -72,7 +80,6 @@ def run(guest: Guest, stdout: int = 1, stderr: int = 2) -> tuple[int, str]:
         LabError: the kernel can't be fetched, or QEMU is missing.
         BrokenPipeError: nobody reads ``stdout`` or ``stderr`` any more. The guest is gone.
     """
-    deadline = time.monotonic() + guest.timeout
     kernel = packages.kernel(guest.kernel)
     tags = {tag: path for tag, path, _ in _exports(guest) if tag != _ROOT}
     initramfs = image.initramfs(kernel, guest.command, tags)
@@ -91,9 +98,9 @@ def run(guest: Guest, stdout: int = 1, stderr: int = 2) -> tuple[int, str]:
         for writer in writers.values():
             writer.close()
         heard = _Heard()
-        reason = _relay(readers, heard, {"out": stdout, "err": stderr}, deadline)
-    if heard.status.endswith(b"\n"):
-        return int(heard.status), ""
+        reason = _relay(readers, heard, {"out": stdout, "err": stderr}, guest.timeout)
+    if heard.exit_status is not None:
+        return heard.exit_status, ""
     last = heard.console.decode(errors="replace").splitlines()[-80:]  # a panic and its trace
     return HUNG, "\n".join([f"{reason}; its console's last lines:", *last])
 
@@ -113,9 +120,14 @@ def btf(kernel: str) -> Path:
 
 
 def _relay(
-    readers: Mapping[str, IO[bytes]], heard: _Heard, copies: Mapping[str, int], deadline: float
+    readers: Mapping[str, IO[bytes]], heard: _Heard, copies: Mapping[str, int], timeout: float
 ) -> str:
-    """Copy until the status is here or can't come any more; then returns why not."""
+    """Copy until the status is here or can't come any more; then returns why not.
+
+    Args:
+        timeout: seconds for the command, from the moment at which the guest starts it.
+    """
+    deadline, started = time.monotonic() + BOOTING, False
     sinks = {"status": heard.status, "console": heard.console}
     with selectors.DefaultSelector() as selector:
         for port, reader in readers.items():
@@ -134,7 +146,9 @@ def _relay(
                     _write(copies[key.data], chunk)
                 else:
                     sinks[key.data] += chunk
-            if heard.status.endswith(b"\n") and not _pending(readers):
+            if not started and heard.status.startswith(STARTED):
+                deadline, started = time.monotonic() + timeout, True
+            if heard.exit_status is not None and not _pending(readers):
                 return ""
     return "the guest died"
 

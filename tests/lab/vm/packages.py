@@ -20,15 +20,10 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+from tests.lab import kernels
 
-# Which suites have the kernel, the likeliest first.
-KERNELS: Mapping[str, Sequence[str]] = {
-    "5.10": ("bullseye",),
-    "6.1": ("bookworm",),
-    "6.12": ("trixie", "bookworm-backports"),
-    "7.2": ("sid", "forky"),
-}
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+KERNELS = tuple(row.name for row in kernels.KERNELS)
 # pwru is trixie's: sid's build asks for a newer libc than the machine that lends its file system.
 TOOLS: Mapping[str, tuple[str, Sequence[str]]] = {
     "pwru": ("pwru", ("trixie",)),
@@ -52,30 +47,37 @@ def folder() -> Path:
 
 
 def kernel(name: str) -> Path:
-    """The folder of the unpacked kernel ``name`` (a key of KERNELS), fetched if it isn't there."""
-    return _fetched(name, re.compile(rf"linux-image-{re.escape(name)}\.[^-]+(-\d+)?-amd64"))
+    """The folder of the unpacked kernel ``name`` (one of KERNELS), fetched if it isn't there."""
+    row = kernels.kernel(name)
+    return _fetched(name, row.debian, image_package(row.version))
+
+
+def image_package(version: str) -> re.Pattern[str]:
+    """Names of kernels' packages whose version begins with ``version``, release candidates too."""
+    number = r"(\.[^-]+(-\d+)?|-rc\d+)"
+    return re.compile(rf"linux-image-{re.escape(version)}{number}-amd64")
 
 
 def tool(name: str) -> Path:
     """The folder of the unpacked package behind ``name`` (a key of TOOLS)."""
-    return _fetched(name, re.compile(re.escape(TOOLS[name][0])))
+    package, suites = TOOLS[name]
+    return _fetched(name, suites, re.compile(re.escape(package)))
 
 
 def describe(name: str) -> str:
     """The exact version of kernel ``name`` when it is there, or else where it would be from."""
     for version in folder().glob(f"{name}/lib/modules/*"):
         return version.name
-    return f"not here yet, from {' or '.join(KERNELS[name])}"
+    return f"not here yet, from {' or '.join(kernels.kernel(name).debian)}"
 
 
-def _fetched(name: str, package: re.Pattern[str]) -> Path:
+def _fetched(name: str, suites: Sequence[str], package: re.Pattern[str]) -> Path:
     target = folder() / name
     if target.is_dir():
         return target
     folder().mkdir(parents=True, exist_ok=True)
     with alone():
         if not target.is_dir():
-            suites = KERNELS[name] if name in KERNELS else TOOLS[name][1]
             _fetch(suites, package, target)
     return target
 

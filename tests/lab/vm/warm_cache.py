@@ -1,9 +1,9 @@
 """Compiles for a guest on the host, where a compile takes a quarter of a second and not ten.
 
-    python -m tests.lab.vm.warm_cache KERNEL FOLDER <COMMANDS
+    python -m tests.lab.vm.warm_cache KERNEL <COMMANDS
 
-COMMANDS is a JSON list of command lines, each a list of words. What runs in the guest finds the
-bytecode by its key; a key that differs costs the guest a compile, and changes nothing else.
+COMMANDS is JSON: cache folder to command lines, each a list of words. What runs in the guest finds
+the bytecode by its key; a key that differs costs the guest a compile, and changes nothing else.
 """
 
 from __future__ import annotations
@@ -26,23 +26,18 @@ from pypwru.program.build import build
 from pypwru.program.defines import defines
 from pypwru.program.layout import layout
 from pypwru.program.source import sources
+from tests.lab import kernels
 from tests.lab.vm import guest
-
-# What the automatic choice comes to, alternatives apart by commas, and what it hooks the rest with.
-_MULTI = {Backend.KPROBE_MULTI}
-_SINGLE = {Backend.KPROBE}
-_AUTOMATIC = {
-    "5.10": [{Backend.FENTRY} | _SINGLE, _SINGLE],
-    "6.1": [{Backend.FENTRY} | _SINGLE, _SINGLE],
-    "6.12": [_MULTI],
-    "7.2": [{Backend.FENTRY_MULTI} | _MULTI, _MULTI],
-}
 
 
 def _choices(kernel: str, asked: Backend | None) -> list[set[Backend]]:
-    if not asked:
-        return _AUTOMATIC[kernel]
-    return [{asked}, {asked} | _AUTOMATIC[kernel][-1]]  # with what hooks the rest
+    """The sets of backends that a run may come to, each with what hooks the rest."""
+    row = kernels.kernel(kernel)
+    rest = {Backend(row.kprobes)}
+    if asked:
+        return [{asked}, {asked} | rest]
+    first = {Backend(row.automatic_for_few)} | rest
+    return [first] if first == rest else [first, rest]
 
 
 def configured(words: Sequence[str]) -> Config | None:
@@ -77,4 +72,5 @@ def fill(kernel: str, folder: Path, configs: Iterable[Config | None]) -> None:
 
 
 if __name__ == "__main__":
-    fill(sys.argv[1], Path(sys.argv[2]), map(configured, json.load(sys.stdin)))
+    for name, commands in json.load(sys.stdin).items():
+        fill(sys.argv[1], Path(name), map(configured, commands))

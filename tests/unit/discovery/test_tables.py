@@ -10,16 +10,16 @@ from pypwru.discovery import tables
 from tests.support.paths import DATA
 
 RECORDED = DATA / "functions.txt"
-KERNELS = ("5.10", "6.1", "6.12", "7.2")
+_ROWS = [line.split() for line in RECORDED.read_text().splitlines() if line[:1] != "#"]
+KERNELS = sorted({kernel for row in _ROWS for kernel in row[1:]})
 # Linux 5.10 has no BTF for modules.
-WITH_MODULES = KERNELS[1:]
+WITH_MODULES = sorted({kernel for row in _ROWS for kernel in row[1:] if row[0][-1] != "@"})
 LIMITS = {0: (10, 20), 1: (50, 80), 2: (150, 260)}
 
 
 def recorded(kernel: str, modules: bool = True) -> list[tuple[str, str]]:
     """(name, module) of every function that takes a packet and can be traced there."""
-    rows = (line.split() for line in RECORDED.read_text().splitlines() if line[:1] != "#")
-    functions = (row[0].split("@") for row in rows if kernel in row[1:])
+    functions = (row[0].split("@") for row in _ROWS if kernel in row[1:])
     return [(name, module) for name, module in functions if modules or not module]
 
 

@@ -1,103 +1,46 @@
-"""The parity suite's boots, one a kernel, for all the tests that judge them.
+"""What the parity suite's guests saw, beside what pwru 1.0.12 printed.
 
 The peer is Debian's pwru 1.0.5, or the one that ``PYPWRU_LAB_PWRU`` names. What 1.0.5 has no flag
-for is compared with what pwru 1.0.12 printed in this lab (data/pwru_head, see record_parity).
+for is compared with what pwru 1.0.12 printed in this lab (data/pwru_head, see record.py).
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
-from concurrent.futures import Future
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pypwru.btf.load import load_vmlinux
 from pypwru.cache import Cache
-from pypwru.config import Config
-from tests.lab.net import topology
-from tests.lab.parity import conntrack_row
+from tests.lab import results
+from tests.lab.kernels import REFERENCE
 from tests.lab.parity.compare import Finding, compare_live, compare_recorded
 from tests.lab.parity.differences import Declared
-from tests.lab.parity.invocations import INVOCATIONS, NO_FLOW, Invocation
-from tests.lab.parity.tracking import CONTROLS
-from tests.lab.vm import boots, guest, warm_cache
+from tests.lab.parity.invocations import NO_FLOW
+from tests.lab.parity.rows import ROWS, configured
+from tests.lab.vm import guest
 from tests.lab.vm.boots import Result
 from tests.support.need import need
 from tests.support.paths import DATA
 
-RECORDED = DATA / "pwru_head"
-WHOLE = "6.12"
-KERNELS = ("5.10", "6.1", WHOLE, "7.2")
-_SECONDS = "2700"
+RECORDED = DATA / "pwru_head" / f"{REFERENCE}.json"
 _USAGE = 2  # the exit status
-_VALUES = {"folder": "/run/parity", "inode": "1", "btf": "/sys/kernel/btf/vmlinux"}
-
-
-ROWS: Mapping[str, Invocation] = {**INVOCATIONS, **CONTROLS, conntrack_row.NAME: conntrack_row.ROW}
-
-
-def names(kernel: str) -> list[str]:
-    """Which rows run on ``kernel``: all on one, the cheap ones on the others."""
-    return [name for name, row in ROWS.items() if kernel == WHOLE or row.cheap]
 
 
 def measured(kernel: str) -> Result:
-    """What was seen on ``kernel``: the result of one boot, however often it is asked for."""
+    """What was seen on ``kernel``: the result of one job, however often it is asked for."""
     need(shutil.which("clang"), "clang (package clang)")
-    return boots.result(begun(kernel))
-
-
-def begun(kernel: str) -> Future[Result]:
-    """The boot of ``kernel``, begun if nobody has yet."""
-    return boots.begun(_measure, kernel)
-
-
-def _measure(kernel: str) -> Result:
-    with tempfile.TemporaryDirectory() as folder:
-        return boot(kernel, Path(folder), names(kernel))
-
-
-def boot(kernel: str, folder: Path, invocations: list[str], record: bool = False) -> Result:
-    """Run them in one boot.
-
-    Args:
-        folder: shared with the guest.
-        record: run pwru alone.
-
-    Raises:
-        GuestError: it ended before they did.
-    """
-    topology.build_programs(folder)
-    environment = {**os.environ, "PYPWRU_CACHE": str(folder / "cache")}
-    environment |= {"PYPWRU_LAB_RECORD": "1"} if record else {}
-    environment |= {"PYPWRU_LAB_WHOLE": "1"} if kernel == WHOLE and not record else {}
-    if not record:
-        boots.compile_for(kernel, folder / "cache", [command(name) for name in invocations])
-    job = ["python", "-m", "tests.lab.parity.guest", str(folder), *invocations]
-    return boots.run(kernel, folder, job, ("--timeout", _SECONDS), environment)
-
-
-def command(name: str) -> list[str]:
-    """The row's words, with values that are as good here as the guest's."""
-    return ROWS[name].own(_VALUES)
-
-
-def configured(name: str) -> Config | None:
-    """What the run is asked for; None when it is refused or isn't a run."""
-    return warm_cache.configured(command(name))
+    return results.result(kernel, "parity")
 
 
 @cache
 def recorded() -> Mapping[str, Any]:
     """What pwru 1.0.12 printed: kernel, version, and status, out, err by invocation."""
-    content: dict[str, Any] = json.loads((RECORDED / f"{WHOLE}.json").read_text())
+    content: dict[str, Any] = json.loads(RECORDED.read_text())
     return content
 
 

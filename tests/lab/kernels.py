@@ -1,0 +1,141 @@
+"""The lab's kernels: one row each, and the only place that names them.
+
+A kernel is added by adding its row. Packages, boots, parameters of tests, the bytecode cache and
+``make test`` all follow from it; tests/README.md shows how. What a test expects of a kernel depends
+on the row's features, not on its version.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+
+class Tier(Enum):
+    """How much runs: ``PYPWRU_TIER``, and all of it without."""
+
+    QUICK = "quick"
+    FULL = "full"
+
+
+class Feature(Enum):
+    """What a test's expectation depends on, with the kernel that brought it."""
+
+    MODULE_BTF = "modules have type information (Linux 5.11)"
+    DROP_REASONS = "a freed packet has a drop reason (Linux 5.17)"
+    KFREE_SKB_REASON = "each drop passes kfree_skb_reason() (Linux 5.17 to 6.10)"
+    KPROBE_MULTI = "a link takes many kprobes (Linux 5.18, CONFIG_FPROBE)"
+    FENTRY_MULTI = "a link takes many fentry programs (Linux 7.2)"
+
+
+EVERY = frozenset(
+    {
+        "capture", "drops", "expression", "fentry", "lists", "main_job", "parity", "pcap",
+        "programs", "rule_texts", "sampling", "statistics", "truth", "vm",
+    }
+)  # fmt: skip
+"""The lab's suites; suites.py has what each boots."""
+
+
+class Kernel(NamedTuple):
+    """A kernel of Debian's.
+
+    Args:
+        name: the lab's name of it, as in ``tests/lab/boot NAME``.
+        debian: the suites of the Debian archive that have it, the likeliest first.
+        features: what it has.
+        quick: the suites that run on it in the quick tier.
+        full: those that run on it in the full tier.
+        series: the beginning of its version, where that is not ``name``.
+        reference: what one kernel is enough for runs on this one.
+    """
+
+    name: str
+    debian: Sequence[str]
+    features: Collection[Feature]
+    quick: Collection[str]
+    full: Collection[str] = EVERY
+    series: str = ""
+    reference: bool = False
+
+    def has(self, feature: Feature) -> bool:
+        return feature in self.features
+
+    @property
+    def version(self) -> str:
+        """The beginning of its version."""
+        return self.series or self.name
+
+    @property
+    def kprobes(self) -> str:
+        """The backend of kprobes, with which the others are compared."""
+        return "kprobe-multi" if self.has(Feature.KPROBE_MULTI) else "kprobe"
+
+    @property
+    def automatic(self) -> str:
+        """The automatic backend for more than a few functions."""
+        return "fentry-multi" if self.has(Feature.FENTRY_MULTI) else self.kprobes
+
+    @property
+    def automatic_for_few(self) -> str:
+        """The automatic backend for a few functions: fentry where no link takes many."""
+        return "fentry" if self.automatic == "kprobe" else self.automatic
+
+
+_NEW = (Feature.MODULE_BTF, Feature.DROP_REASONS, Feature.KPROBE_MULTI)
+
+KERNELS: Sequence[Kernel] = (
+    Kernel(
+        "5.10",
+        debian=("bullseye",),
+        features=(),
+        quick=("main_job", "truth", "rule_texts", "expression"),
+        full=EVERY - {"statistics"},
+    ),
+    Kernel(
+        "6.1",
+        debian=("bookworm",),
+        features=(Feature.MODULE_BTF, Feature.DROP_REASONS, Feature.KFREE_SKB_REASON),
+        quick=("main_job", "parity", "statistics"),
+        full=EVERY - {"rule_texts"},
+    ),
+    Kernel(
+        "6.12",
+        debian=("trixie", "bookworm-backports"),
+        features=_NEW,
+        quick=("main_job", "sampling", "capture", "lists", "vm"),
+        reference=True,
+    ),
+    Kernel(
+        "7.2",
+        debian=("sid", "forky"),
+        features=(*_NEW, Feature.FENTRY_MULTI),
+        quick=("main_job", "fentry", "programs", "drops", "pcap"),
+        full=EVERY - {"rule_texts", "statistics"},
+    ),
+)
+_BY_NAME = {kernel.name: kernel for kernel in KERNELS}
+(REFERENCE,) = (kernel.name for kernel in KERNELS if kernel.reference)
+
+
+def kernel(name: str) -> Kernel:
+    """The row of ``name``."""
+    return _BY_NAME[name]
+
+
+def names(suite: str, *features: Feature) -> list[str]:
+    """The kernels on which ``suite`` runs in the full tier, of those that have ``features``."""
+    return [one.name for one in KERNELS if suite in one.full and set(features) <= {*one.features}]
+
+
+def tier() -> Tier:
+    """The tier that ``PYPWRU_TIER`` names."""
+    return Tier(os.environ.get("PYPWRU_TIER") or Tier.FULL.value)
+
+
+def runs(suite: str, name: str, asked: Tier) -> bool:
+    """Whether ``suite`` runs on the kernel ``name`` in this tier."""
+    row = kernel(name)
+    return suite in (row.quick if asked is Tier.QUICK else row.full)

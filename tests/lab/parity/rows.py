@@ -1,0 +1,39 @@
+"""The rows of the parity suite: which run on a kernel, in which tier, and their words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pypwru.config import Config
+from tests.lab.kernels import REFERENCE, Tier
+from tests.lab.parity import conntrack_row
+from tests.lab.parity.invocations import INVOCATIONS, Invocation
+from tests.lab.parity.tracking import CONTROLS
+from tests.lab.vm import warm_cache
+
+_VALUES = {"folder": "/run/parity", "inode": "1", "btf": "/sys/kernel/btf/vmlinux"}
+# Cheap rows that the quick tier leaves to the full one: each has a column or a condition less than
+# another that stays, or one that expressions and formats have tests of elsewhere.
+_LATER = {
+    "no_meta", "no_tuple", "current", "absolute", "metadata", "limit", "words_anywhere",
+    "namespace_path", "skb_expression",
+}  # fmt: skip
+
+ROWS: Mapping[str, Invocation] = {**INVOCATIONS, **CONTROLS, conntrack_row.NAME: conntrack_row.ROW}
+
+
+def names(kernel: str, tier: Tier) -> list[str]:
+    """Which rows run on ``kernel``: all on one, the cheap ones on the others."""
+    if tier is Tier.QUICK:
+        return [name for name, row in ROWS.items() if row.cheap and name not in _LATER]
+    return [name for name, row in ROWS.items() if row.cheap or kernel == REFERENCE]
+
+
+def command(name: str) -> list[str]:
+    """The row's words, with values that are as good here as the guest's."""
+    return ROWS[name].own(_VALUES)
+
+
+def configured(name: str) -> Config | None:
+    """What the run is asked for; None when it is refused or isn't a run."""
+    return warm_cache.configured(command(name))

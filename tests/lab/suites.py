@@ -1,0 +1,202 @@
+"""What each suite of the lab runs in a guest: one row each, for whichever kernel (kernels.py).
+
+A suite's job is a module of jobs/, parity/ or truth/; its tests, on the host, read what it left.
+The jobs of a kernel share a guest, one after the other, unless a row says why one has its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.lab.jobs import (
+    capture,
+    drops,
+    fentry,
+    lists,
+    main_job,
+    pcap,
+    programs,
+    rule_texts,
+    sampling,
+)
+from tests.lab.jobs import statistics as statistics_job
+from tests.lab.kernels import Feature, Kernel, Tier
+from tests.lab.net import topology
+from tests.lab.parity import rows
+from tests.lab.truth.grammar import derived
+from tests.lab.truth.rulesets import WORDS
+
+Words = Sequence[str]
+
+
+def _nothing(row: Kernel, tier: Tier) -> list[str]:
+    return []
+
+
+def _no_commands(row: Kernel, tier: Tier) -> list[Words]:
+    return []
+
+
+def _no_files(folder: Path, row: Kernel, tier: Tier) -> None:
+    pass
+
+
+def _no_more(folder: Path) -> dict[str, Any]:
+    return {}
+
+
+class Suite(NamedTuple):
+    """A suite's job.
+
+    Args:
+        module: run in the guest as ``python -m MODULE FOLDER WORDS...``; leaves FOLDER/result.json.
+        seconds: it takes about, on the kernel where it takes longest: (quick, full).
+        words: its arguments behind the folder.
+        commands: pypwru's arguments in the guest, for which the host fills FOLDER/cache.
+        prepare: puts into FOLDER, on the host, what the job reads.
+        collect: more of the result, from the files that the job left in FOLDER.
+        later: its steps that the quick tier leaves to the full one.
+        timeout: seconds after which the job is killed.
+        first: why no other job may run before it in its guest; empty if any may.
+        alone: why no other job may run in its guest; empty if any may.
+    """
+
+    module: str
+    seconds: tuple[int, int]
+    words: Callable[[Kernel, Tier], list[str]] = _nothing
+    commands: Callable[[Kernel, Tier], list[Words]] = _no_commands
+    prepare: Callable[[Path, Kernel, Tier], None] = _no_files
+    collect: Callable[[Path], dict[str, Any]] = _no_more
+    later: Sequence[str] = ()
+    timeout: float = 1800.0
+    first: str = ""
+    alone: str = ""
+
+
+def main_job_flags(row: Kernel, tier: Tier) -> list[str]:
+    """All functions where one link takes them; else a few hundred: pwru attaches 20 a second."""
+    flags = ["--all-functions"] if row.has(Feature.KPROBE_MULTI) else []
+    return flags + ["--deep"] * row.reference
+
+
+def capture_backends(row: Kernel) -> list[str]:
+    """Those whose handlers copy packets' bytes each in its way."""
+    return [row.kprobes, *(["fentry-multi"] if row.has(Feature.FENTRY_MULTI) else [])]
+
+
+def _capture_commands(row: Kernel, tier: Tier) -> list[Words]:
+    common = ["--output-pcap=-", "--output-nft=false"]
+    found = capture.commands(capture_backends(row), with_frames=row.reference)
+    of_frames = found.pop("frames", None)
+    last = [[*of_frames, "--pcap-when", one] for one in ("every", "first")] if of_frames else []
+    return [[*common, *one] for one in (*found.values(), *last)]
+
+
+def fentry_backends(row: Kernel) -> list[str]:
+    """All that the kernel has; the last is the one that the others are compared with."""
+    many = ["fentry-multi"] if row.has(Feature.FENTRY_MULTI) else []
+    return [*many, "fentry", row.kprobes]
+
+
+def truth_rulesets(tier: Tier) -> int:
+    """How many random rulesets there are beside the fixed one."""
+    return int(os.environ.get("PYPWRU_TRUTH_RULESETS") or (0 if tier is Tier.QUICK else 3))
+
+
+def _truth_files(folder: Path, row: Kernel, tier: Tier) -> None:
+    start = int(os.environ.get("PYPWRU_TRUTH_SEED", "1"))
+    (folder / "rulesets.json").write_text(json.dumps(derived(truth_rulesets(tier), start)))
+
+
+def _frames(row: Kernel) -> list[str]:
+    return ["frames"] if row.reference else []
+
+
+def _captures(folder: Path) -> dict[str, Any]:
+    return {"files": {file.name: file.read_bytes() for file in folder.glob("*.pcap*")}}
+
+
+SUITES: Mapping[str, Suite] = {
+    "main_job": Suite(
+        "tests.lab.jobs.main_job",
+        (200, 200),
+        main_job_flags,
+        lambda row, tier: [*main_job.commands(main_job_flags(row, tier))],
+        first="it sees iptables-legacy's modules come while it traces",
+    ),
+    "capture": Suite(
+        "tests.lab.jobs.capture",
+        (120, 120),
+        lambda row, tier: [*capture_backends(row), *_frames(row)],
+        _capture_commands,
+    ),
+    "drops": Suite("tests.lab.jobs.drops", (120, 240), commands=lambda *_: [*drops.commands()]),
+    "expression": Suite("tests.lab.jobs.expression", (60, 60)),
+    "fentry": Suite(
+        "tests.lab.jobs.fentry",
+        (120, 120),
+        lambda row, tier: fentry_backends(row),
+        lambda row, tier: [*fentry.commands(fentry_backends(row), []).values()],
+    ),
+    "lists": Suite(
+        "tests.lab.jobs.lists",
+        (120, 120),
+        commands=lambda *_: [*lists.COMMANDS],
+        alone="it lists the functions of all modules, which are to be those that it loads itself",
+    ),
+    "parity": Suite(
+        "tests.lab.parity.guest",
+        (240, 720),
+        lambda row, tier: ["--whole"] * row.reference + rows.names(row.name, tier),
+        lambda row, tier: [rows.command(name) for name in rows.names(row.name, tier)],
+        lambda folder, row, tier: void(topology.build_programs(folder)),
+        timeout=3600,
+    ),
+    "pcap": Suite(
+        "tests.lab.jobs.pcap",
+        (240, 300),
+        commands=lambda *_: [*pcap.commands(pcap.SIGHTS)],
+        collect=_captures,
+        later=("first", "killed"),
+    ),
+    "programs": Suite(
+        "tests.lab.jobs.programs",
+        (120, 120),
+        commands=lambda *_: [*programs.COMMANDS.values()],
+    ),
+    "rule_texts": Suite(
+        "tests.lab.jobs.rule_texts",
+        (200, 300),
+        lambda row, tier: ["100" if tier is Tier.QUICK else "500"],  # replacements
+        lambda row, tier: [rule_texts.WORDS],
+    ),
+    "sampling": Suite(
+        "tests.lab.jobs.sampling",
+        (200, 300),
+        lambda row, tier: [row.kprobes, *_frames(row)],
+        lambda row, tier: [
+            *sampling.commands([row.kprobes], with_frames=row.reference).values(),
+        ],
+        later=("plain", "stacks", "frames"),
+    ),
+    "statistics": Suite(
+        "tests.lab.jobs.statistics",
+        (120, 180),
+        commands=lambda *_: [*statistics_job.commands()],
+        later=("sampled", "chosen"),
+    ),
+    "truth": Suite(
+        "tests.lab.truth.guest",
+        (180, 300),
+        commands=lambda *_: [WORDS],
+        prepare=_truth_files,
+    ),
+}
+
+
+def void(value: object) -> None:
+    """Take a value that nobody needs."""

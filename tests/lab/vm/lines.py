@@ -1,0 +1,28 @@
+"""Lines from a pipe, as long as they come."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+from typing import IO
+
+
+class Hung(Exception):
+    """Nothing came for too long."""
+
+
+def lines(pipe: IO[str], silence: float) -> Iterator[str]:
+    """Each line that is written into ``pipe``, until nobody can write any more.
+
+    Raises:
+        Hung: there was none for ``silence`` seconds.
+    """
+    kept = b""
+    while select.select([pipe], [], [], silence)[0]:
+        chunk = os.read(pipe.fileno(), 1 << 16)
+        if not chunk:
+            return
+        *whole, kept = (kept + chunk).split(b"\n")
+        yield from (line.decode() for line in whole)
+    raise Hung
