@@ -15,7 +15,7 @@ from pypwru.attach.attach import NOUNS, attached
 from pypwru.attach.attached import Attached
 from pypwru.attach.backend import choose, nft_where_possible
 from pypwru.attach.throttled import NONE, Throttled, throttling
-from pypwru.cache import Cache, digest
+from pypwru.cache import Cache
 from pypwru.events import ring
 from pypwru.events.counters import (
     account,
@@ -40,9 +40,10 @@ from pypwru.output.stages import Stages
 from pypwru.program import maps
 from pypwru.program.build import build
 from pypwru.program.defines import defines
+from pypwru.program.kept_layout import kept_layout
 from pypwru.program.load import Loader
 from pypwru.program.shares import shares
-from pypwru.program.source import source_digest, sources
+from pypwru.program.source import sources
 from pypwru.resolve.reasons import Reasons
 from pypwru.search import search, tell_added, tell_missing, tell_refused
 
@@ -342,7 +343,7 @@ def _layout(wish: Search, conntrack: Sequence[ConntrackTypes], cache: Cache) -> 
 
     if conntrack:  # may be a module's
         return make()
-    return cache.remembered(f"layout-{digest(wish.btf.identity.encode(), source_digest())}", make)
+    return kept_layout(wish.btf, cache, make)
 
 
 def _packet_bytes(

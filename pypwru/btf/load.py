@@ -96,6 +96,14 @@ def module_names(folder: Path = SYSFS) -> list[str]:
         return []
 
 
+def module_digest(name: str, folder: Path = SYSFS) -> str:
+    """Stands for the BTF of a loaded module in keys of a cache; empty where it has none."""
+    try:
+        return caching.digest((folder / name).read_bytes()) if name else ""
+    except OSError:
+        return ""
+
+
 def _kernel_file() -> Path:
     release = os.uname().release
     places = [SYSFS / "vmlinux", *(Path(one.format(release=release)) for one in USUAL_PLACES)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pypwru.kernel.nft_types import NftTypes
-from pypwru.kernel.xt_types import XtTypes
+from pypwru.btf.load import module_digest
+from pypwru.kernel.nft_types import MODULE, NftTypes
 from pypwru.program.build import Bytecode, build
-from pypwru.program.layout import Types, layout
+from pypwru.program.kept_layout import kept_layout
 from pypwru.program.source import NFT, NFT_EVAL, sources
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pypwru.btf.query import BTF
     from pypwru.cache import Cache
     from pypwru.discovery.functions import Function
+    from pypwru.program.layout import Types
 
 
 def build_unit(
@@ -39,9 +40,21 @@ def build_unit(
         BuildError: as of ``build``.
         BTFError: the module's types are malformed.
     """
-    if unit in (NFT, NFT_EVAL):
-        text, macros = layout(sources().values(), btf, NftTypes(btf), *also), {}
-    else:
+
+    def make() -> tuple[str, dict[str, str]]:
+        from pypwru.program.layout import layout
+
+        if unit in (NFT, NFT_EVAL):
+            return layout(sources().values(), btf, NftTypes(btf), *also), {}
+        from pypwru.kernel.xt_types import XtTypes
+
         types = XtTypes(btf, function.module, function.name)
-        text, macros = layout(sources().values(), btf, types, *also), types.macros
+        return layout(sources().values(), btf, types, *also), {**types.macros}
+
+    if also:
+        text, macros = make()
+    else:
+        modules = map(module_digest, (MODULE, function.module))
+        of = unit, function.module, function.name, *modules
+        text, macros = kept_layout(btf, cache, make, *of)
     return build(text, {**defines, **macros}, cache, unit)

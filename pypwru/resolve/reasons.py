@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pypwru.btf.types import Kind
+from pypwru.cache import package_digest
 from pypwru.errors import BTFError
 
 if TYPE_CHECKING:
@@ -48,7 +49,11 @@ class Reasons:
         cache: Cache | None = None,
     ) -> None:
         read = partial(_core, btf)
-        core = cache.remembered(f"reasons-{btf.identity}", read) if cache else read()
+        if cache:
+            key = package_digest(("btf", "resolve"), btf.identity)
+            core = cache.remembered(f"reasons-{key}", read)
+        else:
+            core = read()
         self._words = reasons_of(core)
         self.no_drops = frozenset({0} | self._values(_NO_DROPS))
         """Reasons with which a packet was not thrown away."""
