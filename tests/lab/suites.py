@@ -161,7 +161,7 @@ SUITES: Mapping[str, Suite] = {
         (240, 300),
         commands=lambda *_: [*pcap.commands(pcap.SIGHTS)],
         collect=_captures,
-        later=("first", "killed"),
+        later=("truth", "killed"),
     ),
     "programs": Suite(
         "tests.lab.jobs.programs",

@@ -114,6 +114,7 @@ def at(guest: Guest, sights: list[Packet], link: str, functions: Collection[str]
     ]
 
 
+@pytest.mark.full
 def test_every_packet_is_tcpdumps(
     guest: Guest, sights: list[Packet], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +133,7 @@ def test_every_packet_is_tcpdumps(
     assert not wrong, "\n".join(wrong[:20])
 
 
+@pytest.mark.full
 def test_classic_pcap_has_the_same_bytes(guest: Guest) -> None:
     guest.step("truth")
     theirs = [
@@ -147,6 +149,7 @@ def test_classic_pcap_has_the_same_bytes(guest: Guest) -> None:
     assert len(ours) > 100
 
 
+@pytest.mark.full
 def test_nobody_lost_or_cut_a_packet(guest: Guest, sights: list[Packet]) -> None:
     for name, told in guest.step("truth")["tcpdump"].items():
         assert "\n0 packets dropped by kernel" in told, name
@@ -156,6 +159,7 @@ def test_nobody_lost_or_cut_a_packet(guest: Guest, sights: list[Packet]) -> None
     assert all(one.length == len(one.octets) for one in sights)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("expression", KINDS)
 def test_all_kinds_were_there(guest: Guest, expression: str) -> None:
     guest.step("truth")
@@ -163,6 +167,7 @@ def test_all_kinds_were_there(guest: Guest, expression: str) -> None:
     assert shown.count("\n") >= KINDS[expression]
 
 
+@pytest.mark.full
 def test_a_reassembled_packet_is_whole(guest: Guest, sights: list[Packet]) -> None:
     """Its fragments are a list behind the first; nobody but the kernel ever has it as one."""
     for port in PARTS_PORTS:
@@ -178,9 +183,9 @@ def test_a_reassembled_packet_is_whole(guest: Guest, sights: list[Packet]) -> No
 @pytest.mark.parametrize(
     "name",
     [
-        "all.pcapng",
-        "tap.pcap",
-        pytest.param("first.pcapng", marks=pytest.mark.full),
+        pytest.param("all.pcapng", marks=pytest.mark.full),
+        pytest.param("tap.pcap", marks=pytest.mark.full),
+        "first.pcapng",
         "loss.pcapng",
     ],
 )
@@ -188,7 +193,6 @@ def test_wireshark_reads_it_without_a_word(guest: Guest, name: str) -> None:
     check(guest.folder / name)
 
 
-@pytest.mark.full
 def test_the_first_sight_of_each_packet(guest: Guest) -> None:
     """Of text's lines: pings go one after another, and a packet's lines are together."""
     lines = [line for line in guest.step("first")["out"].splitlines() if line.startswith("0x")]

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pypwru.kernel import bpf
+from tests.lab.jobs.forked import share
 from tests.lab.jobs.programs import PINNED, Programs
 from tests.lab.jobs.steps import Step, run_steps
 from tests.lab.jobs.tracer import Seen
@@ -234,6 +235,7 @@ def main() -> None:
     result_file = Path(sys.argv[1]) / "result.json"
     os.environ["PYPWRU_CACHE"] = str(result_file.with_name("cache"))
     wire()
+    share()
     backends = [word for word in sys.argv[2:] if word != "frames"]
     jobs = {"every": every, "first": first, "frames": frames}
     steps: list[Step] = [

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from tests.lab.jobs.forked import Forked, share
 from tests.lab.jobs.steps import run_steps
 from tests.lab.jobs.tracer import Seen, tracer
 from tests.lab.net import traffic
@@ -159,7 +160,7 @@ def drops(folder: Path) -> Seen:
         for port in (BAD_SUM, RP_FILTER, TTL):
             stack.enter_context(bound(port))
         full = stack.enter_context(bound(FULL, 4096))
-        own = stack.enter_context(tracer(folder, "drops", "pypwru", *DROPS))
+        own = stack.enter_context(tracer(folder, "drops", "pypwru", *DROPS, start=Forked))
         own.wait_ready()
         before, rule_before = counters(), by_rule()
         for kind in kinds:
@@ -181,7 +182,10 @@ def drops(folder: Path) -> Seen:
 
 def journeys(folder: Path) -> Seen:
     """A connection through NAT, a datagram that arrives and one that a rule drops."""
-    with bound(PASSES) as receiver, tracer(folder, "journeys", "pypwru", *JOURNEYS) as own:
+    with (
+        bound(PASSES) as receiver,
+        tracer(folder, "journeys", "pypwru", *JOURNEYS, start=Forked) as own,
+    ):
         own.wait_ready()
         traffic.curl(DNAT, 80, 4201)
         passing(receiver, 1)
@@ -205,6 +209,7 @@ def main() -> None:
     with inside("far"):
         Path("/proc/sys/net/ipv4/conf/far0/rp_filter").write_text("1")
         run("nft", "-f", "-", words=RULES)
+    share()
     inodes = {name: Path("/run/netns", name).stat().st_ino for name in NAMESPACES}
     result: dict[str, object] = {"inodes": inodes}
     steps = [("drops", partial(drops, folder)), ("journeys", partial(journeys, folder))]

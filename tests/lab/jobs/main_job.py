@@ -25,9 +25,10 @@ from pypwru.btf.load import load_vmlinux
 from pypwru.cache import Cache
 from pypwru.kernel.kallsyms import read_symbols
 from tests.lab.jobs import nft_chosen
+from tests.lab.jobs.forked import Forked, share
 from tests.lab.jobs.legacy import watched
 from tests.lab.jobs.steps import Step, run_steps
-from tests.lab.jobs.tracer import Seen, tracer
+from tests.lab.jobs.tracer import Seen, Start, executed, tracer
 
 FEW = (
     "(__ip_.*|ip_.*|icmp_.*|eth_.*|__netif_r.*|netif_r.*|__dev_.*|dev_hard.*|skb_push|"
@@ -111,8 +112,9 @@ def beside_pwru(folder: Path, functions: Sequence[str]) -> Seen:
         return {"pypwru": own.stop(), "pwru": theirs.stop()}
 
 
-def by_backend(folder: Path, backend: str, words: Sequence[str]) -> Seen:
-    with tracer(folder, backend, "pypwru", "--backend", backend, *words, "icmp") as own:
+def by_backend(folder: Path, backend: str, words: Sequence[str], start: Start = executed) -> Seen:
+    words = ["--backend", backend, *words, "icmp"]
+    with tracer(folder, backend, "pypwru", *words, start=start) as own:
         own.wait_ready()
         ping(FAR)
         own.wait_line(f"{FAR}:0->{NEAR}")
@@ -161,13 +163,19 @@ def warm_start(folder: Path) -> Seen:
         return {**own.stop(), "maps": libraries(maps), "seconds": seconds}
 
 
+def shared() -> Seen:
+    """That the command starts has been shown: children that have read all serve from here on."""
+    share()
+    return {}
+
+
 def libraries(maps: str) -> list[str]:
     return sorted(set(re.findall(r"/\S+\.so[.\d]*", maps)))
 
 
 def flood(folder: Path) -> Seen:
     """UDP over lo into a ring of a few pages, half of it while pypwru is stopped."""
-    with tracer(folder, "flood", "pypwru", *FLOOD, "udp port 9999") as own:
+    with tracer(folder, "flood", "pypwru", *FLOOD, "udp port 9999", start=Forked) as own:
         own.wait_ready()
         datagrams(FLOODED // 2)
         own.process.send_signal(signal.SIGSTOP)
@@ -190,7 +198,7 @@ def datagrams(count: int) -> None:
 
 def reborn(folder: Path) -> Seen:
     """Pings that are tracked, then datagrams that get the addresses of their dead sk_buffs."""
-    with tracer(folder, "reborn", "pypwru", *REBORN) as own:
+    with tracer(folder, "reborn", "pypwru", *REBORN, start=Forked) as own:
         own.wait_ready()
         for _ in range(20):
             ping(FAR)
@@ -241,10 +249,11 @@ def main() -> None:
     if "--deep" in sys.argv:
         steps += [
             ("warm", lambda: warm_start(folder)),
+            ("shared", shared),
             ("flood", lambda: flood(folder)),
             ("reborn", lambda: reborn(folder)),
-            ("kprobe_multi", lambda: by_backend(folder, "kprobe-multi", FEWER)),
-            ("kprobe", lambda: by_backend(folder, "kprobe", FEWER)),
+            ("kprobe_multi", lambda: by_backend(folder, "kprobe-multi", FEWER, Forked)),
+            ("kprobe", lambda: by_backend(folder, "kprobe", FEWER, Forked)),
             ("kprobe_events", lambda: {"text": KPROBE_EVENTS.read_text()}),
             ("killed", lambda: killed(folder)),
             ("chosen", lambda: nft_chosen.chosen(folder, FAR)),

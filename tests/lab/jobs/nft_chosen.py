@@ -10,6 +10,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.lab.jobs.forked import Forked, share
 from tests.lab.jobs.tracer import Seen, Tracer, tracer
 from tests.lab.net.topology import inside, run
 from tests.lab.net.traffic import flush
@@ -60,11 +61,13 @@ def chosen(folder: Path, address: str) -> Seen:
     """All runs see the same packets."""
     with inside("far"):
         run("nft", "-f", "-", words=RULES)
+    share()
     with contextlib.ExitStack() as stack:
         runs: dict[str, Tracer] = {}
         for name, (flags, _) in RUNS.items():
             words = [*SHOWN, *flags, SENT]
-            runs[name] = stack.enter_context(tracer(folder, f"nft-{name}", "pypwru", *words))
+            one = tracer(folder, f"nft-{name}", "pypwru", *words, start=Forked)
+            runs[name] = stack.enter_context(one)
             runs[name].wait_ready()  # one after the other: the first may compile for all
         send(address)
         flush()

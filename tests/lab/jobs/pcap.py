@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+from tests.lab.jobs.forked import Forked, share
 from tests.lab.jobs.steps import Step, run_steps
 from tests.lab.jobs.tracer import Seen, tracer, wait_quiet
 from tests.lab.net import traffic
@@ -209,7 +210,9 @@ def truth(folder: Path, sights: Sequence[str]) -> Seen:
             words = truth_words(str(file), seen_at)
             if file == classic:  # its two sights of a packet on lo can't be told apart
                 words = (*words, NOT_LOOPBACK)
-            runs.append(stack.enter_context(tracer(folder, file.suffix[1:], "pypwru", *words)))
+            name = file.suffix[1:]
+            one = tracer(folder, name, "pypwru", *words, start=Forked)
+            runs.append(stack.enter_context(one))
             runs[-1].wait_ready()
         send_all()
         wait_quiet(runs, [ng, classic, *(dump.file for dump in dumps.values())])
@@ -221,7 +224,7 @@ def truth(folder: Path, sights: Sequence[str]) -> Seen:
 def first(folder: Path) -> Seen:
     """Text and packets of the same pings."""
     file = folder / "first.pcapng"
-    with tracer(folder, "first", "pypwru", "--output-pcap", str(file), *FIRST) as own:
+    with tracer(folder, "first", "pypwru", "--output-pcap", str(file), *FIRST, start=Forked) as own:
         own.wait_ready()
         traffic.ping(FAR, "-c", str(PINGS), "-i", "0.1")
         traffic.flush()
@@ -243,8 +246,9 @@ def live(folder: Path) -> Seen:
         )
     os.close(reading)
 
-    def start(command: Sequence[str], _: IO[bytes], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(command, stdout=writing, stderr=stderr)
+    def start(command: Sequence[str], _: IO[bytes], stderr: IO[bytes]) -> Forked:
+        with open(writing, "wb", closefd=False) as stdout:
+            return Forked(command, stdout, stderr)
 
     with inside("far"):
         run("nft", "-f", "-", words=RULE)
@@ -281,7 +285,9 @@ def packets(file: Path) -> tuple[int, int]:
 def killed(folder: Path) -> Seen:
     """SIGKILL in the middle of a flow, after some pings were flushed."""
     file = folder / "killed.pcapng"
-    with tracer(folder, "killed", "pypwru", "--output-pcap", str(file), *FIRST) as own:
+    with tracer(
+        folder, "killed", "pypwru", "--output-pcap", str(file), *FIRST, start=Forked
+    ) as own:
         own.wait_ready()
         traffic.ping(FAR, "-c", "5", "-i", "0.1")
         own.until("flush of ten packets", lambda: packets(file)[0] >= 10)
@@ -297,7 +303,7 @@ def killed(folder: Path) -> Seen:
 def loss(folder: Path) -> Seen:
     """A flood, half of it while pypwru is stopped."""
     file = folder / "loss.pcapng"
-    with tracer(folder, "loss", "pypwru", *flood_words(str(file))) as own:
+    with tracer(folder, "loss", "pypwru", *flood_words(str(file)), start=Forked) as own:
         own.wait_ready()
         traffic_flood()
         own.process.send_signal(signal.SIGSTOP)
@@ -335,6 +341,7 @@ def main() -> None:
     wire()
     for name in ("near", "far"):  # what fits into near0 with a header more: no packet is refused
         run("ip", "-n", name, "link", "set", "vx", "mtu", "1450")
+    share()
     inodes = {name: Path("/run/netns", name).stat().st_ino for name in NAMESPACES}
     result: dict[str, object] = {"inodes": inodes}
     work: Mapping[str, partial[Seen]] = {

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.lab.jobs.forked import Forked, share
 from tests.lab.jobs.rule_replacement import PORT, Changing, judged
 from tests.lab.jobs.steps import Step, run_steps
 from tests.lab.jobs.tracer import Seen, Tracer, tracer
@@ -55,7 +56,7 @@ def events(file: Path) -> Iterator[dict[str, Any]]:
 
 def same_names(folder: Path, places: list[Place]) -> Seen:
     """A packet in each namespace, round and round, once their rules are known."""
-    with tracer(folder, "same", "pypwru", *WORDS) as running:
+    with tracer(folder, "same", "pypwru", *WORDS, start=Forked) as running:
         running.wait_ready()
         for number, place in enumerate(places, 1):
             _wait_known(running, place, rf"container {number}\"")
@@ -111,7 +112,7 @@ def killed(folder: Path, places: list[Place]) -> Seen:
 
     calls = [sent()]
     taken = [listings(places)]
-    with tracer(folder, "killed", "pypwru", *WORDS) as running:
+    with tracer(folder, "killed", "pypwru", *WORDS, start=Forked) as running:
         running.wait_ready()
         taken.append(listings(places))
         counted.append(min(count_namespaces() for _ in range(5)))
@@ -130,7 +131,7 @@ def killed(folder: Path, places: list[Place]) -> Seen:
 def stopped(folder: Path, places: list[Place]) -> Seen:
     """The rulesets before, while and after it traces, and its end is an ordinary one."""
     taken = [listings(places)]
-    with tracer(folder, "stopped", "pypwru", *WORDS) as running:
+    with tracer(folder, "stopped", "pypwru", *WORDS, start=Forked) as running:
         running.wait_ready()
         taken.append(listings(places))
         running.stop()
@@ -142,7 +143,8 @@ def replaced(folder: Path, replacements: int) -> Seen:
     place = Place()
     changing = Changing(place)
     changing.load(0)
-    with tracer(folder, "replaced", "pypwru", *WORDS) as running, place.flow(PORT):
+    own = tracer(folder, "replaced", "pypwru", *WORDS, start=Forked)
+    with own as running, place.flow(PORT):
         running.wait_ready()
         for number in range(1, replacements + 1):
             changing.load(number)
@@ -175,6 +177,7 @@ def main() -> None:
     places = [Place() for _ in range(PLACES)]
     for number, place in enumerate(places, 1):
         place.load(_RULES.format(number=number, port=PORT))
+    share()
     steps: list[Step] = [
         ("same", lambda: same_names(folder, places)),
         ("stopped", lambda: stopped(folder, places)),

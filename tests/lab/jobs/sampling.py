@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.lab.jobs.capture import FAR, NEAR, PORT, datagrams, measured, stream, wire
+from tests.lab.jobs.forked import share
 from tests.lab.jobs.programs import PINNED, Programs
 from tests.lab.jobs.steps import Step, run_steps
 from tests.lab.jobs.tracer import Seen
@@ -172,6 +173,7 @@ def main() -> None:
     result_file = Path(sys.argv[1]) / "result.json"
     os.environ["PYPWRU_CACHE"] = str(result_file.with_name("cache"))
     wire()
+    share()
     backends = [word for word in sys.argv[2:] if word != "frames"]
     jobs: dict[str, Callable[[Sequence[str]], Seen]] = {
         "lives": following_lives,

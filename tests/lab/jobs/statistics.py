@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from tests.lab.jobs.forked import Forked, share
 from tests.lab.jobs.nft_chosen import RULES, send
 from tests.lab.jobs.steps import run_steps
 from tests.lab.jobs.tracer import Seen, tracer
@@ -56,7 +57,7 @@ def send_all() -> None:
 
 def recounted(folder: Path, name: str) -> Seen:
     file = folder / f"{name}.stats"
-    with tracer(folder, name, "pypwru", *words(str(file), RUNS[name])) as own:
+    with tracer(folder, name, "pypwru", *words(str(file), RUNS[name]), start=Forked) as own:
         own.wait_ready()
         send_all()
         traffic.flush()
@@ -71,6 +72,7 @@ def main() -> None:
     wire()
     with inside("far"):
         run("nft", "-f", "-", words=RULES)
+    share()
     steps = [(name, partial(recounted, folder, name)) for name in RUNS]
     run_steps(steps, {}, folder / "result.json")
 
