@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.attach.allowed import TRIED, require
-from pypwru.attach.plan_cache import KeptPlan, find_plan, keep_plan, plan_key
 from pypwru.btf.types import Kind
 from pypwru.config import Backend, Config, Nft
-from pypwru.discovery.functions import Discovery
+from pypwru.discovery import lifetime
+from pypwru.discovery.functions import Discovery, all_functions, select
+from pypwru.discovery.known import Answers, known_functions, unpacked
 from pypwru.discovery.others import Tracking, life_probes, stack_probes, verdict_probes
 from pypwru.discovery.plan import (
     AttachPlan,
@@ -25,9 +26,16 @@ from pypwru.kernel.ftrace import Traceable, traceable_functions
 from pypwru.kernel.kallsyms import Symbols, read_symbols
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pypwru.btf.query import BTF
     from pypwru.cache import Cache
+    from pypwru.discovery.fentry import TypeIds
+    from pypwru.discovery.functions import Refused
+    from pypwru.discovery.known import KnownFunctions
+    from pypwru.discovery.others import Probe
     from pypwru.discovery.selection import Selection
+    from pypwru.discovery.tracepoints import Tracepoint
     from pypwru.log import Log
 
 # As many as can be waited for: before 7.2 the kernel takes 0.13 s (6.1, 6.12) to let go of each
@@ -42,7 +50,7 @@ class Choice(NamedTuple):
 
     Args:
         plan: what, and by which backend.
-        symbols: of the running kernel; None for tracepoints, which need none.
+        symbols: of functions that are looked up by name; None for tracepoints, which need none.
         why: for the user; empty when the backend was asked for.
         verdict_hooks: attached once nftables can say something of a packet.
     """
@@ -84,45 +92,12 @@ def choose(wanted: Backend | None, search: Search, cache: Cache | None = None) -
     """Plan for the ``wanted`` backend, or for the first that works.
 
     Args:
-        cache: keeps the answer for the next start; None to work it out in any case.
+        cache: keeps what is known of the kernel's functions for the next start; None keeps nothing.
 
     Raises:
         KernelError: the wanted one, or every one, is refused; or nothing matches the selection.
     """
-    if cache is None:
-        return _choose(wanted, search, _Kernel(search))
-    key = plan_key(wanted, search)
-    if (kept := find_plan(key, cache)) and _is_allowed(kept):
-        return Choice(kept.plan, kept.symbols, kept.why, kept.verdict_hooks)
-    kernel = _Kernel(search)
-    choice = _choose(wanted, search, kernel)
-    symbols, plan = choice.symbols, choice.plan
-    tried = (kernel.trial_addresses, kernel.trial_type) if symbols else ((), 0)
-    few = symbols.only(_looked_up()) if symbols else None
-    keep_plan(key, cache, KeptPlan(plan, few, choice.why, choice.verdict_hooks, *tried))
-    return choice
-
-
-def _looked_up() -> set[str]:
-    """What is looked up by name in the symbols of a Choice while it is attached."""
-    from pypwru.attach.judges import JUDGES
-    from pypwru.attach.kprobe import ANCHOR
-
-    return {ANCHOR, TRIED}.union(*(judge.symbols for judge in JUDGES))
-
-
-def _is_allowed(kept: KeptPlan) -> bool:
-    """Whether the kernel still takes the backend that was chosen before."""
-    try:
-        require(kept.plan.backend, kept)
-        if kept.plan.probes:
-            require(kept.plan.probes.backend, kept)
-    except KernelError:
-        return False
-    return True
-
-
-def _choose(wanted: Backend | None, search: Search, kernel: _Kernel) -> Choice:
+    kernel = _Kernel(search, cache)
     if wanted is not None:
         require(wanted, kernel)
         return _plan(wanted, search, kernel, "")
@@ -140,25 +115,43 @@ def _choose(wanted: Backend | None, search: Search, kernel: _Kernel) -> Choice:
     raise AssertionError("tracepoint, the last one, is never refused")
 
 
+def _looked_up() -> set[str]:
+    """Names of functions that are looked up while a plan is made, or attached."""
+    from pypwru.attach.judges import JUDGES
+    from pypwru.attach.kprobe import ANCHOR
+
+    displays = set().union(*(judge.symbols for judge in JUDGES))
+    return {ANCHOR, *lifetime.NAMES, *(each.partition("[")[0] for each in displays)}
+
+
 class _Kernel:
     """What the function backends need to know of the running kernel, looked up once.
 
     Args:
         search: for ``discovery``.
+        cache: keeps it.
     """
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: Search, cache: Cache | None) -> None:
         self._search = search
+        self._answers = Answers(cache, search.btf, search.modules)
 
     @cached_property
+    def _trial(self) -> Sequence[Any]:
+        return self._answers.get(
+            "trial",
+            lambda: (self.symbols.addresses(TRIED), self._search.btf.find(TRIED, Kind.FUNC)[0]),
+        )
+
+    @property
     def trial_addresses(self) -> tuple[int, ...]:
         """Of the function that backends are tried on."""
-        return self.symbols.addresses(TRIED)
+        return tuple(self._trial[0])
 
-    @cached_property
+    @property
     def trial_type(self) -> int:
         """Its BTF type id."""
-        return self._search.btf.find(TRIED, Kind.FUNC)[0]
+        return int(self._trial[1])
 
     @cached_property
     def symbols(self) -> Symbols:
@@ -171,14 +164,45 @@ class _Kernel:
         return traceable_functions()
 
     @cached_property
+    def known(self) -> KnownFunctions:
+        """All that take a packet, and those that are looked up by name."""
+
+        def make() -> list[Any]:
+            search = self._search
+            found = all_functions(search.btf, search.modules, self.traceable, self.symbols)
+            return known_functions(found, self.symbols, self.traceable, _looked_up()).packed()
+
+        return unpacked(self._answers.get("functions", make))
+
+    @cached_property
     def discovery(self) -> Discovery:
         """The functions that match."""
-        from pypwru.discovery.functions import discover_functions
+        return select(self.known.discovery, self._search.selection)
 
-        search = self._search
-        return discover_functions(
-            search.btf, search.modules, self.traceable, self.symbols, search.selection
-        )
+    def type_ids(self) -> TypeIds:
+        """Of every function that fentry can be had on."""
+
+        def make() -> dict[str, int]:
+            from pypwru.discovery.fentry import type_ids
+
+            types = {"": self._search.btf, **self._search.modules}
+            return type_ids(self.known.discovery.functions, types, self.symbols)
+
+        return self._answers.get("type-ids", make)
+
+    def tracepoints(self) -> tuple[Tracepoint, ...]:
+        """Those that match."""
+
+        def make() -> Sequence[Any]:
+            from pypwru.discovery.tracepoints import all_tracepoints
+
+            return all_tracepoints(self._search.btf, self._search.modules)
+
+        from pypwru.discovery.tracepoints import Tracepoint
+        from pypwru.discovery.tracepoints import select as select_tracepoints
+
+        found = (Tracepoint(*fields) for fields in self._answers.get("tracepoints", make))
+        return select_tracepoints(found, self._search.selection)
 
 
 def _refusal(backend: Backend, search: Search, kernel: _Kernel) -> str:
@@ -209,25 +233,30 @@ def misfit(backend: Backend, functions: int, running: bool) -> str:
 
 def _plan(backend: Backend, search: Search, kernel: _Kernel, why: str) -> Choice:
     if backend is Backend.TRACEPOINT:
-        return _plan_tracepoints(search, why)
+        return _plan_tracepoints(search, kernel, why)
     tracking, discovery = search.tracking, kernel.discovery
     if not discovery.functions and not search.optional:
         from pypwru.discovery.unmatched import no_function
 
         raise no_function(search.selection, search.btf, search.modules, discovery)
     names = {function.name for function in discovery.functions}
-    others, refused = stack_probes(tracking, search.btf, kernel.traceable, kernel.symbols, names)
-    hooks = life_probes(tracking, kernel.traceable, kernel.symbols, names)
-    verdict_hooks = verdict_probes(tracking, kernel.traceable, kernel.symbols, names)
+    _, symbols, traceable = kernel.known
+    others: Sequence[Probe] = ()
+    refused: Sequence[Refused] = ()
+    if tracking.functions is not None:  # of any name
+        others, refused = stack_probes(
+            tracking, search.btf, kernel.traceable, kernel.symbols, names
+        )
+    hooks = life_probes(tracking, traceable, symbols, names)
+    verdict_hooks = verdict_probes(tracking, traceable, symbols, names)
     discovery = discovery._replace(refused=(*discovery.refused, *refused))
     plan = plan_functions(backend, discovery, others, hooks, tracking.follows)
     if backend in _BY_TYPE:
-        from pypwru.discovery.fentry import type_ids
-
-        types = {"": search.btf, **search.modules}
-        ids = type_ids(discovery.functions, types, kernel.symbols)
+        known = kernel.type_ids()
+        there = (function.display for function in discovery.functions)
+        ids = {display: known[display] for display in there if display in known}
         plan = plan_fentry(plan, ids, _probes(kernel, bool(others or hooks)))
-    return Choice(plan, kernel.symbols, why, grouped(verdict_hooks))
+    return Choice(plan, symbols, why, grouped(verdict_hooks))
 
 
 def _probes(kernel: _Kernel, needed: bool) -> Backend | None:
@@ -248,15 +277,13 @@ def _probes(kernel: _Kernel, needed: bool) -> Backend | None:
     return None
 
 
-def _plan_tracepoints(search: Search, why: str) -> Choice:
-    from pypwru.discovery.tracepoints import discover_tracepoints
-
+def _plan_tracepoints(search: Search, kernel: _Kernel, why: str) -> Choice:
     if search.tracking.functions is not None:
         raise KernelError(
             "functions without a packet are traced by kprobes, and the backend is tracepoint; "
             "leave out --filter-non-skb-funcs and --filter-track-bpf-helpers"
         )
-    tracepoints = discover_tracepoints(search.btf, search.selection, search.modules)
+    tracepoints = kernel.tracepoints()
     if not tracepoints and not search.optional:
         from pypwru.discovery.unmatched import no_tracepoint
 

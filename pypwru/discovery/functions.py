@@ -84,11 +84,43 @@ def discover_functions(
     """Find the functions to trace.
 
     Args:
+        btf, modules, traceable, symbols: as of ``all_functions``.
+        selection: by name, category and priority.
+
+    Raises:
+        BTFError: malformed BTF.
+    """
+    return select(all_functions(btf, modules, traceable, symbols), selection)
+
+
+def select(found: Discovery, selection: Selection) -> Discovery:
+    """What of ``found`` the selection matches."""
+
+    def matches(function: Function) -> bool:
+        name, display = function.name, function.display
+        if name in selection.also and selection.tells(name, bool(function.reason)):
+            return True
+        return selection.asks(name, display, function.category, function.priority)
+
+    return Discovery(
+        tuple(filter(matches, found.functions)),
+        tuple(refused for refused in found.refused if matches(refused.function)),
+    )
+
+
+def all_functions(
+    btf: BTF,
+    modules: Mapping[str, BTF],
+    traceable: Traceable | None,
+    symbols: Symbols | None,
+) -> Discovery:
+    """Find every function that takes a packet.
+
+    Args:
         btf: of vmlinux.
         modules: module -> its BTF, of those whose functions are traced too.
         traceable: what ftrace can hook; None when that is unknown, and then all counts.
         symbols: of the running kernel; None when unknown, and then nothing has an address.
-        selection: what was asked for.
 
     Raises:
         BTFError: malformed BTF.
@@ -96,7 +128,7 @@ def discover_functions(
     wanted = [
         candidate
         for module, types in {"": btf, **modules}.items()
-        for candidate in _candidates(types, module, selection)
+        for candidate in _candidates(types, module)
     ]
     refused: list[Refused] = []
     found: dict[str, Function] = {}
@@ -120,17 +152,9 @@ def discover_functions(
     return Discovery(tuple(located), tuple(refused))
 
 
-def _candidates(btf: BTF, module: str, selection: Selection) -> Iterator[_Candidate]:
-    """Functions of one BTF that take a packet and were asked for."""
+def _candidates(btf: BTF, module: str) -> Iterator[_Candidate]:
+    """Functions of one BTF that take a packet."""
     for name, proto_id, places in btf.functions_taking(prototypes.PACKET, max_args=32):
-        display = display_name(name, module)
-        tells = name in selection.also and selection.tells(name, bool(_reason(btf, proto_id)))
-        if not (tells or (selection.named(name) and selection.lists(display))):
-            continue
-        priority = tables.function_priority(name)
-        category = tables.category(name, module)
-        if not (tells or selection.wants(category, priority)):
-            continue
         position = prototypes.register(btf, proto_id, places[0])
         why = ""
         if position is None:
@@ -144,9 +168,9 @@ def _candidates(btf: BTF, module: str, selection: Selection) -> Iterator[_Candid
                 position or 0,
                 _reason(btf, proto_id),
                 (),
-                display,
-                category,
-                priority,
+                display_name(name, module),
+                tables.category(name, module),
+                tables.function_priority(name),
             ),
             why,
         )

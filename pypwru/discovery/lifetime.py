@@ -68,3 +68,5 @@ TRACKING: Mapping[str, Hook] = {
 FORGETTING = Hook("forget_skb")
 # And where they are freed many at a time; a kernel that doesn't may refuse the handler's loop.
 IN_BULK: Mapping[str, Hook] = {"kmem_cache_free_bulk": Hook("forget_bulk")}
+NAMES = FREES.union(TRACKING, IN_BULK)
+"""Of all functions that follow a packet and write no record."""

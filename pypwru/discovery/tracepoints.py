@@ -13,7 +13,7 @@ from pypwru.discovery import prototypes, tables
 from pypwru.discovery.selection import TRACEPOINT, Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pypwru.btf.query import BTF
 
@@ -51,8 +51,30 @@ def discover_tracepoints(
     """Find the tracepoints to trace.
 
     Args:
+        btf, modules: as of ``all_tracepoints``.
+        selection: by name, category and priority.
+
+    Raises:
+        BTFError: malformed BTF.
+    """
+    return select(all_tracepoints(btf, modules), selection)
+
+
+def select(found: Iterable[Tracepoint], selection: Selection) -> tuple[Tracepoint, ...]:
+    """Those of ``found`` that the selection matches."""
+    return tuple(
+        one
+        for one in found
+        if selection.tells(one.display, reason=True)
+        or selection.asks(one.name, one.display, one.category, one.priority)
+    )
+
+
+def all_tracepoints(btf: BTF, modules: Mapping[str, BTF] = _NO_MODULES) -> tuple[Tracepoint, ...]:
+    """Find every tracepoint that carries a packet.
+
+    Args:
         btf: of vmlinux.
-        selection: what was asked for.
         modules: module -> its BTF, of those whose tracepoints are traced too.
 
     Raises:
@@ -62,16 +84,12 @@ def discover_tracepoints(
     for module, types in {"": btf, **modules}.items():
         for name, proto_id in types.tracepoints():
             place = prototypes.place_of_packet(types, proto_id)
-            display = TRACEPOINT + name
-            tells = selection.tells(display, reason=True)
-            asked = selection.named(name) and selection.lists(display)
-            if place is None or not (tells or asked):
+            if place is None:
                 continue
             category = tables.category(name, module)
             priority = tables.tracepoint_priority(name)
-            if tells or selection.wants(category, priority):
-                reason = prototypes.place_of_reason(types, proto_id)
-                # Places count from 1 and with the context, args from 0 and without it.
-                index = None if reason is None else reason - 2
-                found.append(Tracepoint(name, place - 2, index, category, priority, module))
+            reason = prototypes.place_of_reason(types, proto_id)
+            # Places count from 1 and with the context, args from 0 and without it.
+            index = None if reason is None else reason - 2
+            found.append(Tracepoint(name, place - 2, index, category, priority, module))
     return tuple(found)

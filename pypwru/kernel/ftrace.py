@@ -33,9 +33,13 @@ class Traceable:
     """
 
     def __init__(self, lines: list[str], call_sites: list[str] | None = None) -> None:
-        self._lines = lines
+        self.lines = lines
         self._known = frozenset(lines)
         self._call_sites = call_sites
+
+    def named(self, names: Collection[str]) -> Traceable:
+        """What of it are functions of these names, in whichever module, without call sites."""
+        return Traceable([line for line in self.lines if line.partition(" [")[0] in names])
 
     def __contains__(self, function: tuple[str, str]) -> bool:
         """Whether ``(name, module)`` can be hooked; the module is '' for vmlinux."""
@@ -74,7 +78,7 @@ class Traceable:
             return None
         wanted = {self._line(*function): function for function in functions}
         found: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-        for line, address in zip(self._lines, self._call_sites, strict=True):
+        for line, address in zip(self.lines, self._call_sites, strict=True):
             if line in wanted:
                 found[wanted[line]].append(int(address, 16))
         return {function: tuple(addresses) for function, addresses in found.items()}

@@ -55,8 +55,9 @@ class Symbols:
     def __len__(self) -> int:
         return len(self.displays)
 
-    def only(self, wanted: Collection[str]) -> Symbols:
-        """Those of these displays alone."""
+    def named(self, names: Collection[str]) -> Symbols:
+        """Those of functions of these names, in whichever module."""
+        wanted = (each for each in self.displays if each.partition("[")[0] in names)
         return _only(frozenset(wanted), self.displays, self.values)
 
     @cached_property

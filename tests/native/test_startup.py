@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -103,22 +104,33 @@ def test_a_warm_run_reads_no_long_list(warm: Path) -> None:
     assert [name for name in READ_ONCE if name in opened] == []
 
 
-def plans(folder: Path) -> set[str]:
-    return {path.name for path in (folder / "cache").glob("plan-*")}
+def answers(folder: Path) -> dict[str, bytes]:
+    """What is kept of this kernel, by name."""
+    return {path.name: path.read_bytes() for path in (folder / "cache").glob("tracepoints-*")}
 
 
-def test_other_flags_have_a_plan_of_their_own(warm: Path) -> None:
-    first = plans(warm)
-    started(warm)
-    assert plans(warm) == first
-    started(warm, "--priority", "1")
-    assert len(plans(warm)) == len(first) + 1
+def attached(stderr: str) -> str:
+    """How many functions a run says that it attached to."""
+    (count,) = re.findall(r" attached=(\d+)", stderr)
+    return count
 
 
-def test_a_damaged_plan_is_made_anew(warm: Path) -> None:
-    (name,) = plans(warm)
+def test_other_flags_are_served_by_the_same_answers(warm: Path, tmp_path: Path) -> None:
+    first, trace = answers(warm), warm / "strace"
+    assert len(first) == 1
+    words = ("strace", "--trace=openat", f"--output={trace}")
+    few = attached(started(warm, "--priority", "1", tracer=words))
+
+    assert [name for name in READ_ONCE if name in trace.read_text()] == []
+    assert answers(warm) == first
+    (tmp_path / "cold").mkdir()
+    assert few == attached(started(tmp_path / "cold", "--priority", "1"))
+    assert int(few) < int(attached(started(warm)))
+
+
+def test_a_damaged_answer_is_made_anew(warm: Path) -> None:
+    ((name, whole),) = answers(warm).items()
     path = warm / "cache" / name
-    whole = path.read_bytes()
     for damaged in (b"", whole[:-1], whole.replace(b"kfree_skb", b"kfree_skc"), b"\0" * len(whole)):
         path.write_bytes(damaged)
         assert "Attached" in started(warm)

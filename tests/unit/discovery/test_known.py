@@ -1,0 +1,75 @@
+"""What is kept of the kernel's functions comes back as it was."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from pathlib import Path
+
+import pytest
+
+from pypwru.btf.query import BTF
+from pypwru.cache import Cache
+from pypwru.discovery import known
+from pypwru.discovery.functions import Discovery, Function, Refused
+from pypwru.discovery.known import Answers, known_functions, unpacked
+from pypwru.errors import KernelError
+from pypwru.kernel.ftrace import Traceable
+from pypwru.kernel.kallsyms import Symbols
+from tests.support.records import btf_of
+
+RECEIVE = Function("ip_rcv", "", 1, 0, (0xFFFFFFFF81000010,), "ip_rcv", "ip", 1)
+BRIDGE = Function("br_forward", "bridge", 2, 3, (1, 2), "br_forward[bridge]", "bridge", 2)
+ABSENT = Refused(RECEIVE._replace(addresses=()), "it has no address in /proc/kallsyms")
+SYMBOLS = Symbols(
+    ["ip_rcv", "_text", "kfree_skbmem", "nft_do_chain[nf_tables]"], array("Q", range(4))
+)
+TRACEABLE = Traceable(["ip_rcv", "kfree_skbmem", "kfree_skbmem_ish", "nft_do_chain [nf_tables]"])
+NAMES = {"_text", "kfree_skbmem", "nft_do_chain"}
+
+
+def test_it_comes_back_from_json() -> None:
+    kept = known_functions(Discovery((RECEIVE, BRIDGE), (ABSENT,)), SYMBOLS, TRACEABLE, NAMES)
+    discovery, symbols, traceable = unpacked(json.loads(json.dumps(kept.packed())))
+
+    assert discovery == kept.discovery
+    assert symbols.by_name == {"_text": (1,), "kfree_skbmem": (2,), "nft_do_chain[nf_tables]": (3,)}
+    assert set(traceable) == {("kfree_skbmem", ""), ("nft_do_chain", "nf_tables")}
+
+
+@pytest.fixture
+def identity(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """What stands for this boot; a test may change it."""
+    boot: list[str | None] = ["boot 1"]
+    monkeypatch.setattr(known, "addresses_identity", lambda: boot[0])
+    return boot
+
+
+def types() -> BTF:
+    return btf_of(("skb_drop_reason", {"SKB_NOT_DROPPED_YET": 0}))
+
+
+def test_an_answer_holds_for_a_boot_and_its_modules(
+    tmp_path: Path, identity: list[str | None]
+) -> None:
+    cache, made = Cache(tmp_path / "cache"), iter(range(10))
+
+    def answer(*modules: str) -> int:
+        return Answers(cache, types(), modules).get("functions", lambda: next(made))
+
+    assert [answer(), answer(), answer("bridge"), answer("bridge")] == [0, 0, 1, 1]
+    identity[0] = "boot 2"
+    assert [answer(), answer()] == [2, 2]
+    identity[0] = None  # /proc does not tell
+    assert [answer(), answer()] == [3, 4]
+
+
+def test_an_error_is_not_kept(tmp_path: Path, identity: list[str | None]) -> None:
+    cache = Cache(tmp_path / "cache")
+
+    def refuse() -> int:
+        raise KernelError("no")
+
+    with pytest.raises(KernelError):
+        Answers(cache, types(), ()).get("functions", refuse)
+    assert Answers(cache, types(), ()).get("functions", lambda: 7) == 7
