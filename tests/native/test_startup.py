@@ -109,10 +109,10 @@ def answers(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / "cache").glob("tracepoints-*")}
 
 
-def attached(stderr: str) -> str:
+def attached(stderr: str) -> int:
     """How many functions a run says that it attached to."""
     (count,) = re.findall(r" attached=(\d+)", stderr)
-    return count
+    return int(count)
 
 
 def test_other_flags_are_served_by_the_same_answers(warm: Path, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_other_flags_are_served_by_the_same_answers(warm: Path, tmp_path: Path) 
     assert answers(warm) == first
     (tmp_path / "cold").mkdir()
     assert few == attached(started(tmp_path / "cold", "--priority", "1"))
-    assert int(few) < int(attached(started(warm)))
+    assert few < attached(started(warm))
 
 
 def test_a_damaged_answer_is_made_anew(warm: Path) -> None:
