@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.lab import results, schedule
+from tests.lab import kernels, results, schedule
 from tests.lab.kernels import runs, tier
 from tests.lab.suites import SUITES
 from tests.lab.vm.boots import Lab
@@ -16,6 +16,9 @@ _KEY = pytest.StashKey[Lab]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "full: in the full tier alone (tests/README.md)")
+    config.addinivalue_line(
+        "markers", "step(name): of a step that kernels may leave to the full tier"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -47,7 +50,11 @@ def _belongs(item: pytest.Item) -> bool:
         return True
     if asked is asked.QUICK and item.get_closest_marker("full"):
         return False
-    return not kernel or runs(suite, kernel, asked)
+    if not kernel:
+        return True
+    left = kernels.kernel(kernel).steps_without(suite) if asked is asked.QUICK else []
+    steps = {name for mark in item.iter_markers("step") for name in mark.args}
+    return runs(suite, kernel, asked) and steps.isdisjoint(left)
 
 
 @pytest.hookimpl(wrapper=True)

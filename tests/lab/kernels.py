@@ -50,6 +50,8 @@ class Kernel(NamedTuple):
         full: those that run on it in the full tier.
         series: the beginning of its version, where that is not ``name``.
         reference: what one kernel is enough for runs on this one.
+        quick_without: ``SUITE STEP`` that the quick tier leaves to other kernels; tests of such a
+            step have the mark ``step``.
     """
 
     name: str
@@ -59,6 +61,12 @@ class Kernel(NamedTuple):
     full: Collection[str] = EVERY
     series: str = ""
     reference: bool = False
+    quick_without: Collection[str] = ()
+
+    def steps_without(self, suite: str) -> list[str]:
+        """The steps of ``suite`` that the quick tier leaves to other kernels."""
+        split = (each.partition(" ") for each in self.quick_without)
+        return [step for name, _, step in split if name == suite]
 
     def has(self, feature: Feature) -> bool:
         return feature in self.features
@@ -93,6 +101,7 @@ KERNELS: Sequence[Kernel] = (
         features=(),
         quick=("main_job", "truth", "rule_texts", "expression"),
         full=EVERY - {"statistics"},
+        quick_without=("main_job tracepoint", "rule_texts killed"),
     ),
     Kernel(
         "6.1",
@@ -100,6 +109,7 @@ KERNELS: Sequence[Kernel] = (
         features=(Feature.MODULE_BTF, Feature.DROP_REASONS, Feature.KFREE_SKB_REASON),
         quick=("main_job", "parity", "statistics"),
         full=EVERY - {"rule_texts"},
+        quick_without=("main_job cold", "main_job tracepoint", "main_job legacy"),
     ),
     Kernel(
         "6.12",
@@ -107,6 +117,7 @@ KERNELS: Sequence[Kernel] = (
         features=_NEW,
         quick=("main_job", "sampling", "capture", "lists", "vm"),
         reference=True,
+        quick_without=("main_job cold", "main_job tracepoint", "main_job legacy"),
     ),
     Kernel(
         "7.2",
@@ -114,6 +125,16 @@ KERNELS: Sequence[Kernel] = (
         features=(*_NEW, Feature.FENTRY_MULTI),
         quick=("main_job", "fentry", "programs", "drops", "pcap"),
         full=EVERY - {"rule_texts", "statistics"},
+        quick_without=(
+            "main_job cold",
+            "main_job legacy",
+            "fentry following",
+            "fentry few",
+            "fentry many",
+            "programs tracked",
+            "programs tail_call",
+            "programs helpers",
+        ),
     ),
 )
 _BY_NAME = {kernel.name: kernel for kernel in KERNELS}

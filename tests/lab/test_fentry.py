@@ -58,6 +58,7 @@ def test_what_fentry_is_not_to_be_had_on_is_probed(kernel: str, backend: str) ->
     assert f"Ignored function={UNTRACEABLE}" not in err
 
 
+@pytest.mark.step("following", "many")
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_probes_beside_fentry_follow_packets(kernel: str) -> None:
     seen = step(kernel, "following")
@@ -67,6 +68,7 @@ def test_probes_beside_fentry_follow_packets(kernel: str) -> None:
     assert set(sights(step(kernel, "many")["out"])) <= set(sights(seen["out"]))
 
 
+@pytest.mark.step("few", "many")
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_automatic_backend(kernel: str) -> None:
     row = kernels.kernel(kernel)

@@ -13,7 +13,7 @@ from tests.lab.jobs.legacy import FAMILIES, FIRST, LAST, TABLES
 from tests.lab.kernels import names
 from tests.lab.main_job import step
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.step("legacy")]
 SUITE = "main_job"
 KERNELS = names(SUITE)
 DROPS = ("DROP", "REJECT")

@@ -23,6 +23,7 @@ def functions(text: str) -> list[str]:
     return [line.function for line in own_lines(text) if line.tuple in tuples]
 
 
+@pytest.mark.step("cold")
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_it_compiles_without_kernel_headers(kernel: str) -> None:
     cold = step(kernel, "cold")
@@ -45,6 +46,7 @@ def test_the_automatic_backend_is_the_kernels_best(kernel: str) -> None:
     assert int(done["produced"]) == int(done["events"])
 
 
+@pytest.mark.step("tracepoint")
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_tracepoints_see_the_ping(kernel: str) -> None:
     seen = step(kernel, "tracepoint")

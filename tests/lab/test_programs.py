@@ -91,6 +91,7 @@ def test_an_xdp_line_has_the_frames_address(kernel: str) -> None:
         assert f" data_hard_start={line.split()[0]}" in line
 
 
+@pytest.mark.step("tracked")
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_tracking_hangs_on_the_exit_of_xdp_programs_alone(kernel: str) -> None:
     seen = step(kernel, "tracked")
@@ -100,6 +101,7 @@ def test_tracking_hangs_on_the_exit_of_xdp_programs_alone(kernel: str) -> None:
     assert sorted(ours) == sorted(["trace_tc"] * 2 + ["trace_xdp", "trace_xdp_exit"] * 2)
 
 
+@pytest.mark.step("tail_call")
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_program_that_is_tail_called_is_not_seen(kernel: str) -> None:
     """README says so; a kernel where it is seen would be good news."""
@@ -110,6 +112,7 @@ def test_a_program_that_is_tail_called_is_not_seen(kernel: str) -> None:
     assert len(named(seen["out"], "callee_program")) == 5
 
 
+@pytest.mark.step("helpers")
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_what_programs_call_is_what_bpftool_says(kernel: str) -> None:
     seen = step(kernel, "helpers")

@@ -93,12 +93,18 @@ def test_the_traced_rulesets_are_not_touched(kernel: str) -> None:
     assert before == during == after
     assert len(before) == PLACES + 1
     assert all("container" in listing for listing in before[1:])
+
+
+@pytest.mark.step("killed")
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_rulesets_that_a_killed_run_traced_are_not_touched(kernel: str) -> None:
     before, during, traced, after = step(kernel, "killed")["listings"]
     assert before == during
     assert traced == after
     assert during != traced  # its rules' counters
 
 
+@pytest.mark.step("killed")
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_after_sigkill_nothing_is_left(kernel: str) -> None:
     seen = step(kernel, "killed")

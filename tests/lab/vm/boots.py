@@ -171,7 +171,8 @@ class Lab:
                 own.mkdir()
                 job.prepare(own, row, self._tier)
                 caches[str(own / "cache")] = job.commands(row, self._tier)
-                without = [*job.later] if self._tier is Tier.QUICK else []
+                is_quick = self._tier is Tier.QUICK
+                without = [*job.later, *row.steps_without(suite)] if is_quick else []
                 words = job.words(row, self._tier)
                 jobs.append(Job(suite, job.module, words, job.timeout, without))
             (folder / "jobs.json").write_text(json.dumps(jobs))
