@@ -123,7 +123,7 @@ def _captures(folder: Path) -> dict[str, Any]:
 SUITES: Mapping[str, Suite] = {
     "main_job": Suite(
         "tests.lab.jobs.main_job",
-        (200, 200),
+        (150, 230),
         main_job_flags,
         lambda row, tier: [*main_job.commands(main_job_flags(row, tier))],
         first="it sees iptables-legacy's modules come while it traces",
@@ -134,11 +134,11 @@ SUITES: Mapping[str, Suite] = {
         lambda row, tier: [*capture_backends(row), *_frames(row)],
         _capture_commands,
     ),
-    "drops": Suite("tests.lab.jobs.drops", (120, 240), commands=lambda *_: [*drops.commands()]),
+    "drops": Suite("tests.lab.jobs.drops", (80, 240), commands=lambda *_: [*drops.commands()]),
     "expression": Suite("tests.lab.jobs.expression", (60, 60)),
     "fentry": Suite(
         "tests.lab.jobs.fentry",
-        (120, 120),
+        (120, 180),
         lambda row, tier: fentry_backends(row),
         lambda row, tier: [*fentry.commands(fentry_backends(row), []).values()],
     ),
@@ -150,7 +150,7 @@ SUITES: Mapping[str, Suite] = {
     ),
     "parity": Suite(
         "tests.lab.parity.guest",
-        (240, 720),
+        (170, 720),
         lambda row, tier: ["--whole"] * row.reference + rows.names(row.name, tier),
         lambda row, tier: [rows.command(name) for name in rows.names(row.name, tier)],
         lambda folder, row, tier: void(topology.build_programs(folder)),
@@ -158,40 +158,40 @@ SUITES: Mapping[str, Suite] = {
     ),
     "pcap": Suite(
         "tests.lab.jobs.pcap",
-        (240, 300),
+        (120, 300),
         commands=lambda *_: [*pcap.commands(pcap.SIGHTS)],
         collect=_captures,
         later=("truth", "killed"),
     ),
     "programs": Suite(
         "tests.lab.jobs.programs",
-        (120, 120),
+        (120, 200),
         commands=lambda *_: [*programs.COMMANDS.values()],
     ),
     "rule_texts": Suite(
         "tests.lab.jobs.rule_texts",
-        (200, 300),
+        (150, 400),
         lambda row, tier: ["100" if tier is Tier.QUICK else "500"],  # replacements
         lambda row, tier: [rule_texts.WORDS],
     ),
     "sampling": Suite(
         "tests.lab.jobs.sampling",
-        (200, 300),
+        (180, 500),
         lambda row, tier: [row.kprobes, *_frames(row)],
         lambda row, tier: [
             *sampling.commands([row.kprobes], with_frames=row.reference).values(),
         ],
-        later=("plain", "stacks", "frames"),
+        later=("every", "sampled", "plain", "stacks", "frames"),
     ),
     "statistics": Suite(
         "tests.lab.jobs.statistics",
-        (120, 180),
+        (70, 180),
         commands=lambda *_: [*statistics_job.commands()],
         later=("sampled", "chosen"),
     ),
     "truth": Suite(
         "tests.lab.truth.guest",
-        (180, 300),
+        (190, 400),
         commands=lambda *_: [WORDS],
         prepare=_truth_files,
     ),

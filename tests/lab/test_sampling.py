@@ -53,6 +53,7 @@ def test_clones_share_a_number_and_an_address_that_is_given_again_has_another(ke
     assert seen["again"] > 100
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_one_ping_in_ten_with_the_same_functions_as_without_sampling(kernel: str) -> None:
     """10,000 of them: 1,000, give or take 100."""
