@@ -117,7 +117,13 @@ KERNELS: Sequence[Kernel] = (
         features=_NEW,
         quick=("main_job", "sampling", "capture", "lists", "vm"),
         reference=True,
-        quick_without=("main_job cold", "main_job tracepoint", "main_job legacy"),
+        quick_without=(
+            "main_job cold",
+            "main_job tracepoint",
+            "main_job legacy",
+            "lists lists",
+            "lists attached",
+        ),
     ),
     Kernel(
         "7.2",

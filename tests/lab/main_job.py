@@ -66,5 +66,6 @@ def _lines(form: re.Pattern[str], texts: list[str]) -> list[Line]:
 
 def logged(err: str, message: str) -> dict[str, str]:
     """The key=value pairs of pypwru's log line ``message``."""
-    (line,) = [line for line in err.splitlines() if f" INFO {message} " in line]
+    form = re.compile(rf" INFO {re.escape(message)} \w+=")
+    (line,) = filter(form.search, err.splitlines())
     return dict(re.findall(r'(\w+)=("[^"]*"|\S+)', line))

@@ -36,6 +36,7 @@ def told(seen: dict[str, Any], message: str) -> list[dict[str, str]]:
     return [dict(re.findall(r'(\w+)=("[^"]*"|\S+)', line)) for line in lines]
 
 
+@pytest.mark.step("lists")
 @pytest.mark.parametrize("name", ["bare", "modules"])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_size_of_every_level(kernel: str, name: str) -> None:
@@ -46,6 +47,7 @@ def test_the_size_of_every_level(kernel: str, name: str) -> None:
     assert sum(level == 3 for level in levels) > 1000
 
 
+@pytest.mark.step("lists")
 @pytest.mark.parametrize("name", ["bare", "modules"])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_few_functions_are_of_no_category(kernel: str, name: str) -> None:
@@ -65,6 +67,7 @@ def test_no_name_is_in_a_table_that_no_kernel_has() -> None:
     assert tables.levels("priorities").keys() - known == set()
 
 
+@pytest.mark.step("lists")
 @pytest.mark.parametrize("kernel", [kernel for kernel in WITH_MODULES if kernel in RECORDED])
 def test_what_was_recorded_is_what_the_kernel_has(kernel: str) -> None:
     functions = document(kernel, "modules")["functions"]
@@ -75,6 +78,7 @@ def test_what_was_recorded_is_what_the_kernel_has(kernel: str) -> None:
     assert len(known ^ found) < len(known) / 100, sorted(known ^ found)
 
 
+@pytest.mark.step("lists")
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_nobody_sees_the_same_functions(kernel: str) -> None:
     nobody, root = document(kernel, "nobody"), document(kernel, "bare")
@@ -87,6 +91,7 @@ def test_nobody_sees_the_same_functions(kernel: str) -> None:
     assert signatures["ip_rcv"].startswith("int ip_rcv(struct sk_buff *skb, ")
 
 
+@pytest.mark.step("attached")
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_all_that_was_listed_is_attached(kernel: str) -> None:
     seen = step(kernel, "attached")

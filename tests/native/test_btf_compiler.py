@@ -138,4 +138,4 @@ def test_what_is_kept_is_not_made_again(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(index, "scan", again)
     questions(load.load_vmlinux(cache=cache))
     with pytest.raises(AssertionError):
-        load.load_vmlinux()
+        questions(load.load_vmlinux())

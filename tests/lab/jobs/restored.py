@@ -1,9 +1,9 @@
 """A guest after a job as it was before: what the next job may rely on.
 
 Restored are processes, network namespaces, devices, rules of nftables and probes of the guest's own
-namespace, mounts, files under /run, and settings under /proc/sys/net and /proc/sys/user. Not
-restored are modules, which stay loaded, and what the kernel has learned; a job for which that
-matters says so in its row of suites.py.
+namespace, mounts, files under /run, settings under /proc/sys/net and /proc/sys/user, and modules as
+far as they can be unloaded: with nf_tables there, every run compiles its programs, too. Not restored
+is what the kernel has learned; a job for which that matters says so in its row of suites.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from tests.lab.net.containers import count_namespaces
@@ -34,7 +34,7 @@ def restored(keep: Path) -> Iterator[None]:
         keep: a folder under /run that stays.
     """
     programs, devices, mounts, files = processes(), links(), mounted(), set(_RUN.iterdir())
-    before, namespaces = settings(), count_namespaces()
+    before, namespaces, loaded = settings(), count_namespaces(), modules()
     try:
         yield
     finally:
@@ -56,6 +56,7 @@ def restored(keep: Path) -> Iterator[None]:
                 with contextlib.suppress(OSError):
                     setting.write_text(value)
         _until("end of the job's namespaces", lambda: count_namespaces() <= namespaces)
+        _unload(loaded)
 
 
 def _until(fact: str, is_so: Callable[[], bool]) -> None:
@@ -89,6 +90,22 @@ def _remove_probes() -> None:
         switch.write_text("0")
     with contextlib.suppress(OSError):
         (_TRACING / "kprobe_events").write_text("")
+
+
+def modules() -> dict[str, int]:
+    """Name of each loaded module -> how many use it."""
+    lines = Path("/proc/modules").read_text().splitlines()
+    return {name: int(users) for name, _, users, *_ in map(str.split, lines)}
+
+
+def _unload(keep: Collection[str]) -> None:
+    """Unload what is not in ``keep``, users first, as far as the kernel lets go of it."""
+    while idle := [name for name, users in modules().items() if not users and name not in keep]:
+        done = [
+            subprocess.run(["rmmod", name], check=False, stderr=subprocess.DEVNULL) for name in idle
+        ]
+        if all(one.returncode for one in done):
+            return
 
 
 def links() -> set[str]:
