@@ -2,8 +2,8 @@
 
 Restored are processes, network namespaces, devices, rules of nftables and probes of the guest's own
 namespace, mounts, files under /run, settings under /proc/sys/net and /proc/sys/user, and modules as
-far as they can be unloaded: with nf_tables there, every run compiles its programs, too. Not restored
-is what the kernel has learned; a job for which that matters says so in its row of suites.py.
+far as they can be unloaded: with nf_tables there, every run compiles its programs as well. Not
+restored is what the kernel has learned; a job for which it matters says so in its row of suites.py.
 """
 
 from __future__ import annotations
