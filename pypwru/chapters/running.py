@@ -65,8 +65,8 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
     "environment": (
         {
             "PYPWRU_CACHE": (
-                "a folder for what was compiled for a kernel, instead of /var/cache/pypwru; it "
-                "must be the user's alone"
+                "a folder for compiled programs and what is known of the kernel's functions, "
+                "instead of /var/cache/pypwru; it must be the user's alone"
             ),
         },
     ),
@@ -75,7 +75,10 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             "/sys/kernel/btf": "the types of the kernel and of its modules",
             "/sys/kernel/tracing": "tracefs: which functions can be hooked, and kprobes",
             "/proc/kallsyms": "addresses of functions, and their names",
-            "/var/cache/pypwru": "what was compiled; root's alone; others have ~/.cache/pypwru",
+            "/var/cache/pypwru": (
+                "compiled programs, and what is known of the kernel's functions until the next "
+                "boot or change of modules; root's alone; others have ~/.cache/pypwru"
+            ),
             "/run/netns": "names of network namespaces",
             "PREFIX/share/bash-completion/completions/pypwru.bash": (
                 "completion for bash, with the package bash-completion"
