@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from tests.lab.jobs.forked import Forked, share
@@ -15,23 +16,26 @@ from tests.lab.jobs.tracer import Seen, Tracer, tracer
 from tests.lab.net.topology import inside, run
 from tests.lab.net.traffic import flush
 
+FIRST = 7100
+"""The port of packets by which the runs learn the texts of rules."""
 PORTS = range(7101, 7106)
 EACH = 3  # datagrams
 RULES = """
 table inet chosen {
     chain ports {
+        udp dport 7100 counter drop comment "no first port"
         udp dport 7101 counter drop comment "no such port"
         udp dport 7102 accept
         udp dport 7103 counter
     }
     chain input {
         type filter hook input priority -5; policy accept;
-        udp dport 7101-7103 jump ports
+        udp dport 7100-7103 jump ports
         udp dport 7104 drop
     }
 }
 """
-SENT = f"udp portrange {PORTS[0]}-{PORTS[-1]}"
+SENT = f"udp portrange {FIRST}-{PORTS[-1]}"
 FUNCTIONS = (
     "__ip_local_out|ip_output|ip_rcv|ip_local_deliver|udp_rcv|(sk_skb|kfree_skb)(_reason.*)?"
 )
@@ -49,12 +53,18 @@ RUNS: Mapping[str, tuple[Sequence[str], Sequence[int]]] = {
 }  # fmt: skip
 
 
-def send(address: str) -> None:
-    """To each port in its turn."""
+def send(address: str, ports: Sequence[int]) -> None:
+    """A datagram to each port in its turn."""
     with inside("near"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        for port in list(PORTS) * EACH:
+        for port in ports:
             with contextlib.suppress(ConnectionRefusedError):
                 sender.sendto(b"chosen", (address, port))
+
+
+def knows_texts(one: Tracer, address: str) -> bool:
+    """Whether a run shows the text of a rule; a packet has it ask for the text."""
+    send(address, [FIRST])
+    return "no first port" in one.out.read_text()
 
 
 def chosen(folder: Path, address: str) -> Seen:
@@ -69,7 +79,10 @@ def chosen(folder: Path, address: str) -> Seen:
             one = tracer(folder, f"nft-{name}", "pypwru", *words, start=Forked)
             runs[name] = stack.enter_context(one)
             runs[name].wait_ready()  # one after the other: the first may compile for all
-        send(address)
+        # A ruleset is listed when the first packet meets it, whose texts may not be known in time.
+        for shown in (runs["all"], runs["text"]):
+            shown.until("text of a rule", partial(knows_texts, shown, address))
+        send(address, list(PORTS) * EACH)
         flush()
         seen: Seen = {name: one.stop() for name, one in runs.items()}
     with inside("far"):

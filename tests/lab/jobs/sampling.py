@@ -119,6 +119,8 @@ def flows(words: Sequence[str]) -> Seen:
     """Both directions of connections."""
     with following(*words) as follow:
         with socket.socket() as listener:
+            # Also of what it accepts, which waits a minute: the next job binds the port, too.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", PORT))
             listener.listen()
             for _ in range(60):

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.lab.jobs.forked import Forked, share
-from tests.lab.jobs.nft_chosen import RULES, send
+from tests.lab.jobs.nft_chosen import EACH, PORTS, RULES, send
 from tests.lab.jobs.steps import run_steps
 from tests.lab.jobs.tracer import Seen, tracer
 from tests.lab.net import traffic
@@ -50,7 +50,7 @@ def commands() -> list[list[str]]:
 def send_all() -> None:
     """What is answered, dropped by rules, and wanted by nobody; TCP is cloned on its way."""
     traffic.ping(FAR, "-c", "10", "-i", "0.05")
-    send(FAR)
+    send(FAR, list(PORTS) * EACH)
     for kind in ("forward4", "tcp4", "fragments4"):
         traffic.KINDS[kind].send()
 
