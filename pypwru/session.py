@@ -228,33 +228,33 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
     with ExitStack() as stack:
         place = find_place(config.filter_netns, config.filter_ifname)
         kinds = _program_kinds(config)
-        wish = search(config, cache, filters.names)
-        asked = compile_wanted(config, filters.packet, filters.inner, place, wish.btf)
-        choice = choose(config.backend, wish, cache)
+        request = search(config, cache, filters.names)
+        asked = compile_wanted(config, filters.packet, filters.inner, place, request.btf)
+        choice = choose(config.backend, request, cache)
         backend = choice.plan.backend
         if choice.why:
             log.info("Chose backend", backend=backend.value, why=choice.why)
-        tell_missing(wish, choice.plan, log)
-        tell_added(wish, choice.plan, log)
-        tell_refused(wish, choice.plan, log)
-        config, conntrack = _where_possible(config, choice, wish, log)
+        tell_missing(request, choice.plan, log)
+        tell_added(request, choice.plan, log)
+        tell_refused(request, choice.plan, log)
+        config, conntrack = _where_possible(config, choice, request, log)
         form = wire(config)
         counts_runs = config.sums_up and stack.enter_context(runs_counted())
         macros = defines(config, choice.plan.backends, asked, form)
-        bytecode = build(_layout(wish, conntrack, cache), macros, cache)
+        bytecode = build(_layout(request, conntrack, cache), macros, cache)
         shared = maps.create(config, stack)
         reader = stack.enter_context(
             ring.opened(shared["events"], config.buffer_size, shared["reader"], form)
         )
         # Before anything is seen: what a rule was before its namespace was listened to isn't told.
         texts = stack.enter_context(nft_source(config, shared, log))
-        packets, pages = _packet_bytes(config, wish, shared, form, stack)
+        packets, pages = _packet_bytes(config, request, shared, form, stack)
         constants = {**asked.constants(), **pages, **shares(config)}
         loader = Loader(bytecode, asked.bodies(), constants, shared, stack)
         report = Attached()
-        reasons = Reasons(wish.btf, cache=cache)
+        reasons = Reasons(request.btf, cache=cache)
         with ExitStack() as probes:
-            looks: list[Callable[[], None]] = []
+            pollers: list[Callable[[], None]] = []
             chosen = _chosen(config, shared, choice, report, reasons, log)
             throttled = probes.enter_context(throttling(config, shared, report.names, log))
             log.info(f"Attaching {NOUNS[backend]}", via=backend.value)
@@ -263,14 +263,14 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
                 from pypwru.attach.tracing import traced_programs
 
                 programs = traced_programs(kinds, loader, log, report, wanted.requested)
-                looks.append(probes.enter_context(programs).poll)
+                pollers.append(probes.enter_context(programs).poll)
             if config.asks_nft:
                 from pypwru.attach.nft import nft_probes
                 from pypwru.program.build_nft import build_unit
 
-                compile_nft = partial(build_unit, wish.btf, macros, cache, conntrack)
+                compile_nft = partial(build_unit, request.btf, macros, cache, conntrack)
                 nft = nft_probes(config, choice, loader, compile_nft, report, log)
-                looks.append(probes.enter_context(nft))
+                pollers.append(probes.enter_context(nft))
             log.info("Attached", ignored=len(report.ignored))
             for name, why in (*report.ignored, *choice.plan.unattachable):
                 log.debug("Ignored", function=name, why=why)
@@ -278,9 +278,9 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
             names = names_of(config, reasons, report.names, *members, texts)
             if chosen:
                 chosen()
-                looks.append(chosen)
+                pollers.append(chosen)
             if config.max_hits:
-                looks.append(partial(throttled.poll, log, config.max_hits))
+                pollers.append(partial(throttled.poll, log, config.max_hits))
             stages = Stages(config, report.names, texts, names.drops)
             log.info("Listening for events..")
 
@@ -299,7 +299,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
                 stages,
                 report,
                 wanted,
-                looks,
+                pollers,
                 probes,
                 lost,
                 shared,
@@ -320,7 +320,7 @@ def _program_kinds(config: Config) -> Sequence[ProgramKind]:
 
 
 def _where_possible(
-    config: Config, choice: Choice, wish: Search, log: Log
+    config: Config, choice: Choice, request: Search, log: Log
 ) -> tuple[Config, Sequence[ConntrackTypes]]:
     """``config`` without nftables and conntrack where the kernel lacks what they need; the types
     of conntrack.
@@ -330,24 +330,24 @@ def _where_possible(
         return config, ()
     from pypwru.program.conntrack import conntrack_where_possible
 
-    return conntrack_where_possible(config, wish.btf, log)
+    return conntrack_where_possible(config, request.btf, log)
 
 
-def _layout(wish: Search, conntrack: Sequence[ConntrackTypes], cache: Cache) -> str:
+def _layout(request: Search, conntrack: Sequence[ConntrackTypes], cache: Cache) -> str:
     """The text of layout.h."""
 
     def make() -> str:
         from pypwru.program.layout import layout
 
-        return layout(sources().values(), wish.btf, *conntrack)
+        return layout(sources().values(), request.btf, *conntrack)
 
     if conntrack:  # may be a module's
         return make()
-    return kept_layout(wish.btf, cache, make)
+    return kept_layout(request.btf, cache, make)
 
 
 def _packet_bytes(
-    config: Config, wish: Search, shared: Mapping[str, int], form: Wire, stack: ExitStack
+    config: Config, request: Search, shared: Mapping[str, int], form: Wire, stack: ExitStack
 ) -> tuple[PacketBytes | None, Mapping[str, int]]:
     """The reader of packet data, and the constants by which handlers find page fragments."""
     if not config.captures:
@@ -356,7 +356,7 @@ def _packet_bytes(
     from pypwru.kernel.pages import find_pages
 
     packets = stack.enter_context(packets_where_asked(config, shared, form))
-    return packets, find_pages(wish.btf).constants()
+    return packets, find_pages(request.btf).constants()
 
 
 def _chosen(
