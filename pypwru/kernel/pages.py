@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pypwru.btf.query import BTF
-    from pypwru.config import Config
 
 # The direct map begins at such an address on x86-64 (kaslr_regions, by PUD_SIZE), and arm64 rounds
 # the start of its memory so (ARM64_MEMSTART_ALIGN).
@@ -62,11 +61,6 @@ def find_pages(btf: BTF) -> Pages:
             return _find(btf, peek)
     except (OSError, BTFError):  # no such program, no such member: nothing is known
         return Pages()
-
-
-def pages_where_asked(config: Config, btf: BTF) -> Pages:
-    """``find_pages`` for a run that tells the bytes of packets."""
-    return find_pages(btf) if config.captures else Pages()
 
 
 def _find(btf: BTF, peek: Peek) -> Pages:

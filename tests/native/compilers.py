@@ -28,7 +28,7 @@ from pypwru.filter.compiler import compile_filter
 from pypwru.filter.wanted import Wanted, compile_inner, compile_wanted
 from pypwru.kernel.bpf import AttachType, ProgramType
 from pypwru.kernel.nft_types import NftTypes
-from pypwru.kernel.pages import pages_where_asked
+from pypwru.kernel.pages import Pages, find_pages
 from pypwru.kernel.place import find_place
 from pypwru.kernel.xt_types import XtTypes
 from pypwru.options import parse
@@ -198,7 +198,7 @@ def _load(case: Case, unit: Mapping[str, str]) -> dict[str, int | str]:
     with ExitStack() as stack:
         constants = {
             **run.criteria.constants(),
-            **pages_where_asked(run.config, _btf()).constants(),
+            **(find_pages(_btf()) if run.config.captures else Pages()).constants(),
             **shares(run.config),
         }
         shared = maps.create(run.config, stack)
