@@ -88,7 +88,7 @@ class KprobeEvents:
 
     def remove_unused(self) -> None:
         """Remove the definitions of processes that are no more, one of this number among them."""
-        with _expedited_rcu():
+        with expedited_rcu():
             for group, pid, event in set(_DEFINED.findall(self._read(_FILE))):
                 alive = os.path.exists(f"/proc/{pid}")
                 if not alive or (int(pid) == os.getpid() and event not in _in_use):
@@ -119,21 +119,23 @@ def kprobe_events() -> Iterator[KprobeEvents]:
 
 
 @contextmanager
-def _expedited_rcu() -> Iterator[None]:
+def expedited_rcu() -> Iterator[None]:
     """Have the kernel not linger in synchronize_rcu(), once for each probe that goes.
 
     Documentation/admin-guide/kernel-parameters.txt, rcupdate.rcu_expedited: 25 ms a wait become
-    less than one, at the price of an interrupt to each CPU. Put back as it was.
+    less than one, at the price of an interrupt to each CPU. Whoever finds it switched on leaves it
+    alone: another session will switch it off, or an administrator wants it so.
     """
     try:
         with open(_RCU_EXPEDITED, "r+") as knob:
-            before = knob.read()
-            knob.write("1")
+            off = int(knob.read()) == 0
+            if off:
+                knob.write("1")
     except OSError:
-        yield
-        return
+        off = False
     try:
         yield
     finally:
-        with contextlib.suppress(OSError), open(_RCU_EXPEDITED, "w") as knob:
-            knob.write(before)
+        if off:
+            with contextlib.suppress(OSError), open(_RCU_EXPEDITED, "w") as knob:
+                knob.write("0")
