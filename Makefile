@@ -4,7 +4,7 @@
 # make check    format, lint, types and unit tests, in under a minute and without rights
 # make lab      the tests on real kernels alone; TIER=full: all of them
 # make bench    measurements; with ARGS=--smallest each in seconds, to see that it works
-# make install  into $(PREFIX)                         make clean    what make made
+# make install  into $(PREFIX), below $(DESTDIR)       make clean    what make made
 # make man completions                                 from the flag table, when it changed
 #
 # Without make: pipx install --system-site-packages . (it has to see Debian's python3-bpfcc).
@@ -15,7 +15,8 @@ PREFIX ?= /usr/local
 # Debian's own: no other sees python3-bpfcc.
 PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
-SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+NO_SUDO := sh -c 'echo "make: this needs root, and there is no sudo: run make as root" >&2; exit 1'
+SUDO := $(if $(filter 0,$(shell id -u)),,$(if $(shell command -v sudo),sudo,$(NO_SUDO)))
 
 RUN_PACKAGES := iproute2 iputils-ping libpcap0.8 nftables python3 python3-bpfcc python3-venv
 TEST_PACKAGES := bash-completion bpftool bsdextrautils clang conntrack curl debian-archive-keyring ethtool gcc iperf3 iptables jq \
@@ -76,13 +77,17 @@ man completions: .venv/test.stamp
 	$(BIN)/python -m pypwru.manual bash >completions/pypwru.bash
 	$(BIN)/python -m pypwru.manual zsh >completions/_pypwru
 
+# An environment names itself by its path, which is another one where $(DESTDIR) is unpacked.
 install: | .venv/run.stamp
-	$(PYTHON) -m venv --system-site-packages $(PREFIX)/lib/pypwru
-	$(PREFIX)/lib/pypwru/bin/pip --quiet --disable-pip-version-check install --upgrade .
-	install -d $(PREFIX)/bin
-	ln -sf ../lib/pypwru/bin/pypwru $(PREFIX)/bin/pypwru
-	cd $(PREFIX)/lib/pypwru/share && find . -path '*pypwru*' -type f \
-	    -exec install -D -m 644 {} $(abspath $(PREFIX))/share/{} \;
+	umask 022; root="$(DESTDIR)$(PREFIX)"; place="$$root/lib/pypwru"; set -e; \
+	$(PYTHON) -m venv --system-site-packages "$$place"; \
+	"$$place/bin/python" -m pip --quiet --disable-pip-version-check install --upgrade .; \
+	[ -z "$(DESTDIR)" ] || find "$$place/bin" "$$place/pyvenv.cfg" -type f -exec sed -i "s|$$root|$(PREFIX)|g" {} +; \
+	install -d "$$root/bin"; \
+	ln -sf ../lib/pypwru/bin/pypwru "$$root/bin/pypwru"; \
+	(cd "$$place/share"; find . -path '*pypwru*' -type f) | while read -r file; do \
+	    install -D -m 644 "$$place/share/$$file" "$$root/share/$$file"; \
+	done
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

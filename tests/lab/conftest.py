@@ -15,7 +15,6 @@ _KEY = pytest.StashKey[Lab]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "full: in the full tier alone (tests/README.md)")
     config.addinivalue_line(
         "markers", "step(name): of a step that kernels may leave to the full tier"
     )
@@ -46,11 +45,9 @@ def _kernel(item: pytest.Item) -> str:
 
 def _belongs(item: pytest.Item) -> bool:
     suite, kernel, asked = _suite(item), _kernel(item), tier()
-    if not suite:
-        return True
     if asked is asked.QUICK and item.get_closest_marker("full"):
         return False
-    if not kernel:
+    if not suite or not kernel:
         return True
     left = kernels.kernel(kernel).steps_without(suite) if asked is asked.QUICK else []
     steps = {name for mark in item.iter_markers("step") for name in mark.args}

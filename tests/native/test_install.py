@@ -1,0 +1,41 @@
+"""``make install`` as a packager calls it: below DESTDIR, and for anybody's use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.need import need
+from tests.support.paths import TREE
+
+pytestmark = [pytest.mark.native, pytest.mark.full]
+
+PREFIX = "/mnt/my tools"
+# As a package's files are unpacked: at PREFIX, in a namespace of mounts that ends with the command.
+UNPACKED = 'mount --bind "$1" /mnt && shift && exec setpriv --reuid nobody --clear-groups "$@"'
+
+
+def test_it_is_whole_where_it_is_unpacked(tmp_path: Path) -> None:
+    need(os.geteuid() == 0 and shutil.which("unshare"), "root and unshare")
+    tmp_path = tmp_path / "a folder"
+    subprocess.run(
+        ["sh", "-c", 'umask 077; exec make -C "$1" install DESTDIR="$2" PREFIX="$3"', "sh"]
+        + [str(TREE), str(tmp_path), PREFIX],
+        check=True,
+        timeout=300,
+    )
+    shown = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", UNPACKED, "sh", str(tmp_path / "mnt")]
+        + ["sh", "-c", 'cd /; "$0/bin/pypwru" --version; cat "$0"/share/man/man1/pypwru.1', PREFIX],
+        check=True,
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    assert shown.stdout.startswith("pypwru ")
+    assert (TREE / "man" / "pypwru.1").read_text() in shown.stdout
+    assert not shown.stderr
