@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from pypwru.attach.allowed import TRIED
 from pypwru.btf.load import load_vmlinux
+from pypwru.btf.types import Kind
 from pypwru.discovery.functions import discover_functions
 from pypwru.discovery.selection import Selection
 from pypwru.discovery.tracepoints import discover_tracepoints
@@ -203,3 +205,10 @@ def test_nobody_is_told_that_addresses_are_hidden() -> None:
         assert "CAP_SYSLOG" in result.stderr
     else:
         assert int(result.stdout) > 1000
+
+
+def test_backends_are_tried_on_a_function_of_plain_arguments() -> None:
+    btf = load_vmlinux()
+    function = btf.type(btf.find(TRIED, Kind.FUNC)[0])
+    kinds = {btf.type(btf.resolve(each.type)).kind for each in btf.params(function.type)}
+    assert kinds <= {Kind.INT, Kind.PTR, Kind.ENUM}
