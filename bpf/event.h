@@ -129,6 +129,9 @@ struct part_ct {
 	u32 reply_daddr[4];
 };
 
+/* NFT_NAME_MAXLEN of include/uapi/linux/netfilter/nf_tables.h, the NUL at its end included. */
+#define NFT_NAME_MAXLEN 256
+
 /* In the map `nft_names`: what a chain is called. */
 struct nft_key {
 	u64 table;
@@ -138,8 +141,8 @@ struct nft_key {
 };
 
 struct nft_names {
-	u8 table[64];
-	u8 chain[64];
+	u8 table[NFT_NAME_MAXLEN];
+	u8 chain[NFT_NAME_MAXLEN];
 };
 
 /*

@@ -64,15 +64,10 @@ ALWAYS_INLINE u32 nft_family(u64 table)
 }
 
 /* Room that the stack has not; handlers on kprobes don't interrupt each other on one CPU (bpf_prog_active). */
-struct nft_scratch {
-	struct evaluation evaluation;
-	struct nft_names names;
-};
 VALUE_OF(nft_evaluations, struct evaluation);
-VALUE_OF(nft_names, struct nft_names);
-VALUE_OF(nft_scratch, struct nft_scratch);
+VALUE_OF(nft_scratch, struct evaluation);
 
-ALWAYS_INLINE struct nft_scratch *nft_scratch(void)
+ALWAYS_INLINE struct evaluation *nft_scratch(void)
 {
 	u32 key = 0;
 
@@ -103,13 +98,10 @@ ALWAYS_INLINE void tell_names(struct part_nft *said, u64 handle, u64 chain)
 {
 	struct nft_key key = { said->table, handle, said->netns, 0 };
 	u64 table = read_u64(chain + OPTIONAL_FIELD(nft_chain, table));
-	struct nft_scratch *scratch = nft_scratch();
-	struct nft_names *names;
+	struct nft_names *names = no_names();
 
-	if (!scratch)
+	if (!names)
 		return;
-	names = &scratch->names;
-	__builtin_memset(names, 0, sizeof(*names));
 	bpf_probe_read_kernel_str(names->table, sizeof(names->table),
 				  (void *)read_u64(table + OPTIONAL_FIELD(nft_table, name)));
 	bpf_probe_read_kernel_str(names->chain, sizeof(names->chain),
@@ -121,8 +113,7 @@ ALWAYS_INLINE int nft_enter(struct sight sight, u64 pkt, u64 chain)
 {
 	u64 stack = stack_at(sight.depth), skb = read_u64(pkt + OPTIONAL_FIELD(nft_pktinfo, skb));
 	u64 *outer = bpf_map_lookup_elem(MAP_nft_stacks, &stack);
-	struct nft_scratch *scratch = nft_scratch();
-	struct evaluation *fresh, *evaluation;
+	struct evaluation *fresh = nft_scratch(), *evaluation;
 	struct part_nft said = {};
 
 	sight.packet = skb;
@@ -132,9 +123,8 @@ ALWAYS_INLINE int nft_enter(struct sight sight, u64 pkt, u64 chain)
 			evaluation->nested++;
 		return 0;
 	}
-	if (!scratch)
+	if (!fresh)
 		return 0;
-	fresh = &scratch->evaluation;
 	fresh->skb = skb;
 	fresh->outer = outer ? *outer : 0;
 	fresh->chains[0] = chain;

@@ -9,6 +9,20 @@
 #define NF_STOLEN 2
 #define NF_VERDICT_MASK 0xff
 
+VALUE_OF(nft_names, struct nft_names);
+VALUE_OF(names_scratch, struct nft_names);
+
+/* Room that the stack has not; all of it is compared, hence zeroed. NULL can't be. */
+ALWAYS_INLINE struct nft_names *no_names(void)
+{
+	u32 key = 0;
+	struct nft_names *names = bpf_map_lookup_elem(MAP_names_scratch, &key);
+
+	if (names)
+		__builtin_memset(names, 0, sizeof(*names));
+	return names;
+}
+
 /*
  * What tables and chains are called. Only what is new is put into the map: what another entry takes the place of is
  * used again at once, under the eyes of who reads it (kernel/bpf/hashtab.c, l_new replaces l_old).

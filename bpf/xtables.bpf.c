@@ -44,15 +44,17 @@ ALWAYS_INLINE u32 tell_table(struct part_nft *said)
 {
 	struct nft_key key = { said->table, 0, said->netns, 0 };
 	u64 name = said->table;
-	struct nft_names names = {};
+	struct nft_names *names = no_names();
 
+	if (!names)
+		return 0;
 	if (said->family == NFPROTO_BRIDGE)
 		name += OPTIONAL_FIELD(ebt_table, name);
 	else
 		name += OPTIONAL_FIELD(xt_table, name);
-	bpf_probe_read_kernel_str(names.table, 32, (void *)name); /* XT_TABLE_MAXNAMELEN, EBT_TABLE_MAXNAMELEN */
-	tell(&key, &names);
-	return *(u32 *)names.table;
+	bpf_probe_read_kernel_str(names->table, 32, (void *)name); /* XT_TABLE_MAXNAMELEN, EBT_TABLE_MAXNAMELEN */
+	tell(&key, names);
+	return *(u32 *)names->table;
 }
 
 /* Of the hook. A struct ebt_table doesn't know it; `nat` is called by the hooks of nf_nat, and has 0. */

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # struct nft_key and nft_names of bpf/event.h
 KEY = struct.Struct("=QQI4x")
-NAMES = struct.Struct("64s64s")
+NAMES = struct.Struct("256s256s")
 _KEPT = 1 << 14
 _UNKNOWN = ("", "")
 

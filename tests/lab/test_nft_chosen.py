@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.jobs.nft_chosen import EACH, FIRST, PORTS, RUNS
+from tests.lab.jobs.nft_chosen import EACH, FIRST, LONG, OTHER, PORTS, RUNS
 from tests.lab.kernels import REFERENCE
 from tests.lab.main_job import step
 
@@ -49,6 +49,14 @@ def test_the_drop_names_its_rule_and_its_text(kernel: str) -> None:
         assert drop["nft"]["text"] == 'udp dport 7101 counter drop comment "no such port"'
         assert drop["nft"]["comment"] == "no such port"
         assert drop["func"].endswith("(SKB_DROP_REASON_NETFILTER_DROP)")
+
+
+@pytest.mark.parametrize("kernel", [REFERENCE])
+def test_a_chain_is_told_by_its_whole_name(kernel: str) -> None:
+    paths = [
+        event["nft"]["path"] for event in by_port(events(kernel, "long"))[7106] if event["nft"]
+    ]
+    assert paths.count(["input", LONG]) == paths.count(["input", OTHER]) == EACH
 
 
 @pytest.mark.parametrize("kernel", [REFERENCE])

@@ -18,22 +18,28 @@ from tests.lab.net.traffic import flush
 
 FIRST = 7100
 """The port of packets by which the runs learn the texts of rules."""
-PORTS = range(7101, 7106)
+PORTS = range(7101, 7107)
 EACH = 3  # datagrams
-RULES = """
-table inet chosen {
-    chain ports {
+# As long as the kernel allows, and alike but for the last letter.
+LONG, OTHER = ("c" * 254 + end for end in "ab")
+RULES = f"""
+table inet chosen {{
+    chain {LONG} {{ accept; }}
+    chain {OTHER} {{ counter; }}
+    chain ports {{
         udp dport 7100 counter drop comment "no first port"
         udp dport 7101 counter drop comment "no such port"
         udp dport 7102 accept
         udp dport 7103 counter
-    }
-    chain input {
+    }}
+    chain input {{
         type filter hook input priority -5; policy accept;
         udp dport 7100-7103 jump ports
         udp dport 7104 drop
-    }
-}
+        udp dport 7106 jump {OTHER}
+        udp dport 7106 jump {LONG}
+    }}
+}}
 """
 SENT = f"udp portrange {FIRST}-{PORTS[-1]}"
 FUNCTIONS = (
@@ -50,6 +56,7 @@ RUNS: Mapping[str, tuple[Sequence[str], Sequence[int]]] = {
          "--filter-nft-verdict", "accept"),
         [7102, 7103, 7105],
     ),
+    "long": (("--filter-nft-chain", LONG), [7106]),
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ class Map:
         }
 
     def lookup(self, fd: int, key: bytes, size: int) -> bytes:
-        assert (fd, size) == (5, 128)
+        assert (fd, size) == (5, NAMES.size)
         try:
             return self.entries[key]
         except KeyError:
