@@ -16,6 +16,7 @@ from pypwru.attach.attached import Attached
 from pypwru.attach.backend import choose, nft_where_possible
 from pypwru.attach.throttled import NONE, Throttled, throttling
 from pypwru.cache import Cache
+from pypwru.config import Backend
 from pypwru.events import ring
 from pypwru.events.counters import (
     account,
@@ -34,6 +35,7 @@ from pypwru.filter.compiler import Filter, compile_filter
 from pypwru.filter.wanted import Inner, compile_inner, compile_wanted
 from pypwru.kernel.bpf_objects import Runs, runs_counted
 from pypwru.kernel.place import find_place
+from pypwru.kernel.switches import watched_switches
 from pypwru.output.naming import names_of
 from pypwru.output.nft_source import nft_source
 from pypwru.output.stages import Stages
@@ -271,6 +273,9 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
                 compile_nft = partial(build_unit, request.btf, macros, cache, conntrack)
                 nft = nft_probes(config, choice, loader, compile_nft, report, log)
                 pollers.append(probes.enter_context(nft))
+            if choice.plan.backends != {Backend.TRACEPOINT}:
+                switches = watched_switches(choice.plan.backends, log)
+                pollers.append(probes.enter_context(switches))
             log.info("Attached", ignored=len(report.ignored))
             for name, why in (*report.ignored, *choice.plan.unattachable):
                 log.debug("Ignored", function=name, why=why)

@@ -13,6 +13,7 @@ from pypwru.kernel.bpf import AttachType, ProgramType, Target
 from pypwru.kernel.bpf_tracing import tracing_multi_link
 from pypwru.kernel.descriptors import owned
 from pypwru.kernel.kprobe_events import kprobe_events
+from pypwru.kernel.switches import silenced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,6 +47,11 @@ def require(backend: Backend, kernel: Kernel) -> None:
     Raises:
         KernelError: this kernel, or a right that is missing, rules it out.
     """
+    if switch := silenced(backend):
+        raise KernelError(
+            f"{switch.name} is switched off ({switch.path} is 0), and probes would see nothing; "
+            f"echo 1 > {switch.path}, or {_OTHERS}"
+        )
     _TRIALS[backend](kernel)
 
 

@@ -27,7 +27,12 @@ _MOUNT_ATTR_RDONLY = 1
 
 
 def read_file(filesystem: str, name: str, mounted: Sequence[str]) -> bytes:
-    """The whole of one file of a pseudo filesystem.
+    """The whole of one file of a pseudo filesystem; arguments and errors are ``open_file``'s."""
+    return _read(open_file(filesystem, name, mounted))
+
+
+def open_file(filesystem: str, name: str, mounted: Sequence[str]) -> int:
+    """A descriptor of one file of a pseudo filesystem, to read from.
 
     Args:
         filesystem: its type as mount(8) names it, e.g. ``tracefs``.
@@ -41,11 +46,11 @@ def read_file(filesystem: str, name: str, mounted: Sequence[str]) -> bytes:
     """
     for folder in mounted:
         try:
-            return _read(os.open(os.path.join(folder, name), os.O_RDONLY | os.O_CLOEXEC))
+            return os.open(os.path.join(folder, name), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
     with _detached_mount(filesystem, _MOUNT_ATTR_RDONLY) as root:
-        return _read(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root))
+        return os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
 
 
 @contextmanager

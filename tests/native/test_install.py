@@ -15,22 +15,26 @@ from tests.support.paths import TREE
 pytestmark = [pytest.mark.native, pytest.mark.full]
 
 PREFIX = "/mnt/my tools"
+MADE = 'umask 077; exec make -C "$1" install DESTDIR="$2" PREFIX="$3"'
+SHOWN = '"$0/bin/pypwru" --version; cat "$0"/share/man/man1/pypwru.1'
 # As a package's files are unpacked: at PREFIX, in a namespace of mounts that ends with the command.
-UNPACKED = 'mount --bind "$1" /mnt && shift && exec setpriv --reuid nobody --clear-groups "$@"'
+UNPACKED = """
+mount --bind "$1" /mnt
+cd /
+exec setpriv --reuid nobody --clear-groups sh -c "$2" "$3"
+"""
 
 
 def test_it_is_whole_where_it_is_unpacked(tmp_path: Path) -> None:
     need(os.geteuid() == 0 and shutil.which("unshare"), "root and unshare")
     tmp_path = tmp_path / "a folder"
     subprocess.run(
-        ["sh", "-c", 'umask 077; exec make -C "$1" install DESTDIR="$2" PREFIX="$3"', "sh"]
-        + [str(TREE), str(tmp_path), PREFIX],
+        ["sh", "-c", MADE, "sh", str(TREE), str(tmp_path), PREFIX],
         check=True,
         timeout=300,
     )
     shown = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", UNPACKED, "sh", str(tmp_path / "mnt")]
-        + ["sh", "-c", 'cd /; "$0/bin/pypwru" --version; cat "$0"/share/man/man1/pypwru.1', PREFIX],
+        ["unshare", "-m", "sh", "-ec", UNPACKED, "sh", str(tmp_path / "mnt"), SHOWN, PREFIX],
         check=True,
         timeout=60,
         capture_output=True,
