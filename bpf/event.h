@@ -187,7 +187,7 @@ struct part_stack {
 /* What the reader says of itself, in element 0 of the `reader` map. */
 #define READER_AWAKE 0	 /* it looks at the ring on a timer of its own */
 #define READER_DOZING 1	 /* wake it when there is a record */
-#define READER_STOPPED 2 /* it wants no more records */
+#define READER_STOPPED 2 /* it wants no records: not yet, or no more */
 
 /* One per CPU; what the handlers themselves counted. events/record.py names them for the summary. */
 struct counters {

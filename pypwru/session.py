@@ -287,6 +287,8 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
             if config.max_hits:
                 pollers.append(partial(throttled.poll, log, config.max_hits))
             stages = Stages(config, report.names, texts, names.drops)
+            # All are attached: a packet from here on has no sight that is missing.
+            reader.start()
             log.info("Listening for events..")
 
             def lost(is_over: bool) -> dict[str, int]:

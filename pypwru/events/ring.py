@@ -23,6 +23,8 @@ _DOZE = 0.5  # s; a wake-up lost between setting the word and sleeping is made g
 class Ring:
     """The reading end of a ``BPF_MAP_TYPE_RINGBUF`` whose records are all alike.
 
+    Handlers write nothing before ``start``, and nothing after ``stop``.
+
     Args:
         ring: descriptor of the ring buffer.
         size: its bytes.
@@ -37,6 +39,7 @@ class Ring:
         protection = mmap.PROT_READ | mmap.PROT_WRITE
         self._mapped_state = mmap.mmap(reader, PAGE, mmap.MAP_SHARED, protection)
         self._state = memoryview(self._mapped_state).cast("I")
+        self._state[0] = READER_STOPPED
         self._ticks = _TICKS_BEFORE_DOZING
         self._interrupts = select.epoll()
         self._ring_or_interrupts = select.epoll()
@@ -74,6 +77,10 @@ class Ring:
             return
         self._state[0] = READER_DOZING
         self._ring_or_interrupts.poll(_DOZE)
+        self._state[0] = READER_AWAKE
+
+    def start(self) -> None:
+        """Tell the handlers to write."""
         self._state[0] = READER_AWAKE
 
     def stop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import select
 import signal
@@ -268,6 +269,27 @@ def test_the_log_is_where_it_is_wanted(net: Network, capfd: pytest.CaptureFixtur
     err = capfd.readouterr().err
     assert "INFO Listening for events.." in err
     assert f"INFO Done events=0 packets={traced.account['packets']}" in err
+
+
+class PingsOnceAttached(io.StringIO):
+    """A log that sends a packet between the last attachment and the first event."""
+
+    def __init__(self, net: Network) -> None:
+        super().__init__()
+        self._net = net
+
+    def write(self, text: str) -> int:
+        if "INFO Attached " in text:
+            self._net.ping(self._net.v4(2))
+        return super().write(text)
+
+
+def test_packets_during_attaching_are_not_shown_in_part(net: Network) -> None:
+    log = PingsOnceAttached(net)
+    with of(net, log=log) as traced:
+        assert seen(traced) == []
+        assert traced.account["produced"] == 0
+    assert "INFO Attached " in log.getvalue()
 
 
 def test_nothing_is_kept_by_a_cycle(net: Network) -> None:
