@@ -5,10 +5,6 @@
 
 #include "trace.h"
 
-#define NF_DROP 0
-#define NF_STOLEN 2
-#define NF_VERDICT_MASK 0xff
-
 VALUE_OF(nft_names, struct nft_names);
 VALUE_OF(names_scratch, struct nft_names);
 

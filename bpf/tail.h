@@ -114,9 +114,9 @@ ALWAYS_INLINE void fill_skb_tail(struct event *event, u64 skb)
 	skb_members(skb, PART(event, metadata));
 #endif
 #ifdef WIRE_nft_at
-	fill_verdict(PART(event, nft), PART(event, nft_at), skb);
+	fill_verdict(PART(event, nft), PART(event, nft_at), skb, event->reason);
 #elif defined(WIRE_nft)
-	fill_verdict(PART(event, nft), NULL, skb);
+	fill_verdict(PART(event, nft), NULL, skb, event->reason);
 #endif
 #ifdef WIRE_ct
 	fill_ct(PART(event, ct), skb);

@@ -12,17 +12,31 @@
 
 #if NFT
 
+#define NF_DROP 0
+#define NF_STOLEN 2
+#define NF_VERDICT_MASK 0xff
+
 struct verdict {
 	struct part_nft said;
 	struct part_nft_at at;
 };
 VALUE_OF(verdicts, struct verdict);
 
-ALWAYS_INLINE void fill_verdict(struct part_nft *to, struct part_nft_at *at, u64 skb)
+/*
+ * nf_hook_slow() says that a hook's function dropped the packet, not which one. Where the last that nftables said is
+ * no drop, it was another one's: conntrack's, say, whose table is full.
+ */
+ALWAYS_INLINE int is_of_another(struct verdict *carried, u64 reason)
+{
+	return reason == KNOWN_AT_LOAD(NETFILTER_DROP) && (carried->said.verdict & NF_VERDICT_MASK) != NF_DROP;
+}
+
+/* reason is that of the sight, 0 for none. */
+ALWAYS_INLINE void fill_verdict(struct part_nft *to, struct part_nft_at *at, u64 skb, u64 reason)
 {
 	struct verdict *carried = bpf_map_lookup_elem(MAP_verdicts, &skb);
 
-	if (carried) {
+	if (carried && !is_of_another(carried, reason)) {
 		*to = carried->said;
 		if (at)
 			*at = carried->at;

@@ -9,7 +9,7 @@ from pypwru.attach.backend import Search
 from pypwru.btf.load import load_module, load_vmlinux, module_names
 from pypwru.config import Backend, Config
 from pypwru.discovery import tables
-from pypwru.discovery.lifetime import TELLING
+from pypwru.discovery.lifetime import CONSUMING, TELLING
 from pypwru.discovery.others import Tracking
 from pypwru.discovery.selection import Selection
 
@@ -74,7 +74,8 @@ def _telling(config: Config) -> frozenset[str]:
     if config.output_journey:
         ends = (name for row in tables.rows("ends") for name in row.words)
         return TELLING.union(ends)
-    return TELLING if config.drops else frozenset()
+    # A drop is taken back by who frees the packet: it was a reference that others had, too.
+    return TELLING | CONSUMING if config.drops else frozenset()
 
 
 def tell_added(search: Search, plan: AttachPlan, log: Log) -> None:

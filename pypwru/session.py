@@ -251,10 +251,10 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
         # Before anything is seen: what a rule was before its namespace was listened to isn't told.
         texts = stack.enter_context(nft_source(config, shared, log))
         packets, pages = _packet_bytes(config, request, shared, form, stack)
-        constants = {**asked.constants(), **pages, **shares(config)}
+        reasons = Reasons(request.btf, cache=cache)
+        constants = {**asked.constants(), **pages, **shares(config), **reasons.constants()}
         loader = Loader(bytecode, asked.bodies(), constants, shared, stack)
         report = Attached()
-        reasons = Reasons(request.btf, cache=cache)
         with ExitStack() as probes:
             pollers: list[Callable[[], None]] = []
             chosen = _chosen(config, shared, choice, report, reasons, log)

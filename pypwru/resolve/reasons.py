@@ -29,6 +29,7 @@ _DONE = frozenset(("SKB_NOT_DROPPED_YET", "SKB_CONSUMED"))
 # What __kfree_skb() says of packets that did their work, too, is no word of a drop by itself.
 _NO_DROPS = _DONE | {"SKB_DROP_REASON_NOT_SPECIFIED"}
 _RESCAN_SECONDS = 1.0
+_NONE = (1 << 64) - 1  # no reason of 32 bits
 
 
 class Reasons:
@@ -59,11 +60,17 @@ class Reasons:
         """Reasons with which a packet was not thrown away."""
         self.done = frozenset(self._values(_DONE))
         """The same where a packet ends."""
+        self.netfilter_drop = min(self._values({"SKB_DROP_REASON_NETFILTER_DROP"}), default=_NONE)
+        """Of what a hook's function dropped; one that nothing has where there is none."""
         self._enums = enums or _Subsystems(btf)
         self._monotonic = monotonic
         self._look_after = float("-inf")
         self.known = bool(self._words)
         """Whether this kernel has reasons at all."""
+
+    def constants(self) -> dict[str, int]:
+        """Name of program/constants.py -> value."""
+        return {"NETFILTER_DROP": self.netfilter_drop}
 
     def is_drop(self, reason: int) -> bool:
         """Whether a packet with this reason was thrown away."""

@@ -162,3 +162,15 @@ def test_ends(kernel: str, journeys: list[str]) -> None:
     assert re.match(rf"  dropped: {what} at {BY_NFTABLES}", last)
     assert re.search(r" by inet drops input #\d+ drop$", last)
     assert all(text.count("\n  +") == int(text.split(" sight")[0].split()[-1]) for text in journeys)
+
+
+def test_a_drop_by_another_than_nftables_names_no_rule(kernel: str) -> None:
+    found = results.step(kernel, SUITE, "table_full")
+    counted = sum(map(int, re.findall(r" drop=(\d+)", found["counted"])))
+    assert counted
+    lines = [json.loads(line) for line in found["out"].splitlines()]
+    dropped = [one for one in lines if re.match(BY_NFTABLES, one.get("location", ""))]
+    assert len(dropped) == counted
+    if row(kernel).has(Feature.DROP_REASONS):
+        assert {one["func"].partition("_REASON_")[2] for one in dropped} == {f"{RULE})"}
+        assert not any(one.get("nft") for one in dropped)

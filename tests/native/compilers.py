@@ -40,6 +40,7 @@ from pypwru.program.load import Loader
 from pypwru.program.places import Places
 from pypwru.program.shares import shares
 from pypwru.program.source import MAIN, NFT, NFT_EVAL, XTABLES, sources
+from pypwru.resolve.reasons import Reasons
 from tests.lab.vm import chroots
 from tests.lab.vm.packages import LabError
 from tests.native.tracing import environment
@@ -199,6 +200,7 @@ def _load(case: Case, unit: Mapping[str, str]) -> dict[str, int | str]:
         constants = {
             **run.criteria.constants(),
             **(find_pages(_btf()) if run.config.captures else Pages()).constants(),
+            **Reasons(_btf()).constants(),
             **shares(run.config),
         }
         shared = maps.create(run.config, stack)

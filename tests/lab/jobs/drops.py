@@ -26,6 +26,8 @@ from tests.lab.net.topology import DNAT, FAR, FAR6, NAMESPACES, NEAR, inside, ru
 from tests.support.paths import TREE
 
 NO_PORT, BAD_SUM, FULL, NFT, RP_FILTER, TTL, NO_ROUTE, NO_PORT6, REFUSED = range(6001, 6010)
+TRACKED = range(6010, 6016)
+ETH_P_ALL = 3
 PASSES, PASSES_TCP = 6020, 6021
 COUNTS = {
     NO_PORT: 12, BAD_SUM: 7, FULL: 60, NFT: 9, RP_FILTER: 5, TTL: 4, NO_ROUTE: 6, NO_PORT6: 8,
@@ -43,6 +45,14 @@ table inet drops {{
     }}
 }}
 """
+# Conntrack drops between the two. The first has accepted; because of the second it tracks.
+CONNTRACK = """
+table inet conntrack {
+    chain before { type filter hook prerouting priority raw; policy accept; counter; }
+    chain input { type filter hook input priority 0; policy accept; ct state invalid counter; }
+}
+"""
+LIMIT = Path("/proc/sys/net/netfilter/nf_conntrack_max")
 DROPS = (
     "--drops", "--output-json", "--priority", "1",
     f"(udp and portrange {NO_PORT}-{PASSES}) or tcp dst port {REFUSED}",
@@ -112,6 +122,14 @@ def passing(receiver: socket.socket, count: int) -> None:
         receiver.recv(1 << 10)
 
 
+def slow_capture() -> socket.socket:
+    """A capture of what far gets that takes one packet, and refuses its reference to all others."""
+    with inside("far"):
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    return made
+
+
 def drain(receiver: socket.socket) -> int:
     """How many datagrams had room."""
     receiver.setblocking(False)
@@ -160,6 +178,7 @@ def drops(folder: Path) -> Seen:
         for port in (BAD_SUM, RP_FILTER, TTL):
             stack.enter_context(bound(port))
         full = stack.enter_context(bound(FULL, 4096))
+        stack.enter_context(slow_capture())
         own = stack.enter_context(tracer(folder, "drops", "pypwru", *DROPS, start=Forked))
         own.wait_ready()
         before, rule_before = counters(), by_rule()
@@ -195,6 +214,27 @@ def journeys(folder: Path) -> Seen:
         return own.stop()
 
 
+def table_full(folder: Path) -> Seen:
+    """Each datagram would be a connection of its own, and conntrack has room for one."""
+    with inside("far"):
+        run("nft", "-f", "-", words=CONNTRACK)
+    before = LIMIT.read_text()
+    try:
+        with tracer(folder, "full", "pypwru", *DROPS, start=Forked) as own:
+            own.wait_ready()
+            LIMIT.write_text("1")
+            for port in TRACKED:
+                send(FAR, port, 1)
+            traffic.flush()
+            words = ["ip", "netns", "exec", "far", "conntrack", "-S"]
+            told = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+            return {**own.stop(), "counted": told}
+    finally:
+        LIMIT.write_text(before)
+        with inside("far"):
+            run("nft", "delete", "table", "inet", "conntrack")
+
+
 def main() -> None:
     shared = Path(sys.argv[1])
     os.environ["PYPWRU_CACHE"] = str(shared / "cache")
@@ -212,7 +252,11 @@ def main() -> None:
     share()
     inodes = {name: Path("/run/netns", name).stat().st_ino for name in NAMESPACES}
     result: dict[str, object] = {"inodes": inodes}
-    steps = [("drops", partial(drops, folder)), ("journeys", partial(journeys, folder))]
+    steps = [
+        ("drops", partial(drops, folder)),
+        ("journeys", partial(journeys, folder)),
+        ("table_full", partial(table_full, folder)),
+    ]
     run_steps(steps, result, shared / "result.json")
 
 
