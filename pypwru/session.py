@@ -273,6 +273,12 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
                 compile_nft = partial(build_unit, request.btf, macros, cache, conntrack)
                 nft = nft_probes(config, choice, loader, compile_nft, report, log)
                 pollers.append(probes.enter_context(nft))
+            modules = {function.module for function in choice.plan.functions} - {""}
+            if modules:
+                from pypwru.attach.reloaded import reloaded_modules
+
+                again = reloaded_modules(modules, request, choice, loader, report, log)
+                pollers.append(probes.enter_context(again))
             if choice.plan.backends != {Backend.TRACEPOINT}:
                 switches = watched_switches(choice.plan.backends, log)
                 pollers.append(probes.enter_context(switches))

@@ -259,6 +259,30 @@ def _plan(backend: Backend, search: Search, kernel: _Kernel, why: str) -> Choice
     return Choice(plan, symbols, why, grouped(verdict_hooks))
 
 
+def plan_module(module: str, choice: Choice, search: Search) -> Choice:
+    """The choice for the functions of one module alone, as it is loaded now.
+
+    Args:
+        choice: what else is attached, by a backend of functions.
+
+    Raises:
+        BTFError: its types can't be had.
+    """
+    from pypwru.btf.load import load_module
+    from pypwru.discovery.functions import functions_of
+
+    types, symbols = load_module(module, search.btf), read_symbols()
+    found = functions_of({module: types}, traceable_functions(), symbols)
+    discovery = select(found, search.selection)
+    plan = plan_functions(choice.plan.backend, discovery, follows=search.tracking.follows)
+    if plan.backend in _BY_TYPE:
+        from pypwru.discovery.fentry import type_ids
+
+        ids = type_ids(discovery.functions, {module: types}, symbols)
+        plan = plan_fentry(plan, ids, choice.probes)
+    return Choice(plan, symbols, choice.why)
+
+
 def _probes(kernel: _Kernel, needed: bool) -> Backend | None:
     """The backend of what fentry can't do; None where the kernel has none.
 

@@ -125,11 +125,14 @@ def all_functions(
     Raises:
         BTFError: malformed BTF.
     """
-    wanted = [
-        candidate
-        for module, types in {"": btf, **modules}.items()
-        for candidate in _candidates(types, module)
-    ]
+    return functions_of({"": btf, **modules}, traceable, symbols)
+
+
+def functions_of(
+    types: Mapping[str, BTF], traceable: Traceable | None, symbols: Symbols | None
+) -> Discovery:
+    """The same of these modules alone, '' being vmlinux."""
+    wanted = [candidate for module, own in types.items() for candidate in _candidates(own, module)]
     refused: list[Refused] = []
     found: dict[str, Function] = {}
     for function, why in wanted:

@@ -103,3 +103,16 @@ def test_what_is_switched_off_is_not_chosen(kernel: str, switch: str, backend: s
     assert seen["chosen"]["status"] == 0
     assert logged(seen["chosen"]["err"], "Chose backend")["backend"] not in SILENCED[switch]
     assert sights(seen["chosen"]["out"])
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [name for name in KERNELS if "kprobe" in BACKENDS[name]
+     and kernels.kernel(name).has(Feature.MODULE_BTF)],
+)  # fmt: skip
+def test_a_module_that_is_loaded_again_is_traced_again(kernel: str) -> None:
+    seen = step(kernel, "reloaded")
+
+    assert seen["status"] == 0
+    assert seen["out"].count("dummy_xmit[dummy]") == 2
+    assert "INFO Attached to a module again module=dummy functions=1" in seen["err"]
