@@ -33,7 +33,7 @@ class Feature(Enum):
 EVERY = frozenset(
     {
         "capture", "drops", "expression", "fentry", "lists", "main_job", "parity", "pcap",
-        "programs", "rule_texts", "sampling", "statistics", "truth", "vm",
+        "programs", "rule_texts", "sampling", "statistics", "truth", "user_spaces", "vm",
     }
 )  # fmt: skip
 """The lab's suites; suites.py has what each boots."""
@@ -115,7 +115,7 @@ KERNELS: Sequence[Kernel] = (
         "6.12",
         debian=("trixie", "bookworm-backports"),
         features=_NEW,
-        quick=("main_job", "sampling", "capture", "lists", "vm"),
+        quick=("main_job", "sampling", "capture", "lists", "user_spaces", "vm"),
         reference=True,
         quick_without=(
             "main_job cold",

@@ -29,6 +29,7 @@ from tests.lab.net import topology
 from tests.lab.parity import rows
 from tests.lab.truth.grammar import derived
 from tests.lab.truth.rulesets import WORDS
+from tests.lab.vm import chroots
 
 Words = Sequence[str]
 
@@ -105,6 +106,11 @@ def fentry_backends(row: Kernel) -> list[str]:
 def truth_rulesets(tier: Tier) -> int:
     """How many random rulesets there are beside the fixed one."""
     return int(os.environ.get("PYPWRU_TRUTH_RULESETS") or (0 if tier is Tier.QUICK else 3))
+
+
+def releases(tier: Tier) -> list[str]:
+    """Other Debian releases whose user space pypwru runs in; the older has no Python 3.10."""
+    return ["trixie"] if tier is Tier.QUICK else ["trixie", "sid"]
 
 
 def _truth_files(folder: Path, row: Kernel, tier: Tier) -> None:
@@ -194,6 +200,12 @@ SUITES: Mapping[str, Suite] = {
         (190, 400),
         commands=lambda *_: [WORDS],
         prepare=_truth_files,
+    ),
+    "user_spaces": Suite(
+        "tests.lab.jobs.user_spaces",
+        (70, 120),
+        lambda row, tier: releases(tier),
+        prepare=lambda folder, row, tier: void([*map(chroots.root, releases(tier))]),
     ),
 }
 

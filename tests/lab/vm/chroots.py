@@ -6,6 +6,7 @@ That is enough for a Python that compiles with BCC, and for pypwru itself.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ PACKAGES = (
     "base-files",
     "libc-bin",
     "libpcap0.8",
+    "nftables",
     "python3-bpfcc",
     "python3-rich",
     "python3-scapy",
@@ -45,7 +47,8 @@ exec chroot "$root" "$@"
 
 def root(suite: str) -> Path:
     """The folder of the user space of ``suite`` (a key of LLVM), unpacked if it isn't there."""
-    target = folder() / f"root-{suite}"
+    chosen = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
+    target = folder() / f"root-{suite}-{chosen}"
     if target.is_dir():
         return target
     folder().mkdir(parents=True, exist_ok=True)
