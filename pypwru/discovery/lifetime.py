@@ -28,6 +28,7 @@ CONSUMING = frozenset(
         "__consume_stateless_skb",
         "napi_consume_skb",
         "kfree_skb_partial",
+        "skb_attempt_defer_free",  # by which a socket gives back what was received
         "tp:consume_skb",
     )
 )

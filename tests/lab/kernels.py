@@ -33,7 +33,8 @@ class Feature(Enum):
 EVERY = frozenset(
     {
         "capture", "drops", "expression", "fentry", "lists", "main_job", "parity", "pcap",
-        "programs", "rule_texts", "sampling", "statistics", "truth", "user_spaces", "vm",
+        "programs", "rule_texts", "sampling", "statistics", "switches", "truth", "user_spaces",
+        "vm",
     }
 )  # fmt: skip
 """The lab's suites; suites.py has what each boots."""
@@ -99,7 +100,7 @@ KERNELS: Sequence[Kernel] = (
         "5.10",
         debian=("bullseye",),
         features=(),
-        quick=("main_job", "truth", "rule_texts", "expression"),
+        quick=("main_job", "truth", "rule_texts", "expression", "switches"),
         full=EVERY - {"statistics"},
         quick_without=("main_job tracepoint", "rule_texts killed"),
     ),

@@ -22,6 +22,7 @@ from tests.lab.jobs import (
     programs,
     rule_texts,
     sampling,
+    switches,
 )
 from tests.lab.jobs import statistics as statistics_job
 from tests.lab.kernels import Feature, Kernel, Tier
@@ -194,6 +195,13 @@ SUITES: Mapping[str, Suite] = {
         (70, 180),
         commands=lambda *_: [*statistics_job.commands()],
         later=("sampled", "chosen"),
+    ),
+    "switches": Suite(
+        "tests.lab.jobs.switches",
+        (60, 60),
+        lambda row, tier: fentry_backends(row),
+        lambda row, tier: [*switches.commands(fentry_backends(row)).values()],
+        alone="kernels forget some of ftrace's hooks that were there when it is switched on again",
     ),
     "truth": Suite(
         "tests.lab.truth.guest",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from typing import Any
 
 import pytest
 
 from tests.lab import kernels, results
-from tests.lab.jobs.fentry import SILENCED
 from tests.lab.jobs.main_job import FAR, NEAR
 from tests.lab.kernels import Feature
 from tests.lab.main_job import logged
@@ -22,12 +20,6 @@ KERNELS = kernels.names(SUITE)
 # The last is the one that the others are compared with.
 BACKENDS = {name: fentry_backends(kernels.kernel(name)) for name in KERNELS}
 BY_FENTRY = [(kernel, one) for kernel, all_ in BACKENDS.items() for one in all_[:-1]]
-SWITCHED = [
-    (kernel, switch, backend)
-    for kernel, switch in itertools.product(KERNELS, SILENCED)
-    for backend in BACKENDS[kernel]
-    if backend in SILENCED[switch]
-]
 UNTRACEABLE = "tcf_fill_node"  # it has 14 arguments
 
 
@@ -82,27 +74,6 @@ def test_the_automatic_backend(kernel: str) -> None:
     row = kernels.kernel(kernel)
     assert logged(step(kernel, "few")["err"], "Chose backend")["backend"] == row.automatic_for_few
     assert logged(step(kernel, "many")["err"], "Chose backend")["backend"] == row.automatic
-
-
-@pytest.mark.parametrize(("kernel", "switch", "backend"), SWITCHED)
-def test_probes_that_are_switched_off_are_told_of(kernel: str, switch: str, backend: str) -> None:
-    seen = step(kernel, f"{switch}-{backend}")
-    everything = sights(step(kernel, backend)["out"])
-
-    assert len(sights(seen["out"])) < len(everything) / 2
-    assert f"WARN Not seeing packets: {switch} was switched off" in seen["err"]
-    assert f"WARN Seeing packets again: {switch} was switched on" in seen["err"]
-
-
-@pytest.mark.parametrize(("kernel", "switch", "backend"), SWITCHED)
-def test_what_is_switched_off_is_not_chosen(kernel: str, switch: str, backend: str) -> None:
-    seen = step(kernel, f"{switch}-{backend}")
-
-    assert seen["refused"]["status"] == 1
-    assert f"{switch} is switched off" in seen["refused"]["err"].splitlines()[-1]
-    assert seen["chosen"]["status"] == 0
-    assert logged(seen["chosen"]["err"], "Chose backend")["backend"] not in SILENCED[switch]
-    assert sights(seen["chosen"]["out"])
 
 
 @pytest.mark.parametrize(

@@ -27,14 +27,6 @@ FUNCTIONS = "(ip_(rcv|output|local_.*|send_skb)|icmp_.*|veth_xmit|kfree_skb.*|tc
 FEW = "(ip_rcv|ip_output)"
 WORDS = ("--debug", "--output-caller")
 
-SWITCHES = {
-    "kprobes": Path("/sys/kernel/debug/kprobes/enabled"),
-    "ftrace": Path("/proc/sys/kernel/ftrace_enabled"),
-}
-SILENCED = {
-    "kprobes": ("kprobe",),
-    "ftrace": ("kprobe", "kprobe-multi", "fentry", "fentry-multi"),
-}
 DUMMY_PORT = 9999
 RELOADED = (
     "--backend", "kprobe", "--kmods", "dummy", "--filter-func", "dummy_xmit",
@@ -65,25 +57,6 @@ def traced(folder: Path, name: str, words: Sequence[str]) -> Seen:
         ping(SENTINEL)
         own.wait_line(f"{SENTINEL}:0->")
         return own.stop()
-
-
-def silenced(folder: Path, name: str, switch: Path, words: Sequence[str]) -> Seen:
-    """A ping while probes are switched off, one behind; and what begins while they are off."""
-    with tracer(folder, name, "pypwru", *words, start=Forked) as own:
-        own.wait_ready()
-        try:
-            switch.write_text("0")
-            own.wait_word("was switched off")
-            ping(FAR)
-            with tracer(folder, f"{name}-refused", "pypwru", *words, start=Forked) as refused:
-                then = refused.end()
-            chosen = traced(folder, f"{name}-chosen", ["--filter-func", FEW, "icmp"])
-        finally:
-            switch.write_text("1")
-        own.wait_word("was switched on")
-        ping(SENTINEL)
-        own.wait_line(f"{SENTINEL}:0->")
-        return {**own.stop(), "refused": then, "chosen": chosen}
 
 
 def reloaded(folder: Path) -> Seen:
@@ -126,12 +99,6 @@ def main() -> None:
     steps: list[Step] = [
         (name, partial(traced, folder, name, words))
         for name, words in commands(sys.argv[2:], modules).items()
-    ]
-    steps += [
-        (f"{name}-{one}", partial(silenced, folder, f"{name}-{one}", switch, words))
-        for name, switch in SWITCHES.items()
-        for one, words in commands(sys.argv[2:], modules).items()
-        if one in SILENCED[name]
     ]
     if modules and "kprobe" in sys.argv[2:]:  # links of other backends keep a module from going
         steps.append(("reloaded", partial(reloaded, folder)))
