@@ -224,7 +224,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
         PypwruError: whatever stands in the way; everything is detached.
     """
     # Long, since it shows in one place in which order the kernel is touched, and let go of.
-    cache = Cache()
+    cache = Cache(log=log)
     with ExitStack() as stack:
         place = find_place(config.filter_netns, config.filter_ifname)
         kinds = _program_kinds(config)

@@ -141,9 +141,7 @@ def _indexed(data: bytes, cache: Cache | None) -> Blob:
         return parse(data)
     key = f"btf-{index.FORMAT}-{caching.digest(data)}"
     if kept := cache.get(key):
-        known = index.unpack(kept)
-        if known is not None:
-            return parse(data, index=known)
+        return parse(data, index=index.unpack(kept))
     blob = parse(data)
     # A malformed blob fails where the answer is used, with the words for it.
     with contextlib.suppress(BTFError):

@@ -66,7 +66,8 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         {
             "PYPWRU_CACHE": (
                 "a folder for compiled programs and what is known of the kernel's functions, "
-                "instead of /var/cache/pypwru; it must be the user's alone"
+                "instead of /var/cache/pypwru; it must be the user's alone (mode 0700), else "
+                "nothing is kept, and the log says why; only pypwru's own files in it are removed"
             ),
         },
     ),

@@ -62,19 +62,11 @@ def build(layout: str, defines: Mapping[str, str], cache: Cache, main: str = MAI
     flags = [f"-D{name}={text}" for name, text in sorted(defines.items())]
     inputs = json.dumps([main, layout, flags, _bcc_version()])
     key = f"bytecode-{digest(inputs.encode(), source_digest())}"
-    if kept := cache.get(key):
-        return _unpack(kept)
-    bytecode = _compile(main, layout, flags)
-    cache.put(key, _pack(bytecode))
-    return bytecode
 
+    def make() -> dict[str, str]:
+        return {name: code.hex() for name, code in _compile(main, layout, flags).items()}
 
-def _pack(bytecode: Bytecode) -> bytes:
-    return json.dumps({name: code.hex() for name, code in bytecode.items()}).encode()
-
-
-def _unpack(kept: bytes) -> Bytecode:
-    return {name: bytes.fromhex(code) for name, code in json.loads(kept).items()}
+    return {name: bytes.fromhex(code) for name, code in cache.remembered(key, make).items()}
 
 
 def _compile(main: str, layout: str, flags: list[str]) -> Bytecode:
