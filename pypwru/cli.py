@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _INTERRUPTED = 130
+_HALF = 2000  # characters of a message
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         wanted = parse(arguments)
     except UsageError as error:  # as pflag does it: nothing stands before its words
-        tell(sys.stderr, f"{usage(_program())}{error}\n")
+        tell(sys.stderr, f"{usage(_program())}{_line(error)}\n")
         return error.exit_status
     if wanted is Request.HELP:
         tell(sys.stderr, usage(_program()))
@@ -71,8 +72,18 @@ def _program() -> str:
 
 
 def _fail(error: PypwruError) -> int:
-    tell(sys.stderr, f"pypwru: {error}\n")
+    tell(sys.stderr, f"pypwru: {_line(error)}\n")
     return error.exit_status
+
+
+def _line(error: PypwruError) -> str:
+    """One line: what it repeats of the command line may have anything in it, and be long."""
+    text = str(error)
+    if not text.isprintable():
+        from pypwru.escaping import escape_unprintable
+
+        text = escape_unprintable(text)
+    return text if len(text) <= 2 * _HALF else f"{text[:_HALF]} ... {text[-_HALF:]}"
 
 
 if __name__ == "__main__":

@@ -51,6 +51,9 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "Behind the line come the stack (--output-stack), the packet's structs (--output-skb, "
         "--output-skb-shared-info) and the arguments of functions on BPF maps (--output-bpfmap), "
         "each on lines of its own.",
+        "Names of programs, devices, namespaces and rules are others' to choose: in text, what a "
+        "terminal would obey or can't show is escaped as in JSON (\\n, \\u001b), and a byte that "
+        "is not UTF-8 is \\xff.",
         "With --output-json an event is one line, an object with pwru's keys and some more; there "
         "is no header.",
     ),

@@ -106,4 +106,4 @@ class Journeys:
             return
         steps = self._steps.of(path.sights)
         text = self._form.written(path.sights, steps, self._ends.of(path, why))
-        self._ended.append((len(steps), text.encode("utf-8", "surrogateescape")))
+        self._ended.append((len(steps), text.encode(errors="replace")))

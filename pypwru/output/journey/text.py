@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pypwru.config import Config
 from pypwru.config import Nft as Mode
+from pypwru.escaping import escape_unprintable
 from pypwru.output import nft, tuples
 from pypwru.output.columns import Names, columns, name_and_reason, program
 from pypwru.output.journey.changes import CHANGES, device, known
@@ -62,7 +63,7 @@ class Text:
     """
 
     def __init__(self, config: Config, names: Names) -> None:
-        self._names = names
+        self._names = names = names._replace(escape=escape_unprintable)
         self._steps = Steps(config, names)
         self._flags = config.output_tcp_flags
         self._nft = config.output_nft
@@ -169,7 +170,7 @@ def _more(config: Config, names: Names) -> Callable[[Sequence[Slices]], list[str
     def behind(sights: Sequence[Slices]) -> list[str]:
         made.clear()
         printer.show(sights)
-        texts = (text.decode("utf-8", "surrogateescape").rstrip("\n") for text in made)
+        texts = (text.decode().rstrip("\n") for text in made)
         return [f"  {text.lstrip(' ')}".replace("\n", _BELOW) for text in texts]
 
     return behind

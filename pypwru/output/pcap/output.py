@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.config import FIRST, Config
 from pypwru.errors import OutputClosed, OutputError
+from pypwru.escaping import escape_unprintable
 from pypwru.output import parts
 from pypwru.output.columns import Names, name_and_reason
 from pypwru.output.pcap.comment import Comments
@@ -213,10 +214,11 @@ class PcapOutput:
 
     def _describe(self, device: Device) -> Described:
         netns, ifindex = device
-        namespace = f"network namespace {self._names.namespace(netns)}".rstrip()
+        name = escape_unprintable(self._names.interface(netns, ifindex))
+        namespace = escape_unprintable(f"network namespace {self._names.namespace(netns)}".rstrip())
         whose = f"{namespace} (inode {netns})" if netns else "unknown network namespace"
         where = f"ifindex {ifindex}" if ifindex else "no device"
-        return Described(self._names.interface(netns, ifindex), f"{whose}, {where}")
+        return Described(name, f"{whose}, {where}")
 
     def _find_flags(self, func: bytes, packet_type: int) -> int:
         name, _ = name_and_reason(parts.function(func), self._names)
