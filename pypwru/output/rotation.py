@@ -29,6 +29,7 @@ from pypwru.output.sink import (
     FLAG,
     Sink,
     failure,
+    opened_path,
 )
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ class RotatingSink(Sink):
             now += 1
 
 
-def rotating(descriptor: int, config: Config, path: Path, log: Log) -> RotatingSink:
-    """The output file ``path``, open for appending as ``descriptor``, rotated as the flags say."""
+def rotating(descriptor: int, config: Config, log: Log) -> RotatingSink:
+    """The output file that is open for appending as ``descriptor``, rotated as the flags say."""
     # Behind a link it is the file that is rotated, and the link still leads to the newest.
-    return RotatingSink(descriptor, Path(os.path.realpath(path)), rotation_of(config), log)
+    return RotatingSink(descriptor, opened_path(descriptor), rotation_of(config), log)

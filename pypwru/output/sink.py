@@ -13,6 +13,7 @@ import stat
 import sys
 from bisect import bisect_right
 from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypwru.config import STDOUT
@@ -20,7 +21,6 @@ from pypwru.errors import OutputClosed, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from pypwru.config import Config
     from pypwru.log import Log
@@ -167,6 +167,11 @@ def open_appending(path: Path, flag: str = FLAG) -> int:
         raise failure("open", str(path), error, flag) from error
 
 
+def opened_path(descriptor: int) -> Path:
+    """Where the open file is: not behind a link, nor what a link to it leads to by now."""
+    return Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+
 def make_empty(path: Path) -> None:
     """Make the file, or empty it: a sign for who waits for it.
 
@@ -208,4 +213,4 @@ def open_output(config: Config, stop: Interrupts, log: Log) -> Sink:
         return Sink(descriptor, str(path), owned=True, stop=stop)
     from pypwru.output.rotation import rotating
 
-    return rotating(descriptor, config, path, log)
+    return rotating(descriptor, config, log)

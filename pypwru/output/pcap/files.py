@@ -12,14 +12,13 @@ import select
 import stat
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypwru.config import STDOUT, Config
 from pypwru.errors import OutputError, UsageError
 from pypwru.output.backups import Rotation
 from pypwru.output.rotation import RotatingSink
-from pypwru.output.sink import Sink, failure, open_appending
+from pypwru.output.sink import Sink, failure, open_appending, opened_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +98,7 @@ def open_target(config: Config, stop: Interrupts, log: Log) -> Target:
     # Behind a link it is the file that is rotated, and the link still leads to the newest.
     others = config.pcap_max_files - 1 if config.pcap_max_files else None
     rotation = Rotation(_NEVER_BY_ITSELF, others, max_age=0, compress=False)
-    return FileSink(descriptor, Path(os.path.realpath(path)), rotation, log, flag=FLAG)
+    return FileSink(descriptor, opened_path(descriptor), rotation, log, flag=FLAG)
 
 
 def _standard_output(stop: Interrupts) -> PipeSink | FileSink:
