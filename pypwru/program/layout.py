@@ -22,14 +22,15 @@ _FIELD = re.compile(r"\b(OPTIONAL_)?FIELD\((\w+), (\w+)\)")
 _TYPE_ID = re.compile(r"\bTYPE_ID\((\w+)\)")
 _SIZE_OF = re.compile(r"\bSIZE_OF\((\w+)\)")
 _IN_BLOCK = re.compile(r"\bIN_BLOCK\(\w+, (\w+)\)")
+_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 
 
 def _code_lines(sources: Iterable[str]) -> list[str]:
-    """Lines that use the macros; those that define them name their parameters."""
+    """Lines that use the macros: no comments, and no definitions, which name their parameters."""
     return [
         line
         for text in sources
-        for line in text.splitlines()
+        for line in _COMMENT.sub(" ", text).splitlines()
         if not line.lstrip().startswith("#define")
     ]
 
