@@ -159,11 +159,9 @@ class Cache:
 
     def _log_unused(self, error: OSError) -> None:
         if self._log:
-            self._log.info(
-                "No cache: each start takes as long as the first",
-                folder=self.folder,
-                why=error.strerror,
-            )
+            place = {"folder": self.folder} if self.folder else {}
+            message = "No cache: each start takes as long as the first"
+            self._log.info(message, **place, why=error.strerror)
             self._log = None
 
 

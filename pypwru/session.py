@@ -334,7 +334,7 @@ def _where_possible(
 
 
 def _layout(request: Search, conntrack: Sequence[ConntrackTypes], cache: Cache) -> str:
-    """The text of layout.h."""
+    """The text of the layout."""
 
     def make() -> str:
         from pypwru.program.layout import layout

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypwru.config import STDOUT
-from pypwru.errors import OutputClosed, OutputError
+from pypwru.errors import OutputClosed, OutputError, cure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -195,8 +195,8 @@ def _make_folders(folder: Path) -> None:
 
 def failure(operation: str, name: str, error: OSError, flag: str) -> OutputError:
     """The error of an output called ``name``, which ``flag`` asked for, with its cure."""
-    cure = "free some space" if error.errno == errno.ENOSPC else f"choose another {flag}"
-    return OutputError(f"can't {operation} {name}: {error.strerror}: {cure}")
+    other = "free some space" if error.errno == errno.ENOSPC else f"choose another {flag}"
+    return OutputError(f"can't {operation} {name}: {error.strerror}: {cure(error, other)}")
 
 
 def open_output(config: Config, stop: Interrupts, log: Log) -> Sink:

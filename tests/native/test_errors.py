@@ -430,3 +430,84 @@ def _orphans() -> set[int]:
     for process in filter(str.isdigit, os.listdir("/proc")):
         handlers -= _held(process)
     return handlers
+
+
+# Limits of the machine, and what is gone
+
+
+def _limited(words: str, *arguments: str, **env: str) -> Ended:
+    """A run in a shell that has set a limit."""
+    before = ("sh", "-c", f'{words}; exec "$@"', "sh")
+    return pypwru(BY_TRACEPOINT, *arguments, before=before, env=environment(**env))
+
+
+def _one_line(ended: Ended) -> str:
+    assert ended.returncode == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("pypwru: "), ended.stderr
+    return ended.stderr.splitlines()[-1]
+
+
+ENDS_ONCE_READY = "--ready-file=/nonexistent/folder/ready"
+
+
+@pytest.mark.parametrize("kilobytes", [60_000, 120_000, 200_000])
+def test_no_address_space(tmp_path: Path, kilobytes: int) -> None:
+    cache = str(tmp_path / "cache")
+    cold = _limited(f"ulimit -v {kilobytes}", ENDS_ONCE_READY, PYPWRU_CACHE=cache)
+    assert "ulimit -v" in _one_line(cold)
+    pypwru(BY_TRACEPOINT, ENDS_ONCE_READY, env=environment(PYPWRU_CACHE=cache))
+    warm = _limited(f"ulimit -v {kilobytes}", ENDS_ONCE_READY, PYPWRU_CACHE=cache)
+    line = _one_line(warm)
+    assert "ulimit -v" in line or "ready file" in line
+
+
+@pytest.mark.parametrize("limit", [12, 16, 24, 40, 60])
+def test_no_descriptors(limit: int) -> None:
+    line = _one_line(_limited(f"ulimit -n {limit}", ENDS_ONCE_READY))
+    assert "ulimit -n" in line or "ready file" in line
+    assert "CAP_" not in line
+
+
+def test_no_folder_for_temporary_files() -> None:
+    """A cold start needs none, and so a killed compile leaves nothing there."""
+    mounts = (
+        "for folder in /tmp /var/tmp /usr/tmp /dev/shm; do "
+        "mount --bind $folder $folder && mount -o remount,bind,ro $folder; done 2>/dev/null"
+    )
+    script = f'{mounts}; ! touch /tmp/x 2>/dev/null && cd / && exec "$@"'
+    ended = pypwru(
+        BY_TRACEPOINT, ENDS_ONCE_READY,
+        before=("unshare", "--mount", "sh", "-c", script, "sh"),
+        env=environment(PYPWRU_CACHE="/proc/cache", TMPDIR="/nonexistent"),
+    )  # fmt: skip
+    assert "ready file" in _one_line(ended)
+    assert "No cache" in ended.stderr
+
+
+def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
+    gone = f"mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir {tmp_path}/gone"
+    ended = _limited(gone, ENDS_ONCE_READY, PYPWRU_CACHE=str(tmp_path / "cache"))
+    assert "ready file" in _one_line(ended)
+
+
+def test_a_closed_standard_error(tmp_path: Path) -> None:
+    """A cold start compiles all the same, and the last word is in the status."""
+    cache = tmp_path / "cache"
+    ended = _limited("exec 2>&-", ENDS_ONCE_READY, PYPWRU_CACHE=str(cache))
+    assert ended.returncode == 1 and ended.stderr == ""
+    assert any(path.name.startswith("bytecode") for path in cache.iterdir())
+
+
+def test_a_user_without_a_name_and_home(tmp_path: Path) -> None:
+    nameless = ("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups")
+    env = {name: value for name, value in environment().items() if name not in ("HOME", "USER")}
+    for name in ("PYPWRU_CACHE", "XDG_CACHE_HOME"):
+        env.pop(name, None)
+    readable = subprocess.run(
+        [*nameless, *COMMAND, "--version"], env=env, capture_output=True, check=False
+    )
+    need(readable.returncode == 0, "a checkout that nobody can read")
+    ended = pypwru("--function-list=-", before=nameless, env=env)
+    assert ended.returncode == 0, ended.stderr
+    assert "PYPWRU_CACHE" in ended.stderr and "ip_rcv" in ended.stdout

@@ -1,4 +1,4 @@
-"""layout.h, made from BTF that was encoded for the test and from the kernel's own."""
+"""The layout, made from BTF that was encoded for the test and from the kernel's own."""
 
 from __future__ import annotations
 
