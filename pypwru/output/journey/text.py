@@ -47,9 +47,9 @@ _UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1000, "us"))
 def interval(nanoseconds: int) -> str:
     """``84.1 us``: three digits, or all of nanoseconds."""
     for unit, word in _UNITS:
-        if nanoseconds >= unit:
+        if nanoseconds >= 0.9995 * unit:  # 999.6 us are 1.00 ms
             number = nanoseconds / unit
-            digits = 2 if number < 10 else 1 if number < 100 else 0
+            digits = 2 if number < 9.995 else 1 if number < 99.95 else 0
             return f"{number:.{digits}f} {word}"
     return f"{nanoseconds} ns"
 
