@@ -118,7 +118,8 @@ def run(config: Config, log: Log, command: str) -> None:
         asked = stack.enter_context(kept_back(*asking(config)))
         file = _statistics_file(config)
         sink = stack.enter_context(open_output(config, stop, log)) if config.prints else None
-        config, target = _pcap_target(config, stop, log, stack, command)
+        target = _pcap_target(config, stop, log, stack, command)
+        _require_distinct(config, sink, target)
         session = stack.enter_context(opened(config, filters, log, stop))
         journeys = _journeys(session, sink) if sink and config.output_journey else None
         text = _printer(session, sink) if sink and not journeys else None
@@ -130,7 +131,7 @@ def run(config: Config, log: Log, command: str) -> None:
         if pcap:
             pcap.begin()
         if config.ready_file:
-            make_empty(config.ready_file)
+            make_empty(config.ready_file, stop)
         if text:
             text.print_header()
         with telling.live(stop):
@@ -168,13 +169,23 @@ def _statistics_file(config: Config) -> StatsFile | None:
 
 def _pcap_target(
     config: Config, stop: Interrupts, log: Log, stack: ExitStack, command: str
-) -> tuple[Config, Opened | None]:
-    """What --output-pcap writes to; ``config`` without the flag where that can't be opened."""
+) -> Opened | None:
+    """What --output-pcap writes to."""
     if config.output_pcap is None:
-        return config, None
-    from pypwru.output.pcap.output import pcap_where_possible
+        return None
+    from pypwru.output.pcap.output import open_pcap
 
-    return pcap_where_possible(config, stop, log, stack, command)
+    return open_pcap(config, stop, log, stack, command)
+
+
+def _require_distinct(config: Config, sink: Sink | None, target: Opened | None) -> None:
+    """Make sure that no output overwrites another."""
+    if not (target or config.stats_file or config.ready_file):
+        return
+    from pypwru.output.distinct import require_distinct
+
+    text = sink.fileno() if sink else None
+    require_distinct(config, text, target.target.fileno() if target else None)
 
 
 def _printer(session: Session, sink: Sink) -> Printer:

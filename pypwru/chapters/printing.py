@@ -173,8 +173,9 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "after the local time before it would grow beyond that, as the output file is, and a new "
         "one is begun; each is a whole file, with the counts of its own packets. --pcap-max-files "
         "keeps so many, with the one that is written, whichever run made them. What is no regular "
-        "file, such as a named pipe, is not rotated. A file that can't be opened, or written any "
-        "more, is named in the log, and text goes on without it; with --output-text=false that is "
-        "an error.",
+        "file, such as a named pipe, is not rotated. A new file is its owner's alone (0600). One "
+        "that can't be opened, that is also another output's, by whichever name, or that another "
+        "pypwru writes to, is an error. One that can't be written any more is named in the log, "
+        "and text goes on without it; with --output-text=false that is an error.",
     ),
 }

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pypwru.signals import Interrupts
 
 FLAG = "--output-file"
+_AGAIN = 0.1  # s; nothing tells that a named pipe got its reader
 
 
 class Sink:
@@ -56,6 +57,10 @@ class Sink:
         # A write to a file waits for nobody; one of PIPE_BUF bytes doesn't when select(2) says so.
         regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._piece = None if regular else select.PIPE_BUF
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._descriptor
 
     def write(self, content: bytes) -> None:
         """Write what is no event: a header, a version.
@@ -151,20 +156,53 @@ def standard_error(stop: Interrupts) -> Sink:
     return Sink(2, "standard error", owned=False, stop=stop)
 
 
-def open_appending(path: Path, flag: str = FLAG) -> int:
-    """A descriptor of the file, at its end; 0644 when new, its folders made 0755, as lumberjack's.
+def open_appending(
+    path: Path,
+    flag: str = FLAG,
+    mode: int = 0o644,
+    stop: Interrupts | None = None,
+    log: Log | None = None,
+) -> int:
+    """A descriptor of the file, at its end; folders are made 0755, as lumberjack's.
 
     Args:
         flag: that named it.
+        mode: of a new one.
+        stop: the user's wish to end, while a named pipe has no reader.
+        log: told that it has none.
 
     Raises:
         OutputError: it can't be opened.
+        OutputClosed: the user wanted the end before a reader came.
     """
     try:
         _make_folders(path.parent)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        return _open(path, os.O_CREAT | os.O_APPEND, mode, stop, log)
     except OSError as error:
         raise failure("open", str(path), error, flag) from error
+
+
+def _open(
+    path: Path, flags: int, mode: int, stop: Interrupts | None, log: Log | None = None
+) -> int:
+    """A descriptor for writing; a named pipe waits for its reader, but no longer than the user."""
+    flags |= os.O_WRONLY | os.O_CLOEXEC
+    if stop is None or not path.is_fifo():
+        return os.open(path, flags, mode)
+    while True:
+        try:
+            descriptor = os.open(path, flags | os.O_NONBLOCK, mode)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # which is "no reader"
+                raise
+            if log:
+                log.info("Waiting for a reader", file=path)
+                log = None
+        else:
+            os.set_blocking(descriptor, True)
+            return descriptor
+        if stop.requested() or select.select([stop.fd], [], [], _AGAIN)[0]:
+            raise OutputClosed
 
 
 def opened_path(descriptor: int) -> Path:
@@ -172,14 +210,19 @@ def opened_path(descriptor: int) -> Path:
     return Path(os.readlink(f"/proc/self/fd/{descriptor}"))
 
 
-def make_empty(path: Path) -> None:
+def make_empty(path: Path, stop: Interrupts) -> None:
     """Make the file, or empty it: a sign for who waits for it.
+
+    Args:
+        stop: as of ``open_appending``.
 
     Raises:
         OutputError: it can't be.
     """
     try:
-        path.write_bytes(b"")
+        os.close(_open(path, os.O_CREAT | os.O_TRUNC, 0o666, stop))
+    except OutputClosed:
+        return
     except OSError as error:
         raise OutputError(
             f"Failed to create ready file: {path}: {error.strerror}; choose another --ready-file"
@@ -208,7 +251,7 @@ def open_output(config: Config, stop: Interrupts, log: Log) -> Sink:
     path = config.output_file
     if path is None:
         return standard_error(stop) if config.output_pcap == STDOUT else open_sink(None, stop)
-    descriptor = open_appending(path)
+    descriptor = open_appending(path, stop=stop, log=log)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # pwru would rename /dev/null
         return Sink(descriptor, str(path), owned=True, stop=stop)
     from pypwru.output.rotation import rotating

@@ -511,3 +511,63 @@ def test_a_user_without_a_name_and_home(tmp_path: Path) -> None:
     ended = pypwru("--function-list=-", before=nameless, env=env)
     assert ended.returncode == 0, ended.stderr
     assert "PYPWRU_CACHE" in ended.stderr and "ip_rcv" in ended.stdout
+
+
+# Outputs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redirections"),
+    [
+        (("--output-pcap=x.pcapng", "--output-file=link"), ""),
+        (("--output-pcap=x.pcapng",), ">x.pcapng"),
+        (("--output-pcap=x.pcapng",), "2>x.pcapng"),
+        (("--output-pcap=-", "--output-file=/dev/stdout"), "| cat"),
+        (("--output-pcap=-",), "2>&1 | cat"),
+        (("--stats", "--stats-file=/dev/stdout"), ">stats"),
+        (("--stats", "--stats-file=stats", "--output-file=./stats"), ""),
+        (("--ready-file=link", "--output-pcap=x.pcapng"), ""),
+    ],
+    ids=lambda words: words if isinstance(words, str) else " ".join(words),
+)
+def test_two_outputs_that_are_one_file(
+    tmp_path: Path, arguments: tuple[str, ...], redirections: str
+) -> None:
+    (tmp_path / "link").symlink_to("x.pcapng")
+    script = f'cd {tmp_path} && {{ "$@"; echo "status $?" >status; }} {redirections}'
+    ended = pypwru(
+        BY_TRACEPOINT, *arguments, "icmp and host 10.255.255.254",
+        before=("sh", "-c", script, "sh", "timeout", "-s", "INT", "30"),
+    )  # fmt: skip
+    assert (tmp_path / "status").read_text() == "status 2\n"
+    told = ended.stdout + ended.stderr
+    told += "".join(
+        (tmp_path / name).read_text() for name in ("x.pcapng",) if "2>x" in redirections
+    )
+    assert "are one file" in told or "same file" in told or "also the file" in told
+
+
+def test_a_capture_that_cant_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    message = only_error(pypwru(BY_TRACEPOINT, f"--output-pcap={tmp_path}/file/x.pcapng"))
+    assert "choose another --output-pcap" in message
+
+
+@pytest.mark.parametrize("flag", ["--output-file", "--output-pcap", "--ready-file"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_named_pipe_without_a_reader(tmp_path: Path, flag: str, number: int) -> None:
+    """It is waited for, until the first signal."""
+    pipe = tmp_path / "pipe.pcapng"
+    os.mkfifo(pipe)
+    process = subprocess.Popen(
+        [*COMMAND, BY_TRACEPOINT, f"{flag}={pipe}", "icmp and host 10.255.255.254"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+    assert process.stderr
+    line = process.stderr.readline()
+    while ("Listening" if flag == "--ready-file" else "Waiting for a reader") not in line:
+        assert line, "it ended"
+        line = process.stderr.readline()
+    process.send_signal(number)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.config import FIRST, Config
+from pypwru.config import Config
 from pypwru.errors import OutputClosed, OutputError
 from pypwru.escaping import escape_unprintable
 from pypwru.output import parts
@@ -42,31 +42,20 @@ class Opened(NamedTuple):
     make: MakeFormat
 
 
-def pcap_where_possible(
-    config: Config, stop: Interrupts, log: Log, stack: ExitStack, command: str
-) -> tuple[Config, Opened | None]:
-    """``config``, without a pcap where it can't be written but text can; and what is opened.
+def open_pcap(config: Config, stop: Interrupts, log: Log, stack: ExitStack, command: str) -> Opened:
+    """What --output-pcap names, opened.
 
     Args:
         stack: closes it.
         command: the command line, as typed.
 
     Raises:
-        OutputError: it can't be written, and there is nothing else to write.
-        UsageError: it would be written to a terminal.
+        OutputError: it can't be opened.
+        UsageError: it would be written to a terminal, or two runs to one file.
     """
-    if config.output_pcap is None:
-        return config, None
-    try:
-        target = open_target(config, stop, log)
-    except OutputError as error:
-        _go_on(config, log, error)
-        without = config._replace(
-            output_pcap=None, pcap_when=(FIRST,), pcap_max_size=0, pcap_max_files=0
-        )
-        return without, None
+    target = open_target(config, stop, log)
     stack.enter_context(target)
-    return config, Opened(target, make_format(config, command))
+    return Opened(target, make_format(config, command))
 
 
 def _go_on(config: Config, log: Log, error: OutputError) -> None:

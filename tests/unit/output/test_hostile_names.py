@@ -19,7 +19,7 @@ from pypwru.output.journey.journeys import Journeys
 from pypwru.output.journey.json import Json as JsonJourney
 from pypwru.output.journey.text import Text as TextJourney
 from pypwru.output.json import Json
-from pypwru.output.pcap.output import PcapOutput, pcap_where_possible
+from pypwru.output.pcap.output import PcapOutput, open_pcap
 from pypwru.output.printer import Printer
 from pypwru.output.text import Text
 from pypwru.resolve.ruleset import name_text, one_line
@@ -118,8 +118,8 @@ def test_pcap(tmp_path: Path) -> None:
     path, names = tmp_path / "x.pcapng", [name.replace("\0", "0") for name in NAMES[:200]]
     with ExitStack() as stack:
         flags = f"--output-pcap {path} --pcap-when every"
-        config, opened = pcap_where_possible(configured(flags), NEVER, QUIET, stack, "pypwru")
-        assert opened
+        config = configured(flags)
+        opened = open_pcap(config, NEVER, QUIET, stack, "pypwru")
         taken = Taken()
         output = PcapOutput(config, known(names), taken, opened, QUIET)
         output.begin()
