@@ -68,7 +68,13 @@ class BuildError(PypwruError):
 
 
 class OutputError(PypwruError):
-    """An output can't be opened or written."""
+    """An output can't be opened or written.
+
+    Attributes:
+        events: of those that were written last, how many are in the output whole.
+    """
+
+    events = 0
 
 
 class OutputClosed(Exception):

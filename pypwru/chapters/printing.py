@@ -176,6 +176,7 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "file, such as a named pipe, is not rotated. A new file is its owner's alone (0600). One "
         "that can't be opened, that is also another output's, by whichever name, or that another "
         "pypwru writes to, is an error. One that can't be written any more is named in the log, "
-        "and text goes on without it; with --output-text=false that is an error.",
+        "and text goes on without it; the exit status is 1 in the end, and with "
+        "--output-text=false that is at once.",
     ),
 }

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypwru.config import Config
+from pypwru.errors import OutputError
 from pypwru.output.backups import (
     PACKED,
     Rotation,
@@ -161,15 +162,19 @@ class RotatingSink(Sink):
         if events and self._untouched:  # not at the open: a run that never begins removes nothing
             self._untouched = False
             self._tidier.start(self._now())
-        while events:
-            fitting = self._fitting(events)
-            if not fitting and self._size:
-                self.rotate()
-                continue
-            # An event larger than a file has one for itself.
-            content = b"".join(events[: fitting or 1])
-            self._size += self._put(content)
-            events = events[fitting or 1 :]
+        written = 0
+        try:
+            while rest := events[written:]:
+                fitting = self._fitting(rest)
+                if not fitting and self._size:
+                    self.rotate()
+                    continue
+                # An event larger than a file has one for itself.
+                self._size += self._put(rest[: fitting or 1])
+                written += fitting or 1
+        except OutputError as error:
+            error.events += written
+            raise
 
     def close(self) -> None:
         """Close the file, and wait until rotated files are tidied.

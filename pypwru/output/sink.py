@@ -12,6 +12,7 @@ import select
 import stat
 import sys
 from bisect import bisect_right
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,8 +56,11 @@ class Sink:
         self._stop = stop
         self._flag = flag
         # A write to a file waits for nobody; one of PIPE_BUF bytes doesn't when select(2) says so.
-        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        self._piece = None if regular else select.PIPE_BUF
+        self._is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._piece = None if self._is_regular else select.PIPE_BUF
+        self._reader = select.poll()
+        if not self._is_regular:
+            self._reader.register(descriptor, 0)  # an error is always told
 
     def fileno(self) -> int:
         """The descriptor."""
@@ -78,13 +82,21 @@ class Sink:
                 end.
             OutputError: a full disk, a failing device.
         """
-        content = b"".join(events)
-        written = self._put(content)
-        if written < len(content):
-            raise OutputClosed(bisect_right(list(accumulate(map(len, events))), written))
+        if (written := self._put(events)) < sum(map(len, events)):
+            raise OutputClosed(_whole(events, written))
 
-    def _put(self, content: bytes) -> int:
-        """Write ``content``; less than its length when it has no reader any more."""
+    def require_reader(self) -> None:
+        """For who has nothing to write for a while.
+
+        Raises:
+            OutputClosed: nobody reads the pipe any more.
+        """
+        if self._reader.poll(0):
+            raise OutputClosed
+
+    def _put(self, events: Sequence[bytes]) -> int:
+        """Write ``events``; less than their length when there is no reader any more."""
+        content = b"".join(events)
         rest = memoryview(content)
         while rest:
             try:
@@ -96,8 +108,20 @@ class Sink:
             except BrokenPipeError:
                 break
             except OSError as error:
-                raise failure("write", self._name, error, self._flag) from error
+                raise self._failed(error, events, len(content) - len(rest)) from error
         return len(content) - len(rest)
+
+    def _failed(self, error: OSError, events: Sequence[bytes], written: int) -> OutputError:
+        """The error of a write, once half an event is taken back."""
+        failed = failure("write", self._name, error, self._flag)
+        failed.events = _whole(events, written)
+        half = written - sum(map(len, events[: failed.events]))
+        if half and self._is_regular:
+            with suppress(OSError):
+                end = os.lseek(self._descriptor, -half, os.SEEK_CUR)
+                if os.fstat(self._descriptor).st_size == end + half:  # nobody else wrote
+                    os.ftruncate(self._descriptor, end)
+        return failed
 
     def _has_room(self) -> bool:
         """Wait for the reader; False when the user wanted the end first."""
@@ -108,21 +132,32 @@ class Sink:
         """Close a file that ``open_sink`` opened; an error that the disk kept back is raised.
 
         Raises:
-            OutputError: the last of it could not be stored.
+            OutputError: the last of it could not be stored, or nobody can find it.
         """
         if not self._owned:
             return
         self._owned = False
+        is_gone = self._is_regular and not os.fstat(self._descriptor).st_nlink
         try:
             os.close(self._descriptor)
         except OSError as error:
             raise failure("close", self._name, error, self._flag) from error
+        if is_gone:
+            raise OutputError(
+                f"{self._name} was removed while it was written, and what was in it is lost: "
+                f"choose another {self._flag}, or move the file instead"
+            )
 
     def __enter__(self) -> Sink:
         return self
 
     def __exit__(self, *raised: object) -> None:
         self.close()
+
+
+def _whole(events: Sequence[bytes], written: int) -> int:
+    """How many events the first ``written`` bytes hold whole."""
+    return bisect_right(list(accumulate(map(len, events))), written)
 
 
 def open_sink(path: Path | None, stop: Interrupts | None = None) -> Sink:

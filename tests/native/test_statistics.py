@@ -137,14 +137,20 @@ def test_a_file_that_cant_be_written_is_said_before_anything_is_attached(tmp_pat
     assert line.endswith("No such file or directory: choose another --stats-file")
 
 
-def test_a_file_that_cant_be_written_later_ends_nothing(net: Network, tmp_path: Path) -> None:
+def test_a_file_that_cant_be_written_later_is_an_error_in_the_end(
+    net: Network, tmp_path: Path
+) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     with tracing(f"--stats-file={folder}/stats.json", f"host {net.v4(2)}") as run:
         folder.rmdir()
-    assert run.status == 0, run.stderr
-    assert "WARN Failed to write statistics why=" in run.stderr
-    assert run.done
+        run.process.send_signal(signal.SIGUSR1)
+        wait_until(run, lambda: signal.SIGUSR1 not in pending(run))
+        net.ping(net.v4(2))
+    assert run.status == 1, run.stderr
+    assert "WARN Failed to write statistics why=" in run.stderr, "until then it goes on"
+    assert run.done["events"] > 0
+    assert run.stderr.splitlines()[-1].startswith(f"pypwru: can't write {folder}/stats.json")
 
 
 def test_losses_are_said(net: Network) -> None:

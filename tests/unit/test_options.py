@@ -311,6 +311,10 @@ def test_refuses(argv: str, message: str) -> None:
     assert refusal(*argv.split()) == message
 
 
+def test_statistics_have_no_standard_output() -> None:
+    assert "on standard error" in refusal("--stats-file", "-")
+
+
 def test_of_a_flag_that_is_given_twice_the_last_counts() -> None:
     """A list grows, and nothing else does."""
     for flag in FLAGS:

@@ -90,6 +90,8 @@ class PcapOutput:
         self._place = lru_cache(_KEPT)(_place)
         self._flags = lru_cache(_KEPT)(self._find_flags)
         self._works = True
+        self.failure: OutputError | None = None
+        """Why packets are not written any more, while the trace goes on."""
         self._written = 0
         self._flushed = 0
         self._blocks = Blocks()
@@ -146,6 +148,7 @@ class PcapOutput:
         except OutputError as error:
             self._works = False
             _go_on(self._config, self._log, error)
+            self.failure = error
 
     def _add(self, sights: Sequence[Sight]) -> None:
         self._names.clock.adjust()
@@ -199,6 +202,9 @@ class PcapOutput:
             self._target.write_events(self._blocks.take())
         except OutputClosed:
             raise OutputClosed() from None  # of blocks; how many events it got nobody knows
+        except OutputError as error:
+            error.events = 0
+            raise
         self._flushed = self._written
 
     def _describe(self, device: Device) -> Described:
