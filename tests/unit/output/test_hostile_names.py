@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import unicodedata
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -107,6 +108,7 @@ def test_json() -> None:
     written = printed(names, "--output-json --output-netns-names").splitlines()
     assert len(written) == len(names) > 300
     for number, line in enumerate(written):
+        assert not [letter for letter in line.decode() if unicodedata.category(letter) == "Cc"]
         found = json.loads(line)
         name = os.fsencode(names[number]).decode(errors="replace")
         assert found["process"] == f"{name}:{number + 1}"
