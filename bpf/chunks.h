@@ -49,15 +49,17 @@ ALWAYS_INLINE u64 address_of_page(u64 page)
 
 ALWAYS_INLINE int next_fragment(struct pieces *left)
 {
-	u64 page = read_u64(left->fragment);
 	u32 offset, size;
+	u64 page;
 
-	/* A struct of its own since Linux 6.9 (commit 21d2e6737c97), a struct bio_vec before; the page is its first. */
-#ifdef FIELD_skb_frag_netmem /* OPTIONAL_FIELD(skb_frag, netmem) */
+	/* A struct of its own since Linux 6.9 (commit 21d2e6737c97), a struct bio_vec before. */
+#ifdef FIELD_skb_frag_netmem
+	page = read_u64(left->fragment + OPTIONAL_FIELD(skb_frag, netmem));
 	size = read_u32(left->fragment + OPTIONAL_FIELD(skb_frag, len));
 	offset = read_u32(left->fragment + OPTIONAL_FIELD(skb_frag, offset));
 	left->fragment += SIZE_OF(skb_frag);
 #else
+	page = read_u64(left->fragment + OPTIONAL_FIELD(bio_vec, bv_page));
 	size = read_u32(left->fragment + OPTIONAL_FIELD(bio_vec, bv_len));
 	offset = read_u32(left->fragment + OPTIONAL_FIELD(bio_vec, bv_offset));
 	left->fragment += SIZE_OF(bio_vec);

@@ -51,11 +51,11 @@ ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb)
 	if (!conn) /* IP_CT_UNTRACKED */
 		return;
 	to->status = read_u64(conn + OPTIONAL_FIELD(nf_conn, status));
-#ifdef FIELD_nf_conn_zone__id /* OPTIONAL_FIELD(nf_conn, zone__id): CONFIG_NF_CONNTRACK_ZONES */
-	READ(to->zone, conn, FIELD_nf_conn_zone__id);
+#ifdef FIELD_nf_conn_zone__id /* CONFIG_NF_CONNTRACK_ZONES */
+	READ(to->zone, conn, OPTIONAL_FIELD(nf_conn, zone__id));
 #endif
-#ifdef FIELD_nf_conn_mark /* OPTIONAL_FIELD(nf_conn, mark): CONFIG_NF_CONNTRACK_MARK */
-	to->mark = read_u32(conn + FIELD_nf_conn_mark);
+#ifdef FIELD_nf_conn_mark /* CONFIG_NF_CONNTRACK_MARK */
+	to->mark = read_u32(conn + OPTIONAL_FIELD(nf_conn, mark));
 #endif
 	bpf_probe_read_kernel(tuple, sizeof(tuple), (void *)tuples);
 	family = *(u16 *)(tuple + OPTIONAL_FIELD(nf_conntrack_tuple, src__l3num));

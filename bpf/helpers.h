@@ -38,7 +38,7 @@ static u64 (*bpf_get_func_ip)(void *ctx) = (void *)173;
 static long (*bpf_get_func_arg)(void *ctx, u32 number, u64 *value) = (void *)183;
 
 /*
- * Kernel fields. FIELD() of a struct and a member is the offset in bytes that layout.h took from BTF;
+ * Kernel fields. FIELD() of a struct and a member is the offset in bytes, from BTF;
  * program/layout.py finds every one in these sources, so using it is all that it takes to have it. `a__b` is
  * the member a.b. One that some kernels lack is an OPTIONAL_FIELD(), inside an #ifdef of what it expands to.
  */

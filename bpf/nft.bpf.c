@@ -3,7 +3,6 @@
  * The handlers that hang on nftables: a program of its own, since the kernel may have nf_tables, and with it the
  * layout of its structs, only later. Compiled as trace.bpf.c is.
  */
-#include "layout.h"
 #include "probes.h"
 #include "nft.h"
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* The handlers that hang on nftables where the kernel can't be made to tell. Compiled as nft.bpf.c is. */
-#include "layout.h"
 #include "probes.h"
 #include "nft_eval.h"
 

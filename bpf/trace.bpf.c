@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The handlers, one for each kind of probe. A run compiles those that it needs; program/build.py passes in layout.h
- * (FIELD_*, TYPE_ID_*, BLOCK_*), and as -D TARGET_*, BACKEND_*, MAP_*, MARKER_*, WIRE_*, FILTER*, OUTPUT_*, TRACE_*,
- * TRACK_* and the constants that loading fills in (SELF, WANTED_*).
+ * The handlers, one for each kind of probe. A run compiles those that it needs; program/build.py puts the layout of
+ * the kernel's structs in front (FIELD_*, TYPE_ID_*, BLOCK_*), and passes in as -D TARGET_*, BACKEND_*, MAP_*,
+ * MARKER_*, WIRE_*, FILTER*, OUTPUT_*, TRACE_*, TRACK_* and the constants that loading fills in (SELF, WANTED_*).
  */
-#include "layout.h"
 #include "probes.h"
 #include "maps.h"
 

@@ -4,7 +4,6 @@
  * at one hook. Which rule it was they tell nobody; the table, the hook and the verdict they do. A program of its
  * own, as nft.bpf.c is: each of the modules may come only later. Compiled as trace.bpf.c is.
  */
-#include "layout.h"
 #include "probes.h"
 #include "said.h"
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pypwru import __version__
 from pypwru.config import Config
-from pypwru.errors import OutputClosed, PypwruError, UsageError
+from pypwru.errors import OutputClosed, PypwruError, UsageError, cure
 from pypwru.log import Log, tell
 from pypwru.options import Request, parse, usage
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _INTERRUPTED = 130
+_HALF = 2000  # characters of a message
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         wanted = parse(arguments)
     except UsageError as error:  # as pflag does it: nothing stands before its words
-        tell(sys.stderr, f"{usage(_program())}{error}\n")
+        tell(sys.stderr, f"{usage(_program())}{_line(error)}\n")
         return error.exit_status
     if wanted is Request.HELP:
         tell(sys.stderr, usage(_program()))
@@ -40,28 +41,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = isinstance(wanted, Config) and wanted.debug
     try:
         if isinstance(wanted, Config):
-            log = Log(sys.stderr, debug)
-            if wanted.lists:
-                from pypwru.listing.show import show
-
-                show(wanted, log)
-            else:
-                from pypwru.run import run
-
-                run(wanted, log, f"{_program()} {shlex.join(arguments)}")
+            _run(wanted, Log(sys.stderr, debug), arguments)
         else:
             from pypwru.output.sink import open_sink
 
             open_sink(None).write(f"pypwru {__version__}\n".encode())
     except PypwruError as error:
-        if debug and error.detail:
-            tell(sys.stderr, f"{error.detail}\n")
-        return _fail(error)
+        return _fail(error, debug)
+    except (MemoryError, OSError) as error:  # a limit of this process, wherever it is met
+        return _fail(PypwruError(_limit(error), _where() if debug else ""), debug)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except OutputClosed:  # before the first event: nobody read even the header
         return 0
     return 0
+
+
+def _run(config: Config, log: Log, arguments: Sequence[str]) -> None:
+    """List, or trace."""
+    if config.lists:
+        from pypwru.listing.show import show
+
+        show(config, log)
+    else:
+        from pypwru.run import run
+
+        run(config, log, f"{_program()} {shlex.join(arguments)}")
+
+
+def _where() -> str:
+    from traceback import format_exc
+
+    return format_exc()
+
+
+def _limit(error: MemoryError | OSError) -> str:
+    if isinstance(error, MemoryError):
+        return "out of memory; raise the limit (ulimit -v), or choose a smaller --buffer-size"
+    return f"{error}; {cure(error, 'see where with --debug')}"
 
 
 def _program() -> str:
@@ -70,9 +87,21 @@ def _program() -> str:
     return "python -m pypwru" if name == "__main__.py" else name
 
 
-def _fail(error: PypwruError) -> int:
-    tell(sys.stderr, f"pypwru: {error}\n")
+def _fail(error: PypwruError, debug: bool) -> int:
+    if debug and error.detail:
+        tell(sys.stderr, f"{error.detail}\n")
+    tell(sys.stderr, f"pypwru: {_line(error)}\n")
     return error.exit_status
+
+
+def _line(error: PypwruError) -> str:
+    """One line: what it repeats of the command line may have anything in it, and be long."""
+    text = str(error)
+    if not text.isprintable():
+        from pypwru.escaping import escape_unprintable
+
+        text = escape_unprintable(text)
+    return text if len(text) <= 2 * _HALF else f"{text[:_HALF]} ... {text[-_HALF:]}"
 
 
 if __name__ == "__main__":

@@ -382,6 +382,11 @@ RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
         "--stats-file {0.stats_file} is also the file of another output: give them different names",
     ),
     (
+        lambda config: config.stats_file == STDOUT,
+        "--stats-file - is no file: --stats prints statistics on standard error, as text; name a "
+        "file for JSON",
+    ),
+    (
         lambda config: (
             config.list_functions
             and config.function_list is not None

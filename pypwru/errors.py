@@ -6,6 +6,10 @@ long story (a verifier log), shown only under ``--debug``.
 
 from __future__ import annotations
 
+import errno
+
+_TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
+
 
 class PypwruError(Exception):
     """Any failure that pypwru explains. Exit status 1.
@@ -20,6 +24,13 @@ class PypwruError(Exception):
     def __init__(self, message: str, detail: str = "") -> None:
         super().__init__(message)
         self.detail = detail
+
+
+def cure(error: OSError, otherwise: str) -> str:
+    """What to do about ``error``: ``otherwise``, unless descriptors ran out."""
+    if error.errno in _TOO_MANY_FILES:
+        return "raise the limit of open files (ulimit -n)"
+    return otherwise
 
 
 class UsageError(PypwruError):
@@ -57,7 +68,13 @@ class BuildError(PypwruError):
 
 
 class OutputError(PypwruError):
-    """An output can't be opened or written."""
+    """An output can't be opened or written.
+
+    Attributes:
+        events: of those that were written last, how many are in the output whole.
+    """
+
+    events = 0
 
 
 class OutputClosed(Exception):

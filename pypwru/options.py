@@ -219,12 +219,11 @@ def parse(argv: Sequence[str]) -> Config | Request:
             the words are pflag's where pflag has any.
     """
     words: list[str] = []
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     for flag, text in _assignments(argv, words):
         value = read(flag, text)
-        earlier = values.get(flag.field)
-        if isinstance(value, tuple) and isinstance(earlier, tuple):  # a list grows
-            value = earlier + value
+        if isinstance(value, tuple) and flag.kind.word == STRINGS.word:  # a list grows
+            value = (*values.get(flag.field, ()), *value)
         values[flag.field] = value
     for flag in FLAGS:
         values.setdefault(flag.field, read(flag, flag.default))
@@ -232,8 +231,7 @@ def parse(argv: Sequence[str]) -> Config | Request:
     if asked:
         return asked[0]
     # Any: the fields' types are the kinds' own, which a test compares.
-    fields: dict[str, Any] = values
-    return Config(pcap_filter=" ".join(words), **fields)
+    return Config(pcap_filter=" ".join(words), **values)
 
 
 def _spelled(flag: Flag) -> str:

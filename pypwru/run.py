@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pypwru.errors import OutputClosed
+from pypwru.errors import OutputClosed, OutputError
 from pypwru.events.lives import sights
 from pypwru.kernel.capabilities import require_capabilities
 from pypwru.output.columns import columns
@@ -41,6 +42,7 @@ class End(NamedTuple):
 SIGNAL = End("Received signal, exiting program..", True)
 LIMIT = End("Printed events, exiting program..", False)
 CLOSED = End("Standard output has no reader, exiting program..", False)
+FAILED = End("An output can't be written, exiting program..", False)
 
 
 class Output(Protocol):
@@ -58,7 +60,8 @@ class Shown:
     """Everything that shows records, and how many were shown.
 
     Args:
-        outputs: each gets every batch of sights; when one has no reader any more, the trace ends.
+        outputs: each gets every batch of sights; when one has no reader any more, or can't be
+            written, the trace ends.
         followers: get what of it was shown, and the ends of packets too.
         between: told after each batch, also an empty one, how many were shown so far; ends the
             trace like an output.
@@ -77,23 +80,34 @@ class Shown:
         self._between = between
         self._has_ends = has_ends
         self.count = 0
+        self.failure: OutputError | None = None
+        """The first output that can't be written."""
 
     def all(self, batches: Iterable[Sequence[Slices]]) -> bool:
-        """Show ``batches``; false when a reader went away."""
-        for batch in batches:
-            seen = sights(batch) if self._has_ends else batch
-            try:
-                for output in self._outputs:
-                    output.show(seen)
-            except OutputClosed as closed:
-                self._follow(seen[: closed.events], closed.events)
-                return False
-            try:
-                self._follow(batch, len(seen))
-                self._between(self.count)
-            except OutputClosed:  # of journeys, or of a table
-                return False
+        """Show ``batches``; false when a reader went away, or an output can't be written."""
+        return all(self.attempt(partial(self._show, batch)) for batch in batches)
+
+    def attempt(self, act: Callable[[], object]) -> bool:
+        """Do what may write; false as of ``all``."""
+        try:
+            act()
+        except OutputClosed:
+            return False
+        except OutputError as error:
+            self.failure = self.failure or error
+            return False
         return True
+
+    def _show(self, batch: Sequence[Slices]) -> None:
+        seen = sights(batch) if self._has_ends else batch
+        try:
+            for output in self._outputs:
+                output.show(seen)
+        except (OutputClosed, OutputError) as stopped:
+            self._follow(seen[: stopped.events], stopped.events)
+            raise
+        self._follow(batch, len(seen))
+        self._between(self.count)
 
     def _follow(self, batch: Sequence[Slices], events: int) -> None:
         self.count += events
@@ -118,7 +132,8 @@ def run(config: Config, log: Log, command: str) -> None:
         asked = stack.enter_context(kept_back(*asking(config)))
         file = _statistics_file(config)
         sink = stack.enter_context(open_output(config, stop, log)) if config.prints else None
-        config, target = _pcap_target(config, stop, log, stack, command)
+        target = _pcap_target(config, stop, log, stack, command)
+        _require_distinct(config, sink, target)
         session = stack.enter_context(opened(config, filters, log, stop))
         journeys = _journeys(session, sink) if sink and config.output_journey else None
         text = _printer(session, sink) if sink and not journeys else None
@@ -126,15 +141,25 @@ def run(config: Config, log: Log, command: str) -> None:
         telling = Telling(config, session, file, asked, log)
         outputs = [output for output in (pcap, text) if output]
         followers: list[Output] = [one for one in (journeys, *telling.followers) if one]
-        shown = Shown(outputs, followers, telling.look, config.follows_ends)
-        if pcap:
-            pcap.begin()
-        if config.ready_file:
-            make_empty(config.ready_file)
-        if text:
-            text.print_header()
+        sinks = [one for one in (sink, target and target.target) if one]
+
+        def between(count: int) -> None:
+            for one in sinks:
+                one.require_reader()
+            telling.look(count)
+
+        shown = Shown(outputs, followers, between, config.follows_ends)
+
+        def begin() -> None:
+            if pcap:
+                pcap.begin()
+            if config.ready_file:
+                make_empty(config.ready_file, stop)
+            if text:
+                text.print_header()
+
         with telling.live(stop):
-            end = _end(session, shown)
+            end = _end(session, shown, begin)
         session.stop()
         if end.wants_rest:
             shown.all(session.rest())
@@ -142,15 +167,17 @@ def run(config: Config, log: Log, command: str) -> None:
         session.detach()
         if end.wants_rest:  # what was under way when the probes went
             shown.all(session.rest())
-        if journeys and end is not CLOSED:
-            journeys.end()
+        if journeys and end not in (CLOSED, FAILED):
+            shown.attempt(journeys.end)
         account = session.account(journeys.count if journeys else shown.count)
         account |= journeys.account() if journeys else {}
         if pcap:
-            pcap.close(account["lost_packets"])
+            shown.attempt(partial(pcap.close, account["lost_packets"]))
             account |= pcap.account()
-        telling.finish(account)
+        shown.attempt(partial(telling.finish, account))
         log.info("Done", **account)
+        if failure := shown.failure or (pcap and pcap.failure):
+            raise failure
 
 
 def _statistics_file(config: Config) -> StatsFile | None:
@@ -168,13 +195,23 @@ def _statistics_file(config: Config) -> StatsFile | None:
 
 def _pcap_target(
     config: Config, stop: Interrupts, log: Log, stack: ExitStack, command: str
-) -> tuple[Config, Opened | None]:
-    """What --output-pcap writes to; ``config`` without the flag where that can't be opened."""
+) -> Opened | None:
+    """What --output-pcap writes to."""
     if config.output_pcap is None:
-        return config, None
-    from pypwru.output.pcap.output import pcap_where_possible
+        return None
+    from pypwru.output.pcap.output import open_pcap
 
-    return pcap_where_possible(config, stop, log, stack, command)
+    return open_pcap(config, stop, log, stack, command)
+
+
+def _require_distinct(config: Config, sink: Sink | None, target: Opened | None) -> None:
+    """Make sure that no output overwrites another."""
+    if not (target or config.stats_file or config.ready_file):
+        return
+    from pypwru.output.distinct import require_distinct
+
+    text = sink.fileno() if sink else None
+    require_distinct(config, text, target.target.fileno() if target else None)
 
 
 def _printer(session: Session, sink: Sink) -> Printer:
@@ -210,8 +247,12 @@ def _pcap(session: Session, target: Opened, log: Log) -> PcapOutput:
     return PcapOutput(session.config, session.names, session.take, target, log)
 
 
-def _end(session: Session, shown: Shown) -> End:
-    """Show records until the end, and say which it is."""
-    if not shown.all(session.live()):
-        return CLOSED
+def _end(session: Session, shown: Shown, begin: Callable[[], None]) -> End:
+    """Show records until the end, and say which it is.
+
+    Args:
+        begin: writes what stands before the first.
+    """
+    if not (shown.attempt(begin) and shown.all(session.live())):
+        return FAILED if shown.failure else CLOSED
     return LIMIT if session.is_full else SIGNAL

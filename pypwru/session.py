@@ -226,7 +226,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
         PypwruError: whatever stands in the way; everything is detached.
     """
     # Long, since it shows in one place in which order the kernel is touched, and let go of.
-    cache = Cache()
+    cache = Cache(log=log)
     with ExitStack() as stack:
         place = find_place(config.filter_netns, config.filter_ifname)
         kinds = _program_kinds(config)
@@ -347,7 +347,7 @@ def _where_possible(
 
 
 def _layout(request: Search, conntrack: Sequence[ConntrackTypes], cache: Cache) -> str:
-    """The text of layout.h."""
+    """The text of the layout."""
 
     def make() -> str:
         from pypwru.program.layout import layout

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.attach.attached import Attached
-from pypwru.errors import KernelError
+from pypwru.errors import KernelError, cure
 from pypwru.kernel.bpf import AttachType, ProgramType
 from pypwru.kernel.descriptors import owned
 from pypwru.kernel.kprobe_events import KprobeEvents, kprobe_events
@@ -56,9 +56,11 @@ def attached(
         try:
             events = stack.enter_context(kprobe_events())
         except OSError as error:
+            otherwise = (
+                "run as root on a kernel with CONFIG_KPROBE_EVENTS, or try --backend tracepoint"
+            )
             raise KernelError(
-                f"Failed to define kprobes: {error.strerror}; run as root on a kernel with "
-                "CONFIG_KPROBE_EVENTS, or try --backend tracepoint"
+                f"Failed to define kprobes: {error.strerror}; {cure(error, otherwise)}"
             ) from error
         report.missed.append(events.missed)
         with log.progress(plan.total, "Attaching") as progress:
@@ -143,4 +145,6 @@ def _run(event: int, program: int) -> int:
     try:
         return run_at_event(event, program)
     except OSError as error:
-        raise KernelError(f"Failed to attach kprobes: {error.strerror}; run as root") from error
+        raise KernelError(
+            f"Failed to attach kprobes: {error.strerror}; {cure(error, 'run as root')}"
+        ) from error

@@ -172,7 +172,7 @@ def traced_programs(
     """Trace every loaded program of these kinds until the way out.
 
     Args:
-        kinds: of program_kinds(); none for no programs at all.
+        kinds: of program_kinds(), at least one: to list programs takes CAP_SYS_ADMIN.
         loader: of the handlers that they name.
         log: where what is skipped is named.
         report: grows; the functions that are traced are in it already.
@@ -183,8 +183,7 @@ def traced_programs(
     """
     with ExitStack() as links:
         traced = TracedPrograms(kinds, loader, log, report, stopping, links)
-        if kinds:
-            allow_many()
+        allow_many()
         for kind in kinds:
             log.info(f"Attaching {kind.noun} progs...")
         try:
@@ -195,7 +194,7 @@ def traced_programs(
             log.debug("Found bpf progs", names=f"[{' '.join(found)}]")
             if not found:
                 log.info("No bpf progs found with type", type=name)
-        if kinds and not report.functions and not stopping():
+        if not report.functions and not stopping():
             raise nothing_attached()
         yield traced
 

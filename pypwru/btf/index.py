@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from pypwru.btf.types import Kind
-from pypwru.cache import digest
 from pypwru.errors import BTFError
 
 if TYPE_CHECKING:
@@ -47,7 +46,6 @@ _TRAILERS: dict[Kind, tuple[int, int]] = {
     Kind.TYPE_TAG: (0, 0),
     Kind.ENUM64: (0, 3),
 }
-_CHECKSUM = 40
 _LENGTHS = struct.Struct("<4I")
 
 
@@ -125,22 +123,18 @@ def hash_names(
 
 
 def pack(index: Index) -> bytes:
-    """``index`` as bytes for a cache of this host; the checksum is first."""
+    """``index`` as bytes for a cache of this host."""
     parts = [part if isinstance(part, bytes) else part.tobytes() for part in index]
-    body = _LENGTHS.pack(*map(len, parts)) + b"".join(parts)
-    return digest(body).encode() + body
+    return _LENGTHS.pack(*map(len, parts)) + b"".join(parts)
 
 
-def unpack(packed: bytes) -> Index | None:
-    """What ``pack`` made, or None if these bytes are anything else."""
-    body = packed[_CHECKSUM:]
-    if len(body) < _LENGTHS.size or packed[:_CHECKSUM] != digest(body).encode():
-        return None
+def unpack(packed: bytes) -> Index:
+    """What ``pack`` made."""
     arrays = []
     start = _LENGTHS.size
-    for code, length in zip("IBQI", _LENGTHS.unpack_from(body), strict=True):
+    for code, length in zip("IBQI", _LENGTHS.unpack_from(packed), strict=True):
         part = array(code)
-        part.frombytes(body[start : start + length])
+        part.frombytes(packed[start : start + length])
         arrays.append(part)
         start += length
     positions, kinds, names, carriers = arrays

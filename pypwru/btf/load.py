@@ -31,6 +31,7 @@ USUAL_PLACES = (
     "/usr/lib/debug/lib/modules/{release}/vmlinux",
 )
 CURE = "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, or give --kernel-btf FILE"
+_LARGEST = 1 << 28  # bytes; Debian's have 6 million, and a device may never end
 OTHER_FILE = "give --kernel-btf FILE: raw BTF, or a vmlinux with a .BTF section"
 
 
@@ -114,14 +115,15 @@ def _kernel_file() -> Path:
 
 
 def file_content(path: Path) -> bytes:
-    """Raw BTF of ``path``; of an ELF file only what is needed is read."""
+    """Raw BTF of ``path``; of an ELF file, or of what is neither, only what is needed is read."""
     from pypwru.btf import elf
+    from pypwru.btf.parse import is_btf
 
     try:
         with path.open("rb") as file:
             head = file.read(4)
             if head != elf.MAGIC:
-                return head + file.read()
+                return head + file.read(_LARGEST if is_btf(head) else 0)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 found = elf.section(mapped, ".BTF")
     except OSError as problem:
@@ -141,9 +143,7 @@ def _indexed(data: bytes, cache: Cache | None) -> Blob:
         return parse(data)
     key = f"btf-{index.FORMAT}-{caching.digest(data)}"
     if kept := cache.get(key):
-        known = index.unpack(kept)
-        if known is not None:
-            return parse(data, index=known)
+        return parse(data, index=index.unpack(kept))
     blob = parse(data)
     # A malformed blob fails where the answer is used, with the words for it.
     with contextlib.suppress(BTFError):

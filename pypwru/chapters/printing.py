@@ -51,6 +51,9 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "Behind the line come the stack (--output-stack), the packet's structs (--output-skb, "
         "--output-skb-shared-info) and the arguments of functions on BPF maps (--output-bpfmap), "
         "each on lines of its own.",
+        "Names of programs, devices, namespaces and rules are others' to choose: in text, what a "
+        "terminal would obey or can't show is escaped as in JSON (\\n, \\u001b), and a byte that "
+        "is not UTF-8 is \\xff.",
         "With --output-json an event is one line, an object with pwru's keys and some more; there "
         "is no header.",
     ),
@@ -170,8 +173,10 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "after the local time before it would grow beyond that, as the output file is, and a new "
         "one is begun; each is a whole file, with the counts of its own packets. --pcap-max-files "
         "keeps so many, with the one that is written, whichever run made them. What is no regular "
-        "file, such as a named pipe, is not rotated. A file that can't be opened, or written any "
-        "more, is named in the log, and text goes on without it; with --output-text=false that is "
-        "an error.",
+        "file, such as a named pipe, is not rotated. A new file is its owner's alone (0600). One "
+        "that can't be opened, that is also another output's, by whichever name, or that another "
+        "pypwru writes to, is an error. One that can't be written any more is named in the log, "
+        "and text goes on without it; the exit status is 1 in the end, and with "
+        "--output-text=false that is at once.",
     ),
 }

@@ -66,7 +66,8 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         {
             "PYPWRU_CACHE": (
                 "a folder for compiled programs and what is known of the kernel's functions, "
-                "instead of /var/cache/pypwru; it must be the user's alone"
+                "instead of /var/cache/pypwru; it must be the user's alone (mode 0700), else "
+                "nothing is kept, and the log says why; only pypwru's own files in it are removed"
             ),
         },
     ),
@@ -98,10 +99,14 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             "CAP_NET_ADMIN": (
                 "the namespace that makes nftables tell of its rules, and programs of TC and XDP"
             ),
-            "CAP_SYS_ADMIN": "other network namespaces, and their names",
+            "CAP_SYS_ADMIN": (
+                "other network namespaces, and their names; BPF programs that are loaded "
+                "(--filter-trace-tc, --filter-trace-xdp, --filter-track-bpf-helpers)"
+            ),
         },
-        "Files of tracefs are root's. Lists, --help and completion need nothing. A kernel that is "
-        "locked down for confidentiality lets nobody trace.",
+        "The first three suffice for a trace. Files of tracefs are root's. Lists, --help and "
+        "completion need nothing. A kernel that is locked down for confidentiality lets nobody "
+        "trace.",
     ),
     "python": (
         "Scripts trace as the command line does, and get events instead of lines:",

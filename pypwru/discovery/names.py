@@ -9,7 +9,6 @@ module isn't said is looked for in vmlinux first.
 from __future__ import annotations
 
 import json
-import os
 import re
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,7 @@ NameList = tuple[str, ...]
 _NAME = re.compile(r"(?:tp:\w+|[\w.]+(?:\[[\w-]+\])?)", re.ASCII)
 _SHOWN = 60  # characters of what is wrong
 _CURE = "take a file of --function-list, or of --list-functions --output-json"
-_PIECE = 1 << 16
+_LONGEST = 1 << 26  # bytes; JSON of every function of a kernel takes a third
 
 
 def read_names(path: Path | None) -> NameList | None:
@@ -41,8 +40,7 @@ def read_names(path: Path | None) -> NameList | None:
     if path is None:
         return None
     try:
-        content = _input() if path == STDOUT else path.read_bytes()
-        return parse_names(content.decode())
+        return parse_names(_content(path).decode())
     except OSError as error:
         raise ListError(f"can't read --functions {path}: {error.strerror}; {_CURE}") from error
     except UnicodeDecodeError as error:
@@ -51,11 +49,18 @@ def read_names(path: Path | None) -> NameList | None:
         raise ListError(f"--functions {path}: {error}; {_CURE}") from error
 
 
-def _input() -> bytes:
-    pieces = []
-    while piece := os.read(0, _PIECE):
-        pieces.append(piece)
-    return b"".join(pieces)
+def _content(path: Path) -> bytes:
+    """All of a file, which may be a device that never ends.
+
+    Raises:
+        ValueError: it is too long.
+    """
+    is_input = path == STDOUT
+    with open(0 if is_input else path, "rb", closefd=not is_input) as file:
+        content = file.read(_LONGEST + 1)
+    if len(content) > _LONGEST:
+        raise ValueError(f"it is longer than {_LONGEST >> 20} MiB")
+    return content
 
 
 def parse_names(text: str) -> NameList:

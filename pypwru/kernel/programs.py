@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
-from pypwru.errors import BTFError, KernelError
+from pypwru.errors import BTFError, KernelError, cure
 from pypwru.filter.ebpf import CALL_HELPER, unpack
 from pypwru.kernel import bpf_objects
 from pypwru.kernel.descriptors import owned
@@ -82,10 +82,8 @@ def helper_targets(symbols: Symbols) -> set[str]:
 
 def cannot_list(error: OSError) -> KernelError:
     """The error of who has no right to look at programs."""
-    return KernelError(
-        f"Failed to list BPF programs: {error.strerror}; it takes CAP_SYS_ADMIN: run as root of "
-        "the host"
-    )
+    rights = "it takes CAP_SYS_ADMIN: run as root of the host"
+    return KernelError(f"Failed to list BPF programs: {error.strerror}; {cure(error, rights)}")
 
 
 def _instructions(identity: int) -> bytes:

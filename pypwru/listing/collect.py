@@ -55,7 +55,7 @@ def collect(config: Config, names: NameList | None, log: Log) -> Listing:
         PypwruError: nothing is to be listed, the types are malformed, or --functions, --kmods,
             --category, --filter-func have what can't be meant.
     """
-    cache = Cache()
+    cache = Cache(log=log)
     foreign = _is_foreign(config, cache)
     try:
         wish = search(config, cache, names)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pypwru.escaping import escape_unprintable
+
 if TYPE_CHECKING:
     from pypwru.listing.entry import Entry, Listing
 
@@ -27,13 +29,13 @@ def table(listing: Listing) -> str:
 def _row(entry: Entry) -> tuple[str, ...]:
     none = _NONE if entry.signature else _UNKNOWN
     return (
-        entry.name,
-        entry.module or _NONE,
+        escape_unprintable(entry.name),
+        escape_unprintable(entry.module) or _NONE,
         str(entry.position or none),
         entry.category,
         str(entry.priority),
         _ATTACH[entry.attachable],
-        entry.signature or _UNKNOWN,
+        escape_unprintable(entry.signature) or _UNKNOWN,
     )
 
 

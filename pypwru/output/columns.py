@@ -64,6 +64,7 @@ class Names(NamedTuple):
             where it isn't known.
         skb_members, xdp_members: of --output-skb-metadata and --output-xdp-metadata.
         clock: kernel time to the times that are shown.
+        escape: makes a name that others chose fit for the output.
     """
 
     process: Callable[[int], str]
@@ -79,6 +80,7 @@ class Names(NamedTuple):
     skb_members: Members | None
     xdp_members: Members | None
     clock: Clock
+    escape: Callable[[str], str] = str
 
 
 def _same(value: Any) -> Any:
@@ -141,7 +143,7 @@ def fit(text: str, width: int) -> str:
 
 def program(packet: Packet, names: Names) -> str:
     """Path of the process; of one that is gone its name in the kernel; empty for no process."""
-    return names.process(packet.pid) or (packet.comm if packet.pid else "")
+    return names.escape(names.process(packet.pid) or (packet.comm if packet.pid else ""))
 
 
 def process(packet: Packet, names: Names) -> str:
@@ -152,7 +154,7 @@ def process(packet: Packet, names: Names) -> str:
 
 def interface(flow: Flow, names: Names) -> str:
     """``name:ifindex``, or the bare ifindex."""
-    name = names.interface(flow.netns, flow.ifindex)
+    name = names.escape(names.interface(flow.netns, flow.ifindex))
     return cut(f"{name}:{flow.ifindex}") if name else str(flow.ifindex)
 
 
@@ -250,7 +252,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("mtu", "MTU", "%-5s", Part.FLOW, lambda flow, names: flow.mtu, enabled=_meta),
     Column("len", "LEN", "%-5s", Part.FLOW, lambda flow, names: flow.len, enabled=_meta),
     Column("cb", "__sk_buff->cb[]", "%-56s", Part.CB, lambda words, names: words, _cb_text, enabled=lambda config: config.shows_cb),
-    Column("netns_name", "NETNS NAME", "%s", Part.FLOW, lambda flow, names: names.namespace(flow.netns), str, lambda name: name or None, lead="", centered=lambda config: config.netns_names_max_length, enabled=lambda config: config.output_netns_names),
+    Column("netns_name", "NETNS NAME", "%s", Part.FLOW, lambda flow, names: names.escape(names.namespace(flow.netns)), str, lambda name: name or None, lead="", centered=lambda config: config.netns_names_max_length, enabled=lambda config: config.output_netns_names),
     Column("tuple", "TUPLE", "%s", Part.FLOW, lambda flow, names: tuples.tuple_of(flow), *_TUPLE, grows=True, enabled=_tuple("output_tuple", flags=False)),
     Column("tuple", "TUPLE", "%s", Part.FLOW, lambda flow, names: tuples.tuple_of(flow), *_TUPLE_FLAGS, grows=True, enabled=_tuple("output_tuple", flags=True)),
     Column("func", "FUNC", "%s", Part.FUNCTION, lambda function, names: names.function(*function), enabled=lambda config: not config.output_caller),

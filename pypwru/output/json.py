@@ -1,7 +1,7 @@
 """An object a line: pwru's keys in pwru's order, and what pwru leaves out.
 
 The bytes are those of Go's ``encoding/json`` with HTML escaping off: no spaces, text as UTF-8 with
-the escapes of encode.go.
+the escapes of encode.go, and of what else a terminal would obey.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ KEYS = (
     "bpfmap",
 )
 # What Go escapes and Python doesn't: a byte that isn't UTF-8 (PEP 383 keeps it as a surrogate), and
-# two line ends of JavaScript.
-_SPECIAL = re.compile("[\ud800-\udfff\u2028\u2029]")
+# two line ends of JavaScript. What neither does: DEL, C1, and what turns the direction of writing.
+_SPECIAL = re.compile(
+    "[\x7f-\x9f\ud800-\udfff\u2028\u2029\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+)
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 

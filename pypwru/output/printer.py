@@ -43,6 +43,8 @@ class Form(ABC):
     """What closes an event."""
     types = False
     """Whether an event shows its type."""
+    escape: Callable[[str], str] = staticmethod(str)
+    """As Names.escape."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = tuple(columns)
@@ -119,8 +121,8 @@ class _Segment:
         return stamp
 
     def _render(self, octets: bytes) -> bytes:
-        # Names of processes and interfaces are bytes that need not be UTF-8 (PEP 383).
-        return self._written(READERS[self.part](octets)).encode("utf-8", "surrogateescape")
+        # Bytes that are not UTF-8 (PEP 383) are left where a letter was cut in two.
+        return self._written(READERS[self.part](octets)).encode(errors="replace")
 
     def _written(self, fields: Any) -> str:
         names = self._names
@@ -147,7 +149,7 @@ class Printer:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._form = form
-        self._names = names
+        self._names = names = names._replace(escape=form.escape)
         self._write = write
         self._monotonic = monotonic
         self._stale_at = 0.0

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypwru.config import Config
+from pypwru.errors import OutputError
 from pypwru.output.backups import (
     PACKED,
     Rotation,
@@ -29,6 +30,7 @@ from pypwru.output.sink import (
     FLAG,
     Sink,
     failure,
+    opened_path,
 )
 
 if TYPE_CHECKING:
@@ -160,15 +162,19 @@ class RotatingSink(Sink):
         if events and self._untouched:  # not at the open: a run that never begins removes nothing
             self._untouched = False
             self._tidier.start(self._now())
-        while events:
-            fitting = self._fitting(events)
-            if not fitting and self._size:
-                self.rotate()
-                continue
-            # An event larger than a file has one for itself.
-            content = b"".join(events[: fitting or 1])
-            self._size += self._put(content)
-            events = events[fitting or 1 :]
+        written = 0
+        try:
+            while rest := events[written:]:
+                fitting = self._fitting(rest)
+                if not fitting and self._size:
+                    self.rotate()
+                    continue
+                # An event larger than a file has one for itself.
+                self._size += self._put(rest[: fitting or 1])
+                written += fitting or 1
+        except OutputError as error:
+            error.events += written
+            raise
 
     def close(self) -> None:
         """Close the file, and wait until rotated files are tidied.
@@ -233,7 +239,7 @@ class RotatingSink(Sink):
             now += 1
 
 
-def rotating(descriptor: int, config: Config, path: Path, log: Log) -> RotatingSink:
-    """The output file ``path``, open for appending as ``descriptor``, rotated as the flags say."""
+def rotating(descriptor: int, config: Config, log: Log) -> RotatingSink:
+    """The output file that is open for appending as ``descriptor``, rotated as the flags say."""
     # Behind a link it is the file that is rotated, and the link still leads to the newest.
-    return RotatingSink(descriptor, Path(os.path.realpath(path)), rotation_of(config), log)
+    return RotatingSink(descriptor, opened_path(descriptor), rotation_of(config), log)

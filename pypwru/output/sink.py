@@ -12,21 +12,23 @@ import select
 import stat
 import sys
 from bisect import bisect_right
+from contextlib import suppress
 from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypwru.config import STDOUT
-from pypwru.errors import OutputClosed, OutputError
+from pypwru.errors import OutputClosed, OutputError, cure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from pypwru.config import Config
     from pypwru.log import Log
     from pypwru.signals import Interrupts
 
 FLAG = "--output-file"
+_AGAIN = 0.1  # s; nothing tells that a named pipe got its reader
 
 
 class Sink:
@@ -54,8 +56,15 @@ class Sink:
         self._stop = stop
         self._flag = flag
         # A write to a file waits for nobody; one of PIPE_BUF bytes doesn't when select(2) says so.
-        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        self._piece = None if regular else select.PIPE_BUF
+        self._is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._piece = None if self._is_regular else select.PIPE_BUF
+        self._reader = select.poll()
+        if not self._is_regular:
+            self._reader.register(descriptor, 0)  # an error is always told
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._descriptor
 
     def write(self, content: bytes) -> None:
         """Write what is no event: a header, a version.
@@ -73,13 +82,21 @@ class Sink:
                 end.
             OutputError: a full disk, a failing device.
         """
-        content = b"".join(events)
-        written = self._put(content)
-        if written < len(content):
-            raise OutputClosed(bisect_right(list(accumulate(map(len, events))), written))
+        if (written := self._put(events)) < sum(map(len, events)):
+            raise OutputClosed(_whole(events, written))
 
-    def _put(self, content: bytes) -> int:
-        """Write ``content``; less than its length when it has no reader any more."""
+    def require_reader(self) -> None:
+        """For who has nothing to write for a while.
+
+        Raises:
+            OutputClosed: nobody reads the pipe any more.
+        """
+        if self._reader.poll(0):
+            raise OutputClosed
+
+    def _put(self, events: Sequence[bytes]) -> int:
+        """Write ``events``; less than their length when there is no reader any more."""
+        content = b"".join(events)
         rest = memoryview(content)
         while rest:
             try:
@@ -91,8 +108,20 @@ class Sink:
             except BrokenPipeError:
                 break
             except OSError as error:
-                raise failure("write", self._name, error, self._flag) from error
+                raise self._failed(error, events, len(content) - len(rest)) from error
         return len(content) - len(rest)
+
+    def _failed(self, error: OSError, events: Sequence[bytes], written: int) -> OutputError:
+        """The error of a write, once half an event is taken back."""
+        failed = failure("write", self._name, error, self._flag)
+        failed.events = _whole(events, written)
+        half = written - sum(map(len, events[: failed.events]))
+        if half and self._is_regular:
+            with suppress(OSError):
+                end = os.lseek(self._descriptor, -half, os.SEEK_CUR)
+                if os.fstat(self._descriptor).st_size == end + half:  # nobody else wrote
+                    os.ftruncate(self._descriptor, end)
+        return failed
 
     def _has_room(self) -> bool:
         """Wait for the reader; False when the user wanted the end first."""
@@ -103,21 +132,32 @@ class Sink:
         """Close a file that ``open_sink`` opened; an error that the disk kept back is raised.
 
         Raises:
-            OutputError: the last of it could not be stored.
+            OutputError: the last of it could not be stored, or nobody can find it.
         """
         if not self._owned:
             return
         self._owned = False
+        is_gone = self._is_regular and not os.fstat(self._descriptor).st_nlink
         try:
             os.close(self._descriptor)
         except OSError as error:
             raise failure("close", self._name, error, self._flag) from error
+        if is_gone:
+            raise OutputError(
+                f"{self._name} was removed while it was written, and what was in it is lost: "
+                f"choose another {self._flag}, or move the file instead"
+            )
 
     def __enter__(self) -> Sink:
         return self
 
     def __exit__(self, *raised: object) -> None:
         self.close()
+
+
+def _whole(events: Sequence[bytes], written: int) -> int:
+    """How many events the first ``written`` bytes hold whole."""
+    return bisect_right(list(accumulate(map(len, events))), written)
 
 
 def open_sink(path: Path | None, stop: Interrupts | None = None) -> Sink:
@@ -151,30 +191,73 @@ def standard_error(stop: Interrupts) -> Sink:
     return Sink(2, "standard error", owned=False, stop=stop)
 
 
-def open_appending(path: Path, flag: str = FLAG) -> int:
-    """A descriptor of the file, at its end; 0644 when new, its folders made 0755, as lumberjack's.
+def open_appending(
+    path: Path,
+    flag: str = FLAG,
+    mode: int = 0o644,
+    stop: Interrupts | None = None,
+    log: Log | None = None,
+) -> int:
+    """A descriptor of the file, at its end; folders are made 0755, as lumberjack's.
 
     Args:
         flag: that named it.
+        mode: of a new one.
+        stop: the user's wish to end, while a named pipe has no reader.
+        log: told that it has none.
 
     Raises:
         OutputError: it can't be opened.
+        OutputClosed: the user wanted the end before a reader came.
     """
     try:
         _make_folders(path.parent)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        return _open(path, os.O_CREAT | os.O_APPEND, mode, stop, log)
     except OSError as error:
         raise failure("open", str(path), error, flag) from error
 
 
-def make_empty(path: Path) -> None:
+def _open(
+    path: Path, flags: int, mode: int, stop: Interrupts | None, log: Log | None = None
+) -> int:
+    """A descriptor for writing; a named pipe waits for its reader, but no longer than the user."""
+    flags |= os.O_WRONLY | os.O_CLOEXEC
+    if stop is None or not path.is_fifo():
+        return os.open(path, flags, mode)
+    while True:
+        try:
+            descriptor = os.open(path, flags | os.O_NONBLOCK, mode)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # which is "no reader"
+                raise
+            if log:
+                log.info("Waiting for a reader", file=path)
+                log = None
+        else:
+            os.set_blocking(descriptor, True)
+            return descriptor
+        if stop.requested() or select.select([stop.fd], [], [], _AGAIN)[0]:
+            raise OutputClosed
+
+
+def opened_path(descriptor: int) -> Path:
+    """Where the open file is: not behind a link, nor what a link to it leads to by now."""
+    return Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+
+def make_empty(path: Path, stop: Interrupts) -> None:
     """Make the file, or empty it: a sign for who waits for it.
+
+    Args:
+        stop: as of ``open_appending``.
 
     Raises:
         OutputError: it can't be.
     """
     try:
-        path.write_bytes(b"")
+        os.close(_open(path, os.O_CREAT | os.O_TRUNC, 0o666, stop))
+    except OutputClosed:
+        return
     except OSError as error:
         raise OutputError(
             f"Failed to create ready file: {path}: {error.strerror}; choose another --ready-file"
@@ -190,8 +273,8 @@ def _make_folders(folder: Path) -> None:
 
 def failure(operation: str, name: str, error: OSError, flag: str) -> OutputError:
     """The error of an output called ``name``, which ``flag`` asked for, with its cure."""
-    cure = "free some space" if error.errno == errno.ENOSPC else f"choose another {flag}"
-    return OutputError(f"can't {operation} {name}: {error.strerror}: {cure}")
+    other = "free some space" if error.errno == errno.ENOSPC else f"choose another {flag}"
+    return OutputError(f"can't {operation} {name}: {error.strerror}: {cure(error, other)}")
 
 
 def open_output(config: Config, stop: Interrupts, log: Log) -> Sink:
@@ -203,9 +286,9 @@ def open_output(config: Config, stop: Interrupts, log: Log) -> Sink:
     path = config.output_file
     if path is None:
         return standard_error(stop) if config.output_pcap == STDOUT else open_sink(None, stop)
-    descriptor = open_appending(path)
+    descriptor = open_appending(path, stop=stop, log=log)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # pwru would rename /dev/null
         return Sink(descriptor, str(path), owned=True, stop=stop)
     from pypwru.output.rotation import rotating
 
-    return rotating(descriptor, config, path, log)
+    return rotating(descriptor, config, log)

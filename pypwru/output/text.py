@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pypwru.escaping import escape_unprintable
 from pypwru.output.printer import Form
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class Text(Form):
     """
 
     end = "\n"
+    escape = staticmethod(escape_unprintable)
 
     def __init__(self, columns: Sequence[Column]) -> None:
         super().__init__([column for column in columns if column.text])

@@ -12,11 +12,12 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pypwru.cache import Cache, digest
 from pypwru.errors import BuildError
+from pypwru.kernel.descriptors import owned
 from pypwru.program.source import FOLDER, KERNEL_TREE, MAIN, source_digest
 
 Bytecode = Mapping[str, bytes]
@@ -48,7 +49,7 @@ def build(layout: str, defines: Mapping[str, str], cache: Cache, main: str = MAI
     """Compile the handlers, or find them in the cache.
 
     Args:
-        layout: the text of layout.h.
+        layout: the text of the layout.
         defines: macros, name -> text.
         cache: where bytecode of earlier runs is.
         main: the file with the handlers.
@@ -62,19 +63,11 @@ def build(layout: str, defines: Mapping[str, str], cache: Cache, main: str = MAI
     flags = [f"-D{name}={text}" for name, text in sorted(defines.items())]
     inputs = json.dumps([main, layout, flags, _bcc_version()])
     key = f"bytecode-{digest(inputs.encode(), source_digest())}"
-    if kept := cache.get(key):
-        return _unpack(kept)
-    bytecode = _compile(main, layout, flags)
-    cache.put(key, _pack(bytecode))
-    return bytecode
 
+    def make() -> dict[str, str]:
+        return {name: code.hex() for name, code in _compile(main, layout, flags).items()}
 
-def _pack(bytecode: Bytecode) -> bytes:
-    return json.dumps({name: code.hex() for name, code in bytecode.items()}).encode()
-
-
-def _unpack(kept: bytes) -> Bytecode:
-    return {name: bytes.fromhex(code) for name, code in json.loads(kept).items()}
+    return {name: bytes.fromhex(code) for name, code in cache.remembered(key, make).items()}
 
 
 def _compile(main: str, layout: str, flags: list[str]) -> Bytecode:
@@ -82,22 +75,21 @@ def _compile(main: str, layout: str, flags: list[str]) -> Bytecode:
         from bcc import BPF
     except ImportError as error:
         raise BuildError(_MISSING, str(error)) from error
-    import tempfile
-
+    except OSError as error:  # of the dynamic linker
+        raise BuildError(
+            f"BCC can't be loaded: {error}; it takes 300 MB of address space (ulimit -v)"
+        ) from error
     text = (FOLDER / main).read_text()
-    with tempfile.TemporaryDirectory(prefix="pypwru-") as folder:
-        Path(folder, "layout.h").write_text(layout)
-        includes = [f"-I{folder}", f"-I{FOLDER}"]
-        with _Complaints() as complaints, _our_headers():
-            try:
-                with BPF(text=text.encode(), cflags=includes + flags) as module:
-                    atexit.unregister(module.cleanup)  # which would keep LLVM's module to the end
-                    names = [name for name in _HANDLER.findall(text) if _has(module, name)]
-                    return {name: module.dump_func(name.encode()) for name in names}
-            except Exception as error:  # BCC raises nothing narrower
-                said = complaints.text()
-                first = next((line for line in said.splitlines() if "error:" in line), str(error))
-                raise BuildError(f"BCC failed to compile {main}: {first}", said) from error
+    with _Complaints() as complaints, _our_headers(), _some_folder():
+        try:
+            with BPF(text=f"{layout}{text}".encode(), cflags=[f"-I{FOLDER}", *flags]) as module:
+                atexit.unregister(module.cleanup)  # which would keep LLVM's module to the end
+                names = [name for name in _HANDLER.findall(text) if _has(module, name)]
+                return {name: module.dump_func(name.encode()) for name in names}
+        except Exception as error:  # BCC raises nothing narrower
+            said = complaints.text()
+            first = next((line for line in said.splitlines() if "error:" in line), str(error))
+            raise BuildError(f"BCC failed to compile {main}: {first}", said) from error
 
 
 def _has(module: object, name: str) -> bool:
@@ -123,24 +115,46 @@ def _our_headers() -> Iterator[None]:
             os.environ[_FOR_BCC] = before
 
 
+@contextmanager
+def _some_folder() -> Iterator[None]:
+    """Clang fails in a working directory that is gone; nothing that it reads is relative to one."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        with owned(os.open(".", os.O_PATH | os.O_CLOEXEC)) as gone:
+            os.chdir("/")
+            try:
+                yield
+            finally:
+                os.fchdir(gone)
+    else:
+        yield
+
+
 class _Complaints:
-    """Catches what clang, inside libbcc, writes to descriptor 2."""
+    """Catches what clang, inside libbcc, writes to descriptor 2, which may be closed."""
 
     def __enter__(self) -> _Complaints:
-        sys.stderr.flush()
-        import tempfile
-
-        self._saved = os.dup(2)
-        self._file = tempfile.TemporaryFile()
-        os.dup2(self._file.fileno(), 2)
+        with suppress(AttributeError, OSError, ValueError):  # none, a full disk, closed
+            sys.stderr.flush()
+        try:
+            self._saved: int | None = os.dup(2)
+        except OSError:
+            self._saved = None
+        self._file = os.memfd_create("clang")  # no folder for temporary files need be there
+        os.dup2(self._file, 2)
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.dup2(self._saved, 2)
-        os.close(self._saved)
-        self._file.close()
+        if self._saved is None:
+            os.close(2)
+        else:
+            os.dup2(self._saved, 2)
+            os.close(self._saved)
+        if self._file != 2:
+            os.close(self._file)
 
     def text(self) -> str:
         """What was written so far."""
-        self._file.seek(0)
-        return self._file.read().decode(errors="replace")
+        size = os.fstat(self._file).st_size
+        return os.pread(self._file, size, 0).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""layout.h: where the running kernel keeps the fields that the C names.
+"""The layout: macros of where the running kernel keeps the fields that the C names.
 
 The C is the one list of them: ``FIELD(struct, member)``, ``OPTIONAL_FIELD(struct, member)`` for
 what some kernels lack, ``IN_BLOCK(type, member)`` for the neighbours in struct sk_buff that are
@@ -22,14 +22,15 @@ _FIELD = re.compile(r"\b(OPTIONAL_)?FIELD\((\w+), (\w+)\)")
 _TYPE_ID = re.compile(r"\bTYPE_ID\((\w+)\)")
 _SIZE_OF = re.compile(r"\bSIZE_OF\((\w+)\)")
 _IN_BLOCK = re.compile(r"\bIN_BLOCK\(\w+, (\w+)\)")
+_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 
 
 def _code_lines(sources: Iterable[str]) -> list[str]:
-    """Lines that use the macros; those that define them name their parameters."""
+    """Lines that use the macros: no comments, and no definitions, which name their parameters."""
     return [
         line
         for text in sources
-        for line in text.splitlines()
+        for line in _COMMENT.sub(" ", text).splitlines()
         if not line.lstrip().startswith("#define")
     ]
 
@@ -50,10 +51,10 @@ class Types(Protocol):
 
 
 def layout(sources: Iterable[str], btf: BTF, *modules: Types) -> str:
-    """The text of layout.h.
+    """The text of the layout.
 
     Args:
-        sources: the C that will include it.
+        sources: the C that it will stand in front of.
         btf: types of the kernel that will run it.
         modules: asked, in their order, for what is optional and not there.
 
@@ -70,7 +71,7 @@ def layout(sources: Iterable[str], btf: BTF, *modules: Types) -> str:
         block.update(_IN_BLOCK.findall(line))
         types.update(_TYPE_ID.findall(line))
         sizes.update(_SIZE_OF.findall(line))
-    lines = ["/* made by program/layout.py */"]
+    lines: list[str] = []
     for (struct, member), optional in sorted(wanted.items()):
         path = member.replace("__", ".") if not member.startswith("_") else member
         known = not optional or btf.has_member(struct, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pypwru.errors import KernelError
+from pypwru.errors import KernelError, cure
 from pypwru.filter.ebpf import LD_IMM64, Insn, pack, signed_immediate
 from pypwru.filter.inject import Body, inject
 from pypwru.kernel import bpf
@@ -125,9 +125,9 @@ class Loader:
                 f"Signals interrupted the kernel each time it checked {handler}; start pypwru again"
             ) from error
         except OSError as error:
+            rights = "run as root, or with CAP_BPF and CAP_PERFMON"
             raise KernelError(
-                f"The kernel refused to load {handler}: {error.strerror}; "
-                "run as root, or with CAP_BPF and CAP_PERFMON"
+                f"The kernel refused to load {handler}: {error.strerror}; {cure(error, rights)}"
             ) from error
         self.programs[self._stack.enter_context(owned(fd))] = handler
         return fd

@@ -7,7 +7,7 @@ import resource
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.errors import KernelError
+from pypwru.errors import KernelError, cure
 from pypwru.events.record import COUNTERS_SIZE
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import MapType
@@ -141,8 +141,11 @@ def _lift_memlock() -> None:
 
 def _refused(name: str, entries: int, error: OSError) -> KernelError:
     if MAPS[name].kind is MapType.RINGBUF:
-        cure = _RING_CURES.get(error.errno or 0, "choose another --buffer-size")
+        otherwise = _RING_CURES.get(error.errno or 0, "choose another --buffer-size")
         return KernelError(
-            f"Failed to make a ring buffer of {entries} bytes: {error.strerror}; {cure}"
+            f"Failed to make a ring buffer of {entries} bytes: {error.strerror}; "
+            f"{cure(error, otherwise)}"
         )
-    return KernelError(f"Failed to make the map {name}: {error.strerror}")
+    return KernelError(
+        f"Failed to make the map {name}: {error.strerror}; {cure(error, 'run as root')}"
+    )

@@ -165,8 +165,9 @@ class Lister:
 
 
 def _find(command: str) -> str | None:
-    path = os.pathsep.join((os.environ.get("PATH", ""), *_FOLDERS))
-    return shutil.which(command, path=path)
+    """The path of a program; never in the current folder, which may be anybody's."""
+    folders = (os.environ.get("PATH") or os.defpath).split(os.pathsep)
+    return shutil.which(command, path=os.pathsep.join(filter(os.path.isabs, (*folders, *_FOLDERS))))
 
 
 def _of_iptables(table: Table) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from pypwru.escaping import escape_unprintable
 from pypwru.kernel.nfnetlink import Message, attributes
 from pypwru.kernel.nft_words import family_word, hook_word
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _POLICIES = {0: "drop", 1: "accept"}  # NF_DROP, NF_ACCEPT
-_UNPRINTABLE = re.compile(r"[\0-\x1f\x7f-\x9f]")
 _LONGEST = 16384  # characters; a set written out in a rule may have any number of elements
 _COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT of libnftnl's udata.h
 
@@ -78,7 +77,7 @@ def one_line(text: str) -> str:
     """``text`` without what a terminal would obey, and not too long."""
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}..."
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+    return escape_unprintable(text)
 
 
 def readable(octets: bytes) -> str:

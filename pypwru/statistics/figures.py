@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+_ROUNDED_UP = 0.9995  # of a unit: three digits of it are 1.00, and not 1,000 of the smaller one
 _UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"))
 
 
@@ -13,7 +14,7 @@ def grouped(number: int) -> str:
 def duration(nanoseconds: int) -> str:
     """Three digits and a unit: ``812 ns``, ``12.3 us``, ``4.56 ms``, ``1,200 s``."""
     for size, unit in _UNITS:
-        if nanoseconds >= size:
+        if nanoseconds >= _ROUNDED_UP * size:
             return f"{_three(nanoseconds / size)} {unit}"
     return f"{nanoseconds} ns"
 

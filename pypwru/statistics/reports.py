@@ -24,7 +24,7 @@ class Reports:
         summary: what is known now; of the whole trace where its argument is true.
         file: None for standard error.
         interval: seconds from one to the next; 0 for none before the end.
-        log: gets the text; and is told what can't be written, which ends no trace.
+        log: gets the text; and is told what can't be written before the end, which ends no trace.
         monotonic: seconds.
     """
 
@@ -51,7 +51,11 @@ class Reports:
             self.tell()
 
     def tell(self, is_final: bool = False) -> None:
-        """Tell them now."""
+        """Tell them now.
+
+        Raises:
+            OutputError: the last ones can't be written.
+        """
         summary = self._summary(is_final)
         if self._file is None:
             self._log.text(report(summary))
@@ -59,4 +63,6 @@ class Reports:
         try:
             self._file.write(document(summary))
         except OutputError as error:
+            if is_final:
+                raise
             self._log.warn("Failed to write statistics", why=error)

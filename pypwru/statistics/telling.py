@@ -99,6 +99,9 @@ class Telling:
 
         Args:
             account: where every sight went.
+
+        Raises:
+            OutputError: it can't be written.
         """
         self._account = account
         if self._reports:

@@ -430,3 +430,144 @@ def _orphans() -> set[int]:
     for process in filter(str.isdigit, os.listdir("/proc")):
         handlers -= _held(process)
     return handlers
+
+
+# Limits of the machine, and what is gone
+
+
+def _limited(words: str, *arguments: str, **env: str) -> Ended:
+    """A run in a shell that has set a limit."""
+    before = ("sh", "-c", f'{words}; exec "$@"', "sh")
+    return pypwru(BY_TRACEPOINT, *arguments, before=before, env=environment(**env))
+
+
+def _one_line(ended: Ended) -> str:
+    assert ended.returncode == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("pypwru: "), ended.stderr
+    return ended.stderr.splitlines()[-1]
+
+
+ENDS_ONCE_READY = "--ready-file=/nonexistent/folder/ready"
+
+
+@pytest.mark.parametrize("kilobytes", [60_000, 120_000, 200_000])
+def test_no_address_space(tmp_path: Path, kilobytes: int) -> None:
+    cache = str(tmp_path / "cache")
+    cold = _limited(f"ulimit -v {kilobytes}", ENDS_ONCE_READY, PYPWRU_CACHE=cache)
+    assert "ulimit -v" in _one_line(cold)
+    pypwru(BY_TRACEPOINT, ENDS_ONCE_READY, env=environment(PYPWRU_CACHE=cache))
+    warm = _limited(f"ulimit -v {kilobytes}", ENDS_ONCE_READY, PYPWRU_CACHE=cache)
+    line = _one_line(warm)
+    assert "ulimit -v" in line or "ready file" in line
+
+
+@pytest.mark.parametrize("limit", [12, 16, 24, 40, 60])
+def test_no_descriptors(limit: int) -> None:
+    line = _one_line(_limited(f"ulimit -n {limit}", ENDS_ONCE_READY))
+    assert "ulimit -n" in line or "ready file" in line
+    assert "CAP_" not in line
+
+
+def test_no_folder_for_temporary_files() -> None:
+    """A cold start needs none, and so a killed compile leaves nothing there."""
+    mounts = (
+        "for folder in /tmp /var/tmp /usr/tmp /dev/shm; do "
+        "mount --bind $folder $folder && mount -o remount,bind,ro $folder; done 2>/dev/null"
+    )
+    script = f'{mounts}; ! touch /tmp/x 2>/dev/null && cd / && exec "$@"'
+    ended = pypwru(
+        BY_TRACEPOINT, ENDS_ONCE_READY,
+        before=("unshare", "--mount", "sh", "-c", script, "sh"),
+        env=environment(PYPWRU_CACHE="/proc/cache", TMPDIR="/nonexistent"),
+    )  # fmt: skip
+    assert "ready file" in _one_line(ended)
+    assert "No cache" in ended.stderr
+
+
+def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
+    gone = f"mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir {tmp_path}/gone"
+    ended = _limited(gone, ENDS_ONCE_READY, PYPWRU_CACHE=str(tmp_path / "cache"))
+    assert "ready file" in _one_line(ended)
+
+
+def test_a_closed_standard_error(tmp_path: Path) -> None:
+    """A cold start compiles all the same, and the last word is in the status."""
+    cache = tmp_path / "cache"
+    ended = _limited("exec 2>&-", ENDS_ONCE_READY, PYPWRU_CACHE=str(cache))
+    assert ended.returncode == 1 and ended.stderr == ""
+    assert any(path.name.startswith("bytecode") for path in cache.iterdir())
+
+
+def test_a_user_without_a_name_and_home(tmp_path: Path) -> None:
+    nameless = ("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups")
+    env = {name: value for name, value in environment().items() if name not in ("HOME", "USER")}
+    for name in ("PYPWRU_CACHE", "XDG_CACHE_HOME"):
+        env.pop(name, None)
+    readable = subprocess.run(
+        [*nameless, *COMMAND, "--version"], env=env, capture_output=True, check=False
+    )
+    need(readable.returncode == 0, "a checkout that nobody can read")
+    ended = pypwru("--function-list=-", before=nameless, env=env)
+    assert ended.returncode == 0, ended.stderr
+    assert "PYPWRU_CACHE" in ended.stderr and "ip_rcv" in ended.stdout
+
+
+# Outputs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redirections"),
+    [
+        (("--output-pcap=x.pcapng", "--output-file=link"), ""),
+        (("--output-pcap=x.pcapng",), ">x.pcapng"),
+        (("--output-pcap=x.pcapng",), "2>x.pcapng"),
+        (("--output-pcap=-", "--output-file=/dev/stdout"), "| cat"),
+        (("--output-pcap=-",), "2>&1 | cat"),
+        (("--stats", "--stats-file=/dev/stdout"), ">stats"),
+        (("--stats", "--stats-file=stats", "--output-file=./stats"), ""),
+        (("--ready-file=link", "--output-pcap=x.pcapng"), ""),
+    ],
+    ids=lambda words: words if isinstance(words, str) else " ".join(words),
+)
+def test_two_outputs_that_are_one_file(
+    tmp_path: Path, arguments: tuple[str, ...], redirections: str
+) -> None:
+    (tmp_path / "link").symlink_to("x.pcapng")
+    script = f'cd {tmp_path} && {{ "$@"; echo "status $?" >status; }} {redirections}'
+    ended = pypwru(
+        BY_TRACEPOINT, *arguments, "icmp and host 10.255.255.254",
+        before=("sh", "-c", script, "sh", "timeout", "-s", "INT", "30"),
+    )  # fmt: skip
+    assert (tmp_path / "status").read_text() == "status 2\n"
+    told = ended.stdout + ended.stderr
+    told += "".join(
+        (tmp_path / name).read_text() for name in ("x.pcapng",) if "2>x" in redirections
+    )
+    assert "are one file" in told or "same file" in told or "also the file" in told
+
+
+def test_a_capture_that_cant_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    message = only_error(pypwru(BY_TRACEPOINT, f"--output-pcap={tmp_path}/file/x.pcapng"))
+    assert "choose another --output-pcap" in message
+
+
+@pytest.mark.parametrize("flag", ["--output-file", "--output-pcap", "--ready-file"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_named_pipe_without_a_reader(tmp_path: Path, flag: str, number: int) -> None:
+    """It is waited for, until the first signal."""
+    pipe = tmp_path / "pipe.pcapng"
+    os.mkfifo(pipe)
+    process = subprocess.Popen(
+        [*COMMAND, BY_TRACEPOINT, f"{flag}={pipe}", "icmp and host 10.255.255.254"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+    assert process.stderr
+    line = process.stderr.readline()
+    while ("Listening" if flag == "--ready-file" else "Waiting for a reader") not in line:
+        assert line, "it ended"
+        line = process.stderr.readline()
+    process.send_signal(number)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0

@@ -123,7 +123,7 @@ def test_a_comment_that_looks_like_a_listing(here: Place, rules: Rules, comment:
         f'table ip t {{ chain c {{ accept comment "{comment}"; drop; }}; chain d {{ drop; }}; }}'
     )
     known(rules, here)
-    shown = comment.encode("unicode_escape").decode() if "\n" in comment else comment
+    shown = json.dumps(comment)[1:-1] if "\n" in comment else comment
     (first, second, third) = sorted(here.handles())
     assert rules.rule(here.inode, *first) == RuleText(f'accept comment "{shown}"', shown)
     assert rules.rule(here.inode, *second) == RuleText("drop", "")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -229,3 +231,64 @@ def test_filter_func_chooses_tracepoints(net: Network) -> None:
 def test_debug_names_the_filter(net: Network) -> None:
     run = ping(net, "--debug")
     assert " DEBUG Compiled the filter" in run.stderr
+
+
+def limited(blocks: int) -> tuple[str, ...]:
+    """Runs a command with files of so many blocks of 512 bytes at most, as a full disk."""
+    return ("sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh")
+
+
+@pytest.mark.parametrize(
+    ("flags", "goes_on"),
+    [
+        (("--output-file={}/trace",), False),
+        (("--output-file={}/trace", "--output-json"), False),
+        (("--output-file={}/trace", "--output-journey"), False),
+        (("--output-pcap={}/x.pcapng", "--output-text=false"), False),
+        (("--output-pcap={}/x.pcap", "--pcap-when=every"), True),
+        (("--stats-file={}/stats.json", "--stats"), True),
+    ],
+    ids=str,
+)
+def test_a_full_disk_ends_with_an_account_and_an_error(
+    net: Network, tmp_path: Path, flags: tuple[str, ...], goes_on: bool
+) -> None:
+    """Of a trace that goes on where it has something else to do."""
+    words = [flag.format(tmp_path) for flag in flags]
+    with Path(os.devnull).open("wb") as null, tracing(
+        *words, f"icmp and host {net.v4(2)}",
+        before=limited(2), stop=signal.SIGINT if goes_on else None, stdout=null,
+    ) as run:  # fmt: skip
+        net.ping(net.v4(2), "-c60", "-i0.002")
+    assert run.status == 1, run.stderr
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith("pypwru: can't write") and "File too large" in last
+    assert run.done, "there is an account"
+    text = (tmp_path / "trace").read_bytes() if (tmp_path / "trace").exists() else b"\n"
+    assert text.endswith(b"\n")
+    if flags == ("--output-file={}/trace",):
+        assert text.count(b"\n") == run.done["events"] + 1
+    elif flags[1:] == ("--output-json",):
+        assert len([json.loads(line) for line in text.splitlines()]) == run.done["events"]
+
+
+def test_a_folder_that_is_removed_is_an_error(net: Network, tmp_path: Path) -> None:
+    for flags in (["--output-file={}/trace"], ["--stats", "--stats-file={}/stats.json"]):
+        folder = tmp_path / "sub"
+        folder.mkdir()
+        words = [flag.format(folder) for flag in flags]
+        with tracing(*words, f"icmp and host {net.v4(2)}") as run:
+            net.ping(net.v4(2))
+            shutil.rmtree(folder)
+        assert run.status == 1 and run.done
+        assert str(folder) in run.stderr.splitlines()[-1]
+
+
+def test_a_reader_that_goes_is_noticed_without_an_event() -> None:
+    reading, writing = os.pipe()
+    with (
+        os.fdopen(writing, "wb") as out,
+        tracing("icmp and host 10.255.255.254", stdout=out, stop=None) as run,
+    ):
+        os.close(reading)
+    assert run.status == 0 and CLOSED.message in run.stderr

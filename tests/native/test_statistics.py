@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import select
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -135,14 +137,20 @@ def test_a_file_that_cant_be_written_is_said_before_anything_is_attached(tmp_pat
     assert line.endswith("No such file or directory: choose another --stats-file")
 
 
-def test_a_file_that_cant_be_written_later_ends_nothing(net: Network, tmp_path: Path) -> None:
+def test_a_file_that_cant_be_written_later_is_an_error_in_the_end(
+    net: Network, tmp_path: Path
+) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     with tracing(f"--stats-file={folder}/stats.json", f"host {net.v4(2)}") as run:
         folder.rmdir()
-    assert run.status == 0, run.stderr
-    assert "WARN Failed to write statistics why=" in run.stderr
-    assert run.done
+        run.process.send_signal(signal.SIGUSR1)
+        wait_until(run, lambda: signal.SIGUSR1 not in pending(run))
+        net.ping(net.v4(2))
+    assert run.status == 1, run.stderr
+    assert "WARN Failed to write statistics why=" in run.stderr, "until then it goes on"
+    assert run.done["events"] > 0
+    assert run.stderr.splitlines()[-1].startswith(f"pypwru: can't write {folder}/stats.json")
 
 
 def test_losses_are_said(net: Network) -> None:
@@ -154,3 +162,39 @@ def test_losses_are_said(net: Network) -> None:
     assert re.search(
         r"^  INCOMPLETE, .*\n    [\d,]+ sights found no room", run.stderr, re.MULTILINE
     )
+
+
+@pytest.fixture
+def shared_folders_are_protected() -> Iterator[None]:
+    """As on every Debian; a container may have it otherwise."""
+    settings = [Path("/proc/sys/fs", name) for name in ("protected_symlinks", "protected_regular")]
+    before = [setting.read_text() for setting in settings]
+    for setting in settings:
+        setting.write_text("1")
+    yield
+    for setting, value in zip(settings, before, strict=True):
+        setting.write_text(value)
+
+
+@pytest.mark.usefixtures("shared_folders_are_protected")
+@pytest.mark.parametrize("make", ["link", "file"])
+def test_what_another_user_put_into_a_shared_folder(tmp_path: Path, make: str) -> None:
+    """The judge is the kernel, which refuses the same to a shell."""
+    shared, precious = tmp_path / "shared", tmp_path / "precious"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    precious.write_text("precious")
+    path = shared / "stats.json"
+    if make == "link":
+        path.symlink_to(precious)
+    else:
+        path.touch()
+    os.lchown(path, 65534, 65534)
+    shell = subprocess.run(["sh", "-c", ': >>"$1"', "sh", path], capture_output=True, check=False)
+    assert b"ermission denied" in shell.stderr
+    ended = pypwru("--stats", f"--stats-file={path}", "icmp")
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith(
+        f"pypwru: can't write {path}: Permission denied"
+    )
+    assert precious.read_text() == "precious"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -75,3 +76,23 @@ def test_no_kernel_headers_are_opened(tmp_path: Path) -> None:
     opened = re.findall(r'open(?:at)?\((?:AT_FDCWD, )?"([^"]+)".* = \d+$', trace.read_text(), re.M)
     assert any(path.endswith("trace.h") for path in opened), "nothing was compiled"
     assert [path for path in opened if path.startswith(("/lib/modules", "/usr/src"))] == []
+
+
+def test_damaged_bytecode_is_compiled_anew(tmp_path: Path) -> None:
+    """One hexadecimal digit of it is another instruction, which the kernel might take."""
+    env = environment(PYPWRU_CACHE=str(tmp_path / "cache"))
+    with tracing(EXPRESSION, env=env):
+        pass
+    (kept,) = (tmp_path / "cache").glob("bytecode-*")
+    whole = kept.read_bytes()
+    digit = whole.rindex(b'":"') + 40
+    other = b"0" if whole[digit : digit + 1] != b"0" else b"1"
+    for damaged in (whole[:digit] + other + whole[digit + 1 :], whole[:digit], b"", None):
+        kept.unlink()
+        if damaged is None:
+            os.mkfifo(kept)
+        else:
+            kept.write_bytes(damaged)
+        with tracing(EXPRESSION, env=env) as run:
+            assert compilers(run.maps())
+        assert run.status == 0 and kept.read_bytes() == whole

@@ -108,21 +108,25 @@ def tracing(
     stop: int | None = signal.SIGINT,
     stdout: IO[bytes] | None = None,
     env: Mapping[str, str] | None = None,
+    before: Sequence[str] = (),
 ) -> Iterator[Run]:
     """pypwru by the tracepoint backend, from the moment that all is attached.
 
     Args:
         stop: the signal that ends it; None when it ends by itself.
         stdout: instead of a file that is read into ``Run.stdout``.
+        before: a command that runs it, by exec.
     """
     need_tracing()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as files:
         ready = Path(folder, "ready")
         os.mkfifo(ready)
+        ready.chmod(0o622)  # ``before`` may make it somebody else's
+        os.chmod(folder, 0o711)
         out = files.enter_context(tempfile.TemporaryFile())
         err = files.enter_context(tempfile.TemporaryFile())
         process = subprocess.Popen(
-            [*COMMAND, "--backend=tracepoint", f"--ready-file={ready}", *arguments],
+            [*before, *COMMAND, "--backend=tracepoint", f"--ready-file={ready}", *arguments],
             stdout=stdout or out,
             stderr=err,
             env=env or environment(),

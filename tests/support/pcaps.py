@@ -16,7 +16,7 @@ from pypwru.events.record import Record, Slices
 from pypwru.events.wire import wire
 from pypwru.log import Log
 from pypwru.output.clock import Clock
-from pypwru.output.pcap.output import PcapOutput, pcap_where_possible
+from pypwru.output.pcap.output import PcapOutput, open_pcap
 from pypwru.signals import Interrupts
 from tests.support.need import need
 from tests.support.records import configured, event, flow, names, packet
@@ -79,8 +79,8 @@ class Writer:
     def __init__(
         self, flags: str, stack: ExitStack, log: Log = QUIET, stop: Interrupts = NEVER
     ) -> None:
-        self.config, opened = pcap_where_possible(configured(flags), stop, log, stack, COMMAND)
-        assert opened is not None
+        self.config = configured(flags)
+        opened = open_pcap(self.config, stop, log, stack, COMMAND)
         self.taken = Taken()
         self.lost = 0
         self.output = PcapOutput(

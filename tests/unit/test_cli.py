@@ -67,6 +67,28 @@ def test_a_bad_filter_is_one_line_and_1() -> None:
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--no\n\x1b[31m\u202esuch"],
+        ["--functions", "/nowhere/\n\x1b[31m\u202e"],
+        ["--functions", "/nowhere/" + "x" * 100_000],
+        ["--filter-func", "(" + "\x9b\n" * 20_000],
+        ["--category", "x" * 100_000],
+        ["x" * 100_000],
+        ["--" + "x" * 100_000],
+        ["--filter-skb-expr", "\n" + "x" * 100_000],
+    ],
+    ids=lambda arguments: arguments[-1][:12].encode("unicode_escape").decode(),
+)
+def test_an_error_is_a_line_that_can_be_read(arguments: list[str]) -> None:
+    """Whatever of the command line it repeats."""
+    ended = pypwru(*arguments)
+    assert ended.returncode in (1, 2)
+    line = ended.stderr.removeprefix(usage("python -m pypwru"))
+    assert line.endswith("\n") and line[:-1].isprintable() and 20 < len(line) < 5000
+
+
+@pytest.mark.parametrize(
     ("error", "status"),
     [(KernelError("no"), 1), (FilterError("no"), 1), (UsageError("no"), 2), (PypwruError("no"), 1)],
 )

@@ -311,6 +311,25 @@ def test_refuses(argv: str, message: str) -> None:
     assert refusal(*argv.split()) == message
 
 
+def test_statistics_have_no_standard_output() -> None:
+    assert "on standard error" in refusal("--stats-file", "-")
+
+
+def test_of_a_flag_that_is_given_twice_the_last_counts() -> None:
+    """A list grows, and nothing else does."""
+    for flag in FLAGS:
+        if flag.field not in Config._fields or flag.kind.word == "strings":
+            continue
+        once = [f"--{flag.name}={flag.default}", f"--{flag.name}={flag.default}"]
+        assert getattr(config(*once), flag.field) == getattr(config(), flag.field), flag.name
+    assert config("--filter-mark=1", "--filter-mark", "0x2/0xf").filter_mark == Mark(2, 15)
+    assert (
+        config("--filter-mark=3/3", "--filter-mark=0").filter_mark
+        == config("--filter-mark=0").filter_mark
+    )
+    assert config("--kmods=a,b", "--kmods=c").kmods == ("a", "b", "c")
+
+
 def test_the_first_error_wins() -> None:
     assert refusal("--priority=9", "--nosuch") == (
         'invalid argument "9" for "--priority" flag: must be 0 to 3'

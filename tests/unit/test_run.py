@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pypwru.errors import OutputClosed
+from pypwru.errors import OutputClosed, OutputError
 from pypwru.events.record import Record, Slices, constants
 from pypwru.run import Shown
 
@@ -37,6 +37,34 @@ def test_a_reader_that_went_away_counts_what_it_got() -> None:
     shown = Shown([Reader(got=1)])
     assert not shown.all([[ONE, ONE], [ONE, ONE, ONE], [ONE]])
     assert shown.count == 3
+
+
+def refuse() -> None:
+    raise OutputError("something else")
+
+
+class Full:
+    """An output that has room for some of its second batch."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+
+    def show(self, batch: Sequence[Slices]) -> None:
+        self.batches += 1
+        if self.batches == 2:
+            error = OutputError("no space")
+            error.events = 1
+            raise error
+
+
+def test_an_output_that_is_full_ends_it_and_counts_what_it_has() -> None:
+    follower = Reader()
+    shown = Shown([Full()], [follower])
+    assert not shown.all([[ONE, ONE], [ONE, ONE, ONE], [ONE]])
+    assert shown.count == 3 and follower.batches == [2, 1]
+    assert str(shown.failure) == "no space"
+    assert not shown.attempt(refuse)
+    assert str(shown.failure) == "no space", "the first is the reason"
 
 
 def test_who_follows_gets_ends_too_and_only_what_was_shown() -> None:

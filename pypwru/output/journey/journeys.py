@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from pypwru.errors import OutputClosed
+from pypwru.errors import OutputClosed, OutputError
 from pypwru.events.lives import Why
 from pypwru.events.paths import Path, Paths
 from pypwru.events.wire import wire
@@ -98,6 +98,10 @@ class Journeys:
         except OutputClosed as closed:
             self.count += sum(counts[: closed.events])
             raise OutputClosed from closed
+        except OutputError as error:
+            self.count += sum(counts[: error.events])
+            error.events = 0  # of journeys
+            raise
         self.count += sum(counts)
 
     def _over(self, path: Path, why: Why) -> None:
@@ -106,4 +110,4 @@ class Journeys:
             return
         steps = self._steps.of(path.sights)
         text = self._form.written(path.sights, steps, self._ends.of(path, why))
-        self._ended.append((len(steps), text.encode("utf-8", "surrogateescape")))
+        self._ended.append((len(steps), text.encode(errors="replace")))

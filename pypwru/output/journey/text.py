@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pypwru.config import Config
 from pypwru.config import Nft as Mode
+from pypwru.escaping import escape_unprintable
 from pypwru.output import nft, tuples
 from pypwru.output.columns import Names, columns, name_and_reason, program
 from pypwru.output.journey.changes import CHANGES, device, known
@@ -46,9 +47,9 @@ _UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1000, "us"))
 def interval(nanoseconds: int) -> str:
     """``84.1 us``: three digits, or all of nanoseconds."""
     for unit, word in _UNITS:
-        if nanoseconds >= unit:
+        if nanoseconds >= 0.9995 * unit:  # 999.6 us are 1.00 ms
             number = nanoseconds / unit
-            digits = 2 if number < 10 else 1 if number < 100 else 0
+            digits = 2 if number < 9.995 else 1 if number < 99.95 else 0
             return f"{number:.{digits}f} {word}"
     return f"{nanoseconds} ns"
 
@@ -62,7 +63,7 @@ class Text:
     """
 
     def __init__(self, config: Config, names: Names) -> None:
-        self._names = names
+        self._names = names = names._replace(escape=escape_unprintable)
         self._steps = Steps(config, names)
         self._flags = config.output_tcp_flags
         self._nft = config.output_nft
@@ -169,7 +170,7 @@ def _more(config: Config, names: Names) -> Callable[[Sequence[Slices]], list[str
     def behind(sights: Sequence[Slices]) -> list[str]:
         made.clear()
         printer.show(sights)
-        texts = (text.decode("utf-8", "surrogateescape").rstrip("\n") for text in made)
+        texts = (text.decode().rstrip("\n") for text in made)
         return [f"  {text.lstrip(' ')}".replace("\n", _BELOW) for text in texts]
 
     return behind

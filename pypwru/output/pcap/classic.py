@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pypwru.scapy_home  # noqa: F401 -- first
+
+# isort: split
 from scapy.utils import RawPcapWriter
 
 from pypwru.output.pcap.entry import SECOND, Blocks, Entry

@@ -7,28 +7,30 @@ is written: a run that never begins has emptied nothing.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import stat
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypwru.config import STDOUT, Config
 from pypwru.errors import OutputError, UsageError
 from pypwru.output.backups import Rotation
 from pypwru.output.rotation import RotatingSink
-from pypwru.output.sink import Sink, failure, open_appending
+from pypwru.output.sink import Sink, failure, open_appending, opened_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from pypwru.log import Log
     from pypwru.signals import Interrupts
 
 FLAG = "--output-pcap"
 _PATIENCE = 2.0  # s
+_MODE = 0o600  # packets are nobody else's, as dumpcap has it
 _NEVER_BY_ITSELF = sys.maxsize
 
 
@@ -71,6 +73,15 @@ class FileSink(RotatingSink):
                 self._cut(self._size)
             raise
 
+    def rotate(self) -> None:
+        """Begin a new file, which is as much ours as the one before.
+
+        Raises:
+            OutputError: a folder that takes none.
+        """
+        super().rotate()
+        _lock(self._descriptor, self._path)
+
     def _cut(self, size: int) -> None:
         try:
             os.ftruncate(self._descriptor, size)
@@ -93,13 +104,31 @@ def open_target(config: Config, stop: Interrupts, log: Log) -> Target:
     assert path is not None, "somebody asked for one"
     if path == STDOUT:
         return _standard_output(stop)
-    descriptor = open_appending(path, FLAG)
+    descriptor = open_appending(path, FLAG, _MODE, stop, log)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         return PipeSink(descriptor, str(path), owned=True, stop=stop, flag=FLAG)
+    _lock(descriptor, path)
     # Behind a link it is the file that is rotated, and the link still leads to the newest.
     others = config.pcap_max_files - 1 if config.pcap_max_files else None
     rotation = Rotation(_NEVER_BY_ITSELF, others, max_age=0, compress=False)
-    return FileSink(descriptor, Path(os.path.realpath(path)), rotation, log, flag=FLAG)
+    return FileSink(descriptor, opened_path(descriptor), rotation, log, flag=FLAG)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Keep others from writing to a file: what two runs write to one is no capture.
+
+    Raises:
+        OutputError: another run has it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise OutputError(
+            f"can't write {path}: another pypwru writes to it: choose another {FLAG}"
+        ) from error
+    except OSError:
+        pass  # a file system without locks
 
 
 def _standard_output(stop: Interrupts) -> PipeSink | FileSink:

@@ -6,8 +6,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.config import FIRST, Config
+from pypwru.config import Config
 from pypwru.errors import OutputClosed, OutputError
+from pypwru.escaping import escape_unprintable
 from pypwru.output import parts
 from pypwru.output.columns import Names, name_and_reason
 from pypwru.output.pcap.comment import Comments
@@ -41,31 +42,20 @@ class Opened(NamedTuple):
     make: MakeFormat
 
 
-def pcap_where_possible(
-    config: Config, stop: Interrupts, log: Log, stack: ExitStack, command: str
-) -> tuple[Config, Opened | None]:
-    """``config``, without a pcap where it can't be written but text can; and what is opened.
+def open_pcap(config: Config, stop: Interrupts, log: Log, stack: ExitStack, command: str) -> Opened:
+    """What --output-pcap names, opened.
 
     Args:
         stack: closes it.
         command: the command line, as typed.
 
     Raises:
-        OutputError: it can't be written, and there is nothing else to write.
-        UsageError: it would be written to a terminal.
+        OutputError: it can't be opened.
+        UsageError: it would be written to a terminal, or two runs to one file.
     """
-    if config.output_pcap is None:
-        return config, None
-    try:
-        target = open_target(config, stop, log)
-    except OutputError as error:
-        _go_on(config, log, error)
-        without = config._replace(
-            output_pcap=None, pcap_when=(FIRST,), pcap_max_size=0, pcap_max_files=0
-        )
-        return without, None
+    target = open_target(config, stop, log)
     stack.enter_context(target)
-    return config, Opened(target, make_format(config, command))
+    return Opened(target, make_format(config, command))
 
 
 def _go_on(config: Config, log: Log, error: OutputError) -> None:
@@ -100,6 +90,8 @@ class PcapOutput:
         self._place = lru_cache(_KEPT)(_place)
         self._flags = lru_cache(_KEPT)(self._find_flags)
         self._works = True
+        self.failure: OutputError | None = None
+        """Why packets are not written any more, while the trace goes on."""
         self._written = 0
         self._flushed = 0
         self._blocks = Blocks()
@@ -156,6 +148,7 @@ class PcapOutput:
         except OutputError as error:
             self._works = False
             _go_on(self._config, self._log, error)
+            self.failure = error
 
     def _add(self, sights: Sequence[Sight]) -> None:
         self._names.clock.adjust()
@@ -209,14 +202,18 @@ class PcapOutput:
             self._target.write_events(self._blocks.take())
         except OutputClosed:
             raise OutputClosed() from None  # of blocks; how many events it got nobody knows
+        except OutputError as error:
+            error.events = 0
+            raise
         self._flushed = self._written
 
     def _describe(self, device: Device) -> Described:
         netns, ifindex = device
-        namespace = f"network namespace {self._names.namespace(netns)}".rstrip()
+        name = escape_unprintable(self._names.interface(netns, ifindex))
+        namespace = escape_unprintable(f"network namespace {self._names.namespace(netns)}".rstrip())
         whose = f"{namespace} (inode {netns})" if netns else "unknown network namespace"
         where = f"ifindex {ifindex}" if ifindex else "no device"
-        return Described(self._names.interface(netns, ifindex), f"{whose}, {where}")
+        return Described(name, f"{whose}, {where}")
 
     def _find_flags(self, func: bytes, packet_type: int) -> int:
         name, _ = name_and_reason(parts.function(func), self._names)

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pypwru.scapy_home  # noqa: F401 -- first
+
+# isort: split
 from scapy.utils import RawPcapNgWriter
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ class View:
         elif key == TURN:
             column, is_turned = self.order
             self._order[self.table.title] = column, not is_turned
-        elif key.isdigit() and 0 < int(key) <= len(TABLES):
+        elif key.isascii() and key.isdigit() and 0 < int(key) <= len(TABLES):
             self.table = TABLES[int(key) - 1]
         else:
             for column in self.table.columns:

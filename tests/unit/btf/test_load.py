@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,33 @@ def test_a_kernel_without_btf_names_the_cure(
         load.load_vmlinux()
     (tmp_path / f"vmlinux-{os.uname().release}").write_bytes(WHOLE)
     assert load.load_vmlinux().find("sk_buff")
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom", "/dev/null"])
+def test_a_device_that_never_ends_is_no_btf(device: str) -> None:
+    with pytest.raises(BTFError, match=f"BTF of {device}: not BTF: it begins with"):
+        load.load_vmlinux(Path(device))
+
+
+def test_no_more_is_read_than_btf_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What behind that is missing is found as in a file that was cut off."""
+    monkeypatch.setattr(load, "_LARGEST", len(WHOLE) - 8)
+    with pytest.raises(BTFError, match="malformed"):
+        load.load_vmlinux(written(tmp_path, WHOLE))
+
+
+def test_a_pipe_is_read_to_its_end() -> None:
+    """As ``--kernel-btf <(xz -dc FILE)``."""
+    reading, writing = os.pipe()
+    feed = os.fdopen(writing, "wb")
+
+    def write() -> None:
+        with feed:
+            feed.write(WHOLE)
+
+    feeder = threading.Thread(target=write)
+    feeder.start()
+    found = load.load_vmlinux(Path(f"/dev/fd/{reading}"))
+    feeder.join()
+    os.close(reading)
+    assert found.has_member("sk_buff", "len")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,36 @@ def test_what_can_not_be_read(tmp_path: Path) -> None:
     with pytest.raises(ListError, match="it is no text"):
         read_names(tmp_path / "octets")
     assert read_names(None) is None
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom"])
+def test_a_device_that_never_ends_is_no_list(device: str) -> None:
+    with pytest.raises(ListError, match=f"--functions {device}: it is longer than 64 MiB"):
+        read_names(Path(device))
+
+
+def test_standard_input_is_read_to_its_end() -> None:
+    """Also one that comes in pieces."""
+    reading, writing = os.pipe()
+    kept = os.dup(0)
+    os.dup2(reading, 0)
+    try:
+        names = [f"function_{number}" for number in range(20_000)]
+        feed = os.fdopen(writing, "w")
+
+        def write() -> None:
+            with feed:
+                feed.write("\n".join(names))
+
+        feeder = threading.Thread(target=write)
+        feeder.start()
+        assert read_names(Path("-")) == tuple(names)
+        feeder.join()
+        assert os.fstat(0), "it is still open"
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        os.close(reading)
 
 
 def kernel() -> Kernel:

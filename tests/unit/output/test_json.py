@@ -170,7 +170,7 @@ def test_local_time() -> None:
         ("<a&b>", '"<a&b>"'),
         ('"\\/', '"\\"\\\\/"'),
         ("\n\r\t\b\f", '"\\n\\r\\t\\b\\f"'),
-        ("\x00\x1f\x7f", '"\\u0000\\u001f\x7f"'),
+        ("\x00\x1f", '"\\u0000\\u001f"'),
         ("é\U0001f600", '"é\U0001f600"'),
         ("\u2028\u2029", '"\\u2028\\u2029"'),
         (b"\xff\xc3".decode("utf-8", "surrogateescape"), '"\\ufffd\\ufffd"'),
@@ -178,6 +178,12 @@ def test_local_time() -> None:
 )
 def test_text_is_as_go_writes_it(text: str, encoded: str) -> None:
     assert encode(text) == encoded
+
+
+def test_what_a_terminal_would_obey_is_escaped_beyond_what_go_does() -> None:
+    text = "\x7f\x9b31m\u202e\u2066\u200b\ufeff\u061c"
+    assert encode(text) == json.dumps(text)
+    assert encode("é\u00a0") == '"é\u00a0"'
 
 
 def test_names_of_processes_that_are_not_utf8() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import shutil
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -48,6 +50,80 @@ def test_a_full_disk_is_named() -> None:
         pytest.raises(OutputError, match="/dev/full: No space left on device: free some space"),
     ):
         sink.write(b"line\n")
+
+
+@pytest.mark.parametrize("limit", [0, 1, 50, 99, 100, 101, 250])
+@pytest.mark.parametrize("flags", ["", "--output-file-max-backups 3"])
+def test_a_full_disk_has_whole_lines_alone(tmp_path: Path, limit: int, flags: str) -> None:
+    """A file system of some size, as RLIMIT_FSIZE makes it: the last write is half done."""
+    path = tmp_path / "trace"
+    script = (
+        "import resource, sys\n"
+        "from pypwru.errors import OutputError\n"
+        "from pypwru.log import Log\n"
+        "from pypwru.output.sink import open_output\n"
+        "from pypwru.signals import Interrupts\n"
+        "from tests.support.records import configured\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)\n"
+        "events = [b'x' * 49 + b'\\n'] * 5\n"
+        "with open_output(configured(sys.argv[2]), Interrupts(-1), Log(None)) as sink:\n"
+        "    try:\n"
+        "        sink.write_events(events[:1])\n"
+        "        sink.write_events(events[1:])\n"
+        "    except OutputError as error:\n"
+        "        print(error.events, error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(limit), f"--output-file {path} {flags}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    written = path.read_bytes()
+    assert len(written) == limit - limit % 50 and written.endswith(b"\n" * bool(written))
+    if limit < 250:
+        events, _, words = done.stdout.partition(" ")
+        assert int(events) == max(limit // 50 - 1, 0)
+        assert words == f"can't write {path}: File too large: choose another --output-file\n"
+    else:
+        assert done.stdout == ""
+
+
+def test_standard_output_in_a_file_with_others_has_whole_lines(tmp_path: Path) -> None:
+    """``>all 2>&1``: what others wrote behind half a line stays."""
+    descriptor = os.open(tmp_path / "all", os.O_WRONLY | os.O_CREAT)
+    sink = Sink(descriptor, "all", owned=True)
+    sink.write(b"one\n")
+    os.write(descriptor, b"log\n")
+    sink.write(b"two\nth")
+    error = sink._failed(OSError(28, "No space left on device"), [b"two\n", b"three\n"], 6)
+    assert error.events == 1
+    os.write(descriptor, b"the end\n")
+    sink.close()
+    assert (tmp_path / "all").read_text() == "one\nlog\ntwo\nthe end\n"
+
+
+def test_a_file_that_was_removed_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "trace"
+    sink = open_sink(path)
+    sink.write(b"line\n")
+    shutil.rmtree(path.parent)
+    with pytest.raises(OutputError, match=f"{path} was removed while it was written"):
+        sink.close()
+    moved = open_sink(path)
+    path.rename(tmp_path / "moved")
+    moved.close()
+
+
+def test_a_reader_that_goes_while_nothing_is_written() -> None:
+    read, write = os.pipe()
+    sink = Sink(write, "pipe", owned=True)
+    sink.require_reader()
+    os.close(read)
+    with pytest.raises(OutputClosed):
+        sink.require_reader()
+    os.close(write)
+    for path in (os.devnull, "/dev/full", "/proc/self/comm"):
+        with open_sink(Path(path)) as other:
+            other.require_reader()
 
 
 def test_a_reader_that_went_away_is_no_error() -> None:

@@ -431,5 +431,6 @@ def test_a_name_is_kept_for_a_second() -> None:
 
 
 def test_names_that_are_not_utf8_come_through() -> None:
+    """As text that is: who reads it as UTF-8 must not fail at a name that somebody chose."""
     output = Output(program=b"/bin/\xff".decode("utf-8", "surrogateescape"))
-    assert b" /bin/\xff:7 " in output.print(event(packet(1, 0, 7), 1, flow()))
+    assert b" /bin/\\xff:7 " in output.print(event(packet(1, 0, 7), 1, flow()))

@@ -1,8 +1,10 @@
-"""layout.h, made from BTF that was encoded for the test and from the kernel's own."""
+"""The layout, made from BTF that was encoded for the test and from the kernel's own."""
 
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -12,6 +14,7 @@ from pypwru.errors import BTFError
 from pypwru.program.layout import layout
 from pypwru.program.source import sources
 from tests.data.btf_encoder import Encoder
+from tests.support.need import need
 
 BLOCK = "IN_BLOCK(u64, head) IN_BLOCK(u32, tail)"
 
@@ -87,6 +90,32 @@ def test_definitions_of_the_macros_are_no_uses() -> None:
         ["#define FIELD(type, member) x\n  #define IN_BLOCK(type, nosuch)", BLOCK], kernel(True)
     )
     assert "FIELD_type_member" not in made
+
+
+def test_a_comment_asks_for_nothing() -> None:
+    """Nor does one hide what stands around it."""
+    commented = "/* FIELD(sk_buff,\n nosuch) */ FIELD(sk_buff, len) // FIELD(sk_buff, none)\n"
+    more = "/* OPTIONAL_FIELD(sk_buff, vlan_present) */"
+    found = macros(layout([f"{commented}{BLOCK} {more} // /*\nFIELD(net, passive)"], kernel(True)))
+    assert {"FIELD_sk_buff_len", "FIELD_net_passive"} <= found.keys()
+    assert "FIELD_sk_buff_vlan_present" not in found
+
+
+def test_what_the_real_sources_look_for_is_asked_for_by_code() -> None:
+    """The judge is the preprocessor, which has no comments: an #ifdef of a field that no code asks
+    for would never be true.
+    """
+    need(shutil.which("gcc"), "gcc")
+    code = "".join(
+        subprocess.run(
+            ["gcc", "-fpreprocessed", "-dD", "-E", "-P", "-"],
+            input=text, capture_output=True, text=True, check=True,
+        ).stdout
+        for text in sources().values()
+    )  # fmt: skip
+    looked_for = set(re.findall(r"#\s*(?:el)?if.*\bFIELD_(\w+)", code))
+    asked_for = {"_".join(found) for found in re.findall(r"OPTIONAL_FIELD\((\w+), (\w+)\)", code)}
+    assert looked_for and looked_for <= asked_for
 
 
 def test_every_field_of_the_real_sources_is_asked_for() -> None:

@@ -43,7 +43,7 @@ def test_a_table_alone() -> None:
 
 def test_a_name_ends_at_its_nul_and_has_no_letters_that_a_terminal_obeys() -> None:
     read = Map(((7, 1, 9), b"filter\0stale", b"\x1b[31m\xff"))
-    assert NftNames(5, read.lookup).names(9, 7, 1) == ("filter", "\\x1b[31m\\xff")
+    assert NftNames(5, read.lookup).names(9, 7, 1) == ("filter", "\\u001b[31m\\xff")
 
 
 def test_a_chain_that_is_renamed_has_its_new_name() -> None:

@@ -144,7 +144,8 @@ def test_rules_of_iptables_go_by_their_order() -> None:
 
 
 def test_a_text_is_fit_for_a_terminal() -> None:
-    assert one_line("a\tb\x1b[31m\x9bö\x7f") == "a\\tb\\x1b[31m\\x9bö\\x7f"
+    assert one_line("a\tb\x1b[31m\x9bö\x7f") == "a\\tb\\u001b[31m\\u009bö\\u007f"
+    assert one_line("\u202edrop\u200b") == "\\u202edrop\\u200b"
     assert len(one_line("x" * 20000)) == 16387
 
 

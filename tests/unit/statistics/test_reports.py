@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ from tests.unit.statistics.test_summary import RECEIVED, SENT, sight, summed
 @pytest.mark.parametrize(
     ("nanoseconds", "text"),
     [(0, "0 ns"), (999, "999 ns"), (1_000, "1.00 us"), (12_345, "12.3 us"), (4_560_000, "4.56 ms"),
-     (999_950, "1,000 us"), (1_200_000_000_000, "1,200 s")],
+     (999_499, "999 us"), (999_500, "1.00 ms"), (999_950, "1.00 ms"), (9_995_000, "10.0 ms"),
+     (999_500_000, "1.00 s"), (1_200_000_000_000, "1,200 s")],
 )  # fmt: skip
 def test_durations_have_three_digits(nanoseconds: int, text: str) -> None:
     assert duration(nanoseconds) == text
@@ -105,6 +107,16 @@ def test_keys_choose_a_table_and_its_order() -> None:
     assert view.press("9") and view.press("\x1b")
     assert view.table.title == "hops", "that is no table"
     assert not view.press("q")
+
+
+def test_no_key_is_too_much() -> None:
+    """Also digits that int() does not take, such as those of exponents."""
+    view = View()
+    for code in range(sys.maxunicode + 1):
+        assert view.press(chr(code)) == (chr(code) != "q")
+        assert view.table in TABLES
+    assert view.press("2") and view.press("\u00b2") and view.press("\u0663")
+    assert view.table is TABLES[1]
 
 
 def test_every_key_sorts_one_column_and_does_nothing_else() -> None:

@@ -4,8 +4,8 @@
  *
  * BCC includes this file first, then its own copies of linux/bpf.h and of its helpers, which would pull
  * in a real kernel's headers. Their include guards are closed here, so nothing else is read: helpers.h
- * beside trace_skb.bpf.c declares the few helpers that are called, and layout.h, generated from the
- * running kernel's BTF, says where the fields are.
+ * beside trace.bpf.c declares the few helpers that are called, and program/layout.py says where
+ * the running kernel has their fields.
  */
 #ifndef __PYPWRU_KCONFIG_H
 #define __PYPWRU_KCONFIG_H

@@ -22,7 +22,7 @@ from scapy.utils import RawPcapNgReader, RawPcapReader
 from pypwru.errors import OutputClosed, OutputError, UsageError
 from pypwru.log import Log
 from pypwru.output.pcap import output as pcap_output
-from pypwru.output.pcap.output import pcap_where_possible
+from pypwru.output.pcap.output import open_pcap
 from pypwru.signals import Interrupts
 from tests.support.need import need
 from tests.support.pcaps import (
@@ -85,7 +85,7 @@ def test_a_run_that_never_begins_has_emptied_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.pcapng"
     path.write_bytes(b"precious")
     with ExitStack() as stack:
-        pcap_where_possible(configured(f"--output-pcap {path}"), NEVER, Log(None), stack, COMMAND)
+        open_pcap(configured(f"--output-pcap {path}"), NEVER, Log(None), stack, COMMAND)
     assert path.read_bytes() == b"precious"
 
 
@@ -247,21 +247,71 @@ def test_a_path_that_cant_be_opened(tmp_path: Path, text: str) -> None:
     )
     told = Told()
     message = f"can't open {path}: Not a directory: choose another --output-pcap"
-    with ExitStack() as stack:
-        if text:
-            with pytest.raises(OutputError) as raised:
-                pcap_where_possible(config, NEVER, told.log, stack, COMMAND)
-            assert str(raised.value) == message
-            return
-        without, opened = pcap_where_possible(config, NEVER, told.log, stack, COMMAND)
-    assert (without.captures, opened) == (False, None)
-    assert told.lines == [f'WARN Going on without --output-pcap why="{message}"']
+    with ExitStack() as stack, pytest.raises(OutputError) as raised:
+        open_pcap(config, NEVER, told.log, stack, COMMAND)
+    assert str(raised.value) == message and told.lines == []
 
 
-def test_a_run_without_a_pcap_opens_none() -> None:
-    config = configured("")
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0])
+def test_packets_are_for_nobody_else(tmp_path: Path, suffix: str, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        write(f"--output-pcap {tmp_path}/x.{suffix} --pcap-max-size 1", numbered(3))
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o600]
+
+
+def test_a_file_is_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that the other run has begun since."""
+    monkeypatch.setattr(pcap_output, "_MB", 500)
+    path, link = tmp_path / "x.pcapng", tmp_path / "link.pcapng"
+    link.symlink_to(path)
     with ExitStack() as stack:
-        assert pcap_where_possible(config, NEVER, Log(None), stack, COMMAND) == (config, None)
+        writer = Writer(f"--output-pcap {path} --pcap-max-size 1", stack)
+        for pairs in (numbered(1), numbered(9, start=1)):
+            writer.show(*pairs)
+            before = path.read_bytes()
+            for other in (path, link):
+                with (
+                    ExitStack() as second,
+                    pytest.raises(OutputError, match="another pypwru writes to it"),
+                ):
+                    Writer(f"--output-pcap {other}", second)
+            assert path.read_bytes() == before
+        writer.output.close(writer.lost)
+    assert len(rotated(path)) > 2, "it was begun anew"
+    write(f"--output-pcap {link}", numbered(2))
+    assert seen(path) == sent(numbered(2))
+
+
+def test_a_named_pipe_waits_for_its_reader(tmp_path: Path) -> None:
+    path, told = tmp_path / "pipe.pcapng", Told()
+    os.mkfifo(path)
+    readers: list[int] = []
+
+    def read() -> None:
+        while not told.lines:
+            pass
+        readers.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with ExitStack() as stack:
+        Writer(f"--output-pcap {path}", stack, told.log).output.close(0)
+    reader.join()
+    assert told.lines == [f"INFO Waiting for a reader file={path}"]
+    assert os.read(readers[0], 4) == b"\n\r\r\n"
+    os.close(readers[0])
+
+
+def test_a_named_pipe_waits_no_longer_than_the_user(tmp_path: Path) -> None:
+    path, stop = tmp_path / "pipe.pcapng", stopped()
+    os.mkfifo(path)
+    with ExitStack() as stack, pytest.raises(OutputClosed):
+        Writer(f"--output-pcap {path}", stack, stop=stop)
+    os.close(stop.fd)
 
 
 @pytest.mark.parametrize("text", ["", "--output-text=false"])

@@ -1,0 +1,144 @@
+"""Names that others chose, through every output: no line is forged, a terminal obeys nothing, and
+JSON has the name itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import unicodedata
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from pypwru.events.record import Record
+from pypwru.output.columns import Names, columns
+from pypwru.output.journey.journeys import Journeys
+from pypwru.output.journey.json import Json as JsonJourney
+from pypwru.output.journey.text import Text as TextJourney
+from pypwru.output.json import Json
+from pypwru.output.pcap.output import PcapOutput, open_pcap
+from pypwru.output.printer import Printer
+from pypwru.output.text import Text
+from pypwru.resolve.ruleset import name_text, one_line
+from tests.support import records
+from tests.support.pcaps import FRAME, NEVER, QUIET, Taken, captured, fields
+from tests.support.records import configured, event, flow, packet, tail
+
+FORGED = "0xffff888000000000 0   sshd:1           4026531840 0 lo:1 0x0800 65536 60 ip_rcv"
+PIECES = [
+    *map(chr, range(32)), *map(chr, range(0x7F, 0xA1)), *"aZ9 \\\"'é你😀", "\x1b[2J",
+    "\x1b]0;x\x07",
+    "\x9b31m", "\u202e", "\u2066", "\u200b", "\ufeff", "\u2028", "\u3164", "\ufe0f", "\U000e0001",
+    "\udc9b", "\udcff", f"\n{FORGED}\n", "\r", "$(id)", "%s%n", "[red]",
+]  # fmt: skip
+CHANCE = random.Random(1)
+NAMES = ["".join(CHANCE.choices(PIECES, k=CHANCE.randrange(1, 9))) for _ in range(1000)]
+
+
+def sights(names: list[str], flags: str) -> list[Record]:
+    """A record of each name, of a packet of its own; and in journeys its end."""
+    config = configured(flags)
+    parts = {"identity": (7).to_bytes(8, "little")} if config.identifies else {}
+    return [
+        event(packet(1, 0, 1 + number), 3, flow(2 + number, ifindex=2), tail=tail(config, **parts))
+        for number, _ in enumerate(names)
+    ]
+
+
+def known(names: list[str]) -> Names:
+    """A process, an interface and a namespace of each name."""
+    return records.names(lambda pid: names[pid - 1])._replace(
+        interface=lambda netns, ifindex: names[netns - 2], namespace=lambda netns: names[netns - 2]
+    )
+
+
+def printed(names: list[str], flags: str) -> bytes:
+    config, out = configured(flags), list[bytes]()
+    form = (Json if config.output_json else Text)(columns(config))
+    Printer(form, known(names), out.extend, config).show(sights(names, flags))
+    return b"".join(out)
+
+
+def journeys(names: list[str], flags: str) -> bytes:
+    config, out = configured(flags), list[bytes]()
+    form = (JsonJourney if config.output_json else TextJourney)(config, known(names))
+    made = Journeys(config, known(names), records.FUNCTIONS, form, out.extend)
+    for number, one in enumerate(sights(names, flags)):
+        made.show([one._replace(packet=packet(1 + number, 0, 1 + number))])
+    made.end()
+    return b"".join(out)
+
+
+@pytest.mark.parametrize(
+    ("write", "flags", "lines"),
+    [
+        (printed, "--output-netns-names --netns-names-max-length 20", 1),
+        (printed, "--output-netns-names --output-caller --output-tcp-flags", 1),
+        (journeys, "--output-journey", 4),
+    ],
+)
+def test_text(write: Callable[[list[str], str], bytes], flags: str, lines: int) -> None:
+    plain, written = write(["x"] * len(NAMES), flags), write(NAMES, flags)
+    assert plain.count(b"\n") == lines * len(NAMES)
+    assert written.count(b"\n") == plain.count(b"\n")
+    assert written.replace(b"\n", b"").decode().isprintable()
+    starts = [line.split(b" ")[0] for line in written.splitlines()]
+    assert starts == [line.split(b" ")[0] for line in plain.splitlines()]
+
+
+def test_a_name_in_the_kernel() -> None:
+    """Of a process that is gone before somebody looks."""
+    out: list[bytes] = []
+    config = configured("")
+    known = records.names(lambda pid: "")
+    comms = [os.fsencode(name).replace(b"\0", b"")[:15] for name in NAMES]
+    batch = [event(packet(1, 0, 7, comm=comm), 3, flow(), tail=tail(config)) for comm in comms]
+    Printer(Text(columns(config)), known, out.extend, config).show(batch)
+    assert len(out) == len(NAMES)
+    assert all(line[:-1].decode().isprintable() and line.endswith(b"\n") for line in out)
+
+
+def test_json() -> None:
+    """The last bytes of long names, as pwru has them."""
+    names = [name for name in NAMES if len(os.fsencode(name)) < 11]
+    written = printed(names, "--output-json --output-netns-names").splitlines()
+    assert len(written) == len(names) > 300
+    for number, line in enumerate(written):
+        assert not [letter for letter in line.decode() if unicodedata.category(letter) == "Cc"]
+        found = json.loads(line)
+        name = os.fsencode(names[number]).decode(errors="replace")
+        assert found["process"] == f"{name}:{number + 1}"
+        assert found["iface"] == f"{name}:2" and found["netns_name"] == name
+    assert len(journeys(names, "--output-journey --output-json").splitlines()) == len(names)
+
+
+def test_pcap(tmp_path: Path) -> None:
+    path, names = tmp_path / "x.pcapng", [name.replace("\0", "0") for name in NAMES[:200]]
+    with ExitStack() as stack:
+        flags = f"--output-pcap {path} --pcap-when every"
+        config = configured(flags)
+        opened = open_pcap(config, NEVER, QUIET, stack, "pypwru")
+        taken = Taken()
+        output = PcapOutput(config, known(names), taken, opened, QUIET)
+        output.begin()
+        for one in sights(names, flags):
+            taken.waiting.append((one, captured(FRAME, first=True)))
+            output.show([one])
+        output.close(0)
+    rows = fields(path, "frame.interface_name", "frame.interface_description", "frame.comment")
+    assert len(rows) == len(names)
+    for row in rows:
+        assert "".join(row).isprintable(), row
+    blob = path.read_bytes()
+    assert not [raw for raw in PIECES if len(raw) > 3 and raw[0] < " " and raw.encode() in blob]
+    assert "\u202e".encode() not in blob and b"\\u202e" in blob
+
+
+def test_nftables() -> None:
+    for name in NAMES:
+        octets = os.fsencode(name)
+        assert name_text(octets).isprintable() and one_line(name).isprintable()
