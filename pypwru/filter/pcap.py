@@ -1,5 +1,7 @@
 """libpcap's compiler: pcap-filter text to classic BPF.
 
+Not its optimizer: whatever that gets wrong, a filter would get wrong (see shorten.py).
+
 libpcap is loaded when an expression is compiled, not before: a run without one needs none.
 """
 
@@ -74,11 +76,11 @@ def _compile(library: ctypes.CDLL, expression: str, linktype: Linktype) -> list[
     try:
         program = Program()
         status = library.pcap_compile(
-            handle, ctypes.byref(program), os.fsencode(expression), 1, NETMASK_UNKNOWN
+            handle, ctypes.byref(program), os.fsencode(expression), 0, NETMASK_UNKNOWN
         )
         if status != 0:
             words = os.fsdecode(library.pcap_geterr(handle))
-            raise FilterError(_refusal(expression, words))
+            raise refusal(expression, words)
         try:
             return [
                 ClassicInstruction(i.code, i.jt, i.jf, i.k)
@@ -90,10 +92,11 @@ def _compile(library: ctypes.CDLL, expression: str, linktype: Linktype) -> list[
         library.pcap_close(handle)
 
 
-def _refusal(expression: str, words: str) -> str:
+def refusal(expression: str, words: str) -> FilterError:
+    """That ``expression`` can't be compiled, in libpcap's ``words``, and the cure."""
     line = " ".join(words.split())
     cure = next((cure for known, cure in CURES.items() if known in line), "see man 7 pcap-filter")
-    return f"can't compile filter '{_shown(expression)}': {line}: {cure}"
+    return FilterError(f"can't compile filter '{_shown(expression)}': {line}: {cure}")
 
 
 def _shown(expression: str) -> str:

@@ -1,4 +1,4 @@
-"""Pass 5: accelerated VLAN tags.
+"""Pass 6: accelerated VLAN tags.
 
 The kernel keeps the outermost VLAN tag in ``skb->vlan_tci``, not in the packet (skb_vlan_untag,
 or the card itself). An expression that never looks for a tag must match such a packet as if it had
@@ -68,9 +68,9 @@ def _is_mask(instruction: ClassicInstruction) -> bool:
 
 def make_room(reads: Reads) -> Reads:
     """``reads`` with a window that a tag fits into."""
-    assert reads.window is not None, "a tag aware filter reads the Ethernet type"
-    starts_at_tag = reads.window.low >= TAG_OFFSET and not reads.strips
+    window = reads.window or Span(TAG_OFFSET, TAG_OFFSET)
+    starts_at_tag = window.low >= TAG_OFFSET and not reads.strips
     low = TAG_OFFSET if starts_at_tag else 0
     behind_tag = TAG_OFFSET + TAG_SIZE + max((strip.size for strip in reads.strips), default=0)
-    high = max(reads.window.high, behind_tag)
+    high = max(window.high, behind_tag)
     return reads._replace(window=Span(low, low + rounded(high - low)))

@@ -1,0 +1,75 @@
+"""Our passes in the place of libpcap's optimizer: right where that is wrong, and as short."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from pypwru.errors import FilterError
+from pypwru.filter.cbpf import Kind
+from pypwru.filter.pcap import Linktype, compile_pcap
+from pypwru.filter.plan import make_plan
+from pypwru.filter.translation import Translation
+from tests.oracles.filter_machine import Machine
+from tests.oracles.filter_packets import ethernet_packets
+from tests.oracles.filters import Libpcap, expressions, optimized_by_libpcap
+from tests.oracles.pcap_grammar import write
+
+FRAMES = ethernet_packets()
+CHECKS = (Kind.CHECK_ABSOLUTE, Kind.CHECK_INDIRECT)
+
+MISCOMPILED = (
+    # https://github.com/the-tcpdump-group/libpcap/issues/945
+    "host 10.0.0.1 and not ((host 1.2.3.4 or host 5.6.7.8) and icmp) "
+    "and not (host 5.6.7.8 or host 10.0.0.1)",
+    "ip[1] & 0xffffffff != 0",
+    "ether[0xffffffff] = 1 or ip",
+    "ip[2] & 0 = 0 and ip[300] & 0 = 0",
+)
+
+
+@pytest.mark.parametrize("expression", MISCOMPILED)
+def test_what_the_optimizer_of_libpcap_gets_wrong(expression: str) -> None:
+    view = Translation(compile_pcap(expression, Linktype.ETHERNET))
+    judge = Libpcap(view.program.instructions)
+    body = view.body(0)
+    for packet in FRAMES:
+        found = bool(Machine(packet.data, packet.length).run(body))
+        assert found == judge.matches(packet), packet.data.hex()
+
+
+@pytest.mark.parametrize("linktype", Linktype)
+def test_no_filter_is_longer_than_libpcap_makes_it(linktype: Linktype) -> None:
+    """But for checks of bounds, and branches that lead to them alone: it forgets them."""
+    sizes = {}
+    for expression in expressions():
+        try:
+            plan = make_plan(compile_pcap(expression, linktype), has_tag=False)
+            theirs = len(optimized_by_libpcap(expression, linktype))
+        except (FilterError, ValueError):
+            continue
+        code = list(plan.flow.instructions())
+        exits = {s for block in plan.flow.blocks.values() for s in block.successors if s < 0}
+        checks = sum(i.kind in CHECKS for i in code)
+        sizes[expression] = (len(code) + len(exits), theirs + 2 * checks)
+    assert len(sizes) > 240
+    assert not {e: found for e, found in sizes.items() if found[0] > found[1]}
+
+
+@pytest.mark.parametrize("linktype", Linktype)
+def test_what_excludes_itself_is_seen_as_libpcap_sees_it(linktype: Linktype) -> None:
+    chance = random.Random(12)
+    seen = 0
+    for _ in range(400):
+        text = write(chance, chance.randrange(2, 5))
+        try:
+            program = compile_pcap(text, linktype)
+        except FilterError:
+            continue
+        try:
+            optimized_by_libpcap(text, linktype)
+        except ValueError:
+            seen += 1
+            assert make_plan(program, has_tag=False).is_contradiction, text
+    assert seen > 5
