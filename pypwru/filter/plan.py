@@ -12,7 +12,7 @@ from pypwru.filter.cbpf import ClassicProgram, Kind
 from pypwru.filter.guards import drop_hopeless, place_guards
 from pypwru.filter.liveness import Liveness, analyse
 from pypwru.filter.reads import Reads, plan_reads
-from pypwru.filter.vlan import inspects_tag, make_room
+from pypwru.filter.vlan import find_tag_test, look_behind_tag, make_room
 
 
 class Plan(NamedTuple):
@@ -51,13 +51,16 @@ def make_plan(program: ClassicProgram, has_tag: bool) -> Plan:
         has_tag: the packet begins with an Ethernet header, whose VLAN tag may be elsewhere.
     """
     flow = split(program)
-    tag_aware = False
+    tag_test = None
     if flow.blocks:  # what a run without a filter need not load
         from pypwru.filter.optimize import fold, optimize
 
-        flow = fold(flow)
-        tag_aware = has_tag and inspects_tag(flow)
-        flow = optimize(flow)
+        written = fold(flow)
+        tag_test = find_tag_test(written) if has_tag else None
+        flow = optimize(written)
+        if tag_test is not None and not can_match(flow):
+            flow = optimize(look_behind_tag(written, tag_test))
+    tag_aware = tag_test is not None
     is_contradiction = not can_match(flow)
     flow = arrange(drop_hopeless(flow))
     guards = place_guards(flow)

@@ -50,6 +50,7 @@ _FOLD: dict[int, Callable[[int, int], int]] = {
 _INDIRECT = (Kind.LOAD_INDIRECT, Kind.CHECK_INDIRECT)
 _COMMUTES = frozenset((ebpf.ADD, ebpf.MUL, ebpf.OR, ebpf.AND, ebpf.XOR))
 _DIVISIONS = (ebpf.DIV, ebpf.MOD)
+_BY_ZERO = (ebpf.AND, ebpf.MUL)
 _SHIFTS = (ebpf.LSH, ebpf.RSH)
 _MOST_SHIFTED = 31
 _NESTS = (ebpf.ADD, ebpf.AND)
@@ -76,6 +77,14 @@ class Condition(NamedTuple):
 
     value: int
     when: Ranges
+
+    @property
+    def number(self) -> int | None:
+        """That with which the value is compared for equality; None: it is another condition."""
+        for found in (self.when, ranges.invert(self.when)):
+            if len(found) == 1 and found[0][0] == found[0][1]:
+                return found[0][0]
+        return None
 
 
 class State:
@@ -201,6 +210,13 @@ class Values:
             return PACKET, min(known + offset, ranges.MAX)  # which no packet has either
         return base, offset
 
+    def load_of(self, value: int) -> tuple[int, int] | None:
+        """Offset and size, if ``value`` is packet bytes at a constant offset, masked or not."""
+        operation, one, other = self.terms[value]
+        while operation == ebpf.AND and self.constant_of(other) is not None:
+            operation, one, other = self.terms[one]
+        return (other, operation - LOAD) if operation > LOAD and one == PACKET else None
+
     def split(self, value: int) -> tuple[int, int]:
         """``value`` as another one and a constant that was added to it, or 0.
 
@@ -270,7 +286,9 @@ class Values:
             return self.compute(ebpf.ADD, one, self.constant(-right & ranges.MAX))
         if right == _WITHOUT_EFFECT.get(operation):
             return one
-        if operation in _SHIFTS and right > _MOST_SHIFTED:
+        if (operation in _SHIFTS and right > _MOST_SHIFTED) or (
+            operation in _BY_ZERO and not right
+        ):
             return self.constant(0)
         if operation == ebpf.AND and not _bits(self._most[one]) & ~right:
             return one
