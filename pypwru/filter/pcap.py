@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from enum import Enum
 
 from pypwru.errors import FilterError
@@ -37,9 +38,16 @@ CURES = {
     "netmask not known": "an skb has no netmask: write 'dst host ADDRESS' or 'ip multicast'",
     "'gateway' not supported": "write 'ether host MAC and not host ADDRESS' instead",
     "supported only on PF": "choose by address (host, net) or port instead",
+    "in the link layer header": "write ip[...] or ip6[...]",
     "rejects all packets": "no packet can satisfy it; see man 7 pcap-filter",
 }
 """libpcap's words, and what the user does about them."""
+
+_LINK_BYTES = re.compile(
+    r"^(?:(?!\b(?:geneve|vxlan)\b).)*?\b(?P<name>link|ether|ppp|slip|fddi|tr|wlan)\s*\[", re.DOTALL
+)
+"""libpcap's names of the link layer (scanner.l, LINK) with an offset behind them; behind ``geneve``
+they are about the frame inside."""
 
 DIRECTION_CURE = "use --filter-func to choose functions that receive or send"
 
@@ -53,10 +61,15 @@ def compile_pcap(expression: str, linktype: Linktype) -> ClassicProgram:
 
     Raises:
         FilterError: libpcap's own words and the expression; or libpcap is missing; or the
-            expression asks what only a capturing socket knows (``inbound``).
+            expression asks what only a capturing socket knows (``inbound``), or for bytes in front
+            of an IP packet.
     """
     if "\0" in expression:
         raise FilterError(f"filter {expression!r} has a NUL character: remove it")
+    if linktype is Linktype.RAW_IP and (found := _LINK_BYTES.search(expression)):
+        # libpcap takes them for bytes of the IP packet.
+        name = found.group("name")
+        raise refusal(expression, f"{name}[...] is in the link layer header, which raw IP has not")
     instructions = _compile(load(), expression, linktype)
     try:
         return validate(instructions, _shown(expression))

@@ -8,11 +8,14 @@ import sys
 
 import pytest
 
+from pypwru.config import Config
 from pypwru.errors import FilterError
 from pypwru.filter import ebpf
 from pypwru.filter.cbpf import ClassicInstruction, validate
 from pypwru.filter.compiler import EMPTY, compile_filter
 from pypwru.filter.pcap import Linktype, compile_pcap
+from pypwru.filter.wanted import compile_inner
+from pypwru.options import parse
 from tests.oracles.filters import expressions
 
 RET = ClassicInstruction(0x06, 0, 0, 1)
@@ -127,11 +130,33 @@ def test_a_blank_expression_matches_everything(blank: str) -> None:
     assert not EMPTY.uses_tag
 
 
-@pytest.mark.parametrize("expression", ["arp", "ether host 02:00:00:00:00:01", "vlan", "llc"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "arp", "ether host 02:00:00:00:00:01", "vlan", "llc", "ether[0] & 1 != 0 and icmp",
+        "icmp or link [12:2] = 0x0806", "len > ether[14]", "wlan[0] = 1",
+        "(ether[0] = 1 or icmp) and geneve",
+    ],
+)  # fmt: skip
 def test_without_a_link_layer_its_questions_have_no_answer(expression: str) -> None:
     found = compile_filter(expression)
     assert found.l3.constant is False
     assert found.l2.constant is None
+
+
+def test_a_packet_in_a_tunnel_has_no_link_layer_either() -> None:
+    config = parse(["--filter-tunnel-pcap-l3", "tcp or ether[0] = 1"])
+    assert isinstance(config, Config)
+    with pytest.raises(FilterError) as caught:
+        compile_inner(config)
+    assert str(caught.value) == (
+        "--filter-tunnel-pcap-l3: can't compile filter 'tcp or ether[0] = 1': ether[...] is in the "
+        "link layer header, which raw IP has not: write ip[...] or ip6[...]"
+    )
+
+
+def test_behind_geneve_the_link_layer_is_that_of_the_packet_inside() -> None:
+    assert compile_filter("geneve and ether[0] & 1 = 0").l3.constant is None
 
 
 @pytest.mark.parametrize(
