@@ -144,11 +144,19 @@ class _Emitter:
         self._from_stack(A, where + instruction.k - span.low, instruction.form.size)
 
     def check_indirect(self, instruction: ClassicInstruction, position: int) -> None:
+        """No match unless X + end <= caplen.
+
+        Asked of the difference, of which the verifier draws no conclusion about caplen: it would
+        learn more in each trip of a protochain, and then go through all that follows the loop, and
+        through the rest of the loop, once for each. Of 64 bits, so nothing wraps.
+        """
         if self.plan.reads.indirect[position].must_check:
-            # X and k are u32 and the sum is of 64 bits: it can't wrap, as libpcap's can't.
-            self.asm.move(R2, X)
-            self.asm.add(R2, instruction.end)
-            self.asm.branch_register(ebpf.JGT, R2, self._kept(CAPLEN, CAPLEN_KEPT), NO_MATCH)
+            if self.in_registers:
+                self.asm.move(R3, CAPLEN_KEPT)
+            else:
+                self.asm.load(8, R3, R10, self.frame[CAPLEN])
+            self.asm.subtract_register(R3, X)
+            self.asm.branch(ebpf.JSLT, R3, instruction.end, NO_MATCH)
 
     def _fill_strip(self, instruction: ClassicInstruction, position: int) -> None:
         load = self.plan.reads.indirect[position]
