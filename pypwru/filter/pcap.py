@@ -10,6 +10,8 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import threading
+import time
 from enum import Enum
 
 from pypwru.errors import FilterError
@@ -18,6 +20,10 @@ from pypwru.filter.libpcap import Program, load
 
 SNAPLEN = 262144
 """What tcpdump and pwru use; it is only the value of ``ret`` for a match."""
+PATIENCE = 5
+"""Seconds of processor time that libpcap gets: it takes three for 500 ports, minutes for 2,000."""
+LOOK_EVERY = 0.1  # seconds
+MOST_SHOWN = 300
 NETMASK_UNKNOWN = 0xFFFFFFFF  # PCAP_NETMASK_UNKNOWN
 
 
@@ -39,6 +45,7 @@ CURES = {
     "'gateway' not supported": "write 'ether host MAC and not host ADDRESS' instead",
     "supported only on PF": "choose by address (host, net) or port instead",
     "in the link layer header": "write ip[...] or ip6[...]",
+    "worked on it": "write portrange and net in place of many ports and hosts",
     "rejects all packets": "no packet can satisfy it; see man 7 pcap-filter",
 }
 """libpcap's words, and what the user does about them."""
@@ -70,7 +77,7 @@ def compile_pcap(expression: str, linktype: Linktype) -> ClassicProgram:
         # libpcap takes them for bytes of the IP packet.
         name = found.group("name")
         raise refusal(expression, f"{name}[...] is in the link layer header, which raw IP has not")
-    instructions = _compile(load(), expression, linktype)
+    instructions = _within_patience(load(), expression, linktype)
     try:
         return validate(instructions, _shown(expression))
     except FilterError as error:
@@ -80,6 +87,34 @@ def compile_pcap(expression: str, linktype: Linktype) -> ClassicProgram:
                 f"where an skb is traced: {DIRECTION_CURE}"
             ) from error
         raise
+
+
+def _within_patience(
+    library: ctypes.CDLL, expression: str, linktype: Linktype
+) -> list[ClassicInstruction]:
+    """What libpcap makes of ``expression``, in a thread of its own.
+
+    It can't be interrupted, and takes time for two reasons: it asks for names of hosts, and it is
+    quadratic in the length of the expression. Meanwhile this thread hears Ctrl-C.
+    """
+    found: list[list[ClassicInstruction] | FilterError] = []
+
+    def work() -> None:
+        try:
+            found.append(_compile(library, expression, linktype))
+        except FilterError as error:
+            found.append(error)
+
+    worker = threading.Thread(target=work, name="pypwru-libpcap", daemon=True)
+    begun = time.process_time()
+    worker.start()
+    while worker.is_alive():
+        worker.join(LOOK_EVERY)
+        if worker.is_alive() and time.process_time() - begun > PATIENCE:
+            raise refusal(expression, f"libpcap has worked on it for {PATIENCE} s")
+    if isinstance(found[0], FilterError):
+        raise found[0]
+    return found[0]
 
 
 def _compile(library: ctypes.CDLL, expression: str, linktype: Linktype) -> list[ClassicInstruction]:
@@ -114,4 +149,5 @@ def refusal(expression: str, words: str) -> FilterError:
 
 def _shown(expression: str) -> str:
     """``expression`` on one line, bytes of the command line that were no text escaped."""
-    return " ".join(expression.encode(errors="backslashreplace").decode().split())
+    line = " ".join(expression.encode(errors="backslashreplace").decode().split())
+    return line if len(line) <= MOST_SHOWN else f"{line[:MOST_SHOWN]}..."

@@ -10,7 +10,7 @@ import pytest
 
 from pypwru.config import Config
 from pypwru.errors import FilterError
-from pypwru.filter import ebpf
+from pypwru.filter import ebpf, pcap
 from pypwru.filter.cbpf import ClassicInstruction, validate
 from pypwru.filter.compiler import EMPTY, compile_filter
 from pypwru.filter.pcap import Linktype, compile_pcap
@@ -94,6 +94,43 @@ def compiled_in_a_fresh_python(preparation: str) -> str:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout
+
+
+LONG = " or ".join(f"port {port}" for port in range(2000))
+INTERRUPTED = """
+import os, signal, sys, threading
+from pypwru.filter import pcap
+pcap.PATIENCE = 600
+
+def interrupt():
+    while not any(thread.name == "pypwru-libpcap" for thread in threading.enumerate()):
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+try: pcap.compile_pcap(sys.argv[1], pcap.Linktype.ETHERNET)
+except KeyboardInterrupt: print("interrupted")
+"""
+
+
+def test_ctrl_c_is_heard_while_libpcap_compiles() -> None:
+    """It would be busy for minutes."""
+    command = [sys.executable, "-c", INTERRUPTED, LONG]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
+
+
+def test_a_filter_that_takes_libpcap_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pcap, "PATIENCE", 0.05)
+    with pytest.raises(FilterError) as caught:
+        compile_filter(" or ".join(f"port {port}" for port in range(300)))  # a second
+    message = str(caught.value)
+    assert message.startswith("can't compile filter 'port 0 or port 1 or ")
+    assert message.endswith(
+        "...': libpcap has worked on it for 0.05 s: "
+        "write portrange and net in place of many ports and hosts"
+    )
+    assert len(message) < 500
 
 
 def test_a_missing_libpcap_is_named() -> None:
