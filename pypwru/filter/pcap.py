@@ -38,18 +38,6 @@ class Linktype(Enum):
         return "Ethernet" if self is Linktype.ETHERNET else "raw IP"
 
 
-CURES = {
-    "syntax error": "see man 7 pcap-filter",
-    "unknown host": "give the address, or see that the name resolves",
-    "netmask not known": "an skb has no netmask: write 'dst host ADDRESS' or 'ip multicast'",
-    "'gateway' not supported": "write 'ether host MAC and not host ADDRESS' instead",
-    "supported only on PF": "choose by address (host, net) or port instead",
-    "in the link layer header": "write ip[...] or ip6[...]",
-    "worked on it": "write portrange and net in place of many ports and hosts",
-    "rejects all packets": "no packet can satisfy it; see man 7 pcap-filter",
-}
-"""libpcap's words, and what the user does about them."""
-
 _LINK_BYTES = re.compile(
     r"^(?:(?!\b(?:geneve|vxlan)\b).)*?\b(?P<name>link|ether|ppp|slip|fddi|tr|wlan)\s*\[", re.DOTALL
 )
@@ -142,9 +130,11 @@ def _compile(library: ctypes.CDLL, expression: str, linktype: Linktype) -> list[
 
 def refusal(expression: str, words: str) -> FilterError:
     """That ``expression`` can't be compiled, in libpcap's ``words``, and the cure."""
+    from pypwru.filter.advice import cure
+
     line = " ".join(words.split())
-    cure = next((cure for known, cure in CURES.items() if known in line), "see man 7 pcap-filter")
-    return FilterError(f"can't compile filter '{_shown(expression)}': {line}: {cure}")
+    advice = cure(expression, line)
+    return FilterError(f"can't compile filter '{_shown(expression)}': {line}: {advice}")
 
 
 def _shown(expression: str) -> str:

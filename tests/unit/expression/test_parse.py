@@ -119,6 +119,7 @@ def test_literals(text: str, value: int, number: Number) -> None:
     [
         ("", 1, "the expression is empty"),
         ("   ", 4, "the expression is empty"),
+        ("skb-", 5, "expected, not the end; quote the expression: '>' is the shell's"),
         ("skb->len ==", 12, "a member, a number or '(' expected, not the end"),
         ("skb->len 5", 10, "an operator or the end expected, not '5'"),
         ("skb->", 6, "the name of a member expected, not the end"),
