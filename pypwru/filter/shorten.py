@@ -20,7 +20,8 @@ from pypwru.filter import ebpf
 from pypwru.filter.blocks import Block, Flow, loop_heads, redirect
 from pypwru.filter.cbpf import CHECK, MAX_OFFSET, ClassicInstruction, Kind
 from pypwru.filter.liveness import Live, analyse, reads, writes
-from pypwru.filter.values import PACKET, State, Values, states_at_entries
+from pypwru.filter.terms import PACKET
+from pypwru.filter.values import State, Values, states_at_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,13 +49,15 @@ def fold(flow: Flow) -> Flow:
             known[flow.entry] = values.start()
         return known
 
-    return _until_nothing_changes(flow, values, states)
+    return _until_nothing_changes(flow, values, states, alone=True)
 
 
 def reuse(flow: Flow) -> Flow:
     """``flow`` without what earlier blocks have computed."""
     values = Values(flow)
-    flow = _until_nothing_changes(flow, values, lambda flow: states_at_entries(flow, values))
+    flow = _until_nothing_changes(
+        flow, values, lambda flow: states_at_entries(flow, values), alone=False
+    )
     idle = {
         start: block.successors[0]
         for start, block in flow.blocks.items()
@@ -64,17 +67,23 @@ def reuse(flow: Flow) -> Flow:
 
 
 def _until_nothing_changes(
-    flow: Flow, values: Values, states: Callable[[Flow], dict[int, State]]
+    flow: Flow, values: Values, states: Callable[[Flow], dict[int, State]], alone: bool
 ) -> Flow:
     while True:
-        shorter = _drop_dead(*_rewrite(flow, values, states(flow)))
+        shorter = _drop_dead(*_rewrite(flow, values, states(flow), alone))
         if shorter == flow:
             return flow
         flow = shorter
 
 
-def _rewrite(flow: Flow, values: Values, states: dict[int, State]) -> tuple[Flow, set[int]]:
-    """``flow`` in shorter words, and the positions of what may end the filter."""
+def _rewrite(
+    flow: Flow, values: Values, states: dict[int, State], alone: bool
+) -> tuple[Flow, set[int]]:
+    """``flow`` in shorter words, and the positions of what may end the filter.
+
+    What each location holds stays as it is, but for X where blocks are looked at ``alone``: what is
+    added to it is added to the offsets of loads. Another block must not have counted on that X.
+    """
     leaving = analyse(flow).leaving
     blocks, ends = {}, set[int]()
     for start, block in flow.blocks.items():
@@ -86,7 +95,7 @@ def _rewrite(flow: Flow, values: Values, states: dict[int, State]) -> tuple[Flow
                 instruction = instruction._replace(k=instruction.k + added)
             elif "X" in instruction.form.writes:
                 later = block.instructions[number + 1 :]
-                added = _offset(values, state, instruction)
+                added = _offset(values, state, instruction) if alone else 0
                 if added and _only_loads_use_x(later, added, leaving[start]):
                     continue
                 added = 0

@@ -2,7 +2,7 @@
 
 A value is named by how it was computed, so two loads of the same bytes are the same value. No value
 ever changes: packets don't, and what differs from one way to another is a value of its own at
-the block where the ways meet (``Term`` "join"). So what was found out of a value holds wherever the
+the block where the ways meet (JOIN). So what was found out of a value holds wherever the
 finding lies on every way.
 
 Global value numbering in one walk over the blocks in program order, since all jumps but those of
@@ -11,65 +11,19 @@ Global value numbering in one walk over the blocks in program order, since all j
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pypwru.filter import ebpf, ranges
 from pypwru.filter.blocks import Block, Flow, loop_heads
 from pypwru.filter.cbpf import ClassicInstruction, Kind
 from pypwru.filter.liveness import reads, writes
 from pypwru.filter.ranges import Ranges
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-Term = tuple[int, int, int]
-"""How a value is computed: (CONSTANT, number, 0), (LENGTH, 0, 0), (LOAD + size, base, offset),
-(JOIN, block, number of the location), or an operation of eBPF, EQUAL or GREATER with two values."""
-
-CONSTANT, LENGTH, JOIN, EQUAL, GREATER, LOAD = range(0x100, 0x106)
-PACKET = -1
-"""The base of a load at a constant offset."""
+from pypwru.filter.terms import DIVISIONS, EQUAL, GREATER, JOIN, LENGTH, LOAD, PACKET, Terms
 
 MOST_RANGES = 8
 """More are not kept of one value, so that filters of thousands of ports take linear time."""
 
-_FOLD: dict[int, Callable[[int, int], int]] = {
-    ebpf.ADD: lambda a, b: a + b,
-    ebpf.SUB: lambda a, b: a - b,
-    ebpf.MUL: lambda a, b: a * b,
-    ebpf.DIV: lambda a, b: a // b,
-    ebpf.MOD: lambda a, b: a % b,
-    ebpf.OR: lambda a, b: a | b,
-    ebpf.AND: lambda a, b: a & b,
-    ebpf.XOR: lambda a, b: a ^ b,
-    ebpf.LSH: lambda a, b: a << b if b < 32 else 0,
-    ebpf.RSH: lambda a, b: a >> b if b < 32 else 0,
-}
-"""libpcap's interpreter, on u32 numbers; division by zero is left to be done."""
-
 _INDIRECT = (Kind.LOAD_INDIRECT, Kind.CHECK_INDIRECT)
-_COMMUTES = frozenset((ebpf.ADD, ebpf.MUL, ebpf.OR, ebpf.AND, ebpf.XOR))
-_DIVISIONS = (ebpf.DIV, ebpf.MOD)
-_BY_ZERO = (ebpf.AND, ebpf.MUL)
-_SHIFTS = (ebpf.LSH, ebpf.RSH)
-_MOST_SHIFTED = 31
-_NESTS = (ebpf.ADD, ebpf.AND)
-_BOUNDS: dict[int, Callable[[int, int], int]] = {
-    ebpf.ADD: lambda a, b: a + b,
-    ebpf.MUL: lambda a, b: a * b,
-    ebpf.DIV: lambda a, _: a,
-    ebpf.MOD: min,
-    ebpf.AND: min,
-    ebpf.OR: lambda a, b: _bits(a | b),
-    ebpf.XOR: lambda a, b: _bits(a | b),
-    ebpf.LSH: lambda a, b: a << min(b, 32),
-    ebpf.RSH: lambda a, b: a >> min(b, 32),
-}
-"""What the result is at most, of what the operands are at most."""
-
-_WITHOUT_EFFECT = {  # operation -> constant on the right that changes nothing
-    ebpf.ADD: 0, ebpf.MUL: 1, ebpf.DIV: 1, ebpf.OR: 0, ebpf.XOR: 0, ebpf.LSH: 0, ebpf.RSH: 0,
-}  # fmt: skip
 
 
 class Condition(NamedTuple):
@@ -109,15 +63,13 @@ class State:
         return State(dict(self.values), dict(self.proved), dict(self.facts))
 
 
-class Values:
-    """All values of ``flow``, by number."""
+class Values(Terms):
+    """All values of ``flow``, and where they are."""
 
     def __init__(self, flow: Flow) -> None:
+        super().__init__()
         named = (reads(instruction) | writes(instruction) for instruction in flow.instructions())
         self._locations = sorted({"A", "X"}.union(*named))
-        self.terms: list[Term] = []
-        self._numbers: dict[Term, int] = {}
-        self._most: list[int] = []
 
     def start(self) -> State:
         """At the entry of a program all is zero."""
@@ -151,13 +103,6 @@ class Values:
                 facts[value] = known
         return State(values, proved, facts)
 
-    def constant(self, number: int) -> int:
-        return self._number((CONSTANT, number, 0))
-
-    def constant_of(self, value: int) -> int | None:
-        operation, number, _ = self.terms[value]
-        return number if operation == CONSTANT else None
-
     def run(self, state: State, instruction: ClassicInstruction) -> None:
         """``state`` after ``instruction``."""
         if instruction.kind is Kind.STORE_SCRATCH:
@@ -175,7 +120,7 @@ class Values:
         kind = instruction.kind
         if instruction.form.size:
             base, offset = self.address(state, instruction)
-            loaded = self._number((LOAD + instruction.form.size, base, offset))
+            loaded = self.number((LOAD + instruction.form.size, base, offset))
             if kind is not Kind.LOAD_HEADER_LENGTH:
                 return loaded
             low = self.compute(ebpf.AND, loaded, self.constant(15))
@@ -183,7 +128,7 @@ class Values:
         if kind is Kind.LOAD_IMMEDIATE:
             return self.constant(instruction.k)
         if kind is Kind.LOAD_LENGTH:
-            return self._number((LENGTH, 0, 0))
+            return self.number((LENGTH, 0, 0))
         if kind is Kind.LOAD_SCRATCH:
             return state.values[f"M{instruction.k}"]
         if kind is Kind.MOVE:
@@ -210,30 +155,12 @@ class Values:
             return PACKET, min(known + offset, ranges.MAX)  # which no packet has either
         return base, offset
 
-    def load_of(self, value: int) -> tuple[int, int] | None:
-        """Offset and size, if ``value`` is packet bytes at a constant offset, masked or not."""
-        operation, one, other = self.terms[value]
-        while operation == ebpf.AND and self.constant_of(other) is not None:
-            operation, one, other = self.terms[one]
-        return (other, operation - LOAD) if operation > LOAD and one == PACKET else None
-
-    def split(self, value: int) -> tuple[int, int]:
-        """``value`` as another one and a constant that was added to it, or 0.
-
-        Only if the sum can't wrap, as X can in libpcap, and X + k of a load can't.
-        """
-        operation, base, added = self.terms[value]
-        number = self.constant_of(added) if operation == ebpf.ADD else None
-        if number is None or self._most[base] + number > ranges.MAX:
-            return value, 0
-        return base, number
-
     def is_safe(self, state: State, instruction: ClassicInstruction) -> bool:
         """Whether ``instruction`` can't end the filter: no load out of bounds, no division by 0."""
         if instruction.form.size:
             base, offset = self.address(state, instruction)
             return state.proved.get(base, 0) >= offset + instruction.form.size
-        if instruction.kind is Kind.ALU and instruction.operation in _DIVISIONS:
+        if instruction.kind is Kind.ALU and instruction.operation in DIVISIONS:
             return not ranges.intersect(
                 self.known(state, self.operand(state, instruction)), ranges.single(0)
             )
@@ -256,7 +183,7 @@ class Values:
         number = self.constant_of(value)
         if number is not None:
             return ranges.single(number)
-        most = ((0, self._most[value]),)
+        most = ((0, self.most(value)),)
         return ranges.intersect(state.facts.get(value, most), most)
 
     def outcome(self, state: State, condition: Condition) -> bool | None:
@@ -272,35 +199,6 @@ class Values:
         if len(known) <= MOST_RANGES:
             state.facts[condition.value] = known
 
-    def compute(self, operation: int, one: int, other: int) -> int:
-        """The value of an ALU operation."""
-        if operation in _COMMUTES and self._rank(one) < self._rank(other):
-            one, other = other, one
-        left, right = self.constant_of(one), self.constant_of(other)
-        if right is None:
-            same = operation in (ebpf.SUB, ebpf.XOR) and one == other
-            return self.constant(0) if same else self._number((operation, one, other))
-        if left is not None and (right or operation not in _DIVISIONS):
-            return self.constant(_FOLD[operation](left, right) & ranges.MAX)
-        if operation == ebpf.SUB:
-            return self.compute(ebpf.ADD, one, self.constant(-right & ranges.MAX))
-        if right == _WITHOUT_EFFECT.get(operation):
-            return one
-        if (operation in _SHIFTS and right > _MOST_SHIFTED) or (
-            operation in _BY_ZERO and not right
-        ):
-            return self.constant(0)
-        if operation == ebpf.AND and not _bits(self._most[one]) & ~right:
-            return one
-        inner, first, last = self.terms[one]
-        if inner == operation and operation in _NESTS and self.constant_of(last) is not None:
-            return self.compute(operation, first, self.compute(operation, last, other))
-        return self._number((operation, one, other))
-
-    def _rank(self, value: int) -> tuple[bool, int]:
-        """Of two operands that may be exchanged, the one of the lower rank is the second."""
-        return self.constant_of(value) is None, value
-
     def _comparison(self, operation: int, one: int, other: int) -> Condition:
         if operation == ebpf.JEQ:
             return self._simplest(self.compute(ebpf.SUB, one, other), ranges.single(0))
@@ -309,7 +207,7 @@ class Values:
             one, other, when = other, one, ranges.single(0)
         if one == other:
             return Condition(self.constant(0), when)
-        return Condition(self._number((GREATER, one, other)), when)
+        return Condition(self.number((GREATER, one, other)), when)
 
     def _simplest(self, value: int, when: Ranges) -> Condition:
         """The condition that ``value`` is in ``when``, asked of what it is computed from."""
@@ -319,36 +217,12 @@ class Values:
         if operation == ebpf.SUB and (number := self.constant_of(one)) is not None:
             return self._simplest(other, ranges.shift(ranges.negate(when), number))
         if operation == ebpf.SUB and ranges.single(0) in (when, ranges.invert(when)):
-            equal = self._number((EQUAL, min(one, other), max(one, other)))
+            equal = self.number((EQUAL, min(one, other), max(one, other)))
             return Condition(equal, ranges.single(int(when == ranges.single(0))))
         return Condition(value, when)
 
     def _join(self, block: int, location: str) -> int:
-        return self._number((JOIN, block, self._locations.index(location)))
-
-    def _number(self, term: Term) -> int:
-        number = self._numbers.get(term)
-        if number is None:
-            number = self._numbers[term] = len(self.terms)
-            self.terms.append(term)
-            self._most.append(self._bound(term))
-        return number
-
-    def _bound(self, term: Term) -> int:
-        """What the value is at most."""
-        operation, one, other = term
-        if operation == CONSTANT:
-            return one
-        if operation in (EQUAL, GREATER):
-            return 1
-        if operation > LOAD:
-            return (1 << 8 * (operation - LOAD)) - 1
-        if operation not in _BOUNDS:
-            return ranges.MAX
-        if operation == ebpf.RSH and self.constant_of(other) is None:
-            return self._most[one]
-        most = _BOUNDS[operation](self._most[one], self._most[other])
-        return min(most, ranges.MAX)  # beyond it may wrap, and be anything
+        return self.number((JOIN, block, self._locations.index(location)))
 
 
 def departures(values: Values, state: State, block: Block) -> list[tuple[int, State]]:
@@ -377,13 +251,9 @@ def states_at_entries(flow: Flow, values: Values) -> dict[int, State]:
     found = {}
     for start, block in flow.blocks.items():
         states = arriving.pop(start)
-        found[start] = values.unknown(start) if start in heads else values.meet(start, states)
+        is_known = states and start not in heads  # else no way leads here that can be taken
+        found[start] = values.meet(start, states) if is_known else values.unknown(start)
         for successor, state in departures(values, found[start].copy(), block):
             if successor in arriving:
                 arriving[successor].append(state)
     return found
-
-
-def _bits(most: int) -> int:
-    """The bits that a number of at most ``most`` can have."""
-    return (1 << most.bit_length()) - 1
