@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
 from pypwru.errors import FilterError
-from pypwru.filter.cbpf import Kind
+from pypwru.filter.cbpf import ClassicInstruction, Kind, validate
 from pypwru.filter.pcap import Linktype, compile_pcap
 from pypwru.filter.plan import make_plan
 from pypwru.filter.translation import Translation
+from tests.oracles import classic_programs
 from tests.oracles.filter_machine import Machine
 from tests.oracles.filter_packets import ethernet_packets
 from tests.oracles.filters import Libpcap, expressions, optimized_by_libpcap
@@ -73,3 +75,25 @@ def test_what_excludes_itself_is_seen_as_libpcap_sees_it(linktype: Linktype) -> 
             seen += 1
             assert make_plan(program, has_tag=False).is_contradiction, text
     assert seen > 5
+
+
+@pytest.mark.parametrize("make", [classic_programs.program, classic_programs.loop])
+@pytest.mark.parametrize("seed", range(4))
+def test_programs_in_which_one_test_decides_another(
+    make: Callable[[random.Random], list[ClassicInstruction]], seed: int
+) -> None:
+    chance = random.Random(seed)
+    before = after = 0
+    for _ in range(150):
+        code = make(chance)
+        judge = Libpcap(code)
+        assert judge.is_valid()
+        view = Translation(validate(code))
+        body = view.body(0)
+        before += len(code)
+        after += len(list(view.plan.flow.instructions()))
+        for _ in range(10):
+            packet = classic_programs.packet(chance)
+            found = bool(Machine(packet.data, packet.length).run(body))
+            assert found == judge.matches(packet), (str(view.program), packet)
+    assert after < before * 2 / 3
