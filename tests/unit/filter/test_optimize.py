@@ -22,9 +22,16 @@ FRAMES = ethernet_packets()
 CHECKS = (Kind.CHECK_ABSOLUTE, Kind.CHECK_INDIRECT)
 
 MISCOMPILED = (
-    # https://github.com/the-tcpdump-group/libpcap/issues/945
+    # libpcap's issues 945, 434, 437, 1699, 112 (a hang), pull request 1742, and packets cut short
     "host 10.0.0.1 and not ((host 1.2.3.4 or host 5.6.7.8) and icmp) "
     "and not (host 5.6.7.8 or host 10.0.0.1)",
+    "len >= 2147483648 & 2147483648 or len < 0 | 2147483648",
+    "len <= 4294967295 & 2147483647 and len > 2147483647 + 0",
+    "(1 = 0) || (2147483648 / 4294967295 = 0) and (0 & 4294967295 = 0)",
+    "1/2=1/3&&1>4/5&&1>6/7",
+    "1/2=1/3&&1>4/5&&1>6/7 and ip[8] / 300 = ip[9] / 400",
+    "(ip[12:4] = 0x0a000001 or ip[16:4] = 0x0a000001) and "
+    "(not ((ip[12:4] = 0x0a000002 or ip[16:4] = 0x0a000002)))",
     "ip[1] & 0xffffffff != 0",
     "ether[0xffffffff] = 1 or ip",
     "ip[2] & 0 = 0 and ip[300] & 0 = 0",
