@@ -193,7 +193,7 @@ def signed32(value: int) -> int:
 
 def line(instruction: ClassicInstruction, position: int) -> str:
     """One line of ``tcpdump -d``."""
-    form = FORMS.get(instruction.code)
+    form = _ALL_FORMS.get(instruction.code)
     if form is None:
         return f"({position:03}) unimp    {instruction.code:#x}"
     where = targets(instruction, position)

@@ -84,7 +84,7 @@ def _rewrite(
     What each location holds stays as it is, but for X where blocks are looked at ``alone``: what is
     added to it is added to the offsets of loads. Another block must not have counted on that X.
     """
-    leaving = analyse(flow).leaving
+    leaving = analyse(flow).leaving if alone else {}
     blocks, ends = {}, set[int]()
     for start, block in flow.blocks.items():
         state = states[start].copy()
