@@ -21,12 +21,12 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
     "filter": (
         "Words that are no option make one expression of pcap-filter(7). Without any, every "
         "packet matches.",
-        "An expression about the link layer (ether host, arp, vlan) is decided as soon as the "
-        "packet has an Ethernet header, and before that does not match. What looks at len, "
+        "An expression about the link layer (ether host, ether[0], arp, vlan) is decided as soon "
+        "as the packet has an Ethernet header, and before that does not match. What looks at len, "
         "greater or less is about the length that the kernel holds at that moment (skb->len): "
         "without the link header where it is taken off or not yet put on. A tag that the kernel "
-        "keeps beside the packet (skb->vlan_tci) counts for vlan. protochain follows 64 headers "
-        "at most.",
+        "keeps beside the packet (skb->vlan_tci) counts for vlan, wherever that stands. "
+        "protochain follows 64 headers at most.",
         "--filter-tunnel-pcap-l2 and --filter-tunnel-pcap-l3 are about the packet inside a tunnel "
         "(VXLAN, Geneve, GRE, IPIP), which must match as well. A packet in which the kernel knows "
         "of no tunnel does not match them.",

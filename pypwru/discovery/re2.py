@@ -144,7 +144,8 @@ class _Translation:
             return None
         operator, low, comma, high, lazy = found.groups()
         if low is not None:
-            least, most = int(low), int(high or low)
+            # Python converts no more than 4,300 digits; five are too many already.
+            least, most = (int(digits.lstrip("0")[:5] or "0") for digits in (low, high or low))
             if max(least, most) > _MAX_REPEAT or most < least:
                 raise _Refused("invalid repeat count", operator)
             operator = f"{{{low},{high}}}" if comma else f"{{{low}}}"

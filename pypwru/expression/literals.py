@@ -11,12 +11,14 @@ from pypwru.expression.numbers import U32, U64, Number
 if TYPE_CHECKING:
     from pypwru.expression.tokens import Token
 
-# As pwru has them: a leading zero means nothing (010 is ten), octal is 0o10.
+# As C has them (C11, 6.4.4.1), and 0b of C23 and 0o of C2y.
 _NUMBER = re.compile(
-    r"(?:0[xX](?P<x>[0-9a-fA-F]+)|0[oO](?P<o>[0-7]+)|0[bB](?P<b>[01]+)|(?P<d>[0-9]+))"
+    r"(?:0[xX](?P<x>[0-9a-fA-F]+)|0[oO](?P<o>[0-7]+)|0[bB](?P<b>[01]+)|0(?P<c>[0-7]+)"
+    r"|(?P<d>0|[1-9][0-9]*))"
     r"(?P<suffix>[uU]?[lL]{0,2}|[lL]{1,2}[uU])"
 )
-_BASES = {"x": 16, "o": 8, "b": 2, "d": 10}
+_BASES = {"x": 16, "o": 8, "b": 2, "c": 8, "d": 10}
+_MOST_DIGITS = 64  # of any base; Python converts no more than 4,300
 _ESCAPE = re.compile(
     r"\\(?:x(?P<hex>[0-9a-fA-F]{1,2})|(?P<octal>[0-7]{1,3})|(?P<plain>.))", re.DOTALL
 )
@@ -35,14 +37,19 @@ def number(token: Token) -> tuple[int, Number]:
     match = _NUMBER.fullmatch(token.text)
     if match is None:
         raise token.mark.error(
-            f"'{token.text}' is not a number: write 10, 0xa, 0o12 or 0b1010, with U or L behind it "
-            "at most"
+            f"'{_cut(token.text)}' is not a number: write 10, 0xa, 012 or 0b1010, with U or L "
+            "behind it at most"
         )
     base, digits = next((_BASES[key], match[key]) for key in _BASES if match[key])
-    value = int(digits, base)
+    significant = digits.lstrip("0") or "0"
+    value = int(significant[: _MOST_DIGITS + 1], base)
     if value >> 64:
-        raise token.mark.error(f"{token.text} does not fit into 64 bits")
+        raise token.mark.error(f"{_cut(token.text)} does not fit into 64 bits")
     return value, _type(value, match["suffix"].upper(), base)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_DIGITS else f"{text[:20]}... ({len(text)} characters)"
 
 
 def _type(value: int, suffix: str, base: int) -> Number:

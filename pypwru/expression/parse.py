@@ -89,7 +89,10 @@ class _Parser:
     def _unexpected(self, wanted: str) -> FilterError:
         word = self._next
         found = "the end" if self._ended() else f"'{word.text}'"
-        return word.mark.error(f"{wanted} expected, not {found}")
+        before = self._words[self._at - 1].text if self._at else ""
+        # What a shell left of skb->len>5: the rest names files that it wrote to.
+        quote = "; quote the expression: '>' is the shell's" if (found, before) == _CUT else ""
+        return word.mark.error(f"{wanted} expected, not {found}{quote}")
 
     def _grown(self, node: Node, *children: Node) -> Node:
         depth = 1 + max((self._depths.get(id(child), 0) for child in children), default=0)
@@ -174,6 +177,7 @@ def _character(token: Token) -> Node:
     return Literal(value, numbers.of(value), token.mark)
 
 
+_CUT = ("the end", "-")
 _PRIMARIES: dict[Word, Callable[[Token], Node]] = {
     Word.NAME: lambda token: Name(token.text, token.mark),
     Word.NUMBER: lambda token: Literal(*literals.number(token), token.mark),

@@ -24,7 +24,8 @@ class Block(NamedTuple):
     """A straight line of instructions.
 
     ``start`` is the position of the first in the program and the block's name. ``successors`` are
-    names of blocks or exits: (if true, if false) of a branch, one otherwise, none after ``ret a``.
+    names of blocks or exits: (if true, if false) of a branch, one otherwise, none after ``ret a``;
+    the offsets that a branch had are 0.
     """
 
     start: int
@@ -81,22 +82,67 @@ def predecessors(blocks: Blocks) -> dict[int, list[int]]:
     return found
 
 
-def redirect(flow: Flow, exits: dict[int, int]) -> Flow:
-    """``flow`` with the blocks in ``exits`` replaced by the exit each stands for."""
-    blocks = {
-        start: block._replace(successors=tuple(exits.get(s, s) for s in block.successors))
-        for start, block in flow.blocks.items()
-        if start not in exits
-    }
-    entry = exits.get(flow.entry, flow.entry)
-    reached: set[int] = set()
+def loop_heads(flow: Flow) -> frozenset[int]:
+    """The blocks that control comes back to. All other jumps go forward in the program."""
+    blocks = flow.blocks.values()
+    return frozenset(s for block in blocks for s in block.successors if 0 <= s <= block.start)
+
+
+def can_match(flow: Flow) -> bool:
+    """Whether any way leads to a match, or to a number that the packet decides."""
+    ends = (block.successors for block in flow.blocks.values())
+    return flow.entry == MATCH or any(MATCH in successors or not successors for successors in ends)
+
+
+def redirect(flow: Flow, targets: dict[int, int]) -> Flow:
+    """``flow`` with jumps to a block in ``targets`` led to what it has, and what is reached then.
+
+    A target may be an exit, or a block that is itself in ``targets``.
+    """
+
+    def followed(start: int) -> int:
+        while start in targets:
+            start = targets[start]
+        return start
+
+    blocks: Blocks = {}
+    entry = followed(flow.entry)
     pending = [entry]
     while pending:
         start = pending.pop()
-        if start >= 0 and start not in reached:
-            reached.add(start)
-            pending.extend(blocks[start].successors)
-    return Flow(entry, {start: block for start, block in blocks.items() if start in reached})
+        if start >= 0 and start not in blocks:
+            block = flow.blocks[start]
+            successors = tuple(followed(successor) for successor in block.successors)
+            blocks[start] = block._replace(successors=successors)
+            pending.extend(successors)
+    return Flow(entry, dict(sorted(blocks.items())))
+
+
+def arrange(flow: Flow) -> Flow:
+    """``flow`` with new names: what follows a branch that is true stands behind it where it can.
+
+    The order is the reverse of that in which a walk leaves the blocks, so jumps still go forward.
+    """
+    left: list[int] = []
+    seen: set[int] = set()
+    pending = [(flow.entry, False)]
+    while pending:
+        start, done = pending.pop()
+        if done:
+            left.append(start)
+        elif start >= 0 and start not in seen:
+            seen.add(start)
+            pending.append((start, True))
+            pending.extend((successor, False) for successor in flow.blocks[start].successors)
+    names, size = {MATCH: MATCH, NO_MATCH: NO_MATCH}, 0
+    for start in reversed(left):
+        names[start] = size
+        size += len(flow.blocks[start].instructions)
+    blocks = {}
+    for start in reversed(left):
+        _, code, successors = flow.blocks[start]
+        blocks[names[start]] = Block(names[start], code, tuple(names[s] for s in successors))
+    return Flow(names[flow.entry], blocks)
 
 
 def _block(code: tuple[ClassicInstruction, ...], start: int, leaders: set[int]) -> Block:
@@ -108,7 +154,7 @@ def _block(code: tuple[ClassicInstruction, ...], start: int, leaders: set[int]) 
         exits = () if last.code == RETURN_A else (_exit(last, end - 1),)
         return Block(start, code[start:end], exits)
     successors = tuple(_exit(code[target], target) for target in targets(last, end - 1))
-    return Block(start, code[start:end], successors)
+    return Block(start, (*code[start : end - 1], last._replace(jt=0, jf=0)), successors)
 
 
 def _exit(instruction: ClassicInstruction, position: int) -> int:

@@ -29,6 +29,8 @@ class Kind(Enum):
     LOAD_ABSOLUTE = auto()
     LOAD_INDIRECT = auto()
     LOAD_HEADER_LENGTH = auto()  # BPF_MSH: X = 4 * (byte & 15)
+    CHECK_ABSOLUTE = auto()  # what is left of a load whose result nobody reads: see CHECKS
+    CHECK_INDIRECT = auto()
     LOAD_IMMEDIATE = auto()
     LOAD_LENGTH = auto()
     LOAD_SCRATCH = auto()
@@ -61,12 +63,12 @@ class ClassicInstruction(NamedTuple):
 
     @property
     def form(self) -> Form:
-        """The row of this opcode. Raises KeyError for one that libpcap can't run."""
-        return FORMS[self.code]
+        """The row of this opcode. Raises KeyError for one that is neither libpcap's nor ours."""
+        return _ALL_FORMS[self.code]
 
     @property
     def kind(self) -> Kind:
-        return FORMS[self.code].kind
+        return _ALL_FORMS[self.code].kind
 
     @property
     def operation(self) -> int:
@@ -144,6 +146,19 @@ FORMS: dict[int, Form] = {
     0x87: Form(Kind.MOVE, "txa", "", "X", "A"),
 }
 
+CHECK = 0x100
+CHECKS = {
+    code | CHECK: form._replace(
+        kind=Kind.CHECK_ABSOLUTE if form.kind is Kind.LOAD_ABSOLUTE else Kind.CHECK_INDIRECT,
+        mnemonic=form.mnemonic.replace("ld", "chk"),
+        writes="",
+    )
+    for code, form in FORMS.items()
+    if form.kind in (Kind.LOAD_ABSOLUTE, Kind.LOAD_INDIRECT)
+}
+"""Opcodes of our own passes: no match if the bytes are out of bounds, else nothing."""
+_ALL_FORMS = FORMS | CHECKS
+
 RETURN_A = 0x16
 _DIVISIONS = (0x34, 0x94)
 _SCRATCH = (Kind.LOAD_SCRATCH, Kind.STORE_SCRATCH)
@@ -178,7 +193,7 @@ def signed32(value: int) -> int:
 
 def line(instruction: ClassicInstruction, position: int) -> str:
     """One line of ``tcpdump -d``."""
-    form = FORMS.get(instruction.code)
+    form = _ALL_FORMS.get(instruction.code)
     if form is None:
         return f"({position:03}) unimp    {instruction.code:#x}"
     where = targets(instruction, position)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pypwru.errors import FilterError
 from pypwru.filter.cbpf import ClassicInstruction, ClassicProgram
-from pypwru.filter.pcap import Linktype, compile_pcap
+from pypwru.filter.pcap import Linktype, compile_pcap, refusal
 from pypwru.filter.translation import Translation
 
 _RETURN = 0x06
@@ -49,12 +49,24 @@ def compile_filter(expression: str) -> Filter:
     """
     if not expression.strip():
         return EMPTY
-    l2 = Translation(compile_pcap(expression, Linktype.ETHERNET), has_tag=True)
+    l2 = translate(expression, Linktype.ETHERNET, has_tag=True)
     try:
-        raw = compile_pcap(expression, Linktype.RAW_IP)
+        l3 = translate(expression, Linktype.RAW_IP)
     except FilterError:
-        raw = _answer(0, expression)
-    return Filter(expression, l2, Translation(raw))
+        l3 = Translation(_answer(0, expression))
+    return Filter(expression, l2, l3)
+
+
+def translate(expression: str, linktype: Linktype, has_tag: bool = False) -> Translation:
+    """One view of ``expression``, for packets that begin as ``linktype`` says.
+
+    Raises:
+        FilterError: libpcap can't compile it, or its conditions exclude each other.
+    """
+    view = Translation(compile_pcap(expression, linktype), has_tag)
+    if view.plan.is_contradiction:
+        raise refusal(expression, "expression rejects all packets")
+    return view
 
 
 def _answer(value: int, source: str) -> ClassicProgram:

@@ -1,4 +1,4 @@
-"""Pass 7b: the body of the filter, block by block, as eBPF.
+"""Pass 8b: the body of the filter, block by block, as eBPF.
 
 A lives in r0 and X in r1, zero-extended; r2 and r3 are for the moment. r6 to r9 are never touched:
 a filter may stand where the host program has not even initialised them. What must survive a helper
@@ -135,17 +135,28 @@ class _Emitter:
             self.asm.alu32(ebpf.LSH, X, 2)
 
     def load_indirect(self, instruction: ClassicInstruction, position: int) -> None:
+        self.check_indirect(instruction, position)
         load = self.plan.reads.indirect[position]
         span = self.plan.reads.strips[load.strip]
         where = self.frame[strip_name(load.strip)]
-        if load.must_check:
-            # X and k are u32 and the sum is of 64 bits: it can't wrap, as libpcap's can't.
-            self.asm.move(R2, X)
-            self.asm.add(R2, instruction.end)
-            self.asm.branch_register(ebpf.JGT, R2, self._kept(CAPLEN, CAPLEN_KEPT), NO_MATCH)
         if load.must_call:
             self._fill_strip(instruction, position)
         self._from_stack(A, where + instruction.k - span.low, instruction.form.size)
+
+    def check_indirect(self, instruction: ClassicInstruction, position: int) -> None:
+        """No match unless X + end <= caplen.
+
+        Asked of the difference, of which the verifier draws no conclusion about caplen: it would
+        learn more in each trip of a protochain, and then go through all that follows the loop, and
+        through the rest of the loop, once for each. Of 64 bits, so nothing wraps.
+        """
+        if self.plan.reads.indirect[position].must_check:
+            if self.in_registers:
+                self.asm.move(R3, CAPLEN_KEPT)
+            else:
+                self.asm.load(8, R3, R10, self.frame[CAPLEN])
+            self.asm.subtract_register(R3, X)
+            self.asm.branch(ebpf.JSLT, R3, instruction.end, NO_MATCH)
 
     def _fill_strip(self, instruction: ClassicInstruction, position: int) -> None:
         load = self.plan.reads.indirect[position]
@@ -255,6 +266,7 @@ _EMITTERS: dict[Kind, _Emit] = {
     Kind.LOAD_ABSOLUTE: _Emitter.load_constant,
     Kind.LOAD_HEADER_LENGTH: _Emitter.load_constant,
     Kind.LOAD_INDIRECT: _Emitter.load_indirect,
+    Kind.CHECK_INDIRECT: _Emitter.check_indirect,
     Kind.LOAD_IMMEDIATE: _Emitter.load_immediate,
     Kind.LOAD_LENGTH: _Emitter.load_length,
     Kind.LOAD_SCRATCH: _Emitter.load_scratch,
@@ -262,4 +274,5 @@ _EMITTERS: dict[Kind, _Emit] = {
     Kind.ALU: _Emitter.alu,
     Kind.MOVE: _Emitter.move,
 }
-"""What a jump, branch or return does is done where its block is left."""
+"""What a jump, branch or return does is done where its block is left; a check at a constant offset
+is done by a guard."""

@@ -1,4 +1,4 @@
-"""Pass 6: the filter's part of the stack, below what the host program uses.
+"""Pass 7: the filter's part of the stack, below what the host program uses.
 
 Establishes: an offset from r10 for everything that is kept in memory, and for nothing else.
 Registers are kept in aligned 8-byte slots, which the verifier tracks. The verifier wants stack

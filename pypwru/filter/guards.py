@@ -1,4 +1,4 @@
-"""Pass 2: bounds checks of loads at constant offsets.
+"""Pass 3: bounds checks of loads at constant offsets.
 
 A load out of bounds makes the whole filter answer "no match" (libpcap, ``bpf_filter.c``). Nothing
 in classic BPF has a side effect, so that answer may be given as soon as it is certain. A block
@@ -18,7 +18,7 @@ NEVER = 1 << 40
 """A need that no packet satisfies."""
 
 CONSTANT_LOADS = (Kind.LOAD_ABSOLUTE, Kind.LOAD_HEADER_LENGTH)
-PACKET_LOADS = (*CONSTANT_LOADS, Kind.LOAD_INDIRECT)
+CHECKED_HERE = (*CONSTANT_LOADS, Kind.CHECK_ABSOLUTE)
 
 
 def drop_hopeless(flow: Flow) -> Flow:
@@ -62,6 +62,6 @@ def place_guards(flow: Flow) -> dict[int, int]:
 
 def _loads(block: Block) -> int:
     """The last byte that the block loads for certain, one past it; NEVER if no packet has it."""
-    if any(i.end > MAX_OFFSET for i in block.instructions if i.kind in PACKET_LOADS):
+    if any(i.end > MAX_OFFSET for i in block.instructions if i.form.size):
         return NEVER
-    return max((i.end for i in block.instructions if i.kind in CONSTANT_LOADS), default=0)
+    return max((i.end for i in block.instructions if i.kind in CHECKED_HERE), default=0)

@@ -1,4 +1,4 @@
-"""Pass 7a: the head of the filter: first check, what must survive calls, the window.
+"""Pass 8a: the head of the filter: first check, what must survive calls, the window.
 
 On entry r1 = address of the packet (a scalar to the verifier), r2 = bytes readable there, r3 =
 ``len``, r4 = the accelerated VLAN tag: 0 for none, else 1 << 32 | TPID << 16 | TCI. Afterwards A
@@ -122,6 +122,8 @@ def _keep_in_registers(asm: Assembler, plan: Plan, frame: Frame) -> None:
             asm.move(LEN_KEPT, R3)
     if CAPLEN in frame:
         asm.load(8, CAPLEN_KEPT, R10, frame[CAPLEN])
+    elif plan.checks_in_body:
+        asm.move(CAPLEN_KEPT, R2)
 
 
 def _zero(asm: Assembler, plan: Plan, frame: Frame) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pypwru.filter.blocks import Flow, split
+from pypwru.filter.blocks import Flow, arrange, can_match, split
 from pypwru.filter.cbpf import ClassicProgram, Kind
 from pypwru.filter.guards import drop_hopeless, place_guards
 from pypwru.filter.liveness import Liveness, analyse
 from pypwru.filter.reads import Reads, plan_reads
-from pypwru.filter.vlan import inspects_tag, make_room
+from pypwru.filter.vlan import find_tag_test, look_behind_tag, make_room
 
 
 class Plan(NamedTuple):
@@ -23,6 +23,8 @@ class Plan(NamedTuple):
     liveness: Liveness
     reads: Reads
     tag_aware: bool
+    is_contradiction: bool
+    """Whether its conditions exclude each other: libpcap's optimizer would refuse it."""
 
     @property
     def uses_len(self) -> bool:
@@ -49,11 +51,21 @@ def make_plan(program: ClassicProgram, has_tag: bool) -> Plan:
         has_tag: the packet begins with an Ethernet header, whose VLAN tag may be elsewhere.
     """
     flow = split(program)
-    flow = drop_hopeless(flow)
+    tag_test = None
+    if flow.blocks:  # what a run without a filter need not load
+        from pypwru.filter.optimize import fold, optimize
+
+        written = fold(flow)
+        tag_test = find_tag_test(written) if has_tag else None
+        flow = optimize(written)
+        if tag_test is not None and not can_match(flow):
+            flow = optimize(look_behind_tag(written, tag_test))
+    tag_aware = tag_test is not None
+    is_contradiction = not can_match(flow)
+    flow = arrange(drop_hopeless(flow))
     guards = place_guards(flow)
     liveness = analyse(flow)
     reads = plan_reads(flow)
-    tag_aware = has_tag and inspects_tag(flow)
     if tag_aware:
         reads = make_room(reads)
-    return Plan(flow, guards, liveness, reads, tag_aware)
+    return Plan(flow, guards, liveness, reads, tag_aware, is_contradiction)

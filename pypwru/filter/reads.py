@@ -1,4 +1,4 @@
-"""Pass 4: how the packet is read.
+"""Pass 5: how the packet is read.
 
 The helper that reads kernel memory costs a call, so it is called as seldom as possible:
 
@@ -29,6 +29,7 @@ STRIP_LIMIT = 16
 GRAIN = 8
 """Window sizes are multiples of this: copy_from_kernel_nofault copies eight bytes at a time."""
 
+NO_STRIP = -1
 USUAL_LENGTH = 20
 """Of an IPv4 header: without options."""
 
@@ -48,7 +49,7 @@ class Span(NamedTuple):
 
 
 class StripLoad(NamedTuple):
-    """A load at X + k: from which strip, and what is left to do for it."""
+    """A load at X + k, or the check of one: from which strip, and what is left to do for it."""
 
     strip: int
     must_call: bool
@@ -156,6 +157,10 @@ def _through(
             must_check = instruction.end > proved
             plan[position] = StripLoad(strip, strip not in filled, must_check, usual)
             filled, proved = filled | {strip}, max(proved, instruction.end)
+        elif instruction.kind is Kind.CHECK_INDIRECT:
+            must_check = instruction.end > proved
+            plan[position] = StripLoad(NO_STRIP, False, must_check, False)
+            proved = max(proved, instruction.end)
         elif "X" in instruction.form.writes:
             filled, proved = frozenset(), 0
             usual = instruction.kind is Kind.LOAD_HEADER_LENGTH

@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.errors import FilterError
-from pypwru.filter.compiler import EMPTY, Filter
+from pypwru.filter.compiler import EMPTY, Filter, translate
 from pypwru.filter.inject import MARKERS, Body
-from pypwru.filter.pcap import Linktype, compile_pcap
-from pypwru.filter.translation import Translation
+from pypwru.filter.pcap import Linktype
 
 if TYPE_CHECKING:  # what a run without expressions need not load
     from collections.abc import Mapping
@@ -21,6 +20,7 @@ if TYPE_CHECKING:  # what a run without expressions need not load
     from pypwru.btf.query import BTF
     from pypwru.config import Config
     from pypwru.expression import Expression, Members
+    from pypwru.filter.translation import Translation
     from pypwru.kernel.place import Place
 
 
@@ -112,7 +112,7 @@ def _inner(flag: str, text: str, linktype: Linktype) -> Translation | None:
     if not text.strip():
         return None
     try:
-        return Translation(compile_pcap(text, linktype))
+        return translate(text, linktype)
     except FilterError as error:
         raise FilterError(f"{flag}: {error}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from pathlib import Path
+import re
 from typing import NamedTuple
 
 from pypwru.errors import KernelError, UsageError
@@ -14,6 +14,7 @@ _NAMED = ("/run/netns", "/var/run/netns")
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _CLONE_NEWNET = 0x40000000
 _INODE = "inode:"
+_DIGITS = re.compile(r"0*[0-9]{1,10}", re.ASCII)
 
 
 class Place(NamedTuple):
@@ -53,21 +54,22 @@ def find_place(netns: str, ifname: str) -> Place:
 
 def _inode(netns: str) -> int:
     digits = netns.removeprefix(_INODE)
-    if not digits.isascii() or not digits.isdigit() or int(digits) >> 32:
+    number = int(digits[-10:]) if _DIGITS.fullmatch(digits) else 1 << 32
+    if number >> 32:
         raise UsageError(
             f"--filter-netns {netns}: {digits!r} is no inode; take the number that the column "
             "NETNS, lsns -t net or ls -Li /run/netns shows"
         )
-    return int(digits)
+    return number
 
 
 def _path(netns: str) -> str:
     if netns.startswith("/"):
         return netns
     for folder in _NAMED:
-        path = Path(folder, netns)
-        if "/" not in netns and path.exists():
-            return str(path)
+        path = os.path.join(folder, netns)
+        if "/" not in netns and os.path.exists(path):  # False for a name that is too long, too
+            return path
     raise KernelError(
         f"Failed to retrieve netns {netns}: invalid netns specifier: {netns}; take a name that "
         "`ip netns` lists, a path such as /proc/PID/ns/net, or inode:N"

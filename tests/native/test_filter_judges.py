@@ -1,25 +1,33 @@
-"""Every verdict of every filter, by three judges that share no code but libpcap's compiler."""
+"""Every verdict of every filter, by three judges that share no code but libpcap's code generator.
+
+Our passes and the kernel run what libpcap's interpreter and tcpdump run unoptimized. That what they
+run is what was written, a judge that has nothing of libpcap says (oracles/pcap_grammar.py).
+"""
 
 from __future__ import annotations
 
 import os
+import random
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pypwru.errors import FilterError
+from pypwru.filter.compiler import compile_filter
 from pypwru.filter.pcap import Linktype, compile_pcap
 from pypwru.filter.translation import Translation
-from tests.oracles.filter_packets import ethernet_packets, ip_packets
+from tests.oracles.filter_packets import ethernet_packets, ip_packets, whole_frames
 from tests.oracles.filters import (
     Libpcap,
     Packet,
     expressions,
     kernel_verdicts,
-    pylibpcap_matches,
+    tcpdump_matches,
     write_pcap,
 )
-from tests.support.need import need
+from tests.oracles.pcap_grammar import Frame, matches, read, write
+from tests.support.need import is_full_tier, need
 
 pytestmark = pytest.mark.native
 
@@ -30,6 +38,7 @@ ENOUGH = 250_000
 @pytest.fixture(autouse=True)
 def _root() -> None:
     need(os.geteuid() == 0, "root, for BPF_PROG_TEST_RUN")
+    need(shutil.which("tcpdump"), "tcpdump")
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +67,16 @@ def _compare(
     faults = []
     verdicts = kernel_verdicts(list(views.values()), packets)
     for (expression, view), kernel in zip(views.items(), verdicts, strict=True):
-        # python-libpcap can't be told to begin with empty scratch memory (see Libpcap).
+        # tcpdump can't be told to begin with empty scratch memory (see Libpcap).
         assert not any(name.startswith("M") for name in view.plan.liveness.at_entry), expression
         interpreter = Libpcap(view.program.instructions)
-        reader = pylibpcap_matches(capture, expression)
+        reader = tcpdump_matches(capture, expression)
         for number, packet in enumerate(packets):
             judged = (kernel[number], interpreter.matches(packet), number in reader)
             if len(set(judged)) > 1:
                 faults.append(
                     f"{linktype.name} '{expression}' packet {number} (kernel, libpcap, "
-                    f"python-libpcap) say {judged}: {packet.data.hex()} of {packet.length}"
+                    f"tcpdump) say {judged}: {packet.data.hex()} of {packet.length}"
                 )
     return len(views) * len(packets), faults
 
@@ -100,3 +109,25 @@ def test_every_expression_divides_the_packets(ethernet: list[Packet]) -> None:
             print(f"{matched} of {len(ethernet)}: {expression}")
     assert always <= 5
     assert never <= 8
+
+
+def test_random_filters_mean_what_was_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """The judge is not libpcap's: everyday primitives, read by the test and answered by scapy."""
+    chance = random.Random(12)
+    frames = chance.sample([Frame(data) for data in whole_frames()], 60)
+    packets = [Packet(frame.data, len(frame.data)) for frame in frames]
+    views = {}
+    for _ in range(100_000 if is_full_tier() else 1_000):
+        text = write(chance, chance.randrange(1, 7))
+        try:
+            views[text] = compile_filter(text).l2
+        except FilterError:
+            assert not any(matches(read(text), frame) for frame in frames), text
+    faults = []
+    verdicts = kernel_verdicts(list(views.values()), packets)
+    for text, kernel in zip(views, verdicts, strict=True):
+        if kernel != [matches(read(text), frame) for frame in frames]:
+            faults.append(text)
+    with capsys.disabled():
+        print(f"\n{len(views):,} random filters compared, {len(faults)} wrong")
+    assert not faults, "\n".join(faults[:20])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from itertools import cycle
 
 import pytest
@@ -17,6 +18,7 @@ from pypwru.filter.translation import Translation
 from tests.oracles.filter_packets import ethernet_packets
 from tests.oracles.filter_strategies import programs
 from tests.oracles.filters import Kernel, Libpcap, Packet, expressions, kernel_verdicts
+from tests.oracles.pcap_grammar import write
 from tests.support.need import need
 
 pytestmark = pytest.mark.native
@@ -86,8 +88,11 @@ def test_random_programs(code: list[ClassicInstruction], packets: list[bytes]) -
         " or ".join(f"port {port}" for port in range(1, 200)),
         " or ".join(f"host 10.{n}.0.1 or net 2001:db8:{n}::/48" for n in range(150)),
         "vlan and " * 10 + "ip6 protochain 58",
+        "ip6 protochain 17 and udp port 53",
+        "ip6 protochain 58 and icmp6",
+        "ip6 protochain 17 and ip6 protochain 6 and tcp[13] & 2 != 0 or udp[8:2] = 5",
+        "vlan and protochain 6 and (host 10.0.0.1 or host 2001:db8::1) and port 443",
     ],
-    ids=["200 ports", "300 addresses", "ten tags"],
 )
 def test_the_verifier_takes_long_filters(expression: str) -> None:
     packets = ethernet_packets()[::20]
@@ -95,3 +100,17 @@ def test_the_verifier_takes_long_filters(expression: str) -> None:
     judge = Libpcap(program.instructions)
     with Kernel([Translation(program, has_tag=True)]) as kernel:
         assert [bool(kernel.run(p)) for p in packets] == [judge.matches(p) for p in packets]
+
+
+def test_the_verifier_takes_any_condition_behind_a_loop() -> None:
+    packets = ethernet_packets()[::20]
+    chance = random.Random(15)
+    for _ in range(40):
+        loop = chance.choice(("ip6 protochain", "ip protochain", "protochain"))
+        joined = chance.choice(("and", "or", "and not"))
+        text = f"{loop} {chance.choice((6, 17, 58, 1))} {joined} ({write(chance, 3)})"
+        program = compile_pcap(text, Linktype.ETHERNET)
+        judge = Libpcap(program.instructions)
+        with Kernel([Translation(program, has_tag=True)]) as kernel:
+            found = [bool(kernel.run(packet)) for packet in packets]
+        assert found == [judge.matches(packet) for packet in packets], text

@@ -150,8 +150,8 @@ def reads(draw: st.DrawFn, world: World) -> Judged:
     return Judged(f"{text}{arrow}{path}", leaf.c(f"{c}->{leaf.path}"))
 
 
-_DECIMAL = ("{}", "0{}")
-_BASES = st.sampled_from((*_DECIMAL, "{:#x}", "0o{:o}", "{:#b}", "{:#X}"))
+_DECIMAL, _OCTAL = "{}", "0o{:o}"
+_BASES = st.sampled_from((_DECIMAL, "0{:o}", "{:#x}", _OCTAL, "{:#b}", "{:#X}"))
 _NUMBERS = st.one_of(
     st.integers(0, 9),
     st.integers(0, 300),
@@ -169,10 +169,12 @@ def constants(draw: st.DrawFn) -> Judged:
     value, base = draw(_NUMBERS), draw(_BASES)
     suffix = draw(st.sampled_from(("", "", "U", "L", "ul")))
     is_int = "U" if value <= U32_HIGH and suffix == "U" else ""
-    if not suffix and value.bit_length() == 32 and base not in _DECIMAL:
+    if not suffix and value.bit_length() == 32 and base != _DECIMAL:
         is_int = "U"  # as C has it, too large for an int
     unsigned = value >= 2**63 or "u" in suffix.lower()
-    return Judged(base.format(value) + suffix, f"({value}{is_int or ('UL' if unsigned else 'L')})")
+    digits = base.format(value)
+    in_c = f"0{value:o}" if base == _OCTAL else digits
+    return Judged(digits + suffix, f"({in_c}{is_int or ('UL' if unsigned else 'L')})")
 
 
 _PLAIN = ("+", "-", "*", "&", "|", "^")

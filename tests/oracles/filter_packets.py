@@ -292,6 +292,12 @@ def _damaged(maker: _Maker, whole: list[bytes]) -> Iterator[bytes]:
         yield bytes(frame)
 
 
+def whole_frames() -> list[bytes]:
+    """Every frame of :func:`ethernet_packets` that is neither cut short nor damaged."""
+    maker = _Maker()
+    return [*_whole(maker), *_rare(maker)]
+
+
 def ethernet_packets() -> list[Packet]:
     """More than 1,000 captured frames, a quarter of them cut short."""
     maker = _Maker()

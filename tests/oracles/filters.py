@@ -1,10 +1,14 @@
-"""Who else knows whether a packet matches: libpcap's interpreter, python-libpcap, the kernel."""
+"""Who else knows whether a packet matches: libpcap's interpreter, tcpdump, the kernel.
+
+None of them uses libpcap's optimizer, whose mistakes all of them would share.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import struct
+import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,11 +18,13 @@ from pypwru.filter import ebpf
 from pypwru.filter.cbpf import SCRATCH_WORDS, ClassicInstruction
 from pypwru.filter.ebpf import R0, R1, R2, R3, R4, R6, R10, Assembler, Insn
 from pypwru.filter.inject import splice
-from pypwru.filter.pcap import Linktype
+from pypwru.filter.pcap import NETMASK_UNKNOWN, SNAPLEN, Linktype
 from pypwru.filter.translation import Translation
 from pypwru.kernel import bpf
 
 STORE = 0x02
+PCAP_HEADER = 24
+PCAP_RECORD = struct.Struct("<IIII")
 
 
 class Packet(NamedTuple):
@@ -54,6 +60,24 @@ class Libpcap:
         return bool(self._run(self.program, packet.data, packet.length, len(packet.data)))
 
 
+def optimized_by_libpcap(expression: str, linktype: Linktype) -> list[ClassicInstruction]:
+    """What libpcap's own optimizer makes of ``expression``.
+
+    Raises:
+        ValueError: it refuses the expression, in its words.
+    """
+    from scapy.libs import winpcapy
+    from scapy.libs.structures import bpf_program
+
+    handle = winpcapy.pcap_open_dead(linktype.value, SNAPLEN)
+    program = bpf_program()
+    text = os.fsencode(expression)
+    if winpcapy.pcap_compile(handle, ctypes.byref(program), text, 1, NETMASK_UNKNOWN):
+        raise ValueError(winpcapy.pcap_geterr(handle))
+    code = program.bf_insns[: program.bf_len]
+    return [ClassicInstruction(i.code, i.jt, i.jf, i.k & 0xFFFFFFFF) for i in code]
+
+
 def expressions() -> list[str]:
     """Those of filter_expressions.txt."""
     lines = Path(__file__).with_name("filter_expressions.txt").read_text().splitlines()
@@ -64,17 +88,22 @@ def write_pcap(path: Path, packets: Sequence[Packet], linktype: Linktype) -> Non
     """A capture whose packet n was seen n seconds after the epoch."""
     header = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, linktype.value)
     records = (
-        struct.pack("<IIII", number, 0, len(packet.data), packet.length) + packet.data
+        PCAP_RECORD.pack(number, 0, len(packet.data), packet.length) + packet.data
         for number, packet in enumerate(packets)
     )
     path.write_bytes(header + b"".join(records))
 
 
-def pylibpcap_matches(path: Path, expression: str) -> set[int]:
-    """The numbers of the packets of the capture that python-libpcap lets through."""
-    from pylibpcap.pcap import rpcap
-
-    return {seconds for _, seconds, _ in rpcap(os.fspath(path), filters=expression)}
+def tcpdump_matches(path: Path, expression: str) -> set[int]:
+    """The numbers of the packets of the capture that ``tcpdump -O`` lets through."""
+    command = ["tcpdump", "-O", "-r", os.fspath(path), "-w", "-", "--", expression]
+    capture = subprocess.run(command, capture_output=True, check=True).stdout
+    found, position = set(), PCAP_HEADER
+    while position < len(capture):
+        seconds, _, size, _ = PCAP_RECORD.unpack_from(capture, position)
+        found.add(seconds)
+        position += PCAP_RECORD.size + size
+    return found
 
 
 PREFIX = struct.Struct("<IIQ")

@@ -66,6 +66,8 @@ def test_nothing_selects_everything() -> None:
         (r"(a)\1", r"invalid escape sequence: `\1`"),
         (r"a\Z", r"invalid escape sequence: `\Z`"),
         ("a{1001}", "invalid repeat count: `{1001}`"),
+        (f"a{{{'1' * 5000}}}", "invalid repeat count: `{111"),
+        (f"a{{1,{'9' * 5000}}}", "invalid repeat count: `{1,999"),
         ("[b-a]", "invalid character class range: `b-a`"),
         ("(?P<n>a)(?P<n>b)", "duplicate capture group name: `n`"),
         ("\\", "trailing backslash"),

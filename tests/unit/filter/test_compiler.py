@@ -8,11 +8,14 @@ import sys
 
 import pytest
 
+from pypwru.config import Config
 from pypwru.errors import FilterError
-from pypwru.filter import ebpf
+from pypwru.filter import ebpf, pcap
 from pypwru.filter.cbpf import ClassicInstruction, validate
 from pypwru.filter.compiler import EMPTY, compile_filter
 from pypwru.filter.pcap import Linktype, compile_pcap
+from pypwru.filter.wanted import compile_inner
+from pypwru.options import parse
 from tests.oracles.filters import expressions
 
 RET = ClassicInstruction(0x06, 0, 0, 1)
@@ -93,6 +96,43 @@ def compiled_in_a_fresh_python(preparation: str) -> str:
     return done.stdout
 
 
+LONG = " or ".join(f"port {port}" for port in range(2000))
+INTERRUPTED = """
+import os, signal, sys, threading
+from pypwru.filter import pcap
+pcap.PATIENCE = 600
+
+def interrupt():
+    while not any(thread.name == "pypwru-libpcap" for thread in threading.enumerate()):
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+try: pcap.compile_pcap(sys.argv[1], pcap.Linktype.ETHERNET)
+except KeyboardInterrupt: print("interrupted")
+"""
+
+
+def test_ctrl_c_is_heard_while_libpcap_compiles() -> None:
+    """It would be busy for minutes."""
+    command = [sys.executable, "-c", INTERRUPTED, LONG]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
+
+
+def test_a_filter_that_takes_libpcap_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pcap, "PATIENCE", 0.05)
+    with pytest.raises(FilterError) as caught:
+        compile_filter(" or ".join(f"port {port}" for port in range(300)))  # a second
+    message = str(caught.value)
+    assert message.startswith("can't compile filter 'port 0 or port 1 or ")
+    assert message.endswith(
+        "...': libpcap has worked on it for 0.05 s: "
+        "write portrange and net in place of many ports and hosts"
+    )
+    assert len(message) < 500
+
+
 def test_a_missing_libpcap_is_named() -> None:
     hidden = "from pypwru.filter import libpcap; libpcap.SONAMES = ('libpcap.so.hidden',)"
     printed = compiled_in_a_fresh_python(hidden)
@@ -127,11 +167,33 @@ def test_a_blank_expression_matches_everything(blank: str) -> None:
     assert not EMPTY.uses_tag
 
 
-@pytest.mark.parametrize("expression", ["arp", "ether host 02:00:00:00:00:01", "vlan", "llc"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "arp", "ether host 02:00:00:00:00:01", "vlan", "llc", "ether[0] & 1 != 0 and icmp",
+        "icmp or link [12:2] = 0x0806", "len > ether[14]", "wlan[0] = 1",
+        "(ether[0] = 1 or icmp) and geneve",
+    ],
+)  # fmt: skip
 def test_without_a_link_layer_its_questions_have_no_answer(expression: str) -> None:
     found = compile_filter(expression)
     assert found.l3.constant is False
     assert found.l2.constant is None
+
+
+def test_a_packet_in_a_tunnel_has_no_link_layer_either() -> None:
+    config = parse(["--filter-tunnel-pcap-l3", "tcp or ether[0] = 1"])
+    assert isinstance(config, Config)
+    with pytest.raises(FilterError) as caught:
+        compile_inner(config)
+    assert str(caught.value) == (
+        "--filter-tunnel-pcap-l3: can't compile filter 'tcp or ether[0] = 1': ether[...] is in the "
+        "link layer header, which raw IP has not: write ip[...] or ip6[...]"
+    )
+
+
+def test_behind_geneve_the_link_layer_is_that_of_the_packet_inside() -> None:
+    assert compile_filter("geneve and ether[0] & 1 = 0").l3.constant is None
 
 
 @pytest.mark.parametrize(
