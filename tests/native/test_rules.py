@@ -13,6 +13,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from pypwru.kernel.netns import in_namespace
+from pypwru.kernel.nfnetlink import GET_RULE, Netfilter
 from pypwru.resolve import listing as listing_module
 from pypwru.resolve.rules import Rules
 from pypwru.resolve.ruleset import ChainText, RuleText
@@ -260,3 +262,45 @@ def test_the_end_does_not_wait_for_a_listing(here: Place) -> None:
         until(lambda: rules._lister._child)
         nft = rules._lister._child
     assert nft is not None and nft.returncode == -signal.SIGKILL
+
+
+def test_a_dump_that_a_change_interrupts_is_read_to_its_end(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it has parts left, the kernel begins no other dump on that socket."""
+    here.load("table ip t { chain c {\n" + "tcp dport 1 counter drop\n" * 2000 + "}\n}")
+    receive, received = Netfilter._receive, 0
+
+    def receive_and_change(netfilter: Netfilter) -> bytes:
+        nonlocal received
+        received += 1
+        if received == 2:
+            here.load("add rule ip t c accept")
+        return receive(netfilter)
+
+    monkeypatch.setattr(Netfilter, "_receive", receive_and_change)
+
+    def dump() -> int:
+        with Netfilter() as netfilter:
+            with pytest.raises(InterruptedError):
+                netfilter.dump(GET_RULE)
+            assert received > 3
+            return len(netfilter.dump(GET_RULE))
+
+    with open(f"/run/netns/{here.name}") as file:
+        assert in_namespace(file.fileno(), dump) == 2001
+
+
+def test_what_is_known_while_rules_change(here: Place) -> None:
+    """Each listing fails or is of one generation, and no failure is one of the socket."""
+    told: list[str] = []
+    lines = "\n".join(f"tcp dport {n + 1} counter drop" for n in range(3000))
+    here.load(f"table ip t {{ chain c {{\n{lines}\n}}\nchain d {{ }}\n}}")
+    table = here.table()
+    with Rules(told.append) as rules:
+        for number in range(20):
+            rules.want(here.inode)
+            here.load(f'add rule ip t d accept comment "{number}"')
+        known(rules, here)
+        assert rules.rule(here.inode, table, 1, 3) == RuleText("tcp dport 1 counter drop", "")
+    assert not told
