@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from pypwru.log import Log
     from pypwru.output.nft import ChainNames
     from pypwru.output.rule_texts import RuleTexts
-    from pypwru.resolve.ruleset import RuleText
+    from pypwru.resolve.ruleset import ChainText, RuleText
+
+_BOUND = "__chain"  # and a number: how the kernel names the chain of `jump { ... }`
 
 
 class NftSource(NamedTuple):
@@ -27,8 +29,8 @@ class NftSource(NamedTuple):
     texts: RuleTexts | None = None
 
     def rule(self, part: bytes, at: int) -> RuleText | None:
-        """What the rule says that a part names."""
-        return self.texts.text(part, at) if self.texts else None
+        """What the rule says that a part names, as it is shown."""
+        return self.texts.shown(part, at) if self.texts else None
 
 
 NO_NFT = NftSource(lambda netns, table, chain: ("", ""))
@@ -55,4 +57,22 @@ def nft_source(config: Config, maps: Mapping[str, int], log: Log) -> Iterator[Nf
     from pypwru.resolve.rules import Rules
 
     with Rules(log.warn) as rules:
-        yield NftSource(names, RuleTexts(rules))
+        yield NftSource(with_bound(names, rules), RuleTexts(rules))
+
+
+class Chains(Protocol):
+    """What is known of chains: ``pypwru.resolve.rules``, and a stand-in in tests."""
+
+    def chain(self, netns: int, table: int, chain: int) -> ChainText | None:
+        """A chain; None while it isn't known."""
+
+
+def with_bound(names: ChainNames, rules: Chains) -> ChainNames:
+    """``names``, in which a chain that is bound to a rule has the rule's, as ``input#5``."""
+
+    def named(netns: int, table: int, chain: int) -> tuple[str, str]:
+        table_name, name = names(netns, table, chain)
+        listed = rules.chain(netns, table, chain) if name.startswith(_BOUND) else None
+        return table_name, listed.chain if listed else name
+
+    return named

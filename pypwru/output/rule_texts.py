@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from pypwru.output.nft_part import Handles, handles
+from pypwru.resolve.ruleset import shown
 
 if TYPE_CHECKING:
     from pypwru.resolve.ruleset import RuleText
@@ -52,3 +53,11 @@ class RuleTexts:
         """
         netns, table, chain, rule = handles(part)
         return self.rules.rule(netns, table, chain, rule, at) if rule else None
+
+    def shown(self, part: bytes, at: int) -> RuleText | None:
+        """The same, with the number of elements in the place of a long set's."""
+        found = self.text(part, at)
+        if found is None:
+            return None
+        text = shown(found.text)
+        return found if text is found.text else found._replace(text=text)

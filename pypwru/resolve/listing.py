@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.kernel.netns import in_namespace
 from pypwru.kernel.nfnetlink import GET_CHAIN, GET_RULE, GET_TABLE, Netfilter
-from pypwru.resolve.ruleset import Table, Tables, build, readable
-from pypwru.resolve.ruletexts import Key, iptables_texts, nft_texts
+from pypwru.resolve.ruleset import Tables, build, readable
+from pypwru.resolve.ruletexts import Key, iptables_texts, nft_texts, strings_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # -a: handles; -s: without what counters count; -t: without the elements of named sets.
 _NFT = ("nft", "-a", "-s", "-t", "list")
+_NFT_JSON = ("nft", "-j", "-s", "-t", "list", "ruleset")
+_NO_TEXT = "so rules are shown without their text"
+_BY_NFT = "so rules with matches or targets of iptables are shown as nft lists them"
 _FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")  # not in everybody's PATH
+_IPTABLES_TABLES = {"filter", "nat", "mangle", "raw", "security", "broute"}
 _TRIES = 4
 _PATIENCE = 60  # seconds; nft takes some for a hundred thousand rules
 _SAVERS = {
@@ -27,8 +31,6 @@ _SAVERS = {
     "bridge": ("ebtables-nft-save", "-t"),
     "arp": ("arptables-nft-save",),  # knows one table, and no -t
 }
-_IPTABLES_TABLES = {"filter", "nat", "mangle", "raw", "security", "broute"}
-_IPTABLES_CHAINS = {"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING", "BROUTING"}
 
 
 class Listing(NamedTuple):
@@ -112,29 +114,43 @@ class Lister:
     def _texts(self, tables: Tables) -> dict[Key, str]:
         if not tables:
             return {}
-        listing = self._run(*_NFT, "ruleset")
-        if not listing and len(tables) > 1 and _find("nft"):  # one may be too much for this nft
-            listing = "".join(
-                self._run(*_NFT, "table", table.family, table.name) for table in tables.values()
-            )
+        listing = self._list_nft(tables)
         texts, odd = nft_texts(listing, tables)
-        if odd and listing:
+        if odd and not self._failed():
+            # For strings of several lines that neither rules nor chains have as their comments.
+            texts, odd = nft_texts(listing, tables, strings_in(self._run(*_NFT_JSON)))
+        if odd and not self._failed():
             self._faults.append(f"nft lists other rules than the kernel has, in table {odd[0]}")
         for handle, table in tables.items():
-            if _of_iptables(table):
+            if table.family in _SAVERS and table.name in _IPTABLES_TABLES and table.has_xt:
                 command, *option = _SAVERS[table.family]
-                if _find(command):
-                    saved = self._run(command, *option, *([table.name] if option else []))
-                    texts.update(iptables_texts(saved, handle, table))
+                words = (command, *option, *([table.name] if option else []))
+                texts.update(iptables_texts(self._run(*words, otherwise=_BY_NFT), handle, table))
         return texts
 
-    def _run(self, *words: str) -> str:
-        """What a command writes; nothing if it fails."""
+    def _failed(self) -> bool:
+        """Whether it is known why rules have no text."""
+        return bool(self._faults) or self._closed
+
+    def _list_nft(self, tables: Tables) -> str:
+        listing = self._run(*_NFT, "ruleset")
+        if listing or len(tables) == 1 or not _find("nft"):
+            return listing
+        self._faults.clear()  # a table alone may not be too much for this nft
+        return "".join(
+            self._run(*_NFT, "table", table.family, table.name) for table in tables.values()
+        )
+
+    def _run(self, *words: str, otherwise: str = _NO_TEXT) -> str:
+        """What a command writes; nothing if it fails.
+
+        Args:
+            otherwise: said then, behind why it failed.
+        """
         program = _find(words[0])
         if program is None:
-            self._faults.append(
-                f"{words[0]} isn't there, so rules are shown without their text: install nftables"
-            )
+            package = "iptables" if words[0] != "nft" else "nftables"
+            self._faults.append(f"{words[0]} isn't there, {otherwise}: install {package}")
             return ""
         if self._closed:
             return ""
@@ -158,24 +174,10 @@ class Lister:
             return readable(out)
         if not self._closed:
             why = readable(err).strip().partition("\n")[0]
-            self._faults.append(
-                f"{' '.join(words)} failed, so rules are shown without their text: {why}"
-            )
+            self._faults.append(f"{' '.join(words)} failed, {otherwise}: {why}")
         return ""
 
 
 def _find(command: str) -> str | None:
     path = os.pathsep.join((os.environ.get("PATH", ""), *_FOLDERS))
     return shutil.which(command, path=path)
-
-
-def _of_iptables(table: Table) -> bool:
-    """Whether iptables-nft made it; if it looks so and isn't, iptables says nothing that fits."""
-    return (
-        table.family in _SAVERS
-        and table.name in _IPTABLES_TABLES
-        and any(
-            chain.text.hook and chain.text.chain in _IPTABLES_CHAINS
-            for chain in table.chains.values()
-        )
-    )

@@ -116,11 +116,11 @@ class Memory:
         for table_handle, table in listing.tables.items():
             for chain_handle, chain in table.chains.items():
                 fresh[table_handle, chain_handle] = chain.text
-                for rule, comment in chain.rules:
-                    handles = (table_handle, chain_handle, rule)
+                for rule in chain.rules:
+                    handles = (table_handle, chain_handle, rule.handle)
                     sight = Sight(
-                        RuleText(listing.texts.get(handles, ""), one_line(comment)),
-                        RuleName(table.family, table.name, rule),
+                        RuleText(listing.texts.get(handles, ""), one_line(rule.comment)),
+                        RuleName(table.family, table.name, rule.handle),
                         listing.began,
                         listing.ended,
                     )

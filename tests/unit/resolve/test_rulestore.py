@@ -6,7 +6,7 @@ import pytest
 
 from pypwru.resolve import rulestore
 from pypwru.resolve.listing import Listing
-from pypwru.resolve.ruleset import Chain, ChainText, RuleText, Table
+from pypwru.resolve.ruleset import Chain, ChainText, Rule, RuleText, Table
 from pypwru.resolve.rulestore import Memory
 from pypwru.resolve.rulewatch import Commit, RuleName
 
@@ -16,7 +16,7 @@ def put(
 ) -> None:
     """A table ``ip t`` with a chain 1 ``c``; rules as ``r5="text"``, by handle."""
     texts = {int(name[1:]): text for name, text in rules.items()}
-    chain = Chain(ChainText("ip", "t", "c"), [(handle, "") for handle in texts])
+    chain = Chain(ChainText("ip", "t", "c"), [Rule(handle) for handle in texts])
     by_key = {(table, 1, handle): text for handle, text in texts.items() if text}
     tables = {table: Table("ip", "t", {1: chain})}
     memory.put(Listing(generation, tables, by_key, True, began, ended))
