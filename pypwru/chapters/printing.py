@@ -40,8 +40,9 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             "CT": (
                 "what conntrack knows of the packet, with --output-ct: nothing before conntrack "
                 "has seen it, or where it is invalid; else state and direction (words of nft's ct "
-                "state), zone and mark unless they are 0, status, the connection's tuple, and "
-                "after reply that of its answers as they are before NAT"
+                "state), zone and mark unless they are 0, status (words of nft's ct status, and "
+                "helper, offload, hw-offload), the connection's tuple, and after reply that of its "
+                "answers as they are before NAT"
             ),
             "NFT-CHAIN, NFT-RULE": (
                 "what nftables says, or has said of the packet; nothing where it has not"
