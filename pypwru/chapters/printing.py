@@ -91,7 +91,9 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "has the text of another.",
         "--filter-nft-verdict, -table, -chain, -handle and -text choose packets: of those that "
         "pass the other filters only packets about which one rule, or policy, spoke that meets "
-        "all of them are shown, with their whole path. What is seen of a packet before is held "
+        "all of them are shown, with their whole path. A chain is given by its name, or as the "
+        "column NFT-CHAIN has it. The verdict of a rule that rejects is drop; reject is found by "
+        "the rule's text. What is seen of a packet before is held "
         "until such a rule speaks or the packet is freed; when more than 131,072 sights of 65,536 "
         "packets would be held, those of the packet that was quiet for longest are thrown away "
         "(lost_held). A packet may have been seen by functions before, and pass the filter only "

@@ -20,6 +20,7 @@ _LONGEST = 16384  # characters; a set written out in a rule may have any number 
 _LONGEST_SET = 200  # characters between the braces of a set that is shown
 _QUOTED = r'"[^"]*"'
 _SET = re.compile(rf'{_QUOTED}|\{{ ([^"{{}}]*(?:{_QUOTED}[^"{{}}]*)*) \}}')
+_REJECT = re.compile(r"(?:^|[ {])reject(?=[ ;]|$)|^-A .* -j REJECT\b")
 _COMMENT = 0  # NFTNL_UDATA_*_COMMENT of libnftnl's udata.h
 _BINDING = 4  # NFT_CHAIN_BINDING
 
@@ -127,6 +128,12 @@ def _with_count(found: re.Match[str]) -> str:
     if len(elements) <= _LONGEST_SET:
         return found[0]
     return f"{{ {re.sub(_QUOTED, '', elements).count(',') + 1} elements }}"
+
+
+@functools.lru_cache(1 << 10)
+def rejects(text: str) -> bool:
+    """Whether a rule of this text, if it drops a packet, says so to its sender."""
+    return bool(_REJECT.search(re.sub(_QUOTED, "", text)))
 
 
 def readable(octets: bytes) -> str:
