@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pypwru.discovery.re2 import found_in
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pypwru.events.wire import Wire
     from pypwru.output.rule_texts import RuleTexts
 
-_KEPT = 1 << 12
+_KEPT, _KEPT_TEXTS = 1 << 12, 1 << 10
 _DROP, _STOLEN = VERDICTS[0], VERDICTS[2]
 
 
@@ -41,7 +42,8 @@ class Asked:
         at = wire.parts.get("nft_at", part)
         self._at = slice(at.offset, at.offset + at.size)
         self._conditions = _conditions(config)
-        self._finds = found_in(config.filter_nft_text) if config.filter_nft_text else None
+        expression = config.filter_nft_text
+        self._finds = lru_cache(_KEPT_TEXTS)(found_in(expression)) if expression else None
         verdicts = config.filter_nft_verdict
         self._drops_if_rejects = REJECT in verdicts and _DROP not in verdicts
         self._chains = chains
