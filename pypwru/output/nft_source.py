@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pypwru.config import Config
+    from pypwru.kernel.kallsyms import Symbols
     from pypwru.log import Log
     from pypwru.output.nft import ChainNames
     from pypwru.output.rule_texts import RuleTexts
     from pypwru.resolve.ruleset import ChainText, RuleText
 
+_EVALUATES = "nft_do_chain"
 _BOUND = "__chain"  # and a number: how the kernel names the chain of `jump { ... }`
 
 
@@ -37,11 +39,14 @@ NO_NFT = NftSource(lambda netns, table, chain: ("", ""))
 
 
 @contextmanager
-def nft_source(config: Config, maps: Mapping[str, int], log: Log) -> Iterator[NftSource]:
+def nft_source(
+    config: Config, maps: Mapping[str, int], symbols: Symbols | None, log: Log
+) -> Iterator[NftSource]:
     """The source of a run.
 
     Args:
         maps: name -> descriptor, of the run's maps.
+        symbols: of the kernel; None only where nftables isn't asked.
         log: told what keeps texts from being known.
     """
     if not config.asks_nft:
@@ -53,10 +58,12 @@ def nft_source(config: Config, maps: Mapping[str, int], log: Log) -> Iterator[Nf
     if not config.asks_rules:
         yield NftSource(names)
         return
+    from pypwru.kernel.modules import load_of
     from pypwru.output.rule_texts import RuleTexts
     from pypwru.resolve.rules import Rules
 
-    with Rules(log.warn) as rules:
+    is_built_in = bool(symbols and symbols.addresses(_EVALUATES))
+    with Rules(log.warn, lambda: is_built_in or bool(load_of("nf_tables"))) as rules:
         yield NftSource(with_bound(names, rules), RuleTexts(rules))
 
 

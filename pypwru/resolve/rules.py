@@ -30,6 +30,7 @@ _PAUSE_SHARE = 3
 # ns in which the kernel tells of rules once they are in use, however busy the machine.
 _TOLD = 1_000_000_000
 _AGAIN = 1.0  # for a handle that the last listing didn't have
+_LOOK = 0.5  # whether nf_tables has come
 
 
 class _Namespace:
@@ -56,11 +57,18 @@ class Rules:
 
     Args:
         warn: told, once each, what keeps texts from being known; from another thread.
+        is_there: whether the kernel has nf_tables. Until then it is not asked for anything, since
+            that would load it.
     """
 
-    def __init__(self, warn: Callable[[str], None] = lambda message: None) -> None:
+    def __init__(
+        self,
+        warn: Callable[[str], None] = lambda message: None,
+        is_there: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.changes = 0  # grows whenever any answer may be another than before
         self._warn = functools.cache(warn)  # nothing is said twice
+        self._is_there = is_there
         self._opener = Opener()
         self._lister = Lister(self._warn)
         self._namespaces: dict[int, _Namespace] = {}
@@ -73,18 +81,8 @@ class Rules:
         self._stop = False
 
     def __enter__(self) -> Rules:
-        try:
-            self._watch = Watch()
-        except OSError as error:
-            self._warn(f"nftables' rules are shown without their text: {error.strerror}")
-            self._stop = True
+        if self._is_there() and not self._listen_to_all():
             return self
-        for inode in self._opener.scan():
-            descriptor = self._opener.open(inode)
-            if descriptor is not None:
-                # A failure is told when somebody asks for the namespace.
-                with owned(descriptor), contextlib.suppress(OSError):
-                    self._listen(inode, descriptor)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._work, name="pypwru-rules", daemon=True)
         self._thread.start()
@@ -98,15 +96,36 @@ class Rules:
         with self._changed:
             self._stop = True
             self._changed.notify_all()
-        if self._thread is None or self._watch is None:
+        if self._thread is None:
             return
         self._lister.close()
         os.eventfd_write(self._wake, 1)
         self._thread.join()
         self._thread = None
         os.close(self._wake)
-        self._watch.close()
-        self._watch = None
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    def _listen_to_all(self) -> bool:
+        """Be told of changes in every namespace; False, which is said, where that can't be."""
+        try:
+            watch = Watch()
+        except OSError as error:
+            self._warn(f"nftables' rules are shown without their text: {error.strerror}")
+            with self._changed:
+                self._stop = True
+                self._changed.notify_all()
+            return False
+        with self._changed:
+            self._watch = watch
+        for inode in self._opener.scan():
+            descriptor = self._opener.open(inode)
+            if descriptor is not None:
+                # A failure is told when somebody asks for the namespace.
+                with owned(descriptor), contextlib.suppress(OSError):
+                    self._listen(inode, descriptor)
+        return True
 
     def rule(
         self, netns: int, table: int, chain: int, rule: int, at: int | None = None
@@ -190,9 +209,15 @@ class Rules:
             return not heard.partial
 
     def _work(self) -> None:
-        assert self._watch is not None
         poll = select.poll()
-        for descriptor in (self._wake, *self._watch.filenos()):
+        poll.register(self._wake, select.POLLIN)
+        while self._watch is None and not self._stop:
+            poll.poll(_LOOK * 1000)
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+            if self._is_there():
+                self._listen_to_all()
+        for descriptor in self._watch.filenos() if self._watch else ():
             poll.register(descriptor, select.POLLIN)
         while not self._stop:
             self.hear()

@@ -17,6 +17,7 @@ import pytest
 from pypwru.kernel.netns import in_namespace
 from pypwru.kernel.nfnetlink import GET_RULE, Netfilter, attributes
 from pypwru.resolve import listing as listing_module
+from pypwru.resolve import rules as rules_module
 from pypwru.resolve.rules import Rules
 from pypwru.resolve.ruleset import ChainText, RuleText, shown
 from tests.native.rule_places import (
@@ -378,6 +379,43 @@ def test_without_a_right_nothing_is_said(here: Place, right: str, why: str) -> N
     told, answer = found.stdout.splitlines()
     assert told == f"nftables' rules are shown without their text: {why}"
     assert answer == "True None"
+
+
+def test_nf_tables_is_not_asked_before_it_is_there(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket or a question of its would load it."""
+    asked: list[bool] = []
+    made = Netfilter.__init__
+
+    def make(netfilter: Netfilter) -> None:
+        asked.append(there)
+        made(netfilter)
+
+    monkeypatch.setattr(Netfilter, "__init__", make)
+    monkeypatch.setattr(rules_module, "_LOOK", 0.01)
+    there, looks = False, 0
+
+    def is_there() -> bool:
+        nonlocal looks
+        looks += 1
+        return there
+
+    here.load("table ip t { chain c { drop; }; }")
+    handles = next(iter(here.handles()))
+    with Rules(is_there=is_there) as rules:
+        until(lambda: looks > 3)
+        assert rules.rule(here.inode, *handles) is None
+        assert not asked
+        there = True
+        until(lambda: rules.rule(here.inode, *handles))
+        assert rules.rule(here.inode, *handles) == RuleText("drop", "")
+    assert all(asked)
+    there, before = False, len(asked)
+    with Rules(is_there=is_there) as rules:
+        rules.want(here.inode)
+        assert not rules.wait(0.01)
+    assert len(asked) == before
 
 
 def test_nothing_is_left_behind(here: Place) -> None:
