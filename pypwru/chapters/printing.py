@@ -81,8 +81,8 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "A name that isn't known is ? and the handle. --output-nft=text puts the rule's text and "
         'comment behind it, as in "handle 12 drop: tcp dport 80 drop comment "no web"", and '
         "--output-nft=hook hook and priority of the base chain; objects of --output-json have all "
-        "of it. Texts are read from the packet's own namespace when they are first needed, and "
-        "again when the kernel tells of a change: with nft, and those of rules with a match or "
+        "of it. Texts are read from the packets' own namespaces at the start, and again when the "
+        "kernel tells of a change: with nft, and those of rules with a match or "
         "target of iptables with iptables-nft-save and its like. A set of more than 200 characters "
         "is shown as { 3000 elements }. The chain of a rule that has rules of its own "
         '(jump { ... }) is named after the rule, as in "inet filter input#9". For all this, lines '

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pypwru.config import Config
     from pypwru.kernel.kallsyms import Symbols
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pypwru.output.rule_texts import RuleTexts
     from pypwru.resolve.ruleset import ChainText, RuleText
 
+_LOOK, _MOST_LOOKS = 0.1, 50  # seconds that rules are waited for at once, and how often
 _EVALUATES = "nft_do_chain"
 _BOUND = "__chain"  # and a number: how the kernel names the chain of `jump { ... }`
 
@@ -34,19 +35,30 @@ class NftSource(NamedTuple):
         """What the rule says that a part names, as it is shown."""
         return self.texts.shown(part, at) if self.texts else None
 
+    def wait_listed(self, is_stopped: Callable[[], bool]) -> None:
+        """Until rules are listed that were there at the start, for some seconds at most.
+
+        Args:
+            is_stopped: whether to wait no longer.
+        """
+        for _ in range(_MOST_LOOKS):
+            if not self.texts or is_stopped() or self.texts.rules.wait_listed(_LOOK):
+                return
+
 
 NO_NFT = NftSource(lambda netns, table, chain: ("", ""))
 
 
 @contextmanager
 def nft_source(
-    config: Config, maps: Mapping[str, int], symbols: Symbols | None, log: Log
+    config: Config, maps: Mapping[str, int], symbols: Symbols | None, netns: int, log: Log
 ) -> Iterator[NftSource]:
     """The source of a run.
 
     Args:
         maps: name -> descriptor, of the run's maps.
         symbols: of the kernel; None only where nftables isn't asked.
+        netns: inode of the only namespace that is traced; 0 for any.
         log: told what keeps texts from being known.
     """
     if not config.asks_nft:
@@ -63,7 +75,11 @@ def nft_source(
     from pypwru.resolve.rules import Rules
 
     is_built_in = bool(symbols and symbols.addresses(_EVALUATES))
-    with Rules(log.warn, lambda: is_built_in or bool(load_of("nf_tables"))) as rules:
+
+    def is_there() -> bool:
+        return is_built_in or bool(load_of("nf_tables"))
+
+    with Rules(log.warn, is_there, netns) as rules:
         yield NftSource(with_bound(names, rules), RuleTexts(rules))
 
 

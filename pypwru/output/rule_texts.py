@@ -28,6 +28,9 @@ class Rules(Protocol):
     def wait(self, timeout: float) -> bool:
         """Until all that was asked for is known; False: not within ``timeout`` seconds."""
 
+    def wait_listed(self, timeout: float) -> bool:
+        """Until all is listed that is to be; False: not within ``timeout`` seconds."""
+
 
 class RuleTexts:
     """Texts of rules by parts.

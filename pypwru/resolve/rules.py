@@ -46,29 +46,37 @@ class _Namespace:
     def when(self) -> float:
         return max(self.due, self.rest)
 
+    def order(self) -> tuple[float, bool]:
+        """The least is listed first: of those that are due those that were asked for."""
+        return self.when(), not self.asked
+
 
 class Rules:
     """Texts of rules and names of chains.
 
-    From its start it listens to all namespaces. The rules of one are listed at the first question
-    for it, again when the kernel tells of a change, and, once a second at most, when a handle is
-    asked for that isn't known. What spoke before its namespace was listened to is not told: its
-    handle may have been another's. Only what appears later than the start can speak so early.
+    From its start it listens to all namespaces, and lists their rules, or those of one. After the
+    first question for a namespace its rules are listed again when the kernel tells of a change,
+    and, once a second at most, when a handle is asked for that isn't known. What spoke before its
+    namespace was listened to is not told: its handle may have been another's. Only what appears
+    later than the start can speak so early.
 
     Args:
         warn: told, once each, what keeps texts from being known; from another thread.
         is_there: whether the kernel has nf_tables. Until then it is not asked for anything, since
             that would load it.
+        netns: inode of the namespace whose rules are listed at the start; 0 for all.
     """
 
     def __init__(
         self,
         warn: Callable[[str], None] = lambda message: None,
         is_there: Callable[[], bool] = lambda: True,
+        netns: int = 0,
     ) -> None:
         self.changes = 0  # grows whenever any answer may be another than before
         self._warn = functools.cache(warn)  # nothing is said twice
         self._is_there = is_there
+        self._first = netns
         self._opener = Opener()
         self._lister = Lister(self._warn)
         self._namespaces: dict[int, _Namespace] = {}
@@ -124,7 +132,9 @@ class Rules:
             if descriptor is not None:
                 # A failure is told when somebody asks for the namespace.
                 with owned(descriptor), contextlib.suppress(OSError):
-                    self._listen(inode, descriptor)
+                    namespace = self._listen(inode, descriptor)
+                    if self._first in (0, inode):
+                        namespace.due = _NOW
         return True
 
     def rule(
@@ -159,13 +169,14 @@ class Rules:
     def want(self, netns: int) -> None:
         """Something in this namespace isn't known, or soon will be asked for."""
         namespace = self._namespaces.get(netns)
-        if namespace is not None and namespace.due < _NEVER:
+        if namespace is not None and namespace.asked and namespace.due < _NEVER:
             return
         with self._changed:
             if self._stop:
                 return
             namespace = self._namespaces.setdefault(netns, _Namespace())
-            namespace.asked, namespace.due = True, namespace.listed + _AGAIN
+            namespace.asked = True
+            namespace.due = min(namespace.due, namespace.listed + _AGAIN)
             os.eventfd_write(self._wake, 1)
 
     def wait(self, timeout: float) -> bool:
@@ -176,6 +187,11 @@ class Rules:
                     each.due = each.rest = _NOW
             if not self._stop:
                 os.eventfd_write(self._wake, 1)
+            return self._changed.wait_for(self._is_idle, timeout)
+
+    def wait_listed(self, timeout: float) -> bool:
+        """Until all is listed that is to be; False: not within ``timeout`` s."""
+        with self._changed:
             return self._changed.wait_for(self._is_idle, timeout)
 
     def _is_idle(self) -> bool:
@@ -232,13 +248,10 @@ class Rules:
     def _next(self) -> tuple[int, float]:
         """Which namespace to list next, and in how many seconds."""
         with self._changed:
-            inode = min(
-                self._namespaces, key=lambda inode: self._namespaces[inode].when(), default=0
+            inode, namespace = min(
+                self._namespaces.items(), key=lambda each: each[1].order(), default=(0, None)
             )
-            left = _NEVER
-            if inode in self._namespaces:
-                left = self._namespaces[inode].when() - time.monotonic()
-            return inode, left
+            return inode, namespace.when() - time.monotonic() if namespace else _NEVER
 
     def _list(self, inode: int) -> None:
         with self._changed:

@@ -273,6 +273,18 @@ def test_six_namespaces_with_the_same_names(rules: Rules) -> None:
             )
 
 
+@pytest.mark.parametrize("only", [False, True])
+def test_what_is_there_at_the_start_is_known_at_the_first_question(here: Place, only: bool) -> None:
+    """The one packet that somebody sends by hand has the text of its rule."""
+    with place() as there:
+        for where in (here, there):
+            where.load("table ip t { chain c { drop; }; }")
+        with Rules(netns=here.inode if only else 0) as rules:
+            assert rules.wait_listed(PATIENCE)
+            found = [rules.rule(each.inode, each.table(), 1, 2) for each in (here, there)]
+            assert found == [RuleText("drop", ""), None if only else RuleText("drop", "")]
+
+
 def test_a_look_up_does_not_wait_for_a_listing(here: Place, rules: Rules) -> None:
     lines = "\n".join(f"tcp dport {n + 1} ip saddr 10.0.0.1 counter drop" for n in range(20_000))
     here.load(f"table ip t {{ chain c {{\n{lines}\n}}\n}}")

@@ -51,6 +51,9 @@ class Texts:
     def wait(self, timeout: float) -> bool:
         return True
 
+    def wait_listed(self, timeout: float) -> bool:
+        return True
+
 
 def asked(*flags: str) -> tuple[Config, Asked]:
     config = parse(list(flags))

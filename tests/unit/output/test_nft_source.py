@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pypwru.output.nft_source import with_bound
-from pypwru.resolve.ruleset import ChainText
+from pypwru.output.nft_source import NO_NFT, NftSource, with_bound
+from pypwru.output.rule_texts import RuleTexts
+from pypwru.resolve.ruleset import ChainText, RuleText
 
 
 class Listed:
@@ -20,3 +21,40 @@ def test_a_chain_that_is_bound_to_a_rule_has_the_name_of_the_rule() -> None:
     assert [named(7, 1, chain) for chain in names] == [
         ("t", "input"), ("t", "input#5"), ("t", "__chain13"),
     ]  # fmt: skip
+
+
+class Slow:
+    """Rules whose listing takes a while."""
+
+    changes = 0
+
+    def __init__(self, looks: int) -> None:
+        self.left = looks
+
+    def rule(
+        self, netns: int, table: int, chain: int, rule: int, at: int | None = None
+    ) -> RuleText | None:
+        return None
+
+    def hear(self) -> bool:
+        return True
+
+    def wait(self, timeout: float) -> bool:
+        return True
+
+    def wait_listed(self, timeout: float) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def test_what_is_there_is_waited_for_but_not_for_ever() -> None:
+    stops = iter([False] * 3 + [True])
+    for looks, is_stopped, left in (
+        (3, lambda: False, 0),
+        (100, lambda: next(stops), 97),
+        (100, lambda: False, 50),
+    ):
+        rules = Slow(looks)
+        NftSource(NO_NFT.chain, RuleTexts(rules)).wait_listed(is_stopped)
+        assert rules.left == left
+    NO_NFT.wait_listed(lambda: False)
