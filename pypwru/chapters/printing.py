@@ -86,7 +86,8 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "target of iptables with iptables-nft-save and its like. A set of more than 200 characters "
         "is shown as { 3000 elements }. The chain of a rule that has rules of its own "
         '(jump { ... }) is named after the rule, as in "inet filter input#9". For all this, lines '
-        "wait for a tenth of a second, and where a text isn't known yet for one second at most. "
+        "wait for a tenth of a second, and where a text isn't known yet for one second at most, or "
+        "five while rules are being read. "
         "A rule that was gone before anybody could read it is (text unknown), or null, and never "
         "has the text of another.",
         "--filter-nft-verdict, -table, -chain, -handle and -text choose packets: of those that "

@@ -25,6 +25,9 @@ class Rules(Protocol):
     def hear(self) -> bool:
         """Take in what the kernel told of changes so far; False if there is more."""
 
+    def is_read(self, netns: int, at: int) -> bool:
+        """Whether rules of a namespace are being read, and were not since a time in ns."""
+
     def wait(self, timeout: float) -> bool:
         """Until all that was asked for is known; False: not within ``timeout`` seconds."""
 

@@ -85,7 +85,7 @@ class Rules:
         self._sure = 0  # nothing that was told before is unheard; CLOCK_MONOTONIC, ns
         self._wake = -1  # an eventfd
         self._thread: threading.Thread | None = None
-        self._busy = False  # a listing is made
+        self._busy = 0  # inode of the namespace whose rules are being listed; 0 for none
         self._stop = False
 
     def __enter__(self) -> Rules:
@@ -179,6 +179,18 @@ class Rules:
             namespace.due = min(namespace.due, namespace.listed + _AGAIN)
             os.eventfd_write(self._wake, 1)
 
+    def is_read(self, netns: int, at: int) -> bool:
+        """Whether rules are being read, or about to be, of which none were read since.
+
+        Args:
+            netns: inode of the namespace.
+            at: ns of CLOCK_MONOTONIC.
+        """
+        namespace = self._namespaces.get(netns)
+        if namespace is None or namespace.memory.listed_at > at:
+            return False
+        return self._busy == netns or namespace.due < _NEVER
+
     def wait(self, timeout: float) -> bool:
         """Until all that was asked for is known as it is now; False: not within ``timeout`` s."""
         with self._changed:
@@ -258,7 +270,7 @@ class Rules:
             namespace = self._namespaces.get(inode)
             if namespace is None:
                 return
-            namespace.listed, namespace.due, self._busy = time.monotonic(), _NEVER, True
+            namespace.listed, namespace.due, self._busy = time.monotonic(), _NEVER, inode
         due = _NEVER
         try:
             due = self._read(inode, namespace)
@@ -270,7 +282,7 @@ class Rules:
             now = time.monotonic()
             namespace.rest = now + max(_LEAST_PAUSE, _PAUSE_SHARE * (now - namespace.listed))
             namespace.due = min(namespace.due, due)
-            self._busy = False
+            self._busy = 0
             self._changed.notify_all()
 
     def _read(self, inode: int, namespace: _Namespace) -> float:
@@ -284,8 +296,10 @@ class Rules:
         with owned(descriptor):
             if self._listen(inode, descriptor) is not namespace:
                 return _NEVER
+            began = time.monotonic_ns()
             listing = self._lister.list(descriptor, namespace.memory.generation)
         if listing is None:
+            namespace.memory.confirm(began)
             return _NEVER
         self.hear()
         namespace.memory.put(listing)

@@ -71,6 +71,15 @@ class Memory:
         listed = self._listed
         return listed.generation if listed.whole and self._heard <= listed.ended else _NO_GENERATION
 
+    @property
+    def listed_at(self) -> int:
+        """When the ruleset was still as the last listing with all texts has it."""
+        return self._listed.ended if self._listed.whole else 0
+
+    def confirm(self, moment: int) -> None:
+        """The ruleset was then still as it was listed last."""
+        self._listed = self._listed._replace(ended=max(self._listed.ended, moment))
+
     def find(self, handles: Handles, moment: int) -> RuleText | ChainText | None:
         """What had these handles then; None when it can't be told which rule, or what it said."""
         found = self._known.get(handles)

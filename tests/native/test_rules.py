@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -253,6 +254,17 @@ def test_long_rules(here: Place, rules: Rules) -> None:
     assert first.text == f"tcp dport {{ {ports} }} accept"
     assert shown(first.text) == "tcp dport { 1000 elements } accept"
     assert second.text == 'ip saddr { 3000 elements } drop comment "why"'
+
+
+def test_a_rule_that_is_not_there_is_not_read_for_ever(here: Place, rules: Rules) -> None:
+    here.load("table ip t { chain c { drop; }; }")
+    known(rules, here)
+    at = time.monotonic_ns()
+    assert rules.rule(here.inode, here.table(), 1, 99, at) is None
+    assert rules.is_read(here.inode, at)
+    until(lambda: not rules.is_read(here.inode, at))
+    assert rules.rule(here.inode, here.table(), 1, 99, at) is None
+    assert not rules.is_read(here.inode, at)
 
 
 def test_six_namespaces_with_the_same_names(rules: Rules) -> None:

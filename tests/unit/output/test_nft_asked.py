@@ -48,6 +48,9 @@ class Texts:
     def hear(self) -> bool:
         return True
 
+    def is_read(self, netns: int, at: int) -> bool:
+        return False
+
     def wait(self, timeout: float) -> bool:
         return True
 

@@ -39,6 +39,9 @@ class Slow:
     def hear(self) -> bool:
         return True
 
+    def is_read(self, netns: int, at: int) -> bool:
+        return False
+
     def wait(self, timeout: float) -> bool:
         return True
 

@@ -51,6 +51,17 @@ def test_what_a_listing_lacks_is_remembered(memory: Memory) -> None:
     assert memory.find((1, 2), 50) is None
 
 
+def test_until_when_a_listing_is_known_to_be_right(memory: Memory) -> None:
+    assert memory.listed_at == 20
+    memory.confirm(25)
+    assert (memory.generation, memory.listed_at) == (1, 25)
+    memory.tell(replaced(2, 2), 0, 40)
+    assert texts(memory, 2, 20, 30) == ["accept", None]
+    put(memory, 3, 50, 60, r2="drop")
+    memory.confirm(55)
+    assert memory.listed_at == 60
+
+
 def test_what_spoke_before_changes_were_told_is_not_known(memory: Memory) -> None:
     memory.since = 15
     assert texts(memory, 2, 14, 15, 100) == [None, "accept", "accept"]
