@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pypwru.kernel.descriptors import owned
-from pypwru.resolve.listing import Lister
+from pypwru.resolve.listing import Lister, Listing
 from pypwru.resolve.opener import Opener
 from pypwru.resolve.ruleset import ChainText, RuleText
 from pypwru.resolve.rulestore import Memory
@@ -29,8 +29,10 @@ _LEAST_PAUSE = 0.01
 _PAUSE_SHARE = 3
 # ns in which the kernel tells of rules once they are in use, however busy the machine.
 _TOLD = 1_000_000_000
+_SOON = 0.1  # in which the kernel has told of a change that is in use, mostly
 _AGAIN = 1.0  # for a handle that the last listing didn't have
 _LOOK = 0.5  # whether nf_tables has come
+_UNHEARD = -1  # no number of a generation
 
 
 class _Namespace:
@@ -38,6 +40,8 @@ class _Namespace:
 
     def __init__(self) -> None:
         self.memory = Memory()
+        self.heard = _UNHEARD  # number of the ruleset's generation that was told of last
+        self.changed = _UNHEARD  # the same, of the last that has other rules
         self.asked = False
         self.due = _NEVER  # when to list its rules
         self.listed = _NOW  # when that was tried last
@@ -78,7 +82,7 @@ class Rules:
         self._is_there = is_there
         self._first = netns
         self._opener = Opener()
-        self._lister = Lister(self._warn)
+        self._lister = Lister()
         self._namespaces: dict[int, _Namespace] = {}
         self._watch: Watch | None = None
         self._changed = threading.Condition()  # of all that is here; never held for long
@@ -221,10 +225,13 @@ class Rules:
             for inode in heard.gone:  # and its number may be another's soon
                 self._namespaces.pop(inode, None)
             for inode, namespace in self._namespaces.items():
+                namespace.heard = heard.generations.get(inode, namespace.heard)
                 for commit in heard.commits.get(inode, ()):
+                    namespace.changed = commit.generation
                     namespace.memory.tell(commit, after, before)
                     self.changes += bool(commit.replaced)
                 if heard.lost:
+                    namespace.heard = _UNHEARD
                     namespace.memory.doubt(after, before)
                 if namespace.asked and (heard.lost or inode in heard.commits):
                     namespace.due = _NOW
@@ -302,9 +309,31 @@ class Rules:
             namespace.memory.confirm(began)
             return _NEVER
         self.hear()
+        if not listing.is_whole:
+            listing = self._by_changes(listing, namespace)
+        if listing.is_whole:
+            for fault in listing.faults:
+                self._warn(fault)
         namespace.memory.put(listing)
         self.changes += 1
-        return _NEVER if listing.whole else _NOW
+        return _NEVER if listing.is_whole else _NOW
+
+    def _by_changes(self, listing: Listing, namespace: _Namespace) -> Listing:
+        """What is right of a listing during which the ruleset changed, by what changed.
+
+        Raises:
+            InterruptedError: the kernel hasn't told of that.
+        """
+        end = time.monotonic() + _SOON
+        while namespace.heard < listing.generation:
+            if time.monotonic() > end:
+                raise InterruptedError(4, os.strerror(4))
+            time.sleep(0.001)
+            self.hear()
+        if namespace.changed <= listing.since:  # elements of sets, on which no rule's text depends
+            return listing._replace(is_whole=True)
+        texts = {key: text for key, text in listing.texts.items() if key not in listing.by_order}
+        return listing._replace(texts=texts)
 
     def _listen(self, inode: int, descriptor: int) -> _Namespace:
         """Be told of changes in a namespace, and of its end."""

@@ -509,3 +509,80 @@ def test_what_is_known_while_rules_change(here: Place) -> None:
         known(rules, here)
         assert rules.rule(here.inode, table, 1, 3) == RuleText("tcp dport 1 counter drop", "")
     assert not told
+
+
+@pytest.fixture
+def meanwhile(here: Place, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What nft is to load behind each run of a program that lists, by the program; once."""
+    loads: dict[str, str] = {}
+    run = listing_module.Lister._run
+
+    def run_and_load(lister: listing_module.Lister, *words: str, **more: str) -> str:
+        done = run(lister, *words, **more)
+        if load := loads.pop(words[0], None):
+            here.load(load)
+        return done
+
+    monkeypatch.setattr(listing_module.Lister, "_run", run_and_load)
+    return loads
+
+
+def lists(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Let nothing be listed more often: behind a first listing there is none that is better."""
+    read = rules_module.Rules._read
+
+    def read_some(rules: Rules, inode: int, namespace: rules_module._Namespace) -> float:
+        nonlocal count
+        count -= 1
+        return read(rules, inode, namespace) if count >= 0 else float("inf")
+
+    monkeypatch.setattr(rules_module.Rules, "_read", read_some)
+
+
+@pytest.mark.parametrize(
+    ("change", "texts"),
+    [
+        ("add element ip u s { 192.0.2.1 }", ["drop", "accept"]),
+        ("add rule ip u d accept", ["drop", "accept"]),
+        ("insert rule ip t c counter", ["drop", "accept"]),
+        ("replace rule ip t c handle HANDLE counter", [None, "accept"]),
+    ],
+)
+def test_what_a_change_does_not_touch_is_known_from_the_listing_that_it_came_into(
+    here: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: dict[str, str],
+    change: str,
+    texts: list[str | None],
+) -> None:
+    here.load(
+        "table ip t { chain c { drop; accept; }; }\n"
+        "table ip u { set s { type ipv4_addr; }\nchain d { }\n}"
+    )
+    handles = list(here.handles())
+    meanwhile["nft"] = change.replace("HANDLE", str(handles[0][2]))
+    lists(monkeypatch, 1)
+    with Rules(netns=here.inode) as rules:
+        assert rules.wait_listed(PATIENCE)
+        found = [rules.rule(here.inode, *each) for each in handles]
+        assert not meanwhile
+        assert [each and each.text for each in found] == texts
+        whole = rules._namespaces[here.inode].memory.listed_at > 0
+        assert whole == ("element" in change)
+
+
+@pytest.mark.parametrize("change", ["element ip u s { 192.0.2.1 }", "rule ip filter INPUT drop"])
+def test_rules_of_iptables_are_not_counted_while_some_come_or_go(
+    here: Place, monkeypatch: pytest.MonkeyPatch, meanwhile: dict[str, str], change: str
+) -> None:
+    need(shutil.which("iptables-nft"), "iptables-nft, of iptables")
+    here.run("iptables-nft", "-A", "INPUT", "-p", "tcp", "-j", "LOG")
+    here.load("table ip u { set s { type ipv4_addr; }\n}")
+    (handles,) = here.handles()
+    meanwhile["iptables-nft-save"] = f"add {change}"
+    lists(monkeypatch, 1)
+    with Rules(netns=here.inode) as rules:
+        assert rules.wait_listed(PATIENCE)
+        found = rules.rule(here.inode, *handles)
+        assert not meanwhile
+        assert found == RuleText("-A INPUT -p tcp -j LOG" if "element" in change else "", "")
