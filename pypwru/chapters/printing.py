@@ -82,14 +82,13 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         'comment behind it, as in "handle 12 drop: tcp dport 80 drop comment "no web"", and '
         "--output-nft=hook hook and priority of the base chain; objects of --output-json have all "
         "of it. Texts are read from the packets' own namespaces at the start, and again when the "
-        "kernel tells of a change: with nft, and those of rules with a match or "
-        "target of iptables with iptables-nft-save and its like. A set of more than 200 characters "
-        "is shown as { 3000 elements }. The chain of a rule that has rules of its own "
-        '(jump { ... }) is named after the rule, as in "inet filter input#9". For all this, lines '
-        "wait for a tenth of a second, and where a text isn't known yet for one second at most, or "
-        "five while rules are being read. "
-        "A rule that was gone before anybody could read it is (text unknown), or null, and never "
-        "has the text of another.",
+        "kernel tells of a change: with nft, and those of rules with a match or target of iptables "
+        "with iptables-nft-save and its like. A set of more than 200 characters is shown as "
+        "{ 3000 elements }. The chain of a rule that has rules of its own (jump { ... }) is named "
+        'after the rule, as in "inet filter input#9", where texts are read, and else __chain1. For '
+        "all this, lines wait for a tenth of a second, and where a text isn't known yet for one "
+        "second at most, or five while rules are being read. A rule that was gone before anybody "
+        "could read it is (text unknown), or null, and never has the text of another.",
         "--filter-nft-verdict, -table, -chain, -handle and -text choose packets: of those that "
         "pass the other filters only packets about which one rule, or policy, spoke that meets "
         "all of them are shown, with their whole path. A chain is given by its name, or as the "
