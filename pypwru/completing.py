@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.config import DROP, EVERY, FIRST, LAST
 from pypwru.discovery.tables import EVERYTHING, categories
-from pypwru.kernel.nft_words import VERDICTS
+from pypwru.kernel.nft_words import REJECT, VERDICTS
 from pypwru.kinds import PATH
 from pypwru.options import FLAGS, Flag
 
@@ -45,7 +45,7 @@ VALUES: Mapping[str, Values] = {
     "category": Values(categories()),
     "filter-netns": Values(live="namespaces"),
     "filter-ifname": Values(live="interfaces"),
-    "filter-nft-verdict": Values([*VERDICTS.values()]),
+    "filter-nft-verdict": Values([*VERDICTS.values(), REJECT]),
     "filter-nft-table": Values(live="tables"),
     "filter-nft-chain": Values(live="chains"),
     "filter-non-skb-funcs": Values(live="symbols"),

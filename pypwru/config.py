@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.errors import UsageError
+from pypwru.kernel.nft_words import REJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -309,7 +310,8 @@ class Config(_Fields):
     def asks_rules(self) -> bool:
         """Whether the texts of nftables' rules are asked for."""
         shows = self.output_json or self.output_nft is Nft.TEXT or self.sums_up
-        return self.asks_nft and (shows or bool(self.filter_nft_text))
+        asks = bool(self.filter_nft_text) or REJECT in self.filter_nft_verdict
+        return self.asks_nft and (shows or asks)
 
     @property
     def filters_nft(self) -> bool:

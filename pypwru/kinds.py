@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pypwru.config import Mark
 from pypwru.errors import FilterError
 from pypwru.gotext import parse_bool, parse_csv, parse_digits, parse_int, parse_uint, quote
-from pypwru.kernel.nft_words import FAMILIES, VERDICTS
+from pypwru.kernel.nft_words import FAMILIES, REJECT, VERDICTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,9 +124,10 @@ def _read_rate(text: str) -> int:
 
 def _read_verdicts(text: str) -> tuple[str, ...]:
     words = parse_csv(text)
+    known = (*VERDICTS.values(), REJECT)
     for word in words:
-        if word not in VERDICTS.values():
-            raise ValueError(f"no verdict {quote(word)}: take {', '.join(VERDICTS.values())}")
+        if word not in known:
+            raise ValueError(f"no verdict {quote(word)}: take {', '.join(known)}")
     return words
 
 
@@ -144,10 +145,12 @@ def _read_tables(text: str) -> tuple[str, ...]:
 
 def _read_chains(text: str) -> tuple[str, ...]:
     words = parse_csv(text)
+    families = "|".join(FAMILIES.values())
     for word in words:
-        if not word or " " in word:
+        if not re.fullmatch(rf"\S+|({families}) \S+ \S+( -> \S+)*", word):
             raise ValueError(
-                f"no chain {quote(word)}: give its name alone, and its table to --filter-nft-table"
+                f"no chain {quote(word)}: give its name, such as input, or all that the column "
+                "NFT-CHAIN has, such as 'inet filter input' or 'inet filter input -> web'"
             )
     return words
 

@@ -249,7 +249,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
             ring.opened(shared["events"], config.buffer_size, shared["reader"], form)
         )
         # Before anything is seen: what a rule was before its namespace was listened to isn't told.
-        texts = stack.enter_context(nft_source(config, shared, log))
+        texts = stack.enter_context(nft_source(config, shared, choice.symbols, place.netns, log))
         packets, pages = _packet_bytes(config, request, shared, form, stack)
         reasons = Reasons(request.btf, cache=cache)
         constants = {**asked.constants(), **pages, **shares(config), **reasons.constants()}
@@ -293,6 +293,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
             if config.max_hits:
                 pollers.append(partial(throttled.poll, log, config.max_hits))
             stages = Stages(config, report.names, texts, names.drops)
+            texts.wait_listed(wanted.requested)
             # All are attached: a packet from here on has no sight that is missing.
             reader.start()
             log.info("Listening for events..")

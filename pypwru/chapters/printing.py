@@ -40,8 +40,9 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             "CT": (
                 "what conntrack knows of the packet, with --output-ct: nothing before conntrack "
                 "has seen it, or where it is invalid; else state and direction (words of nft's ct "
-                "state), zone and mark unless they are 0, status, the connection's tuple, and "
-                "after reply that of its answers as they are before NAT"
+                "state), zone and mark unless they are 0, status (words of nft's ct status, and "
+                "helper, offload, hw-offload), the connection's tuple, and after reply that of its "
+                "answers as they are before NAT"
             ),
             "NFT-CHAIN, NFT-RULE": (
                 "what nftables says, or has said of the packet; nothing where it has not"
@@ -83,14 +84,19 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "A name that isn't known is ? and the handle. --output-nft=text puts the rule's text and "
         'comment behind it, as in "handle 12 drop: tcp dport 80 drop comment "no web"", and '
         "--output-nft=hook hook and priority of the base chain; objects of --output-json have all "
-        "of it. Texts are read from the packet's own namespace (with nft and iptables-nft-save) "
-        "when they are first needed, and again when the kernel tells of a change. For this, lines "
-        "wait for a tenth of a second, and where a text isn't known yet for one second at most. "
-        "A rule that was gone before anybody could read it is (text unknown), or null, and never "
-        "has the text of another.",
+        "of it. Texts are read from the packets' own namespaces at the start, and again when the "
+        "kernel tells of a change: with nft, and those of rules with a match or target of iptables "
+        "with iptables-nft-save and its like. A set of more than 200 characters is shown as "
+        "{ 3000 elements }. The chain of a rule that has rules of its own (jump { ... }) is named "
+        'after the rule, as in "inet filter input#9", where texts are read, and else __chain1. For '
+        "all this, lines wait for a tenth of a second, and where a text isn't known yet for one "
+        "second at most, or five while rules are being read. A rule that was gone before anybody "
+        "could read it is (text unknown), or null, and never has the text of another.",
         "--filter-nft-verdict, -table, -chain, -handle and -text choose packets: of those that "
         "pass the other filters only packets about which one rule, or policy, spoke that meets "
-        "all of them are shown, with their whole path. What is seen of a packet before is held "
+        "all of them are shown, with their whole path. A chain is given by its name, or as the "
+        "column NFT-CHAIN has it. The verdict of a rule that rejects is drop; reject is found by "
+        "the rule's text. What is seen of a packet before is held "
         "until such a rule speaks or the packet is freed; when more than 131,072 sights of 65,536 "
         "packets would be held, those of the packet that was quiet for longest are thrown away "
         "(lost_held). A packet may have been seen by functions before, and pass the filter only "

@@ -1,12 +1,9 @@
 """Go's regular expressions, for ``--filter-func`` and ``--filter-nft-text``.
 
 pwru takes the syntax of Go's regexp/syntax and selects a function when the leftmost-first match is
-the whole name (``FindString(name) == name``): ``tcp|tcp_v4_rcv`` does not select tcp_v4_rcv.
-Python's re finds the same leftmost-first match but spells some things differently, has things that
-Go refuses, and reads some spellings as something else; so an expression is read by Go's grammar
-here and written in what both agree on. Kernel names are ASCII, so are the classes.
-
-Not reproduced: Go's linear running time. Nested repetitions can take Python exponential time.
+the whole name (``FindString(name) == name``): ``tcp|tcp_v4_rcv`` does not select tcp_v4_rcv. An
+expression is read by Go's grammar here, and run by ``re2_machine`` in time linear in the text, as
+Go's is: the texts of rules are written by others. Kernel names are ASCII, so are the classes.
 """
 
 from __future__ import annotations
@@ -16,10 +13,25 @@ import sys
 from typing import TYPE_CHECKING
 
 from pypwru.discovery.re2_classes import PERL, POSIX, UNICODE, character, complement
+from pypwru.discovery.re2_machine import (
+    BEGINS,
+    BEGINS_LINE,
+    BETWEEN_WORD,
+    ENDS,
+    ENDS_LINE,
+    NOT_BETWEEN_WORD,
+    Choice,
+    Letter,
+    Machine,
+    Node,
+    Repeat,
+    Sequence,
+    TooLargeError,
+)
 from pypwru.errors import FilterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _MAX_REPEAT = 1000
 _REPEAT = re.compile(r"([*+?]|\{(\d+)(?:(,)(\d*))?\})(\?)?", re.ASCII)
@@ -29,7 +41,8 @@ _HEX = re.compile(r"\\x(?:([0-9A-Fa-f]{2})|\{([0-9A-Fa-f]+)\})")
 _OCTAL = re.compile(r"\\(0[0-7]{0,2}|[1-7][0-7]{1,2})")
 _POSIX_NAME = re.compile(r"\[:(\^?)(\w+):\]")
 _UNICODE_NAME = re.compile(r"\\([pP])(?:\{(\^?)(\w+)\}|(\w))")
-_ASSERTIONS = {"A": r"\A", "z": r"\Z", "b": r"\b", "B": r"\B"}
+_ASSERTIONS = {"A": BEGINS, "z": ENDS, "b": BETWEEN_WORD, "B": NOT_BETWEEN_WORD}
+_COUNTS: Mapping[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 _CONTROL = {"a": 7, "f": 12, "t": 9, "n": 10, "r": 13, "v": 11}
 
 
@@ -53,17 +66,11 @@ def whole_name_matcher(expression: str) -> Callable[[str], bool]:
     if not expression:
         return lambda name: True
     try:
-        search = _compiled(expression).search
+        return _machine(expression, anchored=True).matches
     except FilterError as error:
         raise FilterError(
             f"--filter-func {expression!r}: {error}, for example --filter-func '^ip_.*'"
         ) from error
-
-    def matches(name: str) -> bool:
-        found = search(name)
-        return found is not None and found.group() == name
-
-    return matches
 
 
 def found_in(expression: str) -> Callable[[str], bool]:
@@ -72,22 +79,21 @@ def found_in(expression: str) -> Callable[[str], bool]:
     Raises:
         FilterError: as ``whole_name_matcher``; it names no flag.
     """
-    search = _compiled(expression).search
-    return lambda text: search(text) is not None
+    return _machine(expression, anchored=False).matches
 
 
-def _compiled(expression: str) -> re.Pattern[str]:
+def _machine(expression: str, *, anchored: bool) -> Machine:
     try:
-        return re.compile(_Translation(expression).result(), re.ASCII)
-    except (_Refused, re.error, OverflowError, RecursionError) as error:
+        return Machine(_Parser(expression).result(), anchored=anchored)
+    except (_Refused, TooLargeError, re.error, OverflowError, RecursionError) as error:
         raise FilterError(f"error parsing regexp: {error}; write a Go (RE2) expression") from error
 
 
-class _Translation:
-    """A descent through Go's grammar that writes each part as it is understood.
+class _Parser:
+    """A descent through Go's grammar.
 
-    Flags are applied where they matter, letter by letter: ``(?i)`` may come anywhere in Go and
-    holds until its group ends, and ``U`` swaps ``*`` and ``*?``; Python has neither.
+    Flags are applied where they matter, letter by letter: ``(?i)`` may come anywhere and holds
+    until its group ends, and ``U`` swaps ``*`` and ``*?``.
     """
 
     def __init__(self, expression: str) -> None:
@@ -96,12 +102,12 @@ class _Translation:
         self._flags: frozenset[str] = frozenset()
         self._names: set[str] = set()
 
-    def result(self) -> str:
-        """The expression for Python's re."""
-        translated = self._alternatives()
+    def result(self) -> Node:
+        """The expression."""
+        parsed = self._alternatives()
         if self._at < len(self._text):
             raise _Refused("unexpected )", self._text)
-        return translated
+        return parsed
 
     def _peek(self) -> str:
         return self._text[self._at : self._at + 1]
@@ -112,78 +118,75 @@ class _Translation:
             self._at = found.end()
         return found
 
-    def _alternatives(self) -> str:
+    def _alternatives(self) -> Node:
         choices = [self._sequence()]
         while self._peek() == "|":
             self._at += 1
             choices.append(self._sequence())
-        return "|".join(choices)
+        return Choice(choices)
 
-    def _sequence(self) -> str:
-        parts: list[str] = []
+    def _sequence(self) -> Node:
+        parts: list[Node] = []
         while (char := self._peek()) and char not in "|)":
             if self._repeat():
                 raise _Refused("missing argument to repetition operator", char)
-            atom = self._atom()
-            if atom is None:
-                # Go repeats what stands before the flags.
-                if not parts:
-                    continue
-                atom = f"(?:{parts.pop()})"
-            repeat = self._repeat()
-            parts.append(atom + (repeat or ""))
+            # A repetition is of the last letter of a quotation, or of what stands before flags.
+            parts += self._atoms()
+            repeat = self._repeat() if parts else None
+            if repeat:
+                parts.append(Repeat(parts.pop(), *repeat))
             start = self._at
             if repeat and self._repeat() is not None:
                 raise _Refused("invalid nested repetition operator", self._text[start : self._at])
-        return "".join(parts)
+        return Sequence(parts)
 
-    def _repeat(self) -> str | None:
-        """A repetition here, in Python's words; None, and nothing taken, where there is none."""
+    def _repeat(self) -> tuple[int, int | None, bool] | None:
+        """How often at least and at most, and whether as seldom as can be.
+
+        None, and nothing taken, where there is no repetition.
+        """
         found = self._take(_REPEAT)
         if not found:
             return None
         operator, low, comma, high, lazy = found.groups()
-        if low is not None:
+        if low is None:
+            least, most = _COUNTS[operator]
+        else:
             # Python converts no more than 4,300 digits; five are too many already.
             least, most = (int(digits.lstrip("0")[:5] or "0") for digits in (low, high or low))
             if max(least, most) > _MAX_REPEAT or most < least:
                 raise _Refused("invalid repeat count", operator)
-            operator = f"{{{low},{high}}}" if comma else f"{{{low}}}"
-        return operator + ("?" if bool(lazy) != ("U" in self._flags) else "")
+            if comma and not high:
+                most = None
+        return least, most, bool(lazy) != ("U" in self._flags)
 
-    def _atom(self) -> str | None:
-        """One thing that can be repeated; None for flags alone."""
+    def _atoms(self) -> list[Node]:
+        """One thing that can be repeated, or a quotation; none for flags alone."""
         char = self._peek()
         if char == "(":
             return self._group()
         if char == "[":
-            return self._with_case(self._class())
+            return [self._letter(self._class())]
         if char == "\\":
             return self._escape()
         self._at += 1
         if char == ".":
-            return "(?s:.)" if "s" in self._flags else "."
+            return [Letter("(?s:.)" if "s" in self._flags else ".")]
         if char in "^$":
-            return self._anchor(char)
-        return self._with_case(re.escape(char))
+            whole, line = (BEGINS, BEGINS_LINE) if char == "^" else (ENDS, ENDS_LINE)
+            return [line if "m" in self._flags else whole]
+        return [self._letter(re.escape(char))]
 
-    def _with_case(self, piece: str) -> str:
-        return f"(?i:{piece})" if "i" in self._flags else piece
+    def _letter(self, piece: str) -> Letter:
+        return Letter(f"(?i:{piece})" if "i" in self._flags else piece)
 
-    def _anchor(self, char: str) -> str:
-        # In parentheses, because Python repeats no bare anchor; \\Z, because Python's $ also
-        # matches before a last newline.
-        if "m" in self._flags:
-            return f"(?m:{char})"
-        return r"(?:\A)" if char == "^" else r"(?:\Z)"
-
-    def _group(self) -> str | None:
+    def _group(self) -> list[Node]:
         outer = self._flags
         if flags := self._take(_FLAGS):
             on, off, end = flags.groups()
             self._flags = (outer | frozenset(on)) - frozenset(off or "")
             if end == ")":
-                return None
+                return []
         elif named := self._take(_NAMED):
             if named.group(1) in self._names:
                 raise _Refused("duplicate capture group name", named.group(1))
@@ -197,25 +200,25 @@ class _Translation:
             raise _Refused("missing closing )", self._text)
         self._at += 1
         self._flags = outer
-        return f"(?:{inside})"
+        return [inside]
 
-    def _escape(self) -> str | None:
+    def _escape(self) -> list[Node]:
         if self._text.startswith(r"\Q", self._at):
             return self._quotation()
         letter = self._text[self._at + 1 : self._at + 2]
         if letter in _ASSERTIONS:
             self._at += 2
-            return f"(?:{_ASSERTIONS[letter]})"
+            return [_ASSERTIONS[letter]]
         body = self._named_class()
-        return self._with_case(f"[{body}]" if body else character(self._code()))
+        return [self._letter(f"[{body}]" if body else character(self._code()))]
 
-    def _quotation(self) -> str | None:
+    def _quotation(self) -> list[Node]:
         """``\\Q`` to ``\\E`` or the end: a repetition after it takes the last letter alone."""
         end = self._text.find(r"\E", self._at + 2)
         stop = len(self._text) if end < 0 else end
         quoted = self._text[self._at + 2 : stop]
         self._at = stop if end < 0 else stop + 2
-        return "".join(self._with_case(re.escape(letter)) for letter in quoted) or None
+        return [self._letter(re.escape(letter)) for letter in quoted]
 
     def _named_class(self) -> str | None:
         """The inside of a bracket for ``\\d``, ``\\pL``, ``[:alpha:]``; None for other text."""

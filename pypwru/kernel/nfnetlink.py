@@ -131,31 +131,37 @@ class Netfilter:
             return generation(message)
         raise OSError(71, os.strerror(71))  # EPROTO
 
-    def dump(self, kind: int) -> Iterator[Message]:
+    def dump(self, kind: int, *, at_once: bool = True) -> list[Message]:
         """All tables, chains or rules of all families, in the ruleset's order.
 
         Args:
             kind: ``GET_TABLE``, ``GET_CHAIN`` or ``GET_RULE``.
+            at_once: whether they must be of one moment. Of others, what was not changed meanwhile
+                may be there not at all, or twice.
 
         Raises:
             InterruptedError: the ruleset changed meanwhile.
             OSError: as of ``generation``.
         """
-        return self._ask(kind, _DUMP)
+        return self._ask(kind, _DUMP, at_once)
 
-    def _ask(self, kind: int, flags: int) -> Iterator[Message]:
+    def _ask(self, kind: int, flags: int, at_once: bool = False) -> list[Message]:
+        """All answers: while a dump has some left, the kernel begins no other one (EBUSY)."""
         self._sequence += 1
         self.socket.send(_message(_SUBSYSTEM << 8 | kind, flags or _ACK, self._sequence, 0, 0, b""))
+        answers: list[Message] = []
+        interrupted = False
         while True:
             for sequence, found, status, payload in _split(self._receive()):
-                if sequence != self._sequence:  # of a dump that was left
+                if sequence != self._sequence:
                     continue
-                if status & _DUMP_INTR:
-                    raise InterruptedError(4, os.strerror(4))
+                interrupted |= bool(status & _DUMP_INTR)
                 if found in (_DONE, _ERROR):
                     _check(payload)
-                    return
-                yield Message(found & 0xFF, payload[0], payload[_NFGENMSG.size :])
+                    if interrupted and at_once:
+                        raise InterruptedError(4, os.strerror(4))
+                    return answers
+                answers.append(Message(found & 0xFF, payload[0], payload[_NFGENMSG.size :]))
 
     def create(self, parts: Sequence[Message]) -> None:
         """Make tables, chains and rules, all of them or none.

@@ -34,6 +34,8 @@ VERDICTS: Mapping[int, str] = {
     -4: "goto",
     -5: "return",
 }
+REJECT = "reject"
+"""What a rule does that drops a packet and tells its sender; to the kernel that is no verdict."""
 _VERDICT_MASK = 0xFF  # above it NF_QUEUE has a queue's number, and NF_DROP an errno
 
 

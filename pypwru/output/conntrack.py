@@ -1,6 +1,7 @@
 """What conntrack knows of a packet, as text and as an object: --output-ct.
 
-The words are those of ``nft``: of ``ct state``, ``ct direction`` and ``ct status``.
+The words are those of ``nft``, of ``ct state``, ``ct direction`` and ``ct status``; of the bits of
+the status for which it has none those of the kernel.
 """
 
 from __future__ import annotations
@@ -18,7 +19,18 @@ _STATES = ("established", "related", "new")
 _IS_REPLY = len(_STATES)  # IP_CT_IS_REPLY: behind them come the same of the answers
 _UNTRACKED = 7
 _TEMPLATE = 1 << 11
-_STATUS = {2: "assured", 3: "confirmed", 4: "snat", 5: "dnat", 9: "dying"}
+STATUS = {
+    0: "expected",
+    1: "seen-reply",
+    2: "assured",
+    3: "confirmed",
+    4: "snat",
+    5: "dnat",
+    9: "dying",
+    13: "helper",
+    14: "offload",
+    15: "hw-offload",
+}
 _ICMP = (1, 58)
 
 
@@ -81,7 +93,7 @@ def connection(
         "reply" if info >= _IS_REPLY else "original",
         zone,
         mark,
-        tuple(word for bit, word in _STATUS.items() if status >> bit & 1),
+        tuple(word for bit, word in STATUS.items() if status >> bit & 1),
         ends(original_saddr, original_daddr, original_sport, original_dport),
         ends(reply_saddr, reply_daddr, reply_sport, reply_dport),
     )

@@ -1,7 +1,8 @@
 """Batches wait, in their order, until the texts of the rules in them are known.
 
 A text is found out by another thread: the ring is read on meanwhile, and what was read before a
-text is known stands here. It stands for a second at most, then the rule is shown without its text.
+text is known stands here. It stands for a second at most, and for some while its text is being
+read, then the rule is shown without its text.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _MOST = 1 << 16  # records
 _PATIENCE = 1_000_000_000  # ns
+_PATIENCE_WHILE_READ = 5_000_000_000
 _REMEMBERED = 1 << 12  # rules that were waited for in vain
 # ns from the moment that a rule is in use to that in which the kernel has told of it: earlier, the
 # text of the rule that had its handle before would be believed.
@@ -34,13 +36,15 @@ class _Waiting(NamedTuple):
     Args:
         asked: rules to when they spoke last in it.
         since: when all that changed before it is told of; ns.
-        until: it isn't held any longer; ns.
+        until: it isn't held any longer, but for a text that is being read; ns.
+        end: nor for that; ns.
     """
 
     batch: Sequence[Slices]
     asked: dict[Handles, int]
     since: int
     until: int
+    end: int
 
 
 class Held:
@@ -78,7 +82,8 @@ class Held:
             asked = self._asked(batch)
             self._lacking(asked)  # and so they are looked for
             told = max(asked.values(), default=0) + _TOLD
-            self._waiting.append(_Waiting(batch, asked, told, now + _PATIENCE))
+            until, end = now + _PATIENCE, now + _PATIENCE_WHILE_READ
+            self._waiting.append(_Waiting(batch, asked, told, until, end))
             self._records += len(batch)
         return self._release(now)
 
@@ -88,7 +93,7 @@ class Held:
             return []
         self._texts.rules.wait(_PATIENCE / 1e9)
         time.sleep(max(self._waiting[-1].since - self._clock(), 0) / 1e9)
-        return self._release(self._clock() + _PATIENCE)
+        return self._release(self._clock() + _PATIENCE_WHILE_READ)
 
     def _release(self, now: int) -> list[Sequence[Slices]]:
         released: list[Sequence[Slices]] = []
@@ -96,7 +101,7 @@ class Held:
         while self._waiting:
             first = self._waiting[0]
             lacking = self._lacking(first.asked)
-            if now < first.until and self._records <= _MOST:
+            if self._may_wait(first, lacking, now):
                 if lacking or now < first.since or not heard:
                     break
             else:
@@ -105,6 +110,13 @@ class Held:
             self._records -= len(first.batch)
             released.append(first.batch if now >= first.since else self._untimed(first.batch))
         return released
+
+    def _may_wait(self, first: _Waiting, lacking: Mapping[Handles, int], now: int) -> bool:
+        """Whether it may be held longer."""
+        if self._records > _MOST or now >= first.end:
+            return False
+        is_read = self._texts.rules.is_read
+        return now < first.until or any(is_read(rule[0], at) for rule, at in lacking.items())
 
     def _untimed(self, batch: Sequence[Slices]) -> Sequence[Slices]:
         """A batch that has to go too early: no rule has a text that early in the kernel's life."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from pypwru.config import Nft as Mode
@@ -102,7 +102,15 @@ def _verdict(nft: Nft) -> str:
 
 def chain_text(what: Said) -> str:
     """The column NFT-CHAIN: ``inet filter web``, or of a packet ``inet filter input -> web``."""
-    path = what.path[-1:] if what.is_own else what.path
+    return _chain_text(what, what.path[-1:] if what.is_own else what.path)
+
+
+def chain_names(what: Said) -> Collection[str]:
+    """What its chain is called: its name, and as the column has it of the chain or of a packet."""
+    return what.path[-1] or "", _chain_text(what, what.path[-1:]), _chain_text(what, what.path)
+
+
+def _chain_text(what: Said, path: tuple[str | None, ...]) -> str:
     return f"{what.family} {what.table} {_ARROW.join(_gaps(path))}"
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pypwru.discovery.re2 import found_in
-from pypwru.kernel.nft_words import VERDICTS, verdict_word
-from pypwru.output.nft import ChainNames, Said, is_own, said
+from pypwru.kernel.nft_words import REJECT, VERDICTS, verdict_word
+from pypwru.output.nft import ChainNames, Said, chain_names, is_own, said
 from pypwru.output.nft_part import NOTHING, nft
 from pypwru.output.parts import KIND
+from pypwru.resolve.ruleset import rejects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
     from pypwru.events.wire import Wire
     from pypwru.output.rule_texts import RuleTexts
 
-_KEPT = 1 << 12
-_STOLEN = VERDICTS[2]
+_KEPT, _KEPT_TEXTS = 1 << 12, 1 << 10
+_DROP, _STOLEN = VERDICTS[0], VERDICTS[2]
 
 
 class Asked:
@@ -40,7 +42,10 @@ class Asked:
         at = wire.parts.get("nft_at", part)
         self._at = slice(at.offset, at.offset + at.size)
         self._conditions = _conditions(config)
-        self._finds = found_in(config.filter_nft_text) if config.filter_nft_text else None
+        expression = config.filter_nft_text
+        self._finds = lru_cache(_KEPT_TEXTS)(found_in(expression)) if expression else None
+        verdicts = config.filter_nft_verdict
+        self._drops_if_rejects = REJECT in verdicts and _DROP not in verdicts
         self._chains = chains
         self._texts = texts
         self._known: dict[bytes, bool] = {}
@@ -50,11 +55,13 @@ class Asked:
         part = record[4][self._said]
         if part == NOTHING or not self._fits(part):
             return False
-        if self._finds is None or self._texts is None:
+        must_reject = self._drops_if_rejects and _drops(part)
+        if self._texts is None or not (self._finds or must_reject):
             return True
-        at = int.from_bytes(record[4][self._at], "little")
-        text = self._texts.text(part, at)
-        return text is not None and any(map(self._finds, text))
+        text = self._texts.text(part, int.from_bytes(record[4][self._at], "little"))
+        if text is None or (must_reject and not rejects(text.text)):
+            return False
+        return self._finds is None or any(map(self._finds, text))
 
     def judges(self, record: Slices) -> bool | None:
         """Whether the packet carries a verdict from this record on; None: it carries none."""
@@ -68,7 +75,7 @@ class Asked:
         return verdict_word(spoken.verdict) != _STOLEN  # which is nobody's to carry
 
     def _fits(self, part: bytes) -> bool:
-        """All conditions but that on the text."""
+        """All conditions but those on the text."""
         fits = self._known.get(part)
         if fits is None:
             what = said(nft(part), self._chains)
@@ -80,16 +87,23 @@ class Asked:
         return fits
 
 
+def _drops(part: bytes) -> bool:
+    spoken = nft(part)
+    return spoken is not None and verdict_word(spoken.verdict) == _DROP
+
+
 def _conditions(config: Config) -> list[Callable[[Said], bool]]:
     verdicts, tables = config.filter_nft_verdict, config.filter_nft_table
     chains, handle = config.filter_nft_chain, config.filter_nft_handle
     found: list[Callable[[Said], bool]] = []
     if verdicts:
+        if REJECT in verdicts:
+            verdicts = (*verdicts, _DROP)
         found.append(lambda what: what.verdict in verdicts)
     if tables:
         found.append(lambda what: what.table in tables or f"{what.family} {what.table}" in tables)
     if chains:
-        found.append(lambda what: what.path[-1] in chains)
+        found.append(lambda what: any(name in chains for name in chain_names(what)))
     if handle:
         found.append(lambda what: what.rule == handle)
     return found

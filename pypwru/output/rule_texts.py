@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from pypwru.output.nft_part import Handles, handles
+from pypwru.resolve.ruleset import shown
 
 if TYPE_CHECKING:
     from pypwru.resolve.ruleset import RuleText
@@ -24,8 +25,14 @@ class Rules(Protocol):
     def hear(self) -> bool:
         """Take in what the kernel told of changes so far; False if there is more."""
 
+    def is_read(self, netns: int, at: int) -> bool:
+        """Whether rules of a namespace are being read, and were not since a time in ns."""
+
     def wait(self, timeout: float) -> bool:
         """Until all that was asked for is known; False: not within ``timeout`` seconds."""
+
+    def wait_listed(self, timeout: float) -> bool:
+        """Until all is listed that is to be; False: not within ``timeout`` seconds."""
 
 
 class RuleTexts:
@@ -52,3 +59,11 @@ class RuleTexts:
         """
         netns, table, chain, rule = handles(part)
         return self.rules.rule(netns, table, chain, rule, at) if rule else None
+
+    def shown(self, part: bytes, at: int) -> RuleText | None:
+        """The same, with the number of elements in the place of a long set's."""
+        found = self.text(part, at)
+        if found is None:
+            return None
+        text = shown(found.text)
+        return found if text is found.text else found._replace(text=text)

@@ -1,7 +1,12 @@
-"""List the nftables rules of a network namespace, all of one generation of the ruleset."""
+"""List the nftables rules of a network namespace.
+
+A ruleset may change while it is listed. A text is its rule's all the same, by the handle, unless
+another rule took the rule's place, which the kernel tells of.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,15 +15,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.kernel.netns import in_namespace
 from pypwru.kernel.nfnetlink import GET_CHAIN, GET_RULE, GET_TABLE, Netfilter
-from pypwru.resolve.ruleset import Table, Tables, build, readable
-from pypwru.resolve.ruletexts import Key, iptables_texts, nft_texts
+from pypwru.resolve.ruleset import Tables, build, readable
+from pypwru.resolve.ruletexts import Key, iptables_texts, nft_texts, strings_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Collection, Sequence
 
 # -a: handles; -s: without what counters count; -t: without the elements of named sets.
 _NFT = ("nft", "-a", "-s", "-t", "list")
+_NFT_JSON = ("nft", "-j", "-s", "-t", "list", "ruleset")
+_NO_TEXT = "so rules are shown without their text"
+_BY_NFT = "so rules with matches or targets of iptables are shown as nft lists them"
 _FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")  # not in everybody's PATH
+_IPTABLES_TABLES = {"filter", "nat", "mangle", "raw", "security", "broute"}
+_KINDS = (GET_TABLE, GET_CHAIN, GET_RULE)
 _TRIES = 4
 _PATIENCE = 60  # seconds; nft takes some for a hundred thousand rules
 _SAVERS = {
@@ -27,38 +37,36 @@ _SAVERS = {
     "bridge": ("ebtables-nft-save", "-t"),
     "arp": ("arptables-nft-save",),  # knows one table, and no -t
 }
-_IPTABLES_TABLES = {"filter", "nat", "mangle", "raw", "security", "broute"}
-_IPTABLES_CHAINS = {"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING", "BROUTING"}
 
 
 class Listing(NamedTuple):
     """A ruleset.
 
     Args:
-        generation: its number.
+        since, generation: the numbers of its generations at the beginning and at the end.
         tables: what the kernel has.
         texts: of the rules that have one.
-        whole: False when the ruleset changed too fast for texts: look again.
-        began, ended: the ruleset was of the generation at both times; CLOCK_MONOTONIC, ns.
+        by_order: rules whose texts are theirs only if no rule came or went meanwhile.
+        began, ended: when; CLOCK_MONOTONIC, ns.
+        is_whole: whether it is all of ``generation``.
+        faults: what keeps texts from being known.
     """
 
+    since: int
     generation: int
     tables: Tables
     texts: dict[Key, str]
-    whole: bool
+    by_order: Collection[Key]
     began: int
     ended: int
+    is_whole: bool
+    faults: Sequence[str] = ()
 
 
 class Lister:
-    """Lists rulesets; one at a time.
+    """Lists rulesets; one at a time."""
 
-    Args:
-        warn: told what keeps texts from being known.
-    """
-
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        self._warn = warn
+    def __init__(self) -> None:
         self._faults: list[str] = []
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
@@ -84,57 +92,73 @@ class Lister:
         return in_namespace(namespace, lambda: self._list(known))
 
     def _list(self, known: int) -> Listing | None:
-        listing = None
         with Netfilter() as netfilter:
             for _ in range(_TRIES):
-                generation, began = netfilter.generation(), time.monotonic_ns()
-                if generation == known:
+                since, began = netfilter.generation(), time.monotonic_ns()
+                if since == known:
                     return None
-                try:
-                    tables = build(*map(netfilter.dump, (GET_TABLE, GET_CHAIN, GET_RULE)))
-                except InterruptedError:
-                    continue
-                ended = time.monotonic_ns()
-                if netfilter.generation() != generation:
-                    continue
-                listing = Listing(generation, tables, {}, False, began, ended)
                 self._faults = []
-                texts = self._texts(tables)
-                ended = time.monotonic_ns()
-                if netfilter.generation() == generation:
-                    for fault in self._faults:
-                        self._warn(fault)
-                    return listing._replace(texts=texts, whole=True, ended=ended)
-        if listing is None:
-            raise InterruptedError(4, "the ruleset changes faster than it can be read")
-        return listing
+                dumps = [netfilter.dump(kind, at_once=False) for kind in _KINDS]
+                with contextlib.suppress(InterruptedError):
+                    tables = build(*dumps)
+                    texts, by_order = self._texts(tables, netfilter, since)
+                    ended = time.monotonic_ns()
+                    now = netfilter.generation()
+                    whole = now == since
+                    times = began, ended
+                    return Listing(since, now, tables, texts, by_order, *times, whole, self._faults)
+        raise InterruptedError(4, "the ruleset changes faster than it can be read")
 
-    def _texts(self, tables: Tables) -> dict[Key, str]:
+    def _texts(
+        self, tables: Tables, netfilter: Netfilter, since: int
+    ) -> tuple[dict[Key, str], Collection[Key]]:
+        """Texts, and those rules that have them by their order alone.
+
+        Args:
+            tables: what the kernel had.
+            since: of which generation.
+        """
         if not tables:
-            return {}
-        listing = self._run(*_NFT, "ruleset")
-        if not listing and len(tables) > 1 and _find("nft"):  # one may be too much for this nft
-            listing = "".join(
-                self._run(*_NFT, "table", table.family, table.name) for table in tables.values()
-            )
+            return {}, ()
+        listing = self._list_nft(tables)
         texts, odd = nft_texts(listing, tables)
-        if odd and listing:
+        if odd and not self._failed() and netfilter.generation() == since:
+            # For strings of several lines that neither rules nor chains have as their comments.
+            texts, odd = nft_texts(listing, tables, strings_in(self._run(*_NFT_JSON)))
+        if odd and not self._failed() and netfilter.generation() == since:
             self._faults.append(f"nft lists other rules than the kernel has, in table {odd[0]}")
+        by_order: dict[Key, str] = {}
         for handle, table in tables.items():
-            if _of_iptables(table):
+            if table.family in _SAVERS and table.name in _IPTABLES_TABLES and table.has_xt:
                 command, *option = _SAVERS[table.family]
-                if _find(command):
-                    saved = self._run(command, *option, *([table.name] if option else []))
-                    texts.update(iptables_texts(saved, handle, table))
-        return texts
+                words = (command, *option, *([table.name] if option else []))
+                saved = self._run(*words, otherwise=_BY_NFT)
+                by_order |= iptables_texts(saved, handle, table)
+        return texts | by_order, by_order.keys()
 
-    def _run(self, *words: str) -> str:
-        """What a command writes; nothing if it fails."""
+    def _failed(self) -> bool:
+        """Whether it is known why rules have no text."""
+        return bool(self._faults) or self._closed
+
+    def _list_nft(self, tables: Tables) -> str:
+        listing = self._run(*_NFT, "ruleset")
+        if listing or len(tables) == 1 or not _find("nft"):
+            return listing
+        self._faults.clear()  # a table alone may not be too much for this nft
+        return "".join(
+            self._run(*_NFT, "table", table.family, table.name) for table in tables.values()
+        )
+
+    def _run(self, *words: str, otherwise: str = _NO_TEXT) -> str:
+        """What a command writes; nothing if it fails.
+
+        Args:
+            otherwise: said then, behind why it failed.
+        """
         program = _find(words[0])
         if program is None:
-            self._faults.append(
-                f"{words[0]} isn't there, so rules are shown without their text: install nftables"
-            )
+            package = "iptables" if words[0] != "nft" else "nftables"
+            self._faults.append(f"{words[0]} isn't there, {otherwise}: install {package}")
             return ""
         if self._closed:
             return ""
@@ -158,9 +182,7 @@ class Lister:
             return readable(out)
         if not self._closed:
             why = readable(err).strip().partition("\n")[0]
-            self._faults.append(
-                f"{' '.join(words)} failed, so rules are shown without their text: {why}"
-            )
+            self._faults.append(f"{' '.join(words)} failed, {otherwise}: {why}")
         return ""
 
 
@@ -168,15 +190,3 @@ def _find(command: str) -> str | None:
     """The path of a program; never in the current folder, which may be anybody's."""
     folders = (os.environ.get("PATH") or os.defpath).split(os.pathsep)
     return shutil.which(command, path=os.pathsep.join(filter(os.path.isabs, (*folders, *_FOLDERS))))
-
-
-def _of_iptables(table: Table) -> bool:
-    """Whether iptables-nft made it; if it looks so and isn't, iptables says nothing that fits."""
-    return (
-        table.family in _SAVERS
-        and table.name in _IPTABLES_TABLES
-        and any(
-            chain.text.hook and chain.text.chain in _IPTABLES_CHAINS
-            for chain in table.chains.values()
-        )
-    )

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pypwru.kernel.descriptors import owned
-from pypwru.resolve.listing import Lister
+from pypwru.resolve.listing import Lister, Listing
 from pypwru.resolve.opener import Opener
 from pypwru.resolve.ruleset import ChainText, RuleText
 from pypwru.resolve.rulestore import Memory
@@ -29,7 +29,10 @@ _LEAST_PAUSE = 0.01
 _PAUSE_SHARE = 3
 # ns in which the kernel tells of rules once they are in use, however busy the machine.
 _TOLD = 1_000_000_000
+_SOON = 0.1  # in which the kernel has told of a change that is in use, mostly
 _AGAIN = 1.0  # for a handle that the last listing didn't have
+_LOOK = 0.5  # whether nf_tables has come
+_UNHEARD = -1  # no number of a generation
 
 
 class _Namespace:
@@ -37,6 +40,8 @@ class _Namespace:
 
     def __init__(self) -> None:
         self.memory = Memory()
+        self.heard = _UNHEARD  # number of the ruleset's generation that was told of last
+        self.changed = _UNHEARD  # the same, of the last that has other rules
         self.asked = False
         self.due = _NEVER  # when to list its rules
         self.listed = _NOW  # when that was tried last
@@ -45,46 +50,51 @@ class _Namespace:
     def when(self) -> float:
         return max(self.due, self.rest)
 
+    def order(self) -> tuple[float, bool]:
+        """The least is listed first: of those that are due those that were asked for."""
+        return self.when(), not self.asked
+
 
 class Rules:
     """Texts of rules and names of chains.
 
-    From its start it listens to all namespaces. The rules of one are listed at the first question
-    for it, again when the kernel tells of a change, and, once a second at most, when a handle is
-    asked for that isn't known. What spoke before its namespace was listened to is not told: its
-    handle may have been another's. Only what appears later than the start can speak so early.
+    From its start it listens to all namespaces, and lists their rules, or those of one. After the
+    first question for a namespace its rules are listed again when the kernel tells of a change,
+    and, once a second at most, when a handle is asked for that isn't known. What spoke before its
+    namespace was listened to is not told: its handle may have been another's. Only what appears
+    later than the start can speak so early.
 
     Args:
         warn: told, once each, what keeps texts from being known; from another thread.
+        is_there: whether the kernel has nf_tables. Until then it is not asked for anything, since
+            that would load it.
+        netns: inode of the namespace whose rules are listed at the start; 0 for all.
     """
 
-    def __init__(self, warn: Callable[[str], None] = lambda message: None) -> None:
+    def __init__(
+        self,
+        warn: Callable[[str], None] = lambda message: None,
+        is_there: Callable[[], bool] = lambda: True,
+        netns: int = 0,
+    ) -> None:
         self.changes = 0  # grows whenever any answer may be another than before
         self._warn = functools.cache(warn)  # nothing is said twice
+        self._is_there = is_there
+        self._first = netns
         self._opener = Opener()
-        self._lister = Lister(self._warn)
+        self._lister = Lister()
         self._namespaces: dict[int, _Namespace] = {}
         self._watch: Watch | None = None
         self._changed = threading.Condition()  # of all that is here; never held for long
         self._sure = 0  # nothing that was told before is unheard; CLOCK_MONOTONIC, ns
         self._wake = -1  # an eventfd
         self._thread: threading.Thread | None = None
-        self._busy = False  # a listing is made
+        self._busy = 0  # inode of the namespace whose rules are being listed; 0 for none
         self._stop = False
 
     def __enter__(self) -> Rules:
-        try:
-            self._watch = Watch()
-        except OSError as error:
-            self._warn(f"nftables' rules are shown without their text: {error.strerror}")
-            self._stop = True
+        if self._is_there() and not self._listen_to_all():
             return self
-        for inode in self._opener.scan():
-            descriptor = self._opener.open(inode)
-            if descriptor is not None:
-                # A failure is told when somebody asks for the namespace.
-                with owned(descriptor), contextlib.suppress(OSError):
-                    self._listen(inode, descriptor)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._work, name="pypwru-rules", daemon=True)
         self._thread.start()
@@ -98,15 +108,38 @@ class Rules:
         with self._changed:
             self._stop = True
             self._changed.notify_all()
-        if self._thread is None or self._watch is None:
+        if self._thread is None:
             return
         self._lister.close()
         os.eventfd_write(self._wake, 1)
         self._thread.join()
         self._thread = None
         os.close(self._wake)
-        self._watch.close()
-        self._watch = None
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    def _listen_to_all(self) -> bool:
+        """Be told of changes in every namespace; False, which is said, where that can't be."""
+        try:
+            watch = Watch()
+        except OSError as error:
+            self._warn(f"nftables' rules are shown without their text: {error.strerror}")
+            with self._changed:
+                self._stop = True
+                self._changed.notify_all()
+            return False
+        with self._changed:
+            self._watch = watch
+        for inode in self._opener.scan():
+            descriptor = self._opener.open(inode)
+            if descriptor is not None:
+                # A failure is told when somebody asks for the namespace.
+                with owned(descriptor), contextlib.suppress(OSError):
+                    namespace = self._listen(inode, descriptor)
+                    if self._first in (0, inode):
+                        namespace.due = _NOW
+        return True
 
     def rule(
         self, netns: int, table: int, chain: int, rule: int, at: int | None = None
@@ -140,14 +173,27 @@ class Rules:
     def want(self, netns: int) -> None:
         """Something in this namespace isn't known, or soon will be asked for."""
         namespace = self._namespaces.get(netns)
-        if namespace is not None and namespace.due < _NEVER:
+        if namespace is not None and namespace.asked and namespace.due < _NEVER:
             return
         with self._changed:
             if self._stop:
                 return
             namespace = self._namespaces.setdefault(netns, _Namespace())
-            namespace.asked, namespace.due = True, namespace.listed + _AGAIN
+            namespace.asked = True
+            namespace.due = min(namespace.due, namespace.listed + _AGAIN)
             os.eventfd_write(self._wake, 1)
+
+    def is_read(self, netns: int, at: int) -> bool:
+        """Whether rules are being read, or about to be, of which none were read since.
+
+        Args:
+            netns: inode of the namespace.
+            at: ns of CLOCK_MONOTONIC.
+        """
+        namespace = self._namespaces.get(netns)
+        if namespace is None or namespace.memory.listed_at > at:
+            return False
+        return self._busy == netns or namespace.due < _NEVER
 
     def wait(self, timeout: float) -> bool:
         """Until all that was asked for is known as it is now; False: not within ``timeout`` s."""
@@ -157,6 +203,11 @@ class Rules:
                     each.due = each.rest = _NOW
             if not self._stop:
                 os.eventfd_write(self._wake, 1)
+            return self._changed.wait_for(self._is_idle, timeout)
+
+    def wait_listed(self, timeout: float) -> bool:
+        """Until all is listed that is to be; False: not within ``timeout`` s."""
+        with self._changed:
             return self._changed.wait_for(self._is_idle, timeout)
 
     def _is_idle(self) -> bool:
@@ -174,10 +225,13 @@ class Rules:
             for inode in heard.gone:  # and its number may be another's soon
                 self._namespaces.pop(inode, None)
             for inode, namespace in self._namespaces.items():
+                namespace.heard = heard.generations.get(inode, namespace.heard)
                 for commit in heard.commits.get(inode, ()):
+                    namespace.changed = commit.generation
                     namespace.memory.tell(commit, after, before)
                     self.changes += bool(commit.replaced)
                 if heard.lost:
+                    namespace.heard = _UNHEARD
                     namespace.memory.doubt(after, before)
                 if namespace.asked and (heard.lost or inode in heard.commits):
                     namespace.due = _NOW
@@ -190,9 +244,15 @@ class Rules:
             return not heard.partial
 
     def _work(self) -> None:
-        assert self._watch is not None
         poll = select.poll()
-        for descriptor in (self._wake, *self._watch.filenos()):
+        poll.register(self._wake, select.POLLIN)
+        while self._watch is None and not self._stop:
+            poll.poll(_LOOK * 1000)
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+            if self._is_there():
+                self._listen_to_all()
+        for descriptor in self._watch.filenos() if self._watch else ():
             poll.register(descriptor, select.POLLIN)
         while not self._stop:
             self.hear()
@@ -207,20 +267,17 @@ class Rules:
     def _next(self) -> tuple[int, float]:
         """Which namespace to list next, and in how many seconds."""
         with self._changed:
-            inode = min(
-                self._namespaces, key=lambda inode: self._namespaces[inode].when(), default=0
+            inode, namespace = min(
+                self._namespaces.items(), key=lambda each: each[1].order(), default=(0, None)
             )
-            left = _NEVER
-            if inode in self._namespaces:
-                left = self._namespaces[inode].when() - time.monotonic()
-            return inode, left
+            return inode, namespace.when() - time.monotonic() if namespace else _NEVER
 
     def _list(self, inode: int) -> None:
         with self._changed:
             namespace = self._namespaces.get(inode)
             if namespace is None:
                 return
-            namespace.listed, namespace.due, self._busy = time.monotonic(), _NEVER, True
+            namespace.listed, namespace.due, self._busy = time.monotonic(), _NEVER, inode
         due = _NEVER
         try:
             due = self._read(inode, namespace)
@@ -232,7 +289,7 @@ class Rules:
             now = time.monotonic()
             namespace.rest = now + max(_LEAST_PAUSE, _PAUSE_SHARE * (now - namespace.listed))
             namespace.due = min(namespace.due, due)
-            self._busy = False
+            self._busy = 0
             self._changed.notify_all()
 
     def _read(self, inode: int, namespace: _Namespace) -> float:
@@ -246,13 +303,37 @@ class Rules:
         with owned(descriptor):
             if self._listen(inode, descriptor) is not namespace:
                 return _NEVER
+            began = time.monotonic_ns()
             listing = self._lister.list(descriptor, namespace.memory.generation)
         if listing is None:
+            namespace.memory.confirm(began)
             return _NEVER
         self.hear()
+        if not listing.is_whole:
+            listing = self._by_changes(listing, namespace)
+        if listing.is_whole:
+            for fault in listing.faults:
+                self._warn(fault)
         namespace.memory.put(listing)
         self.changes += 1
-        return _NEVER if listing.whole else _NOW
+        return _NEVER if listing.is_whole else _NOW
+
+    def _by_changes(self, listing: Listing, namespace: _Namespace) -> Listing:
+        """What is right of a listing during which the ruleset changed, by what changed.
+
+        Raises:
+            InterruptedError: the kernel hasn't told of that.
+        """
+        end = time.monotonic() + _SOON
+        while namespace.heard < listing.generation:
+            if time.monotonic() > end:
+                raise InterruptedError(4, os.strerror(4))
+            time.sleep(0.001)
+            self.hear()
+        if namespace.changed <= listing.since:  # elements of sets, on which no rule's text depends
+            return listing._replace(is_whole=True)
+        texts = {key: text for key, text in listing.texts.items() if key not in listing.by_order}
+        return listing._replace(texts=texts)
 
     def _listen(self, inode: int, descriptor: int) -> _Namespace:
         """Be told of changes in a namespace, and of its end."""

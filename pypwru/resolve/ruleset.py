@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -15,7 +17,12 @@ if TYPE_CHECKING:
 
 _POLICIES = {0: "drop", 1: "accept"}  # NF_DROP, NF_ACCEPT
 _LONGEST = 16384  # characters; a set written out in a rule may have any number of elements
-_COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT of libnftnl's udata.h
+_LONGEST_SET = 200  # characters between the braces of a set that is shown
+_QUOTED = r'"[^"]*"'
+_SET = re.compile(rf'{_QUOTED}|\{{ ([^"{{}}]*(?:{_QUOTED}[^"{{}}]*)*) \}}')
+_REJECT = re.compile(r"(?:^|[ {])reject(?=[ ;]|$)|^-A .* -j REJECT\b")
+_COMMENT = 0  # NFTNL_UDATA_*_COMMENT of libnftnl's udata.h
+_BINDING = 4  # NFT_CHAIN_BINDING
 
 
 class RuleText(NamedTuple):
@@ -36,7 +43,8 @@ class ChainText(NamedTuple):
 
     Args:
         family: ``inet``, ``ip``, ...
-        table, chain: names.
+        table, chain: names; of a chain that is bound to a rule that of its chain and its handle,
+            ``input#5``.
         hook: ``input``, ...; empty for a chain that only jumps lead to, which has no priority
             and no policy either.
         policy: ``accept`` or ``drop``.
@@ -50,21 +58,44 @@ class ChainText(NamedTuple):
     policy: str = ""
 
 
+class Rule(NamedTuple):
+    """A rule.
+
+    Args:
+        handle: unique in its table.
+        comment: as it is; empty if it has none.
+        block: name of the chain that is bound to it (``jump { ... }``); empty for none.
+        is_xt: whether it has a match or target of iptables, which only iptables writes in full.
+    """
+
+    handle: int
+    comment: str = ""
+    block: str = ""
+    is_xt: bool = False
+
+
 @dataclass
 class Chain:
-    """A chain; ``rules`` are handle and comment, as it is, of each rule, in their order."""
+    """A chain; ``rules`` in their order, ``comment`` as it is."""
 
     text: ChainText
-    rules: list[tuple[int, str]] = field(default_factory=list)
+    rules: list[Rule] = field(default_factory=list)
+    comment: str = ""
 
 
 @dataclass
 class Table:
-    """A table; ``chains`` by their handles, in their order."""
+    """A table; ``chains`` by their handles, in their order; ``blocks`` are bound ones, by name."""
 
     family: str
     name: str
     chains: dict[int, Chain] = field(default_factory=dict)
+    blocks: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def has_xt(self) -> bool:
+        """Whether a rule has a match or target of iptables."""
+        return any(rule.is_xt for chain in self.chains.values() for rule in chain.rules)
 
 
 # Handle of each table to the table.
@@ -78,6 +109,31 @@ def one_line(text: str) -> str:
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}..."
     return escape_unprintable(text)
+
+
+def rule_line(text: str) -> str:
+    """The text of a rule on one line; what is too long is cut inside its sets, if that will do."""
+    return one_line(_SET.sub(_with_count, text) if len(text) > _LONGEST else text)
+
+
+@functools.lru_cache(1 << 10)
+def shown(text: str) -> str:
+    """The text of a rule as it is shown: of long sets with the number of elements alone."""
+    return _SET.sub(_with_count, text) if len(text) > _LONGEST_SET else text
+
+
+def _with_count(found: re.Match[str]) -> str:
+    """``{ 3000 elements }`` for a long set."""
+    elements = found[1] or ""
+    if len(elements) <= _LONGEST_SET:
+        return found[0]
+    return f"{{ {re.sub(_QUOTED, '', elements).count(',') + 1} elements }}"
+
+
+@functools.lru_cache(1 << 10)
+def rejects(text: str) -> bool:
+    """Whether a rule of this text, if it drops a packet, says so to its sender."""
+    return bool(_REJECT.search(re.sub(_QUOTED, "", text)))
 
 
 def readable(octets: bytes) -> str:
@@ -101,14 +157,32 @@ def build(tables: Iterable[Message], chains: Iterable[Message], rules: Iterable[
     for message in chains:
         found = dict(attributes(message.body))
         table = _of(by_name, (message.family, found[1]))
-        chain = Chain(_chain(table, found))
-        table.chains[_number(found[2])] = chain
-        chain_by_name[message.family, found[1], found[3]] = chain
+        handle, chain = _number(found[2]), Chain(_chain(table, found))
+        chain.comment = _comment(found.get(12, b""))  # NFTA_CHAIN_USERDATA
+        table.chains[handle] = chain_by_name[message.family, found[1], found[3]] = chain
+        if _number(found.get(10, b"")) & _BINDING:  # NFTA_CHAIN_FLAGS
+            table.blocks[chain.text.chain] = handle
     for message in rules:
         found = dict(attributes(message.body))
         chain = _of(chain_by_name, (message.family, found[1], found[2]))
-        chain.rules.append((_number(found[3]), _rule_comment(found)))
+        chain.rules.append(_rule(found, by_name[message.family, found[1]].blocks))
+    for table in made.values():
+        _name_blocks(table)
     return made
+
+
+def _name_blocks(table: Table) -> None:
+    """Name bound chains after their rules, as ``input#5``: the kernel's names are in no listing."""
+    bound = set(table.blocks.values())
+    owners = [chain for handle, chain in table.chains.items() if handle not in bound]
+    while owners:
+        owner = owners.pop()
+        for rule in owner.rules:
+            if rule.block:  # which no other rule has
+                block = table.chains[table.blocks[rule.block]]
+                name = f"{owner.text.chain}#{rule.handle}"
+                block.text = block.text._replace(chain=name)
+                owners.append(block)
 
 
 def _of(owners: Mapping[Name, Owner], name: Name) -> Owner:
@@ -139,19 +213,36 @@ def _chain(table: Table, found: dict[int, bytes]) -> ChainText:
     )
 
 
-def _rule_comment(found: dict[int, bytes]) -> str:
-    """That of nft, else that of iptables' match ``comment``."""
-    for kind, value in _user_data(found.get(7, b"")):
+def _rule(found: dict[int, bytes], blocks: Mapping[str, int]) -> Rule:
+    rule = Rule(_number(found[3]), _comment(found.get(7, b"")))  # NFTA_RULE_USERDATA
+    expressions = found.get(4, b"")
+    if not (blocks or b"match\0" in expressions or b"target\0" in expressions):
+        return rule
+    for _, element in attributes(expressions):
+        expression = dict(attributes(element))
+        name, data = expression[1], dict(attributes(expression.get(2, b"")))
+        if name in (b"match\0", b"target\0"):
+            rule = rule._replace(is_xt=True)
+            if data.get(1) == b"comment\0":  # NFTA_MATCH_NAME, NFTA_MATCH_INFO
+                said = readable(data.get(3, b"").split(b"\0")[0])
+                rule = rule._replace(comment=rule.comment or said)
+        elif name == b"immediate\0" and (target := _target(data)) in blocks:
+            rule = rule._replace(block=target)
+    return rule
+
+
+def _target(data: Mapping[int, bytes]) -> str:
+    """Name of the chain that an ``immediate`` has; empty for none."""
+    value = dict(attributes(data.get(2, b"")))  # NFTA_IMMEDIATE_DATA
+    verdict = dict(attributes(value.get(2, b"")))  # NFTA_DATA_VERDICT
+    return name_text(verdict.get(2, b""))  # NFTA_VERDICT_CHAIN
+
+
+def _comment(data: bytes) -> str:
+    """What user data of a rule or chain have; empty for none."""
+    for kind, value in _user_data(data):
         if kind == _COMMENT:
             return readable(value.rstrip(b"\0"))
-    if b"comment\0" not in found.get(4, b""):
-        return ""
-    for _, element in attributes(found[4]):
-        expression = dict(attributes(element))
-        if expression.get(1) == b"match\0":
-            match = dict(attributes(expression.get(2, b"")))
-            if match.get(1) == b"comment\0":  # NFTA_MATCH_NAME, NFTA_MATCH_INFO
-                return readable(match.get(3, b"").split(b"\0")[0])
     return ""
 
 

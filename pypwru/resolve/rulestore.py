@@ -63,13 +63,24 @@ class Memory:
         self._lost: tuple[Change, ...] = ()  # changes of any rule
         self._noting = threading.Lock()
         self._heard = 0  # the last change
-        self._listed = Listing(_NO_GENERATION, {}, {}, False, 0, 0)
+        self._listed = Listing(_NO_GENERATION, _NO_GENERATION, {}, {}, (), 0, 0, False)
 
     @property
     def generation(self) -> int:
         """Of the ruleset that is known and needn't be listed again; -1 for none."""
         listed = self._listed
-        return listed.generation if listed.whole and self._heard <= listed.ended else _NO_GENERATION
+        return (
+            listed.generation if listed.is_whole and self._heard <= listed.ended else _NO_GENERATION
+        )
+
+    @property
+    def listed_at(self) -> int:
+        """When the ruleset was still as the last listing with all texts has it."""
+        return self._listed.ended if self._listed.is_whole else 0
+
+    def confirm(self, moment: int) -> None:
+        """The ruleset was then still as it was listed last."""
+        self._listed = self._listed._replace(ended=max(self._listed.ended, moment))
 
     def find(self, handles: Handles, moment: int) -> RuleText | ChainText | None:
         """What had these handles then; None when it can't be told which rule, or what it said."""
@@ -111,22 +122,30 @@ class Memory:
         self._lost = _with(self._lost, Change(after, before))
 
     def put(self, listing: Listing) -> None:
-        """Know what was listed, beside what was known."""
+        """Know what was listed, beside what was known.
+
+        Args:
+            listing: all that changed until its end has been told of.
+        """
         fresh: dict[Handles, Known] = {}
+        is_mixed = listing.since != listing.generation
         for table_handle, table in listing.tables.items():
             for chain_handle, chain in table.chains.items():
                 fresh[table_handle, chain_handle] = chain.text
-                for rule, comment in chain.rules:
-                    handles = (table_handle, chain_handle, rule)
+                for rule in chain.rules:
+                    handles = (table_handle, chain_handle, rule.handle)
                     sight = Sight(
-                        RuleText(listing.texts.get(handles, ""), one_line(comment)),
-                        RuleName(table.family, table.name, rule),
+                        RuleText(listing.texts.get(handles, ""), one_line(rule.comment)),
+                        RuleName(table.family, table.name, rule.handle),
                         listing.began,
                         listing.ended,
                     )
+                    # Of which of two rules the text is can't be told.
+                    if is_mixed and self._changed(sight.name, listing.ended, listing.began):
+                        continue
                     fresh[handles] = self._seen(handles, sight)
         self._known = self._gone(fresh) | fresh
-        self._listed = listing._replace(tables={}, texts={})
+        self._listed = listing._replace(tables={}, texts={}, by_order=(), faults=())
 
     def _seen(self, handles: Handles, new: Sight) -> tuple[Sight, ...]:
         before = self._known.get(handles, ())

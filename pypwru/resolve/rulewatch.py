@@ -84,12 +84,14 @@ class Notices(NamedTuple):
 
     Args:
         commits: inode to the changes of its namespace's rules.
+        generations: inode to the number of the ruleset's last generation, of whatever change.
         gone: inodes of namespaces that are no more.
         lost: there was more than could be told.
         partial: there is more to read, or the end of a commit is still to come.
     """
 
     commits: dict[int, list[Commit]]
+    generations: dict[int, int]
     gone: set[int]
     lost: bool = False
     partial: bool = False
@@ -153,7 +155,7 @@ class Watch:
     def read(self) -> Notices:
         """What was heard since, if that isn't too much for once; never waits."""
         # Deaths last: whatever changed before one is of what died.
-        commits, ended = self._commits()
+        commits, generations, ended = self._commits()
         lost = self._losing
         if lost and ended:
             # Since the loss the kernel queued nothing (NETLINK_S_CONGESTED): no end is to come of
@@ -165,16 +167,17 @@ class Watch:
             number = self._numbers.pop(inode)
             del self._inodes[number]
             self._begun.pop(number, None)
-        return Notices(commits, gone, lost, bool(self._begun) or not ended)
+        return Notices(commits, generations, gone, lost, bool(self._begun) or not ended)
 
-    def _commits(self) -> tuple[dict[int, list[Commit]], bool]:
-        """And whether that was all."""
+    def _commits(self) -> tuple[dict[int, list[Commit]], dict[int, int], bool]:
+        """Those of ``Notices``, generations, and whether that was all."""
         done: dict[int, list[Commit]] = {}
+        last: dict[int, int] = {}
         for _ in range(_MOST):
             try:
                 datagram, extra, _, _ = self._rules.recvmsg(_RECEIVE, 64)
             except BlockingIOError:
-                return done, True
+                return done, last, True
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
@@ -183,12 +186,19 @@ class Watch:
             for number in _numbers(extra):
                 if number in self._inodes:
                     for message in messages(datagram):
-                        self._take(number, message, done)
-        return done, False
+                        self._take(number, message, done, last)
+        return done, last, False
 
-    def _take(self, number: int, message: Message, done: dict[int, list[Commit]]) -> None:
+    def _take(
+        self,
+        number: int,
+        message: Message,
+        done: dict[int, list[Commit]],
+        last: dict[int, int],
+    ) -> None:
         if message.kind == NEW_GENERATION:
             begun = self._begun.pop(number, None)
+            last[self._inodes[number]] = generation(message)
             if begun:
                 commit = Commit(generation(message), begun.made & begun.deleted)
                 done.setdefault(self._inodes[number], []).append(commit)

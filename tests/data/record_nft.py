@@ -3,6 +3,10 @@
 ``python -m tests.data.record_nft``, as root. Each nft loads the ruleset into a namespace of this
 kernel and lists it: as text, and as the JSON by which the text is judged, of which is kept what
 the tests ask for. An nft is fetched with the libraries, libc among them, that it was built for.
+
+nft/VERSION.hard.txt and nft/VERSION.hard.json are of another ruleset: the listing, and as
+``{"json": ..., "kernel": [[family, attributes], ...] for tables, chains and rules}`` what nft's
+JSON says and what the kernel does.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from pathlib import Path
 
 from tests.lab.kernels import KERNELS
 from tests.lab.vm.packages import Apt
-from tests.native.rule_places import EVERYTHING, Place, place
+from tests.native.rule_places import EVERYTHING, HARD, Place, place
 
 HERE = Path(__file__).parent / "nft"
 _PACKAGES = (
@@ -54,11 +58,30 @@ def record(nft: Sequence[str], where: Place) -> None:
     )
 
 
+def record_hard(nft: Sequence[str], where: Place) -> None:
+    """What ``nft`` and the kernel say of ``HARD`` in ``where``."""
+    _, version, *_ = where.run(*nft, "--version").split()
+    where.run(*nft, "-f", "-", given=HARD)
+    path = HERE / version.removeprefix("v")
+    path.with_name(f"{path.name}.hard.txt").write_text(
+        where.run(*nft, "-a", "-s", "-t", "list", "ruleset")
+    )
+    said = {
+        "json": where.run(*nft, "-j", "-s", "-t", "list", "ruleset"),
+        "kernel": [
+            [[each.family, each.body.hex()] for each in messages] for messages in where.dumps()
+        ],
+    }
+    path.with_name(f"{path.name}.hard.json").write_text(json.dumps(said, indent=1) + "\n")
+
+
 def main() -> None:
     HERE.mkdir(exist_ok=True)
     for suite in dict.fromkeys(row.debian[0] for row in KERNELS):
-        with tempfile.TemporaryDirectory() as folder, place() as where:
-            record(fetch(suite, Path(folder)), where)
+        with tempfile.TemporaryDirectory() as folder, place() as where, place() as there:
+            nft = fetch(suite, Path(folder))
+            record(nft, where)
+            record_hard(nft, there)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from pypwru.kernel.netns import in_namespace
+from pypwru.kernel.nfnetlink import GET_CHAIN, GET_RULE, GET_TABLE, Message, Netfilter
 from pypwru.resolve.rules import Rules
 from tests.support.need import need
 
@@ -58,6 +60,57 @@ table netdev filter {
 """
 
 
+# What makes a listing hard to read: strings of several lines, one of which looks like a chain's
+# first, and rules with rules of their own.
+HARD = r"""
+table inet filter {
+    comment "of a
+}
+table"
+    set s { type ipv4_addr; comment "set
+}
+	chain input { # handle 2
+x"; }
+    chain other { drop; }
+    chain input {
+        comment "two
+		drop # handle 10
+lines"
+        type filter hook input priority 0; policy accept;
+        tcp dport { 22, 80 } jump {
+            ip saddr 192.0.2.4 accept
+            counter accept comment "in
+ner"
+            drop
+        } comment "ssh"
+        ip saddr 192.0.2.9 goto { udp dport 5 accept; }
+        tcp dport { 22 comment "a
+b", 25 } accept
+        iifname "x y" log prefix "pre
+fix # handle 16
+" drop
+        udp dport 9 jump other
+        udp dport 10 jump { }
+    }
+}
+"""
+# Text of each of its rules by chain, in their order.
+HARD_TEXTS = {
+    "other": ["drop"],
+    "input": [
+        r'tcp dport { 22, 80 } jump { ip saddr 192.0.2.4 accept; counter accept comment "in\nner"; '
+        r'drop; } comment "ssh"',
+        "ip saddr 192.0.2.9 goto { udp dport 5 accept; }",
+        r'tcp dport { 22 comment "a\nb", 25 } accept',
+        r'iifname "x y" log prefix "pre\nfix # handle 16\n" drop',
+        "udp dport 9 jump other",
+        "udp dport 10 jump { }",
+    ],
+    "input#10": ["ip saddr 192.0.2.4 accept", r'counter accept comment "in\nner"', "drop"],
+    "input#13": ["udp dport 5 accept"],
+}
+
+
 class Place(NamedTuple):
     """A namespace with a name."""
 
@@ -99,6 +152,16 @@ class Place(NamedTuple):
             ): r
             for r in rules
         }
+
+    def dumps(self) -> list[list[Message]]:
+        """The kernel's tables, chains and rules; nft lists no chain that is bound to a rule."""
+
+        def ask() -> list[list[Message]]:
+            with Netfilter() as netfilter:
+                return [netfilter.dump(kind) for kind in (GET_TABLE, GET_CHAIN, GET_RULE)]
+
+        with open(f"/run/netns/{self.name}") as file:
+            return in_namespace(file.fileno(), ask)
 
 
 @contextmanager

@@ -9,14 +9,29 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from pypwru.kernel.netns import in_namespace
+from pypwru.kernel.nfnetlink import GET_RULE, Netfilter, attributes
 from pypwru.resolve import listing as listing_module
+from pypwru.resolve import rules as rules_module
 from pypwru.resolve.rules import Rules
-from pypwru.resolve.ruleset import ChainText, RuleText
-from tests.native.rule_places import EVERYTHING, PATIENCE, Place, homes, known, place, until
+from pypwru.resolve.ruleset import ChainText, RuleText, shown
+from tests.native.rule_places import (
+    EVERYTHING,
+    HARD,
+    HARD_TEXTS,
+    PATIENCE,
+    Place,
+    homes,
+    known,
+    place,
+    until,
+)
 from tests.native.tracing import environment
 from tests.support.need import need
 
@@ -64,13 +79,16 @@ def test_chains_have_their_hooks(here: Place, rules: Rules) -> None:
     assert len(chains) == 8
 
 
-def test_rules_of_iptables_read_as_iptables_writes_them(here: Place, rules: Rules) -> None:
+def test_rules_with_what_iptables_has_read_as_iptables_writes_them(
+    here: Place, rules: Rules
+) -> None:
     need(shutil.which("iptables-nft"), "iptables-nft, of iptables")
     for command in (
         'iptables-nft -A INPUT -p tcp --dport 44 -m comment --comment "hi there" -j REJECT',
         "iptables-nft -A INPUT -p tcp -m connlimit --connlimit-above 3 -j LOG",
         "iptables-nft -N mine",
         'iptables-nft -A mine -s 192.0.2.1 -m comment --comment "-A INPUT -j DROP" -j RETURN',
+        "iptables-nft -A mine -m comment --comment 'two\nlines \"so\" \\' -j DROP",
         "iptables-nft -A FORWARD -j mine",
         "iptables-nft -t nat -A POSTROUTING -o eth0 -j MASQUERADE",
         "ip6tables-nft -t mangle -A FORWARD -p udp -j MARK --set-mark 3",
@@ -80,32 +98,101 @@ def test_rules_of_iptables_read_as_iptables_writes_them(here: Place, rules: Rule
         here.run("sh", "-c", command)
     here.load("table ip filter { chain extra { ip saddr 192.0.2.3 drop; }; }")
     before = here.run("nft", "-a", "list", "ruleset")
-    saved = [
-        line
+    saved = "".join(
+        here.run("sh", "-c", command)
         for command in (
             "iptables-nft-save -t filter",
             "iptables-nft-save -t nat",
             "ip6tables-nft-save -t mangle",
-            "ebtables-nft-save -t filter",
-            "arptables-nft-save",
         )
-        for line in here.run("sh", "-c", command).splitlines()
-        if line.startswith("-A ")
-    ]
-    assert len(saved) == 9
-    known(rules, here)
-    found = {}
-    for handles, judge in here.handles().items():
-        answer = rules.rule(here.inode, *handles)
-        assert answer is not None
-        found[judge["family"], judge["table"], judge["chain"], handles[2]] = answer
-    texts = [each.text for each in found.values()]
-    assert sorted(texts) == sorted(saved)
-    assert [each.comment for each in found.values() if each.comment] == [
+    )
+    listed = here.run("nft", "-a", "-s", "list", "ruleset")
+    told: list[str] = []
+    with Rules(told.append) as rules:
+        known(rules, here)
+        found = []
+        for handles in here.handles():
+            answer = rules.rule(here.inode, *handles)
+            assert answer is not None
+            found.append(answer)
+            if answer.text.startswith("-A "):
+                assert f"{answer.text}\n" in saved.replace("two\nlines", "two\\nlines")
+            else:
+                assert f"\t\t{answer.text} # handle {handles[2]}\n" in listed
+    texts = [each.text for each in found]
+    assert sum(text.startswith("-A ") for text in texts) == 6
+    assert len(set(texts)) == len(texts) == 10
+    assert [each.comment for each in found if each.comment] == [
         "hi there",
         "-A INPUT -j DROP",
+        'two\\nlines "so" \\',
     ]
+    assert not told
     assert here.run("nft", "-a", "list", "ruleset") == before
+
+
+@pytest.mark.parametrize("family", ["ip", "ip6", "arp", "bridge"])
+def test_rules_of_nft_in_a_table_named_as_one_of_iptables(here: Place, family: str) -> None:
+    need(shutil.which("iptables-nft"), "iptables-nft, of iptables")
+    texts = {
+        "ip": [
+            "udp dport { 7014, 7015 } drop",
+            "ip saddr @blocked counter drop",
+            "udp dport vmap { 1 : accept, 2 : drop }",
+        ],
+        "ip6": ["udp dport { 7014, 7015 } drop", "ip6 hoplimit < 5 drop"],
+        "arp": ["arp operation { request, reply } drop", "arp htype 1 drop"],
+        "bridge": ["ether type { ip, ip6 } drop", "vlan id 4 drop"],
+    }[family]
+    rules_text = "\n".join(texts)
+    here.load(
+        f"table {family} filter {{\nset blocked {{ type ipv4_addr; }}\nchain INPUT {{\n"
+        f"type filter hook input priority 0;\n{rules_text}\n}}\n}}"
+    )
+    told: list[str] = []
+    with Rules(told.append) as rules:
+        known(rules, here)
+        found = [rules.rule(here.inode, *each) for each in here.handles()]
+    assert found == [RuleText(text, "") for text in texts]
+    assert not told
+
+
+def test_strings_of_several_lines_and_rules_of_rules(here: Place, rules: Rules) -> None:
+    here.load(HARD)
+    known(rules, here)
+    found: dict[str, list[str]] = {}
+    _, chains, all_rules = ([dict(attributes(each.body)) for each in dump] for dump in here.dumps())
+    chain_of = {each[3]: int.from_bytes(each[2], "big") for each in chains}
+    for each in all_rules:
+        handles = here.table("filter"), chain_of[each[2]], int.from_bytes(each[3], "big")
+        chain, rule = rules.chain(here.inode, *handles[:2]), rules.rule(here.inode, *handles)
+        assert chain and rule
+        found.setdefault(chain.chain, []).append(rule.text)
+    assert found == HARD_TEXTS
+    # What is shown of a rule with rules of its own is what nft takes for the same.
+    block = found["input"][0].replace("in\\nner", "in\nner")
+    here.load(f"table inet copy {{ chain input {{ {block}\n }}; }}")
+    listed, copied = (here.run("nft", "list", "table", "inet", name) for name in ("filter", "copy"))
+    begins = "\t\ttcp dport { 22, 80 } jump {"
+    assert begins in copied
+    assert copied.partition(begins)[2].partition("\n\t\t}")[0] in listed
+
+
+def test_a_table_with_an_owner(here: Place, rules: Rules) -> None:
+    """As firewalld's: its first line goes on behind the handle."""
+    with subprocess.Popen(
+        ["ip", "netns", "exec", here.name, "nft", "-i"], stdin=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdin
+        owner.stdin.write(
+            "add table inet t { flags owner; }\nadd chain inet t c\nadd rule inet t c drop\n"
+        )
+        owner.stdin.flush()
+        until(lambda: "drop" in here.run("nft", "list", "ruleset"))
+        assert " progname " in here.run("nft", "-a", "list", "ruleset").partition("\n")[0]
+        known(rules, here)
+        assert rules.rule(here.inode, here.table(), 1, 2) == RuleText("drop", "")
+        owner.stdin.close()
 
 
 @pytest.mark.parametrize(
@@ -130,34 +217,54 @@ def test_a_comment_that_looks_like_a_listing(here: Place, rules: Rules, comment:
     assert rules.rule(here.inode, *third) == RuleText("drop", "")
 
 
-def test_a_prefix_that_looks_like_a_listing_is_not_believed(here: Place) -> None:
+@pytest.mark.parametrize(
+    "string",
+    [
+        "a # handle 3\nb",
+        "a\n\t}\n\n\tchain c { # handle 1\n\t\tdrop # handle 3\n\t}\n",
+        "\n}\ntable ip odd { # handle 1\n",
+    ],
+)
+def test_a_string_that_looks_like_a_listing(here: Place, string: str) -> None:
     told: list[str] = []
     here.load(
-        "table ip odd { chain c {\n"
-        'log prefix "a # handle 3\nb" drop comment "mine"\ndrop\n}\n}\n'
+        f'table ip odd {{\nset s {{ type ipv4_addr; comment "{string}"; }}\nchain c {{\n'
+        f'log prefix "{string}" drop comment "mine"\ndrop\n}}\n}}\n'
         "table ip good { chain c { drop; }; }"
     )
+    shown = string.encode("unicode_escape").decode()
     with Rules(told.append) as rules:
         known(rules, here)
-        assert rules.rule(here.inode, here.table("odd"), 1, 2) == RuleText("", "mine")
-        assert rules.rule(here.inode, here.table("odd"), 1, 3) == RuleText("", "")
-        assert rules.rule(here.inode, here.table("good"), 1, 2) == RuleText("drop", "")
-    assert told == ["nft lists other rules than the kernel has, in table ip odd"]
+        first, second, good = (rules.rule(here.inode, *each) for each in here.handles())
+    assert first == RuleText(f'log prefix "{shown}" drop comment "mine"', "mine")
+    assert second == good == RuleText("drop", "")
+    assert not told
 
 
 def test_long_rules(here: Place, rules: Rules) -> None:
     ports = ", ".join(str(port) for port in range(1, 2001, 2))
-    addresses = ", ".join(f"10.0.{n // 250}.{n % 250}" for n in range(0, 4000, 2))
+    addresses = ", ".join(f"10.0.{n // 250}.{n % 250}" for n in range(0, 6000, 2))
     here.load(
         f"table ip t {{ chain c {{\ntcp dport {{ {ports} }} accept\n"
-        f"ip saddr {{ {addresses} }} drop\n}}\n}}"
+        f'ip saddr {{ {addresses} }} drop comment "why"\n}}\n}}'
     )
     known(rules, here)
     first, second = (rules.rule(here.inode, *each) for each in sorted(here.handles()))
     assert first and second
     assert first.text == f"tcp dport {{ {ports} }} accept"
-    assert second.text.startswith("ip saddr { 10.0.0.0, 10.0.0.2, ")
-    assert second.text.endswith("...") and len(second.text) == 16387
+    assert shown(first.text) == "tcp dport { 1000 elements } accept"
+    assert second.text == 'ip saddr { 3000 elements } drop comment "why"'
+
+
+def test_a_rule_that_is_not_there_is_not_read_for_ever(here: Place, rules: Rules) -> None:
+    here.load("table ip t { chain c { drop; }; }")
+    known(rules, here)
+    at = time.monotonic_ns()
+    assert rules.rule(here.inode, here.table(), 1, 99, at) is None
+    assert rules.is_read(here.inode, at)
+    until(lambda: not rules.is_read(here.inode, at))
+    assert rules.rule(here.inode, here.table(), 1, 99, at) is None
+    assert not rules.is_read(here.inode, at)
 
 
 def test_six_namespaces_with_the_same_names(rules: Rules) -> None:
@@ -176,6 +283,18 @@ def test_six_namespaces_with_the_same_names(rules: Rules) -> None:
             assert rules.rule(each.inode, each.table("filter"), 1, 2) == RuleText(
                 text, f"of {number}"
             )
+
+
+@pytest.mark.parametrize("only", [False, True])
+def test_what_is_there_at_the_start_is_known_at_the_first_question(here: Place, only: bool) -> None:
+    """The one packet that somebody sends by hand has the text of its rule."""
+    with place() as there:
+        for where in (here, there):
+            where.load("table ip t { chain c { drop; }; }")
+        with Rules(netns=here.inode if only else 0) as rules:
+            assert rules.wait_listed(PATIENCE)
+            found = [rules.rule(each.inode, each.table(), 1, 2) for each in (here, there)]
+            assert found == [RuleText("drop", ""), None if only else RuleText("drop", "")]
 
 
 def test_a_look_up_does_not_wait_for_a_listing(here: Place, rules: Rules) -> None:
@@ -212,6 +331,57 @@ def test_without_nft_chains_and_comments_are_known(
 
 
 @pytest.mark.parametrize(
+    ("fails", "told"),
+    [
+        ("false", []),
+        ('[ "$6.$7" = ip.t ]', ["nft -a -s -t list table ip t failed"]),
+    ],
+)
+def test_what_nft_lists_only_table_by_table_is_no_fault(
+    here: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str, told: list[str]
+) -> None:
+    """An nft that fails, as it may at a large ruleset or at expressions that are too new for it."""
+    here.load("table ip t { chain c { drop; }; }\ntable ip6 t { chain c { accept; }; }")
+    nft = tmp_path / "nft"
+    nft.write_text(
+        f'#!/bin/sh\nif [ "$5" = ruleset ] || {fails}; then echo no >&2; exit 1; fi\n'
+        f'exec {shutil.which("nft")} "$@"\n'
+    )
+    nft.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    said: list[str] = []
+    with Rules(said.append) as rules:
+        known(rules, here)
+        texts = [rules.rule(here.inode, *each) for each in here.handles()]
+    assert texts == [RuleText("" if told else "drop", ""), RuleText("accept", "")]
+    assert said == [f"{each}, so rules are shown without their text: no" for each in told]
+
+
+def test_without_iptables_its_rules_are_shown_as_nft_lists_them(
+    here: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need(shutil.which("iptables-nft"), "iptables-nft, of iptables")
+    here.run("iptables-nft", "-A", "INPUT", "-p", "tcp", "-j", "LOG")
+    save = tmp_path / "iptables-nft-save"
+    save.write_text("#!/bin/sh\necho no >&2; exit 1\n")
+    save.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    said: list[str] = []
+    with Rules(said.append) as rules:
+        known(rules, here)
+        (handles,) = here.handles()
+        found = rules.rule(here.inode, *handles)
+    assert found
+    assert f"\t\t{found.text} # handle {handles[2]}\n" in here.run(
+        "nft", "-a", "-s", "list", "ruleset"
+    )
+    assert said == [
+        "iptables-nft-save -t filter failed, so rules with matches or targets of iptables are "
+        "shown as nft lists them: no"
+    ]
+
+
+@pytest.mark.parametrize(
     ("right", "why"),
     [
         ("net_broadcast", "CAP_NET_BROADCAST is missing; run it as root of the host"),
@@ -233,6 +403,43 @@ def test_without_a_right_nothing_is_said(here: Place, right: str, why: str) -> N
     told, answer = found.stdout.splitlines()
     assert told == f"nftables' rules are shown without their text: {why}"
     assert answer == "True None"
+
+
+def test_nf_tables_is_not_asked_before_it_is_there(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket or a question of its would load it."""
+    asked: list[bool] = []
+    made = Netfilter.__init__
+
+    def make(netfilter: Netfilter) -> None:
+        asked.append(there)
+        made(netfilter)
+
+    monkeypatch.setattr(Netfilter, "__init__", make)
+    monkeypatch.setattr(rules_module, "_LOOK", 0.01)
+    there, looks = False, 0
+
+    def is_there() -> bool:
+        nonlocal looks
+        looks += 1
+        return there
+
+    here.load("table ip t { chain c { drop; }; }")
+    handles = next(iter(here.handles()))
+    with Rules(is_there=is_there) as rules:
+        until(lambda: looks > 3)
+        assert rules.rule(here.inode, *handles) is None
+        assert not asked
+        there = True
+        until(lambda: rules.rule(here.inode, *handles))
+        assert rules.rule(here.inode, *handles) == RuleText("drop", "")
+    assert all(asked)
+    there, before = False, len(asked)
+    with Rules(is_there=is_there) as rules:
+        rules.want(here.inode)
+        assert not rules.wait(0.01)
+    assert len(asked) == before
 
 
 def test_nothing_is_left_behind(here: Place) -> None:
@@ -260,3 +467,122 @@ def test_the_end_does_not_wait_for_a_listing(here: Place) -> None:
         until(lambda: rules._lister._child)
         nft = rules._lister._child
     assert nft is not None and nft.returncode == -signal.SIGKILL
+
+
+def test_a_dump_that_a_change_interrupts_is_read_to_its_end(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it has parts left, the kernel begins no other dump on that socket."""
+    here.load("table ip t { chain c {\n" + "tcp dport 1 counter drop\n" * 2000 + "}\n}")
+    receive, received = Netfilter._receive, 0
+
+    def receive_and_change(netfilter: Netfilter) -> bytes:
+        nonlocal received
+        received += 1
+        if received == 2:
+            here.load("add rule ip t c accept")
+        return receive(netfilter)
+
+    monkeypatch.setattr(Netfilter, "_receive", receive_and_change)
+
+    def dump() -> int:
+        with Netfilter() as netfilter:
+            with pytest.raises(InterruptedError):
+                netfilter.dump(GET_RULE)
+            assert received > 3
+            return len(netfilter.dump(GET_RULE))
+
+    with open(f"/run/netns/{here.name}") as file:
+        assert in_namespace(file.fileno(), dump) == 2001
+
+
+def test_what_is_known_while_rules_change(here: Place) -> None:
+    """Each listing fails or is of one generation, and no failure is one of the socket."""
+    told: list[str] = []
+    lines = "\n".join(f"tcp dport {n + 1} counter drop" for n in range(3000))
+    here.load(f"table ip t {{ chain c {{\n{lines}\n}}\nchain d {{ }}\n}}")
+    table = here.table()
+    with Rules(told.append) as rules:
+        for number in range(20):
+            rules.want(here.inode)
+            here.load(f'add rule ip t d accept comment "{number}"')
+        known(rules, here)
+        assert rules.rule(here.inode, table, 1, 3) == RuleText("tcp dport 1 counter drop", "")
+    assert not told
+
+
+@pytest.fixture
+def meanwhile(here: Place, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What nft is to load behind each run of a program that lists, by the program; once."""
+    loads: dict[str, str] = {}
+    run = listing_module.Lister._run
+
+    def run_and_load(lister: listing_module.Lister, *words: str, **more: str) -> str:
+        done = run(lister, *words, **more)
+        if load := loads.pop(words[0], None):
+            here.load(load)
+        return done
+
+    monkeypatch.setattr(listing_module.Lister, "_run", run_and_load)
+    return loads
+
+
+def lists(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Let nothing be listed more often: behind a first listing there is none that is better."""
+    read = rules_module.Rules._read
+
+    def read_some(rules: Rules, inode: int, namespace: rules_module._Namespace) -> float:
+        nonlocal count
+        count -= 1
+        return read(rules, inode, namespace) if count >= 0 else float("inf")
+
+    monkeypatch.setattr(rules_module.Rules, "_read", read_some)
+
+
+@pytest.mark.parametrize(
+    ("change", "texts"),
+    [
+        ("add element ip u s { 192.0.2.1 }", ["drop", "accept"]),
+        ("add rule ip u d accept", ["drop", "accept"]),
+        ("insert rule ip t c counter", ["drop", "accept"]),
+        ("replace rule ip t c handle HANDLE counter", [None, "accept"]),
+    ],
+)
+def test_what_a_change_does_not_touch_is_known_from_the_listing_that_it_came_into(
+    here: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: dict[str, str],
+    change: str,
+    texts: list[str | None],
+) -> None:
+    here.load(
+        "table ip t { chain c { drop; accept; }; }\n"
+        "table ip u { set s { type ipv4_addr; }\nchain d { }\n}"
+    )
+    handles = list(here.handles())
+    meanwhile["nft"] = change.replace("HANDLE", str(handles[0][2]))
+    lists(monkeypatch, 1)
+    with Rules(netns=here.inode) as rules:
+        assert rules.wait_listed(PATIENCE)
+        found = [rules.rule(here.inode, *each) for each in handles]
+        assert not meanwhile
+        assert [each and each.text for each in found] == texts
+        whole = rules._namespaces[here.inode].memory.listed_at > 0
+        assert whole == ("element" in change)
+
+
+@pytest.mark.parametrize("change", ["element ip u s { 192.0.2.1 }", "rule ip filter INPUT drop"])
+def test_rules_of_iptables_are_not_counted_while_some_come_or_go(
+    here: Place, monkeypatch: pytest.MonkeyPatch, meanwhile: dict[str, str], change: str
+) -> None:
+    need(shutil.which("iptables-nft"), "iptables-nft, of iptables")
+    here.run("iptables-nft", "-A", "INPUT", "-p", "tcp", "-j", "LOG")
+    here.load("table ip u { set s { type ipv4_addr; }\n}")
+    (handles,) = here.handles()
+    meanwhile["iptables-nft-save"] = f"add {change}"
+    lists(monkeypatch, 1)
+    with Rules(netns=here.inode) as rules:
+        assert rules.wait_listed(PATIENCE)
+        found = rules.rule(here.inode, *handles)
+        assert not meanwhile
+        assert found == RuleText("-A INPUT -p tcp -j LOG" if "element" in change else "", "")

@@ -88,7 +88,8 @@ def rules(here: Place) -> Iterator[Rules]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy this machine is, a text comes in time."""
-    monkeypatch.setattr(held, "_PATIENCE", int(PATIENCE * 1e9))
+    for name in ("_PATIENCE", "_PATIENCE_WHILE_READ"):
+        monkeypatch.setattr(held, name, int(PATIENCE * 1e9))
 
 
 def said(handle: int, text: str) -> str:
@@ -120,6 +121,22 @@ def test_a_rule_that_nobody_could_read_is_gone(here: Place, rules: Rules) -> Non
         f"handle {first[2]}{GONE} drop",
         said(second[2], "tcp dport 22 accept"),
     ]
+
+
+def test_after_a_reload_of_many_rules_lines_wait_for_their_texts(
+    here: Place, rules: Rules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "_PATIENCE", 1)
+    monkeypatch.setattr(held, "_PATIENCE_WHILE_READ", int(PATIENCE * 1e9))
+    lines = "\n".join(f"tcp dport {n + 1} counter drop" for n in range(10_000))
+    ruleset = f"flush ruleset\ntable ip t {{ chain c {{\n{lines}\n}}\n}}"
+    here.load(ruleset)
+    known(rules, here)
+    here.load(ruleset)
+    last = list(here.handles())[-1]
+    shown = Shown(rules)
+    shown.take(shown.record(here, last))
+    assert shown.until(1) == [said(last[2], "tcp dport 10000 counter drop")]
 
 
 def test_a_rule_that_took_the_place_of_another_has_its_own_text(here: Place, rules: Rules) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from pypwru.output.conntrack import STATUS
 from tests.native.tracing import Network, network, tracing
 from tests.oracles.conntrack import entry, listing, mismatches
 from tests.oracles.json_schema import judged
+from tests.support.need import need
 
 pytestmark = pytest.mark.native
 
@@ -120,10 +125,32 @@ def test_every_kind_of_connection_was_seen(seen: Seen) -> None:
     assert {one["state"] for one in said} == {"new", "established", "related", "untracked"}
     tracked = [one for one in said if "original" in one]
     assert {one["direction"] for one in tracked} == {"original", "reply"}
-    assert {word for one in tracked for word in one["status"]} >= {"confirmed", "snat", "dnat"}
+    assert {word for one in tracked for word in one["status"]} >= {
+        "seen-reply",
+        "confirmed",
+        "snat",
+        "dnat",
+    }
     assert {one["original"]["proto"] for one in tracked} == {1, 6, 17, 58}
     assert {one["zone"] for one in tracked} == {0, 7}
     assert {one["mark"] for one in tracked} == {0, 42}
+
+
+def test_words_are_those_of_nft_and_of_the_kernel() -> None:
+    need(shutil.which("nft"), "nft, of nftables")
+    described = subprocess.run(
+        ["nft", "describe", "ct", "status"], check=True, capture_output=True, text=True
+    ).stdout
+    words = {
+        word: int(bits, 16) for word, bits in re.findall(r"^\t(\S+) +\t(0x\w+)", described, re.M)
+    }
+    assert len(words) >= 7
+    header = Path("/usr/include/linux/netfilter/nf_conntrack_common.h")
+    need(header.exists(), "linux-libc-dev")
+    bits = dict(re.findall(r"IPS_(\w+)_BIT = (\d+)", header.read_text()))
+    others = ("helper", "offload", "hw-offload")
+    words |= {word: 1 << int(bits[word.upper().replace("-", "_")]) for word in others}
+    assert {word: 1 << bit for bit, word in STATUS.items()} == words
 
 
 def test_no_connection_was_missed(seen: Seen) -> None:

@@ -74,6 +74,9 @@ RULES = {
     13: ("counter", ""),
     14: ('-A INPUT -p tcp -m comment --comment "no web" -j DROP', "no web"),
     15: ("", "no web"),
+    16: ('log prefix "no reject" reject with tcp reset', ""),
+    17: ("-A INPUT -p tcp -j REJECT --reject-with tcp-reset", ""),
+    18: ('log prefix "reject" drop', ""),
 }
 REASONS = {"SKB_NOT_DROPPED_YET": 0, "SKB_CONSUMED": 1, "SKB_DROP_REASON_NO_SOCKET": NO_SOCKET}
 

@@ -8,13 +8,29 @@ from pypwru.config import Config
 from pypwru.errors import UsageError
 from pypwru.options import parse
 
-WORDS = "drop, accept, stolen, queue, repeat, stop, continue, break, jump, goto, return"
+WORDS = "drop, accept, stolen, queue, repeat, stop, continue, break, jump, goto, return, reject"
 
 
 def test_tables_by_name_or_family_and_name() -> None:
     config = parse(["--filter-nft-table", "filter,inet nat", "--filter-nft-table=arp filter"])
     assert isinstance(config, Config)
     assert config.filter_nft_table == ("filter", "inet nat", "arp filter")
+
+
+@pytest.mark.parametrize(
+    "chain", ["web", "input#5", "ip filter INPUT", "inet filter input -> web -> ssh"]
+)
+def test_chains_by_name_or_as_the_column_has_them(chain: str) -> None:
+    config = parse(["--filter-nft-chain", chain])
+    assert isinstance(config, Config)
+    assert config.filter_nft_chain == (chain,)
+
+
+def test_texts_are_asked_for_where_they_tell_what_rejects() -> None:
+    for verdict in ("drop", "reject"):
+        config = parse([f"--filter-nft-verdict={verdict}"])
+        assert isinstance(config, Config)
+        assert config.asks_rules == (verdict == "reject")
 
 
 def test_an_expression_is_one_word_with_commas() -> None:
@@ -51,9 +67,15 @@ def test_nothing_is_asked_by_an_empty_word(flag: str) -> None:
         ),
         (
             "chain",
-            "inet filter input",
-            'no chain "inet filter input": give its name alone, and its table to '
-            "--filter-nft-table",
+            "filter input",
+            'no chain "filter input": give its name, such as input, or all that the column '
+            "NFT-CHAIN has, such as 'inet filter input' or 'inet filter input -> web'",
+        ),
+        (
+            "chain",
+            "inet filter input ->",
+            'no chain "inet filter input ->": give its name, such as input, or all that the '
+            "column NFT-CHAIN has, such as 'inet filter input' or 'inet filter input -> web'",
         ),
         (
             "text",

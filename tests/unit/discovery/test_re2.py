@@ -1,4 +1,4 @@
-"""--filter-func means what Go's regexp means: cases by hand, and RE2 itself as the judge."""
+"""Expressions mean what Go's regexp means: cases by hand, and RE2 itself as the judge."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pypwru.discovery.re2 import whole_name_matcher
+from pypwru.discovery import re2_machine
+from pypwru.discovery.re2 import found_in, whole_name_matcher
 from pypwru.errors import FilterError
 from tests.support.need import need
 
@@ -119,3 +120,60 @@ def test_re2_agrees(judge: Any, expression: str) -> None:
     for name in NAMES:
         found = search(name)
         assert matches(name) == bool(found and found.group() == name), (expression, name)
+
+
+TEXTS = [
+    "",
+    "a",
+    "ip saddr 192.0.2.1 tcp dport { 22, 80 } counter drop",
+    "a-b_A\nip rcv\nab",
+    "\n",
+    "aab x{,3} ü 你 ]^",
+]
+
+
+@settings(max_examples=1000, derandomize=True)
+@given(
+    expression=st.lists(st.sampled_from(PIECES), min_size=1, max_size=8).map("".join),
+    more=st.text("ab_-.\n ipA", max_size=30),
+)
+@example(expression="(?m)^ab$", more="")
+@example(expression=r"\B\z", more="")
+@example(expression="(?:|a)*b", more="aab")
+def test_re2_finds_the_same(judge: Any, expression: str, more: str) -> None:
+    quiet = judge.Options()
+    quiet.log_errors = False
+    try:
+        search = judge.compile(expression, quiet).search
+    except judge.error:
+        with pytest.raises(FilterError):
+            found_in(expression)
+        return
+    found = found_in(expression)
+    for text in (*TEXTS, more):
+        assert found(text) == bool(search(text)), (expression, text)
+
+
+@pytest.mark.parametrize("expression", ["(a+)+$", "(a*)*b", "(a|a)*c", "(a|b)*a(a|b){12}c"])
+def test_time_is_linear_in_the_text(expression: str, judge: Any) -> None:
+    """A backtracking engine takes 2 ** 8192 steps."""
+    for text in ("ab" * 8192, "a" * 16384 + "!"):
+        assert found_in(expression)(text) == bool(judge.search(expression, text))
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, judge: Any) -> None:
+    """States are forgotten, also in the middle of a text."""
+    monkeypatch.setattr(re2_machine, "_MOST_STATES", 4)
+    expression = "(a|b)*a(a|b){3}c"
+    for text in ("abbabaabbbaaabbac" * 9, "abbabbbbc", "aaaa" * 20):
+        assert found_in(expression)(text) == bool(judge.search(expression, text))
+    names = ["abbac", "baabbc", "abab", "abbabbabc"]
+    matches = whole_name_matcher(expression)
+    assert [matches(name) for name in names] == [
+        bool(judge.fullmatch(expression, name)) for name in names
+    ]
+
+
+def test_what_is_too_large_is_refused() -> None:
+    with pytest.raises(FilterError, match="expression too large"):
+        found_in("((a{1000}){1000}){1000}")

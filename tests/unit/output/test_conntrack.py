@@ -97,7 +97,7 @@ def test_the_title() -> None:
             part(
                 ESTABLISHED_REPLY, status=SEEN_REPLY | ASSURED | CONFIRMED | DNAT, mark=42, zone=7
             ),
-            "established reply zone 7 mark 0x2a assured,confirmed,dnat "
+            "established reply zone 7 mark 0x2a seen-reply,assured,confirmed,dnat "
             "192.0.2.1:4201->203.0.113.1:80(tcp) reply 198.51.100.1:8080->192.0.2.1:4201(tcp)",
         ),
         (
@@ -138,7 +138,7 @@ def test_states_and_directions(info: int, state: str, direction: str) -> None:
         "direction": direction,
         "zone": 0xFFFF,
         "mark": 0xFFFFFFFF,
-        "status": ["assured", "confirmed", "snat", "dnat", "dying"],
+        "status": [*conntrack.STATUS.values()],
         "original": {"saddr": NEAR, "daddr": DOOR, "sport": 4201, "dport": 80, "proto": 6},
         "reply": {"saddr": FAR, "daddr": NEAR, "sport": 8080, "dport": 4201, "proto": 6},
     }

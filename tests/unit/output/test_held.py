@@ -32,6 +32,7 @@ class Known:
         self.now = START
         self.changes = 0
         self.partial = False
+        self.read_until = 0
         self.waits: list[float] = []
 
     def rule(
@@ -44,8 +45,15 @@ class Known:
     def hear(self) -> bool:
         return not self.partial
 
+    def is_read(self, netns: int, at: int) -> bool:
+        assert netns == HOST
+        return self.read_until > at
+
     def wait(self, timeout: float) -> bool:
         self.waits.append(timeout)
+        return True
+
+    def wait_listed(self, timeout: float) -> bool:
         return True
 
     def clock(self) -> int:
@@ -132,6 +140,21 @@ def test_it_waits_a_second_and_for_a_rule_in_vain_only_once() -> None:
     assert stage.later(1) == [[1]]
     assert stage.take(seen(2, 12, stage.rules.now)) == []
     assert stage.later(TOLD) == [[2]]
+
+
+def test_it_waits_longer_while_rules_are_read() -> None:
+    """As after a reload of 20,000 rules, which take nft a second or two."""
+    stage = Stage(Known())
+    stage.rules.read_until = START + 2 * SECOND
+    stage.take(seen(1, 12))
+    assert stage.later(SECOND) == []
+    stage.rules.texts[12] = RuleText("drop", "")
+    assert stage.later(SECOND) == [[1]]
+    assert stage.take(seen(2, 13, START)) == []
+    assert stage.later(5 * SECOND - 1) == []
+    assert stage.later(1) == [[2]], "but not for ever"
+    assert stage.take(seen(3, 14, stage.rules.now)) == []
+    assert stage.later(SECOND) == [[3]], "nothing is read that may have it"
 
 
 def test_it_waits_again_when_rules_have_changed() -> None:

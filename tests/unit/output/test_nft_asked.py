@@ -48,7 +48,13 @@ class Texts:
     def hear(self) -> bool:
         return True
 
+    def is_read(self, netns: int, at: int) -> bool:
+        return False
+
     def wait(self, timeout: float) -> bool:
+        return True
+
+    def wait_listed(self, timeout: float) -> bool:
         return True
 
 
@@ -72,6 +78,7 @@ def meets(part: bytes, *flags: str, kind: int = NFT_RULE, at: int = 5) -> bool:
 RULE = records.nft(12, DROP, 2, [1])
 JUMPS = records.nft(13, JUMP, target=2)
 DECIDES = records.nft(0, ACCEPT, type=POLICY)
+REJECTS = records.nft(16, DROP, 2, [1])
 LEGACY_DROP = records.nft(0, DROP, 0, table=8, family=IP, type=LEGACY)
 
 
@@ -90,6 +97,26 @@ LEGACY_DROP = records.nft(0, DROP, 0, table=8, family=IP, type=LEGACY)
         (RULE, ["--filter-nft-chain=web"], True),
         (RULE, ["--filter-nft-chain=input"], False),
         (JUMPS, ["--filter-nft-chain=web"], False),
+        (RULE, ["--filter-nft-chain=inet filter web"], True),
+        (RULE, ["--filter-nft-chain=inet filter input -> web"], True),
+        (RULE, ["--filter-nft-chain=inet filter input"], False),
+        (RULE, ["--filter-nft-chain=ip filter web"], False),
+        (RULE, ["--filter-nft-chain=x,inet filter web"], True),
+        (JUMPS, ["--filter-nft-chain=inet filter input"], True),
+        (LEGACY_DROP, ["--filter-nft-chain=ip nat INPUT"], True),
+        (REJECTS, ["--filter-nft-verdict=reject"], True),
+        (REJECTS, ["--filter-nft-verdict=drop"], True),
+        (REJECTS, ["--filter-nft-verdict=reject,accept"], True),
+        (REJECTS, ["--filter-nft-verdict=reject", "--filter-nft-text=tcp reset$"], True),
+        (REJECTS, ["--filter-nft-verdict=reject", "--filter-nft-text=icmp"], False),
+        (REJECTS, ["--filter-nft-verdict=accept"], False),
+        (records.nft(17, DROP, 2, [1]), ["--filter-nft-verdict=reject"], True),
+        (records.nft(18, DROP, 2, [1]), ["--filter-nft-verdict=reject"], False),
+        (records.nft(99, DROP, 2, [1]), ["--filter-nft-verdict=reject"], False),
+        (RULE, ["--filter-nft-verdict=reject"], False),
+        (RULE, ["--filter-nft-verdict=reject,drop"], True),
+        (DECIDES, ["--filter-nft-verdict=reject,accept"], True),
+        (LEGACY_DROP, ["--filter-nft-verdict=reject"], False),
         (RULE, ["--filter-nft-handle=12"], True),
         (RULE, ["--filter-nft-handle=13"], False),
         (DECIDES, ["--filter-nft-handle=12"], False),

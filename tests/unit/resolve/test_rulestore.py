@@ -6,7 +6,7 @@ import pytest
 
 from pypwru.resolve import rulestore
 from pypwru.resolve.listing import Listing
-from pypwru.resolve.ruleset import Chain, ChainText, RuleText, Table
+from pypwru.resolve.ruleset import Chain, ChainText, Rule, RuleText, Table
 from pypwru.resolve.rulestore import Memory
 from pypwru.resolve.rulewatch import Commit, RuleName
 
@@ -16,10 +16,10 @@ def put(
 ) -> None:
     """A table ``ip t`` with a chain 1 ``c``; rules as ``r5="text"``, by handle."""
     texts = {int(name[1:]): text for name, text in rules.items()}
-    chain = Chain(ChainText("ip", "t", "c"), [(handle, "") for handle in texts])
+    chain = Chain(ChainText("ip", "t", "c"), [Rule(handle) for handle in texts])
     by_key = {(table, 1, handle): text for handle, text in texts.items() if text}
     tables = {table: Table("ip", "t", {1: chain})}
-    memory.put(Listing(generation, tables, by_key, True, began, ended))
+    memory.put(Listing(generation, generation, tables, by_key, (), began, ended, True))
 
 
 def text(memory: Memory, rule: int, at: int, table: int = 1) -> str | None:
@@ -49,6 +49,32 @@ def test_what_a_listing_lacks_is_remembered(memory: Memory) -> None:
     assert [text(memory, rule, 50) for rule in (2, 3, 4, 5)] == ["accept", "drop", "new", None]
     assert memory.find((1, 1), 50) == ChainText("ip", "t", "c")
     assert memory.find((1, 2), 50) is None
+
+
+def test_until_when_a_listing_is_known_to_be_right(memory: Memory) -> None:
+    assert memory.listed_at == 20
+    memory.confirm(25)
+    assert (memory.generation, memory.listed_at) == (1, 25)
+    memory.tell(replaced(2, 2), 0, 40)
+    assert texts(memory, 2, 20, 30) == ["accept", None]
+    put(memory, 3, 50, 60, r2="drop")
+    memory.confirm(55)
+    assert memory.listed_at == 60
+
+
+def test_of_a_rule_that_was_replaced_while_it_was_listed_no_text_is_known(memory: Memory) -> None:
+    """Of the others the text is right, whatever else has changed meanwhile."""
+    memory.tell(replaced(2, 2), 25, 45)
+    chain = Chain(ChainText("ip", "t", "c"), [Rule(2), Rule(3), Rule(4)])
+    keys = {(1, 1, handle): text for handle, text in ((2, "old?"), (3, "drop"), (4, "new"))}
+    listing = Listing(1, 2, {1: Table("ip", "t", {1: chain})}, keys, (), 30, 40, False)
+    memory.put(listing)
+    assert memory.generation == -1 and memory.listed_at == 0
+    assert texts(memory, 2, 15, 25, 35, 50) == ["accept", "accept", None, None]
+    assert texts(memory, 3, 15, 35, 50) == texts(memory, 3, 35, 35, 35) == ["drop"] * 3
+    assert texts(memory, 4, 35, 50) == ["new", "new"]
+    put(memory, 2, 50, 60, r2="reject", r3="drop", r4="new")
+    assert texts(memory, 2, 15, 35, 50) == ["accept", None, "reject"]
 
 
 def test_what_spoke_before_changes_were_told_is_not_known(memory: Memory) -> None:
@@ -132,7 +158,7 @@ def test_texts_come_after_the_rest() -> None:
 
 def test_what_was_only_in_part_listed_is_listed_again(memory: Memory) -> None:
     assert memory.generation == 1
-    memory.put(Listing(2, {}, {}, False, 30, 40))
+    memory.put(Listing(2, 2, {}, {}, (), 30, 40, False))
     assert memory.generation == -1
     assert text(memory, 2, 50) == "accept"
 

@@ -8,8 +8,9 @@ import struct
 import pytest
 
 from pypwru.kernel.nfnetlink import Message, attribute, nested
-from pypwru.resolve.ruleset import Chain, ChainText, Table, Tables, build, one_line
-from pypwru.resolve.ruletexts import iptables_texts, nft_texts
+from pypwru.resolve.ruleset import Chain, ChainText, Rule, Table, Tables, build, one_line, shown
+from pypwru.resolve.ruletexts import iptables_texts, nft_texts, strings_in
+from tests.native.rule_places import HARD_TEXTS
 from tests.support.paths import DATA
 
 NFT = DATA / "nft"
@@ -31,13 +32,14 @@ def from_json(version: str) -> Tables:
         elif what == "rule":
             chains = names[row["family"], row["table"]].chains.values()
             (chain,) = (c for c in chains if c.text.chain == row["chain"])
-            chain.rules.append((row["handle"], row.get("comment", "")))
+            chain.rules.append(Rule(row["handle"], row.get("comment", "")))
     return tables
 
 
 def simple(*rules: tuple[int, str], chain: int = 1) -> Tables:
     """A table 1 ``ip t`` with one chain ``c``."""
-    return {1: Table("ip", "t", {chain: Chain(ChainText("ip", "t", "c"), list(rules))})}
+    made = Chain(ChainText("ip", "t", "c"), [Rule(*rule) for rule in rules])
+    return {1: Table("ip", "t", {chain: made})}
 
 
 LISTED = """table ip t { # handle 1
@@ -59,12 +61,12 @@ def test_every_rule_of_a_listing_has_a_text(version: str) -> None:
         (table, chain, rule)
         for table, each in tables.items()
         for chain, rules in each.chains.items()
-        for rule, _ in rules.rules
+        for rule in (rule.handle for rule in rules.rules)
     }
     assert len(texts) == 17
     for table, each in tables.items():
         for chain, rules in each.chains.items():
-            for rule, comment in rules.rules:
+            for rule, comment, *_ in rules.rules:
                 text = texts[table, chain, rule]
                 assert not comment or f'comment "{comment}"' in text
                 assert "\t" not in text and "handle" not in text.partition("comment")[0]
@@ -90,10 +92,76 @@ def test_what_the_kernel_has_and_the_listing_has_not_has_no_text() -> None:
 
 
 def test_tables_are_believed_one_by_one() -> None:
-    tables = simple((2, ""), (3, "")) | {7: Table("inet", "u", {1: Chain(ChainText("", "", ""))})}
-    listing = LISTED + "table inet u { # handle 7\n\tchain c { # handle 2\n\t}\n}\n"
+    other = Chain(ChainText("inet", "u", "c"), [Rule(5)])
+    tables = simple((2, ""), (3, "")) | {7: Table("inet", "u", {1: other})}
+    listing = LISTED + "table inet u { # handle 7\n\tchain c { # handle 1\n\t}\n}\n"
     texts, odd = nft_texts(listing, tables)
     assert len(texts) == 2 and odd == ["inet u"]
+
+
+def test_chains_are_believed_one_by_one() -> None:
+    tables = simple((2, ""), (3, ""))
+    tables[1].chains[5] = Chain(ChainText("ip", "t", "d"), [Rule(6)])
+    listing = LISTED.removesuffix("}\n") + "\n\tchain d { # handle 5\n\t\tdrop # handle 7\n\t}\n}\n"
+    texts, odd = nft_texts(listing, tables)
+    assert texts == {(1, 1, 2): "accept", (1, 1, 3): "drop"} and odd == ["ip t"]
+
+
+def test_a_first_line_that_is_there_twice_is_not_believed() -> None:
+    tables = simple((2, ""), (3, ""))
+    chain = LISTED.partition("\n")[2].removesuffix("}\n")
+    for listing in (LISTED + LISTED, LISTED.removesuffix("}\n") + chain + "}\n"):
+        assert nft_texts(listing, tables) == ({}, ["ip t"])
+
+
+def test_a_table_may_say_whose_it_is() -> None:
+    listing = LISTED.replace("handle 1\n", "handle 1 progname firewalld\n\tflags owner\n", 1)
+    assert len(nft_texts(listing, simple((2, ""), (3, "")))[0]) == 2
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_strings_of_several_lines_and_rules_of_rules(version: str) -> None:
+    """What nft wrote and the kernel had, of rules that were written by hand."""
+    said = json.loads((NFT / f"{version}.hard.json").read_text())
+    tables = build(
+        *([Message(0, family, bytes.fromhex(body)) for family, body in dump]
+          for dump in said["kernel"])
+    )  # fmt: skip
+    listing = (NFT / f"{version}.hard.txt").read_text()
+    texts, odd = nft_texts(listing, tables, strings_in(said["json"]))
+    assert not odd
+    ((handle, table),) = tables.items()
+    found = {
+        chain.text.chain: [texts[handle, number, rule.handle] for rule in chain.rules]
+        for number, chain in table.chains.items()
+        if chain.rules
+    }
+    assert found == HARD_TEXTS
+    # Without the strings of the set the chain is there twice, and without a text, not a wrong one.
+    some, odd = nft_texts(listing, tables)
+    assert odd == ["inet filter"]
+    assert some == {key: texts[key] for key in some} and len(some) == 1
+
+
+def test_a_long_block_is_shown_by_its_size() -> None:
+    inner = [Rule(handle) for handle in range(10, 40)]
+    tables = simple()
+    tables[1].chains[1].rules.append(Rule(3, block="__chain0"))
+    tables[1].chains[7] = Chain(ChainText("ip", "t", "c#3"), inner)
+    tables[1].blocks["__chain0"] = 7
+    rules = "".join(f"\t\t\ttcp dport {rule.handle} drop\n" for rule in inner)
+    listing = (
+        "table ip t { # handle 1\n\tchain c { # handle 1\n"
+        f"\t\tjump {{\n{rules}\t\t}} # handle 3\n\t}}\n}}\n"
+    )
+    texts, odd = nft_texts(listing, tables)
+    assert not odd and len(texts) == 31
+    assert texts[1, 1, 3] == "jump { 30 rules }" and texts[1, 7, 12] == "tcp dport 12 drop"
+    for short in (
+        listing.replace("\t\t\ttcp dport 12 drop\n", ""),
+        listing.replace("\t\t}", "\t\tx"),
+    ):
+        assert nft_texts(short, tables) == ({}, ["ip t"])
 
 
 @pytest.mark.parametrize(
@@ -109,6 +177,20 @@ def test_a_comment_of_several_lines_is_one_rules(comment: str) -> None:
     texts, odd = nft_texts(listing, simple((2, comment), (3, "")))
     assert not odd
     assert texts == {(1, 1, 2): f'accept comment "{one_line(comment)}"', (1, 1, 3): "drop"}
+
+
+def test_many_comments_of_several_lines() -> None:
+    comments = {handle: f"of\nrule {handle}" + handle % 50 * "." for handle in range(2, 5000)}
+    rules = "".join(
+        f'\t\tdrop comment "{comment}" # handle {handle}\n' for handle, comment in comments.items()
+    )
+    listing = f"table ip t {{ # handle 1\n\tchain c {{ # handle 1\n{rules}\t}}\n}}\n"
+    texts, odd = nft_texts(listing, simple(*comments.items()))
+    assert not odd
+    assert texts == {
+        (1, 1, handle): f'drop comment "{one_line(comment)}"'
+        for handle, comment in comments.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -128,25 +210,75 @@ def test_a_string_of_several_lines_makes_nothing_else_of_its_rule(prefix: str) -
     assert texts.get((1, 1, 2), prefix).startswith(("log", prefix))
 
 
+def test_a_comment_that_is_like_what_stands_between_two_strings_hides_nothing() -> None:
+    """Quotes in a string, as nft takes none, would make the end of one the beginning of another."""
+    between = " # handle 2\n\t\taccept # handle 3\n\t\tlog prefix "
+    listing = (
+        "table ip t { # handle 1\n\tchain c { # handle 1\n"
+        f'\t\tlog prefix "a"b"{between}"c"d" # handle 4\n\t\tdrop comment "{between}" # handle 5\n'
+        "\t}\n}\n"
+    )
+    tables = simple((2, ""), (3, ""), (4, ""), (5, between))
+    texts, odd = nft_texts(listing, tables, ['a"b', 'c"d'])
+    assert not odd
+    assert list(texts.values()) == [
+        'log prefix "a"b"',
+        "accept",
+        'log prefix "c"d"',
+        f'drop comment "{one_line(between)}"',
+    ]
+
+
 def test_rules_of_iptables_go_by_their_order() -> None:
     saved = (
         "# Generated by iptables-nft-save\n*filter\n:INPUT ACCEPT [0:0]\n:mine - [0:0]\n"
-        "-A INPUT -j mine\n-A INPUT -j DROP\n-A mine -j RETURN\nCOMMIT\n"
+        "-A INPUT -j mine\n-A INPUT -j LOG\n-A INPUT -j REJECT\n-A mine -j LOG\nCOMMIT\n"
     )
     table = Table("ip", "filter")
-    table.chains[1] = Chain(ChainText("ip", "filter", "INPUT"), [(5, ""), (4, "")])
-    table.chains[2] = Chain(ChainText("ip", "filter", "mine"), [(7, ""), (8, "")])
+    rules = [Rule(5), Rule(4, is_xt=True), Rule(6, is_xt=True)]
+    table.chains[1] = Chain(ChainText("ip", "filter", "INPUT"), rules)
+    table.chains[2] = Chain(ChainText("ip", "filter", "mine"), [Rule(7, is_xt=True), Rule(8)])
     table.chains[3] = Chain(ChainText("ip", "filter", "empty"))
     assert iptables_texts(saved, 9, table) == {
-        (9, 1, 5): "-A INPUT -j mine",
-        (9, 1, 4): "-A INPUT -j DROP",
+        (9, 1, 4): "-A INPUT -j LOG",
+        (9, 1, 6): "-A INPUT -j REJECT",
     }
+
+
+def test_a_comment_of_several_lines_keeps_the_verdict_of_iptables() -> None:
+    """As iptables-nft-save 1.8.9 wrote it."""
+    comment = 'two\nlines "quoted" it\'s a \\\n-A INPUT -j ACCEPT'
+    saved = (
+        '-A INPUT -p tcp -m comment --comment "two\nlines \\"quoted\\" it\\\'s a \\\\\n'
+        '-A INPUT -j ACCEPT" -j REJECT --reject-with icmp-port-unreachable\n'
+        '-A INPUT -p tcp -m comment --comment "say \\"hi\\"" -j LOG\n'
+    )
+    table = Table("ip", "filter")
+    rules = [Rule(5, comment, is_xt=True), Rule(6, 'say "hi"', is_xt=True)]
+    table.chains[1] = Chain(ChainText("ip", "filter", "INPUT"), rules)
+    first, second, _ = (
+        saved.replace("\n-A INPUT -j", "\\n-A INPUT -j").replace("two\n", "two\\n").split("\n")
+    )
+    assert iptables_texts(saved, 9, table) == {(9, 1, 5): first, (9, 1, 6): second}
 
 
 def test_a_text_is_fit_for_a_terminal() -> None:
     assert one_line("a\tb\x1b[31m\x9bö\x7f") == "a\\tb\\u001b[31m\\u009bö\\u007f"
     assert one_line("\u202edrop\u200b") == "\\u202edrop\\u200b"
     assert len(one_line("x" * 20000)) == 16387
+
+
+def test_long_sets_are_shown_by_their_size() -> None:
+    ports = ", ".join(str(port) for port in range(3000))
+    short = "tcp dport { 1, 2 } drop"
+    assert shown(short) is short
+    assert shown(f'log prefix "{{ {ports} }}" drop') == f'log prefix "{{ {ports} }}" drop'
+    assert (
+        shown(f'ip saddr {{ 192.0.2.1, 192.0.2.2 }} tcp dport {{ {ports} }} drop comment "why"')
+        == 'ip saddr { 192.0.2.1, 192.0.2.2 } tcp dport { 3000 elements } drop comment "why"'
+    )
+    commented = ", ".join(f'{port} comment "a, }} b"' for port in range(20))
+    assert shown(f"tcp dport vmap {{ {commented} }}") == "tcp dport vmap { 20 elements }"
 
 
 def message(family: int, *parts: tuple[int, bytes | str | int]) -> Message:
@@ -163,6 +295,7 @@ def test_the_kernels_messages_make_a_ruleset() -> None:
     match = nested(
         1, attribute(1, "match"), nested(2, attribute(1, "comment"), attribute(3, b"why\0\0"))
     )
+    target = nested(1, attribute(1, "target"), nested(2, attribute(1, "LOG")))
     made = build(
         [message(1, (1, "t"), (4, handle(1 << 33))), message(5, (1, "t"), (4, handle(2)))],
         [
@@ -179,13 +312,14 @@ def test_the_kernels_messages_make_a_ruleset() -> None:
                 (7, b"\x05\1x\0" + bytes([len(comment)]) + comment),
             ),
             message(1, (1, "t"), (2, "base"), (3, handle(5)), (4, match)),
+            message(1, (1, "t"), (2, "base"), (3, handle(6)), (4, target)),
             message(5, (1, "t"), (2, "in"), (3, handle(9))),
         ],
     )
     assert list(made) == [1 << 33, 2]
     base, plain = made[1 << 33].chains.values()
     assert base.text == ChainText("inet", "t", "base", "input", -150, "drop")
-    assert base.rules == [(9, "grüße"), (5, "why")]
+    assert base.rules == [Rule(9, "grüße"), Rule(5, "why", is_xt=True), Rule(6, is_xt=True)]
     assert plain == Chain(ChainText("inet", "t", "plain"))
     assert made[2].chains[1].text == ChainText("netdev", "t", "in", "egress", -150, "accept")
 
