@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -261,6 +262,8 @@ def network() -> Iterator[Network]:
            "peer", "name", names[1], "netns", names[1])  # fmt: skip
         for host, name in enumerate(names, start=1):
             _configure(made, name, host)
+        for name in names:
+            _wait_until_up(name)
         for host, name in enumerate(names, start=1):
             other = 3 - host
             for address in (made.v4(other), made.v6(other)):
@@ -277,3 +280,14 @@ def _configure(made: Network, name: str, host: int) -> None:
     ip("-n", name, "link", "set", name, "address", made.mac(host), "up")
     ip("-n", name, "address", "add", f"{made.v4(host)}/24", "dev", name)
     ip("-n", name, "address", "add", f"{made.v6(host)}/64", "dev", name, "nodad")
+
+
+def _wait_until_up(name: str) -> None:
+    """Until packets can leave a device: a worker opens its queue after the other end came up
+    (linkwatch_do_dev() of net/core/link_watch.c), and what is sent before is lost.
+    """
+    words = ["ip", "-n", name, "-oneline", "link", "show", name]
+    end = time.monotonic() + PATIENCE
+    while " state UP " not in (told := subprocess.check_output(words, text=True)):
+        assert time.monotonic() < end, told
+        time.sleep(0.01)
