@@ -9,6 +9,7 @@ typed can't be meant.
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pypwru import __version__
 from pypwru.config import Config
-from pypwru.errors import OutputClosed, PypwruError, UsageError
+from pypwru.errors import KernelError, OutputClosed, PypwruError, UsageError
 from pypwru.log import Log, tell
 from pypwru.options import Request, parse, usage
 
@@ -57,6 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug and error.detail:
             tell(sys.stderr, f"{error.detail}\n")
         return _fail(error)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        from pypwru.kernel.descriptors import cure
+
+        return _fail(KernelError(f"{error.strerror}; {cure(error, '')}"))
     except KeyboardInterrupt:
         return _INTERRUPTED
     except OutputClosed:  # before the first event: nobody read even the header

@@ -33,6 +33,7 @@ from pypwru.events.wire import wire
 from pypwru.filter.compiler import Filter, compile_filter
 from pypwru.filter.wanted import Inner, compile_inner, compile_wanted
 from pypwru.kernel.bpf_objects import Runs, runs_counted
+from pypwru.kernel.lockdown import require_kernel_reads
 from pypwru.kernel.place import find_place
 from pypwru.output.naming import names_of
 from pypwru.output.nft_source import nft_source
@@ -225,6 +226,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
     """
     # Long, since it shows in one place in which order the kernel is touched, and let go of.
     cache = Cache()
+    require_kernel_reads()
     with ExitStack() as stack:
         place = find_place(config.filter_netns, config.filter_ifname)
         kinds = _program_kinds(config)
@@ -264,6 +266,10 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
 
                 programs = traced_programs(kinds, loader, log, report, wanted.requested)
                 pollers.append(probes.enter_context(programs).poll)
+            if not (report.functions or wanted.requested()):
+                from pypwru.discovery.unmatched import nothing_attached
+
+                raise nothing_attached(report.ignored)
             if config.asks_nft:
                 from pypwru.attach.nft import nft_probes
                 from pypwru.program.build_nft import build_unit

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pypwru.errors import KernelError
+from pypwru.kernel.descriptors import cure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +72,7 @@ def unmapped(make: Callable[[], Reader], size: int) -> Iterator[Reader]:
     except OSError as error:
         raise KernelError(
             f"Failed to map a ring buffer of {size} bytes: {error.strerror}; "
-            "choose a smaller --buffer-size"
+            f"{cure(error, 'choose a smaller --buffer-size')}"
         ) from error
     try:
         yield made

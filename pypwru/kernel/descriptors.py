@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from contextlib import contextmanager, suppress
@@ -16,6 +17,14 @@ def allow_many() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def cure(error: OSError, otherwise: str) -> str:
+    """What to do about ``error``; ``otherwise`` unless this process has too many open files."""
+    if error.errno != errno.EMFILE:
+        return otherwise
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return f"raise the limit of {most} open files: ulimit -n {max(4 * most, 4096)}"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pypwru.filter.inject import Body, inject
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachType, ProgramType, Target, VerifierError
 from pypwru.kernel.bpf_objects import Runs, program_runs
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.descriptors import cure, owned
 from pypwru.program.constants import CONSTANTS, MARK
 from pypwru.program.maps import MAPS
 from pypwru.program.places import Places, fill, in_array, in_registers
@@ -127,7 +127,7 @@ class Loader:
         except OSError as error:
             raise KernelError(
                 f"The kernel refused to load {handler}: {error.strerror}; "
-                "run as root, or with CAP_BPF and CAP_PERFMON"
+                f"{cure(error, 'run as root, or with CAP_BPF and CAP_PERFMON')}"
             ) from error
         self.programs[self._stack.enter_context(owned(fd))] = handler
         return fd

@@ -11,7 +11,7 @@ from pypwru.errors import KernelError
 from pypwru.events.record import COUNTERS_SIZE
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import MapType
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.descriptors import cure, owned
 from pypwru.program.constants import marked
 
 if TYPE_CHECKING:
@@ -140,8 +140,9 @@ def _lift_memlock() -> None:
 
 def _refused(name: str, entries: int, error: OSError) -> KernelError:
     if MAPS[name].kind is MapType.RINGBUF:
-        cure = _RING_CURES.get(error.errno or 0, "choose another --buffer-size")
+        advice = _RING_CURES.get(error.errno or 0) or cure(error, "choose another --buffer-size")
         return KernelError(
-            f"Failed to make a ring buffer of {entries} bytes: {error.strerror}; {cure}"
+            f"Failed to make a ring buffer of {entries} bytes: {error.strerror}; {advice}"
         )
-    return KernelError(f"Failed to make the map {name}: {error.strerror}")
+    advice = cure(error, "free some memory, or raise the memory limit of this container")
+    return KernelError(f"Failed to make the map {name}: {error.strerror}; {advice}")

@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,11 @@ def last_error(ended: Ended) -> str:
     assert all(" INFO " in line for line in log), ended.stderr
     assert error.startswith("pypwru: ")
     return error
+
+
+def only_or_last_error(ended: Ended) -> str:
+    """The one line of a run, whether it had begun to log or not."""
+    return last_error(ended) if " INFO " in ended.stderr else only_error(ended)
 
 
 # Rights
@@ -289,6 +295,41 @@ def test_no_address_space_for_the_ring() -> None:
     message = only_error(ended)
     assert "map a ring buffer of 1073741824 bytes: Cannot allocate memory" in message
     assert "smaller --buffer-size" in message
+
+
+# Nothing attached
+
+
+@pytest.mark.parametrize("limit", range(7, 58, 3))
+def test_too_few_descriptors(limit: int) -> None:
+    """Maps, programs or links: whatever has no room is an error, and no trace without it."""
+    need(shutil.which("prlimit"), "prlimit, of util-linux")
+    message = only_or_last_error(pypwru(BY_TRACEPOINT, before=("prlimit", f"--nofile={limit}")))
+    assert f"raise the limit of {limit} open files" in message
+
+
+REFUSING = """
+import errno, os, sys
+from pypwru.kernel import bpf
+def refuse(*_):
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+bpf.raw_tracepoint_open = refuse
+from pypwru.cli import main
+sys.exit(main())
+"""
+
+
+def test_a_kernel_that_refuses_everything() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", REFUSING, BY_TRACEPOINT],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert "Device or resource busy" in last_error(ended)
+    assert "Listening" not in ended.stderr
 
 
 # Outputs
