@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from pypwru.config import Config
 from pypwru.errors import FilterError, KernelError, OutputClosed, PypwruError, UsageError
 from pypwru.log import Log
 from pypwru.options import usage
+from tests.support.imports import COMMAND
 
 
 def pypwru(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -97,6 +99,26 @@ def test_the_long_story_is_for_debug(
     monkeypatch.setattr("pypwru.run.run", run)
     assert command.main(flags) == 1
     assert capfd.readouterr().err == f"{told}pypwru: no\n"
+
+
+@pytest.mark.parametrize("module", ["pypwru.errors", "pypwru.kernel", "pypwru.options"])
+def test_a_signal_while_python_loads_it(module: str) -> None:
+    """Sent when this one is there, and others are not. What waits for it to end sees a signal."""
+    with subprocess.Popen(
+        ["env", "--default-signal=INT", *COMMAND, "--list-functions"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout and process.stderr
+        seen = ""
+        while not seen.endswith(f" {module}\n"):
+            seen = process.stderr.readline()
+            assert seen, "it ended"
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert "Traceback" not in told
 
 
 def test_a_second_signal(monkeypatch: pytest.MonkeyPatch) -> None:
