@@ -134,15 +134,16 @@ def run(config: Config, log: Log, command: str) -> None:
         if text:
             text.print_header()
         with telling.live(stop):
-            end = _end(session, shown)
+            has_reader = shown.all(session.live())
+        end = _end(session, has_reader, stop)
         session.stop()
-        if end.wants_rest:
-            shown.all(session.rest())
+        if end.wants_rest and has_reader:
+            has_reader = shown.all(session.rest())
         log.info(end.message, **({"count": shown.count} if end is LIMIT else {}))
         session.detach()
-        if end.wants_rest:  # what was under way when the probes went
-            shown.all(session.rest())
-        if journeys and end is not CLOSED:
+        if end.wants_rest and has_reader:  # what was under way when the probes went
+            has_reader = shown.all(session.rest())
+        if journeys and has_reader:
             journeys.end()
         account = session.account(journeys.count if journeys else shown.count)
         account |= journeys.account() if journeys else {}
@@ -210,8 +211,8 @@ def _pcap(session: Session, target: Opened, log: Log) -> PcapOutput:
     return PcapOutput(session.config, session.names, session.take, target, log)
 
 
-def _end(session: Session, shown: Shown) -> End:
-    """Show records until the end, and say which it is."""
-    if not shown.all(session.live()):
-        return CLOSED
+def _end(session: Session, has_reader: bool, stop: Interrupts) -> End:
+    """Why nothing more is shown; a reader that was too slow when the end was requested is there."""
+    if not has_reader:
+        return SIGNAL if stop.received else CLOSED
     return LIMIT if session.is_full else SIGNAL

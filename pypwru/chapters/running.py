@@ -51,15 +51,16 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
     ),
     "signals": (
         "SIGUSR1 tells what there is so far: statistics where they are made, else where sights "
-        "went, in the log. SIGINT and SIGTERM end the trace: probes are detached, and what they "
-        "saw is printed. A second one does not wait for that.",
+        "went, in the log. SIGINT, SIGTERM and SIGHUP (but under nohup(1)) end the trace: probes "
+        "are detached, and what they saw is printed, to a slow reader for two seconds more. One "
+        "that comes a second later or more does not wait for that.",
     ),
     "exit status": (
         {
             "0": "--output-limit-lines, a signal, or the reader of the output is gone",
             "1": "an error, which is the last line on standard error",
             "2": "a wrong command line",
-            "130": "a second signal",
+            "130": "a second signal, more than a second after the first",
         },
     ),
     "environment": (

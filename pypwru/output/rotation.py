@@ -166,8 +166,9 @@ class RotatingSink(Sink):
                 self.rotate()
                 continue
             # An event larger than a file has one for itself.
-            content = b"".join(events[: fitting or 1])
-            self._size += self._put(content)
+            part = events[: fitting or 1]
+            super().write_events(part)
+            self._size += sum(map(len, part))
             events = events[fitting or 1 :]
 
     def close(self) -> None:

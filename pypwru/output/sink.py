@@ -11,6 +11,7 @@ import os
 import select
 import stat
 import sys
+import time
 from bisect import bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pypwru.signals import Interrupts
 
 FLAG = "--output-file"
+_PATIENCE = 2.0  # seconds
 
 
 class Sink:
@@ -36,7 +38,7 @@ class Sink:
         descriptor: open for writing.
         name: what an error calls it.
         owned: closed by ``close``.
-        stop: the user's wish to end, which a reader that is slow (``| less``) must not delay.
+        stop: the stop request; a reader that is slow (``| less``) delays the end by _PATIENCE.
         flag: that named it.
     """
 
@@ -54,8 +56,8 @@ class Sink:
         self._stop = stop
         self._flag = flag
         # A write to a file waits for nobody; one of PIPE_BUF bytes doesn't when select(2) says so.
-        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        self._piece = None if regular else select.PIPE_BUF
+        self._waits = not stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._give_up: float | None = None  # when to, once the end was requested
 
     def write(self, content: bytes) -> None:
         """Write what is no event: a header, a version.
@@ -69,35 +71,47 @@ class Sink:
         """Write all of ``events``, each the lines of one with their last line break.
 
         Raises:
-            OutputClosed: nobody reads the pipe any more, or has read it when the user wanted the
-                end.
+            OutputClosed: nobody reads the pipe any more, or not fast enough once the end was
+                requested; then no event is cut that fits into a pipe's buffer.
             OutputError: a full disk, a failing device.
         """
-        content = b"".join(events)
-        written = self._put(content)
-        if written < len(content):
-            raise OutputClosed(bisect_right(list(accumulate(map(len, events))), written))
-
-    def _put(self, content: bytes) -> int:
-        """Write ``content``; less than its length when it has no reader any more."""
-        rest = memoryview(content)
-        while rest:
+        content = memoryview(b"".join(events))
+        ends = list(accumulate(map(len, events))) if self._waits else []
+        written = 0
+        while written < len(content):
             try:
-                if self._piece and not self._has_room():
+                if self._waits and not self._has_room():
                     break
-                rest = rest[os.write(self._descriptor, rest[: self._piece]) :]
+                piece = content[written : self._until(ends, written)]
+                written += os.write(self._descriptor, piece)
             except BlockingIOError:
                 continue  # whoever shares our terminal or pipe made it non-blocking
             except BrokenPipeError:
                 break
             except OSError as error:
+                if self._waits and error.errno == errno.EIO:  # the terminal hung up
+                    break
                 raise failure("write", self._name, error, self._flag) from error
-        return len(content) - len(rest)
+        if written < len(content):
+            raise OutputClosed(bisect_right(ends, written))
+
+    def _until(self, ends: Sequence[int], start: int) -> int | None:
+        """Where the piece from ``start`` ends: behind the last event that is whole in it."""
+        if not self._waits:
+            return None
+        most = start + select.PIPE_BUF
+        whole = bisect_right(ends, most)
+        return ends[whole - 1] if whole and ends[whole - 1] > start else most
 
     def _has_room(self) -> bool:
-        """Wait for the reader; False when the user wanted the end first."""
-        interrupt = [self._stop.fd] if self._stop else []
-        return bool(select.select(interrupt, [self._descriptor], [])[1])
+        """Wait for the reader; False if he is too slow once the end was requested."""
+        stop = [self._stop.fd] if self._stop else []
+        if select.select(stop, [self._descriptor], [])[1]:
+            return True
+        if self._give_up is None:
+            self._give_up = time.monotonic() + _PATIENCE
+        patience = max(self._give_up - time.monotonic(), 0)
+        return bool(select.select([], [self._descriptor], [], patience)[1])
 
     def close(self) -> None:
         """Close a file that ``open_sink`` opened; an error that the disk kept back is raised.
