@@ -106,7 +106,7 @@ class Log:
     @contextlib.contextmanager
     def held_on_terminal(self) -> Iterator[None]:
         """Where standard error is a terminal, which has a table now, write only on the way out."""
-        self._held = deque(maxlen=_HELD) if self._on_terminal() else None
+        self._held = deque(maxlen=_HELD) if self.on_terminal else None
         try:
             yield
         finally:
@@ -116,7 +116,7 @@ class Log:
     @contextlib.contextmanager
     def progress(self, total: int, label: str) -> Iterator[Progress]:
         """A bar while ``total`` things are done, if standard error is a terminal."""
-        bar = self._progress = Progress(self._stream if self._on_terminal() else None, total, label)
+        bar = self._progress = Progress(self._stream if self.on_terminal else None, total, label)
         bar.draw()
         try:
             yield bar
@@ -124,7 +124,9 @@ class Log:
             bar.draw(end="\n")
             self._progress = None
 
-    def _on_terminal(self) -> bool:
+    @property
+    def on_terminal(self) -> bool:
+        """Whether somebody may be watching."""
         try:
             return self._stream is not None and self._stream.isatty()
         except (OSError, ValueError):

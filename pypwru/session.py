@@ -18,6 +18,7 @@ from pypwru.attach.throttled import NONE, Throttled, throttling
 from pypwru.cache import Cache
 from pypwru.events import ring
 from pypwru.events.counters import (
+    Counters,
     account,
     forgotten,
     held_back,
@@ -108,13 +109,14 @@ class Session:
         stages: between it and what is shown.
         report: of what is attached.
         wanted: tells when the end is wanted.
-        looks: for what may have changed on this machine.
+        pollers: look for what may have changed on this machine.
         probes: closed to detach.
         lost: tells what was lost, by cause; some of it only once there are no probes any more,
             which its argument says.
         maps: name -> descriptor.
         throttled: functions that --max-hits held back.
         runs: tells how long and how often handlers ran; None where the kernel doesn't count it.
+        hits: tells how often probes on packets were hit, while the kernel counts runs of programs.
     """
 
     # Long arguments, since it is all that one session holds.
@@ -127,23 +129,25 @@ class Session:
         stages: Stages,
         report: Attached,
         wanted: Interrupts,
-        looks: Sequence[Callable[[], None]],
+        pollers: list[Callable[[], None]],
         probes: ExitStack,
         lost: Callable[[bool], dict[str, int]],
         maps: Mapping[str, int],
         throttled: Throttled = NONE,
         runs: Callable[[], Mapping[str, Runs]] | None = None,
+        hits: Callable[[], int] = lambda: 0,
     ) -> None:
         self.config = config
         self.names = names
         self.traced = report.names
         self.runs = runs
+        self.hits = hits
         self._reader = reader
         self._packets = packets
         self._stages = stages
         self._report = report
         self._wanted = wanted
-        self._looks = looks
+        self._pollers = pollers
         self._probes = probes
         self._lost = lost
         self._maps = maps
@@ -156,7 +160,7 @@ class Session:
         """What is to be shown, as it comes, also empty batches: until the end is wanted, or as many
         were given as are wanted.
         """
-        yield from self._shown(drain(self._reader, self._wanted, self._looks))
+        yield from self._shown(drain(self._reader, self._wanted, self._pollers))
 
     def rest(self) -> Iterator[Batch]:
         """What is left on the ring; once detached, also what is held until its time comes."""
@@ -195,6 +199,14 @@ class Session:
     def watch(self, fd: int) -> None:
         """Have ``live`` give a batch, if an empty one, also when ``fd`` becomes readable."""
         self._reader.watch(fd)
+
+    def poll(self, look: Callable[[], None]) -> None:
+        """Have ``live`` call ``look`` about twice a second, too."""
+        self._pollers.append(look)
+
+    def counters(self) -> Counters:
+        """What the handlers counted so far."""
+        return read_counters(self._maps["counters"])
 
     def account(self, shown: int) -> dict[str, int]:
         """Where every sight went, once detached; before, as far as it can be told.
@@ -311,6 +323,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
                 shared,
                 throttled,
                 loader.runs if counts_runs else None,
+                loader.hits,
             )
 
 

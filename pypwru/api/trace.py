@@ -18,6 +18,7 @@ from pypwru.kernel.capabilities import require_capabilities
 from pypwru.log import Log
 from pypwru.session import Session, compile_filters, opened
 from pypwru.signals import call
+from pypwru.statistics.losses import warnings
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -129,6 +130,8 @@ class Trace(Iterator[Event]):
             self._session.stop()
             self._session.detach()
             self._account = self._session.account(self._made.given)
+            for words in warnings(self._account):
+                self._log.warn(words)
             self._log.info("Done", **self._account)
         finally:
             self._release()

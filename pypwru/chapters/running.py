@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 CHAPTERS: Mapping[str, tuple[Block, ...]] = {
     "losses": (
-        "The last line of the log tells where every sight of a matching packet went:",
+        "What was lost is said in the log, with the cure; on a terminal when it begins, too. So is "
+        "that no packet matches, and how often others hit the probes. The last line tells where "
+        "every sight of a matching packet went:",
         {
             "produced": "what the handlers saw; printed are events",
             "lost_ring_full": "no room in the ring: take a larger --buffer-size",

@@ -7,6 +7,7 @@ import gzip
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import threading
@@ -72,6 +73,26 @@ def test_an_idle_run_answers_a_signal(net: Network) -> None:
         pass
     assert run.status == 0
     assert run.lines == []
+    assert "INFO No packet matched" in run.stderr
+
+
+def test_a_filter_that_matches_nothing_is_told_on_a_terminal(net: Network) -> None:
+    """While the run goes on, and packets that the filter rejects pass."""
+    ours, theirs = pty.openpty()
+    words = [*COMMAND, "--backend=tracepoint", f"icmp and host {net.v4(77)}"]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=theirs, env=environment()
+    ) as process:
+        os.close(theirs)
+        said = b""
+        while b"No packet matched so far; others pass traced functions" not in said:
+            if b"Listening" in said:
+                net.ping(net.v4(2), "-c3", "-i0.1")
+            assert select.select([ours], [], [], PATIENCE)[0], said
+            said += os.read(ours, 1 << 12)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
+    os.close(ours)
 
 
 @pytest.mark.parametrize("limit", [1, 5])
