@@ -35,7 +35,7 @@ from pypwru.kinds import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 class Group(Enum):
@@ -66,6 +66,7 @@ class Flag(NamedTuple):
         short: the one-letter name.
         hidden: not in ``--help``.
         own: pwru has no such flag.
+        about: the flag without which it has no effect, of our own ones.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Flag(NamedTuple):
     short: str = ""
     hidden: bool = False
     own: bool = False
+    about: str = ""
 
     @property
     def field(self) -> str:
@@ -158,10 +160,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag("output-file-max-age", signed(0), "0", Group.FILE, "days to keep rotated files; 0 for ever", metavar="days"),
     Flag("output-file-compress", SWITCH, "false", Group.FILE, "compress rotated files with gzip"),
     Flag("output-pcap", PATH, "", Group.PCAP, "write the packets to this file: .pcapng, .pcap, or - for pcapng on standard output, while text goes to standard error", metavar="file", own=True),
-    Flag("pcap-when", SIGHTS, "first", Group.PCAP, "at which sights to write a packet: first, last, drop, every, or names of functions", metavar="words", own=True),
-    Flag("pcap-snaplen", unsigned(1, 1 << 18), "65535", Group.PCAP, "bytes of a packet to write at most", metavar="bytes", own=True),
-    Flag("pcap-max-size", unsigned(), "0", Group.PCAP, "MB of that file before it is rotated; 0 for never", metavar="MB", own=True),
-    Flag("pcap-max-files", unsigned(), "0", Group.PCAP, "files to keep then, the newest among them; 0 for all", metavar="number", own=True),
+    Flag("pcap-when", SIGHTS, "first", Group.PCAP, "at which sights to write a packet: first, last, drop, every, or names of functions", metavar="words", own=True, about="output-pcap"),
+    Flag("pcap-snaplen", unsigned(1, 1 << 18), "65535", Group.PCAP, "bytes of a packet to write at most", metavar="bytes", own=True, about="output-pcap"),
+    Flag("pcap-max-size", unsigned(), "0", Group.PCAP, "MB of that file before it is rotated; 0 for never", metavar="MB", own=True, about="output-pcap"),
+    Flag("pcap-max-files", unsigned(), "0", Group.PCAP, "files to keep then, the newest among them; 0 for all", metavar="number", own=True, about="output-pcap"),
     Flag("output-text", SWITCH, "true", Group.PCAP, "print events; =false leaves them to --output-pcap", own=True),
     Flag("stats", SWITCH, "false", Group.STATISTICS, "sum up instead of printing events; with --output-json, --output-journey or --output-file do both", own=True),
     Flag("stats-interval", unsigned(bits=32), "0", Group.STATISTICS, "seconds from one statistics to the next; 0 for none before the end", metavar="seconds", own=True),
@@ -226,6 +228,7 @@ def parse(argv: Sequence[str]) -> Config | Request:
         if isinstance(value, tuple) and isinstance(earlier, tuple):  # a list grows
             value = earlier + value
         values[flag.field] = value
+    _require_subject(values)
     for flag in FLAGS:
         values.setdefault(flag.field, read(flag, flag.default))
     asked = [request for request in Request if values.pop(request.value)]
@@ -234,6 +237,15 @@ def parse(argv: Sequence[str]) -> Config | Request:
     # Any: the fields' types are the kinds' own, which a test compares.
     fields: dict[str, Any] = values
     return Config(pcap_filter=" ".join(words), **fields)
+
+
+def _require_subject(given: Mapping[str, object]) -> None:
+    """Raise UsageError for a flag that is about another one, which was not given."""
+    for flag in FLAGS:
+        if flag.about and flag.field in given and not given.get(_BY_NAME[flag.about].field):
+            raise UsageError(
+                f"--{flag.name} has no effect without --{flag.about}: add that, or leave it out"
+            )
 
 
 def _spelled(flag: Flag) -> str:

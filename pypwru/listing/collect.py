@@ -15,9 +15,12 @@ from pypwru.discovery.plan import AttachPlan, plan_functions, plan_tracepoints
 from pypwru.discovery.tracepoints import discover_tracepoints
 from pypwru.discovery.unmatched import no_function, no_tracepoint
 from pypwru.errors import KernelError, ListError, NoBTF
+from pypwru.filter.compiler import EMPTY
+from pypwru.filter.wanted import Inner, compile_wanted
 from pypwru.kernel.capabilities import missing_capabilities
 from pypwru.kernel.ftrace import Traceable, traceable_functions
 from pypwru.kernel.kallsyms import function_names
+from pypwru.kernel.place import Place
 from pypwru.listing import bare
 from pypwru.listing.entry import Listing, ordered
 from pypwru.listing.planned import UNKNOWN, YES, Verdict, entries
@@ -61,6 +64,7 @@ def collect(config: Config, names: NameList | None, log: Log) -> Listing:
         wish = search(config, cache, names)
     except NoBTF as error:
         return _without_types(config, names, log, error)
+    compile_wanted(config, EMPTY, Inner(None, None), Place(0, 0), wish.btf)  # it has to be possible
     outlook = _unasked(config, wish, foreign) or _asked(config, wish, cache, log)
     tell_missing(wish, outlook.plan, log)
     found = ordered(entries(outlook.plan, wish.btf, wish.modules, outlook.verdict))
