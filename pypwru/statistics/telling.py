@@ -57,7 +57,8 @@ class Telling:
             from pypwru.statistics.summary import Statistics
 
             self._statistics = Statistics(session.config, session.names, session.traced)
-            self._reports = Reports(self._summary, file, config.stats_interval, log)
+            has_text = config.stats or file is None
+            self._reports = Reports(self._summary, file, has_text, config.stats_interval, log)
         self._has_table = config.top
 
     @property
