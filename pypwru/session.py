@@ -15,6 +15,7 @@ from pypwru.attach.attach import NOUNS, attached
 from pypwru.attach.attached import Attached
 from pypwru.attach.backend import choose, nft_where_possible
 from pypwru.attach.throttled import NONE, Throttled, throttling
+from pypwru.btf.load import require_own_types
 from pypwru.cache import Cache
 from pypwru.events import ring
 from pypwru.events.counters import (
@@ -242,6 +243,8 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
     with ExitStack() as stack:
         place = find_place(config.filter_netns, config.filter_ifname)
         kinds = _program_kinds(config)
+        if config.kernel_btf is not None:
+            require_own_types(config.kernel_btf, cache)
         request = search(config, cache, filters.names)
         asked = compile_wanted(config, filters.packet, filters.inner, place, request.btf)
         choice = choose(config.backend, request, cache)

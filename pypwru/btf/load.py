@@ -55,6 +55,33 @@ def load_vmlinux(path: Path | None = None, cache: Cache | None = None) -> BTF:
     return BTF(partial(_read_vmlinux, path, cache), identity)
 
 
+def is_foreign(path: Path, cache: Cache | None = None) -> bool:
+    """Whether the file has other types than those that the running kernel shows of itself.
+
+    Raises:
+        BTFError: as ``load_vmlinux``.
+    """
+    try:
+        own = load_vmlinux(None, cache)
+    except NoBTF:  # it is given in their place
+        return False
+    return load_vmlinux(path, cache).digest != own.digest
+
+
+def require_own_types(path: Path, cache: Cache | None = None) -> None:
+    """Stop before members of packets are read from where another kernel has them.
+
+    Raises:
+        BTFError: the file is another kernel's; or as ``load_vmlinux``.
+    """
+    if is_foreign(path, cache):
+        raise BTFError(
+            f"--kernel-btf {path} is not of the running kernel: {SYSFS / 'vmlinux'} differs, and "
+            "what would be traced were nonsense; leave it out, or look at that kernel with "
+            "--list-functions"
+        )
+
+
 def _read_vmlinux(path: Path, cache: Cache | None) -> Blob:
     data = file_content(path)
     try:

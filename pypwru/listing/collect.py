@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.attach.backend import Search, choose
-from pypwru.btf.load import load_vmlinux
+from pypwru.btf.load import is_foreign
 from pypwru.cache import Cache
 from pypwru.config import Backend, Config
 from pypwru.discovery.functions import Discovery, discover_functions
@@ -76,13 +76,7 @@ def collect(config: Config, names: NameList | None, log: Log) -> Listing:
 
 def _is_foreign(config: Config, cache: Cache) -> bool:
     """Whether --kernel-btf has the types of another kernel than the running one."""
-    if config.kernel_btf is None:
-        return False
-    try:
-        own = load_vmlinux(None, cache)
-    except NoBTF:
-        return False  # it is given in their place
-    foreign = load_vmlinux(config.kernel_btf, cache).digest != own.digest
+    foreign = config.kernel_btf is not None and is_foreign(config.kernel_btf, cache)
     if foreign and (config.kmods or config.all_kmods):
         raise ListError(
             f"--kernel-btf {config.kernel_btf} is another kernel's, and has no modules of this "

@@ -32,6 +32,7 @@ from tests.native.tracing import (
     tracing,
 )
 from tests.support.need import need
+from tests.unit.discovery.test_functions import Kernel
 
 pytestmark = pytest.mark.native
 
@@ -156,6 +157,23 @@ def test_a_kernel_btf_that_is_none(path: str, words: str) -> None:
     message = only_error(pypwru(BY_TRACEPOINT, f"--kernel-btf={path}"))
     assert path in message and words in message
     assert "--kernel-btf" in message, "the cure"
+
+
+def test_a_kernel_btf_of_another_kernel(tmp_path: Path) -> None:
+    kernel = Kernel()
+    kernel.function("ip_rcv", kernel.skb)
+    other = tmp_path / "btf"
+    other.write_bytes(kernel.encoder.bytes())
+    message = only_error(pypwru(BY_TRACEPOINT, f"--kernel-btf={other}"))
+    assert f"{other} is not of the running kernel" in message and "leave it out" in message
+
+
+def test_the_running_kernels_own_btf_from_a_file(tmp_path: Path) -> None:
+    own = tmp_path / "btf"
+    own.write_bytes(Path("/sys/kernel/btf/vmlinux").read_bytes())
+    with tracing(f"--kernel-btf={own}", "icmp and host 10.255.255.254") as run:
+        pass
+    assert run.status == 0, run.stderr
 
 
 def test_a_module_without_btf() -> None:
