@@ -32,11 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     try:
         wanted = parse(arguments)
-    except UsageError as error:  # as pflag does it: nothing stands before its words
-        tell(sys.stderr, f"{usage(_program())}{error}\n")
+    except UsageError as error:  # pflag's line is the last, and nothing stands before its words
+        tell(sys.stderr, f"{error.hint or f'{_program()} --help lists the options'}\n{error}\n")
         return error.exit_status
     if wanted is Request.HELP:
-        tell(sys.stderr, usage(_program()))
+        tell(sys.stdout, usage(_program()))
         return 0
     debug = isinstance(wanted, Config) and wanted.debug
     try:

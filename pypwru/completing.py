@@ -51,11 +51,11 @@ VALUES: Mapping[str, Values] = {
     "filter-non-skb-funcs": Values(live="symbols"),
     "pcap-when": Values(CAPTURE_WORDS, "functions"),
 }
-# pcap-filter(7): what an expression begins and goes on with.
+# pcap-filter(7): what an expression begins and goes on with; without what can't be asked of an skb.
 FILTER = Values((
     "and", "arp", "broadcast", "dst", "ether", "geneve", "greater", "host", "icmp", "icmp6", "igmp",
-    "inbound", "ip", "ip6", "less", "mpls", "multicast", "net", "not", "or", "outbound", "port",
-    "portrange", "proto", "sctp", "src", "tcp", "udp", "vlan",
+    "ip", "ip6", "less", "mpls", "multicast", "net", "not", "or", "port", "portrange", "proto",
+    "sctp", "src", "tcp", "udp", "vlan",
 ))
 # fmt: on
 POSITIONAL = "pcap-filter"

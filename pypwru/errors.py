@@ -23,9 +23,18 @@ class PypwruError(Exception):
 
 
 class UsageError(PypwruError):
-    """What was typed can't be meant: an unknown flag, a value out of range. Exit status 2."""
+    """What was typed can't be meant: an unknown flag, a value out of range. Exit status 2.
+
+    Args:
+        message, detail: as of PypwruError.
+        hint: what was meant, perhaps; a line.
+    """
 
     exit_status = 2
+
+    def __init__(self, message: str, detail: str = "", hint: str = "") -> None:
+        super().__init__(message, detail)
+        self.hint = hint
 
 
 class FilterError(PypwruError):

@@ -126,7 +126,11 @@ def _read_verdicts(text: str) -> tuple[str, ...]:
     words = parse_csv(text)
     for word in words:
         if word not in VERDICTS.values():
-            raise ValueError(f"no verdict {quote(word)}: take {', '.join(VERDICTS.values())}")
+            from pypwru.suggestions import did_you_mean
+
+            known = VERDICTS.values()
+            meant = did_you_mean(word, known)
+            raise ValueError(f"no verdict {quote(word)}: take {', '.join(known)}{meant}")
     return words
 
 

@@ -250,7 +250,8 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
         choice = choose(config.backend, request, cache)
         backend = choice.plan.backend
         if choice.why:
-            log.info("Chose backend", backend=backend.value, why=choice.why)
+            log.info("Chose backend", backend=backend.value)
+            log.debug("Chose backend", why=choice.why)
         tell_missing(request, choice.plan, log)
         tell_added(request, choice.plan, log)
         tell_refused(request, choice.plan, log)

@@ -9,11 +9,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def did_you_mean(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
-    """``; did you mean X?`` for the one of ``names`` that looks most like ``name``, or ''.
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
+    """The one of ``names`` that looks most like ``name``, or ''.
 
     Args:
         cutoff: how much of it has to be alike, 0 to 1.
     """
-    close = get_close_matches(name, list(names), 1, cutoff)
-    return f"; did you mean {close[0]}?" if close else ""
+    return next(iter(get_close_matches(name, list(names), 1, cutoff)), "")
+
+
+def did_you_mean(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
+    """``; did you mean X?`` for the nearest, or ''; arguments as of ``nearest``."""
+    meant = nearest(name, names, cutoff)
+    return f"; did you mean {meant}?" if meant else ""

@@ -104,10 +104,14 @@ def load_module(name: str, base: BTF, folder: Path = SYSFS) -> BTF:
     from pypwru.btf.parse import parse
 
     file_name = name.replace("-", "_")
-    if file_name not in module_names(folder):
+    known = module_names(folder)
+    if file_name not in known:
+        from pypwru.suggestions import did_you_mean
+
         raise BTFError(
-            f"no BTF of kernel module {name!r}: load it with modprobe, or leave it out; "
-            "a module built without CONFIG_DEBUG_INFO_BTF_MODULES has none"
+            f"no BTF of kernel module {name!r}: load it with modprobe, or leave it out; a module "
+            "built without CONFIG_DEBUG_INFO_BTF_MODULES has none"
+            f"{did_you_mean(file_name, known)}"
         )
     try:
         return BTF(parse(file_content(folder / file_name), base.blob))

@@ -118,7 +118,8 @@ def _asked(config: Config, wish: Search, cache: Cache, log: Log) -> _Outlook:
         return _Outlook(_by_types(config.backend, wish), config.backend, verdict, str(error))
     backend = choice.plan.backend
     if choice.why:
-        log.info("Chose backend", backend=backend.value, why=choice.why)
+        log.info("Chose backend", backend=backend.value)
+        log.debug("Chose backend", why=choice.why)
     return _Outlook(choice.plan, backend, YES)
 
 

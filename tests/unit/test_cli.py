@@ -35,10 +35,10 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help_is_on_standard_error_as_in_pwru(flag: str) -> None:
+def test_help_can_be_paged(flag: str) -> None:
     ended = pypwru(flag)
-    assert (ended.returncode, ended.stdout) == (0, "")
-    assert "--filter-func" in ended.stderr and "--backend" in ended.stderr
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == usage("python -m pypwru")
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,21 @@ def test_help_is_on_standard_error_as_in_pwru(flag: str) -> None:
         ("--output-bpfmap", "--output-bpfmap has no function to look at"),
     ],
 )
-def test_a_usage_error_is_the_usage_then_one_line_and_2(arguments: str, last: str) -> None:
+def test_a_usage_error_is_where_help_is_then_one_line_and_2(arguments: str, last: str) -> None:
     ended = pypwru(*arguments.split())
     assert (ended.returncode, ended.stdout) == (2, "")
-    shown = usage("python -m pypwru")
-    assert ended.stderr.startswith(f"{shown}{last}")
-    assert ended.stderr.count("\n") == shown.count("\n") + 1
+    where, told = ended.stderr.removesuffix("\n").split("\n")
+    assert where == "python -m pypwru --help lists the options"
+    assert told.startswith(last)
+
+
+def test_a_hint_stands_where_one_is_known() -> None:
+    ended = pypwru("-i", "eth0", "icmp")
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines() == [
+        "-i eth0: take --filter-ifname eth0",
+        "unknown shorthand flag: 'i' in -i",
+    ]
 
 
 def test_a_bad_filter_is_one_line_and_1() -> None:
@@ -145,9 +154,9 @@ def test_nobody_reads_even_the_header(
     [
         ("--version >/dev/full", 1, "pypwru: can't write standard output: No space left on device"),
         ("--version >&-", 1, "pypwru: standard output is closed"),
-        ("--help 2>/dev/full", 0, ""),
+        ("--help >/dev/full", 0, ""),
         ("--nosuch 2>/dev/full", 2, ""),
-        ("--help 2>&-", 0, ""),
+        ("--help >&-", 0, ""),
         ("--nosuch 2>&-", 2, ""),
     ],
 )

@@ -228,7 +228,10 @@ def test_selection_by_name_level_and_category() -> None:
     [
         ({"priority": 4}, "--priority 4"),
         ({"priority": -1}, "--priority -1"),
-        ({"categories": frozenset({"tcp", "tpc"})}, "--category tpc: .*nft, .*other$"),
+        (
+            {"categories": frozenset({"tcp", "tpc"})},
+            r"--category tpc: .*nft, .*other; did you mean tcp\?$",
+        ),
     ],
 )
 def test_what_does_not_exist_is_a_usage_error(arguments: dict[str, object], words: str) -> None:
