@@ -34,6 +34,7 @@ from pypwru.events.record import Slices
 from pypwru.events.wire import wire
 from pypwru.filter.compiler import Filter, compile_filter
 from pypwru.filter.wanted import Inner, compile_inner, compile_wanted
+from pypwru.kernel.bpf import require_architecture
 from pypwru.kernel.bpf_objects import Runs, runs_counted
 from pypwru.kernel.lockdown import require_kernel_reads
 from pypwru.kernel.place import find_place
@@ -239,6 +240,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
     """
     # Long, since it shows in one place in which order the kernel is touched, and let go of.
     cache = Cache()
+    require_architecture()
     require_kernel_reads()
     with ExitStack() as stack:
         place = find_place(config.filter_netns, config.filter_ifname)

@@ -36,6 +36,11 @@ def no_function(
     what = "Cannot find a matching kernel function"
     if selection.only is not None:
         return KernelError(f"{what}: {_unlisted(selection.only, btf, modules, discovery)}")
+    if next(btf.functions(), None) is None:
+        return KernelError(
+            f"{what}: the BTF has types but no functions, as pahole before 1.16 makes it; trace "
+            "with --backend tracepoint, or give another --kernel-btf FILE"
+        )
     name = selection.filter_func
     if not _NAME.fullmatch(name):
         return KernelError(f"{what}: {_widen(selection)}")

@@ -15,6 +15,8 @@ import struct
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from pypwru.errors import KernelError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -97,6 +99,19 @@ class VerifierError(OSError):
     def __init__(self, code: int, log: str) -> None:
         super().__init__(code, os.strerror(code))
         self.log = log
+
+
+def require_architecture() -> None:
+    """Stop where the numbers of system calls, and how arguments are passed, are not known.
+
+    Raises:
+        KernelError: this machine is neither x86-64 nor arm64, or this Python is a 32-bit one.
+    """
+    machine, bits = os.uname().machine, 8 * struct.calcsize("P")
+    if machine not in _SYSCALL or bits != 64:
+        raise KernelError(
+            f"pypwru runs on x86-64 and arm64, by a 64-bit Python; this is {machine}, {bits} bits"
+        )
 
 
 def call(command: int, attr: bytes) -> int:

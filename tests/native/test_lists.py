@@ -105,6 +105,14 @@ def test_another_kernel_is_not_taken_for_this_one(tmp_path: Path) -> None:
     assert json.loads(own.stdout)["metadata"]["kernel"] == os.uname().release
 
 
+def test_types_without_functions(tmp_path: Path) -> None:
+    other = tmp_path / "btf"
+    other.write_bytes(Kernel().encoder.bytes())
+    ended = pypwru("--list-functions", "--kernel-btf", str(other))
+    assert ended.returncode == 1
+    assert "types but no functions" in ended.stderr.splitlines()[-1]
+
+
 def test_a_list_is_written_and_traced(tmp_path: Path) -> None:
     file = tmp_path / "names"
     flags = ("--backend", "tracepoint")

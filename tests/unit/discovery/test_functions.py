@@ -313,3 +313,12 @@ def test_finding_no_tracepoint_names_near_ones() -> None:
     assert "did you mean netif_receive_skb?" in message
     narrow = Selection(categories=frozenset({"nft"}))
     assert "--category nft" in str(no_tracepoint(narrow, kernel.btf()))
+
+
+def test_types_without_functions_are_named_as_such() -> None:
+    kernel = Kernel()
+    kernel.tracepoint("kfree_skb", kernel.skb)
+    btf = kernel.btf()
+    selection = Selection("", 3, frozenset())
+    error = no_function(selection, btf, {}, Discovery((), ()))
+    assert "types but no functions" in str(error) and "--backend tracepoint" in str(error)
