@@ -87,9 +87,10 @@ def compile_filters(config: Config, log: Log) -> Filters:
         FilterError: libpcap can't compile one.
         ListError: --functions can't be read.
     """
-    packet = compile_filter(config.pcap_filter)
+    with log.doing("Compiling the filter"):
+        packet = compile_filter(config.pcap_filter)
+        inner = compile_inner(config)
     log.debug("Compiled the filter", classic=packet)
-    inner = compile_inner(config)
     if config.functions is None:
         return Filters(packet, inner)
     from pypwru.discovery.names import read_names
@@ -247,9 +248,10 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
         kinds = _program_kinds(config)
         if config.kernel_btf is not None:
             require_own_types(config.kernel_btf, cache)
-        request = search(config, cache, filters.names)
-        asked = compile_wanted(config, filters.packet, filters.inner, place, request.btf)
-        choice = choose(config.backend, request, cache)
+        with log.doing("Looking for functions that take a packet"):
+            request = search(config, cache, filters.names)
+            asked = compile_wanted(config, filters.packet, filters.inner, place, request.btf)
+            choice = choose(config.backend, request, cache)
         backend = choice.plan.backend
         if choice.why:
             log.info("Chose backend", backend=backend.value)
@@ -261,7 +263,8 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
         form = wire(config)
         counts_runs = config.sums_up and stack.enter_context(runs_counted())
         macros = defines(config, choice.plan.backends, asked, form)
-        bytecode = build(_layout(request, conntrack, cache), macros, cache)
+        with log.doing("Compiling the handlers"):
+            bytecode = build(_layout(request, conntrack, cache), macros, cache)
         shared = maps.create(config, stack)
         reader = stack.enter_context(
             ring.opened(shared["events"], config.buffer_size, shared["reader"], form)
@@ -278,7 +281,8 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
             chosen = _chosen(config, shared, choice, report, reasons, log)
             throttled = probes.enter_context(throttling(config, shared, report.names, log))
             log.info(f"Attaching {NOUNS[backend]}", via=backend.value)
-            probes.enter_context(attached(choice, loader, report, log, wanted.requested))
+            with log.doing("Attaching"):
+                probes.enter_context(attached(choice, loader, report, log, wanted.requested))
             if kinds:
                 from pypwru.attach.tracing import traced_programs
 
@@ -294,7 +298,8 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
 
                 compile_nft = partial(build_unit, request.btf, macros, cache, conntrack)
                 nft = nft_probes(config, choice, loader, compile_nft, report, log)
-                pollers.append(probes.enter_context(nft))
+                with log.doing("Attaching to nftables"):
+                    pollers.append(probes.enter_context(nft))
             log.info("Attached", ignored=len(report.ignored))
             for name, why in (*report.ignored, *choice.plan.unattachable):
                 log.debug("Ignored", function=name, why=why)
