@@ -19,7 +19,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 RUN_PACKAGES := iproute2 iputils-ping libpcap0.8 nftables python3 python3-bpfcc python3-venv
 TEST_PACKAGES := bash-completion bpftool bsdextrautils clang conntrack curl debian-archive-keyring ethtool gcc iperf3 iptables jq \
-	kmod libpcap-dev mandoc python3-dev qemu-system-x86 strace tcpdump tshark zsh
+	kmod libpcap-dev mandoc python3-dev qemu-system-x86 strace tcpdump tshark zsh zstd
 
 # Into the environment as typed, so that a shell, and not make, reads their quotes and dollars.
 override export FILTER := $(value FILTER)

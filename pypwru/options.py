@@ -109,7 +109,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("function-list", PATH, "", Group.FUNCTIONS, "write the names of the functions that would be traced to this file, a line each, and exit; - for standard output", metavar="file", own=True),
     Flag("backend", one_of(Backend), "", Group.FUNCTIONS, f"how to hook: {', '.join(b.value for b in Backend)}; by default the first that the kernel allows", metavar="word"),
     Flag("filter-kprobe-batch", unsigned(lowest=1), "10", Group.FUNCTIONS, "accepted as pwru has it; kprobes are attached all together here", metavar="number"),
-    Flag("kernel-btf", PATH, "", Group.FUNCTIONS, "read the kernel's types from this file, raw BTF or ELF", metavar="file"),
+    Flag("kernel-btf", PATH, "", Group.FUNCTIONS, "read the kernel's types from this file: raw BTF, ELF, or a vmlinuz", metavar="file"),
     Flag("filter-netns", STRING, "", Group.PACKETS, "trace only packets of this network namespace: /path, inode:N, or a name of ip netns", metavar="namespace"),
     Flag("filter-ifname", STRING, "", Group.PACKETS, "trace only packets on this interface of --filter-netns, else of the current namespace", metavar="interface"),
     Flag("filter-mark", MARK, "0x0/0x0", Group.PACKETS, "trace only packets with this skb mark, such as 0xa00/0xf00; all bits count without a mask"),

@@ -31,14 +31,14 @@ USUAL_PLACES = (
     "/usr/lib/debug/lib/modules/{release}/vmlinux",
 )
 CURE = "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, or give --kernel-btf FILE"
-OTHER_FILE = "give --kernel-btf FILE: raw BTF, or a vmlinux with a .BTF section"
+OTHER_FILE = "give --kernel-btf FILE: raw BTF, a vmlinux with a .BTF section, or a vmlinuz"
 
 
 def load_vmlinux(path: Path | None = None, cache: Cache | None = None) -> BTF:
     """The kernel's BTF; that of the running kernel is read at the first question.
 
     Args:
-        path: raw BTF, or ELF with a .BTF section (``--kernel-btf``); None looks at
+        path: raw BTF, ELF with a .BTF section, or a vmlinuz (``--kernel-btf``); None looks at
             /sys/kernel/btf/vmlinux and then at the usual places.
         cache: keeps the index, so that the next load of the same bytes takes milliseconds.
 
@@ -144,15 +144,26 @@ def _kernel_file() -> Path:
     raise NoBTF(f"no BTF of the kernel {release} in {places[0]} or a usual place: {CURE}")
 
 
+def _from_image(data: bytes) -> bytes:
+    """The BTF in ``data`` if that is a kernel's boot image; else ``data``."""
+    from pypwru.btf.parse import is_btf
+
+    if is_btf(data):
+        return data
+    from pypwru.btf.vmlinuz import find_btf
+
+    return find_btf(data) or data
+
+
 def file_content(path: Path) -> bytes:
-    """Raw BTF of ``path``; of an ELF file only what is needed is read."""
+    """Raw BTF of ``path``: a file of it, or ELF or a vmlinuz that has it inside."""
     from pypwru.btf import elf
 
     try:
         with path.open("rb") as file:
             head = file.read(4)
             if head != elf.MAGIC:
-                return head + file.read()
+                return _from_image(head + file.read())
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 found = elf.section(mapped, ".BTF")
     except OSError as problem:
