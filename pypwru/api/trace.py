@@ -92,6 +92,10 @@ class Trace(Iterator[Event]):
             self._events = _events(self._session, self._made)
             self._release = weakref.finalize(self, stack.pop_all().close)
 
+    def __repr__(self) -> str:
+        state = f"{self._made.given} events so far" if self._release.alive else "over"
+        return f"<Trace {self._session.config.pcap_filter!r}, {state}>"
+
     def __next__(self) -> Event:
         """The next event; waits for it.
 

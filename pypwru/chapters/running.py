@@ -113,7 +113,7 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             "",
             'with trace("tcp port 443", priority=1, packets=True) as events:',
             "    for event in events:",
-            '        if event.type == "drop":',
+            '        if event.type == "drop" and event.packet:',
             "            print(event.drop_reason, event.iface, event.packet.summary())",
         ),
         "Options are those above with _ for -, and Python's values, such as "
