@@ -7,7 +7,7 @@
 # make install  into $(PREFIX), below $(DESTDIR)       make clean    what make made
 # make man completions                                 from the flag table, when it changed
 #
-# Without make: pipx install --system-site-packages . (it has to see Debian's python3-bpfcc).
+# Without make: pipx, as README.md has it (it has to see Debian's python3-bpfcc).
 #
 # Each installs what it misses, and says what; a second run finds it there. As root, or with sudo.
 
@@ -20,7 +20,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,$(if $(shell command -v sudo),sudo,$(NO
 
 RUN_PACKAGES := iproute2 iputils-ping libpcap0.8 nftables python3 python3-bpfcc python3-venv
 TEST_PACKAGES := bash-completion bpftool bsdextrautils clang conntrack curl debian-archive-keyring ethtool gcc iperf3 iptables jq \
-	kmod libpcap-dev mandoc python3-dev qemu-system-x86 strace tcpdump tshark zsh
+	kmod libpcap-dev mandoc python3-dev qemu-system-x86 strace tcpdump tshark zsh zstd
 
 # Into the environment as typed, so that a shell, and not make, reads their quotes and dollars.
 override export FILTER := $(value FILTER)
@@ -93,7 +93,12 @@ clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# Before anything is installed; where there is no Python yet, the system's packages bring one.
+require_python = ! command -v $(PYTHON) >/dev/null || $(PYTHON) -c 'import sys; v = sys.version_info; \
+	sys.exit(v < (3, 10) and "pypwru needs Python 3.10 or newer; $(PYTHON) is " + "%d.%d" % v[:2])'
+
 .venv/run.stamp: setup.cfg pyproject.toml setup/system-packages
+	@$(require_python)
 	@setup/system-packages $(RUN_PACKAGES)
 	@umask 022; $(PYTHON) -m venv --system-site-packages .venv
 	@$(call pip_install,$(EDITABLE) .)

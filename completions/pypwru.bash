@@ -322,7 +322,7 @@ _pypwru_value_pcap_when() {
 }
 
 _pypwru_value_pcap_filter() {
-    _pypwru_offer '' "$(printf '%s\n' and arp broadcast dst ether geneve greater host icmp icmp6 igmp inbound ip ip6 less mpls multicast net not or outbound port portrange proto sctp src tcp udp vlan)" "$@"
+    _pypwru_offer '' "$(printf '%s\n' and arp broadcast dst ether geneve greater host icmp icmp6 igmp ip ip6 less mpls multicast net not or port portrange proto sctp src tcp udp vlan)" "$@"
 }
 
 _pypwru_of_functions=' --filter-func --pcap-when '

@@ -32,11 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     try:
         wanted = parse(arguments)
-    except UsageError as error:  # as pflag does it: nothing stands before its words
-        tell(sys.stderr, f"{usage(_program())}{_line(error)}\n")
+    except UsageError as error:  # pflag's line is the last, and nothing stands before its words
+        where = error.hint or f"{_program()} --help lists the options"
+        tell(sys.stderr, f"{_readable(where)}\n{_readable(str(error))}\n")
         return error.exit_status
     if wanted is Request.HELP:
-        tell(sys.stderr, usage(_program()))
+        tell(sys.stdout, usage(_program()))
         return 0
     debug = isinstance(wanted, Config) and wanted.debug
     try:
@@ -90,13 +91,12 @@ def _program() -> str:
 def _fail(error: PypwruError, debug: bool) -> int:
     if debug and error.detail:
         tell(sys.stderr, f"{error.detail}\n")
-    tell(sys.stderr, f"pypwru: {_line(error)}\n")
+    tell(sys.stderr, f"pypwru: {_readable(str(error))}\n")
     return error.exit_status
 
 
-def _line(error: PypwruError) -> str:
+def _readable(text: str) -> str:
     """One line: what it repeats of the command line may have anything in it, and be long."""
-    text = str(error)
     if not text.isprintable():
         from pypwru.escaping import escape_unprintable
 

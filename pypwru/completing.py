@@ -11,7 +11,7 @@ import argparse
 from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.config import DROP, EVERY, FIRST, LAST
+from pypwru.config import CAPTURE_WORDS
 from pypwru.discovery.tables import EVERYTHING, categories
 from pypwru.kernel.nft_words import REJECT, VERDICTS
 from pypwru.kinds import PATH
@@ -49,13 +49,13 @@ VALUES: Mapping[str, Values] = {
     "filter-nft-table": Values(live="tables"),
     "filter-nft-chain": Values(live="chains"),
     "filter-non-skb-funcs": Values(live="symbols"),
-    "pcap-when": Values((FIRST, LAST, DROP, EVERY), "functions"),
+    "pcap-when": Values(CAPTURE_WORDS, "functions"),
 }
-# pcap-filter(7): what an expression begins and goes on with.
+# pcap-filter(7): what an expression begins and goes on with; without what can't be asked of an skb.
 FILTER = Values((
     "and", "arp", "broadcast", "dst", "ether", "geneve", "greater", "host", "icmp", "icmp6", "igmp",
-    "inbound", "ip", "ip6", "less", "mpls", "multicast", "net", "not", "or", "outbound", "port",
-    "portrange", "proto", "sctp", "src", "tcp", "udp", "vlan",
+    "ip", "ip6", "less", "mpls", "multicast", "net", "not", "or", "port", "portrange", "proto",
+    "sctp", "src", "tcp", "udp", "vlan",
 ))
 # fmt: on
 POSITIONAL = "pcap-filter"

@@ -53,7 +53,8 @@ class Mark(NamedTuple):
 
 
 FIRST, LAST, DROP, EVERY = "first", "last", "drop", "every"
-"""Sights of a packet at which its bytes are written, beside the names of functions."""
+CAPTURE_WORDS = (FIRST, LAST, DROP, EVERY)
+"""At which events a packet is written, beside the names of functions."""
 
 STDOUT = Path("-")
 """What stands for standard output."""
@@ -434,10 +435,6 @@ RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
             and not (config.output_text or config.packets or config.sums_up or config.lists)
         ),
         "--output-text=false leaves nothing to write: add --output-pcap or --stats, or take it out",
-    ),
-    (
-        lambda config: not config.captures and config.pcap_when != (FIRST,),
-        "--pcap-when chooses what --output-pcap writes: add that",
     ),
     (
         lambda config: not config.pcap_when,

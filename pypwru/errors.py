@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import errno
 
-_TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
-
 
 class PypwruError(Exception):
     """Any failure that pypwru explains. Exit status 1.
@@ -28,15 +26,29 @@ class PypwruError(Exception):
 
 def cure(error: OSError, otherwise: str) -> str:
     """What to do about ``error``: ``otherwise``, unless descriptors ran out."""
-    if error.errno in _TOO_MANY_FILES:
-        return "raise the limit of open files (ulimit -n)"
+    if error.errno == errno.EMFILE:
+        import resource
+
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return f"raise the limit of {most} open files: ulimit -n {max(4 * most, 4096)}"
+    if error.errno == errno.ENFILE:
+        return "raise the limit of open files of all processes: sysctl fs.file-max"
     return otherwise
 
 
 class UsageError(PypwruError):
-    """What was typed can't be meant: an unknown flag, a value out of range. Exit status 2."""
+    """What was typed can't be meant: an unknown flag, a value out of range. Exit status 2.
+
+    Args:
+        message, detail: as of PypwruError.
+        hint: what was meant, perhaps; a line.
+    """
 
     exit_status = 2
+
+    def __init__(self, message: str, detail: str = "", hint: str = "") -> None:
+        super().__init__(message, detail)
+        self.hint = hint
 
 
 class FilterError(PypwruError):

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.config import Mark
+from pypwru.config import CAPTURE_WORDS, Mark
 from pypwru.errors import FilterError
 from pypwru.gotext import parse_bool, parse_csv, parse_digits, parse_int, parse_uint, quote
 from pypwru.kernel.nft_words import FAMILIES, REJECT, VERDICTS
@@ -127,7 +127,10 @@ def _read_verdicts(text: str) -> tuple[str, ...]:
     known = (*VERDICTS.values(), REJECT)
     for word in words:
         if word not in known:
-            raise ValueError(f"no verdict {quote(word)}: take {', '.join(known)}")
+            from pypwru.suggestions import did_you_mean
+
+            meant = did_you_mean(word, known)
+            raise ValueError(f"no verdict {quote(word)}: take {', '.join(known)}{meant}")
     return words
 
 
@@ -162,6 +165,11 @@ def _read_sights(text: str) -> tuple[str, ...]:
             raise ValueError(
                 f"no sight {quote(word)}: take first, last, drop, every, or the name of a function"
             )
+        if word not in CAPTURE_WORDS and "_" not in word:
+            from pypwru.suggestions import did_you_mean
+
+            if meant := did_you_mean(word, CAPTURE_WORDS, 0.75):
+                raise ValueError(f"no function {quote(word)}{meant}")
     return words
 
 

@@ -32,11 +32,11 @@ class Progress:
 
     Args:
         stream: a terminal, or None to draw nothing.
-        total: the count at the end.
-        label: what is counted.
+        total: the count at the end; None where nothing is counted, so that the label stands alone.
+        label: what is counted, or done.
     """
 
-    def __init__(self, stream: TextIO | None, total: int, label: str) -> None:
+    def __init__(self, stream: TextIO | None, total: int | None, label: str) -> None:
         self._stream = stream
         self._total = total
         self._label = label
@@ -55,6 +55,9 @@ class Progress:
 
     def draw(self, end: str = "") -> None:
         """Draw now; ``end`` follows the line."""
+        if self._total is None:
+            self._put(f"{_CLEAR_LINE}{self._label}...{end}")
+            return
         filled = _BAR_WIDTH * self._done // max(self._total, 1)
         bar = ("#" * filled).ljust(_BAR_WIDTH, ".")
         self._put(f"{_CLEAR_LINE}{self._label} [{bar}] {self._done}/{self._total}{end}")
@@ -106,7 +109,7 @@ class Log:
     @contextlib.contextmanager
     def held_on_terminal(self) -> Iterator[None]:
         """Where standard error is a terminal, which has a table now, write only on the way out."""
-        self._held = deque(maxlen=_HELD) if self._on_terminal() else None
+        self._held = deque(maxlen=_HELD) if self.on_terminal else None
         try:
             yield
         finally:
@@ -116,7 +119,7 @@ class Log:
     @contextlib.contextmanager
     def progress(self, total: int, label: str) -> Iterator[Progress]:
         """A bar while ``total`` things are done, if standard error is a terminal."""
-        bar = self._progress = Progress(self._stream if self._on_terminal() else None, total, label)
+        bar = self._progress = Progress(self._stream if self.on_terminal else None, total, label)
         bar.draw()
         try:
             yield bar
@@ -124,7 +127,20 @@ class Log:
             bar.draw(end="\n")
             self._progress = None
 
-    def _on_terminal(self) -> bool:
+    @contextlib.contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Show ``what`` while it is done, if standard error is a terminal; the line goes again."""
+        step = self._progress = Progress(self._stream if self.on_terminal else None, None, what)
+        step.draw()
+        try:
+            yield
+        finally:
+            step.clear()
+            self._progress = None
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether somebody may be watching."""
         try:
             return self._stream is not None and self._stream.isatty()
         except (OSError, ValueError):

@@ -90,7 +90,7 @@ def _lines(page: Sequence[str]) -> Iterator[str]:
                 yield line
         else:
             for part in wrap(line, 80, break_long_words=False, break_on_hyphens=False) or [""]:
-                yield (r"\&" if part.startswith(".") else "") + part
+                yield (r"\&" if part.startswith((".", "'")) else "") + part
         before = line
 
 

@@ -35,7 +35,7 @@ from pypwru.kinds import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 class Group(Enum):
@@ -66,6 +66,7 @@ class Flag(NamedTuple):
         short: the one-letter name.
         hidden: not in ``--help``.
         own: pwru has no such flag.
+        about: the flag without which it has no effect, of our own ones.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Flag(NamedTuple):
     short: str = ""
     hidden: bool = False
     own: bool = False
+    about: str = ""
 
     @property
     def field(self) -> str:
@@ -104,17 +106,17 @@ FLAGS: tuple[Flag, ...] = (
     Flag("category", STRINGS, "", Group.FUNCTIONS, "trace only functions of these categories, comma-separated", metavar="names", own=True),
     Flag("functions", PATH, "", Group.FUNCTIONS, "trace the functions of this list alone: names, a line each, or JSON of --list-functions", metavar="file", own=True),
     Flag("list-functions", SWITCH, "false", Group.FUNCTIONS, "print the functions that would be traced, and exit; an object with --output-json", own=True),
-    Flag("function-list", PATH, "", Group.FUNCTIONS, "write their names to this file, a line each, and exit; - for standard output", metavar="file", own=True),
+    Flag("function-list", PATH, "", Group.FUNCTIONS, "write the names of the functions that would be traced to this file, a line each, and exit; - for standard output", metavar="file", own=True),
     Flag("backend", one_of(Backend), "", Group.FUNCTIONS, f"how to hook: {', '.join(b.value for b in Backend)}; by default the first that the kernel allows", metavar="word"),
     Flag("filter-kprobe-batch", unsigned(lowest=1), "10", Group.FUNCTIONS, "accepted as pwru has it; kprobes are attached all together here", metavar="number"),
-    Flag("kernel-btf", PATH, "", Group.FUNCTIONS, "read the kernel's types from this file, raw BTF or ELF", metavar="file"),
+    Flag("kernel-btf", PATH, "", Group.FUNCTIONS, "read the kernel's types from this file: raw BTF, ELF, or a vmlinuz", metavar="file"),
     Flag("filter-netns", STRING, "", Group.PACKETS, "trace only packets of this network namespace: /path, inode:N, or a name of ip netns", metavar="namespace"),
     Flag("filter-ifname", STRING, "", Group.PACKETS, "trace only packets on this interface of --filter-netns, else of the current namespace", metavar="interface"),
     Flag("filter-mark", MARK, "0x0/0x0", Group.PACKETS, "trace only packets with this skb mark, such as 0xa00/0xf00; all bits count without a mask"),
     Flag("filter-tunnel-pcap-l2", STRING, "", Group.PACKETS, "pcap filter of the frame inside a tunnel", metavar="filter"),
     Flag("filter-tunnel-pcap-l3", STRING, "", Group.PACKETS, "pcap filter of the IP packet inside a tunnel", metavar="filter"),
     Flag("filter-skb-expr", STRING, "", Group.PACKETS, "trace only packets for which this C expression holds, such as 'skb->len > 1500'", metavar="expression"),
-    Flag("filter-xdp-expr", STRING, "", Group.PACKETS, "the same for XDP programs, such as 'xdp->rxq->queue_index == 1'", metavar="expression"),
+    Flag("filter-xdp-expr", STRING, "", Group.PACKETS, "trace only XDP frames for which this C expression holds, such as 'xdp->rxq->queue_index == 1'", metavar="expression"),
     Flag("filter-nft-verdict", NFT_VERDICTS, "", Group.PACKETS, "trace only packets to which a rule or policy of nftables gave one of these verdicts: accept, drop, reject, jump, goto, return, continue, queue, ...", metavar="verdicts", own=True),
     Flag("filter-nft-table", NFT_TABLES, "", Group.PACKETS, "trace only packets about which a rule of these nftables tables spoke: name, or family and name", metavar="tables", own=True),
     Flag("filter-nft-chain", NFT_CHAINS, "", Group.PACKETS, "trace only packets about which a rule of these nftables chains spoke: name, or all that the column NFT-CHAIN has", metavar="chains", own=True),
@@ -122,7 +124,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("filter-nft-text", REGEX, "", Group.PACKETS, "trace only packets about which an nftables rule spoke in whose text this RE2 regular expression is found", metavar="regex", own=True),
     Flag("drops", SWITCH, "false", Group.PACKETS, "trace only packets that are dropped in the end, with all of their way and where it ends", own=True),
     Flag("sample-rate", unsigned(1, bits=32), "1", Group.SHARE, "trace one in this many of the packets that match, with all of its way", metavar="number", own=True),
-    Flag("sample-flow", unsigned(1, bits=32), "1", Group.SHARE, "trace one in this many of their flows, both directions", metavar="number", own=True),
+    Flag("sample-flow", unsigned(1, bits=32), "1", Group.SHARE, "trace one in this many of the flows that match, both directions", metavar="number", own=True),
     Flag("rate-limit", unsigned(bits=32), "0", Group.SHARE, "events in a second at most; 0 for any number", metavar="number", own=True),
     Flag("max-hits", RATE, "0", Group.SHARE, "events in a second of each function at most; 0 for any number", metavar="number[/s]", own=True),
     Flag("filter-track-skb", SWITCH, "false", Group.TRACKING, "keep tracing a packet that matched once: through NAT, encapsulation, clones"),
@@ -135,7 +137,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("timestamp", one_of(Timestamp), "none", Group.OUTPUT, f"print a time: {', '.join(t.value for t in Timestamp)}", metavar="word"),
     Flag("output-meta", SWITCH, "true", Group.OUTPUT, "print the columns NETNS, MARK, IFACE, PROTO, MTU and LEN"),
     Flag("output-netns-names", SWITCH, "false", Group.OUTPUT, "print the column NETNS NAME"),
-    Flag("netns-names-max-length", unsigned(bits=8, raised=10), "16", Group.OUTPUT, "characters of a name in it, at least 10", metavar="number"),
+    Flag("netns-names-max-length", unsigned(bits=8, raised=10), "16", Group.OUTPUT, "characters of a name in the column NETNS NAME, at least 10", metavar="number"),
     Flag("output-skb-cb", SWITCH, "false", Group.OUTPUT, "print the column __sk_buff->cb[]"),
     Flag("output-tuple", SWITCH, "true", Group.OUTPUT, "print the column TUPLE: addresses, ports and protocol"),
     Flag("output-tcp-flags", SWITCH, "false", Group.OUTPUT, "print TCP flags in the column TUPLE"),
@@ -158,10 +160,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag("output-file-max-age", signed(0), "0", Group.FILE, "days to keep rotated files; 0 for ever", metavar="days"),
     Flag("output-file-compress", SWITCH, "false", Group.FILE, "compress rotated files with gzip"),
     Flag("output-pcap", PATH, "", Group.PCAP, "write the packets to this file: .pcapng, .pcap, or - for pcapng on standard output, while text goes to standard error", metavar="file", own=True),
-    Flag("pcap-when", SIGHTS, "first", Group.PCAP, "at which sights to write a packet: first, last, drop, every, or names of functions", metavar="words", own=True),
-    Flag("pcap-snaplen", unsigned(1, 1 << 18), "65535", Group.PCAP, "bytes of a packet to write at most", metavar="bytes", own=True),
-    Flag("pcap-max-size", unsigned(), "0", Group.PCAP, "MB of that file before it is rotated; 0 for never", metavar="MB", own=True),
-    Flag("pcap-max-files", unsigned(), "0", Group.PCAP, "files to keep then, the newest among them; 0 for all", metavar="number", own=True),
+    Flag("pcap-when", SIGHTS, "first", Group.PCAP, "at which events to write a packet: first, last, drop, every, or names of functions", metavar="words", own=True, about="output-pcap"),
+    Flag("pcap-snaplen", unsigned(1, 1 << 18), "65535", Group.PCAP, "bytes of a packet to write at most", metavar="bytes", own=True, about="output-pcap"),
+    Flag("pcap-max-size", unsigned(), "0", Group.PCAP, "MB of the file of packets before it is rotated; 0 for never", metavar="MB", own=True, about="output-pcap"),
+    Flag("pcap-max-files", unsigned(), "0", Group.PCAP, "files of packets to keep when they are rotated, the newest among them; 0 for all", metavar="number", own=True, about="output-pcap"),
     Flag("output-text", SWITCH, "true", Group.PCAP, "print events; =false leaves them to --output-pcap", own=True),
     Flag("stats", SWITCH, "false", Group.STATISTICS, "sum up instead of printing events; with --output-json, --output-journey or --output-file do both", own=True),
     Flag("stats-interval", unsigned(bits=32), "0", Group.STATISTICS, "seconds from one statistics to the next; 0 for none before the end", metavar="seconds", own=True),
@@ -187,21 +189,25 @@ class Request(Enum):
 
 
 def usage(program: str = "pypwru") -> str:
-    """The text of ``--help``; ``program`` is argv[0]."""
-    shown = sorted((flag for flag in FLAGS if not flag.hidden), key=lambda flag: flag.name)
-    heads = []
-    for flag in shown:
-        short = f"-{flag.short}, " if flag.short else "    "
-        heads.append(f"  {short}--{flag.name} {flag.kind.word}".rstrip())
-    width = max(map(len, heads))
+    """The text of ``--help``: pflag's lines, in the manual's groups; ``program`` is argv[0]."""
+    heads = {flag: _head(flag) for flag in FLAGS if not flag.hidden}
+    width = max(map(len, heads.values()))
     lines = [
         f"Usage: {program} [options] [pcap-filter]",
         '    Available pcap-filter: see "man 7 pcap-filter"',
         "    Available options:",
     ]
-    for head, flag in zip(heads, shown, strict=True):
-        lines.append(f"{head:{width}}   {flag.help}{_default_note(flag)}")
+    for group in Group:
+        lines += ["", f"{group.value}:"]
+        for flag, head in heads.items():
+            if flag.group is group:
+                lines.append(f"{head:{width}}   {flag.help}{_default_note(flag)}")
     return "\n".join(lines) + "\n"
+
+
+def _head(flag: Flag) -> str:
+    short = f"-{flag.short}, " if flag.short else "    "
+    return f"  {short}--{flag.name} {flag.kind.word}".rstrip()
 
 
 def _default_note(flag: Flag) -> str:
@@ -225,6 +231,7 @@ def parse(argv: Sequence[str]) -> Config | Request:
         if isinstance(value, tuple) and flag.kind.word == STRINGS.word:  # a list grows
             value = (*values.get(flag.field, ()), *value)
         values[flag.field] = value
+    _require_subject(values)
     for flag in FLAGS:
         values.setdefault(flag.field, read(flag, flag.default))
     asked = [request for request in Request if values.pop(request.value)]
@@ -232,6 +239,15 @@ def parse(argv: Sequence[str]) -> Config | Request:
         return asked[0]
     # Any: the fields' types are the kinds' own, which a test compares.
     return Config(pcap_filter=" ".join(words), **values)
+
+
+def _require_subject(given: Mapping[str, object]) -> None:
+    """Raise UsageError for a flag that is about another one, which was not given."""
+    for flag in FLAGS:
+        if flag.about and flag.field in given and not given.get(_BY_NAME[flag.about].field):
+            raise UsageError(
+                f"--{flag.name} has no effect without --{flag.about}: add that, or leave it out"
+            )
 
 
 def _spelled(flag: Flag) -> str:
@@ -254,7 +270,16 @@ def read(flag: Flag, text: str, called: str = "") -> object:
         return flag.kind.read(text)
     except ValueError as error:
         called = called or _spelled(flag)
-        raise UsageError(f"invalid argument {quote(text)} for {called}: {error}") from error
+        message = f"invalid argument {quote(text)} for {called}: {error}"
+        raise UsageError(message, hint=_hint_of_choice(flag, text)) from error
+
+
+def _hint_of_choice(flag: Flag, text: str) -> str:
+    if not flag.kind.choices:
+        return ""
+    from pypwru.hints import of_choice
+
+    return of_choice(f"--{flag.name}", text, flag.kind.choices)
 
 
 def _assignments(argv: Sequence[str], words: list[str]) -> Iterator[tuple[Flag, str]]:
@@ -276,7 +301,10 @@ def _long(word: str, rest: Iterator[str]) -> tuple[Flag, str]:
     if not name or name.startswith("-"):
         raise UsageError(f"bad flag syntax: {word}")
     if name not in _BY_NAME:
-        raise UsageError(f"unknown flag: --{name}")
+        from pypwru.hints import of_name
+
+        hint = of_name(name, text or _value(rest))
+        raise UsageError(f"unknown flag: --{name}", hint=hint)
     flag = _BY_NAME[name]
     return flag, text if equals else _next(flag, rest, f"--{name}")
 
@@ -287,7 +315,10 @@ def _letters(letters: str, rest: Iterator[str]) -> Iterator[tuple[Flag, str]]:
         flag = _BY_LETTER.get(letters[0])
         where = f"{quote(letters[0], around=chr(39))} in -{letters}"
         if flag is None:
-            raise UsageError(f"unknown shorthand flag: {where}")
+            from pypwru.hints import of_letter
+
+            hint = of_letter(letters[0], letters[1:].lstrip("=") or _value(rest))
+            raise UsageError(f"unknown shorthand flag: {where}", hint=hint)
         if len(letters) > 2 and letters[1] == "=":
             yield flag, letters[2:]
             return
@@ -296,6 +327,12 @@ def _letters(letters: str, rest: Iterator[str]) -> Iterator[tuple[Flag, str]]:
             return
         yield flag, _next(flag, rest, where)
         letters = letters[1:]
+
+
+def _value(rest: Iterator[str]) -> str:
+    """The word behind an unknown flag, which may be its value; empty if that is a flag."""
+    word = next(rest, "")
+    return "" if word.startswith("-") and word != "-" else word
 
 
 def _next(flag: Flag, rest: Iterator[str], where: str) -> str:

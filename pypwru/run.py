@@ -159,15 +159,16 @@ def run(config: Config, log: Log, command: str) -> None:
                 text.print_header()
 
         with telling.live(stop):
-            end = _end(session, shown, begin)
+            goes_on = shown.attempt(begin) and shown.all(session.live())
+        end = _end(session, shown, goes_on, stop)
         session.stop()
-        if end.wants_rest:
-            shown.all(session.rest())
+        if end.wants_rest and goes_on:
+            goes_on = shown.all(session.rest())
         log.info(end.message, **({"count": shown.count} if end is LIMIT else {}))
         session.detach()
-        if end.wants_rest:  # what was under way when the probes went
-            shown.all(session.rest())
-        if journeys and end not in (CLOSED, FAILED):
+        if end.wants_rest and goes_on:  # what was under way when the probes went
+            goes_on = shown.all(session.rest())
+        if journeys and goes_on:
             shown.attempt(journeys.end)
         account = session.account(journeys.count if journeys else shown.count)
         account |= journeys.account() if journeys else {}
@@ -247,12 +248,10 @@ def _pcap(session: Session, target: Opened, log: Log) -> PcapOutput:
     return PcapOutput(session.config, session.names, session.take, target, log)
 
 
-def _end(session: Session, shown: Shown, begin: Callable[[], None]) -> End:
-    """Show records until the end, and say which it is.
-
-    Args:
-        begin: writes what stands before the first.
-    """
-    if not (shown.attempt(begin) and shown.all(session.live())):
-        return FAILED if shown.failure else CLOSED
+def _end(session: Session, shown: Shown, goes_on: bool, stop: Interrupts) -> End:
+    """Why nothing more is shown; a reader that was too slow when the end was requested is there."""
+    if shown.failure:
+        return FAILED
+    if not goes_on:
+        return SIGNAL if stop.received else CLOSED
     return LIMIT if session.is_full else SIGNAL

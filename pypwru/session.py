@@ -15,10 +15,12 @@ from pypwru.attach.attach import NOUNS, attached
 from pypwru.attach.attached import Attached
 from pypwru.attach.backend import choose, nft_where_possible
 from pypwru.attach.throttled import NONE, Throttled, throttling
+from pypwru.btf.load import require_own_types
 from pypwru.cache import Cache
 from pypwru.config import Backend
 from pypwru.events import ring
 from pypwru.events.counters import (
+    Counters,
     account,
     forgotten,
     held_back,
@@ -33,7 +35,9 @@ from pypwru.events.record import Slices
 from pypwru.events.wire import wire
 from pypwru.filter.compiler import Filter, compile_filter
 from pypwru.filter.wanted import Inner, compile_inner, compile_wanted
+from pypwru.kernel.bpf import require_architecture
 from pypwru.kernel.bpf_objects import Runs, runs_counted
+from pypwru.kernel.lockdown import require_kernel_reads
 from pypwru.kernel.place import find_place
 from pypwru.kernel.switches import watched_switches
 from pypwru.output.naming import names_of
@@ -85,9 +89,10 @@ def compile_filters(config: Config, log: Log) -> Filters:
         FilterError: libpcap can't compile one.
         ListError: --functions can't be read.
     """
-    packet = compile_filter(config.pcap_filter)
+    with log.doing("Compiling the filter"):
+        packet = compile_filter(config.pcap_filter)
+        inner = compile_inner(config)
     log.debug("Compiled the filter", classic=packet)
-    inner = compile_inner(config)
     if config.functions is None:
         return Filters(packet, inner)
     from pypwru.discovery.names import read_names
@@ -109,13 +114,14 @@ class Session:
         stages: between it and what is shown.
         report: of what is attached.
         wanted: tells when the end is wanted.
-        looks: for what may have changed on this machine.
+        pollers: look for what may have changed on this machine.
         probes: closed to detach.
         lost: tells what was lost, by cause; some of it only once there are no probes any more,
             which its argument says.
         maps: name -> descriptor.
         throttled: functions that --max-hits held back.
         runs: tells how long and how often handlers ran; None where the kernel doesn't count it.
+        hits: tells how often probes on packets were hit, while the kernel counts runs of programs.
     """
 
     # Long arguments, since it is all that one session holds.
@@ -128,23 +134,25 @@ class Session:
         stages: Stages,
         report: Attached,
         wanted: Interrupts,
-        looks: Sequence[Callable[[], None]],
+        pollers: list[Callable[[], None]],
         probes: ExitStack,
         lost: Callable[[bool], dict[str, int]],
         maps: Mapping[str, int],
         throttled: Throttled = NONE,
         runs: Callable[[], Mapping[str, Runs]] | None = None,
+        hits: Callable[[], int] = lambda: 0,
     ) -> None:
         self.config = config
         self.names = names
         self.traced = report.names
         self.runs = runs
+        self.hits = hits
         self._reader = reader
         self._packets = packets
         self._stages = stages
         self._report = report
         self._wanted = wanted
-        self._looks = looks
+        self._pollers = pollers
         self._probes = probes
         self._lost = lost
         self._maps = maps
@@ -157,7 +165,7 @@ class Session:
         """What is to be shown, as it comes, also empty batches: until the end is wanted, or as many
         were given as are wanted.
         """
-        yield from self._shown(drain(self._reader, self._wanted, self._looks))
+        yield from self._shown(drain(self._reader, self._wanted, self._pollers))
 
     def rest(self) -> Iterator[Batch]:
         """What is left on the ring; once detached, also what is held until its time comes."""
@@ -197,6 +205,14 @@ class Session:
         """Have ``live`` give a batch, if an empty one, also when ``fd`` becomes readable."""
         self._reader.watch(fd)
 
+    def poll(self, look: Callable[[], None]) -> None:
+        """Have ``live`` call ``look`` about twice a second, too."""
+        self._pollers.append(look)
+
+    def counters(self) -> Counters:
+        """What the handlers counted so far."""
+        return read_counters(self._maps["counters"])
+
     def account(self, shown: int) -> dict[str, int]:
         """Where every sight went, once detached; before, as far as it can be told.
 
@@ -226,16 +242,22 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
         PypwruError: whatever stands in the way; everything is detached.
     """
     # Long, since it shows in one place in which order the kernel is touched, and let go of.
+    require_architecture()
+    require_kernel_reads()
     cache = Cache(log=log)
     with ExitStack() as stack:
         place = find_place(config.filter_netns, config.filter_ifname)
         kinds = _program_kinds(config)
-        request = search(config, cache, filters.names)
-        asked = compile_wanted(config, filters.packet, filters.inner, place, request.btf)
-        choice = choose(config.backend, request, cache)
+        if config.kernel_btf is not None:
+            require_own_types(config.kernel_btf, cache)
+        with log.doing("Looking for functions that take a packet"):
+            request = search(config, cache, filters.names)
+            asked = compile_wanted(config, filters.packet, filters.inner, place, request.btf)
+            choice = choose(config.backend, request, cache)
         backend = choice.plan.backend
         if choice.why:
-            log.info("Chose backend", backend=backend.value, why=choice.why)
+            log.info("Chose backend", backend=backend.value)
+            log.debug("Chose backend", why=choice.why)
         tell_missing(request, choice.plan, log)
         tell_added(request, choice.plan, log)
         tell_refused(request, choice.plan, log)
@@ -243,7 +265,8 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
         form = wire(config)
         counts_runs = config.sums_up and stack.enter_context(runs_counted())
         macros = defines(config, choice.plan.backends, asked, form)
-        bytecode = build(_layout(request, conntrack, cache), macros, cache)
+        with log.doing("Compiling the handlers"):
+            bytecode = build(_layout(request, conntrack, cache), macros, cache)
         shared = maps.create(config, stack)
         reader = stack.enter_context(
             ring.opened(shared["events"], config.buffer_size, shared["reader"], form)
@@ -260,19 +283,25 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
             chosen = _chosen(config, shared, choice, report, reasons, log)
             throttled = probes.enter_context(throttling(config, shared, report.names, log))
             log.info(f"Attaching {NOUNS[backend]}", via=backend.value)
-            probes.enter_context(attached(choice, loader, report, log, wanted.requested))
+            with log.doing("Attaching"):
+                probes.enter_context(attached(choice, loader, report, log, wanted.requested))
             if kinds:
                 from pypwru.attach.tracing import traced_programs
 
                 programs = traced_programs(kinds, loader, log, report, wanted.requested)
                 pollers.append(probes.enter_context(programs).poll)
+            if not (report.functions or wanted.requested()):
+                from pypwru.discovery.unmatched import nothing_attached
+
+                raise nothing_attached(report.ignored)
             if config.asks_nft:
                 from pypwru.attach.nft import nft_probes
                 from pypwru.program.build_nft import build_unit
 
                 compile_nft = partial(build_unit, request.btf, macros, cache, conntrack)
                 nft = nft_probes(config, choice, loader, compile_nft, report, log)
-                pollers.append(probes.enter_context(nft))
+                with log.doing("Attaching to nftables"):
+                    pollers.append(probes.enter_context(nft))
             modules = {function.module for function in choice.plan.functions} - {""}
             if modules:
                 from pypwru.attach.reloaded import reloaded_modules
@@ -319,6 +348,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
                 shared,
                 throttled,
                 loader.runs if counts_runs else None,
+                loader.hits,
             )
 
 

@@ -1,4 +1,4 @@
-"""The wish to end, by SIGINT and SIGTERM or by a call: a question, and a descriptor to wait on.
+"""The stop request, by SIGINT, SIGTERM, SIGHUP or a call: a question, and a descriptor to wait on.
 
 And signals that ask for something else: they are looked for between batches, and stop nothing.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SAME_REQUEST = 1.0  # seconds: timeout(1) signals its child, and then the group that it is in
 
 
 class Interrupts:
@@ -22,11 +24,14 @@ class Interrupts:
 
     Args:
         fd: becomes readable when a signal came, or a call.
+        monotonic: seconds.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.fd = fd
         self.received = False
+        self._monotonic = monotonic
+        self._first = 0.0  # when the first signal came
 
     def requested(self) -> bool:
         """True once the end is wanted."""
@@ -37,19 +42,27 @@ class Interrupts:
         self.received = True
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
-        # A second signal means that the polite way takes too long (a compiler can't be asked).
-        if self.received:
+        # A later signal means that the polite way takes too long (a compiler can't be asked).
+        now = self._monotonic()
+        if not self.received:
+            self.received, self._first = True, now
+        elif now - self._first > _SAME_REQUEST:
             raise KeyboardInterrupt
-        self.received = True
 
 
 @contextmanager
-def interrupts() -> Iterator[Interrupts]:
-    """Catch the signals until the way out."""
+def interrupts(monotonic: Callable[[], float] = time.monotonic) -> Iterator[Interrupts]:
+    """Catch the signals until the way out; not SIGHUP under nohup(1), which has it ignored.
+
+    Args:
+        monotonic: as of Interrupts.
+    """
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    found = Interrupts(reading)
+    found = Interrupts(reading, monotonic)
     old_fd = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    old = {number: signal.signal(number, found._note) for number in _STOPPING}
+    has_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    caught = [each for each in _STOPPING if each is not signal.SIGHUP or not has_nohup]
+    old = {number: signal.signal(number, found._note) for number in caught}
     try:
         yield found
     finally:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from pypwru.output.tuples import text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +21,7 @@ Numbers = tuple[int, ...]
 Lines = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Event:
     """A packet, seen in a function of the kernel.
 
@@ -99,7 +101,17 @@ class Event:
     bpfmap: Map | None = None
     packet_id: int | None = None
     location: str | None = None
-    seen: Seen | None = field(default=None, repr=False)
+    seen: Seen | None = None
+
+    def __repr__(self) -> str:
+        """The columns of a short line."""
+        reason = f"({self.drop_reason})" if self.drop_reason else ""
+        ends = f" {text(self.tuple, flags=True)}" if self.tuple else ""
+        where = f" {self.iface}" if self.iface else ""
+        return (
+            f"<Event {self.func}{reason} skb={self.skb:#x} cpu={self.cpu} {self.comm}:{self.pid}"
+            f"{where}{ends}>"
+        )
 
     @property
     def packet(self) -> Packet | None:

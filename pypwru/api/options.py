@@ -87,6 +87,17 @@ class TraceOptions(TypedDict, total=False):
     """More in the log."""
 
 
+def _described() -> str:
+    """Each keyword, with the type that it takes and what its flag's help says."""
+    helps = {flag.field: flag.help for flag in FLAGS}
+    types = TraceOptions.__annotations__.items()
+    rows = [f"    {name} ({kind.__forward_arg__}): {helps[name]}" for name, kind in types]
+    return "\n".join(["The keywords of ``trace``.", "", "Args:", *rows])
+
+
+TraceOptions.__doc__ = _described()  # help(pypwru.TraceOptions)
+
+
 _LINES = "it is about lines of text: events have all of it"
 _FILES = "it is about files, which a script writes itself"
 

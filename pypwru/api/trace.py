@@ -18,6 +18,7 @@ from pypwru.kernel.capabilities import require_capabilities
 from pypwru.log import Log
 from pypwru.session import Session, compile_filters, opened
 from pypwru.signals import call
+from pypwru.statistics.losses import warnings
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -91,6 +92,10 @@ class Trace(Iterator[Event]):
             self._events = _events(self._session, self._made)
             self._release = weakref.finalize(self, stack.pop_all().close)
 
+    def __repr__(self) -> str:
+        state = f"{self._made.given} events so far" if self._release.alive else "over"
+        return f"<Trace {self._session.config.pcap_filter!r}, {state}>"
+
     def __next__(self) -> Event:
         """The next event; waits for it.
 
@@ -129,6 +134,8 @@ class Trace(Iterator[Event]):
             self._session.stop()
             self._session.detach()
             self._account = self._session.account(self._made.given)
+            for words in warnings(self._account):
+                self._log.warn(words)
             self._log.info("Done", **self._account)
         finally:
             self._release()

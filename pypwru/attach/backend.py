@@ -138,10 +138,11 @@ class _Kernel:
 
     @cached_property
     def _trial(self) -> Sequence[Any]:
-        return self._answers.get(
-            "trial",
-            lambda: (self.symbols.addresses(TRIED), self._search.btf.find(TRIED, Kind.FUNC)[0]),
-        )
+        def make() -> Sequence[Any]:
+            types = self._search.btf.find(TRIED, Kind.FUNC)
+            return self.symbols.addresses(TRIED), types[0] if types else 0
+
+        return self._answers.get("trial", make)
 
     @property
     def trial_addresses(self) -> tuple[int, ...]:
@@ -150,7 +151,7 @@ class _Kernel:
 
     @property
     def trial_type(self) -> int:
-        """Its BTF type id."""
+        """Its BTF type id; 0 where the kernel's BTF has no functions."""
         return int(self._trial[1])
 
     @cached_property
@@ -209,6 +210,8 @@ def _refusal(backend: Backend, search: Search, kernel: _Kernel) -> str:
     """Why the kernel, or what is searched for, rules a backend out; '' if nothing does."""
     if backend is not Backend.TRACEPOINT and search.selection.is_of_tracepoints:
         return "only tracepoints are listed"
+    if backend is not Backend.TRACEPOINT and not kernel.trial_type:
+        return "the kernel's BTF has types but no functions"
     try:
         require(backend, kernel)
         functions = 0 if backend is Backend.TRACEPOINT else len(kernel.discovery.functions)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pypwru.config import DROP, EVERY, FIRST, LAST, Config
+from pypwru.config import CAPTURE_WORDS, DROP, Config
 from pypwru.discovery.lifetime import DROPPING
+from pypwru.errors import UsageError
 from pypwru.kernel import bpf
 from pypwru.resolve.functions import spellings
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 # From a function to where a probe in it can be: attach/kprobe.py.
 _OFFSETS = (0, 4, 5, 9)
+_WORDS = frozenset(CAPTURE_WORDS)
 _OTHERS = 0  # stands for every address that isn't in the map (bpf/seen.h)
 
 
@@ -34,13 +36,21 @@ class Chosen:
         words: of --pcap-when.
         names: the address that a record carries -> name; may grow.
         reasons: of drops.
+        may_come: whether what is traced later may have a name that nothing has yet.
     """
 
     def __init__(
-        self, fd: int, words: Collection[str], names: Mapping[int, str], reasons: Reasons
+        self,
+        fd: int,
+        words: Collection[str],
+        names: Mapping[int, str],
+        reasons: Reasons,
+        may_come: bool = False,
     ) -> None:
         self._fd = fd
-        self._named = frozenset(words) - {FIRST, LAST, EVERY, DROP}
+        self._others = frozenset(words) & _WORDS
+        self._named = frozenset(words) - _WORDS
+        self._may_come = may_come
         self._drops = DROP in words
         self._names = names
         self._reasons = reasons
@@ -64,6 +74,9 @@ class Chosen:
 
         Args:
             log: told once of names that nothing has.
+
+        Raises:
+            UsageError: nothing has any of the names, and nothing else is asked for.
         """
         if len(self._names) == self._known:
             return
@@ -71,8 +84,20 @@ class Chosen:
         for address, name in list(self._names.items()):
             self.unknown -= spellings(name)
             self._add(address, name)
-        for name in sorted(self.unknown) if is_first else ():
-            log.warn("Nothing that is traced has this name of --pcap-when", name=name)
+        if is_first and self.unknown:
+            self._miss(log)
+
+    def _miss(self, log: Log) -> None:
+        """Say which names nothing has."""
+        from pypwru.suggestions import did_you_mean
+
+        names = {each for name in self._names.values() for each in spellings(name)}
+        meant = [f"{name}{did_you_mean(name, names)}" for name in sorted(self.unknown)]
+        message = "Nothing that is traced has this name of --pcap-when"
+        if self._named == self.unknown and not self._others and not self._may_come:
+            raise UsageError(f"{message}: {', '.join(meant)}")
+        for name in meant:
+            log.warn(message, name=name)
 
     def _add(self, address: int, name: str) -> None:
         if self._named & spellings(name):
@@ -105,6 +130,18 @@ def chosen_where_asked(
     """
     if not config.captures_some:
         return lambda: None
-    chosen = Chosen(maps["chosen"], config.capture_when, names, reasons)
+    # Programs are traced as they are loaded, nftables as its module is.
+    may_come = config.filter_trace_tc or config.filter_trace_xdp or _names_nftables(config)
+    chosen = Chosen(maps["chosen"], config.capture_when, names, reasons, may_come)
     chosen.expect(plan)
     return partial(chosen.poll, log)
+
+
+def _names_nftables(config: Config) -> bool:
+    """Whether a name is of what verdicts are asked of."""
+    if not config.asks_nft:
+        return False
+    from pypwru.attach.judges import JUDGES
+
+    hooked = {each for judge in JUDGES for symbol in judge.symbols for each in spellings(symbol)}
+    return not hooked.isdisjoint(config.capture_when)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from pypwru.errors import KernelError
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachType, ProgramType
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.descriptors import allow_many, owned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,15 +27,21 @@ def attached(plan: AttachPlan, loader: Loader, report: Attached, log: Log) -> It
 
     A program can't ask which tracepoint it runs for, so each has a program of its own, numbered
     from 1 in the order of the plan.
+
+    Raises:
+        KernelError: a program is refused, which no tracepoint is to blame for.
     """
+    allow_many()
     with ExitStack() as links:
         for number, tracepoint in enumerate(plan.tracepoints, start=1):
+            handler = plan.serving(tracepoint)
+            program = loader.load(handler.name, handler.places, KIND, number)
             try:
-                handler = plan.serving(tracepoint)
-                program = loader.load(handler.name, handler.places, KIND, number)
-                links.enter_context(owned(bpf.raw_tracepoint_open(tracepoint.name, program)))
-                report.functions += 1
-                report.names[number] = f"tp:{tracepoint.name}"
-            except (OSError, KernelError) as error:
-                report.ignored.append((tracepoint.name, str(error)))
+                link = bpf.raw_tracepoint_open(tracepoint.name, program)
+            except OSError as error:
+                report.ignored.append((tracepoint.name, os.strerror(error.errno or 0)))
+                continue
+            links.enter_context(owned(link))
+            report.functions += 1
+            report.names[number] = f"tp:{tracepoint.name}"
         yield

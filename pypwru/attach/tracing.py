@@ -12,7 +12,6 @@ import struct
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.discovery.unmatched import nothing_attached
 from pypwru.errors import KernelError
 from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
 from pypwru.kernel import bpf, bpf_objects, programs
@@ -179,7 +178,7 @@ def traced_programs(
         stopping: asked before each program; True leaves the rest untraced.
 
     Raises:
-        KernelError: no right to look at programs; or there is nothing to trace at all.
+        KernelError: no right to look at programs.
     """
     with ExitStack() as links:
         traced = TracedPrograms(kinds, loader, log, report, stopping, links)
@@ -194,8 +193,6 @@ def traced_programs(
             log.debug("Found bpf progs", names=f"[{' '.join(found)}]")
             if not found:
                 log.info("No bpf progs found with type", type=name)
-        if not report.functions and not stopping():
-            raise nothing_attached()
         yield traced
 
 

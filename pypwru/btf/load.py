@@ -31,15 +31,15 @@ USUAL_PLACES = (
     "/usr/lib/debug/lib/modules/{release}/vmlinux",
 )
 CURE = "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, or give --kernel-btf FILE"
-_LARGEST = 1 << 28  # bytes; Debian's have 6 million, and a device may never end
-OTHER_FILE = "give --kernel-btf FILE: raw BTF, or a vmlinux with a .BTF section"
+_LARGEST = 1 << 28  # bytes; Debian's have 6 million, and a pipe may never end
+OTHER_FILE = "give --kernel-btf FILE: raw BTF, a vmlinux with a .BTF section, or a vmlinuz"
 
 
 def load_vmlinux(path: Path | None = None, cache: Cache | None = None) -> BTF:
     """The kernel's BTF; that of the running kernel is read at the first question.
 
     Args:
-        path: raw BTF, or ELF with a .BTF section (``--kernel-btf``); None looks at
+        path: raw BTF, ELF with a .BTF section, or a vmlinuz (``--kernel-btf``); None looks at
             /sys/kernel/btf/vmlinux and then at the usual places.
         cache: keeps the index, so that the next load of the same bytes takes milliseconds.
 
@@ -54,6 +54,33 @@ def load_vmlinux(path: Path | None = None, cache: Cache | None = None) -> BTF:
     if identity is None:
         return BTF(_read_vmlinux(path, cache))
     return BTF(partial(_read_vmlinux, path, cache), identity)
+
+
+def is_foreign(path: Path, cache: Cache | None = None) -> bool:
+    """Whether the file has other types than those that the running kernel shows of itself.
+
+    Raises:
+        BTFError: as ``load_vmlinux``.
+    """
+    try:
+        own = load_vmlinux(None, cache)
+    except NoBTF:  # it is given in their place
+        return False
+    return load_vmlinux(path, cache).digest != own.digest
+
+
+def require_own_types(path: Path, cache: Cache | None = None) -> None:
+    """Stop before members of packets are read from where another kernel has them.
+
+    Raises:
+        BTFError: the file is another kernel's; or as ``load_vmlinux``.
+    """
+    if is_foreign(path, cache):
+        raise BTFError(
+            f"--kernel-btf {path} is not of the running kernel: {SYSFS / 'vmlinux'} differs, and "
+            "what would be traced were nonsense; leave it out, or look at that kernel with "
+            "--list-functions"
+        )
 
 
 def _read_vmlinux(path: Path, cache: Cache | None) -> Blob:
@@ -78,10 +105,14 @@ def load_module(name: str, base: BTF, folder: Path = SYSFS) -> BTF:
     from pypwru.btf.parse import parse
 
     file_name = name.replace("-", "_")
-    if file_name not in module_names(folder):
+    known = module_names(folder)
+    if file_name not in known:
+        from pypwru.suggestions import did_you_mean
+
         raise BTFError(
-            f"no BTF of kernel module {name!r}: load it with modprobe, or leave it out; "
-            "a module built without CONFIG_DEBUG_INFO_BTF_MODULES has none"
+            f"no BTF of kernel module {name!r}: load it with modprobe, or leave it out; a module "
+            "built without CONFIG_DEBUG_INFO_BTF_MODULES has none"
+            f"{did_you_mean(file_name, known)}"
         )
     try:
         return BTF(parse(file_content(folder / file_name), base.blob))
@@ -114,16 +145,29 @@ def _kernel_file() -> Path:
     raise NoBTF(f"no BTF of the kernel {release} in {places[0]} or a usual place: {CURE}")
 
 
-def file_content(path: Path) -> bytes:
-    """Raw BTF of ``path``; of an ELF file, or of what is neither, only what is needed is read."""
-    from pypwru.btf import elf
+def _from_image(data: bytes) -> bytes:
+    """The BTF in ``data`` if that is a kernel's boot image; else ``data``."""
     from pypwru.btf.parse import is_btf
+
+    if is_btf(data):
+        return data
+    from pypwru.btf.vmlinuz import find_btf
+
+    return find_btf(data) or data
+
+
+def file_content(path: Path) -> bytes:
+    """Raw BTF of ``path``: a file of it, or ELF or a vmlinuz that has it inside.
+
+    Of an ELF file only what is needed is read, of any other no more than ``_LARGEST``.
+    """
+    from pypwru.btf import elf
 
     try:
         with path.open("rb") as file:
             head = file.read(4)
             if head != elf.MAGIC:
-                return head + file.read(_LARGEST if is_btf(head) else 0)
+                return head if path.is_char_device() else _from_image(head + file.read(_LARGEST))
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 found = elf.section(mapped, ".BTF")
     except OSError as problem:

@@ -55,7 +55,7 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
     ),
     "backends": (
         "By default the first of these is taken that the kernel allows and that suits what is "
-        "asked; the log says which, and why not the ones before:",
+        "asked; the log says which, and with --debug why not the ones before:",
         {
             "fentry-multi": "one program on all functions, by a call instead of a trap; Linux 7.2",
             "kprobe-multi": "one program on all functions; Linux 5.18 with CONFIG_FPROBE",

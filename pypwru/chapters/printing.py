@@ -129,7 +129,7 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "that goes away ends the trace:",
         (
             "pypwru --output-pcap - --output-text=false FILTER | wireshark -k -i -",
-            "pypwru --output-pcap - FILTER | tcpdump -nr -",
+            "pypwru --output-pcap - --output-text=false FILTER | tcpdump -nr -",
         ),
         "Which sight of a packet is written is what --pcap-when says. Several words write what any "
         "of them asks for, a sight once:",

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 CHAPTERS: Mapping[str, tuple[Block, ...]] = {
     "losses": (
-        "The last line of the log tells where every sight of a matching packet went:",
+        "What was lost is said in the log, with the cure; on a terminal when it begins, too. So is "
+        "that no packet matches, and how often others hit the probes. The last line tells where "
+        "every sight of a matching packet went:",
         {
             "produced": "what the handlers saw; printed are events",
             "lost_ring_full": "no room in the ring: take a larger --buffer-size",
@@ -51,15 +53,16 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
     ),
     "signals": (
         "SIGUSR1 tells what there is so far: statistics where they are made, else where sights "
-        "went, in the log. SIGINT and SIGTERM end the trace: probes are detached, and what they "
-        "saw is printed. A second one does not wait for that.",
+        "went, in the log. SIGINT, SIGTERM and SIGHUP (but under nohup(1)) end the trace: probes "
+        "are detached, and what they saw is printed, to a slow reader for two seconds more. One "
+        "that comes a second later or more does not wait for that.",
     ),
     "exit status": (
         {
             "0": "--output-limit-lines, a signal, or the reader of the output is gone",
             "1": "an error, which is the last line on standard error",
             "2": "a wrong command line",
-            "130": "a second signal",
+            "130": "a second signal, more than a second after the first",
         },
     ),
     "environment": (
@@ -115,7 +118,7 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             "",
             'with trace("tcp port 443", priority=1, packets=True) as events:',
             "    for event in events:",
-            '        if event.type == "drop":',
+            '        if event.type == "drop" and event.packet:',
             "            print(event.drop_reason, event.iface, event.packet.summary())",
         ),
         "Options are those above with _ for -, and Python's values, such as "

@@ -48,7 +48,8 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "--stats sums up instead of printing events; with --output-json, --output-journey or "
         "--output-file it does both. The report comes on standard error at the end, on SIGUSR1, "
         "and every --stats-interval seconds. --stats-file has the same as JSON, whole, each time "
-        "in place of the one before; statistics.schema.json in pypwru/data describes it.",
+        "in place of the one before (statistics.schema.json in pypwru/data describes it); without "
+        "--stats there is no report then.",
         {
             "events, packets, flows": (
                 "sights; packets, each once; flows, both directions together: addresses, ports and "

@@ -87,8 +87,11 @@ def _check(selection: Selection) -> None:
         )
     known = tables.categories() if selection.categories else ()
     for unknown in sorted(selection.categories.difference(known)):
+        from pypwru.suggestions import did_you_mean
+
         raise UsageError(
             f"--category {unknown}: there is no such category; take one of {', '.join(known)}"
+            f"{did_you_mean(unknown, known)}"
         )
     selection.named("")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from pypwru.discovery.listed import Sought, why_missing
 from pypwru.errors import KernelError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from pypwru.btf.query import BTF
     from pypwru.discovery.functions import Discovery
@@ -35,6 +36,11 @@ def no_function(
     what = "Cannot find a matching kernel function"
     if selection.only is not None:
         return KernelError(f"{what}: {_unlisted(selection.only, btf, modules, discovery)}")
+    if next(btf.functions(), None) is None:
+        return KernelError(
+            f"{what}: the BTF has types but no functions, as pahole before 1.16 makes it; trace "
+            "with --backend tracepoint, or give another --kernel-btf FILE"
+        )
     name = selection.filter_func
     if not _NAME.fullmatch(name):
         return KernelError(f"{what}: {_widen(selection)}")
@@ -120,8 +126,19 @@ def _widen(selection: Selection) -> str:
     return f"loosen {' or '.join(given)}, or add --all-kmods"
 
 
-def nothing_attached() -> KernelError:
-    """The error for a run that has neither functions nor BPF programs, in pwru's words."""
+def nothing_attached(ignored: Sequence[tuple[str, str]]) -> KernelError:
+    """The error for a run that would trace nothing.
+
+    Args:
+        ignored: (name, why) of what the kernel refused; empty if nothing was tried, for which pwru
+            has words.
+    """
+    if ignored:
+        ((why, count),) = Counter(why for _, why in ignored).most_common(1)
+        return KernelError(
+            f"Nothing is attached: the kernel refused all {len(ignored)}, {count} of them with "
+            f"{why!r}; --debug names each, and another --backend may be allowed"
+        )
     return KernelError(
         "No kprobe/tc-bpf/xdp to trace!; --filter-func names no function, and no BPF program of "
         "these kinds that can be traced is loaded: load one first, or widen --filter-func"

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from pypwru.expression import algebra, numbers
 from pypwru.expression.numbers import COMPARISONS
-from pypwru.expression.suggestions import did_you_mean
 from pypwru.expression.syntax import (
     Binary,
     Index,
@@ -23,6 +22,7 @@ from pypwru.expression.syntax import (
 )
 from pypwru.expression.tree import Arithmetic, Constant, Read, Text, Value
 from pypwru.expression.tree import Unary as UnaryValue
+from pypwru.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from pypwru.btf.members import Place
 from pypwru.btf.types import MODIFIERS, STRUCTS, Kind, Type
 from pypwru.errors import BTFError
 from pypwru.expression.numbers import TRUTH, U64, Number
-from pypwru.expression.suggestions import did_you_mean
 from pypwru.expression.tree import ROOT, Cell, Read
+from pypwru.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from pypwru.btf.query import BTF

@@ -8,11 +8,14 @@ which only ever grows: what is left out is zero.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import struct
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
+
+from pypwru.errors import KernelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,6 +88,7 @@ _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_NEXT_KEY, _PROG_LOAD, _TEST_RUN = 0,
 INFO_BY_FD, RAW_TRACEPOINT_OPEN, _BTF_LOAD, LINK_CREATE = 15, 17, 18, 28
 _RECURSION_MISSES = 208  # struct bpf_prog_info
 _LOAD_ATTEMPTS = 5  # as libbpf's PROG_LOAD_ATTEMPTS
+_NO_VERDICT = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # of the verifier
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -92,9 +96,22 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class VerifierError(OSError):
     """The kernel's verifier refused a program; ``log`` is what it said."""
 
-    def __init__(self, errno: int, log: str) -> None:
-        super().__init__(errno, os.strerror(errno))
+    def __init__(self, code: int, log: str) -> None:
+        super().__init__(code, os.strerror(code))
         self.log = log
+
+
+def require_architecture() -> None:
+    """Stop where the numbers of system calls, and how arguments are passed, are not known.
+
+    Raises:
+        KernelError: this machine is neither x86-64 nor arm64, or this Python is a 32-bit one.
+    """
+    machine, bits = os.uname().machine, 8 * struct.calcsize("P")
+    if machine not in _SYSCALL or bits != 64:
+        raise KernelError(
+            f"pypwru runs on x86-64 and arm64, by a 64-bit Python; this is {machine}, {bits} bits"
+        )
 
 
 def call(command: int, attr: bytes) -> int:
@@ -111,8 +128,8 @@ def call_into(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
         ctypes.c_long(number), ctypes.c_int(command), buffer, ctypes.c_uint(len(buffer))
     )
     if result < 0:
-        errno = ctypes.get_errno()
-        raise OSError(errno, os.strerror(errno))
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
     return result
 
 
@@ -203,7 +220,8 @@ def program_load(
         VerifierError: with the verifier's log, asked for only after a first refusal, since writing
             it makes the load several times slower.
         BlockingIOError: the verifier was interrupted each time, which is no refusal.
-        OSError: no right to load, or a type that the kernel does not have.
+        OSError: no right to load, no memory or descriptor for it, or a type that the kernel does
+            not have.
     """
     instructions = ctypes.create_string_buffer(code, len(code))
     license_ = ctypes.create_string_buffer(b"GPL")
@@ -235,15 +253,15 @@ def program_load(
 
     try:
         return load(None)
-    except BlockingIOError:
-        raise
-    except OSError:
+    except OSError as first:
+        if first.errno in _NO_VERDICT:
+            raise
         log = ctypes.create_string_buffer(LOG_SIZE)
         try:
             return load(log)
         except OSError as error:
             text = log.value.decode(errors="replace")
-            if not text or isinstance(error, BlockingIOError):
+            if not text or error.errno in _NO_VERDICT:
                 raise
             raise VerifierError(error.errno or 0, text) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 
+from pypwru.errors import KernelError
 from pypwru.kernel import pseudofs
 
 MOUNTED = ("/sys/kernel/security",)
@@ -40,3 +41,19 @@ def level() -> Lockdown:
         return Lockdown.NONE
     except OSError:
         return Lockdown.UNKNOWN
+
+
+def require_kernel_reads() -> None:
+    """Stop where BPF programs can't read kernel memory, whatever they are attached to.
+
+    Newer kernels then refuse a program that calls bpf_probe_read_kernel(); 5.10 takes it, and each
+    call fails (LOCKDOWN_BPF_READ_KERNEL of kernel/trace/bpf_trace.c): no packet would match.
+
+    Raises:
+        KernelError: the level is CONFIDENTIALITY.
+    """
+    if level() is Lockdown.CONFIDENTIALITY:
+        raise KernelError(
+            "cannot trace: kernel lockdown (confidentiality) lets no BPF program read kernel "
+            "memory; boot with lockdown=integrity or lockdown=none"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 from pypwru.errors import KernelError, UsageError
@@ -70,9 +71,12 @@ def _path(netns: str) -> str:
         path = os.path.join(folder, netns)
         if "/" not in netns and os.path.exists(path):  # False for a name that is too long, too
             return path
+    from pypwru.suggestions import did_you_mean
+
+    known = [each.name for folder in _NAMED for each in Path(folder).glob("*")]
     raise KernelError(
         f"Failed to retrieve netns {netns}: invalid netns specifier: {netns}; take a name that "
-        "`ip netns` lists, a path such as /proc/PID/ns/net, or inode:N"
+        f"`ip netns` lists, a path such as /proc/PID/ns/net, or inode:N{did_you_mean(netns, known)}"
     )
 
 
@@ -106,7 +110,10 @@ def _ifindex(inode: int, path: str, ifname: str) -> int:
     for ifindex, name in names.items():
         if name == ifname:
             return ifindex
+    from pypwru.suggestions import did_you_mean
+
     known = ", ".join(sorted(names.values())) or "none"
     raise KernelError(
         f"--filter-ifname {ifname}: no such network interface in {path}; there are {known}"
+        f"{did_you_mean(ifname, names.values())}"
     )

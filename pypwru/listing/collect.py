@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.attach.backend import Search, choose
-from pypwru.btf.load import load_vmlinux
+from pypwru.btf.load import is_foreign
 from pypwru.cache import Cache
 from pypwru.config import Backend, Config
 from pypwru.discovery.functions import Discovery, discover_functions
@@ -15,9 +15,12 @@ from pypwru.discovery.plan import AttachPlan, plan_functions, plan_tracepoints
 from pypwru.discovery.tracepoints import discover_tracepoints
 from pypwru.discovery.unmatched import no_function, no_tracepoint
 from pypwru.errors import KernelError, ListError, NoBTF
+from pypwru.filter.compiler import EMPTY
+from pypwru.filter.wanted import Inner, compile_wanted
 from pypwru.kernel.capabilities import missing_capabilities
 from pypwru.kernel.ftrace import Traceable, traceable_functions
 from pypwru.kernel.kallsyms import function_names
+from pypwru.kernel.place import Place
 from pypwru.listing import bare
 from pypwru.listing.entry import Listing, ordered
 from pypwru.listing.planned import UNKNOWN, YES, Verdict, entries
@@ -61,6 +64,7 @@ def collect(config: Config, names: NameList | None, log: Log) -> Listing:
         wish = search(config, cache, names)
     except NoBTF as error:
         return _without_types(config, names, log, error)
+    compile_wanted(config, EMPTY, Inner(None, None), Place(0, 0), wish.btf)  # it has to be possible
     outlook = _unasked(config, wish, foreign) or _asked(config, wish, cache, log)
     tell_missing(wish, outlook.plan, log)
     found = ordered(entries(outlook.plan, wish.btf, wish.modules, outlook.verdict))
@@ -72,13 +76,7 @@ def collect(config: Config, names: NameList | None, log: Log) -> Listing:
 
 def _is_foreign(config: Config, cache: Cache) -> bool:
     """Whether --kernel-btf has the types of another kernel than the running one."""
-    if config.kernel_btf is None:
-        return False
-    try:
-        own = load_vmlinux(None, cache)
-    except NoBTF:
-        return False  # it is given in their place
-    foreign = load_vmlinux(config.kernel_btf, cache).digest != own.digest
+    foreign = config.kernel_btf is not None and is_foreign(config.kernel_btf, cache)
     if foreign and (config.kmods or config.all_kmods):
         raise ListError(
             f"--kernel-btf {config.kernel_btf} is another kernel's, and has no modules of this "
@@ -120,7 +118,8 @@ def _asked(config: Config, wish: Search, cache: Cache, log: Log) -> _Outlook:
         return _Outlook(_by_types(config.backend, wish), config.backend, verdict, str(error))
     backend = choice.plan.backend
     if choice.why:
-        log.info("Chose backend", backend=backend.value, why=choice.why)
+        log.info("Chose backend", backend=backend.value)
+        log.debug("Chose backend", why=choice.why)
     return _Outlook(choice.plan, backend, YES)
 
 

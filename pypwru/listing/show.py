@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pypwru.config import STDOUT, Config
 from pypwru.discovery.names import read_names
 from pypwru.errors import KernelError
+from pypwru.filter.compiler import compile_filter
+from pypwru.filter.wanted import compile_inner
+from pypwru.kernel.place import find_place
 from pypwru.listing.collect import collect
 from pypwru.listing.entry import Listing, document
 from pypwru.listing.text import plain, table
@@ -27,6 +31,7 @@ def show(config: Config, log: Log) -> None:
         PypwruError: there is nothing to list, or an output can't be written.
         OutputClosed: nobody reads standard output any more.
     """
+    _check(config)
     listing = collect(config, read_names(config.functions), log)
     if listing.note:
         log.warn("Not all is known", why=listing.note)
@@ -37,6 +42,17 @@ def show(config: Config, log: Log) -> None:
             sink.write(_rendered(config, listing).encode())
     total = len(listing.entries)
     log.info("Listed functions", total=total, unattachable=total - len(listing.attachable))
+
+
+def _check(config: Config) -> None:
+    """Raise the PypwruError that a trace with these filters would end with, as far as it can be
+    known without rights, and of another kernel.
+    """
+    compile_filter(config.pcap_filter)
+    compile_inner(config)
+    is_elsewhere = bool(config.filter_netns) and os.geteuid() != 0
+    if config.kernel_btf is None and not is_elsewhere:
+        find_place(config.filter_netns, config.filter_ifname)
 
 
 def _rendered(config: Config, listing: Listing) -> str:

@@ -170,8 +170,10 @@ class RotatingSink(Sink):
                     self.rotate()
                     continue
                 # An event larger than a file has one for itself.
-                self._size += self._put(rest[: fitting or 1])
-                written += fitting or 1
+                part = rest[: fitting or 1]
+                super().write_events(part)
+                self._size += sum(map(len, part))
+                written += len(part)
         except OutputError as error:
             error.events += written
             raise

@@ -11,6 +11,7 @@ import os
 import select
 import stat
 import sys
+import time
 from bisect import bisect_right
 from contextlib import suppress
 from itertools import accumulate
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 FLAG = "--output-file"
 _AGAIN = 0.1  # s; nothing tells that a named pipe got its reader
+_PATIENCE = 2.0  # s; for a slow reader, once the end was requested
 
 
 class Sink:
@@ -38,7 +40,7 @@ class Sink:
         descriptor: open for writing.
         name: what an error calls it.
         owned: closed by ``close``.
-        stop: the user's wish to end, which a reader that is slow (``| less``) must not delay.
+        stop: the stop request; a reader that is slow (``| less``) delays the end by _PATIENCE.
         flag: that named it.
     """
 
@@ -57,7 +59,7 @@ class Sink:
         self._flag = flag
         # A write to a file waits for nobody; one of PIPE_BUF bytes doesn't when select(2) says so.
         self._is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        self._piece = None if self._is_regular else select.PIPE_BUF
+        self._give_up: float | None = None  # when to, once the end was requested
         self._reader = select.poll()
         if not self._is_regular:
             self._reader.register(descriptor, 0)  # an error is always told
@@ -78,12 +80,29 @@ class Sink:
         """Write all of ``events``, each the lines of one with their last line break.
 
         Raises:
-            OutputClosed: nobody reads the pipe any more, or has read it when the user wanted the
-                end.
+            OutputClosed: nobody reads the pipe any more, or not fast enough once the end was
+                requested; then no event is cut that fits into a pipe's buffer.
             OutputError: a full disk, a failing device.
         """
-        if (written := self._put(events)) < sum(map(len, events)):
-            raise OutputClosed(_whole(events, written))
+        content = memoryview(b"".join(events))
+        ends = [] if self._is_regular else list(accumulate(map(len, events)))
+        written = 0
+        while written < len(content):
+            try:
+                if not self._is_regular and not self._has_room():
+                    break
+                piece = content[written : self._until(ends, written)]
+                written += os.write(self._descriptor, piece)
+            except BlockingIOError:
+                continue  # whoever shares our terminal or pipe made it non-blocking
+            except BrokenPipeError:
+                break
+            except OSError as error:
+                if not self._is_regular and error.errno == errno.EIO:  # the terminal hung up
+                    break
+                raise self._failed(error, events, written) from error
+        if written < len(content):
+            raise OutputClosed(bisect_right(ends, written))
 
     def require_reader(self) -> None:
         """For who has nothing to write for a while.
@@ -94,27 +113,18 @@ class Sink:
         if self._reader.poll(0):
             raise OutputClosed
 
-    def _put(self, events: Sequence[bytes]) -> int:
-        """Write ``events``; less than their length when there is no reader any more."""
-        content = b"".join(events)
-        rest = memoryview(content)
-        while rest:
-            try:
-                if self._piece and not self._has_room():
-                    break
-                rest = rest[os.write(self._descriptor, rest[: self._piece]) :]
-            except BlockingIOError:
-                continue  # whoever shares our terminal or pipe made it non-blocking
-            except BrokenPipeError:
-                break
-            except OSError as error:
-                raise self._failed(error, events, len(content) - len(rest)) from error
-        return len(content) - len(rest)
+    def _until(self, ends: Sequence[int], start: int) -> int | None:
+        """Where the piece from ``start`` ends: behind the last event that is whole in it."""
+        if self._is_regular:
+            return None
+        most = start + select.PIPE_BUF
+        whole = bisect_right(ends, most)
+        return ends[whole - 1] if whole and ends[whole - 1] > start else most
 
     def _failed(self, error: OSError, events: Sequence[bytes], written: int) -> OutputError:
         """The error of a write, once half an event is taken back."""
         failed = failure("write", self._name, error, self._flag)
-        failed.events = _whole(events, written)
+        failed.events = bisect_right(list(accumulate(map(len, events))), written)
         half = written - sum(map(len, events[: failed.events]))
         if half and self._is_regular:
             with suppress(OSError):
@@ -124,9 +134,14 @@ class Sink:
         return failed
 
     def _has_room(self) -> bool:
-        """Wait for the reader; False when the user wanted the end first."""
-        interrupt = [self._stop.fd] if self._stop else []
-        return bool(select.select(interrupt, [self._descriptor], [])[1])
+        """Wait for the reader; False if he is too slow once the end was requested."""
+        stop = [self._stop.fd] if self._stop else []
+        if select.select(stop, [self._descriptor], [])[1]:
+            return True
+        if self._give_up is None:
+            self._give_up = time.monotonic() + _PATIENCE
+        patience = max(self._give_up - time.monotonic(), 0)
+        return bool(select.select([], [self._descriptor], [], patience)[1])
 
     def close(self) -> None:
         """Close a file that ``open_sink`` opened; an error that the disk kept back is raised.
@@ -153,11 +168,6 @@ class Sink:
 
     def __exit__(self, *raised: object) -> None:
         self.close()
-
-
-def _whole(events: Sequence[bytes], written: int) -> int:
-    """How many events the first ``written`` bytes hold whole."""
-    return bisect_right(list(accumulate(map(len, events))), written)
 
 
 def open_sink(path: Path | None, stop: Interrupts | None = None) -> Sink:

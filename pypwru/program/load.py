@@ -139,6 +139,12 @@ class Loader:
             missed[handler] += bpf.program_recursion_misses(program)
         return missed
 
+    def hits(self) -> int:
+        """How often handlers of packets ran, whatever became of it, while runs were counted."""
+        names = ("trace_skb", "probe_skb", "trace_tc", "trace_xdp")
+        runs = self.runs().items()
+        return sum(run.times for handler, run in runs if handler.startswith(names))
+
     def runs(self) -> dict[str, Runs]:
         """How long and how often each handler ran, all programs that run it together."""
         found: dict[str, Runs] = {}

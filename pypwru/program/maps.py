@@ -146,6 +146,7 @@ def _refused(name: str, entries: int, error: OSError) -> KernelError:
             f"Failed to make a ring buffer of {entries} bytes: {error.strerror}; "
             f"{cure(error, otherwise)}"
         )
-    return KernelError(
-        f"Failed to make the map {name}: {error.strerror}; {cure(error, 'run as root')}"
-    )
+    otherwise = "free some memory, or raise the memory limit of this container"
+    if error.errno == errno.EPERM:
+        otherwise = "run as root"
+    return KernelError(f"Failed to make the map {name}: {error.strerror}; {cure(error, otherwise)}")

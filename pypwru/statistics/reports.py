@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 
 class Reports:
-    """Tells statistics: on standard error as text, or in a file as JSON.
+    """Tells statistics: on standard error as text, in a file as JSON, or both.
 
     Args:
         summary: what is known now; of the whole trace where its argument is true.
-        file: None for standard error.
+        file: None for no file.
+        has_text: whether there is a report on standard error.
         interval: seconds from one to the next; 0 for none before the end.
         log: gets the text; and is told what can't be written before the end, which ends no trace.
         monotonic: seconds.
@@ -32,12 +33,14 @@ class Reports:
         self,
         summary: Callable[[bool], Summary],
         file: StatsFile | None,
+        has_text: bool,
         interval: int,
         log: Log,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._summary = summary
         self._file = file
+        self._has_text = has_text
         self._interval = interval
         self._log = log
         self._monotonic = monotonic
@@ -57,8 +60,9 @@ class Reports:
             OutputError: the last ones can't be written.
         """
         summary = self._summary(is_final)
-        if self._file is None:
+        if self._has_text:
             self._log.text(report(summary))
+        if self._file is None:
             return
         try:
             self._file.write(document(summary))

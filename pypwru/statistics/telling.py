@@ -1,4 +1,6 @@
-"""What a run tells beside its records: what they add up to, and on SIGUSR1 how far it is."""
+"""What a run tells beside its records: what they add up to, what is missing, and on SIGUSR1 how far
+it is.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from pypwru.session import Session
     from pypwru.signals import Interrupts
     from pypwru.statistics.file import StatsFile
+    from pypwru.statistics.notices import Notices
     from pypwru.statistics.reports import Reports
     from pypwru.statistics.summary import Statistics, Summary
     from pypwru.statistics.top.top import Top
@@ -47,12 +50,15 @@ class Telling:
         self._statistics: Statistics | None = None
         self._reports: Reports | None = None
         self._table: Top | None = None
+        self._kept_notices: Notices | None = None
+        session.poll(lambda: self._notices.poll())
         if config.sums_up:
             from pypwru.statistics.reports import Reports
             from pypwru.statistics.summary import Statistics
 
             self._statistics = Statistics(session.config, session.names, session.traced)
-            self._reports = Reports(self._summary, file, config.stats_interval, log)
+            has_text = config.stats or file is None
+            self._reports = Reports(self._summary, file, has_text, config.stats_interval, log)
         self._has_table = config.top
 
     @property
@@ -94,11 +100,19 @@ class Telling:
                 self._table.suspend()
             self._table.refresh()
 
+    @property
+    def _notices(self) -> Notices:
+        if self._kept_notices is None:
+            from pypwru.statistics.notices import Notices
+
+            self._kept_notices = Notices(self._session, self._log)
+        return self._kept_notices
+
     def finish(self, account: Mapping[str, int]) -> None:
         """Tell the whole, in the end.
 
         Args:
-            account: where every sight went.
+            account: where every event went.
 
         Raises:
             OutputError: it can't be written.
@@ -106,6 +120,7 @@ class Telling:
         self._account = account
         if self._reports:
             self._reports.tell(is_final=True)
+        self._notices.finish(account)
 
     def _tell(self) -> None:
         if self._reports:

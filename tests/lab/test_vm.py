@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pypwru.btf.vmlinuz import find_btf
 from tests.lab.kernels import REFERENCE, names
 from tests.lab.vm import packages
 from tests.support.need import need
@@ -57,6 +58,8 @@ kill -USR1 $$
 def test_a_guest_is_a_whole_machine(kernel: str, tmp_path: Path) -> None:
     btf = Path(vm("--btf", kernel).stdout.strip())
     digest = subprocess.run(["sha256sum"], stdin=btf.open(), capture_output=True, text=True)
+    image = next(path for path in packages.kernel(kernel).rglob("vmlinuz*") if path.is_file())
+    assert find_btf(image.read_bytes()) == btf.read_bytes()
     (modules,) = (packages.kernel(kernel) / "lib" / "modules").iterdir()
     tree = BOOT.parents[2]
 

@@ -155,7 +155,7 @@ def test_an_interrupt_is_raised_once_it_is_detached(net: Network, when: str) -> 
         sender = threading.Thread(target=interrupt)
         sender.start()
         if when == "meanwhile":
-            traced._session._looks = [waits.set]  # it has waited for half a second
+            traced._session.poll(waits.set)  # it has waited for half a second
         else:
             waits.set()
         with pytest.raises(KeyboardInterrupt):
@@ -170,7 +170,7 @@ def test_it_can_be_stopped_by_a_handler(net: Network) -> None:
     with of(net, 77) as traced:
         old = signal.signal(signal.SIGUSR1, lambda number, frame: traced.stop())
         try:
-            traced._session._looks = [lambda: signal.raise_signal(signal.SIGUSR1)]
+            traced._session.poll(lambda: signal.raise_signal(signal.SIGUSR1))
             assert list(traced) == []
         finally:
             signal.signal(signal.SIGUSR1, old)

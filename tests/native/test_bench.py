@@ -45,3 +45,5 @@ def test_the_demo_prints_lines_of_its_pings() -> None:
     shown = subprocess.run(command, cwd=TREE, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
     assert re.search(r"^0x.* 192\.0\.2\.1:0->192\.0\.2\.2:0\(icmp\) ", shown.stdout, re.MULTILINE)
+    drops = re.findall(r"\((SKB_DROP_REASON_\w+)\)", shown.stdout)
+    assert set(drops) == {"SKB_DROP_REASON_NETFILTER_DROP"}, "the rule's, and no other"

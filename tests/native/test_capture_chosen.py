@@ -13,6 +13,7 @@ from pypwru.config import Backend
 from pypwru.discovery.functions import Function
 from pypwru.discovery.plan import AttachPlan, Handler
 from pypwru.discovery.tracepoints import Tracepoint
+from pypwru.errors import UsageError
 from pypwru.kernel import bpf
 from pypwru.log import Log
 from pypwru.program import maps
@@ -68,5 +69,7 @@ def test_drops_are_those_with_a_reason_and_of_what_frees() -> None:
 
 def test_a_name_that_nothing_has_is_told() -> None:
     said = io.StringIO()
-    assert told("ip_recv", {1: "tp:netif_rx"}, Log(said)) == {}
+    assert told("ip_recv,netif_rx", {1: "tp:netif_rx"}, Log(said)).keys() == {1}
     assert "name=ip_recv" in said.getvalue()
+    with pytest.raises(UsageError, match=r"ip_recv$"):
+        told("ip_recv", {1: "tp:netif_rx"}, Log(said))

@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ from tests.native.tracing import (
     tracing,
 )
 from tests.support.need import need
+from tests.unit.discovery.test_functions import Kernel
 
 pytestmark = pytest.mark.native
 
@@ -62,6 +64,11 @@ def last_error(ended: Ended) -> str:
     assert all(" INFO " in line for line in log), ended.stderr
     assert error.startswith("pypwru: ")
     return error
+
+
+def only_or_last_error(ended: Ended) -> str:
+    """The one line of a run, whether it had begun to log or not."""
+    return last_error(ended) if " INFO " in ended.stderr else only_error(ended)
 
 
 # Rights
@@ -121,11 +128,13 @@ def test_a_backend_that_the_kernel_refuses(backend: str) -> None:
 def test_the_automatic_choice_says_why_not_the_others() -> None:
     if _has_kprobes():
         pytest.skip("this kernel allows kprobes: its choice needs no excuse")
-    ended = pypwru("--ready-file=/nonexistent/folder/ready", "icmp and host 10.255.255.254")
-    chosen = next(line for line in ended.stderr.splitlines() if "Chose backend" in line)
-    assert "backend=tracepoint" in chosen
+    words = ("--ready-file=/nonexistent/folder/ready", "icmp and host 10.255.255.254")
+    ended = pypwru("--debug", *words)
+    chosen, why = (line for line in ended.stderr.splitlines() if "Chose backend" in line)
+    assert chosen.endswith("INFO Chose backend backend=tracepoint")
     for backend in ("fentry-multi", "kprobe-multi", "fentry", "kprobe"):
-        assert f"no {backend}: " in chosen
+        assert f"no {backend}: " in why
+    assert "no kprobe: " not in pypwru(*words).stderr
 
 
 def test_no_btf() -> None:
@@ -150,6 +159,23 @@ def test_a_kernel_btf_that_is_none(path: str, words: str) -> None:
     message = only_error(pypwru(BY_TRACEPOINT, f"--kernel-btf={path}"))
     assert path in message and words in message
     assert "--kernel-btf" in message, "the cure"
+
+
+def test_a_kernel_btf_of_another_kernel(tmp_path: Path) -> None:
+    kernel = Kernel()
+    kernel.function("ip_rcv", kernel.skb)
+    other = tmp_path / "btf"
+    other.write_bytes(kernel.encoder.bytes())
+    message = only_error(pypwru(BY_TRACEPOINT, f"--kernel-btf={other}"))
+    assert f"{other} is not of the running kernel" in message and "leave it out" in message
+
+
+def test_the_running_kernels_own_btf_from_a_file(tmp_path: Path) -> None:
+    own = tmp_path / "btf"
+    own.write_bytes(Path("/sys/kernel/btf/vmlinux").read_bytes())
+    with tracing(f"--kernel-btf={own}", "icmp and host 10.255.255.254") as run:
+        pass
+    assert run.status == 0, run.stderr
 
 
 def test_a_module_without_btf() -> None:
@@ -227,11 +253,11 @@ def test_a_function_name_that_is_no_expression() -> None:
     ],
 )
 def test_usage(argument: str, words: str) -> None:
-    """As pflag has it: the usage, and below it the error."""
+    """As pflag has it, and above it a hint."""
     ended = pypwru(argument)
     assert (ended.returncode, ended.stdout) == (2, "")
-    usage, error = ended.stderr.rstrip("\n").rsplit("\n", 1)
-    assert usage.startswith("Usage: ") and words in error
+    hint, error = ended.stderr.splitlines()
+    assert hint and words in error
 
 
 def test_an_unknown_category() -> None:
@@ -289,6 +315,41 @@ def test_no_address_space_for_the_ring() -> None:
     message = only_error(ended)
     assert "map a ring buffer of 1073741824 bytes: Cannot allocate memory" in message
     assert "smaller --buffer-size" in message
+
+
+# Nothing attached
+
+
+@pytest.mark.parametrize("limit", range(7, 58, 3))
+def test_too_few_descriptors(limit: int) -> None:
+    """Maps, programs or links: whatever has no room is an error, and no trace without it."""
+    need(shutil.which("prlimit"), "prlimit, of util-linux")
+    message = only_or_last_error(pypwru(BY_TRACEPOINT, before=("prlimit", f"--nofile={limit}")))
+    assert f"raise the limit of {limit} open files" in message
+
+
+REFUSING = """
+import errno, os, sys
+from pypwru.kernel import bpf
+def refuse(*_):
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+bpf.raw_tracepoint_open = refuse
+from pypwru.cli import main
+sys.exit(main())
+"""
+
+
+def test_a_kernel_that_refuses_everything() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", REFUSING, BY_TRACEPOINT],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert "Device or resource busy" in last_error(ended)
+    assert "Listening" not in ended.stderr
 
 
 # Outputs
@@ -383,7 +444,11 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     )
     pause.open().close()
     process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGTERM)
+    for _ in range(10 * PATIENCE):  # right behind the first they are the same request
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+            break
+        process.send_signal(signal.SIGTERM)
     out, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Traceback" not in told

@@ -105,6 +105,14 @@ def test_another_kernel_is_not_taken_for_this_one(tmp_path: Path) -> None:
     assert json.loads(own.stdout)["metadata"]["kernel"] == os.uname().release
 
 
+def test_types_without_functions(tmp_path: Path) -> None:
+    other = tmp_path / "btf"
+    other.write_bytes(Kernel().encoder.bytes())
+    ended = pypwru("--list-functions", "--kernel-btf", str(other))
+    assert ended.returncode == 1
+    assert "types but no functions" in ended.stderr.splitlines()[-1]
+
+
 def test_a_list_is_written_and_traced(tmp_path: Path) -> None:
     file = tmp_path / "names"
     flags = ("--backend", "tracepoint")
@@ -180,3 +188,21 @@ def test_a_list_is_quick() -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     # Seconds of a CPU: what else this machine does at the time counts less.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "why"),
+    [
+        (["tcp prot 443"], 1, "syntax error"),
+        (["--filter-tunnel-pcap-l3", "host nosuch."], 1, "--filter-tunnel-pcap-l3"),
+        (["--filter-ifname", "nosuch0"], 1, "no such network interface"),
+        (["--filter-netns", "/nosuch"], 1, "Failed to retrieve netns /nosuch"),
+        (["--filter-netns", "inode:x"], 2, "is no inode"),
+        (["--filter-skb-expr", "skb->lenn > 5"], 1, "did you mean len?"),
+        (["--output-skb-metadata", "skb->markk"], 1, "did you mean mark?"),
+    ],
+)
+def test_what_can_not_be_traced_is_not_listed(words: list[str], status: int, why: str) -> None:
+    ended = pypwru("--list-functions", "--backend=tracepoint", *words)
+    assert (ended.returncode, ended.stdout) == (status, "")
+    assert why in ended.stderr.splitlines()[-1]

@@ -63,6 +63,8 @@ def test_printed_and_lost_are_all(net: Network, pages: int, stop: int) -> None:
     assert done["events"] + done["lost_ring_full"] == done["produced"]
     assert done["not_shown"] == 0
     assert done["produced"] >= 5 * sent
+    lost = f"WARN {done['lost_ring_full']} events found no room in the ring: raise --buffer-size"
+    assert lost in run.stderr
     print(f"{pages} pages: {done}")
 
 
@@ -80,6 +82,7 @@ def test_a_ring_that_is_large_enough_loses_nothing(net: Network) -> None:
         flood(net, 5000)
     assert run.status == 0
     assert run.done["lost_ring_full"] == run.done["not_shown"] == 0
+    assert "WARN" not in run.stderr
     assert len(run.lines) == run.done["produced"]
     assert sum(line.func == "tp:net_dev_queue" for line in run.lines) == 5000
 

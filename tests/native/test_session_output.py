@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
+import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
+import threading
 import time
+import tty
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pypwru.run import CLOSED
+from pypwru.run import CLOSED, SIGNAL
 from tests.native.tracing import (
     COMMAND,
     HEADER,
@@ -70,6 +75,26 @@ def test_an_idle_run_answers_a_signal(net: Network) -> None:
         pass
     assert run.status == 0
     assert run.lines == []
+    assert "INFO No packet matched" in run.stderr
+
+
+def test_a_filter_that_matches_nothing_is_told_on_a_terminal(net: Network) -> None:
+    """While the run goes on, and packets that the filter rejects pass."""
+    ours, theirs = pty.openpty()
+    words = [*COMMAND, "--backend=tracepoint", f"icmp and host {net.v4(77)}"]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=theirs, env=environment()
+    ) as process:
+        os.close(theirs)
+        said, end = b"", time.monotonic() + PATIENCE
+        while b"No packet matched so far; others pass traced functions" not in said:
+            assert time.monotonic() < end, said
+            if select.select([ours], [], [], 0)[0]:
+                said += os.read(ours, 1 << 12)
+            net.ping(net.v4(2))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
+    os.close(ours)
 
 
 @pytest.mark.parametrize("limit", [1, 5])
@@ -97,6 +122,68 @@ def test_a_reader_that_goes_away(net: Network) -> None:
     assert len(kept) == 2
     assert CLOSED.message in run.stderr
     assert "Traceback" not in run.stderr and "Broken pipe" not in run.stderr
+
+
+def test_a_busy_terminal_gets_whole_lines_when_the_end_is_requested(net: Network) -> None:
+    """What it takes is read only once it has been full for a while, and the signal has come."""
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    got = bytearray()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # nobody has the other end any more
+            while part := os.read(ours, 1 << 12):
+                got.extend(part)
+
+    reader = threading.Thread(target=read)
+    with (
+        open(theirs, "wb") as terminal,
+        tracing(f"icmp and host {net.v4(2)}", stop=None, stdout=terminal) as run,
+    ):
+        net.ping(net.v4(2), "-c100", "-i0.002")
+        run.process.send_signal(signal.SIGINT)
+        reader.start()
+        run.process.wait(PATIENCE)
+    reader.join()
+    os.close(ours)
+    assert run.status == 0
+    assert SIGNAL.message in run.stderr and CLOSED.message not in run.stderr
+    header, *lines = bytes(got).decode().split("\n")
+    assert header.split() == HEADER and lines.pop() == ""
+    assert {len(line.split()) for line in lines} == {len(HEADER)}
+    assert len(lines) == run.done["events"] > 500
+
+
+def test_a_terminal_that_hangs_up(net: Network) -> None:
+    ours, theirs = pty.openpty()
+    with (
+        open(theirs, "wb") as terminal,
+        tracing(f"icmp and host {net.v4(2)}", stop=None, stdout=terminal) as run,
+    ):
+        os.close(ours)
+        net.ping(net.v4(2))
+        run.process.wait(PATIENCE)
+    assert run.status == 0
+    assert CLOSED.message in run.stderr and run.done["produced"] > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_each_signal_ends_it_with_an_account(net: Network, number: int) -> None:
+    with tracing(f"icmp and host {net.v4(2)}", stop=number) as run:
+        net.ping(net.v4(2))
+    assert run.status == 0
+    assert run.done["events"] == len(run.lines) > 0
+
+
+def test_signals_right_behind_the_first_are_the_same_request(net: Network) -> None:
+    """As of ``timeout -s INT``, which signals its child and then the group."""
+    with tracing("--stats", f"icmp and host {net.v4(2)}", stop=None) as run:
+        net.ping(net.v4(2))
+        for _ in range(20):
+            run.process.send_signal(signal.SIGINT)
+        run.process.wait(PATIENCE)
+    assert run.status == 0
+    assert "the whole trace" in run.stderr and run.done["events"] > 0
 
 
 def test_a_reader_that_never_was(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_losses_are_said(net: Network) -> None:
         run.process.send_signal(signal.SIGCONT)
     assert run.done["lost_ring_full"] > 0
     assert re.search(
-        r"^  INCOMPLETE, .*\n    [\d,]+ sights found no room", run.stderr, re.MULTILINE
+        r"^  INCOMPLETE, .*\n    [\d,]+ events found no room", run.stderr, re.MULTILINE
     )
 
 

@@ -11,6 +11,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Iterator, Sequence
@@ -35,12 +36,14 @@ def net() -> Iterator[Network]:
 class Terminal:
     """A pypwru on a terminal of its own."""
 
-    def __init__(self, words: Sequence[str], columns: int = 100, lines: int = 24) -> None:
+    def __init__(
+        self, command: Sequence[str], words: Sequence[str], columns: int = 100, lines: int = 24
+    ) -> None:
         self.ours, theirs = pty.openpty()
         self.resize(columns, lines)
         self.before = termios.tcgetattr(theirs)
         self.process = subprocess.Popen(
-            [*COMMAND, "--backend=tracepoint", "--top", *words],
+            [*command, "--backend=tracepoint", "--top", *words],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -91,8 +94,8 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def terminal(*words: str) -> Iterator[Terminal]:
-    made = Terminal(words)
+def terminal(*words: str, command: Sequence[str] = COMMAND) -> Iterator[Terminal]:
+    made = Terminal(command, words)
     try:
         yield made
     finally:
@@ -167,9 +170,20 @@ def test_ctrl_z_gives_it_back_until_it_goes_on(net: Network) -> None:
         assert top.is_as_before()
 
 
+# To which no second signal is right behind the first.
+HASTY = """
+import sys
+from pypwru import signals
+signals._SAME_REQUEST = -1.0
+from pypwru.cli import main
+sys.exit(main())
+"""
+
+
 def test_a_second_signal_gives_it_back_too(net: Network) -> None:
     """It raises KeyboardInterrupt wherever the tracer is."""
-    with terminal(f"icmp and host {net.v4(2)}") as top:
+    hasty = (sys.executable, "-c", HASTY)
+    with terminal(f"icmp and host {net.v4(2)}", command=hasty) as top:
         top.wait_for("sort: c HITS")
         top.process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, top.process.pid, os.WSTOPPED | os.WNOWAIT)

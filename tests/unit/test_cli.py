@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from pypwru.config import Config
 from pypwru.errors import FilterError, KernelError, OutputClosed, PypwruError, UsageError
 from pypwru.log import Log
 from pypwru.options import usage
+from tests.support.imports import COMMAND
 
 
 def pypwru(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -33,10 +35,10 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help_is_on_standard_error_as_in_pwru(flag: str) -> None:
+def test_help_can_be_paged(flag: str) -> None:
     ended = pypwru(flag)
-    assert (ended.returncode, ended.stdout) == (0, "")
-    assert "--filter-func" in ended.stderr and "--backend" in ended.stderr
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == usage("python -m pypwru")
 
 
 @pytest.mark.parametrize(
@@ -51,12 +53,21 @@ def test_help_is_on_standard_error_as_in_pwru(flag: str) -> None:
         ("--output-bpfmap", "--output-bpfmap has no function to look at"),
     ],
 )
-def test_a_usage_error_is_the_usage_then_one_line_and_2(arguments: str, last: str) -> None:
+def test_a_usage_error_is_where_help_is_then_one_line_and_2(arguments: str, last: str) -> None:
     ended = pypwru(*arguments.split())
     assert (ended.returncode, ended.stdout) == (2, "")
-    shown = usage("python -m pypwru")
-    assert ended.stderr.startswith(f"{shown}{last}")
-    assert ended.stderr.count("\n") == shown.count("\n") + 1
+    where, told = ended.stderr.removesuffix("\n").split("\n")
+    assert where == "python -m pypwru --help lists the options"
+    assert told.startswith(last)
+
+
+def test_a_hint_stands_where_one_is_known() -> None:
+    ended = pypwru("-i", "eth0", "icmp")
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines() == [
+        "-i eth0: take --filter-ifname eth0",
+        "unknown shorthand flag: 'i' in -i",
+    ]
 
 
 def test_a_bad_filter_is_one_line_and_1() -> None:
@@ -84,8 +95,10 @@ def test_an_error_is_a_line_that_can_be_read(arguments: list[str]) -> None:
     """Whatever of the command line it repeats."""
     ended = pypwru(*arguments)
     assert ended.returncode in (1, 2)
-    line = ended.stderr.removeprefix(usage("python -m pypwru"))
-    assert line.endswith("\n") and line[:-1].isprintable() and 20 < len(line) < 5000
+    *hints, line = ended.stderr.removesuffix("\n").split("\n")
+    assert len(hints) == (ended.returncode == 2)
+    for each in (*hints, line):
+        assert each.isprintable() and 20 < len(each) < 5000
 
 
 @pytest.mark.parametrize(
@@ -121,6 +134,26 @@ def test_the_long_story_is_for_debug(
     assert capfd.readouterr().err == f"{told}pypwru: no\n"
 
 
+@pytest.mark.parametrize("module", ["pypwru.errors", "pypwru.kernel", "pypwru.options"])
+def test_a_signal_while_python_loads_it(module: str) -> None:
+    """Sent when this one is there, and others are not. What waits for it to end sees a signal."""
+    with subprocess.Popen(
+        ["env", "--default-signal=INT", *COMMAND, "--list-functions"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout and process.stderr
+        seen = ""
+        while not seen.endswith(f" {module}\n"):
+            seen = process.stderr.readline()
+            assert seen, "it ended"
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert "Traceback" not in told
+
+
 def test_a_second_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(config: Config, log: Log, command: str) -> None:
         raise KeyboardInterrupt
@@ -145,9 +178,9 @@ def test_nobody_reads_even_the_header(
     [
         ("--version >/dev/full", 1, "pypwru: can't write standard output: No space left on device"),
         ("--version >&-", 1, "pypwru: standard output is closed"),
-        ("--help 2>/dev/full", 0, ""),
+        ("--help >/dev/full", 0, ""),
         ("--nosuch 2>/dev/full", 2, ""),
-        ("--help 2>&-", 0, ""),
+        ("--help >&-", 0, ""),
         ("--nosuch 2>&-", 2, ""),
     ],
 )

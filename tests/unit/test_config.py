@@ -93,9 +93,28 @@ def test_ready_file_would_empty_the_output() -> None:
             "--output-text=false --output-pcap -",
         ),
         (
-            "--pcap-when drop",
-            "--pcap-when chooses what --output-pcap writes: add that",
+            "--pcap-when first",
+            "--pcap-when has no effect without --output-pcap: add that, or leave it out",
             "--pcap-when drop,ip_rcv,br_forward[bridge],tp:kfree_skb --output-pcap a.pcapng",
+        ),
+        (
+            "--pcap-snaplen 96 --stats",
+            "--pcap-snaplen has no effect without --output-pcap: add that, or leave it out",
+            "--pcap-snaplen 96 --output-pcap -",
+        ),
+        (
+            "--pcap-max-files 2 --pcap-max-size 5",
+            "--pcap-max-size has no effect without --output-pcap: add that, or leave it out",
+            "--output-pcap a.pcap --pcap-max-files 2 --pcap-max-size 5",
+        ),
+        *(
+            (
+                f"--output-pcap - --pcap-when {typed}",
+                f'invalid argument "{typed}" for "--pcap-when" flag: no function "{typed}"; did '
+                f"you mean {meant}?",
+                f"--output-pcap - --pcap-when {meant}",
+            )
+            for typed, meant in (("frist", "first"), ("drops", "drop"), ("evry", "every"))
         ),
         (
             "--pcap-when= --output-pcap a.pcapng",

@@ -74,6 +74,31 @@ def test_progress_is_drawn_on_a_terminal_only() -> None:
     assert terminal.getvalue().startswith(f"\r\x1b[KAttaching [{'.' * 40}] 0/4")
 
 
+def test_a_step_is_shown_on_a_terminal_while_it_is_done() -> None:
+    """A line of the log takes its place, and so does a bar inside it."""
+    file, terminal = io.StringIO(), Terminal()
+    for stream in (file, terminal):
+        log = Log(stream)
+        with pytest.raises(KeyError), log.doing("Compiling"):
+            log.info("hello")
+            with log.progress(1, "Attaching") as progress:
+                progress.advance()
+            raise KeyError
+        log.info("bye")
+    assert file.getvalue().count("\n") == 2 and "\x1b" not in file.getvalue()
+    shown = [re.sub(r"^\S+ \S+ INFO ", "", line) for line in terminal.getvalue().split("\x1b[K")]
+    bar = "Attaching [{}] {}/1"
+    assert [line.rstrip("\r") for line in shown] == [
+        "",
+        "Compiling...",
+        "hello\n",
+        bar.format("." * 40, 0),
+        bar.format("#" * 40, 1),
+        bar.format("#" * 40, 1) + "\n",
+        "bye\n",
+    ]
+
+
 def test_progress_draws_ten_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pypwru.config import Backend, Config, Mark, Nft, Timestamp
 from pypwru.errors import UsageError
-from pypwru.options import FLAGS, Request, parse, usage
+from pypwru.options import FLAGS, Group, Request, parse, usage
 
 
 def config(*argv: str) -> Config:
@@ -349,14 +349,17 @@ def test_usage_has_pflags_layout() -> None:
         '    Available pcap-filter: see "man 7 pcap-filter"',
         "    Available options:",
     ]
-    names = [line[6:].split()[0] for line in lines[3:]]
-    assert names == sorted(f"--{flag.name}" for flag in FLAGS if not flag.hidden)
-    assert [line[:6] for line in lines[3:]].count("  -h, ") == 1
-    # Help begins in one column, two spaces behind the longest flag and its value.
+    shown = [line for line in lines[3:] if line.startswith(" ")]
+    names = [line[6:].split()[0] for line in shown]
+    assert sorted(names) == sorted(f"--{flag.name}" for flag in FLAGS if not flag.hidden)
+    assert [line[:6] for line in shown].count("  -h, ") == 1
+    # Help begins in one column, three spaces behind the longest flag and its value.
     longest = max(len(f"      --{flag.name} {flag.kind.word}".rstrip()) for flag in FLAGS)
-    assert all(
-        line[longest : longest + 3] == "   " and line[longest + 3] != " " for line in lines[3:]
-    )
+    assert all(line[longest : longest + 3] == "   " and line[longest + 3] != " " for line in shown)
+    # In the manual's groups, each behind an empty line.
+    heads = [number for number, line in enumerate(lines) if line.endswith(":") and number > 2]
+    assert [lines[number] for number in heads] == [f"{group.value}:" for group in Group]
+    assert all(not lines[number - 1] for number in heads)
     text = "\n".join(lines)
     assert 'absolute (default "none")' in text
     assert "(default true)" in text

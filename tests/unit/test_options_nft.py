@@ -50,7 +50,7 @@ def test_nothing_is_asked_by_an_empty_word(flag: str) -> None:
 @pytest.mark.parametrize(
     ("flag", "value", "why"),
     [
-        ("verdict", "droop", f'no verdict "droop": take {WORDS}'),
+        ("verdict", "droop", f'no verdict "droop": take {WORDS}; did you mean drop?'),
         ("verdict", "drop,ACCEPT", f'no verdict "ACCEPT": take {WORDS}'),
         ("verdict", "drop,", f'no verdict "": take {WORDS}'),
         (

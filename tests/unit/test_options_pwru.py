@@ -33,9 +33,11 @@ class Shown(NamedTuple):
 
 
 def flags_of(text: str) -> dict[str, Shown]:
-    """Name to flag, of every line behind the three of the head."""
+    """Name to flag, of every line behind the three of the head that is none of a group."""
     shown = {}
     for line in text.splitlines()[3:]:
+        if not line.startswith(" "):
+            continue
         match = _LINE.fullmatch(line)
         assert match, line
         fields = {name: match[name] or "" for name in Shown._fields}

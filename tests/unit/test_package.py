@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import os
+import pydoc
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +76,31 @@ def test_what_is_written_of_it_is_there() -> None:
     assert shown and all(
         hasattr(pypwru.Event, name) or hasattr(pypwru.Trace, name) for name in shown
     )
+
+
+def test_what_is_written_of_it_has_the_types_that_it_says(tmp_path: Path) -> None:
+    """Judged by mypy --strict, as a script's author would."""
+    readme = (TREE / "README.md").read_text()
+    manual = ["\n".join(block) for block in CHAPTERS["python"] if isinstance(block, tuple)]
+    programs = [*manual, *re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)]
+    for number, program in enumerate(programs):
+        (tmp_path / f"example{number}.py").write_text(program)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "mypy", "--strict"),
+            *("--follow-imports=silent", "--cache-dir", str(tmp_path / "cache"), "."),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(TREE)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_a_shell_shows_of_it() -> None:
+    assert dir(pypwru) == sorted([*pypwru.__all__, "__version__"])
+    shown = pydoc.plain(pydoc.render_doc(pypwru.TraceOptions))
+    assert "filter_ifname (str): trace only packets on this interface" in shown
+    assert all(f" {name} (" in shown for name in pypwru.TraceOptions.__annotations__)

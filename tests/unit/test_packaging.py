@@ -94,3 +94,27 @@ def test_installing_puts_everything_in_its_place(wheel: Path, tmp_path: Path) ->
     assert headers.read_bytes() == (TREE / "bpf" / "event.h").read_bytes()
     (script,) = tmp_path.rglob("bin/pypwru")
     assert script.stat().st_mode & 0o111
+
+
+OLD_PYTHON = """#!/bin/sh
+exec python3 -c 'import sys; sys.version_info = (3, 9, 2); exec(sys.argv[1])' "$2"
+"""
+
+
+def test_an_older_python_is_told_before_anything_is_installed(tmp_path: Path) -> None:
+    for name in ("Makefile", "setup.cfg", "pyproject.toml"):
+        shutil.copy(TREE / name, tmp_path)
+    (tmp_path / "setup").mkdir()
+    for name, text in (("setup/system-packages", "#!/bin/sh\ntouch asked\n"), ("old", OLD_PYTHON)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        ["make", "PYTHON=./old", ".venv/run.stamp"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.startswith("pypwru needs Python 3.10 or newer; ./old is 3.9\n")
+    assert not (tmp_path / "asked").exists()

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a question and a descriptor."""
+"""SIGINT, SIGTERM and SIGHUP as a question and a descriptor."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 from pypwru.signals import call, interrupts
 
-BOTH = (signal.SIGINT, signal.SIGTERM)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@pytest.mark.parametrize("number", BOTH)
+@pytest.mark.parametrize("number", STOPPING)
 def test_a_signal_is_noted_and_wakes(number: signal.Signals) -> None:
     with interrupts() as stop:
         assert not stop.requested()
@@ -24,27 +24,41 @@ def test_a_signal_is_noted_and_wakes(number: signal.Signals) -> None:
         assert select.select([stop.fd], [], [], 10)[0] == [stop.fd]
 
 
-def test_the_second_one_interrupts() -> None:
-    with interrupts() as stop:
-        signal.raise_signal(signal.SIGTERM)
+def test_a_later_one_interrupts_but_not_one_right_behind() -> None:
+    now = [100.0]
+    with interrupts(lambda: now[0]) as stop:
+        for now[0] in (100.0, 100.0, 100.9):  # as of timeout(1), and of who presses twice
+            signal.raise_signal(signal.SIGTERM)
+        now[0] = 101.1
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         assert stop.requested()
 
 
+def test_nohup_is_heeded() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupts() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.requested()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_everything_is_as_before_on_the_way_out() -> None:
-    before = [signal.getsignal(number) for number in BOTH]
+    before = [signal.getsignal(number) for number in STOPPING]
     with pytest.raises(ValueError), interrupts() as stop:
         raise ValueError
-    assert [signal.getsignal(number) for number in BOTH] == before
+    assert [signal.getsignal(number) for number in STOPPING] == before
     with pytest.raises(OSError):
         os.fstat(stop.fd)
 
 
 def test_a_call_is_noted_and_wakes_and_leaves_signals_alone() -> None:
-    before = [signal.getsignal(number) for number in BOTH]
+    before = [signal.getsignal(number) for number in STOPPING]
     with call() as wish:
-        assert [signal.getsignal(number) for number in BOTH] == before
+        assert [signal.getsignal(number) for number in STOPPING] == before
         assert not wish.requested()
         assert select.select([wish.fd], [], [], 0)[0] == []
         thread = threading.Thread(target=wish.request)

@@ -26,6 +26,8 @@ FLAG_TABLE = {
 }
 # --version writes through the sink of events, which says what is wrong with standard output.
 VERSION = {"pypwru.output", "pypwru.output.sink"}
+# Where a word is not understood, others are looked for that are like it.
+HINTS = {"pypwru.hints", "pypwru.suggestions"}
 
 
 @pytest.mark.parametrize(
@@ -33,7 +35,7 @@ VERSION = {"pypwru.output", "pypwru.output.sink"}
     [
         (["--version"], VERSION),
         (["--help"], set()),
-        (["--no-such-flag"], set()),
+        (["--no-such-flag"], HINTS),
         (["--priority", "9"], set()),
         (["--stats-file", "f", "--ready-file", "f"], set()),
     ],

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.l2 import Ether
+from scapy.packet import Packet
 from scapy.utils import PcapNgWriter
 
 from pypwru.gotext import log_value
@@ -98,12 +99,12 @@ def tshark(tmp_path: Path) -> Tshark:
     return _tshark(tmp_path, "-X", f"lua_script:{SCRIPT}")
 
 
-def _tshark(folder: Path, *fixed: str) -> Tshark:
+def _tshark(folder: Path, *fixed: str, frame: Packet = FRAME) -> Tshark:
     need(shutil.which("tshark"), "tshark (package tshark)")
     capture = folder / "capture.pcapng"
 
     def run(packets: Sequence[Sequence[str]], *words: str) -> str:
-        write(capture, packets)
+        write(capture, packets, frame)
         done = subprocess.run(
             ["tshark", "-r", str(capture), *fixed, *words],
             capture_output=True,
@@ -118,11 +119,11 @@ def _tshark(folder: Path, *fixed: str) -> Tshark:
     return run
 
 
-def write(file: Path, packets: Sequence[Sequence[str]]) -> None:
+def write(file: Path, packets: Sequence[Sequence[str]], frame: Packet = FRAME) -> None:
     """Scapy's own writer; a packet is its comments."""
     with PcapNgWriter(str(file)) as writer:
         for comments in packets:
-            packet = FRAME.copy()
+            packet = frame.copy()
             packet.comments = [os.fsencode(text) for text in comments]
             writer.write(packet)
 
@@ -241,13 +242,30 @@ def test_a_packet_of_several_sights(tshark: Tshark) -> None:
     assert numbers(tshark, packets, "pypwru.cpu == 3 && pypwru.dropped") == [1]
 
 
-def test_an_installed_plugin_and_the_profile(tmp_path: Path) -> None:
-    """As the README has it: columns and the colour of a drop."""
-    plugins = tmp_path / ".local" / "lib" / "wireshark" / "plugins"
+def install(home: Path) -> None:
+    """As the README has it."""
+    plugins = home / ".local" / "lib" / "wireshark" / "plugins"
     plugins.mkdir(parents=True)
     shutil.copy(SCRIPT, plugins)
-    profiles = tmp_path / ".config" / "wireshark" / "profiles"
+    profiles = home / ".config" / "wireshark" / "profiles"
     shutil.copytree(CONTRIB / "pypwru", profiles / "pypwru")
+
+
+def test_a_packet_that_stands_there_often_is_no_retransmission(tmp_path: Path) -> None:
+    """Every function that sees it is an event of it: the profile judges no sequence numbers."""
+    install(tmp_path)
+    packets = [[comment(FORWARDED)]] * 3
+    segment = FRAME.copy()
+    segment[IP].payload = TCP(sport=1, dport=2, seq=5, flags="PA") / b"text"
+    for words, judged in (((), 2), (("-C", "pypwru"), 0)):
+        tshark = _tshark(tmp_path, *words, frame=segment)
+        lines = tshark(packets, "-Y", "tcp.analysis.flags").splitlines()
+        assert len(lines) == judged, lines
+
+
+def test_an_installed_plugin_and_the_profile(tmp_path: Path) -> None:
+    """Columns and the colour of a drop."""
+    install(tmp_path)
     tshark = _tshark(tmp_path, "-C", "pypwru")
     packets = [[comment(FORWARDED)], [comment(DROPPED)]]
 

@@ -1,12 +1,16 @@
-"""What became of a packet between two of its sights."""
+"""What became of a packet between two of its events."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pypwru.output import tuples
 from pypwru.output.columns import Names, interface
 from pypwru.output.parts import Flow
+
+if TYPE_CHECKING:
+    from pypwru.output.journey.steps import Step
 
 # Bytes: a tunnel's headers are an IP header and at least UDP's; those of a link are less.
 _TUNNEL = 28
@@ -46,10 +50,23 @@ def _marks(before: Flow, now: Flow, names: Names, flags: bool) -> str:
     return f"mark {before.mark:#x} => {now.mark:#x}" if before.mark != now.mark else ""
 
 
-CHANGES: tuple[Change, ...] = (_tuples, _devices, _marks)
+_CHANGES: tuple[Change, ...] = (_tuples, _devices, _marks)
 
 
-def known(before: Flow, now: Flow) -> Flow:
+def changes(steps: Sequence[Step], names: Names, flags: bool) -> Iterator[list[str]]:
+    """Of each step, in words, what has changed since the one before.
+
+    Args:
+        flags: whether TCP flags are shown.
+    """
+    flow = steps[0].flow
+    for step in steps:
+        found = (change(flow, step.flow, names, flags) for change in _CHANGES)
+        yield [words for words in found if words]
+        flow = _known(flow, step.flow)
+
+
+def _known(before: Flow, now: Flow) -> Flow:
     """``now``, with what was known before of what it doesn't know."""
     if not now.ifindex:
         now = now._replace(ifindex=before.ifindex, netns=before.netns)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pypwru.output import nft, tuples
 from pypwru.output.columns import Names, columns, name_and_reason, process
-from pypwru.output.journey.changes import device
+from pypwru.output.journey.changes import changes, device
 from pypwru.output.journey.ends import DELIVERED, DROPPED, End
 from pypwru.output.journey.steps import Step, Steps
 from pypwru.output.json import Json as Objects
@@ -14,7 +14,7 @@ from pypwru.output.json import encode
 from pypwru.output.printer import Printer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pypwru.config import Config
     from pypwru.events.record import Slices
@@ -52,12 +52,19 @@ class Json:
         texts = [
             f"{encode(key)}:{encode(value)}" for key, value in members.items() if value is not None
         ]
-        return "{" + ",".join([*texts, f'"sights":{self._objects(sights)}']) + "}\n"
+        objects = ",".join(self._objects(sights, steps))
+        return "{" + ",".join([*texts, f'"sights":[{objects}]']) + "}\n"
 
-    def _objects(self, sights: Sequence[Slices]) -> str:
+    def _objects(self, sights: Sequence[Slices], steps: Sequence[Step]) -> Iterator[str]:
+        """The object of each event, with what only a journey knows at its end."""
         self._made.clear()
         self._printer.show(sights)
-        return "[" + b",".join(one.rstrip() for one in self._made).decode() + "]"
+        start = steps[0].ktime
+        changed = changes(steps, self._names, self._flags)
+        for made, step, words in zip(self._made, steps, changed, strict=True):
+            more: dict[str, object] = {"offset_ns": step.ktime - start}
+            more |= {"changes": words} if words else {}
+            yield f"{made.rstrip()[:-1].decode()},{encode(more)[1:]}"
 
     def _end(self, end: End) -> Mapping[str, object]:
         (step,) = self._steps.of([end.record])

@@ -4,6 +4,7 @@ the packet on the way, and how it ended.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from pypwru.config import Config
@@ -11,7 +12,7 @@ from pypwru.config import Nft as Mode
 from pypwru.escaping import escape_unprintable
 from pypwru.output import nft, tuples
 from pypwru.output.columns import Names, columns, name_and_reason, program
-from pypwru.output.journey.changes import CHANGES, device, known
+from pypwru.output.journey.changes import changes, device
 from pypwru.output.journey.ends import DELIVERED, DROPPED, UNDER_WAY, End
 from pypwru.output.journey.steps import Step, Steps
 from pypwru.output.printer import Printer
@@ -92,12 +93,10 @@ class Text:
 
     def _lines(self, sights: Sequence[Slices], steps: Sequence[Step]) -> Iterator[str]:
         more = self._more(sights)
-        before, flow, where = steps[0], steps[0].flow, ""
-        for step, behind in zip(steps, more, strict=True):
-            for change in CHANGES:
-                if found := change(flow, step.flow, self._names, self._flags):
-                    yield f"{'':{2 + _TIME}}{found}"
-            flow = known(flow, step.flow)
+        before, where = steps[0], ""
+        changed = changes(steps, self._names, self._flags)
+        for step, behind, words in zip(steps, more, changed, strict=True):
+            yield from (f"{'':{2 + _TIME}}{change}" for change in words)
             now = f"cpu {step.packet.cpu}  {_task(step.packet, self._names)}"
             shown, where = now if now != where else "", now
             since = max(step.ktime - before.ktime, 0)
@@ -117,9 +116,10 @@ class Text:
 
 
 def _task(packet: Packet, names: Names) -> str:
-    """``curl:4242``."""
+    """``curl:4242``; of what is no path (``ksoftirqd/1``) all of it."""
     path = program(packet, names)
-    return f"{path.rpartition('/')[2] or '<empty>'}:{packet.pid}"
+    name = os.path.basename(path) if path.startswith("/") else path
+    return f"{name or '<empty>'}:{packet.pid}"
 
 
 def _proto(steps: Sequence[Step]) -> int:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import select
 import stat
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from pypwru.config import STDOUT, Config
@@ -29,27 +27,8 @@ if TYPE_CHECKING:
     from pypwru.signals import Interrupts
 
 FLAG = "--output-pcap"
-_PATIENCE = 2.0  # s
 _MODE = 0o600  # packets are nobody else's, as dumpcap has it
 _NEVER_BY_ITSELF = sys.maxsize
-
-
-class PipeSink(Sink):
-    """What can't be rotated.
-
-    Who wants the end waits for a slow reader, but not for long: a block that is cut in the middle
-    is an error to all who read it.
-    """
-
-    _give_up: float | None = None
-
-    def _has_room(self) -> bool:
-        if super()._has_room():
-            return True
-        if self._give_up is None:
-            self._give_up = time.monotonic() + _PATIENCE
-        patience = max(self._give_up - time.monotonic(), 0)
-        return bool(select.select([], [self._descriptor], [], patience)[1])
 
 
 class FileSink(RotatingSink):
@@ -90,7 +69,7 @@ class FileSink(RotatingSink):
         self._size = size
 
 
-Target = PipeSink | FileSink
+Target = Sink | FileSink
 
 
 def open_target(config: Config, stop: Interrupts, log: Log) -> Target:
@@ -106,7 +85,7 @@ def open_target(config: Config, stop: Interrupts, log: Log) -> Target:
         return _standard_output(stop)
     descriptor = open_appending(path, FLAG, _MODE, stop, log)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return PipeSink(descriptor, str(path), owned=True, stop=stop, flag=FLAG)
+        return Sink(descriptor, str(path), owned=True, stop=stop, flag=FLAG)
     _lock(descriptor, path)
     # Behind a link it is the file that is rotated, and the link still leads to the newest.
     others = config.pcap_max_files - 1 if config.pcap_max_files else None
@@ -131,7 +110,7 @@ def _lock(descriptor: int, path: Path) -> None:
         pass  # a file system without locks
 
 
-def _standard_output(stop: Interrupts) -> PipeSink | FileSink:
+def _standard_output(stop: Interrupts) -> Sink | FileSink:
     if sys.stdout is None:  # fd 1 was closed, and the next file opened would get its number
         raise OutputError(f"standard output is closed: open it, or name a file with {FLAG}")
     if os.isatty(1):
@@ -139,4 +118,4 @@ def _standard_output(stop: Interrupts) -> PipeSink | FileSink:
             f"{FLAG} - writes no text, and standard output is a terminal: pipe it, as in "
             "| wireshark -k -i -, or name a file"
         )
-    return PipeSink(1, "standard output", owned=False, stop=stop, flag=FLAG)
+    return Sink(1, "standard output", owned=False, stop=stop, flag=FLAG)

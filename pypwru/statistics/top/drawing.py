@@ -61,16 +61,20 @@ def _table(summary: Summary, view: View, height: int) -> RichTable:
     drawn = RichTable(box=None, pad_edge=False, header_style="bold", expand=False)
     for column in view.table.columns:
         mark = (" ^" if is_turned else " v") if column is order else ""
+        # Where there is no room, rich first takes it from columns that may be wrapped: names.
         drawn.add_column(
-            column.title + mark,
+            _cell(column.title + mark),
             justify="right" if column.is_number else "left",
-            no_wrap=True,
-            overflow="ellipsis",
+            no_wrap=column.is_number,
         )
     for row in view.rows(summary)[:height]:
-        # Not markup: brackets are of IPv6 and of modules.
-        drawn.add_row(*(Text(column.text(column.value(row))) for column in view.table.columns))
+        drawn.add_row(*(_cell(column.text(column.value(row))) for column in view.table.columns))
     return drawn
+
+
+def _cell(text: str) -> Text:
+    """Never wrapped, and no markup: brackets are of IPv6 and of modules."""
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def _help() -> RichTable:

@@ -340,3 +340,12 @@ def test_the_snaplen_cuts() -> None:
     (found,) = made.of([event(packet(1, 0, 7), 1, flow())])
     assert found.octets == whole[:30]
     assert found.packet and found.packet.wirelen == len(whole)
+
+
+def test_a_short_line_is_shown_of_it() -> None:
+    config = config_of(output_nft=False)
+    record = event(packet(1, 2, 7), 3, flow(ends=V4, ifindex=2), 5, tail=tail(config))
+    (shown,) = events(config, records.names(), [record])
+    parts = ("<Event ip_rcv skb=0x1 cpu=2 ", f"{shown.comm}:7 ", " 127.0.0.1:1->127.0.0.1:2(tcp)>")
+    assert all(part in repr(shown) for part in parts), repr(shown)
+    assert len(repr(shown)) < 200

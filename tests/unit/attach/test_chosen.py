@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
-from pypwru.attach.chosen import Chosen
+from pypwru.attach.chosen import Chosen, _names_nftables
+from pypwru.errors import UsageError
 from pypwru.kernel import bpf
 from pypwru.log import Log
 from pypwru.resolve.reasons import Reasons
-from tests.support.records import btf_of
+from tests.support.records import btf_of, configured
 
 REASONS = {
     "SKB_NOT_DROPPED_YET": 0,
@@ -38,10 +41,16 @@ def put(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
     return found
 
 
-def chosen(words: str, names: dict[int, str] = NAMES, has_reasons: bool = True) -> Chosen:
+def chosen(
+    words: str,
+    names: dict[int, str] = NAMES,
+    has_reasons: bool = True,
+    may_come: bool = False,
+    log: Log | None = None,
+) -> Chosen:
     reasons = Reasons(btf_of(*([("skb_drop_reason", REASONS)] if has_reasons else [])), list)
-    made = Chosen(7, words.split(","), names, reasons)
-    made.poll(Log(None))
+    made = Chosen(7, words.split(","), names, reasons, may_come)
+    made.poll(log or Log(None))
     return made
 
 
@@ -73,7 +82,7 @@ def test_a_name_goes_before_a_drop(put: dict[int, int]) -> None:
 
 def test_names_that_come_later(put: dict[int, int]) -> None:
     names = dict(NAMES)
-    made = chosen("nft_do_chain", names)
+    made = chosen("nft_do_chain", names, may_come=True)
     assert not put
     names[0x50] = "nft_do_chain[nf_tables]"
     made.poll(Log(None))
@@ -81,3 +90,29 @@ def test_names_that_come_later(put: dict[int, int]) -> None:
     put.clear()
     made.poll(Log(None))
     assert not put, "nothing has come"
+
+
+def test_names_that_nothing_has_and_nothing_can_come_to_have(put: dict[int, int]) -> None:
+    with pytest.raises(UsageError, match=r"pcap-when: ip_rcvv; did you mean ip_rcv\?$"):
+        chosen("ip_rcvv")
+    assert not put
+
+
+def test_one_of_several_names_is_a_warning(put: dict[int, int]) -> None:
+    for words in ("ip_rcv,veth_xmitt", "drop,veth_xmitt"):
+        said = io.StringIO()
+        chosen(words, log=Log(said))
+        assert "WARN" in said.getvalue()
+        assert 'name="veth_xmitt; did you mean veth_xmit?"' in said.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("flags", "may_come"),
+    [
+        ("--pcap-when nft_do_chain", True),
+        ("--pcap-when ip_rcv", False),
+        ("--pcap-when nft_do_chain --output-nft=false", False),
+    ],
+)
+def test_nftables_may_come_later(flags: str, may_come: bool) -> None:
+    assert _names_nftables(configured(f"--output-pcap - {flags}")) is may_come

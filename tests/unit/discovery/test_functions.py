@@ -228,7 +228,10 @@ def test_selection_by_name_level_and_category() -> None:
     [
         ({"priority": 4}, "--priority 4"),
         ({"priority": -1}, "--priority -1"),
-        ({"categories": frozenset({"tcp", "tpc"})}, "--category tpc: .*nft, .*other$"),
+        (
+            {"categories": frozenset({"tcp", "tpc"})},
+            r"--category tpc: .*nft, .*other; did you mean tcp\?$",
+        ),
     ],
 )
 def test_what_does_not_exist_is_a_usage_error(arguments: dict[str, object], words: str) -> None:
@@ -310,3 +313,12 @@ def test_finding_no_tracepoint_names_near_ones() -> None:
     assert "did you mean netif_receive_skb?" in message
     narrow = Selection(categories=frozenset({"nft"}))
     assert "--category nft" in str(no_tracepoint(narrow, kernel.btf()))
+
+
+def test_types_without_functions_are_named_as_such() -> None:
+    kernel = Kernel()
+    kernel.tracepoint("kfree_skb", kernel.skb)
+    btf = kernel.btf()
+    selection = Selection("", 3, frozenset())
+    error = no_function(selection, btf, {}, Discovery((), ()))
+    assert "types but no functions" in str(error) and "--backend tracepoint" in str(error)

@@ -64,6 +64,21 @@ def test_an_interruption_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
         load([refused, interrupted], monkeypatch)
 
 
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_no_room_for_a_program_is_no_refusal(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verifier would write the log of a program that it takes."""
+    attempts: list[bytes] = []
+
+    def full(attr: bytes) -> int:
+        attempts.append(attr)
+        raise OSError(code, os.strerror(code))
+
+    with pytest.raises(OSError) as caught:
+        load([full], monkeypatch)
+    assert caught.value.errno == code and not isinstance(caught.value, VerifierError)
+    assert len(attempts) == 1
+
+
 def test_a_refusal_is_not_repeated_but_for_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
     attempts: list[bytes] = []
 

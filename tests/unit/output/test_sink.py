@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -166,22 +168,83 @@ def test_a_closed_standard_output_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         open_sink(None)
 
 
-@pytest.mark.parametrize(("first", "whole"), [(0, 1), (1, 0), (-1, 1), (-3, 1), (-4, 2)])
-def test_a_slow_reader_had_so_many_events_at_the_end(first: int, whole: int) -> None:
-    """The pipe holds one page, and the user wants the end before anybody reads it."""
+@contextmanager
+def wished() -> Iterator[Interrupts]:
+    """A stop request that has come."""
+    reading, writing = os.pipe()
+    os.write(writing, b"!")
+    yield Interrupts(reading)
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.mark.parametrize(
+    ("first", "whole", "got"), [(0, 1, 0), (1, 0, 0), (-1, 1, -1), (-3, 1, -3), (-4, 2, 0)]
+)
+def test_a_reader_that_is_not_there_had_so_many_events_at_the_end(
+    first: int, whole: int, got: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pipe holds one page, and the end is requested before anybody reads it. Only what is
+    larger than the page is cut.
+    """
+    monkeypatch.setattr("pypwru.output.sink._PATIENCE", 0)
     reading, writing = os.pipe()
     page = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
-    stop, wanted = os.pipe()
-    os.write(wanted, b"!")
     with (
-        Sink(writing, "pipe", owned=True, stop=Interrupts(stop)) as sink,
+        wished() as stop,
+        Sink(writing, "pipe", owned=True, stop=stop) as sink,
         pytest.raises(OutputClosed) as closed,
     ):
         sink.write_events([b"1" * (page + first), b"2\n3\n", b"4\n"])
     assert closed.value.events == whole
-    assert len(os.read(reading, 2 * page)) == page
-    for descriptor in (reading, stop, wanted):
-        os.close(descriptor)
+    assert len(os.read(reading, 2 * page)) == page + got
+    os.close(reading)
+
+
+def test_a_busy_reader_gets_all_of_it_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads a page only once the pipe is full, so that there never is room at first."""
+    monkeypatch.setattr("pypwru.output.sink._PATIENCE", 60)
+    reading, writing = os.pipe()
+    page = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
+    events = [b"%d\n" % number * 50 for number in range(1000)]
+    got = bytearray()
+
+    def read() -> None:
+        while part := os.read(reading, page):
+            got.extend(part)
+
+    reader = threading.Thread(target=read)
+    with wished() as stop, Sink(writing, "pipe", owned=True, stop=stop) as sink:
+        reader.start()
+        sink.write_events(events)
+    reader.join()
+    assert got == b"".join(events)
+    os.close(reading)
+
+
+def test_no_event_is_cut_when_the_reader_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the pipe has room for: a piece ends where an event does."""
+    monkeypatch.setattr("pypwru.output.sink._PATIENCE", 0)
+    events = [b"x" * (number * 37 % 500) + b"\n" for number in range(2000)]
+    for pages in (1, 2, 16):
+        reading, writing = os.pipe()
+        size = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, pages * select.PIPE_BUF)
+        with (
+            wished() as stop,
+            Sink(writing, "pipe", owned=True, stop=stop) as sink,
+            pytest.raises(OutputClosed) as closed,
+        ):
+            sink.write_events(events)
+        assert os.read(reading, size) == b"".join(events[: closed.value.events])
+        assert closed.value.events > 5
+        os.close(reading)
+
+
+def test_a_terminal_that_hung_up_has_no_reader() -> None:
+    ours, terminal = os.openpty()
+    os.close(ours)
+    with Sink(terminal, "terminal", owned=True) as sink, pytest.raises(OutputClosed):
+        sink.write(b"line\n")
 
 
 def test_events_are_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,3 +102,14 @@ def test_an_interrupted_load_is_not_reported_as_a_refusal(monkeypatch: pytest.Mo
     assert str(caught.value) == (
         "Signals interrupted the kernel each time it checked trace_skb; start pypwru again"
     )
+
+
+def test_too_many_open_files_are_no_missing_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(bpf, "program_load", full)
+    kind = (ProgramType.RAW_TRACEPOINT, AttachType.NONE)
+    with ExitStack() as stack, pytest.raises(KernelError, match=r"open files: ulimit -n") as caught:
+        Loader({"trace_skb": pack([END])}, {}, {}, {}, stack).load("trace_skb", Places(1), kind)
+    assert "CAP_BPF" not in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import sys
@@ -71,13 +72,21 @@ def test_reports_come_at_their_times_and_none_is_made_up_for() -> None:
         return summed([sight(SENT, 1)])
 
     log = io.StringIO()
-    reports = Reports(summary, None, 10, Log(log), lambda: now[0])
+    reports = Reports(summary, None, True, 10, Log(log), lambda: now[0])
     for now[0], count in ((9, 0), (10, 1), (11, 1), (45, 2), (49, 2), (50, 3)):
         reports.tell_when_due()
         assert len(told) == count
     reports.tell(is_final=True)
     assert told == [False] * 3 + [True]
     assert log.getvalue().count("Statistics at") == 4
+
+
+@pytest.mark.parametrize("has_text", [True, False])
+def test_a_file_and_a_report(tmp_path: Path, has_text: bool) -> None:
+    path, log = tmp_path / "stats.json", io.StringIO()
+    Reports(lambda _: summed([sight(SENT, 1)]), StatsFile(path), has_text, 0, Log(log)).tell()
+    assert json.loads(path.read_text())["events"] == 1
+    assert log.getvalue().count("Statistics at") == has_text
 
 
 def test_a_signal_that_is_kept_back_is_taken_and_kills_nobody() -> None:

@@ -195,8 +195,8 @@ def test_the_report_says_what_is_missing_and_no_more() -> None:
     lossy = ACCOUNT | {"lost_ring_full": 1234, "throttled": 7, "lost_packets": 3}
     text = report(summed([sight(SENT, 1)], account=lossy))
     assert "INCOMPLETE" in text
-    assert "    1,234 sights found no room in the ring" in text
-    assert "    7 sights over --max-hits" in text
+    assert "    1,234 events found no room in the ring" in text
+    assert "    7 events over --max-hits" in text
     assert "3 lost_packets" not in text, "statistics miss nothing of a pcap"
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib import resources
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -46,11 +48,14 @@ BEHIND_NAT = (4, TCP, bytes([192, 0, 2, 1]), bytes([10, 0, 0, 2]), 41000, 80)
 class Told:
     """Journeys, and what they wrote."""
 
-    def __init__(self, flags: str = "") -> None:
+    def __init__(
+        self, flags: str = "", process: Callable[[int], str] = lambda pid: "/usr/bin/ping"
+    ) -> None:
         self.config = configured(f"--output-journey {flags}")
         self.out: list[bytes] = []
-        form = (Json if self.config.output_json else Text)(self.config, records.names())
-        self.journeys = Journeys(self.config, records.names(), NAMES, form, self.out.extend)
+        names = records.names(process)
+        form = (Json if self.config.output_json else Text)(self.config, names)
+        self.journeys = Journeys(self.config, names, NAMES, form, self.out.extend)
 
     def seen(
         self, function: int, at: int = 0, reason: int = 0, skb: int = 1, number: int = 42,
@@ -195,7 +200,9 @@ def test_an_object() -> None:
         "reason": "SKB_DROP_REASON_NO_SOCKET",
         "location": "__netif_receive_skb_one_core+0x2a",
     }
-    for sight in found.pop("sights"):
+    sights = found.pop("sights")
+    assert [sight.pop("offset_ns") for sight in sights] == [0, 84000]
+    for sight in sights:
         judged(json.dumps(sight).encode() + b"\n")
     assert found.pop("start")
     assert found == {
@@ -208,6 +215,34 @@ def test_an_object() -> None:
         "start_ns": 1000,
         "duration_ns": 84000,
     }  # fmt: skip
+
+
+def test_an_object_has_the_changes_that_lines_have() -> None:
+    def seen(told: Told) -> list[str]:
+        return told.lines(
+            told.seen(IP_OUTPUT, 1000),
+            told.seen(IP_RCV, 2200, ends=BEHIND_NAT, ifindex=3),
+            told.seen(IP_RCV, 2300, ends=BEHIND_NAT, ifindex=0),
+            told.seen(IP_RCV, 2400, ends=BEHIND_NAT, ifindex=3, mark=5),
+            told.end(),
+        )
+
+    found = json.loads(seen(Told("--output-json"))[0])
+    Draft202012Validator(SCHEMA).validate(found)
+    changes = [sight.get("changes", []) for sight in found["sights"]]
+    assert list(map(len, changes)) == [0, 2, 0, 1]
+    lines = [line.strip() for line in seen(Told())]
+    assert [line for line in lines if line.startswith(("NAT", "dev", "mark"))] == list(
+        chain(*changes)
+    )
+    assert changes[3] == ["mark 0x0 => 0x5"]
+
+
+def test_kernel_threads_have_their_whole_names() -> None:
+    for path, shown in (("ksoftirqd/1", "ksoftirqd/1:7"), ("/usr/bin/ping", "ping:7")):
+        told = Told(process=lambda pid: path)  # noqa: B023
+        lines = told.lines(told.seen(IP_RCV, 1), told.end())
+        assert lines[1].endswith(f"cpu 0  {shown}")
 
 
 def test_what_is_held_is_bounded_and_what_goes_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -439,7 +439,7 @@ def test_who_wants_the_end_waits_for_a_reader_that_reads(tmp_path: Path) -> None
 
 
 def test_but_not_for_one_that_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pypwru.output.pcap.files._PATIENCE", 0.01)
+    monkeypatch.setattr("pypwru.output.sink._PATIENCE", 0.01)
     path, reading = fifo(tmp_path)
     stop = stopped()
     with ExitStack() as stack:

@@ -1,0 +1,82 @@
+"""What a command line was meant to say that other tools would understand: one line, or none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pypwru.options import FLAGS
+from pypwru.suggestions import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+# tcpdump's and tshark's letters, and what they ask for; {} is the word behind them.
+_LETTERS: Mapping[str, str] = {
+    "c": "--output-limit-lines {}",
+    "i": "--filter-ifname {}",
+    "j": "--output-json",
+    "o": "--output-file {}",
+    "s": "--pcap-snaplen {}",
+    "t": "--timestamp absolute",
+    "w": "--output-pcap {}",
+    "B": "--buffer-size {}",
+    "C": "--pcap-max-size {}",
+    "D": "ip link, which lists interfaces",
+    "V": "--version",
+    "W": "--pcap-max-files {}",
+}
+_NEEDLESS: Mapping[str, str] = {
+    "e": "lines have no link-layer header",
+    "l": "lines are never buffered",
+    "n": "addresses and ports are numbers anyway",
+    "p": "nothing is ever put into promiscuous mode",
+    "q": "lines are short anyway; --output-meta=false makes them shorter",
+    "v": "--debug logs more, and --output-* print more columns",
+}
+# Flags of pwru before 1.0, and what comes to mind.
+_NAMES: Mapping[str, str] = {
+    "filter-dst-ip": "the filter 'dst host {}'",
+    "filter-dst-port": "the filter 'dst port {}'",
+    "filter-port": "the filter 'port {}'",
+    "filter-proto": "the filter '{}'",
+    "filter-src-ip": "the filter 'src host {}'",
+    "filter-src-port": "the filter 'src port {}'",
+    "interface": "--filter-ifname {}",
+    "netns": "--filter-netns {}",
+    "output-absolute-timestamp": "--timestamp absolute",
+    "output-relative-timestamp": "--timestamp relative",
+    "output-type": "--output-{}",
+    "per-cpu-buffer": "--buffer-size {}",
+    "json": "--output-json",
+    "limit": "--output-limit-lines {}",
+    "count": "--output-limit-lines {}",
+    "write": "--output-pcap {}",
+    "module": "--kmods {}",
+    "modules": "--kmods {}",
+}
+
+
+def of_letter(letter: str, value: str) -> str:
+    """What stands for the unknown ``-letter``; ``value`` is the word behind it, or empty."""
+    typed = f"-{letter} {value}".rstrip()
+    if letter in _NEEDLESS:
+        return f"-{letter}: leave it out, {_NEEDLESS[letter]}"
+    return _instead(typed, _LETTERS.get(letter, ""), value)
+
+
+def of_name(name: str, value: str) -> str:
+    """What stands for the unknown ``--name``; ``value`` as of ``of_letter``."""
+    if name in _NAMES:
+        return _instead(f"--{name} {value}".rstrip(), _NAMES[name], value)
+    meant = nearest(name, [flag.name for flag in FLAGS if not flag.hidden])
+    return f"did you mean --{meant}?" if meant else ""
+
+
+def of_choice(flag: str, text: str, choices: Iterable[str]) -> str:
+    """What stands for ``text``, which is none of the words that ``flag`` takes."""
+    meant = nearest(text, choices)
+    return f"did you mean {flag}={meant}?" if meant else ""
+
+
+def _instead(typed: str, meant: str, value: str) -> str:
+    return f"{typed}: take {meant.format(value or '...')}" if meant else ""

@@ -1,0 +1,79 @@
+"""What becomes of tracepoints and programs that the kernel refuses; whole runs: tests/native."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import ExitStack
+
+import pytest
+
+from pypwru.attach import tracepoint
+from pypwru.attach.attached import Attached
+from pypwru.discovery.plan import AttachPlan, plan_tracepoints
+from pypwru.discovery.tracepoints import Tracepoint
+from pypwru.errors import KernelError
+from pypwru.kernel import bpf
+from pypwru.log import Log
+from pypwru.program.load import Loader
+
+NAMES = ("kfree_skb", "consume_skb", "net_dev_queue")
+
+
+class Descriptors(Loader):
+    """Programs that are descriptors of a file; the ``refused`` one, counted from 0, is not."""
+
+    def __init__(self, stack: ExitStack, refused: int | None = None) -> None:
+        self.stack = stack
+        self.refused = refused
+        self.loaded = 0
+
+    def load(self, *_: object, **__: object) -> int:
+        if self.loaded == self.refused:
+            raise KernelError("the verifier refused it")
+        self.loaded += 1
+        fd = os.open("/dev/null", os.O_RDONLY)
+        self.stack.callback(os.close, fd)
+        return fd
+
+
+def plan() -> AttachPlan:
+    return plan_tracepoints(tuple(Tracepoint(name, 0, None, "drop", 0) for name in NAMES))
+
+
+def test_a_refused_tracepoint_is_ignored_and_the_others_are_traced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def opened(name: str, program: int) -> int:
+        if name == NAMES[1]:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        return os.dup(program)
+
+    monkeypatch.setattr(bpf, "raw_tracepoint_open", opened)
+    report = Attached()
+    with ExitStack() as stack, tracepoint.attached(plan(), Descriptors(stack), report, Log(None)):
+        assert report.functions == 2
+        assert report.names == {1: "tp:kfree_skb", 3: "tp:net_dev_queue"}
+        assert report.ignored == [(NAMES[1], "Device or resource busy")]
+
+
+def test_a_refused_program_is_an_error_whatever_was_attached_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attached: list[int] = []
+
+    def opened(_: str, program: int) -> int:
+        attached.append(os.dup(program))
+        return attached[-1]
+
+    monkeypatch.setattr(bpf, "raw_tracepoint_open", opened)
+    report = Attached()
+    with (
+        ExitStack() as stack,
+        pytest.raises(KernelError, match="the verifier refused it"),
+        tracepoint.attached(plan(), Descriptors(stack, refused=1), report, Log(None)),
+    ):
+        pytest.fail("it listens")
+    assert len(attached) == 1
+    with pytest.raises(OSError):
+        os.fstat(attached[0])
