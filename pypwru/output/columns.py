@@ -50,7 +50,7 @@ class Names(NamedTuple):
     """Where numbers get their names: methods of ``pypwru.resolve``, and stand-ins in tests.
 
     Args:
-        process: pid to the program's path or name; empty when there is no such process.
+        process: (pid, the task's name) to the program's path or name; empty when it isn't known.
         interface: (inode of a network namespace, ifindex) to a name; empty when it isn't known.
         namespace: inode of a network namespace to its name; empty when it has none.
         function: (address, drop reason, kind of event) to the function's text.
@@ -66,7 +66,7 @@ class Names(NamedTuple):
         clock: kernel time to the times that are shown.
     """
 
-    process: Callable[[int], str]
+    process: Callable[[int, str], str]
     interface: Callable[[int, int], str]
     namespace: Callable[[int], str]
     function: Callable[[int, int, int], str]
@@ -140,8 +140,8 @@ def fit(text: str, width: int) -> str:
 
 
 def program(packet: Packet, names: Names) -> str:
-    """Path of the process; of one that is gone its name in the kernel; empty for no process."""
-    return names.process(packet.pid) or (packet.comm if packet.pid else "")
+    """Path of the process; where it isn't known the task's name; empty for no process."""
+    return names.process(packet.pid, packet.comm) or (packet.comm if packet.pid else "")
 
 
 def process(packet: Packet, names: Names) -> str:

@@ -9,13 +9,14 @@ from pypwru.output.columns import Members, Names
 from pypwru.resolve.functions import FunctionNames
 from pypwru.resolve.interfaces import Interfaces
 from pypwru.resolve.namespaces import Namespaces
-from pypwru.resolve.processes import Processes
+from pypwru.resolve.processes import Processes, has_kernel_pids
 from pypwru.resolve.symbols import SymbolNames
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pypwru.config import Config
+    from pypwru.log import Log
     from pypwru.output.nft_source import NftSource
     from pypwru.resolve.reasons import Reasons
 
@@ -25,6 +26,16 @@ def _are_tracepoints(traced: Mapping[int, str]) -> bool:
     return next(iter(traced.values()), "").startswith("tp:")
 
 
+def _programs(log: Log) -> Callable[[int, str], str]:
+    if has_kernel_pids():
+        return Processes().path
+    log.warn(
+        "Programs are shown by their task's name: /proc is that of another PID namespace than the "
+        "kernel's; run pypwru in the host's (--pid=host, hostPID: true)"
+    )
+    return lambda pid, comm: ""
+
+
 def names_of(
     config: Config,
     reasons: Reasons,
@@ -32,6 +43,7 @@ def names_of(
     skb_members: Members | None,
     xdp_members: Members | None,
     nft: NftSource,
+    log: Log,
 ) -> Names:
     """The names of a run.
 
@@ -49,7 +61,7 @@ def names_of(
     symbols = SymbolNames(read_now=asked)
     functions = FunctionNames(traced, reasons)
     return Names(
-        process=Processes().path,
+        process=_programs(log),
         interface=Interfaces().name,
         namespace=Namespaces().name,
         function=functions.text,

@@ -105,6 +105,7 @@ def pypwru(
 @contextlib.contextmanager
 def tracing(
     *arguments: str,
+    before: Sequence[str] = (),
     stop: int | None = signal.SIGINT,
     stdout: IO[bytes] | None = None,
     env: Mapping[str, str] | None = None,
@@ -112,6 +113,7 @@ def tracing(
     """pypwru by the tracepoint backend, from the moment that all is attached.
 
     Args:
+        before: a command that runs it.
         stop: the signal that ends it; None when it ends by itself.
         stdout: instead of a file that is read into ``Run.stdout``.
     """
@@ -122,7 +124,7 @@ def tracing(
         out = files.enter_context(tempfile.TemporaryFile())
         err = files.enter_context(tempfile.TemporaryFile())
         process = subprocess.Popen(
-            [*COMMAND, "--backend=tracepoint", f"--ready-file={ready}", *arguments],
+            [*before, *COMMAND, "--backend=tracepoint", f"--ready-file={ready}", *arguments],
             stdout=stdout or out,
             stderr=err,
             env=env or environment(),

@@ -216,7 +216,8 @@ def rule_text(part: bytes, at: int) -> tuple[str, str] | None:
 
 
 def names(
-    process: Callable[[int], str] = lambda pid: "/usr/bin/ping", clock: Clock | None = None
+    process: Callable[[int, str], str] = lambda pid, comm: "/usr/bin/ping",
+    clock: Clock | None = None,
 ) -> Names:
     functions = FunctionNames(FUNCTIONS, Reasons(btf_of(("skb_drop_reason", REASONS)), list))
     return Names(
@@ -242,7 +243,7 @@ class Output:
     def __init__(
         self,
         flags: str = "",
-        program: str | Callable[[int], str] = "/usr/bin/ping",
+        program: str | Callable[[int, str], str] = "/usr/bin/ping",
         clock: Clock | None = None,
         **more: Any,
     ) -> None:
@@ -251,7 +252,7 @@ class Output:
         shown = columns(self.config)
         self.printer = Printer(
             Json(shown) if self.config.output_json else Text(shown),
-            names(program if callable(program) else lambda pid: program, clock),
+            names(program if callable(program) else lambda pid, comm: program, clock),
             lambda events: self.writes.append(b"".join(events)),
             self.config,
             **more,

@@ -20,7 +20,7 @@ from pypwru.output.columns import COLUMNS, Names, center, cut, interface, proces
 
 def names(found: str) -> Names:
     return Names(
-        process=lambda pid: found,
+        process=lambda pid, comm: found,
         interface=lambda netns, ifindex: found,
         namespace=lambda netns: found,
         function=lambda address, reason, kind: found,
