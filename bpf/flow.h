@@ -43,14 +43,17 @@ ALWAYS_INLINE u32 mtu_of(u64 skb, u64 dev)
 
 ALWAYS_INLINE void fill_place(struct event *event, u64 skb)
 {
-	u64 dev = read_u64(skb + FIELD(sk_buff, dev));
+	struct where where = where_is(read_u64(skb + FIELD(sk_buff, dev)), skb);
 
-	event->netns = netns_at(dev, skb);
+	event->netns = where.netns;
+	event->netns_cookie = netns_cookie_of(where.net);
 #if OUTPUT_META
-	if (dev)
-		event->ifindex = read_u32(dev + FIELD(net_device, ifindex));
+	if (where.dev) {
+		event->ifindex = read_u32(where.dev + FIELD(net_device, ifindex));
+		READ(event->ifname, where.dev, FIELD(net_device, name));
+	}
 	event->mark = read_u32(skb + FIELD(sk_buff, mark));
-	event->mtu = mtu_of(skb, dev);
+	event->mtu = mtu_of(skb, where.dev);
 	event->len = read_u32(skb + FIELD(sk_buff, len));
 #endif
 }
@@ -208,14 +211,17 @@ ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
 /* An XDP program has a frame, no sk_buff: no mark, no protocol, and a length of its own. */
 ALWAYS_INLINE void fill_frame(struct event *event, u64 xdp)
 {
-	u64 data = read_u64(xdp + FIELD(xdp_buff, data)), dev = xdp_device(xdp);
+	struct where where = where_is(xdp_device(xdp), 0);
+	u64 data = read_u64(xdp + FIELD(xdp_buff, data));
 	u16 type = 0;
 
 	__builtin_memset(&event->netns, 0, sizeof(*event) - __builtin_offsetof(struct event, netns));
-	event->netns = netns_at(dev, 0);
-	if (dev) {
-		event->ifindex = read_u32(dev + FIELD(net_device, ifindex));
-		event->mtu = read_u32(dev + FIELD(net_device, mtu));
+	event->netns = where.netns;
+	event->netns_cookie = netns_cookie_of(where.net);
+	if (where.dev) {
+		event->ifindex = read_u32(where.dev + FIELD(net_device, ifindex));
+		READ(event->ifname, where.dev, FIELD(net_device, name));
+		event->mtu = read_u32(where.dev + FIELD(net_device, mtu));
 	}
 	event->len = read_u64(xdp + FIELD(xdp_buff, data_end)) - data;
 #if OUTPUT_TUPLE

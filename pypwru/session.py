@@ -226,7 +226,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
     # Long, since it shows in one place in which order the kernel is touched, and let go of.
     cache = Cache()
     with ExitStack() as stack:
-        place = find_place(config.filter_netns, config.filter_ifname)
+        place = find_place(config.filter_netns, config.filter_ifname, stack, log)
         kinds = _program_kinds(config)
         request = search(config, cache, filters.names)
         asked = compile_wanted(config, filters.packet, filters.inner, place, request.btf)

@@ -51,8 +51,7 @@ class Names(NamedTuple):
 
     Args:
         process: (pid, the task's name) to the program's path or name; empty when it isn't known.
-        interface: (inode of a network namespace, ifindex) to a name; empty when it isn't known.
-        namespace: inode of a network namespace to its name; empty when it has none.
+        namespace: (inode, cookie) of a network namespace to its name; empty when it has none.
         function: (address, drop reason, kind of event) to the function's text.
         drops: (address, drop reason) to whether that is the end of a packet that is thrown away.
         caller: return addresses to the name of the function that called the traced one.
@@ -67,8 +66,7 @@ class Names(NamedTuple):
     """
 
     process: Callable[[int, str], str]
-    interface: Callable[[int, int], str]
-    namespace: Callable[[int], str]
+    namespace: Callable[[int, int], str]
     function: Callable[[int, int, int], str]
     drops: Callable[[int, int], bool]
     caller: Callable[[Sequence[int]], str]
@@ -152,8 +150,12 @@ def process(packet: Packet, names: Names) -> str:
 
 def interface(flow: Flow, names: Names) -> str:
     """``name:ifindex``, or the bare ifindex."""
-    name = names.interface(flow.netns, flow.ifindex)
-    return cut(f"{name}:{flow.ifindex}") if name else str(flow.ifindex)
+    return cut(f"{flow.ifname}:{flow.ifindex}") if flow.ifname else str(flow.ifindex)
+
+
+def namespace(flow: Flow, names: Names) -> str:
+    """The name of the network namespace."""
+    return names.namespace(flow.netns, flow.netns_cookie)
 
 
 def event_type(function: Function, names: Names) -> str:
@@ -250,7 +252,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("mtu", "MTU", "%-5s", Part.FLOW, lambda flow, names: flow.mtu, enabled=_meta),
     Column("len", "LEN", "%-5s", Part.FLOW, lambda flow, names: flow.len, enabled=_meta),
     Column("cb", "__sk_buff->cb[]", "%-56s", Part.CB, lambda words, names: words, _cb_text, enabled=lambda config: config.shows_cb),
-    Column("netns_name", "NETNS NAME", "%s", Part.FLOW, lambda flow, names: names.namespace(flow.netns), str, lambda name: name or None, lead="", centered=lambda config: config.netns_names_max_length, enabled=lambda config: config.output_netns_names),
+    Column("netns_name", "NETNS NAME", "%s", Part.FLOW, namespace, str, lambda name: name or None, lead="", centered=lambda config: config.netns_names_max_length, enabled=lambda config: config.output_netns_names),
     Column("tuple", "TUPLE", "%s", Part.FLOW, lambda flow, names: tuples.tuple_of(flow), *_TUPLE, grows=True, enabled=_tuple("output_tuple", flags=False)),
     Column("tuple", "TUPLE", "%s", Part.FLOW, lambda flow, names: tuples.tuple_of(flow), *_TUPLE_FLAGS, grows=True, enabled=_tuple("output_tuple", flags=True)),
     Column("func", "FUNC", "%s", Part.FUNCTION, lambda function, names: names.function(*function), enabled=lambda config: not config.output_caller),

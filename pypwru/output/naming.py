@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from pypwru.output.clock import Clock
 from pypwru.output.columns import Members, Names
 from pypwru.resolve.functions import FunctionNames
-from pypwru.resolve.interfaces import Interfaces
 from pypwru.resolve.namespaces import Namespaces
 from pypwru.resolve.processes import Processes, has_kernel_pids
 from pypwru.resolve.symbols import SymbolNames
@@ -62,7 +61,6 @@ def names_of(
     functions = FunctionNames(traced, reasons)
     return Names(
         process=_programs(log),
-        interface=Interfaces().name,
         namespace=Namespaces().name,
         function=functions.text,
         drops=functions.drops,

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from pypwru.output.parts import flow
 from tests.native.tracing import Network, need_tracing, network, tracing
 from tests.support.packet_tracking import Following, Sight, following, paths
 
@@ -71,7 +72,7 @@ def counted(follow: Following) -> dict[str, int]:
 def flows(sights: Sequence[Sight]) -> Counter[frozenset[int]]:
     """Ports of a flow -> packets."""
     return Counter(
-        frozenset(int.from_bytes(one.record[3][at : at + 2]) for at in (56, 58))
+        frozenset((flow(one.record[3]).sport, flow(one.record[3]).dport))
         for one in sights
         if one.name == "tp:net_dev_queue"
     )

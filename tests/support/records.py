@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -115,13 +116,16 @@ def flow(
     protocol: int = 0x0800,
     ends: Ends = LOCAL_PING,
     flags: int = 0,
+    ifname: str | None = None,
+    cookie: int = 0,
 ) -> bytes:
+    """The flow part; ``ifname`` is that of LINKS where none is given."""
     l3, l4, source, destination, sport, dport = ends
     ports = sport.to_bytes(2, "big"), dport.to_bytes(2, "big")
+    name = LINKS.get((netns, ifindex), "") if ifname is None else ifname
+    where = netns, mark, cookie, ifindex, mtu, os.fsencode(name), size
     kind = protocol.to_bytes(2, "big")
-    return FLOW.pack(
-        netns, mark, ifindex, mtu, size, kind, l3, l4, source, destination, *ports, flags
-    )
+    return FLOW.pack(*where, kind, l3, l4, source, destination, *ports, flags)
 
 
 def tunnel(ends: Ends = (0, 0, b"", b"", 0, 0), flags: int = 0) -> bytes:
@@ -222,8 +226,7 @@ def names(
     functions = FunctionNames(FUNCTIONS, Reasons(btf_of(("skb_drop_reason", REASONS)), list))
     return Names(
         process=process,
-        interface=lambda netns, ifindex: LINKS.get((netns, ifindex), ""),
-        namespace=lambda netns: "blue" if netns == BLUE else "",
+        namespace=lambda netns, cookie: "blue" if netns == BLUE else "",
         function=functions.text,
         drops=functions.drops,
         caller=lambda frames: SYMBOLS[frames[0]] if frames[:1] and frames[0] in SYMBOLS else "0x0",

@@ -21,8 +21,7 @@ from pypwru.output.columns import COLUMNS, Names, center, cut, interface, proces
 def names(found: str) -> Names:
     return Names(
         process=lambda pid, comm: found,
-        interface=lambda netns, ifindex: found,
-        namespace=lambda netns: found,
+        namespace=lambda netns, cookie: found,
         function=lambda address, reason, kind: found,
         drops=lambda address, reason: False,
         caller=lambda frames: found,
@@ -113,7 +112,7 @@ def test_process(found: str, pid: int, comm: str, text: str) -> None:
     ],
 )
 def test_interface(found: str, ifindex: int, text: str) -> None:
-    assert interface(flow_of(ifindex=ifindex), names(found)) == text
+    assert interface(flow_of(ifindex=ifindex, ifname=found), names("")) == text
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), st.integers(0, 30))

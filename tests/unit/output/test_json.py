@@ -212,11 +212,21 @@ def octets(size: int) -> st.SearchStrategy[bytes]:
     return st.binary(min_size=size, max_size=size)
 
 
+# dev_valid_name() of net/core/dev.c
+IFNAMES = (
+    st.lists(st.sampled_from(sorted(set(range(1, 256)) - {*b" \t\n\v\f\r\xa0/:"})), max_size=15)
+    .map(bytes)
+    .map(lambda name: name.ljust(16, b"\0"))
+)
+
+
 @st.composite
 def some_records(draw: st.DrawFn, tail_size: int) -> Record:
-    """Any bytes at all, but a version of IP and a kind that the handlers write."""
+    """Any bytes at all, but a version of IP, a kind and a name that the kernel has."""
     seen = bytearray(draw(octets(FLOW.size)))
     seen[EVENT["l3"].offset - EVENT["netns"].offset] = draw(st.sampled_from([0, 4, 6]))
+    name = EVENT["ifname"].offset - EVENT["netns"].offset
+    seen[name : name + EVENT["ifname"].size] = draw(IFNAMES)
     who = bytearray(draw(octets(PACKET.size)))
     who[14:16] = draw(st.integers(0, 6)).to_bytes(2, "little")
     function = FUNCTION.pack(draw(st.integers(0, 20)), draw(st.integers(0, 2**64 - 1)))

@@ -1,4 +1,4 @@
-"""Names of processes, interfaces, functions and reasons, from stand-ins of /proc and netlink."""
+"""Names of processes from a stand-in of /proc, and of interfaces."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from pypwru.resolve import interfaces as interfaces_module
 from pypwru.resolve import links
 from pypwru.resolve import processes as processes_module
-from pypwru.resolve.interfaces import Interfaces
 from pypwru.resolve.processes import Processes, has_kernel_pids
 
 
@@ -208,106 +205,8 @@ def test_whose_pids_proc_has(
     assert has is found
 
 
-class Machine:
-    """Namespaces that a test changes, and how often they were looked at."""
-
-    def __init__(self) -> None:
-        self.namespaces: dict[int, dict[int, str]] = {1: {1: "lo"}}
-        self.now = 0.0
-        self.scans = 0
-        self.reads = 0
-        self.interfaces = Interfaces(self.find, self.read, lambda: self.now)
-
-    def find(self) -> dict[int, str]:
-        self.scans += 1
-        return {inode: f"/proc/{inode}" for inode in self.namespaces}
-
-    def read(self, paths: Mapping[int, str], own: int) -> dict[int, dict[int, str]]:
-        self.reads += 1
-        return {i: dict(self.namespaces[i]) for i in paths if i in self.namespaces}
-
-
-def test_no_device_needs_no_look() -> None:
-    machine = Machine()
-    assert machine.interfaces.name(1, 0) == ""
-    assert machine.reads == 0
-
-
-def test_a_hit_reads_once() -> None:
-    machine = Machine()
-    assert [machine.interfaces.name(1, 1) for _ in range(9)] == ["lo"] * 9
-    assert machine.reads == machine.scans == 1
-
-
-def test_misses_scan_once_a_second() -> None:
-    machine = Machine()
-    assert machine.interfaces.name(2, 7) == ""
-    machine.namespaces[2] = {7: "veth0"}
-    for machine.now in (0.1, 0.5, 0.9):
-        assert machine.interfaces.name(2, 7) == ""
-    assert machine.scans == 1
-    machine.now = 1.0
-    assert machine.interfaces.name(2, 7) == "veth0"
-    assert machine.scans == 2
-
-
-def test_a_slow_scan_waits_longer() -> None:
-    machine = Machine()
-    find = machine.find
-
-    def slowly() -> dict[int, str]:
-        machine.now += 0.1
-        return find()
-
-    machine.interfaces = Interfaces(slowly, machine.read, lambda: machine.now)
-    machine.interfaces.name(2, 7)
-    machine.now = 5.0
-    machine.interfaces.name(2, 7)
-    assert machine.scans == 1
-    machine.now = 5.2
-    machine.interfaces.name(2, 7)
-    assert machine.scans == 2
-
-
-def test_an_old_name_is_read_again() -> None:
-    machine = Machine()
-    machine.interfaces.name(1, 1)
-    machine.namespaces[1] = {1: "renamed"}
-    machine.now = 4.9
-    assert machine.interfaces.name(1, 1) == "lo"
-    machine.now = 5.0
-    assert machine.interfaces.name(1, 1) == "renamed"
-    assert machine.scans == 1
-
-
-def test_a_namespace_that_is_gone_keeps_its_names() -> None:
-    machine = Machine()
-    machine.interfaces.name(1, 1)
-    del machine.namespaces[1]
-    for machine.now in (5.0, 20.0):
-        assert machine.interfaces.name(1, 1) == "lo"
-
-
-def test_kept_namespaces_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interfaces_module, "_KEPT_NAMESPACES", 3)
-    machine = Machine()
-    for inode in range(10):
-        machine.namespaces = {inode: {1: f"if{inode}"}}
-        machine.now += 2
-        assert machine.interfaces.name(inode, 1) == f"if{inode}"
-    assert sorted(machine.interfaces._names) == [7, 8, 9]
-
-
 def test_our_own_links_are_those_the_c_library_names() -> None:
-    own = os.stat("/proc/self/ns/net").st_ino
-    found = links.interfaces({own: "/proc/self/ns/net"}, own)
-    assert found == {own: dict(socket.if_nameindex())}
-
-
-def test_a_namespace_that_changed_or_went_is_left_out() -> None:
-    own = os.stat("/proc/self/ns/net").st_ino
-    wrong = {own + 1: "/proc/self/ns/net", 7: "/nonexistent"}
-    assert links.interfaces(wrong, own) == {}
+    assert links.interfaces() == dict(socket.if_nameindex())
 
 
 def test_a_refusal_of_netlink_is_an_error() -> None:

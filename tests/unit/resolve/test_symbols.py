@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from array import array
-from pathlib import Path
 
 import pytest
 
 from pypwru.errors import KernelError
 from pypwru.kernel.kallsyms import Symbols
 from pypwru.resolve import symbols as symbols_module
-from pypwru.resolve.namespaces import Namespaces
 from pypwru.resolve.symbols import SymbolNames
 
 CORE = {0x1000: "ip_rcv", 0x2000: "ip_output", 0x3000: "end_of_core"}
@@ -148,34 +145,3 @@ def test_a_stack_begins_at_the_traced_function(frames: list[str], shown: list[st
     starts = array("Q", [0x1000 * at for at in range(1, len(frames) + 1)])
     names = SymbolNames(True, lambda: Symbols(frames, starts))
     assert names.stack([start + 5 for start in starts]) == shown
-
-
-def test_namespaces_are_the_files_of_the_folder(tmp_path: Path) -> None:
-    now = 0.0
-    blue = tmp_path / "blue"
-    blue.touch()
-    names = Namespaces(str(tmp_path), lambda: now)
-    assert names.name(os.stat(blue).st_ino) == "blue"
-    assert names.name(0) == ""
-    red = tmp_path / "red"
-    red.touch()
-    assert names.name(os.stat(red).st_ino) == ""
-    now = 1.0
-    assert names.name(os.stat(red).st_ino) == "red"
-
-
-def test_a_namespace_that_is_deleted_keeps_its_name_a_while(tmp_path: Path) -> None:
-    now = 0.0
-    (tmp_path / "blue").touch()
-    inode = os.stat(tmp_path / "blue").st_ino
-    names = Namespaces(str(tmp_path), lambda: now)
-    names.name(inode)
-    (tmp_path / "blue").unlink()
-    now = 1.0
-    assert names.name(inode) == "blue"
-    now = 2.0
-    assert names.name(inode) == ""
-
-
-def test_no_folder_is_no_names(tmp_path: Path) -> None:
-    assert Namespaces(str(tmp_path / "nosuch")).name(4026531840) == ""
