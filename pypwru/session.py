@@ -147,7 +147,7 @@ class Session:
         self._lost = lost
         self._maps = maps
         self.throttled = throttled
-        self._count = packet_count(wire(config), report.names)
+        self._count = packet_count(wire(config))
         self._limit = Limit(config.output_limit_lines)
         self._missed: int | None = None  # known once it is detached
 
@@ -167,7 +167,8 @@ class Session:
         for batch in batches:
             if self._packets:
                 self._packets.collect()
-            self._count.add(batch)
+            if self._count:
+                self._count.add(batch)
             yield from map(self._limit.cut, self._stages.take(batch) or [batch[:0]])
             if self._limit.reached:
                 return
@@ -209,7 +210,8 @@ class Session:
         if is_over:
             lost |= thrown_out(counted, self._maps)
         aside = held_back(self.config, counted)
-        found = account(shown, self._count.total, counted, aside, lost, self._report)
+        packets = self._count.total if self._count else None
+        found = account(shown, packets, counted, aside, lost, self._report)
         return found | (self._packets.account(counted) if self._packets else {})
 
 

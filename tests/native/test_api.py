@@ -267,7 +267,7 @@ def test_the_log_is_where_it_is_wanted(net: Network, capfd: pytest.CaptureFixtur
         pass
     err = capfd.readouterr().err
     assert "INFO Listening for events.." in err
-    assert f"INFO Done events=0 packets={traced.account['packets']}" in err
+    assert f"INFO Done events=0 produced={traced.account['produced']}" in err
 
 
 def test_nothing_is_kept_by_a_cycle(net: Network) -> None:

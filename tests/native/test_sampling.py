@@ -69,6 +69,26 @@ def counted(follow: Following) -> dict[str, int]:
     return done
 
 
+# Sends 500 to the first argument.
+DATAGRAMS = """
+import socket, sys
+with socket.socket(type=socket.SOCK_DGRAM) as sender:
+    for _ in range(500):
+        sender.sendto(b"", (sys.argv[1], 7))
+"""
+
+
+def test_packets_of_few_addresses_are_counted_one_by_one(net: Network) -> None:
+    """One function alone sees them, and none of those that free them."""
+    words = ("--filter-func=net_dev_queue", f"udp and src host {net.v4(1)} and dst port 7")
+    for count, more in ((500, ["--stats"]), (None, [])):
+        with tracing(*more, *words) as run:
+            found = net.run(sys.executable, "-c", DATAGRAMS, net.v4(2))
+            assert found.returncode == 0, found.stderr
+        assert run.done.get("packets") == count
+        assert run.done["produced"] == 500
+
+
 def flows(sights: Sequence[Sight]) -> Counter[frozenset[int]]:
     """Ports of a flow -> packets."""
     return Counter(

@@ -98,7 +98,7 @@ def test_every_column(net: Network) -> None:
     assert received.iface.startswith(f"{net.right}:")
     assert received.netns == net.inode(net.right)
     assert received.len == str(20 + 8 + 100)
-    assert run.done["packets"] == 1
+    assert "packets" not in run.done  # an address is no packet
     assert run.done["events"] == run.done["produced"] == len(run.lines)
 
 
