@@ -96,7 +96,7 @@ class Column(NamedTuple):
         width: a ``%`` format of the title and of the text.
         part: what its value depends on.
         value: ``(fields, names)`` to a plain value; ``fields`` is what ``parts.READERS`` make of the
-            part, and ``(packet part, ktime)`` for a time.
+            part, and ``(which packet it is, ktime)`` for a time.
         text: that value as it is printed, before ``width``; None where lines don't have it.
         json: that value as it is in an object, None where it is left out.
         lead: what stands between the column and the one before.
