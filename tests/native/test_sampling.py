@@ -5,6 +5,7 @@ Lives and numbers of packets on kprobes are in tests/lab/test_sampling.py.
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 import time
@@ -87,6 +88,23 @@ def test_packets_of_few_addresses_are_counted_one_by_one(net: Network) -> None:
             assert found.returncode == 0, found.stderr
         assert run.done.get("packets") == count
         assert run.done["produced"] == 500
+
+
+def test_messages_that_are_no_packets_have_numbers_of_their_own(net: Network) -> None:
+    """Those of netlink get memory of dead packets; without a filter they are seen, too."""
+    count = 20
+    with tracing("--timestamp=relative", "--output-json") as run:
+        for _ in range(count):
+            net.ping(net.v4(2))
+            assert net.run("ip", "link").returncode == 0
+    rows = [json.loads(line) for line in run.stdout.splitlines()]
+    ends = {net.v4(1), net.v4(2)}
+    own = [row["tuple"].get("saddr") in ends for row in rows]
+    pings = {row["packet_id"] for row, is_own in zip(rows, own, strict=True) if is_own}
+    others = {row["packet_id"] for row, is_own in zip(rows, own, strict=True) if not is_own}
+    assert len(pings) == 2 * count
+    assert len(others) > count
+    assert pings.isdisjoint(others)
 
 
 def flows(sights: Sequence[Sight]) -> Counter[frozenset[int]]:
