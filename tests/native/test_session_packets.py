@@ -126,6 +126,32 @@ def test_a_drop_says_why(net: Network) -> None:
     assert dropped == ["tp:kfree_skb(SKB_DROP_REASON_NO_SOCKET)"]
 
 
+# A socket that reads nothing of what it gets, until it is told to close.
+UNREAD = """
+import socket, sys
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)):
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_queue_is_dropped_by_who_purges_it(net: Network) -> None:
+    """packet_release() of net/packet/af_packet.c, not the function that goes through the queue."""
+    words = ["ip", "netns", "exec", net.right, sys.executable, "-c", UNREAD]
+    with (
+        tracing("--drops", "--output-json", f"icmp and host {net.v4(2)}") as run,
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader,
+    ):
+        assert reader.stdout
+        reader.stdout.readline()
+        net.ping(net.v4(2))
+        reader.communicate()
+    rows = [json.loads(line) for line in run.stdout.splitlines()]
+    purged = [row["location"] for row in rows if "QUEUE_PURGE" in row["func"]]
+    assert purged
+    assert {location.partition("+")[0] for location in purged} == {"packet_release"}
+
+
 def test_ipv6(net: Network) -> None:
     with tracing(f"icmp6 and host {net.v6(2)} and ip6[40] >= 128 and ip6[40] <= 129") as run:
         net.ping(net.v6(2))

@@ -145,3 +145,32 @@ def test_a_stack_begins_at_the_traced_function(frames: list[str], shown: list[st
     starts = array("Q", [0x1000 * at for at in range(1, len(frames) + 1)])
     names = SymbolNames(True, lambda: Symbols(frames, starts))
     assert names.stack([start + 5 for start in starts]) == shown
+
+
+@pytest.mark.parametrize(
+    ("frames", "hosted", "at"),
+    [
+        # a kprobe: where the function returns to, and no more
+        (["tcp_v4_rcv"], False, "tcp_v4_rcv+0x5"),
+        (["__tcf_kfree_skb_list"], False, "__tcf_kfree_skb_list+0x5"),
+        # fentry, in what drops for a qdisc
+        (
+            [OURS, "bpf_trampoline_7[bpf]", "kfree_skb_list", "__tcf_kfree_skb_list", "qdisc_run"],
+            False,
+            "qdisc_run+0x5",
+        ),
+        # a tracepoint in sk_skb_reason_drop(), of a socket that is closed
+        (
+            [OURS, "bpf_trace_run4", "sk_skb_reason_drop", "skb_queue_purge_reason", "tcp_close"],
+            True,
+            "tcp_close+0x5",
+        ),
+        (["sk_skb_reason_drop"], True, "sk_skb_reason_drop+0x5"),
+        ([OURS], True, ""),
+        ([], True, ""),
+    ],
+)
+def test_a_location_is_who_wanted_it_dropped(frames: list[str], hosted: bool, at: str) -> None:
+    starts = array("Q", [0x1000 * number for number in range(1, len(frames) + 1)])
+    names = SymbolNames(True, lambda: Symbols(frames, starts))
+    assert names.location([start + 5 for start in starts], hosted) == at
