@@ -143,7 +143,7 @@ def run(config: Config, log: Log, command: str) -> None:
         if end.wants_rest:  # what was under way when the probes went
             shown.all(session.rest())
         if journeys and end is not CLOSED:
-            journeys.end()
+            journeys.end(is_cut=end is LIMIT)
         account = session.account(journeys.count if journeys else shown.count)
         account |= journeys.account() if journeys else {}
         if pcap:
