@@ -277,7 +277,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
             for name, why in (*report.ignored, *choice.plan.unattachable):
                 log.debug("Ignored", function=name, why=why)
             members = asked.skb_members, asked.xdp_members
-            names = names_of(config, reasons, report.names, *members, texts, log)
+            names = names_of(config, reasons, report.names, *members, texts, log, stack)
             if chosen:
                 chosen()
                 pollers.append(chosen)

@@ -13,6 +13,7 @@ from pypwru.resolve.symbols import SymbolNames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import ExitStack
 
     from pypwru.config import Config
     from pypwru.log import Log
@@ -43,6 +44,7 @@ def names_of(
     xdp_members: Members | None,
     nft: NftSource,
     log: Log,
+    stack: ExitStack,
 ) -> Names:
     """The names of a run.
 
@@ -52,6 +54,7 @@ def names_of(
             grow meanwhile.
         skb_members, xdp_members: of --output-skb-metadata and --output-xdp-metadata.
         nft: of what nftables says.
+        stack: stops what learns names meanwhile.
 
     Raises:
         KernelError: callers, stacks or locations are wanted, and the kernel hides its symbols.
@@ -59,9 +62,12 @@ def names_of(
     asked = config.output_caller or config.output_stack or config.locates_drops
     symbols = SymbolNames(read_now=asked)
     functions = FunctionNames(traced, reasons)
+    namespaces = Namespaces()
+    if config.output_netns_names or config.captures:
+        stack.enter_context(namespaces.watched())
     return Names(
         process=_programs(log),
-        namespace=Namespaces().name,
+        namespace=namespaces.name,
         function=functions.text,
         drops=functions.drops,
         caller=lambda frames: symbols.caller(frames, _are_tracepoints(traced)),

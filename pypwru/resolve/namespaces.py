@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import select
+import threading
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from pypwru.kernel.descriptors import owned
 from pypwru.kernel.netns import cookie_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _FOLDER = "/run/netns"
+_MOUNTS = "/proc/self/mountinfo"
 _RESCAN_SECONDS = 1.0
 _KEPT = 4096
 
@@ -50,6 +53,7 @@ class Namespaces:
         self._scans = 0
         self._scan_after = float("-inf")
         self._kept: dict[tuple[int, int], _Found] = {}
+        self._changing = threading.Lock()
 
     def name(self, netns: int, cookie: int) -> str:
         """The name of a namespace; empty when it has none.
@@ -68,15 +72,55 @@ class Namespaces:
         name = self._files.get(netns, "")
         if name and not self._is(name, netns, cookie):
             name = ""
-        if not found and len(self._kept) >= _KEPT:
-            del self._kept[next(iter(self._kept))]
-        self._kept[netns, cookie] = _Found(name, self._scans)
+        self._keep(netns, cookie, name)
         return name
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Learn names as soon as there are any, until the way out: a namespace may be gone before
+        anybody asks for its name.
+        """
+        stop = os.eventfd(0, os.EFD_CLOEXEC)
+        with owned(stop), open(_MOUNTS) as mounts:
+            watch = threading.Thread(
+                target=self._watch, args=(mounts, stop), name="pypwru-namespaces", daemon=True
+            )
+            watch.start()
+            try:
+                yield
+            finally:
+                os.eventfd_write(stop, 1)
+                watch.join()
+
+    def _watch(self, mounts: TextIO, stop: int) -> None:
+        poll = select.poll()
+        poll.register(mounts, select.POLLPRI)  # something was mounted: proc_pid_mountinfo(5)
+        poll.register(stop, select.POLLIN)
+        named: dict[str, int] = {}
+        ready: list[int] = []
+        while stop not in ready:
+            before, named = named, {name: inode for inode, name in self._read().items()}
+            for name, inode in named.items() - before.items():
+                with suppress(OSError), owned(self._open(name)) as descriptor:
+                    if os.fstat(descriptor).st_ino == inode and (
+                        cookie := self._cookie(descriptor)
+                    ):
+                        self._keep(inode, cookie, name)
+            ready = [fd for fd, _ in poll.poll()]
+
+    def _keep(self, netns: int, cookie: int, name: str) -> None:
+        with self._changing:
+            if len(self._kept) >= _KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[netns, cookie] = _Found(name, self._scans)
+
+    def _open(self, name: str) -> int:
+        return os.open(f"{self._folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
 
     def _is(self, name: str, netns: int, cookie: int) -> bool:
         """Whether a file is this namespace's; by its inode alone where cookies aren't known."""
         try:
-            descriptor = os.open(f"{self._folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = self._open(name)
         except OSError:
             return False
         with owned(descriptor):
@@ -85,10 +129,15 @@ class Namespaces:
             )
 
     def _scan(self) -> None:
-        self._files = {}
+        self._files = self._read()
         self._scans += 1
         self._scan_after = self._monotonic() + _RESCAN_SECONDS
+
+    def _read(self) -> dict[int, str]:
+        """Inode to name of each file."""
+        found: dict[int, str] = {}
         with suppress(OSError):  # no `ip netns add` since the boot
             for name in sorted(os.listdir(self._folder)):
                 with suppress(OSError):  # deleted meanwhile
-                    self._files[os.stat(f"{self._folder}/{name}").st_ino] = name
+                    found[os.stat(f"{self._folder}/{name}").st_ino] = name
+        return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,17 @@ def test_kept_names_are_bounded(machine: Machine, monkeypatch: pytest.MonkeyPatc
     for inode in range(100):
         machine.names.name(inode, inode)
     assert len(machine.names._kept) == 10
+
+
+def test_names_are_learned_before_they_are_asked_for(machine: Machine) -> None:
+    """Those that are there when the watch begins; which mounts tell of others is the kernel's."""
+    inode = machine.add("blue", 7)
+    with machine.names.watched():
+        while (inode, 7) not in machine.names._kept:
+            pass
+        machine.replace("blue", "red", 8)
+        assert machine.names.name(inode, 7) == "blue"
+    assert "pypwru-namespaces" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_no_folder_is_no_names(tmp_path: Path) -> None:
