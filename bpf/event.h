@@ -34,8 +34,10 @@ struct event {
 	/* flow */
 	u32 netns;	  /* inode of the namespace of skb->dev, else of skb->sk */
 	u32 mark;
+	u64 netns_cookie; /* of that namespace, and never another's as an inode is; 0: not known */
 	u32 ifindex;
 	u32 mtu;
+	u8 ifname[16];	  /* the device's name now, ended by a NUL: it may be renamed, and its ifindex given again */
 	u32 len;	  /* skb->len */
 	u16 protocol;	  /* skb->protocol, network order */
 	u8 l3;		  /* 4, 6, or 0 when the tuple is not known */

@@ -55,8 +55,14 @@ ALWAYS_INLINE int tunnel_matches(u64 skb)
 /* What --filter-netns and --filter-ifname say; skb is 0 for a frame of XDP. */
 ALWAYS_INLINE int place_matches(u64 dev, u64 skb)
 {
-#if FILTER_IFINDEX
-	if (!dev || read_u32(dev + FIELD(net_device, ifindex)) != KNOWN_AT_LOAD(WANTED_IFINDEX))
+#if FILTER_IFNAME
+	u64 name[2] = {};
+
+	if (!dev)
+		return 0;
+	/* Behind its end there may be the rest of an older name. */
+	bpf_probe_read_kernel_str(name, sizeof(name), (void *)(dev + FIELD(net_device, name)));
+	if (name[0] != KNOWN_AT_LOAD(WANTED_IFNAME) || name[1] != KNOWN_AT_LOAD(WANTED_IFNAME_END))
 		return 0;
 #endif
 #if FILTER_NETNS
@@ -74,7 +80,7 @@ ALWAYS_INLINE int skb_passes(u64 skb)
 	if ((read_u32(skb + FIELD(sk_buff, mark)) & KNOWN_AT_LOAD(WANTED_MASK)) != KNOWN_AT_LOAD(WANTED_MARK))
 		return 0;
 #endif
-#if FILTER_IFINDEX || FILTER_NETNS
+#if FILTER_IFNAME || FILTER_NETNS
 	if (!place_matches(read_u64(skb + FIELD(sk_buff, dev)), skb))
 		return 0;
 #endif

@@ -7,6 +7,8 @@
 #include "event.h"
 #include "place.h"
 
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
 #define ETH_P_8021Q 0x8100
 #define ETH_P_8021AD 0x88a8
 
@@ -43,14 +45,17 @@ ALWAYS_INLINE u32 mtu_of(u64 skb, u64 dev)
 
 ALWAYS_INLINE void fill_place(struct event *event, u64 skb)
 {
-	u64 dev = read_u64(skb + FIELD(sk_buff, dev));
+	struct where where = where_is(read_u64(skb + FIELD(sk_buff, dev)), skb);
 
-	event->netns = netns_at(dev, skb);
+	event->netns = where.netns;
+	event->netns_cookie = netns_cookie_of(where.net);
 #if OUTPUT_META
-	if (dev)
-		event->ifindex = read_u32(dev + FIELD(net_device, ifindex));
+	if (where.dev) {
+		event->ifindex = read_u32(where.dev + FIELD(net_device, ifindex));
+		READ(event->ifname, where.dev, FIELD(net_device, name));
+	}
 	event->mark = read_u32(skb + FIELD(sk_buff, mark));
-	event->mtu = mtu_of(skb, dev);
+	event->mtu = mtu_of(skb, where.dev);
 	event->len = read_u32(skb + FIELD(sk_buff, len));
 #endif
 }
@@ -136,11 +141,26 @@ ALWAYS_INLINE void fill_ipv6(struct ends to, u64 l3)
 	fill_ports(to, l3);
 }
 
-/* By the version in the header itself; nothing where it is no IP packet. */
-ALWAYS_INLINE void fill_ip(struct ends to, u64 l3)
+ALWAYS_INLINE int is_tag(u16 type)
+{
+	return type == swap16(ETH_P_8021Q) || type == swap16(ETH_P_8021AD);
+}
+
+ALWAYS_INLINE int is_ip(u16 type)
+{
+	return type == swap16(ETH_P_IP) || type == swap16(ETH_P_IPV6);
+}
+
+/*
+ * The version is the header's own: a packet that is put into a tunnel has the inner one's EtherType for a while. Where
+ * the kernel knows of none yet (0), it alone tells that this is IP; else it tells so of other headers, too.
+ */
+ALWAYS_INLINE void fill_ip(struct ends to, u64 l3, u16 type)
 {
 	u8 version = 0;
 
+	if (type && !is_ip(type))
+		return;
 	READ(version, l3, 0);
 	version >>= 4;
 	if (version == 4)
@@ -159,31 +179,33 @@ ALWAYS_INLINE int tag_is_before(u64 skb, u16 network)
 	return distance == ETHERNET_HEADER + VLAN_HEADER || distance == ETHERNET_HEADER + 2 * VLAN_HEADER;
 }
 
-/* Where the IP header is. */
-ALWAYS_INLINE u64 behind_tags(u64 skb, u64 head, u16 network, u16 protocol)
+/* Where the network header is; `type`, the EtherType before, becomes that of the header. */
+ALWAYS_INLINE u64 behind_tags(u64 skb, u64 head, u16 network, u16 *type)
 {
 	u64 l3 = head + network;
 
-	if ((protocol == swap16(ETH_P_8021Q) || protocol == swap16(ETH_P_8021AD)) &&
-	    !tag_is_before(skb, network)) {
-		u16 inner = 0;
-
-		l3 += VLAN_HEADER;
-		READ(inner, l3, -2);
-		if (inner == swap16(ETH_P_8021Q))
+	if (is_tag(*type)) {
+		if (!tag_is_before(skb, network))
 			l3 += VLAN_HEADER;
+		READ(*type, l3, -2);
+		if (*type == swap16(ETH_P_8021Q)) {
+			l3 += VLAN_HEADER;
+			READ(*type, l3, -2);
+		}
 	}
 	return l3;
 }
 
 ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)
 {
-	u64 head = read_u64(skb + FIELD(sk_buff, head));
-	u16 network = 0;
+	u64 head = read_u64(skb + FIELD(sk_buff, head)), l3;
+	u16 network = 0, type = event->protocol;
 
 	READ(network, skb, FIELD(sk_buff, network_header));
-	if (network) /* else it is not set yet, or not a packet of a network (netlink) */
-		fill_ip(ENDS_OF(event), behind_tags(skb, head, network, event->protocol));
+	if (!network) /* it is not set yet, or not a packet of a network (netlink) */
+		return;
+	l3 = behind_tags(skb, head, network, &type);
+	fill_ip(ENDS_OF(event), l3, type);
 }
 
 /* Everything is zeroed first: a field that does not apply is 0, and no byte is left from an older record. */
@@ -202,31 +224,31 @@ ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
 }
 
 #if TRACE_XDP
-#define ETH_P_IP 0x0800
-#define ETH_P_IPV6 0x86dd
-
 /* An XDP program has a frame, no sk_buff: no mark, no protocol, and a length of its own. */
 ALWAYS_INLINE void fill_frame(struct event *event, u64 xdp)
 {
-	u64 data = read_u64(xdp + FIELD(xdp_buff, data)), dev = xdp_device(xdp);
+	struct where where = where_is(xdp_device(xdp), 0);
+	u64 data = read_u64(xdp + FIELD(xdp_buff, data));
 	u16 type = 0;
 
 	__builtin_memset(&event->netns, 0, sizeof(*event) - __builtin_offsetof(struct event, netns));
-	event->netns = netns_at(dev, 0);
-	if (dev) {
-		event->ifindex = read_u32(dev + FIELD(net_device, ifindex));
-		event->mtu = read_u32(dev + FIELD(net_device, mtu));
+	event->netns = where.netns;
+	event->netns_cookie = netns_cookie_of(where.net);
+	if (where.dev) {
+		event->ifindex = read_u32(where.dev + FIELD(net_device, ifindex));
+		READ(event->ifname, where.dev, FIELD(net_device, name));
+		event->mtu = read_u32(where.dev + FIELD(net_device, mtu));
 	}
 	event->len = read_u64(xdp + FIELD(xdp_buff, data_end)) - data;
 #if OUTPUT_TUPLE
 	READ(type, data, ETHERNET_HEADER - 2);
 	data += ETHERNET_HEADER;
-	if (type == swap16(ETH_P_8021Q) || type == swap16(ETH_P_8021AD)) {
+	if (is_tag(type)) {
 		READ(type, data, 2);
 		data += VLAN_HEADER;
 	}
-	if (type == swap16(ETH_P_IP) || type == swap16(ETH_P_IPV6))
-		fill_ip(ENDS_OF(event), data);
+	if (type)
+		fill_ip(ENDS_OF(event), data, type);
 #endif
 }
 #endif

@@ -70,33 +70,37 @@ ALWAYS_INLINE int is_drawn(u64 cpu, u64 number)
 #endif
 
 #if SAMPLE_FLOWS
-/* A tag inside the frame has another in it at most (802.1ad). */
+/* Where a frame's IP header is, 0 if it has none. A tag in it has another in it at most (802.1ad). */
 ALWAYS_INLINE u64 behind_ethernet(u64 frame)
 {
 	u64 l3 = frame + ETHERNET_HEADER;
 	u16 type = 0;
 	int i;
 
+	READ(type, l3, -2);
 #pragma unroll
 	for (i = 0; i < 2; i++) {
-		READ(type, l3, -2);
-		if (type == swap16(ETH_P_8021Q) || type == swap16(ETH_P_8021AD))
+		if (is_tag(type)) {
 			l3 += VLAN_HEADER;
+			READ(type, l3, -2);
+		}
 	}
-	return l3;
+	return is_ip(type) ? l3 : 0;
 }
 
-/* Where an sk_buff's IP header is, if it has one; 0 if neither header is set. */
+/* Where an sk_buff's IP header is; 0 if it has none, or neither header is set. */
 ALWAYS_INLINE u64 network_of(u64 skb)
 {
 	struct headers at;
-	u16 protocol = 0;
+	u16 type = 0;
+	u64 l3;
 
 	if (!read_headers(skb, &at))
 		return 0;
 	if (at.network) {
-		READ(protocol, skb, FIELD(sk_buff, protocol));
-		return behind_tags(skb, at.head, at.network, protocol);
+		READ(type, skb, FIELD(sk_buff, protocol));
+		l3 = behind_tags(skb, at.head, at.network, &type);
+		return !type || is_ip(type) ? l3 : 0;
 	}
 	return at.mac == MAC_HEADER_UNSET ? 0 : behind_ethernet(at.head + at.mac);
 }
@@ -116,7 +120,7 @@ ALWAYS_INLINE int is_flow_drawn(u64 l3)
 	u64 ends;
 
 	if (l3)
-		fill_ip(ENDS_OF(&found), l3);
+		fill_ip(ENDS_OF(&found), l3, 0);
 	if (!found.l3)
 		return 1;
 	ends = mixed_end((u64 *)found.saddr, found.sport) + mixed_end((u64 *)found.daddr, found.dport);

@@ -5,25 +5,63 @@
 
 #include "helpers.h"
 
+/* The inode of a network namespace; 0 for none. */
 ALWAYS_INLINE u32 netns_of(u64 net)
 {
 	return net ? read_u32(net + FIELD(net, ns__inum)) : 0;
 }
 
-/* The inode of the namespace of a device, else of the packet's socket; both may be 0. */
-ALWAYS_INLINE u32 netns_at(u64 dev, u64 skb)
+/* Since Linux 5.12 (commit 3d368ab87cf6) each has one; before, those that a BPF program had asked for it. */
+ALWAYS_INLINE u64 netns_cookie_of(u64 net)
 {
-	u32 netns = 0;
+#ifdef FIELD_net_net_cookie
+	return net ? read_u64(net + OPTIONAL_FIELD(net, net_cookie)) : 0;
+#else
+	return 0;
+#endif
+}
 
-	if (dev)
-		netns = netns_of(read_u64(dev + FIELD(net_device, nd_net)));
-	if (!netns && skb) {
+/*
+ * Inodes of namespaces: from the fixed ones on (include/uapi/linux/nsfs.h), and below what the upper half of an
+ * address can be.
+ */
+#define FIRST_INODE 0xeffffff0U
+#define NO_INODE 0xffff0000U
+
+struct where {
+	u64 dev;
+	u64 net;
+	u32 netns; /* inode of net */
+};
+
+/*
+ * The namespace of a device, else of the packet's socket. Either may be 0, and dev may be no device: skb->dev is
+ * part of a node in TCP's tree of sk_buffs, and holds lengths in UDP's queue.
+ */
+ALWAYS_INLINE struct where where_is(u64 dev, u64 skb)
+{
+	struct where found = { dev };
+
+	if (dev) {
+		found.net = read_u64(dev + FIELD(net_device, nd_net));
+		found.netns = netns_of(found.net);
+		if (found.netns >= FIRST_INODE && found.netns < NO_INODE)
+			return found;
+	}
+	found = (struct where){};
+	if (skb) {
 		u64 sk = read_u64(skb + FIELD(sk_buff, sk));
 
 		if (sk)
-			netns = netns_of(read_u64(sk + FIELD(sock_common, skc_net)));
+			found.net = read_u64(sk + FIELD(sock_common, skc_net));
+		found.netns = netns_of(found.net);
 	}
-	return netns;
+	return found;
+}
+
+ALWAYS_INLINE u32 netns_at(u64 dev, u64 skb)
+{
+	return where_is(dev, skb).netns;
 }
 
 #if TRACE_XDP

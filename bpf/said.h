@@ -84,6 +84,8 @@ ALWAYS_INLINE void write_nft(struct sight sight, u64 skb, struct part_nft *said,
 		__builtin_memset(now, 0, sizeof(*now));
 	}
 	/* An answer that the kernel makes has neither device nor socket on its way out: nf_send_reset(). */
+	if (event->netns != said->netns)
+		event->netns_cookie = 0;
 	event->netns = said->netns;
 	*(struct part_nft *)PART(event, nft) = *said;
 #ifdef WIRE_nft_at

@@ -17,6 +17,7 @@
 #include "ends.h"
 
 #define EEXIST 17
+#define DATAREF_MASK 0xffff /* SKB_DATAREF_MASK */
 #define FRAME_LIFE (10 * 1000000ULL) /* ns that a frame of an XDP program counts after it was seen */
 
 /* In the bits of a key that addresses leave free. events/counters.py counts those of KNOWN sk_buffs. */
@@ -66,8 +67,8 @@ ALWAYS_INLINE int is_first_frame(u64 memory, u64 mark, struct seen *now, u64 skb
 #if BACKEND_TRACEPOINT
 /*
  * Tracepoints tell neither of births nor of clones, and of few of TCP's deaths (__kfree_skb() has none). So what is
- * remembered goes by the memory, too, which a clone shares; and a packet that comes again to where it was first, or
- * that is another by these words of its headers, is a new one in old memory.
+ * remembered goes by the memory, too, which a clone shares, until the last that has it is freed; and a packet that
+ * comes again to where it was first, or that is another by these words of its headers, is a new one in old memory.
  */
 #define ICMP 1
 #define ICMPV6 58
@@ -215,9 +216,14 @@ ALWAYS_INLINE void copy_mark(u64 made, u64 from, u64 mark)
 
 ALWAYS_INLINE void forget_memory(u64 skb, u64 mark)
 {
-#if TRACE_XDP
-	u64 key = read_u64(skb + FIELD(sk_buff, head)) | mark | FRAME;
+#if BACKEND_TRACEPOINT || TRACE_XDP
+	u64 head = read_u64(skb + FIELD(sk_buff, head)), key = head | mark | FRAME;
+#if BACKEND_TRACEPOINT
+	u64 shared = head + read_u32(skb + FIELD(sk_buff, end));
 
+	if ((read_u32(shared + FIELD(skb_shared_info, dataref)) & DATAREF_MASK) > 1)
+		return; /* a clone has it, too */
+#endif
 	bpf_map_delete_elem(MAP_seen, &key);
 #endif
 }

@@ -96,6 +96,30 @@ ALWAYS_INLINE void fill_tail(struct event *event, void *ctx, u64 caller)
 	clear_tail(event);
 }
 
+#ifdef WIRE_tunnel
+#define ETH_P_TEB 0x6558 /* a whole Ethernet frame */
+#define PROTO_IPIP 4
+#define PROTO_IPV6 41
+#define NOT_IP 1
+
+/* The EtherType of what is in a tunnel; 0 where its header alone tells. */
+ALWAYS_INLINE u16 inner_type(u64 skb, u64 l3)
+{
+	u16 type = 0;
+	u8 flags = 0;
+
+	READ(type, skb, FIELD(sk_buff, inner_protocol));
+	READ(flags, skb, FIELD(sk_buff, inner_protocol_type));
+	if (flags >> BIT_sk_buff_inner_protocol_type & 1) { /* ENCAP_TYPE_IPPROTO: of IP, and an octet */
+		flags = type;
+		return flags == PROTO_IPIP || flags == PROTO_IPV6 ? 0 : NOT_IP;
+	}
+	if (type == swap16(ETH_P_TEB))
+		READ(type, l3, -2);
+	return type;
+}
+#endif
+
 ALWAYS_INLINE void fill_skb_tail(struct event *event, u64 skb)
 {
 #ifdef WIRE_cb
@@ -104,11 +128,12 @@ ALWAYS_INLINE void fill_skb_tail(struct event *event, u64 skb)
 #endif
 #ifdef WIRE_tunnel
 	struct part_tunnel *tunnel = PART(event, tunnel);
+	u64 l3 = read_u64(skb + FIELD(sk_buff, head));
 	u16 inner = 0;
 
 	READ(inner, skb, FIELD(sk_buff, inner_network_header));
 	if (inner)
-		fill_ip(ENDS_OF(tunnel), read_u64(skb + FIELD(sk_buff, head)) + inner);
+		fill_ip(ENDS_OF(tunnel), l3 + inner, inner_type(skb, l3 + inner));
 #endif
 #if OUTPUT_SKB_METADATA
 	skb_members(skb, PART(event, metadata));

@@ -169,7 +169,7 @@ def run(config: Config, log: Log, command: str) -> None:
         if end.wants_rest and goes_on:  # what was under way when the probes went
             goes_on = shown.all(session.rest())
         if journeys and goes_on:
-            shown.attempt(journeys.end)
+            shown.attempt(partial(journeys.end, is_cut=end is LIMIT))
         account = session.account(journeys.count if journeys else shown.count)
         account |= journeys.account() if journeys else {}
         if pcap:

@@ -157,7 +157,7 @@ class Session:
         self._lost = lost
         self._maps = maps
         self.throttled = throttled
-        self._count = packet_count(wire(config), report.names)
+        self._count = packet_count(wire(config))
         self._limit = Limit(config.output_limit_lines)
         self._missed: int | None = None  # known once it is detached
 
@@ -177,7 +177,8 @@ class Session:
         for batch in batches:
             if self._packets:
                 self._packets.collect()
-            self._count.add(batch)
+            if self._count:
+                self._count.add(batch)
             yield from map(self._limit.cut, self._stages.take(batch) or [batch[:0]])
             if self._limit.reached:
                 return
@@ -227,7 +228,8 @@ class Session:
         if is_over:
             lost |= thrown_out(counted, self._maps)
         aside = held_back(self.config, counted)
-        found = account(shown, self._count.total, counted, aside, lost, self._report)
+        packets = self._count.total if self._count else None
+        found = account(shown, packets, counted, aside, lost, self._report)
         return found | (self._packets.account(counted) if self._packets else {})
 
 
@@ -246,7 +248,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
     require_kernel_reads()
     cache = Cache(log=log)
     with ExitStack() as stack:
-        place = find_place(config.filter_netns, config.filter_ifname)
+        place = find_place(config.filter_netns, config.filter_ifname, stack, log)
         kinds = _program_kinds(config)
         if config.kernel_btf is not None:
             require_own_types(config.kernel_btf, cache)
@@ -315,7 +317,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
             for name, why in (*report.ignored, *choice.plan.unattachable):
                 log.debug("Ignored", function=name, why=why)
             members = asked.skb_members, asked.xdp_members
-            names = names_of(config, reasons, report.names, *members, texts)
+            names = names_of(config, reasons, report.names, *members, texts, log, stack)
             if chosen:
                 chosen()
                 pollers.append(chosen)

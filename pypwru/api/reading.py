@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pypwru.api.event import Event
 from pypwru.api.packet import Seen
 from pypwru.events.wire import wire
-from pypwru.output.columns import Column, Names, columns, event_type, name_and_reason, program
+from pypwru.output.columns import (
+    Column,
+    Names,
+    columns,
+    event_type,
+    name_and_reason,
+    namespace,
+    program,
+)
 from pypwru.output.cutting import Cutter, Parts
 from pypwru.output.parts import READERS, Flow, Function, Packet, Part
 from pypwru.output.pcap.frames import frame
@@ -173,9 +181,9 @@ class Events:
         flow: Flow = READERS[Part.FLOW](part)
         return _Where(
             flow.netns,
-            self._names.namespace(flow.netns) or None,
+            namespace(flow, self._names) or None,
             flow.mark,
-            self._names.interface(flow.netns, flow.ifindex) or None,
+            flow.ifname or None,
             flow.ifindex,
             flow.protocol,
             flow.mtu,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import weakref
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
@@ -69,7 +71,8 @@ class Trace(Iterator[Event]):
 
     It installs no handler of signals: Ctrl-C raises KeyboardInterrupt as ever, and everything is
     detached before a loop over events passes it on. It may run in any thread, and several may run
-    at a time; one of them is for one thread, but for ``stop``.
+    at a time; one of them is for one thread, but for ``stop``. In a forked child it is over, and
+    goes on in the parent.
 
     Args:
         config: what to trace.
@@ -91,6 +94,7 @@ class Trace(Iterator[Event]):
             # Nothing below knows this object: the last reference to it goes with the loop.
             self._events = _events(self._session, self._made)
             self._release = weakref.finalize(self, stack.pop_all().close)
+        _attached.add(self)
 
     def __repr__(self) -> str:
         state = f"{self._made.given} events so far" if self._release.alive else "over"
@@ -140,6 +144,13 @@ class Trace(Iterator[Event]):
         finally:
             self._release()
 
+    def _leave_to_parent(self) -> None:
+        """End it in a forked child, and undo nothing: what is attached is the parent's, too."""
+        self._events.close()
+        # A generator that is destroyed, if at exit, leaves its ``with``: this reference is never
+        # given up.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._release.detach()))
+
     @property
     def account(self) -> Mapping[str, int]:
         """Where every sight went, as the last line of the command line's log tells: ``events``,
@@ -169,6 +180,17 @@ def _events(session: Session, made: Events) -> Generator[Event, None, None]:
     session.detach()
     for batch in session.rest():
         yield from made.of(sights(batch))
+
+
+_attached: weakref.WeakSet[Trace] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    for traced in list(_attached):
+        traced._leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class _Remembering(Log):

@@ -32,8 +32,10 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "of no tunnel does not match them.",
         "All filters must hold: the expression, the namespace, the interface, the mark, what is "
         "inside the tunnel and --filter-skb-expr. --filter-ifname without --filter-netns is about "
-        "the namespace that pypwru runs in. A function that runs before a packet has a device "
-        "sees no interface, and does not match one.",
+        "the namespace that pypwru runs in, and follows the name when another device gets it. A "
+        "function that runs before a packet has a device sees no interface, and does not match "
+        "one. The namespace of --filter-netns is kept, with its devices, until the trace ends, "
+        "since the kernel would give its inode to another.",
     ),
     "expressions": (
         "--filter-skb-expr is C about skb, a struct sk_buff *; --filter-xdp-expr is C about xdp, "

@@ -33,8 +33,9 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             "TUPLE": "its addresses, ports and protocol; TCP flags with --output-tcp-flags",
             "FUNC": "the function, and the drop reason in parentheses",
             "LOCATION": (
-                "who dropped it: the function that called the outermost of those that drop, and "
-                "how far in; with --drops, on the line of the drop"
+                "who dropped it: the function that called the outermost of those that drop "
+                "packets, lists and queues, and how far in (by kprobes, the caller of the first); "
+                "with --drops, on the line of the drop"
             ),
             "CALLER": "the function that called it; with --output-caller",
             "CT": (

@@ -38,6 +38,7 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             "still under way when the trace ended, last seen in FUNC": (
                 "so are, by tracepoints, datagrams that a process has read"
             ),
+            "cut off by --output-limit-lines, last seen in FUNC": "what came later is not shown",
         },
         "Clones, copies and segments have journeys of their own, with the id that they share. What "
         "tells of ends is traced whatever was chosen, of modules only with --kmods. With "

@@ -35,6 +35,25 @@ CONSUMING = frozenset(
 # And what tells of them by its reason: since Linux 6.3 a list is freed in bulk.
 BY_REASON = frozenset(("kfree_skb_list_reason", "skb_release_data"))
 TELLING = DROPPING | BY_REASON | {"tp:consume_skb"}
+# Who calls the former for others: for whole lists and queues, or with something counted.
+DROPPING_FOR_OTHERS = frozenset(
+    (
+        "__dev_kfree_skb_any",  # net/core/dev.c
+        "dev_kfree_skb_any_reason",
+        "inet_frag_rbtree_purge",  # net/ipv4/inet_fragment.c
+        "kfree_skb_list",  # net/core/skbuff.c, before Linux 5.17
+        "rtnl_kfree_skbs",  # net/core/rtnetlink.c
+        "sk_stream_kill_queues",  # net/core/stream.c
+        "skb_errqueue_purge",  # net/core/skbuff.c
+        "skb_queue_purge",
+        "skb_queue_purge_reason",
+        "skb_rbtree_purge",
+        "__tcf_kfree_skb_list",  # net/core/dev.c: what qdiscs drop, freed behind their lock
+        "tcf_kfree_skb_list",
+        "tcp_drop",  # net/ipv4/tcp_input.c
+        "tcp_drop_reason",
+    )
+)
 
 
 def final(names: Collection[str]) -> frozenset[str]:

@@ -100,7 +100,7 @@ def lost_by_recursion(missed: Mapping[str, int]) -> dict[str, int]:
 
 def account(
     printed: int,
-    packets: int,
+    packets: int | None,
     counted: Counters,
     held_back: Mapping[str, int],
     lost: Mapping[str, int],
@@ -110,14 +110,14 @@ def account(
 
     Args:
         printed: lines of events.
-        packets: different ones among what was read.
+        packets: different ones among what was read; None where that isn't known.
         held_back: sights that were not to be shown, by cause.
         lost: what nobody could count by its packet, by cause.
         report: what was traced.
     """
     return {
         "events": printed,
-        "packets": packets,
+        **({} if packets is None else {"packets": packets}),
         "produced": counted.produced,
         **held_back,
         "lost_ring_full": counted.ring_full,

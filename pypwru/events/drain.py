@@ -5,44 +5,15 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from pypwru.discovery.lifetime import LAST_SIGHTS
 from pypwru.events.ring import BATCH, Ring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pypwru.events.record import Slices
     from pypwru.signals import Interrupts
 
 _LOOK = 0.5  # s, between looks
-_LIVE = 1 << 20  # addresses remembered at most
-
-
-class PacketCount:
-    """How many packets were seen: an address counts again once its skb was freed.
-
-    Args:
-        names: the address that a record carries -> name, of everything that is traced.
-    """
-
-    def __init__(self, names: Mapping[int, str]) -> None:
-        self.total = 0
-        last = [address for address, name in names.items() if name in LAST_SIGHTS]
-        self._last = {address.to_bytes(8, "little") for address in last}
-        self._live: set[bytes] = set()
-
-    def add(self, batch: Sequence[Slices]) -> None:
-        """Count ``batch``."""
-        live, last = self._live, self._last
-        for packet, func, _, _, _ in batch:
-            skb = packet[:8]
-            if skb not in live:
-                self.total += 1
-                live.add(skb)
-            if func[:8] in last:
-                live.discard(skb)
-        if len(live) > _LIVE:
-            live.clear()
 
 
 def drain(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pypwru.events.drain import PacketCount
 from pypwru.events.lives import is_end
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pypwru.events.record import Member, Slices
     from pypwru.events.wire import Wire
@@ -16,34 +15,47 @@ if TYPE_CHECKING:
 _UNKNOWN = bytes(8)
 _RECENT = 1 << 16
 _SEQUENCE = (1 << 40) - 1  # of part_identity
+_BLOCK = 1 << 12  # numbers
+_BLOCKS = 1 << 10
 
 
 class _Numbers:
-    """A set of numbers that are mostly given one after the other: a bit each."""
+    """A set of numbers that are mostly given one after the other: a bit for each, of the last four
+    million. An older one counts as known.
+    """
 
     def __init__(self) -> None:
-        self._bits = bytearray()
+        self._blocks: dict[int, bytearray] = {}
+        self._first = 0  # of the blocks that are kept
 
     def add(self, number: int) -> bool:
         """Whether it is new."""
-        place, bit = number >> 3, 1 << (number & 7)
-        if place >= len(self._bits):
-            self._bits.extend(bytes(place + 1 - len(self._bits) + 4096))
-        is_new = not self._bits[place] & bit
-        self._bits[place] |= bit
+        index, place = divmod(number, _BLOCK)
+        if index < self._first:
+            return False
+        block = self._blocks.get(index)
+        if block is None:
+            block = self._blocks[index] = bytearray(_BLOCK // 8)
+            if len(self._blocks) > _BLOCKS:
+                oldest = min(self._blocks)
+                del self._blocks[oldest]
+                self._first = oldest + 1
+        bit = 1 << (place & 7)
+        is_new = not block[place >> 3] & bit
+        block[place >> 3] |= bit
         return is_new
 
 
-class IdentityCount(PacketCount):
-    """As PacketCount, where records say which packet they are of: clones are the packet they are
-    of, and an address that is given again is another.
+class PacketCount:
+    """How many packets were seen: clones are the packet they are of, and an address that is given
+    again is another.
 
     Args:
         part: of the records' tail.
     """
 
     def __init__(self, part: Member) -> None:
-        super().__init__({})
+        self.total = 0
         self._part = slice(part.offset, part.offset + part.size)
         self._recent: set[bytes] = set()
         self._known: dict[int, _Numbers] = {}  # by CPU
@@ -63,12 +75,12 @@ class IdentityCount(PacketCount):
             recent.clear()
 
 
-def packet_count(wire: Wire, names: Mapping[int, str]) -> PacketCount:
-    """What counts a run's packets.
+def packet_count(wire: Wire) -> PacketCount | None:
+    """What counts a run's packets; None where records don't say which packet they are of: an
+    address is given again, and which function frees it need not be traced.
 
     Args:
         wire: the layout of records.
-        names: as of PacketCount.
     """
     part = wire.parts.get("identity")
-    return IdentityCount(part) if part else PacketCount(names)
+    return PacketCount(part) if part else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pypwru.events.lives import sights
+from pypwru.events.lives import is_end
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,12 +27,13 @@ class Limit:
         """What of ``batch`` there is still room for; what is no sight takes none."""
         if not self._most:
             return batch
-        left = self._most - self._passed
-        seen = sights(batch)
-        self._passed += min(len(seen), left)
-        if len(seen) <= left:
-            return batch
-        return seen[:left]
+        for index, record in enumerate(batch):
+            if is_end(record):
+                continue
+            if self.reached:
+                return batch[:index]
+            self._passed += 1
+        return batch
 
     @property
     def reached(self) -> bool:

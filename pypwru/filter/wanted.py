@@ -7,6 +7,7 @@ what they say does not, so one compile serves every expression and every namespa
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.errors import FilterError
@@ -37,7 +38,7 @@ class Wanted(NamedTuple):
     Args:
         packet: the pcap filter.
         inner: those of the packet inside a tunnel.
-        place: namespace and interface; 0 for any.
+        place: namespace and interface.
         config: for the mark.
         skb_expr, xdp_expr: None where there is none.
         skb_members, xdp_members: likewise.
@@ -77,7 +78,7 @@ class Wanted(NamedTuple):
             "FILTER_TUNNEL_L2": self.inner.l2 is not None,
             "FILTER_TUNNEL_L3": self.inner.l3 is not None,
             "FILTER_NETNS": bool(self.place.netns),
-            "FILTER_IFINDEX": bool(self.place.ifindex),
+            "FILTER_IFNAME": bool(self.place.ifname),
             "FILTER_MARK": bool(self.config.filter_mark.mask),
             "FILTER_SKB_EXPR": self.skb_expr is not None,
             "FILTER_XDP_EXPR": self.xdp_expr is not None,
@@ -88,9 +89,11 @@ class Wanted(NamedTuple):
     def constants(self) -> dict[str, int]:
         """Name of program/constants.py -> value."""
         mark = self.config.filter_mark
+        ifname = os.fsencode(self.place.ifname)
         return {
             "WANTED_NETNS": self.place.netns,
-            "WANTED_IFINDEX": self.place.ifindex,
+            "WANTED_IFNAME": int.from_bytes(ifname[:8], "little"),
+            "WANTED_IFNAME_END": int.from_bytes(ifname[8:], "little"),
             "WANTED_MARK": mark.value,
             "WANTED_MASK": mark.mask,
         }

@@ -4,17 +4,21 @@ Since Linux 5.5 a second definition of the same name adds a probe to the event (
 ca89bc071d5e). One perf event then runs a program at all of them: on the way out a thousand probes
 cost the one wait for RCU that a perf event of its own would cost each of them.
 
-Definitions outlive their process. They are named after it, do nothing once it is gone (its perf
-event went with it), and the next session removes what a killed one left.
+Definitions outlive their process. They do nothing once it is gone (its perf event went with it),
+and the next session removes what a killed one left. A pid doesn't tell which process that was: it
+is given again, and other PID namespaces have it, too. So definitions are also named by the number
+of a byte of the file, on which their process holds a lock: all namespaces of a machine have the
+same tracefs, and a lock ends with its process.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
+import struct
 from contextlib import contextmanager
-from itertools import count
 from typing import TYPE_CHECKING
 
 from pypwru.kernel.ftrace import MOUNTED
@@ -25,14 +29,20 @@ if TYPE_CHECKING:
 
 _FILE = "kprobe_events"
 _GROUP = "pypwru_"
-_DEFINED = re.compile(rf"^[pr]\d*:({_GROUP}(\d+))/(\w+) ", re.MULTILINE)
+_DEFINED = re.compile(rf"^[pr]\d*:({_GROUP}\d+_(\d+))/(\w+) ", re.MULTILINE)
 _RCU_EXPEDITED = "/sys/kernel/rcu_expedited"
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock, where off_t has 64 bits
+_NUMBER_BYTES = 6
 
 
-# Of this process. An event of several probes loses them one by one although it is switched on
-# (trace_kprobe_release() of kernel/trace/trace_kprobe.c).
-_in_use: set[str] = set()
-_sets = count()  # that were made: a probe that is defined again would join the other set's event
+def _lock_of(number: int) -> bytes:
+    return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, number, 1, 0)
+
+
+def _is_locked(file: int, number: int) -> bool:
+    """Whether a byte is locked through another open file."""
+    found = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _lock_of(number))
+    return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
 
 
 class KprobeEvents:
@@ -44,10 +54,11 @@ class KprobeEvents:
 
     def __init__(self, root: int) -> None:
         self._root = root
-        self._group = f"{_GROUP}{os.getpid()}"
-        number = next(_sets)
-        self._mark = f"{os.getpid()}_{number}" if number else f"{os.getpid()}"
         self._file = self._open(_FILE, os.O_WRONLY | os.O_APPEND)
+        number = int.from_bytes(os.urandom(_NUMBER_BYTES), "little")
+        fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _lock_of(number))
+        self._mark = f"{os.getpid()}_{number}"
+        self._group = f"{_GROUP}{self._mark}"
         self._names: set[str] = set()
 
     def _open(self, name: str, flags: int) -> int:
@@ -75,7 +86,6 @@ class KprobeEvents:
         kind = "r" if returns else "p"
         os.write(self._file, f"{kind}:{self._group}/{self._named(event)} {place}\n".encode())
         self._names.add(self._named(event))
-        _in_use.add(self._named(event))
 
     def number(self, event: str) -> int:
         """The event's id, for perf_event_open(2)."""
@@ -87,17 +97,19 @@ class KprobeEvents:
         return sum(int(row[-1]) for row in rows if row[0] in self._names)
 
     def remove_unused(self) -> None:
-        """Remove the definitions of processes that are no more, one of this number among them."""
+        """Remove what was defined here, and by processes that are no more.
+
+        Of an event of several probes also one that is switched on would lose them, one by one
+        (trace_kprobe_release() of kernel/trace/trace_kprobe.c).
+        """
         with expedited_rcu():
-            for group, pid, event in set(_DEFINED.findall(self._read(_FILE))):
-                alive = os.path.exists(f"/proc/{pid}")
-                if not alive or (int(pid) == os.getpid() and event not in _in_use):
+            for group, number, event in set(_DEFINED.findall(self._read(_FILE))):
+                if not _is_locked(self._file, int(number)):
                     with contextlib.suppress(OSError):  # somebody else's session was faster
                         os.write(self._file, f"-:{group}/{event}\n".encode())
 
     def close(self) -> None:
         """Remove what was defined."""
-        _in_use.difference_update(self._names)
         self.remove_unused()
         os.close(self._file)
 

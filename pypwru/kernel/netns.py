@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
+_SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h
 
 Result = TypeVar("Result")
 
@@ -75,6 +77,23 @@ def in_new_namespace(work: Callable[[], Result]) -> Result:
             user.max_net_namespaces, EINVAL without CONFIG_NET_NS.
     """
     return _in_thread(_enter_new, work)
+
+
+def cookie_of(descriptor: int) -> int:
+    """The number of a network namespace that no other ever gets, as an inode may; 0 where the
+    kernel doesn't tell: before Linux 5.14, or without CAP_SYS_ADMIN.
+    """
+    import socket
+
+    def read() -> int:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
+            cookie = any_socket.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+        return int.from_bytes(cookie, sys.byteorder)
+
+    try:
+        return in_namespace(descriptor, read)
+    except OSError:
+        return 0
 
 
 def this_namespace() -> int:

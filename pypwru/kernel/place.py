@@ -1,4 +1,4 @@
-"""Where packets must be to be traced: ``--filter-netns`` and ``--filter-ifname`` as numbers."""
+"""Where packets must be to be traced: ``--filter-netns`` and ``--filter-ifname``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import fcntl
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.errors import KernelError, UsageError
+from pypwru.kernel.descriptors import owned
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from pypwru.log import Log
 
 _OWN = "/proc/self/ns/net"
 _NAMED = ("/run/netns", "/var/run/netns")
@@ -19,47 +25,62 @@ _DIGITS = re.compile(r"0*[0-9]{1,10}", re.ASCII)
 
 
 class Place(NamedTuple):
-    """A network namespace and an interface in it; 0 for any.
+    """A network namespace and the name of an interface in it; 0 and empty for any.
 
     Args:
         netns: inode.
-        ifindex: of the interface.
+        ifname: which device has it may change.
     """
 
     netns: int
-    ifindex: int
+    ifname: str
 
 
-def find_place(netns: str, ifname: str) -> Place:
-    """The numbers of what was named.
+def find_place(netns: str, ifname: str, stack: ExitStack, log: Log) -> Place:
+    """What was named.
 
-    An interface's number says nothing without its namespace, so naming one names the namespace, of
+    An interface's name says nothing without its namespace, so naming one names the namespace, of
     this process if no other is given: as pwru has it.
 
     Args:
         netns: a path, ``inode:N``, or a name of ``ip netns``; empty for any.
         ifname: empty for any.
+        stack: lets go of the namespace, which is held open: the kernel would give the inode of one
+            that is gone to the next.
+        log: told when it can't be held.
 
     Raises:
         UsageError: what is written is none of these.
         KernelError: there is no such namespace or interface.
     """
     if netns.startswith(_INODE):
-        return Place(_inode(netns), 0)
+        return Place(_inode(netns, stack, log), "")
     if not netns and not ifname:
-        return Place(0, 0)
+        return Place(0, "")
     path = _path(netns) if netns else _OWN
-    inode = _namespace(path, netns)
-    return Place(inode, _ifindex(inode, path, ifname) if ifname else 0)
+    descriptor = stack.enter_context(owned(_namespace(path, netns)))
+    if ifname:
+        _require(ifname, path, descriptor)
+    return Place(os.fstat(descriptor).st_ino, ifname)
 
 
-def _inode(netns: str) -> int:
+def _inode(netns: str, stack: ExitStack, log: Log) -> int:
+    from pypwru.resolve.opener import Opener
+
     digits = netns.removeprefix(_INODE)
     number = int(digits[-10:]) if _DIGITS.fullmatch(digits) else 1 << 32
     if number >> 32:
         raise UsageError(
             f"--filter-netns {netns}: {digits!r} is no inode; take the number that the column "
             "NETNS, lsns -t net or ls -Li /run/netns shows"
+        )
+    descriptor = Opener().open(number)
+    if descriptor is not None:
+        stack.enter_context(owned(descriptor))
+    else:
+        log.warn(
+            f"--filter-netns {netns}: no process is in such a network namespace, and ip netns has "
+            "no name for it; if it goes, the kernel gives its inode to another"
         )
     return number
 
@@ -81,6 +102,7 @@ def _path(netns: str) -> str:
 
 
 def _namespace(path: str, netns: str) -> int:
+    """A descriptor of it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -89,31 +111,30 @@ def _namespace(path: str, netns: str) -> int:
         ) from error
     try:
         if fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == _CLONE_NEWNET:
-            return os.fstat(descriptor).st_ino
+            return descriptor
     except OSError:
         pass  # ENOTTY: no namespace at all
-    finally:
-        os.close(descriptor)
+    os.close(descriptor)
     raise KernelError(
         f"Failed to retrieve netns {netns}: it is not a network namespace; take /proc/PID/ns/net "
         "or a name that `ip netns` lists"
     )
 
 
-def _ifindex(inode: int, path: str, ifname: str) -> int:
+def _require(ifname: str, path: str, namespace: int) -> None:
+    """Make sure that there is such an interface: most names that have none are typos."""
     from pypwru.resolve import links
 
-    own = os.stat(_OWN).st_ino
-    names = links.interfaces({inode: path}, own).get(inode)
-    if names is None:
-        raise KernelError(f"can't read the interfaces of {path}: run as root")
-    for ifindex, name in names.items():
-        if name == ifname:
-            return ifindex
-    from pypwru.suggestions import did_you_mean
+    is_own = os.path.samestat(os.fstat(namespace), os.stat(_OWN))
+    try:
+        names = links.interfaces(None if is_own else namespace).values()
+    except OSError as error:
+        raise KernelError(f"can't read the interfaces of {path}: run as root") from error
+    if ifname not in names:
+        from pypwru.suggestions import did_you_mean
 
-    known = ", ".join(sorted(names.values())) or "none"
-    raise KernelError(
-        f"--filter-ifname {ifname}: no such network interface in {path}; there are {known}"
-        f"{did_you_mean(ifname, names.values())}"
-    )
+        known = ", ".join(sorted(names)) or "none"
+        raise KernelError(
+            f"--filter-ifname {ifname}: no such network interface in {path}; there are {known}"
+            f"{did_you_mean(ifname, names)}"
+        )

@@ -64,7 +64,9 @@ def collect(config: Config, names: NameList | None, log: Log) -> Listing:
         wish = search(config, cache, names)
     except NoBTF as error:
         return _without_types(config, names, log, error)
-    compile_wanted(config, EMPTY, Inner(None, None), Place(0, 0), wish.btf)  # it has to be possible
+    compile_wanted(
+        config, EMPTY, Inner(None, None), Place(0, ""), wish.btf
+    )  # it has to be possible
     outlook = _unasked(config, wish, foreign) or _asked(config, wish, cache, log)
     tell_missing(wish, outlook.plan, log)
     found = ordered(entries(outlook.plan, wish.btf, wish.modules, outlook.verdict))

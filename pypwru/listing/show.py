@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ def show(config: Config, log: Log) -> None:
         PypwruError: there is nothing to list, or an output can't be written.
         OutputClosed: nobody reads standard output any more.
     """
-    _check(config)
+    _check(config, log)
     listing = collect(config, read_names(config.functions), log)
     if listing.note:
         log.warn("Not all is known", why=listing.note)
@@ -44,7 +45,7 @@ def show(config: Config, log: Log) -> None:
     log.info("Listed functions", total=total, unattachable=total - len(listing.attachable))
 
 
-def _check(config: Config) -> None:
+def _check(config: Config, log: Log) -> None:
     """Raise the PypwruError that a trace with these filters would end with, as far as it can be
     known without rights, and of another kernel.
     """
@@ -52,7 +53,8 @@ def _check(config: Config) -> None:
     compile_inner(config)
     is_elsewhere = bool(config.filter_netns) and os.geteuid() != 0
     if config.kernel_btf is None and not is_elsewhere:
-        find_place(config.filter_netns, config.filter_ifname)
+        with ExitStack() as stack:
+            find_place(config.filter_netns, config.filter_ifname, stack, log)
 
 
 def _rendered(config: Config, listing: Listing) -> str:

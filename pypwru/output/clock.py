@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 _REMEMBERED = 1 << 16
 _READINGS = 3
+_UNKNOWN = bytes(8)
 
 
 def wall_offset() -> int:
@@ -60,17 +61,19 @@ class Clock:
         return ktime + self._to_wall
 
     def since(self, packet: bytes, ktime: int) -> int:
-        """Nanoseconds since the previous event of the same skb address, 0 for the first.
+        """Nanoseconds since the previous event of the same packet; 0 for the first, and where it
+        isn't known which packet it is.
 
         Args:
-            packet: the packet part of the record; its first eight bytes are the address.
+            packet: ``struct part_identity``.
             ktime: when the event was.
         """
-        skb = packet[:8]
-        last = self._seen.get(skb)
+        if packet == _UNKNOWN:
+            return 0
+        last = self._seen.get(packet)
         if last is None:
-            last = self._seen_before.get(skb, ktime)
+            last = self._seen_before.get(packet, ktime)
             if len(self._seen) >= _REMEMBERED:
                 self._seen_before, self._seen = self._seen, {}
-        self._seen[skb] = ktime
+        self._seen[packet] = ktime
         return ktime - last

@@ -50,9 +50,8 @@ class Names(NamedTuple):
     """Where numbers get their names: methods of ``pypwru.resolve``, and stand-ins in tests.
 
     Args:
-        process: pid to the program's path or name; empty when there is no such process.
-        interface: (inode of a network namespace, ifindex) to a name; empty when it isn't known.
-        namespace: inode of a network namespace to its name; empty when it has none.
+        process: (pid, the task's name) to the program's path or name; empty when it isn't known.
+        namespace: (inode, cookie) of a network namespace to its name; empty when it has none.
         function: (address, drop reason, kind of event) to the function's text.
         drops: (address, drop reason) to whether that is the end of a packet that is thrown away.
         caller: return addresses to the name of the function that called the traced one.
@@ -67,9 +66,8 @@ class Names(NamedTuple):
         escape: makes a name that others chose fit for the output.
     """
 
-    process: Callable[[int], str]
-    interface: Callable[[int, int], str]
-    namespace: Callable[[int], str]
+    process: Callable[[int, str], str]
+    namespace: Callable[[int, int], str]
     function: Callable[[int, int, int], str]
     drops: Callable[[int, int], bool]
     caller: Callable[[Sequence[int]], str]
@@ -100,7 +98,7 @@ class Column(NamedTuple):
         width: a ``%`` format of the title and of the text.
         part: what its value depends on.
         value: ``(fields, names)`` to a plain value; ``fields`` is what ``parts.READERS`` make of the
-            part, and ``(packet part, ktime)`` for a time.
+            part, and ``(which packet it is, ktime)`` for a time.
         text: that value as it is printed, before ``width``; None where lines don't have it.
         json: that value as it is in an object, None where it is left out.
         lead: what stands between the column and the one before.
@@ -142,8 +140,9 @@ def fit(text: str, width: int) -> str:
 
 
 def program(packet: Packet, names: Names) -> str:
-    """Path of the process; of one that is gone its name in the kernel; empty for no process."""
-    return names.escape(names.process(packet.pid) or (packet.comm if packet.pid else ""))
+    """Path of the process; where it isn't known the task's name; empty for no process."""
+    path = names.process(packet.pid, packet.comm)
+    return names.escape(path or (packet.comm if packet.pid else ""))
 
 
 def process(packet: Packet, names: Names) -> str:
@@ -154,8 +153,13 @@ def process(packet: Packet, names: Names) -> str:
 
 def interface(flow: Flow, names: Names) -> str:
     """``name:ifindex``, or the bare ifindex."""
-    name = names.escape(names.interface(flow.netns, flow.ifindex))
+    name = names.escape(flow.ifname)
     return cut(f"{name}:{flow.ifindex}") if name else str(flow.ifindex)
+
+
+def namespace(flow: Flow, names: Names) -> str:
+    """The name of the network namespace."""
+    return names.escape(names.namespace(flow.netns, flow.netns_cookie))
 
 
 def event_type(function: Function, names: Names) -> str:
@@ -252,7 +256,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("mtu", "MTU", "%-5s", Part.FLOW, lambda flow, names: flow.mtu, enabled=_meta),
     Column("len", "LEN", "%-5s", Part.FLOW, lambda flow, names: flow.len, enabled=_meta),
     Column("cb", "__sk_buff->cb[]", "%-56s", Part.CB, lambda words, names: words, _cb_text, enabled=lambda config: config.shows_cb),
-    Column("netns_name", "NETNS NAME", "%s", Part.FLOW, lambda flow, names: names.escape(names.namespace(flow.netns)), str, lambda name: name or None, lead="", centered=lambda config: config.netns_names_max_length, enabled=lambda config: config.output_netns_names),
+    Column("netns_name", "NETNS NAME", "%s", Part.FLOW, namespace, str, lambda name: name or None, lead="", centered=lambda config: config.netns_names_max_length, enabled=lambda config: config.output_netns_names),
     Column("tuple", "TUPLE", "%s", Part.FLOW, lambda flow, names: tuples.tuple_of(flow), *_TUPLE, grows=True, enabled=_tuple("output_tuple", flags=False)),
     Column("tuple", "TUPLE", "%s", Part.FLOW, lambda flow, names: tuples.tuple_of(flow), *_TUPLE_FLAGS, grows=True, enabled=_tuple("output_tuple", flags=True)),
     Column("func", "FUNC", "%s", Part.FUNCTION, lambda function, names: names.function(*function), enabled=lambda config: not config.output_caller),

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 from pypwru.output.clock import Clock
 from pypwru.output.columns import Members, Names
 from pypwru.resolve.functions import FunctionNames
-from pypwru.resolve.interfaces import Interfaces
 from pypwru.resolve.namespaces import Namespaces
-from pypwru.resolve.processes import Processes
+from pypwru.resolve.processes import Processes, has_kernel_pids
 from pypwru.resolve.symbols import SymbolNames
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import ExitStack
 
     from pypwru.config import Config
+    from pypwru.log import Log
     from pypwru.output.nft_source import NftSource
     from pypwru.resolve.reasons import Reasons
 
@@ -25,6 +26,16 @@ def _are_tracepoints(traced: Mapping[int, str]) -> bool:
     return next(iter(traced.values()), "").startswith("tp:")
 
 
+def _programs(log: Log) -> Callable[[int, str], str]:
+    if has_kernel_pids():
+        return Processes().path
+    log.warn(
+        "Programs are shown by their task's name: /proc is that of another PID namespace than the "
+        "kernel's; run pypwru in the host's (--pid=host, hostPID: true)"
+    )
+    return lambda pid, comm: ""
+
+
 def names_of(
     config: Config,
     reasons: Reasons,
@@ -32,6 +43,8 @@ def names_of(
     skb_members: Members | None,
     xdp_members: Members | None,
     nft: NftSource,
+    log: Log,
+    stack: ExitStack,
 ) -> Names:
     """The names of a run.
 
@@ -41,6 +54,7 @@ def names_of(
             grow meanwhile.
         skb_members, xdp_members: of --output-skb-metadata and --output-xdp-metadata.
         nft: of what nftables says.
+        stack: stops what learns names meanwhile.
 
     Raises:
         KernelError: callers, stacks or locations are wanted, and the kernel hides its symbols.
@@ -48,10 +62,12 @@ def names_of(
     asked = config.output_caller or config.output_stack or config.locates_drops
     symbols = SymbolNames(read_now=asked)
     functions = FunctionNames(traced, reasons)
+    namespaces = Namespaces()
+    if config.output_netns_names or config.captures:
+        stack.enter_context(namespaces.watched())
     return Names(
-        process=Processes().path,
-        interface=Interfaces().name,
-        namespace=Namespaces().name,
+        process=_programs(log),
+        namespace=namespaces.name,
         function=functions.text,
         drops=functions.drops,
         caller=lambda frames: symbols.caller(frames, _are_tracepoints(traced)),

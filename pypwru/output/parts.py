@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # struct event of bpf/event.h; what is in network order stays bytes until it is named.
 PACKET = struct.Struct("<QIHH16s")
 FUNCTION = struct.Struct("<QQ")
-FLOW = struct.Struct("<IIIII2sBB16s16s2s2sB3x")
+FLOW = struct.Struct("<IIQII16sI2sBB16s16s2s2sB3x")
 
 # struct part_* of the same file; nft_part.py has part_nft.
 CALLER = struct.Struct("<8Q")
@@ -102,8 +102,10 @@ class Flow(NamedTuple):
     Args:
         netns: inode of its network namespace.
         mark: skb->mark.
+        netns_cookie: the namespace's, which no other ever gets; 0 where it isn't known.
         ifindex: skb->dev's, 0 without one.
         mtu: of its route, else of its device.
+        ifname: the device's name at that moment; empty without one.
         len: skb->len.
         protocol: skb->protocol, EtherType in host order.
         l3: 4, 6, or 0 when the packet has no address that could be read.
@@ -115,8 +117,10 @@ class Flow(NamedTuple):
 
     netns: int
     mark: int
+    netns_cookie: int
     ifindex: int
     mtu: int
+    ifname: str
     len: int
     protocol: int
     l3: int
@@ -190,14 +194,16 @@ def function(part: bytes) -> Function:
 
 def flow(part: bytes) -> Flow:
     """The flow part of a record."""
-    netns, mark, ifindex, mtu, length, protocol, l3, l4, *rest = FLOW.unpack(part)
-    saddr, daddr, sport, dport, tcp_flags = rest
+    netns, mark, netns_cookie, ifindex, mtu, ifname, length, *rest = FLOW.unpack(part)
+    protocol, l3, l4, saddr, daddr, sport, dport, tcp_flags = rest
     network = int.from_bytes
     return Flow(
         netns,
         mark,
+        netns_cookie,
         ifindex,
         mtu,
+        text(ifname),
         length,
         network(protocol, "big"),
         l3,

@@ -101,7 +101,8 @@ class _Segment:
     def of(self, parts: Parts) -> Iterable[bytes]:
         """The segment of each event."""
         if self.part is Part.TIME:
-            return map(self._stamper(), parts[Part.PACKET], parts[Part.TIME])
+            packets = parts.get(Part.IDENTITY, parts[Part.PACKET])
+            return map(self._stamper(), packets, parts[Part.TIME])
         if self.part in _NOT_KEPT:
             return map(self._render, parts[self.part])
         return map(self.texts.__getitem__, parts[self.part])

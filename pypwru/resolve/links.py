@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
-from typing import TYPE_CHECKING
 
-from pypwru.kernel.netns import enter
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from pypwru.kernel.netns import in_namespace
 
 _NLMSGHDR = struct.Struct("=IHHII")
 _IFINFOMSG = struct.Struct("=BxHiII")
@@ -66,9 +61,9 @@ def _name(attributes: bytes) -> str:
 
 def _dump() -> dict[int, str]:
     """ifindex to name in the namespace of the calling thread."""
-    names: dict[int, str] = {}
     import socket
 
+    names: dict[int, str] = {}
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as route:
         route.settimeout(2)
         route.send(request())
@@ -79,35 +74,13 @@ def _dump() -> dict[int, str]:
     return names
 
 
-def interfaces(namespaces: Mapping[int, str], own: int) -> dict[int, dict[int, str]]:
-    """ifindex to name of each of ``namespaces``; those that went away or refuse us are left out.
-
-    A thread of its own enters them and then ends, so the process never is in a wrong namespace.
+def interfaces(namespace: int | None = None) -> dict[int, str]:
+    """ifindex to name in a network namespace.
 
     Args:
-        namespaces: inode to a path that opens the namespace.
-        own: inode of the namespace of this process, which needs no right to enter.
+        namespace: its descriptor; None for that of this thread, which needs no right to enter.
+
+    Raises:
+        OSError: the kernel refused.
     """
-    found: dict[int, dict[int, str]] = {}
-
-    def visit() -> None:
-        # Our own first: it is readable without CAP_SYS_ADMIN.
-        for inode, path in sorted(namespaces.items(), key=lambda item: item[0] != own):
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                continue
-            try:
-                if os.fstat(descriptor).st_ino == inode:
-                    if inode != own:
-                        enter(descriptor)
-                    found[inode] = _dump()
-            except OSError:
-                continue
-            finally:
-                os.close(descriptor)
-
-    visitor = threading.Thread(target=visit, name="pypwru-links")
-    visitor.start()
-    visitor.join()
-    return found
+    return _dump() if namespace is None else in_namespace(namespace, _dump)

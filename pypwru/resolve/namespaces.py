@@ -1,54 +1,143 @@
-"""Inode of a network namespace to the name that ``ip netns`` gave it."""
+"""A network namespace to the name that ``ip netns`` gave it."""
 
 from __future__ import annotations
 
 import os
+import select
+import threading
 import time
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from pypwru.kernel.descriptors import owned
+from pypwru.kernel.netns import cookie_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _FOLDER = "/run/netns"
+_MOUNTS = "/proc/self/mountinfo"
 _RESCAN_SECONDS = 1.0
+_KEPT = 4096
+
+
+class _Found(NamedTuple):
+    name: str
+    scan: int  # the number of that which it is of
 
 
 class Namespaces:
-    """Names of network namespaces: the files of /run/netns, read again once a second at most.
+    """Names of network namespaces: the files of /run/netns, read when a namespace is new, and once
+    a second at most for those that have no name.
 
-    A name outlives its file for one reading, because the last packets of a namespace come after it.
+    The kernel gives an inode again, so a name is that of a cookie: it outlives its namespace, whose
+    last packets come after it, and is never the next one's. Where no cookie is known, it holds
+    while its file does.
 
     Args:
         folder: where the files are.
         monotonic: seconds.
+        cookie: of the namespace of a descriptor, 0 where it can't be had.
     """
 
     def __init__(
-        self, folder: str = _FOLDER, monotonic: Callable[[], float] = time.monotonic
+        self,
+        folder: str = _FOLDER,
+        monotonic: Callable[[], float] = time.monotonic,
+        cookie: Callable[[int], int] = cookie_of,
     ) -> None:
         self._folder = folder
         self._monotonic = monotonic
-        self._names: dict[int, str] = {}
-        self._before: dict[int, str] = {}
+        self._cookie = cookie
+        self._files: dict[int, str] = {}  # inode -> name
+        self._scans = 0
         self._scan_after = float("-inf")
+        self._kept: dict[tuple[int, int], _Found] = {}
+        self._changing = threading.Lock()
 
-    def name(self, netns: int) -> str:
-        """The name of the namespace of this inode; empty when it has none."""
-        now = self._monotonic()
-        if now >= self._scan_after:
-            self._scan_after = now + _RESCAN_SECONDS
-            self._before, self._names = self._names, self._scan()
-        return self._names.get(netns) or self._before.get(netns, "")
+    def name(self, netns: int, cookie: int) -> str:
+        """The name of a namespace; empty when it has none.
 
-    def _scan(self) -> dict[int, str]:
-        names: dict[int, str] = {}
-        try:
-            entries = sorted(os.listdir(self._folder))
-        except OSError:  # no `ip netns add` since the boot
-            return names
-        for entry in entries:
+        Args:
+            netns: inode.
+            cookie: 0 where it isn't known.
+        """
+        found = self._kept.get((netns, cookie))
+        if found and found.name and (cookie or self._is(found.name, netns, cookie)):
+            return found.name
+        if not found or self._monotonic() >= self._scan_after:
+            self._scan()
+        elif found.scan == self._scans:
+            return ""
+        name = self._files.get(netns, "")
+        if name and not self._is(name, netns, cookie):
+            name = ""
+        self._keep(netns, cookie, name)
+        return name
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Learn names as soon as there are any, until the way out: a namespace may be gone before
+        anybody asks for its name.
+        """
+        stop = os.eventfd(0, os.EFD_CLOEXEC)
+        with owned(stop), open(_MOUNTS) as mounts:
+            watch = threading.Thread(
+                target=self._watch, args=(mounts, stop), name="pypwru-namespaces", daemon=True
+            )
+            watch.start()
             try:
-                names[os.stat(f"{self._folder}/{entry}").st_ino] = entry
-            except OSError:  # deleted meanwhile
-                continue
-        return names
+                yield
+            finally:
+                os.eventfd_write(stop, 1)
+                watch.join()
+
+    def _watch(self, mounts: TextIO, stop: int) -> None:
+        poll = select.poll()
+        poll.register(mounts, select.POLLPRI)  # something was mounted: proc_pid_mountinfo(5)
+        poll.register(stop, select.POLLIN)
+        named: dict[str, int] = {}
+        ready: list[int] = []
+        while stop not in ready:
+            before, named = named, {name: inode for inode, name in self._read().items()}
+            for name, inode in named.items() - before.items():
+                with suppress(OSError), owned(self._open(name)) as descriptor:
+                    if os.fstat(descriptor).st_ino == inode and (
+                        cookie := self._cookie(descriptor)
+                    ):
+                        self._keep(inode, cookie, name)
+            ready = [fd for fd, _ in poll.poll()]
+
+    def _keep(self, netns: int, cookie: int, name: str) -> None:
+        with self._changing:
+            if len(self._kept) >= _KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[netns, cookie] = _Found(name, self._scans)
+
+    def _open(self, name: str) -> int:
+        return os.open(f"{self._folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+
+    def _is(self, name: str, netns: int, cookie: int) -> bool:
+        """Whether a file is this namespace's; by its inode alone where cookies aren't known."""
+        try:
+            descriptor = self._open(name)
+        except OSError:
+            return False
+        with owned(descriptor):
+            return os.fstat(descriptor).st_ino == netns and (
+                not cookie or self._cookie(descriptor) in (cookie, 0)
+            )
+
+    def _scan(self) -> None:
+        self._files = self._read()
+        self._scans += 1
+        self._scan_after = self._monotonic() + _RESCAN_SECONDS
+
+    def _read(self) -> dict[int, str]:
+        """Inode to name of each file."""
+        found: dict[int, str] = {}
+        with suppress(OSError):  # no `ip netns add` since the boot
+            for name in sorted(os.listdir(self._folder)):
+                with suppress(OSError):  # deleted meanwhile
+                    found[os.stat(f"{self._folder}/{name}").st_ino] = name
+        return found

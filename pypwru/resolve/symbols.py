@@ -7,7 +7,7 @@ import time
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from pypwru.discovery.lifetime import DROPPING, TELLING
+from pypwru.discovery.lifetime import DROPPING, DROPPING_FOR_OTHERS, TELLING
 from pypwru.errors import KernelError
 from pypwru.kernel.kallsyms import read_symbols
 
@@ -21,8 +21,8 @@ _RESCAN_SECONDS = 1.0
 _SCAN_SHARE = 50
 _KEPT = 1 << 16
 _OWNER = re.compile(r"\[([^\]]+)\]$")
-# In which the tracepoint kfree_skb is; some call each other.
-_DROPPERS = DROPPING | TELLING
+# In which the tracepoint kfree_skb is, and what calls these; some call each other.
+_DROPPERS = DROPPING | TELLING | DROPPING_FOR_OTHERS
 _BPF = "bpf"  # the owner of programs, trampolines and the like
 
 # What is on the stack between a traced function and us. A kprobe's stack is that of the function's
@@ -94,35 +94,33 @@ class SymbolNames:
                 called like a function.
             hosted: whether tracepoints are traced, not functions.
         """
-        address = self._calling(frames, hosted)
-        return self.name(address) if address else "0x0"
+        calling = self._callers(frames, hosted)
+        return self.name(calling[0]) if calling else "0x0"
 
     def location(self, frames: Sequence[int], hosted: bool) -> str:
         """From where a packet is dropped: ``tcp_v4_rcv+0x9a1``; empty where it isn't known.
 
-        A tracepoint is in the function that drops, which tells nothing: it is who called that.
+        A tracepoint is in the function that drops, which tells nothing: it is who called that. Nor
+        does one that drops for whoever calls it; of a kprobe there is no more than that.
         """
-        if hosted:
-            frames = self._beyond_tracer(frames)
-            dropping = takewhile(lambda one: self.name(one) in _DROPPERS, frames)
-            frames = frames[sum(1 for _ in dropping) :] or frames
-            address = next(iter(frames), 0)
-        else:
-            address = self._calling(frames, hosted)
+        frames = self._beyond_tracer(frames) if hosted else self._callers(frames, hosted)
+        dropping = takewhile(lambda one: self.name(one) in _DROPPERS, frames)
+        frames = frames[sum(1 for _ in dropping) :] or frames
+        address = next(iter(frames), 0)
         if not address:
             return ""
         name = self.name(address)
         nearest = self._symbols.nearest(address) if self._symbols else None
         return f"{name}+{nearest.offset:#x}" if nearest else name
 
-    def _calling(self, frames: Sequence[int], hosted: bool) -> int:
-        """The return address in the function that ``caller`` names; 0 for none."""
+    def _callers(self, frames: Sequence[int], hosted: bool) -> Sequence[int]:
+        """Return addresses, from the one in the function that ``caller`` names on."""
         if len(frames) == 1:
-            return frames[0]
+            return frames
         rest = self._beyond_tracer(frames)
         # A tracing program is called by what it traces, which no tracepoint is in: BPF programs.
         own = not hosted or any(self.name(address).endswith("[bpf]") for address in rest[:1])
-        return next(iter(rest[own:]), 0)
+        return rest[own:]
 
     def _beyond_tracer(self, frames: Sequence[int]) -> Sequence[int]:
         """Return addresses, from the traced function on."""

@@ -105,7 +105,7 @@ def test_kprobes_are_gone_after_a_session(kernel: str) -> None:
 @pytest.mark.parametrize("kernel", [REFERENCE])
 def test_kprobes_of_a_killed_session_are_inert_and_removed_by_the_next(kernel: str) -> None:
     killed = step(kernel, "killed")
-    group = f"pypwru_{killed['pid']}/"
+    group = f"pypwru_{killed['pid']}_"
 
     assert group in killed["left"]
     assert re.search(r"trace_skb_1_0_[0-9_]+ +[1-9]", killed["hits"]), (

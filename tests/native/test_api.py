@@ -211,6 +211,38 @@ def test_in_a_thread_and_two_at_once(net: Network) -> None:
     assert made[0].account["events"] == 2
 
 
+# Its child leaves the trace in every way that there is: with, close, iteration, exit.
+FORKING = """
+import os, subprocess, sys
+from pypwru import trace
+with trace(sys.argv[1], backend="tracepoint") as traced:
+    child = os.fork()
+    if not child:
+        with traced:
+            assert list(traced) == []
+        traced.close()
+        sys.exit()
+    assert os.waitpid(child, 0)[1] == 0
+    subprocess.run(sys.argv[2:], check=True, stdout=subprocess.DEVNULL)
+    traced.stop()
+    print(len({event.func for event in traced}))
+"""
+
+
+def test_a_forked_child_leaves_the_trace_to_its_parent(net: Network) -> None:
+    ping = ["ip", "netns", "exec", net.left, "ping", "-c1", net.v4(2)]
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING, f"icmp and host {net.v4(2)}", *ping],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=environment(),
+        check=False,
+    )
+    assert done.stderr == ""
+    assert int(done.stdout) > 5
+
+
 def test_the_same_as_the_command_line(net: Network) -> None:
     with of(net) as traced, tracing("--output-tcp-flags", f"icmp and host {net.v4(2)}") as run:
         net.ping(net.v4(2))
@@ -268,7 +300,7 @@ def test_the_log_is_where_it_is_wanted(net: Network, capfd: pytest.CaptureFixtur
         pass
     err = capfd.readouterr().err
     assert "INFO Listening for events.." in err
-    assert f"INFO Done events=0 packets={traced.account['packets']}" in err
+    assert f"INFO Done events=0 produced={traced.account['produced']}" in err
 
 
 class PingsOnceAttached(io.StringIO):

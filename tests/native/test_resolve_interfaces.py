@@ -1,21 +1,31 @@
-"""Interfaces of real namespaces; `ip` makes and judges them."""
+"""Namespaces and interfaces as `ip` makes them, while inodes are given again and names change."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pypwru.kernel.descriptors import owned
+from pypwru.kernel.netns import cookie_of
 from pypwru.resolve import links
-from pypwru.resolve.interfaces import Interfaces, namespaces
+from pypwru.resolve.namespaces import Namespaces
+from pypwru.resolve.opener import namespaces
+from tests.native.tracing import Run, tracing
 from tests.support.need import need
 
 pytestmark = pytest.mark.native
+
+HELD = 10
+TRIES, SOON = 12, 5  # s
 
 
 def ip(*words: str) -> str:
@@ -38,17 +48,23 @@ def inode(namespace: str) -> int:
     return Path("/run/netns", namespace).stat().st_ino
 
 
-def test_every_namespace_has_the_links_that_ip_lists(namespace: str) -> None:
+def cookie(namespace: str) -> int:
+    with owned(os.open(f"/run/netns/{namespace}", os.O_RDONLY)) as descriptor:
+        return cookie_of(descriptor)
+
+
+def test_a_namespace_has_the_links_that_ip_lists(namespace: str) -> None:
     for number in range(40):  # more than one datagram of answers
         ip("-n", namespace, "link", "add", f"averylongname{number}", "type", "bridge")
-    own = os.stat("/proc/self/ns/net").st_ino
     before = os.readlink("/proc/thread-self/ns/net")
-    found = links.interfaces(namespaces(), own)
+    path = namespaces()[inode(namespace)]
+    with owned(os.open(path, os.O_RDONLY)) as descriptor:
+        found = links.interfaces(descriptor)
     listed = json.loads(ip("-n", namespace, "-j", "link", "show"))
-    assert found[inode(namespace)] == {link["ifindex"]: link["ifname"] for link in listed}
+    assert found == {link["ifindex"]: link["ifname"] for link in listed}
     assert len(listed) >= 41
     here = json.loads(ip("-j", "link", "show"))
-    assert found[own] == {link["ifindex"]: link["ifname"] for link in here}
+    assert links.interfaces() == {link["ifindex"]: link["ifname"] for link in here}
     # No thread of this process is left in a wrong namespace.
     tasks = {
         os.readlink(f"/proc/self/task/{task}/ns/net") for task in os.listdir("/proc/self/task")
@@ -56,20 +72,7 @@ def test_every_namespace_has_the_links_that_ip_lists(namespace: str) -> None:
     assert tasks == {before}
 
 
-def test_what_appears_later_is_named(namespace: str) -> None:
-    now = 0.0
-    names = Interfaces(monotonic=lambda: now)
-    assert names.name(inode(namespace), 1) == "lo"
-    ip("-n", namespace, "link", "add", "later", "index", "77", "type", "bridge")
-    assert names.name(inode(namespace), 77) == ""
-    now = 1.5
-    assert names.name(inode(namespace), 77) == "later"
-    ip("-n", namespace, "link", "set", "later", "name", "renamed")
-    now = 7.0
-    assert names.name(inode(namespace), 77) == "renamed"
-
-
-def test_a_namespace_of_a_process_without_a_file(namespace: str) -> None:
+def test_a_namespace_of_a_process_without_a_file() -> None:
     need(shutil.which("unshare"), "unshare, of util-linux")
     with subprocess.Popen(
         ["unshare", "--net", "sh", "-c", "ip link add hidden index 9 type bridge; echo; read _"],
@@ -79,5 +82,144 @@ def test_a_namespace_of_a_process_without_a_file(namespace: str) -> None:
         assert process.stdout
         process.stdout.readline()
         there = os.stat(f"/proc/{process.pid}/ns/net").st_ino
-        assert Interfaces().name(there, 9) == "hidden"
+        with owned(os.open(namespaces()[there], os.O_RDONLY)) as descriptor:
+            assert links.interfaces(descriptor)[9] == "hidden"
         process.communicate(b"\n")
+
+
+def successor(was: int, made: list[str]) -> str | None:
+    """The name of a new namespace that is given an inode, the lowest that is free; None if another
+    process was faster.
+
+    Args:
+        was: the inode of one that was deleted, which the kernel frees a while later.
+        made: gets the names of those that were made and are still there.
+    """
+    end = time.monotonic() + SOON
+    while time.monotonic() < end:
+        made.append(f"pypwru-new-{os.getpid()}-{len(made)}")
+        ip("netns", "add", made[-1])
+        if inode(made[-1]) == was:
+            return made[-1]
+        if inode(made[-1]) > was:
+            ip("netns", "del", made.pop())
+    return None
+
+
+def test_an_inode_that_is_given_again_has_another_cookie() -> None:
+    names, made = Namespaces(), list[str]()
+    try:
+        for number in range(TRIES):
+            old = f"pypwru-old-{os.getpid()}-{number}"
+            ip("netns", "add", old)
+            was, before = inode(old), cookie(old)
+            need(before, "cookies of namespaces: Linux 5.14")
+            assert names.name(was, before) == old
+            ip("netns", "del", old)
+            if new := successor(was, made):
+                break
+        assert new, "the inode of no namespace was given again"
+        assert cookie(new) not in (before, 0)
+        assert names.name(was, cookie(new)) == new
+        assert names.name(was, before) == old
+        assert Namespaces().name(was, before) == ""
+    finally:
+        for name in made:
+            ip("netns", "del", name)
+
+
+def ping(namespace: str, address: str) -> None:
+    ip("netns", "exec", namespace, "ping", "-c1", "-W5", "-q", address)
+
+
+def test_a_namespace_that_is_asked_for_keeps_its_inode() -> None:
+    """As long as it is traced, although nothing else holds it: no other's packets pass."""
+    old, new = (f"pypwru-{word}-{os.getpid()}" for word in ("old", "new"))
+    ip("netns", "add", old)
+    was = inode(old)
+    try:
+        ip("-n", old, "link", "set", "lo", "up")
+        with tracing("--filter-netns", old, "icmp") as run:
+            ping(old, "127.92.0.1")
+            ip("netns", "del", old)
+            for _ in range(HELD):
+                ip("netns", "add", new)
+                assert inode(new) != was
+                ip("-n", new, "link", "set", "lo", "up")
+                ping(new, "127.92.0.2")
+                ip("netns", "del", new)
+        assert sum("127.92.0.1" in line.tuple for line in run.lines) > 0
+        assert sum("127.92.0.2" in line.tuple for line in run.lines) == 0
+    finally:
+        subprocess.run(["ip", "netns", "del", old], check=False, capture_output=True)
+
+
+def _rows(run: Run) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+def _number(row: dict[str, Any]) -> int:
+    """By the address that was pinged; the other one is 127.0.0.1."""
+    ends = row["tuple"]["saddr"], row["tuple"]["daddr"]
+    (pinged,) = (end for end in ends if end != "127.0.0.1")
+    return int(pinged.rpartition(".")[2]) - 1
+
+
+def test_a_churn_of_namespaces_has_no_wrong_name_and_no_wrong_device() -> None:
+    """Each pings an address of its own, by a device of its own: the address judges the names."""
+    count, named = 60, 0
+    with tracing("--output-json", "--output-netns-names", "icmp and net 127.93.0.0/16") as run:
+        for number in range(count):
+            name = f"pw{os.getpid()}x{number}"
+            ip("netns", "add", name)
+            try:
+                ip("-n", name, "link", "set", "lo", "name", f"lo{number}", "up")
+                ping(name, f"127.93.0.{number + 1}")
+            finally:
+                ip("netns", "del", name)
+    seen = set()
+    for row in _rows(run):
+        number = _number(row)
+        expected = f"pw{os.getpid()}x{number}"
+        assert row.get("netns_name") in (expected, None)
+        assert row["iface"] in (f"lo{number}:1", "0")
+        named += row.get("netns_name") == expected
+        seen.add(number)
+    assert seen == set(range(count))
+    assert named > len(_rows(run)) * 0.9  # the others were gone when they were looked for
+
+
+def test_a_device_has_the_name_that_it_had_at_the_packet(namespace: str) -> None:
+    """With one ifindex all the time; the address judges, by which each name was used."""
+    count, before = 20, "lo"
+    with tracing("--output-json", "icmp and net 127.94.0.0/16") as run:
+        for number in range(count):
+            ip("-n", namespace, "link", "set", before, "down")
+            ip("-n", namespace, "link", "set", before, "name", f"lo{number}")
+            before = f"lo{number}"
+            ip("-n", namespace, "link", "set", before, "up")
+            ping(namespace, f"127.94.0.{number + 1}")
+    rows = [row for row in _rows(run) if row["iface"] != "0"]
+    numbers = [_number(row) for row in rows]
+    assert [row["iface"] for row in rows] == [f"lo{number}:1" for number in numbers]
+    assert set(numbers) == set(range(count))
+
+
+def test_an_interface_that_is_asked_for_is_known_by_its_name(namespace: str) -> None:
+    """It is deleted and made anew, with another ifindex; another gets the first one's."""
+    with tracing("--filter-netns", namespace, "--filter-ifname", "lo", "icmp") as run:
+        ip("-n", namespace, "link", "set", "lo", "up")
+        ping(namespace, "127.95.0.1")
+        ip("-n", namespace, "link", "set", "lo", "down")
+        ip("-n", namespace, "link", "set", "lo", "name", "averylongname")
+        ip("-n", namespace, "link", "set", "averylongname", "up")
+        ping(namespace, "127.95.0.2")
+        ip("-n", namespace, "link", "set", "averylongname", "down")
+        ip("-n", namespace, "link", "set", "averylongname", "name", "lo")  # shorter again
+        ip("-n", namespace, "link", "set", "lo", "up")
+        ping(namespace, "127.95.0.3")
+    addresses = {
+        address for line in run.lines for address in re.findall(r"127\.95[.\d]+", line.tuple)
+    }
+    assert addresses == {"127.95.0.1", "127.95.0.3"}
+    assert {line.iface for line in run.lines} == {"lo:1"}

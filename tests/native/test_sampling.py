@@ -5,6 +5,7 @@ Lives and numbers of packets on kprobes are in tests/lab/test_sampling.py.
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 import time
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from pypwru.output.parts import flow
 from tests.native.tracing import Network, need_tracing, network, tracing
 from tests.support.packet_tracking import Following, Sight, following, paths
 
@@ -68,10 +70,47 @@ def counted(follow: Following) -> dict[str, int]:
     return done
 
 
+# Sends 500 to the first argument.
+DATAGRAMS = """
+import socket, sys
+with socket.socket(type=socket.SOCK_DGRAM) as sender:
+    for _ in range(500):
+        sender.sendto(b"", (sys.argv[1], 7))
+"""
+
+
+def test_packets_of_few_addresses_are_counted_one_by_one(net: Network) -> None:
+    """One function alone sees them, and none of those that free them."""
+    words = ("--filter-func=net_dev_queue", f"udp and src host {net.v4(1)} and dst port 7")
+    for count, more in ((500, ["--stats"]), (None, [])):
+        with tracing(*more, *words) as run:
+            found = net.run(sys.executable, "-c", DATAGRAMS, net.v4(2))
+            assert found.returncode == 0, found.stderr
+        assert run.done.get("packets") == count
+        assert run.done["produced"] == 500
+
+
+def test_messages_that_are_no_packets_have_numbers_of_their_own(net: Network) -> None:
+    """Those of netlink get memory of dead packets; without a filter they are seen, too."""
+    count = 20
+    with tracing("--timestamp=relative", "--output-json") as run:
+        for _ in range(count):
+            net.ping(net.v4(2))
+            assert net.run("ip", "link").returncode == 0
+    rows = [json.loads(line) for line in run.stdout.splitlines()]
+    ends = {net.v4(1), net.v4(2)}
+    own = [row["tuple"].get("saddr") in ends for row in rows]
+    pings = {row["packet_id"] for row, is_own in zip(rows, own, strict=True) if is_own}
+    others = {row["packet_id"] for row, is_own in zip(rows, own, strict=True) if not is_own}
+    assert len(pings) == 2 * count
+    assert len(others) > count
+    assert pings.isdisjoint(others)
+
+
 def flows(sights: Sequence[Sight]) -> Counter[frozenset[int]]:
     """Ports of a flow -> packets."""
     return Counter(
-        frozenset(int.from_bytes(one.record[3][at : at + 2]) for at in (56, 58))
+        frozenset((flow(one.record[3]).sport, flow(one.record[3]).dport))
         for one in sights
         if one.name == "tp:net_dev_queue"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -118,13 +119,16 @@ def flow(
     protocol: int = 0x0800,
     ends: Ends = LOCAL_PING,
     flags: int = 0,
+    ifname: str | None = None,
+    cookie: int = 0,
 ) -> bytes:
+    """The flow part; ``ifname`` is that of LINKS where none is given."""
     l3, l4, source, destination, sport, dport = ends
     ports = sport.to_bytes(2, "big"), dport.to_bytes(2, "big")
+    name = LINKS.get((netns, ifindex), "") if ifname is None else ifname
+    where = netns, mark, cookie, ifindex, mtu, os.fsencode(name), size
     kind = protocol.to_bytes(2, "big")
-    return FLOW.pack(
-        netns, mark, ifindex, mtu, size, kind, l3, l4, source, destination, *ports, flags
-    )
+    return FLOW.pack(*where, kind, l3, l4, source, destination, *ports, flags)
 
 
 def tunnel(ends: Ends = (0, 0, b"", b"", 0, 0), flags: int = 0) -> bytes:
@@ -219,13 +223,13 @@ def rule_text(part: bytes, at: int) -> tuple[str, str] | None:
 
 
 def names(
-    process: Callable[[int], str] = lambda pid: "/usr/bin/ping", clock: Clock | None = None
+    process: Callable[[int, str], str] = lambda pid, comm: "/usr/bin/ping",
+    clock: Clock | None = None,
 ) -> Names:
     functions = FunctionNames(FUNCTIONS, Reasons(btf_of(("skb_drop_reason", REASONS)), list))
     return Names(
         process=process,
-        interface=lambda netns, ifindex: LINKS.get((netns, ifindex), ""),
-        namespace=lambda netns: "blue" if netns == BLUE else "",
+        namespace=lambda netns, cookie: "blue" if netns == BLUE else "",
         function=functions.text,
         drops=functions.drops,
         caller=lambda frames: SYMBOLS[frames[0]] if frames[:1] and frames[0] in SYMBOLS else "0x0",
@@ -245,7 +249,7 @@ class Output:
     def __init__(
         self,
         flags: str = "",
-        program: str | Callable[[int], str] = "/usr/bin/ping",
+        program: str | Callable[[int, str], str] = "/usr/bin/ping",
         clock: Clock | None = None,
         **more: Any,
     ) -> None:
@@ -254,7 +258,7 @@ class Output:
         shown = columns(self.config)
         self.printer = Printer(
             Json(shown) if self.config.output_json else Text(shown),
-            names(program if callable(program) else lambda pid: program, clock),
+            names(program if callable(program) else lambda pid, comm: program, clock),
             lambda events: self.writes.append(b"".join(events)),
             self.config,
             **more,

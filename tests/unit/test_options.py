@@ -320,8 +320,9 @@ def test_of_a_flag_that_is_given_twice_the_last_counts() -> None:
     for flag in FLAGS:
         if flag.field not in Config._fields or flag.kind.word == "strings":
             continue
-        once = [f"--{flag.name}={flag.default}", f"--{flag.name}={flag.default}"]
-        assert getattr(config(*once), flag.field) == getattr(config(), flag.field), flag.name
+        subject = [f"--{flag.about}=a.pcap"] if flag.about else []
+        twice = [*subject, f"--{flag.name}={flag.default}", f"--{flag.name}={flag.default}"]
+        assert getattr(config(*twice), flag.field) == getattr(config(), flag.field), flag.name
     assert config("--filter-mark=1", "--filter-mark", "0x2/0xf").filter_mark == Mark(2, 15)
     assert (
         config("--filter-mark=3/3", "--filter-mark=0").filter_mark

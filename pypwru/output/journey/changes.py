@@ -69,7 +69,12 @@ def changes(steps: Sequence[Step], names: Names, flags: bool) -> Iterator[list[s
 def _known(before: Flow, now: Flow) -> Flow:
     """``now``, with what was known before of what it doesn't know."""
     if not now.ifindex:
-        now = now._replace(ifindex=before.ifindex, netns=before.netns)
+        now = now._replace(
+            ifindex=before.ifindex,
+            ifname=before.ifname,
+            netns=before.netns,
+            netns_cookie=before.netns_cookie,
+        )
     if now.l3:
         return now
     ends = {name: getattr(before, name) for name in ("l3", "l4", "saddr", "daddr")}

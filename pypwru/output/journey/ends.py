@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pypwru.events.record import Slices
 
 DROPPED, DELIVERED, UNDER_WAY, FREED = "dropped", "delivered", "under way", "freed"
+CUT = "cut"
 RECEIVED = "received"  # behind what the table tells of the way out
 _WORDS = {
     DROPPED: "dropped",
@@ -24,6 +25,7 @@ _WORDS = {
     "split": "cut into smaller packets",
     FREED: "freed",
     UNDER_WAY: "still under way when the trace ended",
+    CUT: "cut off by --output-limit-lines",
 }
 KINDS = tuple(_WORDS)
 """Of ends: those of data/ends.txt, and what nothing there tells."""
@@ -54,6 +56,8 @@ class Ends:
     """
 
     def __init__(self, names: Mapping[int, str]) -> None:
+        self.are_cut = False
+        """Whether events are left out from now on, which may have told of an end."""
         self._names = names
         self._kinds = {name: row.key for row in tables.rows("ends") for name in row.words}
 
@@ -68,7 +72,9 @@ class Ends:
         if why is Why.STOPPED:
             # Its memory may go long after a process has read it: skb_attempt_defer_free(), 5.19.
             last = self._told(path.sights[-1:])
-            return last if last and last.kind == DELIVERED else End(UNDER_WAY, path.sights[-1])
+            if last and last.kind == DELIVERED:
+                return last
+            return End(CUT if self.are_cut else UNDER_WAY, path.sights[-1])
         return self._told(path.sights) or End(FREED, path.sights[-1])
 
     def _told(self, sights: Sequence[Slices]) -> End | None:

@@ -74,12 +74,16 @@ class Journeys:
         self._paths.take(batch)
         self._flush()
 
-    def end(self) -> None:
+    def end(self, is_cut: bool = False) -> None:
         """Write those that are under way, too, if anybody reads them.
+
+        Args:
+            is_cut: by a limit of events, which leaves out the rest of them.
 
         Raises:
             OutputError: from ``write``.
         """
+        self._ends.are_cut = is_cut
         self._paths.finish()
         with suppress(OutputClosed):
             self._flush()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pypwru.gotext import log_value
 from pypwru.output import nft
-from pypwru.output.columns import Column, Names, event_type, name_and_reason, program
+from pypwru.output.columns import Column, Names, event_type, name_and_reason, namespace, program
 from pypwru.output.parts import Flow, Function, Packet, Part
 from pypwru.output.printer import Form, Printer
 
@@ -38,8 +38,8 @@ def _packet(packet: Packet, names: Names) -> Pairs:
 def _flow(flow: Flow, names: Names) -> Pairs:
     return {
         "netns": flow.netns or "",
-        "netns_name": names.namespace(flow.netns),
-        "iface": names.interface(flow.netns, flow.ifindex),
+        "netns_name": namespace(flow, names),
+        "iface": flow.ifname,
     }
 
 

@@ -16,11 +16,15 @@ class Device(NamedTuple):
 
     Args:
         netns: inode of the network namespace; 0: not known.
+        netns_cookie: the namespace's, which no other ever gets; 0: not known.
         ifindex: 0: it had no device.
+        ifname: its name at that moment.
     """
 
     netns: int
+    netns_cookie: int
     ifindex: int
+    ifname: str
 
 
 class Entry(NamedTuple):

@@ -208,12 +208,11 @@ class PcapOutput:
         self._flushed = self._written
 
     def _describe(self, device: Device) -> Described:
-        netns, ifindex = device
-        name = escape_unprintable(self._names.interface(netns, ifindex))
-        namespace = escape_unprintable(f"network namespace {self._names.namespace(netns)}".rstrip())
-        whose = f"{namespace} (inode {netns})" if netns else "unknown network namespace"
+        netns, cookie, ifindex, ifname = device
+        named = f"network namespace {self._names.namespace(netns, cookie)}".rstrip()
+        whose = f"{named} (inode {netns})" if netns else "unknown network namespace"
         where = f"ifindex {ifindex}" if ifindex else "no device"
-        return Described(name, f"{whose}, {where}")
+        return Described(escape_unprintable(ifname), escape_unprintable(f"{whose}, {where}"))
 
     def _find_flags(self, func: bytes, packet_type: int) -> int:
         name, _ = name_and_reason(parts.function(func), self._names)
@@ -223,4 +222,5 @@ class PcapOutput:
 def _place(flow: bytes) -> tuple[Device, int]:
     """Where a packet is, and what it is."""
     fields = parts.flow(flow)
-    return Device(fields.netns, fields.ifindex), fields.protocol
+    device = Device(fields.netns, fields.netns_cookie, fields.ifindex, fields.ifname)
+    return device, fields.protocol

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from pypwru.output.parts import flow
 from tests.lab.jobs.capture import FAR, NEAR, PORT, datagrams, measured, stream, wire
 from tests.lab.jobs.forked import share
 from tests.lab.jobs.programs import PINNED, Programs
@@ -135,11 +136,10 @@ def flows(words: Sequence[str]) -> Seen:
         follow.read()
         found: dict[int, set[tuple[int, int]]] = {}
         for sight in follow.sights:
-            flow = sight.record[3]
-            if flow[22] == 4:
-                ports = [int.from_bytes(flow[at : at + 2]) for at in (56, 58)]
-                (port,) = {*ports} - {PORT}
-                found.setdefault(port, set()).add((ports[0], ports[1]))
+            where = flow(sight.record[3])
+            if where.l3 == 4:
+                (port,) = {where.sport, where.dport} - {PORT}
+                found.setdefault(port, set()).add((where.sport, where.dport))
         return {"directions": [len(both) for both in found.values()], "done": follow.account()}
 
 

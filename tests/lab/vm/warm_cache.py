@@ -58,9 +58,7 @@ def fill(kernel: str, folder: Path, configs: Iterable[Config | None]) -> None:
         if config is None:
             continue
         # Only whether there is a namespace and an interface is compiled in.
-        place = Place(
-            int(bool(config.filter_netns or config.filter_ifname)), int(bool(config.filter_ifname))
-        )
+        place = Place(int(bool(config.filter_netns or config.filter_ifname)), config.filter_ifname)
         try:
             wanted = compile_wanted(
                 config, compile_filter(config.pcap_filter), compile_inner(config), place, btf

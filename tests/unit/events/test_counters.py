@@ -39,6 +39,11 @@ def test_every_sight_has_its_place() -> None:
     }
 
 
+def test_packets_that_nobody_can_tell_apart_are_not_counted() -> None:
+    told = account(7, None, Counters(produced=20), {}, {}, Attached())
+    assert "packets" not in told
+
+
 def test_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     def lookup(fd: int, index: int, size: int) -> bytes:
         assert (fd, index, size) == (7, 0, COUNTERS_SIZE * 3)

@@ -1,4 +1,4 @@
-"""How packets are counted, and batches taken and cut; the ring itself is judged by the kernel."""
+"""How batches are taken and cut; the ring itself is judged by the kernel."""
 
 from __future__ import annotations
 
@@ -7,55 +7,15 @@ import struct
 import pytest
 
 from pypwru.events import drain as draining
-from pypwru.events.drain import PacketCount, drain, rest
+from pypwru.events.drain import drain, rest
 from pypwru.events.limit import Limit
 from pypwru.events.record import EVENT_SIZE, Record, Slices
 from pypwru.events.ring import Ring, committed
 from pypwru.signals import Interrupts
 
-FREE, OTHER = 0xFFFFFFFF81000010, 0xFFFFFFFF81000020
-NAMES = {FREE: "kfree_skbmem", OTHER: "ip_rcv"}
 
-
-def record(skb: int, address: int = OTHER, cpu: int = 0) -> Record:
-    packet = struct.pack("=QIHH16s", skb, 1, cpu, 0, b"test")
-    return Record(packet, struct.pack("=QQ", address, 0), 0, b"")
-
-
-def count(*records: Record) -> int:
-    packets = PacketCount(NAMES)
-    packets.add(records)
-    return packets.total
-
-
-def test_sights_of_one_packet_count_once() -> None:
-    assert count(record(1), record(1, cpu=1), record(1)) == 1
-    assert count(record(1), record(2), record(1)) == 2
-
-
-def test_an_address_that_was_freed_counts_again() -> None:
-    assert count(record(1), record(1, FREE), record(1)) == 2
-    assert count(record(1), record(1, FREE), record(2)) == 2
-
-
-def test_a_packet_seen_only_at_its_end_counts() -> None:
-    assert count(record(1, FREE), record(1, FREE)) == 2
-
-
-def test_batches_are_one_stream() -> None:
-    packets = PacketCount(NAMES)
-    for _ in range(3):
-        packets.add([record(1)])
-    assert packets.total == 1
-
-
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draining, "_LIVE", 10)
-    packets = PacketCount({})
-    packets.add([record(skb) for skb in range(1, 12)])
-    assert packets.total == 11
-    packets.add([record(1)])
-    assert packets.total == 12, "forgotten, hence counted again"
+def record(skb: int) -> Record:
+    return Record(struct.pack("=QIHH16s", skb, 1, 0, 0, b"test"), bytes(16), 0, b"")
 
 
 @pytest.mark.parametrize(

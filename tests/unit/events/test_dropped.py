@@ -159,5 +159,5 @@ def test_an_end_takes_no_room_of_the_limit() -> None:
     batch = [seen(1), ended(1), seen(2), ended(2), seen(3)]
     assert limit.cut(batch[:2]) == batch[:2]
     assert not limit.reached
-    assert limit.cut(batch[2:]) == [batch[2]]
+    assert limit.cut(batch[2:]) == batch[2:4]  # with its end, which was before the rest
     assert limit.reached

@@ -7,8 +7,7 @@ import struct
 import pytest
 
 from pypwru.events import identities
-from pypwru.events.drain import PacketCount
-from pypwru.events.identities import IdentityCount, packet_count
+from pypwru.events.identities import PacketCount, packet_count
 from pypwru.events.record import Record, constants
 from pypwru.events.wire import wire
 from tests.support.records import configured
@@ -26,7 +25,7 @@ def record(skb: int, packet: int, kind: str = "EVENT_FUNCTION") -> Record:
 
 
 def count(*records: Record) -> int:
-    packets = IdentityCount(PART)
+    packets = PacketCount(PART)
     packets.add(records)
     return packets.total
 
@@ -42,7 +41,7 @@ def test_an_end_is_no_sight_and_who_is_not_known_no_packet() -> None:
 
 def test_a_packet_that_comes_again_late_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identities, "_RECENT", 10)
-    packets = IdentityCount(PART)
+    packets = PacketCount(PART)
     batch, other = [record(1, number) for number in range(1, 10_001)], [record(1, 3 << 40 | 70_000)]
     for _ in range(3):
         packets.add(batch)
@@ -50,6 +49,21 @@ def test_a_packet_that_comes_again_late_counts_once(monkeypatch: pytest.MonkeyPa
     assert packets.total == 10_001
 
 
-def test_where_records_do_not_tell_it_goes_by_address() -> None:
-    assert type(packet_count(WIRE, {})) is IdentityCount
-    assert type(packet_count(wire(configured("")), {})) is PacketCount
+def test_what_is_kept_is_bounded_and_late_numbers_are_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(identities, "_BLOCKS", 8)
+    packets, last = PacketCount(PART), 1 << 22
+    for number in range(0, last, 1 << 12):  # one of each block
+        packets.add([record(1, number + 1)])
+    assert packets.total == 1 << 10
+    (known,) = packets._known.values()
+    assert sum(map(len, known._blocks.values())) == 8 * (1 << 9)
+    packets.add([record(1, 1), record(1, 2)])
+    packets.add([record(1, last - 1), record(1, last - 1)])
+    assert packets.total == (1 << 10) + 1
+
+
+def test_an_address_is_no_packet() -> None:
+    assert isinstance(packet_count(WIRE), PacketCount)
+    assert packet_count(wire(configured(""))) is None

@@ -20,9 +20,8 @@ from pypwru.output.columns import COLUMNS, Names, center, cut, interface, proces
 
 def names(found: str) -> Names:
     return Names(
-        process=lambda pid: found,
-        interface=lambda netns, ifindex: found,
-        namespace=lambda netns: found,
+        process=lambda pid, comm: found,
+        namespace=lambda netns, cookie: found,
         function=lambda address, reason, kind: found,
         drops=lambda address, reason: False,
         caller=lambda frames: found,
@@ -113,7 +112,7 @@ def test_process(found: str, pid: int, comm: str, text: str) -> None:
     ],
 )
 def test_interface(found: str, ifindex: int, text: str) -> None:
-    assert interface(flow_of(ifindex=ifindex), names(found)) == text
+    assert interface(flow_of(ifindex=ifindex, ifname=found), names("")) == text
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), st.integers(0, 30))
@@ -198,8 +197,8 @@ def test_wall_follows_a_step_of_the_clock(monkeypatch: pytest.MonkeyPatch) -> No
 def test_remembered_packets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock_module, "_REMEMBERED", 10)
     clock = Clock(lambda: 0)
-    for number in range(100):
+    for number in range(1, 101):
         clock.since(number.to_bytes(8, "little"), number)
     assert len(clock._seen) + len(clock._seen_before) <= 21
-    assert clock.since((99).to_bytes(8, "little"), 100) == 1
-    assert clock.since((0).to_bytes(8, "little"), 100) == 0
+    assert clock.since((100).to_bytes(8, "little"), 101) == 1
+    assert clock.since((1).to_bytes(8, "little"), 100) == 0

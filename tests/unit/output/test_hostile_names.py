@@ -39,20 +39,30 @@ CHANCE = random.Random(1)
 NAMES = ["".join(CHANCE.choices(PIECES, k=CHANCE.randrange(1, 9))) for _ in range(1000)]
 
 
+def ifname(name: str) -> str:
+    """As much of it as the kernel takes for a device."""
+    return os.fsdecode(os.fsencode(name).replace(b"\0", b"")[:15])
+
+
 def sights(names: list[str], flags: str) -> list[Record]:
     """A record of each name, of a packet of its own; and in journeys its end."""
     config = configured(flags)
     parts = {"identity": (7).to_bytes(8, "little")} if config.identifies else {}
     return [
-        event(packet(1, 0, 1 + number), 3, flow(2 + number, ifindex=2), tail=tail(config, **parts))
-        for number, _ in enumerate(names)
+        event(
+            packet(1, 0, 1 + number),
+            3,
+            flow(2 + number, ifindex=2, ifname=ifname(name)),
+            tail=tail(config, **parts),
+        )
+        for number, name in enumerate(names)
     ]
 
 
 def known(names: list[str]) -> Names:
-    """A process, an interface and a namespace of each name."""
-    return records.names(lambda pid: names[pid - 1])._replace(
-        interface=lambda netns, ifindex: names[netns - 2], namespace=lambda netns: names[netns - 2]
+    """A process and a namespace of each name."""
+    return records.names(lambda pid, comm: names[pid - 1])._replace(
+        namespace=lambda netns, cookie: names[netns - 2]
     )
 
 
@@ -94,7 +104,7 @@ def test_a_name_in_the_kernel() -> None:
     """Of a process that is gone before somebody looks."""
     out: list[bytes] = []
     config = configured("")
-    known = records.names(lambda pid: "")
+    known = records.names(lambda pid, comm: "")
     comms = [os.fsencode(name).replace(b"\0", b"")[:15] for name in NAMES]
     batch = [event(packet(1, 0, 7, comm=comm), 3, flow(), tail=tail(config)) for comm in comms]
     Printer(Text(columns(config)), known, out.extend, config).show(batch)
@@ -112,7 +122,9 @@ def test_json() -> None:
         found = json.loads(line)
         name = os.fsencode(names[number]).decode(errors="replace")
         assert found["process"] == f"{name}:{number + 1}"
-        assert found["iface"] == f"{name}:2" and found["netns_name"] == name
+        assert found["netns_name"] == name
+        device = os.fsencode(ifname(names[number])).decode(errors="replace")
+        assert found["iface"] == (f"{device}:2" if device else "2")
     assert len(journeys(names, "--output-journey --output-json").splitlines()) == len(names)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from pypwru.events.record import EVENT, Record
-from pypwru.events.wire import wire
+from pypwru.events.wire import Wire, wire
 from pypwru.output.columns import COLUMNS
 from pypwru.output.json import KEYS, encode
 from pypwru.output.parts import FLOW, FUNCTION, PACKET
@@ -218,24 +218,35 @@ def octets(size: int) -> st.SearchStrategy[bytes]:
     return st.binary(min_size=size, max_size=size)
 
 
+# dev_valid_name() of net/core/dev.c
+IFNAMES = (
+    st.lists(st.sampled_from(sorted(set(range(1, 256)) - {*b" \t\n\v\f\r\xa0/:"})), max_size=15)
+    .map(bytes)
+    .map(lambda name: name.ljust(16, b"\0"))
+)
+
+
 @st.composite
-def some_records(draw: st.DrawFn, tail_size: int) -> Record:
-    """Any bytes at all, but a version of IP and a kind that the handlers write."""
+def some_records(draw: st.DrawFn, layout: Wire) -> Record:
+    """Any bytes at all, but a version of IP, a kind, a name and a packet that the kernel has."""
     seen = bytearray(draw(octets(FLOW.size)))
     seen[EVENT["l3"].offset - EVENT["netns"].offset] = draw(st.sampled_from([0, 4, 6]))
+    name = EVENT["ifname"].offset - EVENT["netns"].offset
+    seen[name : name + EVENT["ifname"].size] = draw(IFNAMES)
     who = bytearray(draw(octets(PACKET.size)))
     who[14:16] = draw(st.integers(0, 6)).to_bytes(2, "little")
     function = FUNCTION.pack(draw(st.integers(0, 20)), draw(st.integers(0, 2**64 - 1)))
-    behind = draw(octets(min(tail_size, 700))).ljust(tail_size, draw(octets(1)))
-    return Record(bytes(who), function, draw(st.integers(0, 2**63)), bytes(seen), behind)
+    behind = bytearray(draw(octets(min(layout.tail, 700))).ljust(layout.tail, draw(octets(1))))
+    if part := layout.parts.get("identity"):
+        behind[part.offset + 5 : part.offset + part.size] = bytes([draw(st.integers(0, 15)), 0, 0])
+    return Record(bytes(who), function, draw(st.integers(0, 2**63)), bytes(seen), bytes(behind))
 
 
 @given(st.data(), st.sets(st.sampled_from(FLAGS)), st.text(max_size=20))
 def test_any_record_of_any_run_is_valid(data: st.DataObject, flags: set[str], name: str) -> None:
     program = name.encode("utf-8", "replace").decode()
     output = Output(" ".join(["--output-json", *sorted(flags)]), program)
-    size = wire(output.config).tail
-    batch = data.draw(st.lists(some_records(size), min_size=1, max_size=3))
+    batch = data.draw(st.lists(some_records(wire(output.config)), min_size=1, max_size=3))
     printed = output.print(*batch).splitlines(keepends=True)
     assert len(printed) == len(batch)
     for each, record in zip(printed, batch, strict=True):

@@ -385,13 +385,24 @@ def test_absolute_shows_the_events_own_time(monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
-def test_relative_is_since_the_same_skb() -> None:
+def test_relative_is_since_the_same_packet() -> None:
     output = Output("--timestamp relative --output-meta=0 --output-tuple=0", "x")
-    first, second = packet(1, 0, 7), packet(2, 0, 7)
-    moved = packet(1, 5, 8)  # same skb, other CPU and process
-    times = [(first, 100), (second, 150), (moved, 1000), (second, 1150)]
-    rows = output.lines(*(event(who, 1, flow(), when) for who, when in times))
-    assert [row.split()[3] for row in rows] == ["0", "0", "900", "1000"]
+    address = packet(1, 0, 7)
+    clone = packet(2, 5, 8)  # of the first, in another process on another CPU
+    seen = [(address, 11, 100), (clone, 11, 1000), (address, 12, 1150), (address, 0, 1200)]
+    rows = output.lines(
+        *(
+            event(
+                who,
+                1,
+                flow(),
+                when,
+                tail=tail(output.config, identity=number.to_bytes(8, "little")),
+            )
+            for who, number, when in [*seen, (clone, 12, 1250), (address, 0, 1300)]
+        )
+    )
+    assert [row.split()[3] for row in rows] == ["0", "900", "0", "0", "100", "0"]
 
 
 def test_a_batch_is_one_write_and_an_empty_one_none() -> None:
@@ -420,7 +431,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch, flags: str) ->
 def test_a_name_is_kept_for_a_second() -> None:
     now = 10.0
     program = "/bin/old"
-    output = Output(program=lambda pid: program, monotonic=lambda: now)
+    output = Output(program=lambda pid, comm: program, monotonic=lambda: now)
     one = event(packet(1, 0, 7), 1, flow())
     rows = output.lines(one)
     program = "/bin/new"

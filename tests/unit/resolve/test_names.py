@@ -1,19 +1,21 @@
-"""Names of processes, interfaces, functions and reasons, from stand-ins of /proc and netlink."""
+"""Names of processes from a stand-in of /proc, and of interfaces."""
 
 from __future__ import annotations
 
 import os
+import queue
+import shutil
 import socket
 import struct
-from collections.abc import Mapping
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
-from pypwru.resolve import interfaces as interfaces_module
 from pypwru.resolve import links
-from pypwru.resolve.interfaces import Interfaces
-from pypwru.resolve.processes import Processes
+from pypwru.resolve import processes as processes_module
+from pypwru.resolve.processes import Processes, has_kernel_pids
 
 
 class Proc:
@@ -24,21 +26,18 @@ class Proc:
         self.now = 0.0
         self.processes = Processes(str(folder), lambda: self.now)
 
-    def run(self, pid: int, program: str | Path, comm: str = "comm", start: int = 1) -> None:
+    def run(self, pid: int, program: str | Path, *threads: str) -> None:
         self.end(pid)
         process = self.folder / str(pid)
-        process.mkdir()
-        numbers = " ".join(["S", *map(str, range(4, 22)), str(start), "0"])
-        (process / "stat").write_text(f"{pid} ({comm}) {numbers}\n")
+        for number, comm in enumerate(threads, start=pid):
+            (process / "task" / str(number)).mkdir(parents=True)
+            (process / "task" / str(number) / "comm").write_text(f"{comm}\n")
+        (process / "comm").write_text(f"{threads[0]}\n")
         if program:
             (process / "exe").symlink_to(program)
 
     def end(self, pid: int) -> None:
-        process = self.folder / str(pid)
-        for each in process.glob("*"):
-            each.unlink()
-        if process.exists():
-            process.rmdir()
+        shutil.rmtree(self.folder / str(pid), ignore_errors=True)
 
 
 @pytest.fixture
@@ -51,163 +50,163 @@ def proc(tmp_path: Path) -> Proc:
 
 
 def test_a_program_has_its_links_resolved(proc: Proc, tmp_path: Path) -> None:
-    proc.run(5, tmp_path / "link")
-    assert proc.processes.path(5) == str(tmp_path / "old")
+    proc.run(5, tmp_path / "link", "link")
+    assert proc.processes.path(5, "link") == str(tmp_path / "old")
 
 
 def test_comm_stands_in_for_a_file_that_is_not_there(proc: Proc) -> None:
-    proc.run(5, "/nonexistent (deleted)", comm="odd) (name 7")
-    proc.run(6, "", comm="kworker/0:1")
-    assert proc.processes.path(5) == "odd) (name 7"
-    assert proc.processes.path(6) == "kworker/0:1"
-    assert proc.processes.path(0) == ""
+    proc.run(5, "/nonexistent (deleted)", "odd) (name 7\n")
+    proc.run(6, "", "kworker/0:1-events")
+    assert proc.processes.path(5, "odd) (name 7\n") == "odd) (name 7\n"
+    assert proc.processes.path(6, "kworker/0:1") == "kworker/0:1-events"
+    assert proc.processes.path(6, "kworker/0") == ""
+    assert proc.processes.path(0, "swapper/0") == ""
 
 
 def test_a_name_outlives_its_process(proc: Proc, tmp_path: Path) -> None:
-    proc.run(5, tmp_path / "old")
-    assert proc.processes.path(5).endswith("/old")
+    proc.run(5, tmp_path / "old", "old")
+    assert proc.processes.path(5, "old").endswith("/old")
     proc.end(5)
     for proc.now in (0.5, 2.0, 4.0):
-        assert proc.processes.path(5).endswith("/old")
+        assert proc.processes.path(5, "old").endswith("/old")
 
 
-@pytest.mark.parametrize("start", [1, 2])  # the same process after execve, and another process
-def test_a_pid_that_runs_something_else_is_renamed(proc: Proc, tmp_path: Path, start: int) -> None:
-    proc.run(5, tmp_path / "old")
-    assert proc.processes.path(5).endswith("/old")
-    proc.run(5, tmp_path / "new", start=start)
+def test_a_pid_that_runs_something_else_is_another_at_once(proc: Proc, tmp_path: Path) -> None:
+    """As after execve(), and of a process that is given the pid of one that ended."""
+    proc.run(5, tmp_path / "old", "old")
+    assert proc.processes.path(5, "old").endswith("/old")
+    proc.run(5, tmp_path / "new", "new")
+    for proc.now in (0.0, 2.0):
+        assert proc.processes.path(5, "new").endswith("/new")
+        assert proc.processes.path(5, "old").endswith("/old")
+
+
+def test_a_program_that_came_later_is_not_named(proc: Proc, tmp_path: Path) -> None:
+    proc.run(5, tmp_path / "new", "new")
+    for proc.now in (0.0, 2.0):
+        assert proc.processes.path(5, "old") == ""
+
+
+def test_the_same_name_of_another_file_is_found_within_a_second(proc: Proc, tmp_path: Path) -> None:
+    proc.run(5, tmp_path / "old", "same")
+    assert proc.processes.path(5, "same").endswith("/old")
+    proc.run(5, tmp_path / "new", "same")
     proc.now = 0.9
-    assert proc.processes.path(5).endswith("/old")
+    assert proc.processes.path(5, "same").endswith("/old")
     proc.now = 1.0
-    assert proc.processes.path(5).endswith("/new")
+    assert proc.processes.path(5, "same").endswith("/new")
 
 
-def test_a_reused_pid_of_a_kernel_thread_is_renamed(proc: Proc) -> None:
-    proc.run(5, "", comm="kworker/0:1", start=1)
-    assert proc.processes.path(5) == "kworker/0:1"
-    proc.run(5, "", comm="kworker/1:0", start=2)
-    proc.now = 1.0
-    assert proc.processes.path(5) == "kworker/1:0"
+def test_a_thread_is_of_its_process(proc: Proc, tmp_path: Path) -> None:
+    """And all of them are read at once, however many there are."""
+    proc.run(5, tmp_path / "new", "main", "worker-1", "worker-2")
+    assert proc.processes.path(5, "worker-1").endswith("/new")
+    proc.end(5)
+    assert proc.processes.path(5, "worker-2").endswith("/new")
+    assert proc.processes.path(5, "main").endswith("/new")
+
+
+def test_execve_while_it_is_looked_up_names_nobody(
+    proc: Proc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proc.run(5, tmp_path / "old", "same")
+    read = processes_module._comm
+
+    def read_late(process: int, path: str) -> str:
+        (proc.folder / "5/exe").unlink()
+        (proc.folder / "5/exe").symlink_to(tmp_path / "new")
+        return read(process, path)
+
+    monkeypatch.setattr(processes_module, "_comm", read_late)
+    assert proc.processes.path(5, "same") == ""
 
 
 def test_a_process_that_was_missing_is_found_later(proc: Proc, tmp_path: Path) -> None:
-    assert proc.processes.path(5) == ""
-    proc.run(5, tmp_path / "new")
+    assert proc.processes.path(5, "new") == ""
+    proc.run(5, tmp_path / "new", "new")
     proc.now = 1.0
-    assert proc.processes.path(5).endswith("/new")
+    assert proc.processes.path(5, "new").endswith("/new")
 
 
 def test_kept_processes_are_bounded(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pypwru.resolve.processes._KEPT", 10)
     for pid in range(100):
-        proc.processes.path(pid)
+        proc.processes.path(pid, "comm")
     assert len(proc.processes._kept) == 10
 
 
 def test_this_very_process() -> None:
-    assert Processes().path(os.getpid()) == os.path.realpath("/proc/self/exe")
+    comm = Path("/proc/self/comm").read_text()[:-1]
+    assert Processes().path(os.getpid(), comm) == os.path.realpath("/proc/self/exe")
 
 
-class Machine:
-    """Namespaces that a test changes, and how often they were looked at."""
+def test_a_real_execve_and_threads_with_names() -> None:
+    """The shell, sleep and the names themselves are the kernel's own account."""
+    shell = os.path.realpath("/bin/sh")
+    sleep = os.path.realpath(shutil.which("sleep") or "")
+    processes = Processes()
+    with subprocess.Popen(
+        ["/bin/sh", "-c", "echo; read _; exec sleep 60"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin and process.stdout
+        process.stdout.readline()
+        assert processes.path(process.pid, "sh") == shell
+        assert processes.path(process.pid, "sleep") == ""
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        while Path(f"/proc/{process.pid}/comm").read_text() != "sleep\n":
+            pass
+        assert Processes().path(process.pid, "sleep") == sleep
+        assert Processes().path(process.pid, "sh") == ""
+        assert processes.path(process.pid, "sh") == shell
+        process.kill()
 
-    def __init__(self) -> None:
-        self.namespaces: dict[int, dict[int, str]] = {1: {1: "lo"}}
-        self.now = 0.0
-        self.scans = 0
-        self.reads = 0
-        self.interfaces = Interfaces(self.find, self.read, lambda: self.now)
+    names: queue.Queue[str] = queue.Queue()
+    done = threading.Event()
 
-    def find(self) -> dict[int, str]:
-        self.scans += 1
-        return {inode: f"/proc/{inode}" for inode in self.namespaces}
+    def work() -> None:
+        Path("/proc/thread-self/comm").write_text("busy bee")
+        names.put("busy bee")
+        done.wait()
 
-    def read(self, paths: Mapping[int, str], own: int) -> dict[int, dict[int, str]]:
-        self.reads += 1
-        return {i: dict(self.namespaces[i]) for i in paths if i in self.namespaces}
-
-
-def test_no_device_needs_no_look() -> None:
-    machine = Machine()
-    assert machine.interfaces.name(1, 0) == ""
-    assert machine.reads == 0
-
-
-def test_a_hit_reads_once() -> None:
-    machine = Machine()
-    assert [machine.interfaces.name(1, 1) for _ in range(9)] == ["lo"] * 9
-    assert machine.reads == machine.scans == 1
-
-
-def test_misses_scan_once_a_second() -> None:
-    machine = Machine()
-    assert machine.interfaces.name(2, 7) == ""
-    machine.namespaces[2] = {7: "veth0"}
-    for machine.now in (0.1, 0.5, 0.9):
-        assert machine.interfaces.name(2, 7) == ""
-    assert machine.scans == 1
-    machine.now = 1.0
-    assert machine.interfaces.name(2, 7) == "veth0"
-    assert machine.scans == 2
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert Processes().path(os.getpid(), names.get()) == os.path.realpath("/proc/self/exe")
+    done.set()
+    thread.join()
 
 
-def test_a_slow_scan_waits_longer() -> None:
-    machine = Machine()
-    find = machine.find
+@pytest.mark.parametrize(
+    ("of_first", "of_self", "found"),
+    [
+        (4026531836, 4026531836, True),
+        (4026532500, 4026532500, False),
+        (4026531836, 4026532500, True),  # the host's procfs in a container
+        (None, 4026531836, True),  # without the right to look at pid 1
+        (None, 4026532500, False),
+        (None, None, True),
+    ],
+)
+def test_whose_pids_proc_has(
+    of_first: int | None, of_self: int | None, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inodes = {"/p/1/ns/pid": of_first, "/p/self/ns/pid": of_self}
 
-    def slowly() -> dict[int, str]:
-        machine.now += 0.1
-        return find()
+    def stat(path: str) -> os.stat_result:
+        if (inode := inodes[path]) is None:
+            raise PermissionError(13, path)
+        return os.stat_result((0, inode, *[0] * 8))
 
-    machine.interfaces = Interfaces(slowly, machine.read, lambda: machine.now)
-    machine.interfaces.name(2, 7)
-    machine.now = 5.0
-    machine.interfaces.name(2, 7)
-    assert machine.scans == 1
-    machine.now = 5.2
-    machine.interfaces.name(2, 7)
-    assert machine.scans == 2
-
-
-def test_an_old_name_is_read_again() -> None:
-    machine = Machine()
-    machine.interfaces.name(1, 1)
-    machine.namespaces[1] = {1: "renamed"}
-    machine.now = 4.9
-    assert machine.interfaces.name(1, 1) == "lo"
-    machine.now = 5.0
-    assert machine.interfaces.name(1, 1) == "renamed"
-    assert machine.scans == 1
-
-
-def test_a_namespace_that_is_gone_keeps_its_names() -> None:
-    machine = Machine()
-    machine.interfaces.name(1, 1)
-    del machine.namespaces[1]
-    for machine.now in (5.0, 20.0):
-        assert machine.interfaces.name(1, 1) == "lo"
-
-
-def test_kept_namespaces_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interfaces_module, "_KEPT_NAMESPACES", 3)
-    machine = Machine()
-    for inode in range(10):
-        machine.namespaces = {inode: {1: f"if{inode}"}}
-        machine.now += 2
-        assert machine.interfaces.name(inode, 1) == f"if{inode}"
-    assert sorted(machine.interfaces._names) == [7, 8, 9]
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", stat)
+        has = has_kernel_pids("/p")
+    assert has is found
 
 
 def test_our_own_links_are_those_the_c_library_names() -> None:
-    own = os.stat("/proc/self/ns/net").st_ino
-    found = links.interfaces({own: "/proc/self/ns/net"}, own)
-    assert found == {own: dict(socket.if_nameindex())}
-
-
-def test_a_namespace_that_changed_or_went_is_left_out() -> None:
-    own = os.stat("/proc/self/ns/net").st_ino
-    wrong = {own + 1: "/proc/self/ns/net", 7: "/nonexistent"}
-    assert links.interfaces(wrong, own) == {}
+    assert links.interfaces() == dict(socket.if_nameindex())
 
 
 def test_a_refusal_of_netlink_is_an_error() -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from array import array
-from pathlib import Path
 
 import pytest
 
 from pypwru.errors import KernelError
 from pypwru.kernel.kallsyms import Symbols
 from pypwru.resolve import symbols as symbols_module
-from pypwru.resolve.namespaces import Namespaces
 from pypwru.resolve.symbols import SymbolNames
 
 CORE = {0x1000: "ip_rcv", 0x2000: "ip_output", 0x3000: "end_of_core"}
@@ -150,32 +147,30 @@ def test_a_stack_begins_at_the_traced_function(frames: list[str], shown: list[st
     assert names.stack([start + 5 for start in starts]) == shown
 
 
-def test_namespaces_are_the_files_of_the_folder(tmp_path: Path) -> None:
-    now = 0.0
-    blue = tmp_path / "blue"
-    blue.touch()
-    names = Namespaces(str(tmp_path), lambda: now)
-    assert names.name(os.stat(blue).st_ino) == "blue"
-    assert names.name(0) == ""
-    red = tmp_path / "red"
-    red.touch()
-    assert names.name(os.stat(red).st_ino) == ""
-    now = 1.0
-    assert names.name(os.stat(red).st_ino) == "red"
-
-
-def test_a_namespace_that_is_deleted_keeps_its_name_a_while(tmp_path: Path) -> None:
-    now = 0.0
-    (tmp_path / "blue").touch()
-    inode = os.stat(tmp_path / "blue").st_ino
-    names = Namespaces(str(tmp_path), lambda: now)
-    names.name(inode)
-    (tmp_path / "blue").unlink()
-    now = 1.0
-    assert names.name(inode) == "blue"
-    now = 2.0
-    assert names.name(inode) == ""
-
-
-def test_no_folder_is_no_names(tmp_path: Path) -> None:
-    assert Namespaces(str(tmp_path / "nosuch")).name(4026531840) == ""
+@pytest.mark.parametrize(
+    ("frames", "hosted", "at"),
+    [
+        # a kprobe: where the function returns to, and no more
+        (["tcp_v4_rcv"], False, "tcp_v4_rcv+0x5"),
+        (["__tcf_kfree_skb_list"], False, "__tcf_kfree_skb_list+0x5"),
+        # fentry, in what drops for a qdisc
+        (
+            [OURS, "bpf_trampoline_7[bpf]", "kfree_skb_list", "__tcf_kfree_skb_list", "qdisc_run"],
+            False,
+            "qdisc_run+0x5",
+        ),
+        # a tracepoint in sk_skb_reason_drop(), of a socket that is closed
+        (
+            [OURS, "bpf_trace_run4", "sk_skb_reason_drop", "skb_queue_purge_reason", "tcp_close"],
+            True,
+            "tcp_close+0x5",
+        ),
+        (["sk_skb_reason_drop"], True, "sk_skb_reason_drop+0x5"),
+        ([OURS], True, ""),
+        ([], True, ""),
+    ],
+)
+def test_a_location_is_who_wanted_it_dropped(frames: list[str], hosted: bool, at: str) -> None:
+    starts = array("Q", [0x1000 * number for number in range(1, len(frames) + 1)])
+    names = SymbolNames(True, lambda: Symbols(frames, starts))
+    assert names.location([start + 5 for start in starts], hosted) == at

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from pypwru.discovery import tables
 from pypwru.errors import OutputClosed
 from pypwru.events import paths
+from pypwru.events.limit import Limit
 from pypwru.events.record import Record, constants
 from pypwru.output.journey.ends import KINDS, RECEIVED
 from pypwru.output.journey.journeys import Journeys
@@ -49,7 +50,9 @@ class Told:
     """Journeys, and what they wrote."""
 
     def __init__(
-        self, flags: str = "", process: Callable[[int], str] = lambda pid: "/usr/bin/ping"
+        self,
+        flags: str = "",
+        process: Callable[[int, str], str] = lambda pid, comm: "/usr/bin/ping",
     ) -> None:
         self.config = configured(f"--output-journey {flags}")
         self.out: list[bytes] = []
@@ -142,6 +145,30 @@ def test_journeys_come_as_they_end_and_what_has_not_ended_comes_last() -> None:
     assert text.startswith("0x1  packet 42")
     assert text.endswith("  still under way when the trace ended, last seen in ip_rcv\n\n")
     assert told.journeys.count == 2
+
+
+def test_what_a_limit_cuts_off_has_no_end() -> None:
+    """But one that had ended before has, and a drop that was seen is one."""
+    told, limit = Told(), Limit(4)
+    seen = [
+        told.seen(IP_RCV, 1, skb=2, number=43),
+        told.seen(IP_RCV, 2, skb=3, number=44),
+        told.seen(IP_RCV, 3),
+        told.end(2, 43),
+        told.seen(DROPS, 4, NO_SOCKET),
+        told.seen(IP_RCV, 5, skb=3, number=44),
+        told.end(3, 44),
+    ]
+    told.journeys.show(limit.cut(seen[:3]))
+    told.journeys.show(limit.cut(seen[3:]))
+    assert limit.reached
+    told.journeys.end(is_cut=True)
+    journeys = b"".join(told.out).decode().split("\n\n")[:-1]
+    ends = {text.partition("packet ")[2][:2]: text.splitlines()[-1] for text in journeys}
+    assert ends.keys() == {"42", "43", "44"}
+    assert ends["42"].startswith("  dropped: ")
+    assert ends["43"] == "  freed, last seen in ip_rcv"
+    assert ends["44"] == "  cut off by --output-limit-lines, last seen in ip_rcv"
 
 
 def test_what_a_process_has_read_has_arrived_though_it_is_not_freed() -> None:
@@ -240,7 +267,7 @@ def test_an_object_has_the_changes_that_lines_have() -> None:
 
 def test_kernel_threads_have_their_whole_names() -> None:
     for path, shown in (("ksoftirqd/1", "ksoftirqd/1:7"), ("/usr/bin/ping", "ping:7")):
-        told = Told(process=lambda pid: path)  # noqa: B023
+        told = Told(process=lambda pid, comm: path)  # noqa: B023
         lines = told.lines(told.seen(IP_RCV, 1), told.end())
         assert lines[1].endswith(f"cpu 0  {shown}")
 

@@ -16,6 +16,7 @@ from scapy.utils import RawPcapNgReader, RawPcapReader
 
 from pypwru import __version__
 from pypwru.events.packets import Captured
+from pypwru.output import parts
 from pypwru.output.pcap.frames import frame
 from pypwru.output.pcap.output import PcapOutput, open_pcap
 from tests.support import records
@@ -181,10 +182,9 @@ def test_what_no_name_and_no_argument_may_break(tmp_path: Path) -> None:
         config = configured(f"--output-pcap {path}")
         opened = open_pcap(config, NEVER, QUIET, stack, "x \udcff" + "y" * 70000)
         taken = Taken()
-        known = records.names()._replace(interface=lambda netns, ifindex: "e\udcfe\n")
-        output = PcapOutput(config, known, taken, opened, QUIET)
+        output = PcapOutput(config, records.names(), taken, opened, QUIET)
         output.begin()
-        record = sight()._replace(tail=tail(config))
+        record = sight(ifname="e\udcfe\n")._replace(tail=tail(config))
         taken.waiting.append((record, captured(first=True)))
         output.show([record])
         output.close(0)
@@ -239,7 +239,7 @@ def test_scapy_reads_the_same_packets(tmp_path: Path, pairs: list[Pair], snaplen
     assert len(found) == len(pairs)
     for (octets, seen), (record, told) in zip(found, pairs, strict=True):
         assert told
-        protocol = int.from_bytes(record.flow[20:22], "big")
+        protocol = parts.flow(record.flow).protocol
         expected = frame(told, protocol, snaplen)
         assert (seen.linktype, octets, seen.wirelen) == expected
         assert (seen.tshigh << 32 | seen.tslow, seen.tsresol) == (EPOCH + record.ktime, 10**9)
@@ -256,7 +256,7 @@ def test_scapy_and_libpcap_read_the_same_classic(
         assert (reader.linktype, reader.snaplen, reader.nano) == (1, snaplen, True)
         found = list(reader)
     frames = [
-        frame(told, int.from_bytes(record.flow[20:22], "big"), snaplen, always_ethernet=True)
+        frame(told, parts.flow(record.flow).protocol, snaplen, always_ethernet=True)
         for record, told in pairs
         if told
     ]
