@@ -56,13 +56,14 @@ SWITCHES = (
     Switch(
         "kprobes", "debugfs", "/sys/kernel/debug", "kprobes/enabled", frozenset({Backend.KPROBE})
     ),
-    # Documentation/admin-guide/sysctl/kernel.rst. Ftrace also has kprobes at a function's start.
+    # Documentation/admin-guide/sysctl/kernel.rst. Kprobes are put behind ftrace's hook: most of
+    # them don't need it.
     Switch(
         "ftrace",
         "proc",
         "/proc",
         "sys/kernel/ftrace_enabled",
-        frozenset(Backend) - {Backend.TRACEPOINT},
+        frozenset({Backend.FENTRY_MULTI, Backend.KPROBE_MULTI, Backend.FENTRY}),
     ),
 )
 

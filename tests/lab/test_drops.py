@@ -19,6 +19,7 @@ from tests.lab.jobs.drops import (
     NO_PORT6,
     NO_ROUTE,
     PASSES,
+    REFUSALS,
     REFUSED,
     RP_FILTER,
     TTL,
@@ -174,3 +175,11 @@ def test_a_drop_by_another_than_nftables_names_no_rule(kernel: str) -> None:
     if row(kernel).has(Feature.DROP_REASONS):
         assert {one["func"].partition("_REASON_")[2] for one in dropped} == {f"{RULE})"}
         assert not any(one.get("nft") for one in dropped)
+
+
+def test_what_arrives_is_no_drop_because_a_capture_refused_it(kernel: str) -> None:
+    found = results.step(kernel, SUITE, "refused_by_capture")
+    lines = [json.loads(line) for line in found["out"].splitlines()]
+    dropped = [port(one) for one in lines if "location" in one]
+    assert dropped == [NO_PORT] * REFUSALS
+    assert {port(one) for one in lines} == {NO_PORT}

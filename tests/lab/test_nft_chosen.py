@@ -54,7 +54,7 @@ def test_the_drop_names_its_rule_and_its_text(kernel: str) -> None:
 @pytest.mark.parametrize("kernel", [REFERENCE])
 def test_a_chain_is_told_by_its_whole_name(kernel: str) -> None:
     paths = [
-        event["nft"]["path"] for event in by_port(events(kernel, "long"))[7106] if event["nft"]
+        event["nft"]["path"] for event in by_port(events(kernel, "long"))[7106] if "nft" in event
     ]
     assert paths.count(["input", LONG]) == paths.count(["input", OTHER]) == EACH
 

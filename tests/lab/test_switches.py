@@ -30,6 +30,9 @@ def step(kernel: str, switch: str, backend: str) -> Any:
 @pytest.mark.parametrize(("kernel", "switch", "backend"), SWITCHED)
 def test_a_run_is_warned_of_what_it_does_not_see(kernel: str, switch: str, backend: str) -> None:
     seen = step(kernel, switch, backend)
+    if "kept" in seen:  # this kernel doesn't let an administrator do that while it is needed
+        assert seen["kept"].strip() == "1"
+        return
     before, after = seen["out"][: seen["before"]], seen["out"][seen["before"] :]
 
     assert f"->{FAR}:0(icmp)" in before
@@ -41,7 +44,8 @@ def test_a_run_is_warned_of_what_it_does_not_see(kernel: str, switch: str, backe
 @pytest.mark.parametrize(("kernel", "switch", "backend"), SWITCHED)
 def test_what_is_switched_off_is_not_chosen(kernel: str, switch: str, backend: str) -> None:
     seen = step(kernel, switch, backend)
-
+    if "kept" in seen:
+        return
     assert seen["refused"]["status"] == 1
     assert f"{switch} is switched off" in seen["refused"]["err"].splitlines()[-1]
     assert seen["chosen"]["status"] == 0

@@ -110,17 +110,18 @@ def test_the_text_of_each_rule_comes_late_and_right(here: Place, rules: Rules) -
         assert f"\t\t{text} # handle {rule}" in listed
 
 
-def test_a_rule_that_nobody_could_read_is_gone(here: Place, rules: Rules) -> None:
+def test_a_rule_that_nobody_could_read_is_gone(here: Place) -> None:
     here.load("table ip t { chain c { ip saddr 192.0.2.1 drop; tcp dport 22 accept; }; }")
     first, second = here.handles()
     here.run("nft", "delete", "rule", "ip", "t", "c", "handle", str(first[2]))
-    known(rules, here)
-    shown = Shown(rules)
-    shown.take(shown.record(here, first), shown.record(here, second))
-    assert shown.until(2) == [
-        f"handle {first[2]}{GONE} drop",
-        said(second[2], "tcp dport 22 accept"),
-    ]
+    with Rules() as rules:  # from here on they are read
+        known(rules, here)
+        shown = Shown(rules)
+        shown.take(shown.record(here, first), shown.record(here, second))
+        assert shown.until(2) == [
+            f"handle {first[2]}{GONE} drop",
+            said(second[2], "tcp dport 22 accept"),
+        ]
 
 
 def test_after_a_reload_of_many_rules_lines_wait_for_their_texts(

@@ -28,6 +28,7 @@ from tests.support.paths import TREE
 NO_PORT, BAD_SUM, FULL, NFT, RP_FILTER, TTL, NO_ROUTE, NO_PORT6, REFUSED = range(6001, 6010)
 TRACKED = range(6010, 6016)
 ETH_P_ALL = 3
+REFUSALS = 3
 PASSES, PASSES_TCP = 6020, 6021
 COUNTS = {
     NO_PORT: 12, BAD_SUM: 7, FULL: 60, NFT: 9, RP_FILTER: 5, TTL: 4, NO_ROUTE: 6, NO_PORT6: 8,
@@ -178,7 +179,6 @@ def drops(folder: Path) -> Seen:
         for port in (BAD_SUM, RP_FILTER, TTL):
             stack.enter_context(bound(port))
         full = stack.enter_context(bound(FULL, 4096))
-        stack.enter_context(slow_capture())
         own = stack.enter_context(tracer(folder, "drops", "pypwru", *DROPS, start=Forked))
         own.wait_ready()
         before, rule_before = counters(), by_rule()
@@ -214,9 +214,23 @@ def journeys(folder: Path) -> Seen:
         return own.stop()
 
 
+def refused_by_capture(folder: Path) -> Seen:
+    """Datagrams that arrive although a capture refuses them, and some that find no socket."""
+    with (
+        bound(PASSES) as receiver,
+        slow_capture(),
+        tracer(folder, "refused", "pypwru", *DROPS, start=Forked) as own,
+    ):
+        own.wait_ready()
+        passing(receiver, 12)
+        send(FAR, NO_PORT, REFUSALS)
+        traffic.flush()
+        return own.stop()
+
+
 def table_full(folder: Path) -> Seen:
     """Each datagram would be a connection of its own, and conntrack has room for one."""
-    with inside("far"):
+    with inside("router"):
         run("nft", "-f", "-", words=CONNTRACK)
     before = LIMIT.read_text()
     try:
@@ -226,12 +240,12 @@ def table_full(folder: Path) -> Seen:
             for port in TRACKED:
                 send(FAR, port, 1)
             traffic.flush()
-            words = ["ip", "netns", "exec", "far", "conntrack", "-S"]
+            words = ["ip", "netns", "exec", "router", "conntrack", "-S"]
             told = subprocess.run(words, check=True, capture_output=True, text=True).stdout
             return {**own.stop(), "counted": told}
     finally:
         LIMIT.write_text(before)
-        with inside("far"):
+        with inside("router"):
             run("nft", "delete", "table", "inet", "conntrack")
 
 
@@ -256,6 +270,7 @@ def main() -> None:
         ("drops", partial(drops, folder)),
         ("journeys", partial(journeys, folder)),
         ("table_full", partial(table_full, folder)),
+        ("refused_by_capture", partial(refused_by_capture, folder)),
     ]
     run_steps(steps, result, shared / "result.json")
 

@@ -8,6 +8,7 @@ nothing is here.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ FILES = {
 }
 SILENCED = {
     "kprobes": ("kprobe",),
-    "ftrace": ("kprobe", "kprobe-multi", "fentry", "fentry-multi"),
+    "ftrace": ("kprobe-multi", "fentry", "fentry-multi"),
 }
 FUNCTIONS = "(ip_rcv|ip_output|netif_receive_skb)"  # the last is a tracepoint, too
 
@@ -45,7 +46,12 @@ def silenced(folder: Path, name: str, switch: Path, words: Sequence[str]) -> See
         own.wait_line(f"{FAR}:0->")
         before = own.out.stat().st_size
         try:
-            switch.write_text("0")
+            try:
+                switch.write_text("0")
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                return {**own.stop(), "kept": switch.read_text()}
             own.wait_word("was switched off")
             ping(FAR)
             with tracer(folder, f"{name}-refused", "pypwru", *words, start=Forked) as refused:

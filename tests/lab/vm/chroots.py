@@ -31,7 +31,7 @@ PACKAGES = (
 LLVM: Mapping[str, int] = {"bullseye": 11, "trixie": 19, "sid": 21}
 NEWEST = ("trixie", "sid")
 
-_MOUNTED = ("proc", "sys", "dev", "tmp")
+_MOUNTED = ("proc", "sys", "dev", "run", "tmp")
 _INSIDE = "/pypwru"
 # $1: the root; $2: this checkout; then the command. All mounts end with the mount namespace.
 _ENTER = f"""
@@ -74,7 +74,8 @@ def _make(suite: str, target: Path) -> None:
 def inside(suite: str, command: Sequence[str]) -> list[str]:
     """The words that run ``command`` in the user space of ``suite``, as root.
 
-    It sees this machine's /proc, /sys, /dev and /tmp, and this checkout, read-only, as /pypwru.
+    It sees /proc, /sys, /dev, /run and /tmp of this machine, and this checkout, read-only, as
+    /pypwru.
     """
     words = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", _ENTER, "sh"]
     return [*words, str(root(suite)), str(TREE), *command]
