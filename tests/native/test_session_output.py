@@ -164,12 +164,13 @@ def test_a_terminal_that_hangs_up(net: Network) -> None:
         net.ping(net.v4(2))
         run.process.wait(PATIENCE)
     assert run.status == 0
-    assert CLOSED.message in run.stderr and run.done["produced"] > 0
+    assert CLOSED.message in run.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_each_signal_ends_it_with_an_account(net: Network, number: int) -> None:
-    with tracing(f"icmp and host {net.v4(2)}", stop=number) as run:
+def test_each_signal_ends_it_with_an_account(net: Network, number: signal.Signals) -> None:
+    anew = ("env", f"--default-signal={number.name}")  # nohup(1) may run the tests
+    with tracing(f"icmp and host {net.v4(2)}", before=anew, stop=number) as run:
         net.ping(net.v4(2))
     assert run.status == 0
     assert run.done["events"] == len(run.lines) > 0
@@ -334,7 +335,7 @@ def limited(blocks: int) -> tuple[str, ...]:
         (("--output-file={}/trace", "--output-journey"), False),
         (("--output-pcap={}/x.pcapng", "--output-text=false"), False),
         (("--output-pcap={}/x.pcap", "--pcap-when=every"), True),
-        (("--stats-file={}/stats.json", "--stats"), True),
+        (("--stats-file={}/stats.json",), True),  # a report would be too large, too
     ],
     ids=str,
 )
