@@ -201,7 +201,7 @@ SUITES: Mapping[str, Suite] = {
         (60, 60),
         lambda row, tier: fentry_backends(row),
         lambda row, tier: [*switches.commands(fentry_backends(row)).values()],
-        alone="kernels forget some of ftrace's hooks that were there when it is switched on again",
+        alone="it switches off what the probes of other jobs hang on",
     ),
     "truth": Suite(
         "tests.lab.truth.guest",
