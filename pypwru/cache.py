@@ -168,10 +168,11 @@ class Cache:
 def _read(folder: int, name: str) -> bytes:
     """The content of a regular file, up to a size that none of ours has; of others nothing."""
     with owned(os.open(name, _READ, dir_fd=folder)) as descriptor:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             return b""
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read(_MAX_SIZE)
+            return file.read(min(found.st_size, _MAX_SIZE))  # it makes room for as much as is asked
 
 
 def _write(folder: int, name: str, content: bytes) -> None:

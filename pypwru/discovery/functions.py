@@ -35,7 +35,7 @@ class Function(NamedTuple):
         reason: register, 1 to 5, that holds an ``enum skb_drop_reason``; 0 for none.
         addresses: of every function of that name that can be traced; () where unknown.
         display: ``name`` or ``name[module]``.
-        category: one of tables.categories().
+        category: one of tables.categories(); '' where none of its calls is shown.
         priority: 0 to 3.
     """
 

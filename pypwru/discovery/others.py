@@ -104,9 +104,10 @@ def life_probes(
         frees = lifetime.final(there).difference(traced)
         wanted |= dict.fromkeys(frees, lifetime.FORGETTING)
     return [
-        Probe(wanted[function.name], function)
-        for function in _functions(wanted, symbols)
-        if (function.name, function.module) in traceable and not function.module
+        # No category: to compile the table of those takes longer than all else here.
+        Probe(hook, Function(name, "", 0, 0, addresses, name, "", 0))
+        for name, hook in wanted.items()
+        if (name, "") in traceable and (addresses := symbols.addresses(name))
     ]
 
 
@@ -130,7 +131,7 @@ def _hooks(name: str, on_maps: Collection[str]) -> tuple[lifetime.Hook, ...]:
 
 
 def _functions(names: Collection[str], symbols: Symbols) -> Iterator[Function]:
-    for display, addresses in symbols.by_name.items() if names else ():
+    for display, addresses in symbols.by_name.items():
         name, _, module = display.partition("[")
         if name in names:
             yield _function(name, module.removesuffix("]"), addresses)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import struct
-from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pypwru.escaping import escape_unprintable
@@ -74,23 +74,34 @@ class Rule(NamedTuple):
     is_xt: bool = False
 
 
-@dataclass
-class Chain:
+class Chain(SimpleNamespace):
     """A chain; ``rules`` in their order, ``comment`` as it is."""
 
     text: ChainText
-    rules: list[Rule] = field(default_factory=list)
-    comment: str = ""
+    rules: list[Rule]
+    comment: str
+
+    def __init__(self, text: ChainText, rules: Iterable[Rule] = (), comment: str = "") -> None:
+        super().__init__(text=text, rules=list(rules), comment=comment)
 
 
-@dataclass
-class Table:
+class Table(SimpleNamespace):
     """A table; ``chains`` by their handles, in their order; ``blocks`` are bound ones, by name."""
 
     family: str
     name: str
-    chains: dict[int, Chain] = field(default_factory=dict)
-    blocks: dict[str, int] = field(default_factory=dict)
+    chains: dict[int, Chain]
+    blocks: dict[str, int]
+
+    def __init__(
+        self,
+        family: str,
+        name: str,
+        chains: Mapping[int, Chain] | None = None,
+        blocks: Mapping[str, int] | None = None,
+    ) -> None:
+        chains, blocks = dict(chains or {}), dict(blocks or {})
+        super().__init__(family=family, name=name, chains=chains, blocks=blocks)
 
     @property
     def has_xt(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,17 @@ def test_what_is_put_is_got(folder: Path) -> None:
     assert cache.get("key") == Cache(folder).get("key") == b"two"
     assert folder.stat().st_mode & 0o777 == 0o700
     assert (folder / FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_read_makes_room_for_the_file_alone(folder: Path, file: Path) -> None:
+    """Not for the largest there may be, whose pages cost a guest half a second."""
+    assert file.stat().st_size < 100
+    tracemalloc.start()
+    try:
+        Cache(folder).get("key")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o701, 0o777, 0o710])

@@ -6,6 +6,7 @@ Real runs are in tests/native/test_startup.py.
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import pytest
 
@@ -47,3 +48,12 @@ def test_modules_before_a_run(words: list[str], more: set[str]) -> None:
 
     assert {name for name in loaded if name.startswith("pypwru")} <= FLAG_TABLE | more
     assert not loaded & HEAVY
+
+
+def test_modules_of_nftables_are_light() -> None:
+    """What a run loads beside its own where functions of nftables can be hooked."""
+    modules = "pypwru.attach.nft, pypwru.attach.kprobe_multi, pypwru.resolve.nft_names"
+    words = [sys.executable, "-X", "importtime", "-c", f"import {modules}"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+
+    assert not imported(done.stderr) & HEAVY
