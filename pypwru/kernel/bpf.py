@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import signal
 import struct
@@ -256,7 +257,8 @@ def program_load(
     except OSError as first:
         if first.errno in _NO_VERDICT:
             raise
-        log = ctypes.create_string_buffer(LOG_SIZE)
+        # Pages that are there once they are written: what is refused without a log is common.
+        log = (ctypes.c_char * LOG_SIZE).from_buffer(mmap.mmap(-1, LOG_SIZE))
         try:
             return load(log)
         except OSError as error:
