@@ -100,13 +100,15 @@ struct part_nft {
 	u64 target;	  /* chain of a jump or goto */
 	u64 path[4];	  /* chains on the way to `chain`, the base chain first; 0 behind the last */
 	u32 netns;	  /* inode */
-	u32 verdict;	  /* NF_* or NFT_*, signed; of EVENT_NFT_OUT what the hook gets */
+	u32 verdict;	  /* NF_*, VERDICT_ROUTE or NFT_*, signed; of EVENT_NFT_OUT what the hook gets */
 	u32 priority;	  /* of the base chain, signed */
 	u8 family;	  /* NFPROTO_* of the table */
 	u8 hook;	  /* NF_*_* number of the hook */
 	u8 type;	  /* NFT_TRACETYPE_*: 1 policy, 2 return, 3 rule; 0 is nothing */
 	u8 depth;	  /* how many jumps deep */
 };
+
+#define VERDICT_ROUTE 6	 /* of ebtables-legacy's table broute: the packet isn't bridged; behind NF_MAX_VERDICT */
 
 struct part_nft_at {	  /* of runs that show rules' texts: a handle can be given from one rule to another */
 	u64 ktime;	  /* when it said that; CLOCK_MONOTONIC, ns */

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pypwru.events.record import EVENT_SIZE, Record
+from pypwru.events.record import EVENT_SIZE, Record, constants
 from pypwru.kernel.nft_words import FAMILIES, VERDICTS, family_word, hook_word, verdict_word
 from pypwru.output.nft_part import NFT, NOTHING, handles, nft, with_text
 from tests.oracles.json_schema import judged
@@ -332,14 +332,16 @@ def test_words_of_every_number() -> None:
         "drop", "accept", "stolen", "queue", "repeat", "stop",
     ]  # fmt: skip
     assert verdict_word(-7) == "-7" and verdict_word(0x60 << 16) == "drop"
-    assert set(VERDICTS.values()) == {verdict_word(number) for number in range(-5, 6)}
+    assert verdict_word(constants()["VERDICT_ROUTE"]) == "route"
+    assert set(VERDICTS.values()) == {verdict_word(number) for number in range(-5, 7)}
     assert [family_word(number) for number in (1, 2, 3, 5, 7, 10, 12)] == [
         "inet", "ip", "arp", "netdev", "bridge", "ip6", "12",
     ]  # fmt: skip
     common = ["prerouting", "input", "forward", "output", "postrouting"]
     for family in (INET, IP, BRIDGE):
         assert [hook_word(FAMILIES[family], hook) for hook in range(5)] == common
-    assert hook_word("inet", 5) == "ingress" and hook_word("ip6", 9) == "9"
+    assert [hook_word(family, 5) for family in ("inet", "bridge")] == ["ingress", "brouting"]
+    assert hook_word("ip6", 9) == "9"
     assert [hook_word("arp", hook) for hook in range(3)] == ["input", "output", "forward"]
     assert [hook_word("netdev", hook) for hook in range(3)] == ["ingress", "egress", "2"]
 
