@@ -91,8 +91,10 @@ struct part_map {	  /* of EVENT_MAP; zero in others */
 
 /*
  * nftables: of EVENT_NFT_* what is said now, of all others the last final verdict on the packet; all zero for none.
- * Chains and rules are named by their handles, which are unique in a table, as tables' are in a namespace.
+ * Chains and rules are named by their handles, which are unique in a table, as tables' are in a namespace. A chain can
+ * be renamed: above the CHAIN_HANDLE_BITS of its handle stands which of its names it had.
  */
+#define CHAIN_HANDLE_BITS 48
 struct part_nft {
 	u64 table;
 	u64 chain;
@@ -139,7 +141,7 @@ struct part_ct {
 /* In the map `nft_names`: what a chain is called. */
 struct nft_key {
 	u64 table;
-	u64 chain;
+	u64 chain;	  /* as in struct part_nft */
 	u32 netns;
 	u32 pad;
 };

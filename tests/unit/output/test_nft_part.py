@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pypwru.events.record import EVENT_SIZE, Record, constants
 from pypwru.kernel.nft_words import FAMILIES, VERDICTS, family_word, hook_word, verdict_word
-from pypwru.output.nft_part import NFT, NOTHING, handles, nft, with_text
+from pypwru.output.nft_part import NFT, NOTHING, chain_handle, handles, nft, with_text
 from tests.oracles.json_schema import judged
 from tests.support import records
 from tests.support.records import (
@@ -29,6 +29,7 @@ from tests.support.records import (
     NFT_OUT,
     NFT_RULE,
     POLICY,
+    RENAMED,
     RETURN,
     RULE,
     Output,
@@ -114,6 +115,11 @@ TELLS, DOES = "__nft_trace_packet[nf_tables]", "nft_do_chain[nf_tables]"
             "ip_rcv  inet filter input -> web -> deep -> deeper -> deepest  #12 drop",
         ),
         (records.nft(12, chain=77, table=78), 0, "ip_rcv  inet ?78 ?77  #12 drop"),
+        (
+            records.nft(12, JUMP, 2 | RENAMED, [1 | RENAMED], target=3 | RENAMED),
+            NFT_RULE,
+            f"{TELLS}  inet filter shop  handle 12 jump ?3",
+        ),
         (
             records.nft(table=0xFF110000, chain=0, family=IP, type=LEGACY),
             NFT_RULE,
@@ -263,6 +269,13 @@ NO_RULE = ("rule_handle", "text", "comment")
             without(verdict="jump", target="deep"),
         ),
         (
+            records.nft(12, DROP, 2 | RENAMED, [1], priority=-10),
+            NFT_RULE,
+            5,
+            "nft_rule",
+            without(chain="shop", path=["input", "shop"]),
+        ),
+        (
             records.nft(0, ACCEPT, 2, [1], priority=-10, type=POLICY),
             NFT_RULE,
             5,
@@ -363,7 +376,7 @@ def test_what_is_put_behind_a_part_is_read_again(
     bare = nft(behind)
     assert bare is not None and bare.text is None
     assert bare._replace(text=text, comment=comment) == said
-    assert handles(behind) == (said.netns, said.table, said.chain, said.rule)
+    assert handles(behind) == (said.netns, said.table, chain_handle(said.chain), said.rule)
 
 
 def test_the_record_grows_by_the_part_alone() -> None:
