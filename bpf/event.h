@@ -91,8 +91,10 @@ struct part_map {	  /* of EVENT_MAP; zero in others */
 
 /*
  * nftables: of EVENT_NFT_* what is said now, of all others the last final verdict on the packet; all zero for none.
- * Chains and rules are named by their handles, which are unique in a table, as tables' are in a namespace.
+ * Chains and rules are named by their handles, which are unique in a table, as tables' are in a namespace. A chain can
+ * be renamed: above the CHAIN_HANDLE_BITS of its handle stands which of its names it had.
  */
+#define CHAIN_HANDLE_BITS 48
 struct part_nft {
 	u64 table;
 	u64 chain;
@@ -100,13 +102,15 @@ struct part_nft {
 	u64 target;	  /* chain of a jump or goto */
 	u64 path[4];	  /* chains on the way to `chain`, the base chain first; 0 behind the last */
 	u32 netns;	  /* inode */
-	u32 verdict;	  /* NF_* or NFT_*, signed; of EVENT_NFT_OUT what the hook gets */
+	u32 verdict;	  /* NF_*, VERDICT_ROUTE or NFT_*, signed; of EVENT_NFT_OUT what the hook gets */
 	u32 priority;	  /* of the base chain, signed */
 	u8 family;	  /* NFPROTO_* of the table */
 	u8 hook;	  /* NF_*_* number of the hook */
 	u8 type;	  /* NFT_TRACETYPE_*: 1 policy, 2 return, 3 rule; 0 is nothing */
 	u8 depth;	  /* how many jumps deep */
 };
+
+#define VERDICT_ROUTE 6	 /* of ebtables-legacy's table broute: the packet isn't bridged; behind NF_MAX_VERDICT */
 
 struct part_nft_at {	  /* of runs that show rules' texts: a handle can be given from one rule to another */
 	u64 ktime;	  /* when it said that; CLOCK_MONOTONIC, ns */
@@ -137,7 +141,7 @@ struct part_ct {
 /* In the map `nft_names`: what a chain is called. */
 struct nft_key {
 	u64 table;
-	u64 chain;
+	u64 chain;	  /* as in struct part_nft */
 	u32 netns;
 	u32 pad;
 };

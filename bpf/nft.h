@@ -74,6 +74,20 @@ ALWAYS_INLINE struct evaluation *nft_scratch(void)
 	return bpf_map_lookup_elem(MAP_nft_scratch, &key);
 }
 
+/*
+ * A chain as records name it. A rename gives it a name in other memory (swap() in nft_chain_commit_update() of
+ * net/netfilter/nf_tables_api.c), which may be that of the name before the last: so the name's beginning counts, too.
+ * No slab's object has less than eight bytes. The multiplier is the golden ratio's: its product's upper bits hang on
+ * all bits.
+ */
+ALWAYS_INLINE u64 chain_key(u64 chain)
+{
+	u64 name = read_u64(chain + OPTIONAL_FIELD(nft_chain, name));
+	u64 mark = (name ^ read_u64(name)) * 0x9e3779b97f4a7c15ULL;
+
+	return read_u64(chain + OPTIONAL_FIELD(nft_chain, handle)) | mark >> CHAIN_HANDLE_BITS << CHAIN_HANDLE_BITS;
+}
+
 /* Chain, table and base chain into a part; the table is the chain's. */
 ALWAYS_INLINE void fill_chain(struct part_nft *to, u64 chain, struct evaluation *evaluation, u64 state)
 {
@@ -82,7 +96,7 @@ ALWAYS_INLINE void fill_chain(struct part_nft *to, u64 chain, struct evaluation 
 	int i;
 
 	to->table = read_u64(table + OPTIONAL_FIELD(nft_table, handle));
-	to->chain = read_u64(chain + OPTIONAL_FIELD(nft_chain, handle));
+	to->chain = chain_key(chain);
 	to->family = nft_family(table);
 	to->priority = read_u32(base + OPTIONAL_FIELD(nft_base_chain, ops) + OPTIONAL_FIELD(nf_hook_ops, priority));
 	READ(to->hook, state, OPTIONAL_FIELD(nf_hook_state, hook));
@@ -90,13 +104,13 @@ ALWAYS_INLINE void fill_chain(struct part_nft *to, u64 chain, struct evaluation 
 	to->depth = evaluation->depth;
 #pragma unroll
 	for (i = 0; i < PATH; i++)
-		to->path[i] = i < evaluation->depth ? read_u64(evaluation->chains[i] + OPTIONAL_FIELD(nft_chain, handle)) : 0;
+		to->path[i] = i < evaluation->depth ? chain_key(evaluation->chains[i]) : 0;
 }
 
 /* What the chain is called, for who prints it. */
-ALWAYS_INLINE void tell_names(struct part_nft *said, u64 handle, u64 chain)
+ALWAYS_INLINE void tell_names(struct part_nft *said, u64 chain_key, u64 chain)
 {
-	struct nft_key key = { said->table, handle, said->netns, 0 };
+	struct nft_key key = { said->table, chain_key, said->netns, 0 };
 	u64 table = read_u64(chain + OPTIONAL_FIELD(nft_chain, table));
 	struct nft_names *names = no_names();
 
@@ -219,7 +233,7 @@ ALWAYS_INLINE int nft_say(struct sight sight, u64 pkt, u64 verdict, u64 rule, u8
 		said.verdict = read_u32(verdict + OPTIONAL_FIELD(nft_verdict, code));
 		if (said.verdict == NFT_JUMP || said.verdict == NFT_GOTO) {
 			target = read_u64(verdict + OPTIONAL_FIELD(nft_verdict, chain));
-			said.target = read_u64(target + OPTIONAL_FIELD(nft_chain, handle));
+			said.target = chain_key(target);
 			tell_names(&said, said.target, target);
 		}
 	}

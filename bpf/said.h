@@ -50,15 +50,13 @@ ALWAYS_INLINE int is_alive(u32 verdict)
 }
 
 /*
- * known is of the packet while it was there; one that is no more may have given its address to another, and its
- * records name none. flow, if not NULL, is what was last known of the packet's, which may be no more: it is then what is written, and
- * else what is learnt.
+ * known was learnt while the packet was there; its address may be another's by now. flow, if not NULL, is what was last
+ * known of the packet's: of one that is no more it is what is written, of others it is learnt.
  */
 ALWAYS_INLINE void write_nft(struct sight sight, u64 skb, struct part_nft *said, int alive, struct flow *flow,
 			     struct known *known)
 {
 	struct counters *counters = admitted(sight.address, known);
-	struct known nobody = {};
 	struct told told = {};
 	struct event *event;
 	struct flow *now;
@@ -67,7 +65,7 @@ ALWAYS_INLINE void write_nft(struct sight sight, u64 skb, struct part_nft *said,
 		return;
 	if (CAPTURE_EVERY && alive) /* these are no sights to choose from */
 		choose(&told, skb, sight.address, 0);
-	event = begin(sight, skb, alive ? known : &nobody, &told, counters);
+	event = begin(sight, skb, known, &told, counters);
 	if (!event)
 		return;
 	now = (void *)event + FLOW;

@@ -179,13 +179,12 @@ ALWAYS_INLINE struct seen place_of(u64 skb, u64 address, u64 *head)
 ALWAYS_INLINE void forget_mark(u64 skb, u64 mark)
 {
 	u64 key = skb | mark;
-	struct seen *before;
+	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key); /* cheaper than to delete what isn't there */
 
-	if (mark == KNOWN && FOLLOW_ENDS) {
-		before = bpf_map_lookup_elem(MAP_seen, &key);
-		if (before && !before->known.is_out)
-			write_end(skb, before->known.packet);
-	}
+	if (!before)
+		return;
+	if (mark == KNOWN && !before->known.is_out)
+		write_end(skb, before->known.packet);
 	if (!bpf_map_delete_elem(MAP_seen, &key) && mark == KNOWN)
 		COUNT(released);
 }

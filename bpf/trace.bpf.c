@@ -29,12 +29,14 @@ int trace_skb(void *ctx)
 	return trace_packet(SIGHT(SKB(ctx)));
 }
 
-/* One after which the sk_buff is no more. */
+/* One after which the sk_buff is no more: a function that frees it when its bytes are freed, or a tracepoint before. */
 int trace_skb_last(void *ctx)
 {
 	u64 skb = SKB(ctx);
+	struct sight sight = SIGHT(skb);
 
-	trace_packet(SIGHT(skb));
+	sight.is_freed = !BACKEND_TRACEPOINT;
+	trace_packet(sight);
 	forget(skb);
 	return 0;
 }
@@ -88,8 +90,10 @@ int probe_skb(void *ctx)
 int probe_skb_last(void *ctx)
 {
 	u64 skb = PACKET(ctx);
+	struct sight sight = PROBE(skb, EVENT_FUNCTION);
 
-	trace_packet(PROBE(skb, EVENT_FUNCTION));
+	sight.is_freed = 1;
+	trace_packet(sight);
 	forget(skb);
 	return 0;
 }

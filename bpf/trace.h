@@ -23,6 +23,7 @@ struct sight {
 	u64 caller;
 	u64 depth;   /* stack pointer */
 	u32 kind;
+	u32 is_freed; /* the packet's bytes are */
 };
 
 /*
@@ -63,7 +64,8 @@ ALWAYS_INLINE void write_skb(struct sight sight, u64 skb)
 
 	if (!counters)
 		return;
-	choose(&told, skb, sight.address, sight.reason);
+	if (!sight.is_freed)
+		choose(&told, skb, sight.address, sight.reason);
 	event = begin(sight, skb, &known, &told, counters);
 	if (!event)
 		return;

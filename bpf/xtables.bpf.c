@@ -9,6 +9,7 @@
 
 #define XTABLES 4 /* part_nft.type */
 #define NFPROTO_BRIDGE 7
+#define NF_BR_BROUTING 5
 #define NF_INET_PRE_ROUTING 0
 #define NF_INET_LOCAL_OUT 3
 #define NAT 0x74616e /* "nat", little-endian */
@@ -66,6 +67,14 @@ ALWAYS_INLINE u32 priority(struct part_nft *said, int is_nat)
 	return read_u32(said->table + OPTIONAL_FIELD(xt_table, priority));
 }
 
+/* ebt_broute() takes NF_DROP for "not over the bridge", and the hook gets NF_ACCEPT. */
+ALWAYS_INLINE u32 meant(struct part_nft *said)
+{
+	int is_routed = said->family == NFPROTO_BRIDGE && said->hook == NF_BR_BROUTING && said->verdict == NF_DROP;
+
+	return is_routed ? VERDICT_ROUTE : said->verdict;
+}
+
 ALWAYS_INLINE void fill_table(struct part_nft *to, u64 table, u64 state)
 {
 	to->table = table;
@@ -93,6 +102,7 @@ ALWAYS_INLINE int xt_leave(struct sight sight, u32 verdict)
 	/* NF_DROP_REASON() frees the packet itself, and returns its errno with NF_STOLEN (commit 36d2d9f5e5f1). */
 	said.verdict = alive || !(verdict >> 16) ? verdict & NF_VERDICT_MASK : NF_DROP;
 	fill_table(&said, call->table, call->state);
+	said.verdict = meant(&said);
 	bpf_map_delete_elem(MAP_xt_calls, &sight.depth);
 	if (alive)
 		judge(skb, &said);

@@ -302,7 +302,7 @@ _pypwru_value_filter_ifname() {
 }
 
 _pypwru_value_filter_nft_verdict() {
-    _pypwru_offer ',' "$(printf '%s\n' drop accept stolen queue repeat stop continue break jump goto return reject)" "$@"
+    _pypwru_offer ',' "$(printf '%s\n' drop accept stolen queue repeat stop route continue break jump goto return reject)" "$@"
 }
 
 _pypwru_value_filter_nft_table() {

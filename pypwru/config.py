@@ -285,7 +285,8 @@ class Config(_Fields):
     @property
     def identifies(self) -> bool:
         """Whether records tell which packet they are of, also when its address is given again."""
-        return self.follows_ends or self.samples or self.timestamp is Timestamp.RELATIVE
+        has_key = self.output_json and self.output_text
+        return has_key or self.follows_ends or self.samples or self.timestamp is Timestamp.RELATIVE
 
     @property
     def remembers(self) -> bool:

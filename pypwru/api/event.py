@@ -63,8 +63,8 @@ class Event:
         skb_metadata: ``struct sk_buff`` as text. output_skb.
         skb_shared_info: ``struct skb_shared_info`` as text. output_skb_shared_info.
         bpfmap: what a function on a BPF map was called with. output_bpfmap.
-        packet_id: the same for all sights of a packet, and of what is made of it, also once its
-            address is given to another; None where it isn't known. sample_rate, drops, ...
+        packet_id: the same for all events of a packet, and of what is made of it, also once its
+            address is given to another; None where it isn't known.
         location: of the sight that dropped its packet, from where: ``tcp_v4_rcv+0x9a1``. drops.
         seen: the packet, of which ``packet``, ``octets``, ``length`` and ``linktype`` tell.
     """

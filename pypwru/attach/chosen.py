@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pypwru.config import CAPTURE_WORDS, DROP, Config
-from pypwru.discovery.lifetime import DROPPING
+from pypwru.discovery.lifetime import DROPPING, WITHOUT_BYTES
 from pypwru.errors import UsageError
 from pypwru.kernel import bpf
 from pypwru.resolve.functions import spellings
@@ -127,9 +127,17 @@ def chosen_where_asked(
         plan: of what will be attached.
         names, reasons: as of Chosen.
         log: told of names that nothing has.
+
+    Raises:
+        UsageError: a packet has no bytes any more in one of them.
     """
     if not config.captures_some:
         return lambda: None
+    if freed := sorted(config.capture_when & WITHOUT_BYTES):
+        raise UsageError(
+            f"--pcap-when {freed[0]}: a packet's bytes are freed before that is called; take last, "
+            "drop or an earlier function"
+        )
     # Programs are traced as they are loaded, nftables as its module is.
     may_come = config.filter_trace_tc or config.filter_trace_xdp or _names_nftables(config)
     chosen = Chosen(maps["chosen"], config.capture_when, names, reasons, may_come)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pypwru.program.load import Loader
 
 # Places are said from this symbol: names can be ambiguous, and bare addresses can't share an event.
+# But no offset may be negative, and arm64 loads modules in front of the kernel: there by name.
 ANCHOR = "_text"
 KIND = (ProgramType.KPROBE, AttachType.NONE)
 _HOOK = 5  # bytes of ftrace's call on x86-64
@@ -104,7 +105,7 @@ def _define(
     """
     for address in function.addresses:
         try:
-            offset = _place(events, site, address - site.anchor)
+            offset = _place(events, site, _said(function, address, site.anchor))
         except OSError as error:
             report.ignored.append((function.display, os.strerror(error.errno or 0)))
             return False
@@ -114,11 +115,25 @@ def _define(
     return True
 
 
-def _place(events: KprobeEvents, site: Site, entry: int) -> int:
+class _Entry(NamedTuple):
+    """Where a function begins: ``offset`` bytes behind ``symbol``."""
+
+    symbol: str
+    offset: int
+
+
+def _said(function: Function, address: int, anchor: int) -> _Entry:
+    if address >= anchor:
+        return _Entry(ANCHOR, address - anchor)
+    name = f"{function.module}:{function.name}" if function.module else function.name
+    return _Entry(name, 0)
+
+
+def _place(events: KprobeEvents, site: Site, entry: _Entry) -> int:
     """Define a probe where the arguments are still in their registers.
 
     Args:
-        entry: of the function, in bytes from ANCHOR.
+        entry: of the function.
 
     Returns:
         Its offset from there.
@@ -130,7 +145,7 @@ def _place(events: KprobeEvents, site: Site, entry: int) -> int:
     offset = _HOOK if os.uname().machine == "x86_64" and not site.returns else 0
     while True:
         try:
-            events.define(site.event, f"{ANCHOR}+{entry + offset}", site.returns)
+            events.define(site.event, f"{entry.symbol}+{entry.offset + offset}", site.returns)
         except OSError as error:
             # EILSEQ: in the middle of an instruction, so there is an ENDBR64. EINVAL: on code that
             # the kernel patches itself, such as a static branch right behind the hook.

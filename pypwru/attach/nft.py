@@ -94,6 +94,7 @@ class NftProbes:
             plan = AttachPlan(backend, groups, self._hooks)
             self._loader.add(self._compile(judge.unit, functions[0]))
             stack.enter_context(probed(self._choice, plan, self._loader, own, self._log))
+            _require(functions[0], own)
             self._stack.push(stack.pop_all())
         self._hooks = {}
         self._report.missed += own.missed
@@ -102,7 +103,8 @@ class NftProbes:
         for handler, hooked in groups.items():
             if handler.number and handler.returns:
                 self._report.names[handler.number] = hooked[0].display
-        self._log.info(f"Attached to {judge.name}")
+        refused = {"ignored": len(own.ignored)} if own.ignored else {}
+        self._log.info(f"Attached to {judge.name}", **refused)
 
     def _speaking(self, judge: Judge, functions: list[Function], stack: ExitStack) -> Judge:
         """``judge``, made to speak, or who is asked instead from now on, which is said.
@@ -127,6 +129,17 @@ class NftProbes:
         new = [each for each in functions if (each.display, loads[each.module]) not in self._hooked]
         self._hooked.update((each.display, loads[each.module]) for each in new)
         return new
+
+
+def _require(function: Function, own: Attached) -> None:
+    """Stop where the kernel refused a function without which nothing is told.
+
+    Raises:
+        KernelError: it did.
+    """
+    why = dict(own.ignored).get(function.display)
+    if why is not None:
+        raise KernelError(f"the kernel refused a probe on {function.display}: {why}")
 
 
 @contextmanager

@@ -81,6 +81,9 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             "ip filter INPUT  legacy drop": (
                 "iptables-legacy: table, hook and verdict; its rules have no handles"
             ),
+            "bridge broute BROUTING  legacy route": (
+                "ebtables-legacy's DROP in the table broute: the packet is routed, not bridged"
+            ),
         },
         "A name that isn't known is ? and the handle. --output-nft=text puts the rule's text and "
         'comment behind it, as in "handle 12 drop: tcp dport 80 drop comment "no web"", and '

@@ -14,7 +14,7 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "--output-json prints an object for an event, one on a line, with pwru's keys in pwru's "
         "order and what pwru leaves out: zeros, type (function_call, drop, tc, xdp, map, nft_rule, "
         "nft_chain), nft, timestamp, skb_members and xdp_members, ct, bpfmap, and packet_id, which "
-        "all sights of a packet and of what is made of it share, where packets are told apart. "
+        "all events of a packet and of what is made of it share. "
         "event.schema.json in pypwru/data says what each holds and which option it needs.",
     ),
     "journeys": (

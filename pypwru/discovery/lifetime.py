@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 FREES = frozenset(("kfree_skbmem", "napi_skb_cache_put", "napi_skb_free_stolen_head"))
 # A function in FREES -> another of them that it calls in the end, where the kernel has that.
 _CALLS = {"napi_skb_free_stolen_head": "napi_skb_cache_put"}
-# Of these the bytes are no more when they are called: skb_release_data() was before.
+# Of these the bytes are no more when they are called: skb_release_data() was before. So nothing is
+# captured in them (trace_skb_last of bpf/trace.bpf.c).
 WITHOUT_BYTES = frozenset(("kfree_skbmem", "napi_skb_cache_put"))
 # Tracepoints of the same meaning, and a function of which it holds for what a user sees.
 LAST_SIGHTS = FREES | {"kfree_skb_partial", "tp:kfree_skb", "tp:consume_skb"}

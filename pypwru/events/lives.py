@@ -118,10 +118,12 @@ class Lives(Generic[T]):
 
         What is made of a packet has its identity, and can have the address of one that has ended.
         """
-        if self._ending.get(skb) or self._ended.get(skb):
-            return record[0][KIND] not in LATE
-        identity = record[4][self._identity]
+        identity, is_late = record[4][self._identity], record[0][KIND] in LATE
         changed = identity not in (before, _UNKNOWN)
+        if self._ending.get(skb) or self._ended.get(skb):
+            return changed or not is_late
+        if is_late:  # of one that was at this address before, and has been let go of
+            return False
         return changed and (before != _UNKNOWN or self._has_ended(skb))
 
     def settle(self) -> None:

@@ -37,6 +37,12 @@ def vmlinux_identity(btf: Path) -> str | None:
     )
 
 
+def is_debians_5_10() -> bool:
+    """Whether the running kernel is Debian's 5.10, by what its build is called."""
+    system = os.uname()
+    return system.release.startswith("5.10.") and "Debian 5.10." in system.version
+
+
 def addresses_identity() -> str | None:
     """Stands for the addresses of the kernel's functions, and this process's rights to see them.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pypwru.btf.load import SYSFS, load_module
 from pypwru.btf.types import Field, Kind
 from pypwru.errors import BTFError
+from pypwru.kernel.identity import is_debians_5_10
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
 MODULE = "nf_tables"
 
-# Before Linux 5.11 modules have no BTF. These are of Debian's 5.10, taken from the disassembly of
-# nft_do_chain(), nf_tables_fill_chain_info(), nft_trace_notify() and nft_immediate_eval().
+# Before Linux 5.11 modules have no BTF. These are of Debian's 5.10, and for it alone
+# (require_types), taken from the disassembly of nft_do_chain(), nf_tables_fill_chain_info(),
+# nft_trace_notify() and nft_immediate_eval().
 _BEFORE_MODULE_BTF: Mapping[tuple[str, str], int] = {
     ("nft_pktinfo", "skb"): 0,
     ("nft_pktinfo", "xt.state"): 32,
@@ -55,14 +57,15 @@ class NftTypes:
 
     def __init__(self, btf: BTF) -> None:
         self._btf = load_module(MODULE, btf) if (SYSFS / MODULE).exists() else btf
-        self._known = bool(self._btf.find("nft_chain", Kind.STRUCT))
+        self.are_known = bool(self._btf.find("nft_chain", Kind.STRUCT))
+        """Whether the kernel tells of them."""
 
     def member(self, struct: str, path: str) -> Field | None:
         """Where a member is; None if this kernel has none."""
         try:
             return self._btf.member(struct, path)
         except BTFError:
-            return None if self._known else self._remembered(struct, path)
+            return None if self.are_known else self._remembered(struct, path)
 
     def _remembered(self, struct: str, path: str) -> Field | None:
         offset = _BEFORE_MODULE_BTF.get((struct, path))
@@ -72,3 +75,19 @@ class NftTypes:
         if offset is None:
             return None
         return Field(offset, 0, _FAMILY_BITS if path == "family" else 0, 8, 0)
+
+
+def require_types(module: str, are_known: bool) -> None:
+    """Stop before a module's structs are read where another kernel has them.
+
+    Args:
+        are_known: whether the running kernel tells of their types.
+
+    Raises:
+        BTFError: it doesn't, and is not the one whose structs are remembered.
+    """
+    if not (are_known or is_debians_5_10()):
+        raise BTFError(
+            f"module {module} has no BTF, and without it only Debian's 5.10 is known: take a "
+            "kernel with CONFIG_DEBUG_INFO_BTF_MODULES=y"
+        )

@@ -16,11 +16,16 @@ FAMILIES: Mapping[int, str] = {
     7: "bridge",
     10: "ip6",
 }
-# NF_INET_*, NF_BR_* (to 4), NF_ARP_*, NF_NETDEV_*
+# NF_INET_*, NF_ARP_*, NF_NETDEV_*, NF_BR_*
 _INET_HOOKS = ("prerouting", "input", "forward", "output", "postrouting", "ingress")
-_HOOKS = {"arp": ("input", "output", "forward"), "netdev": ("ingress", "egress")}
+_HOOKS = {
+    "arp": ("input", "output", "forward"),
+    "netdev": ("ingress", "egress"),
+    "bridge": (*_INET_HOOKS[:5], "brouting"),
+}
 
-# NF_* of linux/netfilter.h, of the low byte, and NFT_* of linux/netfilter/nf_tables.h
+# NF_* of linux/netfilter.h, of the low byte, and NFT_* of linux/netfilter/nf_tables.h; 6 is
+# VERDICT_ROUTE of bpf/event.h.
 VERDICTS: Mapping[int, str] = {
     0: "drop",
     1: "accept",
@@ -28,6 +33,7 @@ VERDICTS: Mapping[int, str] = {
     3: "queue",
     4: "repeat",
     5: "stop",
+    6: "route",
     -1: "continue",
     -2: "break",
     -3: "jump",

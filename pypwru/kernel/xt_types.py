@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pypwru.btf.query import BTF
 
 # A struct ebt_table has been a list_head, then its name, since Linux 2.6. The others are Linux
-# 5.10's, where modules have no BTF, as in the data of Debian's iptable_filter.ko.
+# 5.10's, where modules have no BTF, as in the data of Debian's iptable_filter.ko (require_types of
+# nft_types.py).
 _REMEMBERED: Mapping[tuple[str, str], int] = {
     ("ebt_table", "name"): 16,
     ("xt_table", "priority"): 44,
@@ -36,6 +37,9 @@ class XtTypes:
 
     def __init__(self, btf: BTF, module: str, function: str) -> None:
         self._btf = load_module(module, btf) if (SYSFS / module).exists() else btf
+        table = "ebt_table" if function == "ebt_do_table" else "xt_table"
+        self.are_known = bool(self._btf.find(table, Kind.STRUCT))
+        """Whether the kernel tells of them."""
         self.macros = {"XT_SKB_FIRST": str(int(skb_is_first(self._btf, function)))}
 
     def member(self, struct: str, path: str) -> Field | None:

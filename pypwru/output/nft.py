@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pypwru.config import Nft as Mode
 from pypwru.events.record import constants
 from pypwru.kernel.nft_words import VERDICTS, family_word, hook_word, verdict_word
-from pypwru.output.nft_part import LEGACY, POLICY, RETURN, RULE, Nft
+from pypwru.output.nft_part import LEGACY, POLICY, RETURN, RULE, Nft, chain_handle
 
 _RULE, _IN, _OUT = (constants()[f"EVENT_NFT_{name}"] for name in ("RULE", "IN", "OUT"))
 _OWN = frozenset((_RULE, _IN, _OUT))
@@ -17,7 +17,9 @@ _UNKNOWN = "..."  # chains between those that a record has room for
 _CONTINUE, _RETURN = -1, VERDICTS[-5]
 
 ChainNames = Callable[[int, int, int], tuple[str, str]]
-"""(inode of a network namespace, handle of a table, of a chain) to their names; empty: unknown."""
+"""(inode of a network namespace, handle of a table, chain as of Nft) to their names; empty where
+they aren't known.
+"""
 
 
 class Said(NamedTuple):
@@ -70,16 +72,16 @@ def said(nft: Nft | None, names: ChainNames) -> Said | None:
     if nft.type == LEGACY:
         chain = hook.upper()
 
-    def name(handle: int) -> str:
-        return names(nft.netns, nft.table, handle)[1] or _unnamed(handle)
+    def name(chain: int) -> str:
+        return names(nft.netns, nft.table, chain)[1] or _unnamed(chain_handle(chain))
 
-    above: list[str | None] = [name(handle) for handle in nft.path if handle]
+    above: list[str | None] = [name(chain) for chain in nft.path if chain]
     above += [None] * (nft.depth - len(above))
     return Said(
         nft,
         family,
         table or _unnamed(nft.table),
-        (*above, chain or _unnamed(nft.chain)),
+        (*above, chain or _unnamed(chain_handle(nft.chain))),
         name(nft.target) if nft.target else "",
         hook,
         _verdict(nft),
@@ -174,7 +176,7 @@ def members(what: Said | None) -> dict[str, object] | None:
         "family": what.family,
         "table": what.table,
         "chain": what.path[-1],
-        "chain_handle": nft.chain or None,
+        "chain_handle": chain_handle(nft.chain) or None,
         "rule_handle": what.rule or None,
         "verdict": what.verdict or None,
         "policy": what.verdict if nft.type == POLICY else None,

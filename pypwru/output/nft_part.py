@@ -6,6 +6,8 @@ import os
 import struct
 from typing import NamedTuple
 
+from pypwru.events.record import constants
+
 NFT = struct.Struct("<4Q4QIiiBBBB")
 NFT_AT = struct.Struct("<Q")
 NOTHING = bytes(NFT.size)
@@ -14,6 +16,7 @@ NOTHING = bytes(NFT.size)
 # NFT_TRACETYPE_* of linux/netfilter/nf_tables.h, and event.h's own
 POLICY, RETURN, RULE, LEGACY = 1, 2, 3, 4
 _HANDLES = struct.Struct("<QQQ40xI")
+_HANDLE = (1 << constants()["CHAIN_HANDLE_BITS"]) - 1
 _KIND_SIZE = 2
 _WORDS = NFT.size + _KIND_SIZE
 
@@ -23,10 +26,10 @@ class Nft(NamedTuple):
 
     Args:
         table: handle; of iptables-legacy the address of its struct xt_table.
-        chain: handle; of iptables-legacy 0.
+        chain: by which its name is found; of iptables-legacy 0.
         rule: handle; 0: the policy, or the end of a chain.
-        target: handle of the chain that is jumped to; 0 for none.
-        path: handles of chains on the way to ``chain``, the base chain first; 0 behind the last.
+        target: likewise, the chain that is jumped to; 0 for none.
+        path: likewise, chains on the way to ``chain``, the base chain first; 0 behind the last.
         netns: inode of the network namespace.
         verdict: signed.
         priority: of the base chain.
@@ -79,7 +82,12 @@ def handles(part: bytes) -> Handles:
         part: may have anything behind it.
     """
     table, chain, rule, netns = _HANDLES.unpack_from(part)
-    return netns, table, chain, rule
+    return netns, table, chain_handle(chain), rule
+
+
+def chain_handle(chain: int) -> int:
+    """A chain's handle: above it stands which name it had (``struct part_nft``)."""
+    return chain & _HANDLE
 
 
 def with_text(part: bytes, text: str, comment: str) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from pypwru.output.nft_part import chain_handle
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -95,7 +97,8 @@ def with_bound(names: ChainNames, rules: Chains) -> ChainNames:
 
     def named(netns: int, table: int, chain: int) -> tuple[str, str]:
         table_name, name = names(netns, table, chain)
-        listed = rules.chain(netns, table, chain) if name.startswith(_BOUND) else None
+        is_bound = name.startswith(_BOUND)
+        listed = rules.chain(netns, table, chain_handle(chain)) if is_bound else None
         return table_name, listed.chain if listed else name
 
     return named

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pypwru.btf.load import module_digest
-from pypwru.kernel.nft_types import MODULE, NftTypes
+from pypwru.kernel.nft_types import MODULE, NftTypes, require_types
 from pypwru.program.build import Bytecode, build
 from pypwru.program.kept_layout import kept_layout
 from pypwru.program.source import NFT, NFT_EVAL, sources
@@ -38,17 +38,20 @@ def build_unit(
 
     Raises:
         BuildError: as of ``build``.
-        BTFError: the module's types are malformed.
+        BTFError: the module's types are malformed, or can't be had.
     """
 
     def make() -> tuple[str, dict[str, str]]:
         from pypwru.program.layout import layout
 
         if unit in (NFT, NFT_EVAL):
-            return layout(sources().values(), btf, NftTypes(btf), *also), {}
+            nft = NftTypes(btf)
+            require_types(MODULE, nft.are_known)
+            return layout(sources().values(), btf, nft, *also), {}
         from pypwru.kernel.xt_types import XtTypes
 
         types = XtTypes(btf, function.module, function.name)
+        require_types(function.module, types.are_known)
         return layout(sources().values(), btf, types, *also), {**types.macros}
 
     if also:

@@ -24,8 +24,8 @@ Names = tuple[str, str]
 class NftNames:
     """Names of tables and chains.
 
-    A chain may be renamed, and an inode be another namespace's later: the map is asked each time,
-    and what it had is kept for when it has thrown that out.
+    Each name of a chain has its own entry, but memory is given again, and so are inodes of
+    namespaces: the map is asked each time, and what it had is kept for when it has thrown that out.
 
     Args:
         fd: of the map ``nft_names``.
@@ -44,7 +44,7 @@ class NftNames:
         Args:
             netns: inode.
             table: handle.
-            chain: handle; 0 for the table alone.
+            chain: as of ``struct part_nft``; 0 for the table alone.
         """
         key = KEY.pack(table, chain, netns)
         try:

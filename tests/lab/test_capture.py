@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pypwru.discovery.lifetime import WITHOUT_BYTES
 from tests.lab import kernels, results
 from tests.lab.kernels import REFERENCE
 from tests.lab.suites import capture_backends
@@ -54,7 +55,14 @@ def test_every_packet_that_was_wanted_was_told(kernel: str, backend: str) -> Non
         done = step(kernel, f"{name} {backend}")["done"]
         assert done["lost_packets"] == done["packets_cut"] == done["lost_ring_full"] == 0
     seen = step(kernel, f"every {backend}")
-    assert 0 < seen["told"] <= seen["done"]["packets_wanted"]
+    assert 0 < sum(seen["told"].values()) == seen["done"]["packets_wanted"]
+
+
+@pytest.mark.parametrize(("kernel", "backend"), EACH)
+def test_nothing_is_told_of_a_packet_whose_bytes_are_freed(kernel: str, backend: str) -> None:
+    seen = step(kernel, f"every {backend}")
+    assert seen["freed"]
+    assert WITHOUT_BYTES.isdisjoint(seen["told"])
 
 
 @pytest.mark.parametrize(("kernel", "backend"), EACH)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.jobs.legacy import FAMILIES, FIRST, LAST, TABLES
+from tests.lab.jobs.legacy import BROUTED, FAMILIES, FIRST, LAST, MANY, TABLES
 from tests.lab.kernels import names
 from tests.lab.main_job import step
 
@@ -20,10 +20,11 @@ DROPS = ("DROP", "REJECT")
 Verdicts = Counter[tuple[str, ...]]
 
 
-def events(kernel: str) -> list[dict[str, Any]]:
+def events(kernel: str, is_brouted: bool = False) -> list[dict[str, Any]]:
     seen = step(kernel, "legacy")
     assert seen["status"] == 0
-    return [json.loads(line) for line in seen["out"].splitlines()]
+    found = [json.loads(line) for line in seen["out"].splitlines()]
+    return [one for one in found if (one["tuple"].get("dport") == BROUTED) == is_brouted]
 
 
 def is_own(event: dict[str, Any]) -> bool:
@@ -96,3 +97,13 @@ def test_the_function_and_the_hook_are_named(kernel: str) -> None:
         ("nat", "input", 100),
         ("filter", "input", 0),
     }
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_what_broute_drops_is_routed(kernel: str) -> None:
+    found = [event for event in events(kernel, is_brouted=True) if "nft" in event]
+    said = Counter(verdict(event) for event in found if event["nft"]["table"] == "broute")
+    arrived = step(kernel, "legacy")["routed"]
+    assert said == {("bridge", "broute", "BROUTING", "route"): arrived}
+    assert arrived == MANY
+    assert not any(event["nft"]["verdict"] == "drop" for event in found)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab import results
 from tests.lab.jobs.rule_replacement import PORT, judged
-from tests.lab.jobs.rule_texts import PLACES, ROUNDS
+from tests.lab.jobs.rule_texts import NAMES, PLACES, ROUNDS
 from tests.lab.kernels import names
 
 pytestmark = pytest.mark.lab
@@ -55,6 +55,19 @@ def test_each_packet_has_the_texts_of_its_own_namespace(
             f"\n{kernel}: {known.total()} texts in {PLACES} namespaces, 0 of another; "
             f"{len(told) - known.total()} not known yet"
         )
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_chain_has_the_name_that_it_had(kernel: str) -> None:
+    seen = step(kernel, "renamed")
+    assert seen["status"] == 0
+    said = [one["nft"] for one in map(json.loads, seen["out"].splitlines()) if "nft" in one]
+    own = [each for each in said if each["table"] == "renamed" and each.get("rule_handle")]
+    jumps = [each["target"] for each in own if each["verdict"] == "jump"]
+    drops = [each["chain"] for each in own if each["verdict"] == "drop"]
+    assert jumps == list(NAMES)
+    assert drops == [name for name in NAMES for _ in ("the rule", "the packet")]
+    assert len({each["chain_handle"] for each in own if each["verdict"] == "drop"}) == 1
 
 
 def test_the_judge_finds_a_text_of_another_ruleset() -> None:

@@ -80,6 +80,9 @@ def test_events_of_a_ping(net: Network) -> None:
     assert sent.netns_name == net.left
     assert sent.process == "ping", "it is gone: its name is left"
     assert sent.type == "function_call"
+    ids = {(event.packet_id, event.tuple and event.tuple.saddr) for event in events}
+    assert len(ids) == len(dict(ids)) == 2, "the request's and the reply's"
+    assert None not in dict(ids)
     account = traced.account
     assert account["events"] == account["produced"] == len(events)
     assert (account["not_shown"], dict(traced.lost)) == (0, {})
@@ -300,7 +303,8 @@ def test_the_log_is_where_it_is_wanted(net: Network, capfd: pytest.CaptureFixtur
         pass
     err = capfd.readouterr().err
     assert "INFO Listening for events.." in err
-    assert f"INFO Done events=0 produced={traced.account['produced']}" in err
+    assert "INFO Done events=0 packets=0" in err
+    assert f" produced={traced.account['produced']} " in err
 
 
 class PingsOnceAttached(io.StringIO):

@@ -93,7 +93,7 @@ def test_packets_of_few_addresses_are_counted_one_by_one(net: Network) -> None:
 def test_messages_that_are_no_packets_have_numbers_of_their_own(net: Network) -> None:
     """Those of netlink get memory of dead packets; without a filter they are seen, too."""
     count = 20
-    with tracing("--timestamp=relative", "--output-json") as run:
+    with tracing("--output-json") as run:
         for _ in range(count):
             net.ping(net.v4(2))
             assert net.run("ip", "link").returncode == 0

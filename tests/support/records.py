@@ -68,7 +68,11 @@ SYMBOLS = {
     0xFFFFFFFF81000040: "raw_sendmsg",
 }
 LINKS = {(HOST, 1): "lo", (HOST, 2): "eth0", (HOST, 3): "veth0", (BLUE, 2): "averlongname123"}
-CHAINS = {1: "input", 2: "web", 3: "deep", 4: "deeper", 5: "deepest", 6: "last"}
+RENAMED = 1 << constants()["CHAIN_HANDLE_BITS"]
+"""With a chain's handle: under a name that it had before."""
+CHAINS = {
+    1: "input", 2: "web", 3: "deep", 4: "deeper", 5: "deepest", 6: "last", 2 | RENAMED: "shop",
+}  # fmt: skip
 TABLES = {7: "filter", 8: "nat", 0xFF110000: "mangle"}
 RULES = {
     12: ('tcp dport 8443 counter drop comment "no web"', "no web"),

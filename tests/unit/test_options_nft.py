@@ -8,7 +8,9 @@ from pypwru.config import Config
 from pypwru.errors import UsageError
 from pypwru.options import parse
 
-WORDS = "drop, accept, stolen, queue, repeat, stop, continue, break, jump, goto, return, reject"
+WORDS = (
+    "drop, accept, stolen, queue, repeat, stop, route, continue, break, jump, goto, return, reject"
+)
 
 
 def test_tables_by_name_or_family_and_name() -> None:

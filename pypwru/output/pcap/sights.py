@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.config import DROP, EVERY, FIRST, LAST
-from pypwru.discovery.lifetime import LAST_SIGHTS, WITHOUT_BYTES
+from pypwru.discovery.lifetime import LAST_SIGHTS
 from pypwru.events.fate import Nest
 from pypwru.events.record import Slices
 from pypwru.output.columns import Names, event_type, name_and_reason
@@ -54,13 +54,11 @@ class _Trait(NamedTuple):
         named: the function is asked for.
         drops: drops are, and this is one.
         ends: the packet is no more behind it.
-        has_bytes: its bytes are still its own.
     """
 
     named: bool
     drops: bool
     ends: bool
-    has_bytes: bool
 
 
 class _Traits(dict[bytes, _Trait]):
@@ -79,7 +77,7 @@ class _Traits(dict[bytes, _Trait]):
         bare = shown.partition("[")[0]
         drops = DROP in self._when and event_type(fields, self._names) == "drop"
         named = not self._when.isdisjoint(spellings(shown))
-        trait = self[part] = _Trait(named, drops, bare in LAST_SIGHTS, bare not in WITHOUT_BYTES)
+        trait = self[part] = _Trait(named, drops, bare in LAST_SIGHTS)
         return trait
 
 
@@ -145,7 +143,7 @@ class Sights:
                 self._dropped += captured.dropped
                 if captured.first:
                     self._end(skb, found)
-                if captured.layer and trait.has_bytes:
+                if captured.layer:
                     self._add(Sight(record, captured, self._number(skb)), trait, found)
             if trait.ends:
                 self._end(skb, found)

@@ -28,11 +28,12 @@ from tests.lab.jobs.forked import share
 from tests.lab.jobs.programs import PINNED, Programs
 from tests.lab.jobs.steps import Step, run_steps
 from tests.lab.jobs.tracer import Seen
-from tests.support.packet_sockets import OUTGOING, PacketSocket, Sight, capturing, told
+from tests.support.packet_sockets import OUTGOING, PacketSocket, Sight, capturing
 
 FUNCTIONS = (
     "(loopback_xmit|dev_hard_start_xmit|ip_rcv|ip_output|ip_local_deliver|icmp_rcv|udp_rcv|"
-    "tcp_v[46]_rcv|ip6_output|ipv6_rcv|kfree_skb_reason|kfree_skb|sk_skb_reason_drop|consume_skb)"
+    "tcp_v[46]_rcv|ip6_output|ipv6_rcv|kfree_skb_reason|kfree_skb|sk_skb_reason_drop|consume_skb|"
+    "kfree_skbmem|napi_skb_cache_put)"
 )
 PORT = 4242
 LARGE = 1_000_000
@@ -166,7 +167,8 @@ def every(words: Sequence[str]) -> Seen:
         seen["their tagged"] = [
             [one.tag, one.octets.hex()] for one in tagged if is_ping(one.octets)
         ]
-        seen["told"] = len(told(sights))
+        seen["told"] = Counter(one.name for one in sights if one.told)
+        seen["freed"] = sum(one.name == "kfree_skbmem" for one in sights)
         seen["done"] = capture.account()
     return seen
 

@@ -15,10 +15,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.lab.jobs.tracer import Seen, tracer
+from tests.lab.net.broute import route_all
 from tests.lab.net.topology import inside, run
 from tests.lab.net.traffic import flush
 
 FIRST, LAST = 7001, 7009
+BROUTED, MANY = 7010, 5  # port, and how many go there
 NEAR6, FAR6 = "2001:db8::1", "2001:db8::2"
 TABLES = {
     "raw": ("PREROUTING", "OUTPUT"),
@@ -43,7 +45,7 @@ FAMILIES = {
     "ip": ("iptables", "icmp --icmp-type 3"),
     "ip6": ("ip6tables", "ipv6-icmp --icmpv6-type 1"),
 }
-SENT = f"udp portrange {FIRST}-{LAST} or icmp[icmptype] == 3 or (icmp6 and ip6[40] == 1)"
+SENT = f"udp portrange {FIRST}-{BROUTED} or icmp[icmptype] == 3 or (icmp6 and ip6[40] == 1)"
 _COUNTED = re.compile(r"^\*(\w+)$|^\[(\d+):\d+\] -A (\w+) (.*)$", re.MULTILINE)
 
 
@@ -82,6 +84,25 @@ def send(address: str) -> None:
                     sender.sendto(b"legacy", (address, port))
 
 
+def routed(address: str) -> int:
+    """How many datagrams come to a bridge's port that has an address of its own."""
+    for words in ("add bridge up type bridge", "set inside master bridge"):
+        run("ip", "-n", "far", "link", *words.split())
+    with inside("far"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        route_all()
+        receiver.bind((address, BROUTED))
+        receiver.settimeout(5)
+        with inside("near"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for _ in range(MANY):
+                sender.sendto(b"routed", (address, BROUTED))
+        found = 0
+        with contextlib.suppress(TimeoutError):
+            while found < MANY:
+                found += len(receiver.recv(64)) > 0
+    run("ip", "-n", "far", "link", "delete", "bridge")
+    return found
+
+
 def watched(folder: Path, address: str) -> Seen:
     """The modules come only after the tracer."""
     for name, local in (("near", NEAR6), ("far", FAR6)):
@@ -92,11 +113,13 @@ def watched(folder: Path, address: str) -> Seen:
         with inside("far"):
             for command, unreachable in FAMILIES.values():
                 run(f"{command}-legacy-restore", words="\n".join(_rules(unreachable)))
-        for module in ("ip_tables", "ip6_tables"):
+        run("modprobe", "ebtable_broute")
+        for module in ("ip_tables", "ip6_tables", "ebtables"):
             own.wait_word(f"Attached to iptables-legacy ({module})")
         send(address)
         send(FAR6)
         flush()
+        arrived = routed(address)
         with inside("far"):
             counters = {family: counted(row[0]) for family, row in FAMILIES.items()}
-        return {**own.stop(), "counters": counters}
+        return {**own.stop(), "counters": counters, "routed": arrived}

@@ -7,6 +7,7 @@ FOLDER/result.json is judged on the host (test_rule_texts.py).
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -42,6 +43,19 @@ table inet filter {{
     chain input {{
         type filter hook input priority filter; policy accept;
         udp dport {port} meta mark != {number} jump web comment "web of {number}"
+    }}
+}}
+"""
+
+
+# What a chain is called, one after the other; some are as long as others and may get their memory.
+NAMES = ("web", "shop", "web2", "a_much_longer_name_of_a_chain", "web3", "shop2")
+_RENAMED = f"""
+table inet renamed {{
+    chain {NAMES[0]} {{ counter drop; }}
+    chain input {{
+        type filter hook input priority filter; policy accept;
+        udp dport {PORT} jump {NAMES[0]}
     }}
 }}
 """
@@ -138,6 +152,23 @@ def stopped(folder: Path, places: list[Place]) -> Seen:
     return {"listings": [*taken, listings(places)]}
 
 
+def renamed(folder: Path) -> Seen:
+    """A packet through a chain under each of its names, read only after the last of them."""
+    place = Place()
+    place.load(_RENAMED)
+    with tracer(folder, "renamed", "pypwru", *WORDS, start=Forked) as running:
+        running.wait_ready()
+        running.process.send_signal(signal.SIGSTOP)
+        place.send(PORT)
+        for before, after in itertools.pairwise(NAMES):
+            place.output("nft", "rename", "chain", "inet", "renamed", before, after)
+            place.send(PORT)
+        running.process.send_signal(signal.SIGCONT)
+        place.send(SENTINEL)
+        running.wait_line(f'"dport":{SENTINEL}')
+        return running.stop()
+
+
 def replaced(folder: Path, replacements: int) -> Seen:
     """So many rulesets, each replaced by the next while packets flow."""
     place = Place()
@@ -181,6 +212,7 @@ def main() -> None:
     steps: list[Step] = [
         ("same", lambda: same_names(folder, places)),
         ("stopped", lambda: stopped(folder, places)),
+        ("renamed", lambda: renamed(folder)),
         ("killed", lambda: killed(folder, places)),
         ("replaced", lambda: replaced(folder, int(sys.argv[2]))),
     ]

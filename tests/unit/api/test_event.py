@@ -14,7 +14,6 @@ from pypwru.api.reading import MORE, Events
 from pypwru.config import Config
 from pypwru.events.packets import Captured
 from pypwru.events.record import Record, Slices
-from pypwru.events.wire import wire
 from pypwru.output.clock import Clock
 from pypwru.output.columns import COLUMNS, Names, columns, cut
 from pypwru.output.json import Json
@@ -49,15 +48,20 @@ def config_of(**options: object) -> Config:
     return configured("", False, options)
 
 
+def whole(config: Config, batch: list[Record]) -> list[Record]:
+    """With all parts, which are zero where none are given."""
+    return [one._replace(tail=one.tail or tail(config)) for one in batch]
+
+
 def objects(config: Config, names: Names, batch: list[Record]) -> list[dict[str, Any]]:
     """What JSON has of them."""
     written: list[bytes] = []
-    Printer(Json(columns(config)), names, written.extend, config).show(batch)
+    Printer(Json(columns(config)), names, written.extend, config).show(whole(config, batch))
     return [json.loads(line) for line in written]
 
 
 def events(config: Config, names: Names, batch: list[Record]) -> list[Event]:
-    return list(Events(config, names, None).of(batch))
+    return list(Events(config, names, None).of(whole(config, batch)))
 
 
 def ends(of: Tuple | None) -> dict[str, object]:
@@ -80,6 +84,7 @@ def as_json(of: Event) -> dict[str, object]:
     """The object that an event tells of."""
     found: dict[str, object] = {
         "skb": hex(of.skb),
+        "packet_id": of.packet_id,
         "cpu": of.cpu,
         "process": cut(f"{of.process}:{of.pid}") if of.process else f"<empty>:{of.pid}",
         "func": func(of),
@@ -139,10 +144,8 @@ def of_nft(config: Config) -> list[Record]:
 def compared(config: Config, batch: list[Record], gone: bool = False) -> list[Event]:
     """Events, once they are found to be what JSON has."""
     names = records.names(lambda pid, comm: "" if gone or not pid else "/usr/bin/curl")
-    nothing = bytes(wire(config).tail)
-    whole = [one._replace(tail=one.tail or nothing) for one in batch]
-    found = events(config, names, whole)
-    written = objects(config, names, whole)
+    found = events(config, names, batch)
+    written = objects(config, names, batch)
     for one in written:  # an event doesn't tell what there is none of from what nobody asked for
         for name in ("tunnel_tuple", "skb_metadata"):
             if not one.get(name, True):
@@ -211,11 +214,13 @@ def test_all_that_there_is() -> None:
         {"metadata": records.metadata(98, 5)},
     ]
     kinds = [(0, 1), (0, 2), (TC, 11), (MAP_CALL, 13), (XDP, 12)]
+    number = (5).to_bytes(8, "little")
     batch = [
-        event(packet(1, 0, 7, kind), function, flow(), tail=tail(config, **part))
+        event(packet(1, 0, 7, kind), function, flow(), tail=tail(config, identity=number, **part))
         for (kind, function), part in zip(kinds, parts, strict=True)
     ]
     one, two, three, four, five = compared(config, batch)
+    assert {event.packet_id for event in (one, two, three, four, five)} == {5}
     assert one.caller == "ip_push_pending_frames"
     assert one.stack == ("__netif_receive_skb_one_core", "__ip_local_out")
     assert two.cb == (1, 2, 3, 4, 5)
@@ -259,18 +264,20 @@ def test_names_are_kept_for_a_second() -> None:
     now, program = 10.0, "/bin/old"
     config = config_of(output_nft=False)
     made = Events(config, records.names(lambda pid, comm: program), None, lambda: now)
-    found = [one.process for one in made.of(PLAIN[:1])]
+    batch = whole(config, PLAIN[:1])
+    found = [one.process for one in made.of(batch)]
     program = "/bin/new"
-    found += [one.process for one in made.of(PLAIN[:1])]
+    found += [one.process for one in made.of(batch)]
     now += 1
-    found += [one.process for one in made.of(PLAIN[:1])]
+    found += [one.process for one in made.of(batch)]
     assert found == ["/bin/old", "/bin/old", "/bin/new"]
     assert made.given == 3
 
 
 def test_what_is_not_asked_for_is_not_given() -> None:
-    made = Events(config_of(output_nft=False), records.names(), None)
-    some = made.of(PLAIN)
+    config = config_of(output_nft=False)
+    made = Events(config, records.names(), None)
+    some = made.of(whole(config, PLAIN))
     next(some)
     assert made.given == 1
     assert list(made.of([])) == []
@@ -311,9 +318,9 @@ def test_packets() -> None:
         for skb in range(1, 7)
     ]
     config = configured("", True, {"output_nft": False})
-    plain = config._replace(packets=False)  # no part of the tail for this test
+    plain = config._replace(packets=False)  # no part of the tail for their bytes
     names = records.names(clock=Clock(lambda: 1_700_000_000 * SECOND))
-    tagged, v4, v6, arp, nothing, lost = Events(plain, names, kept.take).of(batch)
+    tagged, v4, v6, arp, nothing, lost = Events(plain, names, kept.take).of(whole(plain, batch))
 
     assert tagged.packet is tagged.packet
     assert tagged.packet and v4.packet and v6.packet and arp.packet
@@ -334,12 +341,12 @@ def test_packets() -> None:
 def test_the_snaplen_cuts() -> None:
     from scapy.layers.inet import IP
 
-    whole = bytes(IP(dst="127.0.0.1") / (b"x" * 100))
+    octets = bytes(IP(dst="127.0.0.1") / (b"x" * 100))
     config = configured("", False, {"output_nft": False, "pcap_snaplen": 30})
-    made = Events(config, records.names(), Bytes(_1=captured(whole, 3)).take)
-    (found,) = made.of([event(packet(1, 0, 7), 1, flow())])
-    assert found.octets == whole[:30]
-    assert found.packet and found.packet.wirelen == len(whole)
+    made = Events(config, records.names(), Bytes(_1=captured(octets, 3)).take)
+    (found,) = made.of(whole(config, [event(packet(1, 0, 7), 1, flow())]))
+    assert found.octets == octets[:30]
+    assert found.packet and found.packet.wirelen == len(octets)
 
 
 def test_a_short_line_is_shown_of_it() -> None:

@@ -6,7 +6,9 @@ import io
 
 import pytest
 
-from pypwru.attach.chosen import Chosen, _names_nftables
+from pypwru.attach.chosen import Chosen, _names_nftables, chosen_where_asked
+from pypwru.config import Backend
+from pypwru.discovery.plan import AttachPlan
 from pypwru.errors import UsageError
 from pypwru.kernel import bpf
 from pypwru.log import Log
@@ -52,6 +54,13 @@ def chosen(
     made = Chosen(7, words.split(","), names, reasons, may_come)
     made.poll(log or Log(None))
     return made
+
+
+def test_where_a_packet_has_no_bytes_any_more_is_refused() -> None:
+    config = configured("--output-pcap - --pcap-when drop,napi_skb_cache_put")
+    with pytest.raises(UsageError, match=r"--pcap-when napi_skb_cache_put: a packet's bytes are"):
+        chosen_where_asked(config, {}, AttachPlan(Backend.KPROBE), {}, Reasons(btf_of(), list),
+                           Log(None))  # fmt: skip
 
 
 def test_functions_by_name_are_told_whatever_the_reason(put: dict[int, int]) -> None:

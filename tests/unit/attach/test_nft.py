@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from array import array
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import pytest
 
@@ -137,3 +139,51 @@ def test_who_was_there_is_not_taken_for_new(monkeypatch: pytest.MonkeyPatch) -> 
     probes.attach(symbols("ipt_do_table[ip_tables]"))
     probes.poll()
     assert probes.attached == ["ip_tables"]
+
+
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [
+        ([], ["INFO Attached to nftables"]),
+        (
+            ["nft_do_chain"],
+            [
+                "WARN Can't tell what nftables says why=\"the kernel refused a probe on "
+                'nft_do_chain: Invalid argument"'
+            ],
+        ),
+        (
+            ["__nft_trace_packet"],
+            [
+                "WARN Can't tell all that nftables says function=__nft_trace_packet "
+                'why="Invalid argument"',
+                "INFO Attached to nftables ignored=1",
+            ],
+        ),
+    ],
+)
+def test_what_is_said_is_so(
+    refused: list[str], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def probed(
+        choice: Choice, plan: AttachPlan, loader: Loader, report: Attached, log: Log
+    ) -> Iterator[None]:
+        report.ignored += [(name, "Invalid argument") for name in refused]
+        try:
+            yield
+        finally:
+            undone.append(True)
+
+    undone: list[bool] = []
+    monkeypatch.setattr(nft, "probed", probed)
+    monkeypatch.setattr(nft, "JUDGES", (NFT._replace(key=lambda functions: nullcontext()),))
+    written = io.StringIO()
+    choice = Choice(AttachPlan(Backend.KPROBE, {}), symbols(), "")
+    with ExitStack() as stack:
+        loader = Loader({}, {}, {}, {}, stack)
+        own = NftProbes(choice, loader, lambda *_: {}, Attached(), Log(written), stack)
+        own.attach(symbols("nft_do_chain", "__nft_trace_packet"))
+        assert undone == [True] * (refused == ["nft_do_chain"]), "it keeps nothing of a failure"
+    lines = [line.split(" ", 2)[2] for line in written.getvalue().splitlines()]
+    assert lines == said

@@ -65,8 +65,23 @@ def test_a_packet_ends_a_batch_after_it_was_told() -> None:
 def test_what_nftables_says_of_a_packet_that_it_freed_is_of_that_packet() -> None:
     kept = Kept()
     kept.see(seen(1, 5, at=1), ended(1, 5))
-    kept.see(seen(1, 0, at=2, kind=NFT_RULE), seen(1, 0, at=3, kind=NFT_OUT))
+    kept.see(seen(1, 5, at=2, kind=NFT_RULE), seen(1, 0, at=3, kind=NFT_OUT))
     assert kept.ended == [([1, 2, 3], Why.FREED)]
+
+
+def test_what_nftables_says_of_another_packet_at_its_address_is_not() -> None:
+    kept = Kept()
+    kept.see(seen(1, 5, at=1), ended(1, 5))
+    kept.see(seen(1, 6, at=2, kind=NFT_RULE))
+    assert kept.ended == [([1], Why.FREED)]
+
+
+def test_nor_does_it_end_the_packet_that_has_its_address_by_now() -> None:
+    kept = Kept()
+    kept.see(seen(1, 5, at=1), ended(1, 5), seen(1, 6, at=2), seen(1, 5, at=3, kind=NFT_OUT))
+    kept.see(seen(1, 6, at=4))
+    kept.lives.finish()
+    assert [(each[0], why) for each, why in kept.ended] == [(1, Why.FREED), (2, Why.STOPPED)]
 
 
 def test_a_clone_at_the_address_of_what_it_was_made_of_is_another() -> None:

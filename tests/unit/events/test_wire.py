@@ -23,7 +23,7 @@ def of(text: str) -> Config:
 
 
 def test_a_plain_run_has_no_tail() -> None:
-    found = wire(of("--output-nft=false --output-json"))
+    found = wire(of("--output-nft=false"))
     assert (found.tail, dict(found.parts), found.size) == (0, {}, EVENT_SIZE)
     assert found.defines() == {"WIRE_SIZE": str(EVENT_SIZE)}
 
@@ -56,7 +56,7 @@ def test_a_part_has_room_for_its_struct(part: str) -> None:
         ("", {"nft"}),
         ("--output-nft=hook", {"nft"}),
         ("--output-nft=text", {"nft", "nft_at"}),
-        ("--output-json", {"nft", "nft_at"}),
+        ("--output-json", {"nft", "nft_at", "identity"}),
         ("--filter-nft-text x", {"nft", "nft_at"}),
         ("--filter-nft-handle 1", {"nft"}),
     ],

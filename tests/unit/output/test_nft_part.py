@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pypwru.events.record import EVENT_SIZE, Record
+from pypwru.events.record import EVENT_SIZE, Record, constants
 from pypwru.kernel.nft_words import FAMILIES, VERDICTS, family_word, hook_word, verdict_word
-from pypwru.output.nft_part import NFT, NOTHING, handles, nft, with_text
+from pypwru.output.nft_part import NFT, NOTHING, chain_handle, handles, nft, with_text
 from tests.oracles.json_schema import judged
 from tests.support import records
 from tests.support.records import (
@@ -29,6 +29,7 @@ from tests.support.records import (
     NFT_OUT,
     NFT_RULE,
     POLICY,
+    RENAMED,
     RETURN,
     RULE,
     Output,
@@ -114,6 +115,11 @@ TELLS, DOES = "__nft_trace_packet[nf_tables]", "nft_do_chain[nf_tables]"
             "ip_rcv  inet filter input -> web -> deep -> deeper -> deepest  #12 drop",
         ),
         (records.nft(12, chain=77, table=78), 0, "ip_rcv  inet ?78 ?77  #12 drop"),
+        (
+            records.nft(12, JUMP, 2 | RENAMED, [1 | RENAMED], target=3 | RENAMED),
+            NFT_RULE,
+            f"{TELLS}  inet filter shop  handle 12 jump ?3",
+        ),
         (
             records.nft(table=0xFF110000, chain=0, family=IP, type=LEGACY),
             NFT_RULE,
@@ -263,6 +269,13 @@ NO_RULE = ("rule_handle", "text", "comment")
             without(verdict="jump", target="deep"),
         ),
         (
+            records.nft(12, DROP, 2 | RENAMED, [1], priority=-10),
+            NFT_RULE,
+            5,
+            "nft_rule",
+            without(chain="shop", path=["input", "shop"]),
+        ),
+        (
             records.nft(0, ACCEPT, 2, [1], priority=-10, type=POLICY),
             NFT_RULE,
             5,
@@ -332,14 +345,16 @@ def test_words_of_every_number() -> None:
         "drop", "accept", "stolen", "queue", "repeat", "stop",
     ]  # fmt: skip
     assert verdict_word(-7) == "-7" and verdict_word(0x60 << 16) == "drop"
-    assert set(VERDICTS.values()) == {verdict_word(number) for number in range(-5, 6)}
+    assert verdict_word(constants()["VERDICT_ROUTE"]) == "route"
+    assert set(VERDICTS.values()) == {verdict_word(number) for number in range(-5, 7)}
     assert [family_word(number) for number in (1, 2, 3, 5, 7, 10, 12)] == [
         "inet", "ip", "arp", "netdev", "bridge", "ip6", "12",
     ]  # fmt: skip
     common = ["prerouting", "input", "forward", "output", "postrouting"]
     for family in (INET, IP, BRIDGE):
         assert [hook_word(FAMILIES[family], hook) for hook in range(5)] == common
-    assert hook_word("inet", 5) == "ingress" and hook_word("ip6", 9) == "9"
+    assert [hook_word(family, 5) for family in ("inet", "bridge")] == ["ingress", "brouting"]
+    assert hook_word("ip6", 9) == "9"
     assert [hook_word("arp", hook) for hook in range(3)] == ["input", "output", "forward"]
     assert [hook_word("netdev", hook) for hook in range(3)] == ["ingress", "egress", "2"]
 
@@ -361,7 +376,7 @@ def test_what_is_put_behind_a_part_is_read_again(
     bare = nft(behind)
     assert bare is not None and bare.text is None
     assert bare._replace(text=text, comment=comment) == said
-    assert handles(behind) == (said.netns, said.table, said.chain, said.rule)
+    assert handles(behind) == (said.netns, said.table, chain_handle(said.chain), said.rule)
 
 
 def test_the_record_grows_by_the_part_alone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pypwru.output.nft_source import NO_NFT, NftSource, with_bound
 from pypwru.output.rule_texts import RuleTexts
 from pypwru.resolve.ruleset import ChainText, RuleText
+from tests.support.records import RENAMED
 
 
 class Listed:
@@ -16,7 +17,7 @@ class Listed:
 
 
 def test_a_chain_that_is_bound_to_a_rule_has_the_name_of_the_rule() -> None:
-    names = {4: "input", 9: "__chain12", 10: "__chain13"}
+    names = {4: "input", 9 | RENAMED: "__chain12", 10: "__chain13"}
     named = with_bound(lambda netns, table, chain: ("t", names[chain]), Listed())
     assert [named(7, 1, chain) for chain in names] == [
         ("t", "input"), ("t", "input#5"), ("t", "__chain13"),

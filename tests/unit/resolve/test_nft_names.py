@@ -46,7 +46,7 @@ def test_a_name_ends_at_its_nul_and_has_no_letters_that_a_terminal_obeys() -> No
     assert NftNames(5, read.lookup).names(9, 7, 1) == ("filter", "\\u001b[31m\\xff")
 
 
-def test_a_chain_that_is_renamed_has_its_new_name() -> None:
+def test_memory_that_is_given_again_has_its_new_name() -> None:
     read = Map(((7, 1, 9), b"filter", b"old"))
     names = NftNames(5, read.lookup)
     assert names.names(9, 7, 1)[1] == "old"

@@ -128,8 +128,9 @@ def test_an_address_that_is_another_packet_s_ends_the_one_before() -> None:
 
 
 @pytest.mark.parametrize("when", ["every", "last"])
-def test_what_has_its_bytes_no_more_is_not_written(when: str) -> None:
-    assert chosen(when, *path(IP_RCV, FREES_ALL)) == [0]
+def test_what_frees_a_packet_without_its_bytes_is_the_end_of_it(when: str) -> None:
+    freed = sight(FREES_ALL, 1, 1), None
+    assert chosen(when, *path(IP_RCV), freed, *path(IP_RCV, first=False, at=2)) == [0, 2]
 
 
 def test_what_never_ends_comes_at_the_end() -> None:
