@@ -47,7 +47,8 @@ struct event {
 	u16 sport;	  /* network order, 0 if l4 has none or they are in another fragment */
 	u16 dport;
 	u8 tcp_flags;
-	u8 pad[3];
+	u8 is_message;	  /* no packet of a network, but a message of a Unix, netlink or PF_KEY socket: is_message() */
+	u8 pad[2];
 };
 
 /*

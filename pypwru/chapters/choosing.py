@@ -124,6 +124,7 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "itself; functions that drop call each other, so that more lines of one packet may have a "
         "reason.",
         "What is a drop is what the kernel calls one: freed for any reason but SKB_CONSUMED. "
+        "Messages of Unix, netlink and PF_KEY sockets are no packets, and never shown. "
         "Before Linux 5.17 there are no reasons, and kfree_skb() also ends packets that did their "
         "work, such as IGMP's.",
         "Functions that tell of drops are traced whatever --filter-func, --priority, --category "

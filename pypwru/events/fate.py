@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pypwru.discovery.lifetime import CONSUMING, DROPPING
+from pypwru.events.drop_flag import is_message
 from pypwru.events.lives import KIND
 from pypwru.events.record import EVENT, Slices, constants
 
@@ -66,7 +67,11 @@ class Words:
         """Whether a sight drops its packet; None where it neither does nor says otherwise."""
         if record[0][KIND] != _FUNCTION:
             return None
-        func = record[1]
+        word = self._of_function(record[1])
+        return None if word and is_message(record[3]) else word
+
+    def _of_function(self, func: bytes) -> bool | None:
+        """What a function says, by the func part."""
         if func in self._known:
             return self._known[func]
         if len(self._known) >= _KEPT:

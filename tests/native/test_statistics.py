@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -64,6 +65,51 @@ def test_a_recount_of_the_lines_is_equal(net: Network, tmp_path: Path, share: li
         assert located(lines) == told_located(document)
     if "--drops" in share or not share:
         assert sum(row["drops"] for row in document["drops"]) >= 3
+
+
+# Messages of Unix and netlink sockets that nobody reads, and datagrams to a port that nobody has;
+# prints how many of these the kernel counted.
+_UNREAD = """
+import socket
+
+def no_ports():
+    names, numbers = (line.split() for line in open("/proc/net/snmp") if line.startswith("Udp:"))
+    return int(dict(zip(names, numbers))["NoPorts"])
+
+before = no_ports()
+for _ in range(20):
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_USERSOCK) as end:
+        end.bind((0, 0))
+        end.sendto(bytes(32), end.getsockname())
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        ends = socket.socketpair(socket.AF_UNIX, kind)
+        ends[0].send(bytes(32))
+        ends[1].close()
+        ends[0].close()
+for port in range(9, 16):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+        end.sendto(b"x", ("127.0.0.1", port))
+print(no_ports() - before)
+"""
+
+
+@pytest.mark.parametrize("shown", ["--stats-file", "--drops"])
+def test_messages_of_sockets_are_no_drops(net: Network, tmp_path: Path, shown: str) -> None:
+    file = tmp_path / "stats.json"
+    net.run("ip", "link", "set", "lo", "up")
+    words = [f"--filter-netns=/run/netns/{net.left}", f"--stats-file={file}", "--output-json"]
+    with tracing(*words, *(["--drops"] if shown == "--drops" else [])) as run:
+        counted = int(net.run(sys.executable, "-c", _UNREAD).stdout)
+    assert run.status == 0, run.stderr
+    document = json.loads(file.read_text())
+    drops = {row["reason"]: row["drops"] for row in document["drops"] if row["drops"]}
+    assert drops == {"SKB_DROP_REASON_NO_SOCKET": counted}
+    lines = [json.loads(line) for line in run.stdout.splitlines()]
+    if shown == "--drops":
+        assert len({line["packet_id"] for line in lines}) == counted
+    else:
+        freed = [line for line in lines if line["type"] == "drop" and not line["tuple"]]
+        assert len(freed) >= 60, "they are shown, which --drops alone changes"
 
 
 def test_a_report_takes_the_place_of_lines(net: Network) -> None:

@@ -121,6 +121,7 @@ def flow(
     flags: int = 0,
     ifname: str | None = None,
     cookie: int = 0,
+    is_message: bool = False,
 ) -> bytes:
     """The flow part; ``ifname`` is that of LINKS where none is given."""
     l3, l4, source, destination, sport, dport = ends
@@ -128,7 +129,7 @@ def flow(
     name = LINKS.get((netns, ifindex), "") if ifname is None else ifname
     where = netns, mark, cookie, ifindex, mtu, os.fsencode(name), size
     kind = protocol.to_bytes(2, "big")
-    return FLOW.pack(*where, kind, l3, l4, source, destination, *ports, flags)
+    return FLOW.pack(*where, kind, l3, l4, source, destination, *ports, flags, is_message)
 
 
 def tunnel(ends: Ends = (0, 0, b"", b"", 0, 0), flags: int = 0) -> bytes:

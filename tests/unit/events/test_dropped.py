@@ -74,6 +74,14 @@ def test_what_did_its_work_is_forgotten() -> None:
     assert stage.dropped.overflowed == 0
 
 
+def test_a_message_of_a_socket_is_not_shown() -> None:
+    """It is no packet: its reason is none of a loss on a network."""
+    stage = Stage()
+    message = seen(1, DROPS, 1, NO_SOCKET)._replace(flow=flow(protocol=0, is_message=True))
+    assert stage.take(message, seen(2, DROPS, 2, NO_SOCKET, 2), ended(1), ended(2, 2)) == []
+    assert stage.take() == [-2]
+
+
 def test_the_last_word_counts() -> None:
     """A reference that others hold, too, is dropped first."""
     stage = Stage()
