@@ -105,7 +105,7 @@ struct part_nft {
 	u32 priority;	  /* of the base chain, signed */
 	u8 family;	  /* NFPROTO_* of the table */
 	u8 hook;	  /* NF_*_* number of the hook */
-	u8 type;	  /* NFT_TRACETYPE_*: 1 policy, 2 return, 3 rule; 0 is nothing */
+	u8 type;	  /* NFT_TRACETYPE_*: 1 policy, 2 return, 3 rule; 4 iptables-legacy; NFT_NO_RULE; 0 is nothing */
 	u8 depth;	  /* how many jumps deep */
 };
 
@@ -166,6 +166,7 @@ struct part_bytes {
 };
 
 #define NO_DEVICE 65535
+#define NFT_NO_RULE 5	 /* a hook's function drops the packet, and none of these was it: there is nothing else in the part */
 
 /* On the ring `packets`, in front of the bytes: which event they belong to. Those of one packet come in order. */
 struct chunk {

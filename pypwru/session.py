@@ -301,7 +301,8 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
                 from pypwru.program.build_nft import build_unit
 
                 compile_nft = partial(build_unit, request.btf, macros, cache, conntrack)
-                nft = nft_probes(config, choice, loader, compile_nft, report, log)
+                unhooked = shared["nft_unhooked"]
+                nft = nft_probes(config, choice, loader, compile_nft, report, log, unhooked)
                 with log.doing("Attaching to nftables"):
                     pollers.append(probes.enter_context(nft))
             modules = {function.module for function in choice.plan.functions} - {""}

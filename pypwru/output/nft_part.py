@@ -6,6 +6,8 @@ import os
 import struct
 from typing import NamedTuple
 
+from pypwru.events.record import constants
+
 NFT = struct.Struct("<4Q4QIiiBBBB")
 NFT_AT = struct.Struct("<Q")
 NOTHING = bytes(NFT.size)
@@ -13,6 +15,7 @@ NOTHING = bytes(NFT.size)
 
 # NFT_TRACETYPE_* of linux/netfilter/nf_tables.h, and event.h's own
 POLICY, RETURN, RULE, LEGACY = 1, 2, 3, 4
+NO_RULE = constants()["NFT_NO_RULE"]
 _HANDLES = struct.Struct("<QQQ40xI")
 _KIND_SIZE = 2
 _WORDS = NFT.size + _KIND_SIZE
@@ -32,7 +35,8 @@ class Nft(NamedTuple):
         priority: of the base chain.
         family: of the table.
         hook: that the base chain is on.
-        type: NFT_TRACETYPE_*, or of iptables-legacy; 0 for the entry or exit of a chain.
+        type: NFT_TRACETYPE_*, or of iptables-legacy; 0 for the entry or exit of a chain. NO_RULE: a
+            hook's function drops the packet, and nothing of it is known.
         depth: how many jumps deep.
         kind: EVENT_* of bpf/event.h.
         text: the rule's; empty for none, None where it isn't known.

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pypwru.output.nft import ANOTHER
 from tests.lab import results
 from tests.lab.jobs.drops import (
     BAD_SUM,
@@ -174,7 +175,7 @@ def test_a_drop_by_another_than_nftables_names_no_rule(kernel: str) -> None:
     assert len(dropped) == counted
     if row(kernel).has(Feature.DROP_REASONS):
         assert {one["func"].partition("_REASON_")[2] for one in dropped} == {f"{RULE})"}
-        assert not any(one.get("nft") for one in dropped)
+        assert [one["nft"] for one in dropped] == [{"no_rule": ANOTHER}] * counted
 
 
 def test_what_arrives_is_no_drop_because_a_capture_refused_it(kernel: str) -> None:

@@ -40,7 +40,7 @@ NO_SOCKET = 3
 TC, XDP, MAP_CALL, NFT_RULE, NFT_IN, NFT_OUT = (
     constants()[f"EVENT_{name}"] for name in ("TC", "XDP", "MAP", "NFT_RULE", "NFT_IN", "NFT_OUT")
 )
-POLICY, RETURN, RULE, LEGACY = 1, 2, 3, 4  # part_nft.type
+POLICY, RETURN, RULE, LEGACY, NO_RULE = 1, 2, 3, 4, 5  # part_nft.type
 INET, IP, ARP, NETDEV, BRIDGE = 1, 2, 3, 5, 7
 DROP, ACCEPT, JUMP, GOTO = 0, 1, -3, -4
 INPUT = 1
@@ -161,6 +161,10 @@ def nft(
     above = [*path, 0, 0, 0, 0][:4]
     place = netns, verdict, priority, family, hook, type, jumps
     return NFT.pack(table, chain, rule, target, *above, *place)
+
+
+ANOTHERS = NFT.pack(*[0] * 13, NO_RULE, 0)
+"""``struct part_nft`` of what another hook's function drops."""
 
 
 def nft_at(ktime: int) -> bytes:
