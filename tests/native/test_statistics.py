@@ -112,6 +112,39 @@ def test_messages_of_sockets_are_no_drops(net: Network, tmp_path: Path, shown: s
         assert len(freed) >= 60, "they are shown, which --drops alone changes"
 
 
+# Connects more often than the queue of a listening socket has room for.
+_CROWD = """
+import socket, sys, time
+
+def listen_drops():
+    lines = open("/proc/net/netstat").read().splitlines()
+    names, numbers = (line.split() for line in lines if line.startswith("TcpExt:"))
+    return int(dict(zip(names, numbers))["ListenDrops"])
+
+before = listen_drops()
+with socket.create_server(("127.0.0.1", 6031), backlog=0) as listening:
+    clients = [socket.socket() for _ in range(6)]
+    for client in clients:
+        client.setblocking(False)
+        client.connect_ex(("127.0.0.1", 6031))
+    end = time.monotonic() + 10
+    while listen_drops() - before < 4 and time.monotonic() < end:
+        time.sleep(0.05)
+print(listen_drops() - before)
+"""
+
+
+@pytest.mark.parametrize("words", [["--drops"], ["--stats"], ["--output-journey"]])
+def test_what_an_accept_queue_refuses_is_told(net: Network, words: list[str]) -> None:
+    net.run("ip", "link", "set", "lo", "up")
+    with tracing(*words, f"host {net.v4(2)}") as run:
+        counted = int(net.run(sys.executable, "-c", _CROWD).stdout)
+    assert run.status == 0, run.stderr
+    assert counted >= 4
+    (told,) = re.findall(r" WARN (TcpExtListenDrops grew by .*)", run.stderr)
+    assert told.startswith(f"TcpExtListenDrops grew by {counted} in network namespace {net.left}: ")
+
+
 def test_a_report_takes_the_place_of_lines(net: Network) -> None:
     with tracing("--stats", f"host {net.v4(2)}") as run:
         net.ping(net.v4(2))
