@@ -48,7 +48,8 @@ struct event {
 	u16 dport;
 	u8 tcp_flags;
 	u8 is_message;	  /* no packet of a network, but a message of a Unix, netlink or PF_KEY socket: is_message() */
-	u8 pad[2];
+	u8 is_shared;	  /* others hold it, too: a function that drops it drops a reference, and no packet */
+	u8 pad[1];
 };
 
 /*

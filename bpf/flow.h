@@ -252,6 +252,7 @@ ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
 #endif
 #if FOLLOW_ENDS
 	event->is_message = is_message(skb);
+	event->is_shared = read_u32(skb + FIELD(sk_buff, users)) > 1;
 #endif
 }
 

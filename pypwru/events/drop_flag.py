@@ -1,5 +1,5 @@
 """Flags in the flow part: of an event that dropped its packet, which is the part's last byte and
-padding on the ring; and of one that is of no packet.
+padding on the ring; and of one that ends no packet, whatever it says.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 _SET = b"\1"
 FLAG_SIZE = len(_SET)
 """Bytes of the flow part, its last, that hold the flag."""
-_MESSAGE = EVENT["is_message"].offset - EVENT["netns"].offset
+_ENDS_NOTHING = slice(
+    EVENT["is_message"].offset - EVENT["netns"].offset,
+    EVENT["is_shared"].offset - EVENT["netns"].offset + EVENT["is_shared"].size,
+)
 
 
 def flag_drop_event(record: Slices) -> Slices:
@@ -28,6 +31,8 @@ def is_drop_event(flow: bytes) -> bool:
     return flow.endswith(_SET)
 
 
-def is_message(flow: bytes) -> bool:
-    """Whether this flow part is of a message of a Unix, netlink or PF_KEY socket, and no packet."""
-    return bool(flow[_MESSAGE])
+def ends_nothing(flow: bytes) -> bool:
+    """Whether a function that drops what this flow part is of ends no packet: it is a message of a
+    Unix, netlink or PF_KEY socket, or others hold a reference to it, too.
+    """
+    return any(flow[_ENDS_NOTHING])

@@ -122,6 +122,7 @@ def flow(
     ifname: str | None = None,
     cookie: int = 0,
     is_message: bool = False,
+    is_shared: bool = False,
 ) -> bytes:
     """The flow part; ``ifname`` is that of LINKS where none is given."""
     l3, l4, source, destination, sport, dport = ends
@@ -129,7 +130,9 @@ def flow(
     name = LINKS.get((netns, ifindex), "") if ifname is None else ifname
     where = netns, mark, cookie, ifindex, mtu, os.fsencode(name), size
     kind = protocol.to_bytes(2, "big")
-    return FLOW.pack(*where, kind, l3, l4, source, destination, *ports, flags, is_message)
+    return FLOW.pack(
+        *where, kind, l3, l4, source, destination, *ports, flags, is_message, is_shared
+    )
 
 
 def tunnel(ends: Ends = (0, 0, b"", b"", 0, 0), flags: int = 0) -> bytes:

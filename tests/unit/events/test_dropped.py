@@ -82,6 +82,22 @@ def test_a_message_of_a_socket_is_not_shown() -> None:
     assert stage.take() == [-2]
 
 
+def test_a_reference_that_is_dropped_is_no_end() -> None:
+    """A capture refuses its own; the packet waits in a socket, whoever frees it may say nothing."""
+    stage = Stage()
+    stage.now = 10 * SECOND
+    refused = seen(1, DROPS, 10 * SECOND, NO_SOCKET)
+    refused = refused._replace(flow=flow(is_shared=True))
+    assert stage.take(refused, seen(2, DROPS, 10 * SECOND + 1, NO_SOCKET, 2)) == []
+    stage.now += SECOND
+    assert stage.take() == [-10 * SECOND - 1]
+    assert stage.take(ended(1)) == stage.take() == []
+    assert stage.take(refused, seen(1, DROPS, 12 * SECOND, NO_SOCKET), ended(1)) == []
+    assert stage.take() == [10 * SECOND, -12 * SECOND]
+    stage.take(refused)
+    assert stage.dropped.finish() == []
+
+
 def test_the_last_word_counts() -> None:
     """A reference that others hold, too, is dropped first."""
     stage = Stage()
