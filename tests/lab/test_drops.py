@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pypwru.discovery.lifetime import DROPPING_FOR_OTHERS
 from pypwru.output.nft import ANOTHER
 from tests.lab import results
 from tests.lab.jobs.drops import (
@@ -188,3 +189,6 @@ def test_what_arrives_is_no_drop_because_a_capture_refused_it(kernel: str) -> No
     assert found["waited"] == WAITING, "which the socket had all of"
     assert Counter(map(port, dropped)) == {NO_PORT: REFUSALS, CLOSES: CLOSED}
     assert {port(one) for one in lines} == {NO_PORT, CLOSES}
+    if row(kernel).has(Feature.DROP_REASONS):
+        places = {one["location"].partition("+")[0] for one in dropped}
+        assert not places.intersection(DROPPING_FOR_OTHERS)
