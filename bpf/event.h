@@ -47,7 +47,9 @@ struct event {
 	u16 sport;	  /* network order, 0 if l4 has none or they are in another fragment */
 	u16 dport;
 	u8 tcp_flags;
-	u8 pad[3];
+	u8 is_message;	  /* no packet of a network, but a message of a Unix, netlink or PF_KEY socket: is_message() */
+	u8 is_shared;	  /* others hold it, too: a function that drops it drops a reference, and no packet */
+	u8 pad[1];
 };
 
 /*
@@ -106,7 +108,7 @@ struct part_nft {
 	u32 priority;	  /* of the base chain, signed */
 	u8 family;	  /* NFPROTO_* of the table */
 	u8 hook;	  /* NF_*_* number of the hook */
-	u8 type;	  /* NFT_TRACETYPE_*: 1 policy, 2 return, 3 rule; 0 is nothing */
+	u8 type;	  /* NFT_TRACETYPE_*: 1 policy, 2 return, 3 rule; 4 iptables-legacy; NFT_NO_RULE; 0 is nothing */
 	u8 depth;	  /* how many jumps deep */
 };
 
@@ -169,6 +171,7 @@ struct part_bytes {
 };
 
 #define NO_DEVICE 65535
+#define NFT_NO_RULE 5	 /* a hook's function drops the packet, and none of these was it: there is nothing else in the part */
 
 /* On the ring `packets`, in front of the bytes: which event they belong to. Those of one packet come in order. */
 struct chunk {

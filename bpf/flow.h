@@ -208,6 +208,35 @@ ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)
 	fill_ip(ENDS_OF(event), l3, type);
 }
 
+#if FOLLOW_ENDS
+#define AF_UNIX 1
+#define AF_KEY 15
+#define AF_NETLINK 16
+
+/*
+ * Whether an sk_buff is a message between sockets, or between a socket and the kernel: it gets neither a device nor a
+ * protocol. A segment of TCP that no route was found for has neither, too, but a socket of IP; what has no socket has
+ * headers where it is a packet.
+ */
+ALWAYS_INLINE int is_message(u64 skb)
+{
+	u16 protocol = 0, family = 0, network = 0, mac = 0;
+	u64 sk;
+
+	READ(protocol, skb, FIELD(sk_buff, protocol));
+	if (protocol || read_u64(skb + FIELD(sk_buff, dev)))
+		return 0;
+	sk = read_u64(skb + FIELD(sk_buff, sk));
+	if (sk) {
+		READ(family, sk, FIELD(sock_common, skc_family));
+		return family == AF_UNIX || family == AF_KEY || family == AF_NETLINK;
+	}
+	READ(network, skb, FIELD(sk_buff, network_header));
+	READ(mac, skb, FIELD(sk_buff, mac_header));
+	return !network && mac == MAC_HEADER_UNSET;
+}
+#endif
+
 /* Everything is zeroed first: a field that does not apply is 0, and no byte is left from an older record. */
 ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
 {
@@ -220,6 +249,10 @@ ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
 #endif
 #if OUTPUT_TUPLE
 	fill_tuple(event, skb);
+#endif
+#if FOLLOW_ENDS
+	event->is_message = is_message(skb);
+	event->is_shared = read_u32(skb + FIELD(sk_buff, users)) > 1;
 #endif
 }
 

@@ -13,6 +13,7 @@ typedef unsigned long long u64;
 
 /* Bytes on the wire. */
 #define ETHERNET_HEADER 14
+#define MAC_HEADER_UNSET 0xffff /* skb_mac_header_was_set() */
 #define VLAN_HEADER 4
 
 #define BPF_NOEXIST 1

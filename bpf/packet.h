@@ -10,8 +10,6 @@
 
 #include "helpers.h"
 
-#define MAC_HEADER_UNSET 0xffff /* skb_mac_header_was_set() */
-
 /* These are neighbours in every kernel's sk_buff: one read. BLOCK_START and _SIZE are of the layout. */
 #define IN_BLOCK(type, member) (*(type *)(block + FIELD(sk_buff, member) - BLOCK_START))
 

@@ -77,18 +77,32 @@ ALWAYS_INLINE void clear_tail(struct event *event)
 #endif
 }
 
+#ifdef WIRE_caller
+/*
+ * A probed function's return address is enough, but for a drop: functions that drop for others are found behind it
+ * (resolve/symbols.py). Where the kernel can't walk the stack, that address is all there is.
+ */
+ALWAYS_INLINE void fill_caller(struct part_caller *part, void *ctx, u64 caller, u64 reason)
+{
+#if LOCATE_DROPS
+	if (!caller || ((u32)reason && (u32)reason != KNOWN_AT_LOAD(CONSUMED))) {
+#else
+	if (!caller) {
+#endif
+		fill_frames(ctx, part->frames, sizeof(part->frames));
+		if (!caller || part->frames[1] == caller) /* behind the function's own */
+			return;
+	}
+	__builtin_memset(part, 0, sizeof(*part));
+	part->frames[0] = caller;
+}
+#endif
+
 /* Of all that is traced, sk_buff or frame. */
 ALWAYS_INLINE void fill_tail(struct event *event, void *ctx, u64 caller)
 {
 #ifdef WIRE_caller
-	struct part_caller *part = PART(event, caller);
-
-	if (caller) {
-		__builtin_memset(part, 0, sizeof(*part));
-		part->frames[0] = caller;
-	} else {
-		fill_frames(ctx, part->frames, sizeof(part->frames));
-	}
+	fill_caller(PART(event, caller), ctx, caller, event->reason);
 #endif
 #ifdef WIRE_stack
 	fill_frames(ctx, ((struct part_stack *)PART(event, stack))->frames, WIRE_SIZE_stack);

@@ -22,21 +22,30 @@ struct verdict {
 };
 VALUE_OF(verdicts, struct verdict);
 
-/*
- * nf_hook_slow() says that a hook's function dropped the packet, not which one. Where the last that nftables said is
- * no drop, it was another one's: conntrack's, say, whose table is full.
- */
-ALWAYS_INLINE int is_of_another(struct verdict *carried, u64 reason)
+/* Whether what gives verdicts could not all be hooked: none of it is known to be silent. */
+ALWAYS_INLINE int is_unhooked(void)
 {
-	return reason == KNOWN_AT_LOAD(NETFILTER_DROP) && (carried->said.verdict & NF_VERDICT_MASK) != NF_DROP;
+	u32 key = 0;
+	u64 *unhooked = bpf_map_lookup_elem(MAP_nft_unhooked, &key);
+
+	return !unhooked || *unhooked;
 }
 
-/* reason is that of the sight, 0 for none. */
+/*
+ * reason is that of the sight, 0 for none. nf_hook_slow() says that a hook's function dropped the packet, not which
+ * one. Where the last that was said of it is no drop, it was another one's: conntrack's, say, whose table is full.
+ */
 ALWAYS_INLINE void fill_verdict(struct part_nft *to, struct part_nft_at *at, u64 skb, u64 reason)
 {
 	struct verdict *carried = bpf_map_lookup_elem(MAP_verdicts, &skb);
 
-	if (carried && !is_of_another(carried, reason)) {
+	if ((u32)reason == KNOWN_AT_LOAD(NETFILTER_DROP) &&
+	    !(carried && (carried->said.verdict & NF_VERDICT_MASK) == NF_DROP)) {
+		if (!is_unhooked())
+			to->type = NFT_NO_RULE;
+		return;
+	}
+	if (carried) {
 		*to = carried->said;
 		if (at)
 			*at = carried->at;

@@ -122,6 +122,7 @@ class Session:
         throttled: functions that --max-hits held back.
         runs: tells how long and how often handlers ran; None where the kernel doesn't count it.
         hits: tells how often probes on packets were hit, while the kernel counts runs of programs.
+        netns: inode of the only network namespace that is traced; 0 for any.
     """
 
     # Long arguments, since it is all that one session holds.
@@ -141,8 +142,10 @@ class Session:
         throttled: Throttled = NONE,
         runs: Callable[[], Mapping[str, Runs]] | None = None,
         hits: Callable[[], int] = lambda: 0,
+        netns: int = 0,
     ) -> None:
         self.config = config
+        self.netns = netns
         self.names = names
         self.traced = report.names
         self.runs = runs
@@ -301,7 +304,8 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
                 from pypwru.program.build_nft import build_unit
 
                 compile_nft = partial(build_unit, request.btf, macros, cache, conntrack)
-                nft = nft_probes(config, choice, loader, compile_nft, report, log)
+                unhooked = shared["nft_unhooked"]
+                nft = nft_probes(config, choice, loader, compile_nft, report, log, unhooked)
                 with log.doing("Attaching to nftables"):
                     pollers.append(probes.enter_context(nft))
             modules = {function.module for function in choice.plan.functions} - {""}
@@ -351,6 +355,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
                 throttled,
                 loader.runs if counts_runs else None,
                 loader.hits,
+                place.netns,
             )
 
 

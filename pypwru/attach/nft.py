@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from pypwru.config import Config
 from pypwru.discovery.functions import Function
 from pypwru.discovery.plan import AttachPlan
 from pypwru.errors import KernelError, PypwruError
+from pypwru.kernel.bpf import map_update
 from pypwru.kernel.kallsyms import Symbols, read_symbols
 from pypwru.kernel.modules import load_of
 from pypwru.program.build import Bytecode
@@ -35,6 +37,7 @@ class NftProbes:
         report: gets the names of what its records carry.
         log: where it is said.
         stack: closes what was attached.
+        unhooked: a map whose only element is 1 while not all of them could be hooked.
     """
 
     # Long arguments, since it does at any time what a session does at its start.
@@ -46,6 +49,7 @@ class NftProbes:
         report: Attached,
         log: Log,
         stack: ExitStack,
+        unhooked: int,
     ) -> None:
         self._choice = choice
         self._loader = loader
@@ -53,6 +57,7 @@ class NftProbes:
         self._report = report
         self._log = log
         self._stack = stack
+        self._unhooked = unhooked
         self._hooks = choice.verdict_hooks
         self._judges = list(JUDGES)
         self._known: dict[str, int] = {}  # module -> its load, whose functions were looked for
@@ -80,6 +85,7 @@ class NftProbes:
                     self._attach(judge, symbols)
                 except PypwruError as error:
                     self._log.warn(f"Can't tell what {judge.name} says", why=error)
+                    self._say_unhooked()
 
     def _attach(self, judge: Judge, symbols: Symbols) -> None:
         own = Attached(names=self._report.names)
@@ -98,6 +104,8 @@ class NftProbes:
             self._stack.push(stack.pop_all())
         self._hooks = {}
         self._report.missed += own.missed
+        if own.ignored:
+            self._say_unhooked()
         for name, why in own.ignored:
             self._log.warn(f"Can't tell all that {judge.name} says", function=name, why=why)
         for handler, hooked in groups.items():
@@ -105,6 +113,10 @@ class NftProbes:
                 self._report.names[handler.number] = hooked[0].display
         refused = {"ignored": len(own.ignored)} if own.ignored else {}
         self._log.info(f"Attached to {judge.name}", **refused)
+
+    def _say_unhooked(self) -> None:
+        """From now on a drop of a hook's function may be of one that isn't hooked."""
+        map_update(self._unhooked, bytes(4), (1).to_bytes(8, sys.byteorder))
 
     def _speaking(self, judge: Judge, functions: list[Function], stack: ExitStack) -> Judge:
         """``judge``, made to speak, or who is asked instead from now on, which is said.
@@ -150,11 +162,12 @@ def nft_probes(
     compile: Compile,
     report: Attached,
     log: Log,
+    unhooked: int,
 ) -> Iterator[Callable[[], None]]:
     """Probes on who judges packets until the way out; gives what looks for who comes later.
 
     Args:
-        compile: as of NftProbes.
+        compile, unhooked: as of NftProbes.
         report: gets the names of what their records carry.
     """
     if not config.asks_nft:
@@ -162,6 +175,6 @@ def nft_probes(
         return
     assert choice.symbols, "backends with kprobes have symbols"
     with ExitStack() as stack:
-        probes = NftProbes(choice, loader, compile, report, log, stack)
+        probes = NftProbes(choice, loader, compile, report, log, stack, unhooked)
         probes.attach(choice.symbols)
         yield probes.poll

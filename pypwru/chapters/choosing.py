@@ -124,8 +124,14 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "itself; functions that drop call each other, so that more lines of one packet may have a "
         "reason.",
         "What is a drop is what the kernel calls one: freed for any reason but SKB_CONSUMED. "
+        "Messages of Unix, netlink and PF_KEY sockets are no packets, and never shown. "
         "Before Linux 5.17 there are no reasons, and kfree_skb() also ends packets that did their "
         "work, such as IGMP's.",
+        "Some losses the kernel frees as if the packet had arrived, and no event tells of a drop: "
+        "connections for which an accept queue has no room, packets that WireGuard refuses. At the "
+        "end of --drops, --stats and --output-journey the log says how far the counters of the "
+        "first grew (TcpExtListenDrops), and rx_errors of WireGuard's devices, in each network "
+        "namespace and whatever the filter; what is no message of WireGuard at all has no counter.",
         "Functions that tell of drops are traced whatever --filter-func, --priority, --category "
         "and --functions say; the log names them. 131,072 sights of 65,536 packets wait at most; "
         "beyond that the packet that was quiet for longest is forgotten (lost_held).",

@@ -84,6 +84,10 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             "bridge broute BROUTING  legacy route": (
                 "ebtables-legacy's DROP in the table broute: the packet is routed, not bridged"
             ),
+            "no rule seen: conntrack, or another hook function": (
+                "on a drop with reason NETFILTER_DROP: neither nftables nor iptables-legacy said "
+                "so; conntrack -S tells what conntrack dropped"
+            ),
         },
         "A name that isn't known is ? and the handle. --output-nft=text puts the rule's text and "
         'comment behind it, as in "handle 12 drop: tcp dport 80 drop comment "no web"", and '

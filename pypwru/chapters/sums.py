@@ -64,9 +64,16 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
                 "frees them (kfree_skbmem), that can be long after a process has read them"
             ),
             "functions": "hits of each, and a second",
-            "drops": "by reason and location: who dropped it, as caller+offset; each drop once",
+            "drops": (
+                "by reason and location: who dropped it, as caller+offset; each drop once; of "
+                "packets alone, not of messages of Unix, netlink and PF_KEY sockets"
+            ),
             "nftables rules": "by verdict, with chain, handle and text",
-            "hops": "from one function to the next that saw the packet: which took longest",
+            "hops": (
+                "from one function to the next that saw the packet: which took longest; not the "
+                "time in which a clone of it was under way, as of a TCP segment until it is sent "
+                "again"
+            ),
             "flows": "the busiest",
             "cost": "nanoseconds a hit of each handler, where the kernel counts them",
             "throttled functions": "what --max-hits left out, of each",

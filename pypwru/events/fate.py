@@ -1,8 +1,10 @@
 """Whether a packet is thrown away, by what its sights say of its end: the last word counts.
 
-A function that drops a reference to a packet that others have, too, says that it drops it; who
-frees it says so later. And one drop is told of several times: tcp_drop_reason() calls
-sk_skb_reason_drop(), and that skb_release_data(), each with the reason.
+A function that drops a reference to a packet that others have, too, says that it drops it, which is
+the end of nothing: who has it last may free it much later, as a process that reads its socket does,
+and by a function that says nothing. A record tells of other references. And one drop is told of
+several times: tcp_drop_reason() calls sk_skb_reason_drop(), and that skb_release_data(), each with
+the reason.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pypwru.discovery.lifetime import CONSUMING, DROPPING
+from pypwru.events.drop_flag import ends_nothing
 from pypwru.events.lives import KIND
 from pypwru.events.record import EVENT, Slices, constants
 
@@ -66,7 +69,11 @@ class Words:
         """Whether a sight drops its packet; None where it neither does nor says otherwise."""
         if record[0][KIND] != _FUNCTION:
             return None
-        func = record[1]
+        word = self._of_function(record[1])
+        return None if word and ends_nothing(record[3]) else word
+
+    def _of_function(self, func: bytes) -> bool | None:
+        """What a function says, by the func part."""
         if func in self._known:
             return self._known[func]
         if len(self._known) >= _KEPT:

@@ -8,13 +8,15 @@ from typing import NamedTuple
 from pypwru.config import Nft as Mode
 from pypwru.events.record import constants
 from pypwru.kernel.nft_words import VERDICTS, family_word, hook_word, verdict_word
-from pypwru.output.nft_part import LEGACY, POLICY, RETURN, RULE, Nft, chain_handle
+from pypwru.output.nft_part import LEGACY, NO_RULE, POLICY, RETURN, RULE, Nft, chain_handle
 
 _RULE, _IN, _OUT = (constants()[f"EVENT_NFT_{name}"] for name in ("RULE", "IN", "OUT"))
 _OWN = frozenset((_RULE, _IN, _OUT))
 _ARROW = " -> "
 _UNKNOWN = "..."  # chains between those that a record has room for
 _CONTINUE, _RETURN = -1, VERDICTS[-5]
+ANOTHER = "conntrack, or another hook function"
+"""Whose a drop with reason NETFILTER_DROP is where no rule, policy or table was."""
 
 ChainNames = Callable[[int, int, int], tuple[str, str]]
 """(inode of a network namespace, handle of a table, chain as of Nft) to their names; empty where
@@ -23,7 +25,7 @@ they aren't known.
 
 
 class Said(NamedTuple):
-    """What was said.
+    """What was said; of NO_RULE the numbers alone.
 
     Args:
         nft: the numbers.
@@ -50,6 +52,11 @@ class Said(NamedTuple):
         return self.nft.rule if self.nft.type in (RULE, RETURN) else 0
 
     @property
+    def is_another(self) -> bool:
+        """Whether a hook's function that isn't nftables' or iptables' drops the packet."""
+        return self.nft.type == NO_RULE
+
+    @property
     def is_own(self) -> bool:
         """Whether the event is about what was said, not about a packet that carries it."""
         return is_own(self.nft.kind)
@@ -64,6 +71,8 @@ def said(nft: Nft | None, names: ChainNames) -> Said | None:
     """What was said; None for nothing."""
     if nft is None:
         return None
+    if nft.type == NO_RULE:
+        return Said(nft, "", "", (), "", "", "")
     if nft.kind in (_IN, _OUT):  # no rule speaks
         nft = nft._replace(type=0, rule=0, target=0)
     family = family_word(nft.family)
@@ -104,6 +113,8 @@ def _verdict(nft: Nft) -> str:
 
 def chain_text(what: Said) -> str:
     """The column NFT-CHAIN: ``inet filter web``, or of a packet ``inet filter input -> web``."""
+    if what.is_another:
+        return ""
     return _chain_text(what, what.path[-1:] if what.is_own else what.path)
 
 
@@ -130,6 +141,8 @@ def rule_text(what: Said, unknown: str = "") -> str:
     Args:
         unknown: stands behind the handle.
     """
+    if what.is_another:
+        return f"no rule seen: {ANOTHER}"
     target = f" {what.target}" if what.target else ""
     return f"{_speaker(what, unknown)}{what.verdict}{target}".rstrip()
 
@@ -162,6 +175,8 @@ def line(what: Said | None, mode: Mode) -> str:
     """Both columns and what is asked for behind them; empty where nothing was said."""
     if what is None:
         return ""
+    if what.is_another:
+        return f"  {rule_text(what)}"
     unknown = mode is Mode.TEXT and bool(what.rule) and what.nft.text is None
     rule = rule_text(what, " (text unknown)" if unknown else "")
     return f"  {chain_text(what)}  {rule}{_behind(mode, what)}"
@@ -171,6 +186,8 @@ def members(what: Said | None) -> dict[str, object] | None:
     """The same as an object of JSON, without what there is none of; ``text`` is None if unknown."""
     if what is None:
         return None
+    if what.is_another:
+        return {"no_rule": ANOTHER}
     nft = what.nft
     found: dict[str, object] = {
         "family": what.family,

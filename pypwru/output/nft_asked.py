@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pypwru.discovery.re2 import found_in
 from pypwru.kernel.nft_words import REJECT, VERDICTS, verdict_word
 from pypwru.output.nft import ChainNames, Said, chain_names, is_own, said
-from pypwru.output.nft_part import NOTHING, nft
+from pypwru.output.nft_part import NO_RULE, NOTHING, nft
 from pypwru.output.parts import KIND
 from pypwru.resolve.ruleset import rejects
 
@@ -64,12 +64,16 @@ class Asked:
         return self._finds is None or any(map(self._finds, text))
 
     def judges(self, record: Slices) -> bool | None:
-        """Whether the packet carries a verdict from this record on; None: it carries none."""
+        """Whether the packet carries a verdict from this record on; None: it carries none. What
+        another dropped may carry one.
+        """
         part = record[4][self._said]
         kind = int.from_bytes(record[0][KIND], "little")
-        if not is_own(kind):
-            return None if part == NOTHING else True
+        if part == NOTHING:
+            return False if is_own(kind) else None
         spoken = nft(part)
+        if not is_own(kind):
+            return bool(spoken and spoken.type != NO_RULE)
         if spoken is None or not spoken.type or spoken.verdict < 0:
             return False
         return verdict_word(spoken.verdict) != _STOLEN  # which is nobody's to carry
@@ -79,7 +83,7 @@ class Asked:
         fits = self._known.get(part)
         if fits is None:
             what = said(nft(part), self._chains)
-            fits = what is not None and bool(what.nft.type)
+            fits = what is not None and what.nft.type not in (0, NO_RULE)
             fits = fits and all(holds(what) for holds in self._conditions if what)
             if len(self._known) >= _KEPT:
                 self._known.clear()

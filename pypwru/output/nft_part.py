@@ -15,6 +15,7 @@ NOTHING = bytes(NFT.size)
 
 # NFT_TRACETYPE_* of linux/netfilter/nf_tables.h, and event.h's own
 POLICY, RETURN, RULE, LEGACY = 1, 2, 3, 4
+NO_RULE = constants()["NFT_NO_RULE"]
 _HANDLES = struct.Struct("<QQQ40xI")
 _HANDLE = (1 << constants()["CHAIN_HANDLE_BITS"]) - 1
 _KIND_SIZE = 2
@@ -35,7 +36,8 @@ class Nft(NamedTuple):
         priority: of the base chain.
         family: of the table.
         hook: that the base chain is on.
-        type: NFT_TRACETYPE_*, or of iptables-legacy; 0 for the entry or exit of a chain.
+        type: NFT_TRACETYPE_*, or of iptables-legacy; 0 for the entry or exit of a chain. NO_RULE: a
+            hook's function drops the packet, and nothing of it is known.
         depth: how many jumps deep.
         kind: EVENT_* of bpf/event.h.
         text: the rule's; empty for none, None where it isn't known.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # struct event of bpf/event.h; what is in network order stays bytes until it is named.
 PACKET = struct.Struct("<QIHH16s")
 FUNCTION = struct.Struct("<QQ")
-FLOW = struct.Struct("<IIQII16sI2sBB16s16s2s2sB3x")
+FLOW = struct.Struct("<IIQII16sI2sBB16s16s2s2sBBBx")
 
 # struct part_* of the same file; nft_part.py has part_nft.
 CALLER = struct.Struct("<8Q")
@@ -113,6 +113,9 @@ class Flow(NamedTuple):
         saddr, daddr: 16 bytes each, IPv4 in the first four.
         sport, dport: host order, 0 without one.
         tcp_flags: byte 13 of the TCP header.
+        is_message: 1 for a message of a Unix, netlink or PF_KEY socket; this and the next only of
+            runs that follow packets to their ends.
+        is_shared: 1 where there is more than one reference to it.
     """
 
     netns: int
@@ -130,6 +133,8 @@ class Flow(NamedTuple):
     sport: int
     dport: int
     tcp_flags: int
+    is_message: int
+    is_shared: int
 
 
 class Tunnel(NamedTuple):
@@ -195,7 +200,7 @@ def function(part: bytes) -> Function:
 def flow(part: bytes) -> Flow:
     """The flow part of a record."""
     netns, mark, netns_cookie, ifindex, mtu, ifname, length, *rest = FLOW.unpack(part)
-    protocol, l3, l4, saddr, daddr, sport, dport, tcp_flags = rest
+    protocol, l3, l4, saddr, daddr, sport, dport, tcp_flags, is_message, is_shared = rest
     network = int.from_bytes
     return Flow(
         netns,
@@ -213,6 +218,8 @@ def flow(part: bytes) -> Flow:
         network(sport, "big"),
         network(dport, "big"),
         tcp_flags,
+        is_message,
+        is_shared,
     )
 
 

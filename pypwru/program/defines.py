@@ -38,6 +38,7 @@ def defines(config: Config, backends: set[Backend], wanted: Wanted, wire: Wire) 
         "CAPTURE_CHOSEN": config.captures_some,
         "IDENTIFY": config.identifies,
         "FOLLOW_ENDS": config.follows_ends,
+        "LOCATE_DROPS": config.locates_drops,
         "SAMPLE_PACKETS": config.sample_rate > 1,
         "SAMPLE_FLOWS": config.sample_flow > 1,
         "LIMIT_RATE": config.rate_limit > 0,

@@ -87,6 +87,7 @@ MAPS = {
     "nft_names": Map(12, MapType.LRU_HASH, 24, 512, 1 << 14, wanted=_asks_nft),
     "nft_scratch": Map(13, MapType.PERCPU_ARRAY, 4, 416, 1, wanted=_asks_nft),
     "names_scratch": Map(20, MapType.PERCPU_ARRAY, 4, 512, 1, wanted=_asks_nft),
+    "nft_unhooked": Map(21, MapType.ARRAY, 4, 8, 1, wanted=_asks_nft),
     "xt_calls": Map(14, MapType.LRU_HASH, 8, 56, 1 << 12, wanted=_asks_nft),
     "packets": Map(15, MapType.RINGBUF, 0, 0, 0, wanted=_captures),
     "seen": Map(16, MapType.LRU_HASH, 8, 48, 1 << 16, wanted=_remembers),

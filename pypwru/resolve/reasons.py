@@ -62,6 +62,8 @@ class Reasons:
         """The same where a packet ends."""
         self.netfilter_drop = min(self._values({"SKB_DROP_REASON_NETFILTER_DROP"}), default=_NONE)
         """Of what a hook's function dropped; one that nothing has where there is none."""
+        self.consumed = min(self._values({"SKB_CONSUMED"}), default=_NONE)
+        """Of what did its work, likewise."""
         self._enums = enums or _Subsystems(btf)
         self._monotonic = monotonic
         self._look_after = float("-inf")
@@ -70,7 +72,7 @@ class Reasons:
 
     def constants(self) -> dict[str, int]:
         """Name of program/constants.py -> value."""
-        return {"NETFILTER_DROP": self.netfilter_drop}
+        return {"NETFILTER_DROP": self.netfilter_drop, "CONSUMED": self.consumed}
 
     def is_drop(self, reason: int) -> bool:
         """Whether a packet with this reason was thrown away."""

@@ -101,7 +101,7 @@ class SymbolNames:
         """From where a packet is dropped: ``tcp_v4_rcv+0x9a1``; empty where it isn't known.
 
         A tracepoint is in the function that drops, which tells nothing: it is who called that. Nor
-        does one that drops for whoever calls it; of a kprobe there is no more than that.
+        does one that drops for whoever calls it; of a kprobe without a stack there is no more.
         """
         frames = self._beyond_tracer(frames) if hosted else self._callers(frames, hosted)
         dropping = takewhile(lambda one: self.name(one) in _DROPPERS, frames)

@@ -10,6 +10,7 @@ import operator
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from pypwru.events.drop_flag import ends_nothing
 from pypwru.events.fate import Nest
 from pypwru.events.record import Slices, constants
 from pypwru.output import nft, nft_part, parts
@@ -124,7 +125,7 @@ class Tallies:
             self._add_drops(
                 record
                 for record, function in zip(batch, functions, strict=True)
-                if function in drops
+                if function in drops and not ends_nothing(record[3])
             )
         if _RULE in kinds:
             self._add_rules(kinds, tails)

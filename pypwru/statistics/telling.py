@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pypwru.statistics.file import StatsFile
     from pypwru.statistics.notices import Notices
     from pypwru.statistics.reports import Reports
+    from pypwru.statistics.silent import SilentLosses
     from pypwru.statistics.summary import Statistics, Summary
     from pypwru.statistics.top.top import Top
 
@@ -60,6 +61,11 @@ class Telling:
             has_text = config.stats or file is None
             self._reports = Reports(self._summary, file, has_text, config.stats_interval, log)
         self._has_table = config.top
+        self._silent: SilentLosses | None = None
+        if config.locates_drops:
+            from pypwru.statistics.silent import SilentLosses
+
+            self._silent = SilentLosses(session.netns)
 
     @property
     def followers(self) -> Sequence[Statistics]:
@@ -121,6 +127,8 @@ class Telling:
         if self._reports:
             self._reports.tell(is_final=True)
         self._notices.finish(account)
+        for words in self._silent.sentences() if self._silent else ():
+            self._log.warn(words)
 
     def _tell(self) -> None:
         if self._reports:

@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
+from pypwru.discovery.lifetime import DROPPING_FOR_OTHERS
+from pypwru.output.nft import ANOTHER
 from tests.lab import results
 from tests.lab.jobs.drops import (
     BAD_SUM,
+    CLOSED,
+    CLOSES,
     COUNTS,
     FULL,
     NFT,
@@ -23,6 +27,7 @@ from tests.lab.jobs.drops import (
     REFUSED,
     RP_FILTER,
     TTL,
+    WAITING,
 )
 from tests.lab.kernels import Feature, names
 from tests.lab.kernels import kernel as row
@@ -171,12 +176,16 @@ def test_a_drop_by_another_than_nftables_names_no_rule(kernel: str) -> None:
     assert len(dropped) == counted
     if row(kernel).has(Feature.DROP_REASONS):
         assert {one["func"].partition("_REASON_")[2] for one in dropped} == {f"{RULE})"}
-        assert not any(one.get("nft") for one in dropped)
+        assert [one["nft"] for one in dropped] == [{"no_rule": ANOTHER}] * counted
 
 
 def test_what_arrives_is_no_drop_because_a_capture_refused_it(kernel: str) -> None:
     found = results.step(kernel, SUITE, "refused_by_capture")
     lines = [json.loads(line) for line in found["out"].splitlines()]
-    dropped = [port(one) for one in lines if "location" in one]
-    assert dropped == [NO_PORT] * REFUSALS
-    assert {port(one) for one in lines} == {NO_PORT}
+    dropped = [one for one in lines if "location" in one]
+    assert found["waited"] == WAITING, "which the socket had all of"
+    assert Counter(map(port, dropped)) == {NO_PORT: REFUSALS, CLOSES: CLOSED}
+    assert {port(one) for one in lines} == {NO_PORT, CLOSES}
+    if row(kernel).has(Feature.DROP_REASONS):
+        places = {one["location"].partition("+")[0] for one in dropped}
+        assert not places.intersection(DROPPING_FOR_OTHERS)

@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -64,6 +65,84 @@ def test_a_recount_of_the_lines_is_equal(net: Network, tmp_path: Path, share: li
         assert located(lines) == told_located(document)
     if "--drops" in share or not share:
         assert sum(row["drops"] for row in document["drops"]) >= 3
+
+
+# Messages of Unix and netlink sockets that nobody reads, and datagrams to a port that nobody has;
+# prints how many of these the kernel counted.
+_UNREAD = """
+import socket
+
+def no_ports():
+    names, numbers = (line.split() for line in open("/proc/net/snmp") if line.startswith("Udp:"))
+    return int(dict(zip(names, numbers))["NoPorts"])
+
+before = no_ports()
+for _ in range(20):
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_USERSOCK) as end:
+        end.bind((0, 0))
+        end.sendto(bytes(32), end.getsockname())
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        ends = socket.socketpair(socket.AF_UNIX, kind)
+        ends[0].send(bytes(32))
+        ends[1].close()
+        ends[0].close()
+for port in range(9, 16):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+        end.sendto(b"x", ("127.0.0.1", port))
+print(no_ports() - before)
+"""
+
+
+@pytest.mark.parametrize("shown", ["--stats-file", "--drops"])
+def test_messages_of_sockets_are_no_drops(net: Network, tmp_path: Path, shown: str) -> None:
+    file = tmp_path / "stats.json"
+    net.run("ip", "link", "set", "lo", "up")
+    words = [f"--filter-netns=/run/netns/{net.left}", f"--stats-file={file}", "--output-json"]
+    with tracing(*words, *(["--drops"] if shown == "--drops" else [])) as run:
+        counted = int(net.run(sys.executable, "-c", _UNREAD).stdout)
+    assert run.status == 0, run.stderr
+    document = json.loads(file.read_text())
+    drops = {row["reason"]: row["drops"] for row in document["drops"] if row["drops"]}
+    assert drops == {"SKB_DROP_REASON_NO_SOCKET": counted}
+    lines = [json.loads(line) for line in run.stdout.splitlines()]
+    if shown == "--drops":
+        assert len({line["packet_id"] for line in lines}) == counted
+    else:
+        freed = [line for line in lines if line["type"] == "drop" and not line["tuple"]]
+        assert len(freed) >= 60, "they are shown, which --drops alone changes"
+
+
+# Connects more often than the queue of a listening socket has room for.
+_CROWD = """
+import socket, sys, time
+
+def listen_drops():
+    lines = open("/proc/net/netstat").read().splitlines()
+    names, numbers = (line.split() for line in lines if line.startswith("TcpExt:"))
+    return int(dict(zip(names, numbers))["ListenDrops"])
+
+before = listen_drops()
+with socket.create_server(("127.0.0.1", 6031), backlog=0) as listening:
+    clients = [socket.socket() for _ in range(6)]
+    for client in clients:
+        client.setblocking(False)
+        client.connect_ex(("127.0.0.1", 6031))
+    end = time.monotonic() + 10
+    while listen_drops() - before < 4 and time.monotonic() < end:
+        time.sleep(0.05)
+print(listen_drops() - before)
+"""
+
+
+@pytest.mark.parametrize("words", [["--drops"], ["--stats"], ["--output-journey"]])
+def test_what_an_accept_queue_refuses_is_told(net: Network, words: list[str]) -> None:
+    net.run("ip", "link", "set", "lo", "up")
+    with tracing(*words, f"host {net.v4(2)}") as run:
+        counted = int(net.run(sys.executable, "-c", _CROWD).stdout)
+    assert run.status == 0, run.stderr
+    assert counted >= 4
+    (told,) = re.findall(r" WARN (TcpExtListenDrops grew by .*)", run.stderr)
+    assert told.startswith(f"TcpExtListenDrops grew by {counted} in network namespace {net.left}: ")
 
 
 def test_a_report_takes_the_place_of_lines(net: Network) -> None:

@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 
 Line = dict[str, Any]
 _NEST = 10_000_000  # ns
+_NFT = ("nft_rule", "nft_chain")
 
 
 def recount(lines: Sequence[Line]) -> dict[str, Any]:
@@ -63,15 +64,29 @@ def latency(taken: list[int]) -> dict[str, Any]:
 
 
 def hops(lines: Sequence[Line], packets: Sequence[int]) -> dict[tuple[str, str], list[int]]:
+    """From a line of an sk_buff to its next, unless another of its packet came and went."""
     last: dict[str, tuple[Line, int]] = {}
+    first: dict[str, int] = {}  # time of the sk_buff's first line
+    went_on: dict[int, int] = {}  # packet -> the greatest of those that were freed
     taken = defaultdict(list)
     for line, packet in zip(lines, packets, strict=True):
-        before, its = last.get(line["skb"], (line, 0))
-        if its == packet:
+        skb = line["skb"]
+        before, its = last.get(skb, (line, 0))
+        is_known = its == packet and (line["type"] in _NFT or not is_freed(before))
+        if not is_known:
+            first[skb] = line["time"]
+        elif went_on.get(packet, 0) <= before["time"]:
             ends = before["func"], line["func"]
             taken[ends].append(max(line["time"] - before["time"], 0))
-        last[line["skb"]] = line, packet
+        last[skb] = line, packet
+        if is_freed(line):
+            went_on[packet] = max(went_on.get(packet, 0), first[skb])
     return {ends: [len(each), sum(each), max(each)] for ends, each in taken.items()}
+
+
+def is_freed(line: Line) -> bool:
+    """Whether nothing but nftables tells of the sk_buff behind a line."""
+    return line["func"].partition("(")[0] in ("kfree_skbmem", "tp:consume_skb", "tp:kfree_skb")
 
 
 def drops(lines: Sequence[Line]) -> dict[str, list[int]]:

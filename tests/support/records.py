@@ -40,7 +40,7 @@ NO_SOCKET = 3
 TC, XDP, MAP_CALL, NFT_RULE, NFT_IN, NFT_OUT = (
     constants()[f"EVENT_{name}"] for name in ("TC", "XDP", "MAP", "NFT_RULE", "NFT_IN", "NFT_OUT")
 )
-POLICY, RETURN, RULE, LEGACY = 1, 2, 3, 4  # part_nft.type
+POLICY, RETURN, RULE, LEGACY, NO_RULE = 1, 2, 3, 4, 5  # part_nft.type
 INET, IP, ARP, NETDEV, BRIDGE = 1, 2, 3, 5, 7
 DROP, ACCEPT, JUMP, GOTO = 0, 1, -3, -4
 INPUT = 1
@@ -125,6 +125,8 @@ def flow(
     flags: int = 0,
     ifname: str | None = None,
     cookie: int = 0,
+    is_message: bool = False,
+    is_shared: bool = False,
 ) -> bytes:
     """The flow part; ``ifname`` is that of LINKS where none is given."""
     l3, l4, source, destination, sport, dport = ends
@@ -132,7 +134,9 @@ def flow(
     name = LINKS.get((netns, ifindex), "") if ifname is None else ifname
     where = netns, mark, cookie, ifindex, mtu, os.fsencode(name), size
     kind = protocol.to_bytes(2, "big")
-    return FLOW.pack(*where, kind, l3, l4, source, destination, *ports, flags)
+    return FLOW.pack(
+        *where, kind, l3, l4, source, destination, *ports, flags, is_message, is_shared
+    )
 
 
 def tunnel(ends: Ends = (0, 0, b"", b"", 0, 0), flags: int = 0) -> bytes:
@@ -164,6 +168,10 @@ def nft(
     above = [*path, 0, 0, 0, 0][:4]
     place = netns, verdict, priority, family, hook, type, jumps
     return NFT.pack(table, chain, rule, target, *above, *place)
+
+
+ANOTHERS = NFT.pack(*[0] * 13, NO_RULE, 0)
+"""``struct part_nft`` of what another hook's function drops."""
 
 
 def nft_at(ktime: int) -> bytes:

@@ -78,7 +78,7 @@ def _nothing(step: Step, names: Names) -> Mapping[str, object]:
 
 
 def _dropped(step: Step, names: Names) -> Mapping[str, object]:
-    dropped = step.said is not None and step.said.verdict == "drop"
+    dropped = step.said is not None and (step.said.verdict == "drop" or step.said.is_another)
     return {
         "reason": name_and_reason(step.function, names)[1],
         "location": names.location(step.caller) if step.caller else "",

@@ -134,7 +134,9 @@ def _dropped(step: Step, names: Names) -> str:
     name, reason = name_and_reason(step.function, names)
     location = names.location(step.caller) if step.caller else ""
     by = ""
-    if step.said is not None and step.said.verdict == "drop":
+    if step.said is not None and step.said.is_another:
+        by = f", {nft.rule_text(step.said)}"
+    elif step.said is not None and step.said.verdict == "drop":
         by = f" by {nft.chain_text(step.said)} {nft.rule_text(step.said)}"
     return f": {reason or name}{f' at {location}' if location else ''}{by}"
 

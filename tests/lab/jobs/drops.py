@@ -14,6 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,8 @@ NO_PORT, BAD_SUM, FULL, NFT, RP_FILTER, TTL, NO_ROUTE, NO_PORT6, REFUSED = range
 TRACKED = range(6010, 6016)
 ETH_P_ALL = 3
 REFUSALS = 3
+WAITS, WAITING, PATIENCE = 6016, 6, 2.0  # seconds, in which nobody tells of an end
+CLOSES, CLOSED = 6017, 4
 PASSES, PASSES_TCP = 6020, 6021
 COUNTS = {
     NO_PORT: 12, BAD_SUM: 7, FULL: 60, NFT: 9, RP_FILTER: 5, TTL: 4, NO_ROUTE: 6, NO_PORT6: 8,
@@ -215,17 +218,29 @@ def journeys(folder: Path) -> Seen:
 
 
 def refused_by_capture(folder: Path) -> Seen:
-    """Datagrams that arrive although a capture refuses them, and some that find no socket."""
+    """Datagrams that arrive although a capture refuses them, and some that find no socket. Some of
+    the first are read at once, some late, some not before the trace has ended; and some are dropped
+    with their socket.
+    """
     with (
         bound(PASSES) as receiver,
+        bound(WAITS) as late,
+        bound(CLOSES) as closing,
         slow_capture(),
         tracer(folder, "refused", "pypwru", *DROPS, start=Forked) as own,
     ):
         own.wait_ready()
+        send(FAR, WAITS, WAITING)
+        send(FAR, CLOSES, CLOSED)
         passing(receiver, 12)
         send(FAR, NO_PORT, REFUSALS)
+        time.sleep(PATIENCE)  # what has to come by then is the untrue
+        for _ in range(WAITING // 2):
+            late.recv(1 << 10)
+        closing.close()
         traffic.flush()
-        return own.stop()
+        seen = own.stop()
+        return {**seen, "waited": WAITING // 2 + drain(late)}
 
 
 def table_full(folder: Path) -> Seen:

@@ -18,11 +18,13 @@ from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
 from pypwru.config import Backend
 from pypwru.discovery.plan import AttachPlan
+from pypwru.errors import KernelError
 from pypwru.kernel.kallsyms import Symbols
 from pypwru.kernel.xt_types import XtTypes
 from pypwru.log import Log
 from pypwru.program.build import Bytecode
 from pypwru.program.load import Loader
+from pypwru.program.maps import MAPS
 from tests.data.btf_encoder import Encoder
 
 NFT, IP, *_ = JUDGES
@@ -93,6 +95,9 @@ def test_every_judge_finds_its_own_symbols_and_hooks_all_of_them() -> None:
         assert {hooked for group in groups.values() for hooked in group} == set(functions)
 
 
+UNHOOKED = 7  # a descriptor
+
+
 class Probes(NftProbes):
     """Notes what it would attach."""
 
@@ -100,13 +105,16 @@ class Probes(NftProbes):
         choice = Choice(AttachPlan(Backend.KPROBE, {}), symbols(), "")
         stack = ExitStack()
         loader = Loader({}, {}, {}, {}, stack)
-        super().__init__(choice, loader, self.no_compile, Attached(), Log(None), stack)
+        super().__init__(choice, loader, self.no_compile, Attached(), Log(None), stack, UNHOOKED)
         self.attached: list[str] = []
+        self.refuses = False
 
     def no_compile(self, *_: object) -> Bytecode:
         return {}
 
     def _attach(self, judge: Judge, symbols: Symbols) -> None:
+        if self.refuses:
+            raise KernelError("no")
         self.attached.append(judge.modules[0])
 
 
@@ -187,3 +195,18 @@ def test_what_is_said_is_so(
         assert undone == [True] * (refused == ["nft_do_chain"]), "it keeps nothing of a failure"
     lines = [line.split(" ", 2)[2] for line in written.getvalue().splitlines()]
     assert lines == said
+
+
+def test_what_cannot_be_hooked_is_noted_for_the_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no drop is said to be nobody's rule's."""
+    noted: list[tuple[int, bytes, bytes]] = []
+    monkeypatch.setattr(nft, "map_update", lambda *update: noted.append(update))
+    monkeypatch.setattr(nft, "load_of", lambda module: 0)
+    probes = Probes()
+    probes.attach(symbols("ipt_do_table"))
+    assert not noted
+    probes.refuses = True
+    probes.attach(symbols("ipt_do_table"))
+    ((fd, key, value),) = noted
+    assert (fd, key) == (UNHOOKED, bytes(4))
+    assert any(value) and len(value) == MAPS["nft_unhooked"].value

@@ -74,6 +74,30 @@ def test_what_did_its_work_is_forgotten() -> None:
     assert stage.dropped.overflowed == 0
 
 
+def test_a_message_of_a_socket_is_not_shown() -> None:
+    """It is no packet: its reason is none of a loss on a network."""
+    stage = Stage()
+    message = seen(1, DROPS, 1, NO_SOCKET)._replace(flow=flow(protocol=0, is_message=True))
+    assert stage.take(message, seen(2, DROPS, 2, NO_SOCKET, 2), ended(1), ended(2, 2)) == []
+    assert stage.take() == [-2]
+
+
+def test_a_reference_that_is_dropped_is_no_end() -> None:
+    """A capture refuses its own; the packet waits in a socket, whoever frees it may say nothing."""
+    stage = Stage()
+    stage.now = 10 * SECOND
+    refused = seen(1, DROPS, 10 * SECOND, NO_SOCKET)
+    refused = refused._replace(flow=flow(is_shared=True))
+    assert stage.take(refused, seen(2, DROPS, 10 * SECOND + 1, NO_SOCKET, 2)) == []
+    stage.now += SECOND
+    assert stage.take() == [-10 * SECOND - 1]
+    assert stage.take(ended(1)) == stage.take() == []
+    assert stage.take(refused, seen(1, DROPS, 12 * SECOND, NO_SOCKET), ended(1)) == []
+    assert stage.take() == [10 * SECOND, -12 * SECOND]
+    stage.take(refused)
+    assert stage.dropped.finish() == []
+
+
 def test_the_last_word_counts() -> None:
     """A reference that others hold, too, is dropped first."""
     stage = Stage()

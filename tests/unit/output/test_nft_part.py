@@ -130,6 +130,7 @@ TELLS, DOES = "__nft_trace_packet[nf_tables]", "nft_do_chain[nf_tables]"
             0,
             "ip_rcv  arp mangle OUTPUT  legacy drop",
         ),
+        (records.ANOTHERS, 0, "ip_rcv  no rule seen: conntrack, or another hook function"),
     ],
 )
 def test_lines(part: bytes, kind: int, shown: str) -> None:
@@ -192,6 +193,7 @@ TEXT, _ = records.RULES[12]
         (records.nft(0, CONTINUE, type=RETURN), NFT_RULE, 5, "return"),
         (records.nft(0, 0, type=0), NFT_IN, 5, "enter"),
         (records.nft(0, 0, chain=0, type=LEGACY), 0, 5, "legacy drop"),
+        (records.ANOTHERS, 0, 5, "no rule seen: conntrack, or another hook function"),
     ],
 )
 def test_texts(part: bytes, kind: int, at: int, shown: str) -> None:
@@ -219,6 +221,7 @@ def test_which_text_depends_on_when_it_was_said() -> None:
             "policy accept  postrouting/100",
         ),
         (records.nft(12, family=NETDEV, hook=0), "#12 drop  ingress/0"),
+        (records.ANOTHERS, "ip_rcv  no rule seen: conntrack, or another hook function"),
         (NOTHING, "ip_rcv"),
     ],
 )
@@ -315,6 +318,10 @@ NO_RULE = ("rule_handle", "text", "comment")
                 chain="last", chain_handle=6, depth=6,
                 path=["input", "web", "deep", "deeper", None, None, "last"],
             ),
+        ),
+        (
+            records.ANOTHERS, 0, 5, "function_call",
+            {"no_rule": "conntrack, or another hook function"},
         ),
         (NOTHING, 0, 5, "function_call", None),
     ],

@@ -153,6 +153,9 @@ def test_a_stack_begins_at_the_traced_function(frames: list[str], shown: list[st
         # a kprobe: where the function returns to, and no more
         (["tcp_v4_rcv"], False, "tcp_v4_rcv+0x5"),
         (["__tcf_kfree_skb_list"], False, "__tcf_kfree_skb_list+0x5"),
+        # or its stack, which begins with the function
+        (["kfree_skb_list_reason", "__tcf_kfree_skb_list", "qdisc_run"], False, "qdisc_run+0x5"),
+        (["sk_skb_reason_drop", "tcp_drop_reason", "tcp_rcv"], False, "tcp_rcv+0x5"),
         # fentry, in what drops for a qdisc
         (
             [OURS, "bpf_trampoline_7[bpf]", "kfree_skb_list", "__tcf_kfree_skb_list", "qdisc_run"],

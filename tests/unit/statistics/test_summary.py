@@ -81,10 +81,43 @@ def test_an_address_that_is_given_again_is_another_packet() -> None:
     assert found.hops == []
 
 
-def test_what_is_told_behind_the_end_is_still_of_the_packet() -> None:
-    found = summed([sight(SENT, 10), end()], [sight(RECEIVED, 12)])
-    assert found.packets == 1
+def test_what_nftables_tells_behind_the_end_is_still_of_the_packet() -> None:
+    rule = sight(14, 12, nft=records.nft(12), kind=records.NFT_RULE)
+    found = summed([sight(SENT, 10), end()], [rule], [sight(SENT, 90, number=2)])
+    assert found.packets == 2
     assert [hop.max for hop in found.hops] == [2]
+
+
+CLONE, RETRANSMIT = 0x200, 9
+
+
+@pytest.mark.parametrize("freed", [end(CLONE), sight(10, 20, CLONE)])
+def test_no_hop_is_the_time_until_a_segment_is_sent_anew(freed: Record) -> None:
+    """Its clones have one address, and are of one packet (tcp_transmit_skb)."""
+    names = records.FUNCTIONS | {10: "tp:consume_skb"}
+    made = Paths(wire(CONFIG), names)
+    made.add([sight(2, 1), sight(SENT, 5, CLONE), sight(RECEIVED, 15, CLONE), freed])
+    again = 200_000_000
+    made.add([sight(RETRANSMIT, again), sight(2, again + 1), sight(SENT, again + 5, CLONE), freed])
+    hops = [hop for to in made.after.values() for hop in to.values()]
+    assert max(longest for _, _, longest in hops) <= 10
+    assert made.packets == 1
+    latency = made.latency()
+    assert latency
+    assert latency.max == again + 4, "which is the packet's all the same"
+
+
+def test_what_waits_beside_a_clone_that_is_there_has_its_hop() -> None:
+    found = summed([sight(SENT, 1), sight(SENT, 2, CLONE), sight(RECEIVED, 9)])
+    assert [(hop.source, hop.target, hop.max) for hop in found.hops] == [("ip_output", "ip_rcv", 8)]
+
+
+def test_a_message_of_a_socket_is_no_packet_that_was_dropped() -> None:
+    message = sight(DROPPING, 1, reason=records.NO_SOCKET)
+    message = message._replace(flow=records.flow(protocol=0, is_message=True))
+    found = summed([message, sight(DROPPING, 2, 0x300, 2, reason=records.NO_SOCKET)])
+    assert [row.drops for row in found.drops] == [1]
+    assert found.events == 2
 
 
 def test_a_packet_without_a_number_is_its_sk_buff_until_its_last_sight() -> None:

@@ -80,6 +80,18 @@ class Told:
         return text.split("\n")
 
 
+def test_a_drop_of_another_hook_function_says_so() -> None:
+    told = Told()
+    line = told.lines(told.seen(DROPS, 1, NO_SOCKET, said=records.ANOTHERS), told.end())[-3]
+    assert line == (
+        "  dropped: SKB_DROP_REASON_NO_SOCKET at __netif_receive_skb_one_core+0x2a, "
+        "no rule seen: conntrack, or another hook function"
+    )
+    told = Told("--output-json")
+    (line, *_) = told.lines(told.seen(DROPS, 1, NO_SOCKET, said=records.ANOTHERS), told.end())
+    assert json.loads(line)["end"]["nft"] == {"no_rule": "conntrack, or another hook function"}
+
+
 def test_a_journey() -> None:
     told = Told("--output-tcp-flags")
     said = nft(12, DROP, chain=2, path=(1,))

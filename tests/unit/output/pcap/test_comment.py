@@ -113,6 +113,11 @@ def test_programs_and_maps_are_of_their_type() -> None:
     ("part", "flags", "said"),
     [
         (
+            records.ANOTHERS,
+            "",
+            'function_call nft.rule="no rule seen: conntrack, or another hook function"',
+        ),
+        (
             records.nft(12, ACCEPT, 2, [1]),
             "",
             'function_call nft.chain="inet filter input -> web" nft.rule="#12 accept" '

@@ -1,0 +1,116 @@
+"""Losses of which no event tells: counters of the kernel, before and after."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pypwru.kernel import loss_counters
+from pypwru.kernel.loss_counters import netstat_counter, rx_errors
+from pypwru.statistics import silent
+from pypwru.statistics.silent import SilentLosses
+
+NETSTAT = """\
+TcpExt: SyncookiesSent ListenOverflows ListenDrops
+TcpExt: 1 5 6
+IpExt: InNoRoutes InTruncatedPkts
+IpExt: 7 8
+"""
+DONE = struct.pack("=IHHII", 16, 3, 0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("TcpExtListenDrops", 6),
+        ("TcpExtListenOverflows", 5),
+        ("IpExtInNoRoutes", 7),
+        ("TcpExtNoSuch", 0),
+        ("UdpNoPorts", 0),
+    ],
+)
+def test_counters_have_nstats_names(name: str, number: int) -> None:
+    assert netstat_counter(NETSTAT, name) == number
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    size = 4 + len(value)
+    return struct.pack("=HH", size, kind) + value + bytes(-size % 4)
+
+
+def link(name: str, kind: str, errors: int) -> bytes:
+    stats = struct.pack("=24Q", 1, 2, 3, 4, errors, *[9] * 19)
+    body = bytes(16) + attribute(3, name.encode() + b"\0")
+    body += attribute(18 | 0x8000, attribute(1, kind.encode() + b"\0") + attribute(2, b""))
+    body += attribute(23, stats)
+    return struct.pack("=IHHII", 16 + len(body), 16, 2, 1, 0) + body
+
+
+def test_devices_of_wireguard_have_errors() -> None:
+    links = link("wg0", "wireguard", 5) + link("eth0", "veth", 7) + link("office", "wireguard", 0)
+    assert rx_errors(links) == ({"wg0": 5, "office": 0}, False)
+    assert rx_errors(links + DONE)[1]
+    assert rx_errors(links[:-9] + DONE)[0]["wg0"] == 5
+    assert rx_errors(b"") == ({}, False)
+
+
+def test_this_machine_is_read() -> None:
+    found = loss_counters.read_loss_counters()
+    text = Path("/proc/self/net/netstat").read_text()
+    assert found["TcpExtListenDrops"] <= netstat_counter(text, "TcpExtListenDrops")
+
+
+class Machine:
+    """Its namespaces, of which this one can be read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.inode = os.stat("/proc/self/ns/net").st_ino
+        self.counters: dict[str, int] = {}
+        monkeypatch.setattr(silent, "in_namespace", self.refuse)
+
+    def refuse(self, descriptor: int, work: object) -> dict[str, int]:
+        """As the kernel does without CAP_SYS_ADMIN."""
+        raise PermissionError(1, "Operation not permitted")
+
+    def paths(self) -> Mapping[int, str]:
+        return {self.inode: "/proc/self/ns/net", 1: "/proc/self/ns/net", 2: "/no/such/path"}
+
+    def read(self) -> dict[str, int]:
+        return dict(self.counters)
+
+    def losses(self, netns: int = 0) -> SilentLosses:
+        return SilentLosses(netns, self.paths, self.read)
+
+
+def test_what_grew_is_told_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    machine.counters = {"TcpExtListenDrops": 4, "wg0 rx_errors": 1}
+    losses = machine.losses()
+    assert losses.sentences() == []
+    machine.counters = {"TcpExtListenDrops": 10, "wg0 rx_errors": 1, "wg1 rx_errors": 3}
+    drops, errors = losses.sentences()
+    where = f"in network namespace inode:{machine.inode}"
+    assert drops.startswith(f"TcpExtListenDrops grew by 6 {where}: ")
+    assert "ss -ltn" in drops
+    assert errors.startswith(f"wg1 rx_errors grew by 3 {where}: ")
+    assert "wg show" in errors
+
+
+def test_only_the_namespace_that_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    own, other = machine.losses(machine.inode), machine.losses(77)
+    machine.counters = {"TcpExtListenDrops": 1}
+    assert len(own.sentences()) == 1
+    assert other.sentences() == []
+
+
+def test_sentences_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    losses = machine.losses()
+    machine.counters = {f"wg{number} rx_errors": 1 for number in range(20)}
+    assert len(losses.sentences()) == 9
+    assert losses.sentences()[-1] == "and 12 more such counters"
