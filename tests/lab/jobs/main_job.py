@@ -143,7 +143,7 @@ def cold_start(folder: Path) -> Seen:
     return {
         **done,
         "cache_before": before,
-        "cache_after": len(list(cache.iterdir())),
+        "compiled": len(list(cache.glob("bytecode-*"))),
         "maps": libraries(maps),
         "seconds": seconds,
         "trees": list(map(str, trees)),
