@@ -39,7 +39,6 @@ class Child:
 
     Raises:
         ChildError: no interpreter can be started.
-        OSError: a limit of this process.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class Child:
             "path": [folder for folder in sys.path if isinstance(folder, str)],
             "root": str(_HERE.parents[1]),
         }
-        with ExitStack() as stack:
+        with ExitStack() as stack, _explained():
             # Files and no pipes: nobody has to read while the other writes.
             self._answer = stack.enter_context(owned(os.memfd_create("answer")))
             self._errors = stack.enter_context(owned(os.memfd_create("errors")))
@@ -71,9 +70,12 @@ class Child:
 
         Raises:
             PypwruError: the one that the function raised.
-            MemoryError: likewise.
             ChildError: there is no answer: the process was killed, or failed otherwise.
         """
+        if self._process.returncode is None:
+            # Popen.wait() goes on for a quarter of a second where Ctrl-C interrupts it.
+            with suppress(ChildProcessError):  # who ignores SIGCHLD has no child that ended
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         status = self._process.wait()
         words = _content(self._errors).decode(errors="replace")
         try:
@@ -83,8 +85,6 @@ class Child:
         if "result" in answer:
             return answer["result"]
         name, message, detail = answer["error"]
-        if name == "MemoryError":
-            raise MemoryError
         raise getattr(errors, name, errors.PypwruError)(message, detail)
 
     def close(self) -> None:
@@ -110,15 +110,23 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     """The child's process, with these as its standard streams."""
     # Without site-packages: it gets the search path from us.
-    words = [_interpreter(), "-S", *["-B"] * sys.dont_write_bytecode, str(_HERE)]
+    flags = {"-S": True, "-B": sys.dont_write_bytecode, "-E": sys.flags.ignore_environment}
+    words = [_interpreter(), *(flag for flag, is_set in flags.items() if is_set), str(_HERE)]
+    with _blocked_signals():
+        return subprocess.Popen(
+            words, stdin=asked, stdout=answer, stderr=errors, pass_fds=descriptors
+        )
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """OSError as ChildError."""
     try:
-        with _blocked_signals():
-            return subprocess.Popen(
-                words, stdin=asked, stdout=answer, stderr=errors, pass_fds=descriptors
-            )
+        yield
     except OSError as error:
-        advice = cure(error, "it is what pypwru compiles with")
-        raise ChildError(f"Can't start {words[0]}: {error.strerror}; {advice}") from error
+        advice = cure(error, "pypwru compiles in a process of its own")
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        raise ChildError(f"Can't start a child process: {what}; {advice}") from error
 
 
 def _interpreter() -> str:

@@ -35,15 +35,16 @@ def main() -> None:
 
 
 def _called(function: str, arguments: list[Any]) -> dict[str, Any]:
-    from pypwru.errors import PypwruError
+    from pypwru.errors import ChildError, PypwruError
 
     module, _, name = function.partition(":")
     try:
         return {"result": getattr(import_module(module), name)(*arguments)}
-    except PypwruError as error:
-        return {"error": [type(error).__name__, str(error), error.detail]}
     except MemoryError:
-        return {"error": ["MemoryError", "", ""]}
+        error: PypwruError = ChildError("A child process has no memory left (ulimit -v)")
+    except PypwruError as raised:
+        error = raised
+    return {"error": [type(error).__name__, str(error), error.detail]}
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class XtTypes:
 
     Args:
         btf: of vmlinux.
-        module: that ``function`` is of, unless it is built in.
+        module: that ``function`` is of; empty where it is built in.
         function: one of ``ipt_do_table`` and its likes, which are all called alike.
 
     Raises:
@@ -35,7 +35,8 @@ class XtTypes:
     """
 
     def __init__(self, btf: BTF, module: str, function: str) -> None:
-        self._btf = load_module(module, btf) if (SYSFS / module).exists() else btf
+        has_own = module and (SYSFS / module).exists()
+        self._btf = load_module(module, btf) if has_own else btf
         self.macros = {"XT_SKB_FIRST": str(int(skb_is_first(self._btf, function)))}
 
     def member(self, struct: str, path: str) -> Field | None:

@@ -454,7 +454,8 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
             break
         process.send_signal(signal.SIGTERM)
     out, told = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130
+    # Or by one more that came while it left.
+    assert process.returncode in (130, -signal.SIGTERM)
     assert "Traceback" not in told
     assert out == ""
 
