@@ -79,6 +79,10 @@ class BuildError(PypwruError):
     """BCC is missing, or the C did not compile."""
 
 
+class ChildError(PypwruError):
+    """A child process of pypwru's can't be started, or ended without an answer."""
+
+
 class OutputError(PypwruError):
     """An output can't be opened or written.
 

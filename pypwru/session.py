@@ -55,6 +55,8 @@ from pypwru.search import search, tell_added, tell_missing, tell_refused
 
 if TYPE_CHECKING:
     from pypwru.attach.backend import Choice, Search
+    from pypwru.attach.judges import Judge
+    from pypwru.attach.late import Making
     from pypwru.attach.tracing import ProgramKind
     from pypwru.config import Config
     from pypwru.discovery.names import NameList
@@ -304,8 +306,8 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
                 from pypwru.program.build_nft import build_unit
 
                 compile_nft = partial(build_unit, request.btf, macros, cache, conntrack)
-                unhooked = shared["nft_unhooked"]
-                nft = nft_probes(config, choice, loader, compile_nft, report, log, unhooked)
+                late, unhooked = partial(_made_late, config, macros, cache), shared["nft_unhooked"]
+                nft = nft_probes(config, choice, loader, compile_nft, late, report, log, unhooked)
                 with log.doing("Attaching to nftables"):
                     pollers.append(probes.enter_context(nft))
             modules = {function.module for function in choice.plan.functions} - {""}
@@ -382,6 +384,12 @@ def _where_possible(
     from pypwru.program.conntrack import conntrack_where_possible
 
     return conntrack_where_possible(config, request.btf, log)
+
+
+def _made_late(config: Config, macros: Mapping[str, str], cache: Cache, judge: Judge) -> Making:
+    from pypwru.attach.late import Making
+
+    return Making(judge, config, macros, cache)
 
 
 def _layout(request: Search, conntrack: Sequence[ConntrackTypes], cache: Cache) -> str:

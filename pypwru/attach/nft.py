@@ -1,9 +1,12 @@
-"""Nftables and iptables-legacy: hooked once they are there. A kernel may get them only later."""
+"""Nftables and iptables-legacy: hooked once they are there.
+
+A kernel may get them only later. What is attached then is made in a child (late.py).
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,12 +18,13 @@ from pypwru.discovery.functions import Function
 from pypwru.discovery.plan import AttachPlan
 from pypwru.errors import KernelError, PypwruError
 from pypwru.kernel.bpf import map_update
-from pypwru.kernel.kallsyms import Symbols, read_symbols
+from pypwru.kernel.kallsyms import Symbols
 from pypwru.kernel.modules import load_of
 from pypwru.program.build import Bytecode
 
 if TYPE_CHECKING:
     from pypwru.attach.backend import Choice
+    from pypwru.attach.late import Making
     from pypwru.log import Log
     from pypwru.program.load import Loader
 
@@ -34,10 +38,12 @@ class NftProbes:
         choice: what else is attached, and how.
         loader: of the handlers.
         compile: makes those of a unit, for this kernel's module of the function.
+        make: begins to make what is attached to one that came late.
         report: gets the names of what its records carry.
         log: where it is said.
         stack: closes what was attached.
-        unhooked: a map whose only element is 1 while not all of them could be hooked.
+        unhooked: a map whose only element is 1 while not all that are there are hooked: a drop of
+            a hook's function may then be one of theirs.
     """
 
     # Long arguments, since it does at any time what a session does at its start.
@@ -46,6 +52,7 @@ class NftProbes:
         choice: Choice,
         loader: Loader,
         compile: Compile,
+        make: Callable[[Judge], Making],
         report: Attached,
         log: Log,
         stack: ExitStack,
@@ -54,43 +61,89 @@ class NftProbes:
         self._choice = choice
         self._loader = loader
         self._compile = compile
+        self._make = make
         self._report = report
         self._log = log
         self._stack = stack
         self._unhooked = unhooked
+        self._refused = False
+        self._noted = False
         self._hooks = choice.verdict_hooks
         self._judges = list(JUDGES)
         self._known: dict[str, int] = {}  # module -> its load, whose functions were looked for
         self._hooked: set[tuple[str, int]] = set()  # function, load of its module
+        self._makings: dict[Judge, Making] = {}
+        stack.callback(self._forget_all)
 
     def poll(self) -> None:
-        """Attach to what has come, or come again."""
+        """Attach to what has come, or come again, once it is made what is attached."""
         loads = {module: load_of(module) for judge in self._judges for module in judge.modules}
         come = {name for name, load in loads.items() if load not in (0, self._known.get(name))}
         self._known = loads
-        judges = [judge for judge in self._judges if come.intersection(judge.modules)]
-        if judges:
-            self._attach_all(judges, read_symbols(set().union(*(each.symbols for each in judges))))
+        for judge in list(self._judges):
+            if come.intersection(judge.modules):
+                self._begin(judge)
+            elif not any(loads[module] for module in judge.modules):
+                self._forget(judge)  # it went meanwhile
+        for judge, making in list(self._makings.items()):
+            if making.is_over():
+                self._finish(judge, making)
+        self._note_unhooked()
+
+    def _begin(self, judge: Judge) -> None:
+        self._forget(judge)
+        with self._warning(judge):
+            self._makings[judge] = self._make(judge)
+
+    def _finish(self, judge: Judge, making: Making) -> None:
+        with self._warning(judge):
+            try:
+                made = making.made()
+            finally:
+                self._forget(judge)
+            if made:
+                self._attach(judge, made.symbols, made.bytecode)
+
+    def _forget(self, judge: Judge) -> None:
+        if judge in self._makings:
+            self._makings.pop(judge).close()
+
+    def _forget_all(self) -> None:
+        for judge in list(self._makings):
+            self._forget(judge)
+
+    @contextmanager
+    def _warning(self, judge: Judge) -> Iterator[None]:
+        """Say what stands in the way, and no more."""
+        try:
+            yield
+        except PypwruError as error:
+            self._log.warn(f"Can't tell what {judge.name} says", why=error)
+            self._refused = True
 
     def attach(self, symbols: Symbols) -> None:
         """Attach to those that ``symbols`` have; what stands in the way is said, and no more."""
-        self._attach_all(self._judges, symbols)
-
-    def _attach_all(self, judges: Iterable[Judge], symbols: Symbols) -> None:
-        for judge in list(judges):
+        for judge in list(self._judges):
             found = judge.found(symbols)
             if found:
                 self._known |= {each.module: load_of(each.module) for each in found}
-                try:
+                with self._warning(judge):
                     self._attach(judge, symbols)
-                except PypwruError as error:
-                    self._log.warn(f"Can't tell what {judge.name} says", why=error)
-                    self._say_unhooked()
+        self._note_unhooked()
 
-    def _attach(self, judge: Judge, symbols: Symbols) -> None:
+    def _attach(self, judge: Judge, symbols: Symbols, made: Bytecode | None = None) -> None:
+        """Attach to ``judge``.
+
+        Args:
+            made: its handlers; None to make them here.
+        """
         own = Attached(names=self._report.names)
         with ExitStack() as stack:
-            judge = self._speaking(judge, judge.found(symbols), stack)
+            speaking = self._speaking(judge, judge.found(symbols), stack)
+            if speaking is not judge and made is not None:
+                self._begin(speaking)
+                return
+            judge = speaking
             functions = self._new(judge.found(symbols))
             if not functions:
                 return
@@ -98,14 +151,15 @@ class NftProbes:
             assert backend, "they are asked only where kprobes can be had"
             groups = judge.groups(functions)
             plan = AttachPlan(backend, groups, self._hooks)
-            self._loader.add(self._compile(judge.unit, functions[0]))
+            if made is None:
+                made = self._compile(judge.unit, functions[0])
+            self._loader.add(made)
             stack.enter_context(probed(self._choice, plan, self._loader, own, self._log))
             _require(functions[0], own)
             self._stack.push(stack.pop_all())
         self._hooks = {}
         self._report.missed += own.missed
-        if own.ignored:
-            self._say_unhooked()
+        self._refused |= bool(own.ignored)
         for name, why in own.ignored:
             self._log.warn(f"Can't tell all that {judge.name} says", function=name, why=why)
         for handler, hooked in groups.items():
@@ -114,9 +168,12 @@ class NftProbes:
         refused = {"ignored": len(own.ignored)} if own.ignored else {}
         self._log.info(f"Attached to {judge.name}", **refused)
 
-    def _say_unhooked(self) -> None:
-        """From now on a drop of a hook's function may be of one that isn't hooked."""
-        map_update(self._unhooked, bytes(4), (1).to_bytes(8, sys.byteorder))
+    def _note_unhooked(self) -> None:
+        """Tell the handlers whether one is there that isn't hooked, or not yet."""
+        unhooked = self._refused or bool(self._makings)
+        if unhooked is not self._noted:
+            map_update(self._unhooked, bytes(4), unhooked.to_bytes(8, sys.byteorder))
+            self._noted = unhooked
 
     def _speaking(self, judge: Judge, functions: list[Function], stack: ExitStack) -> Judge:
         """``judge``, made to speak, or who is asked instead from now on, which is said.
@@ -160,6 +217,7 @@ def nft_probes(
     choice: Choice,
     loader: Loader,
     compile: Compile,
+    make: Callable[[Judge], Making],
     report: Attached,
     log: Log,
     unhooked: int,
@@ -167,7 +225,7 @@ def nft_probes(
     """Probes on who judges packets until the way out; gives what looks for who comes later.
 
     Args:
-        compile, unhooked: as of NftProbes.
+        compile, make, unhooked: as of NftProbes.
         report: gets the names of what their records carry.
     """
     if not config.asks_nft:
@@ -175,6 +233,6 @@ def nft_probes(
         return
     assert choice.symbols, "backends with kprobes have symbols"
     with ExitStack() as stack:
-        probes = NftProbes(choice, loader, compile, report, log, stack, unhooked)
+        probes = NftProbes(choice, loader, compile, make, report, log, stack, unhooked)
         probes.attach(choice.symbols)
         yield probes.poll

@@ -137,12 +137,13 @@ def parse_symbols(text: str, wanted: Collection[str] | None = None) -> Symbols:
     )
 
 
-def read_symbols(wanted: Collection[str] | None = None, path: Path = KALLSYMS) -> Symbols:
+def read_symbols(wanted: Collection[str] | None = None, path: Path | int = KALLSYMS) -> Symbols:
     """Text symbols of the running kernel.
 
     Args:
         wanted: as for parse_symbols().
-        path: another file of that format.
+        path: another file of that format; or a descriptor of the file, with the rights of whoever
+            opened it.
 
     Raises:
         KernelError: the file can't be read or hides the addresses.
@@ -163,9 +164,9 @@ def function_names(path: Path = KALLSYMS) -> frozenset[str]:
     return frozenset(display_name(name, module) for _, name, module in found)
 
 
-def _content(path: Path) -> str:
+def _content(path: Path | int) -> str:
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, closefd=isinstance(path, Path)) as file:
             return file.read().decode("latin-1")
     except OSError as error:
         raise KernelError(

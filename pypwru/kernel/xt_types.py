@@ -28,7 +28,7 @@ class XtTypes:
 
     Args:
         btf: of vmlinux.
-        module: that ``function`` is of, unless it is built in.
+        module: that ``function`` is of; empty where it is built in.
         function: one of ``ipt_do_table`` and its likes, which are all called alike.
 
     Raises:
@@ -36,7 +36,8 @@ class XtTypes:
     """
 
     def __init__(self, btf: BTF, module: str, function: str) -> None:
-        self._btf = load_module(module, btf) if (SYSFS / module).exists() else btf
+        has_own = module and (SYSFS / module).exists()
+        self._btf = load_module(module, btf) if has_own else btf
         table = "ebt_table" if function == "ebt_do_table" else "xt_table"
         self.are_known = bool(self._btf.find(table, Kind.STRUCT))
         """Whether the kernel tells of them."""

@@ -1,1 +1,1 @@
-"""From bpf/*.c to programs that the kernel accepted; the only importers of bcc."""
+"""From bpf/*.c to programs that the kernel accepted."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pypwru.btf.load import module_digest
 from pypwru.kernel.nft_types import MODULE, NftTypes, require_types
-from pypwru.program.build import Bytecode, build
+from pypwru.program.build import Bytecode, Compile, build, in_child
 from pypwru.program.kept_layout import kept_layout
 from pypwru.program.source import NFT, NFT_EVAL, sources
 
@@ -26,6 +26,7 @@ def build_unit(
     also: Sequence[Types],
     unit: str,
     function: Function,
+    compile: Compile = in_child,
 ) -> Bytecode:
     """Compile for the module that is there now.
 
@@ -35,9 +36,10 @@ def build_unit(
         also: types of other modules.
         unit: the file with the handlers.
         function: that they hang on.
+        compile: as of ``build``.
 
     Raises:
-        BuildError: as of ``build``.
+        BuildError, ChildError: as of ``build``.
         BTFError: the module's types are malformed, or can't be had.
     """
 
@@ -60,4 +62,4 @@ def build_unit(
         modules = map(module_digest, (MODULE, function.module))
         of = unit, function.module, function.name, *modules
         text, macros = kept_layout(btf, cache, make, *of)
-    return build(text, {**defines, **macros}, cache, unit)
+    return build(text, {**defines, **macros}, cache, unit, compile)

@@ -43,6 +43,12 @@ class ConntrackTypes:
             return None
 
 
+def conntrack_types(btf: BTF, folder: Path = SYSFS) -> ConntrackTypes:
+    """Those of the kernel; arguments and errors as of ``conntrack_where_possible``."""
+    elsewhere = not btf.has_member(*_KNOWN) and _MODULE in module_names(folder)
+    return ConntrackTypes(load_module(_MODULE, btf, folder) if elsewhere else btf)
+
+
 def conntrack_where_possible(
     config: Config, btf: BTF, log: Log, folder: Path = SYSFS
 ) -> tuple[Config, Sequence[ConntrackTypes]]:
@@ -57,8 +63,7 @@ def conntrack_where_possible(
     """
     if not config.output_ct:
         return config, ()
-    elsewhere = not btf.has_member(*_KNOWN) and _MODULE in module_names(folder)
-    types = ConntrackTypes(load_module(_MODULE, btf, folder) if elsewhere else btf)
+    types = conntrack_types(btf, folder)
     if not types.member(*_HAS):
         why = "this kernel has no conntrack"
     elif not types.member(*_KNOWN):

@@ -130,10 +130,11 @@ def _captures(folder: Path) -> dict[str, Any]:
 SUITES: Mapping[str, Suite] = {
     "main_job": Suite(
         "tests.lab.jobs.main_job",
-        (150, 230),
+        (150, 290),
         main_job_flags,
         lambda row, tier: [*main_job.commands(main_job_flags(row, tier))],
-        first="it sees iptables-legacy's modules come while it traces",
+        later=("late",),
+        first="it sees nf_tables and iptables-legacy's modules come while it traces",
     ),
     "capture": Suite(
         "tests.lab.jobs.capture",

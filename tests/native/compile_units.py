@@ -15,12 +15,14 @@ from pathlib import Path
 
 from pypwru.cache import Cache
 from pypwru.program.build import build
+from pypwru.program.compiler import compile_handlers
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = Cache(Path(folder, "cache"))
-        compiled = [build(**unit, cache=cache) for unit in json.load(sys.stdin)]
+        units = json.load(sys.stdin)
+        compiled = [build(**unit, cache=cache, compile=compile_handlers) for unit in units]
     llvm = re.search(r"libLLVM[-.\w]*?(\d+)", Path("/proc/self/maps").read_text())
     programs = [{name: code.hex() for name, code in unit.items()} for unit in compiled]
     json.dump({"llvm": int(llvm[1]) if llvm else 0, "units": programs}, sys.stdout)

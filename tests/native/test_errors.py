@@ -395,7 +395,10 @@ def test_a_closed_standard_output() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_during_the_compile(tmp_path: Path, number: int) -> None:
-    """The compile can't be asked to stop: the signal is answered right after it, quietly."""
+    """The compile can't be asked to stop: the signal is answered right after it, quietly.
+
+    All of the group get it, as of a terminal: the process that compiles, too.
+    """
     (tmp_path / "bcc").mkdir()
     pause = tmp_path / "compiling"
     go = tmp_path / "go"
@@ -417,9 +420,10 @@ def test_a_signal_during_the_compile(tmp_path: Path, number: int) -> None:
         stderr=subprocess.PIPE,
         env=env,
         text=True,
+        start_new_session=True,
     )
     pause.open().close()  # it is importing bcc
-    process.send_signal(number)
+    os.killpg(process.pid, number)
     go.open("w").close()
     _, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, told
@@ -450,7 +454,8 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
             break
         process.send_signal(signal.SIGTERM)
     out, told = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130
+    # Or by one more that came while it left.
+    assert process.returncode in (130, -signal.SIGTERM)
     assert "Traceback" not in told
     assert out == ""
 

@@ -1,4 +1,4 @@
-"""A second start maps no compiler; a first one without a cache does compile, without headers."""
+"""A start without a cache compiles, without headers, in a child that ends; a second one doesn't."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.native.tracing import COMMAND, PATIENCE, environment, need_tracing, tracing
+from tests.native.tracing import COMMAND, PATIENCE, Run, environment, need_tracing, tracing
 from tests.support.need import need
 
 pytestmark = pytest.mark.native
@@ -19,43 +20,122 @@ COMPILER = re.compile(r"lib(LLVM|bcc|clang)[-.\w]*")
 EXPRESSION = "udp and host 10.255.255.254 and port 9"
 
 
-def compilers(maps: str) -> set[str]:
-    return {found[0] for found in COMPILER.finditer(maps)}
+class Compiles:
+    """Counts how often BCC is imported, each time by a process that compiles.
+
+    Args:
+        folder: for the module that stands before BCC, and for a cache.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "compiles"
+        self._file.touch()
+        self.cache = folder / "cache"
+        before = folder / "before"
+        (before / "bcc").mkdir(parents=True)
+        (before / "bcc" / "__init__.py").write_text(
+            "import importlib, os, sys\n"
+            f"sys.path.remove({str(before)!r})\n"
+            f"with open({str(self._file)!r}, 'a') as file:\n"
+            "    print(os.getpid(), os.getppid(), file=file)\n"
+            "del sys.modules['bcc']\n"
+            "importlib.import_module('bcc')\n"
+        )
+        self.env = environment(PYPWRU_CACHE=str(self.cache))
+        self.env["PYTHONPATH"] = f"{before}:{self.env['PYTHONPATH']}"
+
+    @property
+    def processes(self) -> list[tuple[int, int]]:
+        """Of each compile its process and the parent of that."""
+        pairs = (line.split() for line in self._file.read_text().splitlines())
+        return [(int(pid), int(parent)) for pid, parent in pairs]
+
+    def __len__(self) -> int:
+        return len(self.processes)
 
 
-def test_a_warm_start_never_maps_llvm(tmp_path: Path) -> None:
-    env = environment(PYPWRU_CACHE=str(tmp_path / "cache"))
-    with tracing(EXPRESSION, env=env) as cold:
-        assert any("LLVM" in name for name in compilers(cold.maps()))
-    with tracing(EXPRESSION, env=env) as warm:
-        assert compilers(warm.maps()) == set()
-        assert "pypwru" in Path(f"/proc/{warm.process.pid}/cmdline").read_text()
+@pytest.fixture
+def compiles(tmp_path: Path) -> Compiles:
+    return Compiles(tmp_path)
+
+
+def require_none_mapped(run: Run) -> None:
+    """The kernel says that no compiler is in the process, nor in one that it has started."""
+    maps = run.maps()
+    assert "/libc." in maps, "the maps were not read"
+    assert not COMPILER.search(maps)
+    children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children")
+    assert children.read_text() == ""
+
+
+def test_llvm_is_mapped_by_neither_a_cold_start_nor_a_warm_one(compiles: Compiles) -> None:
+    with tracing(EXPRESSION, env=compiles.env) as cold:
+        require_none_mapped(cold)
+    ((pid, parent),) = compiles.processes
+    assert pid != cold.process.pid == parent
+    with tracing(EXPRESSION, env=compiles.env) as warm:
+        require_none_mapped(warm)
+    assert len(compiles) == 1
     assert cold.status == warm.status == 0
     assert cold.done["attached"] == warm.done["attached"] > 0
 
 
-def test_other_macros_compile_anew_and_another_filter_does_not(tmp_path: Path) -> None:
-    env = environment(PYPWRU_CACHE=str(tmp_path / "cache"))
+def test_other_macros_compile_anew_and_another_filter_does_not(compiles: Compiles) -> None:
     runs = (
-        ([EXPRESSION], True),
-        (["--output-meta=false", EXPRESSION], True),
-        (["udp and host 10.255.255.253"], False),
-        ([EXPRESSION], False),
+        ([EXPRESSION], 1),
+        (["--output-meta=false", EXPRESSION], 2),
+        (["udp and host 10.255.255.253"], 2),
+        ([EXPRESSION], 2),
     )
-    for arguments, compiles in runs:
-        with tracing(*arguments, env=env) as run:
-            assert bool(compilers(run.maps())) is compiles, arguments
+    for arguments, count in runs:
+        with tracing(*arguments, env=compiles.env):
+            pass
+        assert len(compiles) == count, arguments
 
 
-def test_a_cache_of_others_is_not_loaded(tmp_path: Path) -> None:
-    folder = tmp_path / "cache"
-    env = environment(PYPWRU_CACHE=str(folder))
-    with tracing(EXPRESSION, env=env):
+def test_a_cache_of_others_is_not_loaded(compiles: Compiles) -> None:
+    with tracing(EXPRESSION, env=compiles.env):
         pass
-    folder.chmod(0o777)
-    with tracing(EXPRESSION, env=env) as run:
-        assert compilers(run.maps())
-    assert run.status == 0
+    compiles.cache.chmod(0o777)
+    with tracing(EXPRESSION, env=compiles.env) as run:
+        require_none_mapped(run)
+    assert len(compiles) == 2 and run.status == 0
+
+
+def test_nothing_can_be_kept(compiles: Compiles) -> None:
+    """The bytecode reaches the run all the same."""
+    with tracing(EXPRESSION, env={**compiles.env, "PYPWRU_CACHE": "/proc/cache"}) as run:
+        require_none_mapped(run)
+    assert len(compiles) == 1 and run.status == 0 and run.done["attached"] > 0
+
+
+def test_a_script_with_threads(compiles: Compiles, tmp_path: Path) -> None:
+    """Traces that begin at a time, in threads of one process, which then runs no compiler."""
+    program = (
+        "import re, threading\n"
+        "from pathlib import Path\n"
+        "from pypwru import trace\n"
+        "def run(number):\n"
+        f"    with trace({EXPRESSION!r}, backend='tracepoint', max_hits=number + 5) as one:\n"
+        "        attached.append(one)\n"
+        "attached = []\n"
+        "threads = [threading.Thread(target=run, args=(each,)) for each in range(3)]\n"
+        "for each in threads: each.start()\n"
+        "for each in threads: each.join()\n"
+        "assert len(attached) == 3\n"
+        f"assert not re.search({COMPILER.pattern!r}, Path('/proc/self/maps').read_text())\n"
+    )
+    need_tracing()
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=compiles.env,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert len(compiles) >= 1
 
 
 def test_no_kernel_headers_are_opened(tmp_path: Path) -> None:
@@ -78,21 +158,22 @@ def test_no_kernel_headers_are_opened(tmp_path: Path) -> None:
     assert [path for path in opened if path.startswith(("/lib/modules", "/usr/src"))] == []
 
 
-def test_damaged_bytecode_is_compiled_anew(tmp_path: Path) -> None:
+def test_damaged_bytecode_is_compiled_anew(compiles: Compiles) -> None:
     """One hexadecimal digit of it is another instruction, which the kernel might take."""
-    env = environment(PYPWRU_CACHE=str(tmp_path / "cache"))
-    with tracing(EXPRESSION, env=env):
+    with tracing(EXPRESSION, env=compiles.env):
         pass
-    (kept,) = (tmp_path / "cache").glob("bytecode-*")
+    (kept,) = compiles.cache.glob("bytecode-*")
     whole = kept.read_bytes()
     digit = whole.rindex(b'":"') + 40
     other = b"0" if whole[digit : digit + 1] != b"0" else b"1"
-    for damaged in (whole[:digit] + other + whole[digit + 1 :], whole[:digit], b"", None):
+    damages = (whole[:digit] + other + whole[digit + 1 :], whole[:digit], b"", None)
+    for count, damaged in enumerate(damages, 2):
         kept.unlink()
         if damaged is None:
             os.mkfifo(kept)
         else:
             kept.write_bytes(damaged)
-        with tracing(EXPRESSION, env=env) as run:
-            assert compilers(run.maps())
+        with tracing(EXPRESSION, env=compiles.env) as run:
+            pass
+        assert len(compiles) == count
         assert run.status == 0 and kept.read_bytes() == whole

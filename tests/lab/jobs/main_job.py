@@ -24,7 +24,7 @@ from pathlib import Path
 from pypwru.btf.load import load_vmlinux
 from pypwru.cache import Cache
 from pypwru.kernel.kallsyms import read_symbols
-from tests.lab.jobs import nft_chosen
+from tests.lab.jobs import late, nft_chosen
 from tests.lab.jobs.forked import Forked, share
 from tests.lab.jobs.legacy import watched
 from tests.lab.jobs.steps import Step, run_steps
@@ -56,7 +56,7 @@ def commands(flags: Collection[str]) -> list[list[str]]:
     found: list[tuple[str, ...]] = [(*chosen(flags), "icmp"), ("--backend", "tracepoint", "icmp")]
     if "--deep" in flags:
         found += [(*FLOOD, "udp port 9999"), REBORN, KILLED]
-        found.append((*nft_chosen.SHOWN, nft_chosen.SENT))
+        found += [late.WORDS, (*nft_chosen.SHOWN, nft_chosen.SENT)]
         found += [("--backend", one, *FEWER, "icmp") for one in ("kprobe-multi", "kprobe")]
     return [list(words) for words in found]
 
@@ -143,7 +143,7 @@ def cold_start(folder: Path) -> Seen:
     return {
         **done,
         "cache_before": before,
-        "cache_after": len(list(cache.iterdir())),
+        "compiled": len(list(cache.glob("bytecode-*"))),
         "maps": libraries(maps),
         "seconds": seconds,
         "trees": list(map(str, trees)),
@@ -256,6 +256,7 @@ def main() -> None:
             ("kprobe", lambda: by_backend(folder, "kprobe", FEWER, Forked)),
             ("kprobe_events", lambda: {"text": KPROBE_EVENTS.read_text()}),
             ("killed", lambda: killed(folder)),
+            ("late", lambda: late.watched(folder)),  # nobody has asked for nf_tables before
             ("chosen", lambda: nft_chosen.chosen(folder, FAR)),
         ]
     # The last, since it leaves rules behind.

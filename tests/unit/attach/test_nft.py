@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from typing import cast
 
 import pytest
 
@@ -13,12 +14,14 @@ from pypwru.attach import nft
 from pypwru.attach.attached import Attached
 from pypwru.attach.backend import Choice
 from pypwru.attach.judges import JUDGES, Judge
+from pypwru.attach.late import Made, Making
 from pypwru.attach.nft import NftProbes
 from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
 from pypwru.config import Backend
+from pypwru.discovery.functions import Function
 from pypwru.discovery.plan import AttachPlan
-from pypwru.errors import KernelError
+from pypwru.errors import BuildError, KernelError, PypwruError
 from pypwru.kernel.kallsyms import Symbols
 from pypwru.kernel.xt_types import XtTypes
 from pypwru.log import Log
@@ -63,6 +66,11 @@ def test_the_prototype_tells_where_the_packet_is(arguments: tuple[str, ...], fir
     assert types.macros == {"XT_SKB_FIRST": first}
 
 
+def test_what_is_built_in_has_the_types_of_vmlinux() -> None:
+    built_in = kernel("priv", "skb", "state")
+    assert XtTypes(built_in, "", "ipt_do_table").macros == {"XT_SKB_FIRST": "0"}
+
+
 def test_types_come_before_memory() -> None:
     encoder = Encoder()
     octet = encoder.integer("char", 1)
@@ -96,23 +104,63 @@ def test_every_judge_finds_its_own_symbols_and_hooks_all_of_them() -> None:
 
 
 UNHOOKED = 7  # a descriptor
+Noted = list[tuple[int, bytes, bytes]]
+
+
+@pytest.fixture(autouse=True)
+def noted(monkeypatch: pytest.MonkeyPatch) -> Noted:
+    """What the handlers were told of those that aren't hooked: map, key, value."""
+    updates: Noted = []
+    monkeypatch.setattr(nft, "map_update", lambda *update: updates.append(update))
+    return updates
+
+
+class FakeMaking:
+    """Stands in for a child that makes what is attached to a judge."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+        self.over = False
+        self.closed = False
+        self.error: PypwruError | None = None
+
+    def is_over(self) -> bool:
+        return self.over
+
+    def made(self) -> Made | None:
+        if self.error:
+            raise self.error
+        return Made(symbols(*sorted(self.judge.symbols)), {})
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class Probes(NftProbes):
     """Notes what it would attach."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Log | None = None) -> None:
         choice = Choice(AttachPlan(Backend.KPROBE, {}), symbols(), "")
-        stack = ExitStack()
-        loader = Loader({}, {}, {}, {}, stack)
-        super().__init__(choice, loader, self.no_compile, Attached(), Log(None), stack, UNHOOKED)
+        self.stack = ExitStack()
+        loader = Loader({}, {}, {}, {}, self.stack)
+        arguments = choice, loader, self.no_compile, self.make, Attached(), log or Log(None)
+        super().__init__(*arguments, self.stack, UNHOOKED)
         self.attached: list[str] = []
         self.refuses = False
+        self.makings: list[FakeMaking] = []
 
     def no_compile(self, *_: object) -> Bytecode:
         return {}
 
-    def _attach(self, judge: Judge, symbols: Symbols) -> None:
+    def make(self, judge: Judge) -> Making:
+        self.makings.append(FakeMaking(judge))
+        return cast("Making", self.makings[-1])
+
+    def let_all_end(self) -> None:
+        for making in self.makings:
+            making.over = True
+
+    def _attach(self, judge: Judge, symbols: Symbols, made: Bytecode | None = None) -> None:
         if self.refuses:
             raise KernelError("no")
         self.attached.append(judge.modules[0])
@@ -121,32 +169,106 @@ class Probes(NftProbes):
 def test_who_comes_later_or_again_is_attached_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loads: dict[str, int] = {}
     monkeypatch.setattr(nft, "load_of", lambda module: loads.get(module, 0))
-    monkeypatch.setattr(nft, "read_symbols", lambda wanted: symbols(*sorted(wanted)))
     probes = Probes()
+
+    def poll() -> None:
+        probes.poll()
+        probes.let_all_end()
+        probes.poll()
+        probes.poll()
+
     probes.attach(symbols("ip_rcv"))
-    probes.poll()
+    poll()
     assert probes.attached == []
     loads |= {"ip_tables": 7}
-    probes.poll()
-    probes.poll()
+    poll()
     assert probes.attached == ["ip_tables"]
     loads |= {"ip_tables": 8, "nf_tables": 9}
-    probes.poll()
+    poll()
     assert probes.attached == ["ip_tables", "nf_tables", "ip_tables"]
     del loads["ip_tables"]
-    probes.poll()
+    poll()
     loads["ip_tables"] = 10
-    probes.poll()
+    poll()
     assert probes.attached[3:] == ["ip_tables"]
+    assert all(making.closed for making in probes.makings)
+
+
+def test_nobody_waits_for_what_is_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = {"ip_tables": 7}
+    monkeypatch.setattr(nft, "load_of", lambda module: loads.get(module, 0))
+    probes = Probes()
+    probes.poll()
+    probes.poll()
+    (first,) = probes.makings
+    assert not first.closed and not probes.attached
+    loads["ip_tables"] = 8  # another load: its addresses are others
+    probes.poll()
+    _, second = probes.makings
+    assert first.closed and not second.closed
+    second.over = True
+    probes.poll()
+    assert second.closed and probes.attached == ["ip_tables"]
+
+
+def test_who_goes_while_it_is_made_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = {"ip_tables": 7}
+    monkeypatch.setattr(nft, "load_of", lambda module: loads.get(module, 0))
+    probes = Probes()
+    probes.poll()
+    del loads["ip_tables"]
+    probes.let_all_end()
+    probes.poll()
+    assert probes.makings[0].closed and not probes.attached
+
+
+def test_nothing_is_made_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nft, "load_of", lambda module: {"ip_tables": 7}.get(module, 0))
+    probes = Probes()
+    probes.poll()
+    probes.stack.close()
+    assert probes.makings[0].closed
+
+
+def test_what_cannot_be_made_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nft, "load_of", lambda module: {"ip_tables": 7}.get(module, 0))
+    said = io.StringIO()
+    probes = Probes(Log(said))
+    probes.poll()
+    probes.makings[0].error = BuildError("BCC is missing")
+    probes.let_all_end()
+    probes.poll()
+    probes.poll()
+    assert said.getvalue().count("WARN Can't tell what iptables-legacy (ip_tables) says") == 1
+    assert probes.makings[0].closed
 
 
 def test_who_was_there_is_not_taken_for_new(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nft, "load_of", lambda module: {"ip_tables": 7}.get(module, 0))
-    monkeypatch.setattr(nft, "read_symbols", lambda wanted: symbols(*sorted(wanted)))
     probes = Probes()
     probes.attach(symbols("ipt_do_table[ip_tables]"))
     probes.poll()
-    assert probes.attached == ["ip_tables"]
+    assert probes.attached == ["ip_tables"] and not probes.makings
+
+
+def test_another_is_made_for_who_does_not_speak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The expressions are hooked instead, which is made then."""
+
+    @contextmanager
+    def no_key(functions: Sequence[Function]) -> Iterator[None]:
+        raise KernelError("no namespaces left")
+        yield
+
+    (silent,) = (judge._replace(key=no_key) for judge in JUDGES if judge is NFT)
+    monkeypatch.setattr(nft, "JUDGES", [silent])
+    monkeypatch.setattr(nft, "load_of", lambda module: {"nf_tables": 7}.get(module, 0))
+    monkeypatch.setattr(Probes, "_attach", NftProbes._attach)
+    probes = Probes()
+    probes.poll()
+    probes.let_all_end()
+    probes.poll()
+    assert [making.judge.unit for making in probes.makings] == ["nft.bpf.c", "nft_eval.bpf.c"]
+    assert [making.closed for making in probes.makings] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -190,17 +312,19 @@ def test_what_is_said_is_so(
     choice = Choice(AttachPlan(Backend.KPROBE, {}), symbols(), "")
     with ExitStack() as stack:
         loader = Loader({}, {}, {}, {}, stack)
-        own = NftProbes(choice, loader, lambda *_: {}, Attached(), Log(written), stack)
+        others = Probes()
+        arguments = choice, loader, others.no_compile, others.make, Attached(), Log(written), stack
+        own = NftProbes(*arguments, UNHOOKED)
         own.attach(symbols("nft_do_chain", "__nft_trace_packet"))
         assert undone == [True] * (refused == ["nft_do_chain"]), "it keeps nothing of a failure"
     lines = [line.split(" ", 2)[2] for line in written.getvalue().splitlines()]
     assert lines == said
 
 
-def test_what_cannot_be_hooked_is_noted_for_the_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_hooked_is_noted_for_the_handlers(
+    noted: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So that no drop is said to be nobody's rule's."""
-    noted: list[tuple[int, bytes, bytes]] = []
-    monkeypatch.setattr(nft, "map_update", lambda *update: noted.append(update))
     monkeypatch.setattr(nft, "load_of", lambda module: 0)
     probes = Probes()
     probes.attach(symbols("ipt_do_table"))
@@ -210,3 +334,16 @@ def test_what_cannot_be_hooked_is_noted_for_the_handlers(monkeypatch: pytest.Mon
     ((fd, key, value),) = noted
     assert (fd, key) == (UNHOOKED, bytes(4))
     assert any(value) and len(value) == MAPS["nft_unhooked"].value
+
+
+def test_who_comes_late_is_not_hooked_while_it_is_made(
+    noted: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nft, "load_of", lambda module: {"ip_tables": 7}.get(module, 0))
+    probes = Probes()
+    probes.poll()
+    probes.poll()
+    assert [any(value) for *_, value in noted] == [True]
+    probes.let_all_end()
+    probes.poll()
+    assert [any(value) for *_, value in noted] == [True, False]

@@ -1,0 +1,71 @@
+"""bpf/*.c to bytecode by BCC, which needs no kernel headers. The only importer of bcc.
+
+It maps LLVM's 200 MB, and changes the working directory: a run calls it in a child (build.py).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+
+from pypwru.errors import BuildError
+from pypwru.program.source import FOLDER, KERNEL_TREE
+
+_FOR_BCC = "BCC_KERNEL_SOURCE"
+_HANDLER = re.compile(r"^int (\w+)\(void \*ctx\)", re.MULTILINE)
+_MISSING = (
+    "BCC is missing: install the package python3-bpfcc, and run pypwru with a Python that sees it "
+    "(/usr/bin/python3, or a virtual environment made with --system-site-packages)"
+)
+
+
+def compile_handlers(main: str, layout: str, flags: list[str]) -> dict[str, str]:
+    """Compile the handlers of a file.
+
+    Args:
+        main: name of the file in bpf/.
+        layout: the text of the layout.
+        flags: of clang.
+
+    Returns:
+        Handler name -> its bytecode in hex.
+
+    Raises:
+        BuildError: BCC is missing or found an error.
+    """
+    try:
+        from bcc import BPF
+    except ImportError as error:
+        raise BuildError(_MISSING, str(error)) from error
+    except OSError as error:  # of the dynamic linker
+        raise BuildError(
+            f"BCC can't be loaded: {error}; it takes 300 MB of address space (ulimit -v)"
+        ) from error
+    os.environ[_FOR_BCC] = str(KERNEL_TREE)
+    os.chdir("/")  # clang fails in one that is gone, and nothing that it reads is relative to one
+    text = (FOLDER / main).read_text()
+    try:
+        module = BPF(text=f"{layout}{text}".encode(), cflags=[f"-I{FOLDER}", *flags])
+        names = [name for name in _HANDLER.findall(text) if _has(module, name)]
+        return {name: module.dump_func(name.encode()).hex() for name in names}
+    except Exception as error:  # BCC raises nothing narrower
+        said = _errors()
+        first = next((line for line in said.splitlines() if "error:" in line), str(error))
+        raise BuildError(f"BCC failed to compile {main}: {first}", said) from error
+
+
+def _has(module: object, name: str) -> bool:
+    """Handlers of another backend are in the text but not in the program."""
+    try:
+        module.dump_func(name.encode())  # type: ignore[attr-defined]
+    except Exception:  # BCC raises nothing narrower
+        return False
+    return True
+
+
+def _errors() -> str:
+    """What clang, inside libbcc, wrote to descriptor 2, if that is a file, as a child's is."""
+    with suppress(OSError):
+        return os.pread(2, os.fstat(2).st_size, 0).decode(errors="replace")
+    return ""
