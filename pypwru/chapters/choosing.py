@@ -28,8 +28,11 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "keeps beside the packet (skb->vlan_tci) counts for vlan, wherever that stands. "
         "protochain follows 64 headers at most.",
         "--filter-tunnel-pcap-l2 and --filter-tunnel-pcap-l3 are about the packet inside a tunnel "
-        "(VXLAN, Geneve, GRE, IPIP), which must match as well. A packet in which the kernel knows "
-        "of no tunnel does not match them.",
+        "(VXLAN, Geneve, GRE, IPIP), which must match as well: from its Ethernet header, and from "
+        "its IP header. A packet that is in no tunnel passes, as in pwru; the filter leaves it "
+        "out (udp port 4789, say). What comes from the wire is known as a tunnel's by its outer "
+        "headers: VXLAN at the UDP ports 4789 and 8472, Geneve at 6081. GRE and IPIP mostly carry "
+        "bare IP packets, which have no Ethernet header and don't match what is said of one.",
         "All filters must hold: the expression, the namespace, the interface, the mark, what is "
         "inside the tunnel and --filter-skb-expr. --filter-ifname without --filter-netns is about "
         "the namespace that pypwru runs in, and follows the name when another device gets it. A "
