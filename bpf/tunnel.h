@@ -8,6 +8,7 @@
 
 #include "helpers.h"
 #include "flow.h"
+#include "fragments.h"
 #include "packet.h"
 
 #if FILTER_TUNNEL_L2
@@ -35,6 +36,9 @@ static u64 (*tunnel_filter_l3)(u64 data, u64 caplen, u64 len, u64 tag) = (void *
 #define GRE_KEY 0x2000
 #define GRE_SEQUENCE 0x1000
 #define GRE_VERSION 0x0007
+
+/* The least that is behind an IP header: of GRE and the IP header in it. */
+#define TUNNEL_HEADERS (GRE_HEADER + IPV4_HEADER)
 
 /* Addresses of its Ethernet header, 0 if it has none, and of what is behind, 0 if it can't be found. */
 struct inner {
@@ -84,15 +88,20 @@ ALWAYS_INLINE void inner_of_geneve(struct inner *inner, u64 geneve)
 		inner_at(inner, geneve + GENEVE_HEADER + first * 4, header[1]);
 }
 
-/* Of the packet whose IP header is at `l3`, 0 if it has none. */
-ALWAYS_INLINE void inner_of_ip(struct inner *inner, u64 l3)
+/*
+ * Of the packet whose IP header is at `l3`, 0 if it has none. Returns 0 if the headers reach beyond `end`: the bytes
+ * there are no packet's.
+ */
+ALWAYS_INLINE int inner_of_ip(struct inner *inner, u64 l3, u64 end)
 {
 	struct part_tunnel outer __attribute__((aligned(8))) = {};
 	u64 l4 = l3 ? fill_ip(ENDS_OF(&outer), l3, 0) : 0;
 	u16 port = swap16(outer.dport);
 
 	if (!l4)
-		return;
+		return !l3 || l3 + IPV4_HEADER <= end;
+	if (l4 + UDP_HEADER > end)
+		return 0;
 	if (outer.l4 == PROTO_IPIP || outer.l4 == PROTO_IPV6)
 		inner->l3 = l4;
 	else if (outer.l4 == PROTO_GRE)
@@ -101,22 +110,40 @@ ALWAYS_INLINE void inner_of_ip(struct inner *inner, u64 l3)
 		inner_of_vxlan(inner, l4 + UDP_HEADER);
 	else if (outer.l4 == PROTO_UDP && port == PORT_GENEVE)
 		inner_of_geneve(inner, l4 + UDP_HEADER);
+	else
+		return 1;
+	return l4 + TUNNEL_HEADERS <= end;
 }
 
-/* GRE and IPIP carry bare IP packets: nothing can be said of an Ethernet header then. */
-ALWAYS_INLINE int inner_matches(struct inner *inner, u64 end)
+/*
+ * What the filters say of the packet that is in the one whose IP header is at `outer`, or at `inner` as far as that is
+ * known, and which ends at `end`. GRE and IPIP carry bare IP packets: nothing can be said of an Ethernet header then.
+ * A packet that is in no tunnel passes, as in pwru: these filters are about what is inside one.
+ */
+ALWAYS_INLINE u64 inner_answer(struct inner inner, u64 outer, u64 end)
 {
-	if (inner->l3 >= end)
-		return 0;
+	struct inner found = {};
+	u64 answer = 1;
+
+	if (!inner_of_ip(&found, outer, end))
+		return BEYOND | 1;
+	if (found.l3)
+		inner = found;
+	if (!inner.l3)
+		return 1;
+	if (inner.l3 >= end)
+		return BEYOND;
 #if FILTER_TUNNEL_L2
-	if (!inner->l2 || !tunnel_filter_l2(inner->l2, end - inner->l2, end - inner->l2, 0))
+	if (!inner.l2)
 		return 0;
+	answer = tunnel_filter_l2(inner.l2, end - inner.l2, end - inner.l2, 0);
+	if (!IS_MATCH(answer))
+		return answer;
 #endif
 #if FILTER_TUNNEL_L3
-	if (!tunnel_filter_l3(inner->l3, end - inner->l3, end - inner->l3, 0))
-		return 0;
+	answer = tunnel_filter_l3(inner.l3, end - inner.l3, end - inner.l3, 0);
 #endif
-	return 1;
+	return answer;
 }
 
 /* As far as the kernel knows. */
@@ -133,30 +160,45 @@ ALWAYS_INLINE void inner_known(struct inner *inner, u64 skb, u64 head)
 		inner->l2 = head + mac;
 }
 
+ALWAYS_INLINE struct inner moved(struct inner inner, u64 from, u64 to)
+{
+	if (inner.l2)
+		inner.l2 += to - from;
+	if (inner.l3)
+		inner.l3 += to - from;
+	return inner;
+}
+
 /*
- * A packet that is in no tunnel passes, as in pwru: these filters are about what is inside one. Of a packet that GRO
- * looked at, and put together with no other, the kernel has the inner network header alone.
+ * Of a packet that GRO looked at, and put together with no other, the kernel has the inner network header alone: the
+ * outer headers tell where the Ethernet header is.
  */
 ALWAYS_INLINE int tunnel_matches(u64 skb)
 {
-	u64 head = read_u64(skb + FIELD(sk_buff, head));
-	struct inner inner = {}, found = {};
+	u64 head = read_u64(skb + FIELD(sk_buff, head)), end = head + read_u32(skb + FIELD(sk_buff, tail));
+	u64 outer = 0, start;
+	struct inner inner = {};
 
 	inner_known(&inner, skb, head);
+	start = inner.l2 ? inner.l2 : inner.l3;
 	if (!inner.l3 || (FILTER_TUNNEL_L2 && !inner.l2)) {
-		inner_of_ip(&found, ip_of_skb(skb));
-		if (found.l3)
-			inner = found;
+		outer = ip_of_skb(skb);
+		if (outer)
+			start = outer;
 	}
-	return !inner.l3 || inner_matches(&inner, head + read_u32(skb + FIELD(sk_buff, tail)));
+	if (!start)
+		return 1;
+	if (start > end)
+		return 0;
+	return ANSWER(skb, start, end - start,
+		      inner_answer(moved(inner, start, bytes.at), outer ? bytes.at : 0, bytes.at + bytes.size));
 }
 
 ALWAYS_INLINE int frame_tunnel_matches(u64 data, u64 end)
 {
-	struct inner inner = {};
+	struct inner none = {};
 
-	inner_of_ip(&inner, ip_of_frame(data));
-	return !inner.l3 || inner_matches(&inner, end);
+	return IS_MATCH(inner_answer(none, ip_of_frame(data), end));
 }
 
 #else
