@@ -6,6 +6,7 @@
 #include "helpers.h"
 #include "place.h"
 #include "packet.h"
+#include "tunnel.h"
 
 #if FILTER_SKB_EXPR
 static u64 (*skb_expression)(u64 skb) = (void *)MARKER_SKB_EXPR;
@@ -13,44 +14,6 @@ static u64 (*skb_expression)(u64 skb) = (void *)MARKER_SKB_EXPR;
 #if FILTER_XDP_EXPR
 static u64 (*xdp_expression)(u64 xdp) = (void *)MARKER_XDP_EXPR;
 #endif
-
-#if FILTER_TUNNEL_L2
-static u64 (*tunnel_filter_l2)(u64 data, u64 caplen, u64 len, u64 tag) = (void *)MARKER_TUNNEL_L2;
-#endif
-#if FILTER_TUNNEL_L3
-static u64 (*tunnel_filter_l3)(u64 data, u64 caplen, u64 len, u64 tag) = (void *)MARKER_TUNNEL_L3;
-#endif
-
-/* A packet that is in no tunnel passes: these filters are about what is inside one. */
-ALWAYS_INLINE int tunnel_matches(u64 skb)
-{
-#if FILTER_TUNNEL_L2 || FILTER_TUNNEL_L3
-	u16 network = 0, mac = 0;
-	u32 tail = 0;
-	u64 head;
-
-	READ(network, skb, FIELD(sk_buff, inner_network_header));
-	if (!network)
-		return 1;
-	head = read_u64(skb + FIELD(sk_buff, head));
-	READ(tail, skb, FIELD(sk_buff, tail));
-	if (tail <= network)
-		return 0;
-#if FILTER_TUNNEL_L2
-	/* GRE and IPIP carry bare IP packets: nothing can be said of an Ethernet header then */
-	READ(mac, skb, FIELD(sk_buff, inner_mac_header));
-	if (mac >= network || network - mac < ETHERNET_HEADER)
-		return 0;
-	if (!tunnel_filter_l2(head + mac, tail - mac, tail - mac, 0))
-		return 0;
-#endif
-#if FILTER_TUNNEL_L3
-	if (!tunnel_filter_l3(head + network, tail - network, tail - network, 0))
-		return 0;
-#endif
-#endif
-	return 1;
-}
 
 /* What --filter-netns and --filter-ifname say; skb is 0 for a frame of XDP. */
 ALWAYS_INLINE int place_matches(u64 dev, u64 skb)
@@ -94,7 +57,9 @@ ALWAYS_INLINE int skb_passes(u64 skb)
 #if TRACE_XDP
 ALWAYS_INLINE int xdp_passes(u64 xdp)
 {
-	if (!frame_matches(read_u64(xdp + FIELD(xdp_buff, data)), read_u64(xdp + FIELD(xdp_buff, data_end))))
+	u64 data = read_u64(xdp + FIELD(xdp_buff, data)), end = read_u64(xdp + FIELD(xdp_buff, data_end));
+
+	if (!frame_matches(data, end) || !frame_tunnel_matches(data, end))
 		return 0;
 	if (!place_matches(xdp_device(xdp), 0))
 		return 0;

@@ -5,18 +5,23 @@
 
 #include "helpers.h"
 #include "event.h"
+#include "packet.h"
 #include "place.h"
 
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
+#define ETH_P_TEB 0x6558 /* a whole Ethernet frame */
 #define ETH_P_8021Q 0x8100
 #define ETH_P_8021AD 0x88a8
 
 #define PROTO_HOPOPTS 0
+#define PROTO_IPIP 4
 #define PROTO_TCP 6
 #define PROTO_UDP 17
+#define PROTO_IPV6 41
 #define PROTO_ROUTING 43
 #define PROTO_FRAGMENT 44
+#define PROTO_GRE 47
 #define PROTO_AH 51
 #define PROTO_DSTOPTS 60
 
@@ -88,30 +93,35 @@ ALWAYS_INLINE void fill_ports(struct ends to, u64 l4)
 	*to.dport = *(u16 *)(header + 2);
 }
 
-ALWAYS_INLINE void fill_ipv4(struct ends to, u64 l3)
+/* As fill_ip(). */
+ALWAYS_INLINE u64 fill_ipv4(struct ends to, u64 l3)
 {
 	u8 header[IPV4_HEADER] __attribute__((aligned(4)));
 	u16 fragment;
 
 	if (bpf_probe_read_kernel(header, sizeof(header), (void *)l3))
-		return;
+		return 0;
 	*to.l3 = 4;
 	*to.l4 = header[9];
 	*(u32 *)to.saddr = *(u32 *)(header + 12);
 	*(u32 *)to.daddr = *(u32 *)(header + 16);
 	fragment = swap16(*(u16 *)(header + 6)) & 0x1fff;
-	if (!fragment) /* a later fragment has payload where ports would be */
-		fill_ports(to, l3 + (header[0] & 0xf) * 4);
+	if (fragment) /* a later one has payload where ports would be */
+		return 0;
+	l3 += (header[0] & 0xf) * 4;
+	fill_ports(to, l3);
+	return l3;
 }
 
-ALWAYS_INLINE void fill_ipv6(struct ends to, u64 l3)
+/* As fill_ip(). */
+ALWAYS_INLINE u64 fill_ipv6(struct ends to, u64 l3)
 {
 	u8 header[IPV6_HEADER] __attribute__((aligned(8)));
 	u8 next, extension[4];
 	int i;
 
 	if (bpf_probe_read_kernel(header, sizeof(header), (void *)l3))
-		return;
+		return 0;
 	*to.l3 = 6;
 	__builtin_memcpy(to.saddr, header + 8, 16);
 	__builtin_memcpy(to.daddr, header + 24, 16);
@@ -129,7 +139,7 @@ ALWAYS_INLINE void fill_ipv6(struct ends to, u64 l3)
 			next = extension[0];
 			if (swap16(*(u16 *)(extension + 2)) & FRAGMENT_OFFSET) {
 				*to.l4 = next;
-				return;
+				return 0;
 			}
 			continue;
 		}
@@ -139,6 +149,7 @@ ALWAYS_INLINE void fill_ipv6(struct ends to, u64 l3)
 	}
 	*to.l4 = next;
 	fill_ports(to, l3);
+	return l3;
 }
 
 ALWAYS_INLINE int is_tag(u16 type)
@@ -154,19 +165,21 @@ ALWAYS_INLINE int is_ip(u16 type)
 /*
  * The version is the header's own: a packet that is put into a tunnel has the inner one's EtherType for a while. Where
  * the kernel knows of none yet (0), it alone tells that this is IP; else it tells so of other headers, too.
+ * Returns where the header behind is: 0 if this is not IP, or a later fragment, which has none.
  */
-ALWAYS_INLINE void fill_ip(struct ends to, u64 l3, u16 type)
+ALWAYS_INLINE u64 fill_ip(struct ends to, u64 l3, u16 type)
 {
 	u8 version = 0;
 
 	if (type && !is_ip(type))
-		return;
+		return 0;
 	READ(version, l3, 0);
 	version >>= 4;
 	if (version == 4)
-		fill_ipv4(to, l3);
-	else if (version == 6)
-		fill_ipv6(to, l3);
+		return fill_ipv4(to, l3);
+	if (version == 6)
+		return fill_ipv6(to, l3);
+	return 0;
 }
 
 /* A tag inside the frame is at network_header on reception; what a packet socket sends has it before. */
@@ -194,6 +207,50 @@ ALWAYS_INLINE u64 behind_tags(u64 skb, u64 head, u16 network, u16 *type)
 		}
 	}
 	return l3;
+}
+
+/* What stands behind the Ethernet header of a frame, and `type`, its EtherType. A tag in it has another in it at most. */
+ALWAYS_INLINE u64 behind_ethernet(u64 frame, u16 *type)
+{
+	u64 l3 = frame + ETHERNET_HEADER;
+	int i;
+
+	*type = 0;
+	READ(*type, l3, -2);
+#pragma unroll
+	for (i = 0; i < 2; i++) {
+		if (is_tag(*type)) {
+			l3 += VLAN_HEADER;
+			READ(*type, l3, -2);
+		}
+	}
+	return l3;
+}
+
+/* Where the IP header of a frame is; 0 if it has none. */
+ALWAYS_INLINE u64 ip_of_frame(u64 frame)
+{
+	u16 type;
+	u64 l3 = behind_ethernet(frame, &type);
+
+	return is_ip(type) ? l3 : 0;
+}
+
+/* Where the IP header of an sk_buff is; 0 if it has none, or neither header is set. */
+ALWAYS_INLINE u64 ip_of_skb(u64 skb)
+{
+	struct headers at;
+	u16 type = 0;
+	u64 l3;
+
+	if (!read_headers(skb, &at))
+		return 0;
+	if (at.network) {
+		READ(type, skb, FIELD(sk_buff, protocol));
+		l3 = behind_tags(skb, at.head, at.network, &type);
+		return !type || is_ip(type) ? l3 : 0;
+	}
+	return at.mac == MAC_HEADER_UNSET ? 0 : ip_of_frame(at.head + at.mac);
 }
 
 ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)

@@ -70,40 +70,7 @@ ALWAYS_INLINE int is_drawn(u64 cpu, u64 number)
 #endif
 
 #if SAMPLE_FLOWS
-/* Where a frame's IP header is, 0 if it has none. A tag in it has another in it at most (802.1ad). */
-ALWAYS_INLINE u64 behind_ethernet(u64 frame)
-{
-	u64 l3 = frame + ETHERNET_HEADER;
-	u16 type = 0;
-	int i;
-
-	READ(type, l3, -2);
-#pragma unroll
-	for (i = 0; i < 2; i++) {
-		if (is_tag(type)) {
-			l3 += VLAN_HEADER;
-			READ(type, l3, -2);
-		}
-	}
-	return is_ip(type) ? l3 : 0;
-}
-
-/* Where an sk_buff's IP header is; 0 if it has none, or neither header is set. */
-ALWAYS_INLINE u64 network_of(u64 skb)
-{
-	struct headers at;
-	u16 type = 0;
-	u64 l3;
-
-	if (!read_headers(skb, &at))
-		return 0;
-	if (at.network) {
-		READ(type, skb, FIELD(sk_buff, protocol));
-		l3 = behind_tags(skb, at.head, at.network, &type);
-		return !type || is_ip(type) ? l3 : 0;
-	}
-	return at.mac == MAC_HEADER_UNSET ? 0 : behind_ethernet(at.head + at.mac);
-}
+#define ip_to_draw_by(skb, frame) ((skb) ? ip_of_skb(skb) : ip_of_frame(frame))
 
 ALWAYS_INLINE u64 mixed_end(u64 *address, u16 port)
 {
@@ -129,8 +96,7 @@ ALWAYS_INLINE int is_flow_drawn(u64 l3)
 #define is_flow_chosen(l3) is_flow_drawn(l3)
 #else
 #define is_flow_chosen(l3) 1
-#define network_of(skb) 0
-#define behind_ethernet(frame) 0
+#define ip_to_draw_by(skb, frame) 0
 #endif
 
 /* Number a packet that was not seen before, and decide; l3: where its IP header is. */
@@ -145,7 +111,6 @@ ALWAYS_INLINE struct known new_packet(u64 l3)
 
 #else
 #define new_packet(l3) ((struct known){})
-#define network_of(skb) 0
-#define behind_ethernet(frame) 0
+#define ip_to_draw_by(skb, frame) 0
 #endif
 #endif

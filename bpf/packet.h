@@ -9,6 +9,7 @@
 #define __PYPWRU_PACKET_H
 
 #include "helpers.h"
+#include "fragments.h"
 
 /* These are neighbours in every kernel's sk_buff: one read. BLOCK_START and _SIZE are of the layout. */
 #define IN_BLOCK(type, member) (*(type *)(block + FIELD(sk_buff, member) - BLOCK_START))
@@ -83,8 +84,16 @@ static u64 (*pcap_filter_l3)(u64 data, u64 caplen, u64 len, u64 tag) = (void *)M
 /* The bytes from one address to another, which begin with an Ethernet header: what XDP has. */
 ALWAYS_INLINE int frame_matches(u64 data, u64 end)
 {
-	return end > data && pcap_filter_l2(data, end - data, end - data, 0) != 0;
+	return end > data && IS_MATCH(pcap_filter_l2(data, end - data, end - data, 0));
 }
+
+#if FILTER_FRAGMENTS
+ALWAYS_INLINE u64 packet_answer(struct bytes *bytes, int is_frame, u32 len, u64 tag)
+{
+	return is_frame ? pcap_filter_l2(bytes->at, bytes->size, len, tag)
+			: pcap_filter_l3(bytes->at, bytes->size, len, tag);
+}
+#endif
 
 /*
  * A filter that names no VLAN sees through a tag inside the frame, as it does through an accelerated one:
@@ -95,6 +104,10 @@ ALWAYS_INLINE int packet_matches(u64 skb)
 	struct headers at;
 	u64 tag = 0;
 	u32 len = 0;
+#if FILTER_FRAGMENTS
+	int is_frame;
+	u32 start;
+#endif
 
 	if (!read_headers(skb, &at))
 		return 0;
@@ -104,6 +117,13 @@ ALWAYS_INLINE int packet_matches(u64 skb)
 #if FILTER_USES_TAG
 	tag = accelerated_tag(skb);
 #endif
+#if FILTER_FRAGMENTS
+	is_frame = has_ethernet(&at, FILTER_TAGGED_FRAMES);
+	start = is_frame ? at.mac : at.network;
+	if ((!is_frame && !start) || at.tail <= start)
+		return 0;
+	return ANSWER(skb, at.head + start, at.tail - start, packet_answer(&bytes, is_frame, len, tag));
+#else
 	if (has_ethernet(&at, FILTER_TAGGED_FRAMES)) {
 		if (at.tail <= at.mac)
 			return 0;
@@ -112,6 +132,7 @@ ALWAYS_INLINE int packet_matches(u64 skb)
 	if (!at.network || at.tail <= at.network)
 		return 0;
 	return pcap_filter_l3(at.head + at.network, at.tail - at.network, len, tag) != 0;
+#endif
 }
 
 #else

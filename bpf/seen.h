@@ -40,7 +40,7 @@ VALUE_OF(seen, struct seen);
 ALWAYS_INLINE void begin_packet(struct seen *now, u64 mark, u64 skb, u64 frame)
 {
 	if (mark == KNOWN)
-		now->known = new_packet(skb ? network_of(skb) : behind_ethernet(frame));
+		now->known = new_packet(ip_to_draw_by(skb, frame));
 }
 
 #if TRACE_XDP

@@ -111,9 +111,6 @@ ALWAYS_INLINE void fill_tail(struct event *event, void *ctx, u64 caller)
 }
 
 #ifdef WIRE_tunnel
-#define ETH_P_TEB 0x6558 /* a whole Ethernet frame */
-#define PROTO_IPIP 4
-#define PROTO_IPV6 41
 #define NOT_IP 1
 
 /* The EtherType of what is in a tunnel; 0 where its header alone tells. */

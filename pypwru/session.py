@@ -274,13 +274,16 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
         macros = defines(config, choice.plan.backends, asked, form)
         with log.doing("Compiling the handlers"):
             bytecode = build(_layout(request, conntrack, cache), macros, cache)
-        shared = maps.create(config, stack)
+        more = ("gathered",) if asked.needs_fragments else ()
+        shared = maps.create(config, stack, more)
         reader = stack.enter_context(
             ring.opened(shared["events"], config.buffer_size, shared["reader"], form)
         )
         # Before anything is seen: what a rule was before its namespace was listened to isn't told.
         texts = stack.enter_context(nft_source(config, shared, choice.symbols, place.netns, log))
-        packets, pages = _packet_bytes(config, request, shared, form, stack)
+        packets = _packet_bytes(config, shared, form, stack)
+        reads_pages = config.captures or asked.needs_fragments
+        pages = _pages(request, asked.needs_fragments, log) if reads_pages else {}
         reasons = Reasons(request.btf, cache=cache)
         constants = {**asked.constants(), **pages, **shares(config), **reasons.constants()}
         loader = Loader(bytecode, asked.bodies(), constants, shared, stack)
@@ -406,16 +409,25 @@ def _layout(request: Search, conntrack: Sequence[ConntrackTypes], cache: Cache) 
 
 
 def _packet_bytes(
-    config: Config, request: Search, shared: Mapping[str, int], form: Wire, stack: ExitStack
-) -> tuple[PacketBytes | None, Mapping[str, int]]:
-    """The reader of packet data, and the constants by which handlers find page fragments."""
+    config: Config, shared: Mapping[str, int], form: Wire, stack: ExitStack
+) -> PacketBytes | None:
+    """The reader of packet data."""
     if not config.captures:
-        return None, {}
+        return None
     from pypwru.events.packets import packets_where_asked
-    from pypwru.kernel.pages import find_pages
 
-    packets = stack.enter_context(packets_where_asked(config, shared, form))
-    return packets, find_pages(request.btf).constants()
+    return stack.enter_context(packets_where_asked(config, shared, form))
+
+
+def _pages(request: Search, for_filters: bool, log: Log) -> Mapping[str, int]:
+    """The constants by which handlers find page fragments."""
+    from pypwru.kernel.pages import Pages, find_pages
+
+    pages = find_pages(request.btf)
+    if for_filters and pages == Pages():
+        why = "finding page fragments takes CAP_SYS_ADMIN"
+        log.warn("Filters see the linear part of packets alone", why=why)
+    return pages.constants()
 
 
 def _chosen(

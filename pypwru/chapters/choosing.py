@@ -27,9 +27,17 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "without the link header where it is taken off or not yet put on. A tag that the kernel "
         "keeps beside the packet (skb->vlan_tci) counts for vlan, wherever that stands. "
         "protochain follows 64 headers at most.",
+        "What is behind the headers mostly lies in page fragments, and is read there: "
+        "tcp[((tcp[12:1] & 0xf0) >> 2):4] = 0x47455420 is HTTP's GET. What asks for bytes that "
+        "can't be read does not match: those behind the first 16384 of a packet that is not in "
+        "one piece, behind its 16th piece, in the memory of a device, or in fragments of a frame "
+        "that an XDP program has.",
         "--filter-tunnel-pcap-l2 and --filter-tunnel-pcap-l3 are about the packet inside a tunnel "
-        "(VXLAN, Geneve, GRE, IPIP), which must match as well. A packet in which the kernel knows "
-        "of no tunnel does not match them.",
+        "(VXLAN, Geneve, GRE, IPIP), which must match as well: from its Ethernet header, and from "
+        "its IP header. A packet that is in no tunnel passes, as in pwru; the filter leaves it "
+        "out (udp port 4789, say). What comes from the wire is known as a tunnel's by its outer "
+        "headers: VXLAN at the UDP ports 4789 and 8472, Geneve at 6081. GRE and IPIP mostly carry "
+        "bare IP packets, which have no Ethernet header and don't match what is said of one.",
         "All filters must hold: the expression, the namespace, the interface, the mark, what is "
         "inside the tunnel and --filter-skb-expr. --filter-ifname without --filter-netns is about "
         "the namespace that pypwru runs in, and follows the name when another device gets it. A "

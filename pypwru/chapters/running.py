@@ -104,7 +104,8 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             ),
             "CAP_SYS_ADMIN": (
                 "other network namespaces, and their names; BPF programs that are loaded "
-                "(--filter-trace-tc, --filter-trace-xdp, --filter-track-bpf-helpers)"
+                "(--filter-trace-tc, --filter-trace-xdp, --filter-track-bpf-helpers); page "
+                "fragments of packets, for captures and for filters of payload"
             ),
         },
         "The first three suffice for a trace. Files of tracefs are root's. Lists, --help and "

@@ -57,13 +57,15 @@ def compile_filter(expression: str) -> Filter:
     return Filter(expression, l2, l3)
 
 
-def translate(expression: str, linktype: Linktype, has_tag: bool = False) -> Translation:
+def translate(
+    expression: str, linktype: Linktype, has_tag: bool = False, is_inner: bool = False
+) -> Translation:
     """One view of ``expression``, for packets that begin as ``linktype`` says.
 
     Raises:
         FilterError: libpcap can't compile it, or its conditions exclude each other.
     """
-    view = Translation(compile_pcap(expression, linktype), has_tag)
+    view = Translation(compile_pcap(expression, linktype), has_tag, is_inner)
     if view.plan.is_contradiction:
         raise refusal(expression, "expression rejects all packets")
     return view

@@ -35,7 +35,10 @@ from pypwru.filter.vlan import TAG_OFFSET, TAG_SIZE
 if TYPE_CHECKING:
     from pypwru.filter.plan import Plan
 
-END = -3
+END, SHORT = -3, -4
+BEYOND = 1 << 32
+"""The answer, no match so far, where the packet ended before what was to be read: of filters that
+are asked again then. As bpf/fragments.h has it."""
 REGISTERS = {"A": A, "X": X}
 _SAVED = (("A", A, SAVED_A), ("X", X, SAVED_X))
 _INVERSE = {ebpf.JEQ: ebpf.JNE, ebpf.JGT: ebpf.JLE, ebpf.JGE: ebpf.JLT}
@@ -43,21 +46,26 @@ _DIVISIONS = (ebpf.DIV, ebpf.MOD)
 _SHIFTS = (ebpf.LSH, ebpf.RSH)
 
 
-def emit(plan: Plan, frame: Frame) -> list[Insn]:
-    """The whole filter: r0 is not 0 for a match, and control leaves at the end."""
-    return _Emitter(plan, frame).emit()
+def emit(plan: Plan, frame: Frame, *, tells_missing: bool = False) -> list[Insn]:
+    """The whole filter: r0 is not 0 for a match, and control leaves at the end.
+
+    Args:
+        tells_missing: r0 is BEYOND where there is no match for want of bytes.
+    """
+    return _Emitter(plan, frame, SHORT if tells_missing else NO_MATCH).emit()
 
 
 class _Emitter:
-    def __init__(self, plan: Plan, frame: Frame) -> None:
+    def __init__(self, plan: Plan, frame: Frame, short: int) -> None:
         self.plan = plan
         self.frame = frame
+        self.short = short
         self.asm = Assembler()
         self.in_registers = not plan.reads.calls_in_body
 
     def emit(self) -> list[Insn]:
         blocks = list(self.plan.flow.blocks.values())
-        emit_head(self.asm, self.plan, self.frame)
+        emit_head(self.asm, self.plan, self.frame, self.short)
         matches = any(MATCH in block.successors for block in blocks)
         following = [*(block.start for block in blocks[1:]), MATCH if matches else NO_MATCH]
         for block, after in zip(blocks, following, strict=True):
@@ -66,17 +74,27 @@ class _Emitter:
             self.asm.place(MATCH)
             self.asm.constant(A, 1)
             self.asm.jump(END)
+        if self.asm.is_target(SHORT):
+            self._tell_missing(falls_in=not matches)
         self.asm.place(NO_MATCH)
         falls = not matches and NO_MATCH in blocks[-1].successors
         if falls or self.asm.is_target(NO_MATCH):  # the verifier refuses unreachable code
             self.asm.constant(A, 0)
         return self.asm.finish()
 
+    def _tell_missing(self, *, falls_in: bool) -> None:
+        if falls_in:  # from the last block, to what comes behind
+            self.asm.jump(NO_MATCH)
+        self.asm.place(SHORT)
+        self.asm.constant(A, 1)
+        self.asm.alu(ebpf.LSH, A, BEYOND.bit_length() - 1)
+        self.asm.jump(END)
+
     def _block(self, block: Block, following: int) -> None:
         self.asm.place(block.start)
         if block.start != self.plan.flow.entry and block.start in self.plan.guards:
             caplen = self._kept(CAPLEN, CAPLEN_KEPT)
-            self.asm.branch(ebpf.JLT, caplen, self.plan.guards[block.start], NO_MATCH)
+            self.asm.branch(ebpf.JLT, caplen, self.plan.guards[block.start], self.short)
         for position, instruction in zip(block.positions, block.instructions, strict=True):
             emit = _EMITTERS.get(instruction.kind)
             if emit is not None:
@@ -156,7 +174,7 @@ class _Emitter:
             else:
                 self.asm.load(8, R3, R10, self.frame[CAPLEN])
             self.asm.subtract_register(R3, X)
-            self.asm.branch(ebpf.JSLT, R3, instruction.end, NO_MATCH)
+            self.asm.branch(ebpf.JSLT, R3, instruction.end, self.short)
 
     def _fill_strip(self, instruction: ClassicInstruction, position: int) -> None:
         load = self.plan.reads.indirect[position]

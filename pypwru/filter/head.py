@@ -26,16 +26,16 @@ TRIPS = 64
 header of the chain; a packet with more extension headers than this does not match."""
 
 
-def emit_head(asm: Assembler, plan: Plan, frame: Frame) -> None:
-    """Write the head for ``plan`` with ``frame``."""
+def emit_head(asm: Assembler, plan: Plan, frame: Frame, short: int) -> None:
+    """Write the head for ``plan`` with ``frame``; ``short`` is where a packet is too short."""
     ready = asm.label()
     if plan.tag_aware:
         untagged = asm.label()
         asm.branch(ebpf.JEQ, R4, 0, untagged)
-        _tagged(asm, plan, frame)
+        _tagged(asm, plan, frame, short)
         asm.jump(ready)
         asm.place(untagged)
-    _check_and_keep(asm, plan, frame)
+    _check_and_keep(asm, plan, frame, short)
     if DATA in frame:
         asm.store(8, R10, frame[DATA], R1)
     if NEAR in frame:
@@ -49,21 +49,21 @@ def emit_head(asm: Assembler, plan: Plan, frame: Frame) -> None:
     _zero(asm, plan, frame)
 
 
-def _check_and_keep(asm: Assembler, plan: Plan, frame: Frame) -> None:
+def _check_and_keep(asm: Assembler, plan: Plan, frame: Frame, short: int) -> None:
     if needed := plan.guards.get(plan.flow.entry):
-        asm.branch(ebpf.JLT, R2, needed, NO_MATCH)
+        asm.branch(ebpf.JLT, R2, needed, short)
     if CAPLEN in frame:
         asm.store(8, R10, frame[CAPLEN], R2)
     if LENGTH in frame:
         asm.store(8, R10, frame[LENGTH], R3)
 
 
-def _tagged(asm: Assembler, plan: Plan, frame: Frame) -> None:
+def _tagged(asm: Assembler, plan: Plan, frame: Frame, short: int) -> None:
     """The window of a tagged frame: MACs, tag, rest. Behind it, offset n is at data - 4 + n."""
     window, at = plan.reads.window, frame[WINDOW]
     assert window is not None
     asm.add(R2, TAG_SIZE)
-    _check_and_keep(asm, plan, frame)
+    _check_and_keep(asm, plan, frame, short)
     asm.store(8, R10, frame[TAG], R4)
     if DATA in frame:
         asm.move(R5, R1)

@@ -11,8 +11,8 @@ from pypwru.filter.blocks import Flow, arrange, can_match, split
 from pypwru.filter.cbpf import ClassicProgram, Kind
 from pypwru.filter.guards import drop_hopeless, place_guards
 from pypwru.filter.liveness import Liveness, analyse
-from pypwru.filter.reads import Reads, plan_reads
-from pypwru.filter.vlan import find_tag_test, look_behind_tag, make_room
+from pypwru.filter.reads import NOTHING, Reach, Reads, plan_reads
+from pypwru.filter.vlan import ETHERNET_HEADER, find_tag_test, look_behind_tag, make_room
 
 
 class Plan(NamedTuple):
@@ -23,6 +23,7 @@ class Plan(NamedTuple):
     liveness: Liveness
     reads: Reads
     tag_aware: bool
+    reach: Reach
     is_contradiction: bool
     """Whether its conditions exclude each other: libpcap's optimizer would refuse it."""
 
@@ -68,4 +69,9 @@ def make_plan(program: ClassicProgram, has_tag: bool) -> Plan:
     reads = plan_reads(flow)
     if tag_aware:
         reads = make_room(reads)
-    return Plan(flow, guards, liveness, reads, tag_aware, is_contradiction)
+    reach = NOTHING
+    if flow.blocks:
+        from pypwru.filter.reach import find_reach
+
+        reach = find_reach(flow, ETHERNET_HEADER if has_tag else 0)
+    return Plan(flow, guards, liveness, reads, tag_aware, reach, is_contradiction)

@@ -29,6 +29,10 @@ STRIP_LIMIT = 16
 GRAIN = 8
 """Window sizes are multiples of this: copy_from_kernel_nofault copies eight bytes at a time."""
 
+MOST = 16384
+"""Bytes from the start of a packet that can be read when some are in fragments: GATHERED of
+bpf/fragments.h."""
+
 NO_STRIP = -1
 USUAL_LENGTH = 20
 """Of an IPv4 header: without options."""
@@ -78,6 +82,21 @@ class Reads(NamedTuple):
     def calls_in_body(self) -> bool:
         """Whether registers are lost after the head of the filter."""
         return bool(self.strips) or self.has_far
+
+
+class Reach(NamedTuple):
+    """How far into a packet a filter reads (reach.py).
+
+    Args:
+        end: one past the last byte that can be read, MOST at most.
+        beyond_headers: whether a load can read what is behind headers.
+    """
+
+    end: int
+    beyond_headers: bool
+
+
+NOTHING = Reach(0, beyond_headers=False)
 
 
 class _Known(NamedTuple):

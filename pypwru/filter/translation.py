@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class _View(NamedTuple):
     program: ClassicProgram
     has_tag: bool
+    is_inner: bool
 
 
 class Translation(_View):
@@ -26,17 +27,20 @@ class Translation(_View):
     Args:
         program: what libpcap compiled, or an equivalent for what it can't.
         has_tag: whether the accelerated VLAN tag belongs to the packet (an Ethernet header).
+        is_inner: whether it is about a packet inside another.
     """
 
     plan: Plan
 
-    def __new__(cls, program: ClassicProgram, has_tag: bool = False) -> Translation:
+    def __new__(
+        cls, program: ClassicProgram, has_tag: bool = False, is_inner: bool = False
+    ) -> Translation:
         """Plan the translation.
 
         Raises:
             FilterError: the program can't be translated.
         """
-        view = super().__new__(cls, program, has_tag)
+        view = super().__new__(cls, program, has_tag, is_inner)
         view.plan = make_plan(program, has_tag)
         return view
 
@@ -56,8 +60,13 @@ class Translation(_View):
         """Whether the fourth argument matters."""
         return self.plan.tag_aware
 
+    @property
+    def needs_fragments(self) -> bool:
+        """Whether it tells where bytes are missing, to be asked again with those in fragments."""
+        return self.constant is None and (self.is_inner or self.plan.reach.beyond_headers)
+
     def body(self, stack_base: int) -> list[Insn]:
-        """The instructions, r1..r4 in, r0 out (:mod:`pypwru.filter.head`).
+        """The instructions, r1..r4 in, r0 out (:mod:`pypwru.filter.head`, and emit's BEYOND).
 
         Args:
             stack_base: the lowest offset from r10 that is in use, 0 or negative.
@@ -67,4 +76,5 @@ class Translation(_View):
         """
         if self.constant is not None:
             return [Insn(ebpf.ALU32 | ebpf.MOV, ebpf.R0, imm=int(self.constant))]
-        return emit(self.plan, lay_out(self.plan, stack_base, self.program.source))
+        frame = lay_out(self.plan, stack_base, self.program.source)
+        return emit(self.plan, frame, tells_missing=self.needs_fragments)

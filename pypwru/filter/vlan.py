@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # what a run without a filter need not load
     from pypwru.filter.blocks import Block, Flow
     from pypwru.filter.values import Condition, Values
 
+ETHERNET_HEADER = 14
 TAG_OFFSET = 12
 TAG_SIZE = 4
 TPIDS = frozenset((0x8100, 0x88A8, 0x9100))

@@ -14,6 +14,7 @@ from pypwru.errors import FilterError
 from pypwru.filter.compiler import EMPTY, Filter, translate
 from pypwru.filter.inject import MARKERS, Body
 from pypwru.filter.pcap import Linktype
+from pypwru.filter.reads import MOST
 
 if TYPE_CHECKING:  # what a run without expressions need not load
     from collections.abc import Mapping
@@ -23,6 +24,10 @@ if TYPE_CHECKING:  # what a run without expressions need not load
     from pypwru.expression import Expression, Members
     from pypwru.filter.translation import Translation
     from pypwru.kernel.place import Place
+
+
+_OUTER_HEADERS = 512
+"""Bytes: more than those of a tunnel are, with options, extensions and tags."""
 
 
 class Inner(NamedTuple):
@@ -67,6 +72,19 @@ class Wanted(NamedTuple):
         }
         return {MARKERS[name]: body for name, body in named.items() if body is not None}
 
+    @property
+    def needs_fragments(self) -> bool:
+        """Whether a filter may ask for bytes that are in fragments."""
+        return self.inner != Inner(None, None) or any(
+            view.needs_fragments for view in (self.packet.l2, self.packet.l3)
+        )
+
+    def _reach(self) -> int:
+        """How many bytes of a packet are copied from fragments."""
+        ends = [view.plan.reach.end for view in (self.packet.l2, self.packet.l3)]
+        ends += [_OUTER_HEADERS + view.plan.reach.end for view in self.inner if view is not None]
+        return min(max(ends), MOST)
+
     def switches(self) -> dict[str, bool]:
         """Macro -> whether the C has it."""
         return {
@@ -75,6 +93,7 @@ class Wanted(NamedTuple):
             "FILTER_USES_TAG": self.packet.uses_tag,
             # What can be said of an IP packet alone sees through tags inside the frame.
             "FILTER_TAGGED_FRAMES": self.packet.uses_tag or self.packet.l3.constant is False,
+            "FILTER_FRAGMENTS": self.needs_fragments,
             "FILTER_TUNNEL_L2": self.inner.l2 is not None,
             "FILTER_TUNNEL_L3": self.inner.l3 is not None,
             "FILTER_NETNS": bool(self.place.netns),
@@ -96,6 +115,7 @@ class Wanted(NamedTuple):
             "WANTED_IFNAME_END": int.from_bytes(ifname[8:], "little"),
             "WANTED_MARK": mark.value,
             "WANTED_MASK": mark.mask,
+            "REACH": self._reach(),
         }
 
 
@@ -115,7 +135,7 @@ def _inner(flag: str, text: str, linktype: Linktype) -> Translation | None:
     if not text.strip():
         return None
     try:
-        return translate(text, linktype)
+        return translate(text, linktype, is_inner=True)
     except FilterError as error:
         raise FilterError(f"{flag}: {error}") from error
 

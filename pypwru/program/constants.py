@@ -11,6 +11,7 @@ MARK = 0x5EED0000
 # SELF: what a record says of where it comes from, when the program can't ask: the number of a raw
 # tracepoint or BPF program, the address of a function. *_ARGUMENT: of a program that asks for its
 # arguments by number. MEMMAP, DIRECT_MAP: where pages are (kernel/pages.py).
+# REACH: how far into a packet filters read (filter/reach.py).
 # NETFILTER_DROP, CONSUMED: drop reasons (resolve/reasons.py).
 CONSTANTS = {
     "SELF": 0x100,
@@ -30,6 +31,7 @@ CONSTANTS = {
     "NETFILTER_DROP": 0x10E,
     "WANTED_IFNAME_END": 0x10F,
     "CONSUMED": 0x110,
+    "REACH": 0x111,
 }
 
 

@@ -47,8 +47,10 @@ def defines(config: Config, backends: set[Backend], wanted: Wanted, wire: Wire) 
         "TRACK_HEADS": config.filter_track_skb and config.filter_trace_xdp,
         "TRACK_STACK": config.tracks_stacks,
     }
-    sizes = {"SNAPLEN": config.pcap_snaplen, "PAGE_SIZE": mmap.PAGESIZE}
+    sizes = {"SNAPLEN": config.pcap_snaplen} if config.captures else {}
+    if config.captures or wanted.needs_fragments:
+        sizes["PAGE_SIZE"] = mmap.PAGESIZE
     markers = {f"MARKER_{name}": f"{number:#x}" for name, number in MARKERS.items()}
     texts = {name: str(int(on)) for name, on in switches.items()}
-    texts |= {name: str(size) for name, size in sizes.items() if config.captures}
+    texts |= {name: str(size) for name, size in sizes.items()}
     return texts | markers | constants.defines() | maps.defines() | wire.defines()

@@ -15,7 +15,7 @@ from pypwru.kernel.descriptors import owned
 from pypwru.program.constants import marked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from pypwru.config import Config
 
@@ -72,6 +72,10 @@ def _chooses(config: Config) -> bool:
     return config.captures_some
 
 
+def _by_filter(config: Config) -> bool:
+    return False  # `more` of create()
+
+
 # Packets alive at one time, or stacks: what does not fit is thrown out, the least used first.
 MAPS = {
     "events": Map(1, MapType.RINGBUF, 0, 0, 0),
@@ -94,6 +98,7 @@ MAPS = {
     "chosen": Map(17, MapType.HASH, 8, 8, 1 << 16, wanted=_chooses),
     "hits": Map(18, MapType.LRU_HASH, 16, 8, 1 << 14, wanted=_limits),  # a second has its own
     "throttled": Map(19, MapType.HASH, 8, 8, 1 << 14, wanted=_throttles),  # by address
+    "gathered": Map(21, MapType.PERCPU_ARRAY, 4, 20488, 4, wanted=_by_filter),
     "calls": Map(8, MapType.LRU_HASH, 8, 48, 1 << 10, wanted=_keeps_calls),
 }
 
@@ -113,8 +118,11 @@ def defines() -> dict[str, str]:
     return names | {f"VALUE_{name}": str(shape.value) for name, shape in MAPS.items()}
 
 
-def create(config: Config, stack: ExitStack) -> dict[str, int]:
+def create(config: Config, stack: ExitStack, more: Collection[str] = ()) -> dict[str, int]:
     """Make those that the run needs: name -> descriptor, closed with ``stack``.
+
+    Args:
+        more: names of maps that it needs beyond what ``config`` says.
 
     Raises:
         KernelError: no right, or no memory for the ring.
@@ -122,7 +130,7 @@ def create(config: Config, stack: ExitStack) -> dict[str, int]:
     _lift_memlock()
     made: dict[str, int] = {}
     for name, shape in MAPS.items():
-        if not shape.wanted(config):
+        if not (shape.wanted(config) or name in more):
             continue
         entries = shape.entries or config.buffer_size
         try:

@@ -52,6 +52,11 @@ OPTIONS: Mapping[str, str] = {
     "plain": "host 10.0.0.1 and tcp port 443",
     "capture": "--output-pcap a.pcap --output-nft=text tcp",
     "drops": "--drops --filter-tunnel-pcap-l3 udp --output-caller --filter-mark 1 udp",
+    "fragments": (
+        "--filter-tunnel-pcap-l2 vlan --filter-tunnel-pcap-l3 udp[8:2]=5 --output-tunnel "
+        "--output-pcap a.pcap --filter-track-skb --filter-trace-xdp --output-stack "
+        "tcp[((tcp[12:1]&0xf0)>>2):4]=0x47455420"
+    ),
     "everything": (
         "--filter-track-skb --filter-track-bpf-helpers --filter-trace-xdp --filter-trace-tc "
         "--output-bpfmap --output-caller --output-stack --output-skb --output-skb-shared-info "
@@ -194,16 +199,18 @@ def _load(case: Case, unit: Mapping[str, str]) -> dict[str, int | str]:
         Handler -> how many instructions the verifier went through, or why it refused the program.
     """
     run = _run(case)
+    reads_pages = run.config.captures or run.criteria.needs_fragments
     bytecode = {name: bytes.fromhex(code) for name, code in unit.items()}
     found: dict[str, int | str] = {}
     with ExitStack() as stack:
         constants = {
             **run.criteria.constants(),
-            **(find_pages(_btf()) if run.config.captures else Pages()).constants(),
+            **(find_pages(_btf()) if reads_pages else Pages()).constants(),
             **Reasons(_btf()).constants(),
             **shares(run.config),
         }
-        shared = maps.create(run.config, stack)
+        more = ("gathered",) if run.criteria.needs_fragments else ()
+        shared = maps.create(run.config, stack, more)
         loader = Loader(bytecode, run.criteria.bodies(), constants, shared, stack)
         for handler in bytecode:
             kind = _kind(case.backend, handler)

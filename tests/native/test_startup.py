@@ -32,6 +32,7 @@ UNUSED = (
     "pypwru.events.judged",
     "pypwru.events.packets",
     "pypwru.expression",
+    "pypwru.kernel.pages",
     "pypwru.listing",
     "pypwru.output.held",
     "pypwru.output.journey",

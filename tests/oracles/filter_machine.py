@@ -91,6 +91,10 @@ class Machine:
                 raise Refused(f"jump to {position}")
         return self._value(0)
 
+    def matches(self, program: Sequence[Insn]) -> bool:
+        """What a filter answers: in the lower half of r0, above it whether bytes are missing."""
+        return bool(self.run(program) & 0xFFFFFFFF)
+
     def _value(self, register: int) -> int:
         value = self.registers[register]
         if value is None:

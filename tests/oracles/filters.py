@@ -174,7 +174,7 @@ def _harness(filters: int) -> list[Insn]:
         asm.load(8, R4, R10, _TAG)
         asm.call(_MARKER + number)
         skip = asm.label()
-        asm.branch(ebpf.JEQ, R0, 0, skip)
+        asm.branch32(ebpf.JEQ, R0, 0, skip)  # bit 32: bytes are missing
         asm.alu32(ebpf.OR, R6, 1 << number)
         asm.place(skip)
     asm.place(end)

@@ -44,7 +44,7 @@ def test_what_the_optimizer_of_libpcap_gets_wrong(expression: str) -> None:
     judge = Libpcap(view.program.instructions)
     body = view.body(0)
     for packet in FRAMES:
-        found = bool(Machine(packet.data, packet.length).run(body))
+        found = Machine(packet.data, packet.length).matches(body)
         assert found == judge.matches(packet), packet.data.hex()
 
 
@@ -101,6 +101,6 @@ def test_programs_in_which_one_test_decides_another(
         after += len(list(view.plan.flow.instructions()))
         for _ in range(10):
             packet = classic_programs.packet(chance)
-            found = bool(Machine(packet.data, packet.length).run(body))
+            found = Machine(packet.data, packet.length).matches(body)
             assert found == judge.matches(packet), (str(view.program), packet)
     assert after < before * 2 / 3

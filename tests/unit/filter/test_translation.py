@@ -31,7 +31,7 @@ UNCUT = [packet for packet in FRAMES[Linktype.ETHERNET] if len(packet.data) >= 1
 
 
 def verdict(body: list[Insn], packet: Packet) -> bool:
-    return bool(Machine(packet.data, packet.length, packet.tag).run(body))
+    return Machine(packet.data, packet.length, packet.tag).matches(body)
 
 
 @THOROUGH

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The packet inside a tunnel's: VXLAN, Geneve, GRE, IPIP. The kernel says where it is (inner_network_header) of what
+ * it sends into a tunnel, and of what GRO put together; of what else comes from the wire the outer headers say so.
+ */
+#ifndef __PYPWRU_TUNNEL_H
+#define __PYPWRU_TUNNEL_H
+
+#include "helpers.h"
+#include "flow.h"
+#include "fragments.h"
+#include "packet.h"
+
+#if FILTER_TUNNEL_L2
+static u64 (*tunnel_filter_l2)(u64 data, u64 caplen, u64 len, u64 tag) = (void *)MARKER_TUNNEL_L2;
+#endif
+#if FILTER_TUNNEL_L3
+static u64 (*tunnel_filter_l3)(u64 data, u64 caplen, u64 len, u64 tag) = (void *)MARKER_TUNNEL_L3;
+#endif
+
+#if FILTER_TUNNEL_L2 || FILTER_TUNNEL_L3
+
+#define UDP_HEADER 8
+/* Destination ports: IANA's, and what Linux takes for VXLAN where none is given (drivers/net/vxlan, vxlan_port). */
+#define PORT_VXLAN 4789
+#define PORT_VXLAN_LINUX 8472
+#define PORT_GENEVE 6081
+
+#define VXLAN_HEADER 8	    /* RFC 7348, 5 */
+#define VXLAN_HAS_VNI 0x08  /* without it the header means nothing */
+#define VXLAN_HAS_TYPE 0x04 /* VXLAN-GPE: what is inside need not be Ethernet */
+#define GENEVE_HEADER 8	    /* RFC 8926, 3.4 */
+#define GRE_HEADER 4	    /* RFC 2784, RFC 2890 */
+#define GRE_CHECKSUM 0x8000
+#define GRE_ROUTING 0x4000
+#define GRE_KEY 0x2000
+#define GRE_SEQUENCE 0x1000
+#define GRE_VERSION 0x0007
+
+/* The least that is behind an IP header: of GRE and the IP header in it. */
+#define TUNNEL_HEADERS (GRE_HEADER + IPV4_HEADER)
+
+/* Addresses of its Ethernet header, 0 if it has none, and of what is behind, 0 if it can't be found. */
+struct inner {
+	u64 l2, l3;
+};
+
+/* It is at this address; `type`: its EtherType. */
+ALWAYS_INLINE void inner_at(struct inner *inner, u64 at, u16 type)
+{
+	if (type == swap16(ETH_P_TEB)) {
+		inner->l2 = at;
+		inner->l3 = behind_ethernet(at, &type);
+	} else if (is_ip(type)) {
+		inner->l3 = at;
+	}
+}
+
+ALWAYS_INLINE void inner_of_gre(struct inner *inner, u64 gre)
+{
+	u16 header[2] = {}, flags;
+
+	READ(header, gre, 0);
+	flags = swap16(header[0]);
+	if (flags & (GRE_ROUTING | GRE_VERSION))
+		return;
+	gre += GRE_HEADER + !!(flags & GRE_CHECKSUM) * 4 + !!(flags & GRE_KEY) * 4 + !!(flags & GRE_SEQUENCE) * 4;
+	inner_at(inner, gre, header[1]);
+}
+
+ALWAYS_INLINE void inner_of_vxlan(struct inner *inner, u64 vxlan)
+{
+	u8 flags = 0;
+
+	READ(flags, vxlan, 0);
+	if ((flags & (VXLAN_HAS_VNI | VXLAN_HAS_TYPE)) == VXLAN_HAS_VNI)
+		inner_at(inner, vxlan + VXLAN_HEADER, swap16(ETH_P_TEB));
+}
+
+ALWAYS_INLINE void inner_of_geneve(struct inner *inner, u64 geneve)
+{
+	u16 header[2] = {};
+	u8 first;
+
+	READ(header, geneve, 0);
+	first = swap16(header[0]) >> 8; /* version, and the length of the options in words */
+	if (first < 0x40)
+		inner_at(inner, geneve + GENEVE_HEADER + first * 4, header[1]);
+}
+
+/*
+ * Of the packet whose IP header is at `l3`, 0 if it has none. Returns 0 if the headers reach beyond `end`: the bytes
+ * there are no packet's.
+ */
+ALWAYS_INLINE int inner_of_ip(struct inner *inner, u64 l3, u64 end)
+{
+	struct part_tunnel outer __attribute__((aligned(8))) = {};
+	u64 l4 = l3 ? fill_ip(ENDS_OF(&outer), l3, 0) : 0;
+	u16 port = swap16(outer.dport);
+
+	if (!l4)
+		return !l3 || l3 + IPV4_HEADER <= end;
+	if (l4 + UDP_HEADER > end)
+		return 0;
+	if (outer.l4 == PROTO_IPIP || outer.l4 == PROTO_IPV6)
+		inner->l3 = l4;
+	else if (outer.l4 == PROTO_GRE)
+		inner_of_gre(inner, l4);
+	else if (outer.l4 == PROTO_UDP && (port == PORT_VXLAN || port == PORT_VXLAN_LINUX))
+		inner_of_vxlan(inner, l4 + UDP_HEADER);
+	else if (outer.l4 == PROTO_UDP && port == PORT_GENEVE)
+		inner_of_geneve(inner, l4 + UDP_HEADER);
+	else
+		return 1;
+	return l4 + TUNNEL_HEADERS <= end;
+}
+
+/*
+ * What the filters say of the packet that is in the one whose IP header is at `outer`, or at `inner` as far as that is
+ * known, and which ends at `end`. GRE and IPIP carry bare IP packets: nothing can be said of an Ethernet header then.
+ * A packet that is in no tunnel passes, as in pwru: these filters are about what is inside one.
+ */
+ALWAYS_INLINE u64 inner_answer(struct inner inner, u64 outer, u64 end)
+{
+	struct inner found = {};
+	u64 answer = 1;
+
+	if (!inner_of_ip(&found, outer, end))
+		return BEYOND | 1;
+	if (found.l3)
+		inner = found;
+	if (!inner.l3)
+		return 1;
+	if (inner.l3 >= end)
+		return BEYOND;
+#if FILTER_TUNNEL_L2
+	if (!inner.l2)
+		return 0;
+	answer = tunnel_filter_l2(inner.l2, end - inner.l2, end - inner.l2, 0);
+	if (!IS_MATCH(answer))
+		return answer;
+#endif
+#if FILTER_TUNNEL_L3
+	answer = tunnel_filter_l3(inner.l3, end - inner.l3, end - inner.l3, 0);
+#endif
+	return answer;
+}
+
+/* As far as the kernel knows. */
+ALWAYS_INLINE void inner_known(struct inner *inner, u64 skb, u64 head)
+{
+	u16 network = 0, mac = 0;
+
+	READ(network, skb, FIELD(sk_buff, inner_network_header));
+	READ(mac, skb, FIELD(sk_buff, inner_mac_header));
+	if (!network)
+		return;
+	inner->l3 = head + network;
+	if (mac && mac < network && network - mac >= ETHERNET_HEADER)
+		inner->l2 = head + mac;
+}
+
+ALWAYS_INLINE struct inner moved(struct inner inner, u64 from, u64 to)
+{
+	if (inner.l2)
+		inner.l2 += to - from;
+	if (inner.l3)
+		inner.l3 += to - from;
+	return inner;
+}
+
+/*
+ * Of a packet that GRO looked at, and put together with no other, the kernel has the inner network header alone: the
+ * outer headers tell where the Ethernet header is.
+ */
+ALWAYS_INLINE int tunnel_matches(u64 skb)
+{
+	u64 head = read_u64(skb + FIELD(sk_buff, head)), end = head + read_u32(skb + FIELD(sk_buff, tail));
+	u64 outer = 0, start;
+	struct inner inner = {};
+
+	inner_known(&inner, skb, head);
+	start = inner.l2 ? inner.l2 : inner.l3;
+	if (!inner.l3 || (FILTER_TUNNEL_L2 && !inner.l2)) {
+		outer = ip_of_skb(skb);
+		if (outer)
+			start = outer;
+	}
+	if (!start)
+		return 1;
+	if (start > end)
+		return 0;
+	return ANSWER(skb, start, end - start,
+		      inner_answer(moved(inner, start, bytes.at), outer ? bytes.at : 0, bytes.at + bytes.size));
+}
+
+ALWAYS_INLINE int frame_tunnel_matches(u64 data, u64 end)
+{
+	struct inner none = {};
+
+	return IS_MATCH(inner_answer(none, ip_of_frame(data), end));
+}
+
+#else
+
+ALWAYS_INLINE int tunnel_matches(u64 skb)
+{
+	return 1;
+}
+
+ALWAYS_INLINE int frame_tunnel_matches(u64 data, u64 end)
+{
+	return 1;
+}
+
+#endif
+#endif
