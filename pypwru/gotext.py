@@ -117,7 +117,9 @@ def parse_digits(text: str, base: int, bits: int) -> int:
         raise _failure("ParseUint", text, "invalid syntax")
     if any(int(digit, 36) >= base for digit in text):
         raise _failure("ParseUint", text, "invalid syntax")
-    if (value := int(text, base)) >> bits:
+    # No number of ``bits`` has more digits, and int() refuses thousands in words of its own.
+    digits = text.lstrip("0")[: bits + 1] or "0"
+    if (value := int(digits, base)) >> bits:
         raise _failure("ParseUint", text, "value out of range")
     return value
 

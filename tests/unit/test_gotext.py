@@ -9,7 +9,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pypwru.gotext import log_value, parse_bool, parse_csv, parse_int, parse_uint, quote
+from pypwru.gotext import (
+    log_value,
+    parse_bool,
+    parse_csv,
+    parse_digits,
+    parse_int,
+    parse_uint,
+    quote,
+)
 
 
 def python_int(text: str) -> int | None:
@@ -38,6 +46,18 @@ def test_unsigned_numbers(text: str) -> None:
             parse_uint(text, 32)
     else:
         assert parse_uint(text, 32) == expected
+
+
+@pytest.mark.parametrize("base", [10, 16])
+def test_numbers_of_thousands_of_digits(base: int) -> None:
+    """Python's int() refuses them in words of its own."""
+    assert parse_digits("0" * 5000, base, 32) == 0
+    assert parse_digits("0" * 5000 + "40000000", base, 32) == int("40000000", base)
+    for digits in ("9" * 5000, f"{1 << 32}" + "0" * 5000, "1" + "0" * 32):
+        with pytest.raises(
+            ValueError, match=r"^strconv\.ParseUint: parsing .*: value out of range$"
+        ):
+            parse_digits(digits, base, 32)
 
 
 @given(st.integers(-(1 << 31), (1 << 31) - 1), st.sampled_from(["d", "#x", "#o", "#b", "_d"]))
