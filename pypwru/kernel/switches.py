@@ -30,6 +30,7 @@ class Switch(NamedTuple):
         folder: where that usually is mounted.
         file: path below ``folder``.
         silences: backends whose probes see nothing while it is off.
+        thins: backends of whose probes some see nothing then.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Switch(NamedTuple):
     folder: str
     file: str
     silences: frozenset[Backend]
+    thins: frozenset[Backend] = frozenset()
 
     @property
     def path(self) -> str:
@@ -57,13 +59,14 @@ SWITCHES = (
         "kprobes", "debugfs", "/sys/kernel/debug", "kprobes/enabled", frozenset({Backend.KPROBE})
     ),
     # Documentation/admin-guide/sysctl/kernel.rst. Kprobes are put behind ftrace's hook: most of
-    # them don't need it.
+    # them don't need it, those at its very place do (arm_kprobe_ftrace() of kernel/kprobes.c).
     Switch(
         "ftrace",
         "proc",
         "/proc",
         "sys/kernel/ftrace_enabled",
         frozenset({Backend.FENTRY_MULTI, Backend.KPROBE_MULTI, Backend.FENTRY}),
+        frozenset({Backend.KPROBE}),
     ),
 )
 
@@ -89,11 +92,13 @@ def silenced(backend: Backend) -> Switch | None:
 
 @contextmanager
 def watched_switches(backends: Collection[Backend], log: Log) -> Iterator[Callable[[], None]]:
-    """What looks at the switches that silence ``backends``, and says when one was thrown."""
+    """What looks at the switches that silence ``backends``, or thin them, and says when one was
+    thrown.
+    """
     with ExitStack() as stack:
         files: dict[Switch, int] = {}
         for switch in SWITCHES:
-            if switch.silences.intersection(backends):
+            if (switch.silences | switch.thins).intersection(backends):
                 with contextlib.suppress(OSError):
                     files[switch] = stack.enter_context(owned(switch.open()))
         off: set[Switch] = set()
@@ -101,8 +106,9 @@ def watched_switches(backends: Collection[Backend], log: Log) -> Iterator[Callab
         def poll() -> None:
             now = {switch for switch, fd in files.items() if is_off(fd)}
             for switch in now - off:
+                some = "" if switch.silences.intersection(backends) else " in some functions"
                 log.warn(
-                    f"Not seeing packets: {switch.name} was switched off",
+                    f"Not seeing packets{some}: {switch.name} was switched off",
                     cure=f"echo 1 > {switch.path}",
                 )
             for switch in off - now:
