@@ -18,9 +18,10 @@ import fcntl
 import os
 import re
 import struct
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from pypwru.kernel.descriptors import owned
 from pypwru.kernel.ftrace import MOUNTED
 from pypwru.kernel.pseudofs import root_folder
 
@@ -31,6 +32,7 @@ _FILE = "kprobe_events"
 _GROUP = "pypwru_"
 _DEFINED = re.compile(rf"^[pr]\d*:({_GROUP}\d+_(\d+))/(\w+) ", re.MULTILINE)
 _RCU_EXPEDITED = "/sys/kernel/rcu_expedited"
+_BY_US = 0x7077
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock, where off_t has 64 bits
 _NUMBER_BYTES = 6
 
@@ -136,18 +138,19 @@ def expedited_rcu() -> Iterator[None]:
 
     Documentation/admin-guide/kernel-parameters.txt, rcupdate.rcu_expedited: 25 ms a wait become
     less than one, at the price of an interrupt to each CPU. Whoever finds it switched on leaves it
-    alone: another session will switch it off, or an administrator wants it so.
+    alone: another session will switch it off, or an administrator wants it so. Any number does, and
+    a session writes one of its own, under a lock: without that the session was killed.
     """
-    try:
-        with open(_RCU_EXPEDITED, "r+") as knob:
-            off = int(knob.read()) == 0
-            if off:
-                knob.write("1")
-    except OSError:
-        off = False
-    try:
+    with ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            knob = stack.enter_context(owned(os.open(_RCU_EXPEDITED, os.O_RDWR | os.O_CLOEXEC)))
+            fcntl.flock(knob, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of another session: BlockingIOError
+            if int(os.pread(knob, 16, 0)) in (0, _BY_US):
+                os.pwrite(knob, b"%d" % _BY_US, 0)
+                stack.callback(_switch_off, knob)
         yield
-    finally:
-        if off:
-            with contextlib.suppress(OSError), open(_RCU_EXPEDITED, "w") as knob:
-                knob.write("0")
+
+
+def _switch_off(knob: int) -> None:
+    with contextlib.suppress(OSError):
+        os.pwrite(knob, b"0", 0)

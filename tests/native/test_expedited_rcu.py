@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from pypwru.kernel.kprobe_events import expedited_rcu
+from tests.native.tracing import environment
 from tests.support.need import need
 
 pytestmark = pytest.mark.native
@@ -23,7 +27,7 @@ def _switched_off() -> None:
 
 def test_it_is_on_inside_and_off_behind() -> None:
     with expedited_rcu():
-        assert KNOB.read_text().strip() == "1"
+        assert KNOB.read_text().strip() != "0"
     assert KNOB.read_text().strip() == "0"
 
 
@@ -37,11 +41,32 @@ def test_sessions_that_overlap_switch_it_off(first_leaves_first: bool) -> None:
     assert KNOB.read_text().strip() == "0"
 
 
-def test_an_administrators_setting_stays() -> None:
-    KNOB.write_text("2")
+@pytest.mark.parametrize("setting", ["1", "2"])
+def test_an_administrators_setting_stays(setting: str) -> None:
+    KNOB.write_text(setting)
     try:
         with expedited_rcu():
-            assert KNOB.read_text().strip() == "2"
-        assert KNOB.read_text().strip() == "2"
+            assert KNOB.read_text().strip() == setting
+        assert KNOB.read_text().strip() == setting
+    finally:
+        KNOB.write_text("0")
+
+
+KILLED = """
+import os, signal
+from pypwru.kernel.kprobe_events import expedited_rcu
+with expedited_rcu():
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_session_left_on_is_switched_off_by_the_next() -> None:
+    try:
+        ended = subprocess.run([sys.executable, "-c", KILLED], env=environment(), check=False)
+        assert ended.returncode == -signal.SIGKILL
+        assert KNOB.read_text().strip() != "0"
+        with expedited_rcu():
+            assert KNOB.read_text().strip() != "0"
+        assert KNOB.read_text().strip() == "0"
     finally:
         KNOB.write_text("0")
