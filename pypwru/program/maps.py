@@ -98,7 +98,7 @@ MAPS = {
     "chosen": Map(17, MapType.HASH, 8, 8, 1 << 16, wanted=_chooses),
     "hits": Map(18, MapType.LRU_HASH, 16, 8, 1 << 14, wanted=_limits),  # a second has its own
     "throttled": Map(19, MapType.HASH, 8, 8, 1 << 14, wanted=_throttles),  # by address
-    "gathered": Map(21, MapType.PERCPU_ARRAY, 4, 20488, 4, wanted=_by_filter),
+    "gathered": Map(22, MapType.PERCPU_ARRAY, 4, 20488, 4, wanted=_by_filter),
     "calls": Map(8, MapType.LRU_HASH, 8, 48, 1 << 10, wanted=_keeps_calls),
 }
 
