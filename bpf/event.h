@@ -19,6 +19,9 @@
 #define EVENT_NFT_OUT 6	 /* and left, with what it returns to the hook */
 #define EVENT_END 7	 /* an sk_buff that was seen is freed: no sight, and nothing but its part_identity is told */
 
+/* In event.start_stack: the task has no memory of its own (a kernel thread, or at its end). */
+#define NO_STACK_BIT 63
+
 struct event {
 	/* packet */
 	u64 skb;	  /* address of the struct sk_buff; of EVENT_XDP the frame's: xdp_buff.data_hard_start */
@@ -26,6 +29,7 @@ struct event {
 	u16 cpu;
 	u16 kind;
 	u8 comm[16];	  /* of that task: all there is once it has exited */
+	u64 start_stack;  /* mm_struct.start_stack, which execve() draws anew; NO_STACK | its start without one */
 	/* func */
 	u64 address;	  /* of the probe, in a function; the plan's number of a tracepoint */
 	u64 reason;	  /* its enum skb_drop_reason argument, 0 if it has none */

@@ -27,6 +27,21 @@ struct sight {
 };
 
 /*
+ * Which program the current task runs, when its pid and its name are another's by the time that somebody looks: where
+ * the stack begins, which execve() draws anew (ASLR). Without one, when the process began: ns since the boot.
+ */
+ALWAYS_INLINE u64 start_stack(void)
+{
+	u64 task = bpf_get_current_task();
+	u64 mm = read_u64(task + FIELD(task_struct, mm));
+
+	if (mm)
+		return read_u64(mm + FIELD(mm_struct, start_stack));
+	task = read_u64(task + FIELD(task_struct, group_leader));
+	return read_u64(task + FIELD(task_struct, start_boottime)) | 1ULL << NO_STACK_BIT;
+}
+
+/*
  * A record with all but the packet's own parts, or NULL: there is no room, which is counted, also of the bytes that
  * were to be told.
  */
@@ -45,6 +60,7 @@ ALWAYS_INLINE struct event *begin(struct sight sight, u64 skb, struct known *kno
 	event->cpu = bpf_get_smp_processor_id();
 	event->kind = sight.kind;
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
+	event->start_stack = start_stack();
 	event->address = sight.address;
 	event->reason = sight.reason;
 	event->ktime = bpf_ktime_get_ns();

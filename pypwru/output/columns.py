@@ -50,7 +50,8 @@ class Names(NamedTuple):
     """Where numbers get their names: methods of ``pypwru.resolve``, and stand-ins in tests.
 
     Args:
-        process: (pid, the task's name) to the program's path or name; empty when it isn't known.
+        process: (pid, the task's name, where its stack begins) to the program's path or name; empty
+            when it isn't known.
         namespace: (inode, cookie) of a network namespace to its name; empty when it has none.
         function: (address, drop reason, kind of event) to the function's text.
         drops: (address, drop reason) to whether that is the end of a packet that is thrown away.
@@ -66,7 +67,7 @@ class Names(NamedTuple):
         escape: makes a name that others chose fit for the output.
     """
 
-    process: Callable[[int, str], str]
+    process: Callable[[int, str, int], str]
     namespace: Callable[[int, int], str]
     function: Callable[[int, int, int], str]
     drops: Callable[[int, int], bool]
@@ -141,7 +142,7 @@ def fit(text: str, width: int) -> str:
 
 def program(packet: Packet, names: Names) -> str:
     """Path of the process; where it isn't known the task's name; empty for no process."""
-    path = names.process(packet.pid, packet.comm)
+    path = names.process(packet.pid, packet.comm, packet.start_stack)
     return names.escape(path or (packet.comm if packet.pid else ""))
 
 

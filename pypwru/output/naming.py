@@ -26,14 +26,14 @@ def _are_tracepoints(traced: Mapping[int, str]) -> bool:
     return next(iter(traced.values()), "").startswith("tp:")
 
 
-def _programs(log: Log) -> Callable[[int, str], str]:
+def _programs(log: Log) -> Callable[[int, str, int], str]:
     if has_kernel_pids():
         return Processes().path
     log.warn(
         "Programs are shown by their task's name: /proc is that of another PID namespace than the "
         "kernel's; run pypwru in the host's (--pid=host, hostPID: true)"
     )
-    return lambda pid, comm: ""
+    return lambda pid, comm, start_stack: ""
 
 
 def names_of(

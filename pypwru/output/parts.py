@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 # struct event of bpf/event.h; what is in network order stays bytes until it is named.
-PACKET = struct.Struct("<QIHH16s")
+PACKET = struct.Struct("<QIHH16sQ")
 FUNCTION = struct.Struct("<QQ")
 FLOW = struct.Struct("<IIQII16sI2sBB16s16s2s2sBBBx")
 
@@ -73,6 +73,8 @@ class Packet(NamedTuple):
         cpu: where it ran.
         kind: EVENT_* of bpf/event.h.
         comm: the task's name in the kernel.
+        start_stack: where the stack of its program begins; without one (a kernel thread, or at the
+            process's end) bit 63 and when the process began, ns of CLOCK_BOOTTIME.
     """
 
     skb: int
@@ -80,6 +82,7 @@ class Packet(NamedTuple):
     cpu: int
     kind: int
     comm: str
+    start_stack: int = 0
 
 
 class Function(NamedTuple):
@@ -181,8 +184,8 @@ class Map(NamedTuple):
 
 def packet(part: bytes) -> Packet:
     """The packet part of a record."""
-    skb, pid, cpu, kind, comm = PACKET.unpack(part)
-    return Packet(skb, pid, cpu, kind, text(comm))
+    skb, pid, cpu, kind, comm, stack = PACKET.unpack(part)
+    return Packet(skb, pid, cpu, kind, text(comm), stack)
 
 
 def _kind(part: bytes, size: int) -> int:

@@ -33,8 +33,8 @@ class Feature(Enum):
 EVERY = frozenset(
     {
         "capture", "drops", "expression", "fentry", "lists", "main_job", "parity", "pcap",
-        "programs", "rule_texts", "sampling", "statistics", "switches", "truth", "user_spaces",
-        "vm",
+        "programs", "rule_texts", "sampling", "statistics", "storm", "switches", "truth",
+        "user_spaces", "vm",
     }
 )  # fmt: skip
 """The lab's suites; suites.py has what each boots."""
@@ -101,7 +101,7 @@ KERNELS: Sequence[Kernel] = (
         debian=("bullseye",),
         features=(),
         quick=("main_job", "truth", "rule_texts", "expression", "switches"),
-        full=EVERY - {"statistics"},
+        full=EVERY - {"statistics", "storm"},
         quick_without=("main_job tracepoint", "rule_texts killed"),
     ),
     Kernel(
@@ -109,7 +109,7 @@ KERNELS: Sequence[Kernel] = (
         debian=("bookworm",),
         features=(Feature.MODULE_BTF, Feature.DROP_REASONS, Feature.KFREE_SKB_REASON),
         quick=("main_job", "parity", "statistics"),
-        full=EVERY - {"rule_texts"},
+        full=EVERY - {"rule_texts", "storm"},
         quick_without=("main_job cold", "main_job tracepoint", "main_job legacy"),
     ),
     Kernel(
@@ -131,7 +131,7 @@ KERNELS: Sequence[Kernel] = (
         debian=("sid", "forky"),
         features=(*_NEW, Feature.FENTRY_MULTI),
         quick=("main_job", "fentry", "programs", "drops", "pcap"),
-        full=EVERY - {"rule_texts", "statistics"},
+        full=EVERY - {"rule_texts", "statistics", "storm"},
         quick_without=(
             "main_job cold",
             "main_job legacy",

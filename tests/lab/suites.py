@@ -22,6 +22,7 @@ from tests.lab.jobs import (
     programs,
     rule_texts,
     sampling,
+    storm,
     switches,
 )
 from tests.lab.jobs import statistics as statistics_job
@@ -31,6 +32,7 @@ from tests.lab.parity import rows
 from tests.lab.truth.grammar import derived
 from tests.lab.truth.rulesets import WORDS
 from tests.lab.vm import chroots
+from tests.support.storm import build as build_storm
 
 Words = Sequence[str]
 
@@ -119,6 +121,12 @@ def _truth_files(folder: Path, row: Kernel, tier: Tier) -> None:
     (folder / "rulesets.json").write_text(json.dumps(derived(truth_rulesets(tier), start)))
 
 
+def _storm_programs(folder: Path, row: Kernel, tier: Tier) -> None:
+    programs = folder / "programs"
+    programs.mkdir()
+    build_storm(programs)
+
+
 def _frames(row: Kernel) -> list[str]:
     return ["frames"] if row.reference else []
 
@@ -196,6 +204,12 @@ SUITES: Mapping[str, Suite] = {
         (70, 180),
         commands=lambda *_: [*statistics_job.commands()],
         later=("sampled", "chosen"),
+    ),
+    "storm": Suite(
+        "tests.lab.jobs.storm",
+        (400, 400),
+        commands=lambda *_: [*storm.commands()],
+        prepare=_storm_programs,
     ),
     "switches": Suite(
         "tests.lab.jobs.switches",

@@ -110,8 +110,10 @@ class Asked:
         return dict(zip(self.names, values, strict=False))
 
 
-def packet(skb: int, cpu: int, pid: int, kind: int = 0, comm: bytes = b"") -> bytes:
-    return PACKET.pack(skb, pid, cpu, kind, comm)
+def packet(
+    skb: int, cpu: int, pid: int, kind: int = 0, comm: bytes = b"", start_stack: int = 0
+) -> bytes:
+    return PACKET.pack(skb, pid, cpu, kind, comm, start_stack)
 
 
 def flow(
@@ -235,7 +237,7 @@ def rule_text(part: bytes, at: int) -> tuple[str, str] | None:
 
 
 def names(
-    process: Callable[[int, str], str] = lambda pid, comm: "/usr/bin/ping",
+    process: Callable[[int, str, int], str] = lambda pid, comm, start_stack: "/usr/bin/ping",
     clock: Clock | None = None,
 ) -> Names:
     functions = FunctionNames(FUNCTIONS, Reasons(btf_of(("skb_drop_reason", REASONS)), list))
@@ -261,7 +263,7 @@ class Output:
     def __init__(
         self,
         flags: str = "",
-        program: str | Callable[[int, str], str] = "/usr/bin/ping",
+        program: str | Callable[[int, str, int], str] = "/usr/bin/ping",
         clock: Clock | None = None,
         **more: Any,
     ) -> None:
@@ -270,7 +272,7 @@ class Output:
         shown = columns(self.config)
         self.printer = Printer(
             Json(shown) if self.config.output_json else Text(shown),
-            names(program if callable(program) else lambda pid, comm: program, clock),
+            names(program if callable(program) else lambda pid, comm, start_stack: program, clock),
             lambda events: self.writes.append(b"".join(events)),
             self.config,
             **more,

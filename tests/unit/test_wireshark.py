@@ -207,7 +207,9 @@ def test_what_pypwru_writes(tshark: Tshark) -> None:
         reason=records.NO_SOCKET,
         tail=parts,
     )
-    made = Comments(config, records.names(process=lambda pid, comm: "/opt/a b")).of([dropped])
+    made = Comments(config, records.names(process=lambda pid, comm, start_stack: "/opt/a b")).of(
+        [dropped]
+    )
     expected = {
         "func": "sk_skb_reason_drop",
         "skb": "0xffff8881002a7c00",

@@ -143,7 +143,7 @@ def of_nft(config: Config) -> list[Record]:
 
 def compared(config: Config, batch: list[Record], gone: bool = False) -> list[Event]:
     """Events, once they are found to be what JSON has."""
-    names = records.names(lambda pid, comm: "" if gone or not pid else "/usr/bin/curl")
+    names = records.names(lambda pid, comm, start_stack: "" if gone or not pid else "/usr/bin/curl")
     found = events(config, names, batch)
     written = objects(config, names, batch)
     for one in written:  # an event doesn't tell what there is none of from what nobody asked for
@@ -263,7 +263,7 @@ def test_an_event_is_a_value() -> None:
 def test_names_are_kept_for_a_second() -> None:
     now, program = 10.0, "/bin/old"
     config = config_of(output_nft=False)
-    made = Events(config, records.names(lambda pid, comm: program), None, lambda: now)
+    made = Events(config, records.names(lambda pid, comm, start_stack: program), None, lambda: now)
     batch = whole(config, PLAIN[:1])
     found = [one.process for one in made.of(batch)]
     program = "/bin/new"

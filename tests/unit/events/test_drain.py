@@ -15,7 +15,7 @@ from pypwru.signals import Interrupts
 
 
 def record(skb: int) -> Record:
-    return Record(struct.pack("=QIHH16s", skb, 1, 0, 0, b"test"), bytes(16), 0, b"")
+    return Record(struct.pack("=QIHH16sQ", skb, 1, 0, 0, b"test", 0), bytes(16), 0, b"")
 
 
 @pytest.mark.parametrize(

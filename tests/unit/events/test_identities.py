@@ -20,7 +20,7 @@ PART = WIRE.parts["identity"]
 def record(skb: int, packet: int, kind: str = "EVENT_FUNCTION") -> Record:
     tail = bytearray(WIRE.tail)
     tail[PART.offset : PART.offset + PART.size] = packet.to_bytes(8, "little")
-    head = struct.pack("=QIHH16s", skb, 1, 0, KINDS[kind], b"test")
+    head = struct.pack("=QIHH16sQ", skb, 1, 0, KINDS[kind], b"test", 0)
     return Record(head, bytes(16), 0, b"", bytes(tail))
 
 

@@ -7,13 +7,17 @@ import pytest
 from tests.lab.kernels import EVERY, KERNELS, REFERENCE, Feature, Kernel, Tier, kernel, names, runs
 from tests.lab.suites import SUITES, fentry_backends
 from tests.lab.vm.packages import image_package
+from tests.support.paths import TREE
 
 ALL = ("5.10", "6.1", "6.12", "7.2")
 # Where a suite ran when there was one tier: the full tier has no less.
 FLOOR = dict.fromkeys(EVERY, ALL) | {
     "rule_texts": ("5.10", "6.12"),
     "statistics": ("6.1", "6.12"),
+    "storm": ("6.12",),
 }
+NATIVE = {"storm"}
+"""Suites whose quick tier is a native test of the same name."""
 
 
 @pytest.mark.parametrize("suite", sorted(EVERY))
@@ -21,11 +25,17 @@ def test_the_full_tier_has_what_there_was(suite: str) -> None:
     assert set(FLOOR[suite]) <= set(names(suite))
 
 
-@pytest.mark.parametrize("suite", sorted(EVERY))
+@pytest.mark.parametrize("suite", sorted(EVERY - NATIVE))
 def test_the_quick_tier_has_each_suite_on_some_kernel(suite: str) -> None:
     quick = {row.name for row in KERNELS if suite in row.quick}
     assert quick
     assert quick <= set(names(suite))
+
+
+def test_what_the_quick_tier_leaves_out_is_tested_natively() -> None:
+    for suite in NATIVE:
+        assert not any(suite in row.quick for row in KERNELS)
+        assert (TREE / "tests" / "native" / f"test_{suite}.py").exists()
 
 
 def test_the_main_job_is_in_the_quick_tier_of_each_kernel_of_today() -> None:

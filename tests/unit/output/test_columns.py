@@ -20,7 +20,7 @@ from pypwru.output.columns import COLUMNS, Names, center, cut, interface, proces
 
 def names(found: str) -> Names:
     return Names(
-        process=lambda pid, comm: found,
+        process=lambda pid, comm, start_stack: found,
         namespace=lambda netns, cookie: found,
         function=lambda address, reason, kind: found,
         drops=lambda address, reason: False,

@@ -61,7 +61,7 @@ def sights(names: list[str], flags: str) -> list[Record]:
 
 def known(names: list[str]) -> Names:
     """A process and a namespace of each name."""
-    return records.names(lambda pid, comm: names[pid - 1])._replace(
+    return records.names(lambda pid, comm, start_stack: names[pid - 1])._replace(
         namespace=lambda netns, cookie: names[netns - 2]
     )
 
@@ -104,7 +104,7 @@ def test_a_name_in_the_kernel() -> None:
     """Of a process that is gone before somebody looks."""
     out: list[bytes] = []
     config = configured("")
-    known = records.names(lambda pid, comm: "")
+    known = records.names(lambda pid, comm, start_stack: "")
     comms = [os.fsencode(name).replace(b"\0", b"")[:15] for name in NAMES]
     batch = [event(packet(1, 0, 7, comm=comm), 3, flow(), tail=tail(config)) for comm in comms]
     Printer(Text(columns(config)), known, out.extend, config).show(batch)

@@ -431,7 +431,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch, flags: str) ->
 def test_a_name_is_kept_for_a_second() -> None:
     now = 10.0
     program = "/bin/old"
-    output = Output(program=lambda pid, comm: program, monotonic=lambda: now)
+    output = Output(program=lambda pid, comm, start_stack: program, monotonic=lambda: now)
     one = event(packet(1, 0, 7), 1, flow())
     rows = output.lines(one)
     program = "/bin/new"

@@ -26,13 +26,17 @@ class Proc:
         self.now = 0.0
         self.processes = Processes(str(folder), lambda: self.now)
 
-    def run(self, pid: int, program: str | Path, *threads: str) -> None:
+    def run(
+        self, pid: int, program: str | Path, *threads: str, began: int = 0, start_stack: int = 0
+    ) -> None:
         self.end(pid)
         process = self.folder / str(pid)
         for number, comm in enumerate(threads, start=pid):
             (process / "task" / str(number)).mkdir(parents=True)
             (process / "task" / str(number) / "comm").write_text(f"{comm}\n")
         (process / "comm").write_text(f"{threads[0]}\n")
+        fields = ["S", *"0" * 18, str(began), *"0" * 5, str(start_stack), *"0" * 24]
+        (process / "stat").write_text(f"{pid} ({threads[0]}) {' '.join(fields)}\n")
         if program:
             (process / "exe").symlink_to(program)
 
@@ -128,6 +132,44 @@ def test_a_process_that_was_missing_is_found_later(proc: Proc, tmp_path: Path) -
     assert proc.processes.path(5, "new").endswith("/new")
 
 
+ENDING = 1 << 63
+TICK = 10_000_000  # ns
+
+
+def test_a_pid_that_is_given_again_to_a_program_of_the_same_name(
+    proc: Proc, tmp_path: Path
+) -> None:
+    """And execve() of such a one: where its stack begins is another's."""
+    old, new = str(tmp_path / "old"), str(tmp_path / "new")
+    proc.run(5, old, "same", start_stack=100)
+    assert proc.processes.path(5, "same", 100) == old
+    proc.run(5, new, "same", start_stack=200)
+    assert proc.processes.path(5, "same", 200) == new
+    assert proc.processes.path(5, "same", 100) == old
+    assert proc.processes.path(5, "same", 300) == "", "a process in between"
+    proc.now = 5.0
+    assert proc.processes.path(5, "same", 100) == old
+    assert proc.processes.path(5, "same", 300) == ""
+
+
+def test_a_process_at_its_end_is_the_one_that_began_then(proc: Proc, tmp_path: Path) -> None:
+    """It has no stack any more, and mostly no program in /proc."""
+    old, new = str(tmp_path / "old"), str(tmp_path / "new")
+    proc.run(5, old, "same", began=7, start_stack=100)
+    assert proc.processes.path(5, "same", 100) == old
+    proc.end(5)
+    assert proc.processes.path(5, "same", ENDING | 7 * TICK + 3) == old
+    assert proc.processes.path(5, "same", ENDING | 8 * TICK) == ""
+    proc.run(5, new, "same", began=9, start_stack=200)
+    assert proc.processes.path(5, "same", ENDING | 8 * TICK) == ""
+    assert proc.processes.path(5, "same", ENDING | 9 * TICK) == new
+
+
+def test_a_kernel_thread_has_no_stack_of_a_program(proc: Proc) -> None:
+    proc.run(6, "", "kworker/0:1-events", began=3)
+    assert proc.processes.path(6, "kworker/0:1", ENDING | 3 * TICK) == "kworker/0:1-events"
+
+
 def test_kept_processes_are_bounded(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pypwru.resolve.processes._KEPT", 10)
     for pid in range(100):
@@ -138,6 +180,13 @@ def test_kept_processes_are_bounded(proc: Proc, monkeypatch: pytest.MonkeyPatch)
 def test_this_very_process() -> None:
     comm = Path("/proc/self/comm").read_text()[:-1]
     assert Processes().path(os.getpid(), comm) == os.path.realpath("/proc/self/exe")
+
+
+def test_the_kernel_draws_where_a_stack_begins() -> None:
+    own = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[25])
+    comm = Path("/proc/self/comm").read_text()[:-1]
+    assert Processes().path(os.getpid(), comm, own) == os.path.realpath("/proc/self/exe")
+    assert Processes().path(os.getpid(), comm, own + 16) == ""
 
 
 def test_a_real_execve_and_threads_with_names() -> None:

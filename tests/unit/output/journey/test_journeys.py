@@ -52,7 +52,7 @@ class Told:
     def __init__(
         self,
         flags: str = "",
-        process: Callable[[int, str], str] = lambda pid, comm: "/usr/bin/ping",
+        process: Callable[[int, str, int], str] = lambda pid, comm, start_stack: "/usr/bin/ping",
     ) -> None:
         self.config = configured(f"--output-journey {flags}")
         self.out: list[bytes] = []
@@ -279,7 +279,7 @@ def test_an_object_has_the_changes_that_lines_have() -> None:
 
 def test_kernel_threads_have_their_whole_names() -> None:
     for path, shown in (("ksoftirqd/1", "ksoftirqd/1:7"), ("/usr/bin/ping", "ping:7")):
-        told = Told(process=lambda pid, comm: path)  # noqa: B023
+        told = Told(process=lambda pid, comm, start_stack: path)  # noqa: B023
         lines = told.lines(told.seen(IP_RCV, 1), told.end())
         assert lines[1].endswith(f"cpu 0  {shown}")
 

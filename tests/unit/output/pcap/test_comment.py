@@ -41,7 +41,7 @@ UNTYPED = f"func=ip_rcv {START} type=function_call"
 def comment(record: Record, flags: str = "", program: str = "/usr/bin/ping") -> str:
     config = configured(f"--output-pcap x.pcapng {flags}")
     whole = record._replace(tail=record.tail or tail(config))
-    (made,) = Comments(config, names(lambda pid, comm: program)).of([whole])
+    (made,) = Comments(config, names(lambda pid, comm, start_stack: program)).of([whole])
     return made.decode()
 
 

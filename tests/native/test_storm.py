@@ -1,0 +1,100 @@
+"""Names of 20,000 short processes of eight pids, 1,000 namespaces and 200 renames: none is wrong.
+
+The judge is the log of the storm itself (tests/support/storm.py). The quick tier has less of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.native.tracing import ip, need_tracing, tracing
+from tests.support import storm
+from tests.support.need import is_full_tier, need
+
+pytestmark = pytest.mark.native
+
+PROCESSES, NAMESPACES, RENAMES = (20_000, 1_000, 200) if is_full_tier() else (1_000, 50, 30)
+NAME = f"pypwru-storm-{os.getpid()}"
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    need(shutil.which("gcc"), "gcc")
+    return storm.build(tmp_path_factory.mktemp("s"))
+
+
+@pytest.fixture
+def namespace() -> Iterator[Sequence[str]]:
+    """What runs a command in a namespace of its own."""
+    need_tracing()
+    need(shutil.which("ip"), "ip, of iproute2")
+    ip("netns", "add", NAME)
+    try:
+        ip("-n", NAME, "link", "set", "lo", "up")
+        yield ("ip", "netns", "exec", NAME)
+    finally:
+        ip("netns", "del", NAME)
+
+
+def traced(network: storm.Network, words: Sequence[object]) -> list[Mapping[str, Any]]:
+    """The events of a storm; none is lost."""
+    with tracing(*storm.FLAGS, storm.filter_of(network)) as run:
+        subprocess.run([str(word) for word in words], check=True)
+    assert run.status == 0, run.stderr
+    assert run.done["lost_ring_full"] == 0, run.stderr
+    rows = [json.loads(line) for line in run.stdout.splitlines()]
+    assert len(rows) == run.done["events"]
+    return rows
+
+
+def judge(verdict: storm.Verdict, packets: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print(f"\n{verdict}")
+    assert not verdict.wrong, verdict.wrong[:5]
+    assert len(verdict.packets) >= packets
+    assert verdict.right > verdict.unknown / 4
+
+
+def test_processes(
+    programs: list[Path],
+    namespace: Sequence[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Many are of the same name and pid, and of another program; some become another one."""
+    log, (made, *others) = tmp_path / "log", programs
+    folders = [program.parent for program in others]
+    rows = traced(storm.PROCESSES, [*namespace, made, "processes", log, PROCESSES, *folders])
+    judge(storm.judge_processes(rows, log, made), PROCESSES, capsys)
+
+
+def test_namespaces(
+    programs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names and inodes are given again; each has a device of its own name."""
+    need_tracing()
+    log = tmp_path / "log"
+    words = [programs[0], "namespaces", log, NAMESPACES, f"{NAME}-"]
+    judge(storm.judge_namespaces(traced(storm.NAMESPACES, words), log), NAMESPACES, capsys)
+
+
+def test_renames(
+    programs: list[Path],
+    namespace: Sequence[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A packet has the name that the device had at that moment."""
+    log = tmp_path / "log"
+    rows = traced(storm.RENAMES, [*namespace, programs[0], "renames", log, RENAMES])
+    verdict = storm.judge_renames(rows, log)
+    judge(verdict, RENAMES, capsys)
+    assert len({row["iface"] for row in rows}) > RENAMES / 2
