@@ -362,7 +362,7 @@ def test_what_nft_lists_only_table_by_table_is_no_fault(
     nft.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     said: list[str] = []
-    with Rules(said.append) as rules:
+    with Rules(said.append, netns=here.inode) as rules:
         known(rules, here)
         texts = [rules.rule(here.inode, *each) for each in here.handles()]
     assert texts == [RuleText("" if told else "drop", ""), RuleText("accept", "")]
