@@ -16,7 +16,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pypwru.resolve.ruleset import Rule, Table, Tables, one_line, rule_line
+from pypwru.resolve.ruleset import Chain, Rule, Table, Tables, one_line, rule_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -223,9 +223,19 @@ def iptables_texts(saved: str, handle: int, table: Table) -> dict[Key, str]:
             lines.setdefault(line.split(" ", 2)[1], []).append(rule_line(line))
     texts: dict[Key, str] = {}
     for number, chain in table.chains.items():
-        found = lines.get(chain.text.chain, [])
-        if len(found) == len(chain.rules):
-            for rule, text in zip(chain.rules, found, strict=True):
+        found, rules = lines.get(chain.text.chain, []), chain.rules
+        if len(rules) == len(found) + 1 and _has_policy_rule(table, chain):
+            rules = rules[:-1]
+        if len(found) == len(rules):
+            for rule, text in zip(rules, found, strict=True):
                 if rule.is_xt:
                     texts[handle, number, rule.handle] = text
     return texts
+
+
+def _has_policy_rule(table: Table, chain: Chain) -> bool:
+    """Whether the last rule can be what ebtables-nft keeps a policy in, of a chain without a hook.
+
+    ebtables-nft-save writes it at the chain's name alone, as ``:chain ACCEPT``.
+    """
+    return table.family == "bridge" and not chain.text.hook and not chain.rules[-1].is_xt

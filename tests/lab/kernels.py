@@ -28,11 +28,13 @@ class Feature(Enum):
     KFREE_SKB_REASON = "each drop passes kfree_skb_reason() (Linux 5.17 to 6.10)"
     KPROBE_MULTI = "a link takes many kprobes (Linux 5.18, CONFIG_FPROBE)"
     FENTRY_MULTI = "a link takes many fentry programs (Linux 7.2)"
+    OWNED_TABLES = "a table of nftables may have an owner (Linux 5.12)"
+    EGRESS = "nftables has a hook of what leaves a device (Linux 5.16)"
 
 
 EVERY = frozenset(
     {
-        "capture", "drops", "expression", "fentry", "lists", "main_job", "parity", "pcap",
+        "capture", "corpus", "drops", "expression", "fentry", "lists", "main_job", "parity", "pcap",
         "programs", "rule_texts", "sampling", "statistics", "storm", "switches", "truth",
         "user_spaces", "vm",
     }
@@ -93,7 +95,8 @@ class Kernel(NamedTuple):
         return "fentry" if self.automatic == "kprobe" else self.automatic
 
 
-_NEW = (Feature.MODULE_BTF, Feature.DROP_REASONS, Feature.KPROBE_MULTI)
+_OF_6_1 = (Feature.MODULE_BTF, Feature.DROP_REASONS, Feature.OWNED_TABLES, Feature.EGRESS)
+_NEW = (*_OF_6_1, Feature.KPROBE_MULTI)
 
 KERNELS: Sequence[Kernel] = (
     Kernel(
@@ -107,16 +110,16 @@ KERNELS: Sequence[Kernel] = (
     Kernel(
         "6.1",
         debian=("bookworm",),
-        features=(Feature.MODULE_BTF, Feature.DROP_REASONS, Feature.KFREE_SKB_REASON),
+        features=(*_OF_6_1, Feature.KFREE_SKB_REASON),
         quick=("main_job", "parity", "statistics"),
-        full=EVERY - {"rule_texts", "storm"},
+        full=EVERY - {"rule_texts", "corpus", "storm"},
         quick_without=("main_job cold", "main_job tracepoint", "main_job legacy"),
     ),
     Kernel(
         "6.12",
         debian=("trixie", "bookworm-backports"),
         features=_NEW,
-        quick=("main_job", "sampling", "capture", "lists", "user_spaces", "vm"),
+        quick=("main_job", "sampling", "capture", "corpus", "lists", "user_spaces", "vm"),
         reference=True,
         quick_without=(
             "main_job cold",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from tests.lab.jobs import (
     capture,
+    corpus,
     drops,
     fentry,
     lists,
@@ -29,6 +30,7 @@ from tests.lab.jobs import statistics as statistics_job
 from tests.lab.kernels import Feature, Kernel, Tier
 from tests.lab.net import topology
 from tests.lab.parity import rows
+from tests.lab.truth import rulefiles
 from tests.lab.truth.grammar import derived
 from tests.lab.truth.rulesets import WORDS
 from tests.lab.vm import chroots
@@ -127,6 +129,12 @@ def _storm_programs(folder: Path, row: Kernel, tier: Tier) -> None:
     build_storm(programs)
 
 
+def corpus_names(tier: Tier) -> list[str]:
+    """Rulesets of the folder truth/corpus, and beside them the one of many rules."""
+    whole = [file.name for file in rulefiles.files()]
+    return [*corpus.QUICK] if tier is Tier.QUICK else ["large", *whole]
+
+
 def _frames(row: Kernel) -> list[str]:
     return ["frames"] if row.reference else []
 
@@ -149,6 +157,12 @@ SUITES: Mapping[str, Suite] = {
         (120, 120),
         lambda row, tier: [*capture_backends(row), *_frames(row)],
         _capture_commands,
+    ),
+    "corpus": Suite(
+        "tests.lab.jobs.corpus",
+        (60, 300),
+        lambda row, tier: [",".join(one.name for one in row.features) or "-", *corpus_names(tier)],
+        lambda row, tier: [corpus.WORDS],
     ),
     "drops": Suite("tests.lab.jobs.drops", (80, 240), commands=lambda *_: [*drops.commands()]),
     "expression": Suite("tests.lab.jobs.expression", (60, 60)),

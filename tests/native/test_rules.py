@@ -297,6 +297,18 @@ def test_what_is_there_at_the_start_is_known_at_the_first_question(here: Place, 
             assert found == [RuleText("drop", ""), None if only else RuleText("drop", "")]
 
 
+def test_each_of_20_000_rules_is_known_at_the_first_question(here: Place) -> None:
+    """Each is known at the first question, once all is listed that is to be at the start."""
+    lines = "\n".join(f"tcp dport {n + 1} counter drop" for n in range(20_000))
+    here.load(f"table ip t {{ chain c {{\n{lines}\n}}\n}}")
+    table = here.table()
+    with Rules(netns=here.inode) as rules:
+        assert rules.wait_listed(PATIENCE)
+        for n in (0, 9_999, 19_999):
+            found = rules.rule(here.inode, table, 1, n + 2)
+            assert found == RuleText(f"tcp dport {n + 1} counter drop", "")
+
+
 def test_a_look_up_does_not_wait_for_a_listing(here: Place, rules: Rules) -> None:
     lines = "\n".join(f"tcp dport {n + 1} ip saddr 10.0.0.1 counter drop" for n in range(20_000))
     here.load(f"table ip t {{ chain c {{\n{lines}\n}}\n}}")
@@ -353,7 +365,7 @@ def test_what_nft_lists_only_table_by_table_is_no_fault(
     nft.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     said: list[str] = []
-    with Rules(said.append) as rules:
+    with Rules(said.append, netns=here.inode) as rules:
         known(rules, here)
         texts = [rules.rule(here.inode, *each) for each in here.handles()]
     assert texts == [RuleText("" if told else "drop", ""), RuleText("accept", "")]

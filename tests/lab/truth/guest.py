@@ -47,11 +47,16 @@ Event = dict[str, Any]
 
 
 class Output:
-    """What pypwru writes, cut by marks that it traces, too."""
+    """What pypwru writes, cut by marks that it traces, too.
 
-    def __init__(self, running: Tracer) -> None:
+    Args:
+        running: it.
+        marks: the ports of marks follow this one; no packet has one of them.
+    """
+
+    def __init__(self, running: Tracer, marks: int = 0) -> None:
         self._running = running
-        self._marks = self._read = 0
+        self._marks, self._read = marks, 0
 
     def events(self) -> list[Event]:
         """Those of rules since the last call: of all that was sent before this one."""

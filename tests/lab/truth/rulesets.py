@@ -55,12 +55,12 @@ def load(ruleset: Ruleset, traced: bool) -> None:
     """Into empty tables of rules and of connections.
 
     Args:
-        traced: set ``nftrace`` for each packet, before anything else that a hook calls.
+        traced: with ``tracing``.
     """
     for name in TRACED:
         with inside(name):
-            tracing = _tracing(DEVICES[name]) if traced else ""
-            text = f"flush ruleset\n{ruleset.nft.get(name, '')}\n{tracing}"
+            first = tracing(DEVICES[name]) if traced else ""
+            text = f"flush ruleset\n{ruleset.nft.get(name, '')}\n{first}"
             run("nft", "-f", "-", words=text)
             forget_connections()
     with inside("far"):
@@ -68,7 +68,9 @@ def load(ruleset: Ruleset, traced: bool) -> None:
             run(f"{program}-nft-restore", "--noflush", words=text)
 
 
-def _tracing(devices: tuple[str, ...]) -> str:
+def tracing(devices: tuple[str, ...]) -> str:
+    """Tables that set ``nftrace`` for each packet, before anything else that a hook calls."""
+
     def chain(hook: str, device: str = "") -> str:
         where = f"{hook} device {device}" if device else hook
         kind = f"type filter hook {where} priority -500"

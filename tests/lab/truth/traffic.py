@@ -52,8 +52,8 @@ def _socket(namespace: str, kind: socket.SocketKind, address: str, port: int) ->
     return made
 
 
-def settle() -> None:
-    """Until what was sent has come to its end.
+def settle(hops: int = _HOPS) -> None:
+    """Until what was sent has come to its end, on a way of ``hops``.
 
     A CPU handles what it received in order, so what was under way has moved on a hop once a later
     datagram is here.
@@ -61,7 +61,7 @@ def settle() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as both:
         both.settimeout(60)
         both.bind(("127.0.0.1", 0))
-        for _ in range(_HOPS):
+        for _ in range(hops):
             both.sendto(b"hop", both.getsockname())
             both.recv(16)
 

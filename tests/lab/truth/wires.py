@@ -74,7 +74,7 @@ _NEIGHBOURS = {
 _GATEWAYS = {"near": (ROUTER, ROUTER6), "router": (), "far": ("198.51.100.254", "2001:db8:2::fe")}
 # Errors by ICMP at any rate, which new kernels limit in each namespace and old ones in all; and who
 # joins a group reports it at once, not later.
-_ANSWERS = {
+ANSWERS = {
     "net/ipv4/icmp_ratelimit": "0",
     "net/ipv6/icmp/ratelimit": "0",
     "net/ipv4/icmp_msgs_per_sec": "100000",
@@ -82,7 +82,7 @@ _ANSWERS = {
     "net/ipv4/conf/default/igmpv3_unsolicited_report_interval": "1",
     "net/ipv6/conf/default/mldv2_unsolicited_report_interval": "1",
 }
-_SETTINGS = {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1", **_ANSWERS}
+_SETTINGS = {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1", **ANSWERS}
 
 
 def wire() -> None:
@@ -93,18 +93,23 @@ def wire() -> None:
     run("ip", "-batch", "-", words="".join(f"netns add {name}\n" for name in (*TRACED, MARK)))
     for name in TRACED:  # devices get what is the default when they are made
         with inside(name):
-            _set(_SETTINGS if name == "router" else _ANSWERS)
-    _set(_ANSWERS)
+            set_all(_SETTINGS if name == "router" else ANSWERS)
+    set_all(ANSWERS)
     run("ip", "-batch", "-", words="\n".join([*_pairs(), _BRIDGE]) + "\n")
     for name in TRACED:
         run("ip", "-n", name, "-batch", "-", words="\n".join(_lines(name)) + "\n")
     for number, port in ((5, "port0"), (7, "port1")):  # what the bridge learns would grow old
         words = f"fdb add {_MAC}{number:02} dev {port} master static"
         run("bridge", "-n", "router", *words.split())
+    mark_rules()
+    run("ip", "link", "set", "lo", "up")
+
+
+def mark_rules() -> None:
+    """What tells of the datagrams that come to ``mark``."""
     run("ip", "-n", MARK, "link", "set", "lo", "up")
     with inside(MARK):
         run("nft", "-f", "-", words=_MARK_RULES)
-    run("ip", "link", "set", "lo", "up")
 
 
 def _pairs() -> Iterator[str]:
@@ -128,7 +133,8 @@ def _lines(name: str) -> list[str]:
     return lines
 
 
-def _set(settings: Mapping[str, str]) -> None:
+def set_all(settings: Mapping[str, str]) -> None:
+    """Have these settings of this thread's network, those that the kernel has."""
     for name, value in settings.items():
         with contextlib.suppress(FileNotFoundError):
             Path("/proc/sys", name).write_text(value)

@@ -12,6 +12,7 @@ from tests.support.paths import TREE
 ALL = ("5.10", "6.1", "6.12", "7.2")
 # Where a suite ran when there was one tier: the full tier has no less.
 FLOOR = dict.fromkeys(EVERY, ALL) | {
+    "corpus": ("5.10", "6.12", "7.2"),
     "rule_texts": ("5.10", "6.12"),
     "statistics": ("6.1", "6.12"),
     "storm": ("6.12",),

@@ -245,6 +245,27 @@ def test_rules_of_iptables_go_by_their_order() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("family", "hook", "last", "is_known"),
+    [
+        ("bridge", "", Rule(8), True),
+        ("bridge", "", Rule(8, is_xt=True), False),
+        ("bridge", "input", Rule(8), False),
+        ("ip", "", Rule(8), False),
+    ],
+)
+def test_a_rule_that_ebtables_keeps_a_policy_in_has_no_line(
+    family: str, hook: str, last: Rule, is_known: bool
+) -> None:
+    """As ebtables-nft-save 1.8.9 writes a chain of the user's."""
+    saved = ":mine ACCEPT\n-A mine -p ARP --arp-op Request -j ACCEPT\n"
+    table = Table(family, "filter")
+    text = ChainText(family, "filter", "mine", hook)
+    table.chains[1] = Chain(text, [Rule(7, is_xt=True), last])
+    known = {(9, 1, 7): "-A mine -p ARP --arp-op Request -j ACCEPT"}
+    assert iptables_texts(saved, 9, table) == (known if is_known else {})
+
+
 def test_a_comment_of_several_lines_keeps_the_verdict_of_iptables() -> None:
     """As iptables-nft-save 1.8.9 wrote it."""
     comment = 'two\nlines "quoted" it\'s a \\\n-A INPUT -j ACCEPT'
