@@ -97,6 +97,34 @@ def test_a_filter_that_matches_nothing_is_told_on_a_terminal(net: Network) -> No
     os.close(ours)
 
 
+def test_a_start_shows_on_a_terminal_what_it_is_at(tmp_path: Path) -> None:
+    """Each of the steps that take a while where nothing is kept of an earlier start."""
+    ours, theirs = pty.openpty()
+    words = [*COMMAND, "--backend=tracepoint", "icmp and host 10.255.255.254"]
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env=environment(PYPWRU_CACHE=str(tmp_path / "cache")),
+    ) as process:
+        os.close(theirs)
+        said, end = b"", time.monotonic() + PATIENCE
+        while b"Listening for events" not in said:
+            assert time.monotonic() < end, said
+            if select.select([ours], [], [], 1)[0]:
+                said += os.read(ours, 1 << 12)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
+    os.close(ours)
+    steps = re.findall(r"\r\x1b\[K([A-Z][a-z ]+)\.\.\.", said.decode())
+    assert list(dict.fromkeys(steps)) == [
+        "Compiling the filter",
+        "Looking for functions that take a packet",
+        "Compiling the handlers",
+        "Attaching",
+    ]
+
+
 @pytest.mark.parametrize("limit", [1, 5])
 def test_the_limit_of_lines(net: Network, limit: int) -> None:
     with tracing(f"--output-limit-lines={limit}", f"icmp and host {net.v4(2)}", stop=None) as run:
