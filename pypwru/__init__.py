@@ -11,9 +11,12 @@ The command line is ``pypwru``; scripts trace with::
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+# Not of typing: as long as that is loaded here, Ctrl-C is a traceback (see __main__.py).
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pypwru.api.event import Event
     from pypwru.api.options import TraceOptions
     from pypwru.api.trace import Trace, trace

@@ -50,6 +50,18 @@ def test_modules_before_a_run(words: list[str], more: set[str]) -> None:
     assert not loaded & HEAVY
 
 
+def test_the_package_loads_nothing_before_its_main_module() -> None:
+    """Until then Ctrl-C is Python's, a traceback."""
+    loaded = {}
+    plain = "import __future__, importlib"
+    for code in (plain, "import pypwru"):
+        words = [sys.executable, "-X", "importtime", "-c", code]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        loaded[code] = set(imported(done.stderr))
+
+    assert loaded["import pypwru"] - loaded[plain] == {"pypwru"}
+
+
 def test_modules_of_nftables_are_light() -> None:
     """What a run loads beside its own where functions of nftables can be hooked."""
     modules = "pypwru.attach.nft, pypwru.attach.kprobe_multi, pypwru.resolve.nft_names"
