@@ -74,10 +74,10 @@ class _Emitter:
             self.asm.place(MATCH)
             self.asm.constant(A, 1)
             self.asm.jump(END)
-        if self.asm.is_target(SHORT):
-            self._tell_missing(falls_in=not matches)
-        self.asm.place(NO_MATCH)
         falls = not matches and NO_MATCH in blocks[-1].successors
+        if self.asm.is_target(SHORT):
+            self._tell_missing(falls_in=falls)
+        self.asm.place(NO_MATCH)
         if falls or self.asm.is_target(NO_MATCH):  # the verifier refuses unreachable code
             self.asm.constant(A, 0)
         return self.asm.finish()

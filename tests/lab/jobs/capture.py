@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pypwru.discovery.lifetime import WITHOUT_BYTES
 from pypwru.kernel import bpf
 from tests.lab.jobs.forked import share
 from tests.lab.jobs.programs import PINNED, Programs
@@ -167,8 +168,9 @@ def every(words: Sequence[str]) -> Seen:
         seen["their tagged"] = [
             [one.tag, one.octets.hex()] for one in tagged if is_ping(one.octets)
         ]
-        seen["told"] = Counter(one.name for one in sights if one.told)
-        seen["freed"] = sum(one.name == "kfree_skbmem" for one in sights)
+        capture.read()  # a packet that is read from a packet socket is freed
+        seen["told"] = Counter(one.name for one in capture.sights if one.told)
+        seen["freed"] = sum(one.name in WITHOUT_BYTES for one in capture.sights)
         seen["done"] = capture.account()
     return seen
 
