@@ -190,10 +190,11 @@ class Rules:
             netns: inode of the namespace.
             at: ns of CLOCK_MONOTONIC.
         """
-        namespace = self._namespaces.get(netns)
-        if namespace is None or namespace.memory.listed_at > at:
-            return False
-        return self._busy == netns or namespace.due < _NEVER
+        with self._changed:  # between the two is neither
+            namespace = self._namespaces.get(netns)
+            if namespace is None or namespace.memory.listed_at > at:
+                return False
+            return self._busy == netns or namespace.due < _NEVER
 
     def wait(self, timeout: float) -> bool:
         """Until all that was asked for is known as it is now; False: not within ``timeout`` s."""
