@@ -17,7 +17,7 @@ from tests.lab.kernels import Feature, names
 from tests.lab.kernels import kernel as row_of
 from tests.lab.main_job import logged
 from tests.lab.results import with_marks
-from tests.oracles.recount import located, recount, told, told_located, validate
+from tests.oracles.recount import bounds, located, recount, told, told_located, validate
 
 pytestmark = pytest.mark.lab
 SUITE = "statistics"
@@ -44,7 +44,13 @@ def test_a_recount_of_the_lines_is_equal(seen: Any, capsys: pytest.CaptureFixtur
     document = seen["statistics"]
     validate(SCHEMA, document)
     counted, said = recount(lines), told(document)
+    del counted["hops"]
+    hops, (least, most) = said.pop("hops"), bounds(lines)
     assert counted == said
+    assert set(least) <= set(hops) <= set(most)
+    for ends, each in hops.items():
+        for low, value, high in zip(least.get(ends, (0, 0, 0)), each, most[ends], strict=True):
+            assert low <= value <= high
     assert counted["events"] == int(logged(seen["err"], "Done")["events"]) > 20
     if seen["run"] == "drops":
         assert located(lines) == told_located(document)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jsonschema import Draft202012Validator
 
 Line = dict[str, Any]
+Hops = dict[tuple[str, str], list[int]]
+"""From where to where -> [how often, nanoseconds in all, the longest]."""
 _NEST = 10_000_000  # ns
 _NFT = ("nft_rule", "nft_chain")
 
@@ -63,7 +65,7 @@ def latency(taken: list[int]) -> dict[str, Any]:
     return {"packets": len(taken), "exact": True, **ranks, "max_ns": taken[-1]}
 
 
-def hops(lines: Sequence[Line], packets: Sequence[int]) -> dict[tuple[str, str], list[int]]:
+def hops(lines: Sequence[Line], packets: Sequence[int]) -> Hops:
     """From a line of an sk_buff to its next, unless another of its packet came and went."""
     last: dict[str, tuple[Line, int]] = {}
     first: dict[str, int] = {}  # time of the sk_buff's first line
@@ -81,6 +83,35 @@ def hops(lines: Sequence[Line], packets: Sequence[int]) -> dict[tuple[str, str],
         last[skb] = line, packet
         if is_freed(line):
             went_on[packet] = max(went_on.get(packet, 0), first[skb])
+    return summed(taken)
+
+
+def bounds(lines: Sequence[Line]) -> tuple[Hops, Hops]:
+    """The least and the most that hops can be, where lines don't tell of each sk_buff's end: those
+    of packets that were one sk_buff all along; and all, the time between two sk_buffs at one
+    address included.
+    """
+    packets = identities(lines)
+    addresses = defaultdict(set)
+    for line, packet in zip(lines, packets, strict=True):
+        addresses[packet].add(line["skb"])
+    last: dict[str, tuple[Line, int]] = {}
+    least, most = defaultdict(list), defaultdict(list)
+    released = set()
+    for line, packet in zip(lines, packets, strict=True):
+        before, its = last.get(line["skb"], (line, 0))
+        if its == packet:
+            ends, took = (before["func"], line["func"]), max(line["time"] - before["time"], 0)
+            most[ends].append(took)
+            if len(addresses[packet]) == 1 and packet not in released:
+                least[ends].append(took)
+        last[line["skb"]] = line, packet
+        if line["func"] == "skb_release_data":
+            released.add(packet)
+    return summed(least), summed(most)
+
+
+def summed(taken: Mapping[tuple[str, str], Sequence[int]]) -> Hops:
     return {ends: [len(each), sum(each), max(each)] for ends, each in taken.items()}
 
 

@@ -237,8 +237,9 @@ def refused_by_capture(folder: Path) -> Seen:
         time.sleep(PATIENCE)  # what has to come by then is the untrue
         for _ in range(WAITING // 2):
             late.recv(1 << 10)
-        closing.close()
-        traffic.flush()
+        closing.close()  # and what it has unread is freed after a grace period of RCU
+        told = f'"dport":{CLOSES},'
+        own.until(f"{CLOSED} {told}", lambda: own.out.read_text().count(told) >= CLOSED)
         seen = own.stop()
         return {**seen, "waited": WAITING // 2 + drain(late)}
 
