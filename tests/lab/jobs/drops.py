@@ -225,12 +225,12 @@ def refused_by_capture(folder: Path) -> Seen:
     with (
         bound(PASSES) as receiver,
         bound(WAITS) as late,
-        bound(CLOSES) as closing,
         slow_capture(),
         tracer(folder, "refused", "pypwru", *DROPS, start=Forked) as own,
     ):
         own.wait_ready()
         send(FAR, WAITS, WAITING)
+        closing = bound(CLOSES)  # only now: the tracer, a fork, would hold it, too
         send(FAR, CLOSES, CLOSED)
         passing(receiver, 12)
         send(FAR, NO_PORT, REFUSALS)
