@@ -37,6 +37,11 @@ MARKERS = {
 PSEUDO_CALL = 1  # BPF_PSEUDO_CALL: src of a call whose imm is relative to the next slot
 PSEUDO_FUNC = 4  # BPF_PSEUDO_FUNC: src of an ld_imm64 that holds such an address
 
+_LONG_JUMP = ebpf.JMP32 | ebpf.JA  # gotol: its distance is the immediate
+_JUMPS = (ebpf.JMP | ebpf.JA, _LONG_JUMP)
+_Frame = dict[int, int]
+"""Register -> its offset from r10."""
+
 
 class Body(Protocol):
     """What can stand in the place of a marker."""
@@ -113,15 +118,27 @@ def lowest_stack_offset(program: Sequence[Insn]) -> int:
     """The lowest offset from r10 that ``program`` uses, 0 or negative.
 
     Seen are loads and stores through r10, and through registers that were set to it and had
-    constants added on the way, as compilers write addresses of variables.
+    constants added on the way, as compilers write addresses of variables. What a register has at a
+    target of jumps is what it has on some way there; ways back don't count.
 
     Raises:
         FilterError: an address on the stack is computed from a variable.
     """
     lowest = 0
-    frame: dict[int, int] = {ebpf.R10: 0}  # register -> its offset from r10, in program order
+    frame: _Frame = {ebpf.R10: 0}
+    waiting: dict[int, _Frame] = {}  # at a target of jumps
+    falls_in = True
     for position in _starts(program):
         insn = program[position]
+        if position in waiting:
+            there = waiting.pop(position)
+            frame = _either(there, frame) if falls_in else there
+        falls_in = insn.code not in (*_JUMPS, ebpf.EXIT_PROGRAM)
+        if ebpf.is_jump(insn):
+            target = position + 1 + (insn.imm if insn.code == _LONG_JUMP else insn.off)
+            if target > position:
+                waiting[target] = _either(waiting.get(target, {}), frame)
+            continue
         lowest = min(lowest, _memory_offset(insn, frame))
         kind, operation = insn.code & 7, insn.code & 0xF0
         if kind == ebpf.ALU64 and operation == ebpf.MOV and insn.code & ebpf.REGISTER:
@@ -144,7 +161,13 @@ def lowest_stack_offset(program: Sequence[Insn]) -> int:
     return lowest
 
 
-def _memory_offset(insn: Insn, frame: dict[int, int]) -> int:
+def _either(one: _Frame, other: _Frame) -> _Frame:
+    return {
+        register: min(each.get(register, 0) for each in (one, other)) for register in one | other
+    }
+
+
+def _memory_offset(insn: Insn, frame: _Frame) -> int:
     if insn.code & 7 == ebpf.LDX and insn.src in frame:
         return frame[insn.src] + insn.off
     if insn.code & 7 in (ebpf.ST, ebpf.STX) and insn.dst in frame:
@@ -178,9 +201,9 @@ def _new_positions(length: int, calls: set[int], body: int) -> list[int]:
 
 def _aimed(insn: Insn, position: int, moved: list[int]) -> Insn:
     """``insn`` of old slot ``position``, aimed at where its target is now."""
-    if ebpf.is_jump(insn) and insn.code != ebpf.JMP32 | ebpf.JA:
+    if ebpf.is_jump(insn) and insn.code != _LONG_JUMP:
         return insn._replace(off=ebpf.checked_offset(_distance(insn.off, position, moved)))
-    relative = insn.code == ebpf.JMP32 | ebpf.JA  # gotol: a jump whose distance is the immediate
+    relative = insn.code == _LONG_JUMP
     relative |= insn.code == ebpf.CALL_HELPER and insn.src == PSEUDO_CALL
     relative |= insn.code == ebpf.LD_IMM64 and insn.src == PSEUDO_FUNC
     return insn._replace(imm=_distance(insn.imm, position, moved)) if relative else insn

@@ -156,3 +156,18 @@ def test_a_computed_stack_address_is_refused() -> None:
     program = [Insn(MOVE, 2, 10), Insn(ADD | ebpf.REGISTER, 2, 1), CALL]
     with pytest.raises(FilterError, match="instruction 1 computes a stack address"):
         splice(program, MARKER, FILTER.l2)
+
+
+def test_a_register_has_what_it_has_on_the_ways_there() -> None:
+    """Its address on the stack is none on a way that goes past where it is made."""
+    program = [
+        Insn(ebpf.JMP | ebpf.JEQ, 1, off=3),
+        Insn(MOVE, 7, 10),
+        Insn(ADD, 7, imm=-24),
+        Insn(GOTO, off=1),
+        Insn(ADD | ebpf.REGISTER, 7, 2),
+        Insn(ebpf.STX | 0x78, 7, 1, off=-8),
+    ]
+    assert lowest_stack_offset(program) == -32
+    with pytest.raises(FilterError, match="instruction 4 computes a stack address"):
+        lowest_stack_offset(program[1:3] + [Insn(GOTO), *program[3:]])
