@@ -109,7 +109,8 @@ def test_messages_of_sockets_are_no_drops(net: Network, tmp_path: Path, shown: s
         assert len({line["packet_id"] for line in lines}) == counted
     else:
         freed = [line for line in lines if line["type"] == "drop" and not line["tuple"]]
-        assert len(freed) >= 60, "they are shown, which --drops alone changes"
+        # Those of Unix sockets at once; of netlink's some behind a grace period of RCU.
+        assert len(freed) >= 40, "they are shown, which --drops alone changes"
 
 
 # Connects more often than the queue of a listening socket has room for.
