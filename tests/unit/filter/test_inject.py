@@ -170,4 +170,4 @@ def test_a_register_has_what_it_has_on_the_ways_there() -> None:
     ]
     assert lowest_stack_offset(program) == -32
     with pytest.raises(FilterError, match="instruction 4 computes a stack address"):
-        lowest_stack_offset(program[1:3] + [Insn(GOTO), *program[3:]])
+        lowest_stack_offset([*program[1:3], Insn(GOTO), *program[3:]])
