@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from pypwru.kernel.nfnetlink import attributes
 
 LISTEN_DROPS = "TcpExtListenDrops"
 WIREGUARD = "wireguard"
 _NETSTAT = "/proc/thread-self/net/netstat"  # /proc/net is the main thread's
 _NLMSGHDR = struct.Struct("=IHHII")
 _IFINFOMSG_SIZE = 16
-_RTATTR = struct.Struct("=HH")
-_TYPE_MASK = 0x3FFF  # without NLA_F_NESTED
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _RTM_NEWLINK = 16
 _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_STATS64 = 3, 18, 23
@@ -52,23 +48,15 @@ def rx_errors(datagram: bytes) -> tuple[dict[str, int], bool]:
             return found, True
         if kind == _RTM_NEWLINK:
             body = datagram[at + _NLMSGHDR.size + _IFINFOMSG_SIZE : at + size]
-            attributes = dict(_attributes(body))
-            info = dict(_attributes(attributes.get(_IFLA_LINKINFO, b"")))
-            stats = attributes.get(_IFLA_STATS64, b"")
+            link = dict(attributes(body))
+            info = dict(attributes(link.get(_IFLA_LINKINFO, b"")))
+            stats = link.get(_IFLA_STATS64, b"")
             is_wireguard = info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0") == WIREGUARD.encode()
             if is_wireguard and len(stats) >= _RX_ERRORS + 8:
-                name = attributes.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
+                name = link.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
                 found[name] = struct.unpack_from("=Q", stats, _RX_ERRORS)[0]
         at += (max(size, _NLMSGHDR.size) + 3) & ~3
     return found, False
-
-
-def _attributes(octets: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at + _RTATTR.size <= len(octets):
-        size, kind = _RTATTR.unpack_from(octets, at)
-        yield kind & _TYPE_MASK, octets[at + _RTATTR.size : at + size]
-        at += (max(size, _RTATTR.size) + 3) & ~3
 
 
 def read_loss_counters() -> dict[str, int]:
