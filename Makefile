@@ -1,18 +1,19 @@
-# make run      trace on this machine: FILTER='tcp port 443' ARGS='--priority 2'; without, a demo
-# make test     check, then this kernel, then real kernels under QEMU, in the lab's quick tier
-# make test-full  the same with all that the lab has; what is in which tier: tests/README.md
-# make check    format, lint, types and unit tests, in under a minute and without rights
-# make lab      the tests on real kernels alone; TIER=full: all of them
-# make bench    measurements; with ARGS=--smallest each in seconds, to see that it works
-# make install  into $(PREFIX), below $(DESTDIR)       make clean    what make made
-# make man completions                                 from the flag table, when it changed
+# make run      trace on this machine: FILTER='tcp port 443' ARGS='--priority 2'; a demo without them
+# make test     check, tests on this kernel, then the lab's quick tier: real kernels under QEMU
+# make test-full  the same with the lab's full tier; tests/README.md describes the tiers
+# make check    format, lint, types and unit tests, in under a minute and without root
+# make lab      the lab's tests alone; TIER=full for all of them
+# make bench    benchmarks; with ARGS=--smallest each takes seconds, to check that it works
+# make install  into $(PREFIX), below $(DESTDIR)
+# make clean    remove what make built
+# make man completions docs   regenerate them from the flag table
 #
-# Without make: pipx, as README.md has it (it has to see Debian's python3-bpfcc).
+# Without make: pipx, as described in README.md (it must have access to Debian's python3-bpfcc).
 #
-# Each installs what it misses, and says what; a second run finds it there. As root, or with sudo.
+# Each target installs missing packages and prints their names. Run make as root, or with sudo.
 
 PREFIX ?= /usr/local
-# Debian's own: no other sees python3-bpfcc.
+# Debian's interpreter: no other one finds python3-bpfcc.
 PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 NO_SUDO := sh -c 'echo "make: this needs root, and there is no sudo: run make as root" >&2; exit 1'
@@ -22,24 +23,25 @@ RUN_PACKAGES := iproute2 iputils-ping libpcap0.8 nftables python3 python3-bpfcc 
 TEST_PACKAGES := bash-completion bpftool bsdextrautils clang conntrack curl debian-archive-keyring ethtool gcc iperf3 iptables jq \
 	kmod libpcap-dev mandoc python3-dev qemu-system-x86 strace tcpdump tshark zsh zstd
 
-# Into the environment as typed, so that a shell, and not make, reads their quotes and dollars.
+# Exported as typed, so that a shell, and not make, interprets their quotes and dollar signs.
 override export FILTER := $(value FILTER)
 override export ARGS := $(value ARGS)
 
 PYTHON_FILES := . $(shell grep -slE -d skip '^\#!.*python' tests/lab/* bench/* contrib/python/* setup/*)
 BENCHES := $(filter-out bench/demo %.py %/__pycache__,$(wildcard bench/*))
-# The tree on sys.path: setuptools' finder of editable packages costs each interpreter 15 ms.
+# compat mode puts the tree on sys.path: setuptools' import hook for editable packages would cost
+# each interpreter 15 ms.
 EDITABLE := --config-settings editable_mode=compat --editable
-# Emulated guests share the tree: bytecode that is there saves each of them a compile of it all.
+# Emulated guests share the tree: with its bytecode none of them has to compile it again.
 PRECOMPILE = $(BIN)/python -m compileall -q pypwru tests
-# The lab's tier. A test that can't run is a failure.
+# Tier of the lab. With PYPWRU_TESTS=all a test that can't run fails instead of being skipped.
 TIER := quick
 ALL_TESTS = PYPWRU_TESTS=all PYPWRU_TIER=$(TIER)
-# What pip did, in one line.
+# Install with pip and print one line that names the installed packages.
 pip_install = umask 022; done=$$($(BIN)/pip --disable-pip-version-check install $(1)) && \
 	printf '%s\n' "$$done" | sed -n 's/^Successfully installed/setup: installed into .venv:/p' >&2
 
-.PHONY: run test test-full check lab bench man completions install clean
+.PHONY: run test test-full check lab bench man completions docs install clean
 .DEFAULT_GOAL := run
 
 run: .venv/run.stamp
@@ -72,12 +74,14 @@ bench: .venv/test.stamp
 	    $(SUDO) env PATH="$(CURDIR)/$(BIN):$$PATH" "$$bench" $$ARGS || exit; \
 	done
 
-man completions: .venv/test.stamp
+man completions docs: .venv/test.stamp
 	$(BIN)/python -m pypwru.manual man >man/pypwru.1
 	$(BIN)/python -m pypwru.manual bash >completions/pypwru.bash
 	$(BIN)/python -m pypwru.manual zsh >completions/_pypwru
+	$(BIN)/python -m tools.option_tables docs/options.md docs/differences-from-pwru.md
 
-# An environment names itself by its path, which is another one where $(DESTDIR) is unpacked.
+# A virtual environment contains its own absolute path, which changes when $(DESTDIR) is unpacked:
+# replace it.
 install: | .venv/run.stamp
 	umask 022; root="$(DESTDIR)$(PREFIX)"; place="$$root/lib/pypwru"; set -e; \
 	$(PYTHON) -m venv --system-site-packages "$$place"; \
@@ -93,7 +97,7 @@ clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Before anything is installed; where there is no Python yet, the system's packages bring one.
+# Checked before anything is installed; without any Python, the system packages provide one.
 require_python = ! command -v $(PYTHON) >/dev/null || $(PYTHON) -c 'import sys; v = sys.version_info; \
 	sys.exit(v < (3, 10) and "pypwru needs Python 3.10 or newer; $(PYTHON) is " + "%d.%d" % v[:2])'
 

@@ -1,6 +1,6 @@
 """Command lines of the bench programs: each has --help and --smallest, and an error is one line.
 
-A program runs itself in a guest or in a network namespace, with --inside, which no user types.
+A program runs itself in a guest or in a network namespace with the internal flag --inside.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Parser(argparse.ArgumentParser):
     """The command line of a bench program; an error ends it with one line and status 2.
 
     Args:
-        document: the program's docstring: a title, its usage and the rest, as paragraphs.
+        document: docstring of the program: paragraphs of title, usage and description.
     """
 
     def __init__(self, document: str | None) -> None:
@@ -37,7 +37,12 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
     def add_kernels(self, known: Collection[str], nargs: str = "*") -> None:
-        """Add ``kernels``, names of ``known``; as many as ``nargs`` allows."""
+        """Add the positional argument ``kernels``.
+
+        Args:
+            known: valid names.
+            nargs: as of ``argparse.ArgumentParser.add_argument``.
+        """
         names = ", ".join(known)
 
         def kernel(name: str) -> str:
@@ -48,18 +53,28 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("kernels", nargs=nargs, metavar="KERNEL", type=kernel, help=names)
 
     def add_count(self, metavar: str, default: int, help: str) -> None:
-        """Add ``count``, a positive number; it is None when it is not given."""
+        """Add the positional argument ``count``, a positive number; None if it is not given.
+
+        Args:
+            metavar: its name in the usage.
+            default: shown in the help.
+            help: what is counted.
+        """
         text = f"{help} ({default:,})"
         self.add_argument("count", nargs="?", metavar=metavar, type=positive, help=text)
 
 
 def positive(text: str) -> int:
-    """The value of ``text``, a decimal number above 0."""
+    """Return the value of a decimal number above 0.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"must be a positive number, not {text!r}")
     return int(text)
 
 
 def least(measure: Callable[[], float], times: int) -> float:
-    """The least of ``times`` measurements."""
+    """Return the least of ``times`` measurements."""
     return min(measure() for _ in range(times))

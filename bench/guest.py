@@ -1,4 +1,4 @@
-"""Kernels of the lab, and bench programs that measure in a guest."""
+"""Lab kernels, and how a bench program runs itself in a guest."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from tests.lab.vm.packages import KERNELS as KERNELS
 
 TREE = Path(__file__).resolve().parent.parent
 NATIVE = "native"
-"""In the place of a kernel's name: this machine's own."""
+"""Name of this machine's own kernel."""
 
 
 def command(
     kernel: str, words: Sequence[str], timeout: int, shared: Sequence[Path] = ()
 ) -> list[str]:
-    """The command that runs ``words`` in a guest, in the tree.
+    """Return the command that runs another command in a guest, in the source tree.
 
     Args:
+        kernel: name of a lab kernel.
+        words: command for the guest.
         timeout: seconds until the guest is stopped.
-        shared: folders that it may write.
+        shared: folders that the guest may write.
     """
     folders = [word for folder in shared for word in ("--rwdir", str(folder))]
     boot = [str(TREE / "tests" / "lab" / "boot"), kernel, "--timeout", str(timeout), *folders]
@@ -31,11 +33,16 @@ def command(
 
 
 def measure_inside(kernel: str, *words: str, timeout: int = 900, cache: Path | None = None) -> None:
-    """Run the calling program in a guest, with --inside and ``words``; a failure ends this one.
+    """Run the calling program in a guest with --inside; exit with its status if it fails.
 
     Args:
+        kernel: name of a lab kernel.
+        words: further arguments.
         timeout: seconds until the guest is stopped.
-        cache: pypwru's in the guest, filled beforehand.
+        cache: folder of pypwru's cache in the guest, filled beforehand.
+
+    Raises:
+        SystemExit: the program failed.
     """
     program = Path(sys.argv[0]).name
     inside = ["python", f"bench/{program}", "--inside", *words]
@@ -46,12 +53,13 @@ def measure_inside(kernel: str, *words: str, timeout: int = 900, cache: Path | N
 
 
 def fill_cache(kernel: str, folder: Path, commands: Sequence[Sequence[str]]) -> None:
-    """Compile here what runs of pypwru will load on ``kernel``, where that is fast.
+    """Compile here, where it is fast, the BPF programs of later runs of pypwru in a guest.
 
     Args:
-        folder: the cache.
+        kernel: name of a lab kernel.
+        folder: of the cache.
         commands: arguments of the runs.
     """
-    from tests.lab.vm.boots import compile_for  # pytest with it, which takes long in a guest
+    from tests.lab.vm.boots import compile_for  # imports pytest, which takes long in a guest
 
     compile_for(kernel, folder, commands)

@@ -1,4 +1,4 @@
-"""Commands and tracers that are measured: a tracer is started when its ready file exists."""
+"""Run and measure commands and tracers. A tracer has started when its ready file exists."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _IN_CREATE, _IN_MOVED_TO = 0x100, 0x80  # linux/inotify.h
 
 
 class NotReady(SystemExit):
-    """The tracer ended before it was ready; this ends the bench program unless it is caught."""
+    """The tracer exited before it was ready; ends the bench program unless it is caught."""
 
 
 class Cost(NamedTuple):
-    """What a command took.
+    """Time that a command took.
 
     Args:
-        wall: seconds from exec.
+        wall: seconds since exec.
         cpu: seconds of user and system time of the process.
     """
 
@@ -35,11 +35,12 @@ class Cost(NamedTuple):
 
 
 class Tracer(NamedTuple):
-    """A tracer that is attached.
+    """A tracer that has attached.
 
     Args:
-        start: from exec to the ready file.
-        log: its standard error.
+        process: of the tracer.
+        start: time from exec to the ready file.
+        log: file with its standard error.
     """
 
     process: subprocess.Popen[bytes]
@@ -47,7 +48,7 @@ class Tracer(NamedTuple):
     log: Path
 
     def stop(self) -> float:
-        """Seconds from SIGINT to the exit."""
+        """Stop the tracer and return the seconds from SIGINT to its exit."""
         begin = time.monotonic()
         self.process.send_signal(signal.SIGINT)
         self.process.wait()
@@ -55,7 +56,11 @@ class Tracer(NamedTuple):
 
 
 def run(command: Sequence[str]) -> Cost:
-    """Run ``command`` to its end; one that fails ends the bench program."""
+    """Run a command to its end.
+
+    Raises:
+        SystemExit: it failed.
+    """
     begin = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)
@@ -68,10 +73,13 @@ def run(command: Sequence[str]) -> Cost:
 
 @contextmanager
 def tracing(command: Sequence[str]) -> Iterator[Tracer]:
-    """``command`` with a ready file, attached; it is stopped behind the block.
+    """Start a tracer, wait until it is ready, and stop it at the exit of the context.
+
+    Args:
+        command: of the tracer, without --ready-file.
 
     Raises:
-        NotReady: it ended before.
+        NotReady: it exited before it was ready.
     """
     with tempfile.TemporaryDirectory() as ready, tempfile.TemporaryDirectory() as logs:
         file, log = Path(ready, "ready"), Path(logs, "log")
@@ -100,7 +108,7 @@ def tracing(command: Sequence[str]) -> Iterator[Tracer]:
 
 
 def _watch(folder: str) -> int:
-    """A descriptor that is readable once there is something new in ``folder``."""
+    """Return a descriptor that becomes readable when a file is made in ``folder``."""
     libc = ctypes.CDLL(None, use_errno=True)
     fd: int = libc.inotify_init1(os.O_CLOEXEC)
     if fd < 0:
@@ -112,7 +120,13 @@ def _watch(folder: str) -> int:
 
 
 def _wait_created(file: Path, created: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until ``file`` exists or ``process`` has ended; polling would take CPU from it."""
+    """Wait until ``file`` exists or ``process`` has exited, without polling, which takes CPU.
+
+    Args:
+        file: in the watched folder.
+        created: descriptor of ``_watch``.
+        process: makes the file.
+    """
     ended = os.pidfd_open(process.pid)
     try:
         while not file.exists():

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A handler is compiled once, whatever argument the packet is in: it reads its context at an offset that no
- * context has, and program/places.py puts the true one there for each program that is loaded. A place that a
- * program has not, such as the drop reason of a function that takes none, becomes the constant 0.
+ * Arguments of the probed function. A handler is compiled once, whichever argument holds the sk_buff: it reads its
+ * context at placeholder offsets that no context has, and program/places.py patches in the real offset for each program
+ * that is loaded. A read of an argument that the function lacks, such as the drop reason, becomes the constant 0.
  */
 #ifndef __PYPWRU_ARGUMENTS_H
 #define __PYPWRU_ARGUMENTS_H
@@ -16,10 +16,10 @@
 #define PACKET(ctx) CONTEXT(ctx, PLACE_PACKET)
 #define REASON(ctx) ((u32)CONTEXT(ctx, PLACE_REASON))
 
-/* The context of tracing programs and raw tracepoints is an array of arguments, 1 the first. */
+/* The context of tracing programs and raw tracepoints is an array of arguments; n counts from 1. */
 #define ARGUMENT(ctx, n) CONTEXT(ctx, 8 * ((n) - 1))
 
-/* One that serves functions of many prototypes asks for theirs, 0 the first; 0 is what there is not. */
+/* For a program on functions of many prototypes: an argument by its number, from 0 on; 0 if there is none. */
 ALWAYS_INLINE u64 argument(void *ctx, u64 number)
 {
 	u64 value = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The bytes of a packet (--output-pcap): where they begin, whether they are told, and the part of the record. */
+/* Packet data (--output-pcap): where it begins, whether this event captures it, and struct part_bytes. */
 #ifndef __PYPWRU_CAPTURE_H
 #define __PYPWRU_CAPTURE_H
 
@@ -14,23 +14,24 @@
 #define ARPHRD_ETHER 1
 #define ARPHRD_LOOPBACK 772
 
-/* What is told of a packet; layer 0 for nothing. */
+/* The packet data to capture at one event. */
 struct told {
 	u64 dev;     /* address of the struct net_device, or 0 */
 	u64 head;    /* skb->head */
-	u64 start;   /* address of the first byte */
+	u64 start;   /* address of the first byte to capture */
 	u64 l3;	     /* address of the network header */
-	u32 linear;  /* bytes from there on to the end of the linear area */
-	u32 len;     /* and with all fragments */
-	u16 device;
-	u8 layer;
-	u8 first;
+	u32 linear;  /* bytes from start to the end of the linear area */
+	u32 len;     /* bytes from start on, fragments included */
+	u16 device;  /* ARPHRD_* of dev, or NO_DEVICE */
+	u8 layer;    /* 2: start is an Ethernet header, 3: a network header, 0: capture nothing */
+	u8 first;    /* this is the packet's first event (CAPTURE_FIRST) */
 };
 
 #if CAPTURE_CHOSEN
 /*
- * The map `chosen` has a word for each address at which packets are told, and under 0 one for all others that give a
- * reason: its bits are the reasons that are no drops.
+ * Whether a function is a capture point of --pcap-when. The map `chosen` has an entry for each capture point, a bitmask
+ * of the drop reasons that are no drops there. The entry of address 0 is for all other functions that pass a drop
+ * reason.
  */
 ALWAYS_INLINE int is_chosen(u64 address, u32 reason)
 {
@@ -48,19 +49,19 @@ ALWAYS_INLINE u16 type_of_device(u64 dev)
 {
 	u16 type = NO_DEVICE;
 
-	/* Where skb->dev is something else (dev_scratch of a socket's queue), it mostly can't be read. */
+	/* skb->dev shares memory with dev_scratch (in a socket's queue): mostly the read fails then. */
 	if (dev && READ(type, dev, FIELD(net_device, type)))
 		type = NO_DEVICE;
 	return type;
 }
 
-/* Only these have an Ethernet header, whatever mac_header says. */
+/* Only these devices have an Ethernet header, whatever mac_header is. */
 ALWAYS_INLINE int may_have_ethernet(u16 device)
 {
 	return device == NO_DEVICE || device == ARPHRD_ETHER || device == ARPHRD_LOOPBACK;
 }
 
-/* What there is to be told of an sk_buff: nothing of one that has neither header yet, as netlink's. */
+/* Locate the packet data of an sk_buff. Leaves layer 0 if neither header is set yet, as in netlink messages. */
 ALWAYS_INLINE void look_at(struct told *told, u64 skb)
 {
 	struct headers at;
@@ -88,6 +89,7 @@ ALWAYS_INLINE void look_at(struct told *told, u64 skb)
 		told->layer = 0;
 }
 
+/* Whether --pcap-when selects this event. */
 ALWAYS_INLINE int is_told(struct told *told, u64 skb, u64 address, u32 reason)
 {
 	int is_told = CAPTURE_EVERY;
@@ -105,16 +107,17 @@ ALWAYS_INLINE int is_told(struct told *told, u64 skb, u64 address, u32 reason)
 }
 
 /*
- * Before Linux 6.3 ("bpf: teach refsafe() to take into account ID remapping") a record that is reserved on one way
- * through the program is to the verifier another than that of any other way, and it goes on from each. So these ways
- * have to meet before: what was decided is read out of where it is, and is alike on all of them.
+ * Before Linux v6.3 ("bpf: teach refsafe() to take into account ID remapping") the verifier gives each record that
+ * bpf_ringbuf_reserve() returns a reference id of its own on each path, so that states never prune and every path is
+ * walked to its end. So merge the paths before the record is reserved: the decision is on the stack, and is read back
+ * from there by a helper, after which it is unknown on all paths alike.
  */
 ALWAYS_INLINE void decided(struct told *told)
 {
 	bpf_probe_read_kernel(told, sizeof(*told), told);
 }
 
-/* What of this sight is told, which is remembered; before there is room for it. */
+/* Decide what to capture at this event, and remember that in `seen`. To be called before the record is reserved. */
 ALWAYS_INLINE void choose(struct told *told, u64 skb, u64 address, u32 reason)
 {
 	look_at(told, skb);
@@ -123,6 +126,7 @@ ALWAYS_INLINE void choose(struct told *told, u64 skb, u64 address, u32 reason)
 	decided(told);
 }
 
+/* skb->pkt_type: PACKET_*. */
 ALWAYS_INLINE u8 packet_type(u64 skb)
 {
 	u8 bits = 0;
@@ -131,7 +135,7 @@ ALWAYS_INLINE u8 packet_type(u64 skb)
 	return bits >> BIT_sk_buff_pkt_type & 7;
 }
 
-/* The part of a record, and the chunks. */
+/* Write the chunks, and the part of the record. */
 ALWAYS_INLINE void tell_pieces(struct event *event, struct told *told, struct pieces *pieces)
 {
 	struct part_bytes *part = PART(event, bytes);
@@ -155,6 +159,7 @@ ALWAYS_INLINE void tell_pieces(struct event *event, struct told *told, struct pi
 	part->first = told->first;
 }
 
+/* Capture the packet data of an sk_buff. */
 ALWAYS_INLINE void tell_skb(struct event *event, struct told *told, u64 skb)
 {
 	struct part_bytes *part = PART(event, bytes);
@@ -171,6 +176,7 @@ ALWAYS_INLINE void tell_skb(struct event *event, struct told *told, u64 skb)
 	READ(part->queue, skb, FIELD(sk_buff, queue_mapping));
 }
 
+/* Count a capture that is lost because its record has no room in the ring. */
 ALWAYS_INLINE void count_unheard(struct counters *counters, struct told *told)
 {
 	if (!told->layer)

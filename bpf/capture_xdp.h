@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The bytes of an XDP program's frame, as capture.h has those of an sk_buff. */
+/* Packet data of an XDP program's frame, as capture.h has it of an sk_buff. */
 #ifndef __PYPWRU_CAPTURE_XDP_H
 #define __PYPWRU_CAPTURE_XDP_H
 
@@ -10,7 +10,10 @@
 
 #if TRACE_XDP && CAPTURE
 
-/* Bytes of a frame that are in fragments, behind its linear area (Linux 5.18, commit 2e88d4ff0301): they aren't told. */
+/*
+ * Bytes of a frame in fragments, behind its linear area, which are not captured. Linux commit 2e88d4ff0301 ("xdp:
+ * introduce flags field in xdp_buff/xdp_frame") (in v5.18).
+ */
 ALWAYS_INLINE u32 in_fragments(u64 xdp, u64 frame)
 {
 #ifdef FIELD_skb_shared_info_xdp_frags_size
@@ -24,7 +27,7 @@ ALWAYS_INLINE u32 in_fragments(u64 xdp, u64 frame)
 	return 0;
 }
 
-/* A frame begins with an Ethernet header. */
+/* As choose(). A frame begins with an Ethernet header. */
 ALWAYS_INLINE void choose_frame(struct told *told, u64 xdp, u64 frame, u64 address)
 {
 	u64 end = read_u64(xdp + FIELD(xdp_buff, data_end));
@@ -47,6 +50,7 @@ ALWAYS_INLINE void choose_frame(struct told *told, u64 xdp, u64 frame, u64 addre
 	decided(told);
 }
 
+/* As tell_skb(). */
 ALWAYS_INLINE void tell_frame(struct event *event, struct told *told, u64 xdp)
 {
 	struct part_bytes *part = PART(event, bytes);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The bytes of a packet, onto the ring `packets`. One loop goes through all of its pieces, a chunk a turn; what it is
- * at is read out of memory, so that one turn is to the verifier like another.
+ * Write packet data to the ring `packets`. One loop goes through all pieces of a packet, one chunk per iteration; its
+ * state is read back by a helper, so that all iterations are alike to the verifier.
  */
 #ifndef __PYPWRU_CHUNKS_H
 #define __PYPWRU_CHUNKS_H
@@ -13,18 +13,19 @@
 #if CAPTURE
 
 /*
- * Chunks of a packet at most: of 64 KiB in pieces of an Ethernet frame each, or in pages; of more, in larger pieces.
- * The verifier walks through each.
+ * Chunks per packet, at most: enough for 64 KiB in pieces of one Ethernet frame each or in pages, and for more than
+ * that in larger pieces. The verifier walks each iteration.
  */
 #define TURNS (SNAPLEN < 65536 ? 9 + SNAPLEN / 1440 : 72)
-/* Room in a chunk: headers and small packets, what an Ethernet frame holds, a page. */
+/* Sizes of chunks: for headers and small packets, for an Ethernet frame, for a page. */
 #define SMALL_ROOM 256
 #define FRAME_ROOM 1536
 
-/* pieces.why */
+/* Values of pieces.why */
 #define NO_ROOM 1
 #define UNREADABLE 2
 
+/* Write up to `room` bytes, a constant as bpf_ringbuf_reserve() requires. Returns 0, NO_ROOM or UNREADABLE. */
 ALWAYS_INLINE u64 write_chunk(struct event *event, u64 at, u64 size, const u64 room)
 {
 	struct chunk *chunk = bpf_ringbuf_reserve(MAP_packets, sizeof(*chunk) + room, 0);
@@ -44,9 +45,9 @@ ALWAYS_INLINE u64 write_chunk(struct event *event, u64 at, u64 size, const u64 r
 }
 
 /*
- * Where bytes go to begins with them: the verifier need not be told how an offset and a length go together. It is told
- * nothing of what is left, either, by having that read out of where it is: it would look at each turn for each of the
- * lengths that a chunk before can have had.
+ * Write the chunks of a packet. A chunk's bytes are read to its beginning, so that the verifier need not relate an
+ * offset to a length. `left` is read back by a helper, so that the verifier knows nothing about it either: else it
+ * would walk each iteration once for every length that an earlier chunk can have had.
  */
 ALWAYS_INLINE void write_chunks(struct event *event, struct pieces *left)
 {

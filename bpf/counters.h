@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the handlers count, each CPU for itself. */
+/* Counters of the handlers, per CPU. */
 #ifndef __PYPWRU_COUNTERS_H
 #define __PYPWRU_COUNTERS_H
 
 #include "helpers.h"
 #include "event.h"
 
-/* Of this CPU; atomic, since an interrupt's probe may run in the middle. */
+/* The counters of this CPU. Increment them atomically, since an interrupt's probe may run in between. */
 ALWAYS_INLINE struct counters *own_counters(void)
 {
 	u32 key = 0;
@@ -14,7 +14,7 @@ ALWAYS_INLINE struct counters *own_counters(void)
 	return bpf_map_lookup_elem(MAP_counters, &key);
 }
 
-/* One more of a member of struct counters. */
+/* Increment a member of struct counters. */
 #define COUNT(member)                                                 \
 	do {                                                          \
 		struct counters *counters_ = own_counters();          \

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What conntrack knows of a packet (--output-ct): the struct nf_conn that skb->_nfct points to. */
+/* The packet's conntrack entry (--output-ct): the struct nf_conn that skb->_nfct points to. */
 #ifndef __PYPWRU_CT_H
 #define __PYPWRU_CT_H
 
 #include "helpers.h"
 #include "event.h"
 
-#ifdef WIRE_ct /* only where the kernel's types are known: program/conntrack.py */
+#ifdef WIRE_ct /* only if the types of conntrack are known: program/conntrack.py */
 
 #define CT_INFO 7ULL /* NFCT_INFOMASK: enum ip_conntrack_info is in the low bits of the pointer */
 #define AF_INET 2
 #define AF_INET6 10
 
+/* The members of struct part_ct for one direction. */
 struct ct_ends {
 	u32 *saddr, *daddr;
 	u16 *sport, *dport;
@@ -21,7 +22,7 @@ struct ct_ends {
 	((struct ct_ends){ (part)->way##_saddr, (part)->way##_daddr, &(part)->way##_sport,        \
 			   &(part)->way##_dport })
 
-/* Unused bytes of an address are zero (nf_ct_get_tuple). */
+/* Unused bytes of an address are zero: nf_ct_get_tuple(). */
 ALWAYS_INLINE void fill_ct_ends(struct ct_ends to, const u8 *tuple)
 {
 	__builtin_memcpy(to.saddr, tuple + OPTIONAL_FIELD(nf_conntrack_tuple, src__u3), 16);
@@ -30,20 +31,20 @@ ALWAYS_INLINE void fill_ct_ends(struct ct_ends to, const u8 *tuple)
 	*to.dport = *(u16 *)(tuple + OPTIONAL_FIELD(nf_conntrack_tuple, dst__u));
 }
 
-/* Into zeroes. */
+/* `to` is zeroed by the caller. */
 ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb)
 {
 	u64 tracked = read_u64(skb + OPTIONAL_FIELD(sk_buff, _nfct)), conn = tracked & ~CT_INFO;
 	u64 tuples = conn + OPTIONAL_FIELD(nf_conn, tuplehash) + OPTIONAL_FIELD(nf_conntrack_tuple_hash, tuple);
-	/* struct nf_conntrack_tuple, as far as it is read: the protocol is behind all else */
+	/* struct nf_conntrack_tuple up to protonum, the last member that is read */
 	u8 tuple[OPTIONAL_FIELD(nf_conntrack_tuple, dst__protonum) + 1] __attribute__((aligned(8)));
 	u16 family;
 
 	if (!tracked)
 		return;
 	/*
-	 * skb_release_head_state() gives up the packet's reference and leaves the pointer: behind it, a connection that
-	 * nobody else has is freed, and its memory another's soon.
+	 * skb_release_head_state() drops the packet's reference and leaves the pointer. From then on a connection
+	 * without other references is freed, and its memory reused.
 	 */
 	if (conn && !read_u32(conn + OPTIONAL_FIELD(nf_conn, ct_general__use)))
 		return;
@@ -62,7 +63,7 @@ ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb)
 	to->l3 = family == AF_INET ? 4 : family == AF_INET6 ? 6 : 0;
 	to->l4 = tuple[OPTIONAL_FIELD(nf_conntrack_tuple, dst__protonum)];
 	fill_ct_ends(CT_ENDS_OF(to, original), tuple);
-	/* tuplehash[IP_CT_DIR_MAX]: the second of two is the answer's */
+	/* tuplehash[IP_CT_DIR_MAX]: the second is the reply direction's */
 	bpf_probe_read_kernel(tuple, sizeof(tuple), (void *)(tuples + SIZE_nf_conn_tuplehash / 2));
 	fill_ct_ends(CT_ENDS_OF(to, reply), tuple);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The end of a packet that was shown: a record of its own, which is no sight. */
+/* EVENT_END: the record of the free of an sk_buff that had events. It is no event itself. */
 #ifndef __PYPWRU_ENDS_H
 #define __PYPWRU_ENDS_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Is a packet asked for? The pcap filters (packet.h), what is said of its place, and the user's expression. */
+/* Does a packet match? The pcap filters (packet.h), its device and namespace, and the user's expression. */
 #ifndef __PYPWRU_FILTER_H
 #define __PYPWRU_FILTER_H
 
@@ -15,7 +15,7 @@ static u64 (*skb_expression)(u64 skb) = (void *)MARKER_SKB_EXPR;
 static u64 (*xdp_expression)(u64 xdp) = (void *)MARKER_XDP_EXPR;
 #endif
 
-/* What --filter-netns and --filter-ifname say; skb is 0 for a frame of XDP. */
+/* --filter-netns and --filter-ifname; skb is 0 for an XDP frame. */
 ALWAYS_INLINE int place_matches(u64 dev, u64 skb)
 {
 #if FILTER_IFNAME
@@ -23,7 +23,7 @@ ALWAYS_INLINE int place_matches(u64 dev, u64 skb)
 
 	if (!dev)
 		return 0;
-	/* Behind its end there may be the rest of an older name. */
+	/* Behind the NUL there may be the rest of an older name. */
 	bpf_probe_read_kernel_str(name, sizeof(name), (void *)(dev + FIELD(net_device, name)));
 	if (name[0] != KNOWN_AT_LOAD(WANTED_IFNAME) || name[1] != KNOWN_AT_LOAD(WANTED_IFNAME_END))
 		return 0;

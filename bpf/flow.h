@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The flow part of a record: where the packet is (namespace, device) and what its headers say. */
+/* The flow part of a record: the packet's namespace, device and headers. */
 #ifndef __PYPWRU_FLOW_H
 #define __PYPWRU_FLOW_H
 
@@ -10,7 +10,7 @@
 
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
-#define ETH_P_TEB 0x6558 /* a whole Ethernet frame */
+#define ETH_P_TEB 0x6558 /* an Ethernet frame */
 #define ETH_P_8021Q 0x8100
 #define ETH_P_8021AD 0x88a8
 
@@ -34,7 +34,7 @@
 #define METRICS_FLAGS 3ULL     /* DST_METRICS_FLAGS */
 #define METRIC_MTU 4	       /* (RTAX_MTU - 1) * sizeof(u32) */
 
-/* The MTU of the route if the packet has one, else of the device that it is on. */
+/* MTU of the packet's route if it has one, else of its device. */
 ALWAYS_INLINE u32 mtu_of(u64 skb, u64 dev)
 {
 	u64 dst = read_u64(skb + FIELD(sk_buff, _skb_refdst)) & ~DST_NOREF;
@@ -65,7 +65,7 @@ ALWAYS_INLINE void fill_place(struct event *event, u64 skb)
 #endif
 }
 
-/* Where a tuple goes: members of struct event or of struct part_tunnel. */
+/* Destination of a tuple: members of struct event or of struct part_tunnel. */
 struct ends {
 	u8 *l3, *l4, *saddr, *daddr, *tcp_flags;
 	u16 *sport, *dport;
@@ -75,6 +75,7 @@ struct ends {
 	((struct ends){ &(from)->l3, &(from)->l4, (from)->saddr, (from)->daddr, &(from)->tcp_flags,     \
 			&(from)->sport, &(from)->dport })
 
+/* `l4`: address of the transport header. */
 ALWAYS_INLINE void fill_ports(struct ends to, u64 l4)
 {
 	u8 header[14]; /* up to the flags of TCP */
@@ -106,7 +107,7 @@ ALWAYS_INLINE u64 fill_ipv4(struct ends to, u64 l3)
 	*(u32 *)to.saddr = *(u32 *)(header + 12);
 	*(u32 *)to.daddr = *(u32 *)(header + 16);
 	fragment = swap16(*(u16 *)(header + 6)) & 0x1fff;
-	if (fragment) /* a later one has payload where ports would be */
+	if (fragment) /* a later fragment has payload in place of ports */
 		return 0;
 	l3 += (header[0] & 0xf) * 4;
 	fill_ports(to, l3);
@@ -163,9 +164,11 @@ ALWAYS_INLINE int is_ip(u16 type)
 }
 
 /*
- * The version is the header's own: a packet that is put into a tunnel has the inner one's EtherType for a while. Where
- * the kernel knows of none yet (0), it alone tells that this is IP; else it tells so of other headers, too.
- * Returns where the header behind is: 0 if this is not IP, or a later fragment, which has none.
+ * Parse the IP header at `l3`. The version is taken from the header itself: while a packet is put into a tunnel, it has
+ * the EtherType of the inner one. `type`, the EtherType, excludes other headers that may begin with 4 or 6, too; where
+ * it is not set yet (0), the version alone decides.
+ *
+ * Returns the address of the next header: 0 if this is not IP, or a later fragment, which has none.
  */
 ALWAYS_INLINE u64 fill_ip(struct ends to, u64 l3, u16 type)
 {
@@ -182,7 +185,7 @@ ALWAYS_INLINE u64 fill_ip(struct ends to, u64 l3, u16 type)
 	return 0;
 }
 
-/* A tag inside the frame is at network_header on reception; what a packet socket sends has it before. */
+/* A tag inside the frame is at network_header on reception; in what a packet socket sends it is in front of that. */
 ALWAYS_INLINE int tag_is_before(u64 skb, u16 network)
 {
 	u16 mac = 0, distance;
@@ -192,7 +195,10 @@ ALWAYS_INLINE int tag_is_before(u64 skb, u16 network)
 	return distance == ETHERNET_HEADER + VLAN_HEADER || distance == ETHERNET_HEADER + 2 * VLAN_HEADER;
 }
 
-/* Where the network header is; `type`, the EtherType before, becomes that of the header. */
+/*
+ * Skip VLAN tags. Returns the address of the network header; `type`, the EtherType in front, becomes that of the
+ * header.
+ */
 ALWAYS_INLINE u64 behind_tags(u64 skb, u64 head, u16 network, u16 *type)
 {
 	u64 l3 = head + network;
@@ -209,7 +215,10 @@ ALWAYS_INLINE u64 behind_tags(u64 skb, u64 head, u16 network, u16 *type)
 	return l3;
 }
 
-/* What stands behind the Ethernet header of a frame, and `type`, its EtherType. A tag in it has another in it at most. */
+/*
+ * Skip the Ethernet header of a frame and up to two VLAN tags. Returns the address behind; `type` becomes the
+ * EtherType.
+ */
 ALWAYS_INLINE u64 behind_ethernet(u64 frame, u16 *type)
 {
 	u64 l3 = frame + ETHERNET_HEADER;
@@ -227,7 +236,7 @@ ALWAYS_INLINE u64 behind_ethernet(u64 frame, u16 *type)
 	return l3;
 }
 
-/* Where the IP header of a frame is; 0 if it has none. */
+/* Address of the IP header of a frame; 0 if it has none. */
 ALWAYS_INLINE u64 ip_of_frame(u64 frame)
 {
 	u16 type;
@@ -236,7 +245,7 @@ ALWAYS_INLINE u64 ip_of_frame(u64 frame)
 	return is_ip(type) ? l3 : 0;
 }
 
-/* Where the IP header of an sk_buff is; 0 if it has none, or neither header is set. */
+/* Address of the IP header of an sk_buff; 0 if it has none, or neither header is set. */
 ALWAYS_INLINE u64 ip_of_skb(u64 skb)
 {
 	struct headers at;
@@ -259,7 +268,7 @@ ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)
 	u16 network = 0, type = event->protocol;
 
 	READ(network, skb, FIELD(sk_buff, network_header));
-	if (!network) /* it is not set yet, or not a packet of a network (netlink) */
+	if (!network) /* not set yet, or not a network packet (netlink) */
 		return;
 	l3 = behind_tags(skb, head, network, &type);
 	fill_ip(ENDS_OF(event), l3, type);
@@ -271,9 +280,9 @@ ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)
 #define AF_NETLINK 16
 
 /*
- * Whether an sk_buff is a message between sockets, or between a socket and the kernel: it gets neither a device nor a
- * protocol. A segment of TCP that no route was found for has neither, too, but a socket of IP; what has no socket has
- * headers where it is a packet.
+ * Whether an sk_buff is a message between sockets, or between a socket and the kernel: these have neither a device nor
+ * a protocol. A TCP segment without a route has neither, too, but has an IP socket. One without a socket is a packet if
+ * it has headers.
  */
 ALWAYS_INLINE int is_message(u64 skb)
 {
@@ -294,7 +303,9 @@ ALWAYS_INLINE int is_message(u64 skb)
 }
 #endif
 
-/* Everything is zeroed first: a field that does not apply is 0, and no byte is left from an older record. */
+/*
+ * Fill the flow part. It is zeroed first: a field that does not apply is 0, and no byte is left from an older record.
+ */
 ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
 {
 	__builtin_memset(&event->netns, 0, sizeof(*event) - __builtin_offsetof(struct event, netns));
@@ -314,7 +325,7 @@ ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
 }
 
 #if TRACE_XDP
-/* An XDP program has a frame, no sk_buff: no mark, no protocol, and a length of its own. */
+/* As fill_flow() for a frame, which has no sk_buff: no mark, no protocol, and its length is data_end - data. */
 ALWAYS_INLINE void fill_frame(struct event *event, u64 xdp)
 {
 	struct where where = where_is(xdp_device(xdp), 0);

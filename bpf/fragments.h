@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Filters read the linear area. One that asks for what is behind its end answers BEYOND, and is asked once more, of a
- * copy of the packet's first REACH bytes that goes on in the fragments. REACH is as far as the run's filters can read
+ * Filters read the linear area. A filter that needs bytes behind its end returns BEYOND, and is run a second time, on a
+ * copy of the packet's first REACH bytes, fragments included. REACH is as far as the run's filters can read
  * (filter/reach.py).
  */
 #ifndef __PYPWRU_FRAGMENTS_H
@@ -10,7 +10,7 @@
 #include "helpers.h"
 #include "pieces.h"
 
-/* The bytes that a filter gets, in a row from an address on. */
+/* The contiguous bytes that a filter runs on. */
 struct bytes {
 	u64 at, size;
 	u64 owner;
@@ -19,13 +19,13 @@ struct bytes {
 
 #if FILTER_FRAGMENTS
 
-/* Bytes are missing (filter/emit.py). The 32 bits below are the answer if there are none. */
+/* Bytes are missing (filter/emit.py). The 32 bits below are the result if there are none. */
 #define BEYOND (1ULL << 32)
 #define IS_MATCH(answer) ((u32)(answer) != 0)
 
 #define GATHERED 16384 /* filter/reads.py */
-#define TURNS_TO_GATHER 16 /* pieces of at most PAGE_ROOM that are copied */
-#define COPIES 4 /* of a CPU: a task, and what interrupts it */
+#define TURNS_TO_GATHER 16 /* pieces, of at most PAGE_ROOM, that are copied */
+#define COPIES 4 /* per CPU: for a task, and for what interrupts it */
 
 struct gathered {
 	u64 owner;
@@ -35,9 +35,9 @@ struct gathered {
 VALUE_OF(gathered, struct gathered);
 
 /*
- * One of this CPU's copies that nobody uses. What interrupts this handler gives it back before it returns. Only a task
- * that takes over this CPU between the look and the store may have it as well: no two of them are at the same place of
- * a stack, so that is seen afterwards.
+ * Claim one of this CPU's free copies. A handler that interrupts this one releases its copy before it returns. Only a
+ * task that preempts this one between the load and the store can claim the same copy; give_back() detects that, since
+ * the owner is a stack address, which no two tasks have in common.
  */
 ALWAYS_INLINE int take_copy(struct bytes *bytes)
 {
@@ -57,7 +57,7 @@ ALWAYS_INLINE int take_copy(struct bytes *bytes)
 	return 0;
 }
 
-/* 0: somebody else wrote into it meanwhile. */
+/* Release the copy. Returns 0 if another owner has written to it in the meantime. */
 ALWAYS_INLINE int give_back(struct bytes *bytes)
 {
 	volatile u64 *owner = &bytes->copy->owner;
@@ -68,7 +68,7 @@ ALWAYS_INLINE int give_back(struct bytes *bytes)
 	return 1;
 }
 
-/* What is at is read out of memory, as in write_chunks(). */
+/* Returns the number of bytes copied. The state is read back by a helper, as in write_chunks(). */
 ALWAYS_INLINE u64 copy_pieces(struct gathered *to, struct pieces *left)
 {
 	u64 done = 0, size;
@@ -96,8 +96,8 @@ ALWAYS_INLINE u64 copy_pieces(struct gathered *to, struct pieces *left)
 }
 
 /*
- * Copy the packet from `start` on; 0 if all of it is linear. How much of it is, is found out anew: the verifier would
- * go on from here with each of the bounds that a filter found of it on one of its ways.
+ * Copy the packet from `start` on. Returns 0 if all of it is linear, or no copy is free. The end of the linear area is
+ * read anew: otherwise the verifier would go on from here once for each bound that a path through a filter has derived.
  */
 ALWAYS_INLINE int gather(struct bytes *bytes, u64 skb, u64 start)
 {
@@ -111,11 +111,14 @@ ALWAYS_INLINE int gather(struct bytes *bytes, u64 skb, u64 start)
 	left.skb = read_u64(enter_fragments(&left, skb) + FIELD(skb_shared_info, frag_list));
 	bytes->size = copy_pieces(bytes->copy, &left);
 	copy = bytes->copy->bytes;
-	READ(bytes->at, &copy, 0); /* a number, with which filters calculate */
+	READ(bytes->at, &copy, 0); /* a scalar, since filters do arithmetic with it */
 	return 1;
 }
 
-/* What `ask` says, an expression about `bytes`: those of the packet from `start` on. */
+/*
+ * Whether a filter matches. `ask` is an expression on `bytes`, the packet from `start` on: the first time its linear
+ * area, the second time, if it returned BEYOND, the copy.
+ */
 #define ANSWER(skb, start, linear, ask)                                                  \
 	({                                                                               \
 		struct bytes bytes = { start, linear };                                  \

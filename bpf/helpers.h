@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Types, and the kernel's helpers that the handlers call, by their number in enum bpf_func_id. */
+/* Types, and the BPF helpers that the handlers call, by their number in enum bpf_func_id. */
 #ifndef __PYPWRU_HELPERS_H
 #define __PYPWRU_HELPERS_H
 
@@ -11,7 +11,7 @@ typedef unsigned long long u64;
 #define NULL ((void *)0)
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
-/* Bytes on the wire. */
+/* Header sizes in bytes. */
 #define ETHERNET_HEADER 14
 #define MAC_HEADER_UNSET 0xffff /* skb_mac_header_was_set() */
 #define VLAN_HEADER 4
@@ -39,19 +39,19 @@ static u64 (*bpf_get_func_ip)(void *ctx) = (void *)173;
 static long (*bpf_get_func_arg)(void *ctx, u32 number, u64 *value) = (void *)183;
 
 /*
- * Kernel fields. FIELD() of a struct and a member is the offset in bytes, from BTF;
- * program/layout.py finds every one in these sources, so using it is all that it takes to have it. `a__b` is
- * the member a.b. One that some kernels lack is an OPTIONAL_FIELD(), inside an #ifdef of what it expands to.
+ * Kernel structs. FIELD() of a struct and a member is the member's offset in bytes, from BTF; program/layout.py finds
+ * every FIELD() in these sources and defines its macro. `a__b` is the member a.b. A member that some kernels lack is an
+ * OPTIONAL_FIELD(), inside an #ifdef of the macro that it expands to.
  */
 #define FIELD(type, member) FIELD_##type##_##member
 #define OPTIONAL_FIELD(type, member) FIELD(type, member)
-#define TYPE_ID(type) TYPE_ID_##type /* the number of a struct in the kernel's BTF */
-#define SIZE_OF(type) SIZE_OF_##type /* bytes of a struct of the kernel's */
+#define TYPE_ID(type) TYPE_ID_##type /* id of a struct in the kernel's BTF */
+#define SIZE_OF(type) SIZE_OF_##type /* size of a kernel struct in bytes */
 /*
- * A value of which the compiler knows nothing but where it is: it can't move a comparison of it away from what that
- * bounds, nor take a condition apart. Of ((a ^ b) | (c ^ d) | ...) != 0, however long, InstCombine of LLVM 19 makes
- * a != b | c != d | ... (foldICmpOrXorSubChain(); 14 does not). eBPF compares by jumps alone, and the verifier goes
- * all the ways through them: 2^n for n words.
+ * Hide a value from the optimizer: it can't move a comparison away from the access that this bounds, nor split a
+ * condition. Of ((a ^ b) | (c ^ d) | ...) != 0, however long, InstCombine of LLVM 19 makes a != b | c != d | ...
+ * (foldICmpOrXorSubChain(); LLVM 14 does not). eBPF compares by jumps alone, and the verifier walks all paths through
+ * them: 2^n for n words.
  */
 #define OPAQUE(value)                           \
 	({                                      \
@@ -59,7 +59,7 @@ static long (*bpf_get_func_arg)(void *ctx, u32 number, u64 *value) = (void *)183
 		asm volatile("" : "+r"(value_)); \
 		value_;                         \
 	})
-/* A constant that loading fills in (program/constants.py): the compiler must not reckon with what stands for it. */
+/* A constant that loading fills in (program/constants.py): the compiler must not compute with its placeholder. */
 #define KNOWN_AT_LOAD(constant) OPAQUE(constant)
 #define VALUE_OF(map, type) _Static_assert(sizeof(type) == VALUE_##map, "program/maps.py has another size of " #map)
 #define READ(to, from, field) bpf_probe_read_kernel(&(to), sizeof(to), (const void *)((from) + (field)))

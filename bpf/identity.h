@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A new packet: its number, and whether it is one of those that are shown (--sample-rate, --sample-flow). Both are
- * decided when it is first seen, which is behind all filters, and go with it from then on (seen.h).
+ * A new packet: its packet id, and whether it is sampled (--sample-rate, --sample-flow). Both are decided at its first
+ * event, behind all filters, and stay with it from then on (seen.h).
  */
 #ifndef __PYPWRU_IDENTITY_H
 #define __PYPWRU_IDENTITY_H
@@ -12,10 +12,10 @@
 #include "flow.h"
 #include "packet.h"
 
-/* What goes with a packet. */
+/* What the map `seen` keeps of a packet. */
 struct known {
-	u64 packet; /* part_identity */
-	u64 is_out; /* it is not to be shown */
+	u64 packet; /* packet id, as in part_identity */
+	u64 is_out; /* it is not sampled: none of its events is written */
 };
 
 #if IDENTIFY
@@ -23,8 +23,9 @@ struct known {
 #define TRIES 3
 
 /*
- * Of this CPU, from 1 on; 0 if none can be had. An interrupt's handler can come in between, and no atomic operation
- * before Linux 5.12 tells what it has made: a number is ours alone if nobody else added one while we did.
+ * The next sequence number of this CPU, from 1 on; 0 on failure. An interrupt's handler can come in between, and before
+ * Linux v5.12 atomic operations of BPF do not return the new value: a number is unique if nothing else has incremented
+ * it in the meantime.
  */
 ALWAYS_INLINE u64 next_number(void)
 {
@@ -46,7 +47,7 @@ ALWAYS_INLINE u64 next_number(void)
 	return 0;
 }
 
-/* Every bit of the result hangs on every bit of the value: the finalizer of MurmurHash3, by Austin Appleby. */
+/* The 64-bit finalizer of MurmurHash3, by Austin Appleby: every bit of the result depends on every bit of the value. */
 ALWAYS_INLINE u64 mixed(u64 value)
 {
 	value = (value ^ value >> 33) * 0xff51afd7ed558ccdULL;
@@ -56,8 +57,8 @@ ALWAYS_INLINE u64 mixed(u64 value)
 
 #if SAMPLE_PACKETS
 /*
- * Of each so many in a row on a CPU one, drawn at random (stratified sampling): which it is can't fall into step with
- * the traffic, and their share is exact. Nothing need be kept for that, since the draw is of the row's own number.
+ * Stratified sampling: of SAMPLE_RATE successive packets of a CPU one is drawn at random. So the draw can't fall into
+ * step with the traffic, and the share is exact. It needs no state, since it is a hash of the stratum's number.
  */
 ALWAYS_INLINE int is_drawn(u64 cpu, u64 number)
 {
@@ -78,8 +79,8 @@ ALWAYS_INLINE u64 mixed_end(u64 *address, u16 port)
 }
 
 /*
- * By addresses, ports and protocol, of which either end can be first; the same on every machine. What has no
- * addresses is always among them.
+ * Sample flows by a hash of addresses, ports and protocol, which is the same for both directions and on every machine.
+ * A packet without addresses is always sampled.
  */
 ALWAYS_INLINE int is_flow_drawn(u64 l3)
 {
@@ -99,7 +100,9 @@ ALWAYS_INLINE int is_flow_drawn(u64 l3)
 #define ip_to_draw_by(skb, frame) 0
 #endif
 
-/* Number a packet that was not seen before, and decide; l3: where its IP header is. */
+/*
+ * Assign an id to a packet that had no event before, and decide on sampling. `l3`: address of its IP header, 0 if none.
+ */
 ALWAYS_INLINE struct known new_packet(u64 l3)
 {
 	u64 cpu = bpf_get_smp_processor_id(), number = next_number();

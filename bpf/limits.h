@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Which sights are shown: of packets that were chosen, and no more of them in a second than are wanted. */
+/* Which events are written: those of sampled packets, and only so many in a second. */
 #ifndef __PYPWRU_LIMITS_H
 #define __PYPWRU_LIMITS_H
 
@@ -13,14 +13,16 @@
 
 #define SECOND 1000000000ULL /* ns */
 
-/* In the map `hits`: each second has entries of its own, so that nobody need set one back while others count. */
+/* Key of the map `hits`. Each second has entries of its own, so that no CPU has to reset one while others count. */
 struct second {
-	u64 address; /* of the probe; ALL for any */
+	u64 address; /* of the probe; ALL: the limit of all together */
 	u64 second;
 };
 #define ALL (~0ULL)
 
-/* A counter is added to, then read: of so many that are added at most `most` read no more than that. */
+/*
+ * Whether an event is over a limit. The counter is incremented, then read: at most `most` increments read that or less.
+ */
 ALWAYS_INLINE int is_beyond(u64 address, u64 most)
 {
 	struct second key = { address, bpf_ktime_get_ns() / SECOND };
@@ -38,7 +40,7 @@ ALWAYS_INLINE int is_beyond(u64 address, u64 most)
 #endif
 
 #if LIMIT_HITS
-/* For who names it. */
+/* For the report of functions over --max-hits. */
 ALWAYS_INLINE void count_throttled(u64 address)
 {
 	u64 none = 0, *count = bpf_map_lookup_elem(MAP_throttled, &address);
@@ -52,7 +54,9 @@ ALWAYS_INLINE void count_throttled(u64 address)
 }
 #endif
 
-/* The counters of this CPU if this sight of a packet that matches is to be written, or NULL; counted either way. */
+/*
+ * The counters of this CPU if an event of a matching packet is to be written, else NULL. Counts the event either way.
+ */
 ALWAYS_INLINE struct counters *admitted(u64 address, struct known *known)
 {
 	struct counters *counters = own_counters();

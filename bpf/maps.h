@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What functions on BPF maps are called with while a packet is handled (--output-bpfmap). */
+/* Arguments of functions on BPF maps that are called while a packet is handled (--output-bpfmap). */
 #ifndef __PYPWRU_MAPS_H
 #define __PYPWRU_MAPS_H
 
@@ -7,12 +7,12 @@
 
 #if OUTPUT_BPFMAP
 
-/* Addresses; the value is 0 where there is none (yet). */
+/* Addresses; the value is 0 if there is none (yet). */
 struct call {
 	u64 map, key, value;
 };
 
-/* A look-up that has not returned, by the stack that it is on: BPF programs on it don't nest look-ups. */
+/* A look-up that has not returned; its key is the stack that it is on: BPF programs on a stack don't nest look-ups. */
 struct kept_call {
 	struct call call;
 	u64 skb;
@@ -69,6 +69,7 @@ ALWAYS_INLINE int trace_map(struct sight sight, struct call call)
 	return skb ? write_call(sight, skb, call) : 0;
 }
 
+/* At the entry of a look-up: the value is known at its return. */
 ALWAYS_INLINE int keep_call(struct sight sight, struct call call)
 {
 	u64 stack = stack_at(sight.depth);
@@ -79,6 +80,7 @@ ALWAYS_INLINE int keep_call(struct sight sight, struct call call)
 	return 0;
 }
 
+/* At the return of a look-up. */
 ALWAYS_INLINE int trace_kept(struct sight sight, u64 returned)
 {
 	u64 stack = stack_at(sight.depth);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The handlers that hang on nftables: a program of its own, since the kernel may have nf_tables, and with it the
- * layout of its structs, only later. Compiled as trace.bpf.c is.
+ * The handlers on nftables: a unit of its own, since nf_tables, and with it the layout of its structs, may be loaded
+ * later than pypwru starts. Compiled as trace.bpf.c is.
  */
 #include "probes.h"
 #include "nft.h"
 
-/* nft_do_chain(pkt, chain). At its return it can't be asked where it is: SELF is its address. */
+/* nft_do_chain(pkt, chain). At its return a probe can't query the function's address: SELF has it. */
 int nft_in(void *ctx)
 {
 	return nft_enter(PROBE(0, EVENT_NFT_IN), CONTEXT(ctx, REG_ARG1), CONTEXT(ctx, REG_ARG2));

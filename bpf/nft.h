@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What nftables says of a packet. The kernel calls __nft_trace_packet() for every rule that gave a verdict, every
- * statement-only rule that matched, every return and every policy while its static key nft_trace_enabled is on;
- * kernel/nft_key.py turns that on without touching a ruleset that is traced.
+ * nftables events. The kernel calls __nft_trace_packet() for every rule that gave a verdict, every statement-only rule
+ * that matched, every return and every policy while its static key nft_trace_enabled is on; kernel/nft_key.py enables
+ * the key without touching a ruleset that is traced.
  *
- * nft_do_chain() is entered with the base chain. Which chain a rule is in follows from there: a jump pushes, a goto
+ * nft_do_chain() is entered with the base chain. The chain of a rule follows from there: a jump pushes, a goto
  * replaces, a return pops (nft_do_chain() of net/netfilter/nf_tables_core.c keeps the same stack).
  */
 #ifndef __PYPWRU_NFT_H
@@ -22,23 +22,23 @@
 #define CHAINS 32 /* NFT_JUMP_STACK_SIZE is 16, and the base chain isn't on that; a power of two for chain_at() */
 #define PATH 4
 
-/* An nft_do_chain() under way, by the address of its struct nft_pktinfo. */
+/* An nft_do_chain() in progress; its key is the address of its struct nft_pktinfo. */
 struct evaluation {
 	u64 skb;
-	u64 outer;	    /* the nft_pktinfo of one that it interrupts on this stack: a rule can send packets */
+	u64 outer;	    /* nft_pktinfo of the one that it interrupts on this stack: a rule can send packets */
 	u64 chains[CHAINS]; /* addresses, the base chain first */
 	u32 depth;
-	u32 nested;	    /* how many that nobody asked for are under way inside it */
-	struct flow flow;   /* of the packet */
-	struct known known; /* likewise */
-	/* of nft_eval.h */
-	u64 expression;	    /* that can give a verdict and is under way, or 0 */
+	u32 nested;	    /* number of evaluations in progress inside it, of packets that don't match */
+	struct flow flow;   /* of the packet, in its last record */
+	struct known known; /* of the packet */
+	/* used by nft_eval.h only */
+	u64 expression;	    /* the one in progress that can give a verdict, or 0 */
 	u64 registers;	    /* its struct nft_regs */
-	u64 address;	    /* of the probe on its function */
-	u64 decided;	    /* whether a rule's final verdict was seen */
+	u64 address;	    /* of the probe on its eval() */
+	u64 decided;	    /* a rule's final verdict was recorded */
 };
 
-/* Linux 5.16 has it in nft_pktinfo itself (commit f06ad944b6a7), before it was in its xt_action_param. */
+/* In nft_pktinfo itself since Linux commit f06ad944b6a7 (in v5.16), in its xt_action_param before. */
 ALWAYS_INLINE u64 nft_state(u64 pkt)
 {
 #ifdef FIELD_nft_pktinfo_state
@@ -48,7 +48,7 @@ ALWAYS_INLINE u64 nft_state(u64 pkt)
 #endif
 }
 
-/* The verifier is shown the bound in an instruction that the compiler can't take for needless. */
+/* Bounds the index for the verifier by an instruction that the compiler can't remove as redundant. */
 ALWAYS_INLINE u64 *chain_at(struct evaluation *evaluation, u64 depth)
 {
 	asm volatile("%0 &= %1" : "+r"(depth) : "i"(CHAINS - 1));
@@ -63,7 +63,9 @@ ALWAYS_INLINE u32 nft_family(u64 table)
 	return family >> BIT_nft_table_family & 0x3f;
 }
 
-/* Room that the stack has not; handlers on kprobes don't interrupt each other on one CPU (bpf_prog_active). */
+/*
+ * Memory for what the BPF stack can't hold; handlers on kprobes don't interrupt each other on a CPU (bpf_prog_active).
+ */
 VALUE_OF(nft_evaluations, struct evaluation);
 VALUE_OF(nft_scratch, struct evaluation);
 
@@ -75,10 +77,10 @@ ALWAYS_INLINE struct evaluation *nft_scratch(void)
 }
 
 /*
- * A chain as records name it. A rename gives it a name in other memory (swap() in nft_chain_commit_update() of
- * net/netfilter/nf_tables_api.c), which may be that of the name before the last: so the name's beginning counts, too.
- * No slab's object has less than eight bytes. The multiplier is the golden ratio's: its product's upper bits hang on
- * all bits.
+ * The key of a chain in records: its handle, and above it a hash of its name. A rename gives a chain a name in other
+ * memory (swap() in nft_chain_commit_update() of net/netfilter/nf_tables_api.c), which may be that of the name before
+ * the last: so the hash includes the first eight bytes of the name. No slab object has less than eight bytes. The
+ * multiplier is that of Fibonacci hashing: the upper bits of the product depend on all bits.
  */
 ALWAYS_INLINE u64 chain_key(u64 chain)
 {
@@ -88,7 +90,7 @@ ALWAYS_INLINE u64 chain_key(u64 chain)
 	return read_u64(chain + OPTIONAL_FIELD(nft_chain, handle)) | mark >> CHAIN_HANDLE_BITS << CHAIN_HANDLE_BITS;
 }
 
-/* Chain, table and base chain into a part; the table is the chain's. */
+/* Write table, chain and base chain to a part; the table is the chain's. */
 ALWAYS_INLINE void fill_chain(struct part_nft *to, u64 chain, struct evaluation *evaluation, u64 state)
 {
 	u64 table = read_u64(chain + OPTIONAL_FIELD(nft_chain, table));
@@ -107,7 +109,7 @@ ALWAYS_INLINE void fill_chain(struct part_nft *to, u64 chain, struct evaluation 
 		to->path[i] = i < evaluation->depth ? chain_key(evaluation->chains[i]) : 0;
 }
 
-/* What the chain is called, for who prints it. */
+/* Store the names of the chain and its table in the map `nft_names`. */
 ALWAYS_INLINE void tell_names(struct part_nft *said, u64 chain_key, u64 chain)
 {
 	struct nft_key key = { said->table, chain_key, said->netns, 0 };
@@ -177,7 +179,7 @@ ALWAYS_INLINE int nft_leave(struct sight sight, u32 verdict)
 	evaluation->depth = 0;
 	fill_chain(&said, evaluation->chains[0], evaluation, nft_state(pkt));
 	alive = is_alive(verdict);
-	/* NF_DROP_REASON() frees the packet itself, and returns its errno with NF_STOLEN (commit 36d2d9f5e5f1). */
+	/* NF_DROP_REASON() frees the packet itself and returns NF_STOLEN with an errno (Linux commit 36d2d9f5e5f1). */
 	said.verdict = alive || !(verdict >> 16) ? verdict : NF_DROP;
 	write_nft(sight, evaluation->skb, &said, alive, &evaluation->flow, &evaluation->known);
 	if (evaluation->outer)
@@ -189,8 +191,8 @@ ALWAYS_INLINE int nft_leave(struct sight sight, u32 verdict)
 }
 
 /*
- * The stack of chains after a rule of the kind that moves on it. The base chain stays at the bottom after a goto out
- * of it, too: what counts at the end is its policy.
+ * Update the jump stack after a verdict. The base chain stays at the bottom also after a goto out of it: at the end its
+ * policy counts.
  */
 ALWAYS_INLINE void nft_move(struct evaluation *evaluation, u32 verdict, u64 target)
 {
@@ -207,7 +209,9 @@ ALWAYS_INLINE void nft_move(struct evaluation *evaluation, u32 verdict, u64 targ
 	evaluation->depth = depth;
 }
 
-/* rule is 0 where none spoke. */
+/*
+ * Write an nft event, and record the verdict if it is final. `rule` is a handle; 0: the policy, or the end of a chain.
+ */
 ALWAYS_INLINE int nft_say(struct sight sight, u64 pkt, u64 verdict, u64 rule, u8 type)
 {
 	struct evaluation *evaluation = bpf_map_lookup_elem(MAP_nft_evaluations, &pkt);
@@ -238,7 +242,7 @@ ALWAYS_INLINE int nft_say(struct sight sight, u64 pkt, u64 verdict, u64 rule, u8
 		}
 	}
 	tell_names(&said, said.chain, chain);
-	/* What steals a packet may have freed it: nft_fwd_netdev_eval(), nft_synproxy_do_eval(). */
+	/* NF_STOLEN: the packet may have been freed: nft_fwd_netdev_eval(), nft_synproxy_do_eval(). */
 	if ((int)said.verdict >= 0 && is_alive(said.verdict))
 		judge(evaluation->skb, &said);
 	write_nft(sight, evaluation->skb, &said, (int)said.verdict < 0 || is_alive(said.verdict), &evaluation->flow,
@@ -248,9 +252,10 @@ ALWAYS_INLINE int nft_say(struct sight sight, u64 pkt, u64 verdict, u64 rule, u8
 }
 
 /*
- * A rule's handle. Since 5.17 (commit 2c865a8a28a1) rules are packed in a blob, whose last has is_last set: where
- * a chain ends, which the kernel calls a return of that rule; before, of whatever rule came last, and the verdict is
- * not NFT_RETURN.
+ * Handle of a rule; 0 for the end of a chain. Since Linux commit 2c865a8a28a1 ("netfilter: nf_tables: add rule blob
+ * layout") (in v5.17) rules are packed in a blob, and the last one has is_last set: it is the end of a chain, which the
+ * kernel reports as a return of that rule. Before, the kernel reports the end of a chain with the rule that came last,
+ * whichever that was, and a verdict other than NFT_RETURN.
  */
 ALWAYS_INLINE u64 nft_rule(u64 rule, u8 type, u64 verdict)
 {
@@ -258,7 +263,7 @@ ALWAYS_INLINE u64 nft_rule(u64 rule, u8 type, u64 verdict)
 
 	if (!rule || type == NFT_TRACETYPE_POLICY)
 		return 0;
-#ifdef FIELD_nft_rule_blob_size /* OPTIONAL_FIELD(nft_rule_blob, size) */
+#ifdef FIELD_nft_rule_blob_size /* since v5.17 */
 	packed = read_u64(rule);
 	return packed & 1 ? 0 : packed >> 13 & ((1ULL << 42) - 1);
 #else

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The handlers that hang on nftables where the kernel can't be made to tell. Compiled as nft.bpf.c is. */
+/* The handlers on nftables for kernels whose trace events can't be enabled (nft_eval.h). Compiled as nft.bpf.c is. */
 #include "probes.h"
 #include "nft_eval.h"
 
@@ -26,7 +26,7 @@ int nft_immediate(void *ctx)
 			 immediate + OPTIONAL_FIELD(nft_immediate_expr, data));
 }
 
-/* All others: it is in the registers when they return. */
+/* All other expressions: the verdict is in the registers when they return. */
 int nft_asked(void *ctx)
 {
 	u64 pkt = CONTEXT(ctx, REG_ARG3);
@@ -70,7 +70,9 @@ int nft_decided(void *ctx)
 	return nft_leave(sight, verdict);
 }
 
-/* Since Linux 6.7 nft_do_chain() itself frees what is dropped (NF_DROP_REASON()): a policy has to be said before. */
+/*
+ * Since Linux v6.7 nft_do_chain() itself frees a dropped packet (NF_DROP_REASON()): the policy is recorded before that.
+ */
 int nft_dropped(void *ctx)
 {
 	struct sight sight = PROBE(0, EVENT_NFT_RULE);

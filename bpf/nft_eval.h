@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What nftables says where the kernel can't be made to tell (nft.h): a verdict is read where an expression of a rule
- * gives it, in its eval(expr, regs, pkt), and the rule is the one around the expression. What no verdict tells of is
- * not seen: rules without one, and the end of a chain. So a chain is left when a rule of one below it speaks.
+ * nftables events where the kernel's own can't be enabled (nft.h): a verdict is read where an expression of a rule sets
+ * it, in its eval(expr, regs, pkt); the rule is the one that contains the expression. Only verdicts are seen: no rules
+ * without one, and not the end of a chain. So a chain counts as left when a rule of a chain below it on the jump stack
+ * gives a verdict.
  */
 #ifndef __PYPWRU_NFT_EVAL_H
 #define __PYPWRU_NFT_EVAL_H
@@ -14,13 +15,13 @@
 
 #define HANDLE ((1ULL << 42) - 1)
 /*
- * So many rules are looked through, for each of which the verifier goes through the loop, and remembers at most 8192
- * branches that it has not taken yet. One that is further on is not known.
+ * Rules that are searched, at most. The verifier walks the loop for each, and keeps at most 8192 branches that it has
+ * not taken yet (BPF_COMPLEXITY_LIMIT_JMP_SEQ). A rule further on has no known handle.
  */
 #ifdef FIELD_nft_rule_blob_size
 #define RULES 4096
 
-/* Where the rules of a blob begin if the expression is one of theirs, else 0. */
+/* Address of the first rule of a blob if the expression is in the blob, else 0. */
 ALWAYS_INLINE u64 rules_around(u64 expression, u64 generation)
 {
 	u64 blob = read_u64(generation), rules = blob + OPTIONAL_FIELD(nft_rule_blob, data);
@@ -28,7 +29,7 @@ ALWAYS_INLINE u64 rules_around(u64 expression, u64 generation)
 	return expression - rules < read_u64(blob + OPTIONAL_FIELD(nft_rule_blob, size)) ? rules : 0;
 }
 
-/* In the blob of this generation or of the other: both are kept until the next change. */
+/* Searches the blobs of both generations, since both are kept until the next commit. */
 ALWAYS_INLINE u64 nft_rule_around(struct evaluation *evaluation, u64 expression, u64 pkt)
 {
 	u64 rules = 0, header;
@@ -59,8 +60,8 @@ ALWAYS_INLINE u64 nft_rule_around(struct evaluation *evaluation, u64 expression,
 #define RULES 2048
 
 /*
- * In the array of this generation, which NULL ends. Not in the other's: it can point to rules that are no more. A
- * struct nft_rule is a list_head and a u64 in front of its expressions: 42 bits of handle, 2 of genmask, 12 of dlen.
+ * Searches the array of this generation, which NULL ends. Not that of the other: it can point to freed rules. A struct
+ * nft_rule is a list_head and a u64 in front of its expressions: 42 bits of handle, 2 of genmask, 12 of dlen.
  */
 ALWAYS_INLINE u64 nft_rule_around(struct evaluation *evaluation, u64 expression, u64 pkt)
 {
@@ -91,7 +92,7 @@ ALWAYS_INLINE u64 nft_rule_around(struct evaluation *evaluation, u64 expression,
 
 #endif
 
-/* The one that runs on this stack, and no other inside it; its nft_pktinfo. */
+/* The evaluation on this stack, and its nft_pktinfo; NULL if there is none, or another is in progress inside it. */
 ALWAYS_INLINE struct evaluation *nft_here(struct sight sight, u64 *pkt)
 {
 	u64 stack = stack_at(sight.depth);
@@ -105,7 +106,7 @@ ALWAYS_INLINE struct evaluation *nft_here(struct sight sight, u64 *pkt)
 	return evaluation && !evaluation->nested ? evaluation : NULL;
 }
 
-/* An expression has given a verdict, which is there to be read at `verdict`. */
+/* An expression has set the struct nft_verdict at `verdict`. */
 ALWAYS_INLINE int nft_given(struct sight sight, struct evaluation *evaluation, u64 pkt, u64 expression, u64 verdict)
 {
 	u32 code = read_u32(verdict + OPTIONAL_FIELD(nft_verdict, code));
@@ -117,7 +118,7 @@ ALWAYS_INLINE int nft_given(struct sight sight, struct evaluation *evaluation, u
 	return nft_say(sight, pkt, verdict, nft_rule_around(evaluation, expression, pkt), NFT_TRACETYPE_RULE);
 }
 
-/* The end without a rule's final verdict: it is the policy's, or of a rule that was not seen, which has no handle. */
+/* The end without a rule's final verdict: it is the policy's, or that of a rule that was not seen, without a handle. */
 ALWAYS_INLINE int nft_decide(struct sight sight, struct evaluation *evaluation, u64 pkt, u32 code)
 {
 	u64 base = evaluation->chains[0] - OPTIONAL_FIELD(nft_base_chain, chain);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Does this packet match? The hot path: most skbs do not.
+ * Does this packet match the pcap filter? The hot path: most sk_buffs do not.
  *
- * The filter exists twice, compiled for Ethernet frames (l2) and for bare IP packets (l3). In C each is a
- * call to a helper that does not exist; filter/inject.py splices the translated filter in its place.
+ * The filter exists twice, compiled for Ethernet frames (l2) and for bare IP packets (l3). In C each is a call to a
+ * helper that does not exist; filter/inject.py splices the translated filter in its place.
  */
 #ifndef __PYPWRU_PACKET_H
 #define __PYPWRU_PACKET_H
@@ -11,10 +11,10 @@
 #include "helpers.h"
 #include "fragments.h"
 
-/* These are neighbours in every kernel's sk_buff: one read. BLOCK_START and _SIZE are of the layout. */
+/* These are neighbours in every kernel's sk_buff: one read. program/layout.py defines BLOCK_START and BLOCK_SIZE. */
 #define IN_BLOCK(type, member) (*(type *)(block + FIELD(sk_buff, member) - BLOCK_START))
 
-/* Where the headers and the end of the linear area are, from `head` on. */
+/* Offsets from `head` of the headers and of the end of the linear area. */
 struct headers {
 	u64 head;
 	u32 mac, network, tail;
@@ -34,8 +34,9 @@ ALWAYS_INLINE int read_headers(u64 skb, struct headers *to)
 }
 
 /*
- * The tag that the device, or the stack, keeps beside the packet: 1 << 32 | TPID << 16 | TCI, 0 if none.
- * An all-zero tag means none since kernel commit 354259fa73e2 (6.2); before that a bit said so.
+ * The VLAN tag that the device, or the stack, keeps beside the packet: 1 << 32 | TPID << 16 | TCI, 0 if none. An
+ * all-zero tag means none since Linux commit 354259fa73e2 ("net: remove skb->vlan_present") (in v6.2); before, a bit
+ * did.
  */
 ALWAYS_INLINE u64 accelerated_tag(u64 skb)
 {
@@ -58,10 +59,9 @@ ALWAYS_INLINE u64 accelerated_tag(u64 skb)
 }
 
 /*
- * Is there an Ethernet header at mac_header? Not mac_len: transmission never sets it. The distance to the
- * network header tells, since a stale or foreign mac_header (tunnels, IP-only devices) lies elsewhere. On
- * reception the network header is not set yet (0) until __netif_receive_skb_core. `tagged`: whether a frame
- * counts that has a tag inside.
+ * Whether there is an Ethernet header at mac_header. mac_len won't do, since transmission never sets it. The distance
+ * to the network header decides: a stale or foreign mac_header (tunnels, IP-only devices) lies elsewhere. On reception
+ * the network header is not set (0) until __netif_receive_skb_core(). `tagged`: frames with a tag inside count, too.
  */
 ALWAYS_INLINE int has_ethernet(struct headers *at, int tagged)
 {
@@ -77,11 +77,11 @@ ALWAYS_INLINE int has_ethernet(struct headers *at, int tagged)
 
 #if FILTER
 
-/* Arguments: address, bytes readable there, what the `len` keyword means, accelerated VLAN tag. */
+/* Arguments: address, bytes readable there, value of the `len` keyword, accelerated VLAN tag. */
 static u64 (*pcap_filter_l2)(u64 data, u64 caplen, u64 len, u64 tag) = (void *)MARKER_L2;
 static u64 (*pcap_filter_l3)(u64 data, u64 caplen, u64 len, u64 tag) = (void *)MARKER_L3;
 
-/* The bytes from one address to another, which begin with an Ethernet header: what XDP has. */
+/* Whether an XDP frame matches: the bytes from `data` to `end`, which begin with an Ethernet header. */
 ALWAYS_INLINE int frame_matches(u64 data, u64 end)
 {
 	return end > data && IS_MATCH(pcap_filter_l2(data, end - data, end - data, 0));
@@ -96,8 +96,8 @@ ALWAYS_INLINE u64 packet_answer(struct bytes *bytes, int is_frame, u32 len, u64 
 #endif
 
 /*
- * A filter that names no VLAN sees through a tag inside the frame, as it does through an accelerated one:
- * with a tag in between it gets the IP packet, not the frame.
+ * A filter without VLAN primitives ignores a tag inside the frame, as it ignores an accelerated one: if there is a tag,
+ * it runs on the IP packet, not on the frame.
  */
 ALWAYS_INLINE int packet_matches(u64 skb)
 {

@@ -10,20 +10,20 @@
 
 #if CAPTURE || FILTER_FRAGMENTS
 
-#define PAGE_ROOM 4096 /* the most that is read at a time */
+#define PAGE_ROOM 4096 /* bytes that are read at a time, at most */
 
-/* What is left of a packet. */
+/* The rest of a packet. */
 struct pieces {
 	u64 at;	      /* address of the next byte */
-	u64 size;     /* how many there are in a row */
+	u64 size;     /* contiguous bytes there */
 	u64 fragment; /* address of the next skb_frag_t */
-	u64 last;     /* behind the last one */
+	u64 last;     /* end of the array of skb_frag_t */
 	u64 skb;      /* the next sk_buff of the frag_list */
-	u64 wanted;   /* so many bytes are still to be written */
-	u64 why;      /* the last chunk was the last */
+	u64 wanted;   /* bytes still to be written */
+	u64 why;      /* NO_ROOM or UNREADABLE if the last chunk failed (chunks.h) */
 };
 
-/* Where the bytes of a struct page are (kernel/pages.py); 0 where that isn't known, or it is a device's (netmem). */
+/* Address of the bytes of a struct page (kernel/pages.py); 0 if that is unknown, or it is device memory (netmem). */
 ALWAYS_INLINE u64 address_of_page(u64 page)
 {
 	u64 memmap = KNOWN_AT_LOAD(MEMMAP), direct = KNOWN_AT_LOAD(DIRECT_MAP);
@@ -38,7 +38,10 @@ ALWAYS_INLINE int next_fragment(struct pieces *left)
 	u32 offset, size;
 	u64 page;
 
-	/* A struct of its own since Linux 6.9 (commit 21d2e6737c97), a struct bio_vec before. */
+	/*
+	 * skb_frag_t is a struct since Linux commit 21d2e6737c97 ("net: add netmem to skb_frag_t") (in v6.9), a struct
+	 * bio_vec before.
+	 */
 #ifdef FIELD_skb_frag_netmem
 	page = read_u64(left->fragment + OPTIONAL_FIELD(skb_frag, netmem));
 	size = read_u32(left->fragment + OPTIONAL_FIELD(skb_frag, len));
@@ -56,7 +59,7 @@ ALWAYS_INLINE int next_fragment(struct pieces *left)
 	return page != 0;
 }
 
-/* The fragments of an sk_buff are next. */
+/* Continue with the fragments of an sk_buff. Returns the address of its skb_shared_info. */
 ALWAYS_INLINE u64 enter_fragments(struct pieces *left, u64 skb)
 {
 	u64 shared = read_u64(skb + FIELD(sk_buff, head)) + read_u32(skb + FIELD(sk_buff, end));
@@ -72,7 +75,7 @@ ALWAYS_INLINE u64 enter_fragments(struct pieces *left, u64 skb)
 	return shared;
 }
 
-/* The next of the frag_list, whose sk_buffs have none themselves. */
+/* Continue with the next sk_buff of the frag_list. These have no frag_list themselves. */
 ALWAYS_INLINE void next_skb(struct pieces *left)
 {
 	u64 skb = left->skb;
@@ -83,6 +86,7 @@ ALWAYS_INLINE void next_skb(struct pieces *left)
 	enter_fragments(left, skb);
 }
 
+/* Continue with the next piece. Returns 0 at the end, or if a fragment is unreadable. */
 ALWAYS_INLINE int next_piece(struct pieces *left)
 {
 	if (left->fragment < left->last)

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Where a packet is: its device and its network namespace. */
+/* The device and the network namespace of a packet. */
 #ifndef __PYPWRU_PLACE_H
 #define __PYPWRU_PLACE_H
 
 #include "helpers.h"
 
-/* The inode of a network namespace; 0 for none. */
+/* Inode number of a network namespace; 0 if net is NULL. */
 ALWAYS_INLINE u32 netns_of(u64 net)
 {
 	return net ? read_u32(net + FIELD(net, ns__inum)) : 0;
 }
 
-/* Since Linux 5.12 (commit 3d368ab87cf6) each has one; before, those that a BPF program had asked for it. */
+/*
+ * Each namespace has a cookie since Linux commit 3d368ab87cf6 ("net: initialize net->net_cookie at netns setup") (in
+ * v5.12); before, only those for which a BPF program has requested it. 0 if there is none.
+ */
 ALWAYS_INLINE u64 netns_cookie_of(u64 net)
 {
 #ifdef FIELD_net_net_cookie
@@ -22,8 +25,8 @@ ALWAYS_INLINE u64 netns_cookie_of(u64 net)
 }
 
 /*
- * Inodes of namespaces: from the fixed ones on (include/uapi/linux/nsfs.h), and below what the upper half of an
- * address can be.
+ * Range of inode numbers of namespaces: from the fixed ones on (include/uapi/linux/nsfs.h), and below what the upper
+ * half of a kernel address can be.
  */
 #define FIRST_INODE 0xeffffff0U
 #define NO_INODE 0xffff0000U
@@ -35,8 +38,8 @@ struct where {
 };
 
 /*
- * The namespace of a device, else of the packet's socket. Either may be 0, and dev may be no device: skb->dev is
- * part of a node in TCP's tree of sk_buffs, and holds lengths in UDP's queue.
+ * The namespace of a device, else of the packet's socket. Either argument may be 0, and dev may not be a device:
+ * skb->dev shares memory with a node in TCP's tree of sk_buffs, and with lengths in UDP's queue.
  */
 ALWAYS_INLINE struct where where_is(u64 dev, u64 skb)
 {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What a handler knows of the hit it runs for, by the kind of probe that it hangs on. */
+/* The hit that a handler runs for, by the kind of probe. */
 #ifndef __PYPWRU_PROBES_H
 #define __PYPWRU_PROBES_H
 
 #include "arguments.h"
 #include "trace.h"
 
-/* The address of a variable on this stack is its depth; through memory, since a pointer can't be calculated with. */
+/* The address of the context, which lies on the stack; through memory, since a pointer is no scalar to the verifier. */
 ALWAYS_INLINE u64 depth_here(void *ctx)
 {
 	u64 depth = 0;
@@ -23,14 +23,14 @@ ALWAYS_INLINE u64 depth_here(void *ctx)
 #endif
 
 /*
- * Tracing programs (fentry, fexit) and raw tracepoints: the context is an array of arguments, and lies on the
- * stack. A program can't ask what it runs for, so each target has its own, with its number in place of SELF.
+ * Tracing programs (fentry, fexit) and raw tracepoints: the context is an array of arguments, and lies on the stack. A
+ * program can't query its target, so each target has a program of its own, with its number as SELF.
  */
 #define TRACING(what, kind) ((struct sight){ ctx, what, KNOWN_AT_LOAD(SELF), REASON(ctx), 0, DEPTH_HERE(ctx), kind })
 
 /*
- * kprobe and kprobe-multi: the arguments are in registers. A kprobe says where it is, which need not be the entry
- * (attach/kprobe.py); a kprobe-multi link knows only the entry.
+ * kprobe and kprobe-multi: the arguments are in registers. The address is that of the kprobe, which need not be at the
+ * entry (attach/kprobe.py); a kprobe-multi link only has that of the entry.
  */
 #if BACKEND_KPROBE_MULTI
 #define FUNCTION(ctx) bpf_get_func_ip(ctx)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Where struct pt_regs keeps the arguments of a function at its entry: user_regs_struct's order on x86-64,
- * user_pt_regs on arm64 (both are ABI). Offsets, since BPF reads its context only at constant ones.
- * program/places.py reads this file for the arguments.
+ * Offsets of a function's arguments in struct pt_regs at its entry: in the order of user_regs_struct on x86-64, of
+ * user_pt_regs on arm64 (both are ABI). They are constants, since BPF reads its context only at constant offsets.
+ * program/places.py parses this file for the arguments.
  */
 #ifndef __PYPWRU_REGISTERS_H
 #define __PYPWRU_REGISTERS_H
@@ -17,8 +17,8 @@
 #define REG_IP 128
 #define REG_SP 152
 #define RETURN_ADDRESS(ctx) read_u64(CONTEXT(ctx, REG_SP)) /* the call pushed it */
-#define RETURN_ADDRESS_SIZE 8 /* of the stack, which the return gives back */
-#define BREAKPOINT_SIZE 1 /* regs->ip has passed the int3 that ftrace stands in for */
+#define RETURN_ADDRESS_SIZE 8 /* bytes of the stack, which the return pops */
+#define BREAKPOINT_SIZE 1 /* regs->ip is behind the int3 that ftrace stands in for */
 #elif defined(TARGET_AARCH64)
 #define REG_ARG1 0 /* x0 */
 #define REG_ARG2 8

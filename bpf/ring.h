@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The ring, as far as a record that is written is concerned: does somebody want it, and who wakes the reader. */
+/* Submit records to the ring: whether the reader takes them, and whether to wake it. */
 #ifndef __PYPWRU_RING_H
 #define __PYPWRU_RING_H
 
@@ -14,7 +14,7 @@ ALWAYS_INLINE u32 reader_is(void)
 	return reader ? *reader : READER_STOPPED;
 }
 
-/* A wake-up costs about nine times the write: only a reader that dozes is woken. */
+/* A wake-up costs about nine times the write: only a reader that sleeps is woken. */
 ALWAYS_INLINE void submit(struct event *event)
 {
 	bpf_ringbuf_submit(event, reader_is() == READER_DOZING ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* A record of what was said of a packet: by nftables (nft.h) or by iptables-legacy (xtables.bpf.c). */
+/* Records of nft events and verdicts: from nftables (nft.h) or iptables-legacy (xtables.bpf.c). */
 #ifndef __PYPWRU_SAID_H
 #define __PYPWRU_SAID_H
 
@@ -8,7 +8,7 @@
 VALUE_OF(nft_names, struct nft_names);
 VALUE_OF(names_scratch, struct nft_names);
 
-/* Room that the stack has not; all of it is compared, hence zeroed. NULL can't be. */
+/* Memory for what the BPF stack can't hold. Zeroed, since all of it is compared. NULL only in the verifier's eyes. */
 ALWAYS_INLINE struct nft_names *no_names(void)
 {
 	u32 key = 0;
@@ -20,8 +20,8 @@ ALWAYS_INLINE struct nft_names *no_names(void)
 }
 
 /*
- * What tables and chains are called. Only what is new is put into the map: what another entry takes the place of is
- * used again at once, under the eyes of who reads it (kernel/bpf/hashtab.c, l_new replaces l_old).
+ * Store the names of a table and a chain. The map is updated only if they changed: an element that is replaced is
+ * reused at once, while the reader may be copying it (kernel/bpf/hashtab.c, l_new replaces l_old).
  */
 ALWAYS_INLINE void tell(struct nft_key *key, struct nft_names *names)
 {
@@ -44,14 +44,18 @@ struct flow {
 	u64 part[(sizeof(struct event) - FLOW) / 8];
 };
 
+/* Whether the sk_buff still belongs to the hook; a stolen one may have been freed. */
 ALWAYS_INLINE int is_alive(u32 verdict)
 {
 	return (verdict & NF_VERDICT_MASK) != NF_STOLEN;
 }
 
 /*
- * known was learnt while the packet was there; its address may be another's by now. flow, if not NULL, is what was last
- * known of the packet's: of one that is no more it is what is written, of others it is learnt.
+ * Write an nft event.
+ * @known: of the packet, read before its sk_buff could be freed.
+ * @alive: the sk_buff has not been freed; otherwise its address may be reused.
+ * @flow: the flow part of the packet's last record, or NULL. It is updated if the sk_buff is alive, and written to the
+ * record otherwise.
  */
 ALWAYS_INLINE void write_nft(struct sight sight, u64 skb, struct part_nft *said, int alive, struct flow *flow,
 			     struct known *known)
@@ -63,7 +67,7 @@ ALWAYS_INLINE void write_nft(struct sight sight, u64 skb, struct part_nft *said,
 
 	if (!counters)
 		return;
-	if (CAPTURE_EVERY && alive) /* these are no sights to choose from */
+	if (CAPTURE_EVERY && alive) /* nft events are neither first events nor capture points */
 		choose(&told, skb, sight.address, 0);
 	event = begin(sight, skb, known, &told, counters);
 	if (!event)
@@ -81,7 +85,7 @@ ALWAYS_INLINE void write_nft(struct sight sight, u64 skb, struct part_nft *said,
 	} else {
 		__builtin_memset(now, 0, sizeof(*now));
 	}
-	/* An answer that the kernel makes has neither device nor socket on its way out: nf_send_reset(). */
+	/* A reply that the kernel makes has neither device nor socket on its way out: nf_send_reset(). */
 	if (event->netns != said->netns)
 		event->netns_cookie = 0;
 	event->netns = said->netns;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What is remembered of a packet that was seen: which it is and whether it is shown (KNOWN), and that its bytes were
- * told (TOLD, of --pcap-when first). Each has entries of its own in the map `seen`, since a packet may be known
- * before it has any bytes that can be told.
+ * What is remembered of a packet from its first event on: its packet id and whether it is sampled (KNOWN), and that its
+ * data was captured (TOLD, for --pcap-when first). Each has entries of its own in the map `seen`, since a packet may
+ * get its id before it has data that can be captured.
  *
- * It goes by the address of the sk_buff, which lives and dies as what is tracked does (track.h): what is made of a
- * packet that was seen is that packet.
+ * The key is the address of the sk_buff. Entries are added and removed by the hooks that track packets (track.h): what
+ * is made of a packet with events (clones, copies, segments) is that packet.
  */
 #ifndef __PYPWRU_SEEN_H
 #define __PYPWRU_SEEN_H
@@ -18,25 +18,25 @@
 
 #define EEXIST 17
 #define DATAREF_MASK 0xffff /* SKB_DATAREF_MASK */
-#define FRAME_LIFE (10 * 1000000ULL) /* ns that a frame of an XDP program counts after it was seen */
+#define FRAME_LIFE (10 * 1000000ULL) /* ns for which the entry of an XDP program's frame is valid */
 
-/* In the bits of a key that addresses leave free. events/counters.py counts those of KNOWN sk_buffs. */
+/* Tags in the bits of a key that are 0 in an address. events/counters.py counts the sk_buffs with KNOWN. */
 #define TOLD 0
 #define KNOWN 1
-#define FRAME 2 /* it is the memory that a frame and its sk_buff share, not an sk_buff */
+#define FRAME 2 /* the key is the memory that a frame and its sk_buff share, not the sk_buff */
 
 struct seen {
-	u64 address; /* of the probe where it was first */
-	u64 device;  /* address of its skb->dev there */
-	u64 words;   /* of its headers: words_of() */
-	u64 since;   /* when a frame was seen; CLOCK_MONOTONIC, ns */
+	u64 address; /* of the probe of the first event */
+	u64 device;  /* address of skb->dev at that event */
+	u64 words;   /* header fingerprint: words_of() */
+	u64 since;   /* time of the first event of a frame; CLOCK_MONOTONIC, ns */
 	struct known known;
 };
 
 #if CAPTURE_FIRST || IDENTIFY
 VALUE_OF(seen, struct seen);
 
-/* A packet that was not seen before; either address may be 0. */
+/* The first event of a packet. Either address may be 0. */
 ALWAYS_INLINE void begin_packet(struct seen *now, u64 mark, u64 skb, u64 frame)
 {
 	if (mark == KNOWN)
@@ -45,8 +45,9 @@ ALWAYS_INLINE void begin_packet(struct seen *now, u64 mark, u64 skb, u64 frame)
 
 #if TRACE_XDP
 /*
- * A frame of an XDP program is known by its memory, which is also that of the sk_buff that is made of it, or that it
- * was made of. Where it was first it is another one, and after a while anywhere, since nothing tells of its end.
+ * A frame of an XDP program is identified by its memory, which is also that of the sk_buff that is made of it, or that
+ * it was made of. It is a new frame at the probe of its first event, and after FRAME_LIFE at any probe, since nothing
+ * reports the end of a frame.
  */
 ALWAYS_INLINE int is_first_frame(u64 memory, u64 mark, struct seen *now, u64 skb, u64 frame)
 {
@@ -66,14 +67,14 @@ ALWAYS_INLINE int is_first_frame(u64 memory, u64 mark, struct seen *now, u64 skb
 
 #if BACKEND_TRACEPOINT
 /*
- * Tracepoints tell neither of births nor of clones, and of few of TCP's deaths (__kfree_skb() has none). So what is
- * remembered goes by the memory, too, which a clone shares, until the last that has it is freed; and a packet that
- * comes again to where it was first, or that is another by these words of its headers, is a new one in old memory.
+ * Tracepoints report neither allocations nor clones, and few of TCP's frees (__kfree_skb() has none). So there are also
+ * entries by memory, which clones share, until its last user is freed. A packet that is again at the probe and device
+ * of its first event, or that has another header fingerprint, is a new one in reused memory.
  */
 #define ICMP 1
 #define ICMPV6 58
 
-/* The same wherever the packet is seen, and of TCP behind NAT, too; 0 for nothing. */
+/* Header fingerprint: the same wherever the packet is seen, for TCP behind NAT, too; 0 if there is none. */
 ALWAYS_INLINE u64 words_of(u64 l3)
 {
 	u8 header[16] __attribute__((aligned(8)));
@@ -99,7 +100,7 @@ ALWAYS_INLINE u64 words_of(u64 l3)
 	return protocol == PROTO_TCP ? words : 0;
 }
 
-/* Whether this is its first sight; `now` becomes what is known of it. */
+/* Whether this is the packet's first event. Sets now->known, from the entry or for a new packet. */
 ALWAYS_INLINE int is_first(u64 skb, u64 head, u64 mark, struct seen *now)
 {
 	u64 key = skb | mark, memory = head | mark | FRAME;
@@ -118,7 +119,7 @@ ALWAYS_INLINE int is_first(u64 skb, u64 head, u64 mark, struct seen *now)
 	return 1;
 }
 
-/* Where it is, by which is_first() knows it. */
+/* Device and header fingerprint of an sk_buff, by which is_first() recognizes it. */
 ALWAYS_INLINE struct seen place_of(u64 skb, u64 address, u64 *head)
 {
 	struct seen now = { address, read_u64(skb + FIELD(sk_buff, dev)) };
@@ -135,7 +136,7 @@ ALWAYS_INLINE struct seen place_of(u64 skb, u64 address, u64 *head)
 #else
 #define words_of(l3) 0
 
-/* Not two CPUs are told so of a packet. */
+/* As above, by the sk_buff alone. At most one CPU gets 1 for a packet. */
 ALWAYS_INLINE int is_first(u64 skb, u64 head, u64 mark, struct seen *now)
 {
 	u64 key = skb | mark;
@@ -175,11 +176,11 @@ ALWAYS_INLINE struct seen place_of(u64 skb, u64 address, u64 *head)
 }
 #endif
 
-/* The address is no longer, or not yet, that of a packet that was seen. */
+/* The address no longer, or not yet, belongs to a packet with events. */
 ALWAYS_INLINE void forget_mark(u64 skb, u64 mark)
 {
 	u64 key = skb | mark;
-	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key); /* cheaper than to delete what isn't there */
+	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key); /* cheaper than deleting a key that isn't there */
 
 	if (!before)
 		return;
@@ -189,7 +190,7 @@ ALWAYS_INLINE void forget_mark(u64 skb, u64 mark)
 		COUNT(released);
 }
 
-/* A clone, copy or segment is what it was made of. */
+/* A clone, copy or segment has the entry of what it was made of. */
 ALWAYS_INLINE void copy_mark(u64 made, u64 from, u64 mark)
 {
 	u64 key = from | mark;
@@ -229,7 +230,7 @@ ALWAYS_INLINE void forget_memory(u64 skb, u64 mark)
 
 #endif
 
-/* What is done with a mark, of those that the run has. */
+/* A statement about a tag, if the run uses the tag. */
 #if IDENTIFY
 #define OF_KNOWN(done) done
 #else
@@ -255,7 +256,7 @@ ALWAYS_INLINE void copy_sight(u64 made, u64 from)
 	OF_KNOWN(copy_mark(made, from, KNOWN));
 }
 
-/* Which packet an sk_buff, that passes the filters, is. */
+/* The packet id of an sk_buff that matches. */
 ALWAYS_INLINE struct known identify(u64 skb, u64 address)
 {
 #if IDENTIFY
@@ -263,7 +264,7 @@ ALWAYS_INLINE struct known identify(u64 skb, u64 address)
 	struct seen now = place_of(skb, address, &head);
 
 	is_first(skb, head, KNOWN, &now);
-	/* All ways to here meet: see decided() of capture.h. */
+	/* Merge all paths to here, as decided() of capture.h does. */
 	bpf_probe_read_kernel(&now.known, sizeof(now.known), &now.known);
 	return now.known;
 #else
@@ -272,7 +273,7 @@ ALWAYS_INLINE struct known identify(u64 skb, u64 address)
 }
 
 #if TRACE_XDP
-/* Which an XDP program's frame, whose first byte is at `data`, is. */
+/* The packet id of an XDP program's frame, whose first byte is at `data`. */
 ALWAYS_INLINE struct known identify_frame(u64 memory, u64 data, u64 address)
 {
 #if IDENTIFY

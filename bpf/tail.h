@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What a run asks for beyond struct event, each part in its place behind it: event.h, events/wire.py. */
+/* The parts behind struct event that the options of a run add, each at its offset: event.h, events/wire.py. */
 #ifndef __PYPWRU_TAIL_H
 #define __PYPWRU_TAIL_H
 
@@ -26,14 +26,14 @@ static void (*skb_members)(u64 skb, u64 *values) = (void *)MARKER_SKB_MEMBERS;
 static void (*xdp_members)(u64 xdp, u64 *values) = (void *)MARKER_XDP_MEMBERS;
 #endif
 
-/* Return addresses of the stack, innermost first; zeroed behind them, so that equal stacks are equal bytes. */
+/* Return addresses of the stack, innermost first. The rest is zeroed, so that equal stacks are equal bytes. */
 ALWAYS_INLINE void fill_frames(void *ctx, u64 *frames, u32 size)
 {
 	__builtin_memset(frames, 0, size);
 	bpf_get_stack(ctx, frames, size, 0);
 }
 
-/* A struct as text, ended by a NUL: what does not fit is cut. */
+/* A kernel struct as text, NUL-terminated: what does not fit is cut. */
 ALWAYS_INLINE void fill_text(char *to, u32 size, u64 address, u32 type)
 {
 	struct typed typed = { address, type, 0 };
@@ -42,7 +42,7 @@ ALWAYS_INLINE void fill_text(char *to, u32 size, u64 address, u32 type)
 		*to = 0;
 }
 
-/* What not every record has. */
+/* Zero the parts that not every record fills. */
 ALWAYS_INLINE void clear_tail(struct event *event)
 {
 #ifdef WIRE_metadata
@@ -79,8 +79,8 @@ ALWAYS_INLINE void clear_tail(struct event *event)
 
 #ifdef WIRE_caller
 /*
- * A probed function's return address is enough, but for a drop: functions that drop for others are found behind it
- * (resolve/symbols.py). Where the kernel can't walk the stack, that address is all there is.
+ * The return address of a probed function is enough, except for a drop: resolve/symbols.py looks for the caller behind
+ * functions that drop on behalf of others. Where the kernel can't walk the stack, that address is all there is.
  */
 ALWAYS_INLINE void fill_caller(struct part_caller *part, void *ctx, u64 caller, u64 reason)
 {
@@ -90,7 +90,7 @@ ALWAYS_INLINE void fill_caller(struct part_caller *part, void *ctx, u64 caller, 
 	if (!caller) {
 #endif
 		fill_frames(ctx, part->frames, sizeof(part->frames));
-		if (!caller || part->frames[1] == caller) /* behind the function's own */
+		if (!caller || part->frames[1] == caller) /* [0] is in the function itself */
 			return;
 	}
 	__builtin_memset(part, 0, sizeof(*part));
@@ -98,7 +98,7 @@ ALWAYS_INLINE void fill_caller(struct part_caller *part, void *ctx, u64 caller, 
 }
 #endif
 
-/* Of all that is traced, sk_buff or frame. */
+/* The parts that do not depend on the packet, sk_buff or frame. */
 ALWAYS_INLINE void fill_tail(struct event *event, void *ctx, u64 caller)
 {
 #ifdef WIRE_caller
@@ -113,7 +113,7 @@ ALWAYS_INLINE void fill_tail(struct event *event, void *ctx, u64 caller)
 #ifdef WIRE_tunnel
 #define NOT_IP 1
 
-/* The EtherType of what is in a tunnel; 0 where its header alone tells. */
+/* EtherType of the packet in a tunnel; 0 where only its header shows it. */
 ALWAYS_INLINE u16 inner_type(u64 skb, u64 l3)
 {
 	u16 type = 0;
@@ -121,7 +121,7 @@ ALWAYS_INLINE u16 inner_type(u64 skb, u64 l3)
 
 	READ(type, skb, FIELD(sk_buff, inner_protocol));
 	READ(flags, skb, FIELD(sk_buff, inner_protocol_type));
-	if (flags >> BIT_sk_buff_inner_protocol_type & 1) { /* ENCAP_TYPE_IPPROTO: of IP, and an octet */
+	if (flags >> BIT_sk_buff_inner_protocol_type & 1) { /* ENCAP_TYPE_IPPROTO: it is an IP protocol, of one byte */
 		flags = type;
 		return flags == PROTO_IPIP || flags == PROTO_IPV6 ? 0 : NOT_IP;
 	}

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The handlers, one for each kind of probe. A run compiles those that it needs; program/build.py puts the layout of
- * the kernel's structs in front (FIELD_*, TYPE_ID_*, BLOCK_*), and passes in as -D TARGET_*, BACKEND_*, MAP_*,
- * MARKER_*, WIRE_*, FILTER*, OUTPUT_*, TRACE_*, TRACK_* and the constants that loading fills in (SELF, WANTED_*).
+ * The handlers, one for each kind of probe. A run compiles those that it needs. program/build.py puts the layout of the
+ * kernel's structs in front (FIELD_*, TYPE_ID_*, BLOCK_*), and passes as -D TARGET_*, BACKEND_*, MAP_*, MARKER_*,
+ * WIRE_*, FILTER*, OUTPUT_*, TRACE_*, TRACK_* and the constants that loading fills in (SELF, WANTED_*).
  */
 #include "probes.h"
 #include "maps.h"
 
-/* fentry-multi: the kernel knows the function, and where its arguments are. */
+/* fentry-multi: helpers return the address and the arguments of the function. */
 #define MULTI(what)                                                                                                \
 	((struct sight){ ctx, what, bpf_get_func_ip(ctx), (u32)argument(ctx, KNOWN_AT_LOAD(REASON_ARGUMENT)), 0,   \
 			 DEPTH_HERE(ctx), EVENT_FUNCTION })
@@ -29,7 +29,7 @@ int trace_skb(void *ctx)
 	return trace_packet(SIGHT(SKB(ctx)));
 }
 
-/* One after which the sk_buff is no more: a function that frees it when its bytes are freed, or a tracepoint before. */
+/* A terminal target: a function that frees the sk_buff when its data is freed, or a tracepoint before that. */
 int trace_skb_last(void *ctx)
 {
 	u64 skb = SKB(ctx);
@@ -76,12 +76,10 @@ int trace_xdp_exit(void *ctx)
 #endif
 #endif
 
-/*
- * What follows hangs on kprobes, whatever the backend of the functions.
- */
+/* The handlers below are attached as kprobes, whatever the backend of the functions. */
 
 #if BACKEND_FENTRY || BACKEND_FENTRY_MULTI
-/* As trace_skb and trace_skb_last, of functions that fentry can't be had on. */
+/* As trace_skb and trace_skb_last, for functions to which fentry can't be attached. */
 int probe_skb(void *ctx)
 {
 	return trace_packet(PROBE(PACKET(ctx), EVENT_FUNCTION));
@@ -128,7 +126,7 @@ int trace_map_delete(void *ctx)
 	return trace_map(PROBE(0, EVENT_MAP), call);
 }
 
-/* The value is what a look-up returns: the call is kept until then. */
+/* The value is what a look-up returns: keep the call until then. */
 int trace_map_lookup(void *ctx)
 {
 	return keep_call(PROBE(0, EVENT_MAP), MAP_CALL(ctx));
@@ -141,7 +139,7 @@ int trace_map_lookup_exit(void *ctx)
 #endif
 
 #if TRACK_SKB || TRACK_STACK || NFT || CAPTURE_FIRST || IDENTIFY
-/* An sk_buff is freed: for the functions that do it and aren't traced themselves. */
+/* An sk_buff is freed. Attached to the functions that free and aren't traced themselves. */
 int forget_skb(void *ctx)
 {
 	forget(PACKET(ctx));
@@ -153,9 +151,9 @@ int forget_skb(void *ctx)
 #define BULK 16 /* KFREE_SKB_BULK_SIZE */
 
 /*
- * kmem_cache_free_bulk(cache, size, objects): since Linux 6.3 (commit eedade12f4cb) the sk_buffs of a list are freed
- * so, above all fragments that were put together. Before that none are, and the verifier finds this too complex.
- * What else is freed so isn't remembered.
+ * kmem_cache_free_bulk(cache, size, objects): frees the sk_buffs of a list, above all reassembled fragments, since
+ * Linux commit eedade12f4cb ("net: kfree_skb_list use kmem_cache_free_bulk") (in v6.3). Before, it frees no sk_buffs,
+ * and the verifier finds this handler too complex. Other objects that it frees have no entries in the maps.
  */
 int forget_bulk(void *ctx)
 {
@@ -169,14 +167,14 @@ int forget_bulk(void *ctx)
 #endif
 
 #if TRACK_SKB || NFT || CAPTURE_FIRST || IDENTIFY
-/* __build_skb_around(skb, ...): an sk_buff is made of other memory. */
+/* __build_skb_around(skb, ...): an sk_buff is built around other memory. */
 int born_skb(void *ctx)
 {
 	born(PACKET(ctx));
 	return 0;
 }
 
-/* __alloc_skb() returns an sk_buff. */
+/* __alloc_skb() returns a new sk_buff. */
 int born_skb_exit(void *ctx)
 {
 	u64 skb = CONTEXT(ctx, REG_RETURNED);
@@ -186,7 +184,7 @@ int born_skb_exit(void *ctx)
 	return 0;
 }
 
-/* __copy_skb_header(new, old), ip_copy_metadata(to, from): the new one is of interest if the old one is. */
+/* __copy_skb_header(new, old), ip_copy_metadata(to, from): the new sk_buff inherits the entries of the old one. */
 int follow_copy(void *ctx)
 {
 	follow(CONTEXT(ctx, REG_ARG1), CONTEXT(ctx, REG_ARG2));

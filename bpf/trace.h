@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* From a probe that was hit to a record on the ring: who is asked for, and what is written of it. */
+/* From a hit to a record on the ring: which packets match, and what is written of them. */
 #ifndef __PYPWRU_TRACE_H
 #define __PYPWRU_TRACE_H
 
@@ -14,21 +14,22 @@
 #include "limits.h"
 #include "ring.h"
 
-/* What a probe knows, all of it constant or in a register. */
+/* A hit; all of it constant or in a register. */
 struct sight {
 	void *ctx;
 	u64 packet;  /* address of the sk_buff, or of the xdp_buff */
-	u64 address; /* of the function, or its number */
+	u64 address; /* of the function, or the number of the target */
 	u64 reason;
 	u64 caller;
 	u64 depth;   /* stack pointer */
 	u32 kind;
-	u32 is_freed; /* the packet's bytes are */
+	u32 is_freed; /* the packet's data is freed already */
 };
 
 /*
- * Which program the current task runs, when its pid and its name are another's by the time that somebody looks: where
- * the stack begins, which execve() draws anew (ASLR). Without one, when the process began: ns since the boot.
+ * Identifies the program that the current task runs, in case its pid and name belong to another by the time that they
+ * are looked up: where its stack begins, which execve() randomizes (ASLR). Without an mm: when the process began, ns
+ * since boot.
  */
 ALWAYS_INLINE u64 start_stack(void)
 {
@@ -42,8 +43,8 @@ ALWAYS_INLINE u64 start_stack(void)
 }
 
 /*
- * A record with all but the packet's own parts, or NULL: there is no room, which is counted, also of the bytes that
- * were to be told.
+ * Reserve a record, and write all but the packet's own parts. Returns NULL if there is no room, which is counted, as is
+ * the capture that is lost with it.
  */
 ALWAYS_INLINE struct event *begin(struct sight sight, u64 skb, struct known *known, struct told *told,
 				  struct counters *counters)
@@ -92,8 +93,8 @@ ALWAYS_INLINE void write_skb(struct sight sight, u64 skb)
 }
 
 /*
- * Whether an sk_buff is traced, in pwru's order: one that was, its memory, its stack, and only then the filters,
- * which a packet that is tracked need not pass again.
+ * Whether an sk_buff is traced, in pwru's order: by its address, its memory, its stack, and only then by the filters,
+ * which a tracked packet need not pass again.
  */
 ALWAYS_INLINE int is_wanted(struct sight sight)
 {
@@ -109,7 +110,7 @@ ALWAYS_INLINE int is_wanted(struct sight sight)
 #endif
 #if TRACK_STACK
 	if (handled_at(sight.depth))
-		return 1; /* another packet on the stack of one that was asked for: seen, not followed */
+		return 1; /* another packet on the stack of one that matched: an event, but not tracked */
 #endif
 	if (!skb_passes(skb))
 		return 0;

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Packets that are traced without being asked again: by their address (--filter-track-skb), by the stack on which
- * one is being handled (--filter-track-skb-by-stackid), and across XDP by the memory that a frame and its sk_buff
- * share.
+ * Packets that are traced without being matched again: by their address (--filter-track-skb), by the stack on which one
+ * is being handled (--filter-track-skb-by-stackid), and across XDP by the memory that a frame and its sk_buff share.
  *
- * An sk_buff's address is given again after its death. What makes a new one of it says so before anybody sees it:
- * __copy_skb_header() for clones, copies, segments and what veth makes for XDP; __alloc_skb() and
- * __build_skb_around() for all others (trace.bpf.c has the probes). So an entry can be late in going (an sk_buff
- * that dies in a cache of NAPI) without ever matching the wrong packet; deaths only keep the map small.
+ * The address of an sk_buff is reused after its free. Hooks report each new sk_buff before any other probe sees it:
+ * __copy_skb_header() for clones, copies, segments and what veth makes for XDP; __alloc_skb() and __build_skb_around()
+ * for all others (trace.bpf.c has the probes). So an entry that is removed late (of an sk_buff that is freed to a cache
+ * of NAPI) never matches the wrong packet; the hooks on frees only keep the map small.
  */
 #ifndef __PYPWRU_TRACK_H
 #define __PYPWRU_TRACK_H
@@ -21,9 +20,9 @@
 
 #if TRACK_HEADS
 /*
- * skb->head, or xdp_buff.data_hard_start, to the sk_buff that has this memory, or to since when an XDP program's
- * frame has it: (ktime << 1) | 1. A frame that no sk_buff was made of may be gone, and its page another frame's:
- * it counts for FRAME_LIFE.
+ * skb->head, or xdp_buff.data_hard_start, to the sk_buff that has this memory, or to the time since when an XDP
+ * program's frame has it: (ktime << 1) | 1. A frame that no sk_buff was made of may be gone, and its page reused for
+ * another: its entry is valid for FRAME_LIFE.
  */
 ALWAYS_INLINE int is_frame(u64 owner)
 {
@@ -72,7 +71,7 @@ ALWAYS_INLINE void track(u64 skb)
 #endif
 }
 
-/* The address is no longer, or not yet, that of a packet of interest. */
+/* The address no longer, or not yet, belongs to a tracked packet. */
 ALWAYS_INLINE void untrack(u64 skb)
 {
 	if (!bpf_map_delete_elem(MAP_tracked, &skb)) {
@@ -85,7 +84,7 @@ ALWAYS_INLINE void untrack(u64 skb)
 #endif
 
 #if TRACK_STACK || NFT
-/* A stack is named by the task that runs, plus one where it is not the task's own but an interrupt's. */
+/* Key of a stack: the address of the current task, plus one if the stack is not the task's own but an interrupt's. */
 #define STACK_SIZE 16384 /* THREAD_SIZE of x86-64, and of arm64 with pages of 4 KiB */
 
 ALWAYS_INLINE u64 stack_at(u64 depth)
@@ -99,8 +98,8 @@ ALWAYS_INLINE u64 stack_at(u64 depth)
 
 #if TRACK_STACK
 /*
- * On each stack the last packet that was asked for is remembered, with how deep the outermost of its functions
- * was: what is called from there is deeper. Frame pointers, which most kernels have not, are not needed.
+ * For each stack: the last packet that matched, and the stack pointer of the outermost function that had it. What is
+ * called from there is deeper. Needs no frame pointers, which most kernels lack.
  */
 struct handled {
 	u64 skb;
@@ -151,7 +150,7 @@ ALWAYS_INLINE void unhandle(u64 skb)
 }
 #endif
 
-/* A new sk_buff, not made of another: its address may be a dead one's. */
+/* A new sk_buff, not made of another: its address may be that of a freed one. */
 ALWAYS_INLINE void born(u64 skb)
 {
 #if TRACK_SKB
@@ -161,6 +160,7 @@ ALWAYS_INLINE void born(u64 skb)
 	forget_sight(skb);
 }
 
+/* `made` is a clone, copy or segment of `from`, or a fragment. */
 ALWAYS_INLINE void follow(u64 made, u64 from)
 {
 #if TRACK_SKB
@@ -173,6 +173,7 @@ ALWAYS_INLINE void follow(u64 made, u64 from)
 	copy_sight(made, from);
 }
 
+/* An sk_buff is freed. */
 ALWAYS_INLINE void forget(u64 skb)
 {
 	forget_verdict(skb);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The packet inside a tunnel's: VXLAN, Geneve, GRE, IPIP. The kernel says where it is (inner_network_header) of what
- * it sends into a tunnel, and of what GRO put together; of what else comes from the wire the outer headers say so.
+ * The packet inside a tunnel's: VXLAN, Geneve, GRE, IPIP. The kernel sets inner_network_header in what it sends into a
+ * tunnel, and in what GRO merges; in other received packets the outer headers locate it.
  */
 #ifndef __PYPWRU_TUNNEL_H
 #define __PYPWRU_TUNNEL_H
@@ -21,14 +21,14 @@ static u64 (*tunnel_filter_l3)(u64 data, u64 caplen, u64 len, u64 tag) = (void *
 #if FILTER_TUNNEL_L2 || FILTER_TUNNEL_L3
 
 #define UDP_HEADER 8
-/* Destination ports: IANA's, and what Linux takes for VXLAN where none is given (drivers/net/vxlan, vxlan_port). */
+/* Destination ports: IANA's, and the kernel's default for VXLAN (drivers/net/vxlan, vxlan_port). */
 #define PORT_VXLAN 4789
 #define PORT_VXLAN_LINUX 8472
 #define PORT_GENEVE 6081
 
 #define VXLAN_HEADER 8	    /* RFC 7348, 5 */
-#define VXLAN_HAS_VNI 0x08  /* without it the header means nothing */
-#define VXLAN_HAS_TYPE 0x04 /* VXLAN-GPE: what is inside need not be Ethernet */
+#define VXLAN_HAS_VNI 0x08  /* without it the header is invalid */
+#define VXLAN_HAS_TYPE 0x04 /* VXLAN-GPE: the payload need not be Ethernet */
 #define GENEVE_HEADER 8	    /* RFC 8926, 3.4 */
 #define GRE_HEADER 4	    /* RFC 2784, RFC 2890 */
 #define GRE_CHECKSUM 0x8000
@@ -37,15 +37,15 @@ static u64 (*tunnel_filter_l3)(u64 data, u64 caplen, u64 len, u64 tag) = (void *
 #define GRE_SEQUENCE 0x1000
 #define GRE_VERSION 0x0007
 
-/* The least that is behind an IP header: of GRE and the IP header in it. */
+/* Least bytes behind an outer IP header: GRE, and the IP header in it. */
 #define TUNNEL_HEADERS (GRE_HEADER + IPV4_HEADER)
 
-/* Addresses of its Ethernet header, 0 if it has none, and of what is behind, 0 if it can't be found. */
+/* Addresses of the inner Ethernet header, 0 if there is none, and of the header behind, 0 if it is not found. */
 struct inner {
 	u64 l2, l3;
 };
 
-/* It is at this address; `type`: its EtherType. */
+/* The inner packet begins at this address; `type`: its EtherType. */
 ALWAYS_INLINE void inner_at(struct inner *inner, u64 at, u16 type)
 {
 	if (type == swap16(ETH_P_TEB)) {
@@ -83,14 +83,14 @@ ALWAYS_INLINE void inner_of_geneve(struct inner *inner, u64 geneve)
 	u8 first;
 
 	READ(header, geneve, 0);
-	first = swap16(header[0]) >> 8; /* version, and the length of the options in words */
+	first = swap16(header[0]) >> 8; /* version, and the length of the options in words of 4 bytes */
 	if (first < 0x40)
 		inner_at(inner, geneve + GENEVE_HEADER + first * 4, header[1]);
 }
 
 /*
- * Of the packet whose IP header is at `l3`, 0 if it has none. Returns 0 if the headers reach beyond `end`: the bytes
- * there are no packet's.
+ * Find the inner headers of the packet whose IP header is at `l3`, 0 if it has none. Returns 0 if the headers reach
+ * beyond `end`: the bytes there are not the packet's.
  */
 ALWAYS_INLINE int inner_of_ip(struct inner *inner, u64 l3, u64 end)
 {
@@ -116,9 +116,9 @@ ALWAYS_INLINE int inner_of_ip(struct inner *inner, u64 l3, u64 end)
 }
 
 /*
- * What the filters say of the packet that is in the one whose IP header is at `outer`, or at `inner` as far as that is
- * known, and which ends at `end`. GRE and IPIP carry bare IP packets: nothing can be said of an Ethernet header then.
- * A packet that is in no tunnel passes, as in pwru: these filters are about what is inside one.
+ * Run the tunnel filters on the packet inside the one whose IP header is at `outer`, or at `inner` as far as that is
+ * known, and which ends at `end`. GRE and IPIP carry bare IP packets: a filter on the Ethernet header doesn't match
+ * these. A packet that is in no tunnel passes, as in pwru: these filters are about what is inside one.
  */
 ALWAYS_INLINE u64 inner_answer(struct inner inner, u64 outer, u64 end)
 {
@@ -146,7 +146,7 @@ ALWAYS_INLINE u64 inner_answer(struct inner inner, u64 outer, u64 end)
 	return answer;
 }
 
-/* As far as the kernel knows. */
+/* The inner headers as far as the sk_buff has them. */
 ALWAYS_INLINE void inner_known(struct inner *inner, u64 skb, u64 head)
 {
 	u16 network = 0, mac = 0;
@@ -160,6 +160,7 @@ ALWAYS_INLINE void inner_known(struct inner *inner, u64 skb, u64 head)
 		inner->l2 = head + mac;
 }
 
+/* The same headers in a copy of the packet. */
 ALWAYS_INLINE struct inner moved(struct inner inner, u64 from, u64 to)
 {
 	if (inner.l2)
@@ -170,8 +171,8 @@ ALWAYS_INLINE struct inner moved(struct inner inner, u64 from, u64 to)
 }
 
 /*
- * Of a packet that GRO looked at, and put together with no other, the kernel has the inner network header alone: the
- * outer headers tell where the Ethernet header is.
+ * An sk_buff that GRO has parsed but not merged has inner_network_header alone: the outer headers locate the inner
+ * Ethernet header.
  */
 ALWAYS_INLINE int tunnel_matches(u64 skb)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The last final verdict of nftables on a packet, carried on its every later line (--output-nft). It lives and dies
- * with the sk_buff as what is tracked does (track.h), and goes on to what is made of it.
+ * The last final verdict on a packet, which is written with each of its later events (--output-nft). Entries are added
+ * and removed by the hooks that track packets (track.h), and copied to clones, copies and fragments.
  */
 #ifndef __PYPWRU_VERDICTS_H
 #define __PYPWRU_VERDICTS_H
@@ -22,7 +22,7 @@ struct verdict {
 };
 VALUE_OF(verdicts, struct verdict);
 
-/* Whether what gives verdicts could not all be hooked: none of it is known to be silent. */
+/* Whether some functions that give verdicts are not hooked: then the lack of a verdict proves nothing. */
 ALWAYS_INLINE int is_unhooked(void)
 {
 	u32 key = 0;
@@ -32,8 +32,9 @@ ALWAYS_INLINE int is_unhooked(void)
 }
 
 /*
- * reason is that of the sight, 0 for none. nf_hook_slow() says that a hook's function dropped the packet, not which
- * one. Where the last that was said of it is no drop, it was another one's: conntrack's, say, whose table is full.
+ * Fill in the packet's verdict. `reason` is that of the event, 0 for none. nf_hook_slow() drops with a reason that does
+ * not name the hook function. If the last verdict is no drop, another function dropped the packet: conntrack with a
+ * full table, for instance.
  */
 ALWAYS_INLINE void fill_verdict(struct part_nft *to, struct part_nft_at *at, u64 skb, u64 reason)
 {
@@ -52,6 +53,7 @@ ALWAYS_INLINE void fill_verdict(struct part_nft *to, struct part_nft_at *at, u64
 	}
 }
 
+/* Store a packet's verdict. */
 ALWAYS_INLINE void carry(u64 skb, struct verdict *verdict)
 {
 	if (!bpf_map_update_elem(MAP_verdicts, &skb, verdict, BPF_NOEXIST))
@@ -60,6 +62,7 @@ ALWAYS_INLINE void carry(u64 skb, struct verdict *verdict)
 		bpf_map_update_elem(MAP_verdicts, &skb, verdict, 0);
 }
 
+/* Record a final verdict. */
 ALWAYS_INLINE void judge(u64 skb, struct part_nft *said)
 {
 	struct verdict verdict = { *said, { bpf_ktime_get_ns() } };
@@ -73,7 +76,7 @@ ALWAYS_INLINE void forget_verdict(u64 skb)
 		COUNT(unjudged);
 }
 
-/* A clone, copy or fragment was judged as its original was. */
+/* A clone, copy or fragment has the verdict of its original. */
 ALWAYS_INLINE void copy_verdict(u64 made, u64 from)
 {
 	struct verdict *carried = bpf_map_lookup_elem(MAP_verdicts, &from);

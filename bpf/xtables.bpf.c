@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The handlers that hang on iptables-legacy: ipt_do_table() and its likes, which go through the rules of one table
- * at one hook. Which rule it was they tell nobody; the table, the hook and the verdict they do. A program of its
- * own, as nft.bpf.c is: each of the modules may come only later. Compiled as trace.bpf.c is.
+ * The handlers on iptables-legacy: ipt_do_table() and the like, which evaluate the rules of one table at one hook. They
+ * see the table, the hook and the verdict, but not the rule. A unit of its own, as nft.bpf.c is: each of the modules
+ * may be loaded later than pypwru starts. Compiled as trace.bpf.c is.
  */
 #include "probes.h"
 #include "said.h"
@@ -14,7 +14,7 @@
 #define NF_INET_LOCAL_OUT 3
 #define NAT 0x74616e /* "nat", little-endian */
 
-/* A call under way, by where on the stack its return address is: no two that are have the same. */
+/* A call in progress; its key is the stack address of its return address, which no two have in common. */
 struct xt_call {
 	u64 skb;
 	u64 state;
@@ -39,7 +39,10 @@ ALWAYS_INLINE int xt_enter(struct sight sight, u64 state, u64 table)
 	return 0;
 }
 
-/* What the table is called; by its address, since it has no handle. */
+/*
+ * Store the table's name. The key is the table's address, since it has no handle. Returns the first four bytes of the
+ * name.
+ */
 ALWAYS_INLINE u32 tell_table(struct part_nft *said)
 {
 	struct nft_key key = { said->table, 0, said->netns, 0 };
@@ -57,7 +60,7 @@ ALWAYS_INLINE u32 tell_table(struct part_nft *said)
 	return *(u32 *)names->table;
 }
 
-/* Of the hook. A struct ebt_table doesn't know it; `nat` is called by the hooks of nf_nat, and has 0. */
+/* Priority of the hook. A struct ebt_table doesn't have it; `nat` is called by the hooks of nf_nat, and has 0. */
 ALWAYS_INLINE u32 priority(struct part_nft *said, int is_nat)
 {
 	if (said->family == NFPROTO_BRIDGE)
@@ -67,7 +70,7 @@ ALWAYS_INLINE u32 priority(struct part_nft *said, int is_nat)
 	return read_u32(said->table + OPTIONAL_FIELD(xt_table, priority));
 }
 
-/* ebt_broute() takes NF_DROP for "not over the bridge", and the hook gets NF_ACCEPT. */
+/* ebt_broute() treats NF_DROP as "don't bridge", and the hook gets NF_ACCEPT. */
 ALWAYS_INLINE u32 meant(struct part_nft *said)
 {
 	int is_routed = said->family == NFPROTO_BRIDGE && said->hook == NF_BR_BROUTING && said->verdict == NF_DROP;
@@ -99,7 +102,7 @@ ALWAYS_INLINE int xt_leave(struct sight sight, u32 verdict)
 	sight.address = call->address;
 	sight.caller = call->caller;
 	said.type = XTABLES;
-	/* NF_DROP_REASON() frees the packet itself, and returns its errno with NF_STOLEN (commit 36d2d9f5e5f1). */
+	/* NF_DROP_REASON() frees the packet itself and returns NF_STOLEN with an errno (Linux commit 36d2d9f5e5f1). */
 	said.verdict = alive || !(verdict >> 16) ? verdict & NF_VERDICT_MASK : NF_DROP;
 	fill_table(&said, call->table, call->state);
 	said.verdict = meant(&said);
@@ -110,7 +113,10 @@ ALWAYS_INLINE int xt_leave(struct sight sight, u32 verdict)
 	return 0;
 }
 
-/* ipt_do_table(priv, skb, state) since Linux 5.16 (commit 8844e01062dd), (skb, state, table) before. */
+/*
+ * (priv, skb, state) since Linux commit 8844e01062dd ("netfilter: iptables: allow use of ipt_do_table as hookfn") (in
+ * v5.16), (skb, state, table) before.
+ */
 int xt_in(void *ctx)
 {
 #if XT_SKB_FIRST

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-# Not of typing: as long as that is loaded here, Ctrl-C is a traceback (see __main__.py).
+# Not imported from typing: until __main__.py has set its handler, Ctrl-C would be a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Event", "PypwruError", "Trace", "TraceOptions", "UsageError", "trace"]
 
-# Where each is: half of pypwru is loaded only by who uses it.
+# Public name -> the module that defines it, imported on first access: half of pypwru is needed
+# by scripts alone.
 _ROOMS = {
     "Event": "pypwru.api.event",
     "PypwruError": "pypwru.errors",

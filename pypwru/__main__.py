@@ -1,10 +1,10 @@
-"""``pypwru``, and the same program as ``python -m pypwru``."""
+"""Entry point of the command ``pypwru`` and of ``python -m pypwru``."""
 
 import signal
 import sys
 
-# While Python loads the rest there is nothing to undo: Ctrl-C ends it without a traceback. Who has
-# it ignored (``trap '' INT``) goes on.
+# While the remaining modules are imported there is nothing to clean up: Ctrl-C ends the process
+# without a traceback. If the parent ignores SIGINT (``trap '' INT``), it stays ignored.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

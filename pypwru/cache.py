@@ -1,9 +1,9 @@
-"""A folder of files made from sources and a kernel, found again by digest.
+"""A cache folder of files derived from sources and a kernel, keyed by digest.
 
-Its bytes are loaded into the kernel, so the folder must be the caller's alone (owner checked, mode
-0700), and each file begins with a digest of its key and content. A folder that isn't is not used,
-and neither is one that can't be made, which the log says once; a damaged file counts as none. A
-cache never fails a run, it only makes the next one faster.
+The cached bytes are loaded into the kernel, so the folder must belong to the caller alone (owner
+is checked, mode 0700), and each file begins with a digest of its key and content. A folder that
+fails this check or can't be created is not used, and the log reports that once; a damaged file is
+treated as missing. A cache never fails a run, it only makes the next one faster.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
     from pypwru.log import Log
 
 try:
-    # hashlib also loads OpenSSL, at a third of the price of all our modules.
+    # hashlib also loads OpenSSL, which takes a third as long as all our modules together.
     from _blake2 import blake2b
-except ImportError:  # not CPython's
+except ImportError:  # not CPython
     from hashlib import blake2b
 
 ENVIRONMENT = "PYPWRU_CACHE"
 MAX_FILES = 256
 SUFFIX = ".pypwru"
 _MAX_SIZE = 1 << 26  # bytes
-_DIGEST_SIZE = 40  # in hex
-# The folder may also hold files of others.
+_DIGEST_SIZE = 40  # hex digits
+# The folder may also hold files that other programs made.
 _OWN_NAME = re.compile(r"[\w-]+-[0-9a-f]{40}\.pypwru(\.new-[0-9a-f]{16})?")
-# Not behind a link, and not waiting for whoever writes to a named pipe.
+# Follow no symbolic link; don't block on a named pipe that has no writer.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CURE = f"name a folder of your own in {ENVIRONMENT}"
 Json = TypeVar("Json")
 
 
 def digest(*parts: bytes) -> str:
-    """The key of ``parts``: BLAKE2b-160 over each part's length and bytes, in hex."""
+    """Return the cache key of ``parts``: BLAKE2b-160 over each part's length and bytes, in hex."""
     state = blake2b(digest_size=20)
     for part in parts:
         state.update(len(part).to_bytes(8, "little"))
@@ -53,10 +53,12 @@ def digest(*parts: bytes) -> str:
 
 
 def package_digest(folders: Sequence[str], *parts: str) -> str:
-    """The key of ``parts`` for what the modules and tables in ``folders`` of pypwru make of them.
+    """Return the key of ``parts`` as processed by the present code and tables in ``folders``.
 
     Args:
-        folders: names of subpackages; of each file, its name, size and time of change count.
+        folders: names of pypwru's subpackages; of each file, name, size and modification time
+            enter the digest.
+        parts: the inputs.
     """
     files = [
         f"{folder}/{entry.name} {entry.stat().st_size} {entry.stat().st_mtime_ns}"
@@ -68,10 +70,10 @@ def package_digest(folders: Sequence[str], *parts: str) -> str:
 
 
 def default_folder() -> Path | None:
-    """``$PYPWRU_CACHE``, else /var/cache/pypwru for root and ~/.cache/pypwru for others.
+    """Return ``$PYPWRU_CACHE``, else /var/cache/pypwru for root, ~/.cache/pypwru for other users.
 
     Returns:
-        None for a user without a home.
+        None for a user without a home directory.
     """
     if named := os.environ.get(ENVIRONMENT):
         return Path(named)
@@ -84,11 +86,11 @@ def default_folder() -> Path | None:
 
 
 class Cache:
-    """Files by key: a word, a dash and a digest.
+    """A cache of files, by keys of the form ``word-digest``.
 
     Args:
-        folder: where they live, made by the first ``put``; None for ``default_folder()``.
-        log: told once why nothing is kept.
+        folder: of the files, created by the first ``put``; None for ``default_folder()``.
+        log: gets one message if the folder can't be used; None for no message.
     """
 
     def __init__(self, folder: Path | None = None, log: Log | None = None) -> None:
@@ -96,7 +98,7 @@ class Cache:
         self._log = log
 
     def get(self, key: str) -> bytes | None:
-        """The bytes kept under ``key``; None where there are none, or they are damaged."""
+        """Return the bytes cached under ``key``; None if there are none or they are damaged."""
         try:
             with self._opened() as folder:
                 kept = _read(folder, key + SUFFIX)
@@ -110,7 +112,7 @@ class Cache:
         return content if is_whole else None
 
     def put(self, key: str, content: bytes) -> None:
-        """Keep ``content`` under ``key``, whole or not at all. Never raises OSError."""
+        """Store ``content`` under ``key`` atomically. Never raises OSError."""
         try:
             if self.folder:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -121,16 +123,16 @@ class Cache:
             self._log_unused(error)
 
     def find_json(self, key: str) -> Any:
-        """What ``put_json`` kept under ``key``; None where there is nothing, or it is damaged."""
+        """Return the value that ``put_json`` stored under ``key``; None if missing or damaged."""
         kept = self.get(key)
         return None if kept is None else json.loads(kept)
 
     def put_json(self, key: str, value: object) -> None:
-        """Keep ``value``, as JSON, under ``key``."""
+        """Store ``value`` as JSON under ``key``."""
         self.put(key, json.dumps(value, separators=(",", ":")).encode())
 
     def remembered(self, key: str, make: Callable[[], Json]) -> Json:
-        """What ``make`` gives, or gave when it was called for ``key`` before."""
+        """Return the value cached under ``key``; on a miss call ``make`` and store its result."""
         kept = self.find_json(key)
         if kept is None:
             kept = make()
@@ -140,10 +142,13 @@ class Cache:
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
-        """A descriptor of the folder: what is checked is what is used.
+        """Open the folder and check it. All access is relative to the checked descriptor.
+
+        Yields:
+            The folder's file descriptor, valid until the way out.
 
         Raises:
-            OSError: it can't be opened, or is not the caller's alone.
+            OSError: the folder can't be opened, or other users own it or may enter it.
         """
         if self.folder is None:
             raise OSError(errno.ENOENT, f"this user has no home: {_CURE}")
@@ -166,17 +171,17 @@ class Cache:
 
 
 def _read(folder: int, name: str) -> bytes:
-    """The content of a regular file, up to a size that none of ours has; of others nothing."""
+    """Return the content of a regular file, at most _MAX_SIZE bytes; b"" for other file types."""
     with owned(os.open(name, _READ, dir_fd=folder)) as descriptor:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             return b""
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read(min(found.st_size, _MAX_SIZE))  # it makes room for as much as is asked
+            return file.read(min(found.st_size, _MAX_SIZE))  # read() allocates this much up front
 
 
 def _write(folder: int, name: str, content: bytes) -> None:
-    """Make the file, or replace it: on the disk before it has its name."""
+    """Create or replace the file; it is synced to disk before it is renamed to its final name."""
     draft = f"{name}.new-{os.urandom(8).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(draft, flags, 0o600, dir_fd=folder)
@@ -193,12 +198,12 @@ def _write(folder: int, name: str, content: bytes) -> None:
 
 
 def _evict_oldest(folder: int) -> None:
-    """Remove the oldest of our files beyond MAX_FILES."""
+    """Remove the oldest of our files until MAX_FILES remain."""
 
     def changed(name: str) -> int:
         return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime_ns
 
-    with contextlib.suppress(OSError):  # another run removes them, too
+    with contextlib.suppress(OSError):  # a concurrent run may remove the same file
         kept = sorted(filter(_OWN_NAME.fullmatch, os.listdir(folder)), key=changed)
         for name in kept[:-MAX_FILES]:
             os.unlink(name, dir_fd=folder)

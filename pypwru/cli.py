@@ -1,10 +1,11 @@
-"""argv -> Config -> session or list; the one place that prints an error and picks an exit status.
+"""The command line: argv -> Config -> session or list. Errors are printed here, and only here.
 
-What a run needs is imported once it is known that there will be one: help, version, usage errors
-and completion load the flag table and little else (tests/unit/test_startup.py lists what).
+Modules that a trace needs are imported once the command line is known to start one: help, version,
+usage errors and completion load the flag table and little else (tests/unit/test_startup.py lists
+what).
 
-0: the limit of lines, SIGINT, SIGTERM, a closed standard output. 1: something failed. 2: what was
-typed can't be meant.
+Exit status: 0 after --output-limit-lines, SIGINT, SIGTERM or a closed standard output; 1 on a
+failure; 2 for an invalid command line.
 """
 
 from __future__ import annotations
@@ -24,15 +25,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _INTERRUPTED = 130
-_HALF = 2000  # characters of a message
+_HALF = 2000  # characters kept of each end of a long message
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command ``pypwru``; returns its exit status."""
+    """Run the command ``pypwru`` and return its exit status.
+
+    Args:
+        argv: the arguments without the program's name; None for ``sys.argv[1:]``.
+    """
     arguments = sys.argv[1:] if argv is None else argv
     try:
         wanted = parse(arguments)
-    except UsageError as error:  # pflag's line is the last, and nothing stands before its words
+    except UsageError as error:  # the last line is pflag's message, without a prefix
         where = error.hint or f"{_program()} --help lists the options"
         tell(sys.stderr, f"{_readable(where)}\n{_readable(str(error))}\n")
         return error.exit_status
@@ -49,17 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             open_sink(None).write(f"pypwru {__version__}\n".encode())
     except PypwruError as error:
         return _fail(error, debug)
-    except (MemoryError, OSError) as error:  # a limit of this process, wherever it is met
+    except (MemoryError, OSError) as error:  # a resource limit of this process, hit anywhere
         return _fail(PypwruError(_limit(error), _where() if debug else ""), debug)
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except OutputClosed:  # before the first event: nobody read even the header
+    except OutputClosed:  # the reader closed standard output before the first event
         return 0
     return 0
 
 
 def _run(config: Config, log: Log, arguments: Sequence[str]) -> None:
-    """List, or trace."""
+    """List the functions, or trace."""
     if config.lists:
         from pypwru.listing.show import show
 
@@ -83,7 +88,7 @@ def _limit(error: MemoryError | OSError) -> str:
 
 
 def _program() -> str:
-    """What was typed to start this."""
+    """Return the command that started this process."""
     name = os.path.basename(sys.argv[0])
     return "python -m pypwru" if name == "__main__.py" else name
 
@@ -96,7 +101,7 @@ def _fail(error: PypwruError, debug: bool) -> int:
 
 
 def _readable(text: str) -> str:
-    """One line: what it repeats of the command line may have anything in it, and be long."""
+    """Return ``text`` as one printable line of limited length: it may quote the command line."""
     if not text.isprintable():
         from pypwru.escaping import escape_unprintable
 

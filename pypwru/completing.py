@@ -1,8 +1,8 @@
-"""What bash and zsh complete, made from the flag table by shtab: ``script``.
+"""Generate the completion scripts for bash and zsh from the flag table, with shtab.
 
-shtab knows options, choices and files. What a value can be at the moment, on this kernel, is asked
-by shell functions: pypwru/data/completion.sh has those that list values, completion.bash and
-completion.zsh those that fit them to what is typed. VALUES says which flag takes which.
+shtab completes options, choices and files. Values that depend on the running kernel and the system
+are listed by shell functions: pypwru/data/completion.sh lists values, completion.bash and
+completion.zsh match them to the word under the cursor. VALUES maps flags to these lists.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 SHELLS = ("bash", "zsh")
 LISTED = ("names", "functions")
-"""What prints values that ``_pypwru_list`` has found, in a variable."""
+"""Sources (``_pypwru_SOURCE``) that print values which ``_pypwru_list`` stored in a variable."""
 
 
 class Values(NamedTuple):
-    """What may stand behind a flag.
+    """The candidates for the value of a flag.
 
     Args:
-        words: always.
-        live: at the moment: what ``_pypwru_LIVE`` of completion.sh prints.
+        words: fixed candidates.
+        live: further candidates that the function ``_pypwru_LIVE`` of completion.sh prints when
+            the user completes; empty for none.
     """
 
     words: Sequence[str] = ()
@@ -51,7 +52,7 @@ VALUES: Mapping[str, Values] = {
     "filter-non-skb-funcs": Values(live="symbols"),
     "pcap-when": Values(CAPTURE_WORDS, "functions"),
 }
-# pcap-filter(7): what an expression begins and goes on with; without what can't be asked of an skb.
+# Keywords of pcap-filter(7), without those that don't apply to an skb.
 FILTER = Values((
     "and", "arp", "broadcast", "dst", "ether", "geneve", "greater", "host", "icmp", "icmp6", "igmp",
     "ip", "ip6", "less", "mpls", "multicast", "net", "not", "or", "port", "portrange", "proto",
@@ -63,17 +64,17 @@ SWITCHED = ("true", "false")
 
 
 def script(shell: str) -> str:
-    """The completion script for ``shell``, one of SHELLS."""
+    """Return the completion script for ``shell``, one of SHELLS."""
     import shtab
 
     made: str = shtab.complete(_parser(shell), shell, preamble=_preamble(shell))
-    if shell == "bash":  # the last word on pypwru: our function, which calls shtab's
+    if shell == "bash":  # register our function, which calls shtab's, in place of shtab's
         made += "\ncomplete -o bashdefault -F _pypwru pypwru\n"
     return made
 
 
 def _parser(shell: str) -> argparse.ArgumentParser:
-    """The flags, spelled so that shtab makes of them what ``shell`` has to know."""
+    """Return an argparse parser of the visible flags, as shtab needs it for ``shell``."""
     parser = argparse.ArgumentParser("pypwru", add_help=False, formatter_class=_Unwrapped)
     for flag in FLAGS:
         if not flag.hidden:
@@ -90,8 +91,11 @@ class _Unwrapped(argparse.HelpFormatter):
 
 
 def _add(parser: argparse.ArgumentParser, flag: Flag, shell: str) -> None:
-    """One flag; for zsh as _arguments spells it: ``--x=`` takes a value behind = or as the next
-    word, ``--x=-`` only behind =, and what may come again is appended."""
+    """Add one flag to ``parser``.
+
+    For zsh the name is in the syntax of _arguments: ``--x=`` takes its value after ``=`` or as the
+    next word, ``--x=-`` only after ``=``; the action ``append`` allows a flag to be repeated.
+    """
     zsh, takes_word, help_text = shell == "zsh", bool(flag.kind.word), flag.help.replace("%", "%%")
     name = f"--{flag.name}{'' if not zsh else '=' if takes_word else '=-'}"
     short = [f"-{flag.short}"] if flag.short else []
@@ -104,7 +108,7 @@ def _add(parser: argparse.ArgumentParser, flag: Flag, shell: str) -> None:
         *short,
         name,
         action="append" if _is_list(flag) and zsh else "store",
-        metavar=flag.value_word or ":value",  # a second colon: it may be left out
+        metavar=flag.value_word or ":value",  # the second colon makes the value optional
         choices=choices or None,
         help=help_text,
     )
@@ -127,7 +131,7 @@ def _function(name: str) -> dict[str, str]:
 
 
 def _preamble(shell: str) -> str:
-    """The shell functions, and one for each flag of VALUES that puts them together."""
+    """Return the shell functions of pypwru/data, and one function for each flag of VALUES."""
     data = resources.files("pypwru.data")
     parts = [
         data.joinpath(f"completion.{name}").read_text(encoding="utf-8") for name in ("sh", shell)
@@ -148,7 +152,13 @@ def _preamble(shell: str) -> str:
 
 
 def _offer(name: str, values: Values, separator: str) -> str:
-    """The shell function that completes the value of flag ``name``."""
+    """Return the shell function that completes the value of the flag ``name``.
+
+    Args:
+        name: of the flag, or POSITIONAL.
+        values: its candidates.
+        separator: between the elements of a list; empty if the flag takes a single value.
+    """
     sources = [f"printf '%s\\n' {' '.join(values.words)}"] if values.words else []
     sources += [f"_pypwru_{values.live}"] if values.live else []
     before = "_pypwru_list; " if values.live in LISTED else ""

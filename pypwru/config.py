@@ -1,7 +1,7 @@
-"""What one run does: a frozen Config, and the rules that span more than one flag.
+"""The configuration of one run, as an immutable Config, and the rules that span several flags.
 
-``options.parse`` makes it and nothing below ``cli.py`` sees anything else of the command line. Each
-field is the flag of the same name, with its default in ``options.FLAGS``.
+``options.parse`` builds it, and nothing below ``cli.py`` sees anything else of the command line.
+Each field is the value of the flag of the same name; defaults are in ``options.FLAGS``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Backend(Enum):
 
 
 class Timestamp(Enum):
-    """Which time a line shows."""
+    """The kind of time that is printed for each event."""
 
     NONE = "none"
     CURRENT = "current"
@@ -37,7 +37,7 @@ class Timestamp(Enum):
 
 
 class Nft(Enum):
-    """What is shown of nftables."""
+    """What is printed of nftables verdicts and events."""
 
     NO = "false"
     YES = "true"
@@ -46,7 +46,7 @@ class Nft(Enum):
 
 
 class Mark(NamedTuple):
-    """What ``skb->mark`` must be: its bits under ``mask`` are ``value``; mask 0: anything."""
+    """Criterion on skb->mark: ``skb->mark & mask == value``; mask 0 matches every packet."""
 
     value: int
     mask: int
@@ -54,10 +54,10 @@ class Mark(NamedTuple):
 
 FIRST, LAST, DROP, EVERY = "first", "last", "drop", "every"
 CAPTURE_WORDS = (FIRST, LAST, DROP, EVERY)
-"""At which events a packet is written, beside the names of functions."""
+"""Keywords of --pcap-when; its other values are names of functions."""
 
 STDOUT = Path("-")
-"""What stands for standard output."""
+"""A file argument that stands for standard output."""
 
 _PCAPS = (".pcap", ".pcapng")
 
@@ -141,82 +141,84 @@ class _Fields(NamedTuple):
 
 
 class Config(_Fields):
-    """One run, as asked for.
+    """The configuration of one run. Immutable; checked against RULES when it is made.
 
     Args:
         pcap_filter: the positional words joined with one space; empty matches every packet.
-        filter_func: RE2 pattern of function names; empty matches every name.
+        filter_func: RE2 pattern of whole function names; empty matches every name.
         kmods: modules whose functions are traced as well.
-        all_kmods: every module that has BTF, whatever ``kmods`` says.
-        priority: functions of this priority and of the lower numbers are traced, 0..3.
-        category: only functions of these categories; empty for all.
-        functions: a list of what is traced, alone.
-        list_functions: print what would be traced instead of tracing.
-        function_list: write its names there instead; ``-`` is standard output.
-        backend: None chooses by what the kernel allows.
-        filter_kprobe_batch: pwru's; there are no batches here.
-        kernel_btf: BTF instead of the running kernel's.
+        all_kmods: trace functions of every module that has BTF, regardless of ``kmods``.
+        priority: trace functions of this priority and of lower numbers, 0 to 3.
+        category: trace only functions of these categories; empty for all.
+        functions: file with the only functions to trace; None for no such list.
+        list_functions: print the functions that would be traced, instead of tracing.
+        function_list: file for their names, instead of tracing; ``-`` is standard output.
+        backend: None selects the first that the kernel supports.
+        filter_kprobe_batch: accepted for compatibility with pwru; ignored.
+        kernel_btf: file with BTF, used instead of the running kernel's.
         filter_netns: ``/path``, ``inode:N`` or a name of ``ip netns``; empty for all namespaces.
-        filter_ifname: of a device in that namespace, else in the current one; empty for all.
-        filter_mark: of the packet.
+        filter_ifname: device in that namespace, else in the current one; empty for all.
+        filter_mark: criterion on skb->mark.
         filter_tunnel_pcap_l2, filter_tunnel_pcap_l3: pcap filters of the inner packet, from its
-            Ethernet header and from its IP header.
-        filter_skb_expr, filter_xdp_expr: C expressions over the packet's struct.
-        filter_nft_verdict, filter_nft_table, filter_nft_chain: words of what nftables said: only
-            packets about which a rule of such a verdict, table and chain spoke; empty for all.
-        filter_nft_handle: of that rule, 0 for any.
-        filter_nft_text: RE2 pattern that is found in that rule's text; empty for any.
-        drops: only packets that are dropped in the end.
-        sample_rate, sample_flow: one in so many packets, or flows, that match; 1 for all.
-        rate_limit, max_hits: events in a second at most, of all and of each function; 0 for any
-            number.
-        filter_track_skb: keep tracing a packet that matched once, whatever becomes of it.
-        filter_track_skb_by_stackid: trace what is called while a matching packet is handled.
-        filter_non_skb_funcs: functions without a packet to trace then.
-        filter_track_bpf_helpers: trace the helpers that BPF programs call then.
-        filter_trace_tc, filter_trace_xdp: trace BPF programs of these kinds.
+            Ethernet header and from its IP header; empty matches every packet.
+        filter_skb_expr, filter_xdp_expr: C expressions over ``struct sk_buff`` and ``struct
+            xdp_buff``; empty matches every packet.
+        filter_nft_verdict, filter_nft_table, filter_nft_chain: trace only packets for which one
+            nft event (rule or policy) has one of these verdicts, tables and chains; empty for any.
+        filter_nft_handle: handle of the rule of that event; 0 for any.
+        filter_nft_text: RE2 pattern found in the text of that rule; empty for any.
+        drops: trace only packets that are dropped in the end.
+        sample_rate, sample_flow: trace one of N matching packets, or flows; 1 for all.
+        rate_limit, max_hits: maximum events per second, in total and per function; 0 for no limit.
+        filter_track_skb: keep tracing a packet that matched once, even if it is changed or copied.
+        filter_track_skb_by_stackid: trace functions that are called while a matching packet is
+            handled.
+        filter_non_skb_funcs: functions without a packet argument to trace in such calls.
+        filter_track_bpf_helpers: trace the helpers that BPF programs call in such calls.
+        filter_trace_tc, filter_trace_xdp: trace BPF programs of these types.
         output_file_max_size: MB (2**20 bytes) of an output file before it is rotated.
-        output_file_max_backups, output_file_max_age: rotated files, days, that are kept; 0 for all.
-        output_file_compress: gzip rotated files.
-        output_json: objects instead of lines of text.
-        output_journey: packet by packet instead of event by event.
+        output_file_max_backups: maximum number of rotated files; 0 for no limit.
+        output_file_max_age: days to keep rotated files; 0 for no limit.
+        output_file_compress: compress rotated files with gzip.
+        output_json: print JSON objects instead of lines of text.
+        output_journey: print packet by packet instead of event by event.
         output_limit_lines: events after which the run ends; 0 for no limit.
-        output_file: appended to instead of standard output.
-        output_text: print events at all; else only --output-pcap has them.
-        output_pcap: the packets themselves go to this file; ``-`` is standard output.
-        pcap_when: at which sights a packet is written: ``first``, ``last``, ``drop``, ``every``, or
-            at these functions.
-        pcap_snaplen: bytes of a packet that are written at most.
-        pcap_max_size: MB (2**20 bytes) of that file before it is rotated; 0 never.
-        pcap_max_files: how many files are kept then, the newest among them; 0 for all.
-        stats: sum up; events are then printed only if an output is asked for.
-        stats_interval: seconds from one statistics to the next; 0 for none before the end.
-        stats_file: gets them as JSON; None: standard error gets them as text.
-        top: sum up in a live table instead of printing events.
-        ready_file: made when everything is attached.
-        output_meta: the columns NETNS to LEN.
-        output_tuple: the column TUPLE.
-        output_tcp_flags: TCP flags inside TUPLE.
-        timestamp: which time is shown.
-        output_netns_names: the column NETNS NAME.
-        netns_names_max_length: characters of a name in it, at least 10.
-        output_skb_cb: the column __sk_buff->cb[].
-        output_caller, output_tunnel: the columns CALLER and TUNNEL.
-        output_nft: what nftables said of the packet, and the rule that said it.
-        output_ct: what conntrack knows of it.
-        output_stack: the kernel's stack behind each line.
-        output_skb, output_skb_shared_info: the packet's structs as text behind each line.
+        output_file: append to this file; None for standard output.
+        output_text: print events; False if only --output-pcap is to be written.
+        output_pcap: file for captured packets; ``-`` is standard output, None for no capture.
+        pcap_when: events at which a packet is captured: ``first``, ``last``, ``drop``, ``every``,
+            or names of functions.
+        pcap_snaplen: maximum bytes captured of a packet.
+        pcap_max_size: MB (2**20 bytes) of that file before it is rotated; 0 for never.
+        pcap_max_files: maximum number of these files, with the current one; 0 for no limit.
+        stats: print statistics; events are then printed only if an output option is given.
+        stats_interval: seconds between statistics; 0 for statistics only at the end.
+        stats_file: file for statistics in JSON; None prints them as text on standard error.
+        top: show statistics in a live table instead of printing events.
+        ready_file: created when everything is attached.
+        output_meta: print the columns NETNS to LEN.
+        output_tuple: print the column TUPLE.
+        output_tcp_flags: print TCP flags in the column TUPLE.
+        timestamp: the kind of time that is printed.
+        output_netns_names: print the column NETNS NAME.
+        netns_names_max_length: characters of a name in that column, at least 10.
+        output_skb_cb: print the column __sk_buff->cb[].
+        output_caller, output_tunnel: print the columns CALLER and TUNNEL.
+        output_nft: what is printed of nftables verdicts and events.
+        output_ct: print the column CT (conntrack).
+        output_stack: print the kernel stack after each line.
+        output_skb, output_skb_shared_info: print these structs as text after each line.
         output_skb_metadata, output_xdp_metadata: members to print, such as ``skb->mark``.
-        output_bpfmap: what helpers of BPF maps are called with.
-        set_percpu_buf: bytes for each text of the packet's structs.
-        buffer_size: bytes of the ring buffer, a power of two, 4096 or more.
-        debug: log more, and the long story of an error.
-        packets: every event carries its packet, for the Python API; no flag.
+        output_bpfmap: print the arguments of functions on BPF maps.
+        set_percpu_buf: bytes for the text of each struct.
+        buffer_size: bytes of the ring buffer, a power of two, at least 4096.
+        debug: log more, and print an error's ``detail``.
+        packets: capture the packet at every event, for the Python API; there is no such flag.
     """
 
     __slots__ = ()
 
-    if not TYPE_CHECKING:  # for the type checker, the constructor is that of the fields
+    if not TYPE_CHECKING:  # type checkers see the constructor of _Fields
 
         def __new__(cls, *values: Any, **named: Any) -> Config:
             config = super().__new__(cls, *values, **named)
@@ -226,98 +228,104 @@ class Config(_Fields):
             return config
 
         @classmethod
-        def _make(cls, values: Any) -> Config:  # what _replace() calls
+        def _make(cls, values: Any) -> Config:  # called by _replace()
             return cls(*values)
 
     @property
     def captures(self) -> bool:
-        """Whether the bytes of packets are recorded."""
+        """Whether packet data is captured."""
         return self.packets or self.output_pcap is not None
 
     @property
     def capture_when(self) -> frozenset[str]:
-        """At which sights they are: words of ``pcap_when``; empty for none."""
+        """The events at which packet data is captured: values of ``pcap_when``; empty for none."""
         if self.packets:
             return frozenset((EVERY,))
         return frozenset(self.pcap_when if self.captures else ())
 
     @property
     def captures_all(self) -> bool:
-        """Whether they are at every sight: which is a packet's last shows only later."""
+        """Whether packet data is captured at every event.
+
+        ``last`` needs this too: the last event of a packet is known only afterwards.
+        """
         return not self.capture_when.isdisjoint((EVERY, LAST))
 
     @property
     def captures_first(self) -> bool:
-        """Whether they tell which sight is a packet's first: also where its others are joined."""
+        """Whether records have the flag of a packet's first event.
+
+        ``last`` and ``every`` use it to detect that another packet has got the skb's address.
+        """
         return not self.capture_when.isdisjoint((FIRST, LAST, EVERY))
 
     @property
     def captures_some(self) -> bool:
-        """Whether they are at sights that are chosen by where they are."""
+        """Whether packet data is captured at events selected by function (map `chosen`)."""
         return not self.capture_when <= {FIRST, LAST, EVERY}
 
     @property
     def lists(self) -> bool:
-        """Whether functions are listed, and nothing is traced."""
+        """Whether the run only lists functions."""
         return self.list_functions or self.function_list is not None
 
     @property
     def sums_up(self) -> bool:
-        """Whether statistics are made."""
+        """Whether the run collects statistics."""
         return self.stats or self.top or self.stats_interval > 0 or self.stats_file is not None
 
     @property
     def prints(self) -> bool:
-        """Whether events, or journeys, are printed."""
+        """Whether events or journeys are printed."""
         asked = self.output_json or self.output_journey or self.output_file is not None
         return self.output_text and not self.top and (asked or not self.stats)
 
     @property
     def samples(self) -> bool:
-        """Whether not all packets that match are traced."""
+        """Whether only a sample of the matching packets is traced."""
         return self.sample_rate > 1 or self.sample_flow > 1
 
     @property
     def follows_ends(self) -> bool:
-        """Whether records tell when a packet has ended."""
+        """Whether the handlers emit a record when a packet is freed."""
         return self.drops or self.output_journey or self.sums_up
 
     @property
     def identifies(self) -> bool:
-        """Whether records tell which packet they are of, also when its address is given again."""
+        """Whether records carry a packet_id, which distinguishes packets at a reused address."""
         has_key = self.output_json and self.output_text
         return has_key or self.follows_ends or self.samples or self.timestamp is Timestamp.RELATIVE
 
     @property
     def remembers(self) -> bool:
-        """Whether something is remembered of a packet that was seen."""
+        """Whether the handlers need the map `seen`."""
         return self.identifies or self.captures_first
 
     @property
     def locates_drops(self) -> bool:
-        """Whether records tell from where a packet is dropped."""
+        """Whether records carry the address from which the packet was dropped."""
         return self.drops or self.output_journey or self.sums_up
 
     @property
     def shows_cb(self) -> bool:
-        """Whether lines have ``__sk_buff->cb[]``: inside the meta columns alone, as pwru has it."""
+        """Whether lines have the column __sk_buff->cb[]; as in pwru, only with the meta columns."""
         return self.output_meta and (self.output_skb_cb or self.filter_trace_tc)
 
     @property
     def asks_nft(self) -> bool:
-        """Whether what nftables says is recorded."""
+        """Whether nft events and verdicts are traced."""
         return self.output_nft is not Nft.NO
 
     @property
     def asks_rules(self) -> bool:
-        """Whether the texts of nftables' rules are asked for."""
+        """Whether the texts of nftables rules are needed, for the output or for a filter."""
         shows = self.output_json or self.output_nft is Nft.TEXT or self.sums_up
         asks = bool(self.filter_nft_text) or REJECT in self.filter_nft_verdict
         return self.asks_nft and (shows or asks)
 
     @property
     def filters_nft(self) -> bool:
-        """Whether only packets of certain rules are shown."""
+        """Whether packets are filtered by their nft events."""
         return bool(
             self.filter_nft_verdict
             or self.filter_nft_table
@@ -328,7 +336,7 @@ class Config(_Fields):
 
     @property
     def tracks_stacks(self) -> bool:
-        """Whether what is called below a matching packet's function is traced."""
+        """Whether functions called by a function that handles a matching packet are traced."""
         return bool(
             self.filter_track_skb_by_stackid
             or self.filter_non_skb_funcs
@@ -337,15 +345,15 @@ class Config(_Fields):
 
     @property
     def dump_size(self) -> int:
-        """Bytes of a record that are for texts of the packet's structs."""
+        """Bytes of a record reserved for the texts of the packet's structs."""
         return self.set_percpu_buf * (self.output_skb + self.output_skb_shared_info)
 
 
-# pwru's limit, and that of struct part_metadata.
+# Metadata expressions: pwru's limit, and the size of the array in struct part_metadata.
 _MEMBERS = 4
 
-# Cross-flag rules: what must not be, and the line that says why and what to change; {0} is the
-# Config. Where pwru has a word for it, it is in the line.
+# Rules that span several flags: a condition that must not hold, and the error's message, which
+# includes the remedy and pwru's wording if pwru has the same error; {0} is the Config.
 RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
     (
         lambda config: config.ready_file is not None and config.ready_file == config.output_file,
@@ -362,21 +370,21 @@ RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
             config.kernel_btf is not None
             and config.backend in (Backend.FENTRY, Backend.FENTRY_MULTI)
         ),
-        "--backend {0.backend.value} goes by the types of the running kernel: leave out "
+        "--backend {0.backend.value} uses the BTF of the running kernel: leave out "
         "--kernel-btf {0.kernel_btf}",
     ),
     (
         lambda config: config.filters_nft and not config.asks_nft,
-        "--filter-nft-* choose packets by what nftables said of them, which --output-nft=false "
-        "does not ask: leave one of them out",
+        "--filter-nft-* need the nftables events that --output-nft=false disables: leave one of "
+        "them out",
     ),
     (
         lambda config: (
             config.top
             and (config.output_json or config.output_journey or config.output_pcap == STDOUT)
         ),
-        "--top draws on standard output, where --output-json, --output-journey and --output-pcap - "
-        "write: leave it out, or take --stats",
+        "--top draws on standard output, to which --output-json, --output-journey and "
+        "--output-pcap - write: leave it out, or take --stats",
     ),
     (
         lambda config: (
@@ -412,15 +420,15 @@ RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
             config.output_bpfmap
             and not (config.filter_track_bpf_helpers or config.filter_non_skb_funcs)
         ),
-        "--output-bpfmap has no function to look at: add --filter-track-bpf-helpers, or name "
+        "--output-bpfmap has no function to trace: add --filter-track-bpf-helpers, or name "
         "functions of BPF maps with --filter-non-skb-funcs",
     ),
     (
         lambda config: (
             config.output_pcap not in (None, STDOUT) and config.output_pcap.suffix not in _PCAPS
         ),
-        "--output-pcap {0.output_pcap} does not say which format: end it in .pcapng, or in .pcap "
-        "for the classic one, or take - for pcapng on standard output",
+        "--output-pcap {0.output_pcap} has no known suffix: end it in .pcapng, or in .pcap for "
+        "the classic format, or take - for pcapng on standard output",
     ),
     (
         lambda config: (
@@ -439,11 +447,11 @@ RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
     ),
     (
         lambda config: not config.pcap_when,
-        "--pcap-when has no word: take first, last, drop, every or names of functions",
+        "--pcap-when is empty: take first, last, drop, every or names of functions",
     ),
     (
         lambda config: config.output_pcap in (None, STDOUT) and config.pcap_max_size > 0,
-        "--pcap-max-size {0.pcap_max_size} is about a file: name one with --output-pcap",
+        "--pcap-max-size {0.pcap_max_size} needs a file: name one with --output-pcap",
     ),
     (
         lambda config: config.pcap_max_files > 0 and not config.pcap_max_size,
@@ -451,7 +459,7 @@ RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
         "--pcap-max-size",
     ),
     (
-        # A record is whole on the ring, and what comes while it is read needs room too.
+        # A record is contiguous on the ring, and records that follow need room while it is read.
         lambda config: config.dump_size > config.buffer_size // 4,
         "--set-percpu-buf {0.set_percpu_buf} makes a record of {0.dump_size} bytes, more than a "
         "quarter of the ring buffer ({0.buffer_size} bytes): raise --buffer-size, or lower it",

@@ -1,7 +1,7 @@
-"""One error tree. A message names what was attempted, the value, and what the user does about it.
+"""The error tree. A message names the operation, the value, and what the user can do about it.
 
-``cli.py`` alone prints these and turns ``exit_status`` into the process's own. ``detail`` is the
-long story (a verifier log), shown only under ``--debug``.
+Only ``cli.py`` prints these errors and returns ``exit_status`` from the process. ``detail`` is
+additional output, such as a verifier log, shown only with ``--debug``.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import errno
 
 
 class PypwruError(Exception):
-    """Any failure that pypwru explains. Exit status 1.
+    """Base class of all failures with a message for the user. Exit status 1.
 
     Args:
-        message: one line, with the cure.
-        detail: more lines for ``--debug``.
+        message: one line that includes the remedy.
+        detail: further lines, printed with ``--debug``.
     """
 
     exit_status = 1
@@ -25,7 +25,12 @@ class PypwruError(Exception):
 
 
 def cure(error: OSError, otherwise: str) -> str:
-    """What to do about ``error``: ``otherwise``, unless descriptors ran out."""
+    """Return the remedy for ``error``.
+
+    Args:
+        error: of a system call.
+        otherwise: the remedy if ``error`` is not EMFILE or ENFILE (out of file descriptors).
+    """
     if error.errno == errno.EMFILE:
         import resource
 
@@ -37,11 +42,11 @@ def cure(error: OSError, otherwise: str) -> str:
 
 
 class UsageError(PypwruError):
-    """What was typed can't be meant: an unknown flag, a value out of range. Exit status 2.
+    """Invalid command line or option: an unknown flag, a value out of range. Exit status 2.
 
     Args:
         message, detail: as of PypwruError.
-        hint: what was meant, perhaps; a line.
+        hint: one line that suggests what to type instead; empty for none.
     """
 
     exit_status = 2
@@ -52,27 +57,27 @@ class UsageError(PypwruError):
 
 
 class FilterError(PypwruError):
-    """libpcap refused the expression, or its program can't be translated."""
+    """A pcap filter, C expression or RE2 pattern is invalid or can't be translated."""
 
 
 class BTFError(PypwruError):
-    """Type information is missing, malformed, or lacks a type that is needed."""
+    """BTF is missing, malformed, or lacks a type that is needed."""
 
 
 class NoBTF(BTFError):
-    """This kernel has no type information, and no file of it was named."""
+    """The kernel has no BTF, and --kernel-btf names no file with it."""
 
 
 class ListError(PypwruError):
-    """A list of functions can't be read, or has none that could be meant."""
+    """A list of functions can't be read (--functions) or made (--list-functions)."""
 
 
 class KernelError(PypwruError):
-    """The kernel, or a right that this process lacks, stands in the way."""
+    """The kernel lacks a feature or refuses an operation, or the process lacks a capability."""
 
 
 class NoNftables(KernelError):
-    """This kernel has no nf_tables, so there is no rule that could be told of."""
+    """The kernel has no nf_tables, so there are no nft events to trace."""
 
 
 class BuildError(PypwruError):
@@ -80,24 +85,24 @@ class BuildError(PypwruError):
 
 
 class ChildError(PypwruError):
-    """A child process of pypwru's can't be started, or ended without an answer."""
+    """A child process of pypwru can't be started, or exited without a result."""
 
 
 class OutputError(PypwruError):
     """An output can't be opened or written.
 
     Attributes:
-        events: of those that were written last, how many are in the output whole.
+        events: how many events of the last batch were written completely.
     """
 
     events = 0
 
 
 class OutputClosed(Exception):
-    """The reader of the output went away (``| head``): the run ends quietly, this is no error.
+    """The reader of the output closed it (``| head``). The run ends with status 0.
 
     Args:
-        events: of those that were written last, how many the reader got whole.
+        events: how many events of the last batch the reader got completely.
     """
 
     def __init__(self, events: int = 0) -> None:

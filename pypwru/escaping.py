@@ -1,10 +1,10 @@
-"""Text that others chose, fit for a terminal: names of programs and interfaces, rules' comments."""
+"""Escape untrusted text for a terminal: names of processes and interfaces, comments of rules."""
 
 from __future__ import annotations
 
 _SHORT = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
-# Those of Unicode's Default_Ignorable_Code_Point that str.isprintable() takes for letters or marks,
-# and the blank of braille.
+# Code points of Unicode's Default_Ignorable_Code_Point that str.isprintable() accepts as letters
+# or marks, and BRAILLE PATTERN BLANK.
 _INVISIBLE = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
     + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
@@ -12,11 +12,11 @@ _INVISIBLE = frozenset(
 
 
 def escape_unprintable(text: str) -> str:
-    """``text`` in which all that can be seen is as it is.
+    """Return ``text`` with visible characters unchanged and all others escaped.
 
-    What a terminal would obey, what turns the direction of writing and what has no shape is written
-    as JSON does it, ``\\n`` or ``\\u001b``; a byte that is not UTF-8 (PEP 383 keeps it in ``text``)
-    as ``\\xff``.
+    Control characters, characters that change the direction of writing and invisible ones are
+    escaped as in JSON, ``\\n`` or ``\\u001b``; a byte that is not UTF-8 (a surrogate of PEP 383 in
+    ``text``) becomes ``\\xff``.
     """
     if text.isascii() and text.isprintable():
         return text

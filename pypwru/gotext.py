@@ -1,8 +1,8 @@
-"""Words as Go reads and writes them, because pwru's command line and log are Go's.
+"""Parse and format values as Go does: pwru is a Go program, and so are its command line and log.
 
-Pure. A reader raises ValueError whose text is Go's own error, so that an error of pypwru's command
-line reads as pwru's does. Sources: Go's strconv (atob.go, atoi.go, quote.go), encoding/csv
-(reader.go) and log/slog (text_handler.go).
+Pure. A parser raises ValueError with the text of Go's error, so that pypwru's usage errors equal
+pwru's. Sources: Go's strconv (atob.go, atoi.go, quote.go), encoding/csv (reader.go) and log/slog
+(text_handler.go).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _PREFIXES = {"0b": 2, "0o": 8, "0x": 16}
-# strconv.underscoreOK: one underscore between digits, or between the base prefix and a digit.
+# strconv.underscoreOK: single underscores between digits, or between the base prefix and a digit.
 _UNDERSCORES = re.compile(r"(0[bBoOxX]_?)?[0-9a-zA-Z]+(_[0-9a-zA-Z]+)*")
 _ESCAPES = {
     "\a": "\\a",
@@ -35,7 +35,7 @@ def _escape(letter: str, around: str) -> str:
         return f"\\{letter}"
     if letter.isprintable():
         return letter
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of argv that isn't UTF-8: PEP 383 keeps it here
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of argv that isn't UTF-8, as a surrogate (PEP 383)
         return f"\\x{code - 0xDC00:02x}"
     if code < 0x80:
         return f"\\x{code:02x}"
@@ -43,12 +43,15 @@ def _escape(letter: str, around: str) -> str:
 
 
 def quote(text: str, around: str = '"') -> str:
-    """``text`` as strconv.Quote writes it; ``around`` is ``'`` for strconv.QuoteRune."""
+    """Return ``text`` as strconv.Quote does; ``around`` is ``'`` for strconv.QuoteRune."""
     return around + "".join(_escape(letter, around) for letter in text) + around
 
 
 def log_value(value: object) -> str:
-    """A value of a log line: slog quotes what is empty or has a space, '=', '"' or unprintables."""
+    """Return a log attribute's value as slog writes it.
+
+    slog quotes a value that is empty or contains a space, ``=``, ``"`` or an unprintable character.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     text = str(value)
@@ -62,7 +65,7 @@ def _failure(function: str, text: str, reason: str) -> ValueError:
 
 
 def parse_bool(text: str) -> bool:
-    """strconv.ParseBool.
+    """Return the boolean in ``text``, as strconv.ParseBool.
 
     Raises:
         ValueError: with Go's wording.
@@ -84,14 +87,21 @@ def _split_base(text: str) -> tuple[int, str]:
 
 
 def _magnitude(function: str, text: str, unsigned: str, limit: int) -> int:
-    """The number in ``unsigned``, the part of ``text`` after its sign; ``limit`` is its maximum."""
+    """Return the magnitude of the number in ``text``.
+
+    Args:
+        function: of strconv, for the error.
+        text: the whole text, for the error.
+        unsigned: ``text`` without its sign.
+        limit: maximum value.
+    """
     base, digits = _split_base(unsigned)
     value = 0
     for digit in digits.replace("_", "") if unsigned else " ":
         if not digit.isascii() or not digit.isalnum() or int(digit, 36) >= base:
             raise _failure(function, text, "invalid syntax")
         value = value * base + int(digit, 36)
-        if value > limit:  # Go stops here, before it sees what follows
+        if value > limit:  # Go stops here, even if an invalid digit follows
             raise _failure(function, text, "value out of range")
     if "_" in unsigned and not _UNDERSCORES.fullmatch(unsigned):
         raise _failure(function, text, "invalid syntax")
@@ -99,7 +109,9 @@ def _magnitude(function: str, text: str, unsigned: str, limit: int) -> int:
 
 
 def parse_uint(text: str, bits: int) -> int:
-    """strconv.ParseUint(text, 0, bits): 0x, 0o, 0b, a leading zero for octal, underscores.
+    """Return the number in ``text``, as strconv.ParseUint(text, 0, bits).
+
+    The prefixes 0x, 0o, 0b, a leading zero for octal, and underscores are accepted.
 
     Raises:
         ValueError: with Go's wording.
@@ -108,7 +120,14 @@ def parse_uint(text: str, bits: int) -> int:
 
 
 def parse_digits(text: str, base: int, bits: int) -> int:
-    """strconv.ParseUint(text, base, bits) of an explicit ``base``: no prefix and no underscore.
+    """Return the number in ``text``, as strconv.ParseUint(text, base, bits) with ``base`` > 0.
+
+    Neither a prefix nor underscores are accepted.
+
+    Args:
+        text: digits.
+        base: 2 to 36.
+        bits: of the result.
 
     Raises:
         ValueError: with Go's wording.
@@ -117,7 +136,8 @@ def parse_digits(text: str, base: int, bits: int) -> int:
         raise _failure("ParseUint", text, "invalid syntax")
     if any(int(digit, 36) >= base for digit in text):
         raise _failure("ParseUint", text, "invalid syntax")
-    # No number of ``bits`` has more digits, and int() refuses thousands in words of its own.
+    # A number of ``bits`` bits has no more digits, and int() rejects thousands of digits with an
+    # error of its own.
     digits = text.lstrip("0")[: bits + 1] or "0"
     if (value := int(digits, base)) >> bits:
         raise _failure("ParseUint", text, "value out of range")
@@ -125,14 +145,14 @@ def parse_digits(text: str, base: int, bits: int) -> int:
 
 
 def parse_int(text: str, bits: int) -> int:
-    """strconv.ParseInt(text, 0, bits).
+    """Return the number in ``text``, as strconv.ParseInt(text, 0, bits).
 
     Raises:
         ValueError: with Go's wording.
     """
     negative = text.startswith("-")
     unsigned = text[1:] if text[:1] in {"-", "+"} else text
-    # ParseInt reads 64 bits first, then compares with its own range.
+    # ParseInt parses 64 bits first, then checks the range.
     value = _magnitude("ParseInt", text, unsigned, (1 << 64) - 1)
     if value > (1 << (bits - 1)) - (not negative):
         raise _failure("ParseInt", text, "value out of range")
@@ -146,7 +166,15 @@ def _csv_failure(line: str, rest: str, reason: str) -> ValueError:
 
 
 def _quoted_field(line: str, rest: str) -> tuple[str, str]:
-    """The field of ``rest``, after its opening quote, and what follows its closing quote."""
+    """Parse a quoted field.
+
+    Args:
+        line: the whole record, for the column of an error.
+        rest: what follows the opening quote.
+
+    Returns:
+        The field, and what follows its closing quote.
+    """
     field = ""
     while True:
         part, closing, after = rest.partition('"')
@@ -161,9 +189,10 @@ def _quoted_field(line: str, rest: str) -> tuple[str, str]:
 
 
 def parse_csv(text: str) -> tuple[str, ...]:
-    """One record of encoding/csv, as pflag's StringSlice reads a value; ``""`` has no field.
+    """Return the fields of one encoding/csv record, as pflag parses a StringSlice value.
 
-    A value with a line break in it is refused: no name has one, and pflag would drop what follows.
+    An empty ``text`` has no field. A line break is an error: no name contains one, and pflag would
+    ignore what follows it.
 
     Raises:
         ValueError: with Go's wording.

@@ -1,4 +1,4 @@
-"""What a command line was meant to say that other tools would understand: one line, or none."""
+"""Hints for usage errors: the equivalent of flags of tcpdump, tshark and old versions of pwru."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pypwru.suggestions import nearest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# tcpdump's and tshark's letters, and what they ask for; {} is the word behind them.
+# Letter of a tcpdump or tshark flag -> its equivalent; {} is the flag's value.
 _LETTERS: Mapping[str, str] = {
     "c": "--output-limit-lines {}",
     "i": "--filter-ifname {}",
@@ -25,6 +25,7 @@ _LETTERS: Mapping[str, str] = {
     "V": "--version",
     "W": "--pcap-max-files {}",
 }
+# Letter of a tcpdump or tshark flag -> why pypwru needs no equivalent.
 _NEEDLESS: Mapping[str, str] = {
     "e": "lines have no link-layer header",
     "l": "lines are never buffered",
@@ -33,7 +34,7 @@ _NEEDLESS: Mapping[str, str] = {
     "q": "lines are short anyway; --output-meta=false makes them shorter",
     "v": "--debug logs more, and --output-* print more columns",
 }
-# Flags of pwru before 1.0, and what comes to mind.
+# Flags of pwru before 1.0, and other likely guesses -> their equivalent.
 _NAMES: Mapping[str, str] = {
     "filter-dst-ip": "the filter 'dst host {}'",
     "filter-dst-port": "the filter 'dst port {}'",
@@ -57,7 +58,12 @@ _NAMES: Mapping[str, str] = {
 
 
 def of_letter(letter: str, value: str) -> str:
-    """What stands for the unknown ``-letter``; ``value`` is the word behind it, or empty."""
+    """Return a hint for the unknown flag ``-letter``, or ''.
+
+    Args:
+        letter: of the flag.
+        value: the word after it, which may be its value; empty for none.
+    """
     typed = f"-{letter} {value}".rstrip()
     if letter in _NEEDLESS:
         return f"-{letter}: leave it out, {_NEEDLESS[letter]}"
@@ -65,7 +71,12 @@ def of_letter(letter: str, value: str) -> str:
 
 
 def of_name(name: str, value: str) -> str:
-    """What stands for the unknown ``--name``; ``value`` as of ``of_letter``."""
+    """Return a hint for the unknown flag ``--name``, or ''.
+
+    Args:
+        name: of the flag.
+        value: as of ``of_letter``.
+    """
     if name in _NAMES:
         return _instead(f"--{name} {value}".rstrip(), _NAMES[name], value)
     meant = nearest(name, [flag.name for flag in FLAGS if not flag.hidden])
@@ -73,7 +84,13 @@ def of_name(name: str, value: str) -> str:
 
 
 def of_choice(flag: str, text: str, choices: Iterable[str]) -> str:
-    """What stands for ``text``, which is none of the words that ``flag`` takes."""
+    """Return a hint for an invalid value of a flag with a fixed set of values, or ''.
+
+    Args:
+        flag: with its dashes.
+        text: the value as typed.
+        choices: the valid values.
+    """
     meant = nearest(text, choices)
     return f"did you mean {flag}={meant}?" if meant else ""
 

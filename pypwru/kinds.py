@@ -1,6 +1,6 @@
-"""The types that a flag's value can have: each a word for the help and a reader of the text.
+"""Types of flag values: each has a type name for --help and a parser.
 
-A reader raises ValueError and says what is wrong with the text, in Go's words where Go has any.
+A parser raises ValueError, in Go's wording where Go has the same error.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ if TYPE_CHECKING:
 
 _LARGEST = (1 << 64) - 1
 _SUFFIXES = {"k": 10, "m": 20, "g": 30}
-# bpf_map_create takes max_entries as a u32, and a ring must be a power of two of whole pages.
+# BPF_MAP_CREATE takes max_entries as a u32, and a ring buffer's must be a power of two and a
+# multiple of the page size.
 _SMALLEST_RING, _LARGEST_RING = 1 << 12, 1 << 31
-# A word, a function as it is printed (``nft_do_chain``, ``br_forward[bridge]``), a tracepoint.
+# A keyword, a function as it is printed (``nft_do_chain``, ``br_forward[bridge]``) or a tracepoint.
 _SIGHT = re.compile(r"(?:tp:)?[\w.]+(?:\[[\w-]+\])?")
 
 
 class Kind(NamedTuple):
-    """A type of value.
+    """The type of a flag's value.
 
     Args:
-        word: pflag's, which stands after the flag in ``--help``; empty for a switch.
-        read: text to value; a ValueError says what is wrong with the text.
-        choices: the only words there are, where the set is closed.
+        word: pflag's name of the type, after the flag in ``--help``; empty for a boolean.
+        read: parse the text; raises ValueError if it is invalid.
+        choices: the valid values, if they are a fixed set; else empty.
     """
 
     word: str
@@ -41,7 +42,7 @@ class Kind(NamedTuple):
 
 
 def one_of(words: type[Enum]) -> Kind:
-    """One of the values of ``words``; reads to the member."""
+    """Return the type of a flag that takes the value of a member of ``words`` and parses to it."""
     names = tuple(str(member.value) for member in words)
 
     def read(text: str) -> Enum:
@@ -53,7 +54,12 @@ def one_of(words: type[Enum]) -> Kind:
 
 
 def switch_or(words: type[Enum]) -> Kind:
-    """A switch that knows more than yes and no; reads to the member of ``words``."""
+    """Return the type of a boolean flag with further values.
+
+    Args:
+        words: has a member for "true", for "false" and for each further value; the flag parses to
+            the member.
+    """
     named = one_of(words)
 
     def read(text: str) -> object:
@@ -66,10 +72,13 @@ def switch_or(words: type[Enum]) -> Kind:
 
 
 def unsigned(lowest: int = 0, highest: int = _LARGEST, bits: int = 64, raised: int = 0) -> Kind:
-    """A number in any base of Go, of ``bits`` bits, ``lowest`` to ``highest``.
+    """Return the type of an unsigned number, with the prefixes of Go's literals.
 
     Args:
-        raised: what a lower number becomes.
+        lowest: minimum.
+        highest: maximum.
+        bits: 64, or the width in the type's name.
+        raised: a smaller number is silently raised to this one.
     """
 
     def read(text: str) -> int:
@@ -79,7 +88,7 @@ def unsigned(lowest: int = 0, highest: int = _LARGEST, bits: int = 64, raised: i
 
 
 def signed(lowest: int) -> Kind:
-    """A Go ``int`` that is at least ``lowest``."""
+    """Return the type of a Go ``int`` that is at least ``lowest``."""
     return Kind("int", lambda text: _between(parse_int(text, 64), lowest, _LARGEST))
 
 
@@ -91,7 +100,7 @@ def _between(value: int, lowest: int, highest: int) -> int:
 
 
 def _read_mark(text: str) -> Mark:
-    """``mark[/mask]``: 0x for hexadecimal, else decimal; without a mask all bits count."""
+    """Parse ``mark[/mask]``, each decimal or with 0x hexadecimal; the default mask is all ones."""
     parts = text.split("/")
     if len(parts) > 2:
         raise ValueError(f"invalid mark value {quote(text)}: expected mark[/mask]")
@@ -115,7 +124,7 @@ def _read_ring(text: str) -> int:
 
 
 def _read_rate(text: str) -> int:
-    """``1000`` or ``1000/s``."""
+    """Parse ``1000`` or ``1000/s``."""
     try:
         return parse_uint(text.removesuffix("/s"), 32)
     except ValueError as error:
@@ -140,8 +149,8 @@ def _read_tables(text: str) -> tuple[str, ...]:
         family, blank, name = word.rpartition(" ")
         if not name or (blank and family not in FAMILIES.values()):
             raise ValueError(
-                f"no table {quote(word)}: give its name, or behind one of "
-                f"{', '.join(FAMILIES.values())}, such as 'inet filter'"
+                f"no table {quote(word)}: give its name, or family and name, such as "
+                f"'inet filter'; families are {', '.join(FAMILIES.values())}"
             )
     return words
 
@@ -152,8 +161,8 @@ def _read_chains(text: str) -> tuple[str, ...]:
     for word in words:
         if not re.fullmatch(rf"\S+|({families}) \S+ \S+( -> \S+)*", word):
             raise ValueError(
-                f"no chain {quote(word)}: give its name, such as input, or all that the column "
-                "NFT-CHAIN has, such as 'inet filter input' or 'inet filter input -> web'"
+                f"no chain {quote(word)}: give its name, such as input, or the full text of the "
+                "column NFT-CHAIN, such as 'inet filter input' or 'inet filter input -> web'"
             )
     return words
 
@@ -163,7 +172,7 @@ def _read_sights(text: str) -> tuple[str, ...]:
     for word in words:
         if not _SIGHT.fullmatch(word):
             raise ValueError(
-                f"no sight {quote(word)}: take first, last, drop, every, or the name of a function"
+                f"no event {quote(word)}: take first, last, drop, every, or the name of a function"
             )
         if word not in CAPTURE_WORDS and "_" not in word:
             from pypwru.suggestions import did_you_mean

@@ -1,4 +1,4 @@
-"""What pypwru says about itself, on standard error, in the format of Go's slog that pwru uses.
+"""The log and progress bars on standard error, in the format of Go's slog that pwru uses.
 
 ``2026/11/23 04:12:08 INFO Attaching kprobes via=kprobe-multi``. Nothing here ever raises: a closed
 or full standard error must not end a trace.
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 _BAR_WIDTH = 40
 _REDRAW_SECONDS = 0.1
 _PATIENCE_SECONDS = 1.0
-_HELD = 1000  # lines, the last ones
+_HELD = 1000  # lines: older ones are discarded
 _CLEAR_LINE = "\r\x1b[K"
 
 
 class Progress:
-    """A count that grows towards ``total``, drawn as one line that is overwritten.
+    """A progress bar on a line of its own, which each redraw overwrites. Thread-safe.
 
     Args:
         stream: a terminal, or None to draw nothing.
-        total: the count at the end; None where nothing is counted, so that the label stands alone.
-        label: what is counted, or done.
+        total: the count at the end; None to draw the label alone.
+        label: what is counted, or the operation in progress.
     """
 
     def __init__(self, stream: TextIO | None, total: int | None, label: str) -> None:
@@ -45,7 +45,7 @@ class Progress:
         self._lock = threading.Lock()  # kprobes are attached by several threads
 
     def advance(self, count: int = 1) -> None:
-        """``count`` more are done; redraws at most ten times a second."""
+        """Add ``count`` to the count; redraws at most ten times a second."""
         with self._lock:
             self._done += count
             now = time.monotonic()
@@ -54,7 +54,7 @@ class Progress:
                 self.draw()
 
     def draw(self, end: str = "") -> None:
-        """Draw now; ``end`` follows the line."""
+        """Draw the bar now, followed by ``end``."""
         if self._total is None:
             self._put(f"{_CLEAR_LINE}{self._label}...{end}")
             return
@@ -63,7 +63,7 @@ class Progress:
         self._put(f"{_CLEAR_LINE}{self._label} [{bar}] {self._done}/{self._total}{end}")
 
     def clear(self) -> None:
-        """Make room on the terminal's line for something else."""
+        """Clear the terminal's line."""
         self._put(_CLEAR_LINE)
 
     def _put(self, text: str) -> None:
@@ -72,11 +72,11 @@ class Progress:
 
 
 class Log:
-    """Log lines and progress on ``stream``.
+    """Write log lines and progress bars to ``stream``.
 
     Args:
         stream: standard error, or None when it is closed.
-        debug: also write what ``debug`` is given.
+        debug: also write the lines of the level DEBUG.
     """
 
     def __init__(self, stream: TextIO | None, debug: bool = False) -> None:
@@ -86,29 +86,34 @@ class Log:
         self._held: deque[str] | None = None
 
     def debug(self, message: str, **values: object) -> None:
-        """For who looks for a fault; only with ``--debug``."""
+        """Log details for troubleshooting; only with ``--debug``.
+
+        Args:
+            message: of the line.
+            values: attributes of the line, appended as ``name=value``.
+        """
         if self._debug:
             self._line("DEBUG", message, values)
 
     def info(self, message: str, **values: object) -> None:
-        """The normal course of things."""
+        """Log the normal course of the run; arguments as of ``debug``."""
         self._line("INFO", message, values)
 
     def warn(self, message: str, **values: object) -> None:
-        """Something is missing from what the user will see."""
+        """Log that something is missing from the output; arguments as of ``debug``."""
         self._line("WARN", message, values)
 
     def error(self, message: str, **values: object) -> None:
-        """The run ends."""
+        """Log an error that ends the run; arguments as of ``debug``."""
         self._line("ERROR", message, values)
 
     def text(self, lines: str) -> None:
-        """Lines that are no log's, such as a report."""
+        """Write ``lines`` as they are, without time and level, such as a report."""
         self._put(lines)
 
     @contextlib.contextmanager
     def held_on_terminal(self) -> Iterator[None]:
-        """Where standard error is a terminal, which has a table now, write only on the way out."""
+        """Defer all lines until the way out if standard error is a terminal (--top draws on it)."""
         self._held = deque(maxlen=_HELD) if self.on_terminal else None
         try:
             yield
@@ -118,7 +123,15 @@ class Log:
 
     @contextlib.contextmanager
     def progress(self, total: int, label: str) -> Iterator[Progress]:
-        """A bar while ``total`` things are done, if standard error is a terminal."""
+        """Show a progress bar until the way out, if standard error is a terminal.
+
+        Args:
+            total: the count at the end.
+            label: what is counted.
+
+        Yields:
+            The bar, to be advanced.
+        """
         bar = self._progress = Progress(self._stream if self.on_terminal else None, total, label)
         bar.draw()
         try:
@@ -129,7 +142,7 @@ class Log:
 
     @contextlib.contextmanager
     def doing(self, what: str) -> Iterator[None]:
-        """Show ``what`` while it is done, if standard error is a terminal; the line goes again."""
+        """Show the operation ``what`` until the way out, if standard error is a terminal."""
         step = self._progress = Progress(self._stream if self.on_terminal else None, None, what)
         step.draw()
         try:
@@ -140,7 +153,7 @@ class Log:
 
     @property
     def on_terminal(self) -> bool:
-        """Whether somebody may be watching."""
+        """Whether the stream is a terminal."""
         try:
             return self._stream is not None and self._stream.isatty()
         except (OSError, ValueError):
@@ -163,14 +176,18 @@ class Log:
 
 
 def tell(stream: TextIO | None, text: str) -> None:
-    """Write ``text``, past Python's buffer: that would fail again at exit, and make the status 120.
+    """Write ``text`` unbuffered; errors are ignored.
+
+    A write error of Python's buffer would recur in the flush at exit and change the exit status
+    to 120.
 
     Args:
-        stream: standard error; None when it was closed.
+        stream: standard error or output; None when it was closed.
+        text: characters that can't be encoded are escaped with a backslash.
     """
     if stream is None:
         return
-    # ValueError: the stream was closed, or (io.UnsupportedOperation) is none of the system's.
+    # ValueError: the stream was closed, or (io.UnsupportedOperation) has no file descriptor.
     with contextlib.suppress(OSError, ValueError):
         try:
             descriptor = stream.fileno()
@@ -185,6 +202,6 @@ def _write(descriptor: int, octets: bytes) -> None:
     while rest:
         try:
             rest = rest[os.write(descriptor, rest) :]
-        except BlockingIOError:  # whoever shares our terminal made it non-blocking
+        except BlockingIOError:  # a process that shares the terminal made it non-blocking
             if not select.select([], [descriptor], [], _PATIENCE_SECONDS)[1]:
                 return

@@ -1,8 +1,9 @@
-"""The man page and the completions, made from the flag table: ``python -m pypwru.manual WHAT``.
+"""Generate the man page and the completions from the flag table.
 
-WHAT is ``man``, ``bash`` or ``zsh``; the text goes to standard output. ``make man completions``
-keeps it in ``man/`` and ``completions/``, and a test fails when that is stale. The argparse parser
-made here exists for argparse-manpage alone: ``options.parse`` reads command lines.
+``python -m pypwru.manual WHAT`` prints them on standard output; WHAT is ``man``, ``bash`` or
+``zsh``. ``make man completions`` stores them in ``man/`` and ``completions/``, and a test fails
+when these are stale. The argparse parser made here is for argparse-manpage alone: command lines
+are parsed by ``options.parse``.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ if TYPE_CHECKING:
     from pypwru.chapters.block import Block
 
 DATE = "November 24, 2026"
-"""Of the text, whenever the page is made."""
-_UNWRAPPED = 10_000  # roff fills lines; argparse would break --output-meta at its hyphen
+"""Date of the page's text, independent of the day on which it is generated."""
+_UNWRAPPED = 10_000  # columns: roff fills lines; argparse would break --output-meta at its hyphen
 
-# What roff reads or a formatter replaces -> how it is written.
+# Characters that are special to roff or replaced by a formatter -> their escape.
 _LETTERS = str.maketrans(
     {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
 )
-# What is set in bold, in letters of roff: options, and pages of the manual.
+# Text to set in bold, after escaping for roff: options, and references to manual pages.
 _BOLD = re.compile(r"(?<![\w-])\\-\\-(?:[a-z0-9]|\\-)*(?!\w)|\b[a-z](?:[a-z0-9]|\\-)*(?=\(\d\))")
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The flags as argparse knows them, in their groups."""
+    """Return an argparse parser with all visible flags in their groups."""
     parser = argparse.ArgumentParser(
         "pypwru",
         usage="pypwru [options] [pcap-filter]",
@@ -67,7 +68,7 @@ def _add(chapter: argparse._ArgumentGroup, flag: Flag) -> None:
 
 
 def man_page() -> str:
-    """pypwru(1), the same bytes every day."""
+    """Return pypwru(1); the bytes don't depend on the day."""
     from argparse_manpage.manpage import Manpage  # type: ignore[import-untyped]
 
     page = Manpage(argument_parser())
@@ -81,7 +82,7 @@ def man_page() -> str:
 
 
 def _lines(page: Sequence[str]) -> Iterator[str]:
-    """The page in lines of 80 at most, as mandoc's lint wants it; a tag stays a line."""
+    """Yield the lines of ``page``, wrapped at 80 columns for mandoc -T lint, except .TP tags."""
     before, is_literal = "", False
     for line in page:
         is_literal = line == ".nf" or (is_literal and line != ".fi")
@@ -95,7 +96,7 @@ def _lines(page: Sequence[str]) -> Iterator[str]:
 
 
 def _set(block: Block) -> str:
-    """``block`` in man(7)."""
+    """Return ``block`` in man(7) format."""
     if isinstance(block, str):
         return f".PP\n{_text(block)}"
     if isinstance(block, tuple):
@@ -108,12 +109,12 @@ def _text(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    # Behind a word that is empty a dot is no request.
+    # A line that begins with a dot is a request to roff: \& (zero width) before it prevents that.
     return (r"\&" if text.startswith(".") else "") + text.translate(_LETTERS)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print what ``argv`` names; 2 when it names nothing that there is."""
+    """Print the document that ``argv`` names; return the exit status, 2 for a usage error."""
     if len(argv) != 1 or argv[0] not in {"man", *SHELLS}:
         print("usage: python -m pypwru.manual man|bash|zsh", file=sys.stderr)
         return 2

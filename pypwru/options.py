@@ -1,9 +1,9 @@
-"""The command line: one row of FLAGS a flag, and everything else is made from the rows.
+"""The command line: one row of FLAGS for each flag, from which everything else is derived.
 
 ``parse`` (pure) follows spf13/pflag, the parser of pwru: flags may stand anywhere among the words
-of the filter, ``--`` ends them, a switch takes its value only after ``=``, a list is one CSV record
-and grows with each occurrence. Errors have pflag's words. ``usage`` has pflag's layout; the man page
-and the completions (``manual.py``) come from the same rows.
+of the filter, ``--`` ends them, a boolean takes its value only after ``=``, a list is one CSV
+record and is extended by each occurrence. Errors have pflag's wording. ``usage`` has pflag's
+layout; the man page and the completions (``manual.py``) are generated from the same rows.
 """
 
 from __future__ import annotations
@@ -39,34 +39,35 @@ if TYPE_CHECKING:
 
 
 class Group(Enum):
-    """The chapters of the manual."""
+    """Groups of flags in --help and the man page."""
 
     FUNCTIONS = "which functions"
     PACKETS = "which packets"
-    SHARE = "how many of them"
+    SHARE = "sampling and limits"
     TRACKING = "what else is traced"
     OUTPUT = "what is printed"
     FILE = "the output file"
-    PCAP = "the packets themselves"
-    STATISTICS = "what it adds up to"
+    PCAP = "packet capture"
+    STATISTICS = "statistics"
     RUN = "how it runs"
     ABOUT = "about pypwru"
 
 
 class Flag(NamedTuple):
-    """One flag.
+    """A flag of the command line.
 
     Args:
         name: without dashes; with ``_`` for ``-``, the field of Config.
-        kind: its type.
-        default: its value when absent, as it would be typed.
-        group: its chapter of the manual.
-        help: one line.
-        metavar: what stands for the value in the manual; the kind's word when empty.
-        short: the one-letter name.
-        hidden: not in ``--help``.
+        kind: type of the value.
+        default: default value, as it would be typed.
+        group: of --help and the man page.
+        help: description, one line.
+        metavar: placeholder of the value in the man page; empty for the name of the type.
+        short: one-letter name; empty for none.
+        hidden: omit it from ``--help``.
         own: pwru has no such flag.
-        about: the flag without which it has no effect, of our own ones.
+        about: name of the flag without which this one has no effect, checked for pypwru's own
+            flags; empty for none.
     """
 
     name: str
@@ -82,33 +83,33 @@ class Flag(NamedTuple):
 
     @property
     def field(self) -> str:
-        """The name of the value in Config."""
+        """The name of the field of Config."""
         return self.name.replace("-", "_")
 
     @property
     def value_word(self) -> str:
-        """What stands for the value in the manual; empty for a switch."""
+        """The placeholder of the value in the man page; empty for a boolean."""
         return self.metavar or self.kind.word
 
     @property
     def spelled(self) -> str:
-        """Its name with dashes, and the short one first, as pflag's errors have it."""
+        """The name with dashes as in pflag's errors, after the short name if there is one."""
         return f"-{self.short}, --{self.name}" if self.short else f"--{self.name}"
 
 
 # fmt: off
-# ruff: noqa: E501 -- a table: one row a flag, long as its help
+# ruff: noqa: E501 -- a table with one row per flag, as long as its help text
 FLAGS: tuple[Flag, ...] = (
     Flag("filter-func", STRING, "", Group.FUNCTIONS, "trace only functions whose whole name this RE2 regular expression matches", metavar="regex"),
     Flag("kmods", STRINGS, "", Group.FUNCTIONS, "also trace functions of these kernel modules, comma-separated", metavar="modules"),
     Flag("all-kmods", SWITCH, "false", Group.FUNCTIONS, "also trace functions of every kernel module that has BTF"),
-    Flag("priority", unsigned(0, 3), "3", Group.FUNCTIONS, "trace functions up to this priority: 0 the few that tell most, 3 all", metavar="0..3", own=True),
+    Flag("priority", unsigned(0, 3), "3", Group.FUNCTIONS, "trace functions up to this priority: 0 the most informative few, 3 all", metavar="0..3", own=True),
     Flag("category", STRINGS, "", Group.FUNCTIONS, "trace only functions of these categories, comma-separated", metavar="names", own=True),
-    Flag("functions", PATH, "", Group.FUNCTIONS, "trace the functions of this list alone: names, a line each, or JSON of --list-functions", metavar="file", own=True),
-    Flag("list-functions", SWITCH, "false", Group.FUNCTIONS, "print the functions that would be traced, and exit; an object with --output-json", own=True),
-    Flag("function-list", PATH, "", Group.FUNCTIONS, "write the names of the functions that would be traced to this file, a line each, and exit; - for standard output", metavar="file", own=True),
-    Flag("backend", one_of(Backend), "", Group.FUNCTIONS, f"how to hook: {', '.join(b.value for b in Backend)}; by default the first that the kernel allows", metavar="word"),
-    Flag("filter-kprobe-batch", unsigned(lowest=1), "10", Group.FUNCTIONS, "accepted as pwru has it; kprobes are attached all together here", metavar="number"),
+    Flag("functions", PATH, "", Group.FUNCTIONS, "trace only the functions of this list: one name per line, or JSON of --list-functions", metavar="file", own=True),
+    Flag("list-functions", SWITCH, "false", Group.FUNCTIONS, "print the functions that would be traced, and exit; as a JSON object with --output-json", own=True),
+    Flag("function-list", PATH, "", Group.FUNCTIONS, "write the names of the functions that would be traced to this file, one per line, and exit; - for standard output", metavar="file", own=True),
+    Flag("backend", one_of(Backend), "", Group.FUNCTIONS, f"how to attach: {', '.join(b.value for b in Backend)}; by default the first that the kernel supports", metavar="word"),
+    Flag("filter-kprobe-batch", unsigned(lowest=1), "10", Group.FUNCTIONS, "accepted for compatibility with pwru, and ignored: pypwru attaches all kprobes together", metavar="number"),
     Flag("kernel-btf", PATH, "", Group.FUNCTIONS, "read the kernel's types from this file: raw BTF, ELF, or a vmlinuz", metavar="file"),
     Flag("filter-netns", STRING, "", Group.PACKETS, "trace only packets of this network namespace: /path, inode:N, or a name of ip netns", metavar="namespace"),
     Flag("filter-ifname", STRING, "", Group.PACKETS, "trace only packets on this interface of --filter-netns, else of the current namespace", metavar="interface"),
@@ -118,22 +119,22 @@ FLAGS: tuple[Flag, ...] = (
     Flag("filter-skb-expr", STRING, "", Group.PACKETS, "trace only packets for which this C expression holds, such as 'skb->len > 1500'", metavar="expression"),
     Flag("filter-xdp-expr", STRING, "", Group.PACKETS, "trace only XDP frames for which this C expression holds, such as 'xdp->rxq->queue_index == 1'", metavar="expression"),
     Flag("filter-nft-verdict", NFT_VERDICTS, "", Group.PACKETS, "trace only packets to which a rule or policy of nftables gave one of these verdicts: accept, drop, reject, jump, goto, return, continue, queue, ...", metavar="verdicts", own=True),
-    Flag("filter-nft-table", NFT_TABLES, "", Group.PACKETS, "trace only packets about which a rule of these nftables tables spoke: name, or family and name", metavar="tables", own=True),
-    Flag("filter-nft-chain", NFT_CHAINS, "", Group.PACKETS, "trace only packets about which a rule of these nftables chains spoke: name, or all that the column NFT-CHAIN has", metavar="chains", own=True),
-    Flag("filter-nft-handle", unsigned(), "0", Group.PACKETS, "trace only packets about which the nftables rule with this handle spoke; 0 for any", metavar="number", own=True),
-    Flag("filter-nft-text", REGEX, "", Group.PACKETS, "trace only packets about which an nftables rule spoke in whose text this RE2 regular expression is found", metavar="regex", own=True),
-    Flag("drops", SWITCH, "false", Group.PACKETS, "trace only packets that are dropped in the end, with all of their way and where it ends", own=True),
-    Flag("sample-rate", unsigned(1, bits=32), "1", Group.SHARE, "trace one in this many of the packets that match, with all of its way", metavar="number", own=True),
-    Flag("sample-flow", unsigned(1, bits=32), "1", Group.SHARE, "trace one in this many of the flows that match, both directions", metavar="number", own=True),
-    Flag("rate-limit", unsigned(bits=32), "0", Group.SHARE, "events in a second at most; 0 for any number", metavar="number", own=True),
-    Flag("max-hits", RATE, "0", Group.SHARE, "events in a second of each function at most; 0 for any number", metavar="number[/s]", own=True),
+    Flag("filter-nft-table", NFT_TABLES, "", Group.PACKETS, "trace only packets to which a rule or policy of these nftables tables gave a verdict: name, or family and name", metavar="tables", own=True),
+    Flag("filter-nft-chain", NFT_CHAINS, "", Group.PACKETS, "trace only packets to which a rule or policy of these nftables chains gave a verdict: name, or the full text of the column NFT-CHAIN", metavar="chains", own=True),
+    Flag("filter-nft-handle", unsigned(), "0", Group.PACKETS, "trace only packets to which the nftables rule with this handle gave a verdict; 0 for any", metavar="number", own=True),
+    Flag("filter-nft-text", REGEX, "", Group.PACKETS, "trace only packets to which an nftables rule gave a verdict, if this RE2 regular expression is found in the rule's text", metavar="regex", own=True),
+    Flag("drops", SWITCH, "false", Group.PACKETS, "trace only packets that are dropped in the end: their complete path, and where they were dropped", own=True),
+    Flag("sample-rate", unsigned(1, bits=32), "1", Group.SHARE, "trace one in this many matching packets, each with its complete path", metavar="number", own=True),
+    Flag("sample-flow", unsigned(1, bits=32), "1", Group.SHARE, "trace one in this many matching flows, both directions", metavar="number", own=True),
+    Flag("rate-limit", unsigned(bits=32), "0", Group.SHARE, "maximum events per second; 0 for no limit", metavar="number", own=True),
+    Flag("max-hits", RATE, "0", Group.SHARE, "maximum events per second of each function; 0 for no limit", metavar="number[/s]", own=True),
     Flag("filter-track-skb", SWITCH, "false", Group.TRACKING, "keep tracing a packet that matched once: through NAT, encapsulation, clones"),
     Flag("filter-track-skb-by-stackid", SWITCH, "false", Group.TRACKING, "also trace what is called while a matching packet is handled"),
     Flag("filter-non-skb-funcs", STRINGS, "", Group.TRACKING, "also trace these functions without a packet, when called while a matching packet is handled", metavar="functions"),
     Flag("filter-track-bpf-helpers", SWITCH, "false", Group.TRACKING, "also trace the helpers that BPF programs call while they handle a matching packet"),
     Flag("filter-trace-tc", SWITCH, "false", Group.TRACKING, "also trace TC BPF programs"),
     Flag("filter-trace-xdp", SWITCH, "false", Group.TRACKING, "also trace XDP BPF programs"),
-    Flag("output-json", SWITCH, "false", Group.OUTPUT, "print a JSON object an event"),
+    Flag("output-json", SWITCH, "false", Group.OUTPUT, "print one JSON object per event"),
     Flag("timestamp", one_of(Timestamp), "none", Group.OUTPUT, f"print a time: {', '.join(t.value for t in Timestamp)}", metavar="word"),
     Flag("output-meta", SWITCH, "true", Group.OUTPUT, "print the columns NETNS, MARK, IFACE, PROTO, MTU and LEN"),
     Flag("output-netns-names", SWITCH, "false", Group.OUTPUT, "print the column NETNS NAME"),
@@ -143,7 +144,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("output-tcp-flags", SWITCH, "false", Group.OUTPUT, "print TCP flags in the column TUPLE"),
     Flag("output-tunnel", SWITCH, "false", Group.OUTPUT, "print the column TUNNEL: addresses, ports and protocol of the inner packet"),
     Flag("output-caller", SWITCH, "false", Group.OUTPUT, "print the column CALLER"),
-    Flag("output-nft", switch_or(Nft), "true", Group.OUTPUT, "print which nftables rule spoke, and the columns NFT-CHAIN and NFT-RULE of its verdict; =text its text too, =hook its hook and priority, =false nothing", own=True),
+    Flag("output-nft", switch_or(Nft), "true", Group.OUTPUT, "print nftables events, and the columns NFT-CHAIN and NFT-RULE with the rule of the last verdict; =text adds its text, =hook its hook and priority, =false disables all", own=True),
     Flag("output-ct", SWITCH, "false", Group.OUTPUT, "print the column CT: state, direction, zone, mark and tuples of conntrack", own=True),
     Flag("output-skb-metadata", STRINGS, "", Group.OUTPUT, "print these members, such as skb->mark,skb->hash; at most 4", metavar="members"),
     Flag("output-xdp-metadata", STRINGS, "", Group.OUTPUT, "print these members for XDP programs, such as xdp->rxq->queue_index; at most 4", metavar="members"),
@@ -151,27 +152,27 @@ FLAGS: tuple[Flag, ...] = (
     Flag("output-skb", SWITCH, "false", Group.OUTPUT, "print struct sk_buff after each line"),
     Flag("output-skb-shared-info", SWITCH, "false", Group.OUTPUT, "print struct skb_shared_info after each line"),
     Flag("set-percpu-buf", unsigned(lowest=64, bits=32), "4096", Group.OUTPUT, "bytes for each text of --output-skb and --output-skb-shared-info", metavar="bytes"),
-    Flag("output-bpfmap", SWITCH, "false", Group.OUTPUT, "print map, key and value when --filter-track-bpf-helpers or --filter-non-skb-funcs sees a BPF map used"),
+    Flag("output-bpfmap", SWITCH, "false", Group.OUTPUT, "print map, key and value when a function traced by --filter-track-bpf-helpers or --filter-non-skb-funcs uses a BPF map"),
     Flag("output-limit-lines", unsigned(), "0", Group.OUTPUT, "exit after this many events; 0 for no limit", metavar="number"),
-    Flag("output-journey", SWITCH, "false", Group.OUTPUT, "print packet by packet, each once it has ended: its way, the time that each step took, and the end", own=True),
+    Flag("output-journey", SWITCH, "false", Group.OUTPUT, "print packet by packet, each once it is freed: its path, the time that each step took, and the outcome", own=True),
     Flag("output-file", PATH, "", Group.FILE, "append to this file instead of standard output", metavar="file"),
     Flag("output-file-max-size", signed(0), "100", Group.FILE, "MB of the output file before it is rotated; 0 for 100", metavar="MB"),
     Flag("output-file-max-backups", signed(0), "0", Group.FILE, "rotated files to keep; 0 for all", metavar="number"),
-    Flag("output-file-max-age", signed(0), "0", Group.FILE, "days to keep rotated files; 0 for ever", metavar="days"),
+    Flag("output-file-max-age", signed(0), "0", Group.FILE, "days to keep rotated files; 0 for no limit", metavar="days"),
     Flag("output-file-compress", SWITCH, "false", Group.FILE, "compress rotated files with gzip"),
-    Flag("output-pcap", PATH, "", Group.PCAP, "write the packets to this file: .pcapng, .pcap, or - for pcapng on standard output, while text goes to standard error", metavar="file", own=True),
+    Flag("output-pcap", PATH, "", Group.PCAP, "write packets to this file: .pcapng, .pcap, or - for pcapng on standard output, while text goes to standard error", metavar="file", own=True),
     Flag("pcap-when", SIGHTS, "first", Group.PCAP, "at which events to write a packet: first, last, drop, every, or names of functions", metavar="words", own=True, about="output-pcap"),
-    Flag("pcap-snaplen", unsigned(1, 1 << 18), "65535", Group.PCAP, "bytes of a packet to write at most", metavar="bytes", own=True, about="output-pcap"),
-    Flag("pcap-max-size", unsigned(), "0", Group.PCAP, "MB of the file of packets before it is rotated; 0 for never", metavar="MB", own=True, about="output-pcap"),
-    Flag("pcap-max-files", unsigned(), "0", Group.PCAP, "files of packets to keep when they are rotated, the newest among them; 0 for all", metavar="number", own=True, about="output-pcap"),
-    Flag("output-text", SWITCH, "true", Group.PCAP, "print events; =false leaves them to --output-pcap", own=True),
-    Flag("stats", SWITCH, "false", Group.STATISTICS, "sum up instead of printing events; with --output-json, --output-journey or --output-file do both", own=True),
-    Flag("stats-interval", unsigned(bits=32), "0", Group.STATISTICS, "seconds from one statistics to the next; 0 for none before the end", metavar="seconds", own=True),
-    Flag("stats-file", PATH, "", Group.STATISTICS, "write statistics to this file as JSON, the last in place of the one before", metavar="file", own=True),
-    Flag("top", SWITCH, "false", Group.STATISTICS, "sum up in a table on the terminal that is always new; h tells the keys", own=True),
+    Flag("pcap-snaplen", unsigned(1, 1 << 18), "65535", Group.PCAP, "maximum bytes to write of a packet", metavar="bytes", own=True, about="output-pcap"),
+    Flag("pcap-max-size", unsigned(), "0", Group.PCAP, "MB of the capture file before it is rotated; 0 for never", metavar="MB", own=True, about="output-pcap"),
+    Flag("pcap-max-files", unsigned(), "0", Group.PCAP, "capture files to keep, including the current one; 0 for all", metavar="number", own=True, about="output-pcap"),
+    Flag("output-text", SWITCH, "true", Group.PCAP, "print events; =false if --output-pcap is the only output", own=True),
+    Flag("stats", SWITCH, "false", Group.STATISTICS, "print statistics instead of events; with --output-json, --output-journey or --output-file both", own=True),
+    Flag("stats-interval", unsigned(bits=32), "0", Group.STATISTICS, "seconds between statistics; 0 for statistics only at the end", metavar="seconds", own=True),
+    Flag("stats-file", PATH, "", Group.STATISTICS, "write statistics to this file as JSON; each replaces the previous one", metavar="file", own=True),
+    Flag("top", SWITCH, "false", Group.STATISTICS, "show statistics in a live table on the terminal; h lists the keys", own=True),
     Flag("buffer-size", RING, "16M", Group.RUN, "bytes of the ring buffer, a power of two; k, M or G may follow", own=True),
     Flag("ready-file", PATH, "", Group.RUN, "create this file once everything is attached", metavar="file", hidden=True),
-    Flag("debug", SWITCH, "false", Group.RUN, "log more, and all that the kernel says when it refuses"),
+    Flag("debug", SWITCH, "false", Group.RUN, "log more, with the kernel's full error messages"),
     Flag("help", SWITCH, "false", Group.ABOUT, "print this message and exit", short="h"),
     Flag("version", SWITCH, "false", Group.ABOUT, "print the version and exit"),
 )
@@ -182,14 +183,14 @@ _BY_LETTER = {flag.short: flag for flag in FLAGS if flag.short}
 
 
 class Request(Enum):
-    """What was asked for instead of a run; the first of these wins."""
+    """A request for information instead of a run; if there are both, the first one is answered."""
 
     HELP = "help"
     VERSION = "version"
 
 
 def usage(program: str = "pypwru") -> str:
-    """The text of ``--help``: pflag's lines, in the manual's groups; ``program`` is argv[0]."""
+    """Return the text of ``--help``: pflag's lines, in groups; ``program`` is argv[0]."""
     heads = {flag: _head(flag) for flag in FLAGS if not flag.hidden}
     width = max(map(len, heads.values()))
     lines = [
@@ -211,24 +212,30 @@ def _head(flag: Flag) -> str:
 
 
 def _default_note(flag: Flag) -> str:
-    if flag.default in {"", "0", "false"}:  # pflag's zero values
+    if flag.default in {"", "0", "false"}:  # zero values, for which pflag prints no default
         return ""
     quoted = flag.kind.word == STRING.word
     return f" (default {quote(flag.default) if quoted else flag.default})"
 
 
 def parse(argv: Sequence[str]) -> Config | Request:
-    """The run that ``argv`` (without the program's name) asks for.
+    """Parse the command line.
+
+    Args:
+        argv: the arguments without the program's name.
+
+    Returns:
+        The configuration of the run, or a request for information.
 
     Raises:
-        UsageError: an unknown flag, a value that can't be meant, or flags that exclude each other;
-            the words are pflag's where pflag has any.
+        UsageError: an unknown flag, an invalid value, or flags that exclude each other; in pflag's
+            wording if pflag has the same error.
     """
     words: list[str] = []
     values: dict[str, Any] = {}
     for flag, text in _assignments(argv, words):
         value = read(flag, text)
-        if isinstance(value, tuple) and flag.kind.word == STRINGS.word:  # a list grows
+        if isinstance(value, tuple) and flag.kind.word == STRINGS.word:  # extend the list
             value = (*values.get(flag.field, ()), *value)
         values[flag.field] = value
     _require_subject(values)
@@ -237,12 +244,12 @@ def parse(argv: Sequence[str]) -> Config | Request:
     asked = [request for request in Request if values.pop(request.value)]
     if asked:
         return asked[0]
-    # Any: the fields' types are the kinds' own, which a test compares.
+    # Any: each field's type is what its kind parses to, which a test verifies.
     return Config(pcap_filter=" ".join(words), **values)
 
 
 def _require_subject(given: Mapping[str, object]) -> None:
-    """Raise UsageError for a flag that is about another one, which was not given."""
+    """Raise UsageError if the flag that another one needs (``about``) was not given."""
     for flag in FLAGS:
         if flag.about and flag.field in given and not given.get(_BY_NAME[flag.about].field):
             raise UsageError(
@@ -255,15 +262,17 @@ def _spelled(flag: Flag) -> str:
 
 
 def read(flag: Flag, text: str, called: str = "") -> object:
-    """The value that ``text`` gives to ``flag``.
+    """Parse the value of ``flag``.
 
     Args:
-        called: what an error calls the flag; empty for its name on the command line.
+        flag: its type is applied.
+        text: the value as typed.
+        called: the flag's name in an error; empty for its name on the command line.
 
     Raises:
-        UsageError: it can't be meant.
+        UsageError: ``text`` is invalid.
     """
-    # An empty word in place of a choice is the automatic choice where there is one, as pwru has it.
+    # As in pwru, an empty value stands for the automatic choice if that is the default.
     if flag.kind.choices and text == flag.default == "":
         return None
     try:
@@ -283,7 +292,7 @@ def _hint_of_choice(flag: Flag, text: str) -> str:
 
 
 def _assignments(argv: Sequence[str], words: list[str]) -> Iterator[tuple[Flag, str]]:
-    """Each flag of ``argv`` with its text; words that are no flag's go to ``words``."""
+    """Yield each flag of ``argv`` with its text; append positional words to ``words``."""
     rest = iter(argv)
     for word in rest:
         if word == "--":
@@ -310,7 +319,12 @@ def _long(word: str, rest: Iterator[str]) -> tuple[Flag, str]:
 
 
 def _letters(letters: str, rest: Iterator[str]) -> Iterator[tuple[Flag, str]]:
-    """``-h``, ``-h=false``; letters of switches may stand together."""
+    """Parse shorthand flags such as ``-h`` or ``-h=false``; booleans can be combined in one word.
+
+    Args:
+        letters: the word without its dash.
+        rest: the following words, from which values are taken.
+    """
     while letters:
         flag = _BY_LETTER.get(letters[0])
         where = f"{quote(letters[0], around=chr(39))} in -{letters}"
@@ -330,14 +344,20 @@ def _letters(letters: str, rest: Iterator[str]) -> Iterator[tuple[Flag, str]]:
 
 
 def _value(rest: Iterator[str]) -> str:
-    """The word behind an unknown flag, which may be its value; empty if that is a flag."""
+    """Return the word after an unknown flag, which may be its value; empty if it is a flag."""
     word = next(rest, "")
     return "" if word.startswith("-") and word != "-" else word
 
 
 def _next(flag: Flag, rest: Iterator[str], where: str) -> str:
-    """The text of a flag that has no ``=``; ``where`` names the flag in an error."""
-    if not flag.kind.word:  # a switch never takes the next word
+    """Return the text of a flag without ``=``.
+
+    Args:
+        flag: of the command line.
+        rest: the following words.
+        where: the flag's name in an error.
+    """
+    if not flag.kind.word:  # a boolean never takes the next word
         return "true"
     text = next(rest, None)
     if text is None:

@@ -1,4 +1,4 @@
-"""A session as the command line wants it: shown until a signal, the limit, or a closed output."""
+"""Run a session for the command line: write its records until a stop, the limit, or an error."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class End(NamedTuple):
-    """Why a trace ended.
+    """The reason for which a trace stops.
 
     Args:
-        message: for the log.
+        message: of the log.
         wants_rest: whether records that are still on the ring are printed.
     """
 
@@ -46,26 +46,30 @@ FAILED = End("An output can't be written, exiting program..", False)
 
 
 class Output(Protocol):
-    """What shows records: the printer of text or JSON, pcap."""
+    """A consumer of records: the printer of text or JSON, the capture file, statistics."""
 
     def show(self, batch: Sequence[Slices]) -> None:
-        """Show ``batch``, which may be empty.
+        """Consume ``batch``, which may be empty.
 
         Raises:
-            OutputClosed: nobody reads it any more.
+            OutputClosed: the reader closed the output.
+            OutputError: the output can't be written.
         """
 
 
 class Shown:
-    """Everything that shows records, and how many were shown.
+    """Passes records to all outputs and counts the events that were output.
 
     Args:
-        outputs: each gets every batch of sights; when one has no reader any more, or can't be
-            written, the trace ends.
-        followers: get what of it was shown, and the ends of packets too.
-        between: told after each batch, also an empty one, how many were shown so far; ends the
-            trace like an output.
-        has_ends: whether there are ends of packets among records at all.
+        outputs: each gets every batch, without skb free records; the trace stops if the reader of
+            one closed it, or if one can't be written.
+        followers: get the events that were output, with the skb free records.
+        between: called after each batch, also an empty one, with the number of events so far; an
+            OutputClosed or OutputError that it raises stops the trace.
+        has_ends: whether batches contain skb free records.
+
+    Attributes:
+        count: events that were output.
     """
 
     def __init__(
@@ -81,14 +85,14 @@ class Shown:
         self._has_ends = has_ends
         self.count = 0
         self.failure: OutputError | None = None
-        """The first output that can't be written."""
+        """The error of the first output that can't be written; None for none."""
 
     def all(self, batches: Iterable[Sequence[Slices]]) -> bool:
-        """Show ``batches``; false when a reader went away, or an output can't be written."""
+        """Output ``batches``; return False if an output was closed or can't be written."""
         return all(self.attempt(partial(self._show, batch)) for batch in batches)
 
     def attempt(self, act: Callable[[], object]) -> bool:
-        """Do what may write; false as of ``all``."""
+        """Call ``act``; return False if an output was closed or can't be written."""
         try:
             act()
         except OutputClosed:
@@ -116,17 +120,19 @@ class Shown:
 
 
 def run(config: Config, log: Log, command: str) -> None:
-    """Trace until a signal, the limit of lines, or the reader's end.
+    """Trace until a stop request, --output-limit-lines, or the end of an output's reader.
 
     Args:
-        command: as it was typed.
+        config: of the run.
+        log: of the run.
+        command: the command line as typed, for the capture file.
 
     Raises:
-        PypwruError: whatever stands in the way; everything is detached.
+        PypwruError: the trace can't start or go on; everything is detached.
     """
-    # Long, since it shows in one place in which order a run's ends are opened and closed.
+    # Long, to show in one place the order in which outputs and probes are opened and closed.
     filters = compile_filters(config, log)
-    require_capabilities()  # before a file is made
+    require_capabilities()  # before any file is created
     with ExitStack() as stack:
         stop = stack.enter_context(interrupts())
         asked = stack.enter_context(kept_back(*asking(config)))
@@ -166,7 +172,7 @@ def run(config: Config, log: Log, command: str) -> None:
             goes_on = shown.all(session.rest())
         log.info(end.message, **({"count": shown.count} if end is LIMIT else {}))
         session.detach()
-        if end.wants_rest and goes_on:  # what was under way when the probes went
+        if end.wants_rest and goes_on:  # records of handlers that ran until the probes were removed
             goes_on = shown.all(session.rest())
         if journeys and goes_on:
             shown.attempt(partial(journeys.end, is_cut=end is LIMIT))
@@ -182,7 +188,11 @@ def run(config: Config, log: Log, command: str) -> None:
 
 
 def _statistics_file(config: Config) -> StatsFile | None:
-    """The file of --stats-file; also makes sure that --top has its terminal."""
+    """Open the file of --stats-file, if any; check that --top has a terminal.
+
+    Raises:
+        PypwruError: --top has no terminal, or the file can't be written.
+    """
     if config.top:
         from pypwru.statistics import top
 
@@ -197,7 +207,7 @@ def _statistics_file(config: Config) -> StatsFile | None:
 def _pcap_target(
     config: Config, stop: Interrupts, log: Log, stack: ExitStack, command: str
 ) -> Opened | None:
-    """What --output-pcap writes to."""
+    """Open the target of --output-pcap; return None without that option."""
     if config.output_pcap is None:
         return None
     from pypwru.output.pcap.output import open_pcap
@@ -206,7 +216,7 @@ def _pcap_target(
 
 
 def _require_distinct(config: Config, sink: Sink | None, target: Opened | None) -> None:
-    """Make sure that no output overwrites another."""
+    """Raise PypwruError if two outputs are the same file."""
     if not (target or config.stats_file or config.ready_file):
         return
     from pypwru.output.distinct import require_distinct
@@ -216,7 +226,7 @@ def _require_distinct(config: Config, sink: Sink | None, target: Opened | None) 
 
 
 def _printer(session: Session, sink: Sink) -> Printer:
-    """What prints a session's records, as text or as JSON."""
+    """Return the printer of a session's records, as text or JSON."""
     shown = columns(session.config)
     form: Form
     if session.config.output_json:
@@ -231,7 +241,7 @@ def _printer(session: Session, sink: Sink) -> Printer:
 
 
 def _journeys(session: Session, sink: Sink) -> Journeys:
-    """What prints its packets, one by one."""
+    """Return the printer of a session's packets, one by one."""
     from pypwru.output.journey.journeys import Journeys
     from pypwru.output.journey.json import Json as JourneyJson
     from pypwru.output.journey.text import Text as JourneyText
@@ -242,14 +252,19 @@ def _journeys(session: Session, sink: Sink) -> Journeys:
 
 
 def _pcap(session: Session, target: Opened, log: Log) -> PcapOutput:
-    """What writes its packets."""
+    """Return the writer of a session's captured packets."""
+    from pypwru.output.pcap.comment import Comments
     from pypwru.output.pcap.output import PcapOutput
 
-    return PcapOutput(session.config, session.names, session.take, target, log)
+    config, names = session.config, session.names
+    return PcapOutput(config, names, session.take, target, Comments(config, names).of, log)
 
 
 def _end(session: Session, shown: Shown, goes_on: bool, stop: Interrupts) -> End:
-    """Why nothing more is shown; a reader that was too slow when the end was requested is there."""
+    """Return why the output stops.
+
+    On a stop request, OutputClosed means that the reader was too slow, not that it is gone.
+    """
     if shown.failure:
         return FAILED
     if not goes_on:

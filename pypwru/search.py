@@ -1,11 +1,10 @@
-"""What a Config asks to trace, with the types of the kernel in which it is looked for."""
+"""Turn a Config into a Search: the functions to select and the BTF in which to look for them."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.attach.backend import Search
 from pypwru.btf.load import load_module, load_vmlinux, module_names
 from pypwru.config import Backend, Config
 from pypwru.discovery import tables
@@ -25,19 +24,42 @@ if TYPE_CHECKING:
     from pypwru.kernel.kallsyms import Symbols
     from pypwru.log import Log
 
-# Since Linux 6.3 (commit eedade12f4cb) lists of sk_buffs are freed so.
+# Linux commit eedade12f4cb ("net: kfree_skb_list use kmem_cache_free_bulk") (in v6.3): a kernel
+# that has this member frees lists of sk_buffs in bulk.
 _FREED_IN_BULK = "skb_free_array", "skb_count"
 
 
-def search(config: Config, cache: Cache, names: NameList | None = None) -> Search:
-    """Read the types, and note what is wanted.
+class Search(NamedTuple):
+    """What to trace, and the types to find it in.
 
     Args:
-        names: what alone is traced; None for everything.
+        btf: of vmlinux.
+        modules: module name -> its BTF, of the modules whose functions are traced.
+        selection: of functions and tracepoints, by name, category and priority.
+        tracking: how packets are tracked beyond the filters.
+        optional: True if finding no function is no error, because BPF programs are traced.
+        running: True if ``btf`` is the running kernel's own; False with --kernel-btf.
+    """
+
+    btf: BTF
+    modules: dict[str, BTF]
+    selection: Selection
+    tracking: Tracking
+    optional: bool = False
+    running: bool = True
+
+
+def search(config: Config, cache: Cache, names: NameList | None = None) -> Search:
+    """Load the BTF of vmlinux and of the selected modules, and build the selection.
+
+    Args:
+        config: of the run.
+        cache: of parsed BTF.
+        names: the only functions to trace (--functions); None for no such list.
 
     Raises:
-        BTFError: the types can't be had.
-        UsageError, FilterError: there is nothing of such a name, category or pattern.
+        BTFError: BTF is missing or malformed.
+        UsageError, FilterError: an unknown category, or an invalid pattern.
     """
     selection = selected(config)
     btf = load_vmlinux(config.kernel_btf, cache)
@@ -60,29 +82,32 @@ def search(config: Config, cache: Cache, names: NameList | None = None) -> Searc
 
 
 def selected(config: Config) -> Selection:
-    """What the flags ask for, but for a list of names.
+    """Return the selection by the flags, without the names of --functions.
 
     Raises:
-        UsageError, FilterError: there is no such category or pattern.
+        UsageError, FilterError: an unknown category, or an invalid pattern.
     """
     categories = frozenset(config.category)
     return Selection(config.filter_func, config.priority, categories, also=_telling(config))
 
 
 def _telling(config: Config) -> frozenset[str]:
-    """What tells how packets end, where somebody wants to know."""
+    """Return the functions that report the outcome of packets, if the run needs it."""
     if config.output_journey:
         ends = (name for row in tables.rows("ends") for name in row.words)
         return TELLING.union(ends)
-    # A drop is taken back by who frees the packet: it was a reference that others had, too.
+    # A later consuming function overrides a drop: kfree_skb() only dropped one of several
+    # references.
     return TELLING | CONSUMING if config.drops else frozenset()
 
 
 def tell_added(search: Search, plan: AttachPlan, log: Log) -> None:
-    """Say what is traced without having been asked for.
+    """Log the functions that are traced although no flag selects them.
 
     Args:
-        log: told in one line.
+        search: its selection has the flags' criteria.
+        plan: what will be attached.
+        log: gets one line, if there are any.
     """
     selection = search.selection
     targets: list[Function | Tracepoint] = [*plan.functions, *plan.tracepoints]
@@ -93,14 +118,16 @@ def tell_added(search: Search, plan: AttachPlan, log: Log) -> None:
         and not selection.asks(one.name, one.display, one.category, one.priority)
     ]
     if added:
-        log.info("Traced, too: how packets end", functions=", ".join(sorted(added)))
+        log.info("Also tracing the outcome of packets", functions=", ".join(sorted(added)))
 
 
 def tell_missing(search: Search, plan: AttachPlan, log: Log) -> None:
-    """Name what is listed by --functions and neither planned nor refused.
+    """Log the names of --functions that are neither planned nor refused, and why.
 
     Args:
-        log: told, a line for each reason.
+        search: its selection has the names.
+        plan: what will be attached.
+        log: gets one line for each reason.
     """
     only = search.selection.only
     if only is None:
@@ -116,10 +143,12 @@ def tell_missing(search: Search, plan: AttachPlan, log: Log) -> None:
 
 
 def tell_refused(search: Search, plan: AttachPlan, log: Log) -> None:
-    """Name what is listed by --functions and can't be traced.
+    """Log the functions of --functions that can't be attached to, and why.
 
     Args:
-        log: told, a line for each reason.
+        search: its selection has the names.
+        plan: what will be attached, and what can't be.
+        log: gets one line for each reason.
     """
     reasons: dict[str, list[str]] = {}
     for function, why in plan.refused if search.selection.only is not None else ():

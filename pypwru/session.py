@@ -1,12 +1,12 @@
-"""One session, from a Config to a detached kernel: DESIGN's line as code.
+"""A tracing session: Config -> search -> compile -> load -> attach -> records -> detach.
 
-Whoever wants records opens one and takes batches of them: the command line (``run.py``), and
-scripts (``api.py``).
+A session yields batches of records to the command line (``run.py``) and to the Python API
+(``api/trace.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -54,7 +54,7 @@ from pypwru.resolve.reasons import Reasons
 from pypwru.search import search, tell_added, tell_missing, tell_refused
 
 if TYPE_CHECKING:
-    from pypwru.attach.backend import Choice, Search
+    from pypwru.attach.backend import Choice
     from pypwru.attach.judges import Judge
     from pypwru.attach.late import Making
     from pypwru.attach.tracing import ProgramKind
@@ -63,20 +63,21 @@ if TYPE_CHECKING:
     from pypwru.events.packets import Captured, PacketBytes
     from pypwru.events.wire import Wire
     from pypwru.log import Log
-    from pypwru.output.columns import Names
     from pypwru.program.conntrack import ConntrackTypes
+    from pypwru.resolve.event_names import Names
+    from pypwru.search import Search
     from pypwru.signals import Interrupts
 
 Batch = Sequence[Slices]
 
 
 class Filters(NamedTuple):
-    """What is asked for, as far as it can be compiled or read before anything is opened.
+    """The parts of a Config that are compiled or read before the kernel is touched.
 
     Args:
-        packet: of the packet.
-        inner: of one inside a tunnel.
-        names: of what alone is traced; None for everything.
+        packet: compiled pcap filter.
+        inner: compiled pcap filters of the packet inside a tunnel.
+        names: the only functions to trace (--functions); None for no such list.
     """
 
     packet: Filter
@@ -85,10 +86,10 @@ class Filters(NamedTuple):
 
 
 def compile_filters(config: Config, log: Log) -> Filters:
-    """The filters of ``config``.
+    """Compile the pcap filters of ``config`` and read the list of --functions.
 
     Raises:
-        FilterError: libpcap can't compile one.
+        FilterError: libpcap can't compile a filter.
         ListError: --functions can't be read.
     """
     with log.doing("Compiling the filter"):
@@ -103,31 +104,35 @@ def compile_filters(config: Config, log: Log) -> Filters:
 
 
 class Session:
-    """What is attached: its records, and in the end the account of them.
+    """The attached probes of a run, their records and counters.
 
-    First ``live``, then ``stop``; ``rest`` for whoever wants what is left, before ``detach`` and
-    once more after it; ``account`` last. Whatever comes between, leaving ``opened`` detaches.
+    Order of calls: ``live``, ``stop``, ``rest`` for the remaining records, ``detach``, ``rest``
+    again, ``account``. Leaving ``opened`` detaches in any case.
 
     Args:
-        config: of the run, without what can't be had here.
-        names: of what is in records.
-        reader: the ring.
-        packets: the bytes of packets; None where nobody asks for them.
-        stages: between it and what is shown.
-        report: of what is attached.
-        wanted: tells when the end is wanted.
-        pollers: look for what may have changed on this machine.
+        config: of the run, without the features that this kernel lacks.
+        names: resolver of the numbers in records.
+        reader: of the ring buffer.
+        packets: reader of packet data; None if none is captured.
+        stages: the pipeline between the reader and the outputs.
+        report: of what is attached; grows while functions are attached later.
+        wanted: the stop request.
+        pollers: called about twice a second, to notice changes of the system.
         probes: closed to detach.
-        lost: tells what was lost, by cause; some of it only once there are no probes any more,
-            which its argument says.
-        maps: name -> descriptor.
-        throttled: functions that --max-hits held back.
-        runs: tells how long and how often handlers ran; None where the kernel doesn't count it.
-        hits: tells how often probes on packets were hit, while the kernel counts runs of programs.
-        netns: inode of the only network namespace that is traced; 0 for any.
+        lost: returns losses by cause. Its argument is whether all probes are detached: only then
+            the maps can be counted.
+        maps: name -> file descriptor.
+        throttled: counts the events that --max-hits suppressed, by function.
+        runs: returns the run time and run count of each handler; None if the kernel doesn't count
+            them.
+        hits: returns the number of hits of probes on packets, if the kernel counts runs.
+        netns: inode of the only network namespace that is traced; 0 for all.
+
+    Attributes:
+        traced: address -> name of all attached functions, tracepoints and programs; grows.
     """
 
-    # Long arguments, since it is all that one session holds.
+    # Many arguments, since this is all the state of a session.
     def __init__(
         self,
         config: Config,
@@ -164,16 +169,17 @@ class Session:
         self.throttled = throttled
         self._count = packet_count(wire(config))
         self._limit = Limit(config.output_limit_lines)
-        self._missed: int | None = None  # known once it is detached
+        self._missed: int | None = None  # known once all is detached
 
     def live(self) -> Iterator[Batch]:
-        """What is to be shown, as it comes, also empty batches: until the end is wanted, or as many
-        were given as are wanted.
+        """Yield batches of records as they arrive, also empty ones.
+
+        Ends on a stop request, or after --output-limit-lines events.
         """
         yield from self._shown(drain(self._reader, self._wanted, self._pollers))
 
     def rest(self) -> Iterator[Batch]:
-        """What is left on the ring; once detached, also what is held until its time comes."""
+        """Yield the remaining records of the ring; once detached, also those held by the stages."""
         yield from self._shown(rest(self._reader))
         if self._missed is not None and not self.is_full:
             yield from map(self._limit.cut, self._stages.finish())
@@ -189,41 +195,45 @@ class Session:
                 return
 
     def take(self, record: Slices) -> Captured | None:
-        """What a record tells of its packet's bytes; to be asked once for each record, in order."""
+        """Return the packet data of ``record``; must be called once for each record, in order.
+
+        Returns:
+            None if no packet data was captured for it.
+        """
         return self._packets.take(record) if self._packets else None
 
     @property
     def is_full(self) -> bool:
-        """Whether as many were given as are wanted."""
+        """Whether --output-limit-lines events were yielded."""
         return self._limit.reached
 
     def stop(self) -> None:
-        """Have the handlers write no more."""
+        """Stop the handlers from writing records; the probes stay attached."""
         self._reader.stop()
 
     def detach(self) -> None:
-        """Let go of the kernel's functions; a second time does nothing."""
+        """Detach all probes; a second call does nothing."""
         if self._missed is None:
             self._missed = sum(tell() for tell in self._report.missed)
             self._probes.close()
 
     def watch(self, fd: int) -> None:
-        """Have ``live`` give a batch, if an empty one, also when ``fd`` becomes readable."""
+        """Have ``live`` yield a batch, possibly empty, when ``fd`` becomes readable."""
         self._reader.watch(fd)
 
     def poll(self, look: Callable[[], None]) -> None:
-        """Have ``live`` call ``look`` about twice a second, too."""
+        """Have ``live`` call ``look`` about twice a second."""
         self._pollers.append(look)
 
     def counters(self) -> Counters:
-        """What the handlers counted so far."""
+        """Return the counters of the handlers so far, summed over CPUs."""
         return read_counters(self._maps["counters"])
 
     def account(self, shown: int) -> dict[str, int]:
-        """Where every sight went, once detached; before, as far as it can be told.
+        """Return what became of every event, by counter; complete once detached.
 
         Args:
-            shown: how many of those that were given were shown.
+            shown: number of events that were output.
         """
         counted = read_counters(self._maps["counters"])
         is_over, missed = self._missed is not None, self._missed
@@ -240,15 +250,21 @@ class Session:
 
 @contextmanager
 def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> Iterator[Session]:
-    """A session, once all is attached; detached on the way out.
+    """Attach everything and open a session; detach on the way out.
 
     Args:
-        wanted: tells when the end is wanted, also while it attaches.
+        config: of the run.
+        filters: compiled from ``config``.
+        log: of the run.
+        wanted: the stop request, also checked while attaching.
+
+    Yields:
+        The session, valid until the way out.
 
     Raises:
-        PypwruError: whatever stands in the way; everything is detached.
+        PypwruError: something can't be attached; everything is detached.
     """
-    # Long, since it shows in one place in which order the kernel is touched, and let go of.
+    # Long, to show in one place the order in which kernel objects are created and released.
     require_architecture()
     require_kernel_reads()
     cache = Cache(log=log)
@@ -260,7 +276,7 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
         with log.doing("Looking for functions that take a packet"):
             request = search(config, cache, filters.names)
             asked = compile_wanted(config, filters.packet, filters.inner, place, request.btf)
-            choice = choose(config.backend, request, cache)
+            choice = choose(config.backend, request, cache, _verdict_functions)
         backend = choice.plan.backend
         if choice.why:
             log.info("Chose backend", backend=backend.value)
@@ -279,7 +295,8 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
         reader = stack.enter_context(
             ring.opened(shared["events"], config.buffer_size, shared["reader"], form)
         )
-        # Before anything is seen: what a rule was before its namespace was listened to isn't told.
+        # Subscribe to nftables changes before the first probe fires: a rule that was replaced
+        # before the subscription can't be named.
         texts = stack.enter_context(nft_source(config, shared, choice.symbols, place.netns, log))
         packets = _packet_bytes(config, shared, form, stack)
         reads_pages = config.captures or asked.needs_fragments
@@ -334,13 +351,13 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
                 pollers.append(partial(throttled.poll, log, config.max_hits))
             stages = Stages(config, report.names, texts, names.drops)
             texts.wait_listed(wanted.requested)
-            # All are attached: a packet from here on has no sight that is missing.
+            # All probes are attached: from here on no event of a packet is missing.
             reader.start()
             log.info("Listening for events..")
 
             def lost(is_over: bool) -> dict[str, int]:
                 skipped = lost_by_recursion(loader.recursion_misses())
-                if not is_over:  # maps that are written to can't be gone through
+                if not is_over:  # maps that handlers still write to can't be iterated reliably
                     return skipped
                 counted = read_counters(shared["counters"])
                 return skipped | forgotten(config, backend, counted, shared)
@@ -364,7 +381,13 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
             )
 
 
-# What only some runs need is imported by them alone: the rest starts without it.
+# The functions below import modules that only some runs need, so that other runs start faster.
+
+
+def _verdict_functions() -> Collection[str]:
+    from pypwru.attach.judges import verdict_functions
+
+    return verdict_functions()
 
 
 def _program_kinds(config: Config) -> Sequence[ProgramKind]:
@@ -378,8 +401,10 @@ def _program_kinds(config: Config) -> Sequence[ProgramKind]:
 def _where_possible(
     config: Config, choice: Choice, request: Search, log: Log
 ) -> tuple[Config, Sequence[ConntrackTypes]]:
-    """``config`` without nftables and conntrack where the kernel lacks what they need; the types
-    of conntrack.
+    """Disable nftables and conntrack in ``config`` if the kernel lacks what they need.
+
+    Returns:
+        The configuration, and the types of conntrack.
     """
     config = nft_where_possible(config, choice, log)
     if not config.output_ct:
@@ -396,14 +421,14 @@ def _made_late(config: Config, macros: Mapping[str, str], cache: Cache, judge: J
 
 
 def _layout(request: Search, conntrack: Sequence[ConntrackTypes], cache: Cache) -> str:
-    """The text of the layout."""
+    """Return the C text of the kernel structs' layout."""
 
     def make() -> str:
         from pypwru.program.layout import layout
 
         return layout(sources().values(), request.btf, *conntrack)
 
-    if conntrack:  # may be a module's
+    if conntrack:  # its types may be a module's, which the cache's key doesn't cover
         return make()
     return kept_layout(request.btf, cache, make)
 
@@ -411,7 +436,7 @@ def _layout(request: Search, conntrack: Sequence[ConntrackTypes], cache: Cache) 
 def _packet_bytes(
     config: Config, shared: Mapping[str, int], form: Wire, stack: ExitStack
 ) -> PacketBytes | None:
-    """The reader of packet data."""
+    """Open the reader of packet data; None if none is captured."""
     if not config.captures:
         return None
     from pypwru.events.packets import packets_where_asked
@@ -420,13 +445,13 @@ def _packet_bytes(
 
 
 def _pages(request: Search, for_filters: bool, log: Log) -> Mapping[str, int]:
-    """The constants by which handlers find page fragments."""
+    """Return the load-time constants with which handlers find page fragments."""
     from pypwru.kernel.pages import Pages, find_pages
 
     pages = find_pages(request.btf)
     if for_filters and pages == Pages():
         why = "finding page fragments takes CAP_SYS_ADMIN"
-        log.warn("Filters see the linear part of packets alone", why=why)
+        log.warn("Filters match only the linear part of packets", why=why)
     return pages.constants()
 
 
@@ -438,7 +463,7 @@ def _chosen(
     reasons: Reasons,
     log: Log,
 ) -> Callable[[], None] | None:
-    """What fills the map of capture points once all is attached; None where there is none."""
+    """Return the function that fills the map of capture points; None if there is none."""
     if not config.captures_some:
         return None
     from pypwru.attach.chosen import chosen_where_asked

@@ -1,6 +1,6 @@
-"""The stop request, by SIGINT, SIGTERM, SIGHUP or a call: a question, and a descriptor to wait on.
+"""Stop requests, by SIGINT, SIGTERM, SIGHUP or a call: a flag to test and a descriptor to poll.
 
-And signals that ask for something else: they are looked for between batches, and stop nothing.
+Also signals with another meaning (SIGUSR1, SIGTSTP), which are blocked and fetched between batches.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_SAME_REQUEST = 1.0  # seconds: timeout(1) signals its child, and then the group that it is in
+_SAME_REQUEST = 1.0  # seconds: timeout(1) signals its child, and then its own process group
 
 
 class Interrupts:
-    """Whether the user wants the end.
+    """A stop request by a signal.
 
     Args:
-        fd: becomes readable when a signal came, or a call.
-        monotonic: seconds.
+        fd: becomes readable on a stop request; the caller closes it.
+        monotonic: clock, in seconds.
+
+    Attributes:
+        received: whether stopping was requested.
     """
 
     def __init__(self, fd: int, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -34,15 +37,16 @@ class Interrupts:
         self._first = 0.0  # when the first signal came
 
     def requested(self) -> bool:
-        """True once the end is wanted."""
+        """Return whether stopping was requested."""
         return self.received
 
     def want_end(self) -> None:
-        """Want the end from between two batches, where nobody waits."""
+        """Request a stop from code that runs between two batches, where nothing polls ``fd``."""
         self.received = True
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
-        # A later signal means that the polite way takes too long (a compiler can't be asked).
+        # A second signal means that the orderly stop takes too long: abort what can't be
+        # interrupted otherwise, such as the compiler.
         now = self._monotonic()
         if not self.received:
             self.received, self._first = True, now
@@ -52,10 +56,13 @@ class Interrupts:
 
 @contextmanager
 def interrupts(monotonic: Callable[[], float] = time.monotonic) -> Iterator[Interrupts]:
-    """Catch the signals until the way out; not SIGHUP under nohup(1), which has it ignored.
+    """Catch SIGINT, SIGTERM and SIGHUP until the way out; not SIGHUP if nohup(1) ignores it.
 
     Args:
-        monotonic: as of Interrupts.
+        monotonic: clock, in seconds.
+
+    Yields:
+        The stop request, valid until the way out.
     """
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     found = Interrupts(reading, monotonic)
@@ -74,21 +81,21 @@ def interrupts(monotonic: Callable[[], float] = time.monotonic) -> Iterator[Inte
 
 
 class Call(Interrupts):
-    """The same without signals, which are a script's own.
+    """A stop request by a call, for scripts: it installs no signal handler.
 
     Args:
-        fd: an eventfd.
+        fd: an eventfd; the caller closes it.
     """
 
     def request(self) -> None:
-        """Want the end; from any thread, or a handler of signals."""
+        """Request a stop; from any thread or signal handler."""
         self.received = True
         os.eventfd_write(self.fd, 1)
 
 
 @contextmanager
 def call() -> Iterator[Call]:
-    """A wish that can be uttered until the way out."""
+    """Open a stop request by a call, valid until the way out."""
     fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     try:
         yield Call(fd)
@@ -98,13 +105,17 @@ def call() -> Iterator[Call]:
 
 @contextmanager
 def kept_back(*numbers: signal.Signals) -> Iterator[Callable[[], signal.Signals | None]]:
-    """Have the kernel keep signals until they are asked for, one at a time, until the way out.
+    """Block signals until the way out and fetch pending ones on demand.
 
-    No handler, since that would make the descriptor of ``interrupts`` readable. Threads that are
-    made meanwhile inherit it, so that none of them gets a signal by which the process would die.
+    A handler is no alternative: it would make the descriptor of ``interrupts`` readable. Threads
+    started meanwhile inherit the mask, so that none of them gets a signal that would kill the
+    process.
+
+    Args:
+        numbers: the signals.
 
     Yields:
-        The next one that came, or None.
+        A function that returns the next pending signal, or None.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
@@ -115,7 +126,9 @@ def kept_back(*numbers: signal.Signals) -> Iterator[Callable[[], signal.Signals 
     try:
         yield take
     finally:
-        for number in numbers:  # who asks so late must not kill
+        # A signal that arrives after this point finds SIG_DFL and would kill the process: ignore
+        # it instead.
+        for number in numbers:
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,4 +1,4 @@
-"""The name that was meant, perhaps."""
+"""Suggest the known name that is closest to a mistyped one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ if TYPE_CHECKING:
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
-    """The one of ``names`` that looks most like ``name``, or ''.
+    """Return the name in ``names`` that is most similar to ``name``, or ''.
 
     Args:
-        cutoff: how much of it has to be alike, 0 to 1.
+        name: as typed.
+        names: the candidates.
+        cutoff: minimum similarity, 0 to 1 (``difflib.SequenceMatcher.ratio``).
     """
     return next(iter(get_close_matches(name, list(names), 1, cutoff)), "")
 
 
 def did_you_mean(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
-    """``; did you mean X?`` for the nearest, or ''; arguments as of ``nearest``."""
+    """Return ``; did you mean X?`` with the result of ``nearest``, or ''.
+
+    Args:
+        name, names, cutoff: as of ``nearest``.
+    """
     meant = nearest(name, names, cutoff)
     return f"; did you mean {meant}?" if meant else ""

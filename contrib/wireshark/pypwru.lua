@@ -1,4 +1,4 @@
--- pypwru.lua: what pypwru knows of a packet, as fields and display filters.
+-- pypwru.lua: fields and display filters from pypwru's packet comments.
 --
 --     pypwru --output-pcap - FILTER | tshark -r - -X lua_script:pypwru.lua -Y pypwru.drop_reason
 --
@@ -6,8 +6,8 @@
 --
 --     func=kfree_skb_reason skb=0xffff8881 process="my curl" pid=7 ... type=drop drop_reason=...
 --
--- A value that is empty or has a space, a quote, "=" or an unprintable is in double quotes, with
--- the escapes of Go's strconv.Quote. Comments of any other form are left alone.
+-- A value that is empty or has a space, a quote, "=" or an unprintable character is in double
+-- quotes, with the escapes of Go's strconv.Quote. Comments of any other form are left alone.
 
 local pypwru = Proto("pypwru", "pypwru: where the kernel had this packet")
 local comments = Field.new("frame.comment")
@@ -26,7 +26,7 @@ local function address(text)
     return digits and #digits <= 16 and UInt64.fromhex(digits) or nil
 end
 
--- Key of the comment, type and base of the field, what makes its value of the text, its name.
+-- Key of the comment; type and base of the field; function that parses the value; the field's name.
 local ROWS = {
     { "func", "string", nil, word, "Function" },
     { "skb", "uint64", base.HEX, address, "sk_buff" },
@@ -61,7 +61,7 @@ local LETTERS =
     { a = "\a", b = "\b", f = "\f", n = "\n", r = "\r", t = "\t", v = "\v", ["\\"] = "\\", ['"'] = '"' }
 local DIGITS = { x = 2, u = 4, U = 8 }
 
--- The UTF-8 of a code point. Lua 5.2, which Wireshark had until 4.4, has no library for it.
+-- Return the UTF-8 encoding of a code point. Lua 5.2, of Wireshark before 4.4, has no utf8 library.
 local function utf8_of(code)
     if code < 0x80 then
         return string.char(code)
@@ -75,7 +75,8 @@ local function utf8_of(code)
     return string.char(256 - 2 * limit + code) .. tail
 end
 
--- A NUL, and an octet that is not UTF-8 (\x80 and above), stay escapes: no field can hold them.
+-- Resolve escapes. NUL, and bytes that are not UTF-8 (\x80 and above), stay escaped: no field can
+-- hold them.
 local function unescaped(text)
     return (text:gsub("\\(.)(%x*)", function(letter, digits)
         local count = DIGITS[letter]
@@ -90,7 +91,8 @@ local function unescaped(text)
     end))
 end
 
--- The value whose opening quote is before `start`, and where the line goes on; nil if it has no end.
+-- Return the quoted value that starts at `start`, behind its opening quote, and the position behind
+-- the closing quote; nil without one.
 local function quoted(line, start)
     local at = start
     while true do
@@ -100,11 +102,11 @@ local function quoted(line, start)
         elseif line:sub(at, at) == '"' then
             return unescaped(line:sub(start, at - 1)), at + 1
         end
-        at = at + 2 -- past what is escaped
+        at = at + 2 -- skip the escaped character
     end
 end
 
--- Key to value of a line of logfmt; nil for any other text, and for one that pypwru didn't write.
+-- Return key -> value of a logfmt line; nil for any other text, and without `func` and `skb`.
 local function parsed(line)
     local values, at = {}, 1
     repeat

@@ -1,1 +1,1 @@
-"""For people who script: ``trace`` gives events, which may carry their packets."""
+"""The Python API: ``trace`` yields events, each optionally with its captured packet."""

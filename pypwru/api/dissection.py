@@ -1,10 +1,10 @@
-"""Octets to scapy's packets; loaded only when packets are asked for, since scapy takes its time."""
+"""Convert captured packet data to scapy packets. Imported on demand, since scapy loads slowly."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pypwru.scapy_home  # noqa: F401 -- first
+import pypwru.scapy_home  # noqa: F401 -- before scapy
 
 # isort: split
 from scapy.layers.inet import IP
@@ -21,12 +21,12 @@ _SECOND = 1_000_000_000
 
 
 def dissected(frame: Frame, time: int, interface: str | None) -> Packet:
-    """The packet of a frame, with what scapy's own captures tell of one.
+    """Return the scapy packet of a frame, with the attributes that scapy's own sniffer sets.
 
     Args:
-        frame: Ethernet, or IPv4 or IPv6 for themselves.
-        time: of the sight, ns since the epoch.
-        interface: name of the device that it was on; None where it isn't known.
+        frame: Ethernet frame, or IPv4 or IPv6 packet without link-layer header.
+        time: of the event, ns since the epoch.
+        interface: name of the packet's device; None if unknown.
     """
     kind = Ether if frame.linktype == ETHERNET else IP if frame.octets[0] >> 4 == 4 else IPv6
     packet: Packet = kind(frame.octets)

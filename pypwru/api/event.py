@@ -1,4 +1,4 @@
-"""What a script gets of each sight of a packet."""
+"""The event type of the Python API."""
 
 from __future__ import annotations
 
@@ -23,50 +23,51 @@ Lines = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Event:
-    """A packet, seen in a function of the kernel.
+    """A matching packet in a traced function of the kernel.
 
-    What is None unless an option asks for it names the option. Numbers are as in the kernel's
-    structs, in host order.
+    Fields marked with an option in parentheses are None unless that option is set. Integers are in
+    host byte order.
 
     Args:
-        skb: address of the ``struct sk_buff``: the same packet, until the kernel frees it; of an
-            XDP program, address of the frame.
-        cpu: that it ran on.
-        pid: of the current task (its thread group), which in softirq is a bystander; 0 for none.
-        comm: that task's name in the kernel (``task_struct.comm``).
-        process: path of its program; ``comm`` where it is gone; empty for none.
-        time_ns: CLOCK_MONOTONIC, nanoseconds, as ``time.monotonic_ns()``.
-        wall_ns: the same moment as ``time.time_ns()`` has it.
+        skb: address of the ``struct sk_buff``, which identifies the packet until the kernel frees
+            it; for an XDP program, address of the frame.
+        cpu: number of the CPU on which the function ran.
+        pid: tgid of the current task, which in softirq is unrelated to the packet; 0 for none.
+        comm: name of that task (``task_struct.comm``).
+        process: path of its executable; ``comm`` if the process is gone; empty for none.
+        time_ns: CLOCK_MONOTONIC, ns, as ``time.monotonic_ns()``.
+        wall_ns: the same time in ns since the epoch, as ``time.time_ns()``.
         netns: inode of the packet's network namespace.
-        netns_name: that ``ip netns`` gave it; None for none.
+        netns_name: name of the namespace by ``ip netns``; None for none.
         mark: ``skb->mark``.
-        iface: name of ``skb->dev`` in its namespace; None where it isn't known, or there is none.
-        ifindex: its number; 0 before the packet has a device.
-        proto: ``skb->protocol``, an EtherType; 0 where the kernel hasn't set it yet.
-        mtu: bytes; of the packet's route, else of its device.
-        len: ``skb->len``, bytes from where the kernel has come to in the packet.
-        tuple: its addresses, ports, IP protocol and TCP flags; None where there is no IP header.
-        func: the function, and in brackets its module; ``tp:NAME`` for a tracepoint.
-        type: ``function_call``, or ``drop`` for the end of a packet that is thrown away;
-            ``nft_rule`` and ``nft_chain`` for nftables speaking; ``tc``, ``xdp``, ``map``.
-        drop_reason: of a drop the word of ``enum skb_drop_reason``, a number where it has none;
-            else None.
-        caller: who called the function. output_caller.
-        nft: what nftables says now, else the last final verdict on the packet, with the keys of
-            ``nft`` in JSON; None where it has said nothing.
-        ct: what conntrack knows of the packet, with the keys of ``ct`` in JSON. output_ct.
-        cb: ``__sk_buff->cb``. output_skb_cb, filter_trace_tc.
-        tunnel: as tuple, of the packet inside a tunnel's. output_tunnel.
-        skb_members: expression to value. output_skb_metadata.
-        xdp_members: expression to value. output_xdp_metadata.
-        stack: functions, innermost first. output_stack.
-        skb_metadata: ``struct sk_buff`` as text. output_skb.
-        skb_shared_info: ``struct skb_shared_info`` as text. output_skb_shared_info.
-        bpfmap: what a function on a BPF map was called with. output_bpfmap.
-        packet_id: the same for all events of a packet, and of what is made of it, also once its
-            address is given to another; None where it isn't known.
-        location: of the sight that dropped its packet, from where: ``tcp_v4_rcv+0x9a1``. drops.
-        seen: the packet, of which ``packet``, ``octets``, ``length`` and ``linktype`` tell.
+        iface: name of ``skb->dev`` in its namespace; None if unknown, or without device.
+        ifindex: of ``skb->dev``; 0 before the packet has a device.
+        proto: ``skb->protocol``, an EtherType; 0 if the kernel has not set it yet.
+        mtu: of the packet's route, else of its device, in bytes.
+        len: ``skb->len`` in bytes, which excludes headers that the kernel has pulled already.
+        tuple: addresses, ports, IP protocol and TCP flags; None without an IP header.
+        func: name of the function, with its module in brackets; ``tp:NAME`` for a tracepoint.
+        type: ``function_call``; ``drop`` for a function that drops the packet; ``nft_rule`` and
+            ``nft_chain`` for nft events; ``tc``, ``xdp``, ``map``.
+        drop_reason: of a drop, the name in ``enum skb_drop_reason``, or the number if it has no
+            name; else None.
+        caller: the function's caller (output_caller).
+        nft: the nft event, else the last final verdict on the packet, with the keys of ``nft`` in
+            JSON; None if there was none yet, or with output_nft=False.
+        ct: conntrack state of the packet, with the keys of ``ct`` in JSON (output_ct).
+        cb: ``__sk_buff->cb`` (output_skb_cb, filter_trace_tc).
+        tunnel: as ``tuple``, of the packet inside a tunnel (output_tunnel).
+        skb_members: expression -> value (output_skb_metadata).
+        xdp_members: expression -> value (output_xdp_metadata).
+        stack: kernel functions, innermost first (output_stack).
+        skb_metadata: ``struct sk_buff`` as text (output_skb).
+        skb_shared_info: ``struct skb_shared_info`` as text (output_skb_shared_info).
+        bpfmap: map, key and value of a call on a BPF map (output_bpfmap).
+        packet_id: the same for all events of a packet and of its clones and copies; unlike ``skb``
+            it is never reused. None if unknown.
+        location: of an event that dropped its packet, where: ``tcp_v4_rcv+0x9a1`` (drops).
+        seen: captured packet data, behind the properties ``packet``, ``octets``, ``length`` and
+            ``linktype``; None without packets=True, or if it could not be captured.
     """
 
     skb: int
@@ -104,7 +105,7 @@ class Event:
     seen: Seen | None = None
 
     def __repr__(self) -> str:
-        """The columns of a short line."""
+        """Return the most important fields on one line."""
         reason = f"({self.drop_reason})" if self.drop_reason else ""
         ends = f" {text(self.tuple, flags=True)}" if self.tuple else ""
         where = f" {self.iface}" if self.iface else ""
@@ -115,25 +116,25 @@ class Event:
 
     @property
     def packet(self) -> Packet | None:
-        """The packet as scapy knows it, the same one whenever it is asked for: an Ether, its VLAN
-        tag in its place; or where there is no Ethernet header an IP or IPv6. ``packet.time`` is
-        the wall clock's.
+        """The scapy packet, made on first access and then cached.
 
-        None without packets=True, and where the packet's bytes could not be had.
+        An Ether with its VLAN tag in place, or an IP or IPv6 without an Ethernet header.
+        ``packet.time`` is wall-clock time. None without packets=True, or if the packet could not be
+        captured.
         """
         return self.seen.packet if self.seen else None
 
     @property
     def octets(self) -> bytes | None:
-        """Its bytes; fewer than it has where some could not be read, or beyond pcap_snaplen."""
+        """The captured bytes; fewer than ``length`` if cut by pcap_snaplen or partly unreadable."""
         return self.seen.frame.octets if self.seen else None
 
     @property
     def length(self) -> int | None:
-        """How many bytes it has."""
+        """The packet's length in bytes."""
         return self.seen.frame.length if self.seen else None
 
     @property
     def linktype(self) -> int | None:
-        """What they begin with, LINKTYPE_*: 1 for Ethernet, 101 for IPv4 or IPv6."""
+        """LINKTYPE_* of the captured bytes: 1 for Ethernet, 101 for IPv4 or IPv6."""
         return self.seen.frame.linktype if self.seen else None

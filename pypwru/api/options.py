@@ -1,7 +1,8 @@
-"""What a script asks for: the flags of the command line as keywords, with Python's values.
+"""Options of the Python API: the flags of the command line as keywords with Python values.
 
-A keyword is the flag's name with ``_`` for ``-``. A value is read as the text of the flag is, by
-the same kinds and rules, so that what one refuses the other does, in the same words.
+A keyword is the flag's name with ``_`` for ``-``. A value is converted to text and parsed by the
+flag's own type and rules, so that scripts and the command line accept the same values and report
+the same errors.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     Words: TypeAlias = "str | Iterable[str]"
-    """Names; in a single string commas stand between them."""
+    """Names, or a single string with names separated by commas."""
     File: TypeAlias = "str | os.PathLike[str]"
 
 
 class TraceOptions(TypedDict, total=False):
-    """The keywords of ``trace``. What each does is said at the flag of that name, in pypwru(1)."""
+    """The keywords of ``trace``. pypwru(1) describes the flag of the same name."""
 
     filter_func: str
     kmods: Words
@@ -35,13 +36,13 @@ class TraceOptions(TypedDict, total=False):
     priority: int
     category: Words
     functions: File | None
-    """Names, a line each, or JSON of --list-functions."""
+    """File with one name per line, or JSON of --list-functions."""
     backend: Backend | str | None
     kernel_btf: File | None
     filter_netns: str
     filter_ifname: str
     filter_mark: int | str | tuple[int, int]
-    """Value, or value and mask."""
+    """Value, or (value, mask)."""
     filter_tunnel_pcap_l2: str
     filter_tunnel_pcap_l3: str
     filter_skb_expr: str
@@ -52,13 +53,13 @@ class TraceOptions(TypedDict, total=False):
     filter_nft_handle: int
     filter_nft_text: str
     drops: bool
-    """Only packets that are dropped in the end, each once that is known."""
+    """Yield only packets that are dropped in the end, each once that is known."""
     sample_rate: int
     sample_flow: int
     rate_limit: int
-    """Events in a second at most; 0 for any number."""
+    """Maximum events per second; 0 for no limit."""
     max_hits: int | str
-    """The same of each function."""
+    """Maximum events per second of each function; 0 for no limit."""
     filter_track_skb: bool
     filter_track_skb_by_stackid: bool
     filter_non_skb_funcs: Words
@@ -69,7 +70,7 @@ class TraceOptions(TypedDict, total=False):
     output_tunnel: bool
     output_caller: bool
     output_nft: Nft | bool | str
-    """False: events don't know of nftables; anything else: with the text of rules."""
+    """False disables nft events and verdicts; with any other value events have the rules' text."""
     output_ct: bool
     output_skb_metadata: Words
     output_xdp_metadata: Words
@@ -81,14 +82,14 @@ class TraceOptions(TypedDict, total=False):
     output_limit_lines: int
     """Events after which the trace ends; 0 for no limit."""
     pcap_snaplen: int
-    """Bytes of each packet at most."""
+    """Maximum bytes captured of a packet."""
     buffer_size: int | str
     debug: bool
-    """More in the log."""
+    """Log more."""
 
 
 def _described() -> str:
-    """Each keyword, with the type that it takes and what its flag's help says."""
+    """Return a docstring with the type of each keyword and the help text of its flag."""
     helps = {flag.field: flag.help for flag in FLAGS}
     types = TraceOptions.__annotations__.items()
     rows = [f"    {name} ({kind.__forward_arg__}): {helps[name]}" for name, kind in types]
@@ -98,11 +99,11 @@ def _described() -> str:
 TraceOptions.__doc__ = _described()  # help(pypwru.TraceOptions)
 
 
-_LINES = "it is about lines of text: events have all of it"
-_FILES = "it is about files, which a script writes itself"
+_LINES = "it changes the lines of text: events have all fields"
+_FILES = "it writes a file, which a script does itself"
 
 _LISTS = "it traces nothing"
-_SUMS = "a script sums up itself"
+_SUMS = "a script collects statistics itself"
 
 COMMAND_LINE: Mapping[str, str] = {
     "filter_kprobe_batch": "it does nothing",
@@ -131,27 +132,27 @@ COMMAND_LINE: Mapping[str, str] = {
     "stats_file": _SUMS,
     "top": _SUMS,
     "ready_file": "trace() returns once everything is attached",
-    "help": "help(pypwru.trace) tells",
-    "version": "pypwru.__version__ tells",
+    "help": "see help(pypwru.trace)",
+    "version": "see pypwru.__version__",
 }
-"""What a script can't ask for, and why."""
+"""Flag that scripts can't set -> why."""
 
-# An event is made of the columns that an object of JSON is, which has all of nftables.
+# An event is built from the columns of a JSON object, which include all of nftables.
 _ALWAYS = {"output_json": True, "output_tcp_flags": True}
 _FLAG = re.compile(r"--([a-z][a-z0-9]*(?:-(?:[a-z0-9]+|\*))*)")
 
 
 def configured(pcap_filter: str, packets: bool, options: Mapping[str, object]) -> Config:
-    """The run that a script asks for.
+    """Return the configuration of a script's run.
 
     Args:
-        pcap_filter: of pcap-filter(7).
-        packets: whether every event carries its packet.
+        pcap_filter: expression of pcap-filter(7).
+        packets: whether to capture the packet at every event.
         options: as in TraceOptions.
 
     Raises:
-        UsageError: a keyword that there isn't, a value that can't be meant, or values that exclude
-            each other; the words are the command line's.
+        UsageError: an unknown keyword, an invalid value, or values that exclude each other; in the
+            command line's wording.
     """
     flags = {flag.field: flag for flag in FLAGS}
     for name in options:
@@ -171,7 +172,7 @@ def configured(pcap_filter: str, packets: bool, options: Mapping[str, object]) -
 
 
 def as_keywords(message: str) -> str:
-    """``message``, with the flags in it named as in Python."""
+    """Return ``message`` with each ``--some-flag`` replaced by ``some_flag``."""
     return _FLAG.sub(lambda match: match[1].replace("-", "_"), message)
 
 
@@ -181,7 +182,7 @@ def _read(flag: Flag, value: object) -> object:
 
 
 def _typed(flag: Flag, value: object) -> str:
-    """``value`` as it would be typed."""
+    """Return ``value`` as it would be typed on the command line."""
     if isinstance(value, bool) and not flag.kind.word:
         return str(value).lower()
     if isinstance(value, Enum):
@@ -201,6 +202,6 @@ def _typed(flag: Flag, value: object) -> str:
 
 
 def _quoted(word: str) -> str:
-    """A field of CSV."""
+    """Return ``word`` as a quoted CSV field."""
     doubled = word.replace('"', '""')
     return f'"{doubled}"'

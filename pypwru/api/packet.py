@@ -1,4 +1,4 @@
-"""The bytes of a packet, and scapy's view of them."""
+"""Captured packet data of an event, as bytes and as a scapy packet."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the kernel held of a packet at one sight.
+    """Packet data captured at one event.
 
     Args:
-        frame: the packet.
-        time: of the sight, ns since the epoch.
-        interface: name of the device that it was on; None where it isn't known.
+        frame: the captured bytes and their link type.
+        time: of the event, ns since the epoch.
+        interface: name of the packet's device; None if unknown.
     """
 
     frame: Frame
@@ -28,7 +28,7 @@ class Seen:
 
     @cached_property
     def packet(self) -> Packet:
-        """The packet, taken apart when it is first asked for."""
+        """The scapy packet, made on first access."""
         from pypwru.api.dissection import dissected
 
         return dissected(self.frame, self.time, self.interface)

@@ -1,7 +1,7 @@
-"""From batches of records to events, by the columns that text and JSON are made of.
+"""Build events from batches of records, with the columns that text and JSON output use.
 
-As in the printer, what a part of a record says is kept under the part's bytes, for a second at most
-since names change, so that an event is a look-up for each part.
+As in the printer, the decoded fields of a record's part are cached under the part's bytes, for at
+most a second since names change; an event then takes one dictionary look-up per part.
 """
 
 from __future__ import annotations
@@ -13,19 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pypwru.api.event import Event
 from pypwru.api.packet import Seen
 from pypwru.events.wire import wire
-from pypwru.output.columns import (
-    Column,
-    Names,
-    columns,
-    event_type,
-    name_and_reason,
-    namespace,
-    program,
-)
-from pypwru.output.cutting import Cutter, Parts
-from pypwru.output.parts import READERS, Flow, Function, Packet, Part
+from pypwru.output.columns import Column, columns, namespace, program
+from pypwru.output.cutting import READERS, Cutter, Parts
+from pypwru.output.parts import Flow, Function, Packet, Part
 from pypwru.output.pcap.frames import frame
 from pypwru.output.tuples import Tuple, tuple_of
+from pypwru.resolve.event_names import Names, event_type, name_and_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,15 +29,15 @@ if TYPE_CHECKING:
 
 _KEPT = 1 << 14
 _NAMES_LAST_SECONDS = 1.0
-_LARGE = frozenset((Part.SKB, Part.SHINFO, Part.MAP))  # hardly ever the same twice
+_LARGE = frozenset((Part.SKB, Part.SHINFO, Part.MAP))  # too rarely equal to be worth caching
 
 
 class More(NamedTuple):
-    """A member of Event that not every run has.
+    """How to build an optional field of Event.
 
     Args:
-        column: whose value it is made of.
-        member: from that column and its value to the member.
+        column: name of the column that provides the value.
+        member: convert that column and its value to the field's value.
     """
 
     column: str
@@ -60,7 +53,7 @@ def _json(column: Column, value: Any) -> Any:
 
 
 def _known(ends: Tuple) -> Tuple | None:
-    """None for a packet without an IP header."""
+    """Return ``ends``, or None for a packet without an IP header."""
     return ends if ends.saddr else None
 
 
@@ -72,7 +65,7 @@ def _lines(column: Column, value: str) -> tuple[str, ...]:
     return tuple(value.split("\n")[1:])
 
 
-# The members of Event behind wall_ns, in their order.
+# The fields of Event after wall_ns, in their order.
 MORE: Mapping[str, More] = {
     "caller": More("caller_func", _value),
     "nft": More("nft", _json),
@@ -91,7 +84,7 @@ MORE: Mapping[str, More] = {
 
 
 class _Where(NamedTuple):
-    """The members of Event that the flow part tells."""
+    """The fields of Event that come from the flow part of a record."""
 
     netns: int
     netns_name: str | None
@@ -105,7 +98,7 @@ class _Where(NamedTuple):
 
 
 class _Kept(dict[bytes, Any]):
-    """What parts say; found out on the first look-up, emptied when full."""
+    """A cache of decoded parts by their bytes: filled on a miss, emptied when full."""
 
     def __init__(self, find: Callable[[bytes], Any]) -> None:
         super().__init__()
@@ -120,13 +113,13 @@ class _Kept(dict[bytes, Any]):
 
 
 class Events:
-    """Makes events.
+    """Builds events from records.
 
     Args:
-        config: what records have.
-        names: where numbers get their names.
-        take: where the bytes of packets come from; None: nobody wants them.
-        monotonic: seconds, to know when names are stale.
+        config: of the run; determines the layout of records.
+        names: resolver of the numbers in records.
+        take: returns the packet data of a record; None if none is captured.
+        monotonic: clock, in seconds, by which cached names expire.
     """
 
     def __init__(
@@ -137,7 +130,7 @@ class Events:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.given = 0
-        """Events so far."""
+        """Number of events so far."""
         self._names = names
         self._take = take
         self._snaplen = config.pcap_snaplen
@@ -152,14 +145,14 @@ class Events:
         self._more = [self._finder(shown.get(more.column), more.member) for more in MORE.values()]
 
     def of(self, batch: Sequence[Slices]) -> Iterator[Event]:
-        """The event of each record, made when it is asked for."""
+        """Yield the event of each record in ``batch``, built lazily."""
         if not batch:
             return
         self._forget_stale_names()
         self._names.clock.adjust()
         parts = self._cutter.parts(batch)
         who, where, what = (map(kept.__getitem__, parts[part]) for part, kept in self._kept.items())
-        more = zip(*(find(parts) for find in self._more), strict=False)  # some without an end
+        more = zip(*(find(parts) for find in self._more), strict=False)  # some are infinite
         rows = zip(batch, who, where, what, parts[Part.TIME], more, strict=False)
         for record, packet, flow, function, ktime, rest in rows:
             wall = self._names.clock.wall_nanoseconds(ktime)
@@ -199,7 +192,7 @@ class Events:
     def _finder(
         self, column: Column | None, member: Callable[[Column, Any], Any]
     ) -> Callable[[Parts], Iterable[Any]]:
-        """From the parts of a batch to a member of its events."""
+        """Return a function from the parts of a batch to one field of each of its events."""
         if column is None:
             return lambda parts: repeat(None)
         shown, read = column, READERS[column.part]

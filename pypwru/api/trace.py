@@ -1,4 +1,4 @@
-"""A trace that a script reads: a session whose records are events."""
+"""The entry point of the Python API: ``trace``, an iterator over the events of a session."""
 
 from __future__ import annotations
 
@@ -38,26 +38,29 @@ def trace(
     log: TextIO | None = None,
     **options: Unpack[TraceOptions],
 ) -> Trace:
-    """Trace packets through the kernel's functions; needs the rights that the command line needs.
+    """Trace packets through the kernel's functions; needs the command line's capabilities.
 
-    Once it returns, everything is attached. What comes is there to be iterated over::
+    Everything is attached when it returns. Iterate over the result::
 
         for event in trace("icmp", priority=1, packets=True):
             print(event.func, event.packet.summary())
 
     Args:
-        pcap_filter: of pcap-filter(7), such as ``tcp and port 443``; empty matches every packet.
-        packets: whether every event carries its packet, for ``event.packet`` and ``event.octets``.
-        log: where the command line's log goes to, such as ``sys.stderr``; None is nowhere.
+        pcap_filter: expression of pcap-filter(7), such as ``tcp and port 443``; empty matches
+            every packet.
+        packets: whether to capture the packet at every event, for ``event.packet`` and
+            ``event.octets``.
+        log: stream for the log, such as ``sys.stderr``; None for no log.
         options: the flags of the command line, with ``_`` for ``-``: see ``TraceOptions``.
 
     Returns:
-        A Trace. Leaving its ``with`` detaches, as do its end and dropping it.
+        A Trace. It detaches when its ``with`` block or the iteration ends, or when it is deleted.
 
     Raises:
-        UsageError: an option that there isn't, or a value that can't be meant.
-        FilterError: a filter that libpcap refuses, or a wrong expression.
-        PypwruError: these and whatever else stands in the way: rights, the kernel, BCC.
+        UsageError: an unknown option or an invalid value.
+        FilterError: libpcap rejects the filter, or an expression is invalid.
+        PypwruError: base class of these, and of all other failures: missing capabilities, a
+            feature that the kernel lacks, a missing BCC.
     """
     config = configured(pcap_filter, packets, options)
     try:
@@ -67,20 +70,20 @@ def trace(
 
 
 class Trace(Iterator[Event]):
-    """A trace under way: an iterator of events, and a context manager.
+    """A running trace: an iterator of events and a context manager.
 
-    It installs no handler of signals: Ctrl-C raises KeyboardInterrupt as ever, and everything is
-    detached before a loop over events passes it on. It may run in any thread, and several may run
-    at a time; one of them is for one thread, but for ``stop``. In a forked child it is over, and
-    goes on in the parent.
+    It installs no signal handler: Ctrl-C raises KeyboardInterrupt as usual, and everything is
+    detached before the exception leaves the iteration. Traces can run in any thread and several at
+    a time; a single one may be used by one thread only, except for ``stop``. In a forked child the
+    trace has ended; it continues in the parent.
 
     Args:
-        config: what to trace.
-        log: of the run; None for none.
+        config: of the run.
+        log: stream for the log; None for no log.
     """
 
     def __init__(self, config: Config, log: TextIO | None = None) -> None:
-        if config.packets:  # now: events would wait for it
+        if config.packets:  # import scapy now, rather than when events arrive already
             import_module("pypwru.api.dissection")
         self._log = _Remembering(log, config.debug)
         self._account: Mapping[str, int] = {}
@@ -91,7 +94,8 @@ class Trace(Iterator[Event]):
             self._session = stack.enter_context(opened(config, filters, self._log, self._wish))
             take = self._session.take if config.packets else None
             self._made = Events(self._session.config, self._session.names, take)
-            # Nothing below knows this object: the last reference to it goes with the loop.
+            # Neither generator nor finalizer refers to this object: it is finalized as soon as the
+            # caller drops it.
             self._events = _events(self._session, self._made)
             self._release = weakref.finalize(self, stack.pop_all().close)
         _attached.add(self)
@@ -101,15 +105,15 @@ class Trace(Iterator[Event]):
         return f"<Trace {self._session.config.pcap_filter!r}, {state}>"
 
     def __next__(self) -> Event:
-        """The next event; waits for it.
+        """Wait for the next event and return it.
 
         Raises:
-            StopIteration: after ``stop``, or as many events as were asked for.
+            StopIteration: after ``stop``, or after output_limit_lines events.
             PypwruError: the trace can't go on.
         """
         try:
             return next(self._events)
-        except BaseException:  # also of the user's: nothing comes any more
+        except BaseException:  # also KeyboardInterrupt and other exceptions of the user's handlers
             self.close()
             raise
 
@@ -125,12 +129,12 @@ class Trace(Iterator[Event]):
         self.close()
 
     def stop(self) -> None:
-        """End the iteration, behind what was seen until now; from any thread or handler."""
+        """End the iteration after the events so far; from any thread or signal handler."""
         if self._release.alive:
             self._wish.request()
 
     def close(self) -> None:
-        """Detach at once; what was not read yet is lost. A second time does nothing."""
+        """Detach at once; events not read yet are lost. A second call does nothing."""
         if not self._release.alive:
             return
         self._events.close()
@@ -145,33 +149,34 @@ class Trace(Iterator[Event]):
             self._release()
 
     def _leave_to_parent(self) -> None:
-        """End it in a forked child, and undo nothing: what is attached is the parent's, too."""
+        """End the trace in a forked child without detaching: the probes belong to the parent."""
         self._events.close()
-        # A generator that is destroyed, if at exit, leaves its ``with``: this reference is never
-        # given up.
+        # A context manager's generator that is destroyed, even at exit, runs its ``finally`` and
+        # would detach: leak a reference to the exit stack so that it is never destroyed.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._release.detach()))
 
     @property
     def account(self) -> Mapping[str, int]:
-        """Where every sight went, as the last line of the command line's log tells: ``events``,
-        ``packets``, ``produced``, ``lost_ring_full``, ...; empty until the trace is over.
+        """The counters in the last line of the command line's log; empty until the trace has ended.
+
+        They account for every event: ``events``, ``packets``, ``produced``, ``lost_ring_full``...
         """
         return self._account
 
     @property
     def lost(self) -> Mapping[str, int]:
-        """What of it was lost, by cause; without causes that took nothing."""
+        """The nonzero counters of losses, by name; empty until the trace has ended."""
         found = self._account.items()
         return {name: number for name, number in found if number and name.startswith("lost_")}
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the log warned of so far: what is missing from the events."""
+        """The log's warnings so far, about events or fields that are missing."""
         return tuple(self._log.warnings)
 
 
 def _events(session: Session, made: Events) -> Generator[Event, None, None]:
-    """All of a session."""
+    """Yield all events of a session."""
     for batch in session.live():
         yield from made.of(sights(batch))
     session.stop()
@@ -194,7 +199,7 @@ os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class _Remembering(Log):
-    """A log of which the warnings can be asked for."""
+    """A log that also keeps its warnings."""
 
     def __init__(self, stream: TextIO | None, debug: bool) -> None:
         super().__init__(stream, debug)

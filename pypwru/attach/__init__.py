@@ -1,1 +1,1 @@
-"""Programs onto functions, each a context manager."""
+"""Attach BPF handlers to kernel functions, tracepoints and programs, by context managers."""

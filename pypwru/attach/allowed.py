@@ -1,4 +1,4 @@
-"""What this kernel allows: each backend is tried on one function."""
+"""Check whether this kernel supports a backend, by attaching it to one function."""
 
 from __future__ import annotations
 
@@ -21,35 +21,40 @@ if TYPE_CHECKING:
 
 _NOTHING = pack([Insn(ALU64 | MOV, R0), Insn(EXIT_PROGRAM)])
 TRIED = "kernel_restart"
-"""A function that every kernel has, ftrace knows, and nobody calls while packets run.
+"""Function on which backends are tried: in every kernel, ftrace can hook it, no packet runs it.
 
-Its arguments are plain on every machine: fentry takes none of more than 16 bytes, as a va_list of
-arm64 is (btf_distill_func_proto() of kernel/bpf/btf.c).
+All its arguments are scalars: fentry refuses arguments of more than 16 bytes, such as a va_list on
+arm64 (kernel/bpf/btf.c:btf_distill_func_proto()).
 """
-_OTHERS = "leave --backend out, and pypwru takes one that this kernel allows"
+_OTHERS = "omit --backend to select one that this kernel supports"
 
 
 class Kernel(Protocol):
-    """The function that a backend is tried on, looked up only when it is asked for."""
+    """Addresses and type of the trial function, looked up only on access."""
 
     @property
     def trial_addresses(self) -> tuple[int, ...]:
-        """Of TRIED."""
+        """Addresses of TRIED in kallsyms; () if it has none."""
 
     @property
     def trial_type(self) -> int:
-        """BTF type id of TRIED in vmlinux."""
+        """BTF type id of TRIED in vmlinux; 0 if it has none."""
 
 
 def require(backend: Backend, kernel: Kernel) -> None:
-    """Try it, and leave nothing behind.
+    """Attach (fentry: load) a program by ``backend`` for a moment; nothing is left behind.
+
+    Args:
+        backend: to check; the tracepoint backend always passes.
+        kernel: the trial function.
 
     Raises:
-        KernelError: this kernel, or a right that is missing, rules it out.
+        KernelError: the kernel lacks the backend, a privilege is missing, or a sysctl or debugfs
+            switch disables its probes.
     """
     if switch := silenced(backend):
         raise KernelError(
-            f"{switch.name} is switched off ({switch.path} is 0), and probes would see nothing; "
+            f"{switch.name} is switched off ({switch.path} is 0), and no probe would fire; "
             f"echo 1 > {switch.path}, or {_OTHERS}"
         )
     _TRIALS[backend](kernel)
@@ -81,7 +86,7 @@ def _kprobe(kernel: Kernel) -> None:
 
 
 def _fentry(kernel: Kernel) -> None:
-    """Loaded only: to detach even one takes a tenth of a second on many kernels."""
+    """Only load the program: detaching a single one takes a tenth of a second on many kernels."""
     try:
         with owned(_tracing(Target(kernel.trial_type))):
             return

@@ -1,4 +1,4 @@
-"""The one table of backends: how each attaches a plan, and what the log calls it."""
+"""The table of backends: how each attaches a plan, and its noun in the log."""
 
 from __future__ import annotations
 
@@ -23,17 +23,27 @@ NOUNS = {
     Backend.KPROBE: "kprobes",
     Backend.TRACEPOINT: "tracepoints",
 }
+"""Backend -> the noun of pwru's log lines "Attaching ..." and "Detaching ..."."""
 
 
 @contextmanager
 def attached(
     choice: Choice, loader: Loader, report: Attached, log: Log, stopping: Callable[[], bool]
 ) -> Iterator[None]:
-    """Everything of the plan, traced until the way out.
+    """Attach the plan of ``choice``; detach on exit.
 
     Args:
-        report: grows.
-        stopping: whether the user wants the end already.
+        choice: the backend and its plan.
+        loader: loads the handlers.
+        report: filled while attaching.
+        log: gets a line and a progress bar when detaching.
+        stopping: returns whether a stop was requested; True leaves the rest unattached.
+
+    Yields:
+        None, once everything is attached.
+
+    Raises:
+        KernelError: the kernel refuses the backend as a whole, not a single function.
     """
     with _hooked(choice, loader, report, log, stopping):
         yield
@@ -43,13 +53,22 @@ def attached(
 def probed(
     choice: Choice, plan: AttachPlan, loader: Loader, report: Attached, log: Log
 ) -> AbstractContextManager[None]:
-    """``plan`` beside what is attached, by the backend that it names."""
+    """Return a context that attaches ``plan`` in addition to the plan of ``choice``.
+
+    Args:
+        choice: the backend and symbols of the run.
+        plan: attached by the backend that it names.
+        loader: loads the handlers.
+        report: filled while attaching.
+        log: gets progress.
+    """
     return _hooked(choice._replace(plan=plan), loader, report, log, lambda: False)
 
 
 def _hooked(
     choice: Choice, loader: Loader, report: Attached, log: Log, stopping: Callable[[], bool]
 ) -> AbstractContextManager[None]:
+    """Return the context of the backend of ``choice.plan``; arguments as of ``attached``."""
     plan = choice.plan
     if plan.backend in (Backend.FENTRY_MULTI, Backend.FENTRY):
         from pypwru.attach import fentry

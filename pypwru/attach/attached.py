@@ -1,4 +1,4 @@
-"""What an attachment reports."""
+"""The report of an attachment: what is attached, and what the kernel refused."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ if TYPE_CHECKING:
 
 
 class Attached:
-    """Grows while attaching.
+    """Targets of an attachment; the backends fill it while they attach.
+
+    It is shared by reference: functions of modules and BPF programs that are attached later in the
+    run are added to the same object.
 
     Attributes:
-        functions: how many are traced.
-        names: the address that a record carries -> the function's name.
-        missed: each tells how many hits the kernel skipped so far, of probes that are still there.
-        ignored: (name, why) of those that the kernel refused.
+        functions: number of functions, tracepoints and BPF programs that are attached.
+        names: address in a record, or number of a tracepoint or BPF program -> display name. The
+            name resolvers hold this same dict.
+        missed: callables; each returns the number of hits that the kernel has skipped so far at
+            probes that are still attached.
+        ignored: (display name, error) of each target that the kernel refused.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Which backend: the first that this kernel allows, and why not the others."""
+"""Select the backend: the first that this kernel supports, with the reasons against the others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pypwru.config import Backend, Config, Nft
 from pypwru.discovery import lifetime
 from pypwru.discovery.functions import Discovery, all_functions, select
 from pypwru.discovery.known import Answers, known_functions, unpacked
-from pypwru.discovery.others import Tracking, life_probes, stack_probes, verdict_probes
+from pypwru.discovery.others import life_probes, stack_probes, verdict_probes
 from pypwru.discovery.plan import (
     AttachPlan,
     Groups,
@@ -26,33 +26,32 @@ from pypwru.kernel.ftrace import Traceable, traceable_functions
 from pypwru.kernel.kallsyms import Symbols, read_symbols
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
-    from pypwru.btf.query import BTF
     from pypwru.cache import Cache
     from pypwru.discovery.fentry import TypeIds
     from pypwru.discovery.functions import Refused
     from pypwru.discovery.known import KnownFunctions
     from pypwru.discovery.others import Probe
-    from pypwru.discovery.selection import Selection
     from pypwru.discovery.tracepoints import Tracepoint
     from pypwru.log import Log
+    from pypwru.search import Search
 
-# As many as can be waited for: before 7.2 the kernel takes 0.13 s (6.1, 6.12) to let go of each
-# function that is traced by fentry, and 0.25 s (5.10) to attach one, on any machine
-# (synchronize_rcu_tasks()).
+# An acceptable delay: before Linux 7.2 each function takes 0.13 s to detach from fentry (6.1, 6.12)
+# or 0.25 s to attach to it (5.10), on any machine (synchronize_rcu_tasks()).
 FEW = 8
 _BY_TYPE = (Backend.FENTRY_MULTI, Backend.FENTRY)
 
 
 class Choice(NamedTuple):
-    """A backend with what it will attach.
+    """The selected backend and what it will attach.
 
     Args:
-        plan: what, and by which backend.
-        symbols: of functions that are looked up by name; None for tracepoints, which need none.
-        why: for the user; empty when the backend was asked for.
-        verdict_hooks: attached once nftables can say something of a packet.
+        plan: the backend, and the functions or tracepoints to attach.
+        symbols: kallsyms of the functions that are looked up by name; None for the tracepoint
+            backend, which needs none.
+        why: the reason for this backend, for the log; '' when --backend names it.
+        verdict_hooks: skb lifetime hooks that are attached with the first verdict source.
     """
 
     plan: AttachPlan
@@ -62,42 +61,32 @@ class Choice(NamedTuple):
 
     @property
     def probes(self) -> Backend | None:
-        """What hangs kprobes, whatever the backend of the functions; None where nothing can."""
+        """The backend that attaches kprobes in this run; None if kprobes are unavailable."""
         if self.plan.backend in _BY_TYPE:
             return self.plan.probes.backend if self.plan.probes else None
         return None if self.plan.backend is Backend.TRACEPOINT else self.plan.backend
 
 
-class Search(NamedTuple):
-    """What to trace, and where to look for it.
+def choose(
+    wanted: Backend | None,
+    search: Search,
+    cache: Cache | None = None,
+    verdict_functions: Callable[[], Collection[str]] = frozenset,
+) -> Choice:
+    """Return the plan of the requested backend, or of the first that this kernel supports.
 
     Args:
-        btf: of vmlinux.
-        modules: name -> BTF of the modules whose functions are traced, too.
-        selection: of functions.
-        tracking: of packets.
-        optional: whether finding no function is no failure, since BPF programs are traced.
-        running: whether ``btf`` is what the running kernel itself goes by.
-    """
-
-    btf: BTF
-    modules: dict[str, BTF]
-    selection: Selection
-    tracking: Tracking
-    optional: bool = False
-    running: bool = True
-
-
-def choose(wanted: Backend | None, search: Search, cache: Cache | None = None) -> Choice:
-    """Plan for the ``wanted`` backend, or for the first that works.
-
-    Args:
-        cache: keeps what is known of the kernel's functions for the next start; None keeps nothing.
+        wanted: of --backend; None selects in the order of ``Backend``.
+        search: what to trace.
+        cache: keeps the list of traceable functions for the next start; None keeps nothing.
+        verdict_functions: names of the functions that netfilter verdicts are hooked by; the same
+            in every call with one cache, which keeps their addresses, too.
 
     Raises:
-        KernelError: the wanted one, or every one, is refused; or nothing matches the selection.
+        KernelError: the kernel refuses the requested backend, or kprobes that the request needs; or
+        nothing matches the selection.
     """
-    kernel = _Kernel(search, cache)
+    kernel = _Kernel(search, cache, verdict_functions)
     if wanted is not None:
         require(wanted, kernel)
         return _plan(wanted, search, kernel, "")
@@ -115,25 +104,27 @@ def choose(wanted: Backend | None, search: Search, cache: Cache | None = None) -
     raise AssertionError("tracepoint, the last one, is never refused")
 
 
-def _looked_up() -> set[str]:
-    """Names of functions that are looked up while a plan is made, or attached."""
-    from pypwru.attach.judges import JUDGES
+def _looked_up(verdict_functions: Collection[str]) -> set[str]:
+    """Return the names of all functions that are looked up to plan or to attach."""
     from pypwru.attach.kprobe import ANCHOR
 
-    displays = set().union(*(judge.symbols for judge in JUDGES))
-    return {ANCHOR, *lifetime.NAMES, *(each.partition("[")[0] for each in displays)}
+    return {ANCHOR, *lifetime.NAMES, *verdict_functions}
 
 
 class _Kernel:
-    """What the function backends need to know of the running kernel, looked up once.
+    """Facts of the running kernel that the function backends need, each read once.
 
     Args:
-        search: for ``discovery``.
-        cache: keeps it.
+        search: its types and its selection.
+        cache: keeps the facts for the next start.
+        verdict_functions: as in ``choose``.
     """
 
-    def __init__(self, search: Search, cache: Cache | None) -> None:
+    def __init__(
+        self, search: Search, cache: Cache | None, verdict_functions: Callable[[], Collection[str]]
+    ) -> None:
         self._search = search
+        self._verdict_functions = verdict_functions
         self._answers = Answers(cache, search.btf, search.modules)
 
     @cached_property
@@ -146,42 +137,44 @@ class _Kernel:
 
     @property
     def trial_addresses(self) -> tuple[int, ...]:
-        """Of the function that backends are tried on."""
+        """Addresses of TRIED."""
         return tuple(self._trial[0])
 
     @property
     def trial_type(self) -> int:
-        """Its BTF type id; 0 where the kernel's BTF has no functions."""
+        """BTF type id of TRIED; 0 where the kernel's BTF has no functions."""
         return int(self._trial[1])
 
     @cached_property
     def symbols(self) -> Symbols:
-        """Of /proc/kallsyms."""
+        """All of /proc/kallsyms."""
         return read_symbols()
 
     @cached_property
     def traceable(self) -> Traceable:
-        """What ftrace can hook."""
+        """The functions that ftrace can hook."""
         return traceable_functions()
 
     @cached_property
     def known(self) -> KnownFunctions:
-        """All that take a packet, and those that are looked up by name."""
+        """All functions that take an sk_buff, and the symbols that are looked up by name."""
 
         def make() -> list[Any]:
             search = self._search
             found = all_functions(search.btf, search.modules, self.traceable, self.symbols)
-            return known_functions(found, self.symbols, self.traceable, _looked_up()).packed()
+            return known_functions(
+                found, self.symbols, self.traceable, _looked_up(self._verdict_functions())
+            ).packed()
 
         return unpacked(self._answers.get("functions", make))
 
     @cached_property
     def discovery(self) -> Discovery:
-        """The functions that match."""
+        """The functions that match the selection."""
         return select(self.known.discovery, self._search.selection)
 
     def type_ids(self) -> TypeIds:
-        """Of every function that fentry can be had on."""
+        """Return display name -> BTF type id, of every function that fentry can attach to."""
 
         def make() -> dict[str, int]:
             from pypwru.discovery.fentry import type_ids
@@ -192,7 +185,7 @@ class _Kernel:
         return self._answers.get("type-ids", make)
 
     def tracepoints(self) -> tuple[Tracepoint, ...]:
-        """Those that match."""
+        """Return the tracepoints that match the selection."""
 
         def make() -> Sequence[Any]:
             from pypwru.discovery.tracepoints import all_tracepoints
@@ -207,34 +200,46 @@ class _Kernel:
 
 
 def _refusal(backend: Backend, search: Search, kernel: _Kernel) -> str:
-    """Why the kernel, or what is searched for, rules a backend out; '' if nothing does."""
+    """Return why the kernel or the request rules a backend out; '' if nothing does."""
     if backend is not Backend.TRACEPOINT and search.selection.is_of_tracepoints:
-        return "only tracepoints are listed"
+        return "--functions lists only tracepoints"
     if backend is not Backend.TRACEPOINT and not kernel.trial_type:
         return "the kernel's BTF has types but no functions"
     try:
         require(backend, kernel)
         functions = 0 if backend is Backend.TRACEPOINT else len(kernel.discovery.functions)
     except KernelError as error:
-        return str(error).partition("; ")[0]  # the cure is for who insists on it
+        return str(error).partition("; ")[0]  # without the advice, which is for --backend
     return misfit(backend, functions, search.running)
 
 
 def misfit(backend: Backend, functions: int, running: bool) -> str:
-    """Why the automatic choice passes a backend over that the kernel allows; '' if it doesn't.
+    """Return why automatic selection skips a backend that the kernel supports; '' if it doesn't.
 
     Args:
-        functions: how many would be traced.
-        running: whether the types at hand are those that the running kernel goes by.
+        backend: the candidate.
+        functions: number of functions to trace.
+        running: whether the BTF at hand is the running kernel's own.
     """
     if backend in _BY_TYPE and not running:
-        return "it goes by the running kernel's types, not by --kernel-btf"
+        return "it uses the running kernel's BTF, not --kernel-btf"
     if backend is Backend.FENTRY and functions > FEW:
-        return f"{functions} functions would be let go one by one, at most {FEW} are"
+        return f"{functions} functions would be detached one by one, which is slow for over {FEW}"
     return ""
 
 
 def _plan(backend: Backend, search: Search, kernel: _Kernel, why: str) -> Choice:
+    """Return the plan of a backend that the kernel supports.
+
+    Args:
+        backend: to plan for.
+        search: what to trace.
+        kernel: facts of the running kernel.
+        why: the reason for this backend, for the log.
+
+    Raises:
+        KernelError: nothing matches the selection, or kprobes are needed and unavailable.
+    """
     if backend is Backend.TRACEPOINT:
         return _plan_tracepoints(search, kernel, why)
     tracking, discovery = search.tracking, kernel.discovery
@@ -246,7 +251,7 @@ def _plan(backend: Backend, search: Search, kernel: _Kernel, why: str) -> Choice
     _, symbols, traceable = kernel.known
     others: Sequence[Probe] = ()
     refused: Sequence[Refused] = ()
-    if tracking.functions is not None:  # of any name
+    if tracking.functions is not None:  # of any name, so all symbols are read
         others, refused = stack_probes(
             tracking, search.btf, kernel.traceable, kernel.symbols, names
         )
@@ -263,13 +268,16 @@ def _plan(backend: Backend, search: Search, kernel: _Kernel, why: str) -> Choice
 
 
 def plan_module(module: str, choice: Choice, search: Search) -> Choice:
-    """The choice for the functions of one module alone, as it is loaded now.
+    """Plan the functions of a single module, as it is loaded now.
 
     Args:
-        choice: what else is attached, by a backend of functions.
+        module: its name.
+        choice: how the other functions are attached; not by tracepoints.
+        search: what to trace.
 
     Raises:
-        BTFError: its types can't be had.
+        BTFError: the module's types can't be read.
+        KernelError: symbols, or the functions that ftrace can hook, can't be read.
     """
     from pypwru.btf.load import load_module
     from pypwru.discovery.functions import functions_of
@@ -287,10 +295,14 @@ def plan_module(module: str, choice: Choice, search: Search) -> Choice:
 
 
 def _probes(kernel: _Kernel, needed: bool) -> Backend | None:
-    """The backend of what fentry can't do; None where the kernel has none.
+    """Return the backend for what fentry can't do; None if the kernel has none.
+
+    Args:
+        kernel: facts of the running kernel.
+        needed: whether the plan contains probes that only kprobes can be.
 
     Raises:
-        KernelError: it has none, and one is needed.
+        KernelError: kprobes are needed, and unavailable.
     """
     for backend in (Backend.KPROBE_MULTI, Backend.KPROBE):
         try:
@@ -300,15 +312,15 @@ def _probes(kernel: _Kernel, needed: bool) -> Backend | None:
         else:
             return backend
     if needed:
-        raise KernelError(f"packets are followed by kprobes, and {refusal}")
+        raise KernelError(f"tracking packets needs kprobes, and {refusal}")
     return None
 
 
 def _plan_tracepoints(search: Search, kernel: _Kernel, why: str) -> Choice:
     if search.tracking.functions is not None:
         raise KernelError(
-            "functions without a packet are traced by kprobes, and the backend is tracepoint; "
-            "leave out --filter-non-skb-funcs and --filter-track-bpf-helpers"
+            "functions without an sk_buff argument need kprobes, and the backend is tracepoint; "
+            "omit --filter-non-skb-funcs and --filter-track-bpf-helpers"
         )
     tracepoints = kernel.tracepoints()
     if not tracepoints and not search.optional:
@@ -319,16 +331,21 @@ def _plan_tracepoints(search: Search, kernel: _Kernel, why: str) -> Choice:
 
 
 def nft_where_possible(config: Config, choice: Choice, log: Log) -> Config:
-    """``config``, without what kprobes are needed for where there are none.
+    """Return ``config``, without --output-nft where there are no kprobes for it, and log that.
+
+    Args:
+        config: of the run.
+        choice: the selected backend.
+        log: gets a warning, or a debug line if --output-nft is only the default.
 
     Raises:
-        KernelError: packets are to be chosen by what nftables says.
+        KernelError: --filter-nft-* needs the nftables events.
     """
     if not config.asks_nft or choice.probes:
         return config
-    why = "it takes kprobes, which can't be had here"
+    why = "it needs kprobes, which are not available"
     if config.filters_nft:
-        raise KernelError(f"Can't choose packets by what nftables says: {why}; see --backend")
-    tell = log.debug if config.output_nft is Nft.YES else log.warn  # whoever asks in so many words
-    tell("Not asking nftables", why=why)
+        raise KernelError(f"Can't filter by nftables verdict or rule: {why}; see --backend")
+    tell = log.debug if config.output_nft is Nft.YES else log.warn  # YES is also the default
+    tell("Not tracing nftables verdicts", why=why)
     return config._replace(output_nft=Nft.NO)

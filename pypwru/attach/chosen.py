@@ -1,7 +1,7 @@
-"""Where packets are told whose bytes are asked for at certain sights, put into a map of addresses.
+"""Fill the map ``chosen``: addresses of the functions at which packets are captured (--pcap-when).
 
-Handlers look there only of a packet that matched. The names are known once all is attached, and
-more come while tracing.
+Handlers look an address up there only for a packet that matches the filters. Some addresses are
+known only once everything is attached, and further ones appear while tracing.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from pypwru.log import Log
     from pypwru.resolve.reasons import Reasons
 
-# From a function to where a probe in it can be: attach/kprobe.py.
+# Offsets from a function's address at which attach/kprobe.py can put a probe, bytes.
 _OFFSETS = (0, 4, 5, 9)
 _WORDS = frozenset(CAPTURE_WORDS)
-_OTHERS = 0  # stands for every address that isn't in the map (bpf/seen.h)
+_OTHERS = 0  # key for every address that isn't in the map (bpf/capture.h)
 
 
 class Chosen:
-    """Fills the map ``chosen``.
+    """Writer of the map ``chosen``: u64 address -> u64 mask of drop reasons not to capture.
 
     Args:
-        fd: its descriptor.
-        words: of --pcap-when.
-        names: the address that a record carries -> name; may grow.
-        reasons: of drops.
-        may_come: whether what is traced later may have a name that nothing has yet.
+        fd: descriptor of the map, owned by the caller.
+        words: values of --pcap-when: ``first``, ``last``, ``drop``, ``every`` or function names.
+        names: address in a record -> display name; read again by ``poll``, as it may grow.
+        reasons: drop reasons of this kernel.
+        may_come: whether targets that are attached later may match names that are unmatched yet.
     """
 
     def __init__(
@@ -56,12 +56,15 @@ class Chosen:
         self._reasons = reasons
         self._known = -1
         self.unknown = set(self._named)
-        """Names that nothing has so far."""
+        """Names of --pcap-when that no target has so far."""
         if self._drops:
             self._put(_OTHERS, reasons.no_drops)
 
     def expect(self, plan: AttachPlan) -> None:
-        """Of what will be attached, so that nothing is missed before ``poll`` knows it all."""
+        """Enter the addresses of ``plan`` before it is attached, so that no event is missed.
+
+        ``poll`` adds the addresses that become known while attaching.
+        """
         for number, tracepoint in enumerate(plan.tracepoints, start=1):
             self._add(number, f"tp:{tracepoint.name}")
         for function in plan.functions:
@@ -70,13 +73,13 @@ class Chosen:
                     self._add(address + offset, function.display)
 
     def poll(self, log: Log) -> None:
-        """Look for what has come since.
+        """Enter the targets that were attached since the last call.
 
         Args:
-            log: told once of names that nothing has.
+            log: gets one warning for each name that matches no target, at the first call only.
 
         Raises:
-            UsageError: nothing has any of the names, and nothing else is asked for.
+            UsageError: at the first call, no name matches a target, and nothing else is captured.
         """
         if len(self._names) == self._known:
             return
@@ -88,12 +91,12 @@ class Chosen:
             self._miss(log)
 
     def _miss(self, log: Log) -> None:
-        """Say which names nothing has."""
+        """Log the names that match no target, or raise UsageError."""
         from pypwru.suggestions import did_you_mean
 
         names = {each for name in self._names.values() for each in spellings(name)}
         meant = [f"{name}{did_you_mean(name, names)}" for name in sorted(self.unknown)]
-        message = "Nothing that is traced has this name of --pcap-when"
+        message = "No traced function has this name of --pcap-when"
         if self._named == self.unknown and not self._others and not self._may_come:
             raise UsageError(f"{message}: {', '.join(meant)}")
         for name in meant:
@@ -106,7 +109,12 @@ class Chosen:
             self._put(address, self._reasons.done)
 
     def _put(self, address: int, harmless: Iterable[int]) -> None:
-        """Packets are told at this address but with these reasons."""
+        """Capture packets at ``address``, except with these reasons.
+
+        Args:
+            address: of a target, or _OTHERS.
+            harmless: drop reasons not to capture; only those below 64 can be excluded.
+        """
         mask = sum(1 << reason for reason in set(harmless) if reason < 64)
         bpf.map_update(self._fd, address.to_bytes(8, "little"), mask.to_bytes(8, "little"))
 
@@ -119,26 +127,31 @@ def chosen_where_asked(
     reasons: Reasons,
     log: Log,
 ) -> Callable[[], None]:
-    """The map of a run filled, where it has one; what is to be called once all is attached, and
-    from time to time after that.
+    """Fill the map ``chosen`` of a run that has one.
 
     Args:
-        maps: name -> descriptor.
-        plan: of what will be attached.
-        names, reasons: as of Chosen.
-        log: told of names that nothing has.
+        config: of the run.
+        maps: map name -> descriptor.
+        plan: what will be attached.
+        names: address in a record -> display name; may grow.
+        reasons: drop reasons of this kernel.
+        log: gets a warning for each name that matches no target.
+
+    Returns:
+        A callable to call once everything is attached, and periodically after that; it raises
+        UsageError as ``Chosen.poll``.
 
     Raises:
-        UsageError: a packet has no bytes any more in one of them.
+        UsageError: --pcap-when names a function that runs after the packet's data was freed.
     """
     if not config.captures_some:
         return lambda: None
     if freed := sorted(config.capture_when & WITHOUT_BYTES):
         raise UsageError(
-            f"--pcap-when {freed[0]}: a packet's bytes are freed before that is called; take last, "
-            "drop or an earlier function"
+            f"--pcap-when {freed[0]}: packet data is freed before this function is called; use "
+            "last, drop or an earlier function"
         )
-    # Programs are traced as they are loaded, nftables as its module is.
+    # BPF programs are attached when they are loaded, nftables when its module is.
     may_come = config.filter_trace_tc or config.filter_trace_xdp or _names_nftables(config)
     chosen = Chosen(maps["chosen"], config.capture_when, names, reasons, may_come)
     chosen.expect(plan)
@@ -146,7 +159,7 @@ def chosen_where_asked(
 
 
 def _names_nftables(config: Config) -> bool:
-    """Whether a name is of what verdicts are asked of."""
+    """Return whether --pcap-when names a function that is hooked for netfilter verdicts."""
     if not config.asks_nft:
         return False
     from pypwru.attach.judges import JUDGES

@@ -1,8 +1,8 @@
-"""Kernel functions by fentry: the cheapest hook, a plain call from the function's first bytes.
+"""Attach to kernel functions by fentry, the cheapest hook: a direct call from the function's entry.
 
-Since Linux 7.2 one link takes all functions of a handler. Before, each has a program and a link of
-its own, and the kernel lets go of them one after the other, each time waiting until no task can be
-in what it frees. What fentry is not to be had on is attached by kprobes.
+Since Linux 7.2 one link takes all functions of a handler. Before, each function has a program and
+a link of its own, and the kernel detaches them one by one, each time waiting until no task can be
+in the trampoline that it frees. Functions that fentry can't be attached to get kprobes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from pypwru.program.load import Loader
 
 UNFIT = "several of this name, too many arguments, variadic, or it returns a struct"
-_NO_TYPES = "the kernel has no types of its module, which it has since Linux 5.11"
+"""The reasons for which a function has no usable BTF type id (discovery/fentry.py)."""
+_NO_TYPES = "no BTF of its module, which the kernel provides since Linux 5.11"
 
 
 class _Site(NamedTuple):
-    """A function and where its type is: the descriptor of a module's BTF, None for vmlinux."""
+    """A function, its BTF type id, and the descriptor of its module's BTF (None: vmlinux)."""
 
     function: Function
     type_id: int
@@ -40,12 +41,17 @@ class _Site(NamedTuple):
 
 
 class _Tracer:
-    """What is attached so far.
+    """Attaches functions, and collects the links and the refusals.
 
     Args:
-        loader: of the handlers.
-        report: gets what is traced.
-        stopping: asked before each function; True leaves the rest unattached.
+        loader: loads the handlers.
+        report: gets the functions that are attached.
+        stopping: called before each function; True leaves the rest unattached.
+
+    Attributes:
+        links: descriptors of the links; the caller closes them.
+        refused: handler -> the functions to attach by kprobes instead.
+        why: (display name, reason) of each refused function.
     """
 
     def __init__(self, loader: Loader, report: Attached, stopping: Callable[[], bool]) -> None:
@@ -62,7 +68,7 @@ class _Tracer:
         self.why.append((function.display, why))
 
     def one_by_one(self, handler: Handler, sites: Sequence[_Site]) -> None:
-        """A program and a link for each."""
+        """Attach each function by a program and a link of its own."""
         for site in sites:
             if self._stopping():
                 return
@@ -79,14 +85,14 @@ class _Tracer:
                 self._traced([site])
 
     def together(self, handler: Handler, sites: Sequence[_Site]) -> None:
-        """A program and a link for all that are of one BTF."""
+        """Attach all functions of the same BTF by one program and link."""
         for btf in dict.fromkeys(site.btf for site in sites):
             target = Target(0, btf=btf, attach=AttachType.TRACE_FENTRY_MULTI)
             program = self._loader.load(handler.name, handler.places, target=target)
             self._link(program, handler, [site for site in sites if site.btf == btf])
 
     def _link(self, program: int, handler: Handler, sites: Sequence[_Site]) -> None:
-        """Link what can be linked; halve what is refused until the one that is to blame."""
+        """Attach ``sites`` by as few links as possible; bisect a refused set."""
         try:
             self.links.append(tracing_multi_link(program, [site.type_id for site in sites]))
         except OSError as error:
@@ -114,11 +120,18 @@ def attached(
     stopping: Callable[[], bool],
     probed: Callable[[AttachPlan], AbstractContextManager[None]],
 ) -> Iterator[None]:
-    """Trace the functions until the way out.
+    """Attach the functions of ``plan``; detach on exit.
 
     Args:
-        stopping: asked before each function; True leaves the rest unattached.
+        plan: of a fentry backend.
+        loader: loads the handlers.
+        report: gets the functions and their addresses.
+        log: gets progress bars and, at debug level, the functions that get kprobes instead.
+        stopping: called before each function; True leaves the rest unattached.
         probed: attaches a plan by kprobes.
+
+    Yields:
+        None, once everything is attached.
 
     Raises:
         KernelError: kprobes are needed, and refused.
@@ -148,7 +161,7 @@ def attached(
 def _attach(
     plan: AttachPlan, handler: Handler, types: Mapping[str, int | None], tracer: _Tracer
 ) -> None:
-    """The functions of one handler."""
+    """Attach the functions of one handler; those without a usable type are refused."""
     sites = []
     for function in plan.groups[handler]:
         type_id, btf = plan.type_ids.get(function.display), types.get(function.module)
@@ -166,7 +179,7 @@ def _attach(
 
 @contextmanager
 def _types_of(module: str) -> Iterator[int | None]:
-    """A descriptor of the module's BTF, None if the kernel has none to give."""
+    """Yield a descriptor of the module's BTF; None if the kernel has none."""
     try:
         fd = module_btf(module)
     except OSError:  # before Linux 5.11

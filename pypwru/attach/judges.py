@@ -1,4 +1,4 @@
-"""Who judges packets: nftables and iptables-legacy, each with what is hooked of it."""
+"""Sources of netfilter verdicts, nftables and iptables-legacy: which functions to hook for each."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 class Judge(NamedTuple):
-    """One of them.
+    """A source of verdicts.
 
     Args:
         name: for the log.
-        modules: that its functions are in, where the kernel has them not built in.
-        functions: what is hooked of it; it is there when the first one is.
-        groups: the handlers, of these functions.
-        unit: the C that has them.
-        key: what makes it speak, of the functions that are there; held while it is listened to.
-        instead: what is hooked where it doesn't speak, and what is not seen then.
+        modules: kernel modules of its functions, where they are not built in.
+        functions: names to hook; the source is available if the first one exists.
+        groups: maps the functions that exist to handlers.
+        unit: C file of these handlers.
+        key: returns a context that enables the source's trace events while it is held.
+        instead: the source to use if ``key`` fails, and what that one can't report, for the log.
     """
 
     name: str
@@ -40,13 +40,17 @@ class Judge(NamedTuple):
 
     @property
     def symbols(self) -> set[str]:
-        """What kallsyms may call its functions."""
+        """Names in kallsyms, with and without module, of its functions and its fallback's."""
         modules = ("", *self.modules)
         own = {display_name(name, module) for name in self.functions for module in modules}
         return own | (self.instead[0].symbols if self.instead else set())
 
     def found(self, symbols: Symbols) -> list[Function]:
-        """Those of its functions that there are; none where it is not there."""
+        """Return its functions that exist; empty if the source is not available.
+
+        Args:
+            symbols: of kallsyms; other functions may be missing there.
+        """
         there = [
             _function(name, module, symbols)
             for module in ("", *self.modules)
@@ -75,8 +79,13 @@ def _xt_groups(functions: Sequence[Function]) -> Groups:
 
 
 def _key(functions: Sequence[Function]) -> AbstractContextManager[object]:
+    """Return a context that has the kernel call __nft_trace_packet() for every rule.
+
+    Raises:
+        KernelError: the kernel lacks that function.
+    """
     if len(functions) < len(_NFT):
-        raise KernelError(f"this kernel was compiled without a function {_NFT[1]}")
+        raise KernelError(f"this kernel has no symbol {_NFT[1]}")
     return nft_key()
 
 
@@ -101,3 +110,9 @@ JUDGES = (
     _legacy("arp_tables", "arpt_do_table"),
     _legacy("ebtables", "ebt_do_table"),
 )
+
+
+def verdict_functions() -> frozenset[str]:
+    """Return the names, without their modules, of the functions that verdicts are hooked by."""
+    displays = frozenset().union(*(judge.symbols for judge in JUDGES))
+    return frozenset(display.partition("[")[0] for display in displays)

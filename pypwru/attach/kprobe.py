@@ -1,8 +1,8 @@
-"""Kprobes, one trace event a handler: every kernel with CONFIG_KPROBES.
+"""Attach by kprobes, one trace event per handler: works on every kernel with CONFIG_KPROBES.
 
-On x86-64 a probe is put behind the five bytes of ftrace's hook and not on it: registers are still
-those of the call, but the kernel can do with a breakpoint, which it soon turns into a jump. On the
-hook every single probe makes ftrace walk all of its 50,000 call sites, at attach and at detach.
+On x86-64 a probe goes behind the five bytes of ftrace's call site, not on it. Registers still hold
+the arguments there, and the kernel needs a breakpoint only, which it soon optimizes into a jump. A
+probe on the call site makes ftrace walk all of its 50,000 call sites, at each attach and detach.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from pypwru.log import Log
     from pypwru.program.load import Loader
 
-# Places are said from this symbol: names can be ambiguous, and bare addresses can't share an event.
-# But no offset may be negative, and arm64 loads modules in front of the kernel: there by name.
+# Probe locations are given relative to this symbol: names can be ambiguous, and probes at bare
+# addresses can't share an event. An offset can't be negative, and arm64 loads modules below the
+# kernel: their functions are given by name.
 ANCHOR = "_text"
 KIND = (ProgramType.KPROBE, AttachType.NONE)
-_HOOK = 5  # bytes of ftrace's call on x86-64
-_ENDBR = 4  # bytes of the landing mark of indirect calls in front of it, on kernels with IBT
+_HOOK = 5  # bytes of ftrace's call instruction on x86-64
+_ENDBR = 4  # bytes of ENDBR64 before it, on kernels with CONFIG_X86_KERNEL_IBT
 
 
 @contextmanager
@@ -44,11 +45,18 @@ def attached(
     anchor: int,
     stopping: Callable[[], bool],
 ) -> Iterator[None]:
-    """Trace the functions until the way out.
+    """Attach kprobes to the functions of ``plan``; detach on exit.
 
     Args:
+        plan: of a function backend; its hooks are attached first.
+        loader: loads the handlers.
+        report: gets the functions, the addresses in their records, and what the kernel refused.
+        log: gets a progress bar.
         anchor: address of the symbol ``_text``.
-        stopping: asked before each function; True leaves the rest unattached.
+        stopping: called before each function; True leaves the rest unattached.
+
+    Yields:
+        None, once everything is attached.
 
     Raises:
         KernelError: the kernel allows no kprobes at all.
@@ -81,12 +89,12 @@ def attached(
 
 
 class Site(NamedTuple):
-    """What a probe is defined for.
+    """What the probes of one handler have in common.
 
     Args:
-        event: its trace event.
-        returns: at the function's return.
-        anchor: address from which places are said.
+        event: name of the trace event.
+        returns: True for a kretprobe.
+        anchor: address of the symbol ``_text``.
     """
 
     event: str
@@ -97,11 +105,14 @@ class Site(NamedTuple):
 def _define(
     events: KprobeEvents, site: Site, function: Function, names: Attached, report: Attached
 ) -> bool:
-    """Define a probe at each of the function's addresses; false if the kernel refuses one.
+    """Define a probe at each address of a function; return False if the kernel refuses one.
 
     Args:
-        names: gets the function and the addresses that its records carry.
-        report: gets what was refused.
+        events: the kprobe events of this process.
+        site: the trace event to add the probes to.
+        function: to probe.
+        names: gets the function, and the addresses that its records carry.
+        report: gets the refusal.
     """
     for address in function.addresses:
         try:
@@ -116,7 +127,7 @@ def _define(
 
 
 class _Entry(NamedTuple):
-    """Where a function begins: ``offset`` bytes behind ``symbol``."""
+    """The entry of a function: ``offset`` bytes after ``symbol``."""
 
     symbol: str
     offset: int
@@ -133,22 +144,24 @@ def _place(events: KprobeEvents, site: Site, entry: _Entry) -> int:
     """Define a probe where the arguments are still in their registers.
 
     Args:
+        events: the kprobe events of this process.
+        site: the trace event to add the probe to.
         entry: of the function.
 
     Returns:
-        Its offset from there.
+        Offset of the probe from the entry, bytes.
 
     Raises:
         OSError: the kernel refuses a probe at the entry itself.
     """
-    offsets = {errno.EILSEQ: _ENDBR + _HOOK, errno.EINVAL: 0}  # refusal -> what to try instead
+    offsets = {errno.EILSEQ: _ENDBR + _HOOK, errno.EINVAL: 0}  # errno -> offset to try next
     offset = _HOOK if os.uname().machine == "x86_64" and not site.returns else 0
     while True:
         try:
             events.define(site.event, f"{entry.symbol}+{entry.offset + offset}", site.returns)
         except OSError as error:
-            # EILSEQ: in the middle of an instruction, so there is an ENDBR64. EINVAL: on code that
-            # the kernel patches itself, such as a static branch right behind the hook.
+            # EILSEQ: not at an instruction boundary, so there is an ENDBR64. EINVAL: on code that
+            # the kernel patches itself, such as a static branch right after the call site.
             if not offset or error.errno not in offsets or offset == offsets[error.errno]:
                 raise
             offset = offsets[error.errno]

@@ -1,4 +1,4 @@
-"""All functions of a handler by one link: kernels since 5.18 with CONFIG_FPROBE."""
+"""Attach all functions of a handler by one kprobe-multi link (since Linux 5.18, CONFIG_FPROBE)."""
 
 from __future__ import annotations
 
@@ -28,10 +28,19 @@ _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
 
 @contextmanager
 def attached(plan: AttachPlan, loader: Loader, report: Attached, log: Log) -> Iterator[None]:
-    """Trace the functions until the way out; closing a link detaches all of its functions at once.
+    """Attach the functions of ``plan``; on exit closing a link detaches all its functions at once.
+
+    Args:
+        plan: of a function backend; its hooks are attached first.
+        loader: loads the handlers.
+        report: gets the functions, their addresses, and what the kernel refused.
+        log: unused; the backends share a signature.
+
+    Yields:
+        None, once everything is attached.
 
     Raises:
-        KernelError: the kernel refused the link for a reason that isn't one function's.
+        KernelError: the kernel refused a link for a reason that isn't one function's.
     """
     with ExitStack() as links:
         attach_groups(plan.hooks, loader, links, Attached(), report)
@@ -42,14 +51,17 @@ def attached(plan: AttachPlan, loader: Loader, report: Attached, log: Log) -> It
 def attach_groups(
     groups: Groups, loader: Loader, links: ExitStack, names: Attached, report: Attached
 ) -> None:
-    """Link every group with its program.
+    """Attach every group by a link of its own.
 
     Args:
+        groups: handler -> its functions.
+        loader: loads the handlers.
+        links: closes the links.
         names: gets the functions and their addresses.
-        report: gets what was refused.
+        report: gets the refused functions, and the counters of missed hits.
 
     Raises:
-        KernelError: as of ``attached``.
+        KernelError: the kernel refused a link for a reason that isn't one function's.
     """
     for handler, functions in groups.items():
         program = loader.load(handler.name, handler.places, KIND, handler.number)
@@ -65,7 +77,21 @@ def attach_groups(
 def _link(
     program: int, sites: list[Site], returns: bool, links: ExitStack, report: Attached
 ) -> list[tuple[str, str]]:
-    """Link what can be linked; halve what is refused until the one address that is to blame."""
+    """Attach ``sites`` by as few links as possible; bisect a refused set down to one address.
+
+    Args:
+        program: descriptor of the handler's program.
+        sites: address and display name of each function.
+        returns: True to run at the functions' return.
+        links: closes the links.
+        report: gets the counters of missed hits.
+
+    Returns:
+        (display name, error) of each address that the kernel refused.
+
+    Raises:
+        KernelError: the kernel has no kprobe-multi links, or a privilege is missing.
+    """
     try:
         addresses = [address for address, _ in sites]
         link = links.enter_context(owned(bpf.kprobe_multi_link(program, addresses, returns)))

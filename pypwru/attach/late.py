@@ -1,8 +1,7 @@
-"""What is attached to who judges packets and came late is made in a child: meanwhile, the ring is
-drained.
+"""Build the handlers of a verdict source that appeared during the run, in a child process.
 
-Natively it takes half a second of processor time, in which a flood fills the ring: symbols are
-read, types parsed, and handlers compiled.
+Reading symbols, parsing types and compiling take half a second of CPU time natively; this process
+keeps draining the ring meanwhile, which a flood would fill otherwise.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ if TYPE_CHECKING:
     from pypwru.program.build import Bytecode
 
 _ALL = (*JUDGES, *(judge.instead[0] for judge in JUDGES if judge.instead))
-_NICE = 5  # a third of what the drain gets where both want a processor
+_NICE = 5  # a third of the drain's weight, when both compete for a CPU
 _BEHIND_STREAMS = 3
 
 
 class Made(NamedTuple):
-    """What is attached.
+    """What the child built.
 
     Args:
-        symbols: those of the functions that are hooked.
+        symbols: kallsyms of the functions to hook.
         bytecode: of the handlers.
     """
 
@@ -45,17 +44,17 @@ class Made(NamedTuple):
 
 
 class Making:
-    """What a child is at.
+    """A child process that builds the handlers of a verdict source.
 
     Args:
-        judge: one of ``JUDGES``, or what is hooked instead of one.
-        config: of the run, without what can't be had here.
+        judge: one of ``JUDGES``, or the fallback of one.
+        config: of the run, without the features that this kernel lacks.
         defines: macros of the handlers, name -> text.
-        cache: where they are kept, too.
+        cache: the child stores the bytecode there, too.
 
     Raises:
         ChildError: no child can be started.
-        KernelError: symbols can't be read.
+        KernelError: /proc/kallsyms can't be opened.
     """
 
     def __init__(
@@ -75,14 +74,14 @@ class Making:
             )
 
     def is_over(self) -> bool:
-        """Whether ``made`` need not wait."""
+        """Return whether the child is done, so that ``made`` won't block."""
         return self._child.is_over()
 
     def made(self) -> Made | None:
-        """What to attach; None where the functions are not there. Waits for it.
+        """Wait for the child, and return what to attach; None if the functions don't exist.
 
         Raises:
-            PypwruError: as of ``make``, or ChildError.
+            PypwruError: any error of ``make``, or ChildError if the child itself failed.
         """
         found = self._child.result()
         if found is None:
@@ -92,16 +91,16 @@ class Making:
         return Made(Symbols(names, array("Q", addresses)), bytecode)
 
     def close(self) -> None:
-        """Make it no longer."""
+        """Kill the child if it still runs."""
         self._child.close()
 
 
 @contextmanager
 def _kallsyms() -> Iterator[int]:
-    """A descriptor of KALLSYMS that is no standard stream's.
+    """Yield a descriptor of KALLSYMS that is above those of the standard streams.
 
-    Who may see addresses is decided when it is opened (kallsyms_open() of kernel/kallsyms.c): with
-    this process's rights, whatever the child's are.
+    Whether addresses are readable is decided at open (kernel/kallsyms.c:kallsyms_open()): by the
+    privileges of this process, whatever the child's are.
     """
     try:
         with owned(os.open(KALLSYMS, os.O_RDONLY | os.O_CLOEXEC)) as opened:
@@ -121,19 +120,19 @@ def make(
     defines: Mapping[str, str],
     has_conntrack: bool,
 ) -> tuple[Sequence[str], Sequence[int], Mapping[str, str]] | None:
-    """Called in the child.
+    """Build the handlers of a verdict source; runs in the child.
 
     Args:
-        number: of the judge in ``_ALL``.
+        number: index of the source in ``_ALL``.
         kallsyms: descriptor of KALLSYMS.
-        kernel_btf: as of the Config; empty for None.
-        folder: the cache's; likewise.
-        defines: as of Making.
+        kernel_btf: path of --kernel-btf; empty for none.
+        folder: of the cache; empty for none.
+        defines: macros of the handlers, name -> text.
         has_conntrack: whether handlers read conntrack's structs.
 
     Returns:
-        Names and addresses of symbols, and handler -> its bytecode in hex; None where the judge's
-        functions are not there.
+        Names and addresses of symbols, and handler -> its bytecode in hex; None if the functions of
+        the source don't exist.
 
     Raises:
         BuildError: as of ``build``.

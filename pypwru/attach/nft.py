@@ -1,6 +1,6 @@
-"""Nftables and iptables-legacy: hooked once they are there.
+"""Attach to nftables and iptables-legacy, at the start or when their module is loaded.
 
-A kernel may get them only later. What is attached then is made in a child (late.py).
+The handlers of a source that appears during the run are built in a child process (late.py).
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ Compile = Callable[[str, Function], Bytecode]
 
 
 class NftProbes:
-    """The probes on who judges packets, and how to put them there once it is there.
+    """The probes on verdict sources; ``poll`` adds those of sources that appear.
 
     Args:
-        choice: what else is attached, and how.
-        loader: of the handlers.
-        compile: makes those of a unit, for this kernel's module of the function.
-        make: begins to make what is attached to one that came late.
-        report: gets the names of what its records carry.
-        log: where it is said.
-        stack: closes what was attached.
-        unhooked: a map whose only element is 1 while not all that are there are hooked: a drop of
-            a hook's function may then be one of theirs.
+        choice: the backend, symbols and skb lifetime hooks of the run.
+        loader: loads the handlers.
+        compile: compiles the handlers of a unit for the module that the function is in now.
+        make: starts to build the handlers of a source in a child process.
+        report: gets the names of the addresses in records.
+        log: gets a line for each source that is attached, or can't be.
+        stack: closes the probes.
+        unhooked: descriptor of an array map whose only element is 1 while a source exists that is
+            not fully hooked: a drop by a netfilter hook may then be that source's.
     """
 
-    # Long arguments, since it does at any time what a session does at its start.
+    # Many arguments: it repeats at any time what a session does at its start.
     def __init__(
         self,
         choice: Choice,
@@ -70,13 +70,13 @@ class NftProbes:
         self._noted = False
         self._hooks = choice.verdict_hooks
         self._judges = list(JUDGES)
-        self._known: dict[str, int] = {}  # module -> its load, whose functions were looked for
-        self._hooked: set[tuple[str, int]] = set()  # function, load of its module
+        self._known: dict[str, int] = {}  # module -> instance at the last poll, 0 while unloaded
+        self._hooked: set[tuple[str, int]] = set()  # (display name, instance of its module)
         self._makings: dict[Judge, Making] = {}
         stack.callback(self._forget_all)
 
     def poll(self) -> None:
-        """Attach to what has come, or come again, once it is made what is attached."""
+        """Build handlers for sources whose module was loaded, and attach those that are built."""
         loads = {module: load_of(module) for judge in self._judges for module in judge.modules}
         come = {name for name, load in loads.items() if load not in (0, self._known.get(name))}
         self._known = loads
@@ -84,7 +84,7 @@ class NftProbes:
             if come.intersection(judge.modules):
                 self._begin(judge)
             elif not any(loads[module] for module in judge.modules):
-                self._forget(judge)  # it went meanwhile
+                self._forget(judge)  # unloaded while its handlers were built
         for judge, making in list(self._makings.items()):
             if making.is_over():
                 self._finish(judge, making)
@@ -114,15 +114,19 @@ class NftProbes:
 
     @contextmanager
     def _warning(self, judge: Judge) -> Iterator[None]:
-        """Say what stands in the way, and no more."""
+        """Turn a failure to attach to ``judge`` into a warning."""
         try:
             yield
         except PypwruError as error:
-            self._log.warn(f"Can't tell what {judge.name} says", why=error)
+            self._log.warn(f"Can't trace verdicts of {judge.name}", why=error)
             self._refused = True
 
     def attach(self, symbols: Symbols) -> None:
-        """Attach to those that ``symbols`` have; what stands in the way is said, and no more."""
+        """Attach to the sources that ``symbols`` contain; a failure is logged and not raised.
+
+        Args:
+            symbols: of kallsyms.
+        """
         for judge in list(self._judges):
             found = judge.found(symbols)
             if found:
@@ -132,10 +136,12 @@ class NftProbes:
         self._note_unhooked()
 
     def _attach(self, judge: Judge, symbols: Symbols, made: Bytecode | None = None) -> None:
-        """Attach to ``judge``.
+        """Attach to one source, or to its fallback.
 
         Args:
-            made: its handlers; None to make them here.
+            judge: the source.
+            symbols: of its functions.
+            made: bytecode of its handlers; None to compile them here.
         """
         own = Attached(names=self._report.names)
         with ExitStack() as stack:
@@ -148,7 +154,7 @@ class NftProbes:
             if not functions:
                 return
             backend = self._choice.probes
-            assert backend, "they are asked only where kprobes can be had"
+            assert backend, "sources are hooked only if kprobes are available"
             groups = judge.groups(functions)
             plan = AttachPlan(backend, groups, self._hooks)
             if made is None:
@@ -161,7 +167,7 @@ class NftProbes:
         self._report.missed += own.missed
         self._refused |= bool(own.ignored)
         for name, why in own.ignored:
-            self._log.warn(f"Can't tell all that {judge.name} says", function=name, why=why)
+            self._log.warn(f"Can't trace all verdicts of {judge.name}", function=name, why=why)
         for handler, hooked in groups.items():
             if handler.number and handler.returns:
                 self._report.names[handler.number] = hooked[0].display
@@ -169,17 +175,25 @@ class NftProbes:
         self._log.info(f"Attached to {judge.name}", **refused)
 
     def _note_unhooked(self) -> None:
-        """Tell the handlers whether one is there that isn't hooked, or not yet."""
+        """Set the ``unhooked`` element if a source exists that isn't fully hooked."""
         unhooked = self._refused or bool(self._makings)
         if unhooked is not self._noted:
             map_update(self._unhooked, bytes(4), unhooked.to_bytes(8, sys.byteorder))
             self._noted = unhooked
 
     def _speaking(self, judge: Judge, functions: list[Function], stack: ExitStack) -> Judge:
-        """``judge``, made to speak, or who is asked instead from now on, which is said.
+        """Enable tracing for this source; on failure switch to its fallback for good, and log it.
+
+        Args:
+            judge: the source.
+            functions: of it, that exist.
+            stack: disables tracing.
+
+        Returns:
+            The source in use.
 
         Raises:
-            KernelError: it doesn't speak, and nobody is asked instead.
+            KernelError: it can't be enabled, and has no fallback.
         """
         try:
             stack.enter_context(judge.key(functions))
@@ -193,7 +207,7 @@ class NftProbes:
         return judge
 
     def _new(self, functions: list[Function]) -> list[Function]:
-        """Those that were not hooked since their module was loaded."""
+        """Return the functions not hooked since their module was loaded, now marked as hooked."""
         loads = {function.module: load_of(function.module) for function in functions}
         new = [each for each in functions if (each.display, loads[each.module]) not in self._hooked]
         self._hooked.update((each.display, loads[each.module]) for each in new)
@@ -201,10 +215,10 @@ class NftProbes:
 
 
 def _require(function: Function, own: Attached) -> None:
-    """Stop where the kernel refused a function without which nothing is told.
+    """Check that the kernel accepted a probe without which the source has no events.
 
     Raises:
-        KernelError: it did.
+        KernelError: it refused.
     """
     why = dict(own.ignored).get(function.display)
     if why is not None:
@@ -222,11 +236,18 @@ def nft_probes(
     log: Log,
     unhooked: int,
 ) -> Iterator[Callable[[], None]]:
-    """Probes on who judges packets until the way out; gives what looks for who comes later.
+    """Attach probes to all verdict sources; detach on exit.
 
     Args:
+        config: of the run; without --output-nft and --filter-nft-* nothing is attached.
+        choice: the backend, symbols and skb lifetime hooks of the run.
+        loader: loads the handlers.
         compile, make, unhooked: as of NftProbes.
-        report: gets the names of what their records carry.
+        report: gets the names of the addresses in records.
+        log: gets a line for each source that is attached, or can't be.
+
+    Yields:
+        A callable to call periodically: it attaches to sources that appear.
     """
     if not config.asks_nft:
         yield lambda: None

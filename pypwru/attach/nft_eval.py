@@ -1,8 +1,7 @@
-"""What is hooked of nftables where the kernel can't be made to tell: the expressions that decide.
+"""Fallback without nft trace events: hook eval() of every expression that can set a verdict.
 
-All eval(expr, regs, pkt) that can leave a verdict other than NFT_CONTINUE and NFT_BREAK in
-``regs`` (net/netfilter/nft_*.c). What an expression that gives no verdict does is not seen, so no
-rule of such alone.
+These are all eval(expr, regs, pkt) that can leave a verdict other than NFT_CONTINUE and NFT_BREAK
+in ``regs`` (net/netfilter/nft_*.c). Rules without such an expression are not seen.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 EVALUATES = "nft_do_chain"
 _IMMEDIATE = "nft_immediate_eval"
-# Module -> its functions. An object reference was a module of its own until Linux 6.2.
+# Module -> its functions. nft_objref was a module of its own until Linux 6.2.
 _OBJREF = ("nft_objref_eval", "nft_objref_map_eval")
 _GIVE: Mapping[str, tuple[str, ...]] = {
     "nf_tables": ("nft_lookup_eval", "nft_exthdr_tcp_strip_eval", *_OBJREF),
@@ -53,7 +52,7 @@ _GIVE: Mapping[str, tuple[str, ...]] = {
     "nft_reject_netdev": ("nft_reject_netdev_eval",),
     "nft_synproxy": ("nft_synproxy_eval",),
 }
-# What nft_do_chain() itself frees packets with -> the argument that is the packet.
+# Function by which nft_do_chain() itself frees a dropped packet -> index of its sk_buff, from 1.
 _DROPS: Mapping[str, int] = {"sk_skb_reason_drop": 2, "kfree_skb_reason": 1}
 
 MODULES = tuple(_GIVE)
@@ -61,7 +60,11 @@ FUNCTIONS = (EVALUATES, _IMMEDIATE, *_DROPS, *dict.fromkeys(sum(_GIVE.values(), 
 
 
 def groups(functions: Sequence[Function]) -> Groups:
-    """Handlers of nft_eval.bpf.c -> those of ``functions`` that they hang on."""
+    """Map the handlers of nft_eval.bpf.c to the functions that each is attached to.
+
+    Args:
+        functions: of FUNCTIONS, those that exist.
+    """
     named = {function.name: function for function in functions}
     found: dict[Handler, tuple[Function, ...]] = {}
     if EVALUATES in named:

@@ -1,4 +1,4 @@
-"""Modules that are loaded again during a run: their functions are attached once more."""
+"""Attach to the functions of a module again when it is unloaded and reloaded during a run."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pypwru.kernel.modules import load_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from pypwru.attach.backend import Choice, Search
+    from pypwru.attach.backend import Choice
     from pypwru.log import Log
     from pypwru.program.load import Loader
+    from pypwru.search import Search
 
 
 @contextmanager
@@ -28,12 +29,18 @@ def reloaded_modules(
     report: Attached,
     log: Log,
 ) -> Iterator[Callable[[], None]]:
-    """What looks for new loads of modules, and attaches their functions until the way out.
+    """Watch modules for reloads; detach on exit.
 
     Args:
-        modules: whose functions are traced.
-        choice: how.
-        report: gets their names, and what tells of hits that were skipped.
+        modules: names of the modules whose functions are traced.
+        request: what the run traces.
+        choice: the backend and symbols of the run.
+        loader: loads the handlers.
+        report: gets the new addresses, and the counters of missed hits.
+        log: gets a line for each module that is attached again, or can't be.
+
+    Yields:
+        A callable to call periodically: it attaches to the modules that were loaded again.
     """
     loads = {module: load_of(module) for module in modules}
     with ExitStack() as stack:

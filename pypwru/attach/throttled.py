@@ -1,6 +1,6 @@
-"""Functions that were hit more often in a second than --max-hits lets be shown: named, and counted.
+"""Report the functions whose events --max-hits suppresses: log their names and counts.
 
-Handlers count what they leave out in a map of addresses, which is looked at from time to time.
+Handlers count each suppressed event in the map ``throttled``, by address; it is read periodically.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _MOST_NAMED = 10
 
 
 class Throttled:
-    """The map ``throttled``.
+    """Reader of the map ``throttled``: u64 address -> u64 number of suppressed events.
 
     Args:
-        fd: its descriptor; None where there is no limit.
-        names: the address that a record carries -> name; may grow.
+        fd: descriptor of the map, owned by the caller; None in a run without --max-hits.
+        names: address in a record -> display name; may grow.
     """
 
     def __init__(self, fd: int | None, names: Mapping[int, str]) -> None:
@@ -34,7 +34,7 @@ class Throttled:
         self._told: set[str] = set()
 
     def counts(self) -> dict[str, int]:
-        """Function -> its sights that were left out so far, the most first."""
+        """Return display name -> number of its suppressed events so far, in descending order."""
         if self._fd is None:
             return {}
         found: Counter[str] = Counter()
@@ -45,25 +45,26 @@ class Throttled:
         return dict(found.most_common())
 
     def poll(self, log: Log, most: int) -> None:
-        """Name those that are throttled since the last time.
+        """Log the functions that are throttled for the first time.
 
         Args:
-            most: --max-hits.
+            log: gets one warning.
+            most: --max-hits, events per second and function.
         """
         if new := [name for name in self.counts() if name not in self._told]:
             self._told.update(new)
             log.warn("Throttled: hit more often than --max-hits", most=most, functions=_some(new))
 
     def tell(self, log: Log) -> None:
-        """How much of each was left out."""
+        """Log the number of suppressed events of each function."""
         counts = self.counts()
         if counts:
             told = [f"{name}:{count}" for name, count in counts.items()]
-            log.warn("Not shown of throttled functions", hits=_some(told))
+            log.warn("Events suppressed by --max-hits", hits=_some(told))
 
 
 NONE = Throttled(None, {})
-"""Of a run without --max-hits."""
+"""The report of a run without --max-hits."""
 
 
 def _some(words: list[str]) -> str:
@@ -75,11 +76,16 @@ def _some(words: list[str]) -> str:
 def throttling(
     config: Config, maps: Mapping[str, int], names: Mapping[int, str], log: Log
 ) -> Iterator[Throttled]:
-    """The ``Throttled`` of a run; on the way out, which is when all is detached, it tells them all.
+    """Open the report of a run; on exit, after detaching, log its totals.
 
     Args:
-        maps: name -> descriptor.
+        config: of the run.
+        maps: map name -> descriptor.
         names: as of Throttled.
+        log: gets the totals.
+
+    Yields:
+        The report; empty without --max-hits.
     """
     found = Throttled(maps.get("throttled"), names)
     yield found

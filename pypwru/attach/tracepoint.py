@@ -1,4 +1,4 @@
-"""Raw tracepoints: few, but stable, and on every kernel that has BPF at all."""
+"""Attach to raw tracepoints: few, but stable, and on every kernel that has BPF at all."""
 
 from __future__ import annotations
 
@@ -23,13 +23,22 @@ KIND = (ProgramType.RAW_TRACEPOINT, AttachType.NONE)
 
 @contextmanager
 def attached(plan: AttachPlan, loader: Loader, report: Attached, log: Log) -> Iterator[None]:
-    """Trace the tracepoints until the way out.
+    """Attach to the tracepoints of ``plan``; detach on exit.
 
-    A program can't ask which tracepoint it runs for, so each has a program of its own, numbered
-    from 1 in the order of the plan.
+    A raw tracepoint program can't query which tracepoint it runs for, so each tracepoint has a
+    program of its own, numbered from 1 in the order of the plan; records carry that number.
+
+    Args:
+        plan: of the tracepoint backend.
+        loader: loads the handlers.
+        report: gets the numbers, the names ``tp:name``, and what the kernel refused.
+        log: unused; the backends share a signature.
+
+    Yields:
+        None, once everything is attached.
 
     Raises:
-        KernelError: a program is refused, which no tracepoint is to blame for.
+        KernelError: the kernel refuses to load a program.
     """
     allow_many()
     with ExitStack() as links:

@@ -1,9 +1,9 @@
-"""TC and XDP programs, each traced by programs of ours on its entry, and its exit where asked.
+"""Trace TC and XDP programs by fentry on each loaded program, and fexit where tracking needs it.
 
-What a loaded program is called from is not asked: all of them are traced, and those that are loaded
-later when ``poll`` finds them. The kernel enters a program that another one tail-calls behind its
-hook, so that such a run is not seen (x86-64; emit_bpf_tail_call_indirect() of its JIT). A program
-that is traced stays loaded until the tracing ends.
+All programs of a type are traced, whatever they are attached to, and programs that are loaded
+later once ``poll`` finds them. A run of a program by tail call is not traced: the kernel jumps
+behind the fentry call site (x86-64 JIT, emit_bpf_tail_call_indirect()). A traced program stays
+loaded until tracing ends.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 Handler = tuple[str, AttachType]
 
-_NUMBERS = 1 << 16  # the first one of a program; tracepoints are numbered from 1
+_NUMBERS = 1 << 16  # of the first traced program; tracepoints are numbered from 1
 _NOTHING = pack([Insn(ALU64 | MOV, R0), Insn(EXIT_PROGRAM)])
 
 
 class ProgramKind(NamedTuple):
-    """Programs to trace.
+    """A type of BPF program to trace.
 
     Args:
-        program: what they are to the kernel.
-        noun, name: what they are in pwru's log.
-        handlers: for each of them, and what each hangs on.
+        program: its ``enum bpf_prog_type``.
+        noun, name: its names in pwru's log lines ("Attaching ... progs", "SchedCLS(...)").
+        handlers: (handler, attach type) of each program of ours that is attached.
     """
 
     program: ProgramType
@@ -50,10 +50,10 @@ class ProgramKind(NamedTuple):
 
 
 def program_kinds(config: Config) -> list[ProgramKind]:
-    """Of which kinds this run traces programs.
+    """Return the types of BPF programs that this run traces.
 
     Raises:
-        KernelError: this kernel, or a right that is missing, rules tracing programs out.
+        KernelError: the kernel lacks fentry on BPF programs, or a privilege is missing.
     """
     entry, leave = AttachType.TRACE_FENTRY, AttachType.TRACE_FEXIT
     tc = ProgramKind(ProgramType.SCHED_CLS, "tc-bpf", "SchedCLS", (("trace_tc", entry),))
@@ -68,15 +68,18 @@ def program_kinds(config: Config) -> list[ProgramKind]:
 
 
 class TracedPrograms:
-    """Those that are traced, and how to find more.
+    """The BPF programs that are traced; ``poll`` adds those that were loaded since.
 
     Args:
-        kinds: which programs.
-        loader: of the handlers.
-        log: where programs that can't be traced are named.
-        report: gets their numbers, which records carry, and names.
-        stopping: whether the user wants the end already.
-        links: closes what was attached.
+        kinds: program types to trace.
+        loader: loads the handlers.
+        log: gets the names of programs that can't be traced.
+        report: gets the number that records of a program carry, and its display name.
+        stopping: returns whether a stop was requested; True leaves the rest untraced.
+        links: closes the attached links.
+
+    Attributes:
+        found: name of a program type -> names of the loaded programs, traced or not.
     """
 
     def __init__(
@@ -99,7 +102,7 @@ class TracedPrograms:
         self.found: dict[str, list[str]] = {kind.name: [] for kind in kinds}
 
     def poll(self) -> None:
-        """Trace the programs that were loaded since the last time."""
+        """Trace the programs that were loaded since the last call."""
         if not self._kinds:
             return
         try:
@@ -109,10 +112,10 @@ class TracedPrograms:
             self._kinds = {}
 
     def find(self) -> None:
-        """As ``poll``.
+        """Trace the programs that were loaded since the last call.
 
         Raises:
-            OSError: no right to look at programs, or too many open files.
+            OSError: no right to list programs, or too many open files.
         """
         for identity in bpf_objects.program_ids(self._newest):
             if self._stopping():
@@ -168,17 +171,20 @@ def traced_programs(
     report: Attached,
     stopping: Callable[[], bool],
 ) -> Iterator[TracedPrograms]:
-    """Trace every loaded program of these kinds until the way out.
+    """Trace every loaded program of these types; detach on exit.
 
     Args:
-        kinds: of program_kinds(), at least one: to list programs takes CAP_SYS_ADMIN.
-        loader: of the handlers that they name.
-        log: where what is skipped is named.
-        report: grows; the functions that are traced are in it already.
-        stopping: asked before each program; True leaves the rest untraced.
+        kinds: of program_kinds(), at least one: listing programs takes CAP_SYS_ADMIN.
+        loader: loads their handlers.
+        log: gets the names of programs that are skipped.
+        report: gets the traced programs, in addition to the functions.
+        stopping: called before each program; True leaves the rest untraced.
+
+    Yields:
+        The traced programs.
 
     Raises:
-        KernelError: no right to look at programs.
+        KernelError: no right to list programs.
     """
     with ExitStack() as links:
         traced = TracedPrograms(kinds, loader, log, report, stopping, links)
@@ -197,7 +203,7 @@ def traced_programs(
 
 
 def _require_tracing() -> None:
-    """Trace a program of our own, to see whether this kernel has fentry on programs.
+    """Check that the kernel has fentry on BPF programs, by tracing a program of our own.
 
     Raises:
         KernelError: it has not, or refuses it to this process.
@@ -231,11 +237,11 @@ def _require_tracing() -> None:
                 "Current kernel does not support fentry/fexit to run with "
                 f"--filter-trace-tc/--filter-trace-xdp ({why_refused(error)}): it needs Linux 5.5, "
                 "CONFIG_BPF_JIT, CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS, and root of the host; "
-                "leave these flags out to trace functions alone"
+                "omit these flags to trace functions only"
             ) from error
 
 
-# BTF of ``int probed(void)``: an INT, its FUNC_PROTO, its FUNC.
+# BTF of ``int probed(void)``: types 1 INT, 2 FUNC_PROTO, 3 FUNC.
 _FUNCTION = 3
 _STRINGS = b"\0int\0probed\0"
 _RECORDS = struct.pack("=10I", 1, 1 << 24, 4, 1 << 24 | 32, 0, 13 << 24, 1, 5, 12 << 24, 2)

@@ -1,7 +1,7 @@
-"""Functions that take a pointer to a given struct: the question that discovery asks.
+"""Search for the functions that take a pointer to a given struct, as discovery needs them.
 
-Answered from the arrays of a blob: the modifiers and pointers (some 20,000 records) are read once,
-each prototype once, each function once; nothing is decoded.
+Works on the arrays of a blob: modifiers and pointers (some 20,000 records), each prototype and
+each function are read once; no record is decoded into an object.
 """
 
 from __future__ import annotations
@@ -22,14 +22,19 @@ MASK_BITS = 32
 
 
 def find(blob: Blob, structs: Iterable[int]) -> array[int]:
-    """The functions of ``blob``, without those of its base, that take a pointer to ``structs``.
+    """Return the functions of ``blob``, without those of its base, that take such a pointer.
 
     Args:
-        structs: type ids; modifiers between the pointer and the struct, and around the pointer,
-            do not matter.
+        blob: BTF of vmlinux or of a module.
+        structs: type ids of the pointed-to structs. Modifiers (const, typedefs ...) of the struct
+            and of the pointer are ignored.
 
     Returns:
-        Pairs, flat: id of the FUNC; mask of the arguments, bit 0 the first, of the first 32.
+        A flat array of pairs, by ascending function: type id of the FUNC; bit mask of the matching
+        arguments among the first 32, bit 0 for the first.
+
+    Raises:
+        BTFError: malformed BTF: a FUNC refers to a type that is not a FUNC_PROTO.
     """
     accepted = _pointers_to(blob, structs)
     masks: dict[int, int] = {}
@@ -46,7 +51,7 @@ def find(blob: Blob, structs: Iterable[int]) -> array[int]:
 
 
 def indexes_of(blob: Blob, kind: Kind) -> list[int]:
-    """Which of the blob's own records are of ``kind``; add ``first_id`` for the type id."""
+    """Return the indexes of the blob's own records of ``kind``; add ``first_id`` for type ids."""
     kinds, wanted = blob.index.kinds, int(kind)
     found = []
     at = kinds.find(wanted)

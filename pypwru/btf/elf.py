@@ -1,6 +1,6 @@
-"""One section of an ELF file, by name: enough to find ``.BTF`` in a vmlinux or a module. Pure.
+"""Reader of one ELF section, by name: enough to find ``.BTF`` in a vmlinux or a module. Pure.
 
-Layout: the System V ABI, chapter 4; 32 and 64 bits, both byte orders.
+Layouts are those of the System V ABI, chapter 4: 32 and 64 bits, both byte orders.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ MAGIC = b"\x7fELF"
 SHF_COMPRESSED = 0x800
 SHN_XINDEX = 0xFFFF
 _ORDERS = {1: "<", 2: ">"}  # e_ident[EI_DATA]
-# By e_ident[EI_CLASS]: offset of e_shoff and its format; offset of e_shentsize, e_shnum and
-# e_shstrndx; a section header, of which name, flags, offset, size and link are read.
+# By e_ident[EI_CLASS]: offset and format of e_shoff; offset of e_shentsize, e_shnum and
+# e_shstrndx; format of a section header, of which name, flags, offset, size and link are read.
 _CLASSES = {1: (0x20, "I", 0x2E, "10I"), 2: (0x28, "Q", 0x3A, "2I4Q2I2Q")}
 
 
 class Bytes(Protocol):
-    """bytes or an mmap of them."""
+    """Input of the reader: bytes or an mmap."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, part: slice, /) -> bytes: ...
@@ -35,13 +35,14 @@ class _Section(NamedTuple):
 
 
 def section(data: Bytes, name: str) -> bytes | None:
-    """The content of section ``name``, or None if the file has no such section.
+    """Return the content of section ``name``, or None if the file has no such section.
 
     Args:
         data: a whole ELF file, or an mmap of one.
+        name: as in the section header string table, e.g. ``.BTF``.
 
     Raises:
-        BTFError: not ELF, malformed, or the section is compressed.
+        BTFError: not ELF, malformed, or the section is compressed (SHF_COMPRESSED).
     """
     try:
         return _find(data, name.encode())
@@ -74,7 +75,7 @@ def _section_headers(data: Bytes) -> tuple[list[_Section], int]:
     if not table:
         return [], 0
     first = _header(mark + header_format, data, table)
-    # More than 0xff00 sections: the true numbers are in section 0.
+    # From 0xff00 sections on, e_shnum and e_shstrndx don't fit: sh_size and sh_link of section 0.
     count = count or first.size
     names_index = first.link if names_index == SHN_XINDEX else names_index
     if table + count * size > len(data):

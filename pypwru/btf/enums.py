@@ -1,4 +1,4 @@
-"""Values of BTF_KIND_ENUM and BTF_KIND_ENUM64."""
+"""Decoder of the enumerators of BTF_KIND_ENUM and BTF_KIND_ENUM64."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
 
 def enumerators(words: Sequence[int], at: int, string: Callable[[int], str]) -> dict[str, int]:
-    """Name to value of the enum whose record begins at ``words[at]``.
+    """Return name -> value of one enum.
 
-    Values are signed if kind_flag says so. pahole set it from version 1.24 (2022) on: an older
-    kernel's negative enumerators read as unsigned here, as in bpftool.
+    Values are signed if kind_flag is set. pahole sets it since version 1.24 (2022): the negative
+    enumerators of an older kernel read as unsigned here, as in bpftool.
 
     Args:
-        string: gives the name at a string offset.
+        words: type section that holds the record.
+        at: index of the record's first word.
+        string: returns the name at an offset of the string section.
     """
     info = words[at + 1]
     wide = info >> 24 & 0x7F == Kind.ENUM64

@@ -1,7 +1,7 @@
-"""Where each type record starts and which types bear a name: all that a query needs beforehand.
+"""Index of a BTF blob: position and kind of each type record, and type ids by name.
 
-One pass over the record headers finds the places; no record becomes an object until it is asked
-for. The result is a few flat arrays, so that a cache gives it back at the price of a copy.
+One pass over the record headers finds the positions; a record is decoded into an object only when
+a query needs it. The index is a few flat arrays, so reading it from a cache costs one copy.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 FORMAT = 1
-KIND_NUMBERS = (
-    128  # BTF_INFO_KIND has seven bits since Linux 7.1, five before; the two were zero then
-)
-VLEN = 0xFFFFFF  # 24 bits since the same change, 16 before; the eight were zero then
+KIND_NUMBERS = 128  # BTF_INFO_KIND: 7 bits since Linux 7.1; before, 5 bits and 2 that were zero
+VLEN = 0xFFFFFF  # BTF_INFO_VLEN: 24 bits since Linux 7.1; before, 16 bits and 8 that were zero
 
 _HEADER_WORDS = 3  # struct btf_type
-# Words after struct btf_type: (once, for each of vlen).
+# 32-bit words after struct btf_type: (once, per element of vlen).
 _TRAILERS: dict[Kind, tuple[int, int]] = {
     Kind.INT: (1, 0),
     Kind.PTR: (0, 0),
@@ -50,11 +48,14 @@ _LENGTHS = struct.Struct("<4I")
 
 
 class Index(NamedTuple):
-    """The arrays; entry ``i`` of the first two belongs to type id ``first_id + i``.
+    """Flat arrays; entry ``i`` of ``positions`` and ``kinds`` is type id ``first_id + i``.
 
-    ``positions``: index of the record's first word in the type section. ``kinds``: its kind.
-    ``names``: crc32(name) << 32 | type id of every named type, sorted. ``carriers``: the answer to
-    the one question that every run asks, see ``carriers.find``; empty when not yet known.
+    Args:
+        positions: index of the record's first word in the type section.
+        kinds: its BTF_KIND_*.
+        names: ``crc32(name) << 32 | type id`` of every named type, ascending.
+        carriers: result of ``carriers.find`` for ``query.CARRIED``, which every run needs; empty
+            if not computed.
     """
 
     positions: array[int]
@@ -64,15 +65,15 @@ class Index(NamedTuple):
 
 
 def scan(words: Sequence[int], layout: Sequence[tuple[int, int]] = ()) -> tuple[array[int], bytes]:
-    """Positions and kinds of all records of a type section.
+    """Return the positions and the kinds of all records of a type section.
 
     Args:
         words: the section as 32-bit words of this host's byte order.
-        layout: (words once, words for each of vlen) by kind, as the blob's own table of
-            ``struct btf_layout`` gives them; it lets kinds newer than this module be stepped over.
+        layout: (words once, words per element of vlen) by kind, from the blob's own ``struct
+            btf_layout`` table; with it, kinds newer than this module can be skipped.
 
     Raises:
-        BTFError: a kind that neither this module nor ``layout`` knows; a record cut off.
+        BTFError: a kind that is neither in this module nor in ``layout``; a truncated record.
     """
     steps, strides = _steps(layout)
     positions, kinds = array("I"), bytearray()
@@ -112,7 +113,14 @@ def _steps(layout: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
 def hash_names(
     words: Sequence[int], positions: Sequence[int], first_id: int, name: Callable[[int], bytes]
 ) -> array[int]:
-    """``Index.names`` of the records at ``positions``; ``name`` gives the bytes at an offset."""
+    """Compute ``Index.names``.
+
+    Args:
+        words: the type section.
+        positions: index of each record's first word in ``words``.
+        first_id: type id of the first record.
+        name: returns the string at an offset of the string section.
+    """
     named = []
     for type_id, at in enumerate(positions, first_id):
         offset = words[at]
@@ -123,13 +131,13 @@ def hash_names(
 
 
 def pack(index: Index) -> bytes:
-    """``index`` as bytes for a cache of this host."""
+    """Serialize ``index``, in this host's byte order."""
     parts = [part if isinstance(part, bytes) else part.tobytes() for part in index]
     return _LENGTHS.pack(*map(len, parts)) + b"".join(parts)
 
 
 def unpack(packed: bytes) -> Index:
-    """What ``pack`` made."""
+    """Return the index that ``pack`` serialized."""
     arrays = []
     start = _LENGTHS.size
     for code, length in zip("IBQI", _LENGTHS.unpack_from(packed), strict=True):

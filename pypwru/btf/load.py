@@ -1,4 +1,4 @@
-"""The BTF of the running kernel, of its modules, or of a file: the only part that opens files."""
+"""Loading of BTF: of the running kernel, its modules or a file. Only this module opens files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pypwru.cache import Cache
 
 SYSFS = Path("/sys/kernel/btf")
-# Where distributions leave a vmlinux: the list of libbpf's btf__load_vmlinux_btf().
+# Paths where distributions install a vmlinux: the list of libbpf's btf__load_vmlinux_btf().
 USUAL_PLACES = (
     "/boot/vmlinux-{release}",
     "/lib/modules/{release}/vmlinux-{release}",
@@ -31,21 +31,21 @@ USUAL_PLACES = (
     "/usr/lib/debug/lib/modules/{release}/vmlinux",
 )
 CURE = "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, or give --kernel-btf FILE"
-_LARGEST = 1 << 28  # bytes; Debian's have 6 million, and a pipe may never end
+_LARGEST = 1 << 28  # bytes; Debian's vmlinuz has 6 million, and a pipe may never end
 OTHER_FILE = "give --kernel-btf FILE: raw BTF, a vmlinux with a .BTF section, or a vmlinuz"
 
 
 def load_vmlinux(path: Path | None = None, cache: Cache | None = None) -> BTF:
-    """The kernel's BTF; that of the running kernel is read at the first question.
+    """Return the kernel's BTF. That of the running kernel is read at the first query.
 
     Args:
-        path: raw BTF, ELF with a .BTF section, or a vmlinuz (``--kernel-btf``); None looks at
-            /sys/kernel/btf/vmlinux and then at the usual places.
-        cache: keeps the index, so that the next load of the same bytes takes milliseconds.
+        path: raw BTF, ELF with a .BTF section, or a vmlinuz (``--kernel-btf``); None searches
+            /sys/kernel/btf/vmlinux, then ``USUAL_PLACES``.
+        cache: stores the index, so that the next load of the same bytes takes milliseconds.
 
     Raises:
         NoBTF: none found.
-        BTFError: unreadable, or not BTF.
+        BTFError: unreadable, or not BTF; if the read is deferred, the first query raises it.
     """
     if path is not None:
         return BTF(_read_vmlinux(path, cache))
@@ -57,28 +57,30 @@ def load_vmlinux(path: Path | None = None, cache: Cache | None = None) -> BTF:
 
 
 def is_foreign(path: Path, cache: Cache | None = None) -> bool:
-    """Whether the file has other types than those that the running kernel shows of itself.
+    """Return whether the BTF of ``path`` differs from that of the running kernel.
+
+    False if the running kernel has no BTF to compare with.
 
     Raises:
         BTFError: as ``load_vmlinux``.
     """
     try:
         own = load_vmlinux(None, cache)
-    except NoBTF:  # it is given in their place
+    except NoBTF:  # the file is given to replace it
         return False
     return load_vmlinux(path, cache).digest != own.digest
 
 
 def require_own_types(path: Path, cache: Cache | None = None) -> None:
-    """Stop before members of packets are read from where another kernel has them.
+    """Raise if tracing with this BTF would read struct members at another kernel's offsets.
 
     Raises:
-        BTFError: the file is another kernel's; or as ``load_vmlinux``.
+        BTFError: the file is of another kernel; or as ``load_vmlinux``.
     """
     if is_foreign(path, cache):
         raise BTFError(
             f"--kernel-btf {path} is not of the running kernel: {SYSFS / 'vmlinux'} differs, and "
-            "what would be traced were nonsense; leave it out, or look at that kernel with "
+            "members would be read at wrong offsets; leave it out, or use it with "
             "--list-functions"
         )
 
@@ -92,15 +94,15 @@ def _read_vmlinux(path: Path, cache: Cache | None) -> Blob:
 
 
 def load_module(name: str, base: BTF, folder: Path = SYSFS) -> BTF:
-    """The split BTF of a loaded module.
+    """Return the split BTF of a loaded module.
 
     Args:
-        name: as in ``module_names``; a dash is an underscore, as for modprobe.
-        base: the running kernel's.
-        folder: where a file a module is.
+        name: of the module; dashes and underscores are equivalent, as for modprobe.
+        base: BTF of the running kernel's vmlinux.
+        folder: directory with one file per module.
 
     Raises:
-        BTFError: not loaded, without BTF, or not on top of ``base``.
+        BTFError: not loaded, without BTF, unreadable or malformed.
     """
     from pypwru.btf.parse import parse
 
@@ -121,7 +123,7 @@ def load_module(name: str, base: BTF, folder: Path = SYSFS) -> BTF:
 
 
 def module_names(folder: Path = SYSFS) -> list[str]:
-    """The loaded modules that have BTF, sorted; empty where the kernel shows none."""
+    """Return the names of the loaded modules that have BTF, sorted; [] if ``folder`` is missing."""
     try:
         return sorted(entry.name for entry in folder.iterdir() if entry.name != "vmlinux")
     except OSError:
@@ -129,7 +131,7 @@ def module_names(folder: Path = SYSFS) -> list[str]:
 
 
 def module_digest(name: str, folder: Path = SYSFS) -> str:
-    """Stands for the BTF of a loaded module in keys of a cache; empty where it has none."""
+    """Return a digest of a loaded module's BTF, for cache keys; empty if it has none."""
     try:
         return caching.digest((folder / name).read_bytes()) if name else ""
     except OSError:
@@ -146,7 +148,7 @@ def _kernel_file() -> Path:
 
 
 def _from_image(data: bytes) -> bytes:
-    """The BTF in ``data`` if that is a kernel's boot image; else ``data``."""
+    """Return the BTF inside ``data`` if that is a kernel's boot image; else ``data``."""
     from pypwru.btf.parse import is_btf
 
     if is_btf(data):
@@ -157,9 +159,13 @@ def _from_image(data: bytes) -> bytes:
 
 
 def file_content(path: Path) -> bytes:
-    """Raw BTF of ``path``: a file of it, or ELF or a vmlinuz that has it inside.
+    """Return the raw BTF of ``path``: raw BTF itself, ELF with a .BTF section, or a vmlinuz.
 
-    Of an ELF file only what is needed is read, of any other no more than ``_LARGEST``.
+    Of an ELF file only the section's pages are read, of any other file at most ``_LARGEST`` bytes.
+    A file that is none of the three is returned as it is: ``parse`` then reports it.
+
+    Raises:
+        BTFError: unreadable; malformed ELF, or ELF without a .BTF section.
     """
     from pypwru.btf import elf
 
@@ -189,7 +195,7 @@ def _indexed(data: bytes, cache: Cache | None) -> Blob:
     if kept := cache.get(key):
         return parse(data, index=index.unpack(kept))
     blob = parse(data)
-    # A malformed blob fails where the answer is used, with the words for it.
+    # Malformed types raise in the query that needs them, which reports their context.
     with contextlib.suppress(BTFError):
         found = carriers.find(blob, BTF(blob).find(CARRIED, Kind.STRUCT))
         blob = blob._replace(index=blob.index._replace(carriers=found))

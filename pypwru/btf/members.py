@@ -1,4 +1,4 @@
-"""Members of structs and unions by name, anonymous ones seen through as C does."""
+"""Look-up of struct and union members by name, through anonymous members as in C."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from pypwru.errors import BTFError
 if TYPE_CHECKING:
     from pypwru.btf.query import BTF
 
-# The kernel nests anonymous members 5 deep and has some 300 names in a struct; these end malformed
-# BTF, whose structs may contain themselves.
+# The kernel nests anonymous members 5 deep and has some 300 names in a struct. These limits stop
+# at malformed BTF, in which a struct may contain itself.
 MAX_DEPTH = 32
 MAX_NAMES = 1 << 17
 
 
 class Place(NamedTuple):
-    """A named member: its type, its first bit from the start of the outer struct, its bit size."""
+    """A named member, relative to the struct that was searched.
+
+    Args:
+        type: type id of the member.
+        bit_offset: from the start of the outermost struct.
+        bit_size: width of a bit field; 0 for other members.
+    """
 
     type: int
     bit_offset: int
@@ -25,7 +31,9 @@ class Place(NamedTuple):
 
 
 def flatten(btf: BTF, type_id: int) -> dict[str, Place]:
-    """Every name that ``type_id``, a STRUCT or UNION, gives to C.
+    """Return every member name that C accepts for STRUCT or UNION ``type_id``.
+
+    Members of anonymous members are included, at their offset from the start of ``type_id``.
 
     Raises:
         BTFError: it contains itself, or refers to a type that does not exist.
@@ -48,10 +56,16 @@ def flatten(btf: BTF, type_id: int) -> dict[str, Place]:
 
 
 def follow(btf: BTF, known: dict[int, dict[str, Place]], type_id: int, path: str) -> Place | None:
-    """Where ``path``, names joined by dots, is in ``type_id``; None if it is not there.
+    """Return the member ``path`` of ``type_id``, or None if there is none.
 
     Args:
-        known: what ``flatten`` gave for earlier paths, by type id; added to.
+        btf: the types that ``type_id`` is of.
+        known: memo of ``flatten`` by type id, owned by the caller; new results are added.
+        type_id: struct, union, or a typedef of one.
+        path: member names joined by dots.
+
+    Raises:
+        BTFError: as ``flatten``.
     """
     place = Place(type_id, 0, 0)
     for name in path.split("."):
@@ -69,7 +83,7 @@ def follow(btf: BTF, known: dict[int, dict[str, Place]], type_id: int, path: str
 
 
 def field(btf: BTF, place: Place) -> Field:
-    """``place`` in bytes, with the size of its type."""
+    """Convert ``place`` to a byte offset, with the size of its type."""
     bit_offset, bit_size = place.bit_offset, place.bit_size
     if not bit_size:
         bit_offset, bit_size = _narrow(btf, place)
@@ -78,7 +92,10 @@ def field(btf: BTF, place: Place) -> Field:
 
 
 def _narrow(btf: BTF, place: Place) -> tuple[int, int]:
-    """Before kind_flag (Linux 5.0), a bit field was an INT narrower than its own bytes."""
+    """Return bit offset and width of a bit field in BTF without kind_flag (before Linux 5.0).
+
+    There it is an INT with fewer bits than its bytes hold. The width of other members is 0.
+    """
     bare = btf.type(btf.resolve(place.type))
     if bare.kind is not Kind.INT:
         return place.bit_offset, 0

@@ -1,8 +1,8 @@
-"""BTF bytes in, an indexed ``Blob`` out. Pure.
+"""Parser of BTF: bytes in, an indexed ``Blob`` out. Pure.
 
-The format is Documentation/bpf/btf.rst and include/uapi/linux/btf.h: a header, a section of type
-records (all of 32-bit words), a section of NUL-terminated strings. A split blob (a module's)
-continues the type ids and the string offsets of its base.
+The format is that of Documentation/bpf/btf.rst and include/uapi/linux/btf.h: a header, a section
+of type records (all of 32-bit words), a section of NUL-terminated strings. A split blob (a
+module's) continues the type ids and the string offsets of its base.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ MAGIC = 0xEB9F
 VERSION = 1
 _ORDERS = {MAGIC.to_bytes(2, "little"): "little", MAGIC.to_bytes(2, "big"): "big"}
 _HEADER = "HBBIIIII"  # struct btf_header up to str_len
-_LAYOUT = "II"  # layout_off, layout_len: appended in Linux 7.1
+_LAYOUT = "II"  # layout_off, layout_len (since Linux 7.1)
 
 
 class Blob(NamedTuple):
-    """The sections of one BTF blob, with its index.
+    """The sections of one BTF blob, with its index. Not to be modified.
 
     Args:
         words: the type section in this host's byte order.
         strings: the string section.
-        index: of its own records.
+        index: of its own records, without those of the base.
         base: the blob that this one continues, or None.
-        first_id: id of its first record; 1 without a base, as id 0 is void.
-        first_string: offset by which its own strings are referred to.
-        digest: names the bytes that this was parsed from, those of the base included.
+        first_id: type id of its first record; 1 without a base, as id 0 is void.
+        first_string: string offset of the first byte of ``strings``; 0 without a base.
+        digest: of the bytes that were parsed, those of the base included.
     """
 
     words: array[int]
@@ -53,7 +53,10 @@ class Blob(NamedTuple):
         return self.first_id + len(self.index.positions)
 
     def locate(self, type_id: int) -> tuple[array[int], int]:
-        """The words that hold record ``type_id`` (not 0), and the index of its first one.
+        """Return the type section that holds record ``type_id``, and the index of its first word.
+
+        Args:
+            type_id: of this blob or its base; not 0, which has no record.
 
         Raises:
             BTFError: no such record.
@@ -66,7 +69,7 @@ class Blob(NamedTuple):
         return blob.words, blob.index.positions[type_id - blob.first_id]
 
     def name(self, offset: int) -> bytes:
-        """The string at ``offset``.
+        """Return the string at ``offset``, without its NUL.
 
         Raises:
             BTFError: outside the string section.
@@ -80,7 +83,7 @@ class Blob(NamedTuple):
         return self.strings[start:end]
 
     def find(self, name: bytes) -> list[int]:
-        """Ids, ascending, of the types called ``name``, those of the base included."""
+        """Return the ids, ascending, of the types named ``name``, those of the base included."""
         ids = self.base.find(name) if self.base is not None else []
         names = self.index.names
         checksum = crc32(name)
@@ -95,20 +98,20 @@ class Blob(NamedTuple):
 
 
 def is_btf(data: bytes) -> bool:
-    """Whether ``data`` begins as raw BTF does, in either byte order."""
+    """Return whether ``data`` begins with the magic of raw BTF, in either byte order."""
     return data[:2] in _ORDERS
 
 
 def parse(data: bytes, base: Blob | None = None, index: Index | None = None) -> Blob:
-    """The blob that ``data`` is.
+    """Parse raw BTF.
 
     Args:
         data: raw BTF of either byte order.
-        base: what a split blob continues.
-        index: of these same bytes, from a cache; made when None.
+        base: the blob that a split one continues; None for vmlinux.
+        index: of these same bytes, from a cache; None computes it.
 
     Raises:
-        BTFError: not BTF, malformed, or of a kind that is not known.
+        BTFError: not BTF, malformed, of an unsupported version, or with an unknown kind.
     """
     order, sections = _sections(data)
     words = _words(sections[0], order)
@@ -127,7 +130,7 @@ def parse(data: bytes, base: Blob | None = None, index: Index | None = None) -> 
 
 
 def _sections(data: bytes) -> tuple[str, tuple[bytes, bytes, bytes]]:
-    """Byte order; types, strings and layouts."""
+    """Return the byte order ("little" or "big") and the sections: types, strings, layouts."""
     if not is_btf(data):
         raise BTFError("not BTF: it begins with " + (data[:4].hex(" ") or "nothing"))
     order = _ORDERS[data[:2]]
@@ -164,7 +167,7 @@ def _words(section: bytes, order: str) -> array[int]:
 
 
 def _checked_strings(section: bytes, base: Blob | None) -> bytes:
-    """As libbpf's btf_parse_str_sec() has it: a base begins with "", only a split may be empty."""
+    """Check as libbpf's btf_parse_str_sec(): a base begins with "", only split BTF may be empty."""
     if base is None and section[:1] != b"\0":
         raise BTFError("BTF is malformed: its strings do not begin with the empty one (split BTF?)")
     if section and section[-1] != 0:
@@ -173,7 +176,10 @@ def _checked_strings(section: bytes, base: Blob | None) -> bytes:
 
 
 def _layout(section: bytes, order: str) -> list[tuple[int, int]]:
-    """``struct btf_layout`` {u8 info_sz, elem_sz; u16 flags} by kind, in words."""
+    """Return info_sz and elem_sz of ``struct btf_layout``, by kind, in 32-bit words.
+
+    The struct is {u8 info_sz, elem_sz; u16 flags}, with sizes in bytes.
+    """
     whole = section[: len(section) // 4 * 4]
     sizes = list(zip(whole[0::4], whole[1::4], strict=True))
     if any(once % 4 or each % 4 for once, each in sizes):

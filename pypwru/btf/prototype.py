@@ -1,6 +1,6 @@
-"""C declarations from BTF, spelt as the kernel's sources would.
+"""C declarations from BTF, spelled as in the kernel's sources.
 
-A declarator is built from the name outwards (ISO C 6.7.6, libbpf's btf_dump does the same):
+A declarator is built from the name outwards (ISO C 6.7.6; libbpf's btf_dump does the same):
 pointers go before it, arrays and parameter lists after it, and a pointer to either of those is
 put in parentheses.
 """
@@ -15,8 +15,8 @@ from pypwru.errors import BTFError
 if TYPE_CHECKING:
     from pypwru.btf.query import BTF
 
-# A kernel's longest prototype needs some 60 steps and is nested 3 deep; malformed BTF could ask for
-# endless ones.
+# The longest prototype of a kernel takes some 60 steps and is nested 3 deep. These limits stop at
+# malformed BTF, in which a type may refer to itself.
 MAX_STEPS = 4096
 MAX_DEPTH = 32
 
@@ -25,7 +25,12 @@ _TAGS = {Kind.STRUCT: "struct ", Kind.UNION: "union ", Kind.ENUM: "enum ", Kind.
 
 
 def declare(btf: BTF, type_id: int, declarator: str) -> str:
-    """``declarator`` declared to be of type ``type_id``.
+    """Return the C declaration of ``declarator`` as ``type_id``, without a semicolon.
+
+    Args:
+        btf: the types that ``type_id`` is of.
+        type_id: of any kind.
+        declarator: a name, or empty for an abstract declaration.
 
     Raises:
         BTFError: the type refers to itself, or to one that does not exist.
@@ -34,7 +39,10 @@ def declare(btf: BTF, type_id: int, declarator: str) -> str:
 
 
 def _tag(found: Type) -> str:
-    """``__user`` for btf_type_tag("user"); with kind_flag (Linux 6.15) it is any attribute."""
+    """Return ``__user`` for btf_type_tag("user").
+
+    With kind_flag (since Linux 6.15) the name is that of any attribute.
+    """
     return f"__attribute__(({found.name}))" if found.kind_flag else "__" + found.name
 
 
@@ -47,7 +55,7 @@ class _Declaration:
     def of(self, type_id: int, declarator: str) -> str:
         qualifiers: list[str] = []
         tags: list[str] = []
-        nested = False  # the declarator is a pointer: what follows it needs parentheses
+        nested = False  # the declarator is a pointer: a suffix needs parentheses around it
         while True:
             self._step(type_id)
             found = self._btf.type(type_id)

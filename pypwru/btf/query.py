@@ -1,4 +1,4 @@
-"""Questions to BTF, answered from its index; a type is decoded when it is asked for."""
+"""Queries on BTF, served from its index; a type is decoded only when a query needs it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from pypwru.btf.members import Place
     from pypwru.btf.parse import Blob
 
-# The kernel itself gives up at 32 (MAX_RESOLVE_DEPTH in kernel/bpf/btf.c).
+# The kernel itself rejects deeper chains (MAX_RESOLVE_DEPTH in kernel/bpf/btf.c).
 MAX_CHAIN = 32
-CARRIED = "sk_buff"  # the struct whose carriers an index remembers
+CARRIED = "sk_buff"  # the struct that Index.carriers is computed for
 
 
 class BTF:
@@ -40,8 +40,8 @@ class BTF:
     for an id that does not exist.
 
     Args:
-        blob: what ``parse`` made; or what calls it, at the first question.
-        identity: stands for these types in keys of a cache; None for the digest of their bytes.
+        blob: result of ``parse``; or a function that returns it, called at the first query.
+        identity: key of these types in caches; None for the digest of their bytes.
     """
 
     def __init__(self, blob: Blob | Callable[[], Blob], identity: str | None = None) -> None:
@@ -53,33 +53,33 @@ class BTF:
 
     @cached_property
     def blob(self) -> Blob:
-        """What ``parse`` made."""
+        """The parsed BTF, read at the first access."""
         return self._read()
 
     @property
     def digest(self) -> str:
-        """Names these very types (and those of the base)."""
+        """Digest of the bytes of these types and of their base."""
         return self.blob.digest
 
     @property
     def identity(self) -> str:
-        """Stands for these types in keys of a cache, and may be known before they are read."""
+        """Key of these types in caches; known before they are read if it was given."""
         return self._identity or self.digest
 
     @property
     def pointer_size(self) -> int:
-        """Bytes of a pointer, which BTF does not record: those of ``long`` (as libbpf has it)."""
+        """Bytes of a pointer. BTF doesn't record them: those of ``long``, as in libbpf."""
         if not self._pointer_size:
             longs = self.find("long unsigned int", Kind.INT) + self.find("long int", Kind.INT)
             self._pointer_size = self.type(longs[0]).size if longs else 8
         return self._pointer_size
 
     def ids(self) -> range:
-        """The type ids of this blob, without those of its base."""
+        """Return the type ids of this blob, without those of its base."""
         return range(self.blob.first_id, self.blob.end_id)
 
     def type(self, type_id: int) -> Type:
-        """The record of ``type_id``."""
+        """Decode the record of ``type_id``."""
         if type_id == 0:
             return Type(0, Kind.VOID, "void", 0, False, 0, 0)
         words, at = self.blob.locate(type_id)
@@ -96,7 +96,7 @@ class BTF:
         return Type(type_id, kind, self._string(name), info & VLEN, info >> 31 == 1, size, refers)
 
     def find(self, name: str, *kinds: Kind) -> list[int]:
-        """Ids, ascending, of the types named ``name``, of any of ``kinds`` (none given: of all)."""
+        """Return the ids, ascending, of the types named ``name``, of ``kinds`` (default: any)."""
         ids = self._found.get(name)
         if ids is None:
             ids = self._found[name] = self.blob.find(name.encode(errors="backslashreplace"))
@@ -105,7 +105,7 @@ class BTF:
         return [found for found in ids if self.type(found).kind in kinds]
 
     def resolve(self, type_id: int) -> int:
-        """``type_id`` without typedefs, const, volatile, restrict and type tags."""
+        """Strip typedefs, const, volatile, restrict and type tags off ``type_id``."""
         start = type_id
         for _ in range(MAX_CHAIN):
             if type_id == 0:
@@ -117,15 +117,18 @@ class BTF:
         raise BTFError(f"BTF is malformed: type id {start} does not resolve")
 
     def pointee(self, type_id: int) -> int | None:
-        """What the pointer ``type_id`` points to, both resolved; None if it is no pointer."""
+        """Return the type id that pointer ``type_id`` points to; None if it is not a pointer.
+
+        Modifiers of both are resolved.
+        """
         found = self.type(self.resolve(type_id))
         return self.resolve(found.type) if found.kind is Kind.PTR else None
 
     def size(self, type_id: int) -> int:
-        """Bytes of an object of ``type_id``.
+        """Return sizeof ``type_id``, in bytes.
 
         Raises:
-            BTFError: the type has no objects (void, a function, a forward declaration).
+            BTFError: the type has no size (void, a function, a forward declaration).
         """
         start, count = type_id, 1
         for _ in range(MAX_CHAIN):
@@ -142,18 +145,18 @@ class BTF:
         raise BTFError(f"BTF is malformed: type id {start} has no end")
 
     def array(self, type_id: int) -> Array:
-        """The bounds of ARRAY ``type_id``."""
+        """Return element type, index type and length of ARRAY ``type_id``."""
         words, at = self._record(type_id, Kind.ARRAY)
         return Array(*words[at + 3 : at + 6])
 
     def integer(self, type_id: int) -> Integer:
-        """The encoding of INT ``type_id``."""
+        """Return the encoding of INT ``type_id``."""
         words, at = self._record(type_id, Kind.INT)
         word = words[at + 3]
         return Integer(word >> 24 & 0xF, word >> 16 & 0xFF, word & 0xFF)
 
     def params(self, proto_id: int) -> tuple[Param, ...]:
-        """The parameters of FUNC_PROTO ``proto_id``."""
+        """Return the parameters of FUNC_PROTO ``proto_id``."""
         words, at = self._record(proto_id, Kind.FUNC_PROTO)
         tail = words[at + 3 : at + 3 + 2 * (words[at + 1] & VLEN)]
         return tuple(
@@ -162,11 +165,11 @@ class BTF:
         )
 
     def members(self, type_id: int) -> tuple[Member, ...]:
-        """The members of STRUCT or UNION ``type_id``, in order; anonymous ones are named ""."""
+        """Return the members of STRUCT or UNION ``type_id``, in order; anonymous ones named ""."""
         words, at = self._record(type_id, *STRUCTS)
         info = words[at + 1]
         tail = words[at + 3 : at + 3 + 3 * (info & VLEN)]
-        narrow = info >> 31  # kind_flag: the upper byte of an offset is a bit field's size
+        narrow = info >> 31  # kind_flag: the upper byte of an offset is the bit field's width
         return tuple(
             Member(
                 self._string(name),
@@ -178,14 +181,16 @@ class BTF:
         )
 
     def enumerators(self, type_id: int) -> dict[str, int]:
-        """Name to value of ENUM or ENUM64 ``type_id``."""
+        """Return name -> value of ENUM or ENUM64 ``type_id``."""
         from pypwru.btf import enums
 
         words, at = self._record(type_id, Kind.ENUM, Kind.ENUM64)
         return enums.enumerators(words, at, self._string)
 
     def enum(self, name: str) -> dict[str, int]:
-        """Name to value of ``enum name``, all that bear the name merged, the first one winning.
+        """Return name -> value of ``enum name``.
+
+        Several enums of that name are merged; the one with the lowest type id takes precedence.
 
         Raises:
             BTFError: there is none.
@@ -199,11 +204,14 @@ class BTF:
         return values
 
     def enum_value(self, enumerator: str) -> int | None:
-        """The value of ``enumerator`` in the first enum that has it, or None; reads every enum."""
+        """Return the value of ``enumerator`` in the first enum that has it, or None.
+
+        Decodes every enum until then: slow.
+        """
         return next(self.enum_values(enumerator), None)
 
     def enum_values(self, enumerator: str) -> Iterator[int]:
-        """The values of ``enumerator`` in all enums that have it."""
+        """Yield the values of ``enumerator`` in all enums that have it."""
         from pypwru.btf import carriers
 
         blob: Blob | None = self.blob
@@ -216,10 +224,11 @@ class BTF:
             blob = blob.base
 
     def member(self, struct_name: str, path: str) -> Field:
-        """Where ``path`` is in ``struct struct_name`` (or union, or a typedef of one).
+        """Return the offset and size of a struct member.
 
         Args:
-            path: member names joined by dots; names inside anonymous members count as C has it.
+            struct_name: of a struct, a union, or a typedef of one, without ``struct``.
+            path: member names joined by dots; those of anonymous members as in C.
 
         Raises:
             BTFError: no such struct; none of that name has the member.
@@ -235,7 +244,7 @@ class BTF:
         raise BTFError(f"no member {path} in struct {struct_name} of this kernel's BTF")
 
     def has_member(self, struct_name: str, path: str) -> bool:
-        """Whether ``member`` would find it."""
+        """Return whether ``member`` finds it, with the same arguments."""
         try:
             self.member(struct_name, path)
         except BTFError:
@@ -243,7 +252,7 @@ class BTF:
         return True
 
     def functions(self) -> Iterator[tuple[str, int]]:
-        """Name and FUNC_PROTO id of every FUNC of this blob, without those of its base."""
+        """Yield name and FUNC_PROTO id of every FUNC of this blob, without those of its base."""
         from pypwru.btf import carriers
 
         for own in carriers.indexes_of(self.blob, Kind.FUNC):
@@ -253,17 +262,19 @@ class BTF:
     def functions_taking(
         self, struct_name: str, max_args: int = 5
     ) -> list[tuple[str, int, tuple[int, ...]]]:
-        """The functions of this blob that take a pointer to ``struct struct_name``.
+        """Return the functions of this blob that take a pointer to ``struct struct_name``.
 
-        Modifiers (const, typedefs ...) of the struct and of the pointer do not matter; a pointer to
-        a pointer does not count.
+        Modifiers (const, typedefs ...) of the struct and of the pointer are ignored; a pointer to
+        a pointer does not match.
 
         Args:
-            max_args: how many of the first arguments to look at, at most 32.
+            struct_name: without ``struct``.
+            max_args: search only so many first arguments, at most 32.
 
         Returns:
-            Function name, FUNC_PROTO id, places of those arguments, 1 the first. A place is the
-            argument's, not its register's: a struct passed by value may take two.
+            Per function: name, FUNC_PROTO id, positions of the matching arguments, 1 for the first.
+            A position is that of the argument, not of its register: a struct passed by value may
+            take two registers.
         """
         from pypwru.btf import carriers
 
@@ -279,7 +290,9 @@ class BTF:
         return found
 
     def prototype(self, name: str) -> str:
-        """The C declaration of function ``name``, without a semicolon.
+        """Return the C declaration of function ``name``, without a semicolon.
+
+        A function of this blob takes precedence over one of its base.
 
         Raises:
             BTFError: there is no such function.
@@ -291,16 +304,16 @@ class BTF:
         return self.declare(self.type(chosen).type, name)
 
     def declare(self, type_id: int, declarator: str) -> str:
-        """``declarator`` declared in C to be of type ``type_id``, without a semicolon."""
+        """Return the C declaration of ``declarator`` as ``type_id``, without a semicolon."""
         from pypwru.btf import prototype
 
         return prototype.declare(self, type_id, declarator)
 
     def tracepoints(self) -> list[tuple[str, int]]:
-        """Name and FUNC_PROTO id of this blob's raw tracepoints.
+        """Return name and FUNC_PROTO id of this blob's raw tracepoints.
 
-        ``typedef void (*btf_trace_NAME)(void *, ...)`` of include/trace/bpf_probe.h: the first
-        parameter is the context, not an argument of the tracepoint.
+        Found by ``typedef void (*btf_trace_NAME)(void *, ...)`` of include/trace/bpf_probe.h, whose
+        first parameter is the context, not an argument of the tracepoint.
         """
         from pypwru.btf import carriers
 

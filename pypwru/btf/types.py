@@ -1,4 +1,4 @@
-"""The values that BTF queries give: kinds and records, named as in include/uapi/linux/btf.h."""
+"""Value types that BTF queries return, named as in include/uapi/linux/btf.h."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Kind(IntEnum):
-    """``BTF_KIND_*``; VOID is type id 0, which no record describes."""
+    """``BTF_KIND_*``; VOID (BTF_KIND_UNKN) is that of type id 0, which has no record."""
 
     VOID = 0
     INT = 1
@@ -31,8 +31,8 @@ class Kind(IntEnum):
     ENUM64 = 19
 
 
-KINDS = tuple(Kind)  # by number, without a gap
-# Layers that change how a type is spelt or used, never its layout.
+KINDS = tuple(Kind)  # index is the number: there are no gaps
+# Kinds that change how a type is spelled or used, never its layout.
 MODIFIERS = frozenset(
     {Kind.TYPEDEF, Kind.CONST, Kind.VOLATILE, Kind.RESTRICT, Kind.TYPE_TAG},
 )
@@ -54,8 +54,15 @@ UNREFERRING = SIZED | {Kind.VOID, Kind.FWD}
 class Type(NamedTuple):
     """``struct btf_type``.
 
-    ``size`` is in bytes and 0 for kinds that carry none. ``type`` is the id referred to (the
-    element of an ARRAY, the return type of a FUNC_PROTO, the prototype of a FUNC), else 0.
+    Args:
+        id: type id.
+        kind: BTF_KIND_*.
+        name: empty if anonymous.
+        vlen: number of members, parameters or enumerators; linkage of a FUNC.
+        kind_flag: bit 31 of ``info``; its meaning depends on the kind.
+        size: in bytes; 0 for kinds without one.
+        type: type id referred to (element of an ARRAY, return type of a FUNC_PROTO, prototype of a
+            FUNC), else 0.
     """
 
     id: int
@@ -75,7 +82,14 @@ class Param(NamedTuple):
 
 
 class Member(NamedTuple):
-    """``struct btf_member``; ``bit_offset`` is from the start, ``bit_size`` 0 if no bit field."""
+    """``struct btf_member``.
+
+    Args:
+        name: empty if anonymous.
+        type: type id.
+        bit_offset: from the start of the struct.
+        bit_size: width of a bit field; 0 for other members, and without kind_flag.
+    """
 
     name: str
     type: int
@@ -92,7 +106,13 @@ class Array(NamedTuple):
 
 
 class Integer(NamedTuple):
-    """The word after a BTF_KIND_INT: ``encoding`` is BTF_INT_SIGNED 1, CHAR 2, BOOL 4, or'ed."""
+    """The word after a BTF_KIND_INT.
+
+    Args:
+        encoding: BTF_INT_SIGNED 1 | BTF_INT_CHAR 2 | BTF_INT_BOOL 4.
+        bit_offset: BTF_INT_OFFSET.
+        bits: BTF_INT_BITS.
+    """
 
     encoding: int
     bit_offset: int
@@ -100,10 +120,14 @@ class Integer(NamedTuple):
 
 
 class Field(NamedTuple):
-    """Where a member is, counted from the start of the struct that the query named.
+    """Location of a member in the struct that was queried.
 
-    ``offset`` is in bytes. For a bit field ``bit_size`` is not 0 and ``bit_offset`` (0..7) counts
-    on from ``offset``; ``size`` is that of the declared type, in bytes; ``type`` its id.
+    Args:
+        offset: bytes from the start of the struct.
+        bit_offset: 0..7, of a bit field: counted from ``offset``.
+        bit_size: width of a bit field; 0 for other members.
+        size: bytes of the declared type.
+        type: type id.
     """
 
     offset: int

@@ -1,7 +1,7 @@
-"""The BTF inside a kernel image as it is booted: a compressed vmlinux, or arm64's plain Image.
+"""Extraction of BTF from a bootable kernel image: a compressed vmlinux, or arm64's plain Image.
 
-As scripts/extract-vmlinux of the kernel does it: try what begins like something compressed. Pure,
-but for libzstd.
+Works as the kernel's scripts/extract-vmlinux: search for the magic of each compression format, and
+try to decompress from there. Pure, except that it loads libzstd.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BEGINNINGS = [struct.pack("<HBBI", 0xEB9F, 1, 0, size) for size in (24, 32)]  #
 
 
 def find_btf(image: bytes) -> bytes | None:
-    """The BTF of a kernel, None if there is none that is found."""
+    """Return the largest BTF blob in a kernel image, or None if none is found."""
     for content in (image, *_unpacked(image)):
         found = max(_blobs(content), key=len, default=None)
         if found:
@@ -28,7 +28,7 @@ def find_btf(image: bytes) -> bytes | None:
 
 
 def _blobs(content: bytes) -> Iterator[bytes]:
-    """What looks like BTF: a header whose sections are there, the second of strings."""
+    """Yield candidates: a BTF header whose sections are inside, the second one of strings."""
     for beginning in _BEGINNINGS:
         start = content.find(beginning)
         while start >= 0:
@@ -51,7 +51,7 @@ def _blob(content: bytes, start: int) -> bytes:
 
 
 def _unpacked(image: bytes) -> Iterator[bytes]:
-    """What is compressed in the image, at any place where that may begin."""
+    """Yield what decompresses at any offset that has the magic of a format."""
     for magic, unpack in _FORMATS.items():
         start = image.find(magic)
         while start >= 0:
@@ -82,7 +82,7 @@ class _Buffer(ctypes.Structure):
 
 
 def _zstd(data: bytes) -> bytes:
-    """By libzstd, which Python has no module for before 3.14."""
+    """Decompress by libzstd: the standard library has no zstd before Python 3.14."""
     try:
         library = ctypes.CDLL("libzstd.so.1")
     except OSError:

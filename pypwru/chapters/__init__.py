@@ -1,4 +1,4 @@
-"""What the manual says beyond the flags: chapters as plain text, which ``manual.py`` sets."""
+"""Text of the man page beyond the flags: chapters as plain text, which ``manual.py`` typesets."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 SUMMARY = "trace packets through the functions of the Linux kernel"
 DESCRIPTION = """\
 Attach to every kernel function that takes a packet (struct sk_buff), and print a line whenever one
-of them sees a packet that matches the filter: which packet, on which CPU, in which process, network
-namespace and interface, with its addresses, and why it was dropped where it was. Command line and
-output are those of pwru. Needs root, or CAP_BPF, CAP_PERFMON and CAP_SYSLOG with access to tracefs.
+of them is called with a packet that matches the filter: which packet, on which CPU, in which
+process, network namespace and interface, with its addresses, and why it was dropped where it was.
+Command line and output are those of pwru. Needs root, or CAP_BPF, CAP_PERFMON and CAP_SYSLOG with
+access to tracefs.
 """
 
 _ALL: Mapping[str, tuple[Block, ...]] = {
@@ -26,7 +27,7 @@ _ALL: Mapping[str, tuple[Block, ...]] = {
     **sums.CHAPTERS,
     **running.CHAPTERS,
 }
-# In this order.
+# In the order of the page.
 CHAPTERS: Mapping[str, tuple[Block, ...]] = {
     name: _ALL[name]
     for name in (

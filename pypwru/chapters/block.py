@@ -1,4 +1,4 @@
-"""What a chapter of the manual is made of."""
+"""Elements of a chapter of the man page."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 Block: TypeAlias = str | Mapping[str, str] | tuple[str, ...]
-"""A paragraph, a table of terms, or (a tuple of lines) an example."""
+"""A paragraph, a table of terms and their meanings, or (a tuple of lines) an example."""

@@ -1,4 +1,4 @@
-"""What is printed, and written to files."""
+"""Chapters about output: columns, nftables, the output file, captures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         {
             "TIME": "local time of the event; only with --timestamp absolute",
             "SKB": "address of the packet's struct sk_buff",
-            "CPU": "where it was seen",
+            "CPU": "on which the function ran",
             "PROCESS": "the current program and its pid; in softirq, a bystander",
             "TIMESTAMP": (
                 "nanoseconds of the kernel's clock (current, absolute), or since the packet's "
@@ -33,50 +33,51 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             "TUPLE": "its addresses, ports and protocol; TCP flags with --output-tcp-flags",
             "FUNC": "the function, and the drop reason in parentheses",
             "LOCATION": (
-                "who dropped it: the function that called the outermost of those that drop "
-                "packets, lists and queues, and how far in (by kprobes, the caller of the first); "
-                "with --drops, on the line of the drop"
+                "where the packet was dropped: the caller of the outermost function that frees "
+                "packets, lists and queues (by kprobes, the caller of the first), and the offset "
+                "in it; with --drops, on the line of the drop"
             ),
             "CALLER": "the function that called it; with --output-caller",
             "CT": (
-                "what conntrack knows of the packet, with --output-ct: nothing before conntrack "
-                "has seen it, or where it is invalid; else state and direction (words of nft's ct "
-                "state), zone and mark unless they are 0, status (words of nft's ct status, and "
-                "helper, offload, hw-offload), the connection's tuple, and after reply that of its "
-                "answers as they are before NAT"
+                "the packet's entry in conntrack, with --output-ct: nothing before conntrack has "
+                "processed the packet, or where it is invalid; else state and direction (words of "
+                "nft's ct state), zone and mark unless they are 0, status (words of nft's ct "
+                "status, and helper, offload, hw-offload), the connection's tuple, and after reply "
+                "that of its answers as they are before NAT"
             ),
             "NFT-CHAIN, NFT-RULE": (
-                "what nftables says, or has said of the packet; nothing where it has not"
+                "the rule, chain or policy of nftables that acts on the packet, else the last "
+                "verdict on it; nothing without one"
             ),
             "TUNNEL": "as TUPLE, of the packet inside the tunnel; with --output-tunnel",
         },
         "Behind the line come the stack (--output-stack), the packet's structs (--output-skb, "
         "--output-skb-shared-info) and the arguments of functions on BPF maps (--output-bpfmap), "
         "each on lines of its own.",
-        "Names of programs, devices, namespaces and rules are others' to choose: in text, what a "
-        "terminal would obey or can't show is escaped as in JSON (\\n, \\u001b), and a byte that "
-        "is not UTF-8 is \\xff.",
+        "Names of programs, devices, namespaces and rules are chosen by others: in text, control "
+        "characters and what a terminal can't show are escaped as in JSON (\\n, \\u001b), and a "
+        "byte that is not UTF-8 is \\xff.",
         "With --output-json an event is one line, an object with pwru's keys and some more; there "
         "is no header.",
     ),
     "nftables": (
-        "Which rule of nftables, in whichever network namespace, did what to a packet that is "
-        "traced is told without a change to any ruleset. Where a rule speaks, a chain is entered, "
-        "left or returns, or a policy decides, there is a line, and the last final verdict stands "
-        "on every later line of the packet:",
+        "The rules of nftables that act on a traced packet, in any network namespace, are reported "
+        "without a change to any ruleset. For each rule that is evaluated, chain that is entered, "
+        "left or returns, and policy that decides, there is a line, and the last final verdict "
+        "stands on every later line of the packet:",
         {
-            "inet filter web  handle 12 drop": "this rule of this chain spoke, just now",
+            "inet filter web  handle 12 drop": "this rule of this chain was evaluated",
             "inet filter input  handle 9 jump web": (
-                "so did this one; there is also goto, return, continue (a rule that only counted, "
-                "say), queue, stolen"
+                "so was this one; there is also goto, return, continue (a rule that only counted, "
+                "for example), queue, stolen"
             ),
             "inet filter web  return": "the end of a chain",
             "inet filter input  policy drop": "no rule of the base chain decided",
             "inet filter input  enter, exit drop": (
-                "a base chain begins, and ends with what the hook gets of it"
+                "a base chain begins; it ends, with the verdict that the hook gets"
             ),
             "inet filter input -> web  #12 drop": (
-                "on lines of a packet: this rule decided, and that is how it was come to"
+                "on lines of a packet: the rule that decided, and the chains that led to it"
             ),
             "ip filter INPUT  legacy drop": (
                 "iptables-legacy: table, hook and verdict; its rules have no handles"
@@ -85,49 +86,49 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
                 "ebtables-legacy's DROP in the table broute: the packet is routed, not bridged"
             ),
             "no rule seen: conntrack, or another hook function": (
-                "on a drop with reason NETFILTER_DROP: neither nftables nor iptables-legacy said "
-                "so; conntrack -S tells what conntrack dropped"
+                "on a drop with reason NETFILTER_DROP: the hook function was neither nftables' nor "
+                "iptables-legacy's; conntrack -S has the drops of conntrack"
             ),
         },
         "A name that isn't known is ? and the handle. --output-nft=text puts the rule's text and "
         'comment behind it, as in "handle 12 drop: tcp dport 80 drop comment "no web"", and '
         "--output-nft=hook hook and priority of the base chain; objects of --output-json have all "
         "of it. Texts are read from the packets' own namespaces at the start, and again when the "
-        "kernel tells of a change: with nft, and those of rules with a match or target of iptables "
-        "with iptables-nft-save and its like. A set of more than 200 characters is shown as "
-        "{ 3000 elements }. The chain of a rule that has rules of its own (jump { ... }) is named "
-        'after the rule, as in "inet filter input#9", where texts are read, and else __chain1. For '
-        "all this, lines wait for a tenth of a second, and where a text isn't known yet for one "
-        "second at most, or five while rules are being read. A rule that was gone before anybody "
-        "could read it is (text unknown), or null, and never has the text of another.",
-        "--filter-nft-verdict, -table, -chain, -handle and -text choose packets: of those that "
-        "pass the other filters only packets about which one rule, or policy, spoke that meets "
-        "all of them are shown, with their whole path. A chain is given by its name, or as the "
+        "kernel notifies of a change: with nft, and those of rules with a match or target of "
+        "iptables with iptables-nft-save and its like. A set of more than 200 characters is shown "
+        "as { 3000 elements }. The chain of a rule that has rules of its own (jump { ... }) is "
+        'named after the rule, as in "inet filter input#9", where texts are read, and else '
+        "__chain1. For all this, lines wait for a tenth of a second, and where a text isn't known "
+        "yet for one second at most, or five while rules are being read. A rule that was deleted "
+        "before it could be read is (text unknown), or null, and never has the text of another.",
+        "--filter-nft-verdict, -table, -chain, -handle and -text choose among the packets that "
+        "match the other filters: a packet is shown, with its whole path, when one rule or policy "
+        "that acted on it meets all of them. A chain is given by its name, or as the "
         "column NFT-CHAIN has it. The verdict of a rule that rejects is drop; reject is found by "
-        "the rule's text. What is seen of a packet before is held "
-        "until such a rule speaks or the packet is freed; when more than 131,072 sights of 65,536 "
-        "packets would be held, those of the packet that was quiet for longest are thrown away "
-        "(lost_held). A packet may have been seen by functions before, and pass the filter only "
-        "later: --filter-track-skb shows what came after NAT, too.",
-        "Hardware and flowtables that forward packets past nftables are not seen, as nftables "
-        "doesn't see them. It takes kprobes; without them, or on a kernel without nf_tables, lines "
-        "have nothing of it. A kernel that loads nf_tables during the trace is told of from then "
-        "on. Where the kernel refuses the network namespace of our own that makes it tell (no "
-        "CAP_NET_ADMIN, or the sysctl user.max_net_namespaces is 0), the expressions that give "
-        "verdicts are traced, and the log says so: then neither rules without a verdict are seen "
-        "nor the ends of chains, and a rule that could not be looked up, being behind the 4,096th "
-        "of its chain (before Linux 5.17 the 2,048th), is handle ?.",
+        "the rule's text. Events of a packet are held "
+        "until such a rule acts on it or the packet is freed; when more than 131,072 events of "
+        "65,536 packets would be held, those of the packet that was quiet for longest are evicted "
+        "(lost_held). A packet may have passed functions before it matched the filter: "
+        "--filter-track-skb shows what came after NAT, too.",
+        "Packets that hardware and flowtables forward past nftables have no events, as nftables "
+        "doesn't process them. It takes kprobes; without them, or on a kernel without nf_tables, "
+        "the columns are empty. A kernel that loads nf_tables during the trace is traced from then "
+        "on. Where the kernel refuses the private network namespace that enables nftables' trace "
+        "events (no CAP_NET_ADMIN, or the sysctl user.max_net_namespaces is 0), the expressions "
+        "that set verdicts are traced, and the log reports it: then rules without a verdict and "
+        "the ends of chains have no events, and a rule that could not be looked up, being behind "
+        "the 4,096th of its chain (before Linux 5.17 the 2,048th), is handle ?.",
     ),
     "output file": (
-        "--output-file appends to a file, which is made with its folders if need be. Before it "
+        "--output-file appends to a file, which is created with its folders if need be. Before it "
         "would grow beyond --output-file-max-size it is renamed after the local time, trace.log "
         "to trace-2026-11-23T04-18-33.584.log, and a new one is begun with the same owner and "
         "mode. An event is never split over two files. What is no regular file, such as a pipe, "
         "is not rotated.",
-        "When something is printed for the first time, and at each rotation, rotated files beyond "
-        "--output-file-max-backups and --output-file-max-age are removed and the others packed if "
-        "--output-file-compress asks for it, whichever run rotated them. The end waits for that; "
-        "another signal ends the wait, and leaves the rest unpacked.",
+        "At the first output, and at each rotation, rotated files beyond "
+        "--output-file-max-backups and --output-file-max-age are removed and the others compressed "
+        "with --output-file-compress, whichever run rotated them. The end waits for that; "
+        "another signal ends the wait, and leaves the rest uncompressed.",
     ),
     "packets in a file": (
         "--output-pcap writes the packets that match, as the kernel held them, while the trace "
@@ -139,37 +140,38 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             "pypwru --output-pcap - --output-text=false FILTER | wireshark -k -i -",
             "pypwru --output-pcap - --output-text=false FILTER | tcpdump -nr -",
         ),
-        "Which sight of a packet is written is what --pcap-when says. Several words write what any "
-        "of them asks for, a sight once:",
+        "--pcap-when selects the events of a packet at which it is written. With several words "
+        "each event that any of them selects is written once:",
         {
-            "first": "the first function that sees it match; the default",
+            "first": "the first function in which it matches; the default",
             "last": (
                 "the last one, known when the kernel frees the packet, or gives its address to "
-                "another; else at the end. More than 65,536 packets or 64 MB are not held: that "
-                "which was quiet for longest is written then, and once more if it is seen again"
+                "another; else at the end. At most 65,536 packets or 64 MB are held: beyond that "
+                "the one that was quiet for longest is written, and once more if it has another "
+                "event"
             ),
-            "drop": "where it is thrown away: the first function that says so",
+            "drop": "at its drop: the first function that reports it",
             "every": "all of them",
             "ip_rcv, br_forward[bridge], tp:net_dev_queue": (
                 "these functions and tracepoints, as FUNC shows them; the module may be left out. "
                 "They must be among those that are traced"
             ),
         },
-        "What is written begins with the Ethernet header where the packet has one, with a VLAN tag "
+        "A captured packet begins with the Ethernet header where it has one, with a VLAN tag "
         "that the kernel keeps beside the packet (skb->vlan_tci) in its place, and else with the "
         "network header. pcapng has link types of both, Ethernet and raw IP. Classic pcap, and "
         "standard output, which tcpdump reads only as long as the link type stays the same, are "
-        "all Ethernet: what has no such header gets one whose addresses are zero; so does in any "
-        "file what is neither IPv4 nor IPv6. Beyond --pcap-snaplen bytes, and where memory can't "
-        "be read, a packet is cut, and its length still told. Times are the wall clock's at the "
-        "event itself.",
-        "pcapng says more. An interface is a device in a network namespace, with a link type: its "
+        "all Ethernet: a packet without such a header gets one whose addresses are zero; so does "
+        "in any file what is neither IPv4 nor IPv6. Beyond --pcap-snaplen bytes, and where memory "
+        "can't be read, a packet is truncated, and its original length recorded. Times are the "
+        "wall clock's at the event itself.",
+        "pcapng has more. An interface is a device in a network namespace, with a link type: its "
         "name is the device's, its description has the namespace. A packet has its direction where "
-        "the function tells it, the queue of its device, a packet id that all sights of it share, "
-        "and how many were lost in front of it (see losses). At the end of the file stand, for "
-        "each interface, how many packets matched (received, accepted), were lost (dropped) and "
-        "were written (delivered). A file that ends without that, after a kill -9, is valid up to "
-        "what was written last. The comment of a packet is one line of key=value; quotes are "
+        "the function determines it, the queue of its device, a packet id that all its events "
+        "share, and how many were lost in front of it (see losses). At the end of the file stand, "
+        "for each interface, how many packets matched (received, accepted), were lost (dropped) "
+        "and were written (delivered). A file that ends without that, after a kill -9, is valid up "
+        "to its last packet. The comment of a packet is one line of key=value; quotes are "
         "around a value with spaces, and a key without a value is left out:",
         {
             "func": "the function",
@@ -180,7 +182,7 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
             ),
             "type": "function_call, drop, tc, xdp, map, nft_rule or nft_chain",
             "drop_reason": "of a drop, as FUNC shows it",
-            "nft.chain, nft.rule, nft.verdict": "what nftables says, or has said, of the packet",
+            "nft.chain, nft.rule, nft.verdict": "the nft event, or the last verdict on the packet",
             "nft.text, nft.comment": "the rule's; with --output-nft=text or --output-json",
         },
         "A file takes the place of an older one of its name. With --pcap-max-size it is renamed "

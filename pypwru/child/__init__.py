@@ -1,9 +1,9 @@
-"""A function of pypwru's, called in a child process: what it maps and allocates goes with that.
+"""Call a function of pypwru in a child process: its memory is freed when the process exits.
 
-The child is a new interpreter and no fork, since a script that traces may have threads. It has this
-process's rights, limits, environment and search path, and of its descriptors only those that are
-passed. SIGINT, SIGTERM and SIGHUP are left to this process to answer; when that ends, however it
-does, the kernel kills the child.
+The child is a new interpreter, not a fork, since a script that traces may have threads. It has this
+process's credentials, limits, environment and module search path, and only those file descriptors
+that are passed. SIGINT, SIGTERM and SIGHUP are blocked in it: this process handles them. When this
+process ends for whatever reason, the kernel kills the child (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _NOT_ITS_OWN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Child:
-    """A call that is under way.
+    """A running call.
 
     Args:
-        function: ``module:name``; gets and returns what JSON can hold.
+        function: ``module:name``; its arguments and result are JSON values.
         arguments: of the call.
-        descriptors: that the child has, too, by the same numbers.
-        nice: how much less of a busy processor it gets, as of nice(2).
+        descriptors: file descriptors that the child inherits, by the same numbers.
+        nice: increment of the child's nice value, as of nice(2).
 
     Raises:
         ChildError: no interpreter can be started.
@@ -53,7 +53,7 @@ class Child:
             "root": str(_HERE.parents[1]),
         }
         with ExitStack() as stack, _explained():
-            # Files and no pipes: nobody has to read while the other writes.
+            # Files instead of pipes: neither process blocks until the other one reads.
             self._answer = stack.enter_context(owned(os.memfd_create("answer")))
             self._errors = stack.enter_context(owned(os.memfd_create("errors")))
             with owned(os.memfd_create("request")) as asked:
@@ -62,19 +62,19 @@ class Child:
             self._files = stack.pop_all()
 
     def is_over(self) -> bool:
-        """Whether ``result`` need not wait."""
+        """Return whether the child has exited, so that ``result`` doesn't block."""
         return self._process.poll() is not None
 
     def result(self) -> Any:
-        """What the function returned; waits for it.
+        """Wait for the function to return, and return its result.
 
         Raises:
-            PypwruError: the one that the function raised.
-            ChildError: there is no answer: the process was killed, or failed otherwise.
+            PypwruError: the error that the function raised.
+            ChildError: there is no result: the process was killed, or failed otherwise.
         """
         if self._process.returncode is None:
-            # Popen.wait() goes on for a quarter of a second where Ctrl-C interrupts it.
-            with suppress(ChildProcessError):  # who ignores SIGCHLD has no child that ended
+            # Popen.wait() waits for another quarter of a second after Ctrl-C interrupts it.
+            with suppress(ChildProcessError):  # if SIGCHLD is ignored, the kernel reaps children
                 os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         status = self._process.wait()
         words = _content(self._errors).decode(errors="replace")
@@ -88,7 +88,7 @@ class Child:
         raise getattr(errors, name, errors.PypwruError)(message, detail)
 
     def close(self) -> None:
-        """Have it no longer run; once it is over, or a second time, only lets go of its files."""
+        """Kill the child if it still runs, and close its files; a second call does nothing."""
         with suppress(ProcessLookupError):
             self._process.kill()
         self._process.wait()
@@ -97,7 +97,17 @@ class Child:
 
 @contextmanager
 def child(function: str, *arguments: object) -> Iterator[Child]:
-    """A Child that is closed on the way out; arguments and errors as of Child."""
+    """Start a Child and close it on the way out.
+
+    Args:
+        function, arguments: as of Child.
+
+    Yields:
+        The child.
+
+    Raises:
+        ChildError: no interpreter can be started.
+    """
     started = Child(function, *arguments)
     try:
         yield started
@@ -108,8 +118,8 @@ def child(function: str, *arguments: object) -> Iterator[Child]:
 def _start(
     asked: int, answer: int, errors: int, descriptors: Sequence[int]
 ) -> subprocess.Popen[bytes]:
-    """The child's process, with these as its standard streams."""
-    # Without site-packages: it gets the search path from us.
+    """Start the child's process with ``asked``, ``answer`` and ``errors`` as standard streams."""
+    # -S: no site-packages, since the request has the search path.
     flags = {"-S": True, "-B": sys.dont_write_bytecode, "-E": sys.flags.ignore_environment}
     words = [_interpreter(), *(flag for flag, is_set in flags.items() if is_set), str(_HERE)]
     with _blocked_signals():
@@ -120,7 +130,7 @@ def _start(
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """OSError as ChildError."""
+    """Convert OSError to ChildError."""
     try:
         yield
     except OSError as error:
@@ -130,7 +140,10 @@ def _explained() -> Iterator[None]:
 
 
 def _interpreter() -> str:
-    """This one; where another program has it inside, that of the same installation."""
+    """Return the path of this interpreter.
+
+    If Python is embedded in another program, that of the same installation.
+    """
     if os.path.basename(sys.executable or "").startswith("python"):
         return sys.executable
     major, minor = sys.version_info[:2]
@@ -139,7 +152,10 @@ def _interpreter() -> str:
 
 @contextmanager
 def _blocked_signals() -> Iterator[None]:
-    """A process that is started meanwhile never gets these signals; this one gets them later."""
+    """Block _NOT_ITS_OWN until the way out; a process started meanwhile inherits the mask.
+
+    Signals that this process gets meanwhile are delivered afterwards.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_ITS_OWN)
     try:
         yield
@@ -152,7 +168,12 @@ def _content(fd: int) -> bytes:
 
 
 def _end(status: int, words: str) -> str:
-    """How it ended, with the last line that it left."""
+    """Return how the child ended, with the last line of its standard error.
+
+    Args:
+        status: ``Popen.returncode``.
+        words: the child's standard error.
+    """
     last = words.strip().rpartition("\n")[2]
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     return f"{how}: {last}" if last else f"{how}; is there enough memory?"

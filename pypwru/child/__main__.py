@@ -1,6 +1,6 @@
-"""The child: calls the function that standard input names, and writes JSON to standard output.
+"""The child process: call the function that standard input names, write JSON to standard output.
 
-``Child`` runs this folder without site-packages, so that nothing but it is searched for modules
+``Child`` runs this folder with ``python -S``, so that no other folder is searched for modules
 before the parent's search path is known.
 """
 
@@ -17,21 +17,21 @@ _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 
 
 def main() -> None:
-    """Answer one request."""
+    """Read one request, call its function, and write the result."""
     with open(0, "rb", closefd=False) as file:
         request = json.load(file)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
-    if os.getppid() != request["parent"]:  # it ended before that
+    if os.getppid() != request["parent"]:  # the parent ended before prctl()
         os._exit(1)
     os.nice(request["nice"])
     answer = os.dup(1)
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # keep text that a library prints out of the result
     sys.path[0] = request["root"]
-    import_module("pypwru")  # this one, wherever the parent found it
+    import_module("pypwru")  # the copy in this tree, whichever comes first in the search path
     sys.path[:] = request["path"]
     with open(answer, "w") as file:
         json.dump(_called(request["function"], request["arguments"]), file)
-    os._exit(0)  # LLVM has a lot to tear down
+    os._exit(0)  # without LLVM's teardown, which is slow
 
 
 def _called(function: str, arguments: list[Any]) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def _called(function: str, arguments: list[Any]) -> dict[str, Any]:
     try:
         return {"result": getattr(import_module(module), name)(*arguments)}
     except MemoryError:
-        error: PypwruError = ChildError("A child process has no memory left (ulimit -v)")
+        error: PypwruError = ChildError("A child process is out of memory (ulimit -v)")
     except PypwruError as raised:
         error = raised
     return {"error": [type(error).__name__, str(error), error.detail]}

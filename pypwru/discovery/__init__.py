@@ -1,1 +1,1 @@
-"""Which kernel functions take a packet, in which argument."""
+"""Find the kernel functions and tracepoints to trace, and the argument that holds the sk_buff."""

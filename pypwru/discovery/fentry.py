@@ -1,4 +1,4 @@
-"""Which functions fentry can be had on: that the kernel finds, and can call, by their type."""
+"""Find the functions that fentry can attach to, which the kernel resolves by BTF type id."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ if TYPE_CHECKING:
     from pypwru.discovery.functions import Function
 
 TypeIds = Mapping[str, int]
+"""Display name -> BTF type id of a FUNC, in the BTF of the function's module."""
 
-_ARGUMENTS = 12  # MAX_BPF_FUNC_ARGS
+_ARGUMENTS = 12  # MAX_BPF_FUNC_ARGS of linux/bpf.h
 
 
 def type_ids(
     functions: Iterable[Function], types: Mapping[str, BTF], symbols: Symbols
 ) -> dict[str, int]:
-    """Display -> type id of those whose name is one function's, and whose prototype will do.
+    """Return the type ids of functions that have a unique name and a compatible prototype.
 
-    The kernel takes a type id, looks the type's name up among its symbols, and attaches to the
-    first; before Linux 6.3 to one of vmlinux even where a module's is meant (31bf1dbccfb0).
+    The kernel looks up the name of a type id among its symbols and attaches to the first one;
+    before Linux commit 31bf1dbccfb0 ("bpf: Fix attaching fentry/fexit/fmod_ret/lsm to modules") (in
+    v6.3) to one of vmlinux, even for a type of a module.
 
     Args:
-        types: module, '' for vmlinux -> its BTF.
-        symbols: of the running kernel.
+        functions: candidates.
+        types: module name, '' for vmlinux -> its BTF.
+        symbols: all of kallsyms.
     """
     wanted = list(functions)
     cores = {display_name(one.name) for one in wanted if one.module}
@@ -43,9 +46,9 @@ def type_ids(
 
 
 def _will_do(btf: BTF, proto_id: int) -> bool:
-    """Whether a trampoline can stand in front of such a function: btf_distill_func_proto().
+    """Return whether a trampoline can call such a function: btf_distill_func_proto().
 
-    One link takes many functions or none, and to find the culprit costs a dozen more.
+    One multi link takes all of its functions or none, and finding the culprit costs a dozen more.
     """
     params = btf.params(proto_id)
     returned = btf.type(btf.resolve(btf.type(proto_id).type))

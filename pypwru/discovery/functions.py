@@ -1,9 +1,9 @@
-"""Which kernel functions take a packet and can be traced: BTF x ftrace x kallsyms x what is asked.
+"""Find the functions that take an sk_buff and can be traced: BTF x ftrace x kallsyms x selection.
 
-The rules are pwru's (GetFuncs() of its internal/pwru/utils.go), but for three: ``const struct
-sk_buff *`` counts, of several packets the first is taken, and registers are counted over structs
-passed by value. As in pwru, a name that the compiler gave a suffix (.isra, .constprop, .part,
-.cold) is not traced: its arguments may have moved.
+The rules are pwru's (GetFuncs() of its internal/pwru/utils.go) with three exceptions: ``const
+struct sk_buff *`` counts; of several sk_buffs the first is taken; structs that are passed by value
+count with the registers that they occupy. As in pwru, names with a compiler suffix (.isra,
+.constprop, .part, .cold) are not traced, as their arguments may have moved.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pypwru.discovery.selection import Selection
     from pypwru.kernel.ftrace import Traceable
 
-# How far behind a function's address its hook can be: ENDBR or BTI and the padding before it are
-# 4 to 16 bytes, and no function that can be hooked is shorter.
+# The ftrace call site is less than this many bytes after the function's address: ENDBR or BTI and
+# padding take 4 to 16 bytes, and no function that can be hooked is shorter.
 _HOOK_RANGE = 17
 
 
@@ -31,12 +31,12 @@ class Function(NamedTuple):
     Args:
         name: as in BTF.
         module: '' for vmlinux.
-        position: register, 1 to 5, that holds the packet.
-        reason: register, 1 to 5, that holds an ``enum skb_drop_reason``; 0 for none.
-        addresses: of every function of that name that can be traced; () where unknown.
+        position: index of the argument register that holds the sk_buff, 1 to 5; 0 for none.
+        reason: the same of an ``enum skb_drop_reason``; 0 for none.
+        addresses: of all functions of that name that can be traced; () where unknown.
         display: ``name`` or ``name[module]``.
-        category: one of tables.categories(); '' where none of its calls is shown.
-        priority: 0 to 3.
+        category: one of tables.categories(); '' if its calls are never shown.
+        priority: 0 (highest) to 3.
     """
 
     name: str
@@ -50,18 +50,18 @@ class Function(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A function that was asked for and can't be traced, and why."""
+    """A function that was selected and can't be traced, with the reason."""
 
     function: Function
     why: str
 
 
 class Discovery(NamedTuple):
-    """What was found.
+    """The result of a discovery.
 
     Args:
-        functions: to trace, by the order of their BTF.
-        refused: what was asked for and can't be traced.
+        functions: to trace, in the order of their BTF.
+        refused: selected functions that can't be traced.
     """
 
     functions: tuple[Function, ...]
@@ -71,7 +71,7 @@ class Discovery(NamedTuple):
 class _Candidate(NamedTuple):
     function: Function
     why: str
-    """Why its prototype alone rules it out; '' if it doesn't."""
+    """The reason for which its prototype rules it out; '' if it doesn't."""
 
 
 def discover_functions(
@@ -81,7 +81,7 @@ def discover_functions(
     symbols: Symbols | None,
     selection: Selection,
 ) -> Discovery:
-    """Find the functions to trace.
+    """Return the functions to trace.
 
     Args:
         btf, modules, traceable, symbols: as of ``all_functions``.
@@ -94,7 +94,12 @@ def discover_functions(
 
 
 def select(found: Discovery, selection: Selection) -> Discovery:
-    """What of ``found`` the selection matches."""
+    """Return the part of a discovery that matches the selection.
+
+    Args:
+        found: of ``all_functions``.
+        selection: by name, category and priority.
+    """
 
     def matches(function: Function) -> bool:
         name, display = function.name, function.display
@@ -114,13 +119,13 @@ def all_functions(
     traceable: Traceable | None,
     symbols: Symbols | None,
 ) -> Discovery:
-    """Find every function that takes a packet.
+    """Return every function that takes an sk_buff.
 
     Args:
         btf: of vmlinux.
-        modules: module -> its BTF, of those whose functions are traced too.
-        traceable: what ftrace can hook; None when that is unknown, and then all counts.
-        symbols: of the running kernel; None when unknown, and then nothing has an address.
+        modules: module name -> its BTF, of the modules whose functions are traced.
+        traceable: the functions that ftrace can hook; None if unknown: then none is ruled out.
+        symbols: of the running kernel; None if unknown: then no function has an address.
 
     Raises:
         BTFError: malformed BTF.
@@ -131,7 +136,15 @@ def all_functions(
 def functions_of(
     types: Mapping[str, BTF], traceable: Traceable | None, symbols: Symbols | None
 ) -> Discovery:
-    """The same of these modules alone, '' being vmlinux."""
+    """Return every function of these modules that takes an sk_buff.
+
+    Args:
+        types: module name, '' for vmlinux -> its BTF.
+        traceable, symbols: as of ``all_functions``.
+
+    Raises:
+        BTFError: malformed BTF.
+    """
     wanted = [candidate for module, own in types.items() for candidate in _candidates(own, module)]
     refused: list[Refused] = []
     found: dict[str, Function] = {}
@@ -140,7 +153,7 @@ def functions_of(
         known = found.get(function.display)
         if not why and known and known.position != function.position:
             del found[function.display]
-            why = "several functions of this name take the packet in different arguments"
+            why = "several functions of this name take the sk_buff in different arguments"
         if why:
             refused.append(Refused(function, why))
         else:
@@ -156,12 +169,12 @@ def functions_of(
 
 
 def _candidates(btf: BTF, module: str) -> Iterator[_Candidate]:
-    """Functions of one BTF that take a packet."""
+    """Yield the functions of one BTF that take an sk_buff."""
     for name, proto_id, places in btf.functions_taking(prototypes.PACKET, max_args=32):
         position = prototypes.register(btf, proto_id, places[0])
         why = ""
         if position is None:
-            why = "a large struct is passed by value in front of the packet"
+            why = "a struct of over 16 bytes is passed by value before the sk_buff"
         elif position > prototypes.REGISTERS:
             why = f"argument {places[0]}: only the first {prototypes.REGISTERS} can be read"
         yield _Candidate(
@@ -197,7 +210,7 @@ def _why_not_traceable(function: Function, traceable: Traceable | None) -> str:
 def _locate(
     functions: list[Function], traceable: Traceable | None, symbols: Symbols | None
 ) -> list[Function]:
-    """``functions`` with addresses, without those that have none."""
+    """Return ``functions`` with their addresses, without those that have none."""
     if symbols is None:
         return functions
     addresses = symbols.select({one.display for one in functions})
@@ -217,7 +230,7 @@ def _locate(
 
 
 def _hooked(addresses: tuple[int, ...], sites: tuple[int, ...]) -> tuple[int, ...]:
-    """Those of ``addresses`` that have a hook; all when no hook is near any of them."""
+    """Return the addresses that have an ftrace call site; all if no call site is near any."""
     hooked = tuple(
         start for start in addresses if any(0 <= site - start < _HOOK_RANGE for site in sites)
     )

@@ -1,8 +1,8 @@
-"""What is known of the functions of a running kernel, whatever a run asks for; kept for a boot.
+"""Facts about the running kernel's functions, the same for all requests; cached until reboot.
 
-It depends on the types, on what ftrace can hook and on addresses: reading all of them takes most of
-a cold start. A key of what they depend on finds the answers again, so that a warm start reads
-neither BTF nor /proc/kallsyms nor available_filter_functions.
+They depend on BTF, on the functions that ftrace can hook and on addresses; reading all of these is
+most of a cold start. The cache key covers what they depend on, so that a warm start reads neither
+BTF nor /proc/kallsyms nor available_filter_functions.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from pypwru.cache import Cache
 
 Answer = TypeVar("Answer")
-# A change of this code, or of these tables, makes kept answers stale.
+# Packages and tables that determine the facts: a change in them invalidates the cache.
 _CODE = ("attach", "btf", "data", "discovery", "kernel")
 
 
 class KnownFunctions(NamedTuple):
-    """What a plan is made of.
+    """The facts that a plan is made of.
 
     Args:
-        discovery: every function that takes a packet.
-        symbols: of the functions that are looked up by name.
-        traceable: which of these ftrace can hook.
+        discovery: every function that takes an sk_buff.
+        symbols: kallsyms of the functions that are looked up by name.
+        traceable: which of those ftrace can hook.
     """
 
     discovery: Discovery
@@ -41,7 +41,7 @@ class KnownFunctions(NamedTuple):
     traceable: Traceable
 
     def packed(self) -> list[Any]:
-        """As JSON can hold it."""
+        """Return the facts as a JSON value."""
         return [
             self.discovery.functions,
             self.discovery.refused,
@@ -52,7 +52,7 @@ class KnownFunctions(NamedTuple):
 
 
 def unpacked(kept: list[Any]) -> KnownFunctions:
-    """What ``packed`` made."""
+    """Return the facts from the JSON value of ``packed``."""
     functions, refused, displays, values, lines = kept
     return KnownFunctions(
         Discovery(
@@ -72,21 +72,24 @@ def _function(fields: list[Any]) -> Function:
 def known_functions(
     discovery: Discovery, symbols: Symbols, traceable: Traceable, names: Collection[str]
 ) -> KnownFunctions:
-    """What is kept of all that was read.
+    """Return the facts to keep from everything that was read.
 
     Args:
+        discovery: every function that takes an sk_buff.
+        symbols: all of kallsyms.
+        traceable: all functions that ftrace can hook.
         names: of the functions that are looked up by name.
     """
     return KnownFunctions(discovery, symbols.named(names), traceable.named(names))
 
 
 class Answers:
-    """Answers that hold for this boot, its modules, and this process's rights.
+    """A cache of facts that hold for this boot, its modules, and this process's privileges.
 
     Args:
-        cache: keeps them; None has each worked out.
+        cache: the store; None computes each fact.
         btf: of vmlinux.
-        modules: names of those whose functions are traced.
+        modules: names of the modules whose functions are traced.
     """
 
     def __init__(self, cache: Cache | None, btf: BTF, modules: Iterable[str]) -> None:
@@ -98,9 +101,10 @@ class Answers:
             self._key = package_digest(_CODE, addresses, btf.identity, *sorted(modules))
 
     def get(self, name: str, make: Callable[[], Answer]) -> Answer:
-        """The answer called ``name``, made if it isn't kept; JSON must be able to hold it.
+        """Return the fact called ``name``, computed by ``make`` if it isn't cached.
 
-        Raises:
-            PypwruError: as ``make``; that is not kept.
+        Args:
+            name: unique among the facts.
+            make: returns a JSON value; an error is raised and not cached.
         """
         return self._cache.remembered(f"{name}-{self._key}", make) if self._cache else make()

@@ -1,6 +1,6 @@
-"""Functions that tell of an sk_buff's life: what follows a tracked packet hangs on them.
+"""Functions that allocate, copy and free sk_buffs: state per sk_buff is kept by hooking them.
 
-Which of them a kernel has differs; the handlers (bpf/track.h) say why each set is enough.
+Which of them exist depends on the kernel; bpf/track.h explains why each set is sufficient.
 """
 
 from __future__ import annotations
@@ -10,33 +10,35 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-# The sk_buff that is an argument of these is no more when they return.
+# When these return, their sk_buff is freed.
 FREES = frozenset(("kfree_skbmem", "napi_skb_cache_put", "napi_skb_free_stolen_head"))
-# A function in FREES -> another of them that it calls in the end, where the kernel has that.
+# A function in FREES -> another one that it ends with, if the kernel has that.
 _CALLS = {"napi_skb_free_stolen_head": "napi_skb_cache_put"}
-# Of these the bytes are no more when they are called: skb_release_data() was before. So nothing is
-# captured in them (trace_skb_last of bpf/trace.bpf.c).
+# When these are called, packet data was already freed by skb_release_data(): nothing is captured
+# there (trace_skb_last of bpf/trace.bpf.c).
 WITHOUT_BYTES = frozenset(("kfree_skbmem", "napi_skb_cache_put"))
-# Tracepoints of the same meaning, and a function of which it holds for what a user sees.
+# Targets whose event is the last of an sk_buff: also two tracepoints, and kfree_skb_partial(),
+# which may free it by none of FREES.
 LAST_SIGHTS = FREES | {"kfree_skb_partial", "tp:kfree_skb", "tp:consume_skb"}
 
-# What ends a packet that is thrown away, for whatever reason: the first before Linux 5.17.
+# Targets that drop a packet, whatever the reason; kfree_skb is a function only before Linux 5.17.
 DROPPING = frozenset(("kfree_skb", "kfree_skb_reason", "sk_skb_reason_drop", "tp:kfree_skb"))
-# What ends one that did its work.
+# Targets that consume one: it was delivered, sent or merged.
 CONSUMING = frozenset(
     (
         "consume_skb",
         "__consume_stateless_skb",
         "napi_consume_skb",
         "kfree_skb_partial",
-        "skb_attempt_defer_free",  # by which a socket gives back what was received
+        "skb_attempt_defer_free",  # for sockets: frees it on the CPU that allocated it
         "tp:consume_skb",
     )
 )
-# And what tells of them by its reason: since Linux 6.3 a list is freed in bulk.
+# Functions whose reason argument separates drops from consumes: since Linux 6.3 a list is freed in
+# bulk, without calls of the above.
 BY_REASON = frozenset(("kfree_skb_list_reason", "skb_release_data"))
 TELLING = DROPPING | BY_REASON | {"tp:consume_skb"}
-# Who calls the former for others: for whole lists and queues, or with something counted.
+# Callers of the above on behalf of others: for whole lists and queues, or to count the drop.
 DROPPING_FOR_OTHERS = frozenset(
     (
         "__dev_kfree_skb_any",  # net/core/dev.c
@@ -49,7 +51,7 @@ DROPPING_FOR_OTHERS = frozenset(
         "skb_queue_purge",
         "skb_queue_purge_reason",
         "skb_rbtree_purge",
-        "__tcf_kfree_skb_list",  # net/core/dev.c: what qdiscs drop, freed behind their lock
+        "__tcf_kfree_skb_list",  # net/core/dev.c: drops of qdiscs, freed after unlock
         "tcf_kfree_skb_list",
         "tcp_drop",  # net/ipv4/tcp_input.c
         "tcp_drop_reason",
@@ -58,7 +60,7 @@ DROPPING_FOR_OTHERS = frozenset(
 
 
 def final(names: Collection[str]) -> frozenset[str]:
-    """Those of FREES after which nothing is seen of the sk_buff any more.
+    """Return those of FREES after which an sk_buff has no further event.
 
     Args:
         names: of functions that can be hooked.
@@ -67,18 +69,18 @@ def final(names: Collection[str]) -> frozenset[str]:
 
 
 class Hook(NamedTuple):
-    """A probe that writes no record.
+    """A probe that writes no event of its own.
 
     Args:
-        handler: of trace.bpf.c.
-        returns: at the function's return.
+        handler: function in trace.bpf.c.
+        returns: True to run at the function's return.
     """
 
     handler: str
     returns: bool = False
 
 
-# What must be told of while packets are tracked by address: function -> hook.
+# Hooks that are needed while state is kept by the address of an sk_buff: function -> hook.
 TRACKING: Mapping[str, Hook] = {
     "__copy_skb_header": Hook("follow_copy"),  # clone, copy, segment, veth's copy for XDP
     "ip_copy_metadata": Hook("follow_copy"),  # fragments (ip_do_fragment)
@@ -87,7 +89,7 @@ TRACKING: Mapping[str, Hook] = {
     "__alloc_skb": Hook("born_skb_exit", returns=True),
 }
 FORGETTING = Hook("forget_skb")
-# And where they are freed many at a time; a kernel that doesn't may refuse the handler's loop.
+# Bulk frees of sk_buffs, of kernels that do that: the verifier of others may refuse the loop.
 IN_BULK: Mapping[str, Hook] = {"kmem_cache_free_bulk": Hook("forget_bulk")}
 NAMES = FREES.union(TRACKING, IN_BULK)
-"""Of all functions that follow a packet and write no record."""
+"""All functions that get a lifetime hook, on any kernel."""

@@ -1,4 +1,4 @@
-"""The names of --functions: in which modules they are, and why some are not traced."""
+"""Resolve the names of --functions to modules, and explain why some are not traced."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
     from pypwru.btf.query import BTF
 
-_ANY = 32  # arguments: one that can't be read is told of as such
+_ANY = 32  # arguments to search: an sk_buff in one that can't be read has an error of its own
 
 
 class Located(NamedTuple):
-    """Where the names of a list are.
+    """The resolved names of --functions.
 
     Args:
-        modules: those that were asked for anyway, and those that the list needs -> BTF.
-        displays: the names, each with its module.
+        modules: module name -> its BTF, of those of --kmods and those that the names need.
+        displays: ``name``, ``name[module]`` or ``tp:name`` of each.
     """
 
     modules: dict[str, BTF]
@@ -39,18 +39,21 @@ def locate(
     load: Callable[[str], BTF],
     loaded: Iterable[str],
 ) -> Located:
-    """Find the modules of a list.
+    """Resolve the names of --functions to modules.
 
     Args:
         names: of read_names().
         btf: of vmlinux.
-        modules: module -> BTF of those that are asked for anyway.
-        load: gives the BTF of a module, or raises BTFError.
-        loaded: the modules that are searched for a name that has none and isn't in vmlinux.
+        modules: module name -> its BTF, of --kmods.
+        load: returns the BTF of a module, or raises BTFError.
+        loaded: names of modules to search for a name without module that isn't in vmlinux.
+
+    Raises:
+        BTFError: the types of a loaded module can't be read.
     """
     found = dict(modules)
     for module in sorted({module_of(name) for name in names} - {"", *found}):
-        with suppress(BTFError):  # its names are told as missing
+        with suppress(BTFError):  # its names are reported as missing
             found[module] = load(module)
     displays = {display_name(name.partition("[")[0], module_of(name)) for name in names}
     homeless = {name for name in displays if not module_of(name)} - carrying(btf)
@@ -65,7 +68,7 @@ def locate(
 
 
 def carrying(btf: BTF, module: str = "") -> set[str]:
-    """The displays of what in a BTF gets a packet."""
+    """Return the display names of functions and tracepoints in a BTF that take an sk_buff."""
     functions = {
         display_name(name, module)
         for name, _, _ in btf.functions_taking(prototypes.PACKET, max_args=_ANY)
@@ -78,12 +81,12 @@ def carrying(btf: BTF, module: str = "") -> set[str]:
 
 
 class Sought(NamedTuple):
-    """Where the names of a list were looked for.
+    """Where the names of --functions were searched.
 
     Args:
         btf: of vmlinux.
-        modules: module -> BTF.
-        by_tracepoints: whether raw tracepoints are traced, and no functions.
+        modules: module name -> its BTF.
+        by_tracepoints: True with the tracepoint backend, which traces no functions.
     """
 
     btf: BTF
@@ -92,10 +95,11 @@ class Sought(NamedTuple):
 
 
 def why_missing(names: Iterable[str], sought: Sought) -> dict[str, list[str]]:
-    """Why -> which of the names aren't traced for that reason.
+    """Return reason -> the names that are not traced for that reason.
 
     Args:
-        names: displays that are listed, and neither traced nor refused by the kernel.
+        names: display names in --functions that are neither traced nor refused by the kernel.
+        sought: where they were searched.
     """
     known = set[str]().union(
         *(carrying(types, module) for module, types in {"": sought.btf, **sought.modules}.items())
@@ -111,14 +115,14 @@ def _why(name: str, known: bool, sought: Sought) -> str:
     if known and is_tracepoint(name) is not sought.by_tracepoints:
         return _OTHER_BACKEND[is_tracepoint(name)]
     if known:
-        return "--filter-func, --priority or --category leaves it out"
+        return "excluded by --filter-func, --priority or --category"
     if is_tracepoint(name):
-        return "this kernel has no such tracepoint that carries a packet"
+        return "this kernel has no such tracepoint with an sk_buff argument"
     if module and module not in sought.modules:
-        return f"no BTF of module {module}: it isn't loaded, or this kernel has none of modules"
+        return f"no BTF of module {module}: it isn't loaded, or this kernel has no BTF of modules"
     types = sought.modules.get(module, sought.btf)
     if types.find(name.partition("[")[0], Kind.FUNC):
-        return "it gets no packet: name it with --filter-non-skb-funcs"
+        return "it takes no sk_buff: trace it with --filter-non-skb-funcs"
     return "it is not in this kernel's BTF"
 
 

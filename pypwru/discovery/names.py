@@ -1,9 +1,9 @@
-"""A list of what to trace, and nothing else: --functions.
+"""Read a list of functions to trace exclusively: --functions.
 
-Plain: a name a line, as ``--function-list`` writes it; ``#`` begins a comment. JSON: what
-``--list-functions --output-json`` prints, or only its ``functions``, or an array of names. A name
-is a function's, ``name[module]`` of a module's, ``tp:name`` of a raw tracepoint's; a function whose
-module isn't said is looked for in vmlinux first.
+Plain text: one name a line, as ``--function-list`` writes it; ``#`` starts a comment. JSON: the
+output of ``--list-functions --output-json``, its array ``functions``, or an array of names. A name
+is ``name`` of a function, ``name[module]`` of one in a module, ``tp:name`` of a raw tracepoint; a
+function without a module is looked up in vmlinux first.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 NameList = tuple[str, ...]
 
 _NAME = re.compile(r"(?:tp:\w+|[\w.]+(?:\[[\w-]+\])?)", re.ASCII)
-_SHOWN = 60  # characters of what is wrong
-_CURE = "take a file of --function-list, or of --list-functions --output-json"
+_SHOWN = 60  # characters of an invalid entry in a message
+_CURE = "use a file written by --function-list, or by --list-functions --output-json"
 _LONGEST = 1 << 26  # bytes; JSON of every function of a kernel takes a third
 
 
 def read_names(path: Path | None) -> NameList | None:
-    """The names in a file; None where none was named.
+    """Return the names in a file; None without a file.
 
     Args:
-        path: ``-`` is standard input.
+        path: of --functions; ``-`` is standard input.
 
     Raises:
-        ListError: it can't be read, or is no list of names.
+        ListError: it can't be read, or is not a list of names.
     """
     if path is None:
         return None
@@ -44,16 +44,16 @@ def read_names(path: Path | None) -> NameList | None:
     except OSError as error:
         raise ListError(f"can't read --functions {path}: {error.strerror}; {_CURE}") from error
     except UnicodeDecodeError as error:
-        raise ListError(f"--functions {path}: it is no text; {_CURE}") from error
+        raise ListError(f"--functions {path}: it is not UTF-8 text; {_CURE}") from error
     except ValueError as error:
         raise ListError(f"--functions {path}: {error}; {_CURE}") from error
 
 
 def _content(path: Path) -> bytes:
-    """All of a file, which may be a device that never ends.
+    """Return the content of a file, which may be a device without end.
 
     Raises:
-        ValueError: it is too long.
+        ValueError: it is longer than _LONGEST.
     """
     is_input = path == STDOUT
     with open(0 if is_input else path, "rb", closefd=not is_input) as file:
@@ -64,14 +64,14 @@ def _content(path: Path) -> bytes:
 
 
 def parse_names(text: str) -> NameList:
-    """The names in a plain or JSON list, each once, in its order.
+    """Return the names in a plain or JSON list, each once, in the order of the list.
 
     Raises:
-        ValueError: of something that is no name, or of nothing at all.
+        ValueError: an entry is not a name, or there is none.
     """
     found = _of_json(text) if text.lstrip()[:1] in ("{", "[") else _of_lines(text)
     if not found:
-        raise ValueError("no function is named in it")
+        raise ValueError("it names no function")
     return tuple(dict.fromkeys(found))
 
 
@@ -88,7 +88,7 @@ def _of_json(text: str) -> list[str]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"it begins as JSON and is none ({error})") from error
+        raise ValueError(f"it starts like JSON but is not valid ({error})") from error
     entries = document.get("functions") if isinstance(document, dict) else document
     if not isinstance(entries, list):
         raise ValueError('it has no array "functions"')
@@ -107,10 +107,10 @@ def _of_entry(entry: object, where: str) -> str:
 
 def _checked(name: str, where: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{where} is no name of a function: {name[:_SHOWN]!r}")
+        raise ValueError(f"{where} is not a function name: {name[:_SHOWN]!r}")
     return name
 
 
 def module_of(name: str) -> str:
-    """The module that a name says; '' where it says none."""
+    """Return the module of a display name; '' without one."""
     return name.partition("[")[2].removesuffix("]").replace("-", "_")

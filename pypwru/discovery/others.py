@@ -1,4 +1,4 @@
-"""Functions without a packet: those that are traced by stack, and those that tell of lives."""
+"""Probes on functions without an sk_buff argument: nested calls, and skb lifetime hooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pypwru.btf.query import BTF
     from pypwru.kernel.ftrace import Traceable
 
-# Last words of functions on BPF maps -> handlers; a look-up's value is known at its return.
+# Suffix of a BPF map operation -> handlers; the value of a look-up is known at its return.
 _ON_MAPS: Mapping[str, tuple[lifetime.Hook, ...]] = {
     "_update_elem": (lifetime.Hook("trace_map_update"),),
     "_delete_elem": (lifetime.Hook("trace_map_delete"),),
@@ -28,16 +28,17 @@ _ON_STACK = (lifetime.Hook("trace_stack"),)
 
 
 class Tracking(NamedTuple):
-    """How packets are followed beyond the filters.
+    """How packets are tracked beyond the filters.
 
     Args:
         by_address: --filter-track-skb.
         by_stack: --filter-track-skb-by-stackid, or a flag that implies it.
-        functions: the names of functions without a packet to trace; None for none.
-        maps: what is called on BPF maps is recorded with its arguments.
-        by_verdict: what nftables said of a packet goes with it.
-        by_sight: whether a packet was seen is known.
-        in_bulk: and sk_buffs are also freed many at a time, which matters.
+        functions: returns the names of functions without an sk_buff argument to trace when a packet
+            is on the stack; None for none.
+        maps: record the arguments of BPF map operations.
+        by_verdict: handlers keep the netfilter verdict of a packet, and add it to later events.
+        by_sight: handlers keep the ``seen`` map.
+        in_bulk: the kernel also frees sk_buffs in bulk, and packet ids depend on noticing that.
     """
 
     by_address: bool = False
@@ -50,12 +51,12 @@ class Tracking(NamedTuple):
 
     @property
     def follows(self) -> bool:
-        """Whether something is remembered of a packet, so that its life matters."""
+        """Whether handlers keep any state per sk_buff, so that its lifetime matters."""
         return self.by_address or self.by_stack or self.by_verdict or self.by_sight
 
 
 class Probe(NamedTuple):
-    """A function and what hangs on it."""
+    """A function and the hook that is attached to it."""
 
     hook: lifetime.Hook
     function: Function
@@ -68,10 +69,14 @@ def stack_probes(
     symbols: Symbols,
     traced: Collection[str],
 ) -> tuple[list[Probe], list[Refused]]:
-    """What is traced when called while a packet is handled; and what of it can't be.
+    """Return the probes on nested calls, and the functions that can't be hooked.
 
     Args:
-        traced: names of functions that are traced by their packet already.
+        tracking: names the functions.
+        btf: of vmlinux; identifies BPF map operations.
+        traceable: the functions that ftrace can hook.
+        symbols: all of kallsyms.
+        traced: names of functions that are traced by their sk_buff argument already.
     """
     if tracking.functions is None:
         return [], []
@@ -95,7 +100,14 @@ def stack_probes(
 def life_probes(
     tracking: Tracking, traceable: Traceable, symbols: Symbols, traced: Collection[str]
 ) -> list[Probe]:
-    """What tells of births and deaths of sk_buffs and writes no record."""
+    """Return the probes on allocation, copy and free of sk_buffs; they write no event.
+
+    Args:
+        tracking: decides which are needed.
+        traceable: the functions that ftrace can hook.
+        symbols: kallsyms, at least of lifetime.NAMES.
+        traced: names of functions that are traced by their sk_buff argument: no free hook.
+    """
     by_life = tracking.by_address or tracking.by_sight
     wanted = dict(lifetime.TRACKING) if by_life else {}
     wanted |= lifetime.IN_BULK if tracking.in_bulk else {}
@@ -104,7 +116,7 @@ def life_probes(
         frees = lifetime.final(there).difference(traced)
         wanted |= dict.fromkeys(frees, lifetime.FORGETTING)
     return [
-        # No category: to compile the table of those takes longer than all else here.
+        # No category: compiling that table takes longer than everything else here.
         Probe(hook, Function(name, "", 0, 0, addresses, name, "", 0))
         for name, hook in wanted.items()
         if (name, "") in traceable and (addresses := symbols.addresses(name))
@@ -114,7 +126,12 @@ def life_probes(
 def verdict_probes(
     tracking: Tracking, traceable: Traceable, symbols: Symbols, traced: Collection[str]
 ) -> list[Probe]:
-    """The same, of what is needed only once nftables can say something of a packet."""
+    """Return the lifetime probes that are needed only once a verdict source is attached.
+
+    Args:
+        tracking: decides which are needed.
+        traceable, symbols, traced: as of ``life_probes``.
+    """
     if not tracking.by_verdict:
         return []
     already = life_probes(tracking, traceable, symbols, traced)
@@ -144,9 +161,9 @@ def _function(name: str, module: str, addresses: tuple[int, ...]) -> Function:
 
 
 def _on_maps(btf: BTF) -> Iterator[str]:
-    """Functions on a BPF map, as pwru knows them: it is their first argument.
+    """Yield the names of BPF map operations, by pwru's rule: the first argument is the map.
 
-    That is a ``struct bpf_map *``, or of a BPF helper (BPF_CALL_n) a u64 that is named ``map``.
+    That is a ``struct bpf_map *``, or in a BPF helper (BPF_CALL_n) a u64 named ``map``.
     """
     for name, proto_id in btf.functions():
         if not name.endswith(tuple(_ON_MAPS)):

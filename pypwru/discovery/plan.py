@@ -1,4 +1,4 @@
-"""What will be attached, as data: nothing here touches the kernel."""
+"""The attach plan: what will be attached, as data; nothing here touches the kernel."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class Handler(NamedTuple):
-    """A compiled handler with the places of its arguments: what one program serves.
+    """A compiled handler together with its argument positions: one loaded program.
 
     Args:
         name: of the function in trace.bpf.c.
-        packet, reason: argument numbers, 0 for none.
-        returns: it runs when the function returns.
-        number: what its records say of where they come from, if it can't ask.
+        packet, reason: index of the sk_buff and drop reason arguments, from 1; 0 for none.
+        returns: True to run at the function's return.
+        number: written into records as their address, by handlers that can't query where they run.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Handler(NamedTuple):
 
     @property
     def serves_packet(self) -> bool:
-        """Whether it is one of functions that are traced by their packet."""
+        """Whether it handles functions that are traced by their sk_buff argument."""
         return self.name in ("trace_skb", "trace_skb_last")
 
     @property
     def places(self) -> Places:
-        """For loading it."""
+        """Its argument positions, for the loader."""
         return Places(self.packet, self.reason)
 
 
@@ -52,14 +52,14 @@ class AttachPlan(NamedTuple):
     """Everything that one session attaches.
 
     Args:
-        backend: how.
+        backend: attaches ``groups``, or the tracepoints.
         groups: handler -> the functions that it is attached to, in the order of discovery.
-        hooks: the same for probes that write no record: they follow tracked packets.
-        tracepoints: for the tracepoint backend, which has no functions.
-        refused: what was asked for and can't be traced.
-        follows: whether packets are tracked, so that their end matters.
-        probes: beside fentry: what hangs on kprobes; None where the kernel has none.
-        type_ids: for fentry: display -> BTF type id, of the functions that it can be had on.
+        hooks: the same for probes on skb lifetime functions, which write no event.
+        tracepoints: of the tracepoint backend, which attaches no functions.
+        refused: selected functions that can't be traced.
+        follows: whether state is kept per sk_buff, so that its lifetime matters.
+        probes: plan of the kprobes beside fentry; None if the kernel has no kprobes.
+        type_ids: display name -> BTF type id, of the functions that fentry can attach to.
     """
 
     backend: Backend
@@ -73,32 +73,32 @@ class AttachPlan(NamedTuple):
 
     @property
     def functions(self) -> tuple[Function, ...]:
-        """Those of all groups, each once."""
+        """The functions of all groups, each once."""
         others = self.probes.functions if self.probes else ()
         return tuple(dict.fromkeys([*chain.from_iterable(self.groups.values()), *others]))
 
     @property
     def backends(self) -> set[Backend]:
-        """Of the functions, and of the other probes."""
+        """The backends of the functions, and of the probes beside fentry."""
         return {self.backend, *(self.probes.backends if self.probes else ())}
 
     @property
     def total(self) -> int:
-        """How many functions or tracepoints."""
+        """Number of functions and tracepoints."""
         return len(self.functions) + len(self.tracepoints)
 
     @property
     def addresses(self) -> int:
-        """How many addresses the functions have; 0 for tracepoints."""
+        """Number of addresses of the functions; 0 for tracepoints."""
         return sum(len(function.addresses) for function in self.functions)
 
     @property
     def unattachable(self) -> tuple[tuple[str, str], ...]:
-        """(display, why) of what was asked for and can't be traced."""
+        """(display name, reason) of each selected function that can't be traced."""
         return tuple((function.display, why) for function, why in self.refused)
 
     def serving(self, tracepoint: Tracepoint) -> Handler:
-        """The handler of a tracepoint; its arguments are counted from 1."""
+        """Return the handler of a tracepoint, with argument positions from 1."""
         last = self.follows and f"tp:{tracepoint.name}" in LAST_SIGHTS
         reason = 0 if tracepoint.reason is None else tracepoint.reason + 1
         return Handler("trace_skb_last" if last else "trace_skb", tracepoint.position + 1, reason)
@@ -111,14 +111,14 @@ def plan_functions(
     hooks: Iterable[Probe] = (),
     follows: bool = False,
 ) -> AttachPlan:
-    """Group what was discovered by the handler that serves it.
+    """Return a plan with the functions grouped by handler.
 
     Args:
         backend: of the functions.
-        discovery: of discover_functions().
-        others: functions without a packet that are traced.
-        hooks: what writes no record.
-        follows: whether packets are tracked, so that their end matters.
+        discovery: the functions to trace.
+        others: probes on functions without an sk_buff argument; they write events.
+        hooks: probes on skb lifetime functions; they write no event.
+        follows: whether state is kept per sk_buff, so that its lifetime matters.
     """
     hooks = list(hooks)
     there = {probe.function.name for probe in hooks} | {each.name for each in discovery.functions}
@@ -137,12 +137,12 @@ def plan_functions(
 
 
 def plan_fentry(plan: AttachPlan, type_ids: TypeIds, probes: Backend | None) -> AttachPlan:
-    """The same by fentry, as far as it goes.
+    """Return the plan with everything that fentry can't do moved to kprobes.
 
     Args:
         plan: of plan_functions() for a fentry backend.
-        type_ids: of the functions that fentry can be had on.
-        probes: the backend of what else there is; None for none.
+        type_ids: display name -> BTF type id, of the functions that fentry can attach to.
+        probes: the backend for kprobes; None if there is none.
     """
     by_packet = {handler: them for handler, them in plan.groups.items() if handler.serves_packet}
     rest = {handler: them for handler, them in plan.groups.items() if handler not in by_packet}
@@ -151,7 +151,12 @@ def plan_fentry(plan: AttachPlan, type_ids: TypeIds, probes: Backend | None) -> 
 
 
 def with_probed(probes: AttachPlan, functions: Groups) -> AttachPlan:
-    """``probes``, and ``functions`` of which fentry was not to be had."""
+    """Return the kprobe plan extended by ``functions`` that fentry could not attach to.
+
+    Args:
+        probes: the plan beside fentry.
+        functions: fentry handler -> its functions; the handler is replaced by its kprobe variant.
+    """
     more = {
         handler._replace(name=handler.name.replace("trace_", "probe_", 1)): them
         for handler, them in functions.items()
@@ -164,12 +169,12 @@ def _handler(name: str, last: Collection[str]) -> str:
 
 
 def _served(probe: Probe) -> tuple[Handler, Function]:
-    # What isn't traced by its packet has it, if at all, in the first argument.
+    # These functions have their sk_buff, if any, in the first argument.
     return Handler(probe.hook.handler, 1, 0, probe.hook.returns), probe.function
 
 
 def grouped(probes: Iterable[Probe]) -> Groups:
-    """Probes by their handlers."""
+    """Return the functions of the probes, grouped by handler."""
     return _grouped(map(_served, probes))
 
 
@@ -181,10 +186,10 @@ def _grouped(served: Iterable[tuple[Handler, Function]]) -> Groups:
 
 
 def plan_tracepoints(tracepoints: tuple[Tracepoint, ...], follows: bool = False) -> AttachPlan:
-    """The plan of the tracepoint backend, where every tracepoint has a program of its own.
+    """Return the plan of the tracepoint backend, where each tracepoint has a program of its own.
 
     Args:
-        tracepoints: of discover_tracepoints().
-        follows: whether packets are tracked.
+        tracepoints: to trace.
+        follows: whether state is kept per sk_buff, so that its lifetime matters.
     """
     return AttachPlan(Backend.TRACEPOINT, tracepoints=tracepoints, follows=follows)

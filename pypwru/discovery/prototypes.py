@@ -1,4 +1,4 @@
-"""Where BTF says that arguments are: which register an argument is in, which one has a type."""
+"""Locate arguments by BTF: the argument that has a type, and the register of an argument."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
 PACKET = "sk_buff"
 REASON = "skb_drop_reason"
 REGISTERS = 5
-"""How many arguments a handler can read: what bpf_tracing.h has on every architecture."""
+"""Number of arguments that a handler can read: bpf_tracing.h has 5 on every architecture."""
 
 
 def register(btf: BTF, proto_id: int, place: int) -> int | None:
-    """The register of an argument, 1 the first, by the calling conventions of x86-64 and arm64.
+    """Return the register of an argument, from 1, by the calling conventions of x86-64 and arm64.
 
-    Both put an integer or pointer into one register and a struct of 9 to 16 bytes into two. A
-    larger struct goes to memory on x86-64 and by a hidden pointer on arm64.
+    Both pass an integer or pointer in one register and a struct of 9 to 16 bytes in two. A larger
+    struct is passed in memory on x86-64 and by a hidden pointer on arm64.
 
     Args:
-        btf: where the prototype is.
-        proto_id: its FUNC_PROTO.
-        place: of the argument, 1 the first.
+        btf: of the prototype.
+        proto_id: type id of its FUNC_PROTO.
+        place: index of the argument, from 1.
 
     Returns:
-        None when a struct of more than 16 bytes comes before it.
+        None if a struct of more than 16 bytes comes before the argument.
     """
     taken = 0
     for param in btf.params(proto_id)[: place - 1]:
@@ -40,7 +40,7 @@ def register(btf: BTF, proto_id: int, place: int) -> int | None:
 
 
 def place_of_reason(btf: BTF, proto_id: int) -> int | None:
-    """The place, 1 the first, of the first ``enum skb_drop_reason`` argument; None without one."""
+    """Return the index, from 1, of the first ``enum skb_drop_reason`` argument, or None."""
     for place, param in enumerate(btf.params(proto_id), 1):
         found = btf.type(btf.resolve(param.type))
         if found.kind is Kind.ENUM and found.name == REASON:
@@ -49,7 +49,7 @@ def place_of_reason(btf: BTF, proto_id: int) -> int | None:
 
 
 def place_of_packet(btf: BTF, proto_id: int) -> int | None:
-    """The place, 1 the first, of the first ``struct sk_buff *`` argument; None without one."""
+    """Return the index, from 1, of the first ``struct sk_buff *`` argument, or None."""
     for place, param in enumerate(btf.params(proto_id), 1):
         target = btf.pointee(param.type)
         if target is None:

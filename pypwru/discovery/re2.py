@@ -1,9 +1,10 @@
 """Go's regular expressions, for ``--filter-func`` and ``--filter-nft-text``.
 
-pwru takes the syntax of Go's regexp/syntax and selects a function when the leftmost-first match is
-the whole name (``FindString(name) == name``): ``tcp|tcp_v4_rcv`` does not select tcp_v4_rcv. An
-expression is read by Go's grammar here, and run by ``re2_machine`` in time linear in the text, as
-Go's is: the texts of rules are written by others. Kernel names are ASCII, so are the classes.
+pwru takes the syntax of Go's regexp/syntax and selects a function if the leftmost-first match is
+the whole name (``FindString(name) == name``): ``tcp|tcp_v4_rcv`` does not select tcp_v4_rcv. The
+parser here follows Go's grammar. ``re2_machine`` runs the expression in time linear in the text, as
+Go does, because other users write the rules that are matched. Kernel names are ASCII, and so are
+the character classes.
 """
 
 from __future__ import annotations
@@ -47,21 +48,21 @@ _CONTROL = {"a": 7, "f": 12, "t": 9, "n": 10, "r": 13, "v": 11}
 
 
 class _Refused(Exception):
-    """Go's words for what is wrong, and the part of the expression."""
+    """A syntax error: Go's message, and the part of the expression that is invalid."""
 
     def __init__(self, words: str, part: str = "") -> None:
         super().__init__(f"{words}: `{part}`" if part else words)
 
 
 def whole_name_matcher(expression: str) -> Callable[[str], bool]:
-    """The test that pwru applies to each function name.
+    """Return the predicate that pwru applies to each function name.
 
     Args:
-        expression: of Go's regexp/syntax; '' selects every name.
+        expression: in the syntax of Go's regexp/syntax; '' matches every name.
 
     Raises:
-        FilterError: Go would refuse the expression, or it uses a Unicode class that has no ASCII
-            counterpart here.
+        FilterError: Go would reject the expression, or it uses a Unicode class that is not in
+            re2_classes.
     """
     if not expression:
         return lambda name: True
@@ -74,10 +75,10 @@ def whole_name_matcher(expression: str) -> Callable[[str], bool]:
 
 
 def found_in(expression: str) -> Callable[[str], bool]:
-    """The test whether an expression is found in a text.
+    """Return the predicate whether an expression matches anywhere in a text.
 
     Raises:
-        FilterError: as ``whole_name_matcher``; it names no flag.
+        FilterError: as ``whole_name_matcher``, without the name of a flag.
     """
     return _machine(expression, anchored=False).matches
 
@@ -90,10 +91,10 @@ def _machine(expression: str, *, anchored: bool) -> Machine:
 
 
 class _Parser:
-    """A descent through Go's grammar.
+    """A recursive descent parser of Go's grammar.
 
-    Flags are applied where they matter, letter by letter: ``(?i)`` may come anywhere and holds
-    until its group ends, and ``U`` swaps ``*`` and ``*?``.
+    Flags are applied to each character: ``(?i)`` may come anywhere and holds until its group ends,
+    and ``U`` swaps ``*`` and ``*?``.
     """
 
     def __init__(self, expression: str) -> None:
@@ -103,7 +104,7 @@ class _Parser:
         self._names: set[str] = set()
 
     def result(self) -> Node:
-        """The expression."""
+        """Return the syntax tree of the whole expression."""
         parsed = self._alternatives()
         if self._at < len(self._text):
             raise _Refused("unexpected )", self._text)
@@ -130,7 +131,7 @@ class _Parser:
         while (char := self._peek()) and char not in "|)":
             if self._repeat():
                 raise _Refused("missing argument to repetition operator", char)
-            # A repetition is of the last letter of a quotation, or of what stands before flags.
+            # Repeats apply to the last character of a quotation, or to the node before flags.
             parts += self._atoms()
             repeat = self._repeat() if parts else None
             if repeat:
@@ -141,9 +142,9 @@ class _Parser:
         return Sequence(parts)
 
     def _repeat(self) -> tuple[int, int | None, bool] | None:
-        """How often at least and at most, and whether as seldom as can be.
+        """Return minimum, maximum (None: unbounded) and laziness of a repetition operator.
 
-        None, and nothing taken, where there is no repetition.
+        None, and nothing is consumed, if there is no operator here.
         """
         found = self._take(_REPEAT)
         if not found:
@@ -161,7 +162,7 @@ class _Parser:
         return least, most, bool(lazy) != ("U" in self._flags)
 
     def _atoms(self) -> list[Node]:
-        """One thing that can be repeated, or a quotation; none for flags alone."""
+        """Return one node that can be repeated, or those of a quotation; none for flags alone."""
         char = self._peek()
         if char == "(":
             return self._group()
@@ -213,7 +214,7 @@ class _Parser:
         return [self._letter(f"[{body}]" if body else character(self._code()))]
 
     def _quotation(self) -> list[Node]:
-        """``\\Q`` to ``\\E`` or the end: a repetition after it takes the last letter alone."""
+        """Parse ``\\Q`` to ``\\E`` or the end: a repetition applies to its last character."""
         end = self._text.find(r"\E", self._at + 2)
         stop = len(self._text) if end < 0 else end
         quoted = self._text[self._at + 2 : stop]
@@ -221,7 +222,7 @@ class _Parser:
         return [self._letter(re.escape(letter)) for letter in quoted]
 
     def _named_class(self) -> str | None:
-        """The inside of a bracket for ``\\d``, ``\\pL``, ``[:alpha:]``; None for other text."""
+        """Return the bracket content for ``\\d``, ``\\pL``, ``[:alpha:]``; None for other text."""
         letter = self._text[self._at + 1 : self._at + 2]
         if self._peek() == "\\" and letter and letter in "dswDSW":
             self._at += 2
@@ -243,7 +244,7 @@ class _Parser:
         return complement(body) if negated else body
 
     def _code(self) -> int:
-        """One character, escaped or not, as its code point."""
+        """Return the code point of one character, escaped or not."""
         char = self._peek()
         if char != "\\":
             self._at += 1

@@ -1,7 +1,7 @@
-"""Go's named character classes, each as the inside of a bracket for Python's re.
+"""Go's named character classes, each as the content of a bracket expression of Python's re.
 
-From regexp/syntax: perl_groups.go; Unicode classes as far as they meet ASCII, since kernel names
-are ASCII.
+From perl_groups.go of Go's regexp/syntax. Of Unicode classes only the ASCII part is here, since
+kernel names are ASCII.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ UNICODE = {
 
 @cache
 def complement(body: str) -> str:
-    """The inside of a bracket that matches all that ``[body]`` does not."""
+    """Return the bracket content that matches every character that ``[body]`` doesn't."""
     inside = re.compile(f"[{body}]")
     others = [code for code in range(128) if not inside.match(chr(code))]
     return "".join(map(character, others)) + r"\x80-\U0010ffff"
 
 
 def character(code: int) -> str:
-    """One code point as Python's re spells it, inside brackets or out."""
+    """Return one code point as a Python re escape, valid inside and outside of brackets."""
     return f"\\U{code:08x}"

@@ -1,8 +1,8 @@
-"""Runs a regular expression in time linear in the text, whatever the expression.
+"""Run a regular expression in time linear in the text, whatever the expression.
 
-The expression becomes a program of an NFA whose threads are ordered by preference (Ken Thompson,
-"Regular Expression Search Algorithm", CACM 11:6, 1968), and the sets of threads become the states
-of a DFA as texts lead to them (Russ Cox, "Regular Expression Matching in the Wild", 2010).
+The expression is compiled to an NFA with threads ordered by preference (Ken Thompson, "Regular
+Expression Search Algorithm", CACM 11:6, 1968); sets of threads become the states of a DFA, built
+lazily while matching (Russ Cox, "Regular Expression Matching in the Wild", 2010).
 """
 
 from __future__ import annotations
@@ -13,50 +13,50 @@ from collections.abc import Sequence as Nodes
 from typing import NamedTuple
 
 _MOST_INSTRUCTIONS = 20_000
-_MOST_STATES = 2_000  # that are kept
+_MOST_STATES = 2_000  # in the cache of DFA states
 _MATCH = 0  # the program's first instruction
-_FOUND, _LOST = -1, -2  # no states: it is known that there is a match, or none
+_FOUND, _LOST = -1, -2  # final results in place of a state: match, no match
 _WORD = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz")
 
 
 class TooLargeError(Exception):
-    """The expression has too many repetitions of repetitions."""
+    """The expression has too many instructions, by repetitions of repetitions."""
 
     def __init__(self) -> None:
         super().__init__("expression too large")
 
 
 class Letter(NamedTuple):
-    """One character; ``pattern`` of Python's re matches which."""
+    """One character; ``pattern`` is the Python re pattern that must match it."""
 
     pattern: str
 
 
 class Assertion(NamedTuple):
-    """What must hold of the characters before and behind a place; None for none."""
+    """A condition on the characters before and after a position; None at the ends of the text."""
 
     holds: Callable[[str | None, str | None], bool]
 
 
 class Sequence(NamedTuple):
-    """One after the other."""
+    """A concatenation."""
 
     parts: Nodes[Node]
 
 
 class Choice(NamedTuple):
-    """One of these, earlier ones rather."""
+    """An alternation; earlier parts are preferred."""
 
     parts: Nodes[Node]
 
 
 class Repeat(NamedTuple):
-    """Several of one.
+    """A repetition.
 
     Args:
-        part: of what.
-        least, most: how many; None for any number.
-        is_lazy: as few as will do, not as many.
+        part: the repeated node.
+        least, most: number of repetitions; ``most`` None for unbounded.
+        is_lazy: prefer fewer repetitions.
     """
 
     part: Node
@@ -76,21 +76,21 @@ NOT_BETWEEN_WORD = Assertion(lambda before, behind: (before in _WORD) == (behind
 
 
 class _Take(NamedTuple):
-    """Take a character that matches, and go on."""
+    """Consume a character that matches, and continue at ``then``."""
 
     matches: Callable[[str], object]
     then: int
 
 
 class _Check(NamedTuple):
-    """Go on if it holds here."""
+    """Continue at ``then`` if the condition holds here."""
 
     holds: Callable[[str | None, str | None], bool]
     then: int
 
 
 class _Split(NamedTuple):
-    """Go on in several places, in the order of preference."""
+    """Continue at several instructions, in the order of preference."""
 
     then: tuple[int, ...]
 
@@ -99,13 +99,24 @@ _Instruction = _Take | _Check | _Split | None
 
 
 class _Program:
-    """Instructions; the first is the match."""
+    """The NFA's instructions; the first one is the match."""
 
     def __init__(self) -> None:
         self.instructions: list[_Instruction] = [None]
 
     def add(self, node: Node, then: int) -> int:
-        """Where ``node`` begins, behind which ``then`` is gone on with."""
+        """Compile ``node``, to be followed by instruction ``then``.
+
+        Args:
+            node: to compile; parts are compiled back to front.
+            then: index of the next instruction.
+
+        Returns:
+            Index of its first instruction.
+
+        Raises:
+            TooLargeError: the program has too many instructions.
+        """
         if isinstance(node, Letter):
             return self._put(_Take(re.compile(node.pattern, re.ASCII).fullmatch, then))
         if isinstance(node, Assertion):
@@ -135,7 +146,7 @@ class _Program:
         return then
 
     def _add_loop(self, part: Node, then: int, is_lazy: bool) -> int:
-        """One or more."""
+        """Compile one or more repetitions."""
         again = self._put(None)
         begin = self.add(part, again)
         self.instructions[again] = _Split(_preferred(begin, then, is_lazy))
@@ -153,16 +164,16 @@ def _preferred(more: int, no_more: int, is_lazy: bool) -> tuple[int, int]:
 
 
 class Machine:
-    """Matches texts.
+    """A matcher with a bounded cache of DFA states.
 
     Args:
-        expression: of what is looked for.
-        anchored: whether the leftmost match, of those by preference, has to be the whole text;
-            else it may be anywhere.
+        expression: the syntax tree.
+        anchored: True if the leftmost-first match at the start must be the whole text; False if
+            the match may be anywhere.
 
     Raises:
-        TooLargeError: of the expression.
-        re.error: of a letter's pattern.
+        TooLargeError: the expression has too many instructions.
+        re.error: the pattern of a Letter is invalid.
     """
 
     def __init__(self, expression: Node, *, anchored: bool) -> None:
@@ -173,13 +184,13 @@ class Machine:
         self._forget()
 
     def _forget(self) -> None:
-        # By state, which is of threads and what was before them, and the next character.
+        # A state is a list of threads and the class of the character before: \n, word, other, None.
         self._states: dict[tuple[tuple[int, ...], str | None], int] = {}
         self._contents: list[tuple[tuple[int, ...], str | None]] = []
         self._next: list[dict[str | None, int]] = []
 
     def matches(self, text: str) -> bool:
-        """Whether it does."""
+        """Return whether the expression matches ``text``."""
         state = self._state((self._begin,), None)
         for char in (*text, None):
             after = self._next[state].get(char)
@@ -197,7 +208,7 @@ class Machine:
         return state
 
     def _step(self, state: int, char: str | None) -> int:
-        """The state behind ``char``, None for the end of the text."""
+        """Return the state after ``char``, None for the end of the text."""
         threads, before = self._contents[state]
         after: dict[int, None] = {}
         found = False
@@ -205,7 +216,7 @@ class Machine:
             instruction = self._program[at]
             if instruction is None:
                 found = True
-                break  # what comes behind is not preferred to this match
+                break  # later threads have lower preference than this match
             if isinstance(instruction, _Take) and char is not None and instruction.matches(char):
                 after[instruction.then] = None
         if not self._anchored:
@@ -225,7 +236,7 @@ class Machine:
     def _reached(
         self, threads: tuple[int, ...], before: str | None, behind: str | None
     ) -> list[int]:
-        """Instructions that take a character, or match; in their order, each once."""
+        """Return the instructions that consume a character or match, in order of preference."""
         seen: set[int] = set()
         reached = []
         left = [*reversed(threads)]

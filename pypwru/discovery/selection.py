@@ -1,4 +1,4 @@
-"""Which functions were asked for: --filter-func, --priority, --category, --functions."""
+"""Select functions and tracepoints: --filter-func, --priority, --category, --functions."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ class _Fields(NamedTuple):
 
 
 class Selection(_Fields):
-    """What to trace, by name.
+    """The criteria for what is traced.
 
     Args:
-        filter_func: Go (RE2) expression that must match the whole name; '' for every name.
-        priority: the highest level that is traced, 0 to 3.
-        categories: these only; empty for all.
-        only: ``name``, ``name[module]``, ``tp:name``: nothing else; None for everything.
-        also: names of what is traced, too, whatever is asked for; without modules.
+        filter_func: Go (RE2) expression that must match the whole name; '' matches every name.
+        priority: the largest number that is traced, 0 (fewest functions) to 3 (all).
+        categories: only these; empty for all.
+        only: display names ``name``, ``name[module]``, ``tp:name``; nothing else is traced. None:
+            no such list.
+        also: names, without modules, that are traced in any case: they report how packets end.
 
     Raises:
-        UsageError: no such level or category.
+        UsageError: unknown priority or category.
         FilterError: ``filter_func`` is not a regular expression.
     """
 
@@ -45,7 +46,7 @@ class Selection(_Fields):
 
     @cached_property
     def named(self) -> Callable[[str], bool]:
-        """Whether a name passes ``filter_func``."""
+        """Predicate: whether a name matches ``filter_func``."""
         if not self.filter_func:
             return lambda name: True
         from pypwru.discovery.re2 import whole_name_matcher
@@ -53,33 +54,41 @@ class Selection(_Fields):
         return whole_name_matcher(self.filter_func)
 
     def lists(self, display: str) -> bool:
-        """Whether a display is among those that alone are traced."""
+        """Return whether a display name is in the list of --functions, or there is none."""
         return self.only is None or display in self.only
 
     @property
     def is_of_tracepoints(self) -> bool:
-        """Whether nothing but tracepoints is listed."""
+        """Whether --functions lists tracepoints only."""
         return self.only is not None and all(map(is_tracepoint, self.only))
 
     def tells(self, name: str, reason: bool) -> bool:
-        """Whether ``name`` is traced whatever else was asked for.
+        """Return whether ``name`` is traced in any case.
 
         Args:
+            name: of a function, or the display name of a tracepoint.
             reason: whether it has a drop reason among its arguments.
         """
         return name in self.also and (reason or name not in BY_REASON)
 
     def asks(self, name: str, display: str, category: str, priority: int) -> bool:
-        """Whether that is asked for, all in all."""
+        """Return whether the flags select a function or tracepoint.
+
+        Args:
+            name: matched by ``filter_func``.
+            display: looked up in ``only``.
+            category: one of tables.categories().
+            priority: 0 to 3.
+        """
         return self.named(name) and self.lists(display) and self.wants(category, priority)
 
     def wants(self, category: str, priority: int) -> bool:
-        """Whether something of this category and priority is traced."""
+        """Return whether --category and --priority select this."""
         return priority <= self.priority and (not self.categories or category in self.categories)
 
 
 def _check(selection: Selection) -> None:
-    """Raise UsageError or FilterError for what can't be selected by."""
+    """Raise UsageError or FilterError for a selection that is not valid."""
     if not 0 <= selection.priority <= tables.EVERYTHING:
         raise UsageError(
             f"--priority {selection.priority}: there is no such level; take 0 (fewest functions) "
@@ -97,9 +106,9 @@ def _check(selection: Selection) -> None:
 
 
 TRACEPOINT = "tp:"
-"""Before the name of a tracepoint, which is in no namespace with functions."""
+"""Prefix of a tracepoint's display name: it may have the name of a function."""
 
 
 def is_tracepoint(display: str) -> bool:
-    """Whether it names a raw tracepoint, and no function."""
+    """Return whether a display name is that of a raw tracepoint."""
     return display.startswith(TRACEPOINT)

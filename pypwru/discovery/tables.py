@@ -1,6 +1,6 @@
-"""The tables of pypwru/data: which level and which category a name has.
+"""Read the tables of pypwru/data: priority and category of functions and tracepoints.
 
-Every row carries why it is there; the program reads past that.
+Every row states the reason for it; the program ignores that column.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import NamedTuple
 
 OTHER = "other"
 EVERYTHING = 3
-"""The level of what no table lists, and the highest."""
+"""The largest priority number, which is that of names in no table."""
 
 
 class Row(NamedTuple):
     """One line of a table.
 
     Args:
-        key: level, category, or what the table is keyed by.
-        words: names or patterns, none of them empty.
-        why: for readers.
+        key: priority, category, or whatever the table is keyed by.
+        words: names or patterns, at least one.
+        why: the reason for the row, for readers of the table.
     """
 
     key: str
@@ -29,10 +29,10 @@ class Row(NamedTuple):
 
 
 def parse_rows(text: str) -> list[Row]:
-    """The rows of a table: ``key | words | why``, ``#`` for comments.
+    """Return the rows of a table: ``key | words | why``, ``#`` starts a comment line.
 
     Raises:
-        ValueError: a row without a word or a why.
+        ValueError: a row with an empty column.
     """
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -47,7 +47,7 @@ def parse_rows(text: str) -> list[Row]:
 
 @cache
 def rows(table: str) -> tuple[Row, ...]:
-    """The rows of ``pypwru/data/TABLE.txt``."""
+    """Return the rows of ``pypwru/data/TABLE.txt``."""
     from importlib import resources
 
     file = resources.files("pypwru.data").joinpath(f"{table}.txt")
@@ -56,25 +56,25 @@ def rows(table: str) -> tuple[Row, ...]:
 
 @cache
 def levels(table: str) -> dict[str, int]:
-    """Name -> level of what ``priorities`` (functions) or ``tracepoints`` lists."""
+    """Return name -> priority, of the table ``priorities`` (functions) or ``tracepoints``."""
     return {
         name: int(row.key) for row in rows(table) for word in row.words for name in word.split("/")
     }
 
 
 def function_priority(name: str) -> int:
-    """0 to 3: how early function ``name`` is worth tracing."""
+    """Return the priority of a function: 0 (worth tracing first) to 3."""
     return levels("priorities").get(name, EVERYTHING)
 
 
 def tracepoint_priority(name: str) -> int:
-    """0 to 3: how early raw tracepoint ``name`` is worth tracing."""
+    """Return the priority of a raw tracepoint: 0 (worth tracing first) to 3."""
     return levels("tracepoints").get(name, EVERYTHING)
 
 
 @cache
 def categories() -> tuple[str, ...]:
-    """Every category, in the order of the table, ``other`` last."""
+    """Return all categories in the order of the table, ``other`` last."""
     named = dict.fromkeys(row.key for row in rows("categories") if row.key != "strip")
     return (*named, OTHER)
 
@@ -92,7 +92,7 @@ def _expression(pattern: str) -> str:
 
 @cache
 def _rules() -> _Rules:
-    """All patterns as one expression: the regular expression engine walks them, in order."""
+    """Compile all patterns into one expression; the first alternative that matches is the row."""
     prefixes = [word for row in rows("categories") if row.key == "strip" for word in row.words]
     families = [row for row in rows("categories") if row.key != "strip"]
     groups = (f"({'|'.join(map(_expression, row.words))})" for row in families)
@@ -104,7 +104,7 @@ def _rules() -> _Rules:
 
 
 def deciding_row(name: str, module: str = "") -> Row | None:
-    """The row of categories.txt that ``name`` of ``module`` falls under; None for ``other``."""
+    """Return the first row of categories.txt that matches ``name@module``; None for ``other``."""
     rules = _rules()
     prefix = rules.strip.match(name)
     bare = name[prefix.end() if prefix else 0 :]
@@ -113,6 +113,6 @@ def deciding_row(name: str, module: str = "") -> Row | None:
 
 
 def category(name: str, module: str = "") -> str:
-    """The category of function or tracepoint ``name`` of ``module`` ('' for vmlinux)."""
+    """Return the category of a function or tracepoint; ``module`` is '' for vmlinux."""
     row = deciding_row(name, module)
     return row.key if row else OTHER

@@ -1,7 +1,7 @@
-"""Which raw tracepoints carry a packet: BTF alone says it, without ftrace and without kprobes.
+"""Find the raw tracepoints that have an sk_buff argument, by BTF alone: needs no ftrace or kprobes.
 
-``btf_trace_NAME`` is the type of the kernel's own callback (include/trace/bpf_probe.h): its first
-parameter is the context, the others are what a raw tracepoint program finds in ``ctx->args``.
+``btf_trace_NAME`` is the type of the kernel's own callback (include/trace/bpf_probe.h). Its first
+parameter is the context; a raw tracepoint program finds the others in ``ctx->args``.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Tracepoint(NamedTuple):
     """A raw tracepoint to trace.
 
     Args:
-        name: as BPF_RAW_TRACEPOINT_OPEN wants it.
-        position: index in ``ctx->args`` of the packet.
-        reason: index in ``ctx->args`` of an ``enum skb_drop_reason``; None for none.
+        name: as BPF_RAW_TRACEPOINT_OPEN takes it.
+        position: index of the sk_buff in ``ctx->args``, from 0.
+        reason: the same of an ``enum skb_drop_reason``; None for none.
         category: one of tables.categories().
-        priority: 0 to 3.
+        priority: 0 (highest) to 3.
         module: '' for vmlinux.
     """
 
@@ -41,14 +41,14 @@ class Tracepoint(NamedTuple):
 
     @property
     def display(self) -> str:
-        """``tp:name``."""
+        """Display name ``tp:name``."""
         return TRACEPOINT + self.name
 
 
 def discover_tracepoints(
     btf: BTF, selection: Selection, modules: Mapping[str, BTF] = _NO_MODULES
 ) -> tuple[Tracepoint, ...]:
-    """Find the tracepoints to trace.
+    """Return the tracepoints to trace.
 
     Args:
         btf, modules: as of ``all_tracepoints``.
@@ -61,7 +61,7 @@ def discover_tracepoints(
 
 
 def select(found: Iterable[Tracepoint], selection: Selection) -> tuple[Tracepoint, ...]:
-    """Those of ``found`` that the selection matches."""
+    """Return the tracepoints in ``found`` that match the selection."""
     return tuple(
         one
         for one in found
@@ -71,11 +71,11 @@ def select(found: Iterable[Tracepoint], selection: Selection) -> tuple[Tracepoin
 
 
 def all_tracepoints(btf: BTF, modules: Mapping[str, BTF] = _NO_MODULES) -> tuple[Tracepoint, ...]:
-    """Find every tracepoint that carries a packet.
+    """Return every tracepoint that has an sk_buff argument.
 
     Args:
         btf: of vmlinux.
-        modules: module -> its BTF, of those whose tracepoints are traced too.
+        modules: module name -> its BTF, of the modules whose tracepoints are traced.
 
     Raises:
         BTFError: malformed BTF.
@@ -89,7 +89,7 @@ def all_tracepoints(btf: BTF, modules: Mapping[str, BTF] = _NO_MODULES) -> tuple
             category = tables.category(name, module)
             priority = tables.tracepoint_priority(name)
             reason = prototypes.place_of_reason(types, proto_id)
-            # Places count from 1 and with the context, args from 0 and without it.
+            # A place counts from 1 and includes the context, an index of args from 0 without it.
             index = None if reason is None else reason - 2
             found.append(Tracepoint(name, place - 2, index, category, priority, module))
     return tuple(found)

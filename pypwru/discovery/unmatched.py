@@ -1,4 +1,4 @@
-"""Nothing was found to trace: why, and what to type instead."""
+"""Errors for a request that matches nothing: the reason, and how to change the request."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from pypwru.discovery.functions import Discovery
     from pypwru.discovery.selection import Selection
 
-_LISTS = "take names of pypwru --list-functions"
+_LISTS = "use names from pypwru --list-functions"
 _NAME = re.compile(r"\w+", re.ASCII)
 
 
 def no_function(
     selection: Selection, btf: BTF, modules: Mapping[str, BTF], discovery: Discovery
 ) -> KernelError:
-    """The error for a discovery without functions, in pwru's words and with a cure.
+    """Return the error for a discovery without functions: pwru's text, a reason and advice.
 
     Args:
-        selection: what was asked for.
+        selection: that matched nothing.
         btf: of vmlinux.
-        modules: those that were looked at.
-        discovery: what was found, and refused.
+        modules: module name -> its BTF, of the modules that were searched.
+        discovery: the result, with the functions that can't be traced.
     """
     what = "Cannot find a matching kernel function"
     if selection.only is not None:
@@ -61,10 +61,10 @@ def no_function(
 
 
 def no_tracepoint(selection: Selection, btf: BTF) -> KernelError:
-    """The error for a discovery without tracepoints.
+    """Return the error for a discovery without tracepoints.
 
     Args:
-        selection: what was asked for.
+        selection: that matched nothing.
         btf: of vmlinux.
     """
     names = {
@@ -89,14 +89,14 @@ def _unlisted(
     modules: Mapping[str, BTF] | None = None,
     discovery: Discovery | None = None,
 ) -> str:
-    """What of --functions is missing for which reason, of each reason one."""
+    """Return the reasons for which names of --functions are missing, with one name for each."""
     refused = discovery.refused if discovery else ()
     reasons = {why: [function.display] for function, why in reversed(refused)}
     rest = only.difference(*reasons.values(), (one.function.display for one in refused))
     sought = Sought(btf, modules or {}, by_tracepoints=discovery is None)
     reasons |= why_missing(rest, sought)
     told = "; ".join(f"{names[0]}: {why}" for why, names in sorted(reasons.items()))
-    return f"of the {len(only)} that --functions names none can be traced ({told}); {_LISTS}"
+    return f"none of the {len(only)} names in --functions can be traced ({told}); {_LISTS}"
 
 
 def _nearest(name: str, names: Collection[str], modules_seen: bool) -> str:
@@ -104,14 +104,11 @@ def _nearest(name: str, names: Collection[str], modules_seen: bool) -> str:
     module = "" if modules_seen else "; if a module has it, add --all-kmods"
     if near:
         return f"did you mean {', '.join(near)}?{module}"
-    return (
-        f"take a name of a function that gets a packet, for example {min(names, default='-')}"
-        + (module)
-    )
+    return f"use a function that takes an sk_buff, for example {min(names, default='-')}" + (module)
 
 
 def _widen(selection: Selection) -> str:
-    """Which flags to loosen, of those that were given."""
+    """Return advice which of the given flags to loosen."""
     given = [
         flag
         for flag, narrows in (
@@ -122,16 +119,16 @@ def _widen(selection: Selection) -> str:
         if narrows
     ]
     if not given:
-        return "this kernel lets none be hooked; trace with --backend tracepoint"
+        return "this kernel allows none to be hooked; trace with --backend tracepoint"
     return f"loosen {' or '.join(given)}, or add --all-kmods"
 
 
 def nothing_attached(ignored: Sequence[tuple[str, str]]) -> KernelError:
-    """The error for a run that would trace nothing.
+    """Return the error for a run in which nothing is attached.
 
     Args:
-        ignored: (name, why) of what the kernel refused; empty if nothing was tried, for which pwru
-            has words.
+        ignored: (display name, error) of what the kernel refused; empty if nothing was tried, which
+            is pwru's error text.
     """
     if ignored:
         ((why, count),) = Counter(why for _, why in ignored).most_common(1)

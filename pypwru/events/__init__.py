@@ -1,1 +1,1 @@
-"""Records of the ring buffer, from the mmap to Python slices."""
+"""Records of the ring buffer, from the mmap to Python slices and to packets."""

@@ -1,4 +1,4 @@
-"""What the handlers counted, summed over CPUs."""
+"""The counters of the handlers, summed over all CPUs, and the accounts that are made of them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from pypwru.attach.attached import Attached
 
 _NESTED = ("trace_stack", "trace_map_")
-_MARKS, _KNOWN = 7, 1  # of keys of the map `seen`: bpf/seen.h
+_MARKS, _KNOWN = 7, 1  # mask and value of the tags in keys of the map `seen`: bpf/seen.h
 
 
 class Counters(NamedTuple):
-    """``struct counters`` of event.h; a test proves the names equal."""
+    """``struct counters`` of bpf/event.h, which documents them; a test compares the names."""
 
     produced: int = 0
     ring_full: int = 0
@@ -40,7 +40,7 @@ class Counters(NamedTuple):
 
 
 def held_back(config: Config, counted: Counters) -> dict[str, int]:
-    """Sights that a run was asked not to show, by cause."""
+    """Return the number of events that sampling and limits have suppressed, by cause."""
     asked = {
         "not_sampled": (config.samples, counted.not_sampled),
         "over_rate": (config.rate_limit > 0, counted.over_rate),
@@ -52,12 +52,20 @@ def held_back(config: Config, counted: Counters) -> dict[str, int]:
 def forgotten(
     config: Config, backend: Backend, counted: Counters, maps: Mapping[str, int]
 ) -> dict[str, int]:
-    """What was lost of who packets are, by cause: ends, for lack of room on the ring, and packets
-    that the kernel dropped from the full map of what was seen.
+    """Return what was lost of the identity of packets, by cause.
+
+    ``ends`` are free records for which the ring had no room, ``identities`` packet ids that the
+    kernel evicted from the full map ``seen``.
 
     Args:
-        backend: tracepoints don't tell of all ends, so that old packets are dropped by design.
-        maps: as of ``thrown_out``.
+        config: of the run.
+        backend: of the functions. With tracepoints, not all frees are seen, and evictions of old
+            packets are no loss.
+        counted: the counters at the end of the run.
+        maps: name -> descriptor. No handler may write to ``seen`` any more.
+
+    Raises:
+        OSError: a system call on a map failed.
     """
     lost = {"ends": counted.ends_lost} if config.follows_ends else {}
     if config.identifies and backend is not Backend.TRACEPOINT:
@@ -68,10 +76,16 @@ def forgotten(
 
 
 def thrown_out(counted: Counters, maps: Mapping[str, int]) -> dict[str, int]:
-    """How many packets the kernel dropped from full maps, by cause.
+    """Return how many packets the kernel evicted from full LRU maps, by cause.
+
+    These are the insertions less the removals and what is still in the map.
 
     Args:
-        maps: name -> descriptor, to which nobody writes any more.
+        counted: the counters at the end of the run.
+        maps: name -> descriptor. No handler may write to them any more.
+
+    Raises:
+        OSError: a system call on a map failed.
     """
     causes = {
         "tracking": ("tracked", counted.followed - counted.forgotten),
@@ -85,10 +99,10 @@ def thrown_out(counted: Counters, maps: Mapping[str, int]) -> dict[str, int]:
 
 
 def lost_by_recursion(missed: Mapping[str, int]) -> dict[str, int]:
-    """What recursion cost, by cause.
+    """Return the number of runs that the kernel skipped since a program ran already, by cause.
 
-    Functions without a packet are also called by our own handlers, above all those on maps: what
-    the kernel skipped of them is mostly that, and is told apart.
+    Handlers of functions without a packet, above all of those on BPF maps, are triggered by our own
+    handlers, too: most of their skipped runs come from that, and are counted as ``nested``.
 
     Args:
         missed: handler -> runs that the kernel skipped.
@@ -106,14 +120,18 @@ def account(
     lost: Mapping[str, int],
     report: Attached,
 ) -> dict[str, int]:
-    """Where every sight went, for the last line of the log.
+    """Account for every event, for the last line of the log.
 
     Args:
-        printed: lines of events.
-        packets: different ones among what was read; None where that isn't known.
-        held_back: sights that were not to be shown, by cause.
-        lost: what nobody could count by its packet, by cause.
-        report: what was traced.
+        printed: number of events that were printed.
+        packets: number of distinct packets among the events that were read; None if unknown.
+        counted: the counters at the end of the run.
+        held_back: events that sampling and limits have suppressed, by cause.
+        lost: losses that are not part of ``counted.ring_full``, by cause.
+        report: the attached targets.
+
+    Returns:
+        Key of the log line -> value, in the order of the line.
     """
     return {
         "events": printed,
@@ -129,12 +147,19 @@ def account(
 
 
 def possible_cpus() -> int:
-    """How many CPUs a per-CPU map has: those that could ever be plugged in, not those that are."""
+    """Return the number of CPUs of a per-CPU map: all that can be plugged in, not those present."""
     text = Path("/sys/devices/system/cpu/possible").read_text().strip()
     return int(text.replace("-", ",").split(",")[-1]) + 1 if text else os.cpu_count() or 1
 
 
 def read_counters(fd: int) -> Counters:
-    """The sums of a ``counters`` map."""
+    """Return the sums over all CPUs of the map ``counters``.
+
+    Args:
+        fd: descriptor of the map.
+
+    Raises:
+        OSError: the system call failed.
+    """
     raw = bpf.map_lookup(fd, 0, COUNTERS_SIZE * possible_cpus())
     return Counters(*map(sum, zip(*EVENT_COUNTERS.iter_unpack(raw), strict=True)))

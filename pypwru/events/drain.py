@@ -1,4 +1,4 @@
-"""Batches of records from the ring, until somebody wants the end."""
+"""Read batches of records from the ring until a stop request."""
 
 from __future__ import annotations
 
@@ -13,17 +13,23 @@ if TYPE_CHECKING:
     from pypwru.events.record import Slices
     from pypwru.signals import Interrupts
 
-_LOOK = 0.5  # s, between looks
+_LOOK = 0.5  # s, between calls of the pollers
 
 
 def drain(
     ring: Ring, stop: Interrupts, looks: Sequence[Callable[[], None]] = ()
 ) -> Iterator[list[Slices]]:
-    """Records as they come, until ``stop``; also empty batches, since what was taken before may
-    wait for its time.
+    """Yield batches of records as they arrive, until a stop request.
 
     Args:
-        looks: called about twice a second, for what may have changed on this machine.
+        ring: the ring to read.
+        stop: the stop request; its descriptor wakes a waiting read.
+        looks: called about twice a second, to detect changes on this machine, such as modules that
+            were loaded.
+
+    Yields:
+        At most ``BATCH`` records. Empty batches, too: a consumer that delays records advances its
+        timeouts on them.
     """
     looked = monotonic()
     ring.watch(stop.fd)
@@ -39,6 +45,6 @@ def drain(
 
 
 def rest(ring: Ring) -> Iterator[list[Slices]]:
-    """What the ring holds."""
+    """Yield batches of the records that are left on the ring, until it is empty."""
     while batch := ring.read():
         yield batch

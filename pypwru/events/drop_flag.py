@@ -1,5 +1,8 @@
-"""Flags in the flow part: of an event that dropped its packet, which is the part's last byte and
-padding on the ring; and of one that ends no packet, whatever it says.
+"""Flags in the flow part of a record.
+
+The last byte, which is padding on the ring, marks the event that dropped its packet. The bytes
+``is_message`` and ``is_shared``, which the handlers set, mark an event that frees no packet, even
+if its function drops.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
 
 _SET = b"\1"
 FLAG_SIZE = len(_SET)
-"""Bytes of the flow part, its last, that hold the flag."""
+"""Size of the flag in bytes, at the end of the flow part."""
 _ENDS_NOTHING = slice(
     EVENT["is_message"].offset - EVENT["netns"].offset,
     EVENT["is_shared"].offset - EVENT["netns"].offset + EVENT["is_shared"].size,
@@ -21,18 +24,27 @@ _ENDS_NOTHING = slice(
 
 
 def flag_drop_event(record: Slices) -> Slices:
-    """``record`` with the flag set."""
+    """Return a copy of ``record`` that is marked as the event that dropped its packet."""
     packet, func, ktime, flow, tail = record
     return packet, func, ktime, flow[:-FLAG_SIZE] + _SET, tail
 
 
 def is_drop_event(flow: bytes) -> bool:
-    """Whether the flag is set in this flow part, or in its last bytes."""
+    """Return whether the event is marked as the one that dropped its packet.
+
+    Args:
+        flow: the flow part of a record, or at least its last ``FLAG_SIZE`` bytes.
+    """
     return flow.endswith(_SET)
 
 
 def ends_nothing(flow: bytes) -> bool:
-    """Whether a function that drops what this flow part is of ends no packet: it is a message of a
-    Unix, netlink or PF_KEY socket, or others hold a reference to it, too.
+    """Return whether a drop of this sk_buff frees no packet.
+
+    That is the case for a message of a Unix, netlink or PF_KEY socket, and for an sk_buff to which
+    others hold a reference, too.
+
+    Args:
+        flow: the flow part of a record.
     """
     return any(flow[_ENDS_NOTHING])

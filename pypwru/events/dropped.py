@@ -1,6 +1,7 @@
-"""Only packets that are thrown away in the end, each with its whole path.
+"""Filter for packets that are dropped in the end (--drops), each with its complete path.
 
-What is seen of a packet is held until it has ended, and then shown in one go, or forgotten.
+The events of a packet are held until the packet is freed, and are then passed on in one go, or
+discarded.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
 
 
 class Dropped:
-    """A stage between the ring and what shows records; arguments as of Paths."""
+    """A stage of the pipeline that passes on the events of dropped packets only.
+
+    Args:
+        wire: the layout of records; they have a packet id.
+        names: address in a record -> name, of all attached targets. The caller owns it, and adds
+            targets while tracing.
+        drops: whether a function with a drop reason drops packets.
+        clock: returns CLOCK_MONOTONIC, ns.
+    """
 
     def __init__(
         self,
@@ -31,17 +40,22 @@ class Dropped:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.overflowed = 0
-        """Sights thrown away for lack of room, of packets that nobody had dropped yet."""
+        """Events that were discarded for lack of room, of packets not dropped until then."""
         self._paths = Paths(wire, names, drops, self._over, clock)
         self._found: list[Slices] = []
 
     def take(self, batch: Sequence[Slices]) -> list[Slices]:
-        """Take a batch, also an empty one; gives what has been decided on, with its ends."""
+        """Process a batch, also an empty one, which advances timeouts.
+
+        Returns:
+            The events of packets that turned out to be dropped, each packet's in order, the event
+            that dropped it marked (``drop_flag``), and its free record at the end.
+        """
         self._paths.take(batch)
         return self._taken()
 
     def finish(self) -> list[Slices]:
-        """The trace is over: what was dropped has ended."""
+        """Return the events of the packets that are dropped so far, at the end of the trace."""
         self._paths.finish()
         return self._taken()
 

@@ -1,4 +1,4 @@
-"""How many packets were seen, by what their records say that they are."""
+"""Count distinct packets by the packet ids of their records."""
 
 from __future__ import annotations
 
@@ -14,22 +14,20 @@ if TYPE_CHECKING:
 
 _UNKNOWN = bytes(8)
 _RECENT = 1 << 16
-_SEQUENCE = (1 << 40) - 1  # of part_identity
-_BLOCK = 1 << 12  # numbers
+_SEQUENCE = (1 << 40) - 1  # mask of the sequence number in a packet id
+_BLOCK = 1 << 12  # numbers in a block
 _BLOCKS = 1 << 10
 
 
 class _Numbers:
-    """A set of numbers that are mostly given one after the other: a bit for each, of the last four
-    million. An older one counts as known.
-    """
+    """Set of mostly consecutive numbers: a bitmap of the last four million. Contains all older."""
 
     def __init__(self) -> None:
         self._blocks: dict[int, bytearray] = {}
-        self._first = 0  # of the blocks that are kept
+        self._first = 0  # index of the oldest block that may be kept
 
     def add(self, number: int) -> bool:
-        """Whether it is new."""
+        """Add a number; return whether it is new."""
         index, place = divmod(number, _BLOCK)
         if index < self._first:
             return False
@@ -47,11 +45,10 @@ class _Numbers:
 
 
 class PacketCount:
-    """How many packets were seen: clones are the packet they are of, and an address that is given
-    again is another.
+    """Number of distinct packets. Clones count as their original; a reused address as another.
 
     Args:
-        part: of the records' tail.
+        part: ``part_identity`` in the tail of records.
     """
 
     def __init__(self, part: Member) -> None:
@@ -61,7 +58,7 @@ class PacketCount:
         self._known: dict[int, _Numbers] = {}  # by CPU
 
     def add(self, batch: Sequence[Slices]) -> None:
-        """Count ``batch``: the end of a packet is no sight of it."""
+        """Count the packets of a batch of records; free records are ignored."""
         recent, part = self._recent, self._part
         for record in batch:
             packet = record[4][part]
@@ -76,8 +73,10 @@ class PacketCount:
 
 
 def packet_count(wire: Wire) -> PacketCount | None:
-    """What counts a run's packets; None where records don't say which packet they are of: an
-    address is given again, and which function frees it need not be traced.
+    """Return the counter of a run's packets, or None if its records have no packet ids.
+
+    Without ids packets can't be counted: addresses are reused, and the function that frees an
+    sk_buff need not be traced.
 
     Args:
         wire: the layout of records.

@@ -1,7 +1,7 @@
-"""Only packets about which a certain rule of nftables spoke, with their whole path.
+"""Filter for packets with a matching nft event, with their complete path.
 
-That a packet is one of them is seen late: what was seen of it before is held until such a rule
-speaks, and thrown away with the packet.
+The match comes late: the events of a packet are held until then, and discarded when the packet is
+freed without one.
 """
 
 from __future__ import annotations
@@ -17,39 +17,40 @@ if TYPE_CHECKING:
 
     from pypwru.events.record import Slices
 
-_PACKETS = 1 << 16  # at a time
-_SIGHTS = 1 << 17  # held of them
-_OLD = 10_000_000_000  # ns after which the next sight of an address is another packet's
-_ENDED = 64  # packets; what is still said of one is said at once, by the CPU that ended it
+_PACKETS = 1 << 16  # that are tracked at a time
+_SIGHTS = 1 << 17  # that are held at a time
+_OLD = 10_000_000_000  # ns without an event, after which an address is another packet's
+_ENDED = 64  # freed packets that are kept: the late nft events of one follow at once, on its CPU
 
 
 class _Packet:
-    """What is known of one.
+    """State of a packet.
 
     Args:
-        seen: when it was last; ns.
+        seen: time of its last event; CLOCK_MONOTONIC, ns.
     """
 
     __slots__ = ("is_judged", "is_shown", "seen", "sights")
 
     def __init__(self, seen: int) -> None:
         self.seen = seen
-        self.is_judged = False  # it carries a verdict from now on
+        self.is_judged = False  # its events have a verdict from now on
         self.is_shown = False
-        self.sights: list[Slices] = []  # that are held
+        self.sights: list[Slices] = []  # that are held; empty once it matches
 
 
 class Judged:
-    """A stage between the ring and what shows records.
+    """A stage of the pipeline that passes on the events of packets with a matching nft event.
 
-    The end of a packet isn't always traced, nor the birth of the next at its address. But a packet
-    that was judged carries its verdict as long as it lives: one that carries none is another.
+    Neither the free of a packet nor the allocation of the next at its address is always traced. But
+    once a packet has a verdict, all of its events have one: an event without is another packet's.
 
     Args:
-        meets: whether a record tells of a rule that was asked for, now or before.
-        judges: whether a record tells of a verdict that its packet carries from then on; None: of
-            one that carries nothing.
-        names: the address that a record carries -> name, of everything that is traced; may grow.
+        meets: whether a record, or the last verdict in it, matches the user's criteria.
+        judges: whether a record sets a verdict that all later events of its packet have; None for
+            an event of a packet without a verdict.
+        names: address in a record -> name, of all attached targets. The caller owns it, and adds
+            targets while tracing.
     """
 
     def __init__(
@@ -59,16 +60,20 @@ class Judged:
         names: Mapping[int, str],
     ) -> None:
         self.overflowed = 0
-        """Sights thrown away for lack of room, of packets about which nobody had spoken yet."""
+        """Events that were discarded for lack of room, of packets without a match until then."""
         self._meets = meets
         self._judges = judges
         self._names = names
-        self._packets: OrderedDict[bytes, _Packet] = OrderedDict()  # the one seen last is last
-        self._sights = 0  # held of these
+        self._packets: OrderedDict[bytes, _Packet] = OrderedDict()  # by address; last event last
+        self._sights = 0  # that are held, of all packets
         self._ended: OrderedDict[bytes, _Packet] = OrderedDict()
 
     def take(self, batch: Sequence[Slices]) -> list[Slices]:
-        """Take a batch; gives what of it, and of what is held, is asked for, and all ends."""
+        """Process a batch of records.
+
+        Returns:
+            The events of matching packets, those that were held included, and all free records.
+        """
         found: list[Slices] = []
         for record in batch:
             self._see(record, found)
@@ -94,7 +99,7 @@ class Judged:
             self.overflowed += self._forget(next(iter(self._packets)))
 
     def _end(self, skb: bytes) -> None:
-        """A packet's last sight was seen, and perhaps its end, too."""
+        """Move a packet to the freed ones, at its last event or at its free record."""
         packet = self._packets.get(skb)
         if packet is None:
             return
@@ -104,7 +109,7 @@ class Judged:
             self._ended.popitem(last=False)
 
     def _add(self, packet: _Packet, record: Slices, found: list[Slices]) -> int:
-        """Another sight of a packet; returns how many more are held."""
+        """Add an event to a packet; return by how many more are held."""
         before = len(packet.sights)
         packet.sights.append(record)
         packet.is_shown = packet.is_shown or self._meets(record)
@@ -114,7 +119,7 @@ class Judged:
         return len(packet.sights) - before
 
     def _known(self, skb: bytes, ktime: int, judged: bool | None) -> _Packet:
-        """The packet at an address."""
+        """Return the packet at an address, or a new one if the address was reused."""
         packet = self._packets.get(skb)
         if packet is not None:
             is_old = ktime - packet.seen >= _OLD
@@ -127,7 +132,7 @@ class Judged:
         return packet
 
     def _forget(self, skb: bytes) -> int:
-        """A packet is no more; returns how many sights were held of it."""
+        """Remove a packet; return how many events were held of it."""
         held = len(self._packets.pop(skb).sights)
         self._sights -= held
         return held

@@ -1,4 +1,4 @@
-"""How many records are shown, by whatever shows them."""
+"""Limit the number of events (--output-limit-lines), for all outputs alike."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Limit:
-    """Lets so many sights through.
+    """Passes a limited number of events.
 
     Args:
-        most: 0 for any number.
+        most: number of events; 0 for no limit.
     """
 
     def __init__(self, most: int) -> None:
@@ -24,7 +24,7 @@ class Limit:
         self._passed = 0
 
     def cut(self, batch: Sequence[Slices]) -> Sequence[Slices]:
-        """What of ``batch`` there is still room for; what is no sight takes none."""
+        """Return the records of ``batch`` up to the limit. Free records don't count."""
         if not self._most:
             return batch
         for index, record in enumerate(batch):
@@ -37,5 +37,5 @@ class Limit:
 
     @property
     def reached(self) -> bool:
-        """Whether nothing more is let through."""
+        """Whether the limit is reached; always false without one."""
         return self._passed >= self._most > 0

@@ -1,8 +1,8 @@
-"""Packets under way: which of them a record is of, and which have come to their end.
+"""Track sk_buffs from their first event to their free, and assign records to them.
 
-An address alone does not tell: the kernel gives it again. A record's ``part_identity`` does, and a
-record of kind EVENT_END says that an sk_buff is freed. Tracepoints tell of ends only where one of
-them is the last sight, so that a packet may also be followed at its address by another, unended.
+The address alone does not identify an sk_buff, since the kernel reuses it. The packet id of a
+record (``part_identity``) does, and a record of kind EVENT_END reports a free. Tracepoints see a
+free only if it is traced itself: then an address may also be reused without a free record.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from pypwru.events.wire import Wire
 
 PACKETS = 1 << 16
-"""At a time; beyond, the one that was quiet for longest is no longer followed."""
+"""Tracked at a time. Beyond, the one that had no event for longest is evicted."""
 
 KIND = slice(EVENT["kind"].offset, EVENT["kind"].offset + EVENT["kind"].size)
 _END = constants()["EVENT_END"].to_bytes(EVENT["kind"].size, "little")
 _UNKNOWN = bytes(8)
-# What frees a packet inside a chain (fwd, synproxy, a drop with a reason) is told of only then.
+# Kinds of records that arrive after the free record of their packet: fwd, synproxy and drops with a
+# reason free the sk_buff inside the expression, before the rule and the chain's return are traced.
 LATE = frozenset(
     constants()[f"EVENT_NFT_{name}"].to_bytes(EVENT["kind"].size, "little")
     for name in ("RULE", "OUT")
@@ -35,33 +36,35 @@ T = TypeVar("T")
 
 
 def is_end(record: Slices) -> bool:
-    """Whether a record is no sight, but says that a packet has ended."""
+    """Return whether a record is no event, but the free record of an sk_buff."""
     return record[0][KIND] == _END
 
 
 def sights(batch: Sequence[Slices]) -> Sequence[Slices]:
-    """``batch`` without records that are no sights."""
+    """Return the events of ``batch``: all records but free records."""
     return [record for record in batch if record[0][KIND] != _END]
 
 
 class Why(Enum):
-    """Why a packet is no longer followed."""
+    """Why a packet is no longer tracked."""
 
     FREED = "the kernel freed it"
-    REPLACED = "another packet has its address"
-    CROWDED = "there are too many"
+    REPLACED = "its address was reused"
+    CROWDED = "it was evicted"
     STOPPED = "the trace ended"
 
 
 class Lives(Generic[T]):
-    """What a reader of records keeps of each packet.
+    """State of type ``T`` for each sk_buff, from its first event to its free.
 
     Args:
-        wire: the layout of records; they have an identity.
-        names: the address that a record carries -> name, of everything that is traced; may grow.
-        begin: makes what is kept of a new packet, from its first record.
-        end: takes it back.
-        most: packets at a time.
+        wire: the layout of records; they have a packet id.
+        names: address in a record -> name, of all attached targets. The caller owns it, and adds
+            targets while tracing.
+        begin: makes the state of a new sk_buff from its first event. ``Lives`` holds the state
+            until it calls ``end``.
+        end: called with the state, once, when an sk_buff is no longer tracked.
+        most: sk_buffs that are tracked at a time.
     """
 
     def __init__(
@@ -78,13 +81,17 @@ class Lives(Generic[T]):
         self._begin = begin
         self._end = end
         self._most = most
-        self._known: OrderedDict[bytes, tuple[bytes, T]] = OrderedDict()  # by address, quiet first
-        # In this batch, and in the one before: whether only nftables can still speak of it.
+        self._known: OrderedDict[bytes, tuple[bytes, T]] = OrderedDict()  # the last event's last
+        # Freed in this batch, and in the one before: address -> only late nft events can follow.
         self._ending: dict[bytes, bool] = {}
         self._ended: dict[bytes, bool] = {}
 
     def see(self, record: Slices) -> T | None:
-        """What is kept of a record's packet; None for a record that is no sight."""
+        """Process a record.
+
+        Returns:
+            The state of its sk_buff, created if it is new; None for a free record.
+        """
         skb = record[0][:8]
         if record[0][KIND] == _END:
             if skb in self._known:
@@ -93,7 +100,7 @@ class Lives(Generic[T]):
         kept = self._followed(skb, record)
         name = self._names.get(int.from_bytes(record[1][:8], "little"))
         if name in LAST_SIGHTS:
-            # Others are called inside a function; a tracepoint is the end.
+            # A function calls others, which have events, too; after a tracepoint there are none.
             self._ending.setdefault(skb, name.startswith("tp:"))
         return kept
 
@@ -114,22 +121,27 @@ class Lives(Generic[T]):
         return known[1]
 
     def _is_another(self, skb: bytes, record: Slices, before: bytes) -> bool:
-        """Whether a record is of another packet than that of which identity was known before.
+        """Return whether a record is of another sk_buff than the one tracked at its address.
 
-        What is made of a packet has its identity, and can have the address of one that has ended.
+        Clones, copies and segments have the same packet id, and can have a freed address.
+
+        Args:
+            skb: the address.
+            record: an event.
+            before: packet id of the tracked one.
         """
         identity, is_late = record[4][self._identity], record[0][KIND] in LATE
         changed = identity not in (before, _UNKNOWN)
         if self._ending.get(skb) or self._ended.get(skb):
             return changed or not is_late
-        if is_late:  # of one that was at this address before, and has been let go of
+        if is_late:  # of an earlier sk_buff at this address, which is no longer tracked
             return False
         return changed and (before != _UNKNOWN or self._has_ended(skb))
 
     def settle(self) -> None:
-        """After each batch: end what ended in the one before.
+        """End the sk_buffs that were freed in the batch before this one. Call it after each batch.
 
-        What frees a packet inside a chain of nftables is told of only behind the end.
+        They are kept for one batch more, for the nft events that arrive after the free record.
         """
         for skb in list(self._ended):
             if skb in self._known:
@@ -137,33 +149,41 @@ class Lives(Generic[T]):
         self._ended, self._ending = self._ending, {}
 
     def finish(self) -> None:
-        """The trace is over: end all."""
+        """End all sk_buffs, at the end of the trace."""
         self.settle()
         self.settle()
         while self._known:
             self._let_go(next(iter(self._known)), Why.STOPPED)
 
     def quietest(self) -> T | None:
-        """What is kept of the packet that was quiet for longest."""
+        """Return the state of the sk_buff that had no event for longest; None if there is none."""
         return next((kept for _, kept in self._known.values()), None)
 
     def leave_quietest(self) -> None:
-        """Follow that one no longer."""
+        """Evict the sk_buff that had no event for longest, if there is one."""
         if self._known:
             self._let_go(next(iter(self._known)), Why.CROWDED)
 
     def leave(self, skb: bytes) -> None:
-        """Follow the packet at an address no longer, as if it had ended."""
+        """Stop tracking the sk_buff at an address, as if it had been freed.
+
+        Args:
+            skb: the address, as in records.
+        """
         if skb in self._known:
             self._let_go(skb, Why.FREED)
 
     def at(self, skb: bytes) -> T | None:
-        """What is kept of the packet at an address."""
+        """Return the state of the sk_buff at an address; None if none is tracked there.
+
+        Args:
+            skb: the address, as in records.
+        """
         known = self._known.get(skb)
         return known[1] if known else None
 
     def all(self) -> list[T]:
-        """What is kept, of each packet under way."""
+        """Return the states of all tracked sk_buffs, the one without an event for longest first."""
         return [kept for _, kept in self._known.values()]
 
     def _has_ended(self, skb: bytes) -> bool:

@@ -1,7 +1,7 @@
-"""A ring buffer in our memory: what is the same for every reader of one.
+"""Memory mapping of a BPF ring buffer, for all of its readers.
 
-The layout is the kernel's (kernel/bpf/ringbuf.c): a page with the consumer's position, a page with
-the producer's, and the data mapped twice in a row, so that what wraps is still one piece.
+The layout is that of kernel/bpf/ringbuf.c: a page with the consumer's position, a page with the
+producer's, and the data mapped twice in a row, so that a record that wraps is contiguous.
 """
 
 from __future__ import annotations
@@ -23,9 +23,15 @@ DISCARDED = 1 << 30  # BPF_RINGBUF_DISCARD_BIT
 class Mapped:
     """The reading end of a ``BPF_MAP_TYPE_RINGBUF``.
 
+    ``consumer[0]`` and ``producer[0]`` are positions in bytes, which only grow; masked by ``mask``
+    they are offsets in ``data``, and a quarter of that in ``words``.
+
     Args:
         ring: descriptor of the ring buffer.
-        size: its bytes.
+        size: size of the ring buffer in bytes, a power of two.
+
+    Raises:
+        OSError: mmap() failed.
     """
 
     def __init__(self, ring: int, size: int) -> None:
@@ -42,7 +48,7 @@ class Mapped:
         self.words = self.data.cast("I")
 
     def close(self) -> None:
-        """Unmap everything."""
+        """Unmap the ring buffer. No view of it may be in use any more."""
         for view in (self.consumer, self.producer, self.words, self.data):
             view.release()
         for mapped in self._maps:
@@ -58,13 +64,14 @@ Reader = TypeVar("Reader", bound=_Closing)
 
 @contextmanager
 def unmapped(make: Callable[[], Reader], size: int) -> Iterator[Reader]:
-    """What ``make`` maps, until the way out.
+    """Provide the reader that ``make`` creates, and close it at the end.
 
     Args:
-        size: bytes of its ring buffer.
+        make: creates the reader, which maps a ring buffer.
+        size: size of the ring buffer in bytes, for the error message.
 
     Raises:
-        KernelError: no memory to map it.
+        KernelError: the ring buffer can't be mapped.
     """
     try:
         made = make()

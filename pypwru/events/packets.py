@@ -1,8 +1,8 @@
-"""The bytes of packets, between their ring and who wants them.
+"""Packet data: chunks from the ring ``packets``, joined for the events that they belong to.
 
-Handlers write the bytes of a packet in chunks to a ring of their own, all of them before its record
-is to be had. So they are collected before records are shown, and kept until theirs is; what nobody
-asks for is thrown away when it is the oldest and room is needed.
+A handler submits all chunks of a packet before the event record. So this ring is drained before
+events are processed, and chunks are kept by address, time and CPU until their event is; the oldest
+are evicted when the memory for them is full.
 """
 
 from __future__ import annotations
@@ -26,29 +26,30 @@ if TYPE_CHECKING:
 CHUNK = Struct("<QQII")
 BYTES = Struct("<IIIIHHBBB9x")
 _CHUNK_SIZE = size_of("chunk")
-_LARGEST = 256 << 20  # bytes kept, whatever the ring's size is
+_LARGEST = 256 << 20  # bytes of chunks that are kept, at most
 _CPU = members("event")["cpu"].offset
-_TRIES, _PAUSE = 50, 0.002  # s: as long as a CPU may be away that has begun to write a chunk
+# Retries, and s between them: for a CPU that was interrupted while it writes a chunk.
+_TRIES, _PAUSE = 50, 0.002
 _U32 = (1 << 32) - 1
 
 Key = tuple[int, int, int]
-"""Address, time and CPU of an event."""
+"""Address of the sk_buff or frame, ktime in ns, and CPU of an event."""
 
 
 class Captured(NamedTuple):
-    """What was told of a packet.
+    """The packet data of an event. Integers are in host byte order.
 
     Args:
-        octets: its bytes, as far as they could be had.
-        length: how many there are of it, from its first byte that is told on.
-        tag: that is beside it: TPID << 16 | TCI, 0 for none.
-        device: ARPHRD_* of its device, 65535 without one.
-        queue: skb->queue_mapping.
-        layer: 2 from an Ethernet header on, 3 from the network header on.
-        type: PACKET_* of linux/if_packet.h.
-        first: it was not seen before; only where that is asked for.
-        dropped: packets that were lost on that CPU since the one of it that was taken before, and
-            here.
+        octets: the captured bytes; its length is the caplen.
+        length: length of the packet in bytes, from the first captured byte on.
+        tag: the accelerated VLAN tag: TPID << 16 | TCI, 0 if there is none.
+        device: ARPHRD_* of its device, 65535 if it has none.
+        queue: ``skb->queue_mapping``; for an XDP frame the index of its receive queue.
+        layer: 2 if the data begins with an Ethernet header, 3 if with the network header.
+        type: ``skb->pkt_type``: PACKET_* of linux/if_packet.h.
+        first: whether the event is the packet's first; false in runs that don't detect it.
+        dropped: number of captures lost before this one: those of its CPU since the previous one
+            of that CPU, and those lost in this process since the previous one of any CPU.
     """
 
     octets: bytes
@@ -63,14 +64,17 @@ class Captured(NamedTuple):
 
 
 class PacketBytes:
-    """Bytes that are waiting for their records.
+    """Reads the ring ``packets``, and keeps packet data until its event is processed.
 
     Args:
         ring: descriptor of the ring ``packets``.
-        size: its bytes.
-        wire: the layout of records.
-        snaplen: bytes of a packet that were asked for at most.
-        pause: waits for so many seconds.
+        size: size of the ring in bytes.
+        wire: the layout of event records; they have ``part_bytes``.
+        snaplen: bytes that are captured of a packet, at most.
+        pause: sleeps for a number of seconds.
+
+    Raises:
+        OSError: the ring can't be mapped.
     """
 
     def __init__(
@@ -82,21 +86,25 @@ class PacketBytes:
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
         self.lost = 0
-        """Packets whose record came and whose bytes did not, or were thrown away before."""
+        """Captures without their data when their event was processed: late, or evicted."""
         self.cut = 0
-        """Packets that were taken, and of which less could be told than was asked for."""
+        """Captures with fewer bytes than packet and snaplen have: unreadable, or no room."""
         self._ring = Mapped(ring, size)
         self._at = wire.parts["bytes"].offset
         self._snaplen = snaplen
         self._pause = pause
         self._kept: OrderedDict[Key, list[bytes]] = OrderedDict()
-        self._size = 0  # of these
+        self._size = 0  # bytes in these
         self._room = min(max(4 * size, 16 << 20), _LARGEST)
-        self._lost_on: dict[int, int] = {}
-        self._lost_here = 0  # since one was taken
+        self._lost_on: dict[int, int] = {}  # CPU -> the handlers' count at its last capture
+        self._lost_here = 0  # since the last capture that was returned
 
     def collect(self) -> bool:
-        """Take what the ring has; false if there is more, behind what a CPU still writes."""
+        """Move all chunks from the ring to memory.
+
+        Returns:
+            False if chunks are left, behind one that a CPU still writes.
+        """
         ring, unpack = self._ring, CHUNK.unpack_from
         at, end = ring.consumer[0], ring.producer[0]
         while at < end:
@@ -114,10 +122,13 @@ class PacketBytes:
         return True
 
     def take(self, record: Slices) -> Captured | None:
-        """What is told of the packet of this record, once.
+        """Remove and return the packet data of an event; may wait 0.1 s for a CPU that writes it.
+
+        Args:
+            record: the event.
 
         Returns:
-            None if nothing is, or if it was lost, which is counted.
+            None if none was captured at this event, or if it was lost, which is counted.
         """
         part = BYTES.unpack_from(record[4], self._at)
         length, told, tag, lost, device, queue, layer, kind, first = part
@@ -134,10 +145,13 @@ class PacketBytes:
         return Captured(octets, length, tag, device, queue, layer, kind, bool(first), dropped)
 
     def account(self, counted: Counters) -> dict[str, int]:
-        """Where the bytes of every packet went, for the last line of the log.
+        """Account for all captures, for the last line of the log.
 
         Args:
-            counted: by the handlers: what they wanted to tell, and had no room for.
+            counted: the counters of the handlers.
+
+        Returns:
+            Key of the log line -> number of captures.
         """
         return {
             "packets_wanted": counted.wanted,
@@ -146,7 +160,7 @@ class PacketBytes:
         }
 
     def close(self) -> None:
-        """Unmap the ring."""
+        """Unmap the ring buffer."""
         self._ring.close()
 
     def _keep(self, key: Key, octets: bytes) -> None:
@@ -157,7 +171,15 @@ class PacketBytes:
             self._size -= sum(map(len, thrown))
 
     def _octets(self, record: Slices, told: int) -> bytes:
-        """All that was told, or less: an earlier chunk of another CPU's may hold it up."""
+        """Remove and join the chunks of an event.
+
+        Args:
+            record: the event.
+            told: the number of captured bytes.
+
+        Returns:
+            ``told`` bytes, or fewer if an unfinished chunk of another CPU is in front of them.
+        """
         skb, cpu = record[0][:8], record[0][_CPU : _CPU + 2]
         key = int.from_bytes(skb, "little"), record[2], int.from_bytes(cpu, "little")
         for _ in range(_TRIES):
@@ -169,7 +191,13 @@ class PacketBytes:
         return b"".join(found)
 
     def _dropped(self, cpu: int, lost: int) -> int:
-        """Since the last one; of a handler that another interrupted there may be less."""
+        """Return the number of captures that a CPU lost since its previous capture.
+
+        Args:
+            cpu: number of the CPU.
+            lost: its count of lost captures, modulo 2**32. That of a handler which another
+                interrupted may be less than the previous one; it is ignored.
+        """
         more = (lost - self._lost_on.get(cpu, 0)) & _U32
         if more >> 31:
             return 0
@@ -181,13 +209,15 @@ class PacketBytes:
 def packets_where_asked(
     config: Config, maps: Mapping[str, int], wire: Wire
 ) -> Iterator[PacketBytes | None]:
-    """The ``PacketBytes`` of a run, unmapped on the way out; None where nobody wants any.
+    """Provide the ``PacketBytes`` of a run, and unmap it at the end; None without capture.
 
     Args:
+        config: of the run.
         maps: name -> descriptor.
+        wire: the layout of event records.
 
     Raises:
-        KernelError: no memory to map the ring.
+        KernelError: the ring can't be mapped.
     """
     if not config.captures:
         yield None

@@ -1,4 +1,4 @@
-"""The path of each packet, held until the packet has ended."""
+"""Hold the events of each packet until it is freed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ if TYPE_CHECKING:
     from pypwru.events.wire import Wire
 
 SIGHTS = 1 << 17
-"""Held at a time; beyond, the packet that was quiet for longest is no longer followed."""
+"""Events that are held at a time. Beyond, the packet without an event for longest is evicted."""
 
-# ns after which a packet that was dropped has ended, if nobody tells: kfree_skb_list_reason() gives
-# memory back in bulk (Linux 6.3, eedade12f4cb), which no function sees packet by packet.
+# ns after a drop without a free record, after which a packet counts as freed: since Linux commit
+# eedade12f4cb ("net: kfree_skb_list use kmem_cache_free_bulk") (in v6.3) kfree_skb_list_reason()
+# frees in bulk, and no function is called for each packet.
 _PATIENCE = 500_000_000
 
 
 class Path:
-    """What is known of a packet.
+    """Event history of a packet: ``sights`` in the order of the ring, and its outcome so far.
 
     Args:
-        skb: its address.
+        skb: address of the sk_buff, as in records.
     """
 
     __slots__ = ("end", "fate", "sights", "skb")
@@ -36,18 +37,20 @@ class Path:
         self.sights: list[Slices] = []
         self.fate = Fate()
         self.end: Slices | None = None
-        """The record that told of its end."""
+        """The free record; None until it arrives."""
 
 
 class Paths:
-    """Collects them.
+    """Collects the event history of each packet.
 
     Args:
-        wire: the layout of records; they have an identity.
-        names: the address that a record carries -> name, of everything that is traced; may grow.
-        drops: which of them throw packets away.
-        over: takes a path, and why it is over. One that nobody has room for is given as it is.
-        clock: CLOCK_MONOTONIC, ns.
+        wire: the layout of records; they have a packet id.
+        names: address in a record -> name, of all attached targets. The caller owns it, and adds
+            targets while tracing.
+        drops: whether a function with a drop reason drops packets.
+        over: called with a history when it is complete, and why it is. An evicted packet's is
+            passed as it is. It is not used any more afterwards.
+        clock: returns CLOCK_MONOTONIC, ns.
     """
 
     def __init__(
@@ -62,11 +65,11 @@ class Paths:
         self._lives = Lives(wire, names, lambda record: Path(record[0][:8]), self._let_go)
         self._over = over
         self._clock = clock
-        self._held = 0
-        self._dropped: dict[bytes, int] = {}  # address -> when that was said; the oldest first
+        self._held = 0  # events
+        self._dropped: dict[bytes, int] = {}  # address -> ktime of its first drop; the oldest first
 
     def take(self, batch: Sequence[Slices]) -> None:
-        """Take a batch, also an empty one, with the ends of packets."""
+        """Process a batch of records, free records included; an empty one advances timeouts."""
         for record in batch:
             path = self._lives.see(record)
             if path is not None:
@@ -77,7 +80,7 @@ class Paths:
         self._lose_patience()
 
     def finish(self) -> None:
-        """The trace is over: so are all."""
+        """Complete all histories, at the end of the trace."""
         self._lives.finish()
 
     def _end(self, record: Slices) -> None:

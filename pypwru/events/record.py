@@ -1,7 +1,9 @@
-"""The wire, read from bpf/event.h: there is no second definition of it.
+"""Layout of the structs in bpf/event.h, which is parsed: there is no second definition.
 
-A record on the ring is the kernel's 8-byte header and a ``struct event``. Its four parts stay
-slices of bytes until somebody wants text; event.h says why they are ordered so.
+A record on the ring is the kernel's 8-byte header, a ``struct event``, and the parts of the run
+(``wire``). Its slices stay bytes until they are rendered as text; event.h explains their order.
+All integers are in host byte order, which is little-endian, unless event.h has them in network
+byte order.
 """
 
 from __future__ import annotations
@@ -21,14 +23,18 @@ _HEADER = (FOLDER / "event.h").read_text()
 
 
 class Member(NamedTuple):
-    """Where a member of a struct is, in bytes."""
+    """Offset and size of a member of a struct, in bytes."""
 
     offset: int
     size: int
 
 
 def members(struct: str) -> dict[str, Member]:
-    """The members of a struct of event.h, laid out as C does: each aligned to its own type."""
+    """Return the members of a struct of event.h, laid out as in C: each aligned to its own type.
+
+    Args:
+        struct: name of the struct, without ``struct``.
+    """
     match = re.search(rf"^struct {struct} \{{(.*?)^\}};", _HEADER, re.DOTALL | re.MULTILINE)
     assert match, f"event.h has no struct {struct}"
     found: dict[str, Member] = {}
@@ -42,28 +48,39 @@ def members(struct: str) -> dict[str, Member]:
 
 
 def constants() -> dict[str, int]:
-    """The numbers that event.h defines."""
+    """Return the macros of event.h that are decimal numbers, name -> value."""
     return {name: int(value) for name, value in _CONSTANT.findall(_HEADER)}
 
 
 def size_of(struct: str) -> int:
-    """Bytes of a struct of event.h, up to a multiple of eight."""
+    """Return the size of a struct of event.h in bytes, rounded up to a multiple of eight."""
     last = list(members(struct).values())[-1]
     return -(-(last.offset + last.size) // 8) * 8
 
 
 Slices = tuple[bytes, bytes, int, bytes, bytes]
-"""What ``Record`` names. Off the ring come plain tuples, which C makes: at 0.1 us, not 0.3."""
+"""A record as it comes from the ring, with the fields of ``Record`` by position.
+
+A plain tuple, since struct.iter_unpack() makes one in 0.1 us, and a NamedTuple takes 0.3 us.
+"""
 
 
 class Record(NamedTuple):
-    """A sight of a packet: four slices of a ``struct event``, and what the run wants behind it."""
+    """A record: the slices of its ``struct event``, and the parts of the run behind it.
 
-    packet: bytes  # skb, pid, cpu, kind, comm
-    func: bytes  # address, reason
-    ktime: int  # CLOCK_MONOTONIC, ns
-    flow: bytes  # netns .. pad
-    tail: bytes = b""  # struct part_*, as events/wire.py lays them out
+    Args:
+        packet: ``skb``, ``pid``, ``cpu``, ``kind``, ``comm``, ``start_stack``.
+        func: ``address``, ``reason``.
+        ktime: CLOCK_MONOTONIC, ns.
+        flow: ``netns`` to ``pad``.
+        tail: ``struct part_*``, as ``wire`` lays them out.
+    """
+
+    packet: bytes
+    func: bytes
+    ktime: int
+    flow: bytes
+    tail: bytes = b""
 
 
 EVENT = members("event")
@@ -80,7 +97,7 @@ EVENT_COUNTERS = Struct(f"={len(COUNTERS)}Q")
 
 
 def decoder(tail: int) -> Callable[[bytes], list[Slices]]:
-    """What turns records as they lie on the ring, each with its header, into slices.
+    """Return a function that splits contiguous records, each with its ring header, into slices.
 
     Args:
         tail: bytes behind each ``struct event``.

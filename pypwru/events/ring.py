@@ -1,4 +1,4 @@
-"""The ring of events, drained by hand: batches of records, no callback, no system call a record."""
+"""Read the ring of events in batches: no callback, and no system call per record."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ if TYPE_CHECKING:
 
     from pypwru.events.wire import Wire
 
-BATCH = 8192  # records at most in one read, so that a signal is answered soon
-_TICK = 0.01  # s, between looks at a ring that was not empty lately
+BATCH = 8192  # records per read at most, so that signals are handled soon
+_TICK = 0.01  # s, between polls of a ring that was not empty lately
 _TICKS_BEFORE_DOZING = 10
-_DOZE = 0.5  # s; a wake-up lost between setting the word and sleeping is made good after this
+_DOZE = 0.5  # s; bounds the delay by a wake-up lost between setting the state and sleeping
 
 
 class Ring:
-    """The reading end of a ``BPF_MAP_TYPE_RINGBUF`` whose records are all alike.
+    """Reads a ``BPF_MAP_TYPE_RINGBUF`` with records of one size.
 
     Handlers write nothing before ``start``, and nothing after ``stop``.
 
     Args:
         ring: descriptor of the ring buffer.
-        size: its bytes.
-        reader: descriptor of the map in which the reader says whether it must be woken.
+        size: size of the ring buffer in bytes.
+        reader: descriptor of the map ``reader``, with the reader's state: READER_*.
         wire: the layout of a record.
+
+    Raises:
+        OSError: a map can't be mapped.
     """
 
     def __init__(self, ring: int, size: int, reader: int, wire: Wire) -> None:
@@ -46,49 +49,50 @@ class Ring:
         self._ring_or_interrupts.register(ring, select.EPOLLIN)
 
     def watch(self, fd: int) -> None:
-        """Make ``wait`` end when ``fd`` becomes readable, too."""
+        """Make ``wait`` return also when ``fd`` is readable. The caller keeps it open."""
         self._interrupts.register(fd, select.EPOLLIN)
         self._ring_or_interrupts.register(fd, select.EPOLLIN)
 
     def read(self) -> list[Slices]:
-        """The next records, at most a batch; empty when there are none."""
+        """Return the next records, at most ``BATCH``; none if the ring is empty."""
         ring, stride = self._ring, self._stride
         consumer = ring.consumer[0]
         waiting = min((ring.producer[0] - consumer) // stride, BATCH)
         if not waiting:
             return []
         start = consumer & ring.mask
-        # No view has a name: were a signal to end this, it would keep the mmap from being closed.
+        # No view is bound to a name: if a signal handler raised here, it would stay alive in the
+        # traceback, and the mmap could not be closed.
         ready = committed(
             ring.words[start // 4 : start // 4 + waiting * (stride // 4) : stride // 4].tolist(),
             self._size,
         )
-        # Copied only now: what was seen committed before the copy is whole in it.
+        # Copy after the check: records that were committed before are complete in the copy.
         records = bytes(ring.data[start : start + ready * stride])
         ring.consumer[0] = consumer + len(records)
         self._ticks = 0
         return self._decode(records)
 
     def wait(self) -> None:
-        """Sleep until there may be records, or a watched descriptor is readable."""
+        """Sleep until there may be records, or a watched descriptor is readable; 0.5 s at most."""
         self._ticks += 1
         if self._ticks <= _TICKS_BEFORE_DOZING:
-            self._interrupts.poll(_TICK)  # not the ring: records gather to a batch meanwhile
+            self._interrupts.poll(_TICK)  # not the ring, so that records form a batch
             return
         self._state[0] = READER_DOZING
         self._ring_or_interrupts.poll(_DOZE)
         self._state[0] = READER_AWAKE
 
     def start(self) -> None:
-        """Tell the handlers to write."""
+        """Make the handlers write records."""
         self._state[0] = READER_AWAKE
 
     def stop(self) -> None:
-        """Tell the handlers to write no more."""
+        """Make the handlers stop writing records."""
         self._state[0] = READER_STOPPED
 
     def close(self) -> None:
-        """Unmap everything."""
+        """Unmap the ring buffer and the reader's state."""
         self._interrupts.close()
         self._ring_or_interrupts.close()
         self._state.release()
@@ -97,12 +101,27 @@ class Ring:
 
 
 def committed(lengths: list[int], size: int) -> int:
-    """How many of the records of ``size`` bytes, from the first, their producers have finished."""
+    """Return how many records, from the first on, are committed by their producers.
+
+    Args:
+        lengths: the length words of the headers, with the flags of the kernel.
+        size: bytes of each record, which its length is once it is committed.
+    """
     if lengths.count(size) == len(lengths):
         return len(lengths)
     return next(index for index, length in enumerate(lengths) if length & BUSY)
 
 
 def opened(ring: int, size: int, reader: int, wire: Wire) -> AbstractContextManager[Ring]:
-    """A ``Ring`` that is unmapped on the way out; arguments and errors as of these."""
+    """Provide a ``Ring``, and unmap it at the end.
+
+    Args:
+        ring: descriptor of the ring buffer.
+        size: size of the ring buffer in bytes.
+        reader: descriptor of the map ``reader``.
+        wire: the layout of a record.
+
+    Raises:
+        KernelError: the ring buffer can't be mapped.
+    """
     return unmapped(lambda: Ring(ring, size, reader, wire), size)

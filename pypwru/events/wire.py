@@ -1,6 +1,7 @@
-"""What a run's records carry behind ``struct event``, and where: laid out once from the Config.
+"""Layout of the parts behind ``struct event``, which a run's Config selects.
 
-The parts are event.h's ``struct part_*``; each has a row here that says which runs ask for it.
+The parts are ``struct part_*`` of bpf/event.h. Each has a row here with the condition on the
+Config.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ if TYPE_CHECKING:
     from pypwru.config import Config
 
 TEXT_HEADER = 4
-"""pwru keeps the length of a dump in the first bytes of its buffer: the text gets what is left."""
+"""Bytes of pwru's per-CPU buffer that hold the length of a dump; the text has the rest."""
 
 
 class Wire(NamedTuple):
     """The layout of a run's records.
 
     Args:
-        parts: name of a part -> where it is in the tail, the bytes after ``struct event``.
-        tail: bytes of the tail, a multiple of eight.
+        parts: name of a part -> offset and size in the tail, the bytes after ``struct event``.
+        tail: size of the tail in bytes, a multiple of eight.
     """
 
     parts: Mapping[str, Member]
@@ -31,23 +32,23 @@ class Wire(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of a record, without the ring's header."""
+        """Size of a record in bytes, without the ring's header."""
         return EVENT_SIZE + self.tail
 
     @property
     def stride(self) -> int:
-        """Bytes from one record to the next on the ring."""
+        """Distance of two records on the ring in bytes."""
         return RING_HEADER + self.size
 
     def defines(self) -> dict[str, str]:
-        """The macros by which the C knows it: offsets are from the start of the event."""
+        """Return the macros ``WIRE_*``, name -> text. Offsets are from the start of the event."""
         offsets = {f"WIRE_{name}": EVENT_SIZE + part.offset for name, part in self.parts.items()}
         sizes = {f"WIRE_SIZE_{name}": part.size for name, part in self.parts.items()}
         numbers = {"WIRE_SIZE": self.size} | offsets | sizes
         return {name: str(number) for name, number in numbers.items()}
 
 
-# Name -> (bytes, of 0 there is none), in the order on the wire.
+# Name -> size in bytes for a Config, 0 if the run doesn't have the part; in the order in records.
 _PARTS: Mapping[str, Callable[[Config], int]] = {
     "caller": lambda config: (
         (config.output_caller or config.locates_drops) and size_of("part_caller")
@@ -70,7 +71,7 @@ _PARTS: Mapping[str, Callable[[Config], int]] = {
 
 
 def wire(config: Config) -> Wire:
-    """The layout for a run."""
+    """Return the layout of a run's records."""
     parts: dict[str, Member] = {}
     at = 0
     for name, size in ((name, int(wanted(config))) for name, wanted in _PARTS.items()):

@@ -1,7 +1,8 @@
-"""C expressions over the packet's struct: filters, and members to print.
+"""C expressions over ``struct sk_buff`` and ``struct xdp_buff``: filters, and members to print.
 
-``compiler.compile_filter_expression`` makes an ``Expression``, ``members.compile_members`` the
-``Members`` of ``--output-skb-metadata``; both are written as eBPF below any stack.
+``compiler.compile_filter_expression`` returns an ``Expression``, ``members.compile_members`` the
+``Members`` of ``--output-skb-metadata``. Each generates eBPF whose stack frame begins below the
+host program's.
 """
 
 from pypwru.expression.compiler import Expression, compile_filter_expression

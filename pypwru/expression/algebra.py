@@ -1,6 +1,6 @@
-"""Nodes of a meaning, made from their operands: what is constant is computed at once.
+"""Constructors of the intermediate representation's nodes, which fold constants.
 
-Establishes: a comparison has its constant on the right, and no operation has constants alone.
+Establishes: the constant of a comparison is on its right; no operation has only constant operands.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ TRUE, FALSE = Constant(1, TRUTH), Constant(0, TRUTH)
 
 
 def number_of(value: Value) -> Number:
-    """The type of ``value``."""
+    """Return the type of ``value``."""
     return TRUTH if isinstance(value, Compare | Text | Not | Logic) else value.number
 
 
 def constant(value: int, number: Number) -> Constant:
-    """The result ``value`` of an operation that gives ``number``."""
+    """Return ``value``, the result of an operation of type ``number``, as a constant."""
     value = wrapped(value, number)
     return Constant(value, number if number in (U32, U64) else numbers.of(value))
 
 
 def negated(operand: Value) -> Value:
-    """``-operand``"""
+    """Return ``-operand``."""
     number = common(number_of(operand), TRUTH)
     if isinstance(operand, Constant):
         return constant(-operand.value, number)
@@ -54,7 +54,7 @@ def negated(operand: Value) -> Value:
 
 
 def complement(operand: Value) -> Value:
-    """``~operand``"""
+    """Return ``~operand``."""
     number = number_of(operand)
     number = number if number == U32 else common(number, TRUTH)
     if isinstance(operand, Constant):
@@ -63,10 +63,15 @@ def complement(operand: Value) -> Value:
 
 
 def arithmetic(sign: str, left: Value, right: Value, mark: Mark) -> Value:
-    """``left sign right``
+    """Return ``left sign right``.
+
+    Args:
+        sign: the operator.
+        left, right: the operands.
+        mark: the operator's position, for errors.
 
     Raises:
-        FilterError: a division by 0, or a shift by a constant that is not 0 to 63.
+        FilterError: a division by the constant 0, or a shift by a constant that is not 0 to 63.
     """
     of_left, of_right = number_of(left), number_of(right)
     number = RESULTS[sign](of_left, of_right)
@@ -87,10 +92,15 @@ def arithmetic(sign: str, left: Value, right: Value, mark: Mark) -> Value:
 
 
 def compare(sign: str, left: Value, right: Value, mark: Mark) -> Value:
-    """``left sign right``
+    """Return ``left sign right``, a comparison.
+
+    Args:
+        sign: the operator.
+        left, right: the operands.
+        mark: the operator's position, for errors.
 
     Raises:
-        FilterError: ``left`` can never be equal to the constant that ``right`` is, or vice versa.
+        FilterError: == or != with a constant that is not in the range of the other operand.
     """
     if isinstance(left, Constant):
         sign, left, right = SWAPPED[sign], right, left
@@ -102,13 +112,14 @@ def compare(sign: str, left: Value, right: Value, mark: Mark) -> Value:
         number, value = number_of(left), right.value
         if number.bits < 64 and not number.low <= value <= number.high:
             raise mark.error(
-                f"what is compared with {value} is {number.low} to {number.high} and never {value}"
+                f"the operand compared with {value} is {number.low} to {number.high} and never "
+                f"{value}"
             )
     return Compare(sign, left, right, operands)
 
 
 def inverse(operand: Value) -> Value:
-    """``!operand``"""
+    """Return ``!operand``."""
     if isinstance(operand, Constant):
         return FALSE if operand.value else TRUE
     if isinstance(operand, Compare):
@@ -117,9 +128,15 @@ def inverse(operand: Value) -> Value:
 
 
 def logic(sign: str, terms: Iterable[Value]) -> Value:
-    """``term && term ...``; terms behind a constant that decides are dropped.
+    """Return ``term && term ...`` or ``term || term ...``, simplified.
 
-    Not those before it: what they read decides whether there is a result at all.
+    Constant terms that don't decide the result are dropped, and so is everything after one that
+    does. Terms before that one stay: if their memory can't be read, the whole expression does not
+    match.
+
+    Args:
+        sign: && or ||.
+        terms: in the order of evaluation.
     """
     decides = sign == "||"
     kept: list[Value] = []

@@ -1,7 +1,7 @@
-"""Numbers in registers: what is computed between two reads of kernel memory.
+"""Code generation for integer arithmetic in registers.
 
-r0 to r5 are a stack of intermediate results. A division of numbers that may be negative is one of
-their magnitudes: signed instructions exist since Linux 6.6 only.
+r0 to r5 are used as a stack of intermediate results, so no helper may be called meanwhile. A signed
+division divides the magnitudes and sets the sign: eBPF has signed division only since Linux 6.6.
 """
 
 from __future__ import annotations
@@ -21,18 +21,24 @@ _ALU = {
     "&": ebpf.AND, "|": ebpf.OR, "^": ebpf.XOR, "<<": ebpf.LSH, ">>": ebpf.RSH,
 }  # fmt: skip
 TRUTH_PLACE, TRUTH_OFFSET = 1, 1
-"""A condition's 0 or 1 is in the second byte of its slot, one more than it is. The verifier knows
-what is at the start of a slot, and zeros anywhere; it would follow both values of each condition
-through all that comes, twice as many ways each time."""
+"""A condition's 0 or 1 is stored in byte TRUTH_PLACE of its stack slot, plus TRUTH_OFFSET. The
+verifier tracks constants that are stored at the start of a slot, and zero bytes anywhere; it would
+walk the rest of the program once for each value, so paths would double with each condition."""
 Slot = Callable[[Value], int]
-"""The offset from r10 of a read's cell, or of the 0 or 1 that a condition gave."""
+"""Returns the offset from r10 of the slot that holds a read's bytes or a condition's result."""
 
 
 def evaluate(asm: Assembler, value: Value, to: int, slot: Slot) -> None:
-    """Register ``to`` = ``value``; the registers behind it, up to r5, are lost.
+    """Generate register ``to`` = ``value``; ``to`` + 1 to r5 are clobbered.
+
+    Args:
+        asm: receives the instructions.
+        value: all that it reads is in stack slots.
+        to: the register's number.
+        slot: returns the slot of a read or condition.
 
     Raises:
-        FilterError: it needs more registers.
+        FilterError: it needs more registers than are left.
     """
     if to >= REGISTERS or to + registers(value) > REGISTERS:
         raise FilterError(
@@ -52,7 +58,17 @@ def evaluate(asm: Assembler, value: Value, to: int, slot: Slot) -> None:
 
 
 def pair(asm: Assembler, value: Arithmetic | Compare, to: int, slot: Slot) -> tuple[int, int]:
-    """Both operands, the one that needs more registers first; gives the registers they are in."""
+    """Generate the evaluation of both operands of ``value``, the larger one first.
+
+    Args:
+        asm: receives the instructions.
+        value: the operation.
+        to: the first of the registers to use.
+        slot: returns the slot of a read or condition.
+
+    Returns:
+        The registers of the left and right operand: ``to`` and ``to`` + 1 in some order.
+    """
     if registers(value.right) > registers(value.left):
         evaluate(asm, value.right, to, slot)
         evaluate(asm, value.left, to + 1, slot)
@@ -63,7 +79,7 @@ def pair(asm: Assembler, value: Arithmetic | Compare, to: int, slot: Slot) -> tu
 
 
 def immediate(value: Value) -> int | None:
-    """``value`` as the s32 of an instruction on 64 bits, if it is one."""
+    """Return ``value`` as the s32 immediate of a 64-bit instruction, or None."""
     if not isinstance(value, Constant):
         return None
     number = value.value - (1 << 64) if value.value >> 63 > 0 else value.value
@@ -71,7 +87,7 @@ def immediate(value: Value) -> int | None:
 
 
 def registers(value: Value) -> int:
-    """How many registers ``value`` needs (Sethi and Ullman's number)."""
+    """Return the number of registers that ``value`` needs (its Sethi-Ullman number)."""
     if isinstance(value, Unary):
         return registers(value.operand)
     if not isinstance(value, Arithmetic):
@@ -140,7 +156,16 @@ def _binary(asm: Assembler, value: Arithmetic, to: int, slot: Slot) -> None:
 
 
 def _divide_signed(asm: Assembler, operation: int, left: int, right: int, spare: int) -> None:
-    """left = left / right or left % right, towards zero; by 0: 0 and left, as BPF has it."""
+    """Generate left = left / right or left % right, truncated towards zero.
+
+    A division by 0 gives 0, and % gives ``left``, as in BPF.
+
+    Args:
+        asm: receives the instructions.
+        operation: ebpf.DIV or ebpf.MOD.
+        left, right: registers; ``right`` is clobbered.
+        spare: another register, clobbered.
+    """
     asm.move(spare, left)
     if operation == ebpf.DIV:
         asm.alu_register(ebpf.XOR, spare, right)
@@ -151,7 +176,7 @@ def _divide_signed(asm: Assembler, operation: int, left: int, right: int, spare:
 
 
 def _negate_below_zero(asm: Assembler, register: int, sign: int) -> None:
-    """register = -register if ``sign`` is negative."""
+    """Generate register = -register if register ``sign`` is negative."""
     done = asm.label()
     asm.branch(ebpf.JSGE, sign, 0, done)
     asm.negate(register)

@@ -1,6 +1,8 @@
-"""Pass 3: names to places in memory and to values of enums, operators to what they do.
+"""Pass 3: the type checker. A syntax tree to the intermediate representation (tree.py).
 
-Establishes: everything that is read exists in the kernel's BTF, and is a number.
+Members become offsets in kernel memory, enumerators become constants, operators get their types.
+
+Establishes: everything that is read exists in the kernel's BTF, and is an integer or a pointer.
 """
 
 from __future__ import annotations
@@ -35,28 +37,35 @@ _MISPLACED = "a string can only be compared, by == or !=, with a char array or a
 
 
 class Checker:
-    """Gives the meaning of trees.
+    """Translates syntax trees.
 
     Args:
-        paths: of the root that they are about.
+        paths: resolves members of the root.
     """
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
 
     def value(self, node: Node, enum: int = 0) -> Value:
-        """What ``node`` means.
+        """Return the value that ``node`` computes (an rvalue).
 
         Args:
-            enum: type id of the enum in which names are looked for first, or 0.
+            node: the syntax tree.
+            enum: BTF type id of the enum in which names are looked up first, or 0.
 
         Raises:
-            FilterError: it means nothing, pointing at the column.
+            FilterError: an unknown name or a type error; the message points at the column.
         """
         return _MEANINGS[type(node)](self, node, enum)
 
     def spot(self, node: Node) -> Spot | None:
-        """The object that ``node``, a root, member or element, names; None is the root itself."""
+        """Return the object that ``node`` names (an lvalue): a member or an element.
+
+        None stands for the root itself.
+
+        Raises:
+            FilterError: ``node`` names no object, or one that does not exist.
+        """
         if isinstance(node, Member):
             return self._paths.member(self.spot(node.parent), node.name, node.mark)
         if isinstance(node, Index):
@@ -72,7 +81,7 @@ class Checker:
         if not isinstance(value, Constant):
             raise node.place.mark.error("an index must be a constant")
         if value.value < 0:
-            raise node.place.mark.error(f"{value.value} is no index: the first is 0")
+            raise node.place.mark.error(f"{value.value} is not an index: the first is 0")
         return value.value
 
     def _path(self, node: Node, _: int) -> Value:
@@ -88,7 +97,12 @@ class Checker:
         return Constant(value, numbers.of(value))
 
     def _foreign(self, node: Name, own: dict[str, int]) -> int:
-        """The value that a name has in an enum which has nothing to do with what it is used for."""
+        """Return the value of an enumerator of any enum, if all enums agree on it.
+
+        Args:
+            node: the name.
+            own: the enumerators of the enum that was tried first, for suggestions.
+        """
         values = sorted(set(self._paths.btf.enum_values(node.text)))
         if not values:
             raise node.mark.error(self._unknown(node.text, own))
@@ -127,7 +141,11 @@ class Checker:
         return algebra.arithmetic(node.sign, left, right, node.mark)
 
     def _sides(self, node: Binary, enum: int) -> tuple[Value, Value]:
-        """Both operands; that of which the root is part first: it says which enum the other is."""
+        """Return the values of both operands.
+
+        The one that reads the root is resolved first: its enum is where names of the other are
+        looked up.
+        """
         if self._is_about_root(node.left) or not self._is_about_root(node.right):
             left = self.value(node.left, enum)
             return left, self.value(node.right, enum_of(left) or enum)
@@ -159,7 +177,7 @@ class Checker:
 
 
 def enum_of(value: Value) -> int:
-    """The enum whose value it is, or whose bits: a type id, or 0."""
+    """Return the BTF type id of the enum that ``value`` is of, or is computed from; 0 for none."""
     if isinstance(value, Read):
         return value.enum
     if isinstance(value, UnaryValue):
@@ -170,7 +188,7 @@ def enum_of(value: Value) -> int:
 
 
 def mentions(node: Node, name: str) -> bool:
-    """Whether ``name`` is anywhere in ``node``."""
+    """Return whether ``node`` references ``name``."""
     if isinstance(node, Name):
         return node.text == name
     return any(mentions(child, name) for child in _children(node))

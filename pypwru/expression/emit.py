@@ -1,6 +1,7 @@
-"""Pass 5: a meaning as eBPF: branches, and between them reads and arithmetic.
+"""Pass 5: code generation: branches, and between them reads and arithmetic.
 
-r1 = address of the root's struct in, r0 != 0 out for a match. r1-r5 are lost, r6-r9 never touched.
+On entry r1 = address of the root's struct; on exit r0 != 0 for a match. r1-r5 are clobbered, r6-r9
+never touched.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ Known = frozenset[Cell]
 
 
 def emit(tree: Value, kept: list[Cell], stack_base: int) -> list[Insn]:
-    """The whole filter.
+    """Generate the whole filter.
 
     Args:
-        kept: the cells to keep a slot for.
+        tree: the filter; a packet matches if its value is not 0.
+        kept: the memory to read once and cache in a stack slot.
+        stack_base: the lowest offset from r10 that is in use, 0 or negative.
 
     Raises:
         OutOfStack: it does not fit below ``stack_base``.
@@ -48,7 +51,7 @@ def emit(tree: Value, kept: list[Cell], stack_base: int) -> list[Insn]:
     frame = Frame(stack_base)
     root = frame.take()
     slots = {cell: frame.take(max(cell.size, SLOT)) for cell in kept}
-    asm.forget_pointer(R1)  # a pointer with BTF of a tracing program can't be counted on from
+    asm.forget_pointer(R1)  # the verifier restricts arithmetic on a BTF pointer, as fentry has
     asm.store(SLOT, R10, root, R1)
     _Emitter(asm, frame, Memory(asm, frame, root, slots, NO_MATCH)).jump(tree, NO_MATCH, False)
     asm.constant(R0, 1)
@@ -63,13 +66,18 @@ class _Emitter:
         self._asm = asm
         self._frame = frame
         self._memory = memory
-        self._made: dict[Value, int] = {}  # conditions whose 0 or 1 is in a slot
+        self._made: dict[Value, int] = {}  # condition -> offset of the slot with its 0 or 1
 
     def jump(self, value: Value, target: int, sense: bool) -> tuple[Known, Known]:
-        """To ``target`` if the truth of ``value`` is ``sense``, else on to the next instruction.
+        """Generate a jump to ``target`` if the truth of ``value`` is ``sense``.
+
+        Args:
+            value: the condition.
+            target: a label; otherwise control falls through.
+            sense: the truth value to jump on.
 
         Returns:
-            The cells that are known where it is true, and where it is false.
+            The cached reads whose slots are filled where it is true, and where it is false.
         """
         if isinstance(value, Not):
             if_true, if_false = self.jump(value.operand, target, not sense)
@@ -80,7 +88,7 @@ class _Emitter:
         return self._memory.known, self._memory.known
 
     def _logic(self, value: Logic, target: int, sense: bool) -> tuple[Known, Known]:
-        """A term decides by its falsehood in &&, by its truth in ||."""
+        """As ``jump``: in && a false term decides, in || a true one."""
         decisive = value.sign == "||"
         after = self._asm.label()
         decided = target if sense == decisive else after
@@ -97,7 +105,7 @@ class _Emitter:
         return (common, known[1]) if decisive else (known[0], common)
 
     def _unit(self, value: Value, target: int, sense: bool) -> None:
-        """What is read and computed at once."""
+        """Generate an evaluation unit: its conditions, its reads, then the test of its value."""
         made = dict(self._made)
         with self._memory.scope():
             for condition in conditions(value):
@@ -108,7 +116,7 @@ class _Emitter:
         self._made = made
 
     def _make(self, condition: Value) -> None:
-        """Have the 0 or 1 of ``condition`` in a slot."""
+        """Generate the evaluation of ``condition`` to 0 or 1 in a slot, unless it is in one."""
         if condition in self._made:
             return
         slot, is_false, done = self._frame.take(), self._asm.label(), self._asm.label()

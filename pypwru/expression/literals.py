@@ -1,4 +1,4 @@
-"""Numbers, characters and strings as they are typed."""
+"""Values of literals: numbers, character constants and strings, by C's rules."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pypwru.expression.numbers import U32, U64, Number
 if TYPE_CHECKING:
     from pypwru.expression.tokens import Token
 
-# As C has them (C11, 6.4.4.1), and 0b of C23 and 0o of C2y.
+# C11, 6.4.4.1; 0b is from C23, 0o from C2y.
 _NUMBER = re.compile(
     r"(?:0[xX](?P<x>[0-9a-fA-F]+)|0[oO](?P<o>[0-7]+)|0[bB](?P<b>[01]+)|0(?P<c>[0-7]+)"
     r"|(?P<d>0|[1-9][0-9]*))"
     r"(?P<suffix>[uU]?[lL]{0,2}|[lL]{1,2}[uU])"
 )
 _BASES = {"x": 16, "o": 8, "b": 2, "c": 8, "d": 10}
-_MOST_DIGITS = 64  # of any base; Python converts no more than 4,300
+_MOST_DIGITS = 64  # in any base: int() of Python refuses more than 4,300
 _ESCAPE = re.compile(
     r"\\(?:x(?P<hex>[0-9a-fA-F]{1,2})|(?P<octal>[0-7]{1,3})|(?P<plain>.))", re.DOTALL
 )
@@ -29,16 +29,16 @@ _PLAIN = {
 
 
 def number(token: Token) -> tuple[int, Number]:
-    """The value of a NUMBER, and its type.
+    """Return the value of a NUMBER token and its type.
 
     Raises:
-        FilterError: it is no number of C, or needs more than 64 bits.
+        FilterError: it is not a C integer constant, or needs more than 64 bits.
     """
     match = _NUMBER.fullmatch(token.text)
     if match is None:
         raise token.mark.error(
-            f"'{_cut(token.text)}' is not a number: write 10, 0xa, 012 or 0b1010, with U or L "
-            "behind it at most"
+            f"'{_cut(token.text)}' is not a number: write 10, 0xa, 012 or 0b1010, "
+            "optionally followed by U or L"
         )
     base, digits = next((_BASES[key], match[key]) for key in _BASES if match[key])
     significant = digits.lstrip("0") or "0"
@@ -53,7 +53,10 @@ def _cut(text: str) -> str:
 
 
 def _type(value: int, suffix: str, base: int) -> Number:
-    """As in C: what doesn't fit into an int is a long in decimal, unsigned in any other base."""
+    """Return the type by C11, 6.4.4.1.
+
+    A number too large for an int is a long in decimal, and unsigned in any other base.
+    """
     if value >> 63 or ("U" in suffix and (suffix != "U" or value > U32.high)):
         return U64
     if suffix == "U" or (base != 10 and not suffix and value.bit_length() == 32):
@@ -62,10 +65,10 @@ def _type(value: int, suffix: str, base: int) -> Number:
 
 
 def character(token: Token) -> int:
-    """The value of a CHARACTER, 0..255.
+    """Return the value of a CHARACTER token, 0 to 255.
 
     Raises:
-        FilterError: not one character of one byte.
+        FilterError: it is not exactly one byte.
     """
     data = _bytes(token)
     if len(data) != 1:
@@ -74,10 +77,10 @@ def character(token: Token) -> int:
 
 
 def string(token: Token) -> bytes:
-    """The bytes of a STRING.
+    """Return the bytes of a STRING token, without a terminating NUL.
 
     Raises:
-        FilterError: an escape that C doesn't have, or a NUL inside.
+        FilterError: an unknown escape sequence, or a NUL inside the string.
     """
     data = _bytes(token)
     if 0 in data:

@@ -1,4 +1,4 @@
-"""``--output-skb-metadata`` and ``--output-xdp-metadata``: members to print beside an event."""
+"""``--output-skb-metadata`` and ``--output-xdp-metadata``: members that are printed with events."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from pypwru.btf.query import BTF
 
 MOST = 4
-"""Elements of the array that the kernel side fills."""
+"""Members at most: elements of the u64 array that the BPF program fills."""
 _ARROWS = re.compile(r"->|\.")
-_REMEMBERED = 1024  # values a member whose text is kept
+_REMEMBERED = 1024  # formatted values that are cached for each member
 
 
 class Item(NamedTuple):
-    """One member.
+    """A member to print.
 
     Args:
-        name: what is printed before the ``=``: the end of the text.
-        text: the whole, as typed.
-        bits: where it is.
-        show: of its value.
+        name: the last name of ``text``, with its index; it is printed before the ``=``.
+        text: the whole expression, as typed.
+        bits: its position in kernel memory.
+        show: formats its value.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Item(NamedTuple):
     show: Show
 
     def shown(self, word: int) -> Shown:
-        """``word`` is what the kernel side stored."""
+        """Format the member's bits in ``word``, the u64 that the BPF program stored."""
         return self.show(word >> self.bits.shift & (1 << self.bits.width) - 1)
 
 
@@ -51,24 +51,25 @@ class Members(NamedTuple):
     """Up to four members.
 
     Args:
-        flag: the option that they were typed for.
-        items: the members, in their order.
+        flag: the option that they were given to.
+        items: the members, in the order given.
     """
 
     flag: str
     items: tuple[Item, ...]
 
     def body(self, stack_base: int) -> list[Insn]:
-        """The instructions: r1 = address of the struct, r2 = address of u64[4], all of it written.
+        """Return eBPF that reads the members into an array.
 
-        A member that can't be read, because a pointer on the way is NULL say, is 0. r0-r5 are lost,
-        r6-r9 not touched.
+        On entry r1 = address of the struct, r2 = address of a u64[4], which is written completely.
+        A member that can't be read, for example since a pointer is NULL, is 0. r0-r5 are clobbered,
+        r6-r9 preserved.
 
         Args:
             stack_base: the lowest offset from r10 that is in use, 0 or negative.
 
         Raises:
-            FilterError: the stack does not suffice.
+            FilterError: too little stack is left.
         """
         try:
             return _emit(self.items, stack_base)
@@ -76,12 +77,15 @@ class Members(NamedTuple):
             raise FilterError(f"{self.flag}: {problem}") from None
 
     def text(self, values: Sequence[int]) -> str:
-        """`` name=value name=value``, of what the kernel side stored."""
+        """Return `` name=value name=value`` for the u64 values that the BPF program stored."""
         pairs = zip(self.items, values, strict=False)
         return "".join(f" {item.name}={item.shown(word).text}" for item, word in pairs)
 
     def values(self, values: Sequence[int]) -> dict[str, object]:
-        """Name to value, for JSON; of members with the same name the whole text to value."""
+        """Return name -> JSON value for the u64 values that the BPF program stored.
+
+        Members of the same name have their whole text as the key.
+        """
         names = [item.name for item in self.items]
         return {
             item.name if names.count(item.name) == 1 else item.text: item.shown(word).plain
@@ -90,15 +94,16 @@ class Members(NamedTuple):
 
 
 def compile_members(texts: Sequence[str], root: str, btf: BTF) -> Members:
-    """Find members in a struct.
+    """Compile the members of an output option.
 
     Args:
-        texts: such as ``skb->dev->ifindex``; empty ones are passed over.
+        texts: such as ``skb->dev->ifindex``; empty ones are skipped.
         root: "skb" or "xdp".
         btf: the kernel's types.
 
     Raises:
-        FilterError: more than four, or no such member; the message points at the column.
+        FilterError: there are more than four, or there is no such member; then the message points
+            at the column.
         BTFError: the struct is not in ``btf``.
     """
     if len(texts) > MOST:
@@ -114,7 +119,8 @@ def _item(source: Mark, paths: Paths) -> Item:
     tree = parse(source)
     if not mentions(tree, paths.root):
         raise FilterError(
-            f"{source.flag} must start with {paths.root}: '{shown(source.text)}' is no member of it"
+            f"{source.flag} must start with {paths.root}: '{shown(source.text)}' is not a member "
+            "of it"
         )
     spot = Checker(paths).spot(tree)
     if spot is None:
@@ -135,7 +141,7 @@ def _emit(items: Sequence[Item], stack_base: int) -> list[Insn]:
     asm = Assembler()
     frame = Frame(stack_base)
     root, out = frame.take(), frame.take()
-    asm.store(SLOT, R10, out, R2)  # a pointer to the verifier, and it stays one in an aligned slot
+    asm.store(SLOT, R10, out, R2)  # the verifier tracks the pointer, as the slot is aligned
     asm.forget_pointer(R1)
     asm.store(SLOT, R10, root, R1)
     for place, item in enumerate(items):

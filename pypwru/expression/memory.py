@@ -1,8 +1,8 @@
-"""Kernel memory to the stack: the frame below the host program's, and the calls that fill it.
+"""Reads of kernel memory to the stack: the frame below the host program's, and helper calls.
 
-A cell that several parts of an expression use has a slot of its own, and is read where it is first
-needed. The verifier wants no slot to be read that was not written on every way there, so
-:attr:`Memory.known` holds what is surely there at the instruction that comes next.
+Memory that several parts of an expression use has a slot of its own, and is read where it is first
+needed. The verifier rejects a load from a slot that was not written on every path to it, so
+:attr:`Memory.known` is the set of slots that are certainly filled at the next instruction.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 STACK_LIMIT = -512  # MAX_BPF_STACK
 SLOT = 8
-PROBE_READ_KERNEL_STR = 115  # BPF_FUNC_probe_read_kernel_str: gives the length with the NUL
+PROBE_READ_KERNEL_STR = 115  # BPF_FUNC_probe_read_kernel_str: returns the length with the NUL
 _WHOLE = (1, 2, 4, 8)
 
 
 class OutOfStack(FilterError):
-    """The frame would reach below the 512 bytes that a program has."""
+    """The frame would exceed the 512 bytes of stack that a BPF program has."""
 
 
 class Frame:
-    """Slots of the stack, all of them aligned to 8 bytes.
+    """Allocates stack slots, aligned to 8 bytes.
 
     Args:
         base: the lowest offset from r10 that is in use, 0 or negative.
@@ -40,10 +40,10 @@ class Frame:
         self._top = base // SLOT * SLOT
 
     def take(self, size: int = SLOT) -> int:
-        """The offset from r10 of ``size`` bytes that no one else uses.
+        """Allocate ``size`` bytes and return their offset from r10.
 
         Raises:
-            OutOfStack: there are none.
+            OutOfStack: not enough is left.
         """
         self._top -= (size + SLOT - 1) // SLOT * SLOT
         if self._top < STACK_LIMIT:
@@ -55,21 +55,21 @@ class Frame:
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """What is taken meanwhile is free again afterwards."""
+        """Free what is allocated inside the ``with`` block at its end."""
         top = self._top
         yield
         self._top = top
 
 
 class Memory:
-    """Reads cells.
+    """Generates reads of kernel memory into stack slots.
 
     Args:
-        asm: gets the instructions.
-        frame: where the slots are taken.
-        root: the slot that holds the root's address.
-        kept: the cells that have a slot for good.
-        failed: the label to go to where memory can't be read, a NULL pointer's target say.
+        asm: receives the instructions.
+        frame: allocates the slots.
+        root: offset from r10 of the slot that holds the root's address.
+        kept: memory that has a slot for the whole expression -> its offset from r10.
+        failed: the label to jump to if memory can't be read, as through a NULL pointer.
     """
 
     def __init__(
@@ -85,14 +85,18 @@ class Memory:
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Cells that are read meanwhile lose their slots afterwards, but for the kept ones."""
+        """Free the slots that the ``with`` block fills at its end, except those of cached reads."""
         held = dict(self._held)
         with self._frame.scope():
             yield
         self._held = held
 
     def fetch(self, cell: Cell) -> int:
-        """Have ``cell`` in a slot, whose offset is given. r0-r5 are lost."""
+        """Generate the read of ``cell`` unless a slot has it; r0-r5 are clobbered.
+
+        Returns:
+            The slot's offset from r10.
+        """
         if not cell.steps:
             return self._root
         if cell in self._held:
@@ -108,14 +112,14 @@ class Memory:
         return kept
 
     def slot(self, cell: Cell) -> int:
-        """Where ``cell`` was put."""
+        """Return the offset from r10 of the slot of ``cell``, which was fetched before."""
         return self._held.get(cell, self._kept.get(cell, self._root))
 
     def _read(self, cell: Cell, to: int) -> None:
         self._base(cell, to)
         self._asm.add(R3, cell.steps[-1])
         if cell.size not in _WHOLE and cell.size < SLOT:
-            self._asm.constant(R2, 0)  # 8 bytes will be loaded
+            self._asm.constant(R2, 0)  # an 8-byte load follows: initialise the rest of the slot
             self._asm.store(SLOT, R10, to, R2)
         self._asm.move(R1, R10)
         self._asm.add(R1, to)
@@ -128,7 +132,12 @@ class Memory:
             self._asm.branch(ebpf.JNE, R0, 0, self._failed)
 
     def _base(self, cell: Cell, scratch: int) -> None:
-        """r3 = the address from which the last step of ``cell`` counts."""
+        """Generate r3 = the address that the last offset of ``cell`` is relative to.
+
+        Args:
+            cell: the memory to read.
+            scratch: offset of a slot for the pointer if it has none of its own.
+        """
         pointer = cell.pointer
         where = self._root
         if pointer is not None:

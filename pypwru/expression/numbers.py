@@ -1,9 +1,9 @@
-"""Numbers as expressions have them: every operand keeps its value and is computed with in 64 bits.
+"""Integer types of expressions, and arithmetic on constants. Everything is computed in 64 bits.
 
-C's usual arithmetic conversions, with ``long`` and ``unsigned long`` as the only two types: an
-operand that is an unsigned number of 64 bits makes the operation one, and anything else fits into a
-signed one. So -1 of an ``int`` is less than any ``u32``, which it is not in C; ``~`` of an ``u32``
-is an ``u32``, as in C.
+The conversions are C's usual arithmetic conversions (C11, 6.3.1.8) with only two types to compute
+in, ``long`` and ``unsigned long``: an operation is unsigned if an operand is an unsigned 64-bit
+integer; all others fit into a signed one. So no operand changes its value: an ``int`` of -1 is less
+than any ``u32``, unlike in C. ``~`` of a ``u32`` is a ``u32``, as in C.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ if TYPE_CHECKING:
 
 
 class Number(NamedTuple):
-    """The values that an operand can have: those of a two's complement number of ``bits``."""
+    """An integer type: the range of values of an operand, in two's complement of ``bits`` bits."""
 
     bits: int
     signed: bool
 
     @property
     def low(self) -> int:
+        """The smallest value."""
         return -(1 << self.bits - 1) if self.signed else 0
 
     @property
     def high(self) -> int:
+        """The largest value."""
         return (1 << self.bits - self.signed) - 1
 
 
@@ -35,30 +37,38 @@ TRUTH = Number(1, False)
 
 
 def of(value: int) -> Number:
-    """The number type of a constant without a suffix."""
+    """Return the type of a constant without a suffix."""
     if value < 0:
         return S64
     return unsigned(max(value.bit_length(), 1))
 
 
 def common(left: Number, right: Number) -> Number:
-    """S64 or U64: what an operation on the two is done in."""
+    """Return the common type, S64 or U64, that an operation on both is done in."""
     return U64 if U64 in (left, right) else S64
 
 
 def wrapped(value: int, number: Number) -> int:
-    """``value`` as ``number`` has it: the low bits."""
+    """Return ``value`` converted to the type ``number``: its low bits."""
     value &= (1 << number.bits) - 1
     return value - (1 << number.bits) if value > number.high else value
 
 
 def unsigned(bits: int) -> Number:
-    """An unsigned number of ``bits`` that is no U32, whose ``~`` is another."""
+    """Return an unsigned type of ``bits`` bits, but never U32: there ``~`` stays in 32 bits.
+
+    For 32 bits it is one of 33.
+    """
     return Number(bits + (bits == 32), False)
 
 
 def _wider(left: Number, right: Number, bits: int) -> Number:
-    """Of unsigned operands: ``bits`` hold the result, as long as that is less than 64."""
+    """Return the result type of + and *: unsigned of ``bits`` bits for unsigned operands.
+
+    Args:
+        left, right: the operands' types.
+        bits: enough for the result; from 63 on it is the common type.
+    """
     result = common(left, right)
     if result == U64 or left.signed or right.signed or bits >= 63:
         return result
@@ -70,7 +80,7 @@ def _quotient(left: Number, right: Number) -> Number:
 
 
 def _both(left: Number, right: Number) -> Number:
-    """Of ``&``: no bits that an unsigned operand doesn't have."""
+    """Return the result type of ``&``: no wider than the narrowest unsigned operand."""
     narrow = [number for number in (left, right) if not number.signed]
     if not narrow or U64 in narrow:
         return common(left, right)
@@ -79,14 +89,14 @@ def _both(left: Number, right: Number) -> Number:
 
 
 def _either(left: Number, right: Number) -> Number:
-    """Of ``|`` and ``^``."""
+    """Return the result type of ``|`` and ``^``."""
     if left.signed or right.signed or U64 in (left, right):
         return common(left, right)
     return U32 if _stays_u32(left, right) else unsigned(max(left.bits, right.bits))
 
 
 def _stays_u32(left: Number, right: Number) -> bool:
-    """As in C: of an ``u32`` and what is no wider."""
+    """Return whether the result is a ``u32`` as in C: one operand is, the other is no wider."""
     return U32 in (left, right) and not any(n.signed or n.bits > 32 for n in (left, right))
 
 
@@ -102,7 +112,7 @@ RESULTS: dict[str, Callable[[Number, Number], Number]] = {
     "<<": lambda left, _: U64 if left == U64 else S64,
     ">>": lambda left, _: left,
 }
-"""What an operation on two numbers gives."""
+"""Operator -> function from the operands' types to the type of the result."""
 
 
 def _divide(left: int, right: int) -> int:
@@ -137,5 +147,10 @@ DIVISIONS = ("/", "%")
 
 
 def operated(left: Number, right: Number, sign: str) -> Number:
-    """S64 or U64: what both operands of ``sign`` are converted to; of a shift, the left one."""
+    """Return the type, S64 or U64, that the operands of ``sign`` are converted to.
+
+    Args:
+        left, right: the operands' types.
+        sign: the operator; only the left operand of a shift is converted.
+    """
     return common(left, left if sign in SHIFTS else right)

@@ -1,4 +1,4 @@
-"""Pass 2: words to a tree, by the precedence that C gives the operators."""
+"""Pass 2: the parser. Tokens to a syntax tree, by C's operator precedence (precedence climbing)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pypwru.expression.source import Mark
 
 MAX_DEPTH = 64
-"""How deep a tree may be: every pass behind this one calls itself for each level."""
+"""Levels of nesting of a tree: every later pass recurses once for each."""
 _LEVELS = (
     ("||",),
     ("&&",),
@@ -44,10 +44,10 @@ _UNARY = ("-", "+", "~", "!")
 
 
 def parse(source: Mark) -> Node:
-    """The tree of ``source``.
+    """Parse ``source`` to a syntax tree.
 
     Raises:
-        FilterError: it is no expression, or one that is nested too deep.
+        FilterError: a syntax error, or an expression that is nested deeper than MAX_DEPTH.
     """
     return _Parser(tokens(source)).parse()
 
@@ -57,7 +57,8 @@ class _Parser:
         self._words = words
         self._at = 0
         self._nesting = 0
-        self._depths: dict[int, int] = {}  # of the nodes, which the tree keeps alive, by id
+        # id() of a node -> depth of its tree. No id is reused: the tree references every node.
+        self._depths: dict[int, int] = {}
 
     def parse(self) -> Node:
         if self._ended():
@@ -90,7 +91,7 @@ class _Parser:
         word = self._next
         found = "the end" if self._ended() else f"'{word.text}'"
         before = self._words[self._at - 1].text if self._at else ""
-        # What a shell left of skb->len>5: the rest names files that it wrote to.
+        # The shell took the '>' of an unquoted skb->len for a redirection: 'skb-' is left.
         quote = "; quote the expression: '>' is the shell's" if (found, before) == _CUT else ""
         return word.mark.error(f"{wanted} expected, not {found}{quote}")
 
@@ -124,7 +125,7 @@ class _Parser:
         return left
 
     def _logic(self, sign: str, first: Node, mark: Mark) -> Node:
-        """All terms of one ``a && b && ...``."""
+        """Parse the remaining terms of ``first && b && ...`` into one node."""
         terms = [first]
         while self._sees(sign):
             self._take()

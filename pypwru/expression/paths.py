@@ -1,4 +1,4 @@
-"""Where BTF says that a member is: the way there, pointer by pointer, and how it is read."""
+"""Member access resolved by BTF: the pointer chain to a member, its bits and its type."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
     from pypwru.expression.source import Mark
 
 _SIGNED, _BOOL = 1, 4  # encoding of a BTF_KIND_INT
-LARGEST = 8  # bytes of a number
-FARTHEST = 1 << 30  # bytes from a pointer, so that an s32 holds the sum of some
+LARGEST = 8  # bytes of an integer
+FARTHEST = 1 << 30  # bytes from a pointer: the s32 immediate of an addition holds it with a margin
 
 
 class Spot(NamedTuple):
     """An object in kernel memory.
 
     Args:
-        pointers: offsets of the pointers on the way, each from the target of the one before it.
-        place: the object, from the last pointer's target on.
+        pointers: byte offsets of the pointers to follow, each relative to the target of the one
+            before it, the first to the root's address.
+        place: the object: its type, and its bit offset from the last pointer's target.
     """
 
     pointers: tuple[int, ...]
@@ -34,7 +35,7 @@ class Spot(NamedTuple):
 
 
 class Bits(NamedTuple):
-    """``width`` bits from bit ``shift`` of ``cell`` on."""
+    """The ``width`` bits of ``cell`` from bit ``shift`` on."""
 
     cell: Cell
     shift: int
@@ -42,12 +43,12 @@ class Bits(NamedTuple):
 
 
 class Paths:
-    """Members of what a root points to.
+    """Resolves members of the struct that a root points to.
 
     Args:
         btf: the kernel's types.
-        root: the name that expressions use.
-        struct: what it points to.
+        root: the root's name in expressions, such as ``skb``.
+        struct: the name of the struct that it points to, such as ``sk_buff``.
 
     Raises:
         BTFError: there is no such struct.
@@ -63,7 +64,16 @@ class Paths:
         self._names: dict[int, dict[str, Place]] = {}
 
     def member(self, parent: Spot | None, name: str, mark: Mark) -> Spot:
-        """``parent->name``, or ``parent.name``; no parent is the root."""
+        """Return the object ``parent->name`` or ``parent.name``.
+
+        Args:
+            parent: a struct, a union or a pointer to one; None for the root.
+            name: the member's name.
+            mark: its position, for errors.
+
+        Raises:
+            FilterError: ``parent`` has no such member.
+        """
         owner = self._target if parent is None else parent
         if parent is not None and self._bare(parent).kind is Kind.PTR:
             owner = self._behind(parent, mark)
@@ -80,7 +90,16 @@ class Paths:
         return owner._replace(place=inner._replace(bit_offset=start))
 
     def element(self, parent: Spot | None, place: int, mark: Mark) -> Spot:
-        """``parent[place]`` of an array, or of what a pointer points to."""
+        """Return the object ``parent[place]``.
+
+        Args:
+            parent: an array or a pointer; None for the root.
+            place: the index, 0 or more.
+            mark: its position, for errors.
+
+        Raises:
+            FilterError: ``parent`` has no elements, or not so many.
+        """
         if parent is None:
             parent = self._target
         elif self._bare(parent).kind is Kind.PTR:
@@ -98,7 +117,11 @@ class Paths:
         return parent._replace(place=parent.place._replace(bit_offset=start))
 
     def read(self, spot: Spot | None, mark: Mark) -> Read:
-        """The number at ``spot``."""
+        """Return a read of the integer or pointer ``spot``; None for the root's address.
+
+        Raises:
+            FilterError: it is of another type, or its bits span more than 8 bytes.
+        """
         if spot is None:
             return ROOT
         found = self._bare(spot)
@@ -116,7 +139,11 @@ class Paths:
         )
 
     def bits(self, spot: Spot, mark: Mark) -> Bits:
-        """Where ``spot`` is."""
+        """Return the bits that ``spot`` occupies.
+
+        Raises:
+            FilterError: its type has no size.
+        """
         self._size(spot, mark)
         field = members.field(self.btf, spot.place)
         width = field.bit_size or 8 * field.size
@@ -126,9 +153,15 @@ class Paths:
         return Bits(Cell((*spot.pointers, field.offset), size), field.bit_offset, width)
 
     def text(self, spot: Spot | None, length: int, mark: Mark) -> Cell | None:
-        """What to read to compare ``spot`` with a string of ``length`` and the NUL behind it.
+        """Return the memory to read to compare ``spot`` with a string.
 
-        Of an array all of it at most; None if there are no characters.
+        Args:
+            spot: a char array, of which no more than its size is read, or a ``char *``.
+            length: of the string in bytes, without its NUL.
+            mark: the position, for errors.
+
+        Returns:
+            None if ``spot`` is neither.
         """
         found = self._bare(spot) if spot else None
         if spot is None or found is None:
@@ -145,7 +178,10 @@ class Paths:
         return Cell(steps, length + 2, is_string=True)
 
     def names(self, struct: int | None = None) -> dict[str, Place]:
-        """The members of ``struct``, a type id; by default of the root's."""
+        """Return the members of ``struct``, a BTF type id, by name; by default the root's struct.
+
+        The result is cached: it must not be changed.
+        """
         if struct is None:
             struct = self._target.place.type
         if struct not in self._names:
@@ -156,7 +192,7 @@ class Paths:
         return self.btf.type(self.btf.resolve(spot.place.type))
 
     def described(self, spot: Spot) -> str:
-        """The type of ``spot``, in C."""
+        """Return the type of ``spot`` in C."""
         return prototype.declare(self.btf, spot.place.type, "").replace(" [", "[")
 
     def _cure(self, found: Type) -> str:
@@ -165,7 +201,10 @@ class Paths:
         return ": name an element, such as [0]" if found.kind is Kind.ARRAY else ""
 
     def _behind(self, spot: Spot, mark: Mark) -> Spot:
-        """What the pointer at ``spot`` points to."""
+        """Return the target of the pointer ``spot``.
+
+        A struct that BTF only declares here (BTF_KIND_FWD) is looked up by name.
+        """
         field = members.field(self.btf, spot.place)
         target = self._bare(spot).type
         bare = self.btf.type(self.btf.resolve(target))
@@ -173,7 +212,7 @@ class Paths:
             complete = self.btf.find(bare.name, Kind.UNION if bare.kind_flag else Kind.STRUCT)
             if not complete:
                 raise mark.error(
-                    f"{self.described(spot)} points to what this kernel's BTF leaves out"
+                    f"{self.described(spot)} points to a type that is not in this kernel's BTF"
                 )
             target = complete[0]
         return Spot((*spot.pointers, field.offset), Place(target, 0, 0))
@@ -185,7 +224,7 @@ class Paths:
             raise mark.error(f"{self.described(spot)} has no size") from None
 
     def _is_big_endian(self, type_id: int) -> bool:
-        """By the typedefs on the way: ``__be16``, ``__be32``, ``__be64``."""
+        """Return whether the type is ``__be16``, ``__be32`` or ``__be64``, or a typedef of one."""
         found = self.btf.type(type_id)
         while found.kind in MODIFIERS:
             if found.kind is Kind.TYPEDEF and found.name.startswith("__be"):

@@ -1,6 +1,6 @@
-"""Up to eight bytes of kernel memory as what their type says, in text and for JSON.
+"""Format up to eight bytes of kernel memory by their BTF type, as text and for JSON.
 
-As pwru shows them: integers decimal in the machine's byte order, whatever their typedef says (so
+The format is pwru's: integers decimal in the machine's byte order, even of type ``__be16`` (so
 ``skb->protocol`` of IP is 8), enums by name, pointers in hexadecimal.
 """
 
@@ -21,25 +21,36 @@ _SIGNED, _CHAR, _BOOL = 1, 2, 4  # encoding of a BTF_KIND_INT
 
 
 class Shown(NamedTuple):
-    """A value: ``plain`` is what JSON has."""
+    """A formatted value.
+
+    Args:
+        text: for text output.
+        plain: for JSON: str, int, bool, list, dict or None.
+    """
 
     text: str
     plain: object
 
 
 Show = Callable[[int], Shown]
-"""Of the bits of a value, the lowest first."""
+"""Formats a value, given as an unsigned integer of its bits."""
 
 
 def shower(btf: BTF, type_id: int, bits: int) -> Show:
-    """How values of ``type_id``, ``bits`` wide, are shown."""
+    """Return the function that formats values of a type.
+
+    Args:
+        btf: the kernel's types.
+        type_id: BTF type id.
+        bits: width of the value, less than the type's for a bit field.
+    """
     found = btf.type(btf.resolve(type_id))
     make = _MAKERS.get(found.kind)
     return make(btf, found, bits) if make else _unknown
 
 
 def _unknown(_: int) -> Shown:
-    """As pwru says it."""
+    """Return pwru's text for a value that it can't format."""
     return Shown("..ERR..", None)
 
 

@@ -1,4 +1,4 @@
-"""Where a word of an expression stands, so that an error can point at it."""
+"""Positions in an expression's text, for error messages."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pypwru.errors import FilterError
 
 
 class Mark(NamedTuple):
-    """A place in an expression.
+    """A position in an expression.
 
     Args:
         text: the whole expression, as typed.
-        flag: the option that it was typed for, such as ``--filter-skb-expr``.
-        column: 1 the first.
+        flag: the option that it was given to, such as ``--filter-skb-expr``.
+        column: in characters, from 1.
     """
 
     text: str
@@ -21,11 +21,11 @@ class Mark(NamedTuple):
     column: int = 1
 
     def error(self, problem: str) -> FilterError:
-        """The error, on one line: option, expression, column and ``problem``."""
+        """Return an error of one line: option, expression, column and ``problem``."""
         where = f"{self.flag} '{self.text}': column {self.column}"
         return FilterError(shown(f"{where}: {problem}"))
 
 
 def shown(text: str) -> str:
-    """``text`` on one line: what can't be printed is escaped."""
+    """Return ``text`` on one line, with unprintable characters escaped as in Python."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

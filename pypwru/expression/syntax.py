@@ -1,4 +1,4 @@
-"""What the parser makes of an expression: a tree of the words as they were typed."""
+"""The syntax tree of an expression: the nodes that the parser builds, before name resolution."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 class Name(NamedTuple):
-    """The root, or an enumerator."""
+    """An identifier: the root (``skb`` or ``xdp``), an enumerator or a keyword."""
 
     text: str
     mark: Mark
 
 
 class Literal(NamedTuple):
-    """A number or a character."""
+    """A number or a character constant."""
 
     value: int
     number: Number
@@ -25,14 +25,14 @@ class Literal(NamedTuple):
 
 
 class String(NamedTuple):
-    """A string's bytes, without a NUL at the end."""
+    """A string literal's bytes, without the terminating NUL."""
 
     data: bytes
     mark: Mark
 
 
 class Member(NamedTuple):
-    """``parent->name`` or ``parent.name``; the mark is the name's."""
+    """``parent->name`` or ``parent.name``; ``mark`` is the position of the name."""
 
     parent: Node
     name: str
@@ -40,7 +40,7 @@ class Member(NamedTuple):
 
 
 class Index(NamedTuple):
-    """``parent[place]``, or ``*parent`` with place 0."""
+    """``parent[place]``; ``*parent`` is one with the index 0."""
 
     parent: Node
     place: Node
@@ -48,7 +48,7 @@ class Index(NamedTuple):
 
 
 class Unary(NamedTuple):
-    """``sign`` is one of - + ~ !"""
+    """A unary operation; ``sign`` is one of - + ~ !"""
 
     sign: str
     operand: Node
@@ -56,7 +56,7 @@ class Unary(NamedTuple):
 
 
 class Binary(NamedTuple):
-    """``sign`` is that of arithmetic or of a comparison; the mark is the sign's."""
+    """Arithmetic or a comparison; ``mark`` is the position of the operator."""
 
     sign: str
     left: Node
@@ -65,7 +65,7 @@ class Binary(NamedTuple):
 
 
 class Logic(NamedTuple):
-    """``sign`` is && or ||, of two terms or more."""
+    """A chain of two or more terms with one operator; ``sign`` is && or ||."""
 
     sign: str
     terms: tuple[Node, ...]

@@ -1,4 +1,4 @@
-"""Pass 1: an expression's text to words."""
+"""Pass 1: the lexer. An expression's text to tokens."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ if TYPE_CHECKING:
 
 
 class Word(Enum):
-    """What kind of word a token is."""
+    """The kind of a token; SIGN is C's punctuator (C11, 6.4.6)."""
 
     NAME = "name"
     NUMBER = "number"
     CHARACTER = "character"
     STRING = "string"
-    SIGN = "sign"
+    SIGN = "punctuator"
     END = "end"
 
 
 class Token(NamedTuple):
-    """``text`` as typed; of the end it is ''."""
+    """A token with its text as typed; the text of END is empty."""
 
     kind: Word
     text: str
     mark: Mark
 
 
-# A number takes every letter and dot behind it, so that what is wrong in it is shown whole.
+# A number includes all letters and dots that follow it, so an error can quote it whole.
 _WORDS = re.compile(
     r"""(?P<name>[A-Za-z_][A-Za-z0-9_]*)
     | (?P<number>[0-9][A-Za-z0-9_.]*)
     | (?P<character>'(?:\\.|[^'\\])*')
     | (?P<string>"(?:\\.|[^"\\])*")
-    | (?P<sign>->|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^~!<>=().\[\]])
+    | (?P<punctuator>->|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^~!<>=().\[\]])
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -43,10 +43,10 @@ _BLANKS = re.compile(r"[ \t\n\r\f\v]*")
 
 
 def tokens(source: Mark) -> list[Token]:
-    """The words of ``source``, the last one the END.
+    """Return the tokens of ``source``; the last one is END.
 
     Raises:
-        FilterError: a character that begins no word, or a quote that doesn't end.
+        FilterError: a character that begins no token, or an unterminated quote.
     """
     text = source.text
     found = []

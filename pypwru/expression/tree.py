@@ -1,4 +1,4 @@
-"""What an expression means: reads of kernel memory, constants, and what is done with them."""
+"""The intermediate representation: typed reads of kernel memory, constants and operations."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pypwru.expression.numbers import U64, Number
 
 
 class Cell(NamedTuple):
-    """Bytes of kernel memory, counted from the root's address.
+    """A reference to kernel memory: a chain of pointers from the root's address, and a size.
 
     Args:
-        steps: offsets. At each but the last is a pointer, from whose target the next one counts; no
-            steps are the root's address itself.
-        size: bytes.
-        is_string: they end with a NUL, and what is behind it is not read.
+        steps: byte offsets. All but the last are offsets of pointers; each offset is relative to
+            the target of the pointer before it, the first to the root's address. An empty chain is
+            the root's address itself.
+        size: in bytes.
+        is_string: read it up to its first NUL only.
     """
 
     steps: tuple[int, ...]
@@ -23,7 +24,7 @@ class Cell(NamedTuple):
 
     @property
     def pointer(self) -> Cell | None:
-        """The cell whose content leads to this one; None where the root's address does."""
+        """The last pointer of the chain; None if the offset is from the root's address."""
         return Cell(self.steps[:-1], POINTER) if len(self.steps) > 1 else None
 
 
@@ -31,9 +32,14 @@ POINTER = 8
 
 
 class Read(NamedTuple):
-    """The number in a cell: ``number.bits`` bits from bit ``shift`` on, of network order or not.
+    """An integer in kernel memory.
 
-    ``enum`` is the type id of its enum, or 0.
+    Args:
+        cell: the bytes that hold it.
+        number: its type.
+        shift: its lowest bit, for a bit field.
+        big_endian: it is in network byte order.
+        enum: BTF type id of its enum, or 0.
     """
 
     cell: Cell
@@ -44,12 +50,14 @@ class Read(NamedTuple):
 
 
 class Constant(NamedTuple):
+    """An integer constant of type ``number``."""
+
     value: int
     number: Number
 
 
 class Unary(NamedTuple):
-    """``sign`` is - or ~"""
+    """A unary operation; ``sign`` is - or ~, ``number`` the type of the result."""
 
     sign: str
     operand: Value
@@ -57,6 +65,8 @@ class Unary(NamedTuple):
 
 
 class Arithmetic(NamedTuple):
+    """A binary arithmetic operation; ``number`` is the type of the result."""
+
     sign: str
     left: Value
     right: Value
@@ -64,7 +74,7 @@ class Arithmetic(NamedTuple):
 
 
 class Compare(NamedTuple):
-    """The operands are compared as numbers of type ``operands``, S64 or U64."""
+    """A comparison, for which both operands are converted to ``operands``, S64 or U64."""
 
     sign: str
     left: Value
@@ -73,25 +83,27 @@ class Compare(NamedTuple):
 
 
 class Text(NamedTuple):
-    """Whether the first bytes of ``cell`` are ``data``."""
+    """A comparison of the first bytes of ``cell`` with ``data``: 1 if they are equal."""
 
     cell: Cell
     data: bytes
 
 
 class Not(NamedTuple):
+    """1 if the operand is 0, otherwise 0."""
+
     operand: Value
 
 
 class Logic(NamedTuple):
-    """``sign`` is && or ||; a term that does not decide any more is not evaluated."""
+    """A chain of terms with short-circuit evaluation; ``sign`` is && or ||."""
 
     sign: str
     terms: tuple[Value, ...]
 
 
 Truth: TypeAlias = Compare | Text | Not | Logic
-"""What is 0 or 1."""
+"""Values that are 0 or 1."""
 Value: TypeAlias = Read | Constant | Unary | Arithmetic | Truth
 TRUTHS = (Compare, Text, Not, Logic)
 

@@ -1,4 +1,7 @@
-"""Pass 4: which cells are worth a slot for good: more than one part of the tree reads them."""
+"""Pass 4: common reads, a common subexpression elimination of memory reads only.
+
+Memory that several parts of an expression read gets a stack slot of its own and is read once.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def shared(tree: Value) -> list[Cell]:
-    """The cells that ``tree`` needs more than once, pointers on the way too; most used first."""
+    """Return the memory that ``tree`` reads more than once, pointers included, most used first."""
     uses = Counter[Cell]()
     pending = [cell for unit in units(tree) for cell in cells(unit)]
     seen = set[Cell]()
@@ -37,7 +40,11 @@ def shared(tree: Value) -> list[Cell]:
 
 
 def units(value: Value) -> Iterator[Value]:
-    """The parts of ``value`` that are evaluated at once or not at all."""
+    """Yield the evaluation units of ``value``: the parts without short-circuit inside.
+
+    All reads of a unit are done if the unit is evaluated at all. Conditions inside a unit, whose 0
+    or 1 it computes with, follow as units of their own.
+    """
     if isinstance(value, Logic):
         for term in value.terms:
             yield from units(term)
@@ -50,14 +57,14 @@ def units(value: Value) -> Iterator[Value]:
 
 
 def cells(unit: Value) -> set[Cell]:
-    """The cells that a unit reads, without those of the conditions in it."""
+    """Return the memory that a unit reads, without that of the conditions in it."""
     if isinstance(unit, Text):
         return {unit.cell}
     return {part.cell for part in _parts(unit) if isinstance(part, Read) and part.cell.steps}
 
 
 def conditions(unit: Value) -> list[Value]:
-    """The comparisons and the like whose 0 or 1 a unit computes with."""
+    """Return the conditions (comparisons, !, &&, ||) whose 0 or 1 a unit computes with."""
     return [part for part in _parts(unit) if part is not unit and isinstance(part, TRUTHS)]
 
 
@@ -71,7 +78,7 @@ def _parts(unit: Value) -> Iterator[Value]:
 
 
 def operands(value: Value) -> tuple[Value, ...]:
-    """Of arithmetic and comparisons."""
+    """Return the operands of arithmetic and comparisons; none of other values."""
     if isinstance(value, Arithmetic | Compare):
         return value.left, value.right
     return (value.operand,) if isinstance(value, Unary) else ()

@@ -1,5 +1,5 @@
 """pcap-filter text to classic BPF to eBPF, spliced into a handler.
 
-``compiler.compile_filter`` makes a ``Filter`` of an expression; ``inject.inject`` puts its two
-views in the place of the marker calls of a compiled program. ``plan.py`` lists the passes between.
+``compiler.compile_filter`` compiles an expression to a ``Filter``; ``inject.inject`` replaces the
+marker calls of a compiled BPF program by its two views. ``plan.py`` lists the passes between.
 """

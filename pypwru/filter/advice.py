@@ -1,6 +1,6 @@
-"""What the user does about an expression that libpcap refuses: by its words, and by what was typed.
+"""Advice for expressions that libpcap rejects, by its error message and by the expression's text.
 
-Read only when there is an error. The language is pcap-filter(7), its grammar libpcap's grammar.y.
+Imported only after an error. The language is pcap-filter(7), its grammar libpcap's grammar.y.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ CURES = {
     "netmask not known": "an skb has no netmask: write 'dst host ADDRESS' or 'ip multicast'",
     "'gateway' not supported": "write 'ether host MAC and not host ADDRESS' instead",
     "supported only on PF": "choose by address (host, net) or port instead",
-    "Mask syntax": "write net in front of what has a mask",
-    "non-network bits": "write zeros behind the mask, or host for one address",
+    "Mask syntax": "write net before an address with a mask",
+    "non-network bits": "write zeros after the prefix, or host for one address",
     "in the link layer header": "write ip[...] or ip6[...]",
-    "worked on it": "write portrange and net in place of many ports and hosts",
+    "did not finish": "write portrange and net in place of many ports and hosts",
 }
-"""libpcap's words, and what the user does about them."""
+"""Part of an error message of libpcap, or of pcap.py -> what the user can do."""
 
-# The fields of Wireshark that people know best, as pcap-filter(7) has them.
+# Common fields of Wireshark's display filters -> their equivalents in pcap-filter(7).
 _FIELDS = {
     "tcp.port": "tcp port N", "tcp.srcport": "tcp src port N", "tcp.dstport": "tcp dst port N",
     "udp.port": "udp port N", "udp.srcport": "udp src port N", "udp.dstport": "udp dst port N",
@@ -52,7 +52,7 @@ _IPV6_HEADER = 40
 
 
 def cure(expression: str, words: str) -> str:
-    """What to do about ``expression``, of which libpcap says ``words``."""
+    """Return the advice for ``expression``, which was rejected with the message ``words``."""
     if "rejects all packets" in words:
         return _contradiction(expression)
     if "syntax error" in words:
@@ -70,7 +70,7 @@ def _contradiction(expression: str) -> str:
                 return f"{name}[...] looks at IPv4 only: write {there} for {name}[{offset}]"
             return f"{name}[...] looks at IPv4 only: write ip6[40 + N] for {name}[N]"
         if re.search(r"\bicmp\b", expression):
-            return "icmp is of IPv4: write icmp6"
+            return "icmp is for IPv4 only: write icmp6"
     return f"no packet can satisfy it; {MANUAL}"
 
 
@@ -92,14 +92,21 @@ def _syntax(expression: str) -> str:
 
 
 def _about(before: str, word: str, behind: str) -> str:
-    """What is wrong with ``word`` between its neighbours; empty for nothing that is known."""
+    """Return advice about a token of an expression with a syntax error.
+
+    Args:
+        before, word, behind: the token and its neighbours.
+
+    Returns:
+        Empty if no known mistake is found.
+    """
     begins = before == "(" or before in _OPERATORS
     if word in _OPERATORS and (behind == ")" or behind in _BINARY):
-        return f"a condition is missing behind '{word}'"
+        return f"a condition is missing after '{word}'"
     if word in _BINARY and begins:
-        return f"a condition is missing in front of '{word}'"
+        return f"a condition is missing before '{word}'"
     if word != word.lower() and word.lower() in (*_PROTOCOLS, *_OPERATORS):
-        return f"keywords are in small letters: write {word.lower()}"
+        return f"keywords are lower case: write {word.lower()}"
     if word in _SHORT:
         return f"write {_SHORT[word]} for {word}"
     if not begins:

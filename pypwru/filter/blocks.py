@@ -1,4 +1,4 @@
-"""Pass 1: a program as basic blocks.
+"""Pass 1: the control-flow graph of a program, of basic blocks.
 
 Establishes: only reachable instructions; control enters a block at its first instruction and
 leaves it at its last; an edge to a bare ``ret`` of a constant is one of the two exits instead of a
@@ -15,17 +15,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MATCH, NO_MATCH = -1, -2
-"""Successors that are no block: the filter's two answers."""
+"""Successors that are not blocks but exits: the filter's two results."""
 
 _LEAVES = (Kind.JUMP, Kind.BRANCH, Kind.RETURN)
 
 
 class Block(NamedTuple):
-    """A straight line of instructions.
+    """A basic block.
 
-    ``start`` is the position of the first in the program and the block's name. ``successors`` are
-    names of blocks or exits: (if true, if false) of a branch, one otherwise, none after ``ret a``;
-    the offsets that a branch had are 0.
+    Args:
+        start: the position of its first instruction in the program, which is the block's name.
+        instructions: one at least; the jump offsets of a branch are 0.
+        successors: names of blocks, or exits: (if true, if false) of a branch, none after
+            ``ret a``, otherwise one.
     """
 
     start: int
@@ -39,23 +41,23 @@ class Block(NamedTuple):
 
 
 Blocks = dict[int, Block]
-"""By name, in program order; the first is the entry. Empty if the entry is an exit."""
+"""Name -> block, in program order; the first is the entry. Empty if the entry is an exit."""
 
 
 class Flow(NamedTuple):
-    """A program's entry (a block or an exit) and blocks."""
+    """A control-flow graph: its entry (a block's name or an exit) and its blocks."""
 
     entry: int
     blocks: Blocks
 
     def instructions(self) -> Iterator[ClassicInstruction]:
-        """Every instruction, in program order."""
+        """Yield every instruction, in program order."""
         for block in self.blocks.values():
             yield from block.instructions
 
 
 def split(program: ClassicProgram) -> Flow:
-    """The blocks of ``program`` that can be reached."""
+    """Return the control-flow graph of ``program``, without unreachable blocks."""
     code = program.instructions
     leaders = {0}
     for position, instruction in enumerate(code):
@@ -73,7 +75,7 @@ def split(program: ClassicProgram) -> Flow:
 
 
 def predecessors(blocks: Blocks) -> dict[int, list[int]]:
-    """Name of a block -> names of the blocks that go to it."""
+    """Return name of a block -> names of its predecessors."""
     found: dict[int, list[int]] = {start: [] for start in blocks}
     for block in blocks.values():
         for successor in block.successors:
@@ -83,21 +85,24 @@ def predecessors(blocks: Blocks) -> dict[int, list[int]]:
 
 
 def loop_heads(flow: Flow) -> frozenset[int]:
-    """The blocks that control comes back to. All other jumps go forward in the program."""
+    """Return the loop headers: targets of backward jumps. All other jumps go forward."""
     blocks = flow.blocks.values()
     return frozenset(s for block in blocks for s in block.successors if 0 <= s <= block.start)
 
 
 def can_match(flow: Flow) -> bool:
-    """Whether any way leads to a match, or to a number that the packet decides."""
+    """Return whether any path ends in a match, or in a ``ret a`` that may be one."""
     ends = (block.successors for block in flow.blocks.values())
     return flow.entry == MATCH or any(MATCH in successors or not successors for successors in ends)
 
 
 def redirect(flow: Flow, targets: dict[int, int]) -> Flow:
-    """``flow`` with jumps to a block in ``targets`` led to what it has, and what is reached then.
+    """Return ``flow`` with edges redirected, without the blocks that become unreachable.
 
-    A target may be an exit, or a block that is itself in ``targets``.
+    Args:
+        flow: the graph.
+        targets: name of a block -> the block or exit that edges to it lead to instead. The latter
+            may itself be in ``targets``.
     """
 
     def followed(start: int) -> int:
@@ -119,9 +124,9 @@ def redirect(flow: Flow, targets: dict[int, int]) -> Flow:
 
 
 def arrange(flow: Flow) -> Flow:
-    """``flow`` with new names: what follows a branch that is true stands behind it where it can.
+    """Return ``flow`` in a new order and with new names, so that true branches fall through.
 
-    The order is the reverse of that in which a walk leaves the blocks, so jumps still go forward.
+    The order is reverse postorder, so all but backward jumps still go forward.
     """
     left: list[int] = []
     seen: set[int] = set()
@@ -158,7 +163,7 @@ def _block(code: tuple[ClassicInstruction, ...], start: int, leaders: set[int]) 
 
 
 def _exit(instruction: ClassicInstruction, position: int) -> int:
-    """The exit that ``instruction`` is by itself, else its position."""
+    """Return the exit if ``instruction`` returns a constant, otherwise its position."""
     if instruction.kind is Kind.RETURN and instruction.code != RETURN_A:
         return MATCH if instruction.k else NO_MATCH
     return position

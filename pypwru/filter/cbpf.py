@@ -1,7 +1,7 @@
-"""Classic BPF: the instructions that libpcap emits, what each reads and writes, and their text.
+"""Classic BPF: instructions, their operands, their validation and their disassembly.
 
-The set is exactly what libpcap's own interpreter runs (``bpf_filter.c``); its listing is the model
-of :meth:`ClassicProgram.__str__` (``bpf_image.c``, what ``tcpdump -d`` prints).
+The set is exactly what libpcap's interpreter runs (``bpf_filter.c``). The disassembly,
+:meth:`ClassicProgram.__str__`, has the format of ``tcpdump -d`` (``bpf_image.c``).
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 SCRATCH_WORDS = 16  # BPF_MEMWORDS
 MAX_OFFSET = 0x7FFFFFFF
-"""The largest constant offset that can lie within a packet; libpcap's interpreter finds no packet
-longer than INT_MAX either, so a load beyond it is out of bounds whatever the packet."""
+"""The largest constant offset inside a packet. libpcap's interpreter has no packet longer than
+INT_MAX either, so a load beyond it is always out of bounds."""
 
 ANCILLARY_BASE = 0xFFFFF000  # SKF_AD_OFF, as the unsigned k of an absolute load
 ANCILLARY_END = 64  # SKF_AD_MAX
 
 
 class Kind(Enum):
-    """What an instruction does; one row of the translator each."""
+    """The kind of an instruction; the code generator has a function for each."""
 
     LOAD_ABSOLUTE = auto()
     LOAD_INDIRECT = auto()
     LOAD_HEADER_LENGTH = auto()  # BPF_MSH: X = 4 * (byte & 15)
-    CHECK_ABSOLUTE = auto()  # what is left of a load whose result nobody reads: see CHECKS
+    CHECK_ABSOLUTE = auto()  # the bounds check of a load whose result is not read: see CHECKS
     CHECK_INDIRECT = auto()
     LOAD_IMMEDIATE = auto()
     LOAD_LENGTH = auto()
@@ -43,7 +43,14 @@ class Kind(Enum):
 
 
 class Form(NamedTuple):
-    """One opcode. ``reads`` and ``writes`` name the registers, of "A" and "X"."""
+    """The description of an opcode.
+
+    Args:
+        kind: what it does.
+        mnemonic, operand: for the disassembly; ``operand`` is a format string.
+        reads, writes: the registers: "", "A", "X" or "AX".
+        size: bytes of the packet that it loads; 0 for other instructions.
+    """
 
     kind: Kind
     mnemonic: str
@@ -63,16 +70,21 @@ class ClassicInstruction(NamedTuple):
 
     @property
     def form(self) -> Form:
-        """The row of this opcode. Raises KeyError for one that is neither libpcap's nor ours."""
+        """The description of the opcode.
+
+        Raises:
+            KeyError: an opcode of neither libpcap nor the passes (CHECKS).
+        """
         return _ALL_FORMS[self.code]
 
     @property
     def kind(self) -> Kind:
+        """What the instruction does."""
         return _ALL_FORMS[self.code].kind
 
     @property
     def operation(self) -> int:
-        """The BPF_OP bits of an ALU or jump instruction, which eBPF shares."""
+        """The BPF_OP bits of an ALU or jump instruction, the same as in eBPF."""
         return self.code & 0xF0
 
     @property
@@ -82,12 +94,12 @@ class ClassicInstruction(NamedTuple):
 
     @property
     def end(self) -> int:
-        """One past the last byte, from the offset's base, that a packet load reads."""
+        """One past the last byte that a packet load reads, relative to the base of its offset."""
         return self.k + self.form.size
 
 
 class ClassicProgram(NamedTuple):
-    """A valid program (:func:`validate`) and the text it was compiled from."""
+    """A valid program, from :func:`validate`, and the expression that it was compiled from."""
 
     instructions: tuple[ClassicInstruction, ...]
     source: str = ""
@@ -156,7 +168,7 @@ CHECKS = {
     for code, form in FORMS.items()
     if form.kind in (Kind.LOAD_ABSOLUTE, Kind.LOAD_INDIRECT)
 }
-"""Opcodes of our own passes: no match if the bytes are out of bounds, else nothing."""
+"""Opcodes of the optimizer's own: no match if the bytes are out of bounds, otherwise no effect."""
 _ALL_FORMS = FORMS | CHECKS
 
 RETURN_A = 0x16
@@ -172,9 +184,13 @@ ANCILLARY = (
 
 
 def targets(instruction: ClassicInstruction, position: int) -> tuple[int, ...]:
-    """Where control goes after the instruction at ``position``: (if true, if false) of a branch.
+    """Return the positions of the next instructions: (if true, if false) for a branch.
 
-    ``ja`` is signed: libpcap's ``protochain`` jumps backwards with it.
+    The offset of ``ja`` is signed: libpcap's ``protochain`` jumps backwards with it.
+
+    Args:
+        instruction: the instruction.
+        position: its index in the program.
     """
     following = position + 1
     if instruction.kind is Kind.RETURN:
@@ -187,12 +203,12 @@ def targets(instruction: ClassicInstruction, position: int) -> tuple[int, ...]:
 
 
 def signed32(value: int) -> int:
-    """The u32 ``value`` as the s32 of the same bits."""
+    """Return the u32 ``value`` reinterpreted as s32."""
     return value - (1 << 32) if value & 0x80000000 else value
 
 
 def line(instruction: ClassicInstruction, position: int) -> str:
-    """One line of ``tcpdump -d``."""
+    """Return the instruction's disassembly, a line of ``tcpdump -d``."""
     form = _ALL_FORMS.get(instruction.code)
     if form is None:
         return f"({position:03}) unimp    {instruction.code:#x}"
@@ -207,15 +223,16 @@ def line(instruction: ClassicInstruction, position: int) -> str:
 
 
 def validate(instructions: Sequence[ClassicInstruction], source: str = "") -> ClassicProgram:
-    """The program, if every path of it has a meaning in libpcap's interpreter.
+    """Check that libpcap's interpreter would run the program, and return it.
 
     Args:
-        instructions: as libpcap's compiler left them.
+        instructions: from libpcap's compiler.
         source: the expression, for messages.
 
     Raises:
-        FilterError: an opcode, jump, scratch word, or constant divisor that the interpreter
-            (``pcapint_validate_filter``) refuses, or a Linux extension that no skb can answer.
+        FilterError: an opcode, jump, scratch word or constant divisor that the interpreter
+            (``pcapint_validate_filter``) rejects, or a load of an SKF_AD_* extension, which is
+            defined for a packet socket's skb only.
     """
     for position, instruction in enumerate(instructions):
         fault = _fault(instruction, position, len(instructions))
@@ -240,5 +257,5 @@ def _fault(instruction: ClassicInstruction, position: int, length: int) -> str:
     number = instruction.k - ANCILLARY_BASE
     if form.kind is Kind.LOAD_ABSOLUTE and 0 <= number < ANCILLARY_END:
         name = ANCILLARY[number // 4] if number // 4 < len(ANCILLARY) else f"extension {number}"
-        return f"the {name} of a capturing socket is not known where an skb is traced"
+        return f"the {name} that a capturing socket has is not available for a traced skb"
     return ""

@@ -1,4 +1,4 @@
-"""pcap-filter text to the two filters that are spliced into a handler.
+"""pcap-filter text to the two programs that are spliced into a handler.
 
 expression -> libpcap -> classic BPF -> plan (plan.py) -> eBPF (emit.py) -> splice (inject.py)
 """
@@ -18,8 +18,13 @@ _RETURN = 0x06
 class Filter(NamedTuple):
     """An expression, compiled for an skb with and without its link layer header.
 
-    Without one (on the way down, before the Ethernet header is there) an expression about the link
-    layer can't be decided: ``l3`` of it never matches.
+    An outgoing skb has no Ethernet header yet in the upper layers. There an expression about the
+    link layer can't be decided, and its ``l3`` never matches.
+
+    Args:
+        expression: pcap-filter(7) text.
+        l2: for packets that begin with an Ethernet header.
+        l3: for packets that begin with an IP header.
     """
 
     expression: str
@@ -28,12 +33,12 @@ class Filter(NamedTuple):
 
     @property
     def uses_len(self) -> bool:
-        """Whether the handler must give ``skb->len``."""
+        """Whether the handler must pass ``skb->len``."""
         return self.l2.uses_len or self.l3.uses_len
 
     @property
     def uses_tag(self) -> bool:
-        """Whether the handler must give the accelerated VLAN tag."""
+        """Whether the handler must pass the accelerated VLAN tag."""
         return self.l2.uses_tag
 
     def __str__(self) -> str:
@@ -41,11 +46,11 @@ class Filter(NamedTuple):
 
 
 def compile_filter(expression: str) -> Filter:
-    """Compile ``expression``, pcap-filter(7) text; all blanks match every packet.
+    """Compile ``expression``, pcap-filter(7) text; a blank one matches every packet.
 
     Raises:
-        FilterError: libpcap can't compile it for packets with an Ethernet header, in its own words;
-            or what it made can't be decided on an skb.
+        FilterError: libpcap can't compile it for packets with an Ethernet header (the message
+            quotes libpcap's), or the program needs data that an skb doesn't have.
     """
     if not expression.strip():
         return EMPTY
@@ -60,10 +65,16 @@ def compile_filter(expression: str) -> Filter:
 def translate(
     expression: str, linktype: Linktype, has_tag: bool = False, is_inner: bool = False
 ) -> Translation:
-    """One view of ``expression``, for packets that begin as ``linktype`` says.
+    """Compile one view of ``expression``.
+
+    Args:
+        expression: pcap-filter(7) text.
+        linktype: the header that the packets begin with.
+        has_tag: the packet may have an accelerated VLAN tag, which the filter must see.
+        is_inner: it is matched against the packet inside a tunnel.
 
     Raises:
-        FilterError: libpcap can't compile it, or its conditions exclude each other.
+        FilterError: libpcap can't compile it, or no packet can match.
     """
     view = Translation(compile_pcap(expression, linktype), has_tag, is_inner)
     if view.plan.is_contradiction:

@@ -1,6 +1,6 @@
-"""eBPF instructions as values: bytes, an assembler with labels, and text.
+"""eBPF instructions: encoding and decoding, an assembler with labels, and a disassembler.
 
-Opcodes and the meaning of the fields: Linux, Documentation/bpf/standardization/instruction-set.rst.
+Opcodes and fields: Documentation/bpf/standardization/instruction-set.rst of Linux.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ EXIT_PROGRAM = JMP | EXIT
 PROBE_READ_KERNEL = 113  # BPF_FUNC_probe_read_kernel
 R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 = range(11)
 
+# Size in bytes -> BPF_SIZE bits of a load or store; BPF_MEM is the mode.
 MEMORY_SIZE = {4: 0x00, 2: 0x08, 1: 0x10, 8: 0x18}
 SIZE_OF_MEMORY = {bits: size for size, bits in MEMORY_SIZE.items()}
 MEMORY_MODE = 0x60
@@ -50,12 +51,14 @@ class Insn(NamedTuple):
 
 
 def pack(program: Iterable[Insn]) -> bytes:
-    """The bytes that bpf(2) loads, little endian."""
+    """Return the program as bpf(2) loads it, of a little-endian machine."""
     return b"".join(_LAYOUT.pack(i.code, i.src << 4 | i.dst, i.off, i.imm) for i in program)
 
 
 def unpack(program: bytes) -> list[Insn]:
-    """The slots of ``program``, one :class:`Insn` each; the second of an ld_imm64 has code 0.
+    """Return the slots of ``program``, one :class:`Insn` each.
+
+    An ld_imm64 has two slots; the second has code 0.
 
     Raises:
         FilterError: not a multiple of 8 bytes.
@@ -69,20 +72,22 @@ def unpack(program: bytes) -> list[Insn]:
 
 
 def is_jump(insn: Insn) -> bool:
-    """Whether ``insn`` goes to another instruction of the function by its offset field."""
+    """Return whether ``insn`` is a jump in the class JMP or JMP32, not a call or exit."""
     return insn.code & 7 in (JMP, JMP32) and insn.code & 0xF0 not in (CALL, EXIT)
 
 
 def signed_immediate(value: int) -> int:
-    """A u32 as the s32 of the same bits, which is how an instruction holds it."""
+    """Return a u32 reinterpreted as s32, the type of an instruction's immediate."""
     value &= 0xFFFFFFFF
     return value - (1 << 32) if value >> 31 else value
 
 
 class Assembler:
-    """Collects instructions; jumps name labels, which :meth:`finish` turns into offsets.
+    """Collects instructions. Jumps name labels, which :meth:`finish` resolves to offsets.
 
-    A label is any int; one that is never placed is the end of the program.
+    In all methods ``dst``, ``src`` and ``base`` are register numbers, ``operation`` is the BPF_OP
+    bits of an ALU or jump instruction (ADD, JEQ...), sizes and offsets are in bytes, and immediates
+    fit into 32 bits. A label is any int. One that is never placed is the end of the program.
     """
 
     def __init__(self) -> None:
@@ -92,16 +97,16 @@ class Assembler:
         self._fresh = 1 << 32
 
     def label(self) -> int:
-        """A label that no one else uses."""
+        """Return a new label."""
         self._fresh += 1
         return self._fresh
 
     def place(self, label: int) -> None:
-        """``label`` is the next instruction."""
+        """Place ``label`` at the next instruction."""
         self._labels[label] = len(self._insns)
 
     def is_target(self, label: int) -> bool:
-        """Whether any jump so far goes to ``label``."""
+        """Return whether a jump to ``label`` was added."""
         return label in self._jumps.values()
 
     def move(self, dst: int, src: int) -> None:
@@ -147,7 +152,7 @@ class Assembler:
         self._insns.append(Insn(ALU64 | NEG, dst))
 
     def add(self, dst: int, immediate: int) -> None:
-        """dst += immediate, 64 bits; nothing where it is 0."""
+        """dst += immediate, 64 bits; no instruction if it is 0."""
         if immediate:
             self.alu(ADD, dst, immediate)
 
@@ -168,46 +173,48 @@ class Assembler:
         self.alu(ARSH, dst, 63)
 
     def forget_pointer(self, dst: int) -> None:
-        """dst keeps its value and is a mere number to the verifier (a privileged loader's).
+        """Make dst an unknown scalar to the verifier; its value stays the same.
 
-        le64 does nothing on a little-endian machine, and the verifier knows nothing of its result.
+        le64 does nothing on a little-endian machine, and the verifier does not track its result.
+        For a pointer this needs a loader that may leak pointers (CAP_PERFMON).
         """
         self._insns.append(Insn(ALU32 | BYTE_SWAP, dst, imm=64))
 
     def from_big_endian(self, dst: int, size: int) -> None:
-        """dst = the ``size`` network-order bytes in it as a number, zero-extended."""
+        """dst = the low ``size`` bytes of dst, from network to host byte order, zero-extended."""
         if size > 1:
             self._insns.append(Insn(ALU32 | BYTE_SWAP | REGISTER, dst, imm=size * 8))
 
     def load(self, size: int, dst: int, base: int, offset: int) -> None:
-        """dst = the ``size`` bytes at base + offset."""
+        """dst = *(u8/u16/u32/u64 *)(base + offset)."""
         self._insns.append(Insn(LDX | MEMORY_MODE | MEMORY_SIZE[size], dst, base, offset))
 
     def store(self, size: int, base: int, offset: int, src: int) -> None:
-        """``size`` bytes at base + offset = src."""
+        """*(u8/u16/u32/u64 *)(base + offset) = src."""
         self._insns.append(Insn(STX | MEMORY_MODE | MEMORY_SIZE[size], base, src, offset))
 
     def call(self, helper: int) -> None:
-        """r0 = helper(r1..r5); r1-r5 are lost."""
+        """r0 = helper(r1..r5); r1-r5 are clobbered."""
         self._insns.append(Insn(CALL_HELPER, imm=helper))
 
     def jump(self, label: int) -> None:
+        """Jump to ``label``."""
         self._to(label, Insn(JMP | JA))
 
     def branch(self, operation: int, dst: int, immediate: int, label: int) -> None:
-        """To ``label`` if dst operation immediate holds on 64 bits."""
+        """Jump to ``label`` if dst operation immediate, 64 bits."""
         self._to(label, Insn(JMP | operation, dst, imm=immediate))
 
     def branch_register(self, operation: int, dst: int, src: int, label: int) -> None:
-        """To ``label`` if dst operation src holds on 64 bits."""
+        """Jump to ``label`` if dst operation src, 64 bits."""
         self._to(label, Insn(JMP | operation | REGISTER, dst, src))
 
     def branch32(self, operation: int, dst: int, immediate: int, label: int) -> None:
-        """To ``label`` if dst operation immediate holds on the low 32 bits."""
+        """Jump to ``label`` if dst operation immediate, low 32 bits."""
         self._to(label, Insn(JMP32 | operation, dst, imm=signed_immediate(immediate)))
 
     def branch32_register(self, operation: int, dst: int, src: int, label: int) -> None:
-        """To ``label`` if dst operation src holds on the low 32 bits."""
+        """Jump to ``label`` if dst operation src, low 32 bits."""
         self._to(label, Insn(JMP32 | operation | REGISTER, dst, src))
 
     def _to(self, label: int, insn: Insn) -> None:
@@ -215,7 +222,7 @@ class Assembler:
         self._insns.append(insn)
 
     def finish(self) -> list[Insn]:
-        """The instructions, every jump aimed.
+        """Resolve the jumps and return the instructions; call it once.
 
         Raises:
             FilterError: a jump over more than 32,767 instructions.
@@ -228,10 +235,10 @@ class Assembler:
 
 
 def checked_offset(offset: int) -> int:
-    """``offset`` if a jump's 16 bits hold it.
+    """Return ``offset``.
 
     Raises:
-        FilterError: they don't; the filter is too long.
+        FilterError: it does not fit into the s16 offset of a jump.
     """
     if not -0x8000 <= offset <= 0x7FFF:
         raise FilterError(
@@ -252,7 +259,7 @@ _JUMP_SIGNS = {
 
 
 def text(program: Sequence[Insn]) -> str:
-    """A listing in the verifier's notation, one line a slot, for ``--debug``."""
+    """Return the disassembly in the verifier's notation, one line for each slot."""
     return "\n".join(f"{position:4}: {_line(insn)}" for position, insn in enumerate(program))
 
 

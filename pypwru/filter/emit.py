@@ -1,8 +1,8 @@
-"""Pass 8b: the body of the filter, block by block, as eBPF.
+"""Pass 9b: code generation of the body, block by block.
 
-A lives in r0 and X in r1, zero-extended; r2 and r3 are for the moment. r6 to r9 are never touched:
-a filter may stand where the host program has not even initialised them. What must survive a helper
-call is saved around it, in the frame.
+A is in r0 and X in r1, zero-extended; r2 to r4 are temporaries. r6-r9 are never touched: the host
+program may not even have initialised them. What must survive a helper call is saved on the stack
+around it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 END, SHORT = -3, -4
 BEYOND = 1 << 32
-"""The answer, no match so far, where the packet ended before what was to be read: of filters that
-are asked again then. As bpf/fragments.h has it."""
+"""The result of a filter that ended, without a match, at a load beyond the packet's end. It is for
+filters that are run again on a copy that includes the bytes in fragments; see bpf/fragments.h."""
 REGISTERS = {"A": A, "X": X}
 _SAVED = (("A", A, SAVED_A), ("X", X, SAVED_X))
 _INVERSE = {ebpf.JEQ: ebpf.JNE, ebpf.JGT: ebpf.JLE, ebpf.JGE: ebpf.JLT}
@@ -47,10 +47,12 @@ _SHIFTS = (ebpf.LSH, ebpf.RSH)
 
 
 def emit(plan: Plan, frame: Frame, *, tells_missing: bool = False) -> list[Insn]:
-    """The whole filter: r0 is not 0 for a match, and control leaves at the end.
+    """Generate the whole filter. On exit r0 is 0 for no match; control leaves at the end.
 
     Args:
-        tells_missing: r0 is BEYOND where there is no match for want of bytes.
+        plan: the filter.
+        frame: its stack slots.
+        tells_missing: r0 is BEYOND, not 0, if a load was beyond the packet's end.
     """
     return _Emitter(plan, frame, SHORT if tells_missing else NO_MATCH).emit()
 
@@ -64,6 +66,7 @@ class _Emitter:
         self.in_registers = not plan.reads.calls_in_body
 
     def emit(self) -> list[Insn]:
+        """Generate the prologue, the blocks in order, and the exits."""
         blocks = list(self.plan.flow.blocks.values())
         emit_head(self.asm, self.plan, self.frame, self.short)
         matches = any(MATCH in block.successors for block in blocks)
@@ -83,7 +86,7 @@ class _Emitter:
         return self.asm.finish()
 
     def _tell_missing(self, *, falls_in: bool) -> None:
-        if falls_in:  # from the last block, to what comes behind
+        if falls_in:  # the last block falls through to NO_MATCH, which follows
             self.asm.jump(NO_MATCH)
         self.asm.place(SHORT)
         self.asm.constant(A, 1)
@@ -131,13 +134,14 @@ class _Emitter:
             self.asm.jump(target)
 
     def _kept(self, name: str, register: int) -> int:
-        """The register that holds ``name``: its own, or r3 after a load from the frame."""
+        """Return the register that holds ``name``: ``register``, or r3, loaded from the stack."""
         if self.in_registers:
             return register
         self.asm.load(8, R3, R10, self.frame[name])
         return R3
 
     def load_constant(self, instruction: ClassicInstruction, position: int) -> None:
+        """Generate a load at a constant offset: from the header window, or by a helper call."""
         window = self.plan.reads.window
         if window and window.covers(instruction):
             where = self.frame[WINDOW] + instruction.k - window.low
@@ -153,6 +157,7 @@ class _Emitter:
             self.asm.alu32(ebpf.LSH, X, 2)
 
     def load_indirect(self, instruction: ClassicInstruction, position: int) -> None:
+        """Generate a load at X + k from its indirect window, which is filled if necessary."""
         self.check_indirect(instruction, position)
         load = self.plan.reads.indirect[position]
         span = self.plan.reads.strips[load.strip]
@@ -162,11 +167,11 @@ class _Emitter:
         self._from_stack(A, where + instruction.k - span.low, instruction.form.size)
 
     def check_indirect(self, instruction: ClassicInstruction, position: int) -> None:
-        """No match unless X + end <= caplen.
+        """Generate the bounds check X + end <= caplen.
 
-        Asked of the difference, of which the verifier draws no conclusion about caplen: it would
-        learn more in each trip of a protochain, and then go through all that follows the loop, and
-        through the rest of the loop, once for each. Of 64 bits, so nothing wraps.
+        It compares caplen - X with end. From a comparison with caplen itself the verifier would
+        narrow the range of caplen in each iteration of a protochain loop, and then walk the rest of
+        the loop and everything after it once for each. In 64 bits nothing wraps.
         """
         if self.plan.reads.indirect[position].must_check:
             if self.in_registers:
@@ -194,11 +199,12 @@ class _Emitter:
         self.asm.place(filled)
 
     def _address(self) -> None:
-        """r3 = the address of what is at offset r3 of the packet.
+        """Generate r3 = the address of offset r3 of the packet.
 
-        Of a tagged frame, what begins before the end of the tag is in the window, and the rest is
-        in the packet, four bytes earlier. Chosen without a branch: a branch on X makes the verifier
-        follow each of its ranges through every later trip of a protochain.
+        For a frame with an accelerated tag, bytes up to the end of the tag are in the header
+        window, and the rest is in the packet, four bytes earlier. The address is selected without a
+        branch: after a branch on X the verifier would walk all later iterations of a protochain
+        loop once for each range of X.
         """
         if NEAR in self.frame:
             self.asm.move(R2, R3)
@@ -211,7 +217,14 @@ class _Emitter:
         self.asm.add_register(R3, R2)
 
     def _call(self, to: int, size: int, instruction: ClassicInstruction, position: int) -> None:
-        """Read ``size`` bytes at r3, keeping of A and X what lives through ``instruction``."""
+        """Generate a read of packet bytes to the stack; A and X are saved if they are live after.
+
+        Args:
+            to: destination, as an offset from r10.
+            size: in bytes, from the address in r3.
+            instruction: the load.
+            position: its position in the program.
+        """
         live = self.plan.liveness.after[position] - set(instruction.form.writes)
         kept = [(register, slot) for name, register, slot in _SAVED if name in live]
         for register, slot in kept:
@@ -221,7 +234,7 @@ class _Emitter:
             self.asm.load(8, register, R10, self.frame[slot])
 
     def _from_stack(self, register: int, offset: int, size: int) -> None:
-        """register = the network-order number of ``size`` bytes at r10 + ``offset``."""
+        """Generate register = the ``size`` bytes at r10 + ``offset``, to host byte order."""
         parts = pieces(offset, size)
         self._piece(register, *parts[0])
         for part_offset, part_size in parts[1:]:
@@ -234,24 +247,30 @@ class _Emitter:
         self.asm.from_big_endian(register, size)
 
     def load_immediate(self, instruction: ClassicInstruction, _: int) -> None:
+        """Generate A or X = k."""
         self.asm.constant(REGISTERS[instruction.form.writes], instruction.k)
 
     def load_length(self, instruction: ClassicInstruction, _: int) -> None:
+        """Generate A or X = the packet's length, as u32."""
         self.asm.move32(REGISTERS[instruction.form.writes], self._kept(LENGTH, LEN_KEPT))
 
     def load_scratch(self, instruction: ClassicInstruction, _: int) -> None:
+        """Generate A or X = M[k]."""
         register = REGISTERS[instruction.form.writes]
         self.asm.load(4, register, R10, self.frame[f"M{instruction.k}"])
 
     def store_scratch(self, instruction: ClassicInstruction, _: int) -> None:
+        """Generate M[k] = A or X."""
         register = REGISTERS[instruction.form.reads]
         self.asm.store(4, R10, self.frame[f"M{instruction.k}"], register)
 
     def move(self, instruction: ClassicInstruction, _: int) -> None:
+        """Generate ``tax`` or ``txa``."""
         form = instruction.form
         self.asm.move32(REGISTERS[form.writes], REGISTERS[form.reads])
 
     def alu(self, instruction: ClassicInstruction, _: int) -> None:
+        """Generate an ALU operation on A; a division by X = 0 ends the filter without a match."""
         operation = instruction.operation
         if operation in _SHIFTS:
             self._shift(instruction)
@@ -263,7 +282,7 @@ class _Emitter:
             self.asm.alu32(operation, A, instruction.k)
 
     def _shift(self, instruction: ClassicInstruction) -> None:
-        """Shifting by 32 or more leaves 0, as in libpcap; eBPF would take the distance mod 32."""
+        """Generate a shift. By 32 or more it gives 0, as in libpcap; eBPF masks the count by 31."""
         if instruction.uses_x:
             shift, done = self.asm.label(), self.asm.label()
             self.asm.branch32(ebpf.JLT, X, 32, shift)
@@ -292,5 +311,5 @@ _EMITTERS: dict[Kind, _Emit] = {
     Kind.ALU: _Emitter.alu,
     Kind.MOVE: _Emitter.move,
 }
-"""What a jump, branch or return does is done where its block is left; a check at a constant offset
+"""Jumps, branches and returns are generated at the end of their block; a check at a constant offset
 is done by a guard."""

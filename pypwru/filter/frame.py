@@ -1,9 +1,9 @@
-"""Pass 7: the filter's part of the stack, below what the host program uses.
+"""Pass 8: layout of the filter's stack frame, below the host program's.
 
 Establishes: an offset from r10 for everything that is kept in memory, and for nothing else.
-Registers are kept in aligned 8-byte slots, which the verifier tracks. The verifier wants stack
-loads aligned, packets don't care: each buffer is shifted so that the fewest of its loads have to be
-done in pieces.
+Registers are saved in aligned 8-byte slots, which the verifier tracks. The verifier requires stack
+loads to be aligned, but packet fields may not be: each buffer is shifted so that as few of its
+loads as possible have to be split.
 """
 
 from __future__ import annotations
@@ -26,18 +26,21 @@ UNITS = (4, 2, 1)
 
 CAPLEN, LENGTH, TAG = "caplen", "length", "tag"
 DATA = "data"
-"""Added to an offset beyond the Ethernet header, it gives an address in the packet."""
-NEAR = "near"
-"""Added to that, it gives the address in the window: for offsets up to the end of a tag."""
+"""Slot of the address of the packet's byte 0: an offset is added to it. For a frame with an
+accelerated tag it is 4 less, which is right for offsets behind the tag only."""
+NEAR = "window delta"
+"""Slot of the difference between addresses in the header window and in the packet. It is added for
+offsets before the end of an accelerated tag, and is 0 without one."""
 SAVED_A, SAVED_X = "saved A", "saved X"
-BUDGET, WINDOW, FAR = "budget", "window", "far"
+BUDGET, WINDOW, FAR = "loop budget", "header window", "far load"
 
 Frame = dict[str, int]
-"""Name -> offset from r10: the names above, "M0".."M15", "strip 0"... Absent: not needed."""
+"""Name of a slot -> offset from r10: the names above, "M0".."M15", "indirect window 0"...
+Slots that are not needed are absent."""
 
 
 class Buffer(NamedTuple):
-    """``size`` packet bytes on the stack, and the (offset, size) of every load from them."""
+    """``size`` bytes of the packet on the stack, with the (offset, size) of every load from it."""
 
     name: str
     size: int
@@ -45,11 +48,12 @@ class Buffer(NamedTuple):
 
 
 def strip_name(number: int) -> str:
-    return f"strip {number}"
+    """Return the name of the slot of indirect window ``number``."""
+    return f"indirect window {number}"
 
 
 def lay_out(plan: Plan, stack_base: int, source: str) -> Frame:
-    """The frame below ``stack_base``.
+    """Lay out the frame below ``stack_base``.
 
     Args:
         plan: the filter.
@@ -57,7 +61,7 @@ def lay_out(plan: Plan, stack_base: int, source: str) -> Frame:
         source: the expression, for the message.
 
     Raises:
-        FilterError: it would reach below the 512 bytes that a program has.
+        FilterError: it would exceed the 512 bytes of stack that a BPF program has.
     """
     frame: Frame = {}
     top = stack_base
@@ -78,9 +82,15 @@ def lay_out(plan: Plan, stack_base: int, source: str) -> Frame:
 
 
 def pieces(offset: int, size: int, most: int = 4) -> list[tuple[int, int]]:
-    """The aligned (offset, size) accesses that make up ``size`` bytes at ``offset`` from r10.
+    """Split an access to the stack into aligned ones.
 
-    None is larger than ``most``.
+    Args:
+        offset: from r10.
+        size: in bytes.
+        most: the largest access, in bytes.
+
+    Returns:
+        (offset from r10, size in bytes) of each.
     """
     found = []
     end = offset + size
@@ -96,7 +106,7 @@ def _cost(buffer: Buffer, shift: int) -> int:
 
 
 def _registers(plan: Plan) -> Iterator[str]:
-    """What is kept across a helper call."""
+    """Yield the 8-byte slots: what must survive helper calls."""
     calls = plan.reads.calls_in_body
     if calls:
         yield DATA

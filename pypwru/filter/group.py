@@ -1,12 +1,13 @@
-"""Pass 2d: tests of the same bytes beside each other.
+"""Pass 2d: reordering of tests, so that tests of the same bytes are adjacent.
 
-``port 80 or port 443`` tests source, destination, source, destination. The order of tests with one
-outcome in common is free, but for one thing: a test that comes earlier must not match where a load
-that stood before it would have been out of bounds. So these loads are put in front of it; of those
-nothing is left but a check of the bounds, and that is needed anyway.
+``port 80 or port 443`` tests source, destination, source, destination. Tests that have a successor
+in common can be reordered, with one restriction: a test that is done earlier than before must not
+match where a load that preceded it would have been out of bounds. So those loads are inserted
+before the test. Only their bounds checks remain after later passes, and these are needed anyway.
 
-Establishes: in a chain of blocks, each the only way to the next and all with one exit in common,
-those that load the same stand side by side, first those that load what was just loaded.
+Establishes: in a chain of blocks, each the only predecessor of the next and all with a successor in
+common, blocks with the same loads are adjacent. Those come first that load what the block before
+the chain has just loaded.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Code = tuple[ClassicInstruction, ...]
 
 
 def group(flow: Flow) -> Flow:
-    """``flow`` with the tests of each chain in a better order."""
+    """Return ``flow`` with the tests of each chain reordered."""
     liveness = analyse(flow)
     before = predecessors(flow.blocks)
     blocks = dict(flow.blocks)
@@ -39,7 +40,15 @@ def group(flow: Flow) -> Flow:
 def _chain(
     blocks: Blocks, before: dict[int, list[int]], liveness: Liveness, start: int, common: int
 ) -> list[int]:
-    """The blocks from ``start`` on that are tested one after the other, or go to ``common``."""
+    """Return the longest chain of tests from ``start`` on.
+
+    Args:
+        blocks: the program.
+        before: name of a block -> its predecessors.
+        liveness: blocks of a chain have no live locations at their start and end.
+        start: the first block.
+        common: the successor that all blocks of the chain have.
+    """
     chain: list[int] = []
     while (
         start >= 0
@@ -60,13 +69,20 @@ def _following(block: Block, common: int) -> int:
 
 
 def _sorted(blocks: Blocks, before: dict[int, list[int]], chain: list[int], common: int) -> Blocks:
-    """The blocks of ``chain`` in a better order, under the names that it has."""
-    places: dict[Code, int] = {}  # where it is loaded first
+    """Return the blocks of ``chain`` reordered; empty if the order is good.
+
+    Args:
+        blocks: the program.
+        before: name of a block -> its predecessors.
+        chain: names of its blocks. The new order has the same names in the same sequence.
+        common: the successor that all of them have.
+    """
+    places: dict[Code, int] = {}  # loads -> the first block of the chain that has them
     for start in chain:
         places.setdefault(_loads(blocks[start]), start)
     order = dict(places)
     if len(before[chain[0]]) == 1:
-        order[_loads(blocks[before[chain[0]][0]])] = NO_MATCH  # less than any other
+        order[_loads(blocks[before[chain[0]][0]])] = NO_MATCH  # sorts first
     sources = sorted(chain, key=lambda start: order[_loads(blocks[start])])
     if sources == chain:
         return {}

@@ -1,12 +1,12 @@
 """Pass 3: bounds checks of loads at constant offsets.
 
-A load out of bounds makes the whole filter answer "no match" (libpcap, ``bpf_filter.c``). Nothing
-in classic BPF has a side effect, so that answer may be given as soon as it is certain. A block
-*needs* n bytes if every way from it to a match loads up to byte n; with fewer the answer is known.
+A load out of bounds makes the whole filter return "no match" (libpcap, ``bpf_filter.c``). Classic
+BPF has no side effects, so it may return that as soon as it is certain. A block *needs* n bytes if
+every path from it to a match loads up to byte n: a shorter packet can't match.
 
 Establishes: a path enters a block only with the bytes it needs, proved by a guard at the start of
-this block or an earlier one; a block without any way to a match is gone. Usually one guard, at the
-entry, is all that a filter has. The equations are those of cbpfc's ``addAbsolutePacketGuards``.
+this block or an earlier one; a block without any path to a match is gone. Usually a filter has one
+guard, at its entry. The equations are those of cbpfc's ``addAbsolutePacketGuards``.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from pypwru.filter.blocks import MATCH, NO_MATCH, Block, Blocks, Flow, predecess
 from pypwru.filter.cbpf import MAX_OFFSET, Kind
 
 NEVER = 1 << 40
-"""A need that no packet satisfies."""
+"""Required bytes of a block from which no packet can match."""
 
 CONSTANT_LOADS = (Kind.LOAD_ABSOLUTE, Kind.LOAD_HEADER_LENGTH)
 CHECKED_HERE = (*CONSTANT_LOADS, Kind.CHECK_ABSOLUTE)
 
 
 def drop_hopeless(flow: Flow) -> Flow:
-    """``flow`` without the blocks from which no match is possible."""
+    """Return ``flow`` without the blocks from which no match is possible."""
     need = needs(flow.blocks)
     return redirect(flow, {start: NO_MATCH for start, n in need.items() if n >= NEVER})
 
 
 def needs(blocks: Blocks) -> dict[int, int]:
-    """Name -> bytes without which no path from the block matches.
+    """Return name -> bytes that the packet must have for any path from the block to match.
 
-    The greatest solution: a loop that nothing leaves never matches.
+    It is the greatest solution of the equations: a loop without an exit never matches.
     """
     need = dict.fromkeys(blocks, NEVER) | {MATCH: 0, NO_MATCH: NEVER}
     changed = True
@@ -45,7 +45,7 @@ def needs(blocks: Blocks) -> dict[int, int]:
 
 
 def place_guards(flow: Flow) -> dict[int, int]:
-    """Name -> bytes to check for when the block begins; blocks without a check are absent."""
+    """Return name -> bytes to check for at the start of the block, for blocks with a guard."""
     need = needs(flow.blocks)
     before = predecessors(flow.blocks)
     proved = dict.fromkeys(flow.blocks, NEVER)  # on arrival, by every path
@@ -61,7 +61,7 @@ def place_guards(flow: Flow) -> dict[int, int]:
 
 
 def _loads(block: Block) -> int:
-    """The last byte that the block loads for certain, one past it; NEVER if no packet has it."""
+    """Return one past the last byte that the block loads; NEVER if no packet has it."""
     if any(i.end > MAX_OFFSET for i in block.instructions if i.form.size):
         return NEVER
     return max((i.end for i in block.instructions if i.kind in CHECKED_HERE), default=0)

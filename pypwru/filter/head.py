@@ -1,9 +1,11 @@
-"""Pass 8a: the head of the filter: first check, what must survive calls, the window.
+"""Pass 9a: code generation of the prologue.
 
-On entry r1 = address of the packet (a scalar to the verifier), r2 = bytes readable there, r3 =
-``len``, r4 = the accelerated VLAN tag: 0 for none, else 1 << 32 | TPID << 16 | TCI. Afterwards A
-and X are zero where the program relies on it, and so is scratch memory; without calls in the body
-r4 = ``len`` and r5 = the readable bytes.
+It does the first bounds check, saves what must survive helper calls, and fills the header window.
+
+On entry r1 = address of the packet (a scalar to the verifier), r2 = ``caplen``, the bytes readable
+there, r3 = ``len``, r4 = the accelerated VLAN tag: 0 for none, otherwise 1 << 32 | TPID << 16 |
+TCI. On exit A, X and scratch words are zero if the program relies on it. If the body has no helper
+calls, r4 = ``len`` and r5 = ``caplen`` as far as they are needed.
 """
 
 from __future__ import annotations
@@ -22,12 +24,19 @@ if TYPE_CHECKING:
 A, X, LEN_KEPT, CAPLEN_KEPT = R0, R1, R4, R5
 
 TRIPS = 64
-"""How often a filter may jump backwards. libpcap does so for ``protochain`` only, once for each
-header of the chain; a packet with more extension headers than this does not match."""
+"""Limit of backward jumps at run time. libpcap emits them for ``protochain`` only; one is taken for
+each header of the chain. A packet with more extension headers does not match."""
 
 
 def emit_head(asm: Assembler, plan: Plan, frame: Frame, short: int) -> None:
-    """Write the head for ``plan`` with ``frame``; ``short`` is where a packet is too short."""
+    """Generate the prologue.
+
+    Args:
+        asm: receives the instructions.
+        plan: the filter.
+        frame: its stack slots.
+        short: the label to jump to if the packet is too short.
+    """
     ready = asm.label()
     if plan.tag_aware:
         untagged = asm.label()
@@ -59,7 +68,10 @@ def _check_and_keep(asm: Assembler, plan: Plan, frame: Frame, short: int) -> Non
 
 
 def _tagged(asm: Assembler, plan: Plan, frame: Frame, short: int) -> None:
-    """The window of a tagged frame: MACs, tag, rest. Behind it, offset n is at data - 4 + n."""
+    """Generate the header window of a frame with an accelerated tag: MAC addresses, tag, rest.
+
+    Behind the tag, offset n of the frame is at address r1 - 4 + n.
+    """
     window, at = plan.reads.window, frame[WINDOW]
     assert window is not None
     asm.add(R2, TAG_SIZE)
@@ -83,7 +95,13 @@ def _tagged(asm: Assembler, plan: Plan, frame: Frame, short: int) -> None:
 
 
 def copy(asm: Assembler, to: int, start: int, size: int) -> None:
-    """``size`` bytes of the stack from r10 + ``start`` to r10 + ``to``; r2 is lost."""
+    """Generate a copy of stack memory; r2 is clobbered.
+
+    Args:
+        asm: receives the instructions.
+        to, start: destination and source, as offsets from r10.
+        size: in bytes.
+    """
     unit = next(n for n in (4, 2, 1) if (start - to) % n == 0)
     for offset, length in pieces(to, size, unit):
         asm.load(length, R2, R10, offset - to + start)
@@ -91,7 +109,7 @@ def copy(asm: Assembler, to: int, start: int, size: int) -> None:
 
 
 def _store_word(asm: Assembler, offset: int) -> None:
-    """The four bytes of r2 to the stack at ``offset``, lowest byte first; r2 is lost."""
+    """Generate a store of r2 as u32 to the stack at ``offset``, aligned or not; r2 is clobbered."""
     for where, size in pieces(offset, 4):
         asm.store(size, R10, where, R2)
         if where + size < offset + 4:
@@ -99,14 +117,25 @@ def _store_word(asm: Assembler, offset: int) -> None:
 
 
 def _read(asm: Assembler, data: int, skip: int, to: int, size: int) -> None:
-    """``size`` bytes at the address ``data`` + ``skip`` to r10 + ``to``, or no match."""
+    """Generate a read of the packet to the stack; on a fault the filter does not match.
+
+    Args:
+        asm: receives the instructions.
+        data: the register with the address.
+        skip: added to it, in bytes.
+        to: destination, as an offset from r10.
+        size: in bytes.
+    """
     asm.move(R3, data)
     asm.add(R3, skip)
     call_read(asm, to, size)
 
 
 def call_read(asm: Assembler, to: int, size: int) -> None:
-    """``size`` bytes at the address in r3 to r10 + ``to``; no match if the kernel can't."""
+    """Generate a read of ``size`` bytes at the address in r3 to r10 + ``to``.
+
+    On a fault the filter does not match. r0-r5 are clobbered.
+    """
     asm.move(R1, R10)
     asm.add(R1, to)
     asm.constant(R2, size)
@@ -128,8 +157,8 @@ def _keep_in_registers(asm: Assembler, plan: Plan, frame: Frame) -> None:
 
 def _zero(asm: Assembler, plan: Plan, frame: Frame) -> None:
     if plan.loops:
-        # A register, not an immediate store: before Linux 6.8 the verifier forgets the value of the
-        # latter, and would take the loop for endless.
+        # From a register: before Linux 6.8 the verifier does not track the value of an immediate
+        # store to the stack, and would reject the loop as unbounded.
         asm.constant(R2, TRIPS)
         asm.store(8, R10, frame[BUDGET], R2)
     live = plan.liveness.at_entry

@@ -1,8 +1,8 @@
-"""The filter in the place of a call, in a program that a C compiler made.
+"""Splice filters into a compiled BPF program, in place of marker calls.
 
-In C the filter is a call to a helper number that no kernel has. The compiler arranges for it what
-any helper needs, arguments in r1 to r4, the result in r0, r1 to r5 lost: exactly the contract that
-instructions in its place can keep.
+In C a filter is a call of a helper number that no kernel has, the marker. The compiler follows the
+calling convention of helpers: arguments in r1 to r5, the result in r0, r1-r5 clobbered, r6-r9
+preserved. Instructions that replace the call keep the same contract.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MARKER_L2 = 0x5EED1002
 """Helper number of ``u64 (*)(const void *data, u64 caplen, u64 len, u64 tag)`` for a packet that
-begins with its Ethernet header; the C gets it by -D."""
+begins with its Ethernet header; it is passed to the C compiler by -D."""
 MARKER_L3 = 0x5EED1003
 """The same for a packet that begins with its IP header."""
 MARKERS = {
@@ -32,35 +32,39 @@ MARKERS = {
     "SKB_MEMBERS": 0x5EED1008,
     "XDP_MEMBERS": 0x5EED1009,
 }
-"""All of them, by the name that the C has behind ``MARKER_``."""
+"""Name of the C macro without ``MARKER_`` -> helper number."""
 
 PSEUDO_CALL = 1  # BPF_PSEUDO_CALL: src of a call whose imm is relative to the next slot
-PSEUDO_FUNC = 4  # BPF_PSEUDO_FUNC: src of an ld_imm64 that holds such an address
+PSEUDO_FUNC = 4  # BPF_PSEUDO_FUNC: src of an ld_imm64 whose imm is such an offset
 
-_LONG_JUMP = ebpf.JMP32 | ebpf.JA  # gotol: its distance is the immediate
+_LONG_JUMP = ebpf.JMP32 | ebpf.JA  # gotol: its offset is the immediate
 _JUMPS = (ebpf.JMP | ebpf.JA, _LONG_JUMP)
 _Frame = dict[int, int]
-"""Register -> its offset from r10."""
+"""Register that holds a stack address -> its offset from r10."""
 
 
 class Body(Protocol):
-    """What can stand in the place of a marker."""
+    """What can replace a marker call."""
 
     def body(self, stack_base: int, /) -> list[Insn]:
-        """The instructions, arguments in r1 to r5, result in r0, r6 to r9 left alone.
+        """Return the instructions: arguments in r1 to r5, result in r0, r6-r9 preserved.
 
         Args:
             stack_base: the lowest offset from r10 that is in use, 0 or negative.
 
         Raises:
-            FilterError: the stack does not suffice.
+            FilterError: too little stack is left.
         """
 
 
 def inject(program: Sequence[Insn] | bytes, bodies: Mapping[int, Body]) -> list[Insn]:
-    """``program`` with every marker replaced by its body.
+    """Return ``program`` with every marker call replaced by its body.
 
-    No two of them run at once, so they share one stretch of the stack.
+    No two bodies run at the same time, so they use the same part of the stack.
+
+    Args:
+        program: one program with all its subprograms, slots or bytes.
+        bodies: marker -> what replaces it.
 
     Raises:
         FilterError: as :func:`splice`.
@@ -78,21 +82,21 @@ def splice(
     translation: Body,
     stack_base: int | None = None,
 ) -> list[Insn]:
-    """``program`` with every call of ``marker`` replaced by the filter.
+    """Return ``program`` with every call of ``marker`` replaced by ``translation``.
 
     Args:
         program: one program with all its subprograms, slots or bytes.
-        marker: the helper number that stands for the filter.
-        translation: the filter.
-        stack_base: the lowest offset from r10 that ``program`` uses, negative; by default it is
-            found in ``program`` (:func:`lowest_stack_offset`).
+        marker: the helper number.
+        translation: what replaces it.
+        stack_base: the lowest offset from r10 that ``program`` uses, 0 or negative; by default
+            :func:`lowest_stack_offset` computes it.
 
     Returns:
         The slots, unchanged if there is no such call.
 
     Raises:
-        FilterError: a jump grew beyond 16 bits, or the stack does not suffice, or its use can't be
-            seen.
+        FilterError: a jump does not fit into 16 bits any more, too little stack is left, or the
+            use of the stack can't be determined.
     """
     slots = ebpf.unpack(program) if isinstance(program, bytes) else list(program)
     calls = [position for position in _starts(slots) if _is_marker(slots[position], marker)]
@@ -102,7 +106,7 @@ def splice(
     body = translation.body(base)
     moved = _new_positions(len(slots), set(calls), len(body))
     spliced: list[Insn] = []
-    second = False  # of an ld_imm64: data, not an instruction
+    second = False  # the slot is the second of an ld_imm64: data, not an instruction
     for position, insn in enumerate(slots):
         if second:
             spliced.append(insn)
@@ -115,18 +119,18 @@ def splice(
 
 
 def lowest_stack_offset(program: Sequence[Insn]) -> int:
-    """The lowest offset from r10 that ``program`` uses, 0 or negative.
+    """Return the lowest offset from r10 that ``program`` uses, 0 or negative.
 
-    Seen are loads and stores through r10, and through registers that were set to it and had
-    constants added on the way, as compilers write addresses of variables. What a register has at a
-    target of jumps is what it has on some way there; ways back don't count.
+    Considered are loads and stores through r10 and through copies of it with constants added, as
+    compilers generate addresses of variables. At a jump target a register holds a stack address if
+    it does so on any path; backward jumps are ignored.
 
     Raises:
-        FilterError: an address on the stack is computed from a variable.
+        FilterError: a stack address is computed from a variable.
     """
     lowest = 0
     frame: _Frame = {ebpf.R10: 0}
-    waiting: dict[int, _Frame] = {}  # at a target of jumps
+    waiting: dict[int, _Frame] = {}  # target of a forward jump -> the state on its edges
     falls_in = True
     for position in _starts(program):
         insn = program[position]
@@ -180,7 +184,7 @@ def _is_marker(insn: Insn, marker: int) -> bool:
 
 
 def _starts(program: Sequence[Insn]) -> list[int]:
-    """The slots that are instructions, not the second half of an ld_imm64."""
+    """Return the positions of instructions: all slots but the second ones of an ld_imm64."""
     starts = []
     position = 0
     while position < len(program):
@@ -190,7 +194,13 @@ def _starts(program: Sequence[Insn]) -> list[int]:
 
 
 def _new_positions(length: int, calls: set[int], body: int) -> list[int]:
-    """Old slot -> new slot; one more entry, for the end of the program."""
+    """Return a table of old position -> new position, with an entry for the end of the program.
+
+    Args:
+        length: of the old program, in slots.
+        calls: old positions of the marker calls.
+        body: length of what replaces each, in slots.
+    """
     moved = []
     shift = 0
     for position in range(length + 1):
@@ -200,7 +210,13 @@ def _new_positions(length: int, calls: set[int], body: int) -> list[int]:
 
 
 def _aimed(insn: Insn, position: int, moved: list[int]) -> Insn:
-    """``insn`` of old slot ``position``, aimed at where its target is now."""
+    """Return ``insn`` with its jump or call offset relocated.
+
+    Args:
+        insn: the instruction.
+        position: its old position.
+        moved: old position -> new position.
+    """
     if ebpf.is_jump(insn) and insn.code != _LONG_JUMP:
         return insn._replace(off=ebpf.checked_offset(_distance(insn.off, position, moved)))
     relative = insn.code == _LONG_JUMP

@@ -1,7 +1,7 @@
-"""The five functions of libpcap that compile a filter, bound by ctypes.
+"""ctypes bindings of the five libpcap functions that compile a filter.
 
-Source: pcap/pcap.h and pcap/bpf.h of libpcap 1.x. Loaded by soname, without ctypes.util, which
-starts ldconfig for every look-up: a filter is compiled at each start.
+Source: pcap/pcap.h and pcap/bpf.h of libpcap 1.x. The library is loaded by its soname. ctypes.util
+is not used, since find_library() starts ldconfig, which would slow down every start with a filter.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Program(ctypes.Structure):
 
 @cache
 def load() -> ctypes.CDLL:
-    """libpcap, its functions with their prototypes.
+    """Load libpcap and declare its functions' prototypes; later calls return the same object.
 
     Raises:
         FilterError: it is not installed.

@@ -1,8 +1,8 @@
-"""Pass 4: which of A, X and the scratch words will still be read.
+"""Pass 4: liveness of A, X and the scratch words.
 
-Establishes: for every instruction, what must survive it. What is live at the entry is what the
-program reads before it writes; libpcap's interpreter starts with zeros (A and X always, scratch
-memory since 1.10.6), so the translation stores zeros there and nowhere else.
+Establishes: for every instruction, the set that must survive it. Locations that are live at the
+entry are read before they are written. libpcap's interpreter starts with zeros (A and X always,
+scratch memory since libpcap 1.10.6), so the prologue zeroes them, and no others.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from pypwru.filter.blocks import Block, Flow, loop_heads
 from pypwru.filter.cbpf import ClassicInstruction, Kind
 
 Live = frozenset[str]
-"""Of "A", "X" and "M0" to "M15"."""
+"""A set of locations: "A", "X", "M0" to "M15"."""
 
 _REGISTERS = {names: frozenset(names) for names in ("", "A", "X", "AX")}
 
 
 class Liveness(NamedTuple):
-    """What is read later.
+    """The locations that are live.
 
     Args:
-        at_entry: than the start of the program.
-        after: program position of an instruction -> than that.
-        entering, leaving: name of a block -> than its start, and its end.
+        at_entry: at the start of the program.
+        after: program position -> after the instruction.
+        entering, leaving: name of a block -> at its start, and at its end.
     """
 
     at_entry: Live
@@ -34,7 +34,7 @@ class Liveness(NamedTuple):
 
 
 def analyse(flow: Flow) -> Liveness:
-    """Backward data flow over ``flow`` to the fixed point."""
+    """Compute liveness: backward data-flow analysis of ``flow`` to the fixed point."""
     loops = bool(loop_heads(flow))
     entering: dict[int, Live] = {start: frozenset() for start in flow.blocks}
     after: dict[int, Live] = {}
@@ -43,7 +43,7 @@ def analyse(flow: Flow) -> Liveness:
         changed = False
         for block in reversed(flow.blocks.values()):
             live = _through(block, entering, after)
-            # Only what is read in a loop can be news to a block that was visited before.
+            # Without loops one round is enough: every block is visited after its successors.
             changed |= loops and live != entering[block.start]
             entering[block.start] = live
     leaving = {start: _leaving(block, entering) for start, block in flow.blocks.items()}
@@ -51,11 +51,13 @@ def analyse(flow: Flow) -> Liveness:
 
 
 def reads(instruction: ClassicInstruction) -> Live:
+    """Return the locations that ``instruction`` reads."""
     form = instruction.form
     return _word(instruction) if form.kind is Kind.LOAD_SCRATCH else _REGISTERS[form.reads]
 
 
 def writes(instruction: ClassicInstruction) -> Live:
+    """Return the locations that ``instruction`` writes."""
     form = instruction.form
     return _word(instruction) if form.kind is Kind.STORE_SCRATCH else _REGISTERS[form.writes]
 

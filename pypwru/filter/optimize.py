@@ -1,7 +1,8 @@
-"""Pass 2: the passes that make libpcap's program short again, in their order.
+"""Pass 2: the optimizer, which replaces libpcap's.
 
-Establishes: all that holds after each of them; see the modules for how. The order matters: blocks
-that share nothing can be led past, are equal, and can change places; what they share goes last.
+Establishes: everything that its passes do; see their modules. The order matters: jump threading,
+merging and reordering need blocks that load all their operands themselves, so loads that repeat
+those of earlier blocks are removed last.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ __all__ = ["fold", "optimize"]
 
 
 def optimize(flow: Flow) -> Flow:
-    """``flow``, whose constants are folded, with the same answer in fewer steps."""
+    """Return a program with the same result as ``flow``, which executes fewer instructions.
+
+    Args:
+        flow: the program after :func:`fold`.
+    """
     flow = merge(thread(flow))
-    flow = merge(thread(flow))  # what is one block now may be led past
+    flow = merge(thread(flow))  # merged blocks allow more threading
     flow = group(flow)
     flow = reuse(flow)
     return merge(flow)

@@ -1,8 +1,8 @@
 """libpcap's compiler: pcap-filter text to classic BPF.
 
-Not its optimizer: whatever that gets wrong, a filter would get wrong (see shorten.py).
+libpcap's optimizer is not used: its bugs would be this filter's bugs (see shorten.py).
 
-libpcap is loaded when an expression is compiled, not before: a run without one needs none.
+libpcap is loaded when the first expression is compiled: a run without one doesn't need it.
 """
 
 from __future__ import annotations
@@ -19,60 +19,61 @@ from pypwru.filter.cbpf import ClassicInstruction, ClassicProgram, validate
 from pypwru.filter.libpcap import Program, load
 
 SNAPLEN = 262144
-"""What tcpdump and pwru use; it is only the value of ``ret`` for a match."""
+"""Bytes, as in tcpdump and pwru; here it is only the value of ``ret`` for a match."""
 PATIENCE = 5
-"""Seconds of processor time that libpcap gets: it takes three for 500 ports, minutes for 2,000."""
-LOOK_EVERY = 0.1  # seconds
-MOST_SHOWN = 300
+"""Limit of libpcap's CPU time in s. 500 ports take it 3 s, 2,000 ports minutes."""
+LOOK_EVERY = 0.1  # s
+MOST_SHOWN = 300  # characters of an expression in a message
 NETMASK_UNKNOWN = 0xFFFFFFFF  # PCAP_NETMASK_UNKNOWN
 
 
 class Linktype(Enum):
-    """Where the packet that is filtered begins: the value is libpcap's DLT_ number."""
+    """The header that packets begin with; the value is libpcap's DLT_ number."""
 
     ETHERNET = 1  # DLT_EN10MB
     RAW_IP = 12  # DLT_RAW
 
     @property
     def label(self) -> str:
+        """The name, for messages."""
         return "Ethernet" if self is Linktype.ETHERNET else "raw IP"
 
 
 _LINK_BYTES = re.compile(
     r"^(?:(?!\b(?:geneve|vxlan)\b).)*?\b(?P<name>link|ether|ppp|slip|fddi|tr|wlan)\s*\[", re.DOTALL
 )
-"""libpcap's names of the link layer (scanner.l, LINK) with an offset behind them; behind ``geneve``
-they are about the frame inside."""
+"""libpcap's names of the link layer (scanner.l, LINK), followed by an offset. After ``geneve`` or
+``vxlan`` they refer to the encapsulated frame, which is allowed."""
 
 DIRECTION_CURE = "use --filter-func to choose functions that receive or send"
 
 
 def compile_pcap(expression: str, linktype: Linktype) -> ClassicProgram:
-    """Compile ``expression`` for packets that begin as ``linktype`` says.
+    """Compile ``expression`` to classic BPF.
 
     Args:
-        expression: pcap-filter(7) text; empty matches every packet.
-        linktype: Ethernet header first, or IP header first.
+        expression: pcap-filter(7) text; an empty one matches every packet.
+        linktype: the header that the packets begin with.
 
     Raises:
-        FilterError: libpcap's own words and the expression; or libpcap is missing; or the
-            expression asks what only a capturing socket knows (``inbound``), or for bytes in front
-            of an IP packet.
+        FilterError: libpcap rejects the expression (the message quotes it) or takes too long; it is
+            not installed; the expression needs data that only a capturing socket has (``inbound``),
+            or link layer bytes of a raw IP packet.
     """
     if "\0" in expression:
         raise FilterError(f"filter {expression!r} has a NUL character: remove it")
     if linktype is Linktype.RAW_IP and (found := _LINK_BYTES.search(expression)):
-        # libpcap takes them for bytes of the IP packet.
+        # libpcap would read bytes of the IP packet instead.
         name = found.group("name")
-        raise refusal(expression, f"{name}[...] is in the link layer header, which raw IP has not")
+        raise refusal(expression, f"{name}[...] is in the link layer header, which raw IP lacks")
     instructions = _within_patience(load(), expression, linktype)
     try:
         return validate(instructions, _shown(expression))
     except FilterError as error:
         if "packet type" in str(error):
             raise FilterError(
-                f"can't compile filter '{_shown(expression)}': inbound and outbound are not known "
-                f"where an skb is traced: {DIRECTION_CURE}"
+                f"can't compile filter '{_shown(expression)}': inbound and outbound are not "
+                f"available for a traced skb: {DIRECTION_CURE}"
             ) from error
         raise
 
@@ -80,10 +81,18 @@ def compile_pcap(expression: str, linktype: Linktype) -> ClassicProgram:
 def _within_patience(
     library: ctypes.CDLL, expression: str, linktype: Linktype
 ) -> list[ClassicInstruction]:
-    """What libpcap makes of ``expression``, in a thread of its own.
+    """Compile ``expression`` in a thread of its own, with a limit of CPU time.
 
-    It can't be interrupted, and takes time for two reasons: it asks for names of hosts, and it is
-    quadratic in the length of the expression. Meanwhile this thread hears Ctrl-C.
+    pcap_compile() can't be interrupted. It may be slow, since it resolves host names and takes time
+    quadratic in the length of the expression. Meanwhile this thread handles Ctrl-C.
+
+    Args:
+        library: libpcap.
+        expression: pcap-filter(7) text.
+        linktype: the header that the packets begin with.
+
+    Raises:
+        FilterError: libpcap rejects it, or PATIENCE is exceeded (the thread goes on as a daemon).
     """
     found: list[list[ClassicInstruction] | FilterError] = []
 
@@ -99,7 +108,7 @@ def _within_patience(
     while worker.is_alive():
         worker.join(LOOK_EVERY)
         if worker.is_alive() and time.process_time() - begun > PATIENCE:
-            raise refusal(expression, f"libpcap has worked on it for {PATIENCE} s")
+            raise refusal(expression, f"libpcap did not finish in {PATIENCE} s of CPU time")
     if isinstance(found[0], FilterError):
         raise found[0]
     return found[0]
@@ -129,7 +138,12 @@ def _compile(library: ctypes.CDLL, expression: str, linktype: Linktype) -> list[
 
 
 def refusal(expression: str, words: str) -> FilterError:
-    """That ``expression`` can't be compiled, in libpcap's ``words``, and the cure."""
+    """Return the error for an ``expression`` that can't be compiled.
+
+    Args:
+        expression: pcap-filter(7) text.
+        words: the reason, as libpcap's pcap_geterr(); the advice to the user depends on it.
+    """
     from pypwru.filter.advice import cure
 
     line = " ".join(words.split())
@@ -138,6 +152,6 @@ def refusal(expression: str, words: str) -> FilterError:
 
 
 def _shown(expression: str) -> str:
-    """``expression`` on one line, bytes of the command line that were no text escaped."""
+    """Return ``expression`` on one line and shortened; undecodable bytes of argv are escaped."""
     line = " ".join(expression.encode(errors="backslashreplace").decode().split())
     return line if len(line) <= MOST_SHOWN else f"{line[:MOST_SHOWN]}..."

@@ -1,6 +1,6 @@
-"""The compiler's driver: classic BPF to a plan, from which the eBPF is written for any stack.
+"""The compiler's driver: classic BPF to a plan, from which eBPF is generated for any stack offset.
 
-The passes in their order, each named for what holds after it; see the modules for how.
+The passes in their order; each module's "Establishes:" is what holds after its pass.
 """
 
 from __future__ import annotations
@@ -16,7 +16,17 @@ from pypwru.filter.vlan import ETHERNET_HEADER, find_tag_test, look_behind_tag, 
 
 
 class Plan(NamedTuple):
-    """All that is decided about a filter before its stack is known."""
+    """Everything about a filter that does not depend on the stack offset.
+
+    Args:
+        flow: the optimized program.
+        guards: name of a block -> bytes that the packet must have when it is entered.
+        liveness: of registers and scratch words.
+        reads: how each packet load is done.
+        tag_aware: the filter looks for VLAN tags, so a tagged frame is presented with its tag.
+        reach: how far into the packet the filter reads.
+        is_contradiction: no packet can match; libpcap's optimizer would reject the expression.
+    """
 
     flow: Flow
     guards: dict[int, int]
@@ -25,35 +35,35 @@ class Plan(NamedTuple):
     tag_aware: bool
     reach: Reach
     is_contradiction: bool
-    """Whether its conditions exclude each other: libpcap's optimizer would refuse it."""
 
     @property
     def uses_len(self) -> bool:
+        """Whether the filter reads the packet's length (``len``)."""
         return any(i.kind is Kind.LOAD_LENGTH for i in self.flow.instructions())
 
     @property
     def loops(self) -> bool:
-        """Whether any block goes to itself or an earlier one."""
+        """Whether there is a backward jump: from a block to itself or to an earlier one."""
         blocks = self.flow.blocks.values()
         return any(0 <= target <= block.start for block in blocks for target in block.successors)
 
     @property
     def checks_in_body(self) -> bool:
-        """Whether ``caplen`` is still needed after the head of the filter."""
+        """Whether the body has bounds checks, which need ``caplen`` after the prologue."""
         late = any(start != self.flow.entry for start in self.guards)
         return late or any(load.must_check for load in self.reads.indirect.values())
 
 
 def make_plan(program: ClassicProgram, has_tag: bool) -> Plan:
-    """Decide how ``program`` runs.
+    """Run the passes over ``program``.
 
     Args:
-        program: valid, as :func:`pypwru.filter.cbpf.validate` left it.
-        has_tag: the packet begins with an Ethernet header, whose VLAN tag may be elsewhere.
+        program: a valid program, from :func:`pypwru.filter.cbpf.validate`.
+        has_tag: packets begin with an Ethernet header, and their VLAN tag may be accelerated.
     """
     flow = split(program)
     tag_test = None
-    if flow.blocks:  # what a run without a filter need not load
+    if flow.blocks:  # imported here, since a run without a filter doesn't need it
         from pypwru.filter.optimize import fold, optimize
 
         written = fold(flow)

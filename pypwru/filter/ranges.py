@@ -1,4 +1,4 @@
-"""Sets of u32 numbers: what is known of a value, and what a branch asks of it."""
+"""Sets of u32 numbers: the possible values of an operand, and those that a branch tests for."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ FULL: Ranges = ((0, MAX),)
 
 
 def single(number: int) -> Ranges:
+    """Return the set of ``number`` alone."""
     return ((number, number),)
 
 
 def invert(ranges: Ranges) -> Ranges:
-    """What is not in ``ranges``."""
+    """Return the complement of ``ranges``."""
     found, low = [], 0
     for start, end in ranges:
         if low < start:
@@ -26,6 +27,7 @@ def invert(ranges: Ranges) -> Ranges:
 
 
 def intersect(one: Ranges, other: Ranges) -> Ranges:
+    """Return the intersection of both sets."""
     found = [
         (max(low, start), min(high, end))
         for low, high in one
@@ -36,6 +38,7 @@ def intersect(one: Ranges, other: Ranges) -> Ranges:
 
 
 def unite(one: Ranges, other: Ranges) -> Ranges:
+    """Return the union of both sets."""
     found: list[tuple[int, int]] = []
     for low, high in sorted((*one, *other)):
         if found and low <= found[-1][1] + 1:
@@ -46,7 +49,7 @@ def unite(one: Ranges, other: Ranges) -> Ranges:
 
 
 def shift(ranges: Ranges, distance: int) -> Ranges:
-    """Each number plus ``distance``, modulo 2**32."""
+    """Return the set of each number plus ``distance``, modulo 2**32."""
     moved: Ranges = NONE
     for start, end in ranges:
         low, high = start + distance & MAX, end + distance & MAX
@@ -55,7 +58,7 @@ def shift(ranges: Ranges, distance: int) -> Ranges:
 
 
 def negate(ranges: Ranges) -> Ranges:
-    """0 minus each number, modulo 2**32."""
+    """Return the set of 0 minus each number, modulo 2**32."""
     moved: Ranges = NONE
     for start, end in ranges:
         low, high = -end & MAX, -start & MAX

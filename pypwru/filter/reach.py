@@ -1,11 +1,12 @@
 """Pass 7: how far into a packet the filter reads.
 
-Headers are in the linear area of an sk_buff, nearly always: drivers pull them there, and the stack
-does before it looks at them. Of what is behind them nothing is certain: TCP keeps what it sends in
-page fragments, as drivers do with what they receive.
+Headers are nearly always in the linear area of an sk_buff: drivers copy them there, and the stack
+pulls them (pskb_may_pull) before it reads them. Payload may be anywhere: TCP sends from page
+fragments, and drivers receive into them.
 
-Establishes: the end of the bytes that any load can read, and whether each is known to be of a
-header. What isn't known to be one counts as beyond: that costs a longer program, no hit.
+Establishes: an upper bound of the bytes that any load can read, and whether all loads certainly
+read headers only. If that is not certain, the filter is treated as one that reads payload: the
+program is longer, but its result is the same.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ _HEADER_LENGTH = 15  # the bits of a byte that are an IPv4 header's length
 
 
 def find_reach(flow: Flow, network: int) -> Reach:
-    """Of ``flow``.
+    """Return how far ``flow`` reads.
 
     Args:
-        network: where the header behind the Ethernet header is; 0 without one.
+        flow: the program.
+        network: offset of the network header in the packet: 14, or 0 without an Ethernet header.
     """
     values = Values(flow)
     end, beyond = 0, False
@@ -48,7 +50,7 @@ def find_reach(flow: Flow, network: int) -> Reach:
 
 
 def _loads(flow: Flow, values: Values) -> Iterator[tuple[State, int, int]]:
-    """What is known at each load, the base of its address, and its end from there."""
+    """Yield (state, base, end relative to the base) of each packet load."""
     for start, state in states_at_entries(flow, values).items():
         for instruction in flow.blocks[start].instructions:
             if instruction.form.size:
@@ -73,7 +75,7 @@ def _is_header(values: Values, state: State, base: int, end: int, network: int) 
 
 
 def _header_that_ends_at(values: Values, value: int) -> int | None:
-    """Where the IPv4 header is whose length ``value`` is; None: it is something else."""
+    """Return the offset of the IPv4 header of which ``value`` is the length, or None."""
     operation, low, _ = values.terms[value]
     mask = values.terms[low] if operation == ebpf.LSH else (0, 0, 0)
     if mask[0] != ebpf.AND or values.constant_of(mask[2]) != _HEADER_LENGTH:
@@ -83,7 +85,10 @@ def _header_that_ends_at(values: Values, value: int) -> int | None:
 
 
 def _ipv6_header(values: Values, state: State) -> int | None:
-    """Where one is, behind its EtherType; of packets that begin with it the version tells."""
+    """Return the offset of an IPv6 header if ``state`` implies one, or None.
+
+    It follows an EtherType of IPv6, or begins the packet if the version nibble is 6.
+    """
     for value, known in state.facts.items():
         load = values.load_of(value)
         if load and load[1] == 2 and known == _ETH_P_IPV6:

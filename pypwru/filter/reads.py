@@ -1,19 +1,21 @@
-"""Pass 5: how the packet is read.
+"""Pass 5: planning of packet loads.
 
-The helper that reads kernel memory costs a call, so it is called as seldom as possible:
+Packet data is copied to the stack by bpf_probe_read_kernel(), in as few calls as possible:
 
-- the *window*: every load at a constant offset below WINDOW_LIMIT is served by one read of a
-  constant size at the head of the filter;
-- a *strip*: loads at X + k with near k (two ports, the TCP flags) share one read, repeated only
-  where X may have changed since. If X is the length of an IPv4 header it is 20 nearly always, and
-  then the strip is a part of the window: it is copied from there, and called for only if X is not.
+- the *header window*: all loads at a constant offset with an end of at most WINDOW_LIMIT are served
+  by one read of constant size in the filter's prologue;
+- an *indirect window*: loads at X + k with adjacent k (two ports, the TCP flags) share one read,
+  which is repeated only where X may have changed. If X is the length of an IPv4 header it is nearly
+  always 20. Then the indirect window is a part of the header window, and is copied from there; the
+  helper is called for other values of X only.
 
 Reading past ``caplen`` is harmless: in an skb the linear area is followed by skb_shared_info (320
-bytes), and the helper survives a fault. Whether a byte exists is decided by the bounds check of
-its load, never by the read.
+bytes), and the helper handles faults. Whether a byte exists is decided by the bounds check of its
+load, never by the read.
 
-Establishes: every packet load has a window or strip that covers it; a strip load is marked with
-whether it must call, and with whether its bounds check is still to be done.
+Establishes: every packet load is covered by a window, or read by itself if its constant offset is
+too large; for each load from an indirect window it is known whether it must call the helper and
+whether its bounds check is still needed.
 """
 
 from __future__ import annotations
@@ -25,53 +27,75 @@ from pypwru.filter.cbpf import ClassicInstruction, Kind
 from pypwru.filter.guards import CONSTANT_LOADS
 
 WINDOW_LIMIT = 128
+"""Loads at a constant offset that end after this byte are not in the header window."""
 STRIP_LIMIT = 16
+"""Largest size of an indirect window, in bytes."""
 GRAIN = 8
-"""Window sizes are multiples of this: copy_from_kernel_nofault copies eight bytes at a time."""
+"""The size of the header window is a multiple of this, in bytes: copy_from_kernel_nofault() copies
+eight bytes at a time."""
 
 MOST = 16384
-"""Bytes from the start of a packet that can be read when some are in fragments: GATHERED of
+"""Bytes from the start of a packet that a filter can read if some are in fragments: GATHERED of
 bpf/fragments.h."""
 
 NO_STRIP = -1
 USUAL_LENGTH = 20
-"""Of an IPv4 header: without options."""
+"""Length of an IPv4 header without options (IHL 5), in bytes."""
 
 
 class Span(NamedTuple):
-    """Bytes [low, high) from the packet's start (the window) or from X (a strip)."""
+    """A window: bytes [low, high) from the packet's start, or from X for an indirect window."""
 
     low: int
     high: int
 
     @property
     def size(self) -> int:
+        """In bytes."""
         return self.high - self.low
 
     def covers(self, instruction: ClassicInstruction) -> bool:
+        """Return whether all bytes that a packet load reads are inside."""
         return self.low <= instruction.k and instruction.end <= self.high
 
 
 class StripLoad(NamedTuple):
-    """A load at X + k, or the check of one: from which strip, and what is left to do for it."""
+    """A load at X + k, or the bounds check of one.
+
+    Args:
+        strip: index of its indirect window; NO_STRIP for a check.
+        must_call: the window may not be filled for this X.
+        must_check: X + k + size <= caplen is not proved yet.
+        usual: X is the length of an IPv4 header, so probably 20.
+    """
 
     strip: int
     must_call: bool
     must_check: bool
     usual: bool
-    """Whether X is the length of an IPv4 header."""
 
 
 class Reads(NamedTuple):
+    """How the packet loads of a filter are done.
+
+    Args:
+        window: the header window; None without loads at a small constant offset.
+        strips: the indirect windows.
+        indirect: program position -> load at X + k.
+        has_far: a load has a constant offset beyond WINDOW_LIMIT and is read by itself.
+    """
+
     window: Span | None
     strips: tuple[Span, ...]
     indirect: dict[int, StripLoad]
-    """By program position."""
     has_far: bool
-    """Whether a constant offset lies beyond the window and is read by itself."""
 
     def usual_place(self, load: StripLoad) -> int | None:
-        """Offset in the window of the strip of ``load`` if X is USUAL_LENGTH; None: not in it."""
+        """Return where the indirect window of ``load`` is in the header window if X is 20.
+
+        Returns:
+            Offset in bytes; None if X is no header length or the header window does not cover it.
+        """
         if self.window is None or not load.usual:
             return None
         strip = self.strips[load.strip]
@@ -80,7 +104,7 @@ class Reads(NamedTuple):
 
     @property
     def calls_in_body(self) -> bool:
-        """Whether registers are lost after the head of the filter."""
+        """Whether the body calls a helper, which clobbers r0-r5."""
         return bool(self.strips) or self.has_far
 
 
@@ -89,7 +113,7 @@ class Reach(NamedTuple):
 
     Args:
         end: one past the last byte that can be read, MOST at most.
-        beyond_headers: whether a load can read what is behind headers.
+        beyond_headers: a load may read payload, which may be in fragments.
     """
 
     end: int
@@ -100,17 +124,21 @@ NOTHING = Reach(0, beyond_headers=False)
 
 
 class _Known(NamedTuple):
-    """What holds on every path, for the present value of X."""
+    """What holds on every path, for the current value of X.
+
+    Args:
+        filled: indexes of the indirect windows that are filled.
+        proved: X + proved <= caplen.
+        usual: X is four times the low nibble of a packet byte, an IPv4 header's length.
+    """
 
     filled: frozenset[int]
     proved: int
-    """X + proved <= caplen."""
     usual: bool
-    """X is four times the low half of a packet byte."""
 
 
 def plan_reads(flow: Flow) -> Reads:
-    """The window and strips of ``flow``."""
+    """Plan the packet loads of ``flow``."""
     constant = [i for i in flow.instructions() if i.kind in CONSTANT_LOADS]
     near = [i for i in constant if i.end <= WINDOW_LIMIT]
     strips = _group([i for i in flow.instructions() if i.kind is Kind.LOAD_INDIRECT])
@@ -125,7 +153,7 @@ def plan_reads(flow: Flow) -> Reads:
 
 
 def rounded(size: int) -> int:
-    """``size`` up to a multiple of GRAIN."""
+    """Round ``size`` up to a multiple of GRAIN."""
     return -(-size // GRAIN) * GRAIN
 
 
@@ -140,7 +168,10 @@ def _group(loads: list[ClassicInstruction]) -> tuple[Span, ...]:
 
 
 def _plan_indirect(flow: Flow, strips: tuple[Span, ...]) -> dict[int, StripLoad]:
-    """Forward must-analysis: what every path to a load has filled and proved for this X."""
+    """Find which windows are filled and which bounds are proved on every path to each load.
+
+    It is a forward must-analysis, as available expressions.
+    """
     before = predecessors(flow.blocks)
     nothing = _Known(frozenset(), 0, usual=False)
     leaving: dict[int, _Known] = {}
@@ -149,7 +180,7 @@ def _plan_indirect(flow: Flow, strips: tuple[Span, ...]) -> dict[int, StripLoad]
     while changed:
         changed = False
         for start, block in flow.blocks.items():
-            # A block not yet visited promises everything; later rounds take back what is false.
+            # An unvisited predecessor is ignored, as if all held there; later rounds correct that.
             known = [leaving[p] for p in before[start] if p in leaving]
             if start == flow.entry:
                 known = [nothing]

@@ -1,15 +1,15 @@
-"""Passes 2a and 2e: each instruction replaced by the shortest that does the same, or by none.
+"""Passes 2a and 2e: constant folding, redundancy elimination and dead code elimination.
 
-libpcap's code generator leaves every primitive as if it stood alone: it loads what was loaded, and
-carries the numbers of ``ip[8] < 65`` through scratch memory. Its optimizer is not used, since it is
-wrong at times (libpcap issues 434, 437, 945, 1513, 1699) and cubic.
+libpcap's code generator emits every primitive separately: it loads again what was loaded, and moves
+the numbers of ``ip[8] < 65`` through scratch memory. libpcap's optimizer is not used, since it has
+bugs (libpcap issues 434, 437, 945, 1513, 1699) and takes cubic time.
 
-A load out of bounds ends the filter, and so does a division by zero. So what may do that stays even
-if nobody needs its result.
+A load out of bounds ends the filter, and so does a division by zero. An instruction that may do so
+is not removed even if its result is not read.
 
-Establishes: no instruction computes what its register holds already, or what is not read; operands
-that are the same for every packet are immediate. ``fold`` looks at each block alone, so blocks
-still load all that they need, and control may be led past any of them; ``reuse`` at all together.
+Establishes: no instruction computes what its register already holds, or what is not read; operands
+that are the same for every packet are immediate. ``fold`` works on each block alone: blocks still
+load all that they need, so jump threading can bypass any of them. ``reuse`` works across blocks.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LEAVES = (Kind.JUMP, Kind.BRANCH, Kind.RETURN)
 
 
 def fold(flow: Flow) -> Flow:
-    """``flow`` with the constants of each block folded into its instructions."""
+    """Return ``flow`` with the constants of each block folded, and without dead code."""
     values = Values(flow)
 
     def states(flow: Flow) -> dict[int, State]:
@@ -53,7 +53,7 @@ def fold(flow: Flow) -> Flow:
 
 
 def reuse(flow: Flow) -> Flow:
-    """``flow`` without what earlier blocks have computed."""
+    """Return ``flow`` without instructions whose results earlier blocks have computed."""
     values = Values(flow)
     flow = _until_nothing_changes(
         flow, values, lambda flow: states_at_entries(flow, values), alone=False
@@ -79,17 +79,26 @@ def _until_nothing_changes(
 def _rewrite(
     flow: Flow, values: Values, states: dict[int, State], alone: bool
 ) -> tuple[Flow, set[int]]:
-    """``flow`` in shorter words, and the positions of what may end the filter.
+    """Replace each instruction by a cheaper one, or by none.
 
-    What each location holds stays as it is, but for X where blocks are looked at ``alone``: what is
-    added to it is added to the offsets of loads. Another block must not have counted on that X.
+    All locations keep their values, except X if ``alone``: a constant that is added to X is added
+    to the offsets of the loads instead. Otherwise the states of later blocks rely on that X.
+
+    Args:
+        flow: the program.
+        values: its values.
+        states: what holds at the start of each block.
+        alone: each block is rewritten by itself.
+
+    Returns:
+        The program, and the positions of instructions that may end the filter.
     """
     leaving = analyse(flow).leaving if alone else {}
     blocks, ends = {}, set[int]()
     for start, block in flow.blocks.items():
         state = states[start].copy()
         code: list[ClassicInstruction] = []
-        added = 0  # to offsets from X, instead of to X
+        added = 0  # added to the offsets of loads instead of to X
         for number, instruction in enumerate(block.instructions):
             if added and instruction.kind in _INDIRECT:
                 instruction = instruction._replace(k=instruction.k + added)
@@ -110,7 +119,7 @@ def _rewrite(
 
 
 def _offset(values: Values, state: State, instruction: ClassicInstruction) -> int:
-    """What ``instruction`` adds to X, if that is all it does and the sum can't wrap; else 0."""
+    """Return the constant that ``instruction`` adds to X, if the sum can't wrap; otherwise 0."""
     if instruction.kind is not Kind.MOVE:
         return 0
     base, offset = values.split(state.values["A"])
@@ -118,7 +127,13 @@ def _offset(values: Values, state: State, instruction: ClassicInstruction) -> in
 
 
 def _only_loads_use_x(later: Sequence[ClassicInstruction], added: int, leaving: Live) -> bool:
-    """Whether X, until it is written again, is only the base of loads."""
+    """Return whether X is only the base of loads until it is written again.
+
+    Args:
+        later: the rest of the block.
+        added: would be added to the offset of these loads.
+        leaving: what is live at the end of the block.
+    """
     for instruction in later:
         if "X" in instruction.form.reads and (
             instruction.kind not in _INDIRECT or instruction.k + added > MAX_OFFSET
@@ -132,7 +147,7 @@ def _only_loads_use_x(later: Sequence[ClassicInstruction], added: int, leaving: 
 def _shorter(
     values: Values, state: State, instruction: ClassicInstruction
 ) -> ClassicInstruction | None:
-    """What does the same as ``instruction`` in ``state``; None: nothing is left to do."""
+    """Return the cheapest equivalent of ``instruction`` in ``state``; None if it has no effect."""
     kind, register = instruction.kind, instruction.form.writes
     if kind is Kind.STORE_SCRATCH:
         held = state.values[f"M{instruction.k}"] == state.values[instruction.form.reads]
@@ -161,7 +176,12 @@ def _shorter(
 
 
 def _drop_dead(flow: Flow, ends: set[int]) -> Flow:
-    """``flow`` without what nobody reads, but for the instructions at ``ends``."""
+    """Return ``flow`` without dead code.
+
+    Args:
+        flow: the program.
+        ends: positions of instructions that may end the filter; a bounds check of them remains.
+    """
     leaving = analyse(flow).leaving
     blocks = {}
     for start, block in flow.blocks.items():
@@ -184,7 +204,7 @@ def _drop_dead(flow: Flow, ends: set[int]) -> Flow:
 
 
 def _check(instruction: ClassicInstruction) -> ClassicInstruction:
-    """What is left of ``instruction``, which may end the filter, when nobody reads its result."""
+    """Return the check that replaces a load whose result is not read; a division stays."""
     if instruction.kind is Kind.LOAD_HEADER_LENGTH:
         return ClassicInstruction(_LOAD_BYTE | CHECK, 0, 0, instruction.k)
     return (
@@ -195,7 +215,10 @@ def _check(instruction: ClassicInstruction) -> ClassicInstruction:
 
 
 def _shorter_branch(block: Block) -> Block:
-    """``block``, after which nobody reads A, with what it compares computed by the branch."""
+    """Return ``block`` with its last ALU instruction merged into the branch, if possible.
+
+    A must not be live at the end of the block.
+    """
     if len(block.instructions) < 2:
         return block
     *first, before, branch = block.instructions

@@ -1,7 +1,7 @@
-"""Values as terms: how each is computed, its number, and what it is at most.
+"""Terms of value numbering: how each value is computed, its value number and its upper bound.
 
-Equal terms are one value. A term is simplified when it is made, by what holds of all u32 numbers as
-libpcap's interpreter computes them.
+Equal terms have one value number. A term is simplified when it is created, by identities of u32
+arithmetic in libpcap's interpreter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 Term = tuple[int, int, int]
 """How a value is computed: (CONSTANT, number, 0), (LENGTH, 0, 0), (LOAD + size, base, offset),
-(JOIN, block, number of the location), or an operation of eBPF, EQUAL or GREATER with two values."""
+(JOIN, block, index of the location), or an ALU operation, EQUAL or GREATER with two value numbers.
+JOIN is a phi node: a value that depends on the path to the block."""
 
 CONSTANT, LENGTH, JOIN, EQUAL, GREATER, LOAD = range(0x100, 0x106)
 PACKET = -1
@@ -33,7 +34,7 @@ _FOLD: dict[int, Callable[[int, int], int]] = {
     ebpf.LSH: lambda a, b: a << b if b < 32 else 0,
     ebpf.RSH: lambda a, b: a >> b if b < 32 else 0,
 }
-"""libpcap's interpreter, on u32 numbers; division by zero is left to be done."""
+"""The operations of libpcap's interpreter on u32 numbers. A division by zero is not folded."""
 
 DIVISIONS = (ebpf.DIV, ebpf.MOD)
 _COMMUTES = frozenset((ebpf.ADD, ebpf.MUL, ebpf.OR, ebpf.AND, ebpf.XOR))
@@ -52,15 +53,15 @@ _BOUNDS: dict[int, Callable[[int, int], int]] = {
     ebpf.LSH: lambda a, b: a << min(b, 32),
     ebpf.RSH: lambda a, b: a >> min(b, 32),
 }
-"""What the result is at most, of what the operands are at most."""
+"""Operation -> upper bound of the result, from the upper bounds of the operands."""
 
-_WITHOUT_EFFECT = {  # operation -> constant on the right that changes nothing
+_WITHOUT_EFFECT = {  # operation -> its right identity element
     ebpf.ADD: 0, ebpf.MUL: 1, ebpf.DIV: 1, ebpf.OR: 0, ebpf.XOR: 0, ebpf.LSH: 0, ebpf.RSH: 0,
 }  # fmt: skip
 
 
 class Terms:
-    """All values of one program, by number."""
+    """The values of one program, by value number."""
 
     def __init__(self) -> None:
         self.terms: list[Term] = []
@@ -68,28 +69,29 @@ class Terms:
         self._most: list[int] = []
 
     def most(self, value: int) -> int:
-        """What ``value`` is at most."""
+        """Return the upper bound of ``value``."""
         return self._most[value]
 
     def constant(self, number: int) -> int:
+        """Return the value number of a constant."""
         return self.number((CONSTANT, number, 0))
 
     def constant_of(self, value: int) -> int | None:
-        """The number that ``value`` is for every packet."""
+        """Return the number that ``value`` is for every packet, or None."""
         operation, number, _ = self.terms[value]
         return number if operation == CONSTANT else None
 
     def load_of(self, value: int) -> tuple[int, int] | None:
-        """Offset and size, if ``value`` is packet bytes at a constant offset, masked or not."""
+        """Return (offset, size) of a load at a constant offset, masked or not, or None."""
         operation, one, other = self.terms[value]
         while operation == ebpf.AND and self.constant_of(other) is not None:
             operation, one, other = self.terms[one]
         return (other, operation - LOAD) if operation > LOAD and one == PACKET else None
 
     def split(self, value: int) -> tuple[int, int]:
-        """``value`` as another one and a constant that was added to it, or 0.
+        """Split ``value`` into a value and a constant addend, which may be 0.
 
-        Only if the sum can't wrap, as X can in libpcap, and X + k of a load can't.
+        Only if the sum can't wrap: libpcap computes X modulo 2**32, but not X + k of a load.
         """
         operation, base, added = self.terms[value]
         number = self.constant_of(added) if operation == ebpf.ADD else None
@@ -98,7 +100,12 @@ class Terms:
         return base, number
 
     def compute(self, operation: int, one: int, other: int) -> int:
-        """The value of an ALU operation."""
+        """Return the value number of an ALU operation, simplified.
+
+        Args:
+            operation: the BPF_OP bits.
+            one, other: value numbers of the operands.
+        """
         if operation in _COMMUTES and self._rank(one) < self._rank(other):
             one, other = other, one
         left, right = self.constant_of(one), self.constant_of(other)
@@ -123,11 +130,14 @@ class Terms:
         return self.number((operation, one, other))
 
     def _rank(self, value: int) -> tuple[bool, int]:
-        """Of two operands that may be exchanged, the one of the lower rank is the second."""
+        """Return the sort key of a commutative operation's operands: the lower one is the second.
+
+        So constants are on the right.
+        """
         return self.constant_of(value) is None, value
 
     def number(self, term: Term) -> int:
-        """The value that is computed as ``term`` says."""
+        """Return the value number of ``term``, a new one for a new term."""
         number = self._numbers.get(term)
         if number is None:
             number = self._numbers[term] = len(self.terms)
@@ -136,7 +146,7 @@ class Terms:
         return number
 
     def _bound(self, term: Term) -> int:
-        """What the value is at most."""
+        """Return the upper bound of a new term."""
         operation, one, other = term
         if operation == CONSTANT:
             return one
@@ -149,9 +159,9 @@ class Terms:
         if operation == ebpf.RSH and self.constant_of(other) is None:
             return self._most[one]
         most = _BOUNDS[operation](self._most[one], self._most[other])
-        return min(most, ranges.MAX)  # beyond it may wrap, and be anything
+        return min(most, ranges.MAX)  # a larger result may wrap to any number
 
 
 def _bits(most: int) -> int:
-    """The bits that a number of at most ``most`` can have."""
+    """Return the mask of the bits that a number of at most ``most`` can have set."""
     return (1 << most.bit_length()) - 1

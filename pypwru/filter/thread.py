@@ -1,8 +1,10 @@
-"""Passes 2b and 2c: control goes where it ends up.
+"""Passes 2b and 2c: jump threading and merging of equal blocks.
 
-``tcp and port 443`` asks for TCP, then for SCTP, TCP or UDP: on each way to the second question its
-answer is known. Establishes: no branch whose answer is known on a way that leads to it is on that
-way, unless it computes what is read later; equal blocks are one.
+``tcp and port 443`` tests for TCP, then for SCTP, TCP or UDP: on each path to the second test its
+outcome is known.
+
+Establishes: a path leads past a branch whose outcome is known on it, unless the block computes what
+is read later; there are no two equal blocks, except in loops.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pypwru.filter.values import State, Values, departures
 
 
 def thread(flow: Flow) -> Flow:
-    """``flow`` with each jump led past the blocks that have nothing to decide on its way."""
+    """Return ``flow`` with jumps threaded past the blocks whose outcome is known on the edge."""
     live = analyse(flow).entering
     heads = loop_heads(flow)
     values = Values(flow)
@@ -40,7 +42,7 @@ def thread(flow: Flow) -> Flow:
 
 
 def merge(flow: Flow) -> Flow:
-    """``flow`` with equal blocks made one: the last of them, so that jumps still go forward."""
+    """Return ``flow`` with equal blocks merged into the last of them: jumps still go forward."""
     heads = loop_heads(flow)
     blocks: Blocks = {}
     known: dict[Block, int] = {}
@@ -58,7 +60,15 @@ def merge(flow: Flow) -> Flow:
 def _destination(
     blocks: Blocks, live: dict[int, Live], values: Values, start: int, leaving: State
 ) -> int:
-    """Where control that comes to ``start`` in the state ``leaving`` may go instead."""
+    """Return the block or exit that an edge to ``start`` may lead to instead.
+
+    Args:
+        blocks: the program.
+        live: name of a block -> what is live at its start.
+        values: the program's values.
+        start: the present target.
+        leaving: the state on the edge.
+    """
     found = start
     state = leaving.copy()
     while start >= 0:
@@ -73,7 +83,11 @@ def _destination(
 
 
 def _next(values: Values, state: State, block: Block) -> int | None:
-    """Where ``block`` leads to in ``state``, if it can't but do so; ``state`` is as behind it."""
+    """Return the only possible successor of ``block`` in ``state``, or None.
+
+    ``state`` is changed to the one at the end of the block. There is none if the block may end the
+    filter by a load out of bounds or a division by 0.
+    """
     for instruction in block.instructions:
         if not values.is_safe(state, instruction):
             return None
@@ -85,7 +99,7 @@ def _next(values: Values, state: State, block: Block) -> int | None:
 
 
 def _leading_to(block: Block, successors: tuple[int, ...]) -> Block:
-    """``block`` with other successors; without its branch if they are the same."""
+    """Return ``block`` with other successors, and without its branch if both are the same."""
     code = block.instructions
     if code[-1].kind is Kind.BRANCH and len(set(successors)) == 1:
         code, successors = code[:-1] or (JUMP,), successors[:1]

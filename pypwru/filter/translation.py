@@ -1,4 +1,4 @@
-"""A translated filter: classic BPF in, eBPF for any stack out."""
+"""A filter program: classic BPF in, eBPF for any stack offset out."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class _View(NamedTuple):
 
 
 class Translation(_View):
-    """One view of a filter: for packets that begin with an Ethernet header, or an IP header.
+    """One view of a filter: for packets that begin with an Ethernet header, or with an IP header.
 
     Args:
-        program: what libpcap compiled, or an equivalent for what it can't.
-        has_tag: whether the accelerated VLAN tag belongs to the packet (an Ethernet header).
-        is_inner: whether it is about a packet inside another.
+        program: from libpcap, or a program of one ``ret`` that replaces one.
+        has_tag: the packets begin with an Ethernet header and may have an accelerated VLAN tag.
+        is_inner: it is matched against the packet inside a tunnel.
     """
 
     plan: Plan
@@ -35,7 +35,7 @@ class Translation(_View):
     def __new__(
         cls, program: ClassicProgram, has_tag: bool = False, is_inner: bool = False
     ) -> Translation:
-        """Plan the translation.
+        """Run the passes; the arguments are those of the class.
 
         Raises:
             FilterError: the program can't be translated.
@@ -46,33 +46,39 @@ class Translation(_View):
 
     @property
     def constant(self) -> bool | None:
-        """The answer, if it is the same for every packet."""
+        """The result, if it is the same for every packet; otherwise None."""
         entry = self.plan.flow.entry
         return entry == MATCH if entry < 0 else None
 
     @property
     def uses_len(self) -> bool:
-        """Whether the third argument matters."""
+        """Whether the third argument, the packet's length, is read."""
         return self.plan.uses_len
 
     @property
     def uses_tag(self) -> bool:
-        """Whether the fourth argument matters."""
+        """Whether the fourth argument, the accelerated VLAN tag, is read."""
         return self.plan.tag_aware
 
     @property
     def needs_fragments(self) -> bool:
-        """Whether it tells where bytes are missing, to be asked again with those in fragments."""
+        """Whether it returns BEYOND for a packet that is too short.
+
+        The handler then runs it again on a copy that includes the bytes in fragments.
+        """
         return self.constant is None and (self.is_inner or self.plan.reach.beyond_headers)
 
     def body(self, stack_base: int) -> list[Insn]:
-        """The instructions, r1..r4 in, r0 out (:mod:`pypwru.filter.head`, and emit's BEYOND).
+        """Return eBPF of the filter.
+
+        The arguments in r1 to r4 are described in :mod:`pypwru.filter.head`, the result in r0 in
+        :mod:`pypwru.filter.emit`. r1-r5 are clobbered, r6-r9 preserved.
 
         Args:
             stack_base: the lowest offset from r10 that is in use, 0 or negative.
 
         Raises:
-            FilterError: the stack does not suffice.
+            FilterError: too little stack is left.
         """
         if self.constant is not None:
             return [Insn(ebpf.ALU32 | ebpf.MOV, ebpf.R0, imm=int(self.constant))]

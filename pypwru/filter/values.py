@@ -1,12 +1,12 @@
-"""What is known where: value numbers of A, X and scratch words, and facts about values.
+"""Global value numbering: the values of A, X and scratch words, and facts about values.
 
-A value is named by how it was computed, so two loads of the same bytes are the same value. No value
-ever changes: packets don't, and what differs from one way to another is a value of its own at
-the block where the ways meet (JOIN). So what was found out of a value holds wherever the
-finding lies on every way.
+A value is identified by how it was computed, so two loads of the same bytes are the same value.
+Values are immutable: the packet doesn't change, and a location that has different values on the
+paths to a block gets a new value there (JOIN). So a fact about a value holds everywhere that is
+reached only through the branch or load that established it.
 
-Global value numbering in one walk over the blocks in program order, since all jumps but those of
-``protochain`` go forward; where one comes back nothing is known.
+One walk over the blocks in program order is enough, since all jumps but those of ``protochain`` go
+forward; nothing is assumed at a loop header.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from pypwru.filter.ranges import Ranges
 from pypwru.filter.terms import DIVISIONS, EQUAL, GREATER, JOIN, LENGTH, LOAD, PACKET, Terms
 
 MOST_RANGES = 8
-"""More are not kept of one value, so that filters of thousands of ports take linear time."""
+"""Limit of a fact's ranges, so that compiling a filter of thousands of ports takes linear time."""
 
 _INDIRECT = (Kind.LOAD_INDIRECT, Kind.CHECK_INDIRECT)
 
 
 class Condition(NamedTuple):
-    """What makes a branch true: that ``value`` is in ``when``."""
+    """The condition of a branch: it is true if ``value`` is in ``when``."""
 
     value: int
     when: Ranges
 
     @property
     def number(self) -> int | None:
-        """That with which the value is compared for equality; None: it is another condition."""
+        """The number that the value is compared with by == or !=; None for other conditions."""
         for found in (self.when, ranges.invert(self.when)):
             if len(found) == 1 and found[0][0] == found[0][1]:
                 return found[0][0]
@@ -42,11 +42,11 @@ class Condition(NamedTuple):
 
 
 class State:
-    """What holds at one place, on every way to it.
+    """What holds at a point of the program, on every path to it. Mutable.
 
     Args:
         values: location -> its value.
-        proved: base of a load (PACKET, or the value of X) -> base + this <= caplen.
+        proved: base of a load (PACKET, or the value of X) -> n, where base + n <= caplen.
         facts: value -> the numbers that it may be.
     """
 
@@ -60,11 +60,12 @@ class State:
         self.facts = facts
 
     def copy(self) -> State:
+        """Return an independent copy."""
         return State(dict(self.values), dict(self.proved), dict(self.facts))
 
 
 class Values(Terms):
-    """All values of ``flow``, and where they are."""
+    """The values of ``flow``, and the transfer functions of its instructions."""
 
     def __init__(self, flow: Flow) -> None:
         super().__init__()
@@ -72,15 +73,15 @@ class Values(Terms):
         self._locations = sorted({"A", "X"}.union(*named))
 
     def start(self) -> State:
-        """At the entry of a program all is zero."""
+        """Return the state at the entry of the program: all locations are zero."""
         return State(dict.fromkeys(self._locations, self.constant(0)), {}, {})
 
     def unknown(self, block: int) -> State:
-        """Nothing is known when ``block`` begins."""
+        """Return a state at the start of ``block`` in which nothing is known."""
         return State({name: self._join(block, name) for name in self._locations}, {}, {})
 
     def meet(self, block: int, states: list[State]) -> State:
-        """What holds in each of ``states``, from which control comes to ``block``."""
+        """Return what holds in all of ``states``, those at the ends of edges to ``block``."""
         if len(states) == 1:
             return states[0]
         first, rest = states[0], states[1:]
@@ -104,7 +105,7 @@ class Values(Terms):
         return State(values, proved, facts)
 
     def run(self, state: State, instruction: ClassicInstruction) -> None:
-        """``state`` after ``instruction``."""
+        """Apply ``instruction`` to ``state``."""
         if instruction.kind is Kind.STORE_SCRATCH:
             state.values[f"M{instruction.k}"] = state.values[instruction.form.reads]
             return
@@ -116,7 +117,7 @@ class Values(Terms):
             state.values[instruction.form.writes] = self.result(state, instruction)
 
     def result(self, state: State, instruction: ClassicInstruction) -> int:
-        """The value that ``instruction``, which writes A or X, writes."""
+        """Return the value that ``instruction`` writes to A or X."""
         kind = instruction.kind
         if instruction.form.size:
             base, offset = self.address(state, instruction)
@@ -140,11 +141,14 @@ class Values(Terms):
         )
 
     def operand(self, state: State, instruction: ClassicInstruction) -> int:
-        """The second one of an ALU or branch instruction."""
+        """Return the value of the second operand of an ALU or branch instruction."""
         return state.values["X"] if instruction.uses_x else self.constant(instruction.k)
 
     def address(self, state: State, instruction: ClassicInstruction) -> tuple[int, int]:
-        """Base and offset of a packet load: of an indirect one without what is added to X."""
+        """Return base and offset of a packet load.
+
+        For an indirect load, a constant that was added to X is part of the offset.
+        """
         offset = instruction.k
         if instruction.kind not in _INDIRECT:
             return PACKET, offset
@@ -152,11 +156,14 @@ class Values(Terms):
         offset += added
         known = self.constant_of(base)
         if known is not None:
-            return PACKET, min(known + offset, ranges.MAX)  # which no packet has either
+            return PACKET, min(known + offset, ranges.MAX)  # out of bounds too
         return base, offset
 
     def is_safe(self, state: State, instruction: ClassicInstruction) -> bool:
-        """Whether ``instruction`` can't end the filter: no load out of bounds, no division by 0."""
+        """Return whether ``instruction`` can't end the filter.
+
+        A load out of bounds and a division by 0 end it.
+        """
         if instruction.form.size:
             base, offset = self.address(state, instruction)
             return state.proved.get(base, 0) >= offset + instruction.form.size
@@ -167,7 +174,7 @@ class Values(Terms):
         return True
 
     def condition(self, state: State, branch: ClassicInstruction) -> Condition:
-        """What ``branch`` asks, of the simplest value."""
+        """Return the condition of ``branch``, on the simplest value."""
         one, other = state.values["A"], self.operand(state, branch)
         if branch.operation == ebpf.JSET:
             return Condition(self.compute(ebpf.AND, one, other), ranges.invert(ranges.single(0)))
@@ -179,7 +186,7 @@ class Values(Terms):
         return self._simplest(one, ((low, high),) if low <= high else ranges.NONE)
 
     def known(self, state: State, value: int) -> Ranges:
-        """The numbers that ``value`` may be."""
+        """Return the numbers that ``value`` may be."""
         number = self.constant_of(value)
         if number is not None:
             return ranges.single(number)
@@ -187,13 +194,19 @@ class Values(Terms):
         return ranges.intersect(state.facts.get(value, most), most)
 
     def outcome(self, state: State, condition: Condition) -> bool | None:
-        """Of a branch with ``condition``, if it is the same whatever the packet."""
+        """Return the outcome of a branch on ``condition`` if ``state`` implies it, or None."""
         known = self.known(state, condition.value)
         both = ranges.intersect(known, condition.when)
         return bool(both) if both in (ranges.NONE, known) else None
 
     def learn(self, state: State, condition: Condition, outcome: bool) -> None:
-        """``state`` on the way that is taken for ``outcome``."""
+        """Add to ``state`` the fact that a branch on ``condition`` had this ``outcome``.
+
+        Args:
+            state: the state on the edge that is taken then; it is changed.
+            condition: of the branch.
+            outcome: true or false.
+        """
         when = condition.when if outcome else ranges.invert(condition.when)
         known = ranges.intersect(self.known(state, condition.value), when)
         if len(known) <= MOST_RANGES:
@@ -203,14 +216,14 @@ class Values(Terms):
         if operation == ebpf.JEQ:
             return self._simplest(self.compute(ebpf.SUB, one, other), ranges.single(0))
         when = ranges.single(1)
-        if operation == ebpf.JGE:  # not the other way round
+        if operation == ebpf.JGE:  # not (other > one)
             one, other, when = other, one, ranges.single(0)
         if one == other:
             return Condition(self.constant(0), when)
         return Condition(self.number((GREATER, one, other)), when)
 
     def _simplest(self, value: int, when: Ranges) -> Condition:
-        """The condition that ``value`` is in ``when``, asked of what it is computed from."""
+        """Return the condition that ``value`` is in ``when``, on a value it is computed from."""
         operation, one, other = self.terms[value]
         if operation == ebpf.ADD and (number := self.constant_of(other)) is not None:
             return self._simplest(one, ranges.shift(when, -number))
@@ -226,7 +239,13 @@ class Values(Terms):
 
 
 def departures(values: Values, state: State, block: Block) -> list[tuple[int, State]]:
-    """Where control may go that comes to ``block`` in ``state``, and what is known then."""
+    """Return the possible successors of ``block``, each with the state on its edge.
+
+    Args:
+        values: the program's values.
+        state: at the start of the block; it is changed.
+        block: the block.
+    """
     for instruction in block.instructions:
         values.run(state, instruction)
     branch = block.instructions[-1]
@@ -243,7 +262,7 @@ def departures(values: Values, state: State, block: Block) -> list[tuple[int, St
 
 
 def states_at_entries(flow: Flow, values: Values) -> dict[int, State]:
-    """What holds when each block begins."""
+    """Return name of a block -> state at its start."""
     heads = loop_heads(flow)
     arriving: dict[int, list[State]] = {start: [] for start in flow.blocks}
     if flow.blocks:
@@ -251,7 +270,7 @@ def states_at_entries(flow: Flow, values: Values) -> dict[int, State]:
     found = {}
     for start, block in flow.blocks.items():
         states = arriving.pop(start)
-        is_known = states and start not in heads  # else no way leads here that can be taken
+        is_known = states and start not in heads  # no states: unreachable
         found[start] = values.meet(start, states) if is_known else values.unknown(start)
         for successor, state in departures(values, found[start].copy(), block):
             if successor in arriving:

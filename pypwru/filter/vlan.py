@@ -1,16 +1,16 @@
 """Passes 2 and 6: accelerated VLAN tags.
 
-The kernel keeps the outermost VLAN tag in ``skb->vlan_tci``, not in the packet (skb_vlan_untag,
-or the card itself). An expression that never looks for a tag must match such a packet as if it had
-none; one that does look must see the frame as it was on the wire: the two MAC addresses, the tag,
-the rest. So the frame is presented with its tag only to a filter that compares the Ethernet type
-(bytes 12 and 13) with a TPID: ``vlan``, ``ether proto 0x8100`` and
-``ether[12:4] & 0xffff0fff = 0x81000064`` all do. That is read from the program as it was written,
-before any pass takes out what can't happen on the wire: ``icmp and not vlan`` looks for a tag.
+The kernel keeps the outermost VLAN tag in ``skb->vlan_tci``, not in the packet: skb_vlan_untag() or
+the network card moves it there. An expression that doesn't look for a tag must match such a packet
+as if it had none; one that does must see the frame as it was on the wire: the MAC addresses, the
+tag, the rest. So the frame is presented with its tag only to a filter that compares the EtherType
+(bytes 12 and 13) with a TPID, as ``vlan``, ``ether proto 0x8100`` and
+``ether[12:4] & 0xffff0fff = 0x81000064`` do. This is decided by the program as libpcap wrote it:
+later passes remove what is impossible on the wire, and ``icmp and not vlan`` looks for a tag too.
 
-Establishes: whether the filter is *tag aware*, and a window in which a tagged frame can be built:
-it begins at byte 0 or at the tag, and ends so far behind the tag that no strip that reaches out of
-it begins before or within the tag.
+Establishes: whether the filter is *tag aware*, and a header window in which a tagged frame can be
+built. It begins at byte 0 or at the tag, and ends so far behind the tag that any indirect window
+that extends beyond it begins behind the tag.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from pypwru.filter.cbpf import ClassicInstruction, Kind
 from pypwru.filter.reads import Reads, Span, rounded
 
-if TYPE_CHECKING:  # what a run without a filter need not load
+if TYPE_CHECKING:  # not imported at run time, since a run without a filter doesn't need them
     from pypwru.filter.blocks import Block, Flow
     from pypwru.filter.values import Condition, Values
 
@@ -28,16 +28,19 @@ ETHERNET_HEADER = 14
 TAG_OFFSET = 12
 TAG_SIZE = 4
 TPIDS = frozenset((0x8100, 0x88A8, 0x9100))
-"""802.1Q, 802.1ad, and the QinQ of before: those that libpcap's ``vlan`` knows."""
+"""802.1Q, 802.1ad, and the older QinQ value: the TPIDs that libpcap's ``vlan`` tests for."""
 
 _TYPE_END = TAG_OFFSET + 2
 
 
 def find_tag_test(flow: Flow) -> int | None:
-    """The first block that compares bytes 12 and 13 of an Ethernet frame with a TPID.
+    """Return the first block that compares bytes 12 and 13 of an Ethernet frame with a TPID.
 
     Args:
-        flow: as libpcap left it, so each block has all of a comparison.
+        flow: not optimized across blocks yet, so each comparison is within one block.
+
+    Returns:
+        Its name, or None.
     """
     from pypwru.filter.values import Values
 
@@ -54,10 +57,11 @@ def find_tag_test(flow: Flow) -> int | None:
 
 
 def look_behind_tag(flow: Flow, tag_test: int) -> Flow:
-    """``flow`` with all that it asks before it comes to ``tag_test`` asked behind a tag.
+    """Return ``flow`` with the loads of blocks before ``tag_test`` shifted behind a tag.
 
-    For ``icmp and vlan 10``: libpcap looks for ICMP in the place of the tag, where it can't be. A
-    live tcpdump finds it in frames whose tag is beside them, and nothing else can be meant.
+    This is for ``icmp and vlan 10``: libpcap tests for ICMP where the tag is, which never matches
+    on the wire. A live capture of tcpdump does match frames with an accelerated tag, and there is
+    no other useful meaning.
     """
     blocks = {
         start: block if start >= tag_test else block._replace(instructions=_moved(block))
@@ -86,7 +90,7 @@ def _is_about_tag(values: Values, condition: Condition) -> bool:
 
 
 def make_room(reads: Reads) -> Reads:
-    """``reads`` with a window that a tag fits into."""
+    """Return ``reads`` with the header window extended for a tag."""
     window = reads.window or Span(TAG_OFFSET, TAG_OFFSET)
     starts_at_tag = window.low >= TAG_OFFSET and not reads.strips
     low = TAG_OFFSET if starts_at_tag else 0

@@ -1,8 +1,9 @@
-"""All that a run asks of a packet, compiled: what goes into the handlers when they are loaded.
+"""The compiled match criteria of a run, which are put into the handlers when they are loaded.
 
-The pcap filters, the inner ones of tunnels, the C expressions, and the numbers that a packet's
-place and mark are compared with. Which of these there are decides what is compiled (``switches``);
-what they say does not, so one compile serves every expression and every namespace.
+These are the pcap filters, those for the packet inside a tunnel, the C expressions, and the network
+namespace, interface and mark to compare with. Which criteria there are decides which C code is
+compiled (``switches``), their contents do not: they are spliced in or set as constants. So the
+compiled object can be cached for all expressions and namespaces.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pypwru.filter.inject import MARKERS, Body
 from pypwru.filter.pcap import Linktype
 from pypwru.filter.reads import MOST
 
-if TYPE_CHECKING:  # what a run without expressions need not load
+if TYPE_CHECKING:  # not imported at run time, since a run without expressions doesn't need them
     from collections.abc import Mapping
 
     from pypwru.btf.query import BTF
@@ -27,26 +28,31 @@ if TYPE_CHECKING:  # what a run without expressions need not load
 
 
 _OUTER_HEADERS = 512
-"""Bytes: more than those of a tunnel are, with options, extensions and tags."""
+"""Upper bound of a tunnel's outer headers in bytes, with options, extension headers and tags."""
 
 
 class Inner(NamedTuple):
-    """What is asked of the packet inside a tunnel; None for nothing."""
+    """The filters for the packet inside a tunnel; None for no filter.
+
+    Args:
+        l2: for an inner packet that begins with an Ethernet header.
+        l3: for one that begins with an IP header.
+    """
 
     l2: Translation | None
     l3: Translation | None
 
 
 class Wanted(NamedTuple):
-    """What a packet must be, and which of its members are printed.
+    """The criteria that a packet must match, and the members to print of it.
 
     Args:
         packet: the pcap filter.
-        inner: those of the packet inside a tunnel.
-        place: namespace and interface.
+        inner: the filters for the packet inside a tunnel.
+        place: the network namespace and interface.
         config: for the mark.
-        skb_expr, xdp_expr: None where there is none.
-        skb_members, xdp_members: likewise.
+        skb_expr, xdp_expr: C expressions over ``struct sk_buff`` and ``struct xdp_buff``, or None.
+        skb_members, xdp_members: the members to print, or None.
     """
 
     packet: Filter
@@ -59,7 +65,7 @@ class Wanted(NamedTuple):
     xdp_members: Members | None
 
     def bodies(self) -> dict[int, Body]:
-        """Marker -> what is spliced in its place."""
+        """Return marker -> what replaces its calls."""
         named: Mapping[str, Body | None] = {
             "L2": self.packet.l2,
             "L3": self.packet.l3,
@@ -74,24 +80,24 @@ class Wanted(NamedTuple):
 
     @property
     def needs_fragments(self) -> bool:
-        """Whether a filter may ask for bytes that are in fragments."""
+        """Whether a filter may read bytes that are in fragments."""
         return self.inner != Inner(None, None) or any(
             view.needs_fragments for view in (self.packet.l2, self.packet.l3)
         )
 
     def _reach(self) -> int:
-        """How many bytes of a packet are copied from fragments."""
+        """Return how many bytes from a packet's start are copied for filters, with fragments."""
         ends = [view.plan.reach.end for view in (self.packet.l2, self.packet.l3)]
         ends += [_OUTER_HEADERS + view.plan.reach.end for view in self.inner if view is not None]
         return min(max(ends), MOST)
 
     def switches(self) -> dict[str, bool]:
-        """Macro -> whether the C has it."""
+        """Return name of a C macro -> whether the code that it enables is needed."""
         return {
             "FILTER": self.packet is not EMPTY,
             "FILTER_USES_LEN": self.packet.uses_len,
             "FILTER_USES_TAG": self.packet.uses_tag,
-            # What can be said of an IP packet alone sees through tags inside the frame.
+            # A filter that can be decided on the IP packet alone ignores tags inside the frame.
             "FILTER_TAGGED_FRAMES": self.packet.uses_tag or self.packet.l3.constant is False,
             "FILTER_FRAGMENTS": self.needs_fragments,
             "FILTER_TUNNEL_L2": self.inner.l2 is not None,
@@ -106,7 +112,10 @@ class Wanted(NamedTuple):
         }
 
     def constants(self) -> dict[str, int]:
-        """Name of program/constants.py -> value."""
+        """Return name of a load-time constant (program/constants.py) -> value.
+
+        The interface name's 16 bytes are two u64, little endian; the namespace is its inode.
+        """
         mark = self.config.filter_mark
         ifname = os.fsencode(self.place.ifname)
         return {
@@ -120,10 +129,10 @@ class Wanted(NamedTuple):
 
 
 def compile_inner(config: Config) -> Inner:
-    """Compile the filters of what is inside tunnels.
+    """Compile the filters for packets inside tunnels.
 
     Raises:
-        FilterError: libpcap can't compile one; it says which flag.
+        FilterError: libpcap can't compile one; the message names the flag.
     """
     return Inner(
         _inner("--filter-tunnel-pcap-l2", config.filter_tunnel_pcap_l2, Linktype.ETHERNET),
@@ -141,10 +150,18 @@ def _inner(flag: str, text: str, linktype: Linktype) -> Translation | None:
 
 
 def compile_wanted(config: Config, packet: Filter, inner: Inner, place: Place, btf: BTF) -> Wanted:
-    """All of it together, with what needs the kernel's types.
+    """Compile the expressions and members, and return them with the other criteria.
+
+    Args:
+        config: the options.
+        packet: the compiled pcap filter.
+        inner: the compiled filters for packets inside tunnels.
+        place: the network namespace and interface.
+        btf: the kernel's types.
 
     Raises:
-        FilterError: an expression is wrong.
+        FilterError: an expression or member is invalid.
+        BTFError: a struct is not in ``btf``.
     """
 
     def expression(text: str, root: str) -> Expression | None:

@@ -1,1 +1,1 @@
-"""The live kernel: the only readers of /proc, /sys and callers of bpf(2)."""
+"""Interfaces of the running kernel: bpf(2), perf events, netlink, tracefs, /proc and /sys."""

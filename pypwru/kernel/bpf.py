@@ -1,8 +1,8 @@
-"""The few bpf(2) calls that pypwru makes, as functions over file descriptors.
+"""The bpf(2) commands that pypwru uses, as functions over file descriptors.
 
-A call that the kernel refuses raises the OSError of its errno: what a refusal means, and its cure,
-is known only where the call was wanted. Layouts are those of ``union bpf_attr`` in linux/bpf.h,
-which only ever grows: what is left out is zero.
+A failed call raises the OSError of its errno: its meaning and remedy depend on the caller. Layouts
+are those of ``union bpf_attr`` in linux/bpf.h, which only ever grows: omitted fields are zero. The
+caller owns each descriptor that is returned.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class AttachType(IntEnum):
 
 
 class Target(NamedTuple):
-    """What a tracing program hangs on.
+    """Attach target of a BPF_PROG_TYPE_TRACING program.
 
     Args:
         btf_id: type id of the function.
-        program: descriptor of the BPF program whose BTF that id is of; None for the kernel's.
-        btf: descriptor of a module's BTF, if it is of that.
-        attach: to its entry or its exit.
+        program: descriptor of the BPF program whose BTF ``btf_id`` is of; None for the kernel's.
+        btf: descriptor of the module BTF that ``btf_id`` is of; None for vmlinux.
+        attach: TRACE_FENTRY for its entry, TRACE_FEXIT for its exit.
     """
 
     btf_id: int
@@ -73,10 +73,10 @@ class Target(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """The types of a program of one function, which is what others trace it by.
+    """BTF of a program with one function; tracing programs need it to attach to that function.
 
     Args:
-        btf: descriptor of what ``btf_load`` loaded.
+        btf: descriptor that ``btf_load`` returned.
         function: type id of the function in it.
     """
 
@@ -89,13 +89,14 @@ _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_NEXT_KEY, _PROG_LOAD, _TEST_RUN = 0,
 INFO_BY_FD, RAW_TRACEPOINT_OPEN, _BTF_LOAD, LINK_CREATE = 15, 17, 18, 28
 _RECURSION_MISSES = 208  # struct bpf_prog_info
 _LOAD_ATTEMPTS = 5  # as libbpf's PROG_LOAD_ATTEMPTS
-_NO_VERDICT = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # of the verifier
+# Errors of BPF_PROG_LOAD that don't depend on the program: the verifier reached no result.
+_NO_VERDICT = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class VerifierError(OSError):
-    """The kernel's verifier refused a program; ``log`` is what it said."""
+    """The kernel's verifier rejected a program; ``log`` is its text."""
 
     def __init__(self, code: int, log: str) -> None:
         super().__init__(code, os.strerror(code))
@@ -103,7 +104,7 @@ class VerifierError(OSError):
 
 
 def require_architecture() -> None:
-    """Stop where the numbers of system calls, and how arguments are passed, are not known.
+    """Raise if syscall numbers and calling convention of this machine are not supported.
 
     Raises:
         KernelError: this machine is neither x86-64 nor arm64, or this Python is a 32-bit one.
@@ -116,12 +117,34 @@ def require_architecture() -> None:
 
 
 def call(command: int, attr: bytes) -> int:
-    """bpf(2). Raises OSError; returns what the kernel returned."""
+    """Call bpf(2).
+
+    Args:
+        command: ``enum bpf_cmd``.
+        attr: the first bytes of ``union bpf_attr``; the rest is zero.
+
+    Returns:
+        The kernel's return value: 0 or a new descriptor.
+
+    Raises:
+        OSError: the kernel refused; ENOSYS on an unsupported architecture.
+    """
     return call_into(command, ctypes.create_string_buffer(attr, max(_ATTR_SIZE, len(attr))))
 
 
 def call_into(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
-    """bpf(2) on a ``union bpf_attr`` in which the kernel answers. Raises OSError."""
+    """Call bpf(2) with a ``union bpf_attr`` that the kernel may write to.
+
+    Args:
+        command: ``enum bpf_cmd``.
+        buffer: the whole union; read it afterwards for the kernel's output.
+
+    Returns:
+        The kernel's return value.
+
+    Raises:
+        OSError: as of ``call``.
+    """
     number = _SYSCALL.get(os.uname().machine)
     if number is None:
         raise OSError(38, f"bpf(2) is not known on {os.uname().machine}")
@@ -135,24 +158,30 @@ def call_into(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
 
 
 def address_of(buffer: object) -> int:
-    """Where a ctypes object is, for the pointers of ``union bpf_attr``."""
+    """Return the address of a ctypes object; valid while the caller holds the object."""
     return ctypes.addressof(buffer)  # type: ignore[arg-type]
 
 
 def _name(name: str) -> bytes:
-    """``char[BPF_OBJ_NAME_LEN]``: 15 characters of [A-Za-z0-9_.]."""
+    """Encode as ``char[BPF_OBJ_NAME_LEN]``: at most 15 characters of [A-Za-z0-9_.]."""
     return name.encode()[:15].ljust(16, b"\0")
 
 
 def map_create(kind: MapType, name: str, key: int, value: int, entries: int, flags: int = 0) -> int:
-    """Make a map.
+    """Create a map.
 
     Args:
-        key, value: sizes in bytes.
-        entries: ``max_entries``; of a ring buffer its bytes.
+        kind: its type.
+        name: at most 15 characters are used.
+        key, value: sizes in bytes; 0 for a ring buffer.
+        entries: ``max_entries``; of a ring buffer its size in bytes.
+        flags: BPF_F_*.
 
     Returns:
         Its file descriptor.
+
+    Raises:
+        OSError: the kernel refused.
     """
     return call(
         _MAP_CREATE, struct.pack("=7I16s", kind, key, value, entries, flags, 0, 0, _name(name))
@@ -160,7 +189,16 @@ def map_create(kind: MapType, name: str, key: int, value: int, entries: int, fla
 
 
 def map_lookup(fd: int, key: int | bytes, size: int) -> bytes:
-    """The value of a key or an array's element; ``size`` in bytes, all CPUs' of a per-CPU map."""
+    """Return the value under a key.
+
+    Args:
+        fd: the map.
+        key: its bytes; or the index into an array.
+        size: of the value in bytes; of a per-CPU map, of the values of all possible CPUs.
+
+    Raises:
+        OSError: ENOENT without such a key; or the kernel refused.
+    """
     octets = struct.pack("=I", key) if isinstance(key, int) else key
     asked = ctypes.create_string_buffer(octets, len(octets))
     value = ctypes.create_string_buffer(size)
@@ -169,15 +207,27 @@ def map_lookup(fd: int, key: int | bytes, size: int) -> bytes:
 
 
 def map_update(fd: int, key: bytes, value: bytes) -> None:
-    """Put ``value`` under ``key``, whatever was there."""
+    """Insert or replace an entry (BPF_ANY).
+
+    Args:
+        fd: the map.
+        key, value: their bytes; the value of a per-CPU map has those of all possible CPUs.
+
+    Raises:
+        OSError: the kernel refused: E2BIG if the map is full.
+    """
     where = [ctypes.create_string_buffer(octets, len(octets)) for octets in (key, value)]
     call(_MAP_UPDATE, struct.pack("=IxxxxQQQ", fd, *map(address_of, where), 0))
 
 
 def map_keys(fd: int, size: int) -> Iterator[bytes]:
-    """The keys of a hash that nobody writes to any more.
+    """Yield the keys of a hash map.
+
+    The map must not change meanwhile: BPF_MAP_GET_NEXT_KEY restarts at the first key if the
+    previous one was deleted.
 
     Args:
+        fd: the map.
         size: of a key, in bytes.
     """
     key: bytes | None = None
@@ -187,14 +237,14 @@ def map_keys(fd: int, size: int) -> Iterator[bytes]:
         where = address_of(before) if before is not None else 0
         try:
             call(_MAP_NEXT_KEY, struct.pack("=IxxxxQQQ", fd, where, address_of(after), 0))
-        except FileNotFoundError:  # ENOENT: that was the last one
+        except FileNotFoundError:  # ENOENT: no key is left
             return
         key = after.raw
         yield key
 
 
 def btf_load(types: bytes) -> int:
-    """Give the kernel BTF of a program; returns its descriptor."""
+    """Load the raw BTF of a program into the kernel; return its descriptor."""
     data = ctypes.create_string_buffer(types, len(types))
     return call(_BTF_LOAD, struct.pack("=QQII", address_of(data), 0, len(types), 0))
 
@@ -207,22 +257,26 @@ def program_load(
     target: Target | None = None,
     signature: Signature | None = None,
 ) -> int:
-    """Load instructions (``struct bpf_insn``, map descriptors filled in), licensed GPL.
+    """Load a program, licensed GPL.
+
+    The verifier's log is requested only by a second attempt after a failure, since writing it makes
+    the load several times slower.
 
     Args:
-        attach: the expected attach type; that of ``target`` if there is one.
-        target: what a program of kind TRACING hangs on.
-        signature: makes it one that can be traced itself.
+        kind: its type.
+        name: at most 15 characters are used.
+        code: ``struct bpf_insn[]``, with map descriptors filled in.
+        attach: ``expected_attach_type``; that of ``target`` takes precedence.
+        target: function that a program of type TRACING attaches to.
+        signature: BTF of the program, with which it can be traced itself.
 
     Returns:
         The program's file descriptor.
 
     Raises:
-        VerifierError: with the verifier's log, asked for only after a first refusal, since writing
-            it makes the load several times slower.
-        BlockingIOError: the verifier was interrupted each time, which is no refusal.
-        OSError: no right to load, no memory or descriptor for it, or a type that the kernel does
-            not have.
+        VerifierError: the verifier rejected it; with its log.
+        BlockingIOError: signals interrupted the verifier in every attempt; it may succeed later.
+        OSError: missing capability, no memory or descriptor, or a type that this kernel lacks.
     """
     instructions = ctypes.create_string_buffer(code, len(code))
     license_ = ctypes.create_string_buffer(b"GPL")
@@ -257,7 +311,8 @@ def program_load(
     except OSError as first:
         if first.errno in _NO_VERDICT:
             raise
-        # Pages that are there once they are written: what is refused without a log is common.
+        # An anonymous mapping takes memory only as far as the log is written: probes of features
+        # fail often, and without a log.
         log = (ctypes.c_char * LOG_SIZE).from_buffer(mmap.mmap(-1, LOG_SIZE))
         try:
             return load(log)
@@ -269,13 +324,13 @@ def program_load(
 
 
 def _load_despite_signals(attr: bytes) -> int:
-    """BPF_PROG_LOAD, from which the verifier returns EAGAIN when a signal is pending (do_check()).
+    """Retry BPF_PROG_LOAD: the verifier returns EAGAIN if a signal is pending (do_check()).
 
-    The handlers of signals run between two attempts; what one of them raises ends the load. A
-    process whose timer comes too often for any attempt has its signals wait for the last one.
+    Signal handlers run between two attempts; an exception of theirs ends the load. The last attempt
+    blocks all signals, for a process whose timer fires during each of the others.
 
     Raises:
-        OSError: as of ``call``; BlockingIOError if it was interrupted even so.
+        OSError: as of ``call``; BlockingIOError if even the last attempt was interrupted.
     """
     for _ in range(_LOAD_ATTEMPTS):
         try:
@@ -290,7 +345,7 @@ def _load_despite_signals(attr: bytes) -> int:
 
 
 def _attach_to(target: Target | None) -> bytes:
-    """``attach_btf_id`` and ``attach_prog_fd``, which is also ``attach_btf_obj_fd``."""
+    """Encode ``attach_btf_id`` and ``attach_prog_fd`` (a union with ``attach_btf_obj_fd``)."""
     if target is None:
         return b""
     whose = target.program if target.program is not None else target.btf
@@ -298,7 +353,16 @@ def _attach_to(target: Target | None) -> bytes:
 
 
 def program_test_run(fd: int, packet: bytes, repeat: int = 1) -> int:
-    """Run a networking program on ``packet`` (at least 14 bytes); returns its 32-bit result."""
+    """Run a networking program by BPF_PROG_TEST_RUN.
+
+    Args:
+        fd: the program.
+        packet: at least 14 bytes (an Ethernet header).
+        repeat: number of runs.
+
+    Returns:
+        The u32 return value of the last run.
+    """
     data = ctypes.create_string_buffer(packet, len(packet))
     attr = ctypes.create_string_buffer(
         struct.pack("=IIIIQQII", fd, 0, len(packet), 0, address_of(data), 0, repeat, 0), _ATTR_SIZE
@@ -309,10 +373,11 @@ def program_test_run(fd: int, packet: bytes, repeat: int = 1) -> int:
 
 
 def raw_test_run(fd: int, arguments: bytes) -> int:
-    """Run a raw tracepoint program in this task; returns its 32-bit result.
+    """Run a raw tracepoint program in this task; return its u32 result (since Linux 5.10).
 
     Args:
-        arguments: what its context holds, at least as far as the program reads.
+        fd: the program.
+        arguments: its context, ``u64[]``, at least as long as the program reads.
     """
     context = ctypes.create_string_buffer(arguments, len(arguments))
     attr = ctypes.create_string_buffer(
@@ -324,7 +389,10 @@ def raw_test_run(fd: int, arguments: bytes) -> int:
 
 
 def program_recursion_misses(fd: int) -> int:
-    """How often the kernel skipped it: another ran on that CPU (0 before Linux 5.12)."""
+    """Return how often the kernel skipped program ``fd`` since it was already running on that CPU.
+
+    0 before Linux 5.12.
+    """
     info = ctypes.create_string_buffer(256)
     call(INFO_BY_FD, struct.pack("=IIQ", fd, len(info), address_of(info)))
     misses: int = struct.unpack_from("=Q", info.raw, _RECURSION_MISSES)[0]
@@ -332,18 +400,24 @@ def program_recursion_misses(fd: int) -> int:
 
 
 def raw_tracepoint_open(name: str, program: int) -> int:
-    """Attach ``program`` to the tracepoint ``name``; closing the descriptor detaches."""
+    """Attach ``program`` to raw tracepoint ``name``; return a descriptor, closing it detaches."""
     text = ctypes.create_string_buffer(name.encode())
     return call(RAW_TRACEPOINT_OPEN, struct.pack("=QI", address_of(text), program))
 
 
 def kprobe_multi_link(program: int, addresses: list[int], returns: bool = False) -> int:
-    """Attach ``program`` to the functions at ``addresses``, at once (since 5.18).
+    """Attach ``program`` to the functions at ``addresses`` in one call (since Linux 5.18).
 
     Args:
-        returns: at their return instead of their entry.
+        program: descriptor of a program of type KPROBE, attach type TRACE_KPROBE_MULTI.
+        addresses: of functions that ftrace can hook.
+        returns: attach to their return instead of their entry.
 
-    One address that ftrace doesn't know makes the kernel refuse all of them.
+    Returns:
+        A link descriptor; closing it detaches.
+
+    Raises:
+        OSError: the kernel refused; one address that ftrace can't hook fails all of them.
     """
     array = (ctypes.c_uint64 * len(addresses))(*addresses)
     return call(

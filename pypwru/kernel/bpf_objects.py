@@ -1,7 +1,8 @@
-"""What the kernel tells of BPF programs and BTF that are loaded, whoever loaded them.
+"""Information on loaded BPF programs, links and BTF, including those of other processes.
 
-Going through them, and opening one by its id, takes CAP_SYS_ADMIN. Layouts are ``struct
-bpf_prog_info`` and ``struct bpf_btf_info`` of linux/bpf.h, which only ever grow.
+Enumerating them, and opening one by its id, takes CAP_SYS_ADMIN. Layouts are ``struct
+bpf_prog_info``, ``struct bpf_link_info`` and ``struct bpf_btf_info`` of linux/bpf.h, which only
+ever grow. Functions raise OSError if the kernel refuses.
 """
 
 from __future__ import annotations
@@ -22,21 +23,22 @@ if TYPE_CHECKING:
 _PROG_NEXT, _PROG_FD, _BTF_FD, _BTF_NEXT, _ENABLE_STATS = 11, 13, 19, 23, 32
 _RUN_TIME = 0  # BPF_STATS_RUN_TIME
 _PROGRAM_INFO, _BTF_INFO = 232, 32  # bytes
-_XLATED, _BTF, _RUN = 20, 128, 192  # of struct bpf_prog_info
+_XLATED, _BTF, _RUN = 20, 128, 192  # offsets in struct bpf_prog_info
 
 
-_LINK_INFO, _MISSED = 64, 32  # struct bpf_link_info: its kprobe_multi.missed
+_LINK_INFO, _MISSED = 64, 32  # size of struct bpf_link_info; offset of kprobe_multi.missed
 
 
 class ProgramInfo(NamedTuple):
     """A loaded program.
 
     Args:
-        kind: its ``enum bpf_prog_type``.
-        tag: hash of its instructions, hexadecimal.
+        id: of the program.
+        kind: ``enum bpf_prog_type``.
+        tag: hash of its instructions, 16 hexadecimal digits.
         name: at most 15 characters; may be empty.
         btf: id of its BTF; 0 without any.
-        entry: type id, in that, of its first function; 0 without any.
+        entry: type id in that BTF of its first function; 0 without any.
     """
 
     id: int
@@ -48,24 +50,29 @@ class ProgramInfo(NamedTuple):
 
 
 class Runs(NamedTuple):
-    """How long and how often a program ran while somebody had the kernel count that."""
+    """Run statistics of a program, counted while BPF statistics were enabled.
+
+    Args:
+        nanoseconds: total run time.
+        times: number of runs.
+    """
 
     nanoseconds: int
     times: int
 
 
 def program_ids(after: int = 0) -> Iterator[int]:
-    """Ids of the loaded programs beyond ``after``, ascending; newer ones have higher ids."""
+    """Yield the ids of loaded programs above ``after``, ascending; newer ones have higher ids."""
     return _ids(_PROG_NEXT, after)
 
 
 def program_open(identity: int) -> int | None:
-    """A descriptor of the program; None if it is gone by now."""
+    """Return a descriptor of a program by its id; None if it was unloaded."""
     return _open(_PROG_FD, identity)
 
 
 def program_info(fd: int) -> ProgramInfo:
-    """The program of this descriptor."""
+    """Return the description of program ``fd``."""
     info = _info(fd, _PROGRAM_INFO)
     kind, identity, tag = struct.unpack_from("=II8s", info)
     name = info[64:80].split(b"\0")[0].decode(errors="replace")
@@ -80,7 +87,11 @@ def program_info(fd: int) -> ProgramInfo:
 
 
 def program_instructions(fd: int) -> bytes:
-    """What the verifier made of its instructions; empty if the kernel doesn't show them."""
+    """Return the instructions of program ``fd`` as the verifier rewrote them (xlated_prog_insns).
+
+    Empty if the kernel hides them: constant-blinded ones, while it hides addresses
+    (kernel.kptr_restrict).
+    """
     size: int = struct.unpack_from("=I", _info(fd, _PROGRAM_INFO), _XLATED)[0]
     code = ctypes.create_string_buffer(size)
     length, pointer = struct.pack("=I", size), struct.pack("=Q", address_of(code))
@@ -90,16 +101,18 @@ def program_instructions(fd: int) -> bytes:
 
 
 def program_runs(fd: int) -> Runs:
-    """How often it ran so far."""
+    """Return the run statistics of program ``fd``, since it was loaded."""
     return Runs(*struct.unpack_from("=QQ", _info(fd, _PROGRAM_INFO), _RUN))
 
 
 @contextmanager
 def runs_counted() -> Iterator[bool]:
-    """Have the kernel count runs of programs, until the way out; false if it won't.
+    """Enable BPF run statistics in the context (BPF_ENABLE_STATS, since Linux 5.8).
 
-    Since Linux 5.8, for CAP_SYS_ADMIN. Others may have it count, too: it counts until the last of
-    them has closed his descriptor.
+    The kernel counts while any process holds such a descriptor, for all programs.
+
+    Yields:
+        Whether the kernel counts; false without CAP_SYS_ADMIN, or before Linux 5.8.
     """
     with ExitStack() as stack:
         try:
@@ -111,18 +124,21 @@ def runs_counted() -> Iterator[bool]:
 
 
 def kprobe_multi_missed(fd: int) -> int:
-    """Hits of a kprobe-multi link that ftrace skipped, since it was busy (0 before Linux 6.7)."""
+    """Return how many hits of kprobe-multi link ``fd`` were missed by recursion protection.
+
+    0 before Linux 6.7.
+    """
     missed: int = struct.unpack_from("=Q", _info(fd, _LINK_INFO), _MISSED)[0]
     return missed
 
 
 def btf_open(identity: int) -> int | None:
-    """A descriptor of this BTF; None if it is gone by now."""
+    """Return a descriptor of BTF by its id; None if it was unloaded."""
     return _open(_BTF_FD, identity)
 
 
 def btf_data(fd: int) -> bytes:
-    """Its bytes; a module's continue those of vmlinux."""
+    """Return the raw bytes of BTF ``fd``; those of a module are split BTF on top of vmlinux's."""
     size: int = struct.unpack_from("=I", _info(fd, _BTF_INFO), 8)[0]
     data = ctypes.create_string_buffer(size)
     _info(fd, _BTF_INFO, {0: struct.pack("=QI", address_of(data), size)})
@@ -130,7 +146,7 @@ def btf_data(fd: int) -> bytes:
 
 
 def module_btf(module: str) -> int | None:
-    """A descriptor of a loaded module's BTF; None if there is none (or before Linux 5.11)."""
+    """Return a descriptor of a loaded module's BTF; None without (always before Linux 5.11)."""
     for identity in _ids(_BTF_NEXT, 0):
         fd = btf_open(identity)
         if fd is not None:
@@ -141,7 +157,7 @@ def module_btf(module: str) -> int | None:
 
 
 def _btf_name(fd: int) -> str:
-    """Of a module, or vmlinux; empty for BTF of programs."""
+    """Return the name of BTF ``fd``: a module or "vmlinux"; empty for BTF of programs."""
     name = ctypes.create_string_buffer(64)  # MODULE_NAME_LEN is 56
     _info(fd, _BTF_INFO, {16: struct.pack("=QI", address_of(name), len(name))})
     return name.value.decode(errors="replace")
@@ -170,7 +186,14 @@ def _open(command: int, identity: int) -> int | None:
 
 
 def _info(fd: int, size: int, asked: dict[int, bytes] | None = None) -> bytes:
-    """``BPF_OBJ_GET_INFO_BY_FD``; ``asked``: offset -> lengths and pointers to fill in there."""
+    """Return the info struct of an object (BPF_OBJ_GET_INFO_BY_FD).
+
+    Args:
+        fd: of a program, link or BTF.
+        size: of the struct, in bytes.
+        asked: offset in the struct -> input to write there: lengths of and pointers to buffers
+            that the kernel fills.
+    """
     content = bytearray(size)
     for offset, value in (asked or {}).items():
         content[offset : offset + len(value)] = value

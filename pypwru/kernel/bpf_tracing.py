@@ -1,4 +1,4 @@
-"""Programs of kind TRACING onto what they were loaded for; closing a descriptor detaches."""
+"""Attachment of BPF_PROG_TYPE_TRACING programs; closing a returned descriptor detaches."""
 
 from __future__ import annotations
 
@@ -8,19 +8,33 @@ import struct
 
 from pypwru.kernel.bpf import LINK_CREATE, RAW_TRACEPOINT_OPEN, AttachType, call
 
-_NOT_SUPPORTED = 524  # ENOTSUPP, for which there is no text: what the trampoline would have to do
+_NOT_SUPPORTED = 524  # ENOTSUPP, which strerror() doesn't have: from the architecture's trampoline
 
 
 def tracing_link(program: int) -> int:
-    """Attach a program to its target.
+    """Attach ``program`` to the target that it was loaded for; return a link descriptor.
 
-    The nameless raw tracepoint of Linux 5.5, which newer kernels still know.
+    By BPF_RAW_TRACEPOINT_OPEN without a name, which all kernels since Linux 5.5 support.
+
+    Raises:
+        OSError: the kernel refused.
     """
     return call(RAW_TRACEPOINT_OPEN, struct.pack("=QI", 0, program))
 
 
 def tracing_multi_link(program: int, functions: list[int]) -> int:
-    """Attach ``program`` to the kernel functions of these BTF type ids, at once (since 7.2)."""
+    """Attach ``program`` to many kernel functions in one call (since Linux 7.2).
+
+    Args:
+        program: descriptor of a program of attach type TRACE_FENTRY_MULTI.
+        functions: BTF type ids.
+
+    Returns:
+        A link descriptor; closing it detaches.
+
+    Raises:
+        OSError: the kernel refused.
+    """
     array = (ctypes.c_uint32 * len(functions))(*functions)
     attach = AttachType.TRACE_FENTRY_MULTI
     attr = (program, 0, attach, 0, ctypes.addressof(array), 0, len(functions))
@@ -28,9 +42,9 @@ def tracing_multi_link(program: int, functions: list[int]) -> int:
 
 
 def why_refused(error: Exception) -> str:
-    """For the user."""
+    """Return one line for the log: why a function or program could not be attached."""
     if not isinstance(error, OSError):
-        return str(error).partition("; ")[0]  # what to do about it was for who can't do without
+        return str(error).partition("; ")[0]  # without the cure: the run goes on without it
     if error.errno == _NOT_SUPPORTED:
         return "not supported by this kernel on this architecture"
     return os.strerror(error.errno or 0)

@@ -1,4 +1,4 @@
-"""Which rights this process lacks for tracing: capabilities(7)."""
+"""Check of the capabilities(7) that tracing needs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ _SYS_ADMIN = 21
 _SYSLOG = 34
 _PERFMON = 38
 _BPF = 39
-# The user namespace made at boot has this inode on every kernel (PROC_USER_INIT_INO of
-# include/linux/proc_ns.h). bpf(2) asks for the rights in that one, whatever CapEff says.
+# The initial user namespace has this inode on every kernel (PROC_USER_INIT_INO of
+# include/linux/proc_ns.h). bpf(2) checks capabilities against that one; CapEff in
+# /proc/self/status is relative to the process's own user namespace.
 _INITIAL_USER_NAMESPACE = "user:[4026531837]"
 
 
 class Need(NamedTuple):
-    """A right that tracing needs.
+    """A capability that tracing needs.
 
     Args:
-        name: of the capability.
+        name: ``CAP_*``.
         bit: its number.
-        instead: a capability that includes it, by number, or None.
-        why: what fails without it.
+        instead: number of a capability that implies it, or None.
+        why: the operation that needs it, for the error message.
     """
 
     name: str
@@ -34,8 +35,8 @@ class Need(NamedTuple):
     why: str
 
 
-# CAP_SYS_RESOURCE is not here: it only lifts RLIMIT_MEMLOCK, which counts BPF memory before
-# Linux 5.11 alone; whoever creates a map finds out from the kernel.
+# CAP_SYS_RESOURCE is not in the list: it is needed only to raise RLIMIT_MEMLOCK, which limits BPF
+# memory before Linux 5.11; there, creating a map without it fails with EPERM.
 NEEDS = (
     Need("CAP_BPF", _BPF, _SYS_ADMIN, "load programs and create maps"),
     Need("CAP_PERFMON", _PERFMON, _SYS_ADMIN, "attach them and read kernel memory"),
@@ -44,13 +45,14 @@ NEEDS = (
 
 
 def missing_of(effective: int, last: int = _BPF, initial_namespace: bool = True) -> list[str]:
-    """Names of the rights missing from a set of capabilities.
+    """Return the names of the capabilities that tracing needs and the process lacks.
 
     Args:
-        effective: bits, as CapEff of proc_pid_status(5).
-        last: the highest capability that this kernel knows; CAP_SYS_ADMIN stands for those that
-            it doesn't (CAP_BPF and CAP_PERFMON came with Linux 5.8).
-        initial_namespace: whether the process is in the user namespace made at boot.
+        effective: bit mask, CapEff of proc_pid_status(5).
+        last: highest capability number of this kernel (kernel.cap_last_cap). Above it,
+            CAP_SYS_ADMIN is required instead (CAP_BPF and CAP_PERFMON: since Linux 5.8).
+        initial_namespace: whether the process is in the initial user namespace; if not, all are
+            missing.
     """
     if not initial_namespace:
         return [need.name for need in NEEDS]
@@ -65,10 +67,10 @@ def missing_of(effective: int, last: int = _BPF, initial_namespace: bool = True)
 
 
 def missing_capabilities(proc: Path = Path("/proc")) -> list[str]:
-    """Names of the rights that this process lacks; [] when it can trace.
+    """Return the names of the capabilities that this process lacks; [] if it can trace.
 
     Args:
-        proc: where procfs is mounted.
+        proc: mount point of procfs.
 
     Raises:
         KernelError: procfs can't be read.
@@ -88,10 +90,10 @@ def missing_capabilities(proc: Path = Path("/proc")) -> list[str]:
 
 
 def require_capabilities(proc: Path = Path("/proc")) -> None:
-    """Stop before anything is built when tracing can't work.
+    """Raise if this process lacks capabilities for tracing, before anything is compiled or loaded.
 
     Raises:
-        KernelError: naming each missing right and what it is for.
+        KernelError: names each missing capability and what it is for; or procfs can't be read.
     """
     missing = missing_capabilities(proc)
     if missing:

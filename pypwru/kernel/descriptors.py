@@ -1,4 +1,4 @@
-"""File descriptors: closed in time, and as many as there is room for."""
+"""File descriptors: scoped closing, and the limit of open files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def allow_many() -> None:
-    """Up to the hard limit: a program and a link for each function are more than the usual 1024."""
+    """Raise RLIMIT_NOFILE to the hard limit: a program and a link per function exceed 1024."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -20,7 +20,7 @@ def allow_many() -> None:
 
 @contextmanager
 def owned(fd: int) -> Iterator[int]:
-    """Close ``fd`` on the way out."""
+    """Close ``fd`` on exit from the context."""
     try:
         yield fd
     finally:

@@ -1,8 +1,8 @@
-"""What this kernel lets ftrace, hence kprobe and kprobe-multi, hook: available_filter_functions.
+"""Functions that ftrace, and so kprobe and kprobe-multi, can hook: available_filter_functions.
 
-The kernel writes one line a function: ``name`` for vmlinux, ``name [module]`` for modules, once for
-each function of that name. Since Linux 6.5 available_filter_functions_addrs puts the address of the
-hook before each line, which tells functions of one name apart.
+The kernel writes one line per function: ``name`` for vmlinux, ``name [module]`` for modules, as
+often as there are functions of that name. Since Linux 6.5 available_filter_functions_addrs has the
+address of the ftrace call site before each line, which distinguishes functions of the same name.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ _INSTEAD = "or trace without kprobes: --backend tracepoint"
 
 
 class Traceable:
-    """The functions that ftrace can hook.
+    """Set of the functions that ftrace can hook, as ``(name, module)``; module '' is vmlinux.
 
     Args:
         lines: of available_filter_functions.
-        call_sites: the hook's address for each line (same order), or None before Linux 6.5.
+        call_sites: hexadecimal address of the ftrace call site of each line (same order), or None
+            before Linux 6.5.
     """
 
     def __init__(self, lines: list[str], call_sites: list[str] | None = None) -> None:
@@ -38,11 +39,11 @@ class Traceable:
         self._call_sites = call_sites
 
     def named(self, names: Collection[str]) -> Traceable:
-        """What of it are functions of these names, in whichever module, without call sites."""
+        """Return the functions of these names, of vmlinux and all modules, without call sites."""
         return Traceable([line for line in self.lines if line.partition(" [")[0] in names])
 
     def __contains__(self, function: tuple[str, str]) -> bool:
-        """Whether ``(name, module)`` can be hooked; the module is '' for vmlinux."""
+        """Return whether ``(name, module)`` can be hooked; the module is '' for vmlinux."""
         return self._line(*function) in self._known
 
     def __len__(self) -> int:
@@ -59,7 +60,7 @@ class Traceable:
 
     @cached_property
     def variants(self) -> dict[tuple[str, str], tuple[str, ...]]:
-        """``(name, module)`` -> the names that the compiler made of it, as ``name.isra.0``."""
+        """``(name, module)`` -> names of the clones by the compiler, e.g. ``name.isra.0``."""
         made: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         for line in sorted(line for line in self._known if "." in line):
             full, _, module = line.partition(" [")
@@ -69,10 +70,10 @@ class Traceable:
     def call_sites(
         self, functions: Collection[tuple[str, str]]
     ) -> dict[tuple[str, str], tuple[int, ...]] | None:
-        """Where each of ``functions`` is hooked, or None where this kernel doesn't say.
+        """Return the addresses of the ftrace call sites of ``functions``; None before Linux 6.5.
 
-        A hook lies a few bytes behind the function's address when an ENDBR or BTI instruction
-        comes first.
+        A call site is a few bytes after the function's address if an ENDBR or BTI instruction comes
+        first. Functions that can't be hooked are left out.
         """
         if self._call_sites is None:
             return None
@@ -85,29 +86,26 @@ class Traceable:
 
 
 def parse_traceable(text: str) -> Traceable:
-    """Read available_filter_functions.
-
-    Args:
-        text: the content of that file.
-    """
+    """Parse ``text``, the content of available_filter_functions."""
     return Traceable(text.splitlines())
 
 
 def parse_traceable_addresses(text: str) -> Traceable:
-    """Read available_filter_functions_addrs.
+    """Parse the content of available_filter_functions_addrs.
 
     Args:
-        text: the content of that file: hexadecimal address, a space, and the line as above.
+        text: per line a hexadecimal address, a space, and a line of available_filter_functions.
     """
     rows = [line.split(" ", 1) for line in text.splitlines()]
     return Traceable([row[1] for row in rows], [row[0] for row in rows])
 
 
 def traceable_functions() -> Traceable:
-    """What this kernel can hook, with addresses where it gives them.
+    """Return the functions that this kernel can hook, with call sites since Linux 6.5.
 
     Raises:
-        KernelError: it can't be read; the message names the cause (lockdown, rights, no ftrace).
+        KernelError: the file can't be read; the message names the cause (lockdown, missing
+            capability, no ftrace).
     """
     try:
         return parse_traceable_addresses(_read("available_filter_functions_addrs"))

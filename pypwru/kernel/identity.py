@@ -1,6 +1,7 @@
-"""What the kernel's types and addresses depend on, as digests for keys of a cache.
+"""Cache keys for the kernel's types and addresses.
 
-Neither reads what it stands for: BTF is 5 MB and /proc/kallsyms 10 MB on many kernels.
+Computed from small files, since the data are large: BTF is 5 MB and /proc/kallsyms 10 MB on many
+kernels.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ _GNU_BUILD_ID = b"\3\0\0\0GNU\0"  # n_type NT_GNU_BUILD_ID and the name of an EL
 
 
 def vmlinux_identity(btf: Path) -> str | None:
-    """Stands for the running kernel's vmlinux, its BTF included; None where it has no build id.
+    """Return a digest that identifies the running kernel's vmlinux; None without a build id.
 
-    The build id is a hash of what the linker wrote (ld --build-id), .BTF among it.
+    The build id is a hash of the linker's output (ld --build-id), which includes .BTF.
 
     Args:
-        btf: /sys/kernel/btf/vmlinux, of which only the size is looked at.
+        btf: /sys/kernel/btf/vmlinux, of which only the size is read.
     """
     try:
         notes, size = _NOTES.read_bytes(), btf.stat().st_size
@@ -38,16 +39,16 @@ def vmlinux_identity(btf: Path) -> str | None:
 
 
 def is_debians_5_10() -> bool:
-    """Whether the running kernel is Debian's 5.10, by what its build is called."""
+    """Return whether the running kernel is Debian's 5.10, by its uname(2) version."""
     system = os.uname()
     return system.release.startswith("5.10.") and "Debian 5.10." in system.version
 
 
 def addresses_identity() -> str | None:
-    """Stands for the addresses of the kernel's functions, and this process's rights to see them.
+    """Return a digest that changes with the addresses in /proc/kallsyms; None without /proc.
 
-    They hold until the next boot (KASLR) and until a module comes or goes. None where /proc doesn't
-    tell.
+    It covers the boot (KASLR), the loaded modules with their addresses, and this process's UID and
+    capabilities, on which kernel.kptr_restrict depends.
     """
     try:
         boot = _BOOT_ID.read_bytes()

@@ -1,8 +1,8 @@
 """Names and addresses of the kernel's functions: /proc/kallsyms.
 
-A line is ``address type name``, plus a tab and ``[module]`` for what is not vmlinux. There are some
-200,000 of them, so the core, where every line has three words, is taken apart in a handful of
-whole-file operations; the few lines that name a module go through a regular expression.
+A line is ``address type name``, followed by a tab and ``[module]`` for modules. There are some
+200,000 lines, so the part of vmlinux, where each has three words, is split in a few whole-file
+operations; the rest, few lines that name a module, is matched by a regular expression.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 KALLSYMS = Path("/proc/kallsyms")
-# Of nm(1): code, global (T) or local (t), and weak (W, w).
+# Symbol types of nm(1): code, global (T) or local (t), and weak (W, w).
 _TEXT = frozenset("tTwW")
 _MODULE_LINE = re.compile(r"^([0-9a-f]{16}) [tTwW] (\S+)(?:[ \t]+\[([^\]]+)\])?", re.MULTILINE)
 
 
 class Nearest(NamedTuple):
-    """The symbol that covers an address, and how many bytes behind its start that is."""
+    """The symbol that covers an address, and the address's offset from its start in bytes."""
 
     display: str
     offset: int
 
 
 def display_name(name: str, module: str = "") -> str:
-    """``name``, or ``name[module]`` outside vmlinux, as pwru writes it."""
+    """Return ``name``, or ``name[module]`` outside vmlinux, the format of pwru."""
     return f"{name}[{module}]" if module else name
 
 
 class Symbols:
-    """Text symbols in the kernel's order.
+    """Text symbols, in the order of /proc/kallsyms. Immutable.
 
     Args:
         displays: ``name`` or ``name[module]`` of each.
-        addresses: the address of each, as ``array('Q')``.
+        addresses: of each, ``array('Q')``.
     """
 
     def __init__(self, displays: list[str], addresses: array[int]) -> None:
@@ -56,13 +56,13 @@ class Symbols:
         return len(self.displays)
 
     def named(self, names: Collection[str]) -> Symbols:
-        """Those of functions of these names, in whichever module."""
+        """Return the symbols of these names, of vmlinux and all modules."""
         wanted = (each for each in self.displays if each.partition("[")[0] in names)
         return _only(frozenset(wanted), self.displays, self.values)
 
     @cached_property
     def by_name(self) -> dict[str, tuple[int, ...]]:
-        """``name`` or ``name[module]`` -> every address that carries it, in the kernel's order."""
+        """``name`` or ``name[module]`` -> all its addresses, in the order of /proc/kallsyms."""
         lists: defaultdict[str, list[int]] = defaultdict(list)
         for display, address in zip(self.displays, self.values, strict=True):
             lists[display].append(address)
@@ -70,7 +70,7 @@ class Symbols:
 
     @cached_property
     def by_address(self) -> dict[int, str]:
-        """Address -> ``name`` or ``name[module]``; of several symbols at one address the last."""
+        """Address -> ``name`` or ``name[module]``; the last of several symbols at one address."""
         return dict(zip(self.values, self.displays, strict=True))
 
     @cached_property
@@ -78,11 +78,11 @@ class Symbols:
         return sorted(self.by_address)
 
     def addresses(self, name: str, module: str = "") -> tuple[int, ...]:
-        """Every address of ``name`` in ``module`` ('' for vmlinux); () if there is none."""
+        """Return all addresses of ``name`` in ``module`` ('' for vmlinux); () if there is none."""
         return self.by_name.get(display_name(name, module), ())
 
     def select(self, displays: Collection[str]) -> dict[str, tuple[int, ...]]:
-        """``by_name`` for these names alone, without building it for all."""
+        """Return ``by_name`` restricted to these names, without computing it for all."""
         wanted = frozenset(displays)
         lists: defaultdict[str, list[int]] = defaultdict(list)
         for display, address in zip(self.displays, self.values, strict=True):
@@ -91,7 +91,7 @@ class Symbols:
         return {display: tuple(found) for display, found in lists.items()}
 
     def nearest(self, address: int) -> Nearest | None:
-        """The last symbol at or before ``address``, or None below the first."""
+        """Return the last symbol at or before ``address``; None below the first symbol."""
         index = bisect_right(self._ascending, address)
         if not index:
             return None
@@ -99,20 +99,20 @@ class Symbols:
         return Nearest(self.by_address[start], address - start)
 
     def after(self, address: int) -> str | None:
-        """The first symbol behind ``address``, or None behind the last."""
+        """Return the first symbol above ``address``; None above the last symbol."""
         index = bisect_right(self._ascending, address)
         return self.by_address[self._ascending[index]] if index < len(self._ascending) else None
 
 
 def parse_symbols(text: str, wanted: Collection[str] | None = None) -> Symbols:
-    """Text symbols out of the content of /proc/kallsyms.
+    """Return the text symbols in the content of /proc/kallsyms.
 
     Args:
-        text: its content.
-        wanted: keep these only (``name`` or ``name[module]``); None keeps all.
+        text: the content.
+        wanted: names to keep (``name`` or ``name[module]``); None keeps all.
 
     Raises:
-        KernelError: every address is zero, the kernel hides them from this process.
+        KernelError: every address is zero: the kernel hides them from this process.
     """
     core, tail = _split_core(text)
     words = core.split()
@@ -138,12 +138,12 @@ def parse_symbols(text: str, wanted: Collection[str] | None = None) -> Symbols:
 
 
 def read_symbols(wanted: Collection[str] | None = None, path: Path | int = KALLSYMS) -> Symbols:
-    """Text symbols of the running kernel.
+    """Return the text symbols of the running kernel.
 
     Args:
         wanted: as for parse_symbols().
-        path: another file of that format; or a descriptor of the file, with the rights of whoever
-            opened it.
+        path: another file of that format; or an open descriptor of it, which stays open. The kernel
+            shows or hides addresses by the capabilities of the process that opened it.
 
     Raises:
         KernelError: the file can't be read or hides the addresses.
@@ -152,7 +152,9 @@ def read_symbols(wanted: Collection[str] | None = None, path: Path | int = KALLS
 
 
 def function_names(path: Path = KALLSYMS) -> frozenset[str]:
-    """``name`` or ``name[module]`` of the running kernel's functions, which need no right.
+    """Return ``name`` or ``name[module]`` of the running kernel's functions.
+
+    Unlike their addresses, names are visible to every process.
 
     Args:
         path: another file of that format.
@@ -176,7 +178,7 @@ def _content(path: Path | int) -> str:
 
 
 def _split_core(text: str) -> tuple[str, str]:
-    """What comes before the first line that names a module, and the rest (kernel/kallsyms.c)."""
+    """Split at the first line that names a module; the kernel lists vmlinux first (s_show())."""
     tab = text.find("\t")
     if tab < 0:
         return text, ""
@@ -185,7 +187,7 @@ def _split_core(text: str) -> tuple[str, str]:
 
 
 def _to_integers(addresses: list[str]) -> array[int]:
-    """Sixteen hexadecimal digits each -> integers: one conversion for all of them."""
+    """Convert addresses of sixteen hexadecimal digits, all in one conversion."""
     values = array("Q")
     digits = "".join(addresses)
     if len(digits) != 16 * len(addresses):

@@ -1,14 +1,15 @@
-"""Kprobes defined in tracefs: many probes of one trace event, switched on and off together.
+"""Kprobes defined in tracefs: many probes per trace event, enabled and disabled together.
 
-Since Linux 5.5 a second definition of the same name adds a probe to the event (commit
-ca89bc071d5e). One perf event then runs a program at all of them: on the way out a thousand probes
-cost the one wait for RCU that a perf event of its own would cost each of them.
+A second definition of the same name adds a probe to the event: Linux commit ca89bc071d5e
+("tracing/kprobe: Add multi-probe per event support") (in v5.5). One perf event then runs a program
+at all of them, so that detaching a thousand probes takes one RCU grace period instead of a
+thousand.
 
-Definitions outlive their process. They do nothing once it is gone (its perf event went with it),
-and the next session removes what a killed one left. A pid doesn't tell which process that was: it
-is given again, and other PID namespaces have it, too. So definitions are also named by the number
-of a byte of the file, on which their process holds a lock: all namespaces of a machine have the
-same tracefs, and a lock ends with its process.
+Definitions outlive their process. They are inactive once it has ended, since its perf event is
+closed, and the next session removes those of a killed one. A pid doesn't identify the owner: pids
+are reused, and other PID namespaces have the same ones. So the group name also has a random byte
+offset of the file kprobe_events, at which the owner holds a lock: all namespaces of a machine share
+one tracefs, and a lock is released when its process ends.
 """
 
 from __future__ import annotations
@@ -42,16 +43,19 @@ def _lock_of(number: int) -> bytes:
 
 
 def _is_locked(file: int, number: int) -> bool:
-    """Whether a byte is locked through another open file."""
+    """Return whether the byte at ``number`` is locked through another open file description."""
     found = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _lock_of(number))
     return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
 
 
 class KprobeEvents:
-    """Some kprobe events of this process.
+    """The kprobe events of one session.
 
     Args:
-        root: descriptor of tracefs' root folder.
+        root: descriptor of the root directory of tracefs; must stay open, is not closed here.
+
+    Raises:
+        OSError: no kprobes in this kernel, or no right to define any.
     """
 
     def __init__(self, root: int) -> None:
@@ -71,54 +75,58 @@ class KprobeEvents:
             return file.read()
 
     def _named(self, event: str) -> str:
-        # kprobe_profile tells no groups: the name must be ours alone.
+        # kprobe_profile lists events without their group: the event name itself must be unique.
         return f"{event}_{self._mark}"
 
     def define(self, event: str, place: str, returns: bool = False) -> None:
         """Add a probe to ``event``.
 
         Args:
+            event: its name in this session.
             place: ``symbol+offset``.
-            returns: at the return of the function that begins there.
+            returns: probe the return of the function that starts there (kretprobe).
 
         Raises:
-            OSError: EILSEQ not an instruction's first byte, EINVAL blacklisted or not in the
-            kernel.
+            OSError: EILSEQ if that is not the first byte of an instruction, EINVAL if it is
+                blacklisted or no such symbol exists.
         """
         kind = "r" if returns else "p"
         os.write(self._file, f"{kind}:{self._group}/{self._named(event)} {place}\n".encode())
         self._names.add(self._named(event))
 
     def number(self, event: str) -> int:
-        """The event's id, for perf_event_open(2)."""
+        """Return the event's id, for perf_event_open(2)."""
         return int(self._read(f"events/{self._group}/{self._named(event)}/id"))
 
     def missed(self) -> int:
-        """Hits of these probes that the kernel skipped, since a kprobe was running on that CPU."""
+        """Return how many hits the kernel skipped since a kprobe was running on that CPU."""
         rows = (line.split() for line in self._read("kprobe_profile").splitlines())
         return sum(int(row[-1]) for row in rows if row[0] in self._names)
 
     def remove_unused(self) -> None:
-        """Remove what was defined here, and by processes that are no more.
+        """Remove the definitions of this session, and of processes that have ended.
 
-        Of an event of several probes also one that is switched on would lose them, one by one
-        (trace_kprobe_release() of kernel/trace/trace_kprobe.c).
+        Those of live processes must be skipped: the kernel doesn't refuse it, even an enabled event
+        would lose its probes one by one (trace_kprobe_release() of kernel/trace/trace_kprobe.c).
         """
         with expedited_rcu():
             for group, number, event in set(_DEFINED.findall(self._read(_FILE))):
                 if not _is_locked(self._file, int(number)):
-                    with contextlib.suppress(OSError):  # somebody else's session was faster
+                    with contextlib.suppress(OSError):  # another session removed it meanwhile
                         os.write(self._file, f"-:{group}/{event}\n".encode())
 
     def close(self) -> None:
-        """Remove what was defined."""
+        """Remove all definitions of this session."""
         self.remove_unused()
         os.close(self._file)
 
 
 @contextmanager
 def kprobe_events() -> Iterator[KprobeEvents]:
-    """The kprobe events of this process, removed on the way out.
+    """Define kprobe events in the context, and remove them on exit.
+
+    Yields:
+        The definitions, none at first.
 
     Raises:
         OSError: no tracefs, no kprobes, or no right to define any.
@@ -134,17 +142,18 @@ def kprobe_events() -> Iterator[KprobeEvents]:
 
 @contextmanager
 def expedited_rcu() -> Iterator[None]:
-    """Have the kernel not linger in synchronize_rcu(), once for each probe that goes.
+    """Expedite RCU grace periods in the context: removing a probe waits for one each.
 
-    Documentation/admin-guide/kernel-parameters.txt, rcupdate.rcu_expedited: 25 ms a wait become
-    less than one, at the price of an interrupt to each CPU. Whoever finds it switched on leaves it
-    alone: another session will switch it off, or an administrator wants it so. Any number does, and
-    a session writes one of its own, under a lock: without that the session was killed.
+    By rcupdate.rcu_expedited (Documentation/admin-guide/kernel-parameters.txt): a grace period
+    takes less than 1 ms instead of 25 ms, at the price of an interrupt to each CPU. A value that
+    another session or an administrator has set is left alone. Any nonzero number enables it, so a
+    session writes ``_BY_US``, and holds a lock on the file: if the value is there without a lock,
+    the session that wrote it was killed, and this one resets it.
     """
     with ExitStack() as stack:
         with contextlib.suppress(OSError):
             knob = stack.enter_context(owned(os.open(_RCU_EXPEDITED, os.O_RDWR | os.O_CLOEXEC)))
-            fcntl.flock(knob, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of another session: BlockingIOError
+            fcntl.flock(knob, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: another session's
             if int(os.pread(knob, 16, 0)) in (0, _BY_US):
                 os.pwrite(knob, b"%d" % _BY_US, 0)
                 stack.callback(_switch_off, knob)

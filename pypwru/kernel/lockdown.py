@@ -1,4 +1,4 @@
-"""How far this kernel keeps root out of itself: kernel_lockdown(7)."""
+"""The kernel's lockdown level: kernel_lockdown(7)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOUNTED = ("/sys/kernel/security",)
 
 
 class Lockdown(Enum):
-    """The levels of security/lockdown/lockdown.c, and what is said where they can't be read."""
+    """The levels of security/lockdown/lockdown.c; UNKNOWN if the level can't be read."""
 
     NONE = "none"
     INTEGRITY = "integrity"
@@ -21,10 +21,10 @@ class Lockdown(Enum):
 
 
 def parse(text: str) -> Lockdown:
-    """The level that ``/sys/kernel/security/lockdown`` marks by brackets.
+    """Return the level that is in brackets, or UNKNOWN.
 
     Args:
-        text: the file's content, e.g. ``none [integrity] confidentiality``.
+        text: content of /sys/kernel/security/lockdown, e.g. ``none [integrity] confidentiality``.
     """
     marked = re.search(r"\[(\w+)\]", text)
     try:
@@ -34,7 +34,7 @@ def parse(text: str) -> Lockdown:
 
 
 def level() -> Lockdown:
-    """This kernel's level; NONE without the lockdown module, UNKNOWN where it can't be read."""
+    """Return this kernel's level; NONE without the lockdown LSM, UNKNOWN if it can't be read."""
     try:
         return parse(pseudofs.read_file("securityfs", "lockdown", MOUNTED).decode())
     except FileNotFoundError:
@@ -44,10 +44,10 @@ def level() -> Lockdown:
 
 
 def require_kernel_reads() -> None:
-    """Stop where BPF programs can't read kernel memory, whatever they are attached to.
+    """Raise if lockdown prevents BPF programs from reading kernel memory.
 
-    Newer kernels then refuse a program that calls bpf_probe_read_kernel(); 5.10 takes it, and each
-    call fails (LOCKDOWN_BPF_READ_KERNEL of kernel/trace/bpf_trace.c): no packet would match.
+    Newer kernels then reject a program that calls bpf_probe_read_kernel(). Linux 5.10 loads it, but
+    each call fails (LOCKDOWN_BPF_READ_KERNEL of kernel/trace/bpf_trace.c): no packet would match.
 
     Raises:
         KernelError: the level is CONFIDENTIALITY.

@@ -1,4 +1,4 @@
-"""Counters of losses that the kernel frees as packets that did their work: consume_skb()."""
+"""Kernel counters of packet losses that no drop event shows: the skb is freed by consume_skb()."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from pypwru.kernel.nfnetlink import attributes
 
 LISTEN_DROPS = "TcpExtListenDrops"
 WIREGUARD = "wireguard"
-_NETSTAT = "/proc/thread-self/net/netstat"  # /proc/net is the main thread's
+_NETSTAT = "/proc/thread-self/net/netstat"  # /proc/net shows the namespace of the main thread
 _NLMSGHDR = struct.Struct("=IHHII")
 _IFINFOMSG_SIZE = 16
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _RTM_NEWLINK = 16
 _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_STATS64 = 3, 18, 23
 _IFLA_INFO_KIND = 1
-_RX_ERRORS = 32  # of struct rtnl_link_stats64
+_RX_ERRORS = 32  # offset in struct rtnl_link_stats64
 _RECEIVE = 1 << 16
 _SECONDS = 2
 
 
 def netstat_counter(text: str, name: str) -> int:
-    """A counter of /proc/net/netstat by nstat's name, ``TcpExtListenDrops``; 0 without it.
+    """Return a counter of /proc/net/netstat; 0 if this kernel has none of that name.
 
     Args:
-        text: the file's: for each prefix a line of names, and one of numbers.
+        text: content of the file: for each prefix a line of names, then one of numbers.
+        name: prefix and name as nstat(8) prints them, e.g. ``TcpExtListenDrops``.
     """
     for names, numbers in re.findall(r"^(\w+:.*)\n(\w+:.*)$", text, re.MULTILINE):
         prefix, *words = names.split()
@@ -37,8 +38,10 @@ def netstat_counter(text: str, name: str) -> int:
 
 
 def rx_errors(datagram: bytes) -> tuple[dict[str, int], bool]:
-    """Name to rx_errors of WireGuard's devices, of one datagram of the answer to RTM_GETLINK; and
-    whether it was the last one.
+    """Parse one datagram of an RTM_GETLINK dump.
+
+    Returns:
+        Interface name -> rx_errors of the WireGuard devices in it; whether it ends the dump.
     """
     found: dict[str, int] = {}
     at = 0
@@ -60,11 +63,12 @@ def rx_errors(datagram: bytes) -> tuple[dict[str, int], bool]:
 
 
 def read_loss_counters() -> dict[str, int]:
-    """Those of the calling thread's network namespace: ``TcpExtListenDrops``, and for each device
-    of WireGuard ``wg0 rx_errors``.
+    """Return the loss counters of the calling thread's network namespace, name -> packets.
+
+    Names are ``TcpExtListenDrops``, and for each WireGuard device e.g. ``wg0 rx_errors``.
 
     Raises:
-        OSError: the kernel refused.
+        OSError: /proc or rtnetlink can't be read.
     """
     import socket
 

@@ -1,4 +1,4 @@
-"""Which kernel modules are there."""
+"""Identity of loaded kernel modules."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import os
 
 
 def load_of(module: str) -> int:
-    """A number that this load of the module has and no other; 0 while it is not there.
+    """Return a number that identifies this instance of a loaded module; 0 if it isn't loaded.
 
-    Asking does not load it. What is built in need not show.
+    A module that is unloaded and loaded again gets another number. This doesn't load the module. A
+    built-in one may have no directory in /sys/module: 0 then, too.
     """
     try:
-        return os.stat(f"/sys/module/{module}").st_ino  # kernfs counts on
+        return os.stat(f"/sys/module/{module}").st_ino  # kernfs doesn't reuse inode numbers
     except OSError:
         return 0

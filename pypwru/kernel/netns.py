@@ -1,7 +1,7 @@
-"""Work in another network namespace, or in a new one that nobody else sees.
+"""Execution in another network namespace, or in a new private one.
 
-A namespace belongs to a thread (setns(2), unshare(2)): whatever has to be done in one is done by a
-thread made for it, which then ends. No other thread ever is in a wrong namespace.
+A thread has its own network namespace (setns(2), unshare(2)). So work in another one is done by a
+new thread, which then ends; no existing thread ever changes its namespace.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ def _call(function: str, *arguments: int) -> None:
 
 
 def enter(descriptor: int) -> None:
-    """Put the calling thread into the network namespace of ``descriptor``."""
+    """Move the calling thread into the network namespace of ``descriptor``.
+
+    Raises:
+        OSError: the kernel refused: EPERM without CAP_SYS_ADMIN.
+    """
     _call("setns", descriptor, _CLONE_NEWNET)
 
 
@@ -45,7 +49,7 @@ def _in_thread(go: Callable[[], None], work: Callable[[], Result]) -> Result:
         try:
             go()
             results.append(work())
-        except BaseException as error:  # it is raised where the work was wanted
+        except BaseException as error:  # raised again in the calling thread
             failures.append(error)
 
     thread = threading.Thread(target=run, name="pypwru-netns", daemon=True)
@@ -57,31 +61,35 @@ def _in_thread(go: Callable[[], None], work: Callable[[], Result]) -> Result:
 
 
 def in_namespace(descriptor: int, work: Callable[[], Result]) -> Result:
-    """What ``work`` returns in the network namespace of ``descriptor``.
+    """Run ``work`` in the network namespace of ``descriptor``; return its result.
 
-    What it opens stays in there: a socket, or a process that it starts.
+    Sockets that it opens and processes that it starts stay in that namespace.
 
     Raises:
-        OSError: the kernel refused to enter: EPERM without CAP_SYS_ADMIN.
+        OSError: the kernel refused to enter it: EPERM without CAP_SYS_ADMIN.
+        BaseException: whatever ``work`` raises.
     """
     return _in_thread(lambda: enter(descriptor), work)
 
 
 def in_new_namespace(work: Callable[[], Result]) -> Result:
-    """What ``work`` returns in a network namespace that has no name.
+    """Run ``work`` in a new network namespace without a name; return its result.
 
-    It ends with the last descriptor or socket of it, and so with this process, however that ends.
+    The kernel removes the namespace with the last descriptor or socket of it, so at the latest when
+    this process ends, even if it is killed.
 
     Raises:
         OSError: the kernel refused: EPERM without CAP_SYS_ADMIN, ENOSPC beyond sysctl
             user.max_net_namespaces, EINVAL without CONFIG_NET_NS.
+        BaseException: whatever ``work`` raises.
     """
     return _in_thread(_enter_new, work)
 
 
 def cookie_of(descriptor: int) -> int:
-    """The number of a network namespace that no other ever gets, as an inode may; 0 where the
-    kernel doesn't tell: before Linux 5.14, or without CAP_SYS_ADMIN.
+    """Return the cookie (u64) of a network namespace: unlike its inode number never reused.
+
+    0 if unavailable: before Linux 5.14 (SO_NETNS_COOKIE), or without CAP_SYS_ADMIN.
     """
     import socket
 
@@ -97,5 +105,5 @@ def cookie_of(descriptor: int) -> int:
 
 
 def this_namespace() -> int:
-    """A descriptor of the network namespace of the calling thread."""
+    """Open the network namespace of the calling thread; the caller closes the descriptor."""
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)

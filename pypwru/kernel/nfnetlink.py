@@ -1,7 +1,7 @@
-"""NETLINK_NETFILTER, as far as nf_tables speaks it: messages, dumps and batches.
+"""NETLINK_NETFILTER for nf_tables: messages, dumps and batches.
 
 Layouts and numbers are those of linux/netlink.h, linux/netfilter/nfnetlink.h and
-linux/netfilter/nf_tables.h. Numbers inside attributes are big endian.
+linux/netfilter/nf_tables.h. Integers inside attributes are in network byte order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _REQUEST, _ACK, _DUMP, _DUMP_INTR = 0x1, 0x4, 0x300, 0x10
 _CREATE = 0x400
 _NESTED = 0x8000
 _RECEIVE = 1 << 18
-_PATIENCE = 10  # seconds; the kernel answers at once
+_PATIENCE = 10  # seconds; usually the kernel replies immediately
 
 NEW_TABLE, GET_TABLE, DEL_TABLE = 0, 1, 2
 NEW_CHAIN, GET_CHAIN, DEL_CHAIN = 3, 4, 5
@@ -35,12 +35,12 @@ INET = 1  # NFPROTO_INET
 
 
 class Message(NamedTuple):
-    """One message.
+    """One nf_tables message.
 
     Args:
         kind: ``enum nf_tables_msg_types``.
         family: ``NFPROTO_*``.
-        body: its attributes.
+        body: its attributes, encoded.
     """
 
     kind: int
@@ -49,7 +49,12 @@ class Message(NamedTuple):
 
 
 def attribute(kind: int, value: bytes | str | int) -> bytes:
-    """One attribute: text ended by NUL, or a number of 32 bits, or bytes as they are."""
+    """Encode one attribute.
+
+    Args:
+        kind: ``NFTA_*``.
+        value: a string, encoded with a final NUL; a u32; or bytes as they are.
+    """
     if isinstance(value, str):
         value = value.encode() + b"\0"
     elif isinstance(value, int):
@@ -59,12 +64,12 @@ def attribute(kind: int, value: bytes | str | int) -> bytes:
 
 
 def nested(kind: int, *inner: bytes) -> bytes:
-    """An attribute made of attributes."""
+    """Encode an attribute ``kind`` that contains the encoded attributes ``inner``."""
     return attribute(kind | _NESTED, b"".join(inner))
 
 
 def attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
-    """Kind and value of each attribute."""
+    """Yield ``NFTA_*`` and value of each attribute in ``body``."""
     at, end = 0, len(body)
     while at + _ATTRIBUTE.size <= end:
         size, kind = _ATTRIBUTE.unpack_from(body, at)
@@ -73,14 +78,14 @@ def attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def messages(datagram: bytes) -> Iterator[Message]:
-    """Those of nf_tables in a datagram."""
+    """Yield the nf_tables messages in a datagram."""
     for _, kind, _, payload in _split(datagram):
         if kind >> 8 == _SUBSYSTEM:
             yield Message(kind & 0xFF, payload[0], payload[_NFGENMSG.size :])
 
 
 def _split(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """Sequence number, type, flags and payload of each message."""
+    """Yield sequence number, type, flags and payload of each message."""
     at = 0
     while at + _HEADER.size <= len(datagram):
         size, kind, flags, sequence, _ = _HEADER.unpack_from(datagram, at)
@@ -97,15 +102,15 @@ def _message(
 
 
 def generation(message: Message) -> int:
-    """The number that a message of kind ``NEW_GENERATION`` tells."""
+    """Return the generation id in a message of kind ``NEW_GENERATION``."""
     return int.from_bytes(dict(attributes(message.body))[1], "big")  # NFTA_GEN_ID
 
 
 class Netfilter:
-    """A socket in the namespace of the thread that makes it.
+    """A NETLINK_NETFILTER socket, in the network namespace of the thread that creates it.
 
     Raises:
-        OSError: EPROTONOSUPPORT where the kernel has no nfnetlink.
+        OSError: EPROTONOSUPPORT if the kernel has no nfnetlink.
     """
 
     def __init__(self) -> None:
@@ -122,7 +127,7 @@ class Netfilter:
         self.socket.close()
 
     def generation(self) -> int:
-        """The number of the ruleset's generation: every change has a higher one.
+        """Return the generation id of the ruleset (u32), incremented by every commit.
 
         Raises:
             OSError: EPERM without CAP_NET_ADMIN; EOPNOTSUPP or EINVAL without nf_tables.
@@ -132,21 +137,25 @@ class Netfilter:
         raise OSError(71, os.strerror(71))  # EPROTO
 
     def dump(self, kind: int, *, at_once: bool = True) -> list[Message]:
-        """All tables, chains or rules of all families, in the ruleset's order.
+        """Return all tables, chains or rules of all families, in the ruleset's order.
 
         Args:
             kind: ``GET_TABLE``, ``GET_CHAIN`` or ``GET_RULE``.
-            at_once: whether they must be of one moment. Of others, what was not changed meanwhile
-                may be there not at all, or twice.
+            at_once: require a consistent snapshot. If false and the ruleset changes during the
+                dump, even unchanged objects may be missing or appear twice.
 
         Raises:
-            InterruptedError: the ruleset changed meanwhile.
+            InterruptedError: ``at_once``, and the ruleset changed meanwhile (NLM_F_DUMP_INTR).
             OSError: as of ``generation``.
         """
         return self._ask(kind, _DUMP, at_once)
 
     def _ask(self, kind: int, flags: int, at_once: bool = False) -> list[Message]:
-        """All answers: while a dump has some left, the kernel begins no other one (EBUSY)."""
+        """Send a request; return its replies.
+
+        A dump must be read to its end: until then the kernel starts no other one on this socket
+        (EBUSY).
+        """
         self._sequence += 1
         self.socket.send(_message(_SUBSYSTEM << 8 | kind, flags or _ACK, self._sequence, 0, 0, b""))
         answers: list[Message] = []
@@ -164,10 +173,13 @@ class Netfilter:
                 answers.append(Message(found & 0xFF, payload[0], payload[_NFGENMSG.size :]))
 
     def create(self, parts: Sequence[Message]) -> None:
-        """Make tables, chains and rules, all of them or none.
+        """Create tables, chains and rules in one transaction: all of them or none.
+
+        Args:
+            parts: ``NEW_*`` messages, in this order.
 
         Raises:
-            OSError: what the kernel said to the first that it refused.
+            OSError: errno of the first message that the kernel rejected.
         """
         first = self._sequence + 1
         batch = [_message(_BATCH_BEGIN, 0, first, 0, _SUBSYSTEM, b"")]
@@ -192,7 +204,7 @@ class Netfilter:
 
 
 def _check(payload: bytes) -> None:
-    """The code of ``struct nlmsgerr``, or of the end of a dump."""
+    """Raise the errno in ``struct nlmsgerr`` or in NLMSG_DONE, if it isn't 0."""
     code = -struct.unpack_from("=i", payload)[0] if len(payload) >= 4 else 0
     if code:
         raise OSError(code, os.strerror(code))

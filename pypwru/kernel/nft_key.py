@@ -1,10 +1,10 @@
-"""The kernel's static key ``nft_trace_enabled``, turned on without a touch of anybody's ruleset.
+"""The kernel's static key ``nft_trace_enabled``, enabled without changing an existing ruleset.
 
-``nft_do_chain`` tells ``__nft_trace_packet`` of every rule that speaks, in every namespace, while
-any namespace has a rule with ``meta nftrace set``: nft_meta_set_init() of net/netfilter/nft_meta.c
-raises the key for all. So a network namespace of our own gets such a rule, in a chain that no hook
-leads to. It has no name: a descriptor alone keeps it, and with this process, however that ends, it
-goes, and the key with it.
+While it is enabled, ``nft_do_chain`` calls ``__nft_trace_packet`` for every rule that matches, in
+every network namespace. The key is global and counts the rules with ``meta nftrace set`` in any
+namespace: nft_meta_set_init() of net/netfilter/nft_meta.c increments it. So a private network
+namespace gets such a rule, in a chain without a hook. Only a descriptor keeps that namespace: when
+this process ends, even if it is killed, the kernel removes the namespace, the rule and so the key.
 """
 
 from __future__ import annotations
@@ -74,17 +74,16 @@ def _make() -> int:
 
 @contextmanager
 def nft_key() -> Iterator[int]:
-    """Have the kernel tell of nftables' rules, until the way out.
+    """Enable ``nft_trace_enabled`` in the context.
 
-    The kernel loads nf_tables for it where that is a module: ask first whether it is there, where
-    that isn't wanted.
+    This loads the module nf_tables. To avoid that, check first whether it is loaded.
 
     Yields:
-        The descriptor of the namespace, which no process and no thread is in.
+        A descriptor of the private namespace, which no process and no thread is in.
 
     Raises:
         NoNftables: the kernel has no nf_tables.
-        KernelError: it refused.
+        KernelError: it refused; the message has the cause and the remedy.
     """
     try:
         descriptor = in_new_namespace(_make)
@@ -92,12 +91,12 @@ def nft_key() -> Iterator[int]:
         why = error.strerror or str(error)
         if error.errno in _NONE:
             raise NoNftables(
-                f"this kernel has no nf_tables ({why}): there are no nftables rules to tell of"
+                f"this kernel has no nf_tables ({why}): there are no nftables rules to trace"
             ) from error
         cure = _CURES.get(error.errno or 0, "trace without --output-nft")
         raise KernelError(
-            f"cannot have the kernel tell of nftables' rules, by a network namespace of our own "
-            f"with one rule: {why}; {cure}"
+            f"cannot enable tracing of nftables rules, by a private network namespace with one "
+            f"rule: {why}; {cure}"
         ) from error
     with owned(descriptor):
         yield descriptor

@@ -1,4 +1,4 @@
-"""Where nf_tables keeps what is read of it: the structs of its module."""
+"""Struct members of nf_tables that the BPF programs read, from the BTF of its module."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 MODULE = "nf_tables"
 
-# Before Linux 5.11 modules have no BTF. These are of Debian's 5.10, and for it alone
-# (require_types), taken from the disassembly of nft_do_chain(), nf_tables_fill_chain_info(),
-# nft_trace_notify() and nft_immediate_eval().
+# Byte offsets for Debian's 5.10 only (require_types), since modules have no BTF before Linux 5.11.
+# Taken from the disassembly of nft_do_chain(), nf_tables_fill_chain_info(), nft_trace_notify() and
+# nft_immediate_eval().
 _BEFORE_MODULE_BTF: Mapping[tuple[str, str], int] = {
     ("nft_pktinfo", "skb"): 0,
     ("nft_pktinfo", "xt.state"): 32,
@@ -40,13 +40,14 @@ _BEFORE_MODULE_BTF: Mapping[tuple[str, str], int] = {
     ("nft_immediate_expr", "dreg"): 16,
     ("nft_regs", "verdict"): 0,
 }
-_IN_TABLE: Mapping[str, int] = {"handle": 72, "family": 84, "name": 88}  # behind chains_ht
-_TABLE_HEAD = 16  # a list_head, then chains_ht
+# struct nft_table: byte offsets from the end of chains_ht; offset of chains_ht, after a list_head.
+_IN_TABLE: Mapping[str, int] = {"handle": 72, "family": 84, "name": 88}
+_TABLE_HEAD = 16
 _FAMILY_BITS = 6
 
 
 class NftTypes:
-    """The structs of nf_tables in a kernel.
+    """The structs of nf_tables in the running kernel.
 
     Args:
         btf: of vmlinux.
@@ -58,10 +59,15 @@ class NftTypes:
     def __init__(self, btf: BTF) -> None:
         self._btf = load_module(MODULE, btf) if (SYSFS / MODULE).exists() else btf
         self.are_known = bool(self._btf.find("nft_chain", Kind.STRUCT))
-        """Whether the kernel tells of them."""
+        """Whether BTF has these structs; if not, members are those of Debian's 5.10."""
 
     def member(self, struct: str, path: str) -> Field | None:
-        """Where a member is; None if this kernel has none."""
+        """Return the location of a member; None if this kernel has no such member.
+
+        Args:
+            struct: its name, without ``struct``.
+            path: member names joined by dots.
+        """
         try:
             return self._btf.member(struct, path)
         except BTFError:
@@ -78,16 +84,17 @@ class NftTypes:
 
 
 def require_types(module: str, are_known: bool) -> None:
-    """Stop before a module's structs are read where another kernel has them.
+    """Raise if the layout of a module's structs is unknown.
 
     Args:
-        are_known: whether the running kernel tells of their types.
+        module: its name, for the message.
+        are_known: whether BTF has the structs.
 
     Raises:
-        BTFError: it doesn't, and is not the one whose structs are remembered.
+        BTFError: it hasn't, and the running kernel isn't Debian's 5.10, whose offsets are built in.
     """
     if not (are_known or is_debians_5_10()):
         raise BTFError(
-            f"module {module} has no BTF, and without it only Debian's 5.10 is known: take a "
+            f"module {module} has no BTF, and without it only Debian's 5.10 is supported: boot a "
             "kernel with CONFIG_DEBUG_INFO_BTF_MODULES=y"
         )

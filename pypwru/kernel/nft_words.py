@@ -1,4 +1,4 @@
-"""Words for the numbers of netfilter and nf_tables: nft's own, and iptables' for its chains."""
+"""Names of the constants of netfilter and nf_tables, as nft(8) spells them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _HOOKS = {
     "bridge": (*_INET_HOOKS[:5], "brouting"),
 }
 
-# NF_* of linux/netfilter.h, of the low byte, and NFT_* of linux/netfilter/nf_tables.h; 6 is
-# VERDICT_ROUTE of bpf/event.h.
+# NF_* of linux/netfilter.h (the low byte of a verdict) and NFT_* of linux/netfilter/nf_tables.h; 6
+# is VERDICT_ROUTE of bpf/event.h.
 VERDICTS: Mapping[int, str] = {
     0: "drop",
     1: "accept",
@@ -41,30 +41,30 @@ VERDICTS: Mapping[int, str] = {
     -5: "return",
 }
 REJECT = "reject"
-"""What a rule does that drops a packet and tells its sender; to the kernel that is no verdict."""
-_VERDICT_MASK = 0xFF  # above it NF_QUEUE has a queue's number, and NF_DROP an errno
+"""Name for a rule that drops a packet and notifies its sender; the kernel's verdict is drop."""
+_VERDICT_MASK = 0xFF  # upper bits: queue number of NF_QUEUE, errno of NF_DROP
 
 
 def family_word(number: int) -> str:
-    """As nft has it."""
+    """Return the name of an ``NFPROTO_*``, or the number."""
     return FAMILIES.get(number, str(number))
 
 
 def hook_word(family: str, number: int) -> str:
-    """As nft has it.
+    """Return the name of a hook, or the number.
 
     Args:
-        family: of the table, in nft's word.
-        number: NF_*.
+        family: name of the table's family.
+        number: ``NF_INET_*``, ``NF_ARP_*``, ``NF_NETDEV_*`` or ``NF_BR_*``.
     """
     words = _HOOKS.get(family, _INET_HOOKS)
     return words[number] if number < len(words) else str(number)
 
 
 def verdict_word(verdict: int) -> str:
-    """As nft has it.
+    """Return the name of a verdict, or the number.
 
     Args:
-        verdict: signed.
+        verdict: s32: ``NFT_*`` (negative), or ``NF_*`` with its upper bits.
     """
     return VERDICTS.get(verdict if verdict < 0 else verdict & _VERDICT_MASK, str(verdict))

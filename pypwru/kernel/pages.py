@@ -1,10 +1,11 @@
-"""Where the kernel keeps a page whose ``struct page`` is known: what the fragments of packets need.
+"""Base addresses of vmemmap and of the direct map, to read the fragments of packets.
 
-A page frame has its ``struct page`` at ``memmap + frame * sizeof(struct page)`` and its bytes at
-``direct + frame * page size`` (CONFIG_SPARSEMEM_VMEMMAP). Both bases are random on each boot, and
-many kernels tell neither by a symbol nor in /proc/kcore. So a page of our own is looked for: its
-frame is in /proc/self/pagemap, its ``struct page`` in the pipe that it was given to, and its bytes
-are where the kernel finds what we wrote into it.
+A fragment refers to a ``struct page``. Page frame ``n`` has its ``struct page`` at ``memmap + n *
+sizeof(struct page)`` and its bytes at ``direct + n * page size`` (CONFIG_SPARSEMEM_VMEMMAP). Both
+bases are randomized at each boot, and many kernels export neither as a symbol nor in /proc/kcore.
+So they are computed from a page of this process: /proc/self/pagemap has its frame number, the
+buffer of a pipe that it is spliced into points to its ``struct page``, and its bytes are found by
+searching the direct map for a random pattern that was written to it.
 """
 
 from __future__ import annotations
@@ -25,33 +26,35 @@ if TYPE_CHECKING:
 
     from pypwru.btf.query import BTF
 
-# The direct map begins at such an address on x86-64 (kaslr_regions, by PUD_SIZE), and arm64 rounds
-# the start of its memory so (ARM64_MEMSTART_ALIGN).
+# Alignment of the direct map's base, in bytes: x86-64 randomizes it by PUD_SIZE (kaslr_regions),
+# arm64 rounds the start of memory down (ARM64_MEMSTART_ALIGN).
 _STEP = 1 << 30
-_STEPS = 1 << 14  # downwards from something that is in it: the memory that a machine can have
-_FRAME = (1 << 55) - 1  # of a word of /proc/self/pagemap
+_STEPS = 1 << 14  # search so many steps down from a task_struct: 16 TiB of memory
+_FRAME = (1 << 55) - 1  # mask of the page frame number in a word of /proc/self/pagemap
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Pages(NamedTuple):
-    """The bases, as above; both 0 where they are not known.
+    """The base addresses (u64); both 0 if unknown, then fragments are not read.
 
     Args:
-        memmap: address of the ``struct page`` of frame 0.
-        direct: address of the bytes of frame 0.
+        memmap: address of the ``struct page`` of frame 0 (vmemmap).
+        direct: address of the bytes of frame 0 (page_offset_base of x86-64).
     """
 
     memmap: int = 0
     direct: int = 0
 
     def constants(self) -> dict[str, int]:
-        """Name of program/constants.py -> value."""
+        """Return name in ``program.constants.CONSTANTS`` -> value."""
         return {"MEMMAP": self.memmap, "DIRECT_MAP": self.direct}
 
 
 def find_pages(btf: BTF) -> Pages:
-    """Find them out.
+    """Compute the bases of the running kernel; zeros if that fails.
+
+    It needs CAP_SYS_ADMIN (pagemap) and Linux 5.10 (``peeking``).
 
     Args:
         btf: of vmlinux.
@@ -59,7 +62,7 @@ def find_pages(btf: BTF) -> Pages:
     try:
         with peeking() as peek:
             return _find(btf, peek)
-    except (OSError, BTFError):  # no such program, no such member: nothing is known
+    except (OSError, BTFError):  # the kernel can't run the program, or lacks a struct member
         return Pages()
 
 
@@ -87,7 +90,7 @@ def _find(btf: BTF, peek: Peek) -> Pages:
 
 
 def _give(pipe: int, address: int) -> None:
-    """Let the pipe refer to our page, instead of to a copy."""
+    """Splice the page at ``address`` into a pipe, which then refers to it instead of a copy."""
     vector = struct.pack("=QQ", address, mmap.PAGESIZE)
     given = _libc.vmsplice(pipe, vector, ctypes.c_ulong(1), ctypes.c_uint(0))
     if given != mmap.PAGESIZE:
@@ -95,7 +98,7 @@ def _give(pipe: int, address: int) -> None:
 
 
 def _frame_of(address: int) -> int:
-    """The page frame of our own address; 0 where it isn't told (without CAP_SYS_ADMIN)."""
+    """Return the page frame number of our ``address``; 0 if hidden (without CAP_SYS_ADMIN)."""
     with open("/proc/self/pagemap", "rb", buffering=0) as file:
         file.seek(address // mmap.PAGESIZE * 8)
         word: int = struct.unpack("=Q", file.read(8))[0]
@@ -103,7 +106,7 @@ def _frame_of(address: int) -> int:
 
 
 def _page_in(btf: BTF, peek: Peek, pipe: int) -> int:
-    """The address of the ``struct page`` that the pipe got first."""
+    """Return the address of the ``struct page`` in the first buffer of our pipe."""
 
     def follow(address: int, struct_name: str, member: str) -> int:
         return peek.u64(address + btf.member(struct_name, member).offset)
@@ -116,9 +119,9 @@ def _page_in(btf: BTF, peek: Peek, pipe: int) -> int:
 
 
 def _candidates(peek: Peek, frame: int, magic: bytes) -> Iterator[int]:
-    """Bases of the direct map by which our bytes are found."""
+    """Yield the bases of the direct map at which the page ``frame`` begins with ``magic``."""
     words = struct.unpack("=4Q", magic[:32])
-    base = peek.task() // _STEP * _STEP  # a task is allocated there
+    base = peek.task() // _STEP * _STEP  # a task_struct is slab memory: in the direct map
     for _ in range(_STEPS):
         address = base + frame * mmap.PAGESIZE
         if peek.u32(address) == words[0] & 0xFFFFFFFF and words == tuple(

@@ -1,7 +1,8 @@
-"""Words of the kernel's memory, read by a program of a few instructions that is run by hand.
+"""Reads of kernel memory, by a BPF program of a few instructions that is run on demand.
 
-``BPF_PROG_TEST_RUN`` of a raw tracepoint program (Linux 5.10, commit 1b4d60ec162f) runs it in the
-calling task, with arguments of the caller's; what it returns is the caller's, too.
+BPF_PROG_TEST_RUN runs a raw tracepoint program in the calling task, with arguments and a result of
+the caller's: Linux commit 1b4d60ec162f ("bpf: Enable BPF_PROG_TEST_RUN for raw_tracepoint") (in
+v5.10).
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 
 _GET_CURRENT_TASK = 35  # BPF_FUNC_get_current_task
 _WORD = MEMORY_MODE | MEMORY_SIZE[8]
-# Arguments: an address, or 0 for that of the current task; by how many bits the answer is shifted,
-# since only its lower half is returned.
+# Context: u64 address (unused by _TASK), u64 shift. The result is the u64 at the address, or the
+# address of the current task, shifted right: BPF_PROG_TEST_RUN returns only its lower 32 bits.
 _CODE = pack(
     [
         Insn(ALU64 | MOV | REGISTER, R6, R1),
@@ -70,10 +71,10 @@ _TASK = pack(
 
 
 class Peek:
-    """Reads the kernel's memory.
+    """Reader of kernel memory. Every method raises OSError if the kernel can't run the program.
 
     Args:
-        word, task: descriptors of the two programs.
+        word, task: descriptors of the two programs, owned by the caller.
     """
 
     def __init__(self, word: int, task: int) -> None:
@@ -81,15 +82,15 @@ class Peek:
         self._task = task
 
     def task(self) -> int:
-        """The address of the ``struct task_struct`` of this thread."""
+        """Return the address of the ``struct task_struct`` of this thread."""
         return self._run(self._task, 0)
 
     def u64(self, address: int) -> int:
-        """The word at ``address``; 0 where nothing can be read."""
+        """Return the u64 at ``address``, in host byte order; 0 if it can't be read."""
         return self._run(self._word, address)
 
     def u32(self, address: int) -> int:
-        """The lower half of ``u64``, at half the cost."""
+        """Return the lower 32 bits of ``u64``, at half the cost."""
         return bpf.raw_test_run(self._word, struct.pack("=QQ", address, 0))
 
     def _run(self, program: int, address: int) -> int:
@@ -101,10 +102,10 @@ class Peek:
 
 @contextmanager
 def peeking() -> Iterator[Peek]:
-    """A ``Peek`` until the way out.
+    """Load the programs of a ``Peek``, and close them on exit from the context.
 
     Raises:
-        OSError: the kernel doesn't load or run such programs.
+        OSError: the kernel doesn't load such programs.
     """
 
     def loaded(code: bytes) -> int:

@@ -1,4 +1,4 @@
-"""perf_event_open(2), as far as it runs a BPF program at a trace event."""
+"""perf_event_open(2), to run a BPF program at a trace event."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def run_at_event(event: int, program: int) -> int:
     """Run ``program`` whenever the trace event fires, on every CPU.
 
     Args:
-        event: the number in the event's ``id`` file.
-        program: descriptor of a program.
+        event: the number in the event's ``id`` file in tracefs.
+        program: descriptor of a program of type KPROBE.
 
     Returns:
-        A descriptor; closing it ends that.
+        A descriptor; closing it detaches.
 
     Raises:
-        OSError: of perf_event_open(2) or ioctl(2).
+        OSError: perf_event_open(2) or ioctl(2) failed.
     """
-    # struct perf_event_attr: type, size, config, sample_period. The CPU (0) only places the perf
-    # event: the program hangs on the trace event itself.
+    # struct perf_event_attr: type, size, config, sample_period. The perf event is bound to CPU 0,
+    # but the program is attached to the trace event itself, and so runs on all CPUs.
     attr = struct.pack("=IIQQ", _TYPE_TRACEPOINT, _ATTR_SIZE, event, 1)
     buffer = ctypes.create_string_buffer(attr, _ATTR_SIZE)
     fd: int = _libc.syscall(

@@ -1,4 +1,4 @@
-"""Where packets must be to be traced: ``--filter-netns`` and ``--filter-ifname``."""
+"""Criteria of network namespace and interface: ``--filter-netns`` and ``--filter-ifname``."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _DIGITS = re.compile(r"0*[0-9]{1,10}", re.ASCII)
 
 
 class Place(NamedTuple):
-    """A network namespace and the name of an interface in it; 0 and empty for any.
+    """A network namespace and the name of an interface in it.
 
     Args:
-        netns: inode.
-        ifname: which device has it may change.
+        netns: inode number; 0 for any.
+        ifname: empty for any. Matched by name: the interface that has it may change.
     """
 
     netns: int
@@ -37,20 +37,20 @@ class Place(NamedTuple):
 
 
 def find_place(netns: str, ifname: str, stack: ExitStack, log: Log) -> Place:
-    """What was named.
+    """Resolve the values of the two flags.
 
-    An interface's name says nothing without its namespace, so naming one names the namespace, of
-    this process if no other is given: as pwru has it.
+    The name of an interface is unique only inside a namespace. So ``ifname`` implies a namespace:
+    that of this process if ``netns`` is empty, as in pwru.
 
     Args:
         netns: a path, ``inode:N``, or a name of ``ip netns``; empty for any.
         ifname: empty for any.
-        stack: lets go of the namespace, which is held open: the kernel would give the inode of one
-            that is gone to the next.
-        log: told when it can't be held.
+        stack: owns the descriptor that keeps the namespace open; otherwise the kernel could reuse
+            its inode number for another one.
+        log: for a warning if the namespace can't be kept open.
 
     Raises:
-        UsageError: what is written is none of these.
+        UsageError: ``inode:N`` with an invalid number.
         KernelError: there is no such namespace or interface.
     """
     if netns.startswith(_INODE):
@@ -80,7 +80,7 @@ def _inode(netns: str, stack: ExitStack, log: Log) -> int:
     else:
         log.warn(
             f"--filter-netns {netns}: no process is in such a network namespace, and ip netns has "
-            "no name for it; if it goes, the kernel gives its inode to another"
+            "no name for it; if it is removed, another one may get its inode"
         )
     return number
 
@@ -90,7 +90,7 @@ def _path(netns: str) -> str:
         return netns
     for folder in _NAMED:
         path = os.path.join(folder, netns)
-        if "/" not in netns and os.path.exists(path):  # False for a name that is too long, too
+        if "/" not in netns and os.path.exists(path):  # False also for a name that is too long
             return path
     from pypwru.suggestions import did_you_mean
 
@@ -102,7 +102,7 @@ def _path(netns: str) -> str:
 
 
 def _namespace(path: str, netns: str) -> int:
-    """A descriptor of it."""
+    """Open the network namespace at ``path``; ``netns``: as the user gave it, for messages."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -113,7 +113,7 @@ def _namespace(path: str, netns: str) -> int:
         if fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == _CLONE_NEWNET:
             return descriptor
     except OSError:
-        pass  # ENOTTY: no namespace at all
+        pass  # ENOTTY: not a namespace file
     os.close(descriptor)
     raise KernelError(
         f"Failed to retrieve netns {netns}: it is not a network namespace; take /proc/PID/ns/net "
@@ -122,7 +122,13 @@ def _namespace(path: str, netns: str) -> int:
 
 
 def _require(ifname: str, path: str, namespace: int) -> None:
-    """Make sure that there is such an interface: most names that have none are typos."""
+    """Raise KernelError unless ``namespace`` has such an interface: otherwise it is likely a typo.
+
+    Args:
+        ifname: name of the interface.
+        path: of the namespace, for messages.
+        namespace: descriptor.
+    """
     from pypwru.resolve import links
 
     is_own = os.path.samestat(os.fstat(namespace), os.stat(_OWN))

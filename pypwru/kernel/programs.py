@@ -1,4 +1,4 @@
-"""BPF programs that are loaded, as a tracer sees them: by which function to trace, and its name."""
+"""Loaded BPF programs as targets of tracing: entry function, displayed name, called functions."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from pypwru.kernel.bpf_objects import ProgramInfo
     from pypwru.kernel.kallsyms import Symbols
 
-_CALL_BASE = "__bpf_call_base"  # calls of helpers are relative to it
-_TAIL_CALL = 12  # BPF_FUNC_tail_call: shown as its number, since it isn't a call
-_PSEUDO_CALL = 1  # source register of a call inside the program
+_CALL_BASE = "__bpf_call_base"  # imm of a helper call is relative to it
+_TAIL_CALL = 12  # BPF_FUNC_tail_call: imm stays the helper number, since it isn't a call
+_PSEUDO_CALL = 1  # BPF_PSEUDO_CALL: source register of a call inside the program
 
 
 class Entry(NamedTuple):
-    """The function in which a program begins.
+    """The entry function of a program.
 
     Args:
-        name: whole, where a program's own name is cut to 15 characters.
+        name: complete; the name of the program itself is truncated to 15 characters.
         type_id: of the function, in the BTF of the program.
     """
 
@@ -35,7 +35,11 @@ class Entry(NamedTuple):
 
 
 def entry_of(program: ProgramInfo) -> Entry | None:
-    """Where ``program`` begins; None if it was loaded without BTF of its functions."""
+    """Return the entry function of ``program``; None if it was loaded without BTF of functions.
+
+    Raises:
+        OSError: the kernel refused to open its BTF.
+    """
     if not program.entry:
         return None
     fd = bpf_objects.btf_open(program.btf)
@@ -45,28 +49,29 @@ def entry_of(program: ProgramInfo) -> Entry | None:
         data = bpf_objects.btf_data(fd)
     try:
         name = BTF(parse(data)).type(program.entry).name
-    except BTFError:  # of a kind that is newer than this pypwru
+    except BTFError:  # a BTF kind newer than this pypwru
         name = program.name
     return Entry(name, program.entry)
 
 
 def display_name(program: ProgramInfo, entry: Entry) -> str:
-    """As /proc/kallsyms has it (bpf_get_prog_name() of the kernel), and pwru."""
+    """Return the name in /proc/kallsyms (the kernel's bpf_get_prog_name()), the format of pwru."""
     return f"bpf_prog_{program.tag}_{entry.name}[bpf]"
 
 
 def helper_targets(symbols: Symbols) -> set[str]:
-    """Names of the kernel functions that the loaded programs call: helpers and kfuncs.
+    """Return the names of the kernel functions that loaded BPF programs call: helpers and kfuncs.
 
-    As the verifier left them, so that a look-up in a hash map is ``__htab_map_lookup_elem``, and
-    what it inlined is no call. Where the kernel hides addresses (kernel.kptr_restrict) there are
-    none. The calls of kfuncs are known where they are as short as those of helpers: not on arm64.
+    Read from the instructions after verification: a look-up in a hash map is
+    ``__htab_map_lookup_elem``, and inlined helpers are absent. Empty if the kernel hides addresses
+    (kernel.kptr_restrict). Kfuncs are found only on architectures that encode them as calls
+    relative to __bpf_call_base, as helpers: not on arm64.
 
     Args:
-        symbols: of the running kernel, addresses included.
+        symbols: of the running kernel, with addresses.
 
     Raises:
-        KernelError: no right to look at programs.
+        KernelError: no right to list programs (CAP_SYS_ADMIN).
     """
     base = symbols.addresses(_CALL_BASE)[0]
     try:
@@ -81,7 +86,7 @@ def helper_targets(symbols: Symbols) -> set[str]:
 
 
 def cannot_list(error: OSError) -> KernelError:
-    """The error of who has no right to look at programs."""
+    """Return the KernelError for a failure to list BPF programs."""
     rights = "it takes CAP_SYS_ADMIN: run as root of the host"
     return KernelError(f"Failed to list BPF programs: {error.strerror}; {cure(error, rights)}")
 
@@ -95,7 +100,7 @@ def _instructions(identity: int) -> bytes:
 
 
 def _calls(code: bytes) -> Iterator[int]:
-    """Offsets from __bpf_call_base of what is called: bpf_insn_prepare_dump() of the kernel."""
+    """Yield the offsets from __bpf_call_base of called functions (bpf_insn_prepare_dump())."""
     for insn in unpack(code):
         if (
             insn.code == CALL_HELPER

@@ -1,9 +1,8 @@
-"""Files of tracefs and securityfs, wherever they are mounted, and also where they are not.
+"""Access to files of tracefs, securityfs and the like, whether or not these are mounted.
 
-A filesystem that nobody mounted is mounted detached: fsopen(2), fsconfig(2) and fsmount(2) give a
-descriptor of a mount that has no place in the mount table, so nothing is visible to others and it
-is gone when the descriptor is closed. Those calls are in Linux 5.2 and later and need
-CAP_SYS_ADMIN.
+A filesystem that isn't mounted is mounted detached: fsopen(2), fsconfig(2) and fsmount(2) return a
+descriptor of a mount that is not in the mount table, so other processes don't see it, and it is
+removed when the descriptor is closed. These calls need Linux 5.2 and CAP_SYS_ADMIN.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# Alike on x86-64, arm64 and all others but alpha (include/uapi/asm-generic/unistd.h).
+# The same on all architectures except alpha (include/uapi/asm-generic/unistd.h).
 _SYS_FSOPEN = 430
 _SYS_FSCONFIG = 431
 _SYS_FSMOUNT = 432
@@ -27,17 +26,27 @@ _MOUNT_ATTR_RDONLY = 1
 
 
 def read_file(filesystem: str, name: str, mounted: Sequence[str]) -> bytes:
-    """The whole of one file of a pseudo filesystem; arguments and errors are ``open_file``'s."""
+    """Read one file of a pseudo filesystem.
+
+    Args:
+        filesystem, name, mounted: as of ``open_file``.
+
+    Raises:
+        OSError: as of ``open_file``.
+    """
     return _read(open_file(filesystem, name, mounted))
 
 
 def open_file(filesystem: str, name: str, mounted: Sequence[str]) -> int:
-    """A descriptor of one file of a pseudo filesystem, to read from.
+    """Open one file of a pseudo filesystem for reading.
 
     Args:
-        filesystem: its type as mount(8) names it, e.g. ``tracefs``.
-        name: the file's path from the root of that filesystem.
-        mounted: folders where it usually is mounted, tried in order.
+        filesystem: its type as in mount(8), e.g. ``tracefs``.
+        name: path of the file, relative to the root of the filesystem.
+        mounted: usual mount points, tried in order before a detached mount.
+
+    Returns:
+        A descriptor, which the caller closes.
 
     Raises:
         FileNotFoundError: the filesystem has no such file.
@@ -55,14 +64,18 @@ def open_file(filesystem: str, name: str, mounted: Sequence[str]) -> int:
 
 @contextmanager
 def root_folder(filesystem: str, name: str, mounted: Sequence[str]) -> Iterator[int]:
-    """A descriptor of the filesystem's root, to read and write files below it.
+    """Open the root directory of a pseudo filesystem, to read and write files below it.
 
     Args:
-        filesystem, mounted: as of ``read_file``.
-        name: a file that it must have there.
+        filesystem: as of ``open_file``.
+        name: file by which a mount of it is recognized.
+        mounted: as of ``open_file``.
+
+    Yields:
+        A descriptor, closed on exit from the context.
 
     Raises:
-        OSError: as of ``read_file``.
+        OSError: as of ``open_file``.
     """
     for folder in mounted:
         if os.path.exists(os.path.join(folder, name)):

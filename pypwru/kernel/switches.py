@@ -1,6 +1,6 @@
-"""The switches that silence probes: these are attached without an error, and see nothing.
+"""Global switches of the kernel that disable probes: attaching succeeds, but no probe fires.
 
-Whoever debugs a machine turns them off by hand; no call of the kernel's tells of it.
+Administrators set them while debugging; the kernel has no notification, so they are polled.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 class Switch(NamedTuple):
-    """A file that holds 0 while what it is for is off.
+    """A file that contains 0 while the switch is off.
 
     Args:
-        name: what it switches.
-        filesystem: type of the file's filesystem, as mount(8) names it.
-        folder: where that usually is mounted.
+        name: of the kernel facility, for messages.
+        filesystem: type of the file's filesystem, as in mount(8).
+        folder: its usual mount point.
         file: path below ``folder``.
-        silences: backends whose probes see nothing while it is off.
-        thins: backends of whose probes some see nothing then.
+        silences: backends of which no probe fires while it is off.
+        thins: backends of which some probes don't fire while it is off.
     """
 
     name: str
@@ -42,13 +42,14 @@ class Switch(NamedTuple):
 
     @property
     def path(self) -> str:
+        """Path of the file at the usual mount point, for messages."""
         return f"{self.folder}/{self.file}"
 
     def open(self) -> int:
-        """A descriptor of the file.
+        """Open the file for reading; the caller closes the descriptor.
 
         Raises:
-            OSError: the kernel has no such switch, or no right to look at it.
+            OSError: the kernel has no such switch, or no right to read it.
         """
         return pseudofs.open_file(self.filesystem, self.file, (self.folder,))
 
@@ -58,8 +59,9 @@ SWITCHES = (
     Switch(
         "kprobes", "debugfs", "/sys/kernel/debug", "kprobes/enabled", frozenset({Backend.KPROBE})
     ),
-    # Documentation/admin-guide/sysctl/kernel.rst. Kprobes are put behind ftrace's hook: most of
-    # them don't need it, those at its very place do (arm_kprobe_ftrace() of kernel/kprobes.c).
+    # Documentation/admin-guide/sysctl/kernel.rst. Most kprobes are placed after the ftrace call
+    # site and don't depend on ftrace; those exactly at it do (arm_kprobe_ftrace() of
+    # kernel/kprobes.c).
     Switch(
         "ftrace",
         "proc",
@@ -72,16 +74,12 @@ SWITCHES = (
 
 
 def is_off(fd: int) -> bool:
-    """Whether a switch is off.
-
-    Args:
-        fd: of its file.
-    """
+    """Return whether a switch is off; ``fd``: descriptor of its file."""
     return os.pread(fd, 8, 0).strip() == b"0"
 
 
 def silenced(backend: Backend) -> Switch | None:
-    """The switch that silences a backend's probes now; None where nothing does."""
+    """Return the switch that is off and disables all probes of a backend; None if there is none."""
     for switch in SWITCHES:
         if backend in switch.silences:
             with contextlib.suppress(OSError), owned(switch.open()) as fd:
@@ -92,8 +90,14 @@ def silenced(backend: Backend) -> Switch | None:
 
 @contextmanager
 def watched_switches(backends: Collection[Backend], log: Log) -> Iterator[Callable[[], None]]:
-    """What looks at the switches that silence ``backends``, or thin them, and says when one was
-    thrown.
+    """Watch the switches that affect ``backends``.
+
+    Args:
+        backends: those in use.
+        log: for a warning when a switch is turned off or on.
+
+    Yields:
+        A function that reads the switches and logs changes; valid in the context.
     """
     with ExitStack() as stack:
         files: dict[Switch, int] = {}

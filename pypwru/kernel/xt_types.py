@@ -1,4 +1,4 @@
-"""Where iptables-legacy keeps what is read of it: the structs and functions of its modules."""
+"""Struct members and function arguments of iptables-legacy, from the BTF of its modules."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from pypwru.btf.query import BTF
 
-# A struct ebt_table has been a list_head, then its name, since Linux 2.6. The others are Linux
-# 5.10's, where modules have no BTF, as in the data of Debian's iptable_filter.ko (require_types of
-# nft_types.py).
+# Byte offsets for kernels whose modules have no BTF. struct ebt_table is a list_head and then the
+# name since Linux 2.6. Those of xt_table are of Debian's 5.10 (nft_types.require_types), taken from
+# the data section of its iptable_filter.ko.
 _REMEMBERED: Mapping[tuple[str, str], int] = {
     ("ebt_table", "name"): 16,
     ("xt_table", "priority"): 44,
@@ -24,12 +24,12 @@ _REMEMBERED: Mapping[tuple[str, str], int] = {
 
 
 class XtTypes:
-    """The structs of iptables-legacy in a kernel, and how its functions are called.
+    """The structs of iptables-legacy in the running kernel, and the arguments of its functions.
 
     Args:
         btf: of vmlinux.
-        module: that ``function`` is of; empty where it is built in.
-        function: one of ``ipt_do_table`` and its likes, which are all called alike.
+        module: of ``function``; empty if built in.
+        function: ``ipt_do_table`` or one of its siblings, which all have the same arguments.
 
     Raises:
         BTFError: the module's BTF is malformed.
@@ -40,11 +40,16 @@ class XtTypes:
         self._btf = load_module(module, btf) if has_own else btf
         table = "ebt_table" if function == "ebt_do_table" else "xt_table"
         self.are_known = bool(self._btf.find(table, Kind.STRUCT))
-        """Whether the kernel tells of them."""
+        """Whether BTF has these structs."""
         self.macros = {"XT_SKB_FIRST": str(int(skb_is_first(self._btf, function)))}
 
     def member(self, struct: str, path: str) -> Field | None:
-        """Where a member is; None if it is none of iptables-legacy's."""
+        """Return the location of a member; None if it is neither in BTF nor built in above.
+
+        Args:
+            struct: its name, without ``struct``.
+            path: member names joined by dots.
+        """
         try:
             return self._btf.member(struct, path)
         except BTFError:
@@ -53,7 +58,7 @@ class XtTypes:
 
 
 def skb_is_first(btf: BTF, function: str) -> bool:
-    """Whether the packet is the first argument, as it was until Linux 5.15, or the second."""
+    """Return whether the skb is the first argument (until Linux 5.15), not the second."""
     found = btf.find(function, Kind.FUNC)
     if not found:  # a module before Linux 5.11 has no types
         return True

@@ -1,1 +1,1 @@
-"""What would be traced, to look at: --list-functions and --function-list."""
+"""List the functions that would be traced: --list-functions and --function-list."""

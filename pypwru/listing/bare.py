@@ -1,7 +1,7 @@
-"""What would be traced on a kernel whose types nobody has: by name alone.
+"""List functions and tracepoints of a kernel without BTF, by name alone.
 
-pypwru's own tables name functions and tracepoints that carry a packet on some kernel; those that
-are among this kernel's symbols are listed. In which argument they have it nobody can tell.
+pypwru's tables name functions and tracepoints that take a packet on some kernel; those among the
+running kernel's symbols are listed. Which of their arguments is the packet is unknown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pypwru.kernel.ftrace import Traceable
 
-# A function of every tracepoint since Linux 5.10 (include/linux/tracepoint.h).
+# Prefix of a function that every tracepoint has (since Linux 5.10, include/linux/tracepoint.h).
 _ITERATES = "__traceiter_"
 
 
@@ -27,13 +27,13 @@ def functions(
     traceable: Traceable | None,
     selection: Selection,
 ) -> Iterator[Entry]:
-    """Those of the tables that this kernel has.
+    """Yield the selected functions of the tables that this kernel has.
 
     Args:
-        symbols: displays of its functions.
-        modules: whose functions are wanted, beside vmlinux; None for all.
-        traceable: what ftrace can hook; None where that is unknown.
-        selection: what was asked for.
+        symbols: display names of the kernel's functions.
+        modules: modules to list, beside vmlinux; None for all.
+        traceable: functions to which ftrace can attach; None if unknown.
+        selection: the user's criteria.
     """
     levels = tables.levels("priorities")
     for display in symbols:
@@ -53,11 +53,11 @@ def functions(
 
 
 def tracepoints(symbols: Collection[str], selection: Selection) -> Iterator[Entry]:
-    """The same of raw tracepoints.
+    """Yield the selected raw tracepoints of the tables that this kernel has.
 
     Args:
-        symbols: displays of this kernel's functions.
-        selection: what was asked for.
+        symbols: display names of the kernel's functions.
+        selection: the user's criteria.
     """
     for name, level in tables.levels("tracepoints").items():
         category, display = tables.category(name), TRACEPOINT + name
@@ -67,6 +67,6 @@ def tracepoints(symbols: Collection[str], selection: Selection) -> Iterator[Entr
 
 
 def missing(names: Collection[str], entries: Collection[Entry]) -> list[str]:
-    """Those of ``names`` that no entry is of, with its module or without."""
+    """Return the ``names``, with or without a module, for which there is no entry."""
     found = {name for entry in entries for name in (entry.display, entry.name)}
     return sorted(set(names) - found)

@@ -1,4 +1,4 @@
-"""What would be traced here, or on the kernel whose types were given: as far as can be known."""
+"""Build the list of what would be traced on this kernel, or on the kernel of --kernel-btf."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.attach.backend import Search, choose
+from pypwru.attach.backend import choose
+from pypwru.attach.judges import verdict_functions
 from pypwru.btf.load import is_foreign
 from pypwru.cache import Cache
 from pypwru.config import Backend, Config
@@ -24,7 +25,7 @@ from pypwru.kernel.place import Place
 from pypwru.listing import bare
 from pypwru.listing.entry import Listing, ordered
 from pypwru.listing.planned import UNKNOWN, YES, Verdict, entries
-from pypwru.search import search, selected, tell_missing
+from pypwru.search import Search, search, selected, tell_missing
 
 if TYPE_CHECKING:
     from pypwru.discovery.names import NameList
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
 
 
 class _Outlook(NamedTuple):
-    """What is planned, and how sure that is.
+    """A plan, and whether what it plans can be attached.
 
     Args:
         plan: of functions or tracepoints.
-        backend: None where nothing tells which it would be.
-        verdict: on what is planned.
-        note: of a Listing.
+        backend: None if it is unknown which one a trace would use.
+        verdict: whether the planned functions can be attached.
+        note: of the Listing.
     """
 
     plan: AttachPlan
@@ -48,15 +49,16 @@ class _Outlook(NamedTuple):
 
 
 def collect(config: Config, names: NameList | None, log: Log) -> Listing:
-    """What ``config`` would trace, and what of it can't be attached.
+    """Return the functions that ``config`` would trace, and those that can't be attached.
 
     Args:
-        names: of --functions; None for everything.
-        log: told which backend was chosen, and what of ``names`` is missing.
+        config: of the run.
+        names: of --functions; None for no such list.
+        log: gets the selected backend, and the ``names`` that are missing.
 
     Raises:
-        PypwruError: nothing is to be listed, the types are malformed, or --functions, --kmods,
-            --category, --filter-func have what can't be meant.
+        PypwruError: there is nothing to list, BTF is malformed, or a value of --functions,
+            --kmods, --category or --filter-func is invalid.
     """
     cache = Cache(log=log)
     foreign = _is_foreign(config, cache)
@@ -66,7 +68,7 @@ def collect(config: Config, names: NameList | None, log: Log) -> Listing:
         return _without_types(config, names, log, error)
     compile_wanted(
         config, EMPTY, Inner(None, None), Place(0, ""), wish.btf
-    )  # it has to be possible
+    )  # fail as a trace would, if a filter does not compile
     outlook = _unasked(config, wish, foreign) or _asked(config, wish, cache, log)
     tell_missing(wish, outlook.plan, log)
     found = ordered(entries(outlook.plan, wish.btf, wish.modules, outlook.verdict))
@@ -77,7 +79,11 @@ def collect(config: Config, names: NameList | None, log: Log) -> Listing:
 
 
 def _is_foreign(config: Config, cache: Cache) -> bool:
-    """Whether --kernel-btf has the types of another kernel than the running one."""
+    """Return whether --kernel-btf is of another kernel than the running one.
+
+    Raises:
+        ListError: it is, and modules of this machine are selected.
+    """
     foreign = config.kernel_btf is not None and is_foreign(config.kernel_btf, cache)
     if foreign and (config.kmods or config.all_kmods):
         raise ListError(
@@ -88,19 +94,23 @@ def _is_foreign(config: Config, cache: Cache) -> bool:
 
 
 def _unasked(config: Config, wish: Search, foreign: bool) -> _Outlook | None:
-    """What is planned where this kernel is not to be asked, or would not answer."""
+    """Plan without trials, if the running kernel is not the subject or capabilities are missing.
+
+    Returns:
+        None if trials are possible.
+    """
     lacking = missing_capabilities()
     if foreign:
-        note = f"{config.kernel_btf} is not of this kernel, which is not asked what it can attach"
+        note = f"{config.kernel_btf} is of another kernel: what can be attached there is unknown"
     elif lacking:
-        note = f"what can be attached is not known without {', '.join(lacking)}: run it as root"
+        note = f"what can be attached is unknown without {', '.join(lacking)}: run it as root"
     else:
         return None
     return _Outlook(_by_types(config.backend, wish), config.backend, UNKNOWN, note)
 
 
 def _by_types(backend: Backend | None, wish: Search) -> AttachPlan:
-    """What the types alone tell."""
+    """Plan by BTF alone."""
     only_tracepoints = backend is None and wish.selection.is_of_tracepoints
     if backend is Backend.TRACEPOINT or only_tracepoints:
         return plan_tracepoints(discover_tracepoints(wish.btf, wish.selection, wish.modules))
@@ -109,10 +119,10 @@ def _by_types(backend: Backend | None, wish: Search) -> AttachPlan:
 
 
 def _asked(config: Config, wish: Search, cache: Cache, log: Log) -> _Outlook:
-    """What this kernel says: the trials of a run."""
+    """Plan with the trials that a trace does on this kernel."""
     try:
-        # Optional: what none of can be attached is what one wants to look at.
-        choice = choose(config.backend, wish._replace(optional=True), cache)
+        # Optional: list functions even if none of them can be attached.
+        choice = choose(config.backend, wish._replace(optional=True), cache, verdict_functions)
     except KernelError as error:
         if config.backend is None:
             raise
@@ -132,10 +142,10 @@ def _nothing(wish: Search, plan: AttachPlan) -> KernelError:
 
 
 def _without_types(config: Config, names: NameList | None, log: Log, error: NoBTF) -> Listing:
-    """By names alone.
+    """List by names alone.
 
     Raises:
-        NoBTF: not even these tell of one.
+        NoBTF: no function or tracepoint is found by its name either; this is ``error``.
     """
     selection = selected(config)._replace(only=None if names is None else frozenset(names))
     symbols = function_names()
@@ -148,7 +158,7 @@ def _without_types(config: Config, names: NameList | None, log: Log, error: NoBT
         log.warn("Not known without BTF", functions=", ".join(missing))
     if not found:
         raise error
-    note = f"{error}: only names of pypwru's tables are listed, and no argument is verified"
+    note = f"{error}: only names in pypwru's tables are listed, without checking their arguments"
     return Listing(found, config.backend, os.uname().release, note)
 
 

@@ -1,4 +1,4 @@
-"""A list of functions or tracepoints as data, and what it comes to."""
+"""A list of functions or tracepoints as data, and its JSON document."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """What would be traced, or can't be.
+    """A function or raw tracepoint of the list.
 
     Args:
         name: of the function; ``tp:name`` of a raw tracepoint.
         module: '' for vmlinux.
-        position: of the packet among its arguments, 1 the first, as a register counts; None where
-            it has none, or nothing tells.
+        position: of the packet among its arguments, from 1; None if it takes none, or unknown.
         category: one of tables.categories().
         priority: 0 to 3.
-        signature: in C; '' where nothing tells.
-        attachable: whether it can be attached to; None where the kernel can't be asked.
-        why: why not; '' where it can, or nothing tells.
+        signature: C declaration; '' if unknown.
+        attachable: whether it can be attached to; None if unknown.
+        why: reason for which it can't be attached to; else ''.
     """
 
     name: str
@@ -42,18 +41,18 @@ class Entry(NamedTuple):
 
     @property
     def display(self) -> str:
-        """As it is printed when it is traced, and named in a list."""
+        """The name in events and in lists of functions."""
         return self.name if is_tracepoint(self.name) else display_name(self.name, self.module)
 
 
 class Listing(NamedTuple):
-    """What is listed, by priority, category and name.
+    """The list, ordered by priority, category and name.
 
     Args:
         entries: at least one.
-        backend: that they were looked at for; None where nothing tells which it would be.
-        kernel: its release; '' where only its types are there.
-        note: what is not known of all of them, and the cure; '' for nothing.
+        backend: for which ``attachable`` holds; None if unknown.
+        kernel: its release; '' if only its BTF is available.
+        note: what is unknown about the entries, and the remedy; '' for nothing.
     """
 
     entries: tuple[Entry, ...]
@@ -63,12 +62,15 @@ class Listing(NamedTuple):
 
     @property
     def attachable(self) -> tuple[Entry, ...]:
-        """Those that can be attached to, or of which nobody knows."""
+        """The entries that can be attached to, or for which that is unknown."""
         return tuple(entry for entry in self.entries if entry.attachable is not False)
 
 
 def ordered(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """By priority, category and name; of one display one, which can be attached if any can."""
+    """Return entries ordered by priority, category and name, one per display name.
+
+    Of several with the same display name, one that is not known to be unattachable is taken.
+    """
     found: dict[str, Entry] = {}
     for entry in sorted(entries, key=lambda entry: entry.attachable is False):
         found.setdefault(entry.display, entry)
@@ -76,13 +78,13 @@ def ordered(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 
 def names_by_priority(entries: Iterable[Entry]) -> dict[str, list[str]]:
-    """Level -> displays; every level is there."""
+    """Return a dict of every priority -> display names."""
     levels = map(str, range(tables.EVERYTHING + 1))
     return _names(entries, levels, lambda entry: str(entry.priority))
 
 
 def names_by_category(entries: Iterable[Entry]) -> dict[str, list[str]]:
-    """Category -> displays; every category is there."""
+    """Return a dict of every category -> display names."""
     return _names(entries, tables.categories(), attrgetter("category"))
 
 
@@ -96,10 +98,11 @@ def _names(
 
 
 def document(listing: Listing, now: datetime) -> dict[str, object]:
-    """The JSON document of --list-functions --output-json.
+    """Return the JSON document of --list-functions --output-json.
 
     Args:
-        now: with its time zone.
+        listing: the list.
+        now: the time of the document, with a time zone.
     """
     return {
         "metadata": {

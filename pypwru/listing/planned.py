@@ -1,4 +1,4 @@
-"""The entries of what is planned: functions and tracepoints, with their C from BTF."""
+"""List entries of an AttachPlan: functions and tracepoints, with C declarations from BTF."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ _BY_TYPE = (Backend.FENTRY, Backend.FENTRY_MULTI)
 
 
 class Verdict(NamedTuple):
-    """Whether what is planned can be attached, and why not."""
+    """Whether a function can be attached, and the reason if not.
+
+    Args:
+        attachable: None if unknown.
+        why: '' unless ``attachable`` is False.
+    """
 
     attachable: bool | None
     why: str = ""
@@ -35,12 +40,14 @@ YES, UNKNOWN = Verdict(True), Verdict(None)
 def entries(
     plan: AttachPlan, btf: BTF, modules: Mapping[str, BTF], verdict: Verdict
 ) -> Iterator[Entry]:
-    """Those of a plan, in its order.
+    """Yield the entries of a plan, in its order.
 
     Args:
+        plan: of functions or tracepoints.
         btf: of vmlinux.
         modules: module -> its BTF.
-        verdict: on what is planned; what is refused has its own.
+        verdict: of the planned functions; functions that the plan lists as unattachable have their
+            own.
 
     Raises:
         BTFError: malformed BTF.
@@ -81,10 +88,10 @@ def _tracepoint(tracepoint: Tracepoint, declared: _Signatures, verdict: Verdict)
 
 
 class _Signatures:
-    """C of what carries a packet; each BTF is asked once for all of its functions.
+    """C declarations of functions that take a packet; each BTF is searched once for all of them.
 
     Args:
-        types: module, '' for vmlinux -> BTF.
+        types: module ('' for vmlinux) -> BTF.
     """
 
     def __init__(self, types: Mapping[str, BTF]) -> None:
@@ -104,7 +111,7 @@ class _Signatures:
         }
 
     def of_function(self, function: Function) -> str:
-        """As the kernel declares it; '' where its BTF has no such function."""
+        """Return the kernel's declaration; '' if the BTF has no such function."""
         btf = self._types.get(function.module)
         if btf is None:
             return ""
@@ -115,10 +122,10 @@ class _Signatures:
         return btf.declare(btf.type(known[0]).type, function.name) if known else ""
 
     def of_tracepoint(self, tracepoint: Tracepoint) -> str:
-        """As if it were a function of what a program gets, without the kernel's own context.
+        """Return the tracepoint as a function of its arguments, without the callback's context.
 
-        The parameters of the callback's type have no names, those of ``__traceiter_NAME``, the
-        function that calls it (include/linux/tracepoint.h, Linux 5.10), have.
+        The parameters of the callback's type have no names; those of ``__traceiter_NAME``, which
+        calls it, have (since Linux 5.10, include/linux/tracepoint.h).
         """
         btf = self._types[tracepoint.module]
         named = btf.find(f"__traceiter_{tracepoint.name}", Kind.FUNC)

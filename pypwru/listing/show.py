@@ -1,4 +1,4 @@
-"""--list-functions and --function-list: print what would be traced, and write its names."""
+"""The run of --list-functions and --function-list: print the list, write the names."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 
 def show(config: Config, log: Log) -> None:
-    """Do it; nothing is attached for long, and no right is needed.
+    """List what ``config`` would trace; attaches nothing but trials, and needs no capability.
 
     Raises:
         PypwruError: there is nothing to list, or an output can't be written.
-        OutputClosed: nobody reads standard output any more.
+        OutputClosed: the reader closed standard output.
     """
     _check(config, log)
     listing = collect(config, read_names(config.functions), log)
     if listing.note:
-        log.warn("Not all is known", why=listing.note)
+        log.warn("List is incomplete", why=listing.note)
     if config.function_list is not None:
         _write_names(config.function_list, listing)
     if config.list_functions:
@@ -46,8 +46,9 @@ def show(config: Config, log: Log) -> None:
 
 
 def _check(config: Config, log: Log) -> None:
-    """Raise the PypwruError that a trace with these filters would end with, as far as it can be
-    known without rights, and of another kernel.
+    """Raise the PypwruError with which a trace with these filters would fail.
+
+    Checks only what can be checked without capabilities, or of another kernel.
     """
     compile_filter(config.pcap_filter)
     compile_inner(config)

@@ -1,4 +1,4 @@
-"""A list as a table: words that awk(1) counts, and the signature, which has spaces, last."""
+"""Print a list as a table for awk(1): columns without spaces, except the last, the signature."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNKNOWN, _NONE = "?", "-"
 
 
 def table(listing: Listing) -> str:
-    """A line each below a head; why something can't be attached stands behind ``#``."""
+    """Return a table with one line per entry; after ``#`` the reason why it can't be attached."""
     rows = [_HEAD, *map(_row, listing.entries)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     comments = ["", *(entry.why and f"  # {entry.why}" for entry in listing.entries)]
@@ -40,5 +40,5 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 
 def plain(listing: Listing) -> str:
-    """A name a line, of what can be attached to, as --functions reads it."""
+    """Return the names of the attachable entries, one per line, as --functions reads them."""
     return "".join(f"{entry.display}\n" for entry in listing.attachable)

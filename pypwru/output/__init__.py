@@ -1,1 +1,1 @@
-"""Events to what the user reads."""
+"""Rendering of events as text, JSON, journeys and pcap, and the files that they are written to."""

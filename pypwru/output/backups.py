@@ -1,8 +1,8 @@
-"""Rotated files: how they are called, which of them stay, how they are packed.
+"""Backups of a rotated file: their names, their retention, their compression.
 
-Names and rules are those of lumberjack, pwru's writer: beside ``trace.log`` there is
-``trace-2026-11-23T04-18-33.584.log``, after the local time of its rotation, and ``.gz`` behind that
-when it is compressed. Times are milliseconds since the epoch, as those names have them.
+Names and rules are those of lumberjack, the log writer of pwru: a backup of ``trace.log`` is
+``trace-2026-11-23T04-18-33.584.log``, named after the local time of its rotation, with ``.gz``
+appended when compressed. Times are milliseconds since the epoch, the resolution of these names.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _DAY = 24 * 60 * 60 * 1000
 _MB = 1 << 20
 _DEFAULT_SIZE = 100 * _MB
 _LEVEL = 6  # gzip(1)'s, and Go's
-_CHUNK = 1 << 18  # zlib works on one without Python's lock: some milliseconds
+_CHUNK = 1 << 18  # bytes; zlib compresses a chunk without the GIL, in some milliseconds
 
 
 class Rotation(NamedTuple):
-    """When a file is rotated, and what becomes of rotated files.
+    """When a file is rotated, and the retention of its backups.
 
     Args:
-        max_size: bytes of a file.
-        max_backups: rotated files that stay; None for all.
-        max_age: days that they stay; 0 for ever.
-        compress: whether they are packed.
+        max_size: bytes of a file before it is rotated.
+        max_backups: number of backups to keep; None: all.
+        max_age: days to keep a backup; 0: for ever.
+        compress: compress backups with gzip.
     """
 
     max_size: int
@@ -47,12 +47,12 @@ class Rotation(NamedTuple):
 
     @property
     def tidies(self) -> bool:
-        """Whether there is anything to do to rotated files."""
+        """True if backups are ever removed or compressed."""
         return self.max_backups is not None or self.max_age > 0 or self.compress
 
 
 def rotation_of(config: Config) -> Rotation:
-    """What the flags ask for."""
+    """Return the rotation of --output-file, from its --output-file-* flags."""
     return Rotation(
         config.output_file_max_size * _MB or _DEFAULT_SIZE,
         config.output_file_max_backups or None,
@@ -62,12 +62,12 @@ def rotation_of(config: Config) -> Rotation:
 
 
 class Backup(NamedTuple):
-    """A rotated file.
+    """A backup.
 
     Args:
-        rotated: when.
-        name: in its folder.
-        plain: its name before it was packed.
+        rotated: time of its rotation, ms since the epoch.
+        name: of the file, without its folder.
+        plain: the same without ``.gz``.
     """
 
     rotated: int
@@ -76,35 +76,50 @@ class Backup(NamedTuple):
 
     @property
     def packed(self) -> bool:
-        """Whether it is compressed."""
+        """True if it is compressed."""
         return self.name != self.plain
 
 
 def backup_name(name: str, now: int) -> str:
-    """What the file ``name`` is called once it is rotated."""
+    """Return the name of a backup of the file ``name``.
+
+    Args:
+        name: of the file that is rotated, without its folder.
+        now: time of the rotation, ms since the epoch.
+    """
     stem, extension = _split(name)
     stamp = time.strftime(_STAMP, time.localtime(now // 1000))
     return f"{stem}-{stamp}.{now % 1000:03}{extension}"
 
 
 def backups(name: str, others: Iterable[str]) -> list[Backup]:
-    """Those of ``others`` that are rotated files of ``name``, the newest first."""
+    """Return those of ``others`` that are backups of ``name``, the newest first.
+
+    Args:
+        name: of the file that is rotated, without its folder.
+        others: names of files in the same folder.
+    """
     stem, extension = _split(name)
     form = re.compile(f"({re.escape(stem)}{_STAMPED}{re.escape(extension)})({re.escape(PACKED)})?")
     found = []
     for match in filter(None, map(form.fullmatch, others)):
-        with contextlib.suppress(ValueError, OverflowError):  # 99 o'clock: somebody else's file
+        with contextlib.suppress(ValueError, OverflowError):  # no valid time: not a backup
             seconds = int(time.mktime(time.strptime(match[2], _STAMP)))
             found.append(Backup(seconds * 1000 + int(match[3]), match[0], match[1]))
     return sorted(found, reverse=True)
 
 
 def superfluous(newest_first: Sequence[Backup], rotation: Rotation, now: int) -> list[Backup]:
-    """Which of them go: those beyond the number, and those beyond the age."""
+    """Return the backups to remove: those beyond the number to keep, and those that are too old.
+
+    Args:
+        newest_first: all backups of a file.
+        rotation: the retention.
+        now: ms since the epoch.
+    """
     going = []
-    plain_names = (
-        set()
-    )  # a file that was killed while it was packed is there twice, and counts once
+    # A set: if pypwru was killed while it compressed a backup, both files exist and count once.
+    plain_names = set()
     for backup in newest_first:
         plain_names.add(backup.plain)
         too_many = rotation.max_backups is not None and rotation.max_backups < len(plain_names)
@@ -115,10 +130,12 @@ def superfluous(newest_first: Sequence[Backup], rotation: Rotation, now: int) ->
 
 
 def create_like(path: Path, model: os.stat_result) -> int:
-    """A descriptor of a new file, for writing at its end, with ``model``'s owner and mode.
+    """Create a file with the owner and mode of ``model``, and open it for appending.
+
+    The caller owns the descriptor. Without the right to change the owner, it stays our own.
 
     Raises:
-        OSError: it is there, or can't be made.
+        OSError: it exists, or can't be created.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
@@ -129,17 +146,18 @@ def create_like(path: Path, model: os.stat_result) -> int:
 
 
 def pack(path: Path, abandoned: Callable[[], bool]) -> None:
-    """Put ``path`` into ``path.gz``; ``path`` is there until all of that is on the disk.
+    """Compress ``path`` to ``path.gz``, and remove it once the result is on disk (fsync).
 
     Args:
-        abandoned: asked now and then; true leaves everything as it was.
+        path: of the backup.
+        abandoned: called before each chunk; True cancels and leaves ``path`` as it was.
 
     Raises:
-        OSError: it is as it was.
+        OSError: the compression failed; ``path`` is as it was.
     """
     packed = path.with_name(path.name + PACKED)
     draft = packed.with_name(packed.name + ".tmp")
-    draft.unlink(missing_ok=True)  # of a pypwru that was killed
+    draft.unlink(missing_ok=True)  # left by a pypwru that was killed
     try:
         with (
             path.open("rb") as source,
@@ -159,6 +177,6 @@ def pack(path: Path, abandoned: Callable[[], bool]) -> None:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Stem and extension as Go's filepath.Ext has them: all of ``.trace`` is extension."""
+    """Return stem and extension by the rule of Go's filepath.Ext: ``.trace`` is all extension."""
     stem, dot, extension = name.rpartition(".")
     return (stem, dot + extension) if dot else (name, "")

@@ -1,4 +1,4 @@
-"""The times of an event: on the wall, and since its packet was last seen."""
+"""The times of an event: wall clock, and interval since the previous event of its packet."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _UNKNOWN = bytes(8)
 
 
 def wall_offset() -> int:
-    """Nanoseconds from CLOCK_MONOTONIC, which bpf_ktime_get_ns reads, to CLOCK_REALTIME.
+    """Return the ns from CLOCK_MONOTONIC, which bpf_ktime_get_ns() reads, to CLOCK_REALTIME.
 
-    Of several readings that which was interrupted for the shortest time.
+    Of several readings it uses the one that took the shortest time: preemption between two clock
+    reads would add to the error.
     """
     return min(_reading() for _ in range(_READINGS))[1]
 
@@ -29,10 +30,10 @@ def _reading() -> tuple[int, int]:
 
 
 class Clock:
-    """Turns the kernel's times of events into what is shown.
+    """Converter from ns of CLOCK_MONOTONIC to the times that outputs print.
 
     Args:
-        offset: nanoseconds from the kernel's clock to the wall's.
+        offset: returns the ns from CLOCK_MONOTONIC to CLOCK_REALTIME.
     """
 
     def __init__(self, offset: Callable[[], int] = wall_offset) -> None:
@@ -40,16 +41,21 @@ class Clock:
         self._to_wall = offset()
         self._second = -1
         self._prefix = ""
-        # Two generations bound what is remembered without ordering it at each event.
+        # Packet -> ktime of its last event. Two generations bound the memory without an LRU update
+        # for each event.
         self._seen: dict[bytes, int] = {}
         self._seen_before: dict[bytes, int] = {}
 
     def adjust(self) -> None:
-        """Follow a step of the wall clock; called once a batch."""
+        """Read the clock offset again, to follow steps of the wall clock; called once per batch."""
         self._to_wall = self._offset()
 
     def wall(self, ktime: int) -> str:
-        """Local time of the event itself, milliseconds cut off: ``2026-11-23T04:18:33.584``."""
+        """Return the local time of an event, truncated to ms: ``2026-11-23T04:18:33.584``.
+
+        Args:
+            ktime: ns of CLOCK_MONOTONIC.
+        """
         second, rest = divmod(ktime + self._to_wall, 1_000_000_000)
         if second != self._second:
             self._second = second
@@ -57,16 +63,21 @@ class Clock:
         return f"{self._prefix}.{rest // 1_000_000:03}"
 
     def wall_nanoseconds(self, ktime: int) -> int:
-        """Time of the event itself, since the epoch."""
+        """Return the time of an event in ns since the epoch.
+
+        Args:
+            ktime: ns of CLOCK_MONOTONIC.
+        """
         return ktime + self._to_wall
 
     def since(self, packet: bytes, ktime: int) -> int:
-        """Nanoseconds since the previous event of the same packet; 0 for the first, and where it
-        isn't known which packet it is.
+        """Return the ns since the previous event of the same packet.
+
+        0 for the first event of a packet, and for an event without packet id.
 
         Args:
             packet: ``struct part_identity``.
-            ktime: when the event was.
+            ktime: time of the event, ns of CLOCK_MONOTONIC.
         """
         if packet == _UNKNOWN:
             return 0

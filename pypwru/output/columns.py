@@ -1,7 +1,7 @@
-"""The columns of a line: one row a column, which every output reads.
+"""The table of columns, one row per column, which every output uses.
 
-Widths, alignment and order are pwru's (its ``output.go``); a row says which part of a record it is
-made of, so that a printer can keep the text of a part.
+Widths, alignment and order are those of pwru (its ``output.go``). Each row names the part of a
+record that its value depends on, so that the printer can cache the text of a part.
 """
 
 from __future__ import annotations
@@ -9,77 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.config import Config, Nft, Timestamp
 from pypwru.events.record import constants
 from pypwru.output import conntrack, hexdump, nft, tuples
-from pypwru.output.parts import Flow, Function, Map, Metadata, Packet, Part
+from pypwru.output.parts import Flow, Map, Metadata, Packet, Part
+from pypwru.resolve.event_names import Members, event_type
 
 if TYPE_CHECKING:
-    from pypwru.output.clock import Clock
+    from pypwru.resolve.event_names import Names
 
 NAME_WIDTH = 16
-_FUNCTION = constants()["EVENT_FUNCTION"]
 _XDP = constants()["EVENT_XDP"]
-_TYPES = {
-    constants()[f"EVENT_{name}"]: word
-    for name, word in {
-        "FUNCTION": "function_call",
-        "TC": "tc",
-        "XDP": "xdp",
-        "MAP": "map",
-        "NFT_RULE": "nft_rule",
-        "NFT_IN": "nft_chain",
-        "NFT_OUT": "nft_chain",
-    }.items()
-}
-
-
-class Members(Protocol):
-    """Members of a struct that were asked for: ``pypwru.expression``'s."""
-
-    def text(self, values: Sequence[int]) -> str:
-        """`` name=value name=value``."""
-
-    def values(self, values: Sequence[int]) -> Mapping[str, object]:
-        """Name to value."""
-
-
-class Names(NamedTuple):
-    """Where numbers get their names: methods of ``pypwru.resolve``, and stand-ins in tests.
-
-    Args:
-        process: (pid, the task's name, where its stack begins) to the program's path or name; empty
-            when it isn't known.
-        namespace: (inode, cookie) of a network namespace to its name; empty when it has none.
-        function: (address, drop reason, kind of event) to the function's text.
-        drops: (address, drop reason) to whether that is the end of a packet that is thrown away.
-        caller: return addresses to the name of the function that called the traced one.
-        location: the same, with how far in that function: ``tcp_v4_rcv+0x9a1``; empty for none.
-        stack: return addresses to the names of functions, from the traced one on.
-        chain: (inode of a network namespace, handles of table and chain) to their names; empty
-            where they aren't known.
-        rule: from a part of nftables, and when it was said, to text and comment of the rule; None
-            where it isn't known.
-        skb_members, xdp_members: of --output-skb-metadata and --output-xdp-metadata.
-        clock: kernel time to the times that are shown.
-        escape: makes a name that others chose fit for the output.
-    """
-
-    process: Callable[[int, str, int], str]
-    namespace: Callable[[int, int], str]
-    function: Callable[[int, int, int], str]
-    drops: Callable[[int, int], bool]
-    caller: Callable[[Sequence[int]], str]
-    location: Callable[[Sequence[int]], str]
-    stack: Callable[[Sequence[int]], Sequence[str]]
-    chain: nft.ChainNames
-    rule: Callable[[bytes, int], tuple[str, str] | None]
-    skb_members: Members | None
-    xdp_members: Members | None
-    clock: Clock
-    escape: Callable[[str], str] = str
 
 
 def _same(value: Any) -> Any:
@@ -91,21 +33,22 @@ def _always(config: Config) -> bool:
 
 
 class Column(NamedTuple):
-    """One column.
+    """A column.
 
     Args:
-        name: the key of JSON and of statistics.
-        header: its title.
-        width: a ``%`` format of the title and of the text.
-        part: what its value depends on.
-        value: ``(fields, names)`` to a plain value; ``fields`` is what ``parts.READERS`` make of the
-            part, and ``(which packet it is, ktime)`` for a time.
-        text: that value as it is printed, before ``width``; None where lines don't have it.
-        json: that value as it is in an object, None where it is left out.
-        lead: what stands between the column and the one before.
-        grows: the text is padded to the longest one so far.
-        centered: bytes in which title and text are centred, and to which the text is cut; 0 for not.
-        enabled: which runs have it.
+        name: key in JSON and in statistics.
+        header: title.
+        width: ``%`` format of title and text.
+        part: the part of a record that its value depends on.
+        value: (fields, names) to a plain value. ``fields`` is the part as decoded by
+            ``parts.READERS``; of TIME it is (``struct part_identity`` or the packet part, ktime).
+        text: formats the value for text output, before ``width``; None: not in text output.
+        json: converts the value for JSON; a result of None is left out of the object.
+        lead: separator from the column before.
+        grows: pad the text to the longest one so far.
+        centered: width in bytes in which title and text are centered, and to which the text is
+            truncated; 0: not centered.
+        enabled: whether a run has the column.
     """
 
     name: str
@@ -122,13 +65,13 @@ class Column(NamedTuple):
 
 
 def center(text: str, width: int) -> str:
-    """``text`` between spaces, the odd one on the right; lengths in bytes, as in pwru."""
+    """Center ``text`` in ``width`` bytes, not characters, as pwru does; an odd space goes right."""
     missing = max(width - len(os.fsencode(text)), 0)
     return " " * (missing // 2) + text + " " * (missing - missing // 2)
 
 
 def cut(text: str) -> str:
-    """``text``, or its last 16 bytes with ``~`` for the first of them."""
+    """Truncate ``text`` to its last 16 bytes, the first of them replaced with ``~``."""
     octets = os.fsencode(text)
     if len(octets) <= NAME_WIDTH:
         return text
@@ -136,59 +79,44 @@ def cut(text: str) -> str:
 
 
 def fit(text: str, width: int) -> str:
-    """The first ``width`` bytes of ``text``, centred in as many."""
+    """Truncate ``text`` to its first ``width`` bytes, and center it in as many."""
     return center(os.fsdecode(os.fsencode(text)[:width]), width)
 
 
 def program(packet: Packet, names: Names) -> str:
-    """Path of the process; where it isn't known the task's name; empty for no process."""
+    """Return the program's path; if unknown the task's name; empty without a process (pid 0)."""
     path = names.process(packet.pid, packet.comm, packet.start_stack)
     return names.escape(path or (packet.comm if packet.pid else ""))
 
 
 def process(packet: Packet, names: Names) -> str:
-    """``path:pid``, ``name:pid``, or ``<empty>:0``."""
+    """Return the text of column PROCESS: ``path:pid``, ``name:pid``, or ``<empty>:0``."""
     path = program(packet, names)
     return cut(f"{path}:{packet.pid}") if path else f"<empty>:{packet.pid}"
 
 
 def interface(flow: Flow, names: Names) -> str:
-    """``name:ifindex``, or the bare ifindex."""
+    """Return the text of column IFACE: ``name:ifindex``, or the ifindex alone."""
     name = names.escape(flow.ifname)
     return cut(f"{name}:{flow.ifindex}") if name else str(flow.ifindex)
 
 
 def namespace(flow: Flow, names: Names) -> str:
-    """The name of the network namespace."""
+    """Return the name of the network namespace; empty if it has none."""
     return names.escape(names.namespace(flow.netns, flow.netns_cookie))
-
-
-def event_type(function: Function, names: Names) -> str:
-    """What was seen: ``function_call``, ``drop``, ``nft_rule``, ..."""
-    if function.kind == _FUNCTION and names.drops(function.address, function.reason):
-        return "drop"
-    return _TYPES[function.kind]
-
-
-def name_and_reason(function: Function, names: Names) -> tuple[str, str]:
-    """The function's name, and the word of its drop reason; empty where it is none of a drop."""
-    name, _, behind = names.function(*function).partition("(")
-    # Some functions show the reason of a packet that did its work, too.
-    reason = behind.rstrip(")") if event_type(function, names) == "drop" else ""
-    return name.rstrip(), reason
 
 
 Asked = tuple[Members, Sequence[int]]
 
 
 def skb_members(metadata: Metadata, names: Names) -> Asked | None:
-    """The members of an sk_buff, and their values."""
+    """Return the formatter and the values of --output-skb-metadata; None in an XDP event."""
     members = names.skb_members
     return (members, metadata.values) if members and metadata.kind != _XDP else None
 
 
 def xdp_members(metadata: Metadata, names: Names) -> Asked | None:
-    """The members of an xdp_buff, and their values."""
+    """Return the formatter and the values of --output-xdp-metadata; None in other events."""
     members = names.xdp_members
     return (members, metadata.values) if members and metadata.kind == _XDP else None
 
@@ -229,7 +157,7 @@ def _meta(config: Config) -> bool:
 
 
 def _tuple(shown: str, flags: bool) -> Callable[[Config], bool]:
-    """Runs that show a tuple, with or without TCP flags."""
+    """Return a predicate: the run has the tuple option ``shown``, with or without TCP flags."""
     return lambda config: getattr(config, shown) and config.output_tcp_flags == flags
 
 
@@ -238,7 +166,7 @@ def _nft(mode: Nft) -> Callable[[Config], bool]:
 
 
 # fmt: off
-# ruff: noqa: E501 -- a table: one row a column
+# ruff: noqa: E501 -- a table: one row per column
 _TUPLE = (partial(tuples.text, flags=False), partial(tuples.members, flags=False))
 _TUPLE_FLAGS = (partial(tuples.text, flags=True), partial(tuples.members, flags=True))
 
@@ -281,7 +209,7 @@ COLUMNS: tuple[Column, ...] = (
 
 
 def columns(config: Config) -> tuple[Column, ...]:
-    """The columns of a run, in the order of its lines."""
+    """Return the columns of a run, in the order of text output."""
     return tuple(_fitted(column, config) for column in COLUMNS if column.enabled(config))
 
 

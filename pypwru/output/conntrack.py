@@ -1,7 +1,7 @@
-"""What conntrack knows of a packet, as text and as an object: --output-ct.
+"""The conntrack entry of a packet, as text and JSON (--output-ct).
 
-The words are those of ``nft``, of ``ct state``, ``ct direction`` and ``ct status``; of the bits of
-the status for which it has none those of the kernel.
+States, directions and status bits are named as in nft's ``ct state``, ``ct direction`` and
+``ct status``; status bits that nft has no name for as in the kernel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # enum ip_conntrack_info, enum ip_conntrack_status: uapi/linux/netfilter/nf_conntrack_common.h.
 _STATES = ("established", "related", "new")
-_IS_REPLY = len(_STATES)  # IP_CT_IS_REPLY: behind them come the same of the answers
+_IS_REPLY = len(_STATES)  # IP_CT_IS_REPLY: from here on the same states in reply direction
 _UNTRACKED = 7
 _TEMPLATE = 1 << 11
 STATUS = {
@@ -35,17 +35,17 @@ _ICMP = (1, 58)
 
 
 class Connection(NamedTuple):
-    """What a packet belongs to.
+    """The connection of a packet (``struct nf_conn``).
 
     Args:
-        state: new, related, established; untracked: it is not to be tracked; template: it isn't
-            yet, but has a zone in which it will be.
-        direction: original or reply; None where there is no connection.
-        zone: of conntrack; None where there is no template either.
-        mark: the connection's, not the packet's.
-        status: words for bits.
-        original, reply: its first packet's ends, and those that answers have on the wire before
-            NAT; None where there is no connection.
+        state: new, related or established; untracked: excluded from tracking; template: not tracked
+            yet, with the zone to use.
+        direction: original or reply; None for untracked and template.
+        zone: conntrack zone; None for untracked.
+        mark: nf_conn.mark, not skb->mark.
+        status: names of IPS_* bits.
+        original: 5-tuple of the original direction; None for untracked and template.
+        reply: 5-tuple of the reply direction, as replies have it before NAT; None likewise.
     """
 
     state: str
@@ -57,7 +57,7 @@ class Connection(NamedTuple):
     reply: Tuple | None = None
 
 
-# Long arguments, since they are the members of part_ct in their order.
+# So many parameters because they are the members of struct part_ct, in their order.
 def connection(
     mark: int,
     status: int,
@@ -74,7 +74,24 @@ def connection(
     reply_saddr: bytes,
     reply_daddr: bytes,
 ) -> Connection | None:
-    """``struct part_ct`` with names; None where conntrack has not seen the packet."""
+    """Decode the members of ``struct part_ct``; None if conntrack hasn't processed the packet.
+
+    Args:
+        mark: nf_conn.mark.
+        status: IPS_* bits.
+        state: enum ip_conntrack_info plus 1; 0: conntrack hasn't processed the packet.
+        l3: 4 or 6; 0 for untracked and template.
+        l4: IP protocol number.
+        zone: conntrack zone.
+        original_sport: network byte order; of ICMP the id.
+        original_dport: network byte order; of ICMP type and code, a byte each.
+        reply_sport: as original_sport.
+        reply_dport: as original_dport.
+        original_saddr: 16 bytes in network byte order, IPv4 in the first four.
+        original_daddr: as original_saddr.
+        reply_saddr: as original_saddr.
+        reply_daddr: as original_saddr.
+    """
     if not state:
         return None
     info = state - 1
@@ -100,7 +117,7 @@ def connection(
 
 
 def _icmp(ends: Tuple) -> dict[str, int]:
-    """What ICMP has in the place of ports."""
+    """Decode type, code and id, which ICMP has in place of ports."""
     return {"type": ends.dport >> 8, "code": ends.dport & 0xFF, "id": ends.sport}
 
 
@@ -113,7 +130,11 @@ def _ends_text(ends: Tuple) -> str:
 
 
 def text(found: Connection | None) -> str:
-    """``  new original zone 7 mark 0x2a confirmed,dnat ORIGINAL reply REPLY``; empty for None."""
+    """Return the text of column CT; empty for None.
+
+    ``  new original zone 7 mark 0x2a confirmed,dnat ORIGINAL reply REPLY``, with 5-tuples in
+    capitals here; a zone or mark of 0 is left out.
+    """
     if not found:
         return ""
     words = [found.state, found.direction or ""]
@@ -133,7 +154,7 @@ def _ends_members(ends: Tuple) -> dict[str, object]:
 
 
 def members(found: Connection | None) -> Mapping[str, object] | None:
-    """The same as an object of JSON, without what there is none of."""
+    """Return the JSON object without members that have no value; None for None."""
     if not found:
         return None
     numbers = {"direction": found.direction, "zone": found.zone}

@@ -1,4 +1,4 @@
-"""Batches of records, cut into their parts."""
+"""The splitter of batches of records into their parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from pypwru.events.drop_flag import FLAG_SIZE
-from pypwru.output.nft_part import NOTHING, with_text
+from pypwru.output import parts as wire_parts
+from pypwru.output.nft_part import NOTHING, nft, with_text
 from pypwru.output.parts import KIND, Part
 
 if TYPE_CHECKING:
@@ -16,18 +17,20 @@ if TYPE_CHECKING:
     from pypwru.events.wire import Wire
 
 Parts = Mapping[Part, Sequence[Any]]
-"""A batch: each part of its records."""
+"""A batch by parts: for each part its bytes (TIME: int, ns) in all records, in their order."""
+READERS: Mapping[Part, Callable[[bytes], Any]] = {**wire_parts.READERS, Part.NFT: nft}
+"""Decoder of each part as a Cutter returns it."""
 
 
 class Cutter:
-    """Cuts batches.
+    """Splitter of batches, for one layout.
 
     Args:
         wire: the layout of records.
-        by_kind: parts behind which the record's kind goes.
-        rule: from a part of nftables, and when it was said, to text and comment of the rule; None
-            where it isn't known.
-        locates: whether LOCATION is wanted, which takes records with a caller.
+        by_kind: parts to which the record's kind is appended, since their rendering depends on it.
+        rule: (``struct part_nft``, ktime of the nft event) to text and comment of the rule; None if
+            they are unknown.
+        locates: also compose LOCATION; needs the part ``caller``.
     """
 
     def __init__(
@@ -39,14 +42,14 @@ class Cutter:
     ) -> None:
         layout = wire.parts
         self.tail = [Part(name) for name in layout]
-        """What is behind ``struct event``."""
+        """The parts after ``struct event``, in wire order."""
         self._cut = Struct("".join(f"{part.size}s{-part.size % 8}x" for part in layout.values()))
         self._locates = locates
         self._by_kind = by_kind
         self._rule = rule
 
     def parts(self, batch: Sequence[Slices]) -> Parts:
-        """The parts of ``batch``, which isn't empty."""
+        """Split ``batch``, which must not be empty."""
         packets, functions, times, flows, tails = zip(*batch, strict=True)
         parts = {
             Part.PACKET: packets,
@@ -69,7 +72,10 @@ class Cutter:
         return parts
 
     def _with_rule(self, said: bytes, at: bytes) -> bytes:
-        """What was said, with the rule's text behind it: which one that is depends on the time."""
+        """Append the rule's text to ``struct part_nft``.
+
+        A handle can be reused, so the text depends on the time of the nft event.
+        """
         if said.startswith(NOTHING):
             return said
         rule = self._rule(said, int.from_bytes(at, "little"))

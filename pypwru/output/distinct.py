@@ -1,4 +1,4 @@
-"""Outputs that share a file with no other: a capture, statistics, the ready file."""
+"""A check that a capture, statistics and the ready file share no file with another output."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ _Identity = tuple[object, ...]
 
 
 def require_distinct(config: Config, text: int | None, pcap: int | None) -> None:
-    """Before anything is written.
+    """Check the outputs of a run; to be called before anything is written.
+
+    Lines may share a file with standard output or standard error.
 
     Args:
-        text: descriptor that lines go to; None for none.
-        pcap: descriptor of the capture; None for none.
+        config: of the run.
+        text: descriptor of the output of lines; None if there is none.
+        pcap: descriptor of the capture; None if there is none.
 
     Raises:
-        UsageError: one of these is also the file of another output.
+        UsageError: the capture, --stats-file or --ready-file is also the file of another output.
     """
     alone = list(_exclusive(config, pcap))
     lines = f"--output-file {config.output_file}" if config.output_file else "the lines"
@@ -48,7 +51,7 @@ def _exclusive(config: Config, pcap: int | None) -> Iterator[tuple[str, _Identit
 
 
 def _of_descriptor(descriptor: int | None) -> _Identity | None:
-    """None for what isn't open, and for devices: /dev/null may be everybody's."""
+    """Return None if it isn't open, and for devices: outputs may share /dev/null."""
     try:
         return None if descriptor is None else _of_status(os.fstat(descriptor))
     except OSError:
@@ -56,7 +59,7 @@ def _of_descriptor(descriptor: int | None) -> _Identity | None:
 
 
 def _of_path(path: Path) -> _Identity | None:
-    """Of what is not there yet, the folder and its name in it."""
+    """Identify a file that doesn't exist yet by its folder and its name in it."""
     try:
         return _of_status(os.stat(path))
     except FileNotFoundError:

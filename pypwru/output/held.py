@@ -1,8 +1,8 @@
-"""Batches wait, in their order, until the texts of the rules in them are known.
+"""The delay of batches, in their order, until the texts of their rules are known.
 
-A text is found out by another thread: the ring is read on meanwhile, and what was read before a
-text is known stands here. It stands for a second at most, and for some while its text is being
-read, then the rule is shown without its text.
+Another thread lists the rules while the ring is read on, and batches queue here meanwhile. A batch
+waits for one second at most, or for five while a listing is running; then its rules are printed
+without their texts.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ if TYPE_CHECKING:
 
 _MOST = 1 << 16  # records
 _PATIENCE = 1_000_000_000  # ns
-_PATIENCE_WHILE_READ = 5_000_000_000
-_REMEMBERED = 1 << 12  # rules that were waited for in vain
-# ns from the moment that a rule is in use to that in which the kernel has told of it: earlier, the
-# text of the rule that had its handle before would be believed.
+_PATIENCE_WHILE_READ = 5_000_000_000  # ns, while a listing of their namespace is running or due
+_REMEMBERED = 1 << 12  # rules whose texts didn't come in time
+# ns. A commit takes effect up to 100 ms before its notification is read. Until then a reused handle
+# would resolve to the old rule, so events wait this long.
 _TOLD = 100_000_000
 _AT_BOOT = NFT_AT.pack(1)
 
 
 class _Waiting(NamedTuple):
-    """A batch.
+    """A delayed batch. Times are ns of CLOCK_MONOTONIC.
 
     Args:
-        asked: rules to when they spoke last in it.
-        since: when all that changed before it is told of; ns.
-        until: it isn't held any longer, but for a text that is being read; ns.
-        end: nor for that; ns.
+        batch: its records.
+        asked: rule -> time of its last nft event in the batch.
+        since: the earliest release: notifications of all earlier commits have been read by then.
+        until: the latest release, unless a listing of missing texts is running or due.
+        end: the latest release in any case.
     """
 
     batch: Sequence[Slices]
@@ -48,12 +49,12 @@ class _Waiting(NamedTuple):
 
 
 class Held:
-    """A stage between the ring and what shows records.
+    """The pipeline stage that delays batches.
 
     Args:
-        texts: of rules.
+        texts: rule texts, filled by another thread.
         wire: the layout of records.
-        clock: CLOCK_MONOTONIC, ns.
+        clock: returns ns of CLOCK_MONOTONIC.
     """
 
     def __init__(
@@ -69,18 +70,20 @@ class Held:
         self._clock = clock
         self._waiting: deque[_Waiting] = deque()
         self._records = 0
-        self._in_vain: dict[Handles, tuple[int, int]] = {}  # until which time, by which changes
+        # Rule -> time of its last event when it was given up, and the rule service's revision then.
+        self._in_vain: dict[Handles, tuple[int, int]] = {}
 
     def take(self, batch: Sequence[Slices]) -> list[Sequence[Slices]]:
-        """Hold a batch, and give those whose time has come.
+        """Queue a batch, and return the batches that are due, in order.
 
         Args:
-            batch: may be empty, as it should be from time to time while none comes.
+            batch: may be empty; call with an empty one regularly while there are no events, so that
+                time-outs take effect.
         """
         now = self._clock()
         if batch:
             asked = self._asked(batch)
-            self._lacking(asked)  # and so they are looked for
+            self._lacking(asked)  # the look-up of an unknown rule requests a listing
             told = max(asked.values(), default=0) + _TOLD
             until, end = now + _PATIENCE, now + _PATIENCE_WHILE_READ
             self._waiting.append(_Waiting(batch, asked, told, until, end))
@@ -88,7 +91,7 @@ class Held:
         return self._release(now)
 
     def finish(self) -> list[Sequence[Slices]]:
-        """Give all that is held; waits for texts a second at most."""
+        """Return all queued batches at the end of a run; waits for texts one second at most."""
         if not self._waiting:
             return []
         self._texts.rules.wait(_PATIENCE / 1e9)
@@ -112,14 +115,23 @@ class Held:
         return released
 
     def _may_wait(self, first: _Waiting, lacking: Mapping[Handles, int], now: int) -> bool:
-        """Whether it may be held longer."""
+        """Return whether the first batch may still wait.
+
+        Args:
+            first: the oldest batch.
+            lacking: its rules without text, each with the time of its last event.
+            now: ns of CLOCK_MONOTONIC.
+        """
         if self._records > _MOST or now >= first.end:
             return False
         is_read = self._texts.rules.is_read
         return now < first.until or any(is_read(rule[0], at) for rule, at in lacking.items())
 
     def _untimed(self, batch: Sequence[Slices]) -> Sequence[Slices]:
-        """A batch that has to go too early: no rule has a text that early in the kernel's life."""
+        """Make the rules of a batch that is released too early resolve to no text.
+
+        Its nft events get a time right after boot, at which no rule was listed.
+        """
         before, behind = self._at.start, self._at.stop
         return [
             (packet, func, ktime, flow, tail[:before] + _AT_BOOT + tail[behind:])
@@ -133,7 +145,7 @@ class Held:
         return {rule: int.from_bytes(when, "little") for rule, when in named if rule}
 
     def _lacking(self, asked: Mapping[Handles, int]) -> dict[Handles, int]:
-        """Rules whose text isn't known, and may be soon."""
+        """Return the rules that have no text yet and weren't given up."""
         changes = self._texts.rules.changes
         return {
             rule: at
@@ -142,7 +154,7 @@ class Held:
         }
 
     def _is_in_vain(self, rule: Handles, at: int, changes: int) -> bool:
-        """Whether it was waited for, and nothing is known since that wasn't then."""
+        """Return whether a rule was given up, and no look-up can have a new result since."""
         given_up = self._in_vain.get(rule)
         return given_up is not None and (at <= given_up[0] or changes == given_up[1])
 

@@ -1,4 +1,4 @@
-"""Bytes as Go's ``encoding/hex`` dumps them, which is how ``hexdump -vC`` does."""
+"""Hex dump in the format of Go's ``encoding/hex`` Dump, which is that of ``hexdump -vC``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _HEX_WIDTH = 3 * _LINE + 1
 
 
 def dump(octets: bytes) -> str:
-    """Lines of sixteen bytes: offset, hexadecimal in two halves, ASCII with ``.`` for the rest."""
+    """Return lines of 16 bytes: offset, two groups of hex digits, ASCII with ``.`` for others."""
     return "".join(_line(octets[at : at + _LINE], at) for at in range(0, len(octets), _LINE))
 
 

@@ -1,7 +1,7 @@
-"""An object a line: pwru's keys in pwru's order, and what pwru leaves out.
+"""JSON output, one object per line: pwru's keys in pwru's order, and keys that pwru lacks.
 
 The bytes are those of Go's ``encoding/json`` with HTML escaping off: no spaces, text as UTF-8 with
-the escapes of encode.go, and of what else a terminal would obey.
+the escapes of encode.go. Control characters for terminals are escaped as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pypwru.output.columns import Column
 
-# In the order of pwru's jsonPrinter; those that pwru doesn't have stand where they belong.
+# In the order of pwru's jsonPrinter; keys that pwru lacks are next to related ones.
 KEYS = (
     "skb",
     "packet_id",
@@ -48,8 +48,9 @@ KEYS = (
     "xdp_members",
     "bpfmap",
 )
-# What Go escapes and Python doesn't: a byte that isn't UTF-8 (PEP 383 keeps it as a surrogate), and
-# two line ends of JavaScript. What neither does: DEL, C1, and what turns the direction of writing.
+# Escaped by Go but not by Python: bytes that aren't UTF-8 (surrogates, PEP 383), and two line
+# terminators of JavaScript (U+2028, U+2029). By neither: DEL, C1 controls, and invisible and
+# bidirectional format characters.
 _SPECIAL = re.compile(
     "[\x7f-\x9f\ud800-\udfff\u2028\u2029\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
 )
@@ -62,14 +63,14 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def encode(value: object) -> str:
-    """``value`` as Go writes it."""
+    """Encode ``value`` to JSON as Go does."""
     if type(value) is int:
         return str(value)
     return _SPECIAL.sub(_escape, _encode(value))
 
 
 class Json(Form):
-    """An object an event.
+    """The form with one JSON object per event.
 
     Args:
         columns: of the run.
@@ -82,11 +83,11 @@ class Json(Form):
         super().__init__(sorted(columns, key=lambda column: KEYS.index(column.name)))
 
     def header(self) -> str:
-        """None."""
+        """Return an empty string: JSON has no titles."""
         return ""
 
     def writer(self, column: Column) -> Callable[[Any], str]:
-        """Key and value; nothing where there is none."""
+        """Return the function that formats key and value; empty text for a value of None."""
         key = ("{" if column is self.columns[0] else ",") + f'"{column.name}":'
         member_of = column.json
 

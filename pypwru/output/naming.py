@@ -1,11 +1,11 @@
-"""Where a run's names come from, made once for whoever shows its records."""
+"""The name resolver of a run, built once and used by every output."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from pypwru.output.clock import Clock
-from pypwru.output.columns import Members, Names
+from pypwru.resolve.event_names import Members, Names
 from pypwru.resolve.functions import FunctionNames
 from pypwru.resolve.namespaces import Namespaces
 from pypwru.resolve.processes import Processes, has_kernel_pids
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 
 def _are_tracepoints(traced: Mapping[int, str]) -> bool:
-    """By the first: tracepoints come before all others, and are never among functions."""
+    """Return whether tracepoints are traced, not functions.
+
+    The first name decides: a run never traces both, and tracepoints are added before TC and XDP
+    programs.
+    """
     return next(iter(traced.values()), "").startswith("tp:")
 
 
@@ -46,18 +50,21 @@ def names_of(
     log: Log,
     stack: ExitStack,
 ) -> Names:
-    """The names of a run.
+    """Build the name resolver of a run.
 
     Args:
-        reasons: words of drop reasons.
-        traced: the address that a record carries -> name, of everything that is attached; it may
-            grow meanwhile.
-        skb_members, xdp_members: of --output-skb-metadata and --output-xdp-metadata.
-        nft: of what nftables says.
-        stack: stops what learns names meanwhile.
+        config: of the run.
+        reasons: names of drop reasons.
+        traced: address in a record -> name, of every attached target; shared, grows during the run.
+        skb_members: formatter of --output-skb-metadata; None without that option.
+        xdp_members: formatter of --output-xdp-metadata; None without that option.
+        nft: chain names and rule texts.
+        log: receives a warning if program paths can't be resolved.
+        stack: takes ownership of the thread that watches for network namespace names.
 
     Raises:
-        KernelError: callers, stacks or locations are wanted, and the kernel hides its symbols.
+        KernelError: callers, stacks or drop locations are enabled, and kernel symbols can't be
+            read.
     """
     asked = config.output_caller or config.output_stack or config.locates_drops
     symbols = SymbolNames(read_now=asked)

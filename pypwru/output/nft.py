@@ -1,4 +1,4 @@
-"""What nftables said, in words: of the rule or chain itself, and of a packet that carries it."""
+"""Text and JSON of nft events, and of the last verdict on a packet."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from pypwru.output.nft_part import LEGACY, NO_RULE, POLICY, RETURN, RULE, Nft, c
 _RULE, _IN, _OUT = (constants()[f"EVENT_NFT_{name}"] for name in ("RULE", "IN", "OUT"))
 _OWN = frozenset((_RULE, _IN, _OUT))
 _ARROW = " -> "
-_UNKNOWN = "..."  # chains between those that a record has room for
+_UNKNOWN = "..."  # chains for which the record has no room
 _CONTINUE, _RETURN = -1, VERDICTS[-5]
 ANOTHER = "conntrack, or another hook function"
-"""Whose a drop with reason NETFILTER_DROP is where no rule, policy or table was."""
+"""What drops with reason NETFILTER_DROP without a verdict of a rule, policy or legacy table."""
 
 ChainNames = Callable[[int, int, int], tuple[str, str]]
-"""(inode of a network namespace, handle of a table, chain as of Nft) to their names; empty where
-they aren't known.
+"""(inode of a network namespace, handle of a table, chain as in Nft) to the names of table and
+chain; empty if unknown.
 """
 
 
 class Said(NamedTuple):
-    """What was said; of NO_RULE the numbers alone.
+    """``Nft`` with names; of type NO_RULE all names are empty.
 
     Args:
         nft: the numbers.
-        family: word of the table's.
+        family: of the table, as nft spells it.
         table: name.
-        path: names of chains, the base chain first and the one that spoke last; None for those
-            that aren't known.
-        target: name of the chain that is jumped to; empty for none.
-        hook: word of the base chain's.
-        verdict: word; empty where a chain is entered.
+        path: names of chains, from the base chain to the one of the rule; None for chains that the
+            record had no room for.
+        target: name of the chain of a jump or goto; empty if there is none.
+        hook: of the base chain, as nft spells it.
+        verdict: name; empty at the entry of a chain.
     """
 
     nft: Nft
@@ -48,32 +48,32 @@ class Said(NamedTuple):
 
     @property
     def rule(self) -> int:
-        """Handle of the rule that spoke; 0: there is none."""
+        """The handle of the rule; 0 for a policy, the end of a chain, or iptables-legacy."""
         return self.nft.rule if self.nft.type in (RULE, RETURN) else 0
 
     @property
     def is_another(self) -> bool:
-        """Whether a hook's function that isn't nftables' or iptables' drops the packet."""
+        """True if a hook function that is neither nftables' nor iptables' dropped the packet."""
         return self.nft.type == NO_RULE
 
     @property
     def is_own(self) -> bool:
-        """Whether the event is about what was said, not about a packet that carries it."""
+        """True for an nft event; False for an event of another kind with its packet's verdict."""
         return is_own(self.nft.kind)
 
 
 def is_own(kind: int) -> bool:
-    """Whether an event of this kind is nftables' own."""
+    """Return whether an event of this kind (EVENT_* of bpf/event.h) is an nft event."""
     return kind in _OWN
 
 
 def said(nft: Nft | None, names: ChainNames) -> Said | None:
-    """What was said; None for nothing."""
+    """Resolve the names of ``nft``; None if it is None."""
     if nft is None:
         return None
     if nft.type == NO_RULE:
         return Said(nft, "", "", (), "", "", "")
-    if nft.kind in (_IN, _OUT):  # no rule speaks
+    if nft.kind in (_IN, _OUT):  # entry and exit of a chain are of no rule
         nft = nft._replace(type=0, rule=0, target=0)
     family = family_word(nft.family)
     hook = hook_word(family, nft.hook)
@@ -98,28 +98,33 @@ def said(nft: Nft | None, names: ChainNames) -> Said | None:
 
 
 def _unnamed(handle: int) -> str:
-    """No name of a table or chain begins so."""
+    """Return a substitute for an unknown name: nft allows no name that begins with ``?``."""
     return f"?{handle}"
 
 
 def _verdict(nft: Nft) -> str:
     if nft.kind == _IN:
         return ""
-    # The end of a chain; since Linux 5.19 the kernel says `rule`, and NFT_CONTINUE.
+    # The end of a chain: NFT_TRACETYPE_RETURN, or NFT_TRACETYPE_RULE without a rule and with
+    # NFT_CONTINUE (since Linux 5.19).
     if nft.type == RETURN or (nft.type == RULE and not nft.rule and nft.verdict == _CONTINUE):
         return _RETURN
     return verdict_word(nft.verdict)
 
 
 def chain_text(what: Said) -> str:
-    """The column NFT-CHAIN: ``inet filter web``, or of a packet ``inet filter input -> web``."""
+    """Return the text of column NFT-CHAIN.
+
+    ``inet filter web`` of an nft event, ``inet filter input -> web`` of a packet's verdict; empty
+    without a rule.
+    """
     if what.is_another:
         return ""
     return _chain_text(what, what.path[-1:] if what.is_own else what.path)
 
 
 def chain_names(what: Said) -> Collection[str]:
-    """What its chain is called: its name, and as the column has it of the chain or of a packet."""
+    """Return all spellings of its chain: the bare name, and both forms of column NFT-CHAIN."""
     return what.path[-1] or "", _chain_text(what, what.path[-1:]), _chain_text(what, what.path)
 
 
@@ -136,10 +141,13 @@ def _gaps(path: tuple[str | None, ...]) -> Iterator[str]:
 
 
 def rule_text(what: Said, unknown: str = "") -> str:
-    """The column NFT-RULE: ``handle 12 drop``, of a packet ``#12 drop``, ``policy drop``, ...
+    """Return the text of column NFT-RULE: ``handle 12 drop``, ``policy drop``, ``enter``, ...
+
+    Of a packet's verdict the handle is written as ``#12 drop``.
 
     Args:
-        unknown: stands behind the handle.
+        what: the event.
+        unknown: text to add after the handle.
     """
     if what.is_another:
         return f"no rule seen: {ANOTHER}"
@@ -166,13 +174,13 @@ def _behind(mode: Mode, what: Said) -> str:
         return f"  {what.hook}/{what.nft.priority}"
     if mode is not Mode.TEXT or not what.rule:
         return ""
-    if what.nft.text:  # with its comment, as nft lists it
+    if what.nft.text:  # as nft lists it, which includes the comment
         return f": {what.nft.text}"
     return f' # "{what.nft.comment}"' if what.nft.comment else ""
 
 
 def line(what: Said | None, mode: Mode) -> str:
-    """Both columns and what is asked for behind them; empty where nothing was said."""
+    """Return both columns, and after them rule text or hook as ``mode`` selects; empty for None."""
     if what is None:
         return ""
     if what.is_another:
@@ -183,7 +191,10 @@ def line(what: Said | None, mode: Mode) -> str:
 
 
 def members(what: Said | None) -> dict[str, object] | None:
-    """The same as an object of JSON, without what there is none of; ``text`` is None if unknown."""
+    """Return the JSON object; members without value are left out.
+
+    ``text`` is there for every rule, None if it is unknown.
+    """
     if what is None:
         return None
     if what.is_another:

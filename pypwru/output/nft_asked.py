@@ -1,4 +1,4 @@
-"""Which rules --filter-nft-* ask for."""
+"""The match of nft events against --filter-nft-*."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _DROP, _STOLEN = VERDICTS[0], VERDICTS[2]
 
 
 class Asked:
-    """What is asked of a rule or policy; all of it must hold.
+    """The criteria of --filter-nft-*; a rule or policy must match all of them.
 
     Args:
         config: of the run.
         wire: the layout of its records.
         chains: names of tables and chains.
-        texts: of rules; None where nobody asks for them.
+        texts: of rules; None if the run needs no rule texts.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Asked:
         self._known: dict[bytes, bool] = {}
 
     def meets(self, record: Slices) -> bool:
-        """Whether the rule that spoke, now or last, is one of these."""
+        """Return whether the nft event of a record, or its packet's last verdict, matches."""
         part = record[4][self._said]
         if part == NOTHING or not self._fits(part):
             return False
@@ -64,8 +64,12 @@ class Asked:
         return self._finds is None or any(map(self._finds, text))
 
     def judges(self, record: Slices) -> bool | None:
-        """Whether the packet carries a verdict from this record on; None: it carries none. What
-        another dropped may carry one.
+        """Return whether the packet has a stored verdict from this record on.
+
+        Returns:
+            True: it has one. False: an nft event that stores none (entry of a chain, an NFT_*
+            verdict, NF_STOLEN), or a drop by a hook that isn't nftables'; whether the packet has an
+            earlier one is unknown. None: an event of another kind, without verdict.
         """
         part = record[4][self._said]
         kind = int.from_bytes(record[0][KIND], "little")
@@ -76,10 +80,10 @@ class Asked:
             return bool(spoken and spoken.type != NO_RULE)
         if spoken is None or not spoken.type or spoken.verdict < 0:
             return False
-        return verdict_word(spoken.verdict) != _STOLEN  # which is nobody's to carry
+        return verdict_word(spoken.verdict) != _STOLEN  # the hook function owns it now
 
     def _fits(self, part: bytes) -> bool:
-        """All conditions but those on the text."""
+        """Return whether a part matches all criteria but those on the rule text; cached."""
         fits = self._known.get(part)
         if fits is None:
             what = said(nft(part), self._chains)

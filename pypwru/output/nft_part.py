@@ -1,4 +1,4 @@
-"""What nftables said of a packet, as named fields: ``struct part_nft`` of ``bpf/event.h``."""
+"""``struct part_nft`` of ``bpf/event.h``: an nft event, or the last verdict on a packet."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pypwru.events.record import constants
 NFT = struct.Struct("<4Q4QIiiBBBB")
 NFT_AT = struct.Struct("<Q")
 NOTHING = bytes(NFT.size)
-"""The part where nothing was said."""
+"""The part of a record without nft event and verdict."""
 
-# NFT_TRACETYPE_* of linux/netfilter/nf_tables.h, and event.h's own
+# NFT_TRACETYPE_* of linux/netfilter/nf_tables.h, and LEGACY of bpf/event.h.
 POLICY, RETURN, RULE, LEGACY = 1, 2, 3, 4
 NO_RULE = constants()["NFT_NO_RULE"]
 _HANDLES = struct.Struct("<QQQ40xI")
@@ -23,25 +23,28 @@ _WORDS = NFT.size + _KIND_SIZE
 
 
 class Nft(NamedTuple):
-    """What nftables said, now or last: handles, and NF_*, NFPROTO_* and NFT_* numbers.
+    """An nft event, or, in an event of another kind, the last final verdict on its packet.
 
     Args:
-        table: handle; of iptables-legacy the address of its struct xt_table.
-        chain: by which its name is found; of iptables-legacy 0.
-        rule: handle; 0: the policy, or the end of a chain.
-        target: likewise, the chain that is jumped to; 0 for none.
-        path: likewise, chains on the way to ``chain``, the base chain first; 0 behind the last.
+        table: handle; of iptables-legacy the ``struct xt_table *``.
+        chain: handle, and above CHAIN_HANDLE_BITS a hash of the chain's name, which a rename
+            changes; of iptables-legacy 0.
+        rule: handle; 0: a policy, or the end of a chain.
+        target: chain of a jump or goto, as ``chain``; 0 if there is none.
+        path: chains from the base chain to ``chain``, as ``chain``; 0 after the last.
         netns: inode of the network namespace.
-        verdict: signed.
+        verdict: NF_*, or negative NFT_*.
         priority: of the base chain.
-        family: of the table.
-        hook: that the base chain is on.
-        type: NFT_TRACETYPE_*, or of iptables-legacy; 0 for the entry or exit of a chain. NO_RULE: a
-            hook's function drops the packet, and nothing of it is known.
-        depth: how many jumps deep.
+        family: NFPROTO_* of the table.
+        hook: NF_*_* number of the base chain's hook.
+        type: NFT_TRACETYPE_*, or LEGACY of iptables-legacy; 0: entry or exit of a chain. NO_RULE: a
+            hook function that is neither nftables' nor iptables' dropped the packet, and the rest
+            of the part is 0.
+        depth: number of jumps from the base chain.
         kind: EVENT_* of bpf/event.h.
-        text: the rule's; empty for none, None where it isn't known.
-        comment: the rule's.
+        text: of the rule; empty if no program could list it, None if it is unknown or there is no
+            rule.
+        comment: of the rule; empty if it has none.
     """
 
     table: int
@@ -62,13 +65,14 @@ class Nft(NamedTuple):
 
 
 Handles = tuple[int, int, int, int]
-"""Which rule spoke: inode of the network namespace, handles of table, chain and rule."""
+"""Key of a rule: inode of the network namespace, handles of table, chain and rule."""
 
 
 def nft(part: bytes) -> Nft | None:
-    """The part, behind it the record's kind, and what ``with_text`` made of both.
+    """Decode ``struct part_nft``; None if it is empty.
 
-    None where nothing was said.
+    Args:
+        part: the struct, then the record's kind, then the rule's text as ``with_text`` appends it.
     """
     if part.startswith(NOTHING):
         return None
@@ -78,27 +82,33 @@ def nft(part: bytes) -> Nft | None:
 
 
 def handles(part: bytes) -> Handles:
-    """Those of a part; the last is 0 where no rule spoke.
+    """Return the key of a part's rule; the last handle is 0 if the part is of no rule.
 
     Args:
-        part: may have anything behind it.
+        part: ``struct part_nft``, and anything after it.
     """
     table, chain, rule, netns = _HANDLES.unpack_from(part)
     return netns, table, chain_handle(chain), rule
 
 
 def chain_handle(chain: int) -> int:
-    """A chain's handle: above it stands which name it had (``struct part_nft``)."""
+    """Return the handle of a chain as records have it, without the hash of its name."""
     return chain & _HANDLE
 
 
 def with_text(part: bytes, text: str, comment: str) -> bytes:
-    """A part and its kind, and behind them what is known of the rule; without it, nothing is."""
+    """Append text and comment of the rule to a part; without them the part stands for unknown text.
+
+    Args:
+        part: ``struct part_nft``, then the record's kind.
+        text: of the rule.
+        comment: of the rule; empty if it has none.
+    """
     return b"%b%b\0%b" % (part, os.fsencode(text), os.fsencode(comment))
 
 
 def _text(octets: bytes) -> tuple[str | None, str]:
-    """Text and comment."""
+    """Return text and comment; text is None if nothing was appended."""
     if not octets:
         return None, ""
     text, comment = octets.split(b"\0")

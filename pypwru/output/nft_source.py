@@ -1,4 +1,4 @@
-"""Where the names and texts of a run's nftables come from."""
+"""The source of chain names and rule texts of a run."""
 
 from __future__ import annotations
 
@@ -17,31 +17,36 @@ if TYPE_CHECKING:
     from pypwru.output.rule_texts import RuleTexts
     from pypwru.resolve.ruleset import ChainText, RuleText
 
-_LOOK, _MOST_LOOKS = 0.1, 50  # seconds that rules are waited for at once, and how often
+_LOOK, _MOST_LOOKS = 0.1, 50  # seconds of one wait for listings, and the number of waits
 _EVALUATES = "nft_do_chain"
-_BOUND = "__chain"  # and a number: how the kernel names the chain of `jump { ... }`
+_BOUND = "__chain"  # then a number: the kernel's name of the anonymous chain of `jump { ... }`
 
 
 class NftSource(NamedTuple):
-    """Names and texts.
+    """Look-ups of names and texts.
 
     Args:
         chain: names of tables and chains.
-        texts: of rules; None where nobody asks for them.
+        texts: rule texts; None if the run needs none.
     """
 
     chain: ChainNames
     texts: RuleTexts | None = None
 
     def rule(self, part: bytes, at: int) -> RuleText | None:
-        """What the rule says that a part names, as it is shown."""
+        """Return the rule text for output; None if there is no rule, or it is unknown.
+
+        Args:
+            part: ``struct part_nft``, and anything after it.
+            at: time of the nft event, ns of CLOCK_MONOTONIC.
+        """
         return self.texts.shown(part, at) if self.texts else None
 
     def wait_listed(self, is_stopped: Callable[[], bool]) -> None:
-        """Until rules are listed that were there at the start, for some seconds at most.
+        """Wait until the rules that exist at the start are listed, for 5 seconds at most.
 
         Args:
-            is_stopped: whether to wait no longer.
+            is_stopped: True ends the wait.
         """
         for _ in range(_MOST_LOOKS):
             if not self.texts or is_stopped() or self.texts.rules.wait_listed(_LOOK):
@@ -55,13 +60,17 @@ NO_NFT = NftSource(lambda netns, table, chain: ("", ""))
 def nft_source(
     config: Config, maps: Mapping[str, int], symbols: Symbols | None, netns: int, log: Log
 ) -> Iterator[NftSource]:
-    """The source of a run.
+    """Open the source of a run; the rule service stops on the way out.
 
     Args:
-        maps: name -> descriptor, of the run's maps.
-        symbols: of the kernel; None only where nftables isn't asked.
-        netns: inode of the only namespace that is traced; 0 for any.
-        log: told what keeps texts from being known.
+        config: of the run.
+        maps: name -> descriptor, of the run's BPF maps.
+        symbols: of the kernel; None is allowed only with --output-nft=false.
+        netns: inode of the only namespace that is traced; 0: all.
+        log: receives warnings if rule texts can't be listed.
+
+    Yields:
+        The source; without names if --output-nft=false.
     """
     if not config.asks_nft:
         yield NO_NFT
@@ -86,14 +95,20 @@ def nft_source(
 
 
 class Chains(Protocol):
-    """What is known of chains: ``pypwru.resolve.rules``, and a stand-in in tests."""
+    """Look-up of listed chains: ``pypwru.resolve.rules``, and a stub in tests."""
 
     def chain(self, netns: int, table: int, chain: int) -> ChainText | None:
-        """A chain; None while it isn't known."""
+        """Return a chain; None while it is unknown.
+
+        Args:
+            netns: inode of the network namespace.
+            table: handle.
+            chain: handle.
+        """
 
 
 def with_bound(names: ChainNames, rules: Chains) -> ChainNames:
-    """``names``, in which a chain that is bound to a rule has the rule's, as ``input#5``."""
+    """Wrap ``names``: a chain that is bound to a rule is named after the rule, as ``input#5``."""
 
     def named(netns: int, table: int, chain: int) -> tuple[str, str]:
         table_name, name = names(netns, table, chain)

@@ -1,7 +1,7 @@
-"""The parts of a record, as named fields: what the columns are made of.
+"""The parts of a record, decoded to named fields: the input of columns.
 
-The reader hands each part as the bytes of the wire (``bpf/event.h``); bytes are the key under which
-rendered text is kept, and they are taken apart only when the text isn't there yet.
+The ring reader leaves each part as the bytes of ``bpf/event.h``. These bytes are the cache key of
+the rendered text, so a part is decoded only on a cache miss.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.events.drop_flag import FLAG_SIZE, is_drop_event
-from pypwru.output.nft_part import nft
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# struct event of bpf/event.h; what is in network order stays bytes until it is named.
+# The parts of struct event of bpf/event.h. Members in network byte order are unpacked as bytes.
 PACKET = struct.Struct("<QIHH16sQ")
 FUNCTION = struct.Struct("<QQ")
 FLOW = struct.Struct("<IIQII16sI2sBB16s16s2s2sBBBx")
 
-# struct part_* of the same file; nft_part.py has part_nft.
+# struct part_* of the same file; part_nft is in nft_part.py.
 CALLER = struct.Struct("<8Q")
 CB = struct.Struct("<5I4x")
 TUNNEL = struct.Struct("<16s16s2s2sBBBx")
@@ -36,12 +35,14 @@ STACK = struct.Struct("<50Q")
 
 _U32 = (1 << 32) - 1
 KIND = slice(14, 16)
-"""Where event.kind is in the packet part."""
+"""Position of event.kind in the packet part."""
 
 
 class Part(Enum):
-    """Parts of a record; those of the tail have their names of ``events.wire``, but for LOCATION,
-    which is made of two.
+    """The parts of a record.
+
+    Parts of the tail have the names of ``events.wire``. LOCATION is not on the wire: it is composed
+    of the drop flag of FLOW and CALLER.
     """
 
     PACKET = "packet"
@@ -65,16 +66,16 @@ class Part(Enum):
 
 
 class Packet(NamedTuple):
-    """Who is seen where.
+    """The packet, and the task and CPU on which the event occurred.
 
     Args:
-        skb: address of the sk_buff.
-        pid: thread group of the task that was running.
-        cpu: where it ran.
+        skb: ``struct sk_buff *``; of an XDP event xdp_buff.data_hard_start.
+        pid: tgid of the current task; in softirq an unrelated one that was interrupted.
+        cpu: number of the CPU.
         kind: EVENT_* of bpf/event.h.
-        comm: the task's name in the kernel.
-        start_stack: where the stack of its program begins; without one (a kernel thread, or at the
-            process's end) bit 63 and when the process began, ns of CLOCK_BOOTTIME.
+        comm: task_struct.comm.
+        start_stack: mm_struct.start_stack; for a task without memory of its own (a kernel thread,
+            or an exiting process) bit 63 set, and below it the start time in ns of CLOCK_BOOTTIME.
     """
 
     skb: int
@@ -86,11 +87,11 @@ class Packet(NamedTuple):
 
 
 class Function(NamedTuple):
-    """Which function was entered.
+    """The target that was hit.
 
     Args:
-        address: of the probe in it, or the number of a tracepoint or BPF program.
-        reason: its enum skb_drop_reason argument.
+        address: of the probe in the function, or the number of a tracepoint or BPF program.
+        reason: the function's enum skb_drop_reason argument; 0 if it has none.
         kind: EVENT_* of bpf/event.h.
     """
 
@@ -100,25 +101,27 @@ class Function(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """What the packet was at that moment.
+    """The headers, device and namespace of the packet at the time of the event.
 
     Args:
         netns: inode of its network namespace.
         mark: skb->mark.
-        netns_cookie: the namespace's, which no other ever gets; 0 where it isn't known.
-        ifindex: skb->dev's, 0 without one.
+        netns_cookie: of the namespace; unlike the inode it is never reused. 0: unknown.
+        ifindex: of skb->dev; 0 without a device.
         mtu: of its route, else of its device.
-        ifname: the device's name at that moment; empty without one.
-        len: skb->len.
-        protocol: skb->protocol, EtherType in host order.
-        l3: 4, 6, or 0 when the packet has no address that could be read.
+        ifname: name of the device at that time; empty without a device.
+        len: skb->len, bytes.
+        protocol: skb->protocol, EtherType in host byte order.
+        l3: 4, 6, or 0 if no IP header could be read.
         l4: IP protocol number.
-        saddr, daddr: 16 bytes each, IPv4 in the first four.
-        sport, dport: host order, 0 without one.
+        saddr: source address, 16 bytes in network byte order, IPv4 in the first four.
+        daddr: destination address, likewise.
+        sport: source port in host byte order; 0 if there is none.
+        dport: destination port, likewise.
         tcp_flags: byte 13 of the TCP header.
-        is_message: 1 for a message of a Unix, netlink or PF_KEY socket; this and the next only of
-            runs that follow packets to their ends.
-        is_shared: 1 where there is more than one reference to it.
+        is_message: 1 for a message of a Unix, netlink or PF_KEY socket. This and the next are set
+            only in runs that need skb free events.
+        is_shared: 1 if there is more than one reference to the sk_buff.
     """
 
     netns: int
@@ -141,7 +144,7 @@ class Flow(NamedTuple):
 
 
 class Tunnel(NamedTuple):
-    """The packet inside a tunnel's, as in Flow."""
+    """The headers of the packet inside a tunnel; members as in Flow."""
 
     saddr: bytes
     daddr: bytes
@@ -153,10 +156,10 @@ class Tunnel(NamedTuple):
 
 
 class Metadata(NamedTuple):
-    """What --output-skb-metadata or, of an XDP program, --output-xdp-metadata asked for.
+    """The values of --output-skb-metadata or, in an XDP event, of --output-xdp-metadata.
 
     Args:
-        values: one for each member, as wide as a register; 0 behind the last.
+        values: u64 for each member, in the order of the option; 0 after the last.
         kind: EVENT_* of bpf/event.h.
     """
 
@@ -165,13 +168,15 @@ class Metadata(NamedTuple):
 
 
 class Map(NamedTuple):
-    """What a function on a BPF map was called with.
+    """The arguments of a call on a BPF map.
 
     Args:
-        id: the map's, 0 in a record of anything else.
-        key_size, value_size: bytes of them in the map.
-        name: the map's.
-        key, value: their first 256 bytes at most.
+        id: of the map; 0 in records of other kinds.
+        key_size: bytes of a key.
+        value_size: bytes of a value.
+        name: of the map.
+        key: at most its first 256 bytes.
+        value: at most its first 256 bytes.
     """
 
     id: int
@@ -183,25 +188,25 @@ class Map(NamedTuple):
 
 
 def packet(part: bytes) -> Packet:
-    """The packet part of a record."""
+    """Decode the packet part of ``struct event``."""
     skb, pid, cpu, kind, comm, stack = PACKET.unpack(part)
     return Packet(skb, pid, cpu, kind, text(comm), stack)
 
 
 def _kind(part: bytes, size: int) -> int:
-    """The kind behind a part, where a run has several; 0, that of a function, where not."""
+    """Return the kind appended to a part of ``size`` bytes; 0 (EVENT_FUNCTION) if there is none."""
     return int.from_bytes(part[size:], "little")
 
 
 def function(part: bytes) -> Function:
-    """The func part of a record, and the record's kind behind it."""
+    """Decode the func part of ``struct event``, with the record's kind appended or not."""
     address, reason = FUNCTION.unpack_from(part)
-    # The argument is a 32-bit enum in a 64-bit register whose upper half is undefined.
+    # The argument is a 32-bit enum in a 64-bit register, whose upper half is undefined.
     return Function(address, reason & _U32, _kind(part, FUNCTION.size))
 
 
 def flow(part: bytes) -> Flow:
-    """The flow part of a record."""
+    """Decode the flow part of ``struct event``."""
     netns, mark, netns_cookie, ifindex, mtu, ifname, length, *rest = FLOW.unpack(part)
     protocol, l3, l4, saddr, daddr, sport, dport, tcp_flags, is_message, is_shared = rest
     network = int.from_bytes
@@ -227,39 +232,39 @@ def flow(part: bytes) -> Flow:
 
 
 def tunnel(part: bytes) -> Tunnel:
-    """``struct part_tunnel``."""
+    """Decode ``struct part_tunnel``."""
     saddr, daddr, sport, dport, l3, l4, tcp_flags = TUNNEL.unpack(part)
     network = int.from_bytes
     return Tunnel(saddr, daddr, network(sport, "big"), network(dport, "big"), l3, l4, tcp_flags)
 
 
 def metadata(part: bytes) -> Metadata:
-    """``struct part_metadata``, and the record's kind behind it."""
+    """Decode ``struct part_metadata``, with the record's kind appended or not."""
     return Metadata(METADATA.unpack_from(part), _kind(part, METADATA.size))
 
 
 def bpf_map(part: bytes) -> Map:
-    """``struct part_map``."""
+    """Decode ``struct part_map``."""
     number, key_size, value_size, name, key, value = MAP.unpack(part)
     return Map(number, key_size, value_size, text(name), key[:key_size], value[:value_size])
 
 
 def frames(form: struct.Struct, part: bytes) -> tuple[int, ...]:
-    """Return addresses, innermost first; what is behind the first 0 is nothing."""
+    """Decode return addresses, innermost first, up to the first 0."""
     return tuple(takewhile(bool, form.unpack(part)))
 
 
 def location(part: bytes) -> tuple[int, ...]:
-    """From where a packet is dropped, as CALLER; nothing where it isn't.
+    """Decode the call chain of a drop, innermost first; empty for an event that drops nothing.
 
     Args:
-        part: the last of the flow part, and behind it ``struct part_caller``.
+        part: the drop flag (the last bytes of the flow part), then ``struct part_caller``.
     """
     return frames(CALLER, part[FLAG_SIZE:]) if is_drop_event(part[:FLAG_SIZE]) else ()
 
 
 def text(part: bytes) -> str:
-    """What stands before the first NUL; it need not be UTF-8."""
+    """Decode the text before the first NUL; bytes that aren't UTF-8 become surrogates (PEP 383)."""
     return os.fsdecode(part.split(b"\0", 1)[0])
 
 
@@ -273,11 +278,10 @@ READERS: Mapping[Part, Callable[[bytes], Any]] = {
     Part.TUNNEL: tunnel,
     Part.METADATA: metadata,
     Part.MAP: bpf_map,
-    Part.NFT: nft,
     Part.CT: CT.unpack,
     Part.IDENTITY: IDENTITY.unpack,
     Part.STACK: partial(frames, STACK),
     Part.SKB: text,
     Part.SHINFO: text,
 }
-"""What takes the bytes of a part apart."""
+"""Decoder of each part but NFT, whose decoder (``cutting.READERS``) also takes the rule's text."""

@@ -1,9 +1,10 @@
-"""From batches of records to the sink, in whatever form.
+"""The printer, which renders batches of records and writes them, in any form.
 
 Parts of a record repeat: most events of a trace differ from an earlier one only in the time and in
-one part. So the text of a part is kept under the part's bytes, an event is a look-up for each part
-and a join, and a batch is one write. What is kept is bounded, and kept for a second at most,
-because names change: of processes, interfaces, and of modules and programs that come later.
+one part. So the rendered text of a part is cached under the bytes of the part, an event is a
+look-up for each part and a join, and a batch is one write. The caches are bounded, and are cleared
+once per second because names change: of processes, interfaces, and of modules and programs that are
+loaded later.
 """
 
 from __future__ import annotations
@@ -14,54 +15,55 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from pypwru.events.wire import wire
-from pypwru.output.cutting import Cutter, Parts
+from pypwru.output.cutting import READERS, Cutter, Parts
 from pypwru.output.nft_part import NOTHING
-from pypwru.output.parts import KIND, READERS, Part
+from pypwru.output.parts import KIND, Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pypwru.config import Config
     from pypwru.events.record import Slices
-    from pypwru.output.columns import Column, Names
+    from pypwru.output.columns import Column
+    from pypwru.resolve.event_names import Names
 
 _KEPT_TEXTS = 1 << 14
 _KEPT_STACKS = 1 << 11
-_NOT_KEPT = frozenset((Part.SKB, Part.SHINFO, Part.MAP))  # large, and hardly ever the same twice
+_NOT_KEPT = frozenset((Part.SKB, Part.SHINFO, Part.MAP))  # large, and rarely repeated
 _NAMES_LAST_SECONDS = 1.0
 _COMMON = (Part.PACKET, Part.FLOW, Part.FUNCTION)
 
 
 class Form(ABC):
-    """How events are written.
+    """The format of events: text, JSON, or logfmt.
 
     Args:
-        columns: what an event shows, in order.
+        columns: of an event, in output order.
     """
 
     end: str
-    """What closes an event."""
+    """Terminator of an event."""
     types = False
-    """Whether an event shows its type."""
+    """True if the form has the column ``type``."""
     escape: Callable[[str], str] = staticmethod(str)
     """As Names.escape."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = tuple(columns)
         self.grown = 0
-        """How often a column became wider: what was written before is too narrow then."""
+        """How often a column became wider; cached texts from before are too narrow."""
 
     @abstractmethod
     def header(self) -> str:
-        """What stands before the first event."""
+        """Return the line of column titles, with its line break; empty if the form has none."""
 
     @abstractmethod
     def writer(self, column: Column) -> Callable[[Any], str]:
-        """From a value of the column to its text, with what parts it from the one before."""
+        """Return the function that formats a value of ``column``, with the separator before it."""
 
 
 class _Texts(dict[bytes, bytes]):
-    """Part to text; rendered on the first look-up, emptied when full or when a column grew."""
+    """Cache of part -> text; renders on a miss, and is cleared when full or when a column grew."""
 
     def __init__(self, render: Callable[[bytes], bytes], form: Form, most: int) -> None:
         super().__init__()
@@ -80,12 +82,14 @@ class _Texts(dict[bytes, bytes]):
 
 
 class _Segment:
-    """Neighbouring columns of one part.
+    """A run of adjacent columns that have their values from the same part.
 
     Args:
-        part: theirs.
-        columns: in order.
-        end: what is behind them.
+        part: of the columns.
+        columns: in output order.
+        form: of the output.
+        names: the name resolver.
+        end: text after the last of them.
     """
 
     def __init__(
@@ -99,7 +103,7 @@ class _Segment:
         self._makers = [(form.writer(column), column.value) for column in columns]
 
     def of(self, parts: Parts) -> Iterable[bytes]:
-        """The segment of each event."""
+        """Return the text of these columns for each event of a batch."""
         if self.part is Part.TIME:
             packets = parts.get(Part.IDENTITY, parts[Part.PACKET])
             return map(self._stamper(), packets, parts[Part.TIME])
@@ -108,7 +112,7 @@ class _Segment:
         return map(self.texts.__getitem__, parts[self.part])
 
     def _stamper(self) -> Callable[[bytes, int], bytes]:
-        """The text of times, which is never kept; nearly always of one column."""
+        """Return the formatter of times, which aren't cached; they are nearly always one column."""
         names, end = self._names, self._end
         (first, first_value), *more = self._makers
 
@@ -122,7 +126,7 @@ class _Segment:
         return stamp
 
     def _render(self, octets: bytes) -> bytes:
-        # Bytes that are not UTF-8 (PEP 383) are left where a letter was cut in two.
+        # Truncation inside a UTF-8 sequence leaves bytes that aren't UTF-8 (surrogates, PEP 383).
         return self._written(READERS[self.part](octets)).encode(errors="replace")
 
     def _written(self, fields: Any) -> str:
@@ -131,14 +135,14 @@ class _Segment:
 
 
 class Printer:
-    """Prints events.
+    """The consumer of records that renders and writes them.
 
     Args:
-        form: text or JSON.
-        names: where numbers get their names.
-        write: takes the bytes of each event of a batch.
-        config: what records have.
-        monotonic: seconds, to know when names are stale.
+        form: of the output.
+        names: the name resolver; its ``escape`` is replaced by that of the form.
+        write: receives the bytes of each event of a batch, in one call per batch.
+        config: of the run; gives the layout of records.
+        monotonic: seconds of a monotonic clock, to expire cached names.
     """
 
     def __init__(
@@ -155,7 +159,8 @@ class Printer:
         self._monotonic = monotonic
         self._stale_at = 0.0
         self._segments = _segments(form, names)
-        # The kind is in the packet part. Where a run has several, it goes behind what shows it.
+        # The kind is in the packet part. In a run with several kinds it is appended to the parts
+        # whose text depends on it.
         more_kinds = config.filter_trace_tc or config.filter_trace_xdp or config.output_bpfmap
         types = more_kinds or (config.asks_nft and form.types)
         by_kind = {Part.FUNCTION: types, Part.METADATA: more_kinds, Part.NFT: config.asks_nft}
@@ -169,22 +174,23 @@ class Printer:
             self._common = self._nft_rows
 
     def print_header(self) -> None:
-        """The titles of the columns, in a form that has them."""
+        """Write the column titles, in a form that has them."""
         if header := self._form.header():
             self._write([header.encode()])
 
     def show(self, batch: Sequence[Slices]) -> None:
-        """Print ``batch`` with one write.
+        """Render ``batch`` and write it with one call; an empty batch writes nothing.
 
         Raises:
-            OutputError, OutputClosed: from ``write``.
+            OutputError: from ``write``.
+            OutputClosed: from ``write``.
         """
         if batch:
             self._forget_stale_names()
             self._write(self._common(batch) if self._common else self._events(batch))
 
     def _rows(self, batch: Sequence[Slices]) -> list[bytes]:
-        """The common run, whose time a line is what the busiest machine notices."""
+        """Render the most common set of columns, without splitting records first: the hot path."""
         packets, flows, functions = (segment.texts for segment in self._segments)
         return [
             packets[packet] + flows[flow] + functions[function]
@@ -192,7 +198,7 @@ class Printer:
         ]
 
     def _nft_rows(self, batch: Sequence[Slices]) -> list[bytes]:
-        """The common run where there is nftables; mostly it says nothing."""
+        """Render the common columns and the nft column, which is empty in most events."""
         packets, flows, functions, said = (segment.texts for segment in self._segments)
         end, nothing, kind = said[NOTHING], NOTHING, KIND
         return [
@@ -204,7 +210,7 @@ class Printer:
         ]
 
     def _events(self, batch: Sequence[Slices]) -> list[bytes]:
-        """Any run, a segment at a time."""
+        """Render any set of columns, one run of columns at a time."""
         self._names.clock.adjust()
         parts = self._cutter.parts(batch)
         segments = [segment.of(parts) for segment in self._segments]

@@ -1,8 +1,8 @@
-"""The file that is rotated: before it would grow too large it is renamed, and a new one begun.
+"""The rotated output file: before it exceeds its maximum size it is renamed, and a new one opened.
 
-An event is never split over two files, and a file is larger than asked for only if one event is.
-What becomes of rotated files (``output/backups.py``) is done by a thread, which a trace never waits
-for; the end of the run does.
+An event is never split across two files; a file exceeds the maximum only if a single event does.
+Backups (``output/backups.py``) are removed and compressed in a thread. The trace never waits for
+it; the end of the run does.
 """
 
 from __future__ import annotations
@@ -42,17 +42,19 @@ _NOTICE_SECONDS = 0.2
 
 
 def milliseconds() -> int:
-    """The wall clock's, since the epoch."""
+    """Return the ms since the epoch, by the wall clock."""
     return time.time_ns() // 1_000_000
 
 
 class Tidier:
-    """Removes and packs rotated files, in a thread.
+    """The thread that removes and compresses backups.
+
+    Its failures don't end the trace: the backup still exists, complete.
 
     Args:
-        path: the file that is rotated.
-        rotation: what is asked for.
-        log: told what can't be done, which ends no trace: the rotated file is there, whole.
+        path: of the rotated file.
+        rotation: the retention.
+        log: receives a warning for each file that can't be removed or compressed.
     """
 
     def __init__(self, path: Path, rotation: Rotation, log: Log) -> None:
@@ -64,21 +66,30 @@ class Tidier:
         self._last: Future[None] | None = None
 
     def start(self, now: int) -> None:
-        """Have it tidied as of ``now``; at once, or when what is under way is done."""
+        """Queue a clean-up; it starts at once, or after the one that is running.
+
+        Args:
+            now: ms since the epoch, to which the age of backups is compared.
+        """
         if self._rotation.tidies:
             if self._last:
-                self._last.cancel()  # if it waits still: this one does its work
+                self._last.cancel()  # if it is still queued: the new one does its work too
             self._last = self._pool.submit(self._tidy, now)
 
     def finish(self) -> None:
-        """Wait until all is done; a second signal leaves the rest unpacked."""
+        """Wait until all clean-ups are done.
+
+        Raises:
+            KeyboardInterrupt: a second signal came; backups that weren't compressed yet stay so.
+        """
         if self._last is None:
             return
         try:
             if self._rotation.compress and not self._last.done():
                 self._log.info("Compressing rotated files..")
-            # Not for the thread: an interrupted join takes it for ended. And not for ever: a signal
-            # that comes just before a wait is noticed only after it.
+            # Wait for the future, not the thread: after an interrupted join() Python takes a thread
+            # for ended. Wait with a time-out: a signal that arrives just before the wait is handled
+            # only after it.
             while wait([self._last], _NOTICE_SECONDS).not_done:
                 pass
         except KeyboardInterrupt:
@@ -89,7 +100,7 @@ class Tidier:
             self._pool.shutdown()
 
     def abandon(self) -> None:
-        """Leave unpacked what is not packed yet."""
+        """Leave backups as they are that aren't compressed yet."""
         self._abandoned = True
 
     def _tidy(self, now: int) -> None:
@@ -115,7 +126,7 @@ class Tidier:
         try:
             act(path)
         except FileNotFoundError:
-            pass  # somebody else tidies here too
+            pass  # another process removed it
         except OSError as error:
             self._warn(message, path, error)
 
@@ -124,15 +135,15 @@ class Tidier:
 
 
 class RotatingSink(Sink):
-    """A regular file that is rotated.
+    """A regular file with rotation.
 
     Args:
-        descriptor: open for writing at its end.
-        path: of the file itself, no link to it.
-        rotation: when.
-        log: told what can't be done to rotated files.
-        now: milliseconds.
-        flag: that named the file.
+        descriptor: open for appending; owned by the sink, replaced at each rotation.
+        path: of the file itself, not of a link to it.
+        rotation: maximum size, and retention of backups.
+        log: receives warnings about backups.
+        now: returns the ms since the epoch.
+        flag: the option that names the file, used in error messages.
     """
 
     def __init__(
@@ -154,12 +165,12 @@ class RotatingSink(Sink):
         self._named = -1  # the millisecond in the last backup's name
 
     def write_events(self, events: Sequence[bytes]) -> None:
-        """Write all of ``events``, and rotate between two of them.
+        """Write all of ``events``, rotating between two of them where needed.
 
         Raises:
-            OutputError: a full disk, a folder that takes no new file.
+            OutputError: the disk is full, or the folder takes no new file.
         """
-        if events and self._untouched:  # not at the open: a run that never begins removes nothing
+        if events and self._untouched:  # not in __init__: a run that fails to start removes nothing
             self._untouched = False
             self._tidier.start(self._now())
         written = 0
@@ -169,7 +180,7 @@ class RotatingSink(Sink):
                 if not fitting and self._size:
                     self.rotate()
                     continue
-                # An event larger than a file has one for itself.
+                # An event larger than the maximum size gets a file of its own.
                 part = rest[: fitting or 1]
                 super().write_events(part)
                 self._size += sum(map(len, part))
@@ -179,10 +190,11 @@ class RotatingSink(Sink):
             raise
 
     def close(self) -> None:
-        """Close the file, and wait until rotated files are tidied.
+        """Close the file, and wait for the clean-up of backups.
 
         Raises:
-            OutputError: as of Sink.
+            OutputError: as ``Sink.close``.
+            KeyboardInterrupt: a second signal came during the wait.
         """
         try:
             super().close()
@@ -190,12 +202,13 @@ class RotatingSink(Sink):
             self._tidier.finish()
 
     def __exit__(self, *raised: object) -> None:
-        if any(isinstance(each, KeyboardInterrupt) for each in raised):  # he won't wait for us
+        # After a second signal, exit without waiting for compression.
+        if any(isinstance(each, KeyboardInterrupt) for each in raised):
             self._tidier.abandon()
         super().__exit__(*raised)
 
     def _fitting(self, events: Sequence[bytes]) -> int:
-        """How many of the first ``events`` the file still takes."""
+        """Return how many of ``events`` fit into the file, counted from the first."""
         room = self._max_size - self._size
         if sum(map(len, events)) <= room:
             return len(events)
@@ -206,14 +219,14 @@ class RotatingSink(Sink):
         return len(events)
 
     def rotate(self) -> None:
-        """Begin a new file.
+        """Rename the file to a backup, and continue in a new one.
 
         Raises:
-            OutputError: a folder that takes none.
+            OutputError: the folder takes no new file, or the old one can't be closed.
         """
         now = self._now()
         try:
-            # Whoever moved our file away before us has it rotated.
+            # If another process has moved our file away, there is nothing to rename.
             with contextlib.suppress(FileNotFoundError):
                 self._path.rename(self._free_name(now))
             fresh = create_like(self._path, os.fstat(self._descriptor))
@@ -227,9 +240,9 @@ class RotatingSink(Sink):
         self._tidier.start(now)
 
     def _free_name(self, now: int) -> Path:
-        """The name of a backup: later than the last one's, and nobody's, packed or not.
+        """Return a name for the next backup: unused (also with ``.gz``), and later than the last.
 
-        The name of one that was removed may be free again, and stood for the oldest.
+        A name that was freed by a removal isn't reused: it would sort as one of the oldest.
         """
         now = max(now, self._named + 1)
         while True:
@@ -242,6 +255,12 @@ class RotatingSink(Sink):
 
 
 def rotating(descriptor: int, config: Config, log: Log) -> RotatingSink:
-    """The output file that is open for appending as ``descriptor``, rotated as the flags say."""
-    # Behind a link it is the file that is rotated, and the link still leads to the newest.
+    """Return the rotating sink of --output-file.
+
+    Args:
+        descriptor: of the file, open for appending; the sink takes ownership.
+        config: of the run.
+        log: receives warnings about backups.
+    """
+    # Of a symbolic link the target is rotated, so that the link still leads to the newest file.
     return RotatingSink(descriptor, opened_path(descriptor), rotation_of(config), log)

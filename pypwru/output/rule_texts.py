@@ -1,4 +1,4 @@
-"""The text of the rule that a part of a record names."""
+"""The look-up of rule texts by ``struct part_nft``."""
 
 from __future__ import annotations
 
@@ -12,56 +12,82 @@ if TYPE_CHECKING:
 
 
 class Rules(Protocol):
-    """What is known of rules: ``pypwru.resolve.rules``, and a stand-in in tests."""
+    """The rule service: ``pypwru.resolve.rules``, and a stub in tests."""
 
     changes: int
-    """Grows whenever any answer may be another than before."""
+    """Incremented whenever the result of any look-up may have changed."""
 
     def rule(
         self, netns: int, table: int, chain: int, rule: int, at: int | None = None
     ) -> RuleText | None:
-        """A rule, as it was at a time of the kernel's clock; None while it isn't known."""
+        """Return a rule as it was at a time; None, and request a listing, while it is unknown.
+
+        Args:
+            netns: inode of the network namespace.
+            table: handle.
+            chain: handle.
+            rule: handle.
+            at: ns of CLOCK_MONOTONIC; None: now.
+        """
 
     def hear(self) -> bool:
-        """Take in what the kernel told of changes so far; False if there is more."""
+        """Read pending notifications of ruleset changes; return False if more are pending."""
 
     def is_read(self, netns: int, at: int) -> bool:
-        """Whether rules of a namespace are being read, and were not since a time in ns."""
+        """Return whether a listing is running or due, and the last one ended before ``at``.
+
+        Args:
+            netns: inode of the network namespace.
+            at: ns of CLOCK_MONOTONIC.
+        """
 
     def wait(self, timeout: float) -> bool:
-        """Until all that was asked for is known; False: not within ``timeout`` seconds."""
+        """Wait until all requested namespaces have been listed anew; return False on time-out.
+
+        Args:
+            timeout: seconds.
+        """
 
     def wait_listed(self, timeout: float) -> bool:
-        """Until all is listed that is to be; False: not within ``timeout`` seconds."""
+        """Wait until no listing is running or due; return False on time-out.
+
+        Args:
+            timeout: seconds.
+        """
 
 
 class RuleTexts:
-    """Texts of rules by parts.
+    """Rule texts by ``struct part_nft``.
 
     Args:
-        rules: that are known.
+        rules: the rule service.
     """
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
 
     def named(self, part: bytes) -> Handles | None:
-        """The rule that a part names; None where there is none."""
+        """Return the key of the rule of a part; None if the part is of no rule."""
         found = handles(part)
         return found if found[-1] else None
 
     def text(self, part: bytes, at: int) -> RuleText | None:
-        """What it says; None where there is none, or it isn't known.
+        """Return the whole text of the rule; None if there is no rule, or it is unknown.
 
         Args:
-            part: ``struct part_nft``, and anything behind it.
-            at: when that was said; CLOCK_MONOTONIC, ns.
+            part: ``struct part_nft``, and anything after it.
+            at: time of the nft event, ns of CLOCK_MONOTONIC.
         """
         netns, table, chain, rule = handles(part)
         return self.rules.rule(netns, table, chain, rule, at) if rule else None
 
     def shown(self, part: bytes, at: int) -> RuleText | None:
-        """The same, with the number of elements in the place of a long set's."""
+        """Return the text for output: the elements of a long set are replaced by their number.
+
+        Args:
+            part: as of ``text``.
+            at: as of ``text``.
+        """
         found = self.text(part, at)
         if found is None:
             return None

@@ -1,7 +1,6 @@
-"""Where events go as text: standard output, or a file that is appended to.
+"""Unbuffered sinks for events: standard output, standard error, a named pipe, an appended file.
 
-Unbuffered: the printer hands over a batch of events, and a batch is one write.
-``output/rotation.py`` has the file that is rotated.
+A batch of events is one write. The rotated file is in ``output/rotation.py``.
 """
 
 from __future__ import annotations
@@ -29,19 +28,20 @@ if TYPE_CHECKING:
     from pypwru.signals import Interrupts
 
 FLAG = "--output-file"
-_AGAIN = 0.1  # s; nothing tells that a named pipe got its reader
-_PATIENCE = 2.0  # s; for a slow reader, once the end was requested
+_AGAIN = 0.1  # s; no file descriptor becomes ready when a named pipe gets its reader
+_PATIENCE = 2.0  # s; for a slow reader, after the stop request
 
 
 class Sink:
-    """An open output.
+    """An open output; a context manager that closes it.
 
     Args:
         descriptor: open for writing.
-        name: what an error calls it.
-        owned: closed by ``close``.
-        stop: the stop request; a reader that is slow (``| less``) delays the end by _PATIENCE.
-        flag: that named it.
+        name: used in error messages.
+        owned: ``close`` closes the descriptor.
+        stop: the stop request; after it, a slow reader (``| less``) is waited for 2 s in total.
+            None: writes block until the reader takes them.
+        flag: the option that names the output, used in error messages.
     """
 
     def __init__(
@@ -57,32 +57,35 @@ class Sink:
         self._owned = owned
         self._stop = stop
         self._flag = flag
-        # A write to a file waits for nobody; one of PIPE_BUF bytes doesn't when select(2) says so.
+        # A write to a regular file needs no reader. A write of PIPE_BUF bytes or less doesn't block
+        # if select(2) reports the descriptor as writable.
         self._is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        self._give_up: float | None = None  # when to, once the end was requested
+        self._give_up: float | None = None  # time.monotonic(); set after the stop request
         self._reader = select.poll()
         if not self._is_regular:
-            self._reader.register(descriptor, 0)  # an error is always told
+            self._reader.register(descriptor, 0)  # poll(2) always reports POLLERR and POLLHUP
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Return the file descriptor."""
         return self._descriptor
 
     def write(self, content: bytes) -> None:
-        """Write what is no event: a header, a version.
+        """Write content that is no event: a header, a version.
 
         Raises:
-            OutputClosed, OutputError: as ``write_events``.
+            OutputClosed: as ``write_events``.
+            OutputError: as ``write_events``.
         """
         self.write_events([content])
 
     def write_events(self, events: Sequence[bytes]) -> None:
-        """Write all of ``events``, each the lines of one with their last line break.
+        """Write all of ``events``, each with its final line break.
 
         Raises:
-            OutputClosed: nobody reads the pipe any more, or not fast enough once the end was
-                requested; then no event is cut that fits into a pipe's buffer.
-            OutputError: a full disk, a failing device.
+            OutputClosed: the pipe has no reader any more, or its reader is too slow after the stop
+                request. No event of PIPE_BUF bytes or less is written in part.
+            OutputError: the disk is full, or the device fails. Of a regular file, an event that was
+                written in part is removed.
         """
         content = memoryview(b"".join(events))
         ends = [] if self._is_regular else list(accumulate(map(len, events)))
@@ -94,7 +97,7 @@ class Sink:
                 piece = content[written : self._until(ends, written)]
                 written += os.write(self._descriptor, piece)
             except BlockingIOError:
-                continue  # whoever shares our terminal or pipe made it non-blocking
+                continue  # another process that shares the terminal or pipe made it non-blocking
             except BrokenPipeError:
                 break
             except OSError as error:
@@ -105,16 +108,23 @@ class Sink:
             raise OutputClosed(bisect_right(ends, written))
 
     def require_reader(self) -> None:
-        """For who has nothing to write for a while.
+        """Check for a reader while there is nothing to write.
 
         Raises:
-            OutputClosed: nobody reads the pipe any more.
+            OutputClosed: the pipe has no reader any more.
         """
         if self._reader.poll(0):
             raise OutputClosed
 
     def _until(self, ends: Sequence[int], start: int) -> int | None:
-        """Where the piece from ``start`` ends: behind the last event that is whole in it."""
+        """Return the end of the next write: after as many whole events as PIPE_BUF bytes hold.
+
+        None for a regular file: all of the rest. An event larger than PIPE_BUF is split.
+
+        Args:
+            ends: offset of the end of each event.
+            start: offset of the first byte to write.
+        """
         if self._is_regular:
             return None
         most = start + select.PIPE_BUF
@@ -122,19 +132,26 @@ class Sink:
         return ends[whole - 1] if whole and ends[whole - 1] > start else most
 
     def _failed(self, error: OSError, events: Sequence[bytes], written: int) -> OutputError:
-        """The error of a write, once half an event is taken back."""
+        """Return the error of a write, after removing a partly written event from a regular file.
+
+        Args:
+            error: of write(2).
+            events: of the failed call.
+            written: bytes of them that were written.
+        """
         failed = failure("write", self._name, error, self._flag)
         failed.events = bisect_right(list(accumulate(map(len, events))), written)
         half = written - sum(map(len, events[: failed.events]))
         if half and self._is_regular:
             with suppress(OSError):
                 end = os.lseek(self._descriptor, -half, os.SEEK_CUR)
-                if os.fstat(self._descriptor).st_size == end + half:  # nobody else wrote
+                # Truncate only if no other process has appended since.
+                if os.fstat(self._descriptor).st_size == end + half:
                     os.ftruncate(self._descriptor, end)
         return failed
 
     def _has_room(self) -> bool:
-        """Wait for the reader; False if he is too slow once the end was requested."""
+        """Wait until the output is writable; return False on time-out after a stop request."""
         stop = [self._stop.fd] if self._stop else []
         if select.select(stop, [self._descriptor], [])[1]:
             return True
@@ -144,10 +161,11 @@ class Sink:
         return bool(select.select([], [self._descriptor], [], patience)[1])
 
     def close(self) -> None:
-        """Close a file that ``open_sink`` opened; an error that the disk kept back is raised.
+        """Close the descriptor if this sink owns it.
 
         Raises:
-            OutputError: the last of it could not be stored, or nobody can find it.
+            OutputError: close(2) reported an error of an earlier write, or the file was removed
+                meanwhile.
         """
         if not self._owned:
             return
@@ -171,27 +189,27 @@ class Sink:
 
 
 def open_sink(path: Path | None, stop: Interrupts | None = None) -> Sink:
-    """The output of a run, opened before anything is attached.
+    """Open an output that is never rotated.
 
     Args:
-        path: appended to, and never rotated; None is standard output.
+        path: of the file to append to; None: standard output.
         stop: as of Sink.
 
     Raises:
         OutputError: it can't be opened.
     """
     if path is None:
-        if sys.stdout is None:  # fd 1 was closed, and the next file opened would get its number
+        if sys.stdout is None:  # fd 1 is closed: the next file that is opened gets its number
             raise OutputError("standard output is closed: open it, or name an --output-file")
         return Sink(1, "standard output", owned=False, stop=stop)
     return Sink(open_appending(path), str(path), owned=True, stop=stop)
 
 
 def standard_error(stop: Interrupts) -> Sink:
-    """Where text goes when packets have standard output.
+    """Return a sink for text on standard error, while --output-pcap has standard output.
 
     Raises:
-        OutputError: it is closed.
+        OutputError: standard error is closed.
     """
     if sys.stderr is None:
         raise OutputError(
@@ -208,17 +226,20 @@ def open_appending(
     stop: Interrupts | None = None,
     log: Log | None = None,
 ) -> int:
-    """A descriptor of the file, at its end; folders are made 0755, as lumberjack's.
+    """Open a file for appending and return its descriptor, which the caller owns.
+
+    Missing folders are created with mode 0755, as lumberjack does.
 
     Args:
-        flag: that named it.
-        mode: of a new one.
-        stop: the user's wish to end, while a named pipe has no reader.
-        log: told that it has none.
+        path: of the file.
+        flag: the option that names it, used in error messages.
+        mode: of a new file.
+        stop: the stop request; ends the wait for the reader of a named pipe. None: open(2) blocks.
+        log: receives a line while a named pipe has no reader.
 
     Raises:
         OutputError: it can't be opened.
-        OutputClosed: the user wanted the end before a reader came.
+        OutputClosed: a stop request came before the reader of a named pipe.
     """
     try:
         _make_folders(path.parent)
@@ -230,7 +251,7 @@ def open_appending(
 def _open(
     path: Path, flags: int, mode: int, stop: Interrupts | None, log: Log | None = None
 ) -> int:
-    """A descriptor for writing; a named pipe waits for its reader, but no longer than the user."""
+    """Open for writing; wait for the reader of a named pipe, but not after a stop request."""
     flags |= os.O_WRONLY | os.O_CLOEXEC
     if stop is None or not path.is_fifo():
         return os.open(path, flags, mode)
@@ -238,7 +259,7 @@ def _open(
         try:
             descriptor = os.open(path, flags | os.O_NONBLOCK, mode)
         except OSError as error:
-            if error.errno != errno.ENXIO:  # which is "no reader"
+            if error.errno != errno.ENXIO:  # no reader
                 raise
             if log:
                 log.info("Waiting for a reader", file=path)
@@ -251,18 +272,19 @@ def _open(
 
 
 def opened_path(descriptor: int) -> Path:
-    """Where the open file is: not behind a link, nor what a link to it leads to by now."""
+    """Return the path of an open file: of the file itself, even if it was opened by a link."""
     return Path(os.readlink(f"/proc/self/fd/{descriptor}"))
 
 
 def make_empty(path: Path, stop: Interrupts) -> None:
-    """Make the file, or empty it: a sign for who waits for it.
+    """Create or empty the ready file, a signal to the programs that wait for it.
 
     Args:
-        stop: as of ``open_appending``.
+        path: of the file.
+        stop: as of ``open_appending``; a named pipe without reader is left alone after it.
 
     Raises:
-        OutputError: it can't be.
+        OutputError: it can't be created or emptied.
     """
     try:
         os.close(_open(path, os.O_CREAT | os.O_TRUNC, 0o666, stop))
@@ -275,23 +297,39 @@ def make_empty(path: Path, stop: Interrupts) -> None:
 
 
 def _make_folders(folder: Path) -> None:
-    # mkdir(parents=True) gives its mode to the last folder only.
+    # mkdir(parents=True) applies its mode to the last folder only.
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(mode=0o755, exist_ok=True)
 
 
 def failure(operation: str, name: str, error: OSError, flag: str) -> OutputError:
-    """The error of an output called ``name``, which ``flag`` asked for, with its cure."""
+    """Return an OutputError that names the operation, the output and the remedy.
+
+    Args:
+        operation: verb, as in "can't write".
+        name: of the output.
+        error: its cause.
+        flag: the option that names the output.
+    """
     other = "free some space" if error.errno == errno.ENOSPC else f"choose another {flag}"
     return OutputError(f"can't {operation} {name}: {error.strerror}: {cure(error, other)}")
 
 
 def open_output(config: Config, stop: Interrupts, log: Log) -> Sink:
-    """The output of a run, opened before anything is attached. Only regular files are rotated.
+    """Open the output for events of a run, before anything is attached.
+
+    Only regular files are rotated. Text goes to standard error if --output-pcap has standard
+    output.
+
+    Args:
+        config: of the run.
+        stop: the stop request.
+        log: receives what concerns the output while the run goes on.
 
     Raises:
         OutputError: it can't be opened.
+        OutputClosed: a stop request came before the reader of a named pipe.
     """
     path = config.output_file
     if path is None:

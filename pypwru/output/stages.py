@@ -1,4 +1,4 @@
-"""What stands between the ring and what shows records."""
+"""The pipeline between the ring reader and the outputs: delay for rule texts, then filters."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ Batches = Sequence[Sequence[Slices]]
 
 
 class Stages:
-    """Records on their way: held for the texts of rules, chosen by what nftables said and by what
-    becomes of their packets.
+    """The stages of a run, in order; each is present only if an option needs it.
+
+    1. Delay batches until the texts of their rules are known.
+    2. Keep packets that --filter-nft-* matches.
+    3. Keep packets that are dropped in the end (--drops).
 
     Args:
         config: of the run.
-        names: the address that a record carries -> name; may grow.
-        nft: where names and texts come from.
-        drops: (address, drop reason) to whether that is the end of a packet that is thrown away.
+        names: address in a record -> name, of every attached target; shared, grows during the run.
+        nft: chain names and rule texts.
+        drops: (address, drop reason) to whether the event drops its packet.
     """
 
     def __init__(
@@ -51,22 +54,26 @@ class Stages:
             self._dropped = Dropped(layout, names, drops)
 
     def take(self, batch: Sequence[Slices]) -> Batches:
-        """Take a batch, also an empty one, and give those that are to be seen now."""
+        """Process a batch and return the batches that are ready for the outputs.
+
+        Args:
+            batch: records in ring order; may be empty, which advances timeouts.
+        """
         return self._chosen(self._held.take(batch) if self._held else (batch,))
 
     def finish(self) -> Batches:
-        """Give what is held; waits a second at most."""
+        """Return the remaining batches at the end of a run; waits one second at most for texts."""
         found = self._chosen(self._held.finish() if self._held else ())
         return [*found, self._dropped.finish()] if self._dropped else found
 
     def _chosen(self, batches: Batches) -> Batches:
         if self._judged:
             batches = [self._judged.take(batch) for batch in batches]
-        if self._dropped:  # whose packets also wait for time to pass
+        if self._dropped:  # an empty batch still advances its timeout
             batches = [self._dropped.take(batch) for batch in batches or ((),)]
         return batches
 
     def lost(self) -> dict[str, int]:
-        """What was thrown away, by cause."""
+        """Return the number of events that a stage evicted for lack of room, by cause."""
         stages = [stage for stage in (self._judged, self._dropped) if stage]
         return {"held": sum(stage.overflowed for stage in stages)} if stages else {}

@@ -1,4 +1,4 @@
-"""Lines of text, pwru's to the byte."""
+"""Lines of text, byte for byte as pwru prints them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Text(Form):
-    """A line an event, and what belongs to it below.
+    """The form with one line per event; stacks and dumps follow it on further lines.
 
     Args:
         columns: of the run.
@@ -28,13 +28,13 @@ class Text(Form):
         self._longest: dict[str, int] = {}
 
     def header(self) -> str:
-        """The titles."""
+        """Return the line of column titles."""
         return "".join(self._lead(one) + one.width % one.header for one in self.columns) + "\n"
 
     def writer(self, column: Column) -> Callable[[Any], str]:
-        """Its text, padded."""
+        """Return the function that formats a value of ``column``, padded to its width."""
         template, text = self._lead(column) + column.width, column.text
-        assert text, "columns without text were left out"
+        assert text, "__init__ leaves out columns without text"
         if column.grows:
             return lambda value: self._padded(column.name, template % text(value))
         if text is str:

@@ -1,4 +1,4 @@
-"""Addresses, ports and protocol of a packet, as values and in pwru's notation."""
+"""The 5-tuple of a packet, as values and in pwru's notation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from pypwru.output.parts import Flow, Tunnel
 
-# IANA protocol numbers that pwru has a word for; the others stay empty.
+# IANA protocol numbers that pwru has a name for; of others the name is empty.
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6"}
 TCP = 6
 # Byte 13 of the TCP header, lowest bit first (RFC 9293 3.1).
@@ -16,14 +16,16 @@ TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 
 
 class Tuple(NamedTuple):
-    """Both ends of a packet.
+    """The 5-tuple of a packet, and its TCP flags.
 
     Args:
-        saddr, daddr: as text, without brackets; empty when not known.
-        sport, dport: 0 without one.
+        saddr: source address as text, without brackets; empty if unknown.
+        daddr: destination address, likewise.
+        sport: source port; 0 if there is none.
+        dport: destination port, likewise.
         l4: IP protocol number.
-        flags: TCP flags joined with ``|``; empty without any.
-        l3: 4, 6 or 0.
+        flags: names of TCP flags joined with ``|``; empty if there are none.
+        l3: 4, 6, or 0 without IP header.
     """
 
     saddr: str
@@ -36,12 +38,17 @@ class Tuple(NamedTuple):
 
     @property
     def protocol(self) -> str:
-        """Word for ``l4``; empty where pwru has none."""
+        """The name of ``l4``; empty if pwru has none."""
         return PROTOCOLS.get(self.l4, "")
 
 
 def address(version: int, octets: bytes) -> str:
-    """``octets`` as Go's net.IP prints them: RFC 5952, but an IPv4-mapped address as IPv4."""
+    """Format an address as Go's net.IP does: RFC 5952, but an IPv4-mapped address as IPv4.
+
+    Args:
+        version: 4 or 6; of others the result is empty.
+        octets: 16 bytes in network byte order, IPv4 in the first four.
+    """
     if version == 4:
         return ".".join(map(str, octets[:4]))
     if version != 6:
@@ -51,12 +58,12 @@ def address(version: int, octets: bytes) -> str:
 
 
 def tcp_flags(bits: int) -> str:
-    """``SYN|ACK`` for 0x12."""
+    """Return the names of the bits of TCP header byte 13: ``SYN|ACK`` for 0x12."""
     return "|".join(name for bit, name in enumerate(TCP_FLAGS) if bits >> bit & 1)
 
 
 def tuple_of(flow: Flow | Tunnel) -> Tuple:
-    """The ends of ``flow``."""
+    """Return the 5-tuple of ``flow``."""
     return Tuple(
         address(flow.l3, flow.saddr),
         address(flow.l3, flow.daddr),
@@ -69,12 +76,17 @@ def tuple_of(flow: Flow | Tunnel) -> Tuple:
 
 
 def _addresses(ends: Tuple) -> tuple[str, str]:
-    """Both as pwru shows them: IPv6 in brackets."""
+    """Return source and destination address as pwru prints them: IPv6 in brackets."""
     return (f"[{ends.saddr}]", f"[{ends.daddr}]") if ends.l3 == 6 else (ends.saddr, ends.daddr)
 
 
 def text(ends: Tuple, flags: bool) -> str:
-    """``127.0.0.1:9->127.0.0.1:42390(tcp:RST|ACK)``; TCP flags only when ``flags``."""
+    """Return pwru's notation: ``127.0.0.1:9->127.0.0.1:42390(tcp:RST|ACK)``.
+
+    Args:
+        ends: the 5-tuple.
+        flags: include TCP flags.
+    """
     source, destination = _addresses(ends)
     word = ends.protocol
     if flags and ends.flags:
@@ -83,7 +95,12 @@ def text(ends: Tuple, flags: bool) -> str:
 
 
 def members(ends: Tuple, flags: bool) -> dict[str, object]:
-    """The same as an object of JSON; empty when there is no IP header, as in pwru."""
+    """Return the JSON object; empty without IP header, as in pwru.
+
+    Args:
+        ends: the 5-tuple.
+        flags: include TCP flags.
+    """
     if not ends.saddr:
         return {}
     source, destination = _addresses(ends)

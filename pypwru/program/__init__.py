@@ -1,1 +1,1 @@
-"""From bpf/*.c to programs that the kernel accepted."""
+"""BPF programs: compile bpf/*.c, create the maps, splice filters in, load into the kernel."""

@@ -1,7 +1,7 @@
-"""bpf/*.c to bytecode: BCC is the compiler, in a child process, and is asked once.
+"""Compilation of bpf/*.c to bytecode, by BCC in a child process, with a cache.
 
-What it made is kept (see cache.py) under a key of everything that went in. So LLVM's 200 MB are
-mapped only while a cold start compiles, and never in this process.
+The cache key (see cache.py) covers all inputs. So LLVM's 200 MB are mapped only while a cold start
+compiles, and never in this process.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Compile = Callable[[str, str, list[str]], dict[str, str]]
 
 
 def target() -> str:
-    """The TARGET_ macro of this machine's registers."""
+    """Return the ``TARGET_*`` macro that selects this machine's registers in bpf/registers.h."""
     return f"TARGET_{os.uname().machine.upper()}"
 
 
 def _bcc_version() -> str:
-    """What bcc/version.py says, read and not imported: importlib.metadata takes 15 ms to load."""
+    """Return the text of bcc/version.py; importing bcc or importlib.metadata is slow (15 ms)."""
     for folder in sys.path:
         try:
             return Path(folder or ".", "bcc", "version.py").read_text()
@@ -35,11 +35,17 @@ def _bcc_version() -> str:
 
 
 def in_child(main: str, layout: str, flags: list[str]) -> dict[str, str]:
-    """``compile_handlers`` in a child process.
+    """Run ``compile_handlers`` in a child process.
+
+    Args:
+        main, layout, flags: as of ``compile_handlers``.
+
+    Returns:
+        As of ``compile_handlers``.
 
     Raises:
         BuildError: as of ``compile_handlers``.
-        ChildError: there is no child, or it was killed.
+        ChildError: the child could not be started, or was killed.
     """
     from pypwru.child import child
 
@@ -55,17 +61,17 @@ def build(
     main: str = MAIN,
     compile: Compile = in_child,
 ) -> Bytecode:
-    """Compile the handlers, or find them in the cache.
+    """Compile the handlers of a file, or read them from the cache.
 
     Args:
-        layout: the text of the layout.
-        defines: macros, name -> text.
-        cache: where bytecode of earlier runs is.
-        main: the file with the handlers.
-        compile: does it, as ``compile_handlers``.
+        layout: C text of macros, from ``layout.layout``.
+        defines: macro name -> text.
+        cache: bytecode of earlier runs; the result is added.
+        main: name of the file in bpf/.
+        compile: function with the signature of ``compile_handlers``.
 
     Returns:
-        Handler name -> its instructions, calls to the filter and maps not yet filled in.
+        Handler name -> ``struct bpf_insn[]``; filters, maps and constants are not yet filled in.
 
     Raises:
         BuildError: BCC is missing or found an error.

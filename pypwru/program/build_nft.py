@@ -1,4 +1,7 @@
-"""What hangs on who judges packets, to bytecode: apart, since its module may come only later."""
+"""Compilation of the handlers for nf_tables and iptables-legacy.
+
+Separate from the other handlers, since the kernel module may be loaded only after the start.
+"""
 
 from __future__ import annotations
 
@@ -28,19 +31,23 @@ def build_unit(
     function: Function,
     compile: Compile = in_child,
 ) -> Bytecode:
-    """Compile for the module that is there now.
+    """Compile the handlers of a file for the module that is loaded now.
 
     Args:
         btf: of vmlinux.
         defines: as of ``build``.
-        also: types of other modules.
-        unit: the file with the handlers.
-        function: that they hang on.
+        cache: for the bytecode, and for the layout if ``also`` is empty.
+        also: types of other modules, searched after those of the module.
+        unit: name of the file in bpf/.
+        function: the kernel function that they are attached to.
         compile: as of ``build``.
+
+    Returns:
+        As of ``build``.
 
     Raises:
         BuildError, ChildError: as of ``build``.
-        BTFError: the module's types are malformed, or can't be had.
+        BTFError: the module's BTF is malformed, or missing (``require_types``).
     """
 
     def make() -> tuple[str, dict[str, str]]:

@@ -1,6 +1,6 @@
-"""bpf/*.c to bytecode by BCC, which needs no kernel headers. The only importer of bcc.
+"""Compiler of bpf/*.c to bytecode, by BCC without kernel headers. Only this module imports bcc.
 
-It maps LLVM's 200 MB, and changes the working directory: a run calls it in a child (build.py).
+It maps LLVM's 200 MB and changes the working directory, so build.py calls it in a child process.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ _MISSING = (
 
 
 def compile_handlers(main: str, layout: str, flags: list[str]) -> dict[str, str]:
-    """Compile the handlers of a file.
+    """Compile the handlers of a file. Changes the working directory and ``os.environ``.
 
     Args:
         main: name of the file in bpf/.
-        layout: the text of the layout.
-        flags: of clang.
+        layout: C text of macros, put before the file's.
+        flags: for clang, e.g. ``-DNAME=text``.
 
     Returns:
-        Handler name -> its bytecode in hex.
+        Handler name -> its ``struct bpf_insn[]``, in hexadecimal.
 
     Raises:
-        BuildError: BCC is missing or found an error.
+        BuildError: BCC is missing or found an error; ``detail`` has clang's messages.
     """
     try:
         from bcc import BPF
     except ImportError as error:
         raise BuildError(_MISSING, str(error)) from error
-    except OSError as error:  # of the dynamic linker
+    except OSError as error:  # from the dynamic linker
         raise BuildError(
             f"BCC can't be loaded: {error}; it takes 300 MB of address space (ulimit -v)"
         ) from error
     os.environ[_FOR_BCC] = str(KERNEL_TREE)
-    os.chdir("/")  # clang fails in one that is gone, and nothing that it reads is relative to one
+    os.chdir("/")  # clang fails in a deleted working directory; all its paths are absolute
     text = (FOLDER / main).read_text()
     try:
         module = BPF(text=f"{layout}{text}".encode(), cflags=[f"-I{FOLDER}", *flags])
@@ -56,7 +56,7 @@ def compile_handlers(main: str, layout: str, flags: list[str]) -> dict[str, str]
 
 
 def _has(module: object, name: str) -> bool:
-    """Handlers of another backend are in the text but not in the program."""
+    """Return whether ``module`` has handler ``name``: the text also has those of other backends."""
     try:
         module.dump_func(name.encode())  # type: ignore[attr-defined]
     except Exception:  # BCC raises nothing narrower
@@ -65,7 +65,7 @@ def _has(module: object, name: str) -> bool:
 
 
 def _errors() -> str:
-    """What clang, inside libbcc, wrote to descriptor 2, if that is a file, as a child's is."""
+    """Return what clang, inside libbcc, wrote to descriptor 2; in a child that is a memfd."""
     with suppress(OSError):
         return os.pread(2, os.fstat(2).st_size, 0).decode(errors="replace")
     return ""

@@ -1,7 +1,7 @@
-"""Where conntrack keeps what is read of it.
+"""Struct members of conntrack that the BPF programs read, from BTF.
 
-It is a module on most distributions, but their vmlinux has its types, too, since core code handles
-them. Where it has not, they come with the module, if it is there when pypwru starts.
+nf_conntrack is a module in most distributions, but their vmlinux has its types, too, since core
+code uses them. If not, they are in the BTF of the module, if that is loaded when pypwru starts.
 """
 
 from __future__ import annotations
@@ -29,14 +29,19 @@ class ConntrackTypes:
     """The structs of conntrack.
 
     Args:
-        btf: where they are.
+        btf: of vmlinux or the module, whichever has them.
     """
 
     def __init__(self, btf: BTF) -> None:
         self._btf = btf
 
     def member(self, struct: str, path: str) -> Field | None:
-        """Where a member is; None if it isn't known."""
+        """Return the location of a member; None if BTF doesn't have it.
+
+        Args:
+            struct: its name, without ``struct``.
+            path: member names joined by dots.
+        """
         try:
             return self._btf.member(struct, path)
         except BTFError:
@@ -44,7 +49,15 @@ class ConntrackTypes:
 
 
 def conntrack_types(btf: BTF, folder: Path = SYSFS) -> ConntrackTypes:
-    """Those of the kernel; arguments and errors as of ``conntrack_where_possible``."""
+    """Return the types of conntrack in the running kernel.
+
+    Args:
+        btf: of vmlinux.
+        folder: directory with the BTF of modules.
+
+    Raises:
+        BTFError: the module's BTF is malformed.
+    """
     elsewhere = not btf.has_member(*_KNOWN) and _MODULE in module_names(folder)
     return ConntrackTypes(load_module(_MODULE, btf, folder) if elsewhere else btf)
 
@@ -52,14 +65,19 @@ def conntrack_types(btf: BTF, folder: Path = SYSFS) -> ConntrackTypes:
 def conntrack_where_possible(
     config: Config, btf: BTF, log: Log, folder: Path = SYSFS
 ) -> tuple[Config, Sequence[ConntrackTypes]]:
-    """``config``, without conntrack where its types aren't known, which is said; and they.
+    """Disable ``output_ct`` if the types of conntrack are missing, and log why.
 
     Args:
+        config: of the run.
         btf: of vmlinux.
-        folder: with the types of modules.
+        log: for the warning.
+        folder: directory with the BTF of modules.
+
+    Returns:
+        ``config``, or a copy with ``output_ct`` off; the types, empty if ``output_ct`` is off.
 
     Raises:
-        BTFError: those of conntrack are malformed.
+        BTFError: the module's BTF is malformed.
     """
     if not config.output_ct:
         return config, ()
@@ -67,8 +85,8 @@ def conntrack_where_possible(
     if not types.member(*_HAS):
         why = "this kernel has no conntrack"
     elif not types.member(*_KNOWN):
-        why = f"its types are not known: modprobe {_MODULE}, and start pypwru again"
+        why = f"no BTF of conntrack: modprobe {_MODULE}, and start pypwru again"
     else:
         return config, (types,)
-    log.warn("Can't tell what conntrack knows", why=why)
+    log.warn("Continuing without --output-ct", why=why)
     return config._replace(output_ct=False), ()

@@ -1,17 +1,18 @@
-"""Numbers that bytecode is given when it is loaded, so that one compile serves every run.
+"""Load-time constants: values that are patched into bytecode, so that one compile serves all runs.
 
-In C such a number is a constant that no kernel uses, ``MARK << 32 | place``: clang makes it an
-``ld_imm64`` whose upper half is MARK, and loading gives that its value. Maps are named the same
-way (maps.py).
+In C such a constant is the placeholder ``MARK << 32 | number``. clang compiles it to an
+``ld_imm64`` whose upper 32 bits are MARK, and ``load.relocate`` replaces it by the value. Map
+references work the same way (maps.py).
 """
 
 from __future__ import annotations
 
 MARK = 0x5EED0000
-# SELF: what a record says of where it comes from, when the program can't ask: the number of a raw
-# tracepoint or BPF program, the address of a function. *_ARGUMENT: of a program that asks for its
-# arguments by number. MEMMAP, DIRECT_MAP: where pages are (kernel/pages.py).
-# REACH: how far into a packet filters read (filter/reach.py).
+# SELF: identifies the target in a record if the program can't read its own address: the number of a
+# raw tracepoint or BPF program, or the address of a function.
+# *_ARGUMENT: index of the argument, 0 the first, for bpf_get_func_arg().
+# MEMMAP, DIRECT_MAP: base addresses (kernel/pages.py).
+# REACH: number of first bytes of a packet that filters may read (filter/reach.py).
 # NETFILTER_DROP, CONSUMED: drop reasons (resolve/reasons.py).
 CONSTANTS = {
     "SELF": 0x100,
@@ -36,10 +37,10 @@ CONSTANTS = {
 
 
 def marked(place: int) -> str:
-    """The C constant for ``place``."""
+    """Return the C literal of the placeholder with number ``place``."""
     return f"0x{MARK << 32 | place:x}ULL"
 
 
 def defines() -> dict[str, str]:
-    """What the C calls them."""
+    """Return macro name -> placeholder literal, for the C."""
     return {name: marked(place) for name, place in CONSTANTS.items()}

@@ -1,4 +1,4 @@
-"""The macros of a compile: what a run fixes is compiled in, not looked up by a handler."""
+"""Macros of a compile: what is fixed for a run is compiled in, not looked up by a handler."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 
 def defines(config: Config, backends: set[Backend], wanted: Wanted, wire: Wire) -> dict[str, str]:
-    """Macro name -> text, for ``build``.
+    """Return macro name -> text, for ``build``.
 
     Args:
-        backends: of the functions, and of the other probes.
+        config: of the run.
+        backends: of the traced functions, and of the auxiliary probes.
+        wanted: the filters; they define the FILTER macros.
+        wire: layout of the event record.
     """
     switches = {
         target(): True,

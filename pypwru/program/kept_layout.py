@@ -1,4 +1,4 @@
-"""Layouts of structs that are kept for the next start: a warm one asks no BTF for them."""
+"""Cache of struct layouts: a warm start computes none from BTF."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ if TYPE_CHECKING:
     from pypwru.cache import Cache
 
 Layout = TypeVar("Layout")
-_CODE = ("btf", "kernel", "program")  # what makes a layout of types
+_CODE = ("btf", "kernel", "program")  # subpackages whose code determines a layout
 
 
 def kept_layout(btf: BTF, cache: Cache, make: Callable[[], Layout], *of: str) -> Layout:
-    """What ``make`` gives, or gave before for the same types, C and code.
+    """Return the result of ``make``, from the cache if types, C and code are the same.
 
     Args:
         btf: of vmlinux.
-        make: asks it for members; gives what JSON can hold.
-        of: whatever else the layout depends on.
+        cache: of earlier results; the result is added.
+        make: computes the layout from ``btf``; its result must be JSON.
+        of: everything else that the layout depends on.
+
+    Raises:
+        BTFError: from ``make``.
     """
     key = package_digest(_CODE, btf.identity, source_digest().decode(), *of)
     return cache.remembered(f"layout-{key}", make)

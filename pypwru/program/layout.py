@@ -1,9 +1,9 @@
-"""The layout: macros of where the running kernel keeps the fields that the C names.
+"""The layout: C macros of the offsets and sizes of struct members in the running kernel.
 
-The C is the one list of them: ``FIELD(struct, member)``, ``OPTIONAL_FIELD(struct, member)`` for
-what some kernels lack, ``IN_BLOCK(type, member)`` for the neighbours in struct sk_buff that are
-read at once, ``TYPE_ID(struct)`` for the number by which the kernel knows a type, and
-``SIZE_OF(struct)`` for its bytes.
+The members are those that the C refers to: ``FIELD(struct, member)``, ``OPTIONAL_FIELD(struct,
+member)`` for members that some kernels lack, ``IN_BLOCK(type, member)`` for members of struct
+sk_buff that are read together in one block, ``TYPE_ID(struct)`` for the BTF type id, and
+``SIZE_OF(struct)`` for the size in bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 
 
 def _code_lines(sources: Iterable[str]) -> list[str]:
-    """Lines that use the macros: no comments, and no definitions, which name their parameters."""
+    """Return the lines that may use the macros: without comments and macro definitions."""
     return [
         line
         for text in sources
@@ -44,22 +44,22 @@ def _define(struct: str, member: str, field: Field) -> list[str]:
 
 
 class Types(Protocol):
-    """Where structs of a module are that vmlinux's BTF does not have."""
+    """Source of struct members that the BTF of vmlinux lacks: those of a module."""
 
     def member(self, struct: str, path: str) -> Field | None:
-        """As BTF.member; None for a struct or member that there is not."""
+        """Return the location as ``BTF.member``; None if there is no such struct or member."""
 
 
 def layout(sources: Iterable[str], btf: BTF, *modules: Types) -> str:
-    """The text of the layout.
+    """Return the layout as C text, to be put before ``sources``.
 
     Args:
-        sources: the C that it will stand in front of.
-        btf: types of the kernel that will run it.
-        modules: asked, in their order, for what is optional and not there.
+        sources: C texts that use the macros.
+        btf: types of the kernel that will run them.
+        modules: searched in this order for optional members that ``btf`` lacks.
 
     Raises:
-        BTFError: the kernel lacks a field that isn't optional.
+        BTFError: the kernel lacks a member that isn't optional.
     """
     wanted: dict[tuple[str, str], bool] = {}
     block: set[str] = set()

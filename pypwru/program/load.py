@@ -1,4 +1,4 @@
-"""Bytecode to programs that the kernel accepted: splice filters in, fill in what is known, load."""
+"""Loading of handlers: splice filters in, patch arguments, maps and constants, load the program."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ _STATISTICS = ("processed ", "verification time ", "stack depth ")  # print_veri
 def relocate(
     program: Sequence[Insn], maps: Mapping[str, int], values: Mapping[str, int]
 ) -> list[Insn]:
-    """Give every marked constant its value.
+    """Replace every placeholder by its value, and every map placeholder by a map reference.
 
     Args:
-        program: instructions; a marked constant is an ld_imm64 with MARK in its upper half.
+        program: instructions; a placeholder is an ld_imm64 with MARK in its upper 32 bits.
         maps: map name -> descriptor.
-        values: name of constants.CONSTANTS -> value, 64 bits.
+        values: name in ``constants.CONSTANTS`` -> u64 value.
+
+    Returns:
+        New instructions.
     """
     descriptors = {MAPS[name].number: fd for name, fd in maps.items()}
     numbers = {CONSTANTS[name]: value for name, value in values.items()}
@@ -51,14 +54,14 @@ def relocate(
 
 
 class Loader:
-    """Loads handlers for one session.
+    """Loader of the handlers of one session.
 
     Args:
-        bytecode: what ``build`` made.
-        bodies: marker -> what is spliced in its place.
-        constants: name -> value, of those that the run fixes.
+        bytecode: result of ``build``; copied.
+        bodies: marker -> body that is spliced in its place.
+        constants: name in ``constants.CONSTANTS`` -> u64 value, those that are fixed for the run.
         maps: map name -> descriptor.
-        stack: closes what was loaded.
+        stack: owns the descriptors of the loaded programs.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class Loader:
         self.programs: dict[int, str] = {}
 
     def add(self, bytecode: Mapping[str, bytes]) -> None:
-        """More handlers."""
+        """Add handlers, result of ``build``."""
         self._bytecode.update(bytecode)
 
     def load(
@@ -89,19 +92,21 @@ class Loader:
         number: int = 0,
         target: Target | None = None,
     ) -> int:
-        """A program that runs ``handler``.
+        """Load a program that runs ``handler``.
 
         Args:
-            places: of the arguments that it reads.
-            kind: what the kernel checks it as; a tracing program's is known by its target.
-            number: what its records say of where they come from, if it can't ask.
-            target: of a tracing program: what it hangs on.
+            handler: its name in the bytecode.
+            places: positions of the arguments that it reads.
+            kind: program type and attach type; None if ``target`` is given.
+            number: value of SELF: identifies the target in records if the program can't read its
+                own address.
+            target: attach target of a tracing program.
 
         Returns:
-            Its descriptor, closed with the session.
+            Its descriptor, owned by the session's stack.
 
         Raises:
-            KernelError: the verifier, or a missing right, refused it.
+            KernelError: the verifier rejected it, or the kernel refused to load it.
         """
         if target is not None:
             kind = (ProgramType.TRACING, target.attach)
@@ -133,20 +138,23 @@ class Loader:
         return fd
 
     def recursion_misses(self) -> dict[str, int]:
-        """Runs that the kernel skipped, by handler: a program was running on that CPU already."""
+        """Return handler -> runs that the kernel skipped, since it was running on that CPU."""
         missed = dict.fromkeys(self.programs.values(), 0)
         for program, handler in self.programs.items():
             missed[handler] += bpf.program_recursion_misses(program)
         return missed
 
     def hits(self) -> int:
-        """How often handlers of packets ran, whatever became of it, while runs were counted."""
+        """Return the number of hits: runs of packet handlers, with and without a match.
+
+        Counted only while BPF statistics were enabled (``runs_counted``).
+        """
         names = ("trace_skb", "probe_skb", "trace_tc", "trace_xdp")
         runs = self.runs().items()
         return sum(run.times for handler, run in runs if handler.startswith(names))
 
     def runs(self) -> dict[str, Runs]:
-        """How long and how often each handler ran, all programs that run it together."""
+        """Return handler -> run statistics, summed over all programs that run it."""
         found: dict[str, Runs] = {}
         for program, handler in self.programs.items():
             more = program_runs(program)
@@ -156,7 +164,7 @@ class Loader:
 
 
 def _meaning(log: str) -> str:
-    """The last line of a verifier log that says what is wrong: not its statistics, not blank."""
+    """Return the last line of a verifier log that is neither blank nor statistics: the error."""
     lines = [line for line in log.splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(_STATISTICS)]
     return telling[-1].strip() if telling else "no reason given"

@@ -1,4 +1,4 @@
-"""The maps of a session. Bytecode names one by a number (constants.py) before it exists."""
+"""The BPF maps of a session. Bytecode refers to them by placeholders, as in constants.py."""
 
 from __future__ import annotations
 
@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 
 
 class Map(NamedTuple):
-    """A map's shape; sizes in bytes, ``entries`` 0 is the ring buffer's ``--buffer-size``."""
+    """Definition of a map.
+
+    Args:
+        number: of its placeholder.
+        kind: its type.
+        key, value: sizes in bytes; 0 for a ring buffer.
+        entries: ``max_entries``; 0 for ``--buffer-size``, the bytes of a ring buffer.
+        flags: BPF_F_*.
+        wanted: returns whether a run needs it.
+    """
 
     number: int
     kind: MapType
@@ -73,10 +82,11 @@ def _chooses(config: Config) -> bool:
 
 
 def _by_filter(config: Config) -> bool:
-    return False  # `more` of create()
+    return False  # created only if named in ``more`` of create()
 
 
-# Packets alive at one time, or stacks: what does not fit is thrown out, the least used first.
+# LRU_HASH maps hold packets that are alive at one time, or stacks: when full, the least recently
+# used entry is evicted.
 MAPS = {
     "events": Map(1, MapType.RINGBUF, 0, 0, 0),
     "counters": Map(2, MapType.PERCPU_ARRAY, 4, COUNTERS_SIZE, 1),
@@ -96,8 +106,8 @@ MAPS = {
     "packets": Map(15, MapType.RINGBUF, 0, 0, 0, wanted=_captures),
     "seen": Map(16, MapType.LRU_HASH, 8, 48, 1 << 16, wanted=_remembers),
     "chosen": Map(17, MapType.HASH, 8, 8, 1 << 16, wanted=_chooses),
-    "hits": Map(18, MapType.LRU_HASH, 16, 8, 1 << 14, wanted=_limits),  # a second has its own
-    "throttled": Map(19, MapType.HASH, 8, 8, 1 << 14, wanted=_throttles),  # by address
+    "hits": Map(18, MapType.LRU_HASH, 16, 8, 1 << 14, wanted=_limits),  # key: target, second
+    "throttled": Map(19, MapType.HASH, 8, 8, 1 << 14, wanted=_throttles),  # key: target
     "gathered": Map(22, MapType.PERCPU_ARRAY, 4, 20488, 4, wanted=_by_filter),
     "calls": Map(8, MapType.LRU_HASH, 8, 48, 1 << 10, wanted=_keeps_calls),
 }
@@ -107,25 +117,30 @@ _RING_CURES = {
     errno.ENOMEM: "choose a smaller --buffer-size, or raise the memory limit of this container",
     errno.E2BIG: "choose a smaller --buffer-size",
     errno.EINVAL: "choose a --buffer-size that is a power of two and a multiple of the page size",
-    # Before Linux 5.11 BPF memory counts against the limit of locked memory.
+    # Before Linux 5.11 BPF memory counts against RLIMIT_MEMLOCK.
     errno.EPERM: "run as root, and before Linux 5.11 with `ulimit -l unlimited`",
 }
 
 
 def defines() -> dict[str, str]:
-    """What the C calls them, and the size of their values."""
+    """Return macro name -> text, for the C: placeholder and value size of each map."""
     names = {f"MAP_{name}": f"((void *){marked(shape.number)})" for name, shape in MAPS.items()}
     return names | {f"VALUE_{name}": str(shape.value) for name, shape in MAPS.items()}
 
 
 def create(config: Config, stack: ExitStack, more: Collection[str] = ()) -> dict[str, int]:
-    """Make those that the run needs: name -> descriptor, closed with ``stack``.
+    """Create the maps that a run needs.
 
     Args:
-        more: names of maps that it needs beyond what ``config`` says.
+        config: of the run.
+        stack: owns the descriptors.
+        more: names of maps that are needed independent of ``config``.
+
+    Returns:
+        Map name -> descriptor.
 
     Raises:
-        KernelError: no right, or no memory for the ring.
+        KernelError: no right to create maps, or no memory.
     """
     _lift_memlock()
     made: dict[str, int] = {}
@@ -142,8 +157,8 @@ def create(config: Config, stack: ExitStack, more: Collection[str] = ()) -> dict
 
 
 def _lift_memlock() -> None:
-    """Before Linux 5.11 maps and programs are locked memory, whose limit is 64 KiB (man 2 bpf)."""
-    with suppress(ValueError, OSError):  # without CAP_SYS_RESOURCE; newer kernels don't care
+    """Lift RLIMIT_MEMLOCK, 64 KiB by default: before Linux 5.11 it limits BPF memory (bpf(2))."""
+    with suppress(ValueError, OSError):  # no CAP_SYS_RESOURCE; without effect on newer kernels
         unlimited = resource.RLIM_INFINITY
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (unlimited, unlimited))
 

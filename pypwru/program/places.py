@@ -1,8 +1,8 @@
-"""Where a handler finds its arguments, put into its instructions when it is loaded.
+"""Patching of argument loads: offsets in the context are filled in when a handler is loaded.
 
-bpf/arguments.h says how the C reads them: at offsets of the context that no context has. The true
-offsets are those of bpf/registers.h, or of the array that tracing programs get; neither is written
-down a second time here.
+The C reads arguments at placeholder offsets that no context has (bpf/arguments.h). The real offsets
+are those of bpf/registers.h for struct pt_regs, or those of the argument array of tracing programs.
+The headers are parsed here, so that no number is defined twice.
 """
 
 from __future__ import annotations
@@ -22,13 +22,18 @@ _DEFINED = re.compile(r"^#define (REG_\w+|PLACE_\w+) (\w+)", re.MULTILINE)
 
 
 class Places(NamedTuple):
-    """Numbers of arguments, 1 the first; 0 for one that there is not."""
+    """Positions of the arguments that a handler reads, 1 for the first; 0 if there is none.
+
+    Args:
+        packet: ``struct sk_buff *`` or ``struct xdp_buff *``.
+        reason: ``enum skb_drop_reason``.
+    """
 
     packet: int = 0
     reason: int = 0
 
     def asked_for(self) -> dict[str, int]:
-        """Constants of a program that asks for its arguments by number; -1 is none."""
+        """Return the load-time constants for bpf_get_func_arg(): indexes from 0; -1 if none."""
         return {"PACKET_ARGUMENT": self.packet - 1, "REASON_ARGUMENT": self.reason - 1}
 
 
@@ -38,7 +43,7 @@ def _numbers(text: str) -> dict[str, int]:
 
 @cache
 def _marks() -> Mapping[str, int]:
-    """Field of Places -> the offset by which the C reads it."""
+    """Return field of Places -> placeholder offset in the C."""
     defined = _numbers((FOLDER / "arguments.h").read_text())
     return {name: defined[f"PLACE_{name.upper()}"] for name in Places._fields}
 
@@ -51,20 +56,28 @@ def _registers(machine: str) -> Mapping[str, int]:
 
 
 def in_registers(number: int) -> int:
-    """The offset of an argument in struct pt_regs."""
+    """Return the byte offset of argument ``number`` (1 the first) in struct pt_regs."""
     return _registers(os.uname().machine)[f"REG_ARG{number}"]
 
 
 def in_array(number: int) -> int:
-    """The offset of an argument in the context of a tracing program or raw tracepoint."""
+    """Return the byte offset of argument ``number`` (1 the first) in a u64 array of arguments.
+
+    That is the context of tracing programs and raw tracepoints.
+    """
     return 8 * (number - 1)
 
 
 def fill(program: Sequence[Insn], places: Places, offset: Callable[[int], int]) -> list[Insn]:
-    """``program`` with its arguments where they are.
+    """Replace placeholder offsets in the loads of arguments; a missing argument becomes 0.
 
     Args:
-        offset: ``in_registers`` or ``in_array``.
+        program: instructions.
+        places: positions of the arguments.
+        offset: ``in_registers`` or ``in_array``, by the program type.
+
+    Returns:
+        New instructions.
     """
     numbers = {_marks()[name]: number for name, number in places._asdict().items()}
 

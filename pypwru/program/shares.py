@@ -1,4 +1,4 @@
-"""How much of what matches is shown: the numbers that handlers sample and limit by."""
+"""Load-time constants of sampling and limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def shares(config: Config) -> Mapping[str, int]:
-    """Name of program/constants.py -> value; which packets are drawn differs from run to run."""
+    """Return name in ``constants.CONSTANTS`` -> value; the sampling seed is random per call."""
     return {
         "SAMPLE_RATE": config.sample_rate,
         "SAMPLE_SEED": int.from_bytes(os.urandom(8), "little"),

@@ -1,4 +1,4 @@
-"""Where the C is: beside the package in a checkout, inside it when installed."""
+"""The C sources: next to the package in a checkout, inside it when installed."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ KERNEL_TREE = FOLDER / "headers"
 
 @cache
 def sources() -> Mapping[str, str]:
-    """Every file that a compile reads, name -> text."""
+    """Return path relative to bpf/ -> text, of every file that a compile may read."""
     paths = sorted(path for path in FOLDER.rglob("*") if path.suffix in (".c", ".h"))
     return {str(path.relative_to(FOLDER)): path.read_text() for path in paths}
 
 
 @cache
 def source_digest() -> bytes:
-    """Stands for ``sources`` in keys of a cache."""
+    """Return a digest of ``sources``, for cache keys."""
     return digest(*(part.encode() for item in sources().items() for part in item)).encode()

@@ -1,1 +1,1 @@
-"""Numbers to names."""
+"""Resolve numbers of records to names: addresses, pids, inodes, handles, drop reasons."""

@@ -1,4 +1,4 @@
-"""Address of a function to its text, with the drop reason where it carries one."""
+"""Text of a traced function, with its drop reason if it has one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ if TYPE_CHECKING:
 
     from pypwru.resolve.reasons import Reasons
 
-# Whose reason pwru always prints, and a tracepoint that is one of them.
+# Functions whose reason pwru prints even if it is no drop, and the tracepoint in them.
 _ALWAYS = frozenset(("kfree_skb_reason", "sk_skb_reason_drop", "tp:kfree_skb"))
 _SUFFIXES = {constants()["EVENT_TC"]: "(tc)", constants()["EVENT_XDP"]: "(xdp)"}
 
 
 def spellings(name: str) -> frozenset[str]:
-    """What a user may call what is printed as ``name``: without its module, or ``tp:``, too."""
+    """Return the names by which a user may refer to a printed function.
+
+    Args:
+        name: as printed: ``name``, ``name[module]`` or ``tp:name``.
+
+    Returns:
+        ``name`` itself, and ``name`` without its module and without ``tp:``.
+    """
     return frozenset((name, name.partition("[")[0], name.removeprefix("tp:")))
 
 
@@ -26,8 +33,9 @@ class FunctionNames:
     """Names of traced functions.
 
     Args:
-        names: the address that a record carries, or the number of a tracepoint or program, to name.
-        reasons: words of drop reasons.
+        names: targets: the address of a record, or the number of a tracepoint or BPF program ->
+            name. Not copied; may grow during the trace.
+        reasons: names of drop reasons.
     """
 
     def __init__(self, names: Mapping[int, str], reasons: Reasons) -> None:
@@ -35,22 +43,28 @@ class FunctionNames:
         self._reasons = reasons
 
     def text(self, address: int, reason: int, kind: int) -> str:
-        """``name``, ``name(SKB_DROP_REASON_NO_SOCKET)``, ``name (70000)``, ``name(tc)``, or
-        ``0xffff...``.
+        """Return ``name``, ``name(SKB_DROP_REASON_NO_SOCKET)``, ``name (70000)``, ``name(tc)``, or
+        ``0xffff...`` for an address that is no target.
 
-        The form with a space is pwru's for a reason without a word. Functions that free a packet
-        for any reason show it when it is a drop; those that only drop packets always do.
+        The form with a space is pwru's for a reason without a name. Functions that free a packet
+        for any reason show the reason if it is a drop; functions that only drop packets always
+        show it.
 
         Args:
-            address: as in ``names``.
-            reason: the record's, 0 without one.
+            address: key of the targets.
+            reason: ``enum skb_drop_reason`` of the record; 0 without one.
             kind: EVENT_* of bpf/event.h.
         """
         name = self._names.get(address) or f"{address:#x}"
         return name + self._behind(name, reason) + _SUFFIXES.get(kind, "")
 
     def drops(self, address: int, reason: int) -> bool:
-        """Whether this is the end of a packet that is thrown away; arguments as ``text``."""
+        """Return whether the event drops its packet.
+
+        Args:
+            address: key of the targets.
+            reason: ``enum skb_drop_reason`` of the record; 0 without one.
+        """
         if self._names.get(address) in DROPPING:
             return self._reasons.ends_badly(reason)
         return self._reasons.is_drop(reason)

@@ -1,4 +1,4 @@
-"""Names of the network interfaces of a namespace, by RTM_GETLINK (rtnetlink(7))."""
+"""Names of the network interfaces of a network namespace, by RTM_GETLINK (rtnetlink(7))."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ _RTM_NEWLINK, _RTM_GETLINK = 16, 18
 _NLM_F_REQUEST_DUMP = 0x1 | 0x300  # NLM_F_REQUEST | NLM_F_DUMP
 _IFLA_IFNAME = 3
 _AF_UNSPEC = 0
-# The kernel builds dump messages of at most 32 KiB (NLMSG_GOODSIZE grows to it).
+# netlink_dump() of net/netlink/af_netlink.c fits datagrams to the reader's buffer, up to 32 KiB.
 _RECEIVE = 1 << 16
 
 
 def request() -> bytes:
-    """The message that asks for every link."""
+    """Return the RTM_GETLINK request that dumps every link."""
     body = _IFINFOMSG.pack(_AF_UNSPEC, 0, 0, 0, 0)
     size = _NLMSGHDR.size + len(body)
     return _NLMSGHDR.pack(size, _RTM_GETLINK, _NLM_F_REQUEST_DUMP, 1, 0) + body
 
 
 def parse(datagram: bytes) -> tuple[dict[int, str], bool]:
-    """ifindex to name of one datagram of the answer, and whether it was the last one.
+    """Parse one datagram of the dump.
+
+    Returns:
+        ifindex -> name; and whether this datagram ends the dump.
 
     Raises:
-        OSError: the kernel refused.
+        OSError: the datagram has an NLMSG_ERROR.
     """
     names: dict[int, str] = {}
     at = 0
@@ -60,7 +63,7 @@ def _name(attributes: bytes) -> str:
 
 
 def _dump() -> dict[int, str]:
-    """ifindex to name in the namespace of the calling thread."""
+    """Return ifindex -> name in the network namespace of the calling thread."""
     import socket
 
     names: dict[int, str] = {}
@@ -75,12 +78,13 @@ def _dump() -> dict[int, str]:
 
 
 def interfaces(namespace: int | None = None) -> dict[int, str]:
-    """ifindex to name in a network namespace.
+    """Return ifindex -> name in a network namespace.
 
     Args:
-        namespace: its descriptor; None for that of this thread, which needs no right to enter.
+        namespace: descriptor of the namespace; None for that of the calling thread, which takes no
+            CAP_SYS_ADMIN.
 
     Raises:
-        OSError: the kernel refused.
+        OSError: the namespace can't be entered, or the dump failed.
     """
     return _dump() if namespace is None else in_namespace(namespace, _dump)

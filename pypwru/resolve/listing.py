@@ -1,7 +1,8 @@
 """List the nftables rules of a network namespace.
 
-A ruleset may change while it is listed. A text is its rule's all the same, by the handle, unless
-another rule took the rule's place, which the kernel tells of.
+Tables, chains and rules come from netlink dumps, texts from ``nft`` and ``iptables-nft-save``. The
+ruleset may change between them. A text still belongs to the rule with its handle, unless a
+``replace`` gave the handle to another rule: the kernel notifies of that (see rulewatch.py).
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from pypwru.resolve.ruletexts import Key, iptables_texts, nft_texts, strings_in
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-# -a: handles; -s: without what counters count; -t: without the elements of named sets.
+# -a: with handles; -s: without values of counters; -t: without elements of named sets.
 _NFT = ("nft", "-a", "-s", "-t", "list")
 _NFT_JSON = ("nft", "-j", "-s", "-t", "list", "ruleset")
 _NO_TEXT = "so rules are shown without their text"
 _BY_NFT = "so rules with matches or targets of iptables are shown as nft lists them"
-_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")  # not in everybody's PATH
+_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")  # not in every user's PATH
 _IPTABLES_TABLES = {"filter", "nat", "mangle", "raw", "security", "broute"}
 _KINDS = (GET_TABLE, GET_CHAIN, GET_RULE)
 _TRIES = 4
@@ -35,21 +36,23 @@ _SAVERS = {
     "ip": ("iptables-nft-save", "-t"),
     "ip6": ("ip6tables-nft-save", "-t"),
     "bridge": ("ebtables-nft-save", "-t"),
-    "arp": ("arptables-nft-save",),  # knows one table, and no -t
+    "arp": ("arptables-nft-save",),  # has one table, and no -t
 }
 
 
 class Listing(NamedTuple):
-    """A ruleset.
+    """A snapshot of a ruleset.
 
     Args:
-        since, generation: the numbers of its generations at the beginning and at the end.
-        tables: what the kernel has.
-        texts: of the rules that have one.
-        by_order: rules whose texts are theirs only if no rule came or went meanwhile.
-        began, ended: when; CLOCK_MONOTONIC, ns.
-        is_whole: whether it is all of ``generation``.
-        faults: what keeps texts from being known.
+        since, generation: NFTA_GEN_ID of the ruleset when the listing began and when it ended.
+        tables: by handle, from netlink.
+        texts: handles of a rule -> its text; without rules that have none.
+        by_order: keys of ``texts`` that were assigned by the order of rules: wrong if a rule was
+            added or deleted during the listing.
+        began, ended: ns, CLOCK_MONOTONIC.
+        is_whole: it is complete for ``generation``: during the listing, no table, chain or rule
+            changed.
+        faults: why texts are missing, as sentences for the log.
     """
 
     since: int
@@ -64,7 +67,7 @@ class Listing(NamedTuple):
 
 
 class Lister:
-    """Lists rulesets; one at a time."""
+    """Lists rulesets, one at a time. Only ``close`` may be called from another thread."""
 
     def __init__(self) -> None:
         self._faults: list[str] = []
@@ -72,22 +75,22 @@ class Lister:
         self._closed = False
 
     def close(self) -> None:
-        """Let what is under way fail at once; from another thread."""
+        """Kill the running command and start no other; may be called from another thread."""
         self._closed = True
         child = self._child
         if child is not None:
             child.kill()
 
     def list(self, namespace: int, known: int) -> Listing | None:
-        """The ruleset; None if it is still of the generation ``known``.
+        """List the ruleset of a network namespace; None if its generation is still ``known``.
 
         Args:
-            namespace: a descriptor of it.
-            known: -1 for none.
+            namespace: descriptor of the namespace.
+            known: NFTA_GEN_ID of the ruleset that the caller has; -1 for none.
 
         Raises:
-            InterruptedError: it changes faster than it can be read.
-            OSError: the kernel refused.
+            InterruptedError: the ruleset changed during each of several attempts.
+            OSError: the namespace can't be entered, or nf_tables refused a dump.
         """
         return in_namespace(namespace, lambda: self._list(known))
 
@@ -112,18 +115,20 @@ class Lister:
     def _texts(
         self, tables: Tables, netfilter: Netfilter, since: int
     ) -> tuple[dict[Key, str], Collection[Key]]:
-        """Texts, and those rules that have them by their order alone.
+        """Return the texts, and the keys of those that were assigned by order alone.
 
         Args:
-            tables: what the kernel had.
-            since: of which generation.
+            tables: from netlink.
+            netfilter: socket in the namespace.
+            since: the generation of ``tables``. Texts that don't fit are a fault only if the
+                ruleset is still of this generation.
         """
         if not tables:
             return {}, ()
         listing = self._list_nft(tables)
         texts, odd = nft_texts(listing, tables)
         if odd and not self._failed() and netfilter.generation() == since:
-            # For strings of several lines that neither rules nor chains have as their comments.
+            # nft's JSON has the multi-line strings that are no comments of rules or chains.
             texts, odd = nft_texts(listing, tables, strings_in(self._run(*_NFT_JSON)))
         if odd and not self._failed() and netfilter.generation() == since:
             self._faults.append(f"nft lists other rules than the kernel has, in table {odd[0]}")
@@ -137,23 +142,24 @@ class Lister:
         return texts | by_order, by_order.keys()
 
     def _failed(self) -> bool:
-        """Whether it is known why rules have no text."""
+        """Return whether the reason for missing texts is known already."""
         return bool(self._faults) or self._closed
 
     def _list_nft(self, tables: Tables) -> str:
         listing = self._run(*_NFT, "ruleset")
         if listing or len(tables) == 1 or not _find("nft"):
             return listing
-        self._faults.clear()  # a table alone may not be too much for this nft
+        self._faults.clear()  # nft failed on the whole ruleset, and may succeed on each table
         return "".join(
             self._run(*_NFT, "table", table.family, table.name) for table in tables.values()
         )
 
     def _run(self, *words: str, otherwise: str = _NO_TEXT) -> str:
-        """What a command writes; nothing if it fails.
+        """Run a command and return its output; "" and a fault if it fails.
 
         Args:
-            otherwise: said then, behind why it failed.
+            words: the command and its arguments.
+            otherwise: the consequence of a failure, for the fault.
         """
         program = _find(words[0])
         if program is None:
@@ -162,7 +168,7 @@ class Lister:
             return ""
         if self._closed:
             return ""
-        # Of another session, so that the terminal's Ctrl-C ends us in our order.
+        # In a session of its own: Ctrl-C on the terminal doesn't reach it, close() kills it.
         with subprocess.Popen(
             (program, *words[1:]),
             stdin=subprocess.DEVNULL,
@@ -187,6 +193,8 @@ class Lister:
 
 
 def _find(command: str) -> str | None:
-    """The path of a program; never in the current folder, which may be anybody's."""
+    """Return the path of a command, from absolute PATH entries only: the current folder may be
+    writable by other users.
+    """
     folders = (os.environ.get("PATH") or os.defpath).split(os.pathsep)
     return shutil.which(command, path=os.pathsep.join(filter(os.path.isabs, (*folders, *_FOLDERS))))

@@ -1,4 +1,4 @@
-"""A network namespace to the name that ``ip netns`` gave it."""
+"""Names that ``ip netns`` gave to network namespaces."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _KEPT = 4096
 
 class _Found(NamedTuple):
     name: str
-    scan: int  # the number of that which it is of
+    scan: int  # sequence number of the scan that found it
 
 
 class Namespaces:
-    """Names of network namespaces: the files of /run/netns, read when a namespace is new, and once
-    a second at most for those that have no name.
+    """Names of network namespaces: the files of /run/netns, read for each new namespace, and for
+    namespaces without a name at most once a second.
 
-    The kernel gives an inode again, so a name is that of a cookie: it outlives its namespace, whose
-    last packets come after it, and is never the next one's. Where no cookie is known, it holds
-    while its file does.
+    The kernel reuses inodes of namespaces, so names are cached by inode and cookie: a name outlives
+    its namespace (records of its last packets are read later) and is never given to the next
+    namespace with the same inode. Without a cookie, a name is valid while its file has the inode.
 
     Args:
-        folder: where the files are.
-        monotonic: seconds.
-        cookie: of the namespace of a descriptor, 0 where it can't be had.
+        folder: folder of the files.
+        monotonic: clock in seconds.
+        cookie: descriptor of a namespace -> SO_NETNS_COOKIE; 0 if the kernel has none.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Namespaces:
         self._changing = threading.Lock()
 
     def name(self, netns: int, cookie: int) -> str:
-        """The name of a namespace; empty when it has none.
+        """Return the name of a namespace; "" if it has none.
 
         Args:
-            netns: inode.
-            cookie: 0 where it isn't known.
+            netns: inode of the namespace.
+            cookie: SO_NETNS_COOKIE; 0 if unknown.
         """
         found = self._kept.get((netns, cookie))
         if found and found.name and (cookie or self._is(found.name, netns, cookie)):
@@ -77,8 +77,8 @@ class Namespaces:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Learn names as soon as there are any, until the way out: a namespace may be gone before
-        anybody asks for its name.
+        """Learn names as they are made, in a thread, until the context exits: a short-lived
+        namespace may be gone before the first look-up.
         """
         stop = os.eventfd(0, os.EFD_CLOEXEC)
         with owned(stop), open(_MOUNTS) as mounts:
@@ -94,7 +94,7 @@ class Namespaces:
 
     def _watch(self, mounts: TextIO, stop: int) -> None:
         poll = select.poll()
-        poll.register(mounts, select.POLLPRI)  # something was mounted: proc_pid_mountinfo(5)
+        poll.register(mounts, select.POLLPRI)  # set at each mount: proc_pid_mountinfo(5)
         poll.register(stop, select.POLLIN)
         named: dict[str, int] = {}
         ready: list[int] = []
@@ -118,7 +118,7 @@ class Namespaces:
         return os.open(f"{self._folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
 
     def _is(self, name: str, netns: int, cookie: int) -> bool:
-        """Whether a file is this namespace's; by its inode alone where cookies aren't known."""
+        """Return whether the file ``name`` is this namespace; by inode alone without a cookie."""
         try:
             descriptor = self._open(name)
         except OSError:
@@ -134,7 +134,7 @@ class Namespaces:
         self._scan_after = self._monotonic() + _RESCAN_SECONDS
 
     def _read(self) -> dict[int, str]:
-        """Inode to name of each file."""
+        """Return inode -> name of each file."""
         found: dict[int, str] = {}
         with suppress(OSError):  # no `ip netns add` since the boot
             for name in sorted(os.listdir(self._folder)):

@@ -1,4 +1,4 @@
-"""Handles of tables and chains to their names, as the handlers saw them in the kernel."""
+"""Names of nftables tables and chains by handle, which the handlers read from the kernel."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ Names = tuple[str, str]
 
 
 class NftNames:
-    """Names of tables and chains.
+    """Names of tables and chains, from the BPF map ``nft_names``.
 
-    Each name of a chain has its own entry, but memory is given again, and so are inodes of
-    namespaces: the map is asked each time, and what it had is kept for when it has thrown that out.
+    A renamed chain gets a key of its own, but the kernel reuses memory and inodes of namespaces.
+    So each look-up reads the map. The last answer is used only after the map (an LRU) has evicted
+    the key.
 
     Args:
-        fd: of the map ``nft_names``.
-        lookup: from descriptor, key and size of the value to the value; FileNotFoundError for none.
+        fd: descriptor of the map; not owned.
+        lookup: (descriptor, key, size of the value) -> value; raises FileNotFoundError without one.
     """
 
     def __init__(
@@ -39,12 +40,12 @@ class NftNames:
         self._seen: dict[bytes, Names] = {}
 
     def names(self, netns: int, table: int, chain: int) -> Names:
-        """Names of a table and a chain; empty where nobody has told them.
+        """Return the names of a table and a chain; "" for those that no handler stored.
 
         Args:
-            netns: inode.
-            table: handle.
-            chain: as of ``struct part_nft``; 0 for the table alone.
+            netns: inode of the network namespace.
+            table: handle; of iptables-legacy the address of its ``struct xt_table``.
+            chain: ``chain`` of ``struct part_nft``; 0 for the table alone.
         """
         key = KEY.pack(table, chain, netns)
         try:

@@ -1,4 +1,4 @@
-"""Network namespaces opened by their inodes."""
+"""Open network namespaces by inode."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-# A scan of a machine with many processes takes long: it may take one part in so many of our time.
+# A scan of /proc takes long with many processes: the pause after it is this many times as long.
 _SCAN_SHARE = 50
 
 
 def _paths() -> Iterator[str]:
     yield "/proc/self/ns/net"
-    # What `ip netns add` keeps, first: it outlives the processes that are in it.
+    # Before those of processes: files of `ip netns add` outlive the processes in the namespace.
     for folder in ("/run/netns", "/var/run/netns"):
         try:
             yield from (entry.path for entry in os.scandir(folder))
@@ -26,21 +26,26 @@ def _paths() -> Iterator[str]:
 
 
 def namespaces() -> dict[int, str]:
-    """Inode of each network namespace that can be found to a path that opens it."""
+    """Return inode -> path to open, of each network namespace that a process is in or that
+    ``ip netns`` keeps.
+    """
     found: dict[int, str] = {}
     for path in _paths():
         try:
             found.setdefault(os.stat(path).st_ino, path)
-        except OSError:  # the process ended, or is not ours to look at
+        except OSError:  # the process ended, or we lack the permission (ptrace(2))
             continue
     return found
 
 
 class Opener:
-    """Opens namespaces that a process is in, or that ``ip netns`` keeps.
+    """Opens network namespaces that a process is in, or that ``ip netns`` keeps.
 
     Args:
-        find: inode to path of every namespace.
+        find: returns inode -> path of every namespace.
+
+    Attributes:
+        scan_after: time of the next scan that ``open`` makes; seconds, ``time.monotonic()``.
     """
 
     def __init__(self, find: Callable[[], dict[int, str]] = namespaces) -> None:
@@ -49,7 +54,7 @@ class Opener:
         self.scan_after = float("-inf")  # seconds, of the monotonic clock
 
     def scan(self) -> Iterable[int]:
-        """The inodes of all that can be found."""
+        """Search for namespaces again and return their inodes."""
         began = time.monotonic()
         self._paths = self._find()
         ended = time.monotonic()
@@ -57,10 +62,11 @@ class Opener:
         return self._paths
 
     def open(self, inode: int) -> int | None:
-        """A descriptor; None if nobody holds the namespace where we could find it.
+        """Return a new descriptor, owned by the caller; None if no path leads to the namespace.
 
         Raises:
-            BlockingIOError: it may be found after ``scan_after``.
+            BlockingIOError: not found by the last scan, which is too recent for another one: try
+                again after ``scan_after``.
         """
         found = self._open(inode)
         if found is not None:
@@ -78,7 +84,7 @@ class Opener:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
-        if os.fstat(descriptor).st_ino != inode:  # the process of this number is another one now
+        if os.fstat(descriptor).st_ino != inode:  # the pid was reused, or its process has moved
             os.close(descriptor)
             return None
         return descriptor

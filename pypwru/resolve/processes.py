@@ -1,4 +1,4 @@
-"""A task's pid and name to the program that it runs, from /proc."""
+"""Path of the program that a task runs, from /proc."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of include/linux/proc_n
 
 
 def has_kernel_pids(proc: str = "/proc") -> bool:
-    """Whether procfs has the pids of the initial PID namespace, which records have.
+    """Return whether procfs shows the pids of the initial PID namespace, as records do.
 
-    That of a container mostly has others. Of pid 1 where we may see its namespace, since procfs can
-    be another namespace's than ours.
+    The procfs of a container mostly shows others. Read from pid 1 if permitted, else from our own
+    process: procfs can be of another PID namespace than ours.
 
     Args:
-        proc: where procfs is mounted.
+        proc: mount point of procfs.
     """
     for process in ("1", "self"):
         try:
@@ -47,11 +47,11 @@ class _Program(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What /proc has of a process.
+    """Programs of a process.
 
     Args:
-        programs: name of a thread -> the program.
-        began: when it began, ticks of _TICK.
+        programs: comm of a thread -> path of the program.
+        began: start of the process since boot, in units of ``_TICK``; -1 if unknown.
     """
 
     programs: dict[str, str]
@@ -59,16 +59,16 @@ class _Found(NamedTuple):
 
 
 class Processes:
-    """Paths of programs, looked up once for each pid, name of a task and start of its stack; once a
-    second at most as long as nothing is found.
+    """Paths of programs, looked up once for each (pid, comm, start of the stack); if nothing was
+    found, again at most once a second.
 
-    execve() and an exit change what a pid stands for. execve() also draws anew where the stack
-    begins, so a path is that of the task only while the process has that stack, and a thread of
-    this name. It outlives its process, because the last packets of a process come after it.
+    execve() and exit change the program of a pid. execve() also randomizes the start of the stack,
+    so a path is accepted only if the process still has that stack and a thread of this comm. A path
+    stays cached after its process ended, since records of its last packets are read later.
 
     Args:
-        proc: where procfs is mounted.
-        monotonic: seconds.
+        proc: mount point of procfs.
+        monotonic: clock in seconds.
     """
 
     def __init__(
@@ -80,14 +80,15 @@ class Processes:
         self._began: dict[tuple[int, str], tuple[int, str]] = {}  # ticks, path
 
     def path(self, pid: int, comm: str, start_stack: int = 0) -> str:
-        """The program of a task, all links resolved; its name where it has no file that we can see
-        (a kernel thread, a deleted file, another mount namespace); empty where the process had
-        ended, or ran something else, when it was first looked up.
+        """Return the path of a task's program, with symbolic links resolved.
+
+        The name of the task instead, if no file is visible (kernel thread, deleted file, another
+        mount namespace). "" if the process had ended or run another program by the first look-up.
 
         Args:
-            pid: thread group, 0 for the idle task, which has no entry in /proc.
-            comm: the task's name in the kernel; that of a thread may be another than its process's.
-            start_stack: as in Packet; 0 where it isn't known.
+            pid: thread group ID; 0 for the idle task, which has no entry in /proc.
+            comm: ``task_struct.comm``; a thread's may differ from its process's.
+            start_stack: as of output.parts.Packet; 0 if unknown.
         """
         if start_stack >> NO_STACK_BIT:
             began, path = self._began.get((pid, comm), (-1, ""))
@@ -112,7 +113,7 @@ class Processes:
             process = os.open(f"{self._proc}/{pid}", os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             return _Found({})
-        with owned(process):  # stays this process's when the pid is given again
+        with owned(process):  # refers to this process even if the pid is reused
             try:
                 return _find(process, comm, start_stack)
             except OSError:  # it ended
@@ -126,10 +127,15 @@ def _keep(kept: dict[Key, Value], key: Key, value: Value) -> None:
 
 
 def _find(process: int, comm: str, start_stack: int) -> _Found:
-    """The programs of those threads that were looked at; none if none is the task.
+    """Return the program for the comms of the process; empty if the task isn't of this process.
 
     Args:
-        process: descriptor of its folder in /proc.
+        process: descriptor of the folder /proc/PID.
+        comm: of the task.
+        start_stack: as of output.parts.Packet; 0 if unknown, and then any process matches.
+
+    Raises:
+        OSError: the process ended.
     """
     program, main = _executable(process), _comm(process, "comm")
     began, stack = _stat(process) if start_stack else (-1, 0)
@@ -140,7 +146,8 @@ def _find(process: int, comm: str, start_stack: int) -> _Found:
     if not is_it:
         return _Found({})
     if not program:
-        # A worker's name has what it works on behind it (wq_worker_comm() of kernel/workqueue.c).
+        # /proc shows a kworker's comm with its work item behind it (kernel/workqueue.c,
+        # wq_worker_comm()).
         is_same = main == comm or main.startswith((f"{comm}-", f"{comm}+"))
         return _Found({comm: main} if is_same else {}, began)
     names = {main} if main == comm else set(_threads(process))
@@ -149,9 +156,9 @@ def _find(process: int, comm: str, start_stack: int) -> _Found:
 
 
 def _stat(process: int) -> tuple[int, int]:
-    """When it began, and where its stack does: fields 22 and 28 of proc_pid_stat(5)."""
+    """Return fields 22 (starttime, in ``_TICK``) and 28 (startstack) of proc_pid_stat(5)."""
     with open(os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process), "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()  # any byte may be in the name before
+        fields = file.read().rpartition(b")")[2].split()  # the comm before may have any byte
     return int(fields[19]), int(fields[25])
 
 
@@ -164,7 +171,7 @@ def _executable(process: int) -> str:
 
 def _comm(process: int, path: str) -> str:
     with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=process), "rb") as file:
-        return os.fsdecode(file.read()[:-1])  # without the line's end: any byte may be in a name
+        return os.fsdecode(file.read()[:-1])  # only the final newline: a comm may have any byte
 
 
 def _threads(process: int) -> Iterator[str]:

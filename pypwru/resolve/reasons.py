@@ -1,9 +1,8 @@
-"""Words for drop reasons, those of subsystems such as mac80211 and openvswitch included.
+"""Names of drop reasons, including those of subsystems such as mac80211 and openvswitch.
 
-The upper half of an ``enum skb_drop_reason`` is the subsystem, 0 for the core (Linux 6.4,
-include/net/dropreason.h). Each subsystem numbers its own reasons in an enum of its own, in vmlinux
-or in its module: all are called something like ``drop_reason``, and their values carry the
-subsystem.
+The upper 16 bits of an ``enum skb_drop_reason`` are the subsystem, 0 for the core (since Linux 6.4,
+include/net/dropreason.h). Each subsystem defines its reasons in an enum of its own, in vmlinux or
+in its module. The names of these enums contain ``drop_reason``; their values include the subsystem.
 """
 
 from __future__ import annotations
@@ -26,20 +25,20 @@ ENUM = "skb_drop_reason"  # of include/net/dropreason-core.h; since Linux 5.17
 _MARK = "drop_reason"
 _SUBSYSTEM_SHIFT = 16  # SKB_DROP_REASON_SUBSYS_SHIFT
 _DONE = frozenset(("SKB_NOT_DROPPED_YET", "SKB_CONSUMED"))
-# What __kfree_skb() says of packets that did their work, too, is no word of a drop by itself.
+# __kfree_skb() passes NOT_SPECIFIED also for packets that were consumed: alone it proves no drop.
 _NO_DROPS = _DONE | {"SKB_DROP_REASON_NOT_SPECIFIED"}
 _RESCAN_SECONDS = 1.0
-_NONE = (1 << 64) - 1  # no reason of 32 bits
+_NONE = (1 << 64) - 1  # equal to no u32 reason
 
 
 class Reasons:
-    """Words of drop reasons.
+    """Names of drop reasons.
 
     Args:
-        btf: the kernel's.
-        enums: the enums of subsystems that were not read yet, each name to value.
-        monotonic: seconds.
-        cache: keeps the core's reasons for the next start.
+        btf: types of the kernel.
+        enums: returns the enums of subsystems that no earlier call returned, each name -> value.
+        monotonic: clock in seconds.
+        cache: stores the reasons of the core for the next start.
     """
 
     def __init__(
@@ -57,36 +56,45 @@ class Reasons:
             core = read()
         self._words = reasons_of(core)
         self.no_drops = frozenset({0} | self._values(_NO_DROPS))
-        """Reasons with which a packet was not thrown away."""
+        """Reasons that don't mean a drop, by themselves."""
         self.done = frozenset(self._values(_DONE))
-        """The same where a packet ends."""
+        """Reasons with which a function that only drops packets does not drop one."""
         self.netfilter_drop = min(self._values({"SKB_DROP_REASON_NETFILTER_DROP"}), default=_NONE)
-        """Of what a hook's function dropped; one that nothing has where there is none."""
+        """SKB_DROP_REASON_NETFILTER_DROP: a netfilter hook dropped the packet. A value that equals
+        no reason if the kernel has no such enumerator.
+        """
         self.consumed = min(self._values({"SKB_CONSUMED"}), default=_NONE)
-        """Of what did its work, likewise."""
+        """SKB_CONSUMED, likewise."""
         self._enums = enums or _Subsystems(btf)
         self._monotonic = monotonic
         self._look_after = float("-inf")
         self.known = bool(self._words)
-        """Whether this kernel has reasons at all."""
+        """Whether this kernel has drop reasons (since Linux 5.17)."""
 
     def constants(self) -> dict[str, int]:
-        """Name of program/constants.py -> value."""
+        """Return the load-time constants of the BPF programs: name -> value."""
         return {"NETFILTER_DROP": self.netfilter_drop, "CONSUMED": self.consumed}
 
     def is_drop(self, reason: int) -> bool:
-        """Whether a packet with this reason was thrown away."""
+        """Return whether the reason by itself means a drop."""
         return reason not in self.no_drops
 
     def ends_badly(self, reason: int) -> bool:
-        """Whether a function that frees packets throws one away for this reason, given or not."""
+        """Return whether a function that only drops packets drops one with this reason.
+
+        Args:
+            reason: NOT_SPECIFIED is a drop here; so is a 0 of a kernel without reasons.
+        """
         return reason not in self.done
 
     def _values(self, words: Collection[str]) -> set[int]:
         return {value for value, word in self._words.items() if word in words}
 
     def word(self, reason: int) -> str:
-        """The enumerator; empty when nobody has one of this value."""
+        """Return the name of the enumerator; "" if no enum has this value.
+
+        For an unknown reason of a subsystem, enums of modules are read, at most once a second.
+        """
         word = self._words.get(reason, "")
         if not word and reason >> _SUBSYSTEM_SHIFT and self._monotonic() >= self._look_after:
             for enum in self._enums():
@@ -97,18 +105,19 @@ class Reasons:
 
     def _add(self, words: Mapping[int, str]) -> None:
         for value, word in words.items():
-            # mac80211 has each twice, in an enum of its own use with underscores.
+            # mac80211 defines each twice: the internal enum prefixes the names with underscores.
             if value >> _SUBSYSTEM_SHIFT and self._words.get(value, "_").startswith("_"):
                 self._words[value] = word
 
 
 def reasons_of(enum: Mapping[str, int]) -> dict[int, str]:
-    """Value to word of an enum of drop reasons.
+    """Return value -> name of an enum of drop reasons.
 
     Args:
-        enum: name to value, from BTF, in its order; empty for a kernel without it. That of the core
-            begins with SKB_NOT_DROPPED_YET and SKB_CONSUMED, which are no drops, and ends with
-            bounds; a bound never hides a reason of the same value.
+        enum: name -> value, in the order of BTF; empty for a kernel without reasons. That of the
+            core begins with SKB_NOT_DROPPED_YET and SKB_CONSUMED, which are no drops, and ends with
+            bounds (SKB_DROP_REASON_MAX). The first name of a value is taken, so that a bound
+            hides no reason.
     """
     words: dict[int, str] = {}
     for name, value in enum.items():
@@ -117,7 +126,7 @@ def reasons_of(enum: Mapping[str, int]) -> dict[int, str]:
 
 
 def drop_enums(types: BTF) -> Iterator[dict[str, int]]:
-    """The enums of drop reasons among ``types``, without those of their base."""
+    """Yield the enums of drop reasons in ``types``, without those of its base BTF."""
     from pypwru.btf import carriers
 
     for kind in (Kind.ENUM, Kind.ENUM64):
@@ -130,12 +139,14 @@ def drop_enums(types: BTF) -> Iterator[dict[str, int]]:
 def _core(btf: BTF) -> dict[str, int]:
     try:
         return btf.enum(ENUM)
-    except BTFError:  # before Linux 5.17 nothing carries a reason
+    except BTFError:  # no reasons before Linux 5.17
         return {}
 
 
 class _Subsystems:
-    """Enums of the kernel and of its modules, each given once."""
+    """Enums of drop reasons of vmlinux and of loaded modules: each call yields those not yielded
+    before.
+    """
 
     def __init__(self, btf: BTF) -> None:
         self._btf = btf
@@ -156,7 +167,7 @@ class _Subsystems:
         from pypwru.btf.load import SYSFS, file_content, load_module
 
         try:
-            # Most modules have none, and their strings say so before anything is parsed.
+            # Most modules have none: search the raw BTF for the name before parsing it.
             if _MARK.encode() in file_content(SYSFS / name):
                 yield from drop_enums(load_module(name, self._btf))
         except BTFError:  # unloaded meanwhile, or --kernel-btf is another kernel's

@@ -1,6 +1,6 @@
-"""Handles of nftables to the text of rules and the names of chains, also of what changes.
+"""Texts of nftables rules and names of chains by handle, for rulesets that change.
 
-A look-up never waits: it says what is known and has a thread find out the rest.
+A look-up never waits: it returns what is cached and has a thread list the ruleset for the rest.
 """
 
 from __future__ import annotations
@@ -24,51 +24,55 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NEVER, _NOW = float("inf"), float("-inf")
-# After a listing: for the rest of what changes, and not more than a part of one processor.
+# Pause after a listing: at least so many seconds, to batch further changes; and so many times the
+# duration of the listing, to limit the use of CPU.
 _LEAST_PAUSE = 0.01
 _PAUSE_SHARE = 3
-# ns in which the kernel tells of rules once they are in use, however busy the machine.
+# ns from a commit's taking effect to its notification's being readable, even on a busy machine.
 _TOLD = 1_000_000_000
-_SOON = 0.1  # in which the kernel has told of a change that is in use, mostly
-_AGAIN = 1.0  # for a handle that the last listing didn't have
-_LOOK = 0.5  # whether nf_tables has come
-_UNHEARD = -1  # no number of a generation
+_SOON = 0.1  # seconds, the same in most cases
+_AGAIN = 1.0  # seconds between listings for handles that the last one didn't have
+_LOOK = 0.5  # seconds between checks whether nf_tables is loaded
+_UNHEARD = -1  # instead of a generation
 
 
 class _Namespace:
-    """One that is listened to, or was asked for; times are seconds, of the monotonic clock."""
+    """A namespace that is monitored or was requested; times are seconds, CLOCK_MONOTONIC."""
 
     def __init__(self) -> None:
         self.memory = Memory()
-        self.heard = _UNHEARD  # number of the ruleset's generation that was told of last
-        self.changed = _UNHEARD  # the same, of the last that has other rules
-        self.asked = False
-        self.due = _NEVER  # when to list its rules
-        self.listed = _NOW  # when that was tried last
-        self.rest = _NOW  # it isn't tried again before
+        self.heard = _UNHEARD  # the last generation that was notified
+        self.changed = _UNHEARD  # the last one with changes of tables, chains or rules
+        self.asked = False  # a look-up missed: list again after changes
+        self.due = _NEVER  # when to list the rules
+        self.listed = _NOW  # when the last listing began
+        self.rest = _NOW  # no listing before this
 
     def when(self) -> float:
         return max(self.due, self.rest)
 
     def order(self) -> tuple[float, bool]:
-        """The least is listed first: of those that are due those that were asked for."""
+        """Sort key: the least is listed first; of equal times, requested namespaces first."""
         return self.when(), not self.asked
 
 
 class Rules:
-    """Texts of rules and names of chains.
+    """Service for texts of rules and names of chains, with a thread between enter and ``close``.
 
-    From its start it listens to all namespaces, and lists their rules, or those of one. After the
-    first question for a namespace its rules are listed again when the kernel tells of a change,
-    and, once a second at most, when a handle is asked for that isn't known. What spoke before its
-    namespace was listened to is not told: its handle may have been another's. Only what appears
-    later than the start can speak so early.
+    From the start it monitors all network namespaces, and lists the rules of all or of one. After
+    the first request for a namespace, its rules are listed again when the kernel notifies of a
+    change, and at most once a second for an unknown handle. Events from before a namespace was
+    subscribed are not resolved, since the handle may have been reused. This affects only
+    namespaces created after the start.
 
     Args:
-        warn: told, once each, what keeps texts from being known; from another thread.
-        is_there: whether the kernel has nf_tables. Until then it is not asked for anything, since
-            that would load it.
+        warn: logs a reason for missing texts, each once; mostly called from the thread.
+        is_there: returns whether the kernel has nf_tables. Until it has, no netlink message is
+            sent to nf_tables, since that would load the module.
         netns: inode of the namespace whose rules are listed at the start; 0 for all.
+
+    Attributes:
+        changes: grows whenever an answer may differ from an earlier one.
     """
 
     def __init__(
@@ -77,16 +81,16 @@ class Rules:
         is_there: Callable[[], bool] = lambda: True,
         netns: int = 0,
     ) -> None:
-        self.changes = 0  # grows whenever any answer may be another than before
-        self._warn = functools.cache(warn)  # nothing is said twice
+        self.changes = 0
+        self._warn = functools.cache(warn)  # each message once
         self._is_there = is_there
         self._first = netns
         self._opener = Opener()
         self._lister = Lister()
         self._namespaces: dict[int, _Namespace] = {}
         self._watch: Watch | None = None
-        self._changed = threading.Condition()  # of all that is here; never held for long
-        self._sure = 0  # nothing that was told before is unheard; CLOCK_MONOTONIC, ns
+        self._changed = threading.Condition()  # guards all attributes; never held for long
+        self._sure = 0  # all notifications up to then are processed; ns, CLOCK_MONOTONIC
         self._wake = -1  # an eventfd
         self._thread: threading.Thread | None = None
         self._busy = 0  # inode of the namespace whose rules are being listed; 0 for none
@@ -104,7 +108,7 @@ class Rules:
         self.close()
 
     def close(self) -> None:
-        """End the thread; what is known stays so."""
+        """End the thread; look-ups keep working on what is cached."""
         with self._changed:
             self._stop = True
             self._changed.notify_all()
@@ -120,7 +124,7 @@ class Rules:
             self._watch = None
 
     def _listen_to_all(self) -> bool:
-        """Be told of changes in every namespace; False, which is said, where that can't be."""
+        """Subscribe to changes in every namespace; if that fails, warn and return False."""
         try:
             watch = Watch()
         except OSError as error:
@@ -134,7 +138,7 @@ class Rules:
         for inode in self._opener.scan():
             descriptor = self._opener.open(inode)
             if descriptor is not None:
-                # A failure is told when somebody asks for the namespace.
+                # A failure is logged at the first request for the namespace.
                 with owned(descriptor), contextlib.suppress(OSError):
                     namespace = self._listen(inode, descriptor)
                     if self._first in (0, inode):
@@ -144,24 +148,30 @@ class Rules:
     def rule(
         self, netns: int, table: int, chain: int, rule: int, at: int | None = None
     ) -> RuleText | None:
-        """A rule that is or was; None: not known, or not yet.
+        """Return a rule that exists or existed; None if unknown, maybe only for now.
 
         Args:
-            netns: inode of the namespace; the others are handles.
-            at: when it spoke, as bpf_ktime_get_ns() has it; None for now.
+            netns: inode of the network namespace.
+            table, chain, rule: handles.
+            at: time of the event; ns, bpf_ktime_get_ns(); None for now.
         """
         found = self._look_up(netns, (table, chain, rule), at or time.monotonic_ns())
         return found if isinstance(found, RuleText) else None
 
     def chain(self, netns: int, table: int, chain: int) -> ChainText | None:
-        """A chain, as ``rule``."""
+        """Return a chain, now; None if unknown.
+
+        Args:
+            netns: inode of the network namespace.
+            table, chain: handles.
+        """
         found = self._look_up(netns, (table, chain), time.monotonic_ns())
         return found if isinstance(found, ChainText) else None
 
     def _look_up(
         self, netns: int, handles: tuple[int, ...], at: int
     ) -> RuleText | ChainText | None:
-        # What changed before this event is heard first, so that nothing of before is said of it.
+        # Read all notifications up to this event first: the cached rule may have been replaced.
         if at > self._sure and not self.hear():
             return None
         namespace = self._namespaces.get(netns)
@@ -171,7 +181,11 @@ class Rules:
         return found
 
     def want(self, netns: int) -> None:
-        """Something in this namespace isn't known, or soon will be asked for."""
+        """Request the rules of a namespace: list them when due, and again after changes.
+
+        Args:
+            netns: inode of the namespace.
+        """
         namespace = self._namespaces.get(netns)
         if namespace is not None and namespace.asked and namespace.due < _NEVER:
             return
@@ -184,20 +198,20 @@ class Rules:
             os.eventfd_write(self._wake, 1)
 
     def is_read(self, netns: int, at: int) -> bool:
-        """Whether rules are being read, or about to be, of which none were read since.
+        """Return whether a listing is running or due, and no complete one is valid after ``at``.
 
         Args:
             netns: inode of the namespace.
-            at: ns of CLOCK_MONOTONIC.
+            at: ns, CLOCK_MONOTONIC.
         """
-        with self._changed:  # between the two is neither
+        with self._changed:  # without the lock, a listing that starts now would be neither
             namespace = self._namespaces.get(netns)
             if namespace is None or namespace.memory.listed_at > at:
                 return False
             return self._busy == netns or namespace.due < _NEVER
 
     def wait(self, timeout: float) -> bool:
-        """Until all that was asked for is known as it is now; False: not within ``timeout`` s."""
+        """List all requested namespaces again and wait; False after ``timeout`` seconds."""
         with self._changed:
             for each in self._namespaces.values():
                 if each.asked:
@@ -207,7 +221,7 @@ class Rules:
             return self._changed.wait_for(self._is_idle, timeout)
 
     def wait_listed(self, timeout: float) -> bool:
-        """Until all is listed that is to be; False: not within ``timeout`` s."""
+        """Wait until no listing is due; False after ``timeout`` seconds."""
         with self._changed:
             return self._changed.wait_for(self._is_idle, timeout)
 
@@ -216,14 +230,14 @@ class Rules:
         return self._stop or not (due or self._busy)
 
     def hear(self) -> bool:
-        """Take in what the kernel told of changes; False if there is more. Never waits."""
+        """Process notifications of the kernel; False if some are left. Never waits."""
         with self._changed:
             if self._watch is None:
                 return True
             began = time.monotonic_ns()
             heard = self._watch.read()
             after, before = self._sure - _TOLD, time.monotonic_ns()
-            for inode in heard.gone:  # and its number may be another's soon
+            for inode in heard.gone:  # and may soon be reused
                 self._namespaces.pop(inode, None)
             for inode, namespace in self._namespaces.items():
                 namespace.heard = heard.generations.get(inode, namespace.heard)
@@ -266,7 +280,7 @@ class Rules:
                 os.eventfd_read(self._wake)
 
     def _next(self) -> tuple[int, float]:
-        """Which namespace to list next, and in how many seconds."""
+        """Return the namespace to list next, and in how many seconds."""
         with self._changed:
             inode, namespace = min(
                 self._namespaces.items(), key=lambda each: each[1].order(), default=(0, None)
@@ -294,7 +308,12 @@ class Rules:
             self._changed.notify_all()
 
     def _read(self, inode: int, namespace: _Namespace) -> float:
-        """List its rules; when to do so again."""
+        """List the rules of a namespace; return when to list them again.
+
+        Raises:
+            InterruptedError: the ruleset changes faster than it can be listed.
+            OSError: the namespace or its rules can't be read.
+        """
         try:
             descriptor = self._opener.open(inode)
         except BlockingIOError:
@@ -320,10 +339,10 @@ class Rules:
         return _NEVER if listing.is_whole else _NOW
 
     def _by_changes(self, listing: Listing, namespace: _Namespace) -> Listing:
-        """What is right of a listing during which the ruleset changed, by what changed.
+        """Return what remains valid of a listing during which the ruleset changed.
 
         Raises:
-            InterruptedError: the kernel hasn't told of that.
+            InterruptedError: notifications up to the end of the listing are missing.
         """
         end = time.monotonic() + _SOON
         while namespace.heard < listing.generation:
@@ -331,14 +350,14 @@ class Rules:
                 raise InterruptedError(4, os.strerror(4))
             time.sleep(0.001)
             self.hear()
-        if namespace.changed <= listing.since:  # elements of sets, on which no rule's text depends
+        if namespace.changed <= listing.since:  # only set elements changed: texts don't show them
             return listing._replace(is_whole=True)
         texts = {key: text for key, text in listing.texts.items() if key not in listing.by_order}
         return listing._replace(texts=texts)
 
     def _listen(self, inode: int, descriptor: int) -> _Namespace:
-        """Be told of changes in a namespace, and of its end."""
-        # Whoever had this inode before was told to be gone before the inode was given again.
+        """Subscribe to changes and to the deletion of a namespace."""
+        # Remove an earlier namespace with this inode: RTM_DELNSID came before the inode's reuse.
         self.hear()
         with self._changed:
             assert self._watch is not None

@@ -1,4 +1,4 @@
-"""An nftables ruleset as the kernel has it: tables, chains and rules by their handles."""
+"""An nftables ruleset from netlink dumps: tables, chains and rules by handle."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _POLICIES = {0: "drop", 1: "accept"}  # NF_DROP, NF_ACCEPT
-_LONGEST = 16384  # characters; a set written out in a rule may have any number of elements
-_LONGEST_SET = 200  # characters between the braces of a set that is shown
+_LONGEST = 16384  # characters of a text; an anonymous set may have any number of elements
+_LONGEST_SET = 200  # characters between the braces of a set that is printed in full
 _QUOTED = r'"[^"]*"'
 _SET = re.compile(rf'{_QUOTED}|\{{ ([^"{{}}]*(?:{_QUOTED}[^"{{}}]*)*) \}}')
 _REJECT = re.compile(r"(?:^|[ {])reject(?=[ ;]|$)|^-A .* -j REJECT\b")
@@ -26,12 +26,12 @@ _BINDING = 4  # NFT_CHAIN_BINDING
 
 
 class RuleText(NamedTuple):
-    """A rule.
+    """A rule as it is printed.
 
     Args:
-        text: as ``nft list ruleset`` or ``iptables -S`` has it, of one line, without the packets
-            and bytes counted; empty while, or where, nobody could be asked.
-        comment: the rule's, of one line; empty if it has none.
+        text: of ``nft list ruleset`` or ``iptables -S``, on one line, without values of counters;
+            "" if it couldn't be listed, or not yet.
+        comment: of the rule, on one line; "" without one.
     """
 
     text: str
@@ -39,15 +39,16 @@ class RuleText(NamedTuple):
 
 
 class ChainText(NamedTuple):
-    """A chain.
+    """A chain as it is printed.
 
     Args:
         family: ``inet``, ``ip``, ...
-        table, chain: names; of a chain that is bound to a rule that of its chain and its handle,
+        table: name.
+        chain: name; of a chain that is bound to a rule, the chain and handle of that rule,
             ``input#5``.
-        hook: ``input``, ...; empty for a chain that only jumps lead to, which has no priority
-            and no policy either.
-        policy: ``accept`` or ``drop``.
+        hook: ``input``, ...; "" for a regular (non-base) chain.
+        priority: of a base chain; else 0.
+        policy: ``accept`` or ``drop`` of a base chain; else "".
     """
 
     family: str
@@ -59,13 +60,13 @@ class ChainText(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A rule.
+    """A rule, from netlink.
 
     Args:
         handle: unique in its table.
-        comment: as it is; empty if it has none.
-        block: name of the chain that is bound to it (``jump { ... }``); empty for none.
-        is_xt: whether it has a match or target of iptables, which only iptables writes in full.
+        comment: unescaped; "" without one.
+        block: kernel's name of the chain that is bound to it (``jump { ... }``); "" for none.
+        is_xt: it has an xtables match or target, which only the iptables tools print in full.
     """
 
     handle: int
@@ -75,7 +76,13 @@ class Rule(NamedTuple):
 
 
 class Chain(SimpleNamespace):
-    """A chain; ``rules`` in their order, ``comment`` as it is."""
+    """A chain, from netlink.
+
+    Args:
+        text: names and hook.
+        rules: in evaluation order.
+        comment: unescaped; "" without one.
+    """
 
     text: ChainText
     rules: list[Rule]
@@ -86,7 +93,14 @@ class Chain(SimpleNamespace):
 
 
 class Table(SimpleNamespace):
-    """A table; ``chains`` by their handles, in their order; ``blocks`` are bound ones, by name."""
+    """A table, from netlink.
+
+    Args:
+        family: ``inet``, ``ip``, ...
+        name: of the table.
+        chains: handle -> chain, in the order of the dump.
+        blocks: kernel's name -> handle of chains that are bound to rules.
+    """
 
     family: str
     name: str
@@ -105,36 +119,36 @@ class Table(SimpleNamespace):
 
     @property
     def has_xt(self) -> bool:
-        """Whether a rule has a match or target of iptables."""
+        """Whether a rule has an xtables match or target."""
         return any(rule.is_xt for chain in self.chains.values() for rule in chain.rules)
 
 
-# Handle of each table to the table.
+# Handle of a table -> the table.
 Tables = dict[int, Table]
 Name = TypeVar("Name")
 Owner = TypeVar("Owner")
 
 
 def one_line(text: str) -> str:
-    """``text`` without what a terminal would obey, and not too long."""
+    """Return ``text`` with control characters escaped, cut to a maximum length."""
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}..."
     return escape_unprintable(text)
 
 
 def rule_line(text: str) -> str:
-    """The text of a rule on one line; what is too long is cut inside its sets, if that will do."""
+    """Return the text of a rule on one line; if it is too long, long sets are elided first."""
     return one_line(_SET.sub(_with_count, text) if len(text) > _LONGEST else text)
 
 
 @functools.lru_cache(1 << 10)
 def shown(text: str) -> str:
-    """The text of a rule as it is shown: of long sets with the number of elements alone."""
+    """Return the text of a rule as it is printed: long sets become ``{ 3000 elements }``."""
     return _SET.sub(_with_count, text) if len(text) > _LONGEST_SET else text
 
 
 def _with_count(found: re.Match[str]) -> str:
-    """``{ 3000 elements }`` for a long set."""
+    """Return ``{ 3000 elements }`` for a long set, else the match as it is."""
     elements = found[1] or ""
     if len(elements) <= _LONGEST_SET:
         return found[0]
@@ -143,20 +157,29 @@ def _with_count(found: re.Match[str]) -> str:
 
 @functools.lru_cache(1 << 10)
 def rejects(text: str) -> bool:
-    """Whether a rule of this text, if it drops a packet, says so to its sender."""
+    """Return whether a rule with this text rejects packets: drops them and notifies the sender."""
     return bool(_REJECT.search(re.sub(_QUOTED, "", text)))
 
 
 def readable(octets: bytes) -> str:
-    """Text of the kernel's or of a command's, which is UTF-8 by custom alone."""
+    """Decode text of the kernel or of a command; bytes that aren't UTF-8 become ``\\xNN``."""
     return octets.decode(errors="backslashreplace")
 
 
 def build(tables: Iterable[Message], chains: Iterable[Message], rules: Iterable[Message]) -> Tables:
-    """The ruleset of three dumps.
+    """Build the ruleset from three dumps.
+
+    Args:
+        tables: NFT_MSG_NEWTABLE messages.
+        chains: NFT_MSG_NEWCHAIN messages.
+        rules: NFT_MSG_NEWRULE messages.
+
+    Returns:
+        The tables by handle.
 
     Raises:
-        InterruptedError: they are not of one generation.
+        InterruptedError: a chain or rule is of a table or chain that its dump didn't have: the
+            ruleset changed between the dumps.
     """
     made: Tables = {}
     by_name: dict[tuple[int, bytes], Table] = {}
@@ -183,13 +206,13 @@ def build(tables: Iterable[Message], chains: Iterable[Message], rules: Iterable[
 
 
 def _name_blocks(table: Table) -> None:
-    """Name bound chains after their rules, as ``input#5``: the kernel's names are in no listing."""
+    """Name bound chains after their rules, ``input#5``: no listing has the kernel's names."""
     bound = set(table.blocks.values())
     owners = [chain for handle, chain in table.chains.items() if handle not in bound]
     while owners:
         owner = owners.pop()
         for rule in owner.rules:
-            if rule.block:  # which no other rule has
+            if rule.block:  # bound to this rule alone
                 block = table.chains[table.blocks[rule.block]]
                 name = f"{owner.text.chain}#{rule.handle}"
                 block.text = block.text._replace(chain=name)
@@ -208,7 +231,7 @@ def _number(value: bytes) -> int:
 
 
 def name_text(value: bytes) -> str:
-    """A name, of the kernel's attribute."""
+    """Return the text of a NUL-terminated name from a netlink attribute, on one line."""
     return one_line(readable(value.rstrip(b"\0")))
 
 
@@ -243,14 +266,14 @@ def _rule(found: dict[int, bytes], blocks: Mapping[str, int]) -> Rule:
 
 
 def _target(data: Mapping[int, bytes]) -> str:
-    """Name of the chain that an ``immediate`` has; empty for none."""
+    """Return the target chain of an ``immediate`` expression; "" for none."""
     value = dict(attributes(data.get(2, b"")))  # NFTA_IMMEDIATE_DATA
     verdict = dict(attributes(value.get(2, b"")))  # NFTA_DATA_VERDICT
     return name_text(verdict.get(2, b""))  # NFTA_VERDICT_CHAIN
 
 
 def _comment(data: bytes) -> str:
-    """What user data of a rule or chain have; empty for none."""
+    """Return the comment in the user data of a rule or chain; "" for none."""
     for kind, value in _user_data(data):
         if kind == _COMMENT:
             return readable(value.rstrip(b"\0"))
@@ -258,7 +281,7 @@ def _comment(data: bytes) -> str:
 
 
 def _user_data(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Kind and value of what user space keeps with a rule: u8 kind, u8 size, value."""
+    """Yield type and value of each TLV that user space stored with a rule: u8, u8 size, value."""
     at = 0
     while at + 2 <= len(data):
         yield data[at], data[at + 2 : at + 2 + data[at + 1]]

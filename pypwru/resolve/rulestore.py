@@ -1,9 +1,9 @@
-"""What is known of the nftables rules of one namespace, of those that are and of those that were.
+"""History of the nftables rules of one namespace: current and deleted rules by handle.
 
-The kernel never gives the handle of a table twice in a namespace, nor that of a chain in a table.
-It gives that of a rule again only to one that takes its place (``nft replace``, ``iptables -R``),
-and tells so. A text is right for an event, then, if no rule took the place of another between the
-event and a listing that has the text. All times are ns of CLOCK_MONOTONIC.
+The kernel never reuses the handle of a table in a namespace, nor that of a chain in a table. It
+reuses the handle of a rule only for the rule that replaces it (``nft replace``, ``iptables -R``),
+and notifies of that. So a listed text is valid for an event if the rule wasn't replaced between the
+event and the listing. All times are ns, CLOCK_MONOTONIC.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from pypwru.resolve.listing import Listing
 from pypwru.resolve.ruleset import ChainText, RuleText, one_line
 from pypwru.resolve.rulewatch import Commit, RuleName
 
-_KEPT_GONE = 4 << 20  # bytes, more or less, of rules and chains that are no more
-_KEPT_REPLACED = 4096  # rules
-_KEPT_TIMES = 8  # of each
+_KEPT_GONE = 4 << 20  # bytes, estimated, of deleted rules and chains
+_KEPT_REPLACED = 4096  # rules with known times of replacement
+_KEPT_TIMES = 8  # versions, and times of replacement, of each
 _OVERHEAD = 300  # bytes of a rule without its text
 _NEVER = 1 << 63
 _NO_GENERATION = -1
 
 
 class Change(NamedTuple):
-    """Something changed after ``after`` and before ``before``; when, is not known better."""
+    """A change at an unknown time in (after, before); ns, CLOCK_MONOTONIC."""
 
     after: int
     before: int
 
 
 class Sight(NamedTuple):
-    """A rule as it was listed.
+    """A version of a rule: what a handle referred to until the rule was replaced.
 
     Args:
-        rule: what it said.
-        name: as messages have it.
-        first, last: when it was that rule, for sure.
+        rule: text and comment.
+        name: as in notifications.
+        first, last: this version certainly existed between these times; ns.
     """
 
     rule: RuleText
@@ -45,29 +45,33 @@ class Sight(NamedTuple):
     last: int
 
 
-# Handles of table, chain and, unless it is a chain, rule.
+# Handles of table, chain and, for a rule, rule.
 Handles = tuple[int, ...]
-Known = ChainText | tuple[Sight, ...]  # the rules that had one handle, in their order
+Known = ChainText | tuple[Sight, ...]  # a chain; or the versions of a rule, oldest first
 
 
 class Memory:
-    """Rules and chains by their handles.
+    """Rules and chains by handle, with the versions that events of the past may refer to.
 
-    One thread at a time tells of changes, and one puts listings; any may look up meanwhile.
+    One thread at a time may record changes, and one may add listings; ``find`` may be called from
+    any thread meanwhile.
+
+    Attributes:
+        since: changes are recorded from this time on; ns, CLOCK_MONOTONIC.
     """
 
     def __init__(self) -> None:
-        self.since = _NEVER  # changes are told from then on
-        self._known: dict[Handles, Known] = {}  # first of all what is gone, the oldest first
+        self.since = _NEVER
+        self._known: dict[Handles, Known] = {}  # first those deleted, in order of deletion
         self._replaced: dict[RuleName, tuple[Change, ...]] = {}
-        self._lost: tuple[Change, ...] = ()  # changes of any rule
+        self._lost: tuple[Change, ...] = ()  # intervals in which any rule may have been replaced
         self._noting = threading.Lock()
-        self._heard = 0  # the last change
+        self._heard = 0  # latest possible time of the last change
         self._listed = Listing(_NO_GENERATION, _NO_GENERATION, {}, {}, (), 0, 0, False)
 
     @property
     def generation(self) -> int:
-        """Of the ruleset that is known and needn't be listed again; -1 for none."""
+        """NFTA_GEN_ID of the last listing if that is complete and up to date; else -1."""
         listed = self._listed
         return (
             listed.generation if listed.is_whole and self._heard <= listed.ended else _NO_GENERATION
@@ -75,15 +79,24 @@ class Memory:
 
     @property
     def listed_at(self) -> int:
-        """When the ruleset was still as the last listing with all texts has it."""
+        """Time until which the last complete listing is valid; ns; 0 without one."""
         return self._listed.ended if self._listed.is_whole else 0
 
     def confirm(self, moment: int) -> None:
-        """The ruleset was then still as it was listed last."""
+        """Extend the validity of the last listing up to ``moment``, ns."""
         self._listed = self._listed._replace(ended=max(self._listed.ended, moment))
 
     def find(self, handles: Handles, moment: int) -> RuleText | ChainText | None:
-        """What had these handles then; None when it can't be told which rule, or what it said."""
+        """Return the rule or chain that had these handles at a time.
+
+        Args:
+            handles: of table, chain and, for a rule, rule.
+            moment: ns, CLOCK_MONOTONIC.
+
+        Returns:
+            None if the handles are unknown, or the rule may have been replaced between ``moment``
+            and each listing that has it.
+        """
         found = self._known.get(handles)
         if found is None or isinstance(found, ChainText):
             return found
@@ -95,14 +108,19 @@ class Memory:
         return None
 
     def _changed(self, name: RuleName, end: int, start: int) -> bool:
-        """Whether another rule may have taken the place, in that time or at its ends."""
+        """Return whether the rule may have been replaced between ``start`` and ``end``, ns."""
         return any(
             change.after < end and start < change.before
             for change in (*self._lost, *self._replaced.get(name, ()))
         )
 
     def tell(self, commit: Commit, after: int, before: int) -> None:
-        """The ruleset changed, at some time between."""
+        """Record a commit.
+
+        Args:
+            commit: as notified.
+            after, before: bounds of the time at which it took effect; ns.
+        """
         if commit.generation > self._listed.generation:
             after = max(after, self._listed.ended)
         for name in commit.replaced:
@@ -117,15 +135,19 @@ class Memory:
                 self._replaced.clear()
 
     def doubt(self, after: int, before: int) -> None:
-        """What the kernel told of changes between was lost."""
+        """Record that notifications were lost: any rule may have been replaced between these times.
+
+        Args:
+            after, before: bounds; ns.
+        """
         self._heard = max(self._heard, before)
         self._lost = _with(self._lost, Change(after, before))
 
     def put(self, listing: Listing) -> None:
-        """Know what was listed, beside what was known.
+        """Add a listing; rules that it doesn't have become deleted ones.
 
         Args:
-            listing: all that changed until its end has been told of.
+            listing: all changes up to its end must have been recorded before.
         """
         fresh: dict[Handles, Known] = {}
         is_mixed = listing.since != listing.generation
@@ -140,7 +162,7 @@ class Memory:
                         listing.began,
                         listing.ended,
                     )
-                    # Of which of two rules the text is can't be told.
+                    # Replaced during the listing: the text may be of either rule.
                     if is_mixed and self._changed(sight.name, listing.ended, listing.began):
                         continue
                     fresh[handles] = self._seen(handles, sight)
@@ -158,12 +180,13 @@ class Memory:
                 return (*older, last._replace(last=new.last))
             if not last.rule.text:
                 return (*older, new._replace(first=last.first))
-            # A chain that it jumps to was renamed, or the kernel is about to tell.
+            # Changed without a notification: the target chain of its jump was renamed, or the
+            # notification is still to come.
             self._note(new.name, Change(last.last, new.first))
         return (*older, last, new)[-_KEPT_TIMES:]
 
     def _gone(self, fresh: dict[Handles, Known]) -> dict[Handles, Known]:
-        """What isn't any more, and is remembered."""
+        """Return deleted rules and chains, without the oldest beyond the limit of memory."""
         gone = {handles: each for handles, each in self._known.items() if handles not in fresh}
         size = sum(map(_size, gone.values()))
         for handles in tuple(gone):
@@ -174,7 +197,7 @@ class Memory:
 
 
 def _with(changes: tuple[Change, ...], new: Change) -> tuple[Change, ...]:
-    """One more; the two oldest are made one where there are many."""
+    """Append a change; if there are too many, merge the two oldest into one interval."""
     if len(changes) == _KEPT_TIMES:
         first, second, *others = changes
         changes = (Change(min(first.after, second.after), second.before), *others)

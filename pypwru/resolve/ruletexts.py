@@ -1,12 +1,12 @@
-"""The text of rules from what ``nft -a list ruleset`` and ``iptables-nft-save`` write.
+"""Parse texts of rules from the output of ``nft -a list ruleset`` and ``iptables-nft-save``.
 
-Which tables, chains and rules there are says the kernel (nft's JSON lacks chains that are bound to
-rules); a listing is asked for their texts alone.
+Tables, chains and rules are known from netlink (nft's JSON lacks chains that are bound to rules);
+only the texts are taken from the listing.
 
-Strings in it are not escaped, so a comment may look like the end of one rule and the beginning of
-another. Over several lines only those strings are read that are known from the kernel or from
-nft's JSON; any other can add lines to a listing, never hide one. So a chain is believed that is
-there once, and has the very lines that its rules take, each with the handle that is due.
+nft doesn't escape strings, so a comment with newlines may look like the end of one rule and the
+beginning of another. Only strings known from netlink or from nft's JSON are read over several
+lines; any other string can add lines to a listing, but never hide one. So a chain is accepted only
+if it occurs once and has exactly the lines of its rules, each with the expected handle.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ if TYPE_CHECKING:
 # Handles of table, chain and rule.
 Key = tuple[int, int, int]
 
-# Behind the handle may stand whose table it is: `progname firewalld`.
+# The owner of a table may follow the handle: `progname firewalld`.
 _TABLE = re.compile(r"(table \w+ .* \{ # handle \d+)(?: .*)?")
 _CHAIN = re.compile(r"(\tchain .* \{ # handle \d+)(?: .*)?")
 _OF_CHAIN = re.compile(r"\t\t(?:type \w+ hook|comment) .*")
 _CHAIN_END = "\t}"
 _BLOCK = re.compile(r"(?:.* )?(?:jump|goto) \{")
-_LONGEST_BLOCK = 200  # characters of the rules in `jump { ... }`
+_LONGEST_BLOCK = 200  # characters of the rules in `jump { ... }` that are printed
 _NFT_STRING = re.compile(r'[^"\n]*')
 _IPTABLES_STRING = re.compile(r'(?:\\.|[^"\\\n])*')
 _MINE = "-A "
 
 
 class _OtherError(Exception):
-    """The lines are not of what the kernel has."""
+    """The lines don't fit the rules from netlink."""
 
 
 def nft_texts(
     listing: str, tables: Tables, strings: Iterable[str] = ()
 ) -> tuple[dict[Key, str], list[str]]:
-    """Text of each rule of an nft listing with handles.
+    """Return the text of each rule in an nft listing with handles.
 
     Args:
-        listing: what nft wrote.
-        tables: what the kernel had at that time.
-        strings: that are in the listing and may have several lines, beside comments of chains and
-            rules.
+        listing: output of nft.
+        tables: from netlink, of the same time.
+        strings: strings in the listing that may have several lines, besides comments of chains
+            and rules.
 
     Returns:
-        The texts; family and name of the tables in which the listing differs from the kernel.
+        Texts by handles; and ``family name`` of tables whose listing doesn't fit netlink's.
     """
     known = {*strings, *_comments(tables.values())}
     sections = _sections(_joined(listing, known, _NFT_STRING).split("\n"), _TABLE)
@@ -68,10 +68,10 @@ def nft_texts(
 
 
 def strings_in(listing: str) -> set[str]:
-    """Those that may be hard to read, in what ``nft -j`` wrote; none if that can't be read."""
+    """Return the strings with newlines or quotes in output of ``nft -j``; none if it is no JSON."""
     found: set[str] = set()
     with suppress(ValueError, RecursionError):
-        left = [json.loads(listing[listing.index("{") :])]  # before it nft 0.9.8 has warnings
+        left = [json.loads(listing[listing.index("{") :])]  # nft 0.9.8 writes warnings before it
         while left:
             value = left.pop()
             if isinstance(value, str) and _is_odd(value):
@@ -89,16 +89,17 @@ def _comments(tables: Iterable[Table]) -> Iterator[str]:
 
 
 def _joined(listing: str, strings: Iterable[str], usual: re.Pattern[str]) -> str:
-    """A listing with each of ``strings`` on one line.
+    """Return a listing with each of ``strings`` on one line.
 
     Args:
-        strings: as they are between quotes.
-        usual: the beginning of a string, as far as it is a string of one line.
+        listing: output of a command.
+        strings: as they are printed between quotes.
+        usual: matches a string of one line without quotes, and so the beginning of any string.
     """
     odd = {each for each in strings if _is_odd(each)}
     if not any("\n" in each for each in odd):
         return listing
-    # There may be thousands: which can stand behind a quote is known by how it begins.
+    # There may be thousands: candidates at a quote are found by their beginning and length.
     lengths: dict[str, set[int]] = {}
     for each in odd:
         lengths.setdefault(_begin(each, usual), set()).add(len(each))
@@ -123,12 +124,20 @@ def _begin(text: str, usual: re.Pattern[str], at: int = 0) -> str:
 
 
 def _is_odd(string: str) -> bool:
-    """Whether it has what ends a line or a string; nft takes no quotes, other programs do."""
+    """Return whether a string has a newline or a quote (which nft refuses, but netlink takes)."""
     return "\n" in string or '"' in string
 
 
 def _sections(lines: Iterable[str], head: re.Pattern[str]) -> dict[str, list[str]]:
-    """The lines behind each that ``head`` matches, by what it does; of one that is twice, none."""
+    """Split lines into sections.
+
+    Args:
+        lines: of a listing.
+        head: matches the first line of a section; its first group names the section.
+
+    Returns:
+        Name -> lines that follow the head; without names that occur twice.
+    """
     found: dict[str, list[str]] = {}
     twice: set[str] = set()
     section: list[str] = []
@@ -143,7 +152,9 @@ def _sections(lines: Iterable[str], head: re.Pattern[str]) -> dict[str, list[str
 
 
 def _table_texts(table: Table, section: list[str]) -> dict[tuple[int, int], str]:
-    """Text of each rule, by handles of chain and rule; of chains that differ, none."""
+    """Return the texts of a table's rules by handles of chain and rule; none for chains whose
+    lines don't fit.
+    """
     chains = _sections(section, _CHAIN)
     bound = set(table.blocks.values())
     texts: dict[tuple[int, int], str] = {}
@@ -156,13 +167,15 @@ def _table_texts(table: Table, section: list[str]) -> dict[tuple[int, int], str]
 
 
 def _chain_texts(table: Table, handle: int, lines: list[str]) -> dict[tuple[int, int], str]:
-    """Those of a chain and of what is bound to its rules.
+    """Return the texts of a chain's rules, and of the chains that are bound to them.
 
     Args:
-        lines: behind the first of the chain.
+        table: of the chain.
+        handle: of the chain.
+        lines: those that follow the chain's first line.
 
     Raises:
-        _OtherError: they are of other rules.
+        _OtherError: the lines don't fit the rules.
     """
     rules = table.chains[handle].rules
     end = lines.index(_CHAIN_END) if _CHAIN_END in lines else 0
@@ -187,12 +200,17 @@ def _chain_texts(table: Table, handle: int, lines: list[str]) -> dict[tuple[int,
 def _block(
     table: Table, rule: Rule, begun: str, lines: Iterator[str], texts: dict[tuple[int, int], str]
 ) -> str:
-    """What follows ``tcp dport 22 jump {``: the rules that are bound to it, and ``}``.
+    """Return what follows ``tcp dport 22 jump {`` on one line: the rules of the bound chain, ``}``.
 
     Args:
-        begun: the line before.
-        lines: those that follow.
-        texts: get the texts of the bound rules.
+        table: of the rule.
+        rule: to which the chain is bound.
+        begun: the line before, without the indent.
+        lines: those that follow; consumed up to the closing brace.
+        texts: gets the texts of the bound chain's rules.
+
+    Raises:
+        _OtherError: the lines have no such block.
     """
     handle = table.blocks[rule.block]
     inner = []
@@ -208,13 +226,14 @@ def _block(
 
 
 def iptables_texts(saved: str, handle: int, table: Table) -> dict[Key, str]:
-    """Text of each rule with a match or target of iptables; of chains that differ, none.
+    """Return the text of each rule with an xtables match or target; none for chains with another
+    number of rules.
 
     Args:
-        saved: what ``iptables-nft-save -t TABLE`` wrote, which of all other rules may say less
-            than they do.
+        saved: output of ``iptables-nft-save -t TABLE``. It may be incomplete for native nftables
+            rules, so their texts are not taken from it.
         handle: of the table.
-        table: what the kernel had at that time.
+        table: from netlink, of the same time.
     """
     comments = (re.sub(r"[\"'\\]", r"\\\g<0>", each) for each in _comments([table]))
     lines: dict[str, list[str]] = {}
@@ -234,8 +253,7 @@ def iptables_texts(saved: str, handle: int, table: Table) -> dict[Key, str]:
 
 
 def _has_policy_rule(table: Table, chain: Chain) -> bool:
-    """Whether the last rule can be what ebtables-nft keeps a policy in, of a chain without a hook.
-
-    ebtables-nft-save writes it at the chain's name alone, as ``:chain ACCEPT``.
+    """Return whether the last rule can be the one by which ebtables-nft implements the policy of a
+    regular chain. ebtables-nft-save prints it as ``:chain ACCEPT``, not as a rule.
     """
     return table.family == "bridge" and not chain.text.hook and not chain.rules[-1].is_xt

@@ -1,8 +1,8 @@
-"""Told when the nftables rules of a namespace change, and when a namespace is gone.
+"""Monitor changes of nftables rulesets in all namespaces, and deletion of namespaces.
 
-The sockets are in a namespace of their own and hear all that it has a number for (netlink(7),
-NETLINK_LISTEN_ALL_NSID): a socket in a namespace that is watched would keep that from ending. The
-numbers are in ours alone, where nobody sees them.
+The sockets are in a new network namespace of their own and receive from every namespace that has
+an nsid there (netlink(7), NETLINK_LISTEN_ALL_NSID): a socket in a monitored namespace would keep it
+alive. The nsids are assigned in the new namespace, where no other program uses them.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ _RTGENMSG = bytes(4)  # family, and padding
 _REQUEST_ACK, _ERROR = 0x5, 2
 _PATIENCE = 10  # seconds; the kernel answers at once
 _RECEIVE = 1 << 18
-_ROOM = 4 << 20  # bytes; what doesn't find any is told as a loss
-_MOST = 500  # datagrams read at once, in some milliseconds
+_ROOM = 4 << 20  # bytes of the receive buffer; an overflow is ENOBUFS
+_MOST = 500  # datagrams that one read() takes, in some milliseconds
 _SO_RCVBUFFORCE = 33
 _CAP_NET_BROADCAST = 11
-# Of elements of sets and the like no rule's text depends.
+# Others, such as those of set elements, change no rule's text.
 _CHANGES = {NEW_TABLE, DEL_TABLE, NEW_CHAIN, DEL_CHAIN, NEW_RULE, DEL_RULE}
 
 
 class RuleName(NamedTuple):
-    """A rule as messages name it; a handle is given once in a table."""
+    """A rule as named in notifications; ``handle`` is unique in its table."""
 
     family: str
     table: str
@@ -60,11 +60,11 @@ class RuleName(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """A change of a ruleset.
+    """A commit that changed tables, chains or rules.
 
     Args:
-        generation: the number of the one that it made.
-        replaced: rules that gave their handles to those that took their places (``nft replace``).
+        generation: NFTA_GEN_ID of the ruleset after it.
+        replaced: rules that were replaced, so that another rule has the handle (``nft replace``).
     """
 
     generation: int
@@ -72,7 +72,13 @@ class Commit(NamedTuple):
 
 
 class _Begun(NamedTuple):
-    """What is known of a commit before its end; ``tables`` are family and name of deleted ones."""
+    """A commit whose NFT_MSG_NEWGEN is still to come.
+
+    Args:
+        tables: family and name of deleted tables.
+        made: rules of NFT_MSG_NEWRULE.
+        deleted: rules of NFT_MSG_DELRULE.
+    """
 
     tables: set[tuple[str, str]]
     made: set[RuleName]
@@ -80,14 +86,14 @@ class _Begun(NamedTuple):
 
 
 class Notices(NamedTuple):
-    """What was heard.
+    """Changes since the last read.
 
     Args:
-        commits: inode to the changes of its namespace's rules.
-        generations: inode to the number of the ruleset's last generation, of whatever change.
-        gone: inodes of namespaces that are no more.
-        lost: there was more than could be told.
-        partial: there is more to read, or the end of a commit is still to come.
+        commits: inode of a namespace -> commits that changed its rules.
+        generations: inode -> last NFTA_GEN_ID, of any change, set elements included.
+        gone: inodes of deleted namespaces.
+        lost: the socket overflowed (ENOBUFS): notifications are missing.
+        partial: more can be read, or the end of a commit is still to come.
     """
 
     commits: dict[int, list[Commit]]
@@ -98,19 +104,20 @@ class Notices(NamedTuple):
 
 
 class Watch:
-    """Listens, until it is closed. One thread at a time may use it, but for ``filenos``.
+    """Receives notifications of all added namespaces, until it is closed. Not thread-safe, except
+    ``filenos``.
 
     Raises:
-        OSError: the kernel refused.
+        OSError: EPERM without CAP_NET_BROADCAST; or the namespace or a socket can't be made.
     """
 
     def __init__(self) -> None:
-        self._numbers: dict[int, int] = {}  # inode to our number
-        self._inodes: dict[int, int] = {}
-        self._begun: dict[int, _Begun] = {}  # our number to what has no end yet
+        self._numbers: dict[int, int] = {}  # inode -> nsid
+        self._inodes: dict[int, int] = {}  # nsid -> inode
+        self._begun: dict[int, _Begun] = {}  # nsid -> commit in progress
         self._next = 0
-        self._losing = False
-        # Without it the kernel tells nothing of other namespaces, and says nothing of that.
+        self._losing = False  # overflowed, and not read to the end since
+        # Without the capability the kernel skips messages of other namespaces, without an error.
         with open("/proc/thread-self/status") as status:
             (effective,) = (line.split()[1] for line in status if line.startswith("CapEff:"))
         if not int(effective, 16) >> _CAP_NET_BROADCAST & 1:
@@ -118,19 +125,23 @@ class Watch:
         self._rules, self._deaths, self._asking = in_new_namespace(_sockets)
 
     def close(self) -> None:
-        """Hear nothing more."""
+        """Close the sockets, and with them their namespace."""
         for each in (self._rules, self._deaths, self._asking):
             each.close()
 
     def filenos(self) -> tuple[int, int]:
-        """Descriptors to poll for reading."""
+        """Return the descriptors to poll for POLLIN."""
         return self._rules.fileno(), self._deaths.fileno()
 
     def add(self, inode: int, descriptor: int) -> bool:
-        """Listen to a namespace; False where that is done already.
+        """Subscribe to a namespace; False if that is done already.
+
+        Args:
+            inode: of the namespace.
+            descriptor: of the namespace; not kept.
 
         Raises:
-            OSError: the kernel refused.
+            OSError: RTM_NEWNSID failed.
         """
         if inode in self._numbers:
             return False
@@ -145,7 +156,7 @@ class Watch:
         size = _HEADER.size + len(body)
         self._asking.send(_HEADER.pack(size, kind, _REQUEST_ACK, number, 0) + body)
         answered = 0
-        while answered != _ERROR:  # which says also that there was none
+        while answered != _ERROR:  # NLMSG_ERROR is the ACK too, with code 0
             answer = self._asking.recv(_RECEIVE)
             answered = _HEADER.unpack_from(answer)[1]
         code = -struct.unpack_from("=i", answer, _HEADER.size)[0]
@@ -153,13 +164,17 @@ class Watch:
             raise OSError(code, os.strerror(code))
 
     def read(self) -> Notices:
-        """What was heard since, if that isn't too much for once; never waits."""
-        # Deaths last: whatever changed before one is of what died.
+        """Return changes since the last call, up to a limit; never waits.
+
+        Raises:
+            OSError: a socket failed, other than by an overflow.
+        """
+        # Deletions last: changes before a deletion are of the deleted namespace.
         commits, generations, ended = self._commits()
         lost = self._losing
         if lost and ended:
-            # Since the loss the kernel queued nothing (NETLINK_S_CONGESTED): no end is to come of
-            # what has begun.
+            # After an overflow the kernel queues nothing until all is read (NETLINK_S_CONGESTED):
+            # the ends of these commits will not come.
             self._begun.clear()
             self._losing = False
         gone = self._gone()
@@ -170,7 +185,7 @@ class Watch:
         return Notices(commits, generations, gone, lost, bool(self._begun) or not ended)
 
     def _commits(self) -> tuple[dict[int, list[Commit]], dict[int, int], bool]:
-        """Those of ``Notices``, generations, and whether that was all."""
+        """Return ``commits`` and ``generations`` of Notices, and whether all was read."""
         done: dict[int, list[Commit]] = {}
         last: dict[int, int] = {}
         for _ in range(_MOST):
@@ -245,9 +260,9 @@ def _sockets() -> tuple[socket.socket, socket.socket, socket.socket]:
 
 
 def _hear(listener: socket.socket, group: int) -> None:
-    with contextlib.suppress(OSError):  # without CAP_NET_ADMIN of the host there is less room
+    with contextlib.suppress(OSError):  # without the host's CAP_NET_ADMIN: default buffer size
         listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
-    # Without an address of its own it has the kernel's, and doesn't hear what comes from that.
+    # An unbound socket has port ID 0 as the kernel has, and a broadcast skips its sender's port ID.
     listener.bind((0, 0))
     listener.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
     listener.setblocking(False)
@@ -264,12 +279,12 @@ def _note(commit: _Begun, message: Message) -> None:
     rule = RuleName(*table, int.from_bytes(found[3], "big"))
     if message.kind == DEL_RULE:
         commit.deleted.add(rule)
-    elif table not in commit.tables:  # else it is of another table of that name
+    elif table not in commit.tables:  # otherwise of a new table with the name of a deleted one
         commit.made.add(rule)
 
 
 def _numbers(extra: list[tuple[int, int, bytes]]) -> list[int]:
-    """Our numbers of the namespaces that a message came from."""
+    """Return the nsid of the namespace that a message came from, from its control messages."""
     return [
         struct.unpack("=i", data)[0]
         for level, kind, data in extra

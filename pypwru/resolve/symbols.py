@@ -1,4 +1,4 @@
-"""Address in a function to the function's name, also of what is loaded during the trace."""
+"""Names of kernel functions by an address in them, modules loaded during the trace included."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from pypwru.kernel.kallsyms import Symbols
 
 _RESCAN_SECONDS = 1.0
-# Reading takes up to some tenths of a second: it may take one part in so many of our time.
+# Reading kallsyms takes some tenths of a second: the pause after it is this many times as long.
 _SCAN_SHARE = 50
 _KEPT = 1 << 16
 _OWNER = re.compile(r"\[([^\]]+)\]$")
-# In which the tracepoint kfree_skb is, and what calls these; some call each other.
+# Functions that contain the tracepoint kfree_skb, and generic callers of them: no drop locations.
 _DROPPERS = DROPPING | TELLING | DROPPING_FOR_OTHERS
 _BPF = "bpf"  # the owner of programs, trampolines and the like
 
-# What is on the stack between a traced function and us. A kprobe's stack is that of the function's
-# registers, and has none of it; tracing programs and raw tracepoints are called like functions.
+# Frames on the stack between the traced function and the handler. A kprobe's stack is taken from
+# the function's pt_regs and has none; fentry programs and raw tracepoints are called as functions.
 _TRACER = re.compile(r"bpf_prog_[0-9a-f]{16}_trace_\w+\[bpf\]")
 _CALLS_TRACER = re.compile(
     r"bpf_trampoline_\w+\[bpf\]|bpf_trace_run\d+|__bpf_trace_\w+|__traceiter_\w+"
@@ -35,18 +35,18 @@ _CALLS_TRACER = re.compile(
 
 
 class SymbolNames:
-    """Names of functions by an address in them: the last symbol at or before it, as pwru has it.
+    """Names of functions by an address in them: the last symbol at or before it, as in pwru.
 
-    The symbols are read again, once a second at most, for an address that may belong to a module or
-    BPF program that came later: one that isn't between two symbols of the core, or of one module.
+    The symbols are read again, at most once a second, for an address that may belong to a module or
+    BPF program loaded later: one that isn't between two symbols of vmlinux or of one module.
 
     Args:
-        read_now: at once, rather than at the first look-up.
-        read: the kernel's symbols.
-        monotonic: seconds.
+        read_now: read the symbols at once, not at the first look-up.
+        read: returns the symbols of the kernel.
+        monotonic: clock in seconds.
 
     Raises:
-        KernelError: they can't be read now.
+        KernelError: ``read_now`` is set and the symbols can't be read.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class SymbolNames:
             self._read_all()
 
     def name(self, address: int) -> str:
-        """``name`` or ``name[module]``; the number where nothing is at or before it."""
+        """Return ``name`` or ``name[module]``; ``0x...`` if no symbol is at or before it."""
         name = self._names.get(address)
         if name is None:
             new = self._may_be_new(address)
@@ -72,36 +72,42 @@ class SymbolNames:
             if new and not late:
                 self._read_again()
             name = self._nearest(address)
-            if not (new and late):  # else it is looked for again
+            if not (new and late):  # otherwise not cached: a later call may read symbols again
                 if len(self._names) >= _KEPT:
                     self._names.clear()
                 self._names[address] = name
         return name
 
     def stack(self, frames: Sequence[int]) -> list[str]:
-        """Names of return addresses, innermost first, from the traced function on.
+        """Return the names of a stack's functions, innermost first, from the traced function on.
 
         Args:
-            frames: of the handler's stack.
+            frames: return addresses of the handler's stack, innermost first.
         """
         return [self.name(address) for address in self._beyond_tracer(frames)]
 
     def caller(self, frames: Sequence[int], hosted: bool) -> str:
-        """The function that called the traced one; of a tracepoint the one that it is in.
+        """Return the name of the traced function's caller; of a tracepoint, of the function that
+        contains it.
 
         Args:
-            frames: where a probed function returns to, alone; else the stack of a handler that was
-                called like a function.
-            hosted: whether tracepoints are traced, not functions.
+            frames: the return address of the probed function alone; or the stack of a handler that
+                was called as a function (fentry, raw tracepoint), innermost first.
+            hosted: the targets are tracepoints, not functions.
         """
         calling = self._callers(frames, hosted)
         return self.name(calling[0]) if calling else "0x0"
 
     def location(self, frames: Sequence[int], hosted: bool) -> str:
-        """From where a packet is dropped: ``tcp_v4_rcv+0x9a1``; empty where it isn't known.
+        """Return the code location of a drop, ``tcp_v4_rcv+0x9a1``; "" if unknown.
 
-        A tracepoint is in the function that drops, which tells nothing: it is who called that. Nor
-        does one that drops for whoever calls it; of a kprobe without a stack there is no more.
+        Frames of functions that drop on behalf of their callers are skipped, as are the functions
+        that contain the tracepoint. A kprobe without a stack has one frame, which is taken as it
+        is.
+
+        Args:
+            frames: as of ``caller``.
+            hosted: as of ``caller``.
         """
         frames = self._beyond_tracer(frames) if hosted else self._callers(frames, hosted)
         dropping = takewhile(lambda one: self.name(one) in _DROPPERS, frames)
@@ -114,20 +120,21 @@ class SymbolNames:
         return f"{name}+{nearest.offset:#x}" if nearest else name
 
     def _callers(self, frames: Sequence[int], hosted: bool) -> Sequence[int]:
-        """Return addresses, from the one in the function that ``caller`` names on."""
+        """Return the frames from the one in the function that ``caller`` names on."""
         if len(frames) == 1:
             return frames
         rest = self._beyond_tracer(frames)
-        # A tracing program is called by what it traces, which no tracepoint is in: BPF programs.
+        # Beside tracepoints, BPF programs can be targets: an fentry handler's first frame is then
+        # the traced program, not its caller.
         own = not hosted or any(self.name(address).endswith("[bpf]") for address in rest[:1])
         return rest[own:]
 
     def _beyond_tracer(self, frames: Sequence[int]) -> Sequence[int]:
-        """Return addresses, from the traced function on."""
+        """Return the frames from the traced function on."""
         names = [self.name(address) for address in frames]
         first = 0
         if names and _TRACER.fullmatch(names[0]):
-            # Linux 5.10 puts the program that asks on its stack twice.
+            # Linux 5.10 has the frame of the handler that reads the stack twice.
             while first < len(names) and (
                 names[first] == names[0] or _CALLS_TRACER.fullmatch(names[first])
             ):
@@ -149,7 +156,7 @@ class SymbolNames:
     def _read_again(self) -> None:
         try:
             self._read_all()
-        except KernelError:  # it was readable at the start: what was known then must do
+        except KernelError:  # readable at the start, but not now: keep those symbols
             self._read_after = self._monotonic() + _RESCAN_SECONDS
 
     def _read_all(self) -> None:
@@ -161,6 +168,6 @@ class SymbolNames:
 
 
 def _owner(display: str) -> str:
-    """The module of ``name[module]``; empty for the core."""
+    """Return the module of ``name[module]``; "" for vmlinux."""
     match = _OWNER.search(display)
     return match[1] if match else ""

@@ -1,1 +1,1 @@
-"""What a trace adds up to: counted by slices of records, named when somebody wants to read it."""
+"""Statistics of a trace: counts by slices of records, resolved to names for each report."""

@@ -1,4 +1,4 @@
-"""A summary as one document of JSON: ``pypwru/data/statistics.schema.json`` says what it has."""
+"""A summary as one JSON document, described by ``pypwru/data/statistics.schema.json``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def document(summary: Summary) -> str:
-    """The document, and a line break behind it."""
+    """Return the document with a newline at its end."""
     text = json.dumps(_members(summary), ensure_ascii=False, indent=1)
-    # Names of processes and rules are bytes that need not be UTF-8 (PEP 383).
+    # Names of processes and texts of rules may have bytes that aren't UTF-8 (PEP 383).
     return text.encode(errors="replace").decode() + "\n"
 
 
@@ -49,7 +49,7 @@ def _members(summary: Summary) -> dict[str, object]:
 
 
 def _time(nanoseconds: int) -> str:
-    """ISO 8601, with microseconds and UTC's offset."""
+    """Return ISO 8601 with microseconds, in UTC, of ns since the epoch."""
     return datetime.fromtimestamp(nanoseconds / 1e9, timezone.utc).isoformat("T", "microseconds")
 
 

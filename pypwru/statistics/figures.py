@@ -1,18 +1,18 @@
-"""Numbers as somebody reads them who is in a hurry."""
+"""Format numbers, durations and rates with few digits."""
 
 from __future__ import annotations
 
-_ROUNDED_UP = 0.9995  # of a unit: three digits of it are 1.00, and not 1,000 of the smaller one
+_ROUNDED_UP = 0.9995  # from here on a unit is used: "1.00 ms", not "1,000 us"
 _UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"))
 
 
 def grouped(number: int) -> str:
-    """``1,234,567``."""
+    """Return a number with separators: ``1,234,567``."""
     return f"{number:,}"
 
 
 def duration(nanoseconds: int) -> str:
-    """Three digits and a unit: ``812 ns``, ``12.3 us``, ``4.56 ms``, ``1,200 s``."""
+    """Return three digits and a unit: ``812 ns``, ``12.3 us``, ``4.56 ms``, ``1,200 s``."""
     for size, unit in _UNITS:
         if nanoseconds >= _ROUNDED_UP * size:
             return f"{_three(nanoseconds / size)} {unit}"
@@ -20,7 +20,7 @@ def duration(nanoseconds: int) -> str:
 
 
 def rate(number: float) -> str:
-    """Of something in a second, or in a hundred: three digits, or all before the point."""
+    """Return a rate with three digits, or all digits before the point if there are more."""
     return _three(number)
 
 

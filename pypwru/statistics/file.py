@@ -1,4 +1,4 @@
-"""--stats-file: always a whole document, each renamed into the place of the one before."""
+"""--stats-file: each document is written to a new file, which then replaces the one before."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class StatsFile:
-    """A file that is written as a whole.
+    """A file that is replaced as a whole at each write.
 
-    Its folder stays open: whoever moves it, or puts a link in its place, has no influence on where
-    a trace of root writes.
+    Holds a descriptor of the folder until the process ends: moving the folder, or replacing it by a
+    symbolic link, can't redirect what root writes.
 
     Args:
-        path: behind a link, it is the file that is replaced.
+        path: of the file; if it is a symbolic link, its target is replaced.
 
     Raises:
-        OutputError: it can't be written.
+        OutputError: the file can't be written, or is no regular file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,13 +40,13 @@ class StatsFile:
             self._folder, self._name = _located(path)
         except OSError as error:
             raise failure("write", str(path), error, FLAG) from error
-        self._attempt(b"", self._remove)  # now, not only when there is something to lose
+        self._attempt(b"", self._remove)  # fail now, not after the trace
 
     def write(self, text: str) -> None:
-        """Put ``text`` in place of what is in the file.
+        """Replace the content of the file by ``text``.
 
         Raises:
-            OutputError: a full disk, a folder that takes no file.
+            OutputError: a file can't be made in the folder, or the disk is full.
         """
         self._attempt(text.encode(), self._rename)
 
@@ -57,7 +57,7 @@ class StatsFile:
         os.unlink(draft, dir_fd=self._folder)
 
     def _attempt(self, content: bytes, use: Callable[[str], None]) -> None:
-        """``use`` a new file beside ours."""
+        """Write ``content`` to a new file in the folder and pass its name to ``use``."""
         draft = f".{self._name}.{os.urandom(8).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
@@ -71,7 +71,7 @@ class StatsFile:
             raise failure("write", str(self._path), error, FLAG) from error
 
     def _keep_mode(self, descriptor: int) -> None:
-        """That of the file that is replaced; a new one has that of other outputs."""
+        """Copy the mode of the file that is to be replaced, if there is one."""
         with contextlib.suppress(FileNotFoundError):
             found = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
             if stat.S_ISREG(found.st_mode):
@@ -79,11 +79,11 @@ class StatsFile:
 
 
 def _located(path: Path) -> tuple[int, str]:
-    """A descriptor of the folder that the file is in, or will be; and its name there.
+    """Return a descriptor of the file's folder, owned by the caller, and the file's name in it.
 
     Raises:
-        OSError: it can't be opened as other outputs are: the kernel follows no link, and opens no
-            file, of another user in a folder such as /tmp (fs.protected_symlinks and
+        OSError: the file can't be opened for writing. In sticky folders such as /tmp, the kernel
+            refuses symbolic links and files of other users (fs.protected_symlinks and
             fs.protected_regular of proc_sys_fs(5)).
         OutputError: it is no regular file.
     """
@@ -100,5 +100,5 @@ def _located(path: Path) -> tuple[int, str]:
     folder = os.open(target.parent, _FOLDER)
     if not os.path.samestat(found, os.stat(target.name, dir_fd=folder, follow_symlinks=False)):
         os.close(folder)
-        raise OSError(errno.ESTALE, "it was moved at this moment")
+        raise OSError(errno.ESTALE, "it was moved meanwhile")
     return folder, target.name

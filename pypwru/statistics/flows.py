@@ -1,4 +1,4 @@
-"""Flows: packets between the same two ends by the same protocol, in either direction."""
+"""Flows: events of packets between the same two endpoints by the same protocol, both directions."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MOST = 1 << 18
-"""Flows that are told apart."""
+"""Flows that are counted separately."""
 
-_RAW = 1 << 14  # tuples, before they are joined to flows
+_RAW = 1 << 14  # distinct tuples, before they are merged into flows
 _FROM, _TO = EVENT["l3"].offset - EVENT["netns"].offset, EVENT["dport"].offset + 2
 ENDS = slice(_FROM, _TO - EVENT["netns"].offset)
-"""Of the flow part: l3, l4, saddr, daddr, sport, dport."""
+"""Slice of the flow part: l3, l4, saddr, daddr, sport, dport; ports in network byte order."""
 
 
 class Flow(NamedTuple):
     """A flow.
 
     Args:
-        first: the end that sent the packet that was seen first, as ``address:port``; IPv6 is in
-            brackets, and without a port there is none.
-        second: the other one.
-        protocol: a word, or the number of the IP protocol.
-        events: how many sights.
+        first: endpoint that sent the first traced packet, as ``address:port``; IPv6 in brackets;
+            no ``:port`` without one.
+        second: the other endpoint.
+        protocol: name or number of the IP protocol.
+        events: number of events.
     """
 
     first: str
@@ -38,21 +38,21 @@ class Flow(NamedTuple):
 
 
 class Flows:
-    """Counts the sights of each flow.
+    """Counts the events of each flow.
 
     Args:
-        most: flows that are told apart.
+        most: flows that are counted separately.
     """
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._raw: Counter[bytes] = Counter()
-        self._flows: dict[bytes, tuple[bytes, int]] = {}  # by both ends -> the first tuple, sights
+        self._flows: dict[bytes, tuple[bytes, int]] = {}  # sorted endpoints -> first tuple, events
         self.beyond = 0
-        """Sights of flows for which there was no room."""
+        """Events of flows beyond ``most``."""
 
     def add(self, ends: Iterable[bytes]) -> None:
-        """Count tuples, as ``ENDS`` cuts them."""
+        """Count one event for each tuple; a tuple is a flow part sliced by ``ENDS``."""
         self._raw.update(ends)
         if len(self._raw) > _RAW:
             self._join()
@@ -62,7 +62,7 @@ class Flows:
         return len(self._flows)
 
     def busiest(self, most: int) -> list[Flow]:
-        """The flows with most sights, those first."""
+        """Return up to ``most`` flows, those with most events first."""
         self._join()
         found = sorted(self._flows.values(), key=lambda flow: -flow[1])
         return [_flow(ends, events) for ends, events in found[:most]]
@@ -70,7 +70,7 @@ class Flows:
     def _join(self) -> None:
         flows = self._flows
         for ends, events in self._raw.items():
-            if not ends[0]:  # no address that could be read
+            if not ends[0]:  # no IPv4 or IPv6 header was read
                 continue
             one, other = ends[2:18] + ends[34:36], ends[18:34] + ends[36:38]
             key = ends[:2] + (one + other if one < other else other + one)

@@ -1,4 +1,4 @@
-"""How long packets took: all of them up to a number, a fair sample of them beyond."""
+"""Latencies of packets: all up to a number, a uniform sample beyond."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 KEPT = 1 << 20
-"""Times that are kept; beyond, each of all has the same chance to be among them."""
+"""Size of the reservoir: beyond, each latency is in it with the same probability."""
 
 
 class Latency(NamedTuple):
-    """Times, ns.
+    """Percentiles of latencies, ns.
 
     Args:
-        packets: how many there were.
-        p50, p90, p99: by nearest rank.
-        max: of all.
-        exact: whether the ranks are of all, not of a sample.
+        packets: number of packets.
+        p50, p90, p99: nearest ranks.
+        max: of all packets.
+        exact: the percentiles are of all packets, not of a sample.
     """
 
     packets: int
@@ -32,20 +32,22 @@ class Latency(NamedTuple):
 
 
 def nearest_rank(ordered: Sequence[int], percent: int) -> int:
-    """The smallest value that is not exceeded by ``percent`` of them.
+    """Return a percentile by the nearest-rank method: the smallest value such that at least
+    ``percent`` % of the values are not greater.
 
     Args:
         ordered: ascending, not empty.
+        percent: 1 to 100.
     """
     return ordered[-(-len(ordered) * percent // 100) - 1]
 
 
 class Latencies:
-    """Keeps times: a reservoir (Vitter's algorithm R).
+    """A reservoir of latencies (Vitter's algorithm R).
 
     Args:
-        kept: how many at most.
-        below: a random number below its argument.
+        kept: size of the reservoir.
+        below: returns a random integer in [0, argument).
     """
 
     def __init__(self, kept: int = KEPT, below: Callable[[int], int] = random.randrange) -> None:
@@ -56,7 +58,7 @@ class Latencies:
         self._max = 0
 
     def add(self, nanoseconds: int) -> None:
-        """One packet more."""
+        """Add the latency of one packet, ns."""
         self._count += 1
         self._max = max(self._max, nanoseconds)
         if len(self._times) < self._kept:
@@ -67,7 +69,7 @@ class Latencies:
             self._times[place] = nanoseconds
 
     def with_more(self, more: Iterable[int]) -> Latency | None:
-        """The ranks of these and ``more``, which aren't kept; None without any."""
+        """Return the percentiles of these and ``more``, which aren't added; None without any."""
         all_of_them = Latencies(self._kept, self._below)
         all_of_them._times, all_of_them._count = self._times[:], self._count
         all_of_them._max = self._max
@@ -76,7 +78,7 @@ class Latencies:
         return all_of_them.ranks()
 
     def ranks(self) -> Latency | None:
-        """None without any."""
+        """Return the percentiles; None without latencies."""
         if not self._count:
             return None
         ordered = sorted(self._times)

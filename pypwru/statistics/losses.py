@@ -1,4 +1,4 @@
-"""What is missing from a trace, by cause, in words: from the account that ends the log."""
+"""Describe losses and skipped events by cause, from the counters of the log's last line."""
 
 from __future__ import annotations
 
@@ -7,48 +7,57 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Key of the account -> what it means, and where there is one the cure.
+# Counter -> what it counts and, if there is one, the cure.
 LOST: Mapping[str, str] = {
     "lost_ring_full": "events found no room in the ring: raise --buffer-size, or trace less",
     "lost_recursion": "hits were skipped, since a handler was running on that CPU",
     "lost_nested": "hits of functions without a packet were skipped inside our own handlers",
     "lost_missed": "hits were skipped by the kernel",
-    "lost_tracking": "packets fell out of the full map of tracked ones: trace less",
-    "lost_verdicts": "packets fell out of the full map of verdicts: trace less",
-    "lost_identities": "packets fell out of the full map of identities, and count again",
-    "lost_held": "events of undecided packets were thrown away, for lack of room: trace less",
-    "lost_ends": "ends of packets found no room in the ring: raise --buffer-size, or trace less",
+    "lost_tracking": "packets were evicted from the full map of tracked packets: trace less",
+    "lost_verdicts": "packets were evicted from the full map of verdicts: trace less",
+    "lost_identities": "packets were evicted from the full map of packet IDs, and count again",
+    "lost_held": "events of undecided packets were evicted for lack of room: trace less",
+    "lost_ends": "free events found no room in the ring: raise --buffer-size, or trace less",
     "lost_journeys": "events of packets that --output-journey had no room for: trace less",
-    "lost_packets": "packets found no room for their bytes: raise --buffer-size",
+    "lost_packets": "packets found no room for their data: raise --buffer-size",
 }
-# Statistics don't miss these.
+# Not missing from statistics.
 _OTHERS = frozenset(("lost_ends", "lost_journeys", "lost_packets"))
-# Nobody knows whether these were of matching packets.
+# Hits before the filter ran: they may be of packets that don't match.
 _UNSURE = frozenset(("lost_recursion", "lost_nested", "lost_missed"))
 ASKED: Mapping[str, str] = {
-    "not_sampled": "events of packets that --sample-rate and --sample-flow did not choose",
+    "not_sampled": "events of packets left out by --sample-rate and --sample-flow",
     "over_rate": "events over --rate-limit",
     "throttled": "events over --max-hits of their function",
-    "not_shown": "events that were not asked for, or came when the end was near",
+    "not_shown": "events filtered out, or after the limit or the stop request",
 }
 
 
 def lost(account: Mapping[str, int]) -> dict[str, int]:
-    """What statistics miss though nobody wanted it: words to number, without what took nothing.
+    """Return losses that make statistics incomplete: description -> number, without zeros.
 
-    A cause without words of its own is called what it is in the account.
+    Args:
+        account: counters of the log's last line. One without a description is named as it is.
     """
     names = [name for name in account if name.startswith("lost_") and name not in _OTHERS]
     return {LOST.get(name, name): account[name] for name in names if account[name]}
 
 
 def asked_for(account: Mapping[str, int]) -> dict[str, int]:
-    """What was not wanted, in the same form."""
+    """Return events skipped on purpose (sampling, limits, filters): description -> number.
+
+    Args:
+        account: as of ``lost``.
+    """
     return {words: account[name] for name, words in ASKED.items() if account.get(name)}
 
 
 def warnings(account: Mapping[str, int]) -> list[str]:
-    """What a run surely lost, a sentence for each cause."""
+    """Return a sentence for each cause by which a run certainly lost events of matching packets.
+
+    Args:
+        account: as of ``lost``.
+    """
     return [
         f"{account[name]} {words}"
         for name, words in LOST.items()

@@ -1,6 +1,4 @@
-"""What a run says in words of events that are missing: lost ones, and those of a filter that no
-packet matches.
-"""
+"""Log messages about missing events: losses, and filters that no packet matches."""
 
 from __future__ import annotations
 
@@ -15,34 +13,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pypwru.log import Log
-    from pypwru.session import Session
+    from pypwru.statistics.traced import TracedSession
 
-_QUIET = 3.0  # seconds, after which somebody at a terminal wonders
+_QUIET = 3.0  # seconds without a match, after which a user at a terminal is informed
 
 
 class Notices:
-    """Says each of them once; to be polled, and finished.
+    """Logs each message once; ``poll`` is called during the trace, ``finish`` at its end.
 
     Args:
-        session: what is traced.
+        session: of the run.
         log: of the run.
-        monotonic: seconds.
+        monotonic: clock in seconds.
     """
 
     def __init__(
-        self, session: Session, log: Log, monotonic: Callable[[], float] = time.monotonic
+        self, session: TracedSession, log: Log, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._session = session
         self._log = log
         self._monotonic = monotonic
         self._begin = monotonic()
         self._counting = ExitStack()
-        self._before: tuple[float, int] | None = None  # when hits began to be counted, and how many
-        self._rate: float | None = None  # hits a second while no packet matched
+        self._before: tuple[float, int] | None = None  # start of counting: seconds, hits
+        self._rate: float | None = None  # hits/s while no packet matched
         self._has_told_loss = self._has_told_quiet = False
 
     def poll(self) -> None:
-        """Say on a terminal what has begun."""
+        """Log on a terminal that losses have begun, or that no packet has matched so far."""
         counted = self._session.counters()
         if counted.ring_full and not self._has_told_loss and self._log.on_terminal:
             self._has_told_loss = True
@@ -57,7 +55,9 @@ class Notices:
             self._log.info(f"No packet matched so far{self._others()}")
 
     def _measure(self) -> None:
-        """Count hits from this poll to the next one; not for longer, since it costs each some."""
+        """Measure the rate of hits from the first poll to the second. Not for longer: while the
+        kernel counts runs of BPF programs (BPF_ENABLE_STATS), each hit costs more.
+        """
         now = self._monotonic()
         if self._before is None:
             is_counted = self._counting.enter_context(runs_counted())
@@ -74,10 +74,10 @@ class Notices:
         return f"; others pass traced functions {self._rate:,.0f} times a second"
 
     def finish(self, account: Mapping[str, int]) -> None:
-        """Say what was missing in the end.
+        """Log what was missing at the end of the trace.
 
         Args:
-            account: where every event went.
+            account: final counters of the session.
         """
         self._counting.close()
         for words in warnings(account):
@@ -87,4 +87,4 @@ class Notices:
             self._log.info(f"No packet matched{self._others()}")
         elif not account["events"] and (config.drops or config.filters_nft):
             flag = "--drops" if config.drops else "--filter-nft-*"
-            self._log.info(f"{account['produced']} events of matching packets, none as {flag} asks")
+            self._log.info(f"{account['produced']} events of matching packets, none for {flag}")

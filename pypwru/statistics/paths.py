@@ -1,9 +1,10 @@
-"""Packets and their ways: how many, how long each took, and how long from one sight to the next.
+"""Track packets: their number, the latency of each, and times of hops from event to event.
 
-A packet is what has one ``packet_id``: an sk_buff, and all that is made of it. Its time is from its
-first sight to its last, wherever they are. A hop is from one sight of an sk_buff to the next one:
-not from a clone's last to the first of the next clone at its address, nor over the time in which
-the packet went on as another sk_buff, as a segment of TCP does while its own waits to be sent anew.
+A packet is identified by its ``packet_id``: an sk_buff and all clones, copies and segments of it.
+Its latency is the time from its first event to its last, on any of its sk_buffs. A hop leads from
+one event of an sk_buff to the next of the same sk_buff. Not counted are hops between two clones
+that had the same address one after the other, and hops during which another sk_buff of the packet
+was sent and freed: the original of a TCP segment waits for a retransmission meanwhile.
 """
 
 from __future__ import annotations
@@ -22,25 +23,27 @@ if TYPE_CHECKING:
     from pypwru.events.wire import Wire
 
 ALIVE = 1 << 16
-"""sk_buffs that are followed, twice at most: beyond, those that were quiet for longest are not."""
-_DONE = 1 << 16  # packets without an sk_buff of which one may come
+"""sk_buffs in one generation of the tracker; the least recently seen generation is evicted."""
+_DONE = 1 << 16  # packets without a tracked sk_buff; one with their packet_id may still come
 _UNKNOWN = bytes(8)
-_OVER = b""  # the identity of an sk_buff that was freed: that of no record
-_NOWHERE = bytes(16)  # the func part of what is no sight
-_NO_END, _END, _LAST = 0, 1, 2  # whether an sk_buff ends in a function, or was freed behind it
+_OVER = b""  # instead of the packet_id of an sk_buff that was freed: equals no record's
+_NOWHERE = bytes(16)  # the func part of a free record
+# Of a target: it frees no sk_buff; frees one, with more events to come; is the last event of one.
+_NO_END, _END, _LAST = 0, 1, 2
 
 Hops = dict[bytes, list[int]]
-"""Where to -> [how often, nanoseconds in all, the longest]."""
+"""func part of the hop's end -> [number of hops, sum of ns, maximum ns]."""
 
 
 class _Carrier:
-    """An sk_buff that is followed.
+    """An sk_buff that is tracked.
 
     Args:
-        identity: of its packet; ``_OVER`` once only nftables can still speak of it.
-        key: by which that is found.
-        packet: it.
-        time: of its first sight.
+        identity: packet_id as in records; ``_OVER`` once it was freed, so that only late nft events
+            can still be of it.
+        key: of the packet in the tracker: packet_id, or a number if that is unknown.
+        packet: of the sk_buff.
+        time: of its first event; ns, CLOCK_MONOTONIC.
     """
 
     __slots__ = ("first", "has_ended", "hops", "identity", "key", "last", "packet", "seen")
@@ -50,29 +53,31 @@ class _Carrier:
         self.key = key
         self.packet = packet
         self.first = self.last = self.seen = time
-        self.hops: Hops | None = None  # from where it was seen last; None before the first sight
+        self.hops: Hops | None = None  # from the function of its last event; None before the first
         self.has_ended = False
 
 
 class _Packet:
-    """A packet: when it was seen, as far as its sk_buffs that are no more tell."""
+    """A packet: first and last event of those of its sk_buffs that are no longer tracked."""
 
     __slots__ = ("carriers", "first", "last", "went_on")
 
     def __init__(self, time: int) -> None:
         self.first = self.last = time
         self.carriers = 0
-        self.went_on = 0  # the first sight of the youngest sk_buff that was freed
+        self.went_on = 0  # latest first event of an sk_buff that was freed
 
     def meet(self, carrier: _Carrier) -> None:
-        """Take what an sk_buff knows."""
+        """Extend the times by those of an sk_buff."""
         self.first = min(self.first, carrier.first)
         self.last = max(self.last, carrier.last)
 
 
 class _Lasts(dict[bytes, int]):
-    """Func part -> whether that is the last sight of an sk_buff. Others are called inside a
-    function, and what is freed there is told by a record of its own; a tracepoint is the end.
+    """func part -> ``_NO_END``, ``_END`` or ``_LAST``.
+
+    A function that frees an sk_buff may call other targets before it does, and a free record
+    follows; a tracepoint is the last event.
     """
 
     def __init__(self, names: Mapping[int, str]) -> None:
@@ -87,12 +92,12 @@ class _Lasts(dict[bytes, int]):
 
 
 class Paths:
-    """Follows packets.
+    """Tracks packets.
 
     Args:
-        wire: the layout of records; they have an identity.
-        names: the address that a record carries -> name, of everything that is traced; may grow.
-        alive: how many sk_buffs are followed before some are let go of.
+        wire: layout of records; they have ``part_identity``.
+        names: targets: address of a record -> name. Not copied; may grow.
+        alive: sk_buffs in one of two generations.
     """
 
     def __init__(self, wire: Wire, names: Mapping[int, str], alive: int = ALIVE) -> None:
@@ -100,22 +105,24 @@ class Paths:
         self._identity = slice(place.offset, place.offset + place.size)
         self._most = alive
         self._lasts = _Lasts(names)
-        # Two generations: who is not seen while the younger one fills up is quiet.
+        # Two-generation cache (as in CLOCK): an sk_buff without an event while the young generation
+        # fills is evictable.
         self._alive: dict[bytes, _Carrier] = {}
         self._quiet: dict[bytes, _Carrier] = {}
         self._packets: dict[bytes | int, _Packet] = {}
         self._done: dict[bytes | int, _Packet] = {}
         self._latencies = Latencies()
         self.after: defaultdict[bytes, Hops] = defaultdict(dict)
-        """The func part of a sight -> hops to the next."""
+        """func part of the hop's start -> hops from there."""
         self.packets = 0
-        """How many were seen so far."""
+        """Number of packets so far."""
         self.let_go = 0
-        """sk_buffs that are not followed any more, though nothing told of their end."""
+        """sk_buffs that were evicted before a free event."""
 
     def add(self, batch: Sequence[Slices]) -> None:
-        """Follow the packets of a batch, in which records may also tell of ends."""
-        # One loop, without a call where nothing begins or ends: it is what a sight costs.
+        """Process a batch of events and free records."""
+        # One loop, with calls only at the first event and the free of an sk_buff: the cost of an
+        # event.
         alive, after, lasts = self._alive, self.after, self._lasts
         place = self._identity
         for record in batch:
@@ -131,12 +138,12 @@ class Paths:
             if hops is not None:
                 took = ktime - carrier.seen
                 if carrier.packet.went_on > carrier.seen:
-                    hops = {}  # that is the time of another
+                    hops = {}  # not counted: another sk_buff of the packet was under way
                 hop = hops.get(func)
                 if hop is None:
                     hop = hops[func] = [0, 0, 0]
                 hop[0] += 1
-                if took > 0:  # two CPUs can write in another order than they saw
+                if took > 0:  # records of two CPUs may be out of order
                     hop[1] += took
                     if took > hop[2]:
                         hop[2] = took
@@ -151,14 +158,21 @@ class Paths:
             self._leave_the_quiet()
 
     def latency(self) -> Latency | None:
-        """How long packets took so far, those that are under way included."""
+        """Return latencies so far, including those of packets under way; None without packets."""
         for carrier in (*self._alive.values(), *self._quiet.values()):
             carrier.packet.meet(carrier)
         under_way = (*self._packets.values(), *self._done.values())
         return self._latencies.with_more(packet.last - packet.first for packet in under_way)
 
     def _find(self, skb: bytes, identity: bytes, record: Slices) -> _Carrier:
-        """Who is not among those that were seen lately, or who is and is another one."""
+        """Return the sk_buff of a record that is not in the young generation, or that is another
+        one at the same address.
+
+        Args:
+            skb: address, as in the record.
+            identity: packet_id, as in the record.
+            record: the event.
+        """
         known = self._of(skb)
         if known is not None:
             self._quiet.pop(skb, None)
@@ -185,8 +199,14 @@ class Paths:
         return _Packet(time)
 
     def _end(self, skb: bytes, last: int) -> None:
-        """An sk_buff is freed. What frees it inside a chain of nftables is told of only later, and
-        is still of it: as long as its packet is known, nobody takes it for the next one.
+        """Note that an sk_buff was freed.
+
+        It stays in the cache unless its packet_id is unknown: the nft event of the rule that freed
+        it comes later, and must not be taken for the first event of a new packet.
+
+        Args:
+            skb: address, as in the record.
+            last: ``_END`` or ``_LAST``.
         """
         carrier = self._of(skb)
         if carrier is None:
@@ -199,7 +219,7 @@ class Paths:
             carrier.packet.went_on = max(carrier.packet.went_on, carrier.first)
 
     def _leave(self, skb: bytes) -> None:
-        """Follow an sk_buff no longer."""
+        """Stop tracking an sk_buff."""
         carrier = self._alive.pop(skb) if skb in self._alive else self._quiet.pop(skb)
         packet = carrier.packet
         packet.meet(carrier)

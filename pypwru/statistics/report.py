@@ -1,4 +1,4 @@
-"""A summary as text: for who is called in the night."""
+"""A summary as a text report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS = 10
 
 
 def report(summary: Summary) -> str:
-    """Lines of text, the last one ended; what there is nothing of is left out."""
+    """Return the report, with a newline at its end; empty tables are left out."""
     lines = [*_head(summary), *_losses(summary), *_latency(summary.latency), *_cost(summary)]
     for table in TABLES:
         lines += _table(table, table.rows(summary))
@@ -42,7 +42,7 @@ def _losses(summary: Summary) -> Iterator[str]:
         yield from _causes(missing)
     left_out = asked_for(summary.account)
     if left_out:
-        yield "  left out, as asked for:"
+        yield "  left out by sampling, limits and filters:"
         yield from _causes(left_out)
 
 
@@ -58,7 +58,7 @@ def _latency(latency: Latency | None) -> Iterator[str]:
     ranks = {"p50": latency.p50, "p90": latency.p90, "p99": latency.p99, "max": latency.max}
     text = ", ".join(f"{name} {duration(value)}" for name, value in ranks.items())
     sampled = "" if latency.exact else " (p50 to p99 of a sample)"
-    yield f"  from a packet's first to its last sight: {text}{sampled}"
+    yield f"  from a packet's first to its last event: {text}{sampled}"
 
 
 def _cost(summary: Summary) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""When statistics are told, and where."""
+"""Schedule and destinations of statistics: reports on standard error, documents in a file."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class Reports:
-    """Tells statistics: on standard error as text, in a file as JSON, or both.
+    """Emits statistics: as text on standard error, as JSON in a file, or both.
 
     Args:
-        summary: what is known now; of the whole trace where its argument is true.
-        file: None for no file.
-        has_text: whether there is a report on standard error.
-        interval: seconds from one to the next; 0 for none before the end.
-        log: gets the text; and is told what can't be written before the end, which ends no trace.
-        monotonic: seconds.
+        summary: returns the summary so far; a final one if its argument is true.
+        file: of --stats-file; None without one.
+        has_text: print a report on standard error.
+        interval: seconds from one report to the next; 0 for none before the end.
+        log: prints the report; and a warning if a document can't be written before the end.
+        monotonic: clock in seconds.
     """
 
     def __init__(
@@ -47,17 +47,22 @@ class Reports:
         self._due = monotonic() + interval if interval else float("inf")
 
     def tell_when_due(self) -> None:
-        """To be called again and again; what was missed meanwhile is not made up for."""
+        """Emit statistics if the interval has passed; called after each batch. Intervals that
+        passed without a call are skipped.
+        """
         now = self._monotonic()
         if now >= self._due:
             self._due += self._interval * ((now - self._due) // self._interval + 1)
             self.tell()
 
     def tell(self, is_final: bool = False) -> None:
-        """Tell them now.
+        """Emit statistics now.
+
+        Args:
+            is_final: the trace is over.
 
         Raises:
-            OutputError: the last ones can't be written.
+            OutputError: the final document can't be written.
         """
         summary = self._summary(is_final)
         if self._has_text:

@@ -1,6 +1,6 @@
-"""Losses of which no event of a drop tells: the kernel frees such packets as if they had arrived.
+"""Losses without a drop event: the kernel frees these packets by consume_skb(), as if delivered.
 
-What tells of them is counters, which are looked at when a trace begins and when it ends.
+Only counters of the kernel show them: they are read when a trace begins and when it ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 Counters = dict[tuple[int, str], int]
-"""(inode of a network namespace, counter) -> how often so far."""
+"""(inode of a network namespace, name of a counter) -> its value."""
 
 _NAMED, _OWN = "/run/netns", "/proc/self/ns/net"
 _LISTEN = "segments that a listening socket refused, mostly since its accept queue is full: ss -ltn"
@@ -27,12 +27,12 @@ _MOST = 8  # sentences
 
 
 class SilentLosses:
-    """Tells them in the end.
+    """Reads the counters at its construction and at the end, and describes their growth.
 
     Args:
         netns: inode of the only network namespace that is traced; 0 for all.
-        find: inode to path of every namespace.
-        read: counters of the calling thread's.
+        find: returns inode -> path to open, of every namespace.
+        read: returns the counters of the calling thread's namespace.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class SilentLosses:
         self._before = self._counted()
 
     def sentences(self) -> list[str]:
-        """What was counted since the beginning, but in a namespace that is gone."""
+        """Return a sentence for each counter that grew, except in namespaces that were deleted."""
         after = self._counted()
         more = {key: number - self._before.get(key, 0) for key, number in after.items()}
         found = [self._sentence(*key, number) for key, number in more.items() if number > 0]
@@ -61,7 +61,7 @@ class SilentLosses:
         what = _LISTEN if counter == LISTEN_DROPS else _WIREGUARD
         return (
             f"{counter} grew by {number} in network namespace {name}: {what}. The kernel frees "
-            "most of these as if they had arrived, and no event tells of a drop"
+            "most of these as if they had arrived, without a drop event"
         )
 
     def _counted(self) -> Counters:
@@ -73,7 +73,12 @@ class SilentLosses:
         return found
 
     def _of(self, netns: int, path: str) -> dict[str, int]:
-        """Those of a namespace; to enter another one takes CAP_SYS_ADMIN."""
+        """Return the counters of a namespace; none without CAP_SYS_ADMIN, except our own.
+
+        Args:
+            netns: inode.
+            path: to open it.
+        """
         with suppress(OSError):
             if os.stat(_OWN).st_ino == netns:
                 return self._read()

@@ -1,4 +1,4 @@
-"""What is known of a trace at some moment, in plain values: what all reports are made of."""
+"""Summary of a trace at some moment, in plain values: the input of all reports."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ if TYPE_CHECKING:
     from pypwru.config import Config
     from pypwru.events.record import Slices
     from pypwru.kernel.bpf_objects import Runs
-    from pypwru.output.columns import Names
+    from pypwru.resolve.event_names import Names
     from pypwru.statistics.latencies import Latency
 
 Key = TypeVar("Key")
 
 BUSIEST = 1000
-"""Flows of which a summary has the ends."""
+"""Flows that a summary lists."""
 NANOSECONDS = 1_000_000_000
 
 
 class Hits(NamedTuple):
-    """A function.
+    """Events of a function.
 
     Args:
-        rate: in a second.
+        function: text.
+        hits: number of events.
+        rate: events/s.
     """
 
     function: str
@@ -40,11 +42,12 @@ class Hits(NamedTuple):
 
 
 class Dropped(NamedTuple):
-    """Drops of one reason at one place.
+    """Drops of one reason at one code location.
 
     Args:
-        drops: of packets, each at the outermost function that dropped it.
-        events: sights that tell of a drop.
+        drop: reason and location.
+        drops: number of packets, each counted at the outermost function that dropped it.
+        events: number of drop events, including those of nested functions.
     """
 
     drop: Drop
@@ -53,14 +56,21 @@ class Dropped(NamedTuple):
 
 
 class Spoken(NamedTuple):
-    """How often a rule said what."""
+    """Events of a rule or policy with one verdict."""
 
     rule: Rule
     events: int
 
 
 class Hop(NamedTuple):
-    """From one sight of an sk_buff to the next one: functions, and nanoseconds."""
+    """Hops from one event of an sk_buff to its next one.
+
+    Args:
+        source, target: functions of the two events.
+        times: number of hops.
+        total: sum, ns.
+        max: ns.
+    """
 
     source: str
     target: str
@@ -70,16 +80,17 @@ class Hop(NamedTuple):
 
     @property
     def mean(self) -> int:
-        """Nanoseconds."""
+        """Mean time, ns."""
         return self.total // self.times
 
 
 class Handler(NamedTuple):
-    """What a handler cost: programs that run it together.
+    """Run time of a handler: of all BPF programs that were loaded from it.
 
     Args:
-        hits: runs that the kernel counted.
-        total: their nanoseconds.
+        handler: name.
+        hits: runs, as the kernel counts them (``bpf_prog_info.run_cnt``).
+        total: ns (``run_time_ns``).
     """
 
     handler: str
@@ -88,28 +99,32 @@ class Handler(NamedTuple):
 
     @property
     def mean(self) -> int:
-        """Nanoseconds a hit."""
+        """ns per hit."""
         return self.total // self.hits if self.hits else 0
 
 
 class Summary(NamedTuple):
-    """All of it; what is in a sequence is sorted, the most first.
+    """The summary; sequences are sorted, the largest first.
 
     Args:
-        began, now: on the wall, ns since the epoch.
-        seconds: from one to the other, by a clock that nobody sets.
-        is_final: whether the trace is over.
-        events: sights.
-        rate: of them in a second.
-        flow_events_beyond: of flows for which there was no room.
-        packets_let_go: sk_buffs that were not followed to their end.
-        functions: all that were hit.
-        busiest: the flows with most events.
-        latency: from first to last sight of each packet; None before the first packet.
-        hops: those that took longest first.
-        account: where every sight went: as the last line of the log has it.
-        throttled: functions that were, and how many of their sights were left out.
-        cost: None where the kernel doesn't tell.
+        began, now: start of the trace, and time of the summary; ns since the epoch.
+        seconds: from ``began`` to ``now``, by CLOCK_MONOTONIC.
+        is_final: the trace is over.
+        events: number of events, without free records.
+        rate: events/s.
+        packets: number of packets: distinct packet_id, or sk_buffs where that is unknown.
+        flows: number of flows that are counted separately.
+        flow_events_beyond: events of further flows.
+        packets_let_go: sk_buffs that were evicted from the tracker before a free event.
+        functions: events by function.
+        drops: by reason and location.
+        rules: events by nftables rule and verdict.
+        busiest: the ``BUSIEST`` flows with most events.
+        latency: from the first to the last event of each packet; None before the first packet.
+        hops: by functions of both events; the largest maximum first.
+        account: counters of the session, as in the last line of the log.
+        throttled: function -> events over --max-hits, which were skipped.
+        cost: by handler; None if the kernel doesn't count runs of programs.
     """
 
     began: int
@@ -134,12 +149,12 @@ class Summary(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What the session tells beside its records.
+    """Counters of the session, besides its records.
 
     Args:
-        account: where every sight went.
-        throttled: function -> sights that were left out.
-        runs: handler -> how often it ran, and how long; None where the kernel doesn't tell.
+        account: as of Summary.
+        throttled: as of Summary.
+        runs: handler -> number of runs and ns; None if the kernel doesn't count them.
     """
 
     account: Mapping[str, int]
@@ -148,14 +163,15 @@ class Told(NamedTuple):
 
 
 class Statistics:
-    """Sums up a trace: takes batches of records, ends among them, as other outputs do.
+    """Counts what a trace produces: takes batches of records, including free records, as the other
+    outputs do.
 
     Args:
         config: of the run.
-        names: of what is in records.
-        traced: the address that a record carries -> name, of everything that is traced; may grow.
-        wall: ns since the epoch.
-        monotonic: ns.
+        names: resolver of names.
+        traced: targets: address of a record -> name. Not copied; may grow.
+        wall: clock in ns since the epoch.
+        monotonic: clock in ns.
     """
 
     def __init__(
@@ -183,7 +199,12 @@ class Statistics:
             self._flows.add([record[3][ENDS] for record in seen])
 
     def summary(self, told: Told, is_final: bool = False) -> Summary:
-        """What is known now."""
+        """Return the summary so far.
+
+        Args:
+            told: counters of the session.
+            is_final: the trace is over.
+        """
         seconds = max(self._monotonic() - self._start, 1) / NANOSECONDS
         tallies = self._tallies
         return Summary(
@@ -216,7 +237,7 @@ class Statistics:
         return sorted(found, key=lambda row: -row.drops)
 
     def _hops(self) -> list[Hop]:
-        """By the texts of functions: of one there may be several slices."""
+        """Return hops by texts of functions: several func parts may have the same text."""
         found: dict[tuple[str, str], list[int]] = {}
         for before, targets in self._paths.after.items():
             source = self._tallies.text(before)
@@ -230,7 +251,7 @@ class Statistics:
 
 
 def _most(counted: Mapping[Key, int]) -> list[tuple[Key, int]]:
-    """The most first; of as many, by their texts."""
+    """Return (key, count) sorted by count, the largest first, then by the key's text."""
     return sorted(counted.items(), key=lambda item: (-item[1], str(item[0])))
 
 

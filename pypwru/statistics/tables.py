@@ -1,4 +1,4 @@
-"""The tables of a summary: one row a column, which the report and the live table read."""
+"""Tables of a summary, for the report and for --top: in TABLES, each column is a row."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Column(NamedTuple):
-    """A column.
+    """A column of a table.
 
     Args:
-        title: what stands above.
-        value: of a row; what it is sorted by.
-        text: of that value; it stands on the right if it is a number's.
-        key: the key by which the live table is sorted by it.
+        title: head of the column.
+        value: returns the sort key of a row, which is also what is printed.
+        text: formats the value; any other than ``str`` marks a number, which is right-aligned.
+        key: the key that sorts --top by this column; "" for none.
     """
 
     title: str
@@ -29,7 +29,7 @@ class Column(NamedTuple):
 
     @property
     def is_number(self) -> bool:
-        """Whether it is one."""
+        """Whether the values are numbers."""
         return self.text is not str
 
 
@@ -37,9 +37,9 @@ class Table(NamedTuple):
     """A table.
 
     Args:
-        title: what it is about.
-        rows: of a summary, in their order.
-        columns: in theirs; numbers first, so that long names need no room.
+        title: head of the table.
+        rows: returns the rows of a summary, in the order of the report.
+        columns: numbers first, so that long names at the end need no padding.
     """
 
     title: str
@@ -48,7 +48,7 @@ class Table(NamedTuple):
 
 
 def _speaker(spoken: Spoken) -> str:
-    """``handle 12``, ``policy``, or nothing at the end of a chain."""
+    """Return ``handle 12``, ``policy``, or ``-`` at the end of a chain."""
     rule = spoken.rule
     if rule.policy:
         return "policy"
@@ -56,7 +56,7 @@ def _speaker(spoken: Spoken) -> str:
 
 
 # fmt: off
-# ruff: noqa: E501 -- tables: one row a column
+# ruff: noqa: E501 -- tables: each column is a row
 TABLES: tuple[Table, ...] = (
     Table("functions", lambda summary: summary.functions, (
         Column("HITS", lambda row: row.hits, grouped, "c"),

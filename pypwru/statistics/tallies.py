@@ -1,7 +1,7 @@
-"""Sights, counted: by function, by drop and by rule of nftables.
+"""Count events: by function, by drop and by nftables rule.
 
-What is counted is slices of records, a batch at a time; a slice gets its name when it is seen for
-the first time, since what it names may be gone when somebody reads the statistics.
+Slices of records are counted, a batch at a time. A slice is resolved to a name at its first event:
+the process, module or rule may be gone when a report is made.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pypwru.events.drop_flag import ends_nothing
 from pypwru.events.fate import Nest
 from pypwru.events.record import Slices, constants
 from pypwru.output import nft, nft_part, parts
-from pypwru.output.columns import Names, event_type, name_and_reason
 from pypwru.output.nft_part import POLICY, with_text
 from pypwru.output.parts import FUNCTION, KIND, Part
+from pypwru.resolve.event_names import Names, event_type, name_and_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 _KIND = operator.itemgetter(KIND)
 _FUNCTION = FUNCTION.size
 _RULE = constants()["EVENT_NFT_RULE"].to_bytes(2, "little")
-_KEPT = 1 << 14  # names of slices; beyond, they are found out again
+_KEPT = 1 << 14  # entries of a cache; a full one is emptied
 
 Value = TypeVar("Value")
 
 
 class Drop(NamedTuple):
-    """Where and why packets are thrown away.
+    """Reason and code location of drops.
 
     Args:
-        reason: the enumerator; None where the kernel gives none.
-        location: ``caller+0xOFFSET``.
+        reason: the enumerator; None if the kernel has none.
+        location: ``caller+0xOFFSET``; "" if unknown.
     """
 
     reason: str | None
@@ -45,14 +45,15 @@ class Drop(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A rule or policy of nftables, and what it said.
+    """An nftables rule or policy with a verdict.
 
     Args:
         netns: inode of the network namespace.
-        handle: None where no rule spoke.
-        policy: whether a policy did.
-        verdict: word.
-        text: the rule's; None where it isn't known.
+        family, table, chain: ``inet``, and names.
+        handle: of the rule; None for a policy or the end of a chain.
+        policy: the verdict is of the chain's policy.
+        verdict: ``accept``, ``drop``, ...
+        text: of the rule; None if unknown, or without a rule.
     """
 
     netns: int
@@ -66,7 +67,7 @@ class Rule(NamedTuple):
 
 
 class _Kept(dict[bytes, Value]):
-    """Slices to what they mean, found out when it is asked for the first time."""
+    """Cache from slices to resolved values, filled at the first access."""
 
     def __init__(self, find: Callable[[bytes], Value]) -> None:
         super().__init__()
@@ -80,36 +81,36 @@ class _Kept(dict[bytes, Value]):
 
 
 class Tallies:
-    """Counts sights.
+    """Counts events.
 
     Args:
         config: of the run.
-        wire: the layout of its records.
-        names: of what is in them.
+        wire: layout of its records.
+        names: resolver of names.
     """
 
     def __init__(self, config: Config, wire: Wire, names: Names) -> None:
         self.events = 0
         self.functions: Counter[str] = Counter()
         self.drops: Counter[Drop] = Counter()
-        """Of packets, each at the outermost function that dropped it."""
+        """Dropped packets, each counted at the outermost function that dropped it."""
         self.drop_events: Counter[Drop] = Counter()
-        """Sights that tell of one."""
-        self._nests: dict[bytes, Nest] = {}  # by address of the sk_buff
+        """Drop events, including those of nested functions."""
+        self._nests: dict[bytes, Nest] = {}  # address of the sk_buff -> its last drop
         self.rules: Counter[Rule] = Counter()
         self._names = names
         self._by_kind = config.filter_trace_tc or config.filter_trace_xdp
         self._tail = {
             name: slice(at.offset, at.offset + at.size) for name, at in wire.parts.items()
         }
-        self._kinds: dict[bytes, bytes] = {}  # of function parts, where a text depends on them
+        self._kinds: dict[bytes, bytes] = {}  # func part -> kind, if texts depend on the kind
         self._function = _Kept(self._name_function)
         self._drops = _Kept(self._ends_badly)
         self._drop = _Kept(self._name_drop)
         self._rules = _Kept(self._name_rule)
 
     def add(self, batch: Sequence[Slices]) -> None:
-        """Count a batch: sights, at least one."""
+        """Count a batch of events, at least one, without free records."""
         self.events += len(batch)
         packets, functions, _, _, tails = zip(*batch, strict=True)
         kinds = list(map(_KIND, packets))
@@ -131,12 +132,12 @@ class Tallies:
             self._add_rules(kinds, tails)
 
     def text(self, function: bytes) -> str:
-        """What a function part that was seen is called."""
+        """Return the text of a func part that an event had."""
         return self._function[function + self._kinds.get(function, b"")]
 
     def _add_drops(self, records: Iterable[Slices]) -> None:
-        """Count sights that tell of a drop, and drops: what a function that drops calls to do it
-        tells of the same.
+        """Count drop events, and drops: events of functions that a drop function calls are of the
+        same drop.
         """
         caller, nests = self._tail["caller"], self._nests
         for record in records:
@@ -168,13 +169,13 @@ class Tallies:
         return Drop(reason or None, self._names.location(frames))
 
     def _rule(self, part: bytes, time: int) -> Rule:
-        # Which rule it is depends on the time: its handle may have been another one's.
+        # Depends on the time of the event: a replaced rule had the same handle.
         known = self._names.rule(part, time)
         return self._rules[with_text(part + _RULE, *known) if known else part + _RULE]
 
     def _name_rule(self, part: bytes) -> Rule:
         what = nft.said(nft_part.nft(part), self._names.chain)
-        assert what, "a rule says something"
+        assert what, "an EVENT_NFT_RULE record has a part_nft"
         rule = what.rule
         return Rule(
             what.nft.netns,

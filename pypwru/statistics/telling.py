@@ -1,5 +1,5 @@
-"""What a run tells beside its records: what they add up to, what is missing, and on SIGUSR1 how far
-it is.
+"""Output of a run besides its events: statistics, --top, log messages about losses, and progress
+on SIGUSR1.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pypwru.config import Config
     from pypwru.log import Log
-    from pypwru.session import Session
     from pypwru.signals import Interrupts
     from pypwru.statistics.file import StatsFile
     from pypwru.statistics.notices import Notices
@@ -20,34 +19,37 @@ if TYPE_CHECKING:
     from pypwru.statistics.silent import SilentLosses
     from pypwru.statistics.summary import Statistics, Summary
     from pypwru.statistics.top.top import Top
+    from pypwru.statistics.traced import TracedSession
 
 Take = Callable[[], signal.Signals | None]
 
 
 def asking(config: Config) -> tuple[signal.Signals, ...]:
-    """Signals that ask for something: SIGTSTP only who must give a terminal back before."""
+    """Return the signals that this run handles itself: SIGUSR1 prints statistics or progress; with
+    --top also SIGTSTP, to restore the terminal before stopping.
+    """
     return (signal.SIGUSR1, signal.SIGTSTP) if config.top else (signal.SIGUSR1,)
 
 
 class Telling:
-    """Tells it; to be asked between batches.
+    """Runs statistics, --top and notices; ``look`` is called between batches.
 
     Args:
         config: of the run.
-        session: what is traced.
-        file: of --stats-file.
-        asked: takes a signal that came.
+        session: of the run.
+        file: of --stats-file; None without one.
+        asked: returns a pending signal of ``asking``, or None.
         log: of the run.
     """
 
     def __init__(
-        self, config: Config, session: Session, file: StatsFile | None, asked: Take, log: Log
+        self, config: Config, session: TracedSession, file: StatsFile | None, asked: Take, log: Log
     ) -> None:
         self._session = session
         self._asked = asked
         self._log = log
         self._shown = 0
-        self._account: Mapping[str, int] | None = None  # of all, once it is over
+        self._account: Mapping[str, int] | None = None  # final counters, once the trace is over
         self._statistics: Statistics | None = None
         self._reports: Reports | None = None
         self._table: Top | None = None
@@ -69,15 +71,15 @@ class Telling:
 
     @property
     def followers(self) -> Sequence[Statistics]:
-        """What must get all that is shown."""
+        """Consumers of all batches."""
         return [self._statistics] if self._statistics else []
 
     @contextmanager
     def live(self, stop: Interrupts) -> Iterator[None]:
-        """The live table where it is asked for, until the way out.
+        """Draw the live table of --top until the context exits; without --top do nothing.
 
         Args:
-            stop: what ``q`` means.
+            stop: gets the stop request of the key ``q``.
         """
         if not self._has_table:
             yield
@@ -90,10 +92,10 @@ class Telling:
         self._table = None
 
     def look(self, shown: int) -> None:
-        """Tell what is asked for by now.
+        """Handle a pending signal, emit statistics that are due, and refresh the live table.
 
         Args:
-            shown: sights so far.
+            shown: number of events so far.
         """
         self._shown = shown
         asked = self._asked()
@@ -115,13 +117,13 @@ class Telling:
         return self._kept_notices
 
     def finish(self, account: Mapping[str, int]) -> None:
-        """Tell the whole, in the end.
+        """Emit final statistics and log what was lost.
 
         Args:
-            account: where every event went.
+            account: final counters of the session.
 
         Raises:
-            OutputError: it can't be written.
+            OutputError: the document of --stats-file can't be written.
         """
         self._account = account
         if self._reports:
@@ -139,7 +141,7 @@ class Telling:
     def _summary(self, is_final: bool = False) -> Summary:
         from pypwru.statistics.summary import Told
 
-        assert self._statistics, "there is something to sum up"
+        assert self._statistics, "config.sums_up"
         account = self._account
         if account is None:
             account = self._session.account(self._shown)

@@ -164,7 +164,7 @@ def test_ends(kernel: str, journeys: list[str]) -> None:
     what = f"SKB_DROP_REASON_{RULE}" if has_reasons else "kfree_skb"
     assert re.match(rf"  dropped: {what} at {BY_NFTABLES}", last)
     assert re.search(r" by inet drops input #\d+ drop$", last)
-    assert all(text.count("\n  +") == int(text.split(" sight")[0].split()[-1]) for text in journeys)
+    assert all(text.count("\n  +") == int(text.split(" event")[0].split()[-1]) for text in journeys)
 
 
 def test_a_drop_by_another_than_nftables_names_no_rule(kernel: str) -> None:

@@ -126,7 +126,7 @@ def test_a_written_list_is_what_is_traced(kernel: str) -> None:
         "tp:kfree_skb",
     }
     assert "not in this kernel's BTF" in missing["no_such_function"]
-    assert "gets no packet" in missing["vprintk"]
+    assert "takes no sk_buff" in missing["vprintk"]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -1,7 +1,7 @@
 """Every flag of pwru, beside pwru: the same lines and the same exit status, or a listed difference.
 
 What runs is parity/invocations.py, how outputs are compared parity/compare.py, and what may differ
-parity/differences.py, which is README's table.
+parity/differences.py, which is the table of docs/differences-from-pwru.md.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ pytestmark = pytest.mark.lab
 SUITE = "parity"
 KERNELS = kernels.names(SUITE)
 FULL = pytest.mark.full
-README = TREE / "README.md"
-_TABLE = "## What differs from pwru on purpose"
+PAGE = TREE / "docs" / "differences-from-pwru.md"
 
 
 def compared(kernel: str, asked: Tier) -> list[str]:
@@ -91,10 +90,10 @@ def test_every_flag_is_invoked() -> None:
     assert {flag.name for flag in FLAGS if not flag.own} <= invoked
 
 
-def test_differences_are_those_of_the_readme() -> None:
-    table = README.read_text().partition(_TABLE)[2].partition("\n## ")[0]
-    told = {line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()}
-    assert {one.readme for one in DIFFERENCES.values()} <= told
+def test_differences_are_the_documented_ones() -> None:
+    table = PAGE.read_text().partition("\n## ")[0]
+    documented = {line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()}
+    assert {one.readme for one in DIFFERENCES.values()} <= documented
 
 
 @pytest.mark.full

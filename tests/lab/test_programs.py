@@ -104,7 +104,7 @@ def test_tracking_hangs_on_the_exit_of_xdp_programs_alone(kernel: str) -> None:
 @pytest.mark.step("tail_call")
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_program_that_is_tail_called_is_not_seen(kernel: str) -> None:
-    """README says so; a kernel where it is seen would be good news."""
+    """As docs/filters.md has it; a kernel where it has an event would be good news."""
     seen = step(kernel, "tail_call")
 
     assert seen["results"] == [2, 2], "the callee did not run"

@@ -224,7 +224,7 @@ def test_a_missing_right_is_named(right: str) -> None:
         check=True,
         env=environment(),
     ).stdout
-    assert found.startswith("KernelError cannot have the kernel tell"), found
+    assert found.startswith("KernelError cannot enable tracing of nftables rules"), found
     assert "Operation not permitted; " in found and f"CAP_{right.upper()}" in found
 
 

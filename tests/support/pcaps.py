@@ -16,6 +16,7 @@ from pypwru.events.record import Record, Slices
 from pypwru.events.wire import wire
 from pypwru.log import Log
 from pypwru.output.clock import Clock
+from pypwru.output.pcap.comment import Comments
 from pypwru.output.pcap.output import PcapOutput, open_pcap
 from pypwru.signals import Interrupts
 from tests.support.need import need
@@ -83,9 +84,9 @@ class Writer:
         opened = open_pcap(self.config, stop, log, stack, COMMAND)
         self.taken = Taken()
         self.lost = 0
-        self.output = PcapOutput(
-            self.config, names(clock=Clock(lambda: EPOCH)), self.taken, opened, log
-        )
+        named = names(clock=Clock(lambda: EPOCH))
+        comment = Comments(self.config, named).of
+        self.output = PcapOutput(self.config, named, self.taken, opened, comment, log)
         self.output.begin()
 
     def show(self, *batch: Pair) -> None:

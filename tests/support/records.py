@@ -13,7 +13,7 @@ from pypwru.events.record import Record, constants
 from pypwru.events.wire import wire
 from pypwru.options import parse
 from pypwru.output.clock import Clock
-from pypwru.output.columns import Names, columns
+from pypwru.output.columns import columns
 from pypwru.output.json import Json
 from pypwru.output.nft_part import NFT, NFT_AT, handles
 from pypwru.output.parts import (
@@ -29,6 +29,7 @@ from pypwru.output.parts import (
 )
 from pypwru.output.printer import Printer
 from pypwru.output.text import Text
+from pypwru.resolve.event_names import Names
 from pypwru.resolve.functions import FunctionNames
 from pypwru.resolve.reasons import Reasons
 from tests.data.btf_encoder import Encoder

@@ -50,7 +50,7 @@ def test_help_can_be_paged(flag: str) -> None:
         ("---", "bad flag syntax: ---"),
         ("--help --nosuch", "unknown flag: --nosuch"),
         ("--priority=9 icmp", 'invalid argument "9" for "--priority" flag: must be 0 to 3'),
-        ("--output-bpfmap", "--output-bpfmap has no function to look at"),
+        ("--output-bpfmap", "--output-bpfmap has no function to trace"),
     ],
 )
 def test_a_usage_error_is_where_help_is_then_one_line_and_2(arguments: str, last: str) -> None:

@@ -52,7 +52,7 @@ def test_ready_file_would_empty_the_output() -> None:
         ),
         (
             "--output-bpfmap --filter-track-skb-by-stackid",
-            "--output-bpfmap has no function to look at: add --filter-track-bpf-helpers, or name "
+            "--output-bpfmap has no function to trace: add --filter-track-bpf-helpers, or name "
             "functions of BPF maps with --filter-non-skb-funcs",
             "--output-bpfmap --filter-non-skb-funcs array_map_lookup_elem",
         ),
@@ -70,8 +70,8 @@ def test_ready_file_would_empty_the_output() -> None:
         ),
         (
             "--output-pcap trace.log",
-            "--output-pcap trace.log does not say which format: end it in .pcapng, or in .pcap for "
-            "the classic one, or take - for pcapng on standard output",
+            "--output-pcap trace.log has no known suffix: end it in .pcapng, or in .pcap for the "
+            "classic format, or take - for pcapng on standard output",
             "--output-pcap trace.pcap",
         ),
         (
@@ -118,12 +118,12 @@ def test_ready_file_would_empty_the_output() -> None:
         ),
         (
             "--pcap-when= --output-pcap a.pcapng",
-            "--pcap-when has no word: take first, last, drop, every or names of functions",
+            "--pcap-when is empty: take first, last, drop, every or names of functions",
             "--pcap-when every --output-pcap a.pcapng",
         ),
         (
             "--output-pcap - --pcap-max-size 5",
-            "--pcap-max-size 5 is about a file: name one with --output-pcap",
+            "--pcap-max-size 5 needs a file: name one with --output-pcap",
             "--output-pcap a.pcapng --pcap-max-size 5",
         ),
         (

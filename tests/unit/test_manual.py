@@ -133,11 +133,3 @@ def test_text_is_set_as_it_is(text: str) -> None:
     plain = re.sub(".\b", "", shown)
     body = "".join(plain.splitlines()[1:-1]).replace(" ", "")
     assert body == "X" + 4 * text.replace(" ", "")
-
-
-def test_the_readme_lists_every_option() -> None:
-    readme = (TREE / "README.md").read_text()
-    _, _, options = readme.partition("## Options\n")
-    rows = re.findall(r"^\| (`--.*?) \|", options.partition("\n## ")[0], re.MULTILINE)
-    named = re.findall(r"`--([a-z0-9-]+)", " ".join(rows))
-    assert sorted(named) == sorted(flag.name for flag in SHOWN)

@@ -58,26 +58,26 @@ def test_nothing_is_asked_by_an_empty_word(flag: str) -> None:
         (
             "table",
             "inte filter",
-            'no table "inte filter": give its name, or behind one of inet, ip, arp, netdev, '
-            "bridge, ip6, such as 'inet filter'",
+            'no table "inte filter": give its name, or family and name, such as '
+            "'inet filter'; families are inet, ip, arp, netdev, bridge, ip6",
         ),
         (
             "table",
             "inet ",
-            'no table "inet ": give its name, or behind one of inet, ip, arp, netdev, bridge, '
-            "ip6, such as 'inet filter'",
+            'no table "inet ": give its name, or family and name, such as '
+            "'inet filter'; families are inet, ip, arp, netdev, bridge, ip6",
         ),
         (
             "chain",
             "filter input",
-            'no chain "filter input": give its name, such as input, or all that the column '
-            "NFT-CHAIN has, such as 'inet filter input' or 'inet filter input -> web'",
+            'no chain "filter input": give its name, such as input, or the full text of the '
+            "column NFT-CHAIN, such as 'inet filter input' or 'inet filter input -> web'",
         ),
         (
             "chain",
             "inet filter input ->",
-            'no chain "inet filter input ->": give its name, such as input, or all that the '
-            "column NFT-CHAIN has, such as 'inet filter input' or 'inet filter input -> web'",
+            'no chain "inet filter input ->": give its name, such as input, or the full text of '
+            "the column NFT-CHAIN, such as 'inet filter input' or 'inet filter input -> web'",
         ),
         (
             "text",

@@ -57,11 +57,10 @@ def test_errors_come_before_anything_is_touched() -> None:
 
 
 def test_what_is_written_of_it_is_there() -> None:
-    """README and manual name members of Event and Trace, and options, which there are."""
+    """Documentation and manual name members of Event and Trace, and options, which there are."""
     manual = "\n".join("\n".join(block) for block in CHAPTERS["python"] if isinstance(block, tuple))
-    readme = (TREE / "README.md").read_text()
-    section = readme[readme.index("## From Python") : readme.index("## Filters")]
-    programs = [manual, *re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)]
+    page = (TREE / "docs" / "python.md").read_text()
+    programs = [manual, *re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)]
     assert len(programs) == 3
     for program in programs:
         tree = ast.parse(program)
@@ -72,7 +71,7 @@ def test_what_is_written_of_it_is_there() -> None:
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "trace":
                 options = {each.arg for each in node.keywords} - {"packets"}
                 assert options <= set(pypwru.TraceOptions.__annotations__)
-    shown = re.findall(r"`(?:event|trace|events)\.(\w+)", section)
+    shown = re.findall(r"`(?:event|trace|events)\.(\w+)", page)
     assert shown and all(
         hasattr(pypwru.Event, name) or hasattr(pypwru.Trace, name) for name in shown
     )
@@ -80,9 +79,9 @@ def test_what_is_written_of_it_is_there() -> None:
 
 def test_what_is_written_of_it_has_the_types_that_it_says(tmp_path: Path) -> None:
     """Judged by mypy --strict, as a script's author would."""
-    readme = (TREE / "README.md").read_text()
+    page = (TREE / "docs" / "python.md").read_text()
     manual = ["\n".join(block) for block in CHAPTERS["python"] if isinstance(block, tuple)]
-    programs = [*manual, *re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)]
+    programs = [*manual, *re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)]
     for number, program in enumerate(programs):
         (tmp_path / f"example{number}.py").write_text(program)
     done = subprocess.run(

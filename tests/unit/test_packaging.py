@@ -22,6 +22,7 @@ SHARED = {
         for name in ("README.md", "pypwru.lua", "pypwru/colorfilters", "pypwru/preferences")
     },
 }
+PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "README.md")
 BUILD = """
 import sys
 from setuptools import build_meta
@@ -68,8 +69,8 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_sdist_has_the_whole_tree(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = {"LICENSE", "Makefile", "pyproject.toml", "setup.cfg", *SHARED}
-    for folder in ("bench", "bpf", "pypwru", "setup", "tests"):
+    wanted = {"LICENSE", "Makefile", "pyproject.toml", "setup.cfg", *PAGES, *SHARED}
+    for folder in ("bench", "bpf", "docs", "pypwru", "setup", "tests", "tools"):
         wanted |= files(folder)
     assert wanted - names == set()
 
@@ -80,7 +81,7 @@ def test_the_wheel_has_sources_and_tables(wheel: Path) -> None:
     wanted = files("pypwru") | {f"pypwru/{name}" for name in files("bpf")}
     assert any(name.endswith(".bpf.c") for name in wanted)
     assert wanted - names == set()
-    assert not [name for name in names if name.startswith(("tests/", "bench/", "bpf/"))]
+    assert not [name for name in names if name.startswith(("tests/", "bench/", "bpf/", "tools/"))]
 
 
 def test_installing_puts_everything_in_its_place(wheel: Path, tmp_path: Path) -> None:

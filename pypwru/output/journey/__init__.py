@@ -1,1 +1,1 @@
-"""Packet by packet: --output-journey."""
+"""Output by packet instead of by event (--output-journey)."""

@@ -1,4 +1,4 @@
-"""What became of a packet between two of its events."""
+"""Changes of a packet between two of its events: NAT or tunnel, device, mark."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pypwru.output import tuples
-from pypwru.output.columns import Names, interface
+from pypwru.output.columns import interface
 from pypwru.output.parts import Flow
+from pypwru.resolve.event_names import Names
 
 if TYPE_CHECKING:
     from pypwru.output.journey.steps import Step
 
-# Bytes: a tunnel's headers are an IP header and at least UDP's; those of a link are less.
+# Bytes. A tunnel adds at least an IP and a UDP header; a link-layer header is smaller.
 _TUNNEL = 28
 
 Change = Callable[[Flow, Flow, Names, bool], str]
-"""(before, now, names, whether TCP flags are shown) to the change in words; empty for none."""
+"""(before, now, names, whether to include TCP flags) to the text of a change; empty for none."""
 
 
 def device(flow: Flow, names: Names) -> str:
-    """``eth0:2``, empty for none."""
+    """Return the device of a packet as ``eth0:2``; empty without a device."""
     return interface(flow, names) if flow.ifindex else ""
 
 
@@ -41,7 +42,7 @@ def _tuples(before: Flow, now: Flow, names: Names, flags: bool) -> str:
 
 
 def _ends(flow: Flow, other: Flow) -> tuple[object, ...]:
-    """Addresses, and ports where both have them: they are in the first of some fragments."""
+    """Return the addresses, and the ports if both have them: later fragments have none."""
     ports = (flow.sport, flow.dport) if other.sport or other.dport else ()
     return (flow.l3, flow.l4, flow.saddr, flow.daddr, *(ports if any(ports) else ()))
 
@@ -54,10 +55,12 @@ _CHANGES: tuple[Change, ...] = (_tuples, _devices, _marks)
 
 
 def changes(steps: Sequence[Step], names: Names, flags: bool) -> Iterator[list[str]]:
-    """Of each step, in words, what has changed since the one before.
+    """Yield, for each step, the texts of the changes since the step before.
 
     Args:
-        flags: whether TCP flags are shown.
+        steps: of one packet; not empty.
+        names: the name resolver.
+        flags: include TCP flags in tuples.
     """
     flow = steps[0].flow
     for step in steps:
@@ -67,7 +70,7 @@ def changes(steps: Sequence[Step], names: Names, flags: bool) -> Iterator[list[s
 
 
 def _known(before: Flow, now: Flow) -> Flow:
-    """``now``, with what was known before of what it doesn't know."""
+    """Copy device and headers that ``now`` lacks from the event before."""
     if not now.ifindex:
         now = now._replace(
             ifindex=before.ifindex,

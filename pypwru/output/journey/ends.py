@@ -1,4 +1,4 @@
-"""How a packet's journey ended: in numbers, and in words."""
+"""The outcome of a packet: dropped, delivered, sent, ..., by its events and data/ends.txt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DROPPED, DELIVERED, UNDER_WAY, FREED = "dropped", "delivered", "under way", "freed"
 CUT = "cut"
-RECEIVED = "received"  # behind what the table tells of the way out
+RECEIVED = "received"  # no outcome: the packet came in again, which voids those of its way out
 _WORDS = {
     DROPPED: "dropped",
     DELIVERED: "delivered to",
@@ -28,15 +28,15 @@ _WORDS = {
     CUT: "cut off by --output-limit-lines",
 }
 KINDS = tuple(_WORDS)
-"""Of ends: those of data/ends.txt, and what nothing there tells."""
+"""Kinds of outcomes: those of data/ends.txt, and dropped, freed, under way and cut."""
 
 
 class End(NamedTuple):
-    """How it ended.
+    """The outcome of a packet.
 
     Args:
         kind: of ``KINDS``.
-        record: the sight that tells so.
+        record: the event that it follows from; the last one if none does.
     """
 
     kind: str
@@ -44,33 +44,35 @@ class End(NamedTuple):
 
     @property
     def words(self) -> str:
-        """``delivered to``, ..."""
+        """The kind as text: ``delivered to``, ..."""
         return _WORDS[self.kind]
 
 
 class Ends:
-    """Tells how journeys ended.
+    """Classifier of outcomes.
 
     Args:
-        names: the address that a record carries -> name, of everything that is traced; may grow.
+        names: address in a record -> name, of every attached target; shared, grows during the run.
     """
 
     def __init__(self, names: Mapping[int, str]) -> None:
         self.are_cut = False
-        """Whether events are left out from now on, which may have told of an end."""
+        """True once --output-limit-lines suppresses events, which may include the outcome."""
         self._names = names
         self._kinds = {name: row.key for row in tables.rows("ends") for name in row.words}
 
     def of(self, path: Path, why: Why) -> End:
-        """The end of a path, which has a sight.
+        """Return the outcome of a packet.
 
         Args:
-            why: it is over.
+            path: its events, at least one.
+            why: why it is no longer tracked.
         """
         if path.fate.drop is not None:
             return End(DROPPED, path.fate.drop)
         if why is Why.STOPPED:
-            # Its memory may go long after a process has read it: skb_attempt_defer_free(), 5.19.
+            # An sk_buff that a process has read may be freed much later:
+            # skb_attempt_defer_free() (since Linux 5.19).
             last = self._told(path.sights[-1:])
             if last and last.kind == DELIVERED:
                 return last

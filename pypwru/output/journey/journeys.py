@@ -1,4 +1,4 @@
-"""Collects the sights of each packet, and writes its journey once it has ended."""
+"""The writer of journeys: it collects the events of each packet until the packet is freed."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 
     from pypwru.config import Config
     from pypwru.events.record import Slices
-    from pypwru.output.columns import Names
+    from pypwru.resolve.event_names import Names
 
 
 class Journey(Protocol):
-    """How one is written: text, or an object."""
+    """The format of a journey: text, or a JSON object."""
 
     def written(self, sights: Sequence[Slices], steps: Sequence[Step], end: End) -> str:
-        """The whole of it.
+        """Render a journey.
 
         Args:
-            sights: of one packet, in their order; there is one.
-            steps: the same, taken apart.
-            end: how it ended.
+            sights: events of one packet, in their order; at least one.
+            steps: the same events, decoded.
+            end: the outcome.
         """
 
 
 class Journeys:
-    """What writes journeys, in the order in which they end.
+    """The consumer of records that writes journeys, in the order in which packets are freed.
 
     Args:
         config: of the run.
-        names: of what is in records.
-        traced: the address that a record carries -> name, of everything that is traced; may grow.
-        form: how one is written.
-        write: takes the bytes of several.
+        names: the name resolver.
+        traced: address in a record -> name, of every attached target; shared, grows during the run.
+        form: format of a journey.
+        write: receives the bytes of several journeys, in one call per batch.
     """
 
     def __init__(
@@ -53,32 +53,37 @@ class Journeys:
         write: Callable[[Sequence[bytes]], object],
     ) -> None:
         self.count = 0
-        """Sights in journeys that were written."""
+        """Events in the journeys that were written."""
         self.overflowed = 0
-        """Sights thrown away for lack of room."""
+        """Events that were evicted for lack of room."""
         self._names = names
         self._form = form
         self._write = write
         self._steps = Steps(config, names)
         self._ends = Ends(traced)
         self._paths = Paths(wire(config), traced, names.drops, self._over)
-        self._ended: list[tuple[int, bytes]] = []  # how many sights it has, and its text
+        self._ended: list[tuple[int, bytes]] = []  # number of events, and text
 
     def show(self, batch: Sequence[Slices]) -> None:
-        """Take a batch, also an empty one, with the ends of packets; write what has ended.
+        """Process a batch, and write the journeys of packets that were freed.
+
+        Args:
+            batch: records in ring order, those of skb free events included; may be empty, which
+                advances time-outs.
 
         Raises:
-            OutputError, OutputClosed: from ``write``.
+            OutputError: from ``write``.
+            OutputClosed: from ``write``.
         """
         self._names.clock.adjust()
         self._paths.take(batch)
         self._flush()
 
     def end(self, is_cut: bool = False) -> None:
-        """Write those that are under way, too, if anybody reads them.
+        """Write the journeys of packets that are still tracked; ignores a reader that went away.
 
         Args:
-            is_cut: by a limit of events, which leaves out the rest of them.
+            is_cut: the run ended at its limit of events (--output-limit-lines).
 
         Raises:
             OutputError: from ``write``.
@@ -89,7 +94,7 @@ class Journeys:
             self._flush()
 
     def account(self) -> dict[str, int]:
-        """What was not written, for the last line of the log."""
+        """Return the counters of events that weren't written, for the last line of the log."""
         return {"lost_journeys": self.overflowed}
 
     def _flush(self) -> None:
@@ -104,7 +109,7 @@ class Journeys:
             raise OutputClosed from closed
         except OutputError as error:
             self.count += sum(counts[: error.events])
-            error.events = 0  # of journeys
+            error.events = 0  # it counted journeys, not events
             raise
         self.count += sum(counts)
 

@@ -1,17 +1,18 @@
-"""A journey as an object a line: data/journey.schema.json describes it."""
+"""A journey as JSON, one object per line; its schema is data/journey.schema.json."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from pypwru.output import nft, tuples
-from pypwru.output.columns import Names, columns, name_and_reason, process
+from pypwru.output.columns import columns, process
 from pypwru.output.journey.changes import changes, device
 from pypwru.output.journey.ends import DELIVERED, DROPPED, End
 from pypwru.output.journey.steps import Step, Steps
 from pypwru.output.json import Json as Objects
 from pypwru.output.json import encode
 from pypwru.output.printer import Printer
+from pypwru.resolve.event_names import Names, name_and_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class Json:
-    """Writes journeys.
+    """The JSON format of a journey.
 
     Args:
         config: of the run.
-        names: of what is in records.
+        names: the name resolver.
     """
 
     def __init__(self, config: Config, names: Names) -> None:
@@ -36,7 +37,13 @@ class Json:
         self._flags = config.output_tcp_flags
 
     def written(self, sights: Sequence[Slices], steps: Sequence[Step], end: End) -> str:
-        """The object, and a line break."""
+        """Render a journey as an object and a line break.
+
+        Args:
+            sights: events of one packet, in their order; at least one.
+            steps: the same events, decoded.
+            end: the outcome.
+        """
         first, last = steps[0], steps[-1]
         ends = next((one.flow for one in steps if one.flow.l3), None)
         members: dict[str, object] = {
@@ -56,7 +63,7 @@ class Json:
         return "{" + ",".join([*texts, f'"sights":[{objects}]']) + "}\n"
 
     def _objects(self, sights: Sequence[Slices], steps: Sequence[Step]) -> Iterator[str]:
-        """The object of each event, with what only a journey knows at its end."""
+        """Yield the JSON of each event, with the members of journeys appended."""
         self._made.clear()
         self._printer.show(sights)
         start = steps[0].ktime

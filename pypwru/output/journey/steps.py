@@ -1,4 +1,4 @@
-"""A packet's sights as fields: what both forms of a journey are made of."""
+"""The events of a packet, decoded for both formats of a journey."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.events.wire import wire
 from pypwru.output import nft
-from pypwru.output.cutting import Cutter
-from pypwru.output.parts import READERS, Flow, Function, Packet, Part
+from pypwru.output.cutting import READERS, Cutter
+from pypwru.output.parts import Flow, Function, Packet, Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pypwru.config import Config
     from pypwru.events.record import Slices
-    from pypwru.output.columns import Names
     from pypwru.output.nft import Said
+    from pypwru.resolve.event_names import Names
 
 
 class Step(NamedTuple):
-    """A sight.
+    """A decoded event.
 
     Args:
-        packet: who saw it.
-        function: where.
-        flow: what the packet was.
-        ktime: when; ns.
-        caller: return addresses.
-        said: of it by nftables, now or last.
-        identity: of the packet; 0 where it isn't known.
+        packet: the sk_buff, and the task and CPU.
+        function: the target that was hit.
+        flow: headers, device and namespace.
+        ktime: ns of CLOCK_MONOTONIC.
+        caller: return addresses, innermost first.
+        said: the nft event, or the last verdict on the packet; None if there is none.
+        identity: packet id; 0 if unknown.
     """
 
     packet: Packet
@@ -41,11 +41,11 @@ class Step(NamedTuple):
 
 
 class Steps:
-    """Takes records apart.
+    """Decoder of records.
 
     Args:
-        config: what they have; among it caller and identity.
-        names: of what is in them.
+        config: of the run; its records have the parts ``caller`` and ``identity``.
+        names: the name resolver.
     """
 
     def __init__(self, config: Config, names: Names) -> None:
@@ -53,7 +53,7 @@ class Steps:
         self._cutter = Cutter(wire(config), (Part.FUNCTION, Part.NFT), names.rule)
 
     def of(self, sights: Sequence[Slices]) -> list[Step]:
-        """The step of each sight; there is one."""
+        """Decode events, at least one."""
         parts = self._cutter.parts(sights)
         columns = (Part.PACKET, Part.FUNCTION, Part.FLOW)
         packets, functions, flows = (list(map(READERS[one], parts[one])) for one in columns)

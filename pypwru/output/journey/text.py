@@ -1,5 +1,5 @@
-"""A journey as lines: a header, each function with the time since the one before, what became of
-the packet on the way, and how it ended.
+"""A journey as text: a header, a line per event with the time since the one before, lines for
+changes of the packet, and the outcome.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from pypwru.config import Config
 from pypwru.config import Nft as Mode
 from pypwru.escaping import escape_unprintable
 from pypwru.output import nft, tuples
-from pypwru.output.columns import Names, columns, name_and_reason, program
+from pypwru.output.columns import columns, program
 from pypwru.output.journey.changes import changes, device
 from pypwru.output.journey.ends import DELIVERED, DROPPED, UNDER_WAY, End
 from pypwru.output.journey.steps import Step, Steps
 from pypwru.output.printer import Printer
 from pypwru.output.text import Text as Lines
+from pypwru.resolve.event_names import Names, name_and_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pypwru.events.record import Slices
     from pypwru.output.parts import Packet
 
-# Columns that a line has only when they are asked for, and that a journey doesn't tell otherwise.
+# Columns of options that are appended to a line; a journey has those of other columns elsewhere.
 _MORE = frozenset(
     [
         "caller_func",
@@ -46,9 +47,9 @@ _UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1000, "us"))
 
 
 def interval(nanoseconds: int) -> str:
-    """``84.1 us``: three digits, or all of nanoseconds."""
+    """Format an interval with three significant digits, ``84.1 us``; below 1 us in whole ns."""
     for unit, word in _UNITS:
-        if nanoseconds >= 0.9995 * unit:  # 999.6 us are 1.00 ms
+        if nanoseconds >= 0.9995 * unit:  # 999.6 us round to 1.00 ms
             number = nanoseconds / unit
             digits = 2 if number < 9.995 else 1 if number < 99.95 else 0
             return f"{number:.{digits}f} {word}"
@@ -56,11 +57,11 @@ def interval(nanoseconds: int) -> str:
 
 
 class Text:
-    """Writes journeys.
+    """The text format of a journey.
 
     Args:
         config: of the run.
-        names: of what is in records.
+        names: the name resolver.
     """
 
     def __init__(self, config: Config, names: Names) -> None:
@@ -71,7 +72,13 @@ class Text:
         self._more = _more(config, names)
 
     def written(self, sights: Sequence[Slices], steps: Sequence[Step], end: End) -> str:
-        """The lines, and an empty one."""
+        """Render a journey as lines, the last one empty.
+
+        Args:
+            sights: events of one packet, in their order; at least one.
+            steps: the same events, decoded.
+            end: the outcome.
+        """
         lines = [self._header(steps), *self._lines(sights, steps), self._end(end), ""]
         return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -86,7 +93,7 @@ class Text:
             f"netns {on.netns}" if on.netns else "",
             device(on, self._names),
             f"len {first.flow.len}",
-            f"{len(steps)} sight{'s' * (len(steps) != 1)} in {interval(took)}",
+            f"{len(steps)} event{'s' * (len(steps) != 1)} in {interval(took)}",
             self._names.clock.wall(first.ktime),
         ]
         return "  ".join(filter(None, words))
@@ -116,7 +123,7 @@ class Text:
 
 
 def _task(packet: Packet, names: Names) -> str:
-    """``curl:4242``; of what is no path (``ksoftirqd/1``) all of it."""
+    """Return ``curl:4242``; a name that is no path (``ksoftirqd/1``) isn't shortened."""
     path = program(packet, names)
     name = os.path.basename(path) if path.startswith("/") else path
     return f"{name or '<empty>'}:{packet.pid}"
@@ -161,7 +168,7 @@ _BEHIND: Mapping[str, Callable[[Step, Names], str]] = {
 
 
 def _more(config: Config, names: Names) -> Callable[[Sequence[Slices]], list[str]]:
-    """What each line has behind what every journey tells."""
+    """Return a function that renders the optional columns of events, to append to their lines."""
     asked = [column for column in columns(config) if column.name in _MORE]
     form = Lines(asked)
     if not form.columns:

@@ -1,1 +1,1 @@
-"""The packets themselves, as files that Wireshark and tcpdump read."""
+"""Capture files for Wireshark and tcpdump: pcapng and pcap (--output-pcap)."""

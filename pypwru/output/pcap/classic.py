@@ -1,4 +1,4 @@
-"""The classic format, with nanoseconds: frames of one link type, and nothing else about them."""
+"""The classic pcap format with ns timestamps: frames of one link type, without metadata."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _RECORD_HEADER = 16
 
 
 class Classic:
-    """A file.
+    """A pcap file; a ``Format``.
 
     Args:
-        blocks: takes what is written.
-        snaplen: octets of a packet at most.
+        blocks: buffer that the file is written to.
+        snaplen: maximum bytes of a packet.
     """
 
     always_ethernet = True
@@ -30,18 +30,18 @@ class Classic:
         )
 
     def begin(self) -> None:
-        """The file's header."""
+        """Write the file header."""
         self._writer.write_header(None)
 
     def needs(self, entry: Entry) -> int:
-        """Exactly."""
+        """Return the bytes of the record."""
         return _RECORD_HEADER + len(entry.frame.octets)
 
     def add(self, entry: Entry) -> None:
-        """A record."""
+        """Write a record."""
         second, nanoseconds = divmod(entry.time, SECOND)
         _, octets, length = entry.frame
         self._writer.write_packet(octets, sec=second, usec=nanoseconds, wirelen=length)
 
     def end(self, lost: int) -> None:
-        """Nothing."""
+        """Do nothing: the format has no trailer and no statistics."""

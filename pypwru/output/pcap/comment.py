@@ -1,7 +1,7 @@
-"""The comment of a packet: what the trace knows of it, as one line of logfmt.
+"""The comment of a packet in pcapng: the fields of its event as one line of logfmt.
 
 ``func=ip_rcv skb=0xff184d00c08b6300 process=/usr/bin/ping pid=264 ...``: pairs of key and value,
-in the order of COLUMNS; a key without a value is left out. Values are quoted as those of the log.
+in the order of COLUMNS; a key without a value is left out. Values are quoted as in the log.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from pypwru.gotext import log_value
 from pypwru.output import nft
-from pypwru.output.columns import Column, Names, event_type, name_and_reason, namespace, program
+from pypwru.output.columns import Column, namespace, program
 from pypwru.output.parts import Flow, Function, Packet, Part
 from pypwru.output.printer import Form, Printer
+from pypwru.resolve.event_names import Names, event_type, name_and_reason
 
 if TYPE_CHECKING:
     from pypwru.config import Config
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 Pairs = Mapping[str, object]
 
-# Characters of a rule's text, which may list a set: 64 KiB of comment, cut, would be no logfmt.
+# Characters of a rule's text, which may include a set. A comment that is truncated at the 64 KiB of
+# a pcapng option wouldn't be valid logfmt.
 _LONGEST = 4096
 
 
@@ -73,17 +75,17 @@ COLUMNS = (
 
 
 class _Logfmt(Form):
-    """Pairs with a space before each but the first."""
+    """The form of pairs, separated by spaces."""
 
     end = ""
     types = True
 
     def header(self) -> str:
-        """None."""
+        """Return an empty string: comments have no titles."""
         return ""
 
     def writer(self, column: Column) -> Callable[[Any], str]:
-        """Of the column's pairs."""
+        """Return the function that formats the pairs of ``column``."""
         cut = 1 if column is self.columns[0] else 0
 
         def write(pairs: Pairs) -> str:
@@ -94,11 +96,11 @@ class _Logfmt(Form):
 
 
 class Comments:
-    """Makes comments, by the printer's way with parts that repeat.
+    """Renderer of comments, by a ``Printer``, which caches the texts of parts.
 
     Args:
-        config: what records have.
-        names: of what is in them.
+        config: of the run; gives the layout of records.
+        names: the name resolver.
     """
 
     def __init__(self, config: Config, names: Names) -> None:
@@ -107,7 +109,7 @@ class Comments:
         self._printer = Printer(form, names, self._keep, config)
 
     def of(self, records: Sequence[Slices]) -> Sequence[bytes]:
-        """The comment of each."""
+        """Return the comment of each record, UTF-8."""
         self._made = ()
         self._printer.show(records)
         return self._made

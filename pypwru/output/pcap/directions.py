@@ -1,6 +1,7 @@
-"""Which way a packet goes, and how it was addressed: the word epb_flags of pcapng.
+"""Direction and reception type of a packet: epb_flags of pcapng.
 
-https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html, section 4.3.1.
+https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html, section 4.3.1. Directions of
+functions are listed in data/directions.txt.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ def _directions() -> dict[str, int]:
 
 
 def epb_flags(function: str, packet_type: int) -> int:
-    """Direction and reception type; 0 in either is: not known.
+    """Return epb_flags with direction and reception type; 0 in either field: unknown.
 
     Args:
-        function: or raw tracepoint that saw the packet, without its module.
-        packet_type: skb->pkt_type. PACKET_HOST is also what a packet has that never came in.
+        function: name of the function or raw tracepoint (``tp:``) of the event, without module.
+        packet_type: skb->pkt_type. PACKET_HOST is 0, hence also the type of a packet that was never
+            received: it counts only with a direction of inbound.
     """
     direction = _directions().get(function, OUTBOUND if packet_type == OUTGOING else 0)
     if packet_type == HOST and direction != INBOUND:

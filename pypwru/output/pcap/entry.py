@@ -1,4 +1,4 @@
-"""What both formats are made from, and what a format is."""
+"""The packet to write, the buffer that it is written to, and the interface of a file format."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ SECOND = 1_000_000_000
 
 
 class Device(NamedTuple):
-    """The device that a packet was on.
+    """The network device of a packet at its event.
 
     Args:
-        netns: inode of the network namespace; 0: not known.
-        netns_cookie: the namespace's, which no other ever gets; 0: not known.
-        ifindex: 0: it had no device.
-        ifname: its name at that moment.
+        netns: inode of the network namespace; 0: unknown.
+        netns_cookie: of the namespace; unlike the inode it is never reused. 0: unknown.
+        ifindex: 0: the packet had no device.
+        ifname: name at that time; empty without a device.
     """
 
     netns: int
@@ -31,14 +31,14 @@ class Entry(NamedTuple):
     """A packet to write.
 
     Args:
-        time: of the sight, ns since the epoch.
-        frame: the packet.
-        device: where it was.
-        comment: what the trace knows.
+        time: of the event, ns since the epoch.
+        frame: link type and bytes.
+        device: at the event.
+        comment: logfmt, UTF-8; empty in a format without comments.
         flags: of ``directions.epb_flags``.
-        number: the packet's.
-        dropped: packets lost since the one before.
-        queue: of the device.
+        number: the same for all events of a packet (epb_packetid).
+        dropped: number of packets lost since the one written before (epb_dropcount).
+        queue: skb->queue_mapping (epb_queue).
     """
 
     time: int
@@ -52,11 +52,11 @@ class Entry(NamedTuple):
 
 
 class Described(NamedTuple):
-    """What a file says of a device.
+    """Name and description of an interface in a file.
 
     Args:
-        name: empty where it isn't known.
-        description: whose it is.
+        name: of the device; empty if unknown.
+        description: its network namespace and ifindex.
     """
 
     name: str
@@ -67,47 +67,47 @@ Describe = Callable[[Device], Described]
 
 
 class Blocks:
-    """What scapy's writers take for a file: it keeps what is written until somebody takes it."""
+    """A write buffer with the file interface that scapy's writers need."""
 
     def __init__(self) -> None:
         self.size = 0
-        """Octets written so far, those among them that were taken."""
+        """Bytes written so far, including those that ``take`` has returned."""
         self._kept: list[bytes] = []
 
     def write(self, octets: bytes) -> None:
-        """Keep ``octets``."""
+        """Append ``octets`` to the buffer."""
         self._kept.append(octets)
         self.size += len(octets)
 
     def flush(self) -> None:
-        """Nothing: whoever takes decides."""
+        """Do nothing: scapy calls it; the owner of the buffer calls ``take``."""
 
     def take(self) -> list[bytes]:
-        """All that is kept, which is kept no longer."""
+        """Remove and return the content of the buffer, one element per write."""
         kept, self._kept = self._kept, []
         return kept
 
 
 class Format(Protocol):
-    """One file; it writes to Blocks."""
+    """A file of some format, written to ``Blocks``."""
 
     always_ethernet: bool
-    """Whether it has one link type."""
+    """True if all frames must have link type Ethernet."""
     has_comments: bool
-    """Whether it has room for them."""
+    """True if the format has comments of packets."""
 
     def begin(self) -> None:
-        """What stands before the first packet."""
+        """Write what precedes the first packet."""
 
     def needs(self, entry: Entry) -> int:
-        """Octets that the file grows by at most with this packet, its end included."""
+        """Return the maximum bytes that the file grows by for this packet and the file's end."""
 
     def add(self, entry: Entry) -> None:
-        """A packet."""
+        """Write a packet."""
 
     def end(self, lost: int) -> None:
-        """What stands behind the last one.
+        """Write what follows the last packet.
 
         Args:
-            lost: packets behind that.
+            lost: number of packets lost after the last one.
         """

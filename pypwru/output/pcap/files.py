@@ -1,7 +1,7 @@
-"""Where a pcap goes: standard output, a named pipe or device, or a file that is rotated.
+"""The target of a capture: standard output, a named pipe, a device, or a rotated file.
 
-A file takes the place of an older one of its name, as tcpdump's does, but only when the first of it
-is written: a run that never begins has emptied nothing.
+An existing file is overwritten, as by tcpdump, but only at the first write: a run that fails to
+start leaves it as it was.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from pypwru.signals import Interrupts
 
 FLAG = "--output-pcap"
-_MODE = 0o600  # packets are nobody else's, as dumpcap has it
+_MODE = 0o600  # packets are private: the mode that dumpcap uses
 _NEVER_BY_ITSELF = sys.maxsize
 
 
 class FileSink(RotatingSink):
-    """A regular file, which is rotated when it is told to be."""
+    """A regular file of packets, rotated only by calls of ``rotate``; locked against other runs."""
 
     _is_ours = False
 
     def write_events(self, events: Sequence[bytes]) -> None:
-        """Write all of ``events``, the first ones in place of what was in the file, or none.
+        """Write all of ``events``, or none; the first call empties the file before.
 
         Raises:
-            OutputError: a full disk, a failing device.
+            OutputError: the disk is full, or the device fails.
         """
         if not self._is_ours:
             self._is_ours = True
@@ -48,15 +48,16 @@ class FileSink(RotatingSink):
         try:
             super().write_events(events)
         except OutputError:
-            with contextlib.suppress(OutputError):  # what was written before stays valid
+            # Remove the blocks of this call that were written, so that the file stays valid.
+            with contextlib.suppress(OutputError):
                 self._cut(self._size)
             raise
 
     def rotate(self) -> None:
-        """Begin a new file, which is as much ours as the one before.
+        """Rename the file to a backup, and continue in a new one, which is locked too.
 
         Raises:
-            OutputError: a folder that takes none.
+            OutputError: the folder takes no new file, or another run has locked it.
         """
         super().rotate()
         _lock(self._descriptor, self._path)
@@ -73,31 +74,39 @@ Target = Sink | FileSink
 
 
 def open_target(config: Config, stop: Interrupts, log: Log) -> Target:
-    """What ``--output-pcap`` names.
+    """Open the target of --output-pcap, which must be set.
+
+    Args:
+        config: of the run.
+        stop: the stop request.
+        log: receives what concerns the target while the run goes on.
 
     Raises:
-        OutputError: it can't be opened.
-        UsageError: nobody would want to read it there.
+        OutputError: it can't be opened, or another run writes to the file.
+        OutputClosed: a stop request came before the reader of a named pipe.
+        UsageError: standard output is a terminal.
     """
     path = config.output_pcap
-    assert path is not None, "somebody asked for one"
+    assert path is not None, "called without --output-pcap"
     if path == STDOUT:
         return _standard_output(stop)
     descriptor = open_appending(path, FLAG, _MODE, stop, log)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         return Sink(descriptor, str(path), owned=True, stop=stop, flag=FLAG)
     _lock(descriptor, path)
-    # Behind a link it is the file that is rotated, and the link still leads to the newest.
+    # Of a symbolic link the target is rotated, so that the link still leads to the newest file.
     others = config.pcap_max_files - 1 if config.pcap_max_files else None
     rotation = Rotation(_NEVER_BY_ITSELF, others, max_age=0, compress=False)
     return FileSink(descriptor, opened_path(descriptor), rotation, log, flag=FLAG)
 
 
 def _lock(descriptor: int, path: Path) -> None:
-    """Keep others from writing to a file: what two runs write to one is no capture.
+    """Lock a file against other runs: a file that two runs write to is no valid capture.
+
+    Closes the descriptor if that fails.
 
     Raises:
-        OutputError: another run has it.
+        OutputError: another run has locked it.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,11 +116,11 @@ def _lock(descriptor: int, path: Path) -> None:
             f"can't write {path}: another pypwru writes to it: choose another {FLAG}"
         ) from error
     except OSError:
-        pass  # a file system without locks
+        pass  # the file system has no locks
 
 
 def _standard_output(stop: Interrupts) -> Sink | FileSink:
-    if sys.stdout is None:  # fd 1 was closed, and the next file opened would get its number
+    if sys.stdout is None:  # fd 1 is closed: the next file that is opened gets its number
         raise OutputError(f"standard output is closed: open it, or name a file with {FLAG}")
     if os.isatty(1):
         raise UsageError(

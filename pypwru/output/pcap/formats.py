@@ -1,4 +1,4 @@
-"""Which format a file has, by its name, and what it says of the run."""
+"""The choice of the capture format by file name."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from pypwru.config import STDOUT, Config
 from pypwru.output.pcap.entry import Blocks, Describe, Format
 
 MakeFormat = Callable[[Blocks, Describe], Format]
-"""Called for each file."""
+"""Makes the format of one file."""
 
 
 def make_format(config: Config, command: str) -> MakeFormat:
-    """What makes the formats of a run. It imports scapy, which takes its time.
+    """Return the factory of formats: classic for a name in ``.pcap``, else pcapng.
+
+    Imports scapy here, since that is slow.
 
     Args:
-        command: the command line, as typed.
+        config: of the run; --output-pcap must be set.
+        command: the command line as typed, for the section header.
     """
-    assert config.output_pcap is not None, "somebody asked for one"
+    assert config.output_pcap is not None, "called without --output-pcap"
     if config.output_pcap.suffix == ".pcap":
         from pypwru.output.pcap.classic import Classic
 
@@ -36,6 +39,6 @@ def make_format(config: Config, command: str) -> MakeFormat:
         filter=config.pcap_filter,
         snaplen=config.pcap_snaplen,
     )
-    # tcpdump may read it, and libpcap goes no further than to a second link type.
+    # The reader of standard output may be tcpdump, and libpcap stops at a second link type.
     is_piped = config.output_pcap == STDOUT
     return lambda blocks, describe: PcapNg(blocks, about, describe, always_ethernet=is_piped)

@@ -1,8 +1,8 @@
-"""From the bytes of a packet to a frame of one of two link types.
+"""The conversion of captured packet data to frames of link type Ethernet or raw IP.
 
-Where there is an Ethernet header the frame begins with it, and with the tag that the kernel keeps
-beside the packet in its place. Where there is none, IPv4 and IPv6 stand for themselves; anything
-else, and everything in a file of one link type, gets a header whose addresses are zero.
+A packet with an Ethernet header keeps it, and the VLAN tag that the kernel keeps outside the packet
+data is inserted into it. Without one, IPv4 and IPv6 are written as raw IP; other protocols, and all
+packets in a file of a single link type, get an Ethernet header with addresses of zero.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # https://www.tcpdump.org/linktypes.html
 ETHERNET, RAW = 1, 101
 
-_ADDRESSES = 12  # octets of an Ethernet header, behind which a tag stands
+_ADDRESSES = 12  # bytes of an Ethernet header before a VLAN tag
 _TAG = 4
 _NO_ADDRESSES = bytes(_ADDRESSES)
 _IPV4, _IPV6 = 0x0800, 0x86DD
@@ -24,12 +24,12 @@ _BY_VERSION = {version: protocol for protocol, version in _VERSIONS.items()}
 
 
 class Frame(NamedTuple):
-    """As it is written.
+    """A frame of a capture file.
 
     Args:
         linktype: LINKTYPE_*.
-        octets: that are there.
-        length: with those that are not.
+        octets: the captured bytes.
+        length: bytes of the frame, including those that weren't captured.
     """
 
     linktype: int
@@ -38,13 +38,13 @@ class Frame(NamedTuple):
 
 
 def frame(captured: Captured, protocol: int, snaplen: int, always_ethernet: bool = False) -> Frame:
-    """The frame of a packet.
+    """Make the frame of a packet.
 
     Args:
-        captured: of a layer, 2 or 3.
-        protocol: skb->protocol, EtherType in host order; 0 where the kernel does not say yet.
-        snaplen: octets at most, those put in among them.
-        always_ethernet: whether all frames must be of that link type.
+        captured: packet data from layer 2 or 3 on.
+        protocol: skb->protocol, EtherType in host byte order; 0 if the kernel hasn't set it yet.
+        snaplen: maximum bytes of the frame, inserted headers included.
+        always_ethernet: never use raw IP.
     """
     octets, length = captured.octets, captured.length
     if captured.layer == 2:
@@ -67,15 +67,21 @@ def _tagged(octets: bytes, tag: int) -> bytes:
 
 
 def _version(octets: bytes) -> int:
-    """What an IP header says that it is."""
+    """Return the version field of an IP header; 0 without data."""
     return octets[0] >> 4 if octets else 0
 
 
 def _protocol_of(octets: bytes) -> int:
-    """That of a packet which IP makes, and of which it has not told the protocol yet."""
+    """Derive the EtherType from the version of the IP header; 0 if it is neither IPv4 nor IPv6.
+
+    An outgoing IP packet has no skb->protocol yet while its headers are built.
+    """
     return _BY_VERSION.get(_version(octets), 0)
 
 
 def _is_ip(octets: bytes, protocol: int) -> bool:
-    """Whether a reader that goes by the version alone finds what the kernel says that it is."""
+    """Return whether the IP version in the data agrees with ``protocol``, as raw IP requires.
+
+    Readers of LINKTYPE_RAW have only the version field to go by.
+    """
     return _VERSIONS.get(protocol) == _version(octets)

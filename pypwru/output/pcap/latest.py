@@ -1,4 +1,4 @@
-"""The latest sight of each packet, while nobody knows yet whether it is its last."""
+"""Buffer of the latest event of each packet, until it turns out whether it is the last."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ _MOST_OCTETS = 64 << 20
 
 
 class Sized(Protocol):
-    """What is kept."""
+    """An element of the buffer."""
 
     @property
     def size(self) -> int:
-        """Octets."""
+        """Its bytes, which count towards the bound."""
 
 
 T = TypeVar("T", bound=Sized)
 
 
 class Latest(Generic[T]):
-    """Bounded; that of the packet which was quiet for longest has to go first.
+    """The bounded buffer; evicts the packet whose latest event is the oldest.
 
     Args:
-        most: packets.
-        most_octets: of all of them.
+        most: maximum number of packets.
+        most_octets: maximum bytes of all elements.
     """
 
     def __init__(self, most: int = _MOST, most_octets: int = _MOST_OCTETS) -> None:
@@ -34,7 +34,15 @@ class Latest(Generic[T]):
         self._octets = 0
 
     def put(self, skb: bytes, sight: T) -> list[T]:
-        """Keep ``sight`` of a packet in place of an earlier one; those that have to go for it."""
+        """Store the latest event of a packet in place of an earlier one.
+
+        Args:
+            skb: address of the packet, 8 bytes.
+            sight: the event.
+
+        Returns:
+            The events that were evicted for it, of other packets or even itself, the oldest first.
+        """
         self.pop(skb)
         self._kept[skb] = sight
         self._octets += sight.size
@@ -46,14 +54,14 @@ class Latest(Generic[T]):
         return gone
 
     def pop(self, skb: bytes) -> T | None:
-        """The latest sight of a packet, which is not kept any longer."""
+        """Remove and return the latest event of a packet; None if there is none."""
         sight = self._kept.pop(skb, None)
         if sight is not None:
             self._octets -= sight.size
         return sight
 
     def pop_all(self) -> list[T]:
-        """Those of all packets, that which was quiet for longest first."""
+        """Remove and return the events of all packets, the oldest first."""
         rest = list(self._kept.values())
         self._kept.clear()
         self._octets = 0

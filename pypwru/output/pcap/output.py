@@ -1,4 +1,4 @@
-"""From batches of records to packets in a file, or in a row of files."""
+"""The writer of packets to a capture file, or to a series of files."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from pypwru.config import Config
 from pypwru.errors import OutputClosed, OutputError
 from pypwru.escaping import escape_unprintable
 from pypwru.output import parts
-from pypwru.output.columns import Names, name_and_reason
-from pypwru.output.pcap.comment import Comments
 from pypwru.output.pcap.directions import epb_flags
 from pypwru.output.pcap.entry import Blocks, Described, Device, Entry
 from pypwru.output.pcap.files import FileSink, Target, open_target
 from pypwru.output.pcap.formats import MakeFormat, make_format
 from pypwru.output.pcap.frames import frame
 from pypwru.output.pcap.sights import Sight, Sights, Take
+from pypwru.resolve.event_names import Names, name_and_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pypwru.events.record import Slices
     from pypwru.log import Log
@@ -31,11 +30,11 @@ _KEPT = 1 << 14
 
 
 class Opened(NamedTuple):
-    """What is opened before a run begins.
+    """Target and format, opened before a run begins.
 
     Args:
-        target: where packets go.
-        make: a file's format.
+        target: open for writing; closed by the exit stack of ``open_pcap``.
+        make: factory of the format of each file.
     """
 
     target: Target
@@ -43,15 +42,19 @@ class Opened(NamedTuple):
 
 
 def open_pcap(config: Config, stop: Interrupts, log: Log, stack: ExitStack, command: str) -> Opened:
-    """What --output-pcap names, opened.
+    """Open the target of --output-pcap.
 
     Args:
-        stack: closes it.
-        command: the command line, as typed.
+        config: of the run; --output-pcap must be set.
+        stop: the stop request.
+        log: receives what concerns the target while the run goes on.
+        stack: takes ownership of the target.
+        command: the command line as typed.
 
     Raises:
-        OutputError: it can't be opened.
-        UsageError: it would be written to a terminal, or two runs to one file.
+        OutputError: it can't be opened, or another run writes to the file.
+        OutputClosed: a stop request came before the reader of a named pipe.
+        UsageError: standard output is a terminal.
     """
     target = open_target(config, stop, log)
     stack.enter_context(target)
@@ -59,24 +62,33 @@ def open_pcap(config: Config, stop: Interrupts, log: Log, stack: ExitStack, comm
 
 
 def _go_on(config: Config, log: Log, error: OutputError) -> None:
-    """Say that packets are not written, if the run has something else to do."""
+    """Log that packets aren't written any more; raise ``error`` if the run has no other output."""
     if not (config.prints or config.packets or config.sums_up):
         raise error
-    log.warn("Going on without --output-pcap", why=error)
+    log.warn("Continuing without --output-pcap", why=error)
 
 
 class PcapOutput:
-    """Writes packets.
+    """The consumer of records that writes their packets.
 
     Args:
         config: of the run.
-        names: of what is in records.
-        take: the bytes of a record.
-        opened: where to, and how.
-        log: told when that is no longer possible.
+        names: the name resolver.
+        take: returns and removes the captured packet data of a record.
+        opened: target and format.
+        comment: returns the comment of each record; used by formats that have comments.
+        log: receives a warning if writing fails while the run goes on.
     """
 
-    def __init__(self, config: Config, names: Names, take: Take, opened: Opened, log: Log) -> None:
+    def __init__(
+        self,
+        config: Config,
+        names: Names,
+        take: Take,
+        opened: Opened,
+        comment: Callable[[Sequence[Slices]], Sequence[bytes]],
+        log: Log,
+    ) -> None:
         self._config = config
         self._names = names
         self._take = take
@@ -86,33 +98,36 @@ class PcapOutput:
         is_file = isinstance(opened.target, FileSink)
         self._max_size = config.pcap_max_size * _MB if is_file else 0
         self._sights = Sights(config.capture_when, names, take)
-        self._comments = Comments(config, names)
+        self._comment = comment
         self._place = lru_cache(_KEPT)(_place)
         self._flags = lru_cache(_KEPT)(self._find_flags)
         self._works = True
         self.failure: OutputError | None = None
-        """Why packets are not written any more, while the trace goes on."""
+        """Why packets aren't written any more while the trace goes on; None: they are."""
         self._written = 0
         self._flushed = 0
         self._blocks = Blocks()
         self._file = self._make(self._blocks, self._describe)
 
     def begin(self) -> None:
-        """Write what stands before the first packet.
+        """Write what precedes the first packet.
 
         Raises:
-            OutputClosed: nobody reads the pipe any more.
-            OutputError: it can't be written, and there is nothing else to write.
+            OutputClosed: the pipe has no reader any more.
+            OutputError: writing failed, and the run has no other output.
         """
         with self._attempt():
             self._file.begin()
             self._flush()
 
     def show(self, batch: Sequence[Slices]) -> None:
-        """Write those of a batch that are asked for, with one write.
+        """Write the packets of a batch that --pcap-when selects, with one write.
+
+        After a failure, packet data is still removed from its buffer.
 
         Raises:
-            OutputClosed, OutputError: as ``begin``.
+            OutputClosed: as ``begin``.
+            OutputError: as ``begin``.
         """
         if self._works:
             with self._attempt():
@@ -123,10 +138,12 @@ class PcapOutput:
                 self._take(record)
 
     def close(self, lost: int) -> None:
-        """Write packets that were kept, and what stands behind the last one.
+        """Write the buffered packets, and what follows the last one.
+
+        Ignores a reader that went away. The target stays open.
 
         Args:
-            lost: packets, in all of the run.
+            lost: number of packets lost in all of the run.
 
         Raises:
             OutputError: as ``begin``.
@@ -138,7 +155,7 @@ class PcapOutput:
                 self._flush()
 
     def account(self) -> dict[str, int]:
-        """How many packets were written, for the last line of the log."""
+        """Return the number of packets written, for the last line of the log."""
         return {"pcap_packets": self._flushed}
 
     @contextmanager
@@ -161,10 +178,10 @@ class PcapOutput:
             self._written += 1
 
     def _said(self, sights: Sequence[Sight]) -> Sequence[bytes]:
-        """Their comments."""
+        """Return the comment of each event; empty in a format without comments."""
         if not self._file.has_comments:
             return [b""] * len(sights)
-        return self._comments.of([sight.record for sight in sights])
+        return self._comment([sight.record for sight in sights])
 
     def _entry(self, sight: Sight, comment: bytes) -> Entry:
         _, func, ktime, flow, _ = sight.record
@@ -182,13 +199,13 @@ class PcapOutput:
         )
 
     def _is_full(self, entry: Entry) -> bool:
-        """Whether the file would grow too large; one without a packet takes any."""
+        """Return whether the packet would exceed the maximum size; never for the first packet."""
         if not self._max_size or not self._in_file:
             return False
         return self._blocks.size + self._file.needs(entry) > self._max_size
 
     def _rotate(self) -> None:
-        assert isinstance(self._target, FileSink), "nothing else is ever full"
+        assert isinstance(self._target, FileSink), "only a FileSink has a maximum size"
         self._file.end(0)
         self._flush()
         self._target.rotate()
@@ -201,7 +218,8 @@ class PcapOutput:
         try:
             self._target.write_events(self._blocks.take())
         except OutputClosed:
-            raise OutputClosed() from None  # of blocks; how many events it got nobody knows
+            # ``events`` would count blocks, and the number of whole events can't be derived.
+            raise OutputClosed() from None
         except OutputError as error:
             error.events = 0
             raise
@@ -220,7 +238,7 @@ class PcapOutput:
 
 
 def _place(flow: bytes) -> tuple[Device, int]:
-    """Where a packet is, and what it is."""
+    """Return device and EtherType (host byte order) of a packet, from the flow part."""
     fields = parts.flow(flow)
     device = Device(fields.netns, fields.netns_cookie, fields.ifindex, fields.ifname)
     return device, fields.protocol

@@ -1,7 +1,8 @@
-"""pcapng: scapy's writer with the options and the block that it lacks.
+"""pcapng: scapy's writer plus the options and the block type that it lacks.
 
-A file is one section: its header, each interface before the first packet of it, packets, and at the
-end the statistics of every interface. What the format has no option for is in a packet's comment.
+A file is one section: Section Header Block, for each interface an Interface Description Block
+before its first packet, Enhanced Packet Blocks, and finally an Interface Statistics Block for each
+interface. Fields for which the format has no option are in the comment of the packet.
 https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html
 """
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pypwru.output.pcap.entry import Blocks, Describe, Described, Device, Entry
 
 _SECTION, _INTERFACE, _STATISTICS, _PACKET = 0x0A0D0D0A, 1, 5, 6
-# Options: of every block, of a section, an interface, a packet, and of statistics.
+# Option codes: of every block, of a section, an interface, a packet, and of statistics.
 _END, _COMMENT = 0, 1
 _HARDWARE, _OS, _APPLICATION = 2, 3, 4
 _NAME, _DESCRIPTION, _RESOLUTION, _FILTER = 2, 3, 9, 11
@@ -32,8 +33,8 @@ _FLAGS, _DROPPED, _NUMBER, _QUEUE = 2, 4, 5, 6
 _START, _STOP, _RECEIVED, _LOST, _ACCEPTED, _LOST_BY_SYSTEM, _DELIVERED = range(2, 9)
 
 _NANOSECONDS = b"\x09"  # 10 ** -9
-_PCAP_FILTER = b"\0"  # in front of the text of a filter: it is libpcap's
-_LONGEST = (1 << 16) - 4  # octets of an option, and still a multiple of four
+_PCAP_FILTER = b"\0"  # prefix of if_filter: the text is a libpcap filter
+_LONGEST = (1 << 16) - 4  # bytes of an option: the largest multiple of 4 that a u16 holds
 _UNKNOWN = -1  # length of the section
 _HALF = 32
 
@@ -47,22 +48,22 @@ _STATISTICS_BODY = Struct("<III")
 _TIME = Struct("<II")
 _COUNT = Struct("<Q")
 
-_AROUND = 12 + _OPTION.size  # a block's type and two lengths, and the end of its options
+_AROUND = 12 + _OPTION.size  # type and two lengths of a block, and opt_endofopt
 _PADDING = 3
 _PACKET_SIZE = _AROUND + _PACKET_HEAD.size + _PACKET_OPTIONS.size + _OPTION.size + 2 * _PADDING
 _STATISTICS_SIZE = _AROUND + _STATISTICS_BODY.size + 7 * (_OPTION.size + _COUNT.size)
 
 
 class About(NamedTuple):
-    """What a file says of the run.
+    """Description of the run, for the headers of its files.
 
     Args:
-        hardware: the machine's.
-        system: kernel, release and version.
-        application: name and version.
-        command: as typed.
-        filter: of libpcap; empty for none.
-        snaplen: octets of a packet at most.
+        hardware: machine type, as of uname(2).
+        system: name, release and version of the kernel.
+        application: name and version of pypwru.
+        command: the command line as typed.
+        filter: libpcap expression; empty for none.
+        snaplen: maximum bytes of a packet.
     """
 
     hardware: str
@@ -78,9 +79,9 @@ class _Interface:
     """An interface of a file.
 
     Args:
-        number: its place among them.
-        delivered: packets written.
-        lost: packets lost in front of those.
+        number: its interface id, in the order of its blocks.
+        delivered: number of packets written.
+        lost: number of packets lost before those.
     """
 
     number: int
@@ -89,10 +90,10 @@ class _Interface:
 
 
 class _Writer(RawPcapNgWriter):  # type: ignore[misc]
-    """What scapy's writer does not have.
+    """scapy's writer, with options of every kind, writing to a buffer.
 
     Args:
-        blocks: take the place of its file.
+        blocks: replaces the file of the writer.
     """
 
     f: Any
@@ -103,26 +104,32 @@ class _Writer(RawPcapNgWriter):  # type: ignore[misc]
         self.f = blocks
 
     def option(self, code: int, value: bytes) -> bytes:
-        """An option; what doesn't fit is cut."""
+        """Encode an option; a value that is too long is truncated."""
         value = value[:_LONGEST]
         padded: bytes = self._add_padding(value)
         return _OPTION.pack(code, len(value)) + padded
 
     def write_block(self, kind: int, body: bytes, *options: bytes) -> None:
-        """A block; the end of its options need not be among them."""
+        """Write a block.
+
+        Args:
+            kind: block type.
+            body: everything before the options.
+            options: encoded options, without opt_endofopt, which is added.
+        """
         end = _OPTION.pack(_END, 0)
         self.f.write(self.build_block(_WORD.pack(kind), body, b"".join((*options, end))))
 
 
 class PcapNg:
-    """A file.
+    """A pcapng file; a ``Format``.
 
     Args:
-        blocks: takes what is written.
-        about: the run.
-        describe: an interface.
-        always_ethernet: for readers that take only one link type.
-        wall: nanoseconds since the epoch.
+        blocks: buffer that the file is written to.
+        about: description of the run.
+        describe: returns name and description of an interface.
+        always_ethernet: use one link type only, for readers that accept no second.
+        wall: returns ns since the epoch.
     """
 
     has_comments = True
@@ -145,7 +152,7 @@ class PcapNg:
         self._newest: _Interface | None = None
 
     def begin(self) -> None:
-        """The section's header."""
+        """Write the Section Header Block."""
         writer, about = self._writer, self._about
         writer.write_block(
             _SECTION,
@@ -157,7 +164,7 @@ class PcapNg:
         )
 
     def needs(self, entry: Entry) -> int:
-        """Some more than it is where the interface is new."""
+        """Return an upper bound of the growth: of a new interface more than it needs."""
         interfaces = len(self._interfaces)
         size = _PACKET_SIZE + len(entry.frame.octets) + len(entry.comment)
         if (entry.device, entry.frame.linktype) not in self._interfaces:
@@ -167,7 +174,7 @@ class PcapNg:
         return size + interfaces * _STATISTICS_SIZE
 
     def add(self, entry: Entry) -> None:
-        """A packet, and its interface if this is the first of it."""
+        """Write an Enhanced Packet Block, after an interface block if its interface is new."""
         key = entry.device, entry.frame.linktype
         interface = self._interfaces.get(key) or self._open(*key)
         interface.delivered += 1
@@ -189,10 +196,13 @@ class PcapNg:
         )
 
     def end(self, lost: int) -> None:
-        """Statistics: of this file, since nobody has the others for sure.
+        """Write the Interface Statistics Blocks, for this file only.
+
+        Earlier files of a series may have been rotated away.
 
         Args:
-            lost: packets behind the last one; where those were nobody knows, it counts as there.
+            lost: number of packets lost after the last one; their interface is unknown, so they are
+                counted at that of the last packet.
         """
         now = self._wall()
         if self._newest:
@@ -218,8 +228,8 @@ class PcapNg:
         ]
 
     def _write_statistics(self, interface: _Interface, now: int) -> None:
-        # What was lost found no room between kernel and pypwru. libpcap's own capture program
-        # counts that as lost by the interface, and Wireshark shows that number.
+        # Lost packets had no room in the ring between kernel and pypwru. dumpcap counts such losses
+        # as isb_ifdrop, which is the number that Wireshark shows.
         matched = interface.delivered + interface.lost
         counts = {
             _RECEIVED: matched,
@@ -239,7 +249,7 @@ class PcapNg:
 
 
 def _utf8(text: str) -> bytes:
-    """As the format wants it; a byte that isn't (PEP 383 keeps it in ``text``) becomes U+FFFD."""
+    """Encode to valid UTF-8, as the format requires; surrogates (PEP 383) become U+FFFD."""
     return os.fsencode(text).decode(errors="replace").encode()
 
 

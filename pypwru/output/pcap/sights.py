@@ -1,4 +1,4 @@
-"""Which sights of packets are written, and which of them are of one packet."""
+"""The selection of events whose packets are written, and the numbering of packets."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from pypwru.config import DROP, EVERY, FIRST, LAST
 from pypwru.discovery.lifetime import LAST_SIGHTS
 from pypwru.events.fate import Nest
 from pypwru.events.record import Slices
-from pypwru.output.columns import Names, event_type, name_and_reason
 from pypwru.output.parts import KIND, function
 from pypwru.output.pcap.latest import Latest
+from pypwru.resolve.event_names import Names, event_type, name_and_reason
 from pypwru.resolve.functions import spellings
 
 if TYPE_CHECKING:
     from pypwru.events.packets import Captured
 
 Take = Callable[[Slices], "Captured | None"]
-"""What a record tells of a packet's bytes; asked once for each record, in their order."""
+"""Returns and removes the captured packet data of a record; called once per record, in order."""
 
 _ADDRESS = slice(0, 8)
-"""Of the packet, in the packet part."""
+"""Position of event.skb in the packet part."""
 _KEPT_TRAITS = 1 << 14
-_LIVE = 1 << 20  # addresses remembered at most
+_LIVE = 1 << 20  # maximum number of packet addresses in a dict
 
 
 class Sight(NamedTuple):
-    """A sight with the packet's bytes.
+    """An event with captured packet data.
 
     Args:
-        record: what the trace knows.
-        captured: the bytes.
-        number: the packet's, the same in all of its sights.
-        dropped: packets that were lost since the sight before; 0 while that isn't decided.
+        record: of the event.
+        captured: the packet data.
+        number: the same for all events of a packet.
+        dropped: number of packets lost since the event written before; 0 until it is written.
     """
 
     record: Slices
@@ -43,17 +43,17 @@ class Sight(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Octets."""
+        """Bytes of packet data."""
         return len(self.captured.octets)
 
 
 class _Trait(NamedTuple):
-    """What a function, its drop reason and the kind of an event say.
+    """Properties of an event that follow from its function, drop reason and kind.
 
     Args:
-        named: the function is asked for.
-        drops: drops are, and this is one.
-        ends: the packet is no more behind it.
+        named: --pcap-when names the function.
+        drops: --pcap-when has ``drop``, and the event drops its packet.
+        ends: it is the last event of its packet.
     """
 
     named: bool
@@ -62,7 +62,7 @@ class _Trait(NamedTuple):
 
 
 class _Traits(dict[bytes, _Trait]):
-    """The func part and behind it the kind, to what that says; found out on the first look-up."""
+    """Cache of the func part with the kind appended -> its properties; computed on a miss."""
 
     def __init__(self, when: frozenset[str], names: Names) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class _Traits(dict[bytes, _Trait]):
         self._names = names
 
     def __missing__(self, part: bytes) -> _Trait:
-        if len(self) >= _KEPT_TRAITS:  # there are many drop reasons
+        if len(self) >= _KEPT_TRAITS:  # functions times drop reasons
             self.clear()
         fields = function(part)
         shown, _ = name_and_reason(fields, self._names)
@@ -82,13 +82,13 @@ class _Traits(dict[bytes, _Trait]):
 
 
 class _Drops:
-    """Tells a packet's drop from what else is told of the same."""
+    """Recognizes further events of one drop: nested functions report the same drop again."""
 
     def __init__(self) -> None:
         self._latest: dict[bytes, Nest] = {}
 
     def is_first(self, record: Slices) -> bool:
-        """Whether the sight of a drop is the first of this packet's."""
+        """Return whether the event of a drop is the first one of that drop."""
         skb = record[0][_ADDRESS]
         before = self._latest.get(skb)
         if before and before.takes(record):
@@ -100,17 +100,17 @@ class _Drops:
 
 
 class Sights:
-    """Chooses sights, as ``--pcap-when`` asks for; one that several words want comes once.
+    """Selector of events by --pcap-when; an event that several words select is returned once.
 
-    A packet ends with a function after which the kernel has it no more, or where the kernel says
-    that its address is a new packet's. Its last sight is known then, or at the end. It comes before
-    that when too many packets are alive, and its packet may come once more.
+    A packet ends with a function that frees it, or when a record has the first-event flag at its
+    address. Then, or at the end of the run, its last event is known. If too many packets are alive,
+    the latest event of one is returned early, and that packet may have another "last" event.
 
     Args:
-        when: words, and names of functions as they are shown, with or without their module.
-        names: of functions, and which of them drop.
-        take: the bytes of a record.
-        latest: what is kept for ``last``.
+        when: words of --pcap-when, and names of functions as printed, with or without module.
+        names: the name resolver.
+        take: returns and removes the captured packet data of a record.
+        latest: buffer for the word ``last``; None: a new one.
     """
 
     def __init__(
@@ -127,12 +127,12 @@ class Sights:
         self._drops = _Drops()
         self._numbers: dict[bytes, int] = {}
         self._count = 0
-        self._dropped = 0  # that no sight has told of
+        self._dropped = 0  # lost packets that no returned event has reported yet
         self.told = 0
-        """Packets lost, as far as a sight has told of it."""
+        """Number of lost packets that returned events have reported in ``dropped``."""
 
     def of(self, batch: Iterable[Slices]) -> list[Sight]:
-        """The sights to write, those among ``batch`` in its order."""
+        """Return the events to write: those of ``batch`` in its order, among buffered ones."""
         found: list[Sight] = []
         for record in batch:
             packet, func, _, _, _ = record
@@ -150,11 +150,11 @@ class Sights:
         return found
 
     def rest(self) -> Sequence[Sight]:
-        """Those that are kept."""
+        """Return the buffered events at the end of a run, the oldest first."""
         return [self._told(sight) for sight in self._latest.pop_all()]
 
     def _told(self, sight: Sight) -> Sight:
-        """A sight that is written now, and tells of what was lost before."""
+        """Move the count of losses into an event that is about to be returned."""
         if not self._dropped:
             return sight
         dropped, self._dropped = self._dropped, 0
@@ -166,7 +166,7 @@ class Sights:
         drops = trait.drops and self._drops.is_first(sight.record)
         if self._every or trait.named or drops or (self._first and sight.captured.first):
             if self._last:
-                self._latest.pop(skb)  # this one is later, and does for both
+                self._latest.pop(skb)  # this event is later and will be written anyway
             found.append(self._told(sight))
         elif self._last:
             found += map(self._told, self._latest.put(skb, sight))

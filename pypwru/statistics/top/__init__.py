@@ -1,6 +1,6 @@
-"""--top: what a trace adds up to, in a table that is always new.
+"""--top: statistics of a trace as a live table.
 
-What imports rich is imported only where somebody wants the table: it takes 0.1 s.
+Modules that import rich are imported only with --top: it takes 0.1 s.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pypwru.statistics.top.terminal import require_terminal
 
 
 def check() -> None:
-    """Make sure that there can be a live table, before anything is attached.
+    """Check the requirements of the live table, before anything is attached.
 
     Raises:
-        UsageError: there is no terminal.
-        PypwruError: there is no rich.
+        UsageError: standard input or output is no terminal.
+        PypwruError: rich is not installed.
     """
     require_terminal()
     try:

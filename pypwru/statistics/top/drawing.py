@@ -1,4 +1,4 @@
-"""The live table as rich draws it."""
+"""The live table as renderables of rich."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
     from pypwru.statistics.summary import Summary
 
-_AROUND = 6  # lines that are no rows: the head, titles, the foot
+_AROUND = 6  # lines besides the rows: head, tabs, titles, foot
 
 
 def drawing(summary: Summary, view: View, height: int) -> RenderableType:
-    """The whole screen.
+    """Return the renderable of the whole screen.
 
     Args:
-        summary: its rates are those of the last moments.
+        summary: with recent rates (``lately``).
+        view: selected table, order and help.
         height: lines of the screen.
     """
     body = _help() if view.shows_help else _table(summary, view, max(height - _AROUND, 1))
@@ -45,7 +46,7 @@ def _head(summary: Summary) -> Iterator[Text]:
     latency = summary.latency
     ranks = latency._asdict() if latency else {}
     texts = [f"{name} {duration(ranks[name])}" for name in ("p50", "p90", "p99", "max") if ranks]
-    yield Text(f"first to last sight: {'  '.join(texts) or '-'}", no_wrap=True, overflow="ellipsis")
+    yield Text(f"first to last event: {'  '.join(texts) or '-'}", no_wrap=True, overflow="ellipsis")
 
 
 def _tabs(view: View) -> Text:
@@ -61,7 +62,7 @@ def _table(summary: Summary, view: View, height: int) -> RichTable:
     drawn = RichTable(box=None, pad_edge=False, header_style="bold", expand=False)
     for column in view.table.columns:
         mark = (" ^" if is_turned else " v") if column is order else ""
-        # Where there is no room, rich first takes it from columns that may be wrapped: names.
+        # On a narrow screen, rich shrinks wrappable columns first: names, not numbers.
         drawn.add_column(
             _cell(column.title + mark),
             justify="right" if column.is_number else "left",
@@ -73,7 +74,7 @@ def _table(summary: Summary, view: View, height: int) -> RichTable:
 
 
 def _cell(text: str) -> Text:
-    """Never wrapped, and no markup: brackets are of IPv6 and of modules."""
+    """Return text that is never wrapped, without markup: names have brackets (IPv6, modules)."""
     return Text(text, no_wrap=True, overflow="ellipsis")
 
 

@@ -1,4 +1,4 @@
-"""The user's terminal: keys one by one, and as it was on every way out."""
+"""The user's terminal: read keys without waiting for Enter, and restore its mode."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def require_terminal() -> None:
-    """Make sure that there is one to draw on, and to read keys from.
+    """Check that standard input and output are terminals.
 
     Raises:
-        UsageError: there is none.
+        UsageError: one isn't.
     """
     for stream, name in ((sys.stdin, "standard input"), (sys.stdout, "standard output")):
         if not _is_terminal(stream):
@@ -33,14 +33,14 @@ def require_terminal() -> None:
 def _is_terminal(stream: TextIO | None) -> bool:
     try:
         return stream is not None and stream.isatty()
-    except ValueError:  # it was closed
+    except ValueError:  # the stream is closed
         return False
 
 
 @contextmanager
 def keys_at_once(descriptor: int) -> Iterator[None]:
-    """Neither wait for the end of a line nor echo, until the way out; Ctrl-C and Ctrl-Z still are
-    signals.
+    """Switch off ICANON and ECHO of a terminal until the context exits (cbreak mode): Ctrl-C and
+    Ctrl-Z still send signals.
     """
     before = termios.tcgetattr(descriptor)
     raw = termios.tcgetattr(descriptor)
@@ -53,10 +53,10 @@ def keys_at_once(descriptor: int) -> Iterator[None]:
 
 
 def pressed(descriptor: int) -> str:
-    """The keys that were pressed and not read yet; no letter where there are none.
+    """Return the keys that were pressed since the last call, "" for none; never waits.
 
     Raises:
-        OSError: the terminal is gone.
+        OSError: the terminal hung up.
     """
     if not select.select([descriptor], [], [], 0)[0]:
         return ""

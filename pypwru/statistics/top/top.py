@@ -1,4 +1,4 @@
-"""The live table: drawn anew about once a second, and at each key."""
+"""The live table: redrawn about once a second, and at each key."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from pypwru.statistics.summary import Summary
 
 KEYBOARD = 0
-"""The descriptor that keys are read from."""
+"""Descriptor that keys are read from: standard input."""
 
 _SECONDS = 1.0
-_SHARE = 20  # summing up and drawing may take one part in so many of our time
+_SHARE = 20  # the pause after a summary and its drawing is at least so many times as long
 
 
 class Top:
-    """The table, on a screen of its own.
+    """The table, on the terminal's alternate screen.
 
     Args:
-        summary: what is known now.
-        end: called when the user wants the end.
-        monotonic: seconds.
+        summary: returns the summary so far.
+        end: called when the user quits.
+        monotonic: clock in seconds.
     """
 
     def __init__(
@@ -56,27 +56,27 @@ class Top:
         self._screen: ScreenContext | None = None
 
     def open(self) -> None:
-        """Take the terminal."""
+        """Switch the terminal to the table's mode and screen."""
         self._terminal.enter_context(keys_at_once(KEYBOARD))
         self._screen = self._terminal.enter_context(self._console.screen(hide_cursor=True))
 
     def close(self) -> None:
-        """Give it back; a second time does nothing."""
+        """Restore the terminal; a second call does nothing."""
         self._terminal.close()
         self._screen = None
 
     def suspend(self) -> None:
-        """Give it back and stop, as Ctrl-Z wants it, until somebody has us go on."""
+        """Restore the terminal and stop the process (Ctrl-Z); draw again after SIGCONT."""
         self.close()
         os.kill(os.getpid(), signal.SIGSTOP)
         self.open()
         self._due = self._monotonic()
 
     def refresh(self) -> None:
-        """Do what keys mean that were pressed, and draw if it is time.
+        """Handle pressed keys, and redraw if due.
 
         Raises:
-            OutputClosed: the terminal is gone.
+            OutputClosed: the terminal hung up.
         """
         try:
             keys = pressed(KEYBOARD)
@@ -94,8 +94,8 @@ class Top:
             before, self._now = self._now, self._summary()
             self._shown = lately(before, self._now)
         self._size = self._console.size
-        assert self._screen, "the terminal is ours"
-        assert self._shown, "it was summed up"
+        assert self._screen, "open() was called"
+        assert self._shown, "due at the first call"
         self._console.control(Control.home())
         self._screen.update(drawing(self._shown, self._view, self._size.height))
         if is_due:
@@ -103,7 +103,7 @@ class Top:
 
 
 def lately(before: Summary | None, now: Summary) -> Summary:
-    """A summary whose rates are those since the one before it."""
+    """Return ``now`` with rates since ``before``; as it is without one."""
     if before is None:
         return now
     seconds = max(now.seconds - before.seconds, 1e-9)
@@ -116,7 +116,12 @@ def lately(before: Summary | None, now: Summary) -> Summary:
 
 @contextmanager
 def opened(summary: Callable[[], Summary], end: Callable[[], None]) -> Iterator[Top]:
-    """A table on the terminal, which is as it was on the way out; arguments as of Top."""
+    """Open a table, and restore the terminal at the exit of the context.
+
+    Args:
+        summary: as of Top.
+        end: as of Top.
+    """
     made = Top(summary, end)
     try:
         made.open()

@@ -1,4 +1,4 @@
-"""Which of a summary's tables is shown, and in which order: what keys change."""
+"""State of the live table that keys change: which table is visible, and its order."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ QUIT, HELP, TURN = "q", "h", "v"
 
 
 class View:
-    """What is shown.
+    """Visible table, its order, and whether help is visible instead.
 
-    The table is chosen by its number, and sorted by one of its columns: the largest first of
-    numbers, and of words the first in the alphabet.
+    A key selects the table by number. It is sorted by one of its columns: numbers descending, names
+    ascending, unless reversed.
     """
 
     def __init__(self) -> None:
         self.table: Table = TABLES[0]
         self.shows_help = False
-        self._order: dict[str, tuple[Column, bool]] = {}  # by table; whether it is turned round
+        self._order: dict[str, tuple[Column, bool]] = {}  # title of a table -> column, is reversed
 
     def press(self, key: str) -> bool:
-        """Do what a key means, which may be nothing; false when the end is wanted."""
+        """Handle a key; unknown keys do nothing. Return False if it quits."""
         if key == HELP:
             self.shows_help = not self.shows_help
         elif key == TURN:
@@ -43,11 +43,11 @@ class View:
 
     @property
     def order(self) -> tuple[Column, bool]:
-        """The column by which the table is sorted, and whether it is turned round."""
+        """Column by which the table is sorted, and whether the order is reversed."""
         return self._order.get(self.table.title, (self.table.columns[0], False))
 
     def rows(self, summary: Summary) -> Sequence[Any]:
-        """The table's, in their order."""
+        """Return the rows of the visible table, sorted."""
         column, is_turned = self.order
         rows = self.table.rows(summary)
         return sorted(rows, key=column.value, reverse=column.is_number != is_turned)

@@ -1,7 +1,7 @@
 """The deliberate differences from pwru that the parity suite may find, and which findings they are.
 
-README's table "What differs from pwru on purpose" has each by the same name; a finding that no row
-covers fails the suite.
+The table of docs/differences-from-pwru.md has each by the same name; a finding that no row covers
+fails the suite.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Difference(NamedTuple):
     """One of them.
 
     Args:
-        readme: the first cell of its row in README.
+        readme: the first cell of its row in docs/differences-from-pwru.md.
         covers: whether a finding is this difference.
     """
 

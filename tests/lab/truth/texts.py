@@ -71,7 +71,7 @@ def joined(listing: str, file: str) -> str:
 
 
 def shown(text: str) -> str:
-    """A rule's text as README.md has it: long sets by their numbers of elements, on one line."""
+    """A rule's text, as docs/nftables.md: on one line, long sets by their numbers of elements."""
 
     def counted(found: re.Match[str]) -> str:
         elements = _STRING.sub("", found[1])

@@ -15,10 +15,11 @@ from pypwru.config import Config
 from pypwru.events.packets import Captured
 from pypwru.events.record import Record, Slices
 from pypwru.output.clock import Clock
-from pypwru.output.columns import COLUMNS, Names, columns, cut
+from pypwru.output.columns import COLUMNS, columns, cut
 from pypwru.output.json import Json
 from pypwru.output.printer import Printer
 from pypwru.output.tuples import Tuple
+from pypwru.resolve.event_names import Names
 from tests.support import records
 from tests.support.records import (
     BLUE,

@@ -138,10 +138,12 @@ def test_unknown_options() -> None:
 
 def test_rules_name_options() -> None:
     assert refusal(output_bpfmap=True) == (
-        "output_bpfmap has no function to look at: add filter_track_bpf_helpers, or name "
+        "output_bpfmap has no function to trace: add filter_track_bpf_helpers, or name "
         "functions of BPF maps with filter_non_skb_funcs"
     )
-    assert refusal(output_nft=False, filter_nft_handle=3).startswith("filter_nft_* choose packets")
+    assert refusal(output_nft=False, filter_nft_handle=3).startswith(
+        "filter_nft_* need the nftables"
+    )
     assert as_keywords("a -- b --c-d=e") == "a -- b c_d=e"
 
 

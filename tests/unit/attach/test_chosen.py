@@ -58,7 +58,7 @@ def chosen(
 
 def test_where_a_packet_has_no_bytes_any_more_is_refused() -> None:
     config = configured("--output-pcap - --pcap-when drop,napi_skb_cache_put")
-    with pytest.raises(UsageError, match=r"--pcap-when napi_skb_cache_put: a packet's bytes are"):
+    with pytest.raises(UsageError, match=r"--pcap-when napi_skb_cache_put: packet data is"):
         chosen_where_asked(config, {}, AttachPlan(Backend.KPROBE), {}, Reasons(btf_of(), list),
                            Log(None))  # fmt: skip
 

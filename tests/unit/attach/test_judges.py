@@ -51,7 +51,7 @@ def test_the_kernel_is_asked_where_it_can_tell() -> None:
 
 def test_a_kernel_that_can_not_tell() -> None:
     known = symbols(*of_module(CORE))
-    with pytest.raises(KernelError, match="without a function __nft_trace_packet"):
+    with pytest.raises(KernelError, match="no symbol __nft_trace_packet"):
         NFT.key(NFT.found(known))
     assert NFT.symbols >= instead().symbols
 

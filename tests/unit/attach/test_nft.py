@@ -239,7 +239,7 @@ def test_what_cannot_be_made_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> No
     probes.let_all_end()
     probes.poll()
     probes.poll()
-    assert said.getvalue().count("WARN Can't tell what iptables-legacy (ip_tables) says") == 1
+    assert said.getvalue().count("WARN Can't trace verdicts of iptables-legacy (ip_tables)") == 1
     assert probes.makings[0].closed
 
 
@@ -278,14 +278,14 @@ def test_another_is_made_for_who_does_not_speak(monkeypatch: pytest.MonkeyPatch)
         (
             ["nft_do_chain"],
             [
-                "WARN Can't tell what nftables says why=\"the kernel refused a probe on "
+                "WARN Can't trace verdicts of nftables why=\"the kernel refused a probe on "
                 'nft_do_chain: Invalid argument"'
             ],
         ),
         (
             ["__nft_trace_packet"],
             [
-                "WARN Can't tell all that nftables says function=__nft_trace_packet "
+                "WARN Can't trace all verdicts of nftables function=__nft_trace_packet "
                 'why="Invalid argument"',
                 "INFO Attached to nftables ignored=1",
             ],

@@ -87,7 +87,7 @@ def test_errors_come_back() -> None:
     with pytest.raises(BuildError) as caught:
         called("refuse")
     assert str(caught.value) == "no such thing" and caught.value.detail == "line 1\nline 2"
-    with pytest.raises(ChildError, match=r"no memory left \(ulimit -v\)"):
+    with pytest.raises(ChildError, match=r"out of memory \(ulimit -v\)"):
         called("use_up_memory")
 
 

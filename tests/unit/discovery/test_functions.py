@@ -99,7 +99,7 @@ def test_registers_are_counted_over_values_that_need_two() -> None:
     }
     refused = why(discover_functions(kernel.btf(), {}, None, None, EVERY))
     assert refused["pushed_out"] == "argument 4: only the first 5 can be read"
-    assert "struct is passed by value" in refused["large"]
+    assert "bytes is passed by value" in refused["large"]
 
 
 def test_a_sixth_argument_is_refused_with_its_place() -> None:

@@ -43,20 +43,20 @@ def test_a_list(text: str, names: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("", "no function is named in it"),
-        ("# nothing\n", "no function is named in it"),
-        ("[]", "no function is named in it"),
-        ("ip_rcv\nNAME  MODULE  ARG\n", "line 2 is no name of a function: 'NAME  MODULE  ARG'"),
-        ("ip_.*", "line 1 is no name of a function"),
-        ("br_forward[]", "line 1 is no name of a function"),
-        ("{", "it begins as JSON and is none"),
-        ("[" * 100_000, "it begins as JSON and is none"),
+        ("", "it names no function"),
+        ("# nothing\n", "it names no function"),
+        ("[]", "it names no function"),
+        ("ip_rcv\nNAME  MODULE  ARG\n", "line 2 is not a function name: 'NAME  MODULE  ARG'"),
+        ("ip_.*", "line 1 is not a function name"),
+        ("br_forward[]", "line 1 is not a function name"),
+        ("{", "it starts like JSON but is not valid"),
+        ("[" * 100_000, "it starts like JSON but is not valid"),
         ('{"names": []}', 'it has no array "functions"'),
         ('{"functions": {"ip_rcv": 1}}', 'it has no array "functions"'),
         ('["ip_rcv", 7]', "entry 2 has no name: 7"),
         ('[{"module": "bridge"}]', "entry 1 has no name"),
         ('[{"name": "x", "module": 3}]', "entry 1 has no name"),
-        ('["a b"]', "entry 1 is no name of a function"),
+        ('["a b"]', "entry 1 is not a function name"),
     ],
 )
 def test_what_is_no_list(text: str, wrong: str, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_what_can_not_be_read(tmp_path: Path) -> None:
     with pytest.raises(ListError, match="Is a directory"):
         read_names(tmp_path)
     (tmp_path / "octets").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ListError, match="it is no text"):
+    with pytest.raises(ListError, match="it is not UTF-8 text"):
         read_names(tmp_path / "octets")
     assert read_names(None) is None
 
@@ -170,11 +170,11 @@ def test_every_missing_name_has_its_reason() -> None:
     assert {name: why for why, names in by_functions.items() for name in names} == {
         "nosuch": "it is not in this kernel's BTF",
         "other": "it is not in this kernel's BTF",
-        "vprintk": "it gets no packet: name it with --filter-non-skb-funcs",
-        "x[gone]": "no BTF of module gone: it isn't loaded, or this kernel has none of modules",
-        "ip_rcv": "--filter-func, --priority or --category leaves it out",
+        "vprintk": "it takes no sk_buff: trace it with --filter-non-skb-funcs",
+        "x[gone]": "no BTF of module gone: it isn't loaded, or this kernel has no BTF of modules",
+        "ip_rcv": "excluded by --filter-func, --priority or --category",
         "tp:kfree_skb": "a tracepoint, which --backend tracepoint traces",
-        "tp:nosuch": "this kernel has no such tracepoint that carries a packet",
+        "tp:nosuch": "this kernel has no such tracepoint with an sk_buff argument",
     }
     by_tracepoints = why_missing(["ip_rcv"], Sought(base.btf(), {}, by_tracepoints=True))
     assert list(by_tracepoints) == ["a function, and --backend tracepoint traces none"]
@@ -186,9 +186,9 @@ def test_nothing_left_of_a_list_says_why() -> None:
     discovery = discover_functions(base.btf(), {}, None, None, selection)
     assert plan_functions(Backend.KPROBE, discovery).total == 0
     error = str(no_function(selection, base.btf(), {}, discovery))
-    assert "of the 2 that --functions names none can be traced" in error
+    assert "none of the 2 names in --functions can be traced" in error
     assert "nosuch: it is not in this kernel's BTF" in error
-    assert "vprintk: it gets no packet" in error
+    assert "vprintk: it takes no sk_buff" in error
 
 
 def test_the_document_of_a_list_is_a_list() -> None:

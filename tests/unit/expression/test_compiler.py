@@ -161,7 +161,7 @@ def test_what_can_not_be_read_matches_nothing(text: str) -> None:
         ("skb->len.x == 1", 10, "unsigned int has no members"),
         ("skb->len[0] == 1", 9, "unsigned int has no elements"),
         ("skb->cb[48] == 1", 8, "the array has 48 elements: 0 to 47"),
-        ("skb->cb[-1] == 1", 9, "-1 is no index"),
+        ("skb->cb[-1] == 1", 9, "-1 is not an index"),
         ("skb[10000000].len == 1", 4, "element 10000000 is too far away: 1024 MiB at most"),
         ("skb->data[18446744073709551615]", 10, "is too far away"),
         ("skb->cb[skb->u8] == 1", 14, "an index must be a constant"),

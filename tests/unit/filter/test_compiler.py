@@ -65,8 +65,8 @@ RET = ClassicInstruction(0x06, 0, 0, 1)
         ),
         (
             "inbound",
-            "can't compile filter 'inbound': inbound and outbound are not known where an skb is "
-            "traced: use --filter-func to choose functions that receive or send",
+            "can't compile filter 'inbound': inbound and outbound are not available for a traced "
+            "skb: use --filter-func to choose functions that receive or send",
         ),
         ("tcp\0udp", "filter 'tcp\\x00udp' has a NUL character: remove it"),
         (
@@ -127,7 +127,7 @@ def test_a_filter_that_takes_libpcap_too_long_is_refused(monkeypatch: pytest.Mon
     message = str(caught.value)
     assert message.startswith("can't compile filter 'port 0 or port 1 or ")
     assert message.endswith(
-        "...': libpcap has worked on it for 0.05 s: "
+        "...': libpcap did not finish in 0.05 s of CPU time: "
         "write portrange and net in place of many ports and hosts"
     )
     assert len(message) < 500
@@ -188,7 +188,7 @@ def test_a_packet_in_a_tunnel_has_no_link_layer_either() -> None:
         compile_inner(config)
     assert str(caught.value) == (
         "--filter-tunnel-pcap-l3: can't compile filter 'tcp or ether[0] = 1': ether[...] is in the "
-        "link layer header, which raw IP has not: write ip[...] or ip6[...]"
+        "link layer header, which raw IP lacks: write ip[...] or ip6[...]"
     )
 
 

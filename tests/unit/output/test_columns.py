@@ -15,7 +15,8 @@ from pypwru.events import record
 from pypwru.output import clock as clock_module
 from pypwru.output import parts, tuples
 from pypwru.output.clock import Clock, wall_offset
-from pypwru.output.columns import COLUMNS, Names, center, cut, interface, process
+from pypwru.output.columns import COLUMNS, center, cut, interface, process
+from pypwru.resolve.event_names import Names
 
 
 def names(found: str) -> Names:

@@ -15,14 +15,16 @@ from pathlib import Path
 import pytest
 
 from pypwru.events.record import Record
-from pypwru.output.columns import Names, columns
+from pypwru.output.columns import columns
 from pypwru.output.journey.journeys import Journeys
 from pypwru.output.journey.json import Json as JsonJourney
 from pypwru.output.journey.text import Text as TextJourney
 from pypwru.output.json import Json
+from pypwru.output.pcap.comment import Comments
 from pypwru.output.pcap.output import PcapOutput, open_pcap
 from pypwru.output.printer import Printer
 from pypwru.output.text import Text
+from pypwru.resolve.event_names import Names
 from pypwru.resolve.ruleset import name_text, one_line
 from tests.support import records
 from tests.support.pcaps import FRAME, NEVER, QUIET, Taken, captured, fields
@@ -135,7 +137,8 @@ def test_pcap(tmp_path: Path) -> None:
         config = configured(flags)
         opened = open_pcap(config, NEVER, QUIET, stack, "pypwru")
         taken = Taken()
-        output = PcapOutput(config, known(names), taken, opened, QUIET)
+        comment = Comments(config, known(names)).of
+        output = PcapOutput(config, known(names), taken, opened, comment, QUIET)
         output.begin()
         for one in sights(names, flags):
             taken.waiting.append((one, captured(FRAME, first=True)))

@@ -59,14 +59,14 @@ def test_what_the_module_knows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("has_conntrack", "why"),
     [
-        (True, "its types are not known: modprobe nf_conntrack, and start pypwru again"),
+        (True, "no BTF of conntrack: modprobe nf_conntrack, and start pypwru again"),
         (False, "this kernel has no conntrack"),
     ],
 )
 def test_what_nobody_knows_is_said(tmp_path: Path, has_conntrack: bool, why: str) -> None:
     config, types, btf, said = asked(core(has_conntrack), tmp_path)
     assert (config.output_ct, types) == (False, [])
-    assert f'WARN Can\'t tell what conntrack knows why="{why}"\n' in said
+    assert f'WARN Continuing without --output-ct why="{why}"\n' in said
     assert "nf_conn" not in layout([SOURCE], btf, *types)
 
 

@@ -40,7 +40,7 @@ class Told:
             counters=lambda: self.counted,
             hits=lambda: self.hits,
         )
-        self._notices = notices.Notices(session, Log(self._stream), lambda: self._now)  # type: ignore[arg-type]
+        self._notices = notices.Notices(session, Log(self._stream), lambda: self._now)
 
     @contextmanager
     def _runs_counted(self) -> Iterator[bool]:
@@ -137,7 +137,7 @@ def test_packets_that_match_and_are_not_asked_for(
 ) -> None:
     told = Told(monkeypatch, flags)
     told.finish({**WHOLE, "events": 0, "produced": 12, "not_shown": 12})
-    assert told.lines == [f"INFO 12 events of matching packets, none as {asked} asks"]
+    assert told.lines == [f"INFO 12 events of matching packets, none for {asked}"]
 
 
 def test_what_nobody_knows_to_be_a_loss_is_no_warning() -> None:

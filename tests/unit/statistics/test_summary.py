@@ -224,7 +224,7 @@ def test_the_report_says_what_is_missing_and_no_more() -> None:
     text = report(summed([sight(SENT, 1), sight(RECEIVED, 1_500)]))
     assert "INCOMPLETE" not in text
     assert "drops" not in text
-    assert "first to its last sight: p50 1.50 us" in text
+    assert "first to its last event: p50 1.50 us" in text
     lossy = ACCOUNT | {"lost_ring_full": 1234, "throttled": 7, "lost_packets": 3}
     text = report(summed([sight(SENT, 1)], account=lossy))
     assert "INCOMPLETE" in text

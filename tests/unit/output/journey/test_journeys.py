@@ -108,7 +108,7 @@ def test_a_journey() -> None:
     start = lines[0].rpartition("  ")[2]
     assert lines == [
         "0x1  packet 42  10.0.0.1:41000->10.0.0.2:80(tcp:SYN)  netns 4026531840  eth0:2  len 60  "
-        f"5 sights in 84.0 us  {start}",
+        f"5 events in 84.0 us  {start}",
         "  +0 ns        ip_output                                      cpu 0  ping:7",
         "               NAT 10.0.0.1:41000->10.0.0.2:80(tcp:SYN) => "
         "192.0.2.1:41000->10.0.0.2:80(tcp:SYN)",

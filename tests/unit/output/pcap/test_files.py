@@ -180,7 +180,7 @@ class Told:
 
 
 FULL = (
-    "WARN Going on without --output-pcap why=\"can't write {}: No space left on device: "
+    "WARN Continuing without --output-pcap why=\"can't write {}: No space left on device: "
     'free some space"'
 )
 
@@ -232,7 +232,7 @@ def test_what_does_not_fit_leaves_a_file_that_is_whole(
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     (line,) = done.stdout.splitlines()
     assert line.startswith(
-        f"WARN Going on without --output-pcap why=\"can't write {path}: File too"
+        f"WARN Continuing without --output-pcap why=\"can't write {path}: File too"
     )
     assert seen(path) == sent(numbered(10, 200))
     tool("capinfos", path)

@@ -17,6 +17,7 @@ from scapy.utils import RawPcapNgReader, RawPcapReader
 from pypwru import __version__
 from pypwru.events.packets import Captured
 from pypwru.output import parts
+from pypwru.output.pcap.comment import Comments
 from pypwru.output.pcap.frames import frame
 from pypwru.output.pcap.output import PcapOutput, open_pcap
 from tests.support import records
@@ -182,7 +183,8 @@ def test_what_no_name_and_no_argument_may_break(tmp_path: Path) -> None:
         config = configured(f"--output-pcap {path}")
         opened = open_pcap(config, NEVER, QUIET, stack, "x \udcff" + "y" * 70000)
         taken = Taken()
-        output = PcapOutput(config, records.names(), taken, opened, QUIET)
+        comment = Comments(config, records.names()).of
+        output = PcapOutput(config, records.names(), taken, opened, comment, QUIET)
         output.begin()
         record = sight(ifname="e\udcfe\n")._replace(tail=tail(config))
         taken.waiting.append((record, captured(first=True)))

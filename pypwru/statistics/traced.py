@@ -1,0 +1,58 @@
+"""What reports need of the session that they report on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pypwru.attach.throttled import Throttled
+    from pypwru.config import Config
+    from pypwru.events.counters import Counters
+    from pypwru.kernel.bpf_objects import Runs
+    from pypwru.resolve.event_names import Names
+
+
+class TracedSession(Protocol):
+    """A session, as ``pypwru.session.Session`` is one; stand-ins in tests."""
+
+    @property
+    def config(self) -> Config:
+        """Of the run."""
+
+    @property
+    def names(self) -> Names:
+        """Names of what is in records."""
+
+    @property
+    def traced(self) -> Mapping[int, str]:
+        """Address or number that a record carries to the name of the target; may grow."""
+
+    @property
+    def netns(self) -> int:
+        """Inode of the only network namespace that is traced; 0 for any."""
+
+    @property
+    def throttled(self) -> Throttled:
+        """Functions that --max-hits paused."""
+
+    @property
+    def runs(self) -> Callable[[], Mapping[str, Runs]] | None:
+        """Reads how often and for how long (u64 ns) handlers ran; None if it isn't counted."""
+
+    @property
+    def hits(self) -> Callable[[], int]:
+        """Reads how often handlers of skb functions ran, while the kernel counts it."""
+
+    def counters(self) -> Counters:
+        """Read the handlers' counters."""
+
+    def account(self, shown: int) -> dict[str, int]:
+        """Return where every event went, so far; ``shown`` of them were shown."""
+
+    def watch(self, fd: int) -> None:
+        """Also return an empty batch when ``fd`` becomes readable."""
+
+    def poll(self, look: Callable[[], None]) -> None:
+        """Call ``look`` about twice a second."""

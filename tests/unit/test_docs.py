@@ -1,0 +1,136 @@
+"""README.md and docs/: made tables are fresh, links lead somewhere, commands can be parsed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pypwru.config import Config
+from pypwru.filter.compiler import compile_filter
+from pypwru.options import FLAGS, parse
+from tests.support.paths import TREE
+from tools.option_tables import main, render
+
+DOCS = sorted((TREE / "docs").glob("*.md"))
+PAGES = [TREE / "README.md", TREE / "CONTRIBUTING.md", *DOCS]
+GENERATED = [page for page in DOCS if "<!-- end of " in page.read_text()]
+COMMANDS_OF = [TREE / "README.md", *DOCS]
+_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+# A file of this tree; the glossary also names files of the kernel and of pwru.
+_FILE = re.compile(r"`((?:bench|bpf|contrib|docs|pypwru|tests|tools)/[\w./-]+)[` ]")
+
+
+def commands(page: Path) -> Iterator[str]:
+    """The command lines of pypwru in the shell examples of ``page``, up to a pipe or comment."""
+    for language, text in _FENCE.findall(page.read_text()):
+        if language == "sh":
+            for line in text.replace("\\\n", " ").replace("|\n", "| ").splitlines():
+                words = shlex.shlex(line, posix=True, punctuation_chars=True)
+                words.whitespace_split = True
+                found = list(words)
+                if "pypwru" in found:
+                    tail = found[found.index("pypwru") + 1 :]
+                    yield shlex.join(tail[: tail.index("|")] if "|" in tail else tail)
+
+
+COMMANDS = [(page.name, command) for page in COMMANDS_OF for command in commands(page)]
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to the headings of ``page``."""
+    text = _FENCE.sub("", page.read_text())
+    heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", GENERATED, ids=lambda page: page.name)
+def test_the_made_tables_are_fresh(page: Path) -> None:
+    assert page.read_text() == render(page.read_text()), "stale: run `make docs`"
+
+
+def test_the_options_are_listed_once_each() -> None:
+    text = (TREE / "docs" / "options.md").read_text()
+    rows = re.findall(r"^\| ((?:`-.*?`(?:, )?)+) \|", text, re.MULTILINE)
+    named = re.findall(r"--([a-z0-9-]+)", " ".join(rows))
+    assert sorted(named) == sorted(flag.name for flag in FLAGS if not flag.hidden)
+
+
+def test_the_list_of_extensions_is_pypwrus_own_flags() -> None:
+    text = (TREE / "docs" / "differences-from-pwru.md").read_text()
+    _, _, made = text.partition("<!-- extensions -->")
+    named = re.findall(r"`--([a-z0-9-]+)`", made.partition("<!-- end")[0])
+    assert named == [flag.name for flag in FLAGS if flag.own and not flag.hidden]
+
+
+def test_a_page_without_a_made_part_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    for text in ("", "<!-- options -->\n"):
+        page.write_text(text)
+        assert main([str(page)]) == 2
+        assert f"{page}: no <!-- " in capsys.readouterr().err
+        assert page.read_text() == text
+    assert main([]) == 2
+
+
+def test_what_stands_around_a_made_part_stays(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- extensions -->\nstale\n<!-- end of extensions -->\nb\n")
+    assert main([str(page)]) == 0
+    made = page.read_text()
+    assert made.startswith("a\n<!-- extensions -->\n\n`--") and "stale" not in made
+    assert made.endswith(".\n\n<!-- end of extensions -->\nb\n")
+
+
+def test_the_readme_fits_a_terminal() -> None:
+    lines = (TREE / "README.md").read_text().splitlines()
+    assert len(lines) <= 200
+    assert [line for line in lines if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_a_page_opens_with_its_question(page: Path) -> None:
+    head, _, rest = page.read_text().partition("\n\n")
+    assert head.startswith("# ")
+    question = rest.partition("\n\n")[0]
+    assert question.startswith("**") and question.endswith("?**")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in _LINK.findall(page.read_text()):
+        if not link.startswith("https://"):
+            name, _, anchor = link.partition("#")
+            target = (page.parent / name).resolve() if name else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    if page.name != "glossary.md":
+        missing = [name for name in _FILE.findall(page.read_text()) if not (TREE / name).exists()]
+        assert missing == []
+
+
+def test_every_page_is_in_the_readme() -> None:
+    linked = set(_LINK.findall((TREE / "README.md").read_text()))
+    assert {f"docs/{page.name}" for page in DOCS} <= linked
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS)
+def test_a_command_can_be_parsed(name: str, command: str) -> None:
+    config = parse(shlex.split(command))
+    assert isinstance(config, Config)
+    compile_filter(config.pcap_filter)
+
+
+def test_there_are_commands() -> None:
+    assert sum(name == "README.md" for name, _ in COMMANDS) >= 11
+    assert len(COMMANDS) >= 18
