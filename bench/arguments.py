@@ -36,17 +36,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
 
-    def add_kernels(self, known: Collection[str], nargs: str = "*") -> None:
+    def add_kernels(self, valid_names: Collection[str], nargs: str = "*") -> None:
         """Add the positional argument ``kernels``.
 
         Args:
-            known: valid names.
+            valid_names: valid names.
             nargs: as of ``argparse.ArgumentParser.add_argument``.
         """
-        names = ", ".join(known)
+        names = ", ".join(valid_names)
 
         def kernel(name: str) -> str:
-            if name not in known:
+            if name not in valid_names:
                 raise argparse.ArgumentTypeError(f"no kernel {name!r} here, but {names}")
             return name
 
@@ -61,10 +61,10 @@ class Parser(argparse.ArgumentParser):
             help: what is counted.
         """
         text = f"{help} ({default:,})"
-        self.add_argument("count", nargs="?", metavar=metavar, type=positive, help=text)
+        self.add_argument("count", nargs="?", metavar=metavar, type=parse_positive, help=text)
 
 
-def positive(text: str) -> int:
+def parse_positive(text: str) -> int:
     """Return the value of a decimal number above 0.
 
     Raises:
@@ -75,6 +75,6 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def least(measure: Callable[[], float], times: int) -> float:
+def minimum(measure: Callable[[], float], times: int) -> float:
     """Return the least of ``times`` measurements."""
     return min(measure() for _ in range(times))

@@ -16,7 +16,7 @@ NATIVE = "native"
 """Name of this machine's own kernel."""
 
 
-def command(
+def guest_command(
     kernel: str, words: Sequence[str], timeout: int, shared: Sequence[Path] = ()
 ) -> list[str]:
     """Return the command that runs another command in a guest, in the source tree.
@@ -48,7 +48,7 @@ def measure_inside(kernel: str, *words: str, timeout: int = 900, cache: Path | N
     inside = ["python", f"bench/{program}", "--inside", *words]
     if cache:
         inside = ["env", f"PYPWRU_CACHE={cache}", *inside]
-    if status := subprocess.call(command(kernel, inside, timeout, [cache] if cache else [])):
+    if status := subprocess.call(guest_command(kernel, inside, timeout, [cache] if cache else [])):
         sys.exit(status)
 
 

@@ -72,7 +72,7 @@ def run(command: Sequence[str]) -> Cost:
 
 
 @contextmanager
-def tracing(command: Sequence[str]) -> Iterator[Tracer]:
+def run_tracer(command: Sequence[str]) -> Iterator[Tracer]:
     """Start a tracer, wait until it is ready, and stop it at the exit of the context.
 
     Args:
@@ -83,7 +83,7 @@ def tracing(command: Sequence[str]) -> Iterator[Tracer]:
     """
     with tempfile.TemporaryDirectory() as ready, tempfile.TemporaryDirectory() as logs:
         file, log = Path(ready, "ready"), Path(logs, "log")
-        created = _watch(ready)
+        created = _watch_folder(ready)
         try:
             words = [*command, "--ready-file", str(file)]
             begin = time.monotonic()
@@ -107,7 +107,7 @@ def tracing(command: Sequence[str]) -> Iterator[Tracer]:
             os.close(created)
 
 
-def _watch(folder: str) -> int:
+def _watch_folder(folder: str) -> int:
     """Return a descriptor that becomes readable when a file is made in ``folder``."""
     libc = ctypes.CDLL(None, use_errno=True)
     fd: int = libc.inotify_init1(os.O_CLOEXEC)
@@ -124,7 +124,7 @@ def _wait_created(file: Path, created: int, process: subprocess.Popen[bytes]) ->
 
     Args:
         file: in the watched folder.
-        created: descriptor of ``_watch``.
+        created: descriptor of ``_watch_folder``.
         process: makes the file.
     """
     ended = os.pidfd_open(process.pid)

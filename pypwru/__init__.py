@@ -27,7 +27,7 @@ __all__ = ["Event", "PypwruError", "Trace", "TraceOptions", "UsageError", "trace
 
 # Public name -> the module that defines it, imported on first access: half of pypwru is needed
 # by scripts alone.
-_ROOMS = {
+_LAZY_EXPORTS = {
     "Event": "pypwru.api.event",
     "PypwruError": "pypwru.errors",
     "Trace": "pypwru.api.trace",
@@ -38,9 +38,9 @@ _ROOMS = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
+    if name not in _LAZY_EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_ROOMS[name]), name)
+    return getattr(import_module(_LAZY_EXPORTS[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -17,7 +17,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.descriptors import closing_fd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,7 @@ try:
 except ImportError:  # not CPython
     from hashlib import blake2b
 
-ENVIRONMENT = "PYPWRU_CACHE"
+ENV_VARIABLE = "PYPWRU_CACHE"
 MAX_FILES = 256
 SUFFIX = ".pypwru"
 _MAX_SIZE = 1 << 26  # bytes
@@ -39,7 +39,7 @@ _DIGEST_SIZE = 40  # hex digits
 _OWN_NAME = re.compile(r"[\w-]+-[0-9a-f]{40}\.pypwru(\.new-[0-9a-f]{16})?")
 # Follow no symbolic link; don't block on a named pipe that has no writer.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CURE = f"name a folder of your own in {ENVIRONMENT}"
+_REMEDY = f"name a folder of your own in {ENV_VARIABLE}"
 Json = TypeVar("Json")
 
 
@@ -75,8 +75,8 @@ def default_folder() -> Path | None:
     Returns:
         None for a user without a home directory.
     """
-    if named := os.environ.get(ENVIRONMENT):
-        return Path(named)
+    if from_env := os.environ.get(ENV_VARIABLE):
+        return Path(from_env)
     if os.geteuid() == 0:
         return Path("/var/cache/pypwru")
     for base in (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")):
@@ -100,15 +100,15 @@ class Cache:
     def get(self, key: str) -> bytes | None:
         """Return the bytes cached under ``key``; None if there are none or they are damaged."""
         try:
-            with self._opened() as folder:
-                kept = _read(folder, key + SUFFIX)
+            with self._open_folder() as folder:
+                raw = _read(folder, key + SUFFIX)
         except FileNotFoundError:
             return None
         except OSError as error:
             self._log_unused(error)
             return None
-        content = kept[_DIGEST_SIZE:]
-        is_whole = kept[:_DIGEST_SIZE] == digest(key.encode(), content).encode()
+        content = raw[_DIGEST_SIZE:]
+        is_whole = raw[:_DIGEST_SIZE] == digest(key.encode(), content).encode()
         return content if is_whole else None
 
     def put(self, key: str, content: bytes) -> None:
@@ -116,32 +116,32 @@ class Cache:
         try:
             if self.folder:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self._opened() as folder:
+            with self._open_folder() as folder:
                 _write(folder, key + SUFFIX, digest(key.encode(), content).encode() + content)
                 _evict_oldest(folder)
         except OSError as error:
             self._log_unused(error)
 
-    def find_json(self, key: str) -> Any:
+    def get_json(self, key: str) -> Any:
         """Return the value that ``put_json`` stored under ``key``; None if missing or damaged."""
-        kept = self.get(key)
-        return None if kept is None else json.loads(kept)
+        cached = self.get(key)
+        return None if cached is None else json.loads(cached)
 
     def put_json(self, key: str, value: object) -> None:
         """Store ``value`` as JSON under ``key``."""
         self.put(key, json.dumps(value, separators=(",", ":")).encode())
 
-    def remembered(self, key: str, make: Callable[[], Json]) -> Json:
+    def get_or_make(self, key: str, make: Callable[[], Json]) -> Json:
         """Return the value cached under ``key``; on a miss call ``make`` and store its result."""
-        kept = self.find_json(key)
-        if kept is None:
-            kept = make()
-            self.put_json(key, kept)
-        found: Json = kept
-        return found
+        cached = self.get_json(key)
+        if cached is None:
+            cached = make()
+            self.put_json(key, cached)
+        result: Json = cached
+        return result
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[int]:
+    def _open_folder(self) -> Iterator[int]:
         """Open the folder and check it. All access is relative to the checked descriptor.
 
         Yields:
@@ -151,33 +151,34 @@ class Cache:
             OSError: the folder can't be opened, or other users own it or may enter it.
         """
         if self.folder is None:
-            raise OSError(errno.ENOENT, f"this user has no home: {_CURE}")
-        with owned(os.open(self.folder, _READ | os.O_DIRECTORY)) as descriptor:
-            found = os.fstat(descriptor)
-            if found.st_uid != os.geteuid():
-                raise PermissionError(errno.EPERM, f"it is user {found.st_uid}'s: {_CURE}")
-            if mode := stat.S_IMODE(found.st_mode) & 0o077:
+            raise OSError(errno.ENOENT, f"this user has no home: {_REMEDY}")
+        with closing_fd(os.open(self.folder, _READ | os.O_DIRECTORY)) as descriptor:
+            status = os.fstat(descriptor)
+            if status.st_uid != os.geteuid():
+                raise PermissionError(errno.EPERM, f"it is user {status.st_uid}'s: {_REMEDY}")
+            if mode := stat.S_IMODE(status.st_mode) & 0o077:
                 raise PermissionError(
-                    errno.EPERM, f"others may enter it (mode {mode:03o}): chmod 700 it, or {_CURE}"
+                    errno.EPERM,
+                    f"others may enter it (mode {mode:03o}): chmod 700 it, or {_REMEDY}",
                 )
             yield descriptor
 
     def _log_unused(self, error: OSError) -> None:
         if self._log:
-            place = {"folder": self.folder} if self.folder else {}
+            attributes = {"folder": self.folder} if self.folder else {}
             message = "No cache: each start takes as long as the first"
-            self._log.info(message, **place, why=error.strerror)
+            self._log.info(message, **attributes, why=error.strerror)
             self._log = None
 
 
 def _read(folder: int, name: str) -> bytes:
     """Return the content of a regular file, at most _MAX_SIZE bytes; b"" for other file types."""
-    with owned(os.open(name, _READ, dir_fd=folder)) as descriptor:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+    with closing_fd(os.open(name, _READ, dir_fd=folder)) as descriptor:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             return b""
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read(min(found.st_size, _MAX_SIZE))  # read() allocates this much up front
+            return file.read(min(status.st_size, _MAX_SIZE))  # read() allocates this much up front
 
 
 def _write(folder: int, name: str, content: bytes) -> None:
@@ -200,10 +201,10 @@ def _write(folder: int, name: str, content: bytes) -> None:
 def _evict_oldest(folder: int) -> None:
     """Remove the oldest of our files until MAX_FILES remain."""
 
-    def changed(name: str) -> int:
+    def mtime_ns(name: str) -> int:
         return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime_ns
 
     with contextlib.suppress(OSError):  # a concurrent run may remove the same file
-        kept = sorted(filter(_OWN_NAME.fullmatch, os.listdir(folder)), key=changed)
-        for name in kept[:-MAX_FILES]:
+        names = sorted(filter(_OWN_NAME.fullmatch, os.listdir(folder)), key=mtime_ns)
+        for name in names[:-MAX_FILES]:
             os.unlink(name, dir_fd=folder)

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 
 from pypwru import __version__
 from pypwru.config import Config
-from pypwru.errors import OutputClosed, PypwruError, UsageError, cure
-from pypwru.log import Log, tell
-from pypwru.options import Request, parse, usage
+from pypwru.errors import OutputClosed, PypwruError, UsageError, remedy
+from pypwru.log import Log, write_unbuffered
+from pypwru.options import InfoRequest, parse, usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _INTERRUPTED = 130
-_HALF = 2000  # characters kept of each end of a long message
+_MAX_HALF = 2000  # characters kept of each end of a long message
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,18 +36,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if argv is None else argv
     try:
-        wanted = parse(arguments)
+        command = parse(arguments)
     except UsageError as error:  # the last line is pflag's message, without a prefix
-        where = error.hint or f"{_program()} --help lists the options"
-        tell(sys.stderr, f"{_readable(where)}\n{_readable(str(error))}\n")
+        hint = error.hint or f"{_program_name()} --help lists the options"
+        write_unbuffered(sys.stderr, f"{_to_line(hint)}\n{_to_line(str(error))}\n")
         return error.exit_status
-    if wanted is Request.HELP:
-        tell(sys.stdout, usage(_program()))
+    if command is InfoRequest.HELP:
+        write_unbuffered(sys.stdout, usage(_program_name()))
         return 0
-    debug = isinstance(wanted, Config) and wanted.debug
+    debug = isinstance(command, Config) and command.debug
     try:
-        if isinstance(wanted, Config):
-            _run(wanted, Log(sys.stderr, debug), arguments)
+        if isinstance(command, Config):
+            _run(command, Log(sys.stderr, debug), arguments)
         else:
             from pypwru.output.sink import open_sink
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PypwruError as error:
         return _fail(error, debug)
     except (MemoryError, OSError) as error:  # a resource limit of this process, hit anywhere
-        return _fail(PypwruError(_limit(error), _where() if debug else ""), debug)
+        return _fail(PypwruError(_explain_limit(error), _traceback() if debug else ""), debug)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except OutputClosed:  # the reader closed standard output before the first event
@@ -65,29 +65,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(config: Config, log: Log, arguments: Sequence[str]) -> None:
     """List the functions, or trace."""
-    if config.lists:
-        from pypwru.listing.show import show
+    if config.list_only:
+        from pypwru.listing.show import run_listing
 
-        show(config, log)
+        run_listing(config, log)
     else:
         from pypwru.run import run
 
-        run(config, log, f"{_program()} {shlex.join(arguments)}")
+        run(config, log, f"{_program_name()} {shlex.join(arguments)}")
 
 
-def _where() -> str:
+def _traceback() -> str:
     from traceback import format_exc
 
     return format_exc()
 
 
-def _limit(error: MemoryError | OSError) -> str:
+def _explain_limit(error: MemoryError | OSError) -> str:
     if isinstance(error, MemoryError):
         return "out of memory; raise the limit (ulimit -v), or choose a smaller --buffer-size"
-    return f"{error}; {cure(error, 'see where with --debug')}"
+    return f"{error}; {remedy(error, 'see where with --debug')}"
 
 
-def _program() -> str:
+def _program_name() -> str:
     """Return the command that started this process."""
     name = os.path.basename(sys.argv[0])
     return "python -m pypwru" if name == "__main__.py" else name
@@ -95,18 +95,18 @@ def _program() -> str:
 
 def _fail(error: PypwruError, debug: bool) -> int:
     if debug and error.detail:
-        tell(sys.stderr, f"{error.detail}\n")
-    tell(sys.stderr, f"pypwru: {_readable(str(error))}\n")
+        write_unbuffered(sys.stderr, f"{error.detail}\n")
+    write_unbuffered(sys.stderr, f"pypwru: {_to_line(str(error))}\n")
     return error.exit_status
 
 
-def _readable(text: str) -> str:
+def _to_line(text: str) -> str:
     """Return ``text`` as one printable line of limited length: it may quote the command line."""
     if not text.isprintable():
         from pypwru.escaping import escape_unprintable
 
         text = escape_unprintable(text)
-    return text if len(text) <= 2 * _HALF else f"{text[:_HALF]} ... {text[-_HALF:]}"
+    return text if len(text) <= 2 * _MAX_HALF else f"{text[:_MAX_HALF]} ... {text[-_MAX_HALF:]}"
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import argparse
 from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.config import CAPTURE_WORDS
-from pypwru.discovery.tables import EVERYTHING, categories
+from pypwru.config import CAPTURE_KEYWORDS
+from pypwru.discovery.tables import MAX_PRIORITY, categories
 from pypwru.kernel.nft_words import REJECT, VERDICTS
 from pypwru.kinds import PATH
 from pypwru.options import FLAGS, Flag
@@ -21,56 +21,56 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SHELLS = ("bash", "zsh")
-LISTED = ("names", "functions")
+FUNCTION_SOURCES = ("names", "functions")
 """Sources (``_pypwru_SOURCE``) that print values which ``_pypwru_list`` stored in a variable."""
 
 
-class Values(NamedTuple):
+class Candidates(NamedTuple):
     """The candidates for the value of a flag.
 
     Args:
-        words: fixed candidates.
-        live: further candidates that the function ``_pypwru_LIVE`` of completion.sh prints when
+        fixed: fixed candidates.
+        source: further candidates that the function ``_pypwru_LIVE`` of completion.sh prints when
             the user completes; empty for none.
     """
 
-    words: Sequence[str] = ()
-    live: str = ""
+    fixed: Sequence[str] = ()
+    source: str = ""
 
 
 # fmt: off
-VALUES: Mapping[str, Values] = {
-    "filter-func": Values(live="names"),
-    "kmods": Values(live="modules"),
-    "priority": Values([str(level) for level in range(EVERYTHING + 1)]),
-    "category": Values(categories()),
-    "filter-netns": Values(live="namespaces"),
-    "filter-ifname": Values(live="interfaces"),
-    "filter-nft-verdict": Values([*VERDICTS.values(), REJECT]),
-    "filter-nft-table": Values(live="tables"),
-    "filter-nft-chain": Values(live="chains"),
-    "filter-non-skb-funcs": Values(live="symbols"),
-    "pcap-when": Values(CAPTURE_WORDS, "functions"),
+CANDIDATES: Mapping[str, Candidates] = {
+    "filter-func": Candidates(source="names"),
+    "kmods": Candidates(source="modules"),
+    "priority": Candidates([str(level) for level in range(MAX_PRIORITY + 1)]),
+    "category": Candidates(categories()),
+    "filter-netns": Candidates(source="namespaces"),
+    "filter-ifname": Candidates(source="interfaces"),
+    "filter-nft-verdict": Candidates([*VERDICTS.values(), REJECT]),
+    "filter-nft-table": Candidates(source="tables"),
+    "filter-nft-chain": Candidates(source="chains"),
+    "filter-non-skb-funcs": Candidates(source="symbols"),
+    "pcap-when": Candidates(CAPTURE_KEYWORDS, "functions"),
 }
 # Keywords of pcap-filter(7), without those that don't apply to an skb.
-FILTER = Values((
+FILTER_KEYWORDS = Candidates((
     "and", "arp", "broadcast", "dst", "ether", "geneve", "greater", "host", "icmp", "icmp6", "igmp",
     "ip", "ip6", "less", "mpls", "multicast", "net", "not", "or", "port", "portrange", "proto",
     "sctp", "src", "tcp", "udp", "vlan",
 ))
 # fmt: on
 POSITIONAL = "pcap-filter"
-SWITCHED = ("true", "false")
+BOOL_VALUES = ("true", "false")
 
 
-def script(shell: str) -> str:
+def completion_script(shell: str) -> str:
     """Return the completion script for ``shell``, one of SHELLS."""
     import shtab
 
-    made: str = shtab.complete(_parser(shell), shell, preamble=_preamble(shell))
+    text: str = shtab.complete(_parser(shell), shell, preamble=_preamble(shell))
     if shell == "bash":  # register our function, which calls shtab's, in place of shtab's
-        made += "\ncomplete -o bashdefault -F _pypwru pypwru\n"
-    return made
+        text += "\ncomplete -o bashdefault -F _pypwru pypwru\n"
+    return text
 
 
 def _parser(shell: str) -> argparse.ArgumentParser:
@@ -80,8 +80,8 @@ def _parser(shell: str) -> argparse.ArgumentParser:
         if not flag.hidden:
             _add(parser, flag, shell)
     if shell == "bash":
-        words = parser.add_argument(POSITIONAL, nargs="*")
-        words.complete = _function(POSITIONAL)  # type: ignore[attr-defined]
+        positional = parser.add_argument(POSITIONAL, nargs="*")
+        positional.complete = _function_names(POSITIONAL)  # type: ignore[attr-defined]
     return parser
 
 
@@ -96,37 +96,41 @@ def _add(parser: argparse.ArgumentParser, flag: Flag, shell: str) -> None:
     For zsh the name is in the syntax of _arguments: ``--x=`` takes its value after ``=`` or as the
     next word, ``--x=-`` only after ``=``; the action ``append`` allows a flag to be repeated.
     """
-    zsh, takes_word, help_text = shell == "zsh", bool(flag.kind.word), flag.help.replace("%", "%%")
-    name = f"--{flag.name}{'' if not zsh else '=' if takes_word else '=-'}"
+    zsh, takes_value, help_text = (
+        shell == "zsh",
+        bool(flag.value_type.type_name),
+        flag.help.replace("%", "%%"),
+    )
+    name = f"--{flag.name}{'' if not zsh else '=' if takes_value else '=-'}"
     short = [f"-{flag.short}"] if flag.short else []
-    if not takes_word and not zsh:
-        switch = parser.add_argument(*short, name, action="store_true", help=help_text)
-        switch.choices = _switched(flag)
+    if not takes_value and not zsh:
+        bool_action = parser.add_argument(*short, name, action="store_true", help=help_text)
+        bool_action.choices = _bool_choices(flag)
         return
-    choices = flag.kind.choices if takes_word else _switched(flag)
+    choices = flag.value_type.choices if takes_value else _bool_choices(flag)
     action = parser.add_argument(
         *short,
         name,
         action="append" if _is_list(flag) and zsh else "store",
-        metavar=flag.value_word or ":value",  # the second colon makes the value optional
+        metavar=flag.placeholder or ":value",  # the second colon makes the value optional
         choices=choices or None,
         help=help_text,
     )
-    if flag.name in VALUES:
-        action.complete = _function(flag.name)  # type: ignore[attr-defined]
-    elif flag.kind is PATH:
+    if flag.name in CANDIDATES:
+        action.complete = _function_names(flag.name)  # type: ignore[attr-defined]
+    elif flag.value_type is PATH:
         action.complete = {"bash": "_pypwru_files", "zsh": "_files"}  # type: ignore[attr-defined]
 
 
-def _switched(flag: Flag) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*SWITCHED, *flag.kind.choices)))
+def _bool_choices(flag: Flag) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*BOOL_VALUES, *flag.value_type.choices)))
 
 
 def _is_list(flag: Flag) -> bool:
-    return flag.kind.word == "strings"
+    return flag.value_type.type_name == "strings"
 
 
-def _function(name: str) -> dict[str, str]:
+def _function_names(name: str) -> dict[str, str]:
     return dict.fromkeys(SHELLS, f"_pypwru_value_{name.replace('-', '_')}")
 
 
@@ -136,34 +140,38 @@ def _preamble(shell: str) -> str:
     parts = [
         data.joinpath(f"completion.{name}").read_text(encoding="utf-8") for name in ("sh", shell)
     ]
-    lists = {flag.name for flag in FLAGS if _is_list(flag)}
+    list_flags = {flag.name for flag in FLAGS if _is_list(flag)}
     parts += [
-        _offer(name, values, "," if name in lists else "")
-        for name, values in {**VALUES, POSITIONAL: FILTER}.items()
+        _value_function(name, candidates, "," if name in list_flags else "")
+        for name, candidates in {**CANDIDATES, POSITIONAL: FILTER_KEYWORDS}.items()
     ]
-    asking = [f"--{name}" for name, values in VALUES.items() if values.live in LISTED]
-    parts.append(f"_pypwru_of_functions=' {' '.join(asking)} '\n")
+    function_flags = [
+        f"--{name}"
+        for name, candidates in CANDIDATES.items()
+        if candidates.source in FUNCTION_SOURCES
+    ]
+    parts.append(f"_pypwru_of_functions=' {' '.join(function_flags)} '\n")
     if shell == "zsh":  # any number of words: shtab's positional takes one
         parts.append(
             "_shtab_pypwru_options+=('*:word of pcap-filter(7):"
-            f"{_function(POSITIONAL)[shell]}')\n_shtab_pypwru_defaults_added=1\n"
+            f"{_function_names(POSITIONAL)[shell]}')\n_shtab_pypwru_defaults_added=1\n"
         )
     return "\n".join(parts)
 
 
-def _offer(name: str, values: Values, separator: str) -> str:
+def _value_function(name: str, candidates: Candidates, separator: str) -> str:
     """Return the shell function that completes the value of the flag ``name``.
 
     Args:
         name: of the flag, or POSITIONAL.
-        values: its candidates.
+        candidates: its candidates.
         separator: between the elements of a list; empty if the flag takes a single value.
     """
-    sources = [f"printf '%s\\n' {' '.join(values.words)}"] if values.words else []
-    sources += [f"_pypwru_{values.live}"] if values.live else []
-    before = "_pypwru_list; " if values.live in LISTED else ""
+    sources = [f"printf '%s\\n' {' '.join(candidates.fixed)}"] if candidates.fixed else []
+    sources += [f"_pypwru_{candidates.source}"] if candidates.source else []
+    preparation = "_pypwru_list; " if candidates.source in FUNCTION_SOURCES else ""
     return (
-        f"{_function(name)['bash']}() {{\n"
-        f'    {before}_pypwru_offer \'{separator}\' "$({"; ".join(sources)})" "$@"\n'
+        f"{_function_names(name)['bash']}() {{\n"
+        f'    {preparation}_pypwru_offer \'{separator}\' "$({"; ".join(sources)})" "$@"\n'
         "}\n"
     )

@@ -36,7 +36,7 @@ class Timestamp(Enum):
     ABSOLUTE = "absolute"
 
 
-class Nft(Enum):
+class NftOutput(Enum):
     """What is printed of nftables verdicts and events."""
 
     NO = "false"
@@ -45,7 +45,7 @@ class Nft(Enum):
     HOOK = "hook"
 
 
-class Mark(NamedTuple):
+class MarkFilter(NamedTuple):
     """Criterion on skb->mark: ``skb->mark & mask == value``; mask 0 matches every packet."""
 
     value: int
@@ -53,13 +53,13 @@ class Mark(NamedTuple):
 
 
 FIRST, LAST, DROP, EVERY = "first", "last", "drop", "every"
-CAPTURE_WORDS = (FIRST, LAST, DROP, EVERY)
+CAPTURE_KEYWORDS = (FIRST, LAST, DROP, EVERY)
 """Keywords of --pcap-when; its other values are names of functions."""
 
 STDOUT = Path("-")
 """A file argument that stands for standard output."""
 
-_PCAPS = (".pcap", ".pcapng")
+_PCAP_SUFFIXES = (".pcap", ".pcapng")
 
 
 class _Fields(NamedTuple):
@@ -77,7 +77,7 @@ class _Fields(NamedTuple):
     kernel_btf: Path | None
     filter_netns: str
     filter_ifname: str
-    filter_mark: Mark
+    filter_mark: MarkFilter
     filter_tunnel_pcap_l2: str
     filter_tunnel_pcap_l3: str
     filter_skb_expr: str
@@ -126,7 +126,7 @@ class _Fields(NamedTuple):
     output_skb_cb: bool
     output_caller: bool
     output_tunnel: bool
-    output_nft: Nft
+    output_nft: NftOutput
     output_ct: bool
     output_stack: bool
     output_skb: bool
@@ -222,8 +222,8 @@ class Config(_Fields):
 
         def __new__(cls, *values: Any, **named: Any) -> Config:
             config = super().__new__(cls, *values, **named)
-            for broken, message in RULES:
-                if broken(config):
+            for is_violated, message in RULES:
+                if is_violated(config):
                     raise UsageError(message.format(config))
             return config
 
@@ -232,7 +232,7 @@ class Config(_Fields):
             return cls(*values)
 
     @property
-    def captures(self) -> bool:
+    def captures_packets(self) -> bool:
         """Whether packet data is captured."""
         return self.packets or self.output_pcap is not None
 
@@ -241,10 +241,10 @@ class Config(_Fields):
         """The events at which packet data is captured: values of ``pcap_when``; empty for none."""
         if self.packets:
             return frozenset((EVERY,))
-        return frozenset(self.pcap_when if self.captures else ())
+        return frozenset(self.pcap_when if self.captures_packets else ())
 
     @property
-    def captures_all(self) -> bool:
+    def captures_every(self) -> bool:
         """Whether packet data is captured at every event.
 
         ``last`` needs this too: the last event of a packet is known only afterwards.
@@ -252,7 +252,7 @@ class Config(_Fields):
         return not self.capture_when.isdisjoint((EVERY, LAST))
 
     @property
-    def captures_first(self) -> bool:
+    def needs_first_flag(self) -> bool:
         """Whether records have the flag of a packet's first event.
 
         ``last`` and ``every`` use it to detect that another packet has got the skb's address.
@@ -260,71 +260,76 @@ class Config(_Fields):
         return not self.capture_when.isdisjoint((FIRST, LAST, EVERY))
 
     @property
-    def captures_some(self) -> bool:
+    def captures_selected(self) -> bool:
         """Whether packet data is captured at events selected by function (map `chosen`)."""
         return not self.capture_when <= {FIRST, LAST, EVERY}
 
     @property
-    def lists(self) -> bool:
+    def list_only(self) -> bool:
         """Whether the run only lists functions."""
         return self.list_functions or self.function_list is not None
 
     @property
-    def sums_up(self) -> bool:
+    def has_statistics(self) -> bool:
         """Whether the run collects statistics."""
         return self.stats or self.top or self.stats_interval > 0 or self.stats_file is not None
 
     @property
-    def prints(self) -> bool:
+    def prints_events(self) -> bool:
         """Whether events or journeys are printed."""
-        asked = self.output_json or self.output_journey or self.output_file is not None
-        return self.output_text and not self.top and (asked or not self.stats)
+        has_output_option = self.output_json or self.output_journey or self.output_file is not None
+        return self.output_text and not self.top and (has_output_option or not self.stats)
 
     @property
-    def samples(self) -> bool:
+    def is_sampling(self) -> bool:
         """Whether only a sample of the matching packets is traced."""
         return self.sample_rate > 1 or self.sample_flow > 1
 
     @property
-    def follows_ends(self) -> bool:
+    def needs_free_events(self) -> bool:
         """Whether the handlers emit a record when a packet is freed."""
-        return self.drops or self.output_journey or self.sums_up
+        return self.drops or self.output_journey or self.has_statistics
 
     @property
-    def identifies(self) -> bool:
+    def needs_packet_ids(self) -> bool:
         """Whether records carry a packet_id, which distinguishes packets at a reused address."""
-        has_key = self.output_json and self.output_text
-        return has_key or self.follows_ends or self.samples or self.timestamp is Timestamp.RELATIVE
+        prints_packet_id = self.output_json and self.output_text
+        return (
+            prints_packet_id
+            or self.needs_free_events
+            or self.is_sampling
+            or self.timestamp is Timestamp.RELATIVE
+        )
 
     @property
-    def remembers(self) -> bool:
+    def needs_seen_map(self) -> bool:
         """Whether the handlers need the map `seen`."""
-        return self.identifies or self.captures_first
+        return self.needs_packet_ids or self.needs_first_flag
 
     @property
-    def locates_drops(self) -> bool:
+    def needs_drop_location(self) -> bool:
         """Whether records carry the address from which the packet was dropped."""
-        return self.drops or self.output_journey or self.sums_up
+        return self.drops or self.output_journey or self.has_statistics
 
     @property
-    def shows_cb(self) -> bool:
+    def prints_cb(self) -> bool:
         """Whether lines have the column __sk_buff->cb[]; as in pwru, only with the meta columns."""
         return self.output_meta and (self.output_skb_cb or self.filter_trace_tc)
 
     @property
-    def asks_nft(self) -> bool:
+    def traces_nft(self) -> bool:
         """Whether nft events and verdicts are traced."""
-        return self.output_nft is not Nft.NO
+        return self.output_nft is not NftOutput.NO
 
     @property
-    def asks_rules(self) -> bool:
+    def needs_rule_text(self) -> bool:
         """Whether the texts of nftables rules are needed, for the output or for a filter."""
-        shows = self.output_json or self.output_nft is Nft.TEXT or self.sums_up
-        asks = bool(self.filter_nft_text) or REJECT in self.filter_nft_verdict
-        return self.asks_nft and (shows or asks)
+        is_printed = self.output_json or self.output_nft is NftOutput.TEXT or self.has_statistics
+        is_filtered = bool(self.filter_nft_text) or REJECT in self.filter_nft_verdict
+        return self.traces_nft and (is_printed or is_filtered)
 
     @property
-    def filters_nft(self) -> bool:
+    def has_nft_filter(self) -> bool:
         """Whether packets are filtered by their nft events."""
         return bool(
             self.filter_nft_verdict
@@ -335,7 +340,7 @@ class Config(_Fields):
         )
 
     @property
-    def tracks_stacks(self) -> bool:
+    def tracks_stack(self) -> bool:
         """Whether functions called by a function that handles a matching packet are traced."""
         return bool(
             self.filter_track_skb_by_stackid
@@ -350,7 +355,7 @@ class Config(_Fields):
 
 
 # Metadata expressions: pwru's limit, and the size of the array in struct part_metadata.
-_MEMBERS = 4
+_MAX_METADATA = 4
 
 # Rules that span several flags: a condition that must not hold, and the error's message, which
 # includes the remedy and pwru's wording if pwru has the same error; {0} is the Config.
@@ -374,7 +379,7 @@ RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
         "--kernel-btf {0.kernel_btf}",
     ),
     (
-        lambda config: config.filters_nft and not config.asks_nft,
+        lambda config: config.has_nft_filter and not config.traces_nft,
         "--filter-nft-* need the nftables events that --output-nft=false disables: leave one of "
         "them out",
     ),
@@ -408,11 +413,11 @@ RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
         "different names, or leave one out",
     ),
     (
-        lambda config: len(config.output_skb_metadata) > _MEMBERS,
+        lambda config: len(config.output_skb_metadata) > _MAX_METADATA,
         "too many skb metadata exprs, max 4: take some out of --output-skb-metadata",
     ),
     (
-        lambda config: len(config.output_xdp_metadata) > _MEMBERS,
+        lambda config: len(config.output_xdp_metadata) > _MAX_METADATA,
         "too many xdp metadata exprs, max 4: take some out of --output-xdp-metadata",
     ),
     (
@@ -425,7 +430,8 @@ RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
     ),
     (
         lambda config: (
-            config.output_pcap not in (None, STDOUT) and config.output_pcap.suffix not in _PCAPS
+            config.output_pcap not in (None, STDOUT)
+            and config.output_pcap.suffix not in _PCAP_SUFFIXES
         ),
         "--output-pcap {0.output_pcap} has no known suffix: end it in .pcapng, or in .pcap for "
         "the classic format, or take - for pcapng on standard output",
@@ -441,7 +447,9 @@ RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
     (
         lambda config: (
             config.output_pcap is None
-            and not (config.output_text or config.packets or config.sums_up or config.lists)
+            and not (
+                config.output_text or config.packets or config.has_statistics or config.list_only
+            )
         ),
         "--output-text=false leaves nothing to write: add --output-pcap or --stats, or take it out",
     ),

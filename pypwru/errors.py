@@ -24,21 +24,21 @@ class PypwruError(Exception):
         self.detail = detail
 
 
-def cure(error: OSError, otherwise: str) -> str:
+def remedy(error: OSError, default: str) -> str:
     """Return the remedy for ``error``.
 
     Args:
         error: of a system call.
-        otherwise: the remedy if ``error`` is not EMFILE or ENFILE (out of file descriptors).
+        default: the remedy if ``error`` is not EMFILE or ENFILE (out of file descriptors).
     """
     if error.errno == errno.EMFILE:
         import resource
 
-        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return f"raise the limit of {most} open files: ulimit -n {max(4 * most, 4096)}"
+        soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return f"raise the limit of {soft_limit} open files: ulimit -n {max(4 * soft_limit, 4096)}"
     if error.errno == errno.ENFILE:
         return "raise the limit of open files of all processes: sysctl fs.file-max"
-    return otherwise
+    return default
 
 
 class UsageError(PypwruError):
@@ -92,19 +92,19 @@ class OutputError(PypwruError):
     """An output can't be opened or written.
 
     Attributes:
-        events: how many events of the last batch were written completely.
+        events_written: how many events of the last batch were written completely.
     """
 
-    events = 0
+    events_written = 0
 
 
 class OutputClosed(Exception):
     """The reader of the output closed it (``| head``). The run ends with status 0.
 
     Args:
-        events: how many events of the last batch the reader got completely.
+        events_written: how many events of the last batch the reader got completely.
     """
 
-    def __init__(self, events: int = 0) -> None:
+    def __init__(self, events_written: int = 0) -> None:
         super().__init__()
-        self.events = events
+        self.events_written = events_written

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_SHORT = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
+_SHORT_ESCAPES = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
 # Code points of Unicode's Default_Ignorable_Code_Point that str.isprintable() accepts as letters
 # or marks, and BRAILLE PATTERN BLANK.
 _INVISIBLE = frozenset(
@@ -23,13 +23,13 @@ def escape_unprintable(text: str) -> str:
     return "".join(map(_escape, text))
 
 
-def _escape(letter: str) -> str:
-    if letter.isprintable() and letter not in _INVISIBLE:
-        return letter
-    code = ord(letter)
+def _escape(char: str) -> str:
+    if char.isprintable() and char not in _INVISIBLE:
+        return char
+    code = ord(char)
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
-    units = letter.encode("utf-16-be", "surrogatepass").hex()
-    return _SHORT.get(letter) or "".join(
-        f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)
+    utf16 = char.encode("utf-16-be", "surrogatepass").hex()
+    return _SHORT_ESCAPES.get(char) or "".join(
+        f"\\u{utf16[at : at + 4]}" for at in range(0, len(utf16), 4)
     )

@@ -27,14 +27,14 @@ _ESCAPES = {
 }
 
 
-def _escape(letter: str, around: str) -> str:
-    code = ord(letter)
-    if letter in _ESCAPES:
-        return _ESCAPES[letter]
-    if letter == around:
-        return f"\\{letter}"
-    if letter.isprintable():
-        return letter
+def _escape(char: str, quote_char: str) -> str:
+    code = ord(char)
+    if char in _ESCAPES:
+        return _ESCAPES[char]
+    if char == quote_char:
+        return f"\\{char}"
+    if char.isprintable():
+        return char
     if 0xDC80 <= code <= 0xDCFF:  # a byte of argv that isn't UTF-8, as a surrogate (PEP 383)
         return f"\\x{code - 0xDC00:02x}"
     if code < 0x80:
@@ -42,12 +42,12 @@ def _escape(letter: str, around: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def quote(text: str, around: str = '"') -> str:
-    """Return ``text`` as strconv.Quote does; ``around`` is ``'`` for strconv.QuoteRune."""
-    return around + "".join(_escape(letter, around) for letter in text) + around
+def go_quote(text: str, quote_char: str = '"') -> str:
+    """Return ``text`` as strconv.Quote does; ``quote_char`` is ``'`` for strconv.QuoteRune."""
+    return quote_char + "".join(_escape(char, quote_char) for char in text) + quote_char
 
 
-def log_value(value: object) -> str:
+def format_log_value(value: object) -> str:
     """Return a log attribute's value as slog writes it.
 
     slog quotes a value that is empty or contains a space, ``=``, ``"`` or an unprintable character.
@@ -55,13 +55,13 @@ def log_value(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = str(value)
-    if text and text.isprintable() and not any(letter in text for letter in ' ="'):
+    if text and text.isprintable() and not any(char in text for char in ' ="'):
         return text
-    return quote(text)
+    return go_quote(text)
 
 
-def _failure(function: str, text: str, reason: str) -> ValueError:
-    return ValueError(f"strconv.{function}: parsing {quote(text)}: {reason}")
+def _number_error(function: str, text: str, reason: str) -> ValueError:
+    return ValueError(f"strconv.{function}: parsing {go_quote(text)}: {reason}")
 
 
 def parse_bool(text: str) -> bool:
@@ -74,7 +74,7 @@ def parse_bool(text: str) -> bool:
         return True
     if text in _FALSE:
         return False
-    raise _failure("ParseBool", text, "invalid syntax")
+    raise _number_error("ParseBool", text, "invalid syntax")
 
 
 def _split_base(text: str) -> tuple[int, str]:
@@ -86,25 +86,25 @@ def _split_base(text: str) -> tuple[int, str]:
     return 10, text
 
 
-def _magnitude(function: str, text: str, unsigned: str, limit: int) -> int:
+def _parse_magnitude(function: str, text: str, unsigned: str, maximum: int) -> int:
     """Return the magnitude of the number in ``text``.
 
     Args:
         function: of strconv, for the error.
         text: the whole text, for the error.
         unsigned: ``text`` without its sign.
-        limit: maximum value.
+        maximum: maximum value.
     """
     base, digits = _split_base(unsigned)
     value = 0
     for digit in digits.replace("_", "") if unsigned else " ":
         if not digit.isascii() or not digit.isalnum() or int(digit, 36) >= base:
-            raise _failure(function, text, "invalid syntax")
+            raise _number_error(function, text, "invalid syntax")
         value = value * base + int(digit, 36)
-        if value > limit:  # Go stops here, even if an invalid digit follows
-            raise _failure(function, text, "value out of range")
+        if value > maximum:  # Go stops here, even if an invalid digit follows
+            raise _number_error(function, text, "value out of range")
     if "_" in unsigned and not _UNDERSCORES.fullmatch(unsigned):
-        raise _failure(function, text, "invalid syntax")
+        raise _number_error(function, text, "invalid syntax")
     return value
 
 
@@ -116,10 +116,10 @@ def parse_uint(text: str, bits: int) -> int:
     Raises:
         ValueError: with Go's wording.
     """
-    return _magnitude("ParseUint", text, text, (1 << bits) - 1)
+    return _parse_magnitude("ParseUint", text, text, (1 << bits) - 1)
 
 
-def parse_digits(text: str, base: int, bits: int) -> int:
+def parse_uint_base(text: str, base: int, bits: int) -> int:
     """Return the number in ``text``, as strconv.ParseUint(text, base, bits) with ``base`` > 0.
 
     Neither a prefix nor underscores are accepted.
@@ -133,14 +133,14 @@ def parse_digits(text: str, base: int, bits: int) -> int:
         ValueError: with Go's wording.
     """
     if not text or not text.isascii() or not text.isalnum():
-        raise _failure("ParseUint", text, "invalid syntax")
+        raise _number_error("ParseUint", text, "invalid syntax")
     if any(int(digit, 36) >= base for digit in text):
-        raise _failure("ParseUint", text, "invalid syntax")
+        raise _number_error("ParseUint", text, "invalid syntax")
     # A number of ``bits`` bits has no more digits, and int() rejects thousands of digits with an
     # error of its own.
     digits = text.lstrip("0")[: bits + 1] or "0"
     if (value := int(digits, base)) >> bits:
-        raise _failure("ParseUint", text, "value out of range")
+        raise _number_error("ParseUint", text, "value out of range")
     return value
 
 
@@ -150,22 +150,22 @@ def parse_int(text: str, bits: int) -> int:
     Raises:
         ValueError: with Go's wording.
     """
-    negative = text.startswith("-")
+    is_negative = text.startswith("-")
     unsigned = text[1:] if text[:1] in {"-", "+"} else text
     # ParseInt parses 64 bits first, then checks the range.
-    value = _magnitude("ParseInt", text, unsigned, (1 << 64) - 1)
-    if value > (1 << (bits - 1)) - (not negative):
-        raise _failure("ParseInt", text, "value out of range")
-    return -value if negative else value
+    value = _parse_magnitude("ParseInt", text, unsigned, (1 << 64) - 1)
+    if value > (1 << (bits - 1)) - (not is_negative):
+        raise _number_error("ParseInt", text, "value out of range")
+    return -value if is_negative else value
 
 
-def _csv_failure(line: str, rest: str, reason: str) -> ValueError:
+def _csv_error(line: str, rest: str, reason: str) -> ValueError:
     # encoding/csv counts columns in bytes, from 1.
     column = len(os.fsencode(line)) - len(os.fsencode(rest)) + 1
     return ValueError(f"parse error on line 1, column {column}: {reason}")
 
 
-def _quoted_field(line: str, rest: str) -> tuple[str, str]:
+def _parse_quoted_field(line: str, rest: str) -> tuple[str, str]:
     """Parse a quoted field.
 
     Args:
@@ -180,11 +180,11 @@ def _quoted_field(line: str, rest: str) -> tuple[str, str]:
         part, closing, after = rest.partition('"')
         field += part
         if not closing:
-            raise _csv_failure(line, "", 'extraneous or missing " in quoted-field')
+            raise _csv_error(line, "", 'extraneous or missing " in quoted-field')
         if not after or after[0] == ",":
             return field, after
         if after[0] != '"':
-            raise _csv_failure(line, closing + after, 'extraneous or missing " in quoted-field')
+            raise _csv_error(line, closing + after, 'extraneous or missing " in quoted-field')
         field, rest = field + '"', after[1:]
 
 
@@ -205,12 +205,12 @@ def parse_csv(text: str) -> tuple[str, ...]:
     rest = text
     while True:
         if rest.startswith('"'):
-            field, rest = _quoted_field(text, rest[1:])
+            field, rest = _parse_quoted_field(text, rest[1:])
         else:
             field, comma, after = rest.partition(",")
             if '"' in field:
                 bare = rest[field.index('"') :]
-                raise _csv_failure(text, bare, 'bare " in non-quoted-field')
+                raise _csv_error(text, bare, 'bare " in non-quoted-field')
             rest = comma + after
         fields.append(field)
         if not rest:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 # Letter of a tcpdump or tshark flag -> its equivalent; {} is the flag's value.
-_LETTERS: Mapping[str, str] = {
+_SHORT_EQUIVALENTS: Mapping[str, str] = {
     "c": "--output-limit-lines {}",
     "i": "--filter-ifname {}",
     "j": "--output-json",
@@ -26,7 +26,7 @@ _LETTERS: Mapping[str, str] = {
     "W": "--pcap-max-files {}",
 }
 # Letter of a tcpdump or tshark flag -> why pypwru needs no equivalent.
-_NEEDLESS: Mapping[str, str] = {
+_UNNEEDED_FLAGS: Mapping[str, str] = {
     "e": "lines have no link-layer header",
     "l": "lines are never buffered",
     "n": "addresses and ports are numbers anyway",
@@ -35,7 +35,7 @@ _NEEDLESS: Mapping[str, str] = {
     "v": "--debug logs more, and --output-* print more columns",
 }
 # Flags of pwru before 1.0, and other likely guesses -> their equivalent.
-_NAMES: Mapping[str, str] = {
+_LONG_EQUIVALENTS: Mapping[str, str] = {
     "filter-dst-ip": "the filter 'dst host {}'",
     "filter-dst-port": "the filter 'dst port {}'",
     "filter-port": "the filter 'port {}'",
@@ -57,7 +57,7 @@ _NAMES: Mapping[str, str] = {
 }
 
 
-def of_letter(letter: str, value: str) -> str:
+def hint_for_short_flag(letter: str, value: str) -> str:
     """Return a hint for the unknown flag ``-letter``, or ''.
 
     Args:
@@ -65,25 +65,25 @@ def of_letter(letter: str, value: str) -> str:
         value: the word after it, which may be its value; empty for none.
     """
     typed = f"-{letter} {value}".rstrip()
-    if letter in _NEEDLESS:
-        return f"-{letter}: leave it out, {_NEEDLESS[letter]}"
-    return _instead(typed, _LETTERS.get(letter, ""), value)
+    if letter in _UNNEEDED_FLAGS:
+        return f"-{letter}: leave it out, {_UNNEEDED_FLAGS[letter]}"
+    return _format_hint(typed, _SHORT_EQUIVALENTS.get(letter, ""), value)
 
 
-def of_name(name: str, value: str) -> str:
+def hint_for_flag(name: str, value: str) -> str:
     """Return a hint for the unknown flag ``--name``, or ''.
 
     Args:
         name: of the flag.
-        value: as of ``of_letter``.
+        value: as of ``hint_for_short_flag``.
     """
-    if name in _NAMES:
-        return _instead(f"--{name} {value}".rstrip(), _NAMES[name], value)
-    meant = nearest(name, [flag.name for flag in FLAGS if not flag.hidden])
-    return f"did you mean --{meant}?" if meant else ""
+    if name in _LONG_EQUIVALENTS:
+        return _format_hint(f"--{name} {value}".rstrip(), _LONG_EQUIVALENTS[name], value)
+    suggestion = nearest(name, [flag.name for flag in FLAGS if not flag.hidden])
+    return f"did you mean --{suggestion}?" if suggestion else ""
 
 
-def of_choice(flag: str, text: str, choices: Iterable[str]) -> str:
+def hint_for_choice(flag: str, text: str, choices: Iterable[str]) -> str:
     """Return a hint for an invalid value of a flag with a fixed set of values, or ''.
 
     Args:
@@ -91,9 +91,9 @@ def of_choice(flag: str, text: str, choices: Iterable[str]) -> str:
         text: the value as typed.
         choices: the valid values.
     """
-    meant = nearest(text, choices)
-    return f"did you mean {flag}={meant}?" if meant else ""
+    suggestion = nearest(text, choices)
+    return f"did you mean {flag}={suggestion}?" if suggestion else ""
 
 
-def _instead(typed: str, meant: str, value: str) -> str:
-    return f"{typed}: take {meant.format(value or '...')}" if meant else ""
+def _format_hint(typed: str, equivalent: str, value: str) -> str:
+    return f"{typed}: take {equivalent.format(value or '...')}" if equivalent else ""

@@ -15,15 +15,15 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, TextIO
 
-from pypwru.gotext import log_value
+from pypwru.gotext import format_log_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BAR_WIDTH = 40
 _REDRAW_SECONDS = 0.1
-_PATIENCE_SECONDS = 1.0
-_HELD = 1000  # lines: older ones are discarded
+_WRITE_TIMEOUT_SECONDS = 1.0
+_MAX_DEFERRED = 1000  # lines: older ones are discarded
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -41,7 +41,7 @@ class Progress:
         self._total = total
         self._label = label
         self._done = 0
-        self._drawn = -_REDRAW_SECONDS
+        self._drawn_at = -_REDRAW_SECONDS
         self._lock = threading.Lock()  # kprobes are attached by several threads
 
     def advance(self, count: int = 1) -> None:
@@ -49,8 +49,8 @@ class Progress:
         with self._lock:
             self._done += count
             now = time.monotonic()
-            if now - self._drawn >= _REDRAW_SECONDS:
-                self._drawn = now
+            if now - self._drawn_at >= _REDRAW_SECONDS:
+                self._drawn_at = now
                 self.draw()
 
     def draw(self, end: str = "") -> None:
@@ -68,7 +68,7 @@ class Progress:
 
     def _put(self, text: str) -> None:
         if self._stream is not None:
-            tell(self._stream, text)
+            write_unbuffered(self._stream, text)
 
 
 class Log:
@@ -83,7 +83,7 @@ class Log:
         self._stream = stream
         self._debug = debug
         self._progress: Progress | None = None
-        self._held: deque[str] | None = None
+        self._deferred: deque[str] | None = None
 
     def debug(self, message: str, **values: object) -> None:
         """Log details for troubleshooting; only with ``--debug``.
@@ -107,19 +107,19 @@ class Log:
         """Log an error that ends the run; arguments as of ``debug``."""
         self._line("ERROR", message, values)
 
-    def text(self, lines: str) -> None:
+    def write_text(self, lines: str) -> None:
         """Write ``lines`` as they are, without time and level, such as a report."""
         self._put(lines)
 
     @contextlib.contextmanager
-    def held_on_terminal(self) -> Iterator[None]:
+    def deferred_on_tty(self) -> Iterator[None]:
         """Defer all lines until the way out if standard error is a terminal (--top draws on it)."""
-        self._held = deque(maxlen=_HELD) if self.on_terminal else None
+        self._deferred = deque(maxlen=_MAX_DEFERRED) if self.is_tty else None
         try:
             yield
         finally:
-            held, self._held = self._held, None
-            self._put("".join(held or ()))
+            deferred, self._deferred = self._deferred, None
+            self._put("".join(deferred or ()))
 
     @contextlib.contextmanager
     def progress(self, total: int, label: str) -> Iterator[Progress]:
@@ -132,7 +132,7 @@ class Log:
         Yields:
             The bar, to be advanced.
         """
-        bar = self._progress = Progress(self._stream if self.on_terminal else None, total, label)
+        bar = self._progress = Progress(self._stream if self.is_tty else None, total, label)
         bar.draw()
         try:
             yield bar
@@ -141,9 +141,9 @@ class Log:
             self._progress = None
 
     @contextlib.contextmanager
-    def doing(self, what: str) -> Iterator[None]:
-        """Show the operation ``what`` until the way out, if standard error is a terminal."""
-        step = self._progress = Progress(self._stream if self.on_terminal else None, None, what)
+    def operation(self, label: str) -> Iterator[None]:
+        """Show the operation ``label`` until the way out, if standard error is a terminal."""
+        step = self._progress = Progress(self._stream if self.is_tty else None, None, label)
         step.draw()
         try:
             yield
@@ -152,7 +152,7 @@ class Log:
             self._progress = None
 
     @property
-    def on_terminal(self) -> bool:
+    def is_tty(self) -> bool:
         """Whether the stream is a terminal."""
         try:
             return self._stream is not None and self._stream.isatty()
@@ -165,17 +165,17 @@ class Log:
         if self._progress is not None:
             self._progress.clear()
         now = time.strftime("%Y/%m/%d %H:%M:%S")
-        pairs = "".join(f" {name}={log_value(value)}" for name, value in values.items())
+        pairs = "".join(f" {name}={format_log_value(value)}" for name, value in values.items())
         self._put(f"{now} {level} {message}{pairs}\n")
 
     def _put(self, text: str) -> None:
-        if self._held is not None:
-            self._held.append(text)
+        if self._deferred is not None:
+            self._deferred.append(text)
         else:
-            tell(self._stream, text)
+            write_unbuffered(self._stream, text)
 
 
-def tell(stream: TextIO | None, text: str) -> None:
+def write_unbuffered(stream: TextIO | None, text: str) -> None:
     """Write ``text`` unbuffered; errors are ignored.
 
     A write error of Python's buffer would recur in the flush at exit and change the exit status
@@ -197,11 +197,11 @@ def tell(stream: TextIO | None, text: str) -> None:
             _write(descriptor, text.encode(errors="backslashreplace"))
 
 
-def _write(descriptor: int, octets: bytes) -> None:
-    rest = memoryview(octets)
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
     while rest:
         try:
             rest = rest[os.write(descriptor, rest) :]
         except BlockingIOError:  # a process that shares the terminal made it non-blocking
-            if not select.select([], [descriptor], [], _PATIENCE_SECONDS)[1]:
+            if not select.select([], [descriptor], [], _WRITE_TIMEOUT_SECONDS)[1]:
                 return

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pypwru import __version__
 from pypwru.chapters import CHAPTERS, DESCRIPTION, SUMMARY
-from pypwru.completing import SHELLS, script
+from pypwru.completing import SHELLS, completion_script
 from pypwru.options import FLAGS, Flag, Group
 
 if TYPE_CHECKING:
@@ -29,11 +29,13 @@ DATE = "November 24, 2026"
 _UNWRAPPED = 10_000  # columns: roff fills lines; argparse would break --output-meta at its hyphen
 
 # Characters that are special to roff or replaced by a formatter -> their escape.
-_LETTERS = str.maketrans(
+_ROFF_ESCAPES = str.maketrans(
     {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
 )
 # Text to set in bold, after escaping for roff: options, and references to manual pages.
-_BOLD = re.compile(r"(?<![\w-])\\-\\-(?:[a-z0-9]|\\-)*(?!\w)|\b[a-z](?:[a-z0-9]|\\-)*(?=\(\d\))")
+_BOLD_PATTERN = re.compile(
+    r"(?<![\w-])\\-\\-(?:[a-z0-9]|\\-)*(?!\w)|\b[a-z](?:[a-z0-9]|\\-)*(?=\(\d\))"
+)
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -47,24 +49,24 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("pcap-filter", nargs="*", help="words of an expression of pcap-filter(7)")
     for group in Group:
-        chapter = parser.add_argument_group(group.value)
+        section = parser.add_argument_group(group.value)
         for flag in FLAGS:
             if flag.group is group and not flag.hidden:
-                _add(chapter, flag)
+                _add(section, flag)
     return parser
 
 
-def _add(chapter: argparse._ArgumentGroup, flag: Flag) -> None:
+def _add(section: argparse._ArgumentGroup, flag: Flag) -> None:
     names = ([f"-{flag.short}"] if flag.short else []) + [f"--{flag.name}"]
     note = "" if flag.default in {"", "0", "false"} else f" (default {flag.default})"
     if flag.default == "true":
         note = f" (default; --{flag.name}=false for not)"
-    described = (flag.help + note).replace("%", "%%")
-    if not flag.kind.word:
-        chapter.add_argument(*names, action="store_true", help=described)
+    help_text = (flag.help + note).replace("%", "%%")
+    if not flag.value_type.type_name:
+        section.add_argument(*names, action="store_true", help=help_text)
         return
-    choices = flag.kind.choices or None
-    chapter.add_argument(*names, metavar=flag.value_word, choices=choices, help=described)
+    choices = flag.value_type.choices or None
+    section.add_argument(*names, metavar=flag.placeholder, choices=choices, help=help_text)
 
 
 def man_page() -> str:
@@ -77,40 +79,43 @@ def man_page() -> str:
     page.manual = "User Commands"
     page.description = SUMMARY
     for heading, blocks in CHAPTERS.items():
-        page.add_section(heading, "=", "\n".join(map(_set, blocks)))
-    return "\n".join(_lines(str(page).split("\n")))
+        page.add_section(heading, "=", "\n".join(map(_format_block, blocks)))
+    return "\n".join(_wrap_lines(str(page).split("\n")))
 
 
-def _lines(page: Sequence[str]) -> Iterator[str]:
+def _wrap_lines(page: Sequence[str]) -> Iterator[str]:
     """Yield the lines of ``page``, wrapped at 80 columns for mandoc -T lint, except .TP tags."""
-    before, is_literal = "", False
+    previous, is_literal = "", False
     for line in page:
         is_literal = line == ".nf" or (is_literal and line != ".fi")
-        if line.startswith(".") or is_literal or before == ".TP":
-            if line != ".PP" or not before.startswith(".SH"):
+        if line.startswith(".") or is_literal or previous == ".TP":
+            if line != ".PP" or not previous.startswith(".SH"):
                 yield line
         else:
             for part in wrap(line, 80, break_long_words=False, break_on_hyphens=False) or [""]:
                 yield (r"\&" if part.startswith((".", "'")) else "") + part
-        before = line
+        previous = line
 
 
-def _set(block: Block) -> str:
+def _format_block(block: Block) -> str:
     """Return ``block`` in man(7) format."""
     if isinstance(block, str):
-        return f".PP\n{_text(block)}"
+        return f".PP\n{_format_text(block)}"
     if isinstance(block, tuple):
-        return "\n".join((".RS", ".nf", *map(_escaped, block), ".fi", ".RE"))
-    return "\n".join(f".TP\n{_text(term)}\n{_text(meaning)}" for term, meaning in block.items())
+        return "\n".join((".RS", ".nf", *map(_escape_roff, block), ".fi", ".RE"))
+    return "\n".join(
+        f".TP\n{_format_text(term)}\n{_format_text(description)}"
+        for term, description in block.items()
+    )
 
 
-def _text(text: str) -> str:
-    return _BOLD.sub(lambda match: rf"\fB{match[0]}\fR", _escaped(text))
+def _format_text(text: str) -> str:
+    return _BOLD_PATTERN.sub(lambda match: rf"\fB{match[0]}\fR", _escape_roff(text))
 
 
-def _escaped(text: str) -> str:
+def _escape_roff(text: str) -> str:
     # A line that begins with a dot is a request to roff: \& (zero width) before it prevents that.
-    return (r"\&" if text.startswith(".") else "") + text.translate(_LETTERS)
+    return (r"\&" if text.startswith(".") else "") + text.translate(_ROFF_ESCAPES)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -118,7 +123,7 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) != 1 or argv[0] not in {"man", *SHELLS}:
         print("usage: python -m pypwru.manual man|bash|zsh", file=sys.stderr)
         return 2
-    sys.stdout.write(man_page() if argv[0] == "man" else script(argv[0]))
+    sys.stdout.write(man_page() if argv[0] == "man" else completion_script(argv[0]))
     return 0
 
 

@@ -7,48 +7,48 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pypwru.errors import OutputClosed, OutputError
-from pypwru.events.lives import sights
+from pypwru.events.lives import without_free_records
 from pypwru.kernel.capabilities import require_capabilities
 from pypwru.output.columns import columns
-from pypwru.output.printer import Form, Printer
-from pypwru.output.sink import Sink, make_empty, open_output
-from pypwru.session import Session, compile_filters, opened
-from pypwru.signals import Interrupts, interrupts, kept_back
-from pypwru.statistics.telling import Telling, asking
+from pypwru.output.printer import Formatter, Printer
+from pypwru.output.sink import Sink, open_output, touch_ready_file
+from pypwru.session import Session, compile_filters, open_session
+from pypwru.signals import StopRequest, blocked_signals, stop_on_signals
+from pypwru.statistics.telling import StatsRunner, handled_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pypwru.config import Config
-    from pypwru.events.record import Slices
+    from pypwru.events.record import RawRecord
     from pypwru.log import Log
-    from pypwru.output.journey.journeys import Journeys
-    from pypwru.output.pcap.output import Opened, PcapOutput
+    from pypwru.output.journey.journeys import JourneyWriter
+    from pypwru.output.pcap.output import PcapOutput, PcapSetup
     from pypwru.statistics.file import StatsFile
 
 
-class End(NamedTuple):
+class StopReason(NamedTuple):
     """The reason for which a trace stops.
 
     Args:
         message: of the log.
-        wants_rest: whether records that are still on the ring are printed.
+        prints_remaining: whether records that are still on the ring are printed.
     """
 
     message: str
-    wants_rest: bool
+    prints_remaining: bool
 
 
-SIGNAL = End("Received signal, exiting program..", True)
-LIMIT = End("Printed events, exiting program..", False)
-CLOSED = End("Standard output has no reader, exiting program..", False)
-FAILED = End("An output can't be written, exiting program..", False)
+SIGNAL = StopReason("Received signal, exiting program..", True)
+LIMIT = StopReason("Printed events, exiting program..", False)
+CLOSED = StopReason("Standard output has no reader, exiting program..", False)
+FAILED = StopReason("An output can't be written, exiting program..", False)
 
 
 class Output(Protocol):
     """A consumer of records: the printer of text or JSON, the capture file, statistics."""
 
-    def show(self, batch: Sequence[Slices]) -> None:
+    def show(self, batch: Sequence[RawRecord]) -> None:
         """Consume ``batch``, which may be empty.
 
         Raises:
@@ -57,16 +57,16 @@ class Output(Protocol):
         """
 
 
-class Shown:
+class Dispatcher:
     """Passes records to all outputs and counts the events that were output.
 
     Args:
         outputs: each gets every batch, without skb free records; the trace stops if the reader of
             one closed it, or if one can't be written.
-        followers: get the events that were output, with the skb free records.
-        between: called after each batch, also an empty one, with the number of events so far; an
+        observers: get the events that were output, with the skb free records.
+        on_batch: called after each batch, also an empty one, with the number of events so far; an
             OutputClosed or OutputError that it raises stops the trace.
-        has_ends: whether batches contain skb free records.
+        has_free_records: whether batches contain skb free records.
 
     Attributes:
         count: events that were output.
@@ -75,26 +75,26 @@ class Shown:
     def __init__(
         self,
         outputs: Sequence[Output],
-        followers: Sequence[Output] = (),
-        between: Callable[[int], object] = lambda count: None,
-        has_ends: bool = True,
+        observers: Sequence[Output] = (),
+        on_batch: Callable[[int], object] = lambda count: None,
+        has_free_records: bool = True,
     ) -> None:
         self._outputs = outputs
-        self._followers = followers
-        self._between = between
-        self._has_ends = has_ends
+        self._observers = observers
+        self._on_batch = on_batch
+        self._has_free_records = has_free_records
         self.count = 0
         self.failure: OutputError | None = None
         """The error of the first output that can't be written; None for none."""
 
-    def all(self, batches: Iterable[Sequence[Slices]]) -> bool:
+    def consume(self, batches: Iterable[Sequence[RawRecord]]) -> bool:
         """Output ``batches``; return False if an output was closed or can't be written."""
-        return all(self.attempt(partial(self._show, batch)) for batch in batches)
+        return all(self.attempt(partial(self._dispatch, batch)) for batch in batches)
 
-    def attempt(self, act: Callable[[], object]) -> bool:
-        """Call ``act``; return False if an output was closed or can't be written."""
+    def attempt(self, action: Callable[[], object]) -> bool:
+        """Call ``action``; return False if an output was closed or can't be written."""
         try:
-            act()
+            action()
         except OutputClosed:
             return False
         except OutputError as error:
@@ -102,21 +102,21 @@ class Shown:
             return False
         return True
 
-    def _show(self, batch: Sequence[Slices]) -> None:
-        seen = sights(batch) if self._has_ends else batch
+    def _dispatch(self, batch: Sequence[RawRecord]) -> None:
+        events = without_free_records(batch) if self._has_free_records else batch
         try:
             for output in self._outputs:
-                output.show(seen)
-        except (OutputClosed, OutputError) as stopped:
-            self._follow(seen[: stopped.events], stopped.events)
+                output.show(events)
+        except (OutputClosed, OutputError) as error:
+            self._notify_observers(events[: error.events_written], error.events_written)
             raise
-        self._follow(batch, len(seen))
-        self._between(self.count)
+        self._notify_observers(batch, len(events))
+        self._on_batch(self.count)
 
-    def _follow(self, batch: Sequence[Slices], events: int) -> None:
+    def _notify_observers(self, batch: Sequence[RawRecord], events: int) -> None:
         self.count += events
-        for follower in self._followers:
-            follower.show(batch)
+        for observer in self._observers:
+            observer.show(batch)
 
 
 def run(config: Config, log: Log, command: str) -> None:
@@ -134,60 +134,62 @@ def run(config: Config, log: Log, command: str) -> None:
     filters = compile_filters(config, log)
     require_capabilities()  # before any file is created
     with ExitStack() as stack:
-        stop = stack.enter_context(interrupts())
-        asked = stack.enter_context(kept_back(*asking(config)))
-        file = _statistics_file(config)
-        sink = stack.enter_context(open_output(config, stop, log)) if config.prints else None
-        target = _pcap_target(config, stop, log, stack, command)
+        stop = stack.enter_context(stop_on_signals())
+        next_signal = stack.enter_context(blocked_signals(*handled_signals(config)))
+        stats_file = _open_stats_file(config)
+        sink = stack.enter_context(open_output(config, stop, log)) if config.prints_events else None
+        target = _open_pcap_target(config, stop, log, stack, command)
         _require_distinct(config, sink, target)
-        session = stack.enter_context(opened(config, filters, log, stop))
-        journeys = _journeys(session, sink) if sink and config.output_journey else None
-        text = _printer(session, sink) if sink and not journeys else None
-        pcap = _pcap(session, target, log) if target else None
-        telling = Telling(config, session, file, asked, log)
+        session = stack.enter_context(open_session(config, filters, log, stop))
+        journeys = _make_journeys(session, sink) if sink and config.output_journey else None
+        text = _make_printer(session, sink) if sink and not journeys else None
+        pcap = _make_pcap_output(session, target, log) if target else None
+        stats_runner = StatsRunner(config, session, stats_file, next_signal, log)
         outputs = [output for output in (pcap, text) if output]
-        followers: list[Output] = [one for one in (journeys, *telling.followers) if one]
+        observers: list[Output] = [one for one in (journeys, *stats_runner.observers) if one]
         sinks = [one for one in (sink, target and target.target) if one]
 
-        def between(count: int) -> None:
+        def on_batch(count: int) -> None:
             for one in sinks:
                 one.require_reader()
-            telling.look(count)
+            stats_runner.on_batch(count)
 
-        shown = Shown(outputs, followers, between, config.follows_ends)
+        dispatcher = Dispatcher(outputs, observers, on_batch, config.needs_free_events)
 
-        def begin() -> None:
+        def start_outputs() -> None:
             if pcap:
                 pcap.begin()
             if config.ready_file:
-                make_empty(config.ready_file, stop)
+                touch_ready_file(config.ready_file, stop)
             if text:
                 text.print_header()
 
-        with telling.live(stop):
-            goes_on = shown.attempt(begin) and shown.all(session.live())
-        end = _end(session, shown, goes_on, stop)
+        with stats_runner.live_table(stop):
+            can_output = dispatcher.attempt(start_outputs) and dispatcher.consume(session.batches())
+        reason = _stop_reason(session, dispatcher, can_output, stop)
         session.stop()
-        if end.wants_rest and goes_on:
-            goes_on = shown.all(session.rest())
-        log.info(end.message, **({"count": shown.count} if end is LIMIT else {}))
+        if reason.prints_remaining and can_output:
+            can_output = dispatcher.consume(session.drain_remaining())
+        log.info(reason.message, **({"count": dispatcher.count} if reason is LIMIT else {}))
         session.detach()
-        if end.wants_rest and goes_on:  # records of handlers that ran until the probes were removed
-            goes_on = shown.all(session.rest())
-        if journeys and goes_on:
-            shown.attempt(partial(journeys.end, is_cut=end is LIMIT))
-        account = session.account(journeys.count if journeys else shown.count)
-        account |= journeys.account() if journeys else {}
+        if (
+            reason.prints_remaining and can_output
+        ):  # records of handlers that ran until the probes were removed
+            can_output = dispatcher.consume(session.drain_remaining())
+        if journeys and can_output:
+            dispatcher.attempt(partial(journeys.finish, is_limit_reached=reason is LIMIT))
+        summary = session.summary(journeys.count if journeys else dispatcher.count)
+        summary |= journeys.summarize() if journeys else {}
         if pcap:
-            shown.attempt(partial(pcap.close, account["lost_packets"]))
-            account |= pcap.account()
-        shown.attempt(partial(telling.finish, account))
-        log.info("Done", **account)
-        if failure := shown.failure or (pcap and pcap.failure):
+            dispatcher.attempt(partial(pcap.close, summary["lost_packets"]))
+            summary |= pcap.summarize()
+        dispatcher.attempt(partial(stats_runner.finish, summary))
+        log.info("Done", **summary)
+        if failure := dispatcher.failure or (pcap and pcap.failure):
             raise failure
 
 
-def _statistics_file(config: Config) -> StatsFile | None:
+def _open_stats_file(config: Config) -> StatsFile | None:
     """Open the file of --stats-file, if any; check that --top has a terminal.
 
     Raises:
@@ -196,7 +198,7 @@ def _statistics_file(config: Config) -> StatsFile | None:
     if config.top:
         from pypwru.statistics import top
 
-        top.check()
+        top.check_requirements()
     if config.stats_file is None:
         return None
     from pypwru.statistics.file import StatsFile
@@ -204,9 +206,9 @@ def _statistics_file(config: Config) -> StatsFile | None:
     return StatsFile(config.stats_file)
 
 
-def _pcap_target(
-    config: Config, stop: Interrupts, log: Log, stack: ExitStack, command: str
-) -> Opened | None:
+def _open_pcap_target(
+    config: Config, stop: StopRequest, log: Log, stack: ExitStack, command: str
+) -> PcapSetup | None:
     """Open the target of --output-pcap; return None without that option."""
     if config.output_pcap is None:
         return None
@@ -215,7 +217,7 @@ def _pcap_target(
     return open_pcap(config, stop, log, stack, command)
 
 
-def _require_distinct(config: Config, sink: Sink | None, target: Opened | None) -> None:
+def _require_distinct(config: Config, sink: Sink | None, target: PcapSetup | None) -> None:
     """Raise PypwruError if two outputs are the same file."""
     if not (target or config.stats_file or config.ready_file):
         return
@@ -225,48 +227,52 @@ def _require_distinct(config: Config, sink: Sink | None, target: Opened | None) 
     require_distinct(config, text, target.target.fileno() if target else None)
 
 
-def _printer(session: Session, sink: Sink) -> Printer:
+def _make_printer(session: Session, sink: Sink) -> Printer:
     """Return the printer of a session's records, as text or JSON."""
-    shown = columns(session.config)
-    form: Form
+    enabled_columns = columns(session.config)
+    formatter: Formatter
     if session.config.output_json:
-        from pypwru.output.json import Json
+        from pypwru.output.json import JsonFormatter
 
-        form = Json(shown)
+        formatter = JsonFormatter(enabled_columns)
     else:
-        from pypwru.output.text import Text
+        from pypwru.output.text import TextFormatter
 
-        form = Text(shown)
-    return Printer(form, session.names, sink.write_events, session.config)
+        formatter = TextFormatter(enabled_columns)
+    return Printer(formatter, session.names, sink.write_events, session.config)
 
 
-def _journeys(session: Session, sink: Sink) -> Journeys:
+def _make_journeys(session: Session, sink: Sink) -> JourneyWriter:
     """Return the printer of a session's packets, one by one."""
-    from pypwru.output.journey.journeys import Journeys
-    from pypwru.output.journey.json import Json as JourneyJson
-    from pypwru.output.journey.text import Text as JourneyText
+    from pypwru.output.journey.journeys import JourneyWriter
+    from pypwru.output.journey.json import JourneyJson as JourneyJson
+    from pypwru.output.journey.text import JourneyText as JourneyText
 
     config, names = session.config, session.names
-    form = JourneyJson(config, names) if config.output_json else JourneyText(config, names)
-    return Journeys(config, names, session.traced, form, sink.write_events)
+    formatter = JourneyJson(config, names) if config.output_json else JourneyText(config, names)
+    return JourneyWriter(config, names, session.targets, formatter, sink.write_events)
 
 
-def _pcap(session: Session, target: Opened, log: Log) -> PcapOutput:
+def _make_pcap_output(session: Session, target: PcapSetup, log: Log) -> PcapOutput:
     """Return the writer of a session's captured packets."""
-    from pypwru.output.pcap.comment import Comments
+    from pypwru.output.pcap.comment import CommentRenderer
     from pypwru.output.pcap.output import PcapOutput
 
     config, names = session.config, session.names
-    return PcapOutput(config, names, session.take, target, Comments(config, names).of, log)
+    return PcapOutput(
+        config, names, session.packet_data, target, CommentRenderer(config, names).render, log
+    )
 
 
-def _end(session: Session, shown: Shown, goes_on: bool, stop: Interrupts) -> End:
+def _stop_reason(
+    session: Session, dispatcher: Dispatcher, can_output: bool, stop: StopRequest
+) -> StopReason:
     """Return why the output stops.
 
     On a stop request, OutputClosed means that the reader was too slow, not that it is gone.
     """
-    if shown.failure:
+    if dispatcher.failure:
         return FAILED
-    if not goes_on:
+    if not can_output:
         return SIGNAL if stop.received else CLOSED
-    return LIMIT if session.is_full else SIGNAL
+    return LIMIT if session.limit_reached else SIGNAL

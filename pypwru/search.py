@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pypwru.btf.load import load_module, load_vmlinux, module_names
 from pypwru.config import Backend, Config
 from pypwru.discovery import tables
-from pypwru.discovery.lifetime import CONSUMING, TELLING
+from pypwru.discovery.lifetime import CONSUME_TARGETS, OUTCOME_TARGETS
 from pypwru.discovery.others import Tracking
 from pypwru.discovery.selection import Selection
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 # Linux commit eedade12f4cb ("net: kfree_skb_list use kmem_cache_free_bulk") (in v6.3): a kernel
 # that has this member frees lists of sk_buffs in bulk.
-_FREED_IN_BULK = "skb_free_array", "skb_count"
+_BULK_FREE_MEMBER = "skb_free_array", "skb_count"
 
 
-class Search(NamedTuple):
+class TraceRequest(NamedTuple):
     """What to trace, and the types to find it in.
 
     Args:
@@ -37,19 +37,19 @@ class Search(NamedTuple):
         modules: module name -> its BTF, of the modules whose functions are traced.
         selection: of functions and tracepoints, by name, category and priority.
         tracking: how packets are tracked beyond the filters.
-        optional: True if finding no function is no error, because BPF programs are traced.
-        running: True if ``btf`` is the running kernel's own; False with --kernel-btf.
+        may_be_empty: True if finding no function is no error, because BPF programs are traced.
+        is_running_kernel: True if ``btf`` is the running kernel's own; False with --kernel-btf.
     """
 
     btf: BTF
     modules: dict[str, BTF]
     selection: Selection
     tracking: Tracking
-    optional: bool = False
-    running: bool = True
+    may_be_empty: bool = False
+    is_running_kernel: bool = True
 
 
-def search(config: Config, cache: Cache, names: NameList | None = None) -> Search:
+def resolve_request(config: Config, cache: Cache, names: NameList | None = None) -> TraceRequest:
     """Load the BTF of vmlinux and of the selected modules, and build the selection.
 
     Args:
@@ -61,117 +61,121 @@ def search(config: Config, cache: Cache, names: NameList | None = None) -> Searc
         BTFError: BTF is missing or malformed.
         UsageError, FilterError: an unknown category, or an invalid pattern.
     """
-    selection = selected(config)
+    selection = make_selection(config)
     btf = load_vmlinux(config.kernel_btf, cache)
-    asked = module_names() if config.all_kmods else config.kmods
-    modules = {name: load_module(name, btf) for name in asked}
+    module_list = module_names() if config.all_kmods else config.kmods
+    modules = {name: load_module(name, btf) for name in module_list}
     if names is not None:
-        from pypwru.discovery.listed import locate
+        from pypwru.discovery.listed import resolve_names
 
         load = partial(load_module, base=btf)
-        modules, listed = locate(names, btf, modules, load, module_names())
-        selection = selection._replace(only=listed)
-    return Search(
+        modules, only = resolve_names(names, btf, modules, load, module_names())
+        selection = selection._replace(only=only)
+    return TraceRequest(
         btf,
         modules,
         selection,
-        _tracking(config, btf),
-        optional=config.filter_trace_tc or config.filter_trace_xdp,
-        running=config.kernel_btf is None,
+        _make_tracking(config, btf),
+        may_be_empty=config.filter_trace_tc or config.filter_trace_xdp,
+        is_running_kernel=config.kernel_btf is None,
     )
 
 
-def selected(config: Config) -> Selection:
+def make_selection(config: Config) -> Selection:
     """Return the selection by the flags, without the names of --functions.
 
     Raises:
         UsageError, FilterError: an unknown category, or an invalid pattern.
     """
     categories = frozenset(config.category)
-    return Selection(config.filter_func, config.priority, categories, also=_telling(config))
+    return Selection(
+        config.filter_func, config.priority, categories, implicit=_outcome_targets(config)
+    )
 
 
-def _telling(config: Config) -> frozenset[str]:
+def _outcome_targets(config: Config) -> frozenset[str]:
     """Return the functions that report the outcome of packets, if the run needs it."""
     if config.output_journey:
-        ends = (name for row in tables.rows("ends") for name in row.words)
-        return TELLING.union(ends)
+        journey_functions = (name for row in tables.load_table("ends") for name in row.names)
+        return OUTCOME_TARGETS.union(journey_functions)
     # A later consuming function overrides a drop: kfree_skb() only dropped one of several
     # references.
-    return TELLING | CONSUMING if config.drops else frozenset()
+    return OUTCOME_TARGETS | CONSUME_TARGETS if config.drops else frozenset()
 
 
-def tell_added(search: Search, plan: AttachPlan, log: Log) -> None:
+def log_implicit(request: TraceRequest, plan: AttachPlan, log: Log) -> None:
     """Log the functions that are traced although no flag selects them.
 
     Args:
-        search: its selection has the flags' criteria.
+        request: its selection has the flags' criteria.
         plan: what will be attached.
         log: gets one line, if there are any.
     """
-    selection = search.selection
+    selection = request.selection
     targets: list[Function | Tracepoint] = [*plan.functions, *plan.tracepoints]
-    added = [
-        one.display
-        for one in targets
-        if not selection.also.isdisjoint((one.name, one.display))
-        and not selection.asks(one.name, one.display, one.category, one.priority)
+    implicit = [
+        target.display
+        for target in targets
+        if not selection.implicit.isdisjoint((target.name, target.display))
+        and not selection.matches(target.name, target.display, target.category, target.priority)
     ]
-    if added:
-        log.info("Also tracing the outcome of packets", functions=", ".join(sorted(added)))
+    if implicit:
+        log.info("Also tracing the outcome of packets", functions=", ".join(sorted(implicit)))
 
 
-def tell_missing(search: Search, plan: AttachPlan, log: Log) -> None:
+def log_missing(request: TraceRequest, plan: AttachPlan, log: Log) -> None:
     """Log the names of --functions that are neither planned nor refused, and why.
 
     Args:
-        search: its selection has the names.
+        request: its selection has the names.
         plan: what will be attached.
         log: gets one line for each reason.
     """
-    only = search.selection.only
+    only = request.selection.only
     if only is None:
         return
-    from pypwru.discovery.listed import Sought, why_missing
+    from pypwru.discovery.listed import LookupScope, explain_missing
 
-    there = {one.display for one in plan.functions} | {one.display for one in plan.tracepoints}
-    missing = only.difference(there, (refused.function.display for refused in plan.refused))
+    planned = {target.display for target in plan.functions} | {
+        target.display for target in plan.tracepoints
+    }
+    missing = only.difference(planned, (refused.function.display for refused in plan.unattachable))
     by_tracepoints = plan.backend is Backend.TRACEPOINT
-    sought = Sought(search.btf, search.modules, by_tracepoints)
-    for why, names in why_missing(missing, sought).items() if missing else ():
-        log.warn("Not traced", functions=", ".join(names), why=why)
+    scope = LookupScope(request.btf, request.modules, by_tracepoints)
+    for reason, names in explain_missing(missing, scope).items() if missing else ():
+        log.warn("Not traced", functions=", ".join(names), why=reason)
 
 
-def tell_refused(search: Search, plan: AttachPlan, log: Log) -> None:
+def log_unattachable(request: TraceRequest, plan: AttachPlan, log: Log) -> None:
     """Log the functions of --functions that can't be attached to, and why.
 
     Args:
-        search: its selection has the names.
+        request: its selection has the names.
         plan: what will be attached, and what can't be.
         log: gets one line for each reason.
     """
     reasons: dict[str, list[str]] = {}
-    for function, why in plan.refused if search.selection.only is not None else ():
-        reasons.setdefault(why, []).append(function.display)
-    for why, names in reasons.items():
-        log.warn("Not traced", functions=", ".join(names), why=why)
+    for function, reason in plan.unattachable if request.selection.only is not None else ():
+        reasons.setdefault(reason, []).append(function.display)
+    for reason, names in reasons.items():
+        log.warn("Not traced", functions=", ".join(names), why=reason)
 
 
-def _tracking(config: Config, btf: BTF) -> Tracking:
-    def functions(symbols: Symbols) -> Collection[str]:
-        from pypwru.kernel.programs import helper_targets
+def _make_tracking(config: Config, btf: BTF) -> Tracking:
+    def find_functions(symbols: Symbols) -> Collection[str]:
+        from pypwru.kernel.programs import called_kernel_functions
 
-        called = helper_targets(symbols) if config.filter_track_bpf_helpers else set()
-        return called.union(config.filter_non_skb_funcs)
+        helpers = called_kernel_functions(symbols) if config.filter_track_bpf_helpers else set()
+        return helpers.union(config.filter_non_skb_funcs)
 
-    asked = config.filter_track_bpf_helpers or config.filter_non_skb_funcs
-    wanted: Callable[[Symbols], Collection[str]] | None = functions if asked else None
+    has_functions = config.filter_track_bpf_helpers or config.filter_non_skb_funcs
+    finder: Callable[[Symbols], Collection[str]] | None = find_functions if has_functions else None
     return Tracking(
         config.filter_track_skb,
-        config.tracks_stacks,
-        wanted,
+        config.tracks_stack,
+        finder,
         config.output_bpfmap,
-        by_verdict=config.asks_nft,
-        by_sight=config.remembers,
-        in_bulk=config.identifies and btf.has_member(*_FREED_IN_BULK),
+        keeps_verdicts=config.traces_nft,
+        uses_seen_map=config.needs_seen_map,
+        has_bulk_free=config.needs_packet_ids and btf.has_member(*_BULK_FREE_MEMBER),
     )

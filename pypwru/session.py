@@ -11,64 +11,64 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.attach.attach import NOUNS, attached
-from pypwru.attach.attached import Attached
-from pypwru.attach.backend import choose, nft_where_possible
-from pypwru.attach.throttled import NONE, Throttled, throttling
-from pypwru.btf.load import require_own_types
+from pypwru.attach.attach import PROBE_NOUN, attach
+from pypwru.attach.attached import AttachReport
+from pypwru.attach.backend import disable_nft_without_kprobes, select_backend
+from pypwru.attach.throttled import NO_THROTTLING, ThrottleReport, open_throttle_report
+from pypwru.btf.load import require_running_kernel_btf
 from pypwru.cache import Cache
 from pypwru.config import Backend
 from pypwru.events import ring
 from pypwru.events.counters import (
     Counters,
-    account,
-    forgotten,
-    held_back,
-    lost_by_recursion,
+    count_evicted,
+    count_lost_ids,
+    count_recursion_misses,
+    count_suppressed,
     read_counters,
-    thrown_out,
+    summarize,
 )
-from pypwru.events.drain import drain, rest
-from pypwru.events.identities import packet_count
-from pypwru.events.limit import Limit
-from pypwru.events.record import Slices
-from pypwru.events.wire import wire
+from pypwru.events.drain import drain, drain_remaining
+from pypwru.events.identities import make_packet_counter
+from pypwru.events.limit import EventLimit
+from pypwru.events.record import RawRecord
+from pypwru.events.wire import record_layout
 from pypwru.filter.compiler import Filter, compile_filter
-from pypwru.filter.wanted import Inner, compile_inner, compile_wanted
+from pypwru.filter.wanted import InnerFilters, compile_criteria, compile_inner_filters
 from pypwru.kernel.bpf import require_architecture
-from pypwru.kernel.bpf_objects import Runs, runs_counted
+from pypwru.kernel.bpf_objects import RunStats, enable_bpf_stats
 from pypwru.kernel.lockdown import require_kernel_reads
-from pypwru.kernel.place import find_place
-from pypwru.kernel.switches import watched_switches
-from pypwru.output.naming import names_of
-from pypwru.output.nft_source import nft_source
-from pypwru.output.stages import Stages
+from pypwru.kernel.place import resolve_netns
+from pypwru.kernel.switches import watch_switches
+from pypwru.output.naming import build_resolver
+from pypwru.output.nft_source import open_nft_source
+from pypwru.output.stages import Pipeline
 from pypwru.program import maps
 from pypwru.program.build import build
 from pypwru.program.defines import defines
-from pypwru.program.kept_layout import kept_layout
+from pypwru.program.kept_layout import cached_layout
 from pypwru.program.load import Loader
-from pypwru.program.shares import shares
+from pypwru.program.shares import sampling_constants
 from pypwru.program.source import sources
-from pypwru.resolve.reasons import Reasons
-from pypwru.search import search, tell_added, tell_missing, tell_refused
+from pypwru.resolve.reasons import DropReasons
+from pypwru.search import log_implicit, log_missing, log_unattachable, resolve_request
 
 if TYPE_CHECKING:
-    from pypwru.attach.backend import Choice
-    from pypwru.attach.judges import Judge
-    from pypwru.attach.late import Making
+    from pypwru.attach.backend import BackendPlan
+    from pypwru.attach.judges import VerdictSource
+    from pypwru.attach.late import HandlerBuild
     from pypwru.attach.tracing import ProgramKind
     from pypwru.config import Config
     from pypwru.discovery.names import NameList
-    from pypwru.events.packets import Captured, PacketBytes
-    from pypwru.events.wire import Wire
+    from pypwru.events.packets import PacketCapture, PacketDataReader
+    from pypwru.events.wire import RecordLayout
     from pypwru.log import Log
     from pypwru.program.conntrack import ConntrackTypes
-    from pypwru.resolve.event_names import Names
-    from pypwru.search import Search
-    from pypwru.signals import Interrupts
+    from pypwru.resolve.event_names import NameResolver
+    from pypwru.search import TraceRequest
+    from pypwru.signals import StopRequest
 
-Batch = Sequence[Slices]
+Batch = Sequence[RawRecord]
 
 
 class Filters(NamedTuple):
@@ -81,7 +81,7 @@ class Filters(NamedTuple):
     """
 
     packet: Filter
-    inner: Inner
+    inner: InnerFilters
     names: NameList | None = None
 
 
@@ -92,9 +92,9 @@ def compile_filters(config: Config, log: Log) -> Filters:
         FilterError: libpcap can't compile a filter.
         ListError: --functions can't be read.
     """
-    with log.doing("Compiling the filter"):
+    with log.operation("Compiling the filter"):
         packet = compile_filter(config.pcap_filter)
-        inner = compile_inner(config)
+        inner = compile_inner_filters(config)
     log.debug("Compiled the filter", classic=packet)
     if config.functions is None:
         return Filters(packet, inner)
@@ -106,106 +106,107 @@ def compile_filters(config: Config, log: Log) -> Filters:
 class Session:
     """The attached probes of a run, their records and counters.
 
-    Order of calls: ``live``, ``stop``, ``rest`` for the remaining records, ``detach``, ``rest``
-    again, ``account``. Leaving ``opened`` detaches in any case.
+    Order of calls: ``batches``, ``stop``, ``drain_remaining`` for the remaining records,
+        ``detach``, ``drain_remaining``
+    again, ``summary``. Leaving ``open_session`` detaches in any case.
 
     Args:
         config: of the run, without the features that this kernel lacks.
         names: resolver of the numbers in records.
         reader: of the ring buffer.
         packets: reader of packet data; None if none is captured.
-        stages: the pipeline between the reader and the outputs.
+        pipeline: the pipeline between the reader and the outputs.
         report: of what is attached; grows while functions are attached later.
-        wanted: the stop request.
+        stop_request: the stop request.
         pollers: called about twice a second, to notice changes of the system.
         probes: closed to detach.
-        lost: returns losses by cause. Its argument is whether all probes are detached: only then
+        losses: returns losses by cause. Its argument is whether all probes are detached: only then
             the maps can be counted.
         maps: name -> file descriptor.
-        throttled: counts the events that --max-hits suppressed, by function.
-        runs: returns the run time and run count of each handler; None if the kernel doesn't count
-            them.
+        throttle_report: counts the events that --max-hits suppressed, by function.
+        run_stats: returns the run time and run count of each handler; None if the kernel doesn't
+            count them.
         hits: returns the number of hits of probes on packets, if the kernel counts runs.
         netns: inode of the only network namespace that is traced; 0 for all.
 
     Attributes:
-        traced: address -> name of all attached functions, tracepoints and programs; grows.
+        targets: address -> name of all attached functions, tracepoints and programs; grows.
     """
 
     # Many arguments, since this is all the state of a session.
     def __init__(
         self,
         config: Config,
-        names: Names,
-        reader: ring.Ring,
-        packets: PacketBytes | None,
-        stages: Stages,
-        report: Attached,
-        wanted: Interrupts,
+        names: NameResolver,
+        reader: ring.RingReader,
+        packets: PacketDataReader | None,
+        pipeline: Pipeline,
+        report: AttachReport,
+        stop_request: StopRequest,
         pollers: list[Callable[[], None]],
         probes: ExitStack,
-        lost: Callable[[bool], dict[str, int]],
+        losses: Callable[[bool], dict[str, int]],
         maps: Mapping[str, int],
-        throttled: Throttled = NONE,
-        runs: Callable[[], Mapping[str, Runs]] | None = None,
+        throttle_report: ThrottleReport = NO_THROTTLING,
+        run_stats: Callable[[], Mapping[str, RunStats]] | None = None,
         hits: Callable[[], int] = lambda: 0,
         netns: int = 0,
     ) -> None:
         self.config = config
         self.netns = netns
         self.names = names
-        self.traced = report.names
-        self.runs = runs
+        self.targets = report.targets
+        self.run_stats = run_stats
         self.hits = hits
         self._reader = reader
         self._packets = packets
-        self._stages = stages
+        self._pipeline = pipeline
         self._report = report
-        self._wanted = wanted
+        self._stop_request = stop_request
         self._pollers = pollers
         self._probes = probes
-        self._lost = lost
+        self._losses = losses
         self._maps = maps
-        self.throttled = throttled
-        self._count = packet_count(wire(config))
-        self._limit = Limit(config.output_limit_lines)
+        self.throttle_report = throttle_report
+        self._packet_count = make_packet_counter(record_layout(config))
+        self._limit = EventLimit(config.output_limit_lines)
         self._missed: int | None = None  # known once all is detached
 
-    def live(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch]:
         """Yield batches of records as they arrive, also empty ones.
 
         Ends on a stop request, or after --output-limit-lines events.
         """
-        yield from self._shown(drain(self._reader, self._wanted, self._pollers))
+        yield from self._process(drain(self._reader, self._stop_request, self._pollers))
 
-    def rest(self) -> Iterator[Batch]:
+    def drain_remaining(self) -> Iterator[Batch]:
         """Yield the remaining records of the ring; once detached, also those held by the stages."""
-        yield from self._shown(rest(self._reader))
-        if self._missed is not None and not self.is_full:
-            yield from map(self._limit.cut, self._stages.finish())
+        yield from self._process(drain_remaining(self._reader))
+        if self._missed is not None and not self.limit_reached:
+            yield from map(self._limit.take, self._pipeline.finish())
 
-    def _shown(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+    def _process(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
             if self._packets:
-                self._packets.collect()
-            if self._count:
-                self._count.add(batch)
-            yield from map(self._limit.cut, self._stages.take(batch) or [batch[:0]])
-            if self._limit.reached:
+                self._packets.read_chunks()
+            if self._packet_count:
+                self._packet_count.add(batch)
+            yield from map(self._limit.take, self._pipeline.take(batch) or [batch[:0]])
+            if self._limit.is_reached:
                 return
 
-    def take(self, record: Slices) -> Captured | None:
+    def packet_data(self, record: RawRecord) -> PacketCapture | None:
         """Return the packet data of ``record``; must be called once for each record, in order.
 
         Returns:
             None if no packet data was captured for it.
         """
-        return self._packets.take(record) if self._packets else None
+        return self._packets.pop(record) if self._packets else None
 
     @property
-    def is_full(self) -> bool:
+    def limit_reached(self) -> bool:
         """Whether --output-limit-lines events were yielded."""
-        return self._limit.reached
+        return self._limit.is_reached
 
     def stop(self) -> None:
         """Stop the handlers from writing records; the probes stay attached."""
@@ -214,49 +215,51 @@ class Session:
     def detach(self) -> None:
         """Detach all probes; a second call does nothing."""
         if self._missed is None:
-            self._missed = sum(tell() for tell in self._report.missed)
+            self._missed = sum(count() for count in self._report.missed_counters)
             self._probes.close()
 
     def watch(self, fd: int) -> None:
-        """Have ``live`` yield a batch, possibly empty, when ``fd`` becomes readable."""
+        """Have ``batches`` yield a batch, possibly empty, when ``fd`` becomes readable."""
         self._reader.watch(fd)
 
-    def poll(self, look: Callable[[], None]) -> None:
-        """Have ``live`` call ``look`` about twice a second."""
-        self._pollers.append(look)
+    def add_poller(self, poller: Callable[[], None]) -> None:
+        """Have ``batches`` call ``poller`` about twice a second."""
+        self._pollers.append(poller)
 
-    def counters(self) -> Counters:
+    def handler_counters(self) -> Counters:
         """Return the counters of the handlers so far, summed over CPUs."""
         return read_counters(self._maps["counters"])
 
-    def account(self, shown: int) -> dict[str, int]:
+    def summary(self, shown: int) -> dict[str, int]:
         """Return what became of every event, by counter; complete once detached.
 
         Args:
             shown: number of events that were output.
         """
-        counted = read_counters(self._maps["counters"])
-        is_over, missed = self._missed is not None, self._missed
+        counters = read_counters(self._maps["counters"])
+        is_detached, missed = self._missed is not None, self._missed
         if missed is None:
-            missed = sum(tell() for tell in self._report.missed)
-        lost = self._lost(is_over) | {"missed": missed} | self._stages.lost()
-        if is_over:
-            lost |= thrown_out(counted, self._maps)
-        aside = held_back(self.config, counted)
-        packets = self._count.total if self._count else None
-        found = account(shown, packets, counted, aside, lost, self._report)
-        return found | (self._packets.account(counted) if self._packets else {})
+            missed = sum(count() for count in self._report.missed_counters)
+        losses = self._losses(is_detached) | {"missed": missed} | self._pipeline.lost()
+        if is_detached:
+            losses |= count_evicted(counters, self._maps)
+        skipped = count_suppressed(self.config, counters)
+        packets = self._packet_count.total if self._packet_count else None
+        result = summarize(shown, packets, counters, skipped, losses, self._report)
+        return result | (self._packets.summarize(counters) if self._packets else {})
 
 
 @contextmanager
-def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> Iterator[Session]:
+def open_session(
+    config: Config, filters: Filters, log: Log, stop_request: StopRequest
+) -> Iterator[Session]:
     """Attach everything and open a session; detach on the way out.
 
     Args:
         config: of the run.
         filters: compiled from ``config``.
         log: of the run.
-        wanted: the stop request, also checked while attaching.
+        stop_request: the stop request, also checked while attaching.
 
     Yields:
         The session, valid until the way out.
@@ -269,115 +272,137 @@ def opened(config: Config, filters: Filters, log: Log, wanted: Interrupts) -> It
     require_kernel_reads()
     cache = Cache(log=log)
     with ExitStack() as stack:
-        place = find_place(config.filter_netns, config.filter_ifname, stack, log)
-        kinds = _program_kinds(config)
+        netns_filter = resolve_netns(config.filter_netns, config.filter_ifname, stack, log)
+        program_types = _program_types(config)
         if config.kernel_btf is not None:
-            require_own_types(config.kernel_btf, cache)
-        with log.doing("Looking for functions that take a packet"):
-            request = search(config, cache, filters.names)
-            asked = compile_wanted(config, filters.packet, filters.inner, place, request.btf)
-            choice = choose(config.backend, request, cache, _verdict_functions)
+            require_running_kernel_btf(config.kernel_btf, cache)
+        with log.operation("Looking for functions that take a packet"):
+            request = resolve_request(config, cache, filters.names)
+            criteria = compile_criteria(
+                config, filters.packet, filters.inner, netns_filter, request.btf
+            )
+            choice = select_backend(config.backend, request, cache, _verdict_functions)
         backend = choice.plan.backend
         if choice.why:
             log.info("Chose backend", backend=backend.value)
             log.debug("Chose backend", why=choice.why)
-        tell_missing(request, choice.plan, log)
-        tell_added(request, choice.plan, log)
-        tell_refused(request, choice.plan, log)
-        config, conntrack = _where_possible(config, choice, request, log)
-        form = wire(config)
-        counts_runs = config.sums_up and stack.enter_context(runs_counted())
-        macros = defines(config, choice.plan.backends, asked, form)
-        with log.doing("Compiling the handlers"):
+        log_missing(request, choice.plan, log)
+        log_implicit(request, choice.plan, log)
+        log_unattachable(request, choice.plan, log)
+        config, conntrack = _disable_unsupported(config, choice, request, log)
+        layout = record_layout(config)
+        counts_runs = config.has_statistics and stack.enter_context(enable_bpf_stats())
+        macros = defines(config, choice.plan.backends, criteria, layout)
+        with log.operation("Compiling the handlers"):
             bytecode = build(_layout(request, conntrack, cache), macros, cache)
-        more = ("gathered",) if asked.needs_fragments else ()
-        shared = maps.create(config, stack, more)
+        extra_maps = ("gathered",) if criteria.needs_fragments else ()
+        map_fds = maps.create_maps(config, stack, extra_maps)
         reader = stack.enter_context(
-            ring.opened(shared["events"], config.buffer_size, shared["reader"], form)
+            ring.open_ring(map_fds["events"], config.buffer_size, map_fds["reader"], layout)
         )
         # Subscribe to nftables changes before the first probe fires: a rule that was replaced
         # before the subscription can't be named.
-        texts = stack.enter_context(nft_source(config, shared, choice.symbols, place.netns, log))
-        packets = _packet_bytes(config, shared, form, stack)
-        reads_pages = config.captures or asked.needs_fragments
-        pages = _pages(request, asked.needs_fragments, log) if reads_pages else {}
-        reasons = Reasons(request.btf, cache=cache)
-        constants = {**asked.constants(), **pages, **shares(config), **reasons.constants()}
-        loader = Loader(bytecode, asked.bodies(), constants, shared, stack)
-        report = Attached()
+        rule_source = stack.enter_context(
+            open_nft_source(config, map_fds, choice.symbols, netns_filter.netns, log)
+        )
+        packets = _open_packet_data(config, map_fds, layout, stack)
+        reads_pages = config.captures_packets or criteria.needs_fragments
+        pages = _page_constants(request, criteria.needs_fragments, log) if reads_pages else {}
+        reasons = DropReasons(request.btf, cache=cache)
+        constants = {
+            **criteria.load_time_constants(),
+            **pages,
+            **sampling_constants(config),
+            **reasons.constants(),
+        }
+        loader = Loader(bytecode, criteria.bodies_by_marker(), constants, map_fds, stack)
+        report = AttachReport()
         with ExitStack() as probes:
             pollers: list[Callable[[], None]] = []
-            chosen = _chosen(config, shared, choice, report, reasons, log)
-            throttled = probes.enter_context(throttling(config, shared, report.names, log))
-            log.info(f"Attaching {NOUNS[backend]}", via=backend.value)
-            with log.doing("Attaching"):
-                probes.enter_context(attached(choice, loader, report, log, wanted.requested))
-            if kinds:
-                from pypwru.attach.tracing import traced_programs
+            fill_capture_points = _capture_point_filler(
+                config, map_fds, choice, report, reasons, log
+            )
+            throttle_report = probes.enter_context(
+                open_throttle_report(config, map_fds, report.targets, log)
+            )
+            log.info(f"Attaching {PROBE_NOUN[backend]}", via=backend.value)
+            with log.operation("Attaching"):
+                probes.enter_context(attach(choice, loader, report, log, stop_request.requested))
+            if program_types:
+                from pypwru.attach.tracing import trace_programs
 
-                programs = traced_programs(kinds, loader, log, report, wanted.requested)
+                programs = trace_programs(
+                    program_types, loader, log, report, stop_request.requested
+                )
                 pollers.append(probes.enter_context(programs).poll)
-            if not (report.functions or wanted.requested()):
-                from pypwru.discovery.unmatched import nothing_attached
+            if not (report.target_count or stop_request.requested()):
+                from pypwru.discovery.unmatched import nothing_attached_error
 
-                raise nothing_attached(report.ignored)
-            if config.asks_nft:
-                from pypwru.attach.nft import nft_probes
+                raise nothing_attached_error(report.ignored)
+            if config.traces_nft:
+                from pypwru.attach.nft import attach_verdict_probes
                 from pypwru.program.build_nft import build_unit
 
                 compile_nft = partial(build_unit, request.btf, macros, cache, conntrack)
-                late, unhooked = partial(_made_late, config, macros, cache), shared["nft_unhooked"]
-                nft = nft_probes(config, choice, loader, compile_nft, late, report, log, unhooked)
-                with log.doing("Attaching to nftables"):
+                make_late, unhooked = (
+                    partial(_make_late, config, macros, cache),
+                    map_fds["nft_unhooked"],
+                )
+                nft = attach_verdict_probes(
+                    config, choice, loader, compile_nft, make_late, report, log, unhooked
+                )
+                with log.operation("Attaching to nftables"):
                     pollers.append(probes.enter_context(nft))
             modules = {function.module for function in choice.plan.functions} - {""}
             if modules:
-                from pypwru.attach.reloaded import reloaded_modules
+                from pypwru.attach.reloaded import watch_reloads
 
-                again = reloaded_modules(modules, request, choice, loader, report, log)
-                pollers.append(probes.enter_context(again))
+                reloaded = watch_reloads(modules, request, choice, loader, report, log)
+                pollers.append(probes.enter_context(reloaded))
             if choice.plan.backends != {Backend.TRACEPOINT}:
-                switches = watched_switches(choice.plan.backends, log)
+                switches = watch_switches(choice.plan.backends, log)
                 pollers.append(probes.enter_context(switches))
             log.info("Attached", ignored=len(report.ignored))
-            for name, why in (*report.ignored, *choice.plan.unattachable):
-                log.debug("Ignored", function=name, why=why)
-            members = asked.skb_members, asked.xdp_members
-            names = names_of(config, reasons, report.names, *members, texts, log, stack)
-            if chosen:
-                chosen()
-                pollers.append(chosen)
+            for name, reason in (*report.ignored, *choice.plan.unattachable):
+                log.debug("Ignored", function=name, why=reason)
+            members = criteria.skb_members, criteria.xdp_members
+            names = build_resolver(
+                config, reasons, report.targets, *members, rule_source, log, stack
+            )
+            if fill_capture_points:
+                fill_capture_points()
+                pollers.append(fill_capture_points)
             if config.max_hits:
-                pollers.append(partial(throttled.poll, log, config.max_hits))
-            stages = Stages(config, report.names, texts, names.drops)
-            texts.wait_listed(wanted.requested)
+                pollers.append(partial(throttle_report.log_new, log, config.max_hits))
+            pipeline = Pipeline(config, report.targets, rule_source, names.is_drop)
+            rule_source.wait_listed(stop_request.requested)
             # All probes are attached: from here on no event of a packet is missing.
             reader.start()
             log.info("Listening for events..")
 
-            def lost(is_over: bool) -> dict[str, int]:
-                skipped = lost_by_recursion(loader.recursion_misses())
-                if not is_over:  # maps that handlers still write to can't be iterated reliably
-                    return skipped
-                counted = read_counters(shared["counters"])
-                return skipped | forgotten(config, backend, counted, shared)
+            def losses(is_detached: bool) -> dict[str, int]:
+                recursion = count_recursion_misses(loader.recursion_misses())
+                if not is_detached:  # maps that handlers still write to can't be iterated reliably
+                    return recursion
+                counters = read_counters(map_fds["counters"])
+                return recursion | count_lost_ids(config, backend, counters, map_fds)
 
             yield Session(
                 config,
                 names,
                 reader,
                 packets,
-                stages,
+                pipeline,
                 report,
-                wanted,
+                stop_request,
                 pollers,
                 probes,
-                lost,
-                shared,
-                throttled,
-                loader.runs if counts_runs else None,
+                losses,
+                map_fds,
+                throttle_report,
+                loader.run_stats if counts_runs else None,
                 loader.hits,
-                place.netns,
+                netns_filter.netns,
             )
 
 
@@ -390,82 +415,84 @@ def _verdict_functions() -> Collection[str]:
     return verdict_functions()
 
 
-def _program_kinds(config: Config) -> Sequence[ProgramKind]:
+def _program_types(config: Config) -> Sequence[ProgramKind]:
     if not (config.filter_trace_tc or config.filter_trace_xdp):
         return ()
-    from pypwru.attach.tracing import program_kinds
+    from pypwru.attach.tracing import select_program_kinds
 
-    return program_kinds(config)
+    return select_program_kinds(config)
 
 
-def _where_possible(
-    config: Config, choice: Choice, request: Search, log: Log
+def _disable_unsupported(
+    config: Config, choice: BackendPlan, request: TraceRequest, log: Log
 ) -> tuple[Config, Sequence[ConntrackTypes]]:
     """Disable nftables and conntrack in ``config`` if the kernel lacks what they need.
 
     Returns:
         The configuration, and the types of conntrack.
     """
-    config = nft_where_possible(config, choice, log)
+    config = disable_nft_without_kprobes(config, choice, log)
     if not config.output_ct:
         return config, ()
-    from pypwru.program.conntrack import conntrack_where_possible
+    from pypwru.program.conntrack import degrade_conntrack
 
-    return conntrack_where_possible(config, request.btf, log)
-
-
-def _made_late(config: Config, macros: Mapping[str, str], cache: Cache, judge: Judge) -> Making:
-    from pypwru.attach.late import Making
-
-    return Making(judge, config, macros, cache)
+    return degrade_conntrack(config, request.btf, log)
 
 
-def _layout(request: Search, conntrack: Sequence[ConntrackTypes], cache: Cache) -> str:
+def _make_late(
+    config: Config, macros: Mapping[str, str], cache: Cache, source: VerdictSource
+) -> HandlerBuild:
+    from pypwru.attach.late import HandlerBuild
+
+    return HandlerBuild(source, config, macros, cache)
+
+
+def _layout(request: TraceRequest, conntrack: Sequence[ConntrackTypes], cache: Cache) -> str:
     """Return the C text of the kernel structs' layout."""
 
     def make() -> str:
-        from pypwru.program.layout import layout
+        from pypwru.program.layout import build_layout
 
-        return layout(sources().values(), request.btf, *conntrack)
+        return build_layout(sources().values(), request.btf, *conntrack)
 
     if conntrack:  # its types may be a module's, which the cache's key doesn't cover
         return make()
-    return kept_layout(request.btf, cache, make)
+    return cached_layout(request.btf, cache, make)
 
 
-def _packet_bytes(
-    config: Config, shared: Mapping[str, int], form: Wire, stack: ExitStack
-) -> PacketBytes | None:
+def _open_packet_data(
+    config: Config, map_fds: Mapping[str, int], layout: RecordLayout, stack: ExitStack
+) -> PacketDataReader | None:
     """Open the reader of packet data; None if none is captured."""
-    if not config.captures:
+    if not config.captures_packets:
         return None
-    from pypwru.events.packets import packets_where_asked
+    from pypwru.events.packets import open_packet_data
 
-    return stack.enter_context(packets_where_asked(config, shared, form))
+    return stack.enter_context(open_packet_data(config, map_fds, layout))
 
 
-def _pages(request: Search, for_filters: bool, log: Log) -> Mapping[str, int]:
+def _page_constants(request: TraceRequest, for_filters: bool, log: Log) -> Mapping[str, int]:
     """Return the load-time constants with which handlers find page fragments."""
-    from pypwru.kernel.pages import Pages, find_pages
+    from pypwru.kernel.pages import PageBases, find_page_bases
 
-    pages = find_pages(request.btf)
-    if for_filters and pages == Pages():
+    pages = find_page_bases(request.btf)
+    if for_filters and pages == PageBases():
         why = "finding page fragments takes CAP_SYS_ADMIN"
         log.warn("Filters match only the linear part of packets", why=why)
     return pages.constants()
 
 
-def _chosen(
+def _capture_point_filler(
     config: Config,
-    shared: Mapping[str, int],
-    choice: Choice,
-    report: Attached,
-    reasons: Reasons,
+    map_fds: Mapping[str, int],
+    choice: BackendPlan,
+    report: AttachReport,
+    reasons: DropReasons,
     log: Log,
 ) -> Callable[[], None] | None:
     """Return the function that fills the map of capture points; None if there is none."""
-    if not config.captures_some:
+    if not config.captures_selected:
         return None
-    from pypwru.attach.chosen import chosen_where_asked
+    from pypwru.attach.chosen import open_capture_points
 
-    return chosen_where_asked(config, shared, choice.plan, report.names, reasons, log)
+    return open_capture_points(config, map_fds, choice.plan, report.targets, reasons, log)

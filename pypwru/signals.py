@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_SAME_REQUEST = 1.0  # seconds: timeout(1) signals its child, and then its own process group
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_DUPLICATE_SECONDS = 1.0  # seconds: timeout(1) signals its child, and then its own process group
 
 
-class Interrupts:
+class StopRequest:
     """A stop request by a signal.
 
     Args:
@@ -34,28 +34,28 @@ class Interrupts:
         self.fd = fd
         self.received = False
         self._monotonic = monotonic
-        self._first = 0.0  # when the first signal came
+        self._first_at = 0.0  # when the first signal came
 
     def requested(self) -> bool:
         """Return whether stopping was requested."""
         return self.received
 
-    def want_end(self) -> None:
+    def request_stop(self) -> None:
         """Request a stop from code that runs between two batches, where nothing polls ``fd``."""
         self.received = True
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         # A second signal means that the orderly stop takes too long: abort what can't be
         # interrupted otherwise, such as the compiler.
         now = self._monotonic()
         if not self.received:
-            self.received, self._first = True, now
-        elif now - self._first > _SAME_REQUEST:
+            self.received, self._first_at = True, now
+        elif now - self._first_at > _DUPLICATE_SECONDS:
             raise KeyboardInterrupt
 
 
 @contextmanager
-def interrupts(monotonic: Callable[[], float] = time.monotonic) -> Iterator[Interrupts]:
+def stop_on_signals(monotonic: Callable[[], float] = time.monotonic) -> Iterator[StopRequest]:
     """Catch SIGINT, SIGTERM and SIGHUP until the way out; not SIGHUP if nohup(1) ignores it.
 
     Args:
@@ -65,13 +65,13 @@ def interrupts(monotonic: Callable[[], float] = time.monotonic) -> Iterator[Inte
         The stop request, valid until the way out.
     """
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    found = Interrupts(reading, monotonic)
+    stop_request = StopRequest(reading, monotonic)
     old_fd = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     has_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    caught = [each for each in _STOPPING if each is not signal.SIGHUP or not has_nohup]
-    old = {number: signal.signal(number, found._note) for number in caught}
+    handled = [each for each in _STOP_SIGNALS if each is not signal.SIGHUP or not has_nohup]
+    old = {number: signal.signal(number, stop_request._on_signal) for number in handled}
     try:
-        yield found
+        yield stop_request
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
@@ -80,7 +80,7 @@ def interrupts(monotonic: Callable[[], float] = time.monotonic) -> Iterator[Inte
         os.close(writing)
 
 
-class Call(Interrupts):
+class ManualStop(StopRequest):
     """A stop request by a call, for scripts: it installs no signal handler.
 
     Args:
@@ -94,20 +94,21 @@ class Call(Interrupts):
 
 
 @contextmanager
-def call() -> Iterator[Call]:
+def manual_stop() -> Iterator[ManualStop]:
     """Open a stop request by a call, valid until the way out."""
     fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     try:
-        yield Call(fd)
+        yield ManualStop(fd)
     finally:
         os.close(fd)
 
 
 @contextmanager
-def kept_back(*numbers: signal.Signals) -> Iterator[Callable[[], signal.Signals | None]]:
+def blocked_signals(*numbers: signal.Signals) -> Iterator[Callable[[], signal.Signals | None]]:
     """Block signals until the way out and fetch pending ones on demand.
 
-    A handler is no alternative: it would make the descriptor of ``interrupts`` readable. Threads
+    A handler is no alternative: it would make the descriptor of ``stop_on_signals`` readable.
+        Threads
     started meanwhile inherit the mask, so that none of them gets a signal that would kill the
     process.
 
@@ -117,18 +118,18 @@ def kept_back(*numbers: signal.Signals) -> Iterator[Callable[[], signal.Signals 
     Yields:
         A function that returns the next pending signal, or None.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
-    def take() -> signal.Signals | None:
-        found = signal.sigtimedwait(numbers, 0)
-        return signal.Signals(found.si_signo) if found else None
+    def next_pending() -> signal.Signals | None:
+        info = signal.sigtimedwait(numbers, 0)
+        return signal.Signals(info.si_signo) if info else None
 
     try:
-        yield take
+        yield next_pending
     finally:
         # A signal that arrives after this point finds SIG_DFL and would kill the process: ignore
         # it instead.
         for number in numbers:
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)

@@ -26,5 +26,5 @@ def did_you_mean(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
     Args:
         name, names, cutoff: as of ``nearest``.
     """
-    meant = nearest(name, names, cutoff)
-    return f"; did you mean {meant}?" if meant else ""
+    suggestion = nearest(name, names, cutoff)
+    return f"; did you mean {suggestion}?" if suggestion else ""

@@ -50,7 +50,7 @@ def tables() -> str:
 
 def extensions() -> str:
     """Return the names of the flags that pwru lacks, as lines of prose."""
-    names = [f"`--{flag.name}`" for flag in FLAGS if flag.own and not flag.hidden]
+    names = [f"`--{flag.name}`" for flag in FLAGS if flag.extension and not flag.hidden]
     lines = [""]
     for name in (*(f"{name}," for name in names[:-1]), f"{names[-1]}."):
         if len(lines[-1]) + len(name) >= WIDTH:
@@ -72,9 +72,9 @@ def _table(group: Group) -> str:
 
 def _row(flag: Flag) -> str:
     names = f"`-{flag.short}`, " if flag.short else ""
-    names += f"`{f'--{flag.name} {flag.value_word}'.rstrip()}`"
+    names += f"`{f'--{flag.name} {flag.placeholder}'.rstrip()}`"
     default = "" if flag.default in {"", "false"} else f"`{flag.default}`"
-    return f"| {names} | {default} | {'no' if flag.own else 'yes'} | {_markdown(flag.help)} |"
+    return f"| {names} | {default} | {'no' if flag.extension else 'yes'} | {_markdown(flag.help)} |"
 
 
 def _markdown(text: str) -> str:

@@ -12,25 +12,25 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.utils import EDecimal
 
-from pypwru.output.pcap.frames import ETHERNET, Frame
+from pypwru.output.pcap.frames import ETHERNET, PcapFrame
 
 if TYPE_CHECKING:
     from scapy.packet import Packet
 
-_SECOND = 1_000_000_000
+_NS_PER_SECOND = 1_000_000_000
 
 
-def dissected(frame: Frame, time: int, interface: str | None) -> Packet:
+def to_scapy(frame: PcapFrame, wall_ns: int, interface: str | None) -> Packet:
     """Return the scapy packet of a frame, with the attributes that scapy's own sniffer sets.
 
     Args:
         frame: Ethernet frame, or IPv4 or IPv6 packet without link-layer header.
-        time: of the event, ns since the epoch.
+        wall_ns: of the event, ns since the epoch.
         interface: name of the packet's device; None if unknown.
     """
-    kind = Ether if frame.linktype == ETHERNET else IP if frame.octets[0] >> 4 == 4 else IPv6
-    packet: Packet = kind(frame.octets)
-    packet.time = EDecimal(time) / _SECOND
+    layer = Ether if frame.linktype == ETHERNET else IP if frame.data[0] >> 4 == 4 else IPv6
+    packet: Packet = layer(frame.data)
+    packet.time = EDecimal(wall_ns) / _NS_PER_SECOND
     packet.wirelen = frame.length
     packet.sniffed_on = interface
     return packet

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
     from scapy.packet import Packet
 
-    from pypwru.api.packet import Seen
-    from pypwru.output.parts import Map
-    from pypwru.output.tuples import Tuple
+    from pypwru.api.packet import PacketData
+    from pypwru.output.parts import MapCall
+    from pypwru.output.tuples import FiveTuple
 
 
-Numbers = tuple[int, ...]
-Lines = tuple[str, ...]
+IntTuple = tuple[int, ...]
+StrTuple = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -66,7 +66,7 @@ class Event:
         packet_id: the same for all events of a packet and of its clones and copies; unlike ``skb``
             it is never reused. None if unknown.
         location: of an event that dropped its packet, where: ``tcp_v4_rcv+0x9a1`` (drops).
-        seen: captured packet data, behind the properties ``packet``, ``octets``, ``length`` and
+        captured: captured packet data, behind the properties ``packet``, ``data``, ``length`` and
             ``linktype``; None without packets=True, or if it could not be captured.
     """
 
@@ -83,7 +83,7 @@ class Event:
     proto: int
     mtu: int
     len: int
-    tuple: Tuple | None
+    tuple: FiveTuple | None
     func: str
     type: str
     drop_reason: str | None
@@ -92,26 +92,26 @@ class Event:
     caller: str | None = None
     nft: Mapping[str, Any] | None = None
     ct: Mapping[str, Any] | None = None
-    cb: Numbers | None = None
-    tunnel: Tuple | None = None
+    cb: IntTuple | None = None
+    tunnel: FiveTuple | None = None
     skb_members: Mapping[str, Any] | None = None
     xdp_members: Mapping[str, Any] | None = None
-    stack: Lines | None = None
+    stack: StrTuple | None = None
     skb_metadata: str | None = None
     skb_shared_info: str | None = None
-    bpfmap: Map | None = None
+    bpfmap: MapCall | None = None
     packet_id: int | None = None
     location: str | None = None
-    seen: Seen | None = None
+    captured: PacketData | None = None
 
     def __repr__(self) -> str:
         """Return the most important fields on one line."""
         reason = f"({self.drop_reason})" if self.drop_reason else ""
-        ends = f" {text(self.tuple, flags=True)}" if self.tuple else ""
+        endpoints = f" {text(self.tuple, flags=True)}" if self.tuple else ""
         where = f" {self.iface}" if self.iface else ""
         return (
             f"<Event {self.func}{reason} skb={self.skb:#x} cpu={self.cpu} {self.comm}:{self.pid}"
-            f"{where}{ends}>"
+            f"{where}{endpoints}>"
         )
 
     @property
@@ -122,19 +122,19 @@ class Event:
         ``packet.time`` is wall-clock time. None without packets=True, or if the packet could not be
         captured.
         """
-        return self.seen.packet if self.seen else None
+        return self.captured.packet if self.captured else None
 
     @property
-    def octets(self) -> bytes | None:
+    def data(self) -> bytes | None:
         """The captured bytes; fewer than ``length`` if cut by pcap_snaplen or partly unreadable."""
-        return self.seen.frame.octets if self.seen else None
+        return self.captured.frame.data if self.captured else None
 
     @property
     def length(self) -> int | None:
         """The packet's length in bytes."""
-        return self.seen.frame.length if self.seen else None
+        return self.captured.frame.length if self.captured else None
 
     @property
     def linktype(self) -> int | None:
         """LINKTYPE_* of the captured bytes: 1 for Ethernet, 101 for IPv4 or IPv6."""
-        return self.seen.frame.linktype if self.seen else None
+        return self.captured.frame.linktype if self.captured else None

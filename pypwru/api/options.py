@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from pypwru.config import Backend, Config, Nft
+from pypwru.config import Backend, Config, NftOutput
 from pypwru.errors import UsageError
-from pypwru.gotext import quote
+from pypwru.gotext import go_quote
 from pypwru.kinds import MARK, STRINGS
-from pypwru.options import FLAGS, Flag, Request, read
+from pypwru.options import FLAGS, Flag, InfoRequest, parse_value
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -69,7 +69,7 @@ class TraceOptions(TypedDict, total=False):
     output_skb_cb: bool
     output_tunnel: bool
     output_caller: bool
-    output_nft: Nft | bool | str
+    output_nft: NftOutput | bool | str
     """False disables nft events and verdicts; with any other value events have the rules' text."""
     output_ct: bool
     output_skb_metadata: Words
@@ -88,49 +88,49 @@ class TraceOptions(TypedDict, total=False):
     """Log more."""
 
 
-def _described() -> str:
+def _make_docstring() -> str:
     """Return a docstring with the type of each keyword and the help text of its flag."""
-    helps = {flag.field: flag.help for flag in FLAGS}
+    help_texts = {flag.field: flag.help for flag in FLAGS}
     types = TraceOptions.__annotations__.items()
-    rows = [f"    {name} ({kind.__forward_arg__}): {helps[name]}" for name, kind in types]
+    rows = [f"    {name} ({kind.__forward_arg__}): {help_texts[name]}" for name, kind in types]
     return "\n".join(["The keywords of ``trace``.", "", "Args:", *rows])
 
 
-TraceOptions.__doc__ = _described()  # help(pypwru.TraceOptions)
+TraceOptions.__doc__ = _make_docstring()  # help(pypwru.TraceOptions)
 
 
-_LINES = "it changes the lines of text: events have all fields"
-_FILES = "it writes a file, which a script does itself"
+_TEXT_OUTPUT = "it changes the lines of text: events have all fields"
+_FILE_OUTPUT = "it writes a file, which a script does itself"
 
-_LISTS = "it traces nothing"
-_SUMS = "a script collects statistics itself"
+_LISTING_ONLY = "it traces nothing"
+_STATISTICS_OFF = "a script collects statistics itself"
 
-COMMAND_LINE: Mapping[str, str] = {
+COMMAND_LINE_ONLY: Mapping[str, str] = {
     "filter_kprobe_batch": "it does nothing",
-    "output_json": _LINES,
+    "output_json": _TEXT_OUTPUT,
     "timestamp": "events have time_ns and wall_ns",
-    "output_meta": _LINES,
-    "output_netns_names": _LINES,
-    "netns_names_max_length": _LINES,
-    "output_tuple": _LINES,
-    "output_tcp_flags": _LINES,
-    "output_text": _LINES,
-    "output_file": _FILES,
-    "output_file_max_size": _FILES,
-    "output_file_max_backups": _FILES,
-    "output_file_max_age": _FILES,
-    "output_file_compress": _FILES,
+    "output_meta": _TEXT_OUTPUT,
+    "output_netns_names": _TEXT_OUTPUT,
+    "netns_names_max_length": _TEXT_OUTPUT,
+    "output_tuple": _TEXT_OUTPUT,
+    "output_tcp_flags": _TEXT_OUTPUT,
+    "output_text": _TEXT_OUTPUT,
+    "output_file": _FILE_OUTPUT,
+    "output_file_max_size": _FILE_OUTPUT,
+    "output_file_max_backups": _FILE_OUTPUT,
+    "output_file_max_age": _FILE_OUTPUT,
+    "output_file_compress": _FILE_OUTPUT,
     "output_pcap": "packets=True gives each event its packet",
     "pcap_when": "packets=True gives each event its packet",
-    "pcap_max_size": _FILES,
-    "pcap_max_files": _FILES,
-    "list_functions": _LISTS,
-    "function_list": _LISTS,
+    "pcap_max_size": _FILE_OUTPUT,
+    "pcap_max_files": _FILE_OUTPUT,
+    "list_functions": _LISTING_ONLY,
+    "function_list": _LISTING_ONLY,
     "output_journey": "a script groups events itself, by their packet_id",
-    "stats": _SUMS,
-    "stats_interval": _SUMS,
-    "stats_file": _SUMS,
-    "top": _SUMS,
+    "stats": _STATISTICS_OFF,
+    "stats_interval": _STATISTICS_OFF,
+    "stats_file": _STATISTICS_OFF,
+    "top": _STATISTICS_OFF,
     "ready_file": "trace() returns once everything is attached",
     "help": "see help(pypwru.trace)",
     "version": "see pypwru.__version__",
@@ -138,11 +138,11 @@ COMMAND_LINE: Mapping[str, str] = {
 """Flag that scripts can't set -> why."""
 
 # An event is built from the columns of a JSON object, which include all of nftables.
-_ALWAYS = {"output_json": True, "output_tcp_flags": True}
-_FLAG = re.compile(r"--([a-z][a-z0-9]*(?:-(?:[a-z0-9]+|\*))*)")
+_FIXED_OPTIONS = {"output_json": True, "output_tcp_flags": True}
+_FLAG_PATTERN = re.compile(r"--([a-z][a-z0-9]*(?:-(?:[a-z0-9]+|\*))*)")
 
 
-def configured(pcap_filter: str, packets: bool, options: Mapping[str, object]) -> Config:
+def make_config(pcap_filter: str, packets: bool, options: Mapping[str, object]) -> Config:
     """Return the configuration of a script's run.
 
     Args:
@@ -156,34 +156,36 @@ def configured(pcap_filter: str, packets: bool, options: Mapping[str, object]) -
     """
     flags = {flag.field: flag for flag in FLAGS}
     for name in options:
-        if why := COMMAND_LINE.get(name):
-            raise UsageError(f"{name} is for the command line alone: {why}")
+        if reason := COMMAND_LINE_ONLY.get(name):
+            raise UsageError(f"{name} is for the command line alone: {reason}")
         if name not in flags:
             raise UsageError(f"unknown option: {name}")
-    values = {name: _read(flag, options.get(name)) for name, flag in flags.items()} | _ALWAYS
-    for request in Request:
+    values = {
+        name: _parse_option(flag, options.get(name)) for name, flag in flags.items()
+    } | _FIXED_OPTIONS
+    for request in InfoRequest:
         del values[request.value]
     fields: dict[str, Any] = values
-    with_packets = {"packets": packets, "pcap_filter": pcap_filter}
+    arguments = {"packets": packets, "pcap_filter": pcap_filter}
     try:
-        return Config(**fields | with_packets)
+        return Config(**fields | arguments)
     except UsageError as error:
-        raise UsageError(as_keywords(str(error))) from None
+        raise UsageError(flags_to_keywords(str(error))) from None
 
 
-def as_keywords(message: str) -> str:
+def flags_to_keywords(message: str) -> str:
     """Return ``message`` with each ``--some-flag`` replaced by ``some_flag``."""
-    return _FLAG.sub(lambda match: match[1].replace("-", "_"), message)
+    return _FLAG_PATTERN.sub(lambda match: match[1].replace("-", "_"), message)
 
 
-def _read(flag: Flag, value: object) -> object:
-    text = flag.default if value is None else _typed(flag, value)
-    return read(flag, text, f"{quote(flag.field)} option")
+def _parse_option(flag: Flag, value: object) -> object:
+    text = flag.default if value is None else _to_flag_text(flag, value)
+    return parse_value(flag, text, f"{go_quote(flag.field)} option")
 
 
-def _typed(flag: Flag, value: object) -> str:
+def _to_flag_text(flag: Flag, value: object) -> str:
     """Return ``value`` as it would be typed on the command line."""
-    if isinstance(value, bool) and not flag.kind.word:
+    if isinstance(value, bool) and not flag.value_type.type_name:
         return str(value).lower()
     if isinstance(value, Enum):
         return str(value.value)
@@ -191,17 +193,17 @@ def _typed(flag: Flag, value: object) -> str:
         return str(value)
     if isinstance(value, os.PathLike):
         return str(os.fspath(value))
-    if flag.kind is MARK and isinstance(value, tuple):
+    if flag.value_type is MARK and isinstance(value, tuple):
         return "/".join(map(str, value))
-    if flag.kind.word == STRINGS.word and isinstance(value, Iterable):
-        return ",".join(_quoted(str(word)) for word in value)
+    if flag.value_type.type_name == STRINGS.type_name and isinstance(value, Iterable):
+        return ",".join(_csv_quote(str(word)) for word in value)
     raise UsageError(
-        f"invalid argument {value!r} for {quote(flag.field)} option: "
-        f"a {type(value).__name__} is no {flag.kind.word or 'bool'}"
+        f"invalid argument {value!r} for {go_quote(flag.field)} option: "
+        f"a {type(value).__name__} is no {flag.value_type.type_name or 'bool'}"
     )
 
 
-def _quoted(word: str) -> str:
+def _csv_quote(word: str) -> str:
     """Return ``word`` as a quoted CSV field."""
     doubled = word.replace('"', '""')
     return f'"{doubled}"'

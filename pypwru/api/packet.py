@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from scapy.packet import Packet
 
-    from pypwru.output.pcap.frames import Frame
+    from pypwru.output.pcap.frames import PcapFrame
 
 
 @dataclass(frozen=True)
-class Seen:
+class PacketData:
     """Packet data captured at one event.
 
     Args:
         frame: the captured bytes and their link type.
-        time: of the event, ns since the epoch.
+        wall_ns: of the event, ns since the epoch.
         interface: name of the packet's device; None if unknown.
     """
 
-    frame: Frame
-    time: int
+    frame: PcapFrame
+    wall_ns: int
     interface: str | None
 
     @cached_property
     def packet(self) -> Packet:
         """The scapy packet, made on first access."""
-        from pypwru.api.dissection import dissected
+        from pypwru.api.dissection import to_scapy
 
-        return dissected(self.frame, self.time, self.interface)
+        return to_scapy(self.frame, self.wall_ns, self.interface)

@@ -11,79 +11,81 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.api.event import Event
-from pypwru.api.packet import Seen
-from pypwru.events.wire import wire
-from pypwru.output.columns import Column, columns, namespace, program
-from pypwru.output.cutting import READERS, Cutter, Parts
-from pypwru.output.parts import Flow, Function, Packet, Part
-from pypwru.output.pcap.frames import frame
-from pypwru.output.tuples import Tuple, tuple_of
-from pypwru.resolve.event_names import Names, event_type, name_and_reason
+from pypwru.api.packet import PacketData
+from pypwru.events.wire import record_layout
+from pypwru.output.columns import Column, columns, namespace, process_path
+from pypwru.output.cutting import READERS, BatchParts, RecordSplitter
+from pypwru.output.parts import FlowFields, FunctionFields, PacketFields, Part
+from pypwru.output.pcap.frames import make_frame
+from pypwru.output.tuples import FiveTuple, tuple_of
+from pypwru.resolve.event_names import NameResolver, event_type, name_and_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pypwru.config import Config
-    from pypwru.events.record import Slices
-    from pypwru.output.pcap.sights import Take
+    from pypwru.events.record import RawRecord
+    from pypwru.output.pcap.sights import TakeData
 
-_KEPT = 1 << 14
-_NAMES_LAST_SECONDS = 1.0
-_LARGE = frozenset((Part.SKB, Part.SHINFO, Part.MAP))  # too rarely equal to be worth caching
+_CACHE_SIZE = 1 << 14
+_NAME_TTL_SECONDS = 1.0
+_UNCACHED_PARTS = frozenset(
+    (Part.SKB, Part.SHINFO, Part.MAP)
+)  # too rarely equal to be worth caching
 
 
-class More(NamedTuple):
+class OptionalField(NamedTuple):
     """How to build an optional field of Event.
 
     Args:
         column: name of the column that provides the value.
-        member: convert that column and its value to the field's value.
+        convert: convert that column and its value to the field's value.
     """
 
     column: str
-    member: Callable[[Column, Any], Any]
+    convert: Callable[[Column, Any], Any]
 
 
-def _value(column: Column, value: Any) -> Any:
+def _raw_value(column: Column, value: Any) -> Any:
     return value
 
 
-def _json(column: Column, value: Any) -> Any:
+def _json_value(column: Column, value: Any) -> Any:
     return column.json(value)
 
 
-def _known(ends: Tuple) -> Tuple | None:
-    """Return ``ends``, or None for a packet without an IP header."""
-    return ends if ends.saddr else None
+def _tuple_or_none(endpoints: FiveTuple) -> FiveTuple | None:
+    """Return ``endpoints``, or None for a packet without an IP header."""
+    return endpoints if endpoints.saddr else None
 
 
-def _text(column: Column, value: str) -> str | None:
+def _text_or_none(column: Column, value: str) -> str | None:
     return value.removeprefix("\n") or None
 
 
-def _lines(column: Column, value: str) -> tuple[str, ...]:
+def _stack_lines(column: Column, value: str) -> tuple[str, ...]:
     return tuple(value.split("\n")[1:])
 
 
 # The fields of Event after wall_ns, in their order.
-MORE: Mapping[str, More] = {
-    "caller": More("caller_func", _value),
-    "nft": More("nft", _json),
-    "ct": More("ct", _json),
-    "cb": More("cb", _value),
-    "tunnel": More("tunnel_tuple", lambda column, ends: _known(ends)),
-    "skb_members": More("skb_members", _json),
-    "xdp_members": More("xdp_members", _json),
-    "stack": More("stack", _lines),
-    "skb_metadata": More("skb_metadata", _text),
-    "skb_shared_info": More("skb_shared_info", _text),
-    "bpfmap": More("bpfmap", lambda column, called: called if called.id else None),
-    "packet_id": More("packet_id", _json),
-    "location": More("location", _json),
+OPTIONAL_FIELDS: Mapping[str, OptionalField] = {
+    "caller": OptionalField("caller_func", _raw_value),
+    "nft": OptionalField("nft", _json_value),
+    "ct": OptionalField("ct", _json_value),
+    "cb": OptionalField("cb", _raw_value),
+    "tunnel": OptionalField("tunnel_tuple", lambda column, ends: _tuple_or_none(ends)),
+    "skb_members": OptionalField("skb_members", _json_value),
+    "xdp_members": OptionalField("xdp_members", _json_value),
+    "stack": OptionalField("stack", _stack_lines),
+    "skb_metadata": OptionalField("skb_metadata", _text_or_none),
+    "skb_shared_info": OptionalField("skb_shared_info", _text_or_none),
+    "bpfmap": OptionalField("bpfmap", lambda column, called: called if called.id else None),
+    "packet_id": OptionalField("packet_id", _json_value),
+    "location": OptionalField("location", _json_value),
 }
 
 
-class _Where(NamedTuple):
+class _FlowFields(NamedTuple):
     """The fields of Event that come from the flow part of a record."""
 
     netns: int
@@ -94,85 +96,110 @@ class _Where(NamedTuple):
     proto: int
     mtu: int
     len: int
-    tuple: Tuple | None
+    tuple: FiveTuple | None
 
 
-class _Kept(dict[bytes, Any]):
+class _PartCache(dict[bytes, Any]):
     """A cache of decoded parts by their bytes: filled on a miss, emptied when full."""
 
-    def __init__(self, find: Callable[[bytes], Any]) -> None:
+    def __init__(self, decode: Callable[[bytes], Any]) -> None:
         super().__init__()
-        self.find = find
+        self.decode = decode
 
     def __missing__(self, part: bytes) -> Any:
-        found = self.find(part)
-        if len(self) >= _KEPT:
+        decoded = self.decode(part)
+        if len(self) >= _CACHE_SIZE:
             self.clear()
-        self[part] = found
-        return found
+        self[part] = decoded
+        return decoded
 
 
-class Events:
+class EventBuilder:
     """Builds events from records.
 
     Args:
         config: of the run; determines the layout of records.
         names: resolver of the numbers in records.
-        take: returns the packet data of a record; None if none is captured.
+        get_packet_data: returns the packet data of a record; None if none is captured.
         monotonic: clock, in seconds, by which cached names expire.
     """
 
     def __init__(
         self,
         config: Config,
-        names: Names,
-        take: Take | None,
+        names: NameResolver,
+        get_packet_data: TakeData | None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.given = 0
+        self.count = 0
         """Number of events so far."""
         self._names = names
-        self._take = take
+        self._get_packet_data = get_packet_data
         self._snaplen = config.pcap_snaplen
         self._monotonic = monotonic
-        self._stale_at = 0.0
+        self._expires_at = 0.0
         by_kind = (Part.FUNCTION, Part.METADATA, Part.NFT)
-        self._cutter = Cutter(wire(config), by_kind, names.rule, config.drops)
-        finders = {Part.PACKET: self._who, Part.FLOW: self._where, Part.FUNCTION: self._what}
-        self._kept = {part: _Kept(find) for part, find in finders.items()}
-        self._stale = list(self._kept.values())
-        shown = {column.name: column for column in columns(config)}
-        self._more = [self._finder(shown.get(more.column), more.member) for more in MORE.values()]
+        self._splitter = RecordSplitter(record_layout(config), by_kind, names.rule, config.drops)
+        decoders = {
+            Part.PACKET: self._process_fields,
+            Part.FLOW: self._flow_fields,
+            Part.FUNCTION: self._function_fields,
+        }
+        self._part_caches = {part: _PartCache(decode) for part, decode in decoders.items()}
+        self._caches = list(self._part_caches.values())
+        enabled = {column.name: column for column in columns(config)}
+        self._optional_fields = [
+            self._column_reader(enabled.get(field.column), field.convert)
+            for field in OPTIONAL_FIELDS.values()
+        ]
 
-    def of(self, batch: Sequence[Slices]) -> Iterator[Event]:
+    def build(self, batch: Sequence[RawRecord]) -> Iterator[Event]:
         """Yield the event of each record in ``batch``, built lazily."""
         if not batch:
             return
-        self._forget_stale_names()
-        self._names.clock.adjust()
-        parts = self._cutter.parts(batch)
-        who, where, what = (map(kept.__getitem__, parts[part]) for part, kept in self._kept.items())
-        more = zip(*(find(parts) for find in self._more), strict=False)  # some are infinite
-        rows = zip(batch, who, where, what, parts[Part.TIME], more, strict=False)
-        for record, packet, flow, function, ktime, rest in rows:
-            wall = self._names.clock.wall_nanoseconds(ktime)
-            seen = self._seen(record, flow, wall) if self._take else None
-            self.given += 1
-            yield Event(*(*packet, *flow, *function, ktime, wall, *rest, seen))
+        self._expire_names()
+        self._names.clock.refresh_offset()
+        parts = self._splitter.split(batch)
+        process_fields, flow_fields, function_fields = (
+            map(cache.__getitem__, parts[part]) for part, cache in self._part_caches.items()
+        )
+        optional = zip(
+            *(read_column(parts) for read_column in self._optional_fields), strict=False
+        )  # some are infinite
+        rows = zip(
+            batch,
+            process_fields,
+            flow_fields,
+            function_fields,
+            parts[Part.TIME],
+            optional,
+            strict=False,
+        )
+        for record, packet, flow, function, ktime, extra in rows:
+            wall_ns = self._names.clock.wall_ns(ktime)
+            packet_data = (
+                self._packet_data(record, flow, wall_ns) if self._get_packet_data else None
+            )
+            self.count += 1
+            yield Event(*(*packet, *flow, *function, ktime, wall_ns, *extra, packet_data))
 
-    def _seen(self, record: Slices, where: _Where, wall: int) -> Seen | None:
-        captured = self._take(record) if self._take else None
+    def _packet_data(
+        self, record: RawRecord, flow_fields: _FlowFields, wall_ns: int
+    ) -> PacketData | None:
+        captured = self._get_packet_data(record) if self._get_packet_data else None
         if captured is None or not captured.layer:
             return None
-        return Seen(frame(captured, where.proto, self._snaplen), wall, where.iface)
+        return PacketData(
+            make_frame(captured, flow_fields.proto, self._snaplen), wall_ns, flow_fields.iface
+        )
 
-    def _who(self, part: bytes) -> tuple[Any, ...]:
-        packet: Packet = READERS[Part.PACKET](part)
-        return packet.skb, packet.cpu, packet.pid, packet.comm, program(packet, self._names)
+    def _process_fields(self, part: bytes) -> tuple[Any, ...]:
+        packet: PacketFields = READERS[Part.PACKET](part)
+        return packet.skb, packet.cpu, packet.pid, packet.comm, process_path(packet, self._names)
 
-    def _where(self, part: bytes) -> _Where:
-        flow: Flow = READERS[Part.FLOW](part)
-        return _Where(
+    def _flow_fields(self, part: bytes) -> _FlowFields:
+        flow: FlowFields = READERS[Part.FLOW](part)
+        return _FlowFields(
             flow.netns,
             namespace(flow, self._names) or None,
             flow.mark,
@@ -181,34 +208,34 @@ class Events:
             flow.protocol,
             flow.mtu,
             flow.len,
-            _known(tuple_of(flow)),
+            _tuple_or_none(tuple_of(flow)),
         )
 
-    def _what(self, part: bytes) -> tuple[Any, ...]:
-        function: Function = READERS[Part.FUNCTION](part)
+    def _function_fields(self, part: bytes) -> tuple[Any, ...]:
+        function: FunctionFields = READERS[Part.FUNCTION](part)
         name, reason = name_and_reason(function, self._names)
         return name, event_type(function, self._names), reason or None
 
-    def _finder(
-        self, column: Column | None, member: Callable[[Column, Any], Any]
-    ) -> Callable[[Parts], Iterable[Any]]:
+    def _column_reader(
+        self, column: Column | None, convert: Callable[[Column, Any], Any]
+    ) -> Callable[[BatchParts], Iterable[Any]]:
         """Return a function from the parts of a batch to one field of each of its events."""
         if column is None:
             return lambda parts: repeat(None)
-        shown, read = column, READERS[column.part]
+        enabled, read = column, READERS[column.part]
 
-        def find(part: bytes) -> Any:
-            return member(shown, shown.value(read(part), self._names))
+        def decode(part: bytes) -> Any:
+            return convert(enabled, enabled.value(read(part), self._names))
 
-        if shown.part in _LARGE:
-            return lambda parts: map(find, parts[shown.part])
-        kept = _Kept(find)
-        self._stale.append(kept)
-        return lambda parts: map(kept.__getitem__, parts[shown.part])
+        if enabled.part in _UNCACHED_PARTS:
+            return lambda parts: map(decode, parts[enabled.part])
+        cache = _PartCache(decode)
+        self._caches.append(cache)
+        return lambda parts: map(cache.__getitem__, parts[enabled.part])
 
-    def _forget_stale_names(self) -> None:
+    def _expire_names(self) -> None:
         now = self._monotonic()
-        if now >= self._stale_at:
-            self._stale_at = now + _NAMES_LAST_SECONDS
-            for kept in self._stale:
-                kept.clear()
+        if now >= self._expires_at:
+            self._expires_at = now + _NAME_TTL_SECONDS
+            for cache in self._caches:
+                cache.clear()

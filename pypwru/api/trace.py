@@ -11,16 +11,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, TextIO
 
 from pypwru.api.event import Event
-from pypwru.api.options import as_keywords, configured
-from pypwru.api.reading import Events
+from pypwru.api.options import flags_to_keywords, make_config
+from pypwru.api.reading import EventBuilder
 from pypwru.errors import UsageError
-from pypwru.events.lives import sights
-from pypwru.gotext import log_value
+from pypwru.events.lives import without_free_records
+from pypwru.gotext import format_log_value
 from pypwru.kernel.capabilities import require_capabilities
 from pypwru.log import Log
-from pypwru.session import Session, compile_filters, opened
-from pypwru.signals import call
-from pypwru.statistics.losses import warnings
+from pypwru.session import Session, compile_filters, open_session
+from pypwru.signals import manual_stop
+from pypwru.statistics.losses import loss_warnings
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -62,11 +62,11 @@ def trace(
         PypwruError: base class of these, and of all other failures: missing capabilities, a
             feature that the kernel lacks, a missing BCC.
     """
-    config = configured(pcap_filter, packets, options)
+    config = make_config(pcap_filter, packets, options)
     try:
         return Trace(config, log)
     except UsageError as error:
-        raise UsageError(as_keywords(str(error)), error.detail) from error
+        raise UsageError(flags_to_keywords(str(error)), error.detail) from error
 
 
 class Trace(Iterator[Event]):
@@ -85,23 +85,25 @@ class Trace(Iterator[Event]):
     def __init__(self, config: Config, log: TextIO | None = None) -> None:
         if config.packets:  # import scapy now, rather than when events arrive already
             import_module("pypwru.api.dissection")
-        self._log = _Remembering(log, config.debug)
-        self._account: Mapping[str, int] = {}
+        self._log = _WarningLog(log, config.debug)
+        self._counters: Mapping[str, int] = {}
         with ExitStack() as stack:
             filters = compile_filters(config, self._log)
             require_capabilities()
-            self._wish = stack.enter_context(call())
-            self._session = stack.enter_context(opened(config, filters, self._log, self._wish))
-            take = self._session.take if config.packets else None
-            self._made = Events(self._session.config, self._session.names, take)
+            self._stop_request = stack.enter_context(manual_stop())
+            self._session = stack.enter_context(
+                open_session(config, filters, self._log, self._stop_request)
+            )
+            take = self._session.packet_data if config.packets else None
+            self._builder = EventBuilder(self._session.config, self._session.names, take)
             # Neither generator nor finalizer refers to this object: it is finalized as soon as the
             # caller drops it.
-            self._events = _events(self._session, self._made)
+            self._events = _iter_events(self._session, self._builder)
             self._release = weakref.finalize(self, stack.pop_all().close)
-        _attached.add(self)
+        _active_traces.add(self)
 
     def __repr__(self) -> str:
-        state = f"{self._made.given} events so far" if self._release.alive else "over"
+        state = f"{self._builder.count} events so far" if self._release.alive else "over"
         return f"<Trace {self._session.config.pcap_filter!r}, {state}>"
 
     def __next__(self) -> Event:
@@ -131,7 +133,7 @@ class Trace(Iterator[Event]):
     def stop(self) -> None:
         """End the iteration after the events so far; from any thread or signal handler."""
         if self._release.alive:
-            self._wish.request()
+            self._stop_request.request()
 
     def close(self) -> None:
         """Detach at once; events not read yet are lost. A second call does nothing."""
@@ -141,14 +143,14 @@ class Trace(Iterator[Event]):
         try:
             self._session.stop()
             self._session.detach()
-            self._account = self._session.account(self._made.given)
-            for words in warnings(self._account):
-                self._log.warn(words)
-            self._log.info("Done", **self._account)
+            self._counters = self._session.summary(self._builder.count)
+            for warning in loss_warnings(self._counters):
+                self._log.warn(warning)
+            self._log.info("Done", **self._counters)
         finally:
             self._release()
 
-    def _leave_to_parent(self) -> None:
+    def _abandon_in_child(self) -> None:
         """End the trace in a forked child without detaching: the probes belong to the parent."""
         self._events.close()
         # A context manager's generator that is destroyed, even at exit, runs its ``finally`` and
@@ -156,18 +158,18 @@ class Trace(Iterator[Event]):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._release.detach()))
 
     @property
-    def account(self) -> Mapping[str, int]:
+    def counters(self) -> Mapping[str, int]:
         """The counters in the last line of the command line's log; empty until the trace has ended.
 
         They account for every event: ``events``, ``packets``, ``produced``, ``lost_ring_full``...
         """
-        return self._account
+        return self._counters
 
     @property
     def lost(self) -> Mapping[str, int]:
         """The nonzero counters of losses, by name; empty until the trace has ended."""
-        found = self._account.items()
-        return {name: number for name, number in found if number and name.startswith("lost_")}
+        counters = self._counters.items()
+        return {name: number for name, number in counters if number and name.startswith("lost_")}
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -175,30 +177,30 @@ class Trace(Iterator[Event]):
         return tuple(self._log.warnings)
 
 
-def _events(session: Session, made: Events) -> Generator[Event, None, None]:
+def _iter_events(session: Session, builder: EventBuilder) -> Generator[Event, None, None]:
     """Yield all events of a session."""
-    for batch in session.live():
-        yield from made.of(sights(batch))
+    for batch in session.batches():
+        yield from builder.build(without_free_records(batch))
     session.stop()
-    for batch in session.rest():
-        yield from made.of(sights(batch))
+    for batch in session.drain_remaining():
+        yield from builder.build(without_free_records(batch))
     session.detach()
-    for batch in session.rest():
-        yield from made.of(sights(batch))
+    for batch in session.drain_remaining():
+        yield from builder.build(without_free_records(batch))
 
 
-_attached: weakref.WeakSet[Trace] = weakref.WeakSet()
+_active_traces: weakref.WeakSet[Trace] = weakref.WeakSet()
 
 
-def _leave_to_parent() -> None:
-    for traced in list(_attached):
-        traced._leave_to_parent()
+def _abandon_all_in_child() -> None:
+    for active in list(_active_traces):
+        active._abandon_in_child()
 
 
-os.register_at_fork(after_in_child=_leave_to_parent)
+os.register_at_fork(after_in_child=_abandon_all_in_child)
 
 
-class _Remembering(Log):
+class _WarningLog(Log):
     """A log that also keeps its warnings."""
 
     def __init__(self, stream: TextIO | None, debug: bool) -> None:
@@ -206,6 +208,6 @@ class _Remembering(Log):
         self.warnings: list[str] = []
 
     def warn(self, message: str, **values: object) -> None:
-        pairs = "".join(f" {name}={log_value(value)}" for name, value in values.items())
+        pairs = "".join(f" {name}={format_log_value(value)}" for name, value in values.items())
         self.warnings.append(f"{message}{pairs}")
         super().warn(message, **values)

@@ -9,27 +9,27 @@ from pypwru.config import Backend
 from pypwru.errors import KernelError
 from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
 from pypwru.kernel import bpf
-from pypwru.kernel.bpf import AttachType, ProgramType, Target
+from pypwru.kernel.bpf import AttachTarget, AttachType, ProgramType
 from pypwru.kernel.bpf_tracing import tracing_multi_link
-from pypwru.kernel.descriptors import owned
-from pypwru.kernel.kprobe_events import kprobe_events
-from pypwru.kernel.switches import silenced
+from pypwru.kernel.descriptors import closing_fd
+from pypwru.kernel.kprobe_events import open_kprobe_events
+from pypwru.kernel.switches import disabling_switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-_NOTHING = pack([Insn(ALU64 | MOV, R0), Insn(EXIT_PROGRAM)])
-TRIED = "kernel_restart"
+_RETURN_ZERO = pack([Insn(ALU64 | MOV, R0), Insn(EXIT_PROGRAM)])
+TRIAL_FUNCTION = "kernel_restart"
 """Function on which backends are tried: in every kernel, ftrace can hook it, no packet runs it.
 
 All its arguments are scalars: fentry refuses arguments of more than 16 bytes, such as a va_list on
 arm64 (kernel/bpf/btf.c:btf_distill_func_proto()).
 """
-_OTHERS = "omit --backend to select one that this kernel supports"
+_CURE_BACKEND = "omit --backend to select one that this kernel supports"
 
 
-class Kernel(Protocol):
+class TrialTarget(Protocol):
     """Addresses and type of the trial function, looked up only on access."""
 
     @property
@@ -41,42 +41,42 @@ class Kernel(Protocol):
         """BTF type id of TRIED in vmlinux; 0 if it has none."""
 
 
-def require(backend: Backend, kernel: Kernel) -> None:
+def check_supported(backend: Backend, trial: TrialTarget) -> None:
     """Attach (fentry: load) a program by ``backend`` for a moment; nothing is left behind.
 
     Args:
         backend: to check; the tracepoint backend always passes.
-        kernel: the trial function.
+        trial: the trial function.
 
     Raises:
         KernelError: the kernel lacks the backend, a privilege is missing, or a sysctl or debugfs
             switch disables its probes.
     """
-    if switch := silenced(backend):
+    if switch := disabling_switch(backend):
         raise KernelError(
             f"{switch.name} is switched off ({switch.path} is 0), and no probe would fire; "
-            f"echo 1 > {switch.path}, or {_OTHERS}"
+            f"echo 1 > {switch.path}, or {_CURE_BACKEND}"
         )
-    _TRIALS[backend](kernel)
+    _TRIALS[backend](trial)
 
 
-def _kprobe_multi(kernel: Kernel) -> None:
-    addresses = kernel.trial_addresses[:1]
-    kind = ProgramType.KPROBE, AttachType.TRACE_KPROBE_MULTI
+def _try_kprobe_multi(trial: TrialTarget) -> None:
+    addresses = trial.trial_addresses[:1]
+    program_type = ProgramType.KPROBE, AttachType.TRACE_KPROBE_MULTI
     try:
-        program = bpf.program_load(kind[0], "probe", _NOTHING, kind[1])
-        with owned(program), owned(bpf.kprobe_multi_link(program, list(addresses))):
+        program = bpf.program_load(program_type[0], "probe", _RETURN_ZERO, program_type[1])
+        with closing_fd(program), closing_fd(bpf.kprobe_multi_link(program, list(addresses))):
             return
     except OSError as error:
         raise KernelError(
             f"the kernel refuses the link ({os.strerror(error.errno or 0)}): it needs Linux 5.18 "
-            f"and CONFIG_FPROBE; {_OTHERS}"
+            f"and CONFIG_FPROBE; {_CURE_BACKEND}"
         ) from error
 
 
-def _kprobe(kernel: Kernel) -> None:
+def _try_kprobe(trial: TrialTarget) -> None:
     try:
-        with kprobe_events():
+        with open_kprobe_events():
             return
     except OSError as error:
         raise KernelError(
@@ -85,38 +85,38 @@ def _kprobe(kernel: Kernel) -> None:
         ) from error
 
 
-def _fentry(kernel: Kernel) -> None:
+def _try_fentry(trial: TrialTarget) -> None:
     """Only load the program: detaching a single one takes a tenth of a second on many kernels."""
     try:
-        with owned(_tracing(Target(kernel.trial_type))):
+        with closing_fd(_load_tracing_program(AttachTarget(trial.trial_type))):
             return
     except OSError as error:
         raise KernelError(
             f"the kernel refuses tracing programs ({os.strerror(error.errno or 0)}): they need "
-            f"Linux 5.5 and CONFIG_DEBUG_INFO_BTF; {_OTHERS}"
+            f"Linux 5.5 and CONFIG_DEBUG_INFO_BTF; {_CURE_BACKEND}"
         ) from error
 
 
-def _fentry_multi(kernel: Kernel) -> None:
+def _try_fentry_multi(trial: TrialTarget) -> None:
     try:
-        program = _tracing(Target(0, attach=AttachType.TRACE_FENTRY_MULTI))
-        with owned(program), owned(tracing_multi_link(program, [kernel.trial_type])):
+        program = _load_tracing_program(AttachTarget(0, attach_type=AttachType.TRACE_FENTRY_MULTI))
+        with closing_fd(program), closing_fd(tracing_multi_link(program, [trial.trial_type])):
             return
     except OSError as error:
         raise KernelError(
             f"the kernel refuses the link ({os.strerror(error.errno or 0)}): it needs Linux 7.2 "
-            f"and CONFIG_BPF_JIT; {_OTHERS}"
+            f"and CONFIG_BPF_JIT; {_CURE_BACKEND}"
         ) from error
 
 
-def _tracing(target: Target) -> int:
-    return bpf.program_load(ProgramType.TRACING, "probe", _NOTHING, target=target)
+def _load_tracing_program(target: AttachTarget) -> int:
+    return bpf.program_load(ProgramType.TRACING, "probe", _RETURN_ZERO, target=target)
 
 
-_TRIALS: Mapping[Backend, Callable[[Kernel], None]] = {
-    Backend.FENTRY_MULTI: _fentry_multi,
-    Backend.KPROBE_MULTI: _kprobe_multi,
-    Backend.FENTRY: _fentry,
-    Backend.KPROBE: _kprobe,
+_TRIALS: Mapping[Backend, Callable[[TrialTarget], None]] = {
+    Backend.FENTRY_MULTI: _try_fentry_multi,
+    Backend.KPROBE_MULTI: _try_kprobe_multi,
+    Backend.FENTRY: _try_fentry,
+    Backend.KPROBE: _try_kprobe,
     Backend.TRACEPOINT: lambda kernel: None,
 }

@@ -10,13 +10,13 @@ from pypwru.config import Backend
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pypwru.attach.attached import Attached
-    from pypwru.attach.backend import Choice
+    from pypwru.attach.attached import AttachReport
+    from pypwru.attach.backend import BackendPlan
     from pypwru.discovery.plan import AttachPlan
     from pypwru.log import Log
     from pypwru.program.load import Loader
 
-NOUNS = {
+PROBE_NOUN = {
     Backend.FENTRY_MULTI: "fentry",
     Backend.FENTRY: "fentry",
     Backend.KPROBE_MULTI: "kprobes",
@@ -27,8 +27,12 @@ NOUNS = {
 
 
 @contextmanager
-def attached(
-    choice: Choice, loader: Loader, report: Attached, log: Log, stopping: Callable[[], bool]
+def attach(
+    choice: BackendPlan,
+    loader: Loader,
+    report: AttachReport,
+    log: Log,
+    stop_requested: Callable[[], bool],
 ) -> Iterator[None]:
     """Attach the plan of ``choice``; detach on exit.
 
@@ -37,7 +41,7 @@ def attached(
         loader: loads the handlers.
         report: filled while attaching.
         log: gets a line and a progress bar when detaching.
-        stopping: returns whether a stop was requested; True leaves the rest unattached.
+        stop_requested: returns whether a stop was requested; True leaves the rest unattached.
 
     Yields:
         None, once everything is attached.
@@ -45,13 +49,13 @@ def attached(
     Raises:
         KernelError: the kernel refuses the backend as a whole, not a single function.
     """
-    with _hooked(choice, loader, report, log, stopping):
+    with _attach_by_backend(choice, loader, report, log, stop_requested):
         yield
-        log.info(f"Detaching {NOUNS[choice.plan.backend]}...")
+        log.info(f"Detaching {PROBE_NOUN[choice.plan.backend]}...")
 
 
-def probed(
-    choice: Choice, plan: AttachPlan, loader: Loader, report: Attached, log: Log
+def attach_extra(
+    choice: BackendPlan, plan: AttachPlan, loader: Loader, report: AttachReport, log: Log
 ) -> AbstractContextManager[None]:
     """Return a context that attaches ``plan`` in addition to the plan of ``choice``.
 
@@ -62,30 +66,36 @@ def probed(
         report: filled while attaching.
         log: gets progress.
     """
-    return _hooked(choice._replace(plan=plan), loader, report, log, lambda: False)
+    return _attach_by_backend(choice._replace(plan=plan), loader, report, log, lambda: False)
 
 
-def _hooked(
-    choice: Choice, loader: Loader, report: Attached, log: Log, stopping: Callable[[], bool]
+def _attach_by_backend(
+    choice: BackendPlan,
+    loader: Loader,
+    report: AttachReport,
+    log: Log,
+    stop_requested: Callable[[], bool],
 ) -> AbstractContextManager[None]:
-    """Return the context of the backend of ``choice.plan``; arguments as of ``attached``."""
+    """Return the context of the backend of ``choice.plan``; arguments as of ``attach``."""
     plan = choice.plan
     if plan.backend in (Backend.FENTRY_MULTI, Backend.FENTRY):
         from pypwru.attach import fentry
 
-        def probed(plan: AttachPlan) -> AbstractContextManager[None]:
-            return _hooked(choice._replace(plan=plan), loader, report, log, stopping)
+        def attach_kprobes(plan: AttachPlan) -> AbstractContextManager[None]:
+            return _attach_by_backend(
+                choice._replace(plan=plan), loader, report, log, stop_requested
+            )
 
-        return fentry.attached(plan, loader, report, log, stopping, probed)
+        return fentry.attach(plan, loader, report, log, stop_requested, attach_kprobes)
     if plan.backend is Backend.TRACEPOINT or choice.symbols is None:
         from pypwru.attach import tracepoint
 
-        return tracepoint.attached(plan, loader, report, log)
+        return tracepoint.attach(plan, loader, report, log)
     if plan.backend is Backend.KPROBE_MULTI:
         from pypwru.attach import kprobe_multi
 
-        return kprobe_multi.attached(plan, loader, report, log)
+        return kprobe_multi.attach(plan, loader, report, log)
     from pypwru.attach import kprobe
 
-    anchor = choice.symbols.addresses(kprobe.ANCHOR)[0]
-    return kprobe.attached(plan, loader, report, log, anchor, stopping)
+    anchor = choice.symbols.addresses(kprobe.ANCHOR_SYMBOL)[0]
+    return kprobe.attach(plan, loader, report, log, anchor, stop_requested)

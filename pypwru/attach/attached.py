@@ -8,29 +8,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Attached:
+class AttachReport:
     """Targets of an attachment; the backends fill it while they attach.
 
     It is shared by reference: functions of modules and BPF programs that are attached later in the
     run are added to the same object.
 
     Attributes:
-        functions: number of functions, tracepoints and BPF programs that are attached.
-        names: address in a record, or number of a tracepoint or BPF program -> display name. The
+        target_count: number of functions, tracepoints and BPF programs that are attached.
+        targets: address in a record, or number of a tracepoint or BPF program -> display name. The
             name resolvers hold this same dict.
-        missed: callables; each returns the number of hits that the kernel has skipped so far at
-            probes that are still attached.
+        missed_counters: callables; each returns the number of hits that the kernel has skipped so
+            far at probes that are still attached.
         ignored: (display name, error) of each target that the kernel refused.
     """
 
     def __init__(
         self,
-        functions: int = 0,
-        names: dict[int, str] | None = None,
-        missed: list[Callable[[], int]] | None = None,
+        target_count: int = 0,
+        targets: dict[int, str] | None = None,
+        missed_counters: list[Callable[[], int]] | None = None,
         ignored: list[tuple[str, str]] | None = None,
     ) -> None:
-        self.functions = functions
-        self.names = {} if names is None else names
-        self.missed = [] if missed is None else missed
+        self.target_count = target_count
+        self.targets = {} if targets is None else targets
+        self.missed_counters = [] if missed_counters is None else missed_counters
         self.ignored = [] if ignored is None else ignored

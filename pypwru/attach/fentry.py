@@ -12,27 +12,27 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.config import Backend
-from pypwru.discovery.plan import AttachPlan, Handler, with_probed
+from pypwru.discovery.plan import AttachPlan, Handler, with_kprobe_fallback
 from pypwru.errors import KernelError
-from pypwru.kernel.bpf import AttachType, Target
+from pypwru.kernel.bpf import AttachTarget, AttachType
 from pypwru.kernel.bpf_objects import module_btf
-from pypwru.kernel.bpf_tracing import tracing_link, tracing_multi_link, why_refused
-from pypwru.kernel.descriptors import allow_many, owned
+from pypwru.kernel.bpf_tracing import attach_failure_reason, tracing_link, tracing_multi_link
+from pypwru.kernel.descriptors import closing_fd, raise_nofile_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pypwru.attach.attached import Attached
+    from pypwru.attach.attached import AttachReport
     from pypwru.discovery.functions import Function
     from pypwru.log import Log
     from pypwru.program.load import Loader
 
-UNFIT = "several of this name, too many arguments, variadic, or it returns a struct"
+WHY_NOT_FENTRY = "several of this name, too many arguments, variadic, or it returns a struct"
 """The reasons for which a function has no usable BTF type id (discovery/fentry.py)."""
-_NO_TYPES = "no BTF of its module, which the kernel provides since Linux 5.11"
+_NO_MODULE_BTF = "no BTF of its module, which the kernel provides since Linux 5.11"
 
 
-class _Site(NamedTuple):
+class _TypedFunction(NamedTuple):
     """A function, its BTF type id, and the descriptor of its module's BTF (None: vmlinux)."""
 
     function: Function
@@ -40,85 +40,89 @@ class _Site(NamedTuple):
     btf: int | None
 
 
-class _Tracer:
+class _FentryAttacher:
     """Attaches functions, and collects the links and the refusals.
 
     Args:
         loader: loads the handlers.
         report: gets the functions that are attached.
-        stopping: called before each function; True leaves the rest unattached.
+        stop_requested: called before each function; True leaves the rest unattached.
 
     Attributes:
         links: descriptors of the links; the caller closes them.
-        refused: handler -> the functions to attach by kprobes instead.
-        why: (display name, reason) of each refused function.
+        fallbacks: handler -> the functions to attach by kprobes instead.
+        reasons: (display name, reason) of each refused function.
     """
 
-    def __init__(self, loader: Loader, report: Attached, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, loader: Loader, report: AttachReport, stop_requested: Callable[[], bool]
+    ) -> None:
         self._loader = loader
         self._report = report
-        self._stopping = stopping
+        self._stop_requested = stop_requested
         self.links: list[int] = []
-        self.refused: dict[Handler, list[Function]] = {}
-        self.why: list[tuple[str, str]] = []
+        self.fallbacks: dict[Handler, list[Function]] = {}
+        self.reasons: list[tuple[str, str]] = []
 
-    def refuse(self, handler: Handler, function: Function, why: str) -> None:
+    def leave_to_kprobes(self, handler: Handler, function: Function, why: str) -> None:
         """Leave ``function`` to kprobes."""
-        self.refused.setdefault(handler, []).append(function)
-        self.why.append((function.display, why))
+        self.fallbacks.setdefault(handler, []).append(function)
+        self.reasons.append((function.display, why))
 
-    def one_by_one(self, handler: Handler, sites: Sequence[_Site]) -> None:
+    def link_single(self, handler: Handler, sites: Sequence[_TypedFunction]) -> None:
         """Attach each function by a program and a link of its own."""
         for site in sites:
-            if self._stopping():
+            if self._stop_requested():
                 return
-            target = Target(site.type_id, btf=site.btf)
+            target = AttachTarget(site.type_id, btf=site.btf)
             address = site.function.addresses[0]
             try:
                 program = self._loader.load(
-                    handler.name, handler.places, number=address, target=target
+                    handler.name, handler.argument_slots, self_id=address, target=target
                 )
                 self.links.append(tracing_link(program))
             except (KernelError, OSError) as error:
-                self.refuse(handler, site.function, why_refused(error))
+                self.leave_to_kprobes(handler, site.function, attach_failure_reason(error))
             else:
-                self._traced([site])
+                self._add_attached([site])
 
-    def together(self, handler: Handler, sites: Sequence[_Site]) -> None:
+    def link_multi(self, handler: Handler, sites: Sequence[_TypedFunction]) -> None:
         """Attach all functions of the same BTF by one program and link."""
         for btf in dict.fromkeys(site.btf for site in sites):
-            target = Target(0, btf=btf, attach=AttachType.TRACE_FENTRY_MULTI)
-            program = self._loader.load(handler.name, handler.places, target=target)
+            target = AttachTarget(0, btf=btf, attach_type=AttachType.TRACE_FENTRY_MULTI)
+            program = self._loader.load(handler.name, handler.argument_slots, target=target)
             self._link(program, handler, [site for site in sites if site.btf == btf])
 
-    def _link(self, program: int, handler: Handler, sites: Sequence[_Site]) -> None:
+    def _link(self, program: int, handler: Handler, sites: Sequence[_TypedFunction]) -> None:
         """Attach ``sites`` by as few links as possible; bisect a refused set."""
         try:
             self.links.append(tracing_multi_link(program, [site.type_id for site in sites]))
         except OSError as error:
             if len(sites) == 1:
-                self.refuse(handler, sites[0].function, why_refused(error))
+                self.leave_to_kprobes(handler, sites[0].function, attach_failure_reason(error))
                 return
             half = len(sites) // 2
             self._link(program, handler, sites[:half])
             self._link(program, handler, sites[half:])
         else:
-            self._traced(sites)
+            self._add_attached(sites)
 
-    def _traced(self, sites: Sequence[_Site]) -> None:
+    def _add_attached(self, sites: Sequence[_TypedFunction]) -> None:
         functions = [site.function for site in sites]
-        self._report.names.update((one.addresses[0], one.display) for one in functions)
-        self._report.functions += len(functions)
+        self._report.targets.update(
+            (function.addresses[0], function.display) for function in functions
+        )
+        self._report.target_count += len(functions)
 
 
 @contextmanager
-def attached(
+def attach(
     plan: AttachPlan,
     loader: Loader,
-    report: Attached,
+    report: AttachReport,
     log: Log,
-    stopping: Callable[[], bool],
-    probed: Callable[[AttachPlan], AbstractContextManager[None]],
+    stop_requested: Callable[[], bool],
+    attach_kprobes: Callable[[AttachPlan], AbstractContextManager[None]],
 ) -> Iterator[None]:
     """Attach the functions of ``plan``; detach on exit.
 
@@ -127,8 +131,8 @@ def attached(
         loader: loads the handlers.
         report: gets the functions and their addresses.
         log: gets progress bars and, at debug level, the functions that get kprobes instead.
-        stopping: called before each function; True leaves the rest unattached.
-        probed: attaches a plan by kprobes.
+        stop_requested: called before each function; True leaves the rest unattached.
+        attach_kprobes: attaches a plan by kprobes.
 
     Yields:
         None, once everything is attached.
@@ -136,59 +140,62 @@ def attached(
     Raises:
         KernelError: kprobes are needed, and refused.
     """
-    allow_many()
-    tracer = _Tracer(loader, report, stopping)
+    raise_nofile_limit()
+    attacher = _FentryAttacher(loader, report, stop_requested)
     with ExitStack() as stack:
         modules = {function.module for function in plan.functions} - {""}
-        types = {name: stack.enter_context(_types_of(name)) for name in modules}
-        stack.callback(_close, tracer.links, log)
-        with log.progress(plan.total, "Attaching") as progress:
+        module_btfs = {name: stack.enter_context(_open_module_btf(name)) for name in modules}
+        stack.callback(_close_links, attacher.links, log)
+        with log.progress(plan.target_count, "Attaching") as progress:
             for handler, functions in plan.groups.items():
-                _attach(plan, handler, types, tracer)
+                _attach_handler(plan, handler, module_btfs, attacher)
                 progress.advance(len(functions))
-        if plan.probes is None:
-            report.ignored += tracer.why
+        if plan.kprobe_plan is None:
+            report.ignored += attacher.reasons
         else:
-            for name, why in tracer.why:
+            for name, why in attacher.reasons:
                 log.debug("No fentry", function=name, why=why)
-            groups = {handler: tuple(them) for handler, them in tracer.refused.items()}
-            rest = with_probed(plan.probes, groups)
-            if rest.groups or rest.hooks:
-                stack.enter_context(probed(rest))
+            groups = {handler: tuple(refused) for handler, refused in attacher.fallbacks.items()}
+            kprobe_plan = with_kprobe_fallback(plan.kprobe_plan, groups)
+            if kprobe_plan.groups or kprobe_plan.hooks:
+                stack.enter_context(attach_kprobes(kprobe_plan))
         yield
 
 
-def _attach(
-    plan: AttachPlan, handler: Handler, types: Mapping[str, int | None], tracer: _Tracer
+def _attach_handler(
+    plan: AttachPlan,
+    handler: Handler,
+    module_btfs: Mapping[str, int | None],
+    attacher: _FentryAttacher,
 ) -> None:
     """Attach the functions of one handler; those without a usable type are refused."""
     sites = []
     for function in plan.groups[handler]:
-        type_id, btf = plan.type_ids.get(function.display), types.get(function.module)
+        type_id, btf = plan.type_ids.get(function.display), module_btfs.get(function.module)
         if type_id is None:
-            tracer.refuse(handler, function, UNFIT)
+            attacher.leave_to_kprobes(handler, function, WHY_NOT_FENTRY)
         elif function.module and btf is None:
-            tracer.refuse(handler, function, _NO_TYPES)
+            attacher.leave_to_kprobes(handler, function, _NO_MODULE_BTF)
         else:
-            sites.append(_Site(function, type_id, btf))
+            sites.append(_TypedFunction(function, type_id, btf))
     if plan.backend is Backend.FENTRY_MULTI:
-        tracer.together(handler, sites)
+        attacher.link_multi(handler, sites)
     else:
-        tracer.one_by_one(handler, sites)
+        attacher.link_single(handler, sites)
 
 
 @contextmanager
-def _types_of(module: str) -> Iterator[int | None]:
+def _open_module_btf(module: str) -> Iterator[int | None]:
     """Yield a descriptor of the module's BTF; None if the kernel has none."""
     try:
         fd = module_btf(module)
     except OSError:  # before Linux 5.11
         fd = None
-    with owned(fd) if fd is not None else nullcontext():
+    with closing_fd(fd) if fd is not None else nullcontext():
         yield fd
 
 
-def _close(links: list[int], log: Log) -> None:
+def _close_links(links: list[int], log: Log) -> None:
     with log.progress(len(links), "Detaching") as progress:
         for link in links:
             os.close(link)

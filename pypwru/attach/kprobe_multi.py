@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pypwru.attach.attached import Attached
+from pypwru.attach.attached import AttachReport
 from pypwru.errors import KernelError
 from pypwru.kernel import bpf, bpf_objects
 from pypwru.kernel.bpf import AttachType, ProgramType
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.descriptors import closing_fd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from pypwru.log import Log
     from pypwru.program.load import Loader
 
-KIND = (ProgramType.KPROBE, AttachType.TRACE_KPROBE_MULTI)
-Site = tuple[int, str]  # address, name
+PROGRAM_TYPE = (ProgramType.KPROBE, AttachType.TRACE_KPROBE_MULTI)
+AddressName = tuple[int, str]  # address, name
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
 
 
 @contextmanager
-def attached(plan: AttachPlan, loader: Loader, report: Attached, log: Log) -> Iterator[None]:
+def attach(plan: AttachPlan, loader: Loader, report: AttachReport, log: Log) -> Iterator[None]:
     """Attach the functions of ``plan``; on exit closing a link detaches all its functions at once.
 
     Args:
@@ -43,13 +43,17 @@ def attached(plan: AttachPlan, loader: Loader, report: Attached, log: Log) -> It
         KernelError: the kernel refused a link for a reason that isn't one function's.
     """
     with ExitStack() as links:
-        attach_groups(plan.hooks, loader, links, Attached(), report)
+        attach_groups(plan.hooks, loader, links, AttachReport(), report)
         attach_groups(plan.groups, loader, links, report, report)
         yield
 
 
 def attach_groups(
-    groups: Groups, loader: Loader, links: ExitStack, names: Attached, report: Attached
+    groups: Groups,
+    loader: Loader,
+    links: ExitStack,
+    event_report: AttachReport,
+    report: AttachReport,
 ) -> None:
     """Attach every group by a link of its own.
 
@@ -57,32 +61,36 @@ def attach_groups(
         groups: handler -> its functions.
         loader: loads the handlers.
         links: closes the links.
-        names: gets the functions and their addresses.
+        event_report: gets the functions and their addresses.
         report: gets the refused functions, and the counters of missed hits.
 
     Raises:
         KernelError: the kernel refused a link for a reason that isn't one function's.
     """
     for handler, functions in groups.items():
-        program = loader.load(handler.name, handler.places, KIND, handler.number)
-        sites = [(address, f.display) for f in functions for address in f.addresses]
-        refused = _link(program, sites, handler.returns, links, report)
+        program = loader.load(handler.name, handler.argument_slots, PROGRAM_TYPE, handler.number)
+        sites = [
+            (address, function.display) for function in functions for address in function.addresses
+        ]
+        refused = _link(program, sites, handler.is_return, links, report)
         ignored = {name for name, _ in refused}
-        if not handler.returns:
-            names.names.update(sites)
-            names.functions += sum(f.display not in ignored for f in functions)
+        if not handler.is_return:
+            event_report.targets.update(sites)
+            event_report.target_count += sum(
+                function.display not in ignored for function in functions
+            )
         report.ignored += refused
 
 
 def _link(
-    program: int, sites: list[Site], returns: bool, links: ExitStack, report: Attached
+    program: int, sites: list[AddressName], is_return: bool, links: ExitStack, report: AttachReport
 ) -> list[tuple[str, str]]:
     """Attach ``sites`` by as few links as possible; bisect a refused set down to one address.
 
     Args:
         program: descriptor of the handler's program.
         sites: address and display name of each function.
-        returns: True to run at the functions' return.
+        is_return: True to run at the functions' return.
         links: closes the links.
         report: gets the counters of missed hits.
 
@@ -94,8 +102,8 @@ def _link(
     """
     try:
         addresses = [address for address, _ in sites]
-        link = links.enter_context(owned(bpf.kprobe_multi_link(program, addresses, returns)))
-        report.missed.append(partial(bpf_objects.kprobe_multi_missed, link))
+        link = links.enter_context(closing_fd(bpf.kprobe_multi_link(program, addresses, is_return)))
+        report.missed_counters.append(partial(bpf_objects.kprobe_multi_missed, link))
     except OSError as error:
         if error.errno in _UNSUPPORTED:
             raise KernelError(
@@ -105,7 +113,7 @@ def _link(
             return [(sites[0][1], os.strerror(error.errno or 0))]
         half = len(sites) // 2
         return [
-            *_link(program, sites[:half], returns, links, report),
-            *_link(program, sites[half:], returns, links, report),
+            *_link(program, sites[:half], is_return, links, report),
+            *_link(program, sites[half:], is_return, links, report),
         ]
     return []

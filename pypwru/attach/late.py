@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.attach.judges import JUDGES, Judge
+from pypwru.attach.judges import VERDICT_SOURCES, VerdictSource
 from pypwru.child import Child
-from pypwru.errors import KernelError, cure
-from pypwru.kernel.descriptors import owned
+from pypwru.errors import KernelError, remedy
+from pypwru.kernel.descriptors import closing_fd
 from pypwru.kernel.kallsyms import KALLSYMS, Symbols, read_symbols
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from pypwru.config import Config
     from pypwru.program.build import Bytecode
 
-_ALL = (*JUDGES, *(judge.instead[0] for judge in JUDGES if judge.instead))
-_NICE = 5  # a third of the drain's weight, when both compete for a CPU
-_BEHIND_STREAMS = 3
+_SOURCES = (*VERDICT_SOURCES, *(judge.fallback[0] for judge in VERDICT_SOURCES if judge.fallback))
+_CHILD_NICE = 5  # a third of the drain's weight, when both compete for a CPU
+_MIN_FD = 3
 
 
-class Made(NamedTuple):
+class BuiltHandlers(NamedTuple):
     """What the child built.
 
     Args:
@@ -43,11 +43,11 @@ class Made(NamedTuple):
     bytecode: Bytecode
 
 
-class Making:
+class HandlerBuild:
     """A child process that builds the handlers of a verdict source.
 
     Args:
-        judge: one of ``JUDGES``, or the fallback of one.
+        source: one of ``JUDGES``, or the fallback of one.
         config: of the run, without the features that this kernel lacks.
         defines: macros of the handlers, name -> text.
         cache: the child stores the bytecode there, too.
@@ -58,26 +58,26 @@ class Making:
     """
 
     def __init__(
-        self, judge: Judge, config: Config, defines: Mapping[str, str], cache: Cache
+        self, source: VerdictSource, config: Config, defines: Mapping[str, str], cache: Cache
     ) -> None:
-        with _kallsyms() as fd:
+        with _open_kallsyms() as fd:
             self._child = Child(
                 f"{__name__}:make",
-                _ALL.index(judge),
+                _SOURCES.index(source),
                 fd,
                 str(config.kernel_btf or ""),
                 str(cache.folder or ""),
                 defines,
                 config.output_ct,
                 descriptors=[fd],
-                nice=_NICE,
+                nice=_CHILD_NICE,
             )
 
-    def is_over(self) -> bool:
-        """Return whether the child is done, so that ``made`` won't block."""
-        return self._child.is_over()
+    def is_done(self) -> bool:
+        """Return whether the child is done, so that ``result`` won't block."""
+        return self._child.is_done()
 
-    def made(self) -> Made | None:
+    def result(self) -> BuiltHandlers | None:
         """Wait for the child, and return what to attach; None if the functions don't exist.
 
         Raises:
@@ -88,7 +88,7 @@ class Making:
             return None
         names, addresses, code = found
         bytecode = {name: bytes.fromhex(text) for name, text in code.items()}
-        return Made(Symbols(names, array("Q", addresses)), bytecode)
+        return BuiltHandlers(Symbols(names, array("Q", addresses)), bytecode)
 
     def close(self) -> None:
         """Kill the child if it still runs."""
@@ -96,24 +96,24 @@ class Making:
 
 
 @contextmanager
-def _kallsyms() -> Iterator[int]:
+def _open_kallsyms() -> Iterator[int]:
     """Yield a descriptor of KALLSYMS that is above those of the standard streams.
 
     Whether addresses are readable is decided at open (kernel/kallsyms.c:kallsyms_open()): by the
     privileges of this process, whatever the child's are.
     """
     try:
-        with owned(os.open(KALLSYMS, os.O_RDONLY | os.O_CLOEXEC)) as opened:
-            fd = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, _BEHIND_STREAMS)
+        with closing_fd(os.open(KALLSYMS, os.O_RDONLY | os.O_CLOEXEC)) as original_fd:
+            fd = fcntl.fcntl(original_fd, fcntl.F_DUPFD_CLOEXEC, _MIN_FD)
     except OSError as error:
-        advice = cure(error, "is /proc mounted?")
+        advice = remedy(error, "is /proc mounted?")
         raise KernelError(f"cannot read {KALLSYMS}: {error.strerror}; {advice}") from error
-    with owned(fd):
+    with closing_fd(fd):
         yield fd
 
 
 def make(
-    number: int,
+    source_index: int,
     kallsyms: int,
     kernel_btf: str,
     folder: str,
@@ -123,7 +123,7 @@ def make(
     """Build the handlers of a verdict source; runs in the child.
 
     Args:
-        number: index of the source in ``_ALL``.
+        source_index: index of the source in ``_SOURCES``.
         kallsyms: descriptor of KALLSYMS.
         kernel_btf: path of --kernel-btf; empty for none.
         folder: of the cache; empty for none.
@@ -145,14 +145,16 @@ def make(
     from pypwru.program.compiler import compile_handlers
     from pypwru.program.conntrack import conntrack_types
 
-    judge = _ALL[number]
-    symbols = read_symbols(judge.symbols, kallsyms)
-    functions = judge.found(symbols)
+    source = _SOURCES[source_index]
+    symbols = read_symbols(source.symbols, kallsyms)
+    functions = source.find_functions(symbols)
     if not functions:
         return None
     cache = Cache(Path(folder) if folder else None)
     btf = load_vmlinux(Path(kernel_btf) if kernel_btf else None, cache)
-    also = [conntrack_types(btf)] if has_conntrack else []
-    made = build_unit(btf, defines, cache, also, judge.unit, functions[0], compile_handlers)
-    code = {name: octets.hex() for name, octets in made.items()}
+    extra_types = [conntrack_types(btf)] if has_conntrack else []
+    bytecode = build_unit(
+        btf, defines, cache, extra_types, source.unit, functions[0], compile_handlers
+    )
+    code = {name: data.hex() for name, data in bytecode.items()}
     return symbols.displays, list(symbols.values), code

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from pypwru.discovery.functions import Function
 
-EVALUATES = "nft_do_chain"
-_IMMEDIATE = "nft_immediate_eval"
+NFT_DO_CHAIN = "nft_do_chain"
+_IMMEDIATE_EVAL = "nft_immediate_eval"
 # Module -> its functions. nft_objref was a module of its own until Linux 6.2.
-_OBJREF = ("nft_objref_eval", "nft_objref_map_eval")
-_GIVE: Mapping[str, tuple[str, ...]] = {
-    "nf_tables": ("nft_lookup_eval", "nft_exthdr_tcp_strip_eval", *_OBJREF),
+_OBJREF_EVALS = ("nft_objref_eval", "nft_objref_map_eval")
+_VERDICT_EXPRESSIONS: Mapping[str, tuple[str, ...]] = {
+    "nf_tables": ("nft_lookup_eval", "nft_exthdr_tcp_strip_eval", *_OBJREF_EVALS),
     "nft_compat": (
         "nft_target_eval_xt",
         "nft_target_eval_bridge",
@@ -37,7 +37,7 @@ _GIVE: Mapping[str, tuple[str, ...]] = {
         "nft_masq_inet_eval",
     ),
     "nft_nat": ("nft_nat_eval", "nft_nat_inet_eval"),
-    "nft_objref": _OBJREF,
+    "nft_objref": _OBJREF_EVALS,
     "nft_queue": ("nft_queue_eval", "nft_queue_sreg_eval"),
     "nft_redir": (
         "nft_redir_eval",
@@ -53,13 +53,18 @@ _GIVE: Mapping[str, tuple[str, ...]] = {
     "nft_synproxy": ("nft_synproxy_eval",),
 }
 # Function by which nft_do_chain() itself frees a dropped packet -> index of its sk_buff, from 1.
-_DROPS: Mapping[str, int] = {"sk_skb_reason_drop": 2, "kfree_skb_reason": 1}
+_DROP_SKB_ARG: Mapping[str, int] = {"sk_skb_reason_drop": 2, "kfree_skb_reason": 1}
 
-MODULES = tuple(_GIVE)
-FUNCTIONS = (EVALUATES, _IMMEDIATE, *_DROPS, *dict.fromkeys(sum(_GIVE.values(), ())))
+MODULES = tuple(_VERDICT_EXPRESSIONS)
+FUNCTIONS = (
+    NFT_DO_CHAIN,
+    _IMMEDIATE_EVAL,
+    *_DROP_SKB_ARG,
+    *dict.fromkeys(sum(_VERDICT_EXPRESSIONS.values(), ())),
+)
 
 
-def groups(functions: Sequence[Function]) -> Groups:
+def group_functions(functions: Sequence[Function]) -> Groups:
     """Map the handlers of nft_eval.bpf.c to the functions that each is attached to.
 
     Args:
@@ -67,18 +72,18 @@ def groups(functions: Sequence[Function]) -> Groups:
     """
     named = {function.name: function for function in functions}
     found: dict[Handler, tuple[Function, ...]] = {}
-    if EVALUATES in named:
-        evaluates, number = named[EVALUATES], named[EVALUATES].addresses[0]
-        found[Handler("nft_in")] = (evaluates,)
-        found[Handler("nft_decided", returns=True, number=number)] = (evaluates,)
-        for name, packet in _DROPS.items():
+    if NFT_DO_CHAIN in named:
+        do_chain, number = named[NFT_DO_CHAIN], named[NFT_DO_CHAIN].addresses[0]
+        found[Handler("nft_in")] = (do_chain,)
+        found[Handler("nft_decided", is_return=True, number=number)] = (do_chain,)
+        for name, skb_arg in _DROP_SKB_ARG.items():
             if name in named:
-                found[Handler("nft_dropped", packet, number=number)] = (named[name],)
-    if _IMMEDIATE in named:
-        found[Handler("nft_immediate")] = (named[_IMMEDIATE],)
-    give = {name for names in _GIVE.values() for name in names}
-    asked = tuple(function for function in functions if function.name in give)
-    if asked:
-        found[Handler("nft_answered", returns=True)] = asked
-        found[Handler("nft_asked")] = asked
+                found[Handler("nft_dropped", skb_arg, number=number)] = (named[name],)
+    if _IMMEDIATE_EVAL in named:
+        found[Handler("nft_immediate")] = (named[_IMMEDIATE_EVAL],)
+    verdict_evals = {name for names in _VERDICT_EXPRESSIONS.values() for name in names}
+    evals = tuple(function for function in functions if function.name in verdict_evals)
+    if evals:
+        found[Handler("nft_answered", is_return=True)] = evals
+        found[Handler("nft_asked")] = evals
     return found

@@ -5,28 +5,28 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from pypwru.attach.attach import probed
-from pypwru.attach.attached import Attached
+from pypwru.attach.attach import attach_extra
+from pypwru.attach.attached import AttachReport
 from pypwru.attach.backend import plan_module
 from pypwru.errors import PypwruError
-from pypwru.kernel.modules import load_of
+from pypwru.kernel.modules import module_instance_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from pypwru.attach.backend import Choice
+    from pypwru.attach.backend import BackendPlan
     from pypwru.log import Log
     from pypwru.program.load import Loader
-    from pypwru.search import Search
+    from pypwru.search import TraceRequest
 
 
 @contextmanager
-def reloaded_modules(
+def watch_reloads(
     modules: Collection[str],
-    request: Search,
-    choice: Choice,
+    request: TraceRequest,
+    choice: BackendPlan,
     loader: Loader,
-    report: Attached,
+    report: AttachReport,
     log: Log,
 ) -> Iterator[Callable[[], None]]:
     """Watch modules for reloads; detach on exit.
@@ -42,25 +42,27 @@ def reloaded_modules(
     Yields:
         A callable to call periodically: it attaches to the modules that were loaded again.
     """
-    loads = {module: load_of(module) for module in modules}
+    instances = {module: module_instance_id(module) for module in modules}
     with ExitStack() as stack:
 
-        def attach(module: str) -> None:
-            own = Attached(names=report.names)
+        def attach_again(module: str) -> None:
+            module_report = AttachReport(targets=report.targets)
             try:
                 plan = plan_module(module, choice, request)
-                stack.enter_context(probed(plan, plan.plan, loader, own, log))
+                stack.enter_context(attach_extra(plan, plan.plan, loader, module_report, log))
             except PypwruError as error:
                 log.warn("Can't trace a module that was loaded again", module=module, why=error)
                 return
-            report.missed += own.missed
-            log.info("Attached to a module again", module=module, functions=own.functions)
+            report.missed_counters += module_report.missed_counters
+            log.info(
+                "Attached to a module again", module=module, functions=module_report.target_count
+            )
 
         def poll() -> None:
-            for module, before in loads.items():
-                now = load_of(module)
-                if now not in (0, before):
-                    loads[module] = now
-                    attach(module)
+            for module, last_instance in instances.items():
+                instance = module_instance_id(module)
+                if instance not in (0, last_instance):
+                    instances[module] = instance
+                    attach_again(module)
 
         yield poll

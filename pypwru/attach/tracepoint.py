@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachType, ProgramType
-from pypwru.kernel.descriptors import allow_many, owned
+from pypwru.kernel.descriptors import closing_fd, raise_nofile_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pypwru.attach.attached import Attached
+    from pypwru.attach.attached import AttachReport
     from pypwru.discovery.plan import AttachPlan
     from pypwru.log import Log
     from pypwru.program.load import Loader
 
-KIND = (ProgramType.RAW_TRACEPOINT, AttachType.NONE)
+PROGRAM_TYPE = (ProgramType.RAW_TRACEPOINT, AttachType.NONE)
 
 
 @contextmanager
-def attached(plan: AttachPlan, loader: Loader, report: Attached, log: Log) -> Iterator[None]:
+def attach(plan: AttachPlan, loader: Loader, report: AttachReport, log: Log) -> Iterator[None]:
     """Attach to the tracepoints of ``plan``; detach on exit.
 
     A raw tracepoint program can't query which tracepoint it runs for, so each tracepoint has a
@@ -40,17 +40,17 @@ def attached(plan: AttachPlan, loader: Loader, report: Attached, log: Log) -> It
     Raises:
         KernelError: the kernel refuses to load a program.
     """
-    allow_many()
+    raise_nofile_limit()
     with ExitStack() as links:
         for number, tracepoint in enumerate(plan.tracepoints, start=1):
-            handler = plan.serving(tracepoint)
-            program = loader.load(handler.name, handler.places, KIND, number)
+            handler = plan.handler_for(tracepoint)
+            program = loader.load(handler.name, handler.argument_slots, PROGRAM_TYPE, number)
             try:
                 link = bpf.raw_tracepoint_open(tracepoint.name, program)
             except OSError as error:
                 report.ignored.append((tracepoint.name, os.strerror(error.errno or 0)))
                 continue
-            links.enter_context(owned(link))
-            report.functions += 1
-            report.names[number] = f"tp:{tracepoint.name}"
+            links.enter_context(closing_fd(link))
+            report.target_count += 1
+            report.targets[number] = f"tp:{tracepoint.name}"
         yield

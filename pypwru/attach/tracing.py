@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING, NamedTuple
 from pypwru.errors import KernelError
 from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
 from pypwru.kernel import bpf, bpf_objects, programs
-from pypwru.kernel.bpf import AttachType, ProgramType, Signature, Target
-from pypwru.kernel.bpf_tracing import tracing_link, why_refused
-from pypwru.kernel.descriptors import allow_many, owned
-from pypwru.program.places import Places
+from pypwru.kernel.bpf import AttachTarget, AttachType, FunctionBtf, ProgramType
+from pypwru.kernel.bpf_tracing import attach_failure_reason, tracing_link
+from pypwru.kernel.descriptors import closing_fd, raise_nofile_limit
+from pypwru.program.places import ArgumentSlots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pypwru.attach.attached import Attached
+    from pypwru.attach.attached import AttachReport
     from pypwru.config import Config
     from pypwru.log import Log
     from pypwru.program.load import Loader
 
-Handler = tuple[str, AttachType]
+ProgramHandler = tuple[str, AttachType]
 
-_NUMBERS = 1 << 16  # of the first traced program; tracepoints are numbered from 1
-_NOTHING = pack([Insn(ALU64 | MOV, R0), Insn(EXIT_PROGRAM)])
+_FIRST_PROGRAM_NUMBER = 1 << 16  # of the first traced program; tracepoints are numbered from 1
+_RETURN_ZERO = pack([Insn(ALU64 | MOV, R0), Insn(EXIT_PROGRAM)])
 
 
 class ProgramKind(NamedTuple):
@@ -46,28 +46,28 @@ class ProgramKind(NamedTuple):
     program: ProgramType
     noun: str
     name: str
-    handlers: tuple[Handler, ...]
+    handlers: tuple[ProgramHandler, ...]
 
 
-def program_kinds(config: Config) -> list[ProgramKind]:
+def select_program_kinds(config: Config) -> list[ProgramKind]:
     """Return the types of BPF programs that this run traces.
 
     Raises:
         KernelError: the kernel lacks fentry on BPF programs, or a privilege is missing.
     """
-    entry, leave = AttachType.TRACE_FENTRY, AttachType.TRACE_FEXIT
-    tc = ProgramKind(ProgramType.SCHED_CLS, "tc-bpf", "SchedCLS", (("trace_tc", entry),))
-    xdp = ProgramKind(ProgramType.XDP, "xdp", "XDP", (("trace_xdp", entry),))
+    fentry, fexit = AttachType.TRACE_FENTRY, AttachType.TRACE_FEXIT
+    tc = ProgramKind(ProgramType.SCHED_CLS, "tc-bpf", "SchedCLS", (("trace_tc", fentry),))
+    xdp = ProgramKind(ProgramType.XDP, "xdp", "XDP", (("trace_xdp", fentry),))
     if config.filter_track_skb:
-        xdp = xdp._replace(handlers=(*xdp.handlers, ("trace_xdp_exit", leave)))
-    asked = ((tc, config.filter_trace_tc), (xdp, config.filter_trace_xdp))
-    kinds = [kind for kind, wanted in asked if wanted]
+        xdp = xdp._replace(handlers=(*xdp.handlers, ("trace_xdp_exit", fexit)))
+    switches = ((tc, config.filter_trace_tc), (xdp, config.filter_trace_xdp))
+    kinds = [kind for kind, is_enabled in switches if is_enabled]
     if kinds:
-        _require_tracing()
+        _check_program_fentry()
     return kinds
 
 
-class TracedPrograms:
+class ProgramTracer:
     """The BPF programs that are traced; ``poll`` adds those that were loaded since.
 
     Args:
@@ -75,11 +75,11 @@ class TracedPrograms:
         loader: loads the handlers.
         log: gets the names of programs that can't be traced.
         report: gets the number that records of a program carry, and its display name.
-        stopping: returns whether a stop was requested; True leaves the rest untraced.
+        stop_requested: returns whether a stop was requested; True leaves the rest untraced.
         links: closes the attached links.
 
     Attributes:
-        found: name of a program type -> names of the loaded programs, traced or not.
+        loaded: name of a program type -> names of the loaded programs, traced or not.
     """
 
     def __init__(
@@ -87,98 +87,100 @@ class TracedPrograms:
         kinds: Sequence[ProgramKind],
         loader: Loader,
         log: Log,
-        report: Attached,
-        stopping: Callable[[], bool],
+        report: AttachReport,
+        stop_requested: Callable[[], bool],
         links: ExitStack,
     ) -> None:
         self._kinds = {kind.program.value: kind for kind in kinds}
         self._loader = loader
         self._log = log
         self._report = report
-        self._stopping = stopping
+        self._stop_requested = stop_requested
         self._links = links
-        self._newest = 0
-        self._number = _NUMBERS
-        self.found: dict[str, list[str]] = {kind.name: [] for kind in kinds}
+        self._last_id = 0
+        self._number = _FIRST_PROGRAM_NUMBER
+        self.loaded: dict[str, list[str]] = {kind.name: [] for kind in kinds}
 
     def poll(self) -> None:
         """Trace the programs that were loaded since the last call."""
         if not self._kinds:
             return
         try:
-            self.find()
+            self.trace_new()
         except OSError as error:
-            self._log.warn("New BPF programs can't be found any more", why=why_refused(error))
+            self._log.warn(
+                "New BPF programs can't be found any more", why=attach_failure_reason(error)
+            )
             self._kinds = {}
 
-    def find(self) -> None:
+    def trace_new(self) -> None:
         """Trace the programs that were loaded since the last call.
 
         Raises:
             OSError: no right to list programs, or too many open files.
         """
-        for identity in bpf_objects.program_ids(self._newest):
-            if self._stopping():
+        for prog_id in bpf_objects.program_ids(self._last_id):
+            if self._stop_requested():
                 return
-            self._newest = identity
-            fd = bpf_objects.program_open(identity)
+            self._last_id = prog_id
+            fd = bpf_objects.program_open(prog_id)
             if fd is not None:
-                with owned(fd):
-                    self._look_at(fd)
+                with closing_fd(fd):
+                    self._trace_new_program(fd)
 
-    def _look_at(self, fd: int) -> None:
+    def _trace_new_program(self, fd: int) -> None:
         program = bpf_objects.program_info(fd)
         kind = self._kinds.get(program.kind)
         if kind is None:
             return
         name = f"{kind.name}({program.name})#{program.id}"
-        self.found[kind.name].append(name)
-        entry = programs.entry_of(program)
+        self.loaded[kind.name].append(name)
+        entry = programs.entry_function(program)
         if entry is None:  # loaded without BTF
             self._log.info(
                 "Skip tracing bpf prog because cannot find its entry function name", prog=name
             )
             return
-        display = programs.display_name(program, entry)
+        display = programs.program_display_name(program, entry)
         try:
-            self._trace(kind, Target(entry.type_id, program=fd))
+            self._trace(kind, AttachTarget(entry.type_id, program=fd))
         except (KernelError, OSError) as error:
-            self._log.warn("Skip tracing bpf prog", prog=name, why=why_refused(error))
-            self._report.ignored.append((display, why_refused(error)))
+            self._log.warn("Skip tracing bpf prog", prog=name, why=attach_failure_reason(error))
+            self._report.ignored.append((display, attach_failure_reason(error)))
         else:
-            self._report.names[self._number] = display
-            self._report.functions += 1
+            self._report.targets[self._number] = display
+            self._report.target_count += 1
             self._number += 1
 
-    def _trace(self, kind: ProgramKind, target: Target) -> None:
+    def _trace(self, kind: ProgramKind, target: AttachTarget) -> None:
         with ExitStack() as links:
             for handler, attach in kind.handlers:
-                ours = self._loader.load(
+                handler_fd = self._loader.load(
                     handler,
-                    Places(1),
-                    number=self._number,
-                    target=target._replace(attach=attach),
+                    ArgumentSlots(1),
+                    self_id=self._number,
+                    target=target._replace(attach_type=attach),
                 )
-                links.enter_context(owned(tracing_link(ours)))
+                links.enter_context(closing_fd(tracing_link(handler_fd)))
             self._links.push(links.pop_all())
 
 
 @contextmanager
-def traced_programs(
+def trace_programs(
     kinds: Sequence[ProgramKind],
     loader: Loader,
     log: Log,
-    report: Attached,
-    stopping: Callable[[], bool],
-) -> Iterator[TracedPrograms]:
+    report: AttachReport,
+    stop_requested: Callable[[], bool],
+) -> Iterator[ProgramTracer]:
     """Trace every loaded program of these types; detach on exit.
 
     Args:
-        kinds: of program_kinds(), at least one: listing programs takes CAP_SYS_ADMIN.
+        kinds: of select_program_kinds(), at least one: listing programs takes CAP_SYS_ADMIN.
         loader: loads their handlers.
         log: gets the names of programs that are skipped.
         report: gets the traced programs, in addition to the functions.
-        stopping: called before each program; True leaves the rest untraced.
+        stop_requested: called before each program; True leaves the rest untraced.
 
     Yields:
         The traced programs.
@@ -187,22 +189,22 @@ def traced_programs(
         KernelError: no right to list programs.
     """
     with ExitStack() as links:
-        traced = TracedPrograms(kinds, loader, log, report, stopping, links)
-        allow_many()
+        tracer = ProgramTracer(kinds, loader, log, report, stop_requested, links)
+        raise_nofile_limit()
         for kind in kinds:
             log.info(f"Attaching {kind.noun} progs...")
         try:
-            traced.find()
+            tracer.trace_new()
         except OSError as error:
-            raise programs.cannot_list(error) from error
-        for name, found in traced.found.items():
-            log.debug("Found bpf progs", names=f"[{' '.join(found)}]")
-            if not found:
+            raise programs.listing_error(error) from error
+        for name, names in tracer.loaded.items():
+            log.debug("Found bpf progs", names=f"[{' '.join(names)}]")
+            if not names:
                 log.info("No bpf progs found with type", type=name)
-        yield traced
+        yield tracer
 
 
-def _require_tracing() -> None:
+def _check_program_fentry() -> None:
     """Check that the kernel has fentry on BPF programs, by tracing a program of our own.
 
     Raises:
@@ -210,43 +212,45 @@ def _require_tracing() -> None:
     """
     with ExitStack() as stack:
         try:
-            types = stack.enter_context(owned(bpf.btf_load(_TYPES)))
-            traced = stack.enter_context(
-                owned(
+            btf_fd = stack.enter_context(closing_fd(bpf.btf_load(_PROBED_BTF)))
+            probed_fd = stack.enter_context(
+                closing_fd(
                     bpf.program_load(
                         ProgramType.SCHED_CLS,
                         "probed",
-                        _NOTHING,
-                        signature=Signature(types, _FUNCTION),
+                        _RETURN_ZERO,
+                        function_btf=FunctionBtf(btf_fd, _PROBED_TYPE_ID),
                     )
                 )
             )
-            ours = stack.enter_context(
-                owned(
+            fentry_fd = stack.enter_context(
+                closing_fd(
                     bpf.program_load(
                         ProgramType.TRACING,
                         "probe",
-                        _NOTHING,
-                        target=Target(_FUNCTION, program=traced),
+                        _RETURN_ZERO,
+                        target=AttachTarget(_PROBED_TYPE_ID, program=probed_fd),
                     )
                 )
             )
-            stack.enter_context(owned(tracing_link(ours)))
+            stack.enter_context(closing_fd(tracing_link(fentry_fd)))
         except OSError as error:
             raise KernelError(
                 "Current kernel does not support fentry/fexit to run with "
-                f"--filter-trace-tc/--filter-trace-xdp ({why_refused(error)}): it needs Linux 5.5, "
+                f"--filter-trace-tc/--filter-trace-xdp ({attach_failure_reason(error)}): it needs Linux 5.5, "
                 "CONFIG_BPF_JIT, CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS, and root of the host; "
                 "omit these flags to trace functions only"
             ) from error
 
 
 # BTF of ``int probed(void)``: types 1 INT, 2 FUNC_PROTO, 3 FUNC.
-_FUNCTION = 3
-_STRINGS = b"\0int\0probed\0"
-_RECORDS = struct.pack("=10I", 1, 1 << 24, 4, 1 << 24 | 32, 0, 13 << 24, 1, 5, 12 << 24, 2)
-_TYPES = (
-    struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(_RECORDS), len(_RECORDS), len(_STRINGS))
-    + _RECORDS
-    + _STRINGS
+_PROBED_TYPE_ID = 3
+_BTF_STRINGS = b"\0int\0probed\0"
+_BTF_RECORDS = struct.pack("=10I", 1, 1 << 24, 4, 1 << 24 | 32, 0, 13 << 24, 1, 5, 12 << 24, 2)
+_PROBED_BTF = (
+    struct.pack(
+        "=HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(_BTF_RECORDS), len(_BTF_RECORDS), len(_BTF_STRINGS)
+    )
+    + _BTF_RECORDS
+    + _BTF_STRINGS
 )

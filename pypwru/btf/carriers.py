@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
-from pypwru.btf.index import VLEN
+from pypwru.btf.index import VLEN_MASK
 from pypwru.btf.types import MODIFIERS, Kind
 from pypwru.errors import BTFError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MASK_BITS = 32
 
 
-def find(blob: Blob, structs: Iterable[int]) -> array[int]:
+def functions_taking(blob: Blob, structs: Iterable[int]) -> array[int]:
     """Return the functions of ``blob``, without those of its base, that take such a pointer.
 
     Args:
@@ -40,35 +40,35 @@ def find(blob: Blob, structs: Iterable[int]) -> array[int]:
     masks: dict[int, int] = {}
     words, positions = blob.words, blob.index.positions
     found = array("I")
-    for own in indexes_of(blob, Kind.FUNC):
-        proto = words[positions[own] + 2]
+    for index in indexes_of(blob, Kind.FUNC):
+        proto = words[positions[index] + 2]
         mask = masks.get(proto)
         if mask is None:
-            mask = masks[proto] = _mask(blob, proto, accepted)
+            mask = masks[proto] = _argument_mask(blob, proto, accepted)
         if mask:
-            found.extend((own + blob.first_id, mask))
+            found.extend((index + blob.first_id, mask))
     return found
 
 
 def indexes_of(blob: Blob, kind: Kind) -> list[int]:
     """Return the indexes of the blob's own records of ``kind``; add ``first_id`` for type ids."""
-    kinds, wanted = blob.index.kinds, int(kind)
+    kinds, number = blob.index.kinds, int(kind)
     found = []
-    at = kinds.find(wanted)
-    while at >= 0:
-        found.append(at)
-        at = kinds.find(wanted, at + 1)
+    index = kinds.find(number)
+    while index >= 0:
+        found.append(index)
+        index = kinds.find(number, index + 1)
     return found
 
 
-def _mask(blob: Blob, proto: int, accepted: set[int]) -> int:
-    words, at = blob.locate(proto)
+def _argument_mask(blob: Blob, proto: int, accepted: set[int]) -> int:
+    words, at = blob.find_record(proto)
     if words[at + 1] >> 24 & 0x7F != Kind.FUNC_PROTO:
         raise BTFError(f"BTF is malformed: type id {proto} is not the prototype that a FUNC needs")
-    types = words[at + 4 : at + 3 + 2 * min(words[at + 1] & VLEN, MASK_BITS) : 2]
+    types = words[at + 4 : at + 3 + 2 * min(words[at + 1] & VLEN_MASK, MASK_BITS) : 2]
     if accepted.isdisjoint(types):
         return 0
-    return sum(1 << place for place, type_id in enumerate(types) if type_id in accepted)
+    return sum(1 << index for index, type_id in enumerate(types) if type_id in accepted)
 
 
 def _pointers_to(blob: Blob, structs: Iterable[int]) -> set[int]:
@@ -86,15 +86,17 @@ def _pointers_to(blob: Blob, structs: Iterable[int]) -> set[int]:
 
 def _add_referrers(referrers: dict[int, list[int]], blob: Blob, kind: Kind) -> None:
     words, positions = blob.words, blob.index.positions
-    for own in indexes_of(blob, kind):
-        referrers.setdefault(words[positions[own] + 2], []).append(own + blob.first_id)
+    for index in indexes_of(blob, kind):
+        referrers.setdefault(words[positions[index] + 2], []).append(index + blob.first_id)
 
 
 def _closure(start: Iterable[int], referrers: dict[int, list[int]]) -> set[int]:
     reached = set(start)
     pending = list(reached)
     while pending:
-        fresh = [one for one in referrers.get(pending.pop(), ()) if one not in reached]
+        fresh = [
+            referrer for referrer in referrers.get(pending.pop(), ()) if referrer not in reached
+        ]
         reached.update(fresh)
         pending.extend(fresh)
     return reached

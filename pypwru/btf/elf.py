@@ -19,7 +19,7 @@ _ORDERS = {1: "<", 2: ">"}  # e_ident[EI_DATA]
 _CLASSES = {1: (0x20, "I", 0x2E, "10I"), 2: (0x28, "Q", 0x3A, "2I4Q2I2Q")}
 
 
-class Bytes(Protocol):
+class BytesLike(Protocol):
     """Input of the reader: bytes or an mmap."""
 
     def __len__(self) -> int: ...
@@ -34,7 +34,7 @@ class _Section(NamedTuple):
     link: int
 
 
-def section(data: Bytes, name: str) -> bytes | None:
+def find_section(data: BytesLike, name: str) -> bytes | None:
     """Return the content of section ``name``, or None if the file has no such section.
 
     Args:
@@ -50,7 +50,7 @@ def section(data: Bytes, name: str) -> bytes | None:
         raise BTFError(f"ELF file is malformed ({problem}): its sections can't be read") from None
 
 
-def _find(data: Bytes, name: bytes) -> bytes | None:
+def _find(data: BytesLike, name: bytes) -> bytes | None:
     if data[:4] != MAGIC:
         raise BTFError("not an ELF file: it begins with " + (data[:4].hex(" ") or "nothing"))
     headers, names_index = _section_headers(data)
@@ -66,34 +66,36 @@ def _find(data: Bytes, name: bytes) -> bytes | None:
     return None
 
 
-def _section_headers(data: Bytes) -> tuple[list[_Section], int]:
+def _section_headers(data: BytesLike) -> tuple[list[_Section], int]:
     ident = data[4:6]
-    mark = _ORDERS[ident[1]]
+    byte_order = _ORDERS[ident[1]]
     table_at, table_format, counts_at, header_format = _CLASSES[ident[0]]
-    (table,) = _unpack(mark + table_format, data, table_at)
-    size, count, names_index = _unpack(mark + "3H", data, counts_at)
+    (table,) = _unpack(byte_order + table_format, data, table_at)
+    size, count, names_index = _unpack(byte_order + "3H", data, counts_at)
     if not table:
         return [], 0
-    first = _header(mark + header_format, data, table)
+    first = _header(byte_order + header_format, data, table)
     # From 0xff00 sections on, e_shnum and e_shstrndx don't fit: sh_size and sh_link of section 0.
     count = count or first.size
     names_index = first.link if names_index == SHN_XINDEX else names_index
     if table + count * size > len(data):
         raise IndexError(f"{count} sections at {table}")
-    headers = [_header(mark + header_format, data, table + place * size) for place in range(count)]
+    headers = [
+        _header(byte_order + header_format, data, table + index * size) for index in range(count)
+    ]
     return headers, names_index
 
 
-def _header(header_format: str, data: Bytes, at: int) -> _Section:
+def _header(header_format: str, data: BytesLike, at: int) -> _Section:
     name, _, flags, _, offset, size, link, *_ = _unpack(header_format, data, at)
     return _Section(name, flags, offset, size, link)
 
 
-def _unpack(layout: str, data: Bytes, at: int) -> tuple[int, ...]:
+def _unpack(layout: str, data: BytesLike, at: int) -> tuple[int, ...]:
     return struct.unpack(layout, data[at : at + struct.calcsize(layout)])
 
 
-def _content(data: Bytes, header: _Section) -> bytes:
+def _content(data: BytesLike, header: _Section) -> bytes:
     if header.offset + header.size > len(data):
         raise IndexError(f"section at {header.offset} of {header.size} bytes")
     return data[header.offset : header.offset + header.size]

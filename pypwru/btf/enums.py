@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pypwru.btf.index import VLEN
+from pypwru.btf.index import VLEN_MASK
 from pypwru.btf.types import Kind
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ def enumerators(words: Sequence[int], at: int, string: Callable[[int], str]) -> 
         string: returns the name at an offset of the string section.
     """
     info = words[at + 1]
-    wide = info >> 24 & 0x7F == Kind.ENUM64
-    bits, stride = (64, 3) if wide else (32, 2)
-    tail = words[at + 3 : at + 3 + stride * (info & VLEN)]
+    is_enum64 = info >> 24 & 0x7F == Kind.ENUM64
+    bits, stride = (64, 3) if is_enum64 else (32, 2)
+    tail = words[at + 3 : at + 3 + stride * (info & VLEN_MASK)]
     values = {}
-    for place in range(0, len(tail), stride):
-        value = tail[place + 1] | (tail[place + 2] << 32 if wide else 0)
+    for index in range(0, len(tail), stride):
+        value = tail[index + 1] | (tail[index + 2] << 32 if is_enum64 else 0)
         if info >> 31 and value >> (bits - 1):
             value -= 1 << bits
-        values[string(tail[place])] = value
+        values[string(tail[index])] = value
     return values

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 FORMAT = 1
-KIND_NUMBERS = 128  # BTF_INFO_KIND: 7 bits since Linux 7.1; before, 5 bits and 2 that were zero
-VLEN = 0xFFFFFF  # BTF_INFO_VLEN: 24 bits since Linux 7.1; before, 16 bits and 8 that were zero
+KIND_COUNT = 128  # BTF_INFO_KIND: 7 bits since Linux 7.1; before, 5 bits and 2 that were zero
+VLEN_MASK = 0xFFFFFF  # BTF_INFO_VLEN: 24 bits since Linux 7.1; before, 16 bits and 8 that were zero
 
 _HEADER_WORDS = 3  # struct btf_type
 # 32-bit words after struct btf_type: (once, per element of vlen).
@@ -54,14 +54,14 @@ class Index(NamedTuple):
         positions: index of the record's first word in the type section.
         kinds: its BTF_KIND_*.
         names: ``crc32(name) << 32 | type id`` of every named type, ascending.
-        carriers: result of ``carriers.find`` for ``query.CARRIED``, which every run needs; empty
-            if not computed.
+        skb_functions: result of ``carriers.find`` for ``query.CARRIED``, which every run needs;
+            empty if not computed.
     """
 
     positions: array[int]
     kinds: bytes
     names: array[int]
-    carriers: array[int]
+    skb_functions: array[int]
 
 
 def scan(words: Sequence[int], layout: Sequence[tuple[int, int]] = ()) -> tuple[array[int], bytes]:
@@ -75,7 +75,7 @@ def scan(words: Sequence[int], layout: Sequence[tuple[int, int]] = ()) -> tuple[
     Raises:
         BTFError: a kind that is neither in this module nor in ``layout``; a truncated record.
     """
-    steps, strides = _steps(layout)
+    steps, strides = _record_strides(layout)
     positions, kinds = array("I"), bytearray()
     at, end = 0, len(words)
     try:
@@ -85,8 +85,8 @@ def scan(words: Sequence[int], layout: Sequence[tuple[int, int]] = ()) -> tuple[
             positions.append(at)
             kinds.append(kind)
             if not steps[kind]:
-                raise _unknown(kind, len(kinds))
-            at += steps[kind] + strides[kind] * (info & VLEN)
+                raise _unknown_kind_error(kind, len(kinds))
+            at += steps[kind] + strides[kind] * (info & VLEN_MASK)
     except IndexError:
         raise BTFError(f"BTF is malformed: type record {len(kinds)} is cut off") from None
     if at != end:
@@ -94,17 +94,17 @@ def scan(words: Sequence[int], layout: Sequence[tuple[int, int]] = ()) -> tuple[
     return positions, bytes(kinds)
 
 
-def _unknown(kind: int, record: int) -> BTFError:
+def _unknown_kind_error(kind: int, record: int) -> BTFError:
     return BTFError(
         f"BTF kind {kind} (record {record}) is not known to this version of pypwru: update it, or "
         "give --kernel-btf FILE made by an older pahole"
     )
 
 
-def _steps(layout: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
-    steps = [0] * KIND_NUMBERS
-    strides = [0] * KIND_NUMBERS
-    for kind, (once, each) in [*enumerate(layout[:KIND_NUMBERS]), *_TRAILERS.items()]:
+def _record_strides(layout: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    steps = [0] * KIND_COUNT
+    strides = [0] * KIND_COUNT
+    for kind, (once, each) in [*enumerate(layout[:KIND_COUNT]), *_TRAILERS.items()]:
         if kind != Kind.VOID:
             steps[kind], strides[kind] = _HEADER_WORDS + once, each
     return steps, strides
@@ -121,13 +121,13 @@ def hash_names(
         first_id: type id of the first record.
         name: returns the string at an offset of the string section.
     """
-    named = []
+    entries = []
     for type_id, at in enumerate(positions, first_id):
         offset = words[at]
         if offset:
-            named.append(crc32(name(offset)) << 32 | type_id)
-    named.sort()
-    return array("Q", named)
+            entries.append(crc32(name(offset)) << 32 | type_id)
+    entries.sort()
+    return array("Q", entries)
 
 
 def pack(index: Index) -> bytes:
@@ -145,5 +145,5 @@ def unpack(packed: bytes) -> Index:
         part.frombytes(packed[start : start + length])
         arrays.append(part)
         start += length
-    positions, kinds, names, carriers = arrays
-    return Index(positions, kinds.tobytes(), names, carriers)
+    positions, kinds, names, skb_functions = arrays
+    return Index(positions, kinds.tobytes(), names, skb_functions)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypwru import cache as caching
-from pypwru.btf.query import BTF, CARRIED
+from pypwru.btf.query import BTF, INDEXED_STRUCT
 from pypwru.btf.types import Kind
 from pypwru.errors import BTFError, NoBTF
 from pypwru.kernel.identity import vmlinux_identity
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SYSFS = Path("/sys/kernel/btf")
 # Paths where distributions install a vmlinux: the list of libbpf's btf__load_vmlinux_btf().
-USUAL_PLACES = (
+VMLINUX_PATHS = (
     "/boot/vmlinux-{release}",
     "/lib/modules/{release}/vmlinux-{release}",
     "/lib/modules/{release}/build/vmlinux",
@@ -31,8 +31,8 @@ USUAL_PLACES = (
     "/usr/lib/debug/lib/modules/{release}/vmlinux",
 )
 CURE = "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, or give --kernel-btf FILE"
-_LARGEST = 1 << 28  # bytes; Debian's vmlinuz has 6 million, and a pipe may never end
-OTHER_FILE = "give --kernel-btf FILE: raw BTF, a vmlinux with a .BTF section, or a vmlinuz"
+_MAX_FILE_SIZE = 1 << 28  # bytes; Debian's vmlinuz has 6 million, and a pipe may never end
+FILE_FORMATS_HINT = "give --kernel-btf FILE: raw BTF, a vmlinux with a .BTF section, or a vmlinuz"
 
 
 def load_vmlinux(path: Path | None = None, cache: Cache | None = None) -> BTF:
@@ -40,7 +40,7 @@ def load_vmlinux(path: Path | None = None, cache: Cache | None = None) -> BTF:
 
     Args:
         path: raw BTF, ELF with a .BTF section, or a vmlinuz (``--kernel-btf``); None searches
-            /sys/kernel/btf/vmlinux, then ``USUAL_PLACES``.
+            /sys/kernel/btf/vmlinux, then ``VMLINUX_PATHS``.
         cache: stores the index, so that the next load of the same bytes takes milliseconds.
 
     Raises:
@@ -49,14 +49,14 @@ def load_vmlinux(path: Path | None = None, cache: Cache | None = None) -> BTF:
     """
     if path is not None:
         return BTF(_read_vmlinux(path, cache))
-    path = _kernel_file()
+    path = _find_vmlinux()
     identity = vmlinux_identity(path) if path.parent == SYSFS else None
     if identity is None:
         return BTF(_read_vmlinux(path, cache))
     return BTF(partial(_read_vmlinux, path, cache), identity)
 
 
-def is_foreign(path: Path, cache: Cache | None = None) -> bool:
+def is_other_kernel(path: Path, cache: Cache | None = None) -> bool:
     """Return whether the BTF of ``path`` differs from that of the running kernel.
 
     False if the running kernel has no BTF to compare with.
@@ -65,19 +65,19 @@ def is_foreign(path: Path, cache: Cache | None = None) -> bool:
         BTFError: as ``load_vmlinux``.
     """
     try:
-        own = load_vmlinux(None, cache)
+        running = load_vmlinux(None, cache)
     except NoBTF:  # the file is given to replace it
         return False
-    return load_vmlinux(path, cache).digest != own.digest
+    return load_vmlinux(path, cache).digest != running.digest
 
 
-def require_own_types(path: Path, cache: Cache | None = None) -> None:
+def require_running_kernel_btf(path: Path, cache: Cache | None = None) -> None:
     """Raise if tracing with this BTF would read struct members at another kernel's offsets.
 
     Raises:
         BTFError: the file is of another kernel; or as ``load_vmlinux``.
     """
-    if is_foreign(path, cache):
+    if is_other_kernel(path, cache):
         raise BTFError(
             f"--kernel-btf {path} is not of the running kernel: {SYSFS / 'vmlinux'} differs, and "
             "members would be read at wrong offsets; leave it out, or use it with "
@@ -86,11 +86,11 @@ def require_own_types(path: Path, cache: Cache | None = None) -> None:
 
 
 def _read_vmlinux(path: Path, cache: Cache | None) -> Blob:
-    data = file_content(path)
+    data = read_btf_file(path)
     try:
-        return _indexed(data, cache)
+        return _parse_with_index(data, cache)
     except BTFError as problem:
-        raise BTFError(f"BTF of {path}: {problem}; {OTHER_FILE}") from problem
+        raise BTFError(f"BTF of {path}: {problem}; {FILE_FORMATS_HINT}") from problem
 
 
 def load_module(name: str, base: BTF, folder: Path = SYSFS) -> BTF:
@@ -107,17 +107,17 @@ def load_module(name: str, base: BTF, folder: Path = SYSFS) -> BTF:
     from pypwru.btf.parse import parse
 
     file_name = name.replace("-", "_")
-    known = module_names(folder)
-    if file_name not in known:
+    names = module_names(folder)
+    if file_name not in names:
         from pypwru.suggestions import did_you_mean
 
         raise BTFError(
             f"no BTF of kernel module {name!r}: load it with modprobe, or leave it out; a module "
             "built without CONFIG_DEBUG_INFO_BTF_MODULES has none"
-            f"{did_you_mean(file_name, known)}"
+            f"{did_you_mean(file_name, names)}"
         )
     try:
-        return BTF(parse(file_content(folder / file_name), base.blob))
+        return BTF(parse(read_btf_file(folder / file_name), base.blob))
     except BTFError as problem:
         raise BTFError(f"BTF of kernel module {name}: {problem}") from problem
 
@@ -138,16 +138,19 @@ def module_digest(name: str, folder: Path = SYSFS) -> str:
         return ""
 
 
-def _kernel_file() -> Path:
+def _find_vmlinux() -> Path:
     release = os.uname().release
-    places = [SYSFS / "vmlinux", *(Path(one.format(release=release)) for one in USUAL_PLACES)]
-    for place in places:
-        if place.exists():
-            return place
-    raise NoBTF(f"no BTF of the kernel {release} in {places[0]} or a usual place: {CURE}")
+    paths = [
+        SYSFS / "vmlinux",
+        *(Path(template.format(release=release)) for template in VMLINUX_PATHS),
+    ]
+    for path in paths:
+        if path.exists():
+            return path
+    raise NoBTF(f"no BTF of the kernel {release} in {paths[0]} or a usual place: {CURE}")
 
 
-def _from_image(data: bytes) -> bytes:
+def _extract_from_image(data: bytes) -> bytes:
     """Return the BTF inside ``data`` if that is a kernel's boot image; else ``data``."""
     from pypwru.btf.parse import is_btf
 
@@ -158,10 +161,11 @@ def _from_image(data: bytes) -> bytes:
     return find_btf(data) or data
 
 
-def file_content(path: Path) -> bytes:
+def read_btf_file(path: Path) -> bytes:
     """Return the raw BTF of ``path``: raw BTF itself, ELF with a .BTF section, or a vmlinuz.
 
-    Of an ELF file only the section's pages are read, of any other file at most ``_LARGEST`` bytes.
+    Of an ELF file only the section's pages are read, of any other file at most ``_MAX_FILE_SIZE``
+    bytes.
     A file that is none of the three is returned as it is: ``parse`` then reports it.
 
     Raises:
@@ -173,11 +177,17 @@ def file_content(path: Path) -> bytes:
         with path.open("rb") as file:
             head = file.read(4)
             if head != elf.MAGIC:
-                return head if path.is_char_device() else _from_image(head + file.read(_LARGEST))
+                return (
+                    head
+                    if path.is_char_device()
+                    else _extract_from_image(head + file.read(_MAX_FILE_SIZE))
+                )
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                found = elf.section(mapped, ".BTF")
+                found = elf.find_section(mapped, ".BTF")
     except OSError as problem:
-        raise BTFError(f"cannot read BTF of {path}: {problem.strerror}; {OTHER_FILE}") from problem
+        raise BTFError(
+            f"cannot read BTF of {path}: {problem.strerror}; {FILE_FORMATS_HINT}"
+        ) from problem
     except BTFError as problem:
         raise BTFError(f"BTF of {path}: {problem}") from problem
     if found is None:
@@ -185,19 +195,19 @@ def file_content(path: Path) -> bytes:
     return found
 
 
-def _indexed(data: bytes, cache: Cache | None) -> Blob:
+def _parse_with_index(data: bytes, cache: Cache | None) -> Blob:
     from pypwru.btf import carriers, index
     from pypwru.btf.parse import is_btf, parse
 
     if cache is None or not is_btf(data):
         return parse(data)
     key = f"btf-{index.FORMAT}-{caching.digest(data)}"
-    if kept := cache.get(key):
-        return parse(data, index=index.unpack(kept))
+    if packed := cache.get(key):
+        return parse(data, index=index.unpack(packed))
     blob = parse(data)
     # Malformed types raise in the query that needs them, which reports their context.
     with contextlib.suppress(BTFError):
-        found = carriers.find(blob, BTF(blob).find(CARRIED, Kind.STRUCT))
-        blob = blob._replace(index=blob.index._replace(carriers=found))
+        skb_functions = carriers.functions_taking(blob, BTF(blob).find(INDEXED_STRUCT, Kind.STRUCT))
+        blob = blob._replace(index=blob.index._replace(skb_functions=skb_functions))
     cache.put(key, index.pack(blob.index))
     return blob

@@ -16,7 +16,7 @@ MAX_DEPTH = 32
 MAX_NAMES = 1 << 17
 
 
-class Place(NamedTuple):
+class MemberRef(NamedTuple):
     """A named member, relative to the struct that was searched.
 
     Args:
@@ -30,7 +30,7 @@ class Place(NamedTuple):
     bit_size: int
 
 
-def flatten(btf: BTF, type_id: int) -> dict[str, Place]:
+def flatten(btf: BTF, type_id: int) -> dict[str, MemberRef]:
     """Return every member name that C accepts for STRUCT or UNION ``type_id``.
 
     Members of anonymous members are included, at their offset from the start of ``type_id``.
@@ -38,7 +38,7 @@ def flatten(btf: BTF, type_id: int) -> dict[str, Place]:
     Raises:
         BTFError: it contains itself, or refers to a type that does not exist.
     """
-    found: dict[str, Place] = {}
+    found: dict[str, MemberRef] = {}
     pending = [(type_id, 0, 0)]
     steps = MAX_NAMES
     while pending:
@@ -49,57 +49,59 @@ def flatten(btf: BTF, type_id: int) -> dict[str, Place]:
                 raise BTFError(f"BTF is malformed: the members of type id {type_id} do not end")
             bit_offset = start + member.bit_offset
             if member.name:
-                found.setdefault(member.name, Place(member.type, bit_offset, member.bit_size))
+                found.setdefault(member.name, MemberRef(member.type, bit_offset, member.bit_size))
             elif btf.type(inner := btf.resolve(member.type)).kind in STRUCTS:
                 pending.append((inner, bit_offset, depth + 1))
     return found
 
 
-def follow(btf: BTF, known: dict[int, dict[str, Place]], type_id: int, path: str) -> Place | None:
+def resolve_path(
+    btf: BTF, flattened: dict[int, dict[str, MemberRef]], type_id: int, path: str
+) -> MemberRef | None:
     """Return the member ``path`` of ``type_id``, or None if there is none.
 
     Args:
         btf: the types that ``type_id`` is of.
-        known: memo of ``flatten`` by type id, owned by the caller; new results are added.
+        flattened: memo of ``flatten`` by type id, owned by the caller; new results are added.
         type_id: struct, union, or a typedef of one.
         path: member names joined by dots.
 
     Raises:
         BTFError: as ``flatten``.
     """
-    place = Place(type_id, 0, 0)
+    current = MemberRef(type_id, 0, 0)
     for name in path.split("."):
-        owner = btf.resolve(place.type)
+        owner = btf.resolve(current.type)
         if btf.type(owner).kind not in STRUCTS:
             return None
-        places = known.get(owner)
-        if places is None:
-            places = known[owner] = flatten(btf, owner)
-        if name not in places:
+        members = flattened.get(owner)
+        if members is None:
+            members = flattened[owner] = flatten(btf, owner)
+        if name not in members:
             return None
-        inner = places[name]
-        place = inner._replace(bit_offset=place.bit_offset + inner.bit_offset)
-    return place
+        inner = members[name]
+        current = inner._replace(bit_offset=current.bit_offset + inner.bit_offset)
+    return current
 
 
-def field(btf: BTF, place: Place) -> Field:
-    """Convert ``place`` to a byte offset, with the size of its type."""
-    bit_offset, bit_size = place.bit_offset, place.bit_size
+def to_field(btf: BTF, member: MemberRef) -> Field:
+    """Convert ``member`` to a byte offset, with the size of its type."""
+    bit_offset, bit_size = member.bit_offset, member.bit_size
     if not bit_size:
-        bit_offset, bit_size = _narrow(btf, place)
+        bit_offset, bit_size = _legacy_bitfield(btf, member)
     offset, rest = divmod(bit_offset, 8)
-    return Field(offset, rest, bit_size, btf.size(place.type), place.type)
+    return Field(offset, rest, bit_size, btf.size(member.type), member.type)
 
 
-def _narrow(btf: BTF, place: Place) -> tuple[int, int]:
+def _legacy_bitfield(btf: BTF, member: MemberRef) -> tuple[int, int]:
     """Return bit offset and width of a bit field in BTF without kind_flag (before Linux 5.0).
 
     There it is an INT with fewer bits than its bytes hold. The width of other members is 0.
     """
-    bare = btf.type(btf.resolve(place.type))
-    if bare.kind is not Kind.INT:
-        return place.bit_offset, 0
-    integer = btf.integer(bare.id)
-    if integer.bits == bare.size * 8:
-        return place.bit_offset, 0
-    return place.bit_offset + integer.bit_offset, integer.bits
+    resolved = btf.type(btf.resolve(member.type))
+    if resolved.kind is not Kind.INT:
+        return member.bit_offset, 0
+    integer = btf.integer(resolved.id)
+    if integer.bits == resolved.size * 8:
+        return member.bit_offset, 0
+    return member.bit_offset + integer.bit_offset, integer.bits

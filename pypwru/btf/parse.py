@@ -52,7 +52,7 @@ class Blob(NamedTuple):
         """One more than its last type id."""
         return self.first_id + len(self.index.positions)
 
-    def locate(self, type_id: int) -> tuple[array[int], int]:
+    def find_record(self, type_id: int) -> tuple[array[int], int]:
         """Return the type section that holds record ``type_id``, and the index of its first word.
 
         Args:
@@ -68,31 +68,31 @@ class Blob(NamedTuple):
             raise BTFError(f"BTF is malformed: type id {type_id} does not exist")
         return blob.words, blob.index.positions[type_id - blob.first_id]
 
-    def name(self, offset: int) -> bytes:
+    def string_at(self, offset: int) -> bytes:
         """Return the string at ``offset``, without its NUL.
 
         Raises:
             BTFError: outside the string section.
         """
         if offset < self.first_string and self.base is not None:
-            return self.base.name(offset)
+            return self.base.string_at(offset)
         start = offset - self.first_string
         end = self.strings.find(b"\0", start)
         if end < 0:
             raise BTFError(f"BTF is malformed: string offset {offset} is outside its strings")
         return self.strings[start:end]
 
-    def find(self, name: bytes) -> list[int]:
+    def ids_named(self, name: bytes) -> list[int]:
         """Return the ids, ascending, of the types named ``name``, those of the base included."""
-        ids = self.base.find(name) if self.base is not None else []
+        ids = self.base.ids_named(name) if self.base is not None else []
         names = self.index.names
         checksum = crc32(name)
-        for place in range(bisect_left(names, checksum << 32), len(names)):
-            if names[place] >> 32 != checksum:
+        for position in range(bisect_left(names, checksum << 32), len(names)):
+            if names[position] >> 32 != checksum:
                 break
-            type_id = names[place] & 0xFFFFFFFF
-            words, at = self.locate(type_id)
-            if self.name(words[at]) == name:
+            type_id = names[position] & 0xFFFFFFFF
+            words, at = self.find_record(type_id)
+            if self.string_at(words[at]) == name:
                 ids.append(type_id)
         return ids
 
@@ -114,19 +114,19 @@ def parse(data: bytes, base: Blob | None = None, index: Index | None = None) -> 
         BTFError: not BTF, malformed, of an unsupported version, or with an unknown kind.
     """
     order, sections = _sections(data)
-    words = _words(sections[0], order)
-    strings = _checked_strings(sections[1], base)
-    name = cache.digest(*([base.digest.encode()] if base else []), data)
+    words = _type_words(sections[0], order)
+    strings = _check_strings(sections[1], base)
+    digest = cache.digest(*([base.digest.encode()] if base else []), data)
     first_id = base.end_id if base else 1
     first_string = base.first_string + len(base.strings) if base else 0
     if index is not None:
-        return Blob(words, strings, index, base, first_id, first_string, name)
-    positions, kinds = indexing.scan(words, _layout(sections[2], order))
-    bare = Index(positions, kinds, array("Q"), array("I"))
-    blob = Blob(words, strings, bare, base, first_id, first_string, name)
-    names = indexing.hash_names(words, positions, first_id, blob.name)
-    full = bare._replace(names=names)
-    return Blob(words, strings, full, base, first_id, first_string, name)
+        return Blob(words, strings, index, base, first_id, first_string, digest)
+    positions, kinds = indexing.scan(words, _parse_layout(sections[2], order))
+    partial_index = Index(positions, kinds, array("Q"), array("I"))
+    blob = Blob(words, strings, partial_index, base, first_id, first_string, digest)
+    names = indexing.hash_names(words, positions, first_id, blob.string_at)
+    full_index = partial_index._replace(names=names)
+    return Blob(words, strings, full_index, base, first_id, first_string, digest)
 
 
 def _sections(data: bytes) -> tuple[str, tuple[bytes, bytes, bytes]]:
@@ -134,17 +134,17 @@ def _sections(data: bytes) -> tuple[str, tuple[bytes, bytes, bytes]]:
     if not is_btf(data):
         raise BTFError("not BTF: it begins with " + (data[:4].hex(" ") or "nothing"))
     order = _ORDERS[data[:2]]
-    mark = "<" if order == "little" else ">"
-    size = struct.calcsize(mark + _HEADER)
+    prefix = "<" if order == "little" else ">"
+    size = struct.calcsize(prefix + _HEADER)
     if len(data) < size:
         raise BTFError(f"BTF is malformed: {len(data)} bytes, shorter than its header")
-    _, version, _, header_length, *extents = struct.unpack_from(mark + _HEADER, data)
+    _, version, _, header_length, *extents = struct.unpack_from(prefix + _HEADER, data)
     if version != VERSION:
         raise BTFError(f"BTF version {version} is not known to this version of pypwru: update it")
     if not size <= header_length <= len(data):
         raise BTFError(f"BTF is malformed: its header claims {header_length} bytes")
     if header_length >= size + struct.calcsize(_LAYOUT):
-        extents += struct.unpack_from(mark + _LAYOUT, data, size)
+        extents += struct.unpack_from(prefix + _LAYOUT, data, size)
     else:
         extents += [0, 0]
     parts = []
@@ -156,7 +156,7 @@ def _sections(data: bytes) -> tuple[str, tuple[bytes, bytes, bytes]]:
     return order, (parts[0], parts[1], parts[2])
 
 
-def _words(section: bytes, order: str) -> array[int]:
+def _type_words(section: bytes, order: str) -> array[int]:
     if len(section) % 4:
         raise BTFError(f"BTF is malformed: a type section of {len(section)} bytes")
     words = array("I")
@@ -166,7 +166,7 @@ def _words(section: bytes, order: str) -> array[int]:
     return words
 
 
-def _checked_strings(section: bytes, base: Blob | None) -> bytes:
+def _check_strings(section: bytes, base: Blob | None) -> bytes:
     """Check as libbpf's btf_parse_str_sec(): a base begins with "", only split BTF may be empty."""
     if base is None and section[:1] != b"\0":
         raise BTFError("BTF is malformed: its strings do not begin with the empty one (split BTF?)")
@@ -175,7 +175,7 @@ def _checked_strings(section: bytes, base: Blob | None) -> bytes:
     return section
 
 
-def _layout(section: bytes, order: str) -> list[tuple[int, int]]:
+def _parse_layout(section: bytes, order: str) -> list[tuple[int, int]]:
     """Return info_sz and elem_sz of ``struct btf_layout``, by kind, in 32-bit words.
 
     The struct is {u8 info_sz, elem_sz; u16 flags}, with sizes in bytes.

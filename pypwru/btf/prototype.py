@@ -35,7 +35,7 @@ def declare(btf: BTF, type_id: int, declarator: str) -> str:
     Raises:
         BTFError: the type refers to itself, or to one that does not exist.
     """
-    return _Declaration(btf).of(type_id, declarator)
+    return _Declaration(btf).render(type_id, declarator)
 
 
 def _tag(found: Type) -> str:
@@ -52,12 +52,12 @@ class _Declaration:
         self._steps = MAX_STEPS
         self._depth = 0
 
-    def of(self, type_id: int, declarator: str) -> str:
+    def render(self, type_id: int, declarator: str) -> str:
         qualifiers: list[str] = []
         tags: list[str] = []
         nested = False  # the declarator is a pointer: a suffix needs parentheses around it
         while True:
-            self._step(type_id)
+            self._count_step(type_id)
             found = self._btf.type(type_id)
             if found.kind in _QUALIFIERS:
                 qualifiers.append(_QUALIFIERS[found.kind])
@@ -83,8 +83,8 @@ class _Declaration:
         params = self._btf.params(type_id)
         last = len(params) - 1
         rendered = [
-            "..." if place == last and param == ("", 0) else self.of(param.type, param.name)
-            for place, param in enumerate(params)
+            "..." if index == last and param == ("", 0) else self.render(param.type, param.name)
+            for index, param in enumerate(params)
         ]
         return f"({', '.join(rendered) or 'void'})"
 
@@ -97,7 +97,7 @@ class _Declaration:
             return tag + "{...}"
         return tag + found.name
 
-    def _step(self, type_id: int) -> None:
+    def _count_step(self, type_id: int) -> None:
         self._steps -= 1
         if self._steps < 0 or self._depth > MAX_DEPTH:
             raise BTFError(f"BTF is malformed: the declaration of type id {type_id} does not end")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pypwru.btf.index import VLEN
+from pypwru.btf.index import VLEN_MASK
 from pypwru.btf.types import (
     KINDS,
+    LEAF_KINDS,
     MODIFIERS,
     SIZED,
     STRUCTS,
-    UNREFERRING,
     Array,
     Field,
     Integer,
@@ -25,12 +25,12 @@ from pypwru.errors import BTFError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pypwru.btf.members import Place
+    from pypwru.btf.members import MemberRef
     from pypwru.btf.parse import Blob
 
 # The kernel itself rejects deeper chains (MAX_RESOLVE_DEPTH in kernel/bpf/btf.c).
 MAX_CHAIN = 32
-CARRIED = "sk_buff"  # the struct that Index.carriers is computed for
+INDEXED_STRUCT = "sk_buff"  # the struct that Index.carriers is computed for
 
 
 class BTF:
@@ -45,16 +45,16 @@ class BTF:
     """
 
     def __init__(self, blob: Blob | Callable[[], Blob], identity: str | None = None) -> None:
-        self._read = blob if callable(blob) else lambda: blob
+        self._read_blob = blob if callable(blob) else lambda: blob
         self._identity = identity
-        self._found: dict[str, list[int]] = {}
-        self._places: dict[int, dict[str, Place]] = {}
+        self._ids_by_name: dict[str, list[int]] = {}
+        self._members: dict[int, dict[str, MemberRef]] = {}
         self._pointer_size = 0
 
     @cached_property
     def blob(self) -> Blob:
         """The parsed BTF, read at the first access."""
-        return self._read()
+        return self._read_blob()
 
     @property
     def digest(self) -> str:
@@ -82,7 +82,7 @@ class BTF:
         """Decode the record of ``type_id``."""
         if type_id == 0:
             return Type(0, Kind.VOID, "void", 0, False, 0, 0)
-        words, at = self.blob.locate(type_id)
+        words, at = self.blob.find_record(type_id)
         name, info, last = words[at : at + 3]
         try:
             kind = KINDS[info >> 24 & 0x7F]
@@ -92,14 +92,18 @@ class BTF:
                 "of pypwru: update it"
             ) from None
         size = last if kind in SIZED else 0
-        refers = 0 if kind in UNREFERRING else words[at + 3] if kind is Kind.ARRAY else last
-        return Type(type_id, kind, self._string(name), info & VLEN, info >> 31 == 1, size, refers)
+        target_id = 0 if kind in LEAF_KINDS else words[at + 3] if kind is Kind.ARRAY else last
+        return Type(
+            type_id, kind, self._string(name), info & VLEN_MASK, info >> 31 == 1, size, target_id
+        )
 
     def find(self, name: str, *kinds: Kind) -> list[int]:
         """Return the ids, ascending, of the types named ``name``, of ``kinds`` (default: any)."""
-        ids = self._found.get(name)
+        ids = self._ids_by_name.get(name)
         if ids is None:
-            ids = self._found[name] = self.blob.find(name.encode(errors="backslashreplace"))
+            ids = self._ids_by_name[name] = self.blob.ids_named(
+                name.encode(errors="backslashreplace")
+            )
         if not kinds:
             return list(ids)
         return [found for found in ids if self.type(found).kind in kinds]
@@ -110,7 +114,7 @@ class BTF:
         for _ in range(MAX_CHAIN):
             if type_id == 0:
                 return 0
-            words, at = self.blob.locate(type_id)
+            words, at = self.blob.find_record(type_id)
             if words[at + 1] >> 24 & 0x7F not in MODIFIERS:
                 return type_id
             type_id = words[at + 2]
@@ -158,7 +162,7 @@ class BTF:
     def params(self, proto_id: int) -> tuple[Param, ...]:
         """Return the parameters of FUNC_PROTO ``proto_id``."""
         words, at = self._record(proto_id, Kind.FUNC_PROTO)
-        tail = words[at + 3 : at + 3 + 2 * (words[at + 1] & VLEN)]
+        tail = words[at + 3 : at + 3 + 2 * (words[at + 1] & VLEN_MASK)]
         return tuple(
             Param(self._string(name), type_id)
             for name, type_id in zip(tail[::2], tail[1::2], strict=True)
@@ -168,16 +172,16 @@ class BTF:
         """Return the members of STRUCT or UNION ``type_id``, in order; anonymous ones named ""."""
         words, at = self._record(type_id, *STRUCTS)
         info = words[at + 1]
-        tail = words[at + 3 : at + 3 + 3 * (info & VLEN)]
-        narrow = info >> 31  # kind_flag: the upper byte of an offset is the bit field's width
+        tail = words[at + 3 : at + 3 + 3 * (info & VLEN_MASK)]
+        kind_flag = info >> 31  # kind_flag: the upper byte of an offset is the bit field's width
         return tuple(
             Member(
                 self._string(name),
-                refers,
-                offset & 0xFFFFFF if narrow else offset,
-                offset >> 24 if narrow else 0,
+                target_id,
+                offset & 0xFFFFFF if kind_flag else offset,
+                offset >> 24 if kind_flag else 0,
             )
-            for name, refers, offset in zip(tail[::3], tail[1::3], tail[2::3], strict=True)
+            for name, target_id, offset in zip(tail[::3], tail[1::3], tail[2::3], strict=True)
         )
 
     def enumerators(self, type_id: int) -> dict[str, int]:
@@ -217,8 +221,8 @@ class BTF:
         blob: Blob | None = self.blob
         while blob is not None:
             for kind in (Kind.ENUM, Kind.ENUM64):
-                for own in carriers.indexes_of(blob, kind):
-                    values = self.enumerators(own + blob.first_id)
+                for index in carriers.indexes_of(blob, kind):
+                    values = self.enumerators(index + blob.first_id)
                     if enumerator in values:
                         yield values[enumerator]
             blob = blob.base
@@ -239,8 +243,8 @@ class BTF:
         if not ids:
             raise BTFError(f"no struct {struct_name} in this kernel's BTF")
         for type_id in ids:
-            if place := members.follow(self, self._places, type_id, path):
-                return members.field(self, place)
+            if ref := members.resolve_path(self, self._members, type_id, path):
+                return members.to_field(self, ref)
         raise BTFError(f"no member {path} in struct {struct_name} of this kernel's BTF")
 
     def has_member(self, struct_name: str, path: str) -> bool:
@@ -255,8 +259,8 @@ class BTF:
         """Yield name and FUNC_PROTO id of every FUNC of this blob, without those of its base."""
         from pypwru.btf import carriers
 
-        for own in carriers.indexes_of(self.blob, Kind.FUNC):
-            found = self.type(own + self.blob.first_id)
+        for index in carriers.indexes_of(self.blob, Kind.FUNC):
+            found = self.type(index + self.blob.first_id)
             yield found.name, found.type
 
     def functions_taking(
@@ -278,15 +282,15 @@ class BTF:
         """
         from pypwru.btf import carriers
 
-        flat = self.blob.index.carriers if struct_name == CARRIED else ()
-        if not flat:
-            flat = carriers.find(self.blob, self.find(struct_name, Kind.STRUCT))
+        pairs = self.blob.index.skb_functions if struct_name == INDEXED_STRUCT else ()
+        if not pairs:
+            pairs = carriers.functions_taking(self.blob, self.find(struct_name, Kind.STRUCT))
         found = []
-        for type_id, mask in zip(flat[::2], flat[1::2], strict=True):
-            places = tuple(place + 1 for place in range(max_args) if mask >> place & 1)
-            if places:
+        for type_id, mask in zip(pairs[::2], pairs[1::2], strict=True):
+            positions = tuple(index + 1 for index in range(max_args) if mask >> index & 1)
+            if positions:
                 function = self.type(type_id)
-                found.append((function.name, function.type, places))
+                found.append((function.name, function.type, positions))
         return found
 
     def prototype(self, name: str) -> str:
@@ -300,8 +304,8 @@ class BTF:
         ids = self.find(name, Kind.FUNC)
         if not ids:
             raise BTFError(f"no function {name} in this kernel's BTF")
-        chosen = next((own for own in ids if own in self.ids()), ids[0])
-        return self.declare(self.type(chosen).type, name)
+        func_id = next((candidate for candidate in ids if candidate in self.ids()), ids[0])
+        return self.declare(self.type(func_id).type, name)
 
     def declare(self, type_id: int, declarator: str) -> str:
         """Return the C declaration of ``declarator`` as ``type_id``, without a semicolon."""
@@ -319,9 +323,9 @@ class BTF:
 
         found = []
         words, positions = self.blob.words, self.blob.index.positions
-        for own in carriers.indexes_of(self.blob, Kind.TYPEDEF):
-            type_id = own + self.blob.first_id
-            name = self.blob.name(words[positions[own]])
+        for index in carriers.indexes_of(self.blob, Kind.TYPEDEF):
+            type_id = index + self.blob.first_id
+            name = self.blob.string_at(words[positions[index]])
             if name.startswith(b"btf_trace_"):
                 target = self.pointee(type_id)
                 if target is not None and self.type(target).kind is Kind.FUNC_PROTO:
@@ -333,9 +337,9 @@ class BTF:
     def _record(self, type_id: int, *kinds: Kind) -> tuple[Sequence[int], int]:
         found = self.type(type_id)
         if found.kind not in kinds or not type_id:
-            wanted = " or ".join(kind.name for kind in kinds)
-            raise BTFError(f"BTF type id {type_id} is a {found.kind.name}, not a {wanted}")
-        return self.blob.locate(type_id)
+            expected = " or ".join(kind.name for kind in kinds)
+            raise BTFError(f"BTF type id {type_id} is a {found.kind.name}, not a {expected}")
+        return self.blob.find_record(type_id)
 
     def _string(self, offset: int) -> str:
-        return self.blob.name(offset).decode(errors="backslashreplace") if offset else ""
+        return self.blob.string_at(offset).decode(errors="backslashreplace") if offset else ""

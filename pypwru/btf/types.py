@@ -48,7 +48,7 @@ SIZED = frozenset(
         Kind.DATASEC,
     },
 )
-UNREFERRING = SIZED | {Kind.VOID, Kind.FWD}
+LEAF_KINDS = SIZED | {Kind.VOID, Kind.FWD}
 
 
 class Type(NamedTuple):

@@ -12,30 +12,30 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 
-_MOST = 1 << 30  # bytes of a vmlinux
-_PART = 1 << 22
+_MAX_VMLINUX = 1 << 30  # bytes of a vmlinux
+_CHUNK_SIZE = 1 << 22
 _HEADER = "<HBBIIIII"  # struct btf_header
-_BEGINNINGS = [struct.pack("<HBBI", 0xEB9F, 1, 0, size) for size in (24, 32)]  # 32 since Linux 7.1
+_BTF_MAGICS = [struct.pack("<HBBI", 0xEB9F, 1, 0, size) for size in (24, 32)]  # 32 since Linux 7.1
 
 
 def find_btf(image: bytes) -> bytes | None:
     """Return the largest BTF blob in a kernel image, or None if none is found."""
-    for content in (image, *_unpacked(image)):
-        found = max(_blobs(content), key=len, default=None)
+    for content in (image, *_decompress_all(image)):
+        found = max(_btf_blobs(content), key=len, default=None)
         if found:
             return found
     return None
 
 
-def _blobs(content: bytes) -> Iterator[bytes]:
+def _btf_blobs(content: bytes) -> Iterator[bytes]:
     """Yield candidates: a BTF header whose sections are inside, the second one of strings."""
-    for beginning in _BEGINNINGS:
-        start = content.find(beginning)
+    for magic in _BTF_MAGICS:
+        start = content.find(magic)
         while start >= 0:
             blob = _blob(content, start)
             if blob:
                 yield blob
-            start = content.find(beginning, start + 1)
+            start = content.find(magic, start + 1)
 
 
 def _blob(content: bytes, start: int) -> bytes:
@@ -50,12 +50,12 @@ def _blob(content: bytes, start: int) -> bytes:
     return blob if is_whole and text[:1] == text[-1:] == b"\0" else b""
 
 
-def _unpacked(image: bytes) -> Iterator[bytes]:
+def _decompress_all(image: bytes) -> Iterator[bytes]:
     """Yield what decompresses at any offset that has the magic of a format."""
-    for magic, unpack in _FORMATS.items():
+    for magic, decompress in _FORMATS.items():
         start = image.find(magic)
         while start >= 0:
-            content = unpack(image[start:])
+            content = decompress(image[start:])
             if content:
                 yield content
             start = image.find(magic, start + 1)
@@ -63,14 +63,14 @@ def _unpacked(image: bytes) -> Iterator[bytes]:
 
 def _xz(data: bytes) -> bytes:
     try:
-        return lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(data, _MOST)
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(data, _MAX_VMLINUX)
     except (lzma.LZMAError, EOFError):
         return b""
 
 
 def _gzip(data: bytes) -> bytes:
     try:
-        return zlib.decompressobj(31).decompress(data, _MOST)
+        return zlib.decompressobj(31).decompress(data, _MAX_VMLINUX)
     except zlib.error:
         return b""
 
@@ -91,17 +91,19 @@ def _zstd(data: bytes) -> bytes:
     library.ZSTD_decompressStream.restype = ctypes.c_size_t
     stream = ctypes.c_void_p(library.ZSTD_createDStream())
     source = ctypes.create_string_buffer(data, len(data))
-    part = ctypes.create_string_buffer(_PART)
-    taken = _Buffer(ctypes.addressof(source), len(data), 0)
+    chunk = ctypes.create_string_buffer(_CHUNK_SIZE)
+    source_buffer = _Buffer(ctypes.addressof(source), len(data), 0)
     found = bytearray()
     try:
-        while len(found) < _MOST:
-            given = _Buffer(ctypes.addressof(part), _PART, 0)
-            left = library.ZSTD_decompressStream(stream, ctypes.byref(given), ctypes.byref(taken))
-            if library.ZSTD_isError(ctypes.c_size_t(left)):
+        while len(found) < _MAX_VMLINUX:
+            output_buffer = _Buffer(ctypes.addressof(chunk), _CHUNK_SIZE, 0)
+            remaining = library.ZSTD_decompressStream(
+                stream, ctypes.byref(output_buffer), ctypes.byref(source_buffer)
+            )
+            if library.ZSTD_isError(ctypes.c_size_t(remaining)):
                 return b""
-            found += part.raw[: given.at]
-            if not left or (taken.at == len(data) and not given.at):
+            found += chunk.raw[: output_buffer.at]
+            if not remaining or (source_buffer.at == len(data) and not output_buffer.at):
                 break
     finally:
         library.ZSTD_freeDStream(stream)

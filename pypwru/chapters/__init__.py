@@ -20,7 +20,7 @@ Command line and output are those of pwru. Needs root, or CAP_BPF, CAP_PERFMON a
 access to tracefs.
 """
 
-_ALL: Mapping[str, tuple[Block, ...]] = {
+_BY_HEADING: Mapping[str, tuple[Block, ...]] = {
     **functions.CHAPTERS,
     **choosing.CHAPTERS,
     **printing.CHAPTERS,
@@ -29,7 +29,7 @@ _ALL: Mapping[str, tuple[Block, ...]] = {
 }
 # In the order of the page.
 CHAPTERS: Mapping[str, tuple[Block, ...]] = {
-    name: _ALL[name]
+    name: _BY_HEADING[name]
     for name in (
         "command line",
         "functions",

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pypwru import errors
-from pypwru.errors import ChildError, cure
-from pypwru.kernel.descriptors import owned
+from pypwru.errors import ChildError, remedy
+from pypwru.kernel.descriptors import closing_fd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _HERE = Path(__file__).resolve().parent
-_NOT_ITS_OWN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PARENT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Child:
@@ -52,16 +52,16 @@ class Child:
             "path": [folder for folder in sys.path if isinstance(folder, str)],
             "root": str(_HERE.parents[1]),
         }
-        with ExitStack() as stack, _explained():
+        with ExitStack() as stack, _as_child_error():
             # Files instead of pipes: neither process blocks until the other one reads.
-            self._answer = stack.enter_context(owned(os.memfd_create("answer")))
-            self._errors = stack.enter_context(owned(os.memfd_create("errors")))
-            with owned(os.memfd_create("request")) as asked:
-                os.pwrite(asked, json.dumps(request).encode(), 0)
-                self._process = _start(asked, self._answer, self._errors, descriptors)
+            self._result_fd = stack.enter_context(closing_fd(os.memfd_create("answer")))
+            self._stderr_fd = stack.enter_context(closing_fd(os.memfd_create("errors")))
+            with closing_fd(os.memfd_create("request")) as request_fd:
+                os.pwrite(request_fd, json.dumps(request).encode(), 0)
+                self._process = _start(request_fd, self._result_fd, self._stderr_fd, descriptors)
             self._files = stack.pop_all()
 
-    def is_over(self) -> bool:
+    def is_done(self) -> bool:
         """Return whether the child has exited, so that ``result`` doesn't block."""
         return self._process.poll() is not None
 
@@ -77,14 +77,16 @@ class Child:
             with suppress(ChildProcessError):  # if SIGCHLD is ignored, the kernel reaps children
                 os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         status = self._process.wait()
-        words = _content(self._errors).decode(errors="replace")
+        stderr_text = _read_all(self._stderr_fd).decode(errors="replace")
         try:
-            answer = json.loads(_content(self._answer))
+            reply = json.loads(_read_all(self._result_fd))
         except ValueError:
-            raise ChildError(f"A child process {_end(status, words)}", words) from None
-        if "result" in answer:
-            return answer["result"]
-        name, message, detail = answer["error"]
+            raise ChildError(
+                f"A child process {_describe_exit(status, stderr_text)}", stderr_text
+            ) from None
+        if "result" in reply:
+            return reply["result"]
+        name, message, detail = reply["error"]
         raise getattr(errors, name, errors.PypwruError)(message, detail)
 
     def close(self) -> None:
@@ -116,30 +118,30 @@ def child(function: str, *arguments: object) -> Iterator[Child]:
 
 
 def _start(
-    asked: int, answer: int, errors: int, descriptors: Sequence[int]
+    request_fd: int, result_fd: int, stderr_fd: int, descriptors: Sequence[int]
 ) -> subprocess.Popen[bytes]:
-    """Start the child's process with ``asked``, ``answer`` and ``errors`` as standard streams."""
+    """Start the child's process with ``request_fd``, ``result_fd`` and ``stderr_fd`` as standard streams."""
     # -S: no site-packages, since the request has the search path.
     flags = {"-S": True, "-B": sys.dont_write_bytecode, "-E": sys.flags.ignore_environment}
-    words = [_interpreter(), *(flag for flag, is_set in flags.items() if is_set), str(_HERE)]
+    command = [_interpreter_path(), *(flag for flag, is_set in flags.items() if is_set), str(_HERE)]
     with _blocked_signals():
         return subprocess.Popen(
-            words, stdin=asked, stdout=answer, stderr=errors, pass_fds=descriptors
+            command, stdin=request_fd, stdout=result_fd, stderr=stderr_fd, pass_fds=descriptors
         )
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _as_child_error() -> Iterator[None]:
     """Convert OSError to ChildError."""
     try:
         yield
     except OSError as error:
-        advice = cure(error, "pypwru compiles in a process of its own")
-        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-        raise ChildError(f"Can't start a child process: {what}; {advice}") from error
+        advice = remedy(error, "pypwru compiles in a process of its own")
+        cause = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        raise ChildError(f"Can't start a child process: {cause}; {advice}") from error
 
 
-def _interpreter() -> str:
+def _interpreter_path() -> str:
     """Return the path of this interpreter.
 
     If Python is embedded in another program, that of the same installation.
@@ -152,28 +154,28 @@ def _interpreter() -> str:
 
 @contextmanager
 def _blocked_signals() -> Iterator[None]:
-    """Block _NOT_ITS_OWN until the way out; a process started meanwhile inherits the mask.
+    """Block _PARENT_SIGNALS until the way out; a process started meanwhile inherits the mask.
 
     Signals that this process gets meanwhile are delivered afterwards.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_ITS_OWN)
+    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENT_SIGNALS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
 
 
-def _content(fd: int) -> bytes:
+def _read_all(fd: int) -> bytes:
     return os.pread(fd, os.fstat(fd).st_size, 0)
 
 
-def _end(status: int, words: str) -> str:
+def _describe_exit(status: int, stderr_text: str) -> str:
     """Return how the child ended, with the last line of its standard error.
 
     Args:
         status: ``Popen.returncode``.
-        words: the child's standard error.
+        stderr_text: the child's standard error.
     """
-    last = words.strip().rpartition("\n")[2]
+    last = stderr_text.strip().rpartition("\n")[2]
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     return f"{how}: {last}" if last else f"{how}; is there enough memory?"

@@ -24,17 +24,17 @@ def main() -> None:
     if os.getppid() != request["parent"]:  # the parent ended before prctl()
         os._exit(1)
     os.nice(request["nice"])
-    answer = os.dup(1)
+    result_fd = os.dup(1)
     os.dup2(2, 1)  # keep text that a library prints out of the result
     sys.path[0] = request["root"]
     import_module("pypwru")  # the copy in this tree, whichever comes first in the search path
     sys.path[:] = request["path"]
-    with open(answer, "w") as file:
-        json.dump(_called(request["function"], request["arguments"]), file)
+    with open(result_fd, "w") as file:
+        json.dump(_call(request["function"], request["arguments"]), file)
     os._exit(0)  # without LLVM's teardown, which is slow
 
 
-def _called(function: str, arguments: list[Any]) -> dict[str, Any]:
+def _call(function: str, arguments: list[Any]) -> dict[str, Any]:
     from pypwru.errors import ChildError, PypwruError
 
     module, _, name = function.partition(":")

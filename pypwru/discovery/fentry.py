@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TypeIds = Mapping[str, int]
 """Display name -> BTF type id of a FUNC, in the BTF of the function's module."""
 
-_ARGUMENTS = 12  # MAX_BPF_FUNC_ARGS of linux/bpf.h
+_MAX_ARGUMENTS = 12  # MAX_BPF_FUNC_ARGS of linux/bpf.h
 
 
 def type_ids(
@@ -32,20 +32,26 @@ def type_ids(
         types: module name, '' for vmlinux -> its BTF.
         symbols: all of kallsyms.
     """
-    wanted = list(functions)
-    cores = {display_name(one.name) for one in wanted if one.module}
-    found = symbols.select({one.display for one in wanted} | cores)
+    candidates = list(functions)
+    vmlinux_names = {display_name(function.name) for function in candidates if function.module}
+    found = symbols.select({function.display for function in candidates} | vmlinux_names)
     ids = {}
-    for one in wanted:
-        places = len(found.get(one.display, ())) + bool(one.module) * len(found.get(one.name, ()))
-        btf = types[one.module]
-        own = [number for number in btf.find(one.name, Kind.FUNC) if number in btf.ids()]
-        if places == 1 and len(own) == 1 and _will_do(btf, btf.type(own[0]).type):
-            ids[one.display] = own[0]
+    for function in candidates:
+        symbol_count = len(found.get(function.display, ())) + bool(function.module) * len(
+            found.get(function.name, ())
+        )
+        btf = types[function.module]
+        func_ids = [number for number in btf.find(function.name, Kind.FUNC) if number in btf.ids()]
+        if (
+            symbol_count == 1
+            and len(func_ids) == 1
+            and _is_compatible_prototype(btf, btf.type(func_ids[0]).type)
+        ):
+            ids[function.display] = func_ids[0]
     return ids
 
 
-def _will_do(btf: BTF, proto_id: int) -> bool:
+def _is_compatible_prototype(btf: BTF, proto_id: int) -> bool:
     """Return whether a trampoline can call such a function: btf_distill_func_proto().
 
     One multi link takes all of its functions or none, and finding the culprit costs a dozen more.
@@ -53,4 +59,4 @@ def _will_do(btf: BTF, proto_id: int) -> bool:
     params = btf.params(proto_id)
     returned = btf.type(btf.resolve(btf.type(proto_id).type))
     is_variadic = bool(params) and params[-1].type == 0
-    return not is_variadic and len(params) <= _ARGUMENTS and returned.kind not in STRUCTS
+    return not is_variadic and len(params) <= _MAX_ARGUMENTS and returned.kind not in STRUCTS

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from pypwru.btf.query import BTF
     from pypwru.discovery.selection import Selection
-    from pypwru.kernel.ftrace import Traceable
+    from pypwru.kernel.ftrace import TraceableFunctions
 
 # The ftrace call site is less than this many bytes after the function's address: ENDBR or BTI and
 # padding take 4 to 16 bytes, and no function that can be hooked is shorter.
-_HOOK_RANGE = 17
+_MAX_SITE_OFFSET = 17
 
 
 class Function(NamedTuple):
@@ -31,8 +31,8 @@ class Function(NamedTuple):
     Args:
         name: as in BTF.
         module: '' for vmlinux.
-        position: index of the argument register that holds the sk_buff, 1 to 5; 0 for none.
-        reason: the same of an ``enum skb_drop_reason``; 0 for none.
+        skb_arg: index of the argument register that holds the sk_buff, 1 to 5; 0 for none.
+        reason_arg: the same of an ``enum skb_drop_reason``; 0 for none.
         addresses: of all functions of that name that can be traced; () where unknown.
         display: ``name`` or ``name[module]``.
         category: one of tables.categories(); '' if its calls are never shown.
@@ -41,31 +41,31 @@ class Function(NamedTuple):
 
     name: str
     module: str
-    position: int
-    reason: int
+    skb_arg: int
+    reason_arg: int
     addresses: tuple[int, ...]
     display: str
     category: str
     priority: int
 
 
-class Refused(NamedTuple):
+class Unattachable(NamedTuple):
     """A function that was selected and can't be traced, with the reason."""
 
     function: Function
     why: str
 
 
-class Discovery(NamedTuple):
+class DiscoveryResult(NamedTuple):
     """The result of a discovery.
 
     Args:
         functions: to trace, in the order of their BTF.
-        refused: selected functions that can't be traced.
+        unattachable: selected functions that can't be traced.
     """
 
     functions: tuple[Function, ...]
-    refused: tuple[Refused, ...]
+    unattachable: tuple[Unattachable, ...]
 
 
 class _Candidate(NamedTuple):
@@ -77,48 +77,50 @@ class _Candidate(NamedTuple):
 def discover_functions(
     btf: BTF,
     modules: Mapping[str, BTF],
-    traceable: Traceable | None,
+    traceable: TraceableFunctions | None,
     symbols: Symbols | None,
     selection: Selection,
-) -> Discovery:
+) -> DiscoveryResult:
     """Return the functions to trace.
 
     Args:
-        btf, modules, traceable, symbols: as of ``all_functions``.
+        btf, modules, traceable, symbols: as of ``find_all_functions``.
         selection: by name, category and priority.
 
     Raises:
         BTFError: malformed BTF.
     """
-    return select(all_functions(btf, modules, traceable, symbols), selection)
+    return select(find_all_functions(btf, modules, traceable, symbols), selection)
 
 
-def select(found: Discovery, selection: Selection) -> Discovery:
+def select(found: DiscoveryResult, selection: Selection) -> DiscoveryResult:
     """Return the part of a discovery that matches the selection.
 
     Args:
-        found: of ``all_functions``.
+        found: of ``find_all_functions``.
         selection: by name, category and priority.
     """
 
     def matches(function: Function) -> bool:
         name, display = function.name, function.display
-        if name in selection.also and selection.tells(name, bool(function.reason)):
+        if name in selection.implicit and selection.is_implicit(name, bool(function.reason_arg)):
             return True
-        return selection.asks(name, display, function.category, function.priority)
+        return selection.matches(name, display, function.category, function.priority)
 
-    return Discovery(
+    return DiscoveryResult(
         tuple(filter(matches, found.functions)),
-        tuple(refused for refused in found.refused if matches(refused.function)),
+        tuple(
+            unattachable for unattachable in found.unattachable if matches(unattachable.function)
+        ),
     )
 
 
-def all_functions(
+def find_all_functions(
     btf: BTF,
     modules: Mapping[str, BTF],
-    traceable: Traceable | None,
+    traceable: TraceableFunctions | None,
     symbols: Symbols | None,
-) -> Discovery:
+) -> DiscoveryResult:
     """Return every function that takes an sk_buff.
 
     Args:
@@ -130,59 +132,63 @@ def all_functions(
     Raises:
         BTFError: malformed BTF.
     """
-    return functions_of({"": btf, **modules}, traceable, symbols)
+    return find_module_functions({"": btf, **modules}, traceable, symbols)
 
 
-def functions_of(
-    types: Mapping[str, BTF], traceable: Traceable | None, symbols: Symbols | None
-) -> Discovery:
+def find_module_functions(
+    types: Mapping[str, BTF], traceable: TraceableFunctions | None, symbols: Symbols | None
+) -> DiscoveryResult:
     """Return every function of these modules that takes an sk_buff.
 
     Args:
         types: module name, '' for vmlinux -> its BTF.
-        traceable, symbols: as of ``all_functions``.
+        traceable, symbols: as of ``find_all_functions``.
 
     Raises:
         BTFError: malformed BTF.
     """
-    wanted = [candidate for module, own in types.items() for candidate in _candidates(own, module)]
-    refused: list[Refused] = []
+    candidates = [
+        candidate
+        for module, module_btf in types.items()
+        for candidate in _find_candidates(module_btf, module)
+    ]
+    unattachable: list[Unattachable] = []
     found: dict[str, Function] = {}
-    for function, why in wanted:
+    for function, why in candidates:
         why = why or _why_not_traceable(function, traceable)
-        known = found.get(function.display)
-        if not why and known and known.position != function.position:
+        earlier = found.get(function.display)
+        if not why and earlier and earlier.skb_arg != function.skb_arg:
             del found[function.display]
             why = "several functions of this name take the sk_buff in different arguments"
         if why:
-            refused.append(Refused(function, why))
+            unattachable.append(Unattachable(function, why))
         else:
             found[function.display] = function
-    located = _locate(list(found.values()), traceable, symbols)
+    located = _add_addresses(list(found.values()), traceable, symbols)
     absent = found.keys() - {one.display for one in located}
-    refused += [
-        Refused(one, "it has no address in /proc/kallsyms")
+    unattachable += [
+        Unattachable(one, "it has no address in /proc/kallsyms")
         for one in found.values()
         if one.display in absent
     ]
-    return Discovery(tuple(located), tuple(refused))
+    return DiscoveryResult(tuple(located), tuple(unattachable))
 
 
-def _candidates(btf: BTF, module: str) -> Iterator[_Candidate]:
+def _find_candidates(btf: BTF, module: str) -> Iterator[_Candidate]:
     """Yield the functions of one BTF that take an sk_buff."""
-    for name, proto_id, places in btf.functions_taking(prototypes.PACKET, max_args=32):
-        position = prototypes.register(btf, proto_id, places[0])
+    for name, proto_id, param_indexes in btf.functions_taking(prototypes.SKB_STRUCT, max_args=32):
+        register = prototypes.argument_register(btf, proto_id, param_indexes[0])
         why = ""
-        if position is None:
+        if register is None:
             why = "a struct of over 16 bytes is passed by value before the sk_buff"
-        elif position > prototypes.REGISTERS:
-            why = f"argument {places[0]}: only the first {prototypes.REGISTERS} can be read"
+        elif register > prototypes.MAX_REGISTERS:
+            why = f"argument {param_indexes[0]}: only the first {prototypes.MAX_REGISTERS} can be read"
         yield _Candidate(
             Function(
                 name,
                 module,
-                position or 0,
-                _reason(btf, proto_id),
+                register or 0,
+                _reason_register(btf, proto_id),
                 (),
                 display_name(name, module),
                 tables.category(name, module),
@@ -192,13 +198,13 @@ def _candidates(btf: BTF, module: str) -> Iterator[_Candidate]:
         )
 
 
-def _reason(btf: BTF, proto_id: int) -> int:
-    place = prototypes.place_of_reason(btf, proto_id)
-    position = prototypes.register(btf, proto_id, place) if place else None
-    return position if position and position <= prototypes.REGISTERS else 0
+def _reason_register(btf: BTF, proto_id: int) -> int:
+    param_index = prototypes.find_reason_param(btf, proto_id)
+    register = prototypes.argument_register(btf, proto_id, param_index) if param_index else None
+    return register if register and register <= prototypes.MAX_REGISTERS else 0
 
 
-def _why_not_traceable(function: Function, traceable: Traceable | None) -> str:
+def _why_not_traceable(function: Function, traceable: TraceableFunctions | None) -> str:
     if traceable is None or (function.name, function.module) in traceable:
         return ""
     variants = traceable.variants.get((function.name, function.module))
@@ -207,31 +213,39 @@ def _why_not_traceable(function: Function, traceable: Traceable | None) -> str:
     return "ftrace can't hook it: inlined, marked notrace, or not there in this kernel"
 
 
-def _locate(
-    functions: list[Function], traceable: Traceable | None, symbols: Symbols | None
+def _add_addresses(
+    functions: list[Function], traceable: TraceableFunctions | None, symbols: Symbols | None
 ) -> list[Function]:
     """Return ``functions`` with their addresses, without those that have none."""
     if symbols is None:
         return functions
-    addresses = symbols.select({one.display for one in functions})
+    addresses = symbols.select({function.display for function in functions})
     located = [
-        one._replace(addresses=addresses[one.display])
-        for one in functions
-        if one.display in addresses
+        function._replace(addresses=addresses[function.display])
+        for function in functions
+        if function.display in addresses
     ]
-    shared = [(one.name, one.module) for one in located if len(one.addresses) > 1]
+    shared = [
+        (function.name, function.module) for function in located if len(function.addresses) > 1
+    ]
     sites = traceable.call_sites(shared) if traceable and shared else None
     if not sites:
         return located
     return [
-        one._replace(addresses=_hooked(one.addresses, sites.get((one.name, one.module), ())))
-        for one in located
+        function._replace(
+            addresses=_addresses_with_ftrace_site(
+                function.addresses, sites.get((function.name, function.module), ())
+            )
+        )
+        for function in located
     ]
 
 
-def _hooked(addresses: tuple[int, ...], sites: tuple[int, ...]) -> tuple[int, ...]:
+def _addresses_with_ftrace_site(
+    addresses: tuple[int, ...], sites: tuple[int, ...]
+) -> tuple[int, ...]:
     """Return the addresses that have an ftrace call site; all if no call site is near any."""
     hooked = tuple(
-        start for start in addresses if any(0 <= site - start < _HOOK_RANGE for site in sites)
+        start for start in addresses if any(0 <= site - start < _MAX_SITE_OFFSET for site in sites)
     )
     return hooked or addresses

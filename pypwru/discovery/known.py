@@ -11,8 +11,8 @@ from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pypwru.cache import package_digest
-from pypwru.discovery.functions import Discovery, Function, Refused
-from pypwru.kernel.ftrace import Traceable
+from pypwru.discovery.functions import DiscoveryResult, Function, Unattachable
+from pypwru.kernel.ftrace import TraceableFunctions
 from pypwru.kernel.identity import addresses_identity
 from pypwru.kernel.kallsyms import Symbols
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from pypwru.btf.query import BTF
     from pypwru.cache import Cache
 
-Answer = TypeVar("Answer")
+Fact = TypeVar("Fact")
 # Packages and tables that determine the facts: a change in them invalidates the cache.
-_CODE = ("attach", "btf", "data", "discovery", "kernel")
+_CODE_FOLDERS = ("attach", "btf", "data", "discovery", "kernel")
 
 
-class KnownFunctions(NamedTuple):
+class FunctionFacts(NamedTuple):
     """The facts that a plan is made of.
 
     Args:
@@ -36,42 +36,47 @@ class KnownFunctions(NamedTuple):
         traceable: which of those ftrace can hook.
     """
 
-    discovery: Discovery
+    discovery: DiscoveryResult
     symbols: Symbols
-    traceable: Traceable
+    traceable: TraceableFunctions
 
-    def packed(self) -> list[Any]:
+    def to_json(self) -> list[Any]:
         """Return the facts as a JSON value."""
         return [
             self.discovery.functions,
-            self.discovery.refused,
+            self.discovery.unattachable,
             self.symbols.displays,
             self.symbols.values.tolist(),
             self.traceable.lines,
         ]
 
 
-def unpacked(kept: list[Any]) -> KnownFunctions:
-    """Return the facts from the JSON value of ``packed``."""
-    functions, refused, displays, values, lines = kept
-    return KnownFunctions(
-        Discovery(
-            tuple(map(_function, functions)),
-            tuple(Refused(_function(function), why) for function, why in refused),
+def function_facts_from_json(value: list[Any]) -> FunctionFacts:
+    """Return the facts from the JSON value of ``to_json``."""
+    functions, unattachable, displays, values, lines = value
+    return FunctionFacts(
+        DiscoveryResult(
+            tuple(map(_function_from_json, functions)),
+            tuple(
+                Unattachable(_function_from_json(function), why) for function, why in unattachable
+            ),
         ),
         Symbols(displays, array("Q", values)),
-        Traceable(lines),
+        TraceableFunctions(lines),
     )
 
 
-def _function(fields: list[Any]) -> Function:
-    name, module, position, reason, addresses, *rest = fields
-    return Function(name, module, position, reason, tuple(addresses), *rest)
+def _function_from_json(fields: list[Any]) -> Function:
+    name, module, skb_arg, reason_arg, addresses, *rest = fields
+    return Function(name, module, skb_arg, reason_arg, tuple(addresses), *rest)
 
 
-def known_functions(
-    discovery: Discovery, symbols: Symbols, traceable: Traceable, names: Collection[str]
-) -> KnownFunctions:
+def make_function_facts(
+    discovery: DiscoveryResult,
+    symbols: Symbols,
+    traceable: TraceableFunctions,
+    names: Collection[str],
+) -> FunctionFacts:
     """Return the facts to keep from everything that was read.
 
     Args:
@@ -80,10 +85,10 @@ def known_functions(
         traceable: all functions that ftrace can hook.
         names: of the functions that are looked up by name.
     """
-    return KnownFunctions(discovery, symbols.named(names), traceable.named(names))
+    return FunctionFacts(discovery, symbols.with_names(names), traceable.with_names(names))
 
 
-class Answers:
+class FactCache:
     """A cache of facts that hold for this boot, its modules, and this process's privileges.
 
     Args:
@@ -98,13 +103,13 @@ class Answers:
         if addresses is None:
             self._cache = None
         else:
-            self._key = package_digest(_CODE, addresses, btf.identity, *sorted(modules))
+            self._key = package_digest(_CODE_FOLDERS, addresses, btf.identity, *sorted(modules))
 
-    def get(self, name: str, make: Callable[[], Answer]) -> Answer:
+    def get(self, name: str, make: Callable[[], Fact]) -> Fact:
         """Return the fact called ``name``, computed by ``make`` if it isn't cached.
 
         Args:
             name: unique among the facts.
             make: returns a JSON value; an error is raised and not cached.
         """
-        return self._cache.remembered(f"{name}-{self._key}", make) if self._cache else make()
+        return self._cache.get_or_make(f"{name}-{self._key}", make) if self._cache else make()

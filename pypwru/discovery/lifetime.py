@@ -11,20 +11,20 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 # When these return, their sk_buff is freed.
-FREES = frozenset(("kfree_skbmem", "napi_skb_cache_put", "napi_skb_free_stolen_head"))
+FREE_FUNCTIONS = frozenset(("kfree_skbmem", "napi_skb_cache_put", "napi_skb_free_stolen_head"))
 # A function in FREES -> another one that it ends with, if the kernel has that.
-_CALLS = {"napi_skb_free_stolen_head": "napi_skb_cache_put"}
+_FINAL_CALLEE = {"napi_skb_free_stolen_head": "napi_skb_cache_put"}
 # When these are called, packet data was already freed by skb_release_data(): nothing is captured
 # there (trace_skb_last of bpf/trace.bpf.c).
-WITHOUT_BYTES = frozenset(("kfree_skbmem", "napi_skb_cache_put"))
+DATA_ALREADY_FREED = frozenset(("kfree_skbmem", "napi_skb_cache_put"))
 # Targets whose event is the last of an sk_buff: also two tracepoints, and kfree_skb_partial(),
 # which may free it by none of FREES.
-LAST_SIGHTS = FREES | {"kfree_skb_partial", "tp:kfree_skb", "tp:consume_skb"}
+TERMINAL_TARGETS = FREE_FUNCTIONS | {"kfree_skb_partial", "tp:kfree_skb", "tp:consume_skb"}
 
 # Targets that drop a packet, whatever the reason; kfree_skb is a function only before Linux 5.17.
-DROPPING = frozenset(("kfree_skb", "kfree_skb_reason", "sk_skb_reason_drop", "tp:kfree_skb"))
+DROP_TARGETS = frozenset(("kfree_skb", "kfree_skb_reason", "sk_skb_reason_drop", "tp:kfree_skb"))
 # Targets that consume one: it was delivered, sent or merged.
-CONSUMING = frozenset(
+CONSUME_TARGETS = frozenset(
     (
         "consume_skb",
         "__consume_stateless_skb",
@@ -36,10 +36,10 @@ CONSUMING = frozenset(
 )
 # Functions whose reason argument separates drops from consumes: since Linux 6.3 a list is freed in
 # bulk, without calls of the above.
-BY_REASON = frozenset(("kfree_skb_list_reason", "skb_release_data"))
-TELLING = DROPPING | BY_REASON | {"tp:consume_skb"}
+REASON_FUNCTIONS = frozenset(("kfree_skb_list_reason", "skb_release_data"))
+OUTCOME_TARGETS = DROP_TARGETS | REASON_FUNCTIONS | {"tp:consume_skb"}
 # Callers of the above on behalf of others: for whole lists and queues, or to count the drop.
-DROPPING_FOR_OTHERS = frozenset(
+DROP_WRAPPERS = frozenset(
     (
         "__dev_kfree_skb_any",  # net/core/dev.c
         "dev_kfree_skb_any_reason",
@@ -59,13 +59,13 @@ DROPPING_FOR_OTHERS = frozenset(
 )
 
 
-def final(names: Collection[str]) -> frozenset[str]:
+def terminal_free_functions(names: Collection[str]) -> frozenset[str]:
     """Return those of FREES after which an sk_buff has no further event.
 
     Args:
         names: of functions that can be hooked.
     """
-    return FREES - {outer for outer, inner in _CALLS.items() if inner in names}
+    return FREE_FUNCTIONS - {outer for outer, inner in _FINAL_CALLEE.items() if inner in names}
 
 
 class Hook(NamedTuple):
@@ -73,23 +73,23 @@ class Hook(NamedTuple):
 
     Args:
         handler: function in trace.bpf.c.
-        returns: True to run at the function's return.
+        is_return: True to run at the function's return.
     """
 
     handler: str
-    returns: bool = False
+    is_return: bool = False
 
 
 # Hooks that are needed while state is kept by the address of an sk_buff: function -> hook.
-TRACKING: Mapping[str, Hook] = {
+LIFETIME_HOOKS: Mapping[str, Hook] = {
     "__copy_skb_header": Hook("follow_copy"),  # clone, copy, segment, veth's copy for XDP
     "ip_copy_metadata": Hook("follow_copy"),  # fragments (ip_do_fragment)
     "ip6_copy_metadata": Hook("follow_copy"),
     "__build_skb_around": Hook("born_skb"),
-    "__alloc_skb": Hook("born_skb_exit", returns=True),
+    "__alloc_skb": Hook("born_skb_exit", is_return=True),
 }
-FORGETTING = Hook("forget_skb")
+FREE_HOOK = Hook("forget_skb")
 # Bulk frees of sk_buffs, of kernels that do that: the verifier of others may refuse the loop.
-IN_BULK: Mapping[str, Hook] = {"kmem_cache_free_bulk": Hook("forget_bulk")}
-NAMES = FREES.union(TRACKING, IN_BULK)
+BULK_FREE_HOOKS: Mapping[str, Hook] = {"kmem_cache_free_bulk": Hook("forget_bulk")}
+HOOKED_FUNCTIONS = FREE_FUNCTIONS.union(LIFETIME_HOOKS, BULK_FREE_HOOKS)
 """All functions that get a lifetime hook, on any kernel."""

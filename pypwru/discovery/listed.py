@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pypwru.btf.types import Kind
 from pypwru.discovery import prototypes
 from pypwru.discovery.names import NameList, module_of
-from pypwru.discovery.selection import TRACEPOINT, is_tracepoint
+from pypwru.discovery.selection import TRACEPOINT_PREFIX, is_tracepoint
 from pypwru.errors import BTFError
 from pypwru.kernel.kallsyms import display_name
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from pypwru.btf.query import BTF
 
-_ANY = 32  # arguments to search: an sk_buff in one that can't be read has an error of its own
+_MAX_ARGS = 32  # arguments to search: an sk_buff in one that can't be read has an error of its own
 
 
-class Located(NamedTuple):
+class ResolvedNames(NamedTuple):
     """The resolved names of --functions.
 
     Args:
@@ -32,21 +32,21 @@ class Located(NamedTuple):
     displays: frozenset[str]
 
 
-def locate(
+def resolve_names(
     names: NameList,
     btf: BTF,
     modules: Mapping[str, BTF],
-    load: Callable[[str], BTF],
-    loaded: Iterable[str],
-) -> Located:
+    load_btf: Callable[[str], BTF],
+    loaded_modules: Iterable[str],
+) -> ResolvedNames:
     """Resolve the names of --functions to modules.
 
     Args:
         names: of read_names().
         btf: of vmlinux.
         modules: module name -> its BTF, of --kmods.
-        load: returns the BTF of a module, or raises BTFError.
-        loaded: names of modules to search for a name without module that isn't in vmlinux.
+        load_btf: returns the BTF of a module, or raises BTFError.
+        loaded_modules: names of modules to search for a name without module that isn't in vmlinux.
 
     Raises:
         BTFError: the types of a loaded module can't be read.
@@ -54,79 +54,82 @@ def locate(
     found = dict(modules)
     for module in sorted({module_of(name) for name in names} - {"", *found}):
         with suppress(BTFError):  # its names are reported as missing
-            found[module] = load(module)
+            found[module] = load_btf(module)
     displays = {display_name(name.partition("[")[0], module_of(name)) for name in names}
-    homeless = {name for name in displays if not module_of(name)} - carrying(btf)
-    for module in dict.fromkeys([*found, *loaded]) if homeless else ():
-        types = found[module] if module in found else load(module)
-        here = carrying(types) & homeless
-        if here:
+    without_module = {name for name in displays if not module_of(name)} - traceable_names(btf)
+    for module in dict.fromkeys([*found, *loaded_modules]) if without_module else ():
+        types = found[module] if module in found else load_btf(module)
+        matches = traceable_names(types) & without_module
+        if matches:
             found[module] = types
-        moved = {name for name in here if not is_tracepoint(name)}
-        displays = displays - moved | {display_name(name, module) for name in moved}
-    return Located(found, frozenset(displays))
+        in_module = {name for name in matches if not is_tracepoint(name)}
+        displays = displays - in_module | {display_name(name, module) for name in in_module}
+    return ResolvedNames(found, frozenset(displays))
 
 
-def carrying(btf: BTF, module: str = "") -> set[str]:
+def traceable_names(btf: BTF, module: str = "") -> set[str]:
     """Return the display names of functions and tracepoints in a BTF that take an sk_buff."""
     functions = {
         display_name(name, module)
-        for name, _, _ in btf.functions_taking(prototypes.PACKET, max_args=_ANY)
+        for name, _, _ in btf.functions_taking(prototypes.SKB_STRUCT, max_args=_MAX_ARGS)
     }
     return functions | {
-        TRACEPOINT + name
+        TRACEPOINT_PREFIX + name
         for name, proto_id in btf.tracepoints()
-        if prototypes.place_of_packet(btf, proto_id) is not None
+        if prototypes.find_skb_param(btf, proto_id) is not None
     }
 
 
-class Sought(NamedTuple):
+class LookupScope(NamedTuple):
     """Where the names of --functions were searched.
 
     Args:
         btf: of vmlinux.
         modules: module name -> its BTF.
-        by_tracepoints: True with the tracepoint backend, which traces no functions.
+        is_tracepoint_backend: True with the tracepoint backend, which traces no functions.
     """
 
     btf: BTF
     modules: Mapping[str, BTF]
-    by_tracepoints: bool
+    is_tracepoint_backend: bool
 
 
-def why_missing(names: Iterable[str], sought: Sought) -> dict[str, list[str]]:
+def explain_missing(names: Iterable[str], scope: LookupScope) -> dict[str, list[str]]:
     """Return reason -> the names that are not traced for that reason.
 
     Args:
         names: display names in --functions that are neither traced nor refused by the kernel.
-        sought: where they were searched.
+        scope: where they were searched.
     """
-    known = set[str]().union(
-        *(carrying(types, module) for module, types in {"": sought.btf, **sought.modules}.items())
+    traceable = set[str]().union(
+        *(
+            traceable_names(types, module)
+            for module, types in {"": scope.btf, **scope.modules}.items()
+        )
     )
-    found: dict[str, list[str]] = {}
+    reasons: dict[str, list[str]] = {}
     for name in sorted(names):
-        found.setdefault(_why(name, name in known, sought), []).append(name)
-    return found
+        reasons.setdefault(_explain(name, name in traceable, scope), []).append(name)
+    return reasons
 
 
-def _why(name: str, known: bool, sought: Sought) -> str:
+def _explain(name: str, is_traceable: bool, scope: LookupScope) -> str:
     module = module_of(name)
-    if known and is_tracepoint(name) is not sought.by_tracepoints:
-        return _OTHER_BACKEND[is_tracepoint(name)]
-    if known:
+    if is_traceable and is_tracepoint(name) is not scope.is_tracepoint_backend:
+        return _WRONG_BACKEND[is_tracepoint(name)]
+    if is_traceable:
         return "excluded by --filter-func, --priority or --category"
     if is_tracepoint(name):
         return "this kernel has no such tracepoint with an sk_buff argument"
-    if module and module not in sought.modules:
+    if module and module not in scope.modules:
         return f"no BTF of module {module}: it isn't loaded, or this kernel has no BTF of modules"
-    types = sought.modules.get(module, sought.btf)
+    types = scope.modules.get(module, scope.btf)
     if types.find(name.partition("[")[0], Kind.FUNC):
         return "it takes no sk_buff: trace it with --filter-non-skb-funcs"
     return "it is not in this kernel's BTF"
 
 
-_OTHER_BACKEND = {
+_WRONG_BACKEND = {
     True: "a tracepoint, which --backend tracepoint traces",
     False: "a function, and --backend tracepoint traces none",
 }

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 NameList = tuple[str, ...]
 
 _NAME = re.compile(r"(?:tp:\w+|[\w.]+(?:\[[\w-]+\])?)", re.ASCII)
-_SHOWN = 60  # characters of an invalid entry in a message
+_MAX_EXCERPT = 60  # characters of an invalid entry in a message
 _CURE = "use a file written by --function-list, or by --list-functions --output-json"
-_LONGEST = 1 << 26  # bytes; JSON of every function of a kernel takes a third
+_MAX_BYTES = 1 << 26  # bytes; JSON of every function of a kernel takes a third
 
 
 def read_names(path: Path | None) -> NameList | None:
@@ -40,7 +40,7 @@ def read_names(path: Path | None) -> NameList | None:
     if path is None:
         return None
     try:
-        return parse_names(_content(path).decode())
+        return parse_names(_read_content(path).decode())
     except OSError as error:
         raise ListError(f"can't read --functions {path}: {error.strerror}; {_CURE}") from error
     except UnicodeDecodeError as error:
@@ -49,7 +49,7 @@ def read_names(path: Path | None) -> NameList | None:
         raise ListError(f"--functions {path}: {error}; {_CURE}") from error
 
 
-def _content(path: Path) -> bytes:
+def _read_content(path: Path) -> bytes:
     """Return the content of a file, which may be a device without end.
 
     Raises:
@@ -57,9 +57,9 @@ def _content(path: Path) -> bytes:
     """
     is_input = path == STDOUT
     with open(0 if is_input else path, "rb", closefd=not is_input) as file:
-        content = file.read(_LONGEST + 1)
-    if len(content) > _LONGEST:
-        raise ValueError(f"it is longer than {_LONGEST >> 20} MiB")
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ValueError(f"it is longer than {_MAX_BYTES >> 20} MiB")
     return content
 
 
@@ -69,22 +69,22 @@ def parse_names(text: str) -> NameList:
     Raises:
         ValueError: an entry is not a name, or there is none.
     """
-    found = _of_json(text) if text.lstrip()[:1] in ("{", "[") else _of_lines(text)
+    found = _parse_json(text) if text.lstrip()[:1] in ("{", "[") else _parse_lines(text)
     if not found:
         raise ValueError("it names no function")
     return tuple(dict.fromkeys(found))
 
 
-def _of_lines(text: str) -> list[str]:
+def _parse_lines(text: str) -> list[str]:
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         name = line.partition("#")[0].strip()
         if name:
-            found.append(_checked(name, f"line {number}"))
+            found.append(_check_name(name, f"line {number}"))
     return found
 
 
-def _of_json(text: str) -> list[str]:
+def _parse_json(text: str) -> list[str]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -92,22 +92,22 @@ def _of_json(text: str) -> list[str]:
     entries = document.get("functions") if isinstance(document, dict) else document
     if not isinstance(entries, list):
         raise ValueError('it has no array "functions"')
-    return [_of_entry(entry, f"entry {number}") for number, entry in enumerate(entries, 1)]
+    return [_parse_json_entry(entry, f"entry {number}") for number, entry in enumerate(entries, 1)]
 
 
-def _of_entry(entry: object, where: str) -> str:
+def _parse_json_entry(entry: object, location: str) -> str:
     name, module = entry, None
     if isinstance(entry, dict):
         name, module = entry.get("name"), entry.get("module")
     if not isinstance(name, str) or not (module is None or isinstance(module, str)):
-        raise ValueError(f"{where} has no name: {json.dumps(entry)[:_SHOWN]}")
-    whole = name if is_tracepoint(name) or "[" in name else display_name(name, module or "")
-    return _checked(whole, where)
+        raise ValueError(f"{location} has no name: {json.dumps(entry)[:_MAX_EXCERPT]}")
+    display = name if is_tracepoint(name) or "[" in name else display_name(name, module or "")
+    return _check_name(display, location)
 
 
-def _checked(name: str, where: str) -> str:
+def _check_name(name: str, location: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{where} is not a function name: {name[:_SHOWN]!r}")
+        raise ValueError(f"{location} is not a function name: {name[:_MAX_EXCERPT]!r}")
     return name
 
 

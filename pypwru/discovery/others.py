@@ -6,25 +6,25 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.btf.types import Kind
 from pypwru.discovery import lifetime, tables
-from pypwru.discovery.functions import Function, Refused
+from pypwru.discovery.functions import Function, Unattachable
 from pypwru.kernel.kallsyms import Symbols, display_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
     from pypwru.btf.query import BTF
-    from pypwru.kernel.ftrace import Traceable
+    from pypwru.kernel.ftrace import TraceableFunctions
 
 # Suffix of a BPF map operation -> handlers; the value of a look-up is known at its return.
-_ON_MAPS: Mapping[str, tuple[lifetime.Hook, ...]] = {
+_MAP_OPERATION_HOOKS: Mapping[str, tuple[lifetime.Hook, ...]] = {
     "_update_elem": (lifetime.Hook("trace_map_update"),),
     "_delete_elem": (lifetime.Hook("trace_map_delete"),),
     "_lookup_elem": (
         lifetime.Hook("trace_map_lookup"),
-        lifetime.Hook("trace_map_lookup_exit", returns=True),
+        lifetime.Hook("trace_map_lookup_exit", is_return=True),
     ),
 }
-_ON_STACK = (lifetime.Hook("trace_stack"),)
+_NESTED_CALL_HOOKS = (lifetime.Hook("trace_stack"),)
 
 
 class Tracking(NamedTuple):
@@ -33,26 +33,27 @@ class Tracking(NamedTuple):
     Args:
         by_address: --filter-track-skb.
         by_stack: --filter-track-skb-by-stackid, or a flag that implies it.
-        functions: returns the names of functions without an sk_buff argument to trace when a packet
-            is on the stack; None for none.
-        maps: record the arguments of BPF map operations.
-        by_verdict: handlers keep the netfilter verdict of a packet, and add it to later events.
-        by_sight: handlers keep the ``seen`` map.
-        in_bulk: the kernel also frees sk_buffs in bulk, and packet ids depend on noticing that.
+        nested_functions: returns the names of functions without an sk_buff argument to trace when
+            a packet is on the stack; None for none.
+        records_map_calls: record the arguments of BPF map operations.
+        keeps_verdicts: handlers keep the netfilter verdict of a packet, and add it to later events.
+        uses_seen_map: handlers keep the ``seen`` map.
+        has_bulk_free: the kernel also frees sk_buffs in bulk, and packet ids depend on noticing
+            that.
     """
 
     by_address: bool = False
     by_stack: bool = False
-    functions: Callable[[Symbols], Collection[str]] | None = None
-    maps: bool = False
-    by_verdict: bool = False
-    by_sight: bool = False
-    in_bulk: bool = False
+    nested_functions: Callable[[Symbols], Collection[str]] | None = None
+    records_map_calls: bool = False
+    keeps_verdicts: bool = False
+    uses_seen_map: bool = False
+    has_bulk_free: bool = False
 
     @property
-    def follows(self) -> bool:
+    def tracks_lifetime(self) -> bool:
         """Whether handlers keep any state per sk_buff, so that its lifetime matters."""
-        return self.by_address or self.by_stack or self.by_verdict or self.by_sight
+        return self.by_address or self.by_stack or self.keeps_verdicts or self.uses_seen_map
 
 
 class Probe(NamedTuple):
@@ -62,13 +63,13 @@ class Probe(NamedTuple):
     function: Function
 
 
-def stack_probes(
+def nested_call_probes(
     tracking: Tracking,
     btf: BTF,
-    traceable: Traceable,
+    traceable: TraceableFunctions,
     symbols: Symbols,
     traced: Collection[str],
-) -> tuple[list[Probe], list[Refused]]:
+) -> tuple[list[Probe], list[Unattachable]]:
     """Return the probes on nested calls, and the functions that can't be hooked.
 
     Args:
@@ -78,27 +79,28 @@ def stack_probes(
         symbols: all of kallsyms.
         traced: names of functions that are traced by their sk_buff argument already.
     """
-    if tracking.functions is None:
+    if tracking.nested_functions is None:
         return [], []
-    names = frozenset(tracking.functions(symbols)).difference(traced)
-    on_maps = set(_on_maps(btf)) if tracking.maps else set()
-    probes, refused = [], []
-    known = list(_functions(names, symbols))
-    for function in known:
+    names = frozenset(tracking.nested_functions(symbols)).difference(traced)
+    map_operations = set(_map_operations(btf)) if tracking.records_map_calls else set()
+    probes, unattachable = [], []
+    functions = list(_find_functions(names, symbols))
+    for function in functions:
         if (function.name, function.module) not in traceable:
-            refused.append(Refused(function, "ftrace can't hook it"))
+            unattachable.append(Unattachable(function, "ftrace can't hook it"))
             continue
-        for hook in _hooks(function.name, on_maps):
+        for hook in _select_hooks(function.name, map_operations):
             probes.append(Probe(hook, function))
-    absent = names.difference(function.name for function in known)
-    refused += [
-        Refused(_function(name, "", ()), "it is not in /proc/kallsyms") for name in sorted(absent)
+    absent = names.difference(function.name for function in functions)
+    unattachable += [
+        Unattachable(_make_function(name, "", ()), "it is not in /proc/kallsyms")
+        for name in sorted(absent)
     ]
-    return probes, refused
+    return probes, unattachable
 
 
-def life_probes(
-    tracking: Tracking, traceable: Traceable, symbols: Symbols, traced: Collection[str]
+def lifetime_probes(
+    tracking: Tracking, traceable: TraceableFunctions, symbols: Symbols, traced: Collection[str]
 ) -> list[Probe]:
     """Return the probes on allocation, copy and free of sk_buffs; they write no event.
 
@@ -108,65 +110,65 @@ def life_probes(
         symbols: kallsyms, at least of lifetime.NAMES.
         traced: names of functions that are traced by their sk_buff argument: no free hook.
     """
-    by_life = tracking.by_address or tracking.by_sight
-    wanted = dict(lifetime.TRACKING) if by_life else {}
-    wanted |= lifetime.IN_BULK if tracking.in_bulk else {}
-    if by_life or tracking.by_stack:
-        there = [name for name in lifetime.FREES if (name, "") in traceable]
-        frees = lifetime.final(there).difference(traced)
-        wanted |= dict.fromkeys(frees, lifetime.FORGETTING)
+    needs_lifetime_hooks = tracking.by_address or tracking.uses_seen_map
+    hooks = dict(lifetime.LIFETIME_HOOKS) if needs_lifetime_hooks else {}
+    hooks |= lifetime.BULK_FREE_HOOKS if tracking.has_bulk_free else {}
+    if needs_lifetime_hooks or tracking.by_stack:
+        hookable = [name for name in lifetime.FREE_FUNCTIONS if (name, "") in traceable]
+        frees = lifetime.terminal_free_functions(hookable).difference(traced)
+        hooks |= dict.fromkeys(frees, lifetime.FREE_HOOK)
     return [
         # No category: compiling that table takes longer than everything else here.
         Probe(hook, Function(name, "", 0, 0, addresses, name, "", 0))
-        for name, hook in wanted.items()
+        for name, hook in hooks.items()
         if (name, "") in traceable and (addresses := symbols.addresses(name))
     ]
 
 
-def verdict_probes(
-    tracking: Tracking, traceable: Traceable, symbols: Symbols, traced: Collection[str]
+def verdict_lifetime_probes(
+    tracking: Tracking, traceable: TraceableFunctions, symbols: Symbols, traced: Collection[str]
 ) -> list[Probe]:
     """Return the lifetime probes that are needed only once a verdict source is attached.
 
     Args:
         tracking: decides which are needed.
-        traceable, symbols, traced: as of ``life_probes``.
+        traceable, symbols, traced: as of ``lifetime_probes``.
     """
-    if not tracking.by_verdict:
+    if not tracking.keeps_verdicts:
         return []
-    already = life_probes(tracking, traceable, symbols, traced)
-    needed = life_probes(tracking._replace(by_address=True), traceable, symbols, traced)
+    already = lifetime_probes(tracking, traceable, symbols, traced)
+    needed = lifetime_probes(tracking._replace(by_address=True), traceable, symbols, traced)
     return [probe for probe in needed if probe not in already]
 
 
-def _hooks(name: str, on_maps: Collection[str]) -> tuple[lifetime.Hook, ...]:
-    if name in on_maps:
-        for ending, hooks in _ON_MAPS.items():
-            if name.endswith(ending):
+def _select_hooks(name: str, map_operations: Collection[str]) -> tuple[lifetime.Hook, ...]:
+    if name in map_operations:
+        for suffix, hooks in _MAP_OPERATION_HOOKS.items():
+            if name.endswith(suffix):
                 return hooks
-    return _ON_STACK
+    return _NESTED_CALL_HOOKS
 
 
-def _functions(names: Collection[str], symbols: Symbols) -> Iterator[Function]:
+def _find_functions(names: Collection[str], symbols: Symbols) -> Iterator[Function]:
     for display, addresses in symbols.by_name.items():
         name, _, module = display.partition("[")
         if name in names:
-            yield _function(name, module.removesuffix("]"), addresses)
+            yield _make_function(name, module.removesuffix("]"), addresses)
 
 
-def _function(name: str, module: str, addresses: tuple[int, ...]) -> Function:
+def _make_function(name: str, module: str, addresses: tuple[int, ...]) -> Function:
     category, priority = tables.category(name, module), tables.function_priority(name)
     display = display_name(name, module)
     return Function(name, module, 0, 0, addresses, display, category, priority)
 
 
-def _on_maps(btf: BTF) -> Iterator[str]:
+def _map_operations(btf: BTF) -> Iterator[str]:
     """Yield the names of BPF map operations, by pwru's rule: the first argument is the map.
 
     That is a ``struct bpf_map *``, or in a BPF helper (BPF_CALL_n) a u64 named ``map``.
     """
     for name, proto_id in btf.functions():
-        if not name.endswith(tuple(_ON_MAPS)):
+        if not name.endswith(tuple(_MAP_OPERATION_HOOKS)):
             continue
         params = btf.params(proto_id)
         if not params:

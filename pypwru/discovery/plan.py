@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.config import Backend
-from pypwru.discovery.functions import Discovery, Function, Refused
-from pypwru.discovery.lifetime import LAST_SIGHTS, final
-from pypwru.program.places import Places
+from pypwru.discovery.functions import DiscoveryResult, Function, Unattachable
+from pypwru.discovery.lifetime import TERMINAL_TARGETS, terminal_free_functions
+from pypwru.program.places import ArgumentSlots
 
 if TYPE_CHECKING:
     from pypwru.discovery.fentry import TypeIds
@@ -23,26 +23,26 @@ class Handler(NamedTuple):
 
     Args:
         name: of the function in trace.bpf.c.
-        packet, reason: index of the sk_buff and drop reason arguments, from 1; 0 for none.
-        returns: True to run at the function's return.
+        skb_arg, reason_arg: index of the sk_buff and drop reason arguments, from 1; 0 for none.
+        is_return: True to run at the function's return.
         number: written into records as their address, by handlers that can't query where they run.
     """
 
     name: str
-    packet: int = 0
-    reason: int = 0
-    returns: bool = False
+    skb_arg: int = 0
+    reason_arg: int = 0
+    is_return: bool = False
     number: int = 0
 
     @property
-    def serves_packet(self) -> bool:
+    def takes_skb(self) -> bool:
         """Whether it handles functions that are traced by their sk_buff argument."""
         return self.name in ("trace_skb", "trace_skb_last")
 
     @property
-    def places(self) -> Places:
+    def argument_slots(self) -> ArgumentSlots:
         """Its argument positions, for the loader."""
-        return Places(self.packet, self.reason)
+        return ArgumentSlots(self.skb_arg, self.reason_arg)
 
 
 Groups = Mapping[Handler, tuple[Function, ...]]
@@ -56,9 +56,9 @@ class AttachPlan(NamedTuple):
         groups: handler -> the functions that it is attached to, in the order of discovery.
         hooks: the same for probes on skb lifetime functions, which write no event.
         tracepoints: of the tracepoint backend, which attaches no functions.
-        refused: selected functions that can't be traced.
-        follows: whether state is kept per sk_buff, so that its lifetime matters.
-        probes: plan of the kprobes beside fentry; None if the kernel has no kprobes.
+        unattachable: selected functions that can't be traced.
+        tracks_lifetime: whether state is kept per sk_buff, so that its lifetime matters.
+        kprobe_plan: plan of the kprobes beside fentry; None if the kernel has no kprobes.
         type_ids: display name -> BTF type id, of the functions that fentry can attach to.
     """
 
@@ -66,24 +66,24 @@ class AttachPlan(NamedTuple):
     groups: Groups = MappingProxyType({})
     hooks: Groups = MappingProxyType({})
     tracepoints: tuple[Tracepoint, ...] = ()
-    refused: tuple[Refused, ...] = ()
-    follows: bool = False
-    probes: AttachPlan | None = None
+    unattachable: tuple[Unattachable, ...] = ()
+    tracks_lifetime: bool = False
+    kprobe_plan: AttachPlan | None = None
     type_ids: TypeIds = MappingProxyType({})
 
     @property
     def functions(self) -> tuple[Function, ...]:
         """The functions of all groups, each once."""
-        others = self.probes.functions if self.probes else ()
-        return tuple(dict.fromkeys([*chain.from_iterable(self.groups.values()), *others]))
+        kprobe_functions = self.kprobe_plan.functions if self.kprobe_plan else ()
+        return tuple(dict.fromkeys([*chain.from_iterable(self.groups.values()), *kprobe_functions]))
 
     @property
     def backends(self) -> set[Backend]:
         """The backends of the functions, and of the probes beside fentry."""
-        return {self.backend, *(self.probes.backends if self.probes else ())}
+        return {self.backend, *(self.kprobe_plan.backends if self.kprobe_plan else ())}
 
     @property
-    def total(self) -> int:
+    def target_count(self) -> int:
         """Number of functions and tracepoints."""
         return len(self.functions) + len(self.tracepoints)
 
@@ -93,103 +93,116 @@ class AttachPlan(NamedTuple):
         return sum(len(function.addresses) for function in self.functions)
 
     @property
-    def unattachable(self) -> tuple[tuple[str, str], ...]:
+    def unattachable_reasons(self) -> tuple[tuple[str, str], ...]:
         """(display name, reason) of each selected function that can't be traced."""
-        return tuple((function.display, why) for function, why in self.refused)
+        return tuple((function.display, why) for function, why in self.unattachable)
 
-    def serving(self, tracepoint: Tracepoint) -> Handler:
+    def handler_for(self, tracepoint: Tracepoint) -> Handler:
         """Return the handler of a tracepoint, with argument positions from 1."""
-        last = self.follows and f"tp:{tracepoint.name}" in LAST_SIGHTS
-        reason = 0 if tracepoint.reason is None else tracepoint.reason + 1
-        return Handler("trace_skb_last" if last else "trace_skb", tracepoint.position + 1, reason)
+        is_terminal = self.tracks_lifetime and f"tp:{tracepoint.name}" in TERMINAL_TARGETS
+        reason_arg = 0 if tracepoint.reason_index is None else tracepoint.reason_index + 1
+        return Handler(
+            "trace_skb_last" if is_terminal else "trace_skb", tracepoint.skb_index + 1, reason_arg
+        )
 
 
 def plan_functions(
     backend: Backend,
-    discovery: Discovery,
-    others: Iterable[Probe] = (),
+    discovery: DiscoveryResult,
+    nested_calls: Iterable[Probe] = (),
     hooks: Iterable[Probe] = (),
-    follows: bool = False,
+    tracks_lifetime: bool = False,
 ) -> AttachPlan:
     """Return a plan with the functions grouped by handler.
 
     Args:
         backend: of the functions.
         discovery: the functions to trace.
-        others: probes on functions without an sk_buff argument; they write events.
+        nested_calls: probes on functions without an sk_buff argument; they write events.
         hooks: probes on skb lifetime functions; they write no event.
-        follows: whether state is kept per sk_buff, so that its lifetime matters.
+        tracks_lifetime: whether state is kept per sk_buff, so that its lifetime matters.
     """
     hooks = list(hooks)
-    there = {probe.function.name for probe in hooks} | {each.name for each in discovery.functions}
-    last = final(there) if follows else frozenset()
-    tracing = [
-        (Handler(_handler(function.name, last), function.position, function.reason), function)
+    names = {probe.function.name for probe in hooks} | {each.name for each in discovery.functions}
+    terminal = terminal_free_functions(names) if tracks_lifetime else frozenset()
+    skb_handlers = [
+        (
+            Handler(_handler_name(function.name, terminal), function.skb_arg, function.reason_arg),
+            function,
+        )
         for function in discovery.functions
     ]
     return AttachPlan(
         backend,
-        _grouped([*tracing, *map(_served, others)]),
-        grouped(hooks),
-        refused=discovery.refused,
-        follows=follows,
+        _group_pairs([*skb_handlers, *map(_auxiliary_handler, nested_calls)]),
+        group_by_handler(hooks),
+        unattachable=discovery.unattachable,
+        tracks_lifetime=tracks_lifetime,
     )
 
 
-def plan_fentry(plan: AttachPlan, type_ids: TypeIds, probes: Backend | None) -> AttachPlan:
+def plan_fentry(plan: AttachPlan, type_ids: TypeIds, kprobe_backend: Backend | None) -> AttachPlan:
     """Return the plan with everything that fentry can't do moved to kprobes.
 
     Args:
         plan: of plan_functions() for a fentry backend.
         type_ids: display name -> BTF type id, of the functions that fentry can attach to.
-        probes: the backend for kprobes; None if there is none.
+        kprobe_backend: the backend for kprobes; None if there is none.
     """
-    by_packet = {handler: them for handler, them in plan.groups.items() if handler.serves_packet}
-    rest = {handler: them for handler, them in plan.groups.items() if handler not in by_packet}
-    beside = AttachPlan(probes, rest, plan.hooks) if probes else None
-    return plan._replace(groups=by_packet, hooks={}, probes=beside, type_ids=type_ids)
+    skb_groups = {
+        handler: functions for handler, functions in plan.groups.items() if handler.takes_skb
+    }
+    other_groups = {
+        handler: functions
+        for handler, functions in plan.groups.items()
+        if handler not in skb_groups
+    }
+    kprobe_plan = AttachPlan(kprobe_backend, other_groups, plan.hooks) if kprobe_backend else None
+    return plan._replace(groups=skb_groups, hooks={}, kprobe_plan=kprobe_plan, type_ids=type_ids)
 
 
-def with_probed(probes: AttachPlan, functions: Groups) -> AttachPlan:
+def with_kprobe_fallback(kprobe_plan: AttachPlan, functions: Groups) -> AttachPlan:
     """Return the kprobe plan extended by ``functions`` that fentry could not attach to.
 
     Args:
-        probes: the plan beside fentry.
+        kprobe_plan: the plan beside fentry.
         functions: fentry handler -> its functions; the handler is replaced by its kprobe variant.
     """
-    more = {
-        handler._replace(name=handler.name.replace("trace_", "probe_", 1)): them
-        for handler, them in functions.items()
+    fallbacks = {
+        handler._replace(name=handler.name.replace("trace_", "probe_", 1)): group
+        for handler, group in functions.items()
     }
-    return probes._replace(groups={**probes.groups, **more})
+    return kprobe_plan._replace(groups={**kprobe_plan.groups, **fallbacks})
 
 
-def _handler(name: str, last: Collection[str]) -> str:
-    return "trace_skb_last" if name in last else "trace_skb"
+def _handler_name(name: str, terminal: Collection[str]) -> str:
+    return "trace_skb_last" if name in terminal else "trace_skb"
 
 
-def _served(probe: Probe) -> tuple[Handler, Function]:
+def _auxiliary_handler(probe: Probe) -> tuple[Handler, Function]:
     # These functions have their sk_buff, if any, in the first argument.
-    return Handler(probe.hook.handler, 1, 0, probe.hook.returns), probe.function
+    return Handler(probe.hook.handler, 1, 0, probe.hook.is_return), probe.function
 
 
-def grouped(probes: Iterable[Probe]) -> Groups:
+def group_by_handler(probes: Iterable[Probe]) -> Groups:
     """Return the functions of the probes, grouped by handler."""
-    return _grouped(map(_served, probes))
+    return _group_pairs(map(_auxiliary_handler, probes))
 
 
-def _grouped(served: Iterable[tuple[Handler, Function]]) -> Groups:
+def _group_pairs(pairs: Iterable[tuple[Handler, Function]]) -> Groups:
     groups: dict[Handler, list[Function]] = {}
-    for handler, function in served:
+    for handler, function in pairs:
         groups.setdefault(handler, []).append(function)
     return MappingProxyType({handler: tuple(group) for handler, group in sorted(groups.items())})
 
 
-def plan_tracepoints(tracepoints: tuple[Tracepoint, ...], follows: bool = False) -> AttachPlan:
+def plan_tracepoints(
+    tracepoints: tuple[Tracepoint, ...], tracks_lifetime: bool = False
+) -> AttachPlan:
     """Return the plan of the tracepoint backend, where each tracepoint has a program of its own.
 
     Args:
         tracepoints: to trace.
-        follows: whether state is kept per sk_buff, so that its lifetime matters.
+        tracks_lifetime: whether state is kept per sk_buff, so that its lifetime matters.
     """
-    return AttachPlan(Backend.TRACEPOINT, tracepoints=tracepoints, follows=follows)
+    return AttachPlan(Backend.TRACEPOINT, tracepoints=tracepoints, tracks_lifetime=tracks_lifetime)

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from collections.abc import Sequence as Nodes
 from typing import NamedTuple
 
-_MOST_INSTRUCTIONS = 20_000
-_MOST_STATES = 2_000  # in the cache of DFA states
+_MAX_INSTRUCTIONS = 20_000
+_MAX_STATES = 2_000  # in the cache of DFA states
 _MATCH = 0  # the program's first instruction
-_FOUND, _LOST = -1, -2  # final results in place of a state: match, no match
+_FOUND, _NOT_FOUND = -1, -2  # final results in place of a state: match, no match
 _WORD = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz")
 
 
@@ -38,13 +38,13 @@ class Assertion(NamedTuple):
     holds: Callable[[str | None, str | None], bool]
 
 
-class Sequence(NamedTuple):
+class Concatenation(NamedTuple):
     """A concatenation."""
 
     parts: Nodes[Node]
 
 
-class Choice(NamedTuple):
+class Alternation(NamedTuple):
     """An alternation; earlier parts are preferred."""
 
     parts: Nodes[Node]
@@ -55,27 +55,27 @@ class Repeat(NamedTuple):
 
     Args:
         part: the repeated node.
-        least, most: number of repetitions; ``most`` None for unbounded.
+        min_count, max_count: number of repetitions; ``max_count`` None for unbounded.
         is_lazy: prefer fewer repetitions.
     """
 
     part: Node
-    least: int
-    most: int | None
+    min_count: int
+    max_count: int | None
     is_lazy: bool
 
 
-Node = Letter | Assertion | Sequence | Choice | Repeat
+Node = Letter | Assertion | Concatenation | Alternation | Repeat
 
-BEGINS = Assertion(lambda before, behind: before is None)
-ENDS = Assertion(lambda before, behind: behind is None)
-BEGINS_LINE = Assertion(lambda before, behind: before in (None, "\n"))
-ENDS_LINE = Assertion(lambda before, behind: behind in (None, "\n"))
-BETWEEN_WORD = Assertion(lambda before, behind: (before in _WORD) != (behind in _WORD))
-NOT_BETWEEN_WORD = Assertion(lambda before, behind: (before in _WORD) == (behind in _WORD))
+TEXT_BEGIN = Assertion(lambda before, behind: before is None)
+TEXT_END = Assertion(lambda before, behind: behind is None)
+LINE_BEGIN = Assertion(lambda before, behind: before in (None, "\n"))
+LINE_END = Assertion(lambda before, behind: behind in (None, "\n"))
+WORD_BOUNDARY = Assertion(lambda before, behind: (before in _WORD) != (behind in _WORD))
+NOT_WORD_BOUNDARY = Assertion(lambda before, behind: (before in _WORD) == (behind in _WORD))
 
 
-class _Take(NamedTuple):
+class _Consume(NamedTuple):
     """Consume a character that matches, and continue at ``then``."""
 
     matches: Callable[[str], object]
@@ -95,7 +95,7 @@ class _Split(NamedTuple):
     then: tuple[int, ...]
 
 
-_Instruction = _Take | _Check | _Split | None
+_Instruction = _Consume | _Check | _Split | None
 
 
 class _Program:
@@ -118,30 +118,30 @@ class _Program:
             TooLargeError: the program has too many instructions.
         """
         if isinstance(node, Letter):
-            return self._put(_Take(re.compile(node.pattern, re.ASCII).fullmatch, then))
+            return self._put(_Consume(re.compile(node.pattern, re.ASCII).fullmatch, then))
         if isinstance(node, Assertion):
             return self._put(_Check(node.holds, then))
-        if isinstance(node, Choice):
+        if isinstance(node, Alternation):
             begins = tuple(self.add(part, then) for part in node.parts)
             return begins[0] if len(begins) == 1 else self._put(_Split(begins))
-        if isinstance(node, Sequence):
+        if isinstance(node, Concatenation):
             for part in reversed(node.parts):
                 then = self.add(part, then)
             return then
         return self._add_repeat(node, then)
 
     def _add_repeat(self, node: Repeat, then: int) -> int:
-        part, least, most, is_lazy = node
-        if most is None:
+        part, min_count, max_count, is_lazy = node
+        if max_count is None:
             begin = self._add_loop(part, then, is_lazy)
-            if not least:
+            if not min_count:
                 begin = self._put(_Split(_preferred(begin, then, is_lazy)))
-            then, least = begin, least - 1
+            then, min_count = begin, min_count - 1
         else:
             end = then
-            for _ in range(most - least):
+            for _ in range(max_count - min_count):
                 then = self._put(_Split(_preferred(self.add(part, then), end, is_lazy)))
-        for _ in range(least):
+        for _ in range(min_count):
             then = self.add(part, then)
         return then
 
@@ -153,7 +153,7 @@ class _Program:
         return begin
 
     def _put(self, instruction: _Instruction) -> int:
-        if len(self.instructions) >= _MOST_INSTRUCTIONS:
+        if len(self.instructions) >= _MAX_INSTRUCTIONS:
             raise TooLargeError
         self.instructions.append(instruction)
         return len(self.instructions) - 1
@@ -178,12 +178,12 @@ class Machine:
 
     def __init__(self, expression: Node, *, anchored: bool) -> None:
         program = _Program()
-        self._begin = program.add(expression, _MATCH)
+        self._start = program.add(expression, _MATCH)
         self._program = program.instructions
         self._anchored = anchored
-        self._forget()
+        self._reset_cache()
 
-    def _forget(self) -> None:
+    def _reset_cache(self) -> None:
         # A state is a list of threads and the class of the character before: \n, word, other, None.
         self._states: dict[tuple[tuple[int, ...], str | None], int] = {}
         self._contents: list[tuple[tuple[int, ...], str | None]] = []
@@ -191,7 +191,7 @@ class Machine:
 
     def matches(self, text: str) -> bool:
         """Return whether the expression matches ``text``."""
-        state = self._state((self._begin,), None)
+        state = self._state((self._start,), None)
         for char in (*text, None):
             after = self._next[state].get(char)
             state = self._step(state, char) if after is None else after
@@ -212,45 +212,45 @@ class Machine:
         threads, before = self._contents[state]
         after: dict[int, None] = {}
         found = False
-        for at in self._reached(threads, before, char):
+        for at in self._closure(threads, before, char):
             instruction = self._program[at]
             if instruction is None:
                 found = True
                 break  # later threads have lower preference than this match
-            if isinstance(instruction, _Take) and char is not None and instruction.matches(char):
+            if isinstance(instruction, _Consume) and char is not None and instruction.matches(char):
                 after[instruction.then] = None
         if not self._anchored:
-            after[self._begin] = None
+            after[self._start] = None
         if found and (char is None or not self._anchored):
             reached = _FOUND
         elif char is None or not after:
-            reached = _LOST
+            reached = _NOT_FOUND
         else:
-            if len(self._next) >= _MOST_STATES:
-                self._forget()
+            if len(self._next) >= _MAX_STATES:
+                self._reset_cache()
                 return self._state(tuple(after), char)
             reached = self._state(tuple(after), char)
         self._next[state][char] = reached
         return reached
 
-    def _reached(
-        self, threads: tuple[int, ...], before: str | None, behind: str | None
+    def _closure(
+        self, threads: tuple[int, ...], before: str | None, after: str | None
     ) -> list[int]:
         """Return the instructions that consume a character or match, in order of preference."""
         seen: set[int] = set()
         reached = []
-        left = [*reversed(threads)]
-        while left:
-            at = left.pop()
+        pending = [*reversed(threads)]
+        while pending:
+            at = pending.pop()
             if at in seen:
                 continue
             seen.add(at)
             instruction = self._program[at]
             if isinstance(instruction, _Split):
-                left.extend(reversed(instruction.then))
+                pending.extend(reversed(instruction.then))
             elif isinstance(instruction, _Check):
-                if instruction.holds(before, behind):
-                    left.append(instruction.then)
+                if instruction.holds(before, after):
+                    pending.append(instruction.then)
             else:
                 reached.append(at)
         return reached

@@ -6,22 +6,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.discovery import tables
-from pypwru.discovery.lifetime import BY_REASON
+from pypwru.discovery.lifetime import REASON_FUNCTIONS
 from pypwru.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class _Fields(NamedTuple):
+class _SelectionFields(NamedTuple):
     filter_func: str = ""
-    priority: int = tables.EVERYTHING
+    priority: int = tables.MAX_PRIORITY
     categories: frozenset[str] = frozenset()
     only: frozenset[str] | None = None
-    also: frozenset[str] = frozenset()
+    implicit: frozenset[str] = frozenset()
 
 
-class Selection(_Fields):
+class Selection(_SelectionFields):
     """The criteria for what is traced.
 
     Args:
@@ -41,37 +41,37 @@ class Selection(_Fields):
 
         def __new__(cls, *values: Any, **named: Any) -> Selection:
             selection = super().__new__(cls, *values, **named)
-            _check(selection)
+            _validate(selection)
             return selection
 
     @cached_property
-    def named(self) -> Callable[[str], bool]:
+    def name_matches(self) -> Callable[[str], bool]:
         """Predicate: whether a name matches ``filter_func``."""
         if not self.filter_func:
             return lambda name: True
-        from pypwru.discovery.re2 import whole_name_matcher
+        from pypwru.discovery.re2 import compile_whole_name
 
-        return whole_name_matcher(self.filter_func)
+        return compile_whole_name(self.filter_func)
 
-    def lists(self, display: str) -> bool:
+    def is_listed(self, display: str) -> bool:
         """Return whether a display name is in the list of --functions, or there is none."""
         return self.only is None or display in self.only
 
     @property
-    def is_of_tracepoints(self) -> bool:
+    def has_only_tracepoints(self) -> bool:
         """Whether --functions lists tracepoints only."""
         return self.only is not None and all(map(is_tracepoint, self.only))
 
-    def tells(self, name: str, reason: bool) -> bool:
+    def is_implicit(self, name: str, has_reason: bool) -> bool:
         """Return whether ``name`` is traced in any case.
 
         Args:
             name: of a function, or the display name of a tracepoint.
-            reason: whether it has a drop reason among its arguments.
+            has_reason: whether it has a drop reason among its arguments.
         """
-        return name in self.also and (reason or name not in BY_REASON)
+        return name in self.implicit and (has_reason or name not in REASON_FUNCTIONS)
 
-    def asks(self, name: str, display: str, category: str, priority: int) -> bool:
+    def matches(self, name: str, display: str, category: str, priority: int) -> bool:
         """Return whether the flags select a function or tracepoint.
 
         Args:
@@ -80,35 +80,39 @@ class Selection(_Fields):
             category: one of tables.categories().
             priority: 0 to 3.
         """
-        return self.named(name) and self.lists(display) and self.wants(category, priority)
+        return (
+            self.name_matches(name)
+            and self.is_listed(display)
+            and self.matches_level(category, priority)
+        )
 
-    def wants(self, category: str, priority: int) -> bool:
+    def matches_level(self, category: str, priority: int) -> bool:
         """Return whether --category and --priority select this."""
         return priority <= self.priority and (not self.categories or category in self.categories)
 
 
-def _check(selection: Selection) -> None:
+def _validate(selection: Selection) -> None:
     """Raise UsageError or FilterError for a selection that is not valid."""
-    if not 0 <= selection.priority <= tables.EVERYTHING:
+    if not 0 <= selection.priority <= tables.MAX_PRIORITY:
         raise UsageError(
             f"--priority {selection.priority}: there is no such level; take 0 (fewest functions) "
-            f"to {tables.EVERYTHING} (all)"
+            f"to {tables.MAX_PRIORITY} (all)"
         )
-    known = tables.categories() if selection.categories else ()
-    for unknown in sorted(selection.categories.difference(known)):
+    valid = tables.categories() if selection.categories else ()
+    for unknown in sorted(selection.categories.difference(valid)):
         from pypwru.suggestions import did_you_mean
 
         raise UsageError(
-            f"--category {unknown}: there is no such category; take one of {', '.join(known)}"
-            f"{did_you_mean(unknown, known)}"
+            f"--category {unknown}: there is no such category; take one of {', '.join(valid)}"
+            f"{did_you_mean(unknown, valid)}"
         )
-    selection.named("")
+    selection.name_matches("")
 
 
-TRACEPOINT = "tp:"
+TRACEPOINT_PREFIX = "tp:"
 """Prefix of a tracepoint's display name: it may have the name of a function."""
 
 
 def is_tracepoint(display: str) -> bool:
     """Return whether a display name is that of a raw tracepoint."""
-    return display.startswith(TRACEPOINT)
+    return display.startswith(TRACEPOINT_PREFIX)

@@ -10,7 +10,7 @@ from functools import cache
 from typing import NamedTuple
 
 OTHER = "other"
-EVERYTHING = 3
+MAX_PRIORITY = 3
 """The largest priority number, which is that of names in no table."""
 
 
@@ -19,12 +19,12 @@ class Row(NamedTuple):
 
     Args:
         key: priority, category, or whatever the table is keyed by.
-        words: names or patterns, at least one.
+        names: names or patterns, at least one.
         why: the reason for the row, for readers of the table.
     """
 
     key: str
-    words: tuple[str, ...]
+    names: tuple[str, ...]
     why: str
 
 
@@ -46,7 +46,7 @@ def parse_rows(text: str) -> list[Row]:
 
 
 @cache
-def rows(table: str) -> tuple[Row, ...]:
+def load_table(table: str) -> tuple[Row, ...]:
     """Return the rows of ``pypwru/data/TABLE.txt``."""
     from importlib import resources
 
@@ -55,64 +55,69 @@ def rows(table: str) -> tuple[Row, ...]:
 
 
 @cache
-def levels(table: str) -> dict[str, int]:
+def priorities(table: str) -> dict[str, int]:
     """Return name -> priority, of the table ``priorities`` (functions) or ``tracepoints``."""
     return {
-        name: int(row.key) for row in rows(table) for word in row.words for name in word.split("/")
+        name: int(row.key)
+        for row in load_table(table)
+        for aliases in row.names
+        for name in aliases.split("/")
     }
 
 
 def function_priority(name: str) -> int:
     """Return the priority of a function: 0 (worth tracing first) to 3."""
-    return levels("priorities").get(name, EVERYTHING)
+    return priorities("priorities").get(name, MAX_PRIORITY)
 
 
 def tracepoint_priority(name: str) -> int:
     """Return the priority of a raw tracepoint: 0 (worth tracing first) to 3."""
-    return levels("tracepoints").get(name, EVERYTHING)
+    return priorities("tracepoints").get(name, MAX_PRIORITY)
 
 
 @cache
 def categories() -> tuple[str, ...]:
     """Return all categories in the order of the table, ``other`` last."""
-    named = dict.fromkeys(row.key for row in rows("categories") if row.key != "strip")
+    named = dict.fromkeys(row.key for row in load_table("categories") if row.key != "strip")
     return (*named, OTHER)
 
 
-class _Rules(NamedTuple):
+class _CategoryPatterns(NamedTuple):
     strip: re.Pattern[str]
     match: re.Pattern[str]
     rows: tuple[Row, ...]
 
 
-def _expression(pattern: str) -> str:
+def _to_regexp(pattern: str) -> str:
     whole = pattern if "@" in pattern else f"{pattern}@*"
     return "".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in whole)
 
 
 @cache
-def _rules() -> _Rules:
+def _category_patterns() -> _CategoryPatterns:
     """Compile all patterns into one expression; the first alternative that matches is the row."""
-    prefixes = [word for row in rows("categories") if row.key == "strip" for word in row.words]
-    families = [row for row in rows("categories") if row.key != "strip"]
-    groups = (f"({'|'.join(map(_expression, row.words))})" for row in families)
-    return _Rules(
+    prefixes = [
+        prefix for row in load_table("categories") if row.key == "strip" for prefix in row.names
+    ]
+    families = [row for row in load_table("categories") if row.key != "strip"]
+    groups = (f"({'|'.join(map(_to_regexp, row.names))})" for row in families)
+    return _CategoryPatterns(
         re.compile(f"_*(?:{'|'.join(map(re.escape, prefixes))})?"),
         re.compile(f"(?:{'|'.join(groups)})$"),
         tuple(families),
     )
 
 
-def deciding_row(name: str, module: str = "") -> Row | None:
+def matching_row(name: str, module: str = "") -> Row | None:
     """Return the first row of categories.txt that matches ``name@module``; None for ``other``."""
-    rules = _rules()
-    prefix = rules.strip.match(name)
+    patterns = _category_patterns()
+    prefix = patterns.strip.match(name)
     bare = name[prefix.end() if prefix else 0 :]
-    found = rules.match.match(f"{bare}@{module}")
-    return rules.rows[found.lastindex - 1] if found and found.lastindex else None
+    found = patterns.match.match(f"{bare}@{module}")
+    return patterns.rows[found.lastindex - 1] if found and found.lastindex else None
 
 
 def category(name: str, module: str = "") -> str:
     """Return the category of a function or tracepoint; ``module`` is '' for vmlinux."""
-    row = deciding_row(name, module)
+    row = matching_row(name, module)
     return row.key if row else OTHER

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.discovery import prototypes, tables
-from pypwru.discovery.selection import TRACEPOINT, Selection
+from pypwru.discovery.selection import TRACEPOINT_PREFIX, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,16 +25,16 @@ class Tracepoint(NamedTuple):
 
     Args:
         name: as BPF_RAW_TRACEPOINT_OPEN takes it.
-        position: index of the sk_buff in ``ctx->args``, from 0.
-        reason: the same of an ``enum skb_drop_reason``; None for none.
+        skb_index: index of the sk_buff in ``ctx->args``, from 0.
+        reason_index: the same of an ``enum skb_drop_reason``; None for none.
         category: one of tables.categories().
         priority: 0 (highest) to 3.
         module: '' for vmlinux.
     """
 
     name: str
-    position: int
-    reason: int | None
+    skb_index: int
+    reason_index: int | None
     category: str
     priority: int
     module: str = ""
@@ -42,7 +42,7 @@ class Tracepoint(NamedTuple):
     @property
     def display(self) -> str:
         """Display name ``tp:name``."""
-        return TRACEPOINT + self.name
+        return TRACEPOINT_PREFIX + self.name
 
 
 def discover_tracepoints(
@@ -51,26 +51,30 @@ def discover_tracepoints(
     """Return the tracepoints to trace.
 
     Args:
-        btf, modules: as of ``all_tracepoints``.
+        btf, modules: as of ``find_all_tracepoints``.
         selection: by name, category and priority.
 
     Raises:
         BTFError: malformed BTF.
     """
-    return select(all_tracepoints(btf, modules), selection)
+    return select(find_all_tracepoints(btf, modules), selection)
 
 
 def select(found: Iterable[Tracepoint], selection: Selection) -> tuple[Tracepoint, ...]:
     """Return the tracepoints in ``found`` that match the selection."""
     return tuple(
-        one
-        for one in found
-        if selection.tells(one.display, reason=True)
-        or selection.asks(one.name, one.display, one.category, one.priority)
+        tracepoint
+        for tracepoint in found
+        if selection.is_implicit(tracepoint.display, has_reason=True)
+        or selection.matches(
+            tracepoint.name, tracepoint.display, tracepoint.category, tracepoint.priority
+        )
     )
 
 
-def all_tracepoints(btf: BTF, modules: Mapping[str, BTF] = _NO_MODULES) -> tuple[Tracepoint, ...]:
+def find_all_tracepoints(
+    btf: BTF, modules: Mapping[str, BTF] = _NO_MODULES
+) -> tuple[Tracepoint, ...]:
     """Return every tracepoint that has an sk_buff argument.
 
     Args:
@@ -83,13 +87,13 @@ def all_tracepoints(btf: BTF, modules: Mapping[str, BTF] = _NO_MODULES) -> tuple
     found = []
     for module, types in {"": btf, **modules}.items():
         for name, proto_id in types.tracepoints():
-            place = prototypes.place_of_packet(types, proto_id)
-            if place is None:
+            skb_param = prototypes.find_skb_param(types, proto_id)
+            if skb_param is None:
                 continue
             category = tables.category(name, module)
             priority = tables.tracepoint_priority(name)
-            reason = prototypes.place_of_reason(types, proto_id)
+            reason_param = prototypes.find_reason_param(types, proto_id)
             # A place counts from 1 and includes the context, an index of args from 0 without it.
-            index = None if reason is None else reason - 2
-            found.append(Tracepoint(name, place - 2, index, category, priority, module))
+            reason_index = None if reason_param is None else reason_param - 2
+            found.append(Tracepoint(name, skb_param - 2, reason_index, category, priority, module))
     return tuple(found)

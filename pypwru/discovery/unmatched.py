@@ -8,22 +8,22 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from pypwru.discovery import prototypes
-from pypwru.discovery.listed import Sought, why_missing
+from pypwru.discovery.listed import LookupScope, explain_missing
 from pypwru.errors import KernelError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from pypwru.btf.query import BTF
-    from pypwru.discovery.functions import Discovery
+    from pypwru.discovery.functions import DiscoveryResult
     from pypwru.discovery.selection import Selection
 
-_LISTS = "use names from pypwru --list-functions"
+_CURE_LIST = "use names from pypwru --list-functions"
 _NAME = re.compile(r"\w+", re.ASCII)
 
 
-def no_function(
-    selection: Selection, btf: BTF, modules: Mapping[str, BTF], discovery: Discovery
+def no_function_error(
+    selection: Selection, btf: BTF, modules: Mapping[str, BTF], discovery: DiscoveryResult
 ) -> KernelError:
     """Return the error for a discovery without functions: pwru's text, a reason and advice.
 
@@ -33,34 +33,38 @@ def no_function(
         modules: module name -> its BTF, of the modules that were searched.
         discovery: the result, with the functions that can't be traced.
     """
-    what = "Cannot find a matching kernel function"
+    summary = "Cannot find a matching kernel function"
     if selection.only is not None:
-        return KernelError(f"{what}: {_unlisted(selection.only, btf, modules, discovery)}")
+        return KernelError(
+            f"{summary}: {_explain_unlisted(selection.only, btf, modules, discovery)}"
+        )
     if next(btf.functions(), None) is None:
         return KernelError(
-            f"{what}: the BTF has types but no functions, as pahole before 1.16 makes it; trace "
+            f"{summary}: the BTF has types but no functions, as pahole before 1.16 makes it; trace "
             "with --backend tracepoint, or give another --kernel-btf FILE"
         )
     name = selection.filter_func
     if not _NAME.fullmatch(name):
-        return KernelError(f"{what}: {_widen(selection)}")
-    if discovery.refused:
+        return KernelError(f"{summary}: {_suggest_loosening(selection)}")
+    if discovery.unattachable:
         return KernelError(
-            f"{what}: {name} can't be traced ({discovery.refused[0].why}); trace a caller"
+            f"{summary}: {name} can't be traced ({discovery.unattachable[0].why}); trace a caller"
         )
-    carriers = {
+    skb_functions = {
         function
         for types in (btf, *modules.values())
-        for function, _, _ in types.functions_taking(prototypes.PACKET)
+        for function, _, _ in types.functions_taking(prototypes.SKB_STRUCT)
     }
-    if name in carriers:
-        return KernelError(f"{what}: {_widen(selection)}")
-    known = any(name == function for function, _ in btf.functions())
-    lacks = "has no sk_buff argument" if known else "is not in this kernel's BTF"
-    return KernelError(f"{what}: {name} {lacks}; {_nearest(name, carriers, bool(modules))}")
+    if name in skb_functions:
+        return KernelError(f"{summary}: {_suggest_loosening(selection)}")
+    is_in_btf = any(name == function for function, _ in btf.functions())
+    problem = "has no sk_buff argument" if is_in_btf else "is not in this kernel's BTF"
+    return KernelError(
+        f"{summary}: {name} {problem}; {_suggest_names(name, skb_functions, bool(modules))}"
+    )
 
 
-def no_tracepoint(selection: Selection, btf: BTF) -> KernelError:
+def no_tracepoint_error(selection: Selection, btf: BTF) -> KernelError:
     """Return the error for a discovery without tracepoints.
 
     Args:
@@ -70,44 +74,44 @@ def no_tracepoint(selection: Selection, btf: BTF) -> KernelError:
     names = {
         name
         for name, proto_id in btf.tracepoints()
-        if prototypes.place_of_packet(btf, proto_id) is not None
+        if prototypes.find_skb_param(btf, proto_id) is not None
     }
-    what = "Cannot find a matching tracepoint"
+    summary = "Cannot find a matching tracepoint"
     if selection.only is not None:
-        return KernelError(f"{what}: {_unlisted(selection.only, btf)}")
-    if selection.filter_func and not any(map(selection.named, names)):
+        return KernelError(f"{summary}: {_explain_unlisted(selection.only, btf)}")
+    if selection.filter_func and not any(map(selection.name_matches, names)):
         return KernelError(
-            f"{what}: the tracepoint backend applies --filter-func {selection.filter_func!r} to "
-            f"tracepoints; {_nearest(selection.filter_func, names, True)}"
+            f"{summary}: the tracepoint backend applies --filter-func {selection.filter_func!r} to "
+            f"tracepoints; {_suggest_names(selection.filter_func, names, True)}"
         )
-    return KernelError(f"{what}: {_widen(selection)}")
+    return KernelError(f"{summary}: {_suggest_loosening(selection)}")
 
 
-def _unlisted(
+def _explain_unlisted(
     only: frozenset[str],
     btf: BTF,
     modules: Mapping[str, BTF] | None = None,
-    discovery: Discovery | None = None,
+    discovery: DiscoveryResult | None = None,
 ) -> str:
     """Return the reasons for which names of --functions are missing, with one name for each."""
-    refused = discovery.refused if discovery else ()
-    reasons = {why: [function.display] for function, why in reversed(refused)}
-    rest = only.difference(*reasons.values(), (one.function.display for one in refused))
-    sought = Sought(btf, modules or {}, by_tracepoints=discovery is None)
-    reasons |= why_missing(rest, sought)
-    told = "; ".join(f"{names[0]}: {why}" for why, names in sorted(reasons.items()))
-    return f"none of the {len(only)} names in --functions can be traced ({told}); {_LISTS}"
+    unattachable = discovery.unattachable if discovery else ()
+    reasons = {why: [function.display] for function, why in reversed(unattachable)}
+    rest = only.difference(*reasons.values(), (one.function.display for one in unattachable))
+    scope = LookupScope(btf, modules or {}, is_tracepoint_backend=discovery is None)
+    reasons |= explain_missing(rest, scope)
+    text = "; ".join(f"{names[0]}: {why}" for why, names in sorted(reasons.items()))
+    return f"none of the {len(only)} names in --functions can be traced ({text}); {_CURE_LIST}"
 
 
-def _nearest(name: str, names: Collection[str], modules_seen: bool) -> str:
+def _suggest_names(name: str, names: Collection[str], has_modules: bool) -> str:
     near = get_close_matches(name, sorted(names), n=3, cutoff=0.6)
-    module = "" if modules_seen else "; if a module has it, add --all-kmods"
+    module = "" if has_modules else "; if a module has it, add --all-kmods"
     if near:
         return f"did you mean {', '.join(near)}?{module}"
     return f"use a function that takes an sk_buff, for example {min(names, default='-')}" + (module)
 
 
-def _widen(selection: Selection) -> str:
+def _suggest_loosening(selection: Selection) -> str:
     """Return advice which of the given flags to loosen."""
     given = [
         flag
@@ -123,7 +127,7 @@ def _widen(selection: Selection) -> str:
     return f"loosen {' or '.join(given)}, or add --all-kmods"
 
 
-def nothing_attached(ignored: Sequence[tuple[str, str]]) -> KernelError:
+def nothing_attached_error(ignored: Sequence[tuple[str, str]]) -> KernelError:
     """Return the error for a run in which nothing is attached.
 
     Args:

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.config import Backend, Config
-from pypwru.events.record import COUNTERS_SIZE, EVENT_COUNTERS
+from pypwru.events.record import COUNTERS_SIZE, COUNTERS_STRUCT
 from pypwru.kernel import bpf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pypwru.attach.attached import Attached
+    from pypwru.attach.attached import AttachReport
 
-_NESTED = ("trace_stack", "trace_map_")
-_MARKS, _KNOWN = 7, 1  # mask and value of the tags in keys of the map `seen`: bpf/seen.h
+_NESTED_HANDLERS = ("trace_stack", "trace_map_")
+_TAG_MASK, _SEEN_ID = 7, 1  # mask and value of the tags in keys of the map `seen`: bpf/seen.h
 
 
 class Counters(NamedTuple):
@@ -24,33 +24,33 @@ class Counters(NamedTuple):
 
     produced: int = 0
     ring_full: int = 0
-    followed: int = 0
-    forgotten: int = 0
-    judged: int = 0
-    unjudged: int = 0
-    wanted: int = 0
-    unheard: int = 0
-    identified: int = 0
-    remembered: int = 0
-    released: int = 0
+    tracked_added: int = 0
+    tracked_removed: int = 0
+    verdict_added: int = 0
+    verdict_removed: int = 0
+    capture_requested: int = 0
+    capture_no_room: int = 0
+    id_assigned: int = 0
+    id_inserted: int = 0
+    id_removed: int = 0
     not_sampled: int = 0
     throttled: int = 0
     over_rate: int = 0
-    ends_lost: int = 0
+    free_records_lost: int = 0
 
 
-def held_back(config: Config, counted: Counters) -> dict[str, int]:
+def count_suppressed(config: Config, counters: Counters) -> dict[str, int]:
     """Return the number of events that sampling and limits have suppressed, by cause."""
-    asked = {
-        "not_sampled": (config.samples, counted.not_sampled),
-        "over_rate": (config.rate_limit > 0, counted.over_rate),
-        "throttled": (config.max_hits > 0, counted.throttled),
+    counts = {
+        "not_sampled": (config.is_sampling, counters.not_sampled),
+        "over_rate": (config.rate_limit > 0, counters.over_rate),
+        "throttled": (config.max_hits > 0, counters.throttled),
     }
-    return {cause: count for cause, (is_asked, count) in asked.items() if is_asked}
+    return {cause: count for cause, (is_enabled, count) in counts.items() if is_enabled}
 
 
-def forgotten(
-    config: Config, backend: Backend, counted: Counters, maps: Mapping[str, int]
+def count_lost_ids(
+    config: Config, backend: Backend, counters: Counters, maps: Mapping[str, int]
 ) -> dict[str, int]:
     """Return what was lost of the identity of packets, by cause.
 
@@ -61,72 +61,72 @@ def forgotten(
         config: of the run.
         backend: of the functions. With tracepoints, not all frees are seen, and evictions of old
             packets are no loss.
-        counted: the counters at the end of the run.
+        counters: the counters at the end of the run.
         maps: name -> descriptor. No handler may write to ``seen`` any more.
 
     Raises:
         OSError: a system call on a map failed.
     """
-    lost = {"ends": counted.ends_lost} if config.follows_ends else {}
-    if config.identifies and backend is not Backend.TRACEPOINT:
+    lost = {"ends": counters.free_records_lost} if config.needs_free_events else {}
+    if config.needs_packet_ids and backend is not Backend.TRACEPOINT:
         keys = bpf.map_keys(maps["seen"], 8)
-        there = sum(1 for key in keys if key[0] & _MARKS == _KNOWN)
-        lost["identities"] = counted.remembered - counted.released - there
+        present = sum(1 for key in keys if key[0] & _TAG_MASK == _SEEN_ID)
+        lost["identities"] = counters.id_inserted - counters.id_removed - present
     return lost
 
 
-def thrown_out(counted: Counters, maps: Mapping[str, int]) -> dict[str, int]:
+def count_evicted(counters: Counters, maps: Mapping[str, int]) -> dict[str, int]:
     """Return how many packets the kernel evicted from full LRU maps, by cause.
 
     These are the insertions less the removals and what is still in the map.
 
     Args:
-        counted: the counters at the end of the run.
+        counters: the counters at the end of the run.
         maps: name -> descriptor. No handler may write to them any more.
 
     Raises:
         OSError: a system call on a map failed.
     """
     causes = {
-        "tracking": ("tracked", counted.followed - counted.forgotten),
-        "verdicts": ("verdicts", counted.judged - counted.unjudged),
+        "tracking": ("tracked", counters.tracked_added - counters.tracked_removed),
+        "verdicts": ("verdicts", counters.verdict_added - counters.verdict_removed),
     }
     return {
-        cause: left - sum(1 for _ in bpf.map_keys(maps[name], 8))
-        for cause, (name, left) in causes.items()
+        cause: remaining - sum(1 for _ in bpf.map_keys(maps[name], 8))
+        for cause, (name, remaining) in causes.items()
         if name in maps
     }
 
 
-def lost_by_recursion(missed: Mapping[str, int]) -> dict[str, int]:
+def count_recursion_misses(misses: Mapping[str, int]) -> dict[str, int]:
     """Return the number of runs that the kernel skipped since a program ran already, by cause.
 
     Handlers of functions without a packet, above all of those on BPF maps, are triggered by our own
     handlers, too: most of their skipped runs come from that, and are counted as ``nested``.
 
     Args:
-        missed: handler -> runs that the kernel skipped.
+        misses: handler -> runs that the kernel skipped.
     """
-    nested = sum(count for handler, count in missed.items() if handler.startswith(_NESTED))
-    lost = {"recursion": sum(missed.values()) - nested}
+    nested = sum(count for handler, count in misses.items() if handler.startswith(_NESTED_HANDLERS))
+    lost = {"recursion": sum(misses.values()) - nested}
     return lost | ({"nested": nested} if nested else {})
 
 
-def account(
+def summarize(
     printed: int,
     packets: int | None,
-    counted: Counters,
-    held_back: Mapping[str, int],
+    counters: Counters,
+    suppressed: Mapping[str, int],
     lost: Mapping[str, int],
-    report: Attached,
+    report: AttachReport,
 ) -> dict[str, int]:
     """Account for every event, for the last line of the log.
 
     Args:
         printed: number of events that were printed.
         packets: number of distinct packets among the events that were read; None if unknown.
-        counted: the counters at the end of the run.
-        held_back: events that sampling and limits have suppressed, by cause.
+        counters: the counters at the end of the run.
+        suppressed: events that sampling and limits have suppressed, by cause.
         lost: losses that are not part of ``counted.ring_full``, by cause.
         report: the attached targets.
 
@@ -136,12 +136,12 @@ def account(
     return {
         "events": printed,
         **({} if packets is None else {"packets": packets}),
-        "produced": counted.produced,
-        **held_back,
-        "lost_ring_full": counted.ring_full,
+        "produced": counters.produced,
+        **suppressed,
+        "lost_ring_full": counters.ring_full,
         **{f"lost_{cause}": number for cause, number in lost.items()},
-        "not_shown": counted.produced - sum(held_back.values()) - counted.ring_full - printed,
-        "attached": report.functions,
+        "not_shown": counters.produced - sum(suppressed.values()) - counters.ring_full - printed,
+        "attached": report.target_count,
         "ignored": len(report.ignored),
     }
 
@@ -162,4 +162,4 @@ def read_counters(fd: int) -> Counters:
         OSError: the system call failed.
     """
     raw = bpf.map_lookup(fd, 0, COUNTERS_SIZE * possible_cpus())
-    return Counters(*map(sum, zip(*EVENT_COUNTERS.iter_unpack(raw), strict=True)))
+    return Counters(*map(sum, zip(*COUNTERS_STRUCT.iter_unpack(raw), strict=True)))

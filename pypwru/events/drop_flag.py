@@ -9,24 +9,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pypwru.events.record import EVENT
+from pypwru.events.record import EVENT_MEMBERS
 
 if TYPE_CHECKING:
-    from pypwru.events.record import Slices
+    from pypwru.events.record import RawRecord
 
-_SET = b"\1"
-FLAG_SIZE = len(_SET)
+_DROP_FLAG = b"\1"
+FLAG_SIZE = len(_DROP_FLAG)
 """Size of the flag in bytes, at the end of the flow part."""
-_ENDS_NOTHING = slice(
-    EVENT["is_message"].offset - EVENT["netns"].offset,
-    EVENT["is_shared"].offset - EVENT["netns"].offset + EVENT["is_shared"].size,
+_NO_FREE_FLAGS = slice(
+    EVENT_MEMBERS["is_message"].offset - EVENT_MEMBERS["netns"].offset,
+    EVENT_MEMBERS["is_shared"].offset
+    - EVENT_MEMBERS["netns"].offset
+    + EVENT_MEMBERS["is_shared"].size,
 )
 
 
-def flag_drop_event(record: Slices) -> Slices:
+def flag_drop_event(record: RawRecord) -> RawRecord:
     """Return a copy of ``record`` that is marked as the event that dropped its packet."""
     packet, func, ktime, flow, tail = record
-    return packet, func, ktime, flow[:-FLAG_SIZE] + _SET, tail
+    return packet, func, ktime, flow[:-FLAG_SIZE] + _DROP_FLAG, tail
 
 
 def is_drop_event(flow: bytes) -> bool:
@@ -35,10 +37,10 @@ def is_drop_event(flow: bytes) -> bool:
     Args:
         flow: the flow part of a record, or at least its last ``FLAG_SIZE`` bytes.
     """
-    return flow.endswith(_SET)
+    return flow.endswith(_DROP_FLAG)
 
 
-def ends_nothing(flow: bytes) -> bool:
+def frees_no_packet(flow: bytes) -> bool:
     """Return whether a drop of this sk_buff frees no packet.
 
     That is the case for a message of a Unix, netlink or PF_KEY socket, and for an sk_buff to which
@@ -47,4 +49,4 @@ def ends_nothing(flow: bytes) -> bool:
     Args:
         flow: the flow part of a record.
     """
-    return any(flow[_ENDS_NOTHING])
+    return any(flow[_NO_FREE_FLAGS])

@@ -10,64 +10,66 @@ import time
 from typing import TYPE_CHECKING
 
 from pypwru.events.drop_flag import flag_drop_event
-from pypwru.events.lives import Why
-from pypwru.events.paths import Path, Paths
+from pypwru.events.lives import EndReason
+from pypwru.events.paths import PacketHistories, PacketHistory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pypwru.events.fate import Drops
-    from pypwru.events.record import Slices
-    from pypwru.events.wire import Wire
+    from pypwru.events.fate import IsDrop
+    from pypwru.events.record import RawRecord
+    from pypwru.events.wire import RecordLayout
 
 
-class Dropped:
+class DropFilter:
     """A stage of the pipeline that passes on the events of dropped packets only.
 
     Args:
-        wire: the layout of records; they have a packet id.
-        names: address in a record -> name, of all attached targets. The caller owns it, and adds
+        layout: the layout of records; they have a packet id.
+        targets: address in a record -> name, of all attached targets. The caller owns it, and adds
             targets while tracing.
-        drops: whether a function with a drop reason drops packets.
+        is_drop_reason: whether a function with a drop reason drops packets.
         clock: returns CLOCK_MONOTONIC, ns.
     """
 
     def __init__(
         self,
-        wire: Wire,
-        names: Mapping[int, str],
-        drops: Drops,
+        layout: RecordLayout,
+        targets: Mapping[int, str],
+        is_drop: IsDrop,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self.overflowed = 0
+        self.evicted_events = 0
         """Events that were discarded for lack of room, of packets not dropped until then."""
-        self._paths = Paths(wire, names, drops, self._over, clock)
-        self._found: list[Slices] = []
+        self._histories = PacketHistories(layout, targets, is_drop, self._on_complete, clock)
+        self._ready: list[RawRecord] = []
 
-    def take(self, batch: Sequence[Slices]) -> list[Slices]:
+    def take(self, batch: Sequence[RawRecord]) -> list[RawRecord]:
         """Process a batch, also an empty one, which advances timeouts.
 
         Returns:
             The events of packets that turned out to be dropped, each packet's in order, the event
             that dropped it marked (``drop_flag``), and its free record at the end.
         """
-        self._paths.take(batch)
-        return self._taken()
+        self._histories.take(batch)
+        return self._pop_ready()
 
-    def finish(self) -> list[Slices]:
+    def finish(self) -> list[RawRecord]:
         """Return the events of the packets that are dropped so far, at the end of the trace."""
-        self._paths.finish()
-        return self._taken()
+        self._histories.finish()
+        return self._pop_ready()
 
-    def _taken(self) -> list[Slices]:
-        found, self._found = self._found, []
-        return found
+    def _pop_ready(self) -> list[RawRecord]:
+        ready, self._ready = self._ready, []
+        return ready
 
-    def _over(self, path: Path, why: Why) -> None:
-        drop = path.fate.drop
+    def _on_complete(self, history: PacketHistory, reason: EndReason) -> None:
+        drop = history.outcome.drop
         if drop is None:
-            self.overflowed += len(path.sights) * (why is Why.CROWDED)
+            self.evicted_events += len(history.events) * (reason is EndReason.EVICTED)
             return
-        self._found += [flag_drop_event(one) if one is drop else one for one in path.sights]
-        if path.end is not None:
-            self._found.append(path.end)
+        self._ready += [
+            flag_drop_event(event) if event is drop else event for event in history.events
+        ]
+        if history.free_record is not None:
+            self._ready.append(history.free_record)

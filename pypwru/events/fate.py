@@ -12,36 +12,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pypwru.discovery.lifetime import CONSUMING, DROPPING
-from pypwru.events.drop_flag import ends_nothing
+from pypwru.discovery.lifetime import CONSUME_TARGETS, DROP_TARGETS
+from pypwru.events.drop_flag import frees_no_packet
 from pypwru.events.lives import KIND
-from pypwru.events.record import EVENT, Slices, constants
+from pypwru.events.record import EVENT_MEMBERS, RawRecord, header_constants
 
 _TASK = slice(8, None)
 """pid, CPU, kind and task, in the packet part."""
 _ADDRESS, _REASON = slice(0, 8), slice(8, 12)
 """In the func part; the upper half of the reason is not part of the enum."""
-_FUNCTION = constants()["EVENT_FUNCTION"].to_bytes(EVENT["kind"].size, "little")
-_NESTED = 10_000_000  # ns, in which a function that drops has called all others that do
-_KEPT = 1 << 14
+_FUNCTION_KIND = header_constants()["EVENT_FUNCTION"].to_bytes(EVENT_MEMBERS["kind"].size, "little")
+_MAX_NESTED_NS = 10_000_000  # ns, in which a function that drops has called all others that do
+_CACHE_SIZE = 1 << 14
 
-Drops = Callable[[int, int], bool]
+IsDrop = Callable[[int, int], bool]
 """Returns whether a function drops packets, by its address and the drop reason (0: none)."""
 
 
-class Nest:
+class NestedDrop:
     """One drop: the event of the outermost function that drops a packet, and of those it calls.
 
     Args:
         record: the event of the outermost function.
     """
 
-    def __init__(self, record: Slices) -> None:
-        packet, func, self._since, _, _ = record
-        self._by = packet[_TASK] + func[_REASON]
+    def __init__(self, record: RawRecord) -> None:
+        packet, func, self._start, _, _ = record
+        self._cause = packet[_TASK] + func[_REASON]
         self._functions = {func[_ADDRESS]}
 
-    def takes(self, record: Slices) -> bool:
+    def add_if_same(self, record: RawRecord) -> bool:
         """Return whether this event reports the same drop, and remember its function.
 
         It does if task, CPU and reason are the same, within 10 ms. The same function a second time
@@ -51,75 +51,77 @@ class Nest:
             record: a later event of a drop, at the same address.
         """
         packet, func, ktime, _, _ = record
-        is_same = packet[_TASK] + func[_REASON] == self._by and ktime - self._since < _NESTED
+        is_same = (
+            packet[_TASK] + func[_REASON] == self._cause and ktime - self._start < _MAX_NESTED_NS
+        )
         if not is_same or func[_ADDRESS] in self._functions:
             return False
         self._functions.add(func[_ADDRESS])
         return True
 
 
-class Words:
+class DropClassifier:
     """Classifies events as drops, consumes, or neither.
 
     Args:
-        names: address in a record -> name, of all attached targets. The caller owns it, and adds
+        targets: address in a record -> name, of all attached targets. The caller owns it, and adds
             targets while tracing.
-        drops: whether a function with a drop reason drops packets.
+        is_drop_reason: whether a function with a drop reason drops packets.
     """
 
-    def __init__(self, names: Mapping[int, str], drops: Drops) -> None:
-        self._names = names
-        self._drops = drops
-        self._known: dict[bytes, bool | None] = {}
+    def __init__(self, targets: Mapping[int, str], is_drop: IsDrop) -> None:
+        self._targets = targets
+        self._is_drop = is_drop
+        self._cache: dict[bytes, bool | None] = {}
 
-    def of(self, record: Slices) -> bool | None:
+    def classify(self, record: RawRecord) -> bool | None:
         """Return whether an event drops its packet.
 
         Returns:
             True for a drop, False for a function that frees without one, None for all others, and
-            for a drop that frees no packet (``ends_nothing``).
+            for a drop that frees no packet (``frees_no_packet``).
         """
-        if record[0][KIND] != _FUNCTION:
+        if record[0][KIND] != _FUNCTION_KIND:
             return None
-        word = self._of_function(record[1])
-        return None if word and ends_nothing(record[3]) else word
+        is_drop = self._classify_function(record[1])
+        return None if is_drop and frees_no_packet(record[3]) else is_drop
 
-    def _of_function(self, func: bytes) -> bool | None:
+    def _classify_function(self, func: bytes) -> bool | None:
         """Classify a func part; results are cached, and the cache is emptied when it is full."""
-        if func in self._known:
-            return self._known[func]
-        if len(self._known) >= _KEPT:
-            self._known.clear()
-        word = self._known[func] = self._word(
+        if func in self._cache:
+            return self._cache[func]
+        if len(self._cache) >= _CACHE_SIZE:
+            self._cache.clear()
+        is_drop = self._cache[func] = self._evaluate(
             int.from_bytes(func[_ADDRESS], "little"), int.from_bytes(func[_REASON], "little")
         )
-        return word
+        return is_drop
 
-    def _word(self, address: int, reason: int) -> bool | None:
-        if self._drops(address, reason):
+    def _evaluate(self, address: int, reason: int) -> bool | None:
+        if self._is_drop(address, reason):
             return True
-        return False if self._names.get(address) in CONSUMING | DROPPING else None
+        return False if self._targets.get(address) in CONSUME_TARGETS | DROP_TARGETS else None
 
 
-class Fate:
+class Outcome:
     """Outcome of one packet so far."""
 
-    __slots__ = ("_nest", "drop")
+    __slots__ = ("_nested", "drop")
 
     def __init__(self) -> None:
-        self.drop: Slices | None = None
+        self.drop: RawRecord | None = None
         """The event of the outermost function of the last drop; None if it is not dropped."""
-        self._nest: Nest | None = None
+        self._nested: NestedDrop | None = None
 
-    def hear(self, record: Slices, drops: bool | None) -> None:
+    def update(self, record: RawRecord, is_drop: bool | None) -> None:
         """Update the outcome by another event.
 
         Args:
             record: the event.
-            drops: its class, as of ``Words.of``.
+            is_drop_reason: its class, as of ``Words.of``.
         """
-        if drops:
-            if self.drop is None or self._nest is None or not self._nest.takes(record):
-                self.drop, self._nest = record, Nest(record)
-        elif drops is False:
-            self.drop = self._nest = None
+        if is_drop:
+            if self.drop is None or self._nested is None or not self._nested.add_if_same(record):
+                self.drop, self._nested = record, NestedDrop(record)
+        elif is_drop is False:
+            self.drop = self._nested = None

@@ -11,116 +11,118 @@ from collections import OrderedDict
 from enum import Enum
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pypwru.discovery.lifetime import LAST_SIGHTS
-from pypwru.events.record import EVENT, Slices, constants
+from pypwru.discovery.lifetime import TERMINAL_TARGETS
+from pypwru.events.record import EVENT_MEMBERS, RawRecord, header_constants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pypwru.events.wire import Wire
+    from pypwru.events.wire import RecordLayout
 
-PACKETS = 1 << 16
+MAX_SKBS = 1 << 16
 """Tracked at a time. Beyond, the one that had no event for longest is evicted."""
 
-KIND = slice(EVENT["kind"].offset, EVENT["kind"].offset + EVENT["kind"].size)
-_END = constants()["EVENT_END"].to_bytes(EVENT["kind"].size, "little")
-_UNKNOWN = bytes(8)
+KIND = slice(
+    EVENT_MEMBERS["kind"].offset, EVENT_MEMBERS["kind"].offset + EVENT_MEMBERS["kind"].size
+)
+_SKB_FREE = header_constants()["EVENT_END"].to_bytes(EVENT_MEMBERS["kind"].size, "little")
+_NO_ID = bytes(8)
 # Kinds of records that arrive after the free record of their packet: fwd, synproxy and drops with a
 # reason free the sk_buff inside the expression, before the rule and the chain's return are traced.
-LATE = frozenset(
-    constants()[f"EVENT_NFT_{name}"].to_bytes(EVENT["kind"].size, "little")
+KINDS_AFTER_FREE = frozenset(
+    header_constants()[f"EVENT_NFT_{name}"].to_bytes(EVENT_MEMBERS["kind"].size, "little")
     for name in ("RULE", "OUT")
 )
 
 T = TypeVar("T")
 
 
-def is_end(record: Slices) -> bool:
+def is_free_record(record: RawRecord) -> bool:
     """Return whether a record is no event, but the free record of an sk_buff."""
-    return record[0][KIND] == _END
+    return record[0][KIND] == _SKB_FREE
 
 
-def sights(batch: Sequence[Slices]) -> Sequence[Slices]:
+def without_free_records(batch: Sequence[RawRecord]) -> Sequence[RawRecord]:
     """Return the events of ``batch``: all records but free records."""
-    return [record for record in batch if record[0][KIND] != _END]
+    return [record for record in batch if record[0][KIND] != _SKB_FREE]
 
 
-class Why(Enum):
+class EndReason(Enum):
     """Why a packet is no longer tracked."""
 
     FREED = "the kernel freed it"
-    REPLACED = "its address was reused"
-    CROWDED = "it was evicted"
-    STOPPED = "the trace ended"
+    ADDRESS_REUSED = "its address was reused"
+    EVICTED = "it was evicted"
+    TRACE_ENDED = "the trace ended"
 
 
-class Lives(Generic[T]):
+class SkbTracker(Generic[T]):
     """State of type ``T`` for each sk_buff, from its first event to its free.
 
     Args:
-        wire: the layout of records; they have a packet id.
-        names: address in a record -> name, of all attached targets. The caller owns it, and adds
+        layout: the layout of records; they have a packet id.
+        targets: address in a record -> name, of all attached targets. The caller owns it, and adds
             targets while tracing.
-        begin: makes the state of a new sk_buff from its first event. ``Lives`` holds the state
-            until it calls ``end``.
-        end: called with the state, once, when an sk_buff is no longer tracked.
-        most: sk_buffs that are tracked at a time.
+        make_state: makes the state of a new sk_buff from its first event. ``SkbTracker`` holds the
+            state until it calls ``on_end``.
+        on_end: called with the state, once, when an sk_buff is no longer tracked.
+        max_skbs: sk_buffs that are tracked at a time.
     """
 
     def __init__(
         self,
-        wire: Wire,
-        names: Mapping[int, str],
-        begin: Callable[[Slices], T],
-        end: Callable[[T, Why], object],
-        most: int = PACKETS,
+        layout: RecordLayout,
+        targets: Mapping[int, str],
+        make_state: Callable[[RawRecord], T],
+        on_end: Callable[[T, EndReason], object],
+        max_skbs: int = MAX_SKBS,
     ) -> None:
-        place = wire.parts["identity"]
-        self._identity = slice(place.offset, place.offset + place.size)
-        self._names = names
-        self._begin = begin
-        self._end = end
-        self._most = most
-        self._known: OrderedDict[bytes, tuple[bytes, T]] = OrderedDict()  # the last event's last
+        part = layout.parts["identity"]
+        self._id_slice = slice(part.offset, part.offset + part.size)
+        self._targets = targets
+        self._make_state = make_state
+        self._on_end = on_end
+        self._max_skbs = max_skbs
+        self._tracked: OrderedDict[bytes, tuple[bytes, T]] = OrderedDict()  # the last event's last
         # Freed in this batch, and in the one before: address -> only late nft events can follow.
-        self._ending: dict[bytes, bool] = {}
-        self._ended: dict[bytes, bool] = {}
+        self._freed_now: dict[bytes, bool] = {}
+        self._freed_before: dict[bytes, bool] = {}
 
-    def see(self, record: Slices) -> T | None:
+    def observe(self, record: RawRecord) -> T | None:
         """Process a record.
 
         Returns:
             The state of its sk_buff, created if it is new; None for a free record.
         """
         skb = record[0][:8]
-        if record[0][KIND] == _END:
-            if skb in self._known:
-                self._ending[skb] = True
+        if record[0][KIND] == _SKB_FREE:
+            if skb in self._tracked:
+                self._freed_now[skb] = True
             return None
-        kept = self._followed(skb, record)
-        name = self._names.get(int.from_bytes(record[1][:8], "little"))
-        if name in LAST_SIGHTS:
+        state = self._track(skb, record)
+        name = self._targets.get(int.from_bytes(record[1][:8], "little"))
+        if name in TERMINAL_TARGETS:
             # A function calls others, which have events, too; after a tracepoint there are none.
-            self._ending.setdefault(skb, name.startswith("tp:"))
-        return kept
+            self._freed_now.setdefault(skb, name.startswith("tp:"))
+        return state
 
-    def _followed(self, skb: bytes, record: Slices) -> T:
-        identity = record[4][self._identity]
-        known = self._known.get(skb)
-        if known is not None and self._is_another(skb, record, known[0]):
-            self._let_go(skb, Why.FREED if self._has_ended(skb) else Why.REPLACED)
-            known = None
-        if known is None:
-            known = self._known[skb] = (identity, self._begin(record))
-            if len(self._known) > self._most:
-                self._let_go(next(iter(self._known)), Why.CROWDED)
-            return known[1]
-        if known[0] == _UNKNOWN != identity:
-            self._known[skb] = (identity, known[1])
-        self._known.move_to_end(skb)
-        return known[1]
+    def _track(self, skb: bytes, record: RawRecord) -> T:
+        packet_id = record[4][self._id_slice]
+        tracked = self._tracked.get(skb)
+        if tracked is not None and self._is_other_skb(skb, record, tracked[0]):
+            self._end_one(skb, EndReason.FREED if self._is_freed(skb) else EndReason.ADDRESS_REUSED)
+            tracked = None
+        if tracked is None:
+            tracked = self._tracked[skb] = (packet_id, self._make_state(record))
+            if len(self._tracked) > self._max_skbs:
+                self._end_one(next(iter(self._tracked)), EndReason.EVICTED)
+            return tracked[1]
+        if tracked[0] == _NO_ID != packet_id:
+            self._tracked[skb] = (packet_id, tracked[1])
+        self._tracked.move_to_end(skb)
+        return tracked[1]
 
-    def _is_another(self, skb: bytes, record: Slices, before: bytes) -> bool:
+    def _is_other_skb(self, skb: bytes, record: RawRecord, tracked_id: bytes) -> bool:
         """Return whether a record is of another sk_buff than the one tracked at its address.
 
         Clones, copies and segments have the same packet id, and can have a freed address.
@@ -128,68 +130,68 @@ class Lives(Generic[T]):
         Args:
             skb: the address.
             record: an event.
-            before: packet id of the tracked one.
+            tracked_id: packet id of the tracked one.
         """
-        identity, is_late = record[4][self._identity], record[0][KIND] in LATE
-        changed = identity not in (before, _UNKNOWN)
-        if self._ending.get(skb) or self._ended.get(skb):
-            return changed or not is_late
+        packet_id, is_late = record[4][self._id_slice], record[0][KIND] in KINDS_AFTER_FREE
+        is_other_id = packet_id not in (tracked_id, _NO_ID)
+        if self._freed_now.get(skb) or self._freed_before.get(skb):
+            return is_other_id or not is_late
         if is_late:  # of an earlier sk_buff at this address, which is no longer tracked
             return False
-        return changed and (before != _UNKNOWN or self._has_ended(skb))
+        return is_other_id and (tracked_id != _NO_ID or self._is_freed(skb))
 
-    def settle(self) -> None:
+    def end_batch(self) -> None:
         """End the sk_buffs that were freed in the batch before this one. Call it after each batch.
 
         They are kept for one batch more, for the nft events that arrive after the free record.
         """
-        for skb in list(self._ended):
-            if skb in self._known:
-                self._let_go(skb, Why.FREED)
-        self._ended, self._ending = self._ending, {}
+        for skb in list(self._freed_before):
+            if skb in self._tracked:
+                self._end_one(skb, EndReason.FREED)
+        self._freed_before, self._freed_now = self._freed_now, {}
 
-    def finish(self) -> None:
+    def end_all(self) -> None:
         """End all sk_buffs, at the end of the trace."""
-        self.settle()
-        self.settle()
-        while self._known:
-            self._let_go(next(iter(self._known)), Why.STOPPED)
+        self.end_batch()
+        self.end_batch()
+        while self._tracked:
+            self._end_one(next(iter(self._tracked)), EndReason.TRACE_ENDED)
 
-    def quietest(self) -> T | None:
+    def least_recent(self) -> T | None:
         """Return the state of the sk_buff that had no event for longest; None if there is none."""
-        return next((kept for _, kept in self._known.values()), None)
+        return next((state for _, state in self._tracked.values()), None)
 
-    def leave_quietest(self) -> None:
+    def evict_least_recent(self) -> None:
         """Evict the sk_buff that had no event for longest, if there is one."""
-        if self._known:
-            self._let_go(next(iter(self._known)), Why.CROWDED)
+        if self._tracked:
+            self._end_one(next(iter(self._tracked)), EndReason.EVICTED)
 
-    def leave(self, skb: bytes) -> None:
+    def remove(self, skb: bytes) -> None:
         """Stop tracking the sk_buff at an address, as if it had been freed.
 
         Args:
             skb: the address, as in records.
         """
-        if skb in self._known:
-            self._let_go(skb, Why.FREED)
+        if skb in self._tracked:
+            self._end_one(skb, EndReason.FREED)
 
-    def at(self, skb: bytes) -> T | None:
+    def get(self, skb: bytes) -> T | None:
         """Return the state of the sk_buff at an address; None if none is tracked there.
 
         Args:
             skb: the address, as in records.
         """
-        known = self._known.get(skb)
-        return known[1] if known else None
+        tracked = self._tracked.get(skb)
+        return tracked[1] if tracked else None
 
-    def all(self) -> list[T]:
+    def states(self) -> list[T]:
         """Return the states of all tracked sk_buffs, the one without an event for longest first."""
-        return [kept for _, kept in self._known.values()]
+        return [state for _, state in self._tracked.values()]
 
-    def _has_ended(self, skb: bytes) -> bool:
-        return skb in self._ending or skb in self._ended
+    def _is_freed(self, skb: bytes) -> bool:
+        return skb in self._freed_now or skb in self._freed_before
 
-    def _let_go(self, skb: bytes, why: Why) -> None:
-        self._ending.pop(skb, None)
-        self._ended.pop(skb, None)
-        self._end(self._known.pop(skb)[1], why)
+    def _end_one(self, skb: bytes, reason: EndReason) -> None:
+        self._freed_now.pop(skb, None)
+        self._freed_before.pop(skb, None)
+        self._on_end(self._tracked.pop(skb)[1], reason)

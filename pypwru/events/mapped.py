@@ -10,7 +10,7 @@ import mmap
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from pypwru.errors import KernelError, cure
+from pypwru.errors import KernelError, remedy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,25 +20,25 @@ BUSY = 1 << 31  # BPF_RINGBUF_BUSY_BIT
 DISCARDED = 1 << 30  # BPF_RINGBUF_DISCARD_BIT
 
 
-class Mapped:
+class RingMapping:
     """The reading end of a ``BPF_MAP_TYPE_RINGBUF``.
 
     ``consumer[0]`` and ``producer[0]`` are positions in bytes, which only grow; masked by ``mask``
     they are offsets in ``data``, and a quarter of that in ``words``.
 
     Args:
-        ring: descriptor of the ring buffer.
+        ring_fd: descriptor of the ring buffer.
         size: size of the ring buffer in bytes, a power of two.
 
     Raises:
         OSError: mmap() failed.
     """
 
-    def __init__(self, ring: int, size: int) -> None:
+    def __init__(self, ring_fd: int, size: int) -> None:
         self.mask = size - 1
         self._maps = [
-            mmap.mmap(ring, PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE),
-            mmap.mmap(ring, PAGE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=PAGE),
+            mmap.mmap(ring_fd, PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE),
+            mmap.mmap(ring_fd, PAGE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=PAGE),
         ]
         consumer, producer = (memoryview(mapped) for mapped in self._maps)
         # Casts make each access one aligned load or store, as the kernel's side expects.
@@ -55,15 +55,15 @@ class Mapped:
             mapped.close()
 
 
-class _Closing(Protocol):
+class _Closable(Protocol):
     def close(self) -> None: ...
 
 
-Reader = TypeVar("Reader", bound=_Closing)
+Reader = TypeVar("Reader", bound=_Closable)
 
 
 @contextmanager
-def unmapped(make: Callable[[], Reader], size: int) -> Iterator[Reader]:
+def open_reader(make: Callable[[], Reader], size: int) -> Iterator[Reader]:
     """Provide the reader that ``make`` creates, and close it at the end.
 
     Args:
@@ -74,13 +74,13 @@ def unmapped(make: Callable[[], Reader], size: int) -> Iterator[Reader]:
         KernelError: the ring buffer can't be mapped.
     """
     try:
-        made = make()
+        reader = make()
     except OSError as error:
         raise KernelError(
             f"Failed to map a ring buffer of {size} bytes: {error.strerror}; "
-            f"{cure(error, 'choose a smaller --buffer-size')}"
+            f"{remedy(error, 'choose a smaller --buffer-size')}"
         ) from error
     try:
-        yield made
+        yield reader
     finally:
-        made.close()
+        reader.close()

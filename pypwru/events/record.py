@@ -12,53 +12,53 @@ import re
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.program.source import FOLDER
+from pypwru.program.source import BPF_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_MEMBER = re.compile(r"^\s*u(8|16|32|64) (\w+)(?:\[(\d+)\])?;", re.MULTILINE)
-_CONSTANT = re.compile(r"^#define (\w+) (\d+)\b", re.MULTILINE)
-_HEADER = (FOLDER / "event.h").read_text()
+_MEMBER_PATTERN = re.compile(r"^\s*u(8|16|32|64) (\w+)(?:\[(\d+)\])?;", re.MULTILINE)
+_CONSTANT_PATTERN = re.compile(r"^#define (\w+) (\d+)\b", re.MULTILINE)
+_EVENT_H = (BPF_DIR / "event.h").read_text()
 
 
-class Member(NamedTuple):
+class MemberLayout(NamedTuple):
     """Offset and size of a member of a struct, in bytes."""
 
     offset: int
     size: int
 
 
-def members(struct: str) -> dict[str, Member]:
+def struct_members(struct: str) -> dict[str, MemberLayout]:
     """Return the members of a struct of event.h, laid out as in C: each aligned to its own type.
 
     Args:
         struct: name of the struct, without ``struct``.
     """
-    match = re.search(rf"^struct {struct} \{{(.*?)^\}};", _HEADER, re.DOTALL | re.MULTILINE)
+    match = re.search(rf"^struct {struct} \{{(.*?)^\}};", _EVENT_H, re.DOTALL | re.MULTILINE)
     assert match, f"event.h has no struct {struct}"
-    found: dict[str, Member] = {}
+    found: dict[str, MemberLayout] = {}
     offset = 0
-    for bits, name, count in _MEMBER.findall(match[1]):
+    for bits, name, count in _MEMBER_PATTERN.findall(match[1]):
         width = int(bits) // 8
         offset = -(-offset // width) * width
-        found[name] = Member(offset, width * int(count or 1))
+        found[name] = MemberLayout(offset, width * int(count or 1))
         offset += found[name].size
     return found
 
 
-def constants() -> dict[str, int]:
+def header_constants() -> dict[str, int]:
     """Return the macros of event.h that are decimal numbers, name -> value."""
-    return {name: int(value) for name, value in _CONSTANT.findall(_HEADER)}
+    return {name: int(value) for name, value in _CONSTANT_PATTERN.findall(_EVENT_H)}
 
 
-def size_of(struct: str) -> int:
+def struct_size(struct: str) -> int:
     """Return the size of a struct of event.h in bytes, rounded up to a multiple of eight."""
-    last = list(members(struct).values())[-1]
+    last = list(struct_members(struct).values())[-1]
     return -(-(last.offset + last.size) // 8) * 8
 
 
-Slices = tuple[bytes, bytes, int, bytes, bytes]
+RawRecord = tuple[bytes, bytes, int, bytes, bytes]
 """A record as it comes from the ring, with the fields of ``Record`` by position.
 
 A plain tuple, since struct.iter_unpack() makes one in 0.1 us, and a NamedTuple takes 0.3 us.
@@ -83,24 +83,30 @@ class Record(NamedTuple):
     tail: bytes = b""
 
 
-EVENT = members("event")
-EVENT_SIZE = size_of("event")
-COUNTERS = tuple(members("counters"))
-COUNTERS_SIZE = size_of("counters")
-READER_AWAKE = constants()["READER_AWAKE"]
-READER_DOZING = constants()["READER_DOZING"]
-READER_STOPPED = constants()["READER_STOPPED"]
+EVENT_MEMBERS = struct_members("event")
+EVENT_SIZE = struct_size("event")
+COUNTER_NAMES = tuple(struct_members("counters"))
+COUNTERS_SIZE = struct_size("counters")
+READER_AWAKE = header_constants()["READER_AWAKE"]
+READER_DOZING = header_constants()["READER_DOZING"]
+READER_STOPPED = header_constants()["READER_STOPPED"]
 
-_FUNC, _TIME, _FLOW = EVENT["address"].offset, EVENT["ktime"].offset, EVENT["netns"].offset
-RING_HEADER = 8  # struct bpf_ringbuf_hdr
-EVENT_COUNTERS = Struct(f"={len(COUNTERS)}Q")
+_FUNC_OFFSET, _TIME_OFFSET, _FLOW_OFFSET = (
+    EVENT_MEMBERS["address"].offset,
+    EVENT_MEMBERS["ktime"].offset,
+    EVENT_MEMBERS["netns"].offset,
+)
+RING_HEADER_SIZE = 8  # struct bpf_ringbuf_hdr
+COUNTERS_STRUCT = Struct(f"={len(COUNTER_NAMES)}Q")
 
 
-def decoder(tail: int) -> Callable[[bytes], list[Slices]]:
+def make_decoder(tail_size: int) -> Callable[[bytes], list[RawRecord]]:
     """Return a function that splits contiguous records, each with its ring header, into slices.
 
     Args:
-        tail: bytes behind each ``struct event``.
+        tail_size: bytes behind each ``struct event``.
     """
-    form = Struct(f"={RING_HEADER}x{_FUNC}s{_TIME - _FUNC}sQ{EVENT_SIZE - _FLOW}s{tail}s")
-    return lambda records: list(form.iter_unpack(records))
+    record_struct = Struct(
+        f"={RING_HEADER_SIZE}x{_FUNC_OFFSET}s{_TIME_OFFSET - _FUNC_OFFSET}sQ{EVENT_SIZE - _FLOW_OFFSET}s{tail_size}s"
+    )
+    return lambda records: list(record_struct.iter_unpack(records))

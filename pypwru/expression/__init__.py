@@ -6,6 +6,6 @@ host program's.
 """
 
 from pypwru.expression.compiler import Expression, compile_filter_expression
-from pypwru.expression.members import Members, compile_members
+from pypwru.expression.members import MetadataMembers, compile_members
 
-__all__ = ["Expression", "Members", "compile_filter_expression", "compile_members"]
+__all__ = ["Expression", "MetadataMembers", "compile_filter_expression", "compile_members"]

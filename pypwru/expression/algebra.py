@@ -9,125 +9,134 @@ from typing import TYPE_CHECKING
 
 from pypwru.expression import numbers
 from pypwru.expression.numbers import (
+    BOOL,
     COMPARISONS,
     DIVISIONS,
     INVERSE,
     OPERATIONS,
-    RESULTS,
+    RESULT_TYPES,
     SHIFTS,
     SWAPPED,
-    TRUTH,
     U32,
     U64,
-    Number,
-    common,
-    operated,
-    wrapped,
+    IntType,
+    common_type,
+    operand_type,
+    wrap,
 )
-from pypwru.expression.tree import Arithmetic, Compare, Constant, Logic, Not, Text, Unary, Value
+from pypwru.expression.tree import (
+    Arithmetic,
+    Compare,
+    Constant,
+    Logic,
+    Not,
+    StringCompare,
+    Unary,
+    Value,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pypwru.expression.source import Mark
+    from pypwru.expression.source import Position
 
-TRUE, FALSE = Constant(1, TRUTH), Constant(0, TRUTH)
+TRUE, FALSE = Constant(1, BOOL), Constant(0, BOOL)
 
 
-def number_of(value: Value) -> Number:
+def type_of(value: Value) -> IntType:
     """Return the type of ``value``."""
-    return TRUTH if isinstance(value, Compare | Text | Not | Logic) else value.number
+    return BOOL if isinstance(value, Compare | StringCompare | Not | Logic) else value.int_type
 
 
-def constant(value: int, number: Number) -> Constant:
-    """Return ``value``, the result of an operation of type ``number``, as a constant."""
-    value = wrapped(value, number)
-    return Constant(value, number if number in (U32, U64) else numbers.of(value))
+def make_constant(value: int, int_type: IntType) -> Constant:
+    """Return ``value``, the result of an operation of type ``int_type``, as a constant."""
+    value = wrap(value, int_type)
+    return Constant(value, int_type if int_type in (U32, U64) else numbers.constant_type(value))
 
 
-def negated(operand: Value) -> Value:
+def negate(operand: Value) -> Value:
     """Return ``-operand``."""
-    number = common(number_of(operand), TRUTH)
+    int_type = common_type(type_of(operand), BOOL)
     if isinstance(operand, Constant):
-        return constant(-operand.value, number)
-    return Unary("-", operand, number)
+        return make_constant(-operand.value, int_type)
+    return Unary("-", operand, int_type)
 
 
 def complement(operand: Value) -> Value:
     """Return ``~operand``."""
-    number = number_of(operand)
-    number = number if number == U32 else common(number, TRUTH)
+    int_type = type_of(operand)
+    int_type = int_type if int_type == U32 else common_type(int_type, BOOL)
     if isinstance(operand, Constant):
-        return constant(~operand.value, number)
-    return Unary("~", operand, number)
+        return make_constant(~operand.value, int_type)
+    return Unary("~", operand, int_type)
 
 
-def arithmetic(sign: str, left: Value, right: Value, mark: Mark) -> Value:
+def make_arithmetic(op: str, left: Value, right: Value, position: Position) -> Value:
     """Return ``left sign right``.
 
     Args:
-        sign: the operator.
+        op: the operator.
         left, right: the operands.
-        mark: the operator's position, for errors.
+        position: the operator's position, for errors.
 
     Raises:
         FilterError: a division by the constant 0, or a shift by a constant that is not 0 to 63.
     """
-    of_left, of_right = number_of(left), number_of(right)
-    number = RESULTS[sign](of_left, of_right)
+    left_type, right_type = type_of(left), type_of(right)
+    result_type = RESULT_TYPES[op](left_type, right_type)
     if isinstance(right, Constant):
-        if sign in SHIFTS and not 0 <= right.value < 64:
-            raise mark.error(f"a shift by {right.value}: 0 to 63 are possible")
-        if sign in DIVISIONS and right.value == 0:
-            raise mark.error("a division by 0")
-        if sign == "<<" and number != U64 and not of_left.signed:
-            bits = of_left.bits + right.value
-            number = numbers.unsigned(bits) if bits < 63 else number
+        if op in SHIFTS and not 0 <= right.value < 64:
+            raise position.error(f"a shift by {right.value}: 0 to 63 are possible")
+        if op in DIVISIONS and right.value == 0:
+            raise position.error("a division by 0")
+        if op == "<<" and result_type != U64 and not left_type.signed:
+            bits = left_type.bits + right.value
+            result_type = numbers.unsigned_type(bits) if bits < 63 else result_type
         if isinstance(left, Constant):
-            operands = operated(of_left, of_right, sign)
-            first = wrapped(left.value, operands)
-            second = right.value if sign in SHIFTS else wrapped(right.value, operands)
-            return constant(OPERATIONS[sign](first, second), number)
-    return Arithmetic(sign, left, right, number)
+            work_type = operand_type(left_type, right_type, op)
+            left_value = wrap(left.value, work_type)
+            right_value = right.value if op in SHIFTS else wrap(right.value, work_type)
+            return make_constant(OPERATIONS[op](left_value, right_value), result_type)
+    return Arithmetic(op, left, right, result_type)
 
 
-def compare(sign: str, left: Value, right: Value, mark: Mark) -> Value:
+def make_comparison(op: str, left: Value, right: Value, position: Position) -> Value:
     """Return ``left sign right``, a comparison.
 
     Args:
-        sign: the operator.
+        op: the operator.
         left, right: the operands.
-        mark: the operator's position, for errors.
+        position: the operator's position, for errors.
 
     Raises:
         FilterError: == or != with a constant that is not in the range of the other operand.
     """
     if isinstance(left, Constant):
-        sign, left, right = SWAPPED[sign], right, left
-    operands = common(number_of(left), number_of(right))
+        op, left, right = SWAPPED[op], right, left
+    work_type = common_type(type_of(left), type_of(right))
     if isinstance(left, Constant) and isinstance(right, Constant):
-        values = (wrapped(side.value, operands) for side in (left, right))
-        return TRUE if COMPARISONS[sign](*values) else FALSE
-    if isinstance(right, Constant) and sign in ("==", "!="):
-        number, value = number_of(left), right.value
-        if number.bits < 64 and not number.low <= value <= number.high:
-            raise mark.error(
-                f"the operand compared with {value} is {number.low} to {number.high} and never "
+        values = (wrap(operand.value, work_type) for operand in (left, right))
+        return TRUE if COMPARISONS[op](*values) else FALSE
+    if isinstance(right, Constant) and op in ("==", "!="):
+        left_type, value = type_of(left), right.value
+        if left_type.bits < 64 and not left_type.low <= value <= left_type.high:
+            raise position.error(
+                f"the operand compared with {value} is {left_type.low} to {left_type.high} and never "
                 f"{value}"
             )
-    return Compare(sign, left, right, operands)
+    return Compare(op, left, right, work_type)
 
 
-def inverse(operand: Value) -> Value:
+def invert(operand: Value) -> Value:
     """Return ``!operand``."""
     if isinstance(operand, Constant):
         return FALSE if operand.value else TRUE
     if isinstance(operand, Compare):
-        return operand._replace(sign=INVERSE[operand.sign])
+        return operand._replace(op=INVERSE[operand.op])
     return Not(operand)
 
 
-def logic(sign: str, terms: Iterable[Value]) -> Value:
+def make_logic(op: str, terms: Iterable[Value]) -> Value:
     """Return ``term && term ...`` or ``term || term ...``, simplified.
 
     Constant terms that don't decide the result are dropped, and so is everything after one that
@@ -135,19 +144,19 @@ def logic(sign: str, terms: Iterable[Value]) -> Value:
     match.
 
     Args:
-        sign: && or ||.
+        op: && or ||.
         terms: in the order of evaluation.
     """
-    decides = sign == "||"
-    kept: list[Value] = []
+    deciding_value = op == "||"
+    remaining: list[Value] = []
     for term in terms:
         if not isinstance(term, Constant):
-            kept.append(term)
-        elif bool(term.value) == decides:
-            kept.append(TRUE if decides else FALSE)
+            remaining.append(term)
+        elif bool(term.value) == deciding_value:
+            remaining.append(TRUE if deciding_value else FALSE)
             break
-    if not kept:
-        return FALSE if decides else TRUE
-    if isinstance(kept[0], Constant):
-        return kept[0]
-    return Logic(sign, tuple(kept)) if len(kept) > 1 else inverse(inverse(kept[0]))
+    if not remaining:
+        return FALSE if deciding_value else TRUE
+    if isinstance(remaining[0], Constant):
+        return remaining[0]
+    return Logic(op, tuple(remaining)) if len(remaining) > 1 else invert(invert(remaining[0]))

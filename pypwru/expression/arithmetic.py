@@ -9,153 +9,161 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pypwru.errors import FilterError
-from pypwru.expression.algebra import number_of
+from pypwru.expression.algebra import type_of
 from pypwru.expression.numbers import DIVISIONS, U32, U64
-from pypwru.expression.tree import TRUTHS, Arithmetic, Compare, Constant, Read, Unary, Value
+from pypwru.expression.tree import (
+    CONDITION_TYPES,
+    Arithmetic,
+    Compare,
+    Constant,
+    Read,
+    Unary,
+    Value,
+)
 from pypwru.filter import ebpf
 from pypwru.filter.ebpf import R10, Assembler
 
-REGISTERS = 6
+MAX_REGISTERS = 6
 _ALU = {
     "+": ebpf.ADD, "-": ebpf.SUB, "*": ebpf.MUL, "/": ebpf.DIV, "%": ebpf.MOD,
     "&": ebpf.AND, "|": ebpf.OR, "^": ebpf.XOR, "<<": ebpf.LSH, ">>": ebpf.RSH,
 }  # fmt: skip
-TRUTH_PLACE, TRUTH_OFFSET = 1, 1
-"""A condition's 0 or 1 is stored in byte TRUTH_PLACE of its stack slot, plus TRUTH_OFFSET. The
+CONDITION_BYTE, CONDITION_BIAS = 1, 1
+"""A condition's 0 or 1 is stored in byte CONDITION_BYTE of its stack slot, plus CONDITION_BIAS. The
 verifier tracks constants that are stored at the start of a slot, and zero bytes anywhere; it would
 walk the rest of the program once for each value, so paths would double with each condition."""
-Slot = Callable[[Value], int]
+SlotLookup = Callable[[Value], int]
 """Returns the offset from r10 of the slot that holds a read's bytes or a condition's result."""
 
 
-def evaluate(asm: Assembler, value: Value, to: int, slot: Slot) -> None:
-    """Generate register ``to`` = ``value``; ``to`` + 1 to r5 are clobbered.
+def evaluate(asm: Assembler, value: Value, dst: int, slot_of: SlotLookup) -> None:
+    """Generate register ``dst`` = ``value``; ``dst`` + 1 to r5 are clobbered.
 
     Args:
         asm: receives the instructions.
         value: all that it reads is in stack slots.
-        to: the register's number.
-        slot: returns the slot of a read or condition.
+        dst: the register's number.
+        slot_of: returns the slot of a read or condition.
 
     Raises:
         FilterError: it needs more registers than are left.
     """
-    if to >= REGISTERS or to + registers(value) > REGISTERS:
+    if dst >= MAX_REGISTERS or dst + registers_needed(value) > MAX_REGISTERS:
         raise FilterError(
             "the expression computes too much at once: split it, with && between the parts"
         )
     if isinstance(value, Constant):
-        asm.constant64(to, value.value)
+        asm.constant64(dst, value.value)
     elif isinstance(value, Read):
-        _load(asm, value, to, slot(value))
-    elif isinstance(value, TRUTHS):
-        asm.load(1, to, R10, slot(value) + TRUTH_PLACE)
-        asm.add(to, -TRUTH_OFFSET)
+        _load_integer(asm, value, dst, slot_of(value))
+    elif isinstance(value, CONDITION_TYPES):
+        asm.load(1, dst, R10, slot_of(value) + CONDITION_BYTE)
+        asm.add(dst, -CONDITION_BIAS)
     elif isinstance(value, Unary):
-        _unary(asm, value, to, slot)
+        _evaluate_unary(asm, value, dst, slot_of)
     else:
-        _binary(asm, value, to, slot)
+        _evaluate_binary(asm, value, dst, slot_of)
 
 
-def pair(asm: Assembler, value: Arithmetic | Compare, to: int, slot: Slot) -> tuple[int, int]:
+def evaluate_operands(
+    asm: Assembler, value: Arithmetic | Compare, dst: int, slot_of: SlotLookup
+) -> tuple[int, int]:
     """Generate the evaluation of both operands of ``value``, the larger one first.
 
     Args:
         asm: receives the instructions.
         value: the operation.
-        to: the first of the registers to use.
-        slot: returns the slot of a read or condition.
+        dst: the first of the registers to use.
+        slot_of: returns the slot of a read or condition.
 
     Returns:
-        The registers of the left and right operand: ``to`` and ``to`` + 1 in some order.
+        The registers of the left and right operand: ``dst`` and ``dst`` + 1 in some order.
     """
-    if registers(value.right) > registers(value.left):
-        evaluate(asm, value.right, to, slot)
-        evaluate(asm, value.left, to + 1, slot)
-        return to + 1, to
-    evaluate(asm, value.left, to, slot)
-    evaluate(asm, value.right, to + 1, slot)
-    return to, to + 1
+    if registers_needed(value.right) > registers_needed(value.left):
+        evaluate(asm, value.right, dst, slot_of)
+        evaluate(asm, value.left, dst + 1, slot_of)
+        return dst + 1, dst
+    evaluate(asm, value.left, dst, slot_of)
+    evaluate(asm, value.right, dst + 1, slot_of)
+    return dst, dst + 1
 
 
-def immediate(value: Value) -> int | None:
+def as_immediate(value: Value) -> int | None:
     """Return ``value`` as the s32 immediate of a 64-bit instruction, or None."""
     if not isinstance(value, Constant):
         return None
-    number = value.value - (1 << 64) if value.value >> 63 > 0 else value.value
-    return number if -(1 << 31) <= number < 1 << 31 else None
+    signed = value.value - (1 << 64) if value.value >> 63 > 0 else value.value
+    return signed if -(1 << 31) <= signed < 1 << 31 else None
 
 
-def registers(value: Value) -> int:
+def registers_needed(value: Value) -> int:
     """Return the number of registers that ``value`` needs (its Sethi-Ullman number)."""
     if isinstance(value, Unary):
-        return registers(value.operand)
+        return registers_needed(value.operand)
     if not isinstance(value, Arithmetic):
         return 1
     if _has_immediate(value):
-        return registers(value.left)
-    left, right = registers(value.left), registers(value.right)
+        return registers_needed(value.left)
+    left, right = registers_needed(value.left), registers_needed(value.right)
     needed = left + 1 if left == right else max(left, right)
     return max(needed, 3) if _is_signed_division(value) else needed
 
 
 def _has_immediate(value: Arithmetic) -> bool:
-    return immediate(value.right) is not None and not _is_signed_division(value)
+    return as_immediate(value.right) is not None and not _is_signed_division(value)
 
 
 def _is_signed_division(value: Arithmetic) -> bool:
-    operands = (number_of(value.left), number_of(value.right))
+    operands = (type_of(value.left), type_of(value.right))
     return (
-        value.sign in DIVISIONS
-        and U64 not in operands
-        and any(number.signed for number in operands)
+        value.op in DIVISIONS and U64 not in operands and any(number.signed for number in operands)
     )
 
 
-def _load(asm: Assembler, read: Read, to: int, where: int) -> None:
-    size = read.cell.size if read.cell.size in ebpf.MEMORY_SIZE else 8
-    asm.load(size, to, R10, where)
-    if read.big_endian:
-        asm.from_big_endian(to, size)
-    bits, signed = read.number.bits, read.number.signed
+def _load_integer(asm: Assembler, read: Read, dst: int, offset: int) -> None:
+    size = read.memory.size if read.memory.size in ebpf.MEMORY_SIZE else 8
+    asm.load(size, dst, R10, offset)
+    if read.is_big_endian:
+        asm.from_big_endian(dst, size)
+    bits, signed = read.int_type.bits, read.int_type.signed
     if bits == 8 * size and not (signed and bits < 64):
         return
     left, right = 64 - read.shift - bits, 64 - bits
     if left:
-        asm.alu(ebpf.LSH, to, left)
+        asm.alu(ebpf.LSH, dst, left)
     if right:
-        asm.alu(ebpf.ARSH if signed else ebpf.RSH, to, right)
+        asm.alu(ebpf.ARSH if signed else ebpf.RSH, dst, right)
 
 
-def _unary(asm: Assembler, value: Unary, to: int, slot: Slot) -> None:
-    evaluate(asm, value.operand, to, slot)
-    if value.sign == "-":
-        asm.negate(to)
-    elif value.number == U32:
-        asm.alu32(ebpf.XOR, to, -1)
+def _evaluate_unary(asm: Assembler, value: Unary, dst: int, slot_of: SlotLookup) -> None:
+    evaluate(asm, value.operand, dst, slot_of)
+    if value.op == "-":
+        asm.negate(dst)
+    elif value.int_type == U32:
+        asm.alu32(ebpf.XOR, dst, -1)
     else:
-        asm.alu(ebpf.XOR, to, -1)
+        asm.alu(ebpf.XOR, dst, -1)
 
 
-def _binary(asm: Assembler, value: Arithmetic, to: int, slot: Slot) -> None:
-    operation = _ALU[value.sign]
-    if value.sign == ">>" and number_of(value.left).signed:
+def _evaluate_binary(asm: Assembler, value: Arithmetic, dst: int, slot_of: SlotLookup) -> None:
+    operation = _ALU[value.op]
+    if value.op == ">>" and type_of(value.left).signed:
         operation = ebpf.ARSH
-    number = immediate(value.right)
-    if number is not None and _has_immediate(value):
-        evaluate(asm, value.left, to, slot)
-        asm.alu(operation, to, number)
+    constant = as_immediate(value.right)
+    if constant is not None and _has_immediate(value):
+        evaluate(asm, value.left, dst, slot_of)
+        asm.alu(operation, dst, constant)
         return
-    left, right = pair(asm, value, to, slot)
+    left, right = evaluate_operands(asm, value, dst, slot_of)
     if _is_signed_division(value):
-        _divide_signed(asm, operation, left, right, to + 2)
+        _divide_signed(asm, operation, left, right, dst + 2)
     else:
         asm.alu_register(operation, left, right)
-    if left != to:
-        asm.move(to, left)
+    if left != dst:
+        asm.move(dst, left)
 
 
-def _divide_signed(asm: Assembler, operation: int, left: int, right: int, spare: int) -> None:
+def _divide_signed(asm: Assembler, operation: int, left: int, right: int, scratch: int) -> None:
     """Generate left = left / right or left % right, truncated towards zero.
 
     A division by 0 gives 0, and % gives ``left``, as in BPF.
@@ -164,20 +172,20 @@ def _divide_signed(asm: Assembler, operation: int, left: int, right: int, spare:
         asm: receives the instructions.
         operation: ebpf.DIV or ebpf.MOD.
         left, right: registers; ``right`` is clobbered.
-        spare: another register, clobbered.
+        scratch: another register, clobbered.
     """
-    asm.move(spare, left)
+    asm.move(scratch, left)
     if operation == ebpf.DIV:
-        asm.alu_register(ebpf.XOR, spare, right)
+        asm.alu_register(ebpf.XOR, scratch, right)
     for register in (left, right):
-        _negate_below_zero(asm, register, register)
+        _negate_if_negative(asm, register, register)
     asm.alu_register(operation, left, right)
-    _negate_below_zero(asm, left, spare)
+    _negate_if_negative(asm, left, scratch)
 
 
-def _negate_below_zero(asm: Assembler, register: int, sign: int) -> None:
+def _negate_if_negative(asm: Assembler, register: int, sign: int) -> None:
     """Generate register = -register if register ``sign`` is negative."""
-    done = asm.label()
+    done = asm.new_label()
     asm.branch(ebpf.JSGE, sign, 0, done)
     asm.negate(register)
-    asm.place(done)
+    asm.bind_label(done)

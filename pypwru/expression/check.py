@@ -12,41 +12,41 @@ from typing import TYPE_CHECKING
 from pypwru.expression import algebra, numbers
 from pypwru.expression.numbers import COMPARISONS
 from pypwru.expression.syntax import (
-    Binary,
-    Index,
-    Literal,
-    Logic,
-    Member,
-    Name,
+    BinaryExpr,
+    IndexExpr,
+    LiteralExpr,
+    LogicExpr,
+    MemberExpr,
+    NameExpr,
     Node,
-    String,
-    Unary,
+    StringExpr,
+    UnaryExpr,
 )
-from pypwru.expression.tree import Arithmetic, Constant, Read, Text, Value
+from pypwru.expression.tree import Arithmetic, Constant, Read, StringCompare, Value
 from pypwru.expression.tree import Unary as UnaryValue
 from pypwru.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pypwru.expression.paths import Paths, Spot
+    from pypwru.expression.paths import LValue, MemberAccess
 
-_WORDS = {"true": 1, "false": 0, "NULL": 0}
-_EQUALITY = ("==", "!=")
-_MISPLACED = "a string can only be compared, by == or !=, with a char array or a char *"
+_KEYWORDS = {"true": 1, "false": 0, "NULL": 0}
+_EQUALITY_OPERATORS = ("==", "!=")
+_STRING_MISUSE = "a string can only be compared, by == or !=, with a char array or a char *"
 
 
-class Checker:
+class TypeChecker:
     """Translates syntax trees.
 
     Args:
-        paths: resolves members of the root.
+        member_access: resolves members of the root.
     """
 
-    def __init__(self, paths: Paths) -> None:
-        self._paths = paths
+    def __init__(self, member_access: MemberAccess) -> None:
+        self._member_access = member_access
 
-    def value(self, node: Node, enum: int = 0) -> Value:
+    def rvalue(self, node: Node, enum: int = 0) -> Value:
         """Return the value that ``node`` computes (an rvalue).
 
         Args:
@@ -56,9 +56,9 @@ class Checker:
         Raises:
             FilterError: an unknown name or a type error; the message points at the column.
         """
-        return _MEANINGS[type(node)](self, node, enum)
+        return _NODE_HANDLERS[type(node)](self, node, enum)
 
-    def spot(self, node: Node) -> Spot | None:
+    def lvalue(self, node: Node) -> LValue | None:
         """Return the object that ``node`` names (an lvalue): a member or an element.
 
         None stands for the root itself.
@@ -66,120 +66,126 @@ class Checker:
         Raises:
             FilterError: ``node`` names no object, or one that does not exist.
         """
-        if isinstance(node, Member):
-            return self._paths.member(self.spot(node.parent), node.name, node.mark)
-        if isinstance(node, Index):
-            return self._paths.element(self.spot(node.parent), self._place(node), node.mark)
-        if isinstance(node, Name) and node.text == self._paths.root:
+        if isinstance(node, MemberExpr):
+            return self._member_access.member(self.lvalue(node.parent), node.name, node.position)
+        if isinstance(node, IndexExpr):
+            return self._member_access.element(
+                self.lvalue(node.parent), self._constant_index(node), node.position
+            )
+        if isinstance(node, NameExpr) and node.text == self._member_access.root:
             return None
-        raise node.mark.error(
-            f"a member of {self._paths.root} is expected, such as {self._paths.root}->len"
+        raise node.position.error(
+            f"a member of {self._member_access.root} is expected, such as {self._member_access.root}->len"
         )
 
-    def _place(self, node: Index) -> int:
-        value = self.value(node.place)
+    def _constant_index(self, node: IndexExpr) -> int:
+        value = self.rvalue(node.index_expr)
         if not isinstance(value, Constant):
-            raise node.place.mark.error("an index must be a constant")
+            raise node.index_expr.position.error("an index must be a constant")
         if value.value < 0:
-            raise node.place.mark.error(f"{value.value} is not an index: the first is 0")
+            raise node.index_expr.position.error(f"{value.value} is not an index: the first is 0")
         return value.value
 
-    def _path(self, node: Node, _: int) -> Value:
-        return self._paths.read(self.spot(node), node.mark)
+    def _read_member(self, node: Node, _: int) -> Value:
+        return self._member_access.read(self.lvalue(node), node.position)
 
-    def _name(self, node: Name, enum: int) -> Value:
-        if node.text == self._paths.root:
-            return self._path(node, enum)
-        own = self._paths.btf.enumerators(enum) if enum else {}
-        value = own.get(node.text, _WORDS.get(node.text))
+    def _resolve_name(self, node: NameExpr, enum: int) -> Value:
+        if node.text == self._member_access.root:
+            return self._read_member(node, enum)
+        enumerators = self._member_access.btf.enumerators(enum) if enum else {}
+        value = enumerators.get(node.text, _KEYWORDS.get(node.text))
         if value is None:
-            value = self._foreign(node, own)
-        return Constant(value, numbers.of(value))
+            value = self._unique_enumerator(node, enumerators)
+        return Constant(value, numbers.constant_type(value))
 
-    def _foreign(self, node: Name, own: dict[str, int]) -> int:
+    def _unique_enumerator(self, node: NameExpr, enumerators: dict[str, int]) -> int:
         """Return the value of an enumerator of any enum, if all enums agree on it.
 
         Args:
             node: the name.
-            own: the enumerators of the enum that was tried first, for suggestions.
+            enumerators: the enumerators of the enum that was tried first, for suggestions.
         """
-        values = sorted(set(self._paths.btf.enum_values(node.text)))
+        values = sorted(set(self._member_access.btf.enum_values(node.text)))
         if not values:
-            raise node.mark.error(self._unknown(node.text, own))
+            raise node.position.error(self._unknown_name(node.text, enumerators))
         if len(values) > 1:
             found = " and ".join(map(str, values))
-            raise node.mark.error(f"{node.text} is {found} in different enums: write its number")
+            raise node.position.error(
+                f"{node.text} is {found} in different enums: write its number"
+            )
         return values[0]
 
-    def _unknown(self, name: str, own: dict[str, int]) -> str:
-        root = self._paths.root
-        if name in self._paths.names():
+    def _unknown_name(self, name: str, enumerators: dict[str, int]) -> str:
+        root = self._member_access.root
+        if name in self._member_access.members_of():
             return f"{name} is a member: write {root}->{name}"
         return (
             f"{name} is neither {root} nor in an enum of this kernel's BTF, which has no macros: "
-            "write its number" + did_you_mean(name, [root, *own])
+            "write its number" + did_you_mean(name, [root, *enumerators])
         )
 
-    def _literal(self, node: Literal, _: int) -> Value:
-        return Constant(node.value, node.number)
+    def _literal(self, node: LiteralExpr, _: int) -> Value:
+        return Constant(node.value, node.int_type)
 
-    def _string(self, node: String, _: int) -> Value:
-        raise node.mark.error(_MISPLACED)
+    def _string(self, node: StringExpr, _: int) -> Value:
+        raise node.position.error(_STRING_MISUSE)
 
-    def _unary(self, node: Unary, enum: int) -> Value:
-        operand = self.value(node.operand, enum)
-        return _UNARY[node.sign](operand)
+    def _unary(self, node: UnaryExpr, enum: int) -> Value:
+        operand = self.rvalue(node.operand, enum)
+        return _UNARY[node.op](operand)
 
-    def _binary(self, node: Binary, enum: int) -> Value:
-        if isinstance(node.left, String) or isinstance(node.right, String):
-            return self._text(node)
-        if node.sign in COMPARISONS:
+    def _binary(self, node: BinaryExpr, enum: int) -> Value:
+        if isinstance(node.left, StringExpr) or isinstance(node.right, StringExpr):
+            return self._compare_string(node)
+        if node.op in COMPARISONS:
             enum = 0
-        left, right = self._sides(node, enum)
-        if node.sign in COMPARISONS:
-            return algebra.compare(node.sign, left, right, node.mark)
-        return algebra.arithmetic(node.sign, left, right, node.mark)
+        left, right = self._operands(node, enum)
+        if node.op in COMPARISONS:
+            return algebra.make_comparison(node.op, left, right, node.position)
+        return algebra.make_arithmetic(node.op, left, right, node.position)
 
-    def _sides(self, node: Binary, enum: int) -> tuple[Value, Value]:
+    def _operands(self, node: BinaryExpr, enum: int) -> tuple[Value, Value]:
         """Return the values of both operands.
 
         The one that reads the root is resolved first: its enum is where names of the other are
         looked up.
         """
-        if self._is_about_root(node.left) or not self._is_about_root(node.right):
-            left = self.value(node.left, enum)
-            return left, self.value(node.right, enum_of(left) or enum)
-        right = self.value(node.right, enum)
-        return self.value(node.left, enum_of(right) or enum), right
+        if self._references_root(node.left) or not self._references_root(node.right):
+            left = self.rvalue(node.left, enum)
+            return left, self.rvalue(node.right, enum_of(left) or enum)
+        right = self.rvalue(node.right, enum)
+        return self.rvalue(node.left, enum_of(right) or enum), right
 
-    def _is_about_root(self, node: Node) -> bool:
-        return mentions(node, self._paths.root)
+    def _references_root(self, node: Node) -> bool:
+        return references_name(node, self._member_access.root)
 
-    def _text(self, node: Binary) -> Value:
+    def _compare_string(self, node: BinaryExpr) -> Value:
         string, other = node.left, node.right
-        if not isinstance(string, String):
+        if not isinstance(string, StringExpr):
             string, other = other, string
-        if not isinstance(string, String) or node.sign not in _EQUALITY:
-            raise node.mark.error(_MISPLACED)
-        spot = self.spot(other) if isinstance(other, Name | Member | Index) else None
-        cell = self._paths.text(spot, len(string.data), other.mark)
-        if cell is None:
-            raise string.mark.error(_MISPLACED)
-        if len(string.data) > cell.size:
-            raise string.mark.error(
-                f"the array has {cell.size} characters: it is never this string"
+        if not isinstance(string, StringExpr) or node.op not in _EQUALITY_OPERATORS:
+            raise node.position.error(_STRING_MISUSE)
+        lvalue = (
+            self.lvalue(other) if isinstance(other, NameExpr | MemberExpr | IndexExpr) else None
+        )
+        memory = self._member_access.string_memory(lvalue, len(string.data), other.position)
+        if memory is None:
+            raise string.position.error(_STRING_MISUSE)
+        if len(string.data) > memory.size:
+            raise string.position.error(
+                f"the array has {memory.size} characters: it is never this string"
             )
-        text = Text(cell, (string.data + b"\0")[: cell.size])
-        return text if node.sign == "==" else algebra.inverse(text)
+        comparison = StringCompare(memory, (string.data + b"\0")[: memory.size])
+        return comparison if node.op == "==" else algebra.invert(comparison)
 
-    def _logic(self, node: Logic, _: int) -> Value:
-        return algebra.logic(node.sign, [self.value(term) for term in node.terms])
+    def _logic(self, node: LogicExpr, _: int) -> Value:
+        return algebra.make_logic(node.op, [self.rvalue(term) for term in node.terms])
 
 
 def enum_of(value: Value) -> int:
     """Return the BTF type id of the enum that ``value`` is of, or is computed from; 0 for none."""
     if isinstance(value, Read):
-        return value.enum
+        return value.enum_id
     if isinstance(value, UnaryValue):
         return enum_of(value.operand)
     if isinstance(value, Arithmetic):
@@ -187,42 +193,42 @@ def enum_of(value: Value) -> int:
     return 0
 
 
-def mentions(node: Node, name: str) -> bool:
+def references_name(node: Node, name: str) -> bool:
     """Return whether ``node`` references ``name``."""
-    if isinstance(node, Name):
+    if isinstance(node, NameExpr):
         return node.text == name
-    return any(mentions(child, name) for child in _children(node))
+    return any(references_name(child, name) for child in _children(node))
 
 
 def _children(node: Node) -> tuple[Node, ...]:
-    if isinstance(node, Logic):
+    if isinstance(node, LogicExpr):
         return node.terms
-    if isinstance(node, Binary):
+    if isinstance(node, BinaryExpr):
         return node.left, node.right
-    if isinstance(node, Index):
-        return node.parent, node.place
-    if isinstance(node, Member):
+    if isinstance(node, IndexExpr):
+        return node.parent, node.index_expr
+    if isinstance(node, MemberExpr):
         return (node.parent,)
-    return (node.operand,) if isinstance(node, Unary) else ()
+    return (node.operand,) if isinstance(node, UnaryExpr) else ()
 
 
-def _same(operand: Value) -> Value:
+def _identity(operand: Value) -> Value:
     return operand
 
 
 _UNARY: dict[str, Callable[[Value], Value]] = {
-    "-": algebra.negated,
-    "+": _same,
+    "-": algebra.negate,
+    "+": _identity,
     "~": algebra.complement,
-    "!": algebra.inverse,
+    "!": algebra.invert,
 }
-_MEANINGS: dict[type, Callable[..., Value]] = {
-    Name: Checker._name,
-    Member: Checker._path,
-    Index: Checker._path,
-    Literal: Checker._literal,
-    String: Checker._string,
-    Unary: Checker._unary,
-    Binary: Checker._binary,
-    Logic: Checker._logic,
+_NODE_HANDLERS: dict[type, Callable[..., Value]] = {
+    NameExpr: TypeChecker._resolve_name,
+    MemberExpr: TypeChecker._read_member,
+    IndexExpr: TypeChecker._read_member,
+    LiteralExpr: TypeChecker._literal,
+    StringExpr: TypeChecker._string,
+    UnaryExpr: TypeChecker._unary,
+    BinaryExpr: TypeChecker._binary,
+    LogicExpr: TypeChecker._logic,
 }

@@ -9,20 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.errors import FilterError
-from pypwru.expression.check import Checker, mentions
+from pypwru.expression.check import TypeChecker, references_name
 from pypwru.expression.emit import emit
 from pypwru.expression.memory import OutOfStack
 from pypwru.expression.parse import parse
-from pypwru.expression.paths import Paths
-from pypwru.expression.source import Mark, shown
-from pypwru.expression.uses import shared
+from pypwru.expression.paths import MemberAccess
+from pypwru.expression.source import Position, printable
+from pypwru.expression.uses import common_reads
 
 if TYPE_CHECKING:
     from pypwru.btf.query import BTF
-    from pypwru.expression.tree import Cell, Value
+    from pypwru.expression.tree import MemoryRef, Value
     from pypwru.filter.ebpf import Insn
 
-STRUCTS = {"skb": "sk_buff", "xdp": "xdp_buff"}
+ROOT_STRUCTS = {"skb": "sk_buff", "xdp": "xdp_buff"}
 """Root of an expression -> name of the struct that it points to."""
 
 
@@ -31,13 +31,13 @@ class Expression(NamedTuple):
 
     Args:
         source: its text.
-        meaning: its value; a packet matches if it is not 0.
-        kept: the memory that is read once and cached on the stack.
+        value: its value; a packet matches if it is not 0.
+        cached_reads: the memory that is read once and cached on the stack.
     """
 
-    source: Mark
-    meaning: Value
-    kept: tuple[Cell, ...]
+    source: Position
+    value: Value
+    cached_reads: tuple[MemoryRef, ...]
 
     def body(self, stack_base: int) -> list[Insn]:
         """Return eBPF of the filter.
@@ -54,9 +54,9 @@ class Expression(NamedTuple):
         """
         try:
             try:
-                return emit(self.meaning, list(self.kept), stack_base)
+                return emit(self.value, list(self.cached_reads), stack_base)
             except OutOfStack:
-                return emit(self.meaning, [], stack_base)
+                return emit(self.value, [], stack_base)
         except FilterError as problem:
             raise self.source.error(str(problem)) from None
 
@@ -74,12 +74,12 @@ def compile_filter_expression(text: str, root: str, btf: BTF) -> Expression:
         BTFError: the struct is not in ``btf``.
     """
     flag = f"--filter-{root}-expr"
-    source = Mark(text, flag)
+    source = Position(text, flag)
     tree = parse(source)
-    if not mentions(tree, root):
+    if not references_name(tree, root):
         raise FilterError(
-            f"{flag} must start with {root}: '{shown(text)}' is not about the packet; "
+            f"{flag} must start with {root}: '{printable(text)}' is not about the packet; "
             f"write {root}->len > 100 for example"
         )
-    meaning = Checker(Paths(btf, root, STRUCTS[root])).value(tree)
-    return Expression(source, meaning, tuple(shared(meaning)))
+    value = TypeChecker(MemberAccess(btf, root, ROOT_STRUCTS[root])).rvalue(tree)
+    return Expression(source, value, tuple(common_reads(value)))

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pypwru.expression import numbers
-from pypwru.expression.numbers import U32, U64, Number
+from pypwru.expression.numbers import U32, U64, IntType
 
 if TYPE_CHECKING:
     from pypwru.expression.tokens import Token
@@ -18,17 +18,17 @@ _NUMBER = re.compile(
     r"(?P<suffix>[uU]?[lL]{0,2}|[lL]{1,2}[uU])"
 )
 _BASES = {"x": 16, "o": 8, "b": 2, "c": 8, "d": 10}
-_MOST_DIGITS = 64  # in any base: int() of Python refuses more than 4,300
+_MAX_DIGITS = 64  # in any base: int() of Python refuses more than 4,300
 _ESCAPE = re.compile(
     r"\\(?:x(?P<hex>[0-9a-fA-F]{1,2})|(?P<octal>[0-7]{1,3})|(?P<plain>.))", re.DOTALL
 )
-_PLAIN = {
+_SIMPLE_ESCAPES = {
     "n": 10, "t": 9, "r": 13, "a": 7, "b": 8, "f": 12, "v": 11,
     "\\": 92, "'": 39, '"': 34, "?": 63,
 }  # fmt: skip
 
 
-def number(token: Token) -> tuple[int, Number]:
+def parse_number(token: Token) -> tuple[int, IntType]:
     """Return the value of a NUMBER token and its type.
 
     Raises:
@@ -36,23 +36,23 @@ def number(token: Token) -> tuple[int, Number]:
     """
     match = _NUMBER.fullmatch(token.text)
     if match is None:
-        raise token.mark.error(
-            f"'{_cut(token.text)}' is not a number: write 10, 0xa, 012 or 0b1010, "
+        raise token.position.error(
+            f"'{_truncate(token.text)}' is not a number: write 10, 0xa, 012 or 0b1010, "
             "optionally followed by U or L"
         )
     base, digits = next((_BASES[key], match[key]) for key in _BASES if match[key])
     significant = digits.lstrip("0") or "0"
-    value = int(significant[: _MOST_DIGITS + 1], base)
+    value = int(significant[: _MAX_DIGITS + 1], base)
     if value >> 64:
-        raise token.mark.error(f"{_cut(token.text)} does not fit into 64 bits")
-    return value, _type(value, match["suffix"].upper(), base)
+        raise token.position.error(f"{_truncate(token.text)} does not fit into 64 bits")
+    return value, _literal_type(value, match["suffix"].upper(), base)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _MOST_DIGITS else f"{text[:20]}... ({len(text)} characters)"
+def _truncate(text: str) -> str:
+    return text if len(text) <= _MAX_DIGITS else f"{text[:20]}... ({len(text)} characters)"
 
 
-def _type(value: int, suffix: str, base: int) -> Number:
+def _literal_type(value: int, suffix: str, base: int) -> IntType:
     """Return the type by C11, 6.4.4.1.
 
     A number too large for an int is a long in decimal, and unsigned in any other base.
@@ -61,53 +61,55 @@ def _type(value: int, suffix: str, base: int) -> Number:
         return U64
     if suffix == "U" or (base != 10 and not suffix and value.bit_length() == 32):
         return U32
-    return numbers.of(value)
+    return numbers.constant_type(value)
 
 
-def character(token: Token) -> int:
+def parse_character(token: Token) -> int:
     """Return the value of a CHARACTER token, 0 to 255.
 
     Raises:
         FilterError: it is not exactly one byte.
     """
-    data = _bytes(token)
+    data = _decode(token)
     if len(data) != 1:
-        raise token.mark.error(f"{token.text} is not one character of one byte")
+        raise token.position.error(f"{token.text} is not one character of one byte")
     return data[0]
 
 
-def string(token: Token) -> bytes:
+def parse_string(token: Token) -> bytes:
     """Return the bytes of a STRING token, without a terminating NUL.
 
     Raises:
         FilterError: an unknown escape sequence, or a NUL inside the string.
     """
-    data = _bytes(token)
+    data = _decode(token)
     if 0 in data:
-        raise token.mark.error("a string ends at its first NUL: leave it out")
+        raise token.position.error("a string ends at its first NUL: leave it out")
     return data
 
 
-def _bytes(token: Token) -> bytes:
-    text, data, at = token.text[1:-1], b"", 0
-    while at < len(text):
-        if text[at] != "\\":
-            data += text[at].encode(errors="surrogateescape")
-            at += 1
+def _decode(token: Token) -> bytes:
+    text, data, offset = token.text[1:-1], b"", 0
+    while offset < len(text):
+        if text[offset] != "\\":
+            data += text[offset].encode(errors="surrogateescape")
+            offset += 1
             continue
-        match = _ESCAPE.match(text, at)
-        value = _escaped(match) if match else None
+        match = _ESCAPE.match(text, offset)
+        value = _escape_value(match) if match else None
         if match is None or value is None:
-            mark = token.mark
-            raise mark._replace(column=mark.column + 1 + at).error("C has no such escape")
+            position = token.position
+            raise position._replace(column=position.column + 1 + offset).error(
+                "C has no such escape"
+            )
         data += bytes((value,))
-        at = match.end()
+        offset = match.end()
     return data
 
 
-def _escaped(match: re.Match[str]) -> int | None:
+def _escape_value(match: re.Match[str]) -> int | None:
     if match["hex"]:
         return int(match["hex"], 16)
     if match["octal"]:
         return int(match["octal"], 8) & 0xFF
-    return _PLAIN.get(match["plain"])
+    return _SIMPLE_ESCAPES.get(match["plain"])

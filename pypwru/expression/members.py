@@ -7,13 +7,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.errors import FilterError
-from pypwru.expression.check import Checker, mentions
-from pypwru.expression.compiler import STRUCTS
-from pypwru.expression.memory import SLOT, Frame, Memory
+from pypwru.expression.check import TypeChecker, references_name
+from pypwru.expression.compiler import ROOT_STRUCTS
+from pypwru.expression.memory import SLOT_SIZE, MemoryReader, StackFrame
 from pypwru.expression.parse import parse
-from pypwru.expression.paths import LARGEST, Bits, Paths
-from pypwru.expression.show import Show, Shown, shower
-from pypwru.expression.source import Mark, shown
+from pypwru.expression.paths import MAX_READ, BitRange, MemberAccess
+from pypwru.expression.show import FormattedValue, ValueFormatter, make_formatter
+from pypwru.expression.source import Position, printable
 from pypwru.filter.ebpf import MEMORY_SIZE, R0, R1, R2, R10, Assembler, Insn
 
 if TYPE_CHECKING:
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
 
     from pypwru.btf.query import BTF
 
-MOST = 4
+MAX_ITEMS = 4
 """Members at most: elements of the u64 array that the BPF program fills."""
-_ARROWS = re.compile(r"->|\.")
-_REMEMBERED = 1024  # formatted values that are cached for each member
+_MEMBER_OPERATOR = re.compile(r"->|\.")
+_CACHE_SIZE = 1024  # formatted values that are cached for each member
 
 
-class Item(NamedTuple):
+class MetadataMember(NamedTuple):
     """A member to print.
 
     Args:
-        name: the last name of ``text``, with its index; it is printed before the ``=``.
-        text: the whole expression, as typed.
-        bits: its position in kernel memory.
-        show: formats its value.
+        name: the last name of ``expression``, with its index; it is printed before the ``=``.
+        expression: the whole expression, as typed.
+        bit_range: its position in kernel memory.
+        formatter: formats its value.
     """
 
     name: str
-    text: str
-    bits: Bits
-    show: Show
+    expression: str
+    bit_range: BitRange
+    formatter: ValueFormatter
 
-    def shown(self, word: int) -> Shown:
-        """Format the member's bits in ``word``, the u64 that the BPF program stored."""
-        return self.show(word >> self.bits.shift & (1 << self.bits.width) - 1)
+    def format_value(self, raw: int) -> FormattedValue:
+        """Format the member's bits in ``raw``, the u64 that the BPF program stored."""
+        return self.formatter(raw >> self.bit_range.shift & (1 << self.bit_range.width) - 1)
 
 
-class Members(NamedTuple):
+class MetadataMembers(NamedTuple):
     """Up to four members.
 
     Args:
@@ -56,7 +56,7 @@ class Members(NamedTuple):
     """
 
     flag: str
-    items: tuple[Item, ...]
+    items: tuple[MetadataMember, ...]
 
     def body(self, stack_base: int) -> list[Insn]:
         """Return eBPF that reads the members into an array.
@@ -76,24 +76,26 @@ class Members(NamedTuple):
         except FilterError as problem:
             raise FilterError(f"{self.flag}: {problem}") from None
 
-    def text(self, values: Sequence[int]) -> str:
+    def format_text(self, raw_values: Sequence[int]) -> str:
         """Return `` name=value name=value`` for the u64 values that the BPF program stored."""
-        pairs = zip(self.items, values, strict=False)
-        return "".join(f" {item.name}={item.shown(word).text}" for item, word in pairs)
+        pairs = zip(self.items, raw_values, strict=False)
+        return "".join(f" {item.name}={item.format_value(raw).text}" for item, raw in pairs)
 
-    def values(self, values: Sequence[int]) -> dict[str, object]:
+    def json_values(self, raw_values: Sequence[int]) -> dict[str, object]:
         """Return name -> JSON value for the u64 values that the BPF program stored.
 
         Members of the same name have their whole text as the key.
         """
         names = [item.name for item in self.items]
         return {
-            item.name if names.count(item.name) == 1 else item.text: item.shown(word).plain
-            for item, word in zip(self.items, values, strict=False)
+            item.name if names.count(item.name) == 1 else item.expression: item.format_value(
+                raw
+            ).json_value
+            for item, raw in zip(self.items, raw_values, strict=False)
         }
 
 
-def compile_members(texts: Sequence[str], root: str, btf: BTF) -> Members:
+def compile_members(texts: Sequence[str], root: str, btf: BTF) -> MetadataMembers:
     """Compile the members of an output option.
 
     Args:
@@ -106,60 +108,68 @@ def compile_members(texts: Sequence[str], root: str, btf: BTF) -> Members:
             at the column.
         BTFError: the struct is not in ``btf``.
     """
-    if len(texts) > MOST:
+    if len(texts) > MAX_ITEMS:
         raise FilterError(
-            f"Failed to parse {root} metadata exprs: too many {root} metadata exprs, max {MOST}"
+            f"Failed to parse {root} metadata exprs: too many {root} metadata exprs, max {MAX_ITEMS}"
         )
     flag = f"--output-{root}-metadata"
-    paths = Paths(btf, root, STRUCTS[root])
-    return Members(flag, tuple(_item(Mark(text, flag), paths) for text in texts if text))
+    member_access = MemberAccess(btf, root, ROOT_STRUCTS[root])
+    return MetadataMembers(
+        flag, tuple(_compile_member(Position(text, flag), member_access) for text in texts if text)
+    )
 
 
-def _item(source: Mark, paths: Paths) -> Item:
+def _compile_member(source: Position, member_access: MemberAccess) -> MetadataMember:
     tree = parse(source)
-    if not mentions(tree, paths.root):
+    if not references_name(tree, member_access.root):
         raise FilterError(
-            f"{source.flag} must start with {paths.root}: '{shown(source.text)}' is not a member "
+            f"{source.flag} must start with {member_access.root}: '{printable(source.text)}' is not a member "
             "of it"
         )
-    spot = Checker(paths).spot(tree)
-    if spot is None:
-        raise source.error(f"name a member of {paths.root}, such as {paths.root}->len")
-    bits = paths.bits(spot, tree.mark)
-    text = source.text.strip()
-    name = _ARROWS.split(text)[-1].strip()  # mark of skb->mark, cb[3] of skb->cb[3]
-    if bits.cell.size > LARGEST:
-        raise tree.mark.error(
-            f"{paths.root} metadata field '{name}' ({paths.described(spot)}) is too large, max "
-            f"{LARGEST} bytes"
+    lvalue = TypeChecker(member_access).lvalue(tree)
+    if lvalue is None:
+        raise source.error(
+            f"name a member of {member_access.root}, such as {member_access.root}->len"
         )
-    show = shower(paths.btf, spot.place.type, bits.width)
-    return Item(name, text, bits, lru_cache(_REMEMBERED)(show))
+    bit_range = member_access.bit_range(lvalue, tree.position)
+    text = source.text.strip()
+    name = _MEMBER_OPERATOR.split(text)[-1].strip()  # mark of skb->mark, cb[3] of skb->cb[3]
+    if bit_range.memory.size > MAX_READ:
+        raise tree.position.error(
+            f"{member_access.root} metadata field '{name}' ({member_access.describe_type(lvalue)}) is too large, max "
+            f"{MAX_READ} bytes"
+        )
+    formatter = make_formatter(member_access.btf, lvalue.member.type, bit_range.width)
+    return MetadataMember(name, text, bit_range, lru_cache(_CACHE_SIZE)(formatter))
 
 
-def _emit(items: Sequence[Item], stack_base: int) -> list[Insn]:
+def _emit(items: Sequence[MetadataMember], stack_base: int) -> list[Insn]:
     asm = Assembler()
-    frame = Frame(stack_base)
-    root, out = frame.take(), frame.take()
-    asm.store(SLOT, R10, out, R2)  # the verifier tracks the pointer, as the slot is aligned
-    asm.forget_pointer(R1)
-    asm.store(SLOT, R10, root, R1)
-    for place, item in enumerate(items):
-        failed, stored = asm.label(), asm.label()
-        memory = Memory(asm, frame, root, {}, failed)
+    frame = StackFrame(stack_base)
+    root_slot, array_slot = frame.allocate(), frame.allocate()
+    asm.store(
+        SLOT_SIZE, R10, array_slot, R2
+    )  # the verifier tracks the pointer, as the slot is aligned
+    asm.make_scalar(R1)
+    asm.store(SLOT_SIZE, R10, root_slot, R1)
+    for index, item in enumerate(items):
+        fault_label, store_label = asm.new_label(), asm.new_label()
+        memory = MemoryReader(asm, frame, root_slot, {}, fault_label)
         with memory.scope():
-            where = memory.fetch(item.bits.cell)
-        size = item.bits.cell.size if item.bits.cell.size in MEMORY_SIZE else SLOT
-        asm.load(size, R0, R10, where)
-        asm.jump(stored)
-        asm.place(failed)
+            slot = memory.fetch(item.bit_range.memory)
+        size = (
+            item.bit_range.memory.size if item.bit_range.memory.size in MEMORY_SIZE else SLOT_SIZE
+        )
+        asm.load(size, R0, R10, slot)
+        asm.jump(store_label)
+        asm.bind_label(fault_label)
         asm.constant(R0, 0)
-        asm.place(stored)
-        asm.load(SLOT, R1, R10, out)
-        asm.store(SLOT, R1, SLOT * place, R0)
-    if len(items) < MOST:
-        asm.load(SLOT, R1, R10, out)
+        asm.bind_label(store_label)
+        asm.load(SLOT_SIZE, R1, R10, array_slot)
+        asm.store(SLOT_SIZE, R1, SLOT_SIZE * index, R0)
+    if len(items) < MAX_ITEMS:
+        asm.load(SLOT_SIZE, R1, R10, array_slot)
         asm.constant(R0, 0)
-    for place in range(len(items), MOST):
-        asm.store(SLOT, R1, SLOT * place, R0)
+    for index in range(len(items), MAX_ITEMS):
+        asm.store(SLOT_SIZE, R1, SLOT_SIZE * index, R0)
     return asm.finish()

@@ -17,19 +17,19 @@ from pypwru.filter.ebpf import R0, R1, R2, R3, R10, Assembler
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pypwru.expression.tree import Cell
+    from pypwru.expression.tree import MemoryRef
 
 STACK_LIMIT = -512  # MAX_BPF_STACK
-SLOT = 8
+SLOT_SIZE = 8
 PROBE_READ_KERNEL_STR = 115  # BPF_FUNC_probe_read_kernel_str: returns the length with the NUL
-_WHOLE = (1, 2, 4, 8)
+_LOAD_SIZES = (1, 2, 4, 8)
 
 
 class OutOfStack(FilterError):
     """The frame would exceed the 512 bytes of stack that a BPF program has."""
 
 
-class Frame:
+class StackFrame:
     """Allocates stack slots, aligned to 8 bytes.
 
     Args:
@@ -37,15 +37,15 @@ class Frame:
     """
 
     def __init__(self, base: int) -> None:
-        self._top = base // SLOT * SLOT
+        self._top = base // SLOT_SIZE * SLOT_SIZE
 
-    def take(self, size: int = SLOT) -> int:
+    def allocate(self, size: int = SLOT_SIZE) -> int:
         """Allocate ``size`` bytes and return their offset from r10.
 
         Raises:
             OutOfStack: not enough is left.
         """
-        self._top -= (size + SLOT - 1) // SLOT * SLOT
+        self._top -= (size + SLOT_SIZE - 1) // SLOT_SIZE * SLOT_SIZE
         if self._top < STACK_LIMIT:
             raise OutOfStack(
                 "the expression needs more stack than is left: write it shorter, or choose fewer "
@@ -61,89 +61,94 @@ class Frame:
         self._top = top
 
 
-class Memory:
+class MemoryReader:
     """Generates reads of kernel memory into stack slots.
 
     Args:
         asm: receives the instructions.
         frame: allocates the slots.
-        root: offset from r10 of the slot that holds the root's address.
-        kept: memory that has a slot for the whole expression -> its offset from r10.
-        failed: the label to jump to if memory can't be read, as through a NULL pointer.
+        root_slot: offset from r10 of the slot that holds the root's address.
+        cached_slots: memory that has a slot for the whole expression -> its offset from r10.
+        fault_label: the label to jump to if memory can't be read, as through a NULL pointer.
     """
 
     def __init__(
-        self, asm: Assembler, frame: Frame, root: int, kept: dict[Cell, int], failed: int
+        self,
+        asm: Assembler,
+        frame: StackFrame,
+        root_slot: int,
+        cached_slots: dict[MemoryRef, int],
+        fault_label: int,
     ) -> None:
-        self.known: frozenset[Cell] = frozenset()
+        self.filled: frozenset[MemoryRef] = frozenset()
         self._asm = asm
         self._frame = frame
-        self._root = root
-        self._kept = kept
-        self._failed = failed
-        self._held: dict[Cell, int] = {}
+        self._root_slot = root_slot
+        self._cached_slots = cached_slots
+        self._fault_label = fault_label
+        self._scoped_slots: dict[MemoryRef, int] = {}
 
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Free the slots that the ``with`` block fills at its end, except those of cached reads."""
-        held = dict(self._held)
+        outer_slots = dict(self._scoped_slots)
         with self._frame.scope():
             yield
-        self._held = held
+        self._scoped_slots = outer_slots
 
-    def fetch(self, cell: Cell) -> int:
-        """Generate the read of ``cell`` unless a slot has it; r0-r5 are clobbered.
+    def fetch(self, ref: MemoryRef) -> int:
+        """Generate the read of ``ref`` unless a slot has it; r0-r5 are clobbered.
 
         Returns:
             The slot's offset from r10.
         """
-        if not cell.steps:
-            return self._root
-        if cell in self._held:
-            return self._held[cell]
-        kept = self._kept.get(cell)
-        if kept is None:
-            self._held[cell] = kept = self._frame.take(max(cell.size, SLOT))
-        elif cell in self.known:
-            return kept
+        if not ref.offsets:
+            return self._root_slot
+        if ref in self._scoped_slots:
+            return self._scoped_slots[ref]
+        offset = self._cached_slots.get(ref)
+        if offset is None:
+            self._scoped_slots[ref] = offset = self._frame.allocate(max(ref.size, SLOT_SIZE))
+        elif ref in self.filled:
+            return offset
         else:
-            self.known |= {cell}
-        self._read(cell, kept)
-        return kept
+            self.filled |= {ref}
+        self._read(ref, offset)
+        return offset
 
-    def slot(self, cell: Cell) -> int:
-        """Return the offset from r10 of the slot of ``cell``, which was fetched before."""
-        return self._held.get(cell, self._kept.get(cell, self._root))
+    def slot_of(self, ref: MemoryRef) -> int:
+        """Return the offset from r10 of the slot of ``ref``, which was fetched before."""
+        return self._scoped_slots.get(ref, self._cached_slots.get(ref, self._root_slot))
 
-    def _read(self, cell: Cell, to: int) -> None:
-        self._base(cell, to)
-        self._asm.add(R3, cell.steps[-1])
-        if cell.size not in _WHOLE and cell.size < SLOT:
+    def _read(self, ref: MemoryRef, offset: int) -> None:
+        self._load_base_address(ref, offset)
+        self._asm.add(R3, ref.offsets[-1])
+        if ref.size not in _LOAD_SIZES and ref.size < SLOT_SIZE:
             self._asm.constant(R2, 0)  # an 8-byte load follows: initialise the rest of the slot
-            self._asm.store(SLOT, R10, to, R2)
+            self._asm.store(SLOT_SIZE, R10, offset, R2)
         self._asm.move(R1, R10)
-        self._asm.add(R1, to)
-        self._asm.constant(R2, cell.size)
-        if cell.is_string:
+        self._asm.add(R1, offset)
+        self._asm.constant(R2, ref.size)
+        if ref.is_string:
             self._asm.call(PROBE_READ_KERNEL_STR)
-            self._asm.branch(ebpf.JSLT, R0, 0, self._failed)
+            self._asm.branch(ebpf.JSLT, R0, 0, self._fault_label)
         else:
             self._asm.call(ebpf.PROBE_READ_KERNEL)
-            self._asm.branch(ebpf.JNE, R0, 0, self._failed)
+            self._asm.branch(ebpf.JNE, R0, 0, self._fault_label)
 
-    def _base(self, cell: Cell, scratch: int) -> None:
-        """Generate r3 = the address that the last offset of ``cell`` is relative to.
+    def _load_base_address(self, ref: MemoryRef, scratch: int) -> None:
+        """Generate r3 = the address that the last offset of ``ref`` is relative to.
 
         Args:
-            cell: the memory to read.
+            ref: the memory to read.
             scratch: offset of a slot for the pointer if it has none of its own.
         """
-        pointer = cell.pointer
-        where = self._root
+        pointer = ref.pointer
+        slot = self._root_slot
         if pointer is not None:
-            if pointer in self._held or pointer in self._kept:
-                where = self.fetch(pointer)
+            if pointer in self._scoped_slots or pointer in self._cached_slots:
+                slot = self.fetch(pointer)
             else:
-                where = scratch
+                slot = scratch
                 self._read(pointer, scratch)
-        self._asm.load(SLOT, R3, R10, where)
+        self._asm.load(SLOT_SIZE, R3, R10, slot)

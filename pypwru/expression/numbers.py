@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Number(NamedTuple):
+class IntType(NamedTuple):
     """An integer type: the range of values of an operand, in two's complement of ``bits`` bits."""
 
     bits: int
@@ -31,84 +31,84 @@ class Number(NamedTuple):
         return (1 << self.bits - self.signed) - 1
 
 
-S64, U64 = Number(64, True), Number(64, False)
-U32 = Number(32, False)
-TRUTH = Number(1, False)
+S64, U64 = IntType(64, True), IntType(64, False)
+U32 = IntType(32, False)
+BOOL = IntType(1, False)
 
 
-def of(value: int) -> Number:
+def constant_type(value: int) -> IntType:
     """Return the type of a constant without a suffix."""
     if value < 0:
         return S64
-    return unsigned(max(value.bit_length(), 1))
+    return unsigned_type(max(value.bit_length(), 1))
 
 
-def common(left: Number, right: Number) -> Number:
+def common_type(left: IntType, right: IntType) -> IntType:
     """Return the common type, S64 or U64, that an operation on both is done in."""
     return U64 if U64 in (left, right) else S64
 
 
-def wrapped(value: int, number: Number) -> int:
-    """Return ``value`` converted to the type ``number``: its low bits."""
-    value &= (1 << number.bits) - 1
-    return value - (1 << number.bits) if value > number.high else value
+def wrap(value: int, int_type: IntType) -> int:
+    """Return ``value`` converted to the type ``int_type``: its low bits."""
+    value &= (1 << int_type.bits) - 1
+    return value - (1 << int_type.bits) if value > int_type.high else value
 
 
-def unsigned(bits: int) -> Number:
+def unsigned_type(bits: int) -> IntType:
     """Return an unsigned type of ``bits`` bits, but never U32: there ``~`` stays in 32 bits.
 
     For 32 bits it is one of 33.
     """
-    return Number(bits + (bits == 32), False)
+    return IntType(bits + (bits == 32), False)
 
 
-def _wider(left: Number, right: Number, bits: int) -> Number:
+def _widened_type(left: IntType, right: IntType, bits: int) -> IntType:
     """Return the result type of + and *: unsigned of ``bits`` bits for unsigned operands.
 
     Args:
         left, right: the operands' types.
         bits: enough for the result; from 63 on it is the common type.
     """
-    result = common(left, right)
+    result = common_type(left, right)
     if result == U64 or left.signed or right.signed or bits >= 63:
         return result
-    return unsigned(bits)
+    return unsigned_type(bits)
 
 
-def _quotient(left: Number, right: Number) -> Number:
-    return common(left, right) if left.signed or right.signed or right == U64 else left
+def _quotient_type(left: IntType, right: IntType) -> IntType:
+    return common_type(left, right) if left.signed or right.signed or right == U64 else left
 
 
-def _both(left: Number, right: Number) -> Number:
+def _and_type(left: IntType, right: IntType) -> IntType:
     """Return the result type of ``&``: no wider than the narrowest unsigned operand."""
-    narrow = [number for number in (left, right) if not number.signed]
-    if not narrow or U64 in narrow:
-        return common(left, right)
-    bits = min(number.bits for number in narrow)
-    return U32 if _stays_u32(left, right) else unsigned(bits)
+    unsigned_types = [int_type for int_type in (left, right) if not int_type.signed]
+    if not unsigned_types or U64 in unsigned_types:
+        return common_type(left, right)
+    bits = min(int_type.bits for int_type in unsigned_types)
+    return U32 if _is_u32_result(left, right) else unsigned_type(bits)
 
 
-def _either(left: Number, right: Number) -> Number:
+def _or_type(left: IntType, right: IntType) -> IntType:
     """Return the result type of ``|`` and ``^``."""
     if left.signed or right.signed or U64 in (left, right):
-        return common(left, right)
-    return U32 if _stays_u32(left, right) else unsigned(max(left.bits, right.bits))
+        return common_type(left, right)
+    return U32 if _is_u32_result(left, right) else unsigned_type(max(left.bits, right.bits))
 
 
-def _stays_u32(left: Number, right: Number) -> bool:
+def _is_u32_result(left: IntType, right: IntType) -> bool:
     """Return whether the result is a ``u32`` as in C: one operand is, the other is no wider."""
     return U32 in (left, right) and not any(n.signed or n.bits > 32 for n in (left, right))
 
 
-RESULTS: dict[str, Callable[[Number, Number], Number]] = {
-    "+": lambda left, right: _wider(left, right, max(left.bits, right.bits) + 1),
-    "-": common,
-    "*": lambda left, right: _wider(left, right, left.bits + right.bits),
-    "/": _quotient,
-    "%": _quotient,
-    "&": _both,
-    "|": _either,
-    "^": _either,
+RESULT_TYPES: dict[str, Callable[[IntType, IntType], IntType]] = {
+    "+": lambda left, right: _widened_type(left, right, max(left.bits, right.bits) + 1),
+    "-": common_type,
+    "*": lambda left, right: _widened_type(left, right, left.bits + right.bits),
+    "/": _quotient_type,
+    "%": _quotient_type,
+    "&": _and_type,
+    "|": _or_type,
+    "^": _or_type,
     "<<": lambda left, _: U64 if left == U64 else S64,
     ">>": lambda left, _: left,
 }
@@ -146,11 +146,11 @@ SHIFTS = ("<<", ">>")
 DIVISIONS = ("/", "%")
 
 
-def operated(left: Number, right: Number, sign: str) -> Number:
-    """Return the type, S64 or U64, that the operands of ``sign`` are converted to.
+def operand_type(left: IntType, right: IntType, op: str) -> IntType:
+    """Return the type, S64 or U64, that the operands of ``op`` are converted to.
 
     Args:
         left, right: the operands' types.
-        sign: the operator; only the left operand of a shift is converted.
+        op: the operator; only the left operand of a shift is converted.
     """
-    return common(left, left if sign in SHIFTS else right)
+    return common_type(left, left if op in SHIFTS else right)

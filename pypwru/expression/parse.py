@@ -6,27 +6,27 @@ from typing import TYPE_CHECKING
 
 from pypwru.expression import literals, numbers
 from pypwru.expression.syntax import (
-    Binary,
-    Index,
-    Literal,
-    Logic,
-    Member,
-    Name,
+    BinaryExpr,
+    IndexExpr,
+    LiteralExpr,
+    LogicExpr,
+    MemberExpr,
+    NameExpr,
     Node,
-    String,
-    Unary,
+    StringExpr,
+    UnaryExpr,
 )
-from pypwru.expression.tokens import Token, Word, tokens
+from pypwru.expression.tokens import Token, TokenKind, tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pypwru.errors import FilterError
-    from pypwru.expression.source import Mark
+    from pypwru.expression.source import Position
 
 MAX_DEPTH = 64
 """Levels of nesting of a tree: every later pass recurses once for each."""
-_LEVELS = (
+_PRECEDENCE_LEVELS = (
     ("||",),
     ("&&",),
     ("|",),
@@ -38,150 +38,158 @@ _LEVELS = (
     ("+", "-"),
     ("*", "/", "%"),
 )
-PRECEDENCE = {sign: level for level, signs in enumerate(_LEVELS) for sign in signs}
+PRECEDENCE = {sign: level for level, signs in enumerate(_PRECEDENCE_LEVELS) for sign in signs}
 _LOGIC = ("||", "&&")
 _UNARY = ("-", "+", "~", "!")
 
 
-def parse(source: Mark) -> Node:
+def parse(source: Position) -> Node:
     """Parse ``source`` to a syntax tree.
 
     Raises:
         FilterError: a syntax error, or an expression that is nested deeper than MAX_DEPTH.
     """
-    return _Parser(tokens(source)).parse()
+    return _Parser(tokenize(source)).parse()
 
 
 class _Parser:
-    def __init__(self, words: list[Token]) -> None:
-        self._words = words
-        self._at = 0
+    def __init__(self, token_list: list[Token]) -> None:
+        self._tokens = token_list
+        self._index = 0
         self._nesting = 0
         # id() of a node -> depth of its tree. No id is reused: the tree references every node.
         self._depths: dict[int, int] = {}
 
     def parse(self) -> Node:
-        if self._ended():
-            raise self._next.mark.error("the expression is empty")
-        tree = self._binary(0)
-        if not self._ended():
-            raise self._unexpected("an operator or the end")
+        if self._is_at_end():
+            raise self._next.position.error("the expression is empty")
+        tree = self._parse_binary(0)
+        if not self._is_at_end():
+            raise self._unexpected_token("an operator or the end")
         return tree
 
     @property
     def _next(self) -> Token:
-        return self._words[self._at]
+        return self._tokens[self._index]
 
-    def _ended(self) -> bool:
-        return self._next.kind is Word.END
+    def _is_at_end(self) -> bool:
+        return self._next.kind is TokenKind.END
 
-    def _take(self) -> Token:
-        self._at += 1
-        return self._words[self._at - 1]
+    def _advance(self) -> Token:
+        self._index += 1
+        return self._tokens[self._index - 1]
 
-    def _sees(self, *signs: str) -> bool:
-        return self._next.kind is Word.SIGN and self._next.text in signs
+    def _next_is(self, *punctuators: str) -> bool:
+        return self._next.kind is TokenKind.PUNCTUATOR and self._next.text in punctuators
 
-    def _expect(self, sign: str) -> None:
-        if not self._sees(sign):
-            raise self._unexpected(f"'{sign}'")
-        self._take()
+    def _expect(self, punctuator: str) -> None:
+        if not self._next_is(punctuator):
+            raise self._unexpected_token(f"'{punctuator}'")
+        self._advance()
 
-    def _unexpected(self, wanted: str) -> FilterError:
-        word = self._next
-        found = "the end" if self._ended() else f"'{word.text}'"
-        before = self._words[self._at - 1].text if self._at else ""
+    def _unexpected_token(self, expected: str) -> FilterError:
+        token = self._next
+        found = "the end" if self._is_at_end() else f"'{token.text}'"
+        previous = self._tokens[self._index - 1].text if self._index else ""
         # The shell took the '>' of an unquoted skb->len for a redirection: 'skb-' is left.
-        quote = "; quote the expression: '>' is the shell's" if (found, before) == _CUT else ""
-        return word.mark.error(f"{wanted} expected, not {found}{quote}")
+        hint = (
+            "; quote the expression: '>' is the shell's"
+            if (found, previous) == _SHELL_REDIRECTED
+            else ""
+        )
+        return token.position.error(f"{expected} expected, not {found}{hint}")
 
-    def _grown(self, node: Node, *children: Node) -> Node:
+    def _with_depth(self, node: Node, *children: Node) -> Node:
         depth = 1 + max((self._depths.get(id(child), 0) for child in children), default=0)
         if depth > MAX_DEPTH:
-            raise node.mark.error("the expression is nested too deep: write it shorter")
+            raise node.position.error("the expression is nested too deep: write it shorter")
         self._depths[id(node)] = depth
         return node
 
-    def _nested(self, parse: Callable[..., Node], *arguments: int) -> Node:
+    def _parse_nested(self, parse: Callable[..., Node], *arguments: int) -> Node:
         self._nesting += 1
         if self._nesting > MAX_DEPTH:
-            raise self._next.mark.error("the expression is nested too deep: write it shorter")
+            raise self._next.position.error("the expression is nested too deep: write it shorter")
         node = parse(*arguments)
         self._nesting -= 1
         return node
 
-    def _binary(self, level: int) -> Node:
-        left = self._unary()
-        while self._next.kind is Word.SIGN and PRECEDENCE.get(self._next.text, -1) >= level:
-            sign, mark = self._next.text, self._next.mark
-            if sign in _LOGIC:
-                left = self._logic(sign, left, mark)
+    def _parse_binary(self, level: int) -> Node:
+        left = self._parse_unary()
+        while (
+            self._next.kind is TokenKind.PUNCTUATOR and PRECEDENCE.get(self._next.text, -1) >= level
+        ):
+            op, position = self._next.text, self._next.position
+            if op in _LOGIC:
+                left = self._parse_logic(op, left, position)
                 continue
-            self._take()
-            right = self._nested(self._binary, PRECEDENCE[sign] + 1)
-            left = self._grown(
-                Binary("==" if sign == "=" else sign, left, right, mark), left, right
+            self._advance()
+            right = self._parse_nested(self._parse_binary, PRECEDENCE[op] + 1)
+            left = self._with_depth(
+                BinaryExpr("==" if op == "=" else op, left, right, position), left, right
             )
         return left
 
-    def _logic(self, sign: str, first: Node, mark: Mark) -> Node:
+    def _parse_logic(self, op: str, first: Node, position: Position) -> Node:
         """Parse the remaining terms of ``first && b && ...`` into one node."""
         terms = [first]
-        while self._sees(sign):
-            self._take()
-            terms.append(self._nested(self._binary, PRECEDENCE[sign] + 1))
-        return self._grown(Logic(sign, tuple(terms), mark), *terms)
+        while self._next_is(op):
+            self._advance()
+            terms.append(self._parse_nested(self._parse_binary, PRECEDENCE[op] + 1))
+        return self._with_depth(LogicExpr(op, tuple(terms), position), *terms)
 
-    def _unary(self) -> Node:
-        word = self._next
-        if self._sees("*"):
-            self._take()
-            operand = self._nested(self._unary)
-            zero = Literal(0, numbers.TRUTH, word.mark)
-            return self._grown(Index(operand, zero, word.mark), operand)
-        if not self._sees(*_UNARY):
-            return self._postfix(self._primary())
-        self._take()
-        operand = self._nested(self._unary)
-        return self._grown(Unary(word.text, operand, word.mark), operand)
+    def _parse_unary(self) -> Node:
+        token = self._next
+        if self._next_is("*"):
+            self._advance()
+            operand = self._parse_nested(self._parse_unary)
+            zero = LiteralExpr(0, numbers.BOOL, token.position)
+            return self._with_depth(IndexExpr(operand, zero, token.position), operand)
+        if not self._next_is(*_UNARY):
+            return self._parse_postfix(self._parse_primary())
+        self._advance()
+        operand = self._parse_nested(self._parse_unary)
+        return self._with_depth(UnaryExpr(token.text, operand, token.position), operand)
 
-    def _postfix(self, node: Node) -> Node:
-        while self._sees("->", ".", "[", "("):
-            sign = self._take()
-            if sign.text == "(":
-                raise sign.mark.error("functions can't be called here")
-            if sign.text == "[":
-                place = self._nested(self._binary, 0)
+    def _parse_postfix(self, node: Node) -> Node:
+        while self._next_is("->", ".", "[", "("):
+            token = self._advance()
+            if token.text == "(":
+                raise token.position.error("functions can't be called here")
+            if token.text == "[":
+                index_expr = self._parse_nested(self._parse_binary, 0)
                 self._expect("]")
-                node = self._grown(Index(node, place, sign.mark), node, place)
+                node = self._with_depth(
+                    IndexExpr(node, index_expr, token.position), node, index_expr
+                )
                 continue
-            if self._next.kind is not Word.NAME:
-                raise self._unexpected("the name of a member")
-            name = self._take()
-            node = self._grown(Member(node, name.text, name.mark), node)
+            if self._next.kind is not TokenKind.NAME:
+                raise self._unexpected_token("the name of a member")
+            name = self._advance()
+            node = self._with_depth(MemberExpr(node, name.text, name.position), node)
         return node
 
-    def _primary(self) -> Node:
-        make = _PRIMARIES.get(self._next.kind)
-        if make is not None:
-            return make(self._take())
-        if not self._sees("("):
-            raise self._unexpected("a member, a number or '('")
-        self._take()
-        node = self._nested(self._binary, 0)
+    def _parse_primary(self) -> Node:
+        make_node = _PRIMARY_MAKERS.get(self._next.kind)
+        if make_node is not None:
+            return make_node(self._advance())
+        if not self._next_is("("):
+            raise self._unexpected_token("a member, a number or '('")
+        self._advance()
+        node = self._parse_nested(self._parse_binary, 0)
         self._expect(")")
         return node
 
 
-def _character(token: Token) -> Node:
-    value = literals.character(token)
-    return Literal(value, numbers.of(value), token.mark)
+def _character_literal(token: Token) -> Node:
+    value = literals.parse_character(token)
+    return LiteralExpr(value, numbers.constant_type(value), token.position)
 
 
-_CUT = ("the end", "-")
-_PRIMARIES: dict[Word, Callable[[Token], Node]] = {
-    Word.NAME: lambda token: Name(token.text, token.mark),
-    Word.NUMBER: lambda token: Literal(*literals.number(token), token.mark),
-    Word.CHARACTER: _character,
-    Word.STRING: lambda token: String(literals.string(token), token.mark),
+_SHELL_REDIRECTED = ("the end", "-")
+_PRIMARY_MAKERS: dict[TokenKind, Callable[[Token], Node]] = {
+    TokenKind.NAME: lambda token: NameExpr(token.text, token.position),
+    TokenKind.NUMBER: lambda token: LiteralExpr(*literals.parse_number(token), token.position),
+    TokenKind.CHARACTER: _character_literal,
+    TokenKind.STRING: lambda token: StringExpr(literals.parse_string(token), token.position),
 }

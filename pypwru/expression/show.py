@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.btf import members
-from pypwru.btf.members import Place
+from pypwru.btf.members import MemberRef
 from pypwru.btf.types import Kind, Type
 
 if TYPE_CHECKING:
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 _SIGNED, _CHAR, _BOOL = 1, 2, 4  # encoding of a BTF_KIND_INT
 
 
-class Shown(NamedTuple):
+class FormattedValue(NamedTuple):
     """A formatted value.
 
     Args:
         text: for text output.
-        plain: for JSON: str, int, bool, list, dict or None.
+        json_value: for JSON: str, int, bool, list, dict or None.
     """
 
     text: str
-    plain: object
+    json_value: object
 
 
-Show = Callable[[int], Shown]
+ValueFormatter = Callable[[int], FormattedValue]
 """Formats a value, given as an unsigned integer of its bits."""
 
 
-def shower(btf: BTF, type_id: int, bits: int) -> Show:
+def make_formatter(btf: BTF, type_id: int, bits: int) -> ValueFormatter:
     """Return the function that formats values of a type.
 
     Args:
@@ -45,107 +45,116 @@ def shower(btf: BTF, type_id: int, bits: int) -> Show:
         bits: width of the value, less than the type's for a bit field.
     """
     found = btf.type(btf.resolve(type_id))
-    make = _MAKERS.get(found.kind)
-    return make(btf, found, bits) if make else _unknown
+    make = _FORMATTER_MAKERS.get(found.kind)
+    return make(btf, found, bits) if make else _format_unknown
 
 
-def _unknown(_: int) -> Shown:
+def _format_unknown(_: int) -> FormattedValue:
     """Return pwru's text for a value that it can't format."""
-    return Shown("..ERR..", None)
+    return FormattedValue("..ERR..", None)
 
 
-def _integer(btf: BTF, found: Type, bits: int) -> Show:
+def _integer_formatter(btf: BTF, found: Type, bits: int) -> ValueFormatter:
     encoding = btf.integer(found.id).encoding
     if encoding == _BOOL:
-        return _bool
+        return _format_bool
     if encoding == _CHAR and bits == 8:
-        return _character
-    return _signed(bits) if encoding & _SIGNED else _unsigned
+        return _format_character
+    return _signed_formatter(bits) if encoding & _SIGNED else _format_unsigned
 
 
-def _unsigned(value: int) -> Shown:
-    return Shown(str(value), value)
+def _format_unsigned(value: int) -> FormattedValue:
+    return FormattedValue(str(value), value)
 
 
-def _signed(bits: int) -> Show:
-    half = 1 << bits - 1
-    return lambda value: _unsigned((value ^ half) - half)
+def _signed_formatter(bits: int) -> ValueFormatter:
+    sign_bit = 1 << bits - 1
+    return lambda value: _format_unsigned((value ^ sign_bit) - sign_bit)
 
 
-def _bool(value: int) -> Shown:
-    return Shown("true", True) if value else Shown("false", False)
+def _format_bool(value: int) -> FormattedValue:
+    return FormattedValue("true", True) if value else FormattedValue("false", False)
 
 
-def _character(value: int) -> Shown:
+def _format_character(value: int) -> FormattedValue:
     character = chr(value)
     if not character.isprintable():
-        return Shown(f"{value:#x}", value)
+        return FormattedValue(f"{value:#x}", value)
     quoted = "'" + ("\\" if character in "'\\" else "") + character + "'"
-    return Shown(quoted, character)
+    return FormattedValue(quoted, character)
 
 
-def _enum(btf: BTF, found: Type, bits: int) -> Show:
+def _enum_formatter(btf: BTF, found: Type, bits: int) -> ValueFormatter:
     names: dict[int, str] = {}
     for name, value in btf.enumerators(found.id).items():
         names.setdefault(value & (1 << bits) - 1, name)
-    number = _signed(bits) if found.kind_flag else _unsigned
+    format_number = _signed_formatter(bits) if found.kind_flag else _format_unsigned
 
-    def show(value: int) -> Shown:
-        return Shown(names[value], names[value]) if value in names else number(value)
+    def format_value(value: int) -> FormattedValue:
+        return (
+            FormattedValue(names[value], names[value]) if value in names else format_number(value)
+        )
 
-    return show
-
-
-def _pointer(_: BTF, __: Type, ___: int) -> Show:
-    return lambda value: Shown(f"{value:#x}", f"{value:#x}")
+    return format_value
 
 
-def _array(btf: BTF, found: Type, bits: int) -> Show:
+def _pointer_formatter(_: BTF, __: Type, ___: int) -> ValueFormatter:
+    return lambda value: FormattedValue(f"{value:#x}", f"{value:#x}")
+
+
+def _array_formatter(btf: BTF, found: Type, bits: int) -> ValueFormatter:
     array = btf.array(found.id)
     element = btf.type(btf.resolve(array.type))
     if element.kind is Kind.INT and element.name == "char":
-        return _string(bits // 8)
+        return _string_formatter(bits // 8)
     size = 8 * btf.size(array.type)
-    show = shower(btf, array.type, size)
+    format_element = make_formatter(btf, array.type, size)
 
-    def elements(value: int) -> Shown:
-        shown = [show(value >> place * size & (1 << size) - 1) for place in range(array.nelems)]
-        return Shown(f"[{', '.join(one.text for one in shown)}]", [one.plain for one in shown])
+    def format_array(value: int) -> FormattedValue:
+        formatted = [
+            format_element(value >> index * size & (1 << size) - 1) for index in range(array.nelems)
+        ]
+        return FormattedValue(
+            f"[{', '.join(part.text for part in formatted)}]",
+            [part.json_value for part in formatted],
+        )
 
-    return elements
+    return format_array
 
 
-def _string(size: int) -> Show:
-    def show(value: int) -> Shown:
+def _string_formatter(size: int) -> ValueFormatter:
+    def format_value(value: int) -> FormattedValue:
         data = value.to_bytes(size, "little").split(b"\0")[0]
         text = data.decode(errors="backslashreplace")
-        return Shown(json.dumps(text), text)
+        return FormattedValue(json.dumps(text), text)
 
-    return show
+    return format_value
 
 
-def _struct(btf: BTF, found: Type, _: int) -> Show:
+def _struct_formatter(btf: BTF, found: Type, _: int) -> ValueFormatter:
     parts = []
     for member in btf.members(found.id):
-        field = members.field(btf, Place(member.type, member.bit_offset, member.bit_size))
+        field = members.to_field(btf, MemberRef(member.type, member.bit_offset, member.bit_size))
         bits = field.bit_size or 8 * field.size
         start = 8 * field.offset + field.bit_offset
-        parts.append((member.name, start, bits, shower(btf, member.type, bits)))
+        parts.append((member.name, start, bits, make_formatter(btf, member.type, bits)))
 
-    def show(value: int) -> Shown:
-        shown = [(name, one(value >> start & (1 << bits) - 1)) for name, start, bits, one in parts]
-        text = ", ".join(f'"{name}": {one.text}' for name, one in shown)
-        return Shown("{" + text + "}", {name: one.plain for name, one in shown})
+    def format_value(value: int) -> FormattedValue:
+        formatted = [
+            (name, part(value >> start & (1 << bits) - 1)) for name, start, bits, part in parts
+        ]
+        text = ", ".join(f'"{name}": {part.text}' for name, part in formatted)
+        return FormattedValue("{" + text + "}", {name: part.json_value for name, part in formatted})
 
-    return show
+    return format_value
 
 
-_MAKERS: dict[Kind, Callable[[BTF, Type, int], Show]] = {
-    Kind.INT: _integer,
-    Kind.ENUM: _enum,
-    Kind.ENUM64: _enum,
-    Kind.PTR: _pointer,
-    Kind.ARRAY: _array,
-    Kind.STRUCT: _struct,
-    Kind.UNION: _struct,
+_FORMATTER_MAKERS: dict[Kind, Callable[[BTF, Type, int], ValueFormatter]] = {
+    Kind.INT: _integer_formatter,
+    Kind.ENUM: _enum_formatter,
+    Kind.ENUM64: _enum_formatter,
+    Kind.PTR: _pointer_formatter,
+    Kind.ARRAY: _array_formatter,
+    Kind.STRUCT: _struct_formatter,
+    Kind.UNION: _struct_formatter,
 }

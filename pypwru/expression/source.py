@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pypwru.errors import FilterError
 
 
-class Mark(NamedTuple):
+class Position(NamedTuple):
     """A position in an expression.
 
     Args:
@@ -22,10 +22,10 @@ class Mark(NamedTuple):
 
     def error(self, problem: str) -> FilterError:
         """Return an error of one line: option, expression, column and ``problem``."""
-        where = f"{self.flag} '{self.text}': column {self.column}"
-        return FilterError(shown(f"{where}: {problem}"))
+        location = f"{self.flag} '{self.text}': column {self.column}"
+        return FilterError(printable(f"{location}: {problem}"))
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """Return ``text`` on one line, with unprintable characters escaped as in Python."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -5,71 +5,80 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from pypwru.expression.numbers import Number
-    from pypwru.expression.source import Mark
+    from pypwru.expression.numbers import IntType
+    from pypwru.expression.source import Position
 
 
-class Name(NamedTuple):
+class NameExpr(NamedTuple):
     """An identifier: the root (``skb`` or ``xdp``), an enumerator or a keyword."""
 
     text: str
-    mark: Mark
+    position: Position
 
 
-class Literal(NamedTuple):
+class LiteralExpr(NamedTuple):
     """A number or a character constant."""
 
     value: int
-    number: Number
-    mark: Mark
+    int_type: IntType
+    position: Position
 
 
-class String(NamedTuple):
+class StringExpr(NamedTuple):
     """A string literal's bytes, without the terminating NUL."""
 
     data: bytes
-    mark: Mark
+    position: Position
 
 
-class Member(NamedTuple):
-    """``parent->name`` or ``parent.name``; ``mark`` is the position of the name."""
+class MemberExpr(NamedTuple):
+    """``parent->name`` or ``parent.name``; ``position`` is the position of the name."""
 
     parent: Node
     name: str
-    mark: Mark
+    position: Position
 
 
-class Index(NamedTuple):
+class IndexExpr(NamedTuple):
     """``parent[place]``; ``*parent`` is one with the index 0."""
 
     parent: Node
-    place: Node
-    mark: Mark
+    index_expr: Node
+    position: Position
 
 
-class Unary(NamedTuple):
-    """A unary operation; ``sign`` is one of - + ~ !"""
+class UnaryExpr(NamedTuple):
+    """A unary operation; ``op`` is one of - + ~ !"""
 
-    sign: str
+    op: str
     operand: Node
-    mark: Mark
+    position: Position
 
 
-class Binary(NamedTuple):
-    """Arithmetic or a comparison; ``mark`` is the position of the operator."""
+class BinaryExpr(NamedTuple):
+    """Arithmetic or a comparison; ``position`` is the position of the operator."""
 
-    sign: str
+    op: str
     left: Node
     right: Node
-    mark: Mark
+    position: Position
 
 
-class Logic(NamedTuple):
-    """A chain of two or more terms with one operator; ``sign`` is && or ||."""
+class LogicExpr(NamedTuple):
+    """A chain of two or more terms with one operator; ``op`` is && or ||."""
 
-    sign: str
+    op: str
     terms: tuple[Node, ...]
-    mark: Mark
+    position: Position
 
 
-Node: TypeAlias = Name | Literal | String | Member | Index | Unary | Binary | Logic
+Node: TypeAlias = (
+    NameExpr
+    | LiteralExpr
+    | StringExpr
+    | MemberExpr
+    | IndexExpr
+    | UnaryExpr
+    | BinaryExpr
+    | LogicExpr
+)

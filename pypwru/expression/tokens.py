@@ -7,30 +7,30 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from pypwru.expression.source import Mark
+    from pypwru.expression.source import Position
 
 
-class Word(Enum):
+class TokenKind(Enum):
     """The kind of a token; SIGN is C's punctuator (C11, 6.4.6)."""
 
     NAME = "name"
     NUMBER = "number"
     CHARACTER = "character"
     STRING = "string"
-    SIGN = "punctuator"
+    PUNCTUATOR = "punctuator"
     END = "end"
 
 
 class Token(NamedTuple):
     """A token with its text as typed; the text of END is empty."""
 
-    kind: Word
+    kind: TokenKind
     text: str
-    mark: Mark
+    position: Position
 
 
 # A number includes all letters and dots that follow it, so an error can quote it whole.
-_WORDS = re.compile(
+_TOKEN = re.compile(
     r"""(?P<name>[A-Za-z_][A-Za-z0-9_]*)
     | (?P<number>[0-9][A-Za-z0-9_.]*)
     | (?P<character>'(?:\\.|[^'\\])*')
@@ -42,7 +42,7 @@ _WORDS = re.compile(
 _BLANKS = re.compile(r"[ \t\n\r\f\v]*")
 
 
-def tokens(source: Mark) -> list[Token]:
+def tokenize(source: Position) -> list[Token]:
     """Return the tokens of ``source``; the last one is END.
 
     Raises:
@@ -50,21 +50,21 @@ def tokens(source: Mark) -> list[Token]:
     """
     text = source.text
     found = []
-    at = _skip(text, 0)
-    while at < len(text):
-        mark = source._replace(column=at + 1)
-        match = _WORDS.match(text, at)
+    offset = _skip_blanks(text, 0)
+    while offset < len(text):
+        position = source._replace(column=offset + 1)
+        match = _TOKEN.match(text, offset)
         if match is None:
-            raise mark.error(_unexpected(text[at]))
+            raise position.error(_unexpected(text[offset]))
         assert match.lastgroup
-        found.append(Token(Word(match.lastgroup), match[0], mark))
-        at = _skip(text, match.end())
-    return [*found, Token(Word.END, "", source._replace(column=len(text) + 1))]
+        found.append(Token(TokenKind(match.lastgroup), match[0], position))
+        offset = _skip_blanks(text, match.end())
+    return [*found, Token(TokenKind.END, "", source._replace(column=len(text) + 1))]
 
 
-def _skip(text: str, at: int) -> int:
-    match = _BLANKS.match(text, at)
-    return match.end() if match else at
+def _skip_blanks(text: str, offset: int) -> int:
+    match = _BLANKS.match(text, offset)
+    return match.end() if match else offset
 
 
 def _unexpected(character: str) -> str:

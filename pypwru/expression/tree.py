@@ -4,88 +4,88 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from pypwru.expression.numbers import U64, Number
+from pypwru.expression.numbers import U64, IntType
 
 
-class Cell(NamedTuple):
+class MemoryRef(NamedTuple):
     """A reference to kernel memory: a chain of pointers from the root's address, and a size.
 
     Args:
-        steps: byte offsets. All but the last are offsets of pointers; each offset is relative to
+        offsets: byte offsets. All but the last are offsets of pointers; each offset is relative to
             the target of the pointer before it, the first to the root's address. An empty chain is
             the root's address itself.
         size: in bytes.
         is_string: read it up to its first NUL only.
     """
 
-    steps: tuple[int, ...]
+    offsets: tuple[int, ...]
     size: int
     is_string: bool = False
 
     @property
-    def pointer(self) -> Cell | None:
+    def pointer(self) -> MemoryRef | None:
         """The last pointer of the chain; None if the offset is from the root's address."""
-        return Cell(self.steps[:-1], POINTER) if len(self.steps) > 1 else None
+        return MemoryRef(self.offsets[:-1], POINTER_SIZE) if len(self.offsets) > 1 else None
 
 
-POINTER = 8
+POINTER_SIZE = 8
 
 
 class Read(NamedTuple):
     """An integer in kernel memory.
 
     Args:
-        cell: the bytes that hold it.
-        number: its type.
+        memory: the bytes that hold it.
+        int_type: its type.
         shift: its lowest bit, for a bit field.
-        big_endian: it is in network byte order.
-        enum: BTF type id of its enum, or 0.
+        is_big_endian: it is in network byte order.
+        enum_id: BTF type id of its enum, or 0.
     """
 
-    cell: Cell
-    number: Number
+    memory: MemoryRef
+    int_type: IntType
     shift: int = 0
-    big_endian: bool = False
-    enum: int = 0
+    is_big_endian: bool = False
+    enum_id: int = 0
 
 
 class Constant(NamedTuple):
-    """An integer constant of type ``number``."""
+    """An integer constant of type ``int_type``."""
 
     value: int
-    number: Number
+    int_type: IntType
 
 
 class Unary(NamedTuple):
-    """A unary operation; ``sign`` is - or ~, ``number`` the type of the result."""
+    """A unary operation; ``op`` is - or ~, ``int_type`` the type of the result."""
 
-    sign: str
+    op: str
     operand: Value
-    number: Number
+    int_type: IntType
 
 
 class Arithmetic(NamedTuple):
-    """A binary arithmetic operation; ``number`` is the type of the result."""
+    """A binary arithmetic operation; ``int_type`` is the type of the result."""
 
-    sign: str
+    op: str
     left: Value
     right: Value
-    number: Number
+    int_type: IntType
 
 
 class Compare(NamedTuple):
-    """A comparison, for which both operands are converted to ``operands``, S64 or U64."""
+    """A comparison, for which both operands are converted to ``operand_type``, S64 or U64."""
 
-    sign: str
+    op: str
     left: Value
     right: Value
-    operands: Number
+    operand_type: IntType
 
 
-class Text(NamedTuple):
-    """A comparison of the first bytes of ``cell`` with ``data``: 1 if they are equal."""
+class StringCompare(NamedTuple):
+    """A comparison of the first bytes of ``memory`` with ``data``: 1 if they are equal."""
 
-    cell: Cell
+    memory: MemoryRef
     data: bytes
 
 
@@ -96,15 +96,15 @@ class Not(NamedTuple):
 
 
 class Logic(NamedTuple):
-    """A chain of terms with short-circuit evaluation; ``sign`` is && or ||."""
+    """A chain of terms with short-circuit evaluation; ``op`` is && or ||."""
 
-    sign: str
+    op: str
     terms: tuple[Value, ...]
 
 
-Truth: TypeAlias = Compare | Text | Not | Logic
+Condition: TypeAlias = Compare | StringCompare | Not | Logic
 """Values that are 0 or 1."""
-Value: TypeAlias = Read | Constant | Unary | Arithmetic | Truth
-TRUTHS = (Compare, Text, Not, Logic)
+Value: TypeAlias = Read | Constant | Unary | Arithmetic | Condition
+CONDITION_TYPES = (Compare, StringCompare, Not, Logic)
 
-ROOT = Read(Cell((), POINTER), U64)
+ROOT = Read(MemoryRef((), POINTER_SIZE), U64)

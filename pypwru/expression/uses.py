@@ -9,14 +9,14 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pypwru.expression.tree import (
-    TRUTHS,
+    CONDITION_TYPES,
     Arithmetic,
-    Cell,
     Compare,
     Logic,
+    MemoryRef,
     Not,
     Read,
-    Text,
+    StringCompare,
     Unary,
     Value,
 )
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def shared(tree: Value) -> list[Cell]:
+def common_reads(tree: Value) -> list[MemoryRef]:
     """Return the memory that ``tree`` reads more than once, pointers included, most used first."""
-    uses = Counter[Cell]()
-    pending = [cell for unit in units(tree) for cell in cells(unit)]
-    seen = set[Cell]()
+    uses = Counter[MemoryRef]()
+    pending = [ref for unit in evaluation_units(tree) for ref in memory_refs(unit)]
+    visited = set[MemoryRef]()
     while pending:
-        cell = pending.pop()
-        uses[cell] += 1
-        if cell not in seen and cell.pointer:
-            pending.append(cell.pointer)
-        seen.add(cell)
-    return [cell for cell, count in uses.most_common() if count > 1]
+        ref = pending.pop()
+        uses[ref] += 1
+        if ref not in visited and ref.pointer:
+            pending.append(ref.pointer)
+        visited.add(ref)
+    return [ref for ref, count in uses.most_common() if count > 1]
 
 
-def units(value: Value) -> Iterator[Value]:
+def evaluation_units(value: Value) -> Iterator[Value]:
     """Yield the evaluation units of ``value``: the parts without short-circuit inside.
 
     All reads of a unit are done if the unit is evaluated at all. Conditions inside a unit, whose 0
@@ -47,34 +47,42 @@ def units(value: Value) -> Iterator[Value]:
     """
     if isinstance(value, Logic):
         for term in value.terms:
-            yield from units(term)
+            yield from evaluation_units(term)
     elif isinstance(value, Not):
-        yield from units(value.operand)
+        yield from evaluation_units(value.operand)
     else:
         yield value
-        for part in conditions(value):
-            yield from units(part)
+        for part in nested_conditions(value):
+            yield from evaluation_units(part)
 
 
-def cells(unit: Value) -> set[Cell]:
+def memory_refs(unit: Value) -> set[MemoryRef]:
     """Return the memory that a unit reads, without that of the conditions in it."""
-    if isinstance(unit, Text):
-        return {unit.cell}
-    return {part.cell for part in _parts(unit) if isinstance(part, Read) and part.cell.steps}
+    if isinstance(unit, StringCompare):
+        return {unit.memory}
+    return {
+        part.memory
+        for part in _subexpressions(unit)
+        if isinstance(part, Read) and part.memory.offsets
+    }
 
 
-def conditions(unit: Value) -> list[Value]:
+def nested_conditions(unit: Value) -> list[Value]:
     """Return the conditions (comparisons, !, &&, ||) whose 0 or 1 a unit computes with."""
-    return [part for part in _parts(unit) if part is not unit and isinstance(part, TRUTHS)]
+    return [
+        part
+        for part in _subexpressions(unit)
+        if part is not unit and isinstance(part, CONDITION_TYPES)
+    ]
 
 
-def _parts(unit: Value) -> Iterator[Value]:
+def _subexpressions(unit: Value) -> Iterator[Value]:
     yield unit
     for operand in operands(unit):
-        if isinstance(operand, TRUTHS):
+        if isinstance(operand, CONDITION_TYPES):
             yield operand
         else:
-            yield from _parts(operand)
+            yield from _subexpressions(operand)
 
 
 def operands(value: Value) -> tuple[Value, ...]:

@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.filter.cbpf import RETURN_A, ClassicInstruction, ClassicProgram, Kind, targets
+from pypwru.filter.cbpf import (
+    RETURN_A,
+    ClassicInstruction,
+    ClassicProgram,
+    InstructionKind,
+    next_positions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +23,7 @@ if TYPE_CHECKING:
 MATCH, NO_MATCH = -1, -2
 """Successors that are not blocks but exits: the filter's two results."""
 
-_LEAVES = (Kind.JUMP, Kind.BRANCH, Kind.RETURN)
+_TERMINATORS = (InstructionKind.JUMP, InstructionKind.BRANCH, InstructionKind.RETURN)
 
 
 class Block(NamedTuple):
@@ -44,7 +50,7 @@ Blocks = dict[int, Block]
 """Name -> block, in program order; the first is the entry. Empty if the entry is an exit."""
 
 
-class Flow(NamedTuple):
+class CFG(NamedTuple):
     """A control-flow graph: its entry (a block's name or an exit) and its blocks."""
 
     entry: int
@@ -56,22 +62,22 @@ class Flow(NamedTuple):
             yield from block.instructions
 
 
-def split(program: ClassicProgram) -> Flow:
+def build_cfg(program: ClassicProgram) -> CFG:
     """Return the control-flow graph of ``program``, without unreachable blocks."""
     code = program.instructions
     leaders = {0}
     for position, instruction in enumerate(code):
-        if instruction.kind in _LEAVES:
-            leaders.update(targets(instruction, position))
+        if instruction.kind in _TERMINATORS:
+            leaders.update(next_positions(instruction, position))
     found: Blocks = {}
-    entry = _exit(code[0], 0)
+    entry = _exit_or_position(code[0], 0)
     pending = [entry]
     while pending:
         start = pending.pop()
         if start >= 0 and start not in found:
-            found[start] = _block(code, start, leaders)
+            found[start] = _build_block(code, start, leaders)
             pending.extend(found[start].successors)
-    return Flow(entry, dict(sorted(found.items())))
+    return CFG(entry, dict(sorted(found.items())))
 
 
 def predecessors(blocks: Blocks) -> dict[int, list[int]]:
@@ -84,86 +90,90 @@ def predecessors(blocks: Blocks) -> dict[int, list[int]]:
     return found
 
 
-def loop_heads(flow: Flow) -> frozenset[int]:
+def loop_headers(cfg: CFG) -> frozenset[int]:
     """Return the loop headers: targets of backward jumps. All other jumps go forward."""
-    blocks = flow.blocks.values()
+    blocks = cfg.blocks.values()
     return frozenset(s for block in blocks for s in block.successors if 0 <= s <= block.start)
 
 
-def can_match(flow: Flow) -> bool:
+def can_match(cfg: CFG) -> bool:
     """Return whether any path ends in a match, or in a ``ret a`` that may be one."""
-    ends = (block.successors for block in flow.blocks.values())
-    return flow.entry == MATCH or any(MATCH in successors or not successors for successors in ends)
+    block_exits = (block.successors for block in cfg.blocks.values())
+    return cfg.entry == MATCH or any(
+        MATCH in successors or not successors for successors in block_exits
+    )
 
 
-def redirect(flow: Flow, targets: dict[int, int]) -> Flow:
-    """Return ``flow`` with edges redirected, without the blocks that become unreachable.
+def redirect_edges(cfg: CFG, targets: dict[int, int]) -> CFG:
+    """Return ``cfg`` with edges redirected, without the blocks that become unreachable.
 
     Args:
-        flow: the graph.
+        cfg: the graph.
         targets: name of a block -> the block or exit that edges to it lead to instead. The latter
             may itself be in ``targets``.
     """
 
-    def followed(start: int) -> int:
+    def final_target(start: int) -> int:
         while start in targets:
             start = targets[start]
         return start
 
     blocks: Blocks = {}
-    entry = followed(flow.entry)
+    entry = final_target(cfg.entry)
     pending = [entry]
     while pending:
         start = pending.pop()
         if start >= 0 and start not in blocks:
-            block = flow.blocks[start]
-            successors = tuple(followed(successor) for successor in block.successors)
+            block = cfg.blocks[start]
+            successors = tuple(final_target(successor) for successor in block.successors)
             blocks[start] = block._replace(successors=successors)
             pending.extend(successors)
-    return Flow(entry, dict(sorted(blocks.items())))
+    return CFG(entry, dict(sorted(blocks.items())))
 
 
-def arrange(flow: Flow) -> Flow:
-    """Return ``flow`` in a new order and with new names, so that true branches fall through.
+def reorder_blocks(cfg: CFG) -> CFG:
+    """Return ``cfg`` in a new order and with new names, so that true branches fall through.
 
     The order is reverse postorder, so all but backward jumps still go forward.
     """
-    left: list[int] = []
-    seen: set[int] = set()
-    pending = [(flow.entry, False)]
+    postorder: list[int] = []
+    visited: set[int] = set()
+    pending = [(cfg.entry, False)]
     while pending:
         start, done = pending.pop()
         if done:
-            left.append(start)
-        elif start >= 0 and start not in seen:
-            seen.add(start)
+            postorder.append(start)
+        elif start >= 0 and start not in visited:
+            visited.add(start)
             pending.append((start, True))
-            pending.extend((successor, False) for successor in flow.blocks[start].successors)
+            pending.extend((successor, False) for successor in cfg.blocks[start].successors)
     names, size = {MATCH: MATCH, NO_MATCH: NO_MATCH}, 0
-    for start in reversed(left):
+    for start in reversed(postorder):
         names[start] = size
-        size += len(flow.blocks[start].instructions)
+        size += len(cfg.blocks[start].instructions)
     blocks = {}
-    for start in reversed(left):
-        _, code, successors = flow.blocks[start]
+    for start in reversed(postorder):
+        _, code, successors = cfg.blocks[start]
         blocks[names[start]] = Block(names[start], code, tuple(names[s] for s in successors))
-    return Flow(names[flow.entry], blocks)
+    return CFG(names[cfg.entry], blocks)
 
 
-def _block(code: tuple[ClassicInstruction, ...], start: int, leaders: set[int]) -> Block:
+def _build_block(code: tuple[ClassicInstruction, ...], start: int, leaders: set[int]) -> Block:
     end = start + 1
-    while code[end - 1].kind not in _LEAVES and end not in leaders:
+    while code[end - 1].kind not in _TERMINATORS and end not in leaders:
         end += 1
     last = code[end - 1]
-    if last.kind is Kind.RETURN:
-        exits = () if last.code == RETURN_A else (_exit(last, end - 1),)
+    if last.kind is InstructionKind.RETURN:
+        exits = () if last.code == RETURN_A else (_exit_or_position(last, end - 1),)
         return Block(start, code[start:end], exits)
-    successors = tuple(_exit(code[target], target) for target in targets(last, end - 1))
+    successors = tuple(
+        _exit_or_position(code[target], target) for target in next_positions(last, end - 1)
+    )
     return Block(start, (*code[start : end - 1], last._replace(jt=0, jf=0)), successors)
 
 
-def _exit(instruction: ClassicInstruction, position: int) -> int:
+def _exit_or_position(instruction: ClassicInstruction, position: int) -> int:
     """Return the exit if ``instruction`` returns a constant, otherwise its position."""
-    if instruction.kind is Kind.RETURN and instruction.code != RETURN_A:
+    if instruction.kind is InstructionKind.RETURN and instruction.code != RETURN_A:
         return MATCH if instruction.k else NO_MATCH
     return position

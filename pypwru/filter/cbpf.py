@@ -23,7 +23,7 @@ ANCILLARY_BASE = 0xFFFFF000  # SKF_AD_OFF, as the unsigned k of an absolute load
 ANCILLARY_END = 64  # SKF_AD_MAX
 
 
-class Kind(Enum):
+class InstructionKind(Enum):
     """The kind of an instruction; the code generator has a function for each."""
 
     LOAD_ABSOLUTE = auto()
@@ -42,19 +42,19 @@ class Kind(Enum):
     RETURN = auto()
 
 
-class Form(NamedTuple):
+class Opcode(NamedTuple):
     """The description of an opcode.
 
     Args:
         kind: what it does.
-        mnemonic, operand: for the disassembly; ``operand`` is a format string.
+        mnemonic, operand_format: for the disassembly; ``operand_format`` is a format string.
         reads, writes: the registers: "", "A", "X" or "AX".
         size: bytes of the packet that it loads; 0 for other instructions.
     """
 
-    kind: Kind
+    kind: InstructionKind
     mnemonic: str
-    operand: str
+    operand_format: str
     reads: str
     writes: str
     size: int = 0
@@ -69,18 +69,18 @@ class ClassicInstruction(NamedTuple):
     k: int
 
     @property
-    def form(self) -> Form:
+    def opcode(self) -> Opcode:
         """The description of the opcode.
 
         Raises:
             KeyError: an opcode of neither libpcap nor the passes (CHECKS).
         """
-        return _ALL_FORMS[self.code]
+        return _ALL_OPCODES[self.code]
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> InstructionKind:
         """What the instruction does."""
-        return _ALL_FORMS[self.code].kind
+        return _ALL_OPCODES[self.code].kind
 
     @property
     def operation(self) -> int:
@@ -95,7 +95,7 @@ class ClassicInstruction(NamedTuple):
     @property
     def end(self) -> int:
         """One past the last byte that a packet load reads, relative to the base of its offset."""
-        return self.k + self.form.size
+        return self.k + self.opcode.size
 
 
 class ClassicProgram(NamedTuple):
@@ -105,77 +105,81 @@ class ClassicProgram(NamedTuple):
     source: str = ""
 
     def __str__(self) -> str:
-        return "\n".join(line(i, position) for position, i in enumerate(self.instructions))
+        return "\n".join(disassemble(i, position) for position, i in enumerate(self.instructions))
 
 
-def _loads() -> dict[int, Form]:
-    forms = {}
+def _load_opcodes() -> dict[int, Opcode]:
+    opcodes = {}
     for bits, letter, size in ((0x00, "", 4), (0x08, "h", 2), (0x10, "b", 1)):
-        forms[0x20 | bits] = Form(Kind.LOAD_ABSOLUTE, f"ld{letter}", "[{signed}]", "", "A", size)
-        forms[0x40 | bits] = Form(
-            Kind.LOAD_INDIRECT, f"ld{letter}", "[x + {signed}]", "X", "A", size
+        opcodes[0x20 | bits] = Opcode(
+            InstructionKind.LOAD_ABSOLUTE, f"ld{letter}", "[{signed}]", "", "A", size
         )
-    return forms
+        opcodes[0x40 | bits] = Opcode(
+            InstructionKind.LOAD_INDIRECT, f"ld{letter}", "[x + {signed}]", "X", "A", size
+        )
+    return opcodes
 
 
-def _arithmetic() -> dict[int, Form]:
-    forms = {}
+def _alu_opcodes() -> dict[int, Opcode]:
+    opcodes = {}
     names = ("add", "sub", "mul", "div", "or", "and", "lsh", "rsh", None, "mod", "xor")
     for number, name in enumerate(names):
         if name is not None:
             constant = "#{k:#x}" if name in ("and", "or", "xor") else "#{signed}"
-            forms[number << 4 | 0x04] = Form(Kind.ALU, name, constant, "A", "A")
-            forms[number << 4 | 0x0C] = Form(Kind.ALU, name, "x", "AX", "A")
-    forms[0x84] = Form(Kind.ALU, "neg", "", "A", "A")
-    return forms
+            opcodes[number << 4 | 0x04] = Opcode(InstructionKind.ALU, name, constant, "A", "A")
+            opcodes[number << 4 | 0x0C] = Opcode(InstructionKind.ALU, name, "x", "AX", "A")
+    opcodes[0x84] = Opcode(InstructionKind.ALU, "neg", "", "A", "A")
+    return opcodes
 
 
-def _branches() -> dict[int, Form]:
-    forms = {}
+def _branch_opcodes() -> dict[int, Opcode]:
+    opcodes = {}
     for number, name in enumerate(("jeq", "jgt", "jge", "jset"), 1):
-        forms[number << 4 | 0x05] = Form(Kind.BRANCH, name, "#{k:#x}", "A", "")
-        forms[number << 4 | 0x0D] = Form(Kind.BRANCH, name, "x", "AX", "")
-    return forms
+        opcodes[number << 4 | 0x05] = Opcode(InstructionKind.BRANCH, name, "#{k:#x}", "A", "")
+        opcodes[number << 4 | 0x0D] = Opcode(InstructionKind.BRANCH, name, "x", "AX", "")
+    return opcodes
 
 
-FORMS: dict[int, Form] = {
-    **_loads(),
-    **_arithmetic(),
-    **_branches(),
-    0x00: Form(Kind.LOAD_IMMEDIATE, "ld", "#{k:#x}", "", "A"),
-    0x01: Form(Kind.LOAD_IMMEDIATE, "ldx", "#{k:#x}", "", "X"),
-    0x80: Form(Kind.LOAD_LENGTH, "ld", "#pktlen", "", "A"),
-    0x81: Form(Kind.LOAD_LENGTH, "ldx", "#pktlen", "", "X"),
-    0x60: Form(Kind.LOAD_SCRATCH, "ld", "M[{signed}]", "", "A"),
-    0x61: Form(Kind.LOAD_SCRATCH, "ldx", "M[{signed}]", "", "X"),
-    0xB1: Form(Kind.LOAD_HEADER_LENGTH, "ldxb", "4*([{signed}]&0xf)", "", "X", 1),
-    0x02: Form(Kind.STORE_SCRATCH, "st", "M[{signed}]", "A", ""),
-    0x03: Form(Kind.STORE_SCRATCH, "stx", "M[{signed}]", "X", ""),
-    0x05: Form(Kind.JUMP, "ja", "{target}", "", ""),
-    0x06: Form(Kind.RETURN, "ret", "#{signed}", "", ""),
-    0x16: Form(Kind.RETURN, "ret", "", "A", ""),
-    0x07: Form(Kind.MOVE, "tax", "", "A", "X"),
-    0x87: Form(Kind.MOVE, "txa", "", "X", "A"),
+OPCODES: dict[int, Opcode] = {
+    **_load_opcodes(),
+    **_alu_opcodes(),
+    **_branch_opcodes(),
+    0x00: Opcode(InstructionKind.LOAD_IMMEDIATE, "ld", "#{k:#x}", "", "A"),
+    0x01: Opcode(InstructionKind.LOAD_IMMEDIATE, "ldx", "#{k:#x}", "", "X"),
+    0x80: Opcode(InstructionKind.LOAD_LENGTH, "ld", "#pktlen", "", "A"),
+    0x81: Opcode(InstructionKind.LOAD_LENGTH, "ldx", "#pktlen", "", "X"),
+    0x60: Opcode(InstructionKind.LOAD_SCRATCH, "ld", "M[{signed}]", "", "A"),
+    0x61: Opcode(InstructionKind.LOAD_SCRATCH, "ldx", "M[{signed}]", "", "X"),
+    0xB1: Opcode(InstructionKind.LOAD_HEADER_LENGTH, "ldxb", "4*([{signed}]&0xf)", "", "X", 1),
+    0x02: Opcode(InstructionKind.STORE_SCRATCH, "st", "M[{signed}]", "A", ""),
+    0x03: Opcode(InstructionKind.STORE_SCRATCH, "stx", "M[{signed}]", "X", ""),
+    0x05: Opcode(InstructionKind.JUMP, "ja", "{target}", "", ""),
+    0x06: Opcode(InstructionKind.RETURN, "ret", "#{signed}", "", ""),
+    0x16: Opcode(InstructionKind.RETURN, "ret", "", "A", ""),
+    0x07: Opcode(InstructionKind.MOVE, "tax", "", "A", "X"),
+    0x87: Opcode(InstructionKind.MOVE, "txa", "", "X", "A"),
 }
 
-CHECK = 0x100
-CHECKS = {
-    code | CHECK: form._replace(
-        kind=Kind.CHECK_ABSOLUTE if form.kind is Kind.LOAD_ABSOLUTE else Kind.CHECK_INDIRECT,
+CHECK_FLAG = 0x100
+CHECK_OPCODES = {
+    code | CHECK_FLAG: form._replace(
+        kind=InstructionKind.CHECK_ABSOLUTE
+        if form.kind is InstructionKind.LOAD_ABSOLUTE
+        else InstructionKind.CHECK_INDIRECT,
         mnemonic=form.mnemonic.replace("ld", "chk"),
         writes="",
     )
-    for code, form in FORMS.items()
-    if form.kind in (Kind.LOAD_ABSOLUTE, Kind.LOAD_INDIRECT)
+    for code, form in OPCODES.items()
+    if form.kind in (InstructionKind.LOAD_ABSOLUTE, InstructionKind.LOAD_INDIRECT)
 }
 """Opcodes of the optimizer's own: no match if the bytes are out of bounds, otherwise no effect."""
-_ALL_FORMS = FORMS | CHECKS
+_ALL_OPCODES = OPCODES | CHECK_OPCODES
 
 RETURN_A = 0x16
 _DIVISIONS = (0x34, 0x94)
-_SCRATCH = (Kind.LOAD_SCRATCH, Kind.STORE_SCRATCH)
+_SCRATCH_KINDS = (InstructionKind.LOAD_SCRATCH, InstructionKind.STORE_SCRATCH)
 
-ANCILLARY = (
+ANCILLARY_NAMES = (
     "protocol", "packet type", "interface index", "netlink attribute", "nested netlink attribute",
     "mark", "queue", "hardware type", "receive hash", "CPU", "xor", "VLAN tag", "VLAN presence",
     "payload offset", "random number", "VLAN protocol",
@@ -183,7 +187,7 @@ ANCILLARY = (
 """Linux's SKF_AD_* extensions in the order of their numbers (include/uapi/linux/filter.h)."""
 
 
-def targets(instruction: ClassicInstruction, position: int) -> tuple[int, ...]:
+def next_positions(instruction: ClassicInstruction, position: int) -> tuple[int, ...]:
     """Return the positions of the next instructions: (if true, if false) for a branch.
 
     The offset of ``ja`` is signed: libpcap's ``protochain`` jumps backwards with it.
@@ -193,11 +197,11 @@ def targets(instruction: ClassicInstruction, position: int) -> tuple[int, ...]:
         position: its index in the program.
     """
     following = position + 1
-    if instruction.kind is Kind.RETURN:
+    if instruction.kind is InstructionKind.RETURN:
         return ()
-    if instruction.kind is Kind.JUMP:
+    if instruction.kind is InstructionKind.JUMP:
         return (following + signed32(instruction.k),)
-    if instruction.kind is Kind.BRANCH:
+    if instruction.kind is InstructionKind.BRANCH:
         return (following + instruction.jt, following + instruction.jf)
     return (following,)
 
@@ -207,18 +211,18 @@ def signed32(value: int) -> int:
     return value - (1 << 32) if value & 0x80000000 else value
 
 
-def line(instruction: ClassicInstruction, position: int) -> str:
+def disassemble(instruction: ClassicInstruction, position: int) -> str:
     """Return the instruction's disassembly, a line of ``tcpdump -d``."""
-    form = _ALL_FORMS.get(instruction.code)
-    if form is None:
+    opcode = _ALL_OPCODES.get(instruction.code)
+    if opcode is None:
         return f"({position:03}) unimp    {instruction.code:#x}"
-    where = targets(instruction, position)
-    operand = form.operand.format(
-        k=instruction.k, signed=signed32(instruction.k), target=where[0] if where else 0
+    following = next_positions(instruction, position)
+    operand = opcode.operand_format.format(
+        k=instruction.k, signed=signed32(instruction.k), target=following[0] if following else 0
     )
-    text = f"({position:03}) {form.mnemonic:<8} {operand}"
-    if form.kind is Kind.BRANCH:
-        text = f"{text:<31} jt {where[0]}\tjf {where[1]}"
+    text = f"({position:03}) {opcode.mnemonic:<8} {operand}"
+    if opcode.kind is InstructionKind.BRANCH:
+        text = f"{text:<31} jt {following[0]}\tjf {following[1]}"
     return text.rstrip()
 
 
@@ -235,27 +239,31 @@ def validate(instructions: Sequence[ClassicInstruction], source: str = "") -> Cl
             defined for a packet socket's skb only.
     """
     for position, instruction in enumerate(instructions):
-        fault = _fault(instruction, position, len(instructions))
+        fault = _find_fault(instruction, position, len(instructions))
         if fault:
-            shown = f" in filter '{source}'" if source else ""
-            raise FilterError(f"{fault}{shown}: {line(instruction, position)}")
-    if not instructions or instructions[-1].kind is not Kind.RETURN:
+            suffix = f" in filter '{source}'" if source else ""
+            raise FilterError(f"{fault}{suffix}: {disassemble(instruction, position)}")
+    if not instructions or instructions[-1].kind is not InstructionKind.RETURN:
         raise FilterError(f"classic BPF program of filter '{source}' does not end with ret")
     return ClassicProgram(tuple(instructions), source)
 
 
-def _fault(instruction: ClassicInstruction, position: int, length: int) -> str:
-    form = FORMS.get(instruction.code)
-    if form is None:
+def _find_fault(instruction: ClassicInstruction, position: int, length: int) -> str:
+    opcode = OPCODES.get(instruction.code)
+    if opcode is None:
         return f"classic BPF opcode {instruction.code:#x} is unknown"
-    if any(not 0 <= target < length for target in targets(instruction, position)):
+    if any(not 0 <= target < length for target in next_positions(instruction, position)):
         return "classic BPF jump leaves the program"
-    if form.kind in _SCRATCH and instruction.k >= SCRATCH_WORDS:
+    if opcode.kind in _SCRATCH_KINDS and instruction.k >= SCRATCH_WORDS:
         return f"classic BPF scratch word {instruction.k} does not exist"
     if instruction.code in _DIVISIONS and instruction.k == 0:
         return "division by zero"
     number = instruction.k - ANCILLARY_BASE
-    if form.kind is Kind.LOAD_ABSOLUTE and 0 <= number < ANCILLARY_END:
-        name = ANCILLARY[number // 4] if number // 4 < len(ANCILLARY) else f"extension {number}"
+    if opcode.kind is InstructionKind.LOAD_ABSOLUTE and 0 <= number < ANCILLARY_END:
+        name = (
+            ANCILLARY_NAMES[number // 4]
+            if number // 4 < len(ANCILLARY_NAMES)
+            else f"extension {number}"
+        )
         return f"the {name} that a capturing socket has is not available for a traced skb"
     return ""

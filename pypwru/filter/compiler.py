@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from pypwru.errors import FilterError
 from pypwru.filter.cbpf import ClassicInstruction, ClassicProgram
-from pypwru.filter.pcap import Linktype, compile_pcap, refusal
-from pypwru.filter.translation import Translation
+from pypwru.filter.pcap import Linktype, compile_error, compile_pcap
+from pypwru.filter.translation import FilterProgram
 
 _RETURN = 0x06
 
@@ -28,8 +28,8 @@ class Filter(NamedTuple):
     """
 
     expression: str
-    l2: Translation
-    l3: Translation
+    l2: FilterProgram
+    l3: FilterProgram
 
     @property
     def uses_len(self) -> bool:
@@ -53,18 +53,18 @@ def compile_filter(expression: str) -> Filter:
             quotes libpcap's), or the program needs data that an skb doesn't have.
     """
     if not expression.strip():
-        return EMPTY
-    l2 = translate(expression, Linktype.ETHERNET, has_tag=True)
+        return MATCH_ALL
+    l2 = compile_view(expression, Linktype.ETHERNET, has_tag=True)
     try:
-        l3 = translate(expression, Linktype.RAW_IP)
+        l3 = compile_view(expression, Linktype.RAW_IP)
     except FilterError:
-        l3 = Translation(_answer(0, expression))
+        l3 = FilterProgram(_return_constant(0, expression))
     return Filter(expression, l2, l3)
 
 
-def translate(
+def compile_view(
     expression: str, linktype: Linktype, has_tag: bool = False, is_inner: bool = False
-) -> Translation:
+) -> FilterProgram:
     """Compile one view of ``expression``.
 
     Args:
@@ -76,14 +76,16 @@ def translate(
     Raises:
         FilterError: libpcap can't compile it, or no packet can match.
     """
-    view = Translation(compile_pcap(expression, linktype), has_tag, is_inner)
+    view = FilterProgram(compile_pcap(expression, linktype), has_tag, is_inner)
     if view.plan.is_contradiction:
-        raise refusal(expression, "expression rejects all packets")
+        raise compile_error(expression, "expression rejects all packets")
     return view
 
 
-def _answer(value: int, source: str) -> ClassicProgram:
+def _return_constant(value: int, source: str) -> ClassicProgram:
     return ClassicProgram((ClassicInstruction(_RETURN, 0, 0, value),), source)
 
 
-EMPTY = Filter("", Translation(_answer(1, ""), has_tag=True), Translation(_answer(1, "")))
+MATCH_ALL = Filter(
+    "", FilterProgram(_return_constant(1, ""), has_tag=True), FilterProgram(_return_constant(1, ""))
+)

@@ -13,8 +13,8 @@ from pypwru.errors import FilterError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-SIZE = 8  # bytes of a slot; ld_imm64 takes two
-_LAYOUT = struct.Struct("<BBhi")
+INSN_SIZE = 8  # bytes of a slot; ld_imm64 takes two
+_INSN_LAYOUT = struct.Struct("<BBhi")
 
 # Classes, in the low three bits.
 LDX, ST, STX, ALU32, JMP, JMP32, ALU64 = 1, 2, 3, 4, 5, 6, 7
@@ -52,7 +52,7 @@ class Insn(NamedTuple):
 
 def pack(program: Iterable[Insn]) -> bytes:
     """Return the program as bpf(2) loads it, of a little-endian machine."""
-    return b"".join(_LAYOUT.pack(i.code, i.src << 4 | i.dst, i.off, i.imm) for i in program)
+    return b"".join(_INSN_LAYOUT.pack(i.code, i.src << 4 | i.dst, i.off, i.imm) for i in program)
 
 
 def unpack(program: bytes) -> list[Insn]:
@@ -63,11 +63,11 @@ def unpack(program: bytes) -> list[Insn]:
     Raises:
         FilterError: not a multiple of 8 bytes.
     """
-    if len(program) % SIZE:
-        raise FilterError(f"eBPF program has {len(program)} bytes, not a multiple of {SIZE}")
+    if len(program) % INSN_SIZE:
+        raise FilterError(f"eBPF program has {len(program)} bytes, not a multiple of {INSN_SIZE}")
     return [
         Insn(code, registers & 15, registers >> 4, off, imm)
-        for code, registers, off, imm in _LAYOUT.iter_unpack(program)
+        for code, registers, off, imm in _INSN_LAYOUT.iter_unpack(program)
     ]
 
 
@@ -94,14 +94,14 @@ class Assembler:
         self._insns: list[Insn] = []
         self._jumps: dict[int, int] = {}
         self._labels: dict[int, int] = {}
-        self._fresh = 1 << 32
+        self._last_label = 1 << 32
 
-    def label(self) -> int:
+    def new_label(self) -> int:
         """Return a new label."""
-        self._fresh += 1
-        return self._fresh
+        self._last_label += 1
+        return self._last_label
 
-    def place(self, label: int) -> None:
+    def bind_label(self, label: int) -> None:
         """Place ``label`` at the next instruction."""
         self._labels[label] = len(self._insns)
 
@@ -168,11 +168,11 @@ class Assembler:
         """dst &= src, 64 bits."""
         self.alu_register(AND, dst, src)
 
-    def sign(self, dst: int) -> None:
+    def sign_mask(self, dst: int) -> None:
         """dst = dst < 0 ? all ones : 0, 64 bits."""
         self.alu(ARSH, dst, 63)
 
-    def forget_pointer(self, dst: int) -> None:
+    def make_scalar(self, dst: int) -> None:
         """Make dst an unknown scalar to the verifier; its value stays the same.
 
         le64 does nothing on a little-endian machine, and the verifier does not track its result.
@@ -199,25 +199,25 @@ class Assembler:
 
     def jump(self, label: int) -> None:
         """Jump to ``label``."""
-        self._to(label, Insn(JMP | JA))
+        self._add_jump(label, Insn(JMP | JA))
 
     def branch(self, operation: int, dst: int, immediate: int, label: int) -> None:
         """Jump to ``label`` if dst operation immediate, 64 bits."""
-        self._to(label, Insn(JMP | operation, dst, imm=immediate))
+        self._add_jump(label, Insn(JMP | operation, dst, imm=immediate))
 
     def branch_register(self, operation: int, dst: int, src: int, label: int) -> None:
         """Jump to ``label`` if dst operation src, 64 bits."""
-        self._to(label, Insn(JMP | operation | REGISTER, dst, src))
+        self._add_jump(label, Insn(JMP | operation | REGISTER, dst, src))
 
     def branch32(self, operation: int, dst: int, immediate: int, label: int) -> None:
         """Jump to ``label`` if dst operation immediate, low 32 bits."""
-        self._to(label, Insn(JMP32 | operation, dst, imm=signed_immediate(immediate)))
+        self._add_jump(label, Insn(JMP32 | operation, dst, imm=signed_immediate(immediate)))
 
     def branch32_register(self, operation: int, dst: int, src: int, label: int) -> None:
         """Jump to ``label`` if dst operation src, low 32 bits."""
-        self._to(label, Insn(JMP32 | operation | REGISTER, dst, src))
+        self._add_jump(label, Insn(JMP32 | operation | REGISTER, dst, src))
 
-    def _to(self, label: int, insn: Insn) -> None:
+    def _add_jump(self, label: int, insn: Insn) -> None:
         self._jumps[len(self._insns)] = label
         self._insns.append(insn)
 
@@ -230,11 +230,11 @@ class Assembler:
         program = self._insns
         for position, label in self._jumps.items():
             offset = self._labels.get(label, len(program)) - position - 1
-            program[position] = program[position]._replace(off=checked_offset(offset))
+            program[position] = program[position]._replace(off=check_offset(offset))
         return program
 
 
-def checked_offset(offset: int) -> int:
+def check_offset(offset: int) -> int:
     """Return ``offset``.
 
     Raises:
@@ -248,27 +248,29 @@ def checked_offset(offset: int) -> int:
     return offset
 
 
-_ALU_SIGNS = {
+_ALU_OPERATORS = {
     ADD: "+=", SUB: "-=", MUL: "*=", DIV: "/=", OR: "|=", AND: "&=", LSH: "<<=", RSH: ">>=",
     MOD: "%=", XOR: "^=", MOV: "=", ARSH: "s>>=",
 }  # fmt: skip
-_JUMP_SIGNS = {
+_JUMP_OPERATORS = {
     JEQ: "==", JGT: ">", JGE: ">=", JSET: "&", JNE: "!=", JLT: "<", JLE: "<=",
     JSGT: "s>", JSGE: "s>=", JSLT: "s<", JSLE: "s<=",
 }  # fmt: skip
 
 
-def text(program: Sequence[Insn]) -> str:
+def disassemble(program: Sequence[Insn]) -> str:
     """Return the disassembly in the verifier's notation, one line for each slot."""
-    return "\n".join(f"{position:4}: {_line(insn)}" for position, insn in enumerate(program))
+    return "\n".join(
+        f"{position:4}: {_disassemble_insn(insn)}" for position, insn in enumerate(program)
+    )
 
 
-def _line(insn: Insn) -> str:
+def _disassemble_insn(insn: Insn) -> str:
     kind, operation = insn.code & 7, insn.code & 0xF0
     if kind in (LDX, ST, STX):
-        return _memory(insn)
+        return _disassemble_memory(insn)
     if kind in (JMP, JMP32):
-        return _jump(insn, "w" if kind == JMP32 else "r")
+        return _disassemble_jump(insn, "w" if kind == JMP32 else "r")
     if kind in (ALU32, ALU64):
         letter = "w" if kind == ALU32 else "r"
         operand = f"{letter}{insn.src}" if insn.code & REGISTER else str(insn.imm)
@@ -276,13 +278,13 @@ def _line(insn: Insn) -> str:
             return f"{letter}{insn.dst} = -{letter}{insn.dst}"
         if operation == BYTE_SWAP:
             return f"r{insn.dst} = {'be' if insn.code & REGISTER else 'le'}{insn.imm} r{insn.dst}"
-        return f"{letter}{insn.dst} {_ALU_SIGNS.get(operation, '?')} {operand}"
+        return f"{letter}{insn.dst} {_ALU_OPERATORS.get(operation, '?')} {operand}"
     if insn.code == LD_IMM64:
         return f"r{insn.dst} = {insn.imm} ll"
     return f"{insn.code:#04x} dst {insn.dst} src {insn.src} off {insn.off} imm {insn.imm}"
 
 
-def _memory(insn: Insn) -> str:
+def _disassemble_memory(insn: Insn) -> str:
     width = SIZE_OF_MEMORY[insn.code & 0x18] * 8
     if insn.code & 7 == LDX:
         return f"r{insn.dst} = *(u{width} *)(r{insn.src} {insn.off:+})"
@@ -290,7 +292,7 @@ def _memory(insn: Insn) -> str:
     return f"*(u{width} *)(r{insn.dst} {insn.off:+}) = {value}"
 
 
-def _jump(insn: Insn, letter: str) -> str:
+def _disassemble_jump(insn: Insn, letter: str) -> str:
     operation = insn.code & 0xF0
     if operation == EXIT:
         return "exit"
@@ -299,5 +301,5 @@ def _jump(insn: Insn, letter: str) -> str:
     if operation == JA:
         return f"goto {insn.off:+}"
     operand = f"{letter}{insn.src}" if insn.code & REGISTER else str(insn.imm)
-    sign = _JUMP_SIGNS.get(operation, "?")
-    return f"if {letter}{insn.dst} {sign} {operand} goto {insn.off:+}"
+    operator = _JUMP_OPERATORS.get(operation, "?")
+    return f"if {letter}{insn.dst} {operator} {operand} goto {insn.off:+}"

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.errors import FilterError
-from pypwru.filter.cbpf import Kind
+from pypwru.filter.cbpf import InstructionKind
 from pypwru.filter.guards import CONSTANT_LOADS
-from pypwru.filter.liveness import reads, writes
+from pypwru.filter.liveness import locations_read, locations_written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from pypwru.filter.plan import Plan
 
 STACK_LIMIT = -512  # MAX_BPF_STACK
-SLOT = 8
-UNITS = (4, 2, 1)
+SLOT_SIZE = 8
+ACCESS_SIZES = (4, 2, 1)
 
-CAPLEN, LENGTH, TAG = "caplen", "length", "tag"
-DATA = "data"
+CAPLEN_SLOT, LENGTH_SLOT, TAG_SLOT = "caplen", "length", "tag"
+DATA_SLOT = "data"
 """Slot of the address of the packet's byte 0: an offset is added to it. For a frame with an
 accelerated tag it is 4 less, which is right for offsets behind the tag only."""
-NEAR = "window delta"
+WINDOW_DELTA_SLOT = "window delta"
 """Slot of the difference between addresses in the header window and in the packet. It is added for
 offsets before the end of an accelerated tag, and is 0 without one."""
-SAVED_A, SAVED_X = "saved A", "saved X"
-BUDGET, WINDOW, FAR = "loop budget", "header window", "far load"
+SAVED_A_SLOT, SAVED_X_SLOT = "saved A", "saved X"
+LOOP_BUDGET_SLOT, HEADER_WINDOW_SLOT, FAR_LOAD_SLOT = "loop budget", "header window", "far load"
 
-Frame = dict[str, int]
+StackLayout = dict[str, int]
 """Name of a slot -> offset from r10: the names above, "M0".."M15", "indirect window 0"...
 Slots that are not needed are absent."""
 
@@ -47,12 +47,12 @@ class Buffer(NamedTuple):
     loads: tuple[tuple[int, int], ...]
 
 
-def strip_name(number: int) -> str:
+def indirect_window_slot(number: int) -> str:
     """Return the name of the slot of indirect window ``number``."""
     return f"indirect window {number}"
 
 
-def lay_out(plan: Plan, stack_base: int, source: str) -> Frame:
+def lay_out_stack(plan: Plan, stack_base: int, source: str) -> StackLayout:
     """Lay out the frame below ``stack_base``.
 
     Args:
@@ -63,31 +63,31 @@ def lay_out(plan: Plan, stack_base: int, source: str) -> Frame:
     Raises:
         FilterError: it would exceed the 512 bytes of stack that a BPF program has.
     """
-    frame: Frame = {}
+    layout: StackLayout = {}
     top = stack_base
-    for name in _registers(plan):
-        top = frame[name] = (top - SLOT) // SLOT * SLOT
-    for name in _scratch(plan):
-        top = frame[name] = (top - 4) // 4 * 4
+    for name in _register_slots(plan):
+        top = layout[name] = (top - SLOT_SIZE) // SLOT_SIZE * SLOT_SIZE
+    for name in _scratch_slots(plan):
+        top = layout[name] = (top - 4) // 4 * 4
     for buffer in _buffers(plan):
-        shift = min(range(SLOT), key=lambda n: _cost(buffer, n))
-        top = frame[buffer.name] = (top - buffer.size - shift) // SLOT * SLOT + shift
+        shift = min(range(SLOT_SIZE), key=lambda n: _split_cost(buffer, n))
+        top = layout[buffer.name] = (top - buffer.size - shift) // SLOT_SIZE * SLOT_SIZE + shift
     if top < STACK_LIMIT:
-        needed, left = stack_base - top, stack_base - STACK_LIMIT
+        needed, available = stack_base - top, stack_base - STACK_LIMIT
         raise FilterError(
-            f"filter '{source}' needs {needed} bytes of stack and {left} are left: "
+            f"filter '{source}' needs {needed} bytes of stack and {available} are left: "
             "shorten the filter expression, or choose fewer output options"
         )
-    return frame
+    return layout
 
 
-def pieces(offset: int, size: int, most: int = 4) -> list[tuple[int, int]]:
+def split_aligned(offset: int, size: int, max_size: int = 4) -> list[tuple[int, int]]:
     """Split an access to the stack into aligned ones.
 
     Args:
         offset: from r10.
         size: in bytes.
-        most: the largest access, in bytes.
+        max_size: the largest access, in bytes.
 
     Returns:
         (offset from r10, size in bytes) of each.
@@ -95,55 +95,61 @@ def pieces(offset: int, size: int, most: int = 4) -> list[tuple[int, int]]:
     found = []
     end = offset + size
     while offset < end:
-        size = next(n for n in UNITS if n <= most and offset % n == 0 and offset + n <= end)
+        size = next(
+            n for n in ACCESS_SIZES if n <= max_size and offset % n == 0 and offset + n <= end
+        )
         found.append((offset, size))
         offset += size
     return found
 
 
-def _cost(buffer: Buffer, shift: int) -> int:
-    return sum(len(pieces(shift + offset, size)) for offset, size in buffer.loads)
+def _split_cost(buffer: Buffer, shift: int) -> int:
+    return sum(len(split_aligned(shift + offset, size)) for offset, size in buffer.loads)
 
 
-def _registers(plan: Plan) -> Iterator[str]:
+def _register_slots(plan: Plan) -> Iterator[str]:
     """Yield the 8-byte slots: what must survive helper calls."""
-    calls = plan.reads.calls_in_body
-    if calls:
-        yield DATA
-    if calls or plan.reads.window:
-        if plan.checks_in_body:
-            yield CAPLEN
+    has_calls = plan.loads.has_calls_in_body
+    if has_calls:
+        yield DATA_SLOT
+    if has_calls or plan.loads.header_window:
+        if plan.has_checks_in_body:
+            yield CAPLEN_SLOT
         if plan.uses_len:
-            yield LENGTH
-    if plan.tag_aware:
-        yield TAG
-        if plan.reads.strips:
-            yield NEAR
-    if calls:
-        yield SAVED_X
-    if plan.reads.has_far:
-        yield SAVED_A
-    if plan.loops:
-        yield BUDGET
+            yield LENGTH_SLOT
+    if plan.is_tag_aware:
+        yield TAG_SLOT
+        if plan.loads.indirect_windows:
+            yield WINDOW_DELTA_SLOT
+    if has_calls:
+        yield SAVED_X_SLOT
+    if plan.loads.has_far_loads:
+        yield SAVED_A_SLOT
+    if plan.has_loops:
+        yield LOOP_BUDGET_SLOT
 
 
-def _scratch(plan: Plan) -> list[str]:
+def _scratch_slots(plan: Plan) -> list[str]:
     names = set[str]()
-    for instruction in plan.flow.instructions():
-        names |= {n for n in reads(instruction) | writes(instruction) if n.startswith("M")}
+    for instruction in plan.cfg.instructions():
+        names |= {
+            n
+            for n in locations_read(instruction) | locations_written(instruction)
+            if n.startswith("M")
+        }
     return sorted(names)
 
 
 def _buffers(plan: Plan) -> Iterator[Buffer]:
-    window = plan.reads.window
-    code = list(plan.flow.instructions())
+    window = plan.loads.header_window
+    code = list(plan.cfg.instructions())
     if window:
         constant = [i for i in code if i.kind in CONSTANT_LOADS and window.covers(i)]
-        loads = tuple((i.k - window.low, i.form.size) for i in constant)
-        yield Buffer(WINDOW, window.size, loads)
-    for number, span in enumerate(plan.reads.strips):
-        indirect = [i for i in code if i.kind is Kind.LOAD_INDIRECT and span.covers(i)]
-        loads = tuple((i.k - span.low, i.form.size) for i in indirect)
-        yield Buffer(strip_name(number), span.size, loads)
-    if plan.reads.has_far:
-        yield Buffer(FAR, 4, ((0, 4),))
+        loads = tuple((i.k - window.low, i.opcode.size) for i in constant)
+        yield Buffer(HEADER_WINDOW_SLOT, window.size, loads)
+    for number, span in enumerate(plan.loads.indirect_windows):
+        indirect = [i for i in code if i.kind is InstructionKind.LOAD_INDIRECT and span.covers(i)]
+        loads = tuple((i.k - span.low, i.opcode.size) for i in indirect)
+        yield Buffer(indirect_window_slot(number), span.size, loads)
+    if plan.loads.has_far_loads:
+        yield Buffer(FAR_LOAD_SLOT, 4, ((0, 4),))

@@ -14,37 +14,37 @@ from __future__ import annotations
 
 from itertools import chain as joined
 
-from pypwru.filter.blocks import NO_MATCH, Block, Blocks, Flow, predecessors
-from pypwru.filter.cbpf import ClassicInstruction, Kind
-from pypwru.filter.liveness import Liveness, analyse
+from pypwru.filter.blocks import CFG, NO_MATCH, Block, Blocks, predecessors
+from pypwru.filter.cbpf import ClassicInstruction, InstructionKind
+from pypwru.filter.liveness import Liveness, analyse_liveness
 
 Code = tuple[ClassicInstruction, ...]
 
 
-def group(flow: Flow) -> Flow:
-    """Return ``flow`` with the tests of each chain reordered."""
-    liveness = analyse(flow)
-    before = predecessors(flow.blocks)
-    blocks = dict(flow.blocks)
+def group_tests(cfg: CFG) -> CFG:
+    """Return ``cfg`` with the tests of each chain reordered."""
+    liveness = analyse_liveness(cfg)
+    preds = predecessors(cfg.blocks)
+    blocks = dict(cfg.blocks)
     moved = set[int]()
-    for start, block in flow.blocks.items():
+    for start, block in cfg.blocks.items():
         for common in block.successors if start not in moved else ():
-            chain = _chain(flow.blocks, before, liveness, start, common)
+            chain = _chain(cfg.blocks, preds, liveness, start, common)
             if len(chain) > 1:
-                blocks.update(_sorted(blocks, before, chain, common))
+                blocks.update(_reorder_chain(blocks, preds, chain, common))
                 moved.update(chain)
                 break
-    return Flow(flow.entry, blocks)
+    return CFG(cfg.entry, blocks)
 
 
 def _chain(
-    blocks: Blocks, before: dict[int, list[int]], liveness: Liveness, start: int, common: int
+    blocks: Blocks, preds: dict[int, list[int]], liveness: Liveness, start: int, common: int
 ) -> list[int]:
     """Return the longest chain of tests from ``start`` on.
 
     Args:
         blocks: the program.
-        before: name of a block -> its predecessors.
+        preds: name of a block -> its predecessors.
         liveness: blocks of a chain have no live locations at their start and end.
         start: the first block.
         common: the successor that all blocks of the chain have.
@@ -53,51 +53,53 @@ def _chain(
     while (
         start >= 0
         and common in blocks[start].successors
-        and blocks[start].instructions[-1].kind is Kind.BRANCH
-        and not liveness.entering[start]
-        and not liveness.leaving[start]
-        and (not chain or before[start] == chain[-1:])
+        and blocks[start].instructions[-1].kind is InstructionKind.BRANCH
+        and not liveness.live_in[start]
+        and not liveness.live_out[start]
+        and (not chain or preds[start] == chain[-1:])
     ):
         chain.append(start)
-        start = _following(blocks[start], common)
+        start = _next_test(blocks[start], common)
     return chain
 
 
-def _following(block: Block, common: int) -> int:
+def _next_test(block: Block, common: int) -> int:
     one, other = block.successors
     return other if one == common else one
 
 
-def _sorted(blocks: Blocks, before: dict[int, list[int]], chain: list[int], common: int) -> Blocks:
+def _reorder_chain(
+    blocks: Blocks, preds: dict[int, list[int]], chain: list[int], common: int
+) -> Blocks:
     """Return the blocks of ``chain`` reordered; empty if the order is good.
 
     Args:
         blocks: the program.
-        before: name of a block -> its predecessors.
+        preds: name of a block -> its predecessors.
         chain: names of its blocks. The new order has the same names in the same sequence.
         common: the successor that all of them have.
     """
-    places: dict[Code, int] = {}  # loads -> the first block of the chain that has them
+    first_blocks: dict[Code, int] = {}  # loads -> the first block of the chain that has them
     for start in chain:
-        places.setdefault(_loads(blocks[start]), start)
-    order = dict(places)
-    if len(before[chain[0]]) == 1:
-        order[_loads(blocks[before[chain[0]][0]])] = NO_MATCH  # sorts first
-    sources = sorted(chain, key=lambda start: order[_loads(blocks[start])])
+        first_blocks.setdefault(_block_loads(blocks[start]), start)
+    order = dict(first_blocks)
+    if len(preds[chain[0]]) == 1:
+        order[_block_loads(blocks[preds[chain[0]][0]])] = NO_MATCH  # sorts first
+    sources = sorted(chain, key=lambda start: order[_block_loads(blocks[start])])
     if sources == chain:
         return {}
-    last = _following(blocks[chain[-1]], common)
+    last = _next_test(blocks[chain[-1]], common)
     found: Blocks = {}
     loaded = set[Code]()
     for source, name, following in zip(sources, chain, (*chain[1:], last), strict=True):
         block = blocks[source]
-        stood_before = [code for code, start in places.items() if start < source]
-        first = [code for code in stood_before if common != NO_MATCH and code not in loaded]
-        loaded.update(first, (_loads(block),))
+        earlier_loads = [code for code, start in first_blocks.items() if start < source]
+        inserted = [code for code in earlier_loads if common != NO_MATCH and code not in loaded]
+        loaded.update(inserted, (_block_loads(block),))
         successors = tuple(common if s == common else following for s in block.successors)
-        found[name] = Block(name, (*joined(*first), *block.instructions), successors)
+        found[name] = Block(name, (*joined(*inserted), *block.instructions), successors)
     return found
 
 
-def _loads(block: Block) -> Code:
+def _block_loads(block: Block) -> Code:
     return block.instructions[:-1]

@@ -11,57 +11,59 @@ guard, at its entry. The equations are those of cbpfc's ``addAbsolutePacketGuard
 
 from __future__ import annotations
 
-from pypwru.filter.blocks import MATCH, NO_MATCH, Block, Blocks, Flow, predecessors, redirect
-from pypwru.filter.cbpf import MAX_OFFSET, Kind
+from pypwru.filter.blocks import CFG, MATCH, NO_MATCH, Block, Blocks, predecessors, redirect_edges
+from pypwru.filter.cbpf import MAX_OFFSET, InstructionKind
 
-NEVER = 1 << 40
+UNSATISFIABLE = 1 << 40
 """Required bytes of a block from which no packet can match."""
 
-CONSTANT_LOADS = (Kind.LOAD_ABSOLUTE, Kind.LOAD_HEADER_LENGTH)
-CHECKED_HERE = (*CONSTANT_LOADS, Kind.CHECK_ABSOLUTE)
+CONSTANT_LOADS = (InstructionKind.LOAD_ABSOLUTE, InstructionKind.LOAD_HEADER_LENGTH)
+GUARDED_LOADS = (*CONSTANT_LOADS, InstructionKind.CHECK_ABSOLUTE)
 
 
-def drop_hopeless(flow: Flow) -> Flow:
-    """Return ``flow`` without the blocks from which no match is possible."""
-    need = needs(flow.blocks)
-    return redirect(flow, {start: NO_MATCH for start, n in need.items() if n >= NEVER})
+def prune_unmatchable(cfg: CFG) -> CFG:
+    """Return ``cfg`` without the blocks from which no match is possible."""
+    required = required_lengths(cfg.blocks)
+    return redirect_edges(
+        cfg, {start: NO_MATCH for start, n in required.items() if n >= UNSATISFIABLE}
+    )
 
 
-def needs(blocks: Blocks) -> dict[int, int]:
+def required_lengths(blocks: Blocks) -> dict[int, int]:
     """Return name -> bytes that the packet must have for any path from the block to match.
 
     It is the greatest solution of the equations: a loop without an exit never matches.
     """
-    need = dict.fromkeys(blocks, NEVER) | {MATCH: 0, NO_MATCH: NEVER}
+    required = dict.fromkeys(blocks, UNSATISFIABLE) | {MATCH: 0, NO_MATCH: UNSATISFIABLE}
     changed = True
     while changed:
         changed = False
         for block in reversed(blocks.values()):
-            best = min((need[s] for s in block.successors), default=0)
-            value = max(_loads(block), best)
-            changed |= value != need[block.start]
-            need[block.start] = value
-    return {start: need[start] for start in blocks}
+            best = min((required[s] for s in block.successors), default=0)
+            value = max(_required_length(block), best)
+            changed |= value != required[block.start]
+            required[block.start] = value
+    return {start: required[start] for start in blocks}
 
 
-def place_guards(flow: Flow) -> dict[int, int]:
+def insert_guards(cfg: CFG) -> dict[int, int]:
     """Return name -> bytes to check for at the start of the block, for blocks with a guard."""
-    need = needs(flow.blocks)
-    before = predecessors(flow.blocks)
-    proved = dict.fromkeys(flow.blocks, NEVER)  # on arrival, by every path
+    required = required_lengths(cfg.blocks)
+    preds = predecessors(cfg.blocks)
+    proved = dict.fromkeys(cfg.blocks, UNSATISFIABLE)  # on arrival, by every path
     changed = True
     while changed:
         changed = False
-        for start in flow.blocks:
-            known = [max(proved[p], need[p]) for p in before[start]]
-            value = 0 if start == flow.entry else min(known)
+        for start in cfg.blocks:
+            proved_on_edges = [max(proved[p], required[p]) for p in preds[start]]
+            value = 0 if start == cfg.entry else min(proved_on_edges)
             changed |= value != proved[start]
             proved[start] = value
-    return {start: need[start] for start in flow.blocks if need[start] > proved[start]}
+    return {start: required[start] for start in cfg.blocks if required[start] > proved[start]}
 
 
-def _loads(block: Block) -> int:
+def _required_length(block: Block) -> int:
     """Return one past the last byte that the block loads; NEVER if no packet has it."""
-    if any(i.end > MAX_OFFSET for i in block.instructions if i.form.size):
-        return NEVER
-    return max((i.end for i in block.instructions if i.kind in CHECKED_HERE), default=0)
+    if any(i.end > MAX_OFFSET for i in block.instructions if i.opcode.size):
+        return UNSATISFIABLE
+    return max((i.end for i in block.instructions if i.kind in GUARDED_LOADS), default=0)

@@ -39,7 +39,7 @@ PSEUDO_FUNC = 4  # BPF_PSEUDO_FUNC: src of an ld_imm64 whose imm is such an offs
 
 _LONG_JUMP = ebpf.JMP32 | ebpf.JA  # gotol: its offset is the immediate
 _JUMPS = (ebpf.JMP | ebpf.JA, _LONG_JUMP)
-_Frame = dict[int, int]
+_StackRegisters = dict[int, int]
 """Register that holds a stack address -> its offset from r10."""
 
 
@@ -57,7 +57,7 @@ class Body(Protocol):
         """
 
 
-def inject(program: Sequence[Insn] | bytes, bodies: Mapping[int, Body]) -> list[Insn]:
+def splice_all(program: Sequence[Insn] | bytes, bodies: Mapping[int, Body]) -> list[Insn]:
     """Return ``program`` with every marker call replaced by its body.
 
     No two bodies run at the same time, so they use the same part of the stack.
@@ -79,15 +79,15 @@ def inject(program: Sequence[Insn] | bytes, bodies: Mapping[int, Body]) -> list[
 def splice(
     program: Sequence[Insn] | bytes,
     marker: int,
-    translation: Body,
+    body: Body,
     stack_base: int | None = None,
 ) -> list[Insn]:
-    """Return ``program`` with every call of ``marker`` replaced by ``translation``.
+    """Return ``program`` with every call of ``marker`` replaced by ``insns``.
 
     Args:
         program: one program with all its subprograms, slots or bytes.
         marker: the helper number.
-        translation: what replaces it.
+        insns: what replaces it.
         stack_base: the lowest offset from r10 that ``program`` uses, 0 or negative; by default
             :func:`lowest_stack_offset` computes it.
 
@@ -99,22 +99,22 @@ def splice(
             use of the stack can't be determined.
     """
     slots = ebpf.unpack(program) if isinstance(program, bytes) else list(program)
-    calls = [position for position in _starts(slots) if _is_marker(slots[position], marker)]
+    calls = [position for position in _insn_offsets(slots) if _is_marker(slots[position], marker)]
     if not calls:
         return slots
     base = lowest_stack_offset(slots) if stack_base is None else stack_base
-    body = translation.body(base)
-    moved = _new_positions(len(slots), set(calls), len(body))
+    insns = body.body(base)
+    new_positions = _new_positions(len(slots), set(calls), len(insns))
     spliced: list[Insn] = []
-    second = False  # the slot is the second of an ld_imm64: data, not an instruction
+    is_second_slot = False  # the slot is the second of an ld_imm64: data, not an instruction
     for position, insn in enumerate(slots):
-        if second:
+        if is_second_slot:
             spliced.append(insn)
         elif position in calls:
-            spliced.extend(body)
+            spliced.extend(insns)
         else:
-            spliced.append(_aimed(insn, position, moved))
-        second = not second and insn.code == ebpf.LD_IMM64
+            spliced.append(_relocate_jump(insn, position, new_positions))
+        is_second_slot = not is_second_slot and insn.code == ebpf.LD_IMM64
     return spliced
 
 
@@ -129,53 +129,53 @@ def lowest_stack_offset(program: Sequence[Insn]) -> int:
         FilterError: a stack address is computed from a variable.
     """
     lowest = 0
-    frame: _Frame = {ebpf.R10: 0}
-    waiting: dict[int, _Frame] = {}  # target of a forward jump -> the state on its edges
-    falls_in = True
-    for position in _starts(program):
+    registers: _StackRegisters = {ebpf.R10: 0}
+    pending: dict[int, _StackRegisters] = {}  # target of a forward jump -> the state on its edges
+    falls_through = True
+    for position in _insn_offsets(program):
         insn = program[position]
-        if position in waiting:
-            there = waiting.pop(position)
-            frame = _either(there, frame) if falls_in else there
-        falls_in = insn.code not in (*_JUMPS, ebpf.EXIT_PROGRAM)
+        if position in pending:
+            arriving = pending.pop(position)
+            registers = _merge_registers(arriving, registers) if falls_through else arriving
+        falls_through = insn.code not in (*_JUMPS, ebpf.EXIT_PROGRAM)
         if ebpf.is_jump(insn):
             target = position + 1 + (insn.imm if insn.code == _LONG_JUMP else insn.off)
             if target > position:
-                waiting[target] = _either(waiting.get(target, {}), frame)
+                pending[target] = _merge_registers(pending.get(target, {}), registers)
             continue
-        lowest = min(lowest, _memory_offset(insn, frame))
+        lowest = min(lowest, _memory_offset(insn, registers))
         kind, operation = insn.code & 7, insn.code & 0xF0
         if kind == ebpf.ALU64 and operation == ebpf.MOV and insn.code & ebpf.REGISTER:
-            frame.pop(insn.dst, None)
-            if insn.src in frame:
-                frame[insn.dst] = frame[insn.src]
-        elif kind == ebpf.ALU64 and operation in (ebpf.ADD, ebpf.SUB) and insn.dst in frame:
+            registers.pop(insn.dst, None)
+            if insn.src in registers:
+                registers[insn.dst] = registers[insn.src]
+        elif kind == ebpf.ALU64 and operation in (ebpf.ADD, ebpf.SUB) and insn.dst in registers:
             if insn.code & ebpf.REGISTER:
                 raise FilterError(
                     f"can't place the filter: instruction {position} computes a stack address "
                     "from a variable; give stack_base"
                 )
-            frame[insn.dst] += insn.imm if operation == ebpf.ADD else -insn.imm
-            lowest = min(lowest, frame[insn.dst])
+            registers[insn.dst] += insn.imm if operation == ebpf.ADD else -insn.imm
+            lowest = min(lowest, registers[insn.dst])
         elif kind in (ebpf.ALU32, ebpf.ALU64, ebpf.LDX, ebpf.LD_IMM64 & 7):
-            frame.pop(insn.dst, None)
+            registers.pop(insn.dst, None)
         elif insn.code == ebpf.CALL_HELPER:
             for register in range(6):
-                frame.pop(register, None)
+                registers.pop(register, None)
     return lowest
 
 
-def _either(one: _Frame, other: _Frame) -> _Frame:
+def _merge_registers(one: _StackRegisters, other: _StackRegisters) -> _StackRegisters:
     return {
         register: min(each.get(register, 0) for each in (one, other)) for register in one | other
     }
 
 
-def _memory_offset(insn: Insn, frame: _Frame) -> int:
-    if insn.code & 7 == ebpf.LDX and insn.src in frame:
-        return frame[insn.src] + insn.off
-    if insn.code & 7 in (ebpf.ST, ebpf.STX) and insn.dst in frame:
-        return frame[insn.dst] + insn.off
+def _memory_offset(insn: Insn, registers: _StackRegisters) -> int:
+    if insn.code & 7 == ebpf.LDX and insn.src in registers:
+        return registers[insn.src] + insn.off
+    if insn.code & 7 in (ebpf.ST, ebpf.STX) and insn.dst in registers:
+        return registers[insn.dst] + insn.off
     return 0
 
 
@@ -183,7 +183,7 @@ def _is_marker(insn: Insn, marker: int) -> bool:
     return insn.code == ebpf.CALL_HELPER and insn.src == 0 and insn.imm == marker
 
 
-def _starts(program: Sequence[Insn]) -> list[int]:
+def _insn_offsets(program: Sequence[Insn]) -> list[int]:
     """Return the positions of instructions: all slots but the second ones of an ld_imm64."""
     starts = []
     position = 0
@@ -193,37 +193,43 @@ def _starts(program: Sequence[Insn]) -> list[int]:
     return starts
 
 
-def _new_positions(length: int, calls: set[int], body: int) -> list[int]:
+def _new_positions(length: int, calls: set[int], body_length: int) -> list[int]:
     """Return a table of old position -> new position, with an entry for the end of the program.
 
     Args:
         length: of the old program, in slots.
         calls: old positions of the marker calls.
-        body: length of what replaces each, in slots.
+        body_length: length of what replaces each, in slots.
     """
-    moved = []
+    table = []
     shift = 0
     for position in range(length + 1):
-        moved.append(position + shift)
-        shift += body - 1 if position in calls else 0
-    return moved
+        table.append(position + shift)
+        shift += body_length - 1 if position in calls else 0
+    return table
 
 
-def _aimed(insn: Insn, position: int, moved: list[int]) -> Insn:
+def _relocate_jump(insn: Insn, position: int, new_positions: list[int]) -> Insn:
     """Return ``insn`` with its jump or call offset relocated.
 
     Args:
         insn: the instruction.
         position: its old position.
-        moved: old position -> new position.
+        new_positions: old position -> new position.
     """
     if ebpf.is_jump(insn) and insn.code != _LONG_JUMP:
-        return insn._replace(off=ebpf.checked_offset(_distance(insn.off, position, moved)))
-    relative = insn.code == _LONG_JUMP
-    relative |= insn.code == ebpf.CALL_HELPER and insn.src == PSEUDO_CALL
-    relative |= insn.code == ebpf.LD_IMM64 and insn.src == PSEUDO_FUNC
-    return insn._replace(imm=_distance(insn.imm, position, moved)) if relative else insn
+        return insn._replace(
+            off=ebpf.check_offset(_relocated_offset(insn.off, position, new_positions))
+        )
+    has_relative_imm = insn.code == _LONG_JUMP
+    has_relative_imm |= insn.code == ebpf.CALL_HELPER and insn.src == PSEUDO_CALL
+    has_relative_imm |= insn.code == ebpf.LD_IMM64 and insn.src == PSEUDO_FUNC
+    return (
+        insn._replace(imm=_relocated_offset(insn.imm, position, new_positions))
+        if has_relative_imm
+        else insn
+    )
 
 
-def _distance(offset: int, position: int, moved: list[int]) -> int:
-    return moved[position + 1 + offset] - moved[position] - 1
+def _relocated_offset(offset: int, position: int, new_positions: list[int]) -> int:
+    return new_positions[position + 1 + offset] - new_positions[position] - 1

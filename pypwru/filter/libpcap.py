@@ -15,7 +15,7 @@ from pypwru.errors import FilterError
 SONAMES = ("libpcap.so.0.8", "libpcap.so.1", "libpcap.so")
 
 
-class Instruction(ctypes.Structure):
+class BpfInsn(ctypes.Structure):
     """``struct bpf_insn``."""
 
     _fields_ = (
@@ -26,21 +26,21 @@ class Instruction(ctypes.Structure):
     )
 
 
-class Program(ctypes.Structure):
+class BpfProgram(ctypes.Structure):
     """``struct bpf_program``; libpcap owns the instructions until pcap_freecode()."""
 
-    _fields_ = (("bf_len", ctypes.c_uint), ("bf_insns", ctypes.POINTER(Instruction)))
+    _fields_ = (("bf_len", ctypes.c_uint), ("bf_insns", ctypes.POINTER(BpfInsn)))
 
 
 @cache
-def load() -> ctypes.CDLL:
+def load_libpcap() -> ctypes.CDLL:
     """Load libpcap and declare its functions' prototypes; later calls return the same object.
 
     Raises:
         FilterError: it is not installed.
     """
-    library = _open()
-    handle, program = ctypes.c_void_p, ctypes.POINTER(Program)
+    library = _open_library()
+    handle, program = ctypes.c_void_p, ctypes.POINTER(BpfProgram)
     library.pcap_open_dead.argtypes = [ctypes.c_int, ctypes.c_int]
     library.pcap_open_dead.restype = handle
     library.pcap_compile.argtypes = [
@@ -60,7 +60,7 @@ def load() -> ctypes.CDLL:
     return library
 
 
-def _open() -> ctypes.CDLL:
+def _open_library() -> ctypes.CDLL:
     problem = OSError()
     for name in SONAMES:
         try:

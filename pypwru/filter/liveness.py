@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pypwru.filter.blocks import Block, Flow, loop_heads
-from pypwru.filter.cbpf import ClassicInstruction, Kind
+from pypwru.filter.blocks import CFG, Block, loop_headers
+from pypwru.filter.cbpf import ClassicInstruction, InstructionKind
 
-Live = frozenset[str]
+LiveSet = frozenset[str]
 """A set of locations: "A", "X", "M0" to "M15"."""
 
 _REGISTERS = {names: frozenset(names) for names in ("", "A", "X", "AX")}
@@ -22,59 +22,67 @@ class Liveness(NamedTuple):
     """The locations that are live.
 
     Args:
-        at_entry: at the start of the program.
-        after: program position -> after the instruction.
-        entering, leaving: name of a block -> at its start, and at its end.
+        live_at_entry: at the start of the program.
+        live_after: program position -> after the instruction.
+        live_in, live_out: name of a block -> at its start, and at its end.
     """
 
-    at_entry: Live
-    after: dict[int, Live]
-    entering: dict[int, Live]
-    leaving: dict[int, Live]
+    live_at_entry: LiveSet
+    live_after: dict[int, LiveSet]
+    live_in: dict[int, LiveSet]
+    live_out: dict[int, LiveSet]
 
 
-def analyse(flow: Flow) -> Liveness:
-    """Compute liveness: backward data-flow analysis of ``flow`` to the fixed point."""
-    loops = bool(loop_heads(flow))
-    entering: dict[int, Live] = {start: frozenset() for start in flow.blocks}
-    after: dict[int, Live] = {}
+def analyse_liveness(cfg: CFG) -> Liveness:
+    """Compute liveness: backward data-flow analysis of ``cfg`` to the fixed point."""
+    has_loops = bool(loop_headers(cfg))
+    live_in: dict[int, LiveSet] = {start: frozenset() for start in cfg.blocks}
+    live_after: dict[int, LiveSet] = {}
     changed = True
     while changed:
         changed = False
-        for block in reversed(flow.blocks.values()):
-            live = _through(block, entering, after)
+        for block in reversed(cfg.blocks.values()):
+            live = _transfer(block, live_in, live_after)
             # Without loops one round is enough: every block is visited after its successors.
-            changed |= loops and live != entering[block.start]
-            entering[block.start] = live
-    leaving = {start: _leaving(block, entering) for start, block in flow.blocks.items()}
-    return Liveness(entering.get(flow.entry, frozenset()), after, entering, leaving)
+            changed |= has_loops and live != live_in[block.start]
+            live_in[block.start] = live
+    live_out = {start: _live_out(block, live_in) for start, block in cfg.blocks.items()}
+    return Liveness(live_in.get(cfg.entry, frozenset()), live_after, live_in, live_out)
 
 
-def reads(instruction: ClassicInstruction) -> Live:
+def locations_read(instruction: ClassicInstruction) -> LiveSet:
     """Return the locations that ``instruction`` reads."""
-    form = instruction.form
-    return _word(instruction) if form.kind is Kind.LOAD_SCRATCH else _REGISTERS[form.reads]
+    form = instruction.opcode
+    return (
+        _scratch_location(instruction)
+        if form.kind is InstructionKind.LOAD_SCRATCH
+        else _REGISTERS[form.reads]
+    )
 
 
-def writes(instruction: ClassicInstruction) -> Live:
+def locations_written(instruction: ClassicInstruction) -> LiveSet:
     """Return the locations that ``instruction`` writes."""
-    form = instruction.form
-    return _word(instruction) if form.kind is Kind.STORE_SCRATCH else _REGISTERS[form.writes]
+    form = instruction.opcode
+    return (
+        _scratch_location(instruction)
+        if form.kind is InstructionKind.STORE_SCRATCH
+        else _REGISTERS[form.writes]
+    )
 
 
-def _word(instruction: ClassicInstruction) -> Live:
+def _scratch_location(instruction: ClassicInstruction) -> LiveSet:
     return frozenset((f"M{instruction.k}",))
 
 
-def _leaving(block: Block, entering: dict[int, Live]) -> Live:
-    return frozenset().union(*(entering.get(s, frozenset()) for s in block.successors))
+def _live_out(block: Block, live_in: dict[int, LiveSet]) -> LiveSet:
+    return frozenset().union(*(live_in.get(s, frozenset()) for s in block.successors))
 
 
-def _through(block: Block, entering: dict[int, Live], after: dict[int, Live]) -> Live:
-    live = _leaving(block, entering)
+def _transfer(block: Block, live_in: dict[int, LiveSet], live_after: dict[int, LiveSet]) -> LiveSet:
+    live = _live_out(block, live_in)
     for position, instruction in zip(
         reversed(block.positions), reversed(block.instructions), strict=True
     ):
-        after[position] = live
-        live = (live - writes(instruction)) | reads(instruction)
+        live_after[position] = live
+        live = (live - locations_written(instruction)) | locations_read(instruction)
     return live

@@ -9,24 +9,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pypwru.filter.group import group
+from pypwru.filter.group import group_tests
 from pypwru.filter.shorten import fold, reuse
-from pypwru.filter.thread import merge, thread
+from pypwru.filter.thread import merge_equal_blocks, thread_jumps
 
 if TYPE_CHECKING:
-    from pypwru.filter.blocks import Flow
+    from pypwru.filter.blocks import CFG
 
 __all__ = ["fold", "optimize"]
 
 
-def optimize(flow: Flow) -> Flow:
-    """Return a program with the same result as ``flow``, which executes fewer instructions.
+def optimize(cfg: CFG) -> CFG:
+    """Return a program with the same result as ``cfg``, which executes fewer instructions.
 
     Args:
-        flow: the program after :func:`fold`.
+        cfg: the program after :func:`fold`.
     """
-    flow = merge(thread(flow))
-    flow = merge(thread(flow))  # merged blocks allow more threading
-    flow = group(flow)
-    flow = reuse(flow)
-    return merge(flow)
+    cfg = merge_equal_blocks(thread_jumps(cfg))
+    cfg = merge_equal_blocks(thread_jumps(cfg))  # merged blocks allow more threading
+    cfg = group_tests(cfg)
+    cfg = reuse(cfg)
+    return merge_equal_blocks(cfg)

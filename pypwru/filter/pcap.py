@@ -16,14 +16,14 @@ from enum import Enum
 
 from pypwru.errors import FilterError
 from pypwru.filter.cbpf import ClassicInstruction, ClassicProgram, validate
-from pypwru.filter.libpcap import Program, load
+from pypwru.filter.libpcap import BpfProgram, load_libpcap
 
 SNAPLEN = 262144
 """Bytes, as in tcpdump and pwru; here it is only the value of ``ret`` for a match."""
-PATIENCE = 5
+MAX_CPU_TIME = 5
 """Limit of libpcap's CPU time in s. 500 ports take it 3 s, 2,000 ports minutes."""
-LOOK_EVERY = 0.1  # s
-MOST_SHOWN = 300  # characters of an expression in a message
+POLL_INTERVAL = 0.1  # s
+MAX_EXCERPT = 300  # characters of an expression in a message
 NETMASK_UNKNOWN = 0xFFFFFFFF  # PCAP_NETMASK_UNKNOWN
 
 
@@ -39,13 +39,13 @@ class Linktype(Enum):
         return "Ethernet" if self is Linktype.ETHERNET else "raw IP"
 
 
-_LINK_BYTES = re.compile(
+_LINK_LAYER_ACCESS = re.compile(
     r"^(?:(?!\b(?:geneve|vxlan)\b).)*?\b(?P<name>link|ether|ppp|slip|fddi|tr|wlan)\s*\[", re.DOTALL
 )
 """libpcap's names of the link layer (scanner.l, LINK), followed by an offset. After ``geneve`` or
 ``vxlan`` they refer to the encapsulated frame, which is allowed."""
 
-DIRECTION_CURE = "use --filter-func to choose functions that receive or send"
+DIRECTION_ADVICE = "use --filter-func to choose functions that receive or send"
 
 
 def compile_pcap(expression: str, linktype: Linktype) -> ClassicProgram:
@@ -62,23 +62,25 @@ def compile_pcap(expression: str, linktype: Linktype) -> ClassicProgram:
     """
     if "\0" in expression:
         raise FilterError(f"filter {expression!r} has a NUL character: remove it")
-    if linktype is Linktype.RAW_IP and (found := _LINK_BYTES.search(expression)):
+    if linktype is Linktype.RAW_IP and (found := _LINK_LAYER_ACCESS.search(expression)):
         # libpcap would read bytes of the IP packet instead.
         name = found.group("name")
-        raise refusal(expression, f"{name}[...] is in the link layer header, which raw IP lacks")
-    instructions = _within_patience(load(), expression, linktype)
+        raise compile_error(
+            expression, f"{name}[...] is in the link layer header, which raw IP lacks"
+        )
+    instructions = _compile_with_limit(load_libpcap(), expression, linktype)
     try:
-        return validate(instructions, _shown(expression))
+        return validate(instructions, _excerpt(expression))
     except FilterError as error:
         if "packet type" in str(error):
             raise FilterError(
-                f"can't compile filter '{_shown(expression)}': inbound and outbound are not "
-                f"available for a traced skb: {DIRECTION_CURE}"
+                f"can't compile filter '{_excerpt(expression)}': inbound and outbound are not "
+                f"available for a traced skb: {DIRECTION_ADVICE}"
             ) from error
         raise
 
 
-def _within_patience(
+def _compile_with_limit(
     library: ctypes.CDLL, expression: str, linktype: Linktype
 ) -> list[ClassicInstruction]:
     """Compile ``expression`` in a thread of its own, with a limit of CPU time.
@@ -94,24 +96,26 @@ def _within_patience(
     Raises:
         FilterError: libpcap rejects it, or PATIENCE is exceeded (the thread goes on as a daemon).
     """
-    found: list[list[ClassicInstruction] | FilterError] = []
+    result: list[list[ClassicInstruction] | FilterError] = []
 
-    def work() -> None:
+    def run_compiler() -> None:
         try:
-            found.append(_compile(library, expression, linktype))
+            result.append(_compile(library, expression, linktype))
         except FilterError as error:
-            found.append(error)
+            result.append(error)
 
-    worker = threading.Thread(target=work, name="pypwru-libpcap", daemon=True)
-    begun = time.process_time()
+    worker = threading.Thread(target=run_compiler, name="pypwru-libpcap", daemon=True)
+    start_time = time.process_time()
     worker.start()
     while worker.is_alive():
-        worker.join(LOOK_EVERY)
-        if worker.is_alive() and time.process_time() - begun > PATIENCE:
-            raise refusal(expression, f"libpcap did not finish in {PATIENCE} s of CPU time")
-    if isinstance(found[0], FilterError):
-        raise found[0]
-    return found[0]
+        worker.join(POLL_INTERVAL)
+        if worker.is_alive() and time.process_time() - start_time > MAX_CPU_TIME:
+            raise compile_error(
+                expression, f"libpcap did not finish in {MAX_CPU_TIME} s of CPU time"
+            )
+    if isinstance(result[0], FilterError):
+        raise result[0]
+    return result[0]
 
 
 def _compile(library: ctypes.CDLL, expression: str, linktype: Linktype) -> list[ClassicInstruction]:
@@ -119,13 +123,13 @@ def _compile(library: ctypes.CDLL, expression: str, linktype: Linktype) -> list[
     if not handle:
         raise FilterError(f"libpcap refused link type {linktype.label}: out of memory?")
     try:
-        program = Program()
+        program = BpfProgram()
         status = library.pcap_compile(
             handle, ctypes.byref(program), os.fsencode(expression), 0, NETMASK_UNKNOWN
         )
         if status != 0:
-            words = os.fsdecode(library.pcap_geterr(handle))
-            raise refusal(expression, words)
+            message = os.fsdecode(library.pcap_geterr(handle))
+            raise compile_error(expression, message)
         try:
             return [
                 ClassicInstruction(i.code, i.jt, i.jf, i.k)
@@ -137,21 +141,21 @@ def _compile(library: ctypes.CDLL, expression: str, linktype: Linktype) -> list[
         library.pcap_close(handle)
 
 
-def refusal(expression: str, words: str) -> FilterError:
+def compile_error(expression: str, message: str) -> FilterError:
     """Return the error for an ``expression`` that can't be compiled.
 
     Args:
         expression: pcap-filter(7) text.
-        words: the reason, as libpcap's pcap_geterr(); the advice to the user depends on it.
+        message: the reason, as libpcap's pcap_geterr(); the advice to the user depends on it.
     """
-    from pypwru.filter.advice import cure
+    from pypwru.filter.advice import advise
 
-    line = " ".join(words.split())
-    advice = cure(expression, line)
-    return FilterError(f"can't compile filter '{_shown(expression)}': {line}: {advice}")
+    line = " ".join(message.split())
+    advice = advise(expression, line)
+    return FilterError(f"can't compile filter '{_excerpt(expression)}': {line}: {advice}")
 
 
-def _shown(expression: str) -> str:
+def _excerpt(expression: str) -> str:
     """Return ``expression`` on one line and shortened; undecodable bytes of argv are escaped."""
     line = " ".join(expression.encode(errors="backslashreplace").decode().split())
-    return line if len(line) <= MOST_SHOWN else f"{line[:MOST_SHOWN]}..."
+    return line if len(line) <= MAX_EXCERPT else f"{line[:MAX_EXCERPT]}..."

@@ -14,14 +14,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pypwru.filter import ebpf, ranges
-from pypwru.filter.reads import MOST, Reach
+from pypwru.filter.reads import MAX_REACH, Reach
 from pypwru.filter.terms import LOAD, PACKET
-from pypwru.filter.values import Values, states_at_entries
+from pypwru.filter.values import ValueNumbering, entry_states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pypwru.filter.blocks import Flow
+    from pypwru.filter.blocks import CFG
     from pypwru.filter.values import State
 
 _IPV4_HEADER = 20
@@ -30,69 +30,72 @@ _TCP_HEADER = 20
 _L4_HEADER = 8  # of UDP and ICMP, and the ports of the others
 _PROTO_TCP = ranges.single(6)
 _ETH_P_IPV6 = ranges.single(0x86DD)
-_HEADER_LENGTH = 15  # the bits of a byte that are an IPv4 header's length
+_IHL_MASK = 15  # the bits of a byte that are an IPv4 header's length
 
 
-def find_reach(flow: Flow, network: int) -> Reach:
-    """Return how far ``flow`` reads.
+def find_reach(cfg: CFG, network_offset: int) -> Reach:
+    """Return how far ``cfg`` reads.
 
     Args:
-        flow: the program.
-        network: offset of the network header in the packet: 14, or 0 without an Ethernet header.
+        cfg: the program.
+        network_offset: offset of the network header in the packet: 14, or 0 without an Ethernet
+            header.
     """
-    values = Values(flow)
-    end, beyond = 0, False
-    for state, base, load_end in _loads(flow, values):
-        most = load_end if base == PACKET else values.most(base) + load_end
-        end = max(end, most)
-        beyond |= not _is_header(values, state, base, load_end, network)
-    return Reach(min(end, MOST), beyond)
+    values = ValueNumbering(cfg)
+    end, may_read_payload = 0, False
+    for state, base, load_end in _packet_loads(cfg, values):
+        load_bound = load_end if base == PACKET else values.upper_bound(base) + load_end
+        end = max(end, load_bound)
+        may_read_payload |= not _reads_header_only(values, state, base, load_end, network_offset)
+    return Reach(min(end, MAX_REACH), may_read_payload)
 
 
-def _loads(flow: Flow, values: Values) -> Iterator[tuple[State, int, int]]:
+def _packet_loads(cfg: CFG, values: ValueNumbering) -> Iterator[tuple[State, int, int]]:
     """Yield (state, base, end relative to the base) of each packet load."""
-    for start, state in states_at_entries(flow, values).items():
-        for instruction in flow.blocks[start].instructions:
-            if instruction.form.size:
-                base, offset = values.address(state, instruction)
-                yield state, base, offset + instruction.form.size
-            values.run(state, instruction)
+    for start, state in entry_states(cfg, values).items():
+        for instruction in cfg.blocks[start].instructions:
+            if instruction.opcode.size:
+                base, offset = values.load_address(state, instruction)
+                yield state, base, offset + instruction.opcode.size
+            values.apply(state, instruction)
 
 
-def _is_header(values: Values, state: State, base: int, end: int, network: int) -> bool:
+def _reads_header_only(
+    values: ValueNumbering, state: State, base: int, end: int, network_offset: int
+) -> bool:
     is_tcp = any(
-        known == _PROTO_TCP and values.terms[value][0] == LOAD + 1
-        for value, known in state.facts.items()
+        numbers == _PROTO_TCP and values.terms[value][0] == LOAD + 1
+        for value, numbers in state.facts.items()
     )
     l4 = _TCP_HEADER if is_tcp else _L4_HEADER
     if base != PACKET:
-        ip = _header_that_ends_at(values, base)
+        ip = _ipv4_header_of_length(values, base)
         return ip is not None and end <= ip + l4
-    if end <= network + _IPV4_HEADER + l4:
+    if end <= network_offset + _IPV4_HEADER + l4:
         return True
-    ip6 = _ipv6_header(values, state)
+    ip6 = _ipv6_header_offset(values, state)
     return ip6 is not None and end <= ip6 + _IPV6_HEADER + l4
 
 
-def _header_that_ends_at(values: Values, value: int) -> int | None:
+def _ipv4_header_of_length(values: ValueNumbering, value: int) -> int | None:
     """Return the offset of the IPv4 header of which ``value`` is the length, or None."""
     operation, low, _ = values.terms[value]
     mask = values.terms[low] if operation == ebpf.LSH else (0, 0, 0)
-    if mask[0] != ebpf.AND or values.constant_of(mask[2]) != _HEADER_LENGTH:
+    if mask[0] != ebpf.AND or values.constant_of(mask[2]) != _IHL_MASK:
         return None
     load = values.load_of(low)
     return load[0] if load else None
 
 
-def _ipv6_header(values: Values, state: State) -> int | None:
+def _ipv6_header_offset(values: ValueNumbering, state: State) -> int | None:
     """Return the offset of an IPv6 header if ``state`` implies one, or None.
 
     It follows an EtherType of IPv6, or begins the packet if the version nibble is 6.
     """
-    for value, known in state.facts.items():
+    for value, numbers in state.facts.items():
         load = values.load_of(value)
-        if load and load[1] == 2 and known == _ETH_P_IPV6:
+        if load and load[1] == 2 and numbers == _ETH_P_IPV6:
             return load[0] + 2
-        if load == (0, 1) and known == ranges.single(0x60):
+        if load == (0, 1) and numbers == ranges.single(0x60):
             return 0
     return None

@@ -37,25 +37,25 @@ _FOLD: dict[int, Callable[[int, int], int]] = {
 """The operations of libpcap's interpreter on u32 numbers. A division by zero is not folded."""
 
 DIVISIONS = (ebpf.DIV, ebpf.MOD)
-_COMMUTES = frozenset((ebpf.ADD, ebpf.MUL, ebpf.OR, ebpf.AND, ebpf.XOR))
-_BY_ZERO = (ebpf.AND, ebpf.MUL)
+_COMMUTATIVE = frozenset((ebpf.ADD, ebpf.MUL, ebpf.OR, ebpf.AND, ebpf.XOR))
+_ABSORBED_BY_ZERO = (ebpf.AND, ebpf.MUL)
 _SHIFTS = (ebpf.LSH, ebpf.RSH)
-_MOST_SHIFTED = 31
-_NESTS = (ebpf.ADD, ebpf.AND)
-_BOUNDS: dict[int, Callable[[int, int], int]] = {
+_MAX_SHIFT = 31
+_ASSOCIATIVE = (ebpf.ADD, ebpf.AND)
+_UPPER_BOUNDS: dict[int, Callable[[int, int], int]] = {
     ebpf.ADD: lambda a, b: a + b,
     ebpf.MUL: lambda a, b: a * b,
     ebpf.DIV: lambda a, _: a,
     ebpf.MOD: min,
     ebpf.AND: min,
-    ebpf.OR: lambda a, b: _bits(a | b),
-    ebpf.XOR: lambda a, b: _bits(a | b),
+    ebpf.OR: lambda a, b: _bit_mask(a | b),
+    ebpf.XOR: lambda a, b: _bit_mask(a | b),
     ebpf.LSH: lambda a, b: a << min(b, 32),
     ebpf.RSH: lambda a, b: a >> min(b, 32),
 }
 """Operation -> upper bound of the result, from the upper bounds of the operands."""
 
-_WITHOUT_EFFECT = {  # operation -> its right identity element
+_RIGHT_IDENTITY = {  # operation -> its right identity element
     ebpf.ADD: 0, ebpf.MUL: 1, ebpf.DIV: 1, ebpf.OR: 0, ebpf.XOR: 0, ebpf.LSH: 0, ebpf.RSH: 0,
 }  # fmt: skip
 
@@ -65,16 +65,16 @@ class Terms:
 
     def __init__(self) -> None:
         self.terms: list[Term] = []
-        self._numbers: dict[Term, int] = {}
-        self._most: list[int] = []
+        self._value_numbers: dict[Term, int] = {}
+        self._upper_bounds: list[int] = []
 
-    def most(self, value: int) -> int:
+    def upper_bound(self, value: int) -> int:
         """Return the upper bound of ``value``."""
-        return self._most[value]
+        return self._upper_bounds[value]
 
     def constant(self, number: int) -> int:
         """Return the value number of a constant."""
-        return self.number((CONSTANT, number, 0))
+        return self.value_number((CONSTANT, number, 0))
 
     def constant_of(self, value: int) -> int | None:
         """Return the number that ``value`` is for every packet, or None."""
@@ -88,14 +88,14 @@ class Terms:
             operation, one, other = self.terms[one]
         return (other, operation - LOAD) if operation > LOAD and one == PACKET else None
 
-    def split(self, value: int) -> tuple[int, int]:
+    def split_addend(self, value: int) -> tuple[int, int]:
         """Split ``value`` into a value and a constant addend, which may be 0.
 
         Only if the sum can't wrap: libpcap computes X modulo 2**32, but not X + k of a load.
         """
         operation, base, added = self.terms[value]
         number = self.constant_of(added) if operation == ebpf.ADD else None
-        if number is None or self._most[base] + number > ranges.MAX:
+        if number is None or self._upper_bounds[base] + number > ranges.MAX:
             return value, 0
         return base, number
 
@@ -106,46 +106,46 @@ class Terms:
             operation: the BPF_OP bits.
             one, other: value numbers of the operands.
         """
-        if operation in _COMMUTES and self._rank(one) < self._rank(other):
+        if operation in _COMMUTATIVE and self._operand_rank(one) < self._operand_rank(other):
             one, other = other, one
         left, right = self.constant_of(one), self.constant_of(other)
         if right is None:
-            same = operation in (ebpf.SUB, ebpf.XOR) and one == other
-            return self.constant(0) if same else self.number((operation, one, other))
+            is_zero = operation in (ebpf.SUB, ebpf.XOR) and one == other
+            return self.constant(0) if is_zero else self.value_number((operation, one, other))
         if left is not None and (right or operation not in DIVISIONS):
             return self.constant(_FOLD[operation](left, right) & ranges.MAX)
         if operation == ebpf.SUB:
             return self.compute(ebpf.ADD, one, self.constant(-right & ranges.MAX))
-        if right == _WITHOUT_EFFECT.get(operation):
+        if right == _RIGHT_IDENTITY.get(operation):
             return one
-        if (operation in _SHIFTS and right > _MOST_SHIFTED) or (
-            operation in _BY_ZERO and not right
+        if (operation in _SHIFTS and right > _MAX_SHIFT) or (
+            operation in _ABSORBED_BY_ZERO and not right
         ):
             return self.constant(0)
-        if operation == ebpf.AND and not _bits(self._most[one]) & ~right:
+        if operation == ebpf.AND and not _bit_mask(self._upper_bounds[one]) & ~right:
             return one
         inner, first, last = self.terms[one]
-        if inner == operation and operation in _NESTS and self.constant_of(last) is not None:
+        if inner == operation and operation in _ASSOCIATIVE and self.constant_of(last) is not None:
             return self.compute(operation, first, self.compute(operation, last, other))
-        return self.number((operation, one, other))
+        return self.value_number((operation, one, other))
 
-    def _rank(self, value: int) -> tuple[bool, int]:
+    def _operand_rank(self, value: int) -> tuple[bool, int]:
         """Return the sort key of a commutative operation's operands: the lower one is the second.
 
         So constants are on the right.
         """
         return self.constant_of(value) is None, value
 
-    def number(self, term: Term) -> int:
+    def value_number(self, term: Term) -> int:
         """Return the value number of ``term``, a new one for a new term."""
-        number = self._numbers.get(term)
+        number = self._value_numbers.get(term)
         if number is None:
-            number = self._numbers[term] = len(self.terms)
+            number = self._value_numbers[term] = len(self.terms)
             self.terms.append(term)
-            self._most.append(self._bound(term))
+            self._upper_bounds.append(self._compute_bound(term))
         return number
 
-    def _bound(self, term: Term) -> int:
+    def _compute_bound(self, term: Term) -> int:
         """Return the upper bound of a new term."""
         operation, one, other = term
         if operation == CONSTANT:
@@ -154,14 +154,14 @@ class Terms:
             return 1
         if operation > LOAD:
             return (1 << 8 * (operation - LOAD)) - 1
-        if operation not in _BOUNDS:
+        if operation not in _UPPER_BOUNDS:
             return ranges.MAX
         if operation == ebpf.RSH and self.constant_of(other) is None:
-            return self._most[one]
-        most = _BOUNDS[operation](self._most[one], self._most[other])
-        return min(most, ranges.MAX)  # a larger result may wrap to any number
+            return self._upper_bounds[one]
+        bound = _UPPER_BOUNDS[operation](self._upper_bounds[one], self._upper_bounds[other])
+        return min(bound, ranges.MAX)  # a larger result may wrap to any number
 
 
-def _bits(most: int) -> int:
-    """Return the mask of the bits that a number of at most ``most`` can have set."""
-    return (1 << most.bit_length()) - 1
+def _bit_mask(upper_bound: int) -> int:
+    """Return the mask of the bits that a number of at most ``upper_bound`` can have set."""
+    return (1 << upper_bound.bit_length()) - 1

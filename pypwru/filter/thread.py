@@ -9,56 +9,56 @@ is read later; there are no two equal blocks, except in loops.
 
 from __future__ import annotations
 
-from pypwru.filter.blocks import Block, Blocks, Flow, loop_heads, redirect
-from pypwru.filter.cbpf import Kind
-from pypwru.filter.liveness import Live, analyse
+from pypwru.filter.blocks import CFG, Block, Blocks, loop_headers, redirect_edges
+from pypwru.filter.cbpf import InstructionKind
+from pypwru.filter.liveness import LiveSet, analyse_liveness
 from pypwru.filter.shorten import JUMP
-from pypwru.filter.values import State, Values, departures
+from pypwru.filter.values import State, ValueNumbering, outgoing_states
 
 
-def thread(flow: Flow) -> Flow:
-    """Return ``flow`` with jumps threaded past the blocks whose outcome is known on the edge."""
-    live = analyse(flow).entering
-    heads = loop_heads(flow)
-    values = Values(flow)
-    arriving: dict[int, list[State]] = {start: [] for start in flow.blocks}
-    if flow.blocks:
-        arriving[flow.entry].append(values.start())
+def thread_jumps(cfg: CFG) -> CFG:
+    """Return ``cfg`` with jumps threaded past the blocks whose outcome is known on the edge."""
+    live = analyse_liveness(cfg).live_in
+    headers = loop_headers(cfg)
+    values = ValueNumbering(cfg)
+    edge_states: dict[int, list[State]] = {start: [] for start in cfg.blocks}
+    if cfg.blocks:
+        edge_states[cfg.entry].append(values.entry_state())
     blocks: Blocks = {}
-    for start, block in flow.blocks.items():
-        states = arriving.pop(start)
-        if not states and start not in heads:
+    for start, block in cfg.blocks.items():
+        states = edge_states.pop(start)
+        if not states and start not in headers:
             continue
-        state = values.unknown(start) if start in heads else values.meet(start, states)
+        state = values.unknown_state(start) if start in headers else values.meet(start, states)
         successors = []
-        for successor, leaving in departures(values, state.copy(), block):
+        for successor, edge_state in outgoing_states(values, state.copy(), block):
             if successor > start:
-                successor = _destination(flow.blocks, live, values, successor, leaving)
-            if successor in arriving:
-                arriving[successor].append(leaving)
+                successor = _destination(cfg.blocks, live, values, successor, edge_state)
+            if successor in edge_states:
+                edge_states[successor].append(edge_state)
             successors.append(successor)
-        blocks[start] = _leading_to(block, tuple(successors))
-    return redirect(Flow(flow.entry, blocks), {})
+        blocks[start] = _with_successors(block, tuple(successors))
+    return redirect_edges(CFG(cfg.entry, blocks), {})
 
 
-def merge(flow: Flow) -> Flow:
-    """Return ``flow`` with equal blocks merged into the last of them: jumps still go forward."""
-    heads = loop_heads(flow)
+def merge_equal_blocks(cfg: CFG) -> CFG:
+    """Return ``cfg`` with equal blocks merged into the last of them: jumps still go forward."""
+    headers = loop_headers(cfg)
     blocks: Blocks = {}
-    known: dict[Block, int] = {}
-    instead: dict[int, int] = {}
-    for start, block in reversed(flow.blocks.items()):
-        successors = tuple(instead.get(successor, successor) for successor in block.successors)
-        blocks[start] = merged = _leading_to(block, successors)
-        if not heads.intersection((start, *successors)):
-            last = known.setdefault(merged._replace(start=0), start)
+    canonical: dict[Block, int] = {}
+    replacements: dict[int, int] = {}
+    for start, block in reversed(cfg.blocks.items()):
+        successors = tuple(replacements.get(successor, successor) for successor in block.successors)
+        blocks[start] = merged = _with_successors(block, successors)
+        if not headers.intersection((start, *successors)):
+            last = canonical.setdefault(merged._replace(start=0), start)
             if last != start:
-                instead[start] = last
-    return redirect(flow._replace(blocks=blocks), instead)
+                replacements[start] = last
+    return redirect_edges(cfg._replace(blocks=blocks), replacements)
 
 
 def _destination(
-    blocks: Blocks, live: dict[int, Live], values: Values, start: int, leaving: State
+    blocks: Blocks, live: dict[int, LiveSet], values: ValueNumbering, start: int, edge_state: State
 ) -> int:
     """Return the block or exit that an edge to ``start`` may lead to instead.
 
@@ -67,22 +67,22 @@ def _destination(
         live: name of a block -> what is live at its start.
         values: the program's values.
         start: the present target.
-        leaving: the state on the edge.
+        edge_state: the state on the edge.
     """
     found = start
-    state = leaving.copy()
+    state = edge_state.copy()
     while start >= 0:
-        following = _next(values, state, blocks[start])
+        following = _only_successor(values, state, blocks[start])
         if following is None or 0 <= following <= start:
             break
         start = following
         needed = live.get(start, ())
-        if all(state.values[name] == leaving.values[name] for name in needed):
+        if all(state.values[name] == edge_state.values[name] for name in needed):
             found = start
     return found
 
 
-def _next(values: Values, state: State, block: Block) -> int | None:
+def _only_successor(values: ValueNumbering, state: State, block: Block) -> int | None:
     """Return the only possible successor of ``block`` in ``state``, or None.
 
     ``state`` is changed to the one at the end of the block. There is none if the block may end the
@@ -91,16 +91,16 @@ def _next(values: Values, state: State, block: Block) -> int | None:
     for instruction in block.instructions:
         if not values.is_safe(state, instruction):
             return None
-        values.run(state, instruction)
+        values.apply(state, instruction)
     if len(block.successors) < 2:
         return next(iter(block.successors), None)
-    outcome = values.outcome(state, values.condition(state, block.instructions[-1]))
+    outcome = values.known_outcome(state, values.branch_condition(state, block.instructions[-1]))
     return None if outcome is None else block.successors[not outcome]
 
 
-def _leading_to(block: Block, successors: tuple[int, ...]) -> Block:
+def _with_successors(block: Block, successors: tuple[int, ...]) -> Block:
     """Return ``block`` with other successors, and without its branch if both are the same."""
     code = block.instructions
-    if code[-1].kind is Kind.BRANCH and len(set(successors)) == 1:
+    if code[-1].kind is InstructionKind.BRANCH and len(set(successors)) == 1:
         code, successors = code[:-1] or (JUMP,), successors[:1]
     return Block(block.start, code, successors)

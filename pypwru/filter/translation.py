@@ -8,20 +8,20 @@ from pypwru.filter import ebpf
 from pypwru.filter.blocks import MATCH
 from pypwru.filter.ebpf import Insn
 from pypwru.filter.emit import emit
-from pypwru.filter.frame import lay_out
+from pypwru.filter.frame import lay_out_stack
 from pypwru.filter.plan import Plan, make_plan
 
 if TYPE_CHECKING:
     from pypwru.filter.cbpf import ClassicProgram
 
 
-class _View(NamedTuple):
+class _FilterProgramFields(NamedTuple):
     program: ClassicProgram
     has_tag: bool
     is_inner: bool
 
 
-class Translation(_View):
+class FilterProgram(_FilterProgramFields):
     """One view of a filter: for packets that begin with an Ethernet header, or with an IP header.
 
     Args:
@@ -34,7 +34,7 @@ class Translation(_View):
 
     def __new__(
         cls, program: ClassicProgram, has_tag: bool = False, is_inner: bool = False
-    ) -> Translation:
+    ) -> FilterProgram:
         """Run the passes; the arguments are those of the class.
 
         Raises:
@@ -45,9 +45,9 @@ class Translation(_View):
         return view
 
     @property
-    def constant(self) -> bool | None:
+    def constant_result(self) -> bool | None:
         """The result, if it is the same for every packet; otherwise None."""
-        entry = self.plan.flow.entry
+        entry = self.plan.cfg.entry
         return entry == MATCH if entry < 0 else None
 
     @property
@@ -58,7 +58,7 @@ class Translation(_View):
     @property
     def uses_tag(self) -> bool:
         """Whether the fourth argument, the accelerated VLAN tag, is read."""
-        return self.plan.tag_aware
+        return self.plan.is_tag_aware
 
     @property
     def needs_fragments(self) -> bool:
@@ -66,7 +66,7 @@ class Translation(_View):
 
         The handler then runs it again on a copy that includes the bytes in fragments.
         """
-        return self.constant is None and (self.is_inner or self.plan.reach.beyond_headers)
+        return self.constant_result is None and (self.is_inner or self.plan.reach.may_read_payload)
 
     def body(self, stack_base: int) -> list[Insn]:
         """Return eBPF of the filter.
@@ -80,7 +80,7 @@ class Translation(_View):
         Raises:
             FilterError: too little stack is left.
         """
-        if self.constant is not None:
-            return [Insn(ebpf.ALU32 | ebpf.MOV, ebpf.R0, imm=int(self.constant))]
-        frame = lay_out(self.plan, stack_base, self.program.source)
-        return emit(self.plan, frame, tells_missing=self.needs_fragments)
+        if self.constant_result is not None:
+            return [Insn(ebpf.ALU32 | ebpf.MOV, ebpf.R0, imm=int(self.constant_result))]
+        layout = lay_out_stack(self.plan, stack_base, self.program.source)
+        return emit(self.plan, layout, reports_beyond=self.needs_fragments)

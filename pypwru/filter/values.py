@@ -14,28 +14,28 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pypwru.filter import ebpf, ranges
-from pypwru.filter.blocks import Block, Flow, loop_heads
-from pypwru.filter.cbpf import ClassicInstruction, Kind
-from pypwru.filter.liveness import reads, writes
+from pypwru.filter.blocks import CFG, Block, loop_headers
+from pypwru.filter.cbpf import ClassicInstruction, InstructionKind
+from pypwru.filter.liveness import locations_read, locations_written
 from pypwru.filter.ranges import Ranges
 from pypwru.filter.terms import DIVISIONS, EQUAL, GREATER, JOIN, LENGTH, LOAD, PACKET, Terms
 
-MOST_RANGES = 8
+MAX_RANGES = 8
 """Limit of a fact's ranges, so that compiling a filter of thousands of ports takes linear time."""
 
-_INDIRECT = (Kind.LOAD_INDIRECT, Kind.CHECK_INDIRECT)
+_INDIRECT = (InstructionKind.LOAD_INDIRECT, InstructionKind.CHECK_INDIRECT)
 
 
 class Condition(NamedTuple):
-    """The condition of a branch: it is true if ``value`` is in ``when``."""
+    """The condition of a branch: it is true if ``value`` is in ``accepted``."""
 
     value: int
-    when: Ranges
+    accepted: Ranges
 
     @property
     def number(self) -> int | None:
         """The number that the value is compared with by == or !=; None for other conditions."""
-        for found in (self.when, ranges.invert(self.when)):
+        for found in (self.accepted, ranges.invert(self.accepted)):
             if len(found) == 1 and found[0][0] == found[0][1]:
                 return found[0][0]
         return None
@@ -64,19 +64,22 @@ class State:
         return State(dict(self.values), dict(self.proved), dict(self.facts))
 
 
-class Values(Terms):
-    """The values of ``flow``, and the transfer functions of its instructions."""
+class ValueNumbering(Terms):
+    """The values of ``cfg``, and the transfer functions of its instructions."""
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, cfg: CFG) -> None:
         super().__init__()
-        named = (reads(instruction) | writes(instruction) for instruction in flow.instructions())
+        named = (
+            locations_read(instruction) | locations_written(instruction)
+            for instruction in cfg.instructions()
+        )
         self._locations = sorted({"A", "X"}.union(*named))
 
-    def start(self) -> State:
+    def entry_state(self) -> State:
         """Return the state at the entry of the program: all locations are zero."""
         return State(dict.fromkeys(self._locations, self.constant(0)), {}, {})
 
-    def unknown(self, block: int) -> State:
+    def unknown_state(self, block: int) -> State:
         """Return a state at the start of ``block`` in which nothing is known."""
         return State({name: self._join(block, name) for name in self._locations}, {}, {})
 
@@ -97,54 +100,54 @@ class Values(Terms):
             if all(base in state.proved for state in rest)
         }
         facts = {}
-        for value, known in first.facts.items():
+        for value, numbers in first.facts.items():
             for state in rest:
-                known = ranges.unite(known, state.facts.get(value, ranges.FULL))
-            if known != ranges.FULL:
-                facts[value] = known
+                numbers = ranges.unite(numbers, state.facts.get(value, ranges.FULL))
+            if numbers != ranges.FULL:
+                facts[value] = numbers
         return State(values, proved, facts)
 
-    def run(self, state: State, instruction: ClassicInstruction) -> None:
+    def apply(self, state: State, instruction: ClassicInstruction) -> None:
         """Apply ``instruction`` to ``state``."""
-        if instruction.kind is Kind.STORE_SCRATCH:
-            state.values[f"M{instruction.k}"] = state.values[instruction.form.reads]
+        if instruction.kind is InstructionKind.STORE_SCRATCH:
+            state.values[f"M{instruction.k}"] = state.values[instruction.opcode.reads]
             return
-        if instruction.form.size:
-            base, offset = self.address(state, instruction)
-            end = offset + instruction.form.size
+        if instruction.opcode.size:
+            base, offset = self.load_address(state, instruction)
+            end = offset + instruction.opcode.size
             state.proved[base] = max(state.proved.get(base, 0), end)
-        if instruction.form.writes:
-            state.values[instruction.form.writes] = self.result(state, instruction)
+        if instruction.opcode.writes:
+            state.values[instruction.opcode.writes] = self.result_value(state, instruction)
 
-    def result(self, state: State, instruction: ClassicInstruction) -> int:
+    def result_value(self, state: State, instruction: ClassicInstruction) -> int:
         """Return the value that ``instruction`` writes to A or X."""
         kind = instruction.kind
-        if instruction.form.size:
-            base, offset = self.address(state, instruction)
-            loaded = self.number((LOAD + instruction.form.size, base, offset))
-            if kind is not Kind.LOAD_HEADER_LENGTH:
+        if instruction.opcode.size:
+            base, offset = self.load_address(state, instruction)
+            loaded = self.value_number((LOAD + instruction.opcode.size, base, offset))
+            if kind is not InstructionKind.LOAD_HEADER_LENGTH:
                 return loaded
             low = self.compute(ebpf.AND, loaded, self.constant(15))
             return self.compute(ebpf.LSH, low, self.constant(2))
-        if kind is Kind.LOAD_IMMEDIATE:
+        if kind is InstructionKind.LOAD_IMMEDIATE:
             return self.constant(instruction.k)
-        if kind is Kind.LOAD_LENGTH:
-            return self.number((LENGTH, 0, 0))
-        if kind is Kind.LOAD_SCRATCH:
+        if kind is InstructionKind.LOAD_LENGTH:
+            return self.value_number((LENGTH, 0, 0))
+        if kind is InstructionKind.LOAD_SCRATCH:
             return state.values[f"M{instruction.k}"]
-        if kind is Kind.MOVE:
-            return state.values[instruction.form.reads]
+        if kind is InstructionKind.MOVE:
+            return state.values[instruction.opcode.reads]
         if instruction.operation == ebpf.NEG:
             return self.compute(ebpf.SUB, self.constant(0), state.values["A"])
         return self.compute(
-            instruction.operation, state.values["A"], self.operand(state, instruction)
+            instruction.operation, state.values["A"], self.second_operand(state, instruction)
         )
 
-    def operand(self, state: State, instruction: ClassicInstruction) -> int:
+    def second_operand(self, state: State, instruction: ClassicInstruction) -> int:
         """Return the value of the second operand of an ALU or branch instruction."""
         return state.values["X"] if instruction.uses_x else self.constant(instruction.k)
 
-    def address(self, state: State, instruction: ClassicInstruction) -> tuple[int, int]:
+    def load_address(self, state: State, instruction: ClassicInstruction) -> tuple[int, int]:
         """Return base and offset of a packet load.
 
         For an indirect load, a constant that was added to X is part of the offset.
@@ -152,11 +155,11 @@ class Values(Terms):
         offset = instruction.k
         if instruction.kind not in _INDIRECT:
             return PACKET, offset
-        base, added = self.split(state.values["X"])
+        base, added = self.split_addend(state.values["X"])
         offset += added
-        known = self.constant_of(base)
-        if known is not None:
-            return PACKET, min(known + offset, ranges.MAX)  # out of bounds too
+        constant = self.constant_of(base)
+        if constant is not None:
+            return PACKET, min(constant + offset, ranges.MAX)  # out of bounds too
         return base, offset
 
     def is_safe(self, state: State, instruction: ClassicInstruction) -> bool:
@@ -164,18 +167,19 @@ class Values(Terms):
 
         A load out of bounds and a division by 0 end it.
         """
-        if instruction.form.size:
-            base, offset = self.address(state, instruction)
-            return state.proved.get(base, 0) >= offset + instruction.form.size
-        if instruction.kind is Kind.ALU and instruction.operation in DIVISIONS:
+        if instruction.opcode.size:
+            base, offset = self.load_address(state, instruction)
+            return state.proved.get(base, 0) >= offset + instruction.opcode.size
+        if instruction.kind is InstructionKind.ALU and instruction.operation in DIVISIONS:
             return not ranges.intersect(
-                self.known(state, self.operand(state, instruction)), ranges.single(0)
+                self.possible_numbers(state, self.second_operand(state, instruction)),
+                ranges.single(0),
             )
         return True
 
-    def condition(self, state: State, branch: ClassicInstruction) -> Condition:
+    def branch_condition(self, state: State, branch: ClassicInstruction) -> Condition:
         """Return the condition of ``branch``, on the simplest value."""
-        one, other = state.values["A"], self.operand(state, branch)
+        one, other = state.values["A"], self.second_operand(state, branch)
         if branch.operation == ebpf.JSET:
             return Condition(self.compute(ebpf.AND, one, other), ranges.invert(ranges.single(0)))
         number = self.constant_of(other)
@@ -183,23 +187,23 @@ class Values(Terms):
             return self._comparison(branch.operation, one, other)
         low = number + (branch.operation == ebpf.JGT)
         high = number if branch.operation == ebpf.JEQ else ranges.MAX
-        return self._simplest(one, ((low, high),) if low <= high else ranges.NONE)
+        return self._simplify(one, ((low, high),) if low <= high else ranges.NONE)
 
-    def known(self, state: State, value: int) -> Ranges:
+    def possible_numbers(self, state: State, value: int) -> Ranges:
         """Return the numbers that ``value`` may be."""
         number = self.constant_of(value)
         if number is not None:
             return ranges.single(number)
-        most = ((0, self.most(value)),)
-        return ranges.intersect(state.facts.get(value, most), most)
+        bounds = ((0, self.upper_bound(value)),)
+        return ranges.intersect(state.facts.get(value, bounds), bounds)
 
-    def outcome(self, state: State, condition: Condition) -> bool | None:
+    def known_outcome(self, state: State, condition: Condition) -> bool | None:
         """Return the outcome of a branch on ``condition`` if ``state`` implies it, or None."""
-        known = self.known(state, condition.value)
-        both = ranges.intersect(known, condition.when)
-        return bool(both) if both in (ranges.NONE, known) else None
+        numbers = self.possible_numbers(state, condition.value)
+        both = ranges.intersect(numbers, condition.accepted)
+        return bool(both) if both in (ranges.NONE, numbers) else None
 
-    def learn(self, state: State, condition: Condition, outcome: bool) -> None:
+    def assume(self, state: State, condition: Condition, outcome: bool) -> None:
         """Add to ``state`` the fact that a branch on ``condition`` had this ``outcome``.
 
         Args:
@@ -207,38 +211,38 @@ class Values(Terms):
             condition: of the branch.
             outcome: true or false.
         """
-        when = condition.when if outcome else ranges.invert(condition.when)
-        known = ranges.intersect(self.known(state, condition.value), when)
-        if len(known) <= MOST_RANGES:
-            state.facts[condition.value] = known
+        accepted = condition.accepted if outcome else ranges.invert(condition.accepted)
+        numbers = ranges.intersect(self.possible_numbers(state, condition.value), accepted)
+        if len(numbers) <= MAX_RANGES:
+            state.facts[condition.value] = numbers
 
     def _comparison(self, operation: int, one: int, other: int) -> Condition:
         if operation == ebpf.JEQ:
-            return self._simplest(self.compute(ebpf.SUB, one, other), ranges.single(0))
-        when = ranges.single(1)
+            return self._simplify(self.compute(ebpf.SUB, one, other), ranges.single(0))
+        accepted = ranges.single(1)
         if operation == ebpf.JGE:  # not (other > one)
-            one, other, when = other, one, ranges.single(0)
+            one, other, accepted = other, one, ranges.single(0)
         if one == other:
-            return Condition(self.constant(0), when)
-        return Condition(self.number((GREATER, one, other)), when)
+            return Condition(self.constant(0), accepted)
+        return Condition(self.value_number((GREATER, one, other)), accepted)
 
-    def _simplest(self, value: int, when: Ranges) -> Condition:
-        """Return the condition that ``value`` is in ``when``, on a value it is computed from."""
+    def _simplify(self, value: int, accepted: Ranges) -> Condition:
+        """Return the condition that ``value`` is in ``accepted``, on a value it is computed from."""
         operation, one, other = self.terms[value]
         if operation == ebpf.ADD and (number := self.constant_of(other)) is not None:
-            return self._simplest(one, ranges.shift(when, -number))
+            return self._simplify(one, ranges.shift(accepted, -number))
         if operation == ebpf.SUB and (number := self.constant_of(one)) is not None:
-            return self._simplest(other, ranges.shift(ranges.negate(when), number))
-        if operation == ebpf.SUB and ranges.single(0) in (when, ranges.invert(when)):
-            equal = self.number((EQUAL, min(one, other), max(one, other)))
-            return Condition(equal, ranges.single(int(when == ranges.single(0))))
-        return Condition(value, when)
+            return self._simplify(other, ranges.shift(ranges.negate(accepted), number))
+        if operation == ebpf.SUB and ranges.single(0) in (accepted, ranges.invert(accepted)):
+            equal = self.value_number((EQUAL, min(one, other), max(one, other)))
+            return Condition(equal, ranges.single(int(accepted == ranges.single(0))))
+        return Condition(value, accepted)
 
     def _join(self, block: int, location: str) -> int:
-        return self.number((JOIN, block, self._locations.index(location)))
+        return self.value_number((JOIN, block, self._locations.index(location)))
 
 
-def departures(values: Values, state: State, block: Block) -> list[tuple[int, State]]:
+def outgoing_states(values: ValueNumbering, state: State, block: Block) -> list[tuple[int, State]]:
     """Return the possible successors of ``block``, each with the state on its edge.
 
     Args:
@@ -247,32 +251,32 @@ def departures(values: Values, state: State, block: Block) -> list[tuple[int, St
         block: the block.
     """
     for instruction in block.instructions:
-        values.run(state, instruction)
+        values.apply(state, instruction)
     branch = block.instructions[-1]
     if len(block.successors) < 2:
         return [(successor, state) for successor in block.successors]
-    condition = values.condition(state, branch)
-    outcome = values.outcome(state, condition)
+    condition = values.branch_condition(state, branch)
+    outcome = values.known_outcome(state, condition)
     if outcome is not None:
         return [(block.successors[not outcome], state)]
-    other = state.copy()
-    values.learn(state, condition, outcome=True)
-    values.learn(other, condition, outcome=False)
-    return list(zip(block.successors, (state, other), strict=True))
+    false_state = state.copy()
+    values.assume(state, condition, outcome=True)
+    values.assume(false_state, condition, outcome=False)
+    return list(zip(block.successors, (state, false_state), strict=True))
 
 
-def states_at_entries(flow: Flow, values: Values) -> dict[int, State]:
+def entry_states(cfg: CFG, values: ValueNumbering) -> dict[int, State]:
     """Return name of a block -> state at its start."""
-    heads = loop_heads(flow)
-    arriving: dict[int, list[State]] = {start: [] for start in flow.blocks}
-    if flow.blocks:
-        arriving[flow.entry].append(values.start())
+    headers = loop_headers(cfg)
+    arriving: dict[int, list[State]] = {start: [] for start in cfg.blocks}
+    if cfg.blocks:
+        arriving[cfg.entry].append(values.entry_state())
     found = {}
-    for start, block in flow.blocks.items():
+    for start, block in cfg.blocks.items():
         states = arriving.pop(start)
-        is_known = states and start not in heads  # no states: unreachable
-        found[start] = values.meet(start, states) if is_known else values.unknown(start)
-        for successor, state in departures(values, found[start].copy(), block):
+        is_reached = states and start not in headers  # no states: unreachable
+        found[start] = values.meet(start, states) if is_reached else values.unknown_state(start)
+        for successor, state in outgoing_states(values, found[start].copy(), block):
             if successor in arriving:
                 arriving[successor].append(state)
     return found

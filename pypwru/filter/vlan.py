@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pypwru.filter.cbpf import ClassicInstruction, Kind
-from pypwru.filter.reads import Reads, Span, rounded
+from pypwru.filter.cbpf import ClassicInstruction, InstructionKind
+from pypwru.filter.reads import PacketLoads, Window, round_up
 
 if TYPE_CHECKING:  # not imported at run time, since a run without a filter doesn't need them
-    from pypwru.filter.blocks import Block, Flow
-    from pypwru.filter.values import Condition, Values
+    from pypwru.filter.blocks import CFG, Block
+    from pypwru.filter.values import Condition, ValueNumbering
 
 ETHERNET_HEADER = 14
 TAG_OFFSET = 12
@@ -33,67 +33,73 @@ TPIDS = frozenset((0x8100, 0x88A8, 0x9100))
 _TYPE_END = TAG_OFFSET + 2
 
 
-def find_tag_test(flow: Flow) -> int | None:
+def find_tag_test(cfg: CFG) -> int | None:
     """Return the first block that compares bytes 12 and 13 of an Ethernet frame with a TPID.
 
     Args:
-        flow: not optimized across blocks yet, so each comparison is within one block.
+        cfg: not optimized across blocks yet, so each comparison is within one block.
 
     Returns:
         Its name, or None.
     """
-    from pypwru.filter.values import Values
+    from pypwru.filter.values import ValueNumbering
 
-    values = Values(flow)
-    for start, block in flow.blocks.items():
+    values = ValueNumbering(cfg)
+    for start, block in cfg.blocks.items():
         *code, last = block.instructions
-        if last.kind is Kind.BRANCH:
-            state = values.unknown(start)
+        if last.kind is InstructionKind.BRANCH:
+            state = values.unknown_state(start)
             for instruction in code:
-                values.run(state, instruction)
-            if _is_about_tag(values, values.condition(state, last)):
+                values.apply(state, instruction)
+            if _compares_tpid(values, values.branch_condition(state, last)):
                 return start
     return None
 
 
-def look_behind_tag(flow: Flow, tag_test: int) -> Flow:
-    """Return ``flow`` with the loads of blocks before ``tag_test`` shifted behind a tag.
+def shift_loads_behind_tag(cfg: CFG, tag_test: int) -> CFG:
+    """Return ``cfg`` with the loads of blocks before ``tag_test`` shifted behind a tag.
 
     This is for ``icmp and vlan 10``: libpcap tests for ICMP where the tag is, which never matches
     on the wire. A live capture of tcpdump does match frames with an accelerated tag, and there is
     no other useful meaning.
     """
     blocks = {
-        start: block if start >= tag_test else block._replace(instructions=_moved(block))
-        for start, block in flow.blocks.items()
+        start: block
+        if start >= tag_test
+        else block._replace(instructions=_shift_block_loads(block))
+        for start, block in cfg.blocks.items()
     }
-    return flow._replace(blocks=blocks)
+    return cfg._replace(blocks=blocks)
 
 
-def _moved(block: Block) -> tuple[ClassicInstruction, ...]:
+def _shift_block_loads(block: Block) -> tuple[ClassicInstruction, ...]:
     return tuple(
         instruction._replace(k=instruction.k + TAG_SIZE)
-        if instruction.form.size and instruction.k >= TAG_OFFSET
+        if instruction.opcode.size and instruction.k >= TAG_OFFSET
         else instruction
         for instruction in block.instructions
     )
 
 
-def _is_about_tag(values: Values, condition: Condition) -> bool:
+def _compares_tpid(values: ValueNumbering, condition: Condition) -> bool:
     load = values.load_of(condition.value)
     number = condition.number
     if load is None or number is None:
         return False
     offset, size = load
-    behind = offset + size - _TYPE_END
-    return offset <= TAG_OFFSET and behind >= 0 and number >> 8 * behind & 0xFFFF in TPIDS
+    trailing = offset + size - _TYPE_END
+    return offset <= TAG_OFFSET and trailing >= 0 and number >> 8 * trailing & 0xFFFF in TPIDS
 
 
-def make_room(reads: Reads) -> Reads:
-    """Return ``reads`` with the header window extended for a tag."""
-    window = reads.window or Span(TAG_OFFSET, TAG_OFFSET)
-    starts_at_tag = window.low >= TAG_OFFSET and not reads.strips
+def extend_window_for_tag(loads: PacketLoads) -> PacketLoads:
+    """Return ``loads`` with the header window extended for a tag."""
+    window = loads.header_window or Window(TAG_OFFSET, TAG_OFFSET)
+    starts_at_tag = window.low >= TAG_OFFSET and not loads.indirect_windows
     low = TAG_OFFSET if starts_at_tag else 0
-    behind_tag = TAG_OFFSET + TAG_SIZE + max((strip.size for strip in reads.strips), default=0)
+    behind_tag = (
+        TAG_OFFSET
+        + TAG_SIZE
+        + max((indirect.size for indirect in loads.indirect_windows), default=0)
+    )
     high = max(window.high, behind_tag)
-    return reads._replace(window=Span(low, low + rounded(high - low)))
+    return loads._replace(header_window=Window(low, low + round_up(high - low)))

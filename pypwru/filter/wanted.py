@@ -2,7 +2,7 @@
 
 These are the pcap filters, those for the packet inside a tunnel, the C expressions, and the network
 namespace, interface and mark to compare with. Which criteria there are decides which C code is
-compiled (``switches``), their contents do not: they are spliced in or set as constants. So the
+compiled (``macros``), their contents do not: they are spliced in or set as constants. So the
 compiled object can be cached for all expressions and namespaces.
 """
 
@@ -12,26 +12,26 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.errors import FilterError
-from pypwru.filter.compiler import EMPTY, Filter, translate
+from pypwru.filter.compiler import MATCH_ALL, Filter, compile_view
 from pypwru.filter.inject import MARKERS, Body
 from pypwru.filter.pcap import Linktype
-from pypwru.filter.reads import MOST
+from pypwru.filter.reads import MAX_REACH
 
 if TYPE_CHECKING:  # not imported at run time, since a run without expressions doesn't need them
     from collections.abc import Mapping
 
     from pypwru.btf.query import BTF
     from pypwru.config import Config
-    from pypwru.expression import Expression, Members
-    from pypwru.filter.translation import Translation
-    from pypwru.kernel.place import Place
+    from pypwru.expression import Expression, MetadataMembers
+    from pypwru.filter.translation import FilterProgram
+    from pypwru.kernel.place import NetnsFilter
 
 
 _OUTER_HEADERS = 512
 """Upper bound of a tunnel's outer headers in bytes, with options, extension headers and tags."""
 
 
-class Inner(NamedTuple):
+class InnerFilters(NamedTuple):
     """The filters for the packet inside a tunnel; None for no filter.
 
     Args:
@@ -39,38 +39,38 @@ class Inner(NamedTuple):
         l3: for one that begins with an IP header.
     """
 
-    l2: Translation | None
-    l3: Translation | None
+    l2: FilterProgram | None
+    l3: FilterProgram | None
 
 
-class Wanted(NamedTuple):
+class Criteria(NamedTuple):
     """The criteria that a packet must match, and the members to print of it.
 
     Args:
-        packet: the pcap filter.
-        inner: the filters for the packet inside a tunnel.
-        place: the network namespace and interface.
+        packet_filter: the pcap filter.
+        inner_filters: the filters for the packet inside a tunnel.
+        netns_ifname: the network namespace and interface.
         config: for the mark.
         skb_expr, xdp_expr: C expressions over ``struct sk_buff`` and ``struct xdp_buff``, or None.
         skb_members, xdp_members: the members to print, or None.
     """
 
-    packet: Filter
-    inner: Inner
-    place: Place
+    packet_filter: Filter
+    inner_filters: InnerFilters
+    netns_ifname: NetnsFilter
     config: Config
     skb_expr: Expression | None
     xdp_expr: Expression | None
-    skb_members: Members | None
-    xdp_members: Members | None
+    skb_members: MetadataMembers | None
+    xdp_members: MetadataMembers | None
 
-    def bodies(self) -> dict[int, Body]:
+    def bodies_by_marker(self) -> dict[int, Body]:
         """Return marker -> what replaces its calls."""
         named: Mapping[str, Body | None] = {
-            "L2": self.packet.l2,
-            "L3": self.packet.l3,
-            "TUNNEL_L2": self.inner.l2,
-            "TUNNEL_L3": self.inner.l3,
+            "L2": self.packet_filter.l2,
+            "L3": self.packet_filter.l3,
+            "TUNNEL_L2": self.inner_filters.l2,
+            "TUNNEL_L3": self.inner_filters.l3,
             "SKB_EXPR": self.skb_expr,
             "XDP_EXPR": self.xdp_expr,
             "SKB_MEMBERS": self.skb_members,
@@ -81,29 +81,32 @@ class Wanted(NamedTuple):
     @property
     def needs_fragments(self) -> bool:
         """Whether a filter may read bytes that are in fragments."""
-        return self.inner != Inner(None, None) or any(
-            view.needs_fragments for view in (self.packet.l2, self.packet.l3)
+        return self.inner_filters != InnerFilters(None, None) or any(
+            view.needs_fragments for view in (self.packet_filter.l2, self.packet_filter.l3)
         )
 
-    def _reach(self) -> int:
+    def _max_reach(self) -> int:
         """Return how many bytes from a packet's start are copied for filters, with fragments."""
-        ends = [view.plan.reach.end for view in (self.packet.l2, self.packet.l3)]
-        ends += [_OUTER_HEADERS + view.plan.reach.end for view in self.inner if view is not None]
-        return min(max(ends), MOST)
+        ends = [view.plan.reach.end for view in (self.packet_filter.l2, self.packet_filter.l3)]
+        ends += [
+            _OUTER_HEADERS + view.plan.reach.end for view in self.inner_filters if view is not None
+        ]
+        return min(max(ends), MAX_REACH)
 
-    def switches(self) -> dict[str, bool]:
+    def macros(self) -> dict[str, bool]:
         """Return name of a C macro -> whether the code that it enables is needed."""
         return {
-            "FILTER": self.packet is not EMPTY,
-            "FILTER_USES_LEN": self.packet.uses_len,
-            "FILTER_USES_TAG": self.packet.uses_tag,
+            "FILTER": self.packet_filter is not MATCH_ALL,
+            "FILTER_USES_LEN": self.packet_filter.uses_len,
+            "FILTER_USES_TAG": self.packet_filter.uses_tag,
             # A filter that can be decided on the IP packet alone ignores tags inside the frame.
-            "FILTER_TAGGED_FRAMES": self.packet.uses_tag or self.packet.l3.constant is False,
+            "FILTER_TAGGED_FRAMES": self.packet_filter.uses_tag
+            or self.packet_filter.l3.constant_result is False,
             "FILTER_FRAGMENTS": self.needs_fragments,
-            "FILTER_TUNNEL_L2": self.inner.l2 is not None,
-            "FILTER_TUNNEL_L3": self.inner.l3 is not None,
-            "FILTER_NETNS": bool(self.place.netns),
-            "FILTER_IFNAME": bool(self.place.ifname),
+            "FILTER_TUNNEL_L2": self.inner_filters.l2 is not None,
+            "FILTER_TUNNEL_L3": self.inner_filters.l3 is not None,
+            "FILTER_NETNS": bool(self.netns_ifname.netns),
+            "FILTER_IFNAME": bool(self.netns_ifname.ifname),
             "FILTER_MARK": bool(self.config.filter_mark.mask),
             "FILTER_SKB_EXPR": self.skb_expr is not None,
             "FILTER_XDP_EXPR": self.xdp_expr is not None,
@@ -111,52 +114,62 @@ class Wanted(NamedTuple):
             "OUTPUT_XDP_METADATA": self.xdp_members is not None,
         }
 
-    def constants(self) -> dict[str, int]:
+    def load_time_constants(self) -> dict[str, int]:
         """Return name of a load-time constant (program/constants.py) -> value.
 
         The interface name's 16 bytes are two u64, little endian; the namespace is its inode.
         """
         mark = self.config.filter_mark
-        ifname = os.fsencode(self.place.ifname)
+        ifname = os.fsencode(self.netns_ifname.ifname)
         return {
-            "WANTED_NETNS": self.place.netns,
+            "WANTED_NETNS": self.netns_ifname.netns,
             "WANTED_IFNAME": int.from_bytes(ifname[:8], "little"),
             "WANTED_IFNAME_END": int.from_bytes(ifname[8:], "little"),
             "WANTED_MARK": mark.value,
             "WANTED_MASK": mark.mask,
-            "REACH": self._reach(),
+            "REACH": self._max_reach(),
         }
 
 
-def compile_inner(config: Config) -> Inner:
+def compile_inner_filters(config: Config) -> InnerFilters:
     """Compile the filters for packets inside tunnels.
 
     Raises:
         FilterError: libpcap can't compile one; the message names the flag.
     """
-    return Inner(
-        _inner("--filter-tunnel-pcap-l2", config.filter_tunnel_pcap_l2, Linktype.ETHERNET),
-        _inner("--filter-tunnel-pcap-l3", config.filter_tunnel_pcap_l3, Linktype.RAW_IP),
+    return InnerFilters(
+        _compile_inner_filter(
+            "--filter-tunnel-pcap-l2", config.filter_tunnel_pcap_l2, Linktype.ETHERNET
+        ),
+        _compile_inner_filter(
+            "--filter-tunnel-pcap-l3", config.filter_tunnel_pcap_l3, Linktype.RAW_IP
+        ),
     )
 
 
-def _inner(flag: str, text: str, linktype: Linktype) -> Translation | None:
+def _compile_inner_filter(flag: str, text: str, linktype: Linktype) -> FilterProgram | None:
     if not text.strip():
         return None
     try:
-        return translate(text, linktype, is_inner=True)
+        return compile_view(text, linktype, is_inner=True)
     except FilterError as error:
         raise FilterError(f"{flag}: {error}") from error
 
 
-def compile_wanted(config: Config, packet: Filter, inner: Inner, place: Place, btf: BTF) -> Wanted:
+def compile_criteria(
+    config: Config,
+    packet_filter: Filter,
+    inner_filters: InnerFilters,
+    netns_ifname: NetnsFilter,
+    btf: BTF,
+) -> Criteria:
     """Compile the expressions and members, and return them with the other criteria.
 
     Args:
         config: the options.
-        packet: the compiled pcap filter.
-        inner: the compiled filters for packets inside tunnels.
-        place: the network namespace and interface.
+        packet_filter: the compiled pcap filter.
+        inner_filters: the compiled filters for packets inside tunnels.
+        netns_ifname: the network namespace and interface.
         btf: the kernel's types.
 
     Raises:
@@ -171,18 +184,18 @@ def compile_wanted(config: Config, packet: Filter, inner: Inner, place: Place, b
 
         return compile_filter_expression(text, root, btf)
 
-    def members(texts: tuple[str, ...], root: str) -> Members | None:
-        wanted = [text for text in texts if text]
-        if not wanted:
+    def members(texts: tuple[str, ...], root: str) -> MetadataMembers | None:
+        given = [text for text in texts if text]
+        if not given:
             return None
         from pypwru.expression import compile_members
 
-        return compile_members(wanted, root, btf)
+        return compile_members(given, root, btf)
 
-    return Wanted(
-        packet,
-        inner,
-        place,
+    return Criteria(
+        packet_filter,
+        inner_filters,
+        netns_ifname,
         config,
         expression(config.filter_skb_expr, "skb"),
         expression(config.filter_xdp_expr, "xdp"),

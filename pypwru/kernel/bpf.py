@@ -56,41 +56,41 @@ class AttachType(IntEnum):
     TRACE_FENTRY_MULTI = 59
 
 
-class Target(NamedTuple):
+class AttachTarget(NamedTuple):
     """Attach target of a BPF_PROG_TYPE_TRACING program.
 
     Args:
         btf_id: type id of the function.
         program: descriptor of the BPF program whose BTF ``btf_id`` is of; None for the kernel's.
         btf: descriptor of the module BTF that ``btf_id`` is of; None for vmlinux.
-        attach: TRACE_FENTRY for its entry, TRACE_FEXIT for its exit.
+        attach_type: TRACE_FENTRY for its entry, TRACE_FEXIT for its exit.
     """
 
     btf_id: int
     program: int | None = None
     btf: int | None = None
-    attach: AttachType = AttachType.TRACE_FENTRY
+    attach_type: AttachType = AttachType.TRACE_FENTRY
 
 
-class Signature(NamedTuple):
+class FunctionBtf(NamedTuple):
     """BTF of a program with one function; tracing programs need it to attach to that function.
 
     Args:
         btf: descriptor that ``btf_load`` returned.
-        function: type id of the function in it.
+        type_id: type id of the function in it.
     """
 
     btf: int
-    function: int
+    type_id: int
 
 
 MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_NEXT_KEY, _PROG_LOAD, _TEST_RUN = 0, 1, 2, 4, 5, 10
 INFO_BY_FD, RAW_TRACEPOINT_OPEN, _BTF_LOAD, LINK_CREATE = 15, 17, 18, 28
-_RECURSION_MISSES = 208  # struct bpf_prog_info
+_RECURSION_MISSES_OFFSET = 208  # struct bpf_prog_info
 _LOAD_ATTEMPTS = 5  # as libbpf's PROG_LOAD_ATTEMPTS
 # Errors of BPF_PROG_LOAD that don't depend on the program: the verifier reached no result.
-_NO_VERDICT = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_RESOURCE_ERRORS = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -129,10 +129,10 @@ def call(command: int, attr: bytes) -> int:
     Raises:
         OSError: the kernel refused; ENOSYS on an unsupported architecture.
     """
-    return call_into(command, ctypes.create_string_buffer(attr, max(_ATTR_SIZE, len(attr))))
+    return call_with_output(command, ctypes.create_string_buffer(attr, max(_ATTR_SIZE, len(attr))))
 
 
-def call_into(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
+def call_with_output(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
     """Call bpf(2) with a ``union bpf_attr`` that the kernel may write to.
 
     Args:
@@ -162,7 +162,7 @@ def address_of(buffer: object) -> int:
     return ctypes.addressof(buffer)  # type: ignore[arg-type]
 
 
-def _name(name: str) -> bytes:
+def _object_name(name: str) -> bytes:
     """Encode as ``char[BPF_OBJ_NAME_LEN]``: at most 15 characters of [A-Za-z0-9_.]."""
     return name.encode()[:15].ljust(16, b"\0")
 
@@ -184,7 +184,8 @@ def map_create(kind: MapType, name: str, key: int, value: int, entries: int, fla
         OSError: the kernel refused.
     """
     return call(
-        _MAP_CREATE, struct.pack("=7I16s", kind, key, value, entries, flags, 0, 0, _name(name))
+        _MAP_CREATE,
+        struct.pack("=7I16s", kind, key, value, entries, flags, 0, 0, _object_name(name)),
     )
 
 
@@ -199,10 +200,10 @@ def map_lookup(fd: int, key: int | bytes, size: int) -> bytes:
     Raises:
         OSError: ENOENT without such a key; or the kernel refused.
     """
-    octets = struct.pack("=I", key) if isinstance(key, int) else key
-    asked = ctypes.create_string_buffer(octets, len(octets))
+    key_bytes = struct.pack("=I", key) if isinstance(key, int) else key
+    key_buffer = ctypes.create_string_buffer(key_bytes, len(key_bytes))
     value = ctypes.create_string_buffer(size)
-    call(_MAP_LOOKUP, struct.pack("=IxxxxQQQ", fd, address_of(asked), address_of(value), 0))
+    call(_MAP_LOOKUP, struct.pack("=IxxxxQQQ", fd, address_of(key_buffer), address_of(value), 0))
     return value.raw
 
 
@@ -216,8 +217,8 @@ def map_update(fd: int, key: bytes, value: bytes) -> None:
     Raises:
         OSError: the kernel refused: E2BIG if the map is full.
     """
-    where = [ctypes.create_string_buffer(octets, len(octets)) for octets in (key, value)]
-    call(_MAP_UPDATE, struct.pack("=IxxxxQQQ", fd, *map(address_of, where), 0))
+    buffers = [ctypes.create_string_buffer(part, len(part)) for part in (key, value)]
+    call(_MAP_UPDATE, struct.pack("=IxxxxQQQ", fd, *map(address_of, buffers), 0))
 
 
 def map_keys(fd: int, size: int) -> Iterator[bytes]:
@@ -232,14 +233,14 @@ def map_keys(fd: int, size: int) -> Iterator[bytes]:
     """
     key: bytes | None = None
     while True:
-        before = ctypes.create_string_buffer(key, size) if key is not None else None
-        after = ctypes.create_string_buffer(size)
-        where = address_of(before) if before is not None else 0
+        previous = ctypes.create_string_buffer(key, size) if key is not None else None
+        following = ctypes.create_string_buffer(size)
+        address = address_of(previous) if previous is not None else 0
         try:
-            call(_MAP_NEXT_KEY, struct.pack("=IxxxxQQQ", fd, where, address_of(after), 0))
+            call(_MAP_NEXT_KEY, struct.pack("=IxxxxQQQ", fd, address, address_of(following), 0))
         except FileNotFoundError:  # ENOENT: no key is left
             return
-        key = after.raw
+        key = following.raw
         yield key
 
 
@@ -253,9 +254,9 @@ def program_load(
     kind: ProgramType,
     name: str,
     code: bytes,
-    attach: AttachType = AttachType.NONE,
-    target: Target | None = None,
-    signature: Signature | None = None,
+    attach_type: AttachType = AttachType.NONE,
+    target: AttachTarget | None = None,
+    function_btf: FunctionBtf | None = None,
 ) -> int:
     """Load a program, licensed GPL.
 
@@ -266,9 +267,9 @@ def program_load(
         kind: its type.
         name: at most 15 characters are used.
         code: ``struct bpf_insn[]``, with map descriptors filled in.
-        attach: ``expected_attach_type``; that of ``target`` takes precedence.
+        attach_type: ``expected_attach_type``; that of ``target`` takes precedence.
         target: function that a program of type TRACING attaches to.
-        signature: BTF of the program, with which it can be traced itself.
+        function_btf: BTF of the program, with which it can be traced itself.
 
     Returns:
         The program's file descriptor.
@@ -280,15 +281,15 @@ def program_load(
     """
     instructions = ctypes.create_string_buffer(code, len(code))
     license_ = ctypes.create_string_buffer(b"GPL")
-    entry = ctypes.create_string_buffer(
-        struct.pack("=II", 0, signature.function if signature else 0)
+    func_info = ctypes.create_string_buffer(
+        struct.pack("=II", 0, function_btf.type_id if function_btf else 0)
     )
     types = bytes(36)  # prog_btf_fd, func_info, line_info
-    if signature:
-        types = struct.pack("=IIQI16x", signature.btf, 8, address_of(entry), 1)
+    if function_btf:
+        types = struct.pack("=IIQI16x", function_btf.btf, 8, address_of(func_info), 1)
 
     def load(log: ctypes.Array[ctypes.c_char] | None) -> int:
-        level, size, where = (1, len(log), address_of(log)) if log is not None else (0, 0, 0)
+        level, size, log_address = (1, len(log), address_of(log)) if log is not None else (0, 0, 0)
         attr = struct.pack(
             "=IIQQIIQII16sII",
             kind,
@@ -297,19 +298,19 @@ def program_load(
             address_of(license_),
             level,
             size,
-            where,
+            log_address,
             0,
             0,
-            _name(name),
+            _object_name(name),
             0,
-            target.attach if target else attach,
+            target.attach_type if target else attach_type,
         )
-        return _load_despite_signals(attr + types + _attach_to(target))
+        return _load_despite_signals(attr + types + _encode_target(target))
 
     try:
         return load(None)
     except OSError as first:
-        if first.errno in _NO_VERDICT:
+        if first.errno in _RESOURCE_ERRORS:
             raise
         # An anonymous mapping takes memory only as far as the log is written: probes of features
         # fail often, and without a log.
@@ -318,7 +319,7 @@ def program_load(
             return load(log)
         except OSError as error:
             text = log.value.decode(errors="replace")
-            if not text or error.errno in _NO_VERDICT:
+            if not text or error.errno in _RESOURCE_ERRORS:
                 raise
             raise VerifierError(error.errno or 0, text) from error
 
@@ -337,19 +338,19 @@ def _load_despite_signals(attr: bytes) -> int:
             return call(_PROG_LOAD, attr)
         except BlockingIOError:
             continue
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         return call(_PROG_LOAD, attr)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
 
 
-def _attach_to(target: Target | None) -> bytes:
+def _encode_target(target: AttachTarget | None) -> bytes:
     """Encode ``attach_btf_id`` and ``attach_prog_fd`` (a union with ``attach_btf_obj_fd``)."""
     if target is None:
         return b""
-    whose = target.program if target.program is not None else target.btf
-    return struct.pack("=II", target.btf_id, whose or 0)
+    object_fd = target.program if target.program is not None else target.btf
+    return struct.pack("=II", target.btf_id, object_fd or 0)
 
 
 def program_test_run(fd: int, packet: bytes, repeat: int = 1) -> int:
@@ -367,7 +368,7 @@ def program_test_run(fd: int, packet: bytes, repeat: int = 1) -> int:
     attr = ctypes.create_string_buffer(
         struct.pack("=IIIIQQII", fd, 0, len(packet), 0, address_of(data), 0, repeat, 0), _ATTR_SIZE
     )
-    call_into(_TEST_RUN, attr)
+    call_with_output(_TEST_RUN, attr)
     result: int = struct.unpack_from("=I", attr.raw, 4)[0]
     return result
 
@@ -383,7 +384,7 @@ def raw_test_run(fd: int, arguments: bytes) -> int:
     attr = ctypes.create_string_buffer(
         struct.pack("=II32xIxxxxQ", fd, 0, len(arguments), address_of(context)), _ATTR_SIZE
     )
-    call_into(_TEST_RUN, attr)
+    call_with_output(_TEST_RUN, attr)
     result: int = struct.unpack_from("=I", attr.raw, 4)[0]
     return result
 
@@ -395,7 +396,7 @@ def program_recursion_misses(fd: int) -> int:
     """
     info = ctypes.create_string_buffer(256)
     call(INFO_BY_FD, struct.pack("=IIQ", fd, len(info), address_of(info)))
-    misses: int = struct.unpack_from("=Q", info.raw, _RECURSION_MISSES)[0]
+    misses: int = struct.unpack_from("=Q", info.raw, _RECURSION_MISSES_OFFSET)[0]
     return misses
 
 

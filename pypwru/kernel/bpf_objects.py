@@ -14,19 +14,22 @@ import struct
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.kernel.bpf import INFO_BY_FD, address_of, call, call_into
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.bpf import INFO_BY_FD, address_of, call, call_with_output
+from pypwru.kernel.descriptors import closing_fd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PROG_NEXT, _PROG_FD, _BTF_FD, _BTF_NEXT, _ENABLE_STATS = 11, 13, 19, 23, 32
 _RUN_TIME = 0  # BPF_STATS_RUN_TIME
-_PROGRAM_INFO, _BTF_INFO = 232, 32  # bytes
-_XLATED, _BTF, _RUN = 20, 128, 192  # offsets in struct bpf_prog_info
+_PROGRAM_INFO_SIZE, _BTF_INFO_SIZE = 232, 32  # bytes
+_XLATED_OFFSET, _BTF_ID_OFFSET, _RUN_TIME_OFFSET = 20, 128, 192  # offsets in struct bpf_prog_info
 
 
-_LINK_INFO, _MISSED = 64, 32  # size of struct bpf_link_info; offset of kprobe_multi.missed
+_LINK_INFO_SIZE, _MISSED_OFFSET = (
+    64,
+    32,
+)  # size of struct bpf_link_info; offset of kprobe_multi.missed
 
 
 class ProgramInfo(NamedTuple):
@@ -37,28 +40,28 @@ class ProgramInfo(NamedTuple):
         kind: ``enum bpf_prog_type``.
         tag: hash of its instructions, 16 hexadecimal digits.
         name: at most 15 characters; may be empty.
-        btf: id of its BTF; 0 without any.
-        entry: type id in that BTF of its first function; 0 without any.
+        btf_id: id of its BTF; 0 without any.
+        entry_type_id: type id in that BTF of its first function; 0 without any.
     """
 
     id: int
     kind: int
     tag: str
     name: str
-    btf: int
-    entry: int
+    btf_id: int
+    entry_type_id: int
 
 
-class Runs(NamedTuple):
+class RunStats(NamedTuple):
     """Run statistics of a program, counted while BPF statistics were enabled.
 
     Args:
-        nanoseconds: total run time.
-        times: number of runs.
+        run_time_ns: total run time.
+        run_count: number of runs.
     """
 
-    nanoseconds: int
-    times: int
+    run_time_ns: int
+    run_count: int
 
 
 def program_ids(after: int = 0) -> Iterator[int]:
@@ -66,24 +69,24 @@ def program_ids(after: int = 0) -> Iterator[int]:
     return _ids(_PROG_NEXT, after)
 
 
-def program_open(identity: int) -> int | None:
+def program_open(program_id: int) -> int | None:
     """Return a descriptor of a program by its id; None if it was unloaded."""
-    return _open(_PROG_FD, identity)
+    return _open(_PROG_FD, program_id)
 
 
 def program_info(fd: int) -> ProgramInfo:
     """Return the description of program ``fd``."""
-    info = _info(fd, _PROGRAM_INFO)
-    kind, identity, tag = struct.unpack_from("=II8s", info)
+    info = _info(fd, _PROGRAM_INFO_SIZE)
+    kind, program_id, tag = struct.unpack_from("=II8s", info)
     name = info[64:80].split(b"\0")[0].decode(errors="replace")
-    btf, record_size, _, functions = struct.unpack_from("=IIQI", info, _BTF)
-    entry = 0
-    if btf and functions:
+    btf_id, record_size, _, functions = struct.unpack_from("=IIQI", info, _BTF_ID_OFFSET)
+    entry_type_id = 0
+    if btf_id and functions:
         records = ctypes.create_string_buffer(record_size)
         pointer = struct.pack("=IIQI", 0, record_size, address_of(records), 1)
-        _info(fd, _PROGRAM_INFO, {_BTF: pointer})
-        entry = struct.unpack_from("=II", records.raw)[1]
-    return ProgramInfo(identity, kind, tag.hex(), name, btf, entry)
+        _info(fd, _PROGRAM_INFO_SIZE, {_BTF_ID_OFFSET: pointer})
+        entry_type_id = struct.unpack_from("=II", records.raw)[1]
+    return ProgramInfo(program_id, kind, tag.hex(), name, btf_id, entry_type_id)
 
 
 def program_instructions(fd: int) -> bytes:
@@ -92,21 +95,21 @@ def program_instructions(fd: int) -> bytes:
     Empty if the kernel hides them: constant-blinded ones, while it hides addresses
     (kernel.kptr_restrict).
     """
-    size: int = struct.unpack_from("=I", _info(fd, _PROGRAM_INFO), _XLATED)[0]
+    size: int = struct.unpack_from("=I", _info(fd, _PROGRAM_INFO_SIZE), _XLATED_OFFSET)[0]
     code = ctypes.create_string_buffer(size)
     length, pointer = struct.pack("=I", size), struct.pack("=Q", address_of(code))
-    info = _info(fd, _PROGRAM_INFO, {_XLATED: length, 32: pointer})
+    info = _info(fd, _PROGRAM_INFO_SIZE, {_XLATED_OFFSET: length, 32: pointer})
     hidden = struct.unpack_from("=Q", info, 32)[0] == 0
     return b"" if hidden else code.raw
 
 
-def program_runs(fd: int) -> Runs:
+def program_run_stats(fd: int) -> RunStats:
     """Return the run statistics of program ``fd``, since it was loaded."""
-    return Runs(*struct.unpack_from("=QQ", _info(fd, _PROGRAM_INFO), _RUN))
+    return RunStats(*struct.unpack_from("=QQ", _info(fd, _PROGRAM_INFO_SIZE), _RUN_TIME_OFFSET))
 
 
 @contextmanager
-def runs_counted() -> Iterator[bool]:
+def enable_bpf_stats() -> Iterator[bool]:
     """Enable BPF run statistics in the context (BPF_ENABLE_STATS, since Linux 5.8).
 
     The kernel counts while any process holds such a descriptor, for all programs.
@@ -116,7 +119,7 @@ def runs_counted() -> Iterator[bool]:
     """
     with ExitStack() as stack:
         try:
-            stack.enter_context(owned(call(_ENABLE_STATS, struct.pack("=I", _RUN_TIME))))
+            stack.enter_context(closing_fd(call(_ENABLE_STATS, struct.pack("=I", _RUN_TIME))))
         except OSError:
             yield False
         else:
@@ -128,27 +131,27 @@ def kprobe_multi_missed(fd: int) -> int:
 
     0 before Linux 6.7.
     """
-    missed: int = struct.unpack_from("=Q", _info(fd, _LINK_INFO), _MISSED)[0]
+    missed: int = struct.unpack_from("=Q", _info(fd, _LINK_INFO_SIZE), _MISSED_OFFSET)[0]
     return missed
 
 
-def btf_open(identity: int) -> int | None:
+def btf_open(btf_id: int) -> int | None:
     """Return a descriptor of BTF by its id; None if it was unloaded."""
-    return _open(_BTF_FD, identity)
+    return _open(_BTF_FD, btf_id)
 
 
 def btf_data(fd: int) -> bytes:
     """Return the raw bytes of BTF ``fd``; those of a module are split BTF on top of vmlinux's."""
-    size: int = struct.unpack_from("=I", _info(fd, _BTF_INFO), 8)[0]
+    size: int = struct.unpack_from("=I", _info(fd, _BTF_INFO_SIZE), 8)[0]
     data = ctypes.create_string_buffer(size)
-    _info(fd, _BTF_INFO, {0: struct.pack("=QI", address_of(data), size)})
+    _info(fd, _BTF_INFO_SIZE, {0: struct.pack("=QI", address_of(data), size)})
     return data.raw
 
 
 def module_btf(module: str) -> int | None:
     """Return a descriptor of a loaded module's BTF; None without (always before Linux 5.11)."""
-    for identity in _ids(_BTF_NEXT, 0):
-        fd = btf_open(identity)
+    for btf_id in _ids(_BTF_NEXT, 0):
+        fd = btf_open(btf_id)
         if fd is not None:
             if _btf_name(fd) == module.replace("-", "_"):
                 return fd
@@ -159,7 +162,7 @@ def module_btf(module: str) -> int | None:
 def _btf_name(fd: int) -> str:
     """Return the name of BTF ``fd``: a module or "vmlinux"; empty for BTF of programs."""
     name = ctypes.create_string_buffer(64)  # MODULE_NAME_LEN is 56
-    _info(fd, _BTF_INFO, {16: struct.pack("=QI", address_of(name), len(name))})
+    _info(fd, _BTF_INFO_SIZE, {16: struct.pack("=QI", address_of(name), len(name))})
     return name.value.decode(errors="replace")
 
 
@@ -167,7 +170,7 @@ def _ids(command: int, after: int) -> Iterator[int]:
     while True:
         attr = ctypes.create_string_buffer(struct.pack("=I", after), 128)
         try:
-            call_into(command, attr)
+            call_with_output(command, attr)
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return
@@ -176,26 +179,26 @@ def _ids(command: int, after: int) -> Iterator[int]:
         yield after
 
 
-def _open(command: int, identity: int) -> int | None:
+def _open(command: int, object_id: int) -> int | None:
     try:
-        return call(command, struct.pack("=I", identity))
+        return call(command, struct.pack("=I", object_id))
     except OSError as error:
         if error.errno == errno.ENOENT:
             return None
         raise
 
 
-def _info(fd: int, size: int, asked: dict[int, bytes] | None = None) -> bytes:
+def _info(fd: int, size: int, inputs: dict[int, bytes] | None = None) -> bytes:
     """Return the info struct of an object (BPF_OBJ_GET_INFO_BY_FD).
 
     Args:
         fd: of a program, link or BTF.
         size: of the struct, in bytes.
-        asked: offset in the struct -> input to write there: lengths of and pointers to buffers
+        inputs: offset in the struct -> input to write there: lengths of and pointers to buffers
             that the kernel fills.
     """
     content = bytearray(size)
-    for offset, value in (asked or {}).items():
+    for offset, value in (inputs or {}).items():
         content[offset : offset + len(value)] = value
     info = ctypes.create_string_buffer(bytes(content), size)
     call(INFO_BY_FD, struct.pack("=IIQ", fd, size, address_of(info)))

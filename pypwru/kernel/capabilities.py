@@ -19,32 +19,32 @@ _BPF = 39
 _INITIAL_USER_NAMESPACE = "user:[4026531837]"
 
 
-class Need(NamedTuple):
+class CapabilityNeed(NamedTuple):
     """A capability that tracing needs.
 
     Args:
         name: ``CAP_*``.
         bit: its number.
-        instead: number of a capability that implies it, or None.
+        implied_by: number of a capability that implies it, or None.
         why: the operation that needs it, for the error message.
     """
 
     name: str
     bit: int
-    instead: int | None
+    implied_by: int | None
     why: str
 
 
 # CAP_SYS_RESOURCE is not in the list: it is needed only to raise RLIMIT_MEMLOCK, which limits BPF
 # memory before Linux 5.11; there, creating a map without it fails with EPERM.
-NEEDS = (
-    Need("CAP_BPF", _BPF, _SYS_ADMIN, "load programs and create maps"),
-    Need("CAP_PERFMON", _PERFMON, _SYS_ADMIN, "attach them and read kernel memory"),
-    Need("CAP_SYSLOG", _SYSLOG, None, "read kernel addresses"),
+CAPABILITY_NEEDS = (
+    CapabilityNeed("CAP_BPF", _BPF, _SYS_ADMIN, "load programs and create maps"),
+    CapabilityNeed("CAP_PERFMON", _PERFMON, _SYS_ADMIN, "attach them and read kernel memory"),
+    CapabilityNeed("CAP_SYSLOG", _SYSLOG, None, "read kernel addresses"),
 )
 
 
-def missing_of(effective: int, last: int = _BPF, initial_namespace: bool = True) -> list[str]:
+def find_missing(effective: int, last: int = _BPF, initial_namespace: bool = True) -> list[str]:
     """Return the names of the capabilities that tracing needs and the process lacks.
 
     Args:
@@ -55,11 +55,11 @@ def missing_of(effective: int, last: int = _BPF, initial_namespace: bool = True)
             missing.
     """
     if not initial_namespace:
-        return [need.name for need in NEEDS]
+        return [need.name for need in CAPABILITY_NEEDS]
     missing: list[str] = []
-    for need in NEEDS:
+    for need in CAPABILITY_NEEDS:
         held = effective >> need.bit & 1
-        implied = need.instead is not None and effective >> need.instead & 1
+        implied = need.implied_by is not None and effective >> need.implied_by & 1
         name = need.name if need.bit <= last else "CAP_SYS_ADMIN"
         if not held and not implied and name not in missing:
             missing.append(name)
@@ -86,7 +86,7 @@ def missing_capabilities(proc: Path = Path("/proc")) -> list[str]:
         ) from error
     found = re.search(r"^CapEff:\s*([0-9a-f]+)", status, re.MULTILINE)
     effective = int(found.group(1), 16) if found else 0
-    return missing_of(effective, last, namespace == _INITIAL_USER_NAMESPACE)
+    return find_missing(effective, last, namespace == _INITIAL_USER_NAMESPACE)
 
 
 def require_capabilities(proc: Path = Path("/proc")) -> None:
@@ -97,10 +97,10 @@ def require_capabilities(proc: Path = Path("/proc")) -> None:
     """
     missing = missing_capabilities(proc)
     if missing:
-        purposes = {need.name: need.why for need in NEEDS} | {
+        purposes = {need.name: need.why for need in CAPABILITY_NEEDS} | {
             "CAP_SYS_ADMIN": "load and attach programs"
         }
-        named = ", ".join(f"{name} ({purposes[name]})" for name in missing)
+        described = ", ".join(f"{name} ({purposes[name]})" for name in missing)
         raise KernelError(
-            f"cannot trace: this process lacks {named}; run it as root of the host: sudo pypwru"
+            f"cannot trace: this process lacks {described}; run it as root of the host: sudo pypwru"
         )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def allow_many() -> None:
+def raise_nofile_limit() -> None:
     """Raise RLIMIT_NOFILE to the hard limit: a program and a link per function exceed 1024."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
@@ -19,7 +19,7 @@ def allow_many() -> None:
 
 
 @contextmanager
-def owned(fd: int) -> Iterator[int]:
+def closing_fd(fd: int) -> Iterator[int]:
     """Close ``fd`` on exit from the context."""
     try:
         yield fd

@@ -20,11 +20,11 @@ from pypwru.kernel.lockdown import level as lockdown_level
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-MOUNTED = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
-_INSTEAD = "or trace without kprobes: --backend tracepoint"
+MOUNT_POINTS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+_OTHER_BACKEND_HINT = "or trace without kprobes: --backend tracepoint"
 
 
-class Traceable:
+class TraceableFunctions:
     """Set of the functions that ftrace can hook, as ``(name, module)``; module '' is vmlinux.
 
     Args:
@@ -35,22 +35,22 @@ class Traceable:
 
     def __init__(self, lines: list[str], call_sites: list[str] | None = None) -> None:
         self.lines = lines
-        self._known = frozenset(lines)
+        self._line_set = frozenset(lines)
         self._call_sites = call_sites
 
-    def named(self, names: Collection[str]) -> Traceable:
+    def with_names(self, names: Collection[str]) -> TraceableFunctions:
         """Return the functions of these names, of vmlinux and all modules, without call sites."""
-        return Traceable([line for line in self.lines if line.partition(" [")[0] in names])
+        return TraceableFunctions([line for line in self.lines if line.partition(" [")[0] in names])
 
     def __contains__(self, function: tuple[str, str]) -> bool:
         """Return whether ``(name, module)`` can be hooked; the module is '' for vmlinux."""
-        return self._line(*function) in self._known
+        return self._line(*function) in self._line_set
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._line_set)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        for line in self._known:
+        for line in self._line_set:
             name, _, module = line.partition(" [")
             yield name, module.removesuffix("]")
 
@@ -61,11 +61,11 @@ class Traceable:
     @cached_property
     def variants(self) -> dict[tuple[str, str], tuple[str, ...]]:
         """``(name, module)`` -> names of the clones by the compiler, e.g. ``name.isra.0``."""
-        made: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-        for line in sorted(line for line in self._known if "." in line):
+        clones: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for line in sorted(line for line in self._line_set if "." in line):
             full, _, module = line.partition(" [")
-            made[full.partition(".")[0], module.removesuffix("]")].append(full)
-        return {function: tuple(names) for function, names in made.items()}
+            clones[full.partition(".")[0], module.removesuffix("]")].append(full)
+        return {function: tuple(names) for function, names in clones.items()}
 
     def call_sites(
         self, functions: Collection[tuple[str, str]]
@@ -77,30 +77,30 @@ class Traceable:
         """
         if self._call_sites is None:
             return None
-        wanted = {self._line(*function): function for function in functions}
+        by_line = {self._line(*function): function for function in functions}
         found: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
         for line, address in zip(self.lines, self._call_sites, strict=True):
-            if line in wanted:
-                found[wanted[line]].append(int(address, 16))
+            if line in by_line:
+                found[by_line[line]].append(int(address, 16))
         return {function: tuple(addresses) for function, addresses in found.items()}
 
 
-def parse_traceable(text: str) -> Traceable:
+def parse_traceable(text: str) -> TraceableFunctions:
     """Parse ``text``, the content of available_filter_functions."""
-    return Traceable(text.splitlines())
+    return TraceableFunctions(text.splitlines())
 
 
-def parse_traceable_addresses(text: str) -> Traceable:
+def parse_traceable_addresses(text: str) -> TraceableFunctions:
     """Parse the content of available_filter_functions_addrs.
 
     Args:
         text: per line a hexadecimal address, a space, and a line of available_filter_functions.
     """
     rows = [line.split(" ", 1) for line in text.splitlines()]
-    return Traceable([row[1] for row in rows], [row[0] for row in rows])
+    return TraceableFunctions([row[1] for row in rows], [row[0] for row in rows])
 
 
-def traceable_functions() -> Traceable:
+def traceable_functions() -> TraceableFunctions:
     """Return the functions that this kernel can hook, with call sites since Linux 6.5.
 
     Raises:
@@ -112,37 +112,39 @@ def traceable_functions() -> Traceable:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise _explain(error) from error
+        raise _read_error(error) from error
     try:
         return parse_traceable(_read("available_filter_functions"))
     except OSError as error:
-        raise _explain(error) from error
+        raise _read_error(error) from error
 
 
 def _read(name: str) -> str:
-    return pseudofs.read_file("tracefs", name, MOUNTED).decode("ascii", "replace")
+    return pseudofs.read_file("tracefs", name, MOUNT_POINTS).decode("ascii", "replace")
 
 
-def _explain(error: OSError) -> KernelError:
-    what = "cannot read available_filter_functions of tracefs"
+def _read_error(error: OSError) -> KernelError:
+    failure = "cannot read available_filter_functions of tracefs"
     if error.errno in (errno.ENOENT, errno.ENODEV):
         return KernelError(
-            f"{what}: this kernel has no dynamic ftrace (CONFIG_DYNAMIC_FTRACE), so no function "
-            f"can be hooked; boot a kernel that has it, {_INSTEAD}"
+            f"{failure}: this kernel has no dynamic ftrace (CONFIG_DYNAMIC_FTRACE), so no function "
+            f"can be hooked; boot a kernel that has it, {_OTHER_BACKEND_HINT}"
         )
     if error.errno == errno.ENOSYS:
         return KernelError(
-            f"{what}: it is not mounted; run `mount -t tracefs tracefs /sys/kernel/tracing`"
+            f"{failure}: it is not mounted; run `mount -t tracefs tracefs /sys/kernel/tracing`"
         )
-    found = lockdown_level()
-    if error.errno == errno.EPERM and found not in (Lockdown.NONE, Lockdown.UNKNOWN):
+    level = lockdown_level()
+    if error.errno == errno.EPERM and level not in (Lockdown.NONE, Lockdown.UNKNOWN):
         return KernelError(
-            f"{what}: refused by kernel lockdown ({found.value}); boot with lockdown=none "
-            f"(Secure Boot off), {_INSTEAD}"
+            f"{failure}: refused by kernel lockdown ({level.value}); boot with lockdown=none "
+            f"(Secure Boot off), {_OTHER_BACKEND_HINT}"
         )
     if error.errno in (errno.EPERM, errno.EACCES):
-        return KernelError(f"{what}: {error.strerror}; run as root (sudo pypwru), {_INSTEAD}")
+        return KernelError(
+            f"{failure}: {error.strerror}; run as root (sudo pypwru), {_OTHER_BACKEND_HINT}"
+        )
     return KernelError(
-        f"{what}: {error.strerror}; see whether `cat {MOUNTED[0]}/available_filter_functions` "
-        f"works, {_INSTEAD}"
+        f"{failure}: {error.strerror}; see whether `cat {MOUNT_POINTS[0]}/available_filter_functions` "
+        f"works, {_OTHER_BACKEND_HINT}"
     )

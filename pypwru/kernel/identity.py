@@ -38,7 +38,7 @@ def vmlinux_identity(btf: Path) -> str | None:
     )
 
 
-def is_debians_5_10() -> bool:
+def is_debian_5_10() -> bool:
     """Return whether the running kernel is Debian's 5.10, by its uname(2) version."""
     system = os.uname()
     return system.release.startswith("5.10.") and "Debian 5.10." in system.version

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 KALLSYMS = Path("/proc/kallsyms")
 # Symbol types of nm(1): code, global (T) or local (t), and weak (W, w).
-_TEXT = frozenset("tTwW")
+_TEXT_TYPES = frozenset("tTwW")
 _MODULE_LINE = re.compile(r"^([0-9a-f]{16}) [tTwW] (\S+)(?:[ \t]+\[([^\]]+)\])?", re.MULTILINE)
 
 
-class Nearest(NamedTuple):
+class SymbolOffset(NamedTuple):
     """The symbol that covers an address, and the address's offset from its start in bytes."""
 
     display: str
@@ -55,10 +55,10 @@ class Symbols:
     def __len__(self) -> int:
         return len(self.displays)
 
-    def named(self, names: Collection[str]) -> Symbols:
+    def with_names(self, names: Collection[str]) -> Symbols:
         """Return the symbols of these names, of vmlinux and all modules."""
-        wanted = (each for each in self.displays if each.partition("[")[0] in names)
-        return _only(frozenset(wanted), self.displays, self.values)
+        selected = (each for each in self.displays if each.partition("[")[0] in names)
+        return _filter_symbols(frozenset(selected), self.displays, self.values)
 
     @cached_property
     def by_name(self) -> dict[str, tuple[int, ...]]:
@@ -74,7 +74,7 @@ class Symbols:
         return dict(zip(self.values, self.displays, strict=True))
 
     @cached_property
-    def _ascending(self) -> list[int]:
+    def _sorted_addresses(self) -> list[int]:
         return sorted(self.by_address)
 
     def addresses(self, name: str, module: str = "") -> tuple[int, ...]:
@@ -83,33 +83,37 @@ class Symbols:
 
     def select(self, displays: Collection[str]) -> dict[str, tuple[int, ...]]:
         """Return ``by_name`` restricted to these names, without computing it for all."""
-        wanted = frozenset(displays)
+        names = frozenset(displays)
         lists: defaultdict[str, list[int]] = defaultdict(list)
         for display, address in zip(self.displays, self.values, strict=True):
-            if display in wanted:
+            if display in names:
                 lists[display].append(address)
         return {display: tuple(found) for display, found in lists.items()}
 
-    def nearest(self, address: int) -> Nearest | None:
+    def nearest(self, address: int) -> SymbolOffset | None:
         """Return the last symbol at or before ``address``; None below the first symbol."""
-        index = bisect_right(self._ascending, address)
+        index = bisect_right(self._sorted_addresses, address)
         if not index:
             return None
-        start = self._ascending[index - 1]
-        return Nearest(self.by_address[start], address - start)
+        start = self._sorted_addresses[index - 1]
+        return SymbolOffset(self.by_address[start], address - start)
 
-    def after(self, address: int) -> str | None:
+    def next_symbol(self, address: int) -> str | None:
         """Return the first symbol above ``address``; None above the last symbol."""
-        index = bisect_right(self._ascending, address)
-        return self.by_address[self._ascending[index]] if index < len(self._ascending) else None
+        index = bisect_right(self._sorted_addresses, address)
+        return (
+            self.by_address[self._sorted_addresses[index]]
+            if index < len(self._sorted_addresses)
+            else None
+        )
 
 
-def parse_symbols(text: str, wanted: Collection[str] | None = None) -> Symbols:
+def parse_symbols(text: str, names: Collection[str] | None = None) -> Symbols:
     """Return the text symbols in the content of /proc/kallsyms.
 
     Args:
         text: the content.
-        wanted: names to keep (``name`` or ``name[module]``); None keeps all.
+        names: names to keep (``name`` or ``name[module]``); None keeps all.
 
     Raises:
         KernelError: every address is zero: the kernel hides them from this process.
@@ -118,7 +122,7 @@ def parse_symbols(text: str, wanted: Collection[str] | None = None) -> Symbols:
     words = core.split()
     if len(words) != 3 * core.count("\n"):
         core, tail, words = "", text, []
-    is_text = [kind in _TEXT for kind in words[1::3]]
+    is_text = [kind in _TEXT_TYPES for kind in words[1::3]]
     addresses = list(compress(words[0::3], is_text))
     displays = list(compress(words[2::3], is_text))
     for address, name, module in _MODULE_LINE.findall(tail):
@@ -131,24 +135,24 @@ def parse_symbols(text: str, wanted: Collection[str] | None = None) -> Symbols:
             "CAP_SYSLOG, and `sysctl kernel.kptr_restrict=1`"
         )
     return (
-        _only(frozenset(wanted), displays, values)
-        if wanted is not None
+        _filter_symbols(frozenset(names), displays, values)
+        if names is not None
         else (Symbols(displays, values))
     )
 
 
-def read_symbols(wanted: Collection[str] | None = None, path: Path | int = KALLSYMS) -> Symbols:
+def read_symbols(names: Collection[str] | None = None, path: Path | int = KALLSYMS) -> Symbols:
     """Return the text symbols of the running kernel.
 
     Args:
-        wanted: as for parse_symbols().
+        names: as for parse_symbols().
         path: another file of that format; or an open descriptor of it, which stays open. The kernel
             shows or hides addresses by the capabilities of the process that opened it.
 
     Raises:
         KernelError: the file can't be read or hides the addresses.
     """
-    return parse_symbols(_content(path), wanted)
+    return parse_symbols(_read_file(path), names)
 
 
 def function_names(path: Path = KALLSYMS) -> frozenset[str]:
@@ -162,11 +166,11 @@ def function_names(path: Path = KALLSYMS) -> frozenset[str]:
     Raises:
         KernelError: the file can't be read.
     """
-    found = _MODULE_LINE.findall(_content(path))
+    found = _MODULE_LINE.findall(_read_file(path))
     return frozenset(display_name(name, module) for _, name, module in found)
 
 
-def _content(path: Path | int) -> str:
+def _read_file(path: Path | int) -> str:
     try:
         with open(path, "rb", buffering=0, closefd=isinstance(path, Path)) as file:
             return file.read().decode("latin-1")
@@ -198,6 +202,6 @@ def _to_integers(addresses: list[str]) -> array[int]:
     return values
 
 
-def _only(wanted: frozenset[str], displays: list[str], values: array[int]) -> Symbols:
-    keep = [display in wanted for display in displays]
+def _filter_symbols(names: frozenset[str], displays: list[str], values: array[int]) -> Symbols:
+    keep = [display in names for display in displays]
     return Symbols(list(compress(displays, keep)), array("Q", compress(values, keep)))

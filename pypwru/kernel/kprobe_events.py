@@ -22,29 +22,29 @@ import struct
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from pypwru.kernel.descriptors import owned
-from pypwru.kernel.ftrace import MOUNTED
-from pypwru.kernel.pseudofs import root_folder
+from pypwru.kernel.descriptors import closing_fd
+from pypwru.kernel.ftrace import MOUNT_POINTS
+from pypwru.kernel.pseudofs import open_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_FILE = "kprobe_events"
-_GROUP = "pypwru_"
-_DEFINED = re.compile(rf"^[pr]\d*:({_GROUP}\d+_(\d+))/(\w+) ", re.MULTILINE)
+_DEFINITIONS_FILE = "kprobe_events"
+_GROUP_PREFIX = "pypwru_"
+_DEFINITION = re.compile(rf"^[pr]\d*:({_GROUP_PREFIX}\d+_(\d+))/(\w+) ", re.MULTILINE)
 _RCU_EXPEDITED = "/sys/kernel/rcu_expedited"
-_BY_US = 0x7077
+_OWN_VALUE = 0x7077
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock, where off_t has 64 bits
-_NUMBER_BYTES = 6
+_OFFSET_BYTES = 6
 
 
-def _lock_of(number: int) -> bytes:
-    return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, number, 1, 0)
+def _flock_bytes(offset: int) -> bytes:
+    return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
 
 
-def _is_locked(file: int, number: int) -> bool:
-    """Return whether the byte at ``number`` is locked through another open file description."""
-    found = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _lock_of(number))
+def _is_locked(file: int, offset: int) -> bool:
+    """Return whether the byte at ``offset`` is locked through another open file description."""
+    found = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _flock_bytes(offset))
     return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
 
 
@@ -60,11 +60,11 @@ class KprobeEvents:
 
     def __init__(self, root: int) -> None:
         self._root = root
-        self._file = self._open(_FILE, os.O_WRONLY | os.O_APPEND)
-        number = int.from_bytes(os.urandom(_NUMBER_BYTES), "little")
-        fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _lock_of(number))
-        self._mark = f"{os.getpid()}_{number}"
-        self._group = f"{_GROUP}{self._mark}"
+        self._file = self._open(_DEFINITIONS_FILE, os.O_WRONLY | os.O_APPEND)
+        lock_offset = int.from_bytes(os.urandom(_OFFSET_BYTES), "little")
+        fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _flock_bytes(lock_offset))
+        self._session_tag = f"{os.getpid()}_{lock_offset}"
+        self._group = f"{_GROUP_PREFIX}{self._session_tag}"
         self._names: set[str] = set()
 
     def _open(self, name: str, flags: int) -> int:
@@ -74,16 +74,16 @@ class KprobeEvents:
         with open(self._open(name, os.O_RDONLY), encoding="ascii", errors="replace") as file:
             return file.read()
 
-    def _named(self, event: str) -> str:
+    def _event_name(self, event: str) -> str:
         # kprobe_profile lists events without their group: the event name itself must be unique.
-        return f"{event}_{self._mark}"
+        return f"{event}_{self._session_tag}"
 
-    def define(self, event: str, place: str, returns: bool = False) -> None:
+    def define(self, event: str, location: str, returns: bool = False) -> None:
         """Add a probe to ``event``.
 
         Args:
             event: its name in this session.
-            place: ``symbol+offset``.
+            location: ``symbol+offset``.
             returns: probe the return of the function that starts there (kretprobe).
 
         Raises:
@@ -91,14 +91,16 @@ class KprobeEvents:
                 blacklisted or no such symbol exists.
         """
         kind = "r" if returns else "p"
-        os.write(self._file, f"{kind}:{self._group}/{self._named(event)} {place}\n".encode())
-        self._names.add(self._named(event))
+        os.write(
+            self._file, f"{kind}:{self._group}/{self._event_name(event)} {location}\n".encode()
+        )
+        self._names.add(self._event_name(event))
 
-    def number(self, event: str) -> int:
+    def event_id(self, event: str) -> int:
         """Return the event's id, for perf_event_open(2)."""
-        return int(self._read(f"events/{self._group}/{self._named(event)}/id"))
+        return int(self._read(f"events/{self._group}/{self._event_name(event)}/id"))
 
-    def missed(self) -> int:
+    def missed_hits(self) -> int:
         """Return how many hits the kernel skipped since a kprobe was running on that CPU."""
         rows = (line.split() for line in self._read("kprobe_profile").splitlines())
         return sum(int(row[-1]) for row in rows if row[0] in self._names)
@@ -109,9 +111,11 @@ class KprobeEvents:
         Those of live processes must be skipped: the kernel doesn't refuse it, even an enabled event
         would lose its probes one by one (trace_kprobe_release() of kernel/trace/trace_kprobe.c).
         """
-        with expedited_rcu():
-            for group, number, event in set(_DEFINED.findall(self._read(_FILE))):
-                if not _is_locked(self._file, int(number)):
+        with expedite_rcu():
+            for group, lock_offset, event in set(
+                _DEFINITION.findall(self._read(_DEFINITIONS_FILE))
+            ):
+                if not _is_locked(self._file, int(lock_offset)):
                     with contextlib.suppress(OSError):  # another session removed it meanwhile
                         os.write(self._file, f"-:{group}/{event}\n".encode())
 
@@ -122,7 +126,7 @@ class KprobeEvents:
 
 
 @contextmanager
-def kprobe_events() -> Iterator[KprobeEvents]:
+def open_kprobe_events() -> Iterator[KprobeEvents]:
     """Define kprobe events in the context, and remove them on exit.
 
     Yields:
@@ -131,7 +135,7 @@ def kprobe_events() -> Iterator[KprobeEvents]:
     Raises:
         OSError: no tracefs, no kprobes, or no right to define any.
     """
-    with root_folder("tracefs", _FILE, MOUNTED) as root:
+    with open_root("tracefs", _DEFINITIONS_FILE, MOUNT_POINTS) as root:
         events = KprobeEvents(root)
         try:
             events.remove_unused()
@@ -141,25 +145,27 @@ def kprobe_events() -> Iterator[KprobeEvents]:
 
 
 @contextmanager
-def expedited_rcu() -> Iterator[None]:
+def expedite_rcu() -> Iterator[None]:
     """Expedite RCU grace periods in the context: removing a probe waits for one each.
 
     By rcupdate.rcu_expedited (Documentation/admin-guide/kernel-parameters.txt): a grace period
     takes less than 1 ms instead of 25 ms, at the price of an interrupt to each CPU. A value that
     another session or an administrator has set is left alone. Any nonzero number enables it, so a
-    session writes ``_BY_US``, and holds a lock on the file: if the value is there without a lock,
-    the session that wrote it was killed, and this one resets it.
+    session writes ``_OWN_VALUE``, and holds a lock on the file: if the value is there without a
+    lock, the session that wrote it was killed, and this one resets it.
     """
     with ExitStack() as stack:
         with contextlib.suppress(OSError):
-            knob = stack.enter_context(owned(os.open(_RCU_EXPEDITED, os.O_RDWR | os.O_CLOEXEC)))
+            knob = stack.enter_context(
+                closing_fd(os.open(_RCU_EXPEDITED, os.O_RDWR | os.O_CLOEXEC))
+            )
             fcntl.flock(knob, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: another session's
-            if int(os.pread(knob, 16, 0)) in (0, _BY_US):
-                os.pwrite(knob, b"%d" % _BY_US, 0)
-                stack.callback(_switch_off, knob)
+            if int(os.pread(knob, 16, 0)) in (0, _OWN_VALUE):
+                os.pwrite(knob, b"%d" % _OWN_VALUE, 0)
+                stack.callback(_reset_expedited, knob)
         yield
 
 
-def _switch_off(knob: int) -> None:
+def _reset_expedited(knob: int) -> None:
     with contextlib.suppress(OSError):
         os.pwrite(knob, b"0", 0)

@@ -8,7 +8,7 @@ from enum import Enum
 from pypwru.errors import KernelError
 from pypwru.kernel import pseudofs
 
-MOUNTED = ("/sys/kernel/security",)
+MOUNT_POINTS = ("/sys/kernel/security",)
 
 
 class Lockdown(Enum):
@@ -20,7 +20,7 @@ class Lockdown(Enum):
     UNKNOWN = "unknown"
 
 
-def parse(text: str) -> Lockdown:
+def parse_level(text: str) -> Lockdown:
     """Return the level that is in brackets, or UNKNOWN.
 
     Args:
@@ -36,7 +36,7 @@ def parse(text: str) -> Lockdown:
 def level() -> Lockdown:
     """Return this kernel's level; NONE without the lockdown LSM, UNKNOWN if it can't be read."""
     try:
-        return parse(pseudofs.read_file("securityfs", "lockdown", MOUNTED).decode())
+        return parse_level(pseudofs.read_file("securityfs", "lockdown", MOUNT_POINTS).decode())
     except FileNotFoundError:
         return Lockdown.NONE
     except OSError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 
-from pypwru.kernel.nfnetlink import attributes
+from pypwru.kernel.nfnetlink import parse_attributes
 
 LISTEN_DROPS = "TcpExtListenDrops"
 WIREGUARD = "wireguard"
@@ -16,9 +16,9 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _RTM_NEWLINK = 16
 _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_STATS64 = 3, 18, 23
 _IFLA_INFO_KIND = 1
-_RX_ERRORS = 32  # offset in struct rtnl_link_stats64
-_RECEIVE = 1 << 16
-_SECONDS = 2
+_RX_ERRORS_OFFSET = 32  # offset in struct rtnl_link_stats64
+_RECV_SIZE = 1 << 16
+_TIMEOUT = 2
 
 
 def netstat_counter(text: str, name: str) -> int:
@@ -29,15 +29,15 @@ def netstat_counter(text: str, name: str) -> int:
         name: prefix and name as nstat(8) prints them, e.g. ``TcpExtListenDrops``.
     """
     for names, numbers in re.findall(r"^(\w+:.*)\n(\w+:.*)$", text, re.MULTILINE):
-        prefix, *words = names.split()
-        found = dict(zip(words, numbers.split()[1:], strict=False))
-        word = name.removeprefix(prefix[:-1])
-        if name.startswith(prefix[:-1]) and word in found:
-            return int(found[word])
+        prefix, *columns = names.split()
+        found = dict(zip(columns, numbers.split()[1:], strict=False))
+        column = name.removeprefix(prefix[:-1])
+        if name.startswith(prefix[:-1]) and column in found:
+            return int(found[column])
     return 0
 
 
-def rx_errors(datagram: bytes) -> tuple[dict[str, int], bool]:
+def parse_rx_errors(datagram: bytes) -> tuple[dict[str, int], bool]:
     """Parse one datagram of an RTM_GETLINK dump.
 
     Returns:
@@ -51,13 +51,13 @@ def rx_errors(datagram: bytes) -> tuple[dict[str, int], bool]:
             return found, True
         if kind == _RTM_NEWLINK:
             body = datagram[at + _NLMSGHDR.size + _IFINFOMSG_SIZE : at + size]
-            link = dict(attributes(body))
-            info = dict(attributes(link.get(_IFLA_LINKINFO, b"")))
+            link = dict(parse_attributes(body))
+            info = dict(parse_attributes(link.get(_IFLA_LINKINFO, b"")))
             stats = link.get(_IFLA_STATS64, b"")
             is_wireguard = info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0") == WIREGUARD.encode()
-            if is_wireguard and len(stats) >= _RX_ERRORS + 8:
+            if is_wireguard and len(stats) >= _RX_ERRORS_OFFSET + 8:
                 name = link.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
-                found[name] = struct.unpack_from("=Q", stats, _RX_ERRORS)[0]
+                found[name] = struct.unpack_from("=Q", stats, _RX_ERRORS_OFFSET)[0]
         at += (max(size, _NLMSGHDR.size) + 3) & ~3
     return found, False
 
@@ -72,15 +72,15 @@ def read_loss_counters() -> dict[str, int]:
     """
     import socket
 
-    from pypwru.resolve.links import request
+    from pypwru.resolve.links import dump_request
 
     with open(_NETSTAT) as file:
         found = {LISTEN_DROPS: netstat_counter(file.read(), LISTEN_DROPS)}
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as route:
-        route.settimeout(_SECONDS)
-        route.send(request())
-        last = False
-        while not last:
-            errors, last = rx_errors(route.recv(_RECEIVE))
+        route.settimeout(_TIMEOUT)
+        route.send(dump_request())
+        is_last = False
+        while not is_last:
+            errors, is_last = parse_rx_errors(route.recv(_RECV_SIZE))
             found |= {f"{name} rx_errors": number for name, number in errors.items()}
     return found

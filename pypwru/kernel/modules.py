@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 
-def load_of(module: str) -> int:
+def module_instance_id(module: str) -> int:
     """Return a number that identifies this instance of a loaded module; 0 if it isn't loaded.
 
     A module that is unloaded and loaded again gets another number. This doesn't load the module. A

@@ -41,13 +41,13 @@ def _enter_new() -> None:
     _call("unshare", _CLONE_NEWNET)
 
 
-def _in_thread(go: Callable[[], None], work: Callable[[], Result]) -> Result:
+def _run_in_thread(enter_netns: Callable[[], None], work: Callable[[], Result]) -> Result:
     results: list[Result] = []
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
-            go()
+            enter_netns()
             results.append(work())
         except BaseException as error:  # raised again in the calling thread
             failures.append(error)
@@ -60,7 +60,7 @@ def _in_thread(go: Callable[[], None], work: Callable[[], Result]) -> Result:
     return results[0]
 
 
-def in_namespace(descriptor: int, work: Callable[[], Result]) -> Result:
+def run_in_namespace(descriptor: int, work: Callable[[], Result]) -> Result:
     """Run ``work`` in the network namespace of ``descriptor``; return its result.
 
     Sockets that it opens and processes that it starts stay in that namespace.
@@ -69,10 +69,10 @@ def in_namespace(descriptor: int, work: Callable[[], Result]) -> Result:
         OSError: the kernel refused to enter it: EPERM without CAP_SYS_ADMIN.
         BaseException: whatever ``work`` raises.
     """
-    return _in_thread(lambda: enter(descriptor), work)
+    return _run_in_thread(lambda: enter(descriptor), work)
 
 
-def in_new_namespace(work: Callable[[], Result]) -> Result:
+def run_in_new_namespace(work: Callable[[], Result]) -> Result:
     """Run ``work`` in a new network namespace without a name; return its result.
 
     The kernel removes the namespace with the last descriptor or socket of it, so at the latest when
@@ -83,10 +83,10 @@ def in_new_namespace(work: Callable[[], Result]) -> Result:
             user.max_net_namespaces, EINVAL without CONFIG_NET_NS.
         BaseException: whatever ``work`` raises.
     """
-    return _in_thread(_enter_new, work)
+    return _run_in_thread(_enter_new, work)
 
 
-def cookie_of(descriptor: int) -> int:
+def netns_cookie(descriptor: int) -> int:
     """Return the cookie (u64) of a network namespace: unlike its inode number never reused.
 
     0 if unavailable: before Linux 5.14 (SO_NETNS_COOKIE), or without CAP_SYS_ADMIN.
@@ -99,11 +99,11 @@ def cookie_of(descriptor: int) -> int:
         return int.from_bytes(cookie, sys.byteorder)
 
     try:
-        return in_namespace(descriptor, read)
+        return run_in_namespace(descriptor, read)
     except OSError:
         return 0
 
 
-def this_namespace() -> int:
+def open_own_netns() -> int:
     """Open the network namespace of the calling thread; the caller closes the descriptor."""
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)

@@ -24,8 +24,8 @@ _BATCH_BEGIN, _BATCH_END = 16, 17
 _REQUEST, _ACK, _DUMP, _DUMP_INTR = 0x1, 0x4, 0x300, 0x10
 _CREATE = 0x400
 _NESTED = 0x8000
-_RECEIVE = 1 << 18
-_PATIENCE = 10  # seconds; usually the kernel replies immediately
+_RECV_SIZE = 1 << 18
+_TIMEOUT = 10  # seconds; usually the kernel replies immediately
 
 NEW_TABLE, GET_TABLE, DEL_TABLE = 0, 1, 2
 NEW_CHAIN, GET_CHAIN, DEL_CHAIN = 3, 4, 5
@@ -48,7 +48,7 @@ class Message(NamedTuple):
     body: bytes
 
 
-def attribute(kind: int, value: bytes | str | int) -> bytes:
+def encode_attribute(kind: int, value: bytes | str | int) -> bytes:
     """Encode one attribute.
 
     Args:
@@ -63,12 +63,12 @@ def attribute(kind: int, value: bytes | str | int) -> bytes:
     return _ATTRIBUTE.pack(size, kind) + value + bytes(-size % 4)
 
 
-def nested(kind: int, *inner: bytes) -> bytes:
+def encode_nested(kind: int, *inner: bytes) -> bytes:
     """Encode an attribute ``kind`` that contains the encoded attributes ``inner``."""
-    return attribute(kind | _NESTED, b"".join(inner))
+    return encode_attribute(kind | _NESTED, b"".join(inner))
 
 
-def attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
+def parse_attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield ``NFTA_*`` and value of each attribute in ``body``."""
     at, end = 0, len(body)
     while at + _ATTRIBUTE.size <= end:
@@ -77,14 +77,14 @@ def attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
         at += (max(size, _ATTRIBUTE.size) + 3) & ~3
 
 
-def messages(datagram: bytes) -> Iterator[Message]:
+def parse_messages(datagram: bytes) -> Iterator[Message]:
     """Yield the nf_tables messages in a datagram."""
-    for _, kind, _, payload in _split(datagram):
+    for _, kind, _, payload in _split_messages(datagram):
         if kind >> 8 == _SUBSYSTEM:
             yield Message(kind & 0xFF, payload[0], payload[_NFGENMSG.size :])
 
 
-def _split(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+def _split_messages(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     """Yield sequence number, type, flags and payload of each message."""
     at = 0
     while at + _HEADER.size <= len(datagram):
@@ -93,7 +93,7 @@ def _split(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
         at += (max(size, _HEADER.size) + 3) & ~3
 
 
-def _message(
+def _encode_message(
     kind: int, flags: int, sequence: int, family: int, resource: int, body: bytes
 ) -> bytes:
     payload = _NFGENMSG.pack(family, 0, resource) + body
@@ -101,12 +101,12 @@ def _message(
     return _HEADER.pack(size, kind, flags | _REQUEST, sequence, 0) + payload
 
 
-def generation(message: Message) -> int:
+def parse_generation(message: Message) -> int:
     """Return the generation id in a message of kind ``NEW_GENERATION``."""
-    return int.from_bytes(dict(attributes(message.body))[1], "big")  # NFTA_GEN_ID
+    return int.from_bytes(dict(parse_attributes(message.body))[1], "big")  # NFTA_GEN_ID
 
 
-class Netfilter:
+class NetfilterSocket:
     """A NETLINK_NETFILTER socket, in the network namespace of the thread that creates it.
 
     Raises:
@@ -117,10 +117,10 @@ class Netfilter:
         self.socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _PROTOCOL
         )
-        self.socket.settimeout(_PATIENCE)
+        self.socket.settimeout(_TIMEOUT)
         self._sequence = 0
 
-    def __enter__(self) -> Netfilter:
+    def __enter__(self) -> NetfilterSocket:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -132,78 +132,84 @@ class Netfilter:
         Raises:
             OSError: EPERM without CAP_NET_ADMIN; EOPNOTSUPP or EINVAL without nf_tables.
         """
-        for message in self._ask(GET_GENERATION, 0):
-            return generation(message)
+        for message in self._request(GET_GENERATION, 0):
+            return parse_generation(message)
         raise OSError(71, os.strerror(71))  # EPROTO
 
-    def dump(self, kind: int, *, at_once: bool = True) -> list[Message]:
+    def dump(self, kind: int, *, consistent: bool = True) -> list[Message]:
         """Return all tables, chains or rules of all families, in the ruleset's order.
 
         Args:
             kind: ``GET_TABLE``, ``GET_CHAIN`` or ``GET_RULE``.
-            at_once: require a consistent snapshot. If false and the ruleset changes during the
+            consistent: require a consistent snapshot. If false and the ruleset changes during the
                 dump, even unchanged objects may be missing or appear twice.
 
         Raises:
-            InterruptedError: ``at_once``, and the ruleset changed meanwhile (NLM_F_DUMP_INTR).
-            OSError: as of ``generation``.
+            InterruptedError: ``consistent``, and the ruleset changed meanwhile (NLM_F_DUMP_INTR).
+            OSError: as of ``parse_generation``.
         """
-        return self._ask(kind, _DUMP, at_once)
+        return self._request(kind, _DUMP, consistent)
 
-    def _ask(self, kind: int, flags: int, at_once: bool = False) -> list[Message]:
+    def _request(self, kind: int, flags: int, consistent: bool = False) -> list[Message]:
         """Send a request; return its replies.
 
         A dump must be read to its end: until then the kernel starts no other one on this socket
         (EBUSY).
         """
         self._sequence += 1
-        self.socket.send(_message(_SUBSYSTEM << 8 | kind, flags or _ACK, self._sequence, 0, 0, b""))
-        answers: list[Message] = []
+        self.socket.send(
+            _encode_message(_SUBSYSTEM << 8 | kind, flags or _ACK, self._sequence, 0, 0, b"")
+        )
+        replies: list[Message] = []
         interrupted = False
         while True:
-            for sequence, found, status, payload in _split(self._receive()):
+            for sequence, message_type, status, payload in _split_messages(self._receive()):
                 if sequence != self._sequence:
                     continue
                 interrupted |= bool(status & _DUMP_INTR)
-                if found in (_DONE, _ERROR):
-                    _check(payload)
-                    if interrupted and at_once:
+                if message_type in (_DONE, _ERROR):
+                    _raise_error(payload)
+                    if interrupted and consistent:
                         raise InterruptedError(4, os.strerror(4))
-                    return answers
-                answers.append(Message(found & 0xFF, payload[0], payload[_NFGENMSG.size :]))
+                    return replies
+                replies.append(Message(message_type & 0xFF, payload[0], payload[_NFGENMSG.size :]))
 
-    def create(self, parts: Sequence[Message]) -> None:
+    def create(self, new_objects: Sequence[Message]) -> None:
         """Create tables, chains and rules in one transaction: all of them or none.
 
         Args:
-            parts: ``NEW_*`` messages, in this order.
+            new_objects: ``NEW_*`` messages, in this order.
 
         Raises:
             OSError: errno of the first message that the kernel rejected.
         """
         first = self._sequence + 1
-        batch = [_message(_BATCH_BEGIN, 0, first, 0, _SUBSYSTEM, b"")]
-        for sequence, part in enumerate(parts, first + 1):
-            kind = _SUBSYSTEM << 8 | part.kind
-            batch.append(_message(kind, _ACK | _CREATE, sequence, part.family, 0, part.body))
-        self._sequence = first + len(parts) + 1
-        batch.append(_message(_BATCH_END, 0, self._sequence, 0, _SUBSYSTEM, b""))
+        batch = [_encode_message(_BATCH_BEGIN, 0, first, 0, _SUBSYSTEM, b"")]
+        for sequence, new_object in enumerate(new_objects, first + 1):
+            kind = _SUBSYSTEM << 8 | new_object.kind
+            batch.append(
+                _encode_message(
+                    kind, _ACK | _CREATE, sequence, new_object.family, 0, new_object.body
+                )
+            )
+        self._sequence = first + len(new_objects) + 1
+        batch.append(_encode_message(_BATCH_END, 0, self._sequence, 0, _SUBSYSTEM, b""))
         self.socket.send(b"".join(batch))
         done = 0
-        while done < len(parts):
-            for _, kind, _, payload in _split(self._receive()):
+        while done < len(new_objects):
+            for _, kind, _, payload in _split_messages(self._receive()):
                 if kind == _ERROR:
-                    _check(payload)
+                    _raise_error(payload)
                     done += 1
 
     def _receive(self) -> bytes:
-        datagram, _, flags, _ = self.socket.recvmsg(_RECEIVE)
+        datagram, _, flags, _ = self.socket.recvmsg(_RECV_SIZE)
         if flags & socket.MSG_TRUNC:
             raise OSError(90, os.strerror(90))  # EMSGSIZE
         return datagram
 
 
-def _check(payload: bytes) -> None:
+def _raise_error(payload: bytes) -> None:
     """Raise the errno in ``struct nlmsgerr`` or in NLMSG_DONE, if it isn't 0."""
     code = -struct.unpack_from("=i", payload)[0] if len(payload) >= 4 else 0
     if code:

@@ -14,17 +14,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pypwru.errors import KernelError, NoNftables
-from pypwru.kernel.descriptors import owned
-from pypwru.kernel.netns import in_new_namespace, this_namespace
+from pypwru.kernel.descriptors import closing_fd
+from pypwru.kernel.netns import open_own_netns, run_in_new_namespace
 from pypwru.kernel.nfnetlink import (
     INET,
     NEW_CHAIN,
     NEW_RULE,
     NEW_TABLE,
     Message,
-    Netfilter,
-    attribute,
-    nested,
+    NetfilterSocket,
+    encode_attribute,
+    encode_nested,
 )
 
 if TYPE_CHECKING:
@@ -35,29 +35,35 @@ _REGISTER = 1  # NFT_REG_1
 _NFTRACE = 12  # NFT_META_NFTRACE
 
 
-def _expression(name: str, *parts: bytes) -> bytes:
+def _encode_expression(name: str, *parts: bytes) -> bytes:
     # NFTA_LIST_ELEM of NFTA_EXPR_NAME and NFTA_EXPR_DATA
-    return nested(1, attribute(1, name), nested(2, *parts))
+    return encode_nested(1, encode_attribute(1, name), encode_nested(2, *parts))
 
 
 # As nft compiles `table inet pypwru_key { chain k { meta nftrace set 1; }; }`.
 _RULESET = (
-    Message(NEW_TABLE, INET, attribute(1, _TABLE)),
-    Message(NEW_CHAIN, INET, attribute(1, _TABLE) + attribute(3, _CHAIN)),
+    Message(NEW_TABLE, INET, encode_attribute(1, _TABLE)),
+    Message(NEW_CHAIN, INET, encode_attribute(1, _TABLE) + encode_attribute(3, _CHAIN)),
     Message(
         NEW_RULE,
         INET,
-        attribute(1, _TABLE)
-        + attribute(2, _CHAIN)
-        + nested(
+        encode_attribute(1, _TABLE)
+        + encode_attribute(2, _CHAIN)
+        + encode_nested(
             4,  # NFTA_RULE_EXPRESSIONS
-            _expression("immediate", attribute(1, _REGISTER), nested(2, attribute(1, b"\1"))),
-            _expression("meta", attribute(2, _NFTRACE), attribute(3, _REGISTER)),
+            _encode_expression(
+                "immediate",
+                encode_attribute(1, _REGISTER),
+                encode_nested(2, encode_attribute(1, b"\1")),
+            ),
+            _encode_expression(
+                "meta", encode_attribute(2, _NFTRACE), encode_attribute(3, _REGISTER)
+            ),
         ),
     ),
 )
 
-_NONE = {errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT}
+_NOT_SUPPORTED = {errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT}
 _CURES = {
     errno.EPERM: "it takes CAP_SYS_ADMIN and CAP_NET_ADMIN; run it as root of the host",
     errno.ENOSPC: "raise the sysctl user.max_net_namespaces",
@@ -66,14 +72,14 @@ _CURES = {
 }
 
 
-def _make() -> int:
-    with Netfilter() as netfilter:
+def _create_ruleset() -> int:
+    with NetfilterSocket() as netfilter:
         netfilter.create(_RULESET)
-    return this_namespace()
+    return open_own_netns()
 
 
 @contextmanager
-def nft_key() -> Iterator[int]:
+def enable_nft_tracing() -> Iterator[int]:
     """Enable ``nft_trace_enabled`` in the context.
 
     This loads the module nf_tables. To avoid that, check first whether it is loaded.
@@ -86,10 +92,10 @@ def nft_key() -> Iterator[int]:
         KernelError: it refused; the message has the cause and the remedy.
     """
     try:
-        descriptor = in_new_namespace(_make)
+        descriptor = run_in_new_namespace(_create_ruleset)
     except OSError as error:
         why = error.strerror or str(error)
-        if error.errno in _NONE:
+        if error.errno in _NOT_SUPPORTED:
             raise NoNftables(
                 f"this kernel has no nf_tables ({why}): there are no nftables rules to trace"
             ) from error
@@ -98,5 +104,5 @@ def nft_key() -> Iterator[int]:
             f"cannot enable tracing of nftables rules, by a private network namespace with one "
             f"rule: {why}; {cure}"
         ) from error
-    with owned(descriptor):
+    with closing_fd(descriptor):
         yield descriptor

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pypwru.btf.load import SYSFS, load_module
 from pypwru.btf.types import Field, Kind
 from pypwru.errors import BTFError
-from pypwru.kernel.identity import is_debians_5_10
+from pypwru.kernel.identity import is_debian_5_10
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ MODULE = "nf_tables"
 # Byte offsets for Debian's 5.10 only (require_types), since modules have no BTF before Linux 5.11.
 # Taken from the disassembly of nft_do_chain(), nf_tables_fill_chain_info(), nft_trace_notify() and
 # nft_immediate_eval().
-_BEFORE_MODULE_BTF: Mapping[tuple[str, str], int] = {
+_DEBIAN_5_10_OFFSETS: Mapping[tuple[str, str], int] = {
     ("nft_pktinfo", "skb"): 0,
     ("nft_pktinfo", "xt.state"): 32,
     ("nft_traceinfo", "pkt"): 0,
@@ -41,8 +41,8 @@ _BEFORE_MODULE_BTF: Mapping[tuple[str, str], int] = {
     ("nft_regs", "verdict"): 0,
 }
 # struct nft_table: byte offsets from the end of chains_ht; offset of chains_ht, after a list_head.
-_IN_TABLE: Mapping[str, int] = {"handle": 72, "family": 84, "name": 88}
-_TABLE_HEAD = 16
+_NFT_TABLE_OFFSETS: Mapping[str, int] = {"handle": 72, "family": 84, "name": 88}
+_CHAINS_HT_OFFSET = 16
 _FAMILY_BITS = 6
 
 
@@ -58,7 +58,7 @@ class NftTypes:
 
     def __init__(self, btf: BTF) -> None:
         self._btf = load_module(MODULE, btf) if (SYSFS / MODULE).exists() else btf
-        self.are_known = bool(self._btf.find("nft_chain", Kind.STRUCT))
+        self.has_btf = bool(self._btf.find("nft_chain", Kind.STRUCT))
         """Whether BTF has these structs; if not, members are those of Debian's 5.10."""
 
     def member(self, struct: str, path: str) -> Field | None:
@@ -71,29 +71,29 @@ class NftTypes:
         try:
             return self._btf.member(struct, path)
         except BTFError:
-            return None if self.are_known else self._remembered(struct, path)
+            return None if self.has_btf else self._field_without_btf(struct, path)
 
-    def _remembered(self, struct: str, path: str) -> Field | None:
-        offset = _BEFORE_MODULE_BTF.get((struct, path))
-        if struct == "nft_table" and path in _IN_TABLE:
-            hashed = self._btf.find("rhltable", Kind.STRUCT)[0]
-            offset = _TABLE_HEAD + self._btf.size(hashed) + _IN_TABLE[path]
+    def _field_without_btf(self, struct: str, path: str) -> Field | None:
+        offset = _DEBIAN_5_10_OFFSETS.get((struct, path))
+        if struct == "nft_table" and path in _NFT_TABLE_OFFSETS:
+            rhltable_id = self._btf.find("rhltable", Kind.STRUCT)[0]
+            offset = _CHAINS_HT_OFFSET + self._btf.size(rhltable_id) + _NFT_TABLE_OFFSETS[path]
         if offset is None:
             return None
         return Field(offset, 0, _FAMILY_BITS if path == "family" else 0, 8, 0)
 
 
-def require_types(module: str, are_known: bool) -> None:
+def require_types(module: str, has_btf: bool) -> None:
     """Raise if the layout of a module's structs is unknown.
 
     Args:
         module: its name, for the message.
-        are_known: whether BTF has the structs.
+        has_btf: whether BTF has the structs.
 
     Raises:
         BTFError: it hasn't, and the running kernel isn't Debian's 5.10, whose offsets are built in.
     """
-    if not (are_known or is_debians_5_10()):
+    if not (has_btf or is_debian_5_10()):
         raise BTFError(
             f"module {module} has no BTF, and without it only Debian's 5.10 is supported: boot a "
             "kernel with CONFIG_DEBUG_INFO_BTF_MODULES=y"

@@ -45,23 +45,23 @@ REJECT = "reject"
 _VERDICT_MASK = 0xFF  # upper bits: queue number of NF_QUEUE, errno of NF_DROP
 
 
-def family_word(number: int) -> str:
+def family_name(number: int) -> str:
     """Return the name of an ``NFPROTO_*``, or the number."""
     return FAMILIES.get(number, str(number))
 
 
-def hook_word(family: str, number: int) -> str:
+def hook_name(family: str, number: int) -> str:
     """Return the name of a hook, or the number.
 
     Args:
         family: name of the table's family.
         number: ``NF_INET_*``, ``NF_ARP_*``, ``NF_NETDEV_*`` or ``NF_BR_*``.
     """
-    words = _HOOKS.get(family, _INET_HOOKS)
-    return words[number] if number < len(words) else str(number)
+    names = _HOOKS.get(family, _INET_HOOKS)
+    return names[number] if number < len(names) else str(number)
 
 
-def verdict_word(verdict: int) -> str:
+def verdict_name(verdict: int) -> str:
     """Return the name of a verdict, or the number.
 
     Args:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.btf.types import Kind
 from pypwru.errors import BTFError
-from pypwru.kernel.peek import Peek, peeking
+from pypwru.kernel.peek import KernelReader, open_kernel_reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,30 +28,30 @@ if TYPE_CHECKING:
 
 # Alignment of the direct map's base, in bytes: x86-64 randomizes it by PUD_SIZE (kaslr_regions),
 # arm64 rounds the start of memory down (ARM64_MEMSTART_ALIGN).
-_STEP = 1 << 30
-_STEPS = 1 << 14  # search so many steps down from a task_struct: 16 TiB of memory
-_FRAME = (1 << 55) - 1  # mask of the page frame number in a word of /proc/self/pagemap
+_BASE_ALIGNMENT = 1 << 30
+_MAX_STEPS = 1 << 14  # search so many steps down from a task_struct: 16 TiB of memory
+_PFN_MASK = (1 << 55) - 1  # mask of the page frame number in a word of /proc/self/pagemap
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Pages(NamedTuple):
+class PageBases(NamedTuple):
     """The base addresses (u64); both 0 if unknown, then fragments are not read.
 
     Args:
-        memmap: address of the ``struct page`` of frame 0 (vmemmap).
-        direct: address of the bytes of frame 0 (page_offset_base of x86-64).
+        vmemmap: address of the ``struct page`` of frame 0 (vmemmap).
+        direct_map: address of the bytes of frame 0 (page_offset_base of x86-64).
     """
 
-    memmap: int = 0
-    direct: int = 0
+    vmemmap: int = 0
+    direct_map: int = 0
 
     def constants(self) -> dict[str, int]:
         """Return name in ``program.constants.CONSTANTS`` -> value."""
-        return {"MEMMAP": self.memmap, "DIRECT_MAP": self.direct}
+        return {"MEMMAP": self.vmemmap, "DIRECT_MAP": self.direct_map}
 
 
-def find_pages(btf: BTF) -> Pages:
+def find_page_bases(btf: BTF) -> PageBases:
     """Compute the bases of the running kernel; zeros if that fails.
 
     It needs CAP_SYS_ADMIN (pagemap) and Linux 5.10 (``peeking``).
@@ -60,72 +60,74 @@ def find_pages(btf: BTF) -> Pages:
         btf: of vmlinux.
     """
     try:
-        with peeking() as peek:
-            return _find(btf, peek)
+        with open_kernel_reader() as reader:
+            return _find(btf, reader)
     except (OSError, BTFError):  # the kernel can't run the program, or lacks a struct member
-        return Pages()
+        return PageBases()
 
 
-def _find(btf: BTF, peek: Peek) -> Pages:
-    magic = secrets.token_bytes(mmap.PAGESIZE)
+def _find(btf: BTF, reader: KernelReader) -> PageBases:
+    pattern = secrets.token_bytes(mmap.PAGESIZE)
     reading, writing = os.pipe()
     try:
-        with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE) as own:
-            own[:] = magic
-            address = ctypes.addressof(held := ctypes.c_char.from_buffer(own))
+        with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE) as mapping:
+            mapping[:] = pattern
+            address = ctypes.addressof(pin := ctypes.c_char.from_buffer(mapping))
             try:
-                _give(writing, address)
-                frame = _frame_of(address)
+                _vmsplice_page(writing, address)
+                frame = _page_frame(address)
                 if not frame:
-                    return Pages()
-                page = _page_in(btf, peek, writing)
-                direct = next(_candidates(peek, frame, magic), 0)
+                    return PageBases()
+                page = _pipe_page(btf, reader, writing)
+                direct_map = next(_direct_map_bases(reader, frame, pattern), 0)
             finally:
-                del held
+                del pin
     finally:
         os.close(reading)
         os.close(writing)
     size = btf.size(btf.find("page", Kind.STRUCT)[0])
-    return Pages(page - frame * size, direct) if page and direct else Pages()
+    return PageBases(page - frame * size, direct_map) if page and direct_map else PageBases()
 
 
-def _give(pipe: int, address: int) -> None:
+def _vmsplice_page(pipe: int, address: int) -> None:
     """Splice the page at ``address`` into a pipe, which then refers to it instead of a copy."""
     vector = struct.pack("=QQ", address, mmap.PAGESIZE)
-    given = _libc.vmsplice(pipe, vector, ctypes.c_ulong(1), ctypes.c_uint(0))
-    if given != mmap.PAGESIZE:
+    spliced = _libc.vmsplice(pipe, vector, ctypes.c_ulong(1), ctypes.c_uint(0))
+    if spliced != mmap.PAGESIZE:
         raise OSError(ctypes.get_errno(), "vmsplice")
 
 
-def _frame_of(address: int) -> int:
+def _page_frame(address: int) -> int:
     """Return the page frame number of our ``address``; 0 if hidden (without CAP_SYS_ADMIN)."""
     with open("/proc/self/pagemap", "rb", buffering=0) as file:
         file.seek(address // mmap.PAGESIZE * 8)
         word: int = struct.unpack("=Q", file.read(8))[0]
-    return word & _FRAME if word >> 63 else 0
+    return word & _PFN_MASK if word >> 63 else 0
 
 
-def _page_in(btf: BTF, peek: Peek, pipe: int) -> int:
+def _pipe_page(btf: BTF, reader: KernelReader, pipe: int) -> int:
     """Return the address of the ``struct page`` in the first buffer of our pipe."""
 
-    def follow(address: int, struct_name: str, member: str) -> int:
-        return peek.u64(address + btf.member(struct_name, member).offset)
+    def read_member(address: int, struct_name: str, member: str) -> int:
+        return reader.u64(address + btf.member(struct_name, member).offset)
 
-    files = follow(peek.task(), "task_struct", "files")
-    table = follow(follow(files, "files_struct", "fdt"), "fdtable", "fd")
-    file = peek.u64(table + 8 * pipe)
-    buffers = follow(follow(file, "file", "private_data"), "pipe_inode_info", "bufs")
-    return follow(buffers, "pipe_buffer", "page")
+    files = read_member(reader.current_task(), "task_struct", "files")
+    table = read_member(read_member(files, "files_struct", "fdt"), "fdtable", "fd")
+    file = reader.u64(table + 8 * pipe)
+    buffers = read_member(read_member(file, "file", "private_data"), "pipe_inode_info", "bufs")
+    return read_member(buffers, "pipe_buffer", "page")
 
 
-def _candidates(peek: Peek, frame: int, magic: bytes) -> Iterator[int]:
-    """Yield the bases of the direct map at which the page ``frame`` begins with ``magic``."""
-    words = struct.unpack("=4Q", magic[:32])
-    base = peek.task() // _STEP * _STEP  # a task_struct is slab memory: in the direct map
-    for _ in range(_STEPS):
+def _direct_map_bases(reader: KernelReader, frame: int, pattern: bytes) -> Iterator[int]:
+    """Yield the bases of the direct map at which the page ``frame`` begins with ``pattern``."""
+    words = struct.unpack("=4Q", pattern[:32])
+    base = (
+        reader.current_task() // _BASE_ALIGNMENT * _BASE_ALIGNMENT
+    )  # a task_struct is slab memory: in the direct map
+    for _ in range(_MAX_STEPS):
         address = base + frame * mmap.PAGESIZE
-        if peek.u32(address) == words[0] & 0xFFFFFFFF and words == tuple(
-            peek.u64(address + 8 * index) for index in range(len(words))
+        if reader.u32(address) == words[0] & 0xFFFFFFFF and words == tuple(
+            reader.u64(address + 8 * index) for index in range(len(words))
         ):
             yield base
-        base -= _STEP
+        base -= _BASE_ALIGNMENT

@@ -35,63 +35,63 @@ from pypwru.filter.ebpf import (
 )
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import ProgramType
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.descriptors import closing_fd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _GET_CURRENT_TASK = 35  # BPF_FUNC_get_current_task
-_WORD = MEMORY_MODE | MEMORY_SIZE[8]
+_MEM_U64 = MEMORY_MODE | MEMORY_SIZE[8]
 # Context: u64 address (unused by _TASK), u64 shift. The result is the u64 at the address, or the
 # address of the current task, shifted right: BPF_PROG_TEST_RUN returns only its lower 32 bits.
-_CODE = pack(
+_READ_U64 = pack(
     [
         Insn(ALU64 | MOV | REGISTER, R6, R1),
-        Insn(ST | _WORD, R10, off=-8),
-        Insn(LDX | _WORD, R3, R6, 0),
+        Insn(ST | _MEM_U64, R10, off=-8),
+        Insn(LDX | _MEM_U64, R3, R6, 0),
         Insn(ALU64 | MOV | REGISTER, R1, R10),
         Insn(ALU64 | ADD, R1, imm=-8),
         Insn(ALU64 | MOV, R2, imm=8),
         Insn(CALL_HELPER, imm=PROBE_READ_KERNEL),
-        Insn(LDX | _WORD, R0, R10, -8),
-        Insn(LDX | _WORD, R1, R6, 8),
+        Insn(LDX | _MEM_U64, R0, R10, -8),
+        Insn(LDX | _MEM_U64, R1, R6, 8),
         Insn(ALU64 | RSH | REGISTER, R0, R1),
         Insn(EXIT_PROGRAM),
     ]
 )
-_TASK = pack(
+_READ_TASK = pack(
     [
         Insn(ALU64 | MOV | REGISTER, R6, R1),
         Insn(CALL_HELPER, imm=_GET_CURRENT_TASK),
-        Insn(LDX | _WORD, R1, R6, 8),
+        Insn(LDX | _MEM_U64, R1, R6, 8),
         Insn(ALU64 | RSH | REGISTER, R0, R1),
         Insn(EXIT_PROGRAM),
     ]
 )
 
 
-class Peek:
+class KernelReader:
     """Reader of kernel memory. Every method raises OSError if the kernel can't run the program.
 
     Args:
-        word, task: descriptors of the two programs, owned by the caller.
+        read_program, task_program: descriptors of the two programs, owned by the caller.
     """
 
-    def __init__(self, word: int, task: int) -> None:
-        self._word = word
-        self._task = task
+    def __init__(self, read_program: int, task_program: int) -> None:
+        self._read_program = read_program
+        self._task_program = task_program
 
-    def task(self) -> int:
+    def current_task(self) -> int:
         """Return the address of the ``struct task_struct`` of this thread."""
-        return self._run(self._task, 0)
+        return self._run(self._task_program, 0)
 
     def u64(self, address: int) -> int:
         """Return the u64 at ``address``, in host byte order; 0 if it can't be read."""
-        return self._run(self._word, address)
+        return self._run(self._read_program, address)
 
     def u32(self, address: int) -> int:
         """Return the lower 32 bits of ``u64``, at half the cost."""
-        return bpf.raw_test_run(self._word, struct.pack("=QQ", address, 0))
+        return bpf.raw_test_run(self._read_program, struct.pack("=QQ", address, 0))
 
     def _run(self, program: int, address: int) -> int:
         low, high = (
@@ -101,15 +101,15 @@ class Peek:
 
 
 @contextmanager
-def peeking() -> Iterator[Peek]:
-    """Load the programs of a ``Peek``, and close them on exit from the context.
+def open_kernel_reader() -> Iterator[KernelReader]:
+    """Load the programs of a ``KernelReader``, and close them on exit from the context.
 
     Raises:
         OSError: the kernel doesn't load such programs.
     """
 
-    def loaded(code: bytes) -> int:
+    def load(code: bytes) -> int:
         return bpf.program_load(ProgramType.RAW_TRACEPOINT, "peek", code)
 
-    with owned(loaded(_CODE)) as word, owned(loaded(_TASK)) as task:
-        yield Peek(word, task)
+    with closing_fd(load(_READ_U64)) as read_program, closing_fd(load(_READ_TASK)) as task_program:
+        yield KernelReader(read_program, task_program)

@@ -17,11 +17,11 @@ _ENABLE = 0x2400  # PERF_EVENT_IOC_ENABLE
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def run_at_event(event: int, program: int) -> int:
+def attach_to_trace_event(event_id: int, program: int) -> int:
     """Run ``program`` whenever the trace event fires, on every CPU.
 
     Args:
-        event: the number in the event's ``id`` file in tracefs.
+        event_id: the number in the event's ``id`` file in tracefs.
         program: descriptor of a program of type KPROBE.
 
     Returns:
@@ -32,7 +32,7 @@ def run_at_event(event: int, program: int) -> int:
     """
     # struct perf_event_attr: type, size, config, sample_period. The perf event is bound to CPU 0,
     # but the program is attached to the trace event itself, and so runs on all CPUs.
-    attr = struct.pack("=IIQQ", _TYPE_TRACEPOINT, _ATTR_SIZE, event, 1)
+    attr = struct.pack("=IIQQ", _TYPE_TRACEPOINT, _ATTR_SIZE, event_id, 1)
     buffer = ctypes.create_string_buffer(attr, _ATTR_SIZE)
     fd: int = _libc.syscall(
         ctypes.c_long(_SYSCALL[os.uname().machine]),

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.errors import KernelError, UsageError
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.descriptors import closing_fd
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from pypwru.log import Log
 
-_OWN = "/proc/self/ns/net"
-_NAMED = ("/run/netns", "/var/run/netns")
+_OWN_NETNS = "/proc/self/ns/net"
+_NETNS_DIRS = ("/run/netns", "/var/run/netns")
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _CLONE_NEWNET = 0x40000000
-_INODE = "inode:"
+_INODE_PREFIX = "inode:"
 _DIGITS = re.compile(r"0*[0-9]{1,10}", re.ASCII)
 
 
-class Place(NamedTuple):
+class NetnsFilter(NamedTuple):
     """A network namespace and the name of an interface in it.
 
     Args:
@@ -36,7 +36,7 @@ class Place(NamedTuple):
     ifname: str
 
 
-def find_place(netns: str, ifname: str, stack: ExitStack, log: Log) -> Place:
+def resolve_netns(netns: str, ifname: str, stack: ExitStack, log: Log) -> NetnsFilter:
     """Resolve the values of the two flags.
 
     The name of an interface is unique only inside a namespace. So ``ifname`` implies a namespace:
@@ -53,30 +53,30 @@ def find_place(netns: str, ifname: str, stack: ExitStack, log: Log) -> Place:
         UsageError: ``inode:N`` with an invalid number.
         KernelError: there is no such namespace or interface.
     """
-    if netns.startswith(_INODE):
-        return Place(_inode(netns, stack, log), "")
+    if netns.startswith(_INODE_PREFIX):
+        return NetnsFilter(_resolve_inode(netns, stack, log), "")
     if not netns and not ifname:
-        return Place(0, "")
-    path = _path(netns) if netns else _OWN
-    descriptor = stack.enter_context(owned(_namespace(path, netns)))
+        return NetnsFilter(0, "")
+    path = _netns_path(netns) if netns else _OWN_NETNS
+    descriptor = stack.enter_context(closing_fd(_open_namespace(path, netns)))
     if ifname:
-        _require(ifname, path, descriptor)
-    return Place(os.fstat(descriptor).st_ino, ifname)
+        _require_interface(ifname, path, descriptor)
+    return NetnsFilter(os.fstat(descriptor).st_ino, ifname)
 
 
-def _inode(netns: str, stack: ExitStack, log: Log) -> int:
-    from pypwru.resolve.opener import Opener
+def _resolve_inode(netns: str, stack: ExitStack, log: Log) -> int:
+    from pypwru.resolve.opener import NetnsOpener
 
-    digits = netns.removeprefix(_INODE)
+    digits = netns.removeprefix(_INODE_PREFIX)
     number = int(digits[-10:]) if _DIGITS.fullmatch(digits) else 1 << 32
     if number >> 32:
         raise UsageError(
             f"--filter-netns {netns}: {digits!r} is no inode; take the number that the column "
             "NETNS, lsns -t net or ls -Li /run/netns shows"
         )
-    descriptor = Opener().open(number)
+    descriptor = NetnsOpener().open(number)
     if descriptor is not None:
-        stack.enter_context(owned(descriptor))
+        stack.enter_context(closing_fd(descriptor))
     else:
         log.warn(
             f"--filter-netns {netns}: no process is in such a network namespace, and ip netns has "
@@ -85,23 +85,23 @@ def _inode(netns: str, stack: ExitStack, log: Log) -> int:
     return number
 
 
-def _path(netns: str) -> str:
+def _netns_path(netns: str) -> str:
     if netns.startswith("/"):
         return netns
-    for folder in _NAMED:
+    for folder in _NETNS_DIRS:
         path = os.path.join(folder, netns)
         if "/" not in netns and os.path.exists(path):  # False also for a name that is too long
             return path
     from pypwru.suggestions import did_you_mean
 
-    known = [each.name for folder in _NAMED for each in Path(folder).glob("*")]
+    names = [each.name for folder in _NETNS_DIRS for each in Path(folder).glob("*")]
     raise KernelError(
         f"Failed to retrieve netns {netns}: invalid netns specifier: {netns}; take a name that "
-        f"`ip netns` lists, a path such as /proc/PID/ns/net, or inode:N{did_you_mean(netns, known)}"
+        f"`ip netns` lists, a path such as /proc/PID/ns/net, or inode:N{did_you_mean(netns, names)}"
     )
 
 
-def _namespace(path: str, netns: str) -> int:
+def _open_namespace(path: str, netns: str) -> int:
     """Open the network namespace at ``path``; ``netns``: as the user gave it, for messages."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -121,7 +121,7 @@ def _namespace(path: str, netns: str) -> int:
     )
 
 
-def _require(ifname: str, path: str, namespace: int) -> None:
+def _require_interface(ifname: str, path: str, namespace: int) -> None:
     """Raise KernelError unless ``namespace`` has such an interface: otherwise it is likely a typo.
 
     Args:
@@ -131,16 +131,16 @@ def _require(ifname: str, path: str, namespace: int) -> None:
     """
     from pypwru.resolve import links
 
-    is_own = os.path.samestat(os.fstat(namespace), os.stat(_OWN))
+    is_own = os.path.samestat(os.fstat(namespace), os.stat(_OWN_NETNS))
     try:
-        names = links.interfaces(None if is_own else namespace).values()
+        names = links.interface_names(None if is_own else namespace).values()
     except OSError as error:
         raise KernelError(f"can't read the interfaces of {path}: run as root") from error
     if ifname not in names:
         from pypwru.suggestions import did_you_mean
 
-        known = ", ".join(sorted(names)) or "none"
+        existing = ", ".join(sorted(names)) or "none"
         raise KernelError(
-            f"--filter-ifname {ifname}: no such network interface in {path}; there are {known}"
+            f"--filter-ifname {ifname}: no such network interface in {path}; there are {existing}"
             f"{did_you_mean(ifname, names)}"
         )

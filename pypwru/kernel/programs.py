@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
-from pypwru.errors import BTFError, KernelError, cure
+from pypwru.errors import BTFError, KernelError, remedy
 from pypwru.filter.ebpf import CALL_HELPER, unpack
 from pypwru.kernel import bpf_objects
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.descriptors import closing_fd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ _TAIL_CALL = 12  # BPF_FUNC_tail_call: imm stays the helper number, since it isn
 _PSEUDO_CALL = 1  # BPF_PSEUDO_CALL: source register of a call inside the program
 
 
-class Entry(NamedTuple):
+class EntryFunction(NamedTuple):
     """The entry function of a program.
 
     Args:
@@ -34,32 +34,32 @@ class Entry(NamedTuple):
     type_id: int
 
 
-def entry_of(program: ProgramInfo) -> Entry | None:
+def entry_function(program: ProgramInfo) -> EntryFunction | None:
     """Return the entry function of ``program``; None if it was loaded without BTF of functions.
 
     Raises:
         OSError: the kernel refused to open its BTF.
     """
-    if not program.entry:
+    if not program.entry_type_id:
         return None
-    fd = bpf_objects.btf_open(program.btf)
+    fd = bpf_objects.btf_open(program.btf_id)
     if fd is None:
         return None
-    with owned(fd):
+    with closing_fd(fd):
         data = bpf_objects.btf_data(fd)
     try:
-        name = BTF(parse(data)).type(program.entry).name
+        name = BTF(parse(data)).type(program.entry_type_id).name
     except BTFError:  # a BTF kind newer than this pypwru
         name = program.name
-    return Entry(name, program.entry)
+    return EntryFunction(name, program.entry_type_id)
 
 
-def display_name(program: ProgramInfo, entry: Entry) -> str:
+def program_display_name(program: ProgramInfo, entry: EntryFunction) -> str:
     """Return the name in /proc/kallsyms (the kernel's bpf_get_prog_name()), the format of pwru."""
     return f"bpf_prog_{program.tag}_{entry.name}[bpf]"
 
 
-def helper_targets(symbols: Symbols) -> set[str]:
+def called_kernel_functions(symbols: Symbols) -> set[str]:
     """Return the names of the kernel functions that loaded BPF programs call: helpers and kfuncs.
 
     Read from the instructions after verification: a look-up in a hash map is
@@ -77,29 +77,29 @@ def helper_targets(symbols: Symbols) -> set[str]:
     try:
         found = {
             symbols.by_address.get((base + offset) & 0xFFFF_FFFF_FFFF_FFFF)
-            for identity in bpf_objects.program_ids()
-            for offset in _calls(_instructions(identity))
+            for program_id in bpf_objects.program_ids()
+            for offset in _called_offsets(_instructions(program_id))
         }
     except OSError as error:
-        raise cannot_list(error) from error
+        raise listing_error(error) from error
     return {name for name in found if name is not None and name != _CALL_BASE}
 
 
-def cannot_list(error: OSError) -> KernelError:
+def listing_error(error: OSError) -> KernelError:
     """Return the KernelError for a failure to list BPF programs."""
     rights = "it takes CAP_SYS_ADMIN: run as root of the host"
-    return KernelError(f"Failed to list BPF programs: {error.strerror}; {cure(error, rights)}")
+    return KernelError(f"Failed to list BPF programs: {error.strerror}; {remedy(error, rights)}")
 
 
-def _instructions(identity: int) -> bytes:
-    fd = bpf_objects.program_open(identity)
+def _instructions(program_id: int) -> bytes:
+    fd = bpf_objects.program_open(program_id)
     if fd is None:
         return b""
-    with owned(fd):
+    with closing_fd(fd):
         return bpf_objects.program_instructions(fd)
 
 
-def _calls(code: bytes) -> Iterator[int]:
+def _called_offsets(code: bytes) -> Iterator[int]:
     """Yield the offsets from __bpf_call_base of called functions (bpf_insn_prepare_dump())."""
     for insn in unpack(code):
         if (

@@ -25,25 +25,25 @@ _FSMOUNT_CLOEXEC = 1
 _MOUNT_ATTR_RDONLY = 1
 
 
-def read_file(filesystem: str, name: str, mounted: Sequence[str]) -> bytes:
+def read_file(filesystem: str, name: str, mount_points: Sequence[str]) -> bytes:
     """Read one file of a pseudo filesystem.
 
     Args:
-        filesystem, name, mounted: as of ``open_file``.
+        filesystem, name, mount_points: as of ``open_file``.
 
     Raises:
         OSError: as of ``open_file``.
     """
-    return _read(open_file(filesystem, name, mounted))
+    return _read(open_file(filesystem, name, mount_points))
 
 
-def open_file(filesystem: str, name: str, mounted: Sequence[str]) -> int:
+def open_file(filesystem: str, name: str, mount_points: Sequence[str]) -> int:
     """Open one file of a pseudo filesystem for reading.
 
     Args:
         filesystem: its type as in mount(8), e.g. ``tracefs``.
         name: path of the file, relative to the root of the filesystem.
-        mounted: usual mount points, tried in order before a detached mount.
+        mount_points: usual mount points, tried in order before a detached mount.
 
     Returns:
         A descriptor, which the caller closes.
@@ -53,23 +53,23 @@ def open_file(filesystem: str, name: str, mounted: Sequence[str]) -> int:
         OSError: the kernel refused: EPERM (lockdown, no CAP_SYS_ADMIN for the mount), EACCES,
             ENODEV (not in this kernel), ENOSYS (before Linux 5.2).
     """
-    for folder in mounted:
+    for folder in mount_points:
         try:
             return os.open(os.path.join(folder, name), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
-    with _detached_mount(filesystem, _MOUNT_ATTR_RDONLY) as root:
+    with _mount_detached(filesystem, _MOUNT_ATTR_RDONLY) as root:
         return os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
 
 
 @contextmanager
-def root_folder(filesystem: str, name: str, mounted: Sequence[str]) -> Iterator[int]:
+def open_root(filesystem: str, name: str, mount_points: Sequence[str]) -> Iterator[int]:
     """Open the root directory of a pseudo filesystem, to read and write files below it.
 
     Args:
         filesystem: as of ``open_file``.
         name: file by which a mount of it is recognized.
-        mounted: as of ``open_file``.
+        mount_points: as of ``open_file``.
 
     Yields:
         A descriptor, closed on exit from the context.
@@ -77,15 +77,15 @@ def root_folder(filesystem: str, name: str, mounted: Sequence[str]) -> Iterator[
     Raises:
         OSError: as of ``open_file``.
     """
-    for folder in mounted:
+    for folder in mount_points:
         if os.path.exists(os.path.join(folder, name)):
-            found = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                yield found
+                yield fd
             finally:
-                os.close(found)
+                os.close(fd)
             return
-    with _detached_mount(filesystem, 0) as root:
+    with _mount_detached(filesystem, 0) as root:
         yield root
 
 
@@ -95,7 +95,7 @@ def _read(descriptor: int) -> bytes:
 
 
 @contextmanager
-def _detached_mount(filesystem: str, attributes: int) -> Iterator[int]:
+def _mount_detached(filesystem: str, attributes: int) -> Iterator[int]:
     context = _call(_SYS_FSOPEN, filesystem, filesystem.encode(), _FSOPEN_CLOEXEC)
     try:
         _call(_SYS_FSCONFIG, filesystem, context, _FSCONFIG_CMD_CREATE, None, None, 0)
@@ -110,8 +110,8 @@ def _detached_mount(filesystem: str, attributes: int) -> Iterator[int]:
 
 def _call(number: int, filesystem: str, *arguments: bytes | int | None) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
-    wide = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
-    result: int = libc.syscall(ctypes.c_long(number), *wide)
+    c_arguments = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
+    result: int = libc.syscall(ctypes.c_long(number), *c_arguments)
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), filesystem)

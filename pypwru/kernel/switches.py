@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.config import Backend
 from pypwru.kernel import pseudofs
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.descriptors import closing_fd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -29,16 +29,16 @@ class Switch(NamedTuple):
         filesystem: type of the file's filesystem, as in mount(8).
         folder: its usual mount point.
         file: path below ``folder``.
-        silences: backends of which no probe fires while it is off.
-        thins: backends of which some probes don't fire while it is off.
+        disables_all: backends of which no probe fires while it is off.
+        disables_some: backends of which some probes don't fire while it is off.
     """
 
     name: str
     filesystem: str
     folder: str
     file: str
-    silences: frozenset[Backend]
-    thins: frozenset[Backend] = frozenset()
+    disables_all: frozenset[Backend]
+    disables_some: frozenset[Backend] = frozenset()
 
     @property
     def path(self) -> str:
@@ -78,18 +78,18 @@ def is_off(fd: int) -> bool:
     return os.pread(fd, 8, 0).strip() == b"0"
 
 
-def silenced(backend: Backend) -> Switch | None:
+def disabling_switch(backend: Backend) -> Switch | None:
     """Return the switch that is off and disables all probes of a backend; None if there is none."""
     for switch in SWITCHES:
-        if backend in switch.silences:
-            with contextlib.suppress(OSError), owned(switch.open()) as fd:
+        if backend in switch.disables_all:
+            with contextlib.suppress(OSError), closing_fd(switch.open()) as fd:
                 if is_off(fd):
                     return switch
     return None
 
 
 @contextmanager
-def watched_switches(backends: Collection[Backend], log: Log) -> Iterator[Callable[[], None]]:
+def watch_switches(backends: Collection[Backend], log: Log) -> Iterator[Callable[[], None]]:
     """Watch the switches that affect ``backends``.
 
     Args:
@@ -102,22 +102,22 @@ def watched_switches(backends: Collection[Backend], log: Log) -> Iterator[Callab
     with ExitStack() as stack:
         files: dict[Switch, int] = {}
         for switch in SWITCHES:
-            if (switch.silences | switch.thins).intersection(backends):
+            if (switch.disables_all | switch.disables_some).intersection(backends):
                 with contextlib.suppress(OSError):
-                    files[switch] = stack.enter_context(owned(switch.open()))
-        off: set[Switch] = set()
+                    files[switch] = stack.enter_context(closing_fd(switch.open()))
+        known_off: set[Switch] = set()
 
         def poll() -> None:
-            now = {switch for switch, fd in files.items() if is_off(fd)}
-            for switch in now - off:
-                some = "" if switch.silences.intersection(backends) else " in some functions"
+            currently_off = {switch for switch, fd in files.items() if is_off(fd)}
+            for switch in currently_off - known_off:
+                scope = "" if switch.disables_all.intersection(backends) else " in some functions"
                 log.warn(
-                    f"Not seeing packets{some}: {switch.name} was switched off",
+                    f"Not seeing packets{scope}: {switch.name} was switched off",
                     cure=f"echo 1 > {switch.path}",
                 )
-            for switch in off - now:
+            for switch in known_off - currently_off:
                 log.warn(f"Seeing packets again: {switch.name} was switched on")
-            off.clear()
-            off.update(now)
+            known_off.clear()
+            known_off.update(currently_off)
 
         yield poll

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Byte offsets for kernels whose modules have no BTF. struct ebt_table is a list_head and then the
 # name since Linux 2.6. Those of xt_table are of Debian's 5.10 (nft_types.require_types), taken from
 # the data section of its iptable_filter.ko.
-_REMEMBERED: Mapping[tuple[str, str], int] = {
+_OFFSETS_WITHOUT_BTF: Mapping[tuple[str, str], int] = {
     ("ebt_table", "name"): 16,
     ("xt_table", "priority"): 44,
     ("xt_table", "name"): 56,
@@ -36,12 +36,12 @@ class XtTypes:
     """
 
     def __init__(self, btf: BTF, module: str, function: str) -> None:
-        has_own = module and (SYSFS / module).exists()
-        self._btf = load_module(module, btf) if has_own else btf
+        has_module_btf = module and (SYSFS / module).exists()
+        self._btf = load_module(module, btf) if has_module_btf else btf
         table = "ebt_table" if function == "ebt_do_table" else "xt_table"
-        self.are_known = bool(self._btf.find(table, Kind.STRUCT))
+        self.has_btf = bool(self._btf.find(table, Kind.STRUCT))
         """Whether BTF has these structs."""
-        self.macros = {"XT_SKB_FIRST": str(int(skb_is_first(self._btf, function)))}
+        self.macros = {"XT_SKB_FIRST": str(int(is_skb_first(self._btf, function)))}
 
     def member(self, struct: str, path: str) -> Field | None:
         """Return the location of a member; None if it is neither in BTF nor built in above.
@@ -53,11 +53,11 @@ class XtTypes:
         try:
             return self._btf.member(struct, path)
         except BTFError:
-            offset = _REMEMBERED.get((struct, path))
+            offset = _OFFSETS_WITHOUT_BTF.get((struct, path))
             return None if offset is None else Field(offset, 0, 0, 8, 0)
 
 
-def skb_is_first(btf: BTF, function: str) -> bool:
+def is_skb_first(btf: BTF, function: str) -> bool:
     """Return whether the skb is the first argument (until Linux 5.15), not the second."""
     found = btf.find(function, Kind.FUNC)
     if not found:  # a module before Linux 5.11 has no types

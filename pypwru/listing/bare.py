@@ -9,22 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pypwru.discovery import tables
-from pypwru.discovery.selection import TRACEPOINT, Selection
+from pypwru.discovery.selection import TRACEPOINT_PREFIX, Selection
 from pypwru.listing.entry import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from pypwru.kernel.ftrace import Traceable
+    from pypwru.kernel.ftrace import TraceableFunctions
 
 # Prefix of a function that every tracepoint has (since Linux 5.10, include/linux/tracepoint.h).
-_ITERATES = "__traceiter_"
+_TRACEITER_PREFIX = "__traceiter_"
 
 
 def functions(
     symbols: Collection[str],
     modules: Collection[str] | None,
-    traceable: Traceable | None,
+    traceable: TraceableFunctions | None,
     selection: Selection,
 ) -> Iterator[Entry]:
     """Yield the selected functions of the tables that this kernel has.
@@ -35,21 +35,21 @@ def functions(
         traceable: functions to which ftrace can attach; None if unknown.
         selection: the user's criteria.
     """
-    levels = tables.levels("priorities")
+    priorities = tables.priorities("priorities")
     for display in symbols:
         name, _, rest = display.partition("[")
         module = rest.removesuffix("]")
-        if name not in levels or not selection.named(name):
+        if name not in priorities or not selection.name_matches(name):
             continue
         if selection.only is None:
-            wanted = not module or modules is None or module in modules
+            is_selected = not module or modules is None or module in modules
         else:
-            wanted = not selection.only.isdisjoint((display, name))
+            is_selected = not selection.only.isdisjoint((display, name))
         category = tables.category(name, module)
-        if wanted and selection.wants(category, levels[name]):
-            refused = traceable is not None and (name, module) not in traceable
-            verdict = (False, "ftrace can't hook it") if refused else (None, "")
-            yield Entry(name, module, None, category, levels[name], "", *verdict)
+        if is_selected and selection.matches_level(category, priorities[name]):
+            is_untraceable = traceable is not None and (name, module) not in traceable
+            attachability = (False, "ftrace can't hook it") if is_untraceable else (None, "")
+            yield Entry(name, module, None, category, priorities[name], "", *attachability)
 
 
 def tracepoints(symbols: Collection[str], selection: Selection) -> Iterator[Entry]:
@@ -59,11 +59,15 @@ def tracepoints(symbols: Collection[str], selection: Selection) -> Iterator[Entr
         symbols: display names of the kernel's functions.
         selection: the user's criteria.
     """
-    for name, level in tables.levels("tracepoints").items():
-        category, display = tables.category(name), TRACEPOINT + name
-        wanted = selection.named(name) and selection.lists(display)
-        if wanted and selection.wants(category, level) and _ITERATES + name in symbols:
-            yield Entry(display, "", None, category, level, "", None)
+    for name, priority in tables.priorities("tracepoints").items():
+        category, display = tables.category(name), TRACEPOINT_PREFIX + name
+        is_selected = selection.name_matches(name) and selection.is_listed(display)
+        if (
+            is_selected
+            and selection.matches_level(category, priority)
+            and _TRACEITER_PREFIX + name in symbols
+        ):
+            yield Entry(display, "", None, category, priority, "", None)
 
 
 def missing(names: Collection[str], entries: Collection[Entry]) -> list[str]:

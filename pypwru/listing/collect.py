@@ -6,49 +6,49 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.attach.backend import choose
+from pypwru.attach.backend import select_backend
 from pypwru.attach.judges import verdict_functions
-from pypwru.btf.load import is_foreign
+from pypwru.btf.load import is_other_kernel
 from pypwru.cache import Cache
 from pypwru.config import Backend, Config
-from pypwru.discovery.functions import Discovery, discover_functions
+from pypwru.discovery.functions import DiscoveryResult, discover_functions
 from pypwru.discovery.plan import AttachPlan, plan_functions, plan_tracepoints
 from pypwru.discovery.tracepoints import discover_tracepoints
-from pypwru.discovery.unmatched import no_function, no_tracepoint
+from pypwru.discovery.unmatched import no_function_error, no_tracepoint_error
 from pypwru.errors import KernelError, ListError, NoBTF
-from pypwru.filter.compiler import EMPTY
-from pypwru.filter.wanted import Inner, compile_wanted
+from pypwru.filter.compiler import MATCH_ALL
+from pypwru.filter.wanted import InnerFilters, compile_criteria
 from pypwru.kernel.capabilities import missing_capabilities
-from pypwru.kernel.ftrace import Traceable, traceable_functions
+from pypwru.kernel.ftrace import TraceableFunctions, traceable_functions
 from pypwru.kernel.kallsyms import function_names
-from pypwru.kernel.place import Place
+from pypwru.kernel.place import NetnsFilter
 from pypwru.listing import bare
-from pypwru.listing.entry import Listing, ordered
-from pypwru.listing.planned import UNKNOWN, YES, Verdict, entries
-from pypwru.search import Search, search, selected, tell_missing
+from pypwru.listing.entry import Listing, sort_entries
+from pypwru.listing.planned import ATTACHABLE, UNKNOWN, Attachability, entries
+from pypwru.search import TraceRequest, log_missing, make_selection, resolve_request
 
 if TYPE_CHECKING:
     from pypwru.discovery.names import NameList
     from pypwru.log import Log
 
 
-class _Outlook(NamedTuple):
+class _AttachOutcome(NamedTuple):
     """A plan, and whether what it plans can be attached.
 
     Args:
         plan: of functions or tracepoints.
         backend: None if it is unknown which one a trace would use.
-        verdict: whether the planned functions can be attached.
+        attachability: whether the planned functions can be attached.
         note: of the Listing.
     """
 
     plan: AttachPlan
     backend: Backend | None
-    verdict: Verdict
+    attachability: Attachability
     note: str = ""
 
 
-def collect(config: Config, names: NameList | None, log: Log) -> Listing:
+def build_listing(config: Config, names: NameList | None, log: Log) -> Listing:
     """Return the functions that ``config`` would trace, and those that can't be attached.
 
     Args:
@@ -63,19 +63,19 @@ def collect(config: Config, names: NameList | None, log: Log) -> Listing:
     cache = Cache(log=log)
     foreign = _is_foreign(config, cache)
     try:
-        wish = search(config, cache, names)
+        request = resolve_request(config, cache, names)
     except NoBTF as error:
-        return _without_types(config, names, log, error)
-    compile_wanted(
-        config, EMPTY, Inner(None, None), Place(0, ""), wish.btf
+        return _without_btf(config, names, log, error)
+    compile_criteria(
+        config, MATCH_ALL, InnerFilters(None, None), NetnsFilter(0, ""), request.btf
     )  # fail as a trace would, if a filter does not compile
-    outlook = _unasked(config, wish, foreign) or _asked(config, wish, cache, log)
-    tell_missing(wish, outlook.plan, log)
-    found = ordered(entries(outlook.plan, wish.btf, wish.modules, outlook.verdict))
+    outcome = _without_trial(config, request, foreign) or _with_trial(config, request, cache, log)
+    log_missing(request, outcome.plan, log)
+    found = sort_entries(entries(outcome.plan, request.btf, request.modules, outcome.attachability))
     if not found:
-        raise _nothing(wish, outlook.plan)
+        raise _nothing_found_error(request, outcome.plan)
     kernel = "" if foreign else os.uname().release
-    return Listing(found, outlook.backend, kernel, outlook.note)
+    return Listing(found, outcome.backend, kernel, outcome.note)
 
 
 def _is_foreign(config: Config, cache: Cache) -> bool:
@@ -84,7 +84,7 @@ def _is_foreign(config: Config, cache: Cache) -> bool:
     Raises:
         ListError: it is, and modules of this machine are selected.
     """
-    foreign = config.kernel_btf is not None and is_foreign(config.kernel_btf, cache)
+    foreign = config.kernel_btf is not None and is_other_kernel(config.kernel_btf, cache)
     if foreign and (config.kmods or config.all_kmods):
         raise ListError(
             f"--kernel-btf {config.kernel_btf} is another kernel's, and has no modules of this "
@@ -93,7 +93,7 @@ def _is_foreign(config: Config, cache: Cache) -> bool:
     return foreign
 
 
-def _unasked(config: Config, wish: Search, foreign: bool) -> _Outlook | None:
+def _without_trial(config: Config, request: TraceRequest, foreign: bool) -> _AttachOutcome | None:
     """Plan without trials, if the running kernel is not the subject or capabilities are missing.
 
     Returns:
@@ -106,54 +106,62 @@ def _unasked(config: Config, wish: Search, foreign: bool) -> _Outlook | None:
         note = f"what can be attached is unknown without {', '.join(lacking)}: run it as root"
     else:
         return None
-    return _Outlook(_by_types(config.backend, wish), config.backend, UNKNOWN, note)
+    return _AttachOutcome(_plan_by_btf(config.backend, request), config.backend, UNKNOWN, note)
 
 
-def _by_types(backend: Backend | None, wish: Search) -> AttachPlan:
+def _plan_by_btf(backend: Backend | None, request: TraceRequest) -> AttachPlan:
     """Plan by BTF alone."""
-    only_tracepoints = backend is None and wish.selection.is_of_tracepoints
+    only_tracepoints = backend is None and request.selection.has_only_tracepoints
     if backend is Backend.TRACEPOINT or only_tracepoints:
-        return plan_tracepoints(discover_tracepoints(wish.btf, wish.selection, wish.modules))
-    found = discover_functions(wish.btf, wish.modules, None, None, wish.selection)
+        return plan_tracepoints(
+            discover_tracepoints(request.btf, request.selection, request.modules)
+        )
+    found = discover_functions(request.btf, request.modules, None, None, request.selection)
     return plan_functions(backend or Backend.KPROBE, found)
 
 
-def _asked(config: Config, wish: Search, cache: Cache, log: Log) -> _Outlook:
+def _with_trial(config: Config, request: TraceRequest, cache: Cache, log: Log) -> _AttachOutcome:
     """Plan with the trials that a trace does on this kernel."""
     try:
         # Optional: list functions even if none of them can be attached.
-        choice = choose(config.backend, wish._replace(optional=True), cache, verdict_functions)
+        choice = select_backend(
+            config.backend, request._replace(may_be_empty=True), cache, verdict_functions
+        )
     except KernelError as error:
         if config.backend is None:
             raise
-        verdict = Verdict(False, str(error).partition("; ")[0])
-        return _Outlook(_by_types(config.backend, wish), config.backend, verdict, str(error))
+        attachability = Attachability(False, str(error).partition("; ")[0])
+        return _AttachOutcome(
+            _plan_by_btf(config.backend, request), config.backend, attachability, str(error)
+        )
     backend = choice.plan.backend
     if choice.why:
         log.info("Chose backend", backend=backend.value)
         log.debug("Chose backend", why=choice.why)
-    return _Outlook(choice.plan, backend, YES)
+    return _AttachOutcome(choice.plan, backend, ATTACHABLE)
 
 
-def _nothing(wish: Search, plan: AttachPlan) -> KernelError:
+def _nothing_found_error(request: TraceRequest, plan: AttachPlan) -> KernelError:
     if plan.backend is Backend.TRACEPOINT:
-        return no_tracepoint(wish.selection, wish.btf)
-    return no_function(wish.selection, wish.btf, wish.modules, Discovery((), plan.refused))
+        return no_tracepoint_error(request.selection, request.btf)
+    return no_function_error(
+        request.selection, request.btf, request.modules, DiscoveryResult((), plan.unattachable)
+    )
 
 
-def _without_types(config: Config, names: NameList | None, log: Log, error: NoBTF) -> Listing:
+def _without_btf(config: Config, names: NameList | None, log: Log, error: NoBTF) -> Listing:
     """List by names alone.
 
     Raises:
         NoBTF: no function or tracepoint is found by its name either; this is ``error``.
     """
-    selection = selected(config)._replace(only=None if names is None else frozenset(names))
+    selection = make_selection(config)._replace(only=None if names is None else frozenset(names))
     symbols = function_names()
-    if config.backend is Backend.TRACEPOINT or selection.is_of_tracepoints:
-        found = ordered(bare.tracepoints(symbols, selection))
+    if config.backend is Backend.TRACEPOINT or selection.has_only_tracepoints:
+        found = sort_entries(bare.tracepoints(symbols, selection))
     else:
         modules = None if config.all_kmods else config.kmods
-        found = ordered(bare.functions(symbols, modules, _traceable(), selection))
+        found = sort_entries(bare.functions(symbols, modules, _traceable(), selection))
     if names is not None and (missing := bare.missing(names, found)):
         log.warn("Not known without BTF", functions=", ".join(missing))
     if not found:
@@ -162,7 +170,7 @@ def _without_types(config: Config, names: NameList | None, log: Log, error: NoBT
     return Listing(found, config.backend, os.uname().release, note)
 
 
-def _traceable() -> Traceable | None:
+def _traceable() -> TraceableFunctions | None:
     with suppress(KernelError):
         return traceable_functions()
     return None

@@ -22,22 +22,22 @@ class Entry(NamedTuple):
     Args:
         name: of the function; ``tp:name`` of a raw tracepoint.
         module: '' for vmlinux.
-        position: of the packet among its arguments, from 1; None if it takes none, or unknown.
+        skb_arg: of the packet among its arguments, from 1; None if it takes none, or unknown.
         category: one of tables.categories().
         priority: 0 to 3.
         signature: C declaration; '' if unknown.
         attachable: whether it can be attached to; None if unknown.
-        why: reason for which it can't be attached to; else ''.
+        reason: reason for which it can't be attached to; else ''.
     """
 
     name: str
     module: str
-    position: int | None
+    skb_arg: int | None
     category: str
     priority: int
     signature: str
     attachable: bool | None
-    why: str = ""
+    reason: str = ""
 
     @property
     def display(self) -> str:
@@ -66,7 +66,7 @@ class Listing(NamedTuple):
         return tuple(entry for entry in self.entries if entry.attachable is not False)
 
 
-def ordered(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+def sort_entries(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """Return entries ordered by priority, category and name, one per display name.
 
     Of several with the same display name, one that is not known to be unattachable is taken.
@@ -79,16 +79,16 @@ def ordered(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 def names_by_priority(entries: Iterable[Entry]) -> dict[str, list[str]]:
     """Return a dict of every priority -> display names."""
-    levels = map(str, range(tables.EVERYTHING + 1))
-    return _names(entries, levels, lambda entry: str(entry.priority))
+    priorities = map(str, range(tables.MAX_PRIORITY + 1))
+    return _group_names(entries, priorities, lambda entry: str(entry.priority))
 
 
 def names_by_category(entries: Iterable[Entry]) -> dict[str, list[str]]:
     """Return a dict of every category -> display names."""
-    return _names(entries, tables.categories(), attrgetter("category"))
+    return _group_names(entries, tables.categories(), attrgetter("category"))
 
 
-def _names(
+def _group_names(
     entries: Iterable[Entry], keys: Iterable[str], key_of: Callable[[Entry], str]
 ) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {key: [] for key in keys}
@@ -97,7 +97,7 @@ def _names(
     return found
 
 
-def document(listing: Listing, now: datetime) -> dict[str, object]:
+def json_document(listing: Listing, now: datetime) -> dict[str, object]:
     """Return the JSON document of --list-functions --output-json.
 
     Args:
@@ -116,18 +116,18 @@ def document(listing: Listing, now: datetime) -> dict[str, object]:
             "by_priority": names_by_priority(listing.entries),
             "by_category": names_by_category(listing.entries),
         },
-        "functions": [_object(entry) for entry in listing.entries],
+        "functions": [_json_entry(entry) for entry in listing.entries],
     }
 
 
-def _object(entry: Entry) -> dict[str, object]:
+def _json_entry(entry: Entry) -> dict[str, object]:
     return {
         "name": entry.name,
-        "param_position": entry.position,
+        "param_position": entry.skb_arg,
         "category": entry.category,
         "priority": entry.priority,
         "signature": entry.signature or None,
         "module": entry.module or None,
         "attachable": entry.attachable,
-        "why": entry.why or None,
+        "why": entry.reason or None,
     }

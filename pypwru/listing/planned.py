@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.attach.fentry import UNFIT
+from pypwru.attach.fentry import WHY_NOT_FENTRY
 from pypwru.btf.types import Kind
 from pypwru.config import Backend
 from pypwru.discovery import prototypes
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from pypwru.discovery.plan import AttachPlan
     from pypwru.discovery.tracepoints import Tracepoint
 
-_BY_TYPE = (Backend.FENTRY, Backend.FENTRY_MULTI)
+_FENTRY_BACKENDS = (Backend.FENTRY, Backend.FENTRY_MULTI)
 
 
-class Verdict(NamedTuple):
+class Attachability(NamedTuple):
     """Whether a function can be attached, and the reason if not.
 
     Args:
         attachable: None if unknown.
-        why: '' unless ``attachable`` is False.
+        reason: '' unless ``attachable`` is False.
     """
 
     attachable: bool | None
-    why: str = ""
+    reason: str = ""
 
 
-YES, UNKNOWN = Verdict(True), Verdict(None)
+ATTACHABLE, UNKNOWN = Attachability(True), Attachability(None)
 
 
 def entries(
-    plan: AttachPlan, btf: BTF, modules: Mapping[str, BTF], verdict: Verdict
+    plan: AttachPlan, btf: BTF, modules: Mapping[str, BTF], attachability: Attachability
 ) -> Iterator[Entry]:
     """Yield the entries of a plan, in its order.
 
@@ -46,44 +46,52 @@ def entries(
         plan: of functions or tracepoints.
         btf: of vmlinux.
         modules: module -> its BTF.
-        verdict: of the planned functions; functions that the plan lists as unattachable have their
-            own.
+        attachability: of the planned functions; functions that the plan lists as unattachable have
+            their own.
 
     Raises:
         BTFError: malformed BTF.
     """
-    declared = _Signatures({"": btf, **modules})
-    unfit = plan.backend in _BY_TYPE and plan.probes is None
+    signatures = _Signatures({"": btf, **modules})
+    needs_type_id = plan.backend in _FENTRY_BACKENDS and plan.kprobe_plan is None
     for function in plan.functions:
-        fits = not unfit or function.display in plan.type_ids
-        yield _function(function, declared, verdict if fits else Verdict(False, UNFIT))
-    for function, why in plan.refused:
-        yield _function(function, declared, Verdict(False, why))
+        is_attachable = not needs_type_id or function.display in plan.type_ids
+        yield _function_entry(
+            function,
+            signatures,
+            attachability if is_attachable else Attachability(False, WHY_NOT_FENTRY),
+        )
+    for function, reason in plan.unattachable:
+        yield _function_entry(function, signatures, Attachability(False, reason))
     for tracepoint in plan.tracepoints:
-        yield _tracepoint(tracepoint, declared, verdict)
+        yield _tracepoint_entry(tracepoint, signatures, attachability)
 
 
-def _function(function: Function, declared: _Signatures, verdict: Verdict) -> Entry:
+def _function_entry(
+    function: Function, signatures: _Signatures, attachability: Attachability
+) -> Entry:
     return Entry(
         function.name,
         function.module,
-        function.position or None,
+        function.skb_arg or None,
         function.category,
         function.priority,
-        declared.of_function(function),
-        *verdict,
+        signatures.of_function(function),
+        *attachability,
     )
 
 
-def _tracepoint(tracepoint: Tracepoint, declared: _Signatures, verdict: Verdict) -> Entry:
+def _tracepoint_entry(
+    tracepoint: Tracepoint, signatures: _Signatures, attachability: Attachability
+) -> Entry:
     return Entry(
         tracepoint.display,
         tracepoint.module,
-        tracepoint.position + 1,
+        tracepoint.skb_index + 1,
         tracepoint.category,
         tracepoint.priority,
-        declared.of_tracepoint(tracepoint),
-        *verdict,
+        signatures.of_tracepoint(tracepoint),
+        *attachability,
     )
 
 
@@ -99,7 +107,7 @@ class _Signatures:
         self._protos = {
             (module, name): proto_id
             for module, btf in types.items()
-            for name, proto_id, _ in btf.functions_taking(prototypes.PACKET, max_args=32)
+            for name, proto_id, _ in btf.functions_taking(prototypes.SKB_STRUCT, max_args=32)
         }
 
     @cached_property
@@ -118,8 +126,8 @@ class _Signatures:
         proto_id = self._protos.get((function.module, function.name))
         if proto_id is not None:
             return btf.declare(proto_id, function.name)
-        known = btf.find(function.name, Kind.FUNC)
-        return btf.declare(btf.type(known[0]).type, function.name) if known else ""
+        func_ids = btf.find(function.name, Kind.FUNC)
+        return btf.declare(btf.type(func_ids[0]).type, function.name) if func_ids else ""
 
     def of_tracepoint(self, tracepoint: Tracepoint) -> str:
         """Return the tracepoint as a function of its arguments, without the callback's context.
@@ -128,11 +136,11 @@ class _Signatures:
         calls it, have (since Linux 5.10, include/linux/tracepoint.h).
         """
         btf = self._types[tracepoint.module]
-        named = btf.find(f"__traceiter_{tracepoint.name}", Kind.FUNC)
+        traceiter = btf.find(f"__traceiter_{tracepoint.name}", Kind.FUNC)
         proto_id = (
-            btf.type(named[0]).type
-            if named
+            btf.type(traceiter[0]).type
+            if traceiter
             else self._callbacks[tracepoint.module, tracepoint.name]
         )
-        given = (btf.declare(param.type, param.name) for param in btf.params(proto_id)[1:])
-        return f"void {tracepoint.name}({', '.join(given)})"
+        parameters = (btf.declare(param.type, param.name) for param in btf.params(proto_id)[1:])
+        return f"void {tracepoint.name}({', '.join(parameters)})"

@@ -12,12 +12,12 @@ from pypwru.config import STDOUT, Config
 from pypwru.discovery.names import read_names
 from pypwru.errors import KernelError
 from pypwru.filter.compiler import compile_filter
-from pypwru.filter.wanted import compile_inner
-from pypwru.kernel.place import find_place
-from pypwru.listing.collect import collect
-from pypwru.listing.entry import Listing, document
-from pypwru.listing.text import plain, table
-from pypwru.output.sink import failure, open_sink
+from pypwru.filter.wanted import compile_inner_filters
+from pypwru.kernel.place import resolve_netns
+from pypwru.listing.collect import build_listing
+from pypwru.listing.entry import Listing, json_document
+from pypwru.listing.text import names_only, table
+from pypwru.output.sink import open_sink, output_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,50 +25,50 @@ if TYPE_CHECKING:
     from pypwru.log import Log
 
 
-def show(config: Config, log: Log) -> None:
+def run_listing(config: Config, log: Log) -> None:
     """List what ``config`` would trace; attaches nothing but trials, and needs no capability.
 
     Raises:
         PypwruError: there is nothing to list, or an output can't be written.
         OutputClosed: the reader closed standard output.
     """
-    _check(config, log)
-    listing = collect(config, read_names(config.functions), log)
+    _check_filters(config, log)
+    listing = build_listing(config, read_names(config.functions), log)
     if listing.note:
         log.warn("List is incomplete", why=listing.note)
     if config.function_list is not None:
         _write_names(config.function_list, listing)
     if config.list_functions:
         with open_sink(config.output_file) as sink:
-            sink.write(_rendered(config, listing).encode())
+            sink.write(_render(config, listing).encode())
     total = len(listing.entries)
     log.info("Listed functions", total=total, unattachable=total - len(listing.attachable))
 
 
-def _check(config: Config, log: Log) -> None:
+def _check_filters(config: Config, log: Log) -> None:
     """Raise the PypwruError with which a trace with these filters would fail.
 
     Checks only what can be checked without capabilities, or of another kernel.
     """
     compile_filter(config.pcap_filter)
-    compile_inner(config)
-    is_elsewhere = bool(config.filter_netns) and os.geteuid() != 0
-    if config.kernel_btf is None and not is_elsewhere:
+    compile_inner_filters(config)
+    needs_root = bool(config.filter_netns) and os.geteuid() != 0
+    if config.kernel_btf is None and not needs_root:
         with ExitStack() as stack:
-            find_place(config.filter_netns, config.filter_ifname, stack, log)
+            resolve_netns(config.filter_netns, config.filter_ifname, stack, log)
 
 
-def _rendered(config: Config, listing: Listing) -> str:
+def _render(config: Config, listing: Listing) -> str:
     if config.output_json:
-        return json.dumps(document(listing, datetime.now().astimezone()), indent=2) + "\n"
+        return json.dumps(json_document(listing, datetime.now().astimezone()), indent=2) + "\n"
     return table(listing)
 
 
 def _write_names(path: Path, listing: Listing) -> None:
-    text = plain(listing)
+    text = names_only(listing)
     if not text:
         raise KernelError(
-            f"none of {len(listing.entries)} can be attached ({listing.entries[0].why}): there is "
+            f"none of {len(listing.entries)} can be attached ({listing.entries[0].reason}): there is "
             f"no name for --function-list {path}; see --list-functions"
         )
     if path == STDOUT:
@@ -77,4 +77,4 @@ def _write_names(path: Path, listing: Listing) -> None:
     try:
         path.write_text(text)
     except OSError as error:
-        raise failure("write", str(path), error, "--function-list") from error
+        raise output_error("write", str(path), error, "--function-list") from error

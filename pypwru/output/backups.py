@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from pypwru.config import Config
 
-PACKED = ".gz"
-_STAMP = "%Y-%m-%dT%H-%M-%S"
-_STAMPED = r"-(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)\.(\d{3})"
-_DAY = 24 * 60 * 60 * 1000
+GZIP_SUFFIX = ".gz"
+_STAMP_FORMAT = "%Y-%m-%dT%H-%M-%S"
+_STAMP_PATTERN = r"-(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)\.(\d{3})"
+_DAY_MS = 24 * 60 * 60 * 1000
 _MB = 1 << 20
 _DEFAULT_SIZE = 100 * _MB
-_LEVEL = 6  # gzip(1)'s, and Go's
-_CHUNK = 1 << 18  # bytes; zlib compresses a chunk without the GIL, in some milliseconds
+_GZIP_LEVEL = 6  # gzip(1)'s, and Go's
+_CHUNK_SIZE = 1 << 18  # bytes; zlib compresses a chunk without the GIL, in some milliseconds
 
 
 class Rotation(NamedTuple):
@@ -46,7 +46,7 @@ class Rotation(NamedTuple):
     compress: bool
 
     @property
-    def tidies(self) -> bool:
+    def needs_cleanup(self) -> bool:
         """True if backups are ever removed or compressed."""
         return self.max_backups is not None or self.max_age > 0 or self.compress
 
@@ -67,17 +67,17 @@ class Backup(NamedTuple):
     Args:
         rotated: time of its rotation, ms since the epoch.
         name: of the file, without its folder.
-        plain: the same without ``.gz``.
+        uncompressed_name: the same without ``.gz``.
     """
 
     rotated: int
     name: str
-    plain: str
+    uncompressed_name: str
 
     @property
-    def packed(self) -> bool:
+    def is_compressed(self) -> bool:
         """True if it is compressed."""
-        return self.name != self.plain
+        return self.name != self.uncompressed_name
 
 
 def backup_name(name: str, now: int) -> str:
@@ -88,28 +88,30 @@ def backup_name(name: str, now: int) -> str:
         now: time of the rotation, ms since the epoch.
     """
     stem, extension = _split(name)
-    stamp = time.strftime(_STAMP, time.localtime(now // 1000))
+    stamp = time.strftime(_STAMP_FORMAT, time.localtime(now // 1000))
     return f"{stem}-{stamp}.{now % 1000:03}{extension}"
 
 
-def backups(name: str, others: Iterable[str]) -> list[Backup]:
-    """Return those of ``others`` that are backups of ``name``, the newest first.
+def find_backups(name: str, candidates: Iterable[str]) -> list[Backup]:
+    """Return those of ``candidates`` that are backups of ``name``, the newest first.
 
     Args:
         name: of the file that is rotated, without its folder.
-        others: names of files in the same folder.
+        candidates: names of files in the same folder.
     """
     stem, extension = _split(name)
-    form = re.compile(f"({re.escape(stem)}{_STAMPED}{re.escape(extension)})({re.escape(PACKED)})?")
+    pattern = re.compile(
+        f"({re.escape(stem)}{_STAMP_PATTERN}{re.escape(extension)})({re.escape(GZIP_SUFFIX)})?"
+    )
     found = []
-    for match in filter(None, map(form.fullmatch, others)):
+    for match in filter(None, map(pattern.fullmatch, candidates)):
         with contextlib.suppress(ValueError, OverflowError):  # no valid time: not a backup
-            seconds = int(time.mktime(time.strptime(match[2], _STAMP)))
+            seconds = int(time.mktime(time.strptime(match[2], _STAMP_FORMAT)))
             found.append(Backup(seconds * 1000 + int(match[3]), match[0], match[1]))
     return sorted(found, reverse=True)
 
 
-def superfluous(newest_first: Sequence[Backup], rotation: Rotation, now: int) -> list[Backup]:
+def expired_backups(newest_first: Sequence[Backup], rotation: Rotation, now: int) -> list[Backup]:
     """Return the backups to remove: those beyond the number to keep, and those that are too old.
 
     Args:
@@ -117,19 +119,19 @@ def superfluous(newest_first: Sequence[Backup], rotation: Rotation, now: int) ->
         rotation: the retention.
         now: ms since the epoch.
     """
-    going = []
+    expired = []
     # A set: if pypwru was killed while it compressed a backup, both files exist and count once.
     plain_names = set()
     for backup in newest_first:
-        plain_names.add(backup.plain)
+        plain_names.add(backup.uncompressed_name)
         too_many = rotation.max_backups is not None and rotation.max_backups < len(plain_names)
-        too_old = rotation.max_age > 0 and backup.rotated < now - rotation.max_age * _DAY
+        too_old = rotation.max_age > 0 and backup.rotated < now - rotation.max_age * _DAY_MS
         if too_many or too_old:
-            going.append(backup)
-    return going
+            expired.append(backup)
+    return expired
 
 
-def create_like(path: Path, model: os.stat_result) -> int:
+def create_with_mode_of(path: Path, model: os.stat_result) -> int:
     """Create a file with the owner and mode of ``model``, and open it for appending.
 
     The caller owns the descriptor. Without the right to change the owner, it stays our own.
@@ -145,32 +147,32 @@ def create_like(path: Path, model: os.stat_result) -> int:
     return descriptor
 
 
-def pack(path: Path, abandoned: Callable[[], bool]) -> None:
+def compress(path: Path, is_cancelled: Callable[[], bool]) -> None:
     """Compress ``path`` to ``path.gz``, and remove it once the result is on disk (fsync).
 
     Args:
         path: of the backup.
-        abandoned: called before each chunk; True cancels and leaves ``path`` as it was.
+        is_cancelled: called before each chunk; True cancels and leaves ``path`` as it was.
 
     Raises:
         OSError: the compression failed; ``path`` is as it was.
     """
-    packed = path.with_name(path.name + PACKED)
-    draft = packed.with_name(packed.name + ".tmp")
+    compressed = path.with_name(path.name + GZIP_SUFFIX)
+    draft = compressed.with_name(compressed.name + ".tmp")
     draft.unlink(missing_ok=True)  # left by a pypwru that was killed
     try:
         with (
             path.open("rb") as source,
-            os.fdopen(create_like(draft, os.fstat(source.fileno())), "wb") as target,
+            os.fdopen(create_with_mode_of(draft, os.fstat(source.fileno())), "wb") as target,
         ):
-            with gzip.GzipFile(path.name, "wb", _LEVEL, target) as writer:
-                while chunk := source.read(_CHUNK):
-                    if abandoned():
+            with gzip.GzipFile(path.name, "wb", _GZIP_LEVEL, target) as writer:
+                while chunk := source.read(_CHUNK_SIZE):
+                    if is_cancelled():
                         return
                     writer.write(chunk)
             target.flush()
             os.fsync(target.fileno())
-        draft.rename(packed)
+        draft.rename(compressed)
         path.unlink()
     finally:
         draft.unlink(missing_ok=True)

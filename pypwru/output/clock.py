@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_REMEMBERED = 1 << 16
+_MAX_PACKETS = 1 << 16
 _READINGS = 3
-_UNKNOWN = bytes(8)
+_NO_PACKET_ID = bytes(8)
 
 
 def wall_offset() -> int:
@@ -43,14 +43,14 @@ class Clock:
         self._prefix = ""
         # Packet -> ktime of its last event. Two generations bound the memory without an LRU update
         # for each event.
-        self._seen: dict[bytes, int] = {}
-        self._seen_before: dict[bytes, int] = {}
+        self._last_times: dict[bytes, int] = {}
+        self._older_times: dict[bytes, int] = {}
 
-    def adjust(self) -> None:
+    def refresh_offset(self) -> None:
         """Read the clock offset again, to follow steps of the wall clock; called once per batch."""
         self._to_wall = self._offset()
 
-    def wall(self, ktime: int) -> str:
+    def local_time(self, ktime: int) -> str:
         """Return the local time of an event, truncated to ms: ``2026-11-23T04:18:33.584``.
 
         Args:
@@ -62,7 +62,7 @@ class Clock:
             self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(second))
         return f"{self._prefix}.{rest // 1_000_000:03}"
 
-    def wall_nanoseconds(self, ktime: int) -> int:
+    def wall_ns(self, ktime: int) -> int:
         """Return the time of an event in ns since the epoch.
 
         Args:
@@ -70,7 +70,7 @@ class Clock:
         """
         return ktime + self._to_wall
 
-    def since(self, packet: bytes, ktime: int) -> int:
+    def since_previous(self, packet: bytes, ktime: int) -> int:
         """Return the ns since the previous event of the same packet.
 
         0 for the first event of a packet, and for an event without packet id.
@@ -79,12 +79,12 @@ class Clock:
             packet: ``struct part_identity``.
             ktime: time of the event, ns of CLOCK_MONOTONIC.
         """
-        if packet == _UNKNOWN:
+        if packet == _NO_PACKET_ID:
             return 0
-        last = self._seen.get(packet)
+        last = self._last_times.get(packet)
         if last is None:
-            last = self._seen_before.get(packet, ktime)
-            if len(self._seen) >= _REMEMBERED:
-                self._seen_before, self._seen = self._seen, {}
-        self._seen[packet] = ktime
+            last = self._older_times.get(packet, ktime)
+            if len(self._last_times) >= _MAX_PACKETS:
+                self._older_times, self._last_times = self._last_times, {}
+        self._last_times[packet] = ktime
         return ktime - last

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.output import tuples
-from pypwru.output.tuples import Tuple
+from pypwru.output.tuples import FiveTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ _STATES = ("established", "related", "new")
 _IS_REPLY = len(_STATES)  # IP_CT_IS_REPLY: from here on the same states in reply direction
 _UNTRACKED = 7
 _TEMPLATE = 1 << 11
-STATUS = {
+STATUS_NAMES = {
     0: "expected",
     1: "seen-reply",
     2: "assured",
@@ -31,7 +31,7 @@ STATUS = {
     14: "offload",
     15: "hw-offload",
 }
-_ICMP = (1, 58)
+_ICMP_PROTOCOLS = (1, 58)
 
 
 class Connection(NamedTuple):
@@ -53,12 +53,12 @@ class Connection(NamedTuple):
     zone: int | None = None
     mark: int = 0
     status: tuple[str, ...] = ()
-    original: Tuple | None = None
-    reply: Tuple | None = None
+    original: FiveTuple | None = None
+    reply: FiveTuple | None = None
 
 
 # So many parameters because they are the members of struct part_ct, in their order.
-def connection(
+def decode_connection(
     mark: int,
     status: int,
     state: int,
@@ -100,70 +100,70 @@ def connection(
     if status & _TEMPLATE:
         return Connection("template", zone=zone)
 
-    def ends(saddr: bytes, daddr: bytes, sport: bytes, dport: bytes) -> Tuple:
-        addresses = tuples.address(l3, saddr), tuples.address(l3, daddr)
+    def make_tuple(saddr: bytes, daddr: bytes, sport: bytes, dport: bytes) -> FiveTuple:
+        addresses = tuples.format_address(l3, saddr), tuples.format_address(l3, daddr)
         ports = int.from_bytes(sport, "big"), int.from_bytes(dport, "big")
-        return Tuple(*addresses, *ports, l4, "", l3)
+        return FiveTuple(*addresses, *ports, l4, "", l3)
 
     return Connection(
         _STATES[info % _IS_REPLY],
         "reply" if info >= _IS_REPLY else "original",
         zone,
         mark,
-        tuple(word for bit, word in STATUS.items() if status >> bit & 1),
-        ends(original_saddr, original_daddr, original_sport, original_dport),
-        ends(reply_saddr, reply_daddr, reply_sport, reply_dport),
+        tuple(name for bit, name in STATUS_NAMES.items() if status >> bit & 1),
+        make_tuple(original_saddr, original_daddr, original_sport, original_dport),
+        make_tuple(reply_saddr, reply_daddr, reply_sport, reply_dport),
     )
 
 
-def _icmp(ends: Tuple) -> dict[str, int]:
+def _icmp_fields(five_tuple: FiveTuple) -> dict[str, int]:
     """Decode type, code and id, which ICMP has in place of ports."""
-    return {"type": ends.dport >> 8, "code": ends.dport & 0xFF, "id": ends.sport}
+    return {"type": five_tuple.dport >> 8, "code": five_tuple.dport & 0xFF, "id": five_tuple.sport}
 
 
-def _ends_text(ends: Tuple) -> str:
-    if ends.l4 not in _ICMP:
-        return tuples.text(ends, flags=False)
-    numbers = ",".join(f"{name}={number}" for name, number in _icmp(ends).items())
-    bare = tuples.text(ends._replace(sport=0, dport=0), flags=False)
+def _tuple_text(five_tuple: FiveTuple) -> str:
+    if five_tuple.l4 not in _ICMP_PROTOCOLS:
+        return tuples.text(five_tuple, flags=False)
+    numbers = ",".join(f"{name}={number}" for name, number in _icmp_fields(five_tuple).items())
+    bare = tuples.text(five_tuple._replace(sport=0, dport=0), flags=False)
     return f"{bare[:-1]}:{numbers})"
 
 
-def text(found: Connection | None) -> str:
+def text(entry: Connection | None) -> str:
     """Return the text of column CT; empty for None.
 
     ``  new original zone 7 mark 0x2a confirmed,dnat ORIGINAL reply REPLY``, with 5-tuples in
     capitals here; a zone or mark of 0 is left out.
     """
-    if not found:
+    if not entry:
         return ""
-    words = [found.state, found.direction or ""]
-    words += [f"zone {found.zone}"] * bool(found.zone)
-    words += [f"mark {found.mark:#x}"] * bool(found.mark)
-    words.append(",".join(found.status))
-    if found.original and found.reply:
-        words += [_ends_text(found.original), "reply", _ends_text(found.reply)]
-    return "  " + " ".join(filter(None, words))
+    fields = [entry.state, entry.direction or ""]
+    fields += [f"zone {entry.zone}"] * bool(entry.zone)
+    fields += [f"mark {entry.mark:#x}"] * bool(entry.mark)
+    fields.append(",".join(entry.status))
+    if entry.original and entry.reply:
+        fields += [_tuple_text(entry.original), "reply", _tuple_text(entry.reply)]
+    return "  " + " ".join(filter(None, fields))
 
 
-def _ends_members(ends: Tuple) -> dict[str, object]:
-    members = tuples.members(ends, flags=False)
-    if ends.l4 in _ICMP and members:
-        members |= {"sport": 0, "dport": 0, "icmp": _icmp(ends)}
+def _tuple_members(five_tuple: FiveTuple) -> dict[str, object]:
+    members = tuples.members(five_tuple, flags=False)
+    if five_tuple.l4 in _ICMP_PROTOCOLS and members:
+        members |= {"sport": 0, "dport": 0, "icmp": _icmp_fields(five_tuple)}
     return members
 
 
-def members(found: Connection | None) -> Mapping[str, object] | None:
+def members(entry: Connection | None) -> Mapping[str, object] | None:
     """Return the JSON object without members that have no value; None for None."""
-    if not found:
+    if not entry:
         return None
-    numbers = {"direction": found.direction, "zone": found.zone}
-    known: dict[str, object] = {"state": found.state, **numbers}
-    if found.original and found.reply:
-        known |= {
-            "mark": found.mark,
-            "status": found.status,
-            "original": _ends_members(found.original),
-            "reply": _ends_members(found.reply),
+    numbers = {"direction": entry.direction, "zone": entry.zone}
+    entries: dict[str, object] = {"state": entry.state, **numbers}
+    if entry.original and entry.reply:
+        entries |= {
+            "mark": entry.mark,
+            "status": entry.status,
+            "original": _tuple_members(entry.original),
+            "reply": _tuple_members(entry.reply),
         }
-    return {name: value for name, value in known.items() if value is not None}
+    return {name: value for name, value in entries.items() if value is not None}

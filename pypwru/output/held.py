@@ -11,69 +11,70 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.output.nft_part import NFT_AT, NOTHING, Handles
+from pypwru.output.nft_part import EMPTY_NFT, NFT_AT, RuleKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pypwru.events.record import Slices
-    from pypwru.events.wire import Wire
+    from pypwru.events.record import RawRecord
+    from pypwru.events.wire import RecordLayout
     from pypwru.output.rule_texts import RuleTexts
 
-_MOST = 1 << 16  # records
-_PATIENCE = 1_000_000_000  # ns
-_PATIENCE_WHILE_READ = 5_000_000_000  # ns, while a listing of their namespace is running or due
-_REMEMBERED = 1 << 12  # rules whose texts didn't come in time
+_MAX_RECORDS = 1 << 16  # records
+_TIMEOUT = 1_000_000_000  # ns
+_TIMEOUT_WHILE_LISTING = 5_000_000_000  # ns, while a listing of their namespace is running or due
+_MAX_GIVEN_UP = 1 << 12  # rules whose texts didn't come in time
 # ns. A commit takes effect up to 100 ms before its notification is read. Until then a reused handle
 # would resolve to the old rule, so events wait this long.
-_TOLD = 100_000_000
-_AT_BOOT = NFT_AT.pack(1)
+_NOTIFICATION_DELAY = 100_000_000
+_BOOT_TIME = NFT_AT.pack(1)
 
 
-class _Waiting(NamedTuple):
+class _DelayedBatch(NamedTuple):
     """A delayed batch. Times are ns of CLOCK_MONOTONIC.
 
     Args:
         batch: its records.
-        asked: rule -> time of its last nft event in the batch.
-        since: the earliest release: notifications of all earlier commits have been read by then.
-        until: the latest release, unless a listing of missing texts is running or due.
-        end: the latest release in any case.
+        rules: rule -> time of its last nft event in the batch.
+        not_before: the earliest release: notifications of all earlier commits have been read by
+            then.
+        deadline: the latest release, unless a listing of missing texts is running or due.
+        hard_deadline: the latest release in any case.
     """
 
-    batch: Sequence[Slices]
-    asked: dict[Handles, int]
-    since: int
-    until: int
-    end: int
+    batch: Sequence[RawRecord]
+    rules: dict[RuleKey, int]
+    not_before: int
+    deadline: int
+    hard_deadline: int
 
 
-class Held:
+class TextDelay:
     """The pipeline stage that delays batches.
 
     Args:
         texts: rule texts, filled by another thread.
-        wire: the layout of records.
+        layout: the layout of records.
         clock: returns ns of CLOCK_MONOTONIC.
     """
 
     def __init__(
         self,
         texts: RuleTexts,
-        wire: Wire,
+        layout: RecordLayout,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._texts = texts
-        said, at = wire.parts["nft"], wire.parts["nft_at"]
-        self._said = slice(said.offset, said.offset + said.size)
-        self._at = slice(at.offset, at.offset + at.size)
+        nft, nft_at = layout.parts["nft"], layout.parts["nft_at"]
+        self._nft = slice(nft.offset, nft.offset + nft.size)
+        self._nft_at = slice(nft_at.offset, nft_at.offset + nft_at.size)
         self._clock = clock
-        self._waiting: deque[_Waiting] = deque()
+        self._delayed: deque[_DelayedBatch] = deque()
         self._records = 0
         # Rule -> time of its last event when it was given up, and the rule service's revision then.
-        self._in_vain: dict[Handles, tuple[int, int]] = {}
+        self._given_up: dict[RuleKey, tuple[int, int]] = {}
 
-    def take(self, batch: Sequence[Slices]) -> list[Sequence[Slices]]:
+    def take(self, batch: Sequence[RawRecord]) -> list[Sequence[RawRecord]]:
         """Queue a batch, and return the batches that are due, in order.
 
         Args:
@@ -82,88 +83,94 @@ class Held:
         """
         now = self._clock()
         if batch:
-            asked = self._asked(batch)
-            self._lacking(asked)  # the look-up of an unknown rule requests a listing
-            told = max(asked.values(), default=0) + _TOLD
-            until, end = now + _PATIENCE, now + _PATIENCE_WHILE_READ
-            self._waiting.append(_Waiting(batch, asked, told, until, end))
+            rules = self._rules_in(batch)
+            self._request_missing(rules)  # the look-up of an unknown rule requests a listing
+            not_before = max(rules.values(), default=0) + _NOTIFICATION_DELAY
+            deadline, hard_deadline = now + _TIMEOUT, now + _TIMEOUT_WHILE_LISTING
+            self._delayed.append(_DelayedBatch(batch, rules, not_before, deadline, hard_deadline))
             self._records += len(batch)
         return self._release(now)
 
-    def finish(self) -> list[Sequence[Slices]]:
+    def finish(self) -> list[Sequence[RawRecord]]:
         """Return all queued batches at the end of a run; waits for texts one second at most."""
-        if not self._waiting:
+        if not self._delayed:
             return []
-        self._texts.rules.wait(_PATIENCE / 1e9)
-        time.sleep(max(self._waiting[-1].since - self._clock(), 0) / 1e9)
-        return self._release(self._clock() + _PATIENCE_WHILE_READ)
+        self._texts.rules.relist(_TIMEOUT / 1e9)
+        time.sleep(max(self._delayed[-1].not_before - self._clock(), 0) / 1e9)
+        return self._release(self._clock() + _TIMEOUT_WHILE_LISTING)
 
-    def _release(self, now: int) -> list[Sequence[Slices]]:
-        released: list[Sequence[Slices]] = []
-        heard = not self._waiting or self._texts.rules.hear()
-        while self._waiting:
-            first = self._waiting[0]
-            lacking = self._lacking(first.asked)
-            if self._may_wait(first, lacking, now):
-                if lacking or now < first.since or not heard:
+    def _release(self, now: int) -> list[Sequence[RawRecord]]:
+        released: list[Sequence[RawRecord]] = []
+        is_current = not self._delayed or self._texts.rules.poll()
+        while self._delayed:
+            first = self._delayed[0]
+            missing = self._request_missing(first.rules)
+            if self._may_wait(first, missing, now):
+                if missing or now < first.not_before or not is_current:
                     break
             else:
-                self._give_up(lacking)
-            self._waiting.popleft()
+                self._give_up(missing)
+            self._delayed.popleft()
             self._records -= len(first.batch)
-            released.append(first.batch if now >= first.since else self._untimed(first.batch))
+            released.append(
+                first.batch if now >= first.not_before else self._without_time(first.batch)
+            )
         return released
 
-    def _may_wait(self, first: _Waiting, lacking: Mapping[Handles, int], now: int) -> bool:
+    def _may_wait(self, first: _DelayedBatch, missing: Mapping[RuleKey, int], now: int) -> bool:
         """Return whether the first batch may still wait.
 
         Args:
             first: the oldest batch.
-            lacking: its rules without text, each with the time of its last event.
+            missing: its rules without text, each with the time of its last event.
             now: ns of CLOCK_MONOTONIC.
         """
-        if self._records > _MOST or now >= first.end:
+        if self._records > _MAX_RECORDS or now >= first.hard_deadline:
             return False
-        is_read = self._texts.rules.is_read
-        return now < first.until or any(is_read(rule[0], at) for rule, at in lacking.items())
+        is_listing_pending = self._texts.rules.is_listing_pending
+        return now < first.deadline or any(
+            is_listing_pending(rule[0], at) for rule, at in missing.items()
+        )
 
-    def _untimed(self, batch: Sequence[Slices]) -> Sequence[Slices]:
+    def _without_time(self, batch: Sequence[RawRecord]) -> Sequence[RawRecord]:
         """Make the rules of a batch that is released too early resolve to no text.
 
         Its nft events get a time right after boot, at which no rule was listed.
         """
-        before, behind = self._at.start, self._at.stop
+        before, after = self._nft_at.start, self._nft_at.stop
         return [
-            (packet, func, ktime, flow, tail[:before] + _AT_BOOT + tail[behind:])
+            (packet, func, ktime, flow, tail[:before] + _BOOT_TIME + tail[after:])
             for packet, func, ktime, flow, tail in batch
         ]
 
-    def _asked(self, batch: Sequence[Slices]) -> dict[Handles, int]:
-        said, at = self._said, self._at
-        spoke = {tail[said]: tail[at] for _, _, _, _, tail in batch if tail[said] != NOTHING}
-        named = ((self._texts.named(part), when) for part, when in spoke.items())
-        return {rule: int.from_bytes(when, "little") for rule, when in named if rule}
+    def _rules_in(self, batch: Sequence[RawRecord]) -> dict[RuleKey, int]:
+        nft, nft_at = self._nft, self._nft_at
+        event_times = {
+            tail[nft]: tail[nft_at] for _, _, _, _, tail in batch if tail[nft] != EMPTY_NFT
+        }
+        rule_times = ((self._texts.rule_key(part), when) for part, when in event_times.items())
+        return {rule: int.from_bytes(when, "little") for rule, when in rule_times if rule}
 
-    def _lacking(self, asked: Mapping[Handles, int]) -> dict[Handles, int]:
+    def _request_missing(self, rules: Mapping[RuleKey, int]) -> dict[RuleKey, int]:
         """Return the rules that have no text yet and weren't given up."""
-        changes = self._texts.rules.changes
+        revision = self._texts.rules.revision
         return {
             rule: at
-            for rule, at in asked.items()
-            if not self._has_text(rule, at) and not self._is_in_vain(rule, at, changes)
+            for rule, at in rules.items()
+            if not self._has_text(rule, at) and not self._is_given_up(rule, at, revision)
         }
 
-    def _is_in_vain(self, rule: Handles, at: int, changes: int) -> bool:
+    def _is_given_up(self, rule: RuleKey, at: int, revision: int) -> bool:
         """Return whether a rule was given up, and no look-up can have a new result since."""
-        given_up = self._in_vain.get(rule)
-        return given_up is not None and (at <= given_up[0] or changes == given_up[1])
+        given_up = self._given_up.get(rule)
+        return given_up is not None and (at <= given_up[0] or revision == given_up[1])
 
-    def _has_text(self, rule: Handles, at: int) -> bool:
+    def _has_text(self, rule: RuleKey, at: int) -> bool:
         found = self._texts.rules.rule(*rule, at=at)
         return found is not None and bool(found.text)
 
-    def _give_up(self, rules: Mapping[Handles, int]) -> None:
-        if len(self._in_vain) > _REMEMBERED:
-            self._in_vain.clear()
-        changes = self._texts.rules.changes
-        self._in_vain |= {rule: (at, changes) for rule, at in rules.items()}
+    def _give_up(self, rules: Mapping[RuleKey, int]) -> None:
+        if len(self._given_up) > _MAX_GIVEN_UP:
+            self._given_up.clear()
+        revision = self._texts.rules.revision
+        self._given_up |= {rule: (at, revision) for rule, at in rules.items()}

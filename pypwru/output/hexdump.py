@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-_LINE = 16
-_HALF = 8
-_HEX_WIDTH = 3 * _LINE + 1
+_LINE_SIZE = 16
+_HALF_SIZE = 8
+_HEX_WIDTH = 3 * _LINE_SIZE + 1
 
 
-def dump(octets: bytes) -> str:
+def dump(data: bytes) -> str:
     """Return lines of 16 bytes: offset, two groups of hex digits, ASCII with ``.`` for others."""
-    return "".join(_line(octets[at : at + _LINE], at) for at in range(0, len(octets), _LINE))
+    return "".join(
+        _line(data[offset : offset + _LINE_SIZE], offset)
+        for offset in range(0, len(data), _LINE_SIZE)
+    )
 
 
-def _line(octets: bytes, at: int) -> str:
-    digits = f"{octets[:_HALF].hex(' ')}  {octets[_HALF:].hex(' ')}"
-    shown = "".join(chr(octet) if 32 <= octet < 127 else "." for octet in octets)
-    return f"{at:08x}  {digits:<{_HEX_WIDTH}} |{shown}|\n"
+def _line(data: bytes, offset: int) -> str:
+    digits = f"{data[:_HALF_SIZE].hex(' ')}  {data[_HALF_SIZE:].hex(' ')}"
+    ascii_text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in data)
+    return f"{offset:08x}  {digits:<{_HEX_WIDTH}} |{ascii_text}|\n"

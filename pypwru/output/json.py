@@ -10,7 +10,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from pypwru.output.printer import Form
+from pypwru.output.printer import Formatter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,33 +51,33 @@ KEYS = (
 # Escaped by Go but not by Python: bytes that aren't UTF-8 (surrogates, PEP 383), and two line
 # terminators of JavaScript (U+2028, U+2029). By neither: DEL, C1 controls, and invisible and
 # bidirectional format characters.
-_SPECIAL = re.compile(
+_ESCAPED = re.compile(
     "[\x7f-\x9f\ud800-\udfff\u2028\u2029\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
 )
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _escape(match: re.Match[str]) -> str:
-    letter = match[0]
-    return "\\ufffd" if "\ud800" <= letter <= "\udfff" else f"\\u{ord(letter):04x}"
+    char = match[0]
+    return "\\ufffd" if "\ud800" <= char <= "\udfff" else f"\\u{ord(char):04x}"
 
 
 def encode(value: object) -> str:
     """Encode ``value`` to JSON as Go does."""
     if type(value) is int:
         return str(value)
-    return _SPECIAL.sub(_escape, _encode(value))
+    return _ESCAPED.sub(_escape, _encode(value))
 
 
-class Json(Form):
+class JsonFormatter(Formatter):
     """The form with one JSON object per event.
 
     Args:
         columns: of the run.
     """
 
-    end = "}\n"
-    types = True
+    terminator = "}\n"
+    has_event_type = True
 
     def __init__(self, columns: Sequence[Column]) -> None:
         super().__init__(sorted(columns, key=lambda column: KEYS.index(column.name)))
@@ -86,13 +86,13 @@ class Json(Form):
         """Return an empty string: JSON has no titles."""
         return ""
 
-    def writer(self, column: Column) -> Callable[[Any], str]:
+    def column_writer(self, column: Column) -> Callable[[Any], str]:
         """Return the function that formats key and value; empty text for a value of None."""
         key = ("{" if column is self.columns[0] else ",") + f'"{column.name}":'
-        member_of = column.json
+        to_json = column.json
 
         def write(value: Any) -> str:
-            member = member_of(value)
+            member = to_json(value)
             return "" if member is None else key + encode(member)
 
         return write

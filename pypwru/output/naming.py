@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pypwru.output.clock import Clock
-from pypwru.resolve.event_names import Members, Names
+from pypwru.resolve.event_names import MemberFormatter, NameResolver
 from pypwru.resolve.functions import FunctionNames
-from pypwru.resolve.namespaces import Namespaces
-from pypwru.resolve.processes import Processes, has_kernel_pids
+from pypwru.resolve.namespaces import NetnsNames
+from pypwru.resolve.processes import ProcessPaths, has_kernel_pids
 from pypwru.resolve.symbols import SymbolNames
 
 if TYPE_CHECKING:
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from pypwru.config import Config
     from pypwru.log import Log
     from pypwru.output.nft_source import NftSource
-    from pypwru.resolve.reasons import Reasons
+    from pypwru.resolve.reasons import DropReasons
 
 
-def _are_tracepoints(traced: Mapping[int, str]) -> bool:
+def _has_tracepoints(targets: Mapping[int, str]) -> bool:
     """Return whether tracepoints are traced, not functions.
 
     The first name decides: a run never traces both, and tracepoints are added before TC and XDP
     programs.
     """
-    return next(iter(traced.values()), "").startswith("tp:")
+    return next(iter(targets.values()), "").startswith("tp:")
 
 
-def _programs(log: Log) -> Callable[[int, str, int], str]:
+def _make_process_path(log: Log) -> Callable[[int, str, int], str]:
     if has_kernel_pids():
-        return Processes().path
+        return ProcessPaths().path
     log.warn(
         "Programs are shown by their task's name: /proc is that of another PID namespace than the "
         "kernel's; run pypwru in the host's (--pid=host, hostPID: true)"
@@ -40,22 +40,23 @@ def _programs(log: Log) -> Callable[[int, str, int], str]:
     return lambda pid, comm, start_stack: ""
 
 
-def names_of(
+def build_resolver(
     config: Config,
-    reasons: Reasons,
-    traced: Mapping[int, str],
-    skb_members: Members | None,
-    xdp_members: Members | None,
+    reasons: DropReasons,
+    targets: Mapping[int, str],
+    skb_members: MemberFormatter | None,
+    xdp_members: MemberFormatter | None,
     nft: NftSource,
     log: Log,
     stack: ExitStack,
-) -> Names:
+) -> NameResolver:
     """Build the name resolver of a run.
 
     Args:
         config: of the run.
         reasons: names of drop reasons.
-        traced: address in a record -> name, of every attached target; shared, grows during the run.
+        targets: address in a record -> name, of every attached target; shared, grows during the
+            run.
         skb_members: formatter of --output-skb-metadata; None without that option.
         xdp_members: formatter of --output-xdp-metadata; None without that option.
         nft: chain names and rule texts.
@@ -66,19 +67,19 @@ def names_of(
         KernelError: callers, stacks or drop locations are enabled, and kernel symbols can't be
             read.
     """
-    asked = config.output_caller or config.output_stack or config.locates_drops
-    symbols = SymbolNames(read_now=asked)
-    functions = FunctionNames(traced, reasons)
-    namespaces = Namespaces()
-    if config.output_netns_names or config.captures:
-        stack.enter_context(namespaces.watched())
-    return Names(
-        process=_programs(log),
+    needs_symbols = config.output_caller or config.output_stack or config.needs_drop_location
+    symbols = SymbolNames(read_now=needs_symbols)
+    functions = FunctionNames(targets, reasons)
+    namespaces = NetnsNames()
+    if config.output_netns_names or config.captures_packets:
+        stack.enter_context(namespaces.watch_mounts())
+    return NameResolver(
+        process=_make_process_path(log),
         namespace=namespaces.name,
         function=functions.text,
-        drops=functions.drops,
-        caller=lambda frames: symbols.caller(frames, _are_tracepoints(traced)),
-        location=lambda frames: symbols.location(frames, _are_tracepoints(traced)),
+        is_drop=functions.is_drop,
+        caller=lambda frames: symbols.caller(frames, _has_tracepoints(targets)),
+        location=lambda frames: symbols.location(frames, _has_tracepoints(targets)),
         stack=symbols.stack,
         chain=nft.chain,
         rule=nft.rule,

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
-from pypwru.config import Nft as Mode
-from pypwru.events.record import constants
-from pypwru.kernel.nft_words import VERDICTS, family_word, hook_word, verdict_word
-from pypwru.output.nft_part import LEGACY, NO_RULE, POLICY, RETURN, RULE, Nft, chain_handle
+from pypwru.config import NftOutput as Mode
+from pypwru.events.record import header_constants
+from pypwru.kernel.nft_words import VERDICTS, family_name, hook_name, verdict_name
+from pypwru.output.nft_part import LEGACY, NO_RULE, POLICY, RETURN, RULE, NftPart, chain_handle
 
-_RULE, _IN, _OUT = (constants()[f"EVENT_NFT_{name}"] for name in ("RULE", "IN", "OUT"))
-_OWN = frozenset((_RULE, _IN, _OUT))
+_NFT_RULE, _CHAIN_ENTRY, _CHAIN_EXIT = (
+    header_constants()[f"EVENT_NFT_{name}"] for name in ("RULE", "IN", "OUT")
+)
+_NFT_KINDS = frozenset((_NFT_RULE, _CHAIN_ENTRY, _CHAIN_EXIT))
 _ARROW = " -> "
-_UNKNOWN = "..."  # chains for which the record has no room
+_ELLIPSIS = "..."  # chains for which the record has no room
 _CONTINUE, _RETURN = -1, VERDICTS[-5]
-ANOTHER = "conntrack, or another hook function"
+OTHER_HOOK = "conntrack, or another hook function"
 """What drops with reason NETFILTER_DROP without a verdict of a rule, policy or legacy table."""
 
 ChainNames = Callable[[int, int, int], tuple[str, str]]
@@ -24,7 +26,7 @@ chain; empty if unknown.
 """
 
 
-class Said(NamedTuple):
+class NftEvent(NamedTuple):
     """``Nft`` with names; of type NO_RULE all names are empty.
 
     Args:
@@ -38,7 +40,7 @@ class Said(NamedTuple):
         verdict: name; empty at the entry of a chain.
     """
 
-    nft: Nft
+    nft: NftPart
     family: str
     table: str
     path: tuple[str | None, ...]
@@ -52,168 +54,168 @@ class Said(NamedTuple):
         return self.nft.rule if self.nft.type in (RULE, RETURN) else 0
 
     @property
-    def is_another(self) -> bool:
+    def is_other_hook(self) -> bool:
         """True if a hook function that is neither nftables' nor iptables' dropped the packet."""
         return self.nft.type == NO_RULE
 
     @property
-    def is_own(self) -> bool:
+    def is_nft_event(self) -> bool:
         """True for an nft event; False for an event of another kind with its packet's verdict."""
-        return is_own(self.nft.kind)
+        return is_nft_event(self.nft.kind)
 
 
-def is_own(kind: int) -> bool:
+def is_nft_event(kind: int) -> bool:
     """Return whether an event of this kind (EVENT_* of bpf/event.h) is an nft event."""
-    return kind in _OWN
+    return kind in _NFT_KINDS
 
 
-def said(nft: Nft | None, names: ChainNames) -> Said | None:
+def decode(nft: NftPart | None, names: ChainNames) -> NftEvent | None:
     """Resolve the names of ``nft``; None if it is None."""
     if nft is None:
         return None
     if nft.type == NO_RULE:
-        return Said(nft, "", "", (), "", "", "")
-    if nft.kind in (_IN, _OUT):  # entry and exit of a chain are of no rule
+        return NftEvent(nft, "", "", (), "", "", "")
+    if nft.kind in (_CHAIN_ENTRY, _CHAIN_EXIT):  # entry and exit of a chain are of no rule
         nft = nft._replace(type=0, rule=0, target=0)
-    family = family_word(nft.family)
-    hook = hook_word(family, nft.hook)
+    family = family_name(nft.family)
+    hook = hook_name(family, nft.hook)
     table, chain = names(nft.netns, nft.table, nft.chain)
     if nft.type == LEGACY:
         chain = hook.upper()
 
-    def name(chain: int) -> str:
-        return names(nft.netns, nft.table, chain)[1] or _unnamed(chain_handle(chain))
+    def chain_name(chain: int) -> str:
+        return names(nft.netns, nft.table, chain)[1] or _name_from_handle(chain_handle(chain))
 
-    above: list[str | None] = [name(chain) for chain in nft.path if chain]
-    above += [None] * (nft.depth - len(above))
-    return Said(
+    outer: list[str | None] = [chain_name(chain) for chain in nft.path if chain]
+    outer += [None] * (nft.depth - len(outer))
+    return NftEvent(
         nft,
         family,
-        table or _unnamed(nft.table),
-        (*above, chain or _unnamed(chain_handle(nft.chain))),
-        name(nft.target) if nft.target else "",
+        table or _name_from_handle(nft.table),
+        (*outer, chain or _name_from_handle(chain_handle(nft.chain))),
+        chain_name(nft.target) if nft.target else "",
         hook,
-        _verdict(nft),
+        _verdict_name(nft),
     )
 
 
-def _unnamed(handle: int) -> str:
+def _name_from_handle(handle: int) -> str:
     """Return a substitute for an unknown name: nft allows no name that begins with ``?``."""
     return f"?{handle}"
 
 
-def _verdict(nft: Nft) -> str:
-    if nft.kind == _IN:
+def _verdict_name(nft: NftPart) -> str:
+    if nft.kind == _CHAIN_ENTRY:
         return ""
     # The end of a chain: NFT_TRACETYPE_RETURN, or NFT_TRACETYPE_RULE without a rule and with
     # NFT_CONTINUE (since Linux 5.19).
     if nft.type == RETURN or (nft.type == RULE and not nft.rule and nft.verdict == _CONTINUE):
         return _RETURN
-    return verdict_word(nft.verdict)
+    return verdict_name(nft.verdict)
 
 
-def chain_text(what: Said) -> str:
+def chain_text(event: NftEvent) -> str:
     """Return the text of column NFT-CHAIN.
 
     ``inet filter web`` of an nft event, ``inet filter input -> web`` of a packet's verdict; empty
     without a rule.
     """
-    if what.is_another:
+    if event.is_other_hook:
         return ""
-    return _chain_text(what, what.path[-1:] if what.is_own else what.path)
+    return _chain_text(event, event.path[-1:] if event.is_nft_event else event.path)
 
 
-def chain_names(what: Said) -> Collection[str]:
+def chain_aliases(event: NftEvent) -> Collection[str]:
     """Return all spellings of its chain: the bare name, and both forms of column NFT-CHAIN."""
-    return what.path[-1] or "", _chain_text(what, what.path[-1:]), _chain_text(what, what.path)
+    return event.path[-1] or "", _chain_text(event, event.path[-1:]), _chain_text(event, event.path)
 
 
-def _chain_text(what: Said, path: tuple[str | None, ...]) -> str:
-    return f"{what.family} {what.table} {_ARROW.join(_gaps(path))}"
+def _chain_text(event: NftEvent, path: tuple[str | None, ...]) -> str:
+    return f"{event.family} {event.table} {_ARROW.join(_elide_unknown(path))}"
 
 
-def _gaps(path: tuple[str | None, ...]) -> Iterator[str]:
-    for before, name in zip((_UNKNOWN, *path), path, strict=False):
+def _elide_unknown(path: tuple[str | None, ...]) -> Iterator[str]:
+    for before, name in zip((_ELLIPSIS, *path), path, strict=False):
         if name is not None:
             yield name
         elif before is not None:
-            yield _UNKNOWN
+            yield _ELLIPSIS
 
 
-def rule_text(what: Said, unknown: str = "") -> str:
+def rule_text(event: NftEvent, handle_suffix: str = "") -> str:
     """Return the text of column NFT-RULE: ``handle 12 drop``, ``policy drop``, ``enter``, ...
 
     Of a packet's verdict the handle is written as ``#12 drop``.
 
     Args:
-        what: the event.
-        unknown: text to add after the handle.
+        event: the event.
+        handle_suffix: text to add after the handle.
     """
-    if what.is_another:
-        return f"no rule seen: {ANOTHER}"
-    target = f" {what.target}" if what.target else ""
-    return f"{_speaker(what, unknown)}{what.verdict}{target}".rstrip()
+    if event.is_other_hook:
+        return f"no rule seen: {OTHER_HOOK}"
+    target = f" {event.target}" if event.target else ""
+    return f"{_rule_prefix(event, handle_suffix)}{event.verdict}{target}".rstrip()
 
 
-def _speaker(what: Said, unknown: str) -> str:
-    nft = what.nft
-    if nft.kind in (_IN, _OUT):
-        return "enter " if nft.kind == _IN else "exit "
+def _rule_prefix(event: NftEvent, handle_suffix: str) -> str:
+    nft = event.nft
+    if nft.kind in (_CHAIN_ENTRY, _CHAIN_EXIT):
+        return "enter " if nft.kind == _CHAIN_ENTRY else "exit "
     if nft.type in (POLICY, LEGACY):
         return "policy " if nft.type == POLICY else "legacy "
-    handle = f"{what.rule}{unknown}"
-    if not what.rule:
+    handle = f"{event.rule}{handle_suffix}"
+    if not event.rule:
         if nft.type == RETURN or nft.verdict == _CONTINUE:
             return ""
         handle = "?"  # of bpf/nft_eval.h
-    return f"handle {handle} " if what.is_own else f"#{handle} "
+    return f"handle {handle} " if event.is_nft_event else f"#{handle} "
 
 
-def _behind(mode: Mode, what: Said) -> str:
+def _suffix(mode: Mode, event: NftEvent) -> str:
     if mode is Mode.HOOK:
-        return f"  {what.hook}/{what.nft.priority}"
-    if mode is not Mode.TEXT or not what.rule:
+        return f"  {event.hook}/{event.nft.priority}"
+    if mode is not Mode.TEXT or not event.rule:
         return ""
-    if what.nft.text:  # as nft lists it, which includes the comment
-        return f": {what.nft.text}"
-    return f' # "{what.nft.comment}"' if what.nft.comment else ""
+    if event.nft.text:  # as nft lists it, which includes the comment
+        return f": {event.nft.text}"
+    return f' # "{event.nft.comment}"' if event.nft.comment else ""
 
 
-def line(what: Said | None, mode: Mode) -> str:
+def line(event: NftEvent | None, mode: Mode) -> str:
     """Return both columns, and after them rule text or hook as ``mode`` selects; empty for None."""
-    if what is None:
+    if event is None:
         return ""
-    if what.is_another:
-        return f"  {rule_text(what)}"
-    unknown = mode is Mode.TEXT and bool(what.rule) and what.nft.text is None
-    rule = rule_text(what, " (text unknown)" if unknown else "")
-    return f"  {chain_text(what)}  {rule}{_behind(mode, what)}"
+    if event.is_other_hook:
+        return f"  {rule_text(event)}"
+    is_text_unknown = mode is Mode.TEXT and bool(event.rule) and event.nft.text is None
+    rule = rule_text(event, " (text unknown)" if is_text_unknown else "")
+    return f"  {chain_text(event)}  {rule}{_suffix(mode, event)}"
 
 
-def members(what: Said | None) -> dict[str, object] | None:
+def members(event: NftEvent | None) -> dict[str, object] | None:
     """Return the JSON object; members without value are left out.
 
     ``text`` is there for every rule, None if it is unknown.
     """
-    if what is None:
+    if event is None:
         return None
-    if what.is_another:
-        return {"no_rule": ANOTHER}
-    nft = what.nft
+    if event.is_other_hook:
+        return {"no_rule": OTHER_HOOK}
+    nft = event.nft
     found: dict[str, object] = {
-        "family": what.family,
-        "table": what.table,
-        "chain": what.path[-1],
+        "family": event.family,
+        "table": event.table,
+        "chain": event.path[-1],
         "chain_handle": chain_handle(nft.chain) or None,
-        "rule_handle": what.rule or None,
-        "verdict": what.verdict or None,
-        "policy": what.verdict if nft.type == POLICY else None,
-        "target": what.target or None,
+        "rule_handle": event.rule or None,
+        "verdict": event.verdict or None,
+        "policy": event.verdict if nft.type == POLICY else None,
+        "target": event.target or None,
         "depth": nft.depth,
-        "hook": what.hook,
+        "hook": event.hook,
         "priority": nft.priority,
         "comment": nft.comment or None,
-        "path": what.path,
+        "path": event.path,
     }
     found = {name: value for name, value in found.items() if value is not None}
-    return found | ({"text": nft.text} if what.rule else {})
+    return found | ({"text": nft.text} if event.rule else {})

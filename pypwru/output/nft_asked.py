@@ -5,65 +5,67 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from pypwru.discovery.re2 import found_in
-from pypwru.kernel.nft_words import REJECT, VERDICTS, verdict_word
-from pypwru.output.nft import ChainNames, Said, chain_names, is_own, said
-from pypwru.output.nft_part import NO_RULE, NOTHING, nft
-from pypwru.output.parts import KIND
-from pypwru.resolve.ruleset import rejects
+from pypwru.discovery.re2 import compile_search
+from pypwru.kernel.nft_words import REJECT, VERDICTS, verdict_name
+from pypwru.output.nft import ChainNames, NftEvent, chain_aliases, decode, is_nft_event
+from pypwru.output.nft_part import EMPTY_NFT, NO_RULE, decode_nft
+from pypwru.output.parts import KIND_SLICE
+from pypwru.resolve.ruleset import has_reject
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pypwru.config import Config
-    from pypwru.events.record import Slices
-    from pypwru.events.wire import Wire
+    from pypwru.events.record import RawRecord
+    from pypwru.events.wire import RecordLayout
     from pypwru.output.rule_texts import RuleTexts
 
-_KEPT, _KEPT_TEXTS = 1 << 12, 1 << 10
+_MAX_PARTS, _MAX_TEXTS = 1 << 12, 1 << 10
 _DROP, _STOLEN = VERDICTS[0], VERDICTS[2]
 
 
-class Asked:
+class NftMatcher:
     """The criteria of --filter-nft-*; a rule or policy must match all of them.
 
     Args:
         config: of the run.
-        wire: the layout of its records.
+        layout: the layout of its records.
         chains: names of tables and chains.
         texts: of rules; None if the run needs no rule texts.
     """
 
     def __init__(
-        self, config: Config, wire: Wire, chains: ChainNames, texts: RuleTexts | None
+        self, config: Config, layout: RecordLayout, chains: ChainNames, texts: RuleTexts | None
     ) -> None:
-        part = wire.parts["nft"]
-        self._said = slice(part.offset, part.offset + part.size)
-        at = wire.parts.get("nft_at", part)
-        self._at = slice(at.offset, at.offset + at.size)
-        self._conditions = _conditions(config)
+        part = layout.parts["decode_nft"]
+        self._nft = slice(part.offset, part.offset + part.size)
+        nft_at = layout.parts.get("nft_at", part)
+        self._nft_at = slice(nft_at.offset, nft_at.offset + nft_at.size)
+        self._conditions = _make_conditions(config)
         expression = config.filter_nft_text
-        self._finds = lru_cache(_KEPT_TEXTS)(found_in(expression)) if expression else None
+        self._text_matches = (
+            lru_cache(_MAX_TEXTS)(compile_search(expression)) if expression else None
+        )
         verdicts = config.filter_nft_verdict
-        self._drops_if_rejects = REJECT in verdicts and _DROP not in verdicts
+        self._drop_must_reject = REJECT in verdicts and _DROP not in verdicts
         self._chains = chains
         self._texts = texts
-        self._known: dict[bytes, bool] = {}
+        self._match_cache: dict[bytes, bool] = {}
 
-    def meets(self, record: Slices) -> bool:
+    def matches(self, record: RawRecord) -> bool:
         """Return whether the nft event of a record, or its packet's last verdict, matches."""
-        part = record[4][self._said]
-        if part == NOTHING or not self._fits(part):
+        part = record[4][self._nft]
+        if part == EMPTY_NFT or not self._matches_without_text(part):
             return False
-        must_reject = self._drops_if_rejects and _drops(part)
-        if self._texts is None or not (self._finds or must_reject):
+        must_reject = self._drop_must_reject and _is_drop(part)
+        if self._texts is None or not (self._text_matches or must_reject):
             return True
-        text = self._texts.text(part, int.from_bytes(record[4][self._at], "little"))
-        if text is None or (must_reject and not rejects(text.text)):
+        text = self._texts.text(part, int.from_bytes(record[4][self._nft_at], "little"))
+        if text is None or (must_reject and not has_reject(text.text)):
             return False
-        return self._finds is None or any(map(self._finds, text))
+        return self._text_matches is None or any(map(self._text_matches, text))
 
-    def judges(self, record: Slices) -> bool | None:
+    def sets_verdict(self, record: RawRecord) -> bool | None:
         """Return whether the packet has a stored verdict from this record on.
 
         Returns:
@@ -71,47 +73,49 @@ class Asked:
             verdict, NF_STOLEN), or a drop by a hook that isn't nftables'; whether the packet has an
             earlier one is unknown. None: an event of another kind, without verdict.
         """
-        part = record[4][self._said]
-        kind = int.from_bytes(record[0][KIND], "little")
-        if part == NOTHING:
-            return False if is_own(kind) else None
-        spoken = nft(part)
-        if not is_own(kind):
-            return bool(spoken and spoken.type != NO_RULE)
-        if spoken is None or not spoken.type or spoken.verdict < 0:
+        part = record[4][self._nft]
+        kind = int.from_bytes(record[0][KIND_SLICE], "little")
+        if part == EMPTY_NFT:
+            return False if is_nft_event(kind) else None
+        event = decode_nft(part)
+        if not is_nft_event(kind):
+            return bool(event and event.type != NO_RULE)
+        if event is None or not event.type or event.verdict < 0:
             return False
-        return verdict_word(spoken.verdict) != _STOLEN  # the hook function owns it now
+        return verdict_name(event.verdict) != _STOLEN  # the hook function owns it now
 
-    def _fits(self, part: bytes) -> bool:
+    def _matches_without_text(self, part: bytes) -> bool:
         """Return whether a part matches all criteria but those on the rule text; cached."""
-        fits = self._known.get(part)
-        if fits is None:
-            what = said(nft(part), self._chains)
-            fits = what is not None and what.nft.type not in (0, NO_RULE)
-            fits = fits and all(holds(what) for holds in self._conditions if what)
-            if len(self._known) >= _KEPT:
-                self._known.clear()
-            self._known[part] = fits
-        return fits
+        is_match = self._match_cache.get(part)
+        if is_match is None:
+            event = decode(decode_nft(part), self._chains)
+            is_match = event is not None and event.nft.type not in (0, NO_RULE)
+            is_match = is_match and all(condition(event) for condition in self._conditions if event)
+            if len(self._match_cache) >= _MAX_PARTS:
+                self._match_cache.clear()
+            self._match_cache[part] = is_match
+        return is_match
 
 
-def _drops(part: bytes) -> bool:
-    spoken = nft(part)
-    return spoken is not None and verdict_word(spoken.verdict) == _DROP
+def _is_drop(part: bytes) -> bool:
+    event = decode_nft(part)
+    return event is not None and verdict_name(event.verdict) == _DROP
 
 
-def _conditions(config: Config) -> list[Callable[[Said], bool]]:
+def _make_conditions(config: Config) -> list[Callable[[NftEvent], bool]]:
     verdicts, tables = config.filter_nft_verdict, config.filter_nft_table
     chains, handle = config.filter_nft_chain, config.filter_nft_handle
-    found: list[Callable[[Said], bool]] = []
+    found: list[Callable[[NftEvent], bool]] = []
     if verdicts:
         if REJECT in verdicts:
             verdicts = (*verdicts, _DROP)
-        found.append(lambda what: what.verdict in verdicts)
+        found.append(lambda event: event.verdict in verdicts)
     if tables:
-        found.append(lambda what: what.table in tables or f"{what.family} {what.table}" in tables)
+        found.append(
+            lambda event: event.table in tables or f"{event.family} {event.table}" in tables
+        )
     if chains:
-        found.append(lambda what: any(name in chains for name in chain_names(what)))
+        found.append(lambda event: any(name in chains for name in chain_aliases(event)))
     if handle:
-        found.append(lambda what: what.rule == handle)
+        found.append(lambda event: event.rule == handle)
     return found

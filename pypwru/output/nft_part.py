@@ -6,23 +6,23 @@ import os
 import struct
 from typing import NamedTuple
 
-from pypwru.events.record import constants
+from pypwru.events.record import header_constants
 
 NFT = struct.Struct("<4Q4QIiiBBBB")
 NFT_AT = struct.Struct("<Q")
-NOTHING = bytes(NFT.size)
+EMPTY_NFT = bytes(NFT.size)
 """The part of a record without nft event and verdict."""
 
 # NFT_TRACETYPE_* of linux/netfilter/nf_tables.h, and LEGACY of bpf/event.h.
 POLICY, RETURN, RULE, LEGACY = 1, 2, 3, 4
-NO_RULE = constants()["NFT_NO_RULE"]
-_HANDLES = struct.Struct("<QQQ40xI")
-_HANDLE = (1 << constants()["CHAIN_HANDLE_BITS"]) - 1
+NO_RULE = header_constants()["NFT_NO_RULE"]
+_HANDLES_STRUCT = struct.Struct("<QQQ40xI")
+_HANDLE_MASK = (1 << header_constants()["CHAIN_HANDLE_BITS"]) - 1
 _KIND_SIZE = 2
-_WORDS = NFT.size + _KIND_SIZE
+_TEXT_OFFSET = NFT.size + _KIND_SIZE
 
 
-class Nft(NamedTuple):
+class NftPart(NamedTuple):
     """An nft event, or, in an event of another kind, the last final verdict on its packet.
 
     Args:
@@ -64,39 +64,42 @@ class Nft(NamedTuple):
     comment: str
 
 
-Handles = tuple[int, int, int, int]
+RuleKey = tuple[int, int, int, int]
 """Key of a rule: inode of the network namespace, handles of table, chain and rule."""
 
 
-def nft(part: bytes) -> Nft | None:
+def decode_nft(part: bytes) -> NftPart | None:
     """Decode ``struct part_nft``; None if it is empty.
 
     Args:
-        part: the struct, then the record's kind, then the rule's text as ``with_text`` appends it.
+        part: the struct, then the record's kind, then the rule's text as ``append_text`` appends
+            it.
     """
-    if part.startswith(NOTHING):
+    if part.startswith(EMPTY_NFT):
         return None
     numbers = NFT.unpack_from(part)
-    kind = int.from_bytes(part[NFT.size : _WORDS], "little")
-    return Nft._make((*numbers[:4], numbers[4:8], *numbers[8:], kind, *_text(part[_WORDS:])))
+    kind = int.from_bytes(part[NFT.size : _TEXT_OFFSET], "little")
+    return NftPart._make(
+        (*numbers[:4], numbers[4:8], *numbers[8:], kind, *_decode_text(part[_TEXT_OFFSET:]))
+    )
 
 
-def handles(part: bytes) -> Handles:
+def decode_rule_key(part: bytes) -> RuleKey:
     """Return the key of a part's rule; the last handle is 0 if the part is of no rule.
 
     Args:
         part: ``struct part_nft``, and anything after it.
     """
-    table, chain, rule, netns = _HANDLES.unpack_from(part)
+    table, chain, rule, netns = _HANDLES_STRUCT.unpack_from(part)
     return netns, table, chain_handle(chain), rule
 
 
 def chain_handle(chain: int) -> int:
     """Return the handle of a chain as records have it, without the hash of its name."""
-    return chain & _HANDLE
+    return chain & _HANDLE_MASK
 
 
-def with_text(part: bytes, text: str, comment: str) -> bytes:
+def append_text(part: bytes, text: str, comment: str) -> bytes:
     """Append text and comment of the rule to a part; without them the part stands for unknown text.
 
     Args:
@@ -107,9 +110,9 @@ def with_text(part: bytes, text: str, comment: str) -> bytes:
     return b"%b%b\0%b" % (part, os.fsencode(text), os.fsencode(comment))
 
 
-def _text(octets: bytes) -> tuple[str | None, str]:
+def _decode_text(data: bytes) -> tuple[str | None, str]:
     """Return text and comment; text is None if nothing was appended."""
-    if not octets:
+    if not data:
         return None, ""
-    text, comment = octets.split(b"\0")
+    text, comment = data.split(b"\0")
     return os.fsdecode(text), os.fsdecode(comment)

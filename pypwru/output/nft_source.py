@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from pypwru.output.rule_texts import RuleTexts
     from pypwru.resolve.ruleset import ChainText, RuleText
 
-_LOOK, _MOST_LOOKS = 0.1, 50  # seconds of one wait for listings, and the number of waits
-_EVALUATES = "nft_do_chain"
-_BOUND = "__chain"  # then a number: the kernel's name of the anonymous chain of `jump { ... }`
+_WAIT_SECONDS, _MAX_WAITS = 0.1, 50  # seconds of one wait for listings, and the number of waits
+_NFT_DO_CHAIN = "nft_do_chain"
+_ANONYMOUS_CHAIN_PREFIX = (
+    "__chain"  # then a number: the kernel's name of the anonymous chain of `jump { ... }`
+)
 
 
 class NftSource(NamedTuple):
@@ -40,7 +42,7 @@ class NftSource(NamedTuple):
             part: ``struct part_nft``, and anything after it.
             at: time of the nft event, ns of CLOCK_MONOTONIC.
         """
-        return self.texts.shown(part, at) if self.texts else None
+        return self.texts.display_text(part, at) if self.texts else None
 
     def wait_listed(self, is_stopped: Callable[[], bool]) -> None:
         """Wait until the rules that exist at the start are listed, for 5 seconds at most.
@@ -48,16 +50,16 @@ class NftSource(NamedTuple):
         Args:
             is_stopped: True ends the wait.
         """
-        for _ in range(_MOST_LOOKS):
-            if not self.texts or is_stopped() or self.texts.rules.wait_listed(_LOOK):
+        for _ in range(_MAX_WAITS):
+            if not self.texts or is_stopped() or self.texts.rules.wait_listed(_WAIT_SECONDS):
                 return
 
 
-NO_NFT = NftSource(lambda netns, table, chain: ("", ""))
+NO_NFT_SOURCE = NftSource(lambda netns, table, chain: ("", ""))
 
 
 @contextmanager
-def nft_source(
+def open_nft_source(
     config: Config, maps: Mapping[str, int], symbols: Symbols | None, netns: int, log: Log
 ) -> Iterator[NftSource]:
     """Open the source of a run; the rule service stops on the way out.
@@ -72,29 +74,29 @@ def nft_source(
     Yields:
         The source; without names if --output-nft=false.
     """
-    if not config.asks_nft:
-        yield NO_NFT
+    if not config.traces_nft:
+        yield NO_NFT_SOURCE
         return
     from pypwru.resolve.nft_names import NftNames
 
-    names = NftNames(maps["nft_names"]).names
-    if not config.asks_rules:
+    names = NftNames(maps["nft_names"]).resolve
+    if not config.needs_rule_text:
         yield NftSource(names)
         return
-    from pypwru.kernel.modules import load_of
+    from pypwru.kernel.modules import module_instance_id
     from pypwru.output.rule_texts import RuleTexts
-    from pypwru.resolve.rules import Rules
+    from pypwru.resolve.rules import RuleService
 
-    is_built_in = bool(symbols and symbols.addresses(_EVALUATES))
+    is_built_in = bool(symbols and symbols.addresses(_NFT_DO_CHAIN))
 
-    def is_there() -> bool:
-        return is_built_in or bool(load_of("nf_tables"))
+    def has_nf_tables() -> bool:
+        return is_built_in or bool(module_instance_id("nf_tables"))
 
-    with Rules(log.warn, is_there, netns) as rules:
-        yield NftSource(with_bound(names, rules), RuleTexts(rules))
+    with RuleService(log.warn, has_nf_tables, netns) as rules:
+        yield NftSource(name_bound_chains(names, rules), RuleTexts(rules))
 
 
-class Chains(Protocol):
+class ChainLookup(Protocol):
     """Look-up of listed chains: ``pypwru.resolve.rules``, and a stub in tests."""
 
     def chain(self, netns: int, table: int, chain: int) -> ChainText | None:
@@ -107,13 +109,13 @@ class Chains(Protocol):
         """
 
 
-def with_bound(names: ChainNames, rules: Chains) -> ChainNames:
+def name_bound_chains(names: ChainNames, rules: ChainLookup) -> ChainNames:
     """Wrap ``names``: a chain that is bound to a rule is named after the rule, as ``input#5``."""
 
-    def named(netns: int, table: int, chain: int) -> tuple[str, str]:
+    def name_chain(netns: int, table: int, chain: int) -> tuple[str, str]:
         table_name, name = names(netns, table, chain)
-        is_bound = name.startswith(_BOUND)
+        is_bound = name.startswith(_ANONYMOUS_CHAIN_PREFIX)
         listed = rules.chain(netns, table, chain_handle(chain)) if is_bound else None
         return table_name, listed.chain if listed else name
 
-    return named
+    return name_chain

@@ -30,11 +30,11 @@ TUNNEL = struct.Struct("<16s16s2s2sBBBx")
 METADATA = struct.Struct("<4Q")
 MAP = struct.Struct("<III4x16s256s256s")
 CT = struct.Struct("<IIBBB3xH2s2s2s2s16s16s16s16s")
-IDENTITY = struct.Struct("<Q")
+PACKET_ID = struct.Struct("<Q")
 STACK = struct.Struct("<50Q")
 
 _U32 = (1 << 32) - 1
-KIND = slice(14, 16)
+KIND_SLICE = slice(14, 16)
 """Position of event.kind in the packet part."""
 
 
@@ -59,13 +59,13 @@ class Part(Enum):
     NFT_AT = "nft_at"
     CT = "ct"
     BYTES = "bytes"
-    IDENTITY = "identity"
+    PACKET_ID = "identity"
     STACK = "stack"
     SKB = "skb"
     SHINFO = "shinfo"
 
 
-class Packet(NamedTuple):
+class PacketFields(NamedTuple):
     """The packet, and the task and CPU on which the event occurred.
 
     Args:
@@ -86,7 +86,7 @@ class Packet(NamedTuple):
     start_stack: int = 0
 
 
-class Function(NamedTuple):
+class FunctionFields(NamedTuple):
     """The target that was hit.
 
     Args:
@@ -100,7 +100,7 @@ class Function(NamedTuple):
     kind: int
 
 
-class Flow(NamedTuple):
+class FlowFields(NamedTuple):
     """The headers, device and namespace of the packet at the time of the event.
 
     Args:
@@ -143,7 +143,7 @@ class Flow(NamedTuple):
     is_shared: int
 
 
-class Tunnel(NamedTuple):
+class TunnelFields(NamedTuple):
     """The headers of the packet inside a tunnel; members as in Flow."""
 
     saddr: bytes
@@ -155,7 +155,7 @@ class Tunnel(NamedTuple):
     tcp_flags: int
 
 
-class Metadata(NamedTuple):
+class MetadataFields(NamedTuple):
     """The values of --output-skb-metadata or, in an XDP event, of --output-xdp-metadata.
 
     Args:
@@ -167,7 +167,7 @@ class Metadata(NamedTuple):
     kind: int
 
 
-class Map(NamedTuple):
+class MapCall(NamedTuple):
     """The arguments of a call on a BPF map.
 
     Args:
@@ -187,101 +187,105 @@ class Map(NamedTuple):
     value: bytes
 
 
-def packet(part: bytes) -> Packet:
+def decode_packet(part: bytes) -> PacketFields:
     """Decode the packet part of ``struct event``."""
     skb, pid, cpu, kind, comm, stack = PACKET.unpack(part)
-    return Packet(skb, pid, cpu, kind, text(comm), stack)
+    return PacketFields(skb, pid, cpu, kind, decode_text(comm), stack)
 
 
-def _kind(part: bytes, size: int) -> int:
+def _appended_kind(part: bytes, size: int) -> int:
     """Return the kind appended to a part of ``size`` bytes; 0 (EVENT_FUNCTION) if there is none."""
     return int.from_bytes(part[size:], "little")
 
 
-def function(part: bytes) -> Function:
+def decode_function(part: bytes) -> FunctionFields:
     """Decode the func part of ``struct event``, with the record's kind appended or not."""
     address, reason = FUNCTION.unpack_from(part)
     # The argument is a 32-bit enum in a 64-bit register, whose upper half is undefined.
-    return Function(address, reason & _U32, _kind(part, FUNCTION.size))
+    return FunctionFields(address, reason & _U32, _appended_kind(part, FUNCTION.size))
 
 
-def flow(part: bytes) -> Flow:
+def decode_flow(part: bytes) -> FlowFields:
     """Decode the flow part of ``struct event``."""
     netns, mark, netns_cookie, ifindex, mtu, ifname, length, *rest = FLOW.unpack(part)
     protocol, l3, l4, saddr, daddr, sport, dport, tcp_flags, is_message, is_shared = rest
-    network = int.from_bytes
-    return Flow(
+    from_bytes = int.from_bytes
+    return FlowFields(
         netns,
         mark,
         netns_cookie,
         ifindex,
         mtu,
-        text(ifname),
+        decode_text(ifname),
         length,
-        network(protocol, "big"),
+        from_bytes(protocol, "big"),
         l3,
         l4,
         saddr,
         daddr,
-        network(sport, "big"),
-        network(dport, "big"),
+        from_bytes(sport, "big"),
+        from_bytes(dport, "big"),
         tcp_flags,
         is_message,
         is_shared,
     )
 
 
-def tunnel(part: bytes) -> Tunnel:
+def decode_tunnel(part: bytes) -> TunnelFields:
     """Decode ``struct part_tunnel``."""
     saddr, daddr, sport, dport, l3, l4, tcp_flags = TUNNEL.unpack(part)
-    network = int.from_bytes
-    return Tunnel(saddr, daddr, network(sport, "big"), network(dport, "big"), l3, l4, tcp_flags)
+    from_bytes = int.from_bytes
+    return TunnelFields(
+        saddr, daddr, from_bytes(sport, "big"), from_bytes(dport, "big"), l3, l4, tcp_flags
+    )
 
 
-def metadata(part: bytes) -> Metadata:
+def decode_metadata(part: bytes) -> MetadataFields:
     """Decode ``struct part_metadata``, with the record's kind appended or not."""
-    return Metadata(METADATA.unpack_from(part), _kind(part, METADATA.size))
+    return MetadataFields(METADATA.unpack_from(part), _appended_kind(part, METADATA.size))
 
 
-def bpf_map(part: bytes) -> Map:
+def decode_map_call(part: bytes) -> MapCall:
     """Decode ``struct part_map``."""
     number, key_size, value_size, name, key, value = MAP.unpack(part)
-    return Map(number, key_size, value_size, text(name), key[:key_size], value[:value_size])
+    return MapCall(
+        number, key_size, value_size, decode_text(name), key[:key_size], value[:value_size]
+    )
 
 
-def frames(form: struct.Struct, part: bytes) -> tuple[int, ...]:
+def decode_frames(layout: struct.Struct, part: bytes) -> tuple[int, ...]:
     """Decode return addresses, innermost first, up to the first 0."""
-    return tuple(takewhile(bool, form.unpack(part)))
+    return tuple(takewhile(bool, layout.unpack(part)))
 
 
-def location(part: bytes) -> tuple[int, ...]:
+def decode_location(part: bytes) -> tuple[int, ...]:
     """Decode the call chain of a drop, innermost first; empty for an event that drops nothing.
 
     Args:
         part: the drop flag (the last bytes of the flow part), then ``struct part_caller``.
     """
-    return frames(CALLER, part[FLAG_SIZE:]) if is_drop_event(part[:FLAG_SIZE]) else ()
+    return decode_frames(CALLER, part[FLAG_SIZE:]) if is_drop_event(part[:FLAG_SIZE]) else ()
 
 
-def text(part: bytes) -> str:
+def decode_text(part: bytes) -> str:
     """Decode the text before the first NUL; bytes that aren't UTF-8 become surrogates (PEP 383)."""
     return os.fsdecode(part.split(b"\0", 1)[0])
 
 
-READERS: Mapping[Part, Callable[[bytes], Any]] = {
-    Part.PACKET: packet,
-    Part.FLOW: flow,
-    Part.FUNCTION: function,
-    Part.CALLER: partial(frames, CALLER),
-    Part.LOCATION: location,
+DECODERS: Mapping[Part, Callable[[bytes], Any]] = {
+    Part.PACKET: decode_packet,
+    Part.FLOW: decode_flow,
+    Part.FUNCTION: decode_function,
+    Part.CALLER: partial(decode_frames, CALLER),
+    Part.LOCATION: decode_location,
     Part.CB: CB.unpack,
-    Part.TUNNEL: tunnel,
-    Part.METADATA: metadata,
-    Part.MAP: bpf_map,
+    Part.TUNNEL: decode_tunnel,
+    Part.METADATA: decode_metadata,
+    Part.MAP: decode_map_call,
     Part.CT: CT.unpack,
-    Part.IDENTITY: IDENTITY.unpack,
-    Part.STACK: partial(frames, STACK),
-    Part.SKB: text,
-    Part.SHINFO: text,
+    Part.PACKET_ID: PACKET_ID.unpack,
+    Part.STACK: partial(decode_frames, STACK),
+    Part.SKB: decode_text,
+    Part.SHINFO: decode_text,
 }
 """Decoder of each part but NFT, whose decoder (``cutting.READERS``) also takes the rule's text."""

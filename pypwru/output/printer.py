@@ -14,43 +14,43 @@ from abc import ABC, abstractmethod
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from pypwru.events.wire import wire
-from pypwru.output.cutting import READERS, Cutter, Parts
-from pypwru.output.nft_part import NOTHING
-from pypwru.output.parts import KIND, Part
+from pypwru.events.wire import record_layout
+from pypwru.output.cutting import READERS, BatchParts, RecordSplitter
+from pypwru.output.nft_part import EMPTY_NFT
+from pypwru.output.parts import KIND_SLICE, Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pypwru.config import Config
-    from pypwru.events.record import Slices
+    from pypwru.events.record import RawRecord
     from pypwru.output.columns import Column
-    from pypwru.resolve.event_names import Names
+    from pypwru.resolve.event_names import NameResolver
 
-_KEPT_TEXTS = 1 << 14
-_KEPT_STACKS = 1 << 11
-_NOT_KEPT = frozenset((Part.SKB, Part.SHINFO, Part.MAP))  # large, and rarely repeated
-_NAMES_LAST_SECONDS = 1.0
-_COMMON = (Part.PACKET, Part.FLOW, Part.FUNCTION)
+_MAX_TEXTS = 1 << 14
+_MAX_STACKS = 1 << 11
+_UNCACHED_PARTS = frozenset((Part.SKB, Part.SHINFO, Part.MAP))  # large, and rarely repeated
+_NAME_TTL = 1.0
+_COMMON_PARTS = (Part.PACKET, Part.FLOW, Part.FUNCTION)
 
 
-class Form(ABC):
+class Formatter(ABC):
     """The format of events: text, JSON, or logfmt.
 
     Args:
         columns: of an event, in output order.
     """
 
-    end: str
+    terminator: str
     """Terminator of an event."""
-    types = False
+    has_event_type = False
     """True if the form has the column ``type``."""
     escape: Callable[[str], str] = staticmethod(str)
     """As Names.escape."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = tuple(columns)
-        self.grown = 0
+        self.width_changes = 0
         """How often a column became wider; cached texts from before are too narrow."""
 
     @abstractmethod
@@ -58,87 +58,97 @@ class Form(ABC):
         """Return the line of column titles, with its line break; empty if the form has none."""
 
     @abstractmethod
-    def writer(self, column: Column) -> Callable[[Any], str]:
+    def column_writer(self, column: Column) -> Callable[[Any], str]:
         """Return the function that formats a value of ``column``, with the separator before it."""
 
 
-class _Texts(dict[bytes, bytes]):
+class _TextCache(dict[bytes, bytes]):
     """Cache of part -> text; renders on a miss, and is cleared when full or when a column grew."""
 
-    def __init__(self, render: Callable[[bytes], bytes], form: Form, most: int) -> None:
+    def __init__(
+        self, render: Callable[[bytes], bytes], formatter: Formatter, max_size: int
+    ) -> None:
         super().__init__()
         self._render = render
-        self._form = form
-        self._grown = form.grown
-        self._most = most
+        self._formatter = formatter
+        self._width_changes = formatter.width_changes
+        self._max_size = max_size
 
     def __missing__(self, part: bytes) -> bytes:
         text = self._render(part)
-        if len(self) >= self._most or self._grown != self._form.grown:
-            self._grown = self._form.grown
+        if len(self) >= self._max_size or self._width_changes != self._formatter.width_changes:
+            self._width_changes = self._formatter.width_changes
             self.clear()
         self[part] = text
         return text
 
 
-class _Segment:
+class _ColumnGroup:
     """A run of adjacent columns that have their values from the same part.
 
     Args:
         part: of the columns.
         columns: in output order.
-        form: of the output.
+        formatter: of the output.
         names: the name resolver.
-        end: text after the last of them.
+        terminator: text after the last of them.
     """
 
     def __init__(
-        self, part: Part, columns: Sequence[Column], form: Form, names: Names, end: str
+        self,
+        part: Part,
+        columns: Sequence[Column],
+        formatter: Formatter,
+        names: NameResolver,
+        terminator: str,
     ) -> None:
         self.part = part
-        most = _KEPT_STACKS if part is Part.STACK else _KEPT_TEXTS
-        self.texts = _Texts(self._render, form, most)
+        max_size = _MAX_STACKS if part is Part.STACK else _MAX_TEXTS
+        self.texts = _TextCache(self._render_part, formatter, max_size)
         self._names = names
-        self._end = end
-        self._makers = [(form.writer(column), column.value) for column in columns]
+        self._terminator = terminator
+        self._writers = [(formatter.column_writer(column), column.value) for column in columns]
 
-    def of(self, parts: Parts) -> Iterable[bytes]:
+    def render(self, parts: BatchParts) -> Iterable[bytes]:
         """Return the text of these columns for each event of a batch."""
         if self.part is Part.TIME:
-            packets = parts.get(Part.IDENTITY, parts[Part.PACKET])
-            return map(self._stamper(), packets, parts[Part.TIME])
-        if self.part in _NOT_KEPT:
-            return map(self._render, parts[self.part])
+            packets = parts.get(Part.PACKET_ID, parts[Part.PACKET])
+            return map(self._time_formatter(), packets, parts[Part.TIME])
+        if self.part in _UNCACHED_PARTS:
+            return map(self._render_part, parts[self.part])
         return map(self.texts.__getitem__, parts[self.part])
 
-    def _stamper(self) -> Callable[[bytes, int], bytes]:
+    def _time_formatter(self) -> Callable[[bytes, int], bytes]:
         """Return the formatter of times, which aren't cached; they are nearly always one column."""
-        names, end = self._names, self._end
-        (first, first_value), *more = self._makers
+        names, end = self._names, self._terminator
+        (first, first_value), *more = self._writers
 
-        def stamp(packet: bytes, ktime: int) -> bytes:
+        def format_time(packet: bytes, ktime: int) -> bytes:
             event = (packet, ktime)
             text = first(first_value(event, names))
             for write, value in more:
                 text += write(value(event, names))
             return (text + end).encode()
 
-        return stamp
+        return format_time
 
-    def _render(self, octets: bytes) -> bytes:
+    def _render_part(self, data: bytes) -> bytes:
         # Truncation inside a UTF-8 sequence leaves bytes that aren't UTF-8 (surrogates, PEP 383).
-        return self._written(READERS[self.part](octets)).encode(errors="replace")
+        return self._render_fields(READERS[self.part](data)).encode(errors="replace")
 
-    def _written(self, fields: Any) -> str:
+    def _render_fields(self, fields: Any) -> str:
         names = self._names
-        return "".join([write(value(fields, names)) for write, value in self._makers]) + self._end
+        return (
+            "".join([write(value(fields, names)) for write, value in self._writers])
+            + self._terminator
+        )
 
 
 class Printer:
     """The consumer of records that renders and writes them.
 
     Args:
-        form: of the output.
+        formatter: of the output.
         names: the name resolver; its ``escape`` is replaced by that of the form.
         write: receives the bytes of each event of a batch, in one call per batch.
         config: of the run; gives the layout of records.
@@ -147,38 +157,42 @@ class Printer:
 
     def __init__(
         self,
-        form: Form,
-        names: Names,
+        formatter: Formatter,
+        names: NameResolver,
         write: Callable[[Sequence[bytes]], object],
         config: Config,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._form = form
-        self._names = names = names._replace(escape=form.escape)
+        self._formatter = formatter
+        self._names = names = names._replace(escape=formatter.escape)
         self._write = write
         self._monotonic = monotonic
         self._stale_at = 0.0
-        self._segments = _segments(form, names)
+        self._groups = _column_groups(formatter, names)
         # The kind is in the packet part. In a run with several kinds it is appended to the parts
         # whose text depends on it.
         more_kinds = config.filter_trace_tc or config.filter_trace_xdp or config.output_bpfmap
-        types = more_kinds or (config.asks_nft and form.types)
-        by_kind = {Part.FUNCTION: types, Part.METADATA: more_kinds, Part.NFT: config.asks_nft}
+        types = more_kinds or (config.traces_nft and formatter.has_event_type)
+        by_kind = {Part.FUNCTION: types, Part.METADATA: more_kinds, Part.NFT: config.traces_nft}
         kinds = [part for part, is_shown in by_kind.items() if is_shown]
-        self._cutter = Cutter(wire(config), kinds, names.rule, config.drops)
-        shape = tuple(segment.part for segment in self._segments)
-        self._common: Callable[[Sequence[Slices]], list[bytes]] | None = None
-        if shape == _COMMON and not kinds:
-            self._common = self._rows
-        elif shape == (*_COMMON, Part.NFT) and self._cutter.tail == [Part.NFT] and not more_kinds:
-            self._common = self._nft_rows
+        self._splitter = RecordSplitter(record_layout(config), kinds, names.rule, config.drops)
+        shape = tuple(group.part for group in self._groups)
+        self._fast_path: Callable[[Sequence[RawRecord]], list[bytes]] | None = None
+        if shape == _COMMON_PARTS and not kinds:
+            self._fast_path = self._common_rows
+        elif (
+            shape == (*_COMMON_PARTS, Part.NFT)
+            and self._splitter.tail_parts == [Part.NFT]
+            and not more_kinds
+        ):
+            self._fast_path = self._nft_rows
 
     def print_header(self) -> None:
         """Write the column titles, in a form that has them."""
-        if header := self._form.header():
+        if header := self._formatter.header():
             self._write([header.encode()])
 
-    def show(self, batch: Sequence[Slices]) -> None:
+    def show(self, batch: Sequence[RawRecord]) -> None:
         """Render ``batch`` and write it with one call; an empty batch writes nothing.
 
         Raises:
@@ -186,48 +200,50 @@ class Printer:
             OutputClosed: from ``write``.
         """
         if batch:
-            self._forget_stale_names()
-            self._write(self._common(batch) if self._common else self._events(batch))
+            self._expire_names()
+            self._write(self._fast_path(batch) if self._fast_path else self._render_groups(batch))
 
-    def _rows(self, batch: Sequence[Slices]) -> list[bytes]:
+    def _common_rows(self, batch: Sequence[RawRecord]) -> list[bytes]:
         """Render the most common set of columns, without splitting records first: the hot path."""
-        packets, flows, functions = (segment.texts for segment in self._segments)
+        packets, flows, functions = (group.texts for group in self._groups)
         return [
             packets[packet] + flows[flow] + functions[function]
             for packet, function, _, flow, _ in batch
         ]
 
-    def _nft_rows(self, batch: Sequence[Slices]) -> list[bytes]:
+    def _nft_rows(self, batch: Sequence[RawRecord]) -> list[bytes]:
         """Render the common columns and the nft column, which is empty in most events."""
-        packets, flows, functions, said = (segment.texts for segment in self._segments)
-        end, nothing, kind = said[NOTHING], NOTHING, KIND
+        packets, flows, functions, nft_texts = (group.texts for group in self._groups)
+        empty_text, empty_nft, kind = nft_texts[EMPTY_NFT], EMPTY_NFT, KIND_SLICE
         return [
             packets[packet]
             + flows[flow]
             + functions[function]
-            + (end if tail == nothing else said[tail + packet[kind]])
+            + (empty_text if tail == empty_nft else nft_texts[tail + packet[kind]])
             for packet, function, _, flow, tail in batch
         ]
 
-    def _events(self, batch: Sequence[Slices]) -> list[bytes]:
+    def _render_groups(self, batch: Sequence[RawRecord]) -> list[bytes]:
         """Render any set of columns, one run of columns at a time."""
-        self._names.clock.adjust()
-        parts = self._cutter.parts(batch)
-        segments = [segment.of(parts) for segment in self._segments]
-        return list(map(b"".join, zip(*segments, strict=True)))
+        self._names.clock.refresh_offset()
+        parts = self._splitter.split(batch)
+        texts = [group.render(parts) for group in self._groups]
+        return list(map(b"".join, zip(*texts, strict=True)))
 
-    def _forget_stale_names(self) -> None:
+    def _expire_names(self) -> None:
         now = self._monotonic()
         if now >= self._stale_at:
-            self._stale_at = now + _NAMES_LAST_SECONDS
-            for segment in self._segments:
-                segment.texts.clear()
+            self._stale_at = now + _NAME_TTL
+            for group in self._groups:
+                group.texts.clear()
 
 
-def _segments(form: Form, names: Names) -> list[_Segment]:
-    groups = groupby(form.columns, key=lambda column: column.part)
+def _column_groups(formatter: Formatter, names: NameResolver) -> list[_ColumnGroup]:
+    groups = groupby(formatter.columns, key=lambda column: column.part)
     runs = [(part, tuple(columns)) for part, columns in groups]
     return [
-        _Segment(part, columns, form, names, form.end if index == len(runs) else "")
+        _ColumnGroup(
+            part, columns, formatter, names, formatter.terminator if index == len(runs) else ""
+        )
         for index, (part, columns) in enumerate(runs, start=1)
     ]

@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING
 from pypwru.config import Config
 from pypwru.errors import OutputError
 from pypwru.output.backups import (
-    PACKED,
+    GZIP_SUFFIX,
     Rotation,
     backup_name,
-    backups,
-    create_like,
-    pack,
+    compress,
+    create_with_mode_of,
+    expired_backups,
+    find_backups,
     rotation_of,
-    superfluous,
 )
 from pypwru.output.sink import (
-    FLAG,
+    OPTION_NAME,
     Sink,
-    failure,
-    opened_path,
+    output_error,
+    path_of_descriptor,
 )
 
 if TYPE_CHECKING:
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
     from pypwru.log import Log
 
-_NOTICE_SECONDS = 0.2
+_WAIT_INTERVAL = 0.2
 
 
-def milliseconds() -> int:
+def now_ms() -> int:
     """Return the ms since the epoch, by the wall clock."""
     return time.time_ns() // 1_000_000
 
 
-class Tidier:
+class BackupCleaner:
     """The thread that removes and compresses backups.
 
     Its failures don't end the trace: the backup still exists, complete.
@@ -61,7 +61,7 @@ class Tidier:
         self._path = path
         self._rotation = rotation
         self._log = log
-        self._abandoned = False
+        self._is_cancelled = False
         self._pool = ThreadPoolExecutor(1, "tidier")
         self._last: Future[None] | None = None
 
@@ -71,10 +71,10 @@ class Tidier:
         Args:
             now: ms since the epoch, to which the age of backups is compared.
         """
-        if self._rotation.tidies:
+        if self._rotation.needs_cleanup:
             if self._last:
                 self._last.cancel()  # if it is still queued: the new one does its work too
-            self._last = self._pool.submit(self._tidy, now)
+            self._last = self._pool.submit(self._clean, now)
 
     def finish(self) -> None:
         """Wait until all clean-ups are done.
@@ -90,37 +90,39 @@ class Tidier:
             # Wait for the future, not the thread: after an interrupted join() Python takes a thread
             # for ended. Wait with a time-out: a signal that arrives just before the wait is handled
             # only after it.
-            while wait([self._last], _NOTICE_SECONDS).not_done:
+            while wait([self._last], _WAIT_INTERVAL).not_done:
                 pass
         except KeyboardInterrupt:
-            self.abandon()
+            self.cancel()
             wait([self._last])
             raise
         finally:
             self._pool.shutdown()
 
-    def abandon(self) -> None:
+    def cancel(self) -> None:
         """Leave backups as they are that aren't compressed yet."""
-        self._abandoned = True
+        self._is_cancelled = True
 
-    def _tidy(self, now: int) -> None:
+    def _clean(self, now: int) -> None:
         folder = self._path.parent
         try:
-            there = backups(self._path.name, os.listdir(folder))
+            existing = find_backups(self._path.name, os.listdir(folder))
         except OSError as error:
             self._warn("Failed to list rotated files", folder, error)
             return
-        going = set(superfluous(there, self._rotation, now))
-        for backup in going:
+        expired = set(expired_backups(existing, self._rotation, now))
+        for backup in expired:
             self._try("Failed to remove a rotated file", Path.unlink, folder / backup.name)
         if self._rotation.compress:
-            for backup in there:
-                if backup not in going and not backup.packed:
-                    self._try("Failed to compress a rotated file", self._pack, folder / backup.name)
+            for backup in existing:
+                if backup not in expired and not backup.is_compressed:
+                    self._try(
+                        "Failed to compress a rotated file", self._compress, folder / backup.name
+                    )
 
-    def _pack(self, path: Path) -> None:
-        if not self._abandoned:
-            pack(path, lambda: self._abandoned)
+    def _compress(self, path: Path) -> None:
+        if not self._is_cancelled:
+            compress(path, lambda: self._is_cancelled)
 
     def _try(self, message: str, act: Callable[[Path], None], path: Path) -> None:
         try:
@@ -152,17 +154,17 @@ class RotatingSink(Sink):
         path: Path,
         rotation: Rotation,
         log: Log,
-        now: Callable[[], int] = milliseconds,
-        flag: str = FLAG,
+        now: Callable[[], int] = now_ms,
+        flag: str = OPTION_NAME,
     ) -> None:
         super().__init__(descriptor, str(path), owned=True, flag=flag)
         self._path = path
         self._max_size = rotation.max_size
         self._now = now
         self._size = os.fstat(descriptor).st_size
-        self._tidier = Tidier(path, rotation, log)
-        self._untouched = True
-        self._named = -1  # the millisecond in the last backup's name
+        self._cleaner = BackupCleaner(path, rotation, log)
+        self._is_untouched = True
+        self._last_stamp = -1  # the millisecond in the last backup's name
 
     def write_events(self, events: Sequence[bytes]) -> None:
         """Write all of ``events``, rotating between two of them where needed.
@@ -170,23 +172,25 @@ class RotatingSink(Sink):
         Raises:
             OutputError: the disk is full, or the folder takes no new file.
         """
-        if events and self._untouched:  # not in __init__: a run that fails to start removes nothing
-            self._untouched = False
-            self._tidier.start(self._now())
+        if (
+            events and self._is_untouched
+        ):  # not in __init__: a run that fails to start removes nothing
+            self._is_untouched = False
+            self._cleaner.start(self._now())
         written = 0
         try:
             while rest := events[written:]:
-                fitting = self._fitting(rest)
-                if not fitting and self._size:
+                count = self._count_fitting(rest)
+                if not count and self._size:
                     self.rotate()
                     continue
                 # An event larger than the maximum size gets a file of its own.
-                part = rest[: fitting or 1]
+                part = rest[: count or 1]
                 super().write_events(part)
                 self._size += sum(map(len, part))
                 written += len(part)
         except OutputError as error:
-            error.events += written
+            error.events_written += written
             raise
 
     def close(self) -> None:
@@ -199,15 +203,15 @@ class RotatingSink(Sink):
         try:
             super().close()
         finally:
-            self._tidier.finish()
+            self._cleaner.finish()
 
     def __exit__(self, *raised: object) -> None:
         # After a second signal, exit without waiting for compression.
         if any(isinstance(each, KeyboardInterrupt) for each in raised):
-            self._tidier.abandon()
+            self._cleaner.cancel()
         super().__exit__(*raised)
 
-    def _fitting(self, events: Sequence[bytes]) -> int:
+    def _count_fitting(self, events: Sequence[bytes]) -> int:
         """Return how many of ``events`` fit into the file, counted from the first."""
         room = self._max_size - self._size
         if sum(map(len, events)) <= room:
@@ -229,32 +233,32 @@ class RotatingSink(Sink):
             # If another process has moved our file away, there is nothing to rename.
             with contextlib.suppress(FileNotFoundError):
                 self._path.rename(self._free_name(now))
-            fresh = create_like(self._path, os.fstat(self._descriptor))
+            new_descriptor = create_with_mode_of(self._path, os.fstat(self._descriptor))
         except OSError as error:
-            raise failure("rotate", self._name, error, self._flag) from error
-        full, self._descriptor, self._size = self._descriptor, fresh, 0
+            raise output_error("rotate", self._name, error, self._flag) from error
+        old_descriptor, self._descriptor, self._size = self._descriptor, new_descriptor, 0
         try:
-            os.close(full)
+            os.close(old_descriptor)
         except OSError as error:
-            raise failure("close", self._name, error, self._flag) from error
-        self._tidier.start(now)
+            raise output_error("close", self._name, error, self._flag) from error
+        self._cleaner.start(now)
 
     def _free_name(self, now: int) -> Path:
         """Return a name for the next backup: unused (also with ``.gz``), and later than the last.
 
         A name that was freed by a removal isn't reused: it would sort as one of the oldest.
         """
-        now = max(now, self._named + 1)
+        now = max(now, self._last_stamp + 1)
         while True:
             name = backup_name(self._path.name, now)
-            both = (self._path.with_name(name), self._path.with_name(name + PACKED))
-            if not any(map(os.path.lexists, both)):
-                self._named = now
-                return both[0]
+            paths = (self._path.with_name(name), self._path.with_name(name + GZIP_SUFFIX))
+            if not any(map(os.path.lexists, paths)):
+                self._last_stamp = now
+                return paths[0]
             now += 1
 
 
-def rotating(descriptor: int, config: Config, log: Log) -> RotatingSink:
+def make_rotating_sink(descriptor: int, config: Config, log: Log) -> RotatingSink:
     """Return the rotating sink of --output-file.
 
     Args:
@@ -263,4 +267,4 @@ def rotating(descriptor: int, config: Config, log: Log) -> RotatingSink:
         log: receives warnings about backups.
     """
     # Of a symbolic link the target is rotated, so that the link still leads to the newest file.
-    return RotatingSink(descriptor, opened_path(descriptor), rotation_of(config), log)
+    return RotatingSink(descriptor, path_of_descriptor(descriptor), rotation_of(config), log)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from pypwru.output.nft_part import Handles, handles
-from pypwru.resolve.ruleset import shown
+from pypwru.output.nft_part import RuleKey, decode_rule_key
+from pypwru.resolve.ruleset import elide_sets
 
 if TYPE_CHECKING:
     from pypwru.resolve.ruleset import RuleText
 
 
-class Rules(Protocol):
+class RuleLookup(Protocol):
     """The rule service: ``pypwru.resolve.rules``, and a stub in tests."""
 
-    changes: int
+    revision: int
     """Incremented whenever the result of any look-up may have changed."""
 
     def rule(
@@ -30,10 +30,10 @@ class Rules(Protocol):
             at: ns of CLOCK_MONOTONIC; None: now.
         """
 
-    def hear(self) -> bool:
+    def poll(self) -> bool:
         """Read pending notifications of ruleset changes; return False if more are pending."""
 
-    def is_read(self, netns: int, at: int) -> bool:
+    def is_listing_pending(self, netns: int, at: int) -> bool:
         """Return whether a listing is running or due, and the last one ended before ``at``.
 
         Args:
@@ -41,7 +41,7 @@ class Rules(Protocol):
             at: ns of CLOCK_MONOTONIC.
         """
 
-    def wait(self, timeout: float) -> bool:
+    def relist(self, timeout: float) -> bool:
         """Wait until all requested namespaces have been listed anew; return False on time-out.
 
         Args:
@@ -63,12 +63,12 @@ class RuleTexts:
         rules: the rule service.
     """
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: RuleLookup) -> None:
         self.rules = rules
 
-    def named(self, part: bytes) -> Handles | None:
+    def rule_key(self, part: bytes) -> RuleKey | None:
         """Return the key of the rule of a part; None if the part is of no rule."""
-        found = handles(part)
+        found = decode_rule_key(part)
         return found if found[-1] else None
 
     def text(self, part: bytes, at: int) -> RuleText | None:
@@ -78,10 +78,10 @@ class RuleTexts:
             part: ``struct part_nft``, and anything after it.
             at: time of the nft event, ns of CLOCK_MONOTONIC.
         """
-        netns, table, chain, rule = handles(part)
+        netns, table, chain, rule = decode_rule_key(part)
         return self.rules.rule(netns, table, chain, rule, at) if rule else None
 
-    def shown(self, part: bytes, at: int) -> RuleText | None:
+    def display_text(self, part: bytes, at: int) -> RuleText | None:
         """Return the text for output: the elements of a long set are replaced by their number.
 
         Args:
@@ -91,5 +91,5 @@ class RuleTexts:
         found = self.text(part, at)
         if found is None:
             return None
-        text = shown(found.text)
+        text = elide_sets(found.text)
         return found if text is found.text else found._replace(text=text)

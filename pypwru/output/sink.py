@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypwru.config import STDOUT
-from pypwru.errors import OutputClosed, OutputError, cure
+from pypwru.errors import OutputClosed, OutputError, remedy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pypwru.config import Config
     from pypwru.log import Log
-    from pypwru.signals import Interrupts
+    from pypwru.signals import StopRequest
 
-FLAG = "--output-file"
-_AGAIN = 0.1  # s; no file descriptor becomes ready when a named pipe gets its reader
-_PATIENCE = 2.0  # s; for a slow reader, after the stop request
+OPTION_NAME = "--output-file"
+_POLL_INTERVAL = 0.1  # s; no file descriptor becomes ready when a named pipe gets its reader
+_TIMEOUT = 2.0  # s; for a slow reader, after the stop request
 
 
 class Sink:
@@ -49,8 +49,8 @@ class Sink:
         descriptor: int,
         name: str,
         owned: bool,
-        stop: Interrupts | None = None,
-        flag: str = FLAG,
+        stop: StopRequest | None = None,
+        flag: str = OPTION_NAME,
     ) -> None:
         self._descriptor = descriptor
         self._name = name
@@ -60,7 +60,7 @@ class Sink:
         # A write to a regular file needs no reader. A write of PIPE_BUF bytes or less doesn't block
         # if select(2) reports the descriptor as writable.
         self._is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        self._give_up: float | None = None  # time.monotonic(); set after the stop request
+        self._deadline: float | None = None  # time.monotonic(); set after the stop request
         self._reader = select.poll()
         if not self._is_regular:
             self._reader.register(descriptor, 0)  # poll(2) always reports POLLERR and POLLHUP
@@ -92,9 +92,9 @@ class Sink:
         written = 0
         while written < len(content):
             try:
-                if not self._is_regular and not self._has_room():
+                if not self._is_regular and not self._wait_writable():
                     break
-                piece = content[written : self._until(ends, written)]
+                piece = content[written : self._write_end(ends, written)]
                 written += os.write(self._descriptor, piece)
             except BlockingIOError:
                 continue  # another process that shares the terminal or pipe made it non-blocking
@@ -103,7 +103,7 @@ class Sink:
             except OSError as error:
                 if not self._is_regular and error.errno == errno.EIO:  # the terminal hung up
                     break
-                raise self._failed(error, events, written) from error
+                raise self._write_error(error, events, written) from error
         if written < len(content):
             raise OutputClosed(bisect_right(ends, written))
 
@@ -116,7 +116,7 @@ class Sink:
         if self._reader.poll(0):
             raise OutputClosed
 
-    def _until(self, ends: Sequence[int], start: int) -> int | None:
+    def _write_end(self, ends: Sequence[int], start: int) -> int | None:
         """Return the end of the next write: after as many whole events as PIPE_BUF bytes hold.
 
         None for a regular file: all of the rest. An event larger than PIPE_BUF is split.
@@ -127,11 +127,11 @@ class Sink:
         """
         if self._is_regular:
             return None
-        most = start + select.PIPE_BUF
-        whole = bisect_right(ends, most)
-        return ends[whole - 1] if whole and ends[whole - 1] > start else most
+        limit = start + select.PIPE_BUF
+        count = bisect_right(ends, limit)
+        return ends[count - 1] if count and ends[count - 1] > start else limit
 
-    def _failed(self, error: OSError, events: Sequence[bytes], written: int) -> OutputError:
+    def _write_error(self, error: OSError, events: Sequence[bytes], written: int) -> OutputError:
         """Return the error of a write, after removing a partly written event from a regular file.
 
         Args:
@@ -139,26 +139,26 @@ class Sink:
             events: of the failed call.
             written: bytes of them that were written.
         """
-        failed = failure("write", self._name, error, self._flag)
-        failed.events = bisect_right(list(accumulate(map(len, events))), written)
-        half = written - sum(map(len, events[: failed.events]))
-        if half and self._is_regular:
+        failure = output_error("write", self._name, error, self._flag)
+        failure.events_written = bisect_right(list(accumulate(map(len, events))), written)
+        partial = written - sum(map(len, events[: failure.events_written]))
+        if partial and self._is_regular:
             with suppress(OSError):
-                end = os.lseek(self._descriptor, -half, os.SEEK_CUR)
+                end = os.lseek(self._descriptor, -partial, os.SEEK_CUR)
                 # Truncate only if no other process has appended since.
-                if os.fstat(self._descriptor).st_size == end + half:
+                if os.fstat(self._descriptor).st_size == end + partial:
                     os.ftruncate(self._descriptor, end)
-        return failed
+        return failure
 
-    def _has_room(self) -> bool:
+    def _wait_writable(self) -> bool:
         """Wait until the output is writable; return False on time-out after a stop request."""
         stop = [self._stop.fd] if self._stop else []
         if select.select(stop, [self._descriptor], [])[1]:
             return True
-        if self._give_up is None:
-            self._give_up = time.monotonic() + _PATIENCE
-        patience = max(self._give_up - time.monotonic(), 0)
-        return bool(select.select([], [self._descriptor], [], patience)[1])
+        if self._deadline is None:
+            self._deadline = time.monotonic() + _TIMEOUT
+        timeout = max(self._deadline - time.monotonic(), 0)
+        return bool(select.select([], [self._descriptor], [], timeout)[1])
 
     def close(self) -> None:
         """Close the descriptor if this sink owns it.
@@ -174,7 +174,7 @@ class Sink:
         try:
             os.close(self._descriptor)
         except OSError as error:
-            raise failure("close", self._name, error, self._flag) from error
+            raise output_error("close", self._name, error, self._flag) from error
         if is_gone:
             raise OutputError(
                 f"{self._name} was removed while it was written, and what was in it is lost: "
@@ -188,7 +188,7 @@ class Sink:
         self.close()
 
 
-def open_sink(path: Path | None, stop: Interrupts | None = None) -> Sink:
+def open_sink(path: Path | None, stop: StopRequest | None = None) -> Sink:
     """Open an output that is never rotated.
 
     Args:
@@ -205,7 +205,7 @@ def open_sink(path: Path | None, stop: Interrupts | None = None) -> Sink:
     return Sink(open_appending(path), str(path), owned=True, stop=stop)
 
 
-def standard_error(stop: Interrupts) -> Sink:
+def standard_error(stop: StopRequest) -> Sink:
     """Return a sink for text on standard error, while --output-pcap has standard output.
 
     Raises:
@@ -221,9 +221,9 @@ def standard_error(stop: Interrupts) -> Sink:
 
 def open_appending(
     path: Path,
-    flag: str = FLAG,
+    flag: str = OPTION_NAME,
     mode: int = 0o644,
-    stop: Interrupts | None = None,
+    stop: StopRequest | None = None,
     log: Log | None = None,
 ) -> int:
     """Open a file for appending and return its descriptor, which the caller owns.
@@ -242,14 +242,14 @@ def open_appending(
         OutputClosed: a stop request came before the reader of a named pipe.
     """
     try:
-        _make_folders(path.parent)
+        _create_folders(path.parent)
         return _open(path, os.O_CREAT | os.O_APPEND, mode, stop, log)
     except OSError as error:
-        raise failure("open", str(path), error, flag) from error
+        raise output_error("open", str(path), error, flag) from error
 
 
 def _open(
-    path: Path, flags: int, mode: int, stop: Interrupts | None, log: Log | None = None
+    path: Path, flags: int, mode: int, stop: StopRequest | None, log: Log | None = None
 ) -> int:
     """Open for writing; wait for the reader of a named pipe, but not after a stop request."""
     flags |= os.O_WRONLY | os.O_CLOEXEC
@@ -267,16 +267,16 @@ def _open(
         else:
             os.set_blocking(descriptor, True)
             return descriptor
-        if stop.requested() or select.select([stop.fd], [], [], _AGAIN)[0]:
+        if stop.requested() or select.select([stop.fd], [], [], _POLL_INTERVAL)[0]:
             raise OutputClosed
 
 
-def opened_path(descriptor: int) -> Path:
+def path_of_descriptor(descriptor: int) -> Path:
     """Return the path of an open file: of the file itself, even if it was opened by a link."""
     return Path(os.readlink(f"/proc/self/fd/{descriptor}"))
 
 
-def make_empty(path: Path, stop: Interrupts) -> None:
+def touch_ready_file(path: Path, stop: StopRequest) -> None:
     """Create or empty the ready file, a signal to the programs that wait for it.
 
     Args:
@@ -296,14 +296,14 @@ def make_empty(path: Path, stop: Interrupts) -> None:
         ) from error
 
 
-def _make_folders(folder: Path) -> None:
+def _create_folders(folder: Path) -> None:
     # mkdir(parents=True) applies its mode to the last folder only.
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(mode=0o755, exist_ok=True)
 
 
-def failure(operation: str, name: str, error: OSError, flag: str) -> OutputError:
+def output_error(operation: str, name: str, error: OSError, flag: str) -> OutputError:
     """Return an OutputError that names the operation, the output and the remedy.
 
     Args:
@@ -312,11 +312,11 @@ def failure(operation: str, name: str, error: OSError, flag: str) -> OutputError
         error: its cause.
         flag: the option that names the output.
     """
-    other = "free some space" if error.errno == errno.ENOSPC else f"choose another {flag}"
-    return OutputError(f"can't {operation} {name}: {error.strerror}: {cure(error, other)}")
+    advice = "free some space" if error.errno == errno.ENOSPC else f"choose another {flag}"
+    return OutputError(f"can't {operation} {name}: {error.strerror}: {remedy(error, advice)}")
 
 
-def open_output(config: Config, stop: Interrupts, log: Log) -> Sink:
+def open_output(config: Config, stop: StopRequest, log: Log) -> Sink:
     """Open the output for events of a run, before anything is attached.
 
     Only regular files are rotated. Text goes to standard error if --output-pcap has standard
@@ -337,6 +337,6 @@ def open_output(config: Config, stop: Interrupts, log: Log) -> Sink:
     descriptor = open_appending(path, stop=stop, log=log)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # pwru would rename /dev/null
         return Sink(descriptor, str(path), owned=True, stop=stop)
-    from pypwru.output.rotation import rotating
+    from pypwru.output.rotation import make_rotating_sink
 
-    return rotating(descriptor, config, log)
+    return make_rotating_sink(descriptor, config, log)

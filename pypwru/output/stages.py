@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pypwru.events.record import Slices
-from pypwru.events.wire import wire
+from pypwru.events.record import RawRecord
+from pypwru.events.wire import record_layout
 
 if TYPE_CHECKING:
     from pypwru.config import Config
-    from pypwru.events.fate import Drops
-    from pypwru.events.judged import Judged
+    from pypwru.events.fate import IsDrop
+    from pypwru.events.judged import NftPacketFilter
     from pypwru.output.nft_source import NftSource
 
-Batches = Sequence[Sequence[Slices]]
+Batches = Sequence[Sequence[RawRecord]]
 
 
-class Stages:
+class Pipeline:
     """The stages of a run, in order; each is present only if an option needs it.
 
     1. Delay batches until the texts of their rules are known.
@@ -26,54 +26,55 @@ class Stages:
 
     Args:
         config: of the run.
-        names: address in a record -> name, of every attached target; shared, grows during the run.
+        targets: address in a record -> name, of every attached target; shared, grows during the
+            run.
         nft: chain names and rule texts.
-        drops: (address, drop reason) to whether the event drops its packet.
+        is_drop_reason: (address, drop reason) to whether the event drops its packet.
     """
 
     def __init__(
-        self, config: Config, names: Mapping[int, str], nft: NftSource, drops: Drops
+        self, config: Config, targets: Mapping[int, str], nft: NftSource, is_drop: IsDrop
     ) -> None:
-        layout = wire(config)
-        self._held: Held | None = None
-        self._judged: Judged | None = None
-        self._dropped: Dropped | None = None
+        layout = record_layout(config)
+        self._text_delay: TextDelay | None = None
+        self._nft_filter: NftPacketFilter | None = None
+        self._drop_filter: DropFilter | None = None
         if nft.texts:
-            from pypwru.output.held import Held
+            from pypwru.output.held import TextDelay
 
-            self._held = Held(nft.texts, layout)
-        if config.filters_nft:
-            from pypwru.events.judged import Judged
-            from pypwru.output.nft_asked import Asked
+            self._text_delay = TextDelay(nft.texts, layout)
+        if config.has_nft_filter:
+            from pypwru.events.judged import NftPacketFilter
+            from pypwru.output.nft_asked import NftMatcher
 
-            asked = Asked(config, layout, nft.chain, nft.texts)
-            self._judged = Judged(asked.meets, asked.judges, names)
+            matcher = NftMatcher(config, layout, nft.chain, nft.texts)
+            self._nft_filter = NftPacketFilter(matcher.matches, matcher.sets_verdict, targets)
         if config.drops:
-            from pypwru.events.dropped import Dropped
+            from pypwru.events.dropped import DropFilter
 
-            self._dropped = Dropped(layout, names, drops)
+            self._drop_filter = DropFilter(layout, targets, is_drop)
 
-    def take(self, batch: Sequence[Slices]) -> Batches:
+    def take(self, batch: Sequence[RawRecord]) -> Batches:
         """Process a batch and return the batches that are ready for the outputs.
 
         Args:
             batch: records in ring order; may be empty, which advances timeouts.
         """
-        return self._chosen(self._held.take(batch) if self._held else (batch,))
+        return self._filter(self._text_delay.take(batch) if self._text_delay else (batch,))
 
     def finish(self) -> Batches:
         """Return the remaining batches at the end of a run; waits one second at most for texts."""
-        found = self._chosen(self._held.finish() if self._held else ())
-        return [*found, self._dropped.finish()] if self._dropped else found
+        found = self._filter(self._text_delay.finish() if self._text_delay else ())
+        return [*found, self._drop_filter.finish()] if self._drop_filter else found
 
-    def _chosen(self, batches: Batches) -> Batches:
-        if self._judged:
-            batches = [self._judged.take(batch) for batch in batches]
-        if self._dropped:  # an empty batch still advances its timeout
-            batches = [self._dropped.take(batch) for batch in batches or ((),)]
+    def _filter(self, batches: Batches) -> Batches:
+        if self._nft_filter:
+            batches = [self._nft_filter.take(batch) for batch in batches]
+        if self._drop_filter:  # an empty batch still advances its timeout
+            batches = [self._drop_filter.take(batch) for batch in batches or ((),)]
         return batches
 
     def lost(self) -> dict[str, int]:
         """Return the number of events that a stage evicted for lack of room, by cause."""
-        stages = [stage for stage in (self._judged, self._dropped) if stage]
-        return {"held": sum(stage.overflowed for stage in stages)} if stages else {}
+        stages = [stage for stage in (self._nft_filter, self._drop_filter) if stage]
+        return {"held": sum(stage.evicted_events for stage in stages)} if stages else {}

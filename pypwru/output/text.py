@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pypwru.escaping import escape_unprintable
-from pypwru.output.printer import Form
+from pypwru.output.printer import Formatter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -13,40 +13,45 @@ if TYPE_CHECKING:
     from pypwru.output.columns import Column
 
 
-class Text(Form):
+class TextFormatter(Formatter):
     """The form with one line per event; stacks and dumps follow it on further lines.
 
     Args:
         columns: of the run.
     """
 
-    end = "\n"
+    terminator = "\n"
     escape = staticmethod(escape_unprintable)
 
     def __init__(self, columns: Sequence[Column]) -> None:
         super().__init__([column for column in columns if column.text])
-        self._longest: dict[str, int] = {}
+        self._widths: dict[str, int] = {}
 
     def header(self) -> str:
         """Return the line of column titles."""
-        return "".join(self._lead(one) + one.width % one.header for one in self.columns) + "\n"
+        return (
+            "".join(
+                self._separator(column) + column.width % column.header for column in self.columns
+            )
+            + "\n"
+        )
 
-    def writer(self, column: Column) -> Callable[[Any], str]:
+    def column_writer(self, column: Column) -> Callable[[Any], str]:
         """Return the function that formats a value of ``column``, padded to its width."""
-        template, text = self._lead(column) + column.width, column.text
+        template, text = self._separator(column) + column.width, column.text
         assert text, "__init__ leaves out columns without text"
-        if column.grows:
-            return lambda value: self._padded(column.name, template % text(value))
+        if column.has_growing_width:
+            return lambda value: self._pad(column.name, template % text(value))
         if text is str:
             return template.__mod__
         return lambda value: template % text(value)
 
-    def _lead(self, column: Column) -> str:
-        return column.lead if column is not self.columns[0] else ""
+    def _separator(self, column: Column) -> str:
+        return column.separator if column is not self.columns[0] else ""
 
-    def _padded(self, name: str, text: str) -> str:
-        longest = self._longest.get(name, 0)
-        if len(text) > longest:
-            longest = self._longest[name] = len(text)
-            self.grown += 1
-        return text.ljust(longest)
+    def _pad(self, name: str, text: str) -> str:
+        width = self._widths.get(name, 0)
+        if len(text) > width:
+            width = self._widths[name] = len(text)
+            self.width_changes += 1
+        return text.ljust(width)

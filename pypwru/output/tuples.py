@@ -6,16 +6,16 @@ import ipaddress
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from pypwru.output.parts import Flow, Tunnel
+    from pypwru.output.parts import FlowFields, TunnelFields
 
 # IANA protocol numbers that pwru has a name for; of others the name is empty.
-PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6"}
+PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6"}
 TCP = 6
 # Byte 13 of the TCP header, lowest bit first (RFC 9293 3.1).
 TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 
 
-class Tuple(NamedTuple):
+class FiveTuple(NamedTuple):
     """The 5-tuple of a packet, and its TCP flags.
 
     Args:
@@ -39,76 +39,80 @@ class Tuple(NamedTuple):
     @property
     def protocol(self) -> str:
         """The name of ``l4``; empty if pwru has none."""
-        return PROTOCOLS.get(self.l4, "")
+        return PROTOCOL_NAMES.get(self.l4, "")
 
 
-def address(version: int, octets: bytes) -> str:
+def format_address(version: int, data: bytes) -> str:
     """Format an address as Go's net.IP does: RFC 5952, but an IPv4-mapped address as IPv4.
 
     Args:
         version: 4 or 6; of others the result is empty.
-        octets: 16 bytes in network byte order, IPv4 in the first four.
+        data: 16 bytes in network byte order, IPv4 in the first four.
     """
     if version == 4:
-        return ".".join(map(str, octets[:4]))
+        return ".".join(map(str, data[:4]))
     if version != 6:
         return ""
-    mapped = ipaddress.IPv6Address(octets)
+    mapped = ipaddress.IPv6Address(data)
     return str(mapped.ipv4_mapped or mapped.compressed)
 
 
-def tcp_flags(bits: int) -> str:
+def tcp_flag_names(bits: int) -> str:
     """Return the names of the bits of TCP header byte 13: ``SYN|ACK`` for 0x12."""
     return "|".join(name for bit, name in enumerate(TCP_FLAGS) if bits >> bit & 1)
 
 
-def tuple_of(flow: Flow | Tunnel) -> Tuple:
+def tuple_of(flow: FlowFields | TunnelFields) -> FiveTuple:
     """Return the 5-tuple of ``flow``."""
-    return Tuple(
-        address(flow.l3, flow.saddr),
-        address(flow.l3, flow.daddr),
+    return FiveTuple(
+        format_address(flow.l3, flow.saddr),
+        format_address(flow.l3, flow.daddr),
         flow.sport,
         flow.dport,
         flow.l4,
-        tcp_flags(flow.tcp_flags) if flow.l4 == TCP else "",
+        tcp_flag_names(flow.tcp_flags) if flow.l4 == TCP else "",
         flow.l3,
     )
 
 
-def _addresses(ends: Tuple) -> tuple[str, str]:
+def _bracketed_addresses(five_tuple: FiveTuple) -> tuple[str, str]:
     """Return source and destination address as pwru prints them: IPv6 in brackets."""
-    return (f"[{ends.saddr}]", f"[{ends.daddr}]") if ends.l3 == 6 else (ends.saddr, ends.daddr)
+    return (
+        (f"[{five_tuple.saddr}]", f"[{five_tuple.daddr}]")
+        if five_tuple.l3 == 6
+        else (five_tuple.saddr, five_tuple.daddr)
+    )
 
 
-def text(ends: Tuple, flags: bool) -> str:
+def text(five_tuple: FiveTuple, flags: bool) -> str:
     """Return pwru's notation: ``127.0.0.1:9->127.0.0.1:42390(tcp:RST|ACK)``.
 
     Args:
-        ends: the 5-tuple.
+        five_tuple: the 5-tuple.
         flags: include TCP flags.
     """
-    source, destination = _addresses(ends)
-    word = ends.protocol
-    if flags and ends.flags:
-        word = f"{word}:{ends.flags}"
-    return f"{source}:{ends.sport}->{destination}:{ends.dport}({word})"
+    source, destination = _bracketed_addresses(five_tuple)
+    protocol = five_tuple.protocol
+    if flags and five_tuple.flags:
+        protocol = f"{protocol}:{five_tuple.flags}"
+    return f"{source}:{five_tuple.sport}->{destination}:{five_tuple.dport}({protocol})"
 
 
-def members(ends: Tuple, flags: bool) -> dict[str, object]:
+def members(five_tuple: FiveTuple, flags: bool) -> dict[str, object]:
     """Return the JSON object; empty without IP header, as in pwru.
 
     Args:
-        ends: the 5-tuple.
+        five_tuple: the 5-tuple.
         flags: include TCP flags.
     """
-    if not ends.saddr:
+    if not five_tuple.saddr:
         return {}
-    source, destination = _addresses(ends)
+    source, destination = _bracketed_addresses(five_tuple)
     found = {
         "saddr": source,
         "daddr": destination,
-        "sport": ends.sport,
-        "dport": ends.dport,
-        "proto": ends.l4,
+        "sport": five_tuple.sport,
+        "dport": five_tuple.dport,
+        "proto": five_tuple.l4,
     }
-    return found | ({"flags": ends.flags} if flags and ends.flags else {})
+    return found | ({"flags": five_tuple.flags} if flags and five_tuple.flags else {})

@@ -16,10 +16,10 @@ from pypwru.cache import Cache, digest
 from pypwru.program.source import MAIN, source_digest
 
 Bytecode = Mapping[str, bytes]
-Compile = Callable[[str, str, list[str]], dict[str, str]]
+Compiler = Callable[[str, str, list[str]], dict[str, str]]
 
 
-def target() -> str:
+def target_macro() -> str:
     """Return the ``TARGET_*`` macro that selects this machine's registers in bpf/registers.h."""
     return f"TARGET_{os.uname().machine.upper()}"
 
@@ -34,7 +34,7 @@ def _bcc_version() -> str:
     return "none"
 
 
-def in_child(main: str, layout: str, flags: list[str]) -> dict[str, str]:
+def compile_in_child(main: str, layout: str, flags: list[str]) -> dict[str, str]:
     """Run ``compile_handlers`` in a child process.
 
     Args:
@@ -59,7 +59,7 @@ def build(
     defines: Mapping[str, str],
     cache: Cache,
     main: str = MAIN,
-    compile: Compile = in_child,
+    compiler: Compiler = compile_in_child,
 ) -> Bytecode:
     """Compile the handlers of a file, or read them from the cache.
 
@@ -68,17 +68,17 @@ def build(
         defines: macro name -> text.
         cache: bytecode of earlier runs; the result is added.
         main: name of the file in bpf/.
-        compile: function with the signature of ``compile_handlers``.
+        compiler: function with the signature of ``compile_handlers``.
 
     Returns:
         Handler name -> ``struct bpf_insn[]``; filters, maps and constants are not yet filled in.
 
     Raises:
         BuildError: BCC is missing or found an error.
-        ChildError: as of ``in_child``.
+        ChildError: as of ``compile_in_child``.
     """
     flags = [f"-D{name}={text}" for name, text in sorted(defines.items())]
     inputs = json.dumps([main, layout, flags, _bcc_version()])
     key = f"bytecode-{digest(inputs.encode(), source_digest())}"
-    made = cache.remembered(key, lambda: compile(main, layout, flags))
-    return {name: bytes.fromhex(code) for name, code in made.items()}
+    compiled = cache.get_or_make(key, lambda: compiler(main, layout, flags))
+    return {name: bytes.fromhex(code) for name, code in compiled.items()}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pypwru.btf.load import module_digest
 from pypwru.kernel.nft_types import MODULE, NftTypes, require_types
-from pypwru.program.build import Bytecode, Compile, build, in_child
-from pypwru.program.kept_layout import kept_layout
+from pypwru.program.build import Bytecode, Compiler, build, compile_in_child
+from pypwru.program.kept_layout import cached_layout
 from pypwru.program.source import NFT, NFT_EVAL, sources
 
 if TYPE_CHECKING:
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from pypwru.btf.query import BTF
     from pypwru.cache import Cache
     from pypwru.discovery.functions import Function
-    from pypwru.program.layout import Types
+    from pypwru.program.layout import ModuleTypes
 
 
 def build_unit(
     btf: BTF,
     defines: Mapping[str, str],
     cache: Cache,
-    also: Sequence[Types],
+    other_types: Sequence[ModuleTypes],
     unit: str,
     function: Function,
-    compile: Compile = in_child,
+    compiler: Compiler = compile_in_child,
 ) -> Bytecode:
     """Compile the handlers of a file for the module that is loaded now.
 
     Args:
         btf: of vmlinux.
         defines: as of ``build``.
-        cache: for the bytecode, and for the layout if ``also`` is empty.
-        also: types of other modules, searched after those of the module.
+        cache: for the bytecode, and for the layout if ``other_types`` is empty.
+        other_types: types of other modules, searched after those of the module.
         unit: name of the file in bpf/.
         function: the kernel function that they are attached to.
-        compile: as of ``build``.
+        compiler: as of ``build``.
 
     Returns:
         As of ``build``.
@@ -50,23 +50,23 @@ def build_unit(
         BTFError: the module's BTF is malformed, or missing (``require_types``).
     """
 
-    def make() -> tuple[str, dict[str, str]]:
-        from pypwru.program.layout import layout
+    def compute_layout() -> tuple[str, dict[str, str]]:
+        from pypwru.program.layout import build_layout
 
         if unit in (NFT, NFT_EVAL):
             nft = NftTypes(btf)
-            require_types(MODULE, nft.are_known)
-            return layout(sources().values(), btf, nft, *also), {}
+            require_types(MODULE, nft.has_btf)
+            return build_layout(sources().values(), btf, nft, *other_types), {}
         from pypwru.kernel.xt_types import XtTypes
 
         types = XtTypes(btf, function.module, function.name)
-        require_types(function.module, types.are_known)
-        return layout(sources().values(), btf, types, *also), {**types.macros}
+        require_types(function.module, types.has_btf)
+        return build_layout(sources().values(), btf, types, *other_types), {**types.macros}
 
-    if also:
-        text, macros = make()
+    if other_types:
+        text, macros = compute_layout()
     else:
         modules = map(module_digest, (MODULE, function.module))
-        of = unit, function.module, function.name, *modules
-        text, macros = kept_layout(btf, cache, make, *of)
-    return build(text, {**defines, **macros}, cache, unit, compile)
+        key_parts = unit, function.module, function.name, *modules
+        text, macros = cached_layout(btf, cache, compute_layout, *key_parts)
+    return build(text, {**defines, **macros}, cache, unit, compiler)

@@ -10,11 +10,11 @@ import re
 from contextlib import suppress
 
 from pypwru.errors import BuildError
-from pypwru.program.source import FOLDER, KERNEL_TREE
+from pypwru.program.source import BPF_DIR, KERNEL_TREE
 
-_FOR_BCC = "BCC_KERNEL_SOURCE"
+_BCC_SOURCE_VARIABLE = "BCC_KERNEL_SOURCE"
 _HANDLER = re.compile(r"^int (\w+)\(void \*ctx\)", re.MULTILINE)
-_MISSING = (
+_BCC_MISSING = (
     "BCC is missing: install the package python3-bpfcc, and run pypwru with a Python that sees it "
     "(/usr/bin/python3, or a virtual environment made with --system-site-packages)"
 )
@@ -37,25 +37,25 @@ def compile_handlers(main: str, layout: str, flags: list[str]) -> dict[str, str]
     try:
         from bcc import BPF
     except ImportError as error:
-        raise BuildError(_MISSING, str(error)) from error
+        raise BuildError(_BCC_MISSING, str(error)) from error
     except OSError as error:  # from the dynamic linker
         raise BuildError(
             f"BCC can't be loaded: {error}; it takes 300 MB of address space (ulimit -v)"
         ) from error
-    os.environ[_FOR_BCC] = str(KERNEL_TREE)
+    os.environ[_BCC_SOURCE_VARIABLE] = str(KERNEL_TREE)
     os.chdir("/")  # clang fails in a deleted working directory; all its paths are absolute
-    text = (FOLDER / main).read_text()
+    text = (BPF_DIR / main).read_text()
     try:
-        module = BPF(text=f"{layout}{text}".encode(), cflags=[f"-I{FOLDER}", *flags])
-        names = [name for name in _HANDLER.findall(text) if _has(module, name)]
+        module = BPF(text=f"{layout}{text}".encode(), cflags=[f"-I{BPF_DIR}", *flags])
+        names = [name for name in _HANDLER.findall(text) if _has_function(module, name)]
         return {name: module.dump_func(name.encode()).hex() for name in names}
     except Exception as error:  # BCC raises nothing narrower
-        said = _errors()
-        first = next((line for line in said.splitlines() if "error:" in line), str(error))
-        raise BuildError(f"BCC failed to compile {main}: {first}", said) from error
+        messages = _captured_stderr()
+        first = next((line for line in messages.splitlines() if "error:" in line), str(error))
+        raise BuildError(f"BCC failed to compile {main}: {first}", messages) from error
 
 
-def _has(module: object, name: str) -> bool:
+def _has_function(module: object, name: str) -> bool:
     """Return whether ``module`` has handler ``name``: the text also has those of other backends."""
     try:
         module.dump_func(name.encode())  # type: ignore[attr-defined]
@@ -64,7 +64,7 @@ def _has(module: object, name: str) -> bool:
     return True
 
 
-def _errors() -> str:
+def _captured_stderr() -> str:
     """Return what clang, inside libbcc, wrote to descriptor 2; in a child that is a memfd."""
     with suppress(OSError):
         return os.pread(2, os.fstat(2).st_size, 0).decode(errors="replace")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pypwru.log import Log
 
 _MODULE = "nf_conntrack"
-_HAS = ("sk_buff", "_nfct")
-_KNOWN = ("nf_conn", "tuplehash")
+_NFCT_MEMBER = ("sk_buff", "_nfct")
+_TUPLE_MEMBER = ("nf_conn", "tuplehash")
 
 
 class ConntrackTypes:
@@ -58,11 +58,11 @@ def conntrack_types(btf: BTF, folder: Path = SYSFS) -> ConntrackTypes:
     Raises:
         BTFError: the module's BTF is malformed.
     """
-    elsewhere = not btf.has_member(*_KNOWN) and _MODULE in module_names(folder)
-    return ConntrackTypes(load_module(_MODULE, btf, folder) if elsewhere else btf)
+    is_in_module = not btf.has_member(*_TUPLE_MEMBER) and _MODULE in module_names(folder)
+    return ConntrackTypes(load_module(_MODULE, btf, folder) if is_in_module else btf)
 
 
-def conntrack_where_possible(
+def degrade_conntrack(
     config: Config, btf: BTF, log: Log, folder: Path = SYSFS
 ) -> tuple[Config, Sequence[ConntrackTypes]]:
     """Disable ``output_ct`` if the types of conntrack are missing, and log why.
@@ -82,9 +82,9 @@ def conntrack_where_possible(
     if not config.output_ct:
         return config, ()
     types = conntrack_types(btf, folder)
-    if not types.member(*_HAS):
+    if not types.member(*_NFCT_MEMBER):
         why = "this kernel has no conntrack"
-    elif not types.member(*_KNOWN):
+    elif not types.member(*_TUPLE_MEMBER):
         why = f"no BTF of conntrack: modprobe {_MODULE}, and start pypwru again"
     else:
         return config, (types,)

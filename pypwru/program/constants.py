@@ -7,7 +7,7 @@ references work the same way (maps.py).
 
 from __future__ import annotations
 
-MARK = 0x5EED0000
+PLACEHOLDER = 0x5EED0000
 # SELF: identifies the target in a record if the program can't read its own address: the number of a
 # raw tracepoint or BPF program, or the address of a function.
 # *_ARGUMENT: index of the argument, 0 the first, for bpf_get_func_arg().
@@ -36,11 +36,11 @@ CONSTANTS = {
 }
 
 
-def marked(place: int) -> str:
-    """Return the C literal of the placeholder with number ``place``."""
-    return f"0x{MARK << 32 | place:x}ULL"
+def placeholder(number: int) -> str:
+    """Return the C literal of the placeholder with number ``number``."""
+    return f"0x{PLACEHOLDER << 32 | number:x}ULL"
 
 
 def defines() -> dict[str, str]:
     """Return macro name -> placeholder literal, for the C."""
-    return {name: marked(place) for name, place in CONSTANTS.items()}
+    return {name: placeholder(number) for name, number in CONSTANTS.items()}

@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from pypwru.cache import Cache
 
 Layout = TypeVar("Layout")
-_CODE = ("btf", "kernel", "program")  # subpackages whose code determines a layout
+_LAYOUT_PACKAGES = ("btf", "kernel", "program")  # subpackages whose code determines a layout
 
 
-def kept_layout(btf: BTF, cache: Cache, make: Callable[[], Layout], *of: str) -> Layout:
-    """Return the result of ``make``, from the cache if types, C and code are the same.
+def cached_layout(btf: BTF, cache: Cache, compute: Callable[[], Layout], *key_parts: str) -> Layout:
+    """Return the result of ``compute``, from the cache if types, C and code are the same.
 
     Args:
         btf: of vmlinux.
         cache: of earlier results; the result is added.
-        make: computes the layout from ``btf``; its result must be JSON.
-        of: everything else that the layout depends on.
+        compute: computes the layout from ``btf``; its result must be JSON.
+        key_parts: everything else that the layout depends on.
 
     Raises:
-        BTFError: from ``make``.
+        BTFError: from ``compute``.
     """
-    key = package_digest(_CODE, btf.identity, source_digest().decode(), *of)
-    return cache.remembered(f"layout-{key}", make)
+    key = package_digest(_LAYOUT_PACKAGES, btf.identity, source_digest().decode(), *key_parts)
+    return cache.get_or_make(f"layout-{key}", compute)

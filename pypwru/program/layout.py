@@ -35,7 +35,7 @@ def _code_lines(sources: Iterable[str]) -> list[str]:
     ]
 
 
-def _define(struct: str, member: str, field: Field) -> list[str]:
+def _field_macros(struct: str, member: str, field: Field) -> list[str]:
     lines = [f"#define FIELD_{struct}_{member} {field.offset}"]
     lines += [f"#define SIZE_{struct}_{member} {field.size}"]
     if field.bit_size:
@@ -43,14 +43,14 @@ def _define(struct: str, member: str, field: Field) -> list[str]:
     return lines
 
 
-class Types(Protocol):
+class ModuleTypes(Protocol):
     """Source of struct members that the BTF of vmlinux lacks: those of a module."""
 
     def member(self, struct: str, path: str) -> Field | None:
         """Return the location as ``BTF.member``; None if there is no such struct or member."""
 
 
-def layout(sources: Iterable[str], btf: BTF, *modules: Types) -> str:
+def build_layout(sources: Iterable[str], btf: BTF, *modules: ModuleTypes) -> str:
     """Return the layout as C text, to be put before ``sources``.
 
     Args:
@@ -61,28 +61,28 @@ def layout(sources: Iterable[str], btf: BTF, *modules: Types) -> str:
     Raises:
         BTFError: the kernel lacks a member that isn't optional.
     """
-    wanted: dict[tuple[str, str], bool] = {}
-    block: set[str] = set()
+    optional_by_member: dict[tuple[str, str], bool] = {}
+    block_members: set[str] = set()
     types: set[str] = set()
     sizes: set[str] = set()
     for line in _code_lines(sources):
         for optional, struct, member in _FIELD.findall(line):
-            wanted[struct, member] = bool(optional)
-        block.update(_IN_BLOCK.findall(line))
+            optional_by_member[struct, member] = bool(optional)
+        block_members.update(_IN_BLOCK.findall(line))
         types.update(_TYPE_ID.findall(line))
         sizes.update(_SIZE_OF.findall(line))
     lines: list[str] = []
-    for (struct, member), optional in sorted(wanted.items()):
+    for (struct, member), optional in sorted(optional_by_member.items()):
         path = member.replace("__", ".") if not member.startswith("_") else member
-        known = not optional or btf.has_member(struct, path)
-        elsewhere = (module.member(struct, path) for module in modules)
-        field = btf.member(struct, path) if known else next(filter(None, elsewhere), None)
+        is_in_vmlinux = not optional or btf.has_member(struct, path)
+        in_modules = (module.member(struct, path) for module in modules)
+        field = btf.member(struct, path) if is_in_vmlinux else next(filter(None, in_modules), None)
         if field is not None:
-            lines += _define(struct, member, field)
-    fields = {member: btf.member("sk_buff", member) for member in sorted(block)}
+            lines += _field_macros(struct, member, field)
+    fields = {member: btf.member("sk_buff", member) for member in sorted(block_members)}
     for member, field in fields.items():
-        if ("sk_buff", member) not in wanted:
-            lines += _define("sk_buff", member, field)
+        if ("sk_buff", member) not in optional_by_member:
+            lines += _field_macros("sk_buff", member, field)
     start = min(field.offset for field in fields.values()) & ~7
     end = max(field.offset + field.size for field in fields.values())
     lines += [f"#define BLOCK_START {start}", f"#define BLOCK_SIZE {end - start}"]

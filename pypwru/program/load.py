@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pypwru.errors import KernelError, cure
+from pypwru.errors import KernelError, remedy
 from pypwru.filter.ebpf import LD_IMM64, Insn, pack, signed_immediate
-from pypwru.filter.inject import Body, inject
+from pypwru.filter.inject import Body, splice_all
 from pypwru.kernel import bpf
-from pypwru.kernel.bpf import AttachType, ProgramType, Target, VerifierError
-from pypwru.kernel.bpf_objects import Runs, program_runs
-from pypwru.kernel.descriptors import owned
-from pypwru.program.constants import CONSTANTS, MARK
+from pypwru.kernel.bpf import AttachTarget, AttachType, ProgramType, VerifierError
+from pypwru.kernel.bpf_objects import RunStats, program_run_stats
+from pypwru.kernel.descriptors import closing_fd
+from pypwru.program.constants import CONSTANTS, PLACEHOLDER
 from pypwru.program.maps import MAPS
-from pypwru.program.places import Places, fill, in_array, in_registers
+from pypwru.program.places import ArgumentSlots, patch_arguments, pt_regs_offset, tracing_ctx_offset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import ExitStack
 
 _PSEUDO_MAP_FD = 1  # BPF_PSEUDO_MAP_FD
-_STATISTICS = ("processed ", "verification time ", "stack depth ")  # print_verification_stats()
+_STATISTICS_PREFIXES = (
+    "processed ",
+    "verification time ",
+    "stack depth ",
+)  # print_verification_stats()
 
 
 def relocate(
@@ -37,20 +41,20 @@ def relocate(
         New instructions.
     """
     descriptors = {MAPS[name].number: fd for name, fd in maps.items()}
-    numbers = {CONSTANTS[name]: value for name, value in values.items()}
-    done = list(program)
+    values_by_number = {CONSTANTS[name]: value for name, value in values.items()}
+    patched = list(program)
     for index, insn in enumerate(program):
-        if insn.code != LD_IMM64 or program[index + 1].imm & 0xFFFFFFFF != MARK:
+        if insn.code != LD_IMM64 or program[index + 1].imm & 0xFFFFFFFF != PLACEHOLDER:
             continue
         upper = 0
         if insn.imm in descriptors:
-            done[index] = insn._replace(src=_PSEUDO_MAP_FD, imm=descriptors[insn.imm])
+            patched[index] = insn._replace(src=_PSEUDO_MAP_FD, imm=descriptors[insn.imm])
         else:
-            value = numbers[insn.imm]
-            done[index] = insn._replace(imm=signed_immediate(value & 0xFFFFFFFF))
+            value = values_by_number[insn.imm]
+            patched[index] = insn._replace(imm=signed_immediate(value & 0xFFFFFFFF))
             upper = signed_immediate(value >> 32)
-        done[index + 1] = program[index + 1]._replace(imm=upper)
-    return done
+        patched[index + 1] = program[index + 1]._replace(imm=upper)
+    return patched
 
 
 class Loader:
@@ -87,18 +91,18 @@ class Loader:
     def load(
         self,
         handler: str,
-        places: Places,
+        slots: ArgumentSlots,
         kind: tuple[ProgramType, AttachType] | None = None,
-        number: int = 0,
-        target: Target | None = None,
+        self_id: int = 0,
+        target: AttachTarget | None = None,
     ) -> int:
         """Load a program that runs ``handler``.
 
         Args:
             handler: its name in the bytecode.
-            places: positions of the arguments that it reads.
+            slots: positions of the arguments that it reads.
             kind: program type and attach type; None if ``target`` is given.
-            number: value of SELF: identifies the target in records if the program can't read its
+            self_id: value of SELF: identifies the target in records if the program can't read its
                 own address.
             target: attach target of a tracing program.
 
@@ -109,19 +113,19 @@ class Loader:
             KernelError: the verifier rejected it, or the kernel refused to load it.
         """
         if target is not None:
-            kind = (ProgramType.TRACING, target.attach)
+            kind = (ProgramType.TRACING, target.attach_type)
         assert kind is not None, "a program has a type"
         if handler not in self._spliced:
-            self._spliced[handler] = inject(self._bytecode[handler], self._bodies)
-        offset = in_registers if kind[0] is ProgramType.KPROBE else in_array
-        placed = fill(self._spliced[handler], places, offset)
-        own = {"SELF": number, **places.asked_for()}
-        code = pack(relocate(placed, self._maps, {**self._constants, **own}))
+            self._spliced[handler] = splice_all(self._bytecode[handler], self._bodies)
+        offset = pt_regs_offset if kind[0] is ProgramType.KPROBE else tracing_ctx_offset
+        patched = patch_arguments(self._spliced[handler], slots, offset)
+        per_program = {"SELF": self_id, **slots.argument_indexes()}
+        code = pack(relocate(patched, self._maps, {**self._constants, **per_program}))
         try:
             fd = bpf.program_load(kind[0], handler, code, kind[1], target)
         except VerifierError as error:
             raise KernelError(
-                f"The kernel's verifier refused {handler}: {_meaning(error.log)}; "
+                f"The kernel's verifier refused {handler}: {_explain_verifier_error(error.log)}; "
                 "please report it with the output of --debug",
                 error.log,
             ) from error
@@ -132,9 +136,9 @@ class Loader:
         except OSError as error:
             rights = "run as root, or with CAP_BPF and CAP_PERFMON"
             raise KernelError(
-                f"The kernel refused to load {handler}: {error.strerror}; {cure(error, rights)}"
+                f"The kernel refused to load {handler}: {error.strerror}; {remedy(error, rights)}"
             ) from error
-        self.programs[self._stack.enter_context(owned(fd))] = handler
+        self.programs[self._stack.enter_context(closing_fd(fd))] = handler
         return fd
 
     def recursion_misses(self) -> dict[str, int]:
@@ -147,24 +151,24 @@ class Loader:
     def hits(self) -> int:
         """Return the number of hits: runs of packet handlers, with and without a match.
 
-        Counted only while BPF statistics were enabled (``runs_counted``).
+        Counted only while BPF statistics were enabled (``enable_bpf_stats``).
         """
         names = ("trace_skb", "probe_skb", "trace_tc", "trace_xdp")
-        runs = self.runs().items()
-        return sum(run.times for handler, run in runs if handler.startswith(names))
+        stats = self.run_stats().items()
+        return sum(stat.run_count for handler, stat in stats if handler.startswith(names))
 
-    def runs(self) -> dict[str, Runs]:
+    def run_stats(self) -> dict[str, RunStats]:
         """Return handler -> run statistics, summed over all programs that run it."""
-        found: dict[str, Runs] = {}
+        found: dict[str, RunStats] = {}
         for program, handler in self.programs.items():
-            more = program_runs(program)
-            nanoseconds, times = found.get(handler, Runs(0, 0))
-            found[handler] = Runs(nanoseconds + more.nanoseconds, times + more.times)
+            added = program_run_stats(program)
+            run_time_ns, run_count = found.get(handler, RunStats(0, 0))
+            found[handler] = RunStats(run_time_ns + added.run_time_ns, run_count + added.run_count)
         return found
 
 
-def _meaning(log: str) -> str:
+def _explain_verifier_error(log: str) -> str:
     """Return the last line of a verifier log that is neither blank nor statistics: the error."""
     lines = [line for line in log.splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(_STATISTICS)]
-    return telling[-1].strip() if telling else "no reason given"
+    messages = [line for line in lines if not line.startswith(_STATISTICS_PREFIXES)]
+    return messages[-1].strip() if messages else "no reason given"

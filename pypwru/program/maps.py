@@ -7,12 +7,12 @@ import resource
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.errors import KernelError, cure
+from pypwru.errors import KernelError, remedy
 from pypwru.events.record import COUNTERS_SIZE
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import MapType
-from pypwru.kernel.descriptors import owned
-from pypwru.program.constants import marked
+from pypwru.kernel.descriptors import closing_fd
+from pypwru.program.constants import placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pypwru.config import Config
 
 
-class Map(NamedTuple):
+class MapDefinition(NamedTuple):
     """Definition of a map.
 
     Args:
@@ -29,7 +29,7 @@ class Map(NamedTuple):
         key, value: sizes in bytes; 0 for a ring buffer.
         entries: ``max_entries``; 0 for ``--buffer-size``, the bytes of a ring buffer.
         flags: BPF_F_*.
-        wanted: returns whether a run needs it.
+        is_needed: returns whether a run needs it.
     """
 
     number: int
@@ -38,10 +38,10 @@ class Map(NamedTuple):
     value: int
     entries: int
     flags: int = 0
-    wanted: Callable[[Config], bool] = lambda config: True
+    is_needed: Callable[[Config], bool] = lambda config: True
 
 
-def _tracks_heads(config: Config) -> bool:
+def _tracks_xdp(config: Config) -> bool:
     return config.filter_track_skb and config.filter_trace_xdp
 
 
@@ -50,66 +50,70 @@ def _tracks_skb(config: Config) -> bool:
 
 
 def _tracks_stacks(config: Config) -> bool:
-    return config.tracks_stacks
+    return config.tracks_stack
 
 
-def _asks_nft(config: Config) -> bool:
-    return config.asks_nft
+def _traces_nft(config: Config) -> bool:
+    return config.traces_nft
 
 
-def _keeps_calls(config: Config) -> bool:
+def _outputs_bpfmap(config: Config) -> bool:
     return config.output_bpfmap
 
 
-def _captures(config: Config) -> bool:
-    return config.captures
+def _captures_packets(config: Config) -> bool:
+    return config.captures_packets
 
 
-def _remembers(config: Config) -> bool:
-    return config.remembers
+def _needs_seen_map(config: Config) -> bool:
+    return config.needs_seen_map
 
 
-def _limits(config: Config) -> bool:
+def _limits_events(config: Config) -> bool:
     return bool(config.rate_limit or config.max_hits)
 
 
-def _throttles(config: Config) -> bool:
+def _limits_hits(config: Config) -> bool:
     return bool(config.max_hits)
 
 
-def _chooses(config: Config) -> bool:
-    return config.captures_some
+def _captures_selected(config: Config) -> bool:
+    return config.captures_selected
 
 
-def _by_filter(config: Config) -> bool:
+def _only_if_extra(config: Config) -> bool:
     return False  # created only if named in ``more`` of create()
 
 
 # LRU_HASH maps hold packets that are alive at one time, or stacks: when full, the least recently
 # used entry is evicted.
 MAPS = {
-    "events": Map(1, MapType.RINGBUF, 0, 0, 0),
-    "counters": Map(2, MapType.PERCPU_ARRAY, 4, COUNTERS_SIZE, 1),
-    "reader": Map(3, MapType.ARRAY, 4, 8, 1, bpf.MMAPABLE),
-    "tracked": Map(4, MapType.LRU_HASH, 8, 8, 1 << 16, wanted=_tracks_skb),
-    "heads": Map(5, MapType.LRU_HASH, 8, 8, 1 << 16, wanted=_tracks_heads),
-    "stacks": Map(6, MapType.LRU_HASH, 8, 16, 1 << 14, wanted=_tracks_stacks),
-    "handlers": Map(7, MapType.LRU_HASH, 8, 8, 1 << 16, wanted=_tracks_stacks),
-    "verdicts": Map(9, MapType.LRU_HASH, 8, 88, 1 << 16, wanted=_asks_nft),
-    "nft_stacks": Map(10, MapType.LRU_HASH, 8, 8, 1 << 12, wanted=_asks_nft),
-    "nft_evaluations": Map(11, MapType.LRU_HASH, 8, 416, 1 << 12, wanted=_asks_nft),
-    "nft_names": Map(12, MapType.LRU_HASH, 24, 512, 1 << 14, wanted=_asks_nft),
-    "nft_scratch": Map(13, MapType.PERCPU_ARRAY, 4, 416, 1, wanted=_asks_nft),
-    "names_scratch": Map(20, MapType.PERCPU_ARRAY, 4, 512, 1, wanted=_asks_nft),
-    "nft_unhooked": Map(21, MapType.ARRAY, 4, 8, 1, wanted=_asks_nft),
-    "xt_calls": Map(14, MapType.LRU_HASH, 8, 56, 1 << 12, wanted=_asks_nft),
-    "packets": Map(15, MapType.RINGBUF, 0, 0, 0, wanted=_captures),
-    "seen": Map(16, MapType.LRU_HASH, 8, 48, 1 << 16, wanted=_remembers),
-    "chosen": Map(17, MapType.HASH, 8, 8, 1 << 16, wanted=_chooses),
-    "hits": Map(18, MapType.LRU_HASH, 16, 8, 1 << 14, wanted=_limits),  # key: target, second
-    "throttled": Map(19, MapType.HASH, 8, 8, 1 << 14, wanted=_throttles),  # key: target
-    "gathered": Map(22, MapType.PERCPU_ARRAY, 4, 20488, 4, wanted=_by_filter),
-    "calls": Map(8, MapType.LRU_HASH, 8, 48, 1 << 10, wanted=_keeps_calls),
+    "events": MapDefinition(1, MapType.RINGBUF, 0, 0, 0),
+    "counters": MapDefinition(2, MapType.PERCPU_ARRAY, 4, COUNTERS_SIZE, 1),
+    "reader": MapDefinition(3, MapType.ARRAY, 4, 8, 1, bpf.MMAPABLE),
+    "tracked": MapDefinition(4, MapType.LRU_HASH, 8, 8, 1 << 16, is_needed=_tracks_skb),
+    "heads": MapDefinition(5, MapType.LRU_HASH, 8, 8, 1 << 16, is_needed=_tracks_xdp),
+    "stacks": MapDefinition(6, MapType.LRU_HASH, 8, 16, 1 << 14, is_needed=_tracks_stacks),
+    "handlers": MapDefinition(7, MapType.LRU_HASH, 8, 8, 1 << 16, is_needed=_tracks_stacks),
+    "verdicts": MapDefinition(9, MapType.LRU_HASH, 8, 88, 1 << 16, is_needed=_traces_nft),
+    "nft_stacks": MapDefinition(10, MapType.LRU_HASH, 8, 8, 1 << 12, is_needed=_traces_nft),
+    "nft_evaluations": MapDefinition(11, MapType.LRU_HASH, 8, 416, 1 << 12, is_needed=_traces_nft),
+    "nft_names": MapDefinition(12, MapType.LRU_HASH, 24, 512, 1 << 14, is_needed=_traces_nft),
+    "nft_scratch": MapDefinition(13, MapType.PERCPU_ARRAY, 4, 416, 1, is_needed=_traces_nft),
+    "names_scratch": MapDefinition(20, MapType.PERCPU_ARRAY, 4, 512, 1, is_needed=_traces_nft),
+    "nft_unhooked": MapDefinition(21, MapType.ARRAY, 4, 8, 1, is_needed=_traces_nft),
+    "xt_calls": MapDefinition(14, MapType.LRU_HASH, 8, 56, 1 << 12, is_needed=_traces_nft),
+    "packets": MapDefinition(15, MapType.RINGBUF, 0, 0, 0, is_needed=_captures_packets),
+    "seen": MapDefinition(16, MapType.LRU_HASH, 8, 48, 1 << 16, is_needed=_needs_seen_map),
+    "chosen": MapDefinition(17, MapType.HASH, 8, 8, 1 << 16, is_needed=_captures_selected),
+    "hits": MapDefinition(
+        18, MapType.LRU_HASH, 16, 8, 1 << 14, is_needed=_limits_events
+    ),  # key: target, second
+    "throttled": MapDefinition(
+        19, MapType.HASH, 8, 8, 1 << 14, is_needed=_limits_hits
+    ),  # key: target
+    "gathered": MapDefinition(22, MapType.PERCPU_ARRAY, 4, 20488, 4, is_needed=_only_if_extra),
+    "calls": MapDefinition(8, MapType.LRU_HASH, 8, 48, 1 << 10, is_needed=_outputs_bpfmap),
 }
 
 
@@ -124,17 +128,19 @@ _RING_CURES = {
 
 def defines() -> dict[str, str]:
     """Return macro name -> text, for the C: placeholder and value size of each map."""
-    names = {f"MAP_{name}": f"((void *){marked(shape.number)})" for name, shape in MAPS.items()}
+    names = {
+        f"MAP_{name}": f"((void *){placeholder(shape.number)})" for name, shape in MAPS.items()
+    }
     return names | {f"VALUE_{name}": str(shape.value) for name, shape in MAPS.items()}
 
 
-def create(config: Config, stack: ExitStack, more: Collection[str] = ()) -> dict[str, int]:
+def create_maps(config: Config, stack: ExitStack, extra: Collection[str] = ()) -> dict[str, int]:
     """Create the maps that a run needs.
 
     Args:
         config: of the run.
         stack: owns the descriptors.
-        more: names of maps that are needed independent of ``config``.
+        extra: names of maps that are needed independent of ``config``.
 
     Returns:
         Map name -> descriptor.
@@ -143,17 +149,17 @@ def create(config: Config, stack: ExitStack, more: Collection[str] = ()) -> dict
         KernelError: no right to create maps, or no memory.
     """
     _lift_memlock()
-    made: dict[str, int] = {}
+    fds: dict[str, int] = {}
     for name, shape in MAPS.items():
-        if not (shape.wanted(config) or name in more):
+        if not (shape.is_needed(config) or name in extra):
             continue
         entries = shape.entries or config.buffer_size
         try:
             fd = bpf.map_create(shape.kind, name, shape.key, shape.value, entries, shape.flags)
         except OSError as error:
-            raise _refused(name, entries, error) from error
-        made[name] = stack.enter_context(owned(fd))
-    return made
+            raise _map_create_error(name, entries, error) from error
+        fds[name] = stack.enter_context(closing_fd(fd))
+    return fds
 
 
 def _lift_memlock() -> None:
@@ -163,14 +169,14 @@ def _lift_memlock() -> None:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (unlimited, unlimited))
 
 
-def _refused(name: str, entries: int, error: OSError) -> KernelError:
+def _map_create_error(name: str, entries: int, error: OSError) -> KernelError:
     if MAPS[name].kind is MapType.RINGBUF:
-        otherwise = _RING_CURES.get(error.errno or 0, "choose another --buffer-size")
+        advice = _RING_CURES.get(error.errno or 0, "choose another --buffer-size")
         return KernelError(
             f"Failed to make a ring buffer of {entries} bytes: {error.strerror}; "
-            f"{cure(error, otherwise)}"
+            f"{remedy(error, advice)}"
         )
-    otherwise = "free some memory, or raise the memory limit of this container"
+    advice = "free some memory, or raise the memory limit of this container"
     if error.errno == errno.EPERM:
-        otherwise = "run as root"
-    return KernelError(f"Failed to make the map {name}: {error.strerror}; {cure(error, otherwise)}")
+        advice = "run as root"
+    return KernelError(f"Failed to make the map {name}: {error.strerror}; {remedy(error, advice)}")

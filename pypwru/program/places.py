@@ -13,15 +13,15 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.filter.ebpf import ALU64, LDX, MOV, Insn
-from pypwru.program.source import FOLDER
+from pypwru.program.source import BPF_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_DEFINED = re.compile(r"^#define (REG_\w+|PLACE_\w+) (\w+)", re.MULTILINE)
+_DEFINE = re.compile(r"^#define (REG_\w+|PLACE_\w+) (\w+)", re.MULTILINE)
 
 
-class Places(NamedTuple):
+class ArgumentSlots(NamedTuple):
     """Positions of the arguments that a handler reads, 1 for the first; 0 if there is none.
 
     Args:
@@ -32,35 +32,35 @@ class Places(NamedTuple):
     packet: int = 0
     reason: int = 0
 
-    def asked_for(self) -> dict[str, int]:
+    def argument_indexes(self) -> dict[str, int]:
         """Return the load-time constants for bpf_get_func_arg(): indexes from 0; -1 if none."""
         return {"PACKET_ARGUMENT": self.packet - 1, "REASON_ARGUMENT": self.reason - 1}
 
 
-def _numbers(text: str) -> dict[str, int]:
-    return {name: int(value, 0) for name, value in _DEFINED.findall(text)}
+def _parse_defines(text: str) -> dict[str, int]:
+    return {name: int(value, 0) for name, value in _DEFINE.findall(text)}
 
 
 @cache
-def _marks() -> Mapping[str, int]:
+def _placeholder_offsets() -> Mapping[str, int]:
     """Return field of Places -> placeholder offset in the C."""
-    defined = _numbers((FOLDER / "arguments.h").read_text())
-    return {name: defined[f"PLACE_{name.upper()}"] for name in Places._fields}
+    defined = _parse_defines((BPF_DIR / "arguments.h").read_text())
+    return {name: defined[f"PLACE_{name.upper()}"] for name in ArgumentSlots._fields}
 
 
 @cache
 def _registers(machine: str) -> Mapping[str, int]:
-    text = (FOLDER / "registers.h").read_text()
+    text = (BPF_DIR / "registers.h").read_text()
     own = re.search(rf"defined\(TARGET_{machine.upper()}\)(.*?)^#el", text, re.DOTALL | re.M)
-    return _numbers(own[1]) if own else {}
+    return _parse_defines(own[1]) if own else {}
 
 
-def in_registers(number: int) -> int:
+def pt_regs_offset(number: int) -> int:
     """Return the byte offset of argument ``number`` (1 the first) in struct pt_regs."""
     return _registers(os.uname().machine)[f"REG_ARG{number}"]
 
 
-def in_array(number: int) -> int:
+def tracing_ctx_offset(number: int) -> int:
     """Return the byte offset of argument ``number`` (1 the first) in a u64 array of arguments.
 
     That is the context of tracing programs and raw tracepoints.
@@ -68,25 +68,29 @@ def in_array(number: int) -> int:
     return 8 * (number - 1)
 
 
-def fill(program: Sequence[Insn], places: Places, offset: Callable[[int], int]) -> list[Insn]:
+def patch_arguments(
+    program: Sequence[Insn], slots: ArgumentSlots, offset_of: Callable[[int], int]
+) -> list[Insn]:
     """Replace placeholder offsets in the loads of arguments; a missing argument becomes 0.
 
     Args:
         program: instructions.
-        places: positions of the arguments.
-        offset: ``in_registers`` or ``in_array``, by the program type.
+        slots: positions of the arguments.
+        offset_of: ``pt_regs_offset`` or ``tracing_ctx_offset``, by the program type.
 
     Returns:
         New instructions.
     """
-    numbers = {_marks()[name]: number for name, number in places._asdict().items()}
+    positions = {
+        _placeholder_offsets()[name]: position for name, position in slots._asdict().items()
+    }
 
-    def filled(insn: Insn) -> Insn:
-        if insn.code & 7 != LDX or insn.off not in numbers:
+    def patch(insn: Insn) -> Insn:
+        if insn.code & 7 != LDX or insn.off not in positions:
             return insn
-        number = numbers[insn.off]
-        if not number:
+        position = positions[insn.off]
+        if not position:
             return Insn(ALU64 | MOV, insn.dst)
-        return insn._replace(off=offset(number))
+        return insn._replace(off=offset_of(position))
 
-    return [filled(insn) for insn in program]
+    return [patch(insn) for insn in program]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pypwru.config import Config
 
 
-def shares(config: Config) -> Mapping[str, int]:
+def sampling_constants(config: Config) -> Mapping[str, int]:
     """Return name in ``constants.CONSTANTS`` -> value; the sampling seed is random per call."""
     return {
         "SAMPLE_RATE": config.sample_rate,

@@ -9,7 +9,7 @@ from pathlib import Path
 from pypwru.cache import digest
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-FOLDER = next(
+BPF_DIR = next(
     (
         folder
         for folder in (_PACKAGE / "bpf", _PACKAGE.parent / "bpf")
@@ -21,14 +21,14 @@ MAIN = "trace.bpf.c"
 NFT = "nft.bpf.c"
 NFT_EVAL = "nft_eval.bpf.c"
 XTABLES = "xtables.bpf.c"
-KERNEL_TREE = FOLDER / "headers"
+KERNEL_TREE = BPF_DIR / "headers"
 
 
 @cache
 def sources() -> Mapping[str, str]:
     """Return path relative to bpf/ -> text, of every file that a compile may read."""
-    paths = sorted(path for path in FOLDER.rglob("*") if path.suffix in (".c", ".h"))
-    return {str(path.relative_to(FOLDER)): path.read_text() for path in paths}
+    paths = sorted(path for path in BPF_DIR.rglob("*") if path.suffix in (".c", ".h"))
+    return {str(path.relative_to(BPF_DIR)): path.read_text() for path in paths}
 
 
 @cache

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pypwru.events.record import constants
+from pypwru.events.record import header_constants
 
 if TYPE_CHECKING:
     from pypwru.output.clock import Clock
     from pypwru.output.nft import ChainNames
-    from pypwru.output.parts import Function
+    from pypwru.output.parts import FunctionFields
 
-_FUNCTION = constants()["EVENT_FUNCTION"]
+_FUNCTION = header_constants()["EVENT_FUNCTION"]
 _TYPES = {
-    constants()[f"EVENT_{name}"]: word
+    header_constants()[f"EVENT_{name}"]: word
     for name, word in {
         "FUNCTION": "function_call",
         "TC": "tc",
@@ -27,32 +27,32 @@ _TYPES = {
 }
 
 
-class Members(Protocol):
+class MemberFormatter(Protocol):
     """Formatter of the struct members that an option selects: that of ``pypwru.expression``."""
 
-    def text(self, values: Sequence[int]) -> str:
+    def format_text(self, raw_values: Sequence[int]) -> str:
         """Return `` name=value name=value``.
 
         Args:
-            values: u64 of each member, in the order of the option.
+            raw_values: u64 of each member, in the order of the option.
         """
 
-    def values(self, values: Sequence[int]) -> Mapping[str, object]:
+    def json_values(self, raw_values: Sequence[int]) -> Mapping[str, object]:
         """Return name -> value.
 
         Args:
-            values: as of ``text``.
+            raw_values: as of ``format_text``.
         """
 
 
-class Names(NamedTuple):
+class NameResolver(NamedTuple):
     """The name resolver: one function per kind of name, from ``pypwru.resolve`` or stubs in tests.
 
     Args:
         process: (pid, comm, start_stack) to the path or name of the program; empty if unknown.
         namespace: (inode, cookie) of a network namespace to its name; empty if it has none.
         function: (address, drop reason, kind of event) to the text of column FUNC.
-        drops: (address, drop reason) to whether the event drops its packet.
+        is_drop_reason: (address, drop reason) to whether the event drops its packet.
         caller: return addresses to the name of the function that called the traced one.
         location: return addresses to the call site of a drop, as ``tcp_v4_rcv+0x9a1``; empty if
             unknown.
@@ -70,28 +70,28 @@ class Names(NamedTuple):
     process: Callable[[int, str, int], str]
     namespace: Callable[[int, int], str]
     function: Callable[[int, int, int], str]
-    drops: Callable[[int, int], bool]
+    is_drop: Callable[[int, int], bool]
     caller: Callable[[Sequence[int]], str]
     location: Callable[[Sequence[int]], str]
     stack: Callable[[Sequence[int]], Sequence[str]]
     chain: ChainNames
     rule: Callable[[bytes, int], tuple[str, str] | None]
-    skb_members: Members | None
-    xdp_members: Members | None
+    skb_members: MemberFormatter | None
+    xdp_members: MemberFormatter | None
     clock: Clock
     escape: Callable[[str], str] = str
 
 
-def event_type(function: Function, names: Names) -> str:
+def event_type(function: FunctionFields, names: NameResolver) -> str:
     """Return the JSON type of an event: ``function_call``, ``drop``, ``nft_rule``, ..."""
-    if function.kind == _FUNCTION and names.drops(function.address, function.reason):
+    if function.kind == _FUNCTION and names.is_drop(function.address, function.reason):
         return "drop"
     return _TYPES[function.kind]
 
 
-def name_and_reason(function: Function, names: Names) -> tuple[str, str]:
+def name_and_reason(function: FunctionFields, names: NameResolver) -> tuple[str, str]:
     """Return the function's name, and the name of the drop reason; empty if it drops nothing."""
-    name, _, behind = names.function(*function).partition("(")
+    name, _, rest = names.function(*function).partition("(")
     # The text of some functions has the reason also when it is consumed, not dropped.
-    reason = behind.rstrip(")") if event_type(function, names) == "drop" else ""
+    reason = rest.rstrip(")") if event_type(function, names) == "drop" else ""
     return name.rstrip(), reason

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pypwru.discovery.lifetime import DROPPING
-from pypwru.events.record import constants
+from pypwru.discovery.lifetime import DROP_TARGETS
+from pypwru.events.record import header_constants
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pypwru.resolve.reasons import Reasons
+    from pypwru.resolve.reasons import DropReasons
 
 # Functions whose reason pwru prints even if it is no drop, and the tracepoint in them.
-_ALWAYS = frozenset(("kfree_skb_reason", "sk_skb_reason_drop", "tp:kfree_skb"))
-_SUFFIXES = {constants()["EVENT_TC"]: "(tc)", constants()["EVENT_XDP"]: "(xdp)"}
+_HAVE_DROP_REASON = frozenset(("kfree_skb_reason", "sk_skb_reason_drop", "tp:kfree_skb"))
+_SUFFIXES = {header_constants()["EVENT_TC"]: "(tc)", header_constants()["EVENT_XDP"]: "(xdp)"}
 
 
-def spellings(name: str) -> frozenset[str]:
+def name_aliases(name: str) -> frozenset[str]:
     """Return the names by which a user may refer to a printed function.
 
     Args:
@@ -33,13 +33,13 @@ class FunctionNames:
     """Names of traced functions.
 
     Args:
-        names: targets: the address of a record, or the number of a tracepoint or BPF program ->
+        targets: targets: the address of a record, or the number of a tracepoint or BPF program ->
             name. Not copied; may grow during the trace.
         reasons: names of drop reasons.
     """
 
-    def __init__(self, names: Mapping[int, str], reasons: Reasons) -> None:
-        self._names = names
+    def __init__(self, targets: Mapping[int, str], reasons: DropReasons) -> None:
+        self._targets = targets
         self._reasons = reasons
 
     def text(self, address: int, reason: int, kind: int) -> str:
@@ -55,23 +55,23 @@ class FunctionNames:
             reason: ``enum skb_drop_reason`` of the record; 0 without one.
             kind: EVENT_* of bpf/event.h.
         """
-        name = self._names.get(address) or f"{address:#x}"
-        return name + self._behind(name, reason) + _SUFFIXES.get(kind, "")
+        name = self._targets.get(address) or f"{address:#x}"
+        return name + self._reason_suffix(name, reason) + _SUFFIXES.get(kind, "")
 
-    def drops(self, address: int, reason: int) -> bool:
+    def is_drop(self, address: int, reason: int) -> bool:
         """Return whether the event drops its packet.
 
         Args:
             address: key of the targets.
             reason: ``enum skb_drop_reason`` of the record; 0 without one.
         """
-        if self._names.get(address) in DROPPING:
-            return self._reasons.ends_badly(reason)
-        return self._reasons.is_drop(reason)
+        if self._targets.get(address) in DROP_TARGETS:
+            return self._reasons.is_drop_on_free(reason)
+        return self._reasons.is_drop_reason(reason)
 
-    def _behind(self, name: str, reason: int) -> str:
-        always = name in _ALWAYS and self._reasons.known
-        if not (always or self._reasons.is_drop(reason)):
+    def _reason_suffix(self, name: str, reason: int) -> str:
+        always = name in _HAVE_DROP_REASON and self._reasons.has_reasons
+        if not (always or self._reasons.is_drop_reason(reason)):
             return ""
-        word = self._reasons.word(reason)
-        return f"({word})" if word else f" ({reason})"
+        reason_name = self._reasons.reason_name(reason)
+        return f"({reason_name})" if reason_name else f" ({reason})"

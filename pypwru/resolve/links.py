@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 
-from pypwru.kernel.netns import in_namespace
+from pypwru.kernel.netns import run_in_namespace
 
 _NLMSGHDR = struct.Struct("=IHHII")
 _IFINFOMSG = struct.Struct("=BxHiII")
@@ -16,17 +16,17 @@ _NLM_F_REQUEST_DUMP = 0x1 | 0x300  # NLM_F_REQUEST | NLM_F_DUMP
 _IFLA_IFNAME = 3
 _AF_UNSPEC = 0
 # netlink_dump() of net/netlink/af_netlink.c fits datagrams to the reader's buffer, up to 32 KiB.
-_RECEIVE = 1 << 16
+_RECV_SIZE = 1 << 16
 
 
-def request() -> bytes:
+def dump_request() -> bytes:
     """Return the RTM_GETLINK request that dumps every link."""
     body = _IFINFOMSG.pack(_AF_UNSPEC, 0, 0, 0, 0)
     size = _NLMSGHDR.size + len(body)
     return _NLMSGHDR.pack(size, _RTM_GETLINK, _NLM_F_REQUEST_DUMP, 1, 0) + body
 
 
-def parse(datagram: bytes) -> tuple[dict[int, str], bool]:
+def parse_dump(datagram: bytes) -> tuple[dict[int, str], bool]:
     """Parse one datagram of the dump.
 
     Returns:
@@ -36,48 +36,48 @@ def parse(datagram: bytes) -> tuple[dict[int, str], bool]:
         OSError: the datagram has an NLMSG_ERROR.
     """
     names: dict[int, str] = {}
-    at = 0
-    while at + _NLMSGHDR.size <= len(datagram):
-        size, kind, *_ = _NLMSGHDR.unpack_from(datagram, at)
-        payload = datagram[at + _NLMSGHDR.size : at + size]
-        if kind == _NLMSG_DONE:
+    offset = 0
+    while offset + _NLMSGHDR.size <= len(datagram):
+        size, msg_type, *_ = _NLMSGHDR.unpack_from(datagram, offset)
+        payload = datagram[offset + _NLMSGHDR.size : offset + size]
+        if msg_type == _NLMSG_DONE:
             return names, True
-        if kind == _NLMSG_ERROR:
+        if msg_type == _NLMSG_ERROR:
             code = -struct.unpack_from("=i", payload)[0]
             raise OSError(code, os.strerror(code))
-        if kind == _RTM_NEWLINK:
+        if msg_type == _RTM_NEWLINK:
             _, _, ifindex, _, _ = _IFINFOMSG.unpack_from(payload)
-            names[ifindex] = _name(payload[_IFINFOMSG.size :])
-        at += (max(size, _NLMSGHDR.size) + 3) & ~3
+            names[ifindex] = _interface_name(payload[_IFINFOMSG.size :])
+        offset += (max(size, _NLMSGHDR.size) + 3) & ~3
     return names, False
 
 
-def _name(attributes: bytes) -> str:
-    at = 0
-    while at + _RTATTR.size <= len(attributes):
-        size, kind = _RTATTR.unpack_from(attributes, at)
-        if kind == _IFLA_IFNAME:
-            return os.fsdecode(attributes[at + _RTATTR.size : at + size].rstrip(b"\0"))
-        at += (max(size, _RTATTR.size) + 3) & ~3
+def _interface_name(attributes: bytes) -> str:
+    offset = 0
+    while offset + _RTATTR.size <= len(attributes):
+        size, attr_type = _RTATTR.unpack_from(attributes, offset)
+        if attr_type == _IFLA_IFNAME:
+            return os.fsdecode(attributes[offset + _RTATTR.size : offset + size].rstrip(b"\0"))
+        offset += (max(size, _RTATTR.size) + 3) & ~3
     return ""
 
 
-def _dump() -> dict[int, str]:
+def _dump_links() -> dict[int, str]:
     """Return ifindex -> name in the network namespace of the calling thread."""
     import socket
 
     names: dict[int, str] = {}
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as route:
         route.settimeout(2)
-        route.send(request())
+        route.send(dump_request())
         last = False
         while not last:
-            found, last = parse(route.recv(_RECEIVE))
+            found, last = parse_dump(route.recv(_RECV_SIZE))
             names.update(found)
     return names
 
 
-def interfaces(namespace: int | None = None) -> dict[int, str]:
+def interface_names(namespace: int | None = None) -> dict[int, str]:
     """Return ifindex -> name in a network namespace.
 
     Args:
@@ -87,4 +87,4 @@ def interfaces(namespace: int | None = None) -> dict[int, str]:
     Raises:
         OSError: the namespace can't be entered, or the dump failed.
     """
-    return _dump() if namespace is None else in_namespace(namespace, _dump)
+    return _dump_links() if namespace is None else run_in_namespace(namespace, _dump_links)

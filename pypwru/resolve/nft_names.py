@@ -7,18 +7,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pypwru.kernel import bpf
-from pypwru.resolve.ruleset import name_text
+from pypwru.resolve.ruleset import decode_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # struct nft_key and nft_names of bpf/event.h
-KEY = struct.Struct("=QQI4x")
-NAMES = struct.Struct("256s256s")
-_KEPT = 1 << 14
+KEY_STRUCT = struct.Struct("=QQI4x")
+NAMES_STRUCT = struct.Struct("256s256s")
+_MAX_CACHED = 1 << 14
 _UNKNOWN = ("", "")
 
-Names = tuple[str, str]
+TableChainNames = tuple[str, str]
 
 
 class NftNames:
@@ -37,9 +37,9 @@ class NftNames:
         self, fd: int, lookup: Callable[[int, bytes, int], bytes] = bpf.map_lookup
     ) -> None:
         self._lookup = partial(lookup, fd)
-        self._seen: dict[bytes, Names] = {}
+        self._cache: dict[bytes, TableChainNames] = {}
 
-    def names(self, netns: int, table: int, chain: int) -> Names:
+    def resolve(self, netns: int, table: int, chain: int) -> TableChainNames:
         """Return the names of a table and a chain; "" for those that no handler stored.
 
         Args:
@@ -47,16 +47,16 @@ class NftNames:
             table: handle; of iptables-legacy the address of its ``struct xt_table``.
             chain: ``chain`` of ``struct part_nft``; 0 for the table alone.
         """
-        key = KEY.pack(table, chain, netns)
+        key = KEY_STRUCT.pack(table, chain, netns)
         try:
-            found = NAMES.unpack(self._lookup(key, NAMES.size))
+            found = NAMES_STRUCT.unpack(self._lookup(key, NAMES_STRUCT.size))
         except FileNotFoundError:
-            return self._seen.get(key, _UNKNOWN)
-        if len(self._seen) >= _KEPT:
-            self._seen.clear()
-        said = self._seen[key] = (_name(found[0]), _name(found[1]))
-        return said
+            return self._cache.get(key, _UNKNOWN)
+        if len(self._cache) >= _MAX_CACHED:
+            self._cache.clear()
+        resolved = self._cache[key] = (_decode_name(found[0]), _decode_name(found[1]))
+        return resolved
 
 
-def _name(octets: bytes) -> str:
-    return name_text(octets.split(b"\0", 1)[0])
+def _decode_name(data: bytes) -> str:
+    return decode_name(data.split(b"\0", 1)[0])

@@ -7,19 +7,19 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from pypwru.events.record import constants
-from pypwru.kernel.descriptors import owned
+from pypwru.events.record import header_constants
+from pypwru.kernel.descriptors import closing_fd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-Key = TypeVar("Key")
-Value = TypeVar("Value")
+_KeyT = TypeVar("_KeyT")
+_ValueT = TypeVar("_ValueT")
 
-NO_STACK_BIT = constants()["NO_STACK_BIT"]
-_TIME = (1 << NO_STACK_BIT) - 1
-_TICK = 10_000_000  # ns; USER_HZ of include/asm-generic/param.h is 100
-_KEPT = 4096
+NO_STACK_BIT = header_constants()["NO_STACK_BIT"]
+_START_TIME_MASK = (1 << NO_STACK_BIT) - 1
+_NS_PER_TICK = 10_000_000  # ns; USER_HZ of include/asm-generic/param.h is 100
+_MAX_CACHED = 4096
 _RECHECK_SECONDS = 1.0
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of include/linux/proc_ns.h
 
@@ -41,24 +41,24 @@ def has_kernel_pids(proc: str = "/proc") -> bool:
     return True  # no CONFIG_PID_NS
 
 
-class _Program(NamedTuple):
-    checked: float  # seconds, of the monotonic clock
+class _CachedPath(NamedTuple):
+    checked_at: float  # seconds, of the monotonic clock
     path: str
 
 
-class _Found(NamedTuple):
+class _ProcessPrograms(NamedTuple):
     """Programs of a process.
 
     Args:
         programs: comm of a thread -> path of the program.
-        began: start of the process since boot, in units of ``_TICK``; -1 if unknown.
+        start_tick: start of the process since boot, in units of ``_NS_PER_TICK``; -1 if unknown.
     """
 
     programs: dict[str, str]
-    began: int = -1
+    start_tick: int = -1
 
 
-class Processes:
+class ProcessPaths:
     """Paths of programs, looked up once for each (pid, comm, start of the stack); if nothing was
     found, again at most once a second.
 
@@ -76,8 +76,8 @@ class Processes:
     ) -> None:
         self._proc = proc
         self._monotonic = monotonic
-        self._kept: dict[tuple[int, str, int], _Program] = {}
-        self._began: dict[tuple[int, str], tuple[int, str]] = {}  # ticks, path
+        self._cache: dict[tuple[int, str, int], _CachedPath] = {}
+        self._cache_by_start: dict[tuple[int, str], tuple[int, str]] = {}  # ticks, path
 
     def path(self, pid: int, comm: str, start_stack: int = 0) -> str:
         """Return the path of a task's program, with symbolic links resolved.
@@ -91,42 +91,43 @@ class Processes:
             start_stack: as of output.parts.Packet; 0 if unknown.
         """
         if start_stack >> NO_STACK_BIT:
-            began, path = self._began.get((pid, comm), (-1, ""))
-            if began == (start_stack & _TIME) // _TICK:
+            start_tick, path = self._cache_by_start.get((pid, comm), (-1, ""))
+            if start_tick == (start_stack & _START_TIME_MASK) // _NS_PER_TICK:
                 return path
         now = self._monotonic()
-        known = self._kept.get((pid, comm, start_stack))
-        if known is not None and (
-            (known.path and 0 < start_stack <= _TIME) or now - known.checked < _RECHECK_SECONDS
+        cached = self._cache.get((pid, comm, start_stack))
+        if cached is not None and (
+            (cached.path and 0 < start_stack <= _START_TIME_MASK)
+            or now - cached.checked_at < _RECHECK_SECONDS
         ):
-            return known.path
-        before = {comm: known.path if known else ""}
-        found = self._find(pid, comm, start_stack)
-        for name, path in (before | found.programs).items():
-            _keep(self._kept, (pid, name, start_stack), _Program(now, path))
+            return cached.path
+        fallback = {comm: cached.path if cached else ""}
+        found = self._inspect(pid, comm, start_stack)
+        for name, path in (fallback | found.programs).items():
+            _store(self._cache, (pid, name, start_stack), _CachedPath(now, path))
             if path and start_stack:
-                _keep(self._began, (pid, name), (found.began, path))
-        return self._kept[pid, comm, start_stack].path
+                _store(self._cache_by_start, (pid, name), (found.start_tick, path))
+        return self._cache[pid, comm, start_stack].path
 
-    def _find(self, pid: int, comm: str, start_stack: int) -> _Found:
+    def _inspect(self, pid: int, comm: str, start_stack: int) -> _ProcessPrograms:
         try:
             process = os.open(f"{self._proc}/{pid}", os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
-            return _Found({})
-        with owned(process):  # refers to this process even if the pid is reused
+            return _ProcessPrograms({})
+        with closing_fd(process):  # refers to this process even if the pid is reused
             try:
-                return _find(process, comm, start_stack)
+                return _inspect_process(process, comm, start_stack)
             except OSError:  # it ended
-                return _Found({})
+                return _ProcessPrograms({})
 
 
-def _keep(kept: dict[Key, Value], key: Key, value: Value) -> None:
-    if key not in kept and len(kept) >= _KEPT:
-        kept.pop(next(iter(kept)))
-    kept[key] = value
+def _store(cache: dict[_KeyT, _ValueT], key: _KeyT, value: _ValueT) -> None:
+    if key not in cache and len(cache) >= _MAX_CACHED:
+        cache.pop(next(iter(cache)))
+    cache[key] = value
 
 
-def _find(process: int, comm: str, start_stack: int) -> _Found:
+def _inspect_process(process: int, comm: str, start_stack: int) -> _ProcessPrograms:
     """Return the program for the comms of the process; empty if the task isn't of this process.
 
     Args:
@@ -137,45 +138,45 @@ def _find(process: int, comm: str, start_stack: int) -> _Found:
     Raises:
         OSError: the process ended.
     """
-    program, main = _executable(process), _comm(process, "comm")
-    began, stack = _stat(process) if start_stack else (-1, 0)
+    program, main_comm = _read_exe(process), _read_comm(process, "comm")
+    start_tick, stack = _read_start_and_stack(process) if start_stack else (-1, 0)
     if start_stack >> NO_STACK_BIT:
-        is_it = began == (start_stack & _TIME) // _TICK
+        is_match = start_tick == (start_stack & _START_TIME_MASK) // _NS_PER_TICK
     else:
-        is_it = stack == start_stack
-    if not is_it:
-        return _Found({})
+        is_match = stack == start_stack
+    if not is_match:
+        return _ProcessPrograms({})
     if not program:
         # /proc shows a kworker's comm with its work item behind it (kernel/workqueue.c,
         # wq_worker_comm()).
-        is_same = main == comm or main.startswith((f"{comm}-", f"{comm}+"))
-        return _Found({comm: main} if is_same else {}, began)
-    names = {main} if main == comm else set(_threads(process))
-    has_changed = _executable(process) != program  # execve() came between
-    return _Found({} if has_changed else dict.fromkeys(names, program), began)
+        is_same_task = main_comm == comm or main_comm.startswith((f"{comm}-", f"{comm}+"))
+        return _ProcessPrograms({comm: main_comm} if is_same_task else {}, start_tick)
+    names = {main_comm} if main_comm == comm else set(_thread_comms(process))
+    has_called_exec = _read_exe(process) != program  # execve() came between
+    return _ProcessPrograms({} if has_called_exec else dict.fromkeys(names, program), start_tick)
 
 
-def _stat(process: int) -> tuple[int, int]:
-    """Return fields 22 (starttime, in ``_TICK``) and 28 (startstack) of proc_pid_stat(5)."""
+def _read_start_and_stack(process: int) -> tuple[int, int]:
+    """Return fields 22 (starttime, in ``_NS_PER_TICK``) and 28 (startstack) of proc_pid_stat(5)."""
     with open(os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process), "rb") as file:
         fields = file.read().rpartition(b")")[2].split()  # the comm before may have any byte
     return int(fields[19]), int(fields[25])
 
 
-def _executable(process: int) -> str:
+def _read_exe(process: int) -> str:
     try:
         return os.path.realpath(os.readlink("exe", dir_fd=process), strict=True)
     except OSError:
         return ""
 
 
-def _comm(process: int, path: str) -> str:
+def _read_comm(process: int, path: str) -> str:
     with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=process), "rb") as file:
         return os.fsdecode(file.read()[:-1])  # only the final newline: a comm may have any byte
 
 
-def _threads(process: int) -> Iterator[str]:
-    with owned(os.open("task", os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)) as task:
+def _thread_comms(process: int) -> Iterator[str]:
+    with closing_fd(os.open("task", os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)) as task:
         for thread in os.listdir(task):
             with suppress(OSError):  # it ended
-                yield _comm(task, f"{thread}/comm")
+                yield _read_comm(task, f"{thread}/comm")

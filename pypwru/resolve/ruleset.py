@@ -9,15 +9,15 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pypwru.escaping import escape_unprintable
-from pypwru.kernel.nfnetlink import Message, attributes
-from pypwru.kernel.nft_words import family_word, hook_word
+from pypwru.kernel.nfnetlink import Message, parse_attributes
+from pypwru.kernel.nft_words import family_name, hook_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _POLICIES = {0: "drop", 1: "accept"}  # NF_DROP, NF_ACCEPT
-_LONGEST = 16384  # characters of a text; an anonymous set may have any number of elements
-_LONGEST_SET = 200  # characters between the braces of a set that is printed in full
+_MAX_TEXT = 16384  # characters of a text; an anonymous set may have any number of elements
+_MAX_SET_TEXT = 200  # characters between the braces of a set that is printed in full
 _QUOTED = r'"[^"]*"'
 _SET = re.compile(rf'{_QUOTED}|\{{ ([^"{{}}]*(?:{_QUOTED}[^"{{}}]*)*) \}}')
 _REJECT = re.compile(r"(?:^|[ {])reject(?=[ ;]|$)|^-A .* -j REJECT\b")
@@ -65,14 +65,14 @@ class Rule(NamedTuple):
     Args:
         handle: unique in its table.
         comment: unescaped; "" without one.
-        block: kernel's name of the chain that is bound to it (``jump { ... }``); "" for none.
-        is_xt: it has an xtables match or target, which only the iptables tools print in full.
+        bound_chain: kernel's name of the chain that is bound to it (``jump { ... }``); "" for none.
+        has_xt: it has an xtables match or target, which only the iptables tools print in full.
     """
 
     handle: int
     comment: str = ""
-    block: str = ""
-    is_xt: bool = False
+    bound_chain: str = ""
+    has_xt: bool = False
 
 
 class Chain(SimpleNamespace):
@@ -99,74 +99,76 @@ class Table(SimpleNamespace):
         family: ``inet``, ``ip``, ...
         name: of the table.
         chains: handle -> chain, in the order of the dump.
-        blocks: kernel's name -> handle of chains that are bound to rules.
+        bound_chains: kernel's name -> handle of chains that are bound to rules.
     """
 
     family: str
     name: str
     chains: dict[int, Chain]
-    blocks: dict[str, int]
+    bound_chains: dict[str, int]
 
     def __init__(
         self,
         family: str,
         name: str,
         chains: Mapping[int, Chain] | None = None,
-        blocks: Mapping[str, int] | None = None,
+        bound_chains: Mapping[str, int] | None = None,
     ) -> None:
-        chains, blocks = dict(chains or {}), dict(blocks or {})
-        super().__init__(family=family, name=name, chains=chains, blocks=blocks)
+        chains, bound_chains = dict(chains or {}), dict(bound_chains or {})
+        super().__init__(family=family, name=name, chains=chains, blocks=bound_chains)
 
     @property
     def has_xt(self) -> bool:
         """Whether a rule has an xtables match or target."""
-        return any(rule.is_xt for chain in self.chains.values() for rule in chain.rules)
+        return any(rule.has_xt for chain in self.chains.values() for rule in chain.rules)
 
 
 # Handle of a table -> the table.
 Tables = dict[int, Table]
-Name = TypeVar("Name")
-Owner = TypeVar("Owner")
+_NameT = TypeVar("_NameT")
+_OwnerT = TypeVar("_OwnerT")
 
 
-def one_line(text: str) -> str:
+def sanitize_line(text: str) -> str:
     """Return ``text`` with control characters escaped, cut to a maximum length."""
-    if len(text) > _LONGEST:
-        text = f"{text[:_LONGEST]}..."
+    if len(text) > _MAX_TEXT:
+        text = f"{text[:_MAX_TEXT]}..."
     return escape_unprintable(text)
 
 
-def rule_line(text: str) -> str:
+def sanitize_rule(text: str) -> str:
     """Return the text of a rule on one line; if it is too long, long sets are elided first."""
-    return one_line(_SET.sub(_with_count, text) if len(text) > _LONGEST else text)
+    return sanitize_line(_SET.sub(_elide_set, text) if len(text) > _MAX_TEXT else text)
 
 
 @functools.lru_cache(1 << 10)
-def shown(text: str) -> str:
+def elide_sets(text: str) -> str:
     """Return the text of a rule as it is printed: long sets become ``{ 3000 elements }``."""
-    return _SET.sub(_with_count, text) if len(text) > _LONGEST_SET else text
+    return _SET.sub(_elide_set, text) if len(text) > _MAX_SET_TEXT else text
 
 
-def _with_count(found: re.Match[str]) -> str:
+def _elide_set(found: re.Match[str]) -> str:
     """Return ``{ 3000 elements }`` for a long set, else the match as it is."""
     elements = found[1] or ""
-    if len(elements) <= _LONGEST_SET:
+    if len(elements) <= _MAX_SET_TEXT:
         return found[0]
     return f"{{ {re.sub(_QUOTED, '', elements).count(',') + 1} elements }}"
 
 
 @functools.lru_cache(1 << 10)
-def rejects(text: str) -> bool:
+def has_reject(text: str) -> bool:
     """Return whether a rule with this text rejects packets: drops them and notifies the sender."""
     return bool(_REJECT.search(re.sub(_QUOTED, "", text)))
 
 
-def readable(octets: bytes) -> str:
+def decode_text(data: bytes) -> str:
     """Decode text of the kernel or of a command; bytes that aren't UTF-8 become ``\\xNN``."""
-    return octets.decode(errors="backslashreplace")
+    return data.decode(errors="backslashreplace")
 
 
-def build(tables: Iterable[Message], chains: Iterable[Message], rules: Iterable[Message]) -> Tables:
+def parse_ruleset(
+    tables: Iterable[Message], chains: Iterable[Message], rules: Iterable[Message]
+) -> Tables:
     """Build the ruleset from three dumps.
 
     Args:
@@ -181,108 +183,108 @@ def build(tables: Iterable[Message], chains: Iterable[Message], rules: Iterable[
         InterruptedError: a chain or rule is of a table or chain that its dump didn't have: the
             ruleset changed between the dumps.
     """
-    made: Tables = {}
-    by_name: dict[tuple[int, bytes], Table] = {}
+    table_by_handle: Tables = {}
+    table_by_name: dict[tuple[int, bytes], Table] = {}
     for message in tables:
-        found = dict(attributes(message.body))
-        table = Table(family_word(message.family), name_text(found[1]))
-        made[_number(found[4])] = by_name[message.family, found[1]] = table
+        found = dict(parse_attributes(message.body))
+        table = Table(family_name(message.family), decode_name(found[1]))
+        table_by_handle[_be_uint(found[4])] = table_by_name[message.family, found[1]] = table
     chain_by_name: dict[tuple[int, bytes, bytes], Chain] = {}
     for message in chains:
-        found = dict(attributes(message.body))
-        table = _of(by_name, (message.family, found[1]))
-        handle, chain = _number(found[2]), Chain(_chain(table, found))
-        chain.comment = _comment(found.get(12, b""))  # NFTA_CHAIN_USERDATA
+        found = dict(parse_attributes(message.body))
+        table = _lookup_owner(table_by_name, (message.family, found[1]))
+        handle, chain = _be_uint(found[2]), Chain(_parse_chain(table, found))
+        chain.comment = _parse_comment(found.get(12, b""))  # NFTA_CHAIN_USERDATA
         table.chains[handle] = chain_by_name[message.family, found[1], found[3]] = chain
-        if _number(found.get(10, b"")) & _BINDING:  # NFTA_CHAIN_FLAGS
+        if _be_uint(found.get(10, b"")) & _BINDING:  # NFTA_CHAIN_FLAGS
             table.blocks[chain.text.chain] = handle
     for message in rules:
-        found = dict(attributes(message.body))
-        chain = _of(chain_by_name, (message.family, found[1], found[2]))
-        chain.rules.append(_rule(found, by_name[message.family, found[1]].blocks))
-    for table in made.values():
-        _name_blocks(table)
-    return made
+        found = dict(parse_attributes(message.body))
+        chain = _lookup_owner(chain_by_name, (message.family, found[1], found[2]))
+        chain.rules.append(_parse_rule(found, table_by_name[message.family, found[1]].blocks))
+    for table in table_by_handle.values():
+        _name_bound_chains(table)
+    return table_by_handle
 
 
-def _name_blocks(table: Table) -> None:
+def _name_bound_chains(table: Table) -> None:
     """Name bound chains after their rules, ``input#5``: no listing has the kernel's names."""
-    bound = set(table.blocks.values())
-    owners = [chain for handle, chain in table.chains.items() if handle not in bound]
+    bound_handles = set(table.blocks.values())
+    owners = [chain for handle, chain in table.chains.items() if handle not in bound_handles]
     while owners:
         owner = owners.pop()
         for rule in owner.rules:
-            if rule.block:  # bound to this rule alone
-                block = table.chains[table.blocks[rule.block]]
+            if rule.bound_chain:  # bound to this rule alone
+                bound_chain = table.chains[table.blocks[rule.bound_chain]]
                 name = f"{owner.text.chain}#{rule.handle}"
-                block.text = block.text._replace(chain=name)
-                owners.append(block)
+                bound_chain.text = bound_chain.text._replace(chain=name)
+                owners.append(bound_chain)
 
 
-def _of(owners: Mapping[Name, Owner], name: Name) -> Owner:
+def _lookup_owner(owners: Mapping[_NameT, _OwnerT], name: _NameT) -> _OwnerT:
     try:
         return owners[name]
     except KeyError:
         raise InterruptedError(4, "the ruleset changed while it was read") from None
 
 
-def _number(value: bytes) -> int:
+def _be_uint(value: bytes) -> int:
     return int.from_bytes(value, "big")
 
 
-def name_text(value: bytes) -> str:
+def decode_name(value: bytes) -> str:
     """Return the text of a NUL-terminated name from a netlink attribute, on one line."""
-    return one_line(readable(value.rstrip(b"\0")))
+    return sanitize_line(decode_text(value.rstrip(b"\0")))
 
 
-def _chain(table: Table, found: dict[int, bytes]) -> ChainText:
-    plain = ChainText(table.family, table.name, name_text(found[3]))
+def _parse_chain(table: Table, found: dict[int, bytes]) -> ChainText:
+    regular = ChainText(table.family, table.name, decode_name(found[3]))
     if 4 not in found:  # NFTA_CHAIN_HOOK
-        return plain
-    hook = dict(attributes(found[4]))
-    return plain._replace(
-        hook=hook_word(table.family, _number(hook[1])),
+        return regular
+    hook = dict(parse_attributes(found[4]))
+    return regular._replace(
+        hook=hook_name(table.family, _be_uint(hook[1])),
         priority=struct.unpack("!i", hook[2])[0],
-        policy=_POLICIES.get(_number(found.get(5, b"\1")), ""),
+        policy=_POLICIES.get(_be_uint(found.get(5, b"\1")), ""),
     )
 
 
-def _rule(found: dict[int, bytes], blocks: Mapping[str, int]) -> Rule:
-    rule = Rule(_number(found[3]), _comment(found.get(7, b"")))  # NFTA_RULE_USERDATA
+def _parse_rule(found: dict[int, bytes], bound_chains: Mapping[str, int]) -> Rule:
+    rule = Rule(_be_uint(found[3]), _parse_comment(found.get(7, b"")))  # NFTA_RULE_USERDATA
     expressions = found.get(4, b"")
-    if not (blocks or b"match\0" in expressions or b"target\0" in expressions):
+    if not (bound_chains or b"match\0" in expressions or b"target\0" in expressions):
         return rule
-    for _, element in attributes(expressions):
-        expression = dict(attributes(element))
-        name, data = expression[1], dict(attributes(expression.get(2, b"")))
+    for _, element in parse_attributes(expressions):
+        expression = dict(parse_attributes(element))
+        name, data = expression[1], dict(parse_attributes(expression.get(2, b"")))
         if name in (b"match\0", b"target\0"):
-            rule = rule._replace(is_xt=True)
+            rule = rule._replace(has_xt=True)
             if data.get(1) == b"comment\0":  # NFTA_MATCH_NAME, NFTA_MATCH_INFO
-                said = readable(data.get(3, b"").split(b"\0")[0])
-                rule = rule._replace(comment=rule.comment or said)
-        elif name == b"immediate\0" and (target := _target(data)) in blocks:
-            rule = rule._replace(block=target)
+                xt_comment = decode_text(data.get(3, b"").split(b"\0")[0])
+                rule = rule._replace(comment=rule.comment or xt_comment)
+        elif name == b"immediate\0" and (target := _jump_target(data)) in bound_chains:
+            rule = rule._replace(bound_chain=target)
     return rule
 
 
-def _target(data: Mapping[int, bytes]) -> str:
+def _jump_target(data: Mapping[int, bytes]) -> str:
     """Return the target chain of an ``immediate`` expression; "" for none."""
-    value = dict(attributes(data.get(2, b"")))  # NFTA_IMMEDIATE_DATA
-    verdict = dict(attributes(value.get(2, b"")))  # NFTA_DATA_VERDICT
-    return name_text(verdict.get(2, b""))  # NFTA_VERDICT_CHAIN
+    value = dict(parse_attributes(data.get(2, b"")))  # NFTA_IMMEDIATE_DATA
+    verdict = dict(parse_attributes(value.get(2, b"")))  # NFTA_DATA_VERDICT
+    return decode_name(verdict.get(2, b""))  # NFTA_VERDICT_CHAIN
 
 
-def _comment(data: bytes) -> str:
+def _parse_comment(data: bytes) -> str:
     """Return the comment in the user data of a rule or chain; "" for none."""
-    for kind, value in _user_data(data):
+    for kind, value in _parse_user_data(data):
         if kind == _COMMENT:
-            return readable(value.rstrip(b"\0"))
+            return decode_text(value.rstrip(b"\0"))
     return ""
 
 
-def _user_data(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _parse_user_data(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield type and value of each TLV that user space stored with a rule: u8, u8 size, value."""
-    at = 0
-    while at + 2 <= len(data):
-        yield data[at], data[at + 2 : at + 2 + data[at + 1]]
-        at += 2 + data[at + 1]
+    offset = 0
+    while offset + 2 <= len(data):
+        yield data[offset], data[offset + 2 : offset + 2 + data[offset + 1]]
+        offset += 2 + data[offset + 1]

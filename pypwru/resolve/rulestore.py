@@ -11,80 +11,90 @@ from __future__ import annotations
 import threading
 from typing import NamedTuple
 
-from pypwru.resolve.listing import Listing
-from pypwru.resolve.ruleset import ChainText, RuleText, one_line
-from pypwru.resolve.rulewatch import Commit, RuleName
+from pypwru.resolve.listing import RulesetSnapshot
+from pypwru.resolve.ruleset import ChainText, RuleText, sanitize_line
+from pypwru.resolve.rulewatch import Commit, RuleKey
 
-_KEPT_GONE = 4 << 20  # bytes, estimated, of deleted rules and chains
-_KEPT_REPLACED = 4096  # rules with known times of replacement
-_KEPT_TIMES = 8  # versions, and times of replacement, of each
+_MAX_DELETED_SIZE = 4 << 20  # bytes, estimated, of deleted rules and chains
+_MAX_REPLACED = 4096  # rules with known times of replacement
+_MAX_VERSIONS = 8  # versions, and times of replacement, of each
 _OVERHEAD = 300  # bytes of a rule without its text
 _NEVER = 1 << 63
 _NO_GENERATION = -1
 
 
-class Change(NamedTuple):
+class Interval(NamedTuple):
     """A change at an unknown time in (after, before); ns, CLOCK_MONOTONIC."""
 
-    after: int
-    before: int
+    start: int
+    end: int
 
 
-class Sight(NamedTuple):
+class RuleVersion(NamedTuple):
     """A version of a rule: what a handle referred to until the rule was replaced.
 
     Args:
         rule: text and comment.
-        name: as in notifications.
+        key: as in notifications.
         first, last: this version certainly existed between these times; ns.
     """
 
     rule: RuleText
-    name: RuleName
+    key: RuleKey
     first: int
     last: int
 
 
 # Handles of table, chain and, for a rule, rule.
 Handles = tuple[int, ...]
-Known = ChainText | tuple[Sight, ...]  # a chain; or the versions of a rule, oldest first
+HistoryEntry = (
+    ChainText | tuple[RuleVersion, ...]
+)  # a chain; or the versions of a rule, oldest first
 
 
-class Memory:
+class RuleHistory:
     """Rules and chains by handle, with the versions that events of the past may refer to.
 
     One thread at a time may record changes, and one may add listings; ``find`` may be called from
     any thread meanwhile.
 
     Attributes:
-        since: changes are recorded from this time on; ns, CLOCK_MONOTONIC.
+        subscribed_at: changes are recorded from this time on; ns, CLOCK_MONOTONIC.
     """
 
     def __init__(self) -> None:
-        self.since = _NEVER
-        self._known: dict[Handles, Known] = {}  # first those deleted, in order of deletion
-        self._replaced: dict[RuleName, tuple[Change, ...]] = {}
-        self._lost: tuple[Change, ...] = ()  # intervals in which any rule may have been replaced
-        self._noting = threading.Lock()
-        self._heard = 0  # latest possible time of the last change
-        self._listed = Listing(_NO_GENERATION, _NO_GENERATION, {}, {}, (), 0, 0, False)
+        self.subscribed_at = _NEVER
+        self._entries: dict[Handles, HistoryEntry] = {}  # first those deleted, in order of deletion
+        self._replaced: dict[RuleKey, tuple[Interval, ...]] = {}
+        self._uncertain: tuple[
+            Interval, ...
+        ] = ()  # intervals in which any rule may have been replaced
+        self._replaced_lock = threading.Lock()
+        self._last_change = 0  # latest possible time of the last change
+        self._last_listing = RulesetSnapshot(
+            _NO_GENERATION, _NO_GENERATION, {}, {}, (), 0, 0, False
+        )
 
     @property
     def generation(self) -> int:
         """NFTA_GEN_ID of the last listing if that is complete and up to date; else -1."""
-        listed = self._listed
+        snapshot = self._last_listing
         return (
-            listed.generation if listed.is_whole and self._heard <= listed.ended else _NO_GENERATION
+            snapshot.generation
+            if snapshot.is_complete and self._last_change <= snapshot.ended
+            else _NO_GENERATION
         )
 
     @property
-    def listed_at(self) -> int:
+    def valid_until(self) -> int:
         """Time until which the last complete listing is valid; ns; 0 without one."""
-        return self._listed.ended if self._listed.is_whole else 0
+        return self._last_listing.ended if self._last_listing.is_complete else 0
 
-    def confirm(self, moment: int) -> None:
+    def extend_validity(self, moment: int) -> None:
         """Extend the validity of the last listing up to ``moment``, ns."""
-        self._listed = self._listed._replace(ended=max(self._listed.ended, moment))
+        self._last_listing = self._last_listing._replace(
+            ended=max(self._last_listing.ended, moment)
+        )
 
     def find(self, handles: Handles, moment: int) -> RuleText | ChainText | None:
         """Return the rule or chain that had these handles at a time.
@@ -97,114 +107,120 @@ class Memory:
             None if the handles are unknown, or the rule may have been replaced between ``moment``
             and each listing that has it.
         """
-        found = self._known.get(handles)
+        found = self._entries.get(handles)
         if found is None or isinstance(found, ChainText):
             return found
-        if moment >= self.since:
-            for sight in reversed(found):
-                between = max(moment, sight.first), min(moment, sight.last)
-                if not self._changed(sight.name, *between):
-                    return sight.rule
+        if moment >= self.subscribed_at:
+            for version in reversed(found):
+                gap = max(moment, version.first), min(moment, version.last)
+                if not self._may_be_replaced(version.key, *gap):
+                    return version.rule
         return None
 
-    def _changed(self, name: RuleName, end: int, start: int) -> bool:
+    def _may_be_replaced(self, key: RuleKey, end: int, start: int) -> bool:
         """Return whether the rule may have been replaced between ``start`` and ``end``, ns."""
         return any(
-            change.after < end and start < change.before
-            for change in (*self._lost, *self._replaced.get(name, ()))
+            interval.start < end and start < interval.end
+            for interval in (*self._uncertain, *self._replaced.get(key, ()))
         )
 
-    def tell(self, commit: Commit, after: int, before: int) -> None:
+    def record_commit(self, commit: Commit, start: int, end: int) -> None:
         """Record a commit.
 
         Args:
             commit: as notified.
-            after, before: bounds of the time at which it took effect; ns.
+            start, end: bounds of the time at which it took effect; ns.
         """
-        if commit.generation > self._listed.generation:
-            after = max(after, self._listed.ended)
-        for name in commit.replaced:
-            self._note(name, Change(after, before))
+        if commit.generation > self._last_listing.generation:
+            start = max(start, self._last_listing.ended)
+        for key in commit.replaced:
+            self._record_replacement(key, Interval(start, end))
 
-    def _note(self, name: RuleName, change: Change) -> None:
-        with self._noting:
-            self._heard = max(self._heard, change.before)
-            self._replaced[name] = _with(self._replaced.get(name, ()), change)
-            if len(self._replaced) > _KEPT_REPLACED:
-                self.doubt(min(each[0].after for each in self._replaced.values()), change.before)
+    def _record_replacement(self, key: RuleKey, interval: Interval) -> None:
+        with self._replaced_lock:
+            self._last_change = max(self._last_change, interval.end)
+            self._replaced[key] = _append_interval(self._replaced.get(key, ()), interval)
+            if len(self._replaced) > _MAX_REPLACED:
+                self.mark_uncertain(
+                    min(each[0].start for each in self._replaced.values()), interval.end
+                )
                 self._replaced.clear()
 
-    def doubt(self, after: int, before: int) -> None:
+    def mark_uncertain(self, start: int, end: int) -> None:
         """Record that notifications were lost: any rule may have been replaced between these times.
 
         Args:
-            after, before: bounds; ns.
+            start, end: bounds; ns.
         """
-        self._heard = max(self._heard, before)
-        self._lost = _with(self._lost, Change(after, before))
+        self._last_change = max(self._last_change, end)
+        self._uncertain = _append_interval(self._uncertain, Interval(start, end))
 
-    def put(self, listing: Listing) -> None:
+    def add_snapshot(self, listing: RulesetSnapshot) -> None:
         """Add a listing; rules that it doesn't have become deleted ones.
 
         Args:
             listing: all changes up to its end must have been recorded before.
         """
-        fresh: dict[Handles, Known] = {}
-        is_mixed = listing.since != listing.generation
+        listed: dict[Handles, HistoryEntry] = {}
+        is_mixed = listing.start_generation != listing.generation
         for table_handle, table in listing.tables.items():
             for chain_handle, chain in table.chains.items():
-                fresh[table_handle, chain_handle] = chain.text
+                listed[table_handle, chain_handle] = chain.text
                 for rule in chain.rules:
                     handles = (table_handle, chain_handle, rule.handle)
-                    sight = Sight(
-                        RuleText(listing.texts.get(handles, ""), one_line(rule.comment)),
-                        RuleName(table.family, table.name, rule.handle),
+                    version = RuleVersion(
+                        RuleText(listing.texts.get(handles, ""), sanitize_line(rule.comment)),
+                        RuleKey(table.family, table.name, rule.handle),
                         listing.began,
                         listing.ended,
                     )
                     # Replaced during the listing: the text may be of either rule.
-                    if is_mixed and self._changed(sight.name, listing.ended, listing.began):
+                    if is_mixed and self._may_be_replaced(
+                        version.key, listing.ended, listing.began
+                    ):
                         continue
-                    fresh[handles] = self._seen(handles, sight)
-        self._known = self._gone(fresh) | fresh
-        self._listed = listing._replace(tables={}, texts={}, by_order=(), faults=())
+                    listed[handles] = self._merge_version(handles, version)
+        self._entries = self._deleted_entries(listed) | listed
+        self._last_listing = listing._replace(tables={}, texts={}, assigned_by_order=(), faults=())
 
-    def _seen(self, handles: Handles, new: Sight) -> tuple[Sight, ...]:
-        before = self._known.get(handles, ())
-        if not before or isinstance(before, ChainText):
+    def _merge_version(self, handles: Handles, new: RuleVersion) -> tuple[RuleVersion, ...]:
+        versions = self._entries.get(handles, ())
+        if not versions or isinstance(versions, ChainText):
             return (new,)
-        *older, last = before
-        between = new.first, last.last
-        if not self._changed(new.name, *between):
+        *older, last = versions
+        gap = new.first, last.last
+        if not self._may_be_replaced(new.key, *gap):
             if new.rule.comment == last.rule.comment and new.rule.text in ("", last.rule.text):
                 return (*older, last._replace(last=new.last))
             if not last.rule.text:
                 return (*older, new._replace(first=last.first))
             # Changed without a notification: the target chain of its jump was renamed, or the
             # notification is still to come.
-            self._note(new.name, Change(last.last, new.first))
-        return (*older, last, new)[-_KEPT_TIMES:]
+            self._record_replacement(new.key, Interval(last.last, new.first))
+        return (*older, last, new)[-_MAX_VERSIONS:]
 
-    def _gone(self, fresh: dict[Handles, Known]) -> dict[Handles, Known]:
+    def _deleted_entries(self, listed: dict[Handles, HistoryEntry]) -> dict[Handles, HistoryEntry]:
         """Return deleted rules and chains, without the oldest beyond the limit of memory."""
-        gone = {handles: each for handles, each in self._known.items() if handles not in fresh}
-        size = sum(map(_size, gone.values()))
-        for handles in tuple(gone):
-            if size <= _KEPT_GONE:
+        deleted = {
+            handles: each for handles, each in self._entries.items() if handles not in listed
+        }
+        size = sum(map(_entry_size, deleted.values()))
+        for handles in tuple(deleted):
+            if size <= _MAX_DELETED_SIZE:
                 break
-            size -= _size(gone.pop(handles))
-        return gone
+            size -= _entry_size(deleted.pop(handles))
+        return deleted
 
 
-def _with(changes: tuple[Change, ...], new: Change) -> tuple[Change, ...]:
+def _append_interval(intervals: tuple[Interval, ...], new: Interval) -> tuple[Interval, ...]:
     """Append a change; if there are too many, merge the two oldest into one interval."""
-    if len(changes) == _KEPT_TIMES:
-        first, second, *others = changes
-        changes = (Change(min(first.after, second.after), second.before), *others)
-    return (*changes, new)
+    if len(intervals) == _MAX_VERSIONS:
+        first, second, *others = intervals
+        intervals = (Interval(min(first.start, second.start), second.end), *others)
+    return (*intervals, new)
 
 
-def _size(each: Known) -> int:
-    if isinstance(each, ChainText):
+def _entry_size(entry: HistoryEntry) -> int:
+    if isinstance(entry, ChainText):
         return _OVERHEAD
-    return sum(_OVERHEAD + len(sight.rule.text) + len(sight.rule.comment) for sight in each)
+    return sum(_OVERHEAD + len(version.rule.text) + len(version.rule.comment) for version in entry)

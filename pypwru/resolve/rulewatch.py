@@ -14,7 +14,7 @@ import socket
 import struct
 from typing import NamedTuple
 
-from pypwru.kernel.netns import in_new_namespace
+from pypwru.kernel.netns import run_in_new_namespace
 from pypwru.kernel.nfnetlink import (
     DEL_CHAIN,
     DEL_RULE,
@@ -24,14 +24,14 @@ from pypwru.kernel.nfnetlink import (
     NEW_RULE,
     NEW_TABLE,
     Message,
-    Netfilter,
-    attribute,
-    attributes,
-    generation,
-    messages,
+    NetfilterSocket,
+    encode_attribute,
+    parse_attributes,
+    parse_generation,
+    parse_messages,
 )
-from pypwru.kernel.nft_words import family_word
-from pypwru.resolve.ruleset import name_text
+from pypwru.kernel.nft_words import family_name
+from pypwru.resolve.ruleset import decode_name
 
 _SOL_NETLINK = 270
 _ADD_MEMBERSHIP, _LISTEN_ALL_NSID = 1, 8
@@ -41,17 +41,17 @@ _NSID, _FD = 1, 3  # NETNSA_NSID, NETNSA_FD
 _HEADER = struct.Struct("=IHHII")
 _RTGENMSG = bytes(4)  # family, and padding
 _REQUEST_ACK, _ERROR = 0x5, 2
-_PATIENCE = 10  # seconds; the kernel answers at once
-_RECEIVE = 1 << 18
-_ROOM = 4 << 20  # bytes of the receive buffer; an overflow is ENOBUFS
-_MOST = 500  # datagrams that one read() takes, in some milliseconds
+_TIMEOUT = 10  # seconds; the kernel answers at once
+_RECV_SIZE = 1 << 18
+_RCVBUF = 4 << 20  # bytes of the receive buffer; an overflow is ENOBUFS
+_MAX_DATAGRAMS = 500  # datagrams that one read() takes, in some milliseconds
 _SO_RCVBUFFORCE = 33
 _CAP_NET_BROADCAST = 11
 # Others, such as those of set elements, change no rule's text.
-_CHANGES = {NEW_TABLE, DEL_TABLE, NEW_CHAIN, DEL_CHAIN, NEW_RULE, DEL_RULE}
+_RULESET_MESSAGES = {NEW_TABLE, DEL_TABLE, NEW_CHAIN, DEL_CHAIN, NEW_RULE, DEL_RULE}
 
 
-class RuleName(NamedTuple):
+class RuleKey(NamedTuple):
     """A rule as named in notifications; ``handle`` is unique in its table."""
 
     family: str
@@ -68,42 +68,42 @@ class Commit(NamedTuple):
     """
 
     generation: int
-    replaced: set[RuleName]
+    replaced: set[RuleKey]
 
 
-class _Begun(NamedTuple):
+class _OpenCommit(NamedTuple):
     """A commit whose NFT_MSG_NEWGEN is still to come.
 
     Args:
-        tables: family and name of deleted tables.
-        made: rules of NFT_MSG_NEWRULE.
-        deleted: rules of NFT_MSG_DELRULE.
+        deleted_tables: family and name of deleted tables.
+        new_rules: rules of NFT_MSG_NEWRULE.
+        deleted_rules: rules of NFT_MSG_DELRULE.
     """
 
-    tables: set[tuple[str, str]]
-    made: set[RuleName]
-    deleted: set[RuleName]
+    deleted_tables: set[tuple[str, str]]
+    new_rules: set[RuleKey]
+    deleted_rules: set[RuleKey]
 
 
-class Notices(NamedTuple):
+class Changes(NamedTuple):
     """Changes since the last read.
 
     Args:
         commits: inode of a namespace -> commits that changed its rules.
         generations: inode -> last NFTA_GEN_ID, of any change, set elements included.
-        gone: inodes of deleted namespaces.
-        lost: the socket overflowed (ENOBUFS): notifications are missing.
-        partial: more can be read, or the end of a commit is still to come.
+        deleted_namespaces: inodes of deleted namespaces.
+        has_overflowed: the socket overflowed (ENOBUFS): notifications are missing.
+        is_partial: more can be read, or the end of a commit is still to come.
     """
 
     commits: dict[int, list[Commit]]
     generations: dict[int, int]
-    gone: set[int]
-    lost: bool = False
-    partial: bool = False
+    deleted_namespaces: set[int]
+    has_overflowed: bool = False
+    is_partial: bool = False
 
 
-class Watch:
+class RulesetMonitor:
     """Receives notifications of all added namespaces, until it is closed. Not thread-safe, except
     ``filenos``.
 
@@ -112,28 +112,30 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self._numbers: dict[int, int] = {}  # inode -> nsid
-        self._inodes: dict[int, int] = {}  # nsid -> inode
-        self._begun: dict[int, _Begun] = {}  # nsid -> commit in progress
-        self._next = 0
-        self._losing = False  # overflowed, and not read to the end since
+        self._nsid_by_inode: dict[int, int] = {}  # inode -> nsid
+        self._inode_by_nsid: dict[int, int] = {}  # nsid -> inode
+        self._open_commits: dict[int, _OpenCommit] = {}  # nsid -> commit in progress
+        self._last_nsid = 0
+        self._has_overflowed = False  # overflowed, and not read to the end since
         # Without the capability the kernel skips messages of other namespaces, without an error.
         with open("/proc/thread-self/status") as status:
             (effective,) = (line.split()[1] for line in status if line.startswith("CapEff:"))
         if not int(effective, 16) >> _CAP_NET_BROADCAST & 1:
             raise OSError(errno.EPERM, "CAP_NET_BROADCAST is missing; run it as root of the host")
-        self._rules, self._deaths, self._asking = in_new_namespace(_sockets)
+        self._nft_socket, self._nsid_socket, self._request_socket = run_in_new_namespace(
+            _make_sockets
+        )
 
     def close(self) -> None:
         """Close the sockets, and with them their namespace."""
-        for each in (self._rules, self._deaths, self._asking):
+        for each in (self._nft_socket, self._nsid_socket, self._request_socket):
             each.close()
 
     def filenos(self) -> tuple[int, int]:
         """Return the descriptors to poll for POLLIN."""
-        return self._rules.fileno(), self._deaths.fileno()
+        return self._nft_socket.fileno(), self._nsid_socket.fileno()
 
-    def add(self, inode: int, descriptor: int) -> bool:
+    def subscribe(self, inode: int, descriptor: int) -> bool:
         """Subscribe to a namespace; False if that is done already.
 
         Args:
@@ -143,147 +145,165 @@ class Watch:
         Raises:
             OSError: RTM_NEWNSID failed.
         """
-        if inode in self._numbers:
+        if inode in self._nsid_by_inode:
             return False
-        self._next += 1
-        self._ask(_NEWNSID, self._next, attribute(_FD, struct.pack("=I", descriptor)))
-        self._numbers[inode] = self._next
-        self._inodes[self._next] = inode
+        self._last_nsid += 1
+        self._request(
+            _NEWNSID, self._last_nsid, encode_attribute(_FD, struct.pack("=I", descriptor))
+        )
+        self._nsid_by_inode[inode] = self._last_nsid
+        self._inode_by_nsid[self._last_nsid] = inode
         return True
 
-    def _ask(self, kind: int, number: int, more: bytes = b"") -> None:
-        body = _RTGENMSG + attribute(_NSID, struct.pack("=i", number)) + more
+    def _request(self, kind: int, nsid: int, extra: bytes = b"") -> None:
+        body = _RTGENMSG + encode_attribute(_NSID, struct.pack("=i", nsid)) + extra
         size = _HEADER.size + len(body)
-        self._asking.send(_HEADER.pack(size, kind, _REQUEST_ACK, number, 0) + body)
-        answered = 0
-        while answered != _ERROR:  # NLMSG_ERROR is the ACK too, with code 0
-            answer = self._asking.recv(_RECEIVE)
-            answered = _HEADER.unpack_from(answer)[1]
-        code = -struct.unpack_from("=i", answer, _HEADER.size)[0]
+        self._request_socket.send(_HEADER.pack(size, kind, _REQUEST_ACK, nsid, 0) + body)
+        reply_type = 0
+        while reply_type != _ERROR:  # NLMSG_ERROR is the ACK too, with code 0
+            reply = self._request_socket.recv(_RECV_SIZE)
+            reply_type = _HEADER.unpack_from(reply)[1]
+        code = -struct.unpack_from("=i", reply, _HEADER.size)[0]
         if code:
             raise OSError(code, os.strerror(code))
 
-    def read(self) -> Notices:
+    def read(self) -> Changes:
         """Return changes since the last call, up to a limit; never waits.
 
         Raises:
             OSError: a socket failed, other than by an overflow.
         """
         # Deletions last: changes before a deletion are of the deleted namespace.
-        commits, generations, ended = self._commits()
-        lost = self._losing
-        if lost and ended:
+        commits, generations, is_drained = self._read_commits()
+        has_overflowed = self._has_overflowed
+        if has_overflowed and is_drained:
             # After an overflow the kernel queues nothing until all is read (NETLINK_S_CONGESTED):
             # the ends of these commits will not come.
-            self._begun.clear()
-            self._losing = False
-        gone = self._gone()
-        for inode in gone:
-            number = self._numbers.pop(inode)
-            del self._inodes[number]
-            self._begun.pop(number, None)
-        return Notices(commits, generations, gone, lost, bool(self._begun) or not ended)
+            self._open_commits.clear()
+            self._has_overflowed = False
+        deleted = self._read_deletions()
+        for inode in deleted:
+            nsid = self._nsid_by_inode.pop(inode)
+            del self._inode_by_nsid[nsid]
+            self._open_commits.pop(nsid, None)
+        return Changes(
+            commits,
+            generations,
+            deleted,
+            has_overflowed,
+            bool(self._open_commits) or not is_drained,
+        )
 
-    def _commits(self) -> tuple[dict[int, list[Commit]], dict[int, int], bool]:
+    def _read_commits(self) -> tuple[dict[int, list[Commit]], dict[int, int], bool]:
         """Return ``commits`` and ``generations`` of Notices, and whether all was read."""
-        done: dict[int, list[Commit]] = {}
-        last: dict[int, int] = {}
-        for _ in range(_MOST):
+        commits: dict[int, list[Commit]] = {}
+        generations: dict[int, int] = {}
+        for _ in range(_MAX_DATAGRAMS):
             try:
-                datagram, extra, _, _ = self._rules.recvmsg(_RECEIVE, 64)
+                datagram, extra, _, _ = self._nft_socket.recvmsg(_RECV_SIZE, 64)
             except BlockingIOError:
-                return done, last, True
+                return commits, generations, True
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                self._losing = True
+                self._has_overflowed = True
                 continue
-            for number in _numbers(extra):
-                if number in self._inodes:
-                    for message in messages(datagram):
-                        self._take(number, message, done, last)
-        return done, last, False
+            for nsid in _source_nsids(extra):
+                if nsid in self._inode_by_nsid:
+                    for message in parse_messages(datagram):
+                        self._process_message(nsid, message, commits, generations)
+        return commits, generations, False
 
-    def _take(
+    def _process_message(
         self,
-        number: int,
+        nsid: int,
         message: Message,
-        done: dict[int, list[Commit]],
-        last: dict[int, int],
+        commits: dict[int, list[Commit]],
+        generations: dict[int, int],
     ) -> None:
         if message.kind == NEW_GENERATION:
-            begun = self._begun.pop(number, None)
-            last[self._inodes[number]] = generation(message)
-            if begun:
-                commit = Commit(generation(message), begun.made & begun.deleted)
-                done.setdefault(self._inodes[number], []).append(commit)
-        elif message.kind in _CHANGES:
-            _note(self._begun.setdefault(number, _Begun(set(), set(), set())), message)
+            open_commit = self._open_commits.pop(nsid, None)
+            generations[self._inode_by_nsid[nsid]] = parse_generation(message)
+            if open_commit:
+                commit = Commit(
+                    parse_generation(message), open_commit.new_rules & open_commit.deleted_rules
+                )
+                commits.setdefault(self._inode_by_nsid[nsid], []).append(commit)
+        elif message.kind in _RULESET_MESSAGES:
+            _add_message(
+                self._open_commits.setdefault(nsid, _OpenCommit(set(), set(), set())), message
+            )
 
-    def _gone(self) -> set[int]:
+    def _read_deletions(self) -> set[int]:
         found: set[int] = set()
         while True:
             try:
-                datagram = self._deaths.recv(_RECEIVE)
+                datagram = self._nsid_socket.recv(_RECV_SIZE)
             except BlockingIOError:
                 return found
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                found.update(inode for inode, n in self._numbers.items() if not self._lives(n))
+                found.update(
+                    inode
+                    for inode, known_nsid in self._nsid_by_inode.items()
+                    if not self._nsid_exists(known_nsid)
+                )
                 continue
             size, kind, *_ = _HEADER.unpack_from(datagram)
             if kind == _DELNSID:
                 body = datagram[_HEADER.size + len(_RTGENMSG) : size]
-                (number,) = struct.unpack("=i", dict(attributes(body))[_NSID])
-                if number in self._inodes:
-                    found.add(self._inodes[number])
+                (nsid,) = struct.unpack("=i", dict(parse_attributes(body))[_NSID])
+                if nsid in self._inode_by_nsid:
+                    found.add(self._inode_by_nsid[nsid])
 
-    def _lives(self, number: int) -> bool:
+    def _nsid_exists(self, nsid: int) -> bool:
         try:
-            self._ask(_GETNSID, number)
+            self._request(_GETNSID, nsid)
         except FileNotFoundError:
             return False
         return True
 
 
-def _sockets() -> tuple[socket.socket, socket.socket, socket.socket]:
-    rules = Netfilter().socket
-    rules.setsockopt(_SOL_NETLINK, _LISTEN_ALL_NSID, 1)
-    _hear(rules, _NFNLGRP_NFTABLES)
-    deaths, asking = (
+def _make_sockets() -> tuple[socket.socket, socket.socket, socket.socket]:
+    nft_socket = NetfilterSocket().socket
+    nft_socket.setsockopt(_SOL_NETLINK, _LISTEN_ALL_NSID, 1)
+    _join_group(nft_socket, _NFNLGRP_NFTABLES)
+    nsid_socket, request_socket = (
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) for _ in "da"
     )
-    _hear(deaths, _RTNLGRP_NSID)
-    asking.settimeout(_PATIENCE)
-    return rules, deaths, asking
+    _join_group(nsid_socket, _RTNLGRP_NSID)
+    request_socket.settimeout(_TIMEOUT)
+    return nft_socket, nsid_socket, request_socket
 
 
-def _hear(listener: socket.socket, group: int) -> None:
+def _join_group(listener: socket.socket, group: int) -> None:
     with contextlib.suppress(OSError):  # without the host's CAP_NET_ADMIN: default buffer size
-        listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
+        listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RCVBUF)
     # An unbound socket has port ID 0 as the kernel has, and a broadcast skips its sender's port ID.
     listener.bind((0, 0))
     listener.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
     listener.setblocking(False)
 
 
-def _note(commit: _Begun, message: Message) -> None:
+def _add_message(commit: _OpenCommit, message: Message) -> None:
     if message.kind not in (DEL_TABLE, NEW_RULE, DEL_RULE):
         return
-    found = dict(attributes(message.body))
-    table = family_word(message.family), name_text(found[1])
+    found = dict(parse_attributes(message.body))
+    table = family_name(message.family), decode_name(found[1])
     if message.kind == DEL_TABLE:
-        commit.tables.add(table)
+        commit.deleted_tables.add(table)
         return
-    rule = RuleName(*table, int.from_bytes(found[3], "big"))
+    rule = RuleKey(*table, int.from_bytes(found[3], "big"))
     if message.kind == DEL_RULE:
-        commit.deleted.add(rule)
-    elif table not in commit.tables:  # otherwise of a new table with the name of a deleted one
-        commit.made.add(rule)
+        commit.deleted_rules.add(rule)
+    elif (
+        table not in commit.deleted_tables
+    ):  # otherwise of a new table with the name of a deleted one
+        commit.new_rules.add(rule)
 
 
-def _numbers(extra: list[tuple[int, int, bytes]]) -> list[int]:
+def _source_nsids(extra: list[tuple[int, int, bytes]]) -> list[int]:
     """Return the nsid of the namespace that a message came from, from its control messages."""
     return [
         struct.unpack("=i", data)[0]

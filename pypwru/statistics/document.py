@@ -8,73 +8,73 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from pypwru import __version__
-from pypwru.statistics.losses import lost
+from pypwru.statistics.losses import describe_losses
 
 if TYPE_CHECKING:
     from pypwru.statistics.latencies import Latency
-    from pypwru.statistics.summary import Dropped, Handler, Hop, Spoken, Summary
+    from pypwru.statistics.summary import DropCount, HandlerCost, HopLatency, RuleCount, Summary
 
 
-def document(summary: Summary) -> str:
+def render_document(summary: Summary) -> str:
     """Return the document with a newline at its end."""
-    text = json.dumps(_members(summary), ensure_ascii=False, indent=1)
+    text = json.dumps(_summary_json(summary), ensure_ascii=False, indent=1)
     # Names of processes and texts of rules may have bytes that aren't UTF-8 (PEP 383).
     return text.encode(errors="replace").decode() + "\n"
 
 
-def _members(summary: Summary) -> dict[str, object]:
+def _summary_json(summary: Summary) -> dict[str, object]:
     return {
         "version": __version__,
         "kernel": os.uname().release,
-        "began": _time(summary.began),
-        "time": _time(summary.now),
+        "began": _iso_time(summary.began),
+        "time": _iso_time(summary.now),
         "seconds": round(summary.seconds, 3),
         "final": summary.is_final,
         "events": summary.events,
         "packets": summary.packets,
         "flows": summary.flows,
         "functions": [{"function": row.function, "hits": row.hits} for row in summary.functions],
-        "drops": [_dropped(row) for row in summary.drops],
-        "nft_rules": [_spoken(row) for row in summary.rules],
-        "latency": _latency(summary.latency) if summary.latency else None,
-        "hops": [_hop(hop) for hop in summary.hops],
-        "busiest_flows": [flow._asdict() for flow in summary.busiest],
-        "complete": not lost(summary.account),
-        "account": summary.account,
+        "drops": [_drop_json(row) for row in summary.drops],
+        "nft_rules": [_rule_json(row) for row in summary.rules],
+        "latency": _latency_json(summary.latency) if summary.latency else None,
+        "hops": [_hop_json(hop) for hop in summary.hops],
+        "busiest_flows": [flow._asdict() for flow in summary.top_flows],
+        "complete": not describe_losses(summary.counters),
+        "account": summary.counters,
         "throttled": summary.throttled,
-        "packets_let_go": summary.packets_let_go,
-        "flow_events_beyond": summary.flow_events_beyond,
-        "cost": None if summary.cost is None else [_handler(each) for each in summary.cost],
+        "packets_let_go": summary.skbs_evicted,
+        "flow_events_beyond": summary.flow_events_over_limit,
+        "cost": None if summary.cost is None else [_handler_json(each) for each in summary.cost],
     }
 
 
-def _time(nanoseconds: int) -> str:
+def _iso_time(nanoseconds: int) -> str:
     """Return ISO 8601 with microseconds, in UTC, of ns since the epoch."""
     return datetime.fromtimestamp(nanoseconds / 1e9, timezone.utc).isoformat("T", "microseconds")
 
 
-def _dropped(row: Dropped) -> dict[str, object]:
+def _drop_json(row: DropCount) -> dict[str, object]:
     return {**row.drop._asdict(), "drops": row.drops, "events": row.events}
 
 
-def _spoken(row: Spoken) -> dict[str, object]:
+def _rule_json(row: RuleCount) -> dict[str, object]:
     return {**row.rule._asdict(), "events": row.events}
 
 
-def _latency(latency: Latency) -> dict[str, object]:
+def _latency_json(latency: Latency) -> dict[str, object]:
     ranks = {"p50": latency.p50, "p90": latency.p90, "p99": latency.p99, "max": latency.max}
-    return {"packets": latency.packets, "exact": latency.exact, **_nanoseconds(ranks)}
+    return {"packets": latency.packets, "exact": latency.is_exact, **_with_ns_suffix(ranks)}
 
 
-def _hop(hop: Hop) -> dict[str, object]:
-    times = _nanoseconds({"total": hop.total, "mean": hop.mean, "max": hop.max})
+def _hop_json(hop: HopLatency) -> dict[str, object]:
+    times = _with_ns_suffix({"total": hop.total, "mean": hop.mean, "max": hop.max})
     return {"from": hop.source, "to": hop.target, "times": hop.times, **times}
 
 
-def _handler(cost: Handler) -> dict[str, object]:
-    times = _nanoseconds({"total": cost.total, "mean": cost.mean})
+def _handler_json(cost: HandlerCost) -> dict[str, object]:
+    times = _with_ns_suffix({"total": cost.total, "mean": cost.mean})
     return {"handler": cost.handler, "hits": cost.hits, **times}
 
 
-def _nanoseconds(values: dict[str, int]) -> dict[str, int]:
+def _with_ns_suffix(values: dict[str, int]) -> dict[str, int]:
     return {f"{name}_ns": value for name, value in values.items()}

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypwru.errors import OutputError
-from pypwru.kernel.descriptors import owned
-from pypwru.output.sink import failure, opened_path
+from pypwru.kernel.descriptors import closing_fd
+from pypwru.output.sink import output_error, path_of_descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FLAG = "--stats-file"
+OPTION_NAME = "--stats-file"
 _MODE = 0o644
-_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_DIR_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class StatsFile:
@@ -37,10 +37,10 @@ class StatsFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._folder, self._name = _located(path)
+            self._dir_fd, self._name = _locate(path)
         except OSError as error:
-            raise failure("write", str(path), error, FLAG) from error
-        self._attempt(b"", self._remove)  # fail now, not after the trace
+            raise output_error("write", str(path), error, OPTION_NAME) from error
+        self._write_draft(b"", self._remove)  # fail now, not after the trace
 
     def write(self, text: str) -> None:
         """Replace the content of the file by ``text``.
@@ -48,37 +48,37 @@ class StatsFile:
         Raises:
             OutputError: a file can't be made in the folder, or the disk is full.
         """
-        self._attempt(text.encode(), self._rename)
+        self._write_draft(text.encode(), self._rename)
 
     def _rename(self, draft: str) -> None:
-        os.replace(draft, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        os.replace(draft, self._name, src_dir_fd=self._dir_fd, dst_dir_fd=self._dir_fd)
 
     def _remove(self, draft: str) -> None:
-        os.unlink(draft, dir_fd=self._folder)
+        os.unlink(draft, dir_fd=self._dir_fd)
 
-    def _attempt(self, content: bytes, use: Callable[[str], None]) -> None:
-        """Write ``content`` to a new file in the folder and pass its name to ``use``."""
+    def _write_draft(self, content: bytes, finish: Callable[[str], None]) -> None:
+        """Write ``content`` to a new file in the folder and pass its name to ``finish``."""
         draft = f".{self._name}.{os.urandom(8).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            with open(os.open(draft, flags, _MODE, dir_fd=self._folder), "wb") as file:
+            with open(os.open(draft, flags, _MODE, dir_fd=self._dir_fd), "wb") as file:
                 file.write(content)
-                self._keep_mode(file.fileno())
-            use(draft)
+                self._copy_mode(file.fileno())
+            finish(draft)
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._remove(draft)
-            raise failure("write", str(self._path), error, FLAG) from error
+            raise output_error("write", str(self._path), error, OPTION_NAME) from error
 
-    def _keep_mode(self, descriptor: int) -> None:
+    def _copy_mode(self, descriptor: int) -> None:
         """Copy the mode of the file that is to be replaced, if there is one."""
         with contextlib.suppress(FileNotFoundError):
-            found = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
+            found = os.stat(self._name, dir_fd=self._dir_fd, follow_symlinks=False)
             if stat.S_ISREG(found.st_mode):
                 os.fchmod(descriptor, found.st_mode & 0o777)
 
 
-def _located(path: Path) -> tuple[int, str]:
+def _locate(path: Path) -> tuple[int, str]:
     """Return a descriptor of the file's folder, owned by the caller, and the file's name in it.
 
     Raises:
@@ -88,17 +88,17 @@ def _located(path: Path) -> tuple[int, str]:
         OutputError: it is no regular file.
     """
     if not os.path.lexists(path):
-        return os.open(path.parent, _FOLDER), path.name
+        return os.open(path.parent, _DIR_FLAGS), path.name
     flags = os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    with owned(os.open(path, flags, _MODE)) as file:
+    with closing_fd(os.open(path, flags, _MODE)) as file:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode):
             raise OutputError(
-                f"can't replace {path}, which is no regular file: choose another {FLAG}"
+                f"can't replace {path}, which is no regular file: choose another {OPTION_NAME}"
             )
-        target = opened_path(file)
-    folder = os.open(target.parent, _FOLDER)
-    if not os.path.samestat(found, os.stat(target.name, dir_fd=folder, follow_symlinks=False)):
-        os.close(folder)
+        target = path_of_descriptor(file)
+    dir_fd = os.open(target.parent, _DIR_FLAGS)
+    if not os.path.samestat(found, os.stat(target.name, dir_fd=dir_fd, follow_symlinks=False)):
+        os.close(dir_fd)
         raise OSError(errno.ESTALE, "it was moved meanwhile")
-    return folder, target.name
+    return dir_fd, target.name

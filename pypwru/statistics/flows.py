@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.events.record import EVENT
-from pypwru.output.tuples import PROTOCOLS, address
+from pypwru.events.record import EVENT_MEMBERS
+from pypwru.output.tuples import PROTOCOL_NAMES, format_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MOST = 1 << 18
+MAX_FLOWS = 1 << 18
 """Flows that are counted separately."""
 
-_RAW = 1 << 14  # distinct tuples, before they are merged into flows
-_FROM, _TO = EVENT["l3"].offset - EVENT["netns"].offset, EVENT["dport"].offset + 2
-ENDS = slice(_FROM, _TO - EVENT["netns"].offset)
+_MAX_TUPLES = 1 << 14  # distinct tuples, before they are merged into flows
+_FROM, _TO = (
+    EVENT_MEMBERS["l3"].offset - EVENT_MEMBERS["netns"].offset,
+    EVENT_MEMBERS["dport"].offset + 2,
+)
+TUPLE_SLICE = slice(_FROM, _TO - EVENT_MEMBERS["netns"].offset)
 """Slice of the flow part: l3, l4, saddr, daddr, sport, dport; ports in network byte order."""
 
 
@@ -41,55 +44,62 @@ class Flows:
     """Counts the events of each flow.
 
     Args:
-        most: flows that are counted separately.
+        max_flows: flows that are counted separately.
     """
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._raw: Counter[bytes] = Counter()
+    def __init__(self, max_flows: int = MAX_FLOWS) -> None:
+        self._max_flows = max_flows
+        self._count_by_tuple: Counter[bytes] = Counter()
         self._flows: dict[bytes, tuple[bytes, int]] = {}  # sorted endpoints -> first tuple, events
-        self.beyond = 0
+        self.events_over_limit = 0
         """Events of flows beyond ``most``."""
 
-    def add(self, ends: Iterable[bytes]) -> None:
-        """Count one event for each tuple; a tuple is a flow part sliced by ``ENDS``."""
-        self._raw.update(ends)
-        if len(self._raw) > _RAW:
-            self._join()
+    def add(self, tuples: Iterable[bytes]) -> None:
+        """Count one event for each tuple; a tuple is a flow part sliced by ``TUPLE_SLICE``."""
+        self._count_by_tuple.update(tuples)
+        if len(self._count_by_tuple) > _MAX_TUPLES:
+            self._merge_tuples()
 
     def __len__(self) -> int:
-        self._join()
+        self._merge_tuples()
         return len(self._flows)
 
-    def busiest(self, most: int) -> list[Flow]:
-        """Return up to ``most`` flows, those with most events first."""
-        self._join()
+    def top(self, limit: int) -> list[Flow]:
+        """Return up to ``limit`` flows, those with most events first."""
+        self._merge_tuples()
         found = sorted(self._flows.values(), key=lambda flow: -flow[1])
-        return [_flow(ends, events) for ends, events in found[:most]]
+        return [_make_flow(raw_tuple, events) for raw_tuple, events in found[:limit]]
 
-    def _join(self) -> None:
+    def _merge_tuples(self) -> None:
         flows = self._flows
-        for ends, events in self._raw.items():
-            if not ends[0]:  # no IPv4 or IPv6 header was read
+        for raw_tuple, events in self._count_by_tuple.items():
+            if not raw_tuple[0]:  # no IPv4 or IPv6 header was read
                 continue
-            one, other = ends[2:18] + ends[34:36], ends[18:34] + ends[36:38]
-            key = ends[:2] + (one + other if one < other else other + one)
-            first, before = flows.get(key, (ends, 0))
-            if before or len(flows) < self._most:
-                flows[key] = first, before + events
+            source, destination = (
+                raw_tuple[2:18] + raw_tuple[34:36],
+                raw_tuple[18:34] + raw_tuple[36:38],
+            )
+            key = raw_tuple[:2] + (
+                source + destination if source < destination else destination + source
+            )
+            first, count = flows.get(key, (raw_tuple, 0))
+            if count or len(flows) < self._max_flows:
+                flows[key] = first, count + events
             else:
-                self.beyond += events
-        self._raw.clear()
+                self.events_over_limit += events
+        self._count_by_tuple.clear()
 
 
-def _flow(ends: bytes, events: int) -> Flow:
-    version, protocol = ends[0], ends[1]
-    word = PROTOCOLS.get(protocol, str(protocol))
-    source = _end(version, ends[2:18], ends[34:36])
-    return Flow(source, _end(version, ends[18:34], ends[36:38]), word, events)
+def _make_flow(raw_tuple: bytes, events: int) -> Flow:
+    version, protocol = raw_tuple[0], raw_tuple[1]
+    protocol_name = PROTOCOL_NAMES.get(protocol, str(protocol))
+    source = _format_endpoint(version, raw_tuple[2:18], raw_tuple[34:36])
+    return Flow(
+        source, _format_endpoint(version, raw_tuple[18:34], raw_tuple[36:38]), protocol_name, events
+    )
 
 
-def _end(version: int, octets: bytes, port: bytes) -> str:
-    text = address(version, octets)
+def _format_endpoint(version: int, raw_address: bytes, port: bytes) -> str:
+    text = format_address(version, raw_address)
     number = int.from_bytes(port, "big")
     return (f"[{text}]" if version == 6 else text) + (f":{number}" if number else "")

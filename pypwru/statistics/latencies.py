@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-KEPT = 1 << 20
+RESERVOIR_SIZE = 1 << 20
 """Size of the reservoir: beyond, each latency is in it with the same probability."""
 
 
@@ -20,7 +20,7 @@ class Latency(NamedTuple):
         packets: number of packets.
         p50, p90, p99: nearest ranks.
         max: of all packets.
-        exact: the percentiles are of all packets, not of a sample.
+        is_exact: the percentiles are of all packets, not of a sample.
     """
 
     packets: int
@@ -28,7 +28,7 @@ class Latency(NamedTuple):
     p90: int
     p99: int
     max: int
-    exact: bool
+    is_exact: bool
 
 
 def nearest_rank(ordered: Sequence[int], percent: int) -> int:
@@ -42,17 +42,19 @@ def nearest_rank(ordered: Sequence[int], percent: int) -> int:
     return ordered[-(-len(ordered) * percent // 100) - 1]
 
 
-class Latencies:
+class LatencyReservoir:
     """A reservoir of latencies (Vitter's algorithm R).
 
     Args:
-        kept: size of the reservoir.
-        below: returns a random integer in [0, argument).
+        size: size of the reservoir.
+        random_below: returns a random integer in [0, argument).
     """
 
-    def __init__(self, kept: int = KEPT, below: Callable[[int], int] = random.randrange) -> None:
-        self._kept = kept
-        self._below = below
+    def __init__(
+        self, size: int = RESERVOIR_SIZE, random_below: Callable[[int], int] = random.randrange
+    ) -> None:
+        self._size = size
+        self._random_below = random_below
         self._times = array("Q")
         self._count = 0
         self._max = 0
@@ -61,26 +63,26 @@ class Latencies:
         """Add the latency of one packet, ns."""
         self._count += 1
         self._max = max(self._max, nanoseconds)
-        if len(self._times) < self._kept:
+        if len(self._times) < self._size:
             self._times.append(nanoseconds)
             return
-        place = self._below(self._count)
-        if place < self._kept:
-            self._times[place] = nanoseconds
+        index = self._random_below(self._count)
+        if index < self._size:
+            self._times[index] = nanoseconds
 
-    def with_more(self, more: Iterable[int]) -> Latency | None:
-        """Return the percentiles of these and ``more``, which aren't added; None without any."""
-        all_of_them = Latencies(self._kept, self._below)
-        all_of_them._times, all_of_them._count = self._times[:], self._count
-        all_of_them._max = self._max
-        for nanoseconds in more:
-            all_of_them.add(nanoseconds)
-        return all_of_them.ranks()
+    def percentiles_with(self, others: Iterable[int]) -> Latency | None:
+        """Return the percentiles of these and ``others``, which aren't added; None without any."""
+        merged = LatencyReservoir(self._size, self._random_below)
+        merged._times, merged._count = self._times[:], self._count
+        merged._max = self._max
+        for nanoseconds in others:
+            merged.add(nanoseconds)
+        return merged.percentiles()
 
-    def ranks(self) -> Latency | None:
+    def percentiles(self) -> Latency | None:
         """Return the percentiles; None without latencies."""
         if not self._count:
             return None
         ordered = sorted(self._times)
         p50, p90, p99 = (nearest_rank(ordered, percent) for percent in (50, 90, 99))
-        return Latency(self._count, p50, p90, p99, self._max, self._count <= self._kept)
+        return Latency(self._count, p50, p90, p99, self._max, self._count <= self._size)

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Counter -> what it counts and, if there is one, the cure.
-LOST: Mapping[str, str] = {
+LOSS_TEXTS: Mapping[str, str] = {
     "lost_ring_full": "events found no room in the ring: raise --buffer-size, or trace less",
     "lost_recursion": "hits were skipped, since a handler was running on that CPU",
     "lost_nested": "hits of functions without a packet were skipped inside our own handlers",
@@ -22,10 +22,10 @@ LOST: Mapping[str, str] = {
     "lost_packets": "packets found no room for their data: raise --buffer-size",
 }
 # Not missing from statistics.
-_OTHERS = frozenset(("lost_ends", "lost_journeys", "lost_packets"))
+_NOT_IN_STATISTICS = frozenset(("lost_ends", "lost_journeys", "lost_packets"))
 # Hits before the filter ran: they may be of packets that don't match.
-_UNSURE = frozenset(("lost_recursion", "lost_nested", "lost_missed"))
-ASKED: Mapping[str, str] = {
+_BEFORE_FILTER = frozenset(("lost_recursion", "lost_nested", "lost_missed"))
+SKIPPED_TEXTS: Mapping[str, str] = {
     "not_sampled": "events of packets left out by --sample-rate and --sample-flow",
     "over_rate": "events over --rate-limit",
     "throttled": "events over --max-hits of their function",
@@ -33,33 +33,35 @@ ASKED: Mapping[str, str] = {
 }
 
 
-def lost(account: Mapping[str, int]) -> dict[str, int]:
+def describe_losses(counters: Mapping[str, int]) -> dict[str, int]:
     """Return losses that make statistics incomplete: description -> number, without zeros.
 
     Args:
-        account: counters of the log's last line. One without a description is named as it is.
+        counters: counters of the log's last line. One without a description is named as it is.
     """
-    names = [name for name in account if name.startswith("lost_") and name not in _OTHERS]
-    return {LOST.get(name, name): account[name] for name in names if account[name]}
+    names = [
+        name for name in counters if name.startswith("lost_") and name not in _NOT_IN_STATISTICS
+    ]
+    return {LOSS_TEXTS.get(name, name): counters[name] for name in names if counters[name]}
 
 
-def asked_for(account: Mapping[str, int]) -> dict[str, int]:
+def describe_skipped(counters: Mapping[str, int]) -> dict[str, int]:
     """Return events skipped on purpose (sampling, limits, filters): description -> number.
 
     Args:
-        account: as of ``lost``.
+        counters: as of ``describe_losses``.
     """
-    return {words: account[name] for name, words in ASKED.items() if account.get(name)}
+    return {text: counters[name] for name, text in SKIPPED_TEXTS.items() if counters.get(name)}
 
 
-def warnings(account: Mapping[str, int]) -> list[str]:
+def loss_warnings(counters: Mapping[str, int]) -> list[str]:
     """Return a sentence for each cause by which a run certainly lost events of matching packets.
 
     Args:
-        account: as of ``lost``.
+        counters: as of ``describe_losses``.
     """
     return [
-        f"{account[name]} {words}"
-        for name, words in LOST.items()
-        if account.get(name) and name not in _UNSURE
+        f"{counters[name]} {text}"
+        for name, text in LOSS_TEXTS.items()
+        if counters.get(name) and name not in _BEFORE_FILTER
     ]

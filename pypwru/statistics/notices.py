@@ -6,8 +6,8 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from pypwru.kernel.bpf_objects import runs_counted
-from pypwru.statistics.losses import warnings
+from pypwru.kernel.bpf_objects import enable_bpf_stats
+from pypwru.statistics.losses import loss_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from pypwru.log import Log
     from pypwru.statistics.traced import TracedSession
 
-_QUIET = 3.0  # seconds without a match, after which a user at a terminal is informed
+_QUIET_PERIOD = 3.0  # seconds without a match, after which a user at a terminal is informed
 
 
-class Notices:
+class LossNotices:
     """Logs each message once; ``poll`` is called during the trace, ``finish`` at its end.
 
     Args:
@@ -33,58 +33,60 @@ class Notices:
         self._session = session
         self._log = log
         self._monotonic = monotonic
-        self._begin = monotonic()
+        self._start_time = monotonic()
         self._counting = ExitStack()
-        self._before: tuple[float, int] | None = None  # start of counting: seconds, hits
+        self._first_count: tuple[float, int] | None = None  # start of counting: seconds, hits
         self._rate: float | None = None  # hits/s while no packet matched
-        self._has_told_loss = self._has_told_quiet = False
+        self._has_logged_loss = self._has_logged_quiet = False
 
     def poll(self) -> None:
         """Log on a terminal that losses have begun, or that no packet has matched so far."""
-        counted = self._session.counters()
-        if counted.ring_full and not self._has_told_loss and self._log.on_terminal:
-            self._has_told_loss = True
+        counters = self._session.handler_counters()
+        if counters.ring_full and not self._has_logged_loss and self._log.is_tty:
+            self._has_logged_loss = True
             self._log.warn("The ring buffer is full, events are lost: raise --buffer-size")
-        if counted.produced:
+        if counters.produced:
             self._counting.close()
             return
         self._measure()
-        is_quiet = self._monotonic() - self._begin > _QUIET
-        if is_quiet and not self._has_told_quiet and self._log.on_terminal:
-            self._has_told_quiet = True
-            self._log.info(f"No packet matched so far{self._others()}")
+        is_quiet = self._monotonic() - self._start_time > _QUIET_PERIOD
+        if is_quiet and not self._has_logged_quiet and self._log.is_tty:
+            self._has_logged_quiet = True
+            self._log.info(f"No packet matched so far{self._rate_text()}")
 
     def _measure(self) -> None:
         """Measure the rate of hits from the first poll to the second. Not for longer: while the
         kernel counts runs of BPF programs (BPF_ENABLE_STATS), each hit costs more.
         """
         now = self._monotonic()
-        if self._before is None:
-            is_counted = self._counting.enter_context(runs_counted())
-            self._before = now, self._session.hits() if is_counted else -1
-        elif self._rate is None and self._before[1] >= 0:
-            self._rate = (self._session.hits() - self._before[1]) / (now - self._before[0])
+        if self._first_count is None:
+            is_counted = self._counting.enter_context(enable_bpf_stats())
+            self._first_count = now, self._session.hits() if is_counted else -1
+        elif self._rate is None and self._first_count[1] >= 0:
+            self._rate = (self._session.hits() - self._first_count[1]) / (
+                now - self._first_count[0]
+            )
             self._counting.close()
 
-    def _others(self) -> str:
+    def _rate_text(self) -> str:
         if self._rate is None:
             return ""
         if not self._rate:
             return ", and no other packet passed a traced function either"
         return f"; others pass traced functions {self._rate:,.0f} times a second"
 
-    def finish(self, account: Mapping[str, int]) -> None:
+    def finish(self, counters: Mapping[str, int]) -> None:
         """Log what was missing at the end of the trace.
 
         Args:
-            account: final counters of the session.
+            counters: final counters of the session.
         """
         self._counting.close()
-        for words in warnings(account):
-            self._log.warn(words)
+        for text in loss_warnings(counters):
+            self._log.warn(text)
         config = self._session.config
-        if not account["produced"]:
-            self._log.info(f"No packet matched{self._others()}")
-        elif not account["events"] and (config.drops or config.filters_nft):
+        if not counters["produced"]:
+            self._log.info(f"No packet matched{self._rate_text()}")
+        elif not counters["events"] and (config.drops or config.has_nft_filter):
             flag = "--drops" if config.drops else "--filter-nft-*"
-            self._log.info(f"{account['produced']} events of matching packets, none for {flag}")
+            self._log.info(f"{counters['produced']} events of matching packets, none for {flag}")

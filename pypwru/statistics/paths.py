@@ -12,193 +12,218 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from pypwru.discovery.lifetime import LAST_SIGHTS
-from pypwru.events.lives import KIND, LATE, is_end
-from pypwru.statistics.latencies import Latencies, Latency
+from pypwru.discovery.lifetime import TERMINAL_TARGETS
+from pypwru.events.lives import KIND, KINDS_AFTER_FREE, is_free_record
+from pypwru.statistics.latencies import Latency, LatencyReservoir
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pypwru.events.record import Slices
-    from pypwru.events.wire import Wire
+    from pypwru.events.record import RawRecord
+    from pypwru.events.wire import RecordLayout
 
-ALIVE = 1 << 16
+MAX_TRACKED = 1 << 16
 """sk_buffs in one generation of the tracker; the least recently seen generation is evicted."""
-_DONE = 1 << 16  # packets without a tracked sk_buff; one with their packet_id may still come
-_UNKNOWN = bytes(8)
-_OVER = b""  # instead of the packet_id of an sk_buff that was freed: equals no record's
-_NOWHERE = bytes(16)  # the func part of a free record
+_MAX_COMPLETED = (
+    1 << 16
+)  # packets without a tracked sk_buff; one with their packet_id may still come
+_UNKNOWN_ID = bytes(8)
+_FREED = b""  # instead of the packet_id of an sk_buff that was freed: equals no record's
+_NO_FUNCTION = bytes(16)  # the func part of a free record
 # Of a target: it frees no sk_buff; frees one, with more events to come; is the last event of one.
-_NO_END, _END, _LAST = 0, 1, 2
+_FREES_NOTHING, _FREES_SKB, _LAST_EVENT = 0, 1, 2
 
 Hops = dict[bytes, list[int]]
 """func part of the hop's end -> [number of hops, sum of ns, maximum ns]."""
 
 
-class _Carrier:
+class _TrackedSkb:
     """An sk_buff that is tracked.
 
     Args:
-        identity: packet_id as in records; ``_OVER`` once it was freed, so that only late nft events
-            can still be of it.
-        key: of the packet in the tracker: packet_id, or a number if that is unknown.
+        packet_id: packet_id as in records; ``_FREED`` once it was freed, so that only late nft
+            events can still be of it.
+        packet_key: of the packet in the tracker: packet_id, or a number if that is unknown.
         packet: of the sk_buff.
         time: of its first event; ns, CLOCK_MONOTONIC.
     """
 
-    __slots__ = ("first", "has_ended", "hops", "identity", "key", "last", "packet", "seen")
+    __slots__ = (
+        "first",
+        "hops",
+        "is_freed",
+        "last",
+        "packet",
+        "packet_id",
+        "packet_key",
+        "previous_time",
+    )
 
-    def __init__(self, identity: bytes, key: bytes | int, packet: _Packet, time: int) -> None:
-        self.identity = identity
-        self.key = key
+    def __init__(
+        self, packet_id: bytes, packet_key: bytes | int, packet: _PacketTimes, time: int
+    ) -> None:
+        self.packet_id = packet_id
+        self.packet_key = packet_key
         self.packet = packet
-        self.first = self.last = self.seen = time
+        self.first = self.last = self.previous_time = time
         self.hops: Hops | None = None  # from the function of its last event; None before the first
-        self.has_ended = False
+        self.is_freed = False
 
 
-class _Packet:
+class _PacketTimes:
     """A packet: first and last event of those of its sk_buffs that are no longer tracked."""
 
-    __slots__ = ("carriers", "first", "last", "went_on")
+    __slots__ = ("first", "last", "last_freed_start", "skb_count")
 
     def __init__(self, time: int) -> None:
         self.first = self.last = time
-        self.carriers = 0
-        self.went_on = 0  # latest first event of an sk_buff that was freed
+        self.skb_count = 0
+        self.last_freed_start = 0  # latest first event of an sk_buff that was freed
 
-    def meet(self, carrier: _Carrier) -> None:
+    def extend(self, skb: _TrackedSkb) -> None:
         """Extend the times by those of an sk_buff."""
-        self.first = min(self.first, carrier.first)
-        self.last = max(self.last, carrier.last)
+        self.first = min(self.first, skb.first)
+        self.last = max(self.last, skb.last)
 
 
-class _Lasts(dict[bytes, int]):
-    """func part -> ``_NO_END``, ``_END`` or ``_LAST``.
+class _FreeKinds(dict[bytes, int]):
+    """func part -> ``_FREES_NOTHING``, ``_FREES_SKB`` or ``_LAST_EVENT``.
 
     A function that frees an sk_buff may call other targets before it does, and a free record
     follows; a tracepoint is the last event.
     """
 
-    def __init__(self, names: Mapping[int, str]) -> None:
+    def __init__(self, targets: Mapping[int, str]) -> None:
         super().__init__()
-        self._names = names
+        self._targets = targets
 
     def __missing__(self, func: bytes) -> int:
-        name = self._names.get(int.from_bytes(func[:8], "little"), "")
-        last = _NO_END if name not in LAST_SIGHTS else _LAST if name.startswith("tp:") else _END
-        self[func] = last
-        return last
+        name = self._targets.get(int.from_bytes(func[:8], "little"), "")
+        free_kind = (
+            _FREES_NOTHING
+            if name not in TERMINAL_TARGETS
+            else _LAST_EVENT
+            if name.startswith("tp:")
+            else _FREES_SKB
+        )
+        self[func] = free_kind
+        return free_kind
 
 
-class Paths:
+class LatencyTracker:
     """Tracks packets.
 
     Args:
         wire: layout of records; they have ``part_identity``.
-        names: targets: address of a record -> name. Not copied; may grow.
-        alive: sk_buffs in one of two generations.
+        targets: targets: address of a record -> name. Not copied; may grow.
+        max_tracked: sk_buffs in one of two generations.
     """
 
-    def __init__(self, wire: Wire, names: Mapping[int, str], alive: int = ALIVE) -> None:
-        place = wire.parts["identity"]
-        self._identity = slice(place.offset, place.offset + place.size)
-        self._most = alive
-        self._lasts = _Lasts(names)
+    def __init__(
+        self, wire: RecordLayout, targets: Mapping[int, str], max_tracked: int = MAX_TRACKED
+    ) -> None:
+        part = wire.parts["identity"]
+        self._id_slice = slice(part.offset, part.offset + part.size)
+        self._max_tracked = max_tracked
+        self._free_kinds = _FreeKinds(targets)
         # Two-generation cache (as in CLOCK): an sk_buff without an event while the young generation
         # fills is evictable.
-        self._alive: dict[bytes, _Carrier] = {}
-        self._quiet: dict[bytes, _Carrier] = {}
-        self._packets: dict[bytes | int, _Packet] = {}
-        self._done: dict[bytes | int, _Packet] = {}
-        self._latencies = Latencies()
-        self.after: defaultdict[bytes, Hops] = defaultdict(dict)
+        self._young: dict[bytes, _TrackedSkb] = {}
+        self._old: dict[bytes, _TrackedSkb] = {}
+        self._packets: dict[bytes | int, _PacketTimes] = {}
+        self._completed: dict[bytes | int, _PacketTimes] = {}
+        self._latencies = LatencyReservoir()
+        self.hops_by_source: defaultdict[bytes, Hops] = defaultdict(dict)
         """func part of the hop's start -> hops from there."""
         self.packets = 0
         """Number of packets so far."""
-        self.let_go = 0
+        self.evicted = 0
         """sk_buffs that were evicted before a free event."""
 
-    def add(self, batch: Sequence[Slices]) -> None:
+    def add(self, batch: Sequence[RawRecord]) -> None:
         """Process a batch of events and free records."""
         # One loop, with calls only at the first event and the free of an sk_buff: the cost of an
         # event.
-        alive, after, lasts = self._alive, self.after, self._lasts
-        place = self._identity
+        young, hops_by_source, free_kinds = self._young, self.hops_by_source, self._free_kinds
+        id_slice = self._id_slice
         for record in batch:
             packet, func, ktime, _, tail = record
-            skb, identity = packet[:8], tail[place]
-            if func == _NOWHERE and is_end(record):
-                self._end(skb, _LAST)
+            skb, packet_id = packet[:8], tail[id_slice]
+            if func == _NO_FUNCTION and is_free_record(record):
+                self._on_free(skb, _LAST_EVENT)
                 continue
-            carrier = alive.get(skb)
-            if carrier is None or identity != carrier.identity:
-                carrier = self._find(skb, identity, record)
-            hops = carrier.hops
+            tracked = young.get(skb)
+            if tracked is None or packet_id != tracked.packet_id:
+                tracked = self._find_or_add(skb, packet_id, record)
+            hops = tracked.hops
             if hops is not None:
-                took = ktime - carrier.seen
-                if carrier.packet.went_on > carrier.seen:
+                elapsed = ktime - tracked.previous_time
+                if tracked.packet.last_freed_start > tracked.previous_time:
                     hops = {}  # not counted: another sk_buff of the packet was under way
                 hop = hops.get(func)
                 if hop is None:
                     hop = hops[func] = [0, 0, 0]
                 hop[0] += 1
-                if took > 0:  # records of two CPUs may be out of order
-                    hop[1] += took
-                    if took > hop[2]:
-                        hop[2] = took
-                    if ktime > carrier.last:
-                        carrier.last = ktime
-                elif ktime < carrier.first:
-                    carrier.first = ktime
-            carrier.hops, carrier.seen = after[func], ktime
-            if lasts[func]:
-                self._end(skb, lasts[func])
-        if len(alive) > self._most:
-            self._leave_the_quiet()
+                if elapsed > 0:  # records of two CPUs may be out of order
+                    hop[1] += elapsed
+                    if elapsed > hop[2]:
+                        hop[2] = elapsed
+                    if ktime > tracked.last:
+                        tracked.last = ktime
+                elif ktime < tracked.first:
+                    tracked.first = ktime
+            tracked.hops, tracked.previous_time = hops_by_source[func], ktime
+            if free_kinds[func]:
+                self._on_free(skb, free_kinds[func])
+        if len(young) > self._max_tracked:
+            self._evict_old_generation()
 
     def latency(self) -> Latency | None:
         """Return latencies so far, including those of packets under way; None without packets."""
-        for carrier in (*self._alive.values(), *self._quiet.values()):
-            carrier.packet.meet(carrier)
-        under_way = (*self._packets.values(), *self._done.values())
-        return self._latencies.with_more(packet.last - packet.first for packet in under_way)
+        for tracked in (*self._young.values(), *self._old.values()):
+            tracked.packet.extend(tracked)
+        under_way = (*self._packets.values(), *self._completed.values())
+        return self._latencies.percentiles_with(packet.last - packet.first for packet in under_way)
 
-    def _find(self, skb: bytes, identity: bytes, record: Slices) -> _Carrier:
+    def _find_or_add(self, skb: bytes, packet_id: bytes, record: RawRecord) -> _TrackedSkb:
         """Return the sk_buff of a record that is not in the young generation, or that is another
         one at the same address.
 
         Args:
             skb: address, as in the record.
-            identity: packet_id, as in the record.
+            packet_id: packet_id, as in the record.
             record: the event.
         """
-        known = self._of(skb)
-        if known is not None:
-            self._quiet.pop(skb, None)
-            self._alive[skb] = known
-            is_over = known.identity == _OVER
-            own = known.key if is_over else known.identity
-            if identity in (own, _UNKNOWN) and not (is_over and record[0][KIND] not in LATE):
-                return known
-            self._leave(skb)
-        key = identity if identity != _UNKNOWN else self.packets
+        tracked = self._lookup(skb)
+        if tracked is not None:
+            self._old.pop(skb, None)
+            self._young[skb] = tracked
+            is_freed = tracked.packet_id == _FREED
+            expected_id = tracked.packet_key if is_freed else tracked.packet_id
+            if packet_id in (expected_id, _UNKNOWN_ID) and not (
+                is_freed and record[0][KIND] not in KINDS_AFTER_FREE
+            ):
+                return tracked
+            self._untrack(skb)
+        key = packet_id if packet_id != _UNKNOWN_ID else self.packets
         packet = self._packets.get(key)
         if packet is None:
-            packet = self._done.pop(key) if key in self._done else self._new(record[2])
+            packet = (
+                self._completed.pop(key) if key in self._completed else self._new_packet(record[2])
+            )
             self._packets[key] = packet
-        packet.carriers += 1
-        carrier = self._alive[skb] = _Carrier(identity, key, packet, record[2])
-        return carrier
+        packet.skb_count += 1
+        added = self._young[skb] = _TrackedSkb(packet_id, key, packet, record[2])
+        return added
 
-    def _of(self, skb: bytes) -> _Carrier | None:
-        return self._alive.get(skb) or self._quiet.get(skb)
+    def _lookup(self, skb: bytes) -> _TrackedSkb | None:
+        return self._young.get(skb) or self._old.get(skb)
 
-    def _new(self, time: int) -> _Packet:
+    def _new_packet(self, time: int) -> _PacketTimes:
         self.packets += 1
-        return _Packet(time)
+        return _PacketTimes(time)
 
-    def _end(self, skb: bytes, last: int) -> None:
+    def _on_free(self, skb: bytes, free_kind: int) -> None:
         """Note that an sk_buff was freed.
 
         It stays in the cache unless its packet_id is unknown: the nft event of the rule that freed
@@ -206,34 +231,34 @@ class Paths:
 
         Args:
             skb: address, as in the record.
-            last: ``_END`` or ``_LAST``.
+            free_kind: ``_FREES_SKB`` or ``_LAST_EVENT``.
         """
-        carrier = self._of(skb)
-        if carrier is None:
+        tracked = self._lookup(skb)
+        if tracked is None:
             return
-        carrier.has_ended = True
-        if carrier.identity == _UNKNOWN:
-            self._leave(skb)
-        elif last == _LAST:
-            carrier.identity = _OVER
-            carrier.packet.went_on = max(carrier.packet.went_on, carrier.first)
+        tracked.is_freed = True
+        if tracked.packet_id == _UNKNOWN_ID:
+            self._untrack(skb)
+        elif free_kind == _LAST_EVENT:
+            tracked.packet_id = _FREED
+            tracked.packet.last_freed_start = max(tracked.packet.last_freed_start, tracked.first)
 
-    def _leave(self, skb: bytes) -> None:
+    def _untrack(self, skb: bytes) -> None:
         """Stop tracking an sk_buff."""
-        carrier = self._alive.pop(skb) if skb in self._alive else self._quiet.pop(skb)
-        packet = carrier.packet
-        packet.meet(carrier)
-        packet.carriers -= 1
-        if packet.carriers:
+        tracked = self._young.pop(skb) if skb in self._young else self._old.pop(skb)
+        packet = tracked.packet
+        packet.extend(tracked)
+        packet.skb_count -= 1
+        if packet.skb_count:
             return
-        self._done[carrier.key] = self._packets.pop(carrier.key)
-        if len(self._done) > _DONE:
-            oldest = self._done.pop(next(iter(self._done)))
+        self._completed[tracked.packet_key] = self._packets.pop(tracked.packet_key)
+        if len(self._completed) > _MAX_COMPLETED:
+            oldest = self._completed.pop(next(iter(self._completed)))
             self._latencies.add(oldest.last - oldest.first)
 
-    def _leave_the_quiet(self) -> None:
-        self.let_go += sum(not carrier.has_ended for carrier in self._quiet.values())
-        for skb in list(self._quiet):
-            self._leave(skb)
-        self._quiet.update(self._alive)
-        self._alive.clear()
+    def _evict_old_generation(self) -> None:
+        self.evicted += sum(not tracked.is_freed for tracked in self._old.values())
+        for skb in list(self._old):
+            self._untrack(skb)
+        self._old.update(self._young)
+        self._young.clear()

@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from pypwru.errors import OutputError
-from pypwru.statistics.document import document
-from pypwru.statistics.report import report
+from pypwru.statistics.document import render_document
+from pypwru.statistics.report import render_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pypwru.statistics.summary import Summary
 
 
-class Reports:
+class ReportSchedule:
     """Emits statistics: as text on standard error, as JSON in a file, or both.
 
     Args:
@@ -46,16 +46,16 @@ class Reports:
         self._monotonic = monotonic
         self._due = monotonic() + interval if interval else float("inf")
 
-    def tell_when_due(self) -> None:
+    def emit_if_due(self) -> None:
         """Emit statistics if the interval has passed; called after each batch. Intervals that
         passed without a call are skipped.
         """
         now = self._monotonic()
         if now >= self._due:
             self._due += self._interval * ((now - self._due) // self._interval + 1)
-            self.tell()
+            self.emit()
 
-    def tell(self, is_final: bool = False) -> None:
+    def emit(self, is_final: bool = False) -> None:
         """Emit statistics now.
 
         Args:
@@ -66,11 +66,11 @@ class Reports:
         """
         summary = self._summary(is_final)
         if self._has_text:
-            self._log.text(report(summary))
+            self._log.write_text(render_report(summary))
         if self._file is None:
             return
         try:
-            self._file.write(document(summary))
+            self._file.write(render_document(summary))
         except OutputError as error:
             if is_final:
                 raise

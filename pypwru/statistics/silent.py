@@ -9,21 +9,23 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.descriptors import closing_fd
 from pypwru.kernel.loss_counters import LISTEN_DROPS, read_loss_counters
-from pypwru.kernel.netns import in_namespace
-from pypwru.resolve.opener import namespaces
+from pypwru.kernel.netns import run_in_namespace
+from pypwru.resolve.opener import find_namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-Counters = dict[tuple[int, str], int]
+LossCounters = dict[tuple[int, str], int]
 """(inode of a network namespace, name of a counter) -> its value."""
 
-_NAMED, _OWN = "/run/netns", "/proc/self/ns/net"
-_LISTEN = "segments that a listening socket refused, mostly since its accept queue is full: ss -ltn"
-_WIREGUARD = "packets that WireGuard refused, of no peer's allowed-ips or damaged: wg show"
-_MOST = 8  # sentences
+_NETNS_DIR, _OWN_NETNS = "/run/netns", "/proc/self/ns/net"
+_LISTEN_TEXT = (
+    "segments that a listening socket refused, mostly since its accept queue is full: ss -ltn"
+)
+_WIREGUARD_TEXT = "packets that WireGuard refused, of no peer's allowed-ips or damaged: wg show"
+_MAX_SENTENCES = 8  # sentences
 
 
 class SilentLosses:
@@ -32,47 +34,53 @@ class SilentLosses:
     Args:
         netns: inode of the only network namespace that is traced; 0 for all.
         find: returns inode -> path to open, of every namespace.
-        read: returns the counters of the calling thread's namespace.
+        read_counters: returns the counters of the calling thread's namespace.
     """
 
     def __init__(
         self,
         netns: int = 0,
-        find: Callable[[], Mapping[int, str]] = namespaces,
-        read: Callable[[], dict[str, int]] = read_loss_counters,
+        find: Callable[[], Mapping[int, str]] = find_namespaces,
+        read_counters: Callable[[], dict[str, int]] = read_loss_counters,
     ) -> None:
         self._netns = netns
         self._find = find
-        self._read = read
+        self._read_counters = read_counters
         self._paths: Mapping[int, str] = {}
-        self._before = self._counted()
+        self._initial = self._read_all()
 
     def sentences(self) -> list[str]:
         """Return a sentence for each counter that grew, except in namespaces that were deleted."""
-        after = self._counted()
-        more = {key: number - self._before.get(key, 0) for key, number in after.items()}
-        found = [self._sentence(*key, number) for key, number in more.items() if number > 0]
-        left = len(found) - _MOST
-        return [*found[:_MOST], *([f"and {left} more such counters"] if left > 0 else [])]
+        after = self._read_all()
+        growth = {key: number - self._initial.get(key, 0) for key, number in after.items()}
+        found = [self._sentence(*key, number) for key, number in growth.items() if number > 0]
+        omitted = len(found) - _MAX_SENTENCES
+        return [
+            *found[:_MAX_SENTENCES],
+            *([f"and {omitted} more such counters"] if omitted > 0 else []),
+        ]
 
     def _sentence(self, netns: int, counter: str, number: int) -> str:
         path = self._paths.get(netns, "")
-        name = os.path.basename(path) if os.path.dirname(path) == _NAMED else f"inode:{netns}"
-        what = _LISTEN if counter == LISTEN_DROPS else _WIREGUARD
+        name = os.path.basename(path) if os.path.dirname(path) == _NETNS_DIR else f"inode:{netns}"
+        meaning = _LISTEN_TEXT if counter == LISTEN_DROPS else _WIREGUARD_TEXT
         return (
-            f"{counter} grew by {number} in network namespace {name}: {what}. The kernel frees "
+            f"{counter} grew by {number} in network namespace {name}: {meaning}. The kernel frees "
             "most of these as if they had arrived, without a drop event"
         )
 
-    def _counted(self) -> Counters:
+    def _read_all(self) -> LossCounters:
         self._paths = self._find()
-        found: Counters = {}
+        found: LossCounters = {}
         for netns, path in self._paths.items():
             if self._netns in (0, netns):
-                found |= {(netns, name): number for name, number in self._of(netns, path).items()}
+                found |= {
+                    (netns, name): number
+                    for name, number in self._read_namespace(netns, path).items()
+                }
         return found
 
-    def _of(self, netns: int, path: str) -> dict[str, int]:
+    def _read_namespace(self, netns: int, path: str) -> dict[str, int]:
         """Return the counters of a namespace; none without CAP_SYS_ADMIN, except our own.
 
         Args:
@@ -80,9 +88,9 @@ class SilentLosses:
             path: to open it.
         """
         with suppress(OSError):
-            if os.stat(_OWN).st_ino == netns:
-                return self._read()
-        with suppress(OSError), owned(os.open(path, os.O_RDONLY | os.O_CLOEXEC)) as descriptor:
+            if os.stat(_OWN_NETNS).st_ino == netns:
+                return self._read_counters()
+        with suppress(OSError), closing_fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC)) as descriptor:
             if os.fstat(descriptor).st_ino == netns:
-                return in_namespace(descriptor, self._read)
+                return run_in_namespace(descriptor, self._read_counters)
         return {}

@@ -5,29 +5,29 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from pypwru.events.lives import sights
-from pypwru.events.wire import wire
-from pypwru.statistics.flows import ENDS, Flow, Flows
-from pypwru.statistics.paths import Paths
-from pypwru.statistics.tallies import Drop, Rule, Tallies
+from pypwru.events.lives import without_free_records
+from pypwru.events.wire import record_layout
+from pypwru.statistics.flows import TUPLE_SLICE, Flow, Flows
+from pypwru.statistics.paths import LatencyTracker
+from pypwru.statistics.tallies import Drop, EventCounts, RuleVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pypwru.config import Config
-    from pypwru.events.record import Slices
-    from pypwru.kernel.bpf_objects import Runs
-    from pypwru.resolve.event_names import Names
+    from pypwru.events.record import RawRecord
+    from pypwru.kernel.bpf_objects import RunStats
+    from pypwru.resolve.event_names import NameResolver
     from pypwru.statistics.latencies import Latency
 
-Key = TypeVar("Key")
+_KeyT = TypeVar("_KeyT")
 
-BUSIEST = 1000
+MAX_TOP_FLOWS = 1000
 """Flows that a summary lists."""
 NANOSECONDS = 1_000_000_000
 
 
-class Hits(NamedTuple):
+class FunctionCount(NamedTuple):
     """Events of a function.
 
     Args:
@@ -41,7 +41,7 @@ class Hits(NamedTuple):
     rate: float
 
 
-class Dropped(NamedTuple):
+class DropCount(NamedTuple):
     """Drops of one reason at one code location.
 
     Args:
@@ -55,14 +55,14 @@ class Dropped(NamedTuple):
     events: int
 
 
-class Spoken(NamedTuple):
+class RuleCount(NamedTuple):
     """Events of a rule or policy with one verdict."""
 
-    rule: Rule
+    rule: RuleVerdict
     events: int
 
 
-class Hop(NamedTuple):
+class HopLatency(NamedTuple):
     """Hops from one event of an sk_buff to its next one.
 
     Args:
@@ -84,7 +84,7 @@ class Hop(NamedTuple):
         return self.total // self.times
 
 
-class Handler(NamedTuple):
+class HandlerCost(NamedTuple):
     """Run time of a handler: of all BPF programs that were loaded from it.
 
     Args:
@@ -114,15 +114,15 @@ class Summary(NamedTuple):
         rate: events/s.
         packets: number of packets: distinct packet_id, or sk_buffs where that is unknown.
         flows: number of flows that are counted separately.
-        flow_events_beyond: events of further flows.
-        packets_let_go: sk_buffs that were evicted from the tracker before a free event.
+        flow_events_over_limit: events of further flows.
+        skbs_evicted: sk_buffs that were evicted from the tracker before a free event.
         functions: events by function.
         drops: by reason and location.
         rules: events by nftables rule and verdict.
-        busiest: the ``BUSIEST`` flows with most events.
+        top_flows: the ``MAX_TOP_FLOWS`` flows with most events.
         latency: from the first to the last event of each packet; None before the first packet.
         hops: by functions of both events; the largest maximum first.
-        account: counters of the session, as in the last line of the log.
+        counters: counters of the session, as in the last line of the log.
         throttled: function -> events over --max-hits, which were skipped.
         cost: by handler; None if the kernel doesn't count runs of programs.
     """
@@ -135,31 +135,31 @@ class Summary(NamedTuple):
     rate: float
     packets: int
     flows: int
-    flow_events_beyond: int
-    packets_let_go: int
-    functions: Sequence[Hits]
-    drops: Sequence[Dropped]
-    rules: Sequence[Spoken]
-    busiest: Sequence[Flow]
+    flow_events_over_limit: int
+    skbs_evicted: int
+    functions: Sequence[FunctionCount]
+    drops: Sequence[DropCount]
+    rules: Sequence[RuleCount]
+    top_flows: Sequence[Flow]
     latency: Latency | None
-    hops: Sequence[Hop]
-    account: Mapping[str, int]
+    hops: Sequence[HopLatency]
+    counters: Mapping[str, int]
     throttled: Mapping[str, int]
-    cost: Sequence[Handler] | None
+    cost: Sequence[HandlerCost] | None
 
 
-class Told(NamedTuple):
+class RunCounters(NamedTuple):
     """Counters of the session, besides its records.
 
     Args:
-        account: as of Summary.
+        counters: as of Summary.
         throttled: as of Summary.
         runs: handler -> number of runs and ns; None if the kernel doesn't count them.
     """
 
-    account: Mapping[str, int]
+    counters: Mapping[str, int]
     throttled: Mapping[str, int]
-    runs: Mapping[str, Runs] | None
+    runs: Mapping[str, RunStats] | None
 
 
 class Statistics:
@@ -169,7 +169,7 @@ class Statistics:
     Args:
         config: of the run.
         names: resolver of names.
-        traced: targets: address of a record -> name. Not copied; may grow.
+        targets: targets: address of a record -> name. Not copied; may grow.
         wall: clock in ns since the epoch.
         monotonic: clock in ns.
     """
@@ -177,86 +177,90 @@ class Statistics:
     def __init__(
         self,
         config: Config,
-        names: Names,
-        traced: Mapping[int, str],
+        names: NameResolver,
+        targets: Mapping[int, str],
         wall: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        form = wire(config)
+        layout = record_layout(config)
         self._names = names
-        self._tallies = Tallies(config, form, names)
-        self._paths = Paths(form, traced)
+        self._counts = EventCounts(config, layout, names)
+        self._tracker = LatencyTracker(layout, targets)
         self._flows = Flows()
         self._wall, self._monotonic = wall, monotonic
         self._began, self._start = wall(), monotonic()
 
-    def show(self, batch: Sequence[Slices]) -> None:
+    def show(self, batch: Sequence[RawRecord]) -> None:
         """Count a batch, which may be empty."""
-        self._paths.add(batch)
-        seen = sights(batch)
-        if seen:
-            self._tallies.add(seen)
-            self._flows.add([record[3][ENDS] for record in seen])
+        self._tracker.add(batch)
+        events = without_free_records(batch)
+        if events:
+            self._counts.add(events)
+            self._flows.add([record[3][TUPLE_SLICE] for record in events])
 
-    def summary(self, told: Told, is_final: bool = False) -> Summary:
+    def summary(self, run_counters: RunCounters, is_final: bool = False) -> Summary:
         """Return the summary so far.
 
         Args:
-            told: counters of the session.
+            run_counters: counters of the session.
             is_final: the trace is over.
         """
         seconds = max(self._monotonic() - self._start, 1) / NANOSECONDS
-        tallies = self._tallies
+        counts = self._counts
         return Summary(
             self._began,
             self._wall(),
             seconds,
             is_final,
-            tallies.events,
-            tallies.events / seconds,
-            self._paths.packets,
+            counts.events,
+            counts.events / seconds,
+            self._tracker.packets,
             len(self._flows),
-            self._flows.beyond,
-            self._paths.let_go,
-            [Hits(name, hits, hits / seconds) for name, hits in _most(tallies.functions)],
-            self._dropped(),
-            [Spoken(*found) for found in _most(tallies.rules)],
-            self._flows.busiest(BUSIEST),
-            self._paths.latency(),
-            self._hops(),
-            told.account,
-            told.throttled,
-            _cost(told.runs),
+            self._flows.events_over_limit,
+            self._tracker.evicted,
+            [
+                FunctionCount(name, hits, hits / seconds)
+                for name, hits in _sort_by_count(counts.functions)
+            ],
+            self._drop_counts(),
+            [RuleCount(*found) for found in _sort_by_count(counts.rules)],
+            self._flows.top(MAX_TOP_FLOWS),
+            self._tracker.latency(),
+            self._hop_latencies(),
+            run_counters.counters,
+            run_counters.throttled,
+            _handler_costs(run_counters.runs),
         )
 
-    def _dropped(self) -> list[Dropped]:
-        drops = self._tallies.drops
+    def _drop_counts(self) -> list[DropCount]:
+        drops = self._counts.drops
         found = [
-            Dropped(drop, drops[drop], events) for drop, events in _most(self._tallies.drop_events)
+            DropCount(drop, drops[drop], events)
+            for drop, events in _sort_by_count(self._counts.drop_events)
         ]
         return sorted(found, key=lambda row: -row.drops)
 
-    def _hops(self) -> list[Hop]:
+    def _hop_latencies(self) -> list[HopLatency]:
         """Return hops by texts of functions: several func parts may have the same text."""
         found: dict[tuple[str, str], list[int]] = {}
-        for before, targets in self._paths.after.items():
-            source = self._tallies.text(before)
-            for behind, (times, total, longest) in targets.items():
-                hop = found.setdefault((source, self._tallies.text(behind)), [0, 0, 0])
+        for source_func, targets in self._tracker.hops_by_source.items():
+            source = self._counts.text(source_func)
+            for target_func, (times, total, longest) in targets.items():
+                hop = found.setdefault((source, self._counts.text(target_func)), [0, 0, 0])
                 hop[0] += times
                 hop[1] += total
                 hop[2] = max(hop[2], longest)
-        hops = [Hop(*ends, *values) for ends, values in found.items()]
+        hops = [HopLatency(*functions, *values) for functions, values in found.items()]
         return sorted(hops, key=lambda hop: (-hop.max, -hop.total, hop.source, hop.target))
 
 
-def _most(counted: Mapping[Key, int]) -> list[tuple[Key, int]]:
+def _sort_by_count(counted: Mapping[_KeyT, int]) -> list[tuple[_KeyT, int]]:
     """Return (key, count) sorted by count, the largest first, then by the key's text."""
     return sorted(counted.items(), key=lambda item: (-item[1], str(item[0])))
 
 
-def _cost(runs: Mapping[str, Runs] | None) -> list[Handler] | None:
+def _handler_costs(runs: Mapping[str, RunStats] | None) -> list[HandlerCost] | None:
     if runs is None:
         return None
-    found = [Handler(name, times, total) for name, (total, times) in runs.items() if times]
+    found = [HandlerCost(name, times, total) for name, (total, times) in runs.items() if times]
     return sorted(found, key=lambda handler: -handler.total)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pypwru.statistics.figures import duration, grouped, rate
+from pypwru.statistics.figures import format_count, format_duration, format_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pypwru.statistics.summary import Spoken, Summary
+    from pypwru.statistics.summary import RuleCount, Summary
 
 
-class Column(NamedTuple):
+class TableColumn(NamedTuple):
     """A column of a table.
 
     Args:
@@ -33,7 +33,7 @@ class Column(NamedTuple):
         return self.text is not str
 
 
-class Table(NamedTuple):
+class SummaryTable(NamedTuple):
     """A table.
 
     Args:
@@ -44,12 +44,12 @@ class Table(NamedTuple):
 
     title: str
     rows: Callable[[Summary], Sequence[Any]]
-    columns: Sequence[Column]
+    columns: Sequence[TableColumn]
 
 
-def _speaker(spoken: Spoken) -> str:
+def _verdict_source(row: RuleCount) -> str:
     """Return ``handle 12``, ``policy``, or ``-`` at the end of a chain."""
-    rule = spoken.rule
+    rule = row.rule
     if rule.policy:
         return "policy"
     return f"handle {rule.handle}" if rule.handle else "-"
@@ -57,43 +57,43 @@ def _speaker(spoken: Spoken) -> str:
 
 # fmt: off
 # ruff: noqa: E501 -- tables: each column is a row
-TABLES: tuple[Table, ...] = (
-    Table("functions", lambda summary: summary.functions, (
-        Column("HITS", lambda row: row.hits, grouped, "c"),
-        Column("HITS/S", lambda row: row.rate, rate, "r"),
-        Column("FUNCTION", lambda row: row.function, key="n"),
+TABLES: tuple[SummaryTable, ...] = (
+    SummaryTable("functions", lambda summary: summary.functions, (
+        TableColumn("HITS", lambda row: row.hits, format_count, "c"),
+        TableColumn("HITS/S", lambda row: row.rate, format_rate, "r"),
+        TableColumn("FUNCTION", lambda row: row.function, key="n"),
     )),
-    Table("drops", lambda summary: [row for row in summary.drops if row.drops], (
-        Column("DROPS", lambda row: row.drops, grouped, "c"),
-        Column("REASON", lambda row: row.drop.reason or "-", key="r"),
-        Column("LOCATION", lambda row: row.drop.location, key="n"),
+    SummaryTable("drops", lambda summary: [row for row in summary.drops if row.drops], (
+        TableColumn("DROPS", lambda row: row.drops, format_count, "c"),
+        TableColumn("REASON", lambda row: row.drop.reason or "-", key="r"),
+        TableColumn("LOCATION", lambda row: row.drop.location, key="n"),
     )),
-    Table("nftables rules", lambda summary: summary.rules, (
-        Column("TIMES", lambda row: row.events, grouped, "c"),
-        Column("VERDICT", lambda row: row.rule.verdict, key="r"),
-        Column("CHAIN", lambda row: f"{row.rule.family} {row.rule.table} {row.rule.chain}", key="n"),
-        Column("SPEAKER", _speaker),
-        Column("RULE", lambda row: row.rule.text or ""),
+    SummaryTable("nftables rules", lambda summary: summary.rules, (
+        TableColumn("TIMES", lambda row: row.events, format_count, "c"),
+        TableColumn("VERDICT", lambda row: row.rule.verdict, key="r"),
+        TableColumn("CHAIN", lambda row: f"{row.rule.family} {row.rule.table} {row.rule.chain}", key="n"),
+        TableColumn("SPEAKER", _verdict_source),
+        TableColumn("RULE", lambda row: row.rule.text or ""),
     )),
-    Table("hops", lambda summary: summary.hops, (
-        Column("MAX", lambda row: row.max, duration, "m"),
-        Column("MEAN", lambda row: row.mean, duration, "t"),
-        Column("TIMES", lambda row: row.times, grouped, "c"),
-        Column("FROM -> TO", lambda row: f"{row.source} -> {row.target}", key="n"),
+    SummaryTable("hops", lambda summary: summary.hops, (
+        TableColumn("MAX", lambda row: row.max, format_duration, "m"),
+        TableColumn("MEAN", lambda row: row.mean, format_duration, "t"),
+        TableColumn("TIMES", lambda row: row.times, format_count, "c"),
+        TableColumn("FROM -> TO", lambda row: f"{row.source} -> {row.target}", key="n"),
     )),
-    Table("flows", lambda summary: summary.busiest, (
-        Column("EVENTS", lambda row: row.events, grouped, "c"),
-        Column("PROTO", lambda row: row.protocol, key="r"),
-        Column("ENDS, THE FIRST SENDER FIRST", lambda row: f"{row.first} {row.second}", key="n"),
+    SummaryTable("flows", lambda summary: summary.top_flows, (
+        TableColumn("EVENTS", lambda row: row.events, format_count, "c"),
+        TableColumn("PROTO", lambda row: row.protocol, key="r"),
+        TableColumn("ENDS, THE FIRST SENDER FIRST", lambda row: f"{row.first} {row.second}", key="n"),
     )),
-    Table("cost", lambda summary: summary.cost or (), (
-        Column("NS/HIT", lambda row: row.mean, grouped, "t"),
-        Column("HITS", lambda row: row.hits, grouped, "c"),
-        Column("HANDLER", lambda row: row.handler, key="n"),
+    SummaryTable("cost", lambda summary: summary.cost or (), (
+        TableColumn("NS/HIT", lambda row: row.mean, format_count, "t"),
+        TableColumn("HITS", lambda row: row.hits, format_count, "c"),
+        TableColumn("HANDLER", lambda row: row.handler, key="n"),
     )),
-    Table("throttled functions", lambda summary: sorted(summary.throttled.items(), key=lambda item: -item[1]), (
-        Column("LEFT OUT", lambda row: row[1], grouped, "c"),
-        Column("FUNCTION", lambda row: row[0], key="n"),
+    SummaryTable("throttled functions", lambda summary: sorted(summary.throttled.items(), key=lambda item: -item[1]), (
+        TableColumn("LEFT OUT", lambda row: row[1], format_count, "c"),
+        TableColumn("FUNCTION", lambda row: row[0], key="n"),
     )),
 )
 # fmt: on

@@ -10,26 +10,26 @@ import operator
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from pypwru.events.drop_flag import ends_nothing
-from pypwru.events.fate import Nest
-from pypwru.events.record import Slices, constants
+from pypwru.events.drop_flag import frees_no_packet
+from pypwru.events.fate import NestedDrop
+from pypwru.events.record import RawRecord, header_constants
 from pypwru.output import nft, nft_part, parts
-from pypwru.output.nft_part import POLICY, with_text
-from pypwru.output.parts import FUNCTION, KIND, Part
-from pypwru.resolve.event_names import Names, event_type, name_and_reason
+from pypwru.output.nft_part import POLICY, append_text
+from pypwru.output.parts import FUNCTION, KIND_SLICE, Part
+from pypwru.resolve.event_names import NameResolver, event_type, name_and_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pypwru.config import Config
-    from pypwru.events.wire import Wire
+    from pypwru.events.wire import RecordLayout
 
-_KIND = operator.itemgetter(KIND)
-_FUNCTION = FUNCTION.size
-_RULE = constants()["EVENT_NFT_RULE"].to_bytes(2, "little")
-_KEPT = 1 << 14  # entries of a cache; a full one is emptied
+_KIND_GETTER = operator.itemgetter(KIND_SLICE)
+_FUNC_SIZE = FUNCTION.size
+_RULE_KIND = header_constants()["EVENT_NFT_RULE"].to_bytes(2, "little")
+_MAX_CACHED = 1 << 14  # entries of a cache; a full one is emptied
 
-Value = TypeVar("Value")
+_ValueT = TypeVar("_ValueT")
 
 
 class Drop(NamedTuple):
@@ -44,7 +44,7 @@ class Drop(NamedTuple):
     location: str
 
 
-class Rule(NamedTuple):
+class RuleVerdict(NamedTuple):
     """An nftables rule or policy with a verdict.
 
     Args:
@@ -66,21 +66,21 @@ class Rule(NamedTuple):
     text: str | None
 
 
-class _Kept(dict[bytes, Value]):
+class _ResolveCache(dict[bytes, _ValueT]):
     """Cache from slices to resolved values, filled at the first access."""
 
-    def __init__(self, find: Callable[[bytes], Value]) -> None:
+    def __init__(self, resolve: Callable[[bytes], _ValueT]) -> None:
         super().__init__()
-        self._find = find
+        self._resolve = resolve
 
-    def __missing__(self, octets: bytes) -> Value:
-        if len(self) >= _KEPT:
+    def __missing__(self, part: bytes) -> _ValueT:
+        if len(self) >= _MAX_CACHED:
             self.clear()
-        value = self[octets] = self._find(octets)
+        value = self[part] = self._resolve(part)
         return value
 
 
-class Tallies:
+class EventCounts:
     """Counts events.
 
     Args:
@@ -89,101 +89,109 @@ class Tallies:
         names: resolver of names.
     """
 
-    def __init__(self, config: Config, wire: Wire, names: Names) -> None:
+    def __init__(self, config: Config, wire: RecordLayout, names: NameResolver) -> None:
         self.events = 0
         self.functions: Counter[str] = Counter()
         self.drops: Counter[Drop] = Counter()
         """Dropped packets, each counted at the outermost function that dropped it."""
         self.drop_events: Counter[Drop] = Counter()
         """Drop events, including those of nested functions."""
-        self._nests: dict[bytes, Nest] = {}  # address of the sk_buff -> its last drop
-        self.rules: Counter[Rule] = Counter()
+        self._nested_drops: dict[bytes, NestedDrop] = {}  # address of the sk_buff -> its last drop
+        self.rules: Counter[RuleVerdict] = Counter()
         self._names = names
-        self._by_kind = config.filter_trace_tc or config.filter_trace_xdp
-        self._tail = {
+        self._has_kind_in_text = config.filter_trace_tc or config.filter_trace_xdp
+        self._tail_slices = {
             name: slice(at.offset, at.offset + at.size) for name, at in wire.parts.items()
         }
-        self._kinds: dict[bytes, bytes] = {}  # func part -> kind, if texts depend on the kind
-        self._function = _Kept(self._name_function)
-        self._drops = _Kept(self._ends_badly)
-        self._drop = _Kept(self._name_drop)
-        self._rules = _Kept(self._name_rule)
+        self._kind_by_func: dict[
+            bytes, bytes
+        ] = {}  # func part -> kind, if texts depend on the kind
+        self._text_by_func = _ResolveCache(self._resolve_function)
+        self._is_drop_by_func = _ResolveCache(self._is_drop)
+        self._drop_by_part = _ResolveCache(self._resolve_drop)
+        self._rule_by_part = _ResolveCache(self._decode_rule)
 
-    def add(self, batch: Sequence[Slices]) -> None:
+    def add(self, batch: Sequence[RawRecord]) -> None:
         """Count a batch of events, at least one, without free records."""
         self.events += len(batch)
         packets, functions, _, _, tails = zip(*batch, strict=True)
-        kinds = list(map(_KIND, packets))
-        if self._by_kind:
+        kinds = list(map(_KIND_GETTER, packets))
+        if self._has_kind_in_text:
             functions = tuple(map(operator.add, functions, kinds))
-        counted = Counter(functions)
-        for function, hits in counted.items():
-            self.functions[self._function[function]] += hits
-            if self._by_kind:
-                self._kinds[function[:_FUNCTION]] = function[_FUNCTION:]
-        drops = {function for function in counted if self._drops[function]}
+        counts = Counter(functions)
+        for function, hits in counts.items():
+            self.functions[self._text_by_func[function]] += hits
+            if self._has_kind_in_text:
+                self._kind_by_func[function[:_FUNC_SIZE]] = function[_FUNC_SIZE:]
+        drops = {function for function in counts if self._is_drop_by_func[function]}
         if drops:
             self._add_drops(
                 record
                 for record, function in zip(batch, functions, strict=True)
-                if function in drops and not ends_nothing(record[3])
+                if function in drops and not frees_no_packet(record[3])
             )
-        if _RULE in kinds:
+        if _RULE_KIND in kinds:
             self._add_rules(kinds, tails)
 
     def text(self, function: bytes) -> str:
         """Return the text of a func part that an event had."""
-        return self._function[function + self._kinds.get(function, b"")]
+        return self._text_by_func[function + self._kind_by_func.get(function, b"")]
 
-    def _add_drops(self, records: Iterable[Slices]) -> None:
+    def _add_drops(self, records: Iterable[RawRecord]) -> None:
         """Count drop events, and drops: events of functions that a drop function calls are of the
         same drop.
         """
-        caller, nests = self._tail["caller"], self._nests
+        caller, nested_drops = self._tail_slices["caller"], self._nested_drops
         for record in records:
             packet, func, _, _, tail = record
-            drop = self._drop[func + tail[caller]]
+            drop = self._drop_by_part[func + tail[caller]]
             self.drop_events[drop] += 1
-            nest = nests.get(packet[:8])
-            if nest is None or not nest.takes(record):
-                if len(nests) >= _KEPT:
-                    nests.clear()
-                nests[packet[:8]] = Nest(record)
+            nested_drop = nested_drops.get(packet[:8])
+            if nested_drop is None or not nested_drop.add_if_same(record):
+                if len(nested_drops) >= _MAX_CACHED:
+                    nested_drops.clear()
+                nested_drops[packet[:8]] = NestedDrop(record)
                 self.drops[drop] += 1
 
     def _add_rules(self, kinds: Sequence[bytes], tails: Sequence[bytes]) -> None:
-        said, at = self._tail["nft"], self._tail["nft_at"]
+        nft_slice, time_slice = self._tail_slices["nft"], self._tail_slices["nft_at"]
         for kind, tail in zip(kinds, tails, strict=True):
-            if kind == _RULE:
-                self.rules[self._rule(tail[said], int.from_bytes(tail[at], "little"))] += 1
+            if kind == _RULE_KIND:
+                self.rules[
+                    self._resolve_rule(tail[nft_slice], int.from_bytes(tail[time_slice], "little"))
+                ] += 1
 
-    def _name_function(self, part: bytes) -> str:
-        return self._names.function(*parts.function(part))
+    def _resolve_function(self, part: bytes) -> str:
+        return self._names.function(*parts.decode_function(part))
 
-    def _ends_badly(self, part: bytes) -> bool:
-        return event_type(parts.function(part), self._names) == "drop"
+    def _is_drop(self, part: bytes) -> bool:
+        return event_type(parts.decode_function(part), self._names) == "drop"
 
-    def _name_drop(self, part: bytes) -> Drop:
-        _, reason = name_and_reason(parts.function(part[:_FUNCTION]), self._names)
-        frames = parts.READERS[Part.CALLER](part[_FUNCTION:])
+    def _resolve_drop(self, part: bytes) -> Drop:
+        _, reason = name_and_reason(parts.decode_function(part[:_FUNC_SIZE]), self._names)
+        frames = parts.DECODERS[Part.CALLER](part[_FUNC_SIZE:])
         return Drop(reason or None, self._names.location(frames))
 
-    def _rule(self, part: bytes, time: int) -> Rule:
+    def _resolve_rule(self, part: bytes, time: int) -> RuleVerdict:
         # Depends on the time of the event: a replaced rule had the same handle.
-        known = self._names.rule(part, time)
-        return self._rules[with_text(part + _RULE, *known) if known else part + _RULE]
+        text_and_comment = self._names.rule(part, time)
+        return self._rule_by_part[
+            append_text(part + _RULE_KIND, *text_and_comment)
+            if text_and_comment
+            else part + _RULE_KIND
+        ]
 
-    def _name_rule(self, part: bytes) -> Rule:
-        what = nft.said(nft_part.nft(part), self._names.chain)
-        assert what, "an EVENT_NFT_RULE record has a part_nft"
-        rule = what.rule
-        return Rule(
-            what.nft.netns,
-            what.family,
-            what.table,
-            what.path[-1] or "",
+    def _decode_rule(self, part: bytes) -> RuleVerdict:
+        event = nft.decode(nft_part.decode_nft(part), self._names.chain)
+        assert event, "an EVENT_NFT_RULE record has a part_nft"
+        rule = event.rule
+        return RuleVerdict(
+            event.nft.netns,
+            event.family,
+            event.table,
+            event.path[-1] or "",
             rule or None,
-            what.nft.type == POLICY,
-            what.verdict,
-            what.nft.text if rule else None,
+            event.nft.type == POLICY,
+            event.verdict,
+            event.nft.text if rule else None,
         )

@@ -12,141 +12,153 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pypwru.config import Config
     from pypwru.log import Log
-    from pypwru.signals import Interrupts
+    from pypwru.signals import StopRequest
     from pypwru.statistics.file import StatsFile
-    from pypwru.statistics.notices import Notices
-    from pypwru.statistics.reports import Reports
+    from pypwru.statistics.notices import LossNotices
+    from pypwru.statistics.reports import ReportSchedule
     from pypwru.statistics.silent import SilentLosses
     from pypwru.statistics.summary import Statistics, Summary
-    from pypwru.statistics.top.top import Top
+    from pypwru.statistics.top.top import LiveTable
     from pypwru.statistics.traced import TracedSession
 
-Take = Callable[[], signal.Signals | None]
+TakeSignal = Callable[[], signal.Signals | None]
 
 
-def asking(config: Config) -> tuple[signal.Signals, ...]:
+def handled_signals(config: Config) -> tuple[signal.Signals, ...]:
     """Return the signals that this run handles itself: SIGUSR1 prints statistics or progress; with
     --top also SIGTSTP, to restore the terminal before stopping.
     """
     return (signal.SIGUSR1, signal.SIGTSTP) if config.top else (signal.SIGUSR1,)
 
 
-class Telling:
-    """Runs statistics, --top and notices; ``look`` is called between batches.
+class StatsRunner:
+    """Runs statistics, --top and notices; ``on_batch`` is called between batches.
 
     Args:
         config: of the run.
         session: of the run.
         file: of --stats-file; None without one.
-        asked: returns a pending signal of ``asking``, or None.
+        take_signal: returns a pending signal of ``handled_signals``, or None.
         log: of the run.
     """
 
     def __init__(
-        self, config: Config, session: TracedSession, file: StatsFile | None, asked: Take, log: Log
+        self,
+        config: Config,
+        session: TracedSession,
+        file: StatsFile | None,
+        take_signal: TakeSignal,
+        log: Log,
     ) -> None:
         self._session = session
-        self._asked = asked
+        self._take_signal = take_signal
         self._log = log
-        self._shown = 0
-        self._account: Mapping[str, int] | None = None  # final counters, once the trace is over
+        self._event_count = 0
+        self._final_counters: Mapping[str, int] | None = (
+            None  # final counters, once the trace is over
+        )
         self._statistics: Statistics | None = None
-        self._reports: Reports | None = None
-        self._table: Top | None = None
-        self._kept_notices: Notices | None = None
-        session.poll(lambda: self._notices.poll())
-        if config.sums_up:
-            from pypwru.statistics.reports import Reports
+        self._reports: ReportSchedule | None = None
+        self._live_table: LiveTable | None = None
+        self._lazy_notices: LossNotices | None = None
+        session.add_poller(lambda: self._notices.poll())
+        if config.has_statistics:
+            from pypwru.statistics.reports import ReportSchedule
             from pypwru.statistics.summary import Statistics
 
-            self._statistics = Statistics(session.config, session.names, session.traced)
+            self._statistics = Statistics(session.config, session.names, session.targets)
             has_text = config.stats or file is None
-            self._reports = Reports(self._summary, file, has_text, config.stats_interval, log)
-        self._has_table = config.top
-        self._silent: SilentLosses | None = None
-        if config.locates_drops:
+            self._reports = ReportSchedule(
+                self._summary, file, has_text, config.stats_interval, log
+            )
+        self._has_live_table = config.top
+        self._silent_losses: SilentLosses | None = None
+        if config.needs_drop_location:
             from pypwru.statistics.silent import SilentLosses
 
-            self._silent = SilentLosses(session.netns)
+            self._silent_losses = SilentLosses(session.netns)
 
     @property
-    def followers(self) -> Sequence[Statistics]:
+    def observers(self) -> Sequence[Statistics]:
         """Consumers of all batches."""
         return [self._statistics] if self._statistics else []
 
     @contextmanager
-    def live(self, stop: Interrupts) -> Iterator[None]:
+    def live_table(self, stop: StopRequest) -> Iterator[None]:
         """Draw the live table of --top until the context exits; without --top do nothing.
 
         Args:
             stop: gets the stop request of the key ``q``.
         """
-        if not self._has_table:
+        if not self._has_live_table:
             yield
             return
         from pypwru.statistics.top import top
 
-        with self._log.held_on_terminal(), top.opened(self._summary, stop.want_end) as self._table:
+        with (
+            self._log.deferred_on_tty(),
+            top.open_table(self._summary, stop.request_stop) as self._live_table,
+        ):
             self._session.watch(top.KEYBOARD)
             yield
-        self._table = None
+        self._live_table = None
 
-    def look(self, shown: int) -> None:
+    def on_batch(self, event_count: int) -> None:
         """Handle a pending signal, emit statistics that are due, and refresh the live table.
 
         Args:
-            shown: number of events so far.
+            event_count: number of events so far.
         """
-        self._shown = shown
-        asked = self._asked()
-        if asked is signal.SIGUSR1:
-            self._tell()
+        self._event_count = event_count
+        received = self._take_signal()
+        if received is signal.SIGUSR1:
+            self._report_progress()
         if self._reports:
-            self._reports.tell_when_due()
-        if self._table:
-            if asked is signal.SIGTSTP:
-                self._table.suspend()
-            self._table.refresh()
+            self._reports.emit_if_due()
+        if self._live_table:
+            if received is signal.SIGTSTP:
+                self._live_table.suspend()
+            self._live_table.refresh()
 
     @property
-    def _notices(self) -> Notices:
-        if self._kept_notices is None:
-            from pypwru.statistics.notices import Notices
+    def _notices(self) -> LossNotices:
+        if self._lazy_notices is None:
+            from pypwru.statistics.notices import LossNotices
 
-            self._kept_notices = Notices(self._session, self._log)
-        return self._kept_notices
+            self._lazy_notices = LossNotices(self._session, self._log)
+        return self._lazy_notices
 
-    def finish(self, account: Mapping[str, int]) -> None:
+    def finish(self, counters: Mapping[str, int]) -> None:
         """Emit final statistics and log what was lost.
 
         Args:
-            account: final counters of the session.
+            counters: final counters of the session.
 
         Raises:
             OutputError: the document of --stats-file can't be written.
         """
-        self._account = account
+        self._final_counters = counters
         if self._reports:
-            self._reports.tell(is_final=True)
-        self._notices.finish(account)
-        for words in self._silent.sentences() if self._silent else ():
-            self._log.warn(words)
+            self._reports.emit(is_final=True)
+        self._notices.finish(counters)
+        for sentence in self._silent_losses.sentences() if self._silent_losses else ():
+            self._log.warn(sentence)
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         if self._reports:
-            self._reports.tell()
+            self._reports.emit()
         else:
-            self._log.info("So far", **self._session.account(self._shown))
+            self._log.info("So far", **self._session.summary(self._event_count))
 
     def _summary(self, is_final: bool = False) -> Summary:
-        from pypwru.statistics.summary import Told
+        from pypwru.statistics.summary import RunCounters
 
-        assert self._statistics, "config.sums_up"
-        account = self._account
-        if account is None:
-            account = self._session.account(self._shown)
-        runs = self._session.runs
-        throttled = self._session.throttled.counts()
+        assert self._statistics, "config.has_statistics"
+        counters = self._final_counters
+        if counters is None:
+            counters = self._session.summary(self._event_count)
+        runs = self._session.run_stats
+        throttled = self._session.throttle_report.counts()
         return self._statistics.summary(
-            Told(account, throttled, runs() if runs else None), is_final
+            RunCounters(counters, throttled, runs() if runs else None), is_final
         )

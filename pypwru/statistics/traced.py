@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pypwru.attach.throttled import Throttled
+    from pypwru.attach.throttled import ThrottleReport
     from pypwru.config import Config
     from pypwru.events.counters import Counters
-    from pypwru.kernel.bpf_objects import Runs
-    from pypwru.resolve.event_names import Names
+    from pypwru.kernel.bpf_objects import RunStats
+    from pypwru.resolve.event_names import NameResolver
 
 
 class TracedSession(Protocol):
@@ -22,11 +22,11 @@ class TracedSession(Protocol):
         """Of the run."""
 
     @property
-    def names(self) -> Names:
+    def names(self) -> NameResolver:
         """Names of what is in records."""
 
     @property
-    def traced(self) -> Mapping[int, str]:
+    def targets(self) -> Mapping[int, str]:
         """Address or number that a record carries to the name of the target; may grow."""
 
     @property
@@ -34,25 +34,25 @@ class TracedSession(Protocol):
         """Inode of the only network namespace that is traced; 0 for any."""
 
     @property
-    def throttled(self) -> Throttled:
+    def throttle_report(self) -> ThrottleReport:
         """Functions that --max-hits paused."""
 
     @property
-    def runs(self) -> Callable[[], Mapping[str, Runs]] | None:
+    def run_stats(self) -> Callable[[], Mapping[str, RunStats]] | None:
         """Reads how often and for how long (u64 ns) handlers ran; None if it isn't counted."""
 
     @property
     def hits(self) -> Callable[[], int]:
         """Reads how often handlers of skb functions ran, while the kernel counts it."""
 
-    def counters(self) -> Counters:
+    def handler_counters(self) -> Counters:
         """Read the handlers' counters."""
 
-    def account(self, shown: int) -> dict[str, int]:
+    def summary(self, shown: int) -> dict[str, int]:
         """Return where every event went, so far; ``shown`` of them were shown."""
 
     def watch(self, fd: int) -> None:
         """Also return an empty batch when ``fd`` becomes readable."""
 
-    def poll(self, look: Callable[[], None]) -> None:
-        """Call ``look`` about twice a second."""
+    def add_poller(self, poller: Callable[[], None]) -> None:
+        """Call ``poller`` about twice a second."""

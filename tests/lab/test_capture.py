@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pypwru.discovery.lifetime import WITHOUT_BYTES
+from pypwru.discovery.lifetime import DATA_ALREADY_FREED
 from tests.lab import kernels, results
 from tests.lab.kernels import REFERENCE
 from tests.lab.suites import capture_backends
@@ -62,7 +62,7 @@ def test_every_packet_that_was_wanted_was_told(kernel: str, backend: str) -> Non
 def test_nothing_is_told_of_a_packet_whose_bytes_are_freed(kernel: str, backend: str) -> None:
     seen = step(kernel, f"every {backend}")
     assert seen["freed"]
-    assert WITHOUT_BYTES.isdisjoint(seen["told"])
+    assert DATA_ALREADY_FREED.isdisjoint(seen["told"])
 
 
 @pytest.mark.parametrize(("kernel", "backend"), EACH)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pypwru.discovery.lifetime import DROPPING_FOR_OTHERS
-from pypwru.output.nft import ANOTHER
+from pypwru.discovery.lifetime import DROP_WRAPPERS
+from pypwru.output.nft import OTHER_HOOK
 from tests.lab import results
 from tests.lab.jobs.drops import (
     BAD_SUM,
@@ -176,7 +176,7 @@ def test_a_drop_by_another_than_nftables_names_no_rule(kernel: str) -> None:
     assert len(dropped) == counted
     if row(kernel).has(Feature.DROP_REASONS):
         assert {one["func"].partition("_REASON_")[2] for one in dropped} == {f"{RULE})"}
-        assert [one["nft"] for one in dropped] == [{"no_rule": ANOTHER}] * counted
+        assert [one["nft"] for one in dropped] == [{"no_rule": OTHER_HOOK}] * counted
 
 
 def test_what_arrives_is_no_drop_because_a_capture_refused_it(kernel: str) -> None:
@@ -188,4 +188,4 @@ def test_what_arrives_is_no_drop_because_a_capture_refused_it(kernel: str) -> No
     assert {port(one) for one in lines} == {NO_PORT, CLOSES}
     if row(kernel).has(Feature.DROP_REASONS):
         places = {one["location"].partition("+")[0] for one in dropped}
-        assert not places.intersection(DROPPING_FOR_OTHERS)
+        assert not places.intersection(DROP_WRAPPERS)

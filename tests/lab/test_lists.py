@@ -64,7 +64,7 @@ def test_no_name_is_in_a_table_that_no_kernel_has() -> None:
         for one in document(kernel, "modules")["functions"]
         if one["attachable"]
     }
-    assert tables.levels("priorities").keys() - known == set()
+    assert tables.priorities("priorities").keys() - known == set()
 
 
 @pytest.mark.step("lists")

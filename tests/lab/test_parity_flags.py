@@ -87,13 +87,13 @@ def test_every_flag_is_invoked() -> None:
     invoked = {flag for row in INVOCATIONS.values() for flag in row.flags}
     # The guest adds it to every invocation with traffic, and waits for the file.
     invoked |= {"ready-file"}
-    assert {flag.name for flag in FLAGS if not flag.own} <= invoked
+    assert {flag.name for flag in FLAGS if not flag.extension} <= invoked
 
 
 def test_differences_are_the_documented_ones() -> None:
     table = PAGE.read_text().partition("\n## ")[0]
     documented = {line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()}
-    assert {one.readme for one in DIFFERENCES.values()} <= documented
+    assert {one.row for one in DIFFERENCES.values()} <= documented
 
 
 @pytest.mark.full

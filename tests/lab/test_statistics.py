@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pypwru.discovery.lifetime import BY_REASON, DROPPING, DROPPING_FOR_OTHERS
+from pypwru.discovery.lifetime import DROP_TARGETS, DROP_WRAPPERS, REASON_FUNCTIONS
 from tests.lab import results
 from tests.lab.jobs.nft_chosen import EACH
 from tests.lab.jobs.statistics import RUNS
@@ -69,7 +69,7 @@ def test_a_drop_is_where_its_caller_is(seen: Any) -> None:
         assert int(offset, 16) > 0
         places[name] += row["events"]
     # Who is called for others, by name without its module, is not who wanted it.
-    helpers = {name for name in callers if name in DROPPING | BY_REASON | DROPPING_FOR_OTHERS}
+    helpers = {name for name in callers if name in DROP_TARGETS | REASON_FUNCTIONS | DROP_WRAPPERS}
     if row_of(seen["kernel"]).has(Feature.DROP_REASONS):
         assert not helpers.intersection(places)
     assert sum(places.values()) == sum(callers.values())

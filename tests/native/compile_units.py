@@ -22,7 +22,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = Cache(Path(folder, "cache"))
         units = json.load(sys.stdin)
-        compiled = [build(**unit, cache=cache, compile=compile_handlers) for unit in units]
+        compiled = [build(**unit, cache=cache, compiler=compile_handlers) for unit in units]
     llvm = re.search(r"libLLVM[-.\w]*?(\d+)", Path("/proc/self/maps").read_text())
     programs = [{name: code.hex() for name, code in unit.items()} for unit in compiled]
     json.dump({"llvm": int(llvm[1]) if llvm else 0, "units": programs}, sys.stdout)

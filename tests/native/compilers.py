@@ -23,24 +23,24 @@ from pypwru.btf.query import BTF
 from pypwru.cache import Cache
 from pypwru.config import Backend, Config
 from pypwru.errors import KernelError
-from pypwru.events.wire import wire
+from pypwru.events.wire import record_layout
 from pypwru.filter.compiler import compile_filter
-from pypwru.filter.wanted import Wanted, compile_inner, compile_wanted
+from pypwru.filter.wanted import Criteria, compile_criteria, compile_inner_filters
 from pypwru.kernel.bpf import AttachType, ProgramType
 from pypwru.kernel.nft_types import NftTypes
-from pypwru.kernel.pages import Pages, find_pages
-from pypwru.kernel.place import Place
+from pypwru.kernel.pages import PageBases, find_page_bases
+from pypwru.kernel.place import NetnsFilter
 from pypwru.kernel.xt_types import XtTypes
 from pypwru.options import parse
 from pypwru.program import maps
 from pypwru.program.conntrack import ConntrackTypes
 from pypwru.program.defines import defines
-from pypwru.program.layout import layout
+from pypwru.program.layout import build_layout
 from pypwru.program.load import Loader
-from pypwru.program.places import Places
-from pypwru.program.shares import shares
+from pypwru.program.places import ArgumentSlots
+from pypwru.program.shares import sampling_constants
 from pypwru.program.source import MAIN, NFT, NFT_EVAL, XTABLES, sources
-from pypwru.resolve.reasons import Reasons
+from pypwru.resolve.reasons import DropReasons
 from tests.lab.vm import chroots
 from tests.lab.vm.packages import LabError
 from tests.native.tracing import environment
@@ -99,7 +99,7 @@ class Run(NamedTuple):
     """A case, as far as a session has it before it compiles."""
 
     config: Config
-    criteria: Wanted
+    criteria: Criteria
     units: list[Unit]
 
 
@@ -113,17 +113,17 @@ def _run(case: Case) -> Run:
     config = parse(OPTIONS[case.options].split())
     assert isinstance(config, Config)
     config = config._replace(buffer_size=1 << 16)
-    place = Place(1, "eth0") if case.options == "everything" else Place(0, "")
-    inner = compile_inner(config)
-    criteria = compile_wanted(config, compile_filter(config.pcap_filter), inner, place, _btf())
+    place = NetnsFilter(1, "eth0") if case.options == "everything" else NetnsFilter(0, "")
+    inner = compile_inner_filters(config)
+    criteria = compile_criteria(config, compile_filter(config.pcap_filter), inner, place, _btf())
     beside = {Backend.KPROBE} if case.backend in _BY_TYPE else set[Backend]()
-    macros = defines(config, {case.backend, *beside}, criteria, wire(config))
+    macros = defines(config, {case.backend, *beside}, criteria, record_layout(config))
     also = [ConntrackTypes(_btf())] if config.output_ct else []
-    units = [Unit(MAIN, layout(sources().values(), _btf(), *also), macros)]
+    units = [Unit(MAIN, build_layout(sources().values(), _btf(), *also), macros)]
     if case.backend in _HAVE_KPROBES:
-        nft = layout(sources().values(), _btf(), NftTypes(_btf()), *also)
+        nft = build_layout(sources().values(), _btf(), NftTypes(_btf()), *also)
         tables = XtTypes(_btf(), "ip_tables", "ipt_do_table")
-        legacy = layout(sources().values(), _btf(), tables, *also)
+        legacy = build_layout(sources().values(), _btf(), tables, *also)
         units += [Unit(NFT, nft, macros), Unit(NFT_EVAL, nft, macros)]
         units += [Unit(XTABLES, legacy, {**macros, **tables.macros})]
     return Run(config, criteria, units)
@@ -199,25 +199,25 @@ def _load(case: Case, unit: Mapping[str, str]) -> dict[str, int | str]:
         Handler -> how many instructions the verifier went through, or why it refused the program.
     """
     run = _run(case)
-    reads_pages = run.config.captures or run.criteria.needs_fragments
+    reads_pages = run.config.captures_packets or run.criteria.needs_fragments
     bytecode = {name: bytes.fromhex(code) for name, code in unit.items()}
     found: dict[str, int | str] = {}
     with ExitStack() as stack:
         constants = {
-            **run.criteria.constants(),
-            **(find_pages(_btf()) if reads_pages else Pages()).constants(),
-            **Reasons(_btf()).constants(),
-            **shares(run.config),
+            **run.criteria.load_time_constants(),
+            **(find_page_bases(_btf()) if reads_pages else PageBases()).constants(),
+            **DropReasons(_btf()).constants(),
+            **sampling_constants(run.config),
         }
         more = ("gathered",) if run.criteria.needs_fragments else ()
-        shared = maps.create(run.config, stack, more)
-        loader = Loader(bytecode, run.criteria.bodies(), constants, shared, stack)
+        shared = maps.create_maps(run.config, stack, more)
+        loader = Loader(bytecode, run.criteria.bodies_by_marker(), constants, shared, stack)
         for handler in bytecode:
             kind = _kind(case.backend, handler)
             if kind is None:
                 continue
             try:
-                fd = loader.load(handler, Places(1, 2), kind, 1)
+                fd = loader.load(handler, ArgumentSlots(1, 2), kind, 1)
             except KernelError as error:
                 found[handler] = f"{error}\n{error.detail[-2000:]}"
             else:

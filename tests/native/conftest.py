@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pypwru.resolve.rules import Rules
+from pypwru.resolve.rules import RuleService
 from tests.native.rule_places import Place, place
 
 
@@ -17,8 +17,8 @@ def here() -> Iterator[Place]:
 
 
 @pytest.fixture
-def rules() -> Iterator[Rules]:
+def rules() -> Iterator[RuleService]:
     told: list[str] = []
-    with Rules(told.append) as made:
+    with RuleService(told.append) as made:
         yield made
     assert not told

@@ -10,8 +10,8 @@ from typing import Any
 
 from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
 from pypwru.kernel import bpf
-from pypwru.kernel.bpf import ProgramType, Signature
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.bpf import FunctionBtf, ProgramType
+from pypwru.kernel.descriptors import closing_fd
 from tests.data.btf_encoder import Encoder
 
 PASS = pack([Insn(ALU64 | MOV, R0, imm=2), Insn(EXIT_PROGRAM)])  # XDP_PASS, TC_ACT_SHOT
@@ -33,8 +33,10 @@ def loaded(kind: ProgramType, name: str, code: bytes = PASS, function: str = "")
         signature = None
         if function:
             types, type_id = types_of(function)
-            signature = Signature(stack.enter_context(owned(bpf.btf_load(types))), type_id)
-        yield stack.enter_context(owned(bpf.program_load(kind, name, code, signature=signature)))
+            signature = FunctionBtf(stack.enter_context(closing_fd(bpf.btf_load(types))), type_id)
+        yield stack.enter_context(
+            closing_fd(bpf.program_load(kind, name, code, function_btf=signature))
+        )
 
 
 def bpftool(*words: str) -> Any:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from pypwru.kernel.netns import in_namespace
-from pypwru.kernel.nfnetlink import GET_CHAIN, GET_RULE, GET_TABLE, Message, Netfilter
-from pypwru.resolve.rules import Rules
+from pypwru.kernel.netns import run_in_namespace
+from pypwru.kernel.nfnetlink import GET_CHAIN, GET_RULE, GET_TABLE, Message, NetfilterSocket
+from pypwru.resolve.rules import RuleService
 from tests.support.need import need
 
 PATIENCE = 30.0
@@ -157,11 +157,11 @@ class Place(NamedTuple):
         """The kernel's tables, chains and rules; nft lists no chain that is bound to a rule."""
 
         def ask() -> list[list[Message]]:
-            with Netfilter() as netfilter:
+            with NetfilterSocket() as netfilter:
                 return [netfilter.dump(kind) for kind in (GET_TABLE, GET_CHAIN, GET_RULE)]
 
         with open(f"/run/netns/{self.name}") as file:
-            return in_namespace(file.fileno(), ask)
+            return run_in_namespace(file.fileno(), ask)
 
 
 @contextmanager
@@ -178,10 +178,10 @@ def place() -> Iterator[Place]:
         subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
-def known(rules: Rules, where: Place) -> Rules:
+def known(rules: RuleService, where: Place) -> RuleService:
     """``rules``, once they know a namespace as it is now."""
-    rules.want(where.inode)
-    assert rules.wait(PATIENCE)
+    rules.request(where.inode)
+    assert rules.relist(PATIENCE)
     return rules
 
 

@@ -83,7 +83,7 @@ def test_events_of_a_ping(net: Network) -> None:
     ids = {(event.packet_id, event.tuple and event.tuple.saddr) for event in events}
     assert len(ids) == len(dict(ids)) == 2, "the request's and the reply's"
     assert None not in dict(ids)
-    account = traced.account
+    account = traced.counters
     assert account["events"] == account["produced"] == len(events)
     assert (account["not_shown"], dict(traced.lost)) == (0, {})
     assert traced.warnings == ()
@@ -109,16 +109,16 @@ def test_the_limit_ends_it(net: Network) -> None:
         assert len(list(traced)) == 3
         assert not opened()
         assert list(traced) == [] and next(traced, None) is None
-    assert traced.account["events"] == 3
-    assert traced.account["not_shown"] == traced.account["produced"] - 3 > 0
+    assert traced.counters["events"] == 3
+    assert traced.counters["not_shown"] == traced.counters["produced"] - 3 > 0
 
 
 def test_the_rest_of_what_was_left_is_accounted_for(net: Network) -> None:
     with of(net) as traced:
         net.ping(net.v4(2))
         next(traced)
-    assert traced.account["events"] == 1
-    assert traced.account["not_shown"] == traced.account["produced"] - 1 > 0
+    assert traced.counters["events"] == 1
+    assert traced.counters["not_shown"] == traced.counters["produced"] - 1 > 0
     with pytest.raises(StopIteration):
         next(traced)
     traced.close()
@@ -131,7 +131,7 @@ def test_an_exception_in_the_loop(net: Network) -> None:
         for event in traced:
             event.skb // 0
     assert not opened()
-    assert traced.account["events"] == 1
+    assert traced.counters["events"] == 1
 
 
 def test_one_that_nobody_reads(net: Network) -> None:
@@ -158,7 +158,7 @@ def test_an_interrupt_is_raised_once_it_is_detached(net: Network, when: str) -> 
         sender = threading.Thread(target=interrupt)
         sender.start()
         if when == "meanwhile":
-            traced._session.poll(waits.set)  # it has waited for half a second
+            traced._session.add_poller(waits.set)  # it has waited for half a second
         else:
             waits.set()
         with pytest.raises(KeyboardInterrupt):
@@ -166,14 +166,14 @@ def test_an_interrupt_is_raised_once_it_is_detached(net: Network, when: str) -> 
             sender.join()  # where it came before the loop
         assert not opened()
         sender.join()
-    assert traced.account["produced"] == 0
+    assert traced.counters["produced"] == 0
 
 
 def test_it_can_be_stopped_by_a_handler(net: Network) -> None:
     with of(net, 77) as traced:
         old = signal.signal(signal.SIGUSR1, lambda number, frame: traced.stop())
         try:
-            traced._session.poll(lambda: signal.raise_signal(signal.SIGUSR1))
+            traced._session.add_poller(lambda: signal.raise_signal(signal.SIGUSR1))
             assert list(traced) == []
         finally:
             signal.signal(signal.SIGUSR1, old)
@@ -211,7 +211,7 @@ def test_in_a_thread_and_two_at_once(net: Network) -> None:
     queued = [event.skb for event in events if event.func == "tp:net_dev_queue"]
     assert [event.skb for event in found] == queued
     assert len(queued) == 2
-    assert made[0].account["events"] == 2
+    assert made[0].counters["events"] == 2
 
 
 # Its child leaves the trace in every way that there is: with, close, iteration, exit.
@@ -304,7 +304,7 @@ def test_the_log_is_where_it_is_wanted(net: Network, capfd: pytest.CaptureFixtur
     err = capfd.readouterr().err
     assert "INFO Listening for events.." in err
     assert "INFO Done events=0 packets=0" in err
-    assert f" produced={traced.account['produced']} " in err
+    assert f" produced={traced.counters['produced']} " in err
 
 
 class PingsOnceAttached(io.StringIO):
@@ -324,7 +324,7 @@ def test_packets_during_attaching_are_not_shown_in_part(net: Network) -> None:
     log = PingsOnceAttached(net)
     with of(net, log=log) as traced:
         assert seen(traced) == []
-        assert traced.account["produced"] == 0
+        assert traced.counters["produced"] == 0
     assert "INFO Attached " in log.getvalue()
 
 
@@ -361,7 +361,7 @@ def sent(net: Network, frame: Packet, pcap_filter: str = "udp", **options: objec
     with trace(words, packets=True, backend=TRACEPOINTS, **options) as traced:  # type: ignore[arg-type]
         net.send([bytes(frame)])
         events = seen(traced)
-    assert traced.account["events"] == len(events) > 0
+    assert traced.counters["events"] == len(events) > 0
     assert not traced.lost
     return events
 
@@ -375,7 +375,7 @@ def test_packets_are_what_was_sent(net: Network) -> None:
         assert bytes(event.packet[IP]) == bytes(whole[IP]), event.func
         assert int(event.packet.time * 10**9) == event.wall_ns
     (queued,) = (event for event in events if event.func == "tp:net_dev_queue")
-    assert (queued.octets, queued.linktype, queued.length) == (bytes(frame), 1, len(frame))
+    assert (queued.data, queued.linktype, queued.length) == (bytes(frame), 1, len(frame))
     assert queued.packet and queued.packet.summary() == whole.summary()
     assert queued.packet.sniffed_on == net.left
     drops = [event for event in events if event.drop_reason == "SKB_DROP_REASON_NO_SOCKET"]
@@ -394,13 +394,13 @@ def test_a_tag_is_put_back(net: Network) -> None:
     for event in events:
         assert event.packet and event.packet[Dot1Q].vlan == 10, event.func
     (tapped,) = (event for event in events if event.func == TAGGED)
-    assert (tapped.proto, tapped.octets) == (0x0800, bytes(frame))
+    assert (tapped.proto, tapped.data) == (0x0800, bytes(frame))
 
 
 def test_no_more_of_a_packet_than_was_asked_for(net: Network) -> None:
     frame = datagram(net)
     events = sent(net, frame, pcap_snaplen=50, filter_func="net_dev_queue")
-    assert [(event.octets, event.length) for event in events] == [(bytes(frame)[:50], len(frame))]
+    assert [(event.data, event.length) for event in events] == [(bytes(frame)[:50], len(frame))]
 
 
 def test_packets_of_loopback(net: Network) -> None:

@@ -238,7 +238,7 @@ def test_other_kernels_and_split_btf_of_their_modules(
             path = tmp_path / f"{wanted}.ko"
             data = packed.read_bytes()
             path.write_bytes(lzma.decompress(data) if packed.suffix == ".xz" else data)
-            split = BTF(parse(load.file_content(path), base.blob))
+            split = BTF(parse(load.read_btf_file(path), base.blob))
             assert not list(differences(split, raw(path, vmlinux)))
             judged += len(split.functions_taking("sk_buff"))
     print(f"{name}: {judged} functions of modules take an sk_buff")

@@ -88,7 +88,7 @@ def test_bit_fields_are_the_compilers(header: Path, tmp_path: Path) -> None:
     run("gcc", "-w", "-c", source, "-o", binary)
     data = binary.read_bytes()
     for place, (struct, name, field) in enumerate(wanted):
-        content = elf.section(data, f".{place}")
+        content = elf.find_section(data, f".{place}")
         assert content is not None
         start = field.offset * 8 + field.bit_offset
         expected = ((1 << field.bit_size) - 1) << start

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.kernel.capabilities import NEEDS
+from pypwru.kernel.capabilities import CAPABILITY_NEEDS
 from tests.native.tracing import COMMAND, Network, environment, network, tracing
 from tests.support.need import need
 from tests.support.paths import TREE
@@ -21,7 +21,7 @@ DOCUMENTS = {
     "README.md": r"It runs as root \((.*), and root's access to tracefs\)",
     "man/pypwru.1": r"Needs root, or (CAP_BPF.*?) with access to",
 }
-RIGHTS = [one.name.removeprefix("CAP_").lower() for one in NEEDS]
+RIGHTS = [one.name.removeprefix("CAP_").lower() for one in CAPABILITY_NEEDS]
 ONLY = ",".join(["-all", *(f"+{right}" for right in RIGHTS)])
 RESTRICTED = ("setpriv", f"--bounding-set={ONLY}")
 NOBODY = (
@@ -42,7 +42,7 @@ def test_the_rights_are_the_documented_ones(file: str, words: str) -> None:
     text = re.sub(r"\s+", " ", (TREE / file).read_text())
     found = re.search(words, text)
     assert found, file
-    assert re.findall(r"CAP_\w+", found[1]) == [one.name for one in NEEDS]
+    assert re.findall(r"CAP_\w+", found[1]) == [one.name for one in CAPABILITY_NEEDS]
 
 
 @pytest.mark.parametrize("before", [RESTRICTED, NOBODY], ids=["root", "nobody"])
@@ -70,7 +70,7 @@ def test_a_trace(
         effective = re.search(
             r"CapEff:\t(\w+)", Path(f"/proc/{run.process.pid}/status").read_text()
         )
-        assert effective and int(effective[1], 16) == sum(1 << one.bit for one in NEEDS)
+        assert effective and int(effective[1], 16) == sum(1 << one.bit for one in CAPABILITY_NEEDS)
         net.ping(net.v4(2))
     assert run.status == 0, run.stderr
     assert run.done["attached"] > 10 and run.done["lost_ring_full"] == 0

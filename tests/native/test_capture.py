@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from pypwru.events.packets import Captured
+from pypwru.events.packets import PacketCapture
 from tests.native.tracing import Network, ip, need_tracing, network
 from tests.support.packet_sockets import OUTGOING, PacketSocket, Sight, capturing, told
 
@@ -48,8 +48,8 @@ def pair() -> Iterator[tuple[str, str]]:
         ip("link", "del", one)
 
 
-def bytes_of(all: list[Captured]) -> Counter[bytes]:
-    return Counter(one.octets for one in all)
+def bytes_of(all: list[PacketCapture]) -> Counter[bytes]:
+    return Counter(one.data for one in all)
 
 
 def outgoing(link: PacketSocket, port: int) -> Counter[bytes]:
@@ -103,12 +103,12 @@ def test_tcp_with_page_fragments(family: socket.AddressFamily, address: str, how
     with PacketSocket("lo") as link, capturing(*words) as capture:
         port = stream(family, address, 3_000_000, how)
         capture.read()
-        ours = [one for one in told(capture.sights) if of(one.octets, port)]
+        ours = [one for one in told(capture.sights) if of(one.data, port)]
         theirs = outgoing(link, port)
     assert max(map(len, theirs)) > 20_000, "no packet was large"
     assert bytes_of(ours) == theirs
-    assert all(one.length == len(one.octets) and one.layer == 2 for one in ours)
-    print(f"{how} {address}: {len(ours)} packets, {sum(len(one.octets) for one in ours)} bytes")
+    assert all(one.length == len(one.data) and one.layer == 2 for one in ours)
+    print(f"{how} {address}: {len(ours)} packets, {sum(len(one.data) for one in ours)} bytes")
 
 
 @contextlib.contextmanager
@@ -133,11 +133,11 @@ def test_each_packet_once() -> None:
         for size in SIZES:
             send(size)
         capture.read()
-        ours = [one for one in told(capture.sights) if of(one.octets, port)]
+        ours = [one for one in told(capture.sights) if of(one.data, port)]
         theirs = outgoing(link, port)
     assert sum(theirs.values()) == len(SIZES)
     assert bytes_of(ours) == theirs
-    assert all(one.first and one.device == 772 for one in ours)
+    assert all(one.is_first and one.device_type == 772 for one in ours)
 
 
 def test_packets_that_answer_each_other_in_the_same_memory() -> None:
@@ -168,7 +168,7 @@ def test_what_is_beyond_the_snaplen(snaplen: int) -> None:
         send(20000)
         capture.read()
         theirs = Counter((one[:snaplen], len(one)) for one in outgoing(link, port))
-        assert Counter((one.octets, one.length) for one in told(capture.sights)) == theirs
+        assert Counter((one.data, one.length) for one in told(capture.sights)) == theirs
         assert capture.account()["packets_cut"] == 0
 
 
@@ -184,17 +184,17 @@ def test_a_tag_inside_the_frame(pair: tuple[str, str]) -> None:
         capture.until(lambda sights: len(at(sights, "tp:netif_receive_skb", frame)) >= 2)
     for name in (SENT, "tp:netif_receive_skb"):
         found = at(capture.sights, name, frame)
-        assert [(one.octets, one.tag, one.device) for one in found] == [
+        assert [(one.data, one.vlan_tag, one.device_type) for one in found] == [
             (frame, 0, 1),
             (tagged, 0, 1),
         ]
 
 
-def at(sights: Sequence[Sight], name: str, frame: bytes) -> list[Captured]:
+def at(sights: Sequence[Sight], name: str, frame: bytes) -> list[PacketCapture]:
     return [
         one.told
         for one in sights
-        if one.name == name and one.told and one.told.octets.endswith(frame[14:])
+        if one.name == name and one.told and one.told.data.endswith(frame[14:])
     ]
 
 
@@ -213,10 +213,10 @@ def test_fragments_that_were_put_together(net: Network) -> None:
             input=content,
             check=True,
         )
-        capture.until(lambda sights: any(len(one.octets) > 20000 for one in told(sights)))
+        capture.until(lambda sights: any(len(one.data) > 20000 for one in told(sights)))
     whole = [one for one in told(capture.sights) if one.length > 20000]
-    assert {one.octets[-len(content) :] for one in whole} == {content}
-    assert {(one.length, len(one.octets), one.layer) for one in whole} == {(20042, 20042, 2)}
+    assert {one.data[-len(content) :] for one in whole} == {content}
+    assert {(one.length, len(one.data), one.layer) for one in whole} == {(20042, 20042, 2)}
     parts = [one for one in told(capture.sights) if one.length < 1600]
     assert len(parts) >= 14
 
@@ -239,6 +239,6 @@ def test_what_is_told_and_what_is_lost_are_all(size: int) -> None:
         done, ours = capture.account(), told(capture.sights)
     assert done["packets_wanted"] == 3000 == len(ours) + done["lost_packets"]
     # Those behind the last one that was told nobody tells of but the counter.
-    assert 0 < sum(one.dropped for one in ours) <= done["lost_packets"]
-    assert all(len(one.octets) <= one.length for one in ours)
+    assert 0 < sum(one.lost_before for one in ours) <= done["lost_packets"]
+    assert all(len(one.data) <= one.length for one in ours)
     print(f"{size}: {len(ours)} told, {done}")

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from pypwru.attach.chosen import chosen_where_asked
+from pypwru.attach.chosen import open_capture_points
 from pypwru.btf.load import load_vmlinux
 from pypwru.config import Backend
 from pypwru.discovery.functions import Function
@@ -17,7 +17,7 @@ from pypwru.errors import UsageError
 from pypwru.kernel import bpf
 from pypwru.log import Log
 from pypwru.program import maps
-from pypwru.resolve.reasons import Reasons
+from pypwru.resolve.reasons import DropReasons
 from tests.support.records import configured
 
 pytestmark = pytest.mark.native
@@ -41,9 +41,9 @@ def told(words: str, names: dict[int, str], log: Log) -> dict[int, int]:
     """Address -> mask of reasons that are no drops, once all of ``names`` is attached."""
     config = configured(f"--output-pcap x.pcapng --pcap-when {words}")
     with ExitStack() as stack:
-        made = maps.create(config, stack)
-        reasons = Reasons(load_vmlinux())
-        chosen_where_asked(config, made, PLAN, names, reasons, log)()
+        made = maps.create_maps(config, stack)
+        reasons = DropReasons(load_vmlinux())
+        open_capture_points(config, made, PLAN, names, reasons, log)()
         keys = [int.from_bytes(key, "little") for key in bpf.map_keys(made["chosen"], 8)]
         found = {key: bpf.map_lookup(made["chosen"], key.to_bytes(8, "little"), 8) for key in keys}
     return {key: int.from_bytes(mask, "little") for key, mask in found.items()}

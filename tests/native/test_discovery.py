@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pypwru.attach.allowed import TRIED
+from pypwru.attach.allowed import TRIAL_FUNCTION
 from pypwru.btf.load import load_vmlinux
 from pypwru.btf.types import Kind
 from pypwru.discovery.functions import discover_functions
@@ -87,8 +87,8 @@ def test_functions_are_those_of_bpftool(judge: Judge) -> None:
             else:
                 beyond.add(function["name"])
     found = discover_functions(load_vmlinux(), {}, None, None, EVERY)
-    assert {one.name: one.position for one in found.functions} == expected
-    assert {function.display for function, _ in found.refused} == beyond
+    assert {one.name: one.skb_arg for one in found.functions} == expected
+    assert {function.display for function, _ in found.unattachable} == beyond
     assert len(expected) > 1000
 
 
@@ -100,7 +100,7 @@ def test_tracepoints_are_those_of_bpftool(judge: Judge) -> None:
             if places := judge.packets(proto):
                 expected[typedef["name"].removeprefix("btf_trace_")] = places[0] - 2
     found = discover_tracepoints(load_vmlinux(), EVERY)
-    assert {one.name: one.position for one in found} == expected
+    assert {one.name: one.skb_index for one in found} == expected
     kfree_skb = next(one for one in found if one.name == "kfree_skb")
     names = [
         judge.bare(param["type_id"])["name"]
@@ -108,7 +108,7 @@ def test_tracepoints_are_those_of_bpftool(judge: Judge) -> None:
         if entry["name"] == "btf_trace_kfree_skb"
         for param in judge.types[judge.types[entry["type_id"]]["type_id"]]["params"][1:]
     ]
-    assert kfree_skb.reason == names.index("skb_drop_reason")
+    assert kfree_skb.reason_index == names.index("skb_drop_reason")
 
 
 def test_symbols_are_those_of_kallsyms() -> None:
@@ -143,19 +143,21 @@ def mounts() -> list[str]:
 def test_a_detached_mount_shows_the_same_and_leaves_nothing() -> None:
     before = mounts()
     descriptors = sorted(os.listdir("/proc/self/fd"))
-    found = pseudofs.read_file("securityfs", "lsm", mounted=()).decode()
+    found = pseudofs.read_file("securityfs", "lsm", mount_points=()).decode()
     assert found == mounted_by_hand("securityfs", "lsm").stdout
     with pytest.raises(FileNotFoundError):
-        pseudofs.read_file("securityfs", "no_such_file", mounted=("/nowhere",))
+        pseudofs.read_file("securityfs", "no_such_file", mount_points=("/nowhere",))
     with pytest.raises(OSError, match="no_such_filesystem"):
-        pseudofs.read_file("no_such_filesystem", "x", mounted=())
+        pseudofs.read_file("no_such_filesystem", "x", mount_points=())
     assert mounts() == before
     assert sorted(os.listdir("/proc/self/fd")) == descriptors
 
 
 def test_lockdown() -> None:
     shown = mounted_by_hand("securityfs", "lockdown")
-    expected = lockdown.parse(shown.stdout) if not shown.returncode else lockdown.Lockdown.NONE
+    expected = (
+        lockdown.parse_level(shown.stdout) if not shown.returncode else lockdown.Lockdown.NONE
+    )
     assert lockdown.level() is expected
 
 
@@ -209,6 +211,6 @@ def test_nobody_is_told_that_addresses_are_hidden() -> None:
 
 def test_backends_are_tried_on_a_function_of_plain_arguments() -> None:
     btf = load_vmlinux()
-    function = btf.type(btf.find(TRIED, Kind.FUNC)[0])
+    function = btf.type(btf.find(TRIAL_FUNCTION, Kind.FUNC)[0])
     kinds = {btf.type(btf.resolve(each.type)).kind for each in btf.params(function.type)}
     assert kinds <= {Kind.INT, Kind.PTR, Kind.ENUM}

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from pypwru.kernel import bpf_objects
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.descriptors import closing_fd
 from pypwru.kernel.lockdown import Lockdown
 from pypwru.kernel.lockdown import level as lockdown_level
 from tests.native.tracing import (
@@ -478,7 +478,7 @@ def _handlers() -> set[int]:
     for identity in bpf_objects.program_ids():
         program = bpf_objects.program_open(identity)
         if program is not None:
-            with owned(program):
+            with closing_fd(program):
                 if bpf_objects.program_info(program).name.startswith("trace_skb"):
                     found.add(identity)
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.kernel.kprobe_events import expedited_rcu
+from pypwru.kernel.kprobe_events import expedite_rcu
 from tests.native.tracing import environment
 from tests.support.need import need
 
@@ -26,7 +26,7 @@ def _switched_off() -> None:
 
 
 def test_it_is_on_inside_and_off_behind() -> None:
-    with expedited_rcu():
+    with expedite_rcu():
         assert KNOB.read_text().strip() != "0"
     assert KNOB.read_text().strip() == "0"
 
@@ -34,8 +34,8 @@ def test_it_is_on_inside_and_off_behind() -> None:
 @pytest.mark.parametrize("first_leaves_first", [True, False])
 def test_sessions_that_overlap_switch_it_off(first_leaves_first: bool) -> None:
     with ExitStack() as one, ExitStack() as other:
-        one.enter_context(expedited_rcu())
-        other.enter_context(expedited_rcu())
+        one.enter_context(expedite_rcu())
+        other.enter_context(expedite_rcu())
         for stack in (one, other) if first_leaves_first else (other, one):
             stack.close()
     assert KNOB.read_text().strip() == "0"
@@ -45,7 +45,7 @@ def test_sessions_that_overlap_switch_it_off(first_leaves_first: bool) -> None:
 def test_an_administrators_setting_stays(setting: str) -> None:
     KNOB.write_text(setting)
     try:
-        with expedited_rcu():
+        with expedite_rcu():
             assert KNOB.read_text().strip() == setting
         assert KNOB.read_text().strip() == setting
     finally:
@@ -54,8 +54,8 @@ def test_an_administrators_setting_stays(setting: str) -> None:
 
 KILLED = """
 import os, signal
-from pypwru.kernel.kprobe_events import expedited_rcu
-with expedited_rcu():
+from pypwru.kernel.kprobe_events import expedite_rcu
+with expedite_rcu():
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -65,7 +65,7 @@ def test_what_a_killed_session_left_on_is_switched_off_by_the_next() -> None:
         ended = subprocess.run([sys.executable, "-c", KILLED], env=environment(), check=False)
         assert ended.returncode == -signal.SIGKILL
         assert KNOB.read_text().strip() != "0"
-        with expedited_rcu():
+        with expedite_rcu():
             assert KNOB.read_text().strip() != "0"
         assert KNOB.read_text().strip() == "0"
     finally:

@@ -12,7 +12,7 @@ import pytest
 
 from pypwru.btf.load import load_vmlinux
 from pypwru.btf.query import BTF
-from pypwru.expression import Members, compile_filter_expression, compile_members
+from pypwru.expression import MetadataMembers, compile_filter_expression, compile_members
 from pypwru.filter import ebpf
 from pypwru.filter.ebpf import R0, R1, R2, R3, R6, R10, Assembler, Insn
 from pypwru.kernel import bpf
@@ -106,7 +106,7 @@ def test_members_of_xdp_buff(btf: BTF) -> None:
 MEMBERS = ("skb->protocol", "skb->dev->ifindex", "skb->next->len", "skb->dev->reg_state")
 
 
-def to_stack(members: Members, place: int) -> int:
+def to_stack(members: MetadataMembers, place: int) -> int:
     """The kernel's value of one of four members."""
     before, after = Assembler(), Assembler()
     before.move(R2, R10)
@@ -119,7 +119,7 @@ def test_members_of_a_packet(btf: BTF) -> None:
     members = compile_members(MEMBERS, "skb", btf)
     values = [to_stack(members, place) for place in range(4)]
     # An u8 since Linux 6.14, an enum before.
-    assert members.text(values) in (
+    assert members.format_text(values) in (
         " protocol=8 ifindex=1 len=0 reg_state=1",
         " protocol=8 ifindex=1 len=0 reg_state=NETREG_REGISTERED",
     )

@@ -16,7 +16,7 @@ import pytest
 from pypwru.errors import FilterError
 from pypwru.filter.compiler import compile_filter
 from pypwru.filter.pcap import Linktype, compile_pcap
-from pypwru.filter.translation import Translation
+from pypwru.filter.translation import FilterProgram
 from tests.oracles.filter_packets import ethernet_packets, ip_packets, whole_frames
 from tests.oracles.filters import (
     Libpcap,
@@ -46,7 +46,7 @@ def ethernet() -> list[Packet]:
     return ethernet_packets()
 
 
-def _views(linktype: Linktype) -> dict[str, Translation]:
+def _views(linktype: Linktype) -> dict[str, FilterProgram]:
     """The expressions that libpcap compiles for ``linktype``."""
     views = {}
     for expression in EXPRESSIONS:
@@ -54,12 +54,12 @@ def _views(linktype: Linktype) -> dict[str, Translation]:
             program = compile_pcap(expression, linktype)
         except FilterError:
             continue
-        views[expression] = Translation(program, has_tag=linktype is Linktype.ETHERNET)
+        views[expression] = FilterProgram(program, has_tag=linktype is Linktype.ETHERNET)
     return views
 
 
 def _compare(
-    views: dict[str, Translation], packets: list[Packet], linktype: Linktype, folder: Path
+    views: dict[str, FilterProgram], packets: list[Packet], linktype: Linktype, folder: Path
 ) -> tuple[int, list[str]]:
     """How many verdicts were compared, and the disagreements."""
     capture = folder / f"{linktype.name}.pcap"
@@ -68,7 +68,9 @@ def _compare(
     verdicts = kernel_verdicts(list(views.values()), packets)
     for (expression, view), kernel in zip(views.items(), verdicts, strict=True):
         # tcpdump can't be told to begin with empty scratch memory (see Libpcap).
-        assert not any(name.startswith("M") for name in view.plan.liveness.at_entry), expression
+        assert not any(name.startswith("M") for name in view.plan.liveness.live_at_entry), (
+            expression
+        )
         interpreter = Libpcap(view.program.instructions)
         reader = tcpdump_matches(capture, expression)
         for number, packet in enumerate(packets):

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from pypwru.filter.cbpf import ClassicInstruction, validate
 from pypwru.filter.compiler import compile_filter
-from pypwru.filter.head import TRIPS
+from pypwru.filter.head import MAX_BACK_EDGES
 from pypwru.filter.pcap import Linktype, compile_pcap
-from pypwru.filter.translation import Translation
+from pypwru.filter.translation import FilterProgram
 from tests.oracles.filter_packets import ethernet_packets
 from tests.oracles.filter_strategies import programs
 from tests.oracles.filters import Kernel, Libpcap, Packet, expressions, kernel_verdicts
@@ -59,7 +59,7 @@ def test_a_tag_beside_the_frame_counts_as_one_in_it(capsys: pytest.CaptureFixtur
     assert aware > 30
 
 
-@pytest.mark.parametrize("headers", [1, TRIPS - 2, TRIPS + 1, 150])
+@pytest.mark.parametrize("headers", [1, MAX_BACK_EDGES - 2, MAX_BACK_EDGES + 1, 150])
 def test_a_chain_of_headers_is_followed_to_the_budget(headers: int) -> None:
     chain = bytes((60, 0, 1, 4, 0, 0, 0, 0)) * (headers - 1) + bytes((6, 0, 1, 4, 0, 0, 0, 0))
     ipv6 = bytes((0x60, 0, 0, 0, 0, 0, 60, 64)) + bytes(32)
@@ -68,14 +68,14 @@ def test_a_chain_of_headers_is_followed_to_the_budget(headers: int) -> None:
     view = compile_filter("ip6 protochain 6").l2
     assert Libpcap(view.program.instructions).matches(packet)
     with Kernel([view]) as kernel:
-        assert kernel.run(packet) == (headers < TRIPS)
+        assert kernel.run(packet) == (headers < MAX_BACK_EDGES)
 
 
 @settings(max_examples=100)
 @given(programs(), st.lists(st.binary(max_size=300), min_size=1, max_size=8))
 def test_random_programs(code: list[ClassicInstruction], packets: list[bytes]) -> None:
     judge = Libpcap(code)
-    view = Translation(validate(code))
+    view = FilterProgram(validate(code))
     with Kernel([view]) as kernel:
         for data in packets:
             packet = Packet(data, len(data) + 5)
@@ -98,7 +98,7 @@ def test_the_verifier_takes_long_filters(expression: str) -> None:
     packets = ethernet_packets()[::20]
     program = compile_pcap(expression, Linktype.ETHERNET)
     judge = Libpcap(program.instructions)
-    with Kernel([Translation(program, has_tag=True)]) as kernel:
+    with Kernel([FilterProgram(program, has_tag=True)]) as kernel:
         assert [bool(kernel.run(p)) for p in packets] == [judge.matches(p) for p in packets]
 
 
@@ -111,6 +111,6 @@ def test_the_verifier_takes_any_condition_behind_a_loop() -> None:
         text = f"{loop} {chance.choice((6, 17, 58, 1))} {joined} ({write(chance, 3)})"
         program = compile_pcap(text, Linktype.ETHERNET)
         judge = Libpcap(program.instructions)
-        with Kernel([Translation(program, has_tag=True)]) as kernel:
+        with Kernel([FilterProgram(program, has_tag=True)]) as kernel:
             found = [bool(kernel.run(packet)) for packet in packets]
         assert found == [judge.matches(packet) for packet in packets], text

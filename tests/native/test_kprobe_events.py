@@ -13,8 +13,8 @@ import sys
 import pytest
 
 from pypwru.kernel import kprobe_events as module
-from pypwru.kernel.ftrace import MOUNTED
-from pypwru.kernel.pseudofs import root_folder
+from pypwru.kernel.ftrace import MOUNT_POINTS
+from pypwru.kernel.pseudofs import open_root
 from tests.native.tracing import environment
 from tests.support.need import need
 
@@ -46,10 +46,10 @@ def _session(*before: str) -> subprocess.Popen[str]:
 
 
 def _defined() -> list[str]:
-    with root_folder("tracefs", "uprobe_events", MOUNTED) as root:
+    with open_root("tracefs", "uprobe_events", MOUNT_POINTS) as root:
         events = os.open("uprobe_events", os.O_RDONLY, dir_fd=root)
         with open(events) as file:
-            return [line for line in file if module._GROUP in line]
+            return [line for line in file if module._GROUP_PREFIX in line]
 
 
 def test_a_container_leaves_the_hosts_definitions() -> None:

@@ -9,28 +9,28 @@ from typing import NamedTuple
 
 import pytest
 
-from pypwru.attach.judges import JUDGES, Judge
-from pypwru.attach.late import Making
+from pypwru.attach.judges import VERDICT_SOURCES, VerdictSource
+from pypwru.attach.late import HandlerBuild
 from pypwru.btf.load import load_vmlinux
 from pypwru.btf.query import BTF
 from pypwru.cache import Cache
 from pypwru.config import Backend, Config
 from pypwru.errors import BuildError
-from pypwru.events.wire import wire
+from pypwru.events.wire import record_layout
 from pypwru.filter.compiler import compile_filter
-from pypwru.filter.wanted import compile_inner, compile_wanted
+from pypwru.filter.wanted import compile_criteria, compile_inner_filters
 from pypwru.kernel.kallsyms import read_symbols
-from pypwru.kernel.place import Place
+from pypwru.kernel.place import NetnsFilter
 from pypwru.log import Log
 from pypwru.options import parse
 from pypwru.program.build_nft import build_unit
-from pypwru.program.conntrack import conntrack_where_possible
+from pypwru.program.conntrack import degrade_conntrack
 from pypwru.program.defines import defines
 from tests.native.tracing import need_tracing
 from tests.support.need import need
 
 pytestmark = pytest.mark.native
-NFT = JUDGES[0]
+NFT = VERDICT_SOURCES[0]
 
 
 class Asked(NamedTuple):
@@ -46,14 +46,14 @@ def asked(*words: str) -> Asked:
     config = parse(words)
     assert isinstance(config, Config)
     btf = load_vmlinux(config.kernel_btf)
-    filters = compile_filter(config.pcap_filter), compile_inner(config)
-    criteria = compile_wanted(config, *filters, Place(0, ""), btf)
-    return Asked(config, defines(config, {Backend.KPROBE}, criteria, wire(config)), btf)
+    filters = compile_filter(config.pcap_filter), compile_inner_filters(config)
+    criteria = compile_criteria(config, *filters, NetnsFilter(0, ""), btf)
+    return Asked(config, defines(config, {Backend.KPROBE}, criteria, record_layout(config)), btf)
 
 
 @contextmanager
-def making(judge: Judge, run: Asked, cache: Cache) -> Iterator[Making]:
-    begun = Making(judge, run.config, run.macros, cache)
+def making(judge: VerdictSource, run: Asked, cache: Cache) -> Iterator[HandlerBuild]:
+    begun = HandlerBuild(judge, run.config, run.macros, cache)
     try:
         yield begun
     finally:
@@ -68,11 +68,11 @@ def making(judge: Judge, run: Asked, cache: Cache) -> Iterator[Making]:
 def test_a_child_makes_the_same(tmp_path: Path, words: list[str]) -> None:
     run, cache = asked(*words), Cache(tmp_path / "cache")
     symbols = read_symbols(NFT.symbols)
-    functions = NFT.found(symbols)
+    functions = NFT.find_functions(symbols)
     need(functions, "a kernel that has nf_tables now")
-    _, also = conntrack_where_possible(run.config, run.btf, Log(None))
+    _, also = degrade_conntrack(run.config, run.btf, Log(None))
     with making(NFT, run, cache) as begun:
-        made = begun.made()
+        made = begun.result()
     assert made is not None
     assert made.symbols.by_name == symbols.by_name
     kept = {path.name for path in cache.folder.iterdir()} if cache.folder else set()
@@ -87,19 +87,19 @@ def not_again(main: str, layout: str, flags: list[str]) -> dict[str, str]:
     raise BuildError("it is compiled once more")
 
 
-@pytest.mark.parametrize("judge", JUDGES[1:], ids=lambda judge: judge.name)
-def test_others_are_made_if_they_are_there(tmp_path: Path, judge: Judge) -> None:
+@pytest.mark.parametrize("judge", VERDICT_SOURCES[1:], ids=lambda judge: judge.name)
+def test_others_are_made_if_they_are_there(tmp_path: Path, judge: VerdictSource) -> None:
     run = asked("icmp")
-    is_there = bool(judge.found(read_symbols(judge.symbols)))
+    is_there = bool(judge.find_functions(read_symbols(judge.symbols)))
     with making(judge, run, Cache(tmp_path / "cache")) as begun:
-        made = begun.made()
+        made = begun.result()
     assert bool(made) is is_there
     assert made is None or set(made.bytecode) == {"xt_in", "xt_out"}
 
 
 def test_nothing_can_be_kept() -> None:
     run = asked("icmp")
-    need(NFT.found(read_symbols(NFT.symbols)), "a kernel that has nf_tables now")
+    need(NFT.find_functions(read_symbols(NFT.symbols)), "a kernel that has nf_tables now")
     with making(NFT, run, Cache(Path("/proc/cache"))) as begun:
-        made = begun.made()
+        made = begun.result()
     assert made and "nft_in" in made.bytecode

@@ -31,7 +31,7 @@ from pypwru.filter.ebpf import (
 )
 from pypwru.kernel import bpf, bpf_objects, programs
 from pypwru.kernel.bpf import MapType, ProgramType
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.descriptors import closing_fd
 from pypwru.kernel.kallsyms import read_symbols
 from tests.native.loaded_programs import bpftool, loaded, types_of
 from tests.native.tracing import need_tracing
@@ -57,7 +57,7 @@ def test_a_program_is_described_as_by_bpftool(kind: str) -> None:
         theirs = bpftool("prog", "show", "id", str(found.id))
 
     assert theirs["type"] == kind and TYPES[kind] == found.kind
-    assert (theirs["id"], theirs["tag"], theirs["btf_id"]) == (found.id, found.tag, found.btf)
+    assert (theirs["id"], theirs["tag"], theirs["btf_id"]) == (found.id, found.tag, found.btf_id)
     assert theirs["name"] in (found.name, LONG)  # bpftool prefers the whole name
     assert found.name == "short"
 
@@ -65,31 +65,31 @@ def test_a_program_is_described_as_by_bpftool(kind: str) -> None:
 def test_its_name_is_that_of_kallsyms() -> None:
     with loaded(ProgramType.XDP, "short", function=LONG) as fd:
         found = bpf_objects.program_info(fd)
-        entry = programs.entry_of(found)
-        assert entry is not None and entry == (LONG, found.entry)
+        entry = programs.entry_function(found)
+        assert entry is not None and entry == (LONG, found.entry_type_id)
         displays = read_symbols().by_name
 
-    assert programs.display_name(found, entry) in displays
+    assert programs.program_display_name(found, entry) in displays
 
 
 def test_its_types_come_back() -> None:
     types, type_id = types_of(LONG)
     with loaded(ProgramType.SCHED_CLS, "short", function=LONG) as fd:
         found = bpf_objects.program_info(fd)
-        btf = bpf_objects.btf_open(found.btf)
+        btf = bpf_objects.btf_open(found.btf_id)
         assert btf is not None
-        with owned(btf):
+        with closing_fd(btf):
             assert bpf_objects.btf_data(btf) == types
 
-    assert found.entry == type_id
+    assert found.entry_type_id == type_id
 
 
 def test_a_program_without_types_has_no_entry() -> None:
     with loaded(ProgramType.SCHED_CLS, "bare") as fd:
         found = bpf_objects.program_info(fd)
 
-    assert (found.btf, found.entry) == (0, 0)
-    assert programs.entry_of(found) is None
+    assert (found.btf_id, found.entry_type_id) == (0, 0)
+    assert programs.entry_function(found) is None
 
 
 def test_programs_that_came_later() -> None:
@@ -149,11 +149,11 @@ def _calls_helpers(table: int) -> bytes:
 def test_what_programs_call() -> None:
     """All that runs here: other programs may be loaded, and bpftool is asked for each."""
     with (
-        owned(bpf.map_create(MapType.HASH, "table", 4, 8, 4)) as table,
+        closing_fd(bpf.map_create(MapType.HASH, "table", 4, 8, 4)) as table,
         loaded(ProgramType.SCHED_CLS, "calls", _calls_helpers(table)) as fd,
     ):
         ours = str(bpf_objects.program_info(fd).id)
-        found = programs.helper_targets(read_symbols())
+        found = programs.called_kernel_functions(read_symbols())
         dump = ["bpftool", "prog", "dump", "xlated", "id", ours]
         listing = subprocess.run(dump, capture_output=True, text=True, check=True).stdout
 
@@ -164,20 +164,20 @@ def test_what_programs_call() -> None:
 
 def test_runs_are_counted() -> None:
     counting = bpf.call(ENABLE_STATS, struct.pack("=I", 0))  # of run times, while it is open
-    with owned(counting), loaded(ProgramType.SCHED_CLS, "runs") as fd:
-        assert bpf_objects.program_runs(fd) == (0, 0)
+    with closing_fd(counting), loaded(ProgramType.SCHED_CLS, "runs") as fd:
+        assert bpf_objects.program_run_stats(fd) == (0, 0)
         bpf.program_test_run(fd, bytes(64), repeat=7)
-        runs = bpf_objects.program_runs(fd)
+        runs = bpf_objects.program_run_stats(fd)
 
-    assert runs.times == 7 and runs.nanoseconds > 0
+    assert runs.run_count == 7 and runs.run_time_ns > 0
 
 
 def test_programs_without_the_right_to_look() -> None:
     script = (
         "from pypwru.errors import KernelError\n"
         "from pypwru.kernel.kallsyms import read_symbols\n"
-        "from pypwru.kernel.programs import helper_targets\n"
-        "try:\n    helper_targets(read_symbols())\n"
+        "from pypwru.kernel.programs import called_kernel_functions\n"
+        "try:\n    called_kernel_functions(read_symbols())\n"
         "except KernelError as error:\n    print(error)\n"
     )
     found = subprocess.run(

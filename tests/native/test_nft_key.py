@@ -34,10 +34,10 @@ from pypwru.filter.ebpf import (
 )
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import MapType, ProgramType
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.descriptors import closing_fd
 from pypwru.kernel.kallsyms import read_symbols
-from pypwru.kernel.netns import in_namespace
-from pypwru.kernel.nft_key import nft_key
+from pypwru.kernel.netns import run_in_namespace
+from pypwru.kernel.nft_key import enable_nft_tracing
 from tests.native.tracing import COMMAND, environment
 from tests.support.need import need
 
@@ -89,7 +89,7 @@ class Code:
     def __init__(self, array: int, program: int) -> None:
         self._array = array
         self._program = program
-        with nft_key():
+        with enable_nft_tracing():
             self.on = self.now()
         self.off = b""
         _until(self._find_off)
@@ -113,13 +113,15 @@ class Code:
 @pytest.fixture
 def code() -> Iterator[Code]:
     need(os.geteuid() == 0, "root, to read the kernel's code")
-    with nft_key():  # which loads nf_tables where that is a module
+    with enable_nft_tracing():  # which loads nf_tables where that is a module
         symbols = read_symbols()
     found = symbols.addresses(FUNCTION) or symbols.addresses(FUNCTION, "nf_tables")
     need(found, f"a kernel with {FUNCTION}")
     with (
-        owned(bpf.map_create(MapType.ARRAY, "code", 4, CODE, 1)) as array,
-        owned(bpf.program_load(ProgramType.SCHED_CLS, "code", _program(array, found[0]))) as it,
+        closing_fd(bpf.map_create(MapType.ARRAY, "code", 4, CODE, 1)) as array,
+        closing_fd(
+            bpf.program_load(ProgramType.SCHED_CLS, "code", _program(array, found[0]))
+        ) as it,
     ):
         yield Code(array, it)
 
@@ -141,9 +143,9 @@ def rulesets() -> dict[str, str]:
 
 
 def test_the_key_is_on_between_the_ways_in_and_out(code: Code) -> None:
-    with nft_key():
+    with enable_nft_tracing():
         assert code.now() == code.on
-        with nft_key():  # another's key is counted, not shared
+        with enable_nft_tracing():  # another's key is counted, not shared
             assert code.now() == code.on
         assert code.now() == code.on
     code.wait_off()
@@ -151,8 +153,8 @@ def test_the_key_is_on_between_the_ways_in_and_out(code: Code) -> None:
 
 def test_the_rule_that_nft_makes_does_the_same(code: Code) -> None:
     need(shutil.which("nft"), "nft, of nftables")
-    with nft_key() as descriptor:
-        listed = in_namespace(
+    with enable_nft_tracing() as descriptor:
+        listed = run_in_namespace(
             descriptor, lambda: subprocess.check_output(["nft", "list", "ruleset"], text=True)
         )
     code.wait_off()
@@ -172,7 +174,7 @@ def test_nobody_is_in_the_namespace_and_nobodys_rules_change() -> None:
     before = rulesets()
     own = os.readlink("/proc/self/ns/net")
     names = os.listdir("/run/netns") if os.path.exists("/run/netns") else []
-    with nft_key() as descriptor:
+    with enable_nft_tracing() as descriptor:
         assert rulesets() == before  # lsns finds namespaces by their processes: ours has none
         there = os.readlink(f"/proc/{os.getpid()}/fd/{descriptor}")
         assert there.startswith("net:[") and there != own
@@ -255,7 +257,7 @@ def test_a_kernel_without_nf_tables(code: int, monkeypatch: pytest.MonkeyPatch) 
     def refuse(*_: object) -> int:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("pypwru.kernel.nft_key.in_new_namespace", refuse)
-    with pytest.raises(NoNftables, match="no nf_tables"), nft_key():
+    monkeypatch.setattr("pypwru.kernel.nft_key.run_in_new_namespace", refuse)
+    with pytest.raises(NoNftables, match="no nf_tables"), enable_nft_tracing():
         pass
     assert issubclass(NoNftables, KernelError)

@@ -11,8 +11,8 @@ import pytest
 
 from pypwru.btf.load import load_vmlinux
 from pypwru.cache import Cache
-from pypwru.kernel.pages import Pages, find_pages
-from pypwru.kernel.peek import peeking
+from pypwru.kernel.pages import PageBases, find_page_bases
+from pypwru.kernel.peek import open_kernel_reader
 from tests.native.tracing import need_tracing
 
 pytestmark = pytest.mark.native
@@ -20,17 +20,17 @@ pytestmark = pytest.mark.native
 
 def test_the_bytes_of_a_page_of_ours_are_found() -> None:
     need_tracing()
-    found = find_pages(load_vmlinux(None, Cache()))
-    assert found.memmap and found.direct
+    found = find_page_bases(load_vmlinux(None, Cache()))
+    assert found.vmemmap and found.direct_map
     magic = secrets.token_bytes(mmap.PAGESIZE)
-    with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE) as own, peeking() as peek:
+    with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE) as own, open_kernel_reader() as peek:
         own[:] = magic
         held = ctypes.c_char.from_buffer(own)
         address = ctypes.addressof(held)
         with open("/proc/self/pagemap", "rb", buffering=0) as file:
             file.seek(address // mmap.PAGESIZE * 8)
             frame = struct.unpack("=Q", file.read(8))[0] & (1 << 55) - 1
-        there = found.direct + frame * mmap.PAGESIZE
+        there = found.direct_map + frame * mmap.PAGESIZE
         words = [peek.u64(there + at) for at in range(0, mmap.PAGESIZE, 8)]
         del held
     assert struct.pack(f"={len(words)}Q", *words) == magic
@@ -39,11 +39,11 @@ def test_the_bytes_of_a_page_of_ours_are_found() -> None:
 def test_it_is_the_same_each_time() -> None:
     need_tracing()
     btf = load_vmlinux(None, Cache())
-    assert find_pages(btf) == find_pages(btf) != Pages()
+    assert find_page_bases(btf) == find_page_bases(btf) != PageBases()
 
 
 def test_what_cannot_be_read_is_zero() -> None:
     need_tracing()
-    with peeking() as peek:
+    with open_kernel_reader() as peek:
         assert peek.u64(0x10) == 0
-        assert peek.u64(peek.task()) == peek.u64(peek.task())
+        assert peek.u64(peek.current_task()) == peek.u64(peek.current_task())

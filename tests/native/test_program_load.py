@@ -14,11 +14,11 @@ from pypwru.errors import KernelError
 from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachType, MapType, ProgramType
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.descriptors import closing_fd
 from pypwru.options import parse
 from pypwru.program import maps
 from pypwru.program.load import Loader
-from pypwru.program.places import Places
+from pypwru.program.places import ArgumentSlots
 from tests.native.tracing import need_tracing
 
 pytestmark = pytest.mark.native
@@ -42,7 +42,7 @@ def load(code: bytes) -> tuple[dict[str, int], Loader]:
     """Load ``code`` as the only handler; closed at once."""
     with ExitStack() as stack:
         loader = Loader({"trace_skb": code}, {}, {}, dict.fromkeys(maps.MAPS, 0), stack)
-        loader.load("trace_skb", Places(1), (ProgramType.RAW_TRACEPOINT, AttachType.NONE))
+        loader.load("trace_skb", ArgumentSlots(1), (ProgramType.RAW_TRACEPOINT, AttachType.NONE))
         return loader.recursion_misses(), loader
 
 
@@ -76,7 +76,7 @@ def test_a_program_that_needs_no_verifier_to_be_refused() -> None:
 
 def test_a_plain_run_has_no_map_that_it_does_not_need() -> None:
     with ExitStack() as stack:
-        assert set(maps.create(config("--output-nft=false"), stack)) == {
+        assert set(maps.create_maps(config("--output-nft=false"), stack)) == {
             "events",
             "counters",
             "reader",
@@ -85,7 +85,7 @@ def test_a_plain_run_has_no_map_that_it_does_not_need() -> None:
 
 def test_maps_are_what_the_kernel_says_they_are() -> None:
     with ExitStack() as stack:
-        made = maps.create(config(EVERYTHING), stack, ["gathered"])  # of filters, not of flags
+        made = maps.create_maps(config(EVERYTHING), stack, ["gathered"])  # of filters, not of flags
         assert set(made) == set(maps.MAPS)
         for name, shape in maps.MAPS.items():
             info = dict(
@@ -105,7 +105,7 @@ def test_a_ring_that_the_kernel_refuses(size: int) -> None:
         ExitStack() as stack,
         pytest.raises(KernelError, match=f"ring buffer of {size} bytes: Invalid argument; .*power"),
     ):
-        maps.create(config("", size), stack)
+        maps.create_maps(config("", size), stack)
 
 
 def test_a_map_without_the_right() -> None:
@@ -129,7 +129,7 @@ def test_a_map_without_the_right() -> None:
 
 
 def test_descriptors_are_closed() -> None:
-    with owned(bpf.map_create(MapType.ARRAY, "test", 4, 8, 1)) as fd:
+    with closing_fd(bpf.map_create(MapType.ARRAY, "test", 4, 8, 1)) as fd:
         assert bpf.map_lookup(fd, 0, 8) == bytes(8)
     with pytest.raises(OSError):
         bpf.map_lookup(fd, 0, 8)

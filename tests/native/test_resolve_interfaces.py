@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from pypwru.kernel.descriptors import owned
-from pypwru.kernel.netns import cookie_of
+from pypwru.kernel.descriptors import closing_fd
+from pypwru.kernel.netns import netns_cookie
 from pypwru.resolve import links
-from pypwru.resolve.namespaces import Namespaces
-from pypwru.resolve.opener import namespaces
+from pypwru.resolve.namespaces import NetnsNames
+from pypwru.resolve.opener import find_namespaces
 from tests.native.tracing import Run, tracing
 from tests.support.need import need
 
@@ -49,22 +49,22 @@ def inode(namespace: str) -> int:
 
 
 def cookie(namespace: str) -> int:
-    with owned(os.open(f"/run/netns/{namespace}", os.O_RDONLY)) as descriptor:
-        return cookie_of(descriptor)
+    with closing_fd(os.open(f"/run/netns/{namespace}", os.O_RDONLY)) as descriptor:
+        return netns_cookie(descriptor)
 
 
 def test_a_namespace_has_the_links_that_ip_lists(namespace: str) -> None:
     for number in range(40):  # more than one datagram of answers
         ip("-n", namespace, "link", "add", f"averylongname{number}", "type", "bridge")
     before = os.readlink("/proc/thread-self/ns/net")
-    path = namespaces()[inode(namespace)]
-    with owned(os.open(path, os.O_RDONLY)) as descriptor:
-        found = links.interfaces(descriptor)
+    path = find_namespaces()[inode(namespace)]
+    with closing_fd(os.open(path, os.O_RDONLY)) as descriptor:
+        found = links.interface_names(descriptor)
     listed = json.loads(ip("-n", namespace, "-j", "link", "show"))
     assert found == {link["ifindex"]: link["ifname"] for link in listed}
     assert len(listed) >= 41
     here = json.loads(ip("-j", "link", "show"))
-    assert links.interfaces() == {link["ifindex"]: link["ifname"] for link in here}
+    assert links.interface_names() == {link["ifindex"]: link["ifname"] for link in here}
     # No thread of this process is left in a wrong namespace.
     tasks = {
         os.readlink(f"/proc/self/task/{task}/ns/net") for task in os.listdir("/proc/self/task")
@@ -82,8 +82,8 @@ def test_a_namespace_of_a_process_without_a_file() -> None:
         assert process.stdout
         process.stdout.readline()
         there = os.stat(f"/proc/{process.pid}/ns/net").st_ino
-        with owned(os.open(namespaces()[there], os.O_RDONLY)) as descriptor:
-            assert links.interfaces(descriptor)[9] == "hidden"
+        with closing_fd(os.open(find_namespaces()[there], os.O_RDONLY)) as descriptor:
+            assert links.interface_names(descriptor)[9] == "hidden"
         process.communicate(b"\n")
 
 
@@ -107,7 +107,7 @@ def successor(was: int, made: list[str]) -> str | None:
 
 
 def test_an_inode_that_is_given_again_has_another_cookie() -> None:
-    names, made = Namespaces(), list[str]()
+    names, made = NetnsNames(), list[str]()
     try:
         for number in range(TRIES):
             old = f"pypwru-old-{os.getpid()}-{number}"
@@ -122,7 +122,7 @@ def test_an_inode_that_is_given_again_has_another_cookie() -> None:
         assert cookie(new) not in (before, 0)
         assert names.name(was, cookie(new)) == new
         assert names.name(was, before) == old
-        assert Namespaces().name(was, before) == ""
+        assert NetnsNames().name(was, before) == ""
     finally:
         for name in made:
             ip("netns", "del", name)

@@ -15,7 +15,7 @@ import pytest
 
 from pypwru.resolve import rules as rules_module
 from pypwru.resolve import rulewatch
-from pypwru.resolve.rules import Rules
+from pypwru.resolve.rules import RuleService
 from pypwru.resolve.ruleset import ChainText, RuleText
 from tests.native.rule_places import PATIENCE, Place, known, place, until
 
@@ -24,16 +24,16 @@ pytestmark = pytest.mark.native
 REPLACEMENTS = 200
 
 
-def test_what_the_kernel_tells_is_known_without_a_question(here: Place, rules: Rules) -> None:
+def test_what_the_kernel_tells_is_known_without_a_question(here: Place, rules: RuleService) -> None:
     here.load("table ip t { chain c { accept; }; }")
     known(rules, here)
-    changes = rules.changes
+    changes = rules.revision
     here.load("add rule ip t c tcp dport 22 drop")
-    until(lambda: rules.changes > changes)
+    until(lambda: rules.revision > changes)
     assert rules.rule(here.inode, here.table(), 1, 3) == RuleText("tcp dport 22 drop", "")
 
 
-def test_what_went_stays_known(here: Place, rules: Rules) -> None:
+def test_what_went_stays_known(here: Place, rules: RuleService) -> None:
     here.load('table ip t { chain c { accept comment "first"; }; chain d { drop; }; }')
     first = here.table()
     known(rules, here)
@@ -62,7 +62,9 @@ def test_what_went_stays_known(here: Place, rules: Rules) -> None:
     ],
     ids=["nft", "nft twice", "iptables"],
 )
-def test_a_rule_in_the_place_of_another(here: Place, rules: Rules, first: str, second: str) -> None:
+def test_a_rule_in_the_place_of_another(
+    here: Place, rules: RuleService, first: str, second: str
+) -> None:
     """It has the handle of the other one: the time of the event tells them apart."""
     here.run("sh", "-c", first)
     (handles,) = here.handles()
@@ -83,12 +85,12 @@ def test_a_rule_in_the_place_of_another(here: Place, rules: Rules, first: str, s
     assert rules.rule(here.inode, *handles, at=told) == new
 
 
-def test_long_before_its_place_was_taken_a_rule_is_known(here: Place, rules: Rules) -> None:
+def test_long_before_its_place_was_taken_a_rule_is_known(here: Place, rules: RuleService) -> None:
     here.load("table ip t { chain c { accept; }; }")
     (handles,) = here.handles()
     known(rules, here)
     early = time.monotonic_ns()
-    until(lambda: time.monotonic_ns() > early + 2 * rules_module._TOLD)
+    until(lambda: time.monotonic_ns() > early + 2 * rules_module._MAX_NOTIFY_DELAY)
     assert rules.rule(here.inode, *handles) == RuleText("accept", "")
     here.load("replace rule ip t c handle 2 drop")
     known(rules, here)
@@ -96,7 +98,7 @@ def test_long_before_its_place_was_taken_a_rule_is_known(here: Place, rules: Rul
     assert rules.rule(here.inode, *handles) == RuleText("drop", "")
 
 
-def test_what_spoke_before_its_namespace_was_listened_to_is_not_known(rules: Rules) -> None:
+def test_what_spoke_before_its_namespace_was_listened_to_is_not_known(rules: RuleService) -> None:
     with place() as late:
         late.load("table ip t { chain c { accept; }; }")
         (handles,) = late.handles()
@@ -107,7 +109,7 @@ def test_what_spoke_before_its_namespace_was_listened_to_is_not_known(rules: Rul
         assert rules.rule(late.inode, *handles) == RuleText("drop", "")
 
 
-def test_a_rule_replaced_before_the_first_question(here: Place, rules: Rules) -> None:
+def test_a_rule_replaced_before_the_first_question(here: Place, rules: RuleService) -> None:
     here.load("table ip t { chain c { accept; }; }")
     early = time.monotonic_ns()
     here.load("replace rule ip t c handle 2 drop")
@@ -116,7 +118,7 @@ def test_a_rule_replaced_before_the_first_question(here: Place, rules: Rules) ->
     assert rules.rule(here.inode, here.table(), 1, 2) == RuleText("drop", "")
 
 
-def test_a_namespace_is_not_kept_from_ending(here: Place, rules: Rules) -> None:
+def test_a_namespace_is_not_kept_from_ending(here: Place, rules: RuleService) -> None:
     outside = f"pwr{os.getpid()}"
     subprocess.run(
         ["ip", "link", "add", outside, "type", "veth", "peer", "name", "in", "netns", here.name],
@@ -129,7 +131,7 @@ def test_a_namespace_is_not_kept_from_ending(here: Place, rules: Rules) -> None:
     until(lambda: not os.path.exists(f"/sys/class/net/{outside}"))
 
 
-def test_a_namespace_with_the_inode_of_one_that_ended(rules: Rules) -> None:
+def test_a_namespace_with_the_inode_of_one_that_ended(rules: RuleService) -> None:
     seen: dict[int, str] = {}
     again = 0
     for number in range(40):
@@ -139,7 +141,7 @@ def test_a_namespace_with_the_inode_of_one_that_ended(rules: Rules) -> None:
             # A question before it was listed: nothing, never what the one before had.
             handles = (each.inode, each.table(), 1, 2)
             assert rules.rule(*handles) is None
-            assert rules.wait(PATIENCE)
+            assert rules.relist(PATIENCE)
             seen[each.inode] = text = f"tcp dport {number + 1} drop"
             assert rules.rule(*handles) == RuleText(text, "")
         until(lambda handles=handles: rules.rule(*handles) is None)  # type: ignore[misc]
@@ -206,7 +208,7 @@ class Replacement:
         )
 
 
-def test_replacements(here: Place, rules: Rules, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replacements(here: Place, rules: RuleService, capsys: pytest.CaptureFixture[str]) -> None:
     """All answers that were given are compared with what was loaded under the handle then."""
     replaced = Replacement(here)
     answers: list[tuple[tuple[int, int, int], int, RuleText]] = []
@@ -259,13 +261,15 @@ def test_replacements(here: Place, rules: Rules, capsys: pytest.CaptureFixture[s
 
 
 @pytest.fixture
-def rules_of_little_room(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rules]:
-    monkeypatch.setattr(rulewatch, "_ROOM", 4096)
-    with Rules() as made:
+def rules_of_little_room(monkeypatch: pytest.MonkeyPatch) -> Iterator[RuleService]:
+    monkeypatch.setattr(rulewatch, "_RCVBUF", 4096)
+    with RuleService() as made:
         yield made
 
 
-def test_more_changes_than_the_kernel_can_tell(here: Place, rules_of_little_room: Rules) -> None:
+def test_more_changes_than_the_kernel_can_tell(
+    here: Place, rules_of_little_room: RuleService
+) -> None:
     """A small buffer for what it tells is full at once: all is listed again, and right."""
     rules = rules_of_little_room
     here.load('table ip t { chain c { accept comment "old"; }; }')
@@ -281,24 +285,24 @@ def test_more_changes_than_the_kernel_can_tell(here: Place, rules_of_little_room
         known(rules, here)
         found = rules.rule(here.inode, table, chain, rule, at=time.monotonic_ns())
         assert found == RuleText(f'accept comment "{number}"', str(number))
-    assert rules._namespaces[here.inode].memory._lost
+    assert rules._namespaces[here.inode].history._uncertain
 
 
 def test_what_has_begun_when_more_is_lost_has_no_end(
     here: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit whose beginning is read in several turns, and whose end found no room."""
-    monkeypatch.setattr(rulewatch, "_ROOM", 1 << 18)
-    monkeypatch.setattr(rulewatch, "_MOST", 10)
-    watch = rulewatch.Watch()
+    monkeypatch.setattr(rulewatch, "_RCVBUF", 1 << 18)
+    monkeypatch.setattr(rulewatch, "_MAX_DATAGRAMS", 10)
+    watch = rulewatch.RulesetMonitor()
     with contextlib.closing(watch), open(f"/run/netns/{here.name}") as file:
-        watch.add(here.inode, file.fileno())
+        watch.subscribe(here.inode, file.fileno())
         rules = "accept\n" * 5_000
         here.load(f"table ip t {{ chain c {{\n{rules}}}\n}}")
         turns = [watch.read()]
-        while turns[-1].partial and len(turns) < 1_000:
+        while turns[-1].is_partial and len(turns) < 1_000:
             turns.append(watch.read())
         assert 2 < len(turns) < 1_000
-        assert all(turn.lost and not turn.commits for turn in turns)
+        assert all(turn.has_overflowed and not turn.commits for turn in turns)
         here.load("add rule ip t c drop")
         assert list(watch.read().commits) == [here.inode]

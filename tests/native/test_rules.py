@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.kernel.netns import in_namespace
-from pypwru.kernel.nfnetlink import GET_RULE, Netfilter, attributes
+from pypwru.kernel.netns import run_in_namespace
+from pypwru.kernel.nfnetlink import GET_RULE, NetfilterSocket, parse_attributes
 from pypwru.resolve import listing as listing_module
 from pypwru.resolve import rules as rules_module
-from pypwru.resolve.rules import Rules
-from pypwru.resolve.ruleset import ChainText, RuleText, shown
+from pypwru.resolve.rules import RuleService
+from pypwru.resolve.ruleset import ChainText, RuleText, elide_sets
 from tests.native.rule_places import (
     EVERYTHING,
     HARD,
@@ -38,7 +38,7 @@ from tests.support.need import need
 pytestmark = pytest.mark.native
 
 
-def test_every_kind_of_rule_has_the_line_that_nft_has(here: Place, rules: Rules) -> None:
+def test_every_kind_of_rule_has_the_line_that_nft_has(here: Place, rules: RuleService) -> None:
     here.load(EVERYTHING)
     handles = here.handles()
     assert len(handles) == 17
@@ -58,7 +58,7 @@ def test_every_kind_of_rule_has_the_line_that_nft_has(here: Place, rules: Rules)
     assert len(set(texts)) == len(texts)
 
 
-def test_chains_have_their_hooks(here: Place, rules: Rules) -> None:
+def test_chains_have_their_hooks(here: Place, rules: RuleService) -> None:
     here.load(EVERYTHING)
     objects = json.loads(here.run("nft", "-j", "-n", "-a", "list", "ruleset"))["nftables"]
     chains = [each["chain"] for each in objects if "chain" in each]
@@ -80,7 +80,7 @@ def test_chains_have_their_hooks(here: Place, rules: Rules) -> None:
 
 
 def test_rules_with_what_iptables_has_read_as_iptables_writes_them(
-    here: Place, rules: Rules
+    here: Place, rules: RuleService
 ) -> None:
     need(shutil.which("iptables-nft"), "iptables-nft, of iptables")
     for command in (
@@ -108,7 +108,7 @@ def test_rules_with_what_iptables_has_read_as_iptables_writes_them(
     )
     listed = here.run("nft", "-a", "-s", "list", "ruleset")
     told: list[str] = []
-    with Rules(told.append) as rules:
+    with RuleService(told.append) as rules:
         known(rules, here)
         found = []
         for handles in here.handles():
@@ -150,18 +150,20 @@ def test_rules_of_nft_in_a_table_named_as_one_of_iptables(here: Place, family: s
         f"type filter hook input priority 0;\n{rules_text}\n}}\n}}"
     )
     told: list[str] = []
-    with Rules(told.append) as rules:
+    with RuleService(told.append) as rules:
         known(rules, here)
         found = [rules.rule(here.inode, *each) for each in here.handles()]
     assert found == [RuleText(text, "") for text in texts]
     assert not told
 
 
-def test_strings_of_several_lines_and_rules_of_rules(here: Place, rules: Rules) -> None:
+def test_strings_of_several_lines_and_rules_of_rules(here: Place, rules: RuleService) -> None:
     here.load(HARD)
     known(rules, here)
     found: dict[str, list[str]] = {}
-    _, chains, all_rules = ([dict(attributes(each.body)) for each in dump] for dump in here.dumps())
+    _, chains, all_rules = (
+        [dict(parse_attributes(each.body)) for each in dump] for dump in here.dumps()
+    )
     chain_of = {each[3]: int.from_bytes(each[2], "big") for each in chains}
     for each in all_rules:
         handles = here.table("filter"), chain_of[each[2]], int.from_bytes(each[3], "big")
@@ -178,7 +180,7 @@ def test_strings_of_several_lines_and_rules_of_rules(here: Place, rules: Rules) 
     assert copied.partition(begins)[2].partition("\n\t\t}")[0] in listed
 
 
-def test_a_table_with_an_owner(here: Place, rules: Rules) -> None:
+def test_a_table_with_an_owner(here: Place, rules: RuleService) -> None:
     """As firewalld's: its first line goes on behind the handle."""
     with subprocess.Popen(
         ["ip", "netns", "exec", here.name, "nft", "-i"], stdin=subprocess.PIPE, text=True
@@ -205,7 +207,7 @@ def test_a_table_with_an_owner(here: Place, rules: Rules) -> None:
         "ends with a backslash \\",
     ],
 )
-def test_a_comment_that_looks_like_a_listing(here: Place, rules: Rules, comment: str) -> None:
+def test_a_comment_that_looks_like_a_listing(here: Place, rules: RuleService, comment: str) -> None:
     here.load(
         f'table ip t {{ chain c {{ accept comment "{comment}"; drop; }}; chain d {{ drop; }}; }}'
     )
@@ -233,7 +235,7 @@ def test_a_string_that_looks_like_a_listing(here: Place, string: str) -> None:
         "table ip good { chain c { drop; }; }"
     )
     shown = string.encode("unicode_escape").decode()
-    with Rules(told.append) as rules:
+    with RuleService(told.append) as rules:
         known(rules, here)
         first, second, good = (rules.rule(here.inode, *each) for each in here.handles())
     assert first == RuleText(f'log prefix "{shown}" drop comment "mine"', "mine")
@@ -241,7 +243,7 @@ def test_a_string_that_looks_like_a_listing(here: Place, string: str) -> None:
     assert not told
 
 
-def test_long_rules(here: Place, rules: Rules) -> None:
+def test_long_rules(here: Place, rules: RuleService) -> None:
     ports = ", ".join(str(port) for port in range(1, 2001, 2))
     addresses = ", ".join(f"10.0.{n // 250}.{n % 250}" for n in range(0, 6000, 2))
     here.load(
@@ -252,22 +254,22 @@ def test_long_rules(here: Place, rules: Rules) -> None:
     first, second = (rules.rule(here.inode, *each) for each in sorted(here.handles()))
     assert first and second
     assert first.text == f"tcp dport {{ {ports} }} accept"
-    assert shown(first.text) == "tcp dport { 1000 elements } accept"
+    assert elide_sets(first.text) == "tcp dport { 1000 elements } accept"
     assert second.text == 'ip saddr { 3000 elements } drop comment "why"'
 
 
-def test_a_rule_that_is_not_there_is_not_read_for_ever(here: Place, rules: Rules) -> None:
+def test_a_rule_that_is_not_there_is_not_read_for_ever(here: Place, rules: RuleService) -> None:
     here.load("table ip t { chain c { drop; }; }")
     known(rules, here)
     at = time.monotonic_ns()
     assert rules.rule(here.inode, here.table(), 1, 99, at) is None
-    assert rules.is_read(here.inode, at)
-    until(lambda: not rules.is_read(here.inode, at))
+    assert rules.is_listing_pending(here.inode, at)
+    until(lambda: not rules.is_listing_pending(here.inode, at))
     assert rules.rule(here.inode, here.table(), 1, 99, at) is None
-    assert not rules.is_read(here.inode, at)
+    assert not rules.is_listing_pending(here.inode, at)
 
 
-def test_six_namespaces_with_the_same_names(rules: Rules) -> None:
+def test_six_namespaces_with_the_same_names(rules: RuleService) -> None:
     with ExitStack() as stack:
         places = [stack.enter_context(place()) for _ in range(6)]
         for number, each in enumerate(places):
@@ -277,7 +279,7 @@ def test_six_namespaces_with_the_same_names(rules: Rules) -> None:
             )
         for each in places:
             assert rules.rule(each.inode, each.table("filter"), 1, 2) is None
-        assert rules.wait(PATIENCE)
+        assert rules.relist(PATIENCE)
         for number, each in enumerate(places):
             text = f'tcp dport {1000 + number} drop comment "of {number}"'
             assert rules.rule(each.inode, each.table("filter"), 1, 2) == RuleText(
@@ -291,7 +293,7 @@ def test_what_is_there_at_the_start_is_known_at_the_first_question(here: Place, 
     with place() as there:
         for where in (here, there):
             where.load("table ip t { chain c { drop; }; }")
-        with Rules(netns=here.inode if only else 0) as rules:
+        with RuleService(netns=here.inode if only else 0) as rules:
             assert rules.wait_listed(PATIENCE)
             found = [rules.rule(each.inode, each.table(), 1, 2) for each in (here, there)]
             assert found == [RuleText("drop", ""), None if only else RuleText("drop", "")]
@@ -302,14 +304,14 @@ def test_each_of_20_000_rules_is_known_at_the_first_question(here: Place) -> Non
     lines = "\n".join(f"tcp dport {n + 1} counter drop" for n in range(20_000))
     here.load(f"table ip t {{ chain c {{\n{lines}\n}}\n}}")
     table = here.table()
-    with Rules(netns=here.inode) as rules:
+    with RuleService(netns=here.inode) as rules:
         assert rules.wait_listed(PATIENCE)
         for n in (0, 9_999, 19_999):
             found = rules.rule(here.inode, table, 1, n + 2)
             assert found == RuleText(f"tcp dport {n + 1} counter drop", "")
 
 
-def test_a_look_up_does_not_wait_for_a_listing(here: Place, rules: Rules) -> None:
+def test_a_look_up_does_not_wait_for_a_listing(here: Place, rules: RuleService) -> None:
     lines = "\n".join(f"tcp dport {n + 1} ip saddr 10.0.0.1 counter drop" for n in range(20_000))
     here.load(f"table ip t {{ chain c {{\n{lines}\n}}\n}}")
     table = here.table()
@@ -332,10 +334,10 @@ def test_without_nft_chains_and_comments_are_known(
 ) -> None:
     here.load('table ip t { chain c { accept comment "why"; }; }')
     table = here.table()
-    monkeypatch.setattr(listing_module, "_FOLDERS", ())
+    monkeypatch.setattr(listing_module, "_SBIN_DIRS", ())
     monkeypatch.setenv("PATH", "/nonexistent")
     told: list[str] = []
-    with Rules(told.append) as rules:
+    with RuleService(told.append) as rules:
         known(rules, here)
         assert rules.rule(here.inode, table, 1, 2) == RuleText("", "why")
         assert rules.chain(here.inode, table, 1) == ChainText("ip", "t", "c")
@@ -365,7 +367,7 @@ def test_what_nft_lists_only_table_by_table_is_no_fault(
     nft.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     said: list[str] = []
-    with Rules(said.append, netns=here.inode) as rules:
+    with RuleService(said.append, netns=here.inode) as rules:
         known(rules, here)
         texts = [rules.rule(here.inode, *each) for each in here.handles()]
     assert texts == [RuleText("" if told else "drop", ""), RuleText("accept", "")]
@@ -382,7 +384,7 @@ def test_without_iptables_its_rules_are_shown_as_nft_lists_them(
     save.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     said: list[str] = []
-    with Rules(said.append) as rules:
+    with RuleService(said.append) as rules:
         known(rules, here)
         (handles,) = here.handles()
         found = rules.rule(here.inode, *handles)
@@ -425,14 +427,14 @@ def test_nf_tables_is_not_asked_before_it_is_there(
 ) -> None:
     """A socket or a question of its would load it."""
     asked: list[bool] = []
-    made = Netfilter.__init__
+    made = NetfilterSocket.__init__
 
-    def make(netfilter: Netfilter) -> None:
+    def make(netfilter: NetfilterSocket) -> None:
         asked.append(there)
         made(netfilter)
 
-    monkeypatch.setattr(Netfilter, "__init__", make)
-    monkeypatch.setattr(rules_module, "_LOOK", 0.01)
+    monkeypatch.setattr(NetfilterSocket, "__init__", make)
+    monkeypatch.setattr(rules_module, "_LOAD_POLL_INTERVAL", 0.01)
     there, looks = False, 0
 
     def is_there() -> bool:
@@ -442,7 +444,7 @@ def test_nf_tables_is_not_asked_before_it_is_there(
 
     here.load("table ip t { chain c { drop; }; }")
     handles = next(iter(here.handles()))
-    with Rules(is_there=is_there) as rules:
+    with RuleService(has_nf_tables=is_there) as rules:
         until(lambda: looks > 3)
         assert rules.rule(here.inode, *handles) is None
         assert not asked
@@ -451,9 +453,9 @@ def test_nf_tables_is_not_asked_before_it_is_there(
         assert rules.rule(here.inode, *handles) == RuleText("drop", "")
     assert all(asked)
     there, before = False, len(asked)
-    with Rules(is_there=is_there) as rules:
-        rules.want(here.inode)
-        assert not rules.wait(0.01)
+    with RuleService(has_nf_tables=is_there) as rules:
+        rules.request(here.inode)
+        assert not rules.relist(0.01)
     assert len(asked) == before
 
 
@@ -463,12 +465,12 @@ def test_nothing_is_left_behind(here: Place) -> None:
     descriptors, threads = sorted(os.listdir("/proc/self/fd")), threading.active_count()
     own = os.readlink("/proc/self/ns/net")
     for _ in range(3):
-        with Rules() as rules:
+        with RuleService() as rules:
             known(rules, here)
             until(lambda: homes() == {own})  # a thread's last moments come after its join
             assert rules.rule(here.inode, here.table(), 1, 2)
         assert rules.rule(here.inode, here.table(), 1, 2)
-        assert rules.wait(0)
+        assert rules.relist(0)
     assert sorted(os.listdir("/proc/self/fd")) == descriptors
     assert threading.active_count() == threads
     assert here.run("nft", "-a", "list", "ruleset") == before
@@ -477,8 +479,8 @@ def test_nothing_is_left_behind(here: Place) -> None:
 def test_the_end_does_not_wait_for_a_listing(here: Place) -> None:
     lines = "\n".join(f"tcp dport {n + 1} ip saddr 10.0.0.1 counter drop" for n in range(30_000))
     here.load(f"table ip t {{ chain c {{\n{lines}\n}}\n}}")
-    with Rules() as rules:
-        rules.want(here.inode)
+    with RuleService() as rules:
+        rules.request(here.inode)
         until(lambda: rules._lister._child)
         nft = rules._lister._child
     assert nft is not None and nft.returncode == -signal.SIGKILL
@@ -489,26 +491,26 @@ def test_a_dump_that_a_change_interrupts_is_read_to_its_end(
 ) -> None:
     """While it has parts left, the kernel begins no other dump on that socket."""
     here.load("table ip t { chain c {\n" + "tcp dport 1 counter drop\n" * 2000 + "}\n}")
-    receive, received = Netfilter._receive, 0
+    receive, received = NetfilterSocket._receive, 0
 
-    def receive_and_change(netfilter: Netfilter) -> bytes:
+    def receive_and_change(netfilter: NetfilterSocket) -> bytes:
         nonlocal received
         received += 1
         if received == 2:
             here.load("add rule ip t c accept")
         return receive(netfilter)
 
-    monkeypatch.setattr(Netfilter, "_receive", receive_and_change)
+    monkeypatch.setattr(NetfilterSocket, "_receive", receive_and_change)
 
     def dump() -> int:
-        with Netfilter() as netfilter:
+        with NetfilterSocket() as netfilter:
             with pytest.raises(InterruptedError):
                 netfilter.dump(GET_RULE)
             assert received > 3
             return len(netfilter.dump(GET_RULE))
 
     with open(f"/run/netns/{here.name}") as file:
-        assert in_namespace(file.fileno(), dump) == 2001
+        assert run_in_namespace(file.fileno(), dump) == 2001
 
 
 def test_what_is_known_while_rules_change(here: Place) -> None:
@@ -517,9 +519,9 @@ def test_what_is_known_while_rules_change(here: Place) -> None:
     lines = "\n".join(f"tcp dport {n + 1} counter drop" for n in range(3000))
     here.load(f"table ip t {{ chain c {{\n{lines}\n}}\nchain d {{ }}\n}}")
     table = here.table()
-    with Rules(told.append) as rules:
+    with RuleService(told.append) as rules:
         for number in range(20):
-            rules.want(here.inode)
+            rules.request(here.inode)
             here.load(f'add rule ip t d accept comment "{number}"')
         known(rules, here)
         assert rules.rule(here.inode, table, 1, 3) == RuleText("tcp dport 1 counter drop", "")
@@ -530,28 +532,28 @@ def test_what_is_known_while_rules_change(here: Place) -> None:
 def meanwhile(here: Place, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What nft is to load behind each run of a program that lists, by the program; once."""
     loads: dict[str, str] = {}
-    run = listing_module.Lister._run
+    run = listing_module.RulesetLister._run
 
-    def run_and_load(lister: listing_module.Lister, *words: str, **more: str) -> str:
+    def run_and_load(lister: listing_module.RulesetLister, *words: str, **more: str) -> str:
         done = run(lister, *words, **more)
         if load := loads.pop(words[0], None):
             here.load(load)
         return done
 
-    monkeypatch.setattr(listing_module.Lister, "_run", run_and_load)
+    monkeypatch.setattr(listing_module.RulesetLister, "_run", run_and_load)
     return loads
 
 
 def lists(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Let nothing be listed more often: behind a first listing there is none that is better."""
-    read = rules_module.Rules._read
+    read = rules_module.RuleService._list_namespace
 
-    def read_some(rules: Rules, inode: int, namespace: rules_module._Namespace) -> float:
+    def read_some(rules: RuleService, inode: int, namespace: rules_module._NamespaceState) -> float:
         nonlocal count
         count -= 1
         return read(rules, inode, namespace) if count >= 0 else float("inf")
 
-    monkeypatch.setattr(rules_module.Rules, "_read", read_some)
+    monkeypatch.setattr(rules_module.RuleService, "_read", read_some)
 
 
 @pytest.mark.parametrize(
@@ -577,12 +579,12 @@ def test_what_a_change_does_not_touch_is_known_from_the_listing_that_it_came_int
     handles = list(here.handles())
     meanwhile["nft"] = change.replace("HANDLE", str(handles[0][2]))
     lists(monkeypatch, 1)
-    with Rules(netns=here.inode) as rules:
+    with RuleService(netns=here.inode) as rules:
         assert rules.wait_listed(PATIENCE)
         found = [rules.rule(here.inode, *each) for each in handles]
         assert not meanwhile
         assert [each and each.text for each in found] == texts
-        whole = rules._namespaces[here.inode].memory.listed_at > 0
+        whole = rules._namespaces[here.inode].history.valid_until > 0
         assert whole == ("element" in change)
 
 
@@ -596,7 +598,7 @@ def test_rules_of_iptables_are_not_counted_while_some_come_or_go(
     (handles,) = here.handles()
     meanwhile["iptables-nft-save"] = f"add {change}"
     lists(monkeypatch, 1)
-    with Rules(netns=here.inode) as rules:
+    with RuleService(netns=here.inode) as rules:
         assert rules.wait_listed(PATIENCE)
         found = rules.rule(here.inode, *handles)
         assert not meanwhile

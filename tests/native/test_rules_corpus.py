@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.kernel.nfnetlink import attributes
-from pypwru.resolve.rules import Rules
-from pypwru.resolve.ruleset import shown
+from pypwru.kernel.nfnetlink import parse_attributes
+from pypwru.resolve.rules import RuleService
+from pypwru.resolve.ruleset import elide_sets
 from tests.lab.truth import rulefiles
 from tests.native.rule_places import PATIENCE, Place, until
 from tests.support.need import need
@@ -55,7 +55,8 @@ def runner(where: Place) -> rulefiles.Run:
 def handles(where: Place) -> Iterator[tuple[int, int, int]]:
     """Table, chain and rule of each rule, of those in chains without a name, too."""
     tables, chains, rules = (
-        [(each.family, dict(attributes(each.body))) for each in dump] for dump in where.dumps()
+        [(each.family, dict(parse_attributes(each.body))) for each in dump]
+        for dump in where.dumps()
     )
     table_of = {(family, found[1]): found[4] for family, found in tables}
     chain_of = {(family, found[1], found[3]): found[2] for family, found in chains}
@@ -74,14 +75,14 @@ def test_all_rules_have_the_texts_that_nft_and_iptables_list(here: Place, file: 
         if refused:
             return  # the lab's kernels have it
         texts, bound = rulefiles.known_texts(runner(here), file)
-        with Rules(told.append, netns=here.inode) as rules:
+        with RuleService(told.append, netns=here.inode) as rules:
             assert rules.wait_listed(PATIENCE)
             found, chains = {}, set()
             for table, chain, handle in handles(here):
                 rule = rules.rule(here.inode, table, chain, handle)
                 name = rules.chain(here.inode, table, chain)
                 assert rule and name
-                found[name.family, name.table, handle] = shown(rule.text)
+                found[name.family, name.table, handle] = elide_sets(rule.text)
                 chains.add((name.family, name.table, name.chain))
     assert not told
     assert found == texts

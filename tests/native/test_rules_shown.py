@@ -13,9 +13,9 @@ from pypwru.output.columns import columns
 from pypwru.output.nft_source import NftSource
 from pypwru.output.printer import Printer
 from pypwru.output.rule_texts import RuleTexts
-from pypwru.output.stages import Stages
-from pypwru.output.text import Text
-from pypwru.resolve.rules import Rules
+from pypwru.output.stages import Pipeline
+from pypwru.output.text import TextFormatter
+from pypwru.resolve.rules import RuleService
 from tests.native.rule_places import EVERYTHING, PATIENCE, Place, known, place, until
 from tests.support import records
 from tests.support.records import NFT_RULE, configured, event, flow, packet, tail
@@ -30,18 +30,18 @@ GONE = " (text unknown)"
 class Shown:
     """A run's stages, and the lines that came out."""
 
-    def __init__(self, rules: Rules, flags: str = "") -> None:
+    def __init__(self, rules: RuleService, flags: str = "") -> None:
         self.config = configured(f"{OFF} {flags}")
         self.lines: list[str] = []
         nft = NftSource(records.chain_names, RuleTexts(rules))
         self.printer = Printer(
-            Text(columns(self.config)),
+            TextFormatter(columns(self.config)),
             records.names()._replace(rule=nft.rule),
             lambda events: self.lines.extend(b"".join(events).decode().splitlines()),
             self.config,
         )
-        drops = records.names().drops
-        self.stages = Stages(self.config, records.FUNCTIONS, nft, drops)
+        drops = records.names().is_drop
+        self.stages = Pipeline(self.config, records.FUNCTIONS, nft, drops)
 
     def take(self, *batch: Record) -> None:
         """Records come."""
@@ -80,15 +80,15 @@ def here() -> Iterator[Place]:
 
 
 @pytest.fixture
-def rules(here: Place) -> Iterator[Rules]:
-    with Rules() as made:
+def rules(here: Place) -> Iterator[RuleService]:
+    with RuleService() as made:
         yield made
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy this machine is, a text comes in time."""
-    for name in ("_PATIENCE", "_PATIENCE_WHILE_READ"):
+    for name in ("_PATIENCE", "_TIMEOUT_WHILE_LISTING"):
         monkeypatch.setattr(held, name, int(PATIENCE * 1e9))
 
 
@@ -97,7 +97,7 @@ def said(handle: int, text: str) -> str:
 
 
 @pytest.mark.usefixtures("patient")
-def test_the_text_of_each_rule_comes_late_and_right(here: Place, rules: Rules) -> None:
+def test_the_text_of_each_rule_comes_late_and_right(here: Place, rules: RuleService) -> None:
     here.load(EVERYTHING)
     handles = here.handles()
     listed = here.run("nft", "-a", "-s", "list", "ruleset").splitlines()
@@ -114,7 +114,7 @@ def test_a_rule_that_nobody_could_read_is_gone(here: Place) -> None:
     here.load("table ip t { chain c { ip saddr 192.0.2.1 drop; tcp dport 22 accept; }; }")
     first, second = here.handles()
     here.run("nft", "delete", "rule", "ip", "t", "c", "handle", str(first[2]))
-    with Rules() as rules:  # from here on they are read
+    with RuleService() as rules:  # from here on they are read
         known(rules, here)
         shown = Shown(rules)
         shown.take(shown.record(here, first), shown.record(here, second))
@@ -125,23 +125,27 @@ def test_a_rule_that_nobody_could_read_is_gone(here: Place) -> None:
 
 
 def test_after_a_reload_of_many_rules_lines_wait_for_their_texts(
-    here: Place, rules: Rules, monkeypatch: pytest.MonkeyPatch
+    here: Place, rules: RuleService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(held, "_PATIENCE", held._TOLD)  # no less: it would be let go untimed
-    monkeypatch.setattr(held, "_PATIENCE_WHILE_READ", int(PATIENCE * 1e9))
+    monkeypatch.setattr(
+        held, "_TIMEOUT", held._NOTIFICATION_DELAY
+    )  # no less: it would be let go untimed
+    monkeypatch.setattr(held, "_TIMEOUT_WHILE_LISTING", int(PATIENCE * 1e9))
     lines = "\n".join(f"tcp dport {n + 1} counter drop" for n in range(10_000))
     ruleset = f"flush ruleset\ntable ip t {{ chain c {{\n{lines}\n}}\n}}"
     here.load(ruleset)
     known(rules, here)
     here.load(ruleset)
     last = list(here.handles())[-1]
-    until(rules.hear)  # that more was told than there was room for: what is lost may be of any rule
+    until(rules.poll)  # that more was told than there was room for: what is lost may be of any rule
     shown = Shown(rules)
     shown.take(shown.record(here, last))
     assert shown.until(1) == [said(last[2], "tcp dport 10000 counter drop")]
 
 
-def test_a_rule_that_took_the_place_of_another_has_its_own_text(here: Place, rules: Rules) -> None:
+def test_a_rule_that_took_the_place_of_another_has_its_own_text(
+    here: Place, rules: RuleService
+) -> None:
     """Its handle is the same; a packet that the old one dropped may be seen only later."""
     here.load("table ip t { chain c { tcp dport 1 drop; }; }")
     ((table, chain, handle),) = here.handles()
@@ -156,7 +160,7 @@ def test_a_rule_that_took_the_place_of_another_has_its_own_text(here: Place, rul
                  "tcp", "dport", str(port), "drop")  # fmt: skip
         shown.take(carried, shown.record(here, each))
         texts += [old, old, f"tcp dport {port} drop"]
-    until(known(rules, here).hear)
+    until(known(rules, here).poll)
     shown.take(shown.record(here, each))
     texts.append("tcp dport 31 drop")
     found = shown.until(len(texts))
@@ -171,7 +175,7 @@ def test_a_rule_that_took_the_place_of_another_has_its_own_text(here: Place, rul
 
 
 @pytest.mark.usefixtures("patient")
-def test_only_packets_of_a_rule_with_such_a_text(here: Place, rules: Rules) -> None:
+def test_only_packets_of_a_rule_with_such_a_text(here: Place, rules: RuleService) -> None:
     here.load("table ip t { chain c { tcp dport 22 accept; tcp dport 23 drop; }; }")
     accepts, drops = here.handles()
     shown = Shown(rules, "--filter-nft-text=dport.*drop$")
@@ -185,7 +189,7 @@ def test_only_packets_of_a_rule_with_such_a_text(here: Place, rules: Rules) -> N
 
 
 @pytest.mark.usefixtures("patient")
-def test_the_end_shows_all_with_its_text(here: Place, rules: Rules) -> None:
+def test_the_end_shows_all_with_its_text(here: Place, rules: RuleService) -> None:
     here.load("table ip t { chain c { tcp dport 22 accept; }; }")
     (only,) = here.handles()
     shown = Shown(rules)
@@ -201,7 +205,7 @@ def test_texts_are_those_of_the_packets_namespace() -> None:
     with place() as here, place() as there:
         for where, port in ((here, 22), (there, 23)):
             where.load(f"table ip t {{ chain c {{ tcp dport {port} drop; }}; }}")
-        with Rules() as rules:
+        with RuleService() as rules:
             shown = Shown(rules)
             shown.take(*(shown.record(where, look(where)) for where in (here, there)))
             assert [line.partition(": ")[2] for line in shown.until(2)] == [

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from pypwru.output.parts import flow
+from pypwru.output.parts import decode_flow
 from tests.native.tracing import Network, need_tracing, network, tracing
 from tests.support.packet_tracking import Following, Sight, following, paths
 
@@ -110,7 +110,7 @@ def test_messages_that_are_no_packets_have_numbers_of_their_own(net: Network) ->
 def flows(sights: Sequence[Sight]) -> Counter[frozenset[int]]:
     """Ports of a flow -> packets."""
     return Counter(
-        frozenset((flow(one.record[3]).sport, flow(one.record[3]).dport))
+        frozenset((decode_flow(one.record[3]).sport, decode_flow(one.record[3]).dport))
         for one in sights
         if one.name == "tp:net_dev_queue"
     )
@@ -188,7 +188,7 @@ def test_a_function_that_is_hit_too_often_is_throttled_and_no_other(net: Network
     with following(TRACEPOINT, "--max-hits=100", of(net)) as follow:
         talk(net, MANY)
         done = counted(follow)
-        throttled = follow.session.throttled.counts()
+        throttled = follow.session.throttle_report.counts()
     hits = Counter((one.name, one.ktime // 10**9) for one in follow.sights)
     assert max(hits.values()) == 100
     assert done["throttled"] == sum(throttled.values()) > 0
@@ -209,7 +209,7 @@ def test_packets_of_sampled_flows_are_written(net: Network) -> None:
     with following(TRACEPOINT, "--sample-rate=10", "--output-pcap=-", of(net)) as follow:
         talk(net, MANY)
         counted(follow)
-        told = [follow.session.take(one.record) for one in follow.sights]
-    first = [one for one in told if one and one.first]
+        told = [follow.session.packet_data(one.record) for one in follow.sights]
+    first = [one for one in told if one and one.is_first]
     assert len(first) == len({one.packet for one in follow.sights})
-    assert all(socket.inet_aton(net.v4(1)) in one.octets for one in first)
+    assert all(socket.inet_aton(net.v4(1)) in one.data for one in first)

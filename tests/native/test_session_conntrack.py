@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pypwru.output.conntrack import STATUS
+from pypwru.output.conntrack import STATUS_NAMES
 from tests.native.tracing import Network, network, tracing
 from tests.oracles.conntrack import entry, listing, mismatches
 from tests.oracles.json_schema import judged
@@ -150,7 +150,7 @@ def test_words_are_those_of_nft_and_of_the_kernel() -> None:
     bits = dict(re.findall(r"IPS_(\w+)_BIT = (\d+)", header.read_text()))
     others = ("helper", "offload", "hw-offload")
     words |= {word: 1 << int(bits[word.upper().replace("-", "_")]) for word in others}
-    assert {word: 1 << bit for bit, word in STATUS.items()} == words
+    assert {word: 1 << bit for bit, word in STATUS_NAMES.items()} == words
 
 
 def test_no_connection_was_missed(seen: Seen) -> None:

@@ -54,7 +54,7 @@ def seen(net: Network, *flags: str) -> list[dict[str, Any]]:
 def test_every_line_is_valid_and_has_what_was_asked(net: Network, flags: Sequence[str]) -> None:
     found = seen(net, *flags)
     config = configured(" ".join(["--output-json", *flags]))
-    wanted = {column.name for column in COLUMNS if column.enabled(config)}
+    wanted = {column.name for column in COLUMNS if column.is_enabled(config)}
     assert set().union(*found) == wanted - {"nft"}, "nothing is said without kprobes"
     for one in found:
         is_drop = one["func"].startswith("tp:kfree_skb(SKB_DROP_REASON")

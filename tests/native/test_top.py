@@ -174,7 +174,7 @@ def test_ctrl_z_gives_it_back_until_it_goes_on(net: Network) -> None:
 HASTY = """
 import sys
 from pypwru import signals
-signals._SAME_REQUEST = -1.0
+signals._DUPLICATE_SECONDS = -1.0
 from pypwru.cli import main
 sys.exit(main())
 """

@@ -201,10 +201,10 @@ def _harness(expressions: Sequence[Expression], btf: BTF) -> list[Insn]:
         before, after = Assembler(), Assembler()
         before.load(8, R1, R10, _DATA)
         before.add(R1, PACKET)
-        after_label = after.label()
+        after_label = after.new_label()
         after.branch(ebpf.JEQ, R0, 0, after_label)
         after.alu32(ebpf.OR, R7, 1 << number)
-        after.place(after_label)
+        after.bind_label(after_label)
         program += [*before.finish(), *expression.body(_LOWEST), *after.finish()]
     end = Assembler()
     end.move(R0, R7)
@@ -218,7 +218,7 @@ def _data(asm: Assembler) -> None:
 
 def _fix(asm: Assembler, at: int, number: int, target: int) -> None:
     """Where the memory's word ``at`` is ``number``, make it the address of ``target``."""
-    other = asm.label()
+    other = asm.new_label()
     asm.load(8, R3, R10, _DATA)
     _read(asm, _WORD, R3, PACKET + at)
     asm.load(8, R0, R10, _WORD)
@@ -233,7 +233,7 @@ def _fix(asm: Assembler, at: int, number: int, target: int) -> None:
     asm.constant(R4, 8)
     asm.constant(R5, 0)
     asm.call(_SKB_STORE_BYTES)
-    asm.place(other)
+    asm.bind_label(other)
 
 
 def _read(asm: Assembler, to: int, base: int, offset: int) -> None:

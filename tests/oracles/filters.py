@@ -19,7 +19,7 @@ from pypwru.filter.cbpf import SCRATCH_WORDS, ClassicInstruction
 from pypwru.filter.ebpf import R0, R1, R2, R3, R4, R6, R10, Assembler, Insn
 from pypwru.filter.inject import splice
 from pypwru.filter.pcap import NETMASK_UNKNOWN, SNAPLEN, Linktype
-from pypwru.filter.translation import Translation
+from pypwru.filter.translation import FilterProgram
 from pypwru.kernel import bpf
 
 STORE = 0x02
@@ -122,7 +122,7 @@ class Kernel:
     in a kprobe.
     """
 
-    def __init__(self, translations: Sequence[Translation]) -> None:
+    def __init__(self, translations: Sequence[FilterProgram]) -> None:
         assert len(translations) <= BATCH
         program = _harness(len(translations))
         for number, translation in enumerate(translations):
@@ -144,7 +144,7 @@ class Kernel:
 
 
 def kernel_verdicts(
-    translations: Sequence[Translation], packets: Sequence[Packet]
+    translations: Sequence[FilterProgram], packets: Sequence[Packet]
 ) -> Iterable[list[bool]]:
     """For each filter, a verdict on each packet."""
     for start in range(0, len(translations), BATCH):
@@ -162,7 +162,7 @@ def _harness(filters: int) -> list[Insn]:
     _read(asm, _DATA, 8, R1, data)
     asm.load(8, R1, R10, _DATA)
     _read(asm, _CAPLEN, PREFIX.size, R1, 0)
-    end = asm.label()
+    end = asm.new_label()
     asm.constant(R6, 0)
     asm.load(4, R1, R10, _CAPLEN)
     asm.branch(ebpf.JGT, R1, LONGEST, end)  # a jump over everything that is spliced in
@@ -173,11 +173,11 @@ def _harness(filters: int) -> list[Insn]:
         asm.load(4, R3, R10, _LENGTH)
         asm.load(8, R4, R10, _TAG)
         asm.call(_MARKER + number)
-        skip = asm.label()
+        skip = asm.new_label()
         asm.branch32(ebpf.JEQ, R0, 0, skip)  # bit 32: bytes are missing
         asm.alu32(ebpf.OR, R6, 1 << number)
-        asm.place(skip)
-    asm.place(end)
+        asm.bind_label(skip)
+    asm.bind_label(end)
     asm.move(R0, R6)
     return [*asm.finish(), Insn(ebpf.EXIT_PROGRAM)]
 

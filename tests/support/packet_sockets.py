@@ -8,8 +8,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from pypwru.events.packets import Captured
-from pypwru.events.record import Slices
+from pypwru.events.packets import PacketCapture
+from pypwru.events.record import RawRecord
 from tests.support.sessions import Reading, session_of
 
 OUTGOING = 4  # PACKET_OUTGOING
@@ -20,22 +20,22 @@ class Sight(NamedTuple):
     """A record, the name of where it was written, and what it tells."""
 
     name: str
-    record: Slices
-    told: Captured | None
+    record: RawRecord
+    told: PacketCapture | None
 
 
 class Capture(Reading[Sight]):
     """A trace whose records tell of bytes."""
 
-    def sight(self, record: Slices) -> Sight:
-        return Sight(self.name(record), record, self.session.take(record))
+    def sight(self, record: RawRecord) -> Sight:
+        return Sight(self.name(record), record, self.session.packet_data(record))
 
     def account(self) -> dict[str, int]:
         """As on the last line of the log."""
-        return self.session.account(len(self.sights))
+        return self.session.summary(len(self.sights))
 
 
-def told(sights: Sequence[Sight]) -> list[Captured]:
+def told(sights: Sequence[Sight]) -> list[PacketCapture]:
     return [sight.told for sight in sights if sight.told]
 
 

@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from pypwru.events.record import EVENT, Slices, constants
-from pypwru.events.wire import wire
+from pypwru.events.record import EVENT_MEMBERS, RawRecord, header_constants
+from pypwru.events.wire import record_layout
 from tests.support.sessions import Reading, session_of
 
-END = constants()["EVENT_END"]
+END = header_constants()["EVENT_END"]
 
 
 class Sight(NamedTuple):
@@ -22,7 +22,7 @@ class Sight(NamedTuple):
     skb: int
     packet: int
     ktime: int
-    record: Slices
+    record: RawRecord
 
     @property
     def is_end(self) -> bool:
@@ -37,13 +37,13 @@ class Following(Reading[Sight]):
         self.session.stop()
         self.read()
         self.session.detach()
-        return self.session.account(sum(not sight.is_end for sight in self.sights))
+        return self.session.summary(sum(not sight.is_end for sight in self.sights))
 
-    def sight(self, record: Slices) -> Sight:
+    def sight(self, record: RawRecord) -> Sight:
         packet, _, ktime, _, tail = record
-        at = EVENT["kind"]
+        at = EVENT_MEMBERS["kind"]
         kind = int.from_bytes(packet[at.offset : at.offset + at.size], "little")
-        identity = wire(self.session.config).parts.get("identity")
+        identity = record_layout(self.session.config).parts.get("identity")
         which = tail[identity.offset : identity.offset + identity.size] if identity else b""
         skb, number = (int.from_bytes(one, "little") for one in (packet[:8], which))
         return Sight(self.name(record), kind, skb, number, ktime, record)

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from pypwru.config import Config
-from pypwru.events.packets import Captured
-from pypwru.events.record import Record, Slices
-from pypwru.events.wire import wire
+from pypwru.events.packets import PacketCapture
+from pypwru.events.record import RawRecord, Record
+from pypwru.events.wire import record_layout
 from pypwru.log import Log
 from pypwru.output.clock import Clock
-from pypwru.output.pcap.comment import Comments
+from pypwru.output.pcap.comment import CommentRenderer
 from pypwru.output.pcap.output import PcapOutput, open_pcap
-from pypwru.signals import Interrupts
+from pypwru.signals import StopRequest
 from tests.support.need import need
 from tests.support.records import configured, event, flow, names, packet
 
 QUIET = Log(None)
-NEVER = Interrupts(os.pipe()[0])  # whose other end stays open
+NEVER = StopRequest(os.pipe()[0])  # whose other end stays open
 COMMAND = "pypwru 'tcp port 80'"
 EPOCH = 1_795_000_000_000_000_123  # ns, of the kernel's clock's zero
 NO_DEVICE = 0xFFFF
@@ -35,7 +35,7 @@ FRAME = MACS + b"\x08\x00" + IP
 REQUEST = bytes.fromhex("0001080006040001") + bytes(20)
 
 
-def captured(octets: bytes = FRAME, length: int | None = None, **more: Any) -> Captured:
+def captured(octets: bytes = FRAME, length: int | None = None, **more: Any) -> PacketCapture:
     """A frame, and of an unseen packet, unless told otherwise."""
     fields = {
         "tag": 0,
@@ -46,7 +46,7 @@ def captured(octets: bytes = FRAME, length: int | None = None, **more: Any) -> C
         "first": False,
         "dropped": 0,
     }
-    return Captured(octets, len(octets) if length is None else length, **(fields | more))
+    return PacketCapture(octets, len(octets) if length is None else length, **(fields | more))
 
 
 def sight(
@@ -55,7 +55,7 @@ def sight(
     return event(packet(skb, 0, 7), function, flow(**({"ifindex": 2} | of_flow)), ktime, reason)
 
 
-Pair = tuple[Record, Captured | None]
+Pair = tuple[Record, PacketCapture | None]
 
 
 class Taken:
@@ -64,7 +64,7 @@ class Taken:
     def __init__(self) -> None:
         self.waiting: list[Pair] = []
 
-    def __call__(self, record: Slices) -> Captured | None:
+    def __call__(self, record: RawRecord) -> PacketCapture | None:
         expected, answer = self.waiting.pop(0)
         assert record == expected, "records are asked about once, in order"
         return answer
@@ -78,23 +78,23 @@ class Writer:
     """
 
     def __init__(
-        self, flags: str, stack: ExitStack, log: Log = QUIET, stop: Interrupts = NEVER
+        self, flags: str, stack: ExitStack, log: Log = QUIET, stop: StopRequest = NEVER
     ) -> None:
         self.config = configured(flags)
         opened = open_pcap(self.config, stop, log, stack, COMMAND)
         self.taken = Taken()
         self.lost = 0
         named = names(clock=Clock(lambda: EPOCH))
-        comment = Comments(self.config, named).of
+        comment = CommentRenderer(self.config, named).render
         self.output = PcapOutput(self.config, named, self.taken, opened, comment, log)
         self.output.begin()
 
     def show(self, *batch: Pair) -> None:
         """Records without a tail get one in which everything is zero."""
-        nothing = bytes(wire(self.config).tail)
+        nothing = bytes(record_layout(self.config).tail_size)
         whole = [(record._replace(tail=record.tail or nothing), told) for record, told in batch]
         self.taken.waiting += whole
-        self.lost += sum(told.dropped for _, told in whole if told)
+        self.lost += sum(told.lost_before for _, told in whole if told)
         self.output.show([record for record, _ in whole])
         assert not self.taken.waiting
 

@@ -9,13 +9,13 @@ from typing import Any
 from pypwru.btf.parse import parse as parse_btf
 from pypwru.btf.query import BTF
 from pypwru.config import Config
-from pypwru.events.record import Record, constants
-from pypwru.events.wire import wire
+from pypwru.events.record import Record, header_constants
+from pypwru.events.wire import record_layout
 from pypwru.options import parse
 from pypwru.output.clock import Clock
 from pypwru.output.columns import columns
-from pypwru.output.json import Json
-from pypwru.output.nft_part import NFT, NFT_AT, handles
+from pypwru.output.json import JsonFormatter
+from pypwru.output.nft_part import NFT, NFT_AT, decode_rule_key
 from pypwru.output.parts import (
     CALLER,
     CB,
@@ -28,10 +28,10 @@ from pypwru.output.parts import (
     TUNNEL,
 )
 from pypwru.output.printer import Printer
-from pypwru.output.text import Text
-from pypwru.resolve.event_names import Names
+from pypwru.output.text import TextFormatter
+from pypwru.resolve.event_names import NameResolver
 from pypwru.resolve.functions import FunctionNames
-from pypwru.resolve.reasons import Reasons
+from pypwru.resolve.reasons import DropReasons
 from tests.data.btf_encoder import Encoder
 
 HOST, BLUE = 4026531840, 4026532273
@@ -39,7 +39,8 @@ LOOPBACK = bytes([127, 0, 0, 1])
 ICMP, TCP, UDP, SCTP, ICMP6 = 1, 6, 17, 132, 58
 NO_SOCKET = 3
 TC, XDP, MAP_CALL, NFT_RULE, NFT_IN, NFT_OUT = (
-    constants()[f"EVENT_{name}"] for name in ("TC", "XDP", "MAP", "NFT_RULE", "NFT_IN", "NFT_OUT")
+    header_constants()[f"EVENT_{name}"]
+    for name in ("TC", "XDP", "MAP", "NFT_RULE", "NFT_IN", "NFT_OUT")
 )
 POLICY, RETURN, RULE, LEGACY, NO_RULE = 1, 2, 3, 4, 5  # part_nft.type
 INET, IP, ARP, NETDEV, BRIDGE = 1, 2, 3, 5, 7
@@ -69,7 +70,7 @@ SYMBOLS = {
     0xFFFFFFFF81000040: "raw_sendmsg",
 }
 LINKS = {(HOST, 1): "lo", (HOST, 2): "eth0", (HOST, 3): "veth0", (BLUE, 2): "averlongname123"}
-RENAMED = 1 << constants()["CHAIN_HANDLE_BITS"]
+RENAMED = 1 << header_constants()["CHAIN_HANDLE_BITS"]
 """With a chain's handle: under a name that it had before."""
 CHAINS = {
     1: "input", 2: "web", 3: "deep", 4: "deeper", 5: "deepest", 6: "last", 2 | RENAMED: "shop",
@@ -104,11 +105,11 @@ class Asked:
     def __init__(self, *names: str) -> None:
         self.names = names
 
-    def text(self, values: Sequence[int]) -> str:
-        return "".join(f" {name}={value}" for name, value in self.values(values).items())
+    def format_text(self, raw_values: Sequence[int]) -> str:
+        return "".join(f" {name}={value}" for name, value in self.json_values(raw_values).items())
 
-    def values(self, values: Sequence[int]) -> dict[str, object]:
-        return dict(zip(self.names, values, strict=False))
+    def json_values(self, raw_values: Sequence[int]) -> dict[str, object]:
+        return dict(zip(self.names, raw_values, strict=False))
 
 
 def packet(
@@ -210,8 +211,8 @@ def event(
 
 def tail(config: Config, **parts: bytes) -> bytes:
     """What a run's records carry behind the event; a part that isn't given is zero."""
-    layout = wire(config)
-    octets = bytearray(layout.tail)
+    layout = record_layout(config)
+    octets = bytearray(layout.tail_size)
     for name, place in layout.parts.items():
         given = parts.pop(name, b"")
         assert len(given) <= place.size, name
@@ -234,19 +235,19 @@ def chain_names(netns: int, table: int, chain: int) -> tuple[str, str]:
 
 def rule_text(part: bytes, at: int) -> tuple[str, str] | None:
     """The texts of RULES, which are known until the end of the first second."""
-    return RULES.get(handles(part)[-1]) if at < 1_000_000_000 else None
+    return RULES.get(decode_rule_key(part)[-1]) if at < 1_000_000_000 else None
 
 
 def names(
     process: Callable[[int, str, int], str] = lambda pid, comm, start_stack: "/usr/bin/ping",
     clock: Clock | None = None,
-) -> Names:
-    functions = FunctionNames(FUNCTIONS, Reasons(btf_of(("skb_drop_reason", REASONS)), list))
-    return Names(
+) -> NameResolver:
+    functions = FunctionNames(FUNCTIONS, DropReasons(btf_of(("skb_drop_reason", REASONS)), list))
+    return NameResolver(
         process=process,
         namespace=lambda netns, cookie: "blue" if netns == BLUE else "",
         function=functions.text,
-        drops=functions.drops,
+        is_drop=functions.is_drop,
         caller=lambda frames: SYMBOLS[frames[0]] if frames[:1] and frames[0] in SYMBOLS else "0x0",
         location=lambda frames: f"{SYMBOLS.get(frames[0], '?')}+0x2a" if frames else "",
         stack=lambda frames: [SYMBOLS.get(address, f"{address:#x}") for address in frames],
@@ -272,7 +273,7 @@ class Output:
         self.writes: list[bytes] = []
         shown = columns(self.config)
         self.printer = Printer(
-            Json(shown) if self.config.output_json else Text(shown),
+            JsonFormatter(shown) if self.config.output_json else TextFormatter(shown),
             names(program if callable(program) else lambda pid, comm, start_stack: program, clock),
             lambda events: self.writes.append(b"".join(events)),
             self.config,
@@ -281,7 +282,7 @@ class Output:
 
     def print(self, *batch: Record) -> bytes:
         """Records without a tail get one in which everything is zero."""
-        nothing = bytes(wire(self.config).tail)
+        nothing = bytes(record_layout(self.config).tail_size)
         self.writes.clear()
         self.printer.show([one._replace(tail=one.tail or nothing) for one in batch])
         return b"".join(self.writes)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from pypwru.config import Config
-from pypwru.events.record import Slices
+from pypwru.events.record import RawRecord
 from pypwru.log import Log
 from pypwru.options import parse
-from pypwru.session import Session, compile_filters, opened
-from pypwru.signals import call
+from pypwru.session import Session, compile_filters, open_session
+from pypwru.signals import manual_stop
 
 PATIENCE = 60  # s
 
@@ -27,18 +27,18 @@ class Reading(Generic[S]):
     session: Session
     sights: list[S] = field(default_factory=list)
 
-    def sight(self, record: Slices) -> S:
+    def sight(self, record: RawRecord) -> S:
         """What a record tells."""
         raise NotImplementedError
 
-    def name(self, record: Slices) -> str:
+    def name(self, record: RawRecord) -> str:
         """Of where it was written."""
         address = int.from_bytes(record[1][:8], "little")
         return self.session.names.function(address, 0, 0).partition("(")[0]
 
     def read(self) -> list[S]:
         """All that is on the ring now, in the order of the kernel; also in ``sights``."""
-        found = [self.sight(one) for batch in self.session.rest() for one in batch]
+        found = [self.sight(one) for batch in self.session.drain_remaining() for one in batch]
         self.sights += found
         return found
 
@@ -57,5 +57,5 @@ def session_of(*words: str) -> Iterator[Session]:
     assert isinstance(config, Config)
     log = Log(None)
     filters = compile_filters(config, log)
-    with call() as wish, opened(config, filters, log, wish) as session:
+    with manual_stop() as wish, open_session(config, filters, log, wish) as session:
         yield session

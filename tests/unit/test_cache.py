@@ -205,9 +205,9 @@ def test_what_is_damaged_is_none(file: Path) -> None:
             entry.seek(0)
             entry.write(damaged)
             assert cache.get("key") is None, damaged
-            assert number % 10 or cache.find_json("key") is None
-    assert cache.remembered("key", lambda: "anew") == "anew"
-    assert cache.remembered("key", lambda: "again") == "anew"
+            assert number % 10 or cache.get_json("key") is None
+    assert cache.get_or_make("key", lambda: "anew") == "anew"
+    assert cache.get_or_make("key", lambda: "again") == "anew"
 
 
 def test_what_is_kept_under_another_key_is_none(file: Path) -> None:
@@ -290,7 +290,7 @@ def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
     stream = io.StringIO()
     cache = Cache(log=Log(stream))
-    assert cache.remembered("key", lambda: 1) == 1
+    assert cache.get_or_make("key", lambda: 1) == 1
     assert "PYPWRU_CACHE" in stream.getvalue()
     assert list(tmp_path.iterdir()) == []
 

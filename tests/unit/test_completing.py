@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.completing import SHELLS, VALUES
+from pypwru.completing import CANDIDATES, SHELLS
 from pypwru.discovery.tables import categories
 from pypwru.options import FLAGS
 from tests.support.installed import LOADER, SYSTEM, environment, install, setup
@@ -153,7 +153,7 @@ def test_pypwru_is_asked_once_a_shell_and_without_modules_once_a_day(
 def test_a_shell_in_which_nothing_can_be_had_says_nothing(shell: str, home: Path) -> None:
     """No pypwru, no rights: the values are absent, and so are messages of why."""
     with Shell(shell, setup(shell), environment(home, SYSTEM), home) as typist:
-        for flag in VALUES:
+        for flag in CANDIDATES:
             typed = f"pypwru --filter-netns no/such --{flag} /nosuch"
             seen = typist.tab(typed)
             assert (seen.line, seen.listed) == (typed, set())
@@ -172,5 +172,7 @@ def test_behind_sudo_as_well(typist: Shell) -> None:
 
 
 def test_values_are_of_flags_that_take_some() -> None:
-    valued = {flag.name for flag in FLAGS if flag.kind.word and not flag.kind.choices}
-    assert VALUES.keys() <= valued
+    valued = {
+        flag.name for flag in FLAGS if flag.value_type.type_name and not flag.value_type.choices
+    }
+    assert CANDIDATES.keys() <= valued

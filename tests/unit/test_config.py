@@ -176,4 +176,4 @@ def test_what_is_captured(flags: str, packets: bool, when: set[str]) -> None:
     assert isinstance(config, Config)
     config = config._replace(packets=packets)
     assert config.capture_when == when
-    assert config.captures is bool(when)
+    assert config.captures_packets is bool(when)

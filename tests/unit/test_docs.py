@@ -64,7 +64,7 @@ def test_the_list_of_extensions_is_pypwrus_own_flags() -> None:
     text = (TREE / "docs" / "differences-from-pwru.md").read_text()
     _, _, made = text.partition("<!-- extensions -->")
     named = re.findall(r"`--([a-z0-9-]+)`", made.partition("<!-- end")[0])
-    assert named == [flag.name for flag in FLAGS if flag.own and not flag.hidden]
+    assert named == [flag.name for flag in FLAGS if flag.extension and not flag.hidden]
 
 
 def test_a_page_without_a_made_part_is_an_error(

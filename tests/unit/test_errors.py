@@ -8,7 +8,7 @@ import resource
 
 import pytest
 
-from pypwru.errors import cure
+from pypwru.errors import remedy
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ from pypwru.errors import cure
     ],
 )
 def test_a_cure_is_of_the_limit_that_is_met(code: int, advice: str) -> None:
-    assert cure(OSError(code, os.strerror(code)), "run as root").startswith(advice)
+    assert remedy(OSError(code, os.strerror(code)), "run as root").startswith(advice)

@@ -10,13 +10,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pypwru.gotext import (
-    log_value,
+    format_log_value,
+    go_quote,
     parse_bool,
     parse_csv,
-    parse_digits,
     parse_int,
     parse_uint,
-    quote,
+    parse_uint_base,
 )
 
 
@@ -51,13 +51,13 @@ def test_unsigned_numbers(text: str) -> None:
 @pytest.mark.parametrize("base", [10, 16])
 def test_numbers_of_thousands_of_digits(base: int) -> None:
     """Python's int() refuses them in words of its own."""
-    assert parse_digits("0" * 5000, base, 32) == 0
-    assert parse_digits("0" * 5000 + "40000000", base, 32) == int("40000000", base)
+    assert parse_uint_base("0" * 5000, base, 32) == 0
+    assert parse_uint_base("0" * 5000 + "40000000", base, 32) == int("40000000", base)
     for digits in ("9" * 5000, f"{1 << 32}" + "0" * 5000, "1" + "0" * 32):
         with pytest.raises(
             ValueError, match=r"^strconv\.ParseUint: parsing .*: value out of range$"
         ):
-            parse_digits(digits, base, 32)
+            parse_uint_base(digits, base, 32)
 
 
 @given(st.integers(-(1 << 31), (1 << 31) - 1), st.sampled_from(["d", "#x", "#o", "#b", "_d"]))
@@ -115,18 +115,18 @@ def test_an_empty_list() -> None:
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
 def test_quotes_as_json_does_for_ascii(text: str) -> None:
-    assert quote(text) == json.dumps(text)
+    assert go_quote(text) == json.dumps(text)
 
 
 def test_quotes_what_json_has_no_letter_for() -> None:
-    assert quote("\a\b\f\n\r\t\v\x01\x7f") == r'"\a\b\f\n\r\t\v\x01\x7f"'
-    assert quote("é\u200b\U000e0001") == '"é\\u200b\\U000e0001"'
-    assert quote(b"\xff".decode("utf-8", "surrogateescape")) == r'"\xff"'
+    assert go_quote("\a\b\f\n\r\t\v\x01\x7f") == r'"\a\b\f\n\r\t\v\x01\x7f"'
+    assert go_quote("é\u200b\U000e0001") == '"é\\u200b\\U000e0001"'
+    assert go_quote(b"\xff".decode("utf-8", "surrogateescape")) == r'"\xff"'
 
 
 def test_log_values() -> None:
     values = ["kprobe-multi", 3, True, "", "a b", "a=1, b=2", r"a\b", 'say "x"', "a\nb", "/é"]
-    assert [log_value(value) for value in values] == [
+    assert [format_log_value(value) for value in values] == [
         "kprobe-multi",
         "3",
         "true",

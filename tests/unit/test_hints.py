@@ -48,7 +48,9 @@ def test_hints(typed: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "meant", [*hints._LETTERS.values(), *hints._NAMES.values()], ids=lambda meant: meant
+    "meant",
+    [*hints._SHORT_EQUIVALENTS.values(), *hints._LONG_EQUIVALENTS.values()],
+    ids=lambda meant: meant,
 )
 def test_what_is_advised_can_be_typed(meant: str) -> None:
     if meant.startswith("the filter"):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from pypwru.log import Log, Progress, tell
+from pypwru.log import Log, Progress, write_unbuffered
 
 
 class Terminal(io.StringIO):
@@ -79,7 +79,7 @@ def test_a_step_is_shown_on_a_terminal_while_it_is_done() -> None:
     file, terminal = io.StringIO(), Terminal()
     for stream in (file, terminal):
         log = Log(stream)
-        with pytest.raises(KeyError), log.doing("Compiling"):
+        with pytest.raises(KeyError), log.operation("Compiling"):
             log.info("hello")
             with log.progress(1, "Attaching") as progress:
                 progress.advance()
@@ -152,7 +152,7 @@ def test_a_terminal_that_somebody_made_non_blocking_gets_all() -> None:
     reader = threading.Thread(target=read)
     reader.start()
     with open(writing, "w") as stream:
-        tell(stream, text)
+        write_unbuffered(stream, text)
     reader.join()
     os.close(reading)
     assert got.decode() == text

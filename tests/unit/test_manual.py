@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pypwru import manual
 from pypwru.chapters import CHAPTERS
-from pypwru.completing import script
+from pypwru.completing import completion_script
 from pypwru.config import Config
 from pypwru.filter.compiler import compile_filter
 from pypwru.manual import argument_parser, main, man_page
@@ -45,7 +45,7 @@ def test_the_man_page_is_fresh() -> None:
 
 @pytest.mark.parametrize(("shell", "name"), [("bash", "pypwru.bash"), ("zsh", "_pypwru")])
 def test_the_completions_are_fresh(shell: str, name: str) -> None:
-    assert (TREE / "completions" / name).read_text() == script(shell), (
+    assert (TREE / "completions" / name).read_text() == completion_script(shell), (
         "stale: run `make completions`"
     )
 
@@ -97,7 +97,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
         cwd=TREE,
         env={**os.environ, "PYTHONPATH": str(TREE)},
     )
-    assert run.stdout == script("zsh")
+    assert run.stdout == completion_script("zsh")
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -121,8 +121,8 @@ def test_every_option_that_a_chapter_names_is_one() -> None:
 def test_text_is_set_as_it_is(text: str) -> None:
     """What a chapter says comes out of a formatter as it was written, spaces apart."""
     need(shutil.which("mandoc"), "mandoc")
-    page = f'.TH X 1 "" "" ""\n.SH X\n{manual._set(text)}\n{manual._set({text: text})}\n'
-    page += manual._set((text,))
+    page = f'.TH X 1 "" "" ""\n.SH X\n{manual._format_block(text)}\n{manual._format_block({text: text})}\n'
+    page += manual._format_block((text,))
     shown = subprocess.run(
         ["mandoc", "-T", "utf8", "-O", "width=1000"],
         input=page,

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pypwru.config import Backend, Config, Mark, Nft, Timestamp
+from pypwru.config import Backend, Config, MarkFilter, NftOutput, Timestamp
 from pypwru.errors import UsageError
-from pypwru.options import FLAGS, Group, Request, parse, usage
+from pypwru.options import FLAGS, Group, InfoRequest, parse, usage
 
 
 def config(*argv: str) -> Config:
@@ -44,7 +44,7 @@ def test_defaults() -> None:
         kernel_btf=None,
         filter_netns="",
         filter_ifname="",
-        filter_mark=Mark(0, 0),
+        filter_mark=MarkFilter(0, 0),
         filter_tunnel_pcap_l2="",
         filter_tunnel_pcap_l3="",
         filter_skb_expr="",
@@ -93,7 +93,7 @@ def test_defaults() -> None:
         output_skb_cb=False,
         output_caller=False,
         output_tunnel=False,
-        output_nft=Nft.YES,
+        output_nft=NftOutput.YES,
         output_ct=False,
         output_stack=False,
         output_skb=False,
@@ -108,7 +108,7 @@ def test_defaults() -> None:
 
 
 def test_every_flag_is_a_field_of_its_type() -> None:
-    about = {request.value for request in Request}
+    about = {request.value for request in InfoRequest}
     fields = {*Config._fields} - {"pcap_filter", "packets"}
     assert {flag.field for flag in FLAGS} - about == fields
     defaults, hints = config(), typing.get_type_hints(Config)
@@ -155,14 +155,14 @@ def test_every_flag_is_a_field_of_its_type() -> None:
         ("--filter-nft-text a|b", {"filter_nft_text": "a|b"}),
         ("--output-nft", {}),
         ("--output-nft=true", {}),
-        ("--output-nft=0", {"output_nft": Nft.NO}),
-        ("--output-nft=text", {"output_nft": Nft.TEXT}),
-        ("--output-nft=hook", {"output_nft": Nft.HOOK}),
-        ("--filter-mark 0xa00/0xf00", {"filter_mark": Mark(0xA00, 0xF00)}),
-        ("--filter-mark 0XFFFFFFFF/010", {"filter_mark": Mark(10, 10)}),
-        ("--filter-mark 010", {"filter_mark": Mark(10, 0xFFFFFFFF)}),
-        ("--filter-mark 0", {"filter_mark": Mark(0, 0xFFFFFFFF)}),
-        ("--filter-mark 7/0", {"filter_mark": Mark(0, 0)}),
+        ("--output-nft=0", {"output_nft": NftOutput.NO}),
+        ("--output-nft=text", {"output_nft": NftOutput.TEXT}),
+        ("--output-nft=hook", {"output_nft": NftOutput.HOOK}),
+        ("--filter-mark 0xa00/0xf00", {"filter_mark": MarkFilter(0xA00, 0xF00)}),
+        ("--filter-mark 0XFFFFFFFF/010", {"filter_mark": MarkFilter(10, 10)}),
+        ("--filter-mark 010", {"filter_mark": MarkFilter(10, 0xFFFFFFFF)}),
+        ("--filter-mark 0", {"filter_mark": MarkFilter(0, 0xFFFFFFFF)}),
+        ("--filter-mark 7/0", {"filter_mark": MarkFilter(0, 0)}),
         ("--netns-names-max-length 9", {"netns_names_max_length": 10}),
         ("--netns-names-max-length 0", {"netns_names_max_length": 10}),
         ("--netns-names-max-length 0xff", {"netns_names_max_length": 255}),
@@ -318,12 +318,12 @@ def test_statistics_have_no_standard_output() -> None:
 def test_of_a_flag_that_is_given_twice_the_last_counts() -> None:
     """A list grows, and nothing else does."""
     for flag in FLAGS:
-        if flag.field not in Config._fields or flag.kind.word == "strings":
+        if flag.field not in Config._fields or flag.value_type.type_name == "strings":
             continue
-        subject = [f"--{flag.about}=a.pcap"] if flag.about else []
+        subject = [f"--{flag.requires}=a.pcap"] if flag.requires else []
         twice = [*subject, f"--{flag.name}={flag.default}", f"--{flag.name}={flag.default}"]
         assert getattr(config(*twice), flag.field) == getattr(config(), flag.field), flag.name
-    assert config("--filter-mark=1", "--filter-mark", "0x2/0xf").filter_mark == Mark(2, 15)
+    assert config("--filter-mark=1", "--filter-mark", "0x2/0xf").filter_mark == MarkFilter(2, 15)
     assert (
         config("--filter-mark=3/3", "--filter-mark=0").filter_mark
         == config("--filter-mark=0").filter_mark
@@ -338,8 +338,8 @@ def test_the_first_error_wins() -> None:
 
 
 def test_help_wins_over_version_but_not_over_an_error() -> None:
-    assert parse(["--version", "-h", "tcp"]) is Request.HELP
-    assert parse(["--version"]) is Request.VERSION
+    assert parse(["--version", "-h", "tcp"]) is InfoRequest.HELP
+    assert parse(["--version"]) is InfoRequest.VERSION
     assert refusal("--help", "--nosuch") == "unknown flag: --nosuch"
 
 
@@ -355,7 +355,9 @@ def test_usage_has_pflags_layout() -> None:
     assert sorted(names) == sorted(f"--{flag.name}" for flag in FLAGS if not flag.hidden)
     assert [line[:6] for line in shown].count("  -h, ") == 1
     # Help begins in one column, three spaces behind the longest flag and its value.
-    longest = max(len(f"      --{flag.name} {flag.kind.word}".rstrip()) for flag in FLAGS)
+    longest = max(
+        len(f"      --{flag.name} {flag.value_type.type_name}".rstrip()) for flag in FLAGS
+    )
     assert all(line[longest : longest + 3] == "   " and line[longest + 3] != " " for line in shown)
     # In the manual's groups, each behind an empty line.
     heads = [number for number, line in enumerate(lines) if line.endswith(":") and number > 2]

@@ -32,7 +32,7 @@ def test_texts_are_asked_for_where_they_tell_what_rejects() -> None:
     for verdict in ("drop", "reject"):
         config = parse([f"--filter-nft-verdict={verdict}"])
         assert isinstance(config, Config)
-        assert config.asks_rules == (verdict == "reject")
+        assert config.needs_rule_text == (verdict == "reject")
 
 
 def test_an_expression_is_one_word_with_commas() -> None:
@@ -46,7 +46,7 @@ def test_nothing_is_asked_by_an_empty_word(flag: str) -> None:
     name, *value = flag.split()
     config = parse([f"--filter-nft-{name}", *(value or [""])])
     assert isinstance(config, Config)
-    assert config.filters_nft == bool(value)
+    assert config.has_nft_filter == bool(value)
 
 
 @pytest.mark.parametrize(

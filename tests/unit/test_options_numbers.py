@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pypwru import cli as command
-from pypwru.config import Config, Mark
+from pypwru.config import Config, MarkFilter
 from pypwru.errors import UsageError
 from pypwru.options import FLAGS, Flag, parse
 
@@ -45,7 +45,7 @@ def test_every_option(flag: Flag) -> None:
             # Digits that Go takes, and Python reads alike but for a leading zero.
             digits = number.rstrip("kKmMgG/s").replace("_", "")
             assert digits.isascii() and digits, number
-        if isinstance(found, Mark):
+        if isinstance(found, MarkFilter):
             assert 0 <= found.value <= found.mask < 1 << 32, number
 
 
@@ -53,7 +53,14 @@ def test_what_is_typed_is_told_in_two_lines(capfd: pytest.CaptureFixture[str]) -
     """Whatever it is, and however long."""
     refused = 0
     for flag in FLAGS:
-        if flag.kind.word not in {"uint", "uint32", "uint8", "int", "size", "mark[/mask]"}:
+        if flag.value_type.type_name not in {
+            "uint",
+            "uint32",
+            "uint8",
+            "int",
+            "size",
+            "mark[/mask]",
+        }:
             continue
         for number in NUMBERS:
             words = [f"--{flag.name}={number}"]
@@ -73,5 +80,5 @@ def test_what_is_typed_is_told_in_two_lines(capfd: pytest.CaptureFixture[str]) -
 def test_a_number_that_does_not_fit_into_its_type_is_refused() -> None:
     fits = {"uint": U64, "uint32": (1 << 32) - 1, "uint8": 255, "int": (1 << 63) - 1}
     for flag in FLAGS:
-        if most := fits.get(flag.kind.word):
+        if most := fits.get(flag.value_type.type_name):
             assert value(flag, str(most + 1)) is None, flag.name

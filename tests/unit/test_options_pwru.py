@@ -46,7 +46,7 @@ def flags_of(text: str) -> dict[str, Shown]:
 
 
 PWRU = flags_of(RECORDED.read_text())
-OWN = {flag.name for flag in FLAGS if flag.own}
+OWN = {flag.name for flag in FLAGS if flag.extension}
 
 
 def test_the_recorded_help_is_whole() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pypwru.errors import OutputClosed, OutputError
-from pypwru.events.record import Record, Slices, constants
-from pypwru.run import Shown
+from pypwru.events.record import RawRecord, Record, header_constants
+from pypwru.run import Dispatcher
 
-END = constants()["EVENT_END"]
+END = header_constants()["EVENT_END"]
 ONE = Record(b"", b"", 0, b"")
 
 
@@ -19,7 +19,7 @@ class Reader:
         self.batches: list[int] = []
         self.got = got
 
-    def show(self, batch: Sequence[Slices]) -> None:
+    def show(self, batch: Sequence[RawRecord]) -> None:
         self.batches.append(len(batch))
         if self.got is not None and len(self.batches) == 2:
             raise OutputClosed(self.got)
@@ -27,15 +27,15 @@ class Reader:
 
 def test_every_output_gets_every_batch() -> None:
     first, second = Reader(), Reader()
-    shown = Shown([first, second])
-    assert shown.all([[ONE, ONE], [], [ONE]])
+    shown = Dispatcher([first, second])
+    assert shown.consume([[ONE, ONE], [], [ONE]])
     assert first.batches == second.batches == [2, 0, 1]
     assert shown.count == 3
 
 
 def test_a_reader_that_went_away_counts_what_it_got() -> None:
-    shown = Shown([Reader(got=1)])
-    assert not shown.all([[ONE, ONE], [ONE, ONE, ONE], [ONE]])
+    shown = Dispatcher([Reader(got=1)])
+    assert not shown.consume([[ONE, ONE], [ONE, ONE, ONE], [ONE]])
     assert shown.count == 3
 
 
@@ -49,18 +49,18 @@ class Full:
     def __init__(self) -> None:
         self.batches = 0
 
-    def show(self, batch: Sequence[Slices]) -> None:
+    def show(self, batch: Sequence[RawRecord]) -> None:
         self.batches += 1
         if self.batches == 2:
             error = OutputError("no space")
-            error.events = 1
+            error.events_written = 1
             raise error
 
 
 def test_an_output_that_is_full_ends_it_and_counts_what_it_has() -> None:
     follower = Reader()
-    shown = Shown([Full()], [follower])
-    assert not shown.all([[ONE, ONE], [ONE, ONE, ONE], [ONE]])
+    shown = Dispatcher([Full()], [follower])
+    assert not shown.consume([[ONE, ONE], [ONE, ONE, ONE], [ONE]])
     assert shown.count == 3 and follower.batches == [2, 1]
     assert str(shown.failure) == "no space"
     assert not shown.attempt(refuse)
@@ -70,8 +70,8 @@ def test_an_output_that_is_full_ends_it_and_counts_what_it_has() -> None:
 def test_who_follows_gets_ends_too_and_only_what_was_shown() -> None:
     end = ONE._replace(packet=bytes(14) + END.to_bytes(2, "little"))
     follower, told = Reader(), list[int]()
-    shown = Shown([Reader(got=1)], [follower], told.append)
-    assert not shown.all([[ONE, end], [ONE, ONE, end], [ONE]])
+    shown = Dispatcher([Reader(got=1)], [follower], told.append)
+    assert not shown.consume([[ONE, end], [ONE, ONE, end], [ONE]])
     assert follower.batches == [2, 1]
     assert shown.count == 2
     assert told == [1]

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from pypwru.attach.attached import Attached
-from pypwru.events.record import Record, Slices
-from pypwru.events.ring import Ring
-from pypwru.output.nft_source import NO_NFT
-from pypwru.output.stages import Batches, Stages
+from pypwru.attach.attached import AttachReport
+from pypwru.events.record import RawRecord, Record
+from pypwru.events.ring import RingReader
+from pypwru.output.nft_source import NO_NFT_SOURCE
+from pypwru.output.stages import Batches, Pipeline
 from pypwru.session import Batch, Session
-from pypwru.signals import Interrupts
+from pypwru.signals import StopRequest
 from tests.support import records
 
 ONE = Record(bytes(32), bytes(16), 0, b"")
 
 
-class Lengths(Ring):
+class Lengths(RingReader):
     """A ring that gives batches of these lengths, and then wants the end."""
 
-    def __init__(self, wanted: Interrupts, *lengths: int) -> None:
+    def __init__(self, wanted: StopRequest, *lengths: int) -> None:
         self.wanted = wanted
         self.lengths = list(lengths)
         self.stopped = False
@@ -27,7 +27,7 @@ class Lengths(Ring):
     def watch(self, fd: int) -> None:
         pass
 
-    def read(self) -> list[Slices]:
+    def read(self) -> list[RawRecord]:
         return [ONE] * self.lengths.pop(0) if self.lengths else []
 
     def wait(self) -> None:
@@ -38,7 +38,7 @@ class Lengths(Ring):
         self.stopped = True
 
 
-class Late(Stages):
+class Late(Pipeline):
     """Holds everything until the end."""
 
     def __init__(self) -> None:
@@ -55,13 +55,13 @@ class Late(Stages):
 class Traced:
     """A session, and whether it is attached."""
 
-    def __init__(self, *lengths: int, flags: str = "", stages: Stages | None = None) -> None:
+    def __init__(self, *lengths: int, flags: str = "", stages: Pipeline | None = None) -> None:
         config = records.configured(flags)
-        self.wanted = Interrupts(-1)
+        self.wanted = StopRequest(-1)
         self.ring = Lengths(self.wanted, *lengths)
         self.attached = True
-        stages = stages or Stages(config, {}, NO_NFT, records.names().drops)
-        report = Attached(missed=[lambda: 3 if self.attached else 0])
+        stages = stages or Pipeline(config, {}, NO_NFT_SOURCE, records.names().is_drop)
+        report = AttachReport(missed_counters=[lambda: 3 if self.attached else 0])
         with ExitStack() as probes:
             probes.callback(self.let_go)
             self.session = Session(
@@ -73,17 +73,17 @@ class Traced:
         self.attached = False
 
     def live(self) -> list[int]:
-        return [len(batch) for batch in self.session.live()]
+        return [len(batch) for batch in self.session.batches()]
 
     def rest(self) -> list[int]:
-        return [len(batch) for batch in self.session.rest()]
+        return [len(batch) for batch in self.session.drain_remaining()]
 
 
 def test_batches_are_given_as_they_come_empty_ones_too() -> None:
     traced = Traced(2, 0, 3)
     assert traced.live() == [2, 0, 3]
     assert traced.attached and not traced.ring.stopped
-    assert not traced.session.is_full
+    assert not traced.session.limit_reached
     traced.ring.lengths = [1, 1]
     traced.session.stop()
     assert traced.ring.stopped
@@ -93,7 +93,7 @@ def test_batches_are_given_as_they_come_empty_ones_too() -> None:
 def test_the_limit_ends_it_whatever_is_left() -> None:
     traced = Traced(2, 3, 4, flags="--output-limit-lines=4")
     assert traced.live() == [2, 2]
-    assert traced.session.is_full
+    assert traced.session.limit_reached
     assert sum(traced.rest()) == 0
 
 
@@ -119,4 +119,4 @@ def test_what_is_held_is_cut_too() -> None:
     traced.live()
     traced.session.detach()
     assert traced.rest() == [2, 2]
-    assert traced.session.is_full
+    assert traced.session.limit_reached

@@ -14,8 +14,8 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 from scapy.utils import PcapNgWriter
 
-from pypwru.gotext import log_value
-from pypwru.output.pcap.comment import Comments
+from pypwru.gotext import format_log_value
+from pypwru.output.pcap.comment import CommentRenderer
 from tests.support import records
 from tests.support.captures import AS_ROOT, SCRIPT
 from tests.support.need import need
@@ -87,7 +87,7 @@ FOREIGN = (
 
 
 def comment(values: dict[str, str]) -> str:
-    return " ".join(f"{key}={log_value(value)}" for key, value in values.items())
+    return " ".join(f"{key}={format_log_value(value)}" for key, value in values.items())
 
 
 Tshark = Callable[..., str]
@@ -207,9 +207,9 @@ def test_what_pypwru_writes(tshark: Tshark) -> None:
         reason=records.NO_SOCKET,
         tail=parts,
     )
-    made = Comments(config, records.names(process=lambda pid, comm, start_stack: "/opt/a b")).of(
-        [dropped]
-    )
+    made = CommentRenderer(
+        config, records.names(process=lambda pid, comm, start_stack: "/opt/a b")
+    ).render([dropped])
     expected = {
         "func": "sk_skb_reason_drop",
         "skb": "0xffff8881002a7c00",

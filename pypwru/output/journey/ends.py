@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.discovery import tables
-from pypwru.events.lives import Why
+from pypwru.events.lives import EndReason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pypwru.events.paths import Path
-    from pypwru.events.record import Slices
+    from pypwru.events.paths import PacketHistory
+    from pypwru.events.record import RawRecord
 
 DROPPED, DELIVERED, UNDER_WAY, FREED = "dropped", "delivered", "under way", "freed"
 CUT = "cut"
 RECEIVED = "received"  # no outcome: the packet came in again, which voids those of its way out
-_WORDS = {
+_TEXTS = {
     DROPPED: "dropped",
     DELIVERED: "delivered to",
     "sent": "sent on",
@@ -27,11 +27,11 @@ _WORDS = {
     UNDER_WAY: "still under way when the trace ended",
     CUT: "cut off by --output-limit-lines",
 }
-KINDS = tuple(_WORDS)
+KINDS = tuple(_TEXTS)
 """Kinds of outcomes: those of data/ends.txt, and dropped, freed, under way and cut."""
 
 
-class End(NamedTuple):
+class JourneyOutcome(NamedTuple):
     """The outcome of a packet.
 
     Args:
@@ -40,51 +40,54 @@ class End(NamedTuple):
     """
 
     kind: str
-    record: Slices
+    record: RawRecord
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """The kind as text: ``delivered to``, ..."""
-        return _WORDS[self.kind]
+        return _TEXTS[self.kind]
 
 
-class Ends:
+class OutcomeClassifier:
     """Classifier of outcomes.
 
     Args:
-        names: address in a record -> name, of every attached target; shared, grows during the run.
+        targets: address in a record -> name, of every attached target; shared, grows during the
+            run.
     """
 
-    def __init__(self, names: Mapping[int, str]) -> None:
-        self.are_cut = False
+    def __init__(self, targets: Mapping[int, str]) -> None:
+        self.is_limit_reached = False
         """True once --output-limit-lines suppresses events, which may include the outcome."""
-        self._names = names
-        self._kinds = {name: row.key for row in tables.rows("ends") for name in row.words}
+        self._targets = targets
+        self._kind_by_function = {
+            name: row.key for row in tables.load_table("ends") for name in row.names
+        }
 
-    def of(self, path: Path, why: Why) -> End:
+    def classify(self, history: PacketHistory, reason: EndReason) -> JourneyOutcome:
         """Return the outcome of a packet.
 
         Args:
-            path: its events, at least one.
-            why: why it is no longer tracked.
+            history: its events, at least one.
+            reason: why it is no longer tracked.
         """
-        if path.fate.drop is not None:
-            return End(DROPPED, path.fate.drop)
-        if why is Why.STOPPED:
+        if history.outcome.drop is not None:
+            return JourneyOutcome(DROPPED, history.outcome.drop)
+        if reason is EndReason.TRACE_ENDED:
             # An sk_buff that a process has read may be freed much later:
             # skb_attempt_defer_free() (since Linux 5.19).
-            last = self._told(path.sights[-1:])
+            last = self._last_outcome(history.events[-1:])
             if last and last.kind == DELIVERED:
                 return last
-            return End(CUT if self.are_cut else UNDER_WAY, path.sights[-1])
-        return self._told(path.sights) or End(FREED, path.sights[-1])
+            return JourneyOutcome(CUT if self.is_limit_reached else UNDER_WAY, history.events[-1])
+        return self._last_outcome(history.events) or JourneyOutcome(FREED, history.events[-1])
 
-    def _told(self, sights: Sequence[Slices]) -> End | None:
-        for record in reversed(sights):
-            name = self._names.get(int.from_bytes(record[1][:8], "little"), "")
-            kind = self._kinds.get(name.partition("[")[0])
+    def _last_outcome(self, records: Sequence[RawRecord]) -> JourneyOutcome | None:
+        for record in reversed(records):
+            name = self._targets.get(int.from_bytes(record[1][:8], "little"), "")
+            kind = self._kind_by_function.get(name.partition("[")[0])
             if kind == RECEIVED:
                 return None
             if kind:
-                return End(kind, record)
+                return JourneyOutcome(kind, record)
         return None

@@ -6,40 +6,43 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from pypwru.errors import OutputClosed, OutputError
-from pypwru.events.lives import Why
-from pypwru.events.paths import Path, Paths
-from pypwru.events.wire import wire
-from pypwru.output.journey.ends import End, Ends
-from pypwru.output.journey.steps import Step, Steps
+from pypwru.events.lives import EndReason
+from pypwru.events.paths import PacketHistories, PacketHistory
+from pypwru.events.wire import record_layout
+from pypwru.output.journey.ends import JourneyOutcome, OutcomeClassifier
+from pypwru.output.journey.steps import Step, StepDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pypwru.config import Config
-    from pypwru.events.record import Slices
-    from pypwru.resolve.event_names import Names
+    from pypwru.events.record import RawRecord
+    from pypwru.resolve.event_names import NameResolver
 
 
-class Journey(Protocol):
+class JourneyFormat(Protocol):
     """The format of a journey: text, or a JSON object."""
 
-    def written(self, sights: Sequence[Slices], steps: Sequence[Step], end: End) -> str:
+    def render(
+        self, records: Sequence[RawRecord], steps: Sequence[Step], outcome: JourneyOutcome
+    ) -> str:
         """Render a journey.
 
         Args:
-            sights: events of one packet, in their order; at least one.
+            records: events of one packet, in their order; at least one.
             steps: the same events, decoded.
-            end: the outcome.
+            outcome: the outcome.
         """
 
 
-class Journeys:
+class JourneyWriter:
     """The consumer of records that writes journeys, in the order in which packets are freed.
 
     Args:
         config: of the run.
         names: the name resolver.
-        traced: address in a record -> name, of every attached target; shared, grows during the run.
+        targets: address in a record -> name, of every attached target; shared, grows during the
+            run.
         form: format of a journey.
         write: receives the bytes of several journeys, in one call per batch.
     """
@@ -47,24 +50,26 @@ class Journeys:
     def __init__(
         self,
         config: Config,
-        names: Names,
-        traced: Mapping[int, str],
-        form: Journey,
+        names: NameResolver,
+        targets: Mapping[int, str],
+        form: JourneyFormat,
         write: Callable[[Sequence[bytes]], object],
     ) -> None:
         self.count = 0
         """Events in the journeys that were written."""
-        self.overflowed = 0
+        self.evicted_events = 0
         """Events that were evicted for lack of room."""
         self._names = names
         self._form = form
         self._write = write
-        self._steps = Steps(config, names)
-        self._ends = Ends(traced)
-        self._paths = Paths(wire(config), traced, names.drops, self._over)
-        self._ended: list[tuple[int, bytes]] = []  # number of events, and text
+        self._steps = StepDecoder(config, names)
+        self._classifier = OutcomeClassifier(targets)
+        self._tracker = PacketHistories(
+            record_layout(config), targets, names.is_drop, self._on_complete
+        )
+        self._completed: list[tuple[int, bytes]] = []  # number of events, and text
 
-    def show(self, batch: Sequence[Slices]) -> None:
+    def show(self, batch: Sequence[RawRecord]) -> None:
         """Process a batch, and write the journeys of packets that were freed.
 
         Args:
@@ -75,48 +80,48 @@ class Journeys:
             OutputError: from ``write``.
             OutputClosed: from ``write``.
         """
-        self._names.clock.adjust()
-        self._paths.take(batch)
+        self._names.clock.refresh_offset()
+        self._tracker.take(batch)
         self._flush()
 
-    def end(self, is_cut: bool = False) -> None:
+    def finish(self, is_limit_reached: bool = False) -> None:
         """Write the journeys of packets that are still tracked; ignores a reader that went away.
 
         Args:
-            is_cut: the run ended at its limit of events (--output-limit-lines).
+            is_limit_reached: the run ended at its limit of events (--output-limit-lines).
 
         Raises:
             OutputError: from ``write``.
         """
-        self._ends.are_cut = is_cut
-        self._paths.finish()
+        self._classifier.is_limit_reached = is_limit_reached
+        self._tracker.finish()
         with suppress(OutputClosed):
             self._flush()
 
-    def account(self) -> dict[str, int]:
+    def summarize(self) -> dict[str, int]:
         """Return the counters of events that weren't written, for the last line of the log."""
-        return {"lost_journeys": self.overflowed}
+        return {"lost_journeys": self.evicted_events}
 
     def _flush(self) -> None:
-        ended, self._ended = self._ended, []
-        if not ended:
+        completed, self._completed = self._completed, []
+        if not completed:
             return
-        counts, texts = zip(*ended, strict=True)
+        counts, texts = zip(*completed, strict=True)
         try:
             self._write(texts)
         except OutputClosed as closed:
-            self.count += sum(counts[: closed.events])
+            self.count += sum(counts[: closed.events_written])
             raise OutputClosed from closed
         except OutputError as error:
-            self.count += sum(counts[: error.events])
-            error.events = 0  # it counted journeys, not events
+            self.count += sum(counts[: error.events_written])
+            error.events_written = 0  # it counted journeys, not events
             raise
         self.count += sum(counts)
 
-    def _over(self, path: Path, why: Why) -> None:
-        if why is Why.CROWDED and path.fate.drop is None:
-            self.overflowed += len(path.sights)
+    def _on_complete(self, history: PacketHistory, reason: EndReason) -> None:
+        if reason is EndReason.EVICTED and history.outcome.drop is None:
+            self.evicted_events += len(history.events)
             return
-        steps = self._steps.of(path.sights)
-        text = self._form.written(path.sights, steps, self._ends.of(path, why))
-        self._ended.append((len(steps), text.encode(errors="replace")))
+        steps = self._steps.decode(history.events)
+        text = self._form.render(history.events, steps, self._classifier.classify(history, reason))
+        self._completed.append((len(steps), text.encode(errors="replace")))

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pypwru.events.wire import wire
+from pypwru.events.wire import record_layout
 from pypwru.output import nft
-from pypwru.output.cutting import READERS, Cutter
-from pypwru.output.parts import Flow, Function, Packet, Part
+from pypwru.output.cutting import READERS, RecordSplitter
+from pypwru.output.parts import FlowFields, FunctionFields, PacketFields, Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pypwru.config import Config
-    from pypwru.events.record import Slices
-    from pypwru.output.nft import Said
-    from pypwru.resolve.event_names import Names
+    from pypwru.events.record import RawRecord
+    from pypwru.output.nft import NftEvent
+    from pypwru.resolve.event_names import NameResolver
 
 
 class Step(NamedTuple):
@@ -27,52 +27,54 @@ class Step(NamedTuple):
         flow: headers, device and namespace.
         ktime: ns of CLOCK_MONOTONIC.
         caller: return addresses, innermost first.
-        said: the nft event, or the last verdict on the packet; None if there is none.
-        identity: packet id; 0 if unknown.
+        nft: the nft event, or the last verdict on the packet; None if there is none.
+        packet_id: packet id; 0 if unknown.
     """
 
-    packet: Packet
-    function: Function
-    flow: Flow
+    packet: PacketFields
+    function: FunctionFields
+    flow: FlowFields
     ktime: int
     caller: tuple[int, ...]
-    said: Said | None
-    identity: int
+    nft: NftEvent | None
+    packet_id: int
 
 
-class Steps:
+class StepDecoder:
     """Decoder of records.
 
     Args:
-        config: of the run; its records have the parts ``caller`` and ``identity``.
+        config: of the run; its records have the parts ``caller`` and ``packet_id``.
         names: the name resolver.
     """
 
-    def __init__(self, config: Config, names: Names) -> None:
+    def __init__(self, config: Config, names: NameResolver) -> None:
         self._names = names
-        self._cutter = Cutter(wire(config), (Part.FUNCTION, Part.NFT), names.rule)
+        self._splitter = RecordSplitter(
+            record_layout(config), (Part.FUNCTION, Part.NFT), names.rule
+        )
 
-    def of(self, sights: Sequence[Slices]) -> list[Step]:
+    def decode(self, records: Sequence[RawRecord]) -> list[Step]:
         """Decode events, at least one."""
-        parts = self._cutter.parts(sights)
+        parts = self._splitter.split(records)
         columns = (Part.PACKET, Part.FUNCTION, Part.FLOW)
         packets, functions, flows = (list(map(READERS[one], parts[one])) for one in columns)
         callers = map(READERS[Part.CALLER], parts[Part.CALLER])
-        identities = (number for (number,) in map(READERS[Part.IDENTITY], parts[Part.IDENTITY]))
+        packet_ids = (number for (number,) in map(READERS[Part.PACKET_ID], parts[Part.PACKET_ID]))
         rows = zip(
             packets,
             functions,
             flows,
             parts[Part.TIME],
             callers,
-            self._said(parts, len(sights)),
-            identities,
+            self._nft_events(parts, len(records)),
+            packet_ids,
             strict=True,
         )
         return [Step(*row) for row in rows]
 
-    def _said(self, parts: Mapping[Part, Sequence[Any]], count: int) -> list[Said | None]:
+    def _nft_events(self, parts: Mapping[Part, Sequence[Any]], count: int) -> list[NftEvent | None]:
         if Part.NFT not in parts:
             return [None] * count
         read = READERS[Part.NFT]
-        return [nft.said(read(part), self._names.chain) for part in parts[Part.NFT]]
+        return [nft.decode(read(part), self._names.chain) for part in parts[Part.NFT]]

@@ -7,13 +7,13 @@ import pypwru.scapy_home  # noqa: F401 -- first
 # isort: split
 from scapy.utils import RawPcapWriter
 
-from pypwru.output.pcap.entry import SECOND, Blocks, Entry
+from pypwru.output.pcap.entry import SECOND, BlockBuffer, PcapPacket
 from pypwru.output.pcap.frames import ETHERNET
 
 _RECORD_HEADER = 16
 
 
-class Classic:
+class PcapFile:
     """A pcap file; a ``Format``.
 
     Args:
@@ -24,7 +24,7 @@ class Classic:
     always_ethernet = True
     has_comments = False
 
-    def __init__(self, blocks: Blocks, snaplen: int) -> None:
+    def __init__(self, blocks: BlockBuffer, snaplen: int) -> None:
         self._writer = RawPcapWriter(
             blocks, linktype=ETHERNET, endianness="<", nano=True, snaplen=snaplen
         )
@@ -33,15 +33,15 @@ class Classic:
         """Write the file header."""
         self._writer.write_header(None)
 
-    def needs(self, entry: Entry) -> int:
+    def max_growth(self, packet: PcapPacket) -> int:
         """Return the bytes of the record."""
-        return _RECORD_HEADER + len(entry.frame.octets)
+        return _RECORD_HEADER + len(packet.frame.data)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, packet: PcapPacket) -> None:
         """Write a record."""
-        second, nanoseconds = divmod(entry.time, SECOND)
-        _, octets, length = entry.frame
-        self._writer.write_packet(octets, sec=second, usec=nanoseconds, wirelen=length)
+        second, nanoseconds = divmod(packet.time, SECOND)
+        _, data, length = packet.frame
+        self._writer.write_packet(data, sec=second, usec=nanoseconds, wirelen=length)
 
     def end(self, lost: int) -> None:
         """Do nothing: the format has no trailer and no statistics."""

@@ -9,35 +9,35 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pypwru.gotext import log_value
+from pypwru.gotext import format_log_value
 from pypwru.output import nft
-from pypwru.output.columns import Column, namespace, program
-from pypwru.output.parts import Flow, Function, Packet, Part
-from pypwru.output.printer import Form, Printer
-from pypwru.resolve.event_names import Names, event_type, name_and_reason
+from pypwru.output.columns import Column, namespace, process_path
+from pypwru.output.parts import FlowFields, FunctionFields, PacketFields, Part
+from pypwru.output.printer import Formatter, Printer
+from pypwru.resolve.event_names import NameResolver, event_type, name_and_reason
 
 if TYPE_CHECKING:
     from pypwru.config import Config
-    from pypwru.events.record import Slices
-    from pypwru.output.nft_part import Nft
+    from pypwru.events.record import RawRecord
+    from pypwru.output.nft_part import NftPart
 
 Pairs = Mapping[str, object]
 
 # Characters of a rule's text, which may include a set. A comment that is truncated at the 64 KiB of
 # a pcapng option wouldn't be valid logfmt.
-_LONGEST = 4096
+_MAX_TEXT_LENGTH = 4096
 
 
-def _function(function: Function, names: Names) -> Pairs:
+def _function(function: FunctionFields, names: NameResolver) -> Pairs:
     return {"func": name_and_reason(function, names)[0]}
 
 
-def _packet(packet: Packet, names: Names) -> Pairs:
-    process = program(packet, names)
+def _packet(packet: PacketFields, names: NameResolver) -> Pairs:
+    process = process_path(packet, names)
     return {"skb": hex(packet.skb), "process": process, "pid": packet.pid, "cpu": packet.cpu}
 
 
-def _flow(flow: Flow, names: Names) -> Pairs:
+def _flow(flow: FlowFields, names: NameResolver) -> Pairs:
     return {
         "netns": flow.netns or "",
         "netns_name": namespace(flow, names),
@@ -45,23 +45,23 @@ def _flow(flow: Flow, names: Names) -> Pairs:
     }
 
 
-def _end(function: Function, names: Names) -> Pairs:
+def _type_and_reason(function: FunctionFields, names: NameResolver) -> Pairs:
     return {
         "type": event_type(function, names),
         "drop_reason": name_and_reason(function, names)[1],
     }
 
 
-def _nft(part: Nft | None, names: Names) -> Pairs:
-    what = nft.said(part, names.chain)
-    if what is None:
+def _nft(part: NftPart | None, names: NameResolver) -> Pairs:
+    event = nft.decode(part, names.chain)
+    if event is None:
         return {}
     return {
-        "nft.chain": nft.chain_text(what),
-        "nft.rule": nft.rule_text(what),
-        "nft.verdict": what.verdict,
-        "nft.text": ((what.rule and what.nft.text) or "")[:_LONGEST],
-        "nft.comment": what.nft.comment,
+        "nft.chain": nft.chain_text(event),
+        "nft.rule": nft.rule_text(event),
+        "nft.verdict": event.verdict,
+        "nft.text": ((event.rule and event.nft.text) or "")[:_MAX_TEXT_LENGTH],
+        "nft.comment": event.nft.comment,
     }
 
 
@@ -69,33 +69,33 @@ COLUMNS = (
     Column("func", "", "", Part.FUNCTION, _function),
     Column("packet", "", "", Part.PACKET, _packet),
     Column("flow", "", "", Part.FLOW, _flow),
-    Column("end", "", "", Part.FUNCTION, _end),
-    Column("nft", "", "", Part.NFT, _nft, enabled=lambda config: config.asks_nft),
+    Column("end", "", "", Part.FUNCTION, _type_and_reason),
+    Column("nft", "", "", Part.NFT, _nft, is_enabled=lambda config: config.traces_nft),
 )
 
 
-class _Logfmt(Form):
+class _LogfmtFormatter(Formatter):
     """The form of pairs, separated by spaces."""
 
-    end = ""
-    types = True
+    terminator = ""
+    has_event_type = True
 
     def header(self) -> str:
         """Return an empty string: comments have no titles."""
         return ""
 
-    def writer(self, column: Column) -> Callable[[Any], str]:
+    def column_writer(self, column: Column) -> Callable[[Any], str]:
         """Return the function that formats the pairs of ``column``."""
-        cut = 1 if column is self.columns[0] else 0
+        skipped = 1 if column is self.columns[0] else 0
 
         def write(pairs: Pairs) -> str:
-            texts = ((key, log_value(value)) for key, value in pairs.items() if value != "")
-            return "".join(f" {key}={text}" for key, text in texts)[cut:]
+            texts = ((key, format_log_value(value)) for key, value in pairs.items() if value != "")
+            return "".join(f" {key}={text}" for key, text in texts)[skipped:]
 
         return write
 
 
-class Comments:
+class CommentRenderer:
     """Renderer of comments, by a ``Printer``, which caches the texts of parts.
 
     Args:
@@ -103,16 +103,16 @@ class Comments:
         names: the name resolver.
     """
 
-    def __init__(self, config: Config, names: Names) -> None:
-        form = _Logfmt([column for column in COLUMNS if column.enabled(config)])
-        self._made: Sequence[bytes] = ()
-        self._printer = Printer(form, names, self._keep, config)
+    def __init__(self, config: Config, names: NameResolver) -> None:
+        form = _LogfmtFormatter([column for column in COLUMNS if column.is_enabled(config)])
+        self._rendered: Sequence[bytes] = ()
+        self._printer = Printer(form, names, self._store, config)
 
-    def of(self, records: Sequence[Slices]) -> Sequence[bytes]:
+    def render(self, records: Sequence[RawRecord]) -> Sequence[bytes]:
         """Return the comment of each record, UTF-8."""
-        self._made = ()
+        self._rendered = ()
         self._printer.show(records)
-        return self._made
+        return self._rendered
 
-    def _keep(self, comments: Sequence[bytes]) -> None:
-        self._made = comments
+    def _store(self, comments: Sequence[bytes]) -> None:
+        self._rendered = comments

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from pypwru.discovery.tables import rows
+from pypwru.discovery.tables import load_table
 
 INBOUND, OUTBOUND = 1, 2
 _DIRECTIONS = {"in": INBOUND, "out": OUTBOUND}
@@ -21,11 +21,11 @@ _RECEPTIONS = {HOST: 1, BROADCAST: 3, MULTICAST: 2, OTHERHOST: 4}
 
 
 @cache
-def _directions() -> dict[str, int]:
+def _direction_by_function() -> dict[str, int]:
     return {
         name: _DIRECTIONS[row.key]
-        for row in rows("directions")
-        for word in row.words
+        for row in load_table("directions")
+        for word in row.names
         for name in word.split("/")
     }
 
@@ -38,7 +38,7 @@ def epb_flags(function: str, packet_type: int) -> int:
         packet_type: skb->pkt_type. PACKET_HOST is 0, hence also the type of a packet that was never
             received: it counts only with a direction of inbound.
     """
-    direction = _directions().get(function, OUTBOUND if packet_type == OUTGOING else 0)
+    direction = _direction_by_function().get(function, OUTBOUND if packet_type == OUTGOING else 0)
     if packet_type == HOST and direction != INBOUND:
         return direction
     return direction | _RECEPTIONS.get(packet_type, 0) << _RECEPTION_SHIFT

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from pypwru.output.pcap.frames import Frame
+    from pypwru.output.pcap.frames import PcapFrame
 
 SECOND = 1_000_000_000
 
@@ -27,7 +27,7 @@ class Device(NamedTuple):
     ifname: str
 
 
-class Entry(NamedTuple):
+class PcapPacket(NamedTuple):
     """A packet to write.
 
     Args:
@@ -36,22 +36,22 @@ class Entry(NamedTuple):
         device: at the event.
         comment: logfmt, UTF-8; empty in a format without comments.
         flags: of ``directions.epb_flags``.
-        number: the same for all events of a packet (epb_packetid).
-        dropped: number of packets lost since the one written before (epb_dropcount).
+        packet_number: the same for all events of a packet (epb_packetid).
+        lost_before: number of packets lost since the one written before (epb_dropcount).
         queue: skb->queue_mapping (epb_queue).
     """
 
     time: int
-    frame: Frame
+    frame: PcapFrame
     device: Device
     comment: bytes
     flags: int
-    number: int
-    dropped: int
+    packet_number: int
+    lost_before: int
     queue: int
 
 
-class Described(NamedTuple):
+class InterfaceInfo(NamedTuple):
     """Name and description of an interface in a file.
 
     Args:
@@ -63,33 +63,33 @@ class Described(NamedTuple):
     description: str
 
 
-Describe = Callable[[Device], Described]
+DescribeInterface = Callable[[Device], InterfaceInfo]
 
 
-class Blocks:
+class BlockBuffer:
     """A write buffer with the file interface that scapy's writers need."""
 
     def __init__(self) -> None:
         self.size = 0
         """Bytes written so far, including those that ``take`` has returned."""
-        self._kept: list[bytes] = []
+        self._chunks: list[bytes] = []
 
-    def write(self, octets: bytes) -> None:
-        """Append ``octets`` to the buffer."""
-        self._kept.append(octets)
-        self.size += len(octets)
+    def write(self, data: bytes) -> None:
+        """Append ``data`` to the buffer."""
+        self._chunks.append(data)
+        self.size += len(data)
 
     def flush(self) -> None:
         """Do nothing: scapy calls it; the owner of the buffer calls ``take``."""
 
     def take(self) -> list[bytes]:
         """Remove and return the content of the buffer, one element per write."""
-        kept, self._kept = self._kept, []
-        return kept
+        chunks, self._chunks = self._chunks, []
+        return chunks
 
 
-class Format(Protocol):
-    """A file of some format, written to ``Blocks``."""
+class CaptureFormat(Protocol):
+    """A file of some format, written to ``BlockBuffer``."""
 
     always_ethernet: bool
     """True if all frames must have link type Ethernet."""
@@ -99,10 +99,10 @@ class Format(Protocol):
     def begin(self) -> None:
         """Write what precedes the first packet."""
 
-    def needs(self, entry: Entry) -> int:
+    def max_growth(self, packet: PcapPacket) -> int:
         """Return the maximum bytes that the file grows by for this packet and the file's end."""
 
-    def add(self, entry: Entry) -> None:
+    def add(self, packet: PcapPacket) -> None:
         """Write a packet."""
 
     def end(self, lost: int) -> None:

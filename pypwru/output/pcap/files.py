@@ -17,24 +17,24 @@ from pypwru.config import STDOUT, Config
 from pypwru.errors import OutputError, UsageError
 from pypwru.output.backups import Rotation
 from pypwru.output.rotation import RotatingSink
-from pypwru.output.sink import Sink, failure, open_appending, opened_path
+from pypwru.output.sink import Sink, open_appending, output_error, path_of_descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from pypwru.log import Log
-    from pypwru.signals import Interrupts
+    from pypwru.signals import StopRequest
 
-FLAG = "--output-pcap"
-_MODE = 0o600  # packets are private: the mode that dumpcap uses
-_NEVER_BY_ITSELF = sys.maxsize
+OPTION_NAME = "--output-pcap"
+_FILE_MODE = 0o600  # packets are private: the mode that dumpcap uses
+_NO_SIZE_LIMIT = sys.maxsize
 
 
-class FileSink(RotatingSink):
+class CaptureFileSink(RotatingSink):
     """A regular file of packets, rotated only by calls of ``rotate``; locked against other runs."""
 
-    _is_ours = False
+    _is_emptied = False
 
     def write_events(self, events: Sequence[bytes]) -> None:
         """Write all of ``events``, or none; the first call empties the file before.
@@ -42,15 +42,15 @@ class FileSink(RotatingSink):
         Raises:
             OutputError: the disk is full, or the device fails.
         """
-        if not self._is_ours:
-            self._is_ours = True
-            self._cut(0)
+        if not self._is_emptied:
+            self._is_emptied = True
+            self._truncate(0)
         try:
             super().write_events(events)
         except OutputError:
             # Remove the blocks of this call that were written, so that the file stays valid.
             with contextlib.suppress(OutputError):
-                self._cut(self._size)
+                self._truncate(self._size)
             raise
 
     def rotate(self) -> None:
@@ -62,18 +62,18 @@ class FileSink(RotatingSink):
         super().rotate()
         _lock(self._descriptor, self._path)
 
-    def _cut(self, size: int) -> None:
+    def _truncate(self, size: int) -> None:
         try:
             os.ftruncate(self._descriptor, size)
         except OSError as error:
-            raise failure("empty", self._name, error, self._flag) from error
+            raise output_error("empty", self._name, error, self._flag) from error
         self._size = size
 
 
-Target = Sink | FileSink
+CaptureTarget = Sink | CaptureFileSink
 
 
-def open_target(config: Config, stop: Interrupts, log: Log) -> Target:
+def open_target(config: Config, stop: StopRequest, log: Log) -> CaptureTarget:
     """Open the target of --output-pcap, which must be set.
 
     Args:
@@ -90,14 +90,16 @@ def open_target(config: Config, stop: Interrupts, log: Log) -> Target:
     assert path is not None, "called without --output-pcap"
     if path == STDOUT:
         return _standard_output(stop)
-    descriptor = open_appending(path, FLAG, _MODE, stop, log)
+    descriptor = open_appending(path, OPTION_NAME, _FILE_MODE, stop, log)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return Sink(descriptor, str(path), owned=True, stop=stop, flag=FLAG)
+        return Sink(descriptor, str(path), owned=True, stop=stop, flag=OPTION_NAME)
     _lock(descriptor, path)
     # Of a symbolic link the target is rotated, so that the link still leads to the newest file.
-    others = config.pcap_max_files - 1 if config.pcap_max_files else None
-    rotation = Rotation(_NEVER_BY_ITSELF, others, max_age=0, compress=False)
-    return FileSink(descriptor, opened_path(descriptor), rotation, log, flag=FLAG)
+    max_backups = config.pcap_max_files - 1 if config.pcap_max_files else None
+    rotation = Rotation(_NO_SIZE_LIMIT, max_backups, max_age=0, compress=False)
+    return CaptureFileSink(
+        descriptor, path_of_descriptor(descriptor), rotation, log, flag=OPTION_NAME
+    )
 
 
 def _lock(descriptor: int, path: Path) -> None:
@@ -113,18 +115,18 @@ def _lock(descriptor: int, path: Path) -> None:
     except BlockingIOError as error:
         os.close(descriptor)
         raise OutputError(
-            f"can't write {path}: another pypwru writes to it: choose another {FLAG}"
+            f"can't write {path}: another pypwru writes to it: choose another {OPTION_NAME}"
         ) from error
     except OSError:
         pass  # the file system has no locks
 
 
-def _standard_output(stop: Interrupts) -> Sink | FileSink:
+def _standard_output(stop: StopRequest) -> Sink | CaptureFileSink:
     if sys.stdout is None:  # fd 1 is closed: the next file that is opened gets its number
-        raise OutputError(f"standard output is closed: open it, or name a file with {FLAG}")
+        raise OutputError(f"standard output is closed: open it, or name a file with {OPTION_NAME}")
     if os.isatty(1):
         raise UsageError(
-            f"{FLAG} - writes no text, and standard output is a terminal: pipe it, as in "
+            f"{OPTION_NAME} - writes no text, and standard output is a terminal: pipe it, as in "
             "| wireshark -k -i -, or name a file"
         )
-    return Sink(1, "standard output", owned=False, stop=stop, flag=FLAG)
+    return Sink(1, "standard output", owned=False, stop=stop, flag=OPTION_NAME)

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from pypwru import __version__
 from pypwru.config import STDOUT, Config
-from pypwru.output.pcap.entry import Blocks, Describe, Format
+from pypwru.output.pcap.entry import BlockBuffer, CaptureFormat, DescribeInterface
 
-MakeFormat = Callable[[Blocks, Describe], Format]
+FormatFactory = Callable[[BlockBuffer, DescribeInterface], CaptureFormat]
 """Makes the format of one file."""
 
 
-def make_format(config: Config, command: str) -> MakeFormat:
+def format_factory(config: Config, command: str) -> FormatFactory:
     """Return the factory of formats: classic for a name in ``.pcap``, else pcapng.
 
     Imports scapy here, since that is slow.
@@ -24,14 +24,14 @@ def make_format(config: Config, command: str) -> MakeFormat:
     """
     assert config.output_pcap is not None, "called without --output-pcap"
     if config.output_pcap.suffix == ".pcap":
-        from pypwru.output.pcap.classic import Classic
+        from pypwru.output.pcap.classic import PcapFile
 
-        return lambda blocks, describe: Classic(blocks, config.pcap_snaplen)
+        return lambda blocks, describe: PcapFile(blocks, config.pcap_snaplen)
 
-    from pypwru.output.pcap.pcapng import About, PcapNg
+    from pypwru.output.pcap.pcapng import PcapNgFile, RunInfo
 
     system = os.uname()
-    about = About(
+    run_info = RunInfo(
         hardware=system.machine,
         system=f"{system.sysname} {system.release} {system.version}",
         application=f"pypwru {__version__}",
@@ -41,4 +41,4 @@ def make_format(config: Config, command: str) -> MakeFormat:
     )
     # The reader of standard output may be tcpdump, and libpcap stops at a second link type.
     is_piped = config.output_pcap == STDOUT
-    return lambda blocks, describe: PcapNg(blocks, about, describe, always_ethernet=is_piped)
+    return lambda blocks, describe: PcapNgFile(blocks, run_info, describe, always_ethernet=is_piped)

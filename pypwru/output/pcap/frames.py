@@ -10,34 +10,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from pypwru.events.packets import Captured
+    from pypwru.events.packets import PacketCapture
 
 # https://www.tcpdump.org/linktypes.html
 ETHERNET, RAW = 1, 101
 
-_ADDRESSES = 12  # bytes of an Ethernet header before a VLAN tag
-_TAG = 4
-_NO_ADDRESSES = bytes(_ADDRESSES)
+_MAC_ADDRESSES_SIZE = 12  # bytes of an Ethernet header before a VLAN tag
+_TAG_SIZE = 4
+_ZERO_MAC_ADDRESSES = bytes(_MAC_ADDRESSES_SIZE)
 _IPV4, _IPV6 = 0x0800, 0x86DD
-_VERSIONS = {_IPV4: 4, _IPV6: 6}
-_BY_VERSION = {version: protocol for protocol, version in _VERSIONS.items()}
+_VERSION_BY_PROTOCOL = {_IPV4: 4, _IPV6: 6}
+_PROTOCOL_BY_VERSION = {version: protocol for protocol, version in _VERSION_BY_PROTOCOL.items()}
 
 
-class Frame(NamedTuple):
+class PcapFrame(NamedTuple):
     """A frame of a capture file.
 
     Args:
         linktype: LINKTYPE_*.
-        octets: the captured bytes.
+        data: the captured bytes.
         length: bytes of the frame, including those that weren't captured.
     """
 
     linktype: int
-    octets: bytes
+    data: bytes
     length: int
 
 
-def frame(captured: Captured, protocol: int, snaplen: int, always_ethernet: bool = False) -> Frame:
+def make_frame(
+    captured: PacketCapture, protocol: int, snaplen: int, always_ethernet: bool = False
+) -> PcapFrame:
     """Make the frame of a packet.
 
     Args:
@@ -46,42 +48,42 @@ def frame(captured: Captured, protocol: int, snaplen: int, always_ethernet: bool
         snaplen: maximum bytes of the frame, inserted headers included.
         always_ethernet: never use raw IP.
     """
-    octets, length = captured.octets, captured.length
+    data, length = captured.data, captured.length
     if captured.layer == 2:
         linktype = ETHERNET
-        if captured.tag and length >= _ADDRESSES:
-            octets, length = _tagged(octets, captured.tag), length + _TAG
+        if captured.vlan_tag and length >= _MAC_ADDRESSES_SIZE:
+            data, length = _insert_tag(data, captured.vlan_tag), length + _TAG_SIZE
     else:
-        protocol = protocol or _protocol_of(octets)
-        linktype = ETHERNET if always_ethernet or not _is_ip(octets, protocol) else RAW
+        protocol = protocol or _guess_protocol(data)
+        linktype = ETHERNET if always_ethernet or not _is_ip(data, protocol) else RAW
         if linktype == ETHERNET:
-            header = _NO_ADDRESSES + protocol.to_bytes(2, "big")
-            octets, length = header + octets, length + len(header)
-    return Frame(linktype, octets[:snaplen], length)
+            header = _ZERO_MAC_ADDRESSES + protocol.to_bytes(2, "big")
+            data, length = header + data, length + len(header)
+    return PcapFrame(linktype, data[:snaplen], length)
 
 
-def _tagged(octets: bytes, tag: int) -> bytes:
-    if len(octets) < _ADDRESSES:
-        return octets
-    return octets[:_ADDRESSES] + tag.to_bytes(_TAG, "big") + octets[_ADDRESSES:]
+def _insert_tag(data: bytes, tag: int) -> bytes:
+    if len(data) < _MAC_ADDRESSES_SIZE:
+        return data
+    return data[:_MAC_ADDRESSES_SIZE] + tag.to_bytes(_TAG_SIZE, "big") + data[_MAC_ADDRESSES_SIZE:]
 
 
-def _version(octets: bytes) -> int:
+def _ip_version(data: bytes) -> int:
     """Return the version field of an IP header; 0 without data."""
-    return octets[0] >> 4 if octets else 0
+    return data[0] >> 4 if data else 0
 
 
-def _protocol_of(octets: bytes) -> int:
+def _guess_protocol(data: bytes) -> int:
     """Derive the EtherType from the version of the IP header; 0 if it is neither IPv4 nor IPv6.
 
     An outgoing IP packet has no skb->protocol yet while its headers are built.
     """
-    return _BY_VERSION.get(_version(octets), 0)
+    return _PROTOCOL_BY_VERSION.get(_ip_version(data), 0)
 
 
-def _is_ip(octets: bytes, protocol: int) -> bool:
+def _is_ip(data: bytes, protocol: int) -> bool:
     """Return whether the IP version in the data agrees with ``protocol``, as raw IP requires.
 
     Readers of LINKTYPE_RAW have only the version field to go by.
     """
-    return _VERSIONS.get(protocol) == _version(octets)
+    return _VERSION_BY_PROTOCOL.get(protocol) == _ip_version(data)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Generic, Protocol, TypeVar
 
-_MOST = 1 << 16
-_MOST_OCTETS = 64 << 20
+_MAX_PACKETS = 1 << 16
+_MAX_BYTES = 64 << 20
 
 
 class Sized(Protocol):
@@ -19,50 +19,50 @@ class Sized(Protocol):
 T = TypeVar("T", bound=Sized)
 
 
-class Latest(Generic[T]):
+class LastEventBuffer(Generic[T]):
     """The bounded buffer; evicts the packet whose latest event is the oldest.
 
     Args:
-        most: maximum number of packets.
-        most_octets: maximum bytes of all elements.
+        max_packets: maximum number of packets.
+        max_bytes: maximum bytes of all elements.
     """
 
-    def __init__(self, most: int = _MOST, most_octets: int = _MOST_OCTETS) -> None:
-        self._most = most
-        self._most_octets = most_octets
-        self._kept: dict[bytes, T] = {}
-        self._octets = 0
+    def __init__(self, max_packets: int = _MAX_PACKETS, max_bytes: int = _MAX_BYTES) -> None:
+        self._max_packets = max_packets
+        self._max_bytes = max_bytes
+        self._events: dict[bytes, T] = {}
+        self._total_bytes = 0
 
-    def put(self, skb: bytes, sight: T) -> list[T]:
+    def put(self, skb: bytes, event: T) -> list[T]:
         """Store the latest event of a packet in place of an earlier one.
 
         Args:
             skb: address of the packet, 8 bytes.
-            sight: the event.
+            event: the event.
 
         Returns:
             The events that were evicted for it, of other packets or even itself, the oldest first.
         """
         self.pop(skb)
-        self._kept[skb] = sight
-        self._octets += sight.size
-        gone = []
-        while len(self._kept) > self._most or self._octets > self._most_octets:
-            oldest = self.pop(next(iter(self._kept)))
+        self._events[skb] = event
+        self._total_bytes += event.size
+        evicted = []
+        while len(self._events) > self._max_packets or self._total_bytes > self._max_bytes:
+            oldest = self.pop(next(iter(self._events)))
             assert oldest is not None
-            gone.append(oldest)
-        return gone
+            evicted.append(oldest)
+        return evicted
 
     def pop(self, skb: bytes) -> T | None:
         """Remove and return the latest event of a packet; None if there is none."""
-        sight = self._kept.pop(skb, None)
-        if sight is not None:
-            self._octets -= sight.size
-        return sight
+        event = self._events.pop(skb, None)
+        if event is not None:
+            self._total_bytes -= event.size
+        return event
 
     def pop_all(self) -> list[T]:
         """Remove and return the events of all packets, the oldest first."""
-        rest = list(self._kept.values())
-        self._kept.clear()
-        self._octets = 0
+        rest = list(self._events.values())
+        self._events.clear()
+        self._total_bytes = 0
         return rest

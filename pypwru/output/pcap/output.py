@@ -11,37 +11,39 @@ from pypwru.errors import OutputClosed, OutputError
 from pypwru.escaping import escape_unprintable
 from pypwru.output import parts
 from pypwru.output.pcap.directions import epb_flags
-from pypwru.output.pcap.entry import Blocks, Described, Device, Entry
-from pypwru.output.pcap.files import FileSink, Target, open_target
-from pypwru.output.pcap.formats import MakeFormat, make_format
-from pypwru.output.pcap.frames import frame
-from pypwru.output.pcap.sights import Sight, Sights, Take
-from pypwru.resolve.event_names import Names, name_and_reason
+from pypwru.output.pcap.entry import BlockBuffer, Device, InterfaceInfo, PcapPacket
+from pypwru.output.pcap.files import CaptureFileSink, CaptureTarget, open_target
+from pypwru.output.pcap.formats import FormatFactory, format_factory
+from pypwru.output.pcap.frames import make_frame
+from pypwru.output.pcap.sights import CapturedEvent, CaptureSelector, TakeData
+from pypwru.resolve.event_names import NameResolver, name_and_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pypwru.events.record import Slices
+    from pypwru.events.record import RawRecord
     from pypwru.log import Log
-    from pypwru.signals import Interrupts
+    from pypwru.signals import StopRequest
 
 _MB = 1 << 20
-_KEPT = 1 << 14
+_CACHE_SIZE = 1 << 14
 
 
-class Opened(NamedTuple):
+class PcapSetup(NamedTuple):
     """Target and format, opened before a run begins.
 
     Args:
         target: open for writing; closed by the exit stack of ``open_pcap``.
-        make: factory of the format of each file.
+        format_factory: factory of the format of each file.
     """
 
-    target: Target
-    make: MakeFormat
+    target: CaptureTarget
+    make_format: FormatFactory
 
 
-def open_pcap(config: Config, stop: Interrupts, log: Log, stack: ExitStack, command: str) -> Opened:
+def open_pcap(
+    config: Config, stop: StopRequest, log: Log, stack: ExitStack, command: str
+) -> PcapSetup:
     """Open the target of --output-pcap.
 
     Args:
@@ -58,12 +60,12 @@ def open_pcap(config: Config, stop: Interrupts, log: Log, stack: ExitStack, comm
     """
     target = open_target(config, stop, log)
     stack.enter_context(target)
-    return Opened(target, make_format(config, command))
+    return PcapSetup(target, format_factory(config, command))
 
 
-def _go_on(config: Config, log: Log, error: OutputError) -> None:
+def _continue_without(config: Config, log: Log, error: OutputError) -> None:
     """Log that packets aren't written any more; raise ``error`` if the run has no other output."""
-    if not (config.prints or config.packets or config.sums_up):
+    if not (config.prints_events or config.packets or config.has_statistics):
         raise error
     log.warn("Continuing without --output-pcap", why=error)
 
@@ -74,8 +76,8 @@ class PcapOutput:
     Args:
         config: of the run.
         names: the name resolver.
-        take: returns and removes the captured packet data of a record.
-        opened: target and format.
+        take_data: returns and removes the captured packet data of a record.
+        setup: target and format.
         comment: returns the comment of each record; used by formats that have comments.
         log: receives a warning if writing fails while the run goes on.
     """
@@ -83,31 +85,31 @@ class PcapOutput:
     def __init__(
         self,
         config: Config,
-        names: Names,
-        take: Take,
-        opened: Opened,
-        comment: Callable[[Sequence[Slices]], Sequence[bytes]],
+        names: NameResolver,
+        take_data: TakeData,
+        setup: PcapSetup,
+        comment: Callable[[Sequence[RawRecord]], Sequence[bytes]],
         log: Log,
     ) -> None:
         self._config = config
         self._names = names
-        self._take = take
-        self._in_file = 0
-        self._target, self._make = opened
+        self._take_data = take_data
+        self._packets_in_file = 0
+        self._target, self._make_format = setup
         self._log = log
-        is_file = isinstance(opened.target, FileSink)
+        is_file = isinstance(setup.target, CaptureFileSink)
         self._max_size = config.pcap_max_size * _MB if is_file else 0
-        self._sights = Sights(config.capture_when, names, take)
+        self._selector = CaptureSelector(config.capture_when, names, take_data)
         self._comment = comment
-        self._place = lru_cache(_KEPT)(_place)
-        self._flags = lru_cache(_KEPT)(self._find_flags)
-        self._works = True
+        self._device_and_protocol = lru_cache(_CACHE_SIZE)(_device_and_protocol)
+        self._flags = lru_cache(_CACHE_SIZE)(self._find_flags)
+        self._is_writable = True
         self.failure: OutputError | None = None
         """Why packets aren't written any more while the trace goes on; None: they are."""
         self._written = 0
         self._flushed = 0
-        self._blocks = Blocks()
-        self._file = self._make(self._blocks, self._describe)
+        self._buffer = BlockBuffer()
+        self._file = self._make_format(self._buffer, self._describe_interface)
 
     def begin(self) -> None:
         """Write what precedes the first packet.
@@ -120,7 +122,7 @@ class PcapOutput:
             self._file.begin()
             self._flush()
 
-    def show(self, batch: Sequence[Slices]) -> None:
+    def show(self, batch: Sequence[RawRecord]) -> None:
         """Write the packets of a batch that --pcap-when selects, with one write.
 
         After a failure, packet data is still removed from its buffer.
@@ -129,13 +131,13 @@ class PcapOutput:
             OutputClosed: as ``begin``.
             OutputError: as ``begin``.
         """
-        if self._works:
+        if self._is_writable:
             with self._attempt():
-                self._add(self._sights.of(batch))
+                self._add(self._selector.select(batch))
                 self._flush()
         else:
             for record in batch:
-                self._take(record)
+                self._take_data(record)
 
     def close(self, lost: int) -> None:
         """Write the buffered packets, and what follows the last one.
@@ -148,13 +150,13 @@ class PcapOutput:
         Raises:
             OutputError: as ``begin``.
         """
-        if self._works:
+        if self._is_writable:
             with self._attempt(), suppress(OutputClosed):
-                self._add(self._sights.rest())
-                self._file.end(lost - self._sights.told)
+                self._add(self._selector.take_buffered())
+                self._file.end(lost - self._selector.reported_losses)
                 self._flush()
 
-    def account(self) -> dict[str, int]:
+    def summarize(self) -> dict[str, int]:
         """Return the number of packets written, for the last line of the log."""
         return {"pcap_packets": self._flushed}
 
@@ -163,82 +165,86 @@ class PcapOutput:
         try:
             yield
         except OutputError as error:
-            self._works = False
-            _go_on(self._config, self._log, error)
+            self._is_writable = False
+            _continue_without(self._config, self._log, error)
             self.failure = error
 
-    def _add(self, sights: Sequence[Sight]) -> None:
-        self._names.clock.adjust()
-        for sight, comment in zip(sights, self._said(sights), strict=True):
-            entry = self._entry(sight, comment)
-            if self._is_full(entry):
+    def _add(self, events: Sequence[CapturedEvent]) -> None:
+        self._names.clock.refresh_offset()
+        for event, comment in zip(events, self._render_comments(events), strict=True):
+            packet = self._make_packet(event, comment)
+            if self._is_full(packet):
                 self._rotate()
-            self._file.add(entry)
-            self._in_file += 1
+            self._file.add(packet)
+            self._packets_in_file += 1
             self._written += 1
 
-    def _said(self, sights: Sequence[Sight]) -> Sequence[bytes]:
+    def _render_comments(self, events: Sequence[CapturedEvent]) -> Sequence[bytes]:
         """Return the comment of each event; empty in a format without comments."""
         if not self._file.has_comments:
-            return [b""] * len(sights)
-        return self._comment([sight.record for sight in sights])
+            return [b""] * len(events)
+        return self._comment([event.record for event in events])
 
-    def _entry(self, sight: Sight, comment: bytes) -> Entry:
-        _, func, ktime, flow, _ = sight.record
-        captured = sight.captured
-        device, protocol = self._place(flow)
-        return Entry(
-            self._names.clock.wall_nanoseconds(ktime),
-            frame(captured, protocol, self._config.pcap_snaplen, self._file.always_ethernet),
+    def _make_packet(self, event: CapturedEvent, comment: bytes) -> PcapPacket:
+        _, func, ktime, flow, _ = event.record
+        captured = event.captured
+        device, protocol = self._device_and_protocol(flow)
+        return PcapPacket(
+            self._names.clock.wall_ns(ktime),
+            make_frame(captured, protocol, self._config.pcap_snaplen, self._file.always_ethernet),
             device,
             comment,
-            self._flags(func, captured.type),
-            sight.number,
-            sight.dropped,
+            self._flags(func, captured.pkt_type),
+            event.packet_number,
+            event.lost_before,
             captured.queue,
         )
 
-    def _is_full(self, entry: Entry) -> bool:
+    def _is_full(self, packet: PcapPacket) -> bool:
         """Return whether the packet would exceed the maximum size; never for the first packet."""
-        if not self._max_size or not self._in_file:
+        if not self._max_size or not self._packets_in_file:
             return False
-        return self._blocks.size + self._file.needs(entry) > self._max_size
+        return self._buffer.size + self._file.max_growth(packet) > self._max_size
 
     def _rotate(self) -> None:
-        assert isinstance(self._target, FileSink), "only a FileSink has a maximum size"
+        assert isinstance(self._target, CaptureFileSink), (
+            "only a CaptureFileSink has a maximum size"
+        )
         self._file.end(0)
         self._flush()
         self._target.rotate()
-        self._in_file = 0
-        self._blocks = Blocks()
-        self._file = self._make(self._blocks, self._describe)
+        self._packets_in_file = 0
+        self._buffer = BlockBuffer()
+        self._file = self._make_format(self._buffer, self._describe_interface)
         self._file.begin()
 
     def _flush(self) -> None:
         try:
-            self._target.write_events(self._blocks.take())
+            self._target.write_events(self._buffer.take())
         except OutputClosed:
             # ``events`` would count blocks, and the number of whole events can't be derived.
             raise OutputClosed() from None
         except OutputError as error:
-            error.events = 0
+            error.events_written = 0
             raise
         self._flushed = self._written
 
-    def _describe(self, device: Device) -> Described:
+    def _describe_interface(self, device: Device) -> InterfaceInfo:
         netns, cookie, ifindex, ifname = device
-        named = f"network namespace {self._names.namespace(netns, cookie)}".rstrip()
-        whose = f"{named} (inode {netns})" if netns else "unknown network namespace"
-        where = f"ifindex {ifindex}" if ifindex else "no device"
-        return Described(escape_unprintable(ifname), escape_unprintable(f"{whose}, {where}"))
+        name = f"network namespace {self._names.namespace(netns, cookie)}".rstrip()
+        namespace = f"{name} (inode {netns})" if netns else "unknown network namespace"
+        position = f"ifindex {ifindex}" if ifindex else "no device"
+        return InterfaceInfo(
+            escape_unprintable(ifname), escape_unprintable(f"{namespace}, {position}")
+        )
 
     def _find_flags(self, func: bytes, packet_type: int) -> int:
-        name, _ = name_and_reason(parts.function(func), self._names)
+        name, _ = name_and_reason(parts.decode_function(func), self._names)
         return epb_flags(name.partition("[")[0], packet_type)
 
 
-def _place(flow: bytes) -> tuple[Device, int]:
+def _device_and_protocol(flow: bytes) -> tuple[Device, int]:
     """Return device and EtherType (host byte order) of a packet, from the flow part."""
-    fields = parts.flow(flow)
+    fields = parts.decode_flow(flow)
     device = Device(fields.netns, fields.netns_cookie, fields.ifindex, fields.ifname)
     return device, fields.protocol

@@ -22,7 +22,13 @@ from scapy.utils import RawPcapNgWriter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pypwru.output.pcap.entry import Blocks, Describe, Described, Device, Entry
+    from pypwru.output.pcap.entry import (
+        BlockBuffer,
+        DescribeInterface,
+        Device,
+        InterfaceInfo,
+        PcapPacket,
+    )
 
 _SECTION, _INTERFACE, _STATISTICS, _PACKET = 0x0A0D0D0A, 1, 5, 6
 # Option codes: of every block, of a section, an interface, a packet, and of statistics.
@@ -34,11 +40,11 @@ _START, _STOP, _RECEIVED, _LOST, _ACCEPTED, _LOST_BY_SYSTEM, _DELIVERED = range(
 
 _NANOSECONDS = b"\x09"  # 10 ** -9
 _PCAP_FILTER = b"\0"  # prefix of if_filter: the text is a libpcap filter
-_LONGEST = (1 << 16) - 4  # bytes of an option: the largest multiple of 4 that a u16 holds
-_UNKNOWN = -1  # length of the section
-_HALF = 32
+_MAX_OPTION = (1 << 16) - 4  # bytes of an option: the largest multiple of 4 that a u16 holds
+_UNKNOWN_LENGTH = -1  # length of the section
+_HALF_BITS = 32
 
-_WORD = Struct("<I")
+_U32 = Struct("<I")
 _OPTION = Struct("<HH")
 _SECTION_BODY = Struct("<HHq")
 _INTERFACE_BODY = Struct("<HHI")
@@ -48,13 +54,15 @@ _STATISTICS_BODY = Struct("<III")
 _TIME = Struct("<II")
 _COUNT = Struct("<Q")
 
-_AROUND = 12 + _OPTION.size  # type and two lengths of a block, and opt_endofopt
-_PADDING = 3
-_PACKET_SIZE = _AROUND + _PACKET_HEAD.size + _PACKET_OPTIONS.size + _OPTION.size + 2 * _PADDING
-_STATISTICS_SIZE = _AROUND + _STATISTICS_BODY.size + 7 * (_OPTION.size + _COUNT.size)
+_BLOCK_OVERHEAD = 12 + _OPTION.size  # type and two lengths of a block, and opt_endofopt
+_MAX_PADDING = 3
+_PACKET_SIZE = (
+    _BLOCK_OVERHEAD + _PACKET_HEAD.size + _PACKET_OPTIONS.size + _OPTION.size + 2 * _MAX_PADDING
+)
+_STATISTICS_SIZE = _BLOCK_OVERHEAD + _STATISTICS_BODY.size + 7 * (_OPTION.size + _COUNT.size)
 
 
-class About(NamedTuple):
+class RunInfo(NamedTuple):
     """Description of the run, for the headers of its files.
 
     Args:
@@ -98,35 +106,35 @@ class _Writer(RawPcapNgWriter):  # type: ignore[misc]
 
     f: Any
 
-    def __init__(self, blocks: Blocks) -> None:
+    def __init__(self, blocks: BlockBuffer) -> None:
         super().__init__(os.devnull)
         self.f.close()
         self.f = blocks
 
     def option(self, code: int, value: bytes) -> bytes:
         """Encode an option; a value that is too long is truncated."""
-        value = value[:_LONGEST]
+        value = value[:_MAX_OPTION]
         padded: bytes = self._add_padding(value)
         return _OPTION.pack(code, len(value)) + padded
 
-    def write_block(self, kind: int, body: bytes, *options: bytes) -> None:
+    def write_block(self, block_type: int, body: bytes, *options: bytes) -> None:
         """Write a block.
 
         Args:
-            kind: block type.
+            block_type: block type.
             body: everything before the options.
             options: encoded options, without opt_endofopt, which is added.
         """
         end = _OPTION.pack(_END, 0)
-        self.f.write(self.build_block(_WORD.pack(kind), body, b"".join((*options, end))))
+        self.f.write(self.build_block(_U32.pack(block_type), body, b"".join((*options, end))))
 
 
-class PcapNg:
+class PcapNgFile:
     """A pcapng file; a ``Format``.
 
     Args:
         blocks: buffer that the file is written to.
-        about: description of the run.
+        run_info: description of the run.
         describe: returns name and description of an interface.
         always_ethernet: use one link type only, for readers that accept no second.
         wall: returns ns since the epoch.
@@ -136,62 +144,62 @@ class PcapNg:
 
     def __init__(
         self,
-        blocks: Blocks,
-        about: About,
-        describe: Describe,
+        blocks: BlockBuffer,
+        run_info: RunInfo,
+        describe: DescribeInterface,
         always_ethernet: bool = False,
         wall: Callable[[], int] = time.time_ns,
     ) -> None:
         self.always_ethernet = always_ethernet
         self._writer = _Writer(blocks)
-        self._about = about
+        self._run_info = run_info
         self._describe = describe
         self._wall = wall
-        self._began = wall()
+        self._start_time = wall()
         self._interfaces: dict[tuple[Device, int], _Interface] = {}
-        self._newest: _Interface | None = None
+        self._last_interface: _Interface | None = None
 
     def begin(self) -> None:
         """Write the Section Header Block."""
-        writer, about = self._writer, self._about
+        writer, run_info = self._writer, self._run_info
         writer.write_block(
             _SECTION,
-            writer.endian_magic + _SECTION_BODY.pack(1, 0, _UNKNOWN),
-            writer.option(_HARDWARE, _utf8(about.hardware)),
-            writer.option(_OS, _utf8(about.system)),
-            writer.option(_APPLICATION, _utf8(about.application)),
-            writer.option(_COMMENT, _utf8(about.command)),
+            writer.endian_magic + _SECTION_BODY.pack(1, 0, _UNKNOWN_LENGTH),
+            writer.option(_HARDWARE, _utf8(run_info.hardware)),
+            writer.option(_OS, _utf8(run_info.system)),
+            writer.option(_APPLICATION, _utf8(run_info.application)),
+            writer.option(_COMMENT, _utf8(run_info.command)),
         )
 
-    def needs(self, entry: Entry) -> int:
+    def max_growth(self, packet: PcapPacket) -> int:
         """Return an upper bound of the growth: of a new interface more than it needs."""
         interfaces = len(self._interfaces)
-        size = _PACKET_SIZE + len(entry.frame.octets) + len(entry.comment)
-        if (entry.device, entry.frame.linktype) not in self._interfaces:
+        size = _PACKET_SIZE + len(packet.frame.data) + len(packet.comment)
+        if (packet.device, packet.frame.linktype) not in self._interfaces:
             interfaces += 1
-            options = self._options(self._describe(entry.device))
-            size += _AROUND + _INTERFACE_BODY.size + sum(map(len, options))
+            options = self._options(self._describe(packet.device))
+            size += _BLOCK_OVERHEAD + _INTERFACE_BODY.size + sum(map(len, options))
         return size + interfaces * _STATISTICS_SIZE
 
-    def add(self, entry: Entry) -> None:
+    def add(self, packet: PcapPacket) -> None:
         """Write an Enhanced Packet Block, after an interface block if its interface is new."""
-        key = entry.device, entry.frame.linktype
-        interface = self._interfaces.get(key) or self._open(*key)
+        key = packet.device, packet.frame.linktype
+        interface = self._interfaces.get(key) or self._add_interface(*key)
         interface.delivered += 1
-        self._newest = interface
-        interface.lost += entry.dropped
-        self._began = min(self._began, entry.time)
-        _, octets, length = entry.frame
-        head = _PACKET_HEAD.pack(interface.number, *_halves(entry.time), len(octets), length)
+        self._last_interface = interface
+        interface.lost += packet.lost_before
+        self._start_time = min(self._start_time, packet.time)
+        _, data, length = packet.frame
+        head = _PACKET_HEAD.pack(interface.number, *_halves(packet.time), len(data), length)
         self._writer.write_block(
             _PACKET,
-            head + octets,
-            self._writer.option(_COMMENT, entry.comment),
+            head + data,
+            self._writer.option(_COMMENT, packet.comment),
             _PACKET_OPTIONS.pack(
-                *(_FLAGS, 4, entry.flags),
-                *(_DROPPED, 8, entry.dropped),
-                *(_NUMBER, 8, entry.number),
-                *(_QUEUE, 4, entry.queue),
+                *(_FLAGS, 4, packet.flags),
+                *(_DROPPED, 8, packet.lost_before),
+                *(_NUMBER, 8, packet.packet_number),
+                *(_QUEUE, 4, packet.queue),
             ),
         )
 
@@ -205,24 +213,24 @@ class PcapNg:
                 counted at that of the last packet.
         """
         now = self._wall()
-        if self._newest:
-            self._newest.lost += lost
+        if self._last_interface:
+            self._last_interface.lost += lost
         for interface in self._interfaces.values():
             self._write_statistics(interface, now)
 
-    def _open(self, device: Device, linktype: int) -> _Interface:
+    def _add_interface(self, device: Device, linktype: int) -> _Interface:
         options = self._options(self._describe(device))
-        body = _INTERFACE_BODY.pack(linktype, 0, self._about.snaplen)
+        body = _INTERFACE_BODY.pack(linktype, 0, self._run_info.snaplen)
         self._writer.write_block(_INTERFACE, body, *options)
         interface = _Interface(len(self._interfaces))
         self._interfaces[device, linktype] = interface
         return interface
 
-    def _options(self, described: Described) -> list[bytes]:
-        option, name, filter = self._writer.option, described.name, self._about.filter
+    def _options(self, info: InterfaceInfo) -> list[bytes]:
+        option, name, filter = self._writer.option, info.name, self._run_info.filter
         return [
             *([option(_NAME, _utf8(name))] if name else []),
-            option(_DESCRIPTION, _utf8(described.description)),
+            option(_DESCRIPTION, _utf8(info.description)),
             *([option(_FILTER, _PCAP_FILTER + _utf8(filter))] if filter else []),
             option(_RESOLUTION, _NANOSECONDS),
         ]
@@ -242,7 +250,7 @@ class PcapNg:
         self._writer.write_block(
             _STATISTICS,
             _STATISTICS_BODY.pack(interface.number, *_halves(now)),
-            option(_START, _TIME.pack(*_halves(self._began))),
+            option(_START, _TIME.pack(*_halves(self._start_time))),
             option(_STOP, _TIME.pack(*_halves(now))),
             *(option(code, _COUNT.pack(count)) for code, count in counts.items()),
         )
@@ -254,4 +262,4 @@ def _utf8(text: str) -> bytes:
 
 
 def _halves(number: int) -> tuple[int, int]:
-    return number >> _HALF, number & ((1 << _HALF) - 1)
+    return number >> _HALF_BITS, number & ((1 << _HALF_BITS) - 1)

@@ -11,7 +11,7 @@ from pypwru.errors import PypwruError
 from pypwru.statistics.top.terminal import require_terminal
 
 
-def check() -> None:
+def check_requirements() -> None:
     """Check the requirements of the live table, before anything is attached.
 
     Raises:

@@ -8,20 +8,20 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from pypwru.statistics.figures import duration, grouped, rate
-from pypwru.statistics.losses import lost
+from pypwru.statistics.figures import format_count, format_duration, format_rate
+from pypwru.statistics.losses import describe_losses
 from pypwru.statistics.tables import TABLES
-from pypwru.statistics.top.view import HELP, QUIT, TURN, View
+from pypwru.statistics.top.view import HELP, QUIT, REVERSE, TableView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pypwru.statistics.summary import Summary
 
-_AROUND = 6  # lines besides the rows: head, tabs, titles, foot
+_FIXED_LINES = 6  # lines besides the rows: head, tabs, titles, foot
 
 
-def drawing(summary: Summary, view: View, height: int) -> RenderableType:
+def render_screen(summary: Summary, view: TableView, height: int) -> RenderableType:
     """Return the renderable of the whole screen.
 
     Args:
@@ -29,27 +29,32 @@ def drawing(summary: Summary, view: View, height: int) -> RenderableType:
         view: selected table, order and help.
         height: lines of the screen.
     """
-    body = _help() if view.shows_help else _table(summary, view, max(height - _AROUND, 1))
+    body = _help() if view.shows_help else _table(summary, view, max(height - _FIXED_LINES, 1))
     return Group(*_head(summary), _tabs(view), body, _foot(view))
 
 
 def _head(summary: Summary) -> Iterator[Text]:
-    missing = sum(lost(summary.account).values())
+    lost_count = sum(describe_losses(summary.counters).values())
     yield Text.assemble(
         ("pypwru ", "bold"),
-        f"{summary.seconds:,.0f} s  events {grouped(summary.events)} ({rate(summary.rate)}/s)  "
-        f"packets {grouped(summary.packets)}  flows {grouped(summary.flows)}  ",
-        (f"LOST {grouped(missing)}" if missing else "nothing lost", "bold red" if missing else ""),
+        f"{summary.seconds:,.0f} s  events {format_count(summary.events)} ({format_rate(summary.rate)}/s)  "
+        f"packets {format_count(summary.packets)}  flows {format_count(summary.flows)}  ",
+        (
+            f"LOST {format_count(lost_count)}" if lost_count else "nothing lost",
+            "bold red" if lost_count else "",
+        ),
         no_wrap=True,
         overflow="ellipsis",
     )
     latency = summary.latency
     ranks = latency._asdict() if latency else {}
-    texts = [f"{name} {duration(ranks[name])}" for name in ("p50", "p90", "p99", "max") if ranks]
+    texts = [
+        f"{name} {format_duration(ranks[name])}" for name in ("p50", "p90", "p99", "max") if ranks
+    ]
     yield Text(f"first to last event: {'  '.join(texts) or '-'}", no_wrap=True, overflow="ellipsis")
 
 
-def _tabs(view: View) -> Text:
+def _tabs(view: TableView) -> Text:
     tabs = [
         (f" {number} {table.title} ", "reverse" if table is view.table else "")
         for number, table in enumerate(TABLES, start=1)
@@ -57,20 +62,22 @@ def _tabs(view: View) -> Text:
     return Text.assemble(*tabs, no_wrap=True, overflow="ellipsis")
 
 
-def _table(summary: Summary, view: View, height: int) -> RichTable:
-    order, is_turned = view.order
-    drawn = RichTable(box=None, pad_edge=False, header_style="bold", expand=False)
+def _table(summary: Summary, view: TableView, height: int) -> RichTable:
+    order, is_reversed = view.order
+    rich_table = RichTable(box=None, pad_edge=False, header_style="bold", expand=False)
     for column in view.table.columns:
-        mark = (" ^" if is_turned else " v") if column is order else ""
+        arrow = (" ^" if is_reversed else " v") if column is order else ""
         # On a narrow screen, rich shrinks wrappable columns first: names, not numbers.
-        drawn.add_column(
-            _cell(column.title + mark),
+        rich_table.add_column(
+            _cell(column.title + arrow),
             justify="right" if column.is_number else "left",
             no_wrap=column.is_number,
         )
     for row in view.rows(summary)[:height]:
-        drawn.add_row(*(_cell(column.text(column.value(row))) for column in view.table.columns))
-    return drawn
+        rich_table.add_row(
+            *(_cell(column.text(column.value(row))) for column in view.table.columns)
+        )
+    return rich_table
 
 
 def _cell(text: str) -> Text:
@@ -79,18 +86,22 @@ def _cell(text: str) -> Text:
 
 
 def _help() -> RichTable:
-    drawn = RichTable(box=None, pad_edge=False, show_header=False)
+    rich_table = RichTable(box=None, pad_edge=False, show_header=False)
     for key, meaning in (
         (f"1-{len(TABLES)}", "another table"),
         ("letter", "sort by the column that has this letter at the bottom"),
-        (TURN, "turn the order round"),
+        (REVERSE, "turn the order round"),
         (HELP, "this help, and back"),
         (QUIT, "quit, and print the statistics"),
     ):
-        drawn.add_row(Text(key, "bold"), meaning)
-    return drawn
+        rich_table.add_row(Text(key, "bold"), meaning)
+    return rich_table
 
 
-def _foot(view: View) -> Text:
-    sorts = "  ".join(f"{column.key} {column.title}" for column in view.table.columns if column.key)
-    return Text(f"sort: {sorts}   {TURN} turn  {HELP} help  {QUIT} quit", "dim", no_wrap=True)
+def _foot(view: TableView) -> Text:
+    sort_keys = "  ".join(
+        f"{column.key} {column.title}" for column in view.table.columns if column.key
+    )
+    return Text(
+        f"sort: {sort_keys}   {REVERSE} turn  {HELP} help  {QUIT} quit", "dim", no_wrap=True
+    )

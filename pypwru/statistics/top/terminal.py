@@ -38,21 +38,21 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 @contextmanager
-def keys_at_once(descriptor: int) -> Iterator[None]:
+def cbreak_mode(descriptor: int) -> Iterator[None]:
     """Switch off ICANON and ECHO of a terminal until the context exits (cbreak mode): Ctrl-C and
     Ctrl-Z still send signals.
     """
-    before = termios.tcgetattr(descriptor)
+    saved = termios.tcgetattr(descriptor)
     raw = termios.tcgetattr(descriptor)
     raw[3] &= ~(termios.ICANON | termios.ECHO)
     termios.tcsetattr(descriptor, termios.TCSADRAIN, raw)
     try:
         yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, saved)
 
 
-def pressed(descriptor: int) -> str:
+def read_keys(descriptor: int) -> str:
     """Return the keys that were pressed since the last call, "" for none; never waits.
 
     Raises:
@@ -60,7 +60,7 @@ def pressed(descriptor: int) -> str:
     """
     if not select.select([descriptor], [], [], 0)[0]:
         return ""
-    octets = os.read(descriptor, 256)
-    if not octets:
+    data = os.read(descriptor, 256)
+    if not data:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
-    return octets.decode(errors="replace")
+    return data.decode(errors="replace")

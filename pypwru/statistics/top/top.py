@@ -12,9 +12,9 @@ from rich.console import Console, ScreenContext
 from rich.control import Control
 
 from pypwru.errors import OutputClosed
-from pypwru.statistics.top.drawing import drawing
-from pypwru.statistics.top.terminal import keys_at_once, pressed
-from pypwru.statistics.top.view import View
+from pypwru.statistics.top.drawing import render_screen
+from pypwru.statistics.top.terminal import cbreak_mode, read_keys
+from pypwru.statistics.top.view import TableView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,40 +24,40 @@ if TYPE_CHECKING:
 KEYBOARD = 0
 """Descriptor that keys are read from: standard input."""
 
-_SECONDS = 1.0
-_SHARE = 20  # the pause after a summary and its drawing is at least so many times as long
+_REDRAW_INTERVAL = 1.0
+_PAUSE_FACTOR = 20  # the pause after a summary and its drawing is at least so many times as long
 
 
-class Top:
+class LiveTable:
     """The table, on the terminal's alternate screen.
 
     Args:
         summary: returns the summary so far.
-        end: called when the user quits.
+        request_stop: called when the user quits.
         monotonic: clock in seconds.
     """
 
     def __init__(
         self,
         summary: Callable[[], Summary],
-        end: Callable[[], None],
+        request_stop: Callable[[], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = Console()
         self._summary = summary
-        self._end = end
+        self._request_stop = request_stop
         self._monotonic = monotonic
-        self._view = View()
+        self._view = TableView()
         self._due = monotonic()
-        self._now: Summary | None = None
-        self._shown: Summary | None = None
+        self._latest: Summary | None = None
+        self._drawn: Summary | None = None
         self._size = self._console.size
         self._terminal = ExitStack()
         self._screen: ScreenContext | None = None
 
     def open(self) -> None:
         """Switch the terminal to the table's mode and screen."""
-        self._terminal.enter_context(keys_at_once(KEYBOARD))
+        self._terminal.enter_context(cbreak_mode(KEYBOARD))
         self._screen = self._terminal.enter_context(self._console.screen(hide_cursor=True))
 
     def close(self) -> None:
@@ -79,9 +79,9 @@ class Top:
             OutputClosed: the terminal hung up.
         """
         try:
-            keys = pressed(KEYBOARD)
-            if not all(self._view.press(key) for key in keys):
-                self._end()
+            keys = read_keys(KEYBOARD)
+            if not all(self._view.handle_key(key) for key in keys):
+                self._request_stop()
             if keys or self._monotonic() >= self._due or self._size != self._console.size:
                 self._draw()
         except OSError as error:
@@ -89,42 +89,45 @@ class Top:
 
     def _draw(self) -> None:
         began = self._monotonic()
-        is_due = self._shown is None or began >= self._due
+        is_due = self._drawn is None or began >= self._due
         if is_due:
-            before, self._now = self._now, self._summary()
-            self._shown = lately(before, self._now)
+            previous, self._latest = self._latest, self._summary()
+            self._drawn = with_recent_rates(previous, self._latest)
         self._size = self._console.size
         assert self._screen, "open() was called"
-        assert self._shown, "due at the first call"
+        assert self._drawn, "due at the first call"
         self._console.control(Control.home())
-        self._screen.update(drawing(self._shown, self._view, self._size.height))
+        self._screen.update(render_screen(self._drawn, self._view, self._size.height))
         if is_due:
-            self._due = began + max(_SECONDS, _SHARE * (self._monotonic() - began))
+            self._due = began + max(_REDRAW_INTERVAL, _PAUSE_FACTOR * (self._monotonic() - began))
 
 
-def lately(before: Summary | None, now: Summary) -> Summary:
-    """Return ``now`` with rates since ``before``; as it is without one."""
-    if before is None:
-        return now
-    seconds = max(now.seconds - before.seconds, 1e-9)
-    hits = {row.function: row.hits for row in before.functions}
+def with_recent_rates(previous: Summary | None, latest: Summary) -> Summary:
+    """Return ``latest`` with rates since ``previous``; as it is without one."""
+    if previous is None:
+        return latest
+    seconds = max(latest.seconds - previous.seconds, 1e-9)
+    hits = {row.function: row.hits for row in previous.functions}
     functions = [
-        row._replace(rate=(row.hits - hits.get(row.function, 0)) / seconds) for row in now.functions
+        row._replace(rate=(row.hits - hits.get(row.function, 0)) / seconds)
+        for row in latest.functions
     ]
-    return now._replace(functions=functions, rate=(now.events - before.events) / seconds)
+    return latest._replace(functions=functions, rate=(latest.events - previous.events) / seconds)
 
 
 @contextmanager
-def opened(summary: Callable[[], Summary], end: Callable[[], None]) -> Iterator[Top]:
+def open_table(
+    summary: Callable[[], Summary], request_stop: Callable[[], None]
+) -> Iterator[LiveTable]:
     """Open a table, and restore the terminal at the exit of the context.
 
     Args:
         summary: as of Top.
-        end: as of Top.
+        request_stop: as of Top.
     """
-    made = Top(summary, end)
+    table = LiveTable(summary, request_stop)
     try:
-        made.open()
-        yield made
+        table.open()
+        yield table
     finally:
-        made.close()
+        table.close()

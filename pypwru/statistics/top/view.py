@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pypwru.statistics.tables import TABLES, Column, Table
+from pypwru.statistics.tables import TABLES, SummaryTable, TableColumn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pypwru.statistics.summary import Summary
 
-QUIT, HELP, TURN = "q", "h", "v"
+QUIT, HELP, REVERSE = "q", "h", "v"
 
 
-class View:
+class TableView:
     """Visible table, its order, and whether help is visible instead.
 
     A key selects the table by number. It is sorted by one of its columns: numbers descending, names
@@ -22,17 +22,19 @@ class View:
     """
 
     def __init__(self) -> None:
-        self.table: Table = TABLES[0]
+        self.table: SummaryTable = TABLES[0]
         self.shows_help = False
-        self._order: dict[str, tuple[Column, bool]] = {}  # title of a table -> column, is reversed
+        self._order: dict[
+            str, tuple[TableColumn, bool]
+        ] = {}  # title of a table -> column, is reversed
 
-    def press(self, key: str) -> bool:
+    def handle_key(self, key: str) -> bool:
         """Handle a key; unknown keys do nothing. Return False if it quits."""
         if key == HELP:
             self.shows_help = not self.shows_help
-        elif key == TURN:
-            column, is_turned = self.order
-            self._order[self.table.title] = column, not is_turned
+        elif key == REVERSE:
+            column, is_reversed = self.order
+            self._order[self.table.title] = column, not is_reversed
         elif key.isascii() and key.isdigit() and 0 < int(key) <= len(TABLES):
             self.table = TABLES[int(key) - 1]
         else:
@@ -42,12 +44,12 @@ class View:
         return key != QUIT
 
     @property
-    def order(self) -> tuple[Column, bool]:
+    def order(self) -> tuple[TableColumn, bool]:
         """Column by which the table is sorted, and whether the order is reversed."""
         return self._order.get(self.table.title, (self.table.columns[0], False))
 
     def rows(self, summary: Summary) -> Sequence[Any]:
         """Return the rows of the visible table, sorted."""
-        column, is_turned = self.order
+        column, is_reversed = self.order
         rows = self.table.rows(summary)
-        return sorted(rows, key=column.value, reverse=column.is_number != is_turned)
+        return sorted(rows, key=column.value, reverse=column.is_number != is_reversed)

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pypwru.discovery.lifetime import WITHOUT_BYTES
+from pypwru.discovery.lifetime import DATA_ALREADY_FREED
 from pypwru.kernel import bpf
 from tests.lab.jobs.forked import share
 from tests.lab.jobs.programs import PINNED, Programs
@@ -156,21 +156,23 @@ def every(words: Sequence[str]) -> Seen:
         subprocess.run(["ip", "netns", "exec", "far", "ping", "-qc1", "-s9000", NEAR], check=True)
         subprocess.run(["ping", "-qc1", TAGGED_FAR], check=True)
         sights = capture.read()
-        ours = [one.told.octets for one in at(sights, "loopback_xmit") if one.told]
+        ours = [one.told.data for one in at(sights, "loopback_xmit") if one.told]
         frames = [one for one in link.frames() if one.kind == OUTGOING]
         seen["ours"] = digests([one for one in ours if of(one)])
         seen["theirs"] = digests([one.octets for one in frames if of(one.octets)])
         whole = [one.told for one in at(sights, "icmp_rcv") if one.told]
-        seen["delivered"] = [[one.length, len(one.octets), one.layer] for one in whole]
-        sent = [one.told for one in at(sights, "dev_hard_start_xmit") if one.told and one.told.tag]
+        seen["delivered"] = [[one.length, len(one.data), one.layer] for one in whole]
+        sent = [
+            one.told for one in at(sights, "dev_hard_start_xmit") if one.told and one.told.vlan_tag
+        ]
         tagged = [one for one in near.frames() if one.tag]  # sent here, and sent from far
-        seen["our tagged"] = [[one.tag, one.octets.hex()] for one in sent if is_ping(one.octets)]
+        seen["our tagged"] = [[one.vlan_tag, one.data.hex()] for one in sent if is_ping(one.data)]
         seen["their tagged"] = [
             [one.tag, one.octets.hex()] for one in tagged if is_ping(one.octets)
         ]
         capture.read()  # a packet that is read from a packet socket is freed
         seen["told"] = Counter(one.name for one in capture.sights if one.told)
-        seen["freed"] = sum(one.name in WITHOUT_BYTES for one in capture.sights)
+        seen["freed"] = sum(one.name in DATA_ALREADY_FREED for one in capture.sights)
         seen["done"] = capture.account()
     return seen
 
@@ -184,10 +186,12 @@ def first(words: Sequence[str]) -> Seen:
         sights = capture.read()
         ours = [one for one in sights if one.told]
         frames = [one for one in link.frames() if one.kind == OUTGOING and of(one.octets)]
-        seen["first"] = dict(Counter(one.name for one in ours if one.told and one.told.first))
-        seen["later"] = dict(Counter(one.name for one in ours if one.told and not one.told.first))
-        once = [one.told for one in ours if one.told and one.told.first]
-        seen["our payload"] = sum(payload(one.octets) for one in once if one.layer == 3)
+        seen["first"] = dict(Counter(one.name for one in ours if one.told and one.told.is_first))
+        seen["later"] = dict(
+            Counter(one.name for one in ours if one.told and not one.told.is_first)
+        )
+        once = [one.told for one in ours if one.told and one.told.is_first]
+        seen["our payload"] = sum(payload(one.data) for one in once if one.layer == 3)
         seen["their payload"] = sum(payload(one.octets[14:]) for one in frames)
         seen["theirs"] = len(frames)
         seen["done"] = capture.account()
@@ -206,7 +210,7 @@ def frames(words: Sequence[str]) -> Seen:
             subprocess.run(["ping", "-qc1", "-s1000", FAR], check=True)
             sights = capture.read()
             of_programs = [one.told for one in sights if "frames_with" in one.name and one.told]
-            seen[f"ours {when}"] = [[one.octets.hex(), one.layer] for one in of_programs]
+            seen[f"ours {when}"] = [[one.data.hex(), one.layer] for one in of_programs]
             seen[f"told {when}"] = [one.name for one in sights if one.told]
             theirs = [one for one in near.frames() if one.kind == OUTGOING]
             seen[f"theirs {when}"] = [one.octets.hex() for one in theirs if is_ping(one.octets)]

@@ -19,7 +19,7 @@ from pypwru.expression import compile_filter_expression, compile_members
 from pypwru.filter import ebpf
 from pypwru.filter.ebpf import R0, R1, R2, R10, Assembler, Insn
 from pypwru.kernel import bpf
-from pypwru.kernel.bpf import AttachType, ProgramType, Target
+from pypwru.kernel.bpf import AttachTarget, AttachType, ProgramType
 from tests.lab.jobs.steps import run_steps
 from tests.lab.jobs.tracer import Seen
 from tests.native.test_expression_load import MEMBERS, OUT, TRUE
@@ -40,7 +40,7 @@ def native() -> Seen:
 def tracing() -> Seen:
     """How many tracing programs the kernel took; one that it refuses is an error."""
     btf = load_vmlinux()
-    target = Target(btf.find("ip_rcv", Kind.FUNC)[0])
+    target = AttachTarget(btf.find("ip_rcv", Kind.FUNC)[0])
     bodies = [compile_filter_expression(text, "skb", btf).body(OUT) for text in TRUE]
     bodies.append(compile_members(MEMBERS, "skb", btf).body(OUT))
     start, end = Assembler(), Assembler()

@@ -33,11 +33,11 @@ from pypwru.filter.ebpf import (
     pack,
 )
 from pypwru.kernel import bpf
-from pypwru.kernel.bpf import AttachType, MapType, ProgramType, Signature, Target
+from pypwru.kernel.bpf import AttachTarget, AttachType, FunctionBtf, MapType, ProgramType
 from pypwru.kernel.bpf_objects import program_info
 from pypwru.kernel.bpf_tracing import tracing_link
 from pypwru.kernel.kallsyms import read_symbols
-from pypwru.kernel.programs import helper_targets
+from pypwru.kernel.programs import called_kernel_functions
 from pypwru.program.source import KERNEL_TREE
 from tests.lab.jobs.forked import Forked, share
 from tests.lab.jobs.main_job import FAR, SENTINEL, ping, wire
@@ -125,8 +125,8 @@ def refusing() -> Iterator[dict[str, str]]:
             EXTENSION,
             "replacement",
             pack([Insn(ALU64 | MOV, R0), Insn(EXIT_PROGRAM)]),
-            target=Target(function, program=target, attach=AttachType.NONE),
-            signature=Signature(btf, function),
+            target=AttachTarget(function, program=target, attach_type=AttachType.NONE),
+            function_btf=FunctionBtf(btf, function),
         )
         link = tracing_link(replacement)
         found = {"bare": program_info(bare), "replaced": program_info(target)}
@@ -233,7 +233,7 @@ def helpers() -> Seen:
         ).stdout
         for program in json.loads(subprocess.check_output(["bpftool", "-j", "prog", "show"]))
     ]
-    return {"ours": sorted(helper_targets(read_symbols())), "listings": listings}
+    return {"ours": sorted(called_kernel_functions(read_symbols())), "listings": listings}
 
 
 def main() -> None:

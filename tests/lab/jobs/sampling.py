@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from pypwru.output.parts import flow
+from pypwru.output.parts import decode_flow
 from tests.lab.jobs.capture import FAR, NEAR, PORT, datagrams, measured, stream, wire
 from tests.lab.jobs.forked import share
 from tests.lab.jobs.programs import PINNED, Programs
@@ -136,7 +136,7 @@ def flows(words: Sequence[str]) -> Seen:
         follow.read()
         found: dict[int, set[tuple[int, int]]] = {}
         for sight in follow.sights:
-            where = flow(sight.record[3])
+            where = decode_flow(sight.record[3])
             if where.l3 == 4:
                 (port,) = {where.sport, where.dport} - {PORT}
                 found.setdefault(port, set()).add((where.sport, where.dport))
@@ -147,7 +147,7 @@ def limits(words: Sequence[str]) -> Seen:
     with following(*words) as follow:
         flood(300)
         seen = told(follow)
-        throttled = follow.session.throttled.counts()
+        throttled = follow.session.throttle_report.counts()
     seconds = Counter(one.ktime // 10**9 for one in follow.sights)
     hits = Counter((one.record[1][:8], one.ktime // 10**9) for one in follow.sights)
     return {**seen, "second": max(seconds.values()), "hits": max(hits.values()),

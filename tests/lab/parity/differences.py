@@ -22,11 +22,11 @@ class Difference(NamedTuple):
     """One of them.
 
     Args:
-        readme: the first cell of its row in docs/differences-from-pwru.md.
+        row: the first cell of its row in docs/differences-from-pwru.md.
         covers: whether a finding is this difference.
     """
 
-    readme: str
+    row: str
     covers: Callable[[Finding], bool]
 
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from pypwru.kernel.bpf import program_recursion_misses
 from pypwru.kernel.bpf_objects import program_ids, program_info, program_open
-from pypwru.kernel.descriptors import owned
+from pypwru.kernel.descriptors import closing_fd
 from tests.lab.jobs.steps import Step, run_steps
 from tests.lab.jobs.tracer import Seen, Tracer, tracer
 from tests.lab.net.topology import inside
@@ -97,7 +97,7 @@ def skipped() -> int:
         with contextlib.ExitStack() as stack:
             opened = program_open(identity)
             if opened is not None:
-                program = stack.enter_context(owned(opened))
+                program = stack.enter_context(closing_fd(opened))
                 if program_info(program).name.startswith("nft_"):
                     missed += program_recursion_misses(program)
     return missed

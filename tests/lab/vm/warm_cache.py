@@ -17,14 +17,14 @@ from pypwru.btf.load import load_vmlinux
 from pypwru.cache import Cache
 from pypwru.config import Backend, Config
 from pypwru.errors import PypwruError, UsageError
-from pypwru.events.wire import wire
+from pypwru.events.wire import record_layout
 from pypwru.filter.compiler import compile_filter
-from pypwru.filter.wanted import compile_inner, compile_wanted
-from pypwru.kernel.place import Place
+from pypwru.filter.wanted import compile_criteria, compile_inner_filters
+from pypwru.kernel.place import NetnsFilter
 from pypwru.options import parse
 from pypwru.program.build import build
 from pypwru.program.defines import defines
-from pypwru.program.layout import layout
+from pypwru.program.layout import build_layout
 from pypwru.program.source import sources
 from tests.lab import kernels
 from tests.lab.vm import guest
@@ -53,18 +53,24 @@ def fill(kernel: str, folder: Path, configs: Iterable[Config | None]) -> None:
     """Put what these runs will load on ``kernel`` into the cache ``folder``."""
     kept, path = Cache(folder), guest.btf(kernel)
     btf = load_vmlinux(path, kept)
-    text = layout(sources().values(), btf)
+    text = build_layout(sources().values(), btf)
     for config in configs:
         if config is None:
             continue
         # Only whether there is a namespace and an interface is compiled in.
-        place = Place(int(bool(config.filter_netns or config.filter_ifname)), config.filter_ifname)
+        place = NetnsFilter(
+            int(bool(config.filter_netns or config.filter_ifname)), config.filter_ifname
+        )
         try:
-            wanted = compile_wanted(
-                config, compile_filter(config.pcap_filter), compile_inner(config), place, btf
+            wanted = compile_criteria(
+                config,
+                compile_filter(config.pcap_filter),
+                compile_inner_filters(config),
+                place,
+                btf,
             )
             for backends in _choices(kernel, config.backend):
-                build(text, defines(config, backends, wanted, wire(config)), kept)
+                build(text, defines(config, backends, wanted, record_layout(config)), kept)
         except (PypwruError, ImportError):
             continue  # the guest's to say
 

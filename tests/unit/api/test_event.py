@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from pypwru.api.event import Event
-from pypwru.api.options import configured
-from pypwru.api.reading import MORE, Events
+from pypwru.api.options import make_config
+from pypwru.api.reading import OPTIONAL_FIELDS, EventBuilder
 from pypwru.config import Config
-from pypwru.events.packets import Captured
-from pypwru.events.record import Record, Slices
+from pypwru.events.packets import PacketCapture
+from pypwru.events.record import RawRecord, Record
 from pypwru.output.clock import Clock
-from pypwru.output.columns import COLUMNS, columns, cut
-from pypwru.output.json import Json
+from pypwru.output.columns import COLUMNS, columns, truncate
+from pypwru.output.json import JsonFormatter
 from pypwru.output.printer import Printer
-from pypwru.output.tuples import Tuple
-from pypwru.resolve.event_names import Names
+from pypwru.output.tuples import FiveTuple
+from pypwru.resolve.event_names import NameResolver
 from tests.support import records
 from tests.support.records import (
     BLUE,
@@ -46,7 +46,7 @@ SECOND = 1_000_000_000
 
 
 def config_of(**options: object) -> Config:
-    return configured("", False, options)
+    return make_config("", False, options)
 
 
 def whole(config: Config, batch: list[Record]) -> list[Record]:
@@ -54,18 +54,20 @@ def whole(config: Config, batch: list[Record]) -> list[Record]:
     return [one._replace(tail=one.tail or tail(config)) for one in batch]
 
 
-def objects(config: Config, names: Names, batch: list[Record]) -> list[dict[str, Any]]:
+def objects(config: Config, names: NameResolver, batch: list[Record]) -> list[dict[str, Any]]:
     """What JSON has of them."""
     written: list[bytes] = []
-    Printer(Json(columns(config)), names, written.extend, config).show(whole(config, batch))
+    Printer(JsonFormatter(columns(config)), names, written.extend, config).show(
+        whole(config, batch)
+    )
     return [json.loads(line) for line in written]
 
 
-def events(config: Config, names: Names, batch: list[Record]) -> list[Event]:
-    return list(Events(config, names, None).of(whole(config, batch)))
+def events(config: Config, names: NameResolver, batch: list[Record]) -> list[Event]:
+    return list(EventBuilder(config, names, None).build(whole(config, batch)))
 
 
-def ends(of: Tuple | None) -> dict[str, object]:
+def ends(of: FiveTuple | None) -> dict[str, object]:
     if of is None:
         return {}
     saddr, daddr = (f"[{one}]" if of.l3 == 6 else one for one in (of.saddr, of.daddr))
@@ -87,14 +89,14 @@ def as_json(of: Event) -> dict[str, object]:
         "skb": hex(of.skb),
         "packet_id": of.packet_id,
         "cpu": of.cpu,
-        "process": cut(f"{of.process}:{of.pid}") if of.process else f"<empty>:{of.pid}",
+        "process": truncate(f"{of.process}:{of.pid}") if of.process else f"<empty>:{of.pid}",
         "func": func(of),
         "type": of.type,
         "caller_func": of.caller,
         "nft": of.nft,
         "netns": of.netns,
         "mark": of.mark,
-        "iface": cut(f"{of.iface}:{of.ifindex}") if of.iface else str(of.ifindex),
+        "iface": truncate(f"{of.iface}:{of.ifindex}") if of.iface else str(of.ifindex),
         "proto": of.proto,
         "mtu": of.mtu,
         "len": of.len,
@@ -238,11 +240,11 @@ def test_every_column_is_a_member() -> None:
     other = {"func", "type", "skb", "cpu", "process", "netns", "mark", "iface", "proto", "mtu",
              "len", "netns_name", "tuple"}  # fmt: skip
     assert {column.name for column in COLUMNS} - times == other | {
-        more.column for more in MORE.values()
+        more.column for more in OPTIONAL_FIELDS.values()
     }
     members = [field.name for field in dataclasses.fields(Event)]
     assert other <= set(members)
-    assert members[members.index("wall_ns") + 1 :] == [*MORE, "seen"]
+    assert members[members.index("wall_ns") + 1 :] == [*OPTIONAL_FIELDS, "seen"]
 
 
 def test_times() -> None:
@@ -258,44 +260,46 @@ def test_an_event_is_a_value() -> None:
     assert first == again and first is not again
     with pytest.raises(dataclasses.FrozenInstanceError):
         first.skb = 1  # type: ignore[misc]
-    assert (first.packet, first.octets, first.linktype) == (None, None, None)
+    assert (first.packet, first.data, first.linktype) == (None, None, None)
 
 
 def test_names_are_kept_for_a_second() -> None:
     now, program = 10.0, "/bin/old"
     config = config_of(output_nft=False)
-    made = Events(config, records.names(lambda pid, comm, start_stack: program), None, lambda: now)
+    made = EventBuilder(
+        config, records.names(lambda pid, comm, start_stack: program), None, lambda: now
+    )
     batch = whole(config, PLAIN[:1])
-    found = [one.process for one in made.of(batch)]
+    found = [one.process for one in made.build(batch)]
     program = "/bin/new"
-    found += [one.process for one in made.of(batch)]
+    found += [one.process for one in made.build(batch)]
     now += 1
-    found += [one.process for one in made.of(batch)]
+    found += [one.process for one in made.build(batch)]
     assert found == ["/bin/old", "/bin/old", "/bin/new"]
-    assert made.given == 3
+    assert made.count == 3
 
 
 def test_what_is_not_asked_for_is_not_given() -> None:
     config = config_of(output_nft=False)
-    made = Events(config, records.names(), None)
-    some = made.of(whole(config, PLAIN))
+    made = EventBuilder(config, records.names(), None)
+    some = made.build(whole(config, PLAIN))
     next(some)
-    assert made.given == 1
-    assert list(made.of([])) == []
+    assert made.count == 1
+    assert list(made.build([])) == []
 
 
 class Bytes:
     """What the kernel held, by the skb's address."""
 
-    def __init__(self, **captured: Captured) -> None:
+    def __init__(self, **captured: PacketCapture) -> None:
         self.captured = {int(name[1:]): one for name, one in captured.items()}
 
-    def take(self, record: Slices) -> Captured | None:
+    def take(self, record: RawRecord) -> PacketCapture | None:
         return self.captured.get(int.from_bytes(record[0][:8], "little"))
 
 
-def captured(octets: bytes, layer: int = 2, tag: int = 0, more: int = 0) -> Captured:
-    return Captured(octets, len(octets) + more, tag, 1, 0, layer, 0, False, 0)
+def captured(octets: bytes, layer: int = 2, tag: int = 0, more: int = 0) -> PacketCapture:
+    return PacketCapture(octets, len(octets) + more, tag, 1, 0, layer, 0, False, 0)
 
 
 def test_packets() -> None:
@@ -318,10 +322,12 @@ def test_packets() -> None:
         event(packet(skb, 0, 7), 1, flow(ifindex=1, protocol=protocols.get(skb, 0x0800)), 5)
         for skb in range(1, 7)
     ]
-    config = configured("", True, {"output_nft": False})
+    config = make_config("", True, {"output_nft": False})
     plain = config._replace(packets=False)  # no part of the tail for their bytes
     names = records.names(clock=Clock(lambda: 1_700_000_000 * SECOND))
-    tagged, v4, v6, arp, nothing, lost = Events(plain, names, kept.take).of(whole(plain, batch))
+    tagged, v4, v6, arp, nothing, lost = EventBuilder(plain, names, kept.take).build(
+        whole(plain, batch)
+    )
 
     assert tagged.packet is tagged.packet
     assert tagged.packet and v4.packet and v6.packet and arp.packet
@@ -331,11 +337,11 @@ def test_packets() -> None:
     assert tagged.packet.sniffed_on == "lo"
     assert int(tagged.packet.time * SECOND) == tagged.wall_ns == 1_700_000_000 * SECOND + 5
     assert type(v4.packet) is IP and v4.packet.summary() == ping[IP].summary()
-    assert (v4.octets, v4.linktype) == (bytes(ping[IP]), 101)
+    assert (v4.data, v4.linktype) == (bytes(ping[IP]), 101)
     assert type(v6.packet) is IPv6 and v6.packet[UDP].dport == 2
     assert v6.packet.wirelen == len(datagram) + 7
     assert type(arp.packet) is Ether and arp.packet.haslayer(ARP)
-    assert nothing.packet is None and lost.octets is None
+    assert nothing.packet is None and lost.data is None
     assert v6.length == len(datagram) + 7 and nothing.length is None
 
 
@@ -343,10 +349,10 @@ def test_the_snaplen_cuts() -> None:
     from scapy.layers.inet import IP
 
     octets = bytes(IP(dst="127.0.0.1") / (b"x" * 100))
-    config = configured("", False, {"output_nft": False, "pcap_snaplen": 30})
-    made = Events(config, records.names(), Bytes(_1=captured(octets, 3)).take)
-    (found,) = made.of(whole(config, [event(packet(1, 0, 7), 1, flow())]))
-    assert found.octets == octets[:30]
+    config = make_config("", False, {"output_nft": False, "pcap_snaplen": 30})
+    made = EventBuilder(config, records.names(), Bytes(_1=captured(octets, 3)).take)
+    (found,) = made.build(whole(config, [event(packet(1, 0, 7), 1, flow())]))
+    assert found.data == octets[:30]
     assert found.packet and found.packet.wirelen == len(octets)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.api.options import COMMAND_LINE, TraceOptions, as_keywords, configured
-from pypwru.config import Backend, Config, Mark, Nft
+from pypwru.api.options import COMMAND_LINE_ONLY, TraceOptions, flags_to_keywords, make_config
+from pypwru.config import Backend, Config, MarkFilter, NftOutput
 from pypwru.errors import UsageError
 from pypwru.options import FLAGS, parse
 
@@ -16,7 +16,7 @@ ALWAYS = ("--output-json", "--output-tcp-flags")
 
 
 def options(**values: object) -> Config:
-    return configured("", False, values)
+    return make_config("", False, values)
 
 
 def refusal(**values: object) -> str:
@@ -33,13 +33,13 @@ def typed(*argv: str) -> Config:
 
 def test_every_flag_is_an_option_or_says_why_it_is_none() -> None:
     offered = set(TraceOptions.__annotations__)
-    assert not offered & set(COMMAND_LINE)
-    assert offered | set(COMMAND_LINE) == {flag.field for flag in FLAGS}
-    assert all(COMMAND_LINE.values())
+    assert not offered & set(COMMAND_LINE_ONLY)
+    assert offered | set(COMMAND_LINE_ONLY) == {flag.field for flag in FLAGS}
+    assert all(COMMAND_LINE_ONLY.values())
 
 
 def test_options_stand_in_the_order_of_the_flags() -> None:
-    fields = [flag.field for flag in FLAGS if flag.field not in COMMAND_LINE]
+    fields = [flag.field for flag in FLAGS if flag.field not in COMMAND_LINE_ONLY]
     assert sorted(TraceOptions.__annotations__, key=fields.index) == fields
 
 
@@ -48,7 +48,7 @@ def test_nothing_asked_for_is_what_the_command_line_does() -> None:
 
 
 def test_filter_and_packets() -> None:
-    assert configured("tcp port 443", True, {}) == typed("tcp port 443")._replace(packets=True)
+    assert make_config("tcp port 443", True, {}) == typed("tcp port 443")._replace(packets=True)
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ def test_filter_and_packets() -> None:
         ("kernel_btf", None, "--kernel-btf="),
         ("filter_mark", 0xA00, "--filter-mark=0xa00"),
         ("filter_mark", (0xA00, 0xF00), "--filter-mark=0xa00/0xf00"),
-        ("filter_mark", Mark(2, 3), "--filter-mark=2/3"),
+        ("filter_mark", MarkFilter(2, 3), "--filter-mark=2/3"),
         ("filter_mark", "0xa00/0xf00", "--filter-mark=0xa00/0xf00"),
         ("output_nft", False, "--output-nft=false"),
         ("output_nft", True, "--output-nft"),
-        ("output_nft", Nft.HOOK, "--output-nft=hook"),
+        ("output_nft", NftOutput.HOOK, "--output-nft=hook"),
         ("output_nft", "text", "--output-nft=text"),
         ("buffer_size", 1 << 20, "--buffer-size=1M"),
         ("buffer_size", "64k", "--buffer-size=64k"),
@@ -144,7 +144,7 @@ def test_rules_name_options() -> None:
     assert refusal(output_nft=False, filter_nft_handle=3).startswith(
         "filter_nft_* need the nftables"
     )
-    assert as_keywords("a -- b --c-d=e") == "a -- b c_d=e"
+    assert flags_to_keywords("a -- b --c-d=e") == "a -- b c_d=e"
 
 
 def test_the_types_are_written_for_a_reader() -> None:

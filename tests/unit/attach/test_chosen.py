@@ -6,13 +6,13 @@ import io
 
 import pytest
 
-from pypwru.attach.chosen import Chosen, _names_nftables, chosen_where_asked
+from pypwru.attach.chosen import CapturePoints, _names_verdict_function, open_capture_points
 from pypwru.config import Backend
 from pypwru.discovery.plan import AttachPlan
 from pypwru.errors import UsageError
 from pypwru.kernel import bpf
 from pypwru.log import Log
-from pypwru.resolve.reasons import Reasons
+from pypwru.resolve.reasons import DropReasons
 from tests.support.records import btf_of, configured
 
 REASONS = {
@@ -49,28 +49,28 @@ def chosen(
     has_reasons: bool = True,
     may_come: bool = False,
     log: Log | None = None,
-) -> Chosen:
-    reasons = Reasons(btf_of(*([("skb_drop_reason", REASONS)] if has_reasons else [])), list)
-    made = Chosen(7, words.split(","), names, reasons, may_come)
-    made.poll(log or Log(None))
+) -> CapturePoints:
+    reasons = DropReasons(btf_of(*([("skb_drop_reason", REASONS)] if has_reasons else [])), list)
+    made = CapturePoints(7, words.split(","), names, reasons, may_come)
+    made.refresh(log or Log(None))
     return made
 
 
 def test_where_a_packet_has_no_bytes_any_more_is_refused() -> None:
     config = configured("--output-pcap - --pcap-when drop,napi_skb_cache_put")
     with pytest.raises(UsageError, match=r"--pcap-when napi_skb_cache_put: packet data is"):
-        chosen_where_asked(config, {}, AttachPlan(Backend.KPROBE), {}, Reasons(btf_of(), list),
+        open_capture_points(config, {}, AttachPlan(Backend.KPROBE), {}, DropReasons(btf_of(), list),
                            Log(None))  # fmt: skip
 
 
 def test_functions_by_name_are_told_whatever_the_reason(put: dict[int, int]) -> None:
     made = chosen("first,ip_rcv,veth_xmit,nosuch")
     assert put == {0x10: 0, 0x30: 0}
-    assert made.unknown == {"nosuch"}
+    assert made.unmatched == {"nosuch"}
 
 
 def test_a_function_of_a_module_with_it(put: dict[int, int]) -> None:
-    assert chosen("veth_xmit[veth],ip_rcv[veth]").unknown == {"ip_rcv[veth]"}
+    assert chosen("veth_xmit[veth],ip_rcv[veth]").unmatched == {"ip_rcv[veth]"}
     assert put == {0x30: 0}
 
 
@@ -94,10 +94,10 @@ def test_names_that_come_later(put: dict[int, int]) -> None:
     made = chosen("nft_do_chain", names, may_come=True)
     assert not put
     names[0x50] = "nft_do_chain[nf_tables]"
-    made.poll(Log(None))
-    assert put == {0x50: 0} and not made.unknown
+    made.refresh(Log(None))
+    assert put == {0x50: 0} and not made.unmatched
     put.clear()
-    made.poll(Log(None))
+    made.refresh(Log(None))
     assert not put, "nothing has come"
 
 
@@ -124,4 +124,4 @@ def test_one_of_several_names_is_a_warning(put: dict[int, int]) -> None:
     ],
 )
 def test_nftables_may_come_later(flags: str, may_come: bool) -> None:
-    assert _names_nftables(configured(f"--output-pcap - {flags}")) is may_come
+    assert _names_verdict_function(configured(f"--output-pcap - {flags}")) is may_come

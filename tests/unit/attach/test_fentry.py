@@ -6,16 +6,16 @@ from array import array
 
 import pytest
 
-from pypwru.attach.backend import FEW, misfit
+from pypwru.attach.backend import MAX_SINGLE_FENTRY, why_not_preferred
 from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
 from pypwru.btf.types import Kind
 from pypwru.config import Backend
 from pypwru.discovery.fentry import type_ids
-from pypwru.discovery.functions import Discovery, Function
+from pypwru.discovery.functions import DiscoveryResult, Function
 from pypwru.discovery.lifetime import Hook
 from pypwru.discovery.others import Probe
-from pypwru.discovery.plan import Handler, plan_fentry, plan_functions, with_probed
+from pypwru.discovery.plan import Handler, plan_fentry, plan_functions, with_kprobe_fallback
 from pypwru.kernel.kallsyms import Symbols
 from tests.data.btf_encoder import Encoder
 
@@ -93,44 +93,48 @@ def test_a_modules_function_whose_name_the_core_has_too() -> None:
 def test_a_plan_keeps_what_hangs_on_kprobes_apart() -> None:
     stacked = Probe(Hook("trace_stack"), function("fib_table_lookup"))
     born = Probe(Hook("born_skb"), function("__build_skb_around"))
-    discovery = Discovery((function("ip_rcv"), function("kfree_skbmem")), ())
-    whole = plan_functions(Backend.FENTRY, discovery, [stacked], [born], follows=True)
+    discovery = DiscoveryResult((function("ip_rcv"), function("kfree_skbmem")), ())
+    whole = plan_functions(Backend.FENTRY, discovery, [stacked], [born], tracks_lifetime=True)
     plan = plan_fentry(whole, {"ip_rcv": 7}, Backend.KPROBE)
 
     assert set(plan.groups) == {Handler("trace_skb", 1), Handler("trace_skb_last", 1)}
     assert not plan.hooks and plan.type_ids == {"ip_rcv": 7}
     assert plan.backends == {Backend.FENTRY, Backend.KPROBE}
-    assert plan.probes is not None and plan.probes.backend is Backend.KPROBE
-    assert set(plan.probes.groups) == {Handler("trace_stack", 1)}
-    assert set(plan.probes.hooks) == {Handler("born_skb", 1)}
-    assert plan.total == whole.total == 3
+    assert plan.kprobe_plan is not None and plan.kprobe_plan.backend is Backend.KPROBE
+    assert set(plan.kprobe_plan.groups) == {Handler("trace_stack", 1)}
+    assert set(plan.kprobe_plan.hooks) == {Handler("born_skb", 1)}
+    assert plan.target_count == whole.target_count == 3
 
 
 def test_what_fentry_is_not_to_be_had_on_is_probed() -> None:
-    whole = plan_functions(Backend.FENTRY, Discovery((function("ip_rcv"),), ()))
+    whole = plan_functions(Backend.FENTRY, DiscoveryResult((function("ip_rcv"),), ()))
     plan = plan_fentry(whole, {}, Backend.KPROBE_MULTI)
-    assert plan.probes is not None
+    assert plan.kprobe_plan is not None
     freed = {Handler("trace_skb_last", 2): (function("kfree_skbmem"),)}
-    probed = with_probed(plan.probes, {**plan.groups, **freed})
+    probed = with_kprobe_fallback(plan.kprobe_plan, {**plan.groups, **freed})
 
     assert probed.backend is Backend.KPROBE_MULTI
     assert set(probed.groups) == {Handler("probe_skb", 1), Handler("probe_skb_last", 2)}
 
 
 def test_without_kprobes_there_is_nothing_beside_fentry() -> None:
-    whole = plan_functions(Backend.FENTRY, Discovery((function("ip_rcv"),), ()))
+    whole = plan_functions(Backend.FENTRY, DiscoveryResult((function("ip_rcv"),), ()))
 
     assert plan_fentry(whole, {}, None).backends == {Backend.FENTRY}
 
 
 def test_one_by_one_is_for_few_functions() -> None:
-    assert not misfit(Backend.FENTRY, FEW, running=True)
-    assert f"{FEW + 1} functions" in misfit(Backend.FENTRY, FEW + 1, running=True)
-    assert not any(misfit(one, 2000, True) for one in Backend if one is not Backend.FENTRY)
+    assert not why_not_preferred(Backend.FENTRY, MAX_SINGLE_FENTRY, is_running_kernel=True)
+    assert f"{MAX_SINGLE_FENTRY + 1} functions" in why_not_preferred(
+        Backend.FENTRY, MAX_SINGLE_FENTRY + 1, is_running_kernel=True
+    )
+    assert not any(
+        why_not_preferred(one, 2000, True) for one in Backend if one is not Backend.FENTRY
+    )
 
 
 @pytest.mark.parametrize("backend", Backend)
 def test_types_that_are_not_the_kernels(backend: Backend) -> None:
-    refused = "--kernel-btf" in misfit(backend, 1, running=False)
+    refused = "--kernel-btf" in why_not_preferred(backend, 1, is_running_kernel=False)
 
     assert refused == (backend in (Backend.FENTRY, Backend.FENTRY_MULTI))

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from pypwru.attach.judges import JUDGES, Judge
+from pypwru.attach.judges import VERDICT_SOURCES, VerdictSource
 from pypwru.discovery.plan import Handler
 from pypwru.errors import KernelError
 from pypwru.kernel.kallsyms import Symbols
 
-NFT = JUDGES[0]
+NFT = VERDICT_SOURCES[0]
 CORE = ("nft_do_chain", "nft_immediate_eval", "nft_lookup_eval", "nft_objref_eval")
 
 
@@ -24,20 +24,20 @@ def of_module(names: Sequence[str], module: str = "nf_tables") -> list[str]:
     return [f"{name}[{module}]" for name in names]
 
 
-def instead() -> Judge:
-    assert NFT.instead
-    return NFT.instead[0]
+def instead() -> VerdictSource:
+    assert NFT.fallback
+    return NFT.fallback[0]
 
 
-def hooked(judge: Judge, known: Symbols) -> dict[Handler, list[str]]:
-    groups = judge.groups(judge.found(known))
+def hooked(judge: VerdictSource, known: Symbols) -> dict[Handler, list[str]]:
+    groups = judge.group_functions(judge.find_functions(known))
     return {handler: [one.display for one in functions] for handler, functions in groups.items()}
 
 
 def test_nothing_without_nf_tables() -> None:
     known = symbols("ip_rcv", "sk_skb_reason_drop", "nft_nat_eval[nft_nat]")
-    assert [judge.name for judge in JUDGES if judge.found(known)] == []
-    assert instead().found(known) == []
+    assert [judge.name for judge in VERDICT_SOURCES if judge.find_functions(known)] == []
+    assert instead().find_functions(known) == []
 
 
 def test_the_kernel_is_asked_where_it_can_tell() -> None:
@@ -52,7 +52,7 @@ def test_the_kernel_is_asked_where_it_can_tell() -> None:
 def test_a_kernel_that_can_not_tell() -> None:
     known = symbols(*of_module(CORE))
     with pytest.raises(KernelError, match="no symbol __nft_trace_packet"):
-        NFT.key(NFT.found(known))
+        NFT.enable(NFT.find_functions(known))
     assert NFT.symbols >= instead().symbols
 
 
@@ -72,15 +72,18 @@ def test_expressions_by_module() -> None:
     ]
     assert hooked(instead(), known) == {
         Handler("nft_in"): ["nft_do_chain[nf_tables]"],
-        Handler("nft_decided", returns=True, number=start): ["nft_do_chain[nf_tables]"],
+        Handler("nft_decided", is_return=True, number=start): ["nft_do_chain[nf_tables]"],
         Handler("nft_dropped", 2, number=start): ["sk_skb_reason_drop"],
         Handler("nft_immediate"): ["nft_immediate_eval[nf_tables]"],
         Handler("nft_asked"): asked,
-        Handler("nft_answered", returns=True): asked,
+        Handler("nft_answered", is_return=True): asked,
     }
 
 
 def test_what_comes_later_has_only_expressions() -> None:
-    found = instead().found(symbols(*of_module(CORE), "nft_queue_eval[nft_queue]"))
+    found = instead().find_functions(symbols(*of_module(CORE), "nft_queue_eval[nft_queue]"))
     late = [function for function in found if function.module == "nft_queue"]
-    assert [handler.name for handler in instead().groups(late)] == ["nft_answered", "nft_asked"]
+    assert [handler.name for handler in instead().group_functions(late)] == [
+        "nft_answered",
+        "nft_asked",
+    ]

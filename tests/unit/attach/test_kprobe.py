@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from pypwru.attach.attached import Attached
-from pypwru.attach.kprobe import Site, _define
+from pypwru.attach.attached import AttachReport
+from pypwru.attach.kprobe import ProbeEvent, _define_probes
 from pypwru.discovery.functions import Function
 
 TEXT = 0xFFFF800080010000
@@ -27,12 +27,14 @@ class Events:
         self.places.append(place)
 
 
-def defined(machine: str, address: int, module: str, refused: str = "") -> tuple[Events, Attached]:
+def defined(
+    machine: str, address: int, module: str, refused: str = ""
+) -> tuple[Events, AttachReport]:
     function = Function("work", module, 0, 0, (address,), f"work[{module}]", "", 0)
-    events, report = Events(refused), Attached()
+    events, report = Events(refused), AttachReport()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "uname", lambda: os.uname_result(("Linux", "h", "6", "#1", machine)))
-        _define(events, Site("event", False, TEXT), function, report, report)  # type: ignore[arg-type]
+        _define_probes(events, ProbeEvent("event", False, TEXT), function, report, report)  # type: ignore[arg-type]
     return events, report
 
 
@@ -52,8 +54,8 @@ def test_no_offset_is_negative(
     """trace_kprobe_create() of kernel/trace/trace_kprobe.c refuses such with EINVAL."""
     events, report = defined(machine, address, module)
     assert events.places == [place]
-    assert report.names == {address + offset: f"work[{module}]"}
-    assert report.functions == 1
+    assert report.targets == {address + offset: f"work[{module}]"}
+    assert report.target_count == 1
 
 
 def test_what_the_kernel_refuses_is_reported() -> None:

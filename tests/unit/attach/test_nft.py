@@ -11,10 +11,10 @@ from typing import cast
 import pytest
 
 from pypwru.attach import nft
-from pypwru.attach.attached import Attached
-from pypwru.attach.backend import Choice
-from pypwru.attach.judges import JUDGES, Judge
-from pypwru.attach.late import Made, Making
+from pypwru.attach.attached import AttachReport
+from pypwru.attach.backend import BackendPlan
+from pypwru.attach.judges import VERDICT_SOURCES, VerdictSource
+from pypwru.attach.late import BuiltHandlers, HandlerBuild
 from pypwru.attach.nft import NftProbes
 from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
@@ -30,7 +30,7 @@ from pypwru.program.load import Loader
 from pypwru.program.maps import MAPS
 from tests.data.btf_encoder import Encoder
 
-NFT, IP, *_ = JUDGES
+NFT, IP, *_ = VERDICT_SOURCES
 NO_MODULE = "no_such_module"
 
 
@@ -85,21 +85,24 @@ def test_types_come_before_memory() -> None:
 
 def test_a_module_is_told_from_what_is_built_in() -> None:
     both = symbols("nft_do_chain", "__nft_trace_packet", "ipt_do_table[ip_tables]")
-    assert [function.display for function in NFT.found(both)] == [
+    assert [function.display for function in NFT.find_functions(both)] == [
         "nft_do_chain",
         "__nft_trace_packet",
     ]
-    (function,) = IP.found(both)
+    (function,) = IP.find_functions(both)
     assert (function.module, function.addresses) == ("ip_tables", (48,))
-    assert [judge.name for judge in JUDGES if judge.found(both)] == [NFT.name, IP.name]
+    assert [judge.name for judge in VERDICT_SOURCES if judge.find_functions(both)] == [
+        NFT.name,
+        IP.name,
+    ]
 
 
 def test_every_judge_finds_its_own_symbols_and_hooks_all_of_them() -> None:
-    others = [judge.instead[0] for judge in JUDGES if judge.instead]
-    for judge in (*JUDGES, *others):
-        functions = judge.found(symbols(*judge.functions))
+    others = [judge.fallback[0] for judge in VERDICT_SOURCES if judge.fallback]
+    for judge in (*VERDICT_SOURCES, *others):
+        functions = judge.find_functions(symbols(*judge.functions))
         assert [each.name for each in functions] == list(judge.functions)
-        groups = judge.groups(functions)
+        groups = judge.group_functions(functions)
         assert {hooked for group in groups.values() for hooked in group} == set(functions)
 
 
@@ -118,7 +121,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Noted:
 class FakeMaking:
     """Stands in for a child that makes what is attached to a judge."""
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: VerdictSource) -> None:
         self.judge = judge
         self.over = False
         self.closed = False
@@ -127,10 +130,10 @@ class FakeMaking:
     def is_over(self) -> bool:
         return self.over
 
-    def made(self) -> Made | None:
+    def made(self) -> BuiltHandlers | None:
         if self.error:
             raise self.error
-        return Made(symbols(*sorted(self.judge.symbols)), {})
+        return BuiltHandlers(symbols(*sorted(self.judge.symbols)), {})
 
     def close(self) -> None:
         self.closed = True
@@ -140,10 +143,10 @@ class Probes(NftProbes):
     """Notes what it would attach."""
 
     def __init__(self, log: Log | None = None) -> None:
-        choice = Choice(AttachPlan(Backend.KPROBE, {}), symbols(), "")
+        choice = BackendPlan(AttachPlan(Backend.KPROBE, {}), symbols(), "")
         self.stack = ExitStack()
         loader = Loader({}, {}, {}, {}, self.stack)
-        arguments = choice, loader, self.no_compile, self.make, Attached(), log or Log(None)
+        arguments = choice, loader, self.no_compile, self.make, AttachReport(), log or Log(None)
         super().__init__(*arguments, self.stack, UNHOOKED)
         self.attached: list[str] = []
         self.refuses = False
@@ -152,15 +155,15 @@ class Probes(NftProbes):
     def no_compile(self, *_: object) -> Bytecode:
         return {}
 
-    def make(self, judge: Judge) -> Making:
+    def make(self, judge: VerdictSource) -> HandlerBuild:
         self.makings.append(FakeMaking(judge))
-        return cast("Making", self.makings[-1])
+        return cast("HandlerBuild", self.makings[-1])
 
     def let_all_end(self) -> None:
         for making in self.makings:
             making.over = True
 
-    def _attach(self, judge: Judge, symbols: Symbols, made: Bytecode | None = None) -> None:
+    def _attach(self, judge: VerdictSource, symbols: Symbols, made: Bytecode | None = None) -> None:
         if self.refuses:
             raise KernelError("no")
         self.attached.append(judge.modules[0])
@@ -168,7 +171,7 @@ class Probes(NftProbes):
 
 def test_who_comes_later_or_again_is_attached_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loads: dict[str, int] = {}
-    monkeypatch.setattr(nft, "load_of", lambda module: loads.get(module, 0))
+    monkeypatch.setattr(nft, "module_instance_id", lambda module: loads.get(module, 0))
     probes = Probes()
 
     def poll() -> None:
@@ -196,7 +199,7 @@ def test_who_comes_later_or_again_is_attached_once(monkeypatch: pytest.MonkeyPat
 
 def test_nobody_waits_for_what_is_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
     loads = {"ip_tables": 7}
-    monkeypatch.setattr(nft, "load_of", lambda module: loads.get(module, 0))
+    monkeypatch.setattr(nft, "module_instance_id", lambda module: loads.get(module, 0))
     probes = Probes()
     probes.poll()
     probes.poll()
@@ -213,7 +216,7 @@ def test_nobody_waits_for_what_is_being_made(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_who_goes_while_it_is_made_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     loads = {"ip_tables": 7}
-    monkeypatch.setattr(nft, "load_of", lambda module: loads.get(module, 0))
+    monkeypatch.setattr(nft, "module_instance_id", lambda module: loads.get(module, 0))
     probes = Probes()
     probes.poll()
     del loads["ip_tables"]
@@ -223,7 +226,7 @@ def test_who_goes_while_it_is_made_is_forgotten(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_nothing_is_made_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nft, "load_of", lambda module: {"ip_tables": 7}.get(module, 0))
+    monkeypatch.setattr(nft, "module_instance_id", lambda module: {"ip_tables": 7}.get(module, 0))
     probes = Probes()
     probes.poll()
     probes.stack.close()
@@ -231,7 +234,7 @@ def test_nothing_is_made_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_cannot_be_made_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nft, "load_of", lambda module: {"ip_tables": 7}.get(module, 0))
+    monkeypatch.setattr(nft, "module_instance_id", lambda module: {"ip_tables": 7}.get(module, 0))
     said = io.StringIO()
     probes = Probes(Log(said))
     probes.poll()
@@ -244,7 +247,7 @@ def test_what_cannot_be_made_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_who_was_there_is_not_taken_for_new(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nft, "load_of", lambda module: {"ip_tables": 7}.get(module, 0))
+    monkeypatch.setattr(nft, "module_instance_id", lambda module: {"ip_tables": 7}.get(module, 0))
     probes = Probes()
     probes.attach(symbols("ipt_do_table[ip_tables]"))
     probes.poll()
@@ -259,10 +262,10 @@ def test_another_is_made_for_who_does_not_speak(monkeypatch: pytest.MonkeyPatch)
         raise KernelError("no namespaces left")
         yield
 
-    (silent,) = (judge._replace(key=no_key) for judge in JUDGES if judge is NFT)
+    (silent,) = (judge._replace(enable=no_key) for judge in VERDICT_SOURCES if judge is NFT)
     monkeypatch.setattr(nft, "JUDGES", [silent])
-    monkeypatch.setattr(nft, "load_of", lambda module: {"nf_tables": 7}.get(module, 0))
-    monkeypatch.setattr(Probes, "_attach", NftProbes._attach)
+    monkeypatch.setattr(nft, "module_instance_id", lambda module: {"nf_tables": 7}.get(module, 0))
+    monkeypatch.setattr(Probes, "_attach", NftProbes._attach_source)
     probes = Probes()
     probes.poll()
     probes.let_all_end()
@@ -297,7 +300,7 @@ def test_what_is_said_is_so(
 ) -> None:
     @contextmanager
     def probed(
-        choice: Choice, plan: AttachPlan, loader: Loader, report: Attached, log: Log
+        choice: BackendPlan, plan: AttachPlan, loader: Loader, report: AttachReport, log: Log
     ) -> Iterator[None]:
         report.ignored += [(name, "Invalid argument") for name in refused]
         try:
@@ -307,13 +310,21 @@ def test_what_is_said_is_so(
 
     undone: list[bool] = []
     monkeypatch.setattr(nft, "probed", probed)
-    monkeypatch.setattr(nft, "JUDGES", (NFT._replace(key=lambda functions: nullcontext()),))
+    monkeypatch.setattr(nft, "JUDGES", (NFT._replace(enable=lambda functions: nullcontext()),))
     written = io.StringIO()
-    choice = Choice(AttachPlan(Backend.KPROBE, {}), symbols(), "")
+    choice = BackendPlan(AttachPlan(Backend.KPROBE, {}), symbols(), "")
     with ExitStack() as stack:
         loader = Loader({}, {}, {}, {}, stack)
         others = Probes()
-        arguments = choice, loader, others.no_compile, others.make, Attached(), Log(written), stack
+        arguments = (
+            choice,
+            loader,
+            others.no_compile,
+            others.make,
+            AttachReport(),
+            Log(written),
+            stack,
+        )
         own = NftProbes(*arguments, UNHOOKED)
         own.attach(symbols("nft_do_chain", "__nft_trace_packet"))
         assert undone == [True] * (refused == ["nft_do_chain"]), "it keeps nothing of a failure"
@@ -325,7 +336,7 @@ def test_what_cannot_be_hooked_is_noted_for_the_handlers(
     noted: Noted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that no drop is said to be nobody's rule's."""
-    monkeypatch.setattr(nft, "load_of", lambda module: 0)
+    monkeypatch.setattr(nft, "module_instance_id", lambda module: 0)
     probes = Probes()
     probes.attach(symbols("ipt_do_table"))
     assert not noted
@@ -339,7 +350,7 @@ def test_what_cannot_be_hooked_is_noted_for_the_handlers(
 def test_who_comes_late_is_not_hooked_while_it_is_made(
     noted: Noted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nft, "load_of", lambda module: {"ip_tables": 7}.get(module, 0))
+    monkeypatch.setattr(nft, "module_instance_id", lambda module: {"ip_tables": 7}.get(module, 0))
     probes = Probes()
     probes.poll()
     probes.poll()

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from pypwru.attach.throttled import NONE, throttling
+from pypwru.attach.throttled import NO_THROTTLING, open_throttle_report
 from pypwru.kernel import bpf
 from pypwru.log import Log
 from tests.support.records import configured
@@ -21,9 +21,11 @@ def test_they_are_named_once_and_counted(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(bpf, "map_keys", keys)
     monkeypatch.setattr(bpf, "map_lookup", value)
     log = Log(said)
-    with throttling(configured("--max-hits 7"), {"throttled": 5}, NAMES, log) as throttled:
-        throttled.poll(log, 7)
-        throttled.poll(log, 7)
+    with open_throttle_report(
+        configured("--max-hits 7"), {"throttled": 5}, NAMES, log
+    ) as throttled:
+        throttled.log_new(log, 7)
+        throttled.log_new(log, 7)
         assert said.getvalue().count("ip_rcv") == 1
         hits |= {0x1000: 10, 0x2000: 20, 0x2005: 1, 0x3000: 2}
         assert throttled.counts() == {"tcp_v4_rcv": 21, "ip_rcv": 10, "0x3000": 2}
@@ -39,13 +41,13 @@ def test_the_log_names_only_some_of_many(monkeypatch: pytest.MonkeyPatch) -> Non
         bpf, "map_keys", lambda fd, size: (bytes([n]) + bytes(7) for n in range(30))
     )
     monkeypatch.setattr(bpf, "map_lookup", lambda fd, key, size: bytes([1]) + bytes(7))
-    with throttling(configured("--max-hits 1"), {"throttled": 5}, {}, Log(said)):
+    with open_throttle_report(configured("--max-hits 1"), {"throttled": 5}, {}, Log(said)):
         pass
     assert said.getvalue().count("and 20 more") == 2
 
 
 def test_a_run_without_a_limit_says_nothing() -> None:
     said = io.StringIO()
-    with throttling(configured(""), {}, NAMES, Log(said)) as throttled:
-        throttled.poll(Log(said), 0)
-    assert said.getvalue() == "" and NONE.counts() == {}
+    with open_throttle_report(configured(""), {}, NAMES, Log(said)) as throttled:
+        throttled.log_new(Log(said), 0)
+    assert said.getvalue() == "" and NO_THROTTLING.counts() == {}

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from pypwru.attach import tracepoint
-from pypwru.attach.attached import Attached
+from pypwru.attach.attached import AttachReport
 from pypwru.discovery.plan import AttachPlan, plan_tracepoints
 from pypwru.discovery.tracepoints import Tracepoint
 from pypwru.errors import KernelError
@@ -50,10 +50,10 @@ def test_a_refused_tracepoint_is_ignored_and_the_others_are_traced(
         return os.dup(program)
 
     monkeypatch.setattr(bpf, "raw_tracepoint_open", opened)
-    report = Attached()
-    with ExitStack() as stack, tracepoint.attached(plan(), Descriptors(stack), report, Log(None)):
-        assert report.functions == 2
-        assert report.names == {1: "tp:kfree_skb", 3: "tp:net_dev_queue"}
+    report = AttachReport()
+    with ExitStack() as stack, tracepoint.attach(plan(), Descriptors(stack), report, Log(None)):
+        assert report.target_count == 2
+        assert report.targets == {1: "tp:kfree_skb", 3: "tp:net_dev_queue"}
         assert report.ignored == [(NAMES[1], "Device or resource busy")]
 
 
@@ -67,11 +67,11 @@ def test_a_refused_program_is_an_error_whatever_was_attached_before(
         return attached[-1]
 
     monkeypatch.setattr(bpf, "raw_tracepoint_open", opened)
-    report = Attached()
+    report = AttachReport()
     with (
         ExitStack() as stack,
         pytest.raises(KernelError, match="the verifier refused it"),
-        tracepoint.attached(plan(), Descriptors(stack, refused=1), report, Log(None)),
+        tracepoint.attach(plan(), Descriptors(stack, refused=1), report, Log(None)),
     ):
         pytest.fail("it listens")
     assert len(attached) == 1

@@ -108,4 +108,4 @@ def test_random_bytes(data: bytes) -> None:
     ask_everything(b"\x9f\xeb\x01\0" + data)
     for head in (b"", b"\x7fELF\2\1", b"\x7fELF\1\2"):
         with contextlib.suppress(BTFError):
-            elf.section(head + data, ".BTF")
+            elf.find_section(head + data, ".BTF")

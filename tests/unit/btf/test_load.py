@@ -152,7 +152,7 @@ def test_a_kernel_without_btf_names_the_cure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(load, "SYSFS", tmp_path)
-    monkeypatch.setattr(load, "USUAL_PLACES", (str(tmp_path / "vmlinux-{release}"),))
+    monkeypatch.setattr(load, "VMLINUX_PATHS", (str(tmp_path / "vmlinux-{release}"),))
     with pytest.raises(BTFError, match="CONFIG_DEBUG_INFO_BTF=y, or give --kernel-btf FILE"):
         load.load_vmlinux()
     (tmp_path / f"vmlinux-{os.uname().release}").write_bytes(WHOLE)
@@ -167,7 +167,7 @@ def test_a_device_that_never_ends_is_no_btf(device: str) -> None:
 
 def test_no_more_is_read_than_btf_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What behind that is missing is found as in a file that was cut off."""
-    monkeypatch.setattr(load, "_LARGEST", len(WHOLE) - 8)
+    monkeypatch.setattr(load, "_MAX_FILE_SIZE", len(WHOLE) - 8)
     with pytest.raises(BTFError, match="malformed"):
         load.load_vmlinux(written(tmp_path, WHOLE))
 

@@ -141,12 +141,12 @@ def test_it_is_nice() -> None:
 
 def test_it_need_not_be_waited_for(tmp_path: Path) -> None:
     started = Child(f"{ANSWERS}:add", 2, 3)
-    until(started.is_over)
+    until(started.is_done)
     assert started.result() == 5
     file = tmp_path / "pid"
     another = Child(f"{ANSWERS}:sleep_from", str(file))
     until(lambda: file.exists() and file.read_text())
-    assert not another.is_over()
+    assert not another.is_done()
     for each in (started, another, another):
         each.close()
     assert not is_running(int(file.read_text()))

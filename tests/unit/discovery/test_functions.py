@@ -8,13 +8,13 @@ from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
 from pypwru.btf.types import Kind
 from pypwru.config import Backend
-from pypwru.discovery.functions import Discovery, discover_functions
+from pypwru.discovery.functions import DiscoveryResult, discover_functions
 from pypwru.discovery.plan import Handler, plan_functions, plan_tracepoints
 from pypwru.discovery.selection import Selection
 from pypwru.discovery.tracepoints import Tracepoint, discover_tracepoints
-from pypwru.discovery.unmatched import no_function, no_tracepoint
+from pypwru.discovery.unmatched import no_function_error, no_tracepoint_error
 from pypwru.errors import KernelError, UsageError
-from pypwru.kernel.ftrace import Traceable, parse_traceable, parse_traceable_addresses
+from pypwru.kernel.ftrace import TraceableFunctions, parse_traceable, parse_traceable_addresses
 from pypwru.kernel.kallsyms import Symbols, parse_symbols
 from tests.data.btf_encoder import Encoder
 
@@ -60,11 +60,11 @@ class Kernel:
 
 def found(kernel: Kernel, selection: Selection = EVERY) -> dict[str, tuple[int, int]]:
     result = discover_functions(kernel.btf(), {}, None, None, selection)
-    return {one.display: (one.position, one.reason) for one in result.functions}
+    return {one.display: (one.skb_arg, one.reason_arg) for one in result.functions}
 
 
-def why(discovery: Discovery) -> dict[str, str]:
-    return {function.display: why for function, why in discovery.refused}
+def why(discovery: DiscoveryResult) -> dict[str, str]:
+    return {function.display: why for function, why in discovery.unattachable}
 
 
 def test_the_position_is_the_first_packet() -> None:
@@ -122,7 +122,7 @@ def test_the_reason_is_found_by_type() -> None:
     }
 
 
-def traceable(*lines: str) -> Traceable:
+def traceable(*lines: str) -> TraceableFunctions:
     return parse_traceable("".join(f"{line}\n" for line in lines))
 
 
@@ -149,7 +149,7 @@ def test_a_module_has_its_own_names() -> None:
     listed = traceable("start_xmit", "start_xmit [virtio_net]", "gone")
     table = symbols("ffffffff81000000 t start_xmit", "ffffffffc0000000 t start_xmit\t[virtio_net]")
     discovery = discover_functions(kernel.btf(), modules, listed, table, EVERY)
-    assert [(one.display, one.position, one.addresses) for one in discovery.functions] == [
+    assert [(one.display, one.skb_arg, one.addresses) for one in discovery.functions] == [
         ("start_xmit", 2, (0xFFFFFFFF81000000,)),
         ("start_xmit[virtio_net]", 1, (0xFFFFFFFFC0000000,)),
     ]
@@ -180,7 +180,7 @@ DUPLICATES = (
     ],
     ids=["unknown", "behind ENDBR", "both"],
 )
-def test_addresses_of_a_shared_name(listing: Traceable, expected: tuple[int, ...]) -> None:
+def test_addresses_of_a_shared_name(listing: TraceableFunctions, expected: tuple[int, ...]) -> None:
     kernel = Kernel()
     kernel.function("reg_vif_xmit", kernel.skb)
     discovery = discover_functions(kernel.btf(), {}, listing, symbols(*DUPLICATES), EVERY)
@@ -270,16 +270,16 @@ def test_a_plan_groups_by_handler() -> None:
         Handler("trace_skb", 2, 0): ["tcp_ack"],
         Handler("trace_skb", 2, 3): ["sk_skb_reason_drop"],
     }
-    assert (plan.total, plan.addresses) == (4, 0)
+    assert (plan.target_count, plan.addresses) == (4, 0)
     other = plan_tracepoints(discover_tracepoints(kernel.btf(), EVERY))
-    assert (other.backend, other.total, other.groups) == (Backend.TRACEPOINT, 1, {})
+    assert (other.backend, other.target_count, other.groups) == (Backend.TRACEPOINT, 1, {})
 
 
-def nothing(kernel: Kernel, selection: Selection, listed: Traceable | None = None) -> str:
+def nothing(kernel: Kernel, selection: Selection, listed: TraceableFunctions | None = None) -> str:
     btf = kernel.btf()
     discovery = discover_functions(btf, {}, listed, None, selection)
     assert discovery.functions == ()
-    error = no_function(selection, btf, {}, discovery)
+    error = no_function_error(selection, btf, {}, discovery)
     assert isinstance(error, KernelError)
     assert "\n" not in str(error)
     return str(error)
@@ -309,10 +309,10 @@ def test_finding_nothing_says_what_to_type() -> None:
 def test_finding_no_tracepoint_names_near_ones() -> None:
     kernel = Kernel()
     kernel.tracepoint("netif_receive_skb", kernel.skb)
-    message = str(no_tracepoint(Selection(filter_func="netif_receive"), kernel.btf()))
+    message = str(no_tracepoint_error(Selection(filter_func="netif_receive"), kernel.btf()))
     assert "did you mean netif_receive_skb?" in message
     narrow = Selection(categories=frozenset({"nft"}))
-    assert "--category nft" in str(no_tracepoint(narrow, kernel.btf()))
+    assert "--category nft" in str(no_tracepoint_error(narrow, kernel.btf()))
 
 
 def test_types_without_functions_are_named_as_such() -> None:
@@ -320,5 +320,5 @@ def test_types_without_functions_are_named_as_such() -> None:
     kernel.tracepoint("kfree_skb", kernel.skb)
     btf = kernel.btf()
     selection = Selection("", 3, frozenset())
-    error = no_function(selection, btf, {}, Discovery((), ()))
+    error = no_function_error(selection, btf, {}, DiscoveryResult((), ()))
     assert "types but no functions" in str(error) and "--backend tracepoint" in str(error)

@@ -11,26 +11,30 @@ import pytest
 from pypwru.btf.query import BTF
 from pypwru.cache import Cache
 from pypwru.discovery import known
-from pypwru.discovery.functions import Discovery, Function, Refused
-from pypwru.discovery.known import Answers, known_functions, unpacked
+from pypwru.discovery.functions import DiscoveryResult, Function, Unattachable
+from pypwru.discovery.known import FactCache, function_facts_from_json, make_function_facts
 from pypwru.errors import KernelError
-from pypwru.kernel.ftrace import Traceable
+from pypwru.kernel.ftrace import TraceableFunctions
 from pypwru.kernel.kallsyms import Symbols
 from tests.support.records import btf_of
 
 RECEIVE = Function("ip_rcv", "", 1, 0, (0xFFFFFFFF81000010,), "ip_rcv", "ip", 1)
 BRIDGE = Function("br_forward", "bridge", 2, 3, (1, 2), "br_forward[bridge]", "bridge", 2)
-ABSENT = Refused(RECEIVE._replace(addresses=()), "it has no address in /proc/kallsyms")
+ABSENT = Unattachable(RECEIVE._replace(addresses=()), "it has no address in /proc/kallsyms")
 SYMBOLS = Symbols(
     ["ip_rcv", "_text", "kfree_skbmem", "nft_do_chain[nf_tables]"], array("Q", range(4))
 )
-TRACEABLE = Traceable(["ip_rcv", "kfree_skbmem", "kfree_skbmem_ish", "nft_do_chain [nf_tables]"])
+TRACEABLE = TraceableFunctions(
+    ["ip_rcv", "kfree_skbmem", "kfree_skbmem_ish", "nft_do_chain [nf_tables]"]
+)
 NAMES = {"_text", "kfree_skbmem", "nft_do_chain"}
 
 
 def test_it_comes_back_from_json() -> None:
-    kept = known_functions(Discovery((RECEIVE, BRIDGE), (ABSENT,)), SYMBOLS, TRACEABLE, NAMES)
-    discovery, symbols, traceable = unpacked(json.loads(json.dumps(kept.packed())))
+    kept = make_function_facts(
+        DiscoveryResult((RECEIVE, BRIDGE), (ABSENT,)), SYMBOLS, TRACEABLE, NAMES
+    )
+    discovery, symbols, traceable = function_facts_from_json(json.loads(json.dumps(kept.to_json())))
 
     assert discovery == kept.discovery
     assert symbols.by_name == {"_text": (1,), "kfree_skbmem": (2,), "nft_do_chain[nf_tables]": (3,)}
@@ -55,7 +59,7 @@ def test_an_answer_holds_for_a_boot_and_its_modules(
     cache, made = Cache(tmp_path / "cache"), iter(range(10))
 
     def answer(*modules: str) -> int:
-        return Answers(cache, types(), modules).get("functions", lambda: next(made))
+        return FactCache(cache, types(), modules).get("functions", lambda: next(made))
 
     assert [answer(), answer(), answer("bridge"), answer("bridge")] == [0, 0, 1, 1]
     identity[0] = "boot 2"
@@ -71,5 +75,5 @@ def test_an_error_is_not_kept(tmp_path: Path, identity: list[str | None]) -> Non
         raise KernelError("no")
 
     with pytest.raises(KernelError):
-        Answers(cache, types(), ()).get("functions", refuse)
-    assert Answers(cache, types(), ()).get("functions", lambda: 7) == 7
+        FactCache(cache, types(), ()).get("functions", refuse)
+    assert FactCache(cache, types(), ()).get("functions", lambda: 7) == 7

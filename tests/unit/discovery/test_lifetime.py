@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from pypwru.discovery.lifetime import FORGETTING, FREES, IN_BULK, TRACKING, final
-from pypwru.program.source import FOLDER, MAIN
+from pypwru.discovery.lifetime import (
+    BULK_FREE_HOOKS,
+    FREE_FUNCTIONS,
+    FREE_HOOK,
+    LIFETIME_HOOKS,
+    terminal_free_functions,
+)
+from pypwru.program.source import BPF_DIR, MAIN
 
 
 def test_what_calls_another_of_them_is_not_the_last() -> None:
-    assert final(FREES) == {"kfree_skbmem", "napi_skb_cache_put"}
+    assert terminal_free_functions(FREE_FUNCTIONS) == {"kfree_skbmem", "napi_skb_cache_put"}
 
 
 def test_but_is_where_the_kernel_has_no_other() -> None:
-    assert final({"kfree_skbmem", "napi_skb_free_stolen_head"}) == FREES
+    assert terminal_free_functions({"kfree_skbmem", "napi_skb_free_stolen_head"}) == FREE_FUNCTIONS
 
 
 def test_each_hook_is_a_handler() -> None:
-    text = (FOLDER / MAIN).read_text()
-    hooks = {**TRACKING, **IN_BULK, "": FORGETTING}.values()
+    text = (BPF_DIR / MAIN).read_text()
+    hooks = {**LIFETIME_HOOKS, **BULK_FREE_HOOKS, "": FREE_HOOK}.values()
     assert all(f"int {hook.handler}(void *ctx)" in text for hook in hooks)

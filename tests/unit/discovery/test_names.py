@@ -12,12 +12,12 @@ import pytest
 from pypwru.btf.query import BTF
 from pypwru.config import Backend
 from pypwru.discovery.functions import discover_functions
-from pypwru.discovery.listed import Sought, locate, why_missing
+from pypwru.discovery.listed import LookupScope, explain_missing, resolve_names
 from pypwru.discovery.names import parse_names, read_names
 from pypwru.discovery.plan import plan_functions
 from pypwru.discovery.selection import Selection
 from pypwru.discovery.tracepoints import discover_tracepoints
-from pypwru.discovery.unmatched import no_function
+from pypwru.discovery.unmatched import no_function_error
 from pypwru.errors import BTFError, ListError
 from tests.unit.discovery.test_functions import Kernel
 
@@ -145,7 +145,7 @@ class Modules:
 def test_names_find_their_modules(names: list[str], displays: list[str], read: list[str]) -> None:
     base = kernel()
     modules = Modules(base)
-    found = locate(tuple(names), base.btf(), {}, modules.load, ["alpha", "beta"])
+    found = resolve_names(tuple(names), base.btf(), {}, modules.load, ["alpha", "beta"])
     assert sorted(found.displays) == displays
     assert modules.read == read
     used = {display.partition("[")[2].rstrip("]") for display in displays} - {"", "gone"}
@@ -166,7 +166,9 @@ def test_exactly_what_is_listed_is_found() -> None:
 def test_every_missing_name_has_its_reason() -> None:
     base = kernel()
     missing = ["nosuch", "vprintk", "x[gone]", "ip_rcv", "tp:kfree_skb", "tp:nosuch", "other"]
-    by_functions = why_missing(missing, Sought(base.btf(), {}, by_tracepoints=False))
+    by_functions = explain_missing(
+        missing, LookupScope(base.btf(), {}, is_tracepoint_backend=False)
+    )
     assert {name: why for why, names in by_functions.items() for name in names} == {
         "nosuch": "it is not in this kernel's BTF",
         "other": "it is not in this kernel's BTF",
@@ -176,7 +178,9 @@ def test_every_missing_name_has_its_reason() -> None:
         "tp:kfree_skb": "a tracepoint, which --backend tracepoint traces",
         "tp:nosuch": "this kernel has no such tracepoint with an sk_buff argument",
     }
-    by_tracepoints = why_missing(["ip_rcv"], Sought(base.btf(), {}, by_tracepoints=True))
+    by_tracepoints = explain_missing(
+        ["ip_rcv"], LookupScope(base.btf(), {}, is_tracepoint_backend=True)
+    )
     assert list(by_tracepoints) == ["a function, and --backend tracepoint traces none"]
 
 
@@ -184,8 +188,8 @@ def test_nothing_left_of_a_list_says_why() -> None:
     base = kernel()
     selection = Selection(only=frozenset(("nosuch", "vprintk")))
     discovery = discover_functions(base.btf(), {}, None, None, selection)
-    assert plan_functions(Backend.KPROBE, discovery).total == 0
-    error = str(no_function(selection, base.btf(), {}, discovery))
+    assert plan_functions(Backend.KPROBE, discovery).target_count == 0
+    error = str(no_function_error(selection, base.btf(), {}, discovery))
     assert "none of the 2 names in --functions can be traced" in error
     assert "nosuch: it is not in this kernel's BTF" in error
     assert "vprintk: it takes no sk_buff" in error

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pypwru.discovery import re2_machine
-from pypwru.discovery.re2 import found_in, whole_name_matcher
+from pypwru.discovery.re2 import compile_search, compile_whole_name
 from pypwru.errors import FilterError
 from tests.support.need import need
 
@@ -22,7 +22,7 @@ NAMES = _NAMES.split()
 
 
 def selected(expression: str) -> list[str]:
-    return [name for name in NAMES if whole_name_matcher(expression)(name)]
+    return [name for name in NAMES if compile_whole_name(expression)(name)]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_nothing_selects_everything() -> None:
 )
 def test_what_go_refuses_is_refused_in_its_words(expression: str, words: str) -> None:
     with pytest.raises(FilterError) as caught:
-        whole_name_matcher(expression)
+        compile_whole_name(expression)
     assert words in str(caught.value)
     assert repr(expression) in str(caught.value)
 
@@ -114,9 +114,9 @@ def test_re2_agrees(judge: Any, expression: str) -> None:
         search = judge.compile(expression, quiet).search
     except judge.error:
         with pytest.raises(FilterError):
-            whole_name_matcher(expression)
+            compile_whole_name(expression)
         return
-    matches = whole_name_matcher(expression)
+    matches = compile_whole_name(expression)
     for name in NAMES:
         found = search(name)
         assert matches(name) == bool(found and found.group() == name), (expression, name)
@@ -147,9 +147,9 @@ def test_re2_finds_the_same(judge: Any, expression: str, more: str) -> None:
         search = judge.compile(expression, quiet).search
     except judge.error:
         with pytest.raises(FilterError):
-            found_in(expression)
+            compile_search(expression)
         return
-    found = found_in(expression)
+    found = compile_search(expression)
     for text in (*TEXTS, more):
         assert found(text) == bool(search(text)), (expression, text)
 
@@ -158,17 +158,17 @@ def test_re2_finds_the_same(judge: Any, expression: str, more: str) -> None:
 def test_time_is_linear_in_the_text(expression: str, judge: Any) -> None:
     """A backtracking engine takes 2 ** 8192 steps."""
     for text in ("ab" * 8192, "a" * 16384 + "!"):
-        assert found_in(expression)(text) == bool(judge.search(expression, text))
+        assert compile_search(expression)(text) == bool(judge.search(expression, text))
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, judge: Any) -> None:
     """States are forgotten, also in the middle of a text."""
-    monkeypatch.setattr(re2_machine, "_MOST_STATES", 4)
+    monkeypatch.setattr(re2_machine, "_MAX_STATES", 4)
     expression = "(a|b)*a(a|b){3}c"
     for text in ("abbabaabbbaaabbac" * 9, "abbabbbbc", "aaaa" * 20):
-        assert found_in(expression)(text) == bool(judge.search(expression, text))
+        assert compile_search(expression)(text) == bool(judge.search(expression, text))
     names = ["abbac", "baabbc", "abab", "abbabbabc"]
-    matches = whole_name_matcher(expression)
+    matches = compile_whole_name(expression)
     assert [matches(name) for name in names] == [
         bool(judge.fullmatch(expression, name)) for name in names
     ]
@@ -176,4 +176,4 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, judge: Any) -> None:
 
 def test_what_is_too_large_is_refused() -> None:
     with pytest.raises(FilterError, match="expression too large"):
-        found_in("((a{1000}){1000}){1000}")
+        compile_search("((a{1000}){1000}){1000}")

@@ -26,8 +26,8 @@ def recorded(kernel: str, modules: bool = True) -> list[tuple[str, str]]:
 def listed() -> dict[str, int]:
     return {
         name: int(row.key)
-        for row in tables.rows("priorities")
-        for word in row.words
+        for row in tables.load_table("priorities")
+        for word in row.names
         for name in word.split("/")
     }
 
@@ -50,7 +50,10 @@ def test_no_name_is_listed_that_no_kernel_has() -> None:
 
 def test_no_name_is_listed_twice() -> None:
     names = [
-        name for row in tables.rows("priorities") for word in row.words for name in word.split("/")
+        name
+        for row in tables.load_table("priorities")
+        for word in row.names
+        for name in word.split("/")
     ]
     assert [name for name, count in Counter(names).items() if count > 1] == []
 
@@ -58,8 +61,8 @@ def test_no_name_is_listed_twice() -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_level_0_is_whole_everywhere(kernel: str) -> None:
     names = {name for name, _ in recorded(kernel)}
-    for row in tables.rows("priorities"):
-        for word in row.words:
+    for row in tables.load_table("priorities"):
+        for word in row.names:
             if row.key == "0":
                 assert names.intersection(word.split("/")), f"{word} is not in {kernel}"
 
@@ -80,8 +83,8 @@ def test_no_category_is_empty(kernel: str) -> None:
 
 def test_every_row_of_categories_decides_something() -> None:
     known = {entry for kernel in KERNELS for entry in recorded(kernel)}
-    busy = {tables.deciding_row(name, module) for name, module in known}
-    rows = {row for row in tables.rows("categories") if row.key != "strip"}
+    busy = {tables.matching_row(name, module) for name, module in known}
+    rows = {row for row in tables.load_table("categories") if row.key != "strip"}
     assert rows - busy == set()
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.attach.attached import Attached
+from pypwru.attach.attached import AttachReport
 from pypwru.config import Backend
 from pypwru.events import counters
 from pypwru.events.counters import (
     Counters,
-    account,
-    forgotten,
-    held_back,
+    count_evicted,
+    count_lost_ids,
+    count_suppressed,
     possible_cpus,
     read_counters,
-    thrown_out,
+    summarize,
 )
 from pypwru.events.record import COUNTERS_SIZE
 from pypwru.kernel import bpf
@@ -25,8 +25,8 @@ from tests.support.records import configured
 
 
 def test_every_sight_has_its_place() -> None:
-    report = Attached(functions=30, ignored=[("tp", "why")])
-    told = account(7, 3, Counters(produced=20, ring_full=4), {}, {"recursion": 2}, report)
+    report = AttachReport(target_count=30, ignored=[("tp", "why")])
+    told = summarize(7, 3, Counters(produced=20, ring_full=4), {}, {"recursion": 2}, report)
     assert told == {
         "events": 7,
         "packets": 3,
@@ -40,7 +40,7 @@ def test_every_sight_has_its_place() -> None:
 
 
 def test_packets_that_nobody_can_tell_apart_are_not_counted() -> None:
-    told = account(7, None, Counters(produced=20), {}, {}, Attached())
+    told = summarize(7, None, Counters(produced=20), {}, {}, AttachReport())
     assert "packets" not in told
 
 
@@ -61,12 +61,14 @@ def test_sums(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_a_full_map_threw_out_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bpf, "map_keys", lambda fd, size: iter([b"12345678"] * 3))
-    counted = Counters(followed=20, forgotten=6, judged=9, unjudged=5)
-    assert thrown_out(counted, {"tracked": 7}) == {"tracking": 11}
-    assert thrown_out(counted, {"tracked": 7, "verdicts": 8}) == {"tracking": 11, "verdicts": 1}
+    counted = Counters(tracked_added=20, tracked_removed=6, verdict_added=9, verdict_removed=5)
+    assert count_evicted(counted, {"tracked": 7}) == {"tracking": 11}
+    assert count_evicted(counted, {"tracked": 7, "verdicts": 8}) == {"tracking": 11, "verdicts": 1}
 
 
-COUNTED = Counters(produced=20, ring_full=1, not_sampled=4, throttled=3, over_rate=2, ends_lost=9)
+COUNTED = Counters(
+    produced=20, ring_full=1, not_sampled=4, throttled=3, over_rate=2, free_records_lost=9
+)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +83,9 @@ COUNTED = Counters(produced=20, ring_full=1, not_sampled=4, throttled=3, over_ra
 def test_what_was_held_back_is_told_where_it_was_asked_for(
     flags: str, words: dict[str, int]
 ) -> None:
-    aside = held_back(configured(flags), COUNTED)
+    aside = count_suppressed(configured(flags), COUNTED)
     assert aside == words
-    told = account(6, 1, COUNTED, aside, {}, Attached())
+    told = summarize(6, 1, COUNTED, aside, {}, AttachReport())
     assert told["produced"] == sum(aside.values()) + 6 + 1 + told["not_shown"]
 
 
@@ -91,12 +93,15 @@ def test_what_was_lost_of_who_packets_are(monkeypatch: pytest.MonkeyPatch) -> No
     keys = [0xFFFF888000000101, 0xFFFF888000000201, 0xFFFF888000000100, 0xFFFF888000000103]
     octets = [key.to_bytes(8, "little") for key in keys]
     monkeypatch.setattr(bpf, "map_keys", lambda fd, size: iter(octets))
-    counted = COUNTED._replace(remembered=10, released=5)
+    counted = COUNTED._replace(id_inserted=10, id_removed=5)
     samples, stats = configured("--sample-rate 2"), configured("--stats")
-    assert forgotten(samples, Backend.KPROBE, counted, {"seen": 7}) == {"identities": 3}
-    assert forgotten(stats, Backend.KPROBE, counted, {"seen": 7}) == {"ends": 9, "identities": 3}
-    assert forgotten(stats, Backend.TRACEPOINT, counted, {"seen": 7}) == {"ends": 9}
-    assert forgotten(configured(""), Backend.KPROBE, counted, {}) == {}
+    assert count_lost_ids(samples, Backend.KPROBE, counted, {"seen": 7}) == {"identities": 3}
+    assert count_lost_ids(stats, Backend.KPROBE, counted, {"seen": 7}) == {
+        "ends": 9,
+        "identities": 3,
+    }
+    assert count_lost_ids(stats, Backend.TRACEPOINT, counted, {"seen": 7}) == {"ends": 9}
+    assert count_lost_ids(configured(""), Backend.KPROBE, counted, {}) == {}
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import struct
 import pytest
 
 from pypwru.events import drain as draining
-from pypwru.events.drain import drain, rest
-from pypwru.events.limit import Limit
-from pypwru.events.record import EVENT_SIZE, Record, Slices
-from pypwru.events.ring import Ring, committed
-from pypwru.signals import Interrupts
+from pypwru.events.drain import drain, drain_remaining
+from pypwru.events.limit import EventLimit
+from pypwru.events.record import EVENT_SIZE, RawRecord, Record
+from pypwru.events.ring import RingReader, count_committed
+from pypwru.signals import StopRequest
 
 
 def record(skb: int) -> Record:
@@ -28,20 +28,20 @@ def record(skb: int) -> Record:
     ],
 )
 def test_a_record_under_way_holds_back_those_after_it(lengths: list[int], ready: int) -> None:
-    assert committed(lengths, EVENT_SIZE) == ready
+    assert count_committed(lengths, EVENT_SIZE) == ready
 
 
-class Batches(Ring):
+class Batches(RingReader):
     """A ring that gives what it is told; without an mmap."""
 
-    def __init__(self, *batches: int, stop: Interrupts | None = None) -> None:
-        self.batches: list[list[Slices]] = [[record(1)] * count for count in batches]
+    def __init__(self, *batches: int, stop: StopRequest | None = None) -> None:
+        self.batches: list[list[RawRecord]] = [[record(1)] * count for count in batches]
         self.interrupts = stop
 
     def watch(self, fd: int) -> None:
         pass
 
-    def read(self) -> list[Slices]:
+    def read(self) -> list[RawRecord]:
         return self.batches.pop(0) if self.batches else []
 
     def wait(self) -> None:
@@ -51,7 +51,7 @@ class Batches(Ring):
 
 
 def test_it_gives_batches_until_somebody_wants_the_end() -> None:
-    stop = Interrupts(-1)
+    stop = StopRequest(-1)
     ring = Batches(2, 1, stop=stop)
     assert [len(batch) for batch in drain(ring, stop)] == [2, 1]
     stop.received = True
@@ -60,19 +60,19 @@ def test_it_gives_batches_until_somebody_wants_the_end() -> None:
 
 def test_an_idle_ring_gives_empty_batches() -> None:
     """What is held until its time comes is looked at then."""
-    stop = Interrupts(-1)
+    stop = StopRequest(-1)
     batches = drain(Batches(1, 0, 0, stop=stop), stop)
     assert [len(batch) for batch in batches] == [1, 0, 0]
 
 
 def test_the_rest_is_all_that_the_ring_holds() -> None:
-    assert [len(batch) for batch in rest(Batches(3, 2))] == [3, 2]
+    assert [len(batch) for batch in drain_remaining(Batches(3, 2))] == [3, 2]
 
 
 def test_it_looks_around_twice_a_second_however_many_records_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stop, looks = Interrupts(-1), list[int]()
+    stop, looks = StopRequest(-1), list[int]()
     ring = Batches(*[1] * 20, stop=stop)
     clock = (tick / 10 for tick in range(1000))
     monkeypatch.setattr(draining, "monotonic", lambda: next(clock))
@@ -82,12 +82,12 @@ def test_it_looks_around_twice_a_second_however_many_records_come(
 
 
 def test_the_limit_cuts_the_batch() -> None:
-    limit, one = Limit(3), record(1)
-    assert list(limit.cut([one, one])) == [one, one] and not limit.reached
-    assert list(limit.cut([one, one])) == [one] and limit.reached
-    assert not limit.cut([one])
+    limit, one = EventLimit(3), record(1)
+    assert list(limit.take([one, one])) == [one, one] and not limit.is_reached
+    assert list(limit.take([one, one])) == [one] and limit.is_reached
+    assert not limit.take([one])
 
 
 def test_no_limit() -> None:
-    limit = Limit(0)
-    assert len(limit.cut([record(1)] * 50)) == 50 and not limit.reached
+    limit = EventLimit(0)
+    assert len(limit.take([record(1)] * 50)) == 50 and not limit.is_reached

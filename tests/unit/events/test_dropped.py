@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 
 from pypwru.events import paths
 from pypwru.events.drop_flag import FLAG_SIZE, is_drop_event
-from pypwru.events.dropped import Dropped
-from pypwru.events.limit import Limit
-from pypwru.events.lives import is_end
-from pypwru.events.record import Record, Slices, constants
-from pypwru.events.wire import wire
+from pypwru.events.dropped import DropFilter
+from pypwru.events.limit import EventLimit
+from pypwru.events.lives import is_free_record
+from pypwru.events.record import RawRecord, Record, header_constants
+from pypwru.events.wire import record_layout
 from tests.support import records
 from tests.support.records import NO_SOCKET, configured, event, flow, packet
 
 CONFIG = configured("--drops")
-END = constants()["EVENT_END"]
+END = header_constants()["EVENT_END"]
 IP_RCV, CONSUME, DROPS, VETH = 3, 4, 5, 7
 CONSUMED = 1  # the reason
 SECOND = 1_000_000_000
@@ -39,7 +39,9 @@ class Stage:
 
     def __init__(self) -> None:
         self.now = 0
-        self.dropped = Dropped(wire(CONFIG), records.FUNCTIONS, records.names().drops, self.clock)
+        self.dropped = DropFilter(
+            record_layout(CONFIG), records.FUNCTIONS, records.names().is_drop, self.clock
+        )
 
     def clock(self) -> int:
         return self.now
@@ -49,8 +51,10 @@ class Stage:
         return times(self.dropped.take(batch))
 
 
-def times(found: list[Slices]) -> list[int]:
-    return [-one[2] if is_drop_event(one[3]) else one[2] for one in found if not is_end(one)]
+def times(found: list[RawRecord]) -> list[int]:
+    return [
+        -one[2] if is_drop_event(one[3]) else one[2] for one in found if not is_free_record(one)
+    ]
 
 
 def test_a_packet_is_shown_once_it_has_ended() -> None:
@@ -61,7 +65,7 @@ def test_a_packet_is_shown_once_it_has_ended() -> None:
     assert stage.take(ended(1)) == []
     found = stage.dropped.take(())
     assert times(found) == [1, -3, 4]
-    assert is_end(found[-1]), "and who follows packets is told of its end"
+    assert is_free_record(found[-1]), "and who follows packets is told of its end"
     assert found[1][3][:-FLAG_SIZE] == batch[2][3][:-FLAG_SIZE]
 
 
@@ -71,7 +75,7 @@ def test_what_did_its_work_is_forgotten() -> None:
     assert stage.take(seen(2, DROPS, 3, CONSUMED, 2), ended(2, 2)) == []
     assert stage.take() == stage.take() == []
     assert stage.dropped.finish() == []
-    assert stage.dropped.overflowed == 0
+    assert stage.dropped.evicted_events == 0
 
 
 def test_a_message_of_a_socket_is_not_shown() -> None:
@@ -136,13 +140,13 @@ def test_what_was_dropped_is_shown_when_the_trace_ends() -> None:
 
 
 def test_what_is_held_is_bounded_and_what_goes_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "SIGHTS", 4)
+    monkeypatch.setattr(paths, "MAX_HELD_EVENTS", 4)
     stage = Stage()
     stage.take(*(seen(1, at=at) for at in range(1, 4)), seen(2, at=4, number=2))
     assert stage.take(seen(2, DROPS, 5, NO_SOCKET, 2)) == []
-    assert stage.dropped.overflowed == 3
+    assert stage.dropped.evicted_events == 3
     assert stage.take(seen(3, number=3), seen(3, number=3), seen(3, number=3)) == [4, -5]
-    assert stage.dropped.overflowed == 3, "what was dropped is shown instead"
+    assert stage.dropped.evicted_events == 3, "what was dropped is shown instead"
 
 
 @given(
@@ -179,9 +183,9 @@ def test_exactly_the_dropped(plan: list[tuple[int, int, bool]], chance: object, 
 
 
 def test_an_end_takes_no_room_of_the_limit() -> None:
-    limit = Limit(2)
+    limit = EventLimit(2)
     batch = [seen(1), ended(1), seen(2), ended(2), seen(3)]
-    assert limit.cut(batch[:2]) == batch[:2]
-    assert not limit.reached
-    assert limit.cut(batch[2:]) == batch[2:4]  # with its end, which was before the rest
-    assert limit.reached
+    assert limit.take(batch[:2]) == batch[:2]
+    assert not limit.is_reached
+    assert limit.take(batch[2:]) == batch[2:4]  # with its end, which was before the rest
+    assert limit.is_reached

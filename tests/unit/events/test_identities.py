@@ -7,25 +7,25 @@ import struct
 import pytest
 
 from pypwru.events import identities
-from pypwru.events.identities import PacketCount, packet_count
-from pypwru.events.record import Record, constants
-from pypwru.events.wire import wire
+from pypwru.events.identities import PacketCounter, make_packet_counter
+from pypwru.events.record import Record, header_constants
+from pypwru.events.wire import record_layout
 from tests.support.records import configured
 
 CONFIG = configured("--sample-rate 2")
-WIRE, KINDS = wire(CONFIG), constants()
+WIRE, KINDS = record_layout(CONFIG), header_constants()
 PART = WIRE.parts["identity"]
 
 
 def record(skb: int, packet: int, kind: str = "EVENT_FUNCTION") -> Record:
-    tail = bytearray(WIRE.tail)
+    tail = bytearray(WIRE.tail_size)
     tail[PART.offset : PART.offset + PART.size] = packet.to_bytes(8, "little")
     head = struct.pack("=QIHH16sQ", skb, 1, 0, KINDS[kind], b"test", 0)
     return Record(head, bytes(16), 0, b"", bytes(tail))
 
 
 def count(*records: Record) -> int:
-    packets = PacketCount(PART)
+    packets = PacketCounter(PART)
     packets.add(records)
     return packets.total
 
@@ -40,8 +40,8 @@ def test_an_end_is_no_sight_and_who_is_not_known_no_packet() -> None:
 
 
 def test_a_packet_that_comes_again_late_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identities, "_RECENT", 10)
-    packets = PacketCount(PART)
+    monkeypatch.setattr(identities, "_MAX_RECENT", 10)
+    packets = PacketCounter(PART)
     batch, other = [record(1, number) for number in range(1, 10_001)], [record(1, 3 << 40 | 70_000)]
     for _ in range(3):
         packets.add(batch)
@@ -52,12 +52,12 @@ def test_a_packet_that_comes_again_late_counts_once(monkeypatch: pytest.MonkeyPa
 def test_what_is_kept_is_bounded_and_late_numbers_are_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(identities, "_BLOCKS", 8)
-    packets, last = PacketCount(PART), 1 << 22
+    monkeypatch.setattr(identities, "_MAX_BLOCKS", 8)
+    packets, last = PacketCounter(PART), 1 << 22
     for number in range(0, last, 1 << 12):  # one of each block
         packets.add([record(1, number + 1)])
     assert packets.total == 1 << 10
-    (known,) = packets._known.values()
+    (known,) = packets._sequences.values()
     assert sum(map(len, known._blocks.values())) == 8 * (1 << 9)
     packets.add([record(1, 1), record(1, 2)])
     packets.add([record(1, last - 1), record(1, last - 1)])
@@ -65,5 +65,5 @@ def test_what_is_kept_is_bounded_and_late_numbers_are_known(
 
 
 def test_an_address_is_no_packet() -> None:
-    assert isinstance(packet_count(WIRE), PacketCount)
-    assert packet_count(wire(configured(""))) is None
+    assert isinstance(make_packet_counter(WIRE), PacketCounter)
+    assert make_packet_counter(record_layout(configured(""))) is None

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pypwru.events import judged
-from pypwru.events.judged import Judged
-from pypwru.events.record import Record, Slices
+from pypwru.events.judged import NftPacketFilter
+from pypwru.events.record import RawRecord, Record
 from pypwru.output.parts import FUNCTION
 from tests.support.records import NFT_IN, NFT_OUT, NFT_RULE, packet
 
@@ -25,11 +25,11 @@ def sight(
     return Record(packet(skb, 0, 7, kind), FUNCTION.pack(address, 0), at, b"", tells)
 
 
-def meets(record: Slices) -> bool:
+def meets(record: RawRecord) -> bool:
     return record[4] in (ASKED, CARRIES_ASKED)
 
 
-def judges(record: Slices) -> bool | None:
+def judges(record: RawRecord) -> bool | None:
     return None if record[4] == NOTHING else record[4] not in (OWN,)
 
 
@@ -37,10 +37,10 @@ class Stage:
     """A ``Judged``, and what came out of it."""
 
     def __init__(self) -> None:
-        self.out: list[Slices] = []
-        self.judged = Judged(meets, judges, NAMES)
+        self.out: list[RawRecord] = []
+        self.judged = NftPacketFilter(meets, judges, NAMES)
 
-    def take(self, *batch: Record) -> list[Slices]:
+    def take(self, *batch: Record) -> list[RawRecord]:
         """What comes out when ``batch`` is given."""
         found = self.judged.take(batch)
         self.out += found
@@ -86,8 +86,8 @@ def test_few_of_those_that_ended_are_remembered() -> None:
     stage = Stage()
     for skb in range(200):
         stage.take(sight(skb), sight(skb, address=FREE))
-    assert len(stage.judged._ended) == judged._ENDED
-    assert stage.judged._sights == 0 == stage.judged.overflowed
+    assert len(stage.judged._freed) == judged._MAX_FREED
+    assert stage.judged._held_events == 0 == stage.judged.evicted_events
 
 
 def test_one_that_carries_nothing_is_not_the_one_that_was_judged() -> None:
@@ -102,10 +102,10 @@ def test_one_that_carries_nothing_is_not_the_one_that_was_judged() -> None:
 def test_a_rule_that_only_jumps_leaves_nothing_to_carry() -> None:
     stage = Stage()
 
-    def jump(record: Slices) -> bool:
+    def jump(record: RawRecord) -> bool:
         return record[4] == OWN
 
-    stage.judged = Judged(jump, judges, NAMES)
+    stage.judged = NftPacketFilter(jump, judges, NAMES)
     assert len(stage.take(sight(1), sight(1, OWN), sight(1))) == 3
 
 
@@ -120,22 +120,22 @@ def test_after_ten_seconds_an_address_is_another_packets(pause: int, shown: int)
 
 
 def test_held_sights_are_bounded_and_what_goes_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judged, "_SIGHTS", 4)
+    monkeypatch.setattr(judged, "_MAX_HELD_EVENTS", 4)
     stage = Stage()
     stage.take(*(sight(1, at=at) for at in range(3)), sight(2), sight(3))
-    assert stage.judged.overflowed == 3, "of the packet that was seen first"
+    assert stage.judged.evicted_events == 3, "of the packet that was seen first"
     assert stage.take(sight(1, ASKED), sight(2, ASKED)) == [
         sight(1, ASKED), sight(2), sight(2, ASKED),
     ]  # fmt: skip
 
 
 def test_held_packets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judged, "_PACKETS", 4)
+    monkeypatch.setattr(judged, "_MAX_PACKETS", 4)
     stage = Stage()
     stage.take(sight(9, ASKED), *(sight(skb) for skb in range(4)))
-    assert stage.judged.overflowed == 0, "of the one that was shown nothing was held"
+    assert stage.judged.evicted_events == 0, "of the one that was shown nothing was held"
     stage.take(sight(4), sight(5))
-    assert stage.judged.overflowed == 2
+    assert stage.judged.evicted_events == 2
     assert len(stage.judged._packets) == 4
 
 
@@ -169,7 +169,7 @@ def lives(draw: st.DrawFn) -> list[Record]:
 
 @given(lives(), st.integers(1, 7))
 def test_exactly_the_packets_that_were_asked_for(stream: list[Record], size: int) -> None:
-    def life(record: Slices) -> tuple[bytes, bytes]:
+    def life(record: RawRecord) -> tuple[bytes, bytes]:
         return record[0][:8], record[3]
 
     wanted = {life(record) for record in stream if meets(record)}
@@ -182,4 +182,4 @@ def test_exactly_the_packets_that_were_asked_for(stream: list[Record], size: int
     for each in wanted:
         times = [record[2] for record in stage.out if life(record) == each]
         assert times == sorted(times), "in their order"
-    assert stage.judged._sights == 0 == len(stage.judged._packets)
+    assert stage.judged._held_events == 0 == len(stage.judged._packets)

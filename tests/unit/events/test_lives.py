@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pypwru.events import lives
-from pypwru.events.lives import Lives, Why, is_end, sights
-from pypwru.events.record import Record, constants
-from pypwru.events.wire import wire
+from pypwru.events.lives import EndReason, SkbTracker, is_free_record, without_free_records
+from pypwru.events.record import Record, header_constants
+from pypwru.events.wire import record_layout
 from pypwru.output.parts import FUNCTION
 from tests.support.records import NFT_OUT, NFT_RULE, configured, packet
 from tests.support.records import tail as tail_of
 
 CONFIG = configured("--sample-rate 2")
-END = constants()["EVENT_END"]
+END = header_constants()["EVENT_END"]
 IP_RCV, FREES, TP = 3, 99, 98
 NAMES = {IP_RCV: "ip_rcv", FREES: "kfree_skbmem", TP: "tp:consume_skb"}
 
@@ -31,27 +31,27 @@ def ended(skb: int, number: int = 0) -> Record:
 class Kept:
     """What was made of packets, and how each came to its end."""
 
-    def __init__(self, most: int = lives.PACKETS) -> None:
-        self.ended: list[tuple[list[int], Why]] = []
-        self.lives: Lives[list[int]] = Lives(
-            wire(CONFIG), NAMES, lambda record: [],
+    def __init__(self, most: int = lives.MAX_SKBS) -> None:
+        self.ended: list[tuple[list[int], EndReason]] = []
+        self.lives: SkbTracker[list[int]] = SkbTracker(
+            record_layout(CONFIG), NAMES, lambda record: [],
             lambda kept, why: self.ended.append((kept, why)),
             most,
         )  # fmt: skip
 
     def see(self, *batch: Record) -> None:
         for record in batch:
-            kept = self.lives.see(record)
-            assert (kept is None) == is_end(record)
+            kept = self.lives.observe(record)
+            assert (kept is None) == is_free_record(record)
             if kept is not None:
                 kept.append(record[2])
-        self.lives.settle()
+        self.lives.end_batch()
 
 
 def test_what_is_no_sight_is_told_apart() -> None:
     batch = [seen(1), ended(1), seen(2)]
-    assert [is_end(record) for record in batch] == [False, True, False]
-    assert sights(batch) == [batch[0], batch[2]]
+    assert [is_free_record(record) for record in batch] == [False, True, False]
+    assert without_free_records(batch) == [batch[0], batch[2]]
 
 
 def test_a_packet_ends_a_batch_after_it_was_told() -> None:
@@ -59,56 +59,59 @@ def test_a_packet_ends_a_batch_after_it_was_told() -> None:
     kept.see(seen(1, 5, at=1), seen(1, 5, at=2), ended(1, 5))
     assert kept.ended == []
     kept.see()
-    assert kept.ended == [([1, 2], Why.FREED)]
+    assert kept.ended == [([1, 2], EndReason.FREED)]
 
 
 def test_what_nftables_says_of_a_packet_that_it_freed_is_of_that_packet() -> None:
     kept = Kept()
     kept.see(seen(1, 5, at=1), ended(1, 5))
     kept.see(seen(1, 5, at=2, kind=NFT_RULE), seen(1, 0, at=3, kind=NFT_OUT))
-    assert kept.ended == [([1, 2, 3], Why.FREED)]
+    assert kept.ended == [([1, 2, 3], EndReason.FREED)]
 
 
 def test_what_nftables_says_of_another_packet_at_its_address_is_not() -> None:
     kept = Kept()
     kept.see(seen(1, 5, at=1), ended(1, 5))
     kept.see(seen(1, 6, at=2, kind=NFT_RULE))
-    assert kept.ended == [([1], Why.FREED)]
+    assert kept.ended == [([1], EndReason.FREED)]
 
 
 def test_nor_does_it_end_the_packet_that_has_its_address_by_now() -> None:
     kept = Kept()
     kept.see(seen(1, 5, at=1), ended(1, 5), seen(1, 6, at=2), seen(1, 5, at=3, kind=NFT_OUT))
     kept.see(seen(1, 6, at=4))
-    kept.lives.finish()
-    assert [(each[0], why) for each, why in kept.ended] == [(1, Why.FREED), (2, Why.STOPPED)]
+    kept.lives.end_all()
+    assert [(each[0], why) for each, why in kept.ended] == [
+        (1, EndReason.FREED),
+        (2, EndReason.TRACE_ENDED),
+    ]
 
 
 def test_a_clone_at_the_address_of_what_it_was_made_of_is_another() -> None:
     kept = Kept()
     kept.see(seen(1, 5, at=1), ended(1, 5), seen(1, 5, at=2))
-    assert kept.ended == [([1], Why.FREED)]
+    assert kept.ended == [([1], EndReason.FREED)]
 
 
 def test_another_packet_at_the_address_ends_the_one_before() -> None:
     kept = Kept()
     kept.see(seen(1, 5, at=1), seen(1, 6, at=2))
-    assert kept.ended == [([1], Why.REPLACED)]
+    assert kept.ended == [([1], EndReason.ADDRESS_REUSED)]
     kept.see(ended(1, 6), seen(1, 7, at=3))
-    assert kept.ended[1:] == [([2], Why.FREED)]
+    assert kept.ended[1:] == [([2], EndReason.FREED)]
 
 
 def test_an_identity_can_become_known() -> None:
     kept = Kept()
     kept.see(seen(1, 0, at=1), seen(1, 5, at=2), seen(1, 0, at=3), seen(1, 6, at=4))
-    assert kept.ended == [([1, 2, 3], Why.REPLACED)]
+    assert kept.ended == [([1, 2, 3], EndReason.ADDRESS_REUSED)]
 
 
 def test_a_function_that_frees_calls_others_a_tracepoint_does_not() -> None:
     kept = Kept()
     kept.see(seen(1, 5, at=1, function=FREES), seen(1, 5, at=2), ended(1, 5))
     kept.see(seen(2, 0, at=3, function=TP), seen(2, 0, at=4))
-    assert kept.ended == [([3], Why.FREED), ([1, 2], Why.FREED)]
+    assert kept.ended == [([3], EndReason.FREED), ([1, 2], EndReason.FREED)]
 
 
 def test_an_end_of_what_nobody_knows_is_nothing() -> None:
@@ -121,23 +124,23 @@ def test_an_end_of_what_nobody_knows_is_nothing() -> None:
 def test_the_quietest_is_left_when_there_are_too_many() -> None:
     kept = Kept(most=2)
     kept.see(seen(1, 1, at=1), seen(2, 2, at=2), seen(1, 1, at=3), seen(3, 3, at=4))
-    assert kept.ended == [([2], Why.CROWDED)]
-    assert kept.lives.quietest() == [1, 3]
-    kept.lives.leave_quietest()
-    assert kept.ended[1:] == [([1, 3], Why.CROWDED)]
-    assert kept.lives.at(seen(3)[0][:8]) == [4]
-    kept.lives.leave(seen(3)[0][:8])
-    assert kept.ended[2:] == [([4], Why.FREED)]
-    kept.lives.leave_quietest()
-    assert kept.lives.quietest() is None
+    assert kept.ended == [([2], EndReason.EVICTED)]
+    assert kept.lives.least_recent() == [1, 3]
+    kept.lives.evict_least_recent()
+    assert kept.ended[1:] == [([1, 3], EndReason.EVICTED)]
+    assert kept.lives.get(seen(3)[0][:8]) == [4]
+    kept.lives.remove(seen(3)[0][:8])
+    assert kept.ended[2:] == [([4], EndReason.FREED)]
+    kept.lives.evict_least_recent()
+    assert kept.lives.least_recent() is None
 
 
 def test_the_trace_ends_what_has_not_ended() -> None:
     kept = Kept()
     kept.see(seen(1, 1, at=1), seen(2, 2, at=2), ended(1, 1))
-    assert kept.lives.all() == [[1], [2]]
-    kept.lives.finish()
-    assert kept.ended == [([1], Why.FREED), ([2], Why.STOPPED)]
+    assert kept.lives.states() == [[1], [2]]
+    kept.lives.end_all()
+    assert kept.ended == [([1], EndReason.FREED), ([2], EndReason.TRACE_ENDED)]
 
 
 @given(
@@ -163,5 +166,5 @@ def test_every_sight_is_of_its_packet(
     kept = Kept()
     for at in range(0, len(mixed), size):
         kept.see(*mixed[at : at + size])
-    kept.lives.finish()
+    kept.lives.end_all()
     assert sorted(each for each, _ in kept.ended) == sorted(wanted.values())

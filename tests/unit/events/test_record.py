@@ -14,7 +14,7 @@ import pytest
 from pypwru.events import packets, record
 from pypwru.events.counters import Counters
 from pypwru.output import nft_part, parts
-from pypwru.program.source import FOLDER
+from pypwru.program.source import BPF_DIR
 from pypwru.resolve import nft_names
 from tests.support.need import need
 
@@ -26,11 +26,11 @@ TAIL = {
     "part_map": parts.MAP,
     "part_nft": nft_part.NFT,
     "part_nft_at": nft_part.NFT_AT,
-    "part_bytes": packets.BYTES,
-    "part_identity": parts.IDENTITY,
-    "chunk": packets.CHUNK,
-    "nft_key": nft_names.KEY,
-    "nft_names": nft_names.NAMES,
+    "part_bytes": packets.PART_BYTES,
+    "part_identity": parts.PACKET_ID,
+    "chunk": packets.CHUNK_HEADER,
+    "nft_key": nft_names.KEY_STRUCT,
+    "nft_names": nft_names.NAMES_STRUCT,
     "part_stack": parts.STACK,
 }
 STRUCTS = ("event", "counters", *TAIL)
@@ -46,7 +46,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, li
     lines = []
     for name in STRUCTS:
         lines += [f'SIZE("{name}", struct {name})']
-        lines += [f"FIELD({name}, {member})" for member in record.members(name)]
+        lines += [f"FIELD({name}, {member})" for member in record.struct_members(name)]
     (folder / "layout.c").write_text(
         "#include <stddef.h>\n#include <stdint.h>\n#include <stdio.h>\n"
         "typedef uint8_t u8; typedef uint16_t u16; typedef uint32_t u32; typedef uint64_t u64;\n"
@@ -58,7 +58,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, li
     )
     program = folder / "layout"
     subprocess.run(
-        [compiler, "-Wall", "-Werror", f"-I{FOLDER}", "-o", program, folder / "layout.c"],
+        [compiler, "-Wall", "-Werror", f"-I{BPF_DIR}", "-o", program, folder / "layout.c"],
         check=True,
         capture_output=True,
     )
@@ -72,7 +72,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, li
 
 @pytest.mark.parametrize("name", STRUCTS)
 def test_offsets_are_the_compilers(compiled: dict[str, dict[str, list[int]]], name: str) -> None:
-    ours = {member: [*place] for member, place in record.members(name).items()}
+    ours = {member: [*place] for member, place in record.struct_members(name).items()}
     theirs = {member: place for member, place in compiled[name].items() if member}
     assert ours == theirs
 
@@ -81,7 +81,7 @@ def test_no_member_is_missed(compiled: dict[str, dict[str, list[int]]]) -> None:
     """The compiler's size is that of the members found: none is hidden from our expression."""
     assert compiled["event"][""][0] == record.EVENT_SIZE
     assert compiled["counters"][""][0] == record.COUNTERS_SIZE
-    places = record.members("event").values()
+    places = record.struct_members("event").values()
     assert sum(place.size for place in places) == record.EVENT_SIZE, "padding would be stale bytes"
 
 
@@ -89,7 +89,9 @@ def test_the_parts_tile_the_record() -> None:
     sizes = [parts.PACKET.size, parts.FUNCTION.size, 8, parts.FLOW.size]
     assert sum(sizes) == record.EVENT_SIZE
     starts = [sum(sizes[:index]) for index in range(4)]
-    assert [record.EVENT[name].offset for name in ("skb", "address", "ktime", "netns")] == starts
+    assert [
+        record.EVENT_MEMBERS[name].offset for name in ("skb", "address", "ktime", "netns")
+    ] == starts
 
 
 PARTS = {"skb": parts.PACKET, "address": parts.FUNCTION, "netns": parts.FLOW}
@@ -99,10 +101,10 @@ PARTS = {"skb": parts.PACKET, "address": parts.FUNCTION, "netns": parts.FLOW}
 def test_the_formats_of_the_parts_are_the_wire(first: str) -> None:
     """Each member, filled with a byte of its own, comes out of the format at its own place."""
     part = PARTS[first]
-    start = record.EVENT[first].offset
+    start = record.EVENT_MEMBERS[first].offset
     inside = {
         name: place
-        for name, place in record.EVENT.items()
+        for name, place in record.EVENT_MEMBERS.items()
         if start <= place.offset < start + part.size and name != "pad"
     }
     content = bytearray(part.size)
@@ -128,31 +130,35 @@ def test_the_formats_of_the_tail_are_the_wire(
     assert form.size == compiled[part][""][0]
     content = bytearray((at * 7) % 251 + 1 for at in range(form.size))
     taken = form.pack(*form.unpack(content))
-    pad = record.members(part).get("pad", record.Member(0, 0))
+    pad = record.struct_members(part).get("pad", record.MemberLayout(0, 0))
     content[pad.offset : pad.offset + pad.size] = bytes(pad.size)
     assert taken == content
 
 
 def test_the_named_fields_of_the_tail_are_the_members() -> None:
     named: dict[str, type[NamedTuple]] = {
-        "part_tunnel": parts.Tunnel,
-        "part_metadata": parts.Metadata,
-        "part_map": parts.Map,
+        "part_tunnel": parts.TunnelFields,
+        "part_metadata": parts.MetadataFields,
+        "part_map": parts.MapCall,
     }
     for part, fields in named.items():
-        members = [name for name in record.members(part) if name != "pad"]
+        members = [name for name in record.struct_members(part) if name != "pad"]
         assert [name for name in fields._fields if name != "kind"] == members
 
 
 def test_the_named_fields_are_the_members() -> None:
-    function = [name for name in parts.Function._fields if name != "kind"]  # the packet's
-    names = [*parts.Packet._fields, *function, "ktime", *parts.Flow._fields, "pad"]
-    assert names == list(record.EVENT)
+    function = [name for name in parts.FunctionFields._fields if name != "kind"]  # the packet's
+    names = [*parts.PacketFields._fields, *function, "ktime", *parts.FlowFields._fields, "pad"]
+    assert names == list(record.EVENT_MEMBERS)
 
 
 def test_counters_are_those_of_the_header(compiled: dict[str, dict[str, list[int]]]) -> None:
-    assert list(Counters._fields) == list(record.members("counters")) == list(record.COUNTERS)
-    assert struct.calcsize(record.EVENT_COUNTERS.format) == compiled["counters"][""][0]
+    assert (
+        list(Counters._fields)
+        == list(record.struct_members("counters"))
+        == list(record.COUNTER_NAMES)
+    )
+    assert struct.calcsize(record.COUNTERS_STRUCT.format) == compiled["counters"][""][0]
 
 
 def test_the_readers_states_differ() -> None:
@@ -167,23 +173,23 @@ def test_decode(tail: int) -> None:
     size = record.EVENT_SIZE + tail
     events = [bytes((index * 7 + start) % 256 for index in range(size)) for start in (0, 1)]
     header = struct.pack("=II", size, 0)
-    decoded = record.decoder(tail)(b"".join(header + event for event in events))
+    decoded = record.make_decoder(tail)(b"".join(header + event for event in events))
     assert len(decoded) == 2
     for event, slices in zip(events, decoded, strict=True):
         made = record.Record(*slices)
         again = made.packet + made.func + struct.pack("=Q", made.ktime) + made.flow + made.tail
         assert again == event
-        assert made.packet == event[: record.EVENT["address"].offset]
+        assert made.packet == event[: record.EVENT_MEMBERS["address"].offset]
 
 
 def test_nothing_decodes_to_nothing() -> None:
-    assert record.decoder(0)(b"") == []
+    assert record.make_decoder(0)(b"") == []
 
 
 def test_a_member_that_the_header_lacks() -> None:
     with pytest.raises(AssertionError, match="no struct nosuch"):
-        record.members("nosuch")
+        record.struct_members("nosuch")
 
 
 def test_the_header_is_where_the_sources_are() -> None:
-    assert (Path(FOLDER) / "event.h").is_file()
+    assert (Path(BPF_DIR) / "event.h").is_file()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pypwru.config import Config
-from pypwru.events.record import EVENT_SIZE, members
-from pypwru.events.wire import wire
+from pypwru.events.record import EVENT_SIZE, struct_members
+from pypwru.events.wire import record_layout
 from pypwru.options import parse
 
 ALL = (
@@ -23,13 +23,13 @@ def of(text: str) -> Config:
 
 
 def test_a_plain_run_has_no_tail() -> None:
-    found = wire(of("--output-nft=false"))
-    assert (found.tail, dict(found.parts), found.size) == (0, {}, EVENT_SIZE)
-    assert found.defines() == {"WIRE_SIZE": str(EVENT_SIZE)}
+    found = record_layout(of("--output-nft=false"))
+    assert (found.tail_size, dict(found.parts), found.size) == (0, {}, EVENT_SIZE)
+    assert found.macros() == {"WIRE_SIZE": str(EVENT_SIZE)}
 
 
 def test_parts_follow_each_other_aligned_and_without_overlap() -> None:
-    found = wire(of(ALL))
+    found = record_layout(of(ALL))
     assert list(found.parts) == [
         "caller", "cb", "tunnel", "metadata", "map", "nft", "nft_at", "bytes", "stack", "skb",
         "shinfo",
@@ -38,7 +38,7 @@ def test_parts_follow_each_other_aligned_and_without_overlap() -> None:
     for part in found.parts.values():
         assert part.offset % 8 == 0 and end <= part.offset < end + 8
         end = part.offset + part.size
-    assert end <= found.tail < end + 8 and found.tail % 8 == 0
+    assert end <= found.tail_size < end + 8 and found.tail_size % 8 == 0
     assert found.parts["skb"].size == 1003 - 4
 
 
@@ -46,8 +46,8 @@ def test_parts_follow_each_other_aligned_and_without_overlap() -> None:
     "part", ["caller", "cb", "tunnel", "metadata", "map", "nft", "nft_at", "bytes", "stack"]
 )
 def test_a_part_has_room_for_its_struct(part: str) -> None:
-    last = list(members(f"part_{part}").values())[-1]
-    assert wire(of(ALL)).parts[part].size >= last.offset + last.size
+    last = list(struct_members(f"part_{part}").values())[-1]
+    assert record_layout(of(ALL)).parts[part].size >= last.offset + last.size
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,15 @@ def test_a_part_has_room_for_its_struct(part: str) -> None:
     ],
 )
 def test_when_it_was_said_matters_to_texts_alone(flags: str, parts: set[str]) -> None:
-    assert set(wire(of(flags)).parts) == parts
+    assert set(record_layout(of(flags)).parts) == parts
 
 
 def test_the_callback_is_inside_the_meta_columns() -> None:
-    assert "cb" in wire(of("--filter-trace-tc")).parts
-    assert "cb" not in wire(of("--output-skb-cb --output-meta=false")).parts
+    assert "cb" in record_layout(of("--filter-trace-tc")).parts
+    assert "cb" not in record_layout(of("--output-skb-cb --output-meta=false")).parts
 
 
 def test_the_c_gets_offsets_from_the_start_of_the_event() -> None:
-    defines = wire(of("--output-stack --output-caller --output-nft=false")).defines()
+    defines = record_layout(of("--output-stack --output-caller --output-nft=false")).macros()
     assert defines["WIRE_caller"] == str(EVENT_SIZE)
     assert int(defines["WIRE_stack"]) == EVENT_SIZE + int(defines["WIRE_SIZE_caller"])

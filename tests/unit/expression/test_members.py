@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from pypwru.errors import FilterError
-from pypwru.expression import Members, compile_members
+from pypwru.expression import MetadataMembers, compile_members
 from tests.data.expression_btf import DEVICE, btf, memory
 from tests.oracles.filter_machine import PACKET, STACK_SIZE, STACK_TOP, Machine
 
@@ -33,7 +33,7 @@ SKB = memory(
 )
 
 
-def stored(members: Members, data: bytes = SKB) -> tuple[int, ...]:
+def stored(members: MetadataMembers, data: bytes = SKB) -> tuple[int, ...]:
     """What the instructions put into the array, which is full of rubbish before."""
     machine = Machine(data)
     machine.arguments = (PACKET, OUT, 0, 0)
@@ -46,7 +46,7 @@ def stored(members: Members, data: bytes = SKB) -> tuple[int, ...]:
 
 def shown(*texts: str, data: bytes = SKB) -> str:
     members = compile_members(texts, "skb", btf())
-    return members.text(stored(members, data))
+    return members.format_text(stored(members, data))
 
 
 @pytest.mark.parametrize(
@@ -93,30 +93,30 @@ def test_four_members_and_empty_ones() -> None:
     assert shown(*texts) == " len=2147483649 mtu=0 flag=true"
     members = compile_members(texts, "skb", btf())
     assert stored(members) == (0x80000001, 0, 1, 0)
-    assert compile_members([], "skb", btf()).text(()) == ""
+    assert compile_members([], "skb", btf()).format_text(()) == ""
 
 
 def test_values_for_json() -> None:
     texts = ["skb->flag", "skb->state", "skb->pairs[0]", "skb->dev"]
     members = compile_members(texts, "skb", btf())
-    assert members.values(stored(members)) == {
+    assert members.json_values(stored(members)) == {
         "flag": True,
         "state": "OPEN",
         "pairs[0]": {"low": 1, "high": -2},
         "dev": f"{DEVICE:#x}",
     }
     twice = compile_members(["skb->next", "skb->dev->next", "skb->len"], "skb", btf())
-    assert twice.values((1, 2, 3)) == {"skb->next": "0x1", "skb->dev->next": "0x2", "len": 3}
+    assert twice.json_values((1, 2, 3)) == {"skb->next": "0x1", "skb->dev->next": "0x2", "len": 3}
 
 
 def test_characters_and_strings() -> None:
     letter = compile_members(["skb->letter"], "skb", btf())
-    assert [letter.text((ord(c),)) for c in "a'\\"] == [
+    assert [letter.format_text((ord(c),)) for c in "a'\\"] == [
         " letter='a'",
         " letter='\\''",
         " letter='\\\\'",
     ]
-    assert letter.text((7,)) == " letter=0x7"
+    assert letter.format_text((7,)) == " letter=0x7"
 
 
 @pytest.mark.parametrize(

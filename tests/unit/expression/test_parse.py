@@ -8,19 +8,19 @@ from hypothesis import strategies as st
 
 from pypwru.errors import FilterError
 from pypwru.expression import compile_filter_expression, compile_members
-from pypwru.expression.numbers import U32, U64, Number
+from pypwru.expression.numbers import U32, U64, IntType
 from pypwru.expression.parse import MAX_DEPTH, parse
-from pypwru.expression.source import Mark
+from pypwru.expression.source import Position
 from pypwru.expression.syntax import (
-    Binary,
-    Index,
-    Literal,
-    Logic,
-    Member,
-    Name,
+    BinaryExpr,
+    IndexExpr,
+    LiteralExpr,
+    LogicExpr,
+    MemberExpr,
+    NameExpr,
     Node,
-    String,
-    Unary,
+    StringExpr,
+    UnaryExpr,
 )
 from tests.data.expression_btf import btf
 
@@ -28,27 +28,27 @@ FLAG = "--filter-skb-expr"
 
 
 def tree(text: str) -> Node:
-    return parse(Mark(text, FLAG))
+    return parse(Position(text, FLAG))
 
 
 def shape(node: Node) -> str:
     """The tree with all its parentheses."""
     match node:
-        case Binary(sign, left, right):
+        case BinaryExpr(sign, left, right):
             return f"({shape(left)} {sign} {shape(right)})"
-        case Logic(sign, terms):
+        case LogicExpr(sign, terms):
             return "(" + f" {sign} ".join(map(shape, terms)) + ")"
-        case Unary(sign, operand):
+        case UnaryExpr(sign, operand):
             return f"{sign}{shape(operand)}"
-        case Member(parent, name):
+        case MemberExpr(parent, name):
             return f"{shape(parent)}.{name}"
-        case Index(parent, place):
+        case IndexExpr(parent, place):
             return f"{shape(parent)}[{shape(place)}]"
-        case Literal(value):
+        case LiteralExpr(value):
             return str(value)
-        case String(data):
+        case StringExpr(data):
             return repr(data)
-        case Name(text):
+        case NameExpr(text):
             return text
     raise AssertionError(node)
 
@@ -83,35 +83,35 @@ def test_precedence_is_that_of_c(text: str, wanted: str) -> None:
 @pytest.mark.parametrize(
     ("text", "value", "number"),
     [
-        ("10", 10, Number(4, False)),
-        ("010", 8, Number(4, False)),
-        ("00", 0, Number(1, False)),
-        ("0" * 5000 + "17", 15, Number(4, False)),
+        ("10", 10, IntType(4, False)),
+        ("010", 8, IntType(4, False)),
+        ("00", 0, IntType(1, False)),
+        ("0" * 5000 + "17", 15, IntType(4, False)),
         ("037777777777", 2**32 - 1, U32),
-        ("0o10", 8, Number(4, False)),
-        ("0b101", 5, Number(3, False)),
-        ("0XfF", 255, Number(8, False)),
-        ("0", 0, Number(1, False)),
-        ("4294967295", 2**32 - 1, Number(33, False)),
+        ("0o10", 8, IntType(4, False)),
+        ("0b101", 5, IntType(3, False)),
+        ("0XfF", 255, IntType(8, False)),
+        ("0", 0, IntType(1, False)),
+        ("4294967295", 2**32 - 1, IntType(33, False)),
         ("0xffffffff", 2**32 - 1, U32),
-        ("0xffffffffL", 2**32 - 1, Number(33, False)),
+        ("0xffffffffL", 2**32 - 1, IntType(33, False)),
         ("1U", 1, U32),
         ("4294967296u", 2**32, U64),
         ("1ull", 1, U64),
         ("1LU", 1, U64),
         ("18446744073709551615", 2**64 - 1, U64),
-        ("9223372036854775807", 2**63 - 1, Number(63, False)),
-        ("'\\x41'", 65, Number(7, False)),
-        ("'\\''", 39, Number(6, False)),
-        ("'\\0'", 0, Number(1, False)),
-        ("'\\377'", 255, Number(8, False)),
-        ("'\"'", 34, Number(6, False)),
+        ("9223372036854775807", 2**63 - 1, IntType(63, False)),
+        ("'\\x41'", 65, IntType(7, False)),
+        ("'\\''", 39, IntType(6, False)),
+        ("'\\0'", 0, IntType(1, False)),
+        ("'\\377'", 255, IntType(8, False)),
+        ("'\"'", 34, IntType(6, False)),
     ],
 )
-def test_literals(text: str, value: int, number: Number) -> None:
+def test_literals(text: str, value: int, number: IntType) -> None:
     node = tree(text)
-    assert isinstance(node, Literal)
-    assert (node.value, node.number) == (value, number)
+    assert isinstance(node, LiteralExpr)
+    assert (node.value, node.int_type) == (value, number)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_what_is_wrong_is_pointed_at(text: str, column: int, problem: str) -> No
 
 def test_many_terms_are_not_deep() -> None:
     text = " || ".join(f"skb->len == {n}" for n in range(2000))
-    assert isinstance(tree(text), Logic)
+    assert isinstance(tree(text), LogicExpr)
     assert MAX_DEPTH < 2000
 
 

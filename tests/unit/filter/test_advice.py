@@ -56,4 +56,4 @@ def test_what_to_write_instead(expression: str, advice: str, cured: str) -> None
     with pytest.raises(FilterError) as caught:
         compile_filter(expression)
     assert str(caught.value).endswith(advice)
-    assert compile_filter(cured).l2.constant is None
+    assert compile_filter(cured).l2.constant_result is None

@@ -12,9 +12,9 @@ from pypwru.config import Config
 from pypwru.errors import FilterError
 from pypwru.filter import ebpf, pcap
 from pypwru.filter.cbpf import ClassicInstruction, validate
-from pypwru.filter.compiler import EMPTY, compile_filter
+from pypwru.filter.compiler import MATCH_ALL, compile_filter
 from pypwru.filter.pcap import Linktype, compile_pcap
-from pypwru.filter.wanted import compile_inner
+from pypwru.filter.wanted import compile_inner_filters
 from pypwru.options import parse
 from tests.oracles.filters import expressions
 
@@ -121,7 +121,7 @@ def test_ctrl_c_is_heard_while_libpcap_compiles() -> None:
 
 
 def test_a_filter_that_takes_libpcap_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pcap, "PATIENCE", 0.05)
+    monkeypatch.setattr(pcap, "MAX_CPU_TIME", 0.05)
     with pytest.raises(FilterError) as caught:
         compile_filter(" or ".join(f"port {port}" for port in range(300)))  # a second
     message = str(caught.value)
@@ -161,10 +161,10 @@ def test_nothing_heavy_is_imported() -> None:
 
 @pytest.mark.parametrize("blank", ["", "  ", "\n"])
 def test_a_blank_expression_matches_everything(blank: str) -> None:
-    assert compile_filter(blank) is EMPTY
-    assert EMPTY.l2.constant is EMPTY.l3.constant is True
-    assert not EMPTY.uses_len
-    assert not EMPTY.uses_tag
+    assert compile_filter(blank) is MATCH_ALL
+    assert MATCH_ALL.l2.constant_result is MATCH_ALL.l3.constant_result is True
+    assert not MATCH_ALL.uses_len
+    assert not MATCH_ALL.uses_tag
 
 
 @pytest.mark.parametrize(
@@ -177,15 +177,15 @@ def test_a_blank_expression_matches_everything(blank: str) -> None:
 )  # fmt: skip
 def test_without_a_link_layer_its_questions_have_no_answer(expression: str) -> None:
     found = compile_filter(expression)
-    assert found.l3.constant is False
-    assert found.l2.constant is None
+    assert found.l3.constant_result is False
+    assert found.l2.constant_result is None
 
 
 def test_a_packet_in_a_tunnel_has_no_link_layer_either() -> None:
     config = parse(["--filter-tunnel-pcap-l3", "tcp or ether[0] = 1"])
     assert isinstance(config, Config)
     with pytest.raises(FilterError) as caught:
-        compile_inner(config)
+        compile_inner_filters(config)
     assert str(caught.value) == (
         "--filter-tunnel-pcap-l3: can't compile filter 'tcp or ether[0] = 1': ether[...] is in the "
         "link layer header, which raw IP lacks: write ip[...] or ip6[...]"
@@ -193,7 +193,7 @@ def test_a_packet_in_a_tunnel_has_no_link_layer_either() -> None:
 
 
 def test_behind_geneve_the_link_layer_is_that_of_the_packet_inside() -> None:
-    assert compile_filter("geneve and ether[0] & 1 = 0").l3.constant is None
+    assert compile_filter("geneve and ether[0] & 1 = 0").l3.constant_result is None
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_program_is_shown_as_tcpdump_shows_it() -> None:
 def test_every_instruction_of_a_filter_has_a_text() -> None:
     for expression in expressions():
         body = compile_filter(expression).l2.body(0)
-        text = ebpf.text(body)
+        text = ebpf.disassemble(body)
         assert len(text.splitlines()) == len(body)
         assert "?" not in text
         assert "0x" not in text

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from pypwru.errors import FilterError
 from pypwru.filter import ebpf
-from pypwru.filter.compiler import EMPTY, compile_filter
+from pypwru.filter.compiler import MATCH_ALL, compile_filter
 from pypwru.filter.ebpf import Insn
 from pypwru.filter.inject import (
     MARKER_L2,
     MARKER_L3,
-    inject,
     lowest_stack_offset,
     splice,
+    splice_all,
 )
 
 MARKER = MARKER_L2
@@ -96,7 +96,7 @@ def test_bytes_are_taken_as_well_and_both_views_share_the_stack() -> None:
     third = Insn(ebpf.CALL_HELPER, imm=MARKER_L3)
     store = Insn(ebpf.STX | 0x78, 10, 1, off=-40)
     program = [store, CALL, third, OTHER_CALL, EXIT]
-    found = inject(ebpf.pack(program), {MARKER: FILTER.l2, MARKER_L3: FILTER.l3})
+    found = splice_all(ebpf.pack(program), {MARKER: FILTER.l2, MARKER_L3: FILTER.l3})
     expected = [*FILTER.l2.body(-40), *FILTER.l3.body(-40), OTHER_CALL, EXIT]
     assert found == [store, *expected]
     assert ebpf.unpack(ebpf.pack(found)) == found
@@ -108,12 +108,12 @@ def test_a_program_without_the_call_is_left_alone() -> None:
 
 
 def test_a_constant_filter_is_one_instruction() -> None:
-    assert inject([CALL, EXIT], {MARKER_L2: EMPTY.l2}) == [
+    assert splice_all([CALL, EXIT], {MARKER_L2: MATCH_ALL.l2}) == [
         Insn(ebpf.ALU32 | ebpf.MOV, imm=1),
         EXIT,
     ]
     never = compile_filter("arp")
-    assert never.l3.constant is False
+    assert never.l3.constant_result is False
     assert never.l3.body(0) == [Insn(ebpf.ALU32 | ebpf.MOV, imm=0)]
 
 

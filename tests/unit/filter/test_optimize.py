@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from pypwru.errors import FilterError
-from pypwru.filter.cbpf import ClassicInstruction, Kind, validate
+from pypwru.filter.cbpf import ClassicInstruction, InstructionKind, validate
 from pypwru.filter.pcap import Linktype, compile_pcap
 from pypwru.filter.plan import make_plan
-from pypwru.filter.translation import Translation
+from pypwru.filter.translation import FilterProgram
 from tests.oracles import classic_programs
 from tests.oracles.filter_machine import Machine
 from tests.oracles.filter_packets import ethernet_packets
@@ -19,7 +19,7 @@ from tests.oracles.filters import Libpcap, expressions, optimized_by_libpcap
 from tests.oracles.pcap_grammar import write
 
 FRAMES = ethernet_packets()
-CHECKS = (Kind.CHECK_ABSOLUTE, Kind.CHECK_INDIRECT)
+CHECKS = (InstructionKind.CHECK_ABSOLUTE, InstructionKind.CHECK_INDIRECT)
 
 MISCOMPILED = (
     # libpcap's issues 945, 434, 437, 1699, 112 (a hang), pull request 1742, and packets cut short
@@ -40,7 +40,7 @@ MISCOMPILED = (
 
 @pytest.mark.parametrize("expression", MISCOMPILED)
 def test_what_the_optimizer_of_libpcap_gets_wrong(expression: str) -> None:
-    view = Translation(compile_pcap(expression, Linktype.ETHERNET))
+    view = FilterProgram(compile_pcap(expression, Linktype.ETHERNET))
     judge = Libpcap(view.program.instructions)
     body = view.body(0)
     for packet in FRAMES:
@@ -58,8 +58,8 @@ def test_no_filter_is_longer_than_libpcap_makes_it(linktype: Linktype) -> None:
             theirs = len(optimized_by_libpcap(expression, linktype))
         except (FilterError, ValueError):
             continue
-        code = list(plan.flow.instructions())
-        exits = {s for block in plan.flow.blocks.values() for s in block.successors if s < 0}
+        code = list(plan.cfg.instructions())
+        exits = {s for block in plan.cfg.blocks.values() for s in block.successors if s < 0}
         checks = sum(i.kind in CHECKS for i in code)
         sizes[expression] = (len(code) + len(exits), theirs + 2 * checks)
     assert len(sizes) > 200
@@ -95,10 +95,10 @@ def test_programs_in_which_one_test_decides_another(
         code = make(chance)
         judge = Libpcap(code)
         assert judge.is_valid()
-        view = Translation(validate(code))
+        view = FilterProgram(validate(code))
         body = view.body(0)
         before += len(code)
-        after += len(list(view.plan.flow.instructions()))
+        after += len(list(view.plan.cfg.instructions()))
         for _ in range(10):
             packet = classic_programs.packet(chance)
             found = Machine(packet.data, packet.length).matches(body)

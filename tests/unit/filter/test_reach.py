@@ -15,9 +15,9 @@ from pypwru.filter.cbpf import ClassicInstruction, validate
 from pypwru.filter.compiler import compile_filter
 from pypwru.filter.emit import BEYOND
 from pypwru.filter.pcap import Linktype, compile_pcap
-from pypwru.filter.reads import MOST
-from pypwru.filter.translation import Translation
-from pypwru.filter.wanted import compile_inner
+from pypwru.filter.reads import MAX_REACH
+from pypwru.filter.translation import FilterProgram
+from pypwru.filter.wanted import compile_inner_filters
 from pypwru.options import parse
 from pypwru.program.maps import MAPS
 from pypwru.program.source import sources
@@ -66,8 +66,8 @@ def test_headers_are_linear(expression: str) -> None:
         ("ip6 and udp and ip6[48:2] = 7", 14 + 50),
         ("ip6 and tcp and ip6[60:2] = 7", 14 + 62),
         ("ether[1000:2] = 7", 1002),
-        ("ip[ip[2:2] - 4:4] = 7", MOST),
-        ("geneve and tcp port 443", MOST),
+        ("ip[ip[2:2] - 4:4] = 7", MAX_REACH),
+        ("geneve and tcp port 443", MAX_REACH),
     ],
 )
 def test_what_is_behind_headers_need_not_be(expression: str, end: int) -> None:
@@ -79,10 +79,10 @@ def test_what_is_behind_headers_need_not_be(expression: str, end: int) -> None:
 def test_a_filter_of_what_is_inside_a_tunnel_is_always_asked_again() -> None:
     config = parse(["--filter-tunnel-pcap-l2=vlan", "--filter-tunnel-pcap-l3=tcp port 443"])
     assert isinstance(config, Config)
-    inner = compile_inner(config)
+    inner = compile_inner_filters(config)
     assert inner.l2 is not None and inner.l2.needs_fragments
     assert inner.l3 is not None and inner.l3.needs_fragments
-    assert not Translation(compile_pcap("", Linktype.RAW_IP), is_inner=True).needs_fragments
+    assert not FilterProgram(compile_pcap("", Linktype.RAW_IP), is_inner=True).needs_fragments
 
 
 @settings(max_examples=200)
@@ -95,7 +95,7 @@ def test_a_shorter_packet_has_the_same_answer_or_none(
     except FilterError:
         assume(False)
         raise
-    view = Translation(program, is_inner=True)
+    view = FilterProgram(program, is_inner=True)
     judge = Libpcap(program.instructions)
     chance = random.Random(seed)
     for packet in chance.sample(FRAMES[linktype], 20):
@@ -107,10 +107,12 @@ def test_a_shorter_packet_has_the_same_answer_or_none(
 @given(programs(), st.binary(max_size=300), st.integers(0, 300))
 def test_random_programs(code: list[ClassicInstruction], data: bytes, size: int) -> None:
     packet = Packet(data, len(data) + 5)
-    _check(Translation(validate(code), is_inner=True), Libpcap(code).matches(packet), packet, size)
+    _check(
+        FilterProgram(validate(code), is_inner=True), Libpcap(code).matches(packet), packet, size
+    )
 
 
-def _check(view: Translation, whole: bool, packet: Packet, size: int) -> None:
+def _check(view: FilterProgram, whole: bool, packet: Packet, size: int) -> None:
     """``whole``: what libpcap says of all of the packet; ``size``: so much of it is linear."""
     body = view.body(STACK_BASE)
     answer = Machine(packet.data[:size], packet.length).run(body)
@@ -123,5 +125,5 @@ def _check(view: Translation, whole: bool, packet: Packet, size: int) -> None:
 def test_the_copy_has_room_for_what_is_reached() -> None:
     text = sources()["fragments.h"]
     room = {name: int(size) for name, size in re.findall(r"#define (\w+) +(\d+)", text)}
-    assert room["GATHERED"] == MOST
+    assert room["GATHERED"] == MAX_REACH
     assert MAPS["gathered"].entries == room["COPIES"]

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pypwru.errors import FilterError
 from pypwru.filter.cbpf import ClassicInstruction, ClassicProgram, validate
 from pypwru.filter.ebpf import Insn
-from pypwru.filter.head import TRIPS
+from pypwru.filter.head import MAX_BACK_EDGES
 from pypwru.filter.pcap import Linktype, compile_pcap
 from pypwru.filter.plan import make_plan
-from pypwru.filter.translation import Translation
+from pypwru.filter.translation import FilterProgram
 from tests.oracles.filter_machine import Machine, Refused
 from tests.oracles.filter_packets import ethernet_packets, ip_packets
 from tests.oracles.filter_strategies import EXPRESSIONS, programs
@@ -40,7 +40,7 @@ def test_random_programs(code: list[ClassicInstruction], data: bytes, more: int)
     packet = Packet(data, len(data) + more)
     judge = Libpcap(code)
     assert judge.is_valid()
-    view = Translation(validate(code))
+    view = FilterProgram(validate(code))
     assert verdict(view.body(STACK_BASE), packet) == judge.matches(packet), str(view.program)
 
 
@@ -75,13 +75,13 @@ def test_accelerated_tag_is_seen_by_those_that_look(
         assert found == judge.matches(wire if view.uses_tag else packet), (expression, packet)
 
 
-def _compiled(expression: str, linktype: Linktype) -> Translation:
+def _compiled(expression: str, linktype: Linktype) -> FilterProgram:
     try:
         program = compile_pcap(expression, linktype)
     except FilterError:
         assume(False)
         raise
-    return Translation(program, has_tag=linktype is Linktype.ETHERNET)
+    return FilterProgram(program, has_tag=linktype is Linktype.ETHERNET)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,9 @@ def test_a_tag_counts_wherever_vlan_stands(expression: str, meaning: str) -> Non
     assert matched or " not " in f" {expression}"
 
 
-@pytest.mark.parametrize("trips", [1, 2, TRIPS - 1, TRIPS, TRIPS + 1, 200])
+@pytest.mark.parametrize(
+    "trips", [1, 2, MAX_BACK_EDGES - 1, MAX_BACK_EDGES, MAX_BACK_EDGES + 1, 200]
+)
 def test_backward_jumps_end_after_a_budget(trips: int) -> None:
     """A loop of ``trips`` rounds, as protochain makes one: beyond the budget nothing matches."""
     loop = ClassicProgram(
@@ -166,13 +168,13 @@ def test_backward_jumps_end_after_a_budget(trips: int) -> None:
         )
     )
     assert Libpcap(loop.instructions).matches(Packet(b"", 0))
-    assert verdict(Translation(loop).body(STACK_BASE), Packet(b"", 0)) is (trips < TRIPS)
+    assert verdict(FilterProgram(loop).body(STACK_BASE), Packet(b"", 0)) is (trips < MAX_BACK_EDGES)
 
 
 @pytest.mark.parametrize("code", [0x64, 0x74])
 def test_a_shift_by_more_than_31_leaves_nothing(code: int) -> None:
     shift = (ClassicInstruction(0x80, 0, 0, 0), ClassicInstruction(code, 0, 0, 32))
-    view = Translation(ClassicProgram((*shift, ClassicInstruction(0x16, 0, 0, 0))))
+    view = FilterProgram(ClassicProgram((*shift, ClassicInstruction(0x16, 0, 0, 0))))
     assert not verdict(view.body(STACK_BASE), Packet(b"", 0xFFFFFFFF))
 
 

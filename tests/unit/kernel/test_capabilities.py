@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pypwru.errors import KernelError
-from pypwru.kernel.capabilities import missing_capabilities, missing_of, require_capabilities
+from pypwru.kernel.capabilities import find_missing, missing_capabilities, require_capabilities
 
 SYS_ADMIN, SYSLOG, PERFMON, BPF = (1 << bit for bit in (21, 34, 38, 39))
 ALL = (1 << 41) - 1
@@ -29,16 +29,20 @@ ALL = (1 << 41) - 1
     ],
 )
 def test_missing(effective: int, last: int, missing: list[str]) -> None:
-    assert missing_of(effective, last) == missing
+    assert find_missing(effective, last) == missing
 
 
 def test_root_of_a_container_holds_nothing_of_the_host() -> None:
-    assert missing_of(ALL, 40, initial_namespace=False) == ["CAP_BPF", "CAP_PERFMON", "CAP_SYSLOG"]
+    assert find_missing(ALL, 40, initial_namespace=False) == [
+        "CAP_BPF",
+        "CAP_PERFMON",
+        "CAP_SYSLOG",
+    ]
 
 
 @given(st.integers(0, ALL), st.integers(0, ALL))
 def test_more_rights_never_miss_more(held: int, more: int) -> None:
-    assert set(missing_of(held | more, 40)) <= set(missing_of(held, 40))
+    assert set(find_missing(held | more, 40)) <= set(find_missing(held, 40))
 
 
 def procfs(folder: Path, effective: int, namespace: int = 4026531837) -> Path:

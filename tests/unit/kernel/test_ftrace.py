@@ -10,7 +10,7 @@ import pytest
 from pypwru.errors import KernelError
 from pypwru.kernel import ftrace, pseudofs
 from pypwru.kernel.ftrace import parse_traceable, parse_traceable_addresses
-from pypwru.kernel.lockdown import Lockdown, parse
+from pypwru.kernel.lockdown import Lockdown, parse_level
 
 SAMPLE = """\
 __traceiter_initcall_level
@@ -71,7 +71,7 @@ def test_with_addresses() -> None:
     ],
 )
 def test_lockdown_levels(text: str, level: Lockdown) -> None:
-    assert parse(text) is level
+    assert parse_level(text) is level
 
 
 def kernel_that_answers(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pypwru.errors import KernelError
-from pypwru.kernel.kallsyms import Nearest, parse_symbols, read_symbols
+from pypwru.kernel.kallsyms import SymbolOffset, parse_symbols, read_symbols
 
 SAMPLE = """\
 0000000000000000 A fixed_percpu_data
@@ -52,16 +52,16 @@ def test_the_last_symbol_at_an_address_names_it() -> None:
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
-        (0xFFFFFFFF95A00000, Nearest("_text", 0)),
-        (0xFFFFFFFF95A0017F, Nearest("_text", 0x17F)),
-        (0xFFFFFFFF964F5AFF, Nearest("ip_rcv", 0x6F)),
-        (0xFFFFFFFFC0201404, Nearest("veth_xmit[veth]", 0x404)),
-        (0xFFFFFFFFFFFFFFFF, Nearest("bpf_prog_6deef7357e7b4530[bpf]", 0x3FBFFFFF)),
+        (0xFFFFFFFF95A00000, SymbolOffset("_text", 0)),
+        (0xFFFFFFFF95A0017F, SymbolOffset("_text", 0x17F)),
+        (0xFFFFFFFF964F5AFF, SymbolOffset("ip_rcv", 0x6F)),
+        (0xFFFFFFFFC0201404, SymbolOffset("veth_xmit[veth]", 0x404)),
+        (0xFFFFFFFFFFFFFFFF, SymbolOffset("bpf_prog_6deef7357e7b4530[bpf]", 0x3FBFFFFF)),
         (0xFFFFFFFF959FFFFF, None),
         (0, None),
     ],
 )
-def test_the_nearest_symbol_below(address: int, expected: Nearest | None) -> None:
+def test_the_nearest_symbol_below(address: int, expected: SymbolOffset | None) -> None:
     assert parse_symbols(SAMPLE).nearest(address) == expected
 
 

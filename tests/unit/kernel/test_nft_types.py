@@ -34,15 +34,15 @@ def runs(monkeypatch: pytest.MonkeyPatch, release: str, version: str) -> None:
 
 def test_debians_5_10_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     runs(monkeypatch, *DEBIAN)
-    require_types("nf_tables", are_known=False)
+    require_types("nf_tables", has_btf=False)
 
 
 @pytest.mark.parametrize(("release", "version"), OTHERS)
 def test_no_other_kernel_is(release: str, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     runs(monkeypatch, release, version)
-    require_types("nf_tables", are_known=True)
+    require_types("nf_tables", has_btf=True)
     with pytest.raises(BTFError, match=r"^module nf_tables has no BTF, and without it only Debian"):
-        require_types("nf_tables", are_known=False)
+        require_types("nf_tables", has_btf=False)
 
 
 @pytest.mark.parametrize(
@@ -66,4 +66,4 @@ def test_the_struct_that_the_function_has_tells(function: str, known: str) -> No
         encoder = Encoder()
         encoder.struct(struct, 64, ("name", encoder.integer("char", 1), 8 * 24))
         types = XtTypes(BTF(parse(encoder.bytes())), NO_MODULE, function)
-        assert types.are_known == (struct == known)
+        assert types.has_btf == (struct == known)

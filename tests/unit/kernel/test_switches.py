@@ -11,7 +11,7 @@ import pytest
 
 from pypwru.config import Backend
 from pypwru.kernel import switches
-from pypwru.kernel.switches import SWITCHES, silenced, watched_switches
+from pypwru.kernel.switches import SWITCHES, disabling_switch, watch_switches
 from pypwru.log import Log
 
 OFF = "WARN Not seeing packets{}: {} was switched off"
@@ -46,7 +46,7 @@ def test_a_switch_that_is_thrown_is_told(
 ) -> None:
     for name, which in (("kprobes", kprobes), ("ftrace", ftrace)):
         stream = io.StringIO()
-        with watched_switches(backends, Log(stream)) as poll:
+        with watch_switches(backends, Log(stream)) as poll:
             for text in "1010":
                 files[name].write_text(f"{text}\n")
                 poll()
@@ -61,7 +61,7 @@ def test_a_switch_that_is_thrown_is_told(
 def test_what_was_off_before_is_told_at_once(files: dict[str, Path]) -> None:
     stream = io.StringIO()
     files["ftrace"].write_text("0\n")
-    with watched_switches({Backend.KPROBE}, Log(stream)) as poll:
+    with watch_switches({Backend.KPROBE}, Log(stream)) as poll:
         poll()
     assert OFF.format(SOME, "ftrace") in stream.getvalue()
     assert 'cure="echo 1 > /proc/sys/kernel/ftrace_enabled"' in stream.getvalue()
@@ -69,5 +69,5 @@ def test_what_was_off_before_is_told_at_once(files: dict[str, Path]) -> None:
 
 def test_only_who_sees_nothing_is_refused(files: dict[str, Path]) -> None:
     files["ftrace"].write_text("0\n")
-    found = {backend for backend in Backend if silenced(backend)}
+    found = {backend for backend in Backend if disabling_switch(backend)}
     assert found == {Backend.FENTRY, Backend.FENTRY_MULTI, Backend.KPROBE_MULTI}

@@ -17,15 +17,15 @@ from pypwru.discovery.selection import Selection
 from pypwru.discovery.tracepoints import discover_tracepoints
 from pypwru.kernel.ftrace import parse_traceable
 from pypwru.listing import bare
-from pypwru.listing.entry import Entry, Listing, document, ordered
-from pypwru.listing.planned import UNKNOWN, YES, Verdict, entries
-from pypwru.listing.text import plain, table
+from pypwru.listing.entry import Entry, Listing, json_document, sort_entries
+from pypwru.listing.planned import ATTACHABLE, UNKNOWN, Attachability, entries
+from pypwru.listing.text import names_only, table
 from tests.unit.discovery.test_functions import Kernel
 
 NOW = datetime(2026, 11, 24, 17, 0, tzinfo=timezone.utc)
 
 
-def listing(verdict: Verdict = YES) -> Listing:
+def listing(verdict: Attachability = ATTACHABLE) -> Listing:
     kernel = Kernel()
     kernel.function("zz_rcv", kernel.skb)
     kernel.function("ip_rcv", kernel.pointer, kernel.skb)
@@ -37,7 +37,7 @@ def listing(verdict: Verdict = YES) -> Listing:
     hooked = parse_traceable("zz_rcv\nip_rcv\nip_rcv_core\ntcp_v4_rcv\nbr_forward [bridge]")
     found = discover_functions(kernel.btf(), modules, hooked, None, Selection())
     plan = plan_functions(Backend.KPROBE, found)
-    listed = ordered(entries(plan, kernel.btf(), modules, verdict))
+    listed = sort_entries(entries(plan, kernel.btf(), modules, verdict))
     return Listing(listed, Backend.KPROBE, "6.12.1")
 
 
@@ -74,15 +74,17 @@ def test_the_text_is_for_awk() -> None:
 
 
 def test_the_plain_list_is_what_can_be_attached_and_is_read_back() -> None:
-    names = plain(listing()).splitlines()
+    names = names_only(listing()).splitlines()
     assert names == ["ip_rcv_core", "tcp_v4_rcv", "ip_rcv", "br_forward[bridge]", "zz_rcv"]
-    assert list(parse_names(plain(listing()))) == names
-    assert len(plain(listing(UNKNOWN)).splitlines()) == 5  # what is refused by its prototype isn't
-    assert plain(listing(Verdict(False, "no"))) == ""
+    assert list(parse_names(names_only(listing()))) == names
+    assert (
+        len(names_only(listing(UNKNOWN)).splitlines()) == 5
+    )  # what is refused by its prototype isn't
+    assert names_only(listing(Attachability(False, "no"))) == ""
 
 
 def test_the_document() -> None:
-    found = json.loads(json.dumps(document(listing(), NOW)))
+    found = json.loads(json.dumps(json_document(listing(), NOW)))
     assert found["metadata"] == {
         "total": 7,
         "timestamp": "2026-11-24T17:00:00+00:00",
@@ -118,8 +120,8 @@ def test_tracepoints_are_listed_with_what_a_program_gets() -> None:
     kernel = Kernel()
     kernel.tracepoint("net_dev_xmit", kernel.skb, kernel.int)
     plan = plan_tracepoints(discover_tracepoints(kernel.btf(), Selection()))
-    (entry,) = entries(plan, kernel.btf(), {}, YES)
-    assert (entry.display, entry.position, entry.priority) == ("tp:net_dev_xmit", 1, 0)
+    (entry,) = entries(plan, kernel.btf(), {}, ATTACHABLE)
+    assert (entry.display, entry.skb_arg, entry.priority) == ("tp:net_dev_xmit", 1, 0)
     assert entry.signature.startswith("void net_dev_xmit(struct sk_buff *")
 
 
@@ -142,10 +144,10 @@ def test_without_types_names_of_the_tables_are_listed(
     modules: tuple[str, ...] | None, selection: Selection, names: list[str]
 ) -> None:
     hooked = parse_traceable("tcp_v4_rcv\nbr_forward [bridge]")
-    found = ordered(bare.functions(SYMBOLS, modules, hooked, selection))
+    found = sort_entries(bare.functions(SYMBOLS, modules, hooked, selection))
     assert [one.display for one in found] == names
     for entry in found:
-        assert (entry.position, entry.signature) == (None, "")
+        assert (entry.skb_arg, entry.signature) == (None, "")
         assert entry.attachable is (False if entry.name == "ip_rcv" else None)
 
 

@@ -15,16 +15,16 @@ from pypwru.events import record
 from pypwru.output import clock as clock_module
 from pypwru.output import parts, tuples
 from pypwru.output.clock import Clock, wall_offset
-from pypwru.output.columns import COLUMNS, center, cut, interface, process
-from pypwru.resolve.event_names import Names
+from pypwru.output.columns import COLUMNS, center, interface, process, truncate
+from pypwru.resolve.event_names import NameResolver
 
 
-def names(found: str) -> Names:
-    return Names(
+def names(found: str) -> NameResolver:
+    return NameResolver(
         process=lambda pid, comm, start_stack: found,
         namespace=lambda netns, cookie: found,
         function=lambda address, reason, kind: found,
-        drops=lambda address, reason: False,
+        is_drop=lambda address, reason: False,
         caller=lambda frames: found,
         location=lambda frames: found,
         stack=lambda frames: [found],
@@ -36,25 +36,25 @@ def names(found: str) -> Names:
     )
 
 
-def flow_of(**changed: object) -> parts.Flow:
-    empty = parts.flow(bytes(parts.FLOW.size))
+def flow_of(**changed: object) -> parts.FlowFields:
+    empty = parts.decode_flow(bytes(parts.FLOW.size))
     return empty._replace(**changed)  # type: ignore[arg-type]
 
 
 def test_parts_are_the_wires() -> None:
     """Each member of struct event, set alone, shows in the field of that name and nowhere else."""
     readers: dict[str, Callable[[bytes], Any]] = {
-        "skb": parts.packet,
-        "address": parts.function,
-        "netns": parts.flow,
+        "skb": parts.decode_packet,
+        "address": parts.decode_function,
+        "netns": parts.decode_flow,
     }
-    begins = sorted((record.EVENT[name].offset, name) for name in [*readers, "ktime"])
+    begins = sorted((record.EVENT_MEMBERS[name].offset, name) for name in [*readers, "ktime"])
     ends = [*(offset for offset, _ in begins[1:]), record.EVENT_SIZE]
     seen = set()
     for (begin, first), end in zip(begins, ends, strict=True):
         if first == "ktime":
             continue
-        for name, member in record.EVENT.items():
+        for name, member in record.EVENT_MEMBERS.items():
             if not begin <= member.offset < end or name == "pad":
                 continue
             octets = bytearray(end - begin)
@@ -74,18 +74,18 @@ def test_parts_are_the_wires() -> None:
                 for value in fields.values()
             )
             seen.add(name)
-    assert seen == set(record.EVENT) - {"ktime", "pad"}
+    assert seen == set(record.EVENT_MEMBERS) - {"ktime", "pad"}
 
 
 def test_network_order_and_dirty_registers() -> None:
     octets = bytearray(parts.FLOW.size)
     for name, value in (("protocol", 0x0806), ("sport", 443), ("dport", 9)):
-        at = record.EVENT[name].offset - record.EVENT["netns"].offset
+        at = record.EVENT_MEMBERS[name].offset - record.EVENT_MEMBERS["netns"].offset
         octets[at : at + 2] = value.to_bytes(2, "big")
-    flow = parts.flow(bytes(octets))
+    flow = parts.decode_flow(bytes(octets))
     assert (flow.protocol, flow.sport, flow.dport) == (0x0806, 443, 9)
     dirty = parts.FUNCTION.pack(1, 0xFFFFFFFF_00000003)
-    assert parts.function(dirty) == (1, 3, 0)
+    assert parts.decode_function(dirty) == (1, 3, 0)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_network_order_and_dirty_registers() -> None:
     ],
 )
 def test_process(found: str, pid: int, comm: str, text: str) -> None:
-    assert process(parts.Packet(1, pid, 0, 0, comm), names(found)) == text
+    assert process(parts.PacketFields(1, pid, 0, 0, comm), names(found)) == text
 
 
 @pytest.mark.parametrize(
@@ -129,18 +129,18 @@ def test_center_is_as_wide_as_asked_in_bytes(text: str, width: int) -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 def test_cut_keeps_the_last_sixteen_bytes(text: str) -> None:
-    octets = cut(text).encode("utf-8", "surrogateescape")
+    octets = truncate(text).encode("utf-8", "surrogateescape")
     whole = text.encode()
     assert octets == (whole if len(whole) <= 16 else b"~" + whole[-15:])
 
 
-def ends(**changed: object) -> tuples.Tuple:
+def ends(**changed: object) -> tuples.FiveTuple:
     return tuples.tuple_of(flow_of(**changed))
 
 
 def test_ipv6_is_rfc_5952() -> None:
     def shown(address: str) -> str:
-        return tuples.address(6, ipaddress.IPv6Address(address).packed)
+        return tuples.format_address(6, ipaddress.IPv6Address(address).packed)
 
     # RFC 5952 4.2: one zero group stays, the first of two longest runs goes.
     assert shown("2001:db8:0:1:1:1:1:1") == "2001:db8:0:1:1:1:1:1"
@@ -154,8 +154,8 @@ def test_ipv6_is_rfc_5952() -> None:
 
 @given(st.binary(min_size=16, max_size=16))
 def test_addresses_read_back(octets: bytes) -> None:
-    assert ipaddress.IPv4Address(tuples.address(4, octets)).packed == octets[:4]
-    sixth = ipaddress.ip_address(tuples.address(6, octets))
+    assert ipaddress.IPv4Address(tuples.format_address(4, octets)).packed == octets[:4]
+    sixth = ipaddress.ip_address(tuples.format_address(6, octets))
     assert sixth.packed == octets[-sixth.max_prefixlen // 8 :]
 
 
@@ -170,7 +170,7 @@ def test_tuple_texts() -> None:
     assert tuples.text(syn._replace(flags=""), flags=True) == "127.0.0.1:1->127.0.0.1:2(tcp)"
     udp = ends(l3=6, l4=17, saddr=bytes(16), daddr=bytes(15) + b"\1", tcp_flags=0xFF)
     assert tuples.text(udp, flags=True) == "[::]:0->[::1]:0(udp)"
-    assert tuples.tcp_flags(0xFF) == "FIN|SYN|RST|PSH|ACK|URG|ECE|CWR"
+    assert tuples.tcp_flag_names(0xFF) == "FIN|SYN|RST|PSH|ACK|URG|ECE|CWR"
 
 
 def test_names_of_columns_are_keys() -> None:
@@ -187,19 +187,19 @@ def test_wall_follows_a_step_of_the_clock(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(time, "localtime", time.gmtime)
     offset = 0
     clock = Clock(lambda: offset)
-    assert clock.wall(999_999_999) == "1970-01-01T00:00:00.999"
+    assert clock.local_time(999_999_999) == "1970-01-01T00:00:00.999"
     offset = 60_000_000_000
-    assert clock.wall(1_000_000) == "1970-01-01T00:00:00.001"
-    clock.adjust()
-    assert clock.wall(1_000_000) == "1970-01-01T00:01:00.001"
-    assert clock.wall_nanoseconds(1_000_001) == 60_001_000_001
+    assert clock.local_time(1_000_000) == "1970-01-01T00:00:00.001"
+    clock.refresh_offset()
+    assert clock.local_time(1_000_000) == "1970-01-01T00:01:00.001"
+    assert clock.wall_ns(1_000_001) == 60_001_000_001
 
 
 def test_remembered_packets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock_module, "_REMEMBERED", 10)
+    monkeypatch.setattr(clock_module, "_MAX_PACKETS", 10)
     clock = Clock(lambda: 0)
     for number in range(1, 101):
-        clock.since(number.to_bytes(8, "little"), number)
-    assert len(clock._seen) + len(clock._seen_before) <= 21
-    assert clock.since((100).to_bytes(8, "little"), 101) == 1
-    assert clock.since((1).to_bytes(8, "little"), 100) == 0
+        clock.since_previous(number.to_bytes(8, "little"), number)
+    assert len(clock._last_times) + len(clock._older_times) <= 21
+    assert clock.since_previous((100).to_bytes(8, "little"), 101) == 1
+    assert clock.since_previous((1).to_bytes(8, "little"), 100) == 0

@@ -7,7 +7,7 @@ import ipaddress
 
 import pytest
 
-from pypwru.events.record import members, size_of
+from pypwru.events.record import struct_members, struct_size
 from pypwru.output import conntrack
 from pypwru.output.parts import CT
 from tests.oracles.json_schema import judged
@@ -59,9 +59,9 @@ def ct(octets: bytes) -> dict[str, object] | None:
 
 def test_the_part_is_the_wires() -> None:
     """Each member alone is the argument of that name, and no other."""
-    wanted = {name: place for name, place in members("part_ct").items() if name != "pad"}
-    names = list(inspect.signature(conntrack.connection).parameters)
-    assert CT.size == size_of("part_ct")
+    wanted = {name: place for name, place in struct_members("part_ct").items() if name != "pad"}
+    names = list(inspect.signature(conntrack.decode_connection).parameters)
+    assert CT.size == struct_size("part_ct")
     assert names == list(wanted)
     for name, place in wanted.items():
         octets = bytearray(CT.size)
@@ -138,7 +138,7 @@ def test_states_and_directions(info: int, state: str, direction: str) -> None:
         "direction": direction,
         "zone": 0xFFFF,
         "mark": 0xFFFFFFFF,
-        "status": [*conntrack.STATUS.values()],
+        "status": [*conntrack.STATUS_NAMES.values()],
         "original": {"saddr": NEAR, "daddr": DOOR, "sport": 4201, "dport": 80, "proto": 6},
         "reply": {"saddr": FAR, "daddr": NEAR, "sport": 8080, "dport": 4201, "proto": 6},
     }

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from pypwru.events.record import Record, Slices
-from pypwru.events.wire import wire
+from pypwru.events.record import RawRecord, Record
+from pypwru.events.wire import record_layout
 from pypwru.output import held
-from pypwru.output.held import Held
-from pypwru.output.nft_part import Handles, handles
+from pypwru.output.held import TextDelay
+from pypwru.output.nft_part import RuleKey, decode_rule_key
 from pypwru.output.rule_texts import RuleTexts
 from pypwru.resolve.ruleset import RuleText
 from tests.support import records
 from tests.support.records import HOST, POLICY, configured, event, flow, packet, tail
 
 CONFIG = configured("--output-nft=text")
-WIRE = wire(CONFIG)
+WIRE = record_layout(CONFIG)
 SECOND, TOLD = 1_000_000_000, 100_000_000
 START = 10 * SECOND
 
@@ -28,9 +28,9 @@ class Known:
 
     def __init__(self, **texts: str) -> None:
         self.texts = {int(name[1:]): RuleText(text, "") for name, text in texts.items()}
-        self.asked: list[Handles] = []
+        self.asked: list[RuleKey] = []
         self.now = START
-        self.changes = 0
+        self.revision = 0
         self.partial = False
         self.read_until = 0
         self.waits: list[float] = []
@@ -42,14 +42,14 @@ class Known:
         self.asked.append((netns, table, chain, rule))
         return self.texts.get(rule)
 
-    def hear(self) -> bool:
+    def poll(self) -> bool:
         return not self.partial
 
-    def is_read(self, netns: int, at: int) -> bool:
+    def is_listing_pending(self, netns: int, at: int) -> bool:
         assert netns == HOST
         return self.read_until > at
 
-    def wait(self, timeout: float) -> bool:
+    def relist(self, timeout: float) -> bool:
         self.waits.append(timeout)
         return True
 
@@ -66,7 +66,7 @@ class Stage:
     def __init__(self, rules: Known) -> None:
         self.rules = rules
         self.times: list[int] = []
-        self.held = Held(RuleTexts(rules), WIRE, rules.clock)
+        self.held = TextDelay(RuleTexts(rules), WIRE, rules.clock)
 
     def take(self, *batch: Record) -> list[list[int]]:
         """What comes out when ``batch`` is given."""
@@ -76,7 +76,7 @@ class Stage:
         """What comes out in the end."""
         return self._seen(self.held.finish())
 
-    def _seen(self, batches: Sequence[Sequence[Slices]]) -> list[list[int]]:
+    def _seen(self, batches: Sequence[Sequence[RawRecord]]) -> list[list[int]]:
         self.times += [int.from_bytes(one[4][80:], "little") for batch in batches for one in batch]
         return [[int.from_bytes(one[0][:8], "little") for one in batch] for batch in batches]
 
@@ -120,7 +120,7 @@ def test_a_rule_is_asked_for_as_soon_as_it_is_seen() -> None:
     stage = Stage(Known())
     stage.take(seen(1, 12), seen(2, 12), seen(3, 13))
     assert set(stage.rules.asked) == {(HOST, 7, 1, 12), (HOST, 7, 1, 13)}
-    assert handles(records.nft(12)) == (HOST, 7, 1, 12)
+    assert decode_rule_key(records.nft(12)) == (HOST, 7, 1, 12)
 
 
 def test_batches_wait_in_their_order() -> None:
@@ -161,7 +161,7 @@ def test_it_waits_again_when_rules_have_changed() -> None:
     stage = Stage(Known())
     stage.take(seen(1, 12))
     assert stage.later(SECOND) == [[1]]
-    stage.rules.changes += 1
+    stage.rules.revision += 1
     assert stage.take(seen(2, 12, START)) == [[2]], "but not for what was said before"
     assert stage.take(seen(3, 12, stage.rules.now)) == []
     assert stage.later(TOLD) == []
@@ -169,7 +169,7 @@ def test_it_waits_again_when_rules_have_changed() -> None:
 
 
 def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held, "_MOST", 5)
+    monkeypatch.setattr(held, "_MAX_RECORDS", 5)
     stage = Stage(Known())
     assert stage.take(seen(1, 12), seen(2), seen(3)) == []
     assert stage.take(seen(4), seen(5), seen(6, 12)) == [[1, 2, 3]]

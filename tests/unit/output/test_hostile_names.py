@@ -16,16 +16,16 @@ import pytest
 
 from pypwru.events.record import Record
 from pypwru.output.columns import columns
-from pypwru.output.journey.journeys import Journeys
-from pypwru.output.journey.json import Json as JsonJourney
-from pypwru.output.journey.text import Text as TextJourney
-from pypwru.output.json import Json
-from pypwru.output.pcap.comment import Comments
+from pypwru.output.journey.journeys import JourneyWriter
+from pypwru.output.journey.json import JourneyJson as JsonJourney
+from pypwru.output.journey.text import JourneyText as TextJourney
+from pypwru.output.json import JsonFormatter
+from pypwru.output.pcap.comment import CommentRenderer
 from pypwru.output.pcap.output import PcapOutput, open_pcap
 from pypwru.output.printer import Printer
-from pypwru.output.text import Text
-from pypwru.resolve.event_names import Names
-from pypwru.resolve.ruleset import name_text, one_line
+from pypwru.output.text import TextFormatter
+from pypwru.resolve.event_names import NameResolver
+from pypwru.resolve.ruleset import decode_name, sanitize_line
 from tests.support import records
 from tests.support.pcaps import FRAME, NEVER, QUIET, Taken, captured, fields
 from tests.support.records import configured, event, flow, packet, tail
@@ -49,7 +49,7 @@ def ifname(name: str) -> str:
 def sights(names: list[str], flags: str) -> list[Record]:
     """A record of each name, of a packet of its own; and in journeys its end."""
     config = configured(flags)
-    parts = {"identity": (7).to_bytes(8, "little")} if config.identifies else {}
+    parts = {"identity": (7).to_bytes(8, "little")} if config.needs_packet_ids else {}
     return [
         event(
             packet(1, 0, 1 + number),
@@ -61,7 +61,7 @@ def sights(names: list[str], flags: str) -> list[Record]:
     ]
 
 
-def known(names: list[str]) -> Names:
+def known(names: list[str]) -> NameResolver:
     """A process and a namespace of each name."""
     return records.names(lambda pid, comm, start_stack: names[pid - 1])._replace(
         namespace=lambda netns, cookie: names[netns - 2]
@@ -70,7 +70,7 @@ def known(names: list[str]) -> Names:
 
 def printed(names: list[str], flags: str) -> bytes:
     config, out = configured(flags), list[bytes]()
-    form = (Json if config.output_json else Text)(columns(config))
+    form = (JsonFormatter if config.output_json else TextFormatter)(columns(config))
     Printer(form, known(names), out.extend, config).show(sights(names, flags))
     return b"".join(out)
 
@@ -78,10 +78,10 @@ def printed(names: list[str], flags: str) -> bytes:
 def journeys(names: list[str], flags: str) -> bytes:
     config, out = configured(flags), list[bytes]()
     form = (JsonJourney if config.output_json else TextJourney)(config, known(names))
-    made = Journeys(config, known(names), records.FUNCTIONS, form, out.extend)
+    made = JourneyWriter(config, known(names), records.FUNCTIONS, form, out.extend)
     for number, one in enumerate(sights(names, flags)):
         made.show([one._replace(packet=packet(1 + number, 0, 1 + number))])
-    made.end()
+    made.finish()
     return b"".join(out)
 
 
@@ -109,7 +109,7 @@ def test_a_name_in_the_kernel() -> None:
     known = records.names(lambda pid, comm, start_stack: "")
     comms = [os.fsencode(name).replace(b"\0", b"")[:15] for name in NAMES]
     batch = [event(packet(1, 0, 7, comm=comm), 3, flow(), tail=tail(config)) for comm in comms]
-    Printer(Text(columns(config)), known, out.extend, config).show(batch)
+    Printer(TextFormatter(columns(config)), known, out.extend, config).show(batch)
     assert len(out) == len(NAMES)
     assert all(line[:-1].decode().isprintable() and line.endswith(b"\n") for line in out)
 
@@ -137,7 +137,7 @@ def test_pcap(tmp_path: Path) -> None:
         config = configured(flags)
         opened = open_pcap(config, NEVER, QUIET, stack, "pypwru")
         taken = Taken()
-        comment = Comments(config, known(names)).of
+        comment = CommentRenderer(config, known(names)).render
         output = PcapOutput(config, known(names), taken, opened, comment, QUIET)
         output.begin()
         for one in sights(names, flags):
@@ -156,4 +156,4 @@ def test_pcap(tmp_path: Path) -> None:
 def test_nftables() -> None:
     for name in NAMES:
         octets = os.fsencode(name)
-        assert name_text(octets).isprintable() and one_line(name).isprintable()
+        assert decode_name(octets).isprintable() and sanitize_line(name).isprintable()

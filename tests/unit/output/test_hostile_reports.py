@@ -14,16 +14,16 @@ from rich.console import Console
 
 from pypwru import cli as command
 from pypwru.errors import PypwruError
-from pypwru.kernel.bpf_objects import Runs
+from pypwru.kernel.bpf_objects import RunStats
 from pypwru.listing.entry import Entry, Listing
 from pypwru.listing.text import table
 from pypwru.log import Log
-from pypwru.resolve.ruleset import name_text, one_line
-from pypwru.statistics.document import document as statistics_document
-from pypwru.statistics.report import report
-from pypwru.statistics.summary import Statistics, Summary, Told
-from pypwru.statistics.top.drawing import drawing
-from pypwru.statistics.top.view import View
+from pypwru.resolve.ruleset import decode_name, sanitize_line
+from pypwru.statistics.document import render_document as statistics_document
+from pypwru.statistics.report import render_report
+from pypwru.statistics.summary import RunCounters, Statistics, Summary
+from pypwru.statistics.top.drawing import render_screen
+from pypwru.statistics.top.view import TableView
 from tests.support import records
 from tests.unit.output.test_hostile_names import NAMES
 from tests.unit.statistics.test_summary import ACCOUNT, CONFIG, sight
@@ -42,21 +42,23 @@ def summary() -> Summary:
     """Rules and chains of each name, as they come from the kernel and from nft."""
     named = records.names()._replace(
         chain=lambda netns, table, chain: (
-            name_text(os.fsencode(ALL[chain - 1])),
-            name_text(os.fsencode(ALL[-chain])),
+            decode_name(os.fsencode(ALL[chain - 1])),
+            decode_name(os.fsencode(ALL[-chain])),
         ),
-        rule=lambda part, at: (one_line(ALL[int.from_bytes(part[8:16], "little") - 1]), ""),
+        rule=lambda part, at: (sanitize_line(ALL[int.from_bytes(part[8:16], "little") - 1]), ""),
     )
     made = Statistics(CONFIG, named, records.FUNCTIONS, lambda: 10**18, lambda: 1)
     for number in range(1, len(ALL) + 1):
         part = records.nft(12, chain=number)
         made.show([sight(14, 1, nft=part, kind=records.NFT_RULE)])
-    return made.summary(Told(ACCOUNT, {}, {name: Runs(1, 1) for name in ("trace_skb",)}), True)
+    return made.summary(
+        RunCounters(ACCOUNT, {}, {name: RunStats(1, 1) for name in ("trace_skb",)}), True
+    )
 
 
 def test_statistics(summary: Summary) -> None:
     assert len(summary.rules) > 10
-    text = report(summary)
+    text = render_report(summary)
     assert not is_obeyed(text)
     assert not [line for line in text.splitlines() if line.startswith("0xffff")]
     written = statistics_document(summary)
@@ -67,11 +69,11 @@ def test_statistics(summary: Summary) -> None:
 @pytest.mark.parametrize("width", [40, 200])
 def test_the_live_table(summary: Summary, width: int) -> None:
     for key in "1234567890":
-        view = View()
-        view.press(key)
+        view = TableView()
+        view.handle_key(key)
         console = Console(file=io.StringIO(), width=width, height=60, color_system=None)
         with console.capture() as captured:
-            console.print(drawing(summary, view, 60))
+            console.print(render_screen(summary, view, 60))
         assert not is_obeyed(captured.get()), key
         assert len(captured.get().splitlines()) <= 60
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from pypwru.events.record import EVENT, Record
-from pypwru.events.wire import Wire, wire
+from pypwru.events.record import EVENT_MEMBERS, Record
+from pypwru.events.wire import RecordLayout, record_layout
 from pypwru.output.columns import COLUMNS
 from pypwru.output.json import KEYS, encode
 from pypwru.output.parts import FLOW, FUNCTION, PACKET
@@ -227,16 +227,20 @@ IFNAMES = (
 
 
 @st.composite
-def some_records(draw: st.DrawFn, layout: Wire) -> Record:
+def some_records(draw: st.DrawFn, layout: RecordLayout) -> Record:
     """Any bytes at all, but a version of IP, a kind, a name and a packet that the kernel has."""
     seen = bytearray(draw(octets(FLOW.size)))
-    seen[EVENT["l3"].offset - EVENT["netns"].offset] = draw(st.sampled_from([0, 4, 6]))
-    name = EVENT["ifname"].offset - EVENT["netns"].offset
-    seen[name : name + EVENT["ifname"].size] = draw(IFNAMES)
+    seen[EVENT_MEMBERS["l3"].offset - EVENT_MEMBERS["netns"].offset] = draw(
+        st.sampled_from([0, 4, 6])
+    )
+    name = EVENT_MEMBERS["ifname"].offset - EVENT_MEMBERS["netns"].offset
+    seen[name : name + EVENT_MEMBERS["ifname"].size] = draw(IFNAMES)
     who = bytearray(draw(octets(PACKET.size)))
     who[14:16] = draw(st.integers(0, 6)).to_bytes(2, "little")
     function = FUNCTION.pack(draw(st.integers(0, 20)), draw(st.integers(0, 2**64 - 1)))
-    behind = bytearray(draw(octets(min(layout.tail, 700))).ljust(layout.tail, draw(octets(1))))
+    behind = bytearray(
+        draw(octets(min(layout.tail_size, 700))).ljust(layout.tail_size, draw(octets(1)))
+    )
     if part := layout.parts.get("identity"):
         behind[part.offset + 5 : part.offset + part.size] = bytes([draw(st.integers(0, 15)), 0, 0])
     return Record(bytes(who), function, draw(st.integers(0, 2**63)), bytes(seen), bytes(behind))
@@ -246,7 +250,7 @@ def some_records(draw: st.DrawFn, layout: Wire) -> Record:
 def test_any_record_of_any_run_is_valid(data: st.DataObject, flags: set[str], name: str) -> None:
     program = name.encode("utf-8", "replace").decode()
     output = Output(" ".join(["--output-json", *sorted(flags)]), program)
-    batch = data.draw(st.lists(some_records(wire(output.config)), min_size=1, max_size=3))
+    batch = data.draw(st.lists(some_records(record_layout(output.config)), min_size=1, max_size=3))
     printed = output.print(*batch).splitlines(keepends=True)
     assert len(printed) == len(batch)
     for each, record in zip(printed, batch, strict=True):
@@ -260,12 +264,12 @@ def test_jq_reads_every_key(flags: Sequence[str]) -> None:
     typed = " ".join(["--output-json", *flags])
     output = Output(typed)
     # Each word 1 and each text not empty; jq 1.6 rounds numbers above 2**53.
-    behind = b"\1\0\0\0\0\0\0\0" * (wire(output.config).tail // 8)
+    behind = b"\1\0\0\0\0\0\0\0" * (record_layout(output.config).tail_size // 8)
     kinds = [0, MAP_CALL] + [TC, XDP] * ("--filter-trace-tc" in flags)
     batch = [event(packet(1, 0, 7, kind), 3, flow(), 5, tail=behind) for kind in kinds]
     printed = output.print(*batch)
     assert jq(printed) == [json.loads(each) for each in printed.splitlines()]
-    shown = {column.name for column in COLUMNS if column.enabled(configured(typed))}
+    shown = {column.name for column in COLUMNS if column.is_enabled(configured(typed))}
     missing = shown - set().union(*map(json.loads, printed.splitlines()))
     # A namespace that has no name, members of what wasn't seen.
     assert missing <= {"netns_name", "xdp_members"}

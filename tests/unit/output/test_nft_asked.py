@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from pypwru.config import Config
 from pypwru.events.record import Record
-from pypwru.events.wire import wire
+from pypwru.events.wire import record_layout
 from pypwru.options import parse
-from pypwru.output.nft_asked import Asked
-from pypwru.output.nft_part import NOTHING
+from pypwru.output.nft_asked import NftMatcher
+from pypwru.output.nft_part import EMPTY_NFT
 from pypwru.output.rule_texts import RuleTexts
 from pypwru.resolve.ruleset import RuleText
 from tests.support import records
@@ -37,7 +37,7 @@ from tests.support.records import (
 class Texts:
     """Those of ``records.RULES``; at 99 no more."""
 
-    changes = 0
+    revision = 0
 
     def rule(
         self, netns: int, table: int, chain: int, rule: int, at: int | None = None
@@ -45,34 +45,34 @@ class Texts:
         found = records.RULES.get(rule) if at != 99 else None
         return RuleText(*found) if found else None
 
-    def hear(self) -> bool:
+    def poll(self) -> bool:
         return True
 
-    def is_read(self, netns: int, at: int) -> bool:
+    def is_listing_pending(self, netns: int, at: int) -> bool:
         return False
 
-    def wait(self, timeout: float) -> bool:
+    def relist(self, timeout: float) -> bool:
         return True
 
     def wait_listed(self, timeout: float) -> bool:
         return True
 
 
-def asked(*flags: str) -> tuple[Config, Asked]:
+def asked(*flags: str) -> tuple[Config, NftMatcher]:
     config = parse(list(flags))
     assert isinstance(config, Config)
-    texts = RuleTexts(Texts()) if config.asks_rules else None
-    return config, Asked(config, wire(config), records.chain_names, texts)
+    texts = RuleTexts(Texts()) if config.needs_rule_text else None
+    return config, NftMatcher(config, record_layout(config), records.chain_names, texts)
 
 
 def record(config: Config, part: bytes, kind: int = NFT_RULE, at: int = 5) -> Record:
-    parts = {"nft": part} | ({"nft_at": records.nft_at(at)} if config.asks_rules else {})
+    parts = {"nft": part} | ({"nft_at": records.nft_at(at)} if config.needs_rule_text else {})
     return event(packet(1, 0, 7, kind), 3, flow(), tail=tail(config, **parts))
 
 
 def meets(part: bytes, *flags: str, kind: int = NFT_RULE, at: int = 5) -> bool:
     config, rule = asked(*flags)
-    return rule.meets(record(config, part, kind, at))
+    return rule.matches(record(config, part, kind, at))
 
 
 RULE = records.nft(12, DROP, 2, [1])
@@ -137,7 +137,7 @@ LEGACY_DROP = records.nft(0, DROP, 0, table=8, family=IP, type=LEGACY)
         (LEGACY_DROP, ["--filter-nft-text=."], False),
         (records.ANOTHERS, ["--filter-nft-verdict=drop"], False),
         (records.ANOTHERS, ["--filter-nft-text=.*"], False),
-        (NOTHING, ["--filter-nft-verdict=drop"], False),
+        (EMPTY_NFT, ["--filter-nft-verdict=drop"], False),
     ],
 )
 def test_conditions(part: bytes, flags: list[str], met: bool) -> None:
@@ -160,14 +160,14 @@ def test_an_unknown_text_is_never_found() -> None:
 
 def test_the_time_decides_which_text_it_is() -> None:
     config, rule = asked("--filter-nft-text=dport")
-    found = [rule.meets(record(config, RULE, at=at)) for at in (5, 99, 5)]
+    found = [rule.matches(record(config, RULE, at=at)) for at in (5, 99, 5)]
     assert found == [True, False, True]
 
 
 @pytest.mark.parametrize(
     ("part", "kind", "judges"),
     [
-        (NOTHING, 0, None),
+        (EMPTY_NFT, 0, None),
         (records.ANOTHERS, 0, False),
         (RULE, 0, True),
         (RULE, NFT_RULE, True),
@@ -182,7 +182,7 @@ def test_the_time_decides_which_text_it_is() -> None:
 )
 def test_what_a_packet_carries_from_then_on(part: bytes, kind: int, judges: bool | None) -> None:
     config, rule = asked("--filter-nft-handle=1")
-    assert rule.judges(record(config, part, kind)) is judges
+    assert rule.sets_verdict(record(config, part, kind)) is judges
 
 
 @given(

@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pypwru.events.record import EVENT_SIZE, Record, constants
-from pypwru.kernel.nft_words import FAMILIES, VERDICTS, family_word, hook_word, verdict_word
-from pypwru.output.nft_part import NFT, NOTHING, chain_handle, handles, nft, with_text
+from pypwru.events.record import EVENT_SIZE, Record, header_constants
+from pypwru.kernel.nft_words import FAMILIES, VERDICTS, family_name, hook_name, verdict_name
+from pypwru.output.nft_part import (
+    EMPTY_NFT,
+    NFT,
+    append_text,
+    chain_handle,
+    decode_nft,
+    decode_rule_key,
+)
 from tests.oracles.json_schema import judged
 from tests.support import records
 from tests.support.records import (
@@ -48,7 +55,9 @@ SECOND = 1_000_000_000  # when records.rule_text knows no more
 def sight(output: Output, part: bytes, kind: int = 0, function: int = 0, at: int = 5) -> Record:
     """A record that says ``part``, of ip_rcv unless it is nftables' own."""
     place = function or {0: 3, NFT_RULE: 14}.get(kind, 15)
-    parts = {"nft": part} | ({"nft_at": records.nft_at(at)} if output.config.asks_rules else {})
+    parts = {"nft": part} | (
+        {"nft_at": records.nft_at(at)} if output.config.needs_rule_text else {}
+    )
     return event(packet(1, 0, 7, kind), place, flow(), tail=tail(output.config, **parts))
 
 
@@ -65,7 +74,7 @@ TELLS, DOES = "__nft_trace_packet[nf_tables]", "nft_do_chain[nf_tables]"
 @pytest.mark.parametrize(
     ("part", "kind", "shown"),
     [
-        (NOTHING, 0, "ip_rcv"),
+        (EMPTY_NFT, 0, "ip_rcv"),
         (records.nft(12), NFT_RULE, f"{TELLS}  inet filter input  handle 12 drop"),
         (records.nft(12, ACCEPT, 2, [1]), NFT_RULE, f"{TELLS}  inet filter web  handle 12 accept"),
         (
@@ -143,7 +152,7 @@ def test_lines(part: bytes, kind: int, shown: str) -> None:
 @pytest.mark.parametrize("flags", ["", "--output-nft=text", "--output-nft=hook", "--output-caller"])
 def test_a_line_about_which_nothing_was_said_is_as_without(flags: str) -> None:
     plain = flags.replace("--output-nft=text", "").replace("--output-nft=hook", "")
-    assert line(NOTHING, 0, flags) == line_without(plain)
+    assert line(EMPTY_NFT, 0, flags) == line_without(plain)
 
 
 def line_without(flags: str) -> str:
@@ -222,7 +231,7 @@ def test_which_text_depends_on_when_it_was_said() -> None:
         ),
         (records.nft(12, family=NETDEV, hook=0), "#12 drop  ingress/0"),
         (records.ANOTHERS, "ip_rcv  no rule seen: conntrack, or another hook function"),
-        (NOTHING, "ip_rcv"),
+        (EMPTY_NFT, "ip_rcv"),
     ],
 )
 def test_hooks(part: bytes, shown: str) -> None:
@@ -323,7 +332,7 @@ NO_RULE = ("rule_handle", "text", "comment")
             records.ANOTHERS, 0, 5, "function_call",
             {"no_rule": "conntrack, or another hook function"},
         ),
-        (NOTHING, 0, 5, "function_call", None),
+        (EMPTY_NFT, 0, 5, "function_call", None),
     ],
 )  # fmt: skip
 def test_objects(
@@ -343,27 +352,27 @@ def test_a_drop_says_why_and_by_whom() -> None:
     for reason, word in ((0, "function_call"), (1, "function_call"), (3, "drop"), (9, "drop")):
         one = seen._replace(func=address + reason.to_bytes(8, "little"))
         found = json.loads(output.print(one))
-        assert (found["type"], found["nft"]["rule_handle"]) == (word, 12)
+        assert (found["type"], found["decode_nft"]["rule_handle"]) == (word, 12)
 
 
 def test_words_of_every_number() -> None:
     """As nft has them; the numbers are those of linux/netfilter*.h."""
-    assert [verdict_word(number) for number in range(6)] == [
+    assert [verdict_name(number) for number in range(6)] == [
         "drop", "accept", "stolen", "queue", "repeat", "stop",
     ]  # fmt: skip
-    assert verdict_word(-7) == "-7" and verdict_word(0x60 << 16) == "drop"
-    assert verdict_word(constants()["VERDICT_ROUTE"]) == "route"
-    assert set(VERDICTS.values()) == {verdict_word(number) for number in range(-5, 7)}
-    assert [family_word(number) for number in (1, 2, 3, 5, 7, 10, 12)] == [
+    assert verdict_name(-7) == "-7" and verdict_name(0x60 << 16) == "drop"
+    assert verdict_name(header_constants()["VERDICT_ROUTE"]) == "route"
+    assert set(VERDICTS.values()) == {verdict_name(number) for number in range(-5, 7)}
+    assert [family_name(number) for number in (1, 2, 3, 5, 7, 10, 12)] == [
         "inet", "ip", "arp", "netdev", "bridge", "ip6", "12",
     ]  # fmt: skip
     common = ["prerouting", "input", "forward", "output", "postrouting"]
     for family in (INET, IP, BRIDGE):
-        assert [hook_word(FAMILIES[family], hook) for hook in range(5)] == common
-    assert [hook_word(family, 5) for family in ("inet", "bridge")] == ["ingress", "brouting"]
-    assert hook_word("ip6", 9) == "9"
-    assert [hook_word("arp", hook) for hook in range(3)] == ["input", "output", "forward"]
-    assert [hook_word("netdev", hook) for hook in range(3)] == ["ingress", "egress", "2"]
+        assert [hook_name(FAMILIES[family], hook) for hook in range(5)] == common
+    assert [hook_name(family, 5) for family in ("inet", "bridge")] == ["ingress", "brouting"]
+    assert hook_name("ip6", 9) == "9"
+    assert [hook_name("arp", hook) for hook in range(3)] == ["input", "output", "forward"]
+    assert [hook_name("netdev", hook) for hook in range(3)] == ["ingress", "egress", "2"]
 
 
 @given(st.binary(min_size=NFT.size, max_size=NFT.size), st.integers(0, 6), st.text(), st.text())
@@ -374,18 +383,18 @@ def test_what_is_put_behind_a_part_is_read_again(
     text, comment = (
         word.replace("\0", "").encode(errors="replace").decode() for word in (text, comment)
     )
-    said = nft(with_text(behind, text, comment))
-    if part == NOTHING:
+    said = decode_nft(append_text(behind, text, comment))
+    if part == EMPTY_NFT:
         assert said is None
         return
     assert said is not None
     assert (said.kind, said.text, said.comment) == (kind, text, comment)
-    bare = nft(behind)
+    bare = decode_nft(behind)
     assert bare is not None and bare.text is None
     assert bare._replace(text=text, comment=comment) == said
-    assert handles(behind) == (said.netns, said.table, chain_handle(said.chain), said.rule)
+    assert decode_rule_key(behind) == (said.netns, said.table, chain_handle(said.chain), said.rule)
 
 
 def test_the_record_grows_by_the_part_alone() -> None:
-    assert len(sight(Output(), NOTHING).tail) == NFT.size == 80
+    assert len(sight(Output(), EMPTY_NFT).tail) == NFT.size == 80
     assert EVENT_SIZE % 8 == 0 and HOST and RULE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pypwru.output.nft_source import NO_NFT, NftSource, with_bound
+from pypwru.output.nft_source import NO_NFT_SOURCE, NftSource, name_bound_chains
 from pypwru.output.rule_texts import RuleTexts
 from pypwru.resolve.ruleset import ChainText, RuleText
 from tests.support.records import RENAMED
@@ -18,7 +18,7 @@ class Listed:
 
 def test_a_chain_that_is_bound_to_a_rule_has_the_name_of_the_rule() -> None:
     names = {4: "input", 9 | RENAMED: "__chain12", 10: "__chain13"}
-    named = with_bound(lambda netns, table, chain: ("t", names[chain]), Listed())
+    named = name_bound_chains(lambda netns, table, chain: ("t", names[chain]), Listed())
     assert [named(7, 1, chain) for chain in names] == [
         ("t", "input"), ("t", "input#5"), ("t", "__chain13"),
     ]  # fmt: skip
@@ -27,7 +27,7 @@ def test_a_chain_that_is_bound_to_a_rule_has_the_name_of_the_rule() -> None:
 class Slow:
     """Rules whose listing takes a while."""
 
-    changes = 0
+    revision = 0
 
     def __init__(self, looks: int) -> None:
         self.left = looks
@@ -37,13 +37,13 @@ class Slow:
     ) -> RuleText | None:
         return None
 
-    def hear(self) -> bool:
+    def poll(self) -> bool:
         return True
 
-    def is_read(self, netns: int, at: int) -> bool:
+    def is_listing_pending(self, netns: int, at: int) -> bool:
         return False
 
-    def wait(self, timeout: float) -> bool:
+    def relist(self, timeout: float) -> bool:
         return True
 
     def wait_listed(self, timeout: float) -> bool:
@@ -59,6 +59,6 @@ def test_what_is_there_is_waited_for_but_not_for_ever() -> None:
         (100, lambda: False, 50),
     ):
         rules = Slow(looks)
-        NftSource(NO_NFT.chain, RuleTexts(rules)).wait_listed(is_stopped)
+        NftSource(NO_NFT_SOURCE.chain, RuleTexts(rules)).wait_listed(is_stopped)
         assert rules.left == left
-    NO_NFT.wait_listed(lambda: False)
+    NO_NFT_SOURCE.wait_listed(lambda: False)

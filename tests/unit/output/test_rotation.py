@@ -23,14 +23,21 @@ from pypwru.errors import OutputError
 from pypwru.log import Log
 from pypwru.options import parse
 from pypwru.output import rotation
-from pypwru.output.backups import Rotation, backup_name, backups, pack, rotation_of, superfluous
+from pypwru.output.backups import (
+    Rotation,
+    backup_name,
+    compress,
+    expired_backups,
+    find_backups,
+    rotation_of,
+)
 from pypwru.output.rotation import RotatingSink
 from pypwru.output.sink import Sink, open_appending, open_output
-from pypwru.signals import Interrupts
+from pypwru.signals import StopRequest
 
 NOON = int(datetime(2026, 6, 15, 12).timestamp()) * 1000
 DAY = 24 * 60 * 60 * 1000
-NEVER = Interrupts(-1)
+NEVER = StopRequest(-1)
 QUIET = Log(None)
 
 
@@ -286,9 +293,9 @@ def test_a_pack_that_is_abandoned_leaves_the_file(tmp_path: Path) -> None:
     path = tmp_path / "trace"
     path.write_bytes(os.urandom(1 << 20))
     answers = iter([False, False, True])
-    pack(path, lambda: next(answers))
+    compress(path, lambda: next(answers))
     assert os.listdir(tmp_path) == ["trace"]
-    pack(path, lambda: False)
+    compress(path, lambda: False)
     assert os.listdir(tmp_path) == ["trace.gz"]
 
 
@@ -308,7 +315,7 @@ def test_a_second_signal_leaves_the_rest_unpacked(
         os.kill(os.getpid(), signal.SIGINT)
         while not abandoned():
             pass
-        pack(path, abandoned)
+        compress(path, abandoned)
 
     monkeypatch.setattr(rotation, "pack", interrupted)
     names = [backup_name("trace", NOON - late) for late in (0, 1)]
@@ -328,7 +335,7 @@ def test_a_second_signal_before_the_end_does_not_wait(
     def patient(path: Path, abandoned: Callable[[], bool]) -> None:
         while not abandoned():
             pass
-        pack(path, abandoned)
+        compress(path, abandoned)
 
     monkeypatch.setattr(rotation, "pack", patient)
     with pytest.raises(KeyboardInterrupt), opened(tmp_path / "trace", compress=True) as sink:
@@ -350,8 +357,8 @@ def test_only_what_is_a_backup_is_touched() -> None:
         "other-2026-06-15T12-00-00.000.log",
         "traceX2026-06-15T12-00-00.000Xlog",
     ]
-    found = backups("trace.log", [*others, name, f"{name}.gz"])
-    assert [(each.name, each.plain, each.packed) for each in found] == [
+    found = find_backups("trace.log", [*others, name, f"{name}.gz"])
+    assert [(each.name, each.uncompressed_name, each.is_compressed) for each in found] == [
         (f"{name}.gz", name, True),
         (name, name, False),
     ]
@@ -362,8 +369,8 @@ def test_names_round_trip(name: str, data: st.DataObject) -> None:
     now = data.draw(st.integers(0, 4_000_000_000_000))
     stamped = backup_name(name, now)
     for packed in ("", ".gz"):
-        (found,) = backups(name, [stamped + packed])
-        assert (found.name, found.plain) == (stamped + packed, stamped)
+        (found,) = find_backups(name, [stamped + packed])
+        assert (found.name, found.uncompressed_name) == (stamped + packed, stamped)
         # The hour that a winter begins with is there twice.
         assert abs(found.rotated - now) in {0, 3_600_000}
 
@@ -382,15 +389,15 @@ def test_names_are_local(name: str, expected: str, monkeypatch: pytest.MonkeyPat
     time.tzset()
     try:
         assert backup_name(name, 1795407513584) == expected
-        assert backups(name, [expected])[0].rotated == 1795407513584
+        assert find_backups(name, [expected])[0].rotated == 1795407513584
     finally:
         monkeypatch.undo()
         time.tzset()
 
 
 def test_age_is_of_the_name_and_more_than_so_many_days() -> None:
-    there = backups("t", [backup_name("t", NOON - DAY - more) for more in (0, 1)])
-    going = superfluous(there, Rotation(1, None, 1, False), NOON)
+    there = find_backups("t", [backup_name("t", NOON - DAY - more) for more in (0, 1)])
+    going = expired_backups(there, Rotation(1, None, 1, False), NOON)
     assert [each.rotated for each in going] == [NOON - DAY - 1]
 
 

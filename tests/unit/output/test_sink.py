@@ -17,7 +17,7 @@ import pytest
 
 from pypwru.errors import OutputClosed, OutputError
 from pypwru.output.sink import Sink, open_sink
-from pypwru.signals import Interrupts
+from pypwru.signals import StopRequest
 
 
 def test_appends_and_makes_folders(tmp_path: Path) -> None:
@@ -96,8 +96,8 @@ def test_standard_output_in_a_file_with_others_has_whole_lines(tmp_path: Path) -
     sink.write(b"one\n")
     os.write(descriptor, b"log\n")
     sink.write(b"two\nth")
-    error = sink._failed(OSError(28, "No space left on device"), [b"two\n", b"three\n"], 6)
-    assert error.events == 1
+    error = sink._write_error(OSError(28, "No space left on device"), [b"two\n", b"three\n"], 6)
+    assert error.events_written == 1
     os.write(descriptor, b"the end\n")
     sink.close()
     assert (tmp_path / "all").read_text() == "one\nlog\ntwo\nthe end\n"
@@ -169,11 +169,11 @@ def test_a_closed_standard_output_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @contextmanager
-def wished() -> Iterator[Interrupts]:
+def wished() -> Iterator[StopRequest]:
     """A stop request that has come."""
     reading, writing = os.pipe()
     os.write(writing, b"!")
-    yield Interrupts(reading)
+    yield StopRequest(reading)
     os.close(reading)
     os.close(writing)
 
@@ -196,7 +196,7 @@ def test_a_reader_that_is_not_there_had_so_many_events_at_the_end(
         pytest.raises(OutputClosed) as closed,
     ):
         sink.write_events([b"1" * (page + first), b"2\n3\n", b"4\n"])
-    assert closed.value.events == whole
+    assert closed.value.events_written == whole
     assert len(os.read(reading, 2 * page)) == page + got
     os.close(reading)
 
@@ -235,8 +235,8 @@ def test_no_event_is_cut_when_the_reader_stops(monkeypatch: pytest.MonkeyPatch) 
             pytest.raises(OutputClosed) as closed,
         ):
             sink.write_events(events)
-        assert os.read(reading, size) == b"".join(events[: closed.value.events])
-        assert closed.value.events > 5
+        assert os.read(reading, size) == b"".join(events[: closed.value.events_written])
+        assert closed.value.events_written > 5
         os.close(reading)
 
 

@@ -414,12 +414,12 @@ def test_a_batch_is_one_write_and_an_empty_one_none() -> None:
 
 
 def kept(output: Output) -> dict[Part, int]:
-    return {segment.part: len(segment.texts) for segment in output.printer._segments}
+    return {segment.part: len(segment.texts) for segment in output.printer._groups}
 
 
 @pytest.mark.parametrize("flags", ["", "--output-caller"])
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch, flags: str) -> None:
-    monkeypatch.setattr(printing, "_KEPT_TEXTS", 8)
+    monkeypatch.setattr(printing, "_MAX_TEXTS", 8)
     output = Output(flags)
     behind = tail(output.config)
     batch = [event(packet(n, 0, n), n, flow(mark=n), tail=behind) for n in range(1, 101)]

@@ -27,7 +27,7 @@ class Compiler:
 
 def test_the_second_time_nothing_is_compiled(tmp_path: Path) -> None:
     cache, compiler = Cache(tmp_path / "cache"), Compiler()
-    build = partial(building.build, compile=compiler)
+    build = partial(building.build, compiler=compiler)
     for _ in range(2):
         assert build("layout", {"A": "1", "B": "2"}, cache) == CODE
     assert build("layout", {"B": "2", "A": "1"}, cache) == CODE
@@ -38,7 +38,7 @@ def test_everything_that_a_compile_reads_is_in_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, compiler = Cache(tmp_path / "cache"), Compiler()
-    build = partial(building.build, compile=compiler)
+    build = partial(building.build, compiler=compiler)
     build("layout", {"A": "1"}, cache)
     build("other layout", {"A": "1"}, cache)
     build("layout", {"A": "2"}, cache)

@@ -11,8 +11,8 @@ from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
 from pypwru.config import Config
 from pypwru.log import Log
-from pypwru.program.conntrack import ConntrackTypes, conntrack_where_possible
-from pypwru.program.layout import layout
+from pypwru.program.conntrack import ConntrackTypes, degrade_conntrack
+from pypwru.program.layout import build_layout
 from tests.data.btf_encoder import Encoder
 from tests.support.records import configured
 
@@ -35,14 +35,14 @@ def with_conntrack(encoder: Encoder) -> Encoder:
 def asked(encoder: Encoder, folder: Path) -> tuple[Config, list[ConntrackTypes], BTF, str]:
     said = io.StringIO()
     btf = BTF(parse(encoder.bytes()))
-    config, types = conntrack_where_possible(configured("--output-ct"), btf, Log(said), folder)
+    config, types = degrade_conntrack(configured("--output-ct"), btf, Log(said), folder)
     return config, list(types), btf, said.getvalue()
 
 
 def test_what_vmlinux_knows(tmp_path: Path) -> None:
     config, types, btf, said = asked(with_conntrack(core()), tmp_path)
     assert (config.output_ct, said) == (True, "")
-    made = layout([SOURCE], btf, *types)
+    made = build_layout([SOURCE], btf, *types)
     assert "#define FIELD_nf_conn_tuplehash 16\n#define SIZE_nf_conn_tuplehash 8\n" in made
     assert "nf_conn_mark" not in made
 
@@ -52,8 +52,8 @@ def test_what_the_module_knows(tmp_path: Path) -> None:
     (tmp_path / "nf_conntrack").write_bytes(with_conntrack(Encoder(base=vmlinux)).bytes())
     config, types, btf, said = asked(vmlinux, tmp_path)
     assert (config.output_ct, said) == (True, "")
-    assert "#define FIELD_nf_conn_tuplehash 16\n" in layout([SOURCE], btf, *types)
-    assert "nf_conn" not in layout([SOURCE], btf)
+    assert "#define FIELD_nf_conn_tuplehash 16\n" in build_layout([SOURCE], btf, *types)
+    assert "nf_conn" not in build_layout([SOURCE], btf)
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,10 @@ def test_what_nobody_knows_is_said(tmp_path: Path, has_conntrack: bool, why: str
     config, types, btf, said = asked(core(has_conntrack), tmp_path)
     assert (config.output_ct, types) == (False, [])
     assert f'WARN Continuing without --output-ct why="{why}"\n' in said
-    assert "nf_conn" not in layout([SOURCE], btf, *types)
+    assert "nf_conn" not in build_layout([SOURCE], btf, *types)
 
 
 def test_nothing_is_looked_for_unless_asked(tmp_path: Path) -> None:
     (tmp_path / "nf_conntrack").write_bytes(b"no BTF")
     btf = BTF(parse(core().bytes()))
-    assert conntrack_where_possible(configured(""), btf, Log(None), tmp_path)[1] == ()
+    assert degrade_conntrack(configured(""), btf, Log(None), tmp_path)[1] == ()

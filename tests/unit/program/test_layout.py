@@ -11,7 +11,7 @@ import pytest
 from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
 from pypwru.errors import BTFError
-from pypwru.program.layout import layout
+from pypwru.program.layout import build_layout
 from pypwru.program.source import sources
 from tests.data.btf_encoder import Encoder
 from tests.support.need import need
@@ -40,53 +40,53 @@ def macros(text: str) -> dict[str, int]:
 
 
 def test_offsets_and_paths() -> None:
-    made = layout([f"FIELD(sk_buff, len); FIELD(net, ns__inum) {BLOCK}"], kernel(True))
+    made = build_layout([f"FIELD(sk_buff, len); FIELD(net, ns__inum) {BLOCK}"], kernel(True))
     found = macros(made)
     assert found["FIELD_sk_buff_len"] == 32
     assert found["FIELD_net_ns__inum"] == 12
 
 
 def test_a_leading_underscore_is_no_path() -> None:
-    found = macros(layout([f"FIELD(sk_buff, _skb_refdst) {BLOCK}"], kernel(True)))
+    found = macros(build_layout([f"FIELD(sk_buff, _skb_refdst) {BLOCK}"], kernel(True)))
     assert found["FIELD_sk_buff__skb_refdst"] == 0
 
 
 def test_an_optional_field_that_is_there_has_its_bit() -> None:
-    found = macros(layout([f"OPTIONAL_FIELD(sk_buff, vlan_present) {BLOCK}"], kernel(True)))
+    found = macros(build_layout([f"OPTIONAL_FIELD(sk_buff, vlan_present) {BLOCK}"], kernel(True)))
     assert (found["FIELD_sk_buff_vlan_present"], found["BIT_sk_buff_vlan_present"]) == (36, 3)
 
 
 def test_an_optional_field_that_is_not() -> None:
-    made = layout([f"OPTIONAL_FIELD(sk_buff, vlan_present) {BLOCK}"], kernel(False))
+    made = build_layout([f"OPTIONAL_FIELD(sk_buff, vlan_present) {BLOCK}"], kernel(False))
     assert "vlan_present" not in made
 
 
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(BTFError, match="vlan_present") as caught:
-        layout([f"FIELD(sk_buff, vlan_present) {BLOCK}"], kernel(False))
+        build_layout([f"FIELD(sk_buff, vlan_present) {BLOCK}"], kernel(False))
     assert "sk_buff" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_missing_struct_is_named() -> None:
     with pytest.raises(BTFError, match="net_device"):
-        layout([f"FIELD(net_device, mtu) {BLOCK}"], kernel(True))
+        build_layout([f"FIELD(net_device, mtu) {BLOCK}"], kernel(True))
 
 
 def test_the_block_spans_its_members_and_starts_aligned() -> None:
     """tail is at 12..16, head at 16..24."""
-    found = macros(layout([BLOCK], kernel(True)))
+    found = macros(build_layout([BLOCK], kernel(True)))
     assert (found["BLOCK_START"], found["BLOCK_SIZE"]) == (8, 16)
     assert (found["FIELD_sk_buff_tail"], found["FIELD_sk_buff_head"]) == (12, 16)
 
 
 def test_the_size_of_a_struct_that_there_is() -> None:
-    made = layout([f"SIZE_OF(sk_buff) + SIZE_OF(nosuch) {BLOCK}"], kernel(True))
+    made = build_layout([f"SIZE_OF(sk_buff) + SIZE_OF(nosuch) {BLOCK}"], kernel(True))
     assert macros(made)["SIZE_OF_sk_buff"] == 40
     assert "nosuch" not in made
 
 
 def test_definitions_of_the_macros_are_no_uses() -> None:
-    made = layout(
+    made = build_layout(
         ["#define FIELD(type, member) x\n  #define IN_BLOCK(type, nosuch)", BLOCK], kernel(True)
     )
     assert "FIELD_type_member" not in made
@@ -96,7 +96,9 @@ def test_a_comment_asks_for_nothing() -> None:
     """Nor does one hide what stands around it."""
     commented = "/* FIELD(sk_buff,\n nosuch) */ FIELD(sk_buff, len) // FIELD(sk_buff, none)\n"
     more = "/* OPTIONAL_FIELD(sk_buff, vlan_present) */"
-    found = macros(layout([f"{commented}{BLOCK} {more} // /*\nFIELD(net, passive)"], kernel(True)))
+    found = macros(
+        build_layout([f"{commented}{BLOCK} {more} // /*\nFIELD(net, passive)"], kernel(True))
+    )
     assert {"FIELD_sk_buff_len", "FIELD_net_passive"} <= found.keys()
     assert "FIELD_sk_buff_vlan_present" not in found
 
@@ -121,11 +123,11 @@ def test_what_the_real_sources_look_for_is_asked_for_by_code() -> None:
 def test_every_field_of_the_real_sources_is_asked_for() -> None:
     """A BTF without any names the first of them; that each is found is the native tests' matter."""
     with pytest.raises(BTFError):
-        layout(sources().values(), kernel(True))
+        build_layout(sources().values(), kernel(True))
 
 
 def test_it_is_the_same_each_time() -> None:
     text = f"FIELD(sk_buff, len) FIELD(net, ns__inum) {BLOCK}"
-    assert layout([text], kernel(True)) == layout([text], kernel(True))
-    lines = layout([text], kernel(True)).splitlines()
+    assert build_layout([text], kernel(True)) == build_layout([text], kernel(True))
+    lines = build_layout([text], kernel(True)).splitlines()
     assert len(set(lines)) == len(lines)

@@ -13,8 +13,8 @@ from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, LD_IMM64, MOV, R0, Insn, pac
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachType, ProgramType
 from pypwru.program import constants, maps
-from pypwru.program.load import Loader, _meaning, relocate
-from pypwru.program.places import Places
+from pypwru.program.load import Loader, _explain_verifier_error, relocate
+from pypwru.program.places import ArgumentSlots
 
 DESCRIPTORS = {name: 11 + shape.number for name, shape in maps.MAPS.items()}
 VALUES = {"SELF": 5}
@@ -22,7 +22,7 @@ END = Insn(EXIT_PROGRAM)
 
 
 def marked(number: int) -> list[Insn]:
-    return [Insn(LD_IMM64, dst=1, imm=number), Insn(0, imm=signed_immediate(constants.MARK))]
+    return [Insn(LD_IMM64, dst=1, imm=number), Insn(0, imm=signed_immediate(constants.PLACEHOLDER))]
 
 
 @pytest.mark.parametrize("name", maps.MAPS)
@@ -59,10 +59,10 @@ def test_the_c_names_what_relocate_finds() -> None:
     """MARK << 32 | number: the two halves of an ld_imm64, low first."""
     for name, shape in maps.MAPS.items():
         text = maps.defines()[f"MAP_{name}"].removeprefix("((void *)").removesuffix("ULL)")
-        assert divmod(int(text, 16), 1 << 32) == (constants.MARK, shape.number)
+        assert divmod(int(text, 16), 1 << 32) == (constants.PLACEHOLDER, shape.number)
     for name, text in constants.defines().items():
         place = int(text.removesuffix("ULL"), 16)
-        assert divmod(place, 1 << 32) == (constants.MARK, constants.CONSTANTS[name])
+        assert divmod(place, 1 << 32) == (constants.PLACEHOLDER, constants.CONSTANTS[name])
     numbers = {shape.number for shape in maps.MAPS.values()} | set(constants.CONSTANTS.values())
     assert len(numbers) == len(maps.MAPS) + len(constants.CONSTANTS)
 
@@ -88,7 +88,7 @@ processed 1 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_stat
     ],
 )
 def test_the_meaningful_line(log: str, line: str) -> None:
-    assert _meaning(log) == line
+    assert _explain_verifier_error(log) == line
 
 
 def test_an_interrupted_load_is_not_reported_as_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,9 @@ def test_an_interrupted_load_is_not_reported_as_a_refusal(monkeypatch: pytest.Mo
     monkeypatch.setattr(bpf, "program_load", interrupted)
     kind = (ProgramType.RAW_TRACEPOINT, AttachType.NONE)
     with ExitStack() as stack, pytest.raises(KernelError) as caught:
-        Loader({"trace_skb": pack([END])}, {}, {}, {}, stack).load("trace_skb", Places(1), kind)
+        Loader({"trace_skb": pack([END])}, {}, {}, {}, stack).load(
+            "trace_skb", ArgumentSlots(1), kind
+        )
     assert str(caught.value) == (
         "Signals interrupted the kernel each time it checked trace_skb; start pypwru again"
     )
@@ -111,5 +113,7 @@ def test_too_many_open_files_are_no_missing_right(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bpf, "program_load", full)
     kind = (ProgramType.RAW_TRACEPOINT, AttachType.NONE)
     with ExitStack() as stack, pytest.raises(KernelError, match=r"open files: ulimit -n") as caught:
-        Loader({"trace_skb": pack([END])}, {}, {}, {}, stack).load("trace_skb", Places(1), kind)
+        Loader({"trace_skb": pack([END])}, {}, {}, {}, stack).load(
+            "trace_skb", ArgumentSlots(1), kind
+        )
     assert "CAP_BPF" not in str(caught.value)

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, LDX, MOV, Insn
-from pypwru.program.places import Places, fill, in_array, in_registers
-from pypwru.program.source import FOLDER
+from pypwru.program.places import ArgumentSlots, patch_arguments, pt_regs_offset, tracing_ctx_offset
+from pypwru.program.source import BPF_DIR
 
 LOAD = LDX | 0x78
 # struct pt_regs of x86-64, in 8-byte words: rdi, rsi, rdx, rcx, r8.
@@ -17,7 +17,7 @@ X86_WORDS = (14, 13, 12, 11, 9)
 
 
 def offset_in_c(name: str) -> int:
-    found = re.search(rf"#define {name} (\w+)", (FOLDER / "arguments.h").read_text())
+    found = re.search(rf"#define {name} (\w+)", (BPF_DIR / "arguments.h").read_text())
     assert found
     return int(found[1], 0)
 
@@ -27,13 +27,13 @@ PROGRAM = [Insn(LOAD, 6, 1, off=PACKET), Insn(LOAD, 7, 1, off=REASON), Insn(LOAD
 
 
 def test_arguments_are_read_where_they_are() -> None:
-    done = fill([*PROGRAM, Insn(EXIT_PROGRAM)], Places(2, 3), in_array)
+    done = patch_arguments([*PROGRAM, Insn(EXIT_PROGRAM)], ArgumentSlots(2, 3), tracing_ctx_offset)
     assert [insn.off for insn in done[:3]] == [8, 16, 16]
     assert done[2:] == [PROGRAM[2], Insn(EXIT_PROGRAM)]
 
 
 def test_an_argument_that_there_is_not_is_zero() -> None:
-    done = fill(PROGRAM, Places(1), in_array)
+    done = patch_arguments(PROGRAM, ArgumentSlots(1), tracing_ctx_offset)
     assert done[0].off == 0
     assert done[1] == Insn(ALU64 | MOV, 7)
 
@@ -41,8 +41,8 @@ def test_an_argument_that_there_is_not_is_zero() -> None:
 def test_registers_of_this_machine() -> None:
     if platform.machine() != "x86_64":
         pytest.skip("missing: the words of this machine's pt_regs, in this test")
-    assert [in_registers(number) // 8 for number in range(1, 6)] == list(X86_WORDS)
-    done = fill(PROGRAM, Places(5, 1), in_registers)
+    assert [pt_regs_offset(number) // 8 for number in range(1, 6)] == list(X86_WORDS)
+    done = patch_arguments(PROGRAM, ArgumentSlots(5, 1), pt_regs_offset)
     assert [insn.off for insn in done] == [72, 112, 16]
 
 

@@ -11,7 +11,7 @@ from pypwru.program import source
 
 
 def digest_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    monkeypatch.setattr(source, "FOLDER", folder)
+    monkeypatch.setattr(source, "BPF_DIR", folder)
     source.sources.cache_clear()
     try:
         return source.source_digest.__wrapped__()
@@ -22,7 +22,7 @@ def digest_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
 def test_the_digest_changes_with_every_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(source.FOLDER, tmp_path / "bpf")
+    shutil.copytree(source.BPF_DIR, tmp_path / "bpf")
     seen = {digest_of(tmp_path / "bpf", monkeypatch)}
     files = sorted(path for path in (tmp_path / "bpf").rglob("*") if path.suffix in (".c", ".h"))
     for file in files:

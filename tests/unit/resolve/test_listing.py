@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pypwru.resolve import listing
-from pypwru.resolve.listing import Lister
+from pypwru.resolve.listing import RulesetLister
 
 
 def program(folder: Path, says: str) -> Path:
@@ -32,9 +32,9 @@ def test_the_current_folder_is_not_searched(
         monkeypatch.delenv("PATH")
     else:
         monkeypatch.setenv("PATH", path)
-    monkeypatch.setattr(listing, "_FOLDERS", (str(found),) if place == "_FOLDERS" else ())
+    monkeypatch.setattr(listing, "_SBIN_DIRS", (str(found),) if place == "_FOLDERS" else ())
     monkeypatch.setattr(os, "defpath", str(found) if place == "defpath" else "/nonexistent")
-    said = Lister()._run("nft")
+    said = RulesetLister()._run("nft")
     if place == "defpath" and path:
         assert said == "", "PATH was set, to nothing that counts"
     else:
@@ -43,6 +43,6 @@ def test_the_current_folder_is_not_searched(
 
 def test_a_folder_of_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = program(tmp_path / "own", "own").parent
-    monkeypatch.setattr(listing, "_FOLDERS", (str(program(tmp_path / "system", "no").parent),))
+    monkeypatch.setattr(listing, "_SBIN_DIRS", (str(program(tmp_path / "system", "no").parent),))
     monkeypatch.setenv("PATH", f".:{own}")
-    assert Lister()._run("nft") == "own\n"
+    assert RulesetLister()._run("nft") == "own\n"

@@ -15,7 +15,7 @@ import pytest
 
 from pypwru.resolve import links
 from pypwru.resolve import processes as processes_module
-from pypwru.resolve.processes import Processes, has_kernel_pids
+from pypwru.resolve.processes import ProcessPaths, has_kernel_pids
 
 
 class Proc:
@@ -24,7 +24,7 @@ class Proc:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.now = 0.0
-        self.processes = Processes(str(folder), lambda: self.now)
+        self.processes = ProcessPaths(str(folder), lambda: self.now)
 
     def run(
         self, pid: int, program: str | Path, *threads: str, began: int = 0, start_stack: int = 0
@@ -114,14 +114,14 @@ def test_execve_while_it_is_looked_up_names_nobody(
     proc: Proc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proc.run(5, tmp_path / "old", "same")
-    read = processes_module._comm
+    read = processes_module._read_comm
 
     def read_late(process: int, path: str) -> str:
         (proc.folder / "5/exe").unlink()
         (proc.folder / "5/exe").symlink_to(tmp_path / "new")
         return read(process, path)
 
-    monkeypatch.setattr(processes_module, "_comm", read_late)
+    monkeypatch.setattr(processes_module, "_read_comm", read_late)
     assert proc.processes.path(5, "same") == ""
 
 
@@ -174,26 +174,26 @@ def test_kept_processes_are_bounded(proc: Proc, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("pypwru.resolve.processes._KEPT", 10)
     for pid in range(100):
         proc.processes.path(pid, "comm")
-    assert len(proc.processes._kept) == 10
+    assert len(proc.processes._cache) == 10
 
 
 def test_this_very_process() -> None:
     comm = Path("/proc/self/comm").read_text()[:-1]
-    assert Processes().path(os.getpid(), comm) == os.path.realpath("/proc/self/exe")
+    assert ProcessPaths().path(os.getpid(), comm) == os.path.realpath("/proc/self/exe")
 
 
 def test_the_kernel_draws_where_a_stack_begins() -> None:
     own = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[25])
     comm = Path("/proc/self/comm").read_text()[:-1]
-    assert Processes().path(os.getpid(), comm, own) == os.path.realpath("/proc/self/exe")
-    assert Processes().path(os.getpid(), comm, own + 16) == ""
+    assert ProcessPaths().path(os.getpid(), comm, own) == os.path.realpath("/proc/self/exe")
+    assert ProcessPaths().path(os.getpid(), comm, own + 16) == ""
 
 
 def test_a_real_execve_and_threads_with_names() -> None:
     """The shell, sleep and the names themselves are the kernel's own account."""
     shell = os.path.realpath("/bin/sh")
     sleep = os.path.realpath(shutil.which("sleep") or "")
-    processes = Processes()
+    processes = ProcessPaths()
     with subprocess.Popen(
         ["/bin/sh", "-c", "echo; read _; exec sleep 60"],
         stdin=subprocess.PIPE,
@@ -207,8 +207,8 @@ def test_a_real_execve_and_threads_with_names() -> None:
         process.stdin.flush()
         while Path(f"/proc/{process.pid}/comm").read_text() != "sleep\n":
             pass
-        assert Processes().path(process.pid, "sleep") == sleep
-        assert Processes().path(process.pid, "sh") == ""
+        assert ProcessPaths().path(process.pid, "sleep") == sleep
+        assert ProcessPaths().path(process.pid, "sh") == ""
         assert processes.path(process.pid, "sh") == shell
         process.kill()
 
@@ -222,7 +222,7 @@ def test_a_real_execve_and_threads_with_names() -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert Processes().path(os.getpid(), names.get()) == os.path.realpath("/proc/self/exe")
+    assert ProcessPaths().path(os.getpid(), names.get()) == os.path.realpath("/proc/self/exe")
     done.set()
     thread.join()
 
@@ -255,16 +255,16 @@ def test_whose_pids_proc_has(
 
 
 def test_our_own_links_are_those_the_c_library_names() -> None:
-    assert links.interfaces() == dict(socket.if_nameindex())
+    assert links.interface_names() == dict(socket.if_nameindex())
 
 
 def test_a_refusal_of_netlink_is_an_error() -> None:
     refusal = struct.pack("=IHHIIi", 20, 2, 0, 1, 0, -1)
     with pytest.raises(PermissionError):
-        links.parse(refusal)
+        links.parse_dump(refusal)
 
 
 def test_a_short_datagram_ends() -> None:
-    assert links.parse(b"") == ({}, False)
-    assert links.parse(bytes(16)) == ({}, False)
-    assert links.parse(struct.pack("=IHHII", 16, 3, 0, 1, 0)) == ({}, True)
+    assert links.parse_dump(b"") == ({}, False)
+    assert links.parse_dump(bytes(16)) == ({}, False)
+    assert links.parse_dump(struct.pack("=IHHII", 16, 3, 0, 1, 0)) == ({}, True)

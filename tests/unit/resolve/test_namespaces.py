@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pypwru.resolve import namespaces as module
-from pypwru.resolve.namespaces import Namespaces
+from pypwru.resolve.namespaces import NetnsNames
 
 
 class Machine:
@@ -20,7 +20,7 @@ class Machine:
         self.now = 0.0
         self.scans = 0
         self.cookies: dict[int, int] = {}
-        self.names = Namespaces(str(folder), lambda: self.now, self.cookie)
+        self.names = NetnsNames(str(folder), lambda: self.now, self.cookie)
 
     def add(self, name: str, cookie: int = 0) -> int:
         """The inode of a new namespace."""
@@ -106,14 +106,14 @@ def test_those_without_a_name_cost_a_scan_a_second(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scans = 0
-    scan = Namespaces._scan
+    scan = NetnsNames._scan
 
-    def counted(self: Namespaces) -> None:
+    def counted(self: NetnsNames) -> None:
         nonlocal scans
         scans += 1
         scan(self)
 
-    monkeypatch.setattr(Namespaces, "_scan", counted)
+    monkeypatch.setattr(NetnsNames, "_scan", counted)
     for inode in range(1, 6):
         machine.names.name(inode, inode)
     assert scans == 5  # each is new
@@ -124,17 +124,17 @@ def test_those_without_a_name_cost_a_scan_a_second(
 
 
 def test_kept_names_are_bounded(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_KEPT", 10)
+    monkeypatch.setattr(module, "_MAX_CACHED", 10)
     for inode in range(100):
         machine.names.name(inode, inode)
-    assert len(machine.names._kept) == 10
+    assert len(machine.names._cache) == 10
 
 
 def test_names_are_learned_before_they_are_asked_for(machine: Machine) -> None:
     """Those that are there when the watch begins; which mounts tell of others is the kernel's."""
     inode = machine.add("blue", 7)
-    with machine.names.watched():
-        while (inode, 7) not in machine.names._kept:
+    with machine.names.watch_mounts():
+        while (inode, 7) not in machine.names._cache:
             pass
         machine.replace("blue", "red", 8)
         assert machine.names.name(inode, 7) == "blue"
@@ -142,4 +142,4 @@ def test_names_are_learned_before_they_are_asked_for(machine: Machine) -> None:
 
 
 def test_no_folder_is_no_names(tmp_path: Path) -> None:
-    assert Namespaces(str(tmp_path / "nosuch")).name(4026531840, 1) == ""
+    assert NetnsNames(str(tmp_path / "nosuch")).name(4026531840, 1) == ""

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from pypwru.resolve.functions import FunctionNames
-from pypwru.resolve.reasons import ENUM, Reasons, drop_enums, reasons_of
+from pypwru.resolve.reasons import ENUM, DropReasons, find_drop_enums, invert_enum
 from tests.support.records import TC, XDP, btf_of
 
 CORE = {
@@ -23,7 +23,7 @@ MAC80211 = {"RX_CONTINUE": 1, "___RX_DROP_UNUSABLE": 0x10000, "RX_DROP_U_MIC_FAI
 
 def functions(core: dict[str, int]) -> FunctionNames:
     btf = btf_of((ENUM, core)) if core else btf_of()
-    return FunctionNames(NAMES, Reasons(btf, list))
+    return FunctionNames(NAMES, DropReasons(btf, list))
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,14 @@ def test_a_kernel_without_reasons_shows_none() -> None:
 
 def test_names_may_come_later() -> None:
     names: dict[int, str] = {}
-    found = FunctionNames(names, Reasons(btf_of((ENUM, CORE)), list))
+    found = FunctionNames(names, DropReasons(btf_of((ENUM, CORE)), list))
     assert found.text(7, 0, 0) == "0x7"
     names[7] = "bpf_prog_x[bpf]"
     assert found.text(7, 0, TC) == "bpf_prog_x[bpf](tc)"
 
 
 def test_a_bound_hides_no_reason() -> None:
-    assert reasons_of(CORE)[3] == "SKB_DROP_REASON_NO_SOCKET"
+    assert invert_enum(CORE)[3] == "SKB_DROP_REASON_NO_SOCKET"
 
 
 def test_subsystems_are_read_when_they_are_needed() -> None:
@@ -78,18 +78,18 @@ def test_subsystems_are_read_when_they_are_needed() -> None:
         while given:
             yield given.pop()
 
-    reasons = Reasons(btf_of((ENUM, CORE)), enums, lambda: now)
-    assert reasons.word(3) == "SKB_DROP_REASON_NO_SOCKET"
-    assert reasons.word(200) == ""
+    reasons = DropReasons(btf_of((ENUM, CORE)), enums, lambda: now)
+    assert reasons.reason_name(3) == "SKB_DROP_REASON_NO_SOCKET"
+    assert reasons.reason_name(200) == ""
     assert asked == 0, "the core has no other enum"
-    assert reasons.word(0x10001) == ""
+    assert reasons.reason_name(0x10001) == ""
     given.append(MAC80211)
-    assert reasons.word(0x10001) == ""
+    assert reasons.reason_name(0x10001) == ""
     assert asked == 1
     now = 1.0
-    assert reasons.word(0x10001) == "RX_DROP_U_MIC_FAIL"
-    assert reasons.word(0x10000) == "___RX_DROP_UNUSABLE"
-    assert reasons.word(1) == "SKB_CONSUMED", "a subsystem's name for it doesn't count"
+    assert reasons.reason_name(0x10001) == "RX_DROP_U_MIC_FAIL"
+    assert reasons.reason_name(0x10000) == "___RX_DROP_UNUSABLE"
+    assert reasons.reason_name(1) == "SKB_CONSUMED", "a subsystem's name for it doesn't count"
     assert asked == 2
 
 
@@ -97,13 +97,13 @@ def test_a_reason_that_is_there_twice_has_no_underscores() -> None:
     """As in mac80211: ``enum mac80211_drop_reason`` and one for the compiler's checks."""
     twice = {f"___{name}": value for name, value in MAC80211.items()}
     for enums in ([twice, MAC80211], [MAC80211, twice]):
-        reasons = Reasons(btf_of((ENUM, CORE)), partial(list, enums))
-        assert reasons.word(0x10001) == "RX_DROP_U_MIC_FAIL"
+        reasons = DropReasons(btf_of((ENUM, CORE)), partial(list, enums))
+        assert reasons.reason_name(0x10001) == "RX_DROP_U_MIC_FAIL"
 
 
 def test_the_enums_of_subsystems_are_known_by_their_name() -> None:
     btf = btf_of((ENUM, CORE), ("mac80211_drop_reason", MAC80211), ("tcp_state", {"X": 0x10002}))
-    assert list(drop_enums(btf)) == [CORE, MAC80211]
-    reasons = Reasons(btf, lambda: drop_enums(btf))
-    assert reasons.word(0x10001) == "RX_DROP_U_MIC_FAIL"
-    assert reasons.word(0x10002) == ""
+    assert list(find_drop_enums(btf)) == [CORE, MAC80211]
+    reasons = DropReasons(btf, lambda: find_drop_enums(btf))
+    assert reasons.reason_name(0x10001) == "RX_DROP_U_MIC_FAIL"
+    assert reasons.reason_name(0x10002) == ""

@@ -7,9 +7,18 @@ import struct
 
 import pytest
 
-from pypwru.kernel.nfnetlink import Message, attribute, nested
-from pypwru.resolve.ruleset import Chain, ChainText, Rule, Table, Tables, build, one_line, shown
-from pypwru.resolve.ruletexts import iptables_texts, nft_texts, strings_in
+from pypwru.kernel.nfnetlink import Message, encode_attribute, encode_nested
+from pypwru.resolve.ruleset import (
+    Chain,
+    ChainText,
+    Rule,
+    Table,
+    Tables,
+    elide_sets,
+    parse_ruleset,
+    sanitize_line,
+)
+from pypwru.resolve.ruletexts import find_special_strings, parse_iptables_save, parse_nft_listing
 from tests.native.rule_places import HARD_TEXTS
 from tests.support.paths import DATA
 
@@ -55,7 +64,7 @@ LISTED = """table ip t { # handle 1
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_rule_of_a_listing_has_a_text(version: str) -> None:
     tables = from_json(version)
-    texts, odd = nft_texts((NFT / f"{version}.txt").read_text(), tables)
+    texts, odd = parse_nft_listing((NFT / f"{version}.txt").read_text(), tables)
     assert not odd
     assert set(texts) == {
         (table, chain, rule)
@@ -74,7 +83,7 @@ def test_every_rule_of_a_listing_has_a_text(version: str) -> None:
 
 
 def test_what_the_kernel_has_and_the_listing_has_not_has_no_text() -> None:
-    assert nft_texts(LISTED, simple((2, ""), (3, "")))[0] == {
+    assert parse_nft_listing(LISTED, simple((2, ""), (3, "")))[0] == {
         (1, 1, 2): "accept",
         (1, 1, 3): "drop",
     }
@@ -87,15 +96,15 @@ def test_what_the_kernel_has_and_the_listing_has_not_has_no_text() -> None:
         {2: simple((2, ""), (3, ""))[1]},
         {1: Table("ip6", "t", simple((2, ""), (3, ""))[1].chains)},
     ):
-        assert nft_texts(LISTED, other) == ({}, [f"{next(iter(other.values())).family} t"])
-    assert nft_texts("", simple((2, "")))[0] == {}
+        assert parse_nft_listing(LISTED, other) == ({}, [f"{next(iter(other.values())).family} t"])
+    assert parse_nft_listing("", simple((2, "")))[0] == {}
 
 
 def test_tables_are_believed_one_by_one() -> None:
     other = Chain(ChainText("inet", "u", "c"), [Rule(5)])
     tables = simple((2, ""), (3, "")) | {7: Table("inet", "u", {1: other})}
     listing = LISTED + "table inet u { # handle 7\n\tchain c { # handle 1\n\t}\n}\n"
-    texts, odd = nft_texts(listing, tables)
+    texts, odd = parse_nft_listing(listing, tables)
     assert len(texts) == 2 and odd == ["inet u"]
 
 
@@ -103,7 +112,7 @@ def test_chains_are_believed_one_by_one() -> None:
     tables = simple((2, ""), (3, ""))
     tables[1].chains[5] = Chain(ChainText("ip", "t", "d"), [Rule(6)])
     listing = LISTED.removesuffix("}\n") + "\n\tchain d { # handle 5\n\t\tdrop # handle 7\n\t}\n}\n"
-    texts, odd = nft_texts(listing, tables)
+    texts, odd = parse_nft_listing(listing, tables)
     assert texts == {(1, 1, 2): "accept", (1, 1, 3): "drop"} and odd == ["ip t"]
 
 
@@ -111,24 +120,24 @@ def test_a_first_line_that_is_there_twice_is_not_believed() -> None:
     tables = simple((2, ""), (3, ""))
     chain = LISTED.partition("\n")[2].removesuffix("}\n")
     for listing in (LISTED + LISTED, LISTED.removesuffix("}\n") + chain + "}\n"):
-        assert nft_texts(listing, tables) == ({}, ["ip t"])
+        assert parse_nft_listing(listing, tables) == ({}, ["ip t"])
 
 
 def test_a_table_may_say_whose_it_is() -> None:
     listing = LISTED.replace("handle 1\n", "handle 1 progname firewalld\n\tflags owner\n", 1)
-    assert len(nft_texts(listing, simple((2, ""), (3, "")))[0]) == 2
+    assert len(parse_nft_listing(listing, simple((2, ""), (3, "")))[0]) == 2
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_strings_of_several_lines_and_rules_of_rules(version: str) -> None:
     """What nft wrote and the kernel had, of rules that were written by hand."""
     said = json.loads((NFT / f"{version}.hard.json").read_text())
-    tables = build(
+    tables = parse_ruleset(
         *([Message(0, family, bytes.fromhex(body)) for family, body in dump]
           for dump in said["kernel"])
     )  # fmt: skip
     listing = (NFT / f"{version}.hard.txt").read_text()
-    texts, odd = nft_texts(listing, tables, strings_in(said["json"]))
+    texts, odd = parse_nft_listing(listing, tables, find_special_strings(said["json"]))
     assert not odd
     ((handle, table),) = tables.items()
     found = {
@@ -138,7 +147,7 @@ def test_strings_of_several_lines_and_rules_of_rules(version: str) -> None:
     }
     assert found == HARD_TEXTS
     # Without the strings of the set the chain is there twice, and without a text, not a wrong one.
-    some, odd = nft_texts(listing, tables)
+    some, odd = parse_nft_listing(listing, tables)
     assert odd == ["inet filter"]
     assert some == {key: texts[key] for key in some} and len(some) == 1
 
@@ -146,7 +155,7 @@ def test_strings_of_several_lines_and_rules_of_rules(version: str) -> None:
 def test_a_long_block_is_shown_by_its_size() -> None:
     inner = [Rule(handle) for handle in range(10, 40)]
     tables = simple()
-    tables[1].chains[1].rules.append(Rule(3, block="__chain0"))
+    tables[1].chains[1].rules.append(Rule(3, bound_chain="__chain0"))
     tables[1].chains[7] = Chain(ChainText("ip", "t", "c#3"), inner)
     tables[1].blocks["__chain0"] = 7
     rules = "".join(f"\t\t\ttcp dport {rule.handle} drop\n" for rule in inner)
@@ -154,14 +163,14 @@ def test_a_long_block_is_shown_by_its_size() -> None:
         "table ip t { # handle 1\n\tchain c { # handle 1\n"
         f"\t\tjump {{\n{rules}\t\t}} # handle 3\n\t}}\n}}\n"
     )
-    texts, odd = nft_texts(listing, tables)
+    texts, odd = parse_nft_listing(listing, tables)
     assert not odd and len(texts) == 31
     assert texts[1, 1, 3] == "jump { 30 rules }" and texts[1, 7, 12] == "tcp dport 12 drop"
     for short in (
         listing.replace("\t\t\ttcp dport 12 drop\n", ""),
         listing.replace("\t\t}", "\t\tx"),
     ):
-        assert nft_texts(short, tables) == ({}, ["ip t"])
+        assert parse_nft_listing(short, tables) == ({}, ["ip t"])
 
 
 @pytest.mark.parametrize(
@@ -174,9 +183,9 @@ def test_a_long_block_is_shown_by_its_size() -> None:
 )
 def test_a_comment_of_several_lines_is_one_rules(comment: str) -> None:
     listing = LISTED.replace("accept #", f'accept comment "{comment}" #')
-    texts, odd = nft_texts(listing, simple((2, comment), (3, "")))
+    texts, odd = parse_nft_listing(listing, simple((2, comment), (3, "")))
     assert not odd
-    assert texts == {(1, 1, 2): f'accept comment "{one_line(comment)}"', (1, 1, 3): "drop"}
+    assert texts == {(1, 1, 2): f'accept comment "{sanitize_line(comment)}"', (1, 1, 3): "drop"}
 
 
 def test_many_comments_of_several_lines() -> None:
@@ -185,10 +194,10 @@ def test_many_comments_of_several_lines() -> None:
         f'\t\tdrop comment "{comment}" # handle {handle}\n' for handle, comment in comments.items()
     )
     listing = f"table ip t {{ # handle 1\n\tchain c {{ # handle 1\n{rules}\t}}\n}}\n"
-    texts, odd = nft_texts(listing, simple(*comments.items()))
+    texts, odd = parse_nft_listing(listing, simple(*comments.items()))
     assert not odd
     assert texts == {
-        (1, 1, handle): f'drop comment "{one_line(comment)}"'
+        (1, 1, handle): f'drop comment "{sanitize_line(comment)}"'
         for handle, comment in comments.items()
     }
 
@@ -205,7 +214,7 @@ def test_many_comments_of_several_lines() -> None:
 def test_a_string_of_several_lines_makes_nothing_else_of_its_rule(prefix: str) -> None:
     """Such a table is without texts, or right."""
     listing = LISTED.replace("accept #", f'log prefix "{prefix}" #')
-    texts, _ = nft_texts(listing, simple((2, ""), (3, "")))
+    texts, _ = parse_nft_listing(listing, simple((2, ""), (3, "")))
     assert texts.get((1, 1, 3), "drop") == "drop"
     assert texts.get((1, 1, 2), prefix).startswith(("log", prefix))
 
@@ -219,13 +228,13 @@ def test_a_comment_that_is_like_what_stands_between_two_strings_hides_nothing() 
         "\t}\n}\n"
     )
     tables = simple((2, ""), (3, ""), (4, ""), (5, between))
-    texts, odd = nft_texts(listing, tables, ['a"b', 'c"d'])
+    texts, odd = parse_nft_listing(listing, tables, ['a"b', 'c"d'])
     assert not odd
     assert list(texts.values()) == [
         'log prefix "a"b"',
         "accept",
         'log prefix "c"d"',
-        f'drop comment "{one_line(between)}"',
+        f'drop comment "{sanitize_line(between)}"',
     ]
 
 
@@ -235,11 +244,11 @@ def test_rules_of_iptables_go_by_their_order() -> None:
         "-A INPUT -j mine\n-A INPUT -j LOG\n-A INPUT -j REJECT\n-A mine -j LOG\nCOMMIT\n"
     )
     table = Table("ip", "filter")
-    rules = [Rule(5), Rule(4, is_xt=True), Rule(6, is_xt=True)]
+    rules = [Rule(5), Rule(4, has_xt=True), Rule(6, has_xt=True)]
     table.chains[1] = Chain(ChainText("ip", "filter", "INPUT"), rules)
-    table.chains[2] = Chain(ChainText("ip", "filter", "mine"), [Rule(7, is_xt=True), Rule(8)])
+    table.chains[2] = Chain(ChainText("ip", "filter", "mine"), [Rule(7, has_xt=True), Rule(8)])
     table.chains[3] = Chain(ChainText("ip", "filter", "empty"))
-    assert iptables_texts(saved, 9, table) == {
+    assert parse_iptables_save(saved, 9, table) == {
         (9, 1, 4): "-A INPUT -j LOG",
         (9, 1, 6): "-A INPUT -j REJECT",
     }
@@ -249,7 +258,7 @@ def test_rules_of_iptables_go_by_their_order() -> None:
     ("family", "hook", "last", "is_known"),
     [
         ("bridge", "", Rule(8), True),
-        ("bridge", "", Rule(8, is_xt=True), False),
+        ("bridge", "", Rule(8, has_xt=True), False),
         ("bridge", "input", Rule(8), False),
         ("ip", "", Rule(8), False),
     ],
@@ -261,9 +270,9 @@ def test_a_rule_that_ebtables_keeps_a_policy_in_has_no_line(
     saved = ":mine ACCEPT\n-A mine -p ARP --arp-op Request -j ACCEPT\n"
     table = Table(family, "filter")
     text = ChainText(family, "filter", "mine", hook)
-    table.chains[1] = Chain(text, [Rule(7, is_xt=True), last])
+    table.chains[1] = Chain(text, [Rule(7, has_xt=True), last])
     known = {(9, 1, 7): "-A mine -p ARP --arp-op Request -j ACCEPT"}
-    assert iptables_texts(saved, 9, table) == (known if is_known else {})
+    assert parse_iptables_save(saved, 9, table) == (known if is_known else {})
 
 
 def test_a_comment_of_several_lines_keeps_the_verdict_of_iptables() -> None:
@@ -275,35 +284,37 @@ def test_a_comment_of_several_lines_keeps_the_verdict_of_iptables() -> None:
         '-A INPUT -p tcp -m comment --comment "say \\"hi\\"" -j LOG\n'
     )
     table = Table("ip", "filter")
-    rules = [Rule(5, comment, is_xt=True), Rule(6, 'say "hi"', is_xt=True)]
+    rules = [Rule(5, comment, has_xt=True), Rule(6, 'say "hi"', has_xt=True)]
     table.chains[1] = Chain(ChainText("ip", "filter", "INPUT"), rules)
     first, second, _ = (
         saved.replace("\n-A INPUT -j", "\\n-A INPUT -j").replace("two\n", "two\\n").split("\n")
     )
-    assert iptables_texts(saved, 9, table) == {(9, 1, 5): first, (9, 1, 6): second}
+    assert parse_iptables_save(saved, 9, table) == {(9, 1, 5): first, (9, 1, 6): second}
 
 
 def test_a_text_is_fit_for_a_terminal() -> None:
-    assert one_line("a\tb\x1b[31m\x9bö\x7f") == "a\\tb\\u001b[31m\\u009bö\\u007f"
-    assert one_line("\u202edrop\u200b") == "\\u202edrop\\u200b"
-    assert len(one_line("x" * 20000)) == 16387
+    assert sanitize_line("a\tb\x1b[31m\x9bö\x7f") == "a\\tb\\u001b[31m\\u009bö\\u007f"
+    assert sanitize_line("\u202edrop\u200b") == "\\u202edrop\\u200b"
+    assert len(sanitize_line("x" * 20000)) == 16387
 
 
 def test_long_sets_are_shown_by_their_size() -> None:
     ports = ", ".join(str(port) for port in range(3000))
     short = "tcp dport { 1, 2 } drop"
-    assert shown(short) is short
-    assert shown(f'log prefix "{{ {ports} }}" drop') == f'log prefix "{{ {ports} }}" drop'
+    assert elide_sets(short) is short
+    assert elide_sets(f'log prefix "{{ {ports} }}" drop') == f'log prefix "{{ {ports} }}" drop'
     assert (
-        shown(f'ip saddr {{ 192.0.2.1, 192.0.2.2 }} tcp dport {{ {ports} }} drop comment "why"')
+        elide_sets(
+            f'ip saddr {{ 192.0.2.1, 192.0.2.2 }} tcp dport {{ {ports} }} drop comment "why"'
+        )
         == 'ip saddr { 192.0.2.1, 192.0.2.2 } tcp dport { 3000 elements } drop comment "why"'
     )
     commented = ", ".join(f'{port} comment "a, }} b"' for port in range(20))
-    assert shown(f"tcp dport vmap {{ {commented} }}") == "tcp dport vmap { 20 elements }"
+    assert elide_sets(f"tcp dport vmap {{ {commented} }}") == "tcp dport vmap { 20 elements }"
 
 
 def message(family: int, *parts: tuple[int, bytes | str | int]) -> Message:
-    return Message(0, family, b"".join(attribute(kind, value) for kind, value in parts))
+    return Message(0, family, b"".join(encode_attribute(kind, value) for kind, value in parts))
 
 
 def handle(number: int) -> bytes:
@@ -311,13 +322,17 @@ def handle(number: int) -> bytes:
 
 
 def test_the_kernels_messages_make_a_ruleset() -> None:
-    hook = attribute(1, 1) + attribute(2, struct.pack("!i", -150))
+    hook = encode_attribute(1, 1) + encode_attribute(2, struct.pack("!i", -150))
     comment = "grüße\0".encode()
-    match = nested(
-        1, attribute(1, "match"), nested(2, attribute(1, "comment"), attribute(3, b"why\0\0"))
+    match = encode_nested(
+        1,
+        encode_attribute(1, "match"),
+        encode_nested(2, encode_attribute(1, "comment"), encode_attribute(3, b"why\0\0")),
     )
-    target = nested(1, attribute(1, "target"), nested(2, attribute(1, "LOG")))
-    made = build(
+    target = encode_nested(
+        1, encode_attribute(1, "target"), encode_nested(2, encode_attribute(1, "LOG"))
+    )
+    made = parse_ruleset(
         [message(1, (1, "t"), (4, handle(1 << 33))), message(5, (1, "t"), (4, handle(2)))],
         [
             message(1, (1, "t"), (2, handle(3)), (3, "base"), (4, hook), (5, 0)),
@@ -340,7 +355,7 @@ def test_the_kernels_messages_make_a_ruleset() -> None:
     assert list(made) == [1 << 33, 2]
     base, plain = made[1 << 33].chains.values()
     assert base.text == ChainText("inet", "t", "base", "input", -150, "drop")
-    assert base.rules == [Rule(9, "grüße"), Rule(5, "why", is_xt=True), Rule(6, is_xt=True)]
+    assert base.rules == [Rule(9, "grüße"), Rule(5, "why", has_xt=True), Rule(6, has_xt=True)]
     assert plain == Chain(ChainText("inet", "t", "plain"))
     assert made[2].chains[1].text == ChainText("netdev", "t", "in", "egress", -150, "accept")
 
@@ -348,6 +363,6 @@ def test_the_kernels_messages_make_a_ruleset() -> None:
 def test_dumps_of_two_generations_are_noticed() -> None:
     chain = message(1, (1, "t"), (2, handle(3)), (3, "c"))
     with pytest.raises(InterruptedError):
-        build([], [chain], [])
+        parse_ruleset([], [chain], [])
     with pytest.raises(InterruptedError):
-        build([], [], [message(1, (1, "t"), (2, "c"), (3, handle(9)))])
+        parse_ruleset([], [], [message(1, (1, "t"), (2, "c"), (3, handle(9)))])

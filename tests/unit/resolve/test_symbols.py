@@ -114,7 +114,7 @@ def test_a_slow_reading_waits_longer() -> None:
 
 
 def test_kept_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(symbols_module, "_KEPT", 10)
+    monkeypatch.setattr(symbols_module, "_MAX_CACHED", 10)
     kernel = Kernel()
     for address in range(0x1000, 0x1100):
         assert kernel.names.name(address) == "ip_rcv"

@@ -7,20 +7,20 @@ import io
 import pytest
 from rich.console import Console
 
-from pypwru.statistics.figures import grouped
-from pypwru.statistics.top.drawing import drawing
-from pypwru.statistics.top.view import View
+from pypwru.statistics.figures import format_count
+from pypwru.statistics.top.drawing import render_screen
+from pypwru.statistics.top.view import TableView
 from tests.unit.statistics.test_summary import RECEIVED, SENT, sight, summed
 
 
 def drawn(width: int, table: str) -> list[str]:
     """The lines below the tabs."""
     batch = [sight(SENT, at) for at in range(1, 1_200)] + [sight(RECEIVED, 123_456_789)]
-    view = View()
-    view.press(table)
+    view = TableView()
+    view.handle_key(table)
     console = Console(file=io.StringIO(), width=width, height=24)
     with console.capture() as captured:
-        console.print(drawing(summed(batch), view, 24))
+        console.print(render_screen(summed(batch), view, 24))
     lines = captured.get().splitlines()
     assert all(len(line) <= width for line in lines)
     return [line for line in lines[3:] if line.strip()]
@@ -30,7 +30,7 @@ def drawn(width: int, table: str) -> list[str]:
 def test_numbers_keep_all_digits_and_units(width: int) -> None:
     head, *rows, _ = drawn(width, "1")
     assert head.split()[:2] == ["HITS", "v"]
-    assert rows[0].split()[0] == grouped(1_199)
+    assert rows[0].split()[0] == format_count(1_199)
     assert all("\u2026" not in row.split()[number] for row in rows for number in (0, 1))
     assert len(rows) == 2, "a row is a line"
     hops = drawn(width, "4")[1]

@@ -13,7 +13,7 @@ import pytest
 from pypwru.events.counters import Counters
 from pypwru.log import Log
 from pypwru.statistics import notices
-from pypwru.statistics.losses import LOST, warnings
+from pypwru.statistics.losses import LOSS_TEXTS, loss_warnings
 from tests.support import records
 
 WHOLE = {"events": 4, "produced": 4, "not_shown": 0, "lost_ring_full": 0}
@@ -34,13 +34,13 @@ class Told:
         self.is_counting, self.may_count = False, True
         self._now = 0.0
         self._stream = Terminal() if terminal else io.StringIO()
-        monkeypatch.setattr(notices, "runs_counted", self._runs_counted)
+        monkeypatch.setattr(notices, "enable_bpf_stats", self._runs_counted)
         session = SimpleNamespace(
             config=records.configured(flags),
             counters=lambda: self.counted,
             hits=lambda: self.hits,
         )
-        self._notices = notices.Notices(session, Log(self._stream), lambda: self._now)
+        self._notices = notices.LossNotices(session, Log(self._stream), lambda: self._now)
 
     @contextmanager
     def _runs_counted(self) -> Iterator[bool]:
@@ -142,6 +142,6 @@ def test_packets_that_match_and_are_not_asked_for(
 
 def test_what_nobody_knows_to_be_a_loss_is_no_warning() -> None:
     account = {"lost_recursion": 3, "lost_missed": 1, "lost_nested": 2, "lost_packets": 0}
-    assert warnings(account) == []
-    sure = {name: 1 for name in LOST if name not in account} | {"lost_packets": 1}
-    assert len(warnings(sure)) == len(sure) == 8
+    assert loss_warnings(account) == []
+    sure = {name: 1 for name in LOSS_TEXTS if name not in account} | {"lost_packets": 1}
+    assert len(loss_warnings(sure)) == len(sure) == 8

@@ -13,13 +13,13 @@ import pytest
 
 from pypwru.errors import OutputError
 from pypwru.log import Log
-from pypwru.signals import kept_back
-from pypwru.statistics.figures import duration, grouped
+from pypwru.signals import blocked_signals
+from pypwru.statistics.figures import format_count, format_duration
 from pypwru.statistics.file import StatsFile
-from pypwru.statistics.reports import Reports
+from pypwru.statistics.reports import ReportSchedule
 from pypwru.statistics.summary import Summary
 from pypwru.statistics.tables import TABLES
-from pypwru.statistics.top.view import View
+from pypwru.statistics.top.view import TableView
 from tests.unit.statistics.test_summary import RECEIVED, SENT, sight, summed
 
 
@@ -30,11 +30,11 @@ from tests.unit.statistics.test_summary import RECEIVED, SENT, sight, summed
      (999_500_000, "1.00 s"), (1_200_000_000_000, "1,200 s")],
 )  # fmt: skip
 def test_durations_have_three_digits(nanoseconds: int, text: str) -> None:
-    assert duration(nanoseconds) == text
+    assert format_duration(nanoseconds) == text
 
 
 def test_thousands_are_grouped() -> None:
-    assert grouped(1234567) == "1,234,567"
+    assert format_count(1234567) == "1,234,567"
 
 
 def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path: Path) -> None:
@@ -72,11 +72,11 @@ def test_reports_come_at_their_times_and_none_is_made_up_for() -> None:
         return summed([sight(SENT, 1)])
 
     log = io.StringIO()
-    reports = Reports(summary, None, True, 10, Log(log), lambda: now[0])
+    reports = ReportSchedule(summary, None, True, 10, Log(log), lambda: now[0])
     for now[0], count in ((9, 0), (10, 1), (11, 1), (45, 2), (49, 2), (50, 3)):
-        reports.tell_when_due()
+        reports.emit_if_due()
         assert len(told) == count
-    reports.tell(is_final=True)
+    reports.emit(is_final=True)
     assert told == [False] * 3 + [True]
     assert log.getvalue().count("Statistics at") == 4
 
@@ -84,7 +84,9 @@ def test_reports_come_at_their_times_and_none_is_made_up_for() -> None:
 @pytest.mark.parametrize("has_text", [True, False])
 def test_a_file_and_a_report(tmp_path: Path, has_text: bool) -> None:
     path, log = tmp_path / "stats.json", io.StringIO()
-    Reports(lambda _: summed([sight(SENT, 1)]), StatsFile(path), has_text, 0, Log(log)).tell()
+    ReportSchedule(
+        lambda _: summed([sight(SENT, 1)]), StatsFile(path), has_text, 0, Log(log)
+    ).emit()
     assert json.loads(path.read_text())["events"] == 1
     assert log.getvalue().count("Statistics at") == has_text
 
@@ -92,7 +94,7 @@ def test_a_file_and_a_report(tmp_path: Path, has_text: bool) -> None:
 def test_a_signal_that_is_kept_back_is_taken_and_kills_nobody() -> None:
     before = signal.getsignal(signal.SIGUSR1)
     try:
-        with kept_back(signal.SIGUSR1) as take:
+        with blocked_signals(signal.SIGUSR1) as take:
             assert take() is None
             os.kill(os.getpid(), signal.SIGUSR1)
             assert take() is signal.SIGUSR1
@@ -105,26 +107,26 @@ def test_a_signal_that_is_kept_back_is_taken_and_kills_nobody() -> None:
 
 def test_keys_choose_a_table_and_its_order() -> None:
     summary = summed([sight(SENT, 1), sight(RECEIVED, 2), sight(RECEIVED, 3)])
-    view = View()
+    view = TableView()
     assert [row.function for row in view.rows(summary)] == ["ip_rcv", "ip_output"]
-    assert all(map(view.press, "n"))
+    assert all(map(view.handle_key, "n"))
     assert [row.function for row in view.rows(summary)] == ["ip_output", "ip_rcv"]
-    assert view.press("v")
+    assert view.handle_key("v")
     assert [row.function for row in view.rows(summary)] == ["ip_rcv", "ip_output"]
-    assert view.press("4")
+    assert view.handle_key("4")
     assert view.table.title == "hops"
-    assert view.press("9") and view.press("\x1b")
+    assert view.handle_key("9") and view.handle_key("\x1b")
     assert view.table.title == "hops", "that is no table"
-    assert not view.press("q")
+    assert not view.handle_key("q")
 
 
 def test_no_key_is_too_much() -> None:
     """Also digits that int() does not take, such as those of exponents."""
-    view = View()
+    view = TableView()
     for code in range(sys.maxunicode + 1):
-        assert view.press(chr(code)) == (chr(code) != "q")
+        assert view.handle_key(chr(code)) == (chr(code) != "q")
         assert view.table in TABLES
-    assert view.press("2") and view.press("\u00b2") and view.press("\u0663")
+    assert view.handle_key("2") and view.handle_key("\u00b2") and view.handle_key("\u0663")
     assert view.table is TABLES[1]
 
 

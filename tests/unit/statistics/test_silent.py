@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pypwru.kernel import loss_counters
-from pypwru.kernel.loss_counters import netstat_counter, rx_errors
+from pypwru.kernel.loss_counters import netstat_counter, parse_rx_errors
 from pypwru.statistics import silent
 from pypwru.statistics.silent import SilentLosses
 
@@ -52,10 +52,10 @@ def link(name: str, kind: str, errors: int) -> bytes:
 
 def test_devices_of_wireguard_have_errors() -> None:
     links = link("wg0", "wireguard", 5) + link("eth0", "veth", 7) + link("office", "wireguard", 0)
-    assert rx_errors(links) == ({"wg0": 5, "office": 0}, False)
-    assert rx_errors(links + DONE)[1]
-    assert rx_errors(links[:-9] + DONE)[0]["wg0"] == 5
-    assert rx_errors(b"") == ({}, False)
+    assert parse_rx_errors(links) == ({"wg0": 5, "office": 0}, False)
+    assert parse_rx_errors(links + DONE)[1]
+    assert parse_rx_errors(links[:-9] + DONE)[0]["wg0"] == 5
+    assert parse_rx_errors(b"") == ({}, False)
 
 
 def test_this_machine_is_read() -> None:
@@ -70,7 +70,7 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.inode = os.stat("/proc/self/ns/net").st_ino
         self.counters: dict[str, int] = {}
-        monkeypatch.setattr(silent, "in_namespace", self.refuse)
+        monkeypatch.setattr(silent, "run_in_namespace", self.refuse)
 
     def refuse(self, descriptor: int, work: object) -> dict[str, int]:
         """As the kernel does without CAP_SYS_ADMIN."""

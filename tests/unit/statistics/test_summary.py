@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from pypwru.events.record import EVENT, Record, constants
-from pypwru.events.wire import wire
-from pypwru.kernel.bpf_objects import Runs
-from pypwru.statistics.document import document
+from pypwru.events.record import EVENT_MEMBERS, Record, header_constants
+from pypwru.events.wire import record_layout
+from pypwru.kernel.bpf_objects import RunStats
+from pypwru.statistics.document import render_document
 from pypwru.statistics.flows import Flow, Flows
-from pypwru.statistics.latencies import Latencies
-from pypwru.statistics.paths import Paths
-from pypwru.statistics.report import report
-from pypwru.statistics.summary import Hop, Statistics, Summary, Told
+from pypwru.statistics.latencies import LatencyReservoir
+from pypwru.statistics.paths import LatencyTracker
+from pypwru.statistics.report import render_report
+from pypwru.statistics.summary import HopLatency, RunCounters, Statistics, Summary
 from tests.oracles.recount import latency
 from tests.support import records
 
@@ -28,7 +28,7 @@ CONFIG = records.configured("--stats")
 UDP_OUT = (4, records.UDP, bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2]), 4001, 53)
 UDP_BACK = (4, records.UDP, bytes([10, 0, 0, 2]), bytes([10, 0, 0, 1]), 53, 4001)
 FREED, DROPPING, RECEIVED, SENT = 4, 5, 3, 1  # of records.FUNCTIONS
-END = constants()["EVENT_END"]
+END = header_constants()["EVENT_END"]
 ACCOUNT = {"events": 1, "produced": 1, "lost_ring_full": 0, "not_shown": 0}
 
 
@@ -55,11 +55,11 @@ def summed(*batches: Sequence[Record], account: dict[str, int] = ACCOUNT) -> Sum
     )
     for batch in batches:
         made.show(batch)
-    return made.summary(Told(account, {}, {"trace_skb": Runs(9000, 3)}), is_final=True)
+    return made.summary(RunCounters(account, {}, {"trace_skb": RunStats(9000, 3)}), is_final=True)
 
 
-def ways(*batches: Sequence[Record], alive: int = 1 << 16) -> Paths:
-    made = Paths(wire(CONFIG), records.FUNCTIONS, alive)
+def ways(*batches: Sequence[Record], alive: int = 1 << 16) -> LatencyTracker:
+    made = LatencyTracker(record_layout(CONFIG), records.FUNCTIONS, alive)
     for batch in batches:
         made.add(batch)
     return made
@@ -70,7 +70,7 @@ def test_a_packet_is_all_that_has_its_number() -> None:
     assert found.packets == 1
     assert found.latency
     assert (found.latency.max, found.latency.packets) == (20, 1)
-    assert found.hops == [Hop("ip_output", "ip_rcv", 1, 16, 16)], "of one sk_buff"
+    assert found.hops == [HopLatency("ip_output", "ip_rcv", 1, 16, 16)], "of one sk_buff"
 
 
 def test_an_address_that_is_given_again_is_another_packet() -> None:
@@ -95,11 +95,11 @@ CLONE, RETRANSMIT = 0x200, 9
 def test_no_hop_is_the_time_until_a_segment_is_sent_anew(freed: Record) -> None:
     """Its clones have one address, and are of one packet (tcp_transmit_skb)."""
     names = records.FUNCTIONS | {10: "tp:consume_skb"}
-    made = Paths(wire(CONFIG), names)
+    made = LatencyTracker(record_layout(CONFIG), names)
     made.add([sight(2, 1), sight(SENT, 5, CLONE), sight(RECEIVED, 15, CLONE), freed])
     again = 200_000_000
     made.add([sight(RETRANSMIT, again), sight(2, again + 1), sight(SENT, again + 5, CLONE), freed])
-    hops = [hop for to in made.after.values() for hop in to.values()]
+    hops = [hop for to in made.hops_by_source.values() for hop in to.values()]
     assert max(longest for _, _, longest in hops) <= 10
     assert made.packets == 1
     latency = made.latency()
@@ -123,7 +123,7 @@ def test_a_message_of_a_socket_is_no_packet_that_was_dropped() -> None:
 def test_a_packet_without_a_number_is_its_sk_buff_until_its_last_sight() -> None:
     path = [sight(SENT, 1, number=0), sight(FREED, 2, number=0)]
     names = records.FUNCTIONS | {FREED: "kfree_skbmem"}
-    made = Paths(wire(CONFIG), names)
+    made = LatencyTracker(record_layout(CONFIG), names)
     made.add(path * 3)
     assert made.packets == 3
 
@@ -139,7 +139,7 @@ def test_quiet_packets_are_let_go_of_and_counted() -> None:
     batches = [[sight(SENT, n, skb=n * 0x100, number=n)] for n in range(1, 9)]
     made = ways(*batches, alive=2)
     assert made.packets == 8
-    assert made.let_go > 0
+    assert made.evicted > 0
     ranks = made.latency()
     assert ranks
     assert ranks.packets == 8, "their times are kept"
@@ -147,26 +147,26 @@ def test_quiet_packets_are_let_go_of_and_counted() -> None:
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=300))
 def test_ranks_are_those_of_a_recount(taken: list[int]) -> None:
-    made = Latencies()
+    made = LatencyReservoir()
     for nanoseconds in taken[: len(taken) // 2]:
         made.add(nanoseconds)
-    found = made.with_more(taken[len(taken) // 2 :])
+    found = made.percentiles_with(taken[len(taken) // 2 :])
     assert found
     asked = latency(list(taken))
     assert [found.p50, found.p90, found.p99, found.max] == [
         asked[f"{name}_ns"] for name in ("p50", "p90", "p99", "max")
     ]
-    assert found.exact
+    assert found.is_exact
 
 
 def test_a_sample_is_fair_and_said() -> None:
     kept = 1000
-    made = Latencies(kept)
+    made = LatencyReservoir(kept)
     for nanoseconds in range(20 * kept):
         made.add(nanoseconds)
-    found = made.ranks()
+    found = made.percentiles()
     assert found
-    assert not found.exact
+    assert not found.is_exact
     assert (found.packets, found.max) == (20 * kept, 20 * kept - 1)
     assert found.p50 == pytest.approx(10 * kept, rel=0.25)  # 16 standard deviations
 
@@ -174,13 +174,13 @@ def test_a_sample_is_fair_and_said() -> None:
 def test_a_flow_has_both_directions() -> None:
     found = summed([sight(SENT, 1), sight(SENT, 2, ends=UDP_BACK), sight(SENT, 3)])
     assert found.flows == 1
-    assert found.busiest == [Flow("10.0.0.1:4001", "10.0.0.2:53", "udp", 3)]
+    assert found.top_flows == [Flow("10.0.0.1:4001", "10.0.0.2:53", "udp", 3)]
 
 
 def test_flows_beyond_the_most_are_counted() -> None:
-    made = Flows(most=1)
+    made = Flows(max_flows=1)
     made.add([ends(1), ends(2), ends(2), ends(1)])
-    assert (len(made), made.beyond) == (1, 2)
+    assert (len(made), made.events_over_limit) == (1, 2)
 
 
 def ends(port: int) -> bytes:
@@ -214,19 +214,19 @@ def test_rules_are_counted_by_verdict() -> None:
 
 @pytest.mark.parametrize("batch", [[], [sight(SENT, 1), sight(DROPPING, 5, reason=3), end()]])
 def test_a_document_is_valid(batch: list[Record]) -> None:
-    found = json.loads(document(summed(batch)))
+    found = json.loads(render_document(summed(batch)))
     Draft202012Validator(SCHEMA).validate(found)
     assert found["began"] == "2001-09-09T01:46:40.000000+00:00"
     assert found["complete"]
 
 
 def test_the_report_says_what_is_missing_and_no_more() -> None:
-    text = report(summed([sight(SENT, 1), sight(RECEIVED, 1_500)]))
+    text = render_report(summed([sight(SENT, 1), sight(RECEIVED, 1_500)]))
     assert "INCOMPLETE" not in text
     assert "drops" not in text
     assert "first to its last event: p50 1.50 us" in text
     lossy = ACCOUNT | {"lost_ring_full": 1234, "throttled": 7, "lost_packets": 3}
-    text = report(summed([sight(SENT, 1)], account=lossy))
+    text = render_report(summed([sight(SENT, 1)], account=lossy))
     assert "INCOMPLETE" in text
     assert "    1,234 events found no room in the ring" in text
     assert "    7 events over --max-hits" in text
@@ -234,4 +234,4 @@ def test_the_report_says_what_is_missing_and_no_more() -> None:
 
 
 def test_the_slice_of_ends_is_that_of_the_wire() -> None:
-    assert EVENT["dport"].offset - EVENT["l3"].offset == 36
+    assert EVENT_MEMBERS["dport"].offset - EVENT_MEMBERS["l3"].offset == 36

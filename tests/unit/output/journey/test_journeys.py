@@ -14,12 +14,12 @@ from jsonschema import Draft202012Validator
 from pypwru.discovery import tables
 from pypwru.errors import OutputClosed
 from pypwru.events import paths
-from pypwru.events.limit import Limit
-from pypwru.events.record import Record, constants
+from pypwru.events.limit import EventLimit
+from pypwru.events.record import Record, header_constants
 from pypwru.output.journey.ends import KINDS, RECEIVED
-from pypwru.output.journey.journeys import Journeys
-from pypwru.output.journey.json import Json
-from pypwru.output.journey.text import Text, interval
+from pypwru.output.journey.journeys import JourneyWriter
+from pypwru.output.journey.json import JourneyJson
+from pypwru.output.journey.text import JourneyText, format_interval
 from tests.oracles.json_schema import judged
 from tests.support import records
 from tests.support.records import (
@@ -37,7 +37,7 @@ from tests.support.records import (
 )
 
 SCHEMA = json.loads(resources.files("pypwru.data").joinpath("journey.schema.json").read_text())
-END = constants()["EVENT_END"]
+END = header_constants()["EVENT_END"]
 IP_OUTPUT, IP_RCV, CONSUME, DROPS, RULE = 1, 3, 4, 5, 14
 COPY, XMIT = 50, 51
 NAMES = FUNCTIONS | {COPY: "skb_copy_datagram_iter", XMIT: "dev_hard_start_xmit"}
@@ -57,8 +57,8 @@ class Told:
         self.config = configured(f"--output-journey {flags}")
         self.out: list[bytes] = []
         names = records.names(process)
-        form = (Json if self.config.output_json else Text)(self.config, names)
-        self.journeys = Journeys(self.config, names, NAMES, form, self.out.extend)
+        form = (JourneyJson if self.config.output_json else JourneyText)(self.config, names)
+        self.journeys = JourneyWriter(self.config, names, NAMES, form, self.out.extend)
 
     def seen(
         self, function: int, at: int = 0, reason: int = 0, skb: int = 1, number: int = 42,
@@ -152,7 +152,7 @@ def test_journeys_come_as_they_end_and_what_has_not_ended_comes_last() -> None:
     assert [line for line in lines if line.startswith("0x")] == [
         line for line in lines if "packet 43" in line
     ]
-    told.journeys.end()
+    told.journeys.finish()
     text = b"".join(told.out).decode()
     assert text.startswith("0x1  packet 42")
     assert text.endswith("  still under way when the trace ended, last seen in ip_rcv\n\n")
@@ -161,7 +161,7 @@ def test_journeys_come_as_they_end_and_what_has_not_ended_comes_last() -> None:
 
 def test_what_a_limit_cuts_off_has_no_end() -> None:
     """But one that had ended before has, and a drop that was seen is one."""
-    told, limit = Told(), Limit(4)
+    told, limit = Told(), EventLimit(4)
     seen = [
         told.seen(IP_RCV, 1, skb=2, number=43),
         told.seen(IP_RCV, 2, skb=3, number=44),
@@ -171,10 +171,10 @@ def test_what_a_limit_cuts_off_has_no_end() -> None:
         told.seen(IP_RCV, 5, skb=3, number=44),
         told.end(3, 44),
     ]
-    told.journeys.show(limit.cut(seen[:3]))
-    told.journeys.show(limit.cut(seen[3:]))
-    assert limit.reached
-    told.journeys.end(is_cut=True)
+    told.journeys.show(limit.take(seen[:3]))
+    told.journeys.show(limit.take(seen[3:]))
+    assert limit.is_reached
+    told.journeys.finish(is_limit_reached=True)
     journeys = b"".join(told.out).decode().split("\n\n")[:-1]
     ends = {text.partition("packet ")[2][:2]: text.splitlines()[-1] for text in journeys}
     assert ends.keys() == {"42", "43", "44"}
@@ -186,7 +186,7 @@ def test_what_a_limit_cuts_off_has_no_end() -> None:
 def test_what_a_process_has_read_has_arrived_though_it_is_not_freed() -> None:
     told = Told()
     told.lines(told.seen(IP_RCV, 1), told.seen(COPY, 2))
-    told.journeys.end()
+    told.journeys.finish()
     assert "  delivered to ping:7 in " in told.out[-1].decode()
 
 
@@ -285,11 +285,11 @@ def test_kernel_threads_have_their_whole_names() -> None:
 
 
 def test_what_is_held_is_bounded_and_what_goes_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "SIGHTS", 3)
+    monkeypatch.setattr(paths, "MAX_HELD_EVENTS", 3)
     told = Told()
     told.lines(*(told.seen(IP_RCV, at) for at in range(3)), told.seen(IP_RCV, 4, skb=2, number=2))
-    assert told.journeys.account() == {"lost_journeys": 3}
-    told.journeys.end()
+    assert told.journeys.summarize() == {"lost_journeys": 3}
+    told.journeys.finish()
     assert told.journeys.count == 1
 
 
@@ -309,13 +309,15 @@ def test_who_reads_no_more_has_read_some() -> None:
 
 
 def test_intervals() -> None:
-    shown = [interval(number) for number in (0, 999, 1000, 84_100, 999_000, 3_400_000, 1 << 31)]
+    shown = [
+        format_interval(number) for number in (0, 999, 1000, 84_100, 999_000, 3_400_000, 1 << 31)
+    ]
     assert shown == ["0 ns", "999 ns", "1.00 us", "84.1 us", "999 us", "3.40 ms", "2.15 s"]
 
 
 def test_the_table_of_ends() -> None:
-    rows = tables.rows("ends")
+    rows = tables.load_table("ends")
     assert {row.key for row in rows} <= {*KINDS, RECEIVED}
-    names = [name for row in rows for name in row.words]
+    names = [name for row in rows for name in row.names]
     assert len(names) == len(set(names))
     assert SCHEMA["properties"]["end"]["properties"]["kind"]["enum"] == list(KINDS)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pypwru.discovery.tables import rows
+from pypwru.discovery.tables import load_table
 from pypwru.events.record import Record
-from pypwru.output.pcap.comment import Comments
+from pypwru.output.pcap.comment import CommentRenderer
 from pypwru.output.pcap.directions import (
     BROADCAST,
     HOST,
@@ -41,14 +41,14 @@ UNTYPED = f"func=ip_rcv {START} type=function_call"
 def comment(record: Record, flags: str = "", program: str = "/usr/bin/ping") -> str:
     config = configured(f"--output-pcap x.pcapng {flags}")
     whole = record._replace(tail=record.tail or tail(config))
-    (made,) = Comments(config, names(lambda pid, comm, start_stack: program)).of([whole])
+    (made,) = CommentRenderer(config, names(lambda pid, comm, start_stack: program)).render([whole])
     return made.decode()
 
 
 def of_nft(part: bytes, flags: str = "", kind: int = 0, function: int = 3) -> str:
     """What stands behind the type."""
     config = configured(f"--output-pcap x.pcapng {flags}")
-    parts = {"nft": part} | ({"nft_at": records.nft_at(5)} if config.asks_rules else {})
+    parts = {"nft": part} | ({"nft_at": records.nft_at(5)} if config.needs_rule_text else {})
     record = event(packet(1, 0, 7, kind), function, flow(), tail=tail(config, **parts))
     return comment(record, flags).partition(" type=")[2]
 
@@ -169,9 +169,9 @@ def test_a_long_text_leaves_a_comment_that_is_whole(monkeypatch: pytest.MonkeyPa
 def test_a_batch_is_in_its_order() -> None:
     config = configured("--output-pcap x.pcapng")
     batch = [event(packet(skb, 0, 7), 3, flow(), tail=tail(config)) for skb in (1, 2, 1)]
-    made = Comments(config, names()).of(batch)
+    made = CommentRenderer(config, names()).render(batch)
     assert [one.split()[1] for one in made] == [b"skb=0x1", b"skb=0x2", b"skb=0x1"]
-    assert list(Comments(config, names()).of([])) == []
+    assert list(CommentRenderer(config, names()).render([])) == []
 
 
 @pytest.mark.parametrize(
@@ -195,12 +195,14 @@ def test_flags(function: str, kind: int, flags: int) -> None:
 
 
 def test_no_function_has_two_directions_and_all_exist() -> None:
-    listed = [name for row in rows("directions") for word in row.words for name in word.split("/")]
-    assert len(listed) == len(set(listed)) and {row.key for row in rows("directions")} == {
+    listed = [
+        name for row in load_table("directions") for word in row.names for name in word.split("/")
+    ]
+    assert len(listed) == len(set(listed)) and {row.key for row in load_table("directions")} == {
         "in",
         "out",
     }
     recorded = (DATA / "functions.txt").read_text()
     known = {line.split()[0].partition("@")[0] for line in recorded.splitlines()[1:] if line}
-    tracepoints = {f"tp:{name}" for row in rows("tracepoints") for name in row.words}
+    tracepoints = {f"tp:{name}" for row in load_table("tracepoints") for name in row.names}
     assert set(listed) - known - tracepoints == set()

@@ -23,7 +23,7 @@ from pypwru.errors import OutputClosed, OutputError, UsageError
 from pypwru.log import Log
 from pypwru.output.pcap import output as pcap_output
 from pypwru.output.pcap.output import open_pcap
-from pypwru.signals import Interrupts
+from pypwru.signals import StopRequest
 from tests.support.need import need
 from tests.support.pcaps import (
     ARP,
@@ -68,7 +68,7 @@ def numbered(count: int, size: int = 0, start: int = 0) -> list[Pair]:
 
 
 def sent(pairs: list[Pair]) -> list[bytes]:
-    return [told.octets for _, told in pairs if told]
+    return [told.data for _, told in pairs if told]
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -199,7 +199,7 @@ def test_a_full_disk_is_said_at_once_and_text_goes_on(tmp_path: Path) -> None:
         writer.show(*numbered(5))  # whose bytes are still taken
         writer.output.close(writer.lost)
     assert len(told.lines) == 1
-    assert writer.output.account() == {"pcap_packets": 0}
+    assert writer.output.summarize() == {"pcap_packets": 0}
 
 
 def test_a_full_disk_is_an_error_where_there_is_no_text(tmp_path: Path) -> None:
@@ -400,16 +400,16 @@ def test_a_reader_that_went_away_ends_the_run(tmp_path: Path) -> None:
         with pytest.raises(OutputClosed) as closed:
             writer.show(*numbered(3))
         writer.output.close(writer.lost)  # and that is no error
-    assert closed.value.events == 0
-    assert writer.output.account() == {"pcap_packets": 3}
+    assert closed.value.events_written == 0
+    assert writer.output.summarize() == {"pcap_packets": 3}
 
 
-def stopped() -> Interrupts:
+def stopped() -> StopRequest:
     """The user wants the end."""
     waiting, wanted = os.pipe()
     os.write(wanted, b"!")
     os.close(wanted)
-    return Interrupts(waiting)
+    return StopRequest(waiting)
 
 
 def test_who_wants_the_end_waits_for_a_reader_that_reads(tmp_path: Path) -> None:

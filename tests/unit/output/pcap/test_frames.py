@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pypwru.output.pcap.frames import ETHERNET, RAW, frame
+from pypwru.output.pcap.frames import ETHERNET, RAW, make_frame
 from tests.support.pcaps import ARP, FRAME, IP, IP6, IPV4, IPV6, MACS, REQUEST, captured
 
 SNAPLEN = 65535
@@ -29,7 +29,7 @@ NOBODY = bytes(12)
 def test_without_an_ethernet_header(
     octets: bytes, protocol: int, linktype: int, written: bytes
 ) -> None:
-    made = frame(captured(octets, len(octets) + 5, layer=3), protocol, SNAPLEN)
+    made = make_frame(captured(octets, len(octets) + 5, layer=3), protocol, SNAPLEN)
     assert made == (linktype, written, len(written) + 5)
 
 
@@ -38,16 +38,20 @@ def test_without_an_ethernet_header(
     [(IP, IPV4, b"\x08\0"), (IP6, 0, b"\x86\xdd"), (REQUEST, ARP, b"\x08\x06")],
 )
 def test_in_a_file_of_one_link_type(octets: bytes, protocol: int, kind: bytes) -> None:
-    made = frame(captured(octets, layer=3), protocol, SNAPLEN, always_ethernet=True)
+    made = make_frame(captured(octets, layer=3), protocol, SNAPLEN, always_ethernet=True)
     assert made == (ETHERNET, NOBODY + kind + octets, len(octets) + 14)
-    assert frame(captured(), IPV4, SNAPLEN, always_ethernet=True) == (ETHERNET, FRAME, len(FRAME))
+    assert make_frame(captured(), IPV4, SNAPLEN, always_ethernet=True) == (
+        ETHERNET,
+        FRAME,
+        len(FRAME),
+    )
 
 
 @pytest.mark.parametrize(
     ("tag", "four"), [(0x81000005, b"\x81\0\0\5"), (0x88A8EFFF, b"\x88\xa8\xef\xff")]
 )
 def test_a_tag_is_put_back(tag: int, four: bytes) -> None:
-    made = frame(captured(FRAME, 100, tag=tag), IPV4, SNAPLEN)
+    made = make_frame(captured(FRAME, 100, tag=tag), IPV4, SNAPLEN)
     assert made == (ETHERNET, MACS + four + FRAME[12:], 104)
 
 
@@ -65,10 +69,10 @@ def test_what_is_written_begins_what_there_is(
 ) -> None:
     """However little is told, every octet stands where it stands in the whole frame."""
     told = captured(octets, len(octets) + beyond, tag=tag, layer=layer)
-    cut = frame(told, protocol, snaplen, always)
-    whole = frame(told._replace(octets=octets + bytes(beyond)), protocol, SNAPLEN, always)
-    assert len(cut.octets) <= min(snaplen, cut.length)
+    cut = make_frame(told, protocol, snaplen, always)
+    whole = make_frame(told._replace(data=octets + bytes(beyond)), protocol, SNAPLEN, always)
+    assert len(cut.data) <= min(snaplen, cut.length)
     if octets:  # else nobody can tell IPv4 from others
         assert (cut.linktype, cut.length) == (whole.linktype, whole.length)
-        assert whole.octets.startswith(cut.octets)
-    assert len(whole.octets) == whole.length
+        assert whole.data.startswith(cut.data)
+    assert len(whole.data) == whole.length

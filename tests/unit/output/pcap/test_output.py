@@ -15,10 +15,10 @@ from pylibpcap.pcap import rpcap
 from scapy.utils import RawPcapNgReader, RawPcapReader
 
 from pypwru import __version__
-from pypwru.events.packets import Captured
+from pypwru.events.packets import PacketCapture
 from pypwru.output import parts
-from pypwru.output.pcap.comment import Comments
-from pypwru.output.pcap.frames import frame
+from pypwru.output.pcap.comment import CommentRenderer
+from pypwru.output.pcap.frames import make_frame
 from pypwru.output.pcap.output import PcapOutput, open_pcap
 from tests.support import records
 from tests.support.pcaps import (
@@ -183,7 +183,7 @@ def test_what_no_name_and_no_argument_may_break(tmp_path: Path) -> None:
         config = configured(f"--output-pcap {path}")
         opened = open_pcap(config, NEVER, QUIET, stack, "x \udcff" + "y" * 70000)
         taken = Taken()
-        comment = Comments(config, records.names()).of
+        comment = CommentRenderer(config, records.names()).render
         output = PcapOutput(config, records.names(), taken, opened, comment, QUIET)
         output.begin()
         record = sight(ifname="e\udcfe\n")._replace(tail=tail(config))
@@ -199,7 +199,7 @@ OCTETS = st.sampled_from((b"", IP, IP6, FRAME, REQUEST, b"\x45", FRAME[:13])) | 
     max_size=200
 )
 CAPTURED = st.builds(
-    Captured,
+    PacketCapture,
     octets=OCTETS,
     length=st.just(0),
     tag=st.sampled_from((0, 0x81000005, 0x88A80001)),
@@ -223,7 +223,7 @@ PAIRS = st.lists(
             protocol=st.sampled_from((0, IPV4, IPV6, ARP)),
         ),
         st.tuples(CAPTURED, st.integers(0, 3000)).map(
-            lambda pair: pair[0]._replace(length=len(pair[0].octets) + pair[1])
+            lambda pair: pair[0]._replace(length=len(pair[0].data) + pair[1])
         ),
     ),
     max_size=12,
@@ -241,8 +241,8 @@ def test_scapy_reads_the_same_packets(tmp_path: Path, pairs: list[Pair], snaplen
     assert len(found) == len(pairs)
     for (octets, seen), (record, told) in zip(found, pairs, strict=True):
         assert told
-        protocol = parts.flow(record.flow).protocol
-        expected = frame(told, protocol, snaplen)
+        protocol = parts.decode_flow(record.flow).protocol
+        expected = make_frame(told, protocol, snaplen)
         assert (seen.linktype, octets, seen.wirelen) == expected
         assert (seen.tshigh << 32 | seen.tslow, seen.tsresol) == (EPOCH + record.ktime, 10**9)
 
@@ -258,15 +258,15 @@ def test_scapy_and_libpcap_read_the_same_classic(
         assert (reader.linktype, reader.snaplen, reader.nano) == (1, snaplen, True)
         found = list(reader)
     frames = [
-        frame(told, parts.flow(record.flow).protocol, snaplen, always_ethernet=True)
+        make_frame(told, parts.decode_flow(record.flow).protocol, snaplen, always_ethernet=True)
         for record, told in pairs
         if told
     ]
     times = [divmod(EPOCH + record.ktime, 10**9) for record, _ in pairs]
-    assert [octets for octets, _ in found] == [each.octets for each in frames]
+    assert [octets for octets, _ in found] == [each.data for each in frames]
     assert [seen.wirelen for _, seen in found] == [each.length for each in frames]
     assert [(seen.sec, seen.usec) for _, seen in found] == times
-    assert [octets for _, _, octets in rpcap(str(path))] == [each.octets for each in frames]
+    assert [octets for _, _, octets in rpcap(str(path))] == [each.data for each in frames]
 
 
 def test_the_classic_format_to_the_byte(tmp_path: Path) -> None:

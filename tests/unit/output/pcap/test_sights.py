@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pypwru.events.packets import Captured
+from pypwru.events.packets import PacketCapture
 from pypwru.events.record import Record
-from pypwru.output.pcap.latest import Latest
-from pypwru.output.pcap.sights import Sight, Sights
+from pypwru.output.pcap.latest import LastEventBuffer
+from pypwru.output.pcap.sights import CapturedEvent, CaptureSelector
 from tests.support.pcaps import FRAME, Pair, Taken, captured, sight
 from tests.support.records import NFT_RULE, NO_SOCKET, TC, event, flow, names, packet
 
@@ -20,21 +20,23 @@ FREES, FREES_ALL = 99, 100
 ENDS = {FREES: "kfree_skb_partial", FREES_ALL: "kfree_skbmem"}
 
 
-def chooser(when: str, latest: Latest[Sight] | None = None) -> tuple[Sights, Taken]:
+def chooser(
+    when: str, latest: LastEventBuffer[CapturedEvent] | None = None
+) -> tuple[CaptureSelector, Taken]:
     taken = Taken()
     known = names()
 
     def function(address: int, reason: int, kind: int) -> str:
         return ENDS.get(address) or known.function(address, reason, kind)
 
-    return Sights(when.split(","), known._replace(function=function), taken, latest), taken
+    return CaptureSelector(when.split(","), known._replace(function=function), taken, latest), taken
 
 
 def chosen(when: str, *pairs: Pair) -> list[int]:
     """Times of the sights that are written, in their order."""
     sights, taken = chooser(when)
     taken.waiting += pairs
-    found = [*sights.of([record for record, _ in pairs]), *sights.rest()]
+    found = [*sights.select([record for record, _ in pairs]), *sights.take_buffered()]
     assert not taken.waiting
     return [each.record[2] for each in found]
 
@@ -107,7 +109,7 @@ def test_a_program_goes_by_its_name() -> None:
 
 
 def test_nothing_is_written_without_bytes() -> None:
-    nothing: list[Captured | None] = [None, captured(b"", layer=0, first=True)]
+    nothing: list[PacketCapture | None] = [None, captured(b"", layer=0, first=True)]
     for told in nothing:
         assert chosen("every,first,last,ip_rcv", (sight(), told)) == []
 
@@ -140,19 +142,19 @@ def test_what_never_ends_comes_at_the_end() -> None:
 
 @pytest.mark.parametrize(("most", "octets"), [(2, 1 << 20), (9, 2 * len(FRAME))])
 def test_what_is_quiet_for_longest_has_to_go(most: int, octets: int) -> None:
-    sights, taken = chooser("last", Latest(most, octets))
+    sights, taken = chooser("last", LastEventBuffer(most, octets))
     pairs = [(sight(IP_RCV, skb, at), captured()) for at, skb in enumerate((1, 2, 1, 3, 1, 4))]
     taken.waiting += pairs
-    found = sights.of([record for record, _ in pairs])
+    found = sights.select([record for record, _ in pairs])
     assert [each.record[2] for each in found] == [1, 3]
-    assert [each.record[2] for each in sights.rest()] == [4, 5]
-    assert sights.rest() == []
+    assert [each.record[2] for each in sights.take_buffered()] == [4, 5]
+    assert sights.take_buffered() == []
 
 
 def numbers(when: str, pairs: Sequence[Pair]) -> list[int]:
     sights, taken = chooser(when)
     taken.waiting += pairs
-    return [each.number for each in sights.of([record for record, _ in pairs])]
+    return [each.packet_number for each in sights.select([record for record, _ in pairs])]
 
 
 def test_sights_of_a_packet_have_its_number() -> None:
@@ -161,7 +163,7 @@ def test_sights_of_a_packet_have_its_number() -> None:
 
 
 @pytest.mark.parametrize("told", [None, captured()])
-def test_an_address_is_another_packet_behind_the_last_sight(told: Captured | None) -> None:
+def test_an_address_is_another_packet_behind_the_last_sight(told: PacketCapture | None) -> None:
     ended = (sight(FREES), told)
     found = numbers("every", [*path(IP_RCV, VETH), ended, *path(IP_RCV, first=False)])
     assert found == [1, 1, *([1] if told else []), 2]
@@ -179,8 +181,8 @@ def test_losses_are_told_once_by_the_next_that_is_written() -> None:
     ]
     sights, taken = chooser("veth_xmit")
     taken.waiting += pairs
-    found = [sights.of([record]) for record, _ in pairs]
-    assert [[each.dropped for each in some] for some in found] == [[], [3], [], [4], []]
+    found = [sights.select([record]) for record, _ in pairs]
+    assert [[each.lost_before for each in some] for some in found] == [[], [3], [], [4], []]
 
 
 EVENTS = st.lists(
@@ -200,11 +202,11 @@ class Lives:
     """What the words promise, with all of the trace at hand."""
 
     def __init__(self, pairs: Iterable[Pair]) -> None:
-        self.of_packet: dict[int, list[tuple[Record, Captured]]] = {}
+        self.of_packet: dict[int, list[tuple[Record, PacketCapture]]] = {}
         live: dict[bytes, int] = {}
         for record, told in pairs:
             skb = record.packet[:8]
-            if told and told.first:
+            if told and told.is_first:
                 live.pop(skb, None)
             if told:
                 number = live.setdefault(skb, len(self.of_packet) + 1)
@@ -218,7 +220,7 @@ class Lives:
         for number, sights in self.of_packet.items():
             for place, (record, told) in enumerate(sights):
                 kept = {
-                    "first": told.first,
+                    "first": told.is_first,
                     "last": place == len(sights) - 1,
                     "drop": record.func[0] == DROPS,
                     "every": True,
@@ -242,15 +244,15 @@ def test_each_wanted_sight_comes_once(
     ]
     sights, taken = chooser(",".join(words))
     taken.waiting += pairs
-    found: list[Sight] = []
+    found: list[CapturedEvent] = []
     for at in range(0, len(pairs), size):
-        found += sights.of([record for record, _ in pairs[at : at + size]])
-    found += sights.rest()
+        found += sights.select([record for record, _ in pairs[at : at + size]])
+    found += sights.take_buffered()
 
     wanted = Lives(pairs).wanted(words)
     assert sorted(each.record[2] for each in found) == sorted(wanted)
-    assert {each.record[2]: each.number for each in found} == wanted
-    lost = sum(told.dropped for _, told in pairs if told)
-    assert sum(each.dropped for each in found) <= lost
+    assert {each.record[2]: each.packet_number for each in found} == wanted
+    lost = sum(told.lost_before for _, told in pairs if told)
+    assert sum(each.lost_before for each in found) <= lost
     if found and "every" in words:
-        assert sum(each.dropped for each in found) == lost
+        assert sum(each.lost_before for each in found) == lost
