@@ -10,17 +10,17 @@
 #include "helpers.h"
 #include "registers.h"
 
-#define PLACE_PACKET 0x7e00
-#define PLACE_REASON 0x7e08
+#define SLOT_SKB 0x7e00
+#define SLOT_REASON 0x7e08
 
-#define PACKET(ctx) CONTEXT(ctx, PLACE_PACKET)
-#define REASON(ctx) ((u32)CONTEXT(ctx, PLACE_REASON))
+#define CTX_SKB(ctx) CONTEXT(ctx, SLOT_SKB)
+#define CTX_REASON(ctx) ((u32)CONTEXT(ctx, SLOT_REASON))
 
 /* The context of tracing programs and raw tracepoints is an array of arguments; n counts from 1. */
-#define ARGUMENT(ctx, n) CONTEXT(ctx, 8 * ((n) - 1))
+#define CTX_ARG(ctx, n) CONTEXT(ctx, 8 * ((n) - 1))
 
 /* For a program on functions of many prototypes: an argument by its number, from 0 on; 0 if there is none. */
-ALWAYS_INLINE u64 argument(void *ctx, u64 number)
+ALWAYS_INLINE u64 func_arg(void *ctx, u64 number)
 {
 	u64 value = 0;
 

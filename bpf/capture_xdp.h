@@ -14,7 +14,7 @@
  * Bytes of a frame in fragments, behind its linear area, which are not captured. Linux commit 2e88d4ff0301 ("xdp:
  * introduce flags field in xdp_buff/xdp_frame") (in v5.18).
  */
-ALWAYS_INLINE u32 in_fragments(u64 xdp, u64 frame)
+ALWAYS_INLINE u32 xdp_frags_len(u64 xdp, u64 frame)
 {
 #ifdef FIELD_skb_shared_info_xdp_frags_size
 	/* xdp_get_shared_info_from_buff() */
@@ -27,46 +27,46 @@ ALWAYS_INLINE u32 in_fragments(u64 xdp, u64 frame)
 	return 0;
 }
 
-/* As choose(). A frame begins with an Ethernet header. */
-ALWAYS_INLINE void choose_frame(struct told *told, u64 xdp, u64 frame, u64 address)
+/* As decide_capture(). A frame begins with an Ethernet header. */
+ALWAYS_INLINE void decide_frame_capture(struct capture *capture, u64 xdp, u64 frame, u64 address)
 {
 	u64 end = read_u64(xdp + FIELD(xdp_buff, data_end));
 	struct seen now = { address };
-	int is_told = CAPTURE_EVERY;
+	int is_needed = CAPTURE_EVERY;
 
-	told->start = read_u64(xdp + FIELD(xdp_buff, data));
-	told->linear = end - told->start;
-	told->len = told->linear + in_fragments(xdp, frame);
-	told->device = type_of_device(xdp_device(xdp));
+	capture->start = read_u64(xdp + FIELD(xdp_buff, data));
+	capture->linear = end - capture->start;
+	capture->len = capture->linear + xdp_frags_len(xdp, frame);
+	capture->device_type = device_type_of(xdp_device(xdp));
 #if CAPTURE_FIRST
-	told->first = is_first_frame(frame, TOLD, &now, 0, 0);
-	is_told |= told->first;
+	capture->is_first = is_first_frame_event(frame, SEEN_CAPTURE, &now, 0, 0);
+	is_needed |= capture->is_first;
 #endif
-#if CAPTURE_CHOSEN
-	is_told |= is_chosen(address, 0);
+#if CAPTURE_AT_POINTS
+	is_needed |= is_capture_point(address, 0);
 #endif
-	if (is_told && end > told->start)
-		told->layer = 2;
-	decided(told);
+	if (is_needed && end > capture->start)
+		capture->layer = 2;
+	merge_verifier_paths(capture);
 }
 
-/* As tell_skb(). */
-ALWAYS_INLINE void tell_frame(struct event *event, struct told *told, u64 xdp)
+/* As capture_skb(). */
+ALWAYS_INLINE void capture_frame(struct event *event, struct capture *capture, u64 xdp)
 {
 	struct part_bytes *part = PART(event, bytes);
-	struct pieces pieces = { told->start, told->linear };
+	struct pieces pieces = { capture->start, capture->linear };
 
-	if (!told->layer)
+	if (!capture->layer)
 		return;
-	tell_pieces(event, told, &pieces);
+	write_capture(event, capture, &pieces);
 	if (part->layer)
 		part->queue = read_u32(read_u64(xdp + FIELD(xdp_buff, rxq)) + FIELD(xdp_rxq_info, queue_index));
 }
 
 #else
 
-ALWAYS_INLINE void choose_frame(struct told *told, u64 xdp, u64 frame, u64 address) {}
-ALWAYS_INLINE void tell_frame(struct event *event, struct told *told, u64 xdp) {}
+ALWAYS_INLINE void decide_frame_capture(struct capture *capture, u64 xdp, u64 frame, u64 address) {}
+ALWAYS_INLINE void capture_frame(struct event *event, struct capture *capture, u64 xdp) {}
 
 #endif
 #endif

@@ -16,29 +16,31 @@
  * Chunks per packet, at most: enough for 64 KiB in pieces of one Ethernet frame each or in pages, and for more than
  * that in larger pieces. The verifier walks each iteration.
  */
-#define TURNS (SNAPLEN < 65536 ? 9 + SNAPLEN / 1440 : 72)
+#define MAX_CHUNKS (SNAPLEN < 65536 ? 9 + SNAPLEN / 1440 : 72)
 /* Sizes of chunks: for headers and small packets, for an Ethernet frame, for a page. */
-#define SMALL_ROOM 256
-#define FRAME_ROOM 1536
+#define SMALL_CHUNK 256
+#define FRAME_CHUNK 1536
 
-/* Values of pieces.why */
-#define NO_ROOM 1
-#define UNREADABLE 2
+/* Values of pieces.error */
+#define CHUNK_NO_ROOM 1
+#define CHUNK_UNREADABLE 2
 
-/* Write up to `room` bytes, a constant as bpf_ringbuf_reserve() requires. Returns 0, NO_ROOM or UNREADABLE. */
+/*
+ * Write up to `room` bytes, a constant as bpf_ringbuf_reserve() requires. Returns 0, CHUNK_NO_ROOM or CHUNK_UNREADABLE.
+ */
 ALWAYS_INLINE u64 write_chunk(struct event *event, u64 at, u64 size, const u64 room)
 {
 	struct chunk *chunk = bpf_ringbuf_reserve(MAP_packets, sizeof(*chunk) + room, 0);
 
 	if (!chunk)
-		return NO_ROOM;
+		return CHUNK_NO_ROOM;
 	chunk->skb = event->skb;
 	chunk->ktime = event->ktime;
 	chunk->cpu = event->cpu;
 	chunk->size = size;
 	if (bpf_probe_read_kernel(chunk + 1, size, (void *)at)) {
 		bpf_ringbuf_discard(chunk, BPF_RB_NO_WAKEUP);
-		return UNREADABLE;
+		return CHUNK_UNREADABLE;
 	}
 	bpf_ringbuf_submit(chunk, BPF_RB_NO_WAKEUP);
 	return 0;
@@ -54,30 +56,30 @@ ALWAYS_INLINE void write_chunks(struct event *event, struct pieces *left)
 	int i;
 
 #pragma clang loop unroll(disable)
-	for (i = 0; i < TURNS; i++) {
+	for (i = 0; i < MAX_CHUNKS; i++) {
 		u64 size;
 
 		bpf_probe_read_kernel(left, sizeof(*left), left);
 		if (!left->size && !next_piece(left))
 			break;
 		bpf_probe_read_kernel(left, sizeof(*left), left);
-		if (!left->wanted)
+		if (!left->remaining)
 			break;
-		size = OPAQUE(left->size < left->wanted ? left->size : left->wanted);
-		if (size <= SMALL_ROOM) {
-			left->why = write_chunk(event, left->at, size, SMALL_ROOM);
-		} else if (size <= FRAME_ROOM) {
-			left->why = write_chunk(event, left->at, size, FRAME_ROOM);
+		size = OPAQUE(left->size < left->remaining ? left->size : left->remaining);
+		if (size <= SMALL_CHUNK) {
+			left->error = write_chunk(event, left->at, size, SMALL_CHUNK);
+		} else if (size <= FRAME_CHUNK) {
+			left->error = write_chunk(event, left->at, size, FRAME_CHUNK);
 		} else {
-			if (size > PAGE_ROOM)
-				size = PAGE_ROOM;
-			left->why = write_chunk(event, left->at, size, PAGE_ROOM);
+			if (size > MAX_READ_SIZE)
+				size = MAX_READ_SIZE;
+			left->error = write_chunk(event, left->at, size, MAX_READ_SIZE);
 		}
-		if (left->why)
+		if (left->error)
 			break;
 		left->at += size;
 		left->size -= size;
-		left->wanted -= size;
+		left->remaining -= size;
 	}
 }
 

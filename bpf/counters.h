@@ -7,7 +7,7 @@
 #include "event.h"
 
 /* The counters of this CPU. Increment them atomically, since an interrupt's probe may run in between. */
-ALWAYS_INLINE struct counters *own_counters(void)
+ALWAYS_INLINE struct counters *this_cpu_counters(void)
 {
 	u32 key = 0;
 
@@ -15,12 +15,12 @@ ALWAYS_INLINE struct counters *own_counters(void)
 }
 
 /* Increment a member of struct counters. */
-#define COUNT(member)                                                 \
-	do {                                                          \
-		struct counters *counters_ = own_counters();          \
-								      \
-		if (counters_)                                        \
-			__sync_fetch_and_add(&counters_->member, 1);  \
+#define INC_COUNTER(member)                                          \
+	do {                                                         \
+		struct counters *counters_ = this_cpu_counters();    \
+                                                                     \
+		if (counters_)                                       \
+			__sync_fetch_and_add(&counters_->member, 1); \
 	} while (0)
 
 #endif

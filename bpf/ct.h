@@ -8,22 +8,22 @@
 
 #ifdef WIRE_ct /* only if the types of conntrack are known: program/conntrack.py */
 
-#define CT_INFO 7ULL /* NFCT_INFOMASK: enum ip_conntrack_info is in the low bits of the pointer */
+#define CT_INFO_MASK 7ULL /* NFCT_INFOMASK: enum ip_conntrack_info is in the low bits of the pointer */
 #define AF_INET 2
 #define AF_INET6 10
 
 /* The members of struct part_ct for one direction. */
-struct ct_ends {
+struct ct_tuple_dest {
 	u32 *saddr, *daddr;
 	u16 *sport, *dport;
 };
 
-#define CT_ENDS_OF(part, way)                                                                     \
-	((struct ct_ends){ (part)->way##_saddr, (part)->way##_daddr, &(part)->way##_sport,        \
+#define CT_TUPLE_DEST(part, way)                                                                 \
+	((struct ct_tuple_dest){ (part)->way##_saddr, (part)->way##_daddr, &(part)->way##_sport, \
 			   &(part)->way##_dport })
 
 /* Unused bytes of an address are zero: nf_ct_get_tuple(). */
-ALWAYS_INLINE void fill_ct_ends(struct ct_ends to, const u8 *tuple)
+ALWAYS_INLINE void fill_ct_tuple(struct ct_tuple_dest to, const u8 *tuple)
 {
 	__builtin_memcpy(to.saddr, tuple + OPTIONAL_FIELD(nf_conntrack_tuple, src__u3), 16);
 	__builtin_memcpy(to.daddr, tuple + OPTIONAL_FIELD(nf_conntrack_tuple, dst__u3), 16);
@@ -34,7 +34,7 @@ ALWAYS_INLINE void fill_ct_ends(struct ct_ends to, const u8 *tuple)
 /* `to` is zeroed by the caller. */
 ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb)
 {
-	u64 tracked = read_u64(skb + OPTIONAL_FIELD(sk_buff, _nfct)), conn = tracked & ~CT_INFO;
+	u64 tracked = read_u64(skb + OPTIONAL_FIELD(sk_buff, _nfct)), conn = tracked & ~CT_INFO_MASK;
 	u64 tuples = conn + OPTIONAL_FIELD(nf_conn, tuplehash) + OPTIONAL_FIELD(nf_conntrack_tuple_hash, tuple);
 	/* struct nf_conntrack_tuple up to protonum, the last member that is read */
 	u8 tuple[OPTIONAL_FIELD(nf_conntrack_tuple, dst__protonum) + 1] __attribute__((aligned(8)));
@@ -48,7 +48,7 @@ ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb)
 	 */
 	if (conn && !read_u32(conn + OPTIONAL_FIELD(nf_conn, ct_general__use)))
 		return;
-	to->state = (tracked & CT_INFO) + 1;
+	to->state = (tracked & CT_INFO_MASK) + 1;
 	if (!conn) /* IP_CT_UNTRACKED */
 		return;
 	to->status = read_u64(conn + OPTIONAL_FIELD(nf_conn, status));
@@ -62,10 +62,10 @@ ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb)
 	family = *(u16 *)(tuple + OPTIONAL_FIELD(nf_conntrack_tuple, src__l3num));
 	to->l3 = family == AF_INET ? 4 : family == AF_INET6 ? 6 : 0;
 	to->l4 = tuple[OPTIONAL_FIELD(nf_conntrack_tuple, dst__protonum)];
-	fill_ct_ends(CT_ENDS_OF(to, original), tuple);
+	fill_ct_tuple(CT_TUPLE_DEST(to, original), tuple);
 	/* tuplehash[IP_CT_DIR_MAX]: the second is the reply direction's */
 	bpf_probe_read_kernel(tuple, sizeof(tuple), (void *)(tuples + SIZE_nf_conn_tuplehash / 2));
-	fill_ct_ends(CT_ENDS_OF(to, reply), tuple);
+	fill_ct_tuple(CT_TUPLE_DEST(to, reply), tuple);
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* EVENT_END: the record of the free of an sk_buff that had events. It is no event itself. */
+/* EVENT_SKB_FREE: the record of the free of an sk_buff that had events. It is no event itself. */
 #ifndef __PYPWRU_ENDS_H
 #define __PYPWRU_ENDS_H
 
@@ -9,23 +9,23 @@
 #include "ring.h"
 #include "tail.h"
 
-#if FOLLOW_ENDS
+#if FREE_RECORDS
 
-ALWAYS_INLINE void write_end(u64 skb, u64 packet)
+ALWAYS_INLINE void write_free_record(u64 skb, u64 id)
 {
 	struct event *event;
 
-	if (reader_is() == READER_STOPPED)
+	if (reader_state() == READER_STOPPED)
 		return;
 	event = bpf_ringbuf_reserve(MAP_events, WIRE_SIZE, 0);
 	if (!event) {
-		COUNT(ends_lost);
+		INC_COUNTER(free_records_lost);
 		return;
 	}
 	__builtin_memset(event, 0, sizeof(*event));
 	event->skb = skb;
 	event->cpu = bpf_get_smp_processor_id();
-	event->kind = EVENT_END;
+	event->kind = EVENT_SKB_FREE;
 	event->ktime = bpf_ktime_get_ns();
 	clear_tail(event);
 #ifdef WIRE_caller
@@ -34,11 +34,11 @@ ALWAYS_INLINE void write_end(u64 skb, u64 packet)
 #ifdef WIRE_stack
 	__builtin_memset(PART(event, stack), 0, WIRE_SIZE_stack);
 #endif
-	((struct part_identity *)PART(event, identity))->packet = packet;
-	submit(event);
+	((struct part_packet_id *)PART(event, packet_id))->id = id;
+	submit_event(event);
 }
 
 #else
-#define write_end(skb, packet)
+#define write_free_record(skb, id)
 #endif
 #endif

@@ -10,17 +10,17 @@
 #define __PYPWRU_EVENT_H
 
 /* event.kind */
-#define EVENT_FUNCTION 0 /* a traced function, or a raw tracepoint, was called with a matching packet */
-#define EVENT_TC 1	 /* a TC program ran on one */
-#define EVENT_XDP 2	 /* an XDP program ran on one: no sk_buff yet */
-#define EVENT_MAP 3	 /* a function on a BPF map was called while a tracked packet was handled */
-#define EVENT_NFT_RULE 4 /* nftables: a rule or policy gave a verdict, or a chain returned */
-#define EVENT_NFT_IN 5	 /* nftables: a base chain is entered */
-#define EVENT_NFT_OUT 6	 /* nftables: a base chain is left, with the verdict that its hook gets */
-#define EVENT_END 7	 /* an sk_buff that had events is freed: no event; has skb, cpu, ktime and part_identity only */
+#define EVENT_FUNCTION 0	/* a traced function, or a raw tracepoint, was called with a matching packet */
+#define EVENT_TC 1		/* a TC program ran on one */
+#define EVENT_XDP 2		/* an XDP program ran on one: no sk_buff yet */
+#define EVENT_MAP 3		/* a function on a BPF map was called while a tracked packet was handled */
+#define EVENT_NFT_RULE 4	/* nftables: a rule or policy gave a verdict, or a chain returned */
+#define EVENT_NFT_CHAIN_ENTRY 5 /* nftables: a base chain is entered */
+#define EVENT_NFT_CHAIN_EXIT 6	/* nftables: a base chain is left, with the verdict that its hook gets */
+#define EVENT_SKB_FREE 7	/* no event: an sk_buff with events is freed; only skb, cpu, ktime, part_packet_id */
 
 /* In event.start_stack: the task has no mm (a kernel thread, or an exiting task). */
-#define NO_STACK_BIT 63
+#define NO_MM_BIT 63
 
 struct event {
 	/* packet */
@@ -29,7 +29,7 @@ struct event {
 	u16 cpu;
 	u16 kind;
 	u8 comm[16];	  /* of that task: the only trace of it once it has exited */
-	u64 start_stack;  /* mm_struct.start_stack, random for each execve(), or NO_STACK_BIT | start_boottime */
+	u64 start_stack;  /* mm_struct.start_stack, random for each execve(), or NO_MM_BIT | start_boottime */
 	/* func */
 	u64 address;	  /* of the probe, in a function; for a tracepoint or BPF program its number in the plan */
 	u64 reason;	  /* enum skb_drop_reason argument of the function, 0 if it has none */
@@ -107,9 +107,9 @@ struct part_nft {
 	u64 chain;
 	u64 rule;	  /* 0: the policy, or the end of a chain */
 	u64 target;	  /* chain of a jump or goto */
-	u64 path[4];	  /* chains on the jump stack below `chain`, the base chain first; 0 behind the last */
+	u64 jump_path[4]; /* chains on the jump stack below `chain`, the base chain first; 0 behind the last */
 	u32 netns;	  /* inode number */
-	u32 verdict;	  /* NF_*, VERDICT_ROUTE or NFT_*, signed; in EVENT_NFT_OUT what is returned to the hook */
+	u32 verdict;	  /* NF_*, VERDICT_ROUTE or NFT_*, signed; in EVENT_NFT_CHAIN_EXIT as returned to the hook */
 	u32 priority;	  /* of the base chain, signed */
 	u8 family;	  /* NFPROTO_* of the table */
 	u8 hook;	  /* NF_*_*, number of the hook */
@@ -119,7 +119,7 @@ struct part_nft {
 
 #define VERDICT_ROUTE 6	 /* of ebtables-legacy's table broute: the packet isn't bridged; behind NF_MAX_VERDICT */
 
-struct part_nft_at {	  /* in runs that print rule texts: the handle of a rule can be reused */
+struct part_nft_time {	  /* in runs that print rule texts: the handle of a rule can be reused */
 	u64 ktime;	  /* of the verdict; CLOCK_MONOTONIC, ns */
 };
 
@@ -190,8 +190,8 @@ struct chunk {
  * Packet id: the same in all events of a packet and of its clones, copies and segments, and not reused as the address
  * of an sk_buff is. cpu << 40 | sequence number on that CPU, from 1 on, which numbers of JSON can hold; 0: unknown.
  */
-struct part_identity {
-	u64 packet;
+struct part_packet_id {
+	u64 id;
 };
 
 struct part_stack {
@@ -205,21 +205,21 @@ struct part_stack {
 
 /* Per CPU: counters of the handlers. events/record.py takes their names from here. */
 struct counters {
-	u64 produced;	  /* events of matching packets, written or not */
-	u64 ring_full;	  /* of `produced`, not written: no room in the ring */
-	u64 followed;	  /* addresses inserted into the map `tracked` */
-	u64 forgotten;	  /* addresses removed from it by handlers; the kernel evicts others when it is full */
-	u64 judged;	  /* the same for the map `verdicts`: inserted */
-	u64 unjudged;	  /* and removed */
-	u64 wanted;	  /* captures of packet data */
-	u64 unheard;	  /* of those, lost entirely: no room in a ring */
-	u64 identified;	  /* packet ids assigned: the last sequence number */
-	u64 remembered;	  /* packet ids inserted into the map `seen`, also for clones, copies and segments */
-	u64 released;	  /* packet ids removed from it by handlers */
-	u64 not_sampled;  /* of `produced`, not written: the packet is not sampled */
-	u64 throttled;	  /* of `produced`, not written: over --max-hits of the function */
-	u64 over_rate;	  /* of `produced`, not written: over --rate-limit */
-	u64 ends_lost;	  /* EVENT_END records without room in the ring */
+	u64 produced;	       /* events of matching packets, written or not */
+	u64 ring_full;	       /* of `produced`, not written: no room in the ring */
+	u64 tracked_added;     /* addresses inserted into the map `tracked` */
+	u64 tracked_removed;   /* addresses removed from it by handlers; the kernel evicts others when it is full */
+	u64 verdict_added;     /* the same for the map `verdicts`: inserted */
+	u64 verdict_removed;   /* and removed */
+	u64 capture_requested; /* captures of packet data */
+	u64 capture_no_room;   /* of those, lost entirely: no room in a ring */
+	u64 id_assigned;       /* packet ids assigned: the last sequence number */
+	u64 id_inserted;       /* packet ids inserted into the map `seen`, also for clones, copies and segments */
+	u64 id_removed;	       /* packet ids removed from it by handlers */
+	u64 not_sampled;       /* of `produced`, not written: the packet is not sampled */
+	u64 throttled;	       /* of `produced`, not written: over --max-hits of the function */
+	u64 over_rate;	       /* of `produced`, not written: over --rate-limit */
+	u64 free_records_lost; /* EVENT_SKB_FREE records without room in the ring */
 };
 
 #endif

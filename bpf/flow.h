@@ -27,7 +27,7 @@
 
 #define IPV4_HEADER 20
 #define IPV6_HEADER 40
-#define IPV6_EXTENSIONS 6 /* more in a row than RFC 8200 4.1 recommends */
+#define MAX_IPV6_EXTENSIONS 6 /* more in a row than RFC 8200 4.1 recommends */
 #define FRAGMENT_OFFSET 0xfff8 /* RFC 8200 4.5: the upper 13 bits */
 
 #define DST_NOREF 1ULL	       /* SKB_DST_NOREF */
@@ -48,35 +48,35 @@ ALWAYS_INLINE u32 mtu_of(u64 skb, u64 dev)
 	return read_u32(read_u64(dst + FIELD(dst_entry, dev)) + FIELD(net_device, mtu));
 }
 
-ALWAYS_INLINE void fill_place(struct event *event, u64 skb)
+ALWAYS_INLINE void fill_netns_and_dev(struct event *event, u64 skb)
 {
-	struct where where = where_is(read_u64(skb + FIELD(sk_buff, dev)), skb);
+	struct netns_and_dev found = find_netns_and_dev(read_u64(skb + FIELD(sk_buff, dev)), skb);
 
-	event->netns = where.netns;
-	event->netns_cookie = netns_cookie_of(where.net);
+	event->netns = found.netns;
+	event->netns_cookie = read_netns_cookie(found.net);
 #if OUTPUT_META
-	if (where.dev) {
-		event->ifindex = read_u32(where.dev + FIELD(net_device, ifindex));
-		READ(event->ifname, where.dev, FIELD(net_device, name));
+	if (found.dev) {
+		event->ifindex = read_u32(found.dev + FIELD(net_device, ifindex));
+		READ(event->ifname, found.dev, FIELD(net_device, name));
 	}
 	event->mark = read_u32(skb + FIELD(sk_buff, mark));
-	event->mtu = mtu_of(skb, where.dev);
+	event->mtu = mtu_of(skb, found.dev);
 	event->len = read_u32(skb + FIELD(sk_buff, len));
 #endif
 }
 
 /* Destination of a tuple: members of struct event or of struct part_tunnel. */
-struct ends {
+struct tuple_dest {
 	u8 *l3, *l4, *saddr, *daddr, *tcp_flags;
 	u16 *sport, *dport;
 };
 
-#define ENDS_OF(from)                                                                                   \
-	((struct ends){ &(from)->l3, &(from)->l4, (from)->saddr, (from)->daddr, &(from)->tcp_flags,     \
+#define TUPLE_DEST(from)                                                                                  \
+	((struct tuple_dest){ &(from)->l3, &(from)->l4, (from)->saddr, (from)->daddr, &(from)->tcp_flags, \
 			&(from)->sport, &(from)->dport })
 
 /* `l4`: address of the transport header. */
-ALWAYS_INLINE void fill_ports(struct ends to, u64 l4)
+ALWAYS_INLINE void fill_ports(struct tuple_dest to, u64 l4)
 {
 	u8 header[14]; /* up to the flags of TCP */
 
@@ -95,7 +95,7 @@ ALWAYS_INLINE void fill_ports(struct ends to, u64 l4)
 }
 
 /* As fill_ip(). */
-ALWAYS_INLINE u64 fill_ipv4(struct ends to, u64 l3)
+ALWAYS_INLINE u64 fill_ipv4(struct tuple_dest to, u64 l3)
 {
 	u8 header[IPV4_HEADER] __attribute__((aligned(4)));
 	u16 fragment;
@@ -115,7 +115,7 @@ ALWAYS_INLINE u64 fill_ipv4(struct ends to, u64 l3)
 }
 
 /* As fill_ip(). */
-ALWAYS_INLINE u64 fill_ipv6(struct ends to, u64 l3)
+ALWAYS_INLINE u64 fill_ipv6(struct tuple_dest to, u64 l3)
 {
 	u8 header[IPV6_HEADER] __attribute__((aligned(8)));
 	u8 next, extension[4];
@@ -129,7 +129,7 @@ ALWAYS_INLINE u64 fill_ipv6(struct ends to, u64 l3)
 	next = header[6];
 	l3 += IPV6_HEADER;
 #pragma unroll
-	for (i = 0; i < IPV6_EXTENSIONS; i++) {
+	for (i = 0; i < MAX_IPV6_EXTENSIONS; i++) {
 		if (next != PROTO_HOPOPTS && next != PROTO_ROUTING && next != PROTO_FRAGMENT &&
 		    next != PROTO_AH && next != PROTO_DSTOPTS)
 			break;
@@ -170,7 +170,7 @@ ALWAYS_INLINE int is_ip(u16 type)
  *
  * Returns the address of the next header: 0 if this is not IP, or a later fragment, which has none.
  */
-ALWAYS_INLINE u64 fill_ip(struct ends to, u64 l3, u16 type)
+ALWAYS_INLINE u64 fill_ip(struct tuple_dest to, u64 l3, u16 type)
 {
 	u8 version = 0;
 
@@ -186,7 +186,7 @@ ALWAYS_INLINE u64 fill_ip(struct ends to, u64 l3, u16 type)
 }
 
 /* A tag inside the frame is at network_header on reception; in what a packet socket sends it is in front of that. */
-ALWAYS_INLINE int tag_is_before(u64 skb, u16 network)
+ALWAYS_INLINE int tag_precedes_network(u64 skb, u16 network)
 {
 	u16 mac = 0, distance;
 
@@ -199,12 +199,12 @@ ALWAYS_INLINE int tag_is_before(u64 skb, u16 network)
  * Skip VLAN tags. Returns the address of the network header; `type`, the EtherType in front, becomes that of the
  * header.
  */
-ALWAYS_INLINE u64 behind_tags(u64 skb, u64 head, u16 network, u16 *type)
+ALWAYS_INLINE u64 skip_vlan_tags(u64 skb, u64 head, u16 network, u16 *type)
 {
 	u64 l3 = head + network;
 
 	if (is_tag(*type)) {
-		if (!tag_is_before(skb, network))
+		if (!tag_precedes_network(skb, network))
 			l3 += VLAN_HEADER;
 		READ(*type, l3, -2);
 		if (*type == swap16(ETH_P_8021Q)) {
@@ -219,7 +219,7 @@ ALWAYS_INLINE u64 behind_tags(u64 skb, u64 head, u16 network, u16 *type)
  * Skip the Ethernet header of a frame and up to two VLAN tags. Returns the address behind; `type` becomes the
  * EtherType.
  */
-ALWAYS_INLINE u64 behind_ethernet(u64 frame, u16 *type)
+ALWAYS_INLINE u64 skip_ethernet(u64 frame, u16 *type)
 {
 	u64 l3 = frame + ETHERNET_HEADER;
 	int i;
@@ -240,7 +240,7 @@ ALWAYS_INLINE u64 behind_ethernet(u64 frame, u16 *type)
 ALWAYS_INLINE u64 ip_of_frame(u64 frame)
 {
 	u16 type;
-	u64 l3 = behind_ethernet(frame, &type);
+	u64 l3 = skip_ethernet(frame, &type);
 
 	return is_ip(type) ? l3 : 0;
 }
@@ -256,7 +256,7 @@ ALWAYS_INLINE u64 ip_of_skb(u64 skb)
 		return 0;
 	if (at.network) {
 		READ(type, skb, FIELD(sk_buff, protocol));
-		l3 = behind_tags(skb, at.head, at.network, &type);
+		l3 = skip_vlan_tags(skb, at.head, at.network, &type);
 		return !type || is_ip(type) ? l3 : 0;
 	}
 	return at.mac == MAC_HEADER_UNSET ? 0 : ip_of_frame(at.head + at.mac);
@@ -270,11 +270,11 @@ ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)
 	READ(network, skb, FIELD(sk_buff, network_header));
 	if (!network) /* not set yet, or not a network packet (netlink) */
 		return;
-	l3 = behind_tags(skb, head, network, &type);
-	fill_ip(ENDS_OF(event), l3, type);
+	l3 = skip_vlan_tags(skb, head, network, &type);
+	fill_ip(TUPLE_DEST(event), l3, type);
 }
 
-#if FOLLOW_ENDS
+#if FREE_RECORDS
 #define AF_UNIX 1
 #define AF_KEY 15
 #define AF_NETLINK 16
@@ -310,7 +310,7 @@ ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
 {
 	__builtin_memset(&event->netns, 0, sizeof(*event) - __builtin_offsetof(struct event, netns));
 #if OUTPUT_META || OUTPUT_NETNS
-	fill_place(event, skb);
+	fill_netns_and_dev(event, skb);
 #endif
 #if OUTPUT_META || OUTPUT_TUPLE
 	READ(event->protocol, skb, FIELD(sk_buff, protocol));
@@ -318,7 +318,7 @@ ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
 #if OUTPUT_TUPLE
 	fill_tuple(event, skb);
 #endif
-#if FOLLOW_ENDS
+#if FREE_RECORDS
 	event->is_message = is_message(skb);
 	event->is_shared = read_u32(skb + FIELD(sk_buff, users)) > 1;
 #endif
@@ -326,19 +326,19 @@ ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
 
 #if TRACE_XDP
 /* As fill_flow() for a frame, which has no sk_buff: no mark, no protocol, and its length is data_end - data. */
-ALWAYS_INLINE void fill_frame(struct event *event, u64 xdp)
+ALWAYS_INLINE void fill_xdp_flow(struct event *event, u64 xdp)
 {
-	struct where where = where_is(xdp_device(xdp), 0);
+	struct netns_and_dev found = find_netns_and_dev(xdp_device(xdp), 0);
 	u64 data = read_u64(xdp + FIELD(xdp_buff, data));
 	u16 type = 0;
 
 	__builtin_memset(&event->netns, 0, sizeof(*event) - __builtin_offsetof(struct event, netns));
-	event->netns = where.netns;
-	event->netns_cookie = netns_cookie_of(where.net);
-	if (where.dev) {
-		event->ifindex = read_u32(where.dev + FIELD(net_device, ifindex));
-		READ(event->ifname, where.dev, FIELD(net_device, name));
-		event->mtu = read_u32(where.dev + FIELD(net_device, mtu));
+	event->netns = found.netns;
+	event->netns_cookie = read_netns_cookie(found.net);
+	if (found.dev) {
+		event->ifindex = read_u32(found.dev + FIELD(net_device, ifindex));
+		READ(event->ifname, found.dev, FIELD(net_device, name));
+		event->mtu = read_u32(found.dev + FIELD(net_device, mtu));
 	}
 	event->len = read_u64(xdp + FIELD(xdp_buff, data_end)) - data;
 #if OUTPUT_TUPLE
@@ -349,7 +349,7 @@ ALWAYS_INLINE void fill_frame(struct event *event, u64 xdp)
 		data += VLAN_HEADER;
 	}
 	if (type)
-		fill_ip(ENDS_OF(event), data, type);
+		fill_ip(TUPLE_DEST(event), data, type);
 #endif
 }
 #endif

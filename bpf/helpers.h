@@ -53,15 +53,16 @@ static long (*bpf_get_func_arg)(void *ctx, u32 number, u64 *value) = (void *)183
  * (foldICmpOrXorSubChain(); LLVM 14 does not). eBPF compares by jumps alone, and the verifier walks all paths through
  * them: 2^n for n words.
  */
-#define OPAQUE(value)                           \
-	({                                      \
-		u64 value_ = value;             \
+#define OPAQUE(value)                            \
+	({                                       \
+		u64 value_ = value;              \
 		asm volatile("" : "+r"(value_)); \
-		value_;                         \
+		value_;                          \
 	})
 /* A constant that loading fills in (program/constants.py): the compiler must not compute with its placeholder. */
-#define KNOWN_AT_LOAD(constant) OPAQUE(constant)
-#define VALUE_OF(map, type) _Static_assert(sizeof(type) == VALUE_##map, "program/maps.py has another size of " #map)
+#define LOAD_TIME_CONST(constant) OPAQUE(constant)
+#define ASSERT_VALUE_SIZE(map, type) \
+	_Static_assert(sizeof(type) == VALUE_##map, "program/maps.py has another size of " #map)
 #define READ(to, from, field) bpf_probe_read_kernel(&(to), sizeof(to), (const void *)((from) + (field)))
 
 ALWAYS_INLINE u64 read_u64(u64 from)

@@ -8,41 +8,41 @@
 #if OUTPUT_BPFMAP
 
 /* Addresses; the value is 0 if there is none (yet). */
-struct call {
+struct map_call {
 	u64 map, key, value;
 };
 
 /* A look-up that has not returned; its key is the stack that it is on: BPF programs on a stack don't nest look-ups. */
-struct kept_call {
-	struct call call;
+struct pending_call {
+	struct map_call call;
 	u64 skb;
 	u64 address;
 	u64 caller;
 };
-VALUE_OF(calls, struct kept_call);
+ASSERT_VALUE_SIZE(bpfmap_calls, struct pending_call);
 
-ALWAYS_INLINE u32 at_most(u32 size, u32 limit)
+ALWAYS_INLINE u32 min_u32(u32 size, u32 limit)
 {
 	return size < limit ? size : limit;
 }
 
-ALWAYS_INLINE int write_call(struct sight sight, u64 skb, struct call call)
+ALWAYS_INLINE int write_map_event(struct hit hit, u64 skb, struct map_call call)
 {
-	struct known known = identify(skb, sight.address);
-	struct counters *counters = admitted(sight.address, &known);
-	struct told told = {};
+	struct packet_id packet_id = lookup_packet_id(skb, hit.target);
+	struct counters *counters = admit_event(hit.target, &packet_id);
+	struct capture capture = {};
 	struct event *event;
 	struct part_map *map;
 
 	if (!counters)
 		return 0;
-	choose(&told, skb, sight.address, 0);
-	event = begin(sight, skb, &known, &told, counters);
+	decide_capture(&capture, skb, hit.target, 0);
+	event = reserve_event(hit, skb, &packet_id, &capture, counters);
 	if (!event)
 		return 0;
 	fill_flow(event, skb);
 	fill_skb_tail(event, skb);
-	tell_skb(event, &told, skb);
+	capture_skb(event, &capture, skb);
 	map = PART(event, map);
 	map->id = read_u32(call.map + FIELD(bpf_map, id));
 	map->key_size = read_u32(call.map + FIELD(bpf_map, key_size));
@@ -52,49 +52,49 @@ ALWAYS_INLINE int write_call(struct sight sight, u64 skb, struct call call)
 	bpf_probe_read_kernel(map->name, sizeof(map->name), (void *)(call.map + FIELD(bpf_map, name)));
 	__builtin_memset(map->key, 0, sizeof(map->key));
 	__builtin_memset(map->value, 0, sizeof(map->value));
-	bpf_probe_read_kernel(map->key, at_most(map->key_size, sizeof(map->key)), (void *)call.key);
+	bpf_probe_read_kernel(map->key, min_u32(map->key_size, sizeof(map->key)), (void *)call.key);
 	if (call.value)
-		bpf_probe_read_kernel(map->value, at_most(map->value_size, sizeof(map->value)),
+		bpf_probe_read_kernel(map->value, min_u32(map->value_size, sizeof(map->value)),
 				      (void *)call.value);
 	else
 		map->value_size = 0;
-	submit(event);
+	submit_event(event);
 	return 0;
 }
 
-ALWAYS_INLINE int trace_map(struct sight sight, struct call call)
+ALWAYS_INLINE int handle_map_call(struct hit hit, struct map_call call)
 {
-	u64 skb = handled_at(sight.depth);
+	u64 skb = skb_on_stack(hit.sp);
 
-	return skb ? write_call(sight, skb, call) : 0;
+	return skb ? write_map_event(hit, skb, call) : 0;
 }
 
 /* At the entry of a look-up: the value is known at its return. */
-ALWAYS_INLINE int keep_call(struct sight sight, struct call call)
+ALWAYS_INLINE int save_map_call(struct hit hit, struct map_call call)
 {
-	u64 stack = stack_at(sight.depth);
-	struct kept_call kept = { { call.map, call.key, 0 }, handled_at(sight.depth), sight.address, sight.caller };
+	u64 stack = stack_key(hit.sp);
+	struct pending_call pending = { { call.map, call.key, 0 }, skb_on_stack(hit.sp), hit.target, hit.caller };
 
-	if (kept.skb)
-		bpf_map_update_elem(MAP_calls, &stack, &kept, 0);
+	if (pending.skb)
+		bpf_map_update_elem(MAP_bpfmap_calls, &stack, &pending, 0);
 	return 0;
 }
 
 /* At the return of a look-up. */
-ALWAYS_INLINE int trace_kept(struct sight sight, u64 returned)
+ALWAYS_INLINE int handle_map_return(struct hit hit, u64 returned)
 {
-	u64 stack = stack_at(sight.depth);
-	struct kept_call *kept = bpf_map_lookup_elem(MAP_calls, &stack);
-	struct kept_call found;
+	u64 stack = stack_key(hit.sp);
+	struct pending_call *pending = bpf_map_lookup_elem(MAP_bpfmap_calls, &stack);
+	struct pending_call found;
 
-	if (!kept)
+	if (!pending)
 		return 0;
-	found = *kept;
-	bpf_map_delete_elem(MAP_calls, &stack);
-	sight.address = found.address;
-	sight.caller = found.caller;
+	found = *pending;
+	bpf_map_delete_elem(MAP_bpfmap_calls, &stack);
+	hit.target = found.address;
+	hit.caller = found.caller;
 	found.call.value = returned;
-	return write_call(sight, found.skb, found.call);
+	return write_map_event(hit, found.skb, found.call);
 }
 
 #endif

@@ -7,23 +7,23 @@
 #include "nft.h"
 
 /* nft_do_chain(pkt, chain). At its return a probe can't query the function's address: SELF has it. */
-int nft_in(void *ctx)
+int nft_chain_entry(void *ctx)
 {
-	return nft_enter(PROBE(0, EVENT_NFT_IN), CONTEXT(ctx, REG_ARG1), CONTEXT(ctx, REG_ARG2));
+	return enter_chain(KPROBE_HIT(0, EVENT_NFT_CHAIN_ENTRY), CONTEXT(ctx, REG_ARG1), CONTEXT(ctx, REG_ARG2));
 }
 
-int nft_out(void *ctx)
+int nft_chain_exit(void *ctx)
 {
-	struct sight sight = PROBE(0, EVENT_NFT_OUT);
+	struct hit hit = KPROBE_HIT(0, EVENT_NFT_CHAIN_EXIT);
 
-	sight.address = KNOWN_AT_LOAD(SELF);
-	return nft_leave(sight, CONTEXT(ctx, REG_RETURNED));
+	hit.target = LOAD_TIME_CONST(SELF);
+	return leave_chain(hit, CONTEXT(ctx, REG_RETVAL));
 }
 
 /* __nft_trace_packet(): (pkt, verdict, rule, info, type) since Linux 6.4, (info, chain, type) before. */
-int nft_trace(void *ctx)
+int nft_trace_packet(void *ctx)
 {
-	struct sight sight = PROBE(0, EVENT_NFT_RULE);
+	struct hit hit = KPROBE_HIT(0, EVENT_NFT_RULE);
 #ifdef FIELD_nft_traceinfo_pkt
 	u64 info = CONTEXT(ctx, REG_ARG1);
 	u8 type = CONTEXT(ctx, REG_ARG3);
@@ -35,5 +35,5 @@ int nft_trace(void *ctx)
 	u8 type = CONTEXT(ctx, REG_ARG5);
 #endif
 
-	return nft_say(sight, pkt, verdict, nft_rule(rule, type, verdict), type);
+	return emit_nft_event(hit, pkt, verdict, nft_rule_handle(rule, type, verdict), type);
 }

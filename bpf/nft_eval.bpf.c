@@ -4,9 +4,9 @@
 #include "nft_eval.h"
 
 /* nft_do_chain(pkt, chain), as in nft.bpf.c. */
-int nft_in(void *ctx)
+int nft_chain_entry(void *ctx)
 {
-	return nft_enter(PROBE(0, EVENT_NFT_IN), CONTEXT(ctx, REG_ARG1), CONTEXT(ctx, REG_ARG2));
+	return enter_chain(KPROBE_HIT(0, EVENT_NFT_CHAIN_ENTRY), CONTEXT(ctx, REG_ARG1), CONTEXT(ctx, REG_ARG2));
 }
 
 /* nft_immediate_eval(): the verdict is in the expression. */
@@ -22,12 +22,12 @@ int nft_immediate(void *ctx)
 	READ(to, immediate, OPTIONAL_FIELD(nft_immediate_expr, dreg));
 	if (to != NFT_REG_VERDICT)
 		return 0;
-	return nft_given(PROBE(0, EVENT_NFT_RULE), evaluation, pkt, expression,
-			 immediate + OPTIONAL_FIELD(nft_immediate_expr, data));
+	return handle_expr_verdict(KPROBE_HIT(0, EVENT_NFT_RULE), evaluation, pkt, expression,
+				   immediate + OPTIONAL_FIELD(nft_immediate_expr, data));
 }
 
 /* All other expressions: the verdict is in the registers when they return. */
-int nft_asked(void *ctx)
+int nft_expr_entry(void *ctx)
 {
 	u64 pkt = CONTEXT(ctx, REG_ARG3);
 	struct evaluation *evaluation = bpf_map_lookup_elem(MAP_nft_evaluations, &pkt);
@@ -35,52 +35,52 @@ int nft_asked(void *ctx)
 	if (!evaluation)
 		return 0;
 	evaluation->expression = CONTEXT(ctx, REG_ARG1);
-	evaluation->registers = CONTEXT(ctx, REG_ARG2);
-	evaluation->address = FUNCTION(ctx);
+	evaluation->regs = CONTEXT(ctx, REG_ARG2);
+	evaluation->probe = FUNCTION_ADDRESS(ctx);
 	return 0;
 }
 
-int nft_answered(void *ctx)
+int nft_expr_exit(void *ctx)
 {
-	struct sight sight = PROBE(0, EVENT_NFT_RULE);
+	struct hit hit = KPROBE_HIT(0, EVENT_NFT_RULE);
 	u64 pkt, expression;
-	struct evaluation *evaluation = nft_here(sight, &pkt);
+	struct evaluation *evaluation = current_evaluation(hit, &pkt);
 
 	if (!evaluation || !evaluation->expression)
 		return 0;
 	expression = evaluation->expression;
 	evaluation->expression = 0;
-	sight.address = evaluation->address;
-	return nft_given(sight, evaluation, pkt, expression,
-			 evaluation->registers + OPTIONAL_FIELD(nft_regs, verdict));
+	hit.target = evaluation->probe;
+	return handle_expr_verdict(hit, evaluation, pkt, expression,
+				   evaluation->regs + OPTIONAL_FIELD(nft_regs, verdict));
 }
 
-/* The return of nft_do_chain(), as nft_out. */
-int nft_decided(void *ctx)
+/* The return of nft_do_chain(), as nft_chain_exit. */
+int nft_chain_exit_inferred(void *ctx)
 {
-	struct sight sight = PROBE(0, EVENT_NFT_RULE);
-	u32 verdict = CONTEXT(ctx, REG_RETURNED);
+	struct hit hit = KPROBE_HIT(0, EVENT_NFT_RULE);
+	u32 verdict = CONTEXT(ctx, REG_RETVAL);
 	u64 pkt;
-	struct evaluation *evaluation = nft_here(sight, &pkt);
+	struct evaluation *evaluation = current_evaluation(hit, &pkt);
 
-	sight.address = KNOWN_AT_LOAD(SELF);
-	if (evaluation && !evaluation->decided && (verdict & NF_VERDICT_MASK) != NF_STOLEN)
-		nft_decide(sight, evaluation, pkt, verdict);
-	sight.kind = EVENT_NFT_OUT;
-	return nft_leave(sight, verdict);
+	hit.target = LOAD_TIME_CONST(SELF);
+	if (evaluation && !evaluation->has_verdict && (verdict & NF_VERDICT_MASK) != NF_STOLEN)
+		infer_final_verdict(hit, evaluation, pkt, verdict);
+	hit.kind = EVENT_NFT_CHAIN_EXIT;
+	return leave_chain(hit, verdict);
 }
 
 /*
  * Since Linux v6.7 nft_do_chain() itself frees a dropped packet (NF_DROP_REASON()): the policy is recorded before that.
  */
-int nft_dropped(void *ctx)
+int nft_skb_drop(void *ctx)
 {
-	struct sight sight = PROBE(0, EVENT_NFT_RULE);
+	struct hit hit = KPROBE_HIT(0, EVENT_NFT_RULE);
 	u64 pkt;
-	struct evaluation *evaluation = nft_here(sight, &pkt);
+	struct evaluation *evaluation = current_evaluation(hit, &pkt);
 
-	if (!evaluation || evaluation->decided || evaluation->expression || evaluation->skb != PACKET(ctx))
+	if (!evaluation || evaluation->has_verdict || evaluation->expression || evaluation->skb != CTX_SKB(ctx))
 		return 0;
-	sight.address = KNOWN_AT_LOAD(SELF);
-	return nft_decide(sight, evaluation, pkt, NF_DROP);
+	hit.target = LOAD_TIME_CONST(SELF);
+	return infer_final_verdict(hit, evaluation, pkt, NF_DROP);
 }

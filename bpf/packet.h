@@ -12,7 +12,7 @@
 #include "fragments.h"
 
 /* These are neighbours in every kernel's sk_buff: one read. program/layout.py defines BLOCK_START and BLOCK_SIZE. */
-#define IN_BLOCK(type, member) (*(type *)(block + FIELD(sk_buff, member) - BLOCK_START))
+#define SKB_BLOCK(type, member) (*(type *)(block + FIELD(sk_buff, member) - BLOCK_START))
 
 /* Offsets from `head` of the headers and of the end of the linear area. */
 struct headers {
@@ -26,10 +26,10 @@ ALWAYS_INLINE int read_headers(u64 skb, struct headers *to)
 
 	if (bpf_probe_read_kernel(block, BLOCK_SIZE, (void *)(skb + BLOCK_START)))
 		return 0;
-	to->head = IN_BLOCK(u64, head);
-	to->tail = IN_BLOCK(u32, tail);
-	to->mac = IN_BLOCK(u16, mac_header);
-	to->network = IN_BLOCK(u16, network_header);
+	to->head = SKB_BLOCK(u64, head);
+	to->tail = SKB_BLOCK(u32, tail);
+	to->mac = SKB_BLOCK(u16, mac_header);
+	to->network = SKB_BLOCK(u16, network_header);
 	return 1;
 }
 
@@ -84,14 +84,14 @@ static u64 (*pcap_filter_l3)(u64 data, u64 caplen, u64 len, u64 tag) = (void *)M
 /* Whether an XDP frame matches: the bytes from `data` to `end`, which begin with an Ethernet header. */
 ALWAYS_INLINE int frame_matches(u64 data, u64 end)
 {
-	return end > data && IS_MATCH(pcap_filter_l2(data, end - data, end - data, 0));
+	return end > data && IS_FILTER_MATCH(pcap_filter_l2(data, end - data, end - data, 0));
 }
 
 #if FILTER_FRAGMENTS
-ALWAYS_INLINE u64 packet_answer(struct bytes *bytes, int is_frame, u32 len, u64 tag)
+ALWAYS_INLINE u64 run_pcap_filter(struct filter_input *input, int is_frame, u32 len, u64 tag)
 {
-	return is_frame ? pcap_filter_l2(bytes->at, bytes->size, len, tag)
-			: pcap_filter_l3(bytes->at, bytes->size, len, tag);
+	return is_frame ? pcap_filter_l2(input->at, input->size, len, tag)
+			: pcap_filter_l3(input->at, input->size, len, tag);
 }
 #endif
 
@@ -122,7 +122,7 @@ ALWAYS_INLINE int packet_matches(u64 skb)
 	start = is_frame ? at.mac : at.network;
 	if ((!is_frame && !start) || at.tail <= start)
 		return 0;
-	return ANSWER(skb, at.head + start, at.tail - start, packet_answer(&bytes, is_frame, len, tag));
+	return RUN_FILTER(skb, at.head + start, at.tail - start, run_pcap_filter(&input, is_frame, len, tag));
 #else
 	if (has_ethernet(&at, FILTER_TAGGED_FRAMES)) {
 		if (at.tail <= at.mac)

@@ -10,23 +10,23 @@
 
 #if CAPTURE || FILTER_FRAGMENTS
 
-#define PAGE_ROOM 4096 /* bytes that are read at a time, at most */
+#define MAX_READ_SIZE 4096 /* bytes that are read at a time, at most */
 
 /* The rest of a packet. */
 struct pieces {
-	u64 at;	      /* address of the next byte */
-	u64 size;     /* contiguous bytes there */
-	u64 fragment; /* address of the next skb_frag_t */
-	u64 last;     /* end of the array of skb_frag_t */
-	u64 skb;      /* the next sk_buff of the frag_list */
-	u64 wanted;   /* bytes still to be written */
-	u64 why;      /* NO_ROOM or UNREADABLE if the last chunk failed (chunks.h) */
+	u64 at;		   /* address of the next byte */
+	u64 size;	   /* contiguous bytes there */
+	u64 fragment;	   /* address of the next skb_frag_t */
+	u64 fragments_end; /* end of the array of skb_frag_t */
+	u64 skb;	   /* the next sk_buff of the frag_list */
+	u64 remaining;	   /* bytes still to be written */
+	u64 error;	   /* CHUNK_NO_ROOM or CHUNK_UNREADABLE if the last chunk failed (chunks.h) */
 };
 
 /* Address of the bytes of a struct page (kernel/pages.py); 0 if that is unknown, or it is device memory (netmem). */
-ALWAYS_INLINE u64 address_of_page(u64 page)
+ALWAYS_INLINE u64 page_address(u64 page)
 {
-	u64 memmap = KNOWN_AT_LOAD(MEMMAP), direct = KNOWN_AT_LOAD(DIRECT_MAP);
+	u64 memmap = LOAD_TIME_CONST(MEMMAP), direct = LOAD_TIME_CONST(DIRECT_MAP);
 
 	if (!memmap || page & 1)
 		return 0;
@@ -53,7 +53,7 @@ ALWAYS_INLINE int next_fragment(struct pieces *left)
 	offset = read_u32(left->fragment + OPTIONAL_FIELD(bio_vec, bv_offset));
 	left->fragment += SIZE_OF(bio_vec);
 #endif
-	page = address_of_page(page);
+	page = page_address(page);
 	left->at = page + offset;
 	left->size = size;
 	return page != 0;
@@ -66,11 +66,11 @@ ALWAYS_INLINE u64 enter_fragments(struct pieces *left, u64 skb)
 	u8 count = 0;
 
 	READ(count, shared, FIELD(skb_shared_info, nr_frags));
-	left->fragment = left->last = shared + FIELD(skb_shared_info, frags);
+	left->fragment = left->fragments_end = shared + FIELD(skb_shared_info, frags);
 #ifdef FIELD_skb_frag_netmem
-	left->last += count * SIZE_OF(skb_frag);
+	left->fragments_end += count * SIZE_OF(skb_frag);
 #else
-	left->last += count * SIZE_OF(bio_vec);
+	left->fragments_end += count * SIZE_OF(bio_vec);
 #endif
 	return shared;
 }
@@ -89,7 +89,7 @@ ALWAYS_INLINE void next_skb(struct pieces *left)
 /* Continue with the next piece. Returns 0 at the end, or if a fragment is unreadable. */
 ALWAYS_INLINE int next_piece(struct pieces *left)
 {
-	if (left->fragment < left->last)
+	if (left->fragment < left->fragments_end)
 		return next_fragment(left);
 	if (!left->skb)
 		return 0;

@@ -13,7 +13,7 @@
 #define REG_ARG3 96  /* rdx */
 #define REG_ARG4 88  /* rcx */
 #define REG_ARG5 72  /* r8 */
-#define REG_RETURNED 80 /* rax */
+#define REG_RETVAL 80 /* rax */
 #define REG_IP 128
 #define REG_SP 152
 #define RETURN_ADDRESS(ctx) read_u64(CONTEXT(ctx, REG_SP)) /* the call pushed it */
@@ -25,7 +25,7 @@
 #define REG_ARG3 16
 #define REG_ARG4 24
 #define REG_ARG5 32
-#define REG_RETURNED 0
+#define REG_RETVAL 0
 #define REG_IP 256 /* pc */
 #define REG_SP 248
 #define RETURN_ADDRESS(ctx) CONTEXT(ctx, 240) /* x30 */

@@ -6,7 +6,7 @@
 #include "helpers.h"
 #include "event.h"
 
-ALWAYS_INLINE u32 reader_is(void)
+ALWAYS_INLINE u32 reader_state(void)
 {
 	u32 key = 0;
 	volatile u32 *reader = bpf_map_lookup_elem(MAP_reader, &key);
@@ -15,9 +15,9 @@ ALWAYS_INLINE u32 reader_is(void)
 }
 
 /* A wake-up costs about nine times the write: only a reader that sleeps is woken. */
-ALWAYS_INLINE void submit(struct event *event)
+ALWAYS_INLINE void submit_event(struct event *event)
 {
-	bpf_ringbuf_submit(event, reader_is() == READER_DOZING ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	bpf_ringbuf_submit(event, reader_state() == READER_DOZING ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 }
 
 #endif

@@ -12,8 +12,8 @@
 
 #define PART(event, part) ((void *)(event) + WIRE_##part)
 
-/* struct btf_ptr */
-struct typed {
+/* As in include/uapi/linux/bpf.h. */
+struct btf_ptr {
 	u64 address;
 	u32 type;
 	u32 flags;
@@ -36,9 +36,9 @@ ALWAYS_INLINE void fill_frames(void *ctx, u64 *frames, u32 size)
 /* A kernel struct as text, NUL-terminated: what does not fit is cut. */
 ALWAYS_INLINE void fill_text(char *to, u32 size, u64 address, u32 type)
 {
-	struct typed typed = { address, type, 0 };
+	struct btf_ptr ptr = { address, type, 0 };
 
-	if (bpf_snprintf_btf(to, size, &typed, sizeof(typed), 0) < 0)
+	if (bpf_snprintf_btf(to, size, &ptr, sizeof(ptr), 0) < 0)
 		*to = 0;
 }
 
@@ -57,8 +57,8 @@ ALWAYS_INLINE void clear_tail(struct event *event)
 #ifdef WIRE_nft
 	__builtin_memset(PART(event, nft), 0, WIRE_SIZE_nft);
 #endif
-#ifdef WIRE_nft_at
-	__builtin_memset(PART(event, nft_at), 0, WIRE_SIZE_nft_at);
+#ifdef WIRE_nft_time
+	__builtin_memset(PART(event, nft_time), 0, WIRE_SIZE_nft_time);
 #endif
 #ifdef WIRE_ct
 	__builtin_memset(PART(event, ct), 0, WIRE_SIZE_ct);
@@ -66,8 +66,8 @@ ALWAYS_INLINE void clear_tail(struct event *event)
 #ifdef WIRE_bytes
 	__builtin_memset(PART(event, bytes), 0, WIRE_SIZE_bytes);
 #endif
-#ifdef WIRE_identity
-	__builtin_memset(PART(event, identity), 0, WIRE_SIZE_identity);
+#ifdef WIRE_packet_id
+	__builtin_memset(PART(event, packet_id), 0, WIRE_SIZE_packet_id);
 #endif
 #ifdef WIRE_skb
 	*(char *)PART(event, skb) = 0;
@@ -85,7 +85,7 @@ ALWAYS_INLINE void clear_tail(struct event *event)
 ALWAYS_INLINE void fill_caller(struct part_caller *part, void *ctx, u64 caller, u64 reason)
 {
 #if LOCATE_DROPS
-	if (!caller || ((u32)reason && (u32)reason != KNOWN_AT_LOAD(CONSUMED))) {
+	if (!caller || ((u32)reason && (u32)reason != LOAD_TIME_CONST(REASON_CONSUMED))) {
 #else
 	if (!caller) {
 #endif
@@ -144,15 +144,15 @@ ALWAYS_INLINE void fill_skb_tail(struct event *event, u64 skb)
 
 	READ(inner, skb, FIELD(sk_buff, inner_network_header));
 	if (inner)
-		fill_ip(ENDS_OF(tunnel), l3 + inner, inner_type(skb, l3 + inner));
+		fill_ip(TUPLE_DEST(tunnel), l3 + inner, inner_type(skb, l3 + inner));
 #endif
 #if OUTPUT_SKB_METADATA
 	skb_members(skb, PART(event, metadata));
 #endif
-#ifdef WIRE_nft_at
-	fill_verdict(PART(event, nft), PART(event, nft_at), skb, event->reason);
+#ifdef WIRE_nft_time
+	load_verdict(PART(event, nft), PART(event, nft_time), skb, event->reason);
 #elif defined(WIRE_nft)
-	fill_verdict(PART(event, nft), NULL, skb, event->reason);
+	load_verdict(PART(event, nft), NULL, skb, event->reason);
 #endif
 #ifdef WIRE_ct
 	fill_ct(PART(event, ct), skb);

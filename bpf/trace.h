@@ -15,13 +15,13 @@
 #include "ring.h"
 
 /* A hit; all of it constant or in a register. */
-struct sight {
+struct hit {
 	void *ctx;
-	u64 packet;  /* address of the sk_buff, or of the xdp_buff */
-	u64 address; /* of the function, or the number of the target */
+	u64 buff;     /* address of the sk_buff, or of the xdp_buff */
+	u64 target;   /* address of the function, or the number of the target */
 	u64 reason;
 	u64 caller;
-	u64 depth;   /* stack pointer */
+	u64 sp;	      /* stack pointer */
 	u32 kind;
 	u32 is_freed; /* the packet's data is freed already */
 };
@@ -31,7 +31,7 @@ struct sight {
  * are looked up: where its stack begins, which execve() randomizes (ASLR). Without an mm: when the process began, ns
  * since boot.
  */
-ALWAYS_INLINE u64 start_stack(void)
+ALWAYS_INLINE u64 current_start_stack(void)
 {
 	u64 task = bpf_get_current_task();
 	u64 mm = read_u64(task + FIELD(task_struct, mm));
@@ -39,128 +39,128 @@ ALWAYS_INLINE u64 start_stack(void)
 	if (mm)
 		return read_u64(mm + FIELD(mm_struct, start_stack));
 	task = read_u64(task + FIELD(task_struct, group_leader));
-	return read_u64(task + FIELD(task_struct, start_boottime)) | 1ULL << NO_STACK_BIT;
+	return read_u64(task + FIELD(task_struct, start_boottime)) | 1ULL << NO_MM_BIT;
 }
 
 /*
  * Reserve a record, and write all but the packet's own parts. Returns NULL if there is no room, which is counted, as is
  * the capture that is lost with it.
  */
-ALWAYS_INLINE struct event *begin(struct sight sight, u64 skb, struct known *known, struct told *told,
-				  struct counters *counters)
+ALWAYS_INLINE struct event *reserve_event(struct hit hit, u64 skb, struct packet_id *packet_id, struct capture *capture,
+					  struct counters *counters)
 {
 	struct event *event = bpf_ringbuf_reserve(MAP_events, WIRE_SIZE, 0);
 
 	if (!event) {
 		__sync_fetch_and_add(&counters->ring_full, 1);
-		count_unheard(counters, told);
+		count_capture_lost(counters, capture);
 		return NULL;
 	}
 	event->skb = skb;
 	event->pid = bpf_get_current_pid_tgid() >> 32;
 	event->cpu = bpf_get_smp_processor_id();
-	event->kind = sight.kind;
+	event->kind = hit.kind;
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
-	event->start_stack = start_stack();
-	event->address = sight.address;
-	event->reason = sight.reason;
+	event->start_stack = current_start_stack();
+	event->address = hit.target;
+	event->reason = hit.reason;
 	event->ktime = bpf_ktime_get_ns();
-	fill_tail(event, sight.ctx, sight.caller);
-#ifdef WIRE_identity
-	((struct part_identity *)PART(event, identity))->packet = known->packet;
+	fill_tail(event, hit.ctx, hit.caller);
+#ifdef WIRE_packet_id
+	((struct part_packet_id *)PART(event, packet_id))->id = packet_id->id;
 #endif
 	return event;
 }
 
-ALWAYS_INLINE void write_skb(struct sight sight, u64 skb)
+ALWAYS_INLINE void write_skb_event(struct hit hit, u64 skb)
 {
-	struct known known = identify(skb, sight.address);
-	struct counters *counters = admitted(sight.address, &known);
-	struct told told = {};
+	struct packet_id packet_id = lookup_packet_id(skb, hit.target);
+	struct counters *counters = admit_event(hit.target, &packet_id);
+	struct capture capture = {};
 	struct event *event;
 
 	if (!counters)
 		return;
-	if (!sight.is_freed)
-		choose(&told, skb, sight.address, sight.reason);
-	event = begin(sight, skb, &known, &told, counters);
+	if (!hit.is_freed)
+		decide_capture(&capture, skb, hit.target, hit.reason);
+	event = reserve_event(hit, skb, &packet_id, &capture, counters);
 	if (!event)
 		return;
 	fill_flow(event, skb);
 	fill_skb_tail(event, skb);
-	tell_skb(event, &told, skb);
-	submit(event);
+	capture_skb(event, &capture, skb);
+	submit_event(event);
 }
 
 /*
  * Whether an sk_buff is traced, in pwru's order: by its address, its memory, its stack, and only then by the filters,
  * which a tracked packet need not pass again.
  */
-ALWAYS_INLINE int is_wanted(struct sight sight)
+ALWAYS_INLINE int is_match(struct hit hit)
 {
-	u64 skb = sight.packet;
+	u64 skb = hit.buff;
 
 #if TRACK_SKB
 	if (is_tracked(skb))
-		goto known;
+		goto tracked;
 #if TRACK_HEADS
 	if (head_is_tracked(read_u64(skb + FIELD(sk_buff, head))))
-		goto found;
+		goto start_tracking;
 #endif
 #endif
 #if TRACK_STACK
-	if (handled_at(sight.depth))
+	if (skb_on_stack(hit.sp))
 		return 1; /* another packet on the stack of one that matched: an event, but not tracked */
 #endif
-	if (!skb_passes(skb))
+	if (!skb_matches(skb))
 		return 0;
 #if TRACK_SKB
-found:
+start_tracking:
 	track(skb);
-known:
+tracked:
 #endif
 #if TRACK_STACK
-	handle_at(skb, sight.depth);
+	set_skb_on_stack(skb, hit.sp);
 #endif
 	return 1;
 }
 
-ALWAYS_INLINE int trace_packet(struct sight sight)
+ALWAYS_INLINE int handle_skb(struct hit hit)
 {
-	if (sight.packet && is_wanted(sight))
-		write_skb(sight, sight.packet);
+	if (hit.buff && is_match(hit))
+		write_skb_event(hit, hit.buff);
 	return 0;
 }
 
 #if TRACE_XDP
-ALWAYS_INLINE int trace_frame(struct sight sight)
+ALWAYS_INLINE int handle_frame(struct hit hit)
 {
-	u64 frame = read_u64(sight.packet + FIELD(xdp_buff, data_hard_start));
+	u64 frame = read_u64(hit.buff + FIELD(xdp_buff, data_hard_start));
 	struct counters *counters;
-	struct told told = {};
-	struct known known;
+	struct capture capture = {};
+	struct packet_id packet_id;
 	struct event *event;
 
 #if TRACK_HEADS
-	if (!head_is_tracked(frame) && !xdp_passes(sight.packet))
+	if (!head_is_tracked(frame) && !xdp_matches(hit.buff))
 		return 0;
 	track_head(frame, bpf_ktime_get_ns() << 1 | 1);
 #else
-	if (!xdp_passes(sight.packet))
+	if (!xdp_matches(hit.buff))
 		return 0;
 #endif
-	known = identify_frame(frame, read_u64(sight.packet + FIELD(xdp_buff, data)), sight.address);
-	counters = admitted(sight.address, &known);
+	packet_id = lookup_frame_id(frame, read_u64(hit.buff + FIELD(xdp_buff, data)), hit.target);
+	counters = admit_event(hit.target, &packet_id);
 	if (!counters)
 		return 0;
-	choose_frame(&told, sight.packet, frame, sight.address);
-	event = begin(sight, frame, &known, &told, counters);
+	decide_frame_capture(&capture, hit.buff, frame, hit.target);
+	event = reserve_event(hit, frame, &packet_id, &capture, counters);
 	if (!event)
 		return 0;
-	fill_frame(event, sight.packet);
-	fill_xdp_tail(event, sight.packet);
-	tell_frame(event, &told, sight.packet);
-	submit(event);
+	fill_xdp_flow(event, hit.buff);
+	fill_xdp_tail(event, hit.buff);
+	capture_frame(event, &capture, hit.buff);
+	submit_event(event);
 	return 0;
 }
 #endif

@@ -22,35 +22,35 @@
 /*
  * skb->head, or xdp_buff.data_hard_start, to the sk_buff that has this memory, or to the time since when an XDP
  * program's frame has it: (ktime << 1) | 1. A frame that no sk_buff was made of may be gone, and its page reused for
- * another: its entry is valid for FRAME_LIFE.
+ * another: its entry is valid for FRAME_LIFETIME.
  */
-ALWAYS_INLINE int is_frame(u64 owner)
+ALWAYS_INLINE int is_frame_owner(u64 owner)
 {
 	return owner & 1;
 }
 
 ALWAYS_INLINE int head_is_tracked(u64 head)
 {
-	u64 *owner = bpf_map_lookup_elem(MAP_heads, &head);
+	u64 *owner = bpf_map_lookup_elem(MAP_head_owners, &head);
 
 	if (!owner)
 		return 0;
-	return !is_frame(*owner) || bpf_ktime_get_ns() - (*owner >> 1) < FRAME_LIFE;
+	return !is_frame_owner(*owner) || bpf_ktime_get_ns() - (*owner >> 1) < FRAME_LIFETIME;
 }
 
 ALWAYS_INLINE void track_head(u64 head, u64 owner)
 {
 	if (head)
-		bpf_map_update_elem(MAP_heads, &head, &owner, 0);
+		bpf_map_update_elem(MAP_head_owners, &head, &owner, 0);
 }
 
-ALWAYS_INLINE void forget_head(u64 skb)
+ALWAYS_INLINE void untrack_head(u64 skb)
 {
 	u64 head = read_u64(skb + FIELD(sk_buff, head));
-	u64 *owner = bpf_map_lookup_elem(MAP_heads, &head);
+	u64 *owner = bpf_map_lookup_elem(MAP_head_owners, &head);
 
 	if (owner && *owner == skb)
-		bpf_map_delete_elem(MAP_heads, &head);
+		bpf_map_delete_elem(MAP_head_owners, &head);
 }
 #endif
 
@@ -65,7 +65,7 @@ ALWAYS_INLINE void track(u64 skb)
 	u64 present = 1;
 
 	if (!bpf_map_update_elem(MAP_tracked, &skb, &present, BPF_NOEXIST))
-		COUNT(followed);
+		INC_COUNTER(tracked_added);
 #if TRACK_HEADS
 	track_head(read_u64(skb + FIELD(sk_buff, head)), skb);
 #endif
@@ -75,9 +75,9 @@ ALWAYS_INLINE void track(u64 skb)
 ALWAYS_INLINE void untrack(u64 skb)
 {
 	if (!bpf_map_delete_elem(MAP_tracked, &skb)) {
-		COUNT(forgotten);
+		INC_COUNTER(tracked_removed);
 #if TRACK_HEADS
-		forget_head(skb);
+		untrack_head(skb);
 #endif
 	}
 }
@@ -87,12 +87,12 @@ ALWAYS_INLINE void untrack(u64 skb)
 /* Key of a stack: the address of the current task, plus one if the stack is not the task's own but an interrupt's. */
 #define STACK_SIZE 16384 /* THREAD_SIZE of x86-64, and of arm64 with pages of 4 KiB */
 
-ALWAYS_INLINE u64 stack_at(u64 depth)
+ALWAYS_INLINE u64 stack_key(u64 sp)
 {
 	u64 task = bpf_get_current_task();
 	u64 start = read_u64(task + FIELD(task_struct, stack));
 
-	return depth - start < STACK_SIZE ? task : task + 1;
+	return sp - start < STACK_SIZE ? task : task + 1;
 }
 #endif
 
@@ -101,67 +101,67 @@ ALWAYS_INLINE u64 stack_at(u64 depth)
  * For each stack: the last packet that matched, and the stack pointer of the outermost function that had it. What is
  * called from there is deeper. Needs no frame pointers, which most kernels lack.
  */
-struct handled {
+struct stack_entry {
 	u64 skb;
-	u64 depth; /* stack pointer */
+	u64 sp; /* stack pointer */
 };
-VALUE_OF(stacks, struct handled);
+ASSERT_VALUE_SIZE(stack_skb, struct stack_entry);
 
 /* The packet that is being handled further out on this stack, or 0. */
-ALWAYS_INLINE u64 handled_at(u64 depth)
+ALWAYS_INLINE u64 skb_on_stack(u64 sp)
 {
-	u64 stack = stack_at(depth);
-	struct handled *handled = bpf_map_lookup_elem(MAP_stacks, &stack);
+	u64 stack = stack_key(sp);
+	struct stack_entry *entry = bpf_map_lookup_elem(MAP_stack_skb, &stack);
 
-	return handled && depth < handled->depth ? handled->skb : 0;
+	return entry && sp < entry->sp ? entry->skb : 0;
 }
 
-ALWAYS_INLINE void leave_stack(u64 skb, u64 stack)
+ALWAYS_INLINE void clear_stack(u64 skb, u64 stack)
 {
-	struct handled *handled = bpf_map_lookup_elem(MAP_stacks, &stack);
+	struct stack_entry *entry = bpf_map_lookup_elem(MAP_stack_skb, &stack);
 
-	if (handled && handled->skb == skb)
-		bpf_map_delete_elem(MAP_stacks, &stack);
+	if (entry && entry->skb == skb)
+		bpf_map_delete_elem(MAP_stack_skb, &stack);
 }
 
-ALWAYS_INLINE void handle_at(u64 skb, u64 depth)
+ALWAYS_INLINE void set_skb_on_stack(u64 skb, u64 sp)
 {
-	u64 stack = stack_at(depth);
-	struct handled now = { skb, depth };
-	struct handled *before = bpf_map_lookup_elem(MAP_stacks, &stack);
-	u64 *elsewhere = bpf_map_lookup_elem(MAP_handlers, &skb);
+	u64 stack = stack_key(sp);
+	struct stack_entry now = { skb, sp };
+	struct stack_entry *before = bpf_map_lookup_elem(MAP_stack_skb, &stack);
+	u64 *elsewhere = bpf_map_lookup_elem(MAP_skb_stack, &skb);
 
 	if (elsewhere && *elsewhere != stack)
-		leave_stack(skb, *elsewhere);
-	if (before && before->skb == skb && before->depth > depth)
+		clear_stack(skb, *elsewhere);
+	if (before && before->skb == skb && before->sp > sp)
 		return;
-	bpf_map_update_elem(MAP_stacks, &stack, &now, 0);
-	bpf_map_update_elem(MAP_handlers, &skb, &stack, 0);
+	bpf_map_update_elem(MAP_stack_skb, &stack, &now, 0);
+	bpf_map_update_elem(MAP_skb_stack, &skb, &stack, 0);
 }
 
-ALWAYS_INLINE void unhandle(u64 skb)
+ALWAYS_INLINE void clear_skb_on_stack(u64 skb)
 {
-	u64 *stack = bpf_map_lookup_elem(MAP_handlers, &skb);
+	u64 *stack = bpf_map_lookup_elem(MAP_skb_stack, &skb);
 
 	if (!stack)
 		return;
-	leave_stack(skb, *stack);
-	bpf_map_delete_elem(MAP_handlers, &skb);
+	clear_stack(skb, *stack);
+	bpf_map_delete_elem(MAP_skb_stack, &skb);
 }
 #endif
 
 /* A new sk_buff, not made of another: its address may be that of a freed one. */
-ALWAYS_INLINE void born(u64 skb)
+ALWAYS_INLINE void on_skb_alloc(u64 skb)
 {
 #if TRACK_SKB
 	untrack(skb);
 #endif
-	forget_verdict(skb);
-	forget_sight(skb);
+	remove_verdict(skb);
+	remove_seen(skb);
 }
 
 /* `made` is a clone, copy or segment of `from`, or a fragment. */
-ALWAYS_INLINE void follow(u64 made, u64 from)
+ALWAYS_INLINE void on_skb_copy(u64 made, u64 from)
 {
 #if TRACK_SKB
 	if (is_tracked(from))
@@ -170,19 +170,19 @@ ALWAYS_INLINE void follow(u64 made, u64 from)
 		untrack(made);
 #endif
 	copy_verdict(made, from);
-	copy_sight(made, from);
+	copy_seen(made, from);
 }
 
 /* An sk_buff is freed. */
-ALWAYS_INLINE void forget(u64 skb)
+ALWAYS_INLINE void on_skb_free(u64 skb)
 {
-	forget_verdict(skb);
-	forget_sight(skb);
+	remove_verdict(skb);
+	remove_seen(skb);
 #if TRACK_SKB
 	untrack(skb);
 #endif
 #if TRACK_STACK
-	unhandle(skb);
+	clear_skb_on_stack(skb);
 #endif
 }
 

@@ -38,25 +38,25 @@ static u64 (*tunnel_filter_l3)(u64 data, u64 caplen, u64 len, u64 tag) = (void *
 #define GRE_VERSION 0x0007
 
 /* Least bytes behind an outer IP header: GRE, and the IP header in it. */
-#define TUNNEL_HEADERS (GRE_HEADER + IPV4_HEADER)
+#define MIN_TUNNEL_HEADERS (GRE_HEADER + IPV4_HEADER)
 
 /* Addresses of the inner Ethernet header, 0 if there is none, and of the header behind, 0 if it is not found. */
-struct inner {
+struct inner_headers {
 	u64 l2, l3;
 };
 
 /* The inner packet begins at this address; `type`: its EtherType. */
-ALWAYS_INLINE void inner_at(struct inner *inner, u64 at, u16 type)
+ALWAYS_INLINE void set_inner_headers(struct inner_headers *inner, u64 at, u16 type)
 {
 	if (type == swap16(ETH_P_TEB)) {
 		inner->l2 = at;
-		inner->l3 = behind_ethernet(at, &type);
+		inner->l3 = skip_ethernet(at, &type);
 	} else if (is_ip(type)) {
 		inner->l3 = at;
 	}
 }
 
-ALWAYS_INLINE void inner_of_gre(struct inner *inner, u64 gre)
+ALWAYS_INLINE void inner_of_gre(struct inner_headers *inner, u64 gre)
 {
 	u16 header[2] = {}, flags;
 
@@ -65,19 +65,19 @@ ALWAYS_INLINE void inner_of_gre(struct inner *inner, u64 gre)
 	if (flags & (GRE_ROUTING | GRE_VERSION))
 		return;
 	gre += GRE_HEADER + !!(flags & GRE_CHECKSUM) * 4 + !!(flags & GRE_KEY) * 4 + !!(flags & GRE_SEQUENCE) * 4;
-	inner_at(inner, gre, header[1]);
+	set_inner_headers(inner, gre, header[1]);
 }
 
-ALWAYS_INLINE void inner_of_vxlan(struct inner *inner, u64 vxlan)
+ALWAYS_INLINE void inner_of_vxlan(struct inner_headers *inner, u64 vxlan)
 {
 	u8 flags = 0;
 
 	READ(flags, vxlan, 0);
 	if ((flags & (VXLAN_HAS_VNI | VXLAN_HAS_TYPE)) == VXLAN_HAS_VNI)
-		inner_at(inner, vxlan + VXLAN_HEADER, swap16(ETH_P_TEB));
+		set_inner_headers(inner, vxlan + VXLAN_HEADER, swap16(ETH_P_TEB));
 }
 
-ALWAYS_INLINE void inner_of_geneve(struct inner *inner, u64 geneve)
+ALWAYS_INLINE void inner_of_geneve(struct inner_headers *inner, u64 geneve)
 {
 	u16 header[2] = {};
 	u8 first;
@@ -85,17 +85,17 @@ ALWAYS_INLINE void inner_of_geneve(struct inner *inner, u64 geneve)
 	READ(header, geneve, 0);
 	first = swap16(header[0]) >> 8; /* version, and the length of the options in words of 4 bytes */
 	if (first < 0x40)
-		inner_at(inner, geneve + GENEVE_HEADER + first * 4, header[1]);
+		set_inner_headers(inner, geneve + GENEVE_HEADER + first * 4, header[1]);
 }
 
 /*
  * Find the inner headers of the packet whose IP header is at `l3`, 0 if it has none. Returns 0 if the headers reach
  * beyond `end`: the bytes there are not the packet's.
  */
-ALWAYS_INLINE int inner_of_ip(struct inner *inner, u64 l3, u64 end)
+ALWAYS_INLINE int inner_of_ip(struct inner_headers *inner, u64 l3, u64 end)
 {
 	struct part_tunnel outer __attribute__((aligned(8))) = {};
-	u64 l4 = l3 ? fill_ip(ENDS_OF(&outer), l3, 0) : 0;
+	u64 l4 = l3 ? fill_ip(TUPLE_DEST(&outer), l3, 0) : 0;
 	u16 port = swap16(outer.dport);
 
 	if (!l4)
@@ -112,7 +112,7 @@ ALWAYS_INLINE int inner_of_ip(struct inner *inner, u64 l3, u64 end)
 		inner_of_geneve(inner, l4 + UDP_HEADER);
 	else
 		return 1;
-	return l4 + TUNNEL_HEADERS <= end;
+	return l4 + MIN_TUNNEL_HEADERS <= end;
 }
 
 /*
@@ -120,34 +120,34 @@ ALWAYS_INLINE int inner_of_ip(struct inner *inner, u64 l3, u64 end)
  * known, and which ends at `end`. GRE and IPIP carry bare IP packets: a filter on the Ethernet header doesn't match
  * these. A packet that is in no tunnel passes, as in pwru: these filters are about what is inside one.
  */
-ALWAYS_INLINE u64 inner_answer(struct inner inner, u64 outer, u64 end)
+ALWAYS_INLINE u64 run_tunnel_filters(struct inner_headers inner, u64 outer, u64 end)
 {
-	struct inner found = {};
-	u64 answer = 1;
+	struct inner_headers found = {};
+	u64 result = 1;
 
 	if (!inner_of_ip(&found, outer, end))
-		return BEYOND | 1;
+		return NEEDS_FRAGMENTS | 1;
 	if (found.l3)
 		inner = found;
 	if (!inner.l3)
 		return 1;
 	if (inner.l3 >= end)
-		return BEYOND;
+		return NEEDS_FRAGMENTS;
 #if FILTER_TUNNEL_L2
 	if (!inner.l2)
 		return 0;
-	answer = tunnel_filter_l2(inner.l2, end - inner.l2, end - inner.l2, 0);
-	if (!IS_MATCH(answer))
-		return answer;
+	result = tunnel_filter_l2(inner.l2, end - inner.l2, end - inner.l2, 0);
+	if (!IS_FILTER_MATCH(result))
+		return result;
 #endif
 #if FILTER_TUNNEL_L3
-	answer = tunnel_filter_l3(inner.l3, end - inner.l3, end - inner.l3, 0);
+	result = tunnel_filter_l3(inner.l3, end - inner.l3, end - inner.l3, 0);
 #endif
-	return answer;
+	return result;
 }
 
 /* The inner headers as far as the sk_buff has them. */
-ALWAYS_INLINE void inner_known(struct inner *inner, u64 skb, u64 head)
+ALWAYS_INLINE void inner_of_skb(struct inner_headers *inner, u64 skb, u64 head)
 {
 	u16 network = 0, mac = 0;
 
@@ -161,7 +161,7 @@ ALWAYS_INLINE void inner_known(struct inner *inner, u64 skb, u64 head)
 }
 
 /* The same headers in a copy of the packet. */
-ALWAYS_INLINE struct inner moved(struct inner inner, u64 from, u64 to)
+ALWAYS_INLINE struct inner_headers relocate_inner(struct inner_headers inner, u64 from, u64 to)
 {
 	if (inner.l2)
 		inner.l2 += to - from;
@@ -178,9 +178,9 @@ ALWAYS_INLINE int tunnel_matches(u64 skb)
 {
 	u64 head = read_u64(skb + FIELD(sk_buff, head)), end = head + read_u32(skb + FIELD(sk_buff, tail));
 	u64 outer = 0, start;
-	struct inner inner = {};
+	struct inner_headers inner = {};
 
-	inner_known(&inner, skb, head);
+	inner_of_skb(&inner, skb, head);
 	start = inner.l2 ? inner.l2 : inner.l3;
 	if (!inner.l3 || (FILTER_TUNNEL_L2 && !inner.l2)) {
 		outer = ip_of_skb(skb);
@@ -191,15 +191,16 @@ ALWAYS_INLINE int tunnel_matches(u64 skb)
 		return 1;
 	if (start > end)
 		return 0;
-	return ANSWER(skb, start, end - start,
-		      inner_answer(moved(inner, start, bytes.at), outer ? bytes.at : 0, bytes.at + bytes.size));
+	return RUN_FILTER(skb, start, end - start,
+			  run_tunnel_filters(relocate_inner(inner, start, input.at), outer ? input.at : 0,
+					     input.at + input.size));
 }
 
 ALWAYS_INLINE int frame_tunnel_matches(u64 data, u64 end)
 {
-	struct inner none = {};
+	struct inner_headers none = {};
 
-	return IS_MATCH(inner_answer(none, ip_of_frame(data), end));
+	return IS_FILTER_MATCH(run_tunnel_filters(none, ip_of_frame(data), end));
 }
 
 #else

@@ -17,13 +17,13 @@
 #define NF_VERDICT_MASK 0xff
 
 struct verdict {
-	struct part_nft said;
-	struct part_nft_at at;
+	struct part_nft nft;
+	struct part_nft_time time;
 };
-VALUE_OF(verdicts, struct verdict);
+ASSERT_VALUE_SIZE(verdicts, struct verdict);
 
 /* Whether some functions that give verdicts are not hooked: then the lack of a verdict proves nothing. */
-ALWAYS_INLINE int is_unhooked(void)
+ALWAYS_INLINE int has_unhooked_sources(void)
 {
 	u32 key = 0;
 	u64 *unhooked = bpf_map_lookup_elem(MAP_nft_unhooked, &key);
@@ -36,60 +36,60 @@ ALWAYS_INLINE int is_unhooked(void)
  * not name the hook function. If the last verdict is no drop, another function dropped the packet: conntrack with a
  * full table, for instance.
  */
-ALWAYS_INLINE void fill_verdict(struct part_nft *to, struct part_nft_at *at, u64 skb, u64 reason)
+ALWAYS_INLINE void load_verdict(struct part_nft *to, struct part_nft_time *at, u64 skb, u64 reason)
 {
-	struct verdict *carried = bpf_map_lookup_elem(MAP_verdicts, &skb);
+	struct verdict *stored = bpf_map_lookup_elem(MAP_verdicts, &skb);
 
-	if ((u32)reason == KNOWN_AT_LOAD(NETFILTER_DROP) &&
-	    !(carried && (carried->said.verdict & NF_VERDICT_MASK) == NF_DROP)) {
-		if (!is_unhooked())
+	if ((u32)reason == LOAD_TIME_CONST(REASON_NETFILTER_DROP) &&
+	    !(stored && (stored->nft.verdict & NF_VERDICT_MASK) == NF_DROP)) {
+		if (!has_unhooked_sources())
 			to->type = NFT_NO_RULE;
 		return;
 	}
-	if (carried) {
-		*to = carried->said;
+	if (stored) {
+		*to = stored->nft;
 		if (at)
-			*at = carried->at;
+			*at = stored->time;
 	}
 }
 
 /* Store a packet's verdict. */
-ALWAYS_INLINE void carry(u64 skb, struct verdict *verdict)
+ALWAYS_INLINE void store_verdict(u64 skb, struct verdict *verdict)
 {
 	if (!bpf_map_update_elem(MAP_verdicts, &skb, verdict, BPF_NOEXIST))
-		COUNT(judged);
+		INC_COUNTER(verdict_added);
 	else
 		bpf_map_update_elem(MAP_verdicts, &skb, verdict, 0);
 }
 
 /* Record a final verdict. */
-ALWAYS_INLINE void judge(u64 skb, struct part_nft *said)
+ALWAYS_INLINE void record_verdict(u64 skb, struct part_nft *nft)
 {
-	struct verdict verdict = { *said, { bpf_ktime_get_ns() } };
+	struct verdict verdict = { *nft, { bpf_ktime_get_ns() } };
 
-	carry(skb, &verdict);
+	store_verdict(skb, &verdict);
 }
 
-ALWAYS_INLINE void forget_verdict(u64 skb)
+ALWAYS_INLINE void remove_verdict(u64 skb)
 {
 	if (!bpf_map_delete_elem(MAP_verdicts, &skb))
-		COUNT(unjudged);
+		INC_COUNTER(verdict_removed);
 }
 
 /* A clone, copy or fragment has the verdict of its original. */
 ALWAYS_INLINE void copy_verdict(u64 made, u64 from)
 {
-	struct verdict *carried = bpf_map_lookup_elem(MAP_verdicts, &from);
+	struct verdict *stored = bpf_map_lookup_elem(MAP_verdicts, &from);
 
-	if (carried)
-		carry(made, carried);
+	if (stored)
+		store_verdict(made, stored);
 	else
-		forget_verdict(made);
+		remove_verdict(made);
 }
 
 #else
 
-ALWAYS_INLINE void forget_verdict(u64 skb) {}
+ALWAYS_INLINE void remove_verdict(u64 skb) {}
 ALWAYS_INLINE void copy_verdict(u64 made, u64 from) {}
 
 #endif

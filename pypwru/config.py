@@ -261,7 +261,7 @@ class Config(_Fields):
 
     @property
     def captures_selected(self) -> bool:
-        """Whether packet data is captured at events selected by function (map `chosen`)."""
+        """Whether packet data is captured at events selected by function (map `capture_points`)."""
         return not self.capture_when <= {FIRST, LAST, EVERY}
 
     @property

@@ -295,7 +295,7 @@ def open_session(
         macros = defines(config, choice.plan.backends, criteria, layout)
         with log.operation("Compiling the handlers"):
             bytecode = build(_layout(request, conntrack, cache), macros, cache)
-        extra_maps = ("gathered",) if criteria.needs_fragments else ()
+        extra_maps = ("linear_copies",) if criteria.needs_fragments else ()
         map_fds = maps.create_maps(config, stack, extra_maps)
         reader = stack.enter_context(
             ring.open_ring(map_fds["events"], config.buffer_size, map_fds["reader"], layout)

@@ -1,4 +1,4 @@
-"""Fill the map ``chosen``: addresses of the functions at which packets are captured (--pcap-when).
+"""Fill the map ``capture_points``: addresses of functions that capture packets (--pcap-when).
 
 Handlers look an address up there only for a packet that matches the filters. Some addresses are
 known only once everything is attached, and further ones appear while tracing.
@@ -29,7 +29,7 @@ _ANY_ADDRESS = 0  # key for every address that isn't in the map (bpf/capture.h)
 
 
 class CapturePoints:
-    """Writer of the map ``chosen``: u64 address -> u64 mask of drop reasons not to capture.
+    """Writer of the map ``capture_points``: u64 address -> u64 mask of reasons not to capture.
 
     Args:
         fd: descriptor of the map, owned by the caller.
@@ -158,7 +158,7 @@ def open_capture_points(
         config.filter_trace_tc or config.filter_trace_xdp or _names_verdict_function(config)
     )
     capture_points = CapturePoints(
-        maps["chosen"], config.capture_when, targets, reasons, may_match_later
+        maps["capture_points"], config.capture_when, targets, reasons, may_match_later
     )
     capture_points.preload(plan)
     return partial(capture_points.refresh, log)

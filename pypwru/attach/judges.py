@@ -69,14 +69,17 @@ def _make_function(name: str, module: str, symbols: Symbols) -> Function:
 def _group_nft_functions(functions: Sequence[Function]) -> Groups:
     do_chain, trace_packet = functions
     return {
-        Handler("nft_in"): (do_chain,),
-        Handler("nft_out", is_return=True, number=do_chain.addresses[0]): (do_chain,),
-        Handler("nft_trace"): (trace_packet,),
+        Handler("nft_chain_entry"): (do_chain,),
+        Handler("nft_chain_exit", is_return=True, number=do_chain.addresses[0]): (do_chain,),
+        Handler("nft_trace_packet"): (trace_packet,),
     }
 
 
 def _group_xt_functions(functions: Sequence[Function]) -> Groups:
-    return {Handler("xt_in"): tuple(functions), Handler("xt_out", is_return=True): tuple(functions)}
+    return {
+        Handler("xt_table_entry"): tuple(functions),
+        Handler("xt_table_exit", is_return=True): tuple(functions),
+    }
 
 
 def _enable_nft_trace(functions: Sequence[Function]) -> AbstractContextManager[object]:

@@ -74,16 +74,16 @@ def group_functions(functions: Sequence[Function]) -> Groups:
     found: dict[Handler, tuple[Function, ...]] = {}
     if NFT_DO_CHAIN in named:
         do_chain, number = named[NFT_DO_CHAIN], named[NFT_DO_CHAIN].addresses[0]
-        found[Handler("nft_in")] = (do_chain,)
-        found[Handler("nft_decided", is_return=True, number=number)] = (do_chain,)
+        found[Handler("nft_chain_entry")] = (do_chain,)
+        found[Handler("nft_chain_exit_inferred", is_return=True, number=number)] = (do_chain,)
         for name, skb_arg in _DROP_SKB_ARG.items():
             if name in named:
-                found[Handler("nft_dropped", skb_arg, number=number)] = (named[name],)
+                found[Handler("nft_skb_drop", skb_arg, number=number)] = (named[name],)
     if _IMMEDIATE_EVAL in named:
         found[Handler("nft_immediate")] = (named[_IMMEDIATE_EVAL],)
     verdict_evals = {name for names in _VERDICT_EXPRESSIONS.values() for name in names}
     evals = tuple(function for function in functions if function.name in verdict_evals)
     if evals:
-        found[Handler("nft_answered", is_return=True)] = evals
-        found[Handler("nft_asked")] = evals
+        found[Handler("nft_expr_exit", is_return=True)] = evals
+        found[Handler("nft_expr_entry")] = evals
     return found

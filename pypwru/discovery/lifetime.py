@@ -82,14 +82,14 @@ class Hook(NamedTuple):
 
 # Hooks that are needed while state is kept by the address of an sk_buff: function -> hook.
 LIFETIME_HOOKS: Mapping[str, Hook] = {
-    "__copy_skb_header": Hook("follow_copy"),  # clone, copy, segment, veth's copy for XDP
-    "ip_copy_metadata": Hook("follow_copy"),  # fragments (ip_do_fragment)
-    "ip6_copy_metadata": Hook("follow_copy"),
-    "__build_skb_around": Hook("born_skb"),
-    "__alloc_skb": Hook("born_skb_exit", is_return=True),
+    "__copy_skb_header": Hook("hook_skb_copy"),  # clone, copy, segment, veth's copy for XDP
+    "ip_copy_metadata": Hook("hook_skb_copy"),  # fragments (ip_do_fragment)
+    "ip6_copy_metadata": Hook("hook_skb_copy"),
+    "__build_skb_around": Hook("hook_skb_build"),
+    "__alloc_skb": Hook("hook_skb_alloc_exit", is_return=True),
 }
-FREE_HOOK = Hook("forget_skb")
+FREE_HOOK = Hook("hook_skb_free")
 # Bulk frees of sk_buffs, of kernels that do that: the verifier of others may refuse the loop.
-BULK_FREE_HOOKS: Mapping[str, Hook] = {"kmem_cache_free_bulk": Hook("forget_bulk")}
+BULK_FREE_HOOKS: Mapping[str, Hook] = {"kmem_cache_free_bulk": Hook("hook_skb_free_bulk")}
 HOOKED_FUNCTIONS = FREE_FUNCTIONS.union(LIFETIME_HOOKS, BULK_FREE_HOOKS)
 """All functions that get a lifetime hook, on any kernel."""

@@ -24,7 +24,7 @@ _MAP_OPERATION_HOOKS: Mapping[str, tuple[lifetime.Hook, ...]] = {
         lifetime.Hook("trace_map_lookup_exit", is_return=True),
     ),
 }
-_NESTED_CALL_HOOKS = (lifetime.Hook("trace_stack"),)
+_NESTED_CALL_HOOKS = (lifetime.Hook("trace_nested_call"),)
 
 
 class Tracking(NamedTuple):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pypwru.attach.attached import AttachReport
 
-_NESTED_HANDLERS = ("trace_stack", "trace_map_")
+_NESTED_HANDLERS = ("trace_nested_call", "trace_map_")
 _TAG_MASK, _SEEN_ID = 7, 1  # mask and value of the tags in keys of the map `seen`: bpf/seen.h
 
 

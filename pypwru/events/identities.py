@@ -48,7 +48,7 @@ class PacketCounter:
     """Number of distinct packets. Clones count as their original; a reused address as another.
 
     Args:
-        part: ``part_identity`` in the tail of records.
+        part: ``part_packet_id`` in the tail of records.
     """
 
     def __init__(self, part: MemberLayout) -> None:
@@ -81,5 +81,5 @@ def make_packet_counter(layout: RecordLayout) -> PacketCounter | None:
     Args:
         layout: the layout of records.
     """
-    part = layout.parts.get("identity")
+    part = layout.parts.get("packet_id")
     return PacketCounter(part) if part else None

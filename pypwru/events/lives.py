@@ -1,8 +1,8 @@
 """Track sk_buffs from their first event to their free, and assign records to them.
 
 The address alone does not identify an sk_buff, since the kernel reuses it. The packet id of a
-record (``part_identity``) does, and a record of kind EVENT_END reports a free. Tracepoints see a
-free only if it is traced itself: then an address may also be reused without a free record.
+record (``part_packet_id``) does, and a record of kind EVENT_SKB_FREE reports a free. Tracepoints
+see a free only if it is traced itself: then an address may also be reused without a free record.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ MAX_SKBS = 1 << 16
 KIND = slice(
     EVENT_MEMBERS["kind"].offset, EVENT_MEMBERS["kind"].offset + EVENT_MEMBERS["kind"].size
 )
-_SKB_FREE = header_constants()["EVENT_END"].to_bytes(EVENT_MEMBERS["kind"].size, "little")
+_SKB_FREE = header_constants()["EVENT_SKB_FREE"].to_bytes(EVENT_MEMBERS["kind"].size, "little")
 _NO_ID = bytes(8)
 # Kinds of records that arrive after the free record of their packet: fwd, synproxy and drops with a
 # reason free the sk_buff inside the expression, before the rule and the chain's return are traced.
 KINDS_AFTER_FREE = frozenset(
     header_constants()[f"EVENT_NFT_{name}"].to_bytes(EVENT_MEMBERS["kind"].size, "little")
-    for name in ("RULE", "OUT")
+    for name in ("RULE", "CHAIN_EXIT")
 )
 
 T = TypeVar("T")
@@ -77,7 +77,7 @@ class SkbTracker(Generic[T]):
         on_end: Callable[[T, EndReason], object],
         max_skbs: int = MAX_SKBS,
     ) -> None:
-        part = layout.parts["identity"]
+        part = layout.parts["packet_id"]
         self._id_slice = slice(part.offset, part.offset + part.size)
         self._targets = targets
         self._make_state = make_state

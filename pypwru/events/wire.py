@@ -61,10 +61,10 @@ _PART_SIZES: Mapping[str, Callable[[Config], int]] = {
     ),
     "map": lambda config: config.output_bpfmap and struct_size("part_map"),
     "nft": lambda config: config.traces_nft and struct_size("part_nft"),
-    "nft_at": lambda config: config.needs_rule_text and struct_size("part_nft_at"),
+    "nft_time": lambda config: config.needs_rule_text and struct_size("part_nft_time"),
     "ct": lambda config: config.output_ct and struct_size("part_ct"),
     "bytes": lambda config: config.captures_packets and struct_size("part_bytes"),
-    "identity": lambda config: config.needs_packet_ids and struct_size("part_identity"),
+    "packet_id": lambda config: config.needs_packet_ids and struct_size("part_packet_id"),
     "stack": lambda config: config.output_stack and struct_size("part_stack"),
     "skb": lambda config: config.output_skb and config.set_percpu_buf - TEXT_HEADER_SIZE,
     "shinfo": lambda config: (

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from pypwru.filter.plan import Plan
 
 END, TOO_SHORT = -3, -4
-BEYOND = 1 << 32
+NEEDS_FRAGMENTS = 1 << 32
 """The result of a filter that ended, without a match, at a load beyond the packet's end. It is for
 filters that are run again on a copy that includes the bytes in fragments; see bpf/fragments.h."""
 REGISTERS = {"A": A, "X": X}
@@ -60,7 +60,7 @@ def emit(plan: Plan, layout: StackLayout, *, reports_beyond: bool = False) -> li
     Args:
         plan: the filter.
         layout: its stack slots.
-        reports_beyond: r0 is BEYOND, not 0, if a load was beyond the packet's end.
+        reports_beyond: r0 is NEEDS_FRAGMENTS, not 0, if a load was beyond the packet's end.
     """
     return _FilterEmitter(plan, layout, TOO_SHORT if reports_beyond else NO_MATCH).emit()
 
@@ -98,7 +98,7 @@ class _FilterEmitter:
             self.asm.jump(NO_MATCH)
         self.asm.bind_label(TOO_SHORT)
         self.asm.constant(A, 1)
-        self.asm.alu(ebpf.LSH, A, BEYOND.bit_length() - 1)
+        self.asm.alu(ebpf.LSH, A, NEEDS_FRAGMENTS.bit_length() - 1)
         self.asm.jump(END)
 
     def _emit_block(self, block: Block, next_label: int) -> None:

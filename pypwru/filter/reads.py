@@ -36,8 +36,8 @@ WINDOW_ALIGN = 8
 eight bytes at a time."""
 
 MAX_REACH = 16384
-"""Bytes from the start of a packet that a filter can read if some are in fragments: GATHERED of
-bpf/fragments.h."""
+"""Bytes from the start of a packet that a filter can read if some are in fragments:
+LINEAR_COPY_SIZE of bpf/fragments.h."""
 
 NO_WINDOW = -1
 IPV4_MIN_HEADER = 20

@@ -62,7 +62,7 @@ class FilterProgram(_FilterProgramFields):
 
     @property
     def needs_fragments(self) -> bool:
-        """Whether it returns BEYOND for a packet that is too short.
+        """Whether it returns NEEDS_FRAGMENTS for a packet that is too short.
 
         The handler then runs it again on a copy that includes the bytes in fragments.
         """

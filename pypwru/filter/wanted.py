@@ -122,12 +122,12 @@ class Criteria(NamedTuple):
         mark = self.config.filter_mark
         ifname = os.fsencode(self.netns_ifname.ifname)
         return {
-            "WANTED_NETNS": self.netns_ifname.netns,
-            "WANTED_IFNAME": int.from_bytes(ifname[:8], "little"),
-            "WANTED_IFNAME_END": int.from_bytes(ifname[8:], "little"),
-            "WANTED_MARK": mark.value,
-            "WANTED_MASK": mark.mask,
-            "REACH": self._max_reach(),
+            "MATCH_NETNS": self.netns_ifname.netns,
+            "MATCH_IFNAME": int.from_bytes(ifname[:8], "little"),
+            "MATCH_IFNAME_END": int.from_bytes(ifname[8:], "little"),
+            "MATCH_MARK": mark.value,
+            "MATCH_MARK_MASK": mark.mask,
+            "FILTER_REACH": self._max_reach(),
         }
 
 

@@ -76,7 +76,7 @@ class Clock:
         0 for the first event of a packet, and for an event without packet id.
 
         Args:
-            packet: ``struct part_identity``.
+            packet: ``struct part_packet_id``.
             ktime: time of the event, ns of CLOCK_MONOTONIC.
         """
         if packet == _NO_PACKET_ID:

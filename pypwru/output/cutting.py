@@ -74,9 +74,9 @@ class RecordSplitter:
         if self._needs_location:
             drop_flags = (flow[-FLAG_SIZE:] for flow in flows)
             parts[Part.LOCATION] = tuple(map(operator.add, drop_flags, parts[Part.CALLER]))
-        if Part.NFT_AT in parts:
+        if Part.NFT_TIME in parts:
             parts[Part.NFT] = tuple(
-                map(self._append_rule_text, parts[Part.NFT], parts[Part.NFT_AT])
+                map(self._append_rule_text, parts[Part.NFT], parts[Part.NFT_TIME])
             )
         return parts
 

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.output.nft_part import EMPTY_NFT, NFT_AT, RuleKey
+from pypwru.output.nft_part import EMPTY_NFT, NFT_TIME, RuleKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ _MAX_GIVEN_UP = 1 << 12  # rules whose texts didn't come in time
 # ns. A commit takes effect up to 100 ms before its notification is read. Until then a reused handle
 # would resolve to the old rule, so events wait this long.
 _NOTIFICATION_DELAY = 100_000_000
-_BOOT_TIME = NFT_AT.pack(1)
+_BOOT_TIME = NFT_TIME.pack(1)
 
 
 class _DelayedBatch(NamedTuple):
@@ -65,9 +65,9 @@ class TextDelay:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._texts = texts
-        nft, nft_at = layout.parts["nft"], layout.parts["nft_at"]
+        nft, nft_time = layout.parts["nft"], layout.parts["nft_time"]
         self._nft = slice(nft.offset, nft.offset + nft.size)
-        self._nft_at = slice(nft_at.offset, nft_at.offset + nft_at.size)
+        self._nft_time = slice(nft_time.offset, nft_time.offset + nft_time.size)
         self._clock = clock
         self._delayed: deque[_DelayedBatch] = deque()
         self._records = 0
@@ -137,16 +137,16 @@ class TextDelay:
 
         Its nft events get a time right after boot, at which no rule was listed.
         """
-        before, after = self._nft_at.start, self._nft_at.stop
+        before, after = self._nft_time.start, self._nft_time.stop
         return [
             (packet, func, ktime, flow, tail[:before] + _BOOT_TIME + tail[after:])
             for packet, func, ktime, flow, tail in batch
         ]
 
     def _rules_in(self, batch: Sequence[RawRecord]) -> dict[RuleKey, int]:
-        nft, nft_at = self._nft, self._nft_at
+        nft, nft_time = self._nft, self._nft_time
         event_times = {
-            tail[nft]: tail[nft_at] for _, _, _, _, tail in batch if tail[nft] != EMPTY_NFT
+            tail[nft]: tail[nft_time] for _, _, _, _, tail in batch if tail[nft] != EMPTY_NFT
         }
         rule_times = ((self._texts.rule_key(part), when) for part, when in event_times.items())
         return {rule: int.from_bytes(when, "little") for rule, when in rule_times if rule}

@@ -11,7 +11,7 @@ from pypwru.kernel.nft_words import VERDICTS, family_name, hook_name, verdict_na
 from pypwru.output.nft_part import LEGACY, NO_RULE, POLICY, RETURN, RULE, NftPart, chain_handle
 
 _NFT_RULE, _CHAIN_ENTRY, _CHAIN_EXIT = (
-    header_constants()[f"EVENT_NFT_{name}"] for name in ("RULE", "IN", "OUT")
+    header_constants()[f"EVENT_NFT_{name}"] for name in ("RULE", "CHAIN_ENTRY", "CHAIN_EXIT")
 )
 _NFT_KINDS = frozenset((_NFT_RULE, _CHAIN_ENTRY, _CHAIN_EXIT))
 _ARROW = " -> "

@@ -39,8 +39,8 @@ class NftMatcher:
     ) -> None:
         part = layout.parts["decode_nft"]
         self._nft = slice(part.offset, part.offset + part.size)
-        nft_at = layout.parts.get("nft_at", part)
-        self._nft_at = slice(nft_at.offset, nft_at.offset + nft_at.size)
+        nft_time = layout.parts.get("nft_time", part)
+        self._nft_time = slice(nft_time.offset, nft_time.offset + nft_time.size)
         self._conditions = _make_conditions(config)
         expression = config.filter_nft_text
         self._text_matches = (
@@ -60,7 +60,7 @@ class NftMatcher:
         must_reject = self._drop_must_reject and _is_drop(part)
         if self._texts is None or not (self._text_matches or must_reject):
             return True
-        text = self._texts.text(part, int.from_bytes(record[4][self._nft_at], "little"))
+        text = self._texts.text(part, int.from_bytes(record[4][self._nft_time], "little"))
         if text is None or (must_reject and not has_reject(text.text)):
             return False
         return self._text_matches is None or any(map(self._text_matches, text))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pypwru.events.record import header_constants
 
 NFT = struct.Struct("<4Q4QIiiBBBB")
-NFT_AT = struct.Struct("<Q")
+NFT_TIME = struct.Struct("<Q")
 EMPTY_NFT = bytes(NFT.size)
 """The part of a record without nft event and verdict."""
 

@@ -1,7 +1,7 @@
 """The layout: C macros of the offsets and sizes of struct members in the running kernel.
 
 The members are those that the C refers to: ``FIELD(struct, member)``, ``OPTIONAL_FIELD(struct,
-member)`` for members that some kernels lack, ``IN_BLOCK(type, member)`` for members of struct
+member)`` for members that some kernels lack, ``SKB_BLOCK(type, member)`` for members of struct
 sk_buff that are read together in one block, ``TYPE_ID(struct)`` for the BTF type id, and
 ``SIZE_OF(struct)`` for the size in bytes.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FIELD = re.compile(r"\b(OPTIONAL_)?FIELD\((\w+), (\w+)\)")
 _TYPE_ID = re.compile(r"\bTYPE_ID\((\w+)\)")
 _SIZE_OF = re.compile(r"\bSIZE_OF\((\w+)\)")
-_IN_BLOCK = re.compile(r"\bIN_BLOCK\(\w+, (\w+)\)")
+_SKB_BLOCK = re.compile(r"\bSKB_BLOCK\(\w+, (\w+)\)")
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 
 
@@ -68,7 +68,7 @@ def build_layout(sources: Iterable[str], btf: BTF, *modules: ModuleTypes) -> str
     for line in _code_lines(sources):
         for optional, struct, member in _FIELD.findall(line):
             optional_by_member[struct, member] = bool(optional)
-        block_members.update(_IN_BLOCK.findall(line))
+        block_members.update(_SKB_BLOCK.findall(line))
         types.update(_TYPE_ID.findall(line))
         sizes.update(_SIZE_OF.findall(line))
     lines: list[str] = []

@@ -33,7 +33,7 @@ def relocate(
     """Replace every placeholder by its value, and every map placeholder by a map reference.
 
     Args:
-        program: instructions; a placeholder is an ld_imm64 with MARK in its upper 32 bits.
+        program: instructions; a placeholder is an ld_imm64 with PLACEHOLDER in its upper 32 bits.
         maps: map name -> descriptor.
         values: name in ``constants.CONSTANTS`` -> u64 value.
 

@@ -92,9 +92,9 @@ MAPS = {
     "counters": MapDefinition(2, MapType.PERCPU_ARRAY, 4, COUNTERS_SIZE, 1),
     "reader": MapDefinition(3, MapType.ARRAY, 4, 8, 1, bpf.MMAPABLE),
     "tracked": MapDefinition(4, MapType.LRU_HASH, 8, 8, 1 << 16, is_needed=_tracks_skb),
-    "heads": MapDefinition(5, MapType.LRU_HASH, 8, 8, 1 << 16, is_needed=_tracks_xdp),
-    "stacks": MapDefinition(6, MapType.LRU_HASH, 8, 16, 1 << 14, is_needed=_tracks_stacks),
-    "handlers": MapDefinition(7, MapType.LRU_HASH, 8, 8, 1 << 16, is_needed=_tracks_stacks),
+    "head_owners": MapDefinition(5, MapType.LRU_HASH, 8, 8, 1 << 16, is_needed=_tracks_xdp),
+    "stack_skb": MapDefinition(6, MapType.LRU_HASH, 8, 16, 1 << 14, is_needed=_tracks_stacks),
+    "skb_stack": MapDefinition(7, MapType.LRU_HASH, 8, 8, 1 << 16, is_needed=_tracks_stacks),
     "verdicts": MapDefinition(9, MapType.LRU_HASH, 8, 88, 1 << 16, is_needed=_traces_nft),
     "nft_stacks": MapDefinition(10, MapType.LRU_HASH, 8, 8, 1 << 12, is_needed=_traces_nft),
     "nft_evaluations": MapDefinition(11, MapType.LRU_HASH, 8, 416, 1 << 12, is_needed=_traces_nft),
@@ -105,15 +105,15 @@ MAPS = {
     "xt_calls": MapDefinition(14, MapType.LRU_HASH, 8, 56, 1 << 12, is_needed=_traces_nft),
     "packets": MapDefinition(15, MapType.RINGBUF, 0, 0, 0, is_needed=_captures_packets),
     "seen": MapDefinition(16, MapType.LRU_HASH, 8, 48, 1 << 16, is_needed=_needs_seen_map),
-    "chosen": MapDefinition(17, MapType.HASH, 8, 8, 1 << 16, is_needed=_captures_selected),
-    "hits": MapDefinition(
+    "capture_points": MapDefinition(17, MapType.HASH, 8, 8, 1 << 16, is_needed=_captures_selected),
+    "rate": MapDefinition(
         18, MapType.LRU_HASH, 16, 8, 1 << 14, is_needed=_limits_events
     ),  # key: target, second
     "throttled": MapDefinition(
         19, MapType.HASH, 8, 8, 1 << 14, is_needed=_limits_hits
     ),  # key: target
-    "gathered": MapDefinition(22, MapType.PERCPU_ARRAY, 4, 20488, 4, is_needed=_only_if_extra),
-    "calls": MapDefinition(8, MapType.LRU_HASH, 8, 48, 1 << 10, is_needed=_outputs_bpfmap),
+    "linear_copies": MapDefinition(22, MapType.PERCPU_ARRAY, 4, 20488, 4, is_needed=_only_if_extra),
+    "bpfmap_calls": MapDefinition(8, MapType.LRU_HASH, 8, 48, 1 << 10, is_needed=_outputs_bpfmap),
 }
 
 

@@ -18,7 +18,7 @@ from pypwru.program.source import BPF_DIR
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_DEFINE = re.compile(r"^#define (REG_\w+|PLACE_\w+) (\w+)", re.MULTILINE)
+_DEFINE = re.compile(r"^#define (REG_\w+|SLOT_\w+) (\w+)", re.MULTILINE)
 
 
 class ArgumentSlots(NamedTuple):
@@ -34,7 +34,11 @@ class ArgumentSlots(NamedTuple):
 
     def argument_indexes(self) -> dict[str, int]:
         """Return the load-time constants for bpf_get_func_arg(): indexes from 0; -1 if none."""
-        return {"PACKET_ARGUMENT": self.packet - 1, "REASON_ARGUMENT": self.reason - 1}
+        return {"SKB_ARG_INDEX": self.packet - 1, "REASON_ARG_INDEX": self.reason - 1}
+
+
+# Field of ArgumentSlots -> macro of bpf/arguments.h.
+_SLOT_MACROS = {"packet": "SLOT_SKB", "reason": "SLOT_REASON"}
 
 
 def _parse_defines(text: str) -> dict[str, int]:
@@ -43,9 +47,9 @@ def _parse_defines(text: str) -> dict[str, int]:
 
 @cache
 def _placeholder_offsets() -> Mapping[str, int]:
-    """Return field of Places -> placeholder offset in the C."""
+    """Return field of ArgumentSlots -> placeholder offset in the C."""
     defined = _parse_defines((BPF_DIR / "arguments.h").read_text())
-    return {name: defined[f"PLACE_{name.upper()}"] for name in ArgumentSlots._fields}
+    return {field: defined[macro] for field, macro in _SLOT_MACROS.items()}
 
 
 @cache

@@ -17,6 +17,6 @@ def sampling_constants(config: Config) -> Mapping[str, int]:
         "SAMPLE_RATE": config.sample_rate,
         "SAMPLE_SEED": int.from_bytes(os.urandom(8), "little"),
         "SAMPLE_FLOW": config.sample_flow,
-        "MOST_EVENTS": config.rate_limit,
-        "MOST_HITS": config.max_hits,
+        "MAX_EVENTS": config.rate_limit,
+        "MAX_HITS": config.max_hits,
     }

@@ -21,8 +21,8 @@ _TYPES = {
         "XDP": "xdp",
         "MAP": "map",
         "NFT_RULE": "nft_rule",
-        "NFT_IN": "nft_chain",
-        "NFT_OUT": "nft_chain",
+        "NFT_CHAIN_ENTRY": "nft_chain",
+        "NFT_CHAIN_EXIT": "nft_chain",
     }.items()
 }
 

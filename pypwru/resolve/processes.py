@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _KeyT = TypeVar("_KeyT")
 _ValueT = TypeVar("_ValueT")
 
-NO_STACK_BIT = header_constants()["NO_STACK_BIT"]
-_START_TIME_MASK = (1 << NO_STACK_BIT) - 1
+NO_MM_BIT = header_constants()["NO_MM_BIT"]
+_START_TIME_MASK = (1 << NO_MM_BIT) - 1
 _NS_PER_TICK = 10_000_000  # ns; USER_HZ of include/asm-generic/param.h is 100
 _MAX_CACHED = 4096
 _RECHECK_SECONDS = 1.0
@@ -90,7 +90,7 @@ class ProcessPaths:
             comm: ``task_struct.comm``; a thread's may differ from its process's.
             start_stack: as of output.parts.Packet; 0 if unknown.
         """
-        if start_stack >> NO_STACK_BIT:
+        if start_stack >> NO_MM_BIT:
             start_tick, path = self._cache_by_start.get((pid, comm), (-1, ""))
             if start_tick == (start_stack & _START_TIME_MASK) // _NS_PER_TICK:
                 return path
@@ -140,7 +140,7 @@ def _inspect_process(process: int, comm: str, start_stack: int) -> _ProcessProgr
     """
     program, main_comm = _read_exe(process), _read_comm(process, "comm")
     start_tick, stack = _read_start_and_stack(process) if start_stack else (-1, 0)
-    if start_stack >> NO_STACK_BIT:
+    if start_stack >> NO_MM_BIT:
         is_match = start_tick == (start_stack & _START_TIME_MASK) // _NS_PER_TICK
     else:
         is_match = stack == start_stack

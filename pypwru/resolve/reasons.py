@@ -75,7 +75,7 @@ class DropReasons:
 
     def constants(self) -> dict[str, int]:
         """Return the load-time constants of the BPF programs: name -> value."""
-        return {"NETFILTER_DROP": self.netfilter_drop, "CONSUMED": self.consumed}
+        return {"REASON_NETFILTER_DROP": self.netfilter_drop, "REASON_CONSUMED": self.consumed}
 
     def is_drop_reason(self, reason: int) -> bool:
         """Return whether the reason by itself means a drop."""

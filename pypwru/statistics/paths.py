@@ -114,7 +114,7 @@ class LatencyTracker:
     """Tracks packets.
 
     Args:
-        wire: layout of records; they have ``part_identity``.
+        wire: layout of records; they have ``part_packet_id``.
         targets: targets: address of a record -> name. Not copied; may grow.
         max_tracked: sk_buffs in one of two generations.
     """
@@ -122,7 +122,7 @@ class LatencyTracker:
     def __init__(
         self, wire: RecordLayout, targets: Mapping[int, str], max_tracked: int = MAX_TRACKED
     ) -> None:
-        part = wire.parts["identity"]
+        part = wire.parts["packet_id"]
         self._id_slice = slice(part.offset, part.offset + part.size)
         self._max_tracked = max_tracked
         self._free_kinds = _FreeKinds(targets)

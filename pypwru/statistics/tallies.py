@@ -154,7 +154,7 @@ class EventCounts:
                 self.drops[drop] += 1
 
     def _add_rules(self, kinds: Sequence[bytes], tails: Sequence[bytes]) -> None:
-        nft_slice, time_slice = self._tail_slices["nft"], self._tail_slices["nft_at"]
+        nft_slice, time_slice = self._tail_slices["nft"], self._tail_slices["nft_time"]
         for kind, tail in zip(kinds, tails, strict=True):
             if kind == _RULE_KIND:
                 self.rules[

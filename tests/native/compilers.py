@@ -209,7 +209,7 @@ def _load(case: Case, unit: Mapping[str, str]) -> dict[str, int | str]:
             **DropReasons(_btf()).constants(),
             **sampling_constants(run.config),
         }
-        more = ("gathered",) if run.criteria.needs_fragments else ()
+        more = ("linear_copies",) if run.criteria.needs_fragments else ()
         shared = maps.create_maps(run.config, stack, more)
         loader = Loader(bytecode, run.criteria.bodies_by_marker(), constants, shared, stack)
         for handler in bytecode:

@@ -44,8 +44,11 @@ def told(words: str, names: dict[int, str], log: Log) -> dict[int, int]:
         made = maps.create_maps(config, stack)
         reasons = DropReasons(load_vmlinux())
         open_capture_points(config, made, PLAN, names, reasons, log)()
-        keys = [int.from_bytes(key, "little") for key in bpf.map_keys(made["chosen"], 8)]
-        found = {key: bpf.map_lookup(made["chosen"], key.to_bytes(8, "little"), 8) for key in keys}
+        keys = [int.from_bytes(key, "little") for key in bpf.map_keys(made["capture_points"], 8)]
+        found = {
+            key: bpf.map_lookup(made["capture_points"], key.to_bytes(8, "little"), 8)
+            for key in keys
+        }
     return {key: int.from_bytes(mask, "little") for key, mask in found.items()}
 
 

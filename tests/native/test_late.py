@@ -78,7 +78,7 @@ def test_a_child_makes_the_same(tmp_path: Path, words: list[str]) -> None:
     kept = {path.name for path in cache.folder.iterdir()} if cache.folder else set()
     assert any(name.startswith("bytecode") for name in kept)
     unit = build_unit(run.btf, run.macros, Cache(tmp_path / "other"), also, NFT.unit, functions[0])
-    assert made.bytecode == unit and "nft_in" in unit
+    assert made.bytecode == unit and "nft_chain_entry" in unit
     # A run that starts now finds it.
     build_unit(run.btf, run.macros, cache, also, NFT.unit, functions[0], not_again)
 
@@ -94,7 +94,7 @@ def test_others_are_made_if_they_are_there(tmp_path: Path, judge: VerdictSource)
     with making(judge, run, Cache(tmp_path / "cache")) as begun:
         made = begun.result()
     assert bool(made) is is_there
-    assert made is None or set(made.bytecode) == {"xt_in", "xt_out"}
+    assert made is None or set(made.bytecode) == {"xt_table_entry", "xt_table_exit"}
 
 
 def test_nothing_can_be_kept() -> None:
@@ -102,4 +102,4 @@ def test_nothing_can_be_kept() -> None:
     need(NFT.find_functions(read_symbols(NFT.symbols)), "a kernel that has nf_tables now")
     with making(NFT, run, Cache(Path("/proc/cache"))) as begun:
         made = begun.result()
-    assert made and "nft_in" in made.bytecode
+    assert made and "nft_chain_entry" in made.bytecode

@@ -58,7 +58,7 @@ class Shown:
         now = time.monotonic_ns()
         table, chain, handle = rule
         part = records.nft(handle, table=table, chain=chain, netns=where.inode)
-        behind = tail(self.config, nft=part, nft_at=records.nft_at(now))
+        behind = tail(self.config, nft=part, nft_time=records.nft_time(now))
         place = 14 if kind == NFT_RULE else 3
         return event(packet(skb, 0, 7, kind), place, flow(), now, tail=behind)
 

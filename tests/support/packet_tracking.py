@@ -11,7 +11,7 @@ from pypwru.events.record import EVENT_MEMBERS, RawRecord, header_constants
 from pypwru.events.wire import record_layout
 from tests.support.sessions import Reading, session_of
 
-END = header_constants()["EVENT_END"]
+END = header_constants()["EVENT_SKB_FREE"]
 
 
 class Sight(NamedTuple):
@@ -43,7 +43,7 @@ class Following(Reading[Sight]):
         packet, _, ktime, _, tail = record
         at = EVENT_MEMBERS["kind"]
         kind = int.from_bytes(packet[at.offset : at.offset + at.size], "little")
-        identity = record_layout(self.session.config).parts.get("identity")
+        identity = record_layout(self.session.config).parts.get("packet_id")
         which = tail[identity.offset : identity.offset + identity.size] if identity else b""
         skb, number = (int.from_bytes(one, "little") for one in (packet[:8], which))
         return Sight(self.name(record), kind, skb, number, ktime, record)

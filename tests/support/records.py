@@ -15,7 +15,7 @@ from pypwru.options import parse
 from pypwru.output.clock import Clock
 from pypwru.output.columns import columns
 from pypwru.output.json import JsonFormatter
-from pypwru.output.nft_part import NFT, NFT_AT, decode_rule_key
+from pypwru.output.nft_part import NFT, NFT_TIME, decode_rule_key
 from pypwru.output.parts import (
     CALLER,
     CB,
@@ -38,9 +38,9 @@ HOST, BLUE = 4026531840, 4026532273
 LOOPBACK = bytes([127, 0, 0, 1])
 ICMP, TCP, UDP, SCTP, ICMP6 = 1, 6, 17, 132, 58
 NO_SOCKET = 3
-TC, XDP, MAP_CALL, NFT_RULE, NFT_IN, NFT_OUT = (
+TC, XDP, MAP_CALL, NFT_RULE, NFT_CHAIN_ENTRY, NFT_CHAIN_EXIT = (
     header_constants()[f"EVENT_{name}"]
-    for name in ("TC", "XDP", "MAP", "NFT_RULE", "NFT_IN", "NFT_OUT")
+    for name in ("TC", "XDP", "MAP", "NFT_RULE", "NFT_CHAIN_ENTRY", "NFT_CHAIN_EXIT")
 )
 POLICY, RETURN, RULE, LEGACY, NO_RULE = 1, 2, 3, 4, 5  # part_nft.type
 INET, IP, ARP, NETDEV, BRIDGE = 1, 2, 3, 5, 7
@@ -178,8 +178,8 @@ ANOTHERS = NFT.pack(*[0] * 13, NO_RULE, 0)
 """``struct part_nft`` of what another hook's function drops."""
 
 
-def nft_at(ktime: int) -> bytes:
-    return NFT_AT.pack(ktime)
+def nft_time(ktime: int) -> bytes:
+    return NFT_TIME.pack(ktime)
 
 
 def stack(*frames: int) -> bytes:

@@ -8,7 +8,7 @@ from pypwru.errors import OutputClosed, OutputError
 from pypwru.events.record import RawRecord, Record, header_constants
 from pypwru.run import Dispatcher
 
-END = header_constants()["EVENT_END"]
+END = header_constants()["EVENT_SKB_FREE"]
 ONE = Record(b"", b"", 0, b"")
 
 

@@ -25,7 +25,7 @@ from tests.support.records import (
     BLUE,
     LOOPBACK,
     MAP_CALL,
-    NFT_IN,
+    NFT_CHAIN_ENTRY,
     NFT_RULE,
     NO_SOCKET,
     POLICY,
@@ -128,7 +128,7 @@ PLAIN = [
 ]
 OF_NFT = [
     (NFT_RULE, records.nft(12, path=(1, 2), chain=3), 5),
-    (NFT_IN, records.nft(0, type=0), 5),
+    (NFT_CHAIN_ENTRY, records.nft(0, type=0), 5),
     (0, records.nft(0, type=POLICY), 5),
     (0, records.nft(13), 5),
     (0, records.nft(13), 2 * SECOND),
@@ -139,7 +139,7 @@ OF_NFT = [
 def of_nft(config: Config) -> list[Record]:
     return [
         event(packet(1, 0, 7, kind), 3, flow(), at,
-              tail=tail(config, nft=part, nft_at=records.nft_at(at)))
+              tail=tail(config, nft=part, nft_time=records.nft_time(at)))
         for kind, part, at in OF_NFT
     ]  # fmt: skip
 
@@ -219,7 +219,7 @@ def test_all_that_there_is() -> None:
     kinds = [(0, 1), (0, 2), (TC, 11), (MAP_CALL, 13), (XDP, 12)]
     number = (5).to_bytes(8, "little")
     batch = [
-        event(packet(1, 0, 7, kind), function, flow(), tail=tail(config, identity=number, **part))
+        event(packet(1, 0, 7, kind), function, flow(), tail=tail(config, packet_id=number, **part))
         for (kind, function), part in zip(kinds, parts, strict=True)
     ]
     one, two, three, four, five = compared(config, batch)

@@ -91,8 +91,8 @@ def test_a_modules_function_whose_name_the_core_has_too() -> None:
 
 
 def test_a_plan_keeps_what_hangs_on_kprobes_apart() -> None:
-    stacked = Probe(Hook("trace_stack"), function("fib_table_lookup"))
-    born = Probe(Hook("born_skb"), function("__build_skb_around"))
+    stacked = Probe(Hook("trace_nested_call"), function("fib_table_lookup"))
+    born = Probe(Hook("hook_skb_build"), function("__build_skb_around"))
     discovery = DiscoveryResult((function("ip_rcv"), function("kfree_skbmem")), ())
     whole = plan_functions(Backend.FENTRY, discovery, [stacked], [born], tracks_lifetime=True)
     plan = plan_fentry(whole, {"ip_rcv": 7}, Backend.KPROBE)
@@ -101,8 +101,8 @@ def test_a_plan_keeps_what_hangs_on_kprobes_apart() -> None:
     assert not plan.hooks and plan.type_ids == {"ip_rcv": 7}
     assert plan.backends == {Backend.FENTRY, Backend.KPROBE}
     assert plan.kprobe_plan is not None and plan.kprobe_plan.backend is Backend.KPROBE
-    assert set(plan.kprobe_plan.groups) == {Handler("trace_stack", 1)}
-    assert set(plan.kprobe_plan.hooks) == {Handler("born_skb", 1)}
+    assert set(plan.kprobe_plan.groups) == {Handler("trace_nested_call", 1)}
+    assert set(plan.kprobe_plan.hooks) == {Handler("hook_skb_build", 1)}
     assert plan.target_count == whole.target_count == 3
 
 

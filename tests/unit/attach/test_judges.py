@@ -71,12 +71,14 @@ def test_expressions_by_module() -> None:
         *of_module(["nft_objref_eval"], "nft_objref"),
     ]
     assert hooked(instead(), known) == {
-        Handler("nft_in"): ["nft_do_chain[nf_tables]"],
-        Handler("nft_decided", is_return=True, number=start): ["nft_do_chain[nf_tables]"],
-        Handler("nft_dropped", 2, number=start): ["sk_skb_reason_drop"],
+        Handler("nft_chain_entry"): ["nft_do_chain[nf_tables]"],
+        Handler("nft_chain_exit_inferred", is_return=True, number=start): [
+            "nft_do_chain[nf_tables]"
+        ],
+        Handler("nft_skb_drop", 2, number=start): ["sk_skb_reason_drop"],
         Handler("nft_immediate"): ["nft_immediate_eval[nf_tables]"],
-        Handler("nft_asked"): asked,
-        Handler("nft_answered", is_return=True): asked,
+        Handler("nft_expr_entry"): asked,
+        Handler("nft_expr_exit", is_return=True): asked,
     }
 
 
@@ -84,6 +86,6 @@ def test_what_comes_later_has_only_expressions() -> None:
     found = instead().find_functions(symbols(*of_module(CORE), "nft_queue_eval[nft_queue]"))
     late = [function for function in found if function.module == "nft_queue"]
     assert [handler.name for handler in instead().group_functions(late)] == [
-        "nft_answered",
-        "nft_asked",
+        "nft_expr_exit",
+        "nft_expr_entry",
     ]

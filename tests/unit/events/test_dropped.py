@@ -17,7 +17,7 @@ from tests.support import records
 from tests.support.records import NO_SOCKET, configured, event, flow, packet
 
 CONFIG = configured("--drops")
-END = header_constants()["EVENT_END"]
+END = header_constants()["EVENT_SKB_FREE"]
 IP_RCV, CONSUME, DROPS, VETH = 3, 4, 5, 7
 CONSUMED = 1  # the reason
 SECOND = 1_000_000_000
@@ -26,7 +26,7 @@ SECOND = 1_000_000_000
 def seen(
     skb: int, function: int = IP_RCV, at: int = 0, reason: int = 0, number: int = 1, kind: int = 0
 ) -> Record:
-    tail = records.tail(CONFIG, identity=number.to_bytes(8, "little"))
+    tail = records.tail(CONFIG, packet_id=number.to_bytes(8, "little"))
     return event(packet(skb, 0, 7, kind), function, flow(), at, reason, tail)
 
 

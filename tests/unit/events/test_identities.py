@@ -14,7 +14,7 @@ from tests.support.records import configured
 
 CONFIG = configured("--sample-rate 2")
 WIRE, KINDS = record_layout(CONFIG), header_constants()
-PART = WIRE.parts["identity"]
+PART = WIRE.parts["packet_id"]
 
 
 def record(skb: int, packet: int, kind: str = "EVENT_FUNCTION") -> Record:
@@ -36,7 +36,7 @@ def test_clones_are_one_packet_and_an_address_can_be_of_many() -> None:
 
 
 def test_an_end_is_no_sight_and_who_is_not_known_no_packet() -> None:
-    assert count(record(1, 5, "EVENT_END"), record(1, 0)) == 0
+    assert count(record(1, 5, "EVENT_SKB_FREE"), record(1, 0)) == 0
 
 
 def test_a_packet_that_comes_again_late_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:

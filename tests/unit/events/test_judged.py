@@ -10,7 +10,7 @@ from pypwru.events import judged
 from pypwru.events.judged import NftPacketFilter
 from pypwru.events.record import RawRecord, Record
 from pypwru.output.parts import FUNCTION
-from tests.support.records import NFT_IN, NFT_OUT, NFT_RULE, packet
+from tests.support.records import NFT_CHAIN_ENTRY, NFT_CHAIN_EXIT, NFT_RULE, packet
 
 FREE, OTHER = 0xFFFFFFFF81000010, 0xFFFFFFFF81000020
 NAMES = {FREE: "kfree_skbmem", OTHER: "ip_rcv"}
@@ -73,11 +73,11 @@ def test_what_is_said_of_a_packet_that_it_ended_is_of_that_packet() -> None:
     """A rule frees it while it is evaluated, and the kernel tells of that afterwards."""
     stage = Stage()
     end = sight(1, address=FREE)
-    rule, left = sight(1, ASKED, kind=NFT_RULE), sight(1, OWN, kind=NFT_OUT)
+    rule, left = sight(1, ASKED, kind=NFT_RULE), sight(1, OWN, kind=NFT_CHAIN_EXIT)
     assert stage.take(sight(1), end) == []
     assert stage.take(rule, left) == [sight(1), end, rule, left]
     assert stage.take(sight(1), end, left) == [], "another one"
-    entered = sight(1, OWN, kind=NFT_IN)
+    entered = sight(1, OWN, kind=NFT_CHAIN_ENTRY)
     assert stage.take(entered, rule) == [entered, rule], "and this is a third"
     assert stage.take(sight(1, CARRIES_ASKED, address=FREE), left)[1:] == [left]
 

@@ -10,17 +10,17 @@ from pypwru.events.lives import EndReason, SkbTracker, is_free_record, without_f
 from pypwru.events.record import Record, header_constants
 from pypwru.events.wire import record_layout
 from pypwru.output.parts import FUNCTION
-from tests.support.records import NFT_OUT, NFT_RULE, configured, packet
+from tests.support.records import NFT_CHAIN_EXIT, NFT_RULE, configured, packet
 from tests.support.records import tail as tail_of
 
 CONFIG = configured("--sample-rate 2")
-END = header_constants()["EVENT_END"]
+END = header_constants()["EVENT_SKB_FREE"]
 IP_RCV, FREES, TP = 3, 99, 98
 NAMES = {IP_RCV: "ip_rcv", FREES: "kfree_skbmem", TP: "tp:consume_skb"}
 
 
 def seen(skb: int, number: int = 0, at: int = 0, function: int = IP_RCV, kind: int = 0) -> Record:
-    tail = tail_of(CONFIG, identity=number.to_bytes(8, "little"))
+    tail = tail_of(CONFIG, packet_id=number.to_bytes(8, "little"))
     return Record(packet(skb, 0, 7, kind), FUNCTION.pack(function, 0), at, b"", tail)
 
 
@@ -65,7 +65,7 @@ def test_a_packet_ends_a_batch_after_it_was_told() -> None:
 def test_what_nftables_says_of_a_packet_that_it_freed_is_of_that_packet() -> None:
     kept = Kept()
     kept.see(seen(1, 5, at=1), ended(1, 5))
-    kept.see(seen(1, 5, at=2, kind=NFT_RULE), seen(1, 0, at=3, kind=NFT_OUT))
+    kept.see(seen(1, 5, at=2, kind=NFT_RULE), seen(1, 0, at=3, kind=NFT_CHAIN_EXIT))
     assert kept.ended == [([1, 2, 3], EndReason.FREED)]
 
 
@@ -78,7 +78,7 @@ def test_what_nftables_says_of_another_packet_at_its_address_is_not() -> None:
 
 def test_nor_does_it_end_the_packet_that_has_its_address_by_now() -> None:
     kept = Kept()
-    kept.see(seen(1, 5, at=1), ended(1, 5), seen(1, 6, at=2), seen(1, 5, at=3, kind=NFT_OUT))
+    kept.see(seen(1, 5, at=1), ended(1, 5), seen(1, 6, at=2), seen(1, 5, at=3, kind=NFT_CHAIN_EXIT))
     kept.see(seen(1, 6, at=4))
     kept.lives.end_all()
     assert [(each[0], why) for each, why in kept.ended] == [

@@ -31,7 +31,7 @@ def test_a_plain_run_has_no_tail() -> None:
 def test_parts_follow_each_other_aligned_and_without_overlap() -> None:
     found = record_layout(of(ALL))
     assert list(found.parts) == [
-        "caller", "cb", "tunnel", "metadata", "map", "nft", "nft_at", "bytes", "stack", "skb",
+        "caller", "cb", "tunnel", "metadata", "map", "nft", "nft_time", "bytes", "stack", "skb",
         "shinfo",
     ]  # fmt: skip
     end = 0
@@ -43,7 +43,7 @@ def test_parts_follow_each_other_aligned_and_without_overlap() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["caller", "cb", "tunnel", "metadata", "map", "nft", "nft_at", "bytes", "stack"]
+    "part", ["caller", "cb", "tunnel", "metadata", "map", "nft", "nft_time", "bytes", "stack"]
 )
 def test_a_part_has_room_for_its_struct(part: str) -> None:
     last = list(struct_members(f"part_{part}").values())[-1]
@@ -55,9 +55,9 @@ def test_a_part_has_room_for_its_struct(part: str) -> None:
     [
         ("", {"nft"}),
         ("--output-nft=hook", {"nft"}),
-        ("--output-nft=text", {"nft", "nft_at"}),
-        ("--output-json", {"nft", "nft_at", "identity"}),
-        ("--filter-nft-text x", {"nft", "nft_at"}),
+        ("--output-nft=text", {"nft", "nft_time"}),
+        ("--output-json", {"nft", "nft_time", "packet_id"}),
+        ("--filter-nft-text x", {"nft", "nft_time"}),
         ("--filter-nft-handle 1", {"nft"}),
     ],
 )

@@ -13,7 +13,7 @@ from pypwru.config import Config
 from pypwru.errors import FilterError
 from pypwru.filter.cbpf import ClassicInstruction, validate
 from pypwru.filter.compiler import compile_filter
-from pypwru.filter.emit import BEYOND
+from pypwru.filter.emit import NEEDS_FRAGMENTS
 from pypwru.filter.pcap import Linktype, compile_pcap
 from pypwru.filter.reads import MAX_REACH
 from pypwru.filter.translation import FilterProgram
@@ -116,7 +116,7 @@ def _check(view: FilterProgram, whole: bool, packet: Packet, size: int) -> None:
     """``whole``: what libpcap says of all of the packet; ``size``: so much of it is linear."""
     body = view.body(STACK_BASE)
     answer = Machine(packet.data[:size], packet.length).run(body)
-    if answer != BEYOND:
+    if answer != NEEDS_FRAGMENTS:
         assert bool(answer) == whole, (str(view.program), packet, size)
     copied = packet.data[: view.plan.reach.end]
     assert Machine(copied, packet.length).matches(body) == whole, (str(view.program), packet)
@@ -125,5 +125,5 @@ def _check(view: FilterProgram, whole: bool, packet: Packet, size: int) -> None:
 def test_the_copy_has_room_for_what_is_reached() -> None:
     text = sources()["fragments.h"]
     room = {name: int(size) for name, size in re.findall(r"#define (\w+) +(\d+)", text)}
-    assert room["GATHERED"] == MAX_REACH
-    assert MAPS["gathered"].entries == room["COPIES"]
+    assert room["LINEAR_COPY_SIZE"] == MAX_REACH
+    assert MAPS["linear_copies"].entries == room["COPIES_PER_CPU"]

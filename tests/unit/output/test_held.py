@@ -88,7 +88,7 @@ class Stage:
 
 def seen(skb: int, rule: int = 0, at: int = START, **more: Any) -> Record:
     part = records.nft(rule, **more) if rule or more else b""
-    parts = {"nft": part, "nft_at": records.nft_at(at if part else 0)}
+    parts = {"nft": part, "nft_time": records.nft_time(at if part else 0)}
     return event(packet(skb, 0, 7), 3, flow(), at, tail=tail(CONFIG, **parts))
 
 

@@ -49,7 +49,7 @@ def ifname(name: str) -> str:
 def sights(names: list[str], flags: str) -> list[Record]:
     """A record of each name, of a packet of its own; and in journeys its end."""
     config = configured(flags)
-    parts = {"identity": (7).to_bytes(8, "little")} if config.needs_packet_ids else {}
+    parts = {"packet_id": (7).to_bytes(8, "little")} if config.needs_packet_ids else {}
     return [
         event(
             packet(1, 0, 1 + number),

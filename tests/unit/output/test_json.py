@@ -241,7 +241,7 @@ def some_records(draw: st.DrawFn, layout: RecordLayout) -> Record:
     behind = bytearray(
         draw(octets(min(layout.tail_size, 700))).ljust(layout.tail_size, draw(octets(1)))
     )
-    if part := layout.parts.get("identity"):
+    if part := layout.parts.get("packet_id"):
         behind[part.offset + 5 : part.offset + part.size] = bytes([draw(st.integers(0, 15)), 0, 0])
     return Record(bytes(who), function, draw(st.integers(0, 2**63)), bytes(seen), bytes(behind))
 

@@ -23,8 +23,8 @@ from tests.support.records import (
     IP,
     JUMP,
     LEGACY,
-    NFT_IN,
-    NFT_OUT,
+    NFT_CHAIN_ENTRY,
+    NFT_CHAIN_EXIT,
     NFT_RULE,
     POLICY,
     event,
@@ -66,7 +66,7 @@ def asked(*flags: str) -> tuple[Config, NftMatcher]:
 
 
 def record(config: Config, part: bytes, kind: int = NFT_RULE, at: int = 5) -> Record:
-    parts = {"nft": part} | ({"nft_at": records.nft_at(at)} if config.needs_rule_text else {})
+    parts = {"nft": part} | ({"nft_time": records.nft_time(at)} if config.needs_rule_text else {})
     return event(packet(1, 0, 7, kind), 3, flow(), tail=tail(config, **parts))
 
 
@@ -146,7 +146,7 @@ def test_conditions(part: bytes, flags: list[str], met: bool) -> None:
 
 
 def test_entry_and_exit_of_a_chain_are_no_rule() -> None:
-    for kind in (NFT_IN, NFT_OUT):
+    for kind in (NFT_CHAIN_ENTRY, NFT_CHAIN_EXIT):
         part = records.nft(0, DROP, type=0)
         assert not meets(part, "--filter-nft-verdict=drop,accept", kind=kind)
         assert not meets(part, "--filter-nft-chain=input", kind=kind)
@@ -175,8 +175,8 @@ def test_the_time_decides_which_text_it_is() -> None:
         (records.nft(12, 2), NFT_RULE, False),
         (DECIDES, NFT_RULE, True),
         (records.nft(0, -1, type=2), NFT_RULE, False),
-        (records.nft(0, DROP, type=0), NFT_IN, False),
-        (records.nft(0, ACCEPT, type=0), NFT_OUT, False),
+        (records.nft(0, DROP, type=0), NFT_CHAIN_ENTRY, False),
+        (records.nft(0, ACCEPT, type=0), NFT_CHAIN_EXIT, False),
         (LEGACY_DROP, NFT_RULE, True),
     ],
 )

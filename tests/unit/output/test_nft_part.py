@@ -32,8 +32,8 @@ from tests.support.records import (
     JUMP,
     LEGACY,
     NETDEV,
-    NFT_IN,
-    NFT_OUT,
+    NFT_CHAIN_ENTRY,
+    NFT_CHAIN_EXIT,
     NFT_RULE,
     POLICY,
     RENAMED,
@@ -56,7 +56,7 @@ def sight(output: Output, part: bytes, kind: int = 0, function: int = 0, at: int
     """A record that says ``part``, of ip_rcv unless it is nftables' own."""
     place = function or {0: 3, NFT_RULE: 14}.get(kind, 15)
     parts = {"nft": part} | (
-        {"nft_at": records.nft_at(at)} if output.config.needs_rule_text else {}
+        {"nft_time": records.nft_time(at)} if output.config.needs_rule_text else {}
     )
     return event(packet(1, 0, 7, kind), place, flow(), tail=tail(output.config, **parts))
 
@@ -108,8 +108,8 @@ TELLS, DOES = "__nft_trace_packet[nf_tables]", "nft_do_chain[nf_tables]"
         (records.nft(0, DROP), NFT_RULE, f"{TELLS}  inet filter input  handle ? drop"),
         (records.nft(0, DROP), 0, "ip_rcv  inet filter input  #? drop"),
         (records.nft(0, DROP, type=POLICY), NFT_RULE, f"{TELLS}  inet filter input  policy drop"),
-        (records.nft(0, 0, type=0), NFT_IN, f"{DOES}  inet filter input  enter"),
-        (records.nft(0, DROP, type=0), NFT_OUT, f"{DOES}  inet filter input  exit drop"),
+        (records.nft(0, 0, type=0), NFT_CHAIN_ENTRY, f"{DOES}  inet filter input  enter"),
+        (records.nft(0, DROP, type=0), NFT_CHAIN_EXIT, f"{DOES}  inet filter input  exit drop"),
         (records.nft(12), 0, "ip_rcv  inet filter input  #12 drop"),
         (records.nft(12, DROP, 2, [1]), 0, "ip_rcv  inet filter input -> web  #12 drop"),
         (records.nft(0, ACCEPT, type=POLICY), 0, "ip_rcv  inet filter input  policy accept"),
@@ -200,7 +200,7 @@ TEXT, _ = records.RULES[12]
         (records.nft(99), 0, 5, "#99 (text unknown) drop"),
         (records.nft(0, DROP, type=POLICY), 0, 5, "policy drop"),
         (records.nft(0, CONTINUE, type=RETURN), NFT_RULE, 5, "return"),
-        (records.nft(0, 0, type=0), NFT_IN, 5, "enter"),
+        (records.nft(0, 0, type=0), NFT_CHAIN_ENTRY, 5, "enter"),
         (records.nft(0, 0, chain=0, type=LEGACY), 0, 5, "legacy drop"),
         (records.ANOTHERS, 0, 5, "no rule seen: conntrack, or another hook function"),
     ],
@@ -296,14 +296,14 @@ NO_RULE = ("rule_handle", "text", "comment")
         ),
         (
             records.nft(0, 0, 2, [1], priority=-10, type=0),
-            NFT_IN,
+            NFT_CHAIN_ENTRY,
             5,
             "nft_chain",
             without(*NO_RULE, "verdict"),
         ),
         (
             records.nft(0, ACCEPT, 2, [1], priority=-10, type=0),
-            NFT_OUT,
+            NFT_CHAIN_EXIT,
             5,
             "nft_chain",
             without(*NO_RULE, verdict="accept"),

@@ -397,7 +397,7 @@ def test_relative_is_since_the_same_packet() -> None:
                 1,
                 flow(),
                 when,
-                tail=tail(output.config, identity=number.to_bytes(8, "little")),
+                tail=tail(output.config, packet_id=number.to_bytes(8, "little")),
             )
             for who, number, when in [*seen, (clone, 12, 1250), (address, 0, 1300)]
         )

@@ -16,7 +16,7 @@ from pypwru.program.layout import build_layout
 from tests.data.btf_encoder import Encoder
 from tests.support.records import configured
 
-SOURCE = "OPTIONAL_FIELD(nf_conn, tuplehash) OPTIONAL_FIELD(nf_conn, mark) IN_BLOCK(u64, head)"
+SOURCE = "OPTIONAL_FIELD(nf_conn, tuplehash) OPTIONAL_FIELD(nf_conn, mark) SKB_BLOCK(u64, head)"
 
 
 def core(has_conntrack: bool = True) -> Encoder:

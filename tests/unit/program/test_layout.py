@@ -16,7 +16,7 @@ from pypwru.program.source import sources
 from tests.data.btf_encoder import Encoder
 from tests.support.need import need
 
-BLOCK = "IN_BLOCK(u64, head) IN_BLOCK(u32, tail)"
+BLOCK = "SKB_BLOCK(u64, head) SKB_BLOCK(u32, tail)"
 
 
 def kernel(with_present: bool) -> BTF:
@@ -87,7 +87,7 @@ def test_the_size_of_a_struct_that_there_is() -> None:
 
 def test_definitions_of_the_macros_are_no_uses() -> None:
     made = build_layout(
-        ["#define FIELD(type, member) x\n  #define IN_BLOCK(type, nosuch)", BLOCK], kernel(True)
+        ["#define FIELD(type, member) x\n  #define SKB_BLOCK(type, nosuch)", BLOCK], kernel(True)
     )
     assert "FIELD_type_member" not in made
 

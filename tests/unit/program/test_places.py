@@ -22,7 +22,7 @@ def offset_in_c(name: str) -> int:
     return int(found[1], 0)
 
 
-PACKET, REASON = offset_in_c("PLACE_PACKET"), offset_in_c("PLACE_REASON")
+PACKET, REASON = offset_in_c("SLOT_SKB"), offset_in_c("SLOT_REASON")
 PROGRAM = [Insn(LOAD, 6, 1, off=PACKET), Insn(LOAD, 7, 1, off=REASON), Insn(LOAD, 2, 6, off=16)]
 
 

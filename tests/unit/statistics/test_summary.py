@@ -28,7 +28,7 @@ CONFIG = records.configured("--stats")
 UDP_OUT = (4, records.UDP, bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2]), 4001, 53)
 UDP_BACK = (4, records.UDP, bytes([10, 0, 0, 2]), bytes([10, 0, 0, 1]), 53, 4001)
 FREED, DROPPING, RECEIVED, SENT = 4, 5, 3, 1  # of records.FUNCTIONS
-END = header_constants()["EVENT_END"]
+END = header_constants()["EVENT_SKB_FREE"]
 ACCOUNT = {"events": 1, "produced": 1, "lost_ring_full": 0, "not_shown": 0}
 
 
@@ -36,7 +36,7 @@ def sight(
     function: int, time: int, skb: int = 0x100, number: int = 1, reason: int = 0, cpu: int = 0,
     ends: records.Ends = UDP_OUT, caller: int = 0, nft: bytes = b"", kind: int = 0,
 ) -> Record:  # fmt: skip
-    parts = {"identity": number.to_bytes(8, "little"), "caller": records.caller(caller)}
+    parts = {"packet_id": number.to_bytes(8, "little"), "caller": records.caller(caller)}
     tail = records.tail(CONFIG, **parts, **({"nft": nft} if nft else {}))
     packet = records.packet(skb, cpu, 1, kind)
     return records.event(packet, function, records.flow(ends=ends), time, reason, tail)
@@ -44,7 +44,7 @@ def sight(
 
 def end(skb: int = 0x100, number: int = 1) -> Record:
     nothing = bytes(len(records.flow()))
-    tail = records.tail(CONFIG, identity=number.to_bytes(8, "little"))
+    tail = records.tail(CONFIG, packet_id=number.to_bytes(8, "little"))
     return records.event(records.packet(skb, 0, 0, END), 0, nothing, 0, 0, tail)
 
 

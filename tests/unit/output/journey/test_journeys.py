@@ -37,7 +37,7 @@ from tests.support.records import (
 )
 
 SCHEMA = json.loads(resources.files("pypwru.data").joinpath("journey.schema.json").read_text())
-END = header_constants()["EVENT_END"]
+END = header_constants()["EVENT_SKB_FREE"]
 IP_OUTPUT, IP_RCV, CONSUME, DROPS, RULE = 1, 3, 4, 5, 14
 COPY, XMIT = 50, 51
 NAMES = FUNCTIONS | {COPY: "skb_copy_datagram_iter", XMIT: "dev_hard_start_xmit"}
@@ -64,7 +64,7 @@ class Told:
         self, function: int, at: int = 0, reason: int = 0, skb: int = 1, number: int = 42,
         said: bytes = b"", kind: int = 0, cpu: int = 0, **of_flow: Any,
     ) -> Record:  # fmt: skip
-        parts = {"identity": number.to_bytes(8, "little"), "caller": records.caller(LOCATION)}
+        parts = {"packet_id": number.to_bytes(8, "little"), "caller": records.caller(LOCATION)}
         tail = records.tail(self.config, **parts, **({"nft": said} if said else {}))
         where = flow(**{"ends": SYN, "size": 60, "ifindex": 2, **of_flow})
         return event(packet(skb, cpu, 7, kind), function, where, at, reason, tail)

@@ -21,7 +21,7 @@ from tests.support.records import (
     ACCEPT,
     BLUE,
     MAP_CALL,
-    NFT_IN,
+    NFT_CHAIN_ENTRY,
     NFT_RULE,
     NO_SOCKET,
     POLICY,
@@ -48,7 +48,7 @@ def comment(record: Record, flags: str = "", program: str = "/usr/bin/ping") -> 
 def of_nft(part: bytes, flags: str = "", kind: int = 0, function: int = 3) -> str:
     """What stands behind the type."""
     config = configured(f"--output-pcap x.pcapng {flags}")
-    parts = {"nft": part} | ({"nft_at": records.nft_at(5)} if config.needs_rule_text else {})
+    parts = {"nft": part} | ({"nft_time": records.nft_time(5)} if config.needs_rule_text else {})
     record = event(packet(1, 0, 7, kind), function, flow(), tail=tail(config, **parts))
     return comment(record, flags).partition(" type=")[2]
 
@@ -155,7 +155,7 @@ def test_nftables_itself() -> None:
         == 'nft_rule nft.chain="inet filter input" nft.rule="handle 12 drop" nft.verdict=drop'
     )
     assert (
-        of_nft(records.nft(), kind=NFT_IN, function=15)
+        of_nft(records.nft(), kind=NFT_CHAIN_ENTRY, function=15)
         == 'nft_chain nft.chain="inet filter input" nft.rule=enter'
     )
 
