@@ -62,6 +62,7 @@ check: .venv/test.stamp
 	$(BIN)/ruff format --check --quiet $(PYTHON_FILES)
 	$(BIN)/ruff check --quiet $(PYTHON_FILES)
 	$(BIN)/mypy $(PYTHON_FILES)
+	$(BIN)/lint-imports
 	tests/support/as_nobody python -m pytest tests/unit
 
 lab: .venv/test.stamp
@@ -75,9 +76,9 @@ bench: .venv/test.stamp
 	done
 
 man completions docs: .venv/test.stamp
-	$(BIN)/python -m pypwru.manual man >man/pypwru.1
-	$(BIN)/python -m pypwru.manual bash >completions/pypwru.bash
-	$(BIN)/python -m pypwru.manual zsh >completions/_pypwru
+	$(BIN)/python -m tools.manpage man >man/pypwru.1
+	$(BIN)/python -m tools.manpage bash >completions/pypwru.bash
+	$(BIN)/python -m tools.manpage zsh >completions/_pypwru
 	$(BIN)/python -m tools.option_tables docs/options.md docs/differences-from-pwru.md
 
 # A virtual environment contains its own absolute path, which changes when $(DESTDIR) is unpacked:

@@ -6,7 +6,7 @@
 #include "helpers.h"
 #include "event.h"
 
-#ifdef WIRE_ct /* only if the types of conntrack are known: program/conntrack.py */
+#ifdef WIRE_ct /* only if the types of conntrack are known: program/conntrack_types.py */
 
 #define CT_INFO_MASK 7ULL /* NFCT_INFOMASK: enum ip_conntrack_info is in the low bits of the pointer */
 #define AF_INET 2

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The record on the ring buffer. This is the only definition of its layout: events/record.py parses this file.
+ * The record on the ring buffer. This is the only definition of its layout: wire/record.py parses this file.
  *
  * Members are ordered by how often they change, so that a slice of a record is a dictionary key to text already
  * rendered: `packet` and `func` repeat, `ktime` never does, `flow` is the same for all events of a packet that nothing
@@ -58,7 +58,7 @@ struct event {
 
 /*
  * The parts that the options of a run add. They follow the event in this order, each at a multiple of eight bytes; all
- * records of a run have the same parts. events/wire.py lays them out; WIRE_<part> is the offset in C, defined if the
+ * records of a run have the same parts. wire/layout.py lays them out; WIRE_<part> is the offset in C, defined if the
  * run has the part. After part_stack come the texts of --output-skb and --output-skb-shared-info, NUL-terminated.
  */
 struct part_caller {
@@ -203,7 +203,7 @@ struct part_stack {
 #define READER_DOZING 1	 /* it sleeps: wake it when a record is written */
 #define READER_STOPPED 2 /* it takes no records: not yet, or no more */
 
-/* Per CPU: counters of the handlers. events/record.py takes their names from here. */
+/* Per CPU: counters of the handlers. wire/record.py takes their names from here. */
 struct counters {
 	u64 produced;	       /* events of matching packets, written or not */
 	u64 ring_full;	       /* of `produced`, not written: no room in the ring */

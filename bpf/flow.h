@@ -5,8 +5,8 @@
 
 #include "helpers.h"
 #include "event.h"
-#include "packet.h"
-#include "place.h"
+#include "match/packet_filter.h"
+#include "match/netns.h"
 
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd

@@ -59,7 +59,7 @@ static long (*bpf_get_func_arg)(void *ctx, u32 number, u64 *value) = (void *)183
 		asm volatile("" : "+r"(value_)); \
 		value_;                          \
 	})
-/* A constant that loading fills in (program/constants.py): the compiler must not compute with its placeholder. */
+/* A constant that loading fills in (program/load_time.py): the compiler must not compute with its placeholder. */
 #define LOAD_TIME_CONST(constant) OPAQUE(constant)
 #define ASSERT_VALUE_SIZE(map, type) \
 	_Static_assert(sizeof(type) == VALUE_##map, "program/maps.py has another size of " #map)

@@ -3,7 +3,7 @@
 #ifndef __PYPWRU_PROBES_H
 #define __PYPWRU_PROBES_H
 
-#include "arguments.h"
+#include "context.h"
 #include "trace.h"
 
 /* The address of the context, which lies on the stack; through memory, since a pointer is no scalar to the verifier. */

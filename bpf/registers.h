@@ -2,7 +2,7 @@
 /*
  * Offsets of a function's arguments in struct pt_regs at its entry: in the order of user_regs_struct on x86-64, of
  * user_pt_regs on arm64 (both are ABI). They are constants, since BPF reads its context only at constant offsets.
- * program/places.py parses this file for the arguments.
+ * discovery/argument_slots.py parses this file for the arguments.
  */
 #ifndef __PYPWRU_REGISTERS_H
 #define __PYPWRU_REGISTERS_H

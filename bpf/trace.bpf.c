@@ -5,7 +5,7 @@
  * WIRE_*, FILTER*, OUTPUT_*, TRACE_*, TRACK_* and the constants that loading fills in (SELF, MATCH_*).
  */
 #include "probes.h"
-#include "maps.h"
+#include "bpfmap_calls.h"
 
 /* fentry-multi: helpers return the address and the arguments of the function. */
 #define MULTI_HIT(buff)                                                                                           \

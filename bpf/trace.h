@@ -5,13 +5,13 @@
 
 #include "helpers.h"
 #include "event.h"
-#include "filter.h"
+#include "match/filter.h"
 #include "flow.h"
-#include "tail.h"
-#include "track.h"
-#include "capture.h"
-#include "capture_xdp.h"
-#include "limits.h"
+#include "parts.h"
+#include "skb/track.h"
+#include "capture/capture.h"
+#include "capture/capture_xdp.h"
+#include "match/rate.h"
 #include "ring.h"
 
 /* A hit; all of it constant or in a register. */

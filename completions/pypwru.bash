@@ -97,12 +97,12 @@ _shtab_pypwru___version_nargs=0
 
 
 # Custom Preamble
-# Values for completion as they are at this moment, a line each, for bash and zsh alike: nothing,
-# and above all no message, where they can't be had. `words` holds the words of the line. `command`
-# is there for users who have aliases.
+# Functions for bash and zsh that print the values of a completion, one per line. If there are none,
+# or they can't be read, they print nothing, and no error message. `words` has the words of the line.
+# `command` bypasses the aliases of the user.
 
 _pypwru_interfaces() {
-    # Of the namespace that --filter-netns names; only ip netns names one that can be looked into.
+    # Of the namespace of --filter-netns, if that is a name of ip-netns(8); others can't be listed.
     local word namespace='' previous=''
     for word in "${words[@]}"; do
         [[ $previous == --filter-netns ]] && namespace=$word
@@ -124,12 +124,12 @@ _pypwru_modules() {
     command ls /sys/kernel/btf 2>/dev/null | command grep -vx vmlinux
 }
 
-# Functions of any kind. kallsyms has them for everybody, and without addresses for most.
+# All kernel functions. Every user can read kallsyms; for most of them it hides the addresses.
 _pypwru_symbols() {
     command awk '$2 ~ /^[tT]$/ && $3 !~ /^__(pfx|cfi)_/ { print $3 }' /proc/kallsyms 2>/dev/null
 }
 
-# nft would load nf_tables where it isn't.
+# Only with nf_tables in the kernel, since nft would load the module.
 _pypwru_nft() {
     command grep -q ' nft_do_chain' /proc/kallsyms 2>/dev/null && nft list "$1" 2>/dev/null
 }
@@ -142,33 +142,34 @@ _pypwru_chains() {
     _pypwru_nft chains | command sed -n 's/^[[:space:]]*chain \([^ ]*\).*/\1/p' | sort -u
 }
 
-# Functions that take a packet, into $_pypwru_listed: what pypwru itself would trace, with the modules
-# and types of this line. A name in kallsyms doesn't say what it takes. That is up to a second of
-# Python, so a shell asks once, and again when these options differ; without them all shells of a user
-# ask once a day for each kernel. What failed isn't kept.
+# Store the functions that take a packet in $_pypwru_listed: those that pypwru would trace with the
+# options for modules and types of this line (kallsyms has names, but no prototypes). pypwru needs up
+# to a second for the list, so a shell runs it once, and again when they change. The list
+# without such options is cached for a day, for all shells of a user, by kernel. Failures are not
+# cached.
 _pypwru_list() {
-    local word command='' previous='' kept='' asked
-    asked=()
+    local word command='' previous='' kept='' flags
+    flags=()
     for word in "${words[@]}"; do
         [[ -n $command ]] || command=${word/#\~\//$HOME/}
         case $previous in
-        --kmods | --kernel-btf) asked+=("$previous=$word") ;;
+        --kmods | --kernel-btf) flags+=("$previous=$word") ;;
         esac
         case $word in
-        --kmods=* | --kernel-btf=* | --all-kmods) asked+=("$word") ;;
+        --kmods=* | --kernel-btf=* | --all-kmods) flags+=("$word") ;;
         esac
         previous=$word
     done
-    word="$command ${asked[*]}"
+    word="$command ${flags[*]}"
     [[ $word == "${_pypwru_listed_for-}" ]] && return
-    if [[ ${#asked[@]} == 0 ]]; then
+    if [[ ${#flags[@]} == 0 ]]; then
         kept=${XDG_CACHE_HOME:-$HOME/.cache}/pypwru-functions-$(uname -srv | cksum | tr ' ' -)
         _pypwru_listed=$(command find "$kept" -mtime -1 -size +0 -exec cat {} + 2>/dev/null)
     fi
-    if [[ ${#asked[@]} != 0 || -z $_pypwru_listed ]]; then
-        _pypwru_listed=$(timeout 5 "$command" "${asked[@]}" --function-list - 2>/dev/null </dev/null)
+    if [[ ${#flags[@]} != 0 || -z $_pypwru_listed ]]; then
+        _pypwru_listed=$(timeout 5 "$command" "${flags[@]}" --function-list - 2>/dev/null </dev/null)
         if [[ -n $kept && -n $_pypwru_listed ]]; then
-            # Whole or not at all: another shell may read it.
+            # Renamed once it is complete: another shell may read it at any time.
             {
                 printf '%s\n' "$_pypwru_listed" >"$kept.$$" && command mv -f "$kept.$$" "$kept"
             } 2>/dev/null
@@ -177,21 +178,21 @@ _pypwru_list() {
     _pypwru_listed_for=${_pypwru_listed:+$word}
 }
 
-# These, as lines show them.
+# The stored functions, as events name them.
 _pypwru_functions() {
     printf '%s\n' "$_pypwru_listed"
 }
 
-# The same as --filter-func compares them: nft_do_chain, not nft_do_chain[nf_tables].
+# The stored functions, as --filter-func matches them: nft_do_chain, not nft_do_chain[nf_tables].
 _pypwru_names() {
     _pypwru_functions | command sed 's/^tp://; s/\[.*//'
 }
 
-# Those of the lines $2 that begin with the word $3, as bash needs them to be typed. In a list ($1 is
-# the comma) that is its last item, what stands in front is kept, and what is there isn't offered.
+# Print those of the lines $2 that begin with the word $3, quoted for the command line. In a list ($1
+# is the comma) only its last element is completed, and elements that it has already are left out.
 _pypwru_offer() {
     local typed=$3 kept='' value quoted=''
-    # In an open quote readline quotes, and elsewhere we do.
+    # Inside an open quote readline quotes the values; elsewhere this function does.
     case $typed in
     [\'\"]*) typed=${typed:1} ;;
     *) typed=${typed//\\/} quoted=1 ;;
@@ -200,7 +201,7 @@ _pypwru_offer() {
         kept=${typed%,*},
         typed=${typed##*,}
     fi
-    # compgen -W would evaluate what it is given, and anybody may name an interface $(reboot).
+    # compgen -W would evaluate its argument, and any user may name an interface $(reboot).
     while IFS= read -r value; do
         [[ -n $quoted && $value == *[!A-Za-z0-9_.,:=/@%+-]* ]] && printf -v value %q "$value"
         printf '%s\n' "$value"
@@ -209,7 +210,7 @@ _pypwru_offer() {
         index($0, typed) == 1 && $0 != "" && !index("," kept, "," $0 ",") && !known[$0]++ {
             found[++n] = kept $0
         }
-        # More are no help, and bash would read them for seconds.
+        # A longer list is no help, and bash would take seconds to read it.
         END { if (n <= 5000) for (i = 1; i <= n; i++) print found[i] }' <<<"$2")
 }
 
@@ -218,8 +219,8 @@ _pypwru_files() {
     compgen -f -- "${word//\\/}"
 }
 
-# $words: those of the line up to the cursor, as pypwru gets them; bash has taken them apart at
-# every = and :, too, or whatever else COMP_WORDBREAKS says.
+# Set $words to the words of the line up to the cursor, as pypwru would get them. COMP_WORDS has them
+# split at = and : as well, or at the characters of COMP_WORDBREAKS.
 _pypwru_words() {
     local line=${COMP_LINE:0:COMP_POINT} word rest
     words=()
@@ -235,35 +236,35 @@ _pypwru_words() {
     done
 }
 
-# The name of shtab's variable about the option $1 that ends with $2.
+# Set $variable to the name of shtab's variable for the option $1, with the suffix $2.
 _pypwru_variable() {
     local name=_shtab_pypwru_$1
     variable=${name//[^[:word:]]/_}_$2
 }
 
-# shtab's function takes a value only as a word of its own, and has none for switches; readline wants
-# back no more than what it takes for the word: $2.
+# Complete the line. shtab's function takes a value only as a word of its own, and has no values for
+# options of type bool. readline expects the completion of $2, which may be a part of the word.
 _pypwru() {
-    local words=() word variable is_switch='' readline=$2 typed before
+    local words=() word variable is_bool='' readline=$2 typed before
     _pypwru_words
     local COMP_WORDS=()
     for word in "${words[@]}"; do
-        is_switch=''
+        is_bool=''
         if [[ $word == --*=* ]]; then
             _pypwru_variable "${word%%=*}" nargs
-            [[ ${!variable-} != 0 ]] || is_switch=1
+            [[ ${!variable-} != 0 ]] || is_bool=1
             COMP_WORDS+=("${word%%=*}")
             word=${word#*=}
         fi
-        [[ -n $is_switch ]] || COMP_WORDS+=("$word")
+        [[ -n $is_bool ]] || COMP_WORDS+=("$word")
     done
     typed=$word
-    if [[ -n $is_switch ]]; then
+    if [[ -n $is_bool ]]; then
         _pypwru_variable "${COMP_WORDS[-1]}" 'choices[@]'
         mapfile -t COMPREPLY < <(_pypwru_offer '' "$(printf '%s\n' "${!variable}")" "$typed")
     else
         local COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
-        # shtab asks for values in a subshell, which would forget them.
+        # shtab lists values in a subshell, which can't store the list of functions.
         [[ $_pypwru_of_functions != *" ${COMP_WORDS[-2]} "* ]] || _pypwru_list
         _shtab_pypwru
     fi
@@ -272,7 +273,7 @@ _pypwru() {
     before=${typed%"$readline"}
     [[ $readline == "${typed#"$before"}" ]] || before=''
     COMPREPLY=("${COMPREPLY[@]#"$before"}")
-    # Where bash does not split at =, the option is part of the word.
+    # If bash does not split at =, the option is part of the word.
     [[ $readline == "$typed" || $readline != *"=$typed" ]] ||
         COMPREPLY=("${COMPREPLY[@]/#/"${readline%"$typed"}"}")
 }

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from pypwru.api.options import TraceOptions
     from pypwru.api.trace import Trace, trace
     from pypwru.errors import PypwruError, UsageError
+    from pypwru.version import __version__ as __version__
 
-__version__ = "0.1.0"
 __all__ = ["Event", "PypwruError", "Trace", "TraceOptions", "UsageError", "trace"]
 
 # Public name -> the module that defines it, imported on first access: half of pypwru is needed
 # by scripts alone.
 _LAZY_EXPORTS = {
+    "__version__": "pypwru.version",
     "Event": "pypwru.api.event",
     "PypwruError": "pypwru.errors",
     "Trace": "pypwru.api.trace",

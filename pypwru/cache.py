@@ -17,7 +17,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pypwru.kernel.descriptors import closing_fd
+from pypwru.fds import closing_fd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,7 @@
 """The configuration of one run, as an immutable Config, and the rules that span several flags.
 
-``options.parse`` builds it, and nothing below ``cli.py`` sees anything else of the command line.
-Each field is the value of the flag of the same name; defaults are in ``options.FLAGS``.
+``cli.flags.parse`` builds it, and nothing below ``cli`` sees anything else of the command line.
+Each field is the value of the flag of the same name; defaults are in ``cli.flags.FLAGS``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.errors import UsageError
-from pypwru.kernel.nft_words import REJECT
+from pypwru.kernel.netfilter import REJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,6 +221,7 @@ class Config(_Fields):
     if not TYPE_CHECKING:  # type checkers see the constructor of _Fields
 
         def __new__(cls, *values: Any, **named: Any) -> Config:
+            """Make a Config; raise UsageError if its flags contradict each other."""
             config = super().__new__(cls, *values, **named)
             for is_violated, message in RULES:
                 if is_violated(config):

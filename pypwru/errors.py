@@ -1,6 +1,6 @@
 """The error tree. A message names the operation, the value, and what the user can do about it.
 
-Only ``cli.py`` prints these errors and returns ``exit_status`` from the process. ``detail`` is
+Only ``cli/main.py`` prints these errors and returns ``exit_status`` from the process. ``detail`` is
 additional output, such as a verifier log, shown only with ``--debug``.
 """
 

@@ -12,11 +12,11 @@ _INVISIBLE = frozenset(
 
 
 def escape_unprintable(text: str) -> str:
-    """Return ``text`` with visible characters unchanged and all others escaped.
+    r"""Return ``text`` with visible characters unchanged and all others escaped.
 
     Control characters, characters that change the direction of writing and invisible ones are
-    escaped as in JSON, ``\\n`` or ``\\u001b``; a byte that is not UTF-8 (a surrogate of PEP 383 in
-    ``text``) becomes ``\\xff``.
+    escaped as in JSON, ``\n`` or ``\u001b``; a byte that is not UTF-8 (a surrogate of PEP 383 in
+    ``text``) becomes ``\xff``.
     """
     if text.isascii() and text.isprintable():
         return text

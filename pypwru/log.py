@@ -15,7 +15,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, TextIO
 
-from pypwru.gotext import format_log_value
+from pypwru.go_values import format_log_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

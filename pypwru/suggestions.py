@@ -24,7 +24,9 @@ def did_you_mean(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
     """Return ``; did you mean X?`` with the result of ``nearest``, or ''.
 
     Args:
-        name, names, cutoff: as of ``nearest``.
+        name: as typed.
+        names: the candidates.
+        cutoff: minimum similarity, 0 to 1 (``difflib.SequenceMatcher.ratio``).
     """
     suggestion = nearest(name, names, cutoff)
     return f"; did you mean {suggestion}?" if suggestion else ""

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pypwru.options import FLAGS, Flag, Group
+from pypwru.cli.flags import FLAGS, Flag, Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

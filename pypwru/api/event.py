@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from scapy.packet import Packet
 
-    from pypwru.api.packet import PacketData
-    from pypwru.output.parts import MapCall
+    from pypwru.api.packet_data import PacketData
     from pypwru.output.tuples import FiveTuple
+    from pypwru.wire.fields import MapCall
 
 
 IntTuple = tuple[int, ...]

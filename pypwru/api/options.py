@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from pypwru.cli.flag_types import MARK, STRINGS
+from pypwru.cli.flags import FLAGS, Flag, InfoRequest, parse_value
 from pypwru.config import Backend, Config, NftOutput
 from pypwru.errors import UsageError
-from pypwru.gotext import go_quote
-from pypwru.kinds import MARK, STRINGS
-from pypwru.options import FLAGS, Flag, InfoRequest, parse_value
+from pypwru.go_values import go_quote
 
 if TYPE_CHECKING:
     from typing import TypeAlias

@@ -10,15 +10,16 @@ from contextlib import ExitStack
 from importlib import import_module
 from typing import TYPE_CHECKING, TextIO
 
+from pypwru.api.build_events import EventBuilder
 from pypwru.api.event import Event
 from pypwru.api.options import flags_to_keywords, make_config
-from pypwru.api.reading import EventBuilder
 from pypwru.errors import UsageError
-from pypwru.events.lives import without_free_records
-from pypwru.gotext import format_log_value
+from pypwru.go_values import format_log_value
 from pypwru.kernel.capabilities import require_capabilities
 from pypwru.log import Log
-from pypwru.session import Session, compile_filters, open_session
+from pypwru.packets.tracker import without_free_records
+from pypwru.phases.plan import compile_filters
+from pypwru.session import Session, open_session
 from pypwru.signals import manual_stop
 from pypwru.statistics.losses import loss_warnings
 
@@ -84,7 +85,7 @@ class Trace(Iterator[Event]):
 
     def __init__(self, config: Config, log: TextIO | None = None) -> None:
         if config.packets:  # import scapy now, rather than when events arrive already
-            import_module("pypwru.api.dissection")
+            import_module("pypwru.api.scapy_packet")
         self._log = _WarningLog(log, config.debug)
         self._counters: Mapping[str, int] = {}
         with ExitStack() as stack:

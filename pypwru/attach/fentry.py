@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, NamedTuple
 from pypwru.config import Backend
 from pypwru.discovery.plan import AttachPlan, Handler, with_kprobe_fallback
 from pypwru.errors import KernelError
+from pypwru.fds import closing_fd, raise_nofile_limit
 from pypwru.kernel.bpf import AttachTarget, AttachType
-from pypwru.kernel.bpf_objects import module_btf
-from pypwru.kernel.bpf_tracing import attach_failure_reason, tracing_link, tracing_multi_link
-from pypwru.kernel.descriptors import closing_fd, raise_nofile_limit
+from pypwru.kernel.bpf_info import module_btf
+from pypwru.kernel.bpf_links import attach_failure_reason, tracing_link, tracing_multi_link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pypwru.attach.attached import AttachReport
+    from pypwru.attach.report import AttachReport
     from pypwru.discovery.functions import Function
     from pypwru.log import Log
     from pypwru.program.load import Loader
 
 WHY_NOT_FENTRY = "several of this name, too many arguments, variadic, or it returns a struct"
-"""The reasons for which a function has no usable BTF type id (discovery/fentry.py)."""
+"""The reasons for which a function has no usable BTF type id (discovery/fentry_targets.py)."""
 _NO_MODULE_BTF = "no BTF of its module, which the kernel provides since Linux 5.11"
 
 

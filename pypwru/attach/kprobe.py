@@ -12,10 +12,10 @@ import os
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.attach.attached import AttachReport
+from pypwru.attach.report import AttachReport
 from pypwru.errors import KernelError, remedy
+from pypwru.fds import closing_fd
 from pypwru.kernel.bpf import AttachType, ProgramType
-from pypwru.kernel.descriptors import closing_fd
 from pypwru.kernel.kprobe_events import KprobeEvents, open_kprobe_events
 from pypwru.kernel.perf import attach_to_trace_event
 

@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pypwru.attach.attached import AttachReport
+from pypwru.attach.report import AttachReport
 from pypwru.errors import KernelError
-from pypwru.kernel import bpf, bpf_objects
+from pypwru.fds import closing_fd
+from pypwru.kernel import bpf, bpf_info
 from pypwru.kernel.bpf import AttachType, ProgramType
-from pypwru.kernel.descriptors import closing_fd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +103,7 @@ def _link(
     try:
         addresses = [address for address, _ in sites]
         link = links.enter_context(closing_fd(bpf.kprobe_multi_link(program, addresses, is_return)))
-        report.missed_counters.append(partial(bpf_objects.kprobe_multi_missed, link))
+        report.missed_counters.append(partial(bpf_info.kprobe_multi_missed, link))
     except OSError as error:
         if error.errno in _UNSUPPORTED:
             raise KernelError(

@@ -6,14 +6,14 @@ import os
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from pypwru.fds import closing_fd, raise_nofile_limit
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachType, ProgramType
-from pypwru.kernel.descriptors import closing_fd, raise_nofile_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pypwru.attach.attached import AttachReport
+    from pypwru.attach.report import AttachReport
     from pypwru.discovery.plan import AttachPlan
     from pypwru.log import Log
     from pypwru.program.load import Loader

@@ -54,8 +54,8 @@ class Index(NamedTuple):
         positions: index of the record's first word in the type section.
         kinds: its BTF_KIND_*.
         names: ``crc32(name) << 32 | type id`` of every named type, ascending.
-        skb_functions: result of ``carriers.find`` for ``query.CARRIED``, which every run needs;
-            empty if not computed.
+        skb_functions: result of ``argument_index.functions_taking`` for
+            ``query.INDEXED_STRUCT``, which every run needs; empty if not computed.
     """
 
     positions: array[int]

@@ -13,7 +13,7 @@ from pypwru import cache as caching
 from pypwru.btf.query import BTF, INDEXED_STRUCT
 from pypwru.btf.types import Kind
 from pypwru.errors import BTFError, NoBTF
-from pypwru.kernel.identity import vmlinux_identity
+from pypwru.kernel.build_id import vmlinux_identity
 
 if TYPE_CHECKING:
     from pypwru.btf.parse import Blob
@@ -196,7 +196,7 @@ def read_btf_file(path: Path) -> bytes:
 
 
 def _parse_with_index(data: bytes, cache: Cache | None) -> Blob:
-    from pypwru.btf import carriers, index
+    from pypwru.btf import argument_index, index
     from pypwru.btf.parse import is_btf, parse
 
     if cache is None or not is_btf(data):
@@ -207,7 +207,9 @@ def _parse_with_index(data: bytes, cache: Cache | None) -> Blob:
     blob = parse(data)
     # Malformed types raise in the query that needs them, which reports their context.
     with contextlib.suppress(BTFError):
-        skb_functions = carriers.functions_taking(blob, BTF(blob).find(INDEXED_STRUCT, Kind.STRUCT))
+        skb_functions = argument_index.functions_taking(
+            blob, BTF(blob).find(INDEXED_STRUCT, Kind.STRUCT)
+        )
         blob = blob._replace(index=blob.index._replace(skb_functions=skb_functions))
     cache.put(key, index.pack(blob.index))
     return blob

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # The kernel itself rejects deeper chains (MAX_RESOLVE_DEPTH in kernel/bpf/btf.c).
 MAX_CHAIN = 32
-INDEXED_STRUCT = "sk_buff"  # the struct that Index.carriers is computed for
+INDEXED_STRUCT = "sk_buff"  # the struct that Index.skb_functions is computed for
 
 
 class BTF:
@@ -216,12 +216,12 @@ class BTF:
 
     def enum_values(self, enumerator: str) -> Iterator[int]:
         """Yield the values of ``enumerator`` in all enums that have it."""
-        from pypwru.btf import carriers
+        from pypwru.btf import argument_index
 
         blob: Blob | None = self.blob
         while blob is not None:
             for kind in (Kind.ENUM, Kind.ENUM64):
-                for index in carriers.indexes_of(blob, kind):
+                for index in argument_index.indexes_of(blob, kind):
                     values = self.enumerators(index + blob.first_id)
                     if enumerator in values:
                         yield values[enumerator]
@@ -257,9 +257,9 @@ class BTF:
 
     def functions(self) -> Iterator[tuple[str, int]]:
         """Yield name and FUNC_PROTO id of every FUNC of this blob, without those of its base."""
-        from pypwru.btf import carriers
+        from pypwru.btf import argument_index
 
-        for index in carriers.indexes_of(self.blob, Kind.FUNC):
+        for index in argument_index.indexes_of(self.blob, Kind.FUNC):
             found = self.type(index + self.blob.first_id)
             yield found.name, found.type
 
@@ -280,11 +280,11 @@ class BTF:
             A position is that of the argument, not of its register: a struct passed by value may
             take two registers.
         """
-        from pypwru.btf import carriers
+        from pypwru.btf import argument_index
 
         pairs = self.blob.index.skb_functions if struct_name == INDEXED_STRUCT else ()
         if not pairs:
-            pairs = carriers.functions_taking(self.blob, self.find(struct_name, Kind.STRUCT))
+            pairs = argument_index.functions_taking(self.blob, self.find(struct_name, Kind.STRUCT))
         found = []
         for type_id, mask in zip(pairs[::2], pairs[1::2], strict=True):
             positions = tuple(index + 1 for index in range(max_args) if mask >> index & 1)
@@ -309,9 +309,9 @@ class BTF:
 
     def declare(self, type_id: int, declarator: str) -> str:
         """Return the C declaration of ``declarator`` as ``type_id``, without a semicolon."""
-        from pypwru.btf import prototype
+        from pypwru.btf import declare as btf_declare
 
-        return prototype.declare(self, type_id, declarator)
+        return btf_declare.declare(self, type_id, declarator)
 
     def tracepoints(self) -> list[tuple[str, int]]:
         """Return name and FUNC_PROTO id of this blob's raw tracepoints.
@@ -319,11 +319,11 @@ class BTF:
         Found by ``typedef void (*btf_trace_NAME)(void *, ...)`` of include/trace/bpf_probe.h, whose
         first parameter is the context, not an argument of the tracepoint.
         """
-        from pypwru.btf import carriers
+        from pypwru.btf import argument_index
 
         found = []
         words, positions = self.blob.words, self.blob.index.positions
-        for index in carriers.indexes_of(self.blob, Kind.TYPEDEF):
+        for index in argument_index.indexes_of(self.blob, Kind.TYPEDEF):
             type_id = index + self.blob.first_id
             name = self.blob.string_at(words[positions[index]])
             if name.startswith(b"btf_trace_"):

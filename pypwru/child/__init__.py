@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pypwru import errors
 from pypwru.errors import ChildError, remedy
-from pypwru.kernel.descriptors import closing_fd
+from pypwru.fds import closing_fd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -102,7 +102,8 @@ def child(function: str, *arguments: object) -> Iterator[Child]:
     """Start a Child and close it on the way out.
 
     Args:
-        function, arguments: as of Child.
+        function: ``module:name`` of the function to call.
+        *arguments: of the call; JSON values.
 
     Yields:
         The child.
@@ -120,7 +121,7 @@ def child(function: str, *arguments: object) -> Iterator[Child]:
 def _start(
     request_fd: int, result_fd: int, stderr_fd: int, descriptors: Sequence[int]
 ) -> subprocess.Popen[bytes]:
-    """Start the child's process with ``request_fd``, ``result_fd`` and ``stderr_fd`` as standard streams."""
+    """Start the child's process; the first three descriptors become its standard streams."""
     # -S: no site-packages, since the request has the search path.
     flags = {"-S": True, "-B": sys.dont_write_bytecode, "-E": sys.flags.ignore_environment}
     command = [_interpreter_path(), *(flag for flag, is_set in flags.items() if is_set), str(_HERE)]

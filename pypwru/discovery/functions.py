@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.discovery import prototypes, tables
+from pypwru.discovery import arguments, function_tables
 from pypwru.kernel.kallsyms import Symbols, display_name
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Function(NamedTuple):
         reason_arg: the same of an ``enum skb_drop_reason``; 0 for none.
         addresses: of all functions of that name that can be traced; () where unknown.
         display: ``name`` or ``name[module]``.
-        category: one of tables.categories(); '' if its calls are never shown.
+        category: one of function_tables.categories(); '' if its calls are never shown.
         priority: 0 (highest) to 3.
     """
 
@@ -84,7 +84,10 @@ def discover_functions(
     """Return the functions to trace.
 
     Args:
-        btf, modules, traceable, symbols: as of ``find_all_functions``.
+        btf: of vmlinux.
+        modules: module name -> its BTF, of the modules whose functions are traced.
+        traceable: the functions that ftrace can hook; None if unknown: then none is ruled out.
+        symbols: of the running kernel; None if unknown: then no function has an address.
         selection: by name, category and priority.
 
     Raises:
@@ -142,7 +145,8 @@ def find_module_functions(
 
     Args:
         types: module name, '' for vmlinux -> its BTF.
-        traceable, symbols: as of ``find_all_functions``.
+        traceable: the functions that ftrace can hook; None if unknown: then none is ruled out.
+        symbols: of the running kernel; None if unknown: then no function has an address.
 
     Raises:
         BTFError: malformed BTF.
@@ -176,13 +180,15 @@ def find_module_functions(
 
 def _find_candidates(btf: BTF, module: str) -> Iterator[_Candidate]:
     """Yield the functions of one BTF that take an sk_buff."""
-    for name, proto_id, param_indexes in btf.functions_taking(prototypes.SKB_STRUCT, max_args=32):
-        register = prototypes.argument_register(btf, proto_id, param_indexes[0])
+    for name, proto_id, param_indexes in btf.functions_taking(arguments.SKB_STRUCT, max_args=32):
+        register = arguments.argument_register(btf, proto_id, param_indexes[0])
         why = ""
         if register is None:
             why = "a struct of over 16 bytes is passed by value before the sk_buff"
-        elif register > prototypes.MAX_REGISTERS:
-            why = f"argument {param_indexes[0]}: only the first {prototypes.MAX_REGISTERS} can be read"
+        elif register > arguments.MAX_REGISTERS:
+            why = (
+                f"argument {param_indexes[0]}: only the first {arguments.MAX_REGISTERS} can be read"
+            )
         yield _Candidate(
             Function(
                 name,
@@ -191,17 +197,17 @@ def _find_candidates(btf: BTF, module: str) -> Iterator[_Candidate]:
                 _reason_register(btf, proto_id),
                 (),
                 display_name(name, module),
-                tables.category(name, module),
-                tables.function_priority(name),
+                function_tables.category(name, module),
+                function_tables.function_priority(name),
             ),
             why,
         )
 
 
 def _reason_register(btf: BTF, proto_id: int) -> int:
-    param_index = prototypes.find_reason_param(btf, proto_id)
-    register = prototypes.argument_register(btf, proto_id, param_index) if param_index else None
-    return register if register and register <= prototypes.MAX_REGISTERS else 0
+    param_index = arguments.find_reason_param(btf, proto_id)
+    register = arguments.argument_register(btf, proto_id, param_index) if param_index else None
+    return register if register and register <= arguments.MAX_REGISTERS else 0
 
 
 def _why_not_traceable(function: Function, traceable: TraceableFunctions | None) -> str:

@@ -8,13 +8,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.config import Backend
+from pypwru.discovery.argument_slots import ArgumentSlots
 from pypwru.discovery.functions import DiscoveryResult, Function, Unattachable
-from pypwru.discovery.lifetime import TERMINAL_TARGETS, terminal_free_functions
-from pypwru.program.places import ArgumentSlots
+from pypwru.discovery.skb_lifetime import TERMINAL_TARGETS, terminal_free_functions
 
 if TYPE_CHECKING:
-    from pypwru.discovery.fentry import TypeIds
-    from pypwru.discovery.others import Probe
+    from pypwru.discovery.auxiliary_probes import Probe
+    from pypwru.discovery.fentry_targets import TypeIds
     from pypwru.discovery.tracepoints import Tracepoint
 
 

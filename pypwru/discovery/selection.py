@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pypwru.discovery import tables
-from pypwru.discovery.lifetime import REASON_FUNCTIONS
+from pypwru.discovery import function_tables
+from pypwru.discovery.skb_lifetime import REASON_FUNCTIONS
 from pypwru.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 class _SelectionFields(NamedTuple):
     filter_func: str = ""
-    priority: int = tables.MAX_PRIORITY
+    priority: int = function_tables.MAX_PRIORITY
     categories: frozenset[str] = frozenset()
     only: frozenset[str] | None = None
     implicit: frozenset[str] = frozenset()
@@ -40,6 +40,7 @@ class Selection(_SelectionFields):
     if not TYPE_CHECKING:  # for the type checker, the constructor is that of the fields
 
         def __new__(cls, *values: Any, **named: Any) -> Selection:
+            """Make a Selection; raise UsageError or FilterError if it is not valid."""
             selection = super().__new__(cls, *values, **named)
             _validate(selection)
             return selection
@@ -49,7 +50,7 @@ class Selection(_SelectionFields):
         """Predicate: whether a name matches ``filter_func``."""
         if not self.filter_func:
             return lambda name: True
-        from pypwru.discovery.re2 import compile_whole_name
+        from pypwru.regexp.re2 import compile_whole_name
 
         return compile_whole_name(self.filter_func)
 
@@ -77,7 +78,7 @@ class Selection(_SelectionFields):
         Args:
             name: matched by ``filter_func``.
             display: looked up in ``only``.
-            category: one of tables.categories().
+            category: one of function_tables.categories().
             priority: 0 to 3.
         """
         return (
@@ -93,12 +94,12 @@ class Selection(_SelectionFields):
 
 def _validate(selection: Selection) -> None:
     """Raise UsageError or FilterError for a selection that is not valid."""
-    if not 0 <= selection.priority <= tables.MAX_PRIORITY:
+    if not 0 <= selection.priority <= function_tables.MAX_PRIORITY:
         raise UsageError(
             f"--priority {selection.priority}: there is no such level; take 0 (fewest functions) "
-            f"to {tables.MAX_PRIORITY} (all)"
+            f"to {function_tables.MAX_PRIORITY} (all)"
         )
-    valid = tables.categories() if selection.categories else ()
+    valid = function_tables.categories() if selection.categories else ()
     for unknown in sorted(selection.categories.difference(valid)):
         from pypwru.suggestions import did_you_mean
 

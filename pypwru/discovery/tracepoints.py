@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.discovery import prototypes, tables
+from pypwru.discovery import arguments, function_tables
 from pypwru.discovery.selection import TRACEPOINT_PREFIX, Selection
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Tracepoint(NamedTuple):
         name: as BPF_RAW_TRACEPOINT_OPEN takes it.
         skb_index: index of the sk_buff in ``ctx->args``, from 0.
         reason_index: the same of an ``enum skb_drop_reason``; None for none.
-        category: one of tables.categories().
+        category: one of function_tables.categories().
         priority: 0 (highest) to 3.
         module: '' for vmlinux.
     """
@@ -51,7 +51,8 @@ def discover_tracepoints(
     """Return the tracepoints to trace.
 
     Args:
-        btf, modules: as of ``find_all_tracepoints``.
+        btf: of vmlinux.
+        modules: module name -> its BTF, of the modules whose tracepoints are traced.
         selection: by name, category and priority.
 
     Raises:
@@ -87,12 +88,12 @@ def find_all_tracepoints(
     found = []
     for module, types in {"": btf, **modules}.items():
         for name, proto_id in types.tracepoints():
-            skb_param = prototypes.find_skb_param(types, proto_id)
+            skb_param = arguments.find_skb_param(types, proto_id)
             if skb_param is None:
                 continue
-            category = tables.category(name, module)
-            priority = tables.tracepoint_priority(name)
-            reason_param = prototypes.find_reason_param(types, proto_id)
+            category = function_tables.category(name, module)
+            priority = function_tables.tracepoint_priority(name)
+            reason_param = arguments.find_reason_param(types, proto_id)
             # A place counts from 1 and includes the context, an index of args from 0 without it.
             reason_index = None if reason_param is None else reason_param - 2
             found.append(Tracepoint(name, skb_param - 2, reason_index, category, priority, module))

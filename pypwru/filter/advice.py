@@ -85,7 +85,10 @@ def _syntax_advice(expression: str) -> str:
         equivalent = (
             f": write {_DISPLAY_FIELDS[name]}" if name in _DISPLAY_FIELDS else f"; {MANUAL}"
         )
-        return f"{name} is a field of Wireshark's display filters, and this is a capture filter{equivalent}"
+        return (
+            f"{name} is a field of Wireshark's display filters, and this is a capture filter"
+            f"{equivalent}"
+        )
     if missing := expression.count("(") - expression.count(")"):
         sign, verb = ("(", "closed") if missing > 0 else (")", "opened")
         return f"{abs(missing)} '{sign}' not {verb}"
@@ -100,7 +103,9 @@ def _token_advice(previous: str, token: str, following: str) -> str:
     """Return advice about a token of an expression with a syntax error.
 
     Args:
-        previous, token, following: the token and its neighbours.
+        previous: the token before it.
+        token: the token.
+        following: the token after it.
 
     Returns:
         Empty if no known mistake is found.

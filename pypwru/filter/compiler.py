@@ -1,16 +1,16 @@
 """pcap-filter text to the two programs that are spliced into a handler.
 
-expression -> libpcap -> classic BPF -> plan (plan.py) -> eBPF (emit.py) -> splice (inject.py)
+expression -> libpcap -> classic BPF -> plan (passes.py) -> eBPF (codegen.py) -> splice (splice.py)
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from pypwru.asm.cbpf import ClassicInstruction, ClassicProgram
 from pypwru.errors import FilterError
-from pypwru.filter.cbpf import ClassicInstruction, ClassicProgram
 from pypwru.filter.pcap import Linktype, compile_error, compile_pcap
-from pypwru.filter.translation import FilterProgram
+from pypwru.filter.program import FilterProgram
 
 _RETURN = 0x06
 

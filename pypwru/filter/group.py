@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from itertools import chain as joined
 
-from pypwru.filter.blocks import CFG, NO_MATCH, Block, Blocks, predecessors
-from pypwru.filter.cbpf import ClassicInstruction, InstructionKind
+from pypwru.asm.cbpf import ClassicInstruction, InstructionKind
+from pypwru.filter.cfg import CFG, NO_MATCH, Block, Blocks, predecessors
 from pypwru.filter.liveness import Liveness, analyse_liveness
 
 Code = tuple[ClassicInstruction, ...]

@@ -11,8 +11,8 @@ guard, at its entry. The equations are those of cbpfc's ``addAbsolutePacketGuard
 
 from __future__ import annotations
 
-from pypwru.filter.blocks import CFG, MATCH, NO_MATCH, Block, Blocks, predecessors, redirect_edges
-from pypwru.filter.cbpf import MAX_OFFSET, InstructionKind
+from pypwru.asm.cbpf import MAX_OFFSET, InstructionKind
+from pypwru.filter.cfg import CFG, MATCH, NO_MATCH, Block, Blocks, predecessors, redirect_edges
 
 UNSATISFIABLE = 1 << 40
 """Required bytes of a block from which no packet can match."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pypwru.filter.blocks import CFG, Block, loop_headers
-from pypwru.filter.cbpf import ClassicInstruction, InstructionKind
+from pypwru.asm.cbpf import ClassicInstruction, InstructionKind
+from pypwru.filter.cfg import CFG, Block, loop_headers
 
 LiveSet = frozenset[str]
 """A set of locations: "A", "X", "M0" to "M15"."""

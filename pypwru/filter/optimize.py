@@ -14,7 +14,7 @@ from pypwru.filter.shorten import fold, reuse
 from pypwru.filter.thread import merge_equal_blocks, thread_jumps
 
 if TYPE_CHECKING:
-    from pypwru.filter.blocks import CFG
+    from pypwru.filter.cfg import CFG
 
 __all__ = ["fold", "optimize"]
 

@@ -14,8 +14,8 @@ import threading
 import time
 from enum import Enum
 
+from pypwru.asm.cbpf import ClassicInstruction, ClassicProgram, validate
 from pypwru.errors import FilterError
-from pypwru.filter.cbpf import ClassicInstruction, ClassicProgram, validate
 from pypwru.filter.libpcap import BpfProgram, load_libpcap
 
 SNAPLEN = 262144
@@ -94,7 +94,8 @@ def _compile_with_limit(
         linktype: the header that the packets begin with.
 
     Raises:
-        FilterError: libpcap rejects it, or PATIENCE is exceeded (the thread goes on as a daemon).
+        FilterError: libpcap rejects it, or MAX_CPU_TIME is exceeded (the thread goes on as a
+            daemon).
     """
     result: list[list[ClassicInstruction] | FilterError] = []
 

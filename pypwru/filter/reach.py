@@ -13,15 +13,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pypwru.filter import ebpf, ranges
-from pypwru.filter.reads import MAX_REACH, Reach
+from pypwru.asm import ebpf
+from pypwru.filter import ranges
+from pypwru.filter.packet_loads import MAX_REACH, Reach
 from pypwru.filter.terms import LOAD, PACKET
 from pypwru.filter.values import ValueNumbering, entry_states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pypwru.filter.blocks import CFG
+    from pypwru.filter.cfg import CFG
     from pypwru.filter.values import State
 
 _IPV4_HEADER = 20

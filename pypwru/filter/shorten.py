@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pypwru.filter import ebpf
-from pypwru.filter.blocks import CFG, Block, loop_headers, redirect_edges
-from pypwru.filter.cbpf import CHECK_FLAG, MAX_OFFSET, ClassicInstruction, InstructionKind
+from pypwru.asm import ebpf
+from pypwru.asm.cbpf import CHECK_FLAG, MAX_OFFSET, ClassicInstruction, InstructionKind
+from pypwru.filter.cfg import CFG, Block, loop_headers, redirect_edges
 from pypwru.filter.liveness import LiveSet, analyse_liveness, locations_read, locations_written
 from pypwru.filter.terms import PACKET
 from pypwru.filter.values import State, ValueNumbering, entry_states

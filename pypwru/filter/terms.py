@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pypwru.filter import ebpf, ranges
+from pypwru.asm import ebpf
+from pypwru.filter import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +105,8 @@ class Terms:
 
         Args:
             operation: the BPF_OP bits.
-            one, other: value numbers of the operands.
+            one: value number of the left operand.
+            other: value number of the right operand.
         """
         if operation in _COMMUTATIVE and self._operand_rank(one) < self._operand_rank(other):
             one, other = other, one

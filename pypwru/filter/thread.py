@@ -9,8 +9,8 @@ is read later; there are no two equal blocks, except in loops.
 
 from __future__ import annotations
 
-from pypwru.filter.blocks import CFG, Block, Blocks, loop_headers, redirect_edges
-from pypwru.filter.cbpf import InstructionKind
+from pypwru.asm.cbpf import InstructionKind
+from pypwru.filter.cfg import CFG, Block, Blocks, loop_headers, redirect_edges
 from pypwru.filter.liveness import LiveSet, analyse_liveness
 from pypwru.filter.shorten import JUMP
 from pypwru.filter.values import State, ValueNumbering, outgoing_states

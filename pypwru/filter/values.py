@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pypwru.filter import ebpf, ranges
-from pypwru.filter.blocks import CFG, Block, loop_headers
-from pypwru.filter.cbpf import ClassicInstruction, InstructionKind
+from pypwru.asm import ebpf
+from pypwru.asm.cbpf import ClassicInstruction, InstructionKind
+from pypwru.filter import ranges
+from pypwru.filter.cfg import CFG, Block, loop_headers
 from pypwru.filter.liveness import locations_read, locations_written
 from pypwru.filter.ranges import Ranges
 from pypwru.filter.terms import DIVISIONS, EQUAL, GREATER, JOIN, LENGTH, LOAD, PACKET, Terms
@@ -227,7 +228,7 @@ class ValueNumbering(Terms):
         return Condition(self.value_number((GREATER, one, other)), accepted)
 
     def _simplify(self, value: int, accepted: Ranges) -> Condition:
-        """Return the condition that ``value`` is in ``accepted``, on a value it is computed from."""
+        """Return the condition that ``value`` is in ``accepted``, on what it is computed from."""
         operation, one, other = self.terms[value]
         if operation == ebpf.ADD and (number := self.constant_of(other)) is not None:
             return self._simplify(one, ranges.shift(accepted, -number))

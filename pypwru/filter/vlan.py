@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pypwru.filter.cbpf import ClassicInstruction, InstructionKind
-from pypwru.filter.reads import PacketLoads, Window, round_up
+from pypwru.asm.cbpf import ClassicInstruction, InstructionKind
+from pypwru.filter.packet_loads import PacketLoads, Window, round_up
 
 if TYPE_CHECKING:  # not imported at run time, since a run without a filter doesn't need them
-    from pypwru.filter.blocks import CFG, Block
+    from pypwru.filter.cfg import CFG, Block
     from pypwru.filter.values import Condition, ValueNumbering
 
 ETHERNET_HEADER = 14

@@ -173,7 +173,8 @@ def map_create(kind: MapType, name: str, key: int, value: int, entries: int, fla
     Args:
         kind: its type.
         name: at most 15 characters are used.
-        key, value: sizes in bytes; 0 for a ring buffer.
+        key: size of a key in bytes; 0 for a ring buffer.
+        value: size of a value in bytes; 0 for a ring buffer.
         entries: ``max_entries``; of a ring buffer its size in bytes.
         flags: BPF_F_*.
 
@@ -212,7 +213,8 @@ def map_update(fd: int, key: bytes, value: bytes) -> None:
 
     Args:
         fd: the map.
-        key, value: their bytes; the value of a per-CPU map has those of all possible CPUs.
+        key: its bytes.
+        value: its bytes; of a per-CPU map, the values of all possible CPUs.
 
     Raises:
         OSError: the kernel refused: E2BIG if the map is full.

@@ -145,6 +145,7 @@ def _read_error(error: OSError) -> KernelError:
             f"{failure}: {error.strerror}; run as root (sudo pypwru), {_OTHER_BACKEND_HINT}"
         )
     return KernelError(
-        f"{failure}: {error.strerror}; see whether `cat {MOUNT_POINTS[0]}/available_filter_functions` "
-        f"works, {_OTHER_BACKEND_HINT}"
+        f"{failure}: {error.strerror}; "
+        f"see whether `cat {MOUNT_POINTS[0]}/available_filter_functions` works, "
+        f"{_OTHER_BACKEND_HINT}"
     )

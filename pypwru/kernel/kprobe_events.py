@@ -22,7 +22,7 @@ import struct
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from pypwru.kernel.descriptors import closing_fd
+from pypwru.fds import closing_fd
 from pypwru.kernel.ftrace import MOUNT_POINTS
 from pypwru.kernel.pseudofs import open_root
 

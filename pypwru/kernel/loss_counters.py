@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 
-from pypwru.kernel.nfnetlink import parse_attributes
+from pypwru.kernel.netlink import parse_attributes
 
 LISTEN_DROPS = "TcpExtListenDrops"
 WIREGUARD = "wireguard"
@@ -72,7 +72,7 @@ def read_loss_counters() -> dict[str, int]:
     """
     import socket
 
-    from pypwru.resolve.links import dump_request
+    from pypwru.kernel.netns_links import dump_request
 
     with open(_NETSTAT) as file:
         found = {LISTEN_DROPS: netstat_counter(file.read(), LISTEN_DROPS)}

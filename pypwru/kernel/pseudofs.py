@@ -29,7 +29,9 @@ def read_file(filesystem: str, name: str, mount_points: Sequence[str]) -> bytes:
     """Read one file of a pseudo filesystem.
 
     Args:
-        filesystem, name, mount_points: as of ``open_file``.
+        filesystem: its type as in mount(8), e.g. ``tracefs``.
+        name: path of the file, relative to the root of the filesystem.
+        mount_points: usual mount points, tried in order before a detached mount.
 
     Raises:
         OSError: as of ``open_file``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.discovery import tables
+from pypwru.discovery import function_tables
 from pypwru.discovery.selection import is_tracepoint
 from pypwru.kernel.kallsyms import display_name
 
@@ -23,7 +23,7 @@ class Entry(NamedTuple):
         name: of the function; ``tp:name`` of a raw tracepoint.
         module: '' for vmlinux.
         skb_arg: of the packet among its arguments, from 1; None if it takes none, or unknown.
-        category: one of tables.categories().
+        category: one of function_tables.categories().
         priority: 0 to 3.
         signature: C declaration; '' if unknown.
         attachable: whether it can be attached to; None if unknown.
@@ -79,13 +79,13 @@ def sort_entries(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 def names_by_priority(entries: Iterable[Entry]) -> dict[str, list[str]]:
     """Return a dict of every priority -> display names."""
-    priorities = map(str, range(tables.MAX_PRIORITY + 1))
+    priorities = map(str, range(function_tables.MAX_PRIORITY + 1))
     return _group_names(entries, priorities, lambda entry: str(entry.priority))
 
 
 def names_by_category(entries: Iterable[Entry]) -> dict[str, list[str]]:
     """Return a dict of every category -> display names."""
-    return _group_names(entries, tables.categories(), attrgetter("category"))
+    return _group_names(entries, function_tables.categories(), attrgetter("category"))
 
 
 def _group_names(

@@ -1,1 +1,1 @@
-"""Rendering of events as text, JSON, journeys and pcap, and the files that they are written to."""
+"""The pipeline of a run's records, and the rendering of events as text and JSON."""

@@ -12,13 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.config import Config, NftOutput, Timestamp
-from pypwru.events.record import header_constants
-from pypwru.output import conntrack, hexdump, nft, tuples
-from pypwru.output.parts import FlowFields, MapCall, MetadataFields, PacketFields, Part
-from pypwru.resolve.event_names import MemberFormatter, event_type
+from pypwru.names.event_names import MemberFormatter, event_type
+from pypwru.nft import render
+from pypwru.output import conntrack, hexdump, tuples
+from pypwru.wire.fields import FlowFields, MapCall, MetadataFields, PacketFields, Part
+from pypwru.wire.record import header_constants
 
 if TYPE_CHECKING:
-    from pypwru.resolve.event_names import NameResolver
+    from pypwru.names.event_names import NameResolver
 
 NAME_WIDTH = 16
 _XDP = header_constants()["EVENT_XDP"]
@@ -41,7 +42,7 @@ class Column(NamedTuple):
         width: ``%`` format of title and text.
         part: the part of a record that its value depends on.
         value: (fields, names) to a plain value. ``fields`` is the part as decoded by
-            ``parts.READERS``; of TIME it is (``struct part_packet_id`` or the packet part, ktime).
+            ``split.READERS``; of TIME it is (``struct part_packet_id`` or the packet part, ktime).
         text: formats the value for text output, before ``width``; None: not in text output.
         json: converts the value for JSON; a result of None is left out of the object.
         separator: separator from the column before.
@@ -193,7 +194,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("type", "", "", Part.FUNCTION, event_type, None),
     Column("caller_func", "CALLER", "%s", Part.CALLER, lambda frames, names: names.caller(frames), is_enabled=lambda config: config.output_caller),
     Column("location", " LOCATION", "%s", Part.LOCATION, lambda frames, names: names.location(frames) if frames else "", lambda place: place and f" {place}", lambda place: place or None, separator="", is_enabled=lambda config: config.drops),
-    *(Column("nft", " NFT-CHAIN NFT-RULE", "%s", Part.NFT, lambda part, names: nft.decode(part, names.chain), partial(nft.line, mode=mode), nft.members, separator="", is_enabled=_has_nft_mode(mode)) for mode in (NftOutput.YES, NftOutput.TEXT, NftOutput.HOOK)),
+    *(Column("nft", " NFT-CHAIN NFT-RULE", "%s", Part.NFT, lambda part, names: render.decode(part, names.chain), partial(render.line, mode=mode), render.members, separator="", is_enabled=_has_nft_mode(mode)) for mode in (NftOutput.YES, NftOutput.TEXT, NftOutput.HOOK)),
     Column("ct", " CT", "%s", Part.CT, lambda fields, names: conntrack.decode_connection(*fields), conntrack.text, conntrack.members, separator="", is_enabled=lambda config: config.output_ct),
     Column("skb_members", "", "%s", Part.METADATA, skb_members, _members_text, _members_json, separator="", is_enabled=lambda config: bool(config.output_skb_metadata)),
     Column("xdp_members", "", "%s", Part.METADATA, xdp_members, _members_text, _members_json, separator="", is_enabled=lambda config: bool(config.output_xdp_metadata)),

@@ -14,18 +14,18 @@ from abc import ABC, abstractmethod
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from pypwru.events.wire import record_layout
-from pypwru.output.cutting import READERS, BatchParts, RecordSplitter
-from pypwru.output.nft_part import EMPTY_NFT
-from pypwru.output.parts import KIND_SLICE, Part
+from pypwru.nft.record import EMPTY_NFT
+from pypwru.output.split import READERS, BatchParts, RecordSplitter
+from pypwru.wire.fields import KIND_SLICE, Part
+from pypwru.wire.layout import record_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pypwru.config import Config
-    from pypwru.events.record import RawRecord
+    from pypwru.names.event_names import NameResolver
     from pypwru.output.columns import Column
-    from pypwru.resolve.event_names import NameResolver
+    from pypwru.wire.record import RawRecord
 
 _MAX_TEXTS = 1 << 14
 _MAX_STACKS = 1 << 11

@@ -6,7 +6,7 @@ import ipaddress
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from pypwru.output.parts import FlowFields, TunnelFields
+    from pypwru.wire.fields import FlowFields, TunnelFields
 
 # IANA protocol numbers that pwru has a name for; of others the name is empty.
 PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6"}

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from pypwru.bpf_sources import MAIN, source_digest
 from pypwru.cache import Cache, digest
-from pypwru.program.source import MAIN, source_digest
 
 Bytecode = Mapping[str, bytes]
 Compiler = Callable[[str, str, list[str]], dict[str, str]]
@@ -38,7 +38,9 @@ def compile_in_child(main: str, layout: str, flags: list[str]) -> dict[str, str]
     """Run ``compile_handlers`` in a child process.
 
     Args:
-        main, layout, flags: as of ``compile_handlers``.
+        main: name of the file in bpf/.
+        layout: C text of macros, put before the file's.
+        flags: for clang, e.g. ``-DNAME=text``.
 
     Returns:
         As of ``compile_handlers``.
@@ -64,7 +66,7 @@ def build(
     """Compile the handlers of a file, or read them from the cache.
 
     Args:
-        layout: C text of macros, from ``layout.layout``.
+        layout: C text of macros, from ``layout.build_layout``.
         defines: macro name -> text.
         cache: bytecode of earlier runs; the result is added.
         main: name of the file in bpf/.

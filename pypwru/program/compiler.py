@@ -9,8 +9,8 @@ import os
 import re
 from contextlib import suppress
 
+from pypwru.bpf_sources import BPF_DIR, KERNEL_TREE
 from pypwru.errors import BuildError
-from pypwru.program.source import BPF_DIR, KERNEL_TREE
 
 _BCC_SOURCE_VARIABLE = "BCC_KERNEL_SOURCE"
 _HANDLER = re.compile(r"^int (\w+)\(void \*ctx\)", re.MULTILINE)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pypwru.asm.ebpf import LD_IMM64, Insn, pack, signed_immediate
+from pypwru.discovery.argument_slots import (
+    ArgumentSlots,
+    patch_arguments,
+    pt_regs_offset,
+    tracing_ctx_offset,
+)
 from pypwru.errors import KernelError, remedy
-from pypwru.filter.ebpf import LD_IMM64, Insn, pack, signed_immediate
-from pypwru.filter.inject import Body, splice_all
+from pypwru.fds import closing_fd
+from pypwru.filter.splice import Body, splice_all
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachTarget, AttachType, ProgramType, VerifierError
-from pypwru.kernel.bpf_objects import RunStats, program_run_stats
-from pypwru.kernel.descriptors import closing_fd
-from pypwru.program.constants import CONSTANTS, PLACEHOLDER
+from pypwru.kernel.bpf_info import RunStats, program_run_stats
+from pypwru.program.load_time import CONSTANTS, PLACEHOLDER
 from pypwru.program.maps import MAPS
-from pypwru.program.places import ArgumentSlots, patch_arguments, pt_regs_offset, tracing_ctx_offset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import ExitStack
+
+    from pypwru.program.debug_files import DebugFiles
 
 _PSEUDO_MAP_FD = 1  # BPF_PSEUDO_MAP_FD
 _STATISTICS_PREFIXES = (
@@ -35,7 +42,7 @@ def relocate(
     Args:
         program: instructions; a placeholder is an ld_imm64 with PLACEHOLDER in its upper 32 bits.
         maps: map name -> descriptor.
-        values: name in ``constants.CONSTANTS`` -> u64 value.
+        values: name in ``load_time.CONSTANTS`` -> u64 value.
 
     Returns:
         New instructions.
@@ -63,9 +70,11 @@ class Loader:
     Args:
         bytecode: result of ``build``; copied.
         bodies: marker -> body that is spliced in its place.
-        constants: name in ``constants.CONSTANTS`` -> u64 value, those that are fixed for the run.
+        constants: name in ``load_time.CONSTANTS`` -> u64 value, those that are fixed for the run.
         maps: map name -> descriptor.
         stack: owns the descriptors of the loaded programs.
+        debug_files: get the disassembly of each handler, and the logs of the verifier; None
+            without --debug.
     """
 
     def __init__(
@@ -75,12 +84,15 @@ class Loader:
         constants: Mapping[str, int],
         maps: Mapping[str, int],
         stack: ExitStack,
+        debug_files: DebugFiles | None = None,
     ) -> None:
         self._bytecode = dict(bytecode)
         self._bodies = bodies
         self._constants = constants
         self._maps = maps
         self._stack = stack
+        self._debug_files = debug_files
+        self._disassembled: set[str] = set()
         self._spliced: dict[str, list[Insn]] = {}
         self.programs: dict[int, str] = {}
 
@@ -120,13 +132,18 @@ class Loader:
         offset = pt_regs_offset if kind[0] is ProgramType.KPROBE else tracing_ctx_offset
         patched = patch_arguments(self._spliced[handler], slots, offset)
         per_program = {"SELF": self_id, **slots.argument_indexes()}
-        code = pack(relocate(patched, self._maps, {**self._constants, **per_program}))
+        program = relocate(patched, self._maps, {**self._constants, **per_program})
+        if self._debug_files is not None and handler not in self._disassembled:
+            self._keep_disassembly(handler, program)
         try:
-            fd = bpf.program_load(kind[0], handler, code, kind[1], target)
+            fd = bpf.program_load(kind[0], handler, pack(program), kind[1], target)
         except VerifierError as error:
+            if self._debug_files is not None:
+                self._keep_disassembly(handler, program)  # the first one's arguments may differ
+                self._debug_files.write(f"{handler}.verifier.log", error.log)
             raise KernelError(
                 f"The kernel's verifier refused {handler}: {_explain_verifier_error(error.log)}; "
-                "please report it with the output of --debug",
+                "please report it with the output and the files of --debug",
                 error.log,
             ) from error
         except BlockingIOError as error:
@@ -140,6 +157,15 @@ class Loader:
             ) from error
         self.programs[self._stack.enter_context(closing_fd(fd))] = handler
         return fd
+
+    def _keep_disassembly(self, handler: str, program: Sequence[Insn]) -> None:
+        """Keep the disassembly of ``program`` in the debug files, as that of ``handler``."""
+        from pypwru.asm.disassembly import disassemble
+
+        assert self._debug_files is not None, "only --debug disassembles"
+        self._disassembled.add(handler)
+        names = {fd: name for name, fd in self._maps.items()}
+        self._debug_files.write(f"{handler}.ebpf", f"{disassemble(program, names)}\n")
 
     def recursion_misses(self) -> dict[str, int]:
         """Return handler -> runs that the kernel skipped, since it was running on that CPU."""

@@ -1,4 +1,4 @@
-"""The BPF maps of a session. Bytecode refers to them by placeholders, as in constants.py."""
+"""The BPF maps of a session. Bytecode refers to them by placeholders, as in load_time.py."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.errors import KernelError, remedy
-from pypwru.events.record import COUNTERS_SIZE
+from pypwru.fds import closing_fd
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import MapType
-from pypwru.kernel.descriptors import closing_fd
-from pypwru.program.constants import placeholder
+from pypwru.program.load_time import placeholder
+from pypwru.wire.record import COUNTERS_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -7,8 +7,8 @@ import os
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from pypwru import __version__
 from pypwru.statistics.losses import describe_losses
+from pypwru.version import __version__
 
 if TYPE_CHECKING:
     from pypwru.statistics.latencies import Latency
@@ -38,12 +38,12 @@ def _summary_json(summary: Summary) -> dict[str, object]:
         "nft_rules": [_rule_json(row) for row in summary.rules],
         "latency": _latency_json(summary.latency) if summary.latency else None,
         "hops": [_hop_json(hop) for hop in summary.hops],
-        "busiest_flows": [flow._asdict() for flow in summary.top_flows],
+        "top_flows": [flow._asdict() for flow in summary.top_flows],
         "complete": not describe_losses(summary.counters),
-        "account": summary.counters,
+        "counters": summary.counters,
         "throttled": summary.throttled,
-        "packets_let_go": summary.skbs_evicted,
-        "flow_events_beyond": summary.flow_events_over_limit,
+        "skbs_evicted": summary.skbs_evicted,
+        "flow_events_over_limit": summary.flow_events_over_limit,
         "cost": None if summary.cost is None else [_handler_json(each) for each in summary.cost],
     }
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypwru.errors import OutputError
-from pypwru.kernel.descriptors import closing_fd
-from pypwru.output.sink import output_error, path_of_descriptor
+from pypwru.fds import closing_fd
+from pypwru.files.sink import output_error, path_of_descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.events.record import EVENT_MEMBERS
 from pypwru.output.tuples import PROTOCOL_NAMES, format_address
+from pypwru.wire.record import EVENT_MEMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

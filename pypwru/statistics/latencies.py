@@ -32,8 +32,9 @@ class Latency(NamedTuple):
 
 
 def nearest_rank(ordered: Sequence[int], percent: int) -> int:
-    """Return a percentile by the nearest-rank method: the smallest value such that at least
-    ``percent`` % of the values are not greater.
+    """Return a percentile by the nearest-rank method.
+
+    It is the smallest value such that at least ``percent`` % of the values are not greater.
 
     Args:
         ordered: ascending, not empty.

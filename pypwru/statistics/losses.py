@@ -15,14 +15,14 @@ LOSS_TEXTS: Mapping[str, str] = {
     "lost_missed": "hits were skipped by the kernel",
     "lost_tracking": "packets were evicted from the full map of tracked packets: trace less",
     "lost_verdicts": "packets were evicted from the full map of verdicts: trace less",
-    "lost_identities": "packets were evicted from the full map of packet IDs, and count again",
-    "lost_held": "events of undecided packets were evicted for lack of room: trace less",
-    "lost_ends": "free events found no room in the ring: raise --buffer-size, or trace less",
+    "lost_packet_ids": "packets were evicted from the full map of packet IDs, and count again",
+    "lost_pending": "events of undecided packets were evicted for lack of room: trace less",
+    "lost_free_events": "free events found no room in the ring: raise --buffer-size, or trace less",
     "lost_journeys": "events of packets that --output-journey had no room for: trace less",
     "lost_packets": "packets found no room for their data: raise --buffer-size",
 }
 # Not missing from statistics.
-_NOT_IN_STATISTICS = frozenset(("lost_ends", "lost_journeys", "lost_packets"))
+_NOT_IN_STATISTICS = frozenset(("lost_free_events", "lost_journeys", "lost_packets"))
 # Hits before the filter ran: they may be of packets that don't match.
 _BEFORE_FILTER = frozenset(("lost_recursion", "lost_nested", "lost_missed"))
 SKIPPED_TEXTS: Mapping[str, str] = {

@@ -6,14 +6,14 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from pypwru.kernel.bpf_objects import enable_bpf_stats
+from pypwru.kernel.bpf_info import enable_bpf_stats
 from pypwru.statistics.losses import loss_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pypwru.log import Log
-    from pypwru.statistics.traced import TracedSession
+    from pypwru.statistics.traced_session import TracedSession
 
 _QUIET_PERIOD = 3.0  # seconds without a match, after which a user at a terminal is informed
 
@@ -55,8 +55,10 @@ class LossNotices:
             self._log.info(f"No packet matched so far{self._rate_text()}")
 
     def _measure(self) -> None:
-        """Measure the rate of hits from the first poll to the second. Not for longer: while the
-        kernel counts runs of BPF programs (BPF_ENABLE_STATS), each hit costs more.
+        """Measure the rate of hits from the first poll to the second.
+
+        Not for longer: while the kernel counts runs of BPF programs (BPF_ENABLE_STATS), each hit
+        costs more.
         """
         now = self._monotonic()
         if self._first_count is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from pypwru.statistics.figures import format_count, format_duration, format_rate
+from pypwru.statistics.format import format_count, format_duration, format_rate
 from pypwru.statistics.losses import describe_losses, describe_skipped
 from pypwru.statistics.summary import NANOSECONDS, Summary
 from pypwru.statistics.tables import TABLES, SummaryTable

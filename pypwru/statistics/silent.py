@@ -9,10 +9,10 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pypwru.kernel.descriptors import closing_fd
+from pypwru.fds import closing_fd
 from pypwru.kernel.loss_counters import LISTEN_DROPS, read_loss_counters
 from pypwru.kernel.netns import run_in_namespace
-from pypwru.resolve.opener import find_namespaces
+from pypwru.kernel.netns_opener import find_namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

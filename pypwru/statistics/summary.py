@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from pypwru.events.lives import without_free_records
-from pypwru.events.wire import record_layout
+from pypwru.packets.tracker import without_free_records
+from pypwru.statistics.counts import Drop, EventCounts, RuleVerdict
 from pypwru.statistics.flows import TUPLE_SLICE, Flow, Flows
-from pypwru.statistics.paths import LatencyTracker
-from pypwru.statistics.tallies import Drop, EventCounts, RuleVerdict
+from pypwru.statistics.latency_tracker import LatencyTracker
+from pypwru.wire.layout import record_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pypwru.config import Config
-    from pypwru.events.record import RawRecord
-    from pypwru.kernel.bpf_objects import RunStats
-    from pypwru.resolve.event_names import NameResolver
+    from pypwru.kernel.bpf_info import RunStats
+    from pypwru.names.event_names import NameResolver
     from pypwru.statistics.latencies import Latency
+    from pypwru.wire.record import RawRecord
 
 _KeyT = TypeVar("_KeyT")
 
@@ -163,8 +163,9 @@ class RunCounters(NamedTuple):
 
 
 class Statistics:
-    """Counts what a trace produces: takes batches of records, including free records, as the other
-    outputs do.
+    """Counts what a trace produces.
+
+    It takes batches of records, including free records, as the other outputs do.
 
     Args:
         config: of the run.

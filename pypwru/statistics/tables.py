@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pypwru.statistics.figures import format_count, format_duration, format_rate
+from pypwru.statistics.format import format_count, format_duration, format_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,7 +72,7 @@ TABLES: tuple[SummaryTable, ...] = (
         TableColumn("TIMES", lambda row: row.events, format_count, "c"),
         TableColumn("VERDICT", lambda row: row.rule.verdict, key="r"),
         TableColumn("CHAIN", lambda row: f"{row.rule.family} {row.rule.table} {row.rule.chain}", key="n"),
-        TableColumn("SPEAKER", _verdict_source),
+        TableColumn("SOURCE", _verdict_source),
         TableColumn("RULE", lambda row: row.rule.text or ""),
     )),
     SummaryTable("hops", lambda summary: summary.hops, (
@@ -84,7 +84,7 @@ TABLES: tuple[SummaryTable, ...] = (
     SummaryTable("flows", lambda summary: summary.top_flows, (
         TableColumn("EVENTS", lambda row: row.events, format_count, "c"),
         TableColumn("PROTO", lambda row: row.protocol, key="r"),
-        TableColumn("ENDS, THE FIRST SENDER FIRST", lambda row: f"{row.first} {row.second}", key="n"),
+        TableColumn("FLOW (INITIATOR FIRST)", lambda row: f"{row.first} {row.second}", key="n"),
     )),
     SummaryTable("cost", lambda summary: summary.cost or (), (
         TableColumn("NS/HIT", lambda row: row.mean, format_count, "t"),
@@ -92,7 +92,7 @@ TABLES: tuple[SummaryTable, ...] = (
         TableColumn("HANDLER", lambda row: row.handler, key="n"),
     )),
     SummaryTable("throttled functions", lambda summary: sorted(summary.throttled.items(), key=lambda item: -item[1]), (
-        TableColumn("LEFT OUT", lambda row: row[1], format_count, "c"),
+        TableColumn("THROTTLED", lambda row: row[1], format_count, "c"),
         TableColumn("FUNCTION", lambda row: row[0], key="n"),
     )),
 )

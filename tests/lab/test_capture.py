@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pypwru.discovery.lifetime import DATA_ALREADY_FREED
+from pypwru.discovery.skb_lifetime import DATA_ALREADY_FREED
 from tests.lab import kernels, results
 from tests.lab.kernels import REFERENCE
 from tests.lab.suites import capture_backends
@@ -53,9 +53,9 @@ def test_a_tag_is_beside_the_packet(kernel: str, backend: str) -> None:
 def test_every_packet_that_was_wanted_was_told(kernel: str, backend: str) -> None:
     for name in ("every", "first"):
         done = step(kernel, f"{name} {backend}")["done"]
-        assert done["lost_packets"] == done["packets_cut"] == done["lost_ring_full"] == 0
+        assert done["lost_packets"] == done["capture_truncated"] == done["lost_ring_full"] == 0
     seen = step(kernel, f"every {backend}")
-    assert 0 < sum(seen["told"].values()) == seen["done"]["packets_wanted"]
+    assert 0 < sum(seen["told"].values()) == seen["done"]["capture_requested"]
 
 
 @pytest.mark.parametrize(("kernel", "backend"), EACH)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pypwru.discovery.lifetime import DROP_WRAPPERS
-from pypwru.output.nft import OTHER_HOOK
+from pypwru.discovery.skb_lifetime import DROP_WRAPPERS
+from pypwru.nft.render import OTHER_HOOK
 from tests.lab import results
 from tests.lab.jobs.drops import (
     BAD_SUM,
@@ -129,7 +129,7 @@ def test_the_rule_is_named(events: list[dict[str, Any]]) -> None:
 
 def test_the_account_is_whole(found: Any) -> None:
     done = {key: int(value) for key, value in logged(found["err"], "Done").items()}
-    assert done["lost_ring_full"] == done["lost_held"] == done["lost_ends"] == 0
+    assert done["lost_ring_full"] == done["lost_pending"] == done["lost_free_events"] == 0
     assert done["produced"] == done["events"] + done["not_shown"]
 
 

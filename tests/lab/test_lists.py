@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pypwru.discovery import tables
+from pypwru.discovery import function_tables
 from tests.lab import results
 from tests.lab.kernels import Feature, names
-from tests.unit.discovery.test_tables import KERNELS as RECORDED
-from tests.unit.discovery.test_tables import LIMITS, recorded
+from tests.unit.discovery.test_function_tables import KERNELS as RECORDED
+from tests.unit.discovery.test_function_tables import LIMITS, recorded
 
 pytestmark = pytest.mark.lab
 SUITE = "lists"
@@ -52,7 +52,7 @@ def test_the_size_of_every_level(kernel: str, name: str) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_few_functions_are_of_no_category(kernel: str, name: str) -> None:
     found = document(kernel, name)
-    other = found["statistics"]["by_category"][tables.OTHER]
+    other = found["statistics"]["by_category"][function_tables.OTHER]
     assert len(other) / found["metadata"]["total"] < 0.15
 
 
@@ -64,7 +64,7 @@ def test_no_name_is_in_a_table_that_no_kernel_has() -> None:
         for one in document(kernel, "modules")["functions"]
         if one["attachable"]
     }
-    assert tables.priorities("priorities").keys() - known == set()
+    assert function_tables.priorities("priorities").keys() - known == set()
 
 
 @pytest.mark.step("lists")

@@ -16,7 +16,7 @@ import pytest
 from _pytest.mark import ParameterSet
 from jsonschema import Draft202012Validator
 
-from pypwru.options import FLAGS
+from pypwru.cli.flags import FLAGS
 from tests.lab import kernels
 from tests.lab.kernels import REFERENCE, Tier, tier
 from tests.lab.parity.differences import DIFFERENCES, explanation

@@ -42,7 +42,7 @@ def test_every_sk_buff_has_sights_and_then_one_end(kernel: str) -> None:
     assert shapes["sE"] > 500
     assert shapes.keys() <= {"sE", "s", "E"}, "an end comes once, and nothing behind it"
     assert shapes["s"] + shapes["E"] <= KEPT
-    assert seen["done"]["lost_ends"] == seen["done"]["lost_identities"] == 0
+    assert seen["done"]["lost_free_events"] == seen["done"]["lost_packet_ids"] == 0
     assert_is_all(seen["done"])
 
 
@@ -70,7 +70,7 @@ def test_one_ping_in_ten_with_the_same_functions_as_without_sampling(kernel: str
     assert strange <= RARE * shown
     for done in (every["done"], sampled["done"]):
         assert_is_all(done)
-    assert sampled["done"]["lost_identities"] == 0
+    assert sampled["done"]["lost_packet_ids"] == 0
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

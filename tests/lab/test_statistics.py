@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pypwru.discovery.lifetime import DROP_TARGETS, DROP_WRAPPERS, REASON_FUNCTIONS
+from pypwru.discovery.skb_lifetime import DROP_TARGETS, DROP_WRAPPERS, REASON_FUNCTIONS
 from tests.lab import results
 from tests.lab.jobs.nft_chosen import EACH
 from tests.lab.jobs.statistics import RUNS

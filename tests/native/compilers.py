@@ -18,29 +18,29 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pypwru.bpf_sources import MAIN, NFT, NFT_EVAL, XTABLES, sources
 from pypwru.btf.load import load_vmlinux
 from pypwru.btf.query import BTF
 from pypwru.cache import Cache
+from pypwru.cli.flags import parse
 from pypwru.config import Backend, Config
+from pypwru.discovery.argument_slots import ArgumentSlots
 from pypwru.errors import KernelError
-from pypwru.events.wire import record_layout
 from pypwru.filter.compiler import compile_filter
-from pypwru.filter.wanted import Criteria, compile_criteria, compile_inner_filters
+from pypwru.filter.criteria import Criteria, compile_criteria, compile_inner_filters
 from pypwru.kernel.bpf import AttachType, ProgramType
-from pypwru.kernel.nft_types import NftTypes
-from pypwru.kernel.pages import PageBases, find_page_bases
-from pypwru.kernel.place import NetnsFilter
-from pypwru.kernel.xt_types import XtTypes
-from pypwru.options import parse
+from pypwru.kernel.netns_filter import NetnsFilter
+from pypwru.names.drop_reasons import DropReasons
+from pypwru.nft.types import NftTypes
+from pypwru.nft.xt_types import XtTypes
 from pypwru.program import maps
-from pypwru.program.conntrack import ConntrackTypes
-from pypwru.program.defines import defines
+from pypwru.program.conntrack_types import ConntrackTypes
 from pypwru.program.layout import build_layout
 from pypwru.program.load import Loader
-from pypwru.program.places import ArgumentSlots
-from pypwru.program.shares import sampling_constants
-from pypwru.program.source import MAIN, NFT, NFT_EVAL, XTABLES, sources
-from pypwru.resolve.reasons import DropReasons
+from pypwru.program.macros import defines
+from pypwru.program.page_bases import PageBases, find_page_bases
+from pypwru.program.sampling_constants import sampling_constants
+from pypwru.wire.layout import record_layout
 from tests.lab.vm import chroots
 from tests.lab.vm.packages import LabError
 from tests.native.tracing import environment

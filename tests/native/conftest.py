@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pypwru.resolve.rules import RuleService
+from pypwru.nft.rule_service import RuleService
 from tests.native.rule_places import Place, place
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
+from pypwru.asm.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
+from pypwru.fds import closing_fd
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import FunctionBtf, ProgramType
-from pypwru.kernel.descriptors import closing_fd
 from tests.data.btf_encoder import Encoder
 
 PASS = pack([Insn(ALU64 | MOV, R0, imm=2), Insn(EXIT_PROGRAM)])  # XDP_PASS, TC_ACT_SHOT

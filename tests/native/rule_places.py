@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from pypwru.kernel.netlink import GET_CHAIN, GET_RULE, GET_TABLE, Message, NetfilterSocket
 from pypwru.kernel.netns import run_in_namespace
-from pypwru.kernel.nfnetlink import GET_CHAIN, GET_RULE, GET_TABLE, Message, NetfilterSocket
-from pypwru.resolve.rules import RuleService
+from pypwru.nft.rule_service import RuleService
 from tests.support.need import need
 
 PATIENCE = 30.0

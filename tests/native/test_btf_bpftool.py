@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pypwru.btf import load, prototype
+from pypwru.btf import declare, load
 from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
 from pypwru.btf.types import STRUCTS, Kind, Type
@@ -195,10 +195,10 @@ def test_declarations_with_function_pointers_are_bpftools() -> None:
     for type_id in btf.ids():
         found = btf.type(type_id)
         if found.kind is Kind.TYPEDEF:
-            ours.add("typedef " + prototype.declare(btf, found.type, found.name))
+            ours.add("typedef " + declare.declare(btf, found.type, found.name))
         elif found.kind in STRUCTS:
             for member in btf.members(type_id):
-                ours.add(prototype.declare(btf, member.type, member.name))
+                ours.add(declare.declare(btf, member.type, member.name))
     attribute = "__attribute__"
     missing = lines - {squeezed(one) for one in ours}
     assert len(lines) > 3000

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from pypwru.events.packets import PacketCapture
+from pypwru.pcap.packet_data import PacketCapture
 from tests.native.tracing import Network, ip, need_tracing, network
 from tests.support.packet_sockets import OUTGOING, PacketSocket, Sight, capturing, told
 
@@ -169,7 +169,7 @@ def test_what_is_beyond_the_snaplen(snaplen: int) -> None:
         capture.read()
         theirs = Counter((one[:snaplen], len(one)) for one in outgoing(link, port))
         assert Counter((one.data, one.length) for one in told(capture.sights)) == theirs
-        assert capture.account()["packets_cut"] == 0
+        assert capture.account()["capture_truncated"] == 0
 
 
 def test_a_tag_inside_the_frame(pair: tuple[str, str]) -> None:
@@ -237,7 +237,7 @@ def test_what_is_told_and_what_is_lost_are_all(size: int) -> None:
                 capture.read()
         capture.read()
         done, ours = capture.account(), told(capture.sights)
-    assert done["packets_wanted"] == 3000 == len(ours) + done["lost_packets"]
+    assert done["capture_requested"] == 3000 == len(ours) + done["lost_packets"]
     # Those behind the last one that was told nobody tells of but the counter.
     assert 0 < sum(one.lost_before for one in ours) <= done["lost_packets"]
     assert all(len(one.data) <= one.length for one in ours)

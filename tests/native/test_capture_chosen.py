@@ -7,7 +7,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from pypwru.attach.chosen import open_capture_points
 from pypwru.btf.load import load_vmlinux
 from pypwru.config import Backend
 from pypwru.discovery.functions import Function
@@ -16,8 +15,9 @@ from pypwru.discovery.tracepoints import Tracepoint
 from pypwru.errors import UsageError
 from pypwru.kernel import bpf
 from pypwru.log import Log
+from pypwru.names.drop_reasons import DropReasons
+from pypwru.pcap.capture_points import open_capture_points
 from pypwru.program import maps
-from pypwru.resolve.reasons import DropReasons
 from tests.support.records import configured
 
 pytestmark = pytest.mark.native

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from pypwru.completing import SHELLS
 from tests.native.tracing import TREE
 from tests.support.installed import LOADER, SYSTEM, environment, install, setup
 from tests.support.need import need
 from tests.support.shells import Shell
+from tools.completion import SHELLS
 
 pytestmark = pytest.mark.native
 

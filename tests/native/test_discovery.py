@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pypwru.attach.allowed import TRIAL_FUNCTION
+from pypwru.attach.support import TRIAL_FUNCTION
 from pypwru.btf.load import load_vmlinux
 from pypwru.btf.types import Kind
 from pypwru.discovery.functions import discover_functions

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.kernel import bpf_objects
-from pypwru.kernel.descriptors import closing_fd
+from pypwru.fds import closing_fd
+from pypwru.kernel import bpf_info
 from pypwru.kernel.lockdown import Lockdown
 from pypwru.kernel.lockdown import level as lockdown_level
 from tests.native.tracing import (
@@ -125,11 +125,11 @@ def test_a_backend_that_the_kernel_refuses(backend: str) -> None:
     assert "CONFIG_" in message or "lockdown" in message
 
 
-def test_the_automatic_choice_says_why_not_the_others() -> None:
+def test_the_automatic_choice_says_why_not_the_others(tmp_path: Path) -> None:
     if _has_kprobes():
         pytest.skip("this kernel allows kprobes: its choice needs no excuse")
     words = ("--ready-file=/nonexistent/folder/ready", "icmp and host 10.255.255.254")
-    ended = pypwru("--debug", *words)
+    ended = pypwru("--debug", *words, env=environment(TMPDIR=str(tmp_path)))
     chosen, why = (line for line in ended.stderr.splitlines() if "Chose backend" in line)
     assert chosen.endswith("INFO Chose backend backend=tracepoint")
     for backend in ("fentry-multi", "kprobe-multi", "fentry", "kprobe"):
@@ -208,7 +208,7 @@ def test_a_compile_that_fails(tmp_path: Path) -> None:
     env["PYTHONPATH"] = f"{tmp_path}:{env['PYTHONPATH']}"
     message = only_error(pypwru(BY_TRACEPOINT, env=env))
     assert message.endswith("BCC failed to compile trace.bpf.c: a.c:2:1: error: no such thing")
-    told = pypwru(BY_TRACEPOINT, "--debug", env=env)
+    told = pypwru(BY_TRACEPOINT, "--debug", env={**env, "TMPDIR": str(tmp_path)})
     assert "warning: w" in told.stderr
     assert told.stderr.splitlines()[-1] == message
 
@@ -334,7 +334,7 @@ from pypwru.kernel import bpf
 def refuse(*_):
     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 bpf.raw_tracepoint_open = refuse
-from pypwru.cli import main
+from pypwru.cli.main import main
 sys.exit(main())
 """
 
@@ -475,11 +475,11 @@ def test_nothing_is_attached_after_an_error() -> None:
 def _handlers() -> set[int]:
     """Ids of pypwru's loaded programs, whosever."""
     found = set()
-    for identity in bpf_objects.program_ids():
-        program = bpf_objects.program_open(identity)
+    for identity in bpf_info.program_ids():
+        program = bpf_info.program_open(identity)
         if program is not None:
             with closing_fd(program):
-                if bpf_objects.program_info(program).name.startswith("trace_skb"):
+                if bpf_info.program_info(program).name.startswith("trace_skb"):
                     found.add(identity)
     return found
 

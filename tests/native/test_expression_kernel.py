@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pypwru.btf.query import BTF
 from pypwru.errors import FilterError
-from pypwru.expression import Expression, compile_filter_expression
+from pypwru.expr import Expression, compile_filter_expression
 from tests.oracles.expression_strategies import (
     CONTENTS,
     POINTERS,

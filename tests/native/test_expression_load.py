@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from pypwru.asm import ebpf
+from pypwru.asm.ebpf import R0, R1, R2, R3, R6, R10, Assembler, Insn
 from pypwru.btf.load import load_vmlinux
 from pypwru.btf.query import BTF
-from pypwru.expression import MetadataMembers, compile_filter_expression, compile_members
-from pypwru.filter import ebpf
-from pypwru.filter.ebpf import R0, R1, R2, R3, R6, R10, Assembler, Insn
+from pypwru.expr import MetadataMembers, compile_filter_expression, compile_members
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import MapType, ProgramType
 from tests.support.need import need

@@ -16,7 +16,7 @@ import pytest
 from pypwru.errors import FilterError
 from pypwru.filter.compiler import compile_filter
 from pypwru.filter.pcap import Linktype, compile_pcap
-from pypwru.filter.translation import FilterProgram
+from pypwru.filter.program import FilterProgram
 from tests.oracles.filter_packets import ethernet_packets, ip_packets, whole_frames
 from tests.oracles.filters import (
     Libpcap,

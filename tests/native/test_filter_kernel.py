@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pypwru.filter.cbpf import ClassicInstruction, validate
+from pypwru.asm.cbpf import ClassicInstruction, validate
 from pypwru.filter.compiler import compile_filter
-from pypwru.filter.head import MAX_BACK_EDGES
 from pypwru.filter.pcap import Linktype, compile_pcap
-from pypwru.filter.translation import FilterProgram
+from pypwru.filter.program import FilterProgram
+from pypwru.filter.prologue import MAX_BACK_EDGES
 from tests.oracles.filter_packets import ethernet_packets
 from tests.oracles.filter_strategies import programs
 from tests.oracles.filters import Kernel, Libpcap, Packet, expressions, kernel_verdicts

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.native
 _SESSION = """
 import os, sys
 from pypwru.kernel import kprobe_events as module
-module._FILE = "uprobe_events"
-with module.kprobe_events() as events:
+module._DEFINITIONS_FILE = "uprobe_events"
+with module.open_kprobe_events() as events:
     events.define("skb", f"{os.path.realpath(sys.executable)}:0x1000")
     print(os.getpid(), flush=True)
     sys.stdin.read()

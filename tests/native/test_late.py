@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from pypwru.attach.judges import VERDICT_SOURCES, VerdictSource
-from pypwru.attach.late import HandlerBuild
 from pypwru.btf.load import load_vmlinux
 from pypwru.btf.query import BTF
 from pypwru.cache import Cache
+from pypwru.cli.flags import parse
 from pypwru.config import Backend, Config
 from pypwru.errors import BuildError
-from pypwru.events.wire import record_layout
 from pypwru.filter.compiler import compile_filter
-from pypwru.filter.wanted import compile_criteria, compile_inner_filters
+from pypwru.filter.criteria import compile_criteria, compile_inner_filters
 from pypwru.kernel.kallsyms import read_symbols
-from pypwru.kernel.place import NetnsFilter
+from pypwru.kernel.netns_filter import NetnsFilter
 from pypwru.log import Log
-from pypwru.options import parse
-from pypwru.program.build_nft import build_unit
-from pypwru.program.conntrack import degrade_conntrack
-from pypwru.program.defines import defines
+from pypwru.nft.build import build_unit
+from pypwru.nft.module_load import HandlerBuild
+from pypwru.nft.verdict_sources import VERDICT_SOURCES, VerdictSource
+from pypwru.program.conntrack_types import degrade_conntrack
+from pypwru.program.macros import defines
+from pypwru.wire.layout import record_layout
 from tests.native.tracing import need_tracing
 from tests.support.need import need
 
@@ -52,8 +52,13 @@ def asked(*words: str) -> Asked:
 
 
 @contextmanager
-def making(judge: VerdictSource, run: Asked, cache: Cache) -> Iterator[HandlerBuild]:
-    begun = HandlerBuild(judge, run.config, run.macros, cache)
+def making(
+    judge: VerdictSource,
+    run: Asked,
+    cache: Cache,
+    keep: Callable[[str, str], object] | None = None,
+) -> Iterator[HandlerBuild]:
+    begun = HandlerBuild(judge, run.config, run.macros, cache, keep)
     try:
         yield begun
     finally:
@@ -71,14 +76,18 @@ def test_a_child_makes_the_same(tmp_path: Path, words: list[str]) -> None:
     functions = NFT.find_functions(symbols)
     need(functions, "a kernel that has nf_tables now")
     _, also = degrade_conntrack(run.config, run.btf, Log(None))
-    with making(NFT, run, cache) as begun:
+    from_child, from_here = dict[str, str](), dict[str, str]()
+    with making(NFT, run, cache, from_child.__setitem__) as begun:
         made = begun.result()
     assert made is not None
     assert made.symbols.by_name == symbols.by_name
     kept = {path.name for path in cache.folder.iterdir()} if cache.folder else set()
     assert any(name.startswith("bytecode") for name in kept)
-    unit = build_unit(run.btf, run.macros, Cache(tmp_path / "other"), also, NFT.unit, functions[0])
+    keep, other = from_here.__setitem__, Cache(tmp_path / "other")
+    unit = build_unit(run.btf, run.macros, other, also, NFT.unit, functions[0], keep=keep)
     assert made.bytecode == unit and "nft_chain_entry" in unit
+    assert from_child == from_here
+    assert set(from_child) == {"nft.layout.h", "nft.macros.h"}
     # A run that starts now finds it.
     build_unit(run.btf, run.macros, cache, also, NFT.unit, functions[0], not_again)
 

@@ -10,7 +10,7 @@ from types import FrameType
 
 import pytest
 
-from pypwru.filter.ebpf import ADD, ALU64, EXIT_PROGRAM, JLT, JMP, MOV, R0, Insn, pack
+from pypwru.asm.ebpf import ADD, ALU64, EXIT_PROGRAM, JLT, JMP, MOV, R0, Insn, pack
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import ProgramType
 from tests.native.tracing import need_tracing

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from pypwru.filter.ebpf import (
+from pypwru.asm.ebpf import (
     ADD,
     ALU64,
     CALL_HELPER,
@@ -29,9 +29,10 @@ from pypwru.filter.ebpf import (
     Insn,
     pack,
 )
-from pypwru.kernel import bpf, bpf_objects, programs
+from pypwru.discovery import bpf_prog_names
+from pypwru.fds import closing_fd
+from pypwru.kernel import bpf, bpf_info
 from pypwru.kernel.bpf import MapType, ProgramType
-from pypwru.kernel.descriptors import closing_fd
 from pypwru.kernel.kallsyms import read_symbols
 from tests.native.loaded_programs import bpftool, loaded, types_of
 from tests.native.tracing import need_tracing
@@ -53,7 +54,7 @@ def _can_look() -> None:
 @pytest.mark.parametrize("kind", TYPES)
 def test_a_program_is_described_as_by_bpftool(kind: str) -> None:
     with loaded(TYPES[kind], "short", function=LONG) as fd:
-        found = bpf_objects.program_info(fd)
+        found = bpf_info.program_info(fd)
         theirs = bpftool("prog", "show", "id", str(found.id))
 
     assert theirs["type"] == kind and TYPES[kind] == found.kind
@@ -64,40 +65,40 @@ def test_a_program_is_described_as_by_bpftool(kind: str) -> None:
 
 def test_its_name_is_that_of_kallsyms() -> None:
     with loaded(ProgramType.XDP, "short", function=LONG) as fd:
-        found = bpf_objects.program_info(fd)
-        entry = programs.entry_function(found)
+        found = bpf_info.program_info(fd)
+        entry = bpf_prog_names.entry_function(found)
         assert entry is not None and entry == (LONG, found.entry_type_id)
         displays = read_symbols().by_name
 
-    assert programs.program_display_name(found, entry) in displays
+    assert bpf_prog_names.program_display_name(found, entry) in displays
 
 
 def test_its_types_come_back() -> None:
     types, type_id = types_of(LONG)
     with loaded(ProgramType.SCHED_CLS, "short", function=LONG) as fd:
-        found = bpf_objects.program_info(fd)
-        btf = bpf_objects.btf_open(found.btf_id)
+        found = bpf_info.program_info(fd)
+        btf = bpf_info.btf_open(found.btf_id)
         assert btf is not None
         with closing_fd(btf):
-            assert bpf_objects.btf_data(btf) == types
+            assert bpf_info.btf_data(btf) == types
 
     assert found.entry_type_id == type_id
 
 
 def test_a_program_without_types_has_no_entry() -> None:
     with loaded(ProgramType.SCHED_CLS, "bare") as fd:
-        found = bpf_objects.program_info(fd)
+        found = bpf_info.program_info(fd)
 
     assert (found.btf_id, found.entry_type_id) == (0, 0)
-    assert programs.entry_function(found) is None
+    assert bpf_prog_names.entry_function(found) is None
 
 
 def test_programs_that_came_later() -> None:
-    newest = max(bpf_objects.program_ids(), default=0)
+    newest = max(bpf_info.program_ids(), default=0)
     with loaded(ProgramType.SCHED_CLS, "one") as first, loaded(ProgramType.XDP, "two") as second:
-        ours = [bpf_objects.program_info(fd).id for fd in (first, second)]
-        later = list(bpf_objects.program_ids(newest))
-        after_first = list(bpf_objects.program_ids(ours[0]))
+        ours = [bpf_info.program_info(fd).id for fd in (first, second)]
+        later = list(bpf_info.program_ids(newest))
+        after_first = list(bpf_info.program_ids(ours[0]))
 
     assert later == sorted(later)
     assert set(ours) <= set(later)
@@ -107,13 +108,13 @@ def test_programs_that_came_later() -> None:
 def test_a_program_that_is_gone() -> None:
     with ExitStack() as stack:
         fd = stack.enter_context(loaded(ProgramType.SCHED_CLS, "gone"))
-        identity = bpf_objects.program_info(fd).id
-        again = bpf_objects.program_open(identity)
+        identity = bpf_info.program_info(fd).id
+        again = bpf_info.program_open(identity)
         assert again is not None
         os.close(again)
 
-    assert bpf_objects.program_open(identity) is None
-    assert bpf_objects.btf_open(0x7FFFFFFF) is None
+    assert bpf_info.program_open(identity) is None
+    assert bpf_info.btf_open(0x7FFFFFFF) is None
 
 
 def _calls_helpers(table: int) -> bytes:
@@ -152,8 +153,8 @@ def test_what_programs_call() -> None:
         closing_fd(bpf.map_create(MapType.HASH, "table", 4, 8, 4)) as table,
         loaded(ProgramType.SCHED_CLS, "calls", _calls_helpers(table)) as fd,
     ):
-        ours = str(bpf_objects.program_info(fd).id)
-        found = programs.called_kernel_functions(read_symbols())
+        ours = str(bpf_info.program_info(fd).id)
+        found = bpf_prog_names.called_kernel_functions(read_symbols())
         dump = ["bpftool", "prog", "dump", "xlated", "id", ours]
         listing = subprocess.run(dump, capture_output=True, text=True, check=True).stdout
 
@@ -165,9 +166,9 @@ def test_what_programs_call() -> None:
 def test_runs_are_counted() -> None:
     counting = bpf.call(ENABLE_STATS, struct.pack("=I", 0))  # of run times, while it is open
     with closing_fd(counting), loaded(ProgramType.SCHED_CLS, "runs") as fd:
-        assert bpf_objects.program_run_stats(fd) == (0, 0)
+        assert bpf_info.program_run_stats(fd) == (0, 0)
         bpf.program_test_run(fd, bytes(64), repeat=7)
-        runs = bpf_objects.program_run_stats(fd)
+        runs = bpf_info.program_run_stats(fd)
 
     assert runs.run_count == 7 and runs.run_time_ns > 0
 
@@ -176,7 +177,7 @@ def test_programs_without_the_right_to_look() -> None:
     script = (
         "from pypwru.errors import KernelError\n"
         "from pypwru.kernel.kallsyms import read_symbols\n"
-        "from pypwru.kernel.programs import called_kernel_functions\n"
+        "from pypwru.discovery.bpf_prog_names import called_kernel_functions\n"
         "try:\n    called_kernel_functions(read_symbols())\n"
         "except KernelError as error:\n    print(error)\n"
     )

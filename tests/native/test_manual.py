@@ -9,9 +9,9 @@ import pytest
 from pypwru.btf.load import load_vmlinux
 from pypwru.btf.query import BTF
 from pypwru.cache import Cache
-from pypwru.chapters import CHAPTERS
-from pypwru.expression import compile_filter_expression
+from pypwru.expr import compile_filter_expression
 from tests.native.tracing import need_tracing
+from tools.chapters import CHAPTERS
 
 pytestmark = pytest.mark.native
 

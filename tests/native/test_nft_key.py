@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pypwru.errors import KernelError, NoNftables
-from pypwru.filter.ebpf import (
+from pypwru.asm.ebpf import (
     ALU64,
     CALL_HELPER,
     EXIT_PROGRAM,
@@ -32,12 +31,13 @@ from pypwru.filter.ebpf import (
     pack,
     signed_immediate,
 )
+from pypwru.errors import KernelError, NoNftables
+from pypwru.fds import closing_fd
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import MapType, ProgramType
-from pypwru.kernel.descriptors import closing_fd
 from pypwru.kernel.kallsyms import read_symbols
 from pypwru.kernel.netns import run_in_namespace
-from pypwru.kernel.nft_key import enable_nft_tracing
+from pypwru.nft.trace_enable import enable_nft_tracing
 from tests.native.tracing import COMMAND, environment
 from tests.support.need import need
 
@@ -47,8 +47,8 @@ FUNCTION = "nft_do_chain"
 CODE = 1024  # bytes of it
 HOLDER = """
 import sys
-from pypwru.kernel.nft_key import nft_key
-with nft_key() as descriptor:
+from pypwru.nft.trace_enable import enable_nft_tracing
+with enable_nft_tracing() as descriptor:
     print(descriptor, flush=True)
     sys.stdin.read()
 """
@@ -208,8 +208,8 @@ def test_a_missing_right_is_named(right: str) -> None:
     need(shutil.which("setpriv"), "setpriv, of util-linux")
     script = (
         "from pypwru.errors import KernelError\n"
-        "from pypwru.kernel.nft_key import nft_key\n"
-        "try:\n    nft_key().__enter__()\n"
+        "from pypwru.nft.trace_enable import enable_nft_tracing\n"
+        "try:\n    enable_nft_tracing().__enter__()\n"
         "except KernelError as error:\n    print(type(error).__name__, error)\n"
     )
     found = subprocess.run(
@@ -236,9 +236,9 @@ def test_no_room_for_a_namespace() -> None:
     script = (
         "import sys\n"
         "from pypwru.errors import KernelError\n"
-        "from pypwru.kernel.nft_key import nft_key\n"
+        "from pypwru.nft.trace_enable import enable_nft_tracing\n"
         "open('/proc/sys/user/max_net_namespaces', 'w').write('0')\n"
-        "try:\n    nft_key().__enter__()\n"
+        "try:\n    enable_nft_tracing().__enter__()\n"
         "except KernelError as error:\n    print(type(error).__name__, error)\n"
     )
     found = subprocess.run(
@@ -257,7 +257,7 @@ def test_a_kernel_without_nf_tables(code: int, monkeypatch: pytest.MonkeyPatch) 
     def refuse(*_: object) -> int:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("pypwru.kernel.nft_key.run_in_new_namespace", refuse)
+    monkeypatch.setattr("pypwru.nft.trace_enable.run_in_new_namespace", refuse)
     with pytest.raises(NoNftables, match="no nf_tables"), enable_nft_tracing():
         pass
     assert issubclass(NoNftables, KernelError)

@@ -11,8 +11,8 @@ import pytest
 
 from pypwru.btf.load import load_vmlinux
 from pypwru.cache import Cache
-from pypwru.kernel.pages import PageBases, find_page_bases
-from pypwru.kernel.peek import open_kernel_reader
+from pypwru.kernel.kernel_read import open_kernel_reader
+from pypwru.program.page_bases import PageBases, find_page_bases
 from tests.native.tracing import need_tracing
 
 pytestmark = pytest.mark.native

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from pypwru.asm.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
+from pypwru.cli.flags import parse
 from pypwru.config import Config
+from pypwru.discovery.argument_slots import ArgumentSlots
 from pypwru.errors import KernelError
-from pypwru.filter.ebpf import ALU64, EXIT_PROGRAM, MOV, R0, Insn, pack
+from pypwru.fds import closing_fd
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachType, MapType, ProgramType
-from pypwru.kernel.descriptors import closing_fd
-from pypwru.options import parse
 from pypwru.program import maps
 from pypwru.program.load import Loader
-from pypwru.program.places import ArgumentSlots
 from tests.native.tracing import need_tracing
 
 pytestmark = pytest.mark.native
@@ -116,8 +116,8 @@ def test_a_map_without_the_right() -> None:
         "from contextlib import ExitStack\n"
         "from pypwru.errors import KernelError\n"
         "from pypwru.program import maps\n"
-        "from pypwru.options import parse\n"
-        "try:\n    maps.create(parse(['--buffer-size=64k']), ExitStack())\n"
+        "from pypwru.cli.flags import parse\n"
+        "try:\n    maps.create_maps(parse(['--buffer-size=64k']), ExitStack())\n"
         "except KernelError as error:\n    print(error)\n"
     )
     found = subprocess.run(

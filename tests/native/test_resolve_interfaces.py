@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from pypwru.kernel.descriptors import closing_fd
+from pypwru.fds import closing_fd
+from pypwru.kernel import netns_links
 from pypwru.kernel.netns import netns_cookie
-from pypwru.resolve import links
-from pypwru.resolve.namespaces import NetnsNames
-from pypwru.resolve.opener import find_namespaces
+from pypwru.kernel.netns_opener import find_namespaces
+from pypwru.names.namespaces import NetnsNames
 from tests.native.tracing import Run, tracing
 from tests.support.need import need
 
@@ -59,12 +59,12 @@ def test_a_namespace_has_the_links_that_ip_lists(namespace: str) -> None:
     before = os.readlink("/proc/thread-self/ns/net")
     path = find_namespaces()[inode(namespace)]
     with closing_fd(os.open(path, os.O_RDONLY)) as descriptor:
-        found = links.interface_names(descriptor)
+        found = netns_links.interface_names(descriptor)
     listed = json.loads(ip("-n", namespace, "-j", "link", "show"))
     assert found == {link["ifindex"]: link["ifname"] for link in listed}
     assert len(listed) >= 41
     here = json.loads(ip("-j", "link", "show"))
-    assert links.interface_names() == {link["ifindex"]: link["ifname"] for link in here}
+    assert netns_links.interface_names() == {link["ifindex"]: link["ifname"] for link in here}
     # No thread of this process is left in a wrong namespace.
     tasks = {
         os.readlink(f"/proc/self/task/{task}/ns/net") for task in os.listdir("/proc/self/task")
@@ -83,7 +83,7 @@ def test_a_namespace_of_a_process_without_a_file() -> None:
         process.stdout.readline()
         there = os.stat(f"/proc/{process.pid}/ns/net").st_ino
         with closing_fd(os.open(find_namespaces()[there], os.O_RDONLY)) as descriptor:
-            assert links.interface_names(descriptor)[9] == "hidden"
+            assert netns_links.interface_names(descriptor)[9] == "hidden"
         process.communicate(b"\n")
 
 

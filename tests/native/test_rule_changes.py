@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import pytest
 
-from pypwru.resolve import rules as rules_module
-from pypwru.resolve import rulewatch
-from pypwru.resolve.rules import RuleService
-from pypwru.resolve.ruleset import ChainText, RuleText
+from pypwru.nft import monitor
+from pypwru.nft import rule_service as rules_module
+from pypwru.nft.rule_service import RuleService
+from pypwru.nft.ruleset import ChainText, RuleText
 from tests.native.rule_places import PATIENCE, Place, known, place, until
 
 pytestmark = pytest.mark.native
@@ -262,7 +262,7 @@ def test_replacements(here: Place, rules: RuleService, capsys: pytest.CaptureFix
 
 @pytest.fixture
 def rules_of_little_room(monkeypatch: pytest.MonkeyPatch) -> Iterator[RuleService]:
-    monkeypatch.setattr(rulewatch, "_RCVBUF", 4096)
+    monkeypatch.setattr(monitor, "_RCVBUF", 4096)
     with RuleService() as made:
         yield made
 
@@ -292,9 +292,9 @@ def test_what_has_begun_when_more_is_lost_has_no_end(
     here: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit whose beginning is read in several turns, and whose end found no room."""
-    monkeypatch.setattr(rulewatch, "_RCVBUF", 1 << 18)
-    monkeypatch.setattr(rulewatch, "_MAX_DATAGRAMS", 10)
-    watch = rulewatch.RulesetMonitor()
+    monkeypatch.setattr(monitor, "_RCVBUF", 1 << 18)
+    monkeypatch.setattr(monitor, "_MAX_DATAGRAMS", 10)
+    watch = monitor.RulesetMonitor()
     with contextlib.closing(watch), open(f"/run/netns/{here.name}") as file:
         watch.subscribe(here.inode, file.fileno())
         rules = "accept\n" * 5_000

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from pypwru.kernel.netlink import GET_RULE, NetfilterSocket, parse_attributes
 from pypwru.kernel.netns import run_in_namespace
-from pypwru.kernel.nfnetlink import GET_RULE, NetfilterSocket, parse_attributes
-from pypwru.resolve import listing as listing_module
-from pypwru.resolve import rules as rules_module
-from pypwru.resolve.rules import RuleService
-from pypwru.resolve.ruleset import ChainText, RuleText, elide_sets
+from pypwru.nft import list_ruleset as listing_module
+from pypwru.nft import rule_service as rules_module
+from pypwru.nft.rule_service import RuleService
+from pypwru.nft.ruleset import ChainText, RuleText, elide_sets
 from tests.native.rule_places import (
     EVERYTHING,
     HARD,
@@ -408,9 +408,9 @@ def test_without_iptables_its_rules_are_shown_as_nft_lists_them(
 def test_without_a_right_nothing_is_said(here: Place, right: str, why: str) -> None:
     here.load("table ip t { chain c { accept; }; }")
     script = (
-        "from pypwru.resolve.rules import Rules\n"
-        f"with Rules(print) as rules:\n    rules.want({here.inode})\n"
-        f"    print(rules.wait(30), rules.rule({here.inode}, {here.table()}, 1, 2))\n"
+        "from pypwru.nft.rule_service import RuleService\n"
+        f"with RuleService(print) as rules:\n    rules.request({here.inode})\n"
+        f"    print(rules.relist(30), rules.rule({here.inode}, {here.table()}, 1, 2))\n"
     )
     found = subprocess.run(
         ["setpriv", f"--bounding-set=-{right}", f"--inh-caps=-{right}",
@@ -553,7 +553,7 @@ def lists(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
         count -= 1
         return read(rules, inode, namespace) if count >= 0 else float("inf")
 
-    monkeypatch.setattr(rules_module.RuleService, "_read", read_some)
+    monkeypatch.setattr(rules_module.RuleService, "_list_namespace", read_some)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.kernel.nfnetlink import parse_attributes
-from pypwru.resolve.rules import RuleService
-from pypwru.resolve.ruleset import elide_sets
+from pypwru.kernel.netlink import parse_attributes
+from pypwru.nft.rule_service import RuleService
+from pypwru.nft.ruleset import elide_sets
 from tests.lab.truth import rulefiles
 from tests.native.rule_places import PATIENCE, Place, until
 from tests.support.need import need

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pypwru.events.record import Record
-from pypwru.output import held
+from pypwru.nft import text_delay
+from pypwru.nft.rule_key import RuleTexts
+from pypwru.nft.rule_service import RuleService
+from pypwru.nft.service import NftSource
 from pypwru.output.columns import columns
-from pypwru.output.nft_source import NftSource
+from pypwru.output.pipeline import Pipeline
 from pypwru.output.printer import Printer
-from pypwru.output.rule_texts import RuleTexts
-from pypwru.output.stages import Pipeline
 from pypwru.output.text import TextFormatter
-from pypwru.resolve.rules import RuleService
+from pypwru.wire.record import Record
 from tests.native.rule_places import EVERYTHING, PATIENCE, Place, known, place, until
 from tests.support import records
 from tests.support.records import NFT_RULE, configured, event, flow, packet, tail
@@ -88,8 +88,8 @@ def rules(here: Place) -> Iterator[RuleService]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy this machine is, a text comes in time."""
-    for name in ("_PATIENCE", "_TIMEOUT_WHILE_LISTING"):
-        monkeypatch.setattr(held, name, int(PATIENCE * 1e9))
+    for name in ("_TIMEOUT", "_TIMEOUT_WHILE_LISTING"):
+        monkeypatch.setattr(text_delay, name, int(PATIENCE * 1e9))
 
 
 def said(handle: int, text: str) -> str:
@@ -128,9 +128,9 @@ def test_after_a_reload_of_many_rules_lines_wait_for_their_texts(
     here: Place, rules: RuleService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        held, "_TIMEOUT", held._NOTIFICATION_DELAY
+        text_delay, "_TIMEOUT", text_delay._NOTIFICATION_DELAY
     )  # no less: it would be let go untimed
-    monkeypatch.setattr(held, "_TIMEOUT_WHILE_LISTING", int(PATIENCE * 1e9))
+    monkeypatch.setattr(text_delay, "_TIMEOUT_WHILE_LISTING", int(PATIENCE * 1e9))
     lines = "\n".join(f"tcp dport {n + 1} counter drop" for n in range(10_000))
     ruleset = f"flush ruleset\ntable ip t {{ chain c {{\n{lines}\n}}\n}}"
     here.load(ruleset)
@@ -185,7 +185,7 @@ def test_only_packets_of_a_rule_with_such_a_text(here: Place, rules: RuleService
     shown.take(shown.record(here, drops, 2))
     assert shown.until(3)[2] == said(drops[2], "tcp dport 23 drop")
     assert [line.split()[0] for line in shown.lines] == ["0x2"] * 3
-    assert shown.stages.lost() == {"held": 0}
+    assert shown.stages.lost() == {"pending": 0}
 
 
 @pytest.mark.usefixtures("patient")

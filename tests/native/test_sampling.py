@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from pypwru.output.parts import decode_flow
+from pypwru.wire.fields import decode_flow
 from tests.native.tracing import Network, need_tracing, network, tracing
 from tests.support.packet_tracking import Following, Sight, following, paths
 

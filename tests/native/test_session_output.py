@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.run import CLOSED, SIGNAL
+from pypwru.cli.run import CLOSED, SIGNAL
 from tests.native.tracing import (
     COMMAND,
     HEADER,
@@ -345,9 +345,14 @@ def test_filter_func_chooses_tracepoints(net: Network) -> None:
     assert run.done["attached"] < 10
 
 
-def test_debug_names_the_filter(net: Network) -> None:
-    run = ping(net, "--debug")
+def test_debug_names_the_filter(net: Network, tmp_path: Path) -> None:
+    with tracing(
+        "--debug", f"icmp and host {net.v4(2)}", env=environment(TMPDIR=str(tmp_path))
+    ) as run:
+        net.ping(net.v4(2))
+    assert run.status == 0, run.stderr
     assert " DEBUG Compiled the filter" in run.stderr
+    assert ' DEBUG eBPF of the filter view="L2 (Ethernet)"\n(000) ' in run.stderr
 
 
 def limited(blocks: int) -> tuple[str, ...]:

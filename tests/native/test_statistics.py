@@ -59,7 +59,7 @@ def test_a_recount_of_the_lines_is_equal(net: Network, tmp_path: Path, share: li
     counted = recount(lines)
     assert counted == told(document)
     assert document["final"]
-    assert document["account"] == run.done
+    assert document["counters"] == run.done
     assert counted["events"] == run.done["events"] > 10
     if "--drops" in share:
         assert located(lines) == told_located(document)

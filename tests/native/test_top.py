@@ -175,7 +175,7 @@ HASTY = """
 import sys
 from pypwru import signals
 signals._DUPLICATE_SECONDS = -1.0
-from pypwru.cli import main
+from pypwru.cli.main import main
 sys.exit(main())
 """
 

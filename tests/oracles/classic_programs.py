@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from pypwru.filter.cbpf import ClassicInstruction
+from pypwru.asm.cbpf import ClassicInstruction
 from tests.oracles.filters import Packet
 
 NUMBERS = (0, 1, 2, 3, 4, 6, 20)

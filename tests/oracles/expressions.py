@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pypwru.asm import ebpf
+from pypwru.asm.ebpf import R0, R1, R2, R3, R4, R5, R6, R7, R10, Assembler, Insn
 from pypwru.btf import load
 from pypwru.btf.query import BTF
 from pypwru.btf.types import Kind
-from pypwru.expression import Expression
-from pypwru.filter import ebpf
-from pypwru.filter.ebpf import R0, R1, R2, R3, R4, R5, R6, R7, R10, Assembler, Insn
+from pypwru.expr import Expression
 from pypwru.kernel import bpf
 from tests.support.need import need
 

@@ -11,9 +11,9 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from pypwru.expression.memory import PROBE_READ_KERNEL_STR
-from pypwru.filter import ebpf
-from pypwru.filter.ebpf import Insn
+from pypwru.asm import ebpf
+from pypwru.asm.ebpf import Insn
+from pypwru.expr.stack import PROBE_READ_KERNEL_STR
 
 PACKET = 0xFFFF888000001000
 STACK_TOP = 0xFFFFC90000002000

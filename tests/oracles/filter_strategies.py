@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from pypwru.filter.cbpf import ClassicInstruction
+from pypwru.asm.cbpf import ClassicInstruction
 
 OFFSETS = st.one_of(st.integers(0, 70), st.integers(0, 400), st.sampled_from((0x7FFFFFF0, 1 << 31)))
 WORDS = st.one_of(

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pypwru.asm import ebpf
+from pypwru.asm.cbpf import SCRATCH_WORDS, ClassicInstruction
+from pypwru.asm.ebpf import R0, R1, R2, R3, R4, R6, R10, Assembler, Insn
 from pypwru.btf.load import load_vmlinux
-from pypwru.filter import ebpf
-from pypwru.filter.cbpf import SCRATCH_WORDS, ClassicInstruction
-from pypwru.filter.ebpf import R0, R1, R2, R3, R4, R6, R10, Assembler, Insn
-from pypwru.filter.inject import splice
 from pypwru.filter.pcap import NETMASK_UNKNOWN, SNAPLEN, Linktype
-from pypwru.filter.translation import FilterProgram
+from pypwru.filter.program import FilterProgram
+from pypwru.filter.splice import splice
 from pypwru.kernel import bpf
 
 STORE = 0x02

@@ -8,8 +8,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from pypwru.events.packets import PacketCapture
-from pypwru.events.record import RawRecord
+from pypwru.pcap.packet_data import PacketCapture
+from pypwru.wire.record import RawRecord
 from tests.support.sessions import Reading, session_of
 
 OUTGOING = 4  # PACKET_OUTGOING

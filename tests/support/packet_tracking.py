@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from pypwru.events.record import EVENT_MEMBERS, RawRecord, header_constants
-from pypwru.events.wire import record_layout
+from pypwru.wire.layout import record_layout
+from pypwru.wire.record import EVENT_MEMBERS, RawRecord, header_constants
 from tests.support.sessions import Reading, session_of
 
 END = header_constants()["EVENT_SKB_FREE"]

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from pypwru.config import Config
-from pypwru.events.packets import PacketCapture
-from pypwru.events.record import RawRecord, Record
-from pypwru.events.wire import record_layout
 from pypwru.log import Log
-from pypwru.output.clock import Clock
-from pypwru.output.pcap.comment import CommentRenderer
-from pypwru.output.pcap.output import PcapOutput, open_pcap
+from pypwru.names.clock import Clock
+from pypwru.output.packet_comment import CommentRenderer
+from pypwru.pcap.packet_data import PacketCapture
+from pypwru.pcap.writer import PcapOutput, open_pcap
 from pypwru.signals import StopRequest
+from pypwru.wire.layout import record_layout
+from pypwru.wire.record import RawRecord, Record
 from tests.support.need import need
 from tests.support.records import configured, event, flow, names, packet
 
@@ -35,18 +35,21 @@ FRAME = MACS + b"\x08\x00" + IP
 REQUEST = bytes.fromhex("0001080006040001") + bytes(20)
 
 
-def captured(octets: bytes = FRAME, length: int | None = None, **more: Any) -> PacketCapture:
-    """A frame, and of an unseen packet, unless told otherwise."""
-    fields = {
-        "tag": 0,
-        "device": 1,
-        "queue": 0,
-        "layer": 2,
-        "type": 0,
-        "first": False,
-        "dropped": 0,
-    }
-    return PacketCapture(octets, len(octets) if length is None else length, **(fields | more))
+def captured(
+    data: bytes = FRAME,
+    length: int | None = None,
+    *,
+    tag: int = 0,
+    device: int = 1,
+    queue: int = 0,
+    layer: int = 2,
+    type: int = 0,
+    first: bool = False,
+    dropped: int = 0,
+) -> PacketCapture:
+    """A frame of a packet that has had events before, unless the arguments differ."""
+    size = len(data) if length is None else length
+    return PacketCapture(data, size, tag, device, queue, layer, type, first, dropped)
 
 
 def sight(

@@ -8,30 +8,20 @@ from typing import Any
 
 from pypwru.btf.parse import parse as parse_btf
 from pypwru.btf.query import BTF
+from pypwru.cli.flags import parse
 from pypwru.config import Config
-from pypwru.events.record import Record, header_constants
-from pypwru.events.wire import record_layout
-from pypwru.options import parse
-from pypwru.output.clock import Clock
+from pypwru.names.clock import Clock
+from pypwru.names.drop_reasons import DropReasons
+from pypwru.names.event_names import NameResolver
+from pypwru.names.functions import FunctionNames
+from pypwru.nft.record import NFT, NFT_TIME, decode_rule_key
 from pypwru.output.columns import columns
 from pypwru.output.json import JsonFormatter
-from pypwru.output.nft_part import NFT, NFT_TIME, decode_rule_key
-from pypwru.output.parts import (
-    CALLER,
-    CB,
-    FLOW,
-    FUNCTION,
-    MAP,
-    METADATA,
-    PACKET,
-    STACK,
-    TUNNEL,
-)
 from pypwru.output.printer import Printer
 from pypwru.output.text import TextFormatter
-from pypwru.resolve.event_names import NameResolver
-from pypwru.resolve.functions import FunctionNames
-from pypwru.resolve.reasons import DropReasons
+from pypwru.wire.fields import CALLER, CB, FLOW, FUNCTION, MAP, METADATA, PACKET, STACK, TUNNEL
+from pypwru.wire.layout import record_layout
+from pypwru.wire.record import Record, header_constants
 from tests.data.btf_encoder import Encoder
 
 HOST, BLUE = 4026531840, 4026532273

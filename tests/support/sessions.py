@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from pypwru.cli.flags import parse
 from pypwru.config import Config
-from pypwru.events.record import RawRecord
 from pypwru.log import Log
-from pypwru.options import parse
-from pypwru.session import Session, compile_filters, open_session
+from pypwru.phases.plan import compile_filters
+from pypwru.session import Session, open_session
 from pypwru.signals import manual_stop
+from pypwru.wire.record import RawRecord
 
 PATIENCE = 60  # s
 

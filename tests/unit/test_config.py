@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pypwru.cli.flags import parse
 from pypwru.config import RULES, Config
 from pypwru.errors import UsageError
-from pypwru.options import parse
 
 
 def base() -> Config:

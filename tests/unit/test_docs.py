@@ -2,27 +2,79 @@
 
 from __future__ import annotations
 
+import ast
+import configparser
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from pypwru.cli.flags import FLAGS, parse
 from pypwru.config import Config
 from pypwru.filter.compiler import compile_filter
-from pypwru.options import FLAGS, parse
 from tests.support.paths import TREE
 from tools.option_tables import main, render
 
 DOCS = sorted((TREE / "docs").glob("*.md"))
 PAGES = [TREE / "README.md", TREE / "CONTRIBUTING.md", *DOCS]
 GENERATED = [page for page in DOCS if "<!-- end of " in page.read_text()]
+ARCHITECTURE = TREE / "docs" / "architecture.md"
+MAX_STATIONS = 12
 COMMANDS_OF = [TREE / "README.md", *DOCS]
 _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 # A file of this tree; the glossary also names files of the kernel and of pwru.
 _FILE = re.compile(r"`((?:bench|bpf|contrib|docs|pypwru|tests|tools)/[\w./-]+)[` ]")
+
+# `file`: `function`, wherever a page names both.
+_SYMBOL = re.compile(r"`((?:bpf|pypwru)/[\w./-]+)`:\s+`([\w.]+)`")
+_STATION = re.compile(r"^(\d+)\. `([\w./-]+)`: `[\w.]+` - \w", re.MULTILINE)
+
+
+class Station(NamedTuple):
+    """A station of a walk through the code; the room is the package, or bpf."""
+
+    number: int
+    file: str
+
+    @property
+    def room(self) -> str:
+        *folders, name = Path(self.file).parts
+        return "bpf" if folders[0] == "bpf" else "/".join(folders[1:]) or name
+
+
+def walks() -> dict[str, list[Station]]:
+    """The stations of each section of the architecture page that has any, in their order."""
+    sections = re.split(r"^## (.*)$", ARCHITECTURE.read_text(), flags=re.MULTILINE)[1:]
+    found = {
+        title: [Station(int(number), file) for number, file in _STATION.findall(text)]
+        for title, text in zip(sections[::2], sections[1::2], strict=True)
+    }
+    return {title: stations for title, stations in found.items() if stations}
+
+
+def python_names(source: str) -> set[str]:
+    """The functions and classes of a module, methods as ``Class.method``."""
+    tree = ast.parse(source)
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    members = {
+        f"{owner.name}.{node.name}"
+        for owner in classes
+        for node in owner.body
+        if isinstance(node, ast.FunctionDef)
+    }
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return members | functions | {owner.name for owner in classes}
+
+
+def c_names(source: str) -> set[str]:
+    """The functions that a C file defines: kernel style, the body's brace in the first column."""
+    pattern = r"^(?:ALWAYS_INLINE )?(?:\w+ )+\**(\w+)\([^;{}]*\)\n\{"
+    return set(re.findall(pattern, source, re.MULTILINE))
 
 
 def commands(page: Path) -> Iterator[str]:
@@ -117,6 +169,47 @@ def test_files_that_are_named_exist(page: Path) -> None:
     if page.name != "glossary.md":
         missing = [name for name in _FILE.findall(page.read_text()) if not (TREE / name).exists()]
         assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_functions_that_are_named_exist(page: Path) -> None:
+    for name, symbol in _SYMBOL.findall(page.read_text()):
+        source = (TREE / name).read_text()
+        assert symbol in (python_names if name.endswith(".py") else c_names)(source), name
+
+
+def test_the_architecture_has_three_walks() -> None:
+    assert list(walks()) == ["A record", "A filter", "A rule"]
+
+
+@pytest.mark.parametrize("walk", walks().values(), ids=walks())
+def test_a_walk_is_short_and_goes_one_way(walk: list[Station]) -> None:
+    assert [station.number for station in walk] == list(range(1, len(walk) + 1))
+    assert len(walk) <= MAX_STATIONS
+    files = [station.file for station in walk]
+    rooms = [room for room, _ in groupby(station.room for station in walk)]
+    assert len(set(files)) == len(files)
+    assert len(set(rooms)) == len(rooms)
+    assert set(files) <= {name for name, _ in _SYMBOL.findall(ARCHITECTURE.read_text())}
+
+
+def test_the_architecture_has_every_room_in_the_order_of_the_linter() -> None:
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(TREE / "setup.cfg")
+    layers = re.findall(r"\w+", setup["importlinter:contract:layers"]["layers"])
+    assert re.findall(r"^\| `(\w+)` \|", ARCHITECTURE.read_text(), re.MULTILINE) == layers
+
+
+def test_the_architecture_has_every_folder_of_the_c() -> None:
+    folders = {path.parent.relative_to(TREE).parts[:2] for path in TREE.glob("bpf/**/*.[ch]")}
+    listed = re.findall(r"^\| `(bpf/[\w/]*)` \|", ARCHITECTURE.read_text(), re.MULTILINE)
+    assert set(listed) == {"/".join(folder) + "/" for folder in folders}
+
+
+def test_the_picture_fits_a_terminal() -> None:
+    pictures = _FENCE.findall(ARCHITECTURE.read_text())
+    lines = [line for _, text in pictures for line in text.splitlines()]
+    assert lines and max(map(len, lines)) <= 80
 
 
 def test_every_page_is_in_the_readme() -> None:

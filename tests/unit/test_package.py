@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import pypwru
-from pypwru.chapters import CHAPTERS
 from pypwru.errors import FilterError, PypwruError, UsageError
 from tests.support.paths import TREE
+from tools.chapters import CHAPTERS
 
 
 def loaded(program: str) -> list[str]:
@@ -35,7 +35,7 @@ def test_the_import_is_cheap() -> None:
 def test_scapys_layers_are_loaded_by_who_wants_packets() -> None:
     names = loaded("from pypwru import trace, Event, Trace, TraceOptions, PypwruError, UsageError")
     assert "pypwru.api.trace" in names
-    assert "pypwru.api.dissection" not in names
+    assert "pypwru.api.scapy_packet" not in names
     assert not [name for name in names if name.startswith("scapy.layers")]
 
 

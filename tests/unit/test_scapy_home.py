@@ -27,7 +27,7 @@ print(sorted(found))
 
 
 @pytest.mark.parametrize(
-    "module", ["pypwru.output.pcap.pcapng", "pypwru.output.pcap.classic", "pypwru.api.dissection"]
+    "module", ["pypwru.pcap.pcapng", "pypwru.pcap.classic", "pypwru.api.scapy_packet"]
 )
 @pytest.mark.parametrize("named", [False, True])
 def test_nothing(tmp_path: Path, module: str, named: bool) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any
 
-from pypwru.attach.attached import AttachReport
-from pypwru.events.record import RawRecord, Record
-from pypwru.events.ring import RingReader
-from pypwru.output.nft_source import NO_NFT_SOURCE
-from pypwru.output.stages import Batches, Pipeline
+from pypwru.attach.report import AttachReport
+from pypwru.attach.throttle import NO_THROTTLING
+from pypwru.nft.service import NO_NFT_SOURCE
+from pypwru.output.pipeline import Batches, Pipeline
+from pypwru.ring.reader import RingReader
 from pypwru.session import Batch, Session
 from pypwru.signals import StopRequest
+from pypwru.wire.record import RawRecord, Record
 from tests.support import records
 
 ONE = Record(bytes(32), bytes(16), 0, b"")
@@ -64,10 +67,18 @@ class Traced:
         report = AttachReport(missed_counters=[lambda: 3 if self.attached else 0])
         with ExitStack() as probes:
             probes.callback(self.let_go)
+            plan: Any = SimpleNamespace(config=config, netns=0)
+            loader = SimpleNamespace(hits=lambda: 0, run_stats=None)
+            loaded: Any = SimpleNamespace(
+                loader=loader, counts_runs=False, reader=self.ring, packets=None, map_fds={}
+            )
+            attached: Any = SimpleNamespace(
+                report=report, throttle_report=NO_THROTTLING, pollers=[]
+            )
+            names = records.names()
             self.session = Session(
-                config, records.names(), self.ring, None, stages,
-                report, self.wanted, [], probes.pop_all(), lambda is_over: {}, {},
-            )  # fmt: skip
+                plan, loaded, attached, names, stages, self.wanted, probes.pop_all()
+            )
 
     def let_go(self) -> None:
         self.attached = False
@@ -102,7 +113,7 @@ def test_detaching_is_done_once() -> None:
     traced.session.detach()
     assert not traced.attached
     traced.session.detach()
-    assert traced.session._missed == 3, "those of the probes that were there"
+    assert traced.session._account._missed == 3, "those of the probes that were there"
 
 
 def test_what_is_held_comes_last() -> None:

@@ -18,17 +18,19 @@ FLAG_TABLE = {
     "pypwru.cli",
     "pypwru.config",
     "pypwru.errors",
-    "pypwru.gotext",
+    "pypwru.go_values",
     "pypwru.kernel",
-    "pypwru.kernel.nft_words",
-    "pypwru.kinds",
+    "pypwru.kernel.netfilter",
+    "pypwru.cli.main",
+    "pypwru.version",
+    "pypwru.cli.flag_types",
     "pypwru.log",
-    "pypwru.options",
+    "pypwru.cli.flags",
 }
 # --version writes through the sink of events, which says what is wrong with standard output.
-VERSION = {"pypwru.output", "pypwru.output.sink"}
+VERSION = {"pypwru.files", "pypwru.files.sink"}
 # Where a word is not understood, others are looked for that are like it.
-HINTS = {"pypwru.hints", "pypwru.suggestions"}
+HINTS = {"pypwru.cli.hints", "pypwru.suggestions"}
 
 
 @pytest.mark.parametrize(
@@ -64,8 +66,17 @@ def test_the_package_loads_nothing_before_its_main_module() -> None:
 
 def test_modules_of_nftables_are_light() -> None:
     """What a run loads beside its own where functions of nftables can be hooked."""
-    modules = "pypwru.attach.nft, pypwru.attach.kprobe_multi, pypwru.resolve.nft_names"
+    modules = "pypwru.nft.probes, pypwru.attach.kprobe_multi, pypwru.nft.chain_names"
     words = [sys.executable, "-X", "importtime", "-c", f"import {modules}"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
 
     assert not imported(done.stderr) & HEAVY
+
+
+def test_a_run_without_debug_loads_nothing_for_it() -> None:
+    words = [sys.executable, "-X", "importtime", "-c", "import pypwru.cli.run"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+
+    loaded = imported(done.stderr)
+    assert "pypwru.program.load" in loaded
+    assert not {"pypwru.program.debug_files", "pypwru.asm.disassembly", "tempfile"} & set(loaded)

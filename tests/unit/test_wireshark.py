@@ -14,8 +14,8 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 from scapy.utils import PcapNgWriter
 
-from pypwru.gotext import format_log_value
-from pypwru.output.pcap.comment import CommentRenderer
+from pypwru.go_values import format_log_value
+from pypwru.output.packet_comment import CommentRenderer
 from tests.support import records
 from tests.support.captures import AS_ROOT, SCRIPT
 from tests.support.need import need

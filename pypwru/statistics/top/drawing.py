@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from pypwru.statistics.figures import format_count, format_duration, format_rate
+from pypwru.statistics.format import format_count, format_duration, format_rate
 from pypwru.statistics.losses import describe_losses
 from pypwru.statistics.tables import TABLES
 from pypwru.statistics.top.view import HELP, QUIT, REVERSE, TableView
@@ -25,7 +25,7 @@ def render_screen(summary: Summary, view: TableView, height: int) -> RenderableT
     """Return the renderable of the whole screen.
 
     Args:
-        summary: with recent rates (``lately``).
+        summary: with recent rates (``with_recent_rates``).
         view: selected table, order and help.
         height: lines of the screen.
     """
@@ -37,7 +37,8 @@ def _head(summary: Summary) -> Iterator[Text]:
     lost_count = sum(describe_losses(summary.counters).values())
     yield Text.assemble(
         ("pypwru ", "bold"),
-        f"{summary.seconds:,.0f} s  events {format_count(summary.events)} ({format_rate(summary.rate)}/s)  "
+        f"{summary.seconds:,.0f} s  "
+        f"events {format_count(summary.events)} ({format_rate(summary.rate)}/s)  "
         f"packets {format_count(summary.packets)}  flows {format_count(summary.flows)}  ",
         (
             f"LOST {format_count(lost_count)}" if lost_count else "nothing lost",

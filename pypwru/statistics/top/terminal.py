@@ -39,8 +39,9 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 @contextmanager
 def cbreak_mode(descriptor: int) -> Iterator[None]:
-    """Switch off ICANON and ECHO of a terminal until the context exits (cbreak mode): Ctrl-C and
-    Ctrl-Z still send signals.
+    """Switch off ICANON and ECHO of a terminal until the context exits (cbreak mode).
+
+    Ctrl-C and Ctrl-Z still send signals.
     """
     saved = termios.tcgetattr(descriptor)
     raw = termios.tcgetattr(descriptor)

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pypwru.discovery.lifetime import DATA_ALREADY_FREED
+from pypwru.discovery.skb_lifetime import DATA_ALREADY_FREED
 from pypwru.kernel import bpf
 from tests.lab.jobs.forked import share
 from tests.lab.jobs.programs import PINNED, Programs

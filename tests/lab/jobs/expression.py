@@ -13,11 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pypwru.asm import ebpf
+from pypwru.asm.ebpf import R0, R1, R2, R10, Assembler, Insn
 from pypwru.btf.load import load_vmlinux
 from pypwru.btf.types import Kind
-from pypwru.expression import compile_filter_expression, compile_members
-from pypwru.filter import ebpf
-from pypwru.filter.ebpf import R0, R1, R2, R10, Assembler, Insn
+from pypwru.expr import compile_filter_expression, compile_members
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachTarget, AttachType, ProgramType
 from tests.lab.jobs.steps import run_steps

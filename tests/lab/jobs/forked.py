@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import IO
 
 # What a run imports where it is needed; here once, before there is a child.
-import pypwru.attach.tracing
-import pypwru.expression
+import pypwru.attach.bpf_programs
+import pypwru.expr
 import pypwru.session  # noqa: F401
-from pypwru import cli
-from pypwru.attach import backend
-from pypwru.discovery.tables import category
+from pypwru.attach import select
+from pypwru.cli import main
+from pypwru.discovery.function_tables import category
 from pypwru.kernel.ftrace import traceable_functions
 from pypwru.kernel.kallsyms import read_symbols
 
@@ -42,14 +42,14 @@ def share() -> None:
         return
     symbols, traceable = read_symbols(), traceable_functions()
     _ = symbols.by_name, category("ip_rcv")  # made at the first question
-    vars(backend).update(read_symbols=lambda: symbols, traceable_functions=lambda: traceable)
+    vars(select).update(read_symbols=lambda: symbols, traceable_functions=lambda: traceable)
     _shared[:] = modules
     gc.freeze()  # a child's collector doesn't walk, and so copy, all that
 
 
 def forget() -> None:
     """Have each child read it all by itself."""
-    vars(backend).update(_READ)
+    vars(select).update(_READ)
     _shared.clear()
 
 
@@ -76,7 +76,7 @@ class Forked:
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
             sys.argv = list(words)
-            status = cli.main()
+            status = main.main()
         except BaseException:  # as the interpreter has it
             traceback.print_exc()
         finally:

@@ -20,25 +20,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import cast
 
-from pypwru.filter.ebpf import (
-    ALU64,
-    CALL_HELPER,
-    EXIT_PROGRAM,
-    LD_IMM64,
-    MOV,
-    R0,
-    R2,
-    R3,
-    Insn,
-    pack,
-)
+from pypwru.asm.ebpf import ALU64, CALL_HELPER, EXIT_PROGRAM, LD_IMM64, MOV, R0, R2, R3, Insn, pack
+from pypwru.bpf_sources import KERNEL_TREE
+from pypwru.discovery.bpf_prog_names import called_kernel_functions
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachTarget, AttachType, FunctionBtf, MapType, ProgramType
-from pypwru.kernel.bpf_objects import program_info
-from pypwru.kernel.bpf_tracing import tracing_link
+from pypwru.kernel.bpf_info import program_info
+from pypwru.kernel.bpf_links import tracing_link
 from pypwru.kernel.kallsyms import read_symbols
-from pypwru.kernel.programs import called_kernel_functions
-from pypwru.program.source import KERNEL_TREE
 from tests.lab.jobs.forked import Forked, share
 from tests.lab.jobs.main_job import FAR, SENTINEL, ping, wire
 from tests.lab.jobs.steps import Step, run_steps

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from pypwru.output.parts import decode_flow
+from pypwru.wire.fields import decode_flow
 from tests.lab.jobs.capture import FAR, NEAR, PORT, datagrams, measured, stream, wire
 from tests.lab.jobs.forked import share
 from tests.lab.jobs.programs import PINNED, Programs

@@ -21,9 +21,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pypwru.fds import closing_fd
 from pypwru.kernel.bpf import program_recursion_misses
-from pypwru.kernel.bpf_objects import program_ids, program_info, program_open
-from pypwru.kernel.descriptors import closing_fd
+from pypwru.kernel.bpf_info import program_ids, program_info, program_open
 from tests.lab.jobs.steps import Step, run_steps
 from tests.lab.jobs.tracer import Seen, Tracer, tracer
 from tests.lab.net.topology import inside

@@ -13,19 +13,19 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pypwru.bpf_sources import sources
 from pypwru.btf.load import load_vmlinux
 from pypwru.cache import Cache
+from pypwru.cli.flags import parse
 from pypwru.config import Backend, Config
 from pypwru.errors import PypwruError, UsageError
-from pypwru.events.wire import record_layout
 from pypwru.filter.compiler import compile_filter
-from pypwru.filter.wanted import compile_criteria, compile_inner_filters
-from pypwru.kernel.place import NetnsFilter
-from pypwru.options import parse
+from pypwru.filter.criteria import compile_criteria, compile_inner_filters
+from pypwru.kernel.netns_filter import NetnsFilter
 from pypwru.program.build import build
-from pypwru.program.defines import defines
 from pypwru.program.layout import build_layout
-from pypwru.program.source import sources
+from pypwru.program.macros import defines
+from pypwru.wire.layout import record_layout
 from tests.lab import kernels
 from tests.lab.vm import guest
 

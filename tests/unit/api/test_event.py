@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
+from pypwru.api.build_events import OPTIONAL_FIELDS, EventBuilder
 from pypwru.api.event import Event
 from pypwru.api.options import make_config
-from pypwru.api.reading import OPTIONAL_FIELDS, EventBuilder
 from pypwru.config import Config
-from pypwru.events.packets import PacketCapture
-from pypwru.events.record import RawRecord, Record
-from pypwru.output.clock import Clock
+from pypwru.names.clock import Clock
+from pypwru.names.event_names import NameResolver
 from pypwru.output.columns import COLUMNS, columns, truncate
 from pypwru.output.json import JsonFormatter
 from pypwru.output.printer import Printer
 from pypwru.output.tuples import FiveTuple
-from pypwru.resolve.event_names import NameResolver
+from pypwru.pcap.packet_data import PacketCapture
+from pypwru.wire.record import RawRecord, Record
 from tests.support import records
 from tests.support.records import (
     BLUE,
@@ -244,7 +244,7 @@ def test_every_column_is_a_member() -> None:
     }
     members = [field.name for field in dataclasses.fields(Event)]
     assert other <= set(members)
-    assert members[members.index("wall_ns") + 1 :] == [*OPTIONAL_FIELDS, "seen"]
+    assert members[members.index("wall_ns") + 1 :] == [*OPTIONAL_FIELDS, "captured"]
 
 
 def test_times() -> None:
@@ -303,12 +303,11 @@ def captured(octets: bytes, layer: int = 2, tag: int = 0, more: int = 0) -> Pack
 
 
 def test_packets() -> None:
-    from scapy.layers.inet import ICMP as Icmp
-    from scapy.layers.inet import IP
+    from scapy.layers.inet import ICMP, IP
     from scapy.layers.inet6 import UDP, IPv6
     from scapy.layers.l2 import ARP, Dot1Q, Ether
 
-    ping = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / IP(dst="127.0.0.1") / Icmp()
+    ping = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / IP(dst="127.0.0.1") / ICMP()
     datagram = IPv6(dst="::1") / UDP(sport=1, dport=2) / b"data"
     kept = Bytes(
         _1=captured(bytes(ping), tag=0x8100 << 16 | 10),

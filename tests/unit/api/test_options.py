@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pypwru.api.options import COMMAND_LINE_ONLY, TraceOptions, flags_to_keywords, make_config
+from pypwru.cli.flags import FLAGS, parse
 from pypwru.config import Backend, Config, MarkFilter, NftOutput
 from pypwru.errors import UsageError
-from pypwru.options import FLAGS, parse
 
 ALWAYS = ("--output-json", "--output-tcp-flags")
 
@@ -151,7 +151,7 @@ def test_the_types_are_written_for_a_reader() -> None:
     """Each is one of a few, so that nobody has to look twice."""
     known = {
         "str", "bool", "int", "Words", "File | None", "Backend | str | None",
-        "int | str | tuple[int, int]", "Nft | bool | str", "int | str",
+        "int | str | tuple[int, int]", "NftOutput | bool | str", "int | str",
     }  # fmt: skip
     found = {each.__forward_arg__ for each in TraceOptions.__annotations__.values()}
     assert found <= known

@@ -6,16 +6,16 @@ from array import array
 
 import pytest
 
-from pypwru.attach.backend import MAX_SINGLE_FENTRY, why_not_preferred
+from pypwru.attach.select import MAX_SINGLE_FENTRY, why_not_preferred
 from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
 from pypwru.btf.types import Kind
 from pypwru.config import Backend
-from pypwru.discovery.fentry import type_ids
+from pypwru.discovery.auxiliary_probes import Probe
+from pypwru.discovery.fentry_targets import type_ids
 from pypwru.discovery.functions import DiscoveryResult, Function
-from pypwru.discovery.lifetime import Hook
-from pypwru.discovery.others import Probe
 from pypwru.discovery.plan import Handler, plan_fentry, plan_functions, with_kprobe_fallback
+from pypwru.discovery.skb_lifetime import Hook
 from pypwru.kernel.kallsyms import Symbols
 from tests.data.btf_encoder import Encoder
 

@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from pypwru.attach.attached import AttachReport
 from pypwru.attach.kprobe import ProbeEvent, _define_probes
+from pypwru.attach.report import AttachReport
 from pypwru.discovery.functions import Function
 
 TEXT = 0xFFFF800080010000

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from pypwru.attach import tracepoint
-from pypwru.attach.attached import AttachReport
+from pypwru.attach.report import AttachReport
 from pypwru.discovery.plan import AttachPlan, plan_tracepoints
 from pypwru.discovery.tracepoints import Tracepoint
 from pypwru.errors import KernelError

@@ -80,7 +80,7 @@ def test_the_warm_load_does_not_scan(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path, cache = written(tmp_path, WHOLE), Cache(tmp_path / "cache")
     load.load_vmlinux(path, cache)
     monkeypatch.setattr("pypwru.btf.index.scan", None)
-    monkeypatch.setattr("pypwru.btf.carriers.find", None)
+    monkeypatch.setattr("pypwru.btf.argument_index.functions_taking", None)
     assert load.load_vmlinux(path, cache).functions_taking("sk_buff")
 
 

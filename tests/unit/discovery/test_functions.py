@@ -9,10 +9,10 @@ from pypwru.btf.query import BTF
 from pypwru.btf.types import Kind
 from pypwru.config import Backend
 from pypwru.discovery.functions import DiscoveryResult, discover_functions
+from pypwru.discovery.no_match import no_function_error, no_tracepoint_error
 from pypwru.discovery.plan import Handler, plan_functions, plan_tracepoints
 from pypwru.discovery.selection import Selection
 from pypwru.discovery.tracepoints import Tracepoint, discover_tracepoints
-from pypwru.discovery.unmatched import no_function_error, no_tracepoint_error
 from pypwru.errors import KernelError, UsageError
 from pypwru.kernel.ftrace import TraceableFunctions, parse_traceable, parse_traceable_addresses
 from pypwru.kernel.kallsyms import Symbols, parse_symbols

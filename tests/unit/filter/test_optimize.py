@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
+from pypwru.asm.cbpf import ClassicInstruction, InstructionKind, validate
 from pypwru.errors import FilterError
-from pypwru.filter.cbpf import ClassicInstruction, InstructionKind, validate
+from pypwru.filter.passes import make_plan
 from pypwru.filter.pcap import Linktype, compile_pcap
-from pypwru.filter.plan import make_plan
-from pypwru.filter.translation import FilterProgram
+from pypwru.filter.program import FilterProgram
 from tests.oracles import classic_programs
 from tests.oracles.filter_machine import Machine
 from tests.oracles.filter_packets import ethernet_packets

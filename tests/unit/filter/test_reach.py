@@ -9,18 +9,18 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from pypwru.asm.cbpf import ClassicInstruction, validate
+from pypwru.bpf_sources import sources
+from pypwru.cli.flags import parse
 from pypwru.config import Config
 from pypwru.errors import FilterError
-from pypwru.filter.cbpf import ClassicInstruction, validate
+from pypwru.filter.codegen import NEEDS_FRAGMENTS
 from pypwru.filter.compiler import compile_filter
-from pypwru.filter.emit import NEEDS_FRAGMENTS
+from pypwru.filter.criteria import compile_inner_filters
+from pypwru.filter.packet_loads import MAX_REACH
 from pypwru.filter.pcap import Linktype, compile_pcap
-from pypwru.filter.reads import MAX_REACH
-from pypwru.filter.translation import FilterProgram
-from pypwru.filter.wanted import compile_inner_filters
-from pypwru.options import parse
+from pypwru.filter.program import FilterProgram
 from pypwru.program.maps import MAPS
-from pypwru.program.source import sources
 from tests.oracles.filter_machine import Machine
 from tests.oracles.filter_packets import ethernet_packets, ip_packets
 from tests.oracles.filter_strategies import EXPRESSIONS, programs
@@ -123,7 +123,7 @@ def _check(view: FilterProgram, whole: bool, packet: Packet, size: int) -> None:
 
 
 def test_the_copy_has_room_for_what_is_reached() -> None:
-    text = sources()["fragments.h"]
+    text = sources()["match/fragments.h"]
     room = {name: int(size) for name, size in re.findall(r"#define (\w+) +(\d+)", text)}
     assert room["LINEAR_COPY_SIZE"] == MAX_REACH
     assert MAPS["linear_copies"].entries == room["COPIES_PER_CPU"]

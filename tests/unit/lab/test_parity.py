@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pypwru.cli.flags import parse
 from pypwru.config import Config
-from pypwru.options import parse
 from tests.lab.parity.compare import compare_live, compare_recorded
 from tests.lab.parity.printed import UnknownForm, events
 from tests.lab.parity.tracking import SCENARIOS, shown

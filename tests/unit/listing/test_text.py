@@ -9,16 +9,16 @@ from datetime import datetime, timezone
 import pytest
 
 from pypwru.config import Backend
-from pypwru.discovery import tables
+from pypwru.discovery import function_tables
+from pypwru.discovery.function_list import parse_names
 from pypwru.discovery.functions import discover_functions
-from pypwru.discovery.names import parse_names
 from pypwru.discovery.plan import plan_functions, plan_tracepoints
 from pypwru.discovery.selection import Selection
 from pypwru.discovery.tracepoints import discover_tracepoints
 from pypwru.kernel.ftrace import parse_traceable
-from pypwru.listing import bare
+from pypwru.listing import without_btf
 from pypwru.listing.entry import Entry, Listing, json_document, sort_entries
-from pypwru.listing.planned import ATTACHABLE, UNKNOWN, Attachability, entries
+from pypwru.listing.from_plan import ATTACHABLE, UNKNOWN, Attachability, entries
 from pypwru.listing.text import names_only, table
 from tests.unit.discovery.test_functions import Kernel
 
@@ -99,7 +99,7 @@ def test_the_document() -> None:
         "3": ["ip_sixth", "zz_rcv", "tcp_inlined"],
     }
     by_category = found["statistics"]["by_category"]
-    assert set(by_category) == set(tables.categories())
+    assert set(by_category) == set(function_tables.categories())
     assert by_category["tcp"] == ["tcp_v4_rcv", "tcp_inlined"]
     assert found["functions"][3] == {
         "name": "br_forward",
@@ -144,7 +144,7 @@ def test_without_types_names_of_the_tables_are_listed(
     modules: tuple[str, ...] | None, selection: Selection, names: list[str]
 ) -> None:
     hooked = parse_traceable("tcp_v4_rcv\nbr_forward [bridge]")
-    found = sort_entries(bare.functions(SYMBOLS, modules, hooked, selection))
+    found = sort_entries(without_btf.functions(SYMBOLS, modules, hooked, selection))
     assert [one.display for one in found] == names
     for entry in found:
         assert (entry.skb_arg, entry.signature) == (None, "")
@@ -152,7 +152,7 @@ def test_without_types_names_of_the_tables_are_listed(
 
 
 def test_without_types_tracepoints_are_those_that_the_kernel_calls() -> None:
-    found = list(bare.tracepoints(SYMBOLS, Selection()))
+    found = list(without_btf.tracepoints(SYMBOLS, Selection()))
     assert found == [Entry("tp:kfree_skb", "", None, "drop", 0, "", None)]
     assert table(Listing(tuple(found), None, "5.10")).splitlines()[1].split() == [
         "tp:kfree_skb",
@@ -163,4 +163,4 @@ def test_without_types_tracepoints_are_those_that_the_kernel_calls() -> None:
         "?",
         "?",
     ]
-    assert bare.missing(["kfree_skb", "tp:kfree_skb", "x"], found) == ["kfree_skb", "x"]
+    assert without_btf.missing(["kfree_skb", "tp:kfree_skb", "x"], found) == ["kfree_skb", "x"]

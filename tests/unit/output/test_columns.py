@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pypwru.events import record
-from pypwru.output import clock as clock_module
-from pypwru.output import parts, tuples
-from pypwru.output.clock import Clock, wall_offset
+from pypwru.names import clock as clock_module
+from pypwru.names.clock import Clock, wall_offset
+from pypwru.names.event_names import NameResolver
+from pypwru.output import tuples
 from pypwru.output.columns import COLUMNS, center, interface, process, truncate
-from pypwru.resolve.event_names import NameResolver
+from pypwru.wire import fields as wire_fields
+from pypwru.wire import record
 
 
 def names(found: str) -> NameResolver:
@@ -36,17 +37,17 @@ def names(found: str) -> NameResolver:
     )
 
 
-def flow_of(**changed: object) -> parts.FlowFields:
-    empty = parts.decode_flow(bytes(parts.FLOW.size))
+def flow_of(**changed: object) -> wire_fields.FlowFields:
+    empty = wire_fields.decode_flow(bytes(wire_fields.FLOW.size))
     return empty._replace(**changed)  # type: ignore[arg-type]
 
 
 def test_parts_are_the_wires() -> None:
     """Each member of struct event, set alone, shows in the field of that name and nowhere else."""
     readers: dict[str, Callable[[bytes], Any]] = {
-        "skb": parts.decode_packet,
-        "address": parts.decode_function,
-        "netns": parts.decode_flow,
+        "skb": wire_fields.decode_packet,
+        "address": wire_fields.decode_function,
+        "netns": wire_fields.decode_flow,
     }
     begins = sorted((record.EVENT_MEMBERS[name].offset, name) for name in [*readers, "ktime"])
     ends = [*(offset for offset, _ in begins[1:]), record.EVENT_SIZE]
@@ -78,14 +79,14 @@ def test_parts_are_the_wires() -> None:
 
 
 def test_network_order_and_dirty_registers() -> None:
-    octets = bytearray(parts.FLOW.size)
+    octets = bytearray(wire_fields.FLOW.size)
     for name, value in (("protocol", 0x0806), ("sport", 443), ("dport", 9)):
         at = record.EVENT_MEMBERS[name].offset - record.EVENT_MEMBERS["netns"].offset
         octets[at : at + 2] = value.to_bytes(2, "big")
-    flow = parts.decode_flow(bytes(octets))
+    flow = wire_fields.decode_flow(bytes(octets))
     assert (flow.protocol, flow.sport, flow.dport) == (0x0806, 443, 9)
-    dirty = parts.FUNCTION.pack(1, 0xFFFFFFFF_00000003)
-    assert parts.decode_function(dirty) == (1, 3, 0)
+    dirty = wire_fields.FUNCTION.pack(1, 0xFFFFFFFF_00000003)
+    assert wire_fields.decode_function(dirty) == (1, 3, 0)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_network_order_and_dirty_registers() -> None:
     ],
 )
 def test_process(found: str, pid: int, comm: str, text: str) -> None:
-    assert process(parts.PacketFields(1, pid, 0, 0, comm), names(found)) == text
+    assert process(wire_fields.PacketFields(1, pid, 0, 0, comm), names(found)) == text
 
 
 @pytest.mark.parametrize(

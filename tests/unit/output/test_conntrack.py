@@ -7,9 +7,9 @@ import ipaddress
 
 import pytest
 
-from pypwru.events.record import struct_members, struct_size
 from pypwru.output import conntrack
-from pypwru.output.parts import CT
+from pypwru.wire.fields import CT
+from pypwru.wire.record import struct_members, struct_size
 from tests.oracles.json_schema import judged
 from tests.support.records import Output, event, flow, packet, tail
 

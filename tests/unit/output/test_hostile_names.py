@@ -14,18 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.events.record import Record
+from pypwru.journey.json import JourneyJson as JsonJourney
+from pypwru.journey.text import JourneyText as TextJourney
+from pypwru.journey.writer import JourneyWriter
+from pypwru.names.event_names import NameResolver
+from pypwru.nft.ruleset import decode_name, sanitize_line
 from pypwru.output.columns import columns
-from pypwru.output.journey.journeys import JourneyWriter
-from pypwru.output.journey.json import JourneyJson as JsonJourney
-from pypwru.output.journey.text import JourneyText as TextJourney
 from pypwru.output.json import JsonFormatter
-from pypwru.output.pcap.comment import CommentRenderer
-from pypwru.output.pcap.output import PcapOutput, open_pcap
+from pypwru.output.packet_comment import CommentRenderer
 from pypwru.output.printer import Printer
 from pypwru.output.text import TextFormatter
-from pypwru.resolve.event_names import NameResolver
-from pypwru.resolve.ruleset import decode_name, sanitize_line
+from pypwru.pcap.writer import PcapOutput, open_pcap
+from pypwru.wire.record import Record
 from tests.support import records
 from tests.support.pcaps import FRAME, NEVER, QUIET, Taken, captured, fields
 from tests.support.records import configured, event, flow, packet, tail

@@ -12,13 +12,13 @@ import unicodedata
 import pytest
 from rich.console import Console
 
-from pypwru import cli as command
+from pypwru.cli import main as command
 from pypwru.errors import PypwruError
-from pypwru.kernel.bpf_objects import RunStats
+from pypwru.kernel.bpf_info import RunStats
 from pypwru.listing.entry import Entry, Listing
 from pypwru.listing.text import table
 from pypwru.log import Log
-from pypwru.resolve.ruleset import decode_name, sanitize_line
+from pypwru.nft.ruleset import decode_name, sanitize_line
 from pypwru.statistics.document import render_document as statistics_document
 from pypwru.statistics.report import render_report
 from pypwru.statistics.summary import RunCounters, Statistics, Summary

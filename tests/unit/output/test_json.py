@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from pypwru.events.record import EVENT_MEMBERS, Record
-from pypwru.events.wire import RecordLayout, record_layout
 from pypwru.output.columns import COLUMNS
 from pypwru.output.json import KEYS, encode
-from pypwru.output.parts import FLOW, FUNCTION, PACKET
+from pypwru.wire.fields import FLOW, FUNCTION, PACKET
+from pypwru.wire.layout import RecordLayout, record_layout
+from pypwru.wire.record import EVENT_MEMBERS, Record
 from tests.oracles.json_schema import SCHEMA, jq, judged
 from tests.support import records
 from tests.support.records import (

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from pypwru.events.record import Record
+from pypwru.names.clock import Clock
 from pypwru.output import printer as printing
-from pypwru.output.clock import Clock
-from pypwru.output.parts import Part
+from pypwru.wire.fields import Part
+from pypwru.wire.record import Record
 from tests.support import records
 from tests.support.records import (
     BLUE,

@@ -8,11 +8,11 @@ import subprocess
 
 import pytest
 
+from pypwru.bpf_sources import sources
 from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
 from pypwru.errors import BTFError
 from pypwru.program.layout import build_layout
-from pypwru.program.source import sources
 from tests.data.btf_encoder import Encoder
 from tests.support.need import need
 

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from pypwru.statistics.figures import format_count
+from pypwru.statistics.format import format_count
 from pypwru.statistics.top.drawing import render_screen
 from pypwru.statistics.top.view import TableView
 from tests.unit.statistics.test_summary import RECEIVED, SENT, sight, summed

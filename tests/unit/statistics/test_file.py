@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pypwru.errors import OutputError
-from pypwru.output.sink import open_appending
+from pypwru.files.sink import open_appending
 from pypwru.statistics.file import StatsFile
 
 

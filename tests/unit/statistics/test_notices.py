@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pypwru.events.counters import Counters
 from pypwru.log import Log
+from pypwru.ring.counters import Counters
 from pypwru.statistics import notices
 from pypwru.statistics.losses import LOSS_TEXTS, loss_warnings
 from tests.support import records
@@ -37,7 +37,7 @@ class Told:
         monkeypatch.setattr(notices, "enable_bpf_stats", self._runs_counted)
         session = SimpleNamespace(
             config=records.configured(flags),
-            counters=lambda: self.counted,
+            handler_counters=lambda: self.counted,
             hits=lambda: self.hits,
         )
         self._notices = notices.LossNotices(session, Log(self._stream), lambda: self._now)

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from pypwru.events.record import EVENT_MEMBERS, Record, header_constants
-from pypwru.events.wire import record_layout
-from pypwru.kernel.bpf_objects import RunStats
+from pypwru.kernel.bpf_info import RunStats
 from pypwru.statistics.document import render_document
 from pypwru.statistics.flows import Flow, Flows
 from pypwru.statistics.latencies import LatencyReservoir
-from pypwru.statistics.paths import LatencyTracker
+from pypwru.statistics.latency_tracker import LatencyTracker
 from pypwru.statistics.report import render_report
 from pypwru.statistics.summary import HopLatency, RunCounters, Statistics, Summary
+from pypwru.wire.layout import record_layout
+from pypwru.wire.record import EVENT_MEMBERS, Record, header_constants
 from tests.oracles.recount import latency
 from tests.support import records
 

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The bytes of an sk_buff lie in pieces: the linear area, the page fragments of its skb_shared_info, and the sk_buffs
+ * of its frag_list, each with both of these.
+ */
+#ifndef PYPWRU_CAPTURE_PIECES_H
+#define PYPWRU_CAPTURE_PIECES_H
+
+#include "helpers.h"
+
+#if CAPTURE || FILTER_FRAGMENTS
+
+#define MAX_READ_SIZE 4096 /* bytes that are read at a time, at most */
+
+/* The rest of a packet. */
+struct pieces {
+	u64 at;		   /* address of the next byte */
+	u64 size;	   /* contiguous bytes there */
+	u64 fragment;	   /* address of the next skb_frag_t */
+	u64 fragments_end; /* end of the array of skb_frag_t */
+	u64 skb;	   /* the next sk_buff of the frag_list */
+	u64 remaining;	   /* bytes still to be written */
+	u64 error;	   /* CHUNK_NO_ROOM or CHUNK_UNREADABLE if the last chunk failed (capture/chunks.h) */
+};
+
+/* Address of the bytes of a struct page (program/page_bases.py); 0 if that is unknown, or it is device memory (netmem). */
+ALWAYS_INLINE u64 page_address(u64 page)
+{
+	u64 memmap = LOAD_TIME_CONST(MEMMAP), direct = LOAD_TIME_CONST(DIRECT_MAP);
+
+	if (!memmap || page & 1)
+		return 0;
+	return direct + (page - memmap) / SIZE_OF(page) * PAGE_SIZE;
+}
+
+ALWAYS_INLINE int next_fragment(struct pieces *left)
+{
+	u32 offset, size;
+	u64 page;
+
+	/*
+	 * skb_frag_t is a struct since Linux commit 21d2e6737c97 ("net: add netmem to skb_frag_t") (in v6.9), a struct
+	 * bio_vec before.
+	 */
+#ifdef FIELD_skb_frag_netmem
+	page = read_u64(left->fragment + OPTIONAL_FIELD(skb_frag, netmem));
+	size = read_u32(left->fragment + OPTIONAL_FIELD(skb_frag, len));
+	offset = read_u32(left->fragment + OPTIONAL_FIELD(skb_frag, offset));
+	left->fragment += SIZE_OF(skb_frag);
+#else
+	page = read_u64(left->fragment + OPTIONAL_FIELD(bio_vec, bv_page));
+	size = read_u32(left->fragment + OPTIONAL_FIELD(bio_vec, bv_len));
+	offset = read_u32(left->fragment + OPTIONAL_FIELD(bio_vec, bv_offset));
+	left->fragment += SIZE_OF(bio_vec);
+#endif
+	page = page_address(page);
+	left->at = page + offset;
+	left->size = size;
+	return page != 0;
+}
+
+/* Continue with the fragments of an sk_buff. Returns the address of its skb_shared_info. */
+ALWAYS_INLINE u64 enter_fragments(struct pieces *left, u64 skb)
+{
+	u64 shared = read_u64(skb + FIELD(sk_buff, head)) + read_u32(skb + FIELD(sk_buff, end));
+	u8 count = 0;
+
+	READ(count, shared, FIELD(skb_shared_info, nr_frags));
+	left->fragment = left->fragments_end = shared + FIELD(skb_shared_info, frags);
+#ifdef FIELD_skb_frag_netmem
+	left->fragments_end += count * SIZE_OF(skb_frag);
+#else
+	left->fragments_end += count * SIZE_OF(bio_vec);
+#endif
+	return shared;
+}
+
+/* Continue with the next sk_buff of the frag_list. These have no frag_list themselves. */
+ALWAYS_INLINE void next_skb(struct pieces *left)
+{
+	u64 skb = left->skb;
+
+	left->at = read_u64(skb + FIELD(sk_buff, data));
+	left->size = read_u32(skb + FIELD(sk_buff, len)) - read_u32(skb + FIELD(sk_buff, data_len));
+	left->skb = read_u64(skb + FIELD(sk_buff, next));
+	enter_fragments(left, skb);
+}
+
+/* Continue with the next piece. Returns 0 at the end, or if a fragment is unreadable. */
+ALWAYS_INLINE int next_piece(struct pieces *left)
+{
+	if (left->fragment < left->fragments_end)
+		return next_fragment(left);
+	if (!left->skb)
+		return 0;
+	next_skb(left);
+	return 1;
+}
+
+#endif
+#endif

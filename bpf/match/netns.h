@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The device and the network namespace of a packet. */
+#ifndef PYPWRU_MATCH_NETNS_H
+#define PYPWRU_MATCH_NETNS_H
+
+#include "helpers.h"
+
+/* Inode number of a network namespace; 0 if net is NULL. */
+ALWAYS_INLINE u32 read_netns_inum(u64 net)
+{
+	return net ? read_u32(net + FIELD(net, ns__inum)) : 0;
+}
+
+/*
+ * Each namespace has a cookie since Linux commit 3d368ab87cf6 ("net: initialize net->net_cookie at netns setup") (in
+ * v5.12); before, only those for which a BPF program has requested it. 0 if there is none.
+ */
+ALWAYS_INLINE u64 read_netns_cookie(u64 net)
+{
+#ifdef FIELD_net_net_cookie
+	return net ? read_u64(net + OPTIONAL_FIELD(net, net_cookie)) : 0;
+#else
+	return 0;
+#endif
+}
+
+/*
+ * Range of inode numbers of namespaces: from the fixed ones on (include/uapi/linux/nsfs.h), and below what the upper
+ * half of a kernel address can be.
+ */
+#define MIN_NETNS_INUM 0xeffffff0U
+#define NETNS_INUM_END 0xffff0000U
+
+struct netns_and_dev {
+	u64 dev;
+	u64 net;
+	u32 netns; /* inode of net */
+};
+
+/*
+ * The namespace of a device, else of the packet's socket. Either argument may be 0, and dev may not be a device:
+ * skb->dev shares memory with a node in TCP's tree of sk_buffs, and with lengths in UDP's queue.
+ */
+ALWAYS_INLINE struct netns_and_dev find_netns_and_dev(u64 dev, u64 skb)
+{
+	struct netns_and_dev found = { dev };
+
+	if (dev) {
+		found.net = read_u64(dev + FIELD(net_device, nd_net));
+		found.netns = read_netns_inum(found.net);
+		if (found.netns >= MIN_NETNS_INUM && found.netns < NETNS_INUM_END)
+			return found;
+	}
+	found = (struct netns_and_dev){};
+	if (skb) {
+		u64 sk = read_u64(skb + FIELD(sk_buff, sk));
+
+		if (sk)
+			found.net = read_u64(sk + FIELD(sock_common, skc_net));
+		found.netns = read_netns_inum(found.net);
+	}
+	return found;
+}
+
+ALWAYS_INLINE u32 find_netns_inum(u64 dev, u64 skb)
+{
+	return find_netns_and_dev(dev, skb).netns;
+}
+
+#if TRACE_XDP
+ALWAYS_INLINE u64 xdp_device(u64 xdp)
+{
+	u64 rxq = read_u64(xdp + FIELD(xdp_buff, rxq));
+
+	return rxq ? read_u64(rxq + FIELD(xdp_rxq_info, dev)) : 0;
+}
+#endif
+
+#endif

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * nftables events. The kernel calls __nft_trace_packet() for every rule that gave a verdict, every statement-only rule
+ * that matched, every return and every policy while its static key nft_trace_enabled is on; nft/trace_enable.py enables
+ * the key without touching a ruleset that is traced.
+ *
+ * nft_do_chain() is entered with the base chain. The chain of a rule follows from there: a jump pushes, a goto
+ * replaces, a return pops (nft_do_chain() of net/netfilter/nf_tables_core.c keeps the same stack).
+ */
+#ifndef PYPWRU_NFT_NFT_H
+#define PYPWRU_NFT_NFT_H
+
+#include "nft/record.h"
+
+#define NFT_TRACETYPE_POLICY 1
+#define NFT_TRACETYPE_RULE 3
+#define NFT_CONTINUE ((u32)-1)
+#define NFT_JUMP ((u32)-3)
+#define NFT_GOTO ((u32)-4)
+#define NFT_RETURN ((u32)-5)
+
+#define MAX_CHAINS 32 /* NFT_JUMP_STACK_SIZE is 16, and the base chain isn't on that; a power of two for chain_at() */
+#define MAX_JUMP_PATH 4
+
+/* An nft_do_chain() in progress; its key is the address of its struct nft_pktinfo. */
+struct evaluation {
+	u64 skb;
+	u64 interrupted;	    /* nft_pktinfo of the one it interrupts on this stack: a rule can send packets */
+	u64 chains[MAX_CHAINS];	    /* addresses, the base chain first */
+	u32 depth;
+	u32 nested_calls;	    /* number of evaluations in progress inside it, of packets that don't match */
+	struct flow_part last_flow; /* of the packet, in its last record */
+	struct packet_id packet_id; /* of the packet */
+	/* used by nft/nft_eval.h only */
+	u64 expression;		    /* the one in progress that can give a verdict, or 0 */
+	u64 regs;		    /* its struct nft_regs */
+	u64 probe;		    /* address of the probe on its eval() */
+	u64 has_verdict;	    /* a rule's final verdict was recorded */
+};
+
+/* In nft_pktinfo itself since Linux commit f06ad944b6a7 (in v5.16), in its xt_action_param before. */
+ALWAYS_INLINE u64 nft_state(u64 pkt)
+{
+#ifdef FIELD_nft_pktinfo_state
+	return read_u64(pkt + OPTIONAL_FIELD(nft_pktinfo, state));
+#else
+	return read_u64(pkt + OPTIONAL_FIELD(nft_pktinfo, xt__state));
+#endif
+}
+
+/* Bounds the index for the verifier by an instruction that the compiler can't remove as redundant. */
+ALWAYS_INLINE u64 *chain_at(struct evaluation *evaluation, u64 depth)
+{
+	asm volatile("%0 &= %1" : "+r"(depth) : "i"(MAX_CHAINS - 1));
+	return &evaluation->chains[depth];
+}
+
+ALWAYS_INLINE u32 nft_family(u64 table)
+{
+	u16 family = 0;
+
+	READ(family, table, OPTIONAL_FIELD(nft_table, family));
+	return family >> BIT_nft_table_family & 0x3f;
+}
+
+/*
+ * Memory for what the BPF stack can't hold; handlers on kprobes don't interrupt each other on a CPU (bpf_prog_active).
+ */
+ASSERT_VALUE_SIZE(nft_evaluations, struct evaluation);
+ASSERT_VALUE_SIZE(nft_scratch, struct evaluation);
+
+ALWAYS_INLINE struct evaluation *nft_scratch(void)
+{
+	u32 key = 0;
+
+	return bpf_map_lookup_elem(MAP_nft_scratch, &key);
+}
+
+/*
+ * The key of a chain in records: its handle, and above it a hash of its name. A rename gives a chain a name in other
+ * memory (swap() in nft_chain_commit_update() of net/netfilter/nf_tables_api.c), which may be that of the name before
+ * the last: so the hash includes the first eight bytes of the name. No slab object has less than eight bytes. The
+ * multiplier is that of Fibonacci hashing: the upper bits of the product depend on all bits.
+ */
+ALWAYS_INLINE u64 chain_key(u64 chain)
+{
+	u64 name = read_u64(chain + OPTIONAL_FIELD(nft_chain, name));
+	u64 hash = (name ^ read_u64(name)) * 0x9e3779b97f4a7c15ULL;
+
+	return read_u64(chain + OPTIONAL_FIELD(nft_chain, handle)) | hash >> CHAIN_HANDLE_BITS << CHAIN_HANDLE_BITS;
+}
+
+/* Write table, chain and base chain to a part; the table is the chain's. */
+ALWAYS_INLINE void fill_nft_chain(struct part_nft *to, u64 chain, struct evaluation *evaluation, u64 state)
+{
+	u64 table = read_u64(chain + OPTIONAL_FIELD(nft_chain, table));
+	u64 base = evaluation->chains[0] - OPTIONAL_FIELD(nft_base_chain, chain);
+	int i;
+
+	to->table = read_u64(table + OPTIONAL_FIELD(nft_table, handle));
+	to->chain = chain_key(chain);
+	to->family = nft_family(table);
+	to->priority = read_u32(base + OPTIONAL_FIELD(nft_base_chain, ops) + OPTIONAL_FIELD(nf_hook_ops, priority));
+	READ(to->hook, state, OPTIONAL_FIELD(nf_hook_state, hook));
+	to->netns = read_netns_inum(read_u64(state + OPTIONAL_FIELD(nf_hook_state, net)));
+	to->depth = evaluation->depth;
+#pragma unroll
+	for (i = 0; i < MAX_JUMP_PATH; i++)
+		to->jump_path[i] = i < evaluation->depth ? chain_key(evaluation->chains[i]) : 0;
+}
+
+/* Store the names of the chain and its table in the map `nft_names`. */
+ALWAYS_INLINE void store_chain_names(struct part_nft *nft, u64 chain_key, u64 chain)
+{
+	struct nft_key key = { nft->table, chain_key, nft->netns, 0 };
+	u64 table = read_u64(chain + OPTIONAL_FIELD(nft_chain, table));
+	struct nft_names *names = zeroed_names();
+
+	if (!names)
+		return;
+	bpf_probe_read_kernel_str(names->table, sizeof(names->table),
+				  (void *)read_u64(table + OPTIONAL_FIELD(nft_table, name)));
+	bpf_probe_read_kernel_str(names->chain, sizeof(names->chain),
+				  (void *)read_u64(chain + OPTIONAL_FIELD(nft_chain, name)));
+	store_names(&key, names);
+}
+
+ALWAYS_INLINE int enter_chain(struct hit hit, u64 pkt, u64 chain)
+{
+	u64 stack = stack_key(hit.sp), skb = read_u64(pkt + OPTIONAL_FIELD(nft_pktinfo, skb));
+	u64 *interrupted = bpf_map_lookup_elem(MAP_nft_stacks, &stack);
+	struct evaluation *fresh = nft_scratch(), *evaluation;
+	struct part_nft nft = {};
+
+	hit.buff = skb;
+	if (!skb || !is_match(hit)) {
+		evaluation = interrupted ? bpf_map_lookup_elem(MAP_nft_evaluations, interrupted) : NULL;
+		if (evaluation)
+			evaluation->nested_calls++;
+		return 0;
+	}
+	if (!fresh)
+		return 0;
+	fresh->skb = skb;
+	fresh->interrupted = interrupted ? *interrupted : 0;
+	fresh->chains[0] = chain;
+	fresh->depth = fresh->nested_calls = 0;
+	__builtin_memset(&fresh->last_flow, 0, sizeof(fresh->last_flow));
+	fresh->packet_id = lookup_packet_id(skb, hit.target);
+	fresh->expression = fresh->has_verdict = 0;
+	fill_nft_chain(&nft, chain, fresh, nft_state(pkt));
+	store_chain_names(&nft, nft.chain, chain);
+	write_nft_event(hit, skb, &nft, 1, &fresh->last_flow, &fresh->packet_id);
+	bpf_map_update_elem(MAP_nft_evaluations, &pkt, fresh, 0);
+	bpf_map_update_elem(MAP_nft_stacks, &stack, &pkt, 0);
+	return 0;
+}
+
+ALWAYS_INLINE int leave_chain(struct hit hit, u32 verdict)
+{
+	u64 stack = stack_key(hit.sp), pkt;
+	u64 *current = bpf_map_lookup_elem(MAP_nft_stacks, &stack);
+	struct evaluation *evaluation;
+	struct part_nft nft = {};
+	int alive;
+
+	if (!current)
+		return 0;
+	pkt = *current;
+	evaluation = bpf_map_lookup_elem(MAP_nft_evaluations, &pkt);
+	if (!evaluation) {
+		bpf_map_delete_elem(MAP_nft_stacks, &stack);
+		return 0;
+	}
+	if (evaluation->nested_calls) {
+		evaluation->nested_calls--;
+		return 0;
+	}
+	evaluation->depth = 0;
+	fill_nft_chain(&nft, evaluation->chains[0], evaluation, nft_state(pkt));
+	alive = skb_survives(verdict);
+	/* NF_DROP_REASON() frees the packet itself and returns NF_STOLEN with an errno (Linux commit 36d2d9f5e5f1). */
+	nft.verdict = alive || !(verdict >> 16) ? verdict : NF_DROP;
+	write_nft_event(hit, evaluation->skb, &nft, alive, &evaluation->last_flow, &evaluation->packet_id);
+	if (evaluation->interrupted)
+		bpf_map_update_elem(MAP_nft_stacks, &stack, &evaluation->interrupted, 0);
+	else
+		bpf_map_delete_elem(MAP_nft_stacks, &stack);
+	bpf_map_delete_elem(MAP_nft_evaluations, &pkt);
+	return 0;
+}
+
+/*
+ * Update the jump stack after a verdict. The base chain stays at the bottom also after a goto out of it: at the end its
+ * policy counts.
+ */
+ALWAYS_INLINE void update_chain_stack(struct evaluation *evaluation, u32 verdict, u64 target)
+{
+	u32 depth = evaluation->depth;
+
+	if (verdict == NFT_JUMP || (verdict == NFT_GOTO && !depth))
+		depth++;
+	else if (verdict == NFT_RETURN && depth)
+		depth--;
+	if (depth >= MAX_CHAINS)
+		return;
+	if (verdict == NFT_JUMP || verdict == NFT_GOTO)
+		*chain_at(evaluation, depth) = target;
+	evaluation->depth = depth;
+}
+
+/*
+ * Write an nft event, and record the verdict if it is final. `rule` is a handle; 0: the policy, or the end of a chain.
+ */
+ALWAYS_INLINE int emit_nft_event(struct hit hit, u64 pkt, u64 verdict, u64 rule, u8 type)
+{
+	struct evaluation *evaluation = bpf_map_lookup_elem(MAP_nft_evaluations, &pkt);
+	struct part_nft nft = {};
+	u64 chain, target = 0;
+	u32 depth;
+
+	if (!evaluation)
+		return 0;
+	depth = evaluation->depth;
+	if (type == NFT_TRACETYPE_POLICY)
+		depth = evaluation->depth = 0;
+	chain = *chain_at(evaluation, depth);
+	fill_nft_chain(&nft, chain, evaluation, nft_state(pkt));
+	nft.type = type;
+	nft.rule = rule;
+	if (type == NFT_TRACETYPE_POLICY) {
+		u8 policy = 0;
+
+		READ(policy, chain - OPTIONAL_FIELD(nft_base_chain, chain), OPTIONAL_FIELD(nft_base_chain, policy));
+		nft.verdict = policy;
+	} else {
+		nft.verdict = read_u32(verdict + OPTIONAL_FIELD(nft_verdict, code));
+		if (nft.verdict == NFT_JUMP || nft.verdict == NFT_GOTO) {
+			target = read_u64(verdict + OPTIONAL_FIELD(nft_verdict, chain));
+			nft.target = chain_key(target);
+			store_chain_names(&nft, nft.target, target);
+		}
+	}
+	store_chain_names(&nft, nft.chain, chain);
+	/* NF_STOLEN: the packet may have been freed: nft_fwd_netdev_eval(), nft_synproxy_do_eval(). */
+	if ((int)nft.verdict >= 0 && skb_survives(nft.verdict))
+		record_verdict(evaluation->skb, &nft);
+	write_nft_event(hit, evaluation->skb, &nft, (int)nft.verdict < 0 || skb_survives(nft.verdict),
+			&evaluation->last_flow, &evaluation->packet_id);
+	update_chain_stack(evaluation, rule || nft.verdict != NFT_CONTINUE ? nft.verdict : NFT_RETURN, target);
+	return 0;
+}
+
+/*
+ * Handle of a rule; 0 for the end of a chain. Since Linux commit 2c865a8a28a1 ("netfilter: nf_tables: add rule blob
+ * layout") (in v5.17) rules are packed in a blob, and the last one has is_last set: it is the end of a chain, which the
+ * kernel reports as a return of that rule. Before, the kernel reports the end of a chain with the rule that came last,
+ * whichever that was, and a verdict other than NFT_RETURN.
+ */
+ALWAYS_INLINE u64 nft_rule_handle(u64 rule, u8 type, u64 verdict)
+{
+	u64 packed;
+
+	if (!rule || type == NFT_TRACETYPE_POLICY)
+		return 0;
+#ifdef FIELD_nft_rule_blob_size /* since v5.17 */
+	packed = read_u64(rule);
+	return packed & 1 ? 0 : packed >> 13 & ((1ULL << 42) - 1);
+#else
+	if (type != NFT_TRACETYPE_RULE && read_u32(verdict + OPTIONAL_FIELD(nft_verdict, code)) != NFT_RETURN)
+		return 0;
+	packed = read_u64(rule + 16) /* behind its list_head */;
+	return packed & ((1ULL << 42) - 1);
+#endif
+}
+
+#endif

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The parts behind struct event that the options of a run add, each at its offset: event.h, wire/layout.py. */
+#ifndef PYPWRU_PARTS_H
+#define PYPWRU_PARTS_H
+
+#include "helpers.h"
+#include "event.h"
+#include "flow.h"
+#include "context.h"
+#include "ct.h"
+#include "nft/verdict_map.h"
+
+#define PART(event, part) ((void *)(event) + WIRE_##part)
+
+/* As in include/uapi/linux/bpf.h. */
+struct btf_ptr {
+	u64 address;
+	u32 type;
+	u32 flags;
+};
+
+#if OUTPUT_SKB_METADATA
+static void (*skb_members)(u64 skb, u64 *values) = (void *)MARKER_SKB_MEMBERS;
+#endif
+#if OUTPUT_XDP_METADATA
+static void (*xdp_members)(u64 xdp, u64 *values) = (void *)MARKER_XDP_MEMBERS;
+#endif
+
+/* Return addresses of the stack, innermost first. The rest is zeroed, so that equal stacks are equal bytes. */
+ALWAYS_INLINE void fill_frames(void *ctx, u64 *frames, u32 size)
+{
+	__builtin_memset(frames, 0, size);
+	bpf_get_stack(ctx, frames, size, 0);
+}
+
+/* A kernel struct as text, NUL-terminated: what does not fit is cut. */
+ALWAYS_INLINE void fill_text(char *to, u32 size, u64 address, u32 type)
+{
+	struct btf_ptr ptr = { address, type, 0 };
+
+	if (bpf_snprintf_btf(to, size, &ptr, sizeof(ptr), 0) < 0)
+		*to = 0;
+}
+
+/* Zero the parts that not every record fills. */
+ALWAYS_INLINE void clear_tail(struct event *event)
+{
+#ifdef WIRE_metadata
+	__builtin_memset(PART(event, metadata), 0, WIRE_SIZE_metadata);
+#endif
+#ifdef WIRE_cb
+	__builtin_memset(PART(event, cb), 0, WIRE_SIZE_cb);
+#endif
+#ifdef WIRE_tunnel
+	__builtin_memset(PART(event, tunnel), 0, WIRE_SIZE_tunnel);
+#endif
+#ifdef WIRE_nft
+	__builtin_memset(PART(event, nft), 0, WIRE_SIZE_nft);
+#endif
+#ifdef WIRE_nft_time
+	__builtin_memset(PART(event, nft_time), 0, WIRE_SIZE_nft_time);
+#endif
+#ifdef WIRE_ct
+	__builtin_memset(PART(event, ct), 0, WIRE_SIZE_ct);
+#endif
+#ifdef WIRE_bytes
+	__builtin_memset(PART(event, bytes), 0, WIRE_SIZE_bytes);
+#endif
+#ifdef WIRE_packet_id
+	__builtin_memset(PART(event, packet_id), 0, WIRE_SIZE_packet_id);
+#endif
+#ifdef WIRE_skb
+	*(char *)PART(event, skb) = 0;
+#endif
+#ifdef WIRE_shinfo
+	*(char *)PART(event, shinfo) = 0;
+#endif
+}
+
+#ifdef WIRE_caller
+/*
+ * The return address of a probed function is enough, except for a drop: names/symbols.py looks for the caller behind
+ * functions that drop on behalf of others. Where the kernel can't walk the stack, that address is all there is.
+ */
+ALWAYS_INLINE void fill_caller(struct part_caller *part, void *ctx, u64 caller, u64 reason)
+{
+#if LOCATE_DROPS
+	if (!caller || ((u32)reason && (u32)reason != LOAD_TIME_CONST(REASON_CONSUMED))) {
+#else
+	if (!caller) {
+#endif
+		fill_frames(ctx, part->frames, sizeof(part->frames));
+		if (!caller || part->frames[1] == caller) /* [0] is in the function itself */
+			return;
+	}
+	__builtin_memset(part, 0, sizeof(*part));
+	part->frames[0] = caller;
+}
+#endif
+
+/* The parts that do not depend on the packet, sk_buff or frame. */
+ALWAYS_INLINE void fill_tail(struct event *event, void *ctx, u64 caller)
+{
+#ifdef WIRE_caller
+	fill_caller(PART(event, caller), ctx, caller, event->reason);
+#endif
+#ifdef WIRE_stack
+	fill_frames(ctx, ((struct part_stack *)PART(event, stack))->frames, WIRE_SIZE_stack);
+#endif
+	clear_tail(event);
+}
+
+#ifdef WIRE_tunnel
+#define NOT_IP 1
+
+/* EtherType of the packet in a tunnel; 0 where only its header shows it. */
+ALWAYS_INLINE u16 inner_type(u64 skb, u64 l3)
+{
+	u16 type = 0;
+	u8 flags = 0;
+
+	READ(type, skb, FIELD(sk_buff, inner_protocol));
+	READ(flags, skb, FIELD(sk_buff, inner_protocol_type));
+	if (flags >> BIT_sk_buff_inner_protocol_type & 1) { /* ENCAP_TYPE_IPPROTO: it is an IP protocol, of one byte */
+		flags = type;
+		return flags == PROTO_IPIP || flags == PROTO_IPV6 ? 0 : NOT_IP;
+	}
+	if (type == swap16(ETH_P_TEB))
+		READ(type, l3, -2);
+	return type;
+}
+#endif
+
+ALWAYS_INLINE void fill_skb_tail(struct event *event, u64 skb)
+{
+#ifdef WIRE_cb
+	bpf_probe_read_kernel(PART(event, cb), sizeof(((struct part_cb *)0)->words),
+			      (void *)(skb + FIELD(sk_buff, cb) + FIELD(qdisc_skb_cb, data)));
+#endif
+#ifdef WIRE_tunnel
+	struct part_tunnel *tunnel = PART(event, tunnel);
+	u64 l3 = read_u64(skb + FIELD(sk_buff, head));
+	u16 inner = 0;
+
+	READ(inner, skb, FIELD(sk_buff, inner_network_header));
+	if (inner)
+		fill_ip(TUPLE_DEST(tunnel), l3 + inner, inner_type(skb, l3 + inner));
+#endif
+#if OUTPUT_SKB_METADATA
+	skb_members(skb, PART(event, metadata));
+#endif
+#ifdef WIRE_nft_time
+	load_verdict(PART(event, nft), PART(event, nft_time), skb, event->reason);
+#elif defined(WIRE_nft)
+	load_verdict(PART(event, nft), NULL, skb, event->reason);
+#endif
+#ifdef WIRE_ct
+	fill_ct(PART(event, ct), skb);
+#endif
+#ifdef WIRE_skb
+	fill_text(PART(event, skb), WIRE_SIZE_skb, skb, TYPE_ID(sk_buff));
+#endif
+#ifdef WIRE_shinfo
+	fill_text(PART(event, shinfo), WIRE_SIZE_shinfo,
+		  read_u64(skb + FIELD(sk_buff, head)) + read_u32(skb + FIELD(sk_buff, end)),
+		  TYPE_ID(skb_shared_info));
+#endif
+}
+
+#if TRACE_XDP
+ALWAYS_INLINE void fill_xdp_tail(struct event *event, u64 xdp)
+{
+#if OUTPUT_XDP_METADATA
+	xdp_members(xdp, PART(event, metadata));
+#endif
+}
+#endif
+
+#endif

@@ -1,0 +1,241 @@
+"""Build events from batches of records, with the columns that text and JSON output use.
+
+As in the printer, the decoded fields of a record's part are cached under the part's bytes, for at
+most a second since names change; an event then takes one dictionary look-up per part.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pypwru.api.event import Event
+from pypwru.api.packet_data import PacketData
+from pypwru.names.event_names import NameResolver, event_type, name_and_reason
+from pypwru.output.columns import Column, columns, namespace, process_path
+from pypwru.output.split import READERS, BatchParts, RecordSplitter
+from pypwru.output.tuples import FiveTuple, tuple_of
+from pypwru.pcap.frame import make_frame
+from pypwru.wire.fields import FlowFields, FunctionFields, PacketFields, Part
+from pypwru.wire.layout import record_layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from pypwru.config import Config
+    from pypwru.pcap.select import TakeData
+    from pypwru.wire.record import RawRecord
+
+_CACHE_SIZE = 1 << 14
+_NAME_TTL_SECONDS = 1.0
+_UNCACHED_PARTS = frozenset(
+    (Part.SKB, Part.SHINFO, Part.MAP)
+)  # too rarely equal to be worth caching
+
+
+class OptionalField(NamedTuple):
+    """How to build an optional field of Event.
+
+    Args:
+        column: name of the column that provides the value.
+        convert: convert that column and its value to the field's value.
+    """
+
+    column: str
+    convert: Callable[[Column, Any], Any]
+
+
+def _raw_value(column: Column, value: Any) -> Any:
+    return value
+
+
+def _json_value(column: Column, value: Any) -> Any:
+    return column.json(value)
+
+
+def _tuple_or_none(endpoints: FiveTuple) -> FiveTuple | None:
+    """Return ``endpoints``, or None for a packet without an IP header."""
+    return endpoints if endpoints.saddr else None
+
+
+def _text_or_none(column: Column, value: str) -> str | None:
+    return value.removeprefix("\n") or None
+
+
+def _stack_lines(column: Column, value: str) -> tuple[str, ...]:
+    return tuple(value.split("\n")[1:])
+
+
+# The fields of Event after wall_ns, in their order.
+OPTIONAL_FIELDS: Mapping[str, OptionalField] = {
+    "caller": OptionalField("caller_func", _raw_value),
+    "nft": OptionalField("nft", _json_value),
+    "ct": OptionalField("ct", _json_value),
+    "cb": OptionalField("cb", _raw_value),
+    "tunnel": OptionalField("tunnel_tuple", lambda column, ends: _tuple_or_none(ends)),
+    "skb_members": OptionalField("skb_members", _json_value),
+    "xdp_members": OptionalField("xdp_members", _json_value),
+    "stack": OptionalField("stack", _stack_lines),
+    "skb_metadata": OptionalField("skb_metadata", _text_or_none),
+    "skb_shared_info": OptionalField("skb_shared_info", _text_or_none),
+    "bpfmap": OptionalField("bpfmap", lambda column, called: called if called.id else None),
+    "packet_id": OptionalField("packet_id", _json_value),
+    "location": OptionalField("location", _json_value),
+}
+
+
+class _FlowFields(NamedTuple):
+    """The fields of Event that come from the flow part of a record."""
+
+    netns: int
+    netns_name: str | None
+    mark: int
+    iface: str | None
+    ifindex: int
+    proto: int
+    mtu: int
+    len: int
+    tuple: FiveTuple | None
+
+
+class _PartCache(dict[bytes, Any]):
+    """A cache of decoded parts by their bytes: filled on a miss, emptied when full."""
+
+    def __init__(self, decode: Callable[[bytes], Any]) -> None:
+        super().__init__()
+        self.decode = decode
+
+    def __missing__(self, part: bytes) -> Any:
+        decoded = self.decode(part)
+        if len(self) >= _CACHE_SIZE:
+            self.clear()
+        self[part] = decoded
+        return decoded
+
+
+class EventBuilder:
+    """Builds events from records.
+
+    Args:
+        config: of the run; determines the layout of records.
+        names: resolver of the numbers in records.
+        get_packet_data: returns the packet data of a record; None if none is captured.
+        monotonic: clock, in seconds, by which cached names expire.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        names: NameResolver,
+        get_packet_data: TakeData | None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.count = 0
+        """Number of events so far."""
+        self._names = names
+        self._get_packet_data = get_packet_data
+        self._snaplen = config.pcap_snaplen
+        self._monotonic = monotonic
+        self._expires_at = 0.0
+        by_kind = (Part.FUNCTION, Part.METADATA, Part.NFT)
+        self._splitter = RecordSplitter(record_layout(config), by_kind, names.rule, config.drops)
+        decoders = {
+            Part.PACKET: self._process_fields,
+            Part.FLOW: self._flow_fields,
+            Part.FUNCTION: self._function_fields,
+        }
+        self._part_caches = {part: _PartCache(decode) for part, decode in decoders.items()}
+        self._caches = list(self._part_caches.values())
+        enabled = {column.name: column for column in columns(config)}
+        self._optional_fields = [
+            self._column_reader(enabled.get(field.column), field.convert)
+            for field in OPTIONAL_FIELDS.values()
+        ]
+
+    def build(self, batch: Sequence[RawRecord]) -> Iterator[Event]:
+        """Yield the event of each record in ``batch``, built lazily."""
+        if not batch:
+            return
+        self._expire_names()
+        self._names.clock.refresh_offset()
+        parts = self._splitter.split(batch)
+        process_fields, flow_fields, function_fields = (
+            map(cache.__getitem__, parts[part]) for part, cache in self._part_caches.items()
+        )
+        optional = zip(
+            *(read_column(parts) for read_column in self._optional_fields), strict=False
+        )  # some are infinite
+        rows = zip(
+            batch,
+            process_fields,
+            flow_fields,
+            function_fields,
+            parts[Part.TIME],
+            optional,
+            strict=False,
+        )
+        for record, packet, flow, function, ktime, extra in rows:
+            wall_ns = self._names.clock.wall_ns(ktime)
+            packet_data = (
+                self._packet_data(record, flow, wall_ns) if self._get_packet_data else None
+            )
+            self.count += 1
+            yield Event(*(*packet, *flow, *function, ktime, wall_ns, *extra, packet_data))
+
+    def _packet_data(
+        self, record: RawRecord, flow_fields: _FlowFields, wall_ns: int
+    ) -> PacketData | None:
+        captured = self._get_packet_data(record) if self._get_packet_data else None
+        if captured is None or not captured.layer:
+            return None
+        return PacketData(
+            make_frame(captured, flow_fields.proto, self._snaplen), wall_ns, flow_fields.iface
+        )
+
+    def _process_fields(self, part: bytes) -> tuple[Any, ...]:
+        packet: PacketFields = READERS[Part.PACKET](part)
+        return packet.skb, packet.cpu, packet.pid, packet.comm, process_path(packet, self._names)
+
+    def _flow_fields(self, part: bytes) -> _FlowFields:
+        flow: FlowFields = READERS[Part.FLOW](part)
+        return _FlowFields(
+            flow.netns,
+            namespace(flow, self._names) or None,
+            flow.mark,
+            flow.ifname or None,
+            flow.ifindex,
+            flow.protocol,
+            flow.mtu,
+            flow.len,
+            _tuple_or_none(tuple_of(flow)),
+        )
+
+    def _function_fields(self, part: bytes) -> tuple[Any, ...]:
+        function: FunctionFields = READERS[Part.FUNCTION](part)
+        name, reason = name_and_reason(function, self._names)
+        return name, event_type(function, self._names), reason or None
+
+    def _column_reader(
+        self, column: Column | None, convert: Callable[[Column, Any], Any]
+    ) -> Callable[[BatchParts], Iterable[Any]]:
+        """Return a function from the parts of a batch to one field of each of its events."""
+        if column is None:
+            return lambda parts: repeat(None)
+        enabled, read = column, READERS[column.part]
+
+        def decode(part: bytes) -> Any:
+            return convert(enabled, enabled.value(read(part), self._names))
+
+        if enabled.part in _UNCACHED_PARTS:
+            return lambda parts: map(decode, parts[enabled.part])
+        cache = _PartCache(decode)
+        self._caches.append(cache)
+        return lambda parts: map(cache.__getitem__, parts[enabled.part])
+
+    def _expire_names(self) -> None:
+        now = self._monotonic()
+        if now >= self._expires_at:
+            self._expires_at = now + _NAME_TTL_SECONDS
+            for cache in self._caches:
+                cache.clear()

@@ -1,1 +1,0 @@
-"""Records of the ring buffer, from the mmap to Python slices and to packets."""

@@ -1,0 +1,121 @@
+"""The match of nft events against --filter-nft-*."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from pypwru.kernel.netfilter import REJECT, VERDICTS, verdict_name
+from pypwru.nft.record import EMPTY_NFT, NO_RULE, decode_nft
+from pypwru.nft.render import ChainNames, NftEvent, chain_aliases, decode, is_nft_event
+from pypwru.nft.ruleset import has_reject
+from pypwru.regexp.re2 import compile_search
+from pypwru.wire.fields import KIND_SLICE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pypwru.config import Config
+    from pypwru.nft.rule_key import RuleTexts
+    from pypwru.wire.layout import RecordLayout
+    from pypwru.wire.record import RawRecord
+
+_MAX_PARTS, _MAX_TEXTS = 1 << 12, 1 << 10
+_DROP, _STOLEN = VERDICTS[0], VERDICTS[2]
+
+
+class NftMatcher:
+    """The criteria of --filter-nft-*; a rule or policy must match all of them.
+
+    Args:
+        config: of the run.
+        layout: the layout of its records.
+        chains: names of tables and chains.
+        texts: of rules; None if the run needs no rule texts.
+    """
+
+    def __init__(
+        self, config: Config, layout: RecordLayout, chains: ChainNames, texts: RuleTexts | None
+    ) -> None:
+        part = layout.parts["nft"]
+        self._nft = slice(part.offset, part.offset + part.size)
+        nft_time = layout.parts.get("nft_time", part)
+        self._nft_time = slice(nft_time.offset, nft_time.offset + nft_time.size)
+        self._conditions = _make_conditions(config)
+        expression = config.filter_nft_text
+        self._text_matches = (
+            lru_cache(_MAX_TEXTS)(compile_search(expression)) if expression else None
+        )
+        verdicts = config.filter_nft_verdict
+        self._drop_must_reject = REJECT in verdicts and _DROP not in verdicts
+        self._chains = chains
+        self._texts = texts
+        self._match_cache: dict[bytes, bool] = {}
+
+    def matches(self, record: RawRecord) -> bool:
+        """Return whether the nft event of a record, or its packet's last verdict, matches."""
+        part = record[4][self._nft]
+        if part == EMPTY_NFT or not self._matches_without_text(part):
+            return False
+        must_reject = self._drop_must_reject and _is_drop(part)
+        if self._texts is None or not (self._text_matches or must_reject):
+            return True
+        text = self._texts.text(part, int.from_bytes(record[4][self._nft_time], "little"))
+        if text is None or (must_reject and not has_reject(text.text)):
+            return False
+        return self._text_matches is None or any(map(self._text_matches, text))
+
+    def sets_verdict(self, record: RawRecord) -> bool | None:
+        """Return whether the packet has a stored verdict from this record on.
+
+        Returns:
+            True: it has one. False: an nft event that stores none (entry of a chain, an NFT_*
+            verdict, NF_STOLEN), or a drop by a hook that isn't nftables'; whether the packet has an
+            earlier one is unknown. None: an event of another kind, without verdict.
+        """
+        part = record[4][self._nft]
+        kind = int.from_bytes(record[0][KIND_SLICE], "little")
+        if part == EMPTY_NFT:
+            return False if is_nft_event(kind) else None
+        event = decode_nft(part)
+        if not is_nft_event(kind):
+            return bool(event and event.type != NO_RULE)
+        if event is None or not event.type or event.verdict < 0:
+            return False
+        return verdict_name(event.verdict) != _STOLEN  # the hook function owns it now
+
+    def _matches_without_text(self, part: bytes) -> bool:
+        """Return whether a part matches all criteria but those on the rule text; cached."""
+        is_match = self._match_cache.get(part)
+        if is_match is None:
+            event = decode(decode_nft(part), self._chains)
+            is_match = event is not None and event.nft.type not in (0, NO_RULE)
+            is_match = is_match and all(condition(event) for condition in self._conditions if event)
+            if len(self._match_cache) >= _MAX_PARTS:
+                self._match_cache.clear()
+            self._match_cache[part] = is_match
+        return is_match
+
+
+def _is_drop(part: bytes) -> bool:
+    event = decode_nft(part)
+    return event is not None and verdict_name(event.verdict) == _DROP
+
+
+def _make_conditions(config: Config) -> list[Callable[[NftEvent], bool]]:
+    verdicts, tables = config.filter_nft_verdict, config.filter_nft_table
+    chains, handle = config.filter_nft_chain, config.filter_nft_handle
+    found: list[Callable[[NftEvent], bool]] = []
+    if verdicts:
+        if REJECT in verdicts:
+            verdicts = (*verdicts, _DROP)
+        found.append(lambda event: event.verdict in verdicts)
+    if tables:
+        found.append(
+            lambda event: event.table in tables or f"{event.family} {event.table}" in tables
+        )
+    if chains:
+        found.append(lambda event: any(name in chains for name in chain_aliases(event)))
+    if handle:
+        found.append(lambda event: event.rule == handle)
+    return found

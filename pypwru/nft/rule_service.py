@@ -1,0 +1,386 @@
+"""Texts of nftables rules and names of chains by handle, for rulesets that change.
+
+A look-up never waits: it returns what is cached and has a thread list the ruleset for the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import select
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from pypwru.fds import closing_fd
+from pypwru.kernel.netns_opener import NetnsOpener
+from pypwru.nft.list_ruleset import RulesetLister, RulesetSnapshot
+from pypwru.nft.monitor import RulesetMonitor
+from pypwru.nft.rule_history import RuleHistory
+from pypwru.nft.ruleset import ChainText, RuleText
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_NEVER, _NOW = float("inf"), float("-inf")
+# Pause after a listing: at least so many seconds, to batch further changes; and so many times the
+# duration of the listing, to limit the use of CPU.
+_MIN_PAUSE = 0.01
+_PAUSE_FACTOR = 3
+# ns from a commit's taking effect to its notification's being readable, even on a busy machine.
+_MAX_NOTIFY_DELAY = 1_000_000_000
+_NOTIFY_TIMEOUT = 0.1  # seconds, the same in most cases
+_RETRY_INTERVAL = 1.0  # seconds between listings for handles that the last one didn't have
+_LOAD_POLL_INTERVAL = 0.5  # seconds between checks whether nf_tables is loaded
+_NO_GENERATION = -1  # instead of a generation
+
+
+class _NamespaceState:
+    """A namespace that is monitored or was requested; times are seconds, CLOCK_MONOTONIC."""
+
+    def __init__(self) -> None:
+        self.history = RuleHistory()
+        self.last_generation = _NO_GENERATION  # the last generation that was notified
+        self.last_rule_generation = (
+            _NO_GENERATION  # the last one with changes of tables, chains or rules
+        )
+        self.is_requested = False  # a look-up missed: list again after changes
+        self.due = _NEVER  # when to list the rules
+        self.last_listing = _NOW  # when the last listing began
+        self.not_before = _NOW  # no listing before this
+
+    def due_time(self) -> float:
+        return max(self.due, self.not_before)
+
+    def sort_key(self) -> tuple[float, bool]:
+        """Sort key: the least is listed first; of equal times, requested namespaces first."""
+        return self.due_time(), not self.is_requested
+
+
+class RuleService:
+    """Service for texts of rules and names of chains, with a thread between enter and ``close``.
+
+    From the start it monitors all network namespaces, and lists the rules of all or of one. After
+    the first request for a namespace, its rules are listed again when the kernel notifies of a
+    change, and at most once a second for an unknown handle. Events from before a namespace was
+    subscribed are not resolved, since the handle may have been reused. This affects only
+    namespaces created after the start.
+
+    Args:
+        warn: logs a reason for missing texts, each once; mostly called from the thread.
+        has_nf_tables: returns whether the kernel has nf_tables. Until it has, no netlink message is
+            sent to nf_tables, since that would load the module.
+        netns: inode of the namespace whose rules are listed at the start; 0 for all.
+
+    Attributes:
+        revision: grows whenever an answer may differ from an earlier one.
+    """
+
+    def __init__(
+        self,
+        warn: Callable[[str], None] = lambda message: None,
+        has_nf_tables: Callable[[], bool] = lambda: True,
+        netns: int = 0,
+    ) -> None:
+        self.revision = 0
+        self._warn = functools.cache(warn)  # each message once
+        self._has_nf_tables = has_nf_tables
+        self._initial_netns = netns
+        self._opener = NetnsOpener()
+        self._lister = RulesetLister()
+        self._namespaces: dict[int, _NamespaceState] = {}
+        self._monitor: RulesetMonitor | None = None
+        self._condition = threading.Condition()  # guards all attributes; never held for long
+        self._processed_until = 0  # all notifications up to then are processed; ns, CLOCK_MONOTONIC
+        self._wake_fd = -1  # an eventfd
+        self._thread: threading.Thread | None = None
+        self._listing_inode = 0  # inode of the namespace whose rules are being listed; 0 for none
+        self._stop = False
+
+    def __enter__(self) -> RuleService:
+        if self._has_nf_tables() and not self._subscribe_all():
+            return self
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._thread = threading.Thread(target=self._run, name="pypwru-rules", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the thread; look-ups keep working on what is cached."""
+        with self._condition:
+            self._stop = True
+            self._condition.notify_all()
+        if self._thread is None:
+            return
+        self._lister.close()
+        os.eventfd_write(self._wake_fd, 1)
+        self._thread.join()
+        self._thread = None
+        os.close(self._wake_fd)
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
+
+    def _subscribe_all(self) -> bool:
+        """Subscribe to changes in every namespace; if that fails, warn and return False."""
+        try:
+            monitor = RulesetMonitor()
+        except OSError as error:
+            self._warn(f"nftables' rules are shown without their text: {error.strerror}")
+            with self._condition:
+                self._stop = True
+                self._condition.notify_all()
+            return False
+        with self._condition:
+            self._monitor = monitor
+        for inode in self._opener.scan():
+            descriptor = self._opener.open(inode)
+            if descriptor is not None:
+                # A failure is logged at the first request for the namespace.
+                with closing_fd(descriptor), contextlib.suppress(OSError):
+                    namespace = self._subscribe(inode, descriptor)
+                    if self._initial_netns in (0, inode):
+                        namespace.due = _NOW
+        return True
+
+    def rule(
+        self, netns: int, table: int, chain: int, rule: int, at: int | None = None
+    ) -> RuleText | None:
+        """Return a rule that exists or existed; None if unknown, maybe only for now.
+
+        Args:
+            netns: inode of the network namespace.
+            table: handle of the table.
+            chain: handle of the chain.
+            rule: handle of the rule.
+            at: time of the event; ns, bpf_ktime_get_ns(); None for now.
+        """
+        found = self._look_up(netns, (table, chain, rule), at or time.monotonic_ns())
+        return found if isinstance(found, RuleText) else None
+
+    def chain(self, netns: int, table: int, chain: int) -> ChainText | None:
+        """Return a chain, now; None if unknown.
+
+        Args:
+            netns: inode of the network namespace.
+            table: handle of the table.
+            chain: handle of the chain.
+        """
+        found = self._look_up(netns, (table, chain), time.monotonic_ns())
+        return found if isinstance(found, ChainText) else None
+
+    def _look_up(
+        self, netns: int, handles: tuple[int, ...], at: int
+    ) -> RuleText | ChainText | None:
+        # Read all notifications up to this event first: the cached rule may have been replaced.
+        if at > self._processed_until and not self.poll():
+            return None
+        namespace = self._namespaces.get(netns)
+        found = namespace.history.find(handles, at) if namespace else None
+        if found is None:
+            self.request(netns)
+        return found
+
+    def request(self, netns: int) -> None:
+        """Request the rules of a namespace: list them when due, and again after changes.
+
+        Args:
+            netns: inode of the namespace.
+        """
+        namespace = self._namespaces.get(netns)
+        if namespace is not None and namespace.is_requested and namespace.due < _NEVER:
+            return
+        with self._condition:
+            if self._stop:
+                return
+            namespace = self._namespaces.setdefault(netns, _NamespaceState())
+            namespace.is_requested = True
+            namespace.due = min(namespace.due, namespace.last_listing + _RETRY_INTERVAL)
+            os.eventfd_write(self._wake_fd, 1)
+
+    def is_listing_pending(self, netns: int, at: int) -> bool:
+        """Return whether a listing is running or due, and no complete one is valid after ``at``.
+
+        Args:
+            netns: inode of the namespace.
+            at: ns, CLOCK_MONOTONIC.
+        """
+        with self._condition:  # without the lock, a listing that starts now would be neither
+            namespace = self._namespaces.get(netns)
+            if namespace is None or namespace.history.valid_until > at:
+                return False
+            return self._listing_inode == netns or namespace.due < _NEVER
+
+    def relist(self, timeout: float) -> bool:
+        """List all requested namespaces again and wait; False after ``timeout`` seconds."""
+        with self._condition:
+            for each in self._namespaces.values():
+                if each.is_requested:
+                    each.due = each.not_before = _NOW
+            if not self._stop:
+                os.eventfd_write(self._wake_fd, 1)
+            return self._condition.wait_for(self._is_idle, timeout)
+
+    def wait_listed(self, timeout: float) -> bool:
+        """Wait until no listing is due; False after ``timeout`` seconds."""
+        with self._condition:
+            return self._condition.wait_for(self._is_idle, timeout)
+
+    def _is_idle(self) -> bool:
+        due = any(each.due < _NEVER for each in self._namespaces.values())
+        return self._stop or not (due or self._listing_inode)
+
+    def poll(self) -> bool:
+        """Process notifications of the kernel; False if some are left. Never waits."""
+        with self._condition:
+            if self._monitor is None:
+                return True
+            began = time.monotonic_ns()
+            changes = self._monitor.read()
+            start, end = self._processed_until - _MAX_NOTIFY_DELAY, time.monotonic_ns()
+            for inode in changes.deleted_namespaces:  # and may soon be reused
+                self._namespaces.pop(inode, None)
+            for inode, namespace in self._namespaces.items():
+                namespace.last_generation = changes.generations.get(
+                    inode, namespace.last_generation
+                )
+                for commit in changes.commits.get(inode, ()):
+                    namespace.last_rule_generation = commit.generation
+                    namespace.history.record_commit(commit, start, end)
+                    self.revision += bool(commit.replaced)
+                if changes.has_overflowed:
+                    namespace.last_generation = _NO_GENERATION
+                    namespace.history.mark_uncertain(start, end)
+                if namespace.is_requested and (changes.has_overflowed or inode in changes.commits):
+                    namespace.due = _NOW
+            self.revision += bool(changes.deleted_namespaces or changes.has_overflowed)
+            if changes.commits or changes.deleted_namespaces or changes.has_overflowed:
+                self._condition.notify_all()
+                os.eventfd_write(self._wake_fd, 1)
+            if not changes.is_partial:
+                self._processed_until = began
+            return not changes.is_partial
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._wake_fd, select.POLLIN)
+        while self._monitor is None and not self._stop:
+            poll.poll(_LOAD_POLL_INTERVAL * 1000)
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake_fd)
+            if self._has_nf_tables():
+                self._subscribe_all()
+        for descriptor in self._monitor.filenos() if self._monitor else ():
+            poll.register(descriptor, select.POLLIN)
+        while not self._stop:
+            self.poll()
+            inode, seconds_left = self._next_namespace()
+            if seconds_left <= 0:
+                self._list_due(inode)
+                continue
+            poll.poll(None if seconds_left == _NEVER else seconds_left * 1000)
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake_fd)
+
+    def _next_namespace(self) -> tuple[int, float]:
+        """Return the namespace to list next, and in how many seconds."""
+        with self._condition:
+            inode, namespace = min(
+                self._namespaces.items(), key=lambda each: each[1].sort_key(), default=(0, None)
+            )
+            return inode, namespace.due_time() - time.monotonic() if namespace else _NEVER
+
+    def _list_due(self, inode: int) -> None:
+        with self._condition:
+            namespace = self._namespaces.get(inode)
+            if namespace is None:
+                return
+            namespace.last_listing, namespace.due, self._listing_inode = (
+                time.monotonic(),
+                _NEVER,
+                inode,
+            )
+        due = _NEVER
+        try:
+            due = self._list_namespace(inode, namespace)
+        except InterruptedError:
+            due = _NOW
+        except OSError as error:
+            self._warn(f"cannot read nftables' rules of namespace {inode}: {error}")
+        with self._condition:
+            now = time.monotonic()
+            namespace.not_before = now + max(
+                _MIN_PAUSE, _PAUSE_FACTOR * (now - namespace.last_listing)
+            )
+            namespace.due = min(namespace.due, due)
+            self._listing_inode = 0
+            self._condition.notify_all()
+
+    def _list_namespace(self, inode: int, namespace: _NamespaceState) -> float:
+        """List the rules of a namespace; return when to list them again.
+
+        Raises:
+            InterruptedError: the ruleset changes faster than it can be listed.
+            OSError: the namespace or its rules can't be read.
+        """
+        try:
+            descriptor = self._opener.open(inode)
+        except BlockingIOError:
+            return self._opener.next_scan
+        if descriptor is None:
+            return _NEVER
+        with closing_fd(descriptor):
+            if self._subscribe(inode, descriptor) is not namespace:
+                return _NEVER
+            began = time.monotonic_ns()
+            listing = self._lister.list(descriptor, namespace.history.generation)
+        if listing is None:
+            namespace.history.extend_validity(began)
+            return _NEVER
+        self.poll()
+        if not listing.is_complete:
+            listing = self._without_uncertain_texts(listing, namespace)
+        if listing.is_complete:
+            for fault in listing.faults:
+                self._warn(fault)
+        namespace.history.add_snapshot(listing)
+        self.revision += 1
+        return _NEVER if listing.is_complete else _NOW
+
+    def _without_uncertain_texts(
+        self, listing: RulesetSnapshot, namespace: _NamespaceState
+    ) -> RulesetSnapshot:
+        """Return what remains valid of a listing during which the ruleset changed.
+
+        Raises:
+            InterruptedError: notifications up to the end of the listing are missing.
+        """
+        end = time.monotonic() + _NOTIFY_TIMEOUT
+        while namespace.last_generation < listing.generation:
+            if time.monotonic() > end:
+                raise InterruptedError(4, os.strerror(4))
+            time.sleep(0.001)
+            self.poll()
+        if (
+            namespace.last_rule_generation <= listing.start_generation
+        ):  # only set elements changed: texts don't show them
+            return listing._replace(is_complete=True)
+        texts = {
+            key: text for key, text in listing.texts.items() if key not in listing.assigned_by_order
+        }
+        return listing._replace(texts=texts)
+
+    def _subscribe(self, inode: int, descriptor: int) -> _NamespaceState:
+        """Subscribe to changes and to the deletion of a namespace."""
+        # Remove an earlier namespace with this inode: RTM_DELNSID came before the inode's reuse.
+        self.poll()
+        with self._condition:
+            assert self._monitor is not None
+            namespace = self._namespaces.setdefault(inode, _NamespaceState())
+            if self._monitor.subscribe(inode, descriptor):
+                namespace.history.subscribed_at = time.monotonic_ns()
+            return namespace

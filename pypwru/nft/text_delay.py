@@ -1,0 +1,176 @@
+"""The delay of batches, in their order, until the texts of their rules are known.
+
+Another thread lists the rules while the ring is read on, and batches queue here meanwhile. A batch
+waits for one second at most, or for five while a listing is running; then its rules are printed
+without their texts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from pypwru.nft.record import EMPTY_NFT, NFT_TIME, RuleKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pypwru.nft.rule_key import RuleTexts
+    from pypwru.wire.layout import RecordLayout
+    from pypwru.wire.record import RawRecord
+
+_MAX_RECORDS = 1 << 16  # records
+_TIMEOUT = 1_000_000_000  # ns
+_TIMEOUT_WHILE_LISTING = 5_000_000_000  # ns, while a listing of their namespace is running or due
+_MAX_GIVEN_UP = 1 << 12  # rules whose texts didn't come in time
+# ns. A commit takes effect up to 100 ms before its notification is read. Until then a reused handle
+# would resolve to the old rule, so events wait this long.
+_NOTIFICATION_DELAY = 100_000_000
+_BOOT_TIME = NFT_TIME.pack(1)
+
+
+class _DelayedBatch(NamedTuple):
+    """A delayed batch. Times are ns of CLOCK_MONOTONIC.
+
+    Args:
+        batch: its records.
+        rules: rule -> time of its last nft event in the batch.
+        not_before: the earliest release: notifications of all earlier commits have been read by
+            then.
+        deadline: the latest release, unless a listing of missing texts is running or due.
+        hard_deadline: the latest release in any case.
+    """
+
+    batch: Sequence[RawRecord]
+    rules: dict[RuleKey, int]
+    not_before: int
+    deadline: int
+    hard_deadline: int
+
+
+class TextDelay:
+    """The pipeline stage that delays batches.
+
+    Args:
+        texts: rule texts, filled by another thread.
+        layout: the layout of records.
+        clock: returns ns of CLOCK_MONOTONIC.
+    """
+
+    def __init__(
+        self,
+        texts: RuleTexts,
+        layout: RecordLayout,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._texts = texts
+        nft, nft_time = layout.parts["nft"], layout.parts["nft_time"]
+        self._nft = slice(nft.offset, nft.offset + nft.size)
+        self._nft_time = slice(nft_time.offset, nft_time.offset + nft_time.size)
+        self._clock = clock
+        self._delayed: deque[_DelayedBatch] = deque()
+        self._records = 0
+        # Rule -> time of its last event when it was given up, and the rule service's revision then.
+        self._given_up: dict[RuleKey, tuple[int, int]] = {}
+
+    def take(self, batch: Sequence[RawRecord]) -> list[Sequence[RawRecord]]:
+        """Queue a batch, and return the batches that are due, in order.
+
+        Args:
+            batch: may be empty; call with an empty one regularly while there are no events, so that
+                time-outs take effect.
+        """
+        now = self._clock()
+        if batch:
+            rules = self._rules_in(batch)
+            self._request_missing(rules)  # the look-up of an unknown rule requests a listing
+            not_before = max(rules.values(), default=0) + _NOTIFICATION_DELAY
+            deadline, hard_deadline = now + _TIMEOUT, now + _TIMEOUT_WHILE_LISTING
+            self._delayed.append(_DelayedBatch(batch, rules, not_before, deadline, hard_deadline))
+            self._records += len(batch)
+        return self._release(now)
+
+    def finish(self) -> list[Sequence[RawRecord]]:
+        """Return all queued batches at the end of a run; waits for texts one second at most."""
+        if not self._delayed:
+            return []
+        self._texts.rules.relist(_TIMEOUT / 1e9)
+        time.sleep(max(self._delayed[-1].not_before - self._clock(), 0) / 1e9)
+        return self._release(self._clock() + _TIMEOUT_WHILE_LISTING)
+
+    def _release(self, now: int) -> list[Sequence[RawRecord]]:
+        released: list[Sequence[RawRecord]] = []
+        is_current = not self._delayed or self._texts.rules.poll()
+        while self._delayed:
+            first = self._delayed[0]
+            missing = self._request_missing(first.rules)
+            if self._may_wait(first, missing, now):
+                if missing or now < first.not_before or not is_current:
+                    break
+            else:
+                self._give_up(missing)
+            self._delayed.popleft()
+            self._records -= len(first.batch)
+            released.append(
+                first.batch if now >= first.not_before else self._without_time(first.batch)
+            )
+        return released
+
+    def _may_wait(self, first: _DelayedBatch, missing: Mapping[RuleKey, int], now: int) -> bool:
+        """Return whether the first batch may still wait.
+
+        Args:
+            first: the oldest batch.
+            missing: its rules without text, each with the time of its last event.
+            now: ns of CLOCK_MONOTONIC.
+        """
+        if self._records > _MAX_RECORDS or now >= first.hard_deadline:
+            return False
+        is_listing_pending = self._texts.rules.is_listing_pending
+        return now < first.deadline or any(
+            is_listing_pending(rule[0], at) for rule, at in missing.items()
+        )
+
+    def _without_time(self, batch: Sequence[RawRecord]) -> Sequence[RawRecord]:
+        """Make the rules of a batch that is released too early resolve to no text.
+
+        Its nft events get a time right after boot, at which no rule was listed.
+        """
+        before, after = self._nft_time.start, self._nft_time.stop
+        return [
+            (packet, func, ktime, flow, tail[:before] + _BOOT_TIME + tail[after:])
+            for packet, func, ktime, flow, tail in batch
+        ]
+
+    def _rules_in(self, batch: Sequence[RawRecord]) -> dict[RuleKey, int]:
+        nft, nft_time = self._nft, self._nft_time
+        event_times = {
+            tail[nft]: tail[nft_time] for _, _, _, _, tail in batch if tail[nft] != EMPTY_NFT
+        }
+        rule_times = ((self._texts.rule_key(part), when) for part, when in event_times.items())
+        return {rule: int.from_bytes(when, "little") for rule, when in rule_times if rule}
+
+    def _request_missing(self, rules: Mapping[RuleKey, int]) -> dict[RuleKey, int]:
+        """Return the rules that have no text yet and weren't given up."""
+        revision = self._texts.rules.revision
+        return {
+            rule: at
+            for rule, at in rules.items()
+            if not self._has_text(rule, at) and not self._is_given_up(rule, at, revision)
+        }
+
+    def _is_given_up(self, rule: RuleKey, at: int, revision: int) -> bool:
+        """Return whether a rule was given up, and no look-up can have a new result since."""
+        given_up = self._given_up.get(rule)
+        return given_up is not None and (at <= given_up[0] or revision == given_up[1])
+
+    def _has_text(self, rule: RuleKey, at: int) -> bool:
+        found = self._texts.rules.rule(*rule, at=at)
+        return found is not None and bool(found.text)
+
+    def _give_up(self, rules: Mapping[RuleKey, int]) -> None:
+        if len(self._given_up) > _MAX_GIVEN_UP:
+            self._given_up.clear()
+        revision = self._texts.rules.revision
+        self._given_up |= {rule: (at, revision) for rule, at in rules.items()}

@@ -1,0 +1,80 @@
+"""The pipeline between the ring reader and the outputs: delay for rule texts, then filters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pypwru.wire.layout import record_layout
+from pypwru.wire.record import RawRecord
+
+if TYPE_CHECKING:
+    from pypwru.config import Config
+    from pypwru.nft.packet_filter import NftPacketFilter
+    from pypwru.nft.service import NftSource
+    from pypwru.packets.outcome import IsDrop
+
+Batches = Sequence[Sequence[RawRecord]]
+
+
+class Pipeline:
+    """The stages of a run, in order; each is present only if an option needs it.
+
+    1. Delay batches until the texts of their rules are known.
+    2. Keep packets that --filter-nft-* matches.
+    3. Keep packets that are dropped in the end (--drops).
+
+    Args:
+        config: of the run.
+        targets: address in a record -> name, of every attached target; shared, grows during the
+            run.
+        nft: chain names and rule texts.
+        is_drop: (address, drop reason) to whether the event drops its packet.
+    """
+
+    def __init__(
+        self, config: Config, targets: Mapping[int, str], nft: NftSource, is_drop: IsDrop
+    ) -> None:
+        layout = record_layout(config)
+        self._text_delay: TextDelay | None = None
+        self._nft_filter: NftPacketFilter | None = None
+        self._drop_filter: DropFilter | None = None
+        if nft.texts:
+            from pypwru.nft.text_delay import TextDelay
+
+            self._text_delay = TextDelay(nft.texts, layout)
+        if config.has_nft_filter:
+            from pypwru.nft.match import NftMatcher
+            from pypwru.nft.packet_filter import NftPacketFilter
+
+            matcher = NftMatcher(config, layout, nft.chain, nft.texts)
+            self._nft_filter = NftPacketFilter(matcher.matches, matcher.sets_verdict, targets)
+        if config.drops:
+            from pypwru.packets.drop_filter import DropFilter
+
+            self._drop_filter = DropFilter(layout, targets, is_drop)
+
+    def take(self, batch: Sequence[RawRecord]) -> Batches:
+        """Process a batch and return the batches that are ready for the outputs.
+
+        Args:
+            batch: records in ring order; may be empty, which advances timeouts.
+        """
+        return self._filter(self._text_delay.take(batch) if self._text_delay else (batch,))
+
+    def finish(self) -> Batches:
+        """Return the remaining batches at the end of a run; waits one second at most for texts."""
+        found = self._filter(self._text_delay.finish() if self._text_delay else ())
+        return [*found, self._drop_filter.finish()] if self._drop_filter else found
+
+    def _filter(self, batches: Batches) -> Batches:
+        if self._nft_filter:
+            batches = [self._nft_filter.take(batch) for batch in batches]
+        if self._drop_filter:  # an empty batch still advances its timeout
+            batches = [self._drop_filter.take(batch) for batch in batches or ((),)]
+        return batches
+
+    def lost(self) -> dict[str, int]:
+        """Return the number of events that a stage evicted for lack of room, by cause."""
+        stages = [stage for stage in (self._nft_filter, self._drop_filter) if stage]
+        return {"pending": sum(stage.evicted_events for stage in stages)} if stages else {}

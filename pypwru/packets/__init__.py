@@ -1,0 +1,1 @@
+"""Which packet a record is of, and what became of it."""

@@ -1,0 +1,179 @@
+"""Fill the map ``capture_points``: addresses of functions that capture packets (--pcap-when).
+
+Handlers look an address up there only for a packet that matches the filters. Some addresses are
+known only once everything is attached, and further ones appear while tracing.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pypwru.config import CAPTURE_KEYWORDS, DROP, Config
+from pypwru.discovery.skb_lifetime import DATA_ALREADY_FREED, DROP_TARGETS
+from pypwru.errors import UsageError
+from pypwru.kernel import bpf
+from pypwru.names.functions import name_aliases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from pypwru.discovery.plan import AttachPlan
+    from pypwru.log import Log
+    from pypwru.names.drop_reasons import DropReasons
+
+# Offsets from a function's address at which attach/kprobe.py can put a probe, bytes.
+_OFFSETS = (0, 4, 5, 9)
+_CAPTURE_KEYWORDS = frozenset(CAPTURE_KEYWORDS)
+_ANY_ADDRESS = 0  # key for every address that isn't in the map (bpf/capture/capture.h)
+
+
+class CapturePoints:
+    """Writer of the map ``capture_points``: u64 address -> u64 mask of reasons not to capture.
+
+    Args:
+        fd: descriptor of the map, owned by the caller.
+        capture_when: values of --pcap-when: ``first``, ``last``, ``drop``, ``every`` or function
+            names.
+        targets: address in a record -> display name; read again by ``refresh``, as it may grow.
+        reasons: drop reasons of this kernel.
+        may_match_later: whether targets that are attached later may match names that are unmatched
+            yet.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        capture_when: Collection[str],
+        targets: Mapping[int, str],
+        reasons: DropReasons,
+        may_match_later: bool = False,
+    ) -> None:
+        self._fd = fd
+        self._keywords = frozenset(capture_when) & _CAPTURE_KEYWORDS
+        self._functions = frozenset(capture_when) - _CAPTURE_KEYWORDS
+        self._may_match_later = may_match_later
+        self._captures_drops = DROP in capture_when
+        self._targets = targets
+        self._reasons = reasons
+        self._target_count = -1
+        self.unmatched = set(self._functions)
+        """Names of --pcap-when that no target has so far."""
+        if self._captures_drops:
+            self._set_mask(_ANY_ADDRESS, reasons.non_drops)
+
+    def preload(self, plan: AttachPlan) -> None:
+        """Enter the addresses of ``plan`` before it is attached, so that no event is missed.
+
+        ``refresh`` adds the addresses that become known while attaching.
+        """
+        for number, tracepoint in enumerate(plan.tracepoints, start=1):
+            self._add(number, f"tp:{tracepoint.name}")
+        for function in plan.functions:
+            for address in function.addresses:
+                for offset in _OFFSETS:
+                    self._add(address + offset, function.display)
+
+    def refresh(self, log: Log) -> None:
+        """Enter the targets that were attached since the last call.
+
+        Args:
+            log: gets one warning for each name that matches no target, at the first call only.
+
+        Raises:
+            UsageError: at the first call, no name matches a target, and nothing else is captured.
+        """
+        if len(self._targets) == self._target_count:
+            return
+        is_first, self._target_count = self._target_count < 0, len(self._targets)
+        for address, name in list(self._targets.items()):
+            self.unmatched -= name_aliases(name)
+            self._add(address, name)
+        if is_first and self.unmatched:
+            self._report_unmatched(log)
+
+    def _report_unmatched(self, log: Log) -> None:
+        """Log the names that match no target, or raise UsageError."""
+        from pypwru.suggestions import did_you_mean
+
+        aliases = {alias for name in self._targets.values() for alias in name_aliases(name)}
+        described = [f"{name}{did_you_mean(name, aliases)}" for name in sorted(self.unmatched)]
+        message = "No traced function has this name of --pcap-when"
+        if self._functions == self.unmatched and not self._keywords and not self._may_match_later:
+            raise UsageError(f"{message}: {', '.join(described)}")
+        for name in described:
+            log.warn(message, name=name)
+
+    def _add(self, address: int, name: str) -> None:
+        if self._functions & name_aliases(name):
+            self._set_mask(address, ())
+        elif self._captures_drops and name in DROP_TARGETS:
+            self._set_mask(address, self._reasons.non_drops_on_free)
+
+    def _set_mask(self, address: int, skipped_reasons: Iterable[int]) -> None:
+        """Capture packets at ``address``, except with these reasons.
+
+        Args:
+            address: of a target, or _OTHERS.
+            skipped_reasons: drop reasons not to capture; only those below 64 can be excluded.
+        """
+        mask = sum(1 << reason for reason in set(skipped_reasons) if reason < 64)
+        bpf.map_update(self._fd, address.to_bytes(8, "little"), mask.to_bytes(8, "little"))
+
+
+def open_capture_points(
+    config: Config,
+    maps: Mapping[str, int],
+    plan: AttachPlan,
+    targets: Mapping[int, str],
+    reasons: DropReasons,
+    log: Log,
+) -> Callable[[], None]:
+    """Fill the map ``capture_points`` of a run that has one.
+
+    Args:
+        config: of the run.
+        maps: map name -> descriptor.
+        plan: what will be attached.
+        targets: address in a record -> display name; may grow.
+        reasons: drop reasons of this kernel.
+        log: gets a warning for each name that matches no target.
+
+    Returns:
+        A callable to call once everything is attached, and periodically after that; it raises
+        UsageError as ``CapturePoints.refresh``.
+
+    Raises:
+        UsageError: --pcap-when names a function that runs after the packet's data was freed.
+    """
+    if not config.captures_selected:
+        return lambda: None
+    if freed := sorted(config.capture_when & DATA_ALREADY_FREED):
+        raise UsageError(
+            f"--pcap-when {freed[0]}: packet data is freed before this function is called; use "
+            "last, drop or an earlier function"
+        )
+    # BPF programs are attached when they are loaded, nftables when its module is.
+    may_match_later = (
+        config.filter_trace_tc or config.filter_trace_xdp or _names_verdict_function(config)
+    )
+    capture_points = CapturePoints(
+        maps["capture_points"], config.capture_when, targets, reasons, may_match_later
+    )
+    capture_points.preload(plan)
+    return partial(capture_points.refresh, log)
+
+
+def _names_verdict_function(config: Config) -> bool:
+    """Return whether --pcap-when names a function that is hooked for netfilter verdicts."""
+    if not config.traces_nft:
+        return False
+    from pypwru.nft.verdict_sources import VERDICT_SOURCES
+
+    hooked = {
+        alias
+        for source in VERDICT_SOURCES
+        for symbol in source.symbols
+        for alias in name_aliases(symbol)
+    }
+    return not hooked.isdisjoint(config.capture_when)

@@ -1,0 +1,1 @@
+"""RE2, whose time is linear in the text."""

@@ -1,0 +1,1 @@
+"""Records of the ring buffer, from the mmap to Python slices."""

@@ -1,0 +1,1 @@
+"""Records as handlers write them."""

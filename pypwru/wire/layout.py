@@ -1,0 +1,84 @@
+"""Layout of the parts behind ``struct event``, which a run's Config selects.
+
+The parts are ``struct part_*`` of bpf/event.h. Each has a row here with the condition on the
+Config.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pypwru.wire.record import EVENT_SIZE, RING_HEADER_SIZE, MemberLayout, struct_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pypwru.config import Config
+
+TEXT_HEADER_SIZE = 4
+"""Bytes of pwru's per-CPU buffer that hold the length of a dump; the text has the rest."""
+
+
+class RecordLayout(NamedTuple):
+    """The layout of a run's records.
+
+    Args:
+        parts: name of a part -> offset and size in the tail, the bytes after ``struct event``.
+        tail_size: size of the tail in bytes, a multiple of eight.
+    """
+
+    parts: Mapping[str, MemberLayout]
+    tail_size: int
+
+    @property
+    def size(self) -> int:
+        """Size of a record in bytes, without the ring's header."""
+        return EVENT_SIZE + self.tail_size
+
+    @property
+    def stride(self) -> int:
+        """Distance of two records on the ring in bytes."""
+        return RING_HEADER_SIZE + self.size
+
+    def macros(self) -> dict[str, str]:
+        """Return the macros ``WIRE_*``, name -> text. Offsets are from the start of the event."""
+        offsets = {f"WIRE_{name}": EVENT_SIZE + part.offset for name, part in self.parts.items()}
+        sizes = {f"WIRE_SIZE_{name}": part.size for name, part in self.parts.items()}
+        numbers = {"WIRE_SIZE": self.size} | offsets | sizes
+        return {name: str(number) for name, number in numbers.items()}
+
+
+# Name -> size in bytes for a Config, 0 if the run doesn't have the part; in the order in records.
+_PART_SIZES: Mapping[str, Callable[[Config], int]] = {
+    "caller": lambda config: (
+        (config.output_caller or config.needs_drop_location) and struct_size("part_caller")
+    ),
+    "cb": lambda config: config.prints_cb and struct_size("part_cb"),
+    "tunnel": lambda config: config.output_tunnel and struct_size("part_tunnel"),
+    "metadata": lambda config: (
+        bool(config.output_skb_metadata or config.output_xdp_metadata)
+        and struct_size("part_metadata")
+    ),
+    "map": lambda config: config.output_bpfmap and struct_size("part_map"),
+    "nft": lambda config: config.traces_nft and struct_size("part_nft"),
+    "nft_time": lambda config: config.needs_rule_text and struct_size("part_nft_time"),
+    "ct": lambda config: config.output_ct and struct_size("part_ct"),
+    "bytes": lambda config: config.captures_packets and struct_size("part_bytes"),
+    "packet_id": lambda config: config.needs_packet_ids and struct_size("part_packet_id"),
+    "stack": lambda config: config.output_stack and struct_size("part_stack"),
+    "skb": lambda config: config.output_skb and config.set_percpu_buf - TEXT_HEADER_SIZE,
+    "shinfo": lambda config: (
+        config.output_skb_shared_info and config.set_percpu_buf - TEXT_HEADER_SIZE
+    ),
+}
+
+
+def record_layout(config: Config) -> RecordLayout:
+    """Return the layout of a run's records."""
+    parts: dict[str, MemberLayout] = {}
+    offset = 0
+    for name, size in ((name, int(part_size(config))) for name, part_size in _PART_SIZES.items()):
+        if size:
+            parts[name] = MemberLayout(offset, size)
+            offset += -(-size // 8) * 8
+    return RecordLayout(parts, offset)

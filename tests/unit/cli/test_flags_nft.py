@@ -1,0 +1,103 @@
+"""What --filter-nft-* take, and what they say of the rest."""
+
+from __future__ import annotations
+
+import pytest
+
+from pypwru.cli.flags import parse
+from pypwru.config import Config
+from pypwru.errors import UsageError
+
+WORDS = (
+    "drop, accept, stolen, queue, repeat, stop, route, continue, break, jump, goto, return, reject"
+)
+
+
+def test_tables_by_name_or_family_and_name() -> None:
+    config = parse(["--filter-nft-table", "filter,inet nat", "--filter-nft-table=arp filter"])
+    assert isinstance(config, Config)
+    assert config.filter_nft_table == ("filter", "inet nat", "arp filter")
+
+
+@pytest.mark.parametrize(
+    "chain", ["web", "input#5", "ip filter INPUT", "inet filter input -> web -> ssh"]
+)
+def test_chains_by_name_or_as_the_column_has_them(chain: str) -> None:
+    config = parse(["--filter-nft-chain", chain])
+    assert isinstance(config, Config)
+    assert config.filter_nft_chain == (chain,)
+
+
+def test_texts_are_asked_for_where_they_tell_what_rejects() -> None:
+    for verdict in ("drop", "reject"):
+        config = parse([f"--filter-nft-verdict={verdict}"])
+        assert isinstance(config, Config)
+        assert config.needs_rule_text == (verdict == "reject")
+
+
+def test_an_expression_is_one_word_with_commas() -> None:
+    config = parse(["--filter-nft-text", "dport { 22, 80 }"])
+    assert isinstance(config, Config)
+    assert config.filter_nft_text == "dport { 22, 80 }"
+
+
+@pytest.mark.parametrize("flag", ["verdict", "table", "chain", "handle 1", "text x"])
+def test_nothing_is_asked_by_an_empty_word(flag: str) -> None:
+    name, *value = flag.split()
+    config = parse([f"--filter-nft-{name}", *(value or [""])])
+    assert isinstance(config, Config)
+    assert config.has_nft_filter == bool(value)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "why"),
+    [
+        ("verdict", "droop", f'no verdict "droop": take {WORDS}; did you mean drop?'),
+        ("verdict", "drop,ACCEPT", f'no verdict "ACCEPT": take {WORDS}'),
+        ("verdict", "drop,", f'no verdict "": take {WORDS}'),
+        (
+            "table",
+            "inte filter",
+            'no table "inte filter": give its name, or family and name, such as '
+            "'inet filter'; families are inet, ip, arp, netdev, bridge, ip6",
+        ),
+        (
+            "table",
+            "inet ",
+            'no table "inet ": give its name, or family and name, such as '
+            "'inet filter'; families are inet, ip, arp, netdev, bridge, ip6",
+        ),
+        (
+            "chain",
+            "filter input",
+            'no chain "filter input": give its name, such as input, or the full text of the '
+            "column NFT-CHAIN, such as 'inet filter input' or 'inet filter input -> web'",
+        ),
+        (
+            "chain",
+            "inet filter input ->",
+            'no chain "inet filter input ->": give its name, such as input, or the full text of '
+            "the column NFT-CHAIN, such as 'inet filter input' or 'inet filter input -> web'",
+        ),
+        (
+            "text",
+            "dport (22",
+            "error parsing regexp: missing closing ): `dport (22`; write a Go (RE2) expression, "
+            "such as 'dport (22|443) '",
+        ),
+        ("handle", "x", 'strconv.ParseUint: parsing "x": invalid syntax'),
+    ],
+)
+def test_what_cannot_be_meant(flag: str, value: str, why: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse([f"--filter-nft-{flag}", value])
+    quoted = value.replace('"', '\\"')
+    assert str(caught.value) == (
+        f'invalid argument "{quoted}" for "--filter-nft-{flag}" flag: {why}'
+    )
+
+
+@pytest.mark.parametrize("flag", ["verdict=drop", "table=x", "chain=x", "handle=1", "text=x"])
+def test_nothing_can_be_chosen_by_what_is_not_asked(flag: str) -> None:
+    with pytest.raises(UsageError, match="--output-nft=false"):
+        parse([f"--filter-nft-{flag}", "--output-nft=false"])

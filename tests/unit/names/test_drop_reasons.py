@@ -1,0 +1,109 @@
+"""Words of drop reasons, where they are shown, and where those of subsystems are found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from pypwru.names.drop_reasons import ENUM, DropReasons, find_drop_enums, invert_enum
+from pypwru.names.functions import FunctionNames
+from tests.support.records import TC, XDP, btf_of
+
+CORE = {
+    "SKB_NOT_DROPPED_YET": 0,
+    "SKB_CONSUMED": 1,
+    "SKB_DROP_REASON_NO_SOCKET": 3,
+    "SKB_DROP_REASON_MAX": 3,
+}
+NAMES = {1: "ip_rcv", 2: "kfree_skb_reason", 3: "tp:kfree_skb", 4: "skb_release_data"}
+MAC80211 = {"RX_CONTINUE": 1, "___RX_DROP_UNUSABLE": 0x10000, "RX_DROP_U_MIC_FAIL": 0x10001}
+
+
+def functions(core: dict[str, int]) -> FunctionNames:
+    btf = btf_of((ENUM, core)) if core else btf_of()
+    return FunctionNames(NAMES, DropReasons(btf, list))
+
+
+@pytest.mark.parametrize(
+    ("address", "reason", "text"),
+    [
+        (1, 0, "ip_rcv"),
+        (2, 3, "kfree_skb_reason(SKB_DROP_REASON_NO_SOCKET)"),
+        (2, 0, "kfree_skb_reason(SKB_NOT_DROPPED_YET)"),
+        (2, 1, "kfree_skb_reason(SKB_CONSUMED)"),
+        (2, 70000, "kfree_skb_reason (70000)"),
+        (3, 0, "tp:kfree_skb(SKB_NOT_DROPPED_YET)"),
+        (4, 0, "skb_release_data"),
+        (4, 1, "skb_release_data"),
+        (4, 3, "skb_release_data(SKB_DROP_REASON_NO_SOCKET)"),
+        (4, 70000, "skb_release_data (70000)"),
+        (0xFFFFFFFF81000000, 0, "0xffffffff81000000"),
+    ],
+)
+def test_where_a_reason_is_shown(address: int, reason: int, text: str) -> None:
+    assert functions(CORE).text(address, reason, 0) == text
+
+
+def test_programs_say_what_they_are() -> None:
+    assert functions(CORE).text(1, 0, TC) == "ip_rcv(tc)"
+    assert functions(CORE).text(1, 0, XDP) == "ip_rcv(xdp)"
+
+
+def test_a_kernel_without_reasons_shows_none() -> None:
+    assert functions({}).text(3, 0, 0) == "tp:kfree_skb"
+
+
+def test_names_may_come_later() -> None:
+    names: dict[int, str] = {}
+    found = FunctionNames(names, DropReasons(btf_of((ENUM, CORE)), list))
+    assert found.text(7, 0, 0) == "0x7"
+    names[7] = "bpf_prog_x[bpf]"
+    assert found.text(7, 0, TC) == "bpf_prog_x[bpf](tc)"
+
+
+def test_a_bound_hides_no_reason() -> None:
+    assert invert_enum(CORE)[3] == "SKB_DROP_REASON_NO_SOCKET"
+
+
+def test_subsystems_are_read_when_they_are_needed() -> None:
+    now = 0.0
+    given: list[dict[str, int]] = []
+    asked = 0
+
+    def enums() -> Iterator[dict[str, int]]:
+        nonlocal asked
+        asked += 1
+        while given:
+            yield given.pop()
+
+    reasons = DropReasons(btf_of((ENUM, CORE)), enums, lambda: now)
+    assert reasons.reason_name(3) == "SKB_DROP_REASON_NO_SOCKET"
+    assert reasons.reason_name(200) == ""
+    assert asked == 0, "the core has no other enum"
+    assert reasons.reason_name(0x10001) == ""
+    given.append(MAC80211)
+    assert reasons.reason_name(0x10001) == ""
+    assert asked == 1
+    now = 1.0
+    assert reasons.reason_name(0x10001) == "RX_DROP_U_MIC_FAIL"
+    assert reasons.reason_name(0x10000) == "___RX_DROP_UNUSABLE"
+    assert reasons.reason_name(1) == "SKB_CONSUMED", "a subsystem's name for it doesn't count"
+    assert asked == 2
+
+
+def test_a_reason_that_is_there_twice_has_no_underscores() -> None:
+    """As in mac80211: ``enum mac80211_drop_reason`` and one for the compiler's checks."""
+    twice = {f"___{name}": value for name, value in MAC80211.items()}
+    for enums in ([twice, MAC80211], [MAC80211, twice]):
+        reasons = DropReasons(btf_of((ENUM, CORE)), partial(list, enums))
+        assert reasons.reason_name(0x10001) == "RX_DROP_U_MIC_FAIL"
+
+
+def test_the_enums_of_subsystems_are_known_by_their_name() -> None:
+    btf = btf_of((ENUM, CORE), ("mac80211_drop_reason", MAC80211), ("tcp_state", {"X": 0x10002}))
+    assert list(find_drop_enums(btf)) == [CORE, MAC80211]
+    reasons = DropReasons(btf, lambda: find_drop_enums(btf))
+    assert reasons.reason_name(0x10001) == "RX_DROP_U_MIC_FAIL"
+    assert reasons.reason_name(0x10002) == ""

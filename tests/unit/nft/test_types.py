@@ -1,0 +1,69 @@
+"""Where modules' structs are believed to be, on kernels that don't tell."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pypwru.bpf_sources import NFT, XTABLES
+from pypwru.btf.parse import parse
+from pypwru.btf.query import BTF
+from pypwru.cache import Cache
+from pypwru.discovery.functions import Function
+from pypwru.errors import BTFError
+from pypwru.nft.build import build_unit
+from pypwru.nft.types import require_types
+from pypwru.nft.xt_types import XtTypes
+from tests.data.btf_encoder import Encoder
+
+DEBIAN = "5.10.0-36-amd64", "#1 SMP Debian 5.10.244-1 (2025-09-29)"
+OTHERS = (
+    ("5.10.244", "#1 SMP PREEMPT Mon Sep 29 12:00:00 UTC 2025"),
+    ("5.10.244-custom", "#1 SMP Debian 5.9.1-1 (2020-10-17)"),
+    ("6.1.0-40-amd64", "#1 SMP PREEMPT_DYNAMIC Debian 6.1.153-1 (2025-09-20)"),
+)
+NO_MODULE = "no_such_module"
+
+
+def runs(monkeypatch: pytest.MonkeyPatch, release: str, version: str) -> None:
+    system = os.uname_result(("Linux", "host", release, version, "x86_64"))
+    monkeypatch.setattr(os, "uname", lambda: system)
+
+
+def test_debians_5_10_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs(monkeypatch, *DEBIAN)
+    require_types("nf_tables", has_btf=False)
+
+
+@pytest.mark.parametrize(("release", "version"), OTHERS)
+def test_no_other_kernel_is(release: str, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs(monkeypatch, release, version)
+    require_types("nf_tables", has_btf=True)
+    with pytest.raises(BTFError, match=r"^module nf_tables has no BTF, and without it only Debian"):
+        require_types("nf_tables", has_btf=False)
+
+
+@pytest.mark.parametrize(
+    ("unit", "name"), [(NFT, "nft_do_chain"), (XTABLES, "ipt_do_table"), (XTABLES, "ebt_do_table")]
+)
+def test_nothing_is_compiled_for_it(
+    unit: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runs(monkeypatch, *OTHERS[0])
+    btf = BTF(parse(Encoder().bytes()))
+    function = Function(name, NO_MODULE, 0, 0, (16,), f"{name}[{NO_MODULE}]", "nft", 0)
+    with pytest.raises(BTFError, match="has no BTF"):
+        build_unit(btf, {}, Cache(tmp_path), [], unit, function)
+
+
+@pytest.mark.parametrize(
+    ("function", "known"), [("ipt_do_table", "xt_table"), ("ebt_do_table", "ebt_table")]
+)
+def test_the_struct_that_the_function_has_tells(function: str, known: str) -> None:
+    for struct in ("xt_table", "ebt_table"):
+        encoder = Encoder()
+        encoder.struct(struct, 64, ("name", encoder.integer("char", 1), 8 * 24))
+        types = XtTypes(BTF(parse(encoder.bytes())), NO_MODULE, function)
+        assert types.has_btf == (struct == known)

@@ -1,0 +1,112 @@
+"""Sums over CPUs of what the handlers counted."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from pypwru.attach.report import AttachReport
+from pypwru.config import Backend
+from pypwru.kernel import bpf
+from pypwru.ring import counters
+from pypwru.ring.counters import (
+    Counters,
+    count_evicted,
+    count_lost_ids,
+    count_suppressed,
+    possible_cpus,
+    read_counters,
+    summarize,
+)
+from pypwru.wire.record import COUNTERS_SIZE
+from tests.support.records import configured
+
+
+def test_every_sight_has_its_place() -> None:
+    report = AttachReport(target_count=30, ignored=[("tp", "why")])
+    told = summarize(7, 3, Counters(produced=20, ring_full=4), {}, {"recursion": 2}, report)
+    assert told == {
+        "events": 7,
+        "packets": 3,
+        "produced": 20,
+        "lost_ring_full": 4,
+        "lost_recursion": 2,
+        "not_shown": 9,
+        "attached": 30,
+        "ignored": 1,
+    }
+
+
+def test_packets_that_nobody_can_tell_apart_are_not_counted() -> None:
+    told = summarize(7, None, Counters(produced=20), {}, {}, AttachReport())
+    assert "packets" not in told
+
+
+def test_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lookup(fd: int, index: int, size: int) -> bytes:
+        assert (fd, index, size) == (7, 0, COUNTERS_SIZE * 3)
+        return struct.pack(
+            "=45Q",
+            *(10, 1, 5, 4, 0, 0, 6, 1, 1, 2, 3, 4, 5, 6, 7),
+            *(20, 2, 0, 0, 7, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1),
+            *(1 << 40, 3, 2, 1, 0, 2, 7, 1, 0, 0, 0, 0, 0, 0, 9),
+        )
+
+    monkeypatch.setattr(counters, "possible_cpus", lambda: 3)
+    monkeypatch.setattr(bpf, "map_lookup", lookup)
+    assert read_counters(7) == Counters((1 << 40) + 30, 6, 7, 5, 7, 3, 13, 2, 2, 3, 4, 5, 6, 7, 17)
+
+
+def test_what_a_full_map_threw_out_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bpf, "map_keys", lambda fd, size: iter([b"12345678"] * 3))
+    counted = Counters(tracked_added=20, tracked_removed=6, verdict_added=9, verdict_removed=5)
+    assert count_evicted(counted, {"tracked": 7}) == {"tracking": 11}
+    assert count_evicted(counted, {"tracked": 7, "verdicts": 8}) == {"tracking": 11, "verdicts": 1}
+
+
+COUNTED = Counters(
+    produced=20, ring_full=1, not_sampled=4, throttled=3, over_rate=2, free_records_lost=9
+)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("", {}),
+        ("--sample-rate 2", {"not_sampled": 4}),
+        ("--sample-flow 2 --max-hits 1", {"not_sampled": 4, "throttled": 3}),
+        ("--rate-limit 5", {"over_rate": 2}),
+    ],
+)
+def test_what_was_held_back_is_told_where_it_was_asked_for(
+    flags: str, words: dict[str, int]
+) -> None:
+    aside = count_suppressed(configured(flags), COUNTED)
+    assert aside == words
+    told = summarize(6, 1, COUNTED, aside, {}, AttachReport())
+    assert told["produced"] == sum(aside.values()) + 6 + 1 + told["not_shown"]
+
+
+def test_what_was_lost_of_who_packets_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [0xFFFF888000000101, 0xFFFF888000000201, 0xFFFF888000000100, 0xFFFF888000000103]
+    octets = [key.to_bytes(8, "little") for key in keys]
+    monkeypatch.setattr(bpf, "map_keys", lambda fd, size: iter(octets))
+    counted = COUNTED._replace(id_inserted=10, id_removed=5)
+    samples, stats = configured("--sample-rate 2"), configured("--stats")
+    assert count_lost_ids(samples, Backend.KPROBE, counted, {"seen": 7}) == {"packet_ids": 3}
+    assert count_lost_ids(stats, Backend.KPROBE, counted, {"seen": 7}) == {
+        "free_events": 9,
+        "packet_ids": 3,
+    }
+    assert count_lost_ids(stats, Backend.TRACEPOINT, counted, {"seen": 7}) == {"free_events": 9}
+    assert count_lost_ids(configured(""), Backend.KPROBE, counted, {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"), [("0\n", 1), ("0-1\n", 2), ("0-255\n", 256), ("0-3,8-11\n", 12), ("0,2\n", 3)]
+)
+def test_possible_cpus(text: str, cpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path: text)
+    assert possible_cpus() == cpus

@@ -1,0 +1,136 @@
+"""The man page and the completions in the tree are those that the flag table gives."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pypwru.cli.flags import FLAGS, parse
+from pypwru.config import Config
+from pypwru.filter.compiler import compile_filter
+from tests.support.need import need
+from tests.support.paths import TREE
+from tools import manpage
+from tools.chapters import CHAPTERS
+from tools.completion import completion_script
+from tools.manpage import argument_parser, main, man_page
+
+SHOWN = [flag for flag in FLAGS if not flag.hidden]
+EXAMPLES = [
+    " ".join(line.rstrip("\\") for line in block)
+    for block in CHAPTERS["examples"]
+    if isinstance(block, tuple)
+]
+
+
+@pytest.fixture(autouse=True)
+def generators() -> None:
+    for module in ("argparse_manpage", "shtab"):
+        need(importlib.util.find_spec(module), f"{module}, of the extra 'test'")
+
+
+def test_the_man_page_is_fresh() -> None:
+    assert (TREE / "man" / "pypwru.1").read_text() == man_page(), "stale: run `make man`"
+
+
+@pytest.mark.parametrize(("shell", "name"), [("bash", "pypwru.bash"), ("zsh", "_pypwru")])
+def test_the_completions_are_fresh(shell: str, name: str) -> None:
+    assert (TREE / "completions" / name).read_text() == completion_script(shell), (
+        "stale: run `make completions`"
+    )
+
+
+def test_the_man_page_is_the_same_every_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = man_page()
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    monkeypatch.setenv("COLUMNS", "40")
+    assert man_page() == page
+
+
+def test_every_flag_is_in_the_man_page() -> None:
+    page = man_page().replace("\\-", "-").replace("\\fB", "").replace("\\fR", "")
+    missing = [flag.name for flag in SHOWN if f"--{flag.name}" not in page]
+    assert missing == []
+    assert "--ready-file" not in page
+
+
+def test_mandoc_has_no_complaint() -> None:
+    need(shutil.which("mandoc"), "mandoc")
+    command = ["mandoc", "-T", "lint", str(TREE / "man" / "pypwru.1")]
+    checked = subprocess.run(command, capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout) == (0, "")
+
+
+def test_neither_has_groff() -> None:
+    need(shutil.which("man"), "man (package man-db)")
+    command = ["man", "--warnings=w", "-l", str(TREE / "man" / "pypwru.1")]
+    env = {**os.environ, "MANWIDTH": "100", "LC_ALL": "C.UTF-8", "MAN_KEEP_FORMATTING": "1"}
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    assert shown.stderr == ""
+    headings = re.findall(r"^[A-Z][A-Z ]+$", re.sub("\x1b\\[[0-9;]*m|.\b", "", shown.stdout), re.M)
+    assert [name.upper() for name in CHAPTERS] == headings[-len(CHAPTERS) :]
+
+
+def test_the_parser_of_the_manual_knows_every_flag() -> None:
+    options = argument_parser()._option_string_actions
+    assert {f"--{flag.name}" for flag in SHOWN} | {"-h"} == set(options)
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["man"]) == 0
+    assert capsys.readouterr().out == man_page()
+    assert main(["fish"]) == 2
+    run = subprocess.run(
+        [sys.executable, "-m", "tools.manpage", "zsh"],
+        capture_output=True,
+        text=True,
+        cwd=TREE,
+        env={**os.environ, "PYTHONPATH": str(TREE)},
+    )
+    assert run.stdout == completion_script("zsh")
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_is_a_command_line(example: str) -> None:
+    before, program, rest = example.partition("pypwru ")
+    assert program
+    assert not before or shutil.which(shlex.split(before)[0])
+    arguments = shlex.split(rest)
+    config = parse(arguments)
+    assert isinstance(config, Config)
+    compile_filter(config.pcap_filter)
+
+
+def test_every_option_that_a_chapter_names_is_one() -> None:
+    named = set(re.findall(r"--([a-z][a-z0-9-]+)", repr(CHAPTERS)))
+    assert named <= {flag.name for flag in SHOWN}
+    assert {flag.name for flag in SHOWN if flag.name.startswith("filter-tr")} <= named
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=60))
+def test_text_is_set_as_it_is(text: str) -> None:
+    """What a chapter says comes out of a formatter as it was written, spaces apart."""
+    need(shutil.which("mandoc"), "mandoc")
+    page = f'.TH X 1 "" "" ""\n.SH X\n{manpage._format_block(text)}\n'
+    page += manpage._format_block({text: text}) + "\n"
+    page += manpage._format_block((text,))
+    shown = subprocess.run(
+        ["mandoc", "-T", "utf8", "-O", "width=1000"],
+        input=page,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    plain = re.sub(".\b", "", shown)
+    body = "".join(plain.splitlines()[1:-1]).replace(" ", "")
+    assert body == "X" + 4 * text.replace(" ", "")

@@ -1,0 +1,76 @@
+"""What a run's records carry."""
+
+from __future__ import annotations
+
+import pytest
+
+from pypwru.cli.flags import parse
+from pypwru.config import Config
+from pypwru.wire.layout import record_layout
+from pypwru.wire.record import EVENT_SIZE, struct_members
+
+ALL = (
+    "--output-caller --output-skb-cb --output-tunnel --output-skb-metadata skb->mark "
+    "--output-bpfmap --filter-track-bpf-helpers --output-stack --output-skb "
+    "--output-skb-shared-info --set-percpu-buf 1003 --output-nft=text --output-pcap a.pcap"
+)
+
+
+def of(text: str) -> Config:
+    config = parse(text.split())
+    assert isinstance(config, Config)
+    return config
+
+
+def test_a_plain_run_has_no_tail() -> None:
+    found = record_layout(of("--output-nft=false"))
+    assert (found.tail_size, dict(found.parts), found.size) == (0, {}, EVENT_SIZE)
+    assert found.macros() == {"WIRE_SIZE": str(EVENT_SIZE)}
+
+
+def test_parts_follow_each_other_aligned_and_without_overlap() -> None:
+    found = record_layout(of(ALL))
+    assert list(found.parts) == [
+        "caller", "cb", "tunnel", "metadata", "map", "nft", "nft_time", "bytes", "stack", "skb",
+        "shinfo",
+    ]  # fmt: skip
+    end = 0
+    for part in found.parts.values():
+        assert part.offset % 8 == 0 and end <= part.offset < end + 8
+        end = part.offset + part.size
+    assert end <= found.tail_size < end + 8 and found.tail_size % 8 == 0
+    assert found.parts["skb"].size == 1003 - 4
+
+
+@pytest.mark.parametrize(
+    "part", ["caller", "cb", "tunnel", "metadata", "map", "nft", "nft_time", "bytes", "stack"]
+)
+def test_a_part_has_room_for_its_struct(part: str) -> None:
+    last = list(struct_members(f"part_{part}").values())[-1]
+    assert record_layout(of(ALL)).parts[part].size >= last.offset + last.size
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        ("", {"nft"}),
+        ("--output-nft=hook", {"nft"}),
+        ("--output-nft=text", {"nft", "nft_time"}),
+        ("--output-json", {"nft", "nft_time", "packet_id"}),
+        ("--filter-nft-text x", {"nft", "nft_time"}),
+        ("--filter-nft-handle 1", {"nft"}),
+    ],
+)
+def test_when_it_was_said_matters_to_texts_alone(flags: str, parts: set[str]) -> None:
+    assert set(record_layout(of(flags)).parts) == parts
+
+
+def test_the_callback_is_inside_the_meta_columns() -> None:
+    assert "cb" in record_layout(of("--filter-trace-tc")).parts
+    assert "cb" not in record_layout(of("--output-skb-cb --output-meta=false")).parts
+
+
+def test_the_c_gets_offsets_from_the_start_of_the_event() -> None:
+    defines = record_layout(of("--output-stack --output-caller --output-nft=false")).macros()
+    assert defines["WIRE_caller"] == str(EVENT_SIZE)
+    assert int(defines["WIRE_stack"]) == EVENT_SIZE + int(defines["WIRE_SIZE_caller"])
