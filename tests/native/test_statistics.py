@@ -117,11 +117,15 @@ def test_messages_of_sockets_are_no_drops(quiet: str, tmp_path: Path, shown: str
     with tracing(*words, *(["--drops"] if shown == "--drops" else [])) as run:
         words = ["ip", "netns", "exec", quiet, sys.executable, "-c", _UNREAD]
         counted = int(subprocess.run(words, capture_output=True, check=True).stdout)
-        end = time.monotonic() + PATIENCE
-        while shown != "--drops" and freed() < 60:  # netlink's behind a grace period of RCU
-            assert time.monotonic() < end, "they are shown, which --drops alone changes"
+        end = time.monotonic() + 20
+        # Netlink frees its messages after a grace period of RCU. A few may never come: the kernel
+        # skips a handler that interrupts another one, and counts it.
+        while shown != "--drops" and freed() < 60 and time.monotonic() < end:
             time.sleep(0.1)
     assert run.status == 0, run.stderr
+    if shown != "--drops":
+        lost = sum(number for name, number in run.done.items() if name.startswith("lost_"))
+        assert freed() + lost >= 60, "only --drops leaves them out"
     document = json.loads(file.read_text())
     drops = {row["reason"]: row["drops"] for row in document["drops"] if row["drops"]}
     assert drops == {"SKB_DROP_REASON_NO_SOCKET": counted}
