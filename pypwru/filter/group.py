@@ -4,6 +4,8 @@
 in common can be reordered, with one restriction: a test that is done earlier than before must not
 match where a load that preceded it would have been out of bounds. So those loads are inserted
 before the test. Only their bounds checks remain after later passes, and these are needed anyway.
+That takes loads that every packet reaches which gets as far: those of the first test that is still
+to be done. A load behind that test is not done where the test has matched, so no test passes it.
 
 Establishes: in a chain of blocks, each the only predecessor of the next and all with a successor in
 common, blocks with the same loads are adjacent. Those come first that load what the block before
@@ -91,10 +93,15 @@ def _reorder_chain(
     last = _next_test(blocks[chain[-1]], common)
     found: Blocks = {}
     loaded = set[Code]()
+    pending = sorted(chain)
     for source, name, following in zip(sources, chain, (*chain[1:], last), strict=True):
         block = blocks[source]
+        unconditional = _block_loads(blocks[pending[0]])
+        pending.remove(source)
         earlier_loads = [code for code, start in first_blocks.items() if start < source]
         inserted = [code for code in earlier_loads if common != NO_MATCH and code not in loaded]
+        if any(code != unconditional for code in inserted):
+            return {}
         loaded.update(inserted, (_block_loads(block),))
         successors = tuple(common if s == common else following for s in block.successors)
         found[name] = Block(name, (*joined(*inserted), *block.instructions), successors)

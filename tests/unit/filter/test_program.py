@@ -224,3 +224,13 @@ def test_the_machine_refuses_what_the_verifier_would() -> None:
     body = _compiled("tcp port 443", Linktype.ETHERNET).body(STACK_BASE)
     with pytest.raises(Refused, match="invalid read from stack"):
         Machine(bytes.fromhex("00" * 60)).run([*body[:8], *body[10:]])
+
+
+def test_a_load_is_done_earlier_only_where_every_packet_reaches_it() -> None:
+    """SCTP with options, whose end is before that of a TCP header behind them: it is not TCP."""
+    text = "ip host 224.0.0.5 or (! tcp[13] & 18 != 17 or not src and dst host 127.0.0.1)"
+    header = bytes.fromhex("47b8002854ae4000208432710a0000c8c0a80107")
+    data = bytes(12) + b"\x08\x00" + header + bytes(20)
+    packet, view = Packet(data, len(data)), _compiled(text, Linktype.ETHERNET)
+    assert Libpcap(view.program.instructions).matches(packet)
+    assert verdict(view.body(STACK_BASE), packet)
