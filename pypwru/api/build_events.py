@@ -14,7 +14,7 @@ from pypwru.api.event import Event
 from pypwru.api.packet_data import PacketData
 from pypwru.names.event_names import NameResolver, event_type, name_and_reason
 from pypwru.output.columns import Column, columns, namespace, process_path
-from pypwru.output.split import READERS, BatchParts, RecordSplitter
+from pypwru.output.split import DECODERS, BatchParts, RecordSplitter
 from pypwru.output.tuples import FiveTuple, tuple_of
 from pypwru.pcap.frame import make_frame
 from pypwru.wire.fields import FlowFields, FunctionFields, PacketFields, Part
@@ -194,11 +194,11 @@ class EventBuilder:
         )
 
     def _process_fields(self, part: bytes) -> tuple[Any, ...]:
-        packet: PacketFields = READERS[Part.PACKET](part)
+        packet: PacketFields = DECODERS[Part.PACKET](part)
         return packet.skb, packet.cpu, packet.pid, packet.comm, process_path(packet, self._names)
 
     def _flow_fields(self, part: bytes) -> _FlowFields:
-        flow: FlowFields = READERS[Part.FLOW](part)
+        flow: FlowFields = DECODERS[Part.FLOW](part)
         return _FlowFields(
             flow.netns,
             namespace(flow, self._names) or None,
@@ -212,7 +212,7 @@ class EventBuilder:
         )
 
     def _function_fields(self, part: bytes) -> tuple[Any, ...]:
-        function: FunctionFields = READERS[Part.FUNCTION](part)
+        function: FunctionFields = DECODERS[Part.FUNCTION](part)
         name, reason = name_and_reason(function, self._names)
         return name, event_type(function, self._names), reason or None
 
@@ -222,7 +222,7 @@ class EventBuilder:
         """Return a function from the parts of a batch to one field of each of its events."""
         if column is None:
             return lambda parts: repeat(None)
-        enabled, read = column, READERS[column.part]
+        enabled, read = column, DECODERS[column.part]
 
         def decode(part: bytes) -> Any:
             return convert(enabled, enabled.value(read(part), self._names))

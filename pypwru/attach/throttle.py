@@ -67,10 +67,6 @@ class ThrottleReport:
             log.warn("Events suppressed by --max-hits", hits=_join_first(entries))
 
 
-NO_THROTTLING = ThrottleReport(None, {})
-"""The report of a run without --max-hits."""
-
-
 def _join_first(entries: list[str]) -> str:
     more = len(entries) - _MAX_LOGGED
     return ",".join(entries[:_MAX_LOGGED]) + (f" and {more} more" if more > 0 else "")
@@ -85,7 +81,7 @@ def open_throttle_report(
     Args:
         config: of the run.
         maps: map name -> descriptor.
-        targets: as of Throttled.
+        targets: as of ThrottleReport.
         log: gets the totals.
 
     Yields:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.nft import render
-from pypwru.output.split import READERS, RecordSplitter
+from pypwru.output.split import DECODERS, RecordSplitter
 from pypwru.wire.fields import FlowFields, FunctionFields, PacketFields, Part
 from pypwru.wire.layout import record_layout
 
@@ -58,9 +58,9 @@ class StepDecoder:
         """Decode events, at least one."""
         parts = self._splitter.split(records)
         columns = (Part.PACKET, Part.FUNCTION, Part.FLOW)
-        packets, functions, flows = (list(map(READERS[one], parts[one])) for one in columns)
-        callers = map(READERS[Part.CALLER], parts[Part.CALLER])
-        packet_ids = (number for (number,) in map(READERS[Part.PACKET_ID], parts[Part.PACKET_ID]))
+        packets, functions, flows = (list(map(DECODERS[one], parts[one])) for one in columns)
+        callers = map(DECODERS[Part.CALLER], parts[Part.CALLER])
+        packet_ids = (number for (number,) in map(DECODERS[Part.PACKET_ID], parts[Part.PACKET_ID]))
         rows = zip(
             packets,
             functions,
@@ -76,5 +76,5 @@ class StepDecoder:
     def _nft_events(self, parts: Mapping[Part, Sequence[Any]], count: int) -> list[NftEvent | None]:
         if Part.NFT not in parts:
             return [None] * count
-        read = READERS[Part.NFT]
+        read = DECODERS[Part.NFT]
         return [render.decode(read(part), self._names.chain) for part in parts[Part.NFT]]

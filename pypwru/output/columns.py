@@ -42,7 +42,7 @@ class Column(NamedTuple):
         width: ``%`` format of title and text.
         part: the part of a record that its value depends on.
         value: (fields, names) to a plain value. ``fields`` is the part as decoded by
-            ``split.READERS``; of TIME it is (``struct part_packet_id`` or the packet part, ktime).
+            ``split.DECODERS``; of TIME it is (``struct part_packet_id`` or the packet part, ktime).
         text: formats the value for text output, before ``width``; None: not in text output.
         json: converts the value for JSON; a result of None is left out of the object.
         separator: separator from the column before.

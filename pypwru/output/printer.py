@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from pypwru.nft.record import EMPTY_NFT
-from pypwru.output.split import READERS, BatchParts, RecordSplitter
+from pypwru.output.split import DECODERS, BatchParts, RecordSplitter
 from pypwru.wire.fields import KIND_SLICE, Part
 from pypwru.wire.layout import record_layout
 
@@ -134,7 +134,7 @@ class _ColumnGroup:
 
     def _render_part(self, data: bytes) -> bytes:
         # Truncation inside a UTF-8 sequence leaves bytes that aren't UTF-8 (surrogates, PEP 383).
-        return self._render_fields(READERS[self.part](data)).encode(errors="replace")
+        return self._render_fields(DECODERS[self.part](data)).encode(errors="replace")
 
     def _render_fields(self, fields: Any) -> str:
         names = self._names

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 BatchParts = Mapping[Part, Sequence[Any]]
 """A batch by parts: for each part its bytes (TIME: int, ns) in all records, in their order."""
-READERS: Mapping[Part, Callable[[bytes], Any]] = {**wire_parts.DECODERS, Part.NFT: decode_nft}
+DECODERS: Mapping[Part, Callable[[bytes], Any]] = {**wire_parts.DECODERS, Part.NFT: decode_nft}
 """Decoder of each part as a RecordSplitter returns it."""
 
 

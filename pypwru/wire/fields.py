@@ -288,4 +288,4 @@ DECODERS: Mapping[Part, Callable[[bytes], Any]] = {
     Part.SKB: decode_text,
     Part.SHINFO: decode_text,
 }
-"""Decoder of each part but NFT, whose decoder (``split.READERS``) also takes the rule's text."""
+"""Decoder of each part but NFT, whose decoder (``split.DECODERS``) also takes the rule's text."""

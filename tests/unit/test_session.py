@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from pypwru.attach.report import AttachReport
-from pypwru.attach.throttle import NO_THROTTLING
+from pypwru.attach.throttle import ThrottleReport
 from pypwru.nft.service import NO_NFT_SOURCE
 from pypwru.output.pipeline import Batches, Pipeline
 from pypwru.ring.reader import RingReader
@@ -73,7 +73,7 @@ class Traced:
                 loader=loader, counts_runs=False, reader=self.ring, packets=None, map_fds={}
             )
             attached: Any = SimpleNamespace(
-                report=report, throttle_report=NO_THROTTLING, pollers=[]
+                report=report, throttle_report=ThrottleReport(None, {}), pollers=[]
             )
             names = records.names()
             self.session = Session(

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from pypwru.attach.throttle import NO_THROTTLING, open_throttle_report
+from pypwru.attach.throttle import ThrottleReport, open_throttle_report
 from pypwru.kernel import bpf
 from pypwru.log import Log
 from tests.support.records import configured
@@ -50,4 +50,4 @@ def test_a_run_without_a_limit_says_nothing() -> None:
     said = io.StringIO()
     with open_throttle_report(configured(""), {}, NAMES, Log(said)) as throttled:
         throttled.log_new(Log(said), 0)
-    assert said.getvalue() == "" and NO_THROTTLING.counts() == {}
+    assert said.getvalue() == "" and ThrottleReport(None, {}).counts() == {}
