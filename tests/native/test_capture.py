@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from pypwru.pcap.packet_data import PacketCapture
-from tests.native.tracing import Network, ip, need_tracing, network
+from tests.native.tracing import Network, ip, need_tracing, network, set_up_silent
 from tests.support.packet_sockets import OUTGOING, PacketSocket, Sight, capturing, told
 
 pytestmark = pytest.mark.native
@@ -42,7 +42,7 @@ def pair() -> Iterator[tuple[str, str]]:
     ip("link", "add", one, "type", "veth", "peer", "name", other)
     try:
         for name in (one, other):
-            ip("link", "set", name, "up", "addrgenmode", "none")
+            set_up_silent(name)
         yield one, other
     finally:
         ip("link", "del", one)

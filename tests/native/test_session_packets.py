@@ -24,7 +24,7 @@ from scapy.layers.ipsec import AH
 from scapy.layers.l2 import ARP, LLC, STP, Dot1AD, Dot1Q, Dot3, Ether
 from scapy.packet import Packet, Raw
 
-from tests.native.tracing import PATIENCE, Line, Network, ip, network, tracing
+from tests.native.tracing import PATIENCE, Line, Network, ip, network, set_up_silent, tracing
 
 pytestmark = pytest.mark.native
 
@@ -244,7 +244,7 @@ def test_what_is_not_ip_has_no_addresses(net: Network, name: str) -> None:
     if isinstance(inner, Ether):
         head.type, inner = inner.type, inner.payload
     frame = Dot3(src=head.src, dst=head.dst) / inner if name == "spanning tree" else head / inner
-    lines = sights(net, f"ether src {net.mac(1)} and not arp", [frame])
+    lines = sights(net, f"ether src {net.mac(1)} and not arp and not ip6", [frame])
     assert len(lines) >= 4
     assert {line.tuple for line in lines} == {":0->:0()"}
 
@@ -252,7 +252,8 @@ def test_what_is_not_ip_has_no_addresses(net: Network, name: str) -> None:
 @pytest.mark.parametrize("tags", [Dot1Q(vlan=10), Dot1AD(vlan=9) / Dot1Q(vlan=10)], ids=len)
 def test_ip_behind_tags_has_its_addresses(net: Network, tags: Packet) -> None:
     inner = IP(src=net.v4(1), dst=net.v4(2)) / UDP(sport=5, dport=6)
-    lines = sights(net, f"ether src {net.mac(1)} and not arp", [ether(net) / tags / inner])
+    words = f"ether src {net.mac(1)} and not arp and not ip6"
+    lines = sights(net, words, [ether(net) / tags / inner])
     assert len(lines) >= 4
     assert {line.tuple for line in lines} == {f"{net.v4(1)}:5->{net.v4(2)}:6(udp)"}
 
@@ -261,7 +262,7 @@ def test_what_is_in_a_tunnel_and_not_ip_has_no_addresses(net: Network) -> None:
     """Of the frames that VXLAN carries one is IP; the tunnel's own addresses are on both."""
     ends = ("local", net.v4(1), "remote", net.v4(2), "dstport", "4789")
     ip("-n", net.left, "link", "add", "vx", "type", "vxlan", "id", "7", *ends)
-    ip("-n", net.left, "link", "set", "vx", "addrgenmode", "none", "up")
+    set_up_silent("vx", net.left)
     inner = Ether(src="02:00:00:00:77:01", dst="02:00:00:00:77:02")
     frames = [
         inner / IP(src="192.0.2.1", dst="192.0.2.2") / UDP(sport=5, dport=6),
@@ -271,7 +272,7 @@ def test_what_is_in_a_tunnel_and_not_ip_has_no_addresses(net: Network) -> None:
     words = ("--output-json", "--output-tunnel", "--filter-func=net_dev_queue")
     with tracing(*words, f"udp port 4789 and host {net.v4(1)}") as run:
         net.send([bytes(frame) for frame in frames], "vx")
-    ip("-n", net.left, "link", "del", "vx")  # it sends of itself
+    ip("-n", net.left, "link", "del", "vx")
     rows = [json.loads(line) for line in run.stdout.splitlines()]
     assert {row["tuple"]["daddr"] for row in rows} == {net.v4(2)}
     ip_inside, mpls_inside = (row["tunnel_tuple"] for row in rows if row["iface"].startswith("pw"))

@@ -177,6 +177,17 @@ def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
+def set_up_silent(device: str, namespace: str | None = None) -> None:
+    """Set a device up that sends nothing of itself: it gets no address of its own.
+
+    Two requests, since of one request the kernel does "up" first (do_setlink() of
+    net/core/rtnetlink.c), and an address that is deleted again was announced by then.
+    """
+    where = ("-n", namespace) if namespace else ()
+    for words in (("addrgenmode", "none"), ("up",)):
+        ip(*where, "link", "set", device, *words)
+
+
 @dataclass(frozen=True)
 class Network:
     """Two namespaces joined by a veth pair; ``left`` and ``right`` name them and their devices.
