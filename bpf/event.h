@@ -188,7 +188,7 @@ struct chunk {
 
 /*
  * Packet id: the same in all events of a packet and of its clones, copies and segments, and not reused as the address
- * of an sk_buff is. cpu << 40 | sequence number on that CPU, from 1 on, which numbers of JSON can hold; 0: unknown.
+ * of an sk_buff is. cpu << 40 | sequence number on that CPU, which numbers of JSON can hold; never 0.
  */
 struct part_packet_id {
 	u64 id;

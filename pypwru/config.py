@@ -289,7 +289,7 @@ class Config(_Fields):
     @property
     def needs_free_events(self) -> bool:
         """Whether the handlers emit a record when a packet is freed."""
-        return self.drops or self.output_journey or self.has_statistics
+        return self.drops or self.output_journey or self.has_statistics or self.has_nft_filter
 
     @property
     def needs_packet_ids(self) -> bool:

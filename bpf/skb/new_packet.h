@@ -14,18 +14,19 @@
 
 /* What the map `seen` keeps of a packet. */
 struct packet_id {
-	u64 id;		    /* packet id, as in part_packet_id */
+	u64 id;		    /* packet id, as in part_packet_id; never 0 */
 	u64 is_sampled_out; /* it is not sampled: none of its events is written */
 };
 
 #if PACKET_IDS
 
 #define MAX_TRIES 3
+#define SEQUENCE_OF_TIME (1ULL << 39)
 
 /*
- * The next sequence number of this CPU, from 1 on; 0 on failure. An interrupt's handler can come in between, and before
- * Linux v5.12 atomic operations of BPF do not return the new value: a number is unique if nothing else has incremented
- * it in the meantime.
+ * The next sequence number of this CPU, from 1 on. An interrupt's handler can come in between, and before Linux v5.12
+ * atomic operations of BPF do not return the new value: a number is unique if nothing else has incremented it in the
+ * meantime. If something has, at each try, the sequence number is made of the time, in ns.
  */
 ALWAYS_INLINE u64 next_sequence(void)
 {
@@ -34,17 +35,15 @@ ALWAYS_INLINE u64 next_sequence(void)
 	u64 before, sequence;
 	int i;
 
-	if (!counters)
-		return 0;
-	assigned = &counters->id_assigned;
-	for (i = 0; i < MAX_TRIES; i++) {
+	for (i = 0; counters && i < MAX_TRIES; i++) {
+		assigned = &counters->id_assigned;
 		before = *assigned;
 		__sync_fetch_and_add(&counters->id_assigned, 1);
 		sequence = *assigned;
 		if (sequence == before + 1)
 			return sequence;
 	}
-	return 0;
+	return SEQUENCE_OF_TIME | (bpf_ktime_get_ns() & (SEQUENCE_OF_TIME - 1));
 }
 
 /* The 64-bit finalizer of MurmurHash3, by Austin Appleby: every bit of the result depends on every bit of the value. */
@@ -107,7 +106,7 @@ ALWAYS_INLINE int is_flow_hash_sampled(u64 l3)
 ALWAYS_INLINE struct packet_id assign_packet_id(u64 l3)
 {
 	u64 cpu = bpf_get_smp_processor_id(), sequence = next_sequence();
-	struct packet_id packet_id = { sequence ? cpu << 40 | sequence : 0 };
+	struct packet_id packet_id = { cpu << 40 | sequence };
 
 	packet_id.is_sampled_out = !is_packet_sampled(cpu, sequence) || !is_flow_sampled(l3);
 	return packet_id;

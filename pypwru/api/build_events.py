@@ -34,8 +34,8 @@ _UNCACHED_PARTS = frozenset(
 )  # too rarely equal to be worth caching
 
 
-class OptionalField(NamedTuple):
-    """How to build an optional field of Event.
+class ColumnField(NamedTuple):
+    """How to build a field of Event from a column.
 
     Args:
         column: name of the column that provides the value.
@@ -68,20 +68,20 @@ def _stack_lines(column: Column, value: str) -> tuple[str, ...]:
 
 
 # The fields of Event after wall_ns, in their order.
-OPTIONAL_FIELDS: Mapping[str, OptionalField] = {
-    "caller": OptionalField("caller_func", _raw_value),
-    "nft": OptionalField("nft", _json_value),
-    "ct": OptionalField("ct", _json_value),
-    "cb": OptionalField("cb", _raw_value),
-    "tunnel": OptionalField("tunnel_tuple", lambda column, ends: _tuple_or_none(ends)),
-    "skb_members": OptionalField("skb_members", _json_value),
-    "xdp_members": OptionalField("xdp_members", _json_value),
-    "stack": OptionalField("stack", _stack_lines),
-    "skb_metadata": OptionalField("skb_metadata", _text_or_none),
-    "skb_shared_info": OptionalField("skb_shared_info", _text_or_none),
-    "bpfmap": OptionalField("bpfmap", lambda column, called: called if called.id else None),
-    "packet_id": OptionalField("packet_id", _json_value),
-    "location": OptionalField("location", _json_value),
+COLUMN_FIELDS: Mapping[str, ColumnField] = {
+    "packet_id": ColumnField("packet_id", _raw_value),
+    "caller": ColumnField("caller_func", _raw_value),
+    "nft": ColumnField("nft", _json_value),
+    "ct": ColumnField("ct", _json_value),
+    "cb": ColumnField("cb", _raw_value),
+    "tunnel": ColumnField("tunnel_tuple", lambda column, ends: _tuple_or_none(ends)),
+    "skb_members": ColumnField("skb_members", _json_value),
+    "xdp_members": ColumnField("xdp_members", _json_value),
+    "stack": ColumnField("stack", _stack_lines),
+    "skb_metadata": ColumnField("skb_metadata", _text_or_none),
+    "skb_shared_info": ColumnField("skb_shared_info", _text_or_none),
+    "bpfmap": ColumnField("bpfmap", lambda column, called: called if called.id else None),
+    "location": ColumnField("location", _json_value),
 }
 
 
@@ -148,9 +148,9 @@ class EventBuilder:
         self._part_caches = {part: _PartCache(decode) for part, decode in decoders.items()}
         self._caches = list(self._part_caches.values())
         enabled = {column.name: column for column in columns(config)}
-        self._optional_fields = [
+        self._column_readers = [
             self._column_reader(enabled.get(field.column), field.convert)
-            for field in OPTIONAL_FIELDS.values()
+            for field in COLUMN_FIELDS.values()
         ]
 
     def build(self, batch: Sequence[RawRecord]) -> Iterator[Event]:
@@ -163,8 +163,8 @@ class EventBuilder:
         process_fields, flow_fields, function_fields = (
             map(cache.__getitem__, parts[part]) for part, cache in self._part_caches.items()
         )
-        optional = zip(
-            *(read_column(parts) for read_column in self._optional_fields), strict=False
+        from_columns = zip(
+            *(read_column(parts) for read_column in self._column_readers), strict=False
         )  # some are infinite
         rows = zip(
             batch,
@@ -172,7 +172,7 @@ class EventBuilder:
             flow_fields,
             function_fields,
             parts[Part.TIME],
-            optional,
+            from_columns,
             strict=False,
         )
         for record, packet, flow, function, ktime, extra in rows:

@@ -51,6 +51,8 @@ class Event:
             ``nft_chain`` for nft events; ``tc``, ``xdp``, ``map``.
         drop_reason: of a drop, the name in ``enum skb_drop_reason``, or the number if it has no
             name; else None.
+        packet_id: the same for all events of a packet and of its clones and copies; unlike ``skb``
+            it is never reused.
         caller: the function's caller (output_caller).
         nft: the nft event, else the last final verdict on the packet, with the keys of ``nft`` in
             JSON; None if there was none yet, or with output_nft=False.
@@ -63,8 +65,6 @@ class Event:
         skb_metadata: ``struct sk_buff`` as text (output_skb).
         skb_shared_info: ``struct skb_shared_info`` as text (output_skb_shared_info).
         bpfmap: map, key and value of a call on a BPF map (output_bpfmap).
-        packet_id: the same for all events of a packet and of its clones and copies; unlike ``skb``
-            it is never reused. None if unknown.
         location: of an event that dropped its packet, where: ``tcp_v4_rcv+0x9a1`` (drops).
         captured: captured packet data, behind the properties ``packet``, ``data``, ``length`` and
             ``linktype``; None without packets=True, or if it could not be captured.
@@ -89,6 +89,7 @@ class Event:
     drop_reason: str | None
     time_ns: int
     wall_ns: int
+    packet_id: int
     caller: str | None = None
     nft: Mapping[str, Any] | None = None
     ct: Mapping[str, Any] | None = None
@@ -100,7 +101,6 @@ class Event:
     skb_metadata: str | None = None
     skb_shared_info: str | None = None
     bpfmap: MapCall | None = None
-    packet_id: int | None = None
     location: str | None = None
     captured: PacketData | None = None
 

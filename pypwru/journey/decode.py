@@ -28,7 +28,7 @@ class Step(NamedTuple):
         ktime: ns of CLOCK_MONOTONIC.
         caller: return addresses, innermost first.
         nft: the nft event, or the last verdict on the packet; None if there is none.
-        packet_id: packet id; 0 if unknown.
+        packet_id: packet id.
     """
 
     packet: PacketFields

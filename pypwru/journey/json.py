@@ -50,7 +50,7 @@ class JourneyJson:
         first, last = steps[0], steps[-1]
         flow = next((one.flow for one in steps if one.flow.l3), None)
         members: dict[str, object] = {
-            "packet_id": first.packet_id or None,
+            "packet_id": first.packet_id,
             "skb": hex(first.packet.skb),
             "tuple": tuples.members(tuples.tuple_of(flow), self._flags) if flow else None,
             "netns": next((one.flow.netns for one in steps if one.flow.netns), None),

@@ -93,7 +93,7 @@ class JourneyText:
         device_flow = next((one.flow for one in steps if one.flow.ifindex), first.flow)
         fields = [
             hex(first.packet.skb),
-            f"packet {first.packet_id}" if first.packet_id else "",
+            f"packet {first.packet_id}",
             tuples.text(tuples.tuple_of(flow), self._flags)
             if flow
             else f"{_first_protocol(steps):#06x}",

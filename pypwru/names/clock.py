@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
 _MAX_PACKETS = 1 << 16
 _READINGS = 3
-_NO_PACKET_ID = bytes(8)
 
 
 def wall_offset() -> int:
@@ -73,14 +72,12 @@ class Clock:
     def since_previous(self, packet: bytes, ktime: int) -> int:
         """Return the ns since the previous event of the same packet.
 
-        0 for the first event of a packet, and for an event without packet id.
+        0 for the first event of a packet.
 
         Args:
             packet: ``struct part_packet_id``.
             ktime: time of the event, ns of CLOCK_MONOTONIC.
         """
-        if packet == _NO_PACKET_ID:
-            return 0
         last = self._last_times.get(packet)
         if last is None:
             last = self._older_times.get(packet, ktime)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from pypwru.kernel.netfilter import REJECT, VERDICTS, verdict_name
 from pypwru.nft.record import EMPTY_NFT, NO_RULE, decode_nft
-from pypwru.nft.render import ChainNames, NftEvent, chain_aliases, decode, is_nft_event
+from pypwru.nft.render import ChainNames, NftEvent, chain_aliases, decode
 from pypwru.nft.ruleset import has_reject
 from pypwru.regexp.re2 import compile_search
-from pypwru.wire.fields import KIND_SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from pypwru.wire.record import RawRecord
 
 _MAX_PARTS, _MAX_TEXTS = 1 << 12, 1 << 10
-_DROP, _STOLEN = VERDICTS[0], VERDICTS[2]
+_DROP = VERDICTS[0]
 
 
 class NftMatcher:
@@ -64,25 +63,6 @@ class NftMatcher:
         if text is None or (must_reject and not has_reject(text.text)):
             return False
         return self._text_matches is None or any(map(self._text_matches, text))
-
-    def sets_verdict(self, record: RawRecord) -> bool | None:
-        """Return whether the packet has a stored verdict from this record on.
-
-        Returns:
-            True: it has one. False: an nft event that stores none (entry of a chain, an NFT_*
-            verdict, NF_STOLEN), or a drop by a hook that isn't nftables'; whether the packet has an
-            earlier one is unknown. None: an event of another kind, without verdict.
-        """
-        part = record[4][self._nft]
-        kind = int.from_bytes(record[0][KIND_SLICE], "little")
-        if part == EMPTY_NFT:
-            return False if is_nft_event(kind) else None
-        event = decode_nft(part)
-        if not is_nft_event(kind):
-            return bool(event and event.type != NO_RULE)
-        if event is None or not event.type or event.verdict < 0:
-            return False
-        return verdict_name(event.verdict) != _STOLEN  # the hook function owns it now
 
     def _matches_without_text(self, part: bytes) -> bool:
         """Return whether a part matches all criteria but those on the rule text; cached."""

@@ -198,7 +198,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("ct", " CT", "%s", Part.CT, lambda fields, names: conntrack.decode_connection(*fields), conntrack.text, conntrack.members, separator="", is_enabled=lambda config: config.output_ct),
     Column("skb_members", "", "%s", Part.METADATA, skb_members, _members_text, _members_json, separator="", is_enabled=lambda config: bool(config.output_skb_metadata)),
     Column("xdp_members", "", "%s", Part.METADATA, xdp_members, _members_text, _members_json, separator="", is_enabled=lambda config: bool(config.output_xdp_metadata)),
-    Column("packet_id", "", "", Part.PACKET_ID, lambda fields, names: fields[0], None, lambda number: number or None, is_enabled=lambda config: config.needs_packet_ids),
+    Column("packet_id", "", "", Part.PACKET_ID, lambda fields, names: fields[0], None, is_enabled=lambda config: config.needs_packet_ids),
     Column("stack", "", "%s", Part.STACK, lambda frames, names: "".join(f"\n{name}" for name in names.stack(frames)), str, lambda lines: lines or None, separator="", is_enabled=lambda config: config.output_stack),
     Column("skb_metadata", "", "%s", Part.SKB, lambda dump, names: _continuation_lines(dump), separator="", is_enabled=lambda config: config.output_skb),
     Column("skb_shared_info", "", "%s", Part.SHINFO, lambda dump, names: _continuation_lines(dump), str, lambda lines: lines or None, separator="", is_enabled=lambda config: config.output_skb_shared_info),

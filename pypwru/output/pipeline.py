@@ -48,7 +48,7 @@ class Pipeline:
             from pypwru.nft.packet_filter import NftPacketFilter
 
             matcher = NftMatcher(config, layout, nft.chain, nft.texts)
-            self._nft_filter = NftPacketFilter(matcher.matches, matcher.sets_verdict, targets)
+            self._nft_filter = NftPacketFilter(layout, matcher.matches, targets)
         if config.drops:
             from pypwru.packets.drop_filter import DropFilter
 

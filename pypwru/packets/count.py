@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pypwru.wire.layout import RecordLayout
-    from pypwru.wire.record import MemberLayout, RawRecord
+    from pypwru.wire.record import RawRecord
 
-_NO_ID = bytes(8)
 _MAX_RECENT = 1 << 16
-_SEQUENCE_MASK = (1 << 40) - 1  # mask of the sequence number in a packet id
+_SEQUENCE_BITS = 39  # of a packet id: next_sequence() of bpf/skb/new_packet.h
+_MAX_SEQUENCE = (1 << _SEQUENCE_BITS) - 1
 _BLOCK_SIZE = 1 << 12  # numbers in a block
 _MAX_BLOCKS = 1 << 10
 
@@ -48,28 +48,39 @@ class PacketCounter:
     """Number of distinct packets. Clones count as their original; a reused address as another.
 
     Args:
-        part: ``part_packet_id`` in the tail of records.
+        layout: the layout of records; they have a packet id.
     """
 
-    def __init__(self, part: MemberLayout) -> None:
+    def __init__(self, layout: RecordLayout) -> None:
         self.total = 0
+        part = layout.parts["packet_id"]
         self._id_slice = slice(part.offset, part.offset + part.size)
         self._recent: set[bytes] = set()
-        self._sequences: dict[int, _SequenceSet] = {}  # by CPU
+        self._sequences: dict[int, _SequenceSet] = {}  # by CPU and origin of the number
 
     def add(self, batch: Sequence[RawRecord]) -> None:
         """Count the packets of a batch of records; free records are ignored."""
         recent, id_slice = self._recent, self._id_slice
         for record in batch:
             packet_id = record[4][id_slice]
-            if packet_id in recent or packet_id == _NO_ID or is_free_record(record):
+            if packet_id in recent or is_free_record(record):
                 continue
             recent.add(packet_id)
-            value = int.from_bytes(packet_id, "little")
-            sequences = self._sequences.setdefault(value >> 40, _SequenceSet())
-            self.total += sequences.add(value & _SEQUENCE_MASK)
+            self.add_id(packet_id)
         if len(recent) > _MAX_RECENT:
             recent.clear()
+
+    def add_id(self, packet_id: bytes) -> None:
+        """Count a packet, unless it is counted already.
+
+        Args:
+            packet_id: as in records.
+        """
+        value = int.from_bytes(packet_id, "little")
+        sequences = self._sequences.get(value >> _SEQUENCE_BITS)
+        if sequences is None:
+            sequences = self._sequences[value >> _SEQUENCE_BITS] = _SequenceSet()
+        self.total += sequences.add(value & _MAX_SEQUENCE)
 
 
 def make_packet_counter(layout: RecordLayout) -> PacketCounter | None:
@@ -81,5 +92,4 @@ def make_packet_counter(layout: RecordLayout) -> PacketCounter | None:
     Args:
         layout: the layout of records.
     """
-    part = layout.parts.get("packet_id")
-    return PacketCounter(part) if part else None
+    return PacketCounter(layout) if "packet_id" in layout.parts else None

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pypwru.packets.outcome import DropClassifier, IsDrop, Outcome
-from pypwru.packets.tracker import EndReason, SkbTracker, is_free_record
+from pypwru.packets.tracker import EndReason, SkbTracker, TrackedSkb, is_free_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pypwru.wire.record import RawRecord
 
 MAX_HELD_EVENTS = 1 << 17
-"""Events that are held at a time. Beyond, the packet without an event for longest is evicted."""
+"""Events that are held at a time. Beyond, packets without an event for long are evicted."""
 
 # ns after a drop without a free record, after which a packet counts as freed: since Linux commit
 # eedade12f4cb ("net: kfree_skb_list use kmem_cache_free_bulk") (in v6.3) kfree_skb_list_reason()
@@ -23,17 +23,18 @@ MAX_HELD_EVENTS = 1 << 17
 _FREE_TIMEOUT = 500_000_000
 
 
-class PacketHistory:
-    """Event history of a packet: ``events`` in the order of the ring, and its outcome so far.
+class PacketHistory(TrackedSkb):
+    """Event history of an sk_buff: ``events`` in ring order, and its outcome so far.
 
     Args:
-        skb: address of the sk_buff, as in records.
+        skb: its address, as in records.
+        packet_id: as in records.
     """
 
-    __slots__ = ("events", "free_record", "outcome", "skb")
+    __slots__ = ("events", "free_record", "outcome")
 
-    def __init__(self, skb: bytes) -> None:
-        self.skb = skb
+    def __init__(self, skb: bytes, packet_id: bytes) -> None:
+        super().__init__(skb, packet_id)
         self.events: list[RawRecord] = []
         self.outcome = Outcome()
         self.free_record: RawRecord | None = None
@@ -62,35 +63,30 @@ class PacketHistories:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._classifier = DropClassifier(targets, is_drop)
-        self._tracker = SkbTracker(
-            layout, targets, lambda record: PacketHistory(record[0][:8]), self._complete
+        self._tracker: SkbTracker[PacketHistory] = SkbTracker(
+            layout, targets, lambda skb, packet_id, _: PacketHistory(skb, packet_id), self._complete
         )
         self._on_complete = on_complete
         self._clock = clock
         self._held_events = 0  # events
-        self._dropped_at: dict[
-            bytes, int
-        ] = {}  # address -> ktime of its first drop; the oldest first
+        self._dropped_at: dict[PacketHistory, int] = {}  # ktime of its first drop; oldest first
 
     def take(self, batch: Sequence[RawRecord]) -> None:
         """Process a batch of records, free records included; an empty one advances timeouts."""
         for record in batch:
             history = self._tracker.observe(record)
-            if history is not None:
+            if history is None:
+                continue
+            if is_free_record(record):
+                history.free_record = record
+            else:
                 self._add_event(history, record)
-            elif is_free_record(record):
-                self._set_free_record(record)
         self._tracker.end_batch()
         self._expire()
 
     def finish(self) -> None:
         """Complete all histories, at the end of the trace."""
         self._tracker.end_all()
-
-    def _set_free_record(self, record: RawRecord) -> None:
-        history = self._tracker.get(record[0][:8])
-        if history is not None:
-            history.free_record = record
 
     def _add_event(self, history: PacketHistory, record: RawRecord) -> None:
         history.events.append(record)
@@ -99,22 +95,21 @@ class PacketHistories:
         if is_drop is not None:
             history.outcome.update(record, is_drop)
         if is_drop:
-            self._dropped_at.setdefault(history.skb, record[2])
+            self._dropped_at.setdefault(history, record[2])
         while self._held_events > MAX_HELD_EVENTS:
-            self._tracker.evict_least_recent()
+            self._tracker.make_room()
 
     def _expire(self) -> None:
         deadline = self._clock() - _FREE_TIMEOUT
         while self._dropped_at:
-            skb, dropped_at = next(iter(self._dropped_at.items()))
+            history, dropped_at = next(iter(self._dropped_at.items()))
             if dropped_at > deadline:
                 break
-            del self._dropped_at[skb]
-            history = self._tracker.get(skb)
-            if history is not None and history.outcome.drop is not None:
-                self._tracker.remove(skb)
+            del self._dropped_at[history]
+            if history.outcome.drop is not None:
+                self._tracker.remove(history)
 
     def _complete(self, history: PacketHistory, reason: EndReason) -> None:
         self._held_events -= len(history.events)
-        self._dropped_at.pop(history.skb, None)
+        self._dropped_at.pop(history, None)
         self._on_complete(history, reason)

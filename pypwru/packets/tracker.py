@@ -1,13 +1,13 @@
-"""Track sk_buffs from their first event to their free, and assign records to them.
+"""Track sk_buffs from their first event to their free: which record is of which sk_buff.
 
-The address alone does not identify an sk_buff, since the kernel reuses it. The packet id of a
-record (``part_packet_id``) does, and a record of kind EVENT_SKB_FREE reports a free. Tracepoints
-see a free only if it is traced itself: then an address may also be reused without a free record.
+The address alone does not identify an sk_buff, since the kernel reuses it, and neither does the
+packet id of a record (``part_packet_id``), which clones, copies and segments share. Both together
+do, until the free record (EVENT_SKB_FREE) at that address. Tracepoints see a free only if it is
+traced itself: then an address may also be reused without a free record.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from enum import Enum
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -20,21 +20,18 @@ if TYPE_CHECKING:
     from pypwru.wire.layout import RecordLayout
 
 MAX_SKBS = 1 << 16
-"""Tracked at a time. Beyond, the one that had no event for longest is evicted."""
+"""sk_buffs in one of two generations. Beyond, those without an event for longest are evicted."""
 
 KIND = slice(
     EVENT_MEMBERS["kind"].offset, EVENT_MEMBERS["kind"].offset + EVENT_MEMBERS["kind"].size
 )
 _SKB_FREE = header_constants()["EVENT_SKB_FREE"].to_bytes(EVENT_MEMBERS["kind"].size, "little")
-_NO_ID = bytes(8)
 # Kinds of records that arrive after the free record of their packet: fwd, synproxy and drops with a
 # reason free the sk_buff inside the expression, before the rule and the chain's return are traced.
-KINDS_AFTER_FREE = frozenset(
+_LATE_KINDS = frozenset(
     header_constants()[f"EVENT_NFT_{name}"].to_bytes(EVENT_MEMBERS["kind"].size, "little")
     for name in ("RULE", "CHAIN_EXIT")
 )
-
-T = TypeVar("T")
 
 
 def is_free_record(record: RawRecord) -> bool:
@@ -48,7 +45,7 @@ def without_free_records(batch: Sequence[RawRecord]) -> Sequence[RawRecord]:
 
 
 class EndReason(Enum):
-    """Why a packet is no longer tracked."""
+    """Why an sk_buff is no longer tracked."""
 
     FREED = "the kernel freed it"
     ADDRESS_REUSED = "its address was reused"
@@ -56,142 +53,224 @@ class EndReason(Enum):
     TRACE_ENDED = "the trace ended"
 
 
+class FreeKind(Enum):
+    """What the event of a target means for its sk_buff."""
+
+    FREES = "the target frees it, and may call other targets before it does"
+    LAST_EVENT = "it is freed, and has no other event than late nft events"
+
+
+class FreeKinds(dict[bytes, FreeKind | None]):
+    """func part of a record -> ``FreeKind`` of its target; None if that frees no sk_buff.
+
+    Args:
+        targets: address in a record -> name, of all attached targets. The caller owns it, and adds
+            targets while tracing.
+    """
+
+    def __init__(self, targets: Mapping[int, str]) -> None:
+        super().__init__()
+        self._targets = targets
+        self._target_count = len(targets)
+
+    def update_targets(self) -> None:
+        """Forget all if targets were added. To be called once per batch."""
+        if len(self._targets) != self._target_count:
+            self._target_count = len(self._targets)
+            self.clear()
+
+    def __missing__(self, func: bytes) -> FreeKind | None:
+        name = self._targets.get(int.from_bytes(func[:8], "little"), "")
+        found = None
+        if name in TERMINAL_TARGETS:  # nothing is called from within a tracepoint
+            found = FreeKind.LAST_EVENT if name.startswith("tp:") else FreeKind.FREES
+        self[func] = found
+        return found
+
+
+class TrackedSkb:
+    """An sk_buff that is tracked; subclasses hold what their user keeps of it.
+
+    Args:
+        skb: its address, as in records.
+        packet_id: packet id, as in records.
+    """
+
+    __slots__ = ("is_freed", "packet_id", "skb")
+
+    def __init__(self, skb: bytes, packet_id: bytes) -> None:
+        self.skb = skb
+        self.packet_id = packet_id
+        self.is_freed = False
+        """Whether an event or a free record reported its free."""
+
+
+T = TypeVar("T", bound=TrackedSkb)
+
+
 class SkbTracker(Generic[T]):
-    """State of type ``T`` for each sk_buff, from its first event to its free.
+    """The sk_buffs that have events, each from its first event to its free.
+
+    A freed sk_buff is tracked for one batch more, for the nft events that arrive after its free.
 
     Args:
         layout: the layout of records; they have a packet id.
         targets: address in a record -> name, of all attached targets. The caller owns it, and adds
             targets while tracing.
-        make_state: makes the state of a new sk_buff from its first event. ``SkbTracker`` holds the
-            state until it calls ``on_end``.
-        on_end: called with the state, once, when an sk_buff is no longer tracked.
-        max_skbs: sk_buffs that are tracked at a time.
+        make: makes a ``TrackedSkb`` of address, packet id and first event.
+        on_end: called once with each sk_buff that is no longer tracked. ``SkbTracker`` drops its
+            reference then.
+        max_skbs: sk_buffs in one of two generations, and freed ones apart.
+
+    Attributes:
+        current: address -> sk_buff, of the young generation. An event at an address with the packet
+            id of that sk_buff is of it: a loop over many records may look for itself, and call
+            ``assign`` for all others.
+        free_kinds: func part -> ``FreeKind`` of an event.
     """
 
     def __init__(
         self,
         layout: RecordLayout,
         targets: Mapping[int, str],
-        make_state: Callable[[RawRecord], T],
+        make: Callable[[bytes, bytes, RawRecord], T],
         on_end: Callable[[T, EndReason], object],
         max_skbs: int = MAX_SKBS,
     ) -> None:
         part = layout.parts["packet_id"]
-        self._id_slice = slice(part.offset, part.offset + part.size)
-        self._targets = targets
-        self._make_state = make_state
+        self.id_slice = slice(part.offset, part.offset + part.size)
+        """Position of the packet id in the tail of a record."""
+        self.current: dict[bytes, T] = {}
+        self.free_kinds = FreeKinds(targets)
+        self._make = make
         self._on_end = on_end
         self._max_skbs = max_skbs
-        self._tracked: OrderedDict[bytes, tuple[bytes, T]] = OrderedDict()  # the last event's last
-        # Freed in this batch, and in the one before: address -> only late nft events can follow.
-        self._freed_now: dict[bytes, bool] = {}
-        self._freed_before: dict[bytes, bool] = {}
+        # Two generations, as in CLOCK: an sk_buff without an event while the young one fills is
+        # evictable. That bounds the memory without an LRU update for each event.
+        self._old: dict[bytes, T] = {}
+        # Freed in this batch, and in the one before. First those that a function was to free, then
+        # those that are free: address and packet id -> sk_buff; its address may be another's.
+        self._freeing: tuple[list[T], list[T]] = ([], [])
+        self._freed: tuple[dict[bytes, T], dict[bytes, T]] = ({}, {})
 
     def observe(self, record: RawRecord) -> T | None:
         """Process a record.
 
         Returns:
-            The state of its sk_buff, created if it is new; None for a free record.
+            The sk_buff that it is of; None for the free record of one that is not tracked.
         """
-        skb = record[0][:8]
+        skb, packet_id = record[0][:8], record[4][self.id_slice]
+        tracked = self.current.get(skb)
         if record[0][KIND] == _SKB_FREE:
-            if skb in self._tracked:
-                self._freed_now[skb] = True
-            return None
-        state = self._track(skb, record)
-        name = self._targets.get(int.from_bytes(record[1][:8], "little"))
-        if name in TERMINAL_TARGETS:
-            # A function calls others, which have events, too; after a tracepoint there are none.
-            self._freed_now.setdefault(skb, name.startswith("tp:"))
-        return state
+            tracked = tracked or self._old.get(skb)
+            if tracked is None or tracked.packet_id != packet_id:
+                return None
+            self.free(tracked, FreeKind.LAST_EVENT)
+            return tracked
+        if tracked is None or tracked.packet_id != packet_id:
+            tracked = self.assign(record)
+        free_kind = self.free_kinds[record[1]]
+        if free_kind:
+            self.free(tracked, free_kind)
+        return tracked
 
-    def _track(self, skb: bytes, record: RawRecord) -> T:
-        packet_id = record[4][self._id_slice]
-        tracked = self._tracked.get(skb)
-        if tracked is not None and self._is_other_skb(skb, record, tracked[0]):
-            self._end_one(skb, EndReason.FREED if self._is_freed(skb) else EndReason.ADDRESS_REUSED)
-            tracked = None
-        if tracked is None:
-            tracked = self._tracked[skb] = (packet_id, self._make_state(record))
-            if len(self._tracked) > self._max_skbs:
-                self._end_one(next(iter(self._tracked)), EndReason.EVICTED)
-            return tracked[1]
-        if tracked[0] == _NO_ID != packet_id:
-            self._tracked[skb] = (packet_id, tracked[1])
-        self._tracked.move_to_end(skb)
-        return tracked[1]
+    def assign(self, record: RawRecord) -> T:
+        """Return the sk_buff of an event that is not of the one in ``current`` at its address."""
+        skb, packet_id = record[0][:8], record[4][self.id_slice]
+        is_late = record[0][KIND] in _LATE_KINDS
+        if is_late:
+            key = skb + packet_id
+            freed = self._freed[0].get(key) or self._freed[1].get(key)
+            if freed is not None:
+                return freed
+        tracked = self.current.get(skb)
+        if tracked is None and skb in self._old:
+            tracked = self.current[skb] = self._old.pop(skb)
+        if tracked is not None:
+            if tracked.packet_id == packet_id:
+                return tracked
+            if is_late:  # the first to be seen of an sk_buff that had the address before
+                made = self._make(skb, packet_id, record)
+                self._add_freed(made)
+                return made
+            self._end(tracked, EndReason.FREED if tracked.is_freed else EndReason.ADDRESS_REUSED)
+        made = self.current[skb] = self._make(skb, packet_id, record)
+        return made
 
-    def _is_other_skb(self, skb: bytes, record: RawRecord, tracked_id: bytes) -> bool:
-        """Return whether a record is of another sk_buff than the one tracked at its address.
-
-        Clones, copies and segments have the same packet id, and can have a freed address.
+    def free(self, tracked: T, free_kind: FreeKind) -> None:
+        """Process the free of an sk_buff.
 
         Args:
-            skb: the address.
-            record: an event.
-            tracked_id: packet id of the tracked one.
+            tracked: the sk_buff.
+            free_kind: what its event or free record means.
         """
-        packet_id, is_late = record[4][self._id_slice], record[0][KIND] in KINDS_AFTER_FREE
-        is_other_id = packet_id not in (tracked_id, _NO_ID)
-        if self._freed_now.get(skb) or self._freed_before.get(skb):
-            return is_other_id or not is_late
-        if is_late:  # of an earlier sk_buff at this address, which is no longer tracked
-            return False
-        return is_other_id and (tracked_id != _NO_ID or self._is_freed(skb))
+        tracked.is_freed = True
+        if free_kind is FreeKind.FREES:
+            self._freeing[0].append(tracked)
+            return
+        skb = tracked.skb
+        if self.current.get(skb) is tracked:
+            del self.current[skb]
+        elif self._old.get(skb) is tracked:
+            del self._old[skb]
+        else:
+            return
+        self._add_freed(tracked)
 
     def end_batch(self) -> None:
         """End the sk_buffs that were freed in the batch before this one. Call it after each batch.
 
-        They are kept for one batch more, for the nft events that arrive after the free record.
+        It also evicts a generation if there are too many.
         """
-        for skb in list(self._freed_before):
-            if skb in self._tracked:
-                self._end_one(skb, EndReason.FREED)
-        self._freed_before, self._freed_now = self._freed_now, {}
+        self.free_kinds.update_targets()
+        freeing, freed = self._freeing[1], self._freed[1]
+        self._freeing, self._freed = ([], self._freeing[0]), ({}, self._freed[0])
+        for tracked in freed.values():
+            self._on_end(tracked, EndReason.FREED)
+        for tracked in freeing:
+            self.remove(tracked)
+        if len(self.current) > self._max_skbs:
+            for tracked in list(self._old.values()):
+                self._end(tracked, EndReason.FREED if tracked.is_freed else EndReason.EVICTED)
+            self._old.update(self.current)
+            self.current.clear()
 
     def end_all(self) -> None:
         """End all sk_buffs, at the end of the trace."""
         self.end_batch()
         self.end_batch()
-        while self._tracked:
-            self._end_one(next(iter(self._tracked)), EndReason.TRACE_ENDED)
+        for tracked in self.tracked():
+            self._end(tracked, EndReason.TRACE_ENDED)
 
-    def least_recent(self) -> T | None:
-        """Return the state of the sk_buff that had no event for longest; None if there is none."""
-        return next((state for _, state in self._tracked.values()), None)
+    def make_room(self) -> None:
+        """End one sk_buff, if any is tracked: a freed one, else one without an event for long."""
+        for freed in reversed(self._freed):
+            if freed:
+                self._on_end(freed.pop(next(iter(freed))), EndReason.FREED)
+                return
+        for generation in (self._old, self.current):
+            if generation:
+                self._end(next(iter(generation.values())), EndReason.EVICTED)
+                return
 
-    def evict_least_recent(self) -> None:
-        """Evict the sk_buff that had no event for longest, if there is one."""
-        if self._tracked:
-            self._end_one(next(iter(self._tracked)), EndReason.EVICTED)
+    def remove(self, tracked: T) -> None:
+        """Stop tracking an sk_buff, as if it had been freed; nothing if it is freed or ended."""
+        if tracked in (self.current.get(tracked.skb), self._old.get(tracked.skb)):
+            self._end(tracked, EndReason.FREED)
 
-    def remove(self, skb: bytes) -> None:
-        """Stop tracking the sk_buff at an address, as if it had been freed.
+    def tracked(self) -> list[T]:
+        """Return all sk_buffs that are tracked, those without an event for long and freed first."""
+        freed = [*self._freed[1].values(), *self._freed[0].values()]
+        return [*freed, *self._old.values(), *self.current.values()]
 
-        Args:
-            skb: the address, as in records.
-        """
-        if skb in self._tracked:
-            self._end_one(skb, EndReason.FREED)
+    def _add_freed(self, tracked: T) -> None:
+        key = tracked.skb + tracked.packet_id
+        clone = self._freed[0].get(key)
+        self._freed[0][key] = tracked
+        if clone is not None:
+            self._on_end(clone, EndReason.FREED)
 
-    def get(self, skb: bytes) -> T | None:
-        """Return the state of the sk_buff at an address; None if none is tracked there.
-
-        Args:
-            skb: the address, as in records.
-        """
-        tracked = self._tracked.get(skb)
-        return tracked[1] if tracked else None
-
-    def states(self) -> list[T]:
-        """Return the states of all tracked sk_buffs, the one without an event for longest first."""
-        return [state for _, state in self._tracked.values()]
-
-    def _is_freed(self, skb: bytes) -> bool:
-        return skb in self._freed_now or skb in self._freed_before
-
-    def _end_one(self, skb: bytes, reason: EndReason) -> None:
-        self._freed_now.pop(skb, None)
-        self._freed_before.pop(skb, None)
-        self._on_end(self._tracked.pop(skb)[1], reason)
+    def _end(self, tracked: T, reason: EndReason) -> None:
+        if self.current.pop(tracked.skb, None) is None:
+            del self._old[tracked.skb]
+        self._on_end(tracked, reason)

@@ -112,7 +112,7 @@ class Summary(NamedTuple):
         is_final: the trace is over.
         events: number of events, without free records.
         rate: events/s.
-        packets: number of packets: distinct packet_id, or sk_buffs where that is unknown.
+        packets: number of packets: of distinct packet_id.
         flows: number of flows that are counted separately.
         flow_events_over_limit: events of further flows.
         skbs_evicted: sk_buffs that were evicted from the tracker before a free event.

@@ -200,8 +200,10 @@ def event(
 
 
 def tail(config: Config, **parts: bytes) -> bytes:
-    """What a run's records carry behind the event; a part that isn't given is zero."""
+    """The tail of a run's records; a part that isn't given is zero, but for the packet id 1."""
     layout = record_layout(config)
+    if "packet_id" in layout.parts:
+        parts.setdefault("packet_id", (1).to_bytes(8, "little"))
     octets = bytearray(layout.tail_size)
     for name, place in layout.parts.items():
         given = parts.pop(name, b"")

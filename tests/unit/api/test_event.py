@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pypwru.api.build_events import OPTIONAL_FIELDS, EventBuilder
+from pypwru.api.build_events import COLUMN_FIELDS, EventBuilder
 from pypwru.api.event import Event
 from pypwru.api.options import make_config
 from pypwru.config import Config
@@ -240,11 +240,11 @@ def test_every_column_is_a_member() -> None:
     other = {"func", "type", "skb", "cpu", "process", "netns", "mark", "iface", "proto", "mtu",
              "len", "netns_name", "tuple"}  # fmt: skip
     assert {column.name for column in COLUMNS} - times == other | {
-        more.column for more in OPTIONAL_FIELDS.values()
+        more.column for more in COLUMN_FIELDS.values()
     }
     members = [field.name for field in dataclasses.fields(Event)]
     assert other <= set(members)
-    assert members[members.index("wall_ns") + 1 :] == [*OPTIONAL_FIELDS, "captured"]
+    assert members[members.index("wall_ns") + 1 :] == [*COLUMN_FIELDS, "captured"]
 
 
 def test_times() -> None:

@@ -164,27 +164,6 @@ def test_the_time_decides_which_text_it_is() -> None:
     assert found == [True, False, True]
 
 
-@pytest.mark.parametrize(
-    ("part", "kind", "judges"),
-    [
-        (EMPTY_NFT, 0, None),
-        (records.ANOTHERS, 0, False),
-        (RULE, 0, True),
-        (RULE, NFT_RULE, True),
-        (JUMPS, NFT_RULE, False),
-        (records.nft(12, 2), NFT_RULE, False),
-        (DECIDES, NFT_RULE, True),
-        (records.nft(0, -1, type=2), NFT_RULE, False),
-        (records.nft(0, DROP, type=0), NFT_CHAIN_ENTRY, False),
-        (records.nft(0, ACCEPT, type=0), NFT_CHAIN_EXIT, False),
-        (LEGACY_DROP, NFT_RULE, True),
-    ],
-)
-def test_what_a_packet_carries_from_then_on(part: bytes, kind: int, judges: bool | None) -> None:
-    config, rule = asked("--filter-nft-handle=1")
-    assert rule.sets_verdict(record(config, part, kind)) is judges
-
-
 @given(
     st.sampled_from([DROP, ACCEPT, JUMP, -1, -5, 3, 3 | 7 << 16]),
     st.sampled_from([1, 2]),

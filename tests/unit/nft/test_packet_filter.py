@@ -1,4 +1,4 @@
-"""Only packets about which a rule spoke, with their whole path."""
+"""Only packets with a matching nft event, with their complete path."""
 
 from __future__ import annotations
 
@@ -8,178 +8,128 @@ from hypothesis import strategies as st
 
 from pypwru.nft import packet_filter
 from pypwru.nft.packet_filter import NftPacketFilter
+from pypwru.packets.tracker import is_free_record
 from pypwru.wire.fields import FUNCTION
-from pypwru.wire.record import RawRecord, Record
-from tests.support.records import NFT_CHAIN_ENTRY, NFT_CHAIN_EXIT, NFT_RULE, packet
+from pypwru.wire.layout import record_layout
+from pypwru.wire.record import Record, header_constants
+from tests.support import records
+from tests.support.records import NFT_CHAIN_EXIT, NFT_RULE, configured, packet
 
-FREE, OTHER = 0xFFFFFFFF81000010, 0xFFFFFFFF81000020
-NAMES = {FREE: "kfree_skbmem", OTHER: "ip_rcv"}
-SECOND = 1_000_000_000
-# What a record of these tests tells, in place of a tail.
-NOTHING, OWN, JUDGES, ASKED, CARRIES, CARRIES_ASKED = b"", b"own", b"judges", b"asked", b"c", b"ca"
+CONFIG = configured("--filter-nft-handle 12")
+SKB_FREE = header_constants()["EVENT_SKB_FREE"]
+FREES, OTHER = 0xFFFFFFFF81000010, 0xFFFFFFFF81000020
+NAMES = {FREES: "kfree_skbmem", OTHER: "ip_rcv"}
+MATCHES = records.nft(12)
 
 
-def sight(
-    skb: int, tells: bytes = NOTHING, at: int = 0, address: int = OTHER, kind: int = 0
+def event(
+    skb: int, number: int, at: int = 0, nft: bytes = b"", address: int = OTHER, kind: int = 0
 ) -> Record:
-    return Record(packet(skb, 0, 7, kind), FUNCTION.pack(address, 0), at, b"", tells)
+    parts = {"packet_id": number.to_bytes(8, "little"), **({"nft": nft} if nft else {})}
+    tail = records.tail(CONFIG, **parts)
+    return Record(packet(skb, 0, 7, kind), FUNCTION.pack(address, 0), at, b"", tail)
 
 
-def meets(record: RawRecord) -> bool:
-    return record[4] in (ASKED, CARRIES_ASKED)
-
-
-def judges(record: RawRecord) -> bool | None:
-    return None if record[4] == NOTHING else record[4] not in (OWN,)
+def free(skb: int, number: int) -> Record:
+    return event(skb, number, address=0, kind=SKB_FREE)
 
 
 class Stage:
-    """A ``Judged``, and what came out of it."""
+    """The filter, and what it passed on."""
 
     def __init__(self) -> None:
-        self.out: list[RawRecord] = []
-        self.judged = NftPacketFilter(meets, judges, NAMES)
+        part = record_layout(CONFIG).parts["nft"]
+        at = slice(part.offset, part.offset + len(MATCHES))
+        self.passed: list[int] = []
+        self.filter = NftPacketFilter(
+            record_layout(CONFIG), lambda record: record[4][at] == MATCHES, NAMES
+        )
 
-    def take(self, *batch: Record) -> list[RawRecord]:
-        """What comes out when ``batch`` is given."""
-        found = self.judged.take(batch)
-        self.out += found
+    def take(self, *batch: Record) -> list[int]:
+        """Times of the events that are passed on when a batch is taken."""
+        found = [record[2] for record in self.filter.take(batch) if not is_free_record(record)]
+        self.passed += found
         return found
 
 
-def test_the_whole_path_is_shown() -> None:
+def test_a_match_passes_the_complete_path() -> None:
     stage = Stage()
-    first, other, second = sight(1, at=1), sight(2, at=2), sight(1, OWN, 3)
-    assert stage.take(first, other, second) == []
-    spoke, after = sight(1, ASKED, 4), sight(1, CARRIES, 5)
-    assert stage.take(spoke, other, after) == [first, second, spoke, after]
-    assert stage.take(sight(1, CARRIES, 6), other) == [sight(1, CARRIES, 6)]
+    assert stage.take(event(1, 1, 1), event(2, 2, 2), event(1, 1, 3)) == []
+    assert stage.take(event(1, 1, 4, MATCHES), event(2, 2, 5), event(1, 1, 6)) == [1, 3, 4, 6]
+    assert stage.take(event(1, 1, 7), event(2, 2, 8)) == [7]
 
 
-def test_a_carried_verdict_is_told_of_too() -> None:
+def test_free_records_are_passed_on() -> None:
     stage = Stage()
-    assert stage.take(sight(1), sight(1, CARRIES_ASKED)) == [sight(1), sight(1, CARRIES_ASKED)]
+    batch = [event(1, 1, 1), free(1, 1), free(7, 7)]
+    assert stage.filter.take(batch) == batch[1:]
 
 
-def test_with_a_packet_goes_what_is_held_of_it() -> None:
+def test_the_next_packet_at_an_address_is_another() -> None:
     stage = Stage()
-    stage.take(sight(1), sight(1, address=FREE))
-    assert stage.take(sight(1, ASKED)) == [sight(1, ASKED)]
-    assert stage.take(sight(1, CARRIES_ASKED, address=FREE)) != []
-    assert stage.take(sight(1)) == [], "the next packet at that address"
+    assert stage.take(event(1, 1, 1), event(1, 2, 2, MATCHES), event(1, 3, 3)) == [2]
+    assert stage.take(event(2, 4, 4, MATCHES), free(2, 4), event(2, 4, 5)) == [4], "a clone"
 
 
-def test_what_is_said_of_a_packet_that_it_ended_is_of_that_packet() -> None:
-    """A rule frees it while it is evaluated, and the kernel tells of that afterwards."""
+def test_late_events_are_of_the_packet_that_their_rule_freed() -> None:
     stage = Stage()
-    end = sight(1, address=FREE)
-    rule, left = sight(1, ASKED, kind=NFT_RULE), sight(1, OWN, kind=NFT_CHAIN_EXIT)
-    assert stage.take(sight(1), end) == []
-    assert stage.take(rule, left) == [sight(1), end, rule, left]
-    assert stage.take(sight(1), end, left) == [], "another one"
-    entered = sight(1, OWN, kind=NFT_CHAIN_ENTRY)
-    assert stage.take(entered, rule) == [entered, rule], "and this is a third"
-    assert stage.take(sight(1, CARRIES_ASKED, address=FREE), left)[1:] == [left]
+    assert stage.take(event(1, 1, 1), event(1, 1, 2, address=FREES), free(1, 1)) == []
+    late = event(1, 1, 3, MATCHES, kind=NFT_RULE), event(1, 1, 4, kind=NFT_CHAIN_EXIT)
+    assert stage.take(event(1, 2, 5), *late, event(1, 2, 6)) == [1, 2, 3, 4]
 
 
-def test_few_of_those_that_ended_are_remembered() -> None:
+def test_a_packet_may_wait_for_long() -> None:
     stage = Stage()
-    for skb in range(200):
-        stage.take(sight(skb), sight(skb, address=FREE))
-    assert len(stage.judged._freed) == packet_filter._MAX_FREED
-    assert stage.judged._held_events == 0 == stage.judged.evicted_events
+    assert stage.take(event(1, 1, 1)) == []
+    assert stage.take(event(1, 1, 10**12, MATCHES)) == [1, 10**12]
 
 
-def test_one_that_carries_nothing_is_not_the_one_that_was_judged() -> None:
-    """Its end was not traced."""
-    stage = Stage()
-    assert len(stage.take(sight(1, ASKED), sight(1, CARRIES_ASKED))) == 2
-    assert stage.take(sight(1), sight(1, OWN)) == []
-    assert stage.take(sight(1, JUDGES), sight(1)) == []
-    assert stage.take(sight(1, ASKED)) == [sight(1), sight(1, ASKED)], "what JUDGES told is gone"
-
-
-def test_a_rule_that_only_jumps_leaves_nothing_to_carry() -> None:
-    stage = Stage()
-
-    def jump(record: RawRecord) -> bool:
-        return record[4] == OWN
-
-    stage.judged = NftPacketFilter(jump, judges, NAMES)
-    assert len(stage.take(sight(1), sight(1, OWN), sight(1))) == 3
-
-
-@pytest.mark.parametrize(("pause", "shown"), [(9, 2), (10, 1)])
-def test_after_ten_seconds_an_address_is_another_packets(pause: int, shown: int) -> None:
-    stage = Stage()
-    stage.take(sight(1, at=5))
-    assert len(stage.take(sight(1, ASKED, at=5 + pause * SECOND))) == shown
-    stage = Stage()
-    stage.take(sight(1, ASKED, at=5))
-    assert len(stage.take(sight(1, CARRIES, at=5 + pause * SECOND))) == shown - 1
-
-
-def test_held_sights_are_bounded_and_what_goes_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_events_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packet_filter, "_MAX_HELD_EVENTS", 4)
     stage = Stage()
-    stage.take(*(sight(1, at=at) for at in range(3)), sight(2), sight(3))
-    assert stage.judged.evicted_events == 3, "of the packet that was seen first"
-    assert stage.take(sight(1, ASKED), sight(2, ASKED)) == [
-        sight(1, ASKED), sight(2), sight(2, ASKED),
-    ]  # fmt: skip
+    stage.take(*(event(1, 1, at) for at in range(1, 4)), event(2, 2, 4), event(3, 3, 5))
+    assert stage.filter.evicted_events == 3, "of the first packet"
+    assert stage.take(event(1, 1, 6, MATCHES), event(2, 2, 7, MATCHES)) == [6, 4, 7]
 
 
-def test_held_packets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packet_filter, "_MAX_PACKETS", 4)
+def test_freed_packets_without_a_match_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packet_filter, "_MAX_HELD_EVENTS", 4)
     stage = Stage()
-    stage.take(sight(9, ASKED), *(sight(skb) for skb in range(4)))
-    assert stage.judged.evicted_events == 0, "of the one that was shown nothing was held"
-    stage.take(sight(4), sight(5))
-    assert stage.judged.evicted_events == 2
-    assert len(stage.judged._packets) == 4
+    for number in range(1, 100):
+        stage.take(event(1, number), event(1, number), free(1, number))
+    assert stage.filter.evicted_events == 0
 
 
-tells = st.sampled_from([NOTHING, OWN, JUDGES, ASKED, CARRIES, CARRIES_ASKED])
-
-
-@st.composite
-def lives(draw: st.DrawFn) -> list[Record]:
-    """Packets one after another at three addresses, each from its first sight to its freeing."""
-    streams = []
-    for skb in range(3):
-        stream = []
-        for life in range(draw(st.integers(0, 3))):
-            said = NOTHING
-            for step in range(draw(st.integers(0, 5))):
-                own = draw(st.sampled_from([NOTHING, OWN, JUDGES, ASKED]))
-                if own in (JUDGES, ASKED):
-                    said = CARRIES_ASKED if own == ASKED else CARRIES
-                stream.append((skb, own if own != NOTHING else said, OTHER, life, step))
-            stream.append((skb, said, FREE, life, 99))
-        streams.append(stream)
-    order = draw(st.permutations([skb for skb, stream in enumerate(streams) for _ in stream]))
-    turns = [iter(stream) for stream in streams]
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(0, 5)), max_size=20),
+    st.randoms(use_true_random=False),
+    st.integers(1, 7),
+)
+def test_exactly_the_matching_packets(
+    plan: list[tuple[int, int, int]], chance: object, size: int
+) -> None:
+    """Packets at three addresses, mixed; event ``match`` of one, if it has so many, matches."""
+    streams: dict[int, list[Record]] = {1: [], 2: [], 3: []}
+    expected = []
+    for number, (skb, length, match) in enumerate(plan, start=1):
+        times = [number * 10 + step for step in range(length)]
+        streams[skb] += [
+            event(skb, number, at, MATCHES if step == match else b"")
+            for step, at in enumerate(times)
+        ]
+        streams[skb].append(free(skb, number))
+        expected += times * (match < length)
+    order = [skb for skb, stream in streams.items() for _ in stream]
+    chance.shuffle(order)  # type: ignore[attr-defined]
+    turns = {skb: iter(stream) for skb, stream in streams.items()}
     mixed = [next(turns[skb]) for skb in order]
-    # The life is in the flow part, which the stage doesn't read.
-    return [
-        Record(packet(skb, 0, 7), FUNCTION.pack(address, 0), at, bytes([life]), said)
-        for at, (skb, said, address, life, _) in enumerate(mixed)
-    ]
-
-
-@given(lives(), st.integers(1, 7))
-def test_exactly_the_packets_that_were_asked_for(stream: list[Record], size: int) -> None:
-    def life(record: RawRecord) -> tuple[bytes, bytes]:
-        return record[0][:8], record[3]
-
-    wanted = {life(record) for record in stream if meets(record)}
     stage = Stage()
-    for at in range(0, len(stream), size):
-        stage.take(*stream[at : at + size])
-    assert sorted(stage.out, key=lambda one: one[2]) == [
-        record for record in stream if life(record) in wanted
-    ]
-    for each in wanted:
-        times = [record[2] for record in stage.out if life(record) == each]
-        assert times == sorted(times), "in their order"
-    assert stage.judged._held_events == 0 == len(stage.judged._packets)
+    for at in range(0, len(mixed), size):
+        stage.take(*mixed[at : at + size])
+    assert sorted(stage.passed) == expected
+    for number in {time // 10 for time in expected}:
+        times = [time for time in stage.passed if time // 10 == number]
+        assert times == sorted(times)
+    assert stage.filter._held_events == sum(
+        len(skb.held) for skb in stage.filter._tracker.tracked()
+    )

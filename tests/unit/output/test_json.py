@@ -63,8 +63,8 @@ def test_pwrus_row() -> None:
     """The first example of PWRU.md 2.6; ``type``, ports and mark are what it leaves out."""
     seen = event(packet(0xFF184D00C08B6300, 1, 2073), 3, flow(ifindex=1))
     assert line("", seen) == (
-        b'{"skb":"0xff184d00c08b6300","cpu":1,"process":"~r/bin/ping:2073","func":"ip_rcv",'
-        b'"type":"function_call","netns":4026531840,"mark":0,"iface":"lo:1","proto":2048,"mtu":65536,'
+        b'{"skb":"0xff184d00c08b6300","packet_id":1,"cpu":1,"process":"~r/bin/ping:2073",'
+        b'"func":"ip_rcv","type":"function_call","netns":4026531840,"mark":0,"iface":"lo:1","proto":2048,"mtu":65536,'
         b'"len":84,"tuple":{"saddr":"127.0.0.1","daddr":"127.0.0.1","sport":0,"dport":0,"proto":1}}'
         b"\n"
     )
@@ -92,7 +92,8 @@ def test_pwrus_row_of_everything() -> None:
         stack=records.stack(0xFFFFFFFF81000020, 0xFFFFFFFF81000010),
     )
     assert octets == (
-        b'{"skb":"0xff184d00c08b6300","cpu":0,"process":"~r/bin/ping:2191","func":"ip_rcv",'
+        b'{"skb":"0xff184d00c08b6300","packet_id":1,"cpu":0,"process":"~r/bin/ping:2191",'
+        b'"func":"ip_rcv",'
         b'"type":"function_call","caller_func":"__netif_receive_skb_one_core","time":7,'
         b'"netns":4026532273,"netns_name":"blue","mark":16,"iface":"~erlongname123:2",'
         b'"proto":2048,"mtu":1500,"len":84,"cb":[0,0,0,0,0],'
@@ -242,6 +243,7 @@ def some_records(draw: st.DrawFn, layout: RecordLayout) -> Record:
         draw(octets(min(layout.tail_size, 700))).ljust(layout.tail_size, draw(octets(1)))
     )
     if part := layout.parts.get("packet_id"):
+        behind[part.offset] |= 1
         behind[part.offset + 5 : part.offset + part.size] = bytes([draw(st.integers(0, 15)), 0, 0])
     return Record(bytes(who), function, draw(st.integers(0, 2**63)), bytes(seen), bytes(behind))
 

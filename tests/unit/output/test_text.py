@@ -389,7 +389,7 @@ def test_relative_is_since_the_same_packet() -> None:
     output = Output("--timestamp relative --output-meta=0 --output-tuple=0", "x")
     address = packet(1, 0, 7)
     clone = packet(2, 5, 8)  # of the first, in another process on another CPU
-    seen = [(address, 11, 100), (clone, 11, 1000), (address, 12, 1150), (address, 0, 1200)]
+    seen = [(address, 11, 100), (clone, 11, 1000), (address, 12, 1150), (address, 13, 1200)]
     rows = output.lines(
         *(
             event(
@@ -399,7 +399,7 @@ def test_relative_is_since_the_same_packet() -> None:
                 when,
                 tail=tail(output.config, packet_id=number.to_bytes(8, "little")),
             )
-            for who, number, when in [*seen, (clone, 12, 1250), (address, 0, 1300)]
+            for who, number, when in [*seen, (clone, 12, 1250), (address, 14, 1300)]
         )
     )
     assert [row.split()[3] for row in rows] == ["0", "900", "0", "0", "100", "0"]

@@ -25,7 +25,7 @@ def record(skb: int, packet: int, kind: str = "EVENT_FUNCTION") -> Record:
 
 
 def count(*records: Record) -> int:
-    packets = PacketCounter(PART)
+    packets = PacketCounter(WIRE)
     packets.add(records)
     return packets.total
 
@@ -35,13 +35,21 @@ def test_clones_are_one_packet_and_an_address_can_be_of_many() -> None:
     assert count(record(1, 5), record(1, 6), record(1, 1 << 40 | 5)) == 3
 
 
-def test_an_end_is_no_sight_and_who_is_not_known_no_packet() -> None:
-    assert count(record(1, 5, "EVENT_SKB_FREE"), record(1, 0)) == 0
+def test_free_records_are_no_events() -> None:
+    assert count(record(1, 5, "EVENT_SKB_FREE")) == 0
+
+
+def test_numbers_made_of_the_time_are_packets() -> None:
+    """next_sequence() of bpf/skb/new_packet.h: three interrupts came in between."""
+    times = [1 << 39 | number for number in (1, 1 << 38, (1 << 39) - 1)]
+    packets = PacketCounter(WIRE)
+    packets.add([record(1, number) for number in (*times, 5, 6, 1 << 40 | times[0], *times)])
+    assert packets.total == 6
 
 
 def test_a_packet_that_comes_again_late_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packets_count, "_MAX_RECENT", 10)
-    packets = PacketCounter(PART)
+    packets = PacketCounter(WIRE)
     batch, other = [record(1, number) for number in range(1, 10_001)], [record(1, 3 << 40 | 70_000)]
     for _ in range(3):
         packets.add(batch)
@@ -53,7 +61,7 @@ def test_what_is_kept_is_bounded_and_late_numbers_are_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(packets_count, "_MAX_BLOCKS", 8)
-    packets, last = PacketCounter(PART), 1 << 22
+    packets, last = PacketCounter(WIRE), 1 << 22
     for number in range(0, last, 1 << 12):  # one of each block
         packets.add([record(1, number + 1)])
     assert packets.total == 1 << 10

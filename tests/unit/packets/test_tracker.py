@@ -1,12 +1,22 @@
-"""Which packet a record is of, and when a packet has come to its end."""
+"""Which record is of which sk_buff, and when an sk_buff is no longer tracked."""
 
 from __future__ import annotations
+
+from itertools import chain
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pypwru.packets import tracker
-from pypwru.packets.tracker import EndReason, SkbTracker, is_free_record, without_free_records
+from pypwru.packets.tracker import (
+    EndReason,
+    FreeKind,
+    FreeKinds,
+    SkbTracker,
+    TrackedSkb,
+    is_free_record,
+    without_free_records,
+)
 from pypwru.wire.fields import FUNCTION
 from pypwru.wire.layout import record_layout
 from pypwru.wire.record import Record, header_constants
@@ -14,157 +24,216 @@ from tests.support.records import NFT_CHAIN_EXIT, NFT_RULE, configured, packet
 from tests.support.records import tail as tail_of
 
 CONFIG = configured("--sample-rate 2")
-END = header_constants()["EVENT_SKB_FREE"]
+SKB_FREE = header_constants()["EVENT_SKB_FREE"]
 IP_RCV, FREES, TP = 3, 99, 98
 NAMES = {IP_RCV: "ip_rcv", FREES: "kfree_skbmem", TP: "tp:consume_skb"}
 
 
-def seen(skb: int, number: int = 0, at: int = 0, function: int = IP_RCV, kind: int = 0) -> Record:
-    tail = tail_of(CONFIG, packet_id=number.to_bytes(8, "little"))
+def event(
+    skb: int, packet_id: int = 1, at: int = 0, function: int = IP_RCV, kind: int = 0
+) -> Record:
+    tail = tail_of(CONFIG, packet_id=packet_id.to_bytes(8, "little"))
     return Record(packet(skb, 0, 7, kind), FUNCTION.pack(function, 0), at, b"", tail)
 
 
-def ended(skb: int, number: int = 0) -> Record:
-    return seen(skb, number, kind=END, function=0)
+def free(skb: int, packet_id: int = 1) -> Record:
+    return event(skb, packet_id, kind=SKB_FREE, function=0)
 
 
-class Kept:
-    """What was made of packets, and how each came to its end."""
+class Times(TrackedSkb):
+    """Times of the events of an sk_buff."""
 
-    def __init__(self, most: int = tracker.MAX_SKBS) -> None:
+    def __init__(self, skb: bytes, packet_id: bytes, record: object) -> None:
+        super().__init__(skb, packet_id)
+        self.times: list[int] = []
+
+
+class Tracked:
+    """A tracker, and what it reported."""
+
+    def __init__(self, max_skbs: int = tracker.MAX_SKBS) -> None:
         self.ended: list[tuple[list[int], EndReason]] = []
-        self.lives: SkbTracker[list[int]] = SkbTracker(
-            record_layout(CONFIG), NAMES, lambda record: [],
-            lambda kept, why: self.ended.append((kept, why)),
-            most,
-        )  # fmt: skip
+        self.skbs: SkbTracker[Times] = SkbTracker(
+            record_layout(CONFIG), NAMES, Times, self._on_end, max_skbs
+        )
 
-    def see(self, *batch: Record) -> None:
+    def _on_end(self, skb: Times, reason: EndReason) -> None:
+        self.ended.append((skb.times, reason))
+
+    def process(self, *batch: Record) -> None:
         for record in batch:
-            kept = self.lives.observe(record)
-            assert (kept is None) == is_free_record(record)
-            if kept is not None:
-                kept.append(record[2])
-        self.lives.end_batch()
+            skb = self.skbs.observe(record)
+            if not is_free_record(record):
+                assert skb
+                skb.times.append(record[2])
+        self.skbs.end_batch()
+
+    def times(self) -> list[list[int]]:
+        """Of all that are tracked."""
+        return [skb.times for skb in self.skbs.tracked()]
 
 
-def test_what_is_no_sight_is_told_apart() -> None:
-    batch = [seen(1), ended(1), seen(2)]
+def test_free_records_are_no_events() -> None:
+    batch = [event(1), free(1), event(2)]
     assert [is_free_record(record) for record in batch] == [False, True, False]
     assert without_free_records(batch) == [batch[0], batch[2]]
 
 
-def test_a_packet_ends_a_batch_after_it_was_told() -> None:
-    kept = Kept()
-    kept.see(seen(1, 5, at=1), seen(1, 5, at=2), ended(1, 5))
-    assert kept.ended == []
-    kept.see()
-    assert kept.ended == [([1, 2], EndReason.FREED)]
+def test_an_skb_ends_a_batch_after_its_free() -> None:
+    tracked = Tracked()
+    tracked.process(event(1, 5, at=1), event(1, 5, at=2), free(1, 5))
+    assert tracked.ended == []
+    tracked.process()
+    assert tracked.ended == [([1, 2], EndReason.FREED)]
 
 
-def test_what_nftables_says_of_a_packet_that_it_freed_is_of_that_packet() -> None:
-    kept = Kept()
-    kept.see(seen(1, 5, at=1), ended(1, 5))
-    kept.see(seen(1, 5, at=2, kind=NFT_RULE), seen(1, 0, at=3, kind=NFT_CHAIN_EXIT))
-    assert kept.ended == [([1, 2, 3], EndReason.FREED)]
+def test_late_nft_events_are_of_the_freed_skb() -> None:
+    tracked = Tracked()
+    tracked.process(event(1, 5, at=1), free(1, 5))
+    tracked.process(event(1, 5, at=2, kind=NFT_RULE), event(1, 5, at=3, kind=NFT_CHAIN_EXIT))
+    assert tracked.ended == [([1, 2, 3], EndReason.FREED)]
 
 
-def test_what_nftables_says_of_another_packet_at_its_address_is_not() -> None:
-    kept = Kept()
-    kept.see(seen(1, 5, at=1), ended(1, 5))
-    kept.see(seen(1, 6, at=2, kind=NFT_RULE))
-    assert kept.ended == [([1], EndReason.FREED)]
+def test_late_nft_events_find_their_skb_behind_a_reused_address() -> None:
+    tracked = Tracked()
+    tracked.process(
+        event(1, 5, at=1), free(1, 5), event(1, 6, at=2), event(1, 5, at=3, kind=NFT_CHAIN_EXIT)
+    )
+    tracked.process(event(1, 6, at=4))
+    assert tracked.ended == [([1, 3], EndReason.FREED)]
+    assert tracked.times() == [[2, 4]]
 
 
-def test_nor_does_it_end_the_packet_that_has_its_address_by_now() -> None:
-    kept = Kept()
-    kept.see(seen(1, 5, at=1), ended(1, 5), seen(1, 6, at=2), seen(1, 5, at=3, kind=NFT_CHAIN_EXIT))
-    kept.see(seen(1, 6, at=4))
-    kept.lives.end_all()
-    assert [(each[0], why) for each, why in kept.ended] == [
-        (1, EndReason.FREED),
-        (2, EndReason.TRACE_ENDED),
-    ]
+def test_a_late_nft_event_ends_no_other_skb() -> None:
+    """Its own is no longer tracked, or never was."""
+    tracked = Tracked()
+    tracked.process(event(1, 6, at=1), event(1, 5, at=2, kind=NFT_RULE), event(1, 6, at=3))
+    assert tracked.ended == []
+    tracked.process()
+    assert tracked.ended == [([2], EndReason.FREED)]
+    assert tracked.times() == [[1, 3]]
 
 
-def test_a_clone_at_the_address_of_what_it_was_made_of_is_another() -> None:
-    kept = Kept()
-    kept.see(seen(1, 5, at=1), ended(1, 5), seen(1, 5, at=2))
-    assert kept.ended == [([1], EndReason.FREED)]
+def test_an_nft_event_can_be_the_first() -> None:
+    tracked = Tracked()
+    tracked.process(event(1, 5, at=1, kind=NFT_RULE))
+    tracked.process()
+    tracked.process(event(1, 5, at=2))
+    assert tracked.ended == []
+    assert tracked.times() == [[1, 2]]
+
+
+def test_a_clone_at_the_address_of_its_original_is_another_skb() -> None:
+    tracked = Tracked()
+    tracked.process(event(1, 5, at=1), free(1, 5), event(1, 5, at=2), free(1, 5), event(1, 5, at=3))
+    assert tracked.ended == [([1], EndReason.FREED)]
+    tracked.process()
+    assert tracked.ended[1:] == [([2], EndReason.FREED)]
+    assert tracked.times() == [[3]]
 
 
 def test_another_packet_at_the_address_ends_the_one_before() -> None:
-    kept = Kept()
-    kept.see(seen(1, 5, at=1), seen(1, 6, at=2))
-    assert kept.ended == [([1], EndReason.ADDRESS_REUSED)]
-    kept.see(ended(1, 6), seen(1, 7, at=3))
-    assert kept.ended[1:] == [([2], EndReason.FREED)]
+    tracked = Tracked()
+    tracked.process(event(1, 5, at=1), event(1, 6, at=2))
+    assert tracked.ended == [([1], EndReason.ADDRESS_REUSED)]
+    tracked.process(event(1, 6, at=3, function=FREES), event(1, 7, at=4))
+    assert tracked.ended[1:] == [([2, 3], EndReason.FREED)]
 
 
-def test_an_identity_can_become_known() -> None:
-    kept = Kept()
-    kept.see(seen(1, 0, at=1), seen(1, 5, at=2), seen(1, 0, at=3), seen(1, 6, at=4))
-    assert kept.ended == [([1, 2, 3], EndReason.ADDRESS_REUSED)]
+def test_a_free_of_another_packet_at_the_address_is_ignored() -> None:
+    """It was too late: the address has been reused."""
+    tracked = Tracked()
+    tracked.process(event(1, 6, at=1), free(1, 5), free(2, 6))
+    tracked.process()
+    assert tracked.ended == []
 
 
-def test_a_function_that_frees_calls_others_a_tracepoint_does_not() -> None:
-    kept = Kept()
-    kept.see(seen(1, 5, at=1, function=FREES), seen(1, 5, at=2), ended(1, 5))
-    kept.see(seen(2, 0, at=3, function=TP), seen(2, 0, at=4))
-    assert kept.ended == [([3], EndReason.FREED), ([1, 2], EndReason.FREED)]
+def test_a_freeing_function_calls_others_and_a_tracepoint_does_not() -> None:
+    tracked = Tracked()
+    tracked.process(event(1, 5, at=1, function=FREES), event(1, 5, at=2))
+    tracked.process(event(2, 6, at=3, function=TP), event(2, 6, at=4), event(1, 5, at=5))
+    assert tracked.ended == [([1, 2, 5], EndReason.FREED)]
+    tracked.process()
+    assert tracked.ended[1:] == [([3], EndReason.FREED)]
+    assert tracked.times() == [[4]]
 
 
-def test_an_end_of_what_nobody_knows_is_nothing() -> None:
-    kept = Kept()
-    kept.see(ended(1), seen(1, at=1))
-    kept.see()
-    assert kept.ended == []
+def test_targets_may_be_added_later() -> None:
+    targets: dict[int, str] = {}
+    kinds = FreeKinds(targets)
+    func = FUNCTION.pack(FREES, 0)
+    assert kinds[func] is None
+    targets[FREES] = "kfree_skbmem"
+    kinds.update_targets()
+    assert kinds[func] is FreeKind.FREES
 
 
-def test_the_quietest_is_left_when_there_are_too_many() -> None:
-    kept = Kept(most=2)
-    kept.see(seen(1, 1, at=1), seen(2, 2, at=2), seen(1, 1, at=3), seen(3, 3, at=4))
-    assert kept.ended == [([2], EndReason.EVICTED)]
-    assert kept.lives.least_recent() == [1, 3]
-    kept.lives.evict_least_recent()
-    assert kept.ended[1:] == [([1, 3], EndReason.EVICTED)]
-    assert kept.lives.get(seen(3)[0][:8]) == [4]
-    kept.lives.remove(seen(3)[0][:8])
-    assert kept.ended[2:] == [([4], EndReason.FREED)]
-    kept.lives.evict_least_recent()
-    assert kept.lives.least_recent() is None
+def test_those_without_an_event_for_long_are_evicted() -> None:
+    tracked = Tracked(max_skbs=2)
+    tracked.process(event(1, 1, at=1), event(2, 2, at=2), event(3, 3, at=3))
+    tracked.process(event(1, 1, at=4), event(4, 4, at=5), event(5, 5, at=6))
+    assert tracked.ended == [([2], EndReason.EVICTED), ([3], EndReason.EVICTED)]
+    assert tracked.times() == [[1, 4], [5], [6]]
 
 
-def test_the_trace_ends_what_has_not_ended() -> None:
-    kept = Kept()
-    kept.see(seen(1, 1, at=1), seen(2, 2, at=2), ended(1, 1))
-    assert kept.lives.states() == [[1], [2]]
-    kept.lives.end_all()
-    assert kept.ended == [([1], EndReason.FREED), ([2], EndReason.TRACE_ENDED)]
+def test_room_is_made_by_freed_ones_first() -> None:
+    tracked = Tracked()
+    tracked.process(event(1, 1, at=1), event(2, 2, at=2), free(2, 2), event(3, 3, at=3))
+    for _ in range(4):
+        tracked.skbs.make_room()
+    assert tracked.ended == [
+        ([2], EndReason.FREED),
+        ([1], EndReason.EVICTED),
+        ([3], EndReason.EVICTED),
+    ]
+
+
+def test_one_can_be_removed() -> None:
+    tracked = Tracked()
+    tracked.process(event(1, 1, at=1))
+    (skb,) = tracked.skbs.tracked()
+    tracked.skbs.remove(skb)
+    tracked.skbs.remove(skb)
+    assert tracked.ended == [([1], EndReason.FREED)]
+
+
+def test_the_trace_ends_all() -> None:
+    tracked = Tracked()
+    tracked.process(event(1, 1, at=1), event(2, 2, at=2), free(1, 1))
+    assert tracked.times() == [[1], [2]]
+    tracked.skbs.end_all()
+    assert tracked.ended == [([1], EndReason.FREED), ([2], EndReason.TRACE_ENDED)]
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4)), max_size=20),
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4), st.booleans()), max_size=20),
     st.randoms(use_true_random=False),
     st.integers(1, 5),
+    st.sampled_from([1, 2, tracker.MAX_SKBS]),
 )
-def test_every_sight_is_of_its_packet(
-    plan: list[tuple[int, int]], chance: object, size: int
+def test_every_event_is_of_its_skb(
+    plan: list[tuple[int, int, bool]], chance: object, size: int, max_skbs: int
 ) -> None:
-    """Lives at three addresses, mixed; a third of them end without a word."""
+    """Packets at three addresses, mixed; some have no free record."""
     streams: dict[int, list[Record]] = {1: [], 2: [], 3: []}
-    wanted: dict[int, list[int]] = {}
-    for number, (skb, length) in enumerate(plan, start=1):
-        wanted[number] = [number * 10 + step for step in range(length)]
-        streams[skb] += [seen(skb, number, at) for at in wanted[number]]
-        if number % 3:
-            streams[skb].append(ended(skb, number))
+    expected: dict[int, list[int]] = {}
+    for number, (skb, length, has_free) in enumerate(plan, start=1):
+        expected[number] = [number * 10 + step for step in range(length)]
+        streams[skb] += [event(skb, number, at) for at in expected[number]]
+        streams[skb] += [free(skb, number)] * has_free
     order = [skb for skb, stream in streams.items() for _ in stream]
     chance.shuffle(order)  # type: ignore[attr-defined]
     turns = {skb: iter(stream) for skb, stream in streams.items()}
     mixed = [next(turns[skb]) for skb in order]
-    kept = Kept()
+    tracked = Tracked(max_skbs)
     for at in range(0, len(mixed), size):
-        kept.see(*mixed[at : at + size])
-    kept.lives.end_all()
-    assert sorted(each for each, _ in kept.ended) == sorted(wanted.values())
+        tracked.process(*mixed[at : at + size])
+    tracked.skbs.end_all()
+    assert tracked.times() == []
+    found = [times for times, _ in tracked.ended]
+    assert sorted(chain(*found)) == sorted(chain(*expected.values()))
+    if max_skbs == tracker.MAX_SKBS:
+        assert sorted(found) == sorted(expected.values())
+    else:
+        packets = [{time // 10 for time in times} for times in found]
+        assert all(len(packet) == 1 for packet in packets), "evicted, it is tracked again"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from pypwru.kernel.bpf_info import RunStats
+from pypwru.packets.count import PacketCounter
 from pypwru.statistics.document import render_document
 from pypwru.statistics.flows import Flow, Flows
 from pypwru.statistics.latencies import LatencyReservoir
@@ -120,12 +121,22 @@ def test_a_message_of_a_socket_is_no_packet_that_was_dropped() -> None:
     assert found.events == 2
 
 
-def test_a_packet_without_a_number_is_its_sk_buff_until_its_last_sight() -> None:
-    path = [sight(SENT, 1, number=0), sight(FREED, 2, number=0)]
-    names = records.FUNCTIONS | {FREED: "kfree_skbmem"}
-    made = LatencyTracker(record_layout(CONFIG), names)
-    made.add(path * 3)
-    assert made.packets == 3
+@given(
+    st.lists(st.tuples(st.integers(1, 5), st.integers(1, 9), st.booleans()), max_size=40),
+    st.integers(1, 3),
+)
+def test_packets_are_those_of_the_last_line(
+    plan: list[tuple[int, int, bool]], max_skbs: int
+) -> None:
+    """Few of their sk_buffs are tracked at a time; a packet that comes again is no other."""
+    tracker = LatencyTracker(record_layout(CONFIG), records.FUNCTIONS, max_skbs)
+    counter = PacketCounter(record_layout(CONFIG))
+    for skb, number, is_free in plan:
+        batch = [end(skb, number) if is_free else sight(SENT, 1, skb, number)]
+        tracker.add(batch)
+        counter.add(batch)
+    assert tracker.packets == counter.total
+    assert tracker.packets == len({number for _, number, is_free in plan if not is_free})
 
 
 def test_order_of_cpus_makes_no_time_negative() -> None:

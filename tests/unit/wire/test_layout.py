@@ -57,8 +57,8 @@ def test_a_part_has_room_for_its_struct(part: str) -> None:
         ("--output-nft=hook", {"nft"}),
         ("--output-nft=text", {"nft", "nft_time"}),
         ("--output-json", {"nft", "nft_time", "packet_id"}),
-        ("--filter-nft-text x", {"nft", "nft_time"}),
-        ("--filter-nft-handle 1", {"nft"}),
+        ("--filter-nft-text x", {"nft", "nft_time", "packet_id"}),
+        ("--filter-nft-handle 1", {"nft", "packet_id"}),
     ],
 )
 def test_when_it_was_said_matters_to_texts_alone(flags: str, parts: set[str]) -> None:
