@@ -253,12 +253,14 @@ class Config(_Fields):
         return not self.capture_when.isdisjoint((EVERY, LAST))
 
     @property
-    def needs_first_flag(self) -> bool:
-        """Whether records have the flag of a packet's first event.
+    def captures_beyond_first(self) -> bool:
+        """Whether packets are written at other events than their first."""
+        return self.output_pcap is not None and not self.capture_when <= {FIRST}
 
-        ``last`` and ``every`` use it to detect that another packet has got the skb's address.
-        """
-        return not self.capture_when.isdisjoint((FIRST, LAST, EVERY))
+    @property
+    def needs_first_flag(self) -> bool:
+        """Whether records have the flag of a packet's first event."""
+        return FIRST in self.capture_when
 
     @property
     def captures_selected(self) -> bool:
@@ -289,7 +291,13 @@ class Config(_Fields):
     @property
     def needs_free_events(self) -> bool:
         """Whether the handlers emit a record when a packet is freed."""
-        return self.drops or self.output_journey or self.has_statistics or self.has_nft_filter
+        return (
+            self.drops
+            or self.output_journey
+            or self.has_statistics
+            or self.has_nft_filter
+            or self.captures_beyond_first
+        )
 
     @property
     def needs_packet_ids(self) -> bool:

@@ -68,6 +68,7 @@ class Dispatcher:
         on_batch: called after each batch, also an empty one, with the number of events so far; an
             OutputClosed or OutputError that it raises stops the trace.
         has_free_records: whether batches contain skb free records.
+        pcap: an output that gets the skb free records, too, and each batch before the others.
 
     Attributes:
         count: events that were output.
@@ -79,8 +80,10 @@ class Dispatcher:
         observers: Sequence[Output] = (),
         on_batch: Callable[[int], object] = lambda count: None,
         has_free_records: bool = True,
+        pcap: Output | None = None,
     ) -> None:
         self._outputs = outputs
+        self._pcap = pcap
         self._observers = observers
         self._on_batch = on_batch
         self._has_free_records = has_free_records
@@ -106,6 +109,8 @@ class Dispatcher:
     def _dispatch(self, batch: Sequence[RawRecord]) -> None:
         events = without_free_records(batch) if self._has_free_records else batch
         try:
+            if self._pcap:
+                self._pcap.show(batch)
             for output in self._outputs:
                 output.show(events)
         except (OutputClosed, OutputError) as error:
@@ -146,7 +151,7 @@ def run(config: Config, log: Log, command: str) -> None:
         text = _make_printer(session, sink) if sink and not journeys else None
         pcap = _make_pcap_output(session, target, log) if target else None
         stats_runner = StatsRunner(config, session, stats_file, next_signal, log)
-        outputs = [output for output in (pcap, text) if output]
+        outputs = [text] if text else []
         observers: list[Output] = [one for one in (journeys, *stats_runner.observers) if one]
         sinks = [one for one in (sink, target and target.target) if one]
 
@@ -155,7 +160,7 @@ def run(config: Config, log: Log, command: str) -> None:
                 one.require_reader()
             stats_runner.on_batch(count)
 
-        dispatcher = Dispatcher(outputs, observers, on_batch, config.needs_free_events)
+        dispatcher = Dispatcher(outputs, observers, on_batch, config.needs_free_events, pcap)
 
         def start_outputs() -> None:
             if pcap:
@@ -261,7 +266,13 @@ def _make_pcap_output(session: Session, target: PcapSetup, log: Log) -> PcapOutp
 
     config, names = session.config, session.names
     return PcapOutput(
-        config, names, session.packet_data, target, CommentRenderer(config, names).render, log
+        config,
+        names,
+        session.targets,
+        session.packet_data,
+        target,
+        CommentRenderer(config, names).render,
+        log,
     )
 
 

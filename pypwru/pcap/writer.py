@@ -10,6 +10,7 @@ from pypwru.config import Config
 from pypwru.errors import OutputClosed, OutputError
 from pypwru.escaping import escape_unprintable
 from pypwru.names.event_names import NameResolver, name_and_reason
+from pypwru.packets.tracker import without_free_records
 from pypwru.pcap.direction import epb_flags
 from pypwru.pcap.formats import FormatFactory, format_factory
 from pypwru.pcap.frame import make_frame
@@ -19,7 +20,7 @@ from pypwru.pcap.targets import CaptureFileSink, CaptureTarget, open_target
 from pypwru.wire import fields as wire_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pypwru.log import Log
     from pypwru.signals import StopRequest
@@ -76,6 +77,8 @@ class PcapOutput:
     Args:
         config: of the run.
         names: the name resolver.
+        targets: address in a record -> name, of all attached targets. The caller owns it, and adds
+            targets while tracing.
         take_data: returns and removes the captured packet data of a record.
         setup: target and format.
         comment: returns the comment of each record; used by formats that have comments.
@@ -86,6 +89,7 @@ class PcapOutput:
         self,
         config: Config,
         names: NameResolver,
+        targets: Mapping[int, str],
         take_data: TakeData,
         setup: PcapSetup,
         comment: Callable[[Sequence[RawRecord]], Sequence[bytes]],
@@ -99,7 +103,7 @@ class PcapOutput:
         self._log = log
         is_file = isinstance(setup.target, CaptureFileSink)
         self._max_size = config.pcap_max_size * _MB if is_file else 0
-        self._selector = CaptureSelector(config.capture_when, names, take_data)
+        self._selector = CaptureSelector(config, names, targets, take_data)
         self._comment = comment
         self._device_and_protocol = lru_cache(_CACHE_SIZE)(_device_and_protocol)
         self._flags = lru_cache(_CACHE_SIZE)(self._find_flags)
@@ -127,6 +131,9 @@ class PcapOutput:
 
         After a failure, packet data is still removed from its buffer.
 
+        Args:
+            batch: records in ring order, free records included.
+
         Raises:
             OutputClosed: as ``begin``.
             OutputError: as ``begin``.
@@ -136,7 +143,7 @@ class PcapOutput:
                 self._add(self._selector.select(batch))
                 self._flush()
         else:
-            for record in batch:
+            for record in without_free_records(batch):
                 self._take_data(record)
 
     def close(self, lost: int) -> None:

@@ -17,10 +17,10 @@ from pypwru.output.packet_comment import CommentRenderer
 from pypwru.pcap.packet_data import PacketCapture
 from pypwru.pcap.writer import PcapOutput, open_pcap
 from pypwru.signals import StopRequest
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import RawRecord, Record
+from tests.support import records
 from tests.support.need import need
-from tests.support.records import configured, event, flow, names, packet
+from tests.support.records import configured, event, flow, names, packet, tail
 
 QUIET = Log(None)
 NEVER = StopRequest(os.pipe()[0])  # whose other end stays open
@@ -89,12 +89,14 @@ class Writer:
         self.lost = 0
         named = names(clock=Clock(lambda: EPOCH))
         comment = CommentRenderer(self.config, named).render
-        self.output = PcapOutput(self.config, named, self.taken, opened, comment, log)
+        self.output = PcapOutput(
+            self.config, named, records.FUNCTIONS, self.taken, opened, comment, log
+        )
         self.output.begin()
 
     def show(self, *batch: Pair) -> None:
-        """Records without a tail get one in which everything is zero."""
-        nothing = bytes(record_layout(self.config).tail_size)
+        """Records without a tail get one, as ``records.tail`` makes it."""
+        nothing = tail(self.config)
         whole = [(record._replace(tail=record.tail or nothing), told) for record, told in batch]
         self.taken.waiting += whole
         self.lost += sum(told.lost_before for _, told in whole if told)

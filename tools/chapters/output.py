@@ -168,11 +168,11 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "pcapng has more. An interface is a device in a network namespace, with a link type: its "
         "name is the device's, its description has the namespace. A packet has its direction where "
         "the function determines it, the queue of its device, a packet id that all its events "
-        "share, and how many were lost in front of it (see losses). At the end of the file stand, "
-        "for each interface, how many packets matched (received, accepted), were lost (dropped) "
-        "and were written (delivered). A file that ends without that, after a kill -9, is valid up "
-        "to its last packet. The comment of a packet is one line of key=value; quotes are "
-        "around a value with spaces, and a key without a value is left out:",
+        "share (packet_id of JSON), and how many were lost in front of it (see losses). At the end "
+        "of the file stand, for each interface, how many packets matched (received, accepted), "
+        "were lost (dropped) and were written (delivered). A file that ends without that, after a "
+        "kill -9, is valid up to its last packet. The comment of a packet is one line of "
+        "key=value; quotes are around a value with spaces, and a key without a value is left out:",
         {
             "func": "the function",
             "skb": "address of the struct sk_buff",

@@ -138,7 +138,7 @@ def test_pcap(tmp_path: Path) -> None:
         opened = open_pcap(config, NEVER, QUIET, stack, "pypwru")
         taken = Taken()
         comment = CommentRenderer(config, known(names)).render
-        output = PcapOutput(config, known(names), taken, opened, comment, QUIET)
+        output = PcapOutput(config, known(names), {}, taken, opened, comment, QUIET)
         output.begin()
         for one in sights(names, flags):
             taken.waiting.append((one, captured(FRAME, first=True)))

@@ -53,12 +53,20 @@ WIDE = f"network namespace (inode {HOST})"
 def golden(folder: Path, flags: str = "", suffix: str = "pcapng") -> Path:
     """One of each, in a file."""
     path = folder / f"golden.{suffix}"
-    with_rule = tail(configured(f"--output-pcap {path}"), nft=records.nft(12))
+    config = configured(f"--output-pcap {path} --pcap-when every")
+    with_rule = tail(config, nft=records.nft(12))
+    second, third = (tail(config, packet_id=number.to_bytes(8, "little")) for number in (2, 3))
     pairs: list[Pair] = [
         (sight(2, 1, 0, protocol=0, ifindex=0), captured(IP, layer=3, first=True, device=0xFFFF)),
         (sight(7, 1, 1, ifindex=3), captured(FRAME, tag=0x81000005, queue=3, dropped=2)),
-        (sight(6, 2, 2, netns=BLUE, protocol=IPV6), captured(IP6, layer=3, first=True, type=2)),
-        (sight(8, 3, 3, protocol=ARP), captured(REQUEST, layer=3, first=True, type=1)),
+        (
+            sight(6, 2, 2, netns=BLUE, protocol=IPV6)._replace(tail=second),
+            captured(IP6, layer=3, first=True, type=2),
+        ),
+        (
+            sight(8, 3, 3, protocol=ARP)._replace(tail=third),
+            captured(REQUEST, layer=3, first=True, type=1),
+        ),
         (
             sight(5, 1, 4, NO_SOCKET, ifindex=3)._replace(tail=with_rule),
             captured(FRAME[:30], len(FRAME), dropped=1),
@@ -184,7 +192,7 @@ def test_what_no_name_and_no_argument_may_break(tmp_path: Path) -> None:
         opened = open_pcap(config, NEVER, QUIET, stack, "x \udcff" + "y" * 70000)
         taken = Taken()
         comment = CommentRenderer(config, records.names()).render
-        output = PcapOutput(config, records.names(), taken, opened, comment, QUIET)
+        output = PcapOutput(config, records.names(), {}, taken, opened, comment, QUIET)
         output.begin()
         record = sight(ifname="e\udcfe\n")._replace(tail=tail(config))
         taken.waiting.append((record, captured(first=True)))
