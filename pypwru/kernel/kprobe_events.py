@@ -1,7 +1,7 @@
 """Kprobes defined in tracefs: many probes per trace event, enabled and disabled together.
 
 A second definition of the same name adds a probe to the event: Linux commit ca89bc071d5e
-("tracing/kprobe: Add multi-probe per event support") (in v5.5). One perf event then runs a program
+("tracing/kprobe: Add multi-probe per event support") (in v5.4). One perf event then runs a program
 at all of them, so that detaching a thousand probes takes one RCU grace period instead of a
 thousand.
 
