@@ -38,7 +38,10 @@ struct evaluation {
 	u64 has_verdict;	    /* a rule's final verdict was recorded */
 };
 
-/* In nft_pktinfo itself since Linux commit f06ad944b6a7 (in v5.16), in its xt_action_param before. */
+/*
+ * In nft_pktinfo itself since Linux commit 897389de4828 ("netfilter: nf_tables: remove xt_action_param from
+ * nft_pktinfo") (in v5.14), in its xt_action_param before.
+ */
 ALWAYS_INLINE u64 nft_state(u64 pkt)
 {
 #ifdef FIELD_nft_pktinfo_state
@@ -179,7 +182,10 @@ ALWAYS_INLINE int leave_chain(struct hit hit, u32 verdict)
 	evaluation->depth = 0;
 	fill_nft_chain(&nft, evaluation->chains[0], evaluation, nft_state(pkt));
 	alive = skb_survives(verdict);
-	/* NF_DROP_REASON() frees the packet itself and returns NF_STOLEN with an errno (Linux commit 36d2d9f5e5f1). */
+	/*
+	 * NF_DROP_REASON() frees the packet itself and returns NF_STOLEN with an errno: Linux commit e0d4593140b0
+	 * ("netfilter: make nftables drops visible in net dropmonitor") (in v6.7).
+	 */
 	nft.verdict = alive || !(verdict >> 16) ? verdict : NF_DROP;
 	write_nft_event(hit, evaluation->skb, &nft, alive, &evaluation->last_flow, &evaluation->packet_id);
 	if (evaluation->interrupted)

@@ -102,7 +102,10 @@ ALWAYS_INLINE int leave_table(struct hit hit, u32 verdict)
 	hit.target = call->address;
 	hit.caller = call->caller;
 	nft.type = TRACETYPE_XTABLES;
-	/* NF_DROP_REASON() frees the packet itself and returns NF_STOLEN with an errno (Linux commit 36d2d9f5e5f1). */
+	/*
+	 * NF_DROP_REASON() frees the packet itself and returns NF_STOLEN with an errno: Linux commit e0d4593140b0
+	 * ("netfilter: make nftables drops visible in net dropmonitor") (in v6.7).
+	 */
 	nft.verdict = alive || !(verdict >> 16) ? verdict & NF_VERDICT_MASK : NF_DROP;
 	fill_xt_table(&nft, call->table, call->state);
 	nft.verdict = effective_verdict(&nft);

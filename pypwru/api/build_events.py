@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.api.event import Event
 from pypwru.api.packet_data import PacketData
+from pypwru.bounded_memo import BoundedMemo
 from pypwru.names.event_names import NameResolver, event_type, name_and_reason
 from pypwru.output.columns import Column, columns, namespace, process_path
 from pypwru.output.split import DECODERS, BatchParts, RecordSplitter
@@ -99,21 +100,6 @@ class _FlowFields(NamedTuple):
     tuple: FiveTuple | None
 
 
-class _PartCache(dict[bytes, Any]):
-    """A cache of decoded parts by their bytes: filled on a miss, emptied when full."""
-
-    def __init__(self, decode: Callable[[bytes], Any]) -> None:
-        super().__init__()
-        self.decode = decode
-
-    def __missing__(self, part: bytes) -> Any:
-        decoded = self.decode(part)
-        if len(self) >= _CACHE_SIZE:
-            self.clear()
-        self[part] = decoded
-        return decoded
-
-
 class EventBuilder:
     """Builds events from records.
 
@@ -145,7 +131,9 @@ class EventBuilder:
             Part.FLOW: self._flow_fields,
             Part.FUNCTION: self._function_fields,
         }
-        self._part_caches = {part: _PartCache(decode) for part, decode in decoders.items()}
+        self._part_caches = {
+            part: BoundedMemo(decode, _CACHE_SIZE) for part, decode in decoders.items()
+        }
         self._caches = list(self._part_caches.values())
         enabled = {column.name: column for column in columns(config)}
         self._column_readers = [
@@ -229,7 +217,7 @@ class EventBuilder:
 
         if enabled.part in _UNCACHED_PARTS:
             return lambda parts: map(decode, parts[enabled.part])
-        cache = _PartCache(decode)
+        cache = BoundedMemo(decode, _CACHE_SIZE)
         self._caches.append(cache)
         return lambda parts: map(cache.__getitem__, parts[enabled.part])
 

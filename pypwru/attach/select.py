@@ -342,7 +342,7 @@ def _plan_tracepoints(request: TraceRequest, kernel: _KernelFacts, why: str) -> 
     if not tracepoints and not request.may_be_empty:
         from pypwru.discovery.no_match import no_tracepoint_error
 
-        raise no_tracepoint_error(request.selection, request.btf)
+        raise no_tracepoint_error(request.selection, request.btf, request.modules)
     return BackendPlan(plan_tracepoints(tracepoints, request.tracking.tracks_lifetime), None, why)
 
 

@@ -38,6 +38,21 @@ def declare(btf: BTF, type_id: int, declarator: str) -> str:
     return _Declaration(btf).render(type_id, declarator)
 
 
+def declare_function(btf: BTF, name: str) -> str:
+    """Return the C declaration of function ``name``, without a semicolon.
+
+    A function of these types takes precedence over one of their base.
+
+    Raises:
+        BTFError: there is no such function; as ``declare``.
+    """
+    ids = btf.find(name, Kind.FUNC)
+    if not ids:
+        raise BTFError(f"no function {name} in this kernel's BTF")
+    func_id = next((candidate for candidate in ids if candidate in btf.ids()), ids[0])
+    return declare(btf, btf.type(func_id).type, name)
+
+
 def _tag(found: Type) -> str:
     """Return ``__user`` for btf_type_tag("user").
 

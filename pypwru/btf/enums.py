@@ -1,35 +1,50 @@
-"""Decoder of the enumerators of BTF_KIND_ENUM and BTF_KIND_ENUM64."""
+"""Look-up of enums and enumerators by name."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pypwru.btf.index import VLEN_MASK
+from pypwru.btf.argument_index import indexes_of
 from pypwru.btf.types import Kind
+from pypwru.errors import BTFError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator
+
+    from pypwru.btf.parse import Blob
+    from pypwru.btf.query import BTF
 
 
-def enumerators(words: Sequence[int], at: int, string: Callable[[int], str]) -> dict[str, int]:
-    """Return name -> value of one enum.
+def find_enum(btf: BTF, name: str) -> dict[str, int]:
+    """Return name -> value of ``enum name``.
 
-    Values are signed if kind_flag is set. pahole sets it since version 1.24 (2022): the negative
-    enumerators of an older kernel read as unsigned here, as in bpftool.
+    Several enums of that name are merged; the one with the lowest type id takes precedence.
 
-    Args:
-        words: type section that holds the record.
-        at: index of the record's first word.
-        string: returns the name at an offset of the string section.
+    Raises:
+        BTFError: there is none; malformed BTF.
     """
-    info = words[at + 1]
-    is_enum64 = info >> 24 & 0x7F == Kind.ENUM64
-    bits, stride = (64, 3) if is_enum64 else (32, 2)
-    tail = words[at + 3 : at + 3 + stride * (info & VLEN_MASK)]
-    values = {}
-    for index in range(0, len(tail), stride):
-        value = tail[index + 1] | (tail[index + 2] << 32 if is_enum64 else 0)
-        if info >> 31 and value >> (bits - 1):
-            value -= 1 << bits
-        values[string(tail[index])] = value
+    ids = btf.find(name, Kind.ENUM, Kind.ENUM64)
+    if not ids:
+        raise BTFError(f"no enum {name} in this kernel's BTF")
+    values: dict[str, int] = {}
+    for type_id in reversed(ids):
+        values.update(btf.enumerators(type_id))
     return values
+
+
+def find_values(btf: BTF, enumerator: str) -> Iterator[int]:
+    """Yield the values of ``enumerator`` in all enums that have it.
+
+    Decodes every enum: slow.
+
+    Raises:
+        BTFError: malformed BTF.
+    """
+    blob: Blob | None = btf.blob
+    while blob is not None:
+        for kind in (Kind.ENUM, Kind.ENUM64):
+            for index in indexes_of(blob, kind):
+                values = btf.enumerators(index + blob.first_id)
+                if enumerator in values:
+                    yield values[enumerator]
+        blob = blob.base

@@ -2,90 +2,64 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from pypwru.btf.types import STRUCTS, Field, Kind
+from pypwru.btf.types import STRUCTS, Field, Kind, MemberRef
 from pypwru.errors import BTFError
 
 if TYPE_CHECKING:
     from pypwru.btf.query import BTF
 
-# The kernel nests anonymous members 5 deep and has some 300 names in a struct. These limits stop
-# at malformed BTF, in which a struct may contain itself.
-MAX_DEPTH = 32
-MAX_NAMES = 1 << 17
 
-
-class MemberRef(NamedTuple):
-    """A named member, relative to the struct that was searched.
+def find_member(btf: BTF, struct_name: str, path: str) -> Field:
+    """Return the offset and size of a struct member.
 
     Args:
-        type: type id of the member.
-        bit_offset: from the start of the outermost struct.
-        bit_size: width of a bit field; 0 for other members.
-    """
-
-    type: int
-    bit_offset: int
-    bit_size: int
-
-
-def flatten(btf: BTF, type_id: int) -> dict[str, MemberRef]:
-    """Return every member name that C accepts for STRUCT or UNION ``type_id``.
-
-    Members of anonymous members are included, at their offset from the start of ``type_id``.
+        btf: the types to search.
+        struct_name: of a struct, a union, or a typedef of one, without ``struct``.
+        path: member names joined by dots; those of anonymous members as in C.
 
     Raises:
-        BTFError: it contains itself, or refers to a type that does not exist.
+        BTFError: no such struct; none of that name has the member; malformed BTF.
     """
-    found: dict[str, MemberRef] = {}
-    pending = [(type_id, 0, 0)]
-    steps = MAX_NAMES
-    while pending:
-        owner, start, depth = pending.pop()
-        for member in btf.members(owner):
-            steps -= 1
-            if steps < 0 or depth > MAX_DEPTH:
-                raise BTFError(f"BTF is malformed: the members of type id {type_id} do not end")
-            bit_offset = start + member.bit_offset
-            if member.name:
-                found.setdefault(member.name, MemberRef(member.type, bit_offset, member.bit_size))
-            elif btf.type(inner := btf.resolve(member.type)).kind in STRUCTS:
-                pending.append((inner, bit_offset, depth + 1))
-    return found
+    ids = btf.find(struct_name, *STRUCTS) or btf.find(struct_name, Kind.TYPEDEF)
+    if not ids:
+        raise BTFError(f"no struct {struct_name} in this kernel's BTF")
+    for type_id in ids:
+        if ref := _follow_path(btf, type_id, path):
+            return to_field(btf, ref)
+    raise BTFError(f"no member {path} in struct {struct_name} of this kernel's BTF")
 
 
-def resolve_path(
-    btf: BTF, flattened: dict[int, dict[str, MemberRef]], type_id: int, path: str
-) -> MemberRef | None:
-    """Return the member ``path`` of ``type_id``, or None if there is none.
+def has_member(btf: BTF, struct_name: str, path: str) -> bool:
+    """Return whether ``find_member`` finds it, with the same arguments."""
+    try:
+        find_member(btf, struct_name, path)
+    except BTFError:
+        return False
+    return True
 
-    Args:
-        btf: the types that ``type_id`` is of.
-        flattened: memo of ``flatten`` by type id, owned by the caller; new results are added.
-        type_id: struct, union, or a typedef of one.
-        path: member names joined by dots.
 
-    Raises:
-        BTFError: as ``flatten``.
-    """
+def _follow_path(btf: BTF, type_id: int, path: str) -> MemberRef | None:
+    """Return the member ``path`` of a struct, a union, or a typedef of one; None without it."""
     current = MemberRef(type_id, 0, 0)
     for name in path.split("."):
         owner = btf.resolve(current.type)
         if btf.type(owner).kind not in STRUCTS:
             return None
-        members = flattened.get(owner)
-        if members is None:
-            members = flattened[owner] = flatten(btf, owner)
-        if name not in members:
+        inner = btf.flat_members(owner).get(name)
+        if inner is None:
             return None
-        inner = members[name]
         current = inner._replace(bit_offset=current.bit_offset + inner.bit_offset)
     return current
 
 
 def to_field(btf: BTF, member: MemberRef) -> Field:
-    """Convert ``member`` to a byte offset, with the size of its type."""
+    """Convert a member to a byte offset, with the size of its type.
+
+    Raises:
+        BTFError: its type has no size.
+    """
     bit_offset, bit_size = member.bit_offset, member.bit_size
     if not bit_size:
         bit_offset, bit_size = _legacy_bitfield(btf, member)

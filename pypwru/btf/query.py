@@ -1,4 +1,10 @@
-"""Queries on BTF, served from its index; a type is decoded only when a query needs it."""
+"""Queries on BTF, served from its index; a type is decoded only when a query needs it.
+
+``BTF`` decodes one type by its id, finds ids by name, and lists functions and tracepoints: one long
+class, since all of that reads records of one blob. What combines its answers is a function of its
+own: struct members by path in ``members``, enums by name in ``enums``, C declarations in
+``declare``.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +19,26 @@ from pypwru.btf.types import (
     SIZED,
     STRUCTS,
     Array,
-    Field,
     Integer,
     Kind,
     Member,
+    MemberRef,
     Param,
     Type,
 )
 from pypwru.errors import BTFError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pypwru.btf.members import MemberRef
     from pypwru.btf.parse import Blob
 
 # The kernel itself rejects deeper chains (MAX_RESOLVE_DEPTH in kernel/bpf/btf.c).
 MAX_CHAIN = 32
+# The kernel nests anonymous members 5 deep and has some 300 names in a struct. These limits stop
+# at malformed BTF, in which a struct may contain itself.
+MAX_DEPTH = 32
+MAX_NAMES = 1 << 17
 INDEXED_STRUCT = "sk_buff"  # the struct that Index.skb_functions is computed for
 
 
@@ -48,7 +57,7 @@ class BTF:
         self._read_blob = blob if callable(blob) else lambda: blob
         self._identity = identity
         self._ids_by_name: dict[str, list[int]] = {}
-        self._members: dict[int, dict[str, MemberRef]] = {}
+        self._flat_members: dict[int, dict[str, MemberRef]] = {}
         self._pointer_size = 0
 
     @cached_property
@@ -184,76 +193,38 @@ class BTF:
             for name, target_id, offset in zip(tail[::3], tail[1::3], tail[2::3], strict=True)
         )
 
+    def flat_members(self, type_id: int) -> Mapping[str, MemberRef]:
+        """Return every member name that C accepts for STRUCT or UNION ``type_id``.
+
+        Members of anonymous members are included, at their offset from the start of ``type_id``.
+        A layout needs many members of few structs: so results are remembered.
+
+        Raises:
+            BTFError: it contains itself, or refers to a type that does not exist.
+        """
+        found = self._flat_members.get(type_id)
+        if found is None:
+            found = self._flat_members[type_id] = self._flatten(type_id)
+        return found
+
     def enumerators(self, type_id: int) -> dict[str, int]:
-        """Return name -> value of ENUM or ENUM64 ``type_id``."""
-        from pypwru.btf import enums
+        """Return name -> value of ENUM or ENUM64 ``type_id``.
 
+        Values are signed if kind_flag is set. pahole sets it since version 1.24 (2022): the
+        negative enumerators of an older kernel read as unsigned here, as in bpftool.
+        """
         words, at = self._record(type_id, Kind.ENUM, Kind.ENUM64)
-        return enums.enumerators(words, at, self._string)
-
-    def enum(self, name: str) -> dict[str, int]:
-        """Return name -> value of ``enum name``.
-
-        Several enums of that name are merged; the one with the lowest type id takes precedence.
-
-        Raises:
-            BTFError: there is none.
-        """
-        values: dict[str, int] = {}
-        ids = self.find(name, Kind.ENUM, Kind.ENUM64)
-        if not ids:
-            raise BTFError(f"no enum {name} in this kernel's BTF")
-        for type_id in reversed(ids):
-            values.update(self.enumerators(type_id))
+        info = words[at + 1]
+        is_enum64 = info >> 24 & 0x7F == Kind.ENUM64
+        bits, stride = (64, 3) if is_enum64 else (32, 2)
+        tail = words[at + 3 : at + 3 + stride * (info & VLEN_MASK)]
+        values = {}
+        for index in range(0, len(tail), stride):
+            value = tail[index + 1] | (tail[index + 2] << 32 if is_enum64 else 0)
+            if info >> 31 and value >> (bits - 1):
+                value -= 1 << bits
+            values[self._string(tail[index])] = value
         return values
-
-    def enum_value(self, enumerator: str) -> int | None:
-        """Return the value of ``enumerator`` in the first enum that has it, or None.
-
-        Decodes every enum until then: slow.
-        """
-        return next(self.enum_values(enumerator), None)
-
-    def enum_values(self, enumerator: str) -> Iterator[int]:
-        """Yield the values of ``enumerator`` in all enums that have it."""
-        from pypwru.btf import argument_index
-
-        blob: Blob | None = self.blob
-        while blob is not None:
-            for kind in (Kind.ENUM, Kind.ENUM64):
-                for index in argument_index.indexes_of(blob, kind):
-                    values = self.enumerators(index + blob.first_id)
-                    if enumerator in values:
-                        yield values[enumerator]
-            blob = blob.base
-
-    def member(self, struct_name: str, path: str) -> Field:
-        """Return the offset and size of a struct member.
-
-        Args:
-            struct_name: of a struct, a union, or a typedef of one, without ``struct``.
-            path: member names joined by dots; those of anonymous members as in C.
-
-        Raises:
-            BTFError: no such struct; none of that name has the member.
-        """
-        from pypwru.btf import members
-
-        ids = self.find(struct_name, *STRUCTS) or self.find(struct_name, Kind.TYPEDEF)
-        if not ids:
-            raise BTFError(f"no struct {struct_name} in this kernel's BTF")
-        for type_id in ids:
-            if ref := members.resolve_path(self, self._members, type_id, path):
-                return members.to_field(self, ref)
-        raise BTFError(f"no member {path} in struct {struct_name} of this kernel's BTF")
-
-    def has_member(self, struct_name: str, path: str) -> bool:
-        """Return whether ``member`` finds it, with the same arguments."""
-        try:
-            self.member(struct_name, path)
-        except BTFError:
-            return False
-        return True
 
     def functions(self) -> Iterator[tuple[str, int]]:
         """Yield name and FUNC_PROTO id of every FUNC of this blob, without those of its base."""
@@ -293,26 +264,6 @@ class BTF:
                 found.append((function.name, function.type, positions))
         return found
 
-    def prototype(self, name: str) -> str:
-        """Return the C declaration of function ``name``, without a semicolon.
-
-        A function of this blob takes precedence over one of its base.
-
-        Raises:
-            BTFError: there is no such function.
-        """
-        ids = self.find(name, Kind.FUNC)
-        if not ids:
-            raise BTFError(f"no function {name} in this kernel's BTF")
-        func_id = next((candidate for candidate in ids if candidate in self.ids()), ids[0])
-        return self.declare(self.type(func_id).type, name)
-
-    def declare(self, type_id: int, declarator: str) -> str:
-        """Return the C declaration of ``declarator`` as ``type_id``, without a semicolon."""
-        from pypwru.btf import declare as btf_declare
-
-        return btf_declare.declare(self, type_id, declarator)
-
     def tracepoints(self) -> list[tuple[str, int]]:
         """Return name and FUNC_PROTO id of this blob's raw tracepoints.
 
@@ -332,6 +283,23 @@ class BTF:
                     found.append(
                         (name[len(b"btf_trace_") :].decode(errors="backslashreplace"), target)
                     )
+        return found
+
+    def _flatten(self, type_id: int) -> dict[str, MemberRef]:
+        found: dict[str, MemberRef] = {}
+        pending = [(type_id, 0, 0)]
+        steps = MAX_NAMES
+        while pending:
+            owner, start, depth = pending.pop()
+            for member in self.members(owner):
+                steps -= 1
+                if steps < 0 or depth > MAX_DEPTH:
+                    raise BTFError(f"BTF is malformed: the members of type id {type_id} do not end")
+                at = start + member.bit_offset
+                if member.name:
+                    found.setdefault(member.name, MemberRef(member.type, at, member.bit_size))
+                elif self.type(inner := self.resolve(member.type)).kind in STRUCTS:
+                    pending.append((inner, at, depth + 1))
         return found
 
     def _record(self, type_id: int, *kinds: Kind) -> tuple[Sequence[int], int]:

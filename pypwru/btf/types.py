@@ -97,6 +97,20 @@ class Member(NamedTuple):
     bit_size: int
 
 
+class MemberRef(NamedTuple):
+    """A named member, relative to the struct that was searched.
+
+    Args:
+        type: type id of the member.
+        bit_offset: from the start of the outermost struct.
+        bit_size: width of a bit field; 0 for other members.
+    """
+
+    type: int
+    bit_offset: int
+    bit_size: int
+
+
 class Array(NamedTuple):
     """``struct btf_array``: element type, index type, number of elements."""
 

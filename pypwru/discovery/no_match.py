@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pypwru.discovery import arguments
 from pypwru.discovery.listed_functions import LookupScope, explain_missing
+from pypwru.discovery.tracepoints import find_all_tracepoints
 from pypwru.errors import KernelError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pypwru.discovery.functions import DiscoveryResult
     from pypwru.discovery.selection import Selection
 
+_CURE_REASONS = "pypwru --list-functions has the reasons"
 _CURE_LIST = "use names from pypwru --list-functions"
 _NAME = re.compile(r"\w+", re.ASCII)
 
@@ -38,14 +40,18 @@ def no_function_error(
         return KernelError(
             f"{summary}: {_explain_unlisted(selection.only, btf, modules, discovery)}"
         )
+    has_tracepoints = bool(_tracepoint_names(btf, modules))
     if next(btf.functions(), None) is None:
+        other_backend = "trace with --backend tracepoint, or " if has_tracepoints else ""
         return KernelError(
-            f"{summary}: the BTF has types but no functions, as pahole before 1.16 makes it; trace "
-            "with --backend tracepoint, or give another --kernel-btf FILE"
+            f"{summary}: the BTF has types but no functions, as pahole before 1.16 makes it; "
+            f"{other_backend}give another --kernel-btf FILE"
         )
     name = selection.filter_func
     if not _NAME.fullmatch(name):
-        return KernelError(f"{summary}: {_suggest_loosening(selection)}")
+        advice = "trace with --backend tracepoint" if has_tracepoints else _CURE_REASONS
+        explanation = f"this kernel allows none to be hooked; {advice}"
+        return KernelError(f"{summary}: {_suggest_loosening(selection) or explanation}")
     if discovery.unattachable:
         return KernelError(
             f"{summary}: {name} can't be traced ({discovery.unattachable[0].why}); trace a caller"
@@ -64,27 +70,33 @@ def no_function_error(
     )
 
 
-def no_tracepoint_error(selection: Selection, btf: BTF) -> KernelError:
+def no_tracepoint_error(selection: Selection, btf: BTF, modules: Mapping[str, BTF]) -> KernelError:
     """Return the error for a discovery without tracepoints.
 
     Args:
         selection: that matched nothing.
         btf: of vmlinux.
+        modules: module name -> its BTF, of the modules that were searched.
     """
-    names = {
-        name
-        for name, proto_id in btf.tracepoints()
-        if arguments.find_skb_param(btf, proto_id) is not None
-    }
+    names = _tracepoint_names(btf, modules)
     summary = "Cannot find a matching tracepoint"
     if selection.only is not None:
         return KernelError(f"{summary}: {_explain_unlisted(selection.only, btf)}")
+    if not names:
+        return KernelError(
+            f"{summary}: this kernel has none with an sk_buff argument; choose another --backend"
+        )
     if selection.filter_func and not any(map(selection.name_matches, names)):
         return KernelError(
             f"{summary}: the tracepoint backend applies --filter-func {selection.filter_func!r} to "
             f"tracepoints; {_suggest_names(selection.filter_func, names, True)}"
         )
     return KernelError(f"{summary}: {_suggest_loosening(selection)}")
+
+
+def _tracepoint_names(btf: BTF, modules: Mapping[str, BTF]) -> set[str]:
+    """Return the names of the tracepoints that have an sk_buff argument."""
+    return {tracepoint.name for tracepoint in find_all_tracepoints(btf, modules)}
 
 
 def _explain_unlisted(
@@ -112,7 +124,7 @@ def _suggest_names(name: str, names: Collection[str], has_modules: bool) -> str:
 
 
 def _suggest_loosening(selection: Selection) -> str:
-    """Return advice which of the given flags to loosen."""
+    """Return advice which of the given flags to loosen; "" if none narrows the selection."""
     given = [
         flag
         for flag, narrows in (
@@ -123,7 +135,7 @@ def _suggest_loosening(selection: Selection) -> str:
         if narrows
     ]
     if not given:
-        return "this kernel allows none to be hooked; trace with --backend tracepoint"
+        return ""
     return f"loosen {' or '.join(given)}, or add --all-kmods"
 
 

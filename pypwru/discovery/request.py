@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.btf.load import load_module, load_vmlinux, module_names
+from pypwru.btf.members import has_member
 from pypwru.config import Backend, Config
 from pypwru.discovery import function_tables
 from pypwru.discovery.auxiliary_probes import Tracking
@@ -179,5 +180,5 @@ def _make_tracking(config: Config, btf: BTF) -> Tracking:
         config.output_bpfmap,
         keeps_verdicts=config.traces_nft,
         uses_seen_map=config.needs_seen_map,
-        has_bulk_free=config.needs_packet_ids and btf.has_member(*_BULK_FREE_MEMBER),
+        has_bulk_free=config.needs_packet_ids and has_member(btf, *_BULK_FREE_MEMBER),
     )

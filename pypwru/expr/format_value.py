@@ -11,8 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.btf import members
-from pypwru.btf.members import MemberRef
-from pypwru.btf.types import Kind, Type
+from pypwru.btf.types import Kind, MemberRef, Type
 
 if TYPE_CHECKING:
     from pypwru.btf.query import BTF

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.btf import declare, members
-from pypwru.btf.members import MemberRef
-from pypwru.btf.types import MODIFIERS, STRUCTS, Kind, Type
+from pypwru.btf.types import MODIFIERS, STRUCTS, Kind, MemberRef, Type
 from pypwru.errors import BTFError
 from pypwru.expr.int_types import BOOL, U64, IntType
 from pypwru.expr.ir import ROOT, MemoryRef, Read
 from pypwru.suggestions import did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pypwru.btf.query import BTF
     from pypwru.expr.position import Position
 
@@ -63,7 +64,6 @@ class MemberAccess:
         self.btf = btf
         self.root = root
         self._root_target = LValue((), MemberRef(ids[0], 0, 0))
-        self._member_cache: dict[int, dict[str, MemberRef]] = {}
 
     def member(self, parent: LValue | None, name: str, position: Position) -> LValue:
         """Return the object ``parent->name`` or ``parent.name``.
@@ -186,16 +186,11 @@ class MemberAccess:
         offsets = (*self.bit_range(lvalue, position).memory.offsets, 0)
         return MemoryRef(offsets, length + 2, is_string=True)
 
-    def members_of(self, struct: int | None = None) -> dict[str, MemberRef]:
-        """Return the members of ``struct``, a BTF type id, by name; by default the root's struct.
-
-        The result is cached: it must not be changed.
-        """
+    def members_of(self, struct: int | None = None) -> Mapping[str, MemberRef]:
+        """Return the members of ``struct``, a BTF type id, by name; None for the root's struct."""
         if struct is None:
             struct = self._root_target.member.type
-        if struct not in self._member_cache:
-            self._member_cache[struct] = members.flatten(self.btf, struct)
-        return self._member_cache[struct]
+        return self.btf.flat_members(struct)
 
     def _resolved_type(self, lvalue: LValue) -> Type:
         return self.btf.type(self.btf.resolve(lvalue.member.type))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pypwru.btf.enums import find_values
 from pypwru.expr import fold, int_types
 from pypwru.expr.ast import (
     BinaryExpr,
@@ -106,7 +107,7 @@ class TypeChecker:
             node: the name.
             enumerators: the enumerators of the enum that was tried first, for suggestions.
         """
-        values = sorted(set(self._member_access.btf.enum_values(node.text)))
+        values = sorted(set(find_values(self._member_access.btf, node.text)))
         if not values:
             raise node.position.error(self._unknown_name(node.text, enumerators))
         if len(values) > 1:

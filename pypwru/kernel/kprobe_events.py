@@ -1,7 +1,7 @@
 """Kprobes defined in tracefs: many probes per trace event, enabled and disabled together.
 
 A second definition of the same name adds a probe to the event: Linux commit ca89bc071d5e
-("tracing/kprobe: Add multi-probe per event support") (in v5.5). One perf event then runs a program
+("tracing/kprobe: Add multi-probe per event support") (in v5.4). One perf event then runs a program
 at all of them, so that detaching a thousand probes takes one RCU grace period instead of a
 thousand.
 
@@ -150,9 +150,9 @@ def expedite_rcu() -> Iterator[None]:
 
     By rcupdate.rcu_expedited (Documentation/admin-guide/kernel-parameters.txt): a grace period
     takes less than 1 ms instead of 25 ms, at the price of an interrupt to each CPU. A value that
-    another session or an administrator has set is left alone. Any nonzero number enables it, so a
-    session writes ``_OWN_VALUE``, and holds a lock on the file: if the value is there without a
-    lock, the session that wrote it was killed, and this one resets it.
+    another session or an administrator has set, before or in the context, is left alone. Any
+    nonzero number enables it, so a session writes ``_OWN_VALUE``, and holds a lock on the file: if
+    the value is there without a lock, the session that wrote it was killed, and this one resets it.
     """
     with ExitStack() as stack:
         with contextlib.suppress(OSError):
@@ -160,12 +160,17 @@ def expedite_rcu() -> Iterator[None]:
                 closing_fd(os.open(_RCU_EXPEDITED, os.O_RDWR | os.O_CLOEXEC))
             )
             fcntl.flock(knob, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: another session's
-            if int(os.pread(knob, 16, 0)) in (0, _OWN_VALUE):
+            if _read_expedited(knob) in (0, _OWN_VALUE):
                 os.pwrite(knob, b"%d" % _OWN_VALUE, 0)
                 stack.callback(_reset_expedited, knob)
         yield
 
 
+def _read_expedited(knob: int) -> int:
+    return int(os.pread(knob, 16, 0))
+
+
 def _reset_expedited(knob: int) -> None:
     with contextlib.suppress(OSError):
-        os.pwrite(knob, b"0", 0)
+        if _read_expedited(knob) == _OWN_VALUE:
+            os.pwrite(knob, b"0", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 
@@ -42,13 +43,19 @@ def parse_rx_errors(datagram: bytes) -> tuple[dict[str, int], bool]:
 
     Returns:
         Interface name -> rx_errors of the WireGuard devices in it; whether it ends the dump.
+
+    Raises:
+        OSError: the datagram has an NLMSG_ERROR: the kernel refused the dump.
     """
     found: dict[str, int] = {}
     at = 0
     while at + _NLMSGHDR.size <= len(datagram):
         size, kind, *_ = _NLMSGHDR.unpack_from(datagram, at)
-        if kind in (_NLMSG_DONE, _NLMSG_ERROR):
+        if kind == _NLMSG_DONE:
             return found, True
+        if kind == _NLMSG_ERROR:
+            code = -struct.unpack_from("=i", datagram, at + _NLMSGHDR.size)[0]
+            raise OSError(code, os.strerror(code))
         if kind == _RTM_NEWLINK:
             body = datagram[at + _NLMSGHDR.size + _IFINFOMSG_SIZE : at + size]
             link = dict(parse_attributes(body))
@@ -68,7 +75,7 @@ def read_loss_counters() -> dict[str, int]:
     Names are ``TcpExtListenDrops``, and for each WireGuard device e.g. ``wg0 rx_errors``.
 
     Raises:
-        OSError: /proc or rtnetlink can't be read.
+        OSError: /proc or rtnetlink can't be read, or the kernel refuses the dump.
     """
     import socket
 

@@ -143,7 +143,7 @@ def _with_trial(config: Config, request: TraceRequest, cache: Cache, log: Log) -
 
 def _nothing_found_error(request: TraceRequest, plan: AttachPlan) -> KernelError:
     if plan.backend is Backend.TRACEPOINT:
-        return no_tracepoint_error(request.selection, request.btf)
+        return no_tracepoint_error(request.selection, request.btf, request.modules)
     return no_function_error(
         request.selection, request.btf, request.modules, DiscoveryResult((), plan.unattachable)
     )

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.attach.fentry import WHY_NOT_FENTRY
+from pypwru.btf.declare import declare, declare_function
 from pypwru.btf.types import Kind
 from pypwru.config import Backend
 from pypwru.discovery import arguments
@@ -125,9 +126,9 @@ class _Signatures:
             return ""
         proto_id = self._protos.get((function.module, function.name))
         if proto_id is not None:
-            return btf.declare(proto_id, function.name)
-        func_ids = btf.find(function.name, Kind.FUNC)
-        return btf.declare(btf.type(func_ids[0]).type, function.name) if func_ids else ""
+            return declare(btf, proto_id, function.name)
+        is_known = bool(btf.find(function.name, Kind.FUNC))
+        return declare_function(btf, function.name) if is_known else ""
 
     def of_tracepoint(self, tracepoint: Tracepoint) -> str:
         """Return the tracepoint as a function of its arguments, without the callback's context.
@@ -142,5 +143,5 @@ class _Signatures:
             if traceiter
             else self._callbacks[tracepoint.module, tracepoint.name]
         )
-        parameters = (btf.declare(param.type, param.name) for param in btf.params(proto_id)[1:])
+        parameters = (declare(btf, param.type, param.name) for param in btf.params(proto_id)[1:])
         return f"void {tracepoint.name}({', '.join(parameters)})"

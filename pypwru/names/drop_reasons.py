@@ -139,8 +139,10 @@ def find_drop_enums(types: BTF) -> Iterator[dict[str, int]]:
 
 
 def _core_reasons(btf: BTF) -> dict[str, int]:
+    from pypwru.btf.enums import find_enum
+
     try:
-        return btf.enum(ENUM)
+        return find_enum(btf, ENUM)
     except BTFError:  # no reasons before Linux 5.17
         return {}
 

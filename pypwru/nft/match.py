@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from pypwru.bounded_memo import BoundedMemo
 from pypwru.kernel.netfilter import REJECT, VERDICTS, verdict_name
 from pypwru.nft.record import EMPTY_NFT, NO_RULE, decode_nft
 from pypwru.nft.render import ChainNames, NftEvent, chain_aliases, decode
@@ -49,12 +50,12 @@ class NftMatcher:
         self._drop_must_reject = REJECT in verdicts and _DROP not in verdicts
         self._chains = chains
         self._texts = texts
-        self._match_cache: dict[bytes, bool] = {}
+        self._matches_without_text = BoundedMemo(self._match_part, _MAX_PARTS)
 
     def matches(self, record: RawRecord) -> bool:
         """Return whether the nft event of a record, or its packet's last verdict, matches."""
         part = record[4][self._nft]
-        if part == EMPTY_NFT or not self._matches_without_text(part):
+        if part == EMPTY_NFT or not self._matches_without_text[part]:
             return False
         must_reject = self._drop_must_reject and _is_drop(part)
         if self._texts is None or not (self._text_matches or must_reject):
@@ -64,17 +65,12 @@ class NftMatcher:
             return False
         return self._text_matches is None or any(map(self._text_matches, text))
 
-    def _matches_without_text(self, part: bytes) -> bool:
-        """Return whether a part matches all criteria but those on the rule text; cached."""
-        is_match = self._match_cache.get(part)
-        if is_match is None:
-            event = decode(decode_nft(part), self._chains)
-            is_match = event is not None and event.nft.type not in (0, NO_RULE)
-            is_match = is_match and all(condition(event) for condition in self._conditions if event)
-            if len(self._match_cache) >= _MAX_PARTS:
-                self._match_cache.clear()
-            self._match_cache[part] = is_match
-        return is_match
+    def _match_part(self, part: bytes) -> bool:
+        """Return whether a part matches all criteria but those on the rule text."""
+        event = decode(decode_nft(part), self._chains)
+        if event is None or event.nft.type in (0, NO_RULE):
+            return False
+        return all(condition(event) for condition in self._conditions)
 
 
 def _is_drop(part: bytes) -> bool:

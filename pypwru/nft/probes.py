@@ -1,6 +1,6 @@
 """Attach to nftables and iptables-legacy, at the start or when their module is loaded.
 
-The handlers of a source that appears during the run are built in a child process (late.py).
+The handlers of a source that appears during the run are built in a child process (module_load.py).
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.attach.backends import attach_extra
 from pypwru.attach.report import AttachReport
@@ -29,6 +30,30 @@ if TYPE_CHECKING:
     from pypwru.program.load import Loader
 
 CompileUnit = Callable[[str, Function], Bytecode]
+
+
+class _Hook(NamedTuple):
+    """A function of one instance of a module, or of vmlinux.
+
+    Args:
+        display: name, as in kallsyms.
+        module: its module; '' for vmlinux.
+        instance: as of ``module_instance_id``.
+    """
+
+    display: str
+    module: str
+    instance: int
+
+    @classmethod
+    def on(cls, function: Function) -> _Hook:
+        """Return the hook on a function as it is loaded now."""
+        return cls(function.display, function.module, module_instance_id(function.module))
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether this instance of its module is still loaded."""
+        return module_instance_id(self.module) == self.instance
 
 
 class NftProbes:
@@ -66,14 +91,15 @@ class NftProbes:
         self._log = log
         self._stack = stack
         self._unhooked_map = unhooked_map
-        self._has_failure = False
         self._written_unhooked = False
+        self._failed: set[str] = set()  # names of sources; a fallback has that of its source
+        self._refused: set[_Hook] = set()  # by the kernel, in sources that are attached otherwise
         self._pending_hooks = choice.verdict_hooks
         self._sources = list(VERDICT_SOURCES)
         self._instances: dict[
             str, int
         ] = {}  # module -> instance at the last poll, 0 while unloaded
-        self._hooked: set[tuple[str, int]] = set()  # (display name, instance of its module)
+        self._hooked: set[_Hook] = set()
         self._builds: dict[VerdictSource, HandlerBuild] = {}
         stack.callback(self._drop_all_builds)
 
@@ -89,15 +115,18 @@ class NftProbes:
             for name, instance in instances.items()
             if instance not in (0, self._instances.get(name))
         }
-        self._instances = instances
+        previous, self._instances = self._instances, instances
         for source in list(self._sources):
             if loaded.intersection(source.modules):
                 self._begin_build(source)
             elif not any(instances[module] for module in source.modules):
                 self._drop_build(source)  # unloaded while its handlers were built
+                if any(map(previous.get, source.modules)):  # otherwise it is built in
+                    self._failed.discard(source.name)
         for source, build in list(self._builds.items()):
             if build.is_done():
                 self._finish_build(source, build)
+        self._refused = {hook for hook in self._refused if hook.is_loaded}
         self._update_unhooked()
 
     def _begin_build(self, source: VerdictSource) -> None:
@@ -124,12 +153,14 @@ class NftProbes:
 
     @contextmanager
     def _warn_on_failure(self, source: VerdictSource) -> Iterator[None]:
-        """Turn a failure to attach to ``source`` into a warning."""
+        """Turn a failure to attach to ``source`` into a warning, and note whether it failed."""
         try:
             yield
         except PypwruError as error:
             self._log.warn(f"Can't trace verdicts of {source.name}", why=error)
-            self._has_failure = True
+            self._failed.add(source.name)
+        else:
+            self._failed.discard(source.name)
 
     def attach(self, symbols: Symbols) -> None:
         """Attach to the sources that ``symbols`` contain; a failure is logged and not raised.
@@ -164,9 +195,11 @@ class NftProbes:
                 self._begin_build(active)
                 return
             source = active
-            functions = self._take_new(source.find_functions(symbols))
-            if not functions:
+            hooks = {_Hook.on(function): function for function in source.find_functions(symbols)}
+            new = {hook: function for hook, function in hooks.items() if hook not in self._hooked}
+            if not new:
                 return
+            functions = list(new.values())
             backend = self._choice.kprobe_backend
             assert backend, "sources are hooked only if kprobes are available"
             groups = source.group_functions(functions)
@@ -179,9 +212,12 @@ class NftProbes:
             )
             _check_hooked(functions[0], own_report)
             self._stack.push(stack.pop_all())
+        self._hooked.update(new)
         self._pending_hooks = {}
         self._report.missed_counters += own_report.missed_counters
-        self._has_failure |= bool(own_report.ignored)
+        planned = (*plan.functions, *chain.from_iterable(plan.hooks.values()))
+        refusals = dict(own_report.ignored)
+        self._refused.update(_Hook.on(each) for each in planned if each.display in refusals)
         for name, why in own_report.ignored:
             self._log.warn(f"Can't trace all verdicts of {source.name}", function=name, why=why)
         for handler, hooked in groups.items():
@@ -192,7 +228,7 @@ class NftProbes:
 
     def _update_unhooked(self) -> None:
         """Set the ``has_unhooked`` element if a source exists that isn't fully hooked."""
-        has_unhooked = self._has_failure or bool(self._builds)
+        has_unhooked = bool(self._failed or self._refused or self._builds)
         if has_unhooked is not self._written_unhooked:
             map_update(self._unhooked_map, bytes(4), has_unhooked.to_bytes(8, sys.byteorder))
             self._written_unhooked = has_unhooked
@@ -223,15 +259,6 @@ class NftProbes:
             self._sources[self._sources.index(source)] = fallback
             return fallback
         return source
-
-    def _take_new(self, functions: list[Function]) -> list[Function]:
-        """Return the functions not hooked since their module was loaded, now marked as hooked."""
-        instances = {function.module: module_instance_id(function.module) for function in functions}
-        new = [
-            each for each in functions if (each.display, instances[each.module]) not in self._hooked
-        ]
-        self._hooked.update((each.display, instances[each.module]) for each in new)
-        return new
 
 
 def _check_hooked(function: Function, report: AttachReport) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pypwru.btf.load import SYSFS, load_module
+from pypwru.btf.members import find_member
 from pypwru.btf.types import Field, Kind
 from pypwru.errors import BTFError
 from pypwru.kernel.build_id import is_debian_5_10
@@ -69,7 +70,7 @@ class NftTypes:
             path: member names joined by dots.
         """
         try:
-            return self._btf.member(struct, path)
+            return find_member(self._btf, struct, path)
         except BTFError:
             return None if self.has_btf else self._field_without_btf(struct, path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pypwru.btf.load import SYSFS, load_module
+from pypwru.btf.members import find_member
 from pypwru.btf.types import Field, Kind
 from pypwru.errors import BTFError
 
@@ -51,7 +52,7 @@ class XtTypes:
             path: member names joined by dots.
         """
         try:
-            return self._btf.member(struct, path)
+            return find_member(self._btf, struct, path)
         except BTFError:
             offset = _OFFSETS_WITHOUT_BTF.get((struct, path))
             return None if offset is None else Field(offset, 0, 0, 8, 0)

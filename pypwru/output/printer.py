@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from pypwru.bounded_memo import BoundedMemo
 from pypwru.nft.record import EMPTY_NFT
 from pypwru.output.split import DECODERS, BatchParts, RecordSplitter
 from pypwru.wire.fields import KIND_SLICE, Part
@@ -62,27 +63,6 @@ class Formatter(ABC):
         """Return the function that formats a value of ``column``, with the separator before it."""
 
 
-class _TextCache(dict[bytes, bytes]):
-    """Cache of part -> text; renders on a miss, and is cleared when full or when a column grew."""
-
-    def __init__(
-        self, render: Callable[[bytes], bytes], formatter: Formatter, max_size: int
-    ) -> None:
-        super().__init__()
-        self._render = render
-        self._formatter = formatter
-        self._width_changes = formatter.width_changes
-        self._max_size = max_size
-
-    def __missing__(self, part: bytes) -> bytes:
-        text = self._render(part)
-        if len(self) >= self._max_size or self._width_changes != self._formatter.width_changes:
-            self._width_changes = self._formatter.width_changes
-            self.clear()
-        self[part] = text
-        return text
-
-
 class _ColumnGroup:
     """A run of adjacent columns that have their values from the same part.
 
@@ -104,7 +84,9 @@ class _ColumnGroup:
     ) -> None:
         self.part = part
         max_size = _MAX_STACKS if part is Part.STACK else _MAX_TEXTS
-        self.texts = _TextCache(self._render_part, formatter, max_size)
+        self.texts = BoundedMemo(self._render_new_part, max_size)
+        self._formatter = formatter
+        self._width_changes = formatter.width_changes
         self._names = names
         self._terminator = terminator
         self._writers = [(formatter.column_writer(column), column.value) for column in columns]
@@ -131,6 +113,14 @@ class _ColumnGroup:
             return (text + end).encode()
 
         return format_time
+
+    def _render_new_part(self, data: bytes) -> bytes:
+        """Render a part for ``texts``, which is emptied when a column grew."""
+        text = self._render_part(data)
+        if self._width_changes != self._formatter.width_changes:
+            self._width_changes = self._formatter.width_changes
+            self.texts.clear()
+        return text
 
     def _render_part(self, data: bytes) -> bytes:
         # Truncation inside a UTF-8 sequence leaves bytes that aren't UTF-8 (surrogates, PEP 383).

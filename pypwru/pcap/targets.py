@@ -57,7 +57,8 @@ class CaptureFileSink(RotatingSink):
         """Rename the file to a backup, and continue in a new one, which is locked too.
 
         Raises:
-            OutputError: the folder takes no new file, or another run has locked it.
+            OutputError: the folder takes no new file, or another run has locked it. ``close`` is
+                still to be called.
         """
         super().rotate()
         _lock(self._descriptor, self._path)
@@ -93,7 +94,11 @@ def open_target(config: Config, stop: StopRequest, log: Log) -> CaptureTarget:
     descriptor = open_appending(path, OPTION_NAME, _FILE_MODE, stop, log)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         return Sink(descriptor, str(path), owned=True, stop=stop, flag=OPTION_NAME)
-    _lock(descriptor, path)
+    try:
+        _lock(descriptor, path)
+    except OutputError:
+        os.close(descriptor)
+        raise
     # Of a symbolic link the target is rotated, so that the link still leads to the newest file.
     max_backups = config.pcap_max_files - 1 if config.pcap_max_files else None
     rotation = Rotation(_NO_SIZE_LIMIT, max_backups, max_age=0, compress=False)
@@ -105,15 +110,12 @@ def open_target(config: Config, stop: StopRequest, log: Log) -> CaptureTarget:
 def _lock(descriptor: int, path: Path) -> None:
     """Lock a file against other runs: a file that two runs write to is no valid capture.
 
-    Closes the descriptor if that fails.
-
     Raises:
         OutputError: another run has locked it.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        os.close(descriptor)
         raise OutputError(
             f"can't write {path}: another pypwru writes to it: choose another {OPTION_NAME}"
         ) from error

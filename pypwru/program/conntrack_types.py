@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pypwru.btf.load import SYSFS, load_module, module_names
+from pypwru.btf.members import find_member, has_member
 from pypwru.errors import BTFError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class ConntrackTypes:
             path: member names joined by dots.
         """
         try:
-            return self._btf.member(struct, path)
+            return find_member(self._btf, struct, path)
         except BTFError:
             return None
 
@@ -58,7 +59,7 @@ def conntrack_types(btf: BTF, folder: Path = SYSFS) -> ConntrackTypes:
     Raises:
         BTFError: the module's BTF is malformed.
     """
-    is_in_module = not btf.has_member(*_TUPLE_MEMBER) and _MODULE in module_names(folder)
+    is_in_module = not has_member(btf, *_TUPLE_MEMBER) and _MODULE in module_names(folder)
     return ConntrackTypes(load_module(_MODULE, btf, folder) if is_in_module else btf)
 
 

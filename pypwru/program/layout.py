@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol
 
+from pypwru.btf.members import find_member, has_member
 from pypwru.btf.types import Field, Kind
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class ModuleTypes(Protocol):
     """Source of struct members that the BTF of vmlinux lacks: those of a module."""
 
     def member(self, struct: str, path: str) -> Field | None:
-        """Return the location as ``BTF.member``; None if there is no such struct or member."""
+        """Return the location as ``find_member``; None if there is no such struct or member."""
 
 
 def build_layout(sources: Iterable[str], btf: BTF, *modules: ModuleTypes) -> str:
@@ -74,12 +75,15 @@ def build_layout(sources: Iterable[str], btf: BTF, *modules: ModuleTypes) -> str
     lines: list[str] = []
     for (struct, member), optional in sorted(optional_by_member.items()):
         path = member.replace("__", ".") if not member.startswith("_") else member
-        is_in_vmlinux = not optional or btf.has_member(struct, path)
-        in_modules = (module.member(struct, path) for module in modules)
-        field = btf.member(struct, path) if is_in_vmlinux else next(filter(None, in_modules), None)
+        field: Field | None
+        if optional and not has_member(btf, struct, path):
+            in_modules = (module.member(struct, path) for module in modules)
+            field = next(filter(None, in_modules), None)
+        else:
+            field = find_member(btf, struct, path)
         if field is not None:
             lines += _field_macros(struct, member, field)
-    fields = {member: btf.member("sk_buff", member) for member in sorted(block_members)}
+    fields = {member: find_member(btf, "sk_buff", member) for member in sorted(block_members)}
     for member, field in fields.items():
         if ("sk_buff", member) not in optional_by_member:
             lines += _field_macros("sk_buff", member, field)

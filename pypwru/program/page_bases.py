@@ -17,6 +17,7 @@ import secrets
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from pypwru.btf.members import find_member
 from pypwru.btf.types import Kind
 from pypwru.errors import BTFError
 from pypwru.kernel.kernel_read import KernelReader, open_kernel_reader
@@ -109,7 +110,7 @@ def _pipe_page(btf: BTF, reader: KernelReader, pipe: int) -> int:
     """Return the address of the ``struct page`` in the first buffer of our pipe."""
 
     def read_member(address: int, struct_name: str, member: str) -> int:
-        return reader.u64(address + btf.member(struct_name, member).offset)
+        return reader.u64(address + find_member(btf, struct_name, member).offset)
 
     files = read_member(reader.current_task(), "task_struct", "files")
     table = read_member(read_member(files, "files_struct", "fdt"), "fdtable", "fd")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
+from pypwru.bounded_memo import BoundedMemo
 from pypwru.names.event_names import NameResolver, event_type, name_and_reason
 from pypwru.nft import record as nft_record
 from pypwru.nft import render
@@ -21,7 +22,7 @@ from pypwru.wire.fields import FUNCTION, KIND_SLICE, Part
 from pypwru.wire.record import RawRecord, header_constants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from pypwru.config import Config
     from pypwru.wire.layout import RecordLayout
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
 _KIND_GETTER = operator.itemgetter(KIND_SLICE)
 _FUNC_SIZE = FUNCTION.size
 _RULE_KIND = header_constants()["EVENT_NFT_RULE"].to_bytes(2, "little")
-_MAX_CACHED = 1 << 14  # entries of a cache; a full one is emptied
-
-_ValueT = TypeVar("_ValueT")
+_MAX_CACHED = 1 << 14  # slices in a dictionary; a full one is emptied
 
 
 class Drop(NamedTuple):
@@ -68,20 +67,6 @@ class RuleVerdict(NamedTuple):
     text: str | None
 
 
-class _ResolveCache(dict[bytes, _ValueT]):
-    """Cache from slices to resolved values, filled at the first access."""
-
-    def __init__(self, resolve: Callable[[bytes], _ValueT]) -> None:
-        super().__init__()
-        self._resolve = resolve
-
-    def __missing__(self, part: bytes) -> _ValueT:
-        if len(self) >= _MAX_CACHED:
-            self.clear()
-        value = self[part] = self._resolve(part)
-        return value
-
-
 class EventCounts:
     """Counts events.
 
@@ -108,10 +93,10 @@ class EventCounts:
         self._kind_by_func: dict[
             bytes, bytes
         ] = {}  # func part -> kind, if texts depend on the kind
-        self._text_by_func = _ResolveCache(self._resolve_function)
-        self._is_drop_by_func = _ResolveCache(self._is_drop)
-        self._drop_by_part = _ResolveCache(self._resolve_drop)
-        self._rule_by_part = _ResolveCache(self._decode_rule)
+        self._text_by_func = BoundedMemo(self._resolve_function, _MAX_CACHED)
+        self._is_drop_by_func = BoundedMemo(self._is_drop, _MAX_CACHED)
+        self._drop_by_part = BoundedMemo(self._resolve_drop, _MAX_CACHED)
+        self._rule_by_part = BoundedMemo(self._decode_rule, _MAX_CACHED)
 
     def add(self, batch: Sequence[RawRecord]) -> None:
         """Count a batch of events, at least one, without free records."""

@@ -17,8 +17,8 @@ from pypwru.kernel.netns_opener import find_namespaces
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-LossCounters = dict[tuple[int, str], int]
-"""(inode of a network namespace, name of a counter) -> its value."""
+LossCounters = dict[int, dict[str, int]]
+"""Inode of a network namespace that can be read -> name of a counter -> its value."""
 
 _NETNS_DIR, _OWN_NETNS = "/run/netns", "/proc/self/ns/net"
 _LISTEN_TEXT = (
@@ -48,12 +48,24 @@ class SilentLosses:
         self._read_counters = read_counters
         self._paths: Mapping[int, str] = {}
         self._initial = self._read_all()
+        # Of these the growth is unknown: without a beginning, the end would be taken for it.
+        self._unreadable = self._paths.keys() - self._initial.keys()
 
     def sentences(self) -> list[str]:
-        """Return a sentence for each counter that grew, except in namespaces that were deleted."""
-        after = self._read_all()
-        growth = {key: number - self._initial.get(key, 0) for key, number in after.items()}
-        found = [self._sentence(*key, number) for key, number in growth.items() if number > 0]
+        """Return a sentence for each counter that grew.
+
+        Namespaces that can't be read are left out, at the start or at the end: those that were
+        deleted, for instance.
+        """
+        found = []
+        for netns, counters in self._read_all().items():
+            if netns in self._unreadable:
+                continue
+            initial = self._initial.get(netns, {})
+            for name, value in counters.items():
+                growth = value - initial.get(name, 0)
+                if growth > 0:
+                    found.append(self._sentence(netns, name, growth))
         omitted = len(found) - _MAX_SENTENCES
         return [
             *found[:_MAX_SENTENCES],
@@ -73,15 +85,13 @@ class SilentLosses:
         self._paths = self._find()
         found: LossCounters = {}
         for netns, path in self._paths.items():
-            if self._netns in (0, netns):
-                found |= {
-                    (netns, name): number
-                    for name, number in self._read_namespace(netns, path).items()
-                }
+            counters = self._read_namespace(netns, path) if self._netns in (0, netns) else None
+            if counters is not None:
+                found[netns] = counters
         return found
 
-    def _read_namespace(self, netns: int, path: str) -> dict[str, int]:
-        """Return the counters of a namespace; none without CAP_SYS_ADMIN, except our own.
+    def _read_namespace(self, netns: int, path: str) -> dict[str, int] | None:
+        """Return the counters of a namespace; None without CAP_SYS_ADMIN, except for our own.
 
         Args:
             netns: inode.
@@ -93,4 +103,4 @@ class SilentLosses:
         with suppress(OSError), closing_fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC)) as descriptor:
             if os.fstat(descriptor).st_ino == netns:
                 return run_in_namespace(descriptor, self._read_counters)
-        return {}
+        return None

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.btf import elf, index, load, members
+from pypwru.btf import elf, index, load
+from pypwru.btf.declare import declare_function
+from pypwru.btf.enums import find_enum
+from pypwru.btf.members import find_member
 from pypwru.btf.query import BTF
 from pypwru.btf.types import Field, Kind
 from pypwru.cache import Cache
@@ -46,7 +49,7 @@ def header(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fields(btf: BTF, struct: str) -> dict[str, Field]:
     (type_id,) = btf.find(struct, Kind.STRUCT)
-    return {name: btf.member(struct, name) for name in members.flatten(btf, type_id)}
+    return {name: find_member(btf, struct, name) for name in btf.flat_members(type_id)}
 
 
 def test_offsets_and_sizes_are_the_compilers(header: Path) -> None:
@@ -61,7 +64,7 @@ def test_offsets_and_sizes_are_the_compilers(header: Path) -> None:
                 size = f"sizeof(((struct {struct} *)0)->{name}) == {field.size}"
                 lines.append(f"_Static_assert({at} && {size});")
     for struct, path in (("net", "ns.inum"), ("sock", "__sk_common.skc_net.net")):
-        offset = btf.member(struct, path).offset
+        offset = find_member(btf, struct, path).offset
         lines.append(f"_Static_assert(__builtin_offsetof(struct {struct}, {path}) == {offset});")
     assert len(lines) > 400
     source = header.with_name("offsets.c")
@@ -99,7 +102,7 @@ def test_prototypes_compile(header: Path) -> None:
     """Every 20th function, once a name; a name that the compiler knows otherwise is left out."""
     btf = here()
     names = sorted({name for name, _ in btf.functions()})[::20]
-    sources = [f"{btf.prototype(name)};" for name in names if name.isidentifier()]
+    sources = [f"{declare_function(btf, name)};" for name in names if name.isidentifier()]
     assert len(sources) > 2000
     source = header.with_name("prototypes.c")
     source.write_text('#include "vmlinux.h"\n' + "\n".join(sources))
@@ -122,8 +125,8 @@ def questions(btf: BTF) -> None:
         (type_id,) = btf.find(struct, Kind.STRUCT)
         for member in btf.members(type_id)[:12]:
             if member.name:
-                btf.member(struct, member.name)
-    assert btf.enum("bpf_func_id")["BPF_FUNC_ringbuf_output"] == 130
+                find_member(btf, struct, member.name)
+    assert find_enum(btf, "bpf_func_id")["BPF_FUNC_ringbuf_output"] == 130
 
 
 def test_what_is_kept_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

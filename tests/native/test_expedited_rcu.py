@@ -52,6 +52,16 @@ def test_an_administrators_setting_stays(setting: str) -> None:
         KNOB.write_text("0")
 
 
+@pytest.mark.parametrize("setting", ["0", "1", "2"])
+def test_what_an_administrator_sets_meanwhile_stays(setting: str) -> None:
+    try:
+        with expedite_rcu():
+            KNOB.write_text(setting)
+        assert KNOB.read_text().strip() == setting
+    finally:
+        KNOB.write_text("0")
+
+
 KILLED = """
 import os, signal
 from pypwru.kernel.kprobe_events import expedite_rcu

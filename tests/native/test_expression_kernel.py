@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from pypwru.btf.members import find_member
 from pypwru.btf.query import BTF
 from pypwru.errors import FilterError
 from pypwru.expr import Expression, compile_filter_expression
@@ -66,10 +67,10 @@ def memories(data: st.DataObject, btf: BTF) -> list[bytes]:
     made = []
     for content, text in zip(contents, texts, strict=True):
         memory = bytearray(memory_of(btf, content, data.draw(pointers)))
-        at = btf.member("sk_buff", "text").offset
+        at = find_member(btf, "sk_buff", "text").offset
         memory[at : at + 6] = text
         for start, struct in zip(places(btf), ("sk_buff", "other", "other"), strict=False):
-            memory[start + btf.member(struct, "flag").offset] &= 1  # gcc relies on it
+            memory[start + find_member(btf, struct, "flag").offset] &= 1  # gcc relies on it
         made.append(bytes(memory))
     return made
 

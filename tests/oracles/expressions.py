@@ -18,6 +18,7 @@ from typing import NamedTuple
 from pypwru.asm import ebpf
 from pypwru.asm.ebpf import R0, R1, R2, R3, R4, R5, R6, R7, R10, Assembler, Insn
 from pypwru.btf import load
+from pypwru.btf.members import find_member
 from pypwru.btf.query import BTF
 from pypwru.btf.types import Kind
 from pypwru.expr import Expression
@@ -151,11 +152,11 @@ def places(btf: BTF) -> tuple[int, int, int, int]:
 def fixes_of(btf: BTF) -> list[tuple[int, int, int]]:
     """Of every pointer: where it is, the number that stands for an address, and what is there."""
     root, one, two, _ = places(btf)
-    links = [(root + btf.member("sk_buff", name).offset, "other") for name in ("to", "also")]
-    links += [(start + btf.member("other", "next").offset, "other") for start in (one, two)]
-    links += [(start + btf.member("other", "back").offset, "sk_buff") for start in (one, two)]
-    links.append((root + btf.member("sk_buff", "label").offset, "char"))
-    text = root + btf.member("sk_buff", "text").offset
+    links = [(root + find_member(btf, "sk_buff", name).offset, "other") for name in ("to", "also")]
+    links += [(start + find_member(btf, "other", "next").offset, "other") for start in (one, two)]
+    links += [(start + find_member(btf, "other", "back").offset, "sk_buff") for start in (one, two)]
+    links.append((root + find_member(btf, "sk_buff", "label").offset, "char"))
+    text = root + find_member(btf, "sk_buff", "text").offset
     targets = {
         "other": ((1, one), (2, two)),
         "sk_buff": ((1, root),),
@@ -213,7 +214,7 @@ def _harness(expressions: Sequence[Expression], btf: BTF) -> list[Insn]:
 
 def _data(asm: Assembler) -> None:
     """The packet's address into its slot."""
-    _read(asm, _DATA, R6, load.load_vmlinux().member("sk_buff", "data").offset)
+    _read(asm, _DATA, R6, find_member(load.load_vmlinux(), "sk_buff", "data").offset)
 
 
 def _fix(asm: Assembler, at: int, number: int, target: int) -> None:

@@ -17,6 +17,7 @@ from pypwru.asm import ebpf
 from pypwru.asm.cbpf import SCRATCH_WORDS, ClassicInstruction
 from pypwru.asm.ebpf import R0, R1, R2, R3, R4, R6, R10, Assembler, Insn
 from pypwru.btf.load import load_vmlinux
+from pypwru.btf.members import find_member
 from pypwru.filter.pcap import NETMASK_UNKNOWN, SNAPLEN, Linktype
 from pypwru.filter.program import FilterProgram
 from pypwru.filter.splice import splice
@@ -158,7 +159,7 @@ def kernel_verdicts(
 def _harness(filters: int) -> list[Insn]:
     """sched_cls: r1 is the sk_buff. Its data begins with a PREFIX."""
     asm = Assembler()
-    data = load_vmlinux().member("sk_buff", "data").offset
+    data = find_member(load_vmlinux(), "sk_buff", "data").offset
     _read(asm, _DATA, 8, R1, data)
     asm.load(8, R1, R10, _DATA)
     _read(asm, _CAPLEN, PREFIX.size, R1, 0)

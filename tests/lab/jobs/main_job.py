@@ -21,6 +21,7 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from pypwru.btf.declare import declare_function
 from pypwru.btf.load import load_vmlinux
 from pypwru.cache import Cache
 from pypwru.kernel.kallsyms import read_symbols
@@ -125,7 +126,7 @@ def declared(names: set[str]) -> dict[str, Seen]:
     """What BTF and kallsyms say of functions, for the reasons of extra lines."""
     btf, symbols = load_vmlinux(None, Cache()), read_symbols()
     return {
-        name: {"prototype": btf.prototype(name), "addresses": len(symbols.addresses(name))}
+        name: {"prototype": declare_function(btf, name), "addresses": len(symbols.addresses(name))}
         for name in names
     }
 

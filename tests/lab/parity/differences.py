@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from pypwru.btf.declare import declare_function
 from pypwru.btf.query import BTF
 from pypwru.errors import BTFError
 from tests.lab.parity.compare import Finding
@@ -150,7 +151,7 @@ class Declared:
     def reason(self, function: str) -> str | None:
         """The difference's name; None when there is none."""
         try:
-            arguments = self._btf.prototype(function).partition("(")[2]
+            arguments = declare_function(self._btf, function).partition("(")[2]
         except BTFError:
             return None
         packets = re.findall(r"(const )?struct sk_buff \*(?!\*)", arguments)

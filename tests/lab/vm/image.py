@@ -73,9 +73,10 @@ def _module_files(kernel: Path, version: str) -> dict[str, bytes]:
 def _mapped_files() -> list[Path]:
     """The programs and libraries that a guest maps, LLVM above all.
 
-    Before 9p read through netfs (Linux eb497943fa21) a page fault asked for one page, while read(2)
-    takes half a MiB at a time: LLVM's 105 MiB in 0.2 s in place of 30. So on such a kernel
-    init copies these before it mounts the root.
+    Before 9p read through netfs, Linux commit eb497943fa21 ("9p: Convert to using the netfs helper
+    lib to do reads and caching") (in v5.16), a page fault asked for one page, while read(2) takes
+    half a MiB at a time: LLVM's 105 MiB in 0.2 s in place of 30. So on such a kernel init copies
+    these before it mounts the root.
     """
     programs = [path for name in _PROGRAMS if (path := shutil.which(name))]
     known = packages.output("ldconfig", "-p")

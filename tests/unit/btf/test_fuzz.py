@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pypwru.btf import elf
+from pypwru.btf.declare import declare_function
+from pypwru.btf.enums import find_enum, find_values
+from pypwru.btf.members import find_member
 from pypwru.btf.parse import Blob, parse
 from pypwru.btf.query import BTF
 from pypwru.errors import BTFError
@@ -45,15 +48,15 @@ def ask_everything(data: bytes, base: Blob | None = None) -> None:
                 question(type_id)
         with contextlib.suppress(BTFError):
             found = btf.type(type_id)
-            btf.enum(found.name)
+            find_enum(btf, found.name)
         with contextlib.suppress(BTFError):
-            btf.prototype(found.name)
+            declare_function(btf, found.name)
         with contextlib.suppress(BTFError):
-            btf.member(found.name, "dev.x")
+            find_member(btf, found.name, "dev.x")
     for whole in (
         lambda: list(btf.functions()),
         lambda: btf.functions_taking("sk_buff"),
-        lambda: btf.enum_value("TWO"),
+        lambda: list(find_values(btf, "TWO")),
         btf.tracepoints,
     ):
         with contextlib.suppress(BTFError):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pypwru.btf import load
+from pypwru.btf.members import has_member
 from pypwru.btf.query import BTF
 from pypwru.cache import Cache
 from pypwru.errors import BTFError
@@ -52,7 +53,7 @@ def summary(btf: BTF) -> tuple[object, ...]:
 
 
 def test_raw_btf(tmp_path: Path) -> None:
-    assert load.load_vmlinux(written(tmp_path, WHOLE)).has_member("sk_buff", "len")
+    assert has_member(load.load_vmlinux(written(tmp_path, WHOLE)), "sk_buff", "len")
 
 
 @pytest.mark.parametrize("bits", [32, 64])
@@ -186,4 +187,4 @@ def test_a_pipe_is_read_to_its_end() -> None:
     found = load.load_vmlinux(Path(f"/dev/fd/{reading}"))
     feeder.join()
     os.close(reading)
-    assert found.has_member("sk_buff", "len")
+    assert has_member(found, "sk_buff", "len")

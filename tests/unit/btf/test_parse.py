@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pypwru.btf import index
+from pypwru.btf.declare import declare_function
 from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
 from pypwru.btf.types import Kind
@@ -66,8 +67,11 @@ def test_a_split_blob_continues_its_base() -> None:
     assert btf.ids().start == base.next_id
     assert [name for name, _ in btf.functions()] == ["module_const", "nothing"]
     assert btf.find("nothing")[0] < base.next_id <= btf.find("nothing")[1]
-    assert btf.prototype("module_const") == "int module_const(volatile struct sk_buff *skb, int n)"
-    assert btf.prototype("nothing") == "int nothing(void)", "its own, not the kernel's"
+    assert (
+        declare_function(btf, "module_const")
+        == "int module_const(volatile struct sk_buff *skb, int n)"
+    )
+    assert declare_function(btf, "nothing") == "int nothing(void)", "its own, not the kernel's"
     assert btf.digest != BTF(whole).digest
 
 

@@ -303,22 +303,36 @@ def test_finding_nothing_says_what_to_type() -> None:
     assert "--category nft" in nothing(kernel, Selection(categories=frozenset({"nft"})))
     refused = nothing(kernel, Selection(filter_func="ip_rcv"), traceable("other"))
     assert "ip_rcv can't be traced (ftrace can't hook it" in refused
-    assert "--backend tracepoint" in nothing(kernel, EVERY, traceable("other"))
+    unhooked = nothing(kernel, EVERY, traceable("other"))
+    assert "none to be hooked; pypwru --list-functions has the reasons" in unhooked
+    kernel.tracepoint("sched_switch", kernel.pointer)
+    assert nothing(kernel, EVERY, traceable("other")) == unhooked, "it has no packet"
+    kernel.tracepoint("kfree_skb", kernel.skb)
+    assert "trace with --backend tracepoint" in nothing(kernel, EVERY, traceable("other"))
 
 
 def test_finding_no_tracepoint_names_near_ones() -> None:
     kernel = Kernel()
     kernel.tracepoint("netif_receive_skb", kernel.skb)
-    message = str(no_tracepoint_error(Selection(filter_func="netif_receive"), kernel.btf()))
+    message = str(no_tracepoint_error(Selection(filter_func="netif_receive"), kernel.btf(), {}))
     assert "did you mean netif_receive_skb?" in message
     narrow = Selection(categories=frozenset({"nft"}))
-    assert "--category nft" in str(no_tracepoint_error(narrow, kernel.btf()))
+    assert "--category nft" in str(no_tracepoint_error(narrow, kernel.btf(), {}))
+
+
+@pytest.mark.parametrize("selection", [EVERY, Selection("kfree_skb"), Selection("", 0)])
+def test_where_no_tracepoint_has_a_packet_another_backend_is_advised(selection: Selection) -> None:
+    kernel = Kernel()
+    kernel.tracepoint("sched_switch", kernel.pointer)
+    message = str(no_tracepoint_error(selection, kernel.btf(), {}))
+    assert message.endswith("none with an sk_buff argument; choose another --backend")
 
 
 def test_types_without_functions_are_named_as_such() -> None:
     kernel = Kernel()
-    kernel.tracepoint("kfree_skb", kernel.skb)
-    btf = kernel.btf()
     selection = Selection("", 3, frozenset())
-    error = no_function_error(selection, btf, {}, DiscoveryResult((), ()))
+    error = no_function_error(selection, kernel.btf(), {}, DiscoveryResult((), ()))
+    assert "types but no functions" in str(error) and "tracepoint" not in str(error)
+    kernel.tracepoint("kfree_skb", kernel.skb)
+    error = no_function_error(selection, kernel.btf(), {}, DiscoveryResult((), ()))
     assert "types but no functions" in str(error) and "--backend tracepoint" in str(error)

@@ -83,3 +83,17 @@ def test_what_a_killed_process_of_a_living_pid_left_is_removed(root: int, tmp_pa
     (tmp_path / "kprobe_events").write_text(line)
     KprobeEvents(root).remove_unused()
     assert defined(tmp_path) == {"other/skb_0"}
+
+
+@pytest.mark.parametrize("setting", ["0\n", "1\n"])
+def test_what_an_administrator_sets_meanwhile_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """A file stands in for the knob; what the kernel makes of it is in tests/native."""
+    knob = tmp_path / "rcu_expedited"
+    knob.write_text("0\n")
+    monkeypatch.setattr(module, "_RCU_EXPEDITED", str(knob))
+    with module.expedite_rcu():
+        assert int(knob.read_text()) > 1
+        knob.write_text(setting)
+    assert knob.read_text() == setting

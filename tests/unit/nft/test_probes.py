@@ -16,7 +16,7 @@ from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
 from pypwru.config import Backend
 from pypwru.discovery.functions import Function
-from pypwru.discovery.plan import AttachPlan
+from pypwru.discovery.plan import AttachPlan, Handler
 from pypwru.errors import BuildError, KernelError, PypwruError
 from pypwru.kernel.kallsyms import Symbols
 from pypwru.log import Log
@@ -119,10 +119,16 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Noted:
 
 
 class FakeMaking:
-    """Stands in for a child that makes what is attached to a judge."""
+    """Stands in for a child that makes what is attached to a judge.
 
-    def __init__(self, judge: VerdictSource) -> None:
+    Args:
+        judge: the judge.
+        displays: what kallsyms has; empty for all that the judge looks for.
+    """
+
+    def __init__(self, judge: VerdictSource, displays: Sequence[str]) -> None:
         self.judge = judge
+        self.displays = displays
         self.over = False
         self.closed = False
         self.error: PypwruError | None = None
@@ -133,7 +139,7 @@ class FakeMaking:
     def result(self) -> BuiltHandlers | None:
         if self.error:
             raise self.error
-        return BuiltHandlers(symbols(*sorted(self.judge.symbols)), {})
+        return BuiltHandlers(symbols(*(self.displays or sorted(self.judge.symbols))), {})
 
     def close(self) -> None:
         self.closed = True
@@ -150,13 +156,14 @@ class Probes(NftProbes):
         super().__init__(*arguments, self.stack, UNHOOKED)
         self.attached: list[str] = []
         self.refuses = False
+        self.displays: Sequence[str] = ()
         self.makings: list[FakeMaking] = []
 
     def no_compile(self, *_: object) -> Bytecode:
         return {}
 
     def make(self, judge: VerdictSource) -> HandlerBuild:
-        self.makings.append(FakeMaking(judge))
+        self.makings.append(FakeMaking(judge, self.displays))
         return cast("HandlerBuild", self.makings[-1])
 
     def let_all_end(self) -> None:
@@ -360,6 +367,130 @@ def test_what_cannot_be_hooked_is_noted_for_the_handlers(
     ((fd, key, value),) = noted
     assert (fd, key) == (UNHOOKED, bytes(4))
     assert any(value) and len(value) == MAPS["nft_unhooked"].value
+
+
+def test_who_is_hooked_after_a_failure_is_noted_for_the_handlers(
+    noted: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a reload of its module; a source that is gone gives no verdicts."""
+    loads = {"ip_tables": 7}
+    monkeypatch.setattr(nft_probes, "module_instance_id", lambda module: loads.get(module, 0))
+    probes = Probes()
+    probes.refuses = True
+    probes.attach(symbols("ipt_do_table[ip_tables]"))
+    probes.poll()
+    assert [any(value) for *_, value in noted] == [True]
+    loads["ip_tables"] = 8
+    probes.poll()
+    probes.refuses = False
+    probes.let_all_end()
+    probes.poll()
+    assert [any(value) for *_, value in noted] == [True, False]
+    probes.refuses = True
+    loads["ip_tables"] = 9
+    probes.poll()
+    probes.let_all_end()
+    probes.poll()
+    assert [any(value) for *_, value in noted] == [True, False, True]
+    del loads["ip_tables"]
+    probes.poll()
+    assert [any(value) for *_, value in noted] == [True, False, True, False]
+
+
+def test_a_failure_of_what_is_built_in_is_for_the_run(
+    noted: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A built-in module may have no directory in /sys/module, as if it weren't loaded."""
+    monkeypatch.setattr(nft_probes, "module_instance_id", lambda module: 0 if module else 1)
+    probes = Probes()
+    probes.refuses = True
+    probes.attach(symbols("ipt_do_table"))
+    probes.poll()
+    probes.poll()
+    assert [any(value) for *_, value in noted] == [True]
+
+
+class Kernel:
+    """Attaches, as attach_extra() does, and refuses what it is to refuse."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *sources: VerdictSource) -> None:
+        self.loads = {"": 1}
+        self.fails = False
+        self.refused: set[str] = set()
+        self.attached: list[list[str]] = []
+        monkeypatch.setattr(nft_probes, "attach_extra", self.attach_extra)
+        monkeypatch.setattr(nft_probes, "module_instance_id", lambda name: self.loads.get(name, 0))
+        monkeypatch.setattr(nft_probes, "VERDICT_SOURCES", sources)
+        monkeypatch.setattr(Probes, "_attach_source", NftProbes._attach_source)
+
+    @contextmanager
+    def attach_extra(
+        self, choice: BackendPlan, plan: AttachPlan, loader: Loader, report: AttachReport, log: Log
+    ) -> Iterator[None]:
+        if self.fails:
+            raise KernelError("no memory")
+        names = [function.display for function in plan.functions]
+        self.attached.append(names)
+        report.ignored += [(name, "Invalid argument") for name in names if name in self.refused]
+        yield
+
+
+def poll_and_build(probes: Probes) -> None:
+    probes.poll()
+    probes.let_all_end()
+    probes.poll()
+
+
+EVALS = VerdictSource(
+    "evals",
+    ("nf_tables", "nft_queue"),
+    ("nft_do_chain", "nft_queue_eval"),
+    lambda functions: {Handler("nft_expr_entry"): tuple(functions)},
+    "nft/nft_eval.bpf.c",
+)
+EVAL_DISPLAYS = "nft_do_chain[nf_tables]", "nft_queue_eval[nft_queue]"
+
+
+def test_a_failed_attach_is_tried_again_with_the_next_module(
+    noted: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = Kernel(monkeypatch, EVALS)
+    kernel.loads["nf_tables"] = 7
+    kernel.fails = True
+    probes = Probes()
+    probes.displays = EVAL_DISPLAYS
+    probes.attach(symbols("nft_do_chain[nf_tables]"))
+    kernel.fails = False
+    kernel.loads["nft_queue"] = 8
+    poll_and_build(probes)
+    assert kernel.attached == [list(EVAL_DISPLAYS)]
+    kernel.loads["nft_queue"] = 9
+    poll_and_build(probes)
+    assert kernel.attached[1:] == [["nft_queue_eval[nft_queue]"]], "the other one is hooked"
+    assert not any(noted[-1][2])
+
+
+def test_a_refused_function_is_noted_while_its_module_is_loaded(
+    noted: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = Kernel(monkeypatch, EVALS)
+    kernel.loads |= {"nf_tables": 7, "nft_queue": 8}
+    kernel.refused = {"nft_queue_eval[nft_queue]"}
+    probes = Probes()
+    probes.displays = EVAL_DISPLAYS
+    probes.attach(symbols(*EVAL_DISPLAYS))
+    probes.poll()
+    assert [any(value) for *_, value in noted] == [True]
+    del kernel.loads["nft_queue"]
+    probes.poll()
+    assert [any(value) for *_, value in noted] == [True, False]
+    kernel.loads["nft_queue"] = 9
+    poll_and_build(probes)
+    assert kernel.attached[1:] == [["nft_queue_eval[nft_queue]"]]
+    assert any(noted[-1][2]), "it is refused again"
+    kernel.loads["nft_queue"], kernel.refused = 10, set()
+    poll_and_build(probes)
+    assert not any(noted[-1][2])
 
 
 def test_who_comes_late_is_not_hooked_while_it_is_made(

@@ -20,8 +20,11 @@ from hypothesis import strategies as st
 from scapy.utils import RawPcapNgReader, RawPcapReader
 
 from pypwru.errors import OutputClosed, OutputError, UsageError
+from pypwru.files import rotation
+from pypwru.files.backups import create_with_mode_of
 from pypwru.log import Log
 from pypwru.pcap import writer as pcap_output
+from pypwru.pcap.targets import CaptureFileSink, open_target
 from pypwru.pcap.writer import open_pcap
 from pypwru.signals import StopRequest
 from tests.support.need import need
@@ -284,6 +287,34 @@ def test_a_file_is_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert len(rotated(path)) > 2, "it was begun anew"
     write(f"--output-pcap {link}", numbered(2))
     assert seen(path) == sent(numbered(2))
+
+
+def test_a_new_file_that_another_run_has_locked_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came between the creation and the lock. The end closes what the sink has, once."""
+    path = tmp_path / "x.pcapng"
+    others: list[int] = []
+
+    def create(path: Path, model: os.stat_result) -> int:
+        created = create_with_mode_of(path, model)
+        others.append(os.open(path, os.O_WRONLY | os.O_APPEND))
+        fcntl.flock(others[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(others[0], b"other")
+        return created
+
+    monkeypatch.setattr(rotation, "create_with_mode_of", create)
+    with closing(open_target(configured(f"--output-pcap {path}"), NEVER, Log(None))) as target:
+        assert isinstance(target, CaptureFileSink)
+        target.write_events([b"own"])
+        with pytest.raises(OutputError, match="another pypwru writes to it"):
+            target.rotate()
+        descriptor = target.fileno()
+        assert os.path.samestat(os.fstat(descriptor), path.stat())
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    os.close(others[0])
+    assert sorted(each.read_bytes() for each in tmp_path.iterdir()) == [b"other", b"own"]
 
 
 def test_a_named_pipe_waits_for_its_reader(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,6 +60,18 @@ def test_devices_of_wireguard_have_errors() -> None:
     assert parse_rx_errors(b"") == ({}, False)
 
 
+def test_a_refused_dump_is_not_one_without_devices() -> None:
+    """The kernel's own NLMSG_ERROR, of a request for a device that does not exist."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as route:
+        route.settimeout(10)
+        body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, 0x7FFFFFFF, 0, 0)
+        route.send(struct.pack("=IHHII", 16 + len(body), 18, 0x1, 1, 0) + body)
+        refusal = route.recv(1 << 16)
+    with pytest.raises(OSError, match="No such device") as raised:
+        parse_rx_errors(refusal)
+    assert raised.value.errno == errno.ENODEV
+
+
 def test_this_machine_is_read() -> None:
     found = loss_counters.read_loss_counters()
     text = Path("/proc/self/net/netstat").read_text()
@@ -70,6 +84,7 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.inode = os.stat("/proc/self/ns/net").st_ino
         self.counters: dict[str, int] = {}
+        self.is_refused = False
         monkeypatch.setattr(silent, "run_in_namespace", self.refuse)
 
     def refuse(self, descriptor: int, work: object) -> dict[str, int]:
@@ -80,6 +95,8 @@ class Machine:
         return {self.inode: "/proc/self/ns/net", 1: "/proc/self/ns/net", 2: "/no/such/path"}
 
     def read(self) -> dict[str, int]:
+        if self.is_refused:
+            raise OSError(errno.EBUSY, "Device or resource busy")
         return dict(self.counters)
 
     def losses(self, netns: int = 0) -> SilentLosses:
@@ -98,6 +115,15 @@ def test_what_grew_is_told_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ss -ltn" in drops
     assert errors.startswith(f"wg1 rx_errors grew by 3 {where}: ")
     assert "wg show" in errors
+
+
+def test_growth_is_unknown_without_a_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    machine.counters = {"TcpExtListenDrops": 4}
+    machine.is_refused = True
+    losses = machine.losses()
+    machine.is_refused = False
+    assert losses.sentences() == []
 
 
 def test_only_the_namespace_that_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
