@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from pypwru.bounded_memo import BoundedMemo
 from pypwru.discovery.skb_lifetime import CONSUME_TARGETS, DROP_TARGETS
 from pypwru.packets.tracker import KIND
 from pypwru.wire.drop_flag import frees_no_packet
@@ -72,7 +73,7 @@ class DropClassifier:
     def __init__(self, targets: Mapping[int, str], is_drop: IsDrop) -> None:
         self._targets = targets
         self._is_drop = is_drop
-        self._cache: dict[bytes, bool | None] = {}
+        self._functions = BoundedMemo(self._classify_function, _CACHE_SIZE)
 
     def classify(self, record: RawRecord) -> bool | None:
         """Return whether an event drops its packet.
@@ -83,22 +84,13 @@ class DropClassifier:
         """
         if record[0][KIND] != _FUNCTION_KIND:
             return None
-        is_drop = self._classify_function(record[1])
+        is_drop = self._functions[record[1]]
         return None if is_drop and frees_no_packet(record[3]) else is_drop
 
     def _classify_function(self, func: bytes) -> bool | None:
-        """Classify a func part; results are cached, and the cache is emptied when it is full."""
-        if func in self._cache:
-            return self._cache[func]
-        if len(self._cache) >= _CACHE_SIZE:
-            self._cache.clear()
-        is_drop = self._cache[func] = self._evaluate(
-            int.from_bytes(func[_ADDRESS], "little"), int.from_bytes(func[_REASON], "little")
-        )
-        return is_drop
-
-    def _evaluate(self, address: int, reason: int) -> bool | None:
-        if self._is_drop(address, reason):
+        """Classify a func part."""
+        address = int.from_bytes(func[_ADDRESS], "little")
+        if self._is_drop(address, int.from_bytes(func[_REASON], "little")):
             return True
         return False if self._targets.get(address) in CONSUME_TARGETS | DROP_TARGETS else None
 

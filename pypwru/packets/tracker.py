@@ -11,6 +11,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from pypwru.bounded_memo import BoundedMemo
 from pypwru.discovery.skb_lifetime import TERMINAL_TARGETS
 from pypwru.wire.record import EVENT_MEMBERS, RawRecord, header_constants
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 MAX_SKBS = 1 << 16
 """sk_buffs in one of two generations. Beyond, those without an event for longest are evicted."""
 
+_MAX_FREE_KINDS = 1 << 14  # functions times drop reasons
 KIND = slice(
     EVENT_MEMBERS["kind"].offset, EVENT_MEMBERS["kind"].offset + EVENT_MEMBERS["kind"].size
 )
@@ -60,7 +62,7 @@ class FreeKind(Enum):
     LAST_EVENT = "it is freed, and has no other event than late nft events"
 
 
-class FreeKinds(dict[bytes, FreeKind | None]):
+class FreeKinds(BoundedMemo[bytes, FreeKind | None]):
     """func part of a record -> ``FreeKind`` of its target; None if that frees no sk_buff.
 
     Args:
@@ -68,8 +70,10 @@ class FreeKinds(dict[bytes, FreeKind | None]):
             targets while tracing.
     """
 
+    __slots__ = ("_target_count", "_targets")
+
     def __init__(self, targets: Mapping[int, str]) -> None:
-        super().__init__()
+        super().__init__(self._find, _MAX_FREE_KINDS)
         self._targets = targets
         self._target_count = len(targets)
 
@@ -79,13 +83,12 @@ class FreeKinds(dict[bytes, FreeKind | None]):
             self._target_count = len(self._targets)
             self.clear()
 
-    def __missing__(self, func: bytes) -> FreeKind | None:
+    def _find(self, func: bytes) -> FreeKind | None:
         name = self._targets.get(int.from_bytes(func[:8], "little"), "")
-        found = None
-        if name in TERMINAL_TARGETS:  # nothing is called from within a tracepoint
-            found = FreeKind.LAST_EVENT if name.startswith("tp:") else FreeKind.FREES
-        self[func] = found
-        return found
+        if name not in TERMINAL_TARGETS:
+            return None
+        # Nothing is called from within a tracepoint.
+        return FreeKind.LAST_EVENT if name.startswith("tp:") else FreeKind.FREES
 
 
 class TrackedSkb:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from pypwru.bounded_memo import BoundedMemo
 from pypwru.config import DROP, EVERY, FIRST, LAST
 from pypwru.names.event_names import NameResolver, event_type, name_and_reason
 from pypwru.names.functions import name_aliases
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 TakeData = Callable[[RawRecord], "PacketCapture | None"]
 """Returns and removes the captured packet data of a record; called once per record, in order."""
 
-_MAX_TRAITS = 1 << 14
+_MAX_TRAITS = 1 << 14  # functions times drop reasons
 
 
 class CapturedEvent(NamedTuple):
@@ -56,25 +57,6 @@ class _FunctionTraits(NamedTuple):
 
     is_named: bool
     is_selected_drop: bool
-
-
-class _TraitCache(dict[bytes, _FunctionTraits]):
-    """Cache of the func part with the kind appended -> its properties; computed on a miss."""
-
-    def __init__(self, when: frozenset[str], names: NameResolver) -> None:
-        super().__init__()
-        self._when = when
-        self._names = names
-
-    def __missing__(self, part: bytes) -> _FunctionTraits:
-        if len(self) >= _MAX_TRAITS:  # functions times drop reasons
-            self.clear()
-        fields = decode_function(part)
-        name, _ = name_and_reason(fields, self._names)
-        is_selected_drop = DROP in self._when and event_type(fields, self._names) == "drop"
-        is_named = not self._when.isdisjoint(name_aliases(name))
-        trait = self[part] = _FunctionTraits(is_named, is_selected_drop)
-        return trait
 
 
 class _Skb(TrackedSkb):
@@ -122,7 +104,8 @@ class CaptureSelector:
     ) -> None:
         when, layout = config.capture_when, record_layout(config)
         self._take_data = take_data
-        self._traits = _TraitCache(when, names)
+        self._when, self._names = when, names
+        self._traits = BoundedMemo(self._find_traits, _MAX_TRAITS)
         self._every, self._first, self._last = (word in when for word in (EVERY, FIRST, LAST))
         self._latest = latest or LastEventBuffer()
         self._tracker: SkbTracker[_Skb] | None = None  # none is needed for ``first`` alone
@@ -174,6 +157,14 @@ class CaptureSelector:
             self._found.append(self._with_losses(event))
         elif skb and self._last:
             self._found += map(self._with_losses, self._latest.put(skb, event))
+
+    def _find_traits(self, part: bytes) -> _FunctionTraits:
+        """Return the properties of the func part of a record with the kind appended."""
+        fields = decode_function(part)
+        name, _ = name_and_reason(fields, self._names)
+        is_selected_drop = DROP in self._when and event_type(fields, self._names) == "drop"
+        is_named = not self._when.isdisjoint(name_aliases(name))
+        return _FunctionTraits(is_named, is_selected_drop)
 
     def _with_losses(self, event: CapturedEvent) -> CapturedEvent:
         """Move the count of losses into an event that is about to be returned."""
