@@ -1,4 +1,7 @@
-"""The classic pcap format with ns timestamps: frames of one link type, without metadata."""
+"""The classic pcap format with ns timestamps: frames of one link type, without metadata.
+
+The public methods of scapy's writer write it.
+"""
 
 from __future__ import annotations
 

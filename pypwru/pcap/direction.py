@@ -1,6 +1,6 @@
 """Direction and reception type of a packet: epb_flags of pcapng.
 
-https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-02.html, section 4.3.1. Directions of
+https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-06.html, section 4.3.1. Directions of
 functions are listed in data/directions.txt.
 """
 

@@ -16,7 +16,7 @@ FormatFactory = Callable[[BlockBuffer, DescribeInterface], CaptureFormat]
 def format_factory(config: Config, command: str) -> FormatFactory:
     """Return the factory of formats: classic for a name in ``.pcap``, else pcapng.
 
-    Imports scapy here, since that is slow.
+    Imports the format here: that of classic pcap needs scapy, which is slow to load.
 
     Args:
         config: of the run; --output-pcap must be set.

@@ -67,7 +67,7 @@ DescribeInterface = Callable[[Device], InterfaceInfo]
 
 
 class BlockBuffer:
-    """A write buffer with the file interface that scapy's writers need."""
+    """A write buffer with the file interface that scapy's writer of classic pcap needs."""
 
     def __init__(self) -> None:
         self.size = 0

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scapy.utils import RawPcapReader
+from scapy.utils import PcapReader
 
 from tests.support.need import need
 from tests.support.paths import TREE
@@ -79,7 +79,7 @@ def check(file: Path) -> None:
 
 def octets(file: Path) -> list[bytes]:
     """The packets of a capture in any format."""
-    return [found for found, _ in _raw(file)]
+    return [packet.original for packet in _read(file)]
 
 
 def packets(file: Path) -> list[Packet]:
@@ -88,20 +88,22 @@ def packets(file: Path) -> list[Packet]:
     words = [word for key in keys for word in ("-e", key)]
     lines = tshark(file, "-T", "fields", *words).splitlines()
     return [
-        Packet(found, told.wirelen, told.direction, *line.split("\t"))
-        for (found, told), line in zip(_raw(file), lines, strict=True)
+        Packet(packet.original, packet.wirelen, packet.direction, *line.split("\t"))
+        for packet, line in zip(_read(file), lines, strict=True)
     ]
 
 
-def _raw(file: Path) -> Iterator[tuple[bytes, Any]]:
+def _read(file: Path) -> Iterator[Any]:
+    """Packets of scapy, whose ``original`` is what was captured."""
     if not file.stat().st_size:
         return
-    with RawPcapReader(str(file)) as reader:
+    with PcapReader(str(file)) as reader:
         while True:
             try:
-                yield reader._read_packet(SNAPLEN)  # the public one cuts at 65535
+                packet = reader.read_packet(SNAPLEN)  # iteration cuts at 65535
             except EOFError:
                 return
+            yield packet
 
 
 def differences(ours: Sequence[bytes], theirs: Sequence[bytes]) -> list[str]:

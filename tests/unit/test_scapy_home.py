@@ -26,9 +26,7 @@ print(sorted(found))
 """
 
 
-@pytest.mark.parametrize(
-    "module", ["pypwru.pcap.pcapng", "pypwru.pcap.classic", "pypwru.api.scapy_packet"]
-)
+@pytest.mark.parametrize("module", ["pypwru.pcap.classic", "pypwru.api.scapy_packet"])
 @pytest.mark.parametrize("named", [False, True])
 def test_nothing(tmp_path: Path, module: str, named: bool) -> None:
     cache = tmp_path / ".cache" / "scapy"

@@ -9,6 +9,7 @@ import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pylibpcap.pcap import rpcap
@@ -313,18 +314,23 @@ def test_a_file_without_a_packet_is_one(tmp_path: Path) -> None:
         assert "Number of packets:   0\n" in tool("capinfos", path)
 
 
-def test_scapy_is_there_only_where_a_pcap_is_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("suffix", "is_loaded"), [("pcapng", False), ("pcap", True)])
+def test_scapy_is_there_only_where_classic_pcap_is_asked_for(
+    tmp_path: Path, suffix: str, is_loaded: bool
+) -> None:
     script = (
-        "import sys; import pypwru.cli.run; print('scapy.utils' in sys.modules); "
-        "from contextlib import ExitStack, closing; from tests.support.pcaps import Writer\n"
-        "print('scapy.utils' in sys.modules)\n"
-        "with ExitStack() as stack: Writer(sys.argv[1], stack)\n"
-        "print('scapy.utils' in sys.modules)"
+        "import sys; import pypwru.cli.run; print('scapy' in sys.modules); "
+        "from tests.support.pcaps import FRAME, captured, sight, write\n"
+        "print('scapy' in sys.modules)\n"
+        "write(sys.argv[1], [(sight(), captured(FRAME, first=True))])\n"
+        "print('scapy' in sys.modules)"
     )
+    path = tmp_path / f"x.{suffix}"
     done = subprocess.run(
-        [sys.executable, "-c", script, f"--output-pcap {tmp_path}/x.pcapng"],
+        [sys.executable, "-c", script, f"--output-pcap {path}"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.split() == ["False", "False", "True"]
+    assert done.stdout.split() == ["False", "False", str(is_loaded)]
+    assert "Number of packets:   1\n" in tool("capinfos", path)
