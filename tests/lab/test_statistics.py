@@ -17,7 +17,14 @@ from tests.lab.kernels import Feature, names
 from tests.lab.kernels import kernel as row_of
 from tests.lab.main_job import logged
 from tests.lab.results import with_marks
-from tests.oracles.recount import bounds, located, recount, told, told_located, validate
+from tests.oracles.recount import (
+    bounds,
+    document_counts,
+    document_locations,
+    located,
+    recount,
+    validate,
+)
 
 pytestmark = pytest.mark.lab
 SUITE = "statistics"
@@ -43,7 +50,7 @@ def test_a_recount_of_the_lines_is_equal(seen: Any, capsys: pytest.CaptureFixtur
     lines = [json.loads(line) for line in seen["out"].splitlines()]
     document = seen["statistics"]
     validate(SCHEMA, document)
-    counted, said = recount(lines), told(document)
+    counted, said = recount(lines), document_counts(document)
     del counted["hops"]
     hops, (least, most) = said.pop("hops"), bounds(lines)
     assert counted == said
@@ -53,7 +60,7 @@ def test_a_recount_of_the_lines_is_equal(seen: Any, capsys: pytest.CaptureFixtur
             assert low <= value <= high
     assert counted["events"] == int(logged(seen["err"], "Done")["events"]) > 20
     if seen["run"] == "drops":
-        assert located(lines) == told_located(document)
+        assert located(lines) == document_locations(document)
     with capsys.disabled():
         kinds = {key: len(value) for key, value in counted.items() if isinstance(value, dict)}
         plain = {key: value for key, value in counted.items() if isinstance(value, int)}

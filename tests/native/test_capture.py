@@ -17,7 +17,7 @@ import pytest
 
 from pypwru.pcap.packet_data import PacketCapture
 from tests.native.tracing import Network, ip, need_tracing, network, set_up_silent
-from tests.support.packet_sockets import OUTGOING, PacketSocket, Sight, capturing, told
+from tests.support.packet_sockets import OUTGOING, CapturedRecord, PacketSocket, captures, capturing
 
 pytestmark = pytest.mark.native
 TRACEPOINT = "--backend=tracepoint"
@@ -100,10 +100,10 @@ def send(sender: socket.socket, octets: int, how: str) -> None:
 def test_tcp_with_page_fragments(family: socket.AddressFamily, address: str, how: str) -> None:
     """At the tracepoint beside the packet socket's own place, behind the kernel's segmentation."""
     words = [TRACEPOINT, "--pcap-snaplen=262144", "--buffer-size=64M", f"--pcap-when={SENT}", "tcp"]
-    with PacketSocket("lo") as link, capturing(*words) as capture:
+    with PacketSocket("lo") as link, capturing(*words) as session:
         port = stream(family, address, 3_000_000, how)
-        capture.read()
-        ours = [one for one in told(capture.sights) if of(one.data, port)]
+        session.read()
+        ours = [one for one in captures(session.events) if of(one.data, port)]
         theirs = outgoing(link, port)
     assert max(map(len, theirs)) > 20_000, "no packet was large"
     assert bytes_of(ours) == theirs
@@ -129,11 +129,11 @@ SIZES = (0, 1, 200, 256, 257, 1400, 1536, 1537, 4096, 4097, 20000, 65507)
 
 def test_each_packet_once() -> None:
     words = [TRACEPOINT, "--pcap-snaplen=65549", "udp"]
-    with datagrams() as (port, send), PacketSocket("lo") as link, capturing(*words) as capture:
+    with datagrams() as (port, send), PacketSocket("lo") as link, capturing(*words) as session:
         for size in SIZES:
             send(size)
-        capture.read()
-        ours = [one for one in told(capture.sights) if of(one.data, port)]
+        session.read()
+        ours = [one for one in captures(session.events) if of(one.data, port)]
         theirs = outgoing(link, port)
     assert sum(theirs.values()) == len(SIZES)
     assert bytes_of(ours) == theirs
@@ -144,11 +144,11 @@ def test_packets_that_answer_each_other_in_the_same_memory() -> None:
     """One is freed before the next is made: mostly its address and its memory are given again."""
     own = f"127.{os.getpid() >> 8 & 255}.{os.getpid() & 255}.2"
     words = [TRACEPOINT, f"icmp and host {own}"]
-    with PacketSocket("lo") as link, capturing(*words) as capture:
+    with PacketSocket("lo") as link, capturing(*words) as session:
         ping = ["ping", "-q", "-c", "200", "-i", "0.002", own]
         found = subprocess.run(ping, check=True, capture_output=True)
-        capture.read()
-        ours = bytes_of(told(capture.sights))
+        session.read()
+        ours = bytes_of(captures(session.events))
         own_frames = [one for one in link.frames() if socket.inet_aton(own) in one.octets[26:34]]
         theirs = Counter(one.octets for one in own_frames if one.kind == OUTGOING)
     assert b"200 received" in found.stdout
@@ -162,14 +162,14 @@ def test_what_is_beyond_the_snaplen(snaplen: int) -> None:
     with (
         datagrams() as (port, send),
         PacketSocket("lo") as link,
-        capturing(*words, f"udp port {port}") as capture,
+        capturing(*words, f"udp port {port}") as session,
     ):
         send(0)
         send(20000)
-        capture.read()
+        session.read()
         theirs = Counter((one[:snaplen], len(one)) for one in outgoing(link, port))
-        assert Counter((one.data, one.length) for one in told(capture.sights)) == theirs
-        assert capture.account()["capture_truncated"] == 0
+        assert Counter((one.data, one.length) for one in captures(session.events)) == theirs
+        assert session.account()["capture_truncated"] == 0
 
 
 def test_a_tag_inside_the_frame(pair: tuple[str, str]) -> None:
@@ -178,23 +178,23 @@ def test_a_tag_inside_the_frame(pair: tuple[str, str]) -> None:
     frame = b"\xff" * 6 + own + b"\x88\xb5" + os.urandom(100)
     tagged = frame[:12] + struct.pack("!HH", 0x8100, 0x6005) + frame[12:]
     words = [TRACEPOINT, "--pcap-when=every", f"ether src {own.hex(':')}"]
-    with PacketSocket(pair[0]) as sender, capturing(*words) as capture:
+    with PacketSocket(pair[0]) as sender, capturing(*words) as session:
         sender.send(frame)
         sender.send(tagged)
-        capture.until(lambda sights: len(at(sights, "tp:netif_receive_skb", frame)) >= 2)
+        session.until(lambda events: len(at(events, "tp:netif_receive_skb", frame)) >= 2)
     for name in (SENT, "tp:netif_receive_skb"):
-        found = at(capture.sights, name, frame)
+        found = at(session.events, name, frame)
         assert [(one.data, one.vlan_tag, one.device_type) for one in found] == [
             (frame, 0, 1),
             (tagged, 0, 1),
         ]
 
 
-def at(sights: Sequence[Sight], name: str, frame: bytes) -> list[PacketCapture]:
+def at(events: Sequence[CapturedRecord], name: str, frame: bytes) -> list[PacketCapture]:
     return [
-        one.told
-        for one in sights
-        if one.name == name and one.told and one.told.data.endswith(frame[14:])
+        one.capture
+        for one in events
+        if one.name == name and one.capture and one.capture.data.endswith(frame[14:])
     ]
 
 
@@ -207,17 +207,17 @@ def test_fragments_that_were_put_together(net: Network) -> None:
         "    sender.sendto(sys.stdin.buffer.read(), (sys.argv[1], 9))\n"
     )
     words = [TRACEPOINT, "--pcap-when=every", f"udp and dst host {net.v4(2)}"]
-    with capturing(*words) as capture:
+    with capturing(*words) as session:
         subprocess.run(
             ["ip", "netns", "exec", net.left, sys.executable, "-c", script, net.v4(2)],
             input=content,
             check=True,
         )
-        capture.until(lambda sights: any(len(one.data) > 20000 for one in told(sights)))
-    whole = [one for one in told(capture.sights) if one.length > 20000]
+        session.until(lambda events: any(len(one.data) > 20000 for one in captures(events)))
+    whole = [one for one in captures(session.events) if one.length > 20000]
     assert {one.data[-len(content) :] for one in whole} == {content}
     assert {(one.length, len(one.data), one.layer) for one in whole} == {(20042, 20042, 2)}
-    parts = [one for one in told(capture.sights) if one.length < 1600]
+    parts = [one for one in captures(session.events) if one.length < 1600]
     assert len(parts) >= 14
 
 
@@ -230,13 +230,13 @@ def test_what_is_told_and_what_is_lost_are_all(size: int) -> None:
         "--pcap-when=every",
         "--filter-func=net_dev_queue",
     ]
-    with datagrams() as (port, send), capturing(*words, f"udp port {port}") as capture:
+    with datagrams() as (port, send), capturing(*words, f"udp port {port}") as session:
         for index in range(3000):
             send(index % 3000)
             if index % 700 == 0:
-                capture.read()
-        capture.read()
-        done, ours = capture.account(), told(capture.sights)
+                session.read()
+        session.read()
+        done, ours = session.account(), captures(session.events)
     assert done["capture_requested"] == 3000 == len(ours) + done["lost_packets"]
     # Those behind the last one that was told nobody tells of but the counter.
     assert 0 < sum(one.lost_before for one in ours) <= done["lost_packets"]

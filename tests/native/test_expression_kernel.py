@@ -18,11 +18,11 @@ from tests.oracles.expression_strategies import (
     CONTENTS,
     POINTERS,
     TEXTS,
-    World,
+    StructWorld,
     expressions,
-    worlds,
+    struct_worlds,
 )
-from tests.oracles.expressions import BATCH, Gcc, Judged, Kernel, fixes_of, memory_of, places
+from tests.oracles.expressions import BATCH, Case, Gcc, Kernel, fixes_of, memory_of, object_offsets
 from tests.support.need import need
 
 pytestmark = pytest.mark.native
@@ -44,8 +44,8 @@ def _root() -> None:
     need(os.geteuid() == 0, "root, for BPF_PROG_TEST_RUN")
 
 
-def compiled(judged: list[Judged], btf: BTF) -> dict[Judged, Expression]:
-    found: dict[Judged, Expression] = {}
+def compiled(judged: list[Case], btf: BTF) -> dict[Case, Expression]:
+    found: dict[Case, Expression] = {}
     for one in judged:
         try:
             expression = compile_filter_expression(one.text, "skb", btf)
@@ -68,7 +68,7 @@ def memories(data: st.DataObject, btf: BTF) -> list[bytes]:
         memory = bytearray(memory_of(btf, content, data.draw(pointers)))
         at = btf.member("sk_buff", "text").offset
         memory[at : at + 6] = text
-        for start, struct in zip(places(btf), ("sk_buff", "other", "other"), strict=False):
+        for start, struct in zip(object_offsets(btf), ("sk_buff", "other", "other"), strict=False):
             memory[start + btf.member(struct, "flag").offset] &= 1  # gcc relies on it
         made.append(bytes(memory))
     return made
@@ -79,8 +79,8 @@ def memories(data: st.DataObject, btf: BTF) -> list[bytes]:
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],  # each try at a smaller case would run gcc
 )
-@given(worlds(), st.data())
-def judge(world: World, data: st.DataObject) -> None:
+@given(struct_worlds(), st.data())
+def judge(world: StructWorld, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         gcc = Gcc(world.layout, Path(folder))
         drawn = data.draw(st.lists(expressions(world), min_size=16, max_size=BATCH))

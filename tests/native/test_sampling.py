@@ -16,7 +16,7 @@ import pytest
 
 from pypwru.wire.fields import decode_flow
 from tests.native.tracing import Network, need_tracing, network, tracing
-from tests.support.packet_tracking import Following, Sight, following, paths
+from tests.support.packet_tracking import TrackedEvent, TrackingSession, paths, tracking
 
 pytestmark = pytest.mark.native
 TRACEPOINT = "--backend=tracepoint"
@@ -63,7 +63,7 @@ def is_all(done: dict[str, int]) -> bool:
     return done["produced"] == done["events"] + done["lost_ring_full"] + held + done["not_shown"]
 
 
-def counted(follow: Following) -> dict[str, int]:
+def counted(follow: TrackingSession) -> dict[str, int]:
     follow.read()
     done = follow.account()
     assert is_all(done) and done["lost_ring_full"] == done["not_shown"] == 0
@@ -107,20 +107,22 @@ def test_messages_that_are_no_packets_have_numbers_of_their_own(net: Network) ->
     assert pings.isdisjoint(others)
 
 
-def flows(sights: Sequence[Sight]) -> Counter[frozenset[int]]:
+def flows(events: Sequence[TrackedEvent]) -> Counter[frozenset[int]]:
     """Ports of a flow -> packets."""
     return Counter(
         frozenset((decode_flow(one.record[3]).sport, decode_flow(one.record[3]).dport))
-        for one in sights
+        for one in events
         if one.name == "tp:net_dev_queue"
     )
 
 
-def whole(net: Network, *words: str) -> tuple[Counter[tuple[str, ...]], dict[str, int], Following]:
-    with following(TRACEPOINT, "--buffer-size=64M", *words, of(net)) as follow:
+def whole(
+    net: Network, *words: str
+) -> tuple[Counter[tuple[str, ...]], dict[str, int], TrackingSession]:
+    with tracking(TRACEPOINT, "--buffer-size=64M", *words, of(net)) as follow:
         talk(net, MANY)
         done = counted(follow)
-    return Counter(map(tuple, paths(follow.sights).values())), done, follow
+    return Counter(map(tuple, paths(follow.events).values())), done, follow
 
 
 @pytest.mark.parametrize("rate", [2, 10, 1000])
@@ -140,7 +142,7 @@ def test_one_of_so_many_packets_on_each_cpu_and_each_is_whole(net: Network, rate
 
 def test_a_flow_is_in_or_out_with_both_directions(net: Network) -> None:
     _, done, follow = whole(net, "--sample-flow=4")
-    found = flows(follow.sights)
+    found = flows(follow.events)
     assert set(found.values()) == {2}, "the question and its answer"
     assert abs(len(found) - MANY / 4) < 5 * (MANY * 0.25 * 0.75) ** 0.5
     assert done["not_sampled"] > done["events"]
@@ -151,7 +153,7 @@ def test_the_same_flows_in_every_run(net: Network) -> None:
     """Also with other sampling on top: both must hold."""
 
     def asked(*words: str) -> set[int]:
-        with following(TRACEPOINT, "--buffer-size=64M", *words, f"udp and host {net.v4(9)}") as one:
+        with tracking(TRACEPOINT, "--buffer-size=64M", *words, f"udp and host {net.v4(9)}") as one:
             script = (
                 "import socket, sys\n"
                 "for port in range(20000, 20300):\n"
@@ -163,7 +165,7 @@ def test_the_same_flows_in_every_run(net: Network) -> None:
             found = net.run(sys.executable, "-c", script, net.v4(1), net.v4(9))
             assert found.returncode == 0, found.stderr
             counted(one)
-            return {port for ports in flows(one.sights) for port in ports if port != 9}
+            return {port for ports in flows(one.events) for port in ports if port != 9}
 
     first, second = asked("--sample-flow=3"), asked("--sample-flow=3")
     assert first == second and 50 < len(first) < 150
@@ -172,12 +174,12 @@ def test_the_same_flows_in_every_run(net: Network) -> None:
 
 
 def test_no_more_events_in_a_second_than_wanted(net: Network) -> None:
-    with following(TRACEPOINT, "--rate-limit=50", of(net)) as follow:
+    with tracking(TRACEPOINT, "--rate-limit=50", of(net)) as follow:
         began = time.monotonic_ns()
         talk(net, MANY)
         ended = time.monotonic_ns()
         done = counted(follow)
-    seconds = Counter(one.ktime // 10**9 for one in follow.sights)
+    seconds = Counter(one.ktime // 10**9 for one in follow.events)
     assert max(seconds.values()) == 50
     inside = range(began // 10**9 + 1, ended // 10**9)
     assert all(seconds[second] == 50 for second in inside)
@@ -185,11 +187,11 @@ def test_no_more_events_in_a_second_than_wanted(net: Network) -> None:
 
 
 def test_a_function_that_is_hit_too_often_is_throttled_and_no_other(net: Network) -> None:
-    with following(TRACEPOINT, "--max-hits=100", of(net)) as follow:
+    with tracking(TRACEPOINT, "--max-hits=100", of(net)) as follow:
         talk(net, MANY)
         done = counted(follow)
         throttled = follow.session.throttle_report.counts()
-    hits = Counter((one.name, one.ktime // 10**9) for one in follow.sights)
+    hits = Counter((one.name, one.ktime // 10**9) for one in follow.events)
     assert max(hits.values()) == 100
     assert done["throttled"] == sum(throttled.values()) > 0
     assert throttled.keys() == {name for (name, _), count in hits.items() if count == 100}
@@ -206,10 +208,10 @@ def test_what_is_throttled_is_named_in_the_log(net: Network) -> None:
 
 def test_packets_of_sampled_flows_are_written(net: Network) -> None:
     """--output-pcap has the packets that are shown, and no other."""
-    with following(TRACEPOINT, "--sample-rate=10", "--output-pcap=-", of(net)) as follow:
+    with tracking(TRACEPOINT, "--sample-rate=10", "--output-pcap=-", of(net)) as follow:
         talk(net, MANY)
         counted(follow)
-        told = [follow.session.packet_data(one.record) for one in follow.sights]
+        told = [follow.session.packet_data(one.record) for one in follow.events]
     first = [one for one in told if one and one.is_first]
-    assert len(first) == len({one.packet for one in follow.sights})
+    assert len(first) == len({one.packet for one in follow.events})
     assert all(socket.inet_aton(net.v4(1)) in one.data for one in first)

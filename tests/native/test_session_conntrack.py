@@ -16,7 +16,7 @@ import pytest
 from pypwru.output.conntrack import STATUS_NAMES
 from tests.native.tracing import Network, network, tracing
 from tests.oracles.conntrack import entry, listing, mismatches
-from tests.oracles.json_schema import judged
+from tests.oracles.json_schema import validated
 from tests.support.need import need
 
 pytestmark = pytest.mark.native
@@ -109,7 +109,7 @@ def seen() -> Iterator[Seen]:
             lines = listing(net.right)
         assert run.status == 0, run.stderr
         assert run.done["lost_ring_full"] == 0
-        events = [judged(line) for line in run.stdout.encode().splitlines(keepends=True)]
+        events = [validated(line) for line in run.stdout.encode().splitlines(keepends=True)]
         here = int(net.inode(net.right))
         assert not [one for one in events if "ct" in one and one["netns"] != here]
         yield Seen([one for one in events if one["netns"] == here], lines)

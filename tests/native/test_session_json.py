@@ -12,7 +12,7 @@ import pytest
 
 from pypwru.output.columns import COLUMNS
 from tests.native.tracing import Network, network, tracing
-from tests.oracles.json_schema import jq, judged
+from tests.oracles.json_schema import jq, validated
 from tests.support.records import configured
 
 pytestmark = pytest.mark.native
@@ -44,7 +44,7 @@ def seen(net: Network, *flags: str) -> list[dict[str, Any]]:
         net.ping(net.v4(2))
     assert run.status == 0, run.stderr
     printed = run.stdout.encode()
-    found = [judged(line) for line in printed.splitlines(keepends=True)]
+    found = [validated(line) for line in printed.splitlines(keepends=True)]
     assert found
     assert jq(printed) == found
     return found

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.native.tracing import PATIENCE, Network, Run, ip, network, pypwru, tracing
-from tests.oracles.recount import located, recount, told, told_located, validate
+from tests.oracles.recount import document_counts, document_locations, located, recount, validate
 
 pytestmark = pytest.mark.native
 
@@ -57,12 +57,12 @@ def test_a_recount_of_the_lines_is_equal(net: Network, tmp_path: Path, share: li
     document = json.loads(file.read_text())
     validate(SCHEMA, document)
     counted = recount(lines)
-    assert counted == told(document)
+    assert counted == document_counts(document)
     assert document["final"]
     assert document["counters"] == run.done
     assert counted["events"] == run.done["events"] > 10
     if "--drops" in share:
-        assert located(lines) == told_located(document)
+        assert located(lines) == document_locations(document)
     if "--drops" in share or not share:
         assert sum(row["drops"] for row in document["drops"]) >= 3
 
@@ -163,8 +163,10 @@ def test_what_an_accept_queue_refuses_is_told(net: Network, words: list[str]) ->
         counted = int(net.run(sys.executable, "-c", _CROWD).stdout)
     assert run.status == 0, run.stderr
     assert counted >= 4
-    (told,) = re.findall(r" WARN (TcpExtListenDrops grew by .*)", run.stderr)
-    assert told.startswith(f"TcpExtListenDrops grew by {counted} in network namespace {net.left}: ")
+    (warning,) = re.findall(r" WARN (TcpExtListenDrops grew by .*)", run.stderr)
+    assert warning.startswith(
+        f"TcpExtListenDrops grew by {counted} in network namespace {net.left}: "
+    )
 
 
 def test_a_report_takes_the_place_of_lines(net: Network) -> None:

@@ -55,12 +55,12 @@ def traced(network: storm.Network, words: Sequence[object]) -> list[Mapping[str,
     return rows
 
 
-def judge(verdict: storm.Verdict, packets: int, capsys: pytest.CaptureFixture[str]) -> None:
+def judge(result: storm.NameCheck, packets: int, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
-        print(f"\n{verdict}")
-    assert not verdict.wrong, verdict.wrong[:5]
-    assert len(verdict.packets) >= packets
-    assert verdict.right > verdict.unknown / 4
+        print(f"\n{result}")
+    assert not result.wrong, result.wrong[:5]
+    assert len(result.packets) >= packets
+    assert result.right > result.unknown / 4
 
 
 def test_processes(
@@ -73,7 +73,7 @@ def test_processes(
     log, (made, *others) = tmp_path / "log", programs
     folders = [program.parent for program in others]
     rows = traced(storm.PROCESSES, [*namespace, made, "processes", log, PROCESSES, *folders])
-    judge(storm.judge_processes(rows, log, made), PROCESSES, capsys)
+    judge(storm.check_processes(rows, log, made), PROCESSES, capsys)
 
 
 def test_namespaces(
@@ -83,7 +83,7 @@ def test_namespaces(
     need_tracing()
     log = tmp_path / "log"
     words = [programs[0], "namespaces", log, NAMESPACES, f"{NAME}-"]
-    judge(storm.judge_namespaces(traced(storm.NAMESPACES, words), log), NAMESPACES, capsys)
+    judge(storm.check_namespaces(traced(storm.NAMESPACES, words), log), NAMESPACES, capsys)
 
 
 def test_renames(
@@ -95,6 +95,6 @@ def test_renames(
     """A packet has the name that the device had at that moment."""
     log = tmp_path / "log"
     rows = traced(storm.RENAMES, [*namespace, programs[0], "renames", log, RENAMES])
-    verdict = storm.judge_renames(rows, log)
-    judge(verdict, RENAMES, capsys)
+    result = storm.check_renames(rows, log)
+    judge(result, RENAMES, capsys)
     assert len({row["iface"] for row in rows}) > RENAMES / 2

@@ -29,7 +29,7 @@ from tests.lab.jobs.forked import share
 from tests.lab.jobs.programs import PINNED, Programs
 from tests.lab.jobs.steps import Step, run_steps
 from tests.lab.jobs.tracer import Seen
-from tests.support.packet_sockets import OUTGOING, PacketSocket, Sight, capturing
+from tests.support.packet_sockets import OUTGOING, CapturedRecord, PacketSocket, capturing
 
 FUNCTIONS = (
     "(loopback_xmit|dev_hard_start_xmit|ip_rcv|ip_output|ip_local_deliver|icmp_rcv|udp_rcv|"
@@ -137,8 +137,8 @@ def datagrams(sizes: Sequence[int]) -> None:
             one.sendto(os.urandom(size), ("127.0.0.1", PORT))
 
 
-def at(sights: Sequence[Sight], name: str) -> list[Sight]:
-    return [sight for sight in sights if sight.name == name and sight.told]
+def at(events: Sequence[CapturedRecord], name: str) -> list[CapturedRecord]:
+    return [event for event in events if event.name == name and event.capture]
 
 
 def every(words: Sequence[str]) -> Seen:
@@ -148,53 +148,57 @@ def every(words: Sequence[str]) -> Seen:
         measured(seen),
         PacketSocket("lo") as link,
         PacketSocket("near") as near,
-        capturing(*words) as capture,
+        capturing(*words) as session,
     ):
         stream(socket.AF_INET, "127.0.0.1")
         stream(socket.AF_INET6, "::1")
         datagrams([0, 1, 300, 2000, 20000, 65507])
         subprocess.run(["ip", "netns", "exec", "far", "ping", "-qc1", "-s9000", NEAR], check=True)
         subprocess.run(["ping", "-qc1", TAGGED_FAR], check=True)
-        sights = capture.read()
-        ours = [one.told.data for one in at(sights, "loopback_xmit") if one.told]
+        events = session.read()
+        ours = [one.capture.data for one in at(events, "loopback_xmit") if one.capture]
         frames = [one for one in link.frames() if one.kind == OUTGOING]
         seen["ours"] = digests([one for one in ours if of(one)])
         seen["theirs"] = digests([one.octets for one in frames if of(one.octets)])
-        whole = [one.told for one in at(sights, "icmp_rcv") if one.told]
+        whole = [one.capture for one in at(events, "icmp_rcv") if one.capture]
         seen["delivered"] = [[one.length, len(one.data), one.layer] for one in whole]
         sent = [
-            one.told for one in at(sights, "dev_hard_start_xmit") if one.told and one.told.vlan_tag
+            one.capture
+            for one in at(events, "dev_hard_start_xmit")
+            if one.capture and one.capture.vlan_tag
         ]
         tagged = [one for one in near.frames() if one.tag]  # sent here, and sent from far
         seen["our tagged"] = [[one.vlan_tag, one.data.hex()] for one in sent if is_ping(one.data)]
         seen["their tagged"] = [
             [one.tag, one.octets.hex()] for one in tagged if is_ping(one.octets)
         ]
-        capture.read()  # a packet that is read from a packet socket is freed
-        seen["told"] = Counter(one.name for one in capture.sights if one.told)
-        seen["freed"] = sum(one.name in DATA_ALREADY_FREED for one in capture.sights)
-        seen["done"] = capture.account()
+        session.read()  # a packet that is read from a packet socket is freed
+        seen["told"] = Counter(one.name for one in session.events if one.capture)
+        seen["freed"] = sum(one.name in DATA_ALREADY_FREED for one in session.events)
+        seen["done"] = session.account()
     return seen
 
 
 def first(words: Sequence[str]) -> Seen:
     """Each packet once, and once more where it is dropped."""
     seen: Seen = {}
-    with measured(seen), PacketSocket("lo") as link, capturing(*words) as capture:
+    with measured(seen), PacketSocket("lo") as link, capturing(*words) as session:
         stream(socket.AF_INET, "127.0.0.1")
         datagrams([10] * 50)
-        sights = capture.read()
-        ours = [one for one in sights if one.told]
+        events = session.read()
+        ours = [one for one in events if one.capture]
         frames = [one for one in link.frames() if one.kind == OUTGOING and of(one.octets)]
-        seen["first"] = dict(Counter(one.name for one in ours if one.told and one.told.is_first))
-        seen["later"] = dict(
-            Counter(one.name for one in ours if one.told and not one.told.is_first)
+        seen["first"] = dict(
+            Counter(one.name for one in ours if one.capture and one.capture.is_first)
         )
-        once = [one.told for one in ours if one.told and one.told.is_first]
+        seen["later"] = dict(
+            Counter(one.name for one in ours if one.capture and not one.capture.is_first)
+        )
+        once = [one.capture for one in ours if one.capture and one.capture.is_first]
         seen["our payload"] = sum(payload(one.data) for one in once if one.layer == 3)
         seen["their payload"] = sum(payload(one.octets[14:]) for one in frames)
         seen["theirs"] = len(frames)
-        seen["done"] = capture.account()
+        seen["done"] = session.account()
     return seen
 
 
@@ -206,12 +210,14 @@ def frames(words: Sequence[str]) -> Seen:
     device = "ip -n far link set dev far xdpdrv"
     subprocess.run([*device.split(), "pinned", path], check=True)
     for when in ("every", "first"):
-        with PacketSocket("near") as near, capturing(*words, "--pcap-when", when) as capture:
+        with PacketSocket("near") as near, capturing(*words, "--pcap-when", when) as session:
             subprocess.run(["ping", "-qc1", "-s1000", FAR], check=True)
-            sights = capture.read()
-            of_programs = [one.told for one in sights if "frames_with" in one.name and one.told]
+            events = session.read()
+            of_programs = [
+                one.capture for one in events if "frames_with" in one.name and one.capture
+            ]
             seen[f"ours {when}"] = [[one.data.hex(), one.layer] for one in of_programs]
-            seen[f"told {when}"] = [one.name for one in sights if one.told]
+            seen[f"told {when}"] = [one.name for one in events if one.capture]
             theirs = [one for one in near.frames() if one.kind == OUTGOING]
             seen[f"theirs {when}"] = [one.octets.hex() for one in theirs if is_ping(one.octets)]
     subprocess.run([*device.split(), "off"], check=True)

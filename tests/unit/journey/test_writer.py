@@ -20,7 +20,7 @@ from pypwru.journey.writer import JourneyWriter
 from pypwru.packets import history
 from pypwru.packets.limit import EventLimit
 from pypwru.wire.record import Record, header_constants
-from tests.oracles.json_schema import judged
+from tests.oracles.json_schema import validated
 from tests.support import records
 from tests.support.records import (
     BLUE,
@@ -82,13 +82,13 @@ class Told:
 
 def test_a_drop_of_another_hook_function_says_so() -> None:
     told = Told()
-    line = told.lines(told.seen(DROPS, 1, NO_SOCKET, said=records.ANOTHERS), told.end())[-3]
+    line = told.lines(told.seen(DROPS, 1, NO_SOCKET, said=records.FOREIGN_DROP), told.end())[-3]
     assert line == (
         "  dropped: SKB_DROP_REASON_NO_SOCKET at __netif_receive_skb_one_core+0x2a, "
         "no rule seen: conntrack, or another hook function"
     )
     told = Told("--output-json")
-    (line, *_) = told.lines(told.seen(DROPS, 1, NO_SOCKET, said=records.ANOTHERS), told.end())
+    (line, *_) = told.lines(told.seen(DROPS, 1, NO_SOCKET, said=records.FOREIGN_DROP), told.end())
     assert json.loads(line)["end"]["nft"] == {"no_rule": "conntrack, or another hook function"}
 
 
@@ -242,7 +242,7 @@ def test_an_object() -> None:
     sights = found.pop("events")
     assert [sight.pop("offset_ns") for sight in sights] == [0, 84000]
     for sight in sights:
-        judged(json.dumps(sight).encode() + b"\n")
+        validated(json.dumps(sight).encode() + b"\n")
     assert found.pop("start")
     assert found == {
         "packet_id": 42,

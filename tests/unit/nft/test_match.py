@@ -135,8 +135,8 @@ LEGACY_DROP = records.nft(0, DROP, 0, table=8, family=IP, type=LEGACY)
         (LEGACY_DROP, ["--filter-nft-table=ip nat", "--filter-nft-chain=INPUT"], True),
         (LEGACY_DROP, ["--filter-nft-handle=12"], False),
         (LEGACY_DROP, ["--filter-nft-text=."], False),
-        (records.ANOTHERS, ["--filter-nft-verdict=drop"], False),
-        (records.ANOTHERS, ["--filter-nft-text=.*"], False),
+        (records.FOREIGN_DROP, ["--filter-nft-verdict=drop"], False),
+        (records.FOREIGN_DROP, ["--filter-nft-text=.*"], False),
         (EMPTY_NFT, ["--filter-nft-verdict=drop"], False),
     ],
 )
@@ -168,7 +168,7 @@ def test_the_time_decides_which_text_it_is() -> None:
     ("part", "kind", "judges"),
     [
         (EMPTY_NFT, 0, None),
-        (records.ANOTHERS, 0, False),
+        (records.FOREIGN_DROP, 0, False),
         (RULE, 0, True),
         (RULE, NFT_RULE, True),
         (JUMPS, NFT_RULE, False),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pypwru.kernel.netfilter import FAMILIES, VERDICTS, family_name, hook_name, verdict_name
 from pypwru.nft.record import EMPTY_NFT, NFT, append_text, chain_handle, decode_nft, decode_rule_key
 from pypwru.wire.record import EVENT_SIZE, Record, header_constants
-from tests.oracles.json_schema import judged
+from tests.oracles.json_schema import validated
 from tests.support import records
 from tests.support.records import (
     ACCEPT,
@@ -132,7 +132,7 @@ TELLS, DOES = "__nft_trace_packet[nf_tables]", "nft_do_chain[nf_tables]"
             0,
             "ip_rcv  arp mangle OUTPUT  legacy drop",
         ),
-        (records.ANOTHERS, 0, "ip_rcv  no rule seen: conntrack, or another hook function"),
+        (records.FOREIGN_DROP, 0, "ip_rcv  no rule seen: conntrack, or another hook function"),
     ],
 )
 def test_lines(part: bytes, kind: int, shown: str) -> None:
@@ -195,7 +195,7 @@ TEXT, _ = records.RULES[12]
         (records.nft(0, CONTINUE, type=RETURN), NFT_RULE, 5, "return"),
         (records.nft(0, 0, type=0), NFT_CHAIN_ENTRY, 5, "enter"),
         (records.nft(0, 0, chain=0, type=LEGACY), 0, 5, "legacy drop"),
-        (records.ANOTHERS, 0, 5, "no rule seen: conntrack, or another hook function"),
+        (records.FOREIGN_DROP, 0, 5, "no rule seen: conntrack, or another hook function"),
     ],
 )
 def test_texts(part: bytes, kind: int, at: int, shown: str) -> None:
@@ -223,7 +223,7 @@ def test_which_text_depends_on_when_it_was_said() -> None:
             "policy accept  postrouting/100",
         ),
         (records.nft(12, family=NETDEV, hook=0), "#12 drop  ingress/0"),
-        (records.ANOTHERS, "ip_rcv  no rule seen: conntrack, or another hook function"),
+        (records.FOREIGN_DROP, "ip_rcv  no rule seen: conntrack, or another hook function"),
         (EMPTY_NFT, "ip_rcv"),
     ],
 )
@@ -322,7 +322,7 @@ NO_RULE = ("rule_handle", "text", "comment")
             ),
         ),
         (
-            records.ANOTHERS, 0, 5, "function_call",
+            records.FOREIGN_DROP, 0, 5, "function_call",
             {"no_rule": "conntrack, or another hook function"},
         ),
         (EMPTY_NFT, 0, 5, "function_call", None),
@@ -332,7 +332,7 @@ def test_objects(
     part: bytes, kind: int, at: int, word: str, members: dict[str, object] | None
 ) -> None:
     output = Output(f"--output-json {OFF}")
-    found = judged(output.print(sight(output, part, kind, at=at)))
+    found = validated(output.print(sight(output, part, kind, at=at)))
     assert found["type"] == word
     assert found.get("nft") == members
     assert ("nft" in found) == (members is not None)

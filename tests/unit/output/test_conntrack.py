@@ -10,7 +10,7 @@ import pytest
 from pypwru.output import conntrack
 from pypwru.wire.fields import CT
 from pypwru.wire.record import struct_members, struct_size
-from tests.oracles.json_schema import judged
+from tests.oracles.json_schema import validated
 from tests.support.records import Output, event, flow, packet, tail
 
 # nf_conntrack_common.h: bits of enum ip_conntrack_status, and enum ip_conntrack_info.
@@ -53,7 +53,7 @@ def text(octets: bytes, flags: str = f"{FLAGS} --output-meta=0") -> str:
 def ct(octets: bytes) -> dict[str, object] | None:
     output = Output(f"--output-json {FLAGS}")
     printed = output.print(event(packet(1, 0, 7), 3, flow(), tail=tail(output.config, ct=octets)))
-    found: dict[str, object] | None = judged(printed).get("ct")
+    found: dict[str, object] | None = validated(printed).get("ct")
     return found
 
 

@@ -27,7 +27,7 @@ from pypwru.output.text import TextFormatter
 from pypwru.pcap.writer import PcapOutput, open_pcap
 from pypwru.wire.record import Record
 from tests.support import records
-from tests.support.pcaps import FRAME, NEVER, QUIET, Taken, captured, fields
+from tests.support.pcaps import FRAME, NEVER, QUIET, QueuedCaptures, captured, fields
 from tests.support.records import configured, event, flow, packet, tail
 
 FORGED = "0xffff888000000000 0   sshd:1           4026531840 0 lo:1 0x0800 65536 60 ip_rcv"
@@ -136,7 +136,7 @@ def test_pcap(tmp_path: Path) -> None:
         flags = f"--output-pcap {path} --pcap-when every"
         config = configured(flags)
         opened = open_pcap(config, NEVER, QUIET, stack, "pypwru")
-        taken = Taken()
+        taken = QueuedCaptures()
         comment = CommentRenderer(config, known(names)).render
         output = PcapOutput(config, known(names), taken, opened, comment, QUIET)
         output.begin()

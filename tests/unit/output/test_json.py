@@ -15,7 +15,7 @@ from pypwru.output.json import KEYS, encode
 from pypwru.wire.fields import FLOW, FUNCTION, PACKET
 from pypwru.wire.layout import RecordLayout, record_layout
 from pypwru.wire.record import EVENT_MEMBERS, Record
-from tests.oracles.json_schema import SCHEMA, jq, judged
+from tests.oracles.json_schema import SCHEMA, jq, validated
 from tests.support import records
 from tests.support.records import (
     BLUE,
@@ -43,7 +43,7 @@ SIXTH = (6, TCP, bytes(15) + b"\1", bytes(15) + b"\2", 443, 9)
 def line(flags: str, record: Record, program: str = "/usr/bin/ping", **parts: bytes) -> bytes:
     output = Output(f"--output-json {flags}", program)
     octets = output.print(record._replace(tail=tail(output.config, **parts)))
-    judged(octets)
+    validated(octets)
     return octets
 
 
@@ -254,7 +254,7 @@ def test_any_record_of_any_run_is_valid(data: st.DataObject, flags: set[str], na
     printed = output.print(*batch).splitlines(keepends=True)
     assert len(printed) == len(batch)
     for each, record in zip(printed, batch, strict=True):
-        found = judged(each)
+        found = validated(each)
         assert found["skb"] == hex(int.from_bytes(record.packet[:8], "little"))
         assert found["cpu"] == int.from_bytes(record.packet[12:14], "little")
 

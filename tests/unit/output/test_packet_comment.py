@@ -106,7 +106,7 @@ def test_programs_and_maps_are_of_their_type() -> None:
     ("part", "flags", "said"),
     [
         (
-            records.ANOTHERS,
+            records.FOREIGN_DROP,
             "",
             'function_call nft.rule="no rule seen: conntrack, or another hook function"',
         ),

@@ -12,7 +12,7 @@ from pypwru.pcap.last_event import LastEventBuffer
 from pypwru.pcap.packet_data import PacketCapture
 from pypwru.pcap.select import CapturedEvent, CaptureSelector
 from pypwru.wire.record import Record
-from tests.support.pcaps import FRAME, Pair, Taken, captured, sight
+from tests.support.pcaps import FRAME, Pair, QueuedCaptures, captured, captured_event
 from tests.support.records import NFT_RULE, NO_SOCKET, TC, event, flow, names, packet
 
 IP_RCV, CONSUME, DROPS, VETH = 3, 4, 5, 7
@@ -22,8 +22,8 @@ ENDS = {FREES: "kfree_skb_partial", FREES_ALL: "kfree_skbmem"}
 
 def chooser(
     when: str, latest: LastEventBuffer[CapturedEvent] | None = None
-) -> tuple[CaptureSelector, Taken]:
-    taken = Taken()
+) -> tuple[CaptureSelector, QueuedCaptures]:
+    taken = QueuedCaptures()
     known = names()
 
     def function(address: int, reason: int, kind: int) -> str:
@@ -45,7 +45,7 @@ def path(*functions: int, skb: int = 1, first: bool = True, at: int = 0) -> list
     """A packet's way; a drop has its reason."""
     return [
         (
-            sight(function, skb, at + place, NO_SOCKET if function == DROPS else 0),
+            captured_event(function, skb, at + place, NO_SOCKET if function == DROPS else 0),
             captured(first=first and not place),
         )
         for place, function in enumerate(functions)
@@ -81,7 +81,7 @@ def test_words(when: str, times: list[int]) -> None:
 def test_a_drop_of_which_several_functions_tell_is_one() -> None:
     def drop(at: int, *functions: int, skb: int = 1, reason: int = NO_SOCKET) -> list[Pair]:
         return [
-            (sight(function, skb, at + place, reason), captured())
+            (captured_event(function, skb, at + place, reason), captured())
             for place, function in enumerate(functions)
         ]
 
@@ -96,7 +96,7 @@ def test_a_drop_of_which_several_functions_tell_is_one() -> None:
 
 
 def test_only_what_is_a_drop_is_one() -> None:
-    kept = sight(CONSUME, ktime=1)
+    kept = captured_event(CONSUME, ktime=1)
     assert chosen("drop", (kept, captured())) == []
     said = event(packet(1, 0, 7, NFT_RULE), DROPS, flow(), 2, NO_SOCKET)
     assert chosen("drop", (said, captured())) == []
@@ -111,16 +111,16 @@ def test_a_program_goes_by_its_name() -> None:
 def test_nothing_is_written_without_bytes() -> None:
     nothing: list[PacketCapture | None] = [None, captured(b"", layer=0, first=True)]
     for told in nothing:
-        assert chosen("every,first,last,ip_rcv", (sight(), told)) == []
+        assert chosen("every,first,last,ip_rcv", (captured_event(), told)) == []
 
 
 def test_the_last_sight_with_bytes_is_the_last() -> None:
-    freed = (sight(FREES, ktime=9), None)
+    freed = (captured_event(FREES, ktime=9), None)
     assert chosen("last", *path(IP_RCV, VETH), freed) == [1]
 
 
 def test_what_is_last_and_was_written_comes_once() -> None:
-    freed = (sight(FREES, ktime=9), None)
+    freed = (captured_event(FREES, ktime=9), None)
     assert chosen("last,veth_xmit", *path(IP_RCV, VETH), freed) == [1]
     assert chosen("last,first", *path(IP_RCV)) == [0]
 
@@ -131,7 +131,7 @@ def test_an_address_that_is_another_packet_s_ends_the_one_before() -> None:
 
 @pytest.mark.parametrize("when", ["every", "last"])
 def test_what_frees_a_packet_without_its_bytes_is_the_end_of_it(when: str) -> None:
-    freed = sight(FREES_ALL, 1, 1), None
+    freed = captured_event(FREES_ALL, 1, 1), None
     assert chosen(when, *path(IP_RCV), freed, *path(IP_RCV, first=False, at=2)) == [0, 2]
 
 
@@ -143,7 +143,9 @@ def test_what_never_ends_comes_at_the_end() -> None:
 @pytest.mark.parametrize(("most", "octets"), [(2, 1 << 20), (9, 2 * len(FRAME))])
 def test_what_is_quiet_for_longest_has_to_go(most: int, octets: int) -> None:
     sights, taken = chooser("last", LastEventBuffer(most, octets))
-    pairs = [(sight(IP_RCV, skb, at), captured()) for at, skb in enumerate((1, 2, 1, 3, 1, 4))]
+    pairs = [
+        (captured_event(IP_RCV, skb, at), captured()) for at, skb in enumerate((1, 2, 1, 3, 1, 4))
+    ]
     taken.waiting += pairs
     found = sights.select([record for record, _ in pairs])
     assert [each.record[2] for each in found] == [1, 3]
@@ -164,7 +166,7 @@ def test_sights_of_a_packet_have_its_number() -> None:
 
 @pytest.mark.parametrize("told", [None, captured()])
 def test_an_address_is_another_packet_behind_the_last_sight(told: PacketCapture | None) -> None:
-    ended = (sight(FREES), told)
+    ended = (captured_event(FREES), told)
     found = numbers("every", [*path(IP_RCV, VETH), ended, *path(IP_RCV, first=False)])
     assert found == [1, 1, *([1] if told else []), 2]
 
@@ -176,7 +178,7 @@ def test_an_address_is_another_packet_where_the_kernel_says_so() -> None:
 def test_losses_are_told_once_by_the_next_that_is_written() -> None:
     lost = [(1, IP_RCV), (2, VETH), (0, IP_RCV), (4, VETH), (8, IP_RCV)]
     pairs = [
-        (sight(function, ktime=at), captured(dropped=count))
+        (captured_event(function, ktime=at), captured(dropped=count))
         for at, (count, function) in enumerate(lost)
     ]
     sights, taken = chooser("veth_xmit")
@@ -237,7 +239,7 @@ def test_each_wanted_sight_comes_once(
 ) -> None:
     pairs: list[Pair] = [
         (
-            sight(function, skb, at, NO_SOCKET if function == DROPS else 0),
+            captured_event(function, skb, at, NO_SOCKET if function == DROPS else 0),
             captured(first=first, dropped=dropped) if has_bytes else None,
         )
         for at, (function, skb, first, has_bytes, dropped) in enumerate(events)

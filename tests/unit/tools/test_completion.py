@@ -14,7 +14,7 @@ from pypwru.cli.flags import FLAGS
 from pypwru.discovery.function_tables import categories
 from tests.support.installed import LOADER, SYSTEM, environment, install, setup
 from tests.support.need import need
-from tests.support.shells import Seen, Shell
+from tests.support.shells import Completion, Shell
 from tools.completion import CANDIDATES, SHELLS
 
 
@@ -38,7 +38,7 @@ def typist(shell: str, home: Path) -> Iterator[Shell]:
         yield opened
 
 
-def items(seen: Seen) -> set[str]:
+def items(seen: Completion) -> set[str]:
     """The last items of what was listed: bash shows whole words, zsh what comes next."""
     return {re.sub(r"^.*,|\\", "", word) for word in seen.listed}
 
