@@ -1,4 +1,4 @@
-"""gcc says what an expression means, the kernel runs what we made of it."""
+"""Expressions run by the kernel; gcc, which compiles their meaning in C, is the oracle."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.oracles.expressions import BATCH, Case, Gcc, Kernel, fixes_of, memory
 from tests.support.need import need
 
 pytestmark = pytest.mark.native
-# What C allows, and a filter refuses because it can't be meant, or has no room for.
+# Valid C that a filter refuses: its value is constant, or there is no room for it.
 REFUSALS = (
     "and never",
     "a shift by",
@@ -44,9 +44,9 @@ def _root() -> None:
     need(os.geteuid() == 0, "root, for BPF_PROG_TEST_RUN")
 
 
-def compiled(judged: list[Case], btf: BTF) -> dict[Case, Expression]:
+def compiled(cases: list[Case], btf: BTF) -> dict[Case, Expression]:
     found: dict[Case, Expression] = {}
-    for one in judged:
+    for one in cases:
         try:
             expression = compile_filter_expression(one.text, "skb", btf)
             expression.body(-16)
@@ -80,7 +80,7 @@ def memories(data: st.DataObject, btf: BTF) -> list[bytes]:
     phases=[Phase.explicit, Phase.generate],  # each try at a smaller case would run gcc
 )
 @given(struct_worlds(), st.data())
-def judge(world: StructWorld, data: st.DataObject) -> None:
+def compare_verdicts(world: StructWorld, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         gcc = Gcc(world.layout, Path(folder))
         drawn = data.draw(st.lists(expressions(world), min_size=16, max_size=BATCH))
@@ -88,9 +88,9 @@ def judge(world: StructWorld, data: st.DataObject) -> None:
         if not views:
             return
         contents = memories(data, gcc.btf)
-        wanted = gcc.verdicts(list(views), contents)
+        expected_lines = gcc.verdicts(list(views), contents)
         with Kernel(list(views.values()), gcc.btf) as kernel:
-            for memory, line in zip(contents, wanted, strict=True):
+            for memory, line in zip(contents, expected_lines, strict=True):
                 result = kernel.run(memory)
                 for number, (one, expected) in enumerate(zip(views, line, strict=True)):
                     counts["compared"] += 1
@@ -100,9 +100,9 @@ def judge(world: StructWorld, data: st.DataObject) -> None:
                     )
 
 
-def test_expressions_mean_what_gcc_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_verdicts_are_those_of_gcc(capsys: pytest.CaptureFixture[str]) -> None:
     counts.clear()
-    judge()
+    compare_verdicts()
     with capsys.disabled():
         print(
             f"\n{counts['compared']:,} verdicts of gcc and the kernel compared, 0 mismatches "

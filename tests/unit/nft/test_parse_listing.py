@@ -19,7 +19,7 @@ from pypwru.nft.ruleset import (
     parse_ruleset,
     sanitize_line,
 )
-from tests.native.rule_places import HARD_TEXTS
+from tests.native.rule_namespaces import HARD_TEXTS
 from tests.support.paths import DATA
 
 NFT = DATA / "nft"
