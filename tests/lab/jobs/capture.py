@@ -1,8 +1,8 @@
-"""Runs inside a guest: bytes of packets as handlers tell them, beside a packet socket's.
+"""Runs inside a guest: packet data as handlers capture it, beside a packet socket's.
 
     python -m tests.lab.jobs.capture FOLDER BACKEND... [frames]
 
-FOLDER/result.json is judged on the host (test_capture.py), which has compiled into FOLDER/cache.
+FOLDER/result.json is checked on the host (test_capture.py), which has compiled into FOLDER/cache.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pypwru.kernel import bpf
 from tests.lab.jobs.forked import share
 from tests.lab.jobs.programs import PINNED, Programs
 from tests.lab.jobs.steps import Step, run_steps
-from tests.lab.jobs.tracer import Seen
+from tests.lab.jobs.tracer import StepResult
 from tests.support.packet_sockets import OUTGOING, CapturedRecord, PacketSocket, capturing
 
 FUNCTIONS = (
@@ -42,7 +42,7 @@ NEAR, FAR, TAGGED_FAR = "192.0.2.1", "192.0.2.2", "198.51.100.2"
 
 
 def commands(backends: Sequence[str], with_frames: bool = False) -> dict[str, list[str]]:
-    """What is run, by name; frames are what XDP programs have."""
+    """Return the command lines, by name; frames are those of XDP programs."""
     common = ["--filter-func", FUNCTIONS, "--buffer-size", "64M", "--pcap-snaplen", "262144"]
     found = {}
     for one in backends:
@@ -54,10 +54,10 @@ def commands(backends: Sequence[str], with_frames: bool = False) -> dict[str, li
     return found
 
 
-def walked(
+def verified_instructions(
     kind: bpf.ProgramType, code: bytes, attach: bpf.AttachType = bpf.AttachType.NONE, *_: object
 ) -> int:
-    """Instructions of it that the verifier walks: it says so when it is asked for statistics."""
+    """Return how many instructions of it the verifier walks, by its statistics."""
     log = ctypes.create_string_buffer(1 << 16)
     text, license_ = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
     where = ctypes.addressof(text), ctypes.addressof(license_)
@@ -69,16 +69,16 @@ def walked(
 
 
 @contextlib.contextmanager
-def measured(to: Seen) -> Iterator[None]:
-    """Instructions that the verifier walked, and seconds, of each program that is loaded."""
+def record_loads(to: StepResult) -> Iterator[None]:
+    """Record instructions that the verifier walked, and seconds, of each program that is loaded."""
     load, loads = bpf.program_load, list[list[object]]()
 
     def timed(kind: bpf.ProgramType, name: str, *words: Any, **more: Any) -> int:
         began = time.monotonic()
         fd = load(kind, name, *words, **more)
         seconds = time.monotonic() - began
-        if kind is not bpf.ProgramType.TRACING:  # which names what it hangs on, too
-            loads.append([name, round(seconds, 3), walked(kind, *words)])
+        if kind is not bpf.ProgramType.TRACING:  # which also names its target
+            loads.append([name, round(seconds, 3), verified_instructions(kind, *words)])
         return fd
 
     bpf.program_load = timed
@@ -90,7 +90,7 @@ def measured(to: Seen) -> Iterator[None]:
 
 
 def digests(all_: Sequence[bytes]) -> dict[str, int]:
-    """So many of each; a digest with the length in front."""
+    """Count equal packets, by a digest with the length in front."""
     counted = Counter(f"{len(one)} {hashlib.sha256(one).hexdigest()[:16]}" for one in all_)
     return dict(sorted(counted.items()))
 
@@ -101,7 +101,7 @@ def of(frame: bytes) -> bool:
 
 
 def payload(packet: bytes) -> int:
-    """Octets behind the TCP or UDP header of an IPv4 packet."""
+    """Return the bytes behind the TCP or UDP header of an IPv4 packet."""
     header = (packet[0] & 15) * 4
     return len(packet) - header - (8 if packet[9] == 17 else (packet[header + 12] >> 4) * 4)
 
@@ -111,7 +111,7 @@ def is_ping(frame: bytes) -> bool:
 
 
 def stream(family: socket.AddressFamily, address: str) -> None:
-    """LARGE octets over loopback."""
+    """Send LARGE bytes over loopback."""
     with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, PORT))
@@ -128,7 +128,7 @@ def stream(family: socket.AddressFamily, address: str) -> None:
 
 
 def datagrams(sizes: Sequence[int]) -> None:
-    """To a port that nobody listens on."""
+    """Send to a port without a socket."""
     for size in sizes:
         with (
             contextlib.suppress(ConnectionRefusedError),
@@ -137,15 +137,15 @@ def datagrams(sizes: Sequence[int]) -> None:
             one.sendto(os.urandom(size), ("127.0.0.1", PORT))
 
 
-def at(events: Sequence[CapturedRecord], name: str) -> list[CapturedRecord]:
+def events_of(events: Sequence[CapturedRecord], name: str) -> list[CapturedRecord]:
     return [event for event in events if event.name == name and event.capture]
 
 
-def every(words: Sequence[str]) -> Seen:
-    """Loopback against a packet socket; fragments put together; a tag beside."""
-    seen: Seen = {}
+def every(words: Sequence[str]) -> StepResult:
+    """Compare loopback with a packet socket; a reassembled packet; a tag beside the frame."""
+    seen: StepResult = {}
     with (
-        measured(seen),
+        record_loads(seen),
         PacketSocket("lo") as link,
         PacketSocket("near") as near,
         capturing(*words) as session,
@@ -156,15 +156,15 @@ def every(words: Sequence[str]) -> Seen:
         subprocess.run(["ip", "netns", "exec", "far", "ping", "-qc1", "-s9000", NEAR], check=True)
         subprocess.run(["ping", "-qc1", TAGGED_FAR], check=True)
         events = session.read()
-        ours = [one.capture.data for one in at(events, "loopback_xmit") if one.capture]
+        ours = [one.capture.data for one in events_of(events, "loopback_xmit") if one.capture]
         frames = [one for one in link.frames() if one.kind == OUTGOING]
         seen["ours"] = digests([one for one in ours if of(one)])
         seen["theirs"] = digests([one.octets for one in frames if of(one.octets)])
-        whole = [one.capture for one in at(events, "icmp_rcv") if one.capture]
+        whole = [one.capture for one in events_of(events, "icmp_rcv") if one.capture]
         seen["delivered"] = [[one.length, len(one.data), one.layer] for one in whole]
         sent = [
             one.capture
-            for one in at(events, "dev_hard_start_xmit")
+            for one in events_of(events, "dev_hard_start_xmit")
             if one.capture and one.capture.vlan_tag
         ]
         tagged = [one for one in near.frames() if one.tag]  # sent here, and sent from far
@@ -179,10 +179,10 @@ def every(words: Sequence[str]) -> Seen:
     return seen
 
 
-def first(words: Sequence[str]) -> Seen:
-    """Each packet once, and once more where it is dropped."""
-    seen: Seen = {}
-    with measured(seen), PacketSocket("lo") as link, capturing(*words) as session:
+def first(words: Sequence[str]) -> StepResult:
+    """Capture each packet once, and once more where it is dropped."""
+    seen: StepResult = {}
+    with record_loads(seen), PacketSocket("lo") as link, capturing(*words) as session:
         stream(socket.AF_INET, "127.0.0.1")
         datagrams([10] * 50)
         events = session.read()
@@ -202,9 +202,11 @@ def first(words: Sequence[str]) -> Seen:
     return seen
 
 
-def frames(words: Sequence[str]) -> Seen:
-    """What an XDP program sees on its way to the stack, and whether it is told twice."""
-    seen: Seen = {}
+def frames(words: Sequence[str]) -> StepResult:
+    """Capture a frame at an XDP program on its way to the stack, and test whether it is captured
+    twice.
+    """
+    seen: StepResult = {}
     Programs().load("frames_with_a_long_name")
     path = PINNED / "frames_with_a_long_name"
     device = "ip -n far link set dev far xdpdrv"
@@ -225,7 +227,7 @@ def frames(words: Sequence[str]) -> Seen:
 
 
 def wire() -> None:
-    """A namespace that is reached by a device of a small MTU, and by a VLAN on it."""
+    """Make a namespace that is reached by a device of a small MTU, and by a VLAN on it."""
     for words in (
         "ip netns add far",
         "ip link add near type veth peer name far netns far",

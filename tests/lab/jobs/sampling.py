@@ -1,8 +1,8 @@
-"""Runs inside a guest: numbers and ends of packets, and shares of them, on kprobes.
+"""Runs inside a guest: packet_ids and frees of packets, and samples of them, on kprobes.
 
     python -m tests.lab.jobs.sampling FOLDER BACKEND... [frames]
 
-FOLDER/result.json is judged on the host (test_sampling.py), which has compiled into FOLDER/cache.
+FOLDER/result.json is checked on the host (test_sampling.py), which has compiled into FOLDER/cache.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from functools import partial
 from pathlib import Path
 
 from pypwru.wire.fields import decode_flow
-from tests.lab.jobs.capture import FAR, NEAR, PORT, datagrams, measured, stream, wire
+from tests.lab.jobs.capture import FAR, NEAR, PORT, datagrams, record_loads, stream, wire
 from tests.lab.jobs.forked import share
 from tests.lab.jobs.programs import PINNED, Programs
 from tests.lab.jobs.steps import Step, run_steps
-from tests.lab.jobs.tracer import Seen
+from tests.lab.jobs.tracer import StepResult
 from tests.support.packet_tracking import TrackedEvent, TrackingSession, lifetimes, paths, tracking
 
 PINGS = 10_000
@@ -32,7 +32,7 @@ REQUESTS = f"dst host {OWN} and icmp[icmptype] == icmp-echo"
 
 
 def commands(backends: Sequence[str], with_frames: bool = False) -> dict[str, list[str]]:
-    """What is run, by name."""
+    """Return the command lines, by name."""
     found = {}
     for one in backends:
         words = ["--backend", one, "--buffer-size", "256M"]
@@ -64,17 +64,17 @@ def flood(count: int) -> None:
     ping(count, "-f")
 
 
-def path_counts(traced: TrackingSession) -> Seen:
-    """What was seen, for whoever judges it."""
+def path_counts(traced: TrackingSession) -> StepResult:
+    """Return how often each path of functions was traced, and the counters."""
     traced.read()
     shown = Counter(map(",".join, paths(traced.events).values()))
     return {"paths": dict(shown), "done": traced.account()}
 
 
-def lifetime_shapes(words: Sequence[str]) -> Seen:
-    """Traffic of all kinds: which sights each sk_buff has, and how often it ends."""
-    seen: Seen = {}
-    with measured(seen), tracking(*words) as traced:
+def lifetime_shapes(words: Sequence[str]) -> StepResult:
+    """Trace traffic of all kinds: the events of each sk_buff, and how often it is freed."""
+    seen: StepResult = {}
+    with record_loads(seen), tracking(*words) as traced:
         stream(socket.AF_INET, "127.0.0.1")
         stream(socket.AF_INET6, "::1")
         datagrams([0, 300, 20000, *[10] * 50])
@@ -93,7 +93,7 @@ def lifetime_shapes(words: Sequence[str]) -> Seen:
 
 
 def merge_events(lifetime: str) -> str:
-    """Sights that follow each other are one; a clone can get the address of an earlier one."""
+    """Merge consecutive events; a clone can reuse the address of an earlier one."""
     return re.sub("^(sE)+$", "sE", re.sub("s+", "s", lifetime))
 
 
@@ -102,25 +102,25 @@ def names(events: Sequence[TrackedEvent], skb: int, packet: int) -> list[str]:
 
 
 def clones(events: Sequence[TrackedEvent]) -> int:
-    """Packets of which several sk_buffs are."""
+    """Count packets of which there are several sk_buffs."""
     skbs = Counter(packet for _, packet in lifetimes(events))
     return sum(1 for packet, count in skbs.items() if packet and count > 1)
 
 
-def pings(count: int, words: Sequence[str]) -> Seen:
-    """One in so many requests of a flood, or all: the functions that saw each."""
-    seen: Seen = {}
-    with measured(seen), tracking(*words) as traced:
+def pings(count: int, words: Sequence[str]) -> StepResult:
+    """Trace one in so many requests of a flood, or all: the functions of each."""
+    seen: StepResult = {}
+    with record_loads(seen), tracking(*words) as traced:
         flood(count)
         seen |= path_counts(traced)
     return seen
 
 
-def flows(words: Sequence[str]) -> Seen:
-    """Both directions of connections."""
+def flows(words: Sequence[str]) -> StepResult:
+    """Trace both directions of connections."""
     with tracking(*words) as traced:
         with socket.socket() as listener:
-            # Also of what it accepts, which waits a minute: the next job binds the port, too.
+            # Also of accepted sockets, which wait a minute: the next job binds the port, too.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", PORT))
             listener.listen()
@@ -143,7 +143,7 @@ def flows(words: Sequence[str]) -> Seen:
         return {"directions": [len(both) for both in found.values()], "done": traced.account()}
 
 
-def limits(words: Sequence[str]) -> Seen:
+def limits(words: Sequence[str]) -> StepResult:
     with tracking(*words) as traced:
         flood(300)
         seen = path_counts(traced)
@@ -154,8 +154,8 @@ def limits(words: Sequence[str]) -> Seen:
             "throttled": throttled}  # fmt: skip
 
 
-def frames(words: Sequence[str]) -> Seen:
-    """What an XDP program saw is the packet that the stack then has."""
+def frames(words: Sequence[str]) -> StepResult:
+    """Trace a frame at an XDP program: it has the packet_id of the later sk_buff."""
     Programs().load("frames_with_a_long_name")
     path = PINNED / "frames_with_a_long_name"
     device = "ip -n far link set dev far xdpdrv"
@@ -165,7 +165,7 @@ def frames(words: Sequence[str]) -> Seen:
         traced.read()
         ours = {one.packet for one in traced.events if "frames_with" in one.name}
         shown = paths(traced.events)
-        seen: Seen = {"packets": len(ours), "done": traced.account()}
+        seen: StepResult = {"packets": len(ours), "done": traced.account()}
         seen["paths"] = [shown[packet] for packet in ours]
     subprocess.run([*device.split(), "off"], check=True)
     return seen
@@ -177,7 +177,7 @@ def main() -> None:
     wire()
     share()
     backends = [word for word in sys.argv[2:] if word != "frames"]
-    jobs: dict[str, Callable[[Sequence[str]], Seen]] = {
+    jobs: dict[str, Callable[[Sequence[str]], StepResult]] = {
         "lives": lifetime_shapes,
         "every": partial(pings, FEW),
         "sampled": partial(pings, PINGS),

@@ -17,13 +17,13 @@ from pathlib import Path
 from tests.lab.net.topology import inside, run
 
 _PAUSE = 0.01  # seconds between two packets
-_PATIENCE = 600.0  # seconds; emulated CPUs are slow
+_TIMEOUT = 600.0  # seconds; emulated CPUs are slow
 _LIMIT = Path("/proc/sys/user/max_net_namespaces")
 _WITH_HANDLES = 8  # NFT_CTX_OUTPUT_HANDLE
 
 
 def until(fact: str, seen: Callable[[], bool]) -> None:
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _TIMEOUT
     while not seen():
         if time.monotonic() > end:
             raise RuntimeError(f"no {fact}")
@@ -47,7 +47,7 @@ def count_namespaces() -> int:
         _LIMIT.write_text(before)
 
 
-class Place:
+class Container:
     """A network namespace like a container's: a process is all that keeps it."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class Place:
 class Nft:
     """What nft is made of: a transaction without a process, many a second on an emulated CPU."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Container) -> None:
         self._library = library = ctypes.CDLL("libnftables.so.1")
         library.nft_ctx_new.restype = ctypes.c_void_p
         library.nft_ctx_get_output_buffer.restype = ctypes.c_char_p

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.lab.jobs.forked import Forked, forget, share
-from tests.lab.jobs.tracer import Seen, Tracer, executed, kill, wait_quiet
+from tests.lab.jobs.tracer import StepResult, Tracer, executed, kill, wait_quiet
 from tests.lab.net import topology
 from tests.lab.net.traffic import KINDS, flush
 from tests.lab.parity.conntrack_row import NAME, ROW, prepare
@@ -85,7 +85,7 @@ def started(name: str, invocation: Invocation, lines: Commands) -> Iterator[dict
             kill(each)
 
 
-def seen(name: str, invocation: Invocation, lines: Commands) -> dict[str, Seen]:
+def seen(name: str, invocation: Invocation, lines: Commands) -> dict[str, StepResult]:
     """What each printed, and how it ended."""
     with started(name, invocation, lines) as running:
         files = {

@@ -25,7 +25,7 @@ from pypwru.fds import closing_fd
 from pypwru.kernel.bpf import program_recursion_misses
 from pypwru.kernel.bpf_info import program_ids, program_info, program_open
 from tests.lab.jobs.steps import Step, run_steps
-from tests.lab.jobs.tracer import Seen, Tracer, tracer
+from tests.lab.jobs.tracer import StepResult, Tracer, tracer
 from tests.lab.net.topology import inside
 from tests.lab.truth import records, traffic, wires
 from tests.lab.truth.comparison import (
@@ -152,7 +152,7 @@ def alike(ruleset: Ruleset, outputs: Sequence[Output]) -> tuple[Pass, Pass]:
     raise RuntimeError(f"packets were others in each of {_TRIES} pairs of passes")
 
 
-def both_passes(ruleset: Ruleset, outputs: Sequence[Output]) -> Seen:
+def both_passes(ruleset: Ruleset, outputs: Sequence[Output]) -> StepResult:
     """What was compared, by namespace: how much, and the first mismatches."""
     plain, traced = alike(ruleset, outputs)
     found: dict[str, Any] = {"rules": 0, "speaking": 0, "verdicts": Counter(), "families": {}}
