@@ -1,4 +1,4 @@
-"""Names that change under a tracer on a real kernel: none is another's, by the storm's own log."""
+"""Names that change under a tracer on a real kernel: all are right by the storm's own log."""
 
 from __future__ import annotations
 

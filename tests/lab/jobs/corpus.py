@@ -140,13 +140,13 @@ def _sent(host: Host, output: Output, folder: Path) -> StepResult:
             kernel = stack.enter_context(records.listening())
         hosts.send(host.name, host.number)
         kernel_records = records.received(kernel)
-        lines = sum(record.said.startswith(("handle", "policy")) for record in kernel_records)
+        lines = sum(record.decision.startswith(("handle", "policy")) for record in kernel_records)
         until("lines of nft monitor", lambda: _count_records(file.read_bytes()) >= lines)
     kernel_records = untraced(kernel_records)
     every = [event for event in output.events() if event["netns"] == host.inode]
     own = [event for event in every if event["nft"]["table"] != TRACING]
     pypwru_records = [event_record(event) for event in own]
-    same = compare([*texts.named(kernel_records, bound)], pypwru_records)
+    same = compare([*texts.name_chains(kernel_records, bound)], pypwru_records)
     found = texts.compared(own, known_rules)
     of_monitor = dict(texts.monitored(file.read_text(), host.text))
     of_xt = {handle for handle, text in known_rules.items() if text.startswith("-A ")}

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.lab.truth import rulefiles
 from tests.lab.truth.records import Record
-from tests.lab.truth.texts import blocks, compared, listed, monitored, named, saved, shown
+from tests.lab.truth.texts import blocks, compared, listed, monitored, name_chains, saved, shown
 
 _FILE = """table inet t {
 	chain input {
@@ -72,7 +72,7 @@ def test_a_bound_chain_has_the_name_of_its_rule() -> None:
     record = Record("inet t input", "handle 6 goto __chain7", "", 1)
     inner = Record("inet t __chain7", "handle 5 drop", "", 1)
     end = Record("inet t __chain7", "return", "", 1)
-    assert [each[:2] for each in named([record, inner, end], blocks(_DEBUGGED))] == [
+    assert [each[:2] for each in name_chains([record, inner, end], blocks(_DEBUGGED))] == [
         ("inet t input", "handle 6 goto input#6"),
         ("inet t input#6", "handle 5 drop"),
         ("inet t input#6", "return"),

@@ -62,7 +62,7 @@ def test_whatever_differs_is_found(kernel: list[Record], data: st.DataObject) ->
     elif change == "chain":
         seen[at] = seen[at]._replace(chain="something else")
     else:
-        seen[at] = seen[at]._replace(said="something else")
+        seen[at] = seen[at]._replace(decision="something else")
 
     assert compare(kernel, seen).mismatches
 
@@ -81,7 +81,7 @@ def test_an_event_in_the_records_words() -> None:
     nft = {"family": "arp", "table": "a", "chain": "b"}
     end, policy = {**nft, "verdict": "return"}, {**nft, "verdict": "drop", "policy": "drop"}
     assert event_record({"skb": "0x1", "nft": end})[:3] == ("arp a b", "return", NO_IP)
-    assert event_record({"skb": "0x1", "nft": policy}).said == "policy drop"
+    assert event_record({"skb": "0x1", "nft": policy}).decision == "policy drop"
 
 
 def test_counters_are_numbers_of_records() -> None:
