@@ -96,7 +96,7 @@ def fail_compile(main: str, layout: str, flags: list[str]) -> dict[str, str]:
     raise BuildError("it is compiled once more")
 
 
-@pytest.mark.parametrize("judge", VERDICT_SOURCES[1:], ids=lambda source: source.name)
+@pytest.mark.parametrize("source", VERDICT_SOURCES[1:], ids=lambda source: source.name)
 def test_other_sources_are_built_if_loaded(tmp_path: Path, source: VerdictSource) -> None:
     run = set_up_run("icmp")
     is_there = bool(source.find_functions(read_symbols(source.symbols)))

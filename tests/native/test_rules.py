@@ -345,7 +345,7 @@ def test_chains_and_comments_need_no_nft(
 
 
 @pytest.mark.parametrize(
-    ("fails", "told"),
+    ("fails", "messages"),
     [
         ("false", []),
         ('[ "$6.$7" = ip.t ]', ["nft -a -s -t list table ip t failed"]),

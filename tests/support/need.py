@@ -8,7 +8,7 @@ import pytest
 
 
 def need(condition: object, missing: str) -> None:
-    """Skip the test unless ``condition``; fail it where CI asks for all."""
+    """Skip the test unless ``condition``; fail it under ``PYPWRU_TESTS=all``."""
     if condition:
         return
     if os.environ.get("PYPWRU_TESTS") == "all":
