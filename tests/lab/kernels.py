@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 
 class Tier(Enum):
-    """How much runs: ``PYPWRU_TIER``; all without it."""
+    """The tier of a run, by ``PYPWRU_TIER``; full without it."""
 
     QUICK = "quick"
     FULL = "full"

@@ -1,4 +1,4 @@
-"""Which jobs share a guest, and which guest starts first: pure."""
+"""Assigns jobs to guests, and orders the guests: pure."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""All of bpf/ compiled by the BCC of several Debian releases, for this machine's kernel to check.
+"""bpf/ compiled by the BCC of several Debian releases, for this machine's kernel to verify.
 
-Only the compile runs in the other user space: what it made is loaded here, by pypwru's own loader.
-A program is loaded as the type that it has in a run. The kernel lets programs of kprobes be loaded
-also where there are none to attach them to; tracing programs it may refuse, and those of fentry,
-whose context is that of raw tracepoints, are loaded as such.
+Only the compile runs in the other user space: its bytecode is loaded here, by pypwru's own loader.
+A program is loaded as the type that it has in a run. The kernel loads programs of kprobes also
+where it can't attach them; tracing programs it may refuse, and those of fentry, whose context is
+that of raw tracepoints, are loaded as such.
 """
 
 from __future__ import annotations

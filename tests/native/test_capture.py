@@ -227,7 +227,7 @@ def test_reassembled_packet_is_captured_whole(net: Network) -> None:
 
 @pytest.mark.parametrize("size", [4096, 1 << 16])
 def test_captured_and_lost_are_all_packets(size: int) -> None:
-    """All that the sender sent, though the ring isn't read for most of the time."""
+    """The oracle is the count of the sender; the ring isn't read for most of the time."""
     words = [
         TRACEPOINT,
         f"--buffer-size={size}",

@@ -322,7 +322,7 @@ def test_ring_beyond_address_space_is_error() -> None:
 
 @pytest.mark.parametrize("limit", range(7, 58, 3))
 def test_too_few_descriptors_is_error(limit: int) -> None:
-    """Of maps, programs or links: each failure is an error, and no trace goes on without one."""
+    """Each failure of a map, program or link is an error, and no trace goes on without one."""
     need(shutil.which("prlimit"), "prlimit, of util-linux")
     message = only_or_last_error(pypwru(BY_TRACEPOINT, before=("prlimit", f"--nofile={limit}")))
     assert f"raise the limit of {limit} open files" in message

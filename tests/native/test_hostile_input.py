@@ -45,7 +45,7 @@ def assert_starts(*arguments: str, **env: str) -> None:
 
 
 def test_damaged_cache_is_made_again(tmp_path: Path) -> None:
-    """All entries are, each in another way; the start is one without a cache."""
+    """Each entry is damaged in another way; the start is one without a cache."""
     folder, chance = tmp_path / "cache", random.Random(7)
     assert_starts(PYPWRU_CACHE=str(folder))
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}

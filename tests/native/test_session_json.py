@@ -90,7 +90,9 @@ VIEWS: Mapping[str, tuple[str, type]] = {
 
 
 def test_text_and_json_have_equal_values(net: Network) -> None:
-    """Of the same events; of two CPUs, or an interrupt, at once either may come first."""
+    """Both have the same events, unordered: of two CPUs, or an interrupt, either event may come
+    first.
+    """
     flags = ("--output-caller", f"icmp and host {net.v4(2)}")
     with (
         contextlib.ExitStack() as after,

@@ -79,7 +79,7 @@ def optimized_by_libpcap(expression: str, linktype: Linktype) -> list[ClassicIns
 
 
 def expressions() -> list[str]:
-    """Those of filter_expressions.txt."""
+    """Return the expressions of filter_expressions.txt."""
     lines = Path(__file__).with_name("filter_expressions.txt").read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 

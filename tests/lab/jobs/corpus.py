@@ -34,7 +34,7 @@ from tests.lab.truth.rulesets import TRACING, tracing
 
 WORDS = ("--output-json", "--output-nft=text", "--filter-func", "ip_rcv")
 LARGE = 3000  # rules
-# Of all styles that differ in how they are read, one each: those of the quick tier.
+# One of each style that is parsed in its own way: those of the quick tier.
 QUICK = (
     "bridge.nft", "chain-bindings.nft", "comments.nft", "docker.iptables", "firewalld-owned.nft",
     "fw4.nft", "kube-proxy.nft", "long-sets.nft", "netdev-ingress.nft",

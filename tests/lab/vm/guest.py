@@ -36,7 +36,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Guest:
-    """What to boot and what to run in it.
+    """A boot, and the command that runs in it.
 
     Args:
         kernel: one of packages.KERNELS.
