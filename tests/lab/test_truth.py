@@ -36,7 +36,7 @@ def step(kernel: str, name: str) -> Any:
     return results.step(kernel, SUITE, name)
 
 
-def assert_equal(result: Mapping[str, Any], kind: str, where: str) -> int:
+def count_compared(result: Mapping[str, Any], kind: str, where: str) -> int:
     """Return how much was compared; fail on mismatches."""
     mismatches = result[kind]["mismatches"]
     assert not mismatches, f"{where}: {kind}: {len(mismatches)} mismatches:\n" + "\n".join(
@@ -54,12 +54,12 @@ def test_events_equal_records_of_kernel(
     result, where = step(kernel, name), f"{kernel}: {name}"
 
     least = 1000 if name == "fixed" else 1  # a random one may be of ARP alone
-    assert assert_equal(result, "the kernel's counters", where) > 0, "the oracle isn't checked"
-    assert assert_equal(result, "records without help", where) > 0
+    assert count_compared(result, "the kernel's counters", where) > 0, "the oracle isn't checked"
+    assert count_compared(result, "records without help", where) > 0
     for kind in ("records of the same run", "places"):
-        assert assert_equal(result, kind, where) >= least
-    compared = assert_equal(result, "records", where)
-    counters = assert_equal(result, "counters", where)
+        assert count_compared(result, kind, where) >= least
+    compared = count_compared(result, "records", where)
+    counters = count_compared(result, "counters", where)
     with capsys.disabled():
         print(
             f"\n{where}: {result['rules']} rules, {result['speaking']} with events; records "

@@ -77,16 +77,16 @@ def test_events_of_ping(net: Network) -> None:
     assert {event.tuple and event.tuple.daddr for event in events} == {net.v4(1), net.v4(2)}
     assert {str(event.netns) for event in events} == {net.inode(net.left), net.inode(net.right)}
     assert {event.func for event in events} >= {"tp:net_dev_queue", "tp:netif_receive_skb"}
-    events_of = next(event for event in events if event.func == "tp:net_dev_queue")
-    assert (events_of.iface, events_of.proto, events_of.len, events_of.comm) == (
+    sent = next(event for event in events if event.func == "tp:net_dev_queue")
+    assert (sent.iface, sent.proto, sent.len, sent.comm) == (
         net.left,
         0x0800,
         98,
         "ping",
     )
-    assert events_of.netns_name == net.left
-    assert events_of.process == "ping", "it is gone: its name is left"
-    assert events_of.type == "function_call"
+    assert sent.netns_name == net.left
+    assert sent.process == "ping", "it is gone: its name is left"
+    assert sent.type == "function_call"
     ids = {(event.packet_id, event.tuple and event.tuple.saddr) for event in events}
     assert len(ids) == len(dict(ids)) == 2, "the request's and the reply's"
     assert None not in dict(ids)

@@ -68,8 +68,8 @@ class RenderedRun:
         table, chain, handle = rule
         part = records.nft(handle, table=table, chain=chain, netns=namespace.inode)
         tail_ = tail(self.config, nft=part, nft_time=records.nft_time(now))
-        rule_namespace = 14 if kind == NFT_RULE else 3
-        return event(packet(skb, 0, 7, kind), rule_namespace, flow(), now, tail=tail_)
+        target = 14 if kind == NFT_RULE else 3
+        return event(packet(skb, 0, 7, kind), target, flow(), now, tail=tail_)
 
     def until(self, count: int) -> list[str]:
         """Return the nft column of each line, once there are so many."""

@@ -96,10 +96,10 @@ class Writer:
         """Write records; one without a tail gets one in which everything is zero."""
         nothing = bytes(record_layout(self.config).tail_size)
         whole = [
-            (record._replace(tail=record.tail or nothing), captured) for record, captured in batch
+            (record._replace(tail=record.tail or nothing), capture) for record, capture in batch
         ]
         self.taken.waiting += whole
-        self.lost += sum(captured.lost_before for _, captured in whole if captured)
+        self.lost += sum(capture.lost_before for _, capture in whole if capture)
         self.output.show([record for record, _ in whole])
         assert not self.taken.waiting
 

@@ -83,7 +83,7 @@ def lifetime_shapes(words: Sequence[str]) -> StepResult:
         traced.read()
         shapes = {key: merge_events(lifetime) for key, lifetime in lifetimes(traced.events).items()}
         seen["lives"] = dict(Counter(shapes.values()))
-        odd = [key for key, merge_events in shapes.items() if merge_events != "sE"]
+        odd = [key for key, shape in shapes.items() if shape != "sE"]
         seen["odd"] = [(shapes[key], names(traced.events, *key)[-6:]) for key in odd[:20]]
         seen["nameless"] = dict(Counter(one.name for one in traced.events if not one.packet))
         seen["clones"] = clones(traced.events)
