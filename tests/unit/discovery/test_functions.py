@@ -66,10 +66,7 @@ def discovered_args(
 
 
 def unattachable_reasons(discovery: DiscoveryResult) -> dict[str, str]:
-    return {
-        function.display: unattachable_reasons
-        for function, unattachable_reasons in discovery.unattachable
-    }
+    return {function.display: reason for function, reason in discovery.unattachable}
 
 
 def test_skb_arg_is_the_first_skb() -> None:
