@@ -69,7 +69,7 @@ def test_switch_off_at_start_is_logged(files: dict[str, Path]) -> None:
     assert 'cure="echo 1 > /proc/sys/kernel/ftrace_enabled"' in stream.getvalue()
 
 
-def test_only_backends_without_events_are_refused(files: dict[str, Path]) -> None:
+def test_backends_without_events_are_refused(files: dict[str, Path]) -> None:
     files["ftrace"].write_text("0\n")
     found = {backend for backend in Backend if disabling_switch(backend)}
     assert found == {Backend.FENTRY, Backend.FENTRY_MULTI, Backend.KPROBE_MULTI}

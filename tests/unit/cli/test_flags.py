@@ -331,7 +331,7 @@ def test_last_of_repeated_flags_wins() -> None:
     assert config("--kmods=a,b", "--kmods=c").kmods == ("a", "b", "c")
 
 
-def test_the_first_error_wins() -> None:
+def test_first_error_wins() -> None:
     assert refusal("--priority=9", "--nosuch") == (
         'invalid argument "9" for "--priority" flag: must be 0 to 3'
     )

@@ -13,7 +13,7 @@ RECORD = Record(b"", b"", 0, b"")
 
 
 class ClosingOutput:
-    """An output whose reader closes it in the second batch, after ``got`` events of it."""
+    """An output that its reader closes in the second batch, after ``got`` events of it."""
 
     def __init__(self, got: int | None = None) -> None:
         self.batches: list[int] = []

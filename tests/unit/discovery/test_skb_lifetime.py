@@ -12,7 +12,7 @@ from pypwru.discovery.skb_lifetime import (
 )
 
 
-def test_callers_of_free_functions_are_not_terminal() -> None:
+def test_callers_of_frees_are_not_terminal() -> None:
     assert terminal_free_functions(FREE_FUNCTIONS) == {"kfree_skbmem", "napi_skb_cache_put"}
 
 

@@ -224,7 +224,7 @@ def test_slow_reader_gets_all_at_stop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_stop_cuts_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the room in the pipe, a write ends at the end of an event."""
+    """A write ends at the end of an event, with any room in the pipe."""
     monkeypatch.setattr("pypwru.files.sink._TIMEOUT", 0)
     events = [b"x" * (number * 37 % 500) + b"\n" for number in range(2000)]
     for pages in (1, 2, 16):

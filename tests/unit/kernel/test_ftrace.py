@@ -44,7 +44,7 @@ def test_compiler_variants() -> None:
     }
 
 
-def test_without_addresses_call_sites_are_unknown() -> None:
+def test_call_sites_need_addresses() -> None:
     assert parse_traceable(SAMPLE).call_sites([("ip_rcv", "")]) is None
 
 

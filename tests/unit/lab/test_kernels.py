@@ -18,7 +18,7 @@ MIN_KERNELS = dict.fromkeys(EVERY, ALL) | {
     "storm": ("6.12",),
 }
 NATIVE = {"storm"}
-"""Suites whose quick tier is a native test of the same name."""
+"""Suites with a native test of the same name as their quick tier."""
 
 
 @pytest.mark.parametrize("suite", sorted(EVERY))

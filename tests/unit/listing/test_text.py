@@ -79,7 +79,7 @@ def test_names_only_is_a_function_list() -> None:
     assert list(parse_names(names_only(listing()))) == names
     assert (
         len(names_only(listing(UNKNOWN)).splitlines()) == 5
-    )  # without those whose prototype is unsupported
+    )  # without those of an unsupported prototype
     assert names_only(listing(Attachability(False, "no"))) == ""
 
 

@@ -60,7 +60,7 @@ def test_missing_temporary_folder(
     assert line.endswith('why="No such file or directory"')
 
 
-def test_a_full_disk_is_one_warning(tmp_path: Path, log: io.StringIO) -> None:
+def test_full_disk_is_one_warning(tmp_path: Path, log: io.StringIO) -> None:
     files = DebugFiles(Log(log, debug=True))
     files.write("layout.h", "")
     folder = only_folder(tmp_path)
