@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-AUDITED = """
+AUDIT_PROGRAM = """
 import os, sys
 found = set()
 home = os.environ["HOME"]
@@ -41,7 +41,7 @@ def test_import_touches_no_home(tmp_path: Path, module: str, has_xdg: bool) -> N
     if has_xdg:
         environment |= {"XDG_CACHE_HOME": str(cache.parent), "XDG_CONFIG_HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", AUDITED, module],
+        [sys.executable, "-c", AUDIT_PROGRAM, module],
         capture_output=True,
         text=True,
         env=environment,

@@ -156,7 +156,7 @@ def nft_records(config: Config) -> list[Record]:
     ]  # fmt: skip
 
 
-def compared(config: Config, batch: list[Record], exited: bool = False) -> list[Event]:
+def compare_with_json(config: Config, batch: list[Record], exited: bool = False) -> list[Event]:
     """Return the events of a batch, after comparing them with its JSON objects."""
     names = records.names(
         lambda pid, comm, start_stack: "" if exited or not pid else "/usr/bin/curl"
@@ -173,7 +173,7 @@ def compared(config: Config, batch: list[Record], exited: bool = False) -> list[
 
 @pytest.mark.parametrize("exited", [False, True])
 def test_plain_run(exited: bool) -> None:
-    first, drop, other, v6, arp = compared(config_of(output_nft=False), PLAIN, exited)
+    first, drop, other, v6, arp = compare_with_json(config_of(output_nft=False), PLAIN, exited)
     assert (first.type, first.drop_reason, first.iface) == ("function_call", None, "lo")
     assert (drop.func, drop.type) == ("sk_skb_reason_drop", "drop")
     assert drop.drop_reason == "SKB_DROP_REASON_NO_SOCKET"
@@ -189,13 +189,13 @@ def test_plain_run(exited: bool) -> None:
 
 def test_exited_process_has_comm() -> None:
     one = event(packet(1, 0, 7, comm=b"curl"), 1, flow())
-    (found,) = compared(config_of(output_nft=False), [one], exited=True)
+    (found,) = compare_with_json(config_of(output_nft=False), [one], exited=True)
     assert (found.comm, found.process) == ("curl", "curl")
 
 
 def test_nftables() -> None:
     config = config_of()
-    rule, entered, _, _, late, nothing = compared(config, nft_records(config))
+    rule, entered, _, _, late, nothing = compare_with_json(config, nft_records(config))
     assert rule.nft and rule.nft["text"] == 'tcp dport 8443 counter drop comment "no web"'
     assert (rule.type, entered.type) == ("nft_rule", "nft_chain")
     assert late.nft and late.nft["text"] is None
@@ -238,7 +238,7 @@ def test_all_options() -> None:
         event(packet(1, 0, 7, kind), function, flow(), tail=tail(config, packet_id=number, **part))
         for (kind, function), part in zip(kinds, parts, strict=True)
     ]
-    one, two, three, four, five = compared(config, batch)
+    one, two, three, four, five = compare_with_json(config, batch)
     assert {event.packet_id for event in (one, two, three, four, five)} == {5}
     assert one.caller == "ip_push_pending_frames"
     assert one.stack == ("__netif_receive_skb_one_core", "__ip_local_out")

@@ -106,7 +106,7 @@ def test_every_source_hooks_its_functions() -> None:
         assert {function for group in groups.values() for function in group} == set(functions)
 
 
-UNHOOKED = 7  # a descriptor
+UNHOOKED_FD = 7  # a descriptor
 Updates = list[tuple[int, bytes, bytes]]
 
 
@@ -154,7 +154,7 @@ class RecordingProbes(NftProbes):
             AttachReport(),
             log or Log(None),
         )
-        super().__init__(*arguments, self.stack, UNHOOKED)
+        super().__init__(*arguments, self.stack, UNHOOKED_FD)
         self.attached: list[str] = []
         self.refuse = False
         self.builds: list[FakeBuild] = []
@@ -349,7 +349,7 @@ def test_log_of_attaching(
             Log(stream),
             stack,
         )
-        probes = NftProbes(*arguments, UNHOOKED)
+        probes = NftProbes(*arguments, UNHOOKED_FD)
         probes.attach(symbols("nft_do_chain", "__nft_trace_packet"))
         assert detached == [True] * (refused == ["nft_do_chain"]), "it keeps nothing of a failure"
     lines = [line.split(" ", 2)[2] for line in stream.getvalue().splitlines()]
@@ -367,7 +367,7 @@ def test_refused_source_is_marked_unhooked(
     probes.refuse = True
     probes.attach(symbols("ipt_do_table"))
     ((fd, key, value),) = unhooked_updates
-    assert (fd, key) == (UNHOOKED, bytes(4))
+    assert (fd, key) == (UNHOOKED_FD, bytes(4))
     assert any(value) and len(value) == MAPS["nft_unhooked"].value
 
 

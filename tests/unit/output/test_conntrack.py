@@ -17,8 +17,8 @@ from tests.support.records import Output, event, flow, packet, tail
 ASSURED, CONFIRMED, SNAT, DNAT, DYING, TEMPLATE = (1 << bit for bit in (2, 3, 4, 5, 9, 11))
 SEEN_REPLY = 1 << 1
 ESTABLISHED, RELATED, NEW, ESTABLISHED_REPLY, RELATED_REPLY, UNTRACKED = 0, 1, 2, 3, 4, 7
-NEAR, DOOR, FAR = "192.0.2.1", "203.0.113.1", "198.51.100.1"
-TO_DOOR = (NEAR, DOOR, 4201, 80)
+NEAR, NAT_ADDRESS, FAR = "192.0.2.1", "203.0.113.1", "198.51.100.1"
+TO_NAT_ADDRESS = (NEAR, NAT_ADDRESS, 4201, 80)
 FROM_FAR = (FAR, NEAR, 8080, 4201)
 FLAGS = "--output-ct --output-nft=false"
 Ends = tuple[str, str, int, int]
@@ -26,7 +26,7 @@ Ends = tuple[str, str, int, int]
 
 def part(
     info: int,
-    original: Ends | None = TO_DOOR,
+    original: Ends | None = TO_NAT_ADDRESS,
     reply: Ends | None = FROM_FAR,
     protocol: int = 6,
     status: int = 0,
@@ -139,7 +139,7 @@ def test_states_and_directions(info: int, state: str, direction: str) -> None:
         "zone": 0xFFFF,
         "mark": 0xFFFFFFFF,
         "status": [*conntrack.STATUS_NAMES.values()],
-        "original": {"saddr": NEAR, "daddr": DOOR, "sport": 4201, "dport": 80, "proto": 6},
+        "original": {"saddr": NEAR, "daddr": NAT_ADDRESS, "sport": 4201, "dport": 80, "proto": 6},
         "reply": {"saddr": FAR, "daddr": NEAR, "sport": 8080, "dport": 4201, "proto": 6},
     }
 

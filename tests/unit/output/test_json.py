@@ -35,9 +35,9 @@ from tests.support.records import (
 )
 
 OFF = "--output-meta=0 --output-tuple=0"
-TUNNELLED = (4, UDP, bytes([10, 9, 0, 1]), bytes([10, 9, 0, 2]), 59919, 4789)
+OUTER = (4, UDP, bytes([10, 9, 0, 1]), bytes([10, 9, 0, 2]), 59919, 4789)
 INNER = (4, ICMP, bytes([10, 77, 0, 1]), bytes([10, 77, 0, 2]), 0, 0)
-SIXTH = (6, TCP, bytes(15) + b"\1", bytes(15) + b"\2", 443, 9)
+IPV6_TUPLE = (6, TCP, bytes(15) + b"\1", bytes(15) + b"\2", 443, 9)
 
 
 def line(flags: str, record: Record, program: str = "/usr/bin/ping", **parts: bytes) -> bytes:
@@ -71,7 +71,7 @@ def test_object_of_pwru() -> None:
 
 
 def test_object_of_pwru_with_tunnel() -> None:
-    record = event(packet(0xFF2B046B408B5800, 1, 7), 3, flow(ends=TUNNELLED))
+    record = event(packet(0xFF2B046B408B5800, 1, 7), 3, flow(ends=OUTER))
     octets = line("--output-tunnel --output-meta=0", record, tunnel=records.tunnel(INNER))
     assert octets.endswith(
         b',"tuple":{"saddr":"10.9.0.1","daddr":"10.9.0.2","sport":59919,"dport":4789,"proto":17},'
@@ -109,14 +109,14 @@ IN_TC = event(packet(1, 0, 7, TC), 11, flow())
 ON_MAP = event(packet(1, 0, 7, MAP_CALL), 13, flow())
 DROPPED = event(packet(1, 0, 7), 5, flow(), reason=NO_SOCKET)
 ARP = event(packet(1, 0, 7), 8, flow(ends=(0, 0, b"", b"", 0, 0)))
-SYN_ACK = event(packet(1, 0, 7), 3, flow(ends=SIXTH, flags=0x12))
+SYN_ACK = event(packet(1, 0, 7), 3, flow(ends=IPV6_TUPLE, flags=0x12))
 ENDS = {"saddr": "[::1]", "daddr": "[::2]", "sport": 443, "dport": 9, "proto": 6}
 SKB = b"(struct sk_buff){\n}\n"
 SKB_MEMBERS = "--output-skb-metadata skb->len,skb->mark"
 XDP_MEMBERS = "--output-xdp-metadata xdp->rxq->queue_index"
 MEMBERS = {"metadata": records.metadata(98, 0)}
 MAP = {"map": records.bpf_map(5, b"ct", b"\1\0", bytes(256))}
-CALLED = {"id": 5, "key_size": 2, "value_size": 256, "name": "ct", "key": "0100"}
+MAP_OBJECT = {"id": 5, "key_size": 2, "value_size": 256, "name": "ct", "key": "0100"}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ CALLED = {"id": 5, "key_size": 2, "value_size": 256, "name": "ct", "key": "0100"
         ("--filter-trace-tc --output-meta=0", IN_TC, {}, "cb", None),
         ("", DROPPED, {}, "func", "sk_skb_reason_drop(SKB_DROP_REASON_NO_SOCKET)"),
         ("--output-bpfmap", PING, {}, "bpfmap", None),
-        ("--output-bpfmap", ON_MAP, MAP, "bpfmap", CALLED | {"value": "00" * 256}),
+        ("--output-bpfmap", ON_MAP, MAP, "bpfmap", MAP_OBJECT | {"value": "00" * 256}),
     ],
 )
 def test_values(

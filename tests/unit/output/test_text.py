@@ -181,7 +181,7 @@ def test_lines(flags: str, program: str, record: Record, row: str) -> None:
 
 
 NO_CB = "[0x00000000,0x00000000,0x00000000,0x00000000,0x00000000]"
-HERE = (4, UDP, bytes([10, 9, 0, 1]), bytes([10, 9, 0, 2]), 59919, 4789)
+OUTER = (4, UDP, bytes([10, 9, 0, 1]), bytes([10, 9, 0, 2]), 59919, 4789)
 INNER = (4, ICMP, bytes([10, 77, 0, 1]), bytes([10, 77, 0, 2]), 0, 0)
 BACK = (4, ICMP, VETH[3], VETH[2], 0, 0)
 
@@ -229,7 +229,7 @@ BACK = (4, ICMP, VETH[3], VETH[2], 0, 0)
             "--output-tunnel",
             packet(0xFF2B046B7CBB8800, 0, 327),
             10,
-            flow(ifindex=3, mtu=1500, size=134, ends=HERE),
+            flow(ifindex=3, mtu=1500, size=134, ends=OUTER),
             {"tunnel": records.tunnel(INNER)},
             "0xff2b046b7cbb8800 0   ~sr/bin/ping:327 4026531840 0            veth0:3      0x0800 "
             "1500  134   10.9.0.1:59919->10.9.0.2:4789(udp) nf_hook_slow "
