@@ -1,4 +1,6 @@
-"""What all tests share: they don't depend on how they are started, nor on how fast it is here."""
+"""Settings of all tests: they depend neither on how they are started, nor on the machine's
+speed.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,6 @@ settings.register_profile(
 )
 settings.load_profile("pypwru")
 
-# `make check &` in a script: a shell has what it starts in the background ignore SIGINT, and so
-# would all children of the tests. Tests send it, and wait for what comes of it.
+# `make check &` in a script: a shell starts background jobs with SIGINT ignored, which all children
+# of the tests would inherit. Tests send it, and wait for its effect.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""A BTF writer for tests, of either byte order, whole or split; bpftool judges what it writes."""
+"""A BTF writer for tests, of either byte order, whole or split; bpftool reads its output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Encoder:
         self.ids: dict[str, int] = {}
 
     def string(self, text: str) -> int:
-        """The offset of ``text``, which is added."""
+        """Add ``text``, and return its offset."""
         if not text:
             return 0
         offset = self.first_string + len(self.strings)

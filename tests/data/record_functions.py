@@ -1,7 +1,7 @@
-"""Records functions.txt: which functions take a packet and can be traced, on each lab kernel.
+"""Records functions.txt: the functions that take a packet and can be traced, on each lab kernel.
 
 ``python -m tests.data.record_functions`` boots them one after another. Modules that a firewall,
-router or container host has are loaded first, since BTF shows only what is loaded.
+router or container host has are loaded first, since BTF shows only loaded modules.
 """
 
 from __future__ import annotations

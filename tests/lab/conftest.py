@@ -1,4 +1,6 @@
-"""The tier's tests, their guests begun with the session's first test, and what became of them."""
+"""Selects the tier's tests, starts their guests with the session's first test, and reports on
+them.
+"""
 
 from __future__ import annotations
 
@@ -21,42 +23,46 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what the tier doesn't have; test_vm first, since it boots by itself meanwhile."""
-    left = [item for item in items if not _belongs(item)]
-    if left:
-        config.hook.pytest_deselected(items=left)
+    """Deselect tests of other tiers; test_vm comes first, since it boots its own guests
+    meanwhile.
+    """
+    kept = [item for item in items if not _belongs(item)]
+    if kept:
+        config.hook.pytest_deselected(items=kept)
         items[:] = [item for item in items if _belongs(item)]
-    places = [place for place, item in enumerate(items) if _suite(item)]
-    ours = sorted((items[place] for place in places), key=lambda item: _suite(item) != "vm")
-    for place, item in zip(places, ours, strict=True):
-        items[place] = item
+    positions = [position for position, item in enumerate(items) if _suite(item)]
+    ours = sorted(
+        (items[position] for position in positions), key=lambda item: _suite(item) != "vm"
+    )
+    for position, item in zip(positions, ours, strict=True):
+        items[position] = item
 
 
 def _suite(item: pytest.Item) -> str:
-    """The suite of the item's module; empty if it is none of the lab's."""
+    """Return the suite of the item's module; empty if it is none of the lab's."""
     return str(getattr(getattr(item, "module", None), "SUITE", ""))
 
 
 def _kernel(item: pytest.Item) -> str:
-    """The kernel that a test is of; empty if it is of none."""
+    """Return the kernel of a test; empty if it has none."""
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     return str(parameters.get("kernel", ""))
 
 
 def _belongs(item: pytest.Item) -> bool:
-    suite, kernel, asked = _suite(item), _kernel(item), tier()
-    if asked is asked.QUICK and item.get_closest_marker("full"):
+    suite, kernel, current_tier = _suite(item), _kernel(item), tier()
+    if current_tier is current_tier.QUICK and item.get_closest_marker("full"):
         return False
     if not suite or not kernel:
         return True
-    left = kernels.kernel(kernel).steps_without(suite) if asked is asked.QUICK else []
+    kept = kernels.kernel(kernel).steps_without(suite) if current_tier is current_tier.QUICK else []
     steps = {name for mark in item.iter_markers("step") for name in mark.args}
-    return runs(suite, kernel, asked) and steps.isdisjoint(left)
+    return runs(suite, kernel, current_tier) and steps.isdisjoint(kept)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """Guests run while tests do: one beside tests that are not the lab's, two afterwards."""
+    """Run guests while tests run: one beside tests that are not the lab's, two afterwards."""
     if session.config.option.collectonly or not results.possible():
         return (yield)
     needed = {(_kernel(item), _suite(item)) for item in session.items if _suite(item) in SUITES}
@@ -71,7 +77,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 @pytest.fixture(scope="session", autouse=True)
 def two_guests(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The lab's tests come last: they wait for guests, which have both CPUs now."""
+    """Use both CPUs for guests: the lab's tests come last, and wait for them."""
     if lab := request.config.stash.get(_KEY, None):
         lab.widen()
     yield

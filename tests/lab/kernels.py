@@ -1,8 +1,8 @@
 """The lab's kernels: one row each, and the only place that names them.
 
 A kernel is added by adding its row. Packages, boots, parameters of tests, the bytecode cache and
-``make test`` all follow from it; tests/README.md shows how. What a test expects of a kernel depends
-on the row's features, not on its version.
+``make test`` all follow from it; tests/README.md shows how. A test's expectations of a kernel
+depend on the row's features, not on its version.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 
 class Tier(Enum):
-    """How much runs: ``PYPWRU_TIER``, and all of it without."""
+    """The tier of a run, by ``PYPWRU_TIER``; full without it."""
 
     QUICK = "quick"
     FULL = "full"
 
 
 class Feature(Enum):
-    """What a test's expectation depends on, with the kernel that brought it."""
+    """A fact on which a test's expectation depends, with the kernel that brought it."""
 
     MODULE_BTF = "modules have type information (Linux 5.11)"
     DROP_REASONS = "a freed packet has a drop reason (Linux 5.17)"
@@ -39,7 +39,7 @@ EVERY = frozenset(
         "user_spaces", "vm",
     }
 )  # fmt: skip
-"""The lab's suites; suites.py has what each boots."""
+"""The lab's suites; suites.py has the job of each."""
 
 
 class Kernel(NamedTuple):
@@ -48,11 +48,11 @@ class Kernel(NamedTuple):
     Args:
         name: the lab's name of it, as in ``tests/lab/boot NAME``.
         debian: the suites of the Debian archive that have it, the likeliest first.
-        features: what it has.
+        features: those it has.
         quick: the suites that run on it in the quick tier.
         full: those that run on it in the full tier.
         series: the beginning of its version, where that is not ``name``.
-        reference: what one kernel is enough for runs on this one.
+        reference: whether steps for which one kernel is enough run on this one.
         quick_without: ``SUITE STEP`` that the quick tier leaves to other kernels; tests of such a
             step have the mark ``step``.
     """
@@ -67,7 +67,7 @@ class Kernel(NamedTuple):
     quick_without: Collection[str] = ()
 
     def steps_without(self, suite: str) -> list[str]:
-        """The steps of ``suite`` that the quick tier leaves to other kernels."""
+        """Return the steps of ``suite`` that the quick tier leaves to other kernels."""
         split = (each.partition(" ") for each in self.quick_without)
         return [step for name, _, step in split if name == suite]
 
@@ -76,22 +76,22 @@ class Kernel(NamedTuple):
 
     @property
     def version(self) -> str:
-        """The beginning of its version."""
+        """Return the beginning of its version."""
         return self.series or self.name
 
     @property
     def kprobes(self) -> str:
-        """The backend of kprobes, with which the others are compared."""
+        """Return the backend of kprobes, with which the others are compared."""
         return "kprobe-multi" if self.has(Feature.KPROBE_MULTI) else "kprobe"
 
     @property
     def automatic(self) -> str:
-        """The automatic backend for more than a few functions."""
+        """Return the automatic backend for more than a few functions."""
         return "fentry-multi" if self.has(Feature.FENTRY_MULTI) else self.kprobes
 
     @property
     def automatic_for_few(self) -> str:
-        """The automatic backend for a few functions: fentry where no link takes many."""
+        """Return the automatic backend for a few functions: fentry where no link takes many."""
         return "fentry" if self.automatic == "kprobe" else self.automatic
 
 
@@ -152,21 +152,21 @@ _BY_NAME = {kernel.name: kernel for kernel in KERNELS}
 
 
 def kernel(name: str) -> Kernel:
-    """The row of ``name``."""
+    """Return the row of ``name``."""
     return _BY_NAME[name]
 
 
 def names(suite: str, *features: Feature) -> list[str]:
-    """The kernels on which ``suite`` runs in the full tier, of those that have ``features``."""
+    """Return kernels on which ``suite`` runs in the full tier, of those that have ``features``."""
     return [one.name for one in KERNELS if suite in one.full and set(features) <= {*one.features}]
 
 
 def tier() -> Tier:
-    """The tier that ``PYPWRU_TIER`` names."""
+    """Return the tier that ``PYPWRU_TIER`` names."""
     return Tier(os.environ.get("PYPWRU_TIER") or Tier.FULL.value)
 
 
-def runs(suite: str, name: str, asked: Tier) -> bool:
-    """Whether ``suite`` runs on the kernel ``name`` in this tier."""
+def runs(suite: str, name: str, current_tier: Tier) -> bool:
+    """Return whether ``suite`` runs on the kernel ``name`` in this tier."""
     row = kernel(name)
-    return suite in (row.quick if asked is Tier.QUICK else row.full)
+    return suite in (row.quick if current_tier is Tier.QUICK else row.full)

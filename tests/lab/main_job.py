@@ -1,4 +1,4 @@
-"""What tests of the main job share: its steps, and the lines that pwru and pypwru print."""
+"""Helpers of the tests of the main job: its steps, and the lines that pwru and pypwru print."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ SUITE = "main_job"
 
 
 def step(kernel: str, name: str) -> Any:
-    """One step of the job; its own failure fails only the tests that need it."""
+    """Return one step of the job; its own failure fails only the tests that need it."""
     return results.step(kernel, SUITE, name)
 
 
 class Line(NamedTuple):
-    """A printed line, its fields as text; ``reason`` None where there is no drop reason."""
+    """A printed line, its fields as text; ``reason`` is None without a drop reason."""
 
     skb: str
     process: str
@@ -46,12 +46,12 @@ _PWRU = re.compile(
 
 
 def own_lines(text: str) -> list[Line]:
-    """pypwru's lines, the header apart; a line of no known form fails."""
+    """Parse pypwru's lines, the header apart; a line of unknown form fails."""
     return _lines(_OWN, text.splitlines()[1:])
 
 
 def pwru_lines(text: str) -> list[Line]:
-    """pwru's lines, the header apart; a line of no known form fails."""
+    """Parse pwru's lines, the header apart; a line of unknown form fails."""
     return _lines(_PWRU, text.splitlines()[1:])
 
 
@@ -65,7 +65,7 @@ def _lines(form: re.Pattern[str], texts: list[str]) -> list[Line]:
 
 
 def logged(err: str, message: str) -> dict[str, str]:
-    """The key=value pairs of pypwru's log line ``message``."""
+    """Return the key=value pairs of pypwru's log line ``message``."""
     form = re.compile(rf" INFO {re.escape(message)} \w+=")
     (line,) = filter(form.search, err.splitlines())
     return dict(re.findall(r'(\w+)=("[^"]*"|\S+)', line))

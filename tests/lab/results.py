@@ -1,4 +1,4 @@
-"""What jobs left in their guests, for the tests that judge it."""
+"""Results of the guests' jobs, for the tests that check them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _lab: list[Lab] = []
 
 
 def possible() -> bool:
-    """Whether this machine can boot guests, and this user may."""
+    """Return whether this machine can boot guests, and this user may."""
     return bool(shutil.which(QEMU)) and os.geteuid() == 0
 
 
 def begin(plan: Sequence[Boot], tier: Tier, beside: bool) -> Lab:
-    """Begin the guests of this run of the tests."""
+    """Start the guests of this run of the tests."""
     _lab.append(Lab(plan, tier, beside))
     return _lab[-1]
 
 
 def result(kernel: str, suite: str) -> Result:
-    """All that the suite's job left on ``kernel``; its failure is the test's."""
+    """Return the result of the suite's job on ``kernel``; its failure is the test's."""
     need(shutil.which(QEMU), f"{QEMU} (package qemu-system-x86)")
     need(os.geteuid() == 0, "root: the guest's file system is this machine's, read by QEMU")
     try:
@@ -42,10 +42,10 @@ def result(kernel: str, suite: str) -> Result:
 
 
 def step(kernel: str, suite: str, name: str) -> Any:
-    """One step of the job; its own failure fails only the tests that need it."""
+    """Return one step of the job; its own failure fails only the tests that need it."""
     seen = result(kernel, suite)
     if name not in seen:
-        pytest.fail(f"{kernel}: {suite} has no step {name} in this tier: its tests want mark full")
+        pytest.fail(f"{kernel}: {suite} has no step {name} in this tier: its tests need mark full")
     found = seen[name]
     if "error" in found:
         pytest.fail(f"{kernel}: {name}: {found['error']}")
@@ -53,6 +53,8 @@ def step(kernel: str, suite: str, name: str) -> Any:
 
 
 def with_marks(suite: str, names: Iterable[str]) -> list[ParameterSet]:
-    """Names of steps as parameters, those that the quick tier leaves out with the mark ``full``."""
+    """Return names of steps as parameters, with the mark ``full`` where the quick tier omits
+    them.
+    """
     later = SUITES[suite].later
     return [pytest.param(name, marks=[pytest.mark.full] * (name in later)) for name in names]

@@ -1,4 +1,4 @@
-"""Which jobs share a guest, and which guest is begun first: pure."""
+"""Assigns jobs to guests, and orders the guests: pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.lab.kernels import Tier
 from tests.lab.suites import SUITES
 
 _BOOT = 30  # seconds until a guest runs its first job, and what lies between two jobs
-_LONGEST = {Tier.QUICK: 3600, Tier.FULL: 600}  # seconds of a guest that jobs are added to
+_MAX_SECONDS = {Tier.QUICK: 3600, Tier.FULL: 600}  # seconds of a guest that jobs are added to
 
 
 class Boot(NamedTuple):
@@ -17,14 +17,14 @@ class Boot(NamedTuple):
 
     Args:
         kernel: its name.
-        suites: whose jobs run in it, in this order.
+        suites: the suites whose jobs run in it, in this order.
     """
 
     kernel: str
     suites: tuple[str, ...]
 
     def seconds(self, tier: Tier) -> int:
-        """What it takes about."""
+        """Return its expected duration."""
         return _BOOT + sum(estimate(name, tier) for name in self.suites)
 
     def __str__(self) -> str:
@@ -32,13 +32,13 @@ class Boot(NamedTuple):
 
 
 def estimate(suite: str, tier: Tier) -> int:
-    """Seconds that the suite's job takes about."""
+    """Return the expected seconds of the suite's job."""
     quick, full = SUITES[suite].seconds
     return quick if tier is Tier.QUICK else full
 
 
 def boots(needed: Iterable[tuple[str, str]], tier: Tier) -> list[Boot]:
-    """The guests for these (kernel, suite), the longest first.
+    """Return the guests for these (kernel, suite), the longest first.
 
     The full tier's are no longer than some minutes, so that two at a time end together.
     """
@@ -50,7 +50,7 @@ def boots(needed: Iterable[tuple[str, str]], tier: Tier) -> list[Boot]:
 
 
 def _groups(suites: Collection[str], tier: Tier) -> list[tuple[str, ...]]:
-    """Those of one kernel: the ones that come first, the longest, ..."""
+    """Group the suites of one kernel: those that must be first, then the longest."""
     groups: list[list[str]] = []
     for suite in sorted(suites, key=lambda name: (not SUITES[name].first, -estimate(name, tier))):
         for group in groups:
@@ -63,7 +63,7 @@ def _groups(suites: Collection[str], tier: Tier) -> list[tuple[str, ...]]:
 
 
 def _fits(suite: str, group: list[str], tier: Tier) -> bool:
-    """Whether it may come behind those of the group."""
+    """Return whether ``suite`` may run after those of the group."""
     if SUITES[suite].first or any(SUITES[one].alone for one in (suite, *group)):
         return False
-    return sum(estimate(one, tier) for one in (suite, *group)) <= _LONGEST[tier]
+    return sum(estimate(one, tier) for one in (suite, *group)) <= _MAX_SECONDS[tier]

@@ -1,7 +1,7 @@
-"""What each suite of the lab runs in a guest: one row each, for whichever kernel (kernels.py).
+"""The job that each suite of the lab runs in a guest: one row each, for any kernel (kernels.py).
 
-A suite's job is a module of jobs/, parity/ or truth/; its tests, on the host, read what it left.
-The jobs of a kernel share a guest, one after the other, unless a row says why one has its own.
+A suite's job is a module of jobs/, parity/ or truth/; its tests, on the host, read its results. The
+jobs of a kernel share a guest, one after the other, unless a row has a reason against it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _no_files(folder: Path, row: Kernel, tier: Tier) -> None:
     pass
 
 
-def _no_more(folder: Path) -> dict[str, Any]:
+def _no_files_collected(folder: Path) -> dict[str, Any]:
     return {}
 
 
@@ -61,10 +61,10 @@ class Suite(NamedTuple):
     Args:
         module: run in the guest as ``python -m MODULE FOLDER WORDS...``; leaves FOLDER/result.json.
         seconds: it takes about, on the kernel where it takes longest: (quick, full).
-        words: its arguments behind the folder.
+        words: its arguments after the folder.
         commands: pypwru's arguments in the guest, for which the host fills FOLDER/cache.
-        prepare: puts into FOLDER, on the host, what the job reads.
-        collect: more of the result, from the files that the job left in FOLDER.
+        prepare: writes into FOLDER, on the host, the files that the job reads.
+        collect: returns more of the result, from the files that the job left in FOLDER.
         later: its steps that the quick tier leaves to the full one.
         timeout: seconds after which the job is killed.
         first: why no other job may run before it in its guest; empty if any may.
@@ -76,7 +76,7 @@ class Suite(NamedTuple):
     words: Callable[[Kernel, Tier], list[str]] = _nothing
     commands: Callable[[Kernel, Tier], list[Words]] = _no_commands
     prepare: Callable[[Path, Kernel, Tier], None] = _no_files
-    collect: Callable[[Path], dict[str, Any]] = _no_more
+    collect: Callable[[Path], dict[str, Any]] = _no_files_collected
     later: Sequence[str] = ()
     timeout: float = 1800.0
     first: str = ""
@@ -84,13 +84,15 @@ class Suite(NamedTuple):
 
 
 def main_job_flags(row: Kernel, tier: Tier) -> list[str]:
-    """All functions where one link takes them; else a few hundred: pwru attaches 20 a second."""
+    """Trace all functions where one link takes them; else a few hundred: pwru attaches 20 a
+    second.
+    """
     flags = ["--all-functions"] if row.has(Feature.KPROBE_MULTI) else []
     return flags + ["--deep"] * row.reference
 
 
 def capture_backends(row: Kernel) -> list[str]:
-    """Those whose handlers copy packets' bytes each in its way."""
+    """Return the backends whose handlers copy packet data, each in its own way."""
     return [row.kprobes, *(["fentry-multi"] if row.has(Feature.FENTRY_MULTI) else [])]
 
 
@@ -103,18 +105,20 @@ def _capture_commands(row: Kernel, tier: Tier) -> list[Words]:
 
 
 def fentry_backends(row: Kernel) -> list[str]:
-    """All that the kernel has; the last is the one that the others are compared with."""
+    """Return all that the kernel has; the last is the one that the others are compared with."""
     many = ["fentry-multi"] if row.has(Feature.FENTRY_MULTI) else []
     return [*many, "fentry", row.kprobes]
 
 
 def truth_rulesets(tier: Tier) -> int:
-    """How many random rulesets there are beside the fixed one."""
+    """Return how many random rulesets there are beside the fixed one."""
     return int(os.environ.get("PYPWRU_TRUTH_RULESETS") or (0 if tier is Tier.QUICK else 3))
 
 
 def releases(tier: Tier) -> list[str]:
-    """Other Debian releases whose user space pypwru runs in; the older has no Python 3.10."""
+    """Return other Debian releases in whose user space pypwru runs; the older has no Python
+    3.10.
+    """
     return ["trixie"] if tier is Tier.QUICK else ["trixie", "sid"]
 
 
@@ -130,7 +134,7 @@ def _storm_programs(folder: Path, row: Kernel, tier: Tier) -> None:
 
 
 def corpus_names(tier: Tier) -> list[str]:
-    """Rulesets of the folder truth/corpus, and beside them the one of many rules."""
+    """Return rulesets of the folder truth/corpus, and the one of many rules."""
     whole = [file.name for file in rulefiles.files()]
     return [*corpus.QUICK] if tier is Tier.QUICK else ["large", *whole]
 
@@ -189,7 +193,7 @@ SUITES: Mapping[str, Suite] = {
     "pcap": Suite(
         "tests.lab.jobs.pcap",
         (120, 300),
-        commands=lambda *_: [*pcap.commands(pcap.SIGHTS)],
+        commands=lambda *_: [*pcap.commands(pcap.CAPTURE_FUNCTIONS)],
         collect=_captures,
         later=("truth", "killed"),
     ),
@@ -248,4 +252,4 @@ SUITES: Mapping[str, Suite] = {
 
 
 def void(value: object) -> None:
-    """Take a value that nobody needs."""
+    """Discard a value."""

@@ -1,4 +1,4 @@
-"""Bytes of packets on real kernels: those that a packet socket has, and each packet once."""
+"""Packet data on real kernels: equal to a packet socket's, and each packet once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUITE = "capture"
 EACH = [
     (name, one) for name in kernels.names(SUITE) for one in capture_backends(kernels.kernel(name))
 ]
-MOST_WALKED = 100_000  # instructions, of a million that the verifier goes through
+MAX_VERIFIED = 100_000  # instructions, of a million that the verifier goes through
 DROPPED = 50  # datagrams, by the guest's script
 
 
@@ -26,70 +26,70 @@ def step(kernel: str, name: str) -> Any:
 
 
 @pytest.mark.parametrize(("kernel", "backend"), EACH)
-def test_bytes_are_those_of_a_packet_socket(kernel: str, backend: str) -> None:
-    seen = step(kernel, f"every {backend}")
-    lengths = [int(one.split()[0]) for one in seen["theirs"]]
+def test_data_equals_that_of_packet_socket(kernel: str, backend: str) -> None:
+    result = step(kernel, f"every {backend}")
+    lengths = [int(one.split()[0]) for one in result["theirs"]]
     assert max(lengths) > 60_000, "no packet was large"
-    assert seen["ours"] == seen["theirs"]
-    print(f"{kernel} {backend}: {sum(seen['ours'].values())} packets")
+    assert result["ours"] == result["theirs"]
+    print(f"{kernel} {backend}: {sum(result['ours'].values())} packets")
 
 
 @pytest.mark.parametrize(("kernel", "backend"), EACH)
-def test_what_was_put_together_is_whole(kernel: str, backend: str) -> None:
-    """The 9000 octets of a ping that came in fragments, with all that is in front of them."""
+def test_reassembled_packet_is_whole(kernel: str, backend: str) -> None:
+    """A ping of 9000 bytes in fragments, with all headers."""
     delivered = step(kernel, f"every {backend}")["delivered"]
     assert [9042, 9042, 2] in delivered
-    assert all(length == told for length, told, _ in delivered)
+    assert all(length == captured for length, captured, _ in delivered)
 
 
 @pytest.mark.parametrize(("kernel", "backend"), EACH)
-def test_a_tag_is_beside_the_packet(kernel: str, backend: str) -> None:
-    seen = step(kernel, f"every {backend}")
-    assert seen["our tagged"] == seen["their tagged"]
-    assert seen["our tagged"][0][0] == 0x8100 << 16 | 5
+def test_vlan_tag_is_beside_packet(kernel: str, backend: str) -> None:
+    result = step(kernel, f"every {backend}")
+    assert result["our tagged"] == result["their tagged"]
+    assert result["our tagged"][0][0] == 0x8100 << 16 | 5
 
 
 @pytest.mark.parametrize(("kernel", "backend"), EACH)
-def test_every_packet_that_was_wanted_was_told(kernel: str, backend: str) -> None:
+def test_each_requested_packet_is_captured(kernel: str, backend: str) -> None:
     for name in ("every", "first"):
         done = step(kernel, f"{name} {backend}")["done"]
         assert done["lost_packets"] == done["capture_truncated"] == done["lost_ring_full"] == 0
-    seen = step(kernel, f"every {backend}")
-    assert 0 < sum(seen["told"].values()) == seen["done"]["capture_requested"]
+    result = step(kernel, f"every {backend}")
+    assert 0 < sum(result["told"].values()) == result["done"]["capture_requested"]
 
 
 @pytest.mark.parametrize(("kernel", "backend"), EACH)
-def test_nothing_is_told_of_a_packet_whose_bytes_are_freed(kernel: str, backend: str) -> None:
-    seen = step(kernel, f"every {backend}")
-    assert seen["freed"]
-    assert DATA_ALREADY_FREED.isdisjoint(seen["told"])
+def test_freed_data_is_not_captured(kernel: str, backend: str) -> None:
+    result = step(kernel, f"every {backend}")
+    assert result["freed"]
+    assert DATA_ALREADY_FREED.isdisjoint(result["told"])
 
 
 @pytest.mark.parametrize(("kernel", "backend"), EACH)
-def test_each_packet_is_first_once(kernel: str, backend: str) -> None:
-    """One that is cut into segments only behind that is one: what they carry is compared."""
-    seen = step(kernel, f"first {backend}")
-    assert 0 < sum(seen["first"].values()) <= seen["theirs"]
-    assert seen["our payload"] == seen["their payload"]
-    dropped = sum(seen["later"].values())
+def test_each_packet_has_one_first_event(kernel: str, backend: str) -> None:
+    """A packet that is segmented only later is one: the payloads are compared."""
+    result = step(kernel, f"first {backend}")
+    assert 0 < sum(result["first"].values()) <= result["theirs"]
+    assert result["our payload"] == result["their payload"]
+    dropped = sum(result["later"].values())
     assert DROPPED <= dropped < DROPPED + 10
-    assert all(name.startswith(("kfree_skb", "sk_skb_reason_drop")) for name in seen["later"])
+    assert all(name.startswith(("kfree_skb", "sk_skb_reason_drop")) for name in result["later"])
 
 
 @pytest.mark.parametrize(("kernel", "backend"), EACH)
-def test_the_verifier_has_an_easy_walk(kernel: str, backend: str) -> None:
+def test_verifier_walks_few_instructions(kernel: str, backend: str) -> None:
     loads = step(kernel, f"first {backend}")["loads"]
-    walked = [instructions for _, _, instructions in loads]
+    verified = [instructions for _, _, instructions in loads]
     print(f"{kernel} {backend}: {loads}")
-    assert 0 < max(walked) < MOST_WALKED
+    assert 0 < max(verified) < MAX_VERIFIED
 
 
 @pytest.mark.parametrize("kernel", [REFERENCE])
-def test_frames_of_xdp_programs(kernel: str) -> None:
-    """A frame is what was sent, and the packet that it is of was told already."""
-    seen = step(kernel, "frames")
-    assert len(seen["theirs every"]) == 1
-    assert [one for one, _ in seen["ours every"]] == seen["theirs every"]
-    assert [layer for _, layer in seen["ours every"]] == [2]
-    assert seen["ours first"] == []
-    assert len(seen["told first"]) == 2, "the request, and its answer"
+def test_frames_of_xdp_programs_are_captured_once(kernel: str) -> None:
+    """A frame is the frame that was sent, and its packet isn't captured again."""
+    result = step(kernel, "frames")
+    assert len(result["theirs every"]) == 1
+    assert [one for one, _ in result["ours every"]] == result["theirs every"]
+    assert [layer for _, layer in result["ours every"]] == [2]
+    assert result["ours first"] == []
+    assert len(result["told first"]) == 2, "the request and the reply"

@@ -1,8 +1,8 @@
 """Rulesets as programs and people write them: each event has its own rule's verdict and text.
 
-They are the files of the folder ``truth/corpus``, written after the documentation of what is named
-in the first line of each. The judges are the kernel's trace records, ``nft monitor trace``,
-``nft -a list ruleset`` and ``iptables-nft-save``.
+They are the files of the folder ``truth/corpus``, written after the documentation that the first
+line of each names. The oracles are the kernel's trace records, ``nft monitor trace``, ``nft -a list
+ruleset`` and ``iptables-nft-save``.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kernel", "file"), CASES)
-def test_each_event_has_the_verdict_and_text_of_its_rule(kernel: str, file: Any) -> None:
-    seen = step(kernel, file.name)
+def test_event_has_verdict_and_text_of_rule(kernel: str, file: Any) -> None:
+    result = step(kernel, file.name)
     for kind in ("mismatches", "texts that differ", "texts that nft monitor differs in"):
-        assert not seen[kind], f"{kind}:\n" + "\n".join(seen[kind])
-    assert seen["unknown"] == 0, "packets after the ready file whose rules have no text"
-    assert seen["packets"] >= 1
-    assert seen["records"] >= seen["texts"] >= seen["rules"] >= min(seen["monitored"], 1)
+        assert not result[kind], f"{kind}:\n" + "\n".join(result[kind])
+    assert result["unknown"] == 0, "packets after the ready file whose rules have no text"
+    assert result["packets"] >= 1
+    assert result["records"] >= result["texts"] >= result["rules"] >= min(result["monitored"], 1)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_they_are_many_and_nothing_was_lost(
+def test_many_rules_are_compared_and_none_lost(
     kernel: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = step(kernel, "pypwru")
@@ -83,15 +83,15 @@ def test_they_are_many_and_nothing_was_lost(
 
 @pytest.mark.full
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_the_first_packet_has_the_text_of_one_rule_of_thousands(kernel: str) -> None:
-    seen = step(kernel, "large")
-    assert seen["status"] == 0
-    events = [json.loads(line) for line in seen["out"].splitlines()]
+def test_first_packet_has_text_of_rule(kernel: str) -> None:
+    result = step(kernel, "large")
+    assert result["status"] == 0
+    events = [json.loads(line) for line in result["out"].splitlines()]
     first = next(event["nft"] for event in events if event["type"] == "nft_rule")
     assert first["text"] == f"udp dport {LARGE} counter drop"
 
 
-def test_each_ruleset_says_whose_style_it_is() -> None:
+def test_each_ruleset_names_its_style() -> None:
     assert len(files()) >= 40
     assert all(file.read_text().startswith("# Style: ") for file in files())
     assert {*QUICK} <= {file.name for file in files()}

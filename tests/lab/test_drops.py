@@ -1,4 +1,4 @@
-"""--drops on real kernels: as many as the kernel itself counts; and whole journeys."""
+"""--drops on real kernels: as many drops as the kernel counts; and whole journeys."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ pytestmark = pytest.mark.lab
 SUITE = "drops"
 KERNELS = names(SUITE)
 
-# Port of what is dropped -> whose counter tells how often, and the reasons that kernels have had.
+# Port of dropped packets -> the namespace and name of their counter, and their reasons on all
+# kernels.
 COUNTED = {
     NO_PORT: ("far", "UdpNoPorts", "NO_SOCKET"),
     NO_PORT6: ("far", "Udp6NoPorts", "NO_SOCKET"),
@@ -50,7 +51,7 @@ COUNTED = {
 }
 RULE = "NETFILTER_DROP"
 BY_NFTABLES = r"(nf_hook_slow|nft_do_chain\[nf_tables\])\+0x"
-"""Who drops it: nf_hook_slow() for a verdict; newer nftables at once, with a reason."""
+"""The dropping function: nf_hook_slow() for a verdict; newer nftables at once, with a reason."""
 
 
 @pytest.fixture(scope="module", params=KERNELS)
@@ -75,7 +76,7 @@ def port(event: dict[str, Any]) -> int:
     return number
 
 
-def test_each_kind_of_drop_is_what_the_kernel_counts(
+def test_drops_equal_counters_of_kernel(
     kernel: str,
     found: Any,
     events: list[dict[str, Any]],
@@ -95,7 +96,7 @@ def test_each_kind_of_drop_is_what_the_kernel_counts(
     assert 0 < found["arrived"] < COUNTS[FULL]
 
 
-def test_reasons(kernel: str, events: list[dict[str, Any]]) -> None:
+def test_drops_have_reason_and_location(kernel: str, events: list[dict[str, Any]]) -> None:
     words = {number: word for number, (_, _, word) in COUNTED.items()} | {NFT: RULE}
     for event in events:
         if "location" in event:
@@ -107,9 +108,7 @@ def test_reasons(kernel: str, events: list[dict[str, Any]]) -> None:
             assert re.fullmatch(r".+\+0x[0-9a-f]+", event["location"])
 
 
-def test_nothing_else_is_shown_and_all_of_these_is(
-    found: Any, events: list[dict[str, Any]]
-) -> None:
+def test_only_dropped_packets_have_events(found: Any, events: list[dict[str, Any]]) -> None:
     assert {port(event) for event in events} == set(COUNTS)
     ids = Counter(event["packet_id"] for event in events if "location" in event)
     assert set(ids.values()) == {1}, "each packet is dropped once"
@@ -119,7 +118,7 @@ def test_nothing_else_is_shown_and_all_of_these_is(
     assert len(runs) == len(set(runs)), "a packet's lines are together"
 
 
-def test_the_rule_is_named(events: list[dict[str, Any]]) -> None:
+def test_drop_names_its_rule(events: list[dict[str, Any]]) -> None:
     for event in events:
         if port(event) == NFT and "location" in event:
             assert event["nft"]["verdict"] == "drop"
@@ -127,7 +126,7 @@ def test_the_rule_is_named(events: list[dict[str, Any]]) -> None:
             assert re.match(BY_NFTABLES, event["location"])
 
 
-def test_the_account_is_whole(found: Any) -> None:
+def test_summary_adds_up(found: Any) -> None:
     done = {key: int(value) for key, value in logged(found["err"], "Done").items()}
     assert done["lost_ring_full"] == done["lost_pending"] == done["lost_free_events"] == 0
     assert done["produced"] == done["events"] + done["not_shown"]
@@ -137,11 +136,11 @@ def test_the_account_is_whole(found: Any) -> None:
 def journeys(kernel: str) -> list[str]:
     seen = results.step(kernel, SUITE, "journeys")
     assert seen["status"] == 0, seen["err"]
-    told: str = seen["out"]
-    return told.rstrip("\n").split("\n\n")
+    output: str = seen["out"]
+    return output.rstrip("\n").split("\n\n")
 
 
-def test_a_connection_through_nat(journeys: list[str]) -> None:
+def test_journey_through_nat(journeys: list[str]) -> None:
     one = next(text for text in journeys if "203.0.113.1:80(tcp:SYN)" in text.partition("\n")[0])
     assert "NAT 192.0.2.1:4201->203.0.113.1:80(tcp:SYN) => " in one
     assert re.search(r"dev near0:\d+ => rtr0:\d+ \(netns \d+\)", one)
@@ -149,7 +148,7 @@ def test_a_connection_through_nat(journeys: list[str]) -> None:
     assert re.search(r"nft ip nat before  handle \d+ (dnat|accept)", one)
 
 
-def test_ends(kernel: str, journeys: list[str]) -> None:
+def test_journeys_have_outcomes(kernel: str, journeys: list[str]) -> None:
     # One of the step before can be freed in this one: from 5.19 on, by the CPU that allocated it,
     # when that receives the next packet.
     sent = [text for text in journeys if "dev near0" in text]
@@ -167,7 +166,7 @@ def test_ends(kernel: str, journeys: list[str]) -> None:
     assert all(text.count("\n  +") == int(text.split(" event")[0].split()[-1]) for text in journeys)
 
 
-def test_a_drop_by_another_than_nftables_names_no_rule(kernel: str) -> None:
+def test_drop_of_conntrack_names_no_rule(kernel: str) -> None:
     found = results.step(kernel, SUITE, "table_full")
     counted = sum(map(int, re.findall(r" drop=(\d+)", found["counted"])))
     assert counted
@@ -179,13 +178,13 @@ def test_a_drop_by_another_than_nftables_names_no_rule(kernel: str) -> None:
         assert [one["nft"] for one in dropped] == [{"no_rule": OTHER_HOOK}] * counted
 
 
-def test_what_arrives_is_no_drop_because_a_capture_refused_it(kernel: str) -> None:
+def test_packet_dropped_by_capture_is_no_drop(kernel: str) -> None:
     found = results.step(kernel, SUITE, "refused_by_capture")
     lines = [json.loads(line) for line in found["out"].splitlines()]
     dropped = [one for one in lines if "location" in one]
-    assert found["waited"] == WAITING, "which the socket had all of"
+    assert found["waited"] == WAITING, "the socket had all of them"
     assert Counter(map(port, dropped)) == {NO_PORT: REFUSALS, CLOSES: CLOSED}
     assert {port(one) for one in lines} == {NO_PORT, CLOSES}
     if row(kernel).has(Feature.DROP_REASONS):
-        places = {one["location"].partition("+")[0] for one in dropped}
-        assert not places.intersection(DROP_WRAPPERS)
+        locations = {one["location"].partition("+")[0] for one in dropped}
+        assert not locations.intersection(DROP_WRAPPERS)

@@ -1,4 +1,6 @@
-"""Every kernel's verifier takes C expressions over its own structs, and finds them true."""
+"""Every kernel's verifier accepts C expressions over its own structs, and its packets match
+them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ SUITE = "expression"
 
 
 @pytest.mark.parametrize("kernel", names(SUITE))
-def test_the_verifier_of(kernel: str) -> None:
+def test_verifier_accepts_expressions(kernel: str) -> None:
     natively, tracing = (results.step(kernel, SUITE, name) for name in ("native", "tracing"))
     assert natively["status"] == 0, natively["out"]
     assert tracing["loaded"] > 1

@@ -1,4 +1,6 @@
-"""fentry on real kernels: it sees what kprobes see, and is chosen where it starts and ends soon."""
+"""fentry on real kernels: it has the events of kprobes, and is selected where it attaches
+quickly.
+"""
 
 from __future__ import annotations
 
@@ -27,31 +29,31 @@ def step(kernel: str, name: str) -> Any:
     return results.step(kernel, SUITE, name)
 
 
-def sights(text: str) -> list[str]:
-    """FUNC and CALLER of the one ping's lines, in their order."""
+def traced_calls(text: str) -> list[str]:
+    """Return FUNC and CALLER of the one ping's lines, in their order."""
     tuples = (f"{NEAR}:0->{FAR}:0(icmp)", f"{FAR}:0->{NEAR}:0(icmp)")
     found = (re.search(r"(\S+:0->\S+:0\(icmp\)) +(\S.*)$", line) for line in text.splitlines())
     return [" ".join(one[2].split()) for one in found if one and one[1] in tuples]
 
 
 @pytest.mark.parametrize(("kernel", "backend"), BY_FENTRY)
-def test_fentry_sees_what_kprobes_see(kernel: str, backend: str) -> None:
-    judge = step(kernel, BACKENDS[kernel][-1])
-    seen = step(kernel, backend)
+def test_fentry_has_events_of_kprobes(kernel: str, backend: str) -> None:
+    kprobes = step(kernel, BACKENDS[kernel][-1])
+    result = step(kernel, backend)
 
-    assert len(sights(judge["out"])) > 10
-    modules = any(line.startswith("veth_xmit[veth] ") for line in sights(seen["out"]))
+    assert len(traced_calls(kprobes["out"])) > 10
+    modules = any(line.startswith("veth_xmit[veth] ") for line in traced_calls(result["out"]))
     assert modules == kernels.kernel(kernel).has(Feature.MODULE_BTF)
-    assert sights(seen["out"]) == sights(judge["out"])
+    assert traced_calls(result["out"]) == traced_calls(kprobes["out"])
     counts = [
         (logged(one["err"], "Done")["attached"], logged(one["err"], "Done")["ignored"])
-        for one in (seen, judge)
+        for one in (result, kprobes)
     ]
     assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize(("kernel", "backend"), BY_FENTRY)
-def test_what_fentry_is_not_to_be_had_on_is_probed(kernel: str, backend: str) -> None:
+def test_function_without_fentry_gets_kprobe(kernel: str, backend: str) -> None:
     err = step(kernel, backend)["err"]
 
     assert re.search(rf"DEBUG No fentry function={UNTRACEABLE} why=\S", err)
@@ -60,17 +62,17 @@ def test_what_fentry_is_not_to_be_had_on_is_probed(kernel: str, backend: str) ->
 
 @pytest.mark.step("following", "many")
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_probes_beside_fentry_follow_packets(kernel: str) -> None:
-    seen = step(kernel, "following")
+def test_kprobes_beside_fentry_track_packets(kernel: str) -> None:
+    result = step(kernel, "following")
 
-    assert seen["status"] == 0
-    assert "fib_table_lookup" in sights(seen["out"])
-    assert set(sights(step(kernel, "many")["out"])) <= set(sights(seen["out"]))
+    assert result["status"] == 0
+    assert "fib_table_lookup" in traced_calls(result["out"])
+    assert set(traced_calls(step(kernel, "many")["out"])) <= set(traced_calls(result["out"]))
 
 
 @pytest.mark.step("few", "many")
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_the_automatic_backend(kernel: str) -> None:
+def test_automatic_backend_by_count(kernel: str) -> None:
     row = kernels.kernel(kernel)
     assert logged(step(kernel, "few")["err"], "Chose backend")["backend"] == row.automatic_for_few
     assert logged(step(kernel, "many")["err"], "Chose backend")["backend"] == row.automatic
@@ -81,9 +83,9 @@ def test_the_automatic_backend(kernel: str) -> None:
     [name for name in KERNELS if "kprobe" in BACKENDS[name]
      and kernels.kernel(name).has(Feature.MODULE_BTF)],
 )  # fmt: skip
-def test_a_module_that_is_loaded_again_is_traced_again(kernel: str) -> None:
-    seen = step(kernel, "reloaded")
+def test_reloaded_module_is_traced_again(kernel: str) -> None:
+    result = step(kernel, "reloaded")
 
-    assert seen["status"] == 0
-    assert seen["out"].count("dummy_xmit[dummy]") == 2
-    assert "INFO Attached to a module again module=dummy functions=1" in seen["err"]
+    assert result["status"] == 0
+    assert result["out"].count("dummy_xmit[dummy]") == 2
+    assert "INFO Attached to a module again module=dummy functions=1" in result["err"]

@@ -1,4 +1,4 @@
-"""iptables-legacy on real kernels: what is said of each packet against the rules' own counters."""
+"""iptables-legacy on real kernels: the verdicts of packets against the rules' own counters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def events(kernel: str, is_brouted: bool = False) -> list[dict[str, Any]]:
 
 
 def is_own(event: dict[str, Any]) -> bool:
-    """Whether it is what the kernel's function said, and not a packet that carries it."""
+    """Return whether it is the kernel's function's event, and not a later one of the packet."""
     return bool(event["type"] == "nft_rule")
 
 
@@ -36,8 +36,8 @@ def verdict(event: dict[str, Any]) -> tuple[str, ...]:
     return tuple(event["nft"][name] for name in ("family", "table", "chain", "verdict"))
 
 
-def judged(counters: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Family, table, chain, verdict, and how many packets got it, by the counters alone."""
+def counted_verdicts(counters: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Yield family, table, chain, verdict, and how many packets got it, by the counters alone."""
     for family, rules in counters.items():
         for table, chains in TABLES.items():
             for chain in chains:
@@ -50,25 +50,25 @@ def judged(counters: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], int]]:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_tables_hooks_and_verdicts_are_those_of_the_counters(
-    kernel: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    said: Verdicts = Counter(verdict(event) for event in events(kernel) if is_own(event))
-    counted: Verdicts = Counter(dict(judged(step(kernel, "legacy")["counters"])))
+def test_verdicts_equal_counters_of_rules(kernel: str, capsys: pytest.CaptureFixture[str]) -> None:
+    verdicts: Verdicts = Counter(verdict(event) for event in events(kernel) if is_own(event))
+    counted: Verdicts = Counter(dict(counted_verdicts(step(kernel, "legacy")["counters"])))
     with capsys.disabled():
-        print(f"\n{kernel}: {said.total()} verdicts of iptables-legacy, counted {counted.total()}")
-    assert said == +counted
+        print(
+            f"\n{kernel}: {verdicts.total()} verdicts of iptables-legacy, counted {counted.total()}"
+        )
+    assert verdicts == +counted
     sent = sum(range(LAST - FIRST + 2))
     for family in FAMILIES:
-        assert said[family, "raw", "PREROUTING", "drop"] == 2
-        assert said[family, "raw", "PREROUTING", "accept"] == sent - 2
-        assert said[family, "filter", "INPUT", "drop"] == 1 + 4
-        assert said[family, "filter", "OUTPUT", "accept"] >= 4, "no REJECT was sent"
-        assert said[family, "nat", "INPUT", "accept"] > 0
+        assert verdicts[family, "raw", "PREROUTING", "drop"] == 2
+        assert verdicts[family, "raw", "PREROUTING", "accept"] == sent - 2
+        assert verdicts[family, "filter", "INPUT", "drop"] == 1 + 4
+        assert verdicts[family, "filter", "OUTPUT", "accept"] >= 4, "no REJECT was sent"
+        assert verdicts[family, "nat", "INPUT", "accept"] > 0
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_the_drop_carries_who_did_it(kernel: str) -> None:
+def test_drop_event_has_verdict_of_table(kernel: str) -> None:
     pending: dict[str, tuple[str, ...]] = {}
     found: Verdicts = Counter()
     for event in events(kernel):
@@ -83,7 +83,7 @@ def test_the_drop_carries_who_did_it(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_the_function_and_the_hook_are_named(kernel: str) -> None:
+def test_verdict_names_function_and_hook(kernel: str) -> None:
     own = [event for event in events(kernel) if is_own(event)]
     assert {(event["func"], event["nft"]["family"]) for event in own} == {
         ("ipt_do_table[ip_tables]", "ip"),
@@ -100,10 +100,10 @@ def test_the_function_and_the_hook_are_named(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_what_broute_drops_is_routed(kernel: str) -> None:
+def test_drop_of_broute_is_verdict_route(kernel: str) -> None:
     found = [event for event in events(kernel, is_brouted=True) if "nft" in event]
-    said = Counter(verdict(event) for event in found if event["nft"]["table"] == "broute")
+    verdicts = Counter(verdict(event) for event in found if event["nft"]["table"] == "broute")
     arrived = step(kernel, "legacy")["routed"]
-    assert said == {("bridge", "broute", "BROUTING", "route"): arrived}
+    assert verdicts == {("bridge", "broute", "BROUTING", "route"): arrived}
     assert arrived == MANY
     assert not any(event["nft"]["verdict"] == "drop" for event in found)

@@ -1,4 +1,4 @@
-"""--list-functions on real kernels: what it says can be attached is attached, and nothing else."""
+"""--list-functions on real kernels: functions listed as attachable are attached, and no others."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def step(kernel: str, name: str) -> Any:
 
 
 def document(kernel: str, name: str) -> dict[str, Any]:
-    seen = step(kernel, "lists")[name]
-    assert seen["status"] == 0, seen["err"]
-    found: dict[str, Any] = json.loads(seen["out"])
+    result = step(kernel, "lists")[name]
+    assert result["status"] == 0, result["err"]
+    found: dict[str, Any] = json.loads(result["out"])
     assert found["metadata"]["total"] == len(found["functions"])
     return found
 
 
-def told(seen: dict[str, Any], message: str) -> list[dict[str, str]]:
-    lines = [line for line in seen["err"].splitlines() if message in line]
+def log_fields(result: dict[str, Any], message: str) -> list[dict[str, str]]:
+    lines = [line for line in result["err"].splitlines() if message in line]
     return [dict(re.findall(r'(\w+)=("[^"]*"|\S+)', line)) for line in lines]
 
 
 @pytest.mark.step("lists")
 @pytest.mark.parametrize("name", ["bare", "modules"])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_the_size_of_every_level(kernel: str, name: str) -> None:
+def test_levels_have_expected_sizes(kernel: str, name: str) -> None:
     functions = document(kernel, name)["functions"]
     levels = [one["priority"] for one in functions if one["attachable"]]
     for level, (least, most) in LIMITS.items():
@@ -50,14 +50,14 @@ def test_the_size_of_every_level(kernel: str, name: str) -> None:
 @pytest.mark.step("lists")
 @pytest.mark.parametrize("name", ["bare", "modules"])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_few_functions_are_of_no_category(kernel: str, name: str) -> None:
+def test_few_functions_have_no_category(kernel: str, name: str) -> None:
     found = document(kernel, name)
     other = found["statistics"]["by_category"][function_tables.OTHER]
     assert len(other) / found["metadata"]["total"] < 0.15
 
 
 @pytest.mark.full
-def test_no_name_is_in_a_table_that_no_kernel_has() -> None:
+def test_each_name_in_tables_is_in_a_kernel() -> None:
     known = {
         one["name"]
         for kernel in KERNELS
@@ -69,7 +69,7 @@ def test_no_name_is_in_a_table_that_no_kernel_has() -> None:
 
 @pytest.mark.step("lists")
 @pytest.mark.parametrize("kernel", [kernel for kernel in WITH_MODULES if kernel in RECORDED])
-def test_what_was_recorded_is_what_the_kernel_has(kernel: str) -> None:
+def test_recorded_functions_are_those_of_kernel(kernel: str) -> None:
     functions = document(kernel, "modules")["functions"]
     found = {(one["name"], one["module"] or "") for one in functions if one["attachable"]}
     known = set(recorded(kernel))
@@ -80,34 +80,34 @@ def test_what_was_recorded_is_what_the_kernel_has(kernel: str) -> None:
 
 @pytest.mark.step("lists")
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_nobody_sees_the_same_functions(kernel: str) -> None:
-    nobody, root = document(kernel, "nobody"), document(kernel, "bare")
-    assert {one["attachable"] for one in nobody["functions"]} == {None, False}
-    assert nobody["metadata"]["backend"] is None
-    assert "CAP_BPF" in nobody["metadata"]["note"]
-    names = [{one["name"] for one in found["functions"]} for found in (nobody, root)]
+def test_unprivileged_list_has_same_functions(kernel: str) -> None:
+    unprivileged, root = document(kernel, "nobody"), document(kernel, "bare")
+    assert {one["attachable"] for one in unprivileged["functions"]} == {None, False}
+    assert unprivileged["metadata"]["backend"] is None
+    assert "CAP_BPF" in unprivileged["metadata"]["note"]
+    names = [{one["name"] for one in found["functions"]} for found in (unprivileged, root)]
     assert names[0] == names[1]
-    signatures = {one["name"]: one["signature"] for one in nobody["functions"]}
+    signatures = {one["name"]: one["signature"] for one in unprivileged["functions"]}
     assert signatures["ip_rcv"].startswith("int ip_rcv(struct sk_buff *skb, ")
 
 
 @pytest.mark.step("attached")
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_all_that_was_listed_is_attached(kernel: str) -> None:
-    seen = step(kernel, "attached")
-    names = seen["names"].splitlines()
-    (done,) = told(seen["run"], "INFO Done")
+def test_all_listed_functions_are_attached(kernel: str) -> None:
+    result = step(kernel, "attached")
+    names = result["names"].splitlines()
+    (done,) = log_fields(result["run"], "INFO Done")
     assert (int(done["attached"]), int(done["ignored"])) == (len(names), 0)
-    assert "Not traced" not in seen["run"]["err"]
+    assert "Not traced" not in result["run"]["err"]
     assert len(names) >= LIMITS[2][0]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_written_list_is_what_is_traced(kernel: str) -> None:
-    seen = step(kernel, "example")
-    names = set(seen["names"].splitlines())
-    assert seen["run"]["status"] == 0, seen["run"]["err"]
-    events = [json.loads(line) for line in seen["run"]["out"].splitlines()]
+def test_written_list_is_traced(kernel: str) -> None:
+    result = step(kernel, "example")
+    names = set(result["names"].splitlines())
+    assert result["run"]["status"] == 0, result["run"]["err"]
+    events = [json.loads(line) for line in result["run"]["out"].splitlines()]
     functions = {event["func"].partition("(")[0] for event in events}
     assert functions <= names
     expected = {"nf_hook_slow"}
@@ -116,7 +116,7 @@ def test_a_written_list_is_what_is_traced(kernel: str) -> None:
     assert expected <= functions
     missing = {
         name.strip('"'): line["why"]
-        for line in told(seen["run"], "WARN Not traced")
+        for line in log_fields(result["run"], "WARN Not traced")
         for name in line["functions"].split(", ")
     }
     assert missing.keys() == {
@@ -130,7 +130,7 @@ def test_a_written_list_is_what_is_traced(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_the_list_is_of_what_was_asked_for(kernel: str) -> None:
+def test_list_has_requested_categories_and_levels(kernel: str) -> None:
     rows = [line.split(maxsplit=6) for line in step(kernel, "example")["list"]["out"].splitlines()]
     assert rows[0] == ["NAME", "MODULE", "ARG", "CATEGORY", "PRIORITY", "ATTACH", "SIGNATURE"]
     assert {row[3] for row in rows[1:]} <= {"nft", "netfilter"}

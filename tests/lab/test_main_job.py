@@ -1,4 +1,4 @@
-"""The main job on real kernels: no kernel headers, every backend, exact loss, nothing left."""
+"""The main job on real kernels: no kernel headers, every backend, exact loss, all removed."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ COMPILER = re.compile(r"/(libLLVM|libbcc|libclang)")
 
 
 def functions(text: str) -> list[str]:
-    """FUNCs of the one ping, in their order."""
+    """Return the functions of the one ping, in their order."""
     tuples = (f"{NEAR}:0->{FAR}:0(icmp)", f"{FAR}:0->{NEAR}:0(icmp)")
     return [line.function for line in own_lines(text) if line.tuple in tuples]
 
 
 @pytest.mark.step("cold")
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_it_compiles_without_kernel_headers(kernel: str) -> None:
+def test_cold_start_needs_no_kernel_headers(kernel: str) -> None:
     cold = step(kernel, "cold")
 
     assert cold["trees"] == []
     assert not cold["cache_before"]
-    assert cold["compiled"] > 0, "nothing was compiled: the test shows nothing"
+    assert cold["compiled"] > 0, "nothing was compiled: nothing is tested"
     assert not any(map(COMPILER.search, cold["maps"]))
     assert any("/libc." in library for library in cold["maps"]), "the maps were not read"
     assert cold["status"] == 0
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_the_automatic_backend_is_the_kernels_best(kernel: str) -> None:
+def test_automatic_backend_is_best_of_kernel(kernel: str) -> None:
     err = step(kernel, "beside")["pypwru"]["err"]
 
     assert logged(err, "Chose backend")["backend"] == kernels.kernel(kernel).automatic
@@ -49,7 +49,7 @@ def test_the_automatic_backend_is_the_kernels_best(kernel: str) -> None:
 
 @pytest.mark.step("tracepoint")
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_tracepoints_see_the_ping(kernel: str) -> None:
+def test_tracepoints_have_events_of_ping(kernel: str) -> None:
     seen = step(kernel, "tracepoint")
 
     assert seen["status"] == 0
@@ -58,7 +58,7 @@ def test_tracepoints_see_the_ping(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", [REFERENCE])
-def test_a_warm_start_maps_no_compiler(kernel: str) -> None:
+def test_warm_start_maps_no_compiler(kernel: str) -> None:
     warm = step(kernel, "warm")
 
     assert warm["status"] == 0
@@ -67,7 +67,7 @@ def test_a_warm_start_maps_no_compiler(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", [REFERENCE])
-def test_loss_is_exact(kernel: str) -> None:
+def test_printed_and_lost_are_all_events(kernel: str) -> None:
     flood = step(kernel, "flood")
     done = {key: int(value) for key, value in logged(flood["err"], "Done").items()}
 
@@ -78,7 +78,7 @@ def test_loss_is_exact(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", [REFERENCE])
-def test_a_dead_packets_address_is_not_tracked(kernel: str) -> None:
+def test_reused_address_is_not_tracked(kernel: str) -> None:
     seen = step(kernel, "reborn")
     lines = own_lines(seen["out"])
 
@@ -88,7 +88,7 @@ def test_a_dead_packets_address_is_not_tracked(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", [REFERENCE])
-def test_kprobe_sees_what_kprobe_multi_sees(kernel: str) -> None:
+def test_kprobe_has_events_of_kprobe_multi(kernel: str) -> None:
     multi, single = step(kernel, "kprobe_multi"), step(kernel, "kprobe")
 
     assert len(functions(multi["out"])) > 15
@@ -99,18 +99,18 @@ def test_kprobe_sees_what_kprobe_multi_sees(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", [REFERENCE])
-def test_kprobes_are_gone_after_a_session(kernel: str) -> None:
+def test_session_removes_its_kprobes(kernel: str) -> None:
     assert step(kernel, "kprobe_events")["text"] == ""
 
 
 @pytest.mark.parametrize("kernel", [REFERENCE])
-def test_kprobes_of_a_killed_session_are_inert_and_removed_by_the_next(kernel: str) -> None:
+def test_next_session_removes_kprobes_of_killed_one(kernel: str) -> None:
     killed = step(kernel, "killed")
     group = f"pypwru_{killed['pid']}_"
 
     assert group in killed["left"]
     assert re.search(r"trace_skb_1_0_[0-9_]+ +[1-9]", killed["hits"]), (
-        "it never ran: the test shows nothing"
+        "it never ran: nothing is tested"
     )
     assert killed["hits_after"] == killed["hits"]
     assert group not in killed["during"]

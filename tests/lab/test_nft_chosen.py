@@ -1,4 +1,6 @@
-"""--filter-nft-* on a real kernel, against a run of all packets and the rules themselves."""
+"""--filter-nft-* on a real kernel, compared with a run of all packets and with the rules
+themselves.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ def events(kernel: str, name: str) -> list[dict[str, Any]]:
 
 
 def by_port(found: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
-    """The events of the packets to each of PORTS, in their order."""
+    """Return the events of the packets to each of PORTS, in their order."""
     ports: dict[int, list[dict[str, Any]]] = {}
     for event in found:
         ports.setdefault(event["tuple"]["dport"], []).append(event)
@@ -32,7 +34,7 @@ def by_port(found: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
 
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("kernel", [REFERENCE])
-def test_packets_of_such_a_rule_are_shown_with_their_whole_path(kernel: str, name: str) -> None:
+def test_selected_packets_have_whole_path(kernel: str, name: str) -> None:
     everything = by_port(events(kernel, "all"))
     assert list(everything) == list(PORTS)
     found = by_port(events(kernel, name))
@@ -40,7 +42,7 @@ def test_packets_of_such_a_rule_are_shown_with_their_whole_path(kernel: str, nam
 
 
 @pytest.mark.parametrize("kernel", [REFERENCE])
-def test_the_drop_names_its_rule_and_its_text(kernel: str) -> None:
+def test_drop_names_rule_and_text(kernel: str) -> None:
     events_by_port = by_port(events(kernel, "text"))
     drops = [event for event in events_by_port[7101] if event["type"] == "drop"]
     assert len(drops) == EACH
@@ -52,19 +54,19 @@ def test_the_drop_names_its_rule_and_its_text(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", [REFERENCE])
-def test_a_chain_is_told_by_its_whole_name(kernel: str) -> None:
+def test_chain_is_matched_by_whole_name(kernel: str) -> None:
     packets = by_port(events(kernel, "long"))[7106]
     chains = [event["nft"]["chain"] for event in packets if event["type"] == "nft_rule"]
     assert {LONG, OTHER} <= set(chains)
 
 
 @pytest.mark.parametrize("kernel", [REFERENCE])
-def test_all_sights_are_accounted_for(kernel: str) -> None:
+def test_all_events_are_counted(kernel: str) -> None:
     for name in RUNS:
         (done,) = (
             line for line in step(kernel, "chosen")[name]["err"].splitlines() if "Done" in line
         )
-        told = dict(word.split("=") for word in done.split() if "=" in word)
-        assert int(told["events"]) == len(events(kernel, name))
-        assert int(told["events"]) + int(told["not_shown"]) == int(told["produced"])
-        assert told.get("lost_pending", "0") == "0"
+        counters = dict(word.split("=") for word in done.split() if "=" in word)
+        assert int(counters["events"]) == len(events(kernel, name))
+        assert int(counters["events"]) + int(counters["not_shown"]) == int(counters["produced"])
+        assert counters.get("lost_pending", "0") == "0"

@@ -1,9 +1,9 @@
-"""One ping seen by pwru and by pypwru in the same boot: every line of pwru is a line of pypwru.
+"""One ping traced by pwru and by pypwru in the same boot: each line of pwru is a line of pypwru.
 
 The peer is Debian's pwru 1.0.5. It prints fields in another form than the newest (main_job.py reads
 both), no name of the interface, a drop reason only of kfree_skb_reason, and as MTU that of the
-device where the newest says the route's: the guest gives all devices one MTU, and a packet that has
-no device yet is the one case left (``_same_mtu``).
+device where the newest prints the route's: the guest gives all devices one MTU, and a packet that
+has no device yet is the one case left (``_same_mtu``).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ KERNELS = names(SUITE)
 TUPLES = {f"{NEAR}:0->{FAR}:0(icmp)", f"{FAR}:0->{NEAR}:0(icmp)"}
 
 
-def the_ping(lines: Sequence[Line]) -> dict[str, list[Line]]:
-    """skb -> its lines, of the first ping alone: the second one only marks the end."""
+def first_ping_lines(lines: Sequence[Line]) -> dict[str, list[Line]]:
+    """Map skbs to their lines, of the first ping alone: the second one only marks the end."""
     packets: dict[str, list[Line]] = {}
     for line in lines:
         if line.tuple in TUPLES:
@@ -37,9 +37,9 @@ def the_ping(lines: Sequence[Line]) -> dict[str, list[Line]]:
 
 def pairs(kernel: str) -> list[tuple[Line | None, Line | None]]:
     seen = step(kernel, "beside")
-    theirs = the_ping(pwru_lines(seen["pwru"]["out"]))
-    own = the_ping(own_lines(seen["pypwru"]["out"]))
-    assert len(theirs) >= 2, "pwru saw no request and reply"
+    theirs = first_ping_lines(pwru_lines(seen["pwru"]["out"]))
+    own = first_ping_lines(own_lines(seen["pypwru"]["out"]))
+    assert len(theirs) >= 2, "pwru has no request and reply"
     return [
         pair
         for skb in dict.fromkeys([*theirs, *own])
@@ -48,7 +48,7 @@ def pairs(kernel: str) -> list[tuple[Line | None, Line | None]]:
 
 
 def reason_of_extra(facts: dict[str, Any]) -> str:
-    """Why pwru has no such line, from the function's prototype and number of addresses."""
+    """Return why pwru has no such line, by the function's prototype and number of addresses."""
     packets = re.findall(r"(const )?struct sk_buff \*(?!\*)", facts["prototype"].partition("(")[2])
     if packets and all(packets):
         return "const struct sk_buff *: pwru 1.0.5 does not trace the function"
@@ -60,14 +60,14 @@ def reason_of_extra(facts: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_all_that_pwru_prints_is_printed_in_its_order(kernel: str) -> None:
+def test_lines_of_pwru_are_printed_in_order(kernel: str) -> None:
     missing = [theirs for theirs, own in pairs(kernel) if theirs and not own]
     assert not missing, "\n".join(map(str, missing))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("field", ["skb", "netns", "mark", "ifindex", "proto", "len", "tuple"])
-def test_fields_are_equal(kernel: str, field: str) -> None:
+def test_fields_equal_those_of_pwru(kernel: str, field: str) -> None:
     both = [(theirs, own) for theirs, own in pairs(kernel) if theirs and own]
     assert len(both) > 20
     differing = [
@@ -77,21 +77,23 @@ def test_fields_are_equal(kernel: str, field: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_mtus_are_equal(kernel: str) -> None:
+def test_mtus_equal_those_of_pwru(kernel: str) -> None:
     for theirs, own in pairs(kernel):
         if theirs and own:
             assert _same_mtu(theirs, own), f"\n{theirs}\n{own}"
 
 
 def _same_mtu(theirs: Line, own: Line) -> bool:
-    """Equal; or there is a route and no device, of which pwru 1.0.5 makes 0."""
+    """Return whether they are equal; or there is a route and no device, for which pwru 1.0.5
+    has 0.
+    """
     no_device = theirs.ifindex == "0" and theirs.mtu == "0"
     return theirs.mtu == own.mtu or (no_device and own.mtu == MTU)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_processes_are_equal(kernel: str) -> None:
-    """By pid; the name too, unless the process was gone when pwru looked: others than ping."""
+def test_processes_equal_those_of_pwru(kernel: str) -> None:
+    """By pid; the name too, unless the process had ended before pwru read it: others than ping."""
     named = 0
     for theirs, own in pairs(kernel):
         if theirs and own:
@@ -105,7 +107,7 @@ def test_processes_are_equal(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", names(SUITE, Feature.KFREE_SKB_REASON))
-def test_drop_reasons_are_equal(kernel: str) -> None:
+def test_drop_reasons_equal_those_of_pwru(kernel: str) -> None:
     """pwru 1.0.5 has those of kfree_skb_reason() alone."""
     reasons = [(t.reason, own.reason) for t, own in pairs(kernel) if t and own and t.reason]
     assert reasons
@@ -113,7 +115,7 @@ def test_drop_reasons_are_equal(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_every_extra_line_has_its_reason(kernel: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_extra_lines_have_reasons(kernel: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = pairs(kernel)
     declared = step(kernel, "declared")
     reasons = Counter(

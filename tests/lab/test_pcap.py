@@ -1,4 +1,4 @@
-"""--output-pcap on real kernels: its bytes are tcpdump's, and files and streams are Wireshark's."""
+"""--output-pcap on real kernels: its bytes are tcpdump's; Wireshark reads files and streams."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ pytestmark = pytest.mark.lab
 SUITE = "pcap"
 
 _OUTBOUND = 2  # of pcapng's epb_flags
-# Link -> the functions that see each of its packets once: SENT before tcpdump's tap, the others
+# Link -> the functions that each of its packets passes once: SENT before tcpdump's tap, the others
 # behind it. On lo libpcap leaves out what is sent. A tunnel's packets are received as lists, which
-# no function sees one by one; TAP has them.
+# pass no function one by one; TAP has them.
 AT_THE_INTERFACE = {
     "lo": RECEIVED,
     "near0": SENT + RECEIVED,
@@ -46,7 +46,7 @@ AT_THE_INTERFACE = {
     "rtr1": SENT + RECEIVED,
     "far0": SENT + RECEIVED,
 }
-# What there is of each kind, at least, by a display filter on all sights.
+# Least number of packets by display filter, of all events.
 KINDS = {
     "tcp && frame.len > 20000": 10,
     "ip.flags.mf == 1": 10,
@@ -64,7 +64,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Guest:
-    """What a boot left; its files are in ``folder``."""
+    """The result of a boot; its files are in ``folder``."""
 
     kernel: str
     folder: Path
@@ -74,7 +74,7 @@ class Guest:
         return results.step(self.kernel, SUITE, name)
 
     def done(self, name: str, run: str = "") -> dict[str, str]:
-        """What pypwru said at the end of a step."""
+        """Return the summary line of a step's pypwru."""
         seen = self.step(name)[run] if run else self.step(name)
         assert seen["status"] == 0
         return logged(seen["err"], "Done")
@@ -96,18 +96,20 @@ def guest(kernel: str, tmp_path_factory: pytest.TempPathFactory) -> Guest:
 
 
 @pytest.fixture(scope="module")
-def sights(guest: Guest) -> list[Packet]:
+def captured_packets(guest: Guest) -> list[Packet]:
     guest.step("truth")
     return packets(guest.folder / "all.pcapng")
 
 
-def at(guest: Guest, sights: list[Packet], link: str, functions: Collection[str]) -> list[bytes]:
-    """Sights of the link's packets as libpcap gives them. ``link`` is its namespace and name."""
+def packets_at(
+    guest: Guest, captured_packets: list[Packet], link: str, functions: Collection[str]
+) -> list[bytes]:
+    """Return the link's packets as libpcap has them. ``link`` is its namespace and name."""
     namespace, _, name = link.partition("-")
     inode = str(guest.found["inodes"][namespace])
     return [
         one.octets
-        for one in sights
+        for one in captured_packets
         if (one.netns, one.interface) == (inode, name)
         and one.func in functions
         and not (name == "lo" and one.func in TAP and one.direction == _OUTBOUND)
@@ -115,8 +117,8 @@ def at(guest: Guest, sights: list[Packet], link: str, functions: Collection[str]
 
 
 @pytest.mark.full
-def test_every_packet_is_tcpdumps(
-    guest: Guest, sights: list[Packet], capsys: pytest.CaptureFixture[str]
+def test_packets_are_those_of_tcpdump(
+    guest: Guest, captured_packets: list[Packet], capsys: pytest.CaptureFixture[str]
 ) -> None:
     counts, wrong = [], []
     for namespace, links in LINKS.items():
@@ -125,7 +127,7 @@ def test_every_packet_is_tcpdumps(
             theirs = octets(guest.folder / f"{link}.pcap")
             assert len(theirs) >= 4, link
             for functions in filter(None, (TAP, AT_THE_INTERFACE.get(name))):
-                found = differences(at(guest, sights, link, functions), theirs)
+                found = differences(packets_at(guest, captured_packets, link, functions), theirs)
                 wrong += [f"{link}, {functions[0]}: {text}" for text in found]
             counts.append(f"{link} {len(theirs)}")
     with capsys.disabled():
@@ -134,7 +136,7 @@ def test_every_packet_is_tcpdumps(
 
 
 @pytest.mark.full
-def test_classic_pcap_has_the_same_bytes(guest: Guest) -> None:
+def test_classic_pcap_has_same_bytes(guest: Guest) -> None:
     guest.step("truth")
     theirs = [
         packet
@@ -150,31 +152,31 @@ def test_classic_pcap_has_the_same_bytes(guest: Guest) -> None:
 
 
 @pytest.mark.full
-def test_nobody_lost_or_cut_a_packet(guest: Guest, sights: list[Packet]) -> None:
-    for name, told in guest.step("truth")["tcpdump"].items():
-        assert "\n0 packets dropped by kernel" in told, name
+def test_no_packet_is_lost_or_truncated(guest: Guest, captured_packets: list[Packet]) -> None:
+    for name, log in guest.step("truth")["tcpdump"].items():
+        assert "\n0 packets dropped by kernel" in log, name
     for run in ("pcapng", "pcap"):
         done = guest.done("truth", run)
         assert done["lost_ring_full"] == done["not_shown"] == "0"
-    assert all(one.length == len(one.octets) for one in sights)
+    assert all(one.length == len(one.octets) for one in captured_packets)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("expression", KINDS)
-def test_all_kinds_were_there(guest: Guest, expression: str) -> None:
+def test_all_kinds_are_captured(guest: Guest, expression: str) -> None:
     guest.step("truth")
     shown = tshark(guest.folder / "all.pcapng", "-Y", expression)
     assert shown.count("\n") >= KINDS[expression]
 
 
 @pytest.mark.full
-def test_a_reassembled_packet_is_whole(guest: Guest, sights: list[Packet]) -> None:
-    """Its fragments are a list behind the first; nobody but the kernel ever has it as one."""
+def test_reassembled_packet_is_whole(guest: Guest, captured_packets: list[Packet]) -> None:
+    """Its fragments are a list behind the first; only the kernel has it in one piece."""
     for port in PARTS_PORTS:
         to = port.to_bytes(2, "big")  # behind it are a length and a checksum
         found = [
             one.octets[-PARTS:]
-            for one in sights
+            for one in captured_packets
             if one.func in REASSEMBLED and one.octets[-PARTS - 6 : -PARTS - 4] == to
         ]
         assert found == [pattern(PARTS)], port
@@ -189,18 +191,18 @@ def test_a_reassembled_packet_is_whole(guest: Guest, sights: list[Packet]) -> No
         "loss.pcapng",
     ],
 )
-def test_wireshark_reads_it_without_a_word(guest: Guest, name: str) -> None:
+def test_wireshark_reads_file_without_complaint(guest: Guest, name: str) -> None:
     check(guest.folder / name)
 
 
-def test_the_first_sight_of_each_packet(guest: Guest) -> None:
-    """Of text's lines: pings go one after another, and a packet's lines are together."""
+def test_first_event_of_each_packet_is_written(guest: Guest) -> None:
+    """By the text's lines: pings go one after another, and a packet's lines are together."""
     lines = [line for line in guest.step("first")["out"].splitlines() if line.startswith("0x")]
-    sights = []
+    first_events = []
     for line in lines:
         skb, *_, ends, func = line.split()
-        sights.append((skb, ends, func))
-    text = [next(group) for _, group in groupby(sights, key=lambda sight: sight[:2])]
+        first_events.append((skb, ends, func))
+    text = [next(group) for _, group in groupby(first_events, key=lambda event: event[:2])]
 
     file = packets(guest.folder / "first.pcapng")
     assert [(one.skb, one.func) for one in file] == [(skb, func) for skb, _, func in text]
@@ -211,7 +213,7 @@ def test_the_first_sight_of_each_packet(guest: Guest) -> None:
     ]
 
 
-def test_a_drop_is_shown_while_tracing_goes_on(guest: Guest) -> None:
+def test_tshark_shows_drop_while_tracing(guest: Guest) -> None:
     live = guest.step("live")
     assert live["status"] == live["tshark_status"] == 0
     for count, text in enumerate(live["during"], start=1):
@@ -229,7 +231,7 @@ def test_a_drop_is_shown_while_tracing_goes_on(guest: Guest) -> None:
 
 
 @pytest.mark.full
-def test_a_killed_run_leaves_what_was_flushed(guest: Guest, tmp_path: Path) -> None:
+def test_killed_run_leaves_flushed_packets(guest: Guest, tmp_path: Path) -> None:
     flushed = guest.step("killed")["flushed"]
     content = (guest.folder / "killed.pcapng").read_bytes()
     before = tmp_path / "flushed.pcapng"
@@ -237,13 +239,13 @@ def test_a_killed_run_leaves_what_was_flushed(guest: Guest, tmp_path: Path) -> N
     check(before)
     assert len(packets(before)) == 10
     assert len(content) > 2 * flushed
-    # The kill can have cut a write, which tshark then says, behind all that is whole.
+    # The kill can have cut a write, which tshark reports behind all whole packets.
     whole = octets(guest.folder / "killed.pcapng")
     assert whole[:10] == octets(before)
     assert len(whole) >= 20
 
 
-def test_loss_is_exact(guest: Guest) -> None:
+def test_written_and_lost_are_all_packets(guest: Guest) -> None:
     """Each datagram passes both functions once."""
     done = {key: int(value) for key, value in guest.done("loss").items() if value.isdigit()}
     written = packets(guest.folder / "loss.pcapng")

@@ -1,4 +1,4 @@
-"""Packets on real kernels: each has a number and an end; shares are whole, and limits hold."""
+"""packet_ids and frees on real kernels; samples are whole paths, and limits hold."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from tests.lab import kernels, results
 from tests.lab.jobs.sampling import FEW, PINGS
 from tests.lab.kernels import REFERENCE
 from tests.lab.results import with_marks
-from tests.lab.test_capture import MOST_WALKED
+from tests.lab.test_capture import MAX_VERIFIED
 
 pytestmark = pytest.mark.lab
 SUITE = "sampling"
 KERNELS = kernels.names(SUITE)
-# What a card or the stack keeps for later when the trace ends: skb_attempt_defer_free(), sockets.
-KEPT = 16
-# A path that so few of all packets take may not be among those of a share, or of another run.
+# Packets that a device or the stack frees later, after the trace: skb_attempt_defer_free(),
+# sockets.
+MAX_PENDING = 16
+# A path of so few packets may be missing in a sample, or in another run.
 RARE = 0.01
 
 
@@ -27,36 +28,36 @@ def step(kernel: str, name: str) -> Any:
     return results.step(kernel, SUITE, name)
 
 
-def assert_is_all(done: dict[str, int]) -> None:
-    """Every sight is shown, or counted by why it is not."""
-    held = sum(done.get(word, 0) for word in ("not_sampled", "over_rate", "throttled"))
-    assert done["produced"] == done["events"] + held + done["lost_ring_full"] + done["not_shown"]
+def assert_complete(done: dict[str, int]) -> None:
+    """Assert that every event is printed, or counted by the reason why not."""
+    skipped = sum(done.get(word, 0) for word in ("not_sampled", "over_rate", "throttled"))
+    assert done["produced"] == done["events"] + skipped + done["lost_ring_full"] + done["not_shown"]
     assert done["lost_ring_full"] == done["not_shown"] == 0
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_every_sk_buff_has_sights_and_then_one_end(kernel: str) -> None:
-    seen = step(kernel, "lives")
-    shapes = Counter(seen["lives"])
-    print(kernel, seen["lives"], seen["odd"])
+def test_each_skb_has_events_and_one_free(kernel: str) -> None:
+    result = step(kernel, "lives")
+    shapes = Counter(result["lives"])
+    print(kernel, result["lives"], result["odd"])
     assert shapes["sE"] > 500
-    assert shapes.keys() <= {"sE", "s", "E"}, "an end comes once, and nothing behind it"
-    assert shapes["s"] + shapes["E"] <= KEPT
-    assert seen["done"]["lost_free_events"] == seen["done"]["lost_packet_ids"] == 0
-    assert_is_all(seen["done"])
+    assert shapes.keys() <= {"sE", "s", "E"}, "a free comes once, and nothing behind it"
+    assert shapes["s"] + shapes["E"] <= MAX_PENDING
+    assert result["done"]["lost_free_events"] == result["done"]["lost_packet_ids"] == 0
+    assert_complete(result["done"])
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_clones_share_a_number_and_an_address_that_is_given_again_has_another(kernel: str) -> None:
-    seen = step(kernel, "lives")
-    assert seen["clones"] > 10
-    assert seen["again"] > 100
+def test_clones_share_packet_id_reused_address_has_new(kernel: str) -> None:
+    result = step(kernel, "lives")
+    assert result["clones"] > 10
+    assert result["again"] > 100
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_one_ping_in_ten_with_the_same_functions_as_without_sampling(kernel: str) -> None:
-    """10,000 of them: 1,000, give or take 100."""
+def test_sample_rate_keeps_whole_paths(kernel: str) -> None:
+    """Of 10,000, one in ten: 1,000, give or take 100."""
     every, sampled = step(kernel, "every"), step(kernel, "sampled")
     all_, some = Counter(every["paths"]), Counter(sampled["paths"])
     shown = sum(some.values())
@@ -69,51 +70,51 @@ def test_one_ping_in_ten_with_the_same_functions_as_without_sampling(kernel: str
     strange = sum(count for path, count in some.items() if path not in all_)
     assert strange <= RARE * shown
     for done in (every["done"], sampled["done"]):
-        assert_is_all(done)
+        assert_complete(done)
     assert sampled["done"]["lost_packet_ids"] == 0
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("name", with_marks(SUITE, ["plain", "stacks"]))
-def test_questions_and_answers_are_sampled_alike(kernel: str, name: str) -> None:
-    """Also where packets are tracked, and what handles them is traced."""
-    seen = step(kernel, name)
-    shown = sum(seen["paths"].values())
+def test_replies_are_sampled_with_requests(kernel: str, name: str) -> None:
+    """Also where packets are tracked, and functions that handle them are traced."""
+    result = step(kernel, name)
+    shown = sum(result["paths"].values())
     assert abs(shown - 2 * FEW / 10) <= 2
     if name == "stacks":
-        assert any("ip_route_output_key_hash_rcu" in path for path in seen["paths"])
-    assert_is_all(seen["done"])
+        assert any("ip_route_output_key_hash_rcu" in path for path in result["paths"])
+    assert_complete(result["done"])
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_both_directions_of_a_connection_are_in_or_out(kernel: str) -> None:
-    seen = step(kernel, "flows")
-    assert set(seen["directions"]) == {2}
-    assert 5 < len(seen["directions"]) < 45
-    assert_is_all(seen["done"])
+def test_sample_flow_has_both_directions(kernel: str) -> None:
+    result = step(kernel, "flows")
+    assert set(result["directions"]) == {2}
+    assert 5 < len(result["directions"]) < 45
+    assert_complete(result["done"])
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_limits_hold_and_are_told(kernel: str) -> None:
-    seen = step(kernel, "limits")
-    assert 0 < seen["second"] <= 200 and 0 < seen["hits"] <= 20
-    assert sum(seen["throttled"].values()) == seen["done"]["throttled"] > 0
-    assert "ip_rcv" in seen["throttled"]
-    assert_is_all(seen["done"])
+def test_limits_hold_and_are_counted(kernel: str) -> None:
+    result = step(kernel, "limits")
+    assert 0 < result["second"] <= 200 and 0 < result["hits"] <= 20
+    assert sum(result["throttled"].values()) == result["done"]["throttled"] > 0
+    assert "ip_rcv" in result["throttled"]
+    assert_complete(result["done"])
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("name", with_marks(SUITE, ["lives", "sampled", "plain"]))
-def test_the_verifier_has_an_easy_walk(kernel: str, name: str) -> None:
+def test_verifier_walks_few_instructions(kernel: str, name: str) -> None:
     loads = step(kernel, name)["loads"]
-    walked = {handler: instructions for handler, _, instructions in loads}
-    print(f"{kernel}: {walked}")
-    assert 0 < max(walked.values()) < MOST_WALKED
+    verified = {handler: instructions for handler, _, instructions in loads}
+    print(f"{kernel}: {verified}")
+    assert 0 < max(verified.values()) < MAX_VERIFIED
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("kernel", [REFERENCE])
-def test_a_frame_of_an_xdp_program_is_the_packet_that_it_becomes(kernel: str) -> None:
-    seen = step(kernel, "frames")
-    assert seen["packets"] == 5
-    assert all("icmp_rcv" in path or "icmp_echo" in path for path in seen["paths"])
+def test_xdp_frame_has_packet_id_of_its_skb(kernel: str) -> None:
+    result = step(kernel, "frames")
+    assert result["packets"] == 5
+    assert all("icmp_rcv" in path or "icmp_echo" in path for path in result["paths"])

@@ -17,7 +17,14 @@ from tests.lab.kernels import Feature, names
 from tests.lab.kernels import kernel as row_of
 from tests.lab.main_job import logged
 from tests.lab.results import with_marks
-from tests.oracles.recount import bounds, located, recount, told, told_located, validate
+from tests.oracles.recount import (
+    bounds,
+    document_counts,
+    document_locations,
+    located,
+    recount,
+    validate,
+)
 
 pytestmark = pytest.mark.lab
 SUITE = "statistics"
@@ -32,52 +39,52 @@ def kernel(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=with_marks(SUITE, RUNS))
-def seen(kernel: str, request: pytest.FixtureRequest) -> Any:
+def result(kernel: str, request: pytest.FixtureRequest) -> Any:
     run = request.param
     found = results.step(kernel, SUITE, run)
     assert found["status"] == 0, found["err"]
     return {**found, "run": run, "kernel": kernel}
 
 
-def test_a_recount_of_the_lines_is_equal(seen: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = [json.loads(line) for line in seen["out"].splitlines()]
-    document = seen["statistics"]
+def test_recount_of_lines_is_equal(result: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [json.loads(line) for line in result["out"].splitlines()]
+    document = result["statistics"]
     validate(SCHEMA, document)
-    counted, said = recount(lines), told(document)
+    counted, documented = recount(lines), document_counts(document)
     del counted["hops"]
-    hops, (least, most) = said.pop("hops"), bounds(lines)
-    assert counted == said
+    hops, (least, most) = documented.pop("hops"), bounds(lines)
+    assert counted == documented
     assert set(least) <= set(hops) <= set(most)
     for ends, each in hops.items():
         for low, value, high in zip(least.get(ends, (0, 0, 0)), each, most[ends], strict=True):
             assert low <= value <= high
-    assert counted["events"] == int(logged(seen["err"], "Done")["events"]) > 20
-    if seen["run"] == "drops":
-        assert located(lines) == told_located(document)
+    assert counted["events"] == int(logged(result["err"], "Done")["events"]) > 20
+    if result["run"] == "drops":
+        assert located(lines) == document_locations(document)
     with capsys.disabled():
         kinds = {key: len(value) for key, value in counted.items() if isinstance(value, dict)}
         plain = {key: value for key, value in counted.items() if isinstance(value, int)}
-        print(f"\n{seen['kernel']} {seen['run']}: {plain} {kinds}")
+        print(f"\n{result['kernel']} {result['run']}: {plain} {kinds}")
 
 
-def test_a_drop_is_where_its_caller_is(seen: Any) -> None:
-    lines = [json.loads(line) for line in seen["out"].splitlines()]
+def test_location_of_drop_is_caller(result: Any) -> None:
+    lines = [json.loads(line) for line in result["out"].splitlines()]
     callers = Counter(line["caller_func"] for line in lines if line["type"] == "drop")
-    places: Counter[str] = Counter()
-    for row in seen["statistics"]["drops"]:
+    locations: Counter[str] = Counter()
+    for row in result["statistics"]["drops"]:
         name, _, offset = row["location"].partition("+")
         assert int(offset, 16) > 0
-        places[name] += row["events"]
-    # Who is called for others, by name without its module, is not who wanted it.
+        locations[name] += row["events"]
+    # Functions that others call to drop, by name without module, are not the dropping ones.
     helpers = {name for name in callers if name in DROP_TARGETS | REASON_FUNCTIONS | DROP_WRAPPERS}
-    if row_of(seen["kernel"]).has(Feature.DROP_REASONS):
-        assert not helpers.intersection(places)
-    assert sum(places.values()) == sum(callers.values())
-    assert all(places[name] >= count for name, count in callers.items() if name not in helpers)
+    if row_of(result["kernel"]).has(Feature.DROP_REASONS):
+        assert not helpers.intersection(locations)
+    assert sum(locations.values()) == sum(callers.values())
+    assert all(locations[name] >= count for name, count in callers.items() if name not in helpers)
 
 
-def test_handlers_have_a_cost(seen: Any) -> None:
-    cost = seen["statistics"]["cost"]
+def test_handlers_have_cost(result: Any) -> None:
+    cost = result["statistics"]["cost"]
     assert cost
     assert all(row["hits"] and row["mean_ns"] for row in cost)
 

@@ -1,4 +1,6 @@
-"""Probes that are switched off on real kernels: who begins is told, and who traces is warned."""
+"""Probes that are switched off on real kernels: a start is refused, a running trace logs a
+warning.
+"""
 
 from __future__ import annotations
 
@@ -28,26 +30,26 @@ def step(kernel: str, switch: str, backend: str) -> Any:
 
 
 @pytest.mark.parametrize(("kernel", "switch", "backend"), SWITCHED)
-def test_a_run_is_warned_of_what_it_does_not_see(kernel: str, switch: str, backend: str) -> None:
-    seen = step(kernel, switch, backend)
-    if "kept" in seen:  # this kernel doesn't let an administrator do that while it is needed
-        assert seen["kept"].strip() == "1"
+def test_switched_off_probes_are_logged(kernel: str, switch: str, backend: str) -> None:
+    result = step(kernel, switch, backend)
+    if "kept" in result:  # this kernel doesn't allow it while the switch is in use
+        assert result["kept"].strip() == "1"
         return
-    before, after = seen["out"][: seen["before"]], seen["out"][seen["before"] :]
+    before, after = result["out"][: result["before"]], result["out"][result["before"] :]
 
     assert f"->{FAR}:0(icmp)" in before
     assert f"->{FAR}:0(icmp)" not in after
-    assert f"WARN Not seeing packets: {switch} was switched off" in seen["err"]
-    assert f"WARN Seeing packets again: {switch} was switched on" in seen["err"]
+    assert f"WARN Not seeing packets: {switch} was switched off" in result["err"]
+    assert f"WARN Seeing packets again: {switch} was switched on" in result["err"]
 
 
 @pytest.mark.parametrize(("kernel", "switch", "backend"), SWITCHED)
-def test_what_is_switched_off_is_not_chosen(kernel: str, switch: str, backend: str) -> None:
-    seen = step(kernel, switch, backend)
-    if "kept" in seen:
+def test_switched_off_backend_is_not_selected(kernel: str, switch: str, backend: str) -> None:
+    result = step(kernel, switch, backend)
+    if "kept" in result:
         return
-    assert seen["refused"]["status"] == 1
-    assert f"{switch} is switched off" in seen["refused"]["err"].splitlines()[-1]
-    assert seen["chosen"]["status"] == 0
-    assert logged(seen["chosen"]["err"], "Chose backend")["backend"] not in SILENCED[switch]
-    assert f"->{FAR}:0(icmp)" in seen["chosen"]["out"]
+    assert result["refused"]["status"] == 1
+    assert f"{switch} is switched off" in result["refused"]["err"].splitlines()[-1]
+    assert result["chosen"]["status"] == 0
+    assert logged(result["chosen"]["err"], "Chose backend")["backend"] not in SILENCED[switch]
+    assert f"->{FAR}:0(icmp)" in result["chosen"]["out"]

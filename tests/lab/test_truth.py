@@ -1,4 +1,4 @@
-"""What pypwru says of rules is what the kernel says: its own trace records, and rules' counters.
+"""Events of rules equal the kernel's own trace records, and the rules' counters.
 
 The rulesets are the one of the folder ``truth/rules`` and random ones: ``PYPWRU_TRUTH_RULESETS`` is
 how many (3), ``PYPWRU_TRUTH_SEED`` where they begin (1).
@@ -36,63 +36,65 @@ def step(kernel: str, name: str) -> Any:
     return results.step(kernel, SUITE, name)
 
 
-def judge(seen: Mapping[str, Any], kind: str, where: str) -> int:
-    """How much was compared; what doesn't match fails."""
-    mismatches = seen[kind]["mismatches"]
+def count_compared(result: Mapping[str, Any], kind: str, where: str) -> int:
+    """Return how much was compared; fail on mismatches."""
+    mismatches = result[kind]["mismatches"]
     assert not mismatches, f"{where}: {kind}: {len(mismatches)} mismatches:\n" + "\n".join(
         mismatches
     )
-    compared: int = seen[kind]["compared"]
+    compared: int = result[kind]["compared"]
     return compared
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_every_event_is_the_kernels_own_record(
+def test_events_equal_records_of_kernel(
     kernel: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen, where = step(kernel, name), f"{kernel}: {name}"
+    result, where = step(kernel, name), f"{kernel}: {name}"
 
     least = 1000 if name == "fixed" else 1  # a random one may be of ARP alone
-    assert judge(seen, "the kernel's counters", where) > 0, "nobody judges the judge"
-    assert judge(seen, "records without help", where) > 0
+    assert count_compared(result, "the kernel's counters", where) > 0, "the oracle isn't checked"
+    assert count_compared(result, "records without help", where) > 0
     for kind in ("records of the same run", "places"):
-        assert judge(seen, kind, where) >= least
-    compared = judge(seen, "records", where)
-    counters = judge(seen, "counters", where)
+        assert count_compared(result, kind, where) >= least
+    compared = count_compared(result, "records", where)
+    counters = count_compared(result, "counters", where)
     with capsys.disabled():
         print(
-            f"\n{where}: {seen['rules']} rules, {seen['speaking']} spoke; records compared "
-            f"{compared}, mismatches 0; counters compared {counters}, mismatches 0"
+            f"\n{where}: {result['rules']} rules, {result['speaking']} with events; records "
+            f"compared {compared}, mismatches 0; counters compared {counters}, mismatches 0"
         )
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("who", ["pypwru", "unaided"])
-def test_nothing_was_lost(kernel: str, who: str) -> None:
-    seen = step(kernel, who)
-    done = logged(seen["err"], "Done")
+@pytest.mark.parametrize("tracer_name", ["pypwru", "unaided"])
+def test_no_event_is_lost(kernel: str, tracer_name: str) -> None:
+    result = step(kernel, tracer_name)
+    done = logged(result["err"], "Done")
 
-    assert seen["status"] == 0
-    # What another probe's handler took (lost_recursion, lost_missed) may be of packets that are not
-    # compared; of others it is a mismatch.
+    assert result["status"] == 0
+    # Events that another probe's handler prevented (lost_recursion, lost_missed) may be of packets
+    # that are not compared; of others they are mismatches.
     assert done["lost_ring_full"] == done["lost_verdicts"] == done["not_shown"] == "0"
     assert int(done["produced"]) == int(done["events"]) > 1000
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_it_is_said_who_has_no_help(kernel: str) -> None:
+def test_missing_nft_tracing_is_logged(kernel: str) -> None:
     unseen = "nftables: rules without a verdict are not seen"
-    assert [unseen in step(kernel, who)["err"] for who in ("pypwru", "unaided")] == [False, True]
+    assert [
+        unseen in step(kernel, tracer_name)["err"] for tracer_name in ("pypwru", "unaided")
+    ] == [False, True]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_the_rules_say_all_that_rules_can(kernel: str) -> None:
-    seen = step(kernel, "fixed")
-    said = Counter(seen["verdicts"])
+def test_rulesets_have_all_verdicts(kernel: str) -> None:
+    result = step(kernel, "fixed")
+    verdicts = Counter(result["verdicts"])
 
-    wanted = {"accept", "drop", "jump", "goto", "return", "continue", "queue"}
-    assert wanted | {"policy accept", "policy drop"} <= set(said)
-    assert seen["rules"] > 1000
-    assert seen["speaking"] >= 40
-    assert set(seen["families"]) == set(FAMILIES)
+    expected = {"accept", "drop", "jump", "goto", "return", "continue", "queue"}
+    assert expected | {"policy accept", "policy drop"} <= set(verdicts)
+    assert result["rules"] > 1000
+    assert result["speaking"] >= 40
+    assert set(result["families"]) == set(FAMILIES)

@@ -1,4 +1,4 @@
-"""Other Debian releases' BCC, LLVM, Python and nft on real kernels: rules are named as here."""
+"""Other Debian releases' BCC, LLVM, Python and nft on real kernels: rules have the same texts."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ RELEASES = [
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("release", RELEASES)
-def test_rules_are_named_by_a_first_start(kernel: str, release: str) -> None:
-    seen = results.step(kernel, SUITE, release)
+def test_first_start_names_rules(kernel: str, release: str) -> None:
+    result = results.step(kernel, SUITE, release)
 
-    assert seen["status"] == 0, seen["err"]
-    assert " WARN " not in seen["err"]
-    events = [json.loads(line) for line in seen["out"].splitlines()]
+    assert result["status"] == 0, result["err"]
+    assert " WARN " not in result["err"]
+    events = [json.loads(line) for line in result["out"].splitlines()]
     rules = {
         (event["tuple"]["dport"], event["nft"]["verdict"], event["nft"]["text"])
         for event in events

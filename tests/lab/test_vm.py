@@ -1,4 +1,4 @@
-"""The lab keeps its promises: a real kernel, the command's own streams and status, nothing left."""
+"""The lab's guests: a real kernel, the command's own streams and status, all removed at the end."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def vm(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([BOOT, *words], capture_output=True, text=True, check=False)
 
 
-# Everything that a guest promises, in one boot: each line of the output is one promise.
-PROMISES = r"""
+# Everything that a guest provides, in one boot: each line of the output is one feature.
+FEATURES = r"""
 uname -r
 pwd
 command -v python
@@ -55,7 +55,7 @@ kill -USR1 $$
 
 
 @pytest.mark.parametrize("kernel", names(SUITE))
-def test_a_guest_is_a_whole_machine(kernel: str, tmp_path: Path) -> None:
+def test_guest_is_whole_machine(kernel: str, tmp_path: Path) -> None:
     btf = Path(vm("--btf", kernel).stdout.strip())
     digest = subprocess.run(["sha256sum"], stdin=btf.open(), capture_output=True, text=True)
     image = next(path for path in packages.kernel(kernel).rglob("vmlinuz*") if path.is_file())
@@ -63,7 +63,7 @@ def test_a_guest_is_a_whole_machine(kernel: str, tmp_path: Path) -> None:
     (modules,) = (packages.kernel(kernel) / "lib" / "modules").iterdir()
     tree = BOOT.parents[2]
 
-    done = vm(kernel, "--rwdir", str(tmp_path), "--", "sh", "-c", PROMISES, "sh", str(tmp_path))
+    done = vm(kernel, "--rwdir", str(tmp_path), "--", "sh", "-c", FEATURES, "sh", str(tmp_path))
 
     assert done.stderr == "problem\n"
     assert done.stdout.splitlines() == [
@@ -95,9 +95,7 @@ def test_a_guest_is_a_whole_machine(kernel: str, tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("kernel", [REFERENCE])
-def test_a_guest_that_gives_no_status_is_124(
-    kernel: str, command: str, seconds: str, reason: str
-) -> None:
+def test_guest_without_status_is_124(kernel: str, command: str, seconds: str, reason: str) -> None:
     done = vm(kernel, "--timeout", seconds, "sh", "-c", f"echo before; {command}")
 
     assert done.returncode == 124
@@ -106,7 +104,9 @@ def test_a_guest_that_gives_no_status_is_124(
 
 
 def mounts() -> list[str]:
-    """All but the files of network namespaces, which others make and remove meanwhile."""
+    """Return all mounts but files of network namespaces, which other tests make and remove
+    meanwhile.
+    """
     lines = Path("/proc/mounts").read_text().splitlines()
     return [line for line in lines if not line.startswith("nsfs ")]
 
@@ -124,7 +124,7 @@ def children(process: int) -> Sequence[str]:
     ],
 )
 @pytest.mark.parametrize("kernel", [REFERENCE])
-def test_an_interrupted_guest_leaves_nothing(kernel: str, stop: str, status: int) -> None:
+def test_killed_lab_leaves_no_guest_or_mount(kernel: str, stop: str, status: int) -> None:
     before = mounts()
     with subprocess.Popen([BOOT, kernel, "sh", "-c", "echo up; exec sleep 1000"], stdout=-1) as lab:
         assert lab.stdout
@@ -141,7 +141,7 @@ def test_an_interrupted_guest_leaves_nothing(kernel: str, stop: str, status: int
 
 @pytest.mark.full
 @pytest.mark.parametrize("kernel", [REFERENCE])
-def test_nobody_reading_stops_the_guest(kernel: str) -> None:
+def test_closed_output_stops_guest(kernel: str) -> None:
     with subprocess.Popen([BOOT, kernel, "yes"], stdout=-1) as lab:
         assert lab.stdout
         lab.stdout.readline()
@@ -149,6 +149,6 @@ def test_nobody_reading_stops_the_guest(kernel: str) -> None:
         assert lab.wait(60) == 128 + signal.SIGPIPE
 
 
-def test_an_unknown_kernel_is_a_usage_error() -> None:
+def test_unknown_kernel_is_usage_error() -> None:
     assert vm("4.9", "true").returncode == 2
     assert REFERENCE in vm("--list").stdout

@@ -1,9 +1,9 @@
-"""All of bpf/ compiled by the BCC of several Debian releases, for this machine's kernel to check.
+"""bpf/ compiled by the BCC of several Debian releases, for this machine's kernel to verify.
 
-Only the compile runs in the other user space: what it made is loaded here, by pypwru's own loader.
-A program is loaded as the type that it has in a run. The kernel lets programs of kprobes be loaded
-also where there are none to attach them to; tracing programs it may refuse, and those of fentry,
-whose context is that of raw tracepoints, are loaded as such.
+Only the compile runs in the other user space: its bytecode is loaded here, by pypwru's own loader.
+A program is loaded as the type that it has in a run. The kernel loads programs of kprobes also
+where it can't attach them; tracing programs it may refuse, and those of fentry, whose context is
+that of raw tracepoints, are loaded as such.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ OPTIONS: Mapping[str, str] = {
 
 _FUNCTIONS = {"trace_skb", "trace_skb_last"}  # on whatever the backend is
 _BPF_PROGRAMS = {"trace_tc", "trace_xdp", "trace_xdp_exit"}  # always on fentry
-_BY_TYPE = {Backend.FENTRY, Backend.FENTRY_MULTI}
-_HAVE_KPROBES = {Backend.KPROBE, Backend.KPROBE_MULTI}
+_TRACING_BACKENDS = {Backend.FENTRY, Backend.FENTRY_MULTI}
+_KPROBE_BACKENDS = {Backend.KPROBE, Backend.KPROBE_MULTI}
 
 
 class Case(NamedTuple):
-    """What a run compiles.
+    """Options and backend of a compiled run.
 
     Args:
         options: a key of OPTIONS.
@@ -116,11 +116,11 @@ def _run(case: Case) -> Run:
     place = NetnsFilter(1, "eth0") if case.options == "everything" else NetnsFilter(0, "")
     inner = compile_inner_filters(config)
     criteria = compile_criteria(config, compile_filter(config.pcap_filter), inner, place, _btf())
-    beside = {Backend.KPROBE} if case.backend in _BY_TYPE else set[Backend]()
+    beside = {Backend.KPROBE} if case.backend in _TRACING_BACKENDS else set[Backend]()
     macros = defines(config, {case.backend, *beside}, criteria, record_layout(config))
     also = [ConntrackTypes(_btf())] if config.output_ct else []
     units = [Unit(MAIN, build_layout(sources().values(), _btf(), *also), macros)]
-    if case.backend in _HAVE_KPROBES:
+    if case.backend in _KPROBE_BACKENDS:
         nft = build_layout(sources().values(), _btf(), NftTypes(_btf()), *also)
         tables = XtTypes(_btf(), "ip_tables", "ipt_do_table")
         legacy = build_layout(sources().values(), _btf(), tables, *also)
@@ -135,7 +135,7 @@ class Compilers:
     Args:
         suites: keys of chroots.LLVM, or HERE.
         cases: what each compiles.
-        stack: stops what is left of it.
+        stack: stops compiles that still run.
     """
 
     def __init__(self, suites: Sequence[str], cases: Sequence[Case], stack: ExitStack) -> None:
@@ -168,7 +168,7 @@ class Compilers:
             return subprocess.Popen(words, stdin=units, stdout=made, stderr=log, env=environment())
 
     def made(self, suite: str) -> Any:
-        """What the compiler of ``suite`` made: ``llvm``, and ``units`` in their order."""
+        """Return what the compiler of ``suite`` made: ``llvm``, and ``units`` in their order."""
         need(suite not in self._missing, self._missing.get(suite, ""))
         if suite not in self._made:
             status = self._running[suite].wait()
@@ -177,7 +177,7 @@ class Compilers:
         return self._made[suite]
 
     def verified(self, suite: str, case: Case) -> Mapping[str, int | str]:
-        """What ``_load`` says of the units of ``case``; a handler is named UNIT:HANDLER."""
+        """Return results of ``_load`` of the units of ``case``, by UNIT:HANDLER."""
         if (suite, case) not in self._verified:
             made = self.made(suite)["units"]
             before = sum(len(_run(each).units) for each in self._cases[: self._cases.index(case)])
@@ -226,9 +226,9 @@ def _load(case: Case, unit: Mapping[str, str]) -> dict[str, int | str]:
 
 
 def _kind(backend: Backend, handler: str) -> tuple[ProgramType, AttachType] | None:
-    """What a handler is loaded as; None for what this kernel doesn't take, or no run loads."""
+    """Return the type as which a handler is loaded; None if no run, or kernel, loads it."""
     if handler in _FUNCTIONS and backend is Backend.FENTRY_MULTI:
-        return None  # asks for its arguments by number, which tracing programs alone can
+        return None  # reads its arguments by number, which tracing programs alone can
     by_array = backend in (Backend.TRACEPOINT, Backend.FENTRY)
     if handler in _BPF_PROGRAMS or (handler in _FUNCTIONS and by_array):
         return ProgramType.RAW_TRACEPOINT, AttachType.NONE

@@ -1,4 +1,4 @@
-"""What the tests of rules' texts share."""
+"""Fixtures of the tests of rules' texts."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterator
 import pytest
 
 from pypwru.nft.rule_service import RuleService
-from tests.native.rule_places import Place, place
+from tests.native.rule_namespaces import RuleNamespace, rule_namespace
 
 
 @pytest.fixture
-def here() -> Iterator[Place]:
-    with place() as made:
-        yield made
+def here() -> Iterator[RuleNamespace]:
+    with rule_namespace() as namespace:
+        yield namespace
 
 
 @pytest.fixture
 def rules() -> Iterator[RuleService]:
-    told: list[str] = []
-    with RuleService(told.append) as made:
-        yield made
-    assert not told
+    messages: list[str] = []
+    with RuleService(messages.append) as namespace:
+        yield namespace
+    assert not messages

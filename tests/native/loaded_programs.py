@@ -1,4 +1,4 @@
-"""Programs to look at: loaded by us, some with BTF, and what bpftool says of them."""
+"""Loaded BPF programs, some with BTF, and bpftool's description of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PASS = pack([Insn(ALU64 | MOV, R0, imm=2), Insn(EXIT_PROGRAM)])  # XDP_PASS, TC_
 
 
 def types_of(function: str) -> tuple[bytes, int]:
-    """BTF of ``int function(struct __sk_buff *ctx)``, and the function's type id."""
+    """Return BTF of ``int function(struct __sk_buff *ctx)``, and the function's type id."""
     types = Encoder()
     integer = types.integer("int", 4, encoding=1)
     context = types.ptr(types.struct("__sk_buff", 0))
@@ -28,7 +28,7 @@ def types_of(function: str) -> tuple[bytes, int]:
 
 @contextmanager
 def loaded(kind: ProgramType, name: str, code: bytes = PASS, function: str = "") -> Iterator[int]:
-    """A program, with BTF if it has a ``function``."""
+    """Load a program, with BTF if it has a ``function``."""
     with ExitStack() as stack:
         signature = None
         if function:
@@ -40,6 +40,6 @@ def loaded(kind: ProgramType, name: str, code: bytes = PASS, function: str = "")
 
 
 def bpftool(*words: str) -> Any:
-    """Its JSON."""
+    """Return bpftool's JSON."""
     done = subprocess.run(["bpftool", "-j", *words], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)

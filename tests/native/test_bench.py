@@ -29,7 +29,7 @@ FIGURES = {
 
 
 @pytest.mark.parametrize("program", NATIVE)
-def test_the_smallest_size_prints_figures(program: str) -> None:
+def test_smallest_size_prints_figures(program: str) -> None:
     need_tracing()
     if program == "pcap":
         need(shutil.which("tcpdump") and shutil.which("capinfos"), "tcpdump and capinfos")
@@ -39,7 +39,7 @@ def test_the_smallest_size_prints_figures(program: str) -> None:
     assert re.search(FIGURES[program], measured.stdout, re.MULTILINE), measured.stdout
 
 
-def test_the_demo_prints_lines_of_its_pings() -> None:
+def test_demo_prints_lines_of_pings() -> None:
     need_tracing()
     command = [str(FOLDER / "demo"), sys.executable, "-m", "pypwru"]
     shown = subprocess.run(command, cwd=TREE, capture_output=True, text=True, check=False)

@@ -45,13 +45,13 @@ def raw(path: Path, base: Path | None = None) -> list[dict[str, Any]]:
     return dumped["types"]
 
 
-def here() -> BTF:
+def load_btf() -> BTF:
     need(VMLINUX.exists(), "BTF of this kernel")
     return load.load_vmlinux()
 
 
 def described(btf: BTF, type_id: int) -> dict[str, Any]:
-    """``type_id`` as ``bpftool -j btf dump`` has it, as far as this package decodes it."""
+    """Return ``type_id`` as ``bpftool -j btf dump`` has it, as far as this package decodes it."""
     found = btf.type(type_id)
     words: dict[str, Any] = {
         "id": type_id,
@@ -117,7 +117,7 @@ BY_KIND: dict[Kind, Callable[[BTF, Type], dict[str, Any]]] = {
     Kind.FLOAT: lambda btf, found: {"size": found.size},
     Kind.DATASEC: lambda btf, found: {"size": found.size, "vlen": found.vlen},
 }
-# What no question of this package asks for: of variables, sections and declaration tags.
+# Fields that this package doesn't decode: of variables, sections and declaration tags.
 NOT_DECODED = {
     "VAR": {"linkage"},
     "DATASEC": {"vars", "size", "vlen"},
@@ -125,7 +125,7 @@ NOT_DECODED = {
 }
 
 
-def narrowed(theirs: dict[str, Any]) -> dict[str, Any]:
+def truncate_enumerators(theirs: dict[str, Any]) -> dict[str, Any]:
     """bpftool 7.1 prints the __s32 of an unsigned enumerator sign-extended to 64 bits."""
     if (theirs["kind"], theirs.get("encoding")) != ("ENUM", "UNSIGNED"):
         return theirs
@@ -133,29 +133,29 @@ def narrowed(theirs: dict[str, Any]) -> dict[str, Any]:
     return theirs | {"values": values}
 
 
-def differences(btf: BTF, judged: list[dict[str, Any]]) -> Iterator[tuple[object, object]]:
-    assert [one["id"] for one in judged] == list(btf.ids())
-    for theirs in map(narrowed, judged):
+def differences(btf: BTF, listed: list[dict[str, Any]]) -> Iterator[tuple[object, object]]:
+    assert [one["id"] for one in listed] == list(btf.ids())
+    for theirs in map(truncate_enumerators, listed):
         ours = described(btf, theirs["id"])
         ignored = NOT_DECODED.get(theirs["kind"], set())
         if any(ours.get(key) != value for key, value in theirs.items() if key not in ignored):
             yield ours, theirs
 
 
-def test_every_type_of_this_kernel() -> None:
-    btf = here()
-    judged = raw(VMLINUX)
-    assert len(judged) > 10_000
-    assert not list(differences(btf, judged))
+def test_types_of_this_kernel_are_bpftools() -> None:
+    btf = load_btf()
+    listed = raw(VMLINUX)
+    assert len(listed) > 10_000
+    assert not list(differences(btf, listed))
     ids: dict[str, list[int]] = {}
-    for one in judged:
+    for one in listed:
         ids.setdefault(one["name"], []).append(one["id"])
     del ids["(anon)"]
     assert all(btf.find(name) == expected for name, expected in ids.items())
 
 
-def test_functions_taking_sk_buff_on_this_kernel() -> None:
-    btf = here()
+def test_functions_taking_sk_buff() -> None:
+    btf = load_btf()
     types = {one["id"]: one for one in raw(VMLINUX)}
     types[0] = {"kind": "VOID"}
 
@@ -175,22 +175,22 @@ def test_functions_taking_sk_buff_on_this_kernel() -> None:
     for one in types.values():
         if one["kind"] == "FUNC":
             params = types[one["type_id"]]["params"][:5]
-            if places := tuple(at for at, param in enumerate(params, 1) if takes(param)):
-                expected.append((one["name"], one["type_id"], places))
+            if positions := tuple(at for at, param in enumerate(params, 1) if takes(param)):
+                expected.append((one["name"], one["type_id"], positions))
     assert len(expected) > 500
     assert btf.functions_taking("sk_buff") == expected
 
 
-def squeezed(declaration: str) -> str:
-    """Without the optional blanks, and without the ___2 that tells types of one name apart."""
+def normalize(declaration: str) -> str:
+    """Remove optional blanks, and the ___2 that distinguishes types of one name."""
     return re.sub(r"\s*([*(),\[\]])\s*", r"\1", re.sub(r"___\d+\b", "", declaration))
 
 
-def test_declarations_with_function_pointers_are_bpftools() -> None:
+def test_function_pointer_declarations_are_bpftools() -> None:
     """Typedefs and members of ``format c``; it breaks lines only inside anonymous structs."""
-    btf = here()
+    btf = load_btf()
     dumped = bpftool("btf", "dump", "file", VMLINUX, "format", "c").splitlines()
-    lines = {squeezed(line.strip().rstrip(";")) for line in dumped if line.endswith(");")}
+    lines = {normalize(line.strip().rstrip(";")) for line in dumped if line.endswith(");")}
     ours = set()
     for type_id in btf.ids():
         found = btf.type(type_id)
@@ -200,13 +200,13 @@ def test_declarations_with_function_pointers_are_bpftools() -> None:
             for member in btf.members(type_id):
                 ours.add(declare.declare(btf, member.type, member.name))
     attribute = "__attribute__"
-    missing = lines - {squeezed(one) for one in ours}
+    missing = lines - {normalize(one) for one in ours}
     assert len(lines) > 3000
     assert not {one for one in missing if attribute not in one}
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_what_the_encoder_of_the_tests_writes(tmp_path: Path, order: str) -> None:
+def test_encoded_btf_is_read_by_bpftool(tmp_path: Path, order: str) -> None:
     encoder = kernel(order)
     base, split = tmp_path / "vmlinux", tmp_path / "module"
     base.write_bytes(encoder.bytes())
@@ -221,7 +221,7 @@ def test_what_the_encoder_of_the_tests_writes(tmp_path: Path, order: str) -> Non
     ("name", "modules"),
     [(row.name, MODULES if row.has(kernels.Feature.MODULE_BTF) else ()) for row in kernels.KERNELS],
 )
-def test_other_kernels_and_split_btf_of_their_modules(
+def test_types_of_lab_kernels_are_bpftools(
     name: str, modules: tuple[str, ...], tmp_path: Path
 ) -> None:
     """5.10 has no BTF in its modules."""
@@ -232,14 +232,14 @@ def test_other_kernels_and_split_btf_of_their_modules(
     base = load.load_vmlinux(vmlinux)
     assert not list(differences(base, raw(vmlinux)))
     assert len(base.functions_taking("sk_buff")) > 500
-    judged = 0
-    for wanted in modules:
-        for packed in root.glob(f"**/{wanted}.ko*"):
-            path = tmp_path / f"{wanted}.ko"
+    listed = 0
+    for module_name in modules:
+        for packed in root.glob(f"**/{module_name}.ko*"):
+            path = tmp_path / f"{module_name}.ko"
             data = packed.read_bytes()
             path.write_bytes(lzma.decompress(data) if packed.suffix == ".xz" else data)
             split = BTF(parse(load.read_btf_file(path), base.blob))
             assert not list(differences(split, raw(path, vmlinux)))
-            judged += len(split.functions_taking("sk_buff"))
-    print(f"{name}: {judged} functions of modules take an sk_buff")
-    assert not modules or judged > 50
+            listed += len(split.functions_taking("sk_buff"))
+    print(f"{name}: {listed} functions of modules take an sk_buff")
+    assert not modules or listed > 50

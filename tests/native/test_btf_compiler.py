@@ -1,4 +1,4 @@
-"""gcc and binutils judge what bpftool does not: offsets seen through C, and ELF of every shape."""
+"""gcc and binutils as oracles: offsets and bits in C, and ELF of every class and byte order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pypwru.btf.query import BTF
 from pypwru.btf.types import Field, Kind
 from pypwru.cache import Cache
 from tests.data.btf_encoder import kernel
-from tests.native.test_btf_bpftool import VMLINUX, bpftool, here
+from tests.native.test_btf_bpftool import VMLINUX, bpftool, load_btf
 from tests.support.need import need
 
 STRUCTS = (
@@ -41,7 +41,7 @@ def run(*command: str | Path) -> None:
 @pytest.fixture(scope="module")
 def header(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All types of this kernel as bpftool writes them in C."""
-    here()
+    load_btf()
     path = tmp_path_factory.mktemp("c") / "vmlinux.h"
     path.write_text(bpftool("btf", "dump", "file", VMLINUX, "format", "c"))
     return path
@@ -52,8 +52,8 @@ def fields(btf: BTF, struct: str) -> dict[str, Field]:
     return {name: find_member(btf, struct, name) for name in btf.flat_members(type_id)}
 
 
-def test_offsets_and_sizes_are_the_compilers(header: Path) -> None:
-    btf = here()
+def test_offsets_and_sizes_are_gccs(header: Path) -> None:
+    btf = load_btf()
     lines = ['#include "vmlinux.h"']
     for struct in STRUCTS:
         (type_id,) = btf.find(struct, Kind.STRUCT)
@@ -72,26 +72,26 @@ def test_offsets_and_sizes_are_the_compilers(header: Path) -> None:
     run("gcc", "-w", "-fsyntax-only", source)
 
 
-def test_bit_fields_are_the_compilers(header: Path, tmp_path: Path) -> None:
-    """Each one is set to all ones in an object of its own; the bits of the data say where it is."""
-    btf = here()
-    wanted = [
+def test_bit_fields_are_gccs(header: Path, tmp_path: Path) -> None:
+    """Each is set to all ones in its own object; the bits of the data are its position."""
+    btf = load_btf()
+    bit_fields = [
         (struct, name, field)
         for struct in STRUCTS
         for name, field in fields(btf, struct).items()
         if field.bit_size
     ]
-    assert len(wanted) > 60
+    assert len(bit_fields) > 60
     objects = "\n".join(
-        f'__attribute__((section(".{place}"))) struct {struct} o{place} = {{ .{name} = -1 }};'
-        for place, (struct, name, _) in enumerate(wanted)
+        f'__attribute__((section(".{number}"))) struct {struct} o{number} = {{ .{name} = -1 }};'
+        for number, (struct, name, _) in enumerate(bit_fields)
     )
     source, binary = header.with_name("bits.c"), tmp_path / "bits.o"
     source.write_text(f'#include "vmlinux.h"\n{objects}\n')
     run("gcc", "-w", "-c", source, "-o", binary)
     data = binary.read_bytes()
-    for place, (struct, name, field) in enumerate(wanted):
-        content = elf.find_section(data, f".{place}")
+    for number, (struct, name, field) in enumerate(bit_fields):
+        content = elf.find_section(data, f".{number}")
         assert content is not None
         start = field.offset * 8 + field.bit_offset
         expected = ((1 << field.bit_size) - 1) << start
@@ -99,8 +99,8 @@ def test_bit_fields_are_the_compilers(header: Path, tmp_path: Path) -> None:
 
 
 def test_prototypes_compile(header: Path) -> None:
-    """Every 20th function, once a name; a name that the compiler knows otherwise is left out."""
-    btf = here()
+    """Every 20th function, once a name; names of the compiler's own functions are left out."""
+    btf = load_btf()
     names = sorted({name for name, _ in btf.functions()})[::20]
     sources = [f"{declare_function(btf, name)};" for name in names if name.isidentifier()]
     assert len(sources) > 2000
@@ -110,7 +110,7 @@ def test_prototypes_compile(header: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", ["elf64-little", "elf64-big", "elf32-little", "elf32-big"])
-def test_elf_files_of_binutils(tmp_path: Path, shape: str) -> None:
+def test_btf_of_objcopied_elf_is_equal(tmp_path: Path, shape: str) -> None:
     blob, path = tmp_path / "blob", tmp_path / "object"
     blob.write_bytes(kernel(">" if shape.endswith("big") else "<").bytes())
     run("objcopy", "-I", "binary", "-O", shape, "--rename-section", ".data=.BTF", blob, path)
@@ -118,8 +118,8 @@ def test_elf_files_of_binutils(tmp_path: Path, shape: str) -> None:
     assert load.load_vmlinux(path).digest == load.load_vmlinux(blob).digest
 
 
-def questions(btf: BTF) -> None:
-    """What a run asks: the functions, some forty members, the helpers' numbers."""
+def query_btf(btf: BTF) -> None:
+    """Query what a run needs: the functions, some forty members, the helpers' numbers."""
     assert len(btf.functions_taking("sk_buff")) > 500
     for struct in ("sk_buff", "net_device", "sock", "skb_shared_info"):
         (type_id,) = btf.find(struct, Kind.STRUCT)
@@ -129,16 +129,16 @@ def questions(btf: BTF) -> None:
     assert find_enum(btf, "bpf_func_id")["BPF_FUNC_ringbuf_output"] == 130
 
 
-def test_what_is_kept_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How long it takes is bench/start's to say."""
+def test_cached_index_is_not_scanned_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its duration is measured by bench/start."""
     cache = Cache(tmp_path / "cache")
-    here()
-    questions(load.load_vmlinux(cache=cache))
+    load_btf()
+    query_btf(load.load_vmlinux(cache=cache))
 
-    def again(*_: object) -> None:
+    def scan_again(*_: object) -> None:
         raise AssertionError("all records were gone through once more")
 
-    monkeypatch.setattr(index, "scan", again)
-    questions(load.load_vmlinux(cache=cache))
+    monkeypatch.setattr(index, "scan", scan_again)
+    query_btf(load.load_vmlinux(cache=cache))
     with pytest.raises(AssertionError):
-        questions(load.load_vmlinux())
+        query_btf(load.load_vmlinux())

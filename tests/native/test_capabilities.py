@@ -1,4 +1,4 @@
-"""The documented rights, and no others, suffice for a trace."""
+"""The documented capabilities, and no others, suffice for a trace."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ DOCUMENTS = {
     "README.md": r"It runs as root \((.*), and root's access to tracefs\)",
     "man/pypwru.1": r"Needs root, or (CAP_BPF.*?) with access to",
 }
-RIGHTS = [one.name.removeprefix("CAP_").lower() for one in CAPABILITY_NEEDS]
-ONLY = ",".join(["-all", *(f"+{right}" for right in RIGHTS)])
-RESTRICTED = ("setpriv", f"--bounding-set={ONLY}")
-NOBODY = (
-    *RESTRICTED, "--reuid=nobody", "--regid=nogroup", "--clear-groups", f"--inh-caps={ONLY}",
+NAMES = [one.name.removeprefix("CAP_").lower() for one in CAPABILITY_NEEDS]
+ONLY = ",".join(["-all", *(f"+{right}" for right in NAMES)])
+AS_ROOT = ("setpriv", f"--bounding-set={ONLY}")
+UNPRIVILEGED = (
+    *AS_ROOT, "--reuid=nobody", "--regid=nogroup", "--clear-groups", f"--inh-caps={ONLY}",
     f"--ambient-caps={ONLY}",
 )  # fmt: skip
 
@@ -38,14 +38,14 @@ def net() -> Iterator[Network]:
 
 
 @pytest.mark.parametrize(("file", "words"), DOCUMENTS.items())
-def test_the_rights_are_the_documented_ones(file: str, words: str) -> None:
+def test_documented_capabilities_are_those_needed(file: str, words: str) -> None:
     text = re.sub(r"\s+", " ", (TREE / file).read_text())
     found = re.search(words, text)
     assert found, file
     assert re.findall(r"CAP_\w+", found[1]) == [one.name for one in CAPABILITY_NEEDS]
 
 
-@pytest.mark.parametrize("before", [RESTRICTED, NOBODY], ids=["root", "nobody"])
+@pytest.mark.parametrize("before", [AS_ROOT, UNPRIVILEGED], ids=["root", "nobody"])
 @pytest.mark.parametrize(
     "flags",
     [
@@ -58,7 +58,7 @@ def test_the_rights_are_the_documented_ones(file: str, words: str) -> None:
     ],
     ids=" ".join,
 )
-def test_a_trace(
+def test_trace_needs_no_other_capability(
     net: Network, tmp_path: Path, flags: tuple[str, ...], before: tuple[str, ...]
 ) -> None:
     env = environment(PYPWRU_CACHE=str(tmp_path / "cache"), HOME="/nonexistent")

@@ -1,4 +1,4 @@
-"""The bytes that handlers tell are those that a packet socket has."""
+"""The packet data of handlers is that of a packet socket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 from pypwru.pcap.packet_data import PacketCapture
 from tests.native.tracing import Network, ip, need_tracing, network, set_up_silent
-from tests.support.packet_sockets import OUTGOING, PacketSocket, Sight, capturing, told
+from tests.support.packet_sockets import OUTGOING, CapturedRecord, PacketSocket, captures, capturing
 
 pytestmark = pytest.mark.native
 TRACEPOINT = "--backend=tracepoint"
@@ -53,20 +53,22 @@ def bytes_of(all: list[PacketCapture]) -> Counter[bytes]:
 
 
 def outgoing(link: PacketSocket, port: int) -> Counter[bytes]:
-    """What the socket has of the test's own traffic."""
+    """Return what the socket has of the test's own traffic."""
     return Counter(
-        frame.octets for frame in link.frames() if frame.kind == OUTGOING and of(frame.octets, port)
+        frame.octets
+        for frame in link.frames()
+        if frame.kind == OUTGOING and is_of_port(frame.octets, port)
     )
 
 
-def of(frame: bytes, port: int) -> bool:
-    """Whether it is TCP or UDP of this port, without options or extensions of IP."""
+def is_of_port(frame: bytes, port: int) -> bool:
+    """Return whether it is TCP or UDP of this port, without options or extensions of IP."""
     l4 = {b"\x08\x00": 34, b"\x86\xdd": 54}.get(frame[12:14], 1 << 30)
     return port in struct.unpack_from("!HH", frame + bytes(1 << 6), min(l4, len(frame)))
 
 
 def stream(family: socket.AddressFamily, address: str, octets: int, how: str) -> int:
-    """Send so many over loopback, there and back; returns the port."""
+    """Send so many bytes over loopback, there and back; return the port."""
     with socket.socket(family) as listener:
         listener.bind((address, 0))
         listener.listen()
@@ -97,13 +99,15 @@ def send(sender: socket.socket, octets: int, how: str) -> None:
 @pytest.mark.parametrize(
     ("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
 )
-def test_tcp_with_page_fragments(family: socket.AddressFamily, address: str, how: str) -> None:
-    """At the tracepoint beside the packet socket's own place, behind the kernel's segmentation."""
+def test_data_in_page_fragments_is_captured(
+    family: socket.AddressFamily, address: str, how: str
+) -> None:
+    """At the tracepoint next to the packet socket's own hook, after segmentation."""
     words = [TRACEPOINT, "--pcap-snaplen=262144", "--buffer-size=64M", f"--pcap-when={SENT}", "tcp"]
-    with PacketSocket("lo") as link, capturing(*words) as capture:
+    with PacketSocket("lo") as link, capturing(*words) as session:
         port = stream(family, address, 3_000_000, how)
-        capture.read()
-        ours = [one for one in told(capture.sights) if of(one.data, port)]
+        session.read()
+        ours = [one for one in captures(session.events) if is_of_port(one.data, port)]
         theirs = outgoing(link, port)
     assert max(map(len, theirs)) > 20_000, "no packet was large"
     assert bytes_of(ours) == theirs
@@ -113,7 +117,7 @@ def test_tcp_with_page_fragments(family: socket.AddressFamily, address: str, how
 
 @contextlib.contextmanager
 def datagrams() -> Iterator[tuple[int, Callable[[int], None]]]:
-    """A port of loopback, and what sends so many octets to it."""
+    """Yield a port of loopback, and a function that sends a datagram of so many bytes to it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]
@@ -127,28 +131,28 @@ def datagrams() -> Iterator[tuple[int, Callable[[int], None]]]:
 SIZES = (0, 1, 200, 256, 257, 1400, 1536, 1537, 4096, 4097, 20000, 65507)
 
 
-def test_each_packet_once() -> None:
+def test_each_packet_is_captured_once() -> None:
     words = [TRACEPOINT, "--pcap-snaplen=65549", "udp"]
-    with datagrams() as (port, send), PacketSocket("lo") as link, capturing(*words) as capture:
+    with datagrams() as (port, send), PacketSocket("lo") as link, capturing(*words) as session:
         for size in SIZES:
             send(size)
-        capture.read()
-        ours = [one for one in told(capture.sights) if of(one.data, port)]
+        session.read()
+        ours = [one for one in captures(session.events) if is_of_port(one.data, port)]
         theirs = outgoing(link, port)
     assert sum(theirs.values()) == len(SIZES)
     assert bytes_of(ours) == theirs
     assert all(one.is_first and one.device_type == 772 for one in ours)
 
 
-def test_packets_that_answer_each_other_in_the_same_memory() -> None:
-    """One is freed before the next is made: mostly its address and its memory are given again."""
+def test_packets_in_reused_memory_are_captured() -> None:
+    """One is freed before the next is made: mostly its address and its memory are reused."""
     own = f"127.{os.getpid() >> 8 & 255}.{os.getpid() & 255}.2"
     words = [TRACEPOINT, f"icmp and host {own}"]
-    with PacketSocket("lo") as link, capturing(*words) as capture:
+    with PacketSocket("lo") as link, capturing(*words) as session:
         ping = ["ping", "-q", "-c", "200", "-i", "0.002", own]
         found = subprocess.run(ping, check=True, capture_output=True)
-        capture.read()
-        ours = bytes_of(told(capture.sights))
+        session.read()
+        ours = bytes_of(captures(session.events))
         own_frames = [one for one in link.frames() if socket.inet_aton(own) in one.octets[26:34]]
         theirs = Counter(one.octets for one in own_frames if one.kind == OUTGOING)
     assert b"200 received" in found.stdout
@@ -157,49 +161,49 @@ def test_packets_that_answer_each_other_in_the_same_memory() -> None:
 
 
 @pytest.mark.parametrize("snaplen", [1, 60, 1500])
-def test_what_is_beyond_the_snaplen(snaplen: int) -> None:
+def test_snaplen_limits_data(snaplen: int) -> None:
     words = [TRACEPOINT, f"--pcap-snaplen={snaplen}"]
     with (
         datagrams() as (port, send),
         PacketSocket("lo") as link,
-        capturing(*words, f"udp port {port}") as capture,
+        capturing(*words, f"udp port {port}") as session,
     ):
         send(0)
         send(20000)
-        capture.read()
+        session.read()
         theirs = Counter((one[:snaplen], len(one)) for one in outgoing(link, port))
-        assert Counter((one.data, one.length) for one in told(capture.sights)) == theirs
-        assert capture.account()["capture_truncated"] == 0
+        assert Counter((one.data, one.length) for one in captures(session.events)) == theirs
+        assert session.account()["capture_truncated"] == 0
 
 
-def test_a_tag_inside_the_frame(pair: tuple[str, str]) -> None:
-    """Until the receiver takes it out, which is behind this tracepoint."""
+def test_tag_inside_frame_is_captured(pair: tuple[str, str]) -> None:
+    """The receiver takes it out only after this tracepoint."""
     own = b"\x02\0" + os.getpid().to_bytes(4, "big")
     frame = b"\xff" * 6 + own + b"\x88\xb5" + os.urandom(100)
     tagged = frame[:12] + struct.pack("!HH", 0x8100, 0x6005) + frame[12:]
     words = [TRACEPOINT, "--pcap-when=every", f"ether src {own.hex(':')}"]
-    with PacketSocket(pair[0]) as sender, capturing(*words) as capture:
+    with PacketSocket(pair[0]) as sender, capturing(*words) as session:
         sender.send(frame)
         sender.send(tagged)
-        capture.until(lambda sights: len(at(sights, "tp:netif_receive_skb", frame)) >= 2)
+        session.until(lambda events: len(at(events, "tp:netif_receive_skb", frame)) >= 2)
     for name in (SENT, "tp:netif_receive_skb"):
-        found = at(capture.sights, name, frame)
+        found = at(session.events, name, frame)
         assert [(one.data, one.vlan_tag, one.device_type) for one in found] == [
             (frame, 0, 1),
             (tagged, 0, 1),
         ]
 
 
-def at(sights: Sequence[Sight], name: str, frame: bytes) -> list[PacketCapture]:
+def at(events: Sequence[CapturedRecord], name: str, frame: bytes) -> list[PacketCapture]:
     return [
-        one.told
-        for one in sights
-        if one.name == name and one.told and one.told.data.endswith(frame[14:])
+        one.capture
+        for one in events
+        if one.name == name and one.capture and one.capture.data.endswith(frame[14:])
     ]
 
 
-def test_fragments_that_were_put_together(net: Network) -> None:
-    """The rest of them is on the frag_list of the first."""
+def test_reassembled_packet_is_captured_whole(net: Network) -> None:
+    """The fragments after the first are on its frag_list."""
     content = os.urandom(20000)
     script = (
         "import socket, sys\n"
@@ -207,38 +211,38 @@ def test_fragments_that_were_put_together(net: Network) -> None:
         "    sender.sendto(sys.stdin.buffer.read(), (sys.argv[1], 9))\n"
     )
     words = [TRACEPOINT, "--pcap-when=every", f"udp and dst host {net.v4(2)}"]
-    with capturing(*words) as capture:
+    with capturing(*words) as session:
         subprocess.run(
             ["ip", "netns", "exec", net.left, sys.executable, "-c", script, net.v4(2)],
             input=content,
             check=True,
         )
-        capture.until(lambda sights: any(len(one.data) > 20000 for one in told(sights)))
-    whole = [one for one in told(capture.sights) if one.length > 20000]
+        session.until(lambda events: any(len(one.data) > 20000 for one in captures(events)))
+    whole = [one for one in captures(session.events) if one.length > 20000]
     assert {one.data[-len(content) :] for one in whole} == {content}
     assert {(one.length, len(one.data), one.layer) for one in whole} == {(20042, 20042, 2)}
-    parts = [one for one in told(capture.sights) if one.length < 1600]
+    parts = [one for one in captures(session.events) if one.length < 1600]
     assert len(parts) >= 14
 
 
 @pytest.mark.parametrize("size", [4096, 1 << 16])
-def test_what_is_told_and_what_is_lost_are_all(size: int) -> None:
-    """Every packet that the sender sent, though nobody reads for most of the time."""
+def test_captured_and_lost_are_all_packets(size: int) -> None:
+    """The oracle is the count of the sender; the ring isn't read for most of the time."""
     words = [
         TRACEPOINT,
         f"--buffer-size={size}",
         "--pcap-when=every",
         "--filter-func=net_dev_queue",
     ]
-    with datagrams() as (port, send), capturing(*words, f"udp port {port}") as capture:
+    with datagrams() as (port, send), capturing(*words, f"udp port {port}") as session:
         for index in range(3000):
             send(index % 3000)
             if index % 700 == 0:
-                capture.read()
-        capture.read()
-        done, ours = capture.account(), told(capture.sights)
+                session.read()
+        session.read()
+        done, ours = session.account(), captures(session.events)
     assert done["capture_requested"] == 3000 == len(ours) + done["lost_packets"]
-    # Those behind the last one that was told nobody tells of but the counter.
+    # Losses after the last captured packet are in the counter only.
     assert 0 < sum(one.lost_before for one in ours) <= done["lost_packets"]
     assert all(len(one.data) <= one.length for one in ours)
-    print(f"{size}: {len(ours)} told, {done}")
+    print(f"{size}: {len(ours)} captured, {done}")

@@ -1,4 +1,4 @@
-"""At which addresses handlers tell the bytes of packets: what is in their map."""
+"""Addresses at which handlers capture packet data: the contents of the map capture_points."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ PLAN = AttachPlan(
 )
 
 
-def told(words: str, names: dict[int, str], log: Log) -> dict[int, int]:
-    """Address -> mask of reasons that are no drops, once all of ``names`` is attached."""
+def capture_points_of(words: str, names: dict[int, str], log: Log) -> dict[int, int]:
+    """Map addresses to masks of reasons that are no drops, once all of ``names`` is attached."""
     config = configured(f"--output-pcap x.pcapng --pcap-when {words}")
     with ExitStack() as stack:
         made = maps.create_maps(config, stack)
@@ -52,27 +52,29 @@ def told(words: str, names: dict[int, str], log: Log) -> dict[int, int]:
     return {key: int.from_bytes(mask, "little") for key, mask in found.items()}
 
 
-def test_a_function_is_expected_wherever_a_probe_in_it_can_be() -> None:
-    said = io.StringIO()
-    found = told("br_forward", {0x2005: "br_forward[bridge]", 7: "br_forward[other]"}, Log(said))
+def test_function_has_all_addresses_of_probes() -> None:
+    log_text = io.StringIO()
+    found = capture_points_of(
+        "br_forward", {0x2005: "br_forward[bridge]", 7: "br_forward[other]"}, Log(log_text)
+    )
     assert found == dict.fromkeys(
         [7, *(at + offset for at in (0x2000, 0x3000) for offset in (0, 4, 5, 9))], 0
     )
-    assert said.getvalue() == ""
+    assert log_text.getvalue() == ""
 
 
-def test_drops_are_those_with_a_reason_and_of_what_frees() -> None:
-    found = told("drop", {}, Log(io.StringIO()))
+def test_drop_selects_functions_that_free() -> None:
+    found = capture_points_of("drop", {}, Log(io.StringIO()))
     assert found.keys() == {0, 2, 0x1000, 0x1004, 0x1005, 0x1009}
-    not_specified = 1 << 2  # SKB_DROP_REASON_NOT_SPECIFIED: of a function that frees it is a drop
+    not_specified = 1 << 2  # SKB_DROP_REASON_NOT_SPECIFIED: a drop where a function frees it
     assert found[0] & not_specified
     assert not found[2] & not_specified
     assert found[0] & found[2] & 0b11 == 0b11  # SKB_NOT_DROPPED_YET, SKB_CONSUMED
 
 
-def test_a_name_that_nothing_has_is_told() -> None:
-    said = io.StringIO()
-    assert told("ip_recv,netif_rx", {1: "tp:netif_rx"}, Log(said)).keys() == {1}
-    assert "name=ip_recv" in said.getvalue()
+def test_unmatched_name_is_logged() -> None:
+    log_text = io.StringIO()
+    assert capture_points_of("ip_recv,netif_rx", {1: "tp:netif_rx"}, Log(log_text)).keys() == {1}
+    assert "name=ip_recv" in log_text.getvalue()
     with pytest.raises(UsageError, match=r"ip_recv$"):
-        told("ip_recv", {1: "tp:netif_rx"}, Log(said))
+        capture_points_of("ip_recv", {1: "tp:netif_rx"}, Log(log_text))

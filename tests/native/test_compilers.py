@@ -1,7 +1,7 @@
-"""What each Debian release's compiler makes of bpf/, before the verifier of this kernel.
+"""bpf/ compiled by each Debian release's compiler, checked by this kernel's verifier.
 
-A newer LLVM can make many ways through a program of what an older one made straight, and the
-verifier goes all of them, of a million instructions in all at most.
+A newer LLVM can make many paths through a program of code that an older one made straight, and the
+verifier walks all of them, a million instructions at most.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ else:
 
 SUITES = (HERE, *OTHERS)
 
-# Times what the compiler here makes the verifier go through; a way more for each of n words is 2^n.
-MORE = 2
+# Factor over this machine's compiler; a path more for each of n words is 2^n.
+MAX_FACTOR = 2
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +44,13 @@ def compilers() -> Iterator[Compilers]:
 
 
 @pytest.mark.parametrize("suite", OTHERS)
-def test_a_release_has_the_compiler_that_its_row_says(suite: str, compilers: Compilers) -> None:
+def test_release_has_llvm_of_its_row(suite: str, compilers: Compilers) -> None:
     assert compilers.made(suite)["llvm"] == chroots.LLVM[suite]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("suite", SUITES)
-def test_the_verifier_takes_every_program(suite: str, case: Case, compilers: Compilers) -> None:
+def test_verifier_accepts_every_program(suite: str, case: Case, compilers: Compilers) -> None:
     verified = compilers.verified(suite, case)
     print(*(f"{suite} {case} {name} {count}" for name, count in verified.items()), sep="\n")
     refused = {name: why for name, why in verified.items() if isinstance(why, str)}
@@ -61,15 +61,15 @@ def test_the_verifier_takes_every_program(suite: str, case: Case, compilers: Com
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("suite", OTHERS)
-def test_no_compiler_makes_many_more_ways(suite: str, case: Case, compilers: Compilers) -> None:
+def test_compilers_make_similar_path_counts(suite: str, case: Case, compilers: Compilers) -> None:
     here, there = compilers.verified(HERE, case), compilers.verified(suite, case)
     more = {
-        name: (here[name], count) for name, count in there.items() if _is_more(count, here[name])
+        name: (here[name], count) for name, count in there.items() if _exceeds(count, here[name])
     }
 
     assert there.keys() == here.keys()
     assert more == {}
 
 
-def _is_more(count: int | str, here: int | str) -> bool:
-    return not (isinstance(count, int) and isinstance(here, int) and count <= MORE * here)
+def _exceeds(count: int | str, here: int | str) -> bool:
+    return not (isinstance(count, int) and isinstance(here, int) and count <= MAX_FACTOR * here)

@@ -1,4 +1,4 @@
-"""What TAB offers of this machine: its functions, namespaces, interfaces and nftables."""
+"""TAB completion of this machine's functions, namespaces, interfaces and nftables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tools.completion import SHELLS
 pytestmark = pytest.mark.native
 
 SPACE = "completed"
-# What a shell would run if it evaluated what it lists.
+# A shell that evaluated its matches would run this.
 HOSTILE = "$(id>ran)"
 RULES = "add table inet completing; add chain inet completing completing-web"
 
@@ -60,7 +60,7 @@ def listed(typist: Shell, typed: str) -> set[str]:
     return {word.replace("\\", "") for word in typist.tab(f"pypwru {typed}").listed}
 
 
-def test_functions_are_those_that_pypwru_lists(typist: Shell) -> None:
+def test_functions_are_those_of_function_list(typist: Shell) -> None:
     command = [sys.executable, "-m", "pypwru", "--function-list", "-"]
     names = subprocess.run(command, cwd=TREE, capture_output=True, text=True, check=True).stdout
     assert listed(typist, "--filter-func ") == {
@@ -69,7 +69,7 @@ def test_functions_are_those_that_pypwru_lists(typist: Shell) -> None:
     assert listed(typist, "--pcap-when ") >= {"first", *names.split()}
 
 
-def test_namespaces_and_what_is_in_them(typist: Shell) -> None:
+def test_namespaces_and_their_interfaces(typist: Shell) -> None:
     inode = os.stat(f"/run/netns/{SPACE}").st_ino
     assert typist.tab("pypwru --filter-netns=comp").line == f"pypwru --filter-netns={SPACE} "
     assert typist.tab(f"pypwru --filter-netns inode:{inode}").line.rstrip().endswith(str(inode))
@@ -80,12 +80,12 @@ def test_namespaces_and_what_is_in_them(typist: Shell) -> None:
     typist.tab(f"pypwru --filter-netns {SPACE} --filter-ifname $")
 
 
-def test_modules_that_have_types(typist: Shell) -> None:
+def test_modules_with_btf(typist: Shell) -> None:
     modules = set(os.listdir("/sys/kernel/btf")) - {"vmlinux"}
     assert listed(typist, "--kmods ") == (modules if len(modules) > 1 else set())
 
 
-def test_tables_and_chains_of_nftables(typist: Shell) -> None:
+def test_nft_tables_and_chains(typist: Shell) -> None:
     line = typist.tab("pypwru --filter-nft-chain completing-").line
     assert line.rstrip(" ,") == "pypwru --filter-nft-chain completing-web"
     line = typist.tab(r"pypwru --filter-nft-table=inet\ compl").line
@@ -93,6 +93,6 @@ def test_tables_and_chains_of_nftables(typist: Shell) -> None:
 
 
 @pytest.mark.parametrize("flag", ["filter-func", "filter-non-skb-funcs", "filter-nft-chain"])
-def test_it_takes_well_under_a_second(typist: Shell, flag: str) -> None:
-    typist.tab(f"pypwru --{flag} skb_clon")  # a shell's first: it asks pypwru
+def test_completion_takes_under_half_second(typist: Shell, flag: str) -> None:
+    typist.tab(f"pypwru --{flag} skb_clon")  # a shell's first: it runs pypwru
     assert min(typist.tab(f"pypwru --{flag} skb_clon").seconds for _ in range(3)) < 0.5

@@ -1,4 +1,4 @@
-"""The files of --debug, against what clang and the verifier make of them."""
+"""The files of --debug, compared with what clang and the verifier make of them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def only_folder(where: Path) -> Path:
     return folder
 
 
-def test_a_run_keeps_its_files_in_a_private_folder(net: Network, tmp_path: Path) -> None:
+def test_debug_files_are_in_private_folder(net: Network, tmp_path: Path) -> None:
     need(shutil.which("clang"), "clang (package clang)")
     words = ("--debug", "--output-tuple", f"icmp and host {net.v4(2)}")
     with tracing(*words, env=environment(TMPDIR=str(tmp_path))) as run:
@@ -67,14 +67,14 @@ def test_a_run_keeps_its_files_in_a_private_folder(net: Network, tmp_path: Path)
 
 
 def loaded_programs(pid: int) -> Iterator[str]:
-    """Types of the BPF programs that a process has open."""
+    """Yield types of the BPF programs that a process has open."""
     for path in Path(f"/proc/{pid}/fdinfo").iterdir():
         with suppress(FileNotFoundError):  # others are opened and closed meanwhile
             if found := re.search(r"^prog_type:\t(\d+)$", path.read_text(), re.MULTILINE):
                 yield found[1]
 
 
-def test_a_run_goes_on_without_room_for_them(net: Network, tmp_path: Path) -> None:
+def test_run_continues_without_room_for_debug_files(net: Network, tmp_path: Path) -> None:
     """Files are limited to 16 blocks of 512 bytes; a disassembly is longer."""
     limited = ("sh", "-c", 'ulimit -f 16; exec "$@"', "sh")
     words = ("--debug", f"icmp and host {net.v4(2)}")
@@ -110,9 +110,7 @@ def instructions(text: str) -> dict[int, str]:
     return found
 
 
-def test_disassembly_has_the_positions_and_words_of_the_verifier(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disassembly_is_that_of_verifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: dict[str, tuple[int, str]] = {}
     load = bpf.program_load
 

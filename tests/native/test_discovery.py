@@ -1,4 +1,4 @@
-"""This machine's own kernel: its BTF judged by bpftool, its files by mount(8) and cat."""
+"""This machine's kernel: its BTF compared with bpftool's, its files read by mount(8) and cat."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def root() -> None:
     need(os.geteuid() == 0, "root")
 
 
-class Judge:
-    """The types of this kernel as bpftool lists them, and a plain reading of its prototypes."""
+class BpftoolTypes:
+    """This kernel's types as bpftool lists them, with a plain search of its prototypes."""
 
     def __init__(self) -> None:
         need(shutil.which("bpftool") and VMLINUX.exists(), "bpftool, and a kernel with BTF")
@@ -57,33 +57,33 @@ class Judge:
             type_id = found["type_id"]
         return found
 
-    def packets(self, proto_id: int) -> list[int]:
-        """Places, 1 the first, of ``struct sk_buff *`` arguments."""
-        places = []
-        for place, param in enumerate(self.types[proto_id]["params"], 1):
+    def skb_positions(self, proto_id: int) -> list[int]:
+        """Return positions, 1 the first, of ``struct sk_buff *`` arguments."""
+        positions = []
+        for position, param in enumerate(self.types[proto_id]["params"], 1):
             pointer = self.bare(param["type_id"])
             if pointer["kind"] == "PTR":
                 target = self.bare(pointer["type_id"])
                 if (target["kind"], target["name"]) == ("STRUCT", "sk_buff"):
-                    places.append(place)
-        return places
+                    positions.append(position)
+        return positions
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         return [entry for entry in self.types.values() if entry["kind"] == kind]
 
 
 @pytest.fixture(scope="module")
-def judge() -> Judge:
-    return Judge()
+def bpftool_types() -> BpftoolTypes:
+    return BpftoolTypes()
 
 
-def test_functions_are_those_of_bpftool(judge: Judge) -> None:
+def test_functions_are_those_of_bpftool(bpftool_types: BpftoolTypes) -> None:
     expected: dict[str, int] = {}
     beyond = set()
-    for function in judge.of_kind("FUNC"):
-        if places := judge.packets(function["type_id"]):
-            if places[0] <= 5:
-                expected[function["name"]] = places[0]
+    for function in bpftool_types.of_kind("FUNC"):
+        if positions := bpftool_types.skb_positions(function["type_id"]):
+            if positions[0] <= 5:
+                expected[function["name"]] = positions[0]
             else:
                 beyond.add(function["name"])
     found = discover_functions(load_vmlinux(), {}, None, None, EVERY)
@@ -92,21 +92,23 @@ def test_functions_are_those_of_bpftool(judge: Judge) -> None:
     assert len(expected) > 1000
 
 
-def test_tracepoints_are_those_of_bpftool(judge: Judge) -> None:
+def test_tracepoints_are_those_of_bpftool(bpftool_types: BpftoolTypes) -> None:
     expected = {}
-    for typedef in judge.of_kind("TYPEDEF"):
+    for typedef in bpftool_types.of_kind("TYPEDEF"):
         if typedef["name"].startswith("btf_trace_"):
-            proto = judge.types[typedef["type_id"]]["type_id"]
-            if places := judge.packets(proto):
-                expected[typedef["name"].removeprefix("btf_trace_")] = places[0] - 2
+            proto = bpftool_types.types[typedef["type_id"]]["type_id"]
+            if positions := bpftool_types.skb_positions(proto):
+                expected[typedef["name"].removeprefix("btf_trace_")] = positions[0] - 2
     found = discover_tracepoints(load_vmlinux(), EVERY)
     assert {one.name: one.skb_index for one in found} == expected
     kfree_skb = next(one for one in found if one.name == "kfree_skb")
     names = [
-        judge.bare(param["type_id"])["name"]
-        for entry in judge.of_kind("TYPEDEF")
+        bpftool_types.bare(param["type_id"])["name"]
+        for entry in bpftool_types.of_kind("TYPEDEF")
         if entry["name"] == "btf_trace_kfree_skb"
-        for param in judge.types[judge.types[entry["type_id"]]["type_id"]]["params"][1:]
+        for param in bpftool_types.types[bpftool_types.types[entry["type_id"]]["type_id"]][
+            "params"
+        ][1:]
     ]
     assert kfree_skb.reason_index == names.index("skb_drop_reason")
 
@@ -127,24 +129,26 @@ def test_symbols_are_those_of_kallsyms() -> None:
     assert symbols.nearest(address + 1) == ("consume_skb", 1)
 
 
-def mounted_by_hand(filesystem: str, name: str) -> subprocess.CompletedProcess[str]:
-    """cat of a file of a filesystem that is mounted for it, where nobody else sees it."""
+def mount_and_cat(filesystem: str, name: str) -> subprocess.CompletedProcess[str]:
+    """Print a file of a filesystem that is mounted in a mount namespace of its own."""
     script = f"mount -t {filesystem} none /mnt && exec cat /mnt/{name}"
     command = ["unshare", "--mount", "sh", "-c", script]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def mounts() -> list[str]:
-    """All but the files of network namespaces, which others' tests make and remove meanwhile."""
+    """Return all mounts but files of network namespaces, which other tests make and remove
+    meanwhile.
+    """
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return [line for line in lines if " - nsfs " not in line]
 
 
-def test_a_detached_mount_shows_the_same_and_leaves_nothing() -> None:
+def test_detached_mount_has_same_file() -> None:
     before = mounts()
     descriptors = sorted(os.listdir("/proc/self/fd"))
     found = pseudofs.read_file("securityfs", "lsm", mount_points=()).decode()
-    assert found == mounted_by_hand("securityfs", "lsm").stdout
+    assert found == mount_and_cat("securityfs", "lsm").stdout
     with pytest.raises(FileNotFoundError):
         pseudofs.read_file("securityfs", "no_such_file", mount_points=("/nowhere",))
     with pytest.raises(OSError, match="no_such_filesystem"):
@@ -153,16 +157,16 @@ def test_a_detached_mount_shows_the_same_and_leaves_nothing() -> None:
     assert sorted(os.listdir("/proc/self/fd")) == descriptors
 
 
-def test_lockdown() -> None:
-    shown = mounted_by_hand("securityfs", "lockdown")
+def test_lockdown_level_is_that_of_file() -> None:
+    shown = mount_and_cat("securityfs", "lockdown")
     expected = (
         lockdown.parse_level(shown.stdout) if not shown.returncode else lockdown.Lockdown.NONE
     )
     assert lockdown.level() is expected
 
 
-def test_traceable_functions_or_the_reason_why_not() -> None:
-    shown = mounted_by_hand("tracefs", "available_filter_functions")
+def test_traceable_functions_or_error() -> None:
+    shown = mount_and_cat("tracefs", "available_filter_functions")
     if shown.returncode == 0:
         found = ftrace.traceable_functions()
         assert len(found) == len(set(shown.stdout.splitlines()))
@@ -176,12 +180,12 @@ def test_traceable_functions_or_the_reason_why_not() -> None:
         assert f"kernel lockdown ({lockdown.level().value})" in str(caught.value)
 
 
-def test_root_can_trace_and_nobody_can_not() -> None:
+def test_missing_capabilities_of_root_and_user() -> None:
     assert capabilities.missing_capabilities() == []
     code = "from pypwru.kernel.capabilities import *; print(*missing_capabilities())"
-    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    unprivileged = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     printed = subprocess.run(
-        [*nobody, sys.executable, "-c", code],
+        [*unprivileged, sys.executable, "-c", code],
         capture_output=True,
         text=True,
         check=True,
@@ -190,14 +194,14 @@ def test_root_can_trace_and_nobody_can_not() -> None:
     assert printed.split() == ["CAP_BPF", "CAP_PERFMON", "CAP_SYSLOG"]
 
 
-def test_nobody_is_told_that_addresses_are_hidden() -> None:
-    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+def test_hidden_addresses_are_error() -> None:
+    unprivileged = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     shown = subprocess.run(
-        [*nobody, "head", "-1", str(KALLSYMS)], capture_output=True, text=True, check=True
+        [*unprivileged, "head", "-1", str(KALLSYMS)], capture_output=True, text=True, check=True
     ).stdout
     code = "from pypwru.kernel.kallsyms import read_symbols; print(len(read_symbols()))"
     result = subprocess.run(
-        [*nobody, sys.executable, "-c", code],
+        [*unprivileged, sys.executable, "-c", code],
         capture_output=True,
         text=True,
         check=False,
@@ -209,7 +213,7 @@ def test_nobody_is_told_that_addresses_are_hidden() -> None:
         assert int(result.stdout) > 1000
 
 
-def test_backends_are_tried_on_a_function_of_plain_arguments() -> None:
+def test_trial_function_has_plain_arguments() -> None:
     btf = load_vmlinux()
     function = btf.type(btf.find(TRIAL_FUNCTION, Kind.FUNC)[0])
     kinds = {btf.type(btf.resolve(each.type)).kind for each in btf.params(function.type)}

@@ -1,4 +1,4 @@
-"""Every error of a start, provoked for real: one line that says what, and what to do about it.
+"""Every error of a start, provoked: one line with the cause and the cure.
 
 Longer than 300 lines because it is a list: a test for each error.
 """
@@ -25,7 +25,7 @@ from pypwru.kernel.lockdown import Lockdown
 from pypwru.kernel.lockdown import level as lockdown_level
 from tests.native.tracing import (
     COMMAND,
-    PATIENCE,
+    TIMEOUT,
     environment,
     need_tracing,
     pypwru,
@@ -37,7 +37,7 @@ from tests.unit.discovery.test_functions import Kernel
 pytestmark = pytest.mark.native
 
 Ended = subprocess.CompletedProcess[str]
-NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+UNPRIVILEGED = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 BY_TRACEPOINT = "--backend=tracepoint"
 MEMORY_CGROUPS = ("/sys/fs/cgroup/memory", "/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 
@@ -48,7 +48,7 @@ def _can_trace() -> None:
 
 
 def only_error(ended: Ended, status: int = 1) -> str:
-    """The one line of a run that failed before it said anything else."""
+    """Return the one line of a run that failed before it logged anything."""
     assert ended.returncode == status, ended.stderr
     assert ended.stdout == ""
     assert ended.stderr.count("\n") == 1, ended.stderr
@@ -57,7 +57,7 @@ def only_error(ended: Ended, status: int = 1) -> str:
 
 
 def last_error(ended: Ended) -> str:
-    """The one line of a run that had begun to log."""
+    """Return the one line of a run that had begun to log."""
     assert ended.returncode == 1, ended.stderr
     assert "Traceback" not in ended.stderr
     *log, error = ended.stderr.splitlines()
@@ -67,20 +67,20 @@ def last_error(ended: Ended) -> str:
 
 
 def only_or_last_error(ended: Ended) -> str:
-    """The one line of a run, whether it had begun to log or not."""
+    """Return the one line of a run, whether it had begun to log or not."""
     return last_error(ended) if " INFO " in ended.stderr else only_error(ended)
 
 
 # Rights
 
 
-def test_not_root() -> None:
+def test_unprivileged_user_is_error() -> None:
     need(shutil.which("setpriv"), "setpriv, of util-linux")
     readable = subprocess.run(
-        [*NOBODY, *COMMAND, "--version"], env=environment(), capture_output=True, check=False
+        [*UNPRIVILEGED, *COMMAND, "--version"], env=environment(), capture_output=True, check=False
     )
     need(readable.returncode == 0, "a checkout that nobody can read")
-    message = only_error(pypwru("icmp", before=NOBODY))
+    message = only_error(pypwru("icmp", before=UNPRIVILEGED))
     for name in ("CAP_BPF", "CAP_PERFMON", "CAP_SYSLOG", "sudo pypwru"):
         assert name in message
 
@@ -94,18 +94,18 @@ def test_not_root() -> None:
         ("-all", ["CAP_BPF", "CAP_PERFMON", "CAP_SYSLOG"]),
     ],
 )
-def test_root_without_capabilities(dropped: str, named: list[str]) -> None:
+def test_missing_capabilities_are_error(dropped: str, named: list[str]) -> None:
     message = only_error(pypwru(BY_TRACEPOINT, before=("setpriv", f"--bounding-set={dropped}")))
     assert [one for one in ("CAP_BPF", "CAP_PERFMON", "CAP_SYSLOG") if one in message] == named
     assert "run it as root of the host: sudo pypwru" in message
 
 
-def test_root_of_a_user_namespace() -> None:
+def test_root_of_user_namespace_is_error() -> None:
     message = only_error(pypwru(BY_TRACEPOINT, before=("unshare", "--user", "--map-root-user")))
     assert "CAP_BPF" in message and "root of the host" in message
 
 
-# What the kernel has
+# Kernel
 
 
 def _has_kprobes() -> bool:
@@ -116,8 +116,8 @@ def _has_kprobes() -> bool:
 
 
 @pytest.mark.parametrize("backend", ["kprobe", "kprobe-multi", "fentry", "fentry-multi"])
-def test_a_backend_that_the_kernel_refuses(backend: str) -> None:
-    """A kernel without kprobes, or locked down; where they work there is nothing to provoke."""
+def test_unsupported_backend_is_error(backend: str) -> None:
+    """A kernel without kprobes, or locked down; where they work there is no error."""
     if _has_kprobes() and lockdown_level() in (Lockdown.NONE, Lockdown.UNKNOWN):
         pytest.skip("this kernel allows kprobes: the lab provokes their errors")
     message = only_error(pypwru(f"--backend={backend}", "icmp"))
@@ -125,19 +125,19 @@ def test_a_backend_that_the_kernel_refuses(backend: str) -> None:
     assert "CONFIG_" in message or "lockdown" in message
 
 
-def test_the_automatic_choice_says_why_not_the_others(tmp_path: Path) -> None:
+def test_automatic_backend_logs_why_not_others(tmp_path: Path) -> None:
     if _has_kprobes():
         pytest.skip("this kernel allows kprobes: its choice needs no excuse")
     words = ("--ready-file=/nonexistent/folder/ready", "icmp and host 10.255.255.254")
     ended = pypwru("--debug", *words, env=environment(TMPDIR=str(tmp_path)))
-    chosen, why = (line for line in ended.stderr.splitlines() if "Chose backend" in line)
-    assert chosen.endswith("INFO Chose backend backend=tracepoint")
+    selected, why = (line for line in ended.stderr.splitlines() if "Chose backend" in line)
+    assert selected.endswith("INFO Chose backend backend=tracepoint")
     for backend in ("fentry-multi", "kprobe-multi", "fentry", "kprobe"):
         assert f"no {backend}: " in why
     assert "no kprobe: " not in pypwru(*words).stderr
 
 
-def test_no_btf() -> None:
+def test_kernel_without_btf_is_error() -> None:
     script = 'mount -t tmpfs none /sys/kernel/btf && exec "$@"'
     ended = pypwru(BY_TRACEPOINT, before=("unshare", "--mount", "sh", "-c", script, "sh"))
     message = only_error(ended)
@@ -155,13 +155,13 @@ def test_no_btf() -> None:
         ("/bin/true", "ELF without a .BTF section"),
     ],
 )
-def test_a_kernel_btf_that_is_none(path: str, words: str) -> None:
+def test_kernel_btf_of_no_btf_is_error(path: str, words: str) -> None:
     message = only_error(pypwru(BY_TRACEPOINT, f"--kernel-btf={path}"))
     assert path in message and words in message
     assert "--kernel-btf" in message, "the cure"
 
 
-def test_a_kernel_btf_of_another_kernel(tmp_path: Path) -> None:
+def test_kernel_btf_of_other_kernel_is_error(tmp_path: Path) -> None:
     kernel = Kernel()
     kernel.function("ip_rcv", kernel.skb)
     other = tmp_path / "btf"
@@ -170,7 +170,7 @@ def test_a_kernel_btf_of_another_kernel(tmp_path: Path) -> None:
     assert f"{other} is not of the running kernel" in message and "leave it out" in message
 
 
-def test_the_running_kernels_own_btf_from_a_file(tmp_path: Path) -> None:
+def test_kernel_btf_of_running_kernel_is_used(tmp_path: Path) -> None:
     own = tmp_path / "btf"
     own.write_bytes(Path("/sys/kernel/btf/vmlinux").read_bytes())
     with tracing(f"--kernel-btf={own}", "icmp and host 10.255.255.254") as run:
@@ -178,7 +178,7 @@ def test_the_running_kernels_own_btf_from_a_file(tmp_path: Path) -> None:
     assert run.status == 0, run.stderr
 
 
-def test_a_module_without_btf() -> None:
+def test_module_without_btf_is_error() -> None:
     message = only_error(pypwru(BY_TRACEPOINT, "--kmods=no_such_module"))
     assert "'no_such_module'" in message and "modprobe" in message
 
@@ -186,7 +186,7 @@ def test_a_module_without_btf() -> None:
 # BCC
 
 
-def test_bcc_is_missing(tmp_path: Path) -> None:
+def test_missing_bcc_is_error(tmp_path: Path) -> None:
     (tmp_path / "bcc").mkdir()
     (tmp_path / "bcc" / "__init__.py").write_text("raise ImportError('not installed')\n")
     env = environment(PYPWRU_CACHE=str(tmp_path / "cache"))
@@ -195,8 +195,8 @@ def test_bcc_is_missing(tmp_path: Path) -> None:
     assert "BCC is missing" in message and "python3-bpfcc" in message
 
 
-def test_a_compile_that_fails(tmp_path: Path) -> None:
-    """BCC that raises; clang's words are for --debug."""
+def test_failed_compile_is_error(tmp_path: Path) -> None:
+    """BCC raises; clang's messages are logged by --debug."""
     (tmp_path / "bcc").mkdir()
     (tmp_path / "bcc" / "__init__.py").write_text(
         "import os\n"
@@ -208,12 +208,12 @@ def test_a_compile_that_fails(tmp_path: Path) -> None:
     env["PYTHONPATH"] = f"{tmp_path}:{env['PYTHONPATH']}"
     message = only_error(pypwru(BY_TRACEPOINT, env=env))
     assert message.endswith("BCC failed to compile trace.bpf.c: a.c:2:1: error: no such thing")
-    told = pypwru(BY_TRACEPOINT, "--debug", env={**env, "TMPDIR": str(tmp_path)})
-    assert "warning: w" in told.stderr
-    assert told.stderr.splitlines()[-1] == message
+    debug_run = pypwru(BY_TRACEPOINT, "--debug", env={**env, "TMPDIR": str(tmp_path)})
+    assert "warning: w" in debug_run.stderr
+    assert debug_run.stderr.splitlines()[-1] == message
 
 
-# What was typed
+# Arguments
 
 
 @pytest.mark.parametrize(
@@ -226,17 +226,17 @@ def test_a_compile_that_fails(tmp_path: Path) -> None:
         ("type mgt", "802.11"),
     ],
 )
-def test_a_bad_filter_in_libpcaps_own_words(expression: str, words: str) -> None:
+def test_invalid_filter_has_message_of_libpcap(expression: str, words: str) -> None:
     message = only_error(pypwru(BY_TRACEPOINT, expression))
     assert expression in message and words in message
 
 
-def test_an_unknown_function() -> None:
+def test_unknown_function_is_error() -> None:
     message = only_error(pypwru(BY_TRACEPOINT, "--filter-func=kfree_skbb"))
     assert "'kfree_skbb'" in message and "did you mean kfree_skb?" in message
 
 
-def test_a_function_name_that_is_no_expression() -> None:
+def test_invalid_function_pattern_is_error() -> None:
     message = only_error(pypwru(BY_TRACEPOINT, "--filter-func=netif_("))
     assert "missing closing )" in message
 
@@ -252,23 +252,23 @@ def test_a_function_name_that_is_no_expression() -> None:
         ("--output-limit-lines=-1", "-1"),
     ],
 )
-def test_usage(argument: str, words: str) -> None:
-    """As pflag has it, and above it a hint."""
+def test_usage_error_is_that_of_pflag(argument: str, words: str) -> None:
+    """The message is pflag's, below a hint."""
     ended = pypwru(argument)
     assert (ended.returncode, ended.stdout) == (2, "")
     hint, error = ended.stderr.splitlines()
     assert hint and words in error
 
 
-def test_an_unknown_category() -> None:
+def test_unknown_category_is_error() -> None:
     assert "take one of" in only_error(pypwru("--category=nope"), status=2)
 
 
 # Memory
 
 
-def test_no_memory_for_the_ring() -> None:
-    """A memory cgroup, as a container has one, that the ring does not fit in."""
+def test_ring_beyond_memory_is_error() -> None:
+    """A memory cgroup, as a container has one, is smaller than the ring."""
     with memory_cgroup(256 << 20) as folder:
         script = 'echo $$ >"$0/cgroup.procs" && exec "$@"'
         ended = pypwru(BY_TRACEPOINT, "--buffer-size=1G", before=("sh", "-c", script, str(folder)))
@@ -279,7 +279,7 @@ def test_no_memory_for_the_ring() -> None:
 
 @contextlib.contextmanager
 def memory_cgroup(limit: int) -> Iterator[Path]:
-    """A group of version 1 or 2; what is charged to it is at most ``limit`` bytes."""
+    """Make a group of version 1 or 2; at most ``limit`` bytes are charged to it."""
     for parent in map(Path, MEMORY_CGROUPS):
         folder = parent / f"pypwru-test-{os.getpid()}"
         for file in ("memory.limit_in_bytes", "memory.max"):
@@ -299,8 +299,8 @@ def memory_cgroup(limit: int) -> Iterator[Path]:
 
 
 def _remove(group: Path) -> None:
-    """Its last process has been waited for, and may still be leaving it."""
-    deadline = time.monotonic() + PATIENCE
+    """Remove it; its last process has been waited for, and may still be leaving it."""
+    deadline = time.monotonic() + TIMEOUT
     while group.exists():
         try:
             group.rmdir()
@@ -309,7 +309,7 @@ def _remove(group: Path) -> None:
                 raise
 
 
-def test_no_address_space_for_the_ring() -> None:
+def test_ring_beyond_address_space_is_error() -> None:
     need(shutil.which("prlimit"), "prlimit, of util-linux")
     ended = pypwru(BY_TRACEPOINT, "--buffer-size=1G", before=("prlimit", f"--as={1 << 30}"))
     message = only_error(ended)
@@ -321,8 +321,8 @@ def test_no_address_space_for_the_ring() -> None:
 
 
 @pytest.mark.parametrize("limit", range(7, 58, 3))
-def test_too_few_descriptors(limit: int) -> None:
-    """Maps, programs or links: whatever has no room is an error, and no trace without it."""
+def test_too_few_descriptors_is_error(limit: int) -> None:
+    """Each failure of a map, program or link is an error, and no trace goes on without one."""
     need(shutil.which("prlimit"), "prlimit, of util-linux")
     message = only_or_last_error(pypwru(BY_TRACEPOINT, before=("prlimit", f"--nofile={limit}")))
     assert f"raise the limit of {limit} open files" in message
@@ -339,13 +339,13 @@ sys.exit(main())
 """
 
 
-def test_a_kernel_that_refuses_everything() -> None:
+def test_failed_attach_of_all_is_error() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", REFUSING, BY_TRACEPOINT],
         capture_output=True,
         text=True,
         env=environment(),
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     assert "Device or resource busy" in last_error(ended)
@@ -356,18 +356,18 @@ def test_a_kernel_that_refuses_everything() -> None:
 
 
 @pytest.mark.parametrize("path", ["/proc/nosuch/trace", "/etc/passwd/trace", "/sys/kernel"])
-def test_an_unwritable_output_file_is_told_before_anything_else(path: str) -> None:
+def test_unwritable_output_file_is_first_error(path: str) -> None:
     message = only_error(pypwru(BY_TRACEPOINT, f"--output-file={path}"))
     assert path in message and "choose another --output-file" in message
 
 
-def test_a_ready_file_in_a_missing_folder(tmp_path: Path) -> None:
+def test_ready_file_in_missing_folder_is_error(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "ready"
     message = last_error(pypwru(BY_TRACEPOINT, f"--ready-file={path}"))
     assert str(path) in message and "choose another --ready-file" in message
 
 
-def test_a_full_disk() -> None:
+def test_full_disk_is_error() -> None:
     with open("/dev/full", "wb") as full:
         ended = subprocess.run(
             [*COMMAND, BY_TRACEPOINT],
@@ -375,7 +375,7 @@ def test_a_full_disk() -> None:
             stderr=subprocess.PIPE,
             text=True,
             env=environment(),
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
     assert ended.returncode == 1
@@ -385,7 +385,7 @@ def test_a_full_disk() -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_a_closed_standard_output() -> None:
+def test_closed_stdout_is_error() -> None:
     message = only_error(pypwru(BY_TRACEPOINT, before=("sh", "-c", 'exec "$@" >&-', "sh")))
     assert "standard output is closed" in message and "--output-file" in message
 
@@ -394,10 +394,10 @@ def test_a_closed_standard_output() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_during_the_compile(tmp_path: Path, number: int) -> None:
-    """The compile can't be asked to stop: the signal is answered right after it, quietly.
+def test_signal_during_compile_ends_start(tmp_path: Path, number: int) -> None:
+    """The compile can't be stopped: the signal takes effect right after it, quietly.
 
-    All of the group get it, as of a terminal: the process that compiles, too.
+    The whole group gets it, as from a terminal: the process that compiles, too.
     """
     (tmp_path / "bcc").mkdir()
     pause = tmp_path / "compiling"
@@ -425,12 +425,12 @@ def test_a_signal_during_the_compile(tmp_path: Path, number: int) -> None:
     pause.open().close()  # it is importing bcc
     os.killpg(process.pid, number)
     go.open("w").close()
-    _, told = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, told
-    assert "Traceback" not in told and "Received signal" in told
+    _, log_text = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, log_text
+    assert "Traceback" not in log_text and "Received signal" in log_text
 
 
-def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+def test_second_signal_during_compile_kills(tmp_path: Path) -> None:
     (tmp_path / "bcc").mkdir()
     pause = tmp_path / "compiling"
     os.mkfifo(pause)
@@ -448,44 +448,44 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     )
     pause.open().close()
     process.send_signal(signal.SIGINT)
-    for _ in range(10 * PATIENCE):  # right behind the first they are the same request
+    for _ in range(10 * TIMEOUT):  # right behind the first they are one stop request
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.1)
             break
         process.send_signal(signal.SIGTERM)
-    out, told = process.communicate(timeout=PATIENCE)
+    out, log_text = process.communicate(timeout=TIMEOUT)
     # Or by one more that came while it left.
     assert process.returncode in (130, -signal.SIGTERM)
-    assert "Traceback" not in told
+    assert "Traceback" not in log_text
     assert out == ""
 
 
-def test_nothing_is_attached_after_an_error() -> None:
-    """What a failed run attached is gone: the kernel frees it soon after the process."""
+def test_error_leaves_nothing_attached() -> None:
+    """The kernel frees what a failed run attached soon after the process."""
     earlier = _orphans()
     pypwru(BY_TRACEPOINT, "--ready-file=/nonexistent/folder/ready")
     with tracing("icmp and host 10.255.255.254") as run:
-        ours = _held(run.process.pid) & _handlers()
+        ours = _open_programs(run.process.pid) & _handlers()
         assert ours
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while ours & _handlers() or _orphans() - earlier:
         assert time.monotonic() < deadline, "programs are still loaded"
 
 
 def _handlers() -> set[int]:
-    """Ids of pypwru's loaded programs, whosever."""
+    """Return ids of pypwru's loaded programs, of any process."""
     found = set()
-    for identity in bpf_info.program_ids():
-        program = bpf_info.program_open(identity)
+    for program_id in bpf_info.program_ids():
+        program = bpf_info.program_open(program_id)
         if program is not None:
             with closing_fd(program):
                 if bpf_info.program_info(program).name.startswith("trace_skb"):
-                    found.add(identity)
+                    found.add(program_id)
     return found
 
 
-def _held(process: int | str) -> set[int]:
-    """Ids of the programs that a process has open, itself or by a link."""
+def _open_programs(process: int | str) -> set[int]:
+    """Return ids of the programs that a process has open, itself or by a link."""
     found: set[int] = set()
     with contextlib.suppress(OSError):  # it ended
         for file in Path(f"/proc/{process}/fdinfo").iterdir():
@@ -495,10 +495,10 @@ def _held(process: int | str) -> set[int]:
 
 
 def _orphans() -> set[int]:
-    """Those of ``_handlers`` that no process has: others' tests, too, may run pypwru now."""
+    """Return ``_handlers`` that no process has open: other tests may run pypwru now, too."""
     handlers = _handlers()
     for process in filter(str.isdigit, os.listdir("/proc")):
-        handlers -= _held(process)
+        handlers -= _open_programs(process)
     return handlers
 
 
@@ -506,7 +506,7 @@ def _orphans() -> set[int]:
 
 
 def _limited(words: str, *arguments: str, **env: str) -> Ended:
-    """A run in a shell that has set a limit."""
+    """Run in a shell that has set a limit."""
     before = ("sh", "-c", f'{words}; exec "$@"', "sh")
     return pypwru(BY_TRACEPOINT, *arguments, before=before, env=environment(**env))
 
@@ -522,7 +522,7 @@ ENDS_ONCE_READY = "--ready-file=/nonexistent/folder/ready"
 
 
 @pytest.mark.parametrize("kilobytes", [60_000, 120_000, 200_000])
-def test_no_address_space(tmp_path: Path, kilobytes: int) -> None:
+def test_address_space_limit_is_error(tmp_path: Path, kilobytes: int) -> None:
     cache = str(tmp_path / "cache")
     cold = _limited(f"ulimit -v {kilobytes}", ENDS_ONCE_READY, PYPWRU_CACHE=cache)
     assert "ulimit -v" in _one_line(cold)
@@ -533,13 +533,13 @@ def test_no_address_space(tmp_path: Path, kilobytes: int) -> None:
 
 
 @pytest.mark.parametrize("limit", [12, 16, 24, 40, 60])
-def test_no_descriptors(limit: int) -> None:
+def test_descriptor_limit_is_error(limit: int) -> None:
     line = _one_line(_limited(f"ulimit -n {limit}", ENDS_ONCE_READY))
     assert "ulimit -n" in line or "ready file" in line
     assert "CAP_" not in line
 
 
-def test_no_folder_for_temporary_files() -> None:
+def test_start_without_temporary_folder() -> None:
     """A cold start needs none, and so a killed compile leaves nothing there."""
     mounts = (
         "for folder in /tmp /var/tmp /usr/tmp /dev/shm; do "
@@ -555,21 +555,21 @@ def test_no_folder_for_temporary_files() -> None:
     assert "No cache" in ended.stderr
 
 
-def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
+def test_removed_working_directory(tmp_path: Path) -> None:
     gone = f"mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir {tmp_path}/gone"
     ended = _limited(gone, ENDS_ONCE_READY, PYPWRU_CACHE=str(tmp_path / "cache"))
     assert "ready file" in _one_line(ended)
 
 
-def test_a_closed_standard_error(tmp_path: Path) -> None:
-    """A cold start compiles all the same, and the last word is in the status."""
+def test_closed_stderr(tmp_path: Path) -> None:
+    """A cold start compiles all the same, and the result is in the exit status."""
     cache = tmp_path / "cache"
     ended = _limited("exec 2>&-", ENDS_ONCE_READY, PYPWRU_CACHE=str(cache))
     assert ended.returncode == 1 and ended.stderr == ""
     assert any(path.name.startswith("bytecode") for path in cache.iterdir())
 
 
-def test_a_user_without_a_name_and_home(tmp_path: Path) -> None:
+def test_user_without_name_and_home(tmp_path: Path) -> None:
     nameless = ("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups")
     env = {name: value for name, value in environment().items() if name not in ("HOME", "USER")}
     for name in ("PYPWRU_CACHE", "XDG_CACHE_HOME"):
@@ -600,7 +600,7 @@ def test_a_user_without_a_name_and_home(tmp_path: Path) -> None:
     ],
     ids=lambda words: words if isinstance(words, str) else " ".join(words),
 )
-def test_two_outputs_that_are_one_file(
+def test_two_outputs_to_one_file_are_error(
     tmp_path: Path, arguments: tuple[str, ...], redirections: str
 ) -> None:
     (tmp_path / "link").symlink_to("x.pcapng")
@@ -610,14 +610,14 @@ def test_two_outputs_that_are_one_file(
         before=("sh", "-c", script, "sh", "timeout", "-s", "INT", "30"),
     )  # fmt: skip
     assert (tmp_path / "status").read_text() == "status 2\n"
-    told = ended.stdout + ended.stderr
-    told += "".join(
+    output = ended.stdout + ended.stderr
+    output += "".join(
         (tmp_path / name).read_text() for name in ("x.pcapng",) if "2>x" in redirections
     )
-    assert "are one file" in told or "same file" in told or "also the file" in told
+    assert "are one file" in output or "same file" in output or "also the file" in output
 
 
-def test_a_capture_that_cant_be_opened(tmp_path: Path) -> None:
+def test_unopenable_capture_is_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     message = only_error(pypwru(BY_TRACEPOINT, f"--output-pcap={tmp_path}/file/x.pcapng"))
     assert "choose another --output-pcap" in message
@@ -625,8 +625,8 @@ def test_a_capture_that_cant_be_opened(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flag", ["--output-file", "--output-pcap", "--ready-file"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_named_pipe_without_a_reader(tmp_path: Path, flag: str, number: int) -> None:
-    """It is waited for, until the first signal."""
+def test_signal_ends_wait_for_reader(tmp_path: Path, flag: str, number: int) -> None:
+    """A named pipe without a reader is waited for, until the first signal."""
     pipe = tmp_path / "pipe.pcapng"
     os.mkfifo(pipe)
     process = subprocess.Popen(
@@ -639,5 +639,5 @@ def test_a_named_pipe_without_a_reader(tmp_path: Path, flag: str, number: int) -
         assert line, "it ended"
         line = process.stderr.readline()
     process.send_signal(number)
-    process.communicate(timeout=PATIENCE)
+    process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0

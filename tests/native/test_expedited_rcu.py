@@ -1,4 +1,4 @@
-"""The kernel's own switch: after sessions that overlap it is where it was."""
+"""The kernel's switch rcu_expedited: sessions restore it, also when they overlap."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ def _switched_off() -> None:
     need(os.access(KNOB, os.W_OK) and KNOB.read_text().strip() == "0", "rcu_expedited at 0")
 
 
-def test_it_is_on_inside_and_off_behind() -> None:
+def test_rcu_is_expedited_inside_context() -> None:
     with expedite_rcu():
         assert KNOB.read_text().strip() != "0"
     assert KNOB.read_text().strip() == "0"
 
 
-@pytest.mark.parametrize("first_leaves_first", [True, False])
-def test_sessions_that_overlap_switch_it_off(first_leaves_first: bool) -> None:
+@pytest.mark.parametrize("is_first_closed_first", [True, False])
+def test_overlapping_sessions_restore_switch(is_first_closed_first: bool) -> None:
     with ExitStack() as one, ExitStack() as other:
         one.enter_context(expedite_rcu())
         other.enter_context(expedite_rcu())
-        for stack in (one, other) if first_leaves_first else (other, one):
+        for stack in (one, other) if is_first_closed_first else (other, one):
             stack.close()
     assert KNOB.read_text().strip() == "0"
 
 
 @pytest.mark.parametrize("setting", ["1", "2"])
-def test_an_administrators_setting_stays(setting: str) -> None:
+def test_setting_of_administrator_is_kept(setting: str) -> None:
     KNOB.write_text(setting)
     try:
         with expedite_rcu():
@@ -70,7 +70,7 @@ with expedite_rcu():
 """
 
 
-def test_what_a_killed_session_left_on_is_switched_off_by_the_next() -> None:
+def test_session_resets_switch_of_killed_one() -> None:
     try:
         ended = subprocess.run([sys.executable, "-c", KILLED], env=environment(), check=False)
         assert ended.returncode == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""gcc says what an expression means, the kernel runs what we made of it."""
+"""Expressions run by the kernel; gcc, which compiles their meaning in C, is the oracle."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tests.oracles.expression_strategies import (
     CONTENTS,
     POINTERS,
     TEXTS,
-    World,
+    StructWorld,
     expressions,
-    worlds,
+    struct_worlds,
 )
-from tests.oracles.expressions import BATCH, Gcc, Judged, Kernel, fixes_of, memory_of, places
+from tests.oracles.expressions import BATCH, Case, Gcc, Kernel, fixes_of, memory_of, object_offsets
 from tests.support.need import need
 
 pytestmark = pytest.mark.native
-# What C allows, and a filter refuses because it can't be meant, or has no room for.
+# Valid C that a filter refuses: its value is constant, or there is no room for it.
 REFUSALS = (
     "and never",
     "a shift by",
@@ -45,9 +45,9 @@ def _root() -> None:
     need(os.geteuid() == 0, "root, for BPF_PROG_TEST_RUN")
 
 
-def compiled(judged: list[Judged], btf: BTF) -> dict[Judged, Expression]:
-    found: dict[Judged, Expression] = {}
-    for one in judged:
+def compiled(cases: list[Case], btf: BTF) -> dict[Case, Expression]:
+    found: dict[Case, Expression] = {}
+    for one in cases:
         try:
             expression = compile_filter_expression(one.text, "skb", btf)
             expression.body(-16)
@@ -69,7 +69,7 @@ def memories(data: st.DataObject, btf: BTF) -> list[bytes]:
         memory = bytearray(memory_of(btf, content, data.draw(pointers)))
         at = find_member(btf, "sk_buff", "text").offset
         memory[at : at + 6] = text
-        for start, struct in zip(places(btf), ("sk_buff", "other", "other"), strict=False):
+        for start, struct in zip(object_offsets(btf), ("sk_buff", "other", "other"), strict=False):
             memory[start + find_member(btf, struct, "flag").offset] &= 1  # gcc relies on it
         made.append(bytes(memory))
     return made
@@ -80,8 +80,8 @@ def memories(data: st.DataObject, btf: BTF) -> list[bytes]:
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],  # each try at a smaller case would run gcc
 )
-@given(worlds(), st.data())
-def judge(world: World, data: st.DataObject) -> None:
+@given(struct_worlds(), st.data())
+def compare_verdicts(world: StructWorld, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         gcc = Gcc(world.layout, Path(folder))
         drawn = data.draw(st.lists(expressions(world), min_size=16, max_size=BATCH))
@@ -89,9 +89,9 @@ def judge(world: World, data: st.DataObject) -> None:
         if not views:
             return
         contents = memories(data, gcc.btf)
-        wanted = gcc.verdicts(list(views), contents)
+        expected_lines = gcc.verdicts(list(views), contents)
         with Kernel(list(views.values()), gcc.btf) as kernel:
-            for memory, line in zip(contents, wanted, strict=True):
+            for memory, line in zip(contents, expected_lines, strict=True):
                 result = kernel.run(memory)
                 for number, (one, expected) in enumerate(zip(views, line, strict=True)):
                     counts["compared"] += 1
@@ -101,9 +101,9 @@ def judge(world: World, data: st.DataObject) -> None:
                     )
 
 
-def test_expressions_mean_what_gcc_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_verdicts_are_those_of_gcc(capsys: pytest.CaptureFixture[str]) -> None:
     counts.clear()
-    judge()
+    compare_verdicts()
     with capsys.disabled():
         print(
             f"\n{counts['compared']:,} verdicts of gcc and the kernel compared, 0 mismatches "

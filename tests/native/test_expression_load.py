@@ -1,4 +1,4 @@
-"""The verifier takes expressions over this kernel's own structs, and they are true of its packets.
+"""The verifier accepts expressions over this kernel's own structs, and its packets match them.
 
 A sched_cls program's context is the sk_buff itself, and BPF_PROG_TEST_RUN makes one on ``lo``.
 """
@@ -72,13 +72,13 @@ def run(body: list[Insn]) -> int:
 
 
 @pytest.mark.parametrize("text", TRUE)
-def test_what_is_true_of_a_packet(btf: BTF, text: str) -> None:
+def test_true_expressions_match(btf: BTF, text: str) -> None:
     assert run(compile_filter_expression(text, "skb", btf).body(0)) == 1
     assert run(compile_filter_expression(f"!({text})", "skb", btf).body(-200)) == 0
 
 
 @pytest.mark.parametrize("text", FALSE)
-def test_what_is_not(btf: BTF, text: str) -> None:
+def test_false_expressions_do_not_match(btf: BTF, text: str) -> None:
     assert run(compile_filter_expression(text, "skb", btf).body(0)) == 0
 
 
@@ -91,13 +91,13 @@ def test_what_is_not(btf: BTF, text: str) -> None:
     ],
     ids=["600 comparisons", "298 terms", "20 summands"],
 )
-def test_the_verifier_takes_long_ones(btf: BTF, text: str) -> None:
+def test_verifier_accepts_long_expressions(btf: BTF, text: str) -> None:
     expression = compile_filter_expression(text, "skb", btf)
     assert run(expression.body(-100)) == (" && skb->dev" in text)
 
 
-def test_members_of_xdp_buff(btf: BTF) -> None:
-    """What pwru's help gives as its example."""
+def test_member_of_xdp_buff(btf: BTF) -> None:
+    """The example of pwru's help."""
     expression = compile_filter_expression("xdp->rxq->dev->ifindex == 9", "xdp", btf)
     assert run(expression.body(0)) == 0
     assert compile_members(["xdp->rxq->queue_index"], "xdp", btf).items[0].name == "queue_index"
@@ -106,18 +106,18 @@ def test_members_of_xdp_buff(btf: BTF) -> None:
 MEMBERS = ("skb->protocol", "skb->dev->ifindex", "skb->next->len", "skb->dev->reg_state")
 
 
-def to_stack(members: MetadataMembers, place: int) -> int:
-    """The kernel's value of one of four members."""
+def member_value(members: MetadataMembers, index: int) -> int:
+    """Return the kernel's value of one of four members."""
     before, after = Assembler(), Assembler()
     before.move(R2, R10)
     before.add(R2, OUT)
-    after.load(8, R0, R10, OUT + 8 * place)
+    after.load(8, R0, R10, OUT + 8 * index)
     return run([*before.finish(), *members.body(OUT), *after.finish()])
 
 
-def test_members_of_a_packet(btf: BTF) -> None:
+def test_members_of_packet(btf: BTF) -> None:
     members = compile_members(MEMBERS, "skb", btf)
-    values = [to_stack(members, place) for place in range(4)]
+    values = [member_value(members, index) for index in range(4)]
     # An u8 since Linux 6.14, an enum before.
     assert members.format_text(values) in (
         " protocol=8 ifindex=1 len=0 reg_state=1",
@@ -132,7 +132,7 @@ def ring() -> Iterator[int]:
     os.close(fd)
 
 
-def test_members_into_a_ring_buffer(btf: BTF, ring: int) -> None:
+def test_members_are_written_to_ring(btf: BTF, ring: int) -> None:
     """The verifier keeps the record's pointer across the calls that read memory."""
     members = compile_members(MEMBERS[1:], "skb", btf)
     head, tail = Assembler(), Assembler()
@@ -162,7 +162,7 @@ def test_members_into_a_ring_buffer(btf: BTF, ring: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [ProgramType.RAW_TRACEPOINT, ProgramType.KPROBE])
-def test_other_kinds_of_program_load(btf: BTF, kind: ProgramType) -> None:
+def test_expressions_load_in_other_program_types(btf: BTF, kind: ProgramType) -> None:
     """Their argument is a number to the verifier."""
     start = Assembler()
     start.load(8, R1, R1, 0 if kind is ProgramType.RAW_TRACEPOINT else 112)  # pt_regs.di

@@ -1,4 +1,4 @@
-"""Filters of what is in page fragments, by tcpdump's word on the same interface."""
+"""Filters of bytes in page fragments, compared with tcpdump on the same interface."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import pytest
 from scapy.layers.inet import ICMP, IP
 
-from tests.native.tracing import PATIENCE, Line, Network, network, tracing
+from tests.native.tracing import TIMEOUT, Line, Network, network, tracing
 from tests.support.need import need
 
 pytestmark = pytest.mark.native
@@ -27,12 +27,12 @@ GET, POST = "0x47455420", "0x504f5354"
 RECEIVED = "tp:netif_receive_skb"
 UDP_CORK = 1  # linux/udp.h
 MARK = b"\x12\x34\x56\x78"
-ENDS_SO = "0x12345678"
+MARK_VALUE = "0x12345678"
 
 
 @contextlib.contextmanager
 def tcpdump(expression: str, last: str) -> Iterator[list[str]]:
-    """What tcpdump prints of loopback: lines, there once it is over; the last one has ``last``."""
+    """Run tcpdump on loopback; yield its lines, complete at the end; the last one has ``last``."""
     words = ["tcpdump", "-O", "-i", "lo", "-nn", "--immediate-mode", "-U", "-B", "65536", "-l"]
     lines: list[str] = []
     with subprocess.Popen(
@@ -48,16 +48,16 @@ def tcpdump(expression: str, last: str) -> Iterator[list[str]]:
                 lines.append(line)
         finally:
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=PATIENCE)
+            process.communicate(timeout=TIMEOUT)
 
 
-def of_tcpdump(lines: list[str]) -> Counter[tuple[int, int]]:
-    """Ports of each packet."""
+def ports_of_tcpdump(lines: list[str]) -> Counter[tuple[int, int]]:
+    """Count packets by ports."""
     found = (re.search(r"\.(\d+) > \S+\.(\d+): ", line) for line in lines)
     return Counter((int(each[1]), int(each[2])) for each in found if each)
 
 
-def of_pypwru(lines: list[Line]) -> Counter[tuple[int, int]]:
+def ports_of_pypwru(lines: list[Line]) -> Counter[tuple[int, int]]:
     found = (
         re.search(r":(\d+)->.*:(\d+)\(", line.tuple) for line in lines if line.func == RECEIVED
     )
@@ -65,7 +65,7 @@ def of_pypwru(lines: list[Line]) -> Counter[tuple[int, int]]:
 
 
 def exchange(server: socket.socket, *parts: bytes, how: str) -> None:
-    """A connection that sends ``parts``, one call each, and gets the last of them back."""
+    """Send ``parts`` by a connection, one call each; it sends a reply."""
     with socket.create_connection(server.getsockname()[:2]) as one, server.accept()[0] as other:
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         left = sum(map(len, parts))
@@ -116,14 +116,14 @@ def requests(made: socket.socket) -> None:
         (socket.AF_INET, f"{PAYLOAD} = {GET}"),
         (socket.AF_INET, f"{PAYLOAD} = {POST} or {PAYLOAD} = {GET}"),
         (socket.AF_INET, f"not ({PAYLOAD} = {GET}) and ip[2:2] > 80"),
-        (socket.AF_INET, f"ip[ip[2:2] - 4:4] = {ENDS_SO}"),
+        (socket.AF_INET, f"ip[ip[2:2] - 4:4] = {MARK_VALUE}"),
         (socket.AF_INET, f"ip[52:4] = {GET}"),
         (socket.AF_INET, "ip[1000] | 1 != 0 and ip[7000] | 1 != 0"),
         (socket.AF_INET6, f"ip6[72:4] = {GET}"),
-        (socket.AF_INET6, f"ip6[ip6[4:2] + 36:4] = {ENDS_SO}"),
+        (socket.AF_INET6, f"ip6[ip6[4:2] + 36:4] = {MARK_VALUE}"),
     ],
 )
-def test_payload_of_tcp(family: socket.AddressFamily, expression: str) -> None:
+def test_payload_matches_as_tcpdump(family: socket.AddressFamily, expression: str) -> None:
     need(os.geteuid() == 0, "root, for tcpdump")
     with server(family) as made:
         port = made.getsockname()[1]
@@ -133,13 +133,13 @@ def test_payload_of_tcp(family: socket.AddressFamily, expression: str) -> None:
             with socket.socket(family, socket.SOCK_DGRAM) as one:
                 one.sendto(b"the last", made.getsockname()[:2])
     assert run.status == 0, run.stderr
-    theirs = of_tcpdump(lines)
+    theirs = ports_of_tcpdump(lines)
     assert len(theirs) >= 3
-    assert of_pypwru([line for line in run.lines if "(tcp)" in line.tuple]) == theirs
+    assert ports_of_pypwru([line for line in run.lines if "(tcp)" in line.tuple]) == theirs
 
 
-def test_what_is_put_together_is_read(net: Network) -> None:
-    """The fragments of a datagram are a list of sk_buffs; what was sent says what is in them."""
+def test_reassembled_datagram_is_read(net: Network) -> None:
+    """The fragments of a datagram are a list of sk_buffs; the oracle is the sender."""
     code = f"""
 import socket, sys
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -162,7 +162,7 @@ def net() -> Iterator[Network]:
 
 
 def corked(sender: socket.socket, header: bytes, rest: bytes) -> None:
-    """One datagram whose ``rest`` stays in pages of the page cache."""
+    """Send one datagram whose ``rest`` stays in pages of the page cache."""
     sender.setsockopt(socket.SOL_UDP, UDP_CORK, 1)
     sender.send(header)
     with tempfile.TemporaryFile() as file:
@@ -172,9 +172,9 @@ def corked(sender: socket.socket, header: bytes, rest: bytes) -> None:
     sender.setsockopt(socket.SOL_UDP, UDP_CORK, 0)
 
 
-@pytest.mark.parametrize(("asked", "count"), [("icmp and src host 10.9.0.1", 2), ("udp", 0)])
-def test_a_packet_in_a_tunnel_in_fragments(asked: str, count: int) -> None:
-    """One packet is linear, of the other the outer headers alone are."""
+@pytest.mark.parametrize(("inner_filter", "count"), [("icmp and src host 10.9.0.1", 2), ("udp", 0)])
+def test_inner_packet_in_fragments(inner_filter: str, count: int) -> None:
+    """One packet is linear; of the other, only the outer headers are."""
     inner = bytes(IP(src="10.9.0.1", dst="10.9.0.2") / ICMP() / bytes(20))
     header, frame = b"\x08\0\0\0\0\0\x2a\0", bytes(12) + b"\x08\0" + inner
     with (
@@ -183,7 +183,7 @@ def test_a_packet_in_a_tunnel_in_fragments(asked: str, count: int) -> None:
     ):
         receiver.bind(("127.0.0.9", 4789))
         sender.connect(("127.0.0.9", 4789))
-        words = [f"--filter-tunnel-pcap-l3={asked}", "udp and dst host 127.0.0.9"]
+        words = [f"--filter-tunnel-pcap-l3={inner_filter}", "udp and dst host 127.0.0.9"]
         with tracing(*words) as run:
             sender.send(header + frame)
             corked(sender, header, frame)

@@ -32,25 +32,25 @@ def _root() -> None:
     need(os.geteuid() == 0, "root, for BPF_PROG_TEST_RUN")
 
 
-def _tagged(packet: Packet, tpid: int, tci: int) -> tuple[Packet, Packet]:
-    """The packet as the kernel keeps it, and as it was on the wire."""
+def _with_tag(packet: Packet, tpid: int, tci: int) -> tuple[Packet, Packet]:
+    """Return the packet as the kernel keeps it, and as it was on the wire."""
     tag = tpid.to_bytes(2, "big") + tci.to_bytes(2, "big")
     kept = packet._replace(tag=1 << 32 | tpid << 16 | tci)
     return kept, packet._replace(data=packet.data[:12] + tag + packet.data[12:])
 
 
-def test_a_tag_beside_the_frame_counts_as_one_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tag_beside_frame_matches_as_in_frame(capsys: pytest.CaptureFixture[str]) -> None:
     whole = [p for p in ethernet_packets() if len(p.data) >= ETHERNET_HEADER][::3]
-    pairs = [_tagged(packet, *tag) for packet, tag in zip(whole, cycle(TAGS), strict=False)]
+    pairs = [_with_tag(packet, *tag) for packet, tag in zip(whole, cycle(TAGS), strict=False)]
     views = {e: compile_filter(e).l2 for e in expressions()}
     aware = 0
     faults = []
     verdicts = kernel_verdicts(list(views.values()), [kept for kept, _ in pairs])
     for (expression, view), kernel in zip(views.items(), verdicts, strict=True):
-        judge = Libpcap(view.program.instructions)
+        oracle = Libpcap(view.program.instructions)
         aware += view.uses_tag
         for (kept, wire), found in zip(pairs, kernel, strict=True):
-            if found != judge.matches(wire if view.uses_tag else kept):
+            if found != oracle.matches(wire if view.uses_tag else kept):
                 faults.append(f"'{expression}' {kept.data.hex()} tag {kept.tag:#x}: {found}")
     with capsys.disabled():
         count = len(views) * len(pairs)
@@ -60,7 +60,7 @@ def test_a_tag_beside_the_frame_counts_as_one_in_it(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("headers", [1, MAX_BACK_EDGES - 2, MAX_BACK_EDGES + 1, 150])
-def test_a_chain_of_headers_is_followed_to_the_budget(headers: int) -> None:
+def test_header_chain_is_followed_to_budget(headers: int) -> None:
     chain = bytes((60, 0, 1, 4, 0, 0, 0, 0)) * (headers - 1) + bytes((6, 0, 1, 4, 0, 0, 0, 0))
     ipv6 = bytes((0x60, 0, 0, 0, 0, 0, 60, 64)) + bytes(32)
     frame = bytes(12) + b"\x86\xdd" + ipv6 + chain + bytes(20)
@@ -73,13 +73,15 @@ def test_a_chain_of_headers_is_followed_to_the_budget(headers: int) -> None:
 
 @settings(max_examples=100)
 @given(programs(), st.lists(st.binary(max_size=300), min_size=1, max_size=8))
-def test_random_programs(code: list[ClassicInstruction], packets: list[bytes]) -> None:
-    judge = Libpcap(code)
+def test_random_programs_match_as_libpcap(
+    code: list[ClassicInstruction], packets: list[bytes]
+) -> None:
+    oracle = Libpcap(code)
     view = FilterProgram(validate(code))
     with Kernel([view]) as kernel:
         for data in packets:
             packet = Packet(data, len(data) + 5)
-            assert kernel.run(packet) == judge.matches(packet), (str(view.program), data.hex())
+            assert kernel.run(packet) == oracle.matches(packet), (str(view.program), data.hex())
 
 
 @pytest.mark.parametrize(
@@ -94,15 +96,15 @@ def test_random_programs(code: list[ClassicInstruction], packets: list[bytes]) -
         "vlan and protochain 6 and (host 10.0.0.1 or host 2001:db8::1) and port 443",
     ],
 )
-def test_the_verifier_takes_long_filters(expression: str) -> None:
+def test_verifier_accepts_long_filters(expression: str) -> None:
     packets = ethernet_packets()[::20]
     program = compile_pcap(expression, Linktype.ETHERNET)
-    judge = Libpcap(program.instructions)
+    oracle = Libpcap(program.instructions)
     with Kernel([FilterProgram(program, has_tag=True)]) as kernel:
-        assert [bool(kernel.run(p)) for p in packets] == [judge.matches(p) for p in packets]
+        assert [bool(kernel.run(p)) for p in packets] == [oracle.matches(p) for p in packets]
 
 
-def test_the_verifier_takes_any_condition_behind_a_loop() -> None:
+def test_verifier_accepts_conditions_after_loop() -> None:
     packets = ethernet_packets()[::20]
     chance = random.Random(15)
     for _ in range(40):
@@ -110,7 +112,7 @@ def test_the_verifier_takes_any_condition_behind_a_loop() -> None:
         joined = chance.choice(("and", "or", "and not"))
         text = f"{loop} {chance.choice((6, 17, 58, 1))} {joined} ({write(chance, 3)})"
         program = compile_pcap(text, Linktype.ETHERNET)
-        judge = Libpcap(program.instructions)
+        oracle = Libpcap(program.instructions)
         with Kernel([FilterProgram(program, has_tag=True)]) as kernel:
             found = [bool(kernel.run(packet)) for packet in packets]
-        assert found == [judge.matches(packet) for packet in packets], text
+        assert found == [oracle.matches(packet) for packet in packets], text

@@ -1,4 +1,4 @@
-"""What a run reads that others may have spoilt, numbers at their ends, and what a run writes to."""
+"""Damaged files that a run reads, the largest numbers, and the files that a run writes."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tests.unit.test_cache import spoilt
 pytestmark = pytest.mark.native
 
 ENDS_ONCE_READY = ("--backend=tracepoint", "--ready-file=/nonexistent/folder/ready")
-NOBODYS = "icmp and host 10.255.255.254"
-SPOILT = 36 if is_full_tier() else 4
+NO_MATCH = "icmp and host 10.255.255.254"
+DAMAGED_ROUNDS = 36 if is_full_tier() else 4
 
 
 @pytest.fixture(autouse=True)
@@ -35,22 +35,22 @@ def _can_trace() -> None:
     need_tracing()
 
 
-def starts(*arguments: str, **env: str) -> None:
-    """It attaches all, and then finds that its ready file can't be written."""
-    ended = pypwru(*ENDS_ONCE_READY, *arguments, NOBODYS, env=environment(**env))
+def assert_starts(*arguments: str, **env: str) -> None:
+    """Assert that it attaches all, and then fails at its ready file."""
+    ended = pypwru(*ENDS_ONCE_READY, *arguments, NO_MATCH, env=environment(**env))
     assert ended.returncode == 1, ended.stderr
     assert "Traceback" not in ended.stderr
     error = ended.stderr.splitlines()[-1]
     assert error.startswith("pypwru: ") and "ready file" in error, ended.stderr
 
 
-def test_a_damaged_cache_is_made_anew(tmp_path: Path) -> None:
-    """All its entries are, each time in another way; it starts as if there was none."""
+def test_damaged_cache_is_made_again(tmp_path: Path) -> None:
+    """Each entry is damaged in another way; the start is one without a cache."""
     folder, chance = tmp_path / "cache", random.Random(7)
-    starts(PYPWRU_CACHE=str(folder))
+    assert_starts(PYPWRU_CACHE=str(folder))
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert len(whole) >= 2
-    for number in range(SPOILT):
+    for number in range(DAMAGED_ROUNDS):
         for name, content in whole.items():
             file = folder / name
             file.unlink(missing_ok=True)
@@ -61,10 +61,10 @@ def test_a_damaged_cache_is_made_anew(tmp_path: Path) -> None:
                     file.symlink_to("/dev/zero")
                 case _:
                     file.write_bytes(spoilt(content, chance))
-        starts(PYPWRU_CACHE=str(folder))
+        assert_starts(PYPWRU_CACHE=str(folder))
         for name in whole:
             made = Cache(folder).get(name.removesuffix(".pypwru"))
-            assert made, f"{name} was not made anew"
+            assert made, f"{name} was not made again"
     assert {path.name for path in folder.iterdir()} >= {*whole}
 
 
@@ -90,7 +90,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path: Path) -> None:
     ],
     ids=lambda words: words[0],
 )  # fmt: skip
-def test_a_run_with_the_largest_numbers(
+def test_largest_numbers_are_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -103,7 +103,7 @@ def test_a_run_with_the_largest_numbers(
 
 
 def snapshot(folder: Path) -> Mapping[str, object]:
-    """Path -> inode, mode, owner, time of change, and content, of all that is below."""
+    """Map each path below to inode, mode, owner, time of change, and content."""
     found: dict[str, object] = {}
     for path in folder.rglob("*"):
         state = path.lstat()
@@ -124,11 +124,11 @@ CHANGING = (
     "symlinkat,truncate,chmod,fchmodat,chown,fchownat,lchown,mknod,mknodat,utimensat"
 )
 KERNELS = ("/proc/", "/sys/", "/dev/")
-"""No files, but ways to the kernel."""
+"""Not files on a disk, but interfaces of the kernel."""
 
 
 def changed(trace: str) -> set[str]:
-    """The files that a strace with -y says were opened for writing, made, moved or removed."""
+    """Return files that, by strace -y, were opened for writing, made, moved or removed."""
     found = set()
     for name, arguments in _CHANGE.findall(trace):
         if name == "openat" and not _WRITES.search(arguments):
@@ -138,19 +138,19 @@ def changed(trace: str) -> set[str]:
     return {path for path in found if not path.startswith(KERNELS)}
 
 
-def test_only_what_is_named_is_written_to(tmp_path: Path) -> None:
-    """Where names lead elsewhere, too: entries of the cache are links to files of others."""
+def test_only_named_files_are_written(tmp_path: Path) -> None:
+    """Names lead elsewhere, too: entries of the cache are links to files of others."""
     need(shutil.which("strace"), "strace")
     home, cache, outputs = (tmp_path / name for name in ("home", "cache", "outputs"))
     for folder in (home, outputs, tmp_path / "tmp"):
         folder.mkdir()
-    starts(PYPWRU_CACHE=str(cache))
+    assert_starts(PYPWRU_CACHE=str(cache))
     for number, path in enumerate(cache.iterdir()):
         path.unlink()
-        (home / f"victim{number}").write_text("somebody's")
+        (home / f"victim{number}").write_text("another user's")
         path.symlink_to(home / f"victim{number}")
     for name in ("out", "out-2026-01-01T00-00-00.000.gz", "x.pcapng.1", "stats.json.new"):
-        (home / name).write_text("somebody's")
+        (home / name).write_text("another user's")
         if name != "out":
             (outputs / name).symlink_to(home / name)
     before, log = snapshot(home), tmp_path / "strace"
@@ -162,7 +162,7 @@ def test_only_what_is_named_is_written_to(tmp_path: Path) -> None:
     ended = pypwru(
         *ENDS_ONCE_READY, f"--output-file={outputs}/out", "--output-file-max-age=1",
         f"--output-pcap={outputs}/x.pcapng", "--pcap-max-size=1", "--pcap-max-files=1",
-        f"--stats-file={outputs}/stats.json", NOBODYS, before=watched, env=env,
+        f"--stats-file={outputs}/stats.json", NO_MATCH, before=watched, env=env,
     )  # fmt: skip
     assert "ready file" in ended.stderr.splitlines()[-1], ended.stderr
     assert snapshot(home) == before

@@ -1,4 +1,6 @@
-"""Names that take no rights outside a container, of a real program, interface and namespace."""
+"""Hostile names of a real program, interface and namespace, which need no rights outside a
+container.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,12 @@ ESCAPED = r"e\u001b[31m\u202e\u007f"
 
 @pytest.fixture(scope="module")
 def net() -> Iterator[Network]:
-    """Its left namespace has a second name, and its device another one."""
+    """The left namespace has a second name, and its device a hostile one."""
     with network() as made, ExitStack() as undo:
         ip("-n", made.left, "link", "set", made.left, "down")
         ip("-n", made.left, "link", "set", made.left, "name", HOSTILE)
         ip("-n", made.left, "link", "set", HOSTILE, "up")
-        named = Path("/run/netns", f"z\n{HOSTILE}")  # of two names the last one counts
+        named = Path("/run/netns", f"z\n{HOSTILE}")  # of two names the last one is used
         named.touch()
         undo.callback(named.unlink)
         subprocess.run(["mount", "--bind", f"/run/netns/{made.left}", named], check=True)
@@ -45,7 +47,7 @@ def ping(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("flags", [(), ("--output-netns-names",), ("--output-journey",)])
-def test_lines(net: Network, ping: str, flags: tuple[str, ...]) -> None:
+def test_lines_escape_names(net: Network, ping: str, flags: tuple[str, ...]) -> None:
     with tracing(*flags, f"icmp and host {net.v4(2)}") as run:
         assert net.run(ping, "-c1", "-W5", net.v4(2)).returncode == 0
     assert run.status == 0 and run.done["events"] > 4
@@ -59,7 +61,7 @@ def test_lines(net: Network, ping: str, flags: tuple[str, ...]) -> None:
         assert f"z\\n{ESCAPED}"[:16] in run.stdout
 
 
-def test_json(net: Network, ping: str) -> None:
+def test_json_escapes_names(net: Network, ping: str) -> None:
     with tracing("--output-json", "--output-netns-names", f"icmp and host {net.v4(2)}") as run:
         assert net.run(ping, "-c1", "-W5", net.v4(2)).returncode == 0
     events = [json.loads(line) for line in run.stdout.splitlines()]

@@ -1,4 +1,4 @@
-"""``make install`` as a packager calls it: below DESTDIR, and for anybody's use."""
+"""``make install`` as a packager runs it: below DESTDIR, and readable by every user."""
 
 from __future__ import annotations
 
@@ -15,26 +15,36 @@ from tests.support.paths import TREE
 pytestmark = [pytest.mark.native, pytest.mark.full]
 
 PREFIX = "/mnt/my tools"
-MADE = 'umask 077; exec make -C "$1" install DESTDIR="$2" PREFIX="$3"'
-SHOWN = '"$0/bin/pypwru" --version; cat "$0"/share/man/man1/pypwru.1'
+INSTALL = 'umask 077; exec make -C "$1" install DESTDIR="$2" PREFIX="$3"'
+USE = '"$0/bin/pypwru" --version; cat "$0"/share/man/man1/pypwru.1'
 # As a package's files are unpacked: at PREFIX, in a namespace of mounts that ends with the command.
-UNPACKED = """
+IN_MOUNT_NAMESPACE = """
 mount --bind "$1" /mnt
 cd /
 exec setpriv --reuid nobody --clear-groups sh -c "$2" "$3"
 """
 
 
-def test_it_is_whole_where_it_is_unpacked(tmp_path: Path) -> None:
+def test_installed_files_work_at_prefix(tmp_path: Path) -> None:
     need(os.geteuid() == 0 and shutil.which("unshare"), "root and unshare")
     tmp_path = tmp_path / "a folder"
     subprocess.run(
-        ["sh", "-c", MADE, "sh", str(TREE), str(tmp_path), PREFIX],
+        ["sh", "-c", INSTALL, "sh", str(TREE), str(tmp_path), PREFIX],
         check=True,
         timeout=300,
     )
     shown = subprocess.run(
-        ["unshare", "-m", "sh", "-ec", UNPACKED, "sh", str(tmp_path / "mnt"), SHOWN, PREFIX],
+        [
+            "unshare",
+            "-m",
+            "sh",
+            "-ec",
+            IN_MOUNT_NAMESPACE,
+            "sh",
+            str(tmp_path / "mnt"),
+            USE,
+            PREFIX,
+        ],
         check=True,
         timeout=60,
         capture_output=True,

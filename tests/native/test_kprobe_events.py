@@ -1,6 +1,7 @@
 """Definitions in tracefs by sessions of two PID namespaces; uprobes stand in for kprobes.
 
-The kernel that develops pypwru has no kprobes, but uprobe_events, of the same syntax and life.
+The kernel on which pypwru is developed has no kprobes, but uprobe_events, of the same syntax and
+lifetime.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tests.support.need import need
 
 pytestmark = pytest.mark.native
 
-# Defines a probe at the program's first byte, and lives until its input ends.
+# Defines a probe at the program's first byte, and runs until its input ends.
 _SESSION = """
 import os, sys
 from pypwru.kernel import kprobe_events as module
@@ -52,7 +53,7 @@ def _defined() -> list[str]:
             return [line for line in file if module._GROUP_PREFIX in line]
 
 
-def test_a_container_leaves_the_hosts_definitions() -> None:
+def test_session_keeps_definitions_of_other_pid_namespace() -> None:
     need(os.geteuid() == 0, "root, for tracefs")
     need(shutil.which("unshare"), "unshare, of util-linux")
     before = len(_defined())

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.test_discovery import VMLINUX, Judge
+from tests.native.test_discovery import VMLINUX, BpftoolTypes
 from tests.native.tracing import environment, tracing
 from tests.support.need import need
 from tests.unit.discovery.test_functions import Kernel
 
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+UNPRIVILEGED = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 # As where the kernel was built without CONFIG_DEBUG_INFO_BTF.
 NO_BTF = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/kernel/btf && exec "$@"', "-")
 
@@ -51,12 +51,12 @@ def listed(*flags: str, before: Sequence[str] = ()) -> dict[str, dict[str, objec
 
 
 def test_tracepoints_are_those_of_bpftool() -> None:
-    judge = Judge()
+    bpftool_types = BpftoolTypes()
     names = {
         typedef["name"].replace("btf_trace_", "tp:", 1)
-        for typedef in judge.of_kind("TYPEDEF")
+        for typedef in bpftool_types.of_kind("TYPEDEF")
         if typedef["name"].startswith("btf_trace_")
-        and judge.packets(judge.types[typedef["type_id"]]["type_id"])
+        and bpftool_types.skb_positions(bpftool_types.types[typedef["type_id"]]["type_id"])
     }
     found = listed("--backend", "tracepoint")
     assert found.keys() == names
@@ -66,18 +66,18 @@ def test_tracepoints_are_those_of_bpftool() -> None:
     )
 
 
-def test_nobody_may_look() -> None:
-    found = listed(before=NOBODY)
+def test_list_needs_no_rights() -> None:
+    found = listed(before=UNPRIVILEGED)
     assert found["ip_rcv"]["param_position"] == 1
     assert found["ip_output"]["param_position"] == 3
     assert {entry["attachable"] for entry in found.values()} == {None, False}
-    ended = pypwru("--list-functions", "--priority", "0", before=NOBODY)
+    ended = pypwru("--list-functions", "--priority", "0", before=UNPRIVILEGED)
     assert ended.returncode == 0
     assert {line.split()[5] for line in ended.stdout.splitlines()[1:]} == {"?"}
     assert "is unknown without CAP_BPF" in ended.stderr
 
 
-def test_without_types_there_are_names() -> None:
+def test_list_without_btf_has_names() -> None:
     found = listed("--priority", "0", before=NO_BTF)
     assert {"ip_rcv_core", "consume_skb"} <= found.keys()
     assert {entry["param_position"] for entry in found.values()} == {None}
@@ -86,7 +86,7 @@ def test_without_types_there_are_names() -> None:
     assert "without checking their arguments" in ended.stderr
 
 
-def test_another_kernel_is_not_taken_for_this_one(tmp_path: Path) -> None:
+def test_btf_of_other_kernel_is_noticed(tmp_path: Path) -> None:
     kernel = Kernel()
     kernel.function("ip_of_another", kernel.skb)
     other = tmp_path / "btf"
@@ -105,7 +105,7 @@ def test_another_kernel_is_not_taken_for_this_one(tmp_path: Path) -> None:
     assert json.loads(own.stdout)["metadata"]["kernel"] == os.uname().release
 
 
-def test_types_without_functions(tmp_path: Path) -> None:
+def test_btf_without_functions_is_error(tmp_path: Path) -> None:
     other = tmp_path / "btf"
     other.write_bytes(Kernel().encoder.bytes())
     ended = pypwru("--list-functions", "--kernel-btf", str(other))
@@ -113,7 +113,7 @@ def test_types_without_functions(tmp_path: Path) -> None:
     assert "types but no functions" in ended.stderr.splitlines()[-1]
 
 
-def test_a_list_is_written_and_traced(tmp_path: Path) -> None:
+def test_written_list_is_traced(tmp_path: Path) -> None:
     file = tmp_path / "names"
     flags = ("--backend", "tracepoint")
     ended = pypwru("--function-list", str(file), "--priority", "0", *flags)
@@ -130,7 +130,7 @@ def test_a_list_is_written_and_traced(tmp_path: Path) -> None:
     assert "Not traced functions=ip_rcv " in run.stderr
 
 
-def test_a_list_comes_by_a_pipe_and_goes_into_one() -> None:
+def test_list_is_piped() -> None:
     names = pypwru("--function-list", "-", "--priority", "0", "--backend", "tracepoint").stdout
     ended = pypwru("--list-functions", "--functions", "-", words=names)
     assert ended.returncode == 0
@@ -139,13 +139,13 @@ def test_a_list_comes_by_a_pipe_and_goes_into_one() -> None:
     )
 
 
-def test_only_tracepoints_choose_their_backend() -> None:
+def test_list_of_tracepoints_selects_backend() -> None:
     ended = pypwru("--list-functions", "--functions", "-", words="tp:kfree_skb\n")
     assert ended.returncode == 0
     assert "Chose backend backend=tracepoint" in ended.stderr
 
 
-def test_a_reader_that_goes_away_is_no_failure() -> None:
+def test_closed_pipe_is_no_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "wb") as pipe:
@@ -175,13 +175,13 @@ def test_a_reader_that_goes_away_is_no_failure() -> None:
         (("--list-functions", "--function-list", "-"), 2, "write the same output"),
     ],
 )
-def test_what_can_not_be_is_said_in_a_line(flags: Sequence[str], status: int, words: str) -> None:
+def test_errors_are_one_line(flags: Sequence[str], status: int, words: str) -> None:
     ended = pypwru(*flags)
     assert (ended.returncode, ended.stdout) == (status, "")
     assert words in ended.stderr.splitlines()[-1]
 
 
-def test_a_list_is_quick() -> None:
+def test_list_takes_under_a_second() -> None:
     pypwru("--list-functions")  # fills the cache
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     pypwru("--list-functions")
@@ -202,7 +202,9 @@ def test_a_list_is_quick() -> None:
         (["--output-skb-metadata", "skb->markk"], 1, "did you mean mark?"),
     ],
 )
-def test_what_can_not_be_traced_is_not_listed(words: list[str], status: int, why: str) -> None:
+def test_errors_of_trace_options_are_errors_of_list(
+    words: list[str], status: int, why: str
+) -> None:
     ended = pypwru("--list-functions", "--backend=tracepoint", *words)
     assert (ended.returncode, ended.stdout) == (status, "")
     assert why in ended.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""A verifier that signals interrupt: the kernel's own, at a program that takes it a while."""
+"""Signals that interrupt the verifier, at a program that takes it a while."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _can_trace() -> None:
 
 @contextmanager
 def alarms(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """SIGALRM again and again."""
+    """Send SIGALRM every EACH seconds."""
     before = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, EACH, EACH)
     try:
@@ -56,13 +56,13 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return made
 
 
-def test_a_timer_keeps_no_program_out(attempts: list[int]) -> None:
+def test_timer_signals_do_not_fail_load(attempts: list[int]) -> None:
     with alarms(lambda number, frame: None):
         os.close(bpf.program_load(ProgramType.RAW_TRACEPOINT, "long", LONG))
     assert len(attempts) == 6, "not interrupted until signals had to wait"
 
 
-def test_a_handler_that_raises_ends_the_load(attempts: list[int]) -> None:
+def test_raising_handler_ends_load(attempts: list[int]) -> None:
     """As a second Ctrl-C does."""
     raised: list[int] = []
 

@@ -1,4 +1,4 @@
-"""What the kernel says of loaded programs; bpftool and /proc/kallsyms say the same."""
+"""The kernel's information on loaded programs, compared with bpftool and /proc/kallsyms."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ from tests.support.need import need
 pytestmark = pytest.mark.native
 
 LONG = "entry_function_of_more_than_fifteen_characters"
-ENABLE_STATS = 32  # bpf(2)'s command; the sysctl is everybody's, and others set it back
+ENABLE_STATS = 32  # bpf(2)'s command; the sysctl is global, and other processes reset it
 TYPES = {"sched_cls": ProgramType.SCHED_CLS, "xdp": ProgramType.XDP}
 
 
 @pytest.fixture(autouse=True)
-def _can_look() -> None:
+def _can_trace() -> None:
     need_tracing()
     need(shutil.which("bpftool"), "bpftool (Debian's package bpftool)")
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_a_program_is_described_as_by_bpftool(kind: str) -> None:
+def test_program_info_equals_bpftools(kind: str) -> None:
     with loaded(TYPES[kind], "short", function=LONG) as fd:
         found = bpf_info.program_info(fd)
         theirs = bpftool("prog", "show", "id", str(found.id))
@@ -63,7 +63,7 @@ def test_a_program_is_described_as_by_bpftool(kind: str) -> None:
     assert found.name == "short"
 
 
-def test_its_name_is_that_of_kallsyms() -> None:
+def test_display_name_is_in_kallsyms() -> None:
     with loaded(ProgramType.XDP, "short", function=LONG) as fd:
         found = bpf_info.program_info(fd)
         entry = bpf_prog_names.entry_function(found)
@@ -73,7 +73,7 @@ def test_its_name_is_that_of_kallsyms() -> None:
     assert bpf_prog_names.program_display_name(found, entry) in displays
 
 
-def test_its_types_come_back() -> None:
+def test_btf_of_program_is_loaded_btf() -> None:
     types, type_id = types_of(LONG)
     with loaded(ProgramType.SCHED_CLS, "short", function=LONG) as fd:
         found = bpf_info.program_info(fd)
@@ -85,7 +85,7 @@ def test_its_types_come_back() -> None:
     assert found.entry_type_id == type_id
 
 
-def test_a_program_without_types_has_no_entry() -> None:
+def test_program_without_btf_has_no_entry() -> None:
     with loaded(ProgramType.SCHED_CLS, "bare") as fd:
         found = bpf_info.program_info(fd)
 
@@ -93,7 +93,7 @@ def test_a_program_without_types_has_no_entry() -> None:
     assert bpf_prog_names.entry_function(found) is None
 
 
-def test_programs_that_came_later() -> None:
+def test_program_ids_after_an_id() -> None:
     newest = max(bpf_info.program_ids(), default=0)
     with loaded(ProgramType.SCHED_CLS, "one") as first, loaded(ProgramType.XDP, "two") as second:
         ours = [bpf_info.program_info(fd).id for fd in (first, second)]
@@ -105,20 +105,20 @@ def test_programs_that_came_later() -> None:
     assert ours[0] not in after_first and ours[1] in after_first
 
 
-def test_a_program_that_is_gone() -> None:
+def test_unloaded_program_is_none() -> None:
     with ExitStack() as stack:
         fd = stack.enter_context(loaded(ProgramType.SCHED_CLS, "gone"))
-        identity = bpf_info.program_info(fd).id
-        again = bpf_info.program_open(identity)
+        program_id = bpf_info.program_info(fd).id
+        again = bpf_info.program_open(program_id)
         assert again is not None
         os.close(again)
 
-    assert bpf_info.program_open(identity) is None
+    assert bpf_info.program_open(program_id) is None
     assert bpf_info.btf_open(0x7FFFFFFF) is None
 
 
 def _calls_helpers(table: int) -> bytes:
-    """Look-ups in the hash map, where the verifier puts the map's own functions, and helpers."""
+    """Return code that calls helpers, and functions of the hash map that the verifier inlines."""
 
     def call(helper: int) -> Insn:
         return Insn(CALL_HELPER, imm=helper)
@@ -147,8 +147,8 @@ def _calls_helpers(table: int) -> bytes:
     )
 
 
-def test_what_programs_call() -> None:
-    """All that runs here: other programs may be loaded, and bpftool is asked for each."""
+def test_called_kernel_functions_are_bpftools() -> None:
+    """Those of all programs here: others may be loaded, and bpftool dumps one at a time."""
     with (
         closing_fd(bpf.map_create(MapType.HASH, "table", 4, 8, 4)) as table,
         loaded(ProgramType.SCHED_CLS, "calls", _calls_helpers(table)) as fd,
@@ -163,7 +163,7 @@ def test_what_programs_call() -> None:
     assert theirs <= found
 
 
-def test_runs_are_counted() -> None:
+def test_run_stats_count_runs() -> None:
     counting = bpf.call(ENABLE_STATS, struct.pack("=I", 0))  # of run times, while it is open
     with closing_fd(counting), loaded(ProgramType.SCHED_CLS, "runs") as fd:
         assert bpf_info.program_run_stats(fd) == (0, 0)
@@ -173,7 +173,7 @@ def test_runs_are_counted() -> None:
     assert runs.run_count == 7 and runs.run_time_ns > 0
 
 
-def test_programs_without_the_right_to_look() -> None:
+def test_error_names_cap_sys_admin() -> None:
     script = (
         "from pypwru.errors import KernelError\n"
         "from pypwru.kernel.kallsyms import read_symbols\n"

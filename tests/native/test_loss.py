@@ -1,4 +1,4 @@
-"""Loss is exact: every sight is printed or counted, whatever the ring holds."""
+"""Loss is exact: every event is printed or counted, whatever the size of the ring."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def flood(net: Network, datagrams: int) -> None:
 
 
 def flood_and_lose(net: Network, run: Run) -> int:
-    """A flood while it reads, and one while it is stopped, so that some is lost on any machine."""
+    """Flood while it reads, and while it is stopped, so that events are lost on any machine."""
     flood(net, MANY)
     run.process.send_signal(signal.SIGSTOP)
     try:
@@ -45,16 +45,16 @@ def flood_and_lose(net: Network, run: Run) -> int:
     return MANY + MORE_THAN_A_RING
 
 
-def flooded(net: Network) -> str:
-    """The filter."""
+def flood_filter(net: Network) -> str:
+    """Return the filter."""
     return f"udp and dst host {net.v4(1)} and dst port 9"
 
 
 @pytest.mark.parametrize(
     ("pages", "stop"), [(1, signal.SIGTERM), (2, signal.SIGINT), (16, signal.SIGINT)]
 )
-def test_printed_and_lost_are_all(net: Network, pages: int, stop: int) -> None:
-    with tracing(f"--buffer-size={4 * pages}k", flooded(net), stop=stop) as run:
+def test_printed_and_lost_are_all_events(net: Network, pages: int, stop: int) -> None:
+    with tracing(f"--buffer-size={4 * pages}k", flood_filter(net), stop=stop) as run:
         sent = flood_and_lose(net, run)
     assert run.status == 0
     done = run.done
@@ -68,17 +68,17 @@ def test_printed_and_lost_are_all(net: Network, pages: int, stop: int) -> None:
     print(f"{pages} pages: {done}")
 
 
-def test_the_handlers_count_what_the_sender_sent(net: Network) -> None:
-    """One tracepoint that each datagram passes once: the sender's count judges the handlers'."""
-    with tracing("--buffer-size=4k", "--filter-func=net_dev_queue", flooded(net)) as run:
+def test_handlers_count_each_datagram(net: Network) -> None:
+    """Each datagram passes one tracepoint once: the oracle is the sender's count."""
+    with tracing("--buffer-size=4k", "--filter-func=net_dev_queue", flood_filter(net)) as run:
         sent = flood_and_lose(net, run)
     assert run.done["lost_ring_full"] > 0
     assert len(run.lines) + run.done["lost_ring_full"] == run.done["produced"] == sent
 
 
-def test_a_ring_that_is_large_enough_loses_nothing(net: Network) -> None:
-    """It holds all of them, however late it is read: 8 sights of 5000, of less than a KiB."""
-    with tracing("--buffer-size=64M", flooded(net)) as run:
+def test_large_ring_loses_nothing(net: Network) -> None:
+    """It holds all of them, however late it is read: 8 events of 5000, of less than a KiB."""
+    with tracing("--buffer-size=64M", flood_filter(net)) as run:
         flood(net, 5000)
     assert run.status == 0
     assert run.done["lost_ring_full"] == run.done["not_shown"] == 0
@@ -87,9 +87,9 @@ def test_a_ring_that_is_large_enough_loses_nothing(net: Network) -> None:
     assert sum(line.func == "tp:net_dev_queue" for line in run.lines) == 5000
 
 
-def test_the_end_of_a_flood_by_limit_is_accounted_for(net: Network) -> None:
-    """Sights that nobody asked for any more are counted as not shown."""
-    with tracing("--output-limit-lines=1000", flooded(net), stop=None) as run:
+def test_events_after_limit_are_counted(net: Network) -> None:
+    """Events after the limit are counted as not shown."""
+    with tracing("--output-limit-lines=1000", flood_filter(net), stop=None) as run:
         flood(net, MANY)
     assert run.status == 0
     assert len(run.lines) == 1000

@@ -1,4 +1,4 @@
-"""What the manual says of expressions, judged by this kernel's types."""
+"""The manual's expressions, compiled with this kernel's types."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def btf() -> BTF:
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
-def test_an_example_is_an_expression(btf: BTF, text: str) -> None:
+def test_examples_of_manual_compile(btf: BTF, text: str) -> None:
     assert compile_filter_expression(text, "skb", btf).body(-64)

@@ -1,6 +1,6 @@
-"""The key that makes the kernel tell of nftables' rules; the kernel's own code is the judge.
+"""The static key that enables the kernel's nft trace events; the kernel's own code is the oracle.
 
-A static key is a patch of the code that asks for it (Documentation/staging/static-keys.rst): a BPF
+A static key is a patch of the code that tests it (Documentation/staging/static-keys.rst): a BPF
 program reads ``nft_do_chain`` as it is at the moment.
 """
 
@@ -77,14 +77,14 @@ def _program(array: int, address: int) -> bytes:
 
 
 def _until(fact: Callable[[], bool]) -> None:
-    """The kernel takes a namespace down in the background: look until it has, a minute at most."""
+    """Poll, a minute at most: the kernel frees a namespace in the background."""
     end = time.monotonic() + 60
     while not fact():
         assert time.monotonic() < end, "the key is still on; does another process hold it?"
 
 
 class Code:
-    """The code of the function, as the processors run it; ``on`` and ``off``: with and without."""
+    """The function's code as the CPUs run it; ``on`` and ``off``: with and without the key."""
 
     def __init__(self, array: int, program: int) -> None:
         self._array = array
@@ -95,7 +95,7 @@ class Code:
         _until(self._find_off)
 
     def now(self) -> bytes:
-        """Its first bytes."""
+        """Return its first bytes."""
         assert bpf.program_test_run(self._program, bytes(64)) == 0
         return bpf.map_lookup(self._array, 0, CODE)
 
@@ -106,7 +106,7 @@ class Code:
         return bool(changed) and 0xCC not in changed
 
     def wait_off(self) -> None:
-        """Until the key is off."""
+        """Wait until the key is off."""
         _until(lambda: self.now() == self.off)
 
 
@@ -127,7 +127,7 @@ def code() -> Iterator[Code]:
 
 
 def rulesets() -> dict[str, str]:
-    """What nft lists, in each namespace that lsns knows and this process's."""
+    """Return nft's listing of each namespace that lsns lists, with this process's."""
     need(shutil.which("nft"), "nft, of nftables")
     listed = subprocess.run(
         ["lsns", "-t", "net", "-n", "-o", "NS,PID"], capture_output=True, text=True, check=True
@@ -142,16 +142,16 @@ def rulesets() -> dict[str, str]:
     return found
 
 
-def test_the_key_is_on_between_the_ways_in_and_out(code: Code) -> None:
+def test_key_is_on_inside_context(code: Code) -> None:
     with enable_nft_tracing():
         assert code.now() == code.on
-        with enable_nft_tracing():  # another's key is counted, not shared
+        with enable_nft_tracing():  # the key is counted, each namespace enables it
             assert code.now() == code.on
         assert code.now() == code.on
     code.wait_off()
 
 
-def test_the_rule_that_nft_makes_does_the_same(code: Code) -> None:
+def test_nftrace_rule_of_nft_sets_same_key(code: Code) -> None:
     need(shutil.which("nft"), "nft, of nftables")
     with enable_nft_tracing() as descriptor:
         listed = run_in_namespace(
@@ -169,7 +169,7 @@ def test_the_rule_that_nft_makes_does_the_same(code: Code) -> None:
         process.communicate(b"\n")
 
 
-def test_nobody_is_in_the_namespace_and_nobodys_rules_change() -> None:
+def test_namespace_is_empty_and_rules_unchanged() -> None:
     need(os.geteuid() == 0, "root, to make network namespaces")
     before = rulesets()
     own = os.readlink("/proc/self/ns/net")
@@ -187,7 +187,7 @@ def test_nobody_is_in_the_namespace_and_nobodys_rules_change() -> None:
     assert (os.listdir("/run/netns") if os.path.exists("/run/netns") else []) == names
 
 
-def test_after_kill_9_the_key_is_off(code: Code) -> None:
+def test_key_is_off_after_sigkill(code: Code) -> None:
     with subprocess.Popen(
         [*COMMAND[:1], "-c", HOLDER],
         stdin=subprocess.PIPE,
@@ -203,7 +203,7 @@ def test_after_kill_9_the_key_is_off(code: Code) -> None:
 
 
 @pytest.mark.parametrize("right", ["sys_admin", "net_admin"])
-def test_a_missing_right_is_named(right: str) -> None:
+def test_error_names_missing_capability(right: str) -> None:
     need(os.geteuid() == 0, "root, to give rights away")
     need(shutil.which("setpriv"), "setpriv, of util-linux")
     script = (
@@ -230,8 +230,8 @@ def test_a_missing_right_is_named(right: str) -> None:
     assert "Operation not permitted; " in found and f"CAP_{right.upper()}" in found
 
 
-def test_no_room_for_a_namespace() -> None:
-    """The limit of a user namespace of its own, so that nobody else hits it."""
+def test_error_names_namespace_limit() -> None:
+    """The limit is that of a user namespace of the test's own: no other process hits it."""
     need(os.geteuid() == 0, "root, to set a limit")
     script = (
         "import sys\n"
@@ -251,8 +251,10 @@ def test_no_room_for_a_namespace() -> None:
 
 
 @pytest.mark.parametrize("code", [93, 95, 97])
-def test_a_kernel_without_nf_tables(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """EPROTONOSUPPORT, EOPNOTSUPP, EAFNOSUPPORT: this kernel has it, so another says it."""
+def test_kernel_without_nf_tables_is_error(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EPROTONOSUPPORT, EOPNOTSUPP, EAFNOSUPPORT: raised by the test, since this kernel has
+    nf_tables.
+    """
 
     def refuse(*_: object) -> int:
         raise OSError(code, os.strerror(code))

@@ -1,4 +1,4 @@
-"""--output-pcap - into other programs while tracing goes on, and what a killed run leaves."""
+"""--output-pcap - into other programs while tracing goes on, and the file of a killed run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.rule_places import until
-from tests.native.tracing import PATIENCE, Network, Run, network, tracing
+from tests.native.rule_namespaces import until
+from tests.native.tracing import TIMEOUT, Network, Run, network, tracing
 from tests.support.captures import SCRIPT, check, octets, packets
 from tests.support.need import need
 
@@ -53,7 +53,7 @@ def send(net: Network, port: int, count: int = 1) -> None:
 
 
 class Reader:
-    """A program that reads what pypwru writes."""
+    """A program that reads pypwru's standard output."""
 
     def __init__(self, folder: Path, *words: str) -> None:
         need(shutil.which(words[0]), words[0])
@@ -64,15 +64,15 @@ class Reader:
     def lines(self) -> list[str]:
         return self._out.read_text().splitlines()
 
-    def said(self) -> str:
+    def errors(self) -> str:
         return self._err.read_text()
 
 
 @contextlib.contextmanager
-def reading(
+def pipe_to(
     net: Network, folder: Path, reader: Sequence[str], *words: str
 ) -> Iterator[tuple[Run, Reader]]:
-    """``pypwru --output-pcap - WORDS | READER``, which ends by itself when that ends."""
+    """Run ``pypwru --output-pcap - WORDS | READER``, which ends by itself when the reader ends."""
     program = Reader(folder, *reader)
     pipe = program.process.stdin
     assert pipe
@@ -80,21 +80,21 @@ def reading(
         with tracing(*STREAM, "--filter-netns", net.left, *words, stdout=pipe) as run:
             pipe.close()
             yield run, program
-        assert program.process.wait(PATIENCE) == 0, program.said()
+        assert program.process.wait(TIMEOUT) == 0, program.errors()
     finally:
         program.process.kill()
         program.process.wait()
 
 
-def test_a_drop_is_shown_while_tracing_goes_on(net: Network, tmp_path: Path) -> None:
+def test_tshark_shows_drop_while_tracing(net: Network, tmp_path: Path) -> None:
     keys = ("func", "type", "drop_reason")
-    wanted = [word for key in keys for word in ("-e", f"pypwru.{key}")]
-    shows = ["-Y", 'pypwru.drop_reason contains "NETFILTER"', "-T", "fields", *wanted]
+    field_flags = [word for key in keys for word in ("-e", f"pypwru.{key}")]
+    shows = ["-Y", 'pypwru.drop_reason contains "NETFILTER"', "-T", "fields", *field_flags]
     tshark = ["tshark", "-l", "-r", "-", "-X", f"lua_script:{SCRIPT}", *shows]
     words = ("--pcap-when=drop", f"udp dst port {PORT} or udp dst port {OPEN}")
-    with reading(net, tmp_path, tshark, *words) as (run, reader):
+    with pipe_to(net, tmp_path, tshark, *words) as (run, reader):
         for count in (1, 2):
-            send(net, OPEN)  # nobody listens there: another reason
+            send(net, OPEN)  # no socket listens there: another reason
             send(net, PORT)
             until(lambda: len(reader.lines()) >= count)  # noqa: B023
             assert len(reader.lines()) == count
@@ -103,9 +103,9 @@ def test_a_drop_is_shown_while_tracing_goes_on(net: Network, tmp_path: Path) -> 
     assert reader.lines() == ["tp:kfree_skb\tdrop\tSKB_DROP_REASON_NETFILTER_DROP"] * 2
 
 
-def test_tcpdump_reads_the_stream(net: Network, tmp_path: Path) -> None:
+def test_tcpdump_reads_stream(net: Network, tmp_path: Path) -> None:
     words = ("--pcap-when=tp:net_dev_queue", f"udp dst port {OPEN}")
-    with reading(net, tmp_path, ["tcpdump", "-l", "-n", "-r", "-"], *words) as (run, reader):
+    with pipe_to(net, tmp_path, ["tcpdump", "-l", "-n", "-r", "-"], *words) as (run, reader):
         for count in (1, 2):
             send(net, OPEN)
             until(lambda: len(reader.lines()) >= count)  # noqa: B023
@@ -115,7 +115,7 @@ def test_tcpdump_reads_the_stream(net: Network, tmp_path: Path) -> None:
     assert all(f"> 127.0.0.1.{OPEN}: UDP, length 4" in line for line in reader.lines())
 
 
-def test_a_reader_that_goes_ends_it_quietly(net: Network) -> None:
+def test_closed_pipe_ends_run_quietly(net: Network) -> None:
     reading_end, writing_end = os.pipe()
     with (
         os.fdopen(writing_end, "wb") as pipe,
@@ -131,11 +131,11 @@ def test_a_reader_that_goes_ends_it_quietly(net: Network) -> None:
     assert "WARN" not in run.stderr
 
 
-def test_a_killed_run_leaves_what_was_flushed(net: Network, tmp_path: Path) -> None:
+def test_killed_run_leaves_flushed_packets(net: Network, tmp_path: Path) -> None:
     file, before = tmp_path / "killed.pcapng", tmp_path / "flushed.pcapng"
     words = ("--output-pcap", str(file), "--pcap-when=tp:net_dev_queue")
-    asked = f"udp dst port {OPEN}"
-    with tracing(*words, "--filter-netns", net.left, asked, stop=signal.SIGKILL) as run:
+    pcap_filter = f"udp dst port {OPEN}"
+    with tracing(*words, "--filter-netns", net.left, pcap_filter, stop=signal.SIGKILL) as run:
         send(net, OPEN, 10)
         until(lambda: _packets(file, before) >= 10)
         send(net, OPEN, 2000)
@@ -150,6 +150,6 @@ def test_a_killed_run_leaves_what_was_flushed(net: Network, tmp_path: Path) -> N
 
 
 def _packets(file: Path, copy: Path) -> int:
-    """So many are in ``copy``, which gets what is in ``file`` now."""
+    """Copy ``file`` to ``copy``, and return the number of packets in the copy."""
     shutil.copy(file, copy)
     return len(octets(copy))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.rule_places import until
-from tests.native.tracing import PATIENCE, Network, Run, network, tracing
+from tests.native.rule_namespaces import until
+from tests.native.tracing import TIMEOUT, Network, Run, network, tracing
 from tests.support.captures import SNAPLEN, check, differences, octets, packets, tshark
 from tests.support.need import need
 
@@ -70,19 +70,19 @@ def net() -> Iterator[Network]:
 
 @contextlib.contextmanager
 def dumping(net: Network, file: Path) -> Iterator[None]:
-    """tcpdump on lo; what is sent in the block is in the file behind it."""
+    """Run tcpdump on lo; packets of the block are in the file afterwards."""
     need(shutil.which("tcpdump"), "tcpdump (package tcpdump)")
-    said = file.with_suffix(".err")
+    log = file.with_suffix(".err")
     words = f"tcpdump -i lo -n -s {SNAPLEN} -B 65536 --immediate-mode -U -Z root -w".split()
-    with said.open("wb") as err:
+    with log.open("wb") as err:
         process = subprocess.Popen(["ip", "netns", "exec", net.left, *words, file], stderr=err)
     try:
-        until(lambda: "listening on" in said.read_text())
+        until(lambda: "listening on" in log.read_text())
         yield
         until(lambda: _has_the_end(file))
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == 0
-        assert "\n0 packets dropped by kernel" in said.read_text()
+        assert process.wait(TIMEOUT) == 0
+        assert "\n0 packets dropped by kernel" in log.read_text()
     finally:
         process.kill()
         process.wait()
@@ -108,7 +108,9 @@ def send_all(net: Network) -> None:
 
 
 def captured(net: Network, folder: Path, file: Path, *words: str) -> tuple[Run, list[bytes]]:
-    """The traffic in ``file``, and as tcpdump has it, without ICMP's refusal of the last."""
+    """Return a run that wrote the traffic to ``file``, and tcpdump's packets, without ICMP's error
+    for the last datagram.
+    """
     dumped = folder / "tcpdump.pcap"
     flags = ("--output-pcap", str(file), "--pcap-snaplen", str(SNAPLEN), *words)
     echo = "icmp[icmptype] = 8 or icmp[icmptype] = 0 or (icmp6 and ip6[40] & 254 = 128)"
@@ -128,7 +130,7 @@ def captured(net: Network, folder: Path, file: Path, *words: str) -> tuple[Run, 
     ("when", "functions"),
     [("first", SENT), ("tp:netif_receive_skb", RECEIVED), ("every", SENT), ("every", RECEIVED)],
 )
-def test_every_packet_is_tcpdumps(
+def test_packets_are_those_of_tcpdump(
     net: Network,
     tmp_path: Path,
     when: str,
@@ -157,15 +159,15 @@ def test_every_packet_is_tcpdumps(
         assert tshark(file, "-Y", expression).count("\n") >= least, expression
 
 
-def test_classic_pcap(net: Network, tmp_path: Path) -> None:
+def test_packets_of_classic_pcap(net: Network, tmp_path: Path) -> None:
     file = tmp_path / "own.pcap"
     _, theirs = captured(net, tmp_path, file, "--pcap-when", "tp:netif_receive_skb")
     check(file)
     assert differences(octets(file), theirs) == []
 
 
-def test_first_is_once_a_packet(net: Network, tmp_path: Path) -> None:
-    """No sk_buff twice before it is freed, as every line says."""
+def test_first_writes_each_packet_once(net: Network, tmp_path: Path) -> None:
+    """No sk_buff occurs twice before it is freed, as the lines show."""
     file = tmp_path / "own.pcapng"
     run, _ = captured(net, tmp_path, file)
     queued = [line.skb for line in run.lines if line.func in SENT]

@@ -1,4 +1,4 @@
-"""The loader and the maps against the kernel's own verdicts."""
+"""The loader and the maps against this kernel."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def config(text: str, size: int = 1 << 16) -> Config:
     return parsed._replace(buffer_size=size)
 
 
-def test_a_program_that_the_verifier_accepts() -> None:
+def test_accepted_program_is_loaded() -> None:
     misses, loader = load(GOOD)
     assert misses == {"trace_skb": 0}
     assert list(loader.programs.values()) == ["trace_skb"]
 
 
-def test_the_verifiers_last_meaningful_line() -> None:
+def test_error_has_last_line_of_verifier() -> None:
     with pytest.raises(KernelError) as caught:
         load(NO_RESULT)
     message = str(caught.value)
@@ -67,14 +67,14 @@ def test_the_verifiers_last_meaningful_line() -> None:
     assert "processed" in caught.value.detail and "R0 !read_ok" in caught.value.detail
 
 
-def test_a_program_that_needs_no_verifier_to_be_refused() -> None:
-    """Empty: the kernel says EINVAL or E2BIG and writes no log."""
+def test_empty_program_is_error() -> None:
+    """The kernel returns EINVAL or E2BIG and writes no log."""
     with pytest.raises(KernelError) as caught:
         load(b"")
     assert "trace_skb" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_plain_run_has_no_map_that_it_does_not_need() -> None:
+def test_plain_run_has_three_maps() -> None:
     with ExitStack() as stack:
         assert set(maps.create_maps(config("--output-nft=false"), stack)) == {
             "events",
@@ -83,7 +83,7 @@ def test_a_plain_run_has_no_map_that_it_does_not_need() -> None:
         }
 
 
-def test_maps_are_what_the_kernel_says_they_are() -> None:
+def test_maps_have_declared_shapes() -> None:
     with ExitStack() as stack:
         made = maps.create_maps(
             config(EVERYTHING), stack, ["linear_copies"]
@@ -102,7 +102,7 @@ def test_maps_are_what_the_kernel_says_they_are() -> None:
 
 
 @pytest.mark.parametrize("size", [3 * 4096, 65540])
-def test_a_ring_that_the_kernel_refuses(size: int) -> None:
+def test_ring_of_wrong_size_is_error(size: int) -> None:
     with (
         ExitStack() as stack,
         pytest.raises(KernelError, match=f"ring buffer of {size} bytes: Invalid argument; .*power"),
@@ -110,8 +110,8 @@ def test_a_ring_that_the_kernel_refuses(size: int) -> None:
         maps.create_maps(config("", size), stack)
 
 
-def test_a_map_without_the_right() -> None:
-    """In a process without rights; the kernel decides, whatever this machine's sysctl is."""
+def test_map_without_capability_is_error() -> None:
+    """In a process without capabilities, so that this machine's sysctl doesn't matter."""
     script = (
         "from contextlib import ExitStack\n"
         "from pypwru.errors import KernelError\n"
@@ -130,7 +130,7 @@ def test_a_map_without_the_right() -> None:
     assert "root" in found.stdout
 
 
-def test_descriptors_are_closed() -> None:
+def test_map_descriptor_is_closed() -> None:
     with closing_fd(bpf.map_create(MapType.ARRAY, "test", 4, 8, 1)) as fd:
         assert bpf.map_lookup(fd, 0, 8) == bytes(8)
     with pytest.raises(OSError):

@@ -1,4 +1,4 @@
-"""Namespaces and interfaces as `ip` makes them, while inodes are given again and names change."""
+"""Namespaces and interfaces as `ip` makes them, while inodes are reused and names change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.need import need
 pytestmark = pytest.mark.native
 
 HELD = 10
-TRIES, SOON = 12, 5  # s
+TRIES, REUSE_TIMEOUT = 12, 5  # s
 
 
 def ip(*words: str) -> str:
@@ -53,7 +53,7 @@ def cookie(namespace: str) -> int:
         return netns_cookie(descriptor)
 
 
-def test_a_namespace_has_the_links_that_ip_lists(namespace: str) -> None:
+def test_interface_names_are_those_of_ip(namespace: str) -> None:
     for number in range(40):  # more than one datagram of answers
         ip("-n", namespace, "link", "add", f"averylongname{number}", "type", "bridge")
     before = os.readlink("/proc/thread-self/ns/net")
@@ -72,7 +72,7 @@ def test_a_namespace_has_the_links_that_ip_lists(namespace: str) -> None:
     assert tasks == {before}
 
 
-def test_a_namespace_of_a_process_without_a_file() -> None:
+def test_namespace_without_file_is_found() -> None:
     need(shutil.which("unshare"), "unshare, of util-linux")
     with subprocess.Popen(
         ["unshare", "--net", "sh", "-c", "ip link add hidden index 9 type bridge; echo; read _"],
@@ -87,42 +87,42 @@ def test_a_namespace_of_a_process_without_a_file() -> None:
         process.communicate(b"\n")
 
 
-def successor(was: int, made: list[str]) -> str | None:
-    """The name of a new namespace that is given an inode, the lowest that is free; None if another
+def namespace_with_inode(inode_before: int, made: list[str]) -> str | None:
+    """Return the name of a new namespace with a reused inode, the lowest free one; None if another
     process was faster.
 
     Args:
-        was: the inode of one that was deleted, which the kernel frees a while later.
-        made: gets the names of those that were made and are still there.
+        inode_before: that of a deleted namespace, which the kernel frees a while later.
+        made: gets the names of those that were made and still exist.
     """
-    end = time.monotonic() + SOON
+    end = time.monotonic() + REUSE_TIMEOUT
     while time.monotonic() < end:
         made.append(f"pypwru-new-{os.getpid()}-{len(made)}")
         ip("netns", "add", made[-1])
-        if inode(made[-1]) == was:
+        if inode(made[-1]) == inode_before:
             return made[-1]
-        if inode(made[-1]) > was:
+        if inode(made[-1]) > inode_before:
             ip("netns", "del", made.pop())
     return None
 
 
-def test_an_inode_that_is_given_again_has_another_cookie() -> None:
+def test_reused_inode_has_other_cookie() -> None:
     names, made = NetnsNames(), list[str]()
     try:
         for number in range(TRIES):
             old = f"pypwru-old-{os.getpid()}-{number}"
             ip("netns", "add", old)
-            was, before = inode(old), cookie(old)
+            inode_before, before = inode(old), cookie(old)
             need(before, "cookies of namespaces: Linux 5.14")
-            assert names.name(was, before) == old
+            assert names.name(inode_before, before) == old
             ip("netns", "del", old)
-            if new := successor(was, made):
+            if new := namespace_with_inode(inode_before, made):
                 break
-        assert new, "the inode of no namespace was given again"
+        assert new, "no inode of a namespace was reused"
         assert cookie(new) not in (before, 0)
-        assert names.name(was, cookie(new)) == new
-        assert names.name(was, before) == old
-        assert NetnsNames().name(was, before) == ""
+        assert names.name(inode_before, cookie(new)) == new
+        assert names.name(inode_before, before) == old
+        assert NetnsNames().name(inode_before, before) == ""
     finally:
         for name in made:
             ip("netns", "del", name)
@@ -132,11 +132,11 @@ def ping(namespace: str, address: str) -> None:
     ip("netns", "exec", namespace, "ping", "-c1", "-W5", "-q", address)
 
 
-def test_a_namespace_that_is_asked_for_keeps_its_inode() -> None:
-    """As long as it is traced, although nothing else holds it: no other's packets pass."""
+def test_filter_netns_holds_inode() -> None:
+    """While it is traced its inode isn't reused, although nothing else holds it."""
     old, new = (f"pypwru-{word}-{os.getpid()}" for word in ("old", "new"))
     ip("netns", "add", old)
-    was = inode(old)
+    inode_before = inode(old)
     try:
         ip("-n", old, "link", "set", "lo", "up")
         with tracing("--filter-netns", old, "icmp") as run:
@@ -144,7 +144,7 @@ def test_a_namespace_that_is_asked_for_keeps_its_inode() -> None:
             ip("netns", "del", old)
             for _ in range(HELD):
                 ip("netns", "add", new)
-                assert inode(new) != was
+                assert inode(new) != inode_before
                 ip("-n", new, "link", "set", "lo", "up")
                 ping(new, "127.92.0.2")
                 ip("netns", "del", new)
@@ -158,15 +158,15 @@ def _rows(run: Run) -> list[dict[str, Any]]:
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 
-def _number(row: dict[str, Any]) -> int:
-    """By the address that was pinged; the other one is 127.0.0.1."""
+def _sequence(row: dict[str, Any]) -> int:
+    """Return the last byte of the pinged address; the other one is 127.0.0.1."""
     ends = row["tuple"]["saddr"], row["tuple"]["daddr"]
     (pinged,) = (end for end in ends if end != "127.0.0.1")
     return int(pinged.rpartition(".")[2]) - 1
 
 
-def test_a_churn_of_namespaces_has_no_wrong_name_and_no_wrong_device() -> None:
-    """Each pings an address of its own, by a device of its own: the address judges the names."""
+def test_short_lived_namespaces_have_right_names() -> None:
+    """Each pings its own address, by its own device: the address is the oracle of the names."""
     count, named = 60, 0
     with tracing("--output-json", "--output-netns-names", "icmp and net 127.93.0.0/16") as run:
         for number in range(count):
@@ -179,18 +179,18 @@ def test_a_churn_of_namespaces_has_no_wrong_name_and_no_wrong_device() -> None:
                 ip("netns", "del", name)
     seen = set()
     for row in _rows(run):
-        number = _number(row)
+        number = _sequence(row)
         expected = f"pw{os.getpid()}x{number}"
         assert row.get("netns_name") in (expected, None)
         assert row["iface"] in (f"lo{number}:1", "0")
         named += row.get("netns_name") == expected
         seen.add(number)
     assert seen == set(range(count))
-    assert named > len(_rows(run)) * 0.9  # the others were gone when they were looked for
+    assert named > len(_rows(run)) * 0.9  # the others had ended before they were looked up
 
 
-def test_a_device_has_the_name_that_it_had_at_the_packet(namespace: str) -> None:
-    """With one ifindex all the time; the address judges, by which each name was used."""
+def test_device_has_name_at_time_of_packet(namespace: str) -> None:
+    """The ifindex stays the same; the oracle is the address, one for each name."""
     count, before = 20, "lo"
     with tracing("--output-json", "icmp and net 127.94.0.0/16") as run:
         for number in range(count):
@@ -200,13 +200,13 @@ def test_a_device_has_the_name_that_it_had_at_the_packet(namespace: str) -> None
             ip("-n", namespace, "link", "set", before, "up")
             ping(namespace, f"127.94.0.{number + 1}")
     rows = [row for row in _rows(run) if row["iface"] != "0"]
-    numbers = [_number(row) for row in rows]
+    numbers = [_sequence(row) for row in rows]
     assert [row["iface"] for row in rows] == [f"lo{number}:1" for number in numbers]
     assert set(numbers) == set(range(count))
 
 
-def test_an_interface_that_is_asked_for_is_known_by_its_name(namespace: str) -> None:
-    """It is deleted and made anew, with another ifindex; another gets the first one's."""
+def test_filter_ifname_matches_by_name(namespace: str) -> None:
+    """It is deleted and made again, with another ifindex; another device gets the first one's."""
     with tracing("--filter-netns", namespace, "--filter-ifname", "lo", "icmp") as run:
         ip("-n", namespace, "link", "set", "lo", "up")
         ping(namespace, "127.95.0.1")

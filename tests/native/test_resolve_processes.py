@@ -1,4 +1,4 @@
-"""Names of programs while pids mean several things at once."""
+"""Names of programs whose pids differ between PID namespaces, or whose program changes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ exec "$@"
 """
 
 
-def test_a_container_has_other_pids_than_the_kernel() -> None:
-    """Whoever has the pid in there has sent nothing; the record's own name is right."""
+def test_name_is_of_pid_in_host_namespace() -> None:
+    """The process of that pid in the container has sent nothing; the record's own name is right."""
     need(shutil.which("unshare"), "unshare, of util-linux")
     with network() as net:
         words = ["sh", "-c", f"read _; exec ping -c1 -W5 {net.v4(2)}"]
@@ -43,7 +43,7 @@ def test_a_container_has_other_pids_than_the_kernel() -> None:
     assert run.stderr.count("/proc is that of another PID namespace") == 1
 
 
-# Sends to the first argument, and is sleep from then on.
+# Sends to the first argument, and becomes sleep.
 _SENDER = """
 import os, socket, sys
 socket.socket(type=socket.SOCK_DGRAM).sendto(b"", (sys.argv[1], 9))
@@ -51,7 +51,7 @@ os.execvp("sleep", ["sleep", "60"])
 """
 
 
-def test_a_program_that_comes_after_the_packet_is_not_named() -> None:
+def test_program_after_exec_is_not_named() -> None:
     with network() as net, tracing(f"udp and host {net.v4(2)}") as run:
         words = ["ip", "netns", "exec", net.left, sys.executable, "-c", _SENDER, net.v4(2)]
         with subprocess.Popen(words) as sender:

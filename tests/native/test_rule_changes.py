@@ -1,4 +1,4 @@
-"""Rules that change, and namespaces that end, while their texts are asked for."""
+"""Texts of rules that change, and of namespaces that end, while they are looked up."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from pypwru.nft import monitor
 from pypwru.nft import rule_service as rules_module
 from pypwru.nft.rule_service import RuleService
 from pypwru.nft.ruleset import ChainText, RuleText
-from tests.native.rule_places import PATIENCE, Place, known, place, until
+from tests.native.rule_namespaces import TIMEOUT, RuleNamespace, list_rules, rule_namespace, until
 
 pytestmark = pytest.mark.native
 
 REPLACEMENTS = 200
 
 
-def test_what_the_kernel_tells_is_known_without_a_question(here: Place, rules: RuleService) -> None:
+def test_notified_rule_needs_no_listing(here: RuleNamespace, rules: RuleService) -> None:
     here.load("table ip t { chain c { accept; }; }")
-    known(rules, here)
+    list_rules(rules, here)
     changes = rules.revision
     here.load("add rule ip t c tcp dport 22 drop")
     until(lambda: rules.revision > changes)
     assert rules.rule(here.inode, here.table(), 1, 3) == RuleText("tcp dport 22 drop", "")
 
 
-def test_what_went_stays_known(here: Place, rules: RuleService) -> None:
+def test_deleted_rules_keep_their_text(here: RuleNamespace, rules: RuleService) -> None:
     here.load('table ip t { chain c { accept comment "first"; }; chain d { drop; }; }')
     first = here.table()
-    known(rules, here)
+    list_rules(rules, here)
     here.load("delete table ip t; table ip t { chain c { drop; }; }")
     second = here.table()
     assert second != first
-    known(rules, here)
+    list_rules(rules, here)
     assert rules.rule(here.inode, first, 1, 3) == RuleText('accept comment "first"', "first")
     assert rules.chain(here.inode, first, 2) == ChainText("ip", "t", "d")
     assert rules.rule(here.inode, second, 1, 2) == RuleText("drop", "")
     here.load("flush ruleset")
-    known(rules, here)
+    list_rules(rules, here)
     assert rules.rule(here.inode, second, 1, 2) == RuleText("drop", "")
 
 
@@ -55,101 +55,104 @@ def test_what_went_stays_known(here: Place, rules: RuleService) -> None:
         ("nft 'table ip t { chain c { accept; }; }'", "nft 'replace rule ip t c handle 2 drop'"),
         (
             "nft 'table ip t { chain c { accept; }; }'",
-            # Twice in one look: the one between them is nobody's to tell.
+            # Twice between two reads: the rule between them has no text.
             "nft 'replace rule ip t c handle 2 return'; nft 'replace rule ip t c handle 2 drop'",
         ),
         ("iptables-nft -A INPUT -j ACCEPT", "iptables-nft -R INPUT 1 -j DROP"),
     ],
     ids=["nft", "nft twice", "iptables"],
 )
-def test_a_rule_in_the_place_of_another(
-    here: Place, rules: RuleService, first: str, second: str
+def test_replaced_rule_is_found_by_time(
+    here: RuleNamespace, rules: RuleService, first: str, second: str
 ) -> None:
-    """It has the handle of the other one: the time of the event tells them apart."""
+    """Both rules have one handle: the time of the event selects the text."""
     here.run("sh", "-c", first)
     (handles,) = here.handles()
-    known(rules, here)
+    list_rules(rules, here)
     early = time.monotonic_ns()
     old = rules.rule(here.inode, *handles, at=early)
     here.run("sh", "-c", second)
-    # Unless it was listed by now, nothing is known, and surely not the old one.
+    # Unless it was listed by now there is no text, and surely not the old one.
     assert rules.rule(here.inode, *handles) != old
-    known(rules, here)
+    list_rules(rules, here)
     assert list(here.handles()) == [handles]
     new = rules.rule(here.inode, *handles)
     assert old and new and "drop" in new.text.lower() and "accept" in old.text.lower()
-    told = time.monotonic_ns()
-    assert rules.rule(here.inode, *handles, at=early) in (None, old)  # so short before, it may be
+    after_change = time.monotonic_ns()
+    assert rules.rule(here.inode, *handles, at=early) in (
+        None,
+        old,
+    )  # None: the change's time is known to 100 ms
     here.load("flush ruleset")
-    known(rules, here)
-    assert rules.rule(here.inode, *handles, at=told) == new
+    list_rules(rules, here)
+    assert rules.rule(here.inode, *handles, at=after_change) == new
 
 
-def test_long_before_its_place_was_taken_a_rule_is_known(here: Place, rules: RuleService) -> None:
+def test_rule_long_before_its_replacement_has_text(here: RuleNamespace, rules: RuleService) -> None:
     here.load("table ip t { chain c { accept; }; }")
     (handles,) = here.handles()
-    known(rules, here)
+    list_rules(rules, here)
     early = time.monotonic_ns()
     until(lambda: time.monotonic_ns() > early + 2 * rules_module._MAX_NOTIFY_DELAY)
     assert rules.rule(here.inode, *handles) == RuleText("accept", "")
     here.load("replace rule ip t c handle 2 drop")
-    known(rules, here)
+    list_rules(rules, here)
     assert rules.rule(here.inode, *handles, at=early) == RuleText("accept", "")
     assert rules.rule(here.inode, *handles) == RuleText("drop", "")
 
 
-def test_what_spoke_before_its_namespace_was_listened_to_is_not_known(rules: RuleService) -> None:
-    with place() as late:
+def test_event_before_subscription_has_no_text(rules: RuleService) -> None:
+    with rule_namespace() as late:
         late.load("table ip t { chain c { accept; }; }")
         (handles,) = late.handles()
         early = time.monotonic_ns()
         late.load("replace rule ip t c handle 2 drop")
-        known(rules, late)
+        list_rules(rules, late)
         assert rules.rule(late.inode, *handles, at=early) is None
         assert rules.rule(late.inode, *handles) == RuleText("drop", "")
 
 
-def test_a_rule_replaced_before_the_first_question(here: Place, rules: RuleService) -> None:
+def test_rule_replaced_before_listing_has_no_text(here: RuleNamespace, rules: RuleService) -> None:
     here.load("table ip t { chain c { accept; }; }")
     early = time.monotonic_ns()
     here.load("replace rule ip t c handle 2 drop")
-    known(rules, here)
+    list_rules(rules, here)
     assert rules.rule(here.inode, here.table(), 1, 2, at=early) is None
     assert rules.rule(here.inode, here.table(), 1, 2) == RuleText("drop", "")
 
 
-def test_a_namespace_is_not_kept_from_ending(here: Place, rules: RuleService) -> None:
+def test_listed_namespace_can_end(here: RuleNamespace, rules: RuleService) -> None:
     outside = f"pwr{os.getpid()}"
     subprocess.run(
         ["ip", "link", "add", outside, "type", "veth", "peer", "name", "in", "netns", here.name],
         check=True,
     )
     here.load("table ip t { chain c { accept; }; }")
-    known(rules, here)
+    list_rules(rules, here)
     assert rules.rule(here.inode, here.table(), 1, 2)
     subprocess.run(["ip", "netns", "del", here.name], check=True)
     until(lambda: not os.path.exists(f"/sys/class/net/{outside}"))
 
 
-def test_a_namespace_with_the_inode_of_one_that_ended(rules: RuleService) -> None:
+def test_reused_inode_has_no_old_texts(rules: RuleService) -> None:
     seen: dict[int, str] = {}
-    again = 0
+    reused = 0
     for number in range(40):
-        with place() as each:
+        with rule_namespace() as each:
             each.load(f"table ip t {{ chain c {{ tcp dport {number + 1} drop; }}; }}")
-            again += each.inode in seen
-            # A question before it was listed: nothing, never what the one before had.
+            reused += each.inode in seen
+            # A lookup before it was listed finds nothing, never a rule of the former namespace.
             handles = (each.inode, each.table(), 1, 2)
             assert rules.rule(*handles) is None
-            assert rules.relist(PATIENCE)
+            assert rules.relist(TIMEOUT)
             seen[each.inode] = text = f"tcp dport {number + 1} drop"
             assert rules.rule(*handles) == RuleText(text, "")
         until(lambda handles=handles: rules.rule(*handles) is None)  # type: ignore[misc]
-    assert again > 5, "the kernel gave no inode again"
+    assert reused > 5, "no inode was reused"
 
 
 class Loaded(NamedTuple):
-    """What was under a handle from some moment of a load on; CLOCK_MONOTONIC, ns."""
+    """The rule under a handle from some time of a load on; ns of CLOCK_MONOTONIC."""
 
     comment: str
     began: int
@@ -157,10 +160,10 @@ class Loaded(NamedTuple):
 
 
 class Replacement:
-    """Loads rulesets again and again, and knows by nft's JSON what was under each handle when."""
+    """Loads rulesets repeatedly, and records by nft's JSON which rule each handle had when."""
 
-    def __init__(self, where: Place) -> None:
-        self.where = where
+    def __init__(self, namespace: RuleNamespace) -> None:
+        self.namespace = namespace
         self.truth: dict[tuple[int, int, int], list[Loaded]] = {}
         self.now: dict[tuple[int, int, int], str] = {}
         self._random = random.Random(4)
@@ -173,7 +176,7 @@ class Replacement:
         return "\n".join(["table inet t { chain c {", *rules, "}", "}"])
 
     def load(self, number: int) -> None:
-        """One of the ways in which a ruleset is replaced in one transaction."""
+        """Replace the ruleset in one of several ways, in one transaction."""
         way = self._random.choice(
             [
                 "flush ruleset",
@@ -189,15 +192,18 @@ class Replacement:
         else:
             text = f"{way.replace('replace', 'flush ruleset')}\n{self._chain(number)}"
         began = time.monotonic_ns()
-        self.where.load(text)
+        self.namespace.load(text)
         ended = time.monotonic_ns()
-        before, self.now = self.now, {h: str(r["comment"]) for h, r in self.where.handles().items()}
+        before, self.now = (
+            self.now,
+            {h: str(r["comment"]) for h, r in self.namespace.handles().items()},
+        )
         for handles, comment in self.now.items():
             if before.get(handles) != comment:
                 self.truth.setdefault(handles, []).append(Loaded(comment, began, ended))
 
     def could_be(self, handles: tuple[int, int, int], at: int, answer: RuleText) -> bool:
-        """Whether an event of that time may have been of a rule like the answer."""
+        """Return whether an event at ``at`` may have been of the rule that ``answer`` describes."""
         loads = self.truth.get(handles, [])
         ends = [each.ended for each in loads[1:]] + [1 << 63]
         return any(
@@ -208,72 +214,74 @@ class Replacement:
         )
 
 
-def test_replacements(here: Place, rules: RuleService, capsys: pytest.CaptureFixture[str]) -> None:
-    """All answers that were given are compared with what was loaded under the handle then."""
+def test_texts_while_rulesets_are_replaced(
+    here: RuleNamespace, rules: RuleService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All texts that were found are compared with the rule under the handle at that time."""
     replaced = Replacement(here)
     answers: list[tuple[tuple[int, int, int], int, RuleText]] = []
-    asked = 0
+    lookups = 0
     done = threading.Event()
 
-    def ask() -> None:
-        nonlocal asked
+    def look_up() -> None:
+        nonlocal lookups
         pick = random.Random(5)
         while not done.is_set():
             newest = max(replaced.truth, default=(1, 1, 2))
-            for _ in range(20):  # at and around the newest, also what isn't there yet
+            for _ in range(20):  # at and around the newest, also handles without a rule
                 table, rule = newest[0] + pick.randrange(-3, 2), newest[2] + pick.randrange(-9, 12)
                 at = time.monotonic_ns() - pick.choice([0, 0, pick.randrange(500_000_000)])
                 answer = rules.rule(here.inode, table, 1, rule, at)
-                asked += 1
+                lookups += 1
                 if answer:
                     answers.append(((table, 1, rule), at, answer))
             time.sleep(0.001)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
+    thread = threading.Thread(target=look_up)
+    thread.start()
     try:
         for number in range(REPLACEMENTS):
             replaced.load(number)
     finally:
         done.set()
-        asking.join()
-    known(rules, here)
+        thread.join()
+    list_rules(rules, here)
     last = {h: rules.rule(here.inode, *h, at=time.monotonic_ns()) for h in replaced.now}
-    # An answer to a question about the time before a table's making is of the table's own handle.
+    # A lookup at a time before a table was made is of the table's own handle.
     wrong = [
         (handles, at, answer)
         for handles, at, answer in answers
         if not replaced.could_be(handles, max(at, replaced.truth[handles][0].began), answer)
     ]
-    told = {handles for handles, _, answer in answers if answer.text}
+    with_text = {handles for handles, _, answer in answers if answer.text}
     versions = sum(map(len, replaced.truth.values()))
     with capsys.disabled():
         print(
             f"\n{REPLACEMENTS} replacements, {versions:,} rules under "
             f"{len(replaced.truth):,} handles, "
-            f"{asked:,} questions, {len(answers):,} answers, of {len(told):,} handles; "
+            f"{lookups:,} lookups, {len(answers):,} answers, of {len(with_text):,} handles; "
             f"{len(wrong)} wrong"
         )
     assert not wrong
     assert {h: answer and answer.comment for h, answer in last.items()} == replaced.now
     assert all(answer and answer.text for answer in last.values())
-    assert versions > len(replaced.truth) and len(told) > len(replaced.truth) // 10
+    assert versions > len(replaced.truth) and len(with_text) > len(replaced.truth) // 10
 
 
 @pytest.fixture
-def rules_of_little_room(monkeypatch: pytest.MonkeyPatch) -> Iterator[RuleService]:
+def rules_with_small_buffer(monkeypatch: pytest.MonkeyPatch) -> Iterator[RuleService]:
     monkeypatch.setattr(monitor, "_RCVBUF", 4096)
     with RuleService() as made:
         yield made
 
 
-def test_more_changes_than_the_kernel_can_tell(
-    here: Place, rules_of_little_room: RuleService
+def test_lost_notifications_cause_listing(
+    here: RuleNamespace, rules_with_small_buffer: RuleService
 ) -> None:
-    """A small buffer for what it tells is full at once: all is listed again, and right."""
-    rules = rules_of_little_room
+    """A small socket buffer overflows at once: all is listed again, and right."""
+    rules = rules_with_small_buffer
     here.load('table ip t { chain c { accept comment "old"; }; }')
-    known(rules, here)
+    list_rules(rules, here)
     for number in range(20):
         some = "\n".join(f'tcp dport {n + 1} drop comment "{number}"' for n in range(300))
         here.load(f'replace rule ip t c handle 2 drop comment "{number}"')
@@ -282,14 +290,14 @@ def test_more_changes_than_the_kernel_can_tell(
         table, chain, rule = next(iter(here.handles()))
         found = rules.rule(here.inode, table, chain, rule, at=time.monotonic_ns())
         assert found is None or found.comment == str(number)
-        known(rules, here)
+        list_rules(rules, here)
         found = rules.rule(here.inode, table, chain, rule, at=time.monotonic_ns())
         assert found == RuleText(f'accept comment "{number}"', str(number))
     assert rules._namespaces[here.inode].history._uncertain
 
 
-def test_what_has_begun_when_more_is_lost_has_no_end(
-    here: Place, monkeypatch: pytest.MonkeyPatch
+def test_commit_whose_end_is_lost_is_dropped(
+    here: RuleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit whose beginning is read in several turns, and whose end found no room."""
     monkeypatch.setattr(monitor, "_RCVBUF", 1 << 18)

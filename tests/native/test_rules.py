@@ -1,4 +1,4 @@
-"""Texts of nftables' rules in real namespaces; nft and iptables load and judge them."""
+"""Texts of nftables' rules in real namespaces; nft and iptables load and list them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from pypwru.nft import list_ruleset as listing_module
 from pypwru.nft import rule_service as rules_module
 from pypwru.nft.rule_service import RuleService
 from pypwru.nft.ruleset import ChainText, RuleText, elide_sets
-from tests.native.rule_places import (
+from tests.native.rule_namespaces import (
     EVERYTHING,
     HARD,
     HARD_TEXTS,
-    PATIENCE,
-    Place,
-    homes,
-    known,
-    place,
+    TIMEOUT,
+    RuleNamespace,
+    list_rules,
+    rule_namespace,
+    thread_namespaces,
     until,
 )
 from tests.native.tracing import environment
@@ -38,34 +38,34 @@ from tests.support.need import need
 pytestmark = pytest.mark.native
 
 
-def test_every_kind_of_rule_has_the_line_that_nft_has(here: Place, rules: RuleService) -> None:
+def test_rule_texts_are_those_of_nft(here: RuleNamespace, rules: RuleService) -> None:
     here.load(EVERYTHING)
     handles = here.handles()
     assert len(handles) == 17
     lines = here.run("nft", "-a", "-s", "list", "ruleset").splitlines()
-    known(rules, here)
-    for (table, chain, rule), judge in handles.items():
+    list_rules(rules, here)
+    for (table, chain, rule), expected in handles.items():
         found = rules.rule(here.inode, table, chain, rule)
         assert found is not None
         assert f"\t\t{found.text} # handle {rule}" in lines
-        assert found.comment == judge.get("comment", "")
+        assert found.comment == expected.get("comment", "")
         assert f'comment "{found.comment}"' in found.text or not found.comment
         assert rules.rule(here.inode, table, chain, rule + 1000) is None
         names = rules.chain(here.inode, table, chain)
         assert names is not None
-        assert names[:3] == (judge["family"], judge["table"], judge["chain"])
+        assert names[:3] == (expected["family"], expected["table"], expected["chain"])
     texts = [rules.rule(here.inode, *each) for each in handles]
     assert len(set(texts)) == len(texts)
 
 
-def test_chains_have_their_hooks(here: Place, rules: RuleService) -> None:
+def test_chains_have_hooks_of_nft(here: RuleNamespace, rules: RuleService) -> None:
     here.load(EVERYTHING)
     objects = json.loads(here.run("nft", "-j", "-n", "-a", "list", "ruleset"))["nftables"]
     chains = [each["chain"] for each in objects if "chain" in each]
     table_of = {
         (t["family"], t["name"]): t["handle"] for t in (o["table"] for o in objects if "table" in o)
     }
-    known(rules, here)
+    list_rules(rules, here)
     for chain in chains:
         table = table_of[chain["family"], chain["table"]]
         assert rules.chain(here.inode, table, chain["handle"]) == ChainText(
@@ -79,9 +79,7 @@ def test_chains_have_their_hooks(here: Place, rules: RuleService) -> None:
     assert len(chains) == 8
 
 
-def test_rules_with_what_iptables_has_read_as_iptables_writes_them(
-    here: Place, rules: RuleService
-) -> None:
+def test_iptables_rules_have_iptables_syntax(here: RuleNamespace, rules: RuleService) -> None:
     need(shutil.which("iptables-nft"), "iptables-nft, of iptables")
     for command in (
         'iptables-nft -A INPUT -p tcp --dport 44 -m comment --comment "hi there" -j REJECT',
@@ -107,9 +105,9 @@ def test_rules_with_what_iptables_has_read_as_iptables_writes_them(
         )
     )
     listed = here.run("nft", "-a", "-s", "list", "ruleset")
-    told: list[str] = []
-    with RuleService(told.append) as rules:
-        known(rules, here)
+    messages: list[str] = []
+    with RuleService(messages.append) as rules:
+        list_rules(rules, here)
         found = []
         for handles in here.handles():
             answer = rules.rule(here.inode, *handles)
@@ -127,12 +125,12 @@ def test_rules_with_what_iptables_has_read_as_iptables_writes_them(
         "-A INPUT -j DROP",
         'two\\nlines "so" \\',
     ]
-    assert not told
+    assert not messages
     assert here.run("nft", "-a", "list", "ruleset") == before
 
 
 @pytest.mark.parametrize("family", ["ip", "ip6", "arp", "bridge"])
-def test_rules_of_nft_in_a_table_named_as_one_of_iptables(here: Place, family: str) -> None:
+def test_nft_rules_in_iptables_table_have_nft_syntax(here: RuleNamespace, family: str) -> None:
     need(shutil.which("iptables-nft"), "iptables-nft, of iptables")
     texts = {
         "ip": [
@@ -149,17 +147,17 @@ def test_rules_of_nft_in_a_table_named_as_one_of_iptables(here: Place, family: s
         f"table {family} filter {{\nset blocked {{ type ipv4_addr; }}\nchain INPUT {{\n"
         f"type filter hook input priority 0;\n{rules_text}\n}}\n}}"
     )
-    told: list[str] = []
-    with RuleService(told.append) as rules:
-        known(rules, here)
+    messages: list[str] = []
+    with RuleService(messages.append) as rules:
+        list_rules(rules, here)
         found = [rules.rule(here.inode, *each) for each in here.handles()]
     assert found == [RuleText(text, "") for text in texts]
-    assert not told
+    assert not messages
 
 
-def test_strings_of_several_lines_and_rules_of_rules(here: Place, rules: RuleService) -> None:
+def test_multiline_strings_and_anonymous_chains(here: RuleNamespace, rules: RuleService) -> None:
     here.load(HARD)
-    known(rules, here)
+    list_rules(rules, here)
     found: dict[str, list[str]] = {}
     _, chains, all_rules = (
         [dict(parse_attributes(each.body)) for each in dump] for dump in here.dumps()
@@ -171,7 +169,7 @@ def test_strings_of_several_lines_and_rules_of_rules(here: Place, rules: RuleSer
         assert chain and rule
         found.setdefault(chain.chain, []).append(rule.text)
     assert found == HARD_TEXTS
-    # What is shown of a rule with rules of its own is what nft takes for the same.
+    # The text of a rule with rules of its own is, to nft, the same rule.
     block = found["input"][0].replace("in\\nner", "in\nner")
     here.load(f"table inet copy {{ chain input {{ {block}\n }}; }}")
     listed, copied = (here.run("nft", "list", "table", "inet", name) for name in ("filter", "copy"))
@@ -180,7 +178,7 @@ def test_strings_of_several_lines_and_rules_of_rules(here: Place, rules: RuleSer
     assert copied.partition(begins)[2].partition("\n\t\t}")[0] in listed
 
 
-def test_a_table_with_an_owner(here: Place, rules: RuleService) -> None:
+def test_table_with_owner_is_parsed(here: RuleNamespace, rules: RuleService) -> None:
     """As firewalld's: its first line goes on behind the handle."""
     with subprocess.Popen(
         ["ip", "netns", "exec", here.name, "nft", "-i"], stdin=subprocess.PIPE, text=True
@@ -192,7 +190,7 @@ def test_a_table_with_an_owner(here: Place, rules: RuleService) -> None:
         owner.stdin.flush()
         until(lambda: "drop" in here.run("nft", "list", "ruleset"))
         assert " progname " in here.run("nft", "-a", "list", "ruleset").partition("\n")[0]
-        known(rules, here)
+        list_rules(rules, here)
         assert rules.rule(here.inode, here.table(), 1, 2) == RuleText("drop", "")
         owner.stdin.close()
 
@@ -207,11 +205,13 @@ def test_a_table_with_an_owner(here: Place, rules: RuleService) -> None:
         "ends with a backslash \\",
     ],
 )
-def test_a_comment_that_looks_like_a_listing(here: Place, rules: RuleService, comment: str) -> None:
+def test_comment_like_listing_is_escaped(
+    here: RuleNamespace, rules: RuleService, comment: str
+) -> None:
     here.load(
         f'table ip t {{ chain c {{ accept comment "{comment}"; drop; }}; chain d {{ drop; }}; }}'
     )
-    known(rules, here)
+    list_rules(rules, here)
     shown = json.dumps(comment)[1:-1] if "\n" in comment else comment
     (first, second, third) = sorted(here.handles())
     assert rules.rule(here.inode, *first) == RuleText(f'accept comment "{shown}"', shown)
@@ -227,30 +227,30 @@ def test_a_comment_that_looks_like_a_listing(here: Place, rules: RuleService, co
         "\n}\ntable ip odd { # handle 1\n",
     ],
 )
-def test_a_string_that_looks_like_a_listing(here: Place, string: str) -> None:
-    told: list[str] = []
+def test_string_like_listing_is_escaped(here: RuleNamespace, string: str) -> None:
+    messages: list[str] = []
     here.load(
         f'table ip odd {{\nset s {{ type ipv4_addr; comment "{string}"; }}\nchain c {{\n'
         f'log prefix "{string}" drop comment "mine"\ndrop\n}}\n}}\n'
         "table ip good { chain c { drop; }; }"
     )
     shown = string.encode("unicode_escape").decode()
-    with RuleService(told.append) as rules:
-        known(rules, here)
+    with RuleService(messages.append) as rules:
+        list_rules(rules, here)
         first, second, good = (rules.rule(here.inode, *each) for each in here.handles())
     assert first == RuleText(f'log prefix "{shown}" drop comment "mine"', "mine")
     assert second == good == RuleText("drop", "")
-    assert not told
+    assert not messages
 
 
-def test_long_rules(here: Place, rules: RuleService) -> None:
+def test_sets_of_long_rules_are_elided(here: RuleNamespace, rules: RuleService) -> None:
     ports = ", ".join(str(port) for port in range(1, 2001, 2))
     addresses = ", ".join(f"10.0.{n // 250}.{n % 250}" for n in range(0, 6000, 2))
     here.load(
         f"table ip t {{ chain c {{\ntcp dport {{ {ports} }} accept\n"
         f'ip saddr {{ {addresses} }} drop comment "why"\n}}\n}}'
     )
-    known(rules, here)
+    list_rules(rules, here)
     first, second = (rules.rule(here.inode, *each) for each in sorted(here.handles()))
     assert first and second
     assert first.text == f"tcp dport {{ {ports} }} accept"
@@ -258,9 +258,9 @@ def test_long_rules(here: Place, rules: RuleService) -> None:
     assert second.text == 'ip saddr { 3000 elements } drop comment "why"'
 
 
-def test_a_rule_that_is_not_there_is_not_read_for_ever(here: Place, rules: RuleService) -> None:
+def test_missing_rule_is_listed_once(here: RuleNamespace, rules: RuleService) -> None:
     here.load("table ip t { chain c { drop; }; }")
-    known(rules, here)
+    list_rules(rules, here)
     at = time.monotonic_ns()
     assert rules.rule(here.inode, here.table(), 1, 99, at) is None
     assert rules.is_listing_pending(here.inode, at)
@@ -269,18 +269,18 @@ def test_a_rule_that_is_not_there_is_not_read_for_ever(here: Place, rules: RuleS
     assert not rules.is_listing_pending(here.inode, at)
 
 
-def test_six_namespaces_with_the_same_names(rules: RuleService) -> None:
+def test_namespaces_with_equal_names_have_own_texts(rules: RuleService) -> None:
     with ExitStack() as stack:
-        places = [stack.enter_context(place()) for _ in range(6)]
-        for number, each in enumerate(places):
+        namespaces = [stack.enter_context(rule_namespace()) for _ in range(6)]
+        for number, each in enumerate(namespaces):
             each.load(
                 "table inet filter { chain input { type filter hook input priority 0; "
                 f'tcp dport {1000 + number} drop comment "of {number}"; }}; }}'
             )
-        for each in places:
+        for each in namespaces:
             assert rules.rule(each.inode, each.table("filter"), 1, 2) is None
-        assert rules.relist(PATIENCE)
-        for number, each in enumerate(places):
+        assert rules.relist(TIMEOUT)
+        for number, each in enumerate(namespaces):
             text = f'tcp dport {1000 + number} drop comment "of {number}"'
             assert rules.rule(each.inode, each.table("filter"), 1, 2) == RuleText(
                 text, f"of {number}"
@@ -288,71 +288,75 @@ def test_six_namespaces_with_the_same_names(rules: RuleService) -> None:
 
 
 @pytest.mark.parametrize("only", [False, True])
-def test_what_is_there_at_the_start_is_known_at_the_first_question(here: Place, only: bool) -> None:
-    """The one packet that somebody sends by hand has the text of its rule."""
-    with place() as there:
+def test_first_lookup_finds_existing_rules(here: RuleNamespace, only: bool) -> None:
+    """The one packet of a manual test has the text of its rule."""
+    with rule_namespace() as there:
         for where in (here, there):
             where.load("table ip t { chain c { drop; }; }")
         with RuleService(netns=here.inode if only else 0) as rules:
-            assert rules.wait_listed(PATIENCE)
+            assert rules.wait_listed(TIMEOUT)
             found = [rules.rule(each.inode, each.table(), 1, 2) for each in (here, there)]
             assert found == [RuleText("drop", ""), None if only else RuleText("drop", "")]
 
 
-def test_each_of_20_000_rules_is_known_at_the_first_question(here: Place) -> None:
-    """Each is known at the first question, once all is listed that is to be at the start."""
+def test_first_lookup_finds_each_of_20_000_rules(here: RuleNamespace) -> None:
+    """Each is found by the first lookup, once the listing of the start is complete."""
     lines = "\n".join(f"tcp dport {n + 1} counter drop" for n in range(20_000))
     here.load(f"table ip t {{ chain c {{\n{lines}\n}}\n}}")
     table = here.table()
     with RuleService(netns=here.inode) as rules:
-        assert rules.wait_listed(PATIENCE)
+        assert rules.wait_listed(TIMEOUT)
         for n in (0, 9_999, 19_999):
             found = rules.rule(here.inode, table, 1, n + 2)
             assert found == RuleText(f"tcp dport {n + 1} counter drop", "")
 
 
-def test_a_look_up_does_not_wait_for_a_listing(here: Place, rules: RuleService) -> None:
+def test_lookup_does_not_wait_for_listing(here: RuleNamespace, rules: RuleService) -> None:
     lines = "\n".join(f"tcp dport {n + 1} ip saddr 10.0.0.1 counter drop" for n in range(20_000))
     here.load(f"table ip t {{ chain c {{\n{lines}\n}}\n}}")
     table = here.table()
-    asked = 0
+    lookups = 0
 
     def is_known() -> bool:
-        nonlocal asked
-        asked += 1
+        nonlocal lookups
+        lookups += 1
         return rules.rule(here.inode, table, 1, 20_001) is not None
 
     until(is_known)
     assert rules.rule(here.inode, table, 1, 20_001) == RuleText(
         "tcp dport 20000 ip saddr 10.0.0.1 counter drop", ""
     )
-    assert asked > 10
+    assert lookups > 10
 
 
-def test_without_nft_chains_and_comments_are_known(
-    here: Place, monkeypatch: pytest.MonkeyPatch
+def test_chains_and_comments_need_no_nft(
+    here: RuleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here.load('table ip t { chain c { accept comment "why"; }; }')
     table = here.table()
     monkeypatch.setattr(listing_module, "_SBIN_DIRS", ())
     monkeypatch.setenv("PATH", "/nonexistent")
-    told: list[str] = []
-    with RuleService(told.append) as rules:
-        known(rules, here)
+    messages: list[str] = []
+    with RuleService(messages.append) as rules:
+        list_rules(rules, here)
         assert rules.rule(here.inode, table, 1, 2) == RuleText("", "why")
         assert rules.chain(here.inode, table, 1) == ChainText("ip", "t", "c")
-    assert told == ["nft isn't there, so rules are shown without their text: install nftables"]
+    assert messages == ["nft isn't there, so rules are shown without their text: install nftables"]
 
 
 @pytest.mark.parametrize(
-    ("fails", "told"),
+    ("fails", "messages"),
     [
         ("false", []),
         ('[ "$6.$7" = ip.t ]', ["nft -a -s -t list table ip t failed"]),
     ],
 )
-def test_what_nft_lists_only_table_by_table_is_no_fault(
-    here: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str, told: list[str]
+def test_listing_falls_back_to_single_tables(
+    here: RuleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: str,
+    messages: list[str],
 ) -> None:
     """An nft that fails, as it may at a large ruleset or at expressions that are too new for it."""
     here.load("table ip t { chain c { drop; }; }\ntable ip6 t { chain c { accept; }; }")
@@ -366,16 +370,16 @@ def test_what_nft_lists_only_table_by_table_is_no_fault(
     )
     nft.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    said: list[str] = []
-    with RuleService(said.append, netns=here.inode) as rules:
-        known(rules, here)
+    logged: list[str] = []
+    with RuleService(logged.append, netns=here.inode) as rules:
+        list_rules(rules, here)
         texts = [rules.rule(here.inode, *each) for each in here.handles()]
-    assert texts == [RuleText("" if told else "drop", ""), RuleText("accept", "")]
-    assert said == [f"{each}, so rules are shown without their text: no" for each in told]
+    assert texts == [RuleText("" if messages else "drop", ""), RuleText("accept", "")]
+    assert logged == [f"{each}, so rules are shown without their text: no" for each in messages]
 
 
-def test_without_iptables_its_rules_are_shown_as_nft_lists_them(
-    here: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_failed_iptables_save_leaves_nft_syntax(
+    here: RuleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need(shutil.which("iptables-nft"), "iptables-nft, of iptables")
     here.run("iptables-nft", "-A", "INPUT", "-p", "tcp", "-j", "LOG")
@@ -383,16 +387,16 @@ def test_without_iptables_its_rules_are_shown_as_nft_lists_them(
     save.write_text("#!/bin/sh\necho no >&2; exit 1\n")
     save.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    said: list[str] = []
-    with RuleService(said.append) as rules:
-        known(rules, here)
+    logged: list[str] = []
+    with RuleService(logged.append) as rules:
+        list_rules(rules, here)
         (handles,) = here.handles()
         found = rules.rule(here.inode, *handles)
     assert found
     assert f"\t\t{found.text} # handle {handles[2]}\n" in here.run(
         "nft", "-a", "-s", "list", "ruleset"
     )
-    assert said == [
+    assert logged == [
         "iptables-nft-save -t filter failed, so rules with matches or targets of iptables are "
         "shown as nft lists them: no"
     ]
@@ -405,7 +409,7 @@ def test_without_iptables_its_rules_are_shown_as_nft_lists_them(
         ("sys_admin", "Operation not permitted"),
     ],
 )
-def test_without_a_right_nothing_is_said(here: Place, right: str, why: str) -> None:
+def test_missing_capability_is_logged(here: RuleNamespace, right: str, why: str) -> None:
     here.load("table ip t { chain c { accept; }; }")
     script = (
         "from pypwru.nft.rule_service import RuleService\n"
@@ -417,20 +421,20 @@ def test_without_a_right_nothing_is_said(here: Place, right: str, why: str) -> N
          sys.executable, "-c", script],
         capture_output=True, text=True, check=True, env=environment(),
     )  # fmt: skip
-    told, answer = found.stdout.splitlines()
-    assert told == f"nftables' rules are shown without their text: {why}"
+    messages, answer = found.stdout.splitlines()
+    assert messages == f"nftables' rules are shown without their text: {why}"
     assert answer == "True None"
 
 
-def test_nf_tables_is_not_asked_before_it_is_there(
-    here: Place, monkeypatch: pytest.MonkeyPatch
+def test_no_socket_before_nf_tables_is_loaded(
+    here: RuleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A socket or a question of its would load it."""
-    asked: list[bool] = []
+    """A socket or a request to nf_tables would load it."""
+    lookups: list[bool] = []
     made = NetfilterSocket.__init__
 
     def make(netfilter: NetfilterSocket) -> None:
-        asked.append(there)
+        lookups.append(there)
         made(netfilter)
 
     monkeypatch.setattr(NetfilterSocket, "__init__", make)
@@ -447,27 +451,29 @@ def test_nf_tables_is_not_asked_before_it_is_there(
     with RuleService(has_nf_tables=is_there) as rules:
         until(lambda: looks > 3)
         assert rules.rule(here.inode, *handles) is None
-        assert not asked
+        assert not lookups
         there = True
         until(lambda: rules.rule(here.inode, *handles))
         assert rules.rule(here.inode, *handles) == RuleText("drop", "")
-    assert all(asked)
-    there, before = False, len(asked)
+    assert all(lookups)
+    there, before = False, len(lookups)
     with RuleService(has_nf_tables=is_there) as rules:
         rules.request(here.inode)
         assert not rules.relist(0.01)
-    assert len(asked) == before
+    assert len(lookups) == before
 
 
-def test_nothing_is_left_behind(here: Place) -> None:
+def test_service_leaves_no_descriptors_or_threads(here: RuleNamespace) -> None:
     here.load("table ip t { chain c { accept; }; }")
     before = here.run("nft", "-a", "list", "ruleset")
     descriptors, threads = sorted(os.listdir("/proc/self/fd")), threading.active_count()
     own = os.readlink("/proc/self/ns/net")
     for _ in range(3):
         with RuleService() as rules:
-            known(rules, here)
-            until(lambda: homes() == {own})  # a thread's last moments come after its join
+            list_rules(rules, here)
+            until(
+                lambda: thread_namespaces() == {own}
+            )  # a thread's last moments come after its join
             assert rules.rule(here.inode, here.table(), 1, 2)
         assert rules.rule(here.inode, here.table(), 1, 2)
         assert rules.relist(0)
@@ -476,7 +482,7 @@ def test_nothing_is_left_behind(here: Place) -> None:
     assert here.run("nft", "-a", "list", "ruleset") == before
 
 
-def test_the_end_does_not_wait_for_a_listing(here: Place) -> None:
+def test_close_kills_listing(here: RuleNamespace) -> None:
     lines = "\n".join(f"tcp dport {n + 1} ip saddr 10.0.0.1 counter drop" for n in range(30_000))
     here.load(f"table ip t {{ chain c {{\n{lines}\n}}\n}}")
     with RuleService() as rules:
@@ -486,8 +492,8 @@ def test_the_end_does_not_wait_for_a_listing(here: Place) -> None:
     assert nft is not None and nft.returncode == -signal.SIGKILL
 
 
-def test_a_dump_that_a_change_interrupts_is_read_to_its_end(
-    here: Place, monkeypatch: pytest.MonkeyPatch
+def test_interrupted_dump_is_read_to_its_end(
+    here: RuleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it has parts left, the kernel begins no other dump on that socket."""
     here.load("table ip t { chain c {\n" + "tcp dport 1 counter drop\n" * 2000 + "}\n}")
@@ -513,24 +519,24 @@ def test_a_dump_that_a_change_interrupts_is_read_to_its_end(
         assert run_in_namespace(file.fileno(), dump) == 2001
 
 
-def test_what_is_known_while_rules_change(here: Place) -> None:
+def test_lookup_while_rules_change(here: RuleNamespace) -> None:
     """Each listing fails or is of one generation, and no failure is one of the socket."""
-    told: list[str] = []
+    messages: list[str] = []
     lines = "\n".join(f"tcp dport {n + 1} counter drop" for n in range(3000))
     here.load(f"table ip t {{ chain c {{\n{lines}\n}}\nchain d {{ }}\n}}")
     table = here.table()
-    with RuleService(told.append) as rules:
+    with RuleService(messages.append) as rules:
         for number in range(20):
             rules.request(here.inode)
             here.load(f'add rule ip t d accept comment "{number}"')
-        known(rules, here)
+        list_rules(rules, here)
         assert rules.rule(here.inode, table, 1, 3) == RuleText("tcp dport 1 counter drop", "")
-    assert not told
+    assert not messages
 
 
 @pytest.fixture
-def meanwhile(here: Place, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What nft is to load behind each run of a program that lists, by the program; once."""
+def load_after(here: RuleNamespace, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Map a listing program to rules that nft loads once, after the program has run."""
     loads: dict[str, str] = {}
     run = listing_module.RulesetLister._run
 
@@ -544,8 +550,8 @@ def meanwhile(here: Place, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return loads
 
 
-def lists(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """Let nothing be listed more often: behind a first listing there is none that is better."""
+def limit_listings(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Stop after so many listings: no later one can correct the first."""
     read = rules_module.RuleService._list_namespace
 
     def read_some(rules: RuleService, inode: int, namespace: rules_module._NamespaceState) -> float:
@@ -565,10 +571,10 @@ def lists(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
         ("replace rule ip t c handle HANDLE counter", [None, "accept"]),
     ],
 )
-def test_what_a_change_does_not_touch_is_known_from_the_listing_that_it_came_into(
-    here: Place,
+def test_listing_keeps_rules_a_change_left_alone(
+    here: RuleNamespace,
     monkeypatch: pytest.MonkeyPatch,
-    meanwhile: dict[str, str],
+    load_after: dict[str, str],
     change: str,
     texts: list[str | None],
 ) -> None:
@@ -577,29 +583,29 @@ def test_what_a_change_does_not_touch_is_known_from_the_listing_that_it_came_int
         "table ip u { set s { type ipv4_addr; }\nchain d { }\n}"
     )
     handles = list(here.handles())
-    meanwhile["nft"] = change.replace("HANDLE", str(handles[0][2]))
-    lists(monkeypatch, 1)
+    load_after["nft"] = change.replace("HANDLE", str(handles[0][2]))
+    limit_listings(monkeypatch, 1)
     with RuleService(netns=here.inode) as rules:
-        assert rules.wait_listed(PATIENCE)
+        assert rules.wait_listed(TIMEOUT)
         found = [rules.rule(here.inode, *each) for each in handles]
-        assert not meanwhile
+        assert not load_after
         assert [each and each.text for each in found] == texts
         whole = rules._namespaces[here.inode].history.valid_until > 0
         assert whole == ("element" in change)
 
 
 @pytest.mark.parametrize("change", ["element ip u s { 192.0.2.1 }", "rule ip filter INPUT drop"])
-def test_rules_of_iptables_are_not_counted_while_some_come_or_go(
-    here: Place, monkeypatch: pytest.MonkeyPatch, meanwhile: dict[str, str], change: str
+def test_iptables_rules_are_not_matched_during_change(
+    here: RuleNamespace, monkeypatch: pytest.MonkeyPatch, load_after: dict[str, str], change: str
 ) -> None:
     need(shutil.which("iptables-nft"), "iptables-nft, of iptables")
     here.run("iptables-nft", "-A", "INPUT", "-p", "tcp", "-j", "LOG")
     here.load("table ip u { set s { type ipv4_addr; }\n}")
     (handles,) = here.handles()
-    meanwhile["iptables-nft-save"] = f"add {change}"
-    lists(monkeypatch, 1)
+    load_after["iptables-nft-save"] = f"add {change}"
+    limit_listings(monkeypatch, 1)
     with RuleService(netns=here.inode) as rules:
-        assert rules.wait_listed(PATIENCE)
+        assert rules.wait_listed(TIMEOUT)
         found = rules.rule(here.inode, *handles)
-        assert not meanwhile
+        assert not load_after
         assert found == RuleText("-A INPUT -p tcp -j LOG" if "element" in change else "", "")

@@ -1,6 +1,7 @@
 """Texts of all rules of the lab's corpus (tests/lab/truth/corpus): what nft and iptables list.
 
-What this machine's kernel can't load, as flowtables where it has none, is left to the lab.
+Rulesets that this machine's kernel can't load, as flowtables where it has none, are left to the
+lab.
 """
 
 from __future__ import annotations
@@ -17,46 +18,52 @@ from pypwru.kernel.netlink import parse_attributes
 from pypwru.nft.rule_service import RuleService
 from pypwru.nft.ruleset import elide_sets
 from tests.lab.truth import rulefiles
-from tests.native.rule_places import PATIENCE, Place, until
+from tests.native.rule_namespaces import TIMEOUT, RuleNamespace, until
 from tests.support.need import need
 
 pytestmark = pytest.mark.native
-_CANT = ("Protocol error", "Operation not supported", "No such file", "Extension", "RULE_APPEND")
+_UNSUPPORTED = (
+    "Protocol error",
+    "Operation not supported",
+    "No such file",
+    "Extension",
+    "RULE_APPEND",
+)
 
 
 @contextmanager
-def loaded(file: Path, where: Place) -> Iterator[str]:
-    """The rules in a namespace with two devices; why not, if this kernel can't have them."""
-    where.run(*["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1"])
+def load_rules(file: Path, namespace: RuleNamespace) -> Iterator[str]:
+    """Load the rules in a namespace with two devices; yield why not, if this kernel can't."""
+    namespace.run(*["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1"])
     if not rulefiles.is_owned(file):
         try:
-            rulefiles.load(runner(where), file)
+            rulefiles.load(runner(namespace), file)
         except AssertionError as error:
-            if not any(each in str(error) for each in _CANT):
+            if not any(each in str(error) for each in _UNSUPPORTED):
                 raise
             yield str(error)
         else:
             yield ""
         return
-    words = ["ip", "netns", "exec", where.name, "nft", "-i"]
+    words = ["ip", "netns", "exec", namespace.name, "nft", "-i"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, text=True) as owner:
         assert owner.stdin
         owner.stdin.write(f'include "{file}"\n')
         owner.stdin.flush()
-        until(lambda: "progname" in where.run("nft", "-a", "list", "ruleset"))
+        until(lambda: "progname" in namespace.run("nft", "-a", "list", "ruleset"))
         yield ""
         owner.stdin.close()
 
 
-def runner(where: Place) -> rulefiles.Run:
-    return lambda command, words: where.run(*command.split(), given=words)
+def runner(namespace: RuleNamespace) -> rulefiles.Run:
+    return lambda command, words: namespace.run(*command.split(), stdin=words)
 
 
-def handles(where: Place) -> Iterator[tuple[int, int, int]]:
-    """Table, chain and rule of each rule, of those in chains without a name, too."""
+def handles(namespace: RuleNamespace) -> Iterator[tuple[int, int, int]]:
+    """Yield table, chain and rule of each rule, also of those in chains without a name."""
     tables, chains, rules = (
         [(each.family, dict(parse_attributes(each.body))) for each in dump]
-        for dump in where.dumps()
+        for dump in namespace.dumps()
     )
     table_of = {(family, found[1]): found[4] for family, found in tables}
     chain_of = {(family, found[1], found[3]): found[2] for family, found in chains}
@@ -68,15 +75,15 @@ def handles(where: Place) -> Iterator[tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize("file", rulefiles.files(), ids=lambda file: file.name)
-def test_all_rules_have_the_texts_that_nft_and_iptables_list(here: Place, file: Path) -> None:
+def test_rule_texts_are_those_of_nft_and_iptables(here: RuleNamespace, file: Path) -> None:
     need(shutil.which("iptables-nft-save"), "iptables-nft-save, of iptables")
-    told: list[str] = []
-    with loaded(file, here) as refused:
+    messages: list[str] = []
+    with load_rules(file, here) as refused:
         if refused:
             return  # the lab's kernels have it
         texts, bound = rulefiles.known_texts(runner(here), file)
-        with RuleService(told.append, netns=here.inode) as rules:
-            assert rules.wait_listed(PATIENCE)
+        with RuleService(messages.append, netns=here.inode) as rules:
+            assert rules.wait_listed(TIMEOUT)
             found, chains = {}, set()
             for table, chain, handle in handles(here):
                 rule = rules.rule(here.inode, table, chain, handle)
@@ -84,6 +91,6 @@ def test_all_rules_have_the_texts_that_nft_and_iptables_list(here: Place, file: 
                 assert rule and name
                 found[name.family, name.table, handle] = elide_sets(rule.text)
                 chains.add((name.family, name.table, name.chain))
-    assert not told
+    assert not messages
     assert found == texts
     assert {(*block[:2], name) for block, name in bound.names.items()} <= chains

@@ -1,4 +1,4 @@
-"""Records of rules in real namespaces, through all stages to lines: nft loads and judges them."""
+"""Records of rules in real namespaces, through the pipeline to lines; nft loads and lists them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from pypwru.output.pipeline import Pipeline
 from pypwru.output.printer import Printer
 from pypwru.output.text import TextFormatter
 from pypwru.wire.record import Record
-from tests.native.rule_places import EVERYTHING, PATIENCE, Place, known, place, until
+from tests.native.rule_namespaces import (
+    EVERYTHING,
+    TIMEOUT,
+    RuleNamespace,
+    list_rules,
+    rule_namespace,
+    until,
+)
 from tests.support import records
 from tests.support.records import NFT_RULE, configured, event, flow, packet, tail
 
@@ -27,8 +34,8 @@ OFF = "--output-meta=0 --output-tuple=0 --output-nft=text"
 GONE = " (text unknown)"
 
 
-class Shown:
-    """A run's stages, and the lines that came out."""
+class RenderedRun:
+    """A run's pipeline, and the lines that it printed."""
 
     def __init__(self, rules: RuleService, flags: str = "") -> None:
         self.config = configured(f"{OFF} {flags}")
@@ -41,29 +48,31 @@ class Shown:
             self.config,
         )
         drops = records.names().is_drop
-        self.stages = Pipeline(self.config, records.FUNCTIONS, nft, drops)
+        self.event_pipeline = Pipeline(self.config, records.FUNCTIONS, nft, drops)
 
     def take(self, *batch: Record) -> None:
-        """Records come."""
-        for shown in self.stages.take(batch):
+        """Process a batch of records."""
+        for shown in self.event_pipeline.take(batch):
             self.printer.show(shown)
 
     def finish(self) -> None:
-        """No more come."""
-        for shown in self.stages.finish():
+        """End the run."""
+        for shown in self.event_pipeline.finish():
             self.printer.show(shown)
 
-    def record(self, where: Place, rule: Handles, skb: int = 1, kind: int = NFT_RULE) -> Record:
-        """What is said of a rule that speaks now."""
+    def record(
+        self, namespace: RuleNamespace, rule: Handles, skb: int = 1, kind: int = NFT_RULE
+    ) -> Record:
+        """Return the record of an nft event of ``rule``, now."""
         now = time.monotonic_ns()
         table, chain, handle = rule
-        part = records.nft(handle, table=table, chain=chain, netns=where.inode)
-        behind = tail(self.config, nft=part, nft_time=records.nft_time(now))
-        place = 14 if kind == NFT_RULE else 3
-        return event(packet(skb, 0, 7, kind), place, flow(), now, tail=behind)
+        part = records.nft(handle, table=table, chain=chain, netns=namespace.inode)
+        tail_ = tail(self.config, nft=part, nft_time=records.nft_time(now))
+        target = 14 if kind == NFT_RULE else 3
+        return event(packet(skb, 0, 7, kind), target, flow(), now, tail=tail_)
 
     def until(self, count: int) -> list[str]:
-        """What nftables said in the lines, once there are so many."""
+        """Return the nft column of each line, once there are so many."""
 
         def fact() -> bool:
             self.take()
@@ -74,83 +83,81 @@ class Shown:
 
 
 @pytest.fixture
-def here() -> Iterator[Place]:
-    with place() as made:
+def here() -> Iterator[RuleNamespace]:
+    with rule_namespace() as made:
         yield made
 
 
 @pytest.fixture
-def rules(here: Place) -> Iterator[RuleService]:
+def rules(here: RuleNamespace) -> Iterator[RuleService]:
     with RuleService() as made:
         yield made
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy this machine is, a text comes in time."""
+def without_text_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text waits have the timeout of the test, however busy this machine is."""
     for name in ("_TIMEOUT", "_TIMEOUT_WHILE_LISTING"):
-        monkeypatch.setattr(text_delay, name, int(PATIENCE * 1e9))
+        monkeypatch.setattr(text_delay, name, int(TIMEOUT * 1e9))
 
 
-def said(handle: int, text: str) -> str:
+def line_of(handle: int, text: str) -> str:
     return f"handle {handle} drop: {text}"
 
 
-@pytest.mark.usefixtures("patient")
-def test_the_text_of_each_rule_comes_late_and_right(here: Place, rules: RuleService) -> None:
+@pytest.mark.usefixtures("without_text_timeout")
+def test_event_waits_for_text_of_rule(here: RuleNamespace, rules: RuleService) -> None:
     here.load(EVERYTHING)
     handles = here.handles()
     listed = here.run("nft", "-a", "-s", "list", "ruleset").splitlines()
-    shown = Shown(rules)
+    shown = RenderedRun(rules)
     shown.take(*(shown.record(here, each) for each in handles))
-    assert shown.lines == [], "it isn't waited for here"
+    assert shown.lines == [], "texts aren't waited for here"
     found = shown.until(len(handles))
     for line, (_, _, rule) in zip(found, handles, strict=True):
         text = line.removeprefix(f"handle {rule} drop: ")
         assert f"\t\t{text} # handle {rule}" in listed
 
 
-def test_a_rule_that_nobody_could_read_is_gone(here: Place) -> None:
+def test_rule_deleted_before_start_has_no_text(here: RuleNamespace) -> None:
     here.load("table ip t { chain c { ip saddr 192.0.2.1 drop; tcp dport 22 accept; }; }")
     first, second = here.handles()
     here.run("nft", "delete", "rule", "ip", "t", "c", "handle", str(first[2]))
-    with RuleService() as rules:  # from here on they are read
-        known(rules, here)
-        shown = Shown(rules)
+    with RuleService() as rules:  # from here on rules are listed
+        list_rules(rules, here)
+        shown = RenderedRun(rules)
         shown.take(shown.record(here, first), shown.record(here, second))
         assert shown.until(2) == [
             f"handle {first[2]}{GONE} drop",
-            said(second[2], "tcp dport 22 accept"),
+            line_of(second[2], "tcp dport 22 accept"),
         ]
 
 
-def test_after_a_reload_of_many_rules_lines_wait_for_their_texts(
-    here: Place, rules: RuleService, monkeypatch: pytest.MonkeyPatch
+def test_events_wait_for_texts_after_reload(
+    here: RuleNamespace, rules: RuleService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         text_delay, "_TIMEOUT", text_delay._NOTIFICATION_DELAY
-    )  # no less: it would be let go untimed
-    monkeypatch.setattr(text_delay, "_TIMEOUT_WHILE_LISTING", int(PATIENCE * 1e9))
+    )  # no less: the event would be released without a time
+    monkeypatch.setattr(text_delay, "_TIMEOUT_WHILE_LISTING", int(TIMEOUT * 1e9))
     lines = "\n".join(f"tcp dport {n + 1} counter drop" for n in range(10_000))
     ruleset = f"flush ruleset\ntable ip t {{ chain c {{\n{lines}\n}}\n}}"
     here.load(ruleset)
-    known(rules, here)
+    list_rules(rules, here)
     here.load(ruleset)
     last = list(here.handles())[-1]
-    until(rules.poll)  # that more was told than there was room for: what is lost may be of any rule
-    shown = Shown(rules)
+    until(rules.poll)  # the socket overflowed: any notification may be lost
+    shown = RenderedRun(rules)
     shown.take(shown.record(here, last))
-    assert shown.until(1) == [said(last[2], "tcp dport 10000 counter drop")]
+    assert shown.until(1) == [line_of(last[2], "tcp dport 10000 counter drop")]
 
 
-def test_a_rule_that_took_the_place_of_another_has_its_own_text(
-    here: Place, rules: RuleService
-) -> None:
-    """Its handle is the same; a packet that the old one dropped may be seen only later."""
+def test_replacing_rule_has_own_text(here: RuleNamespace, rules: RuleService) -> None:
+    """Its handle is the same; a packet that the old one dropped may be printed only later."""
     here.load("table ip t { chain c { tcp dport 1 drop; }; }")
     ((table, chain, handle),) = here.handles()
     each = (table, chain, handle)
-    shown = Shown(rules)
+    shown = RenderedRun(rules)
     texts: list[str] = []
     for port in range(2, 32):
         old, before = f"tcp dport {port - 1} drop", shown.record(here, each)
@@ -160,54 +167,54 @@ def test_a_rule_that_took_the_place_of_another_has_its_own_text(
                  "tcp", "dport", str(port), "drop")  # fmt: skip
         shown.take(carried, shown.record(here, each))
         texts += [old, old, f"tcp dport {port} drop"]
-    until(known(rules, here).poll)
+    until(list_rules(rules, here).poll)
     shown.take(shown.record(here, each))
     texts.append("tcp dport 31 drop")
     found = shown.until(len(texts))
-    told = 0
+    texts_found = 0
     for line, text in zip(found, texts, strict=True):
         if GONE in line:
             continue
         assert line.endswith(f"{handle} drop: {text}")
-        told += 1
-    print(f"{told} of {len(texts)} texts known, 0 of another rule")
+        texts_found += 1
+    print(f"{texts_found} of {len(texts)} texts known, 0 of another rule")
     assert GONE not in found[-1], "nothing has changed since"
 
 
-@pytest.mark.usefixtures("patient")
-def test_only_packets_of_a_rule_with_such_a_text(here: Place, rules: RuleService) -> None:
+@pytest.mark.usefixtures("without_text_timeout")
+def test_filter_nft_text_selects_packets(here: RuleNamespace, rules: RuleService) -> None:
     here.load("table ip t { chain c { tcp dport 22 accept; tcp dport 23 drop; }; }")
     accepts, drops = here.handles()
-    shown = Shown(rules, "--filter-nft-text=dport.*drop$")
+    shown = RenderedRun(rules, "--filter-nft-text=dport.*drop$")
     now = time.monotonic_ns()
     nothing = event(packet(2, 0, 7), 3, flow(), now, tail=tail(shown.config))
     shown.take(nothing, shown.record(here, accepts), nothing)
     shown.take(shown.record(here, drops, 2))
-    assert shown.until(3)[2] == said(drops[2], "tcp dport 23 drop")
+    assert shown.until(3)[2] == line_of(drops[2], "tcp dport 23 drop")
     assert [line.split()[0] for line in shown.lines] == ["0x2"] * 3
-    assert shown.stages.lost() == {"pending": 0}
+    assert shown.event_pipeline.lost() == {"pending": 0}
 
 
-@pytest.mark.usefixtures("patient")
-def test_the_end_shows_all_with_its_text(here: Place, rules: RuleService) -> None:
+@pytest.mark.usefixtures("without_text_timeout")
+def test_finish_prints_pending_events_with_text(here: RuleNamespace, rules: RuleService) -> None:
     here.load("table ip t { chain c { tcp dport 22 accept; }; }")
     (only,) = here.handles()
-    shown = Shown(rules)
+    shown = RenderedRun(rules)
     shown.take(shown.record(here, only))
     shown.finish()
     assert len(shown.lines) == 1
-    assert shown.lines[0].endswith(said(only[2], "tcp dport 22 accept"))
+    assert shown.lines[0].endswith(line_of(only[2], "tcp dport 22 accept"))
 
 
-@pytest.mark.usefixtures("patient")
-def test_texts_are_those_of_the_packets_namespace() -> None:
-    look: Callable[[Place], Handles] = lambda where: next(iter(where.handles()))  # noqa: E731
-    with place() as here, place() as there:
-        for where, port in ((here, 22), (there, 23)):
-            where.load(f"table ip t {{ chain c {{ tcp dport {port} drop; }}; }}")
+@pytest.mark.usefixtures("without_text_timeout")
+def test_texts_are_of_packets_namespace() -> None:
+    look: Callable[[RuleNamespace], Handles] = lambda namespace: next(iter(namespace.handles()))  # noqa: E731
+    with rule_namespace() as here, rule_namespace() as there:
+        for namespace, port in ((here, 22), (there, 23)):
+            namespace.load(f"table ip t {{ chain c {{ tcp dport {port} drop; }}; }}")
         with RuleService() as rules:
-            shown = Shown(rules)
-            shown.take(*(shown.record(where, look(where)) for where in (here, there)))
+            shown = RenderedRun(rules)
+            shown.take(*(shown.record(namespace, look(namespace)) for namespace in (here, there)))
             assert [line.partition(": ")[2] for line in shown.until(2)] == [
                 "tcp dport 22 drop", "tcp dport 23 drop",
             ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""--output-ct of a real run: every event says what conntrack(8) lists, NAT and zones included."""
+"""--output-ct of a real run: every event equals conntrack(8)'s list, NAT and zones included."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from pypwru.output.conntrack import STATUS_NAMES
 from tests.native.tracing import Network, network, tracing
 from tests.oracles.conntrack import entry, listing, mismatches
-from tests.oracles.json_schema import judged
+from tests.oracles.json_schema import validated
 from tests.support.need import need
 
 pytestmark = pytest.mark.native
@@ -64,20 +64,20 @@ for port in sys.argv[2:]:
 """
 
 
-class Seen(NamedTuple):
+class TracedEvents(NamedTuple):
     """Events of the namespace with the rules, and conntrack's list afterwards."""
 
     events: list[dict[str, Any]]
     lines: list[str]
 
 
-def inside(namespace: str, *command: str) -> list[str]:
+def in_namespace(namespace: str, *command: str) -> list[str]:
     return ["ip", "netns", "exec", namespace, *command]
 
 
 @contextlib.contextmanager
-def serving(net: Network) -> Iterator[None]:
-    command = inside(net.right, sys.executable, "-c", SERVER)
+def run_server(net: Network) -> Iterator[None]:
+    command = in_namespace(net.right, sys.executable, "-c", SERVER)
     with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
         try:
             assert server.stdout
@@ -89,19 +89,23 @@ def serving(net: Network) -> Iterator[None]:
 
 
 def traffic(net: Network) -> None:
-    with serving(net):
+    with run_server(net):
         assert net.run(sys.executable, "-c", CLIENT, net.v4(2), net.v6(2)).returncode == 0
     net.ping(net.v4(2))
     net.ping(net.v6(2))
     ports = (str(port) for port in (UNTRACKED, ZONED, SOURCE))
-    subprocess.run(inside(net.right, sys.executable, "-c", SENDER, net.v4(1), *ports), check=True)
+    subprocess.run(
+        in_namespace(net.right, sys.executable, "-c", SENDER, net.v4(1), *ports), check=True
+    )
     net.run(sys.executable, "-c", SENDER, net.v4(2), "9")
 
 
 @pytest.fixture(scope="module")
-def seen() -> Iterator[Seen]:
+def traced() -> Iterator[TracedEvents]:
     with network() as net:
-        subprocess.run(inside(net.right, "nft", "-f", "-"), input=RULES, text=True, check=True)
+        subprocess.run(
+            in_namespace(net.right, "nft", "-f", "-"), input=RULES, text=True, check=True
+        )
         with tracing(
             "--output-ct", "--output-json", f"host {net.v4(2)} or host {net.v6(2)}"
         ) as run:
@@ -109,21 +113,21 @@ def seen() -> Iterator[Seen]:
             lines = listing(net.right)
         assert run.status == 0, run.stderr
         assert run.done["lost_ring_full"] == 0
-        events = [judged(line) for line in run.stdout.encode().splitlines(keepends=True)]
+        events = [validated(line) for line in run.stdout.encode().splitlines(keepends=True)]
         here = int(net.inode(net.right))
         assert not [one for one in events if "ct" in one and one["netns"] != here]
-        yield Seen([one for one in events if one["netns"] == here], lines)
+        yield TracedEvents([one for one in events if one["netns"] == here], lines)
 
 
-def test_every_event_says_what_conntrack_lists(seen: Seen) -> None:
-    assert mismatches(seen.events, seen.lines) == []
+def test_events_equal_list_of_conntrack(traced: TracedEvents) -> None:
+    assert mismatches(traced.events, traced.lines) == []
 
 
-def test_every_kind_of_connection_was_seen(seen: Seen) -> None:
-    """Otherwise there would be nothing to agree on."""
-    said = [one["ct"] for one in seen.events if "ct" in one]
-    assert {one["state"] for one in said} == {"new", "established", "related", "untracked"}
-    tracked = [one for one in said if "original" in one]
+def test_events_have_all_kinds_of_connections(traced: TracedEvents) -> None:
+    """Otherwise the comparison would prove nothing."""
+    ct_objects = [one["ct"] for one in traced.events if "ct" in one]
+    assert {one["state"] for one in ct_objects} == {"new", "established", "related", "untracked"}
+    tracked = [one for one in ct_objects if "original" in one]
     assert {one["direction"] for one in tracked} == {"original", "reply"}
     assert {word for one in tracked for word in one["status"]} >= {
         "seen-reply",
@@ -136,7 +140,7 @@ def test_every_kind_of_connection_was_seen(seen: Seen) -> None:
     assert {one["mark"] for one in tracked} == {0, 42}
 
 
-def test_words_are_those_of_nft_and_of_the_kernel() -> None:
+def test_status_names_are_those_of_nft() -> None:
     need(shutil.which("nft"), "nft, of nftables")
     described = subprocess.run(
         ["nft", "describe", "ct", "status"], check=True, capture_output=True, text=True
@@ -153,24 +157,26 @@ def test_words_are_those_of_nft_and_of_the_kernel() -> None:
     assert {word: 1 << bit for bit, word in STATUS_NAMES.items()} == words
 
 
-def test_no_connection_was_missed(seen: Seen) -> None:
-    said = [one["ct"] for one in seen.events if "original" in one.get("ct", {})]
-    listed = [entry(line) for line in seen.lines]
-    # What was before the trace: the neighbours' first pings.
-    missing = [one for one in listed if one.original not in [each["original"] for each in said]]
+def test_every_listed_connection_has_events(traced: TracedEvents) -> None:
+    ct_objects = [one["ct"] for one in traced.events if "original" in one.get("ct", {})]
+    listed = [entry(line) for line in traced.lines]
+    # Connections from before the trace: the neighbours' first pings.
+    missing = [
+        one for one in listed if one.original not in [each["original"] for each in ct_objects]
+    ]
     assert all("icmp" in one.original for one in missing)
-    assert len(said) > len(listed) > 5
+    assert len(ct_objects) > len(listed) > 5
 
 
-def test_what_was_not_tracked_says_so(seen: Seen) -> None:
-    untracked = [one for one in seen.events if one.get("ct") == {"state": "untracked"}]
+def test_untracked_packet_has_state_untracked(traced: TracedEvents) -> None:
+    untracked = [one for one in traced.events if one.get("ct") == {"state": "untracked"}]
     assert {one["tuple"]["dport"] for one in untracked} == {UNTRACKED}
 
 
-def test_a_judge_that_disagrees(seen: Seen) -> None:
+def test_comparison_finds_differences(traced: TracedEvents) -> None:
     """The comparison can fail: another mark, another port behind NAT, no such zone."""
-    events = [one for one in seen.events if "dnat" in one.get("ct", {}).get("status", ())]
+    events = [one for one in traced.events if "dnat" in one.get("ct", {}).get("status", ())]
     assert events
     for change in (("mark=42", "mark=41"), ("sport=8080", "sport=8081"), ("mark", "zone=3 mark")):
-        lines = [line.replace(*change) for line in seen.lines]
+        lines = [line.replace(*change) for line in traced.lines]
         assert len(mismatches(events, lines)) == len(events)

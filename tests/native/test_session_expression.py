@@ -1,4 +1,4 @@
-"""A real run with expressions: which of two pings it shows, and the members it prints."""
+"""A real run with expressions: which of two pings match, and the members it prints."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def net() -> Iterator[Network]:
         yield made
 
 
-def shown(net: Network, expression: str) -> list[Line]:
-    """The lines of a marked ping of 200 bytes and of one of 56 without a mark."""
+def traced_lines(net: Network, expression: str) -> list[Line]:
+    """Return the lines of a marked ping of 200 bytes and of one of 56 without a mark."""
     with tracing("--filter-skb-expr", expression, f"icmp and src {net.v4(1)}") as run:
         net.ping(net.v4(2), "-s", "200", "-m", str(MARK))
         net.ping(net.v4(2), "-s", "56")
@@ -42,23 +42,27 @@ def is_marked(line: Line) -> bool:
         ("skb.mark != 0 && skb->protocol == 0x0800 && skb->protocol < 0x0801", is_marked),
     ],
 )
-def test_which_packet(net: Network, expression: str, holds: Callable[[Line], bool]) -> None:
-    lines, others = shown(net, expression), shown(net, f"!({expression})")
+def test_expression_selects_packets(
+    net: Network, expression: str, holds: Callable[[Line], bool]
+) -> None:
+    lines, others = traced_lines(net, expression), traced_lines(net, f"!({expression})")
     assert len(lines) > 1
     assert all(map(holds, lines))
     assert len(others) > 1
     assert not any(map(holds, others))
 
 
-def test_what_can_not_be_read(net: Network) -> None:
+def test_unreadable_member_never_matches(net: Network) -> None:
     """A packet loses its socket on the way to another namespace."""
-    whole = shown(net, "skb->sk == NULL || skb->sk->__sk_common.skc_family != 0")
-    with_socket = shown(net, "skb->sk->__sk_common.skc_family != 0xffff")
+    whole = traced_lines(net, "skb->sk == NULL || skb->sk->__sk_common.skc_family != 0")
+    with_socket = traced_lines(net, "skb->sk->__sk_common.skc_family != 0xffff")
     assert 1 < len(with_socket) < len(whole)
-    assert len(shown(net, "!(skb->sk->__sk_common.skc_family == 0xffff)")) == len(with_socket)
+    assert len(traced_lines(net, "!(skb->sk->__sk_common.skc_family == 0xffff)")) == len(
+        with_socket
+    )
 
 
-def test_members(net: Network) -> None:
+def test_output_skb_metadata(net: Network) -> None:
     texts = "skb->mark,skb->protocol,skb->next->mark,skb->dev->mtu"
     with tracing("--output-skb-metadata", texts, f"icmp and src {net.v4(1)}") as run:
         net.ping(net.v4(2), "-m", str(MARK))
@@ -66,7 +70,7 @@ def test_members(net: Network) -> None:
     assert queued.endswith(f" mark={MARK} protocol=8 mark=0 mtu=1500")
 
 
-def test_members_in_json(net: Network) -> None:
+def test_output_skb_metadata_in_json(net: Network) -> None:
     with tracing(
         "--output-json",
         "--output-skb-metadata=skb->mark,skb->dev->mtu",
@@ -77,7 +81,7 @@ def test_members_in_json(net: Network) -> None:
     assert any({"mark": MARK, "mtu": 1500} in event.values() for event in events), events[:1]
 
 
-def test_errors() -> None:
+def test_error_has_column() -> None:
     for option in ("--filter-skb-expr", "--filter-xdp-expr"):
         found = pypwru("--backend=tracepoint", option, "skb->len ==", "icmp")
         assert found.returncode == 1

@@ -1,4 +1,4 @@
-"""--output-json of a real run, judged by the schema, by jq, and by a text run beside it."""
+"""--output-json of a real run, validated by the schema, by jq, and by a text run beside it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from pypwru.output.columns import COLUMNS
 from tests.native.tracing import Network, network, tracing
-from tests.oracles.json_schema import jq, judged
+from tests.oracles.json_schema import jq, validated
 from tests.support.records import configured
 
 pytestmark = pytest.mark.native
@@ -38,31 +38,31 @@ def net() -> Iterator[Network]:
         yield made
 
 
-def seen(net: Network, *flags: str) -> list[dict[str, Any]]:
-    """The objects of one ping."""
+def ping_objects(net: Network, *flags: str) -> list[dict[str, Any]]:
+    """Return the objects of one ping."""
     with tracing("--output-json", *flags, f"icmp and host {net.v4(2)}") as run:
         net.ping(net.v4(2))
     assert run.status == 0, run.stderr
     printed = run.stdout.encode()
-    found = [judged(line) for line in printed.splitlines(keepends=True)]
+    found = [validated(line) for line in printed.splitlines(keepends=True)]
     assert found
     assert jq(printed) == found
     return found
 
 
 @pytest.mark.parametrize("flags", [(), LEAST, FLAGS], ids=["default", "least", "most"])
-def test_every_line_is_valid_and_has_what_was_asked(net: Network, flags: Sequence[str]) -> None:
-    found = seen(net, *flags)
+def test_keys_are_those_of_enabled_columns(net: Network, flags: Sequence[str]) -> None:
+    found = ping_objects(net, *flags)
     config = configured(" ".join(["--output-json", *flags]))
-    wanted = {column.name for column in COLUMNS if column.is_enabled(config)}
-    assert set().union(*found) == wanted - {"nft"}, "nothing is said without kprobes"
+    expected = {column.name for column in COLUMNS if column.is_enabled(config)}
+    assert set().union(*found) == expected - {"nft"}, "there are no nft events without kprobes"
     for one in found:
         is_drop = one["func"].startswith("tp:kfree_skb(SKB_DROP_REASON")
         assert one["type"] == ("drop" if is_drop else "function_call")
 
 
-def test_what_the_parts_say(net: Network) -> None:
-    found = seen(net, *FLAGS)
+def test_values_of_queued_packet(net: Network) -> None:
+    found = ping_objects(net, *FLAGS)
     assert {net.left, net.right} <= {one.get("netns_name") for one in found}
     queued = next(one for one in found if one["func"] == "tp:net_dev_queue")
     assert queued["caller_func"] == "__dev_queue_xmit"
@@ -89,8 +89,10 @@ VIEWS: Mapping[str, tuple[str, type]] = {
 }
 
 
-def test_text_and_json_are_views_of_one_table(net: Network) -> None:
-    """Of the same sights; where two CPUs, or an interrupt, saw at once, either may come first."""
+def test_text_and_json_have_equal_values(net: Network) -> None:
+    """Both have the same events, unordered: of two CPUs, or an interrupt, either event may come
+    first.
+    """
     flags = ("--output-caller", f"icmp and host {net.v4(2)}")
     with (
         contextlib.ExitStack() as after,
@@ -101,19 +103,19 @@ def test_text_and_json_are_views_of_one_table(net: Network) -> None:
     titles, *rows = [line.split() for line in text.stdout.splitlines()]
     printed = [dict(zip(titles, row, strict=True)) for row in rows]
     shown = Counter(
-        tuple(of_task(pid, title, kind(row[title])) for title, (_, kind) in VIEWS.items())
+        tuple(comparable(pid, title, kind(row[title])) for title, (_, kind) in VIEWS.items())
         for row in printed
     )
     found = Counter(
-        tuple(of_task(pid, title, one[key]) for title, (key, _) in VIEWS.items())
+        tuple(comparable(pid, title, one[key]) for title, (key, _) in VIEWS.items())
         for one in map(json.loads, objects.stdout.splitlines())
     )
     assert any(row["PROCESS"].endswith(f"ping:{pid}") for row in printed)
     assert shown == found
 
 
-def of_task(alive: int, title: str, value: Any) -> Any:
-    """Of a process that may have ended before both tracers looked, the pid alone is a fact."""
+def comparable(alive: int, title: str, value: Any) -> Any:
+    """Return ``value``; of a process that ended before its name was read, the pid alone."""
     if title != "PROCESS" or value.endswith(f":{alive}"):
         return value
     return value.rpartition(":")[2]

@@ -1,4 +1,4 @@
-"""What a real run prints, where to, and how it ends."""
+"""Text output of a real run, where it goes, and how the run ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pypwru.cli.run import CLOSED, SIGNAL
 from tests.native.tracing import (
     COMMAND,
     HEADER,
-    PATIENCE,
+    TIMEOUT,
     Network,
     Run,
     environment,
@@ -42,7 +42,7 @@ def net() -> Iterator[Network]:
 
 
 def ping(net: Network, *arguments: str) -> Run:
-    """A run with ``arguments`` that sees one ping."""
+    """Return a run with ``arguments`` that traces one ping."""
     with tracing(*arguments, f"icmp and host {net.v4(2)}") as run:
         net.ping(net.v4(2))
     assert run.status == 0, run.stderr
@@ -54,12 +54,12 @@ def titles(run: Run) -> list[str]:
 
 
 def column(run: Run, title: str) -> list[str]:
-    place = titles(run).index(title)
-    return [line.split()[place] for line in run.stdout.splitlines()[1:]]
+    position = titles(run).index(title)
+    return [line.split()[position] for line in run.stdout.splitlines()[1:]]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_well(net: Network, number: int) -> None:
+def test_signal_ends_run_with_summary(net: Network, number: int) -> None:
     with tracing(f"icmp and host {net.v4(2)}", stop=number) as run:
         net.ping(net.v4(2))
     assert run.status == 0
@@ -70,7 +70,7 @@ def test_a_signal_ends_it_well(net: Network, number: int) -> None:
     assert run.done["attached"] > 10
 
 
-def test_an_idle_run_answers_a_signal(net: Network) -> None:
+def test_signal_ends_idle_run(net: Network) -> None:
     with tracing(f"icmp and host {net.v4(77)}") as run:
         pass
     assert run.status == 0
@@ -78,7 +78,7 @@ def test_an_idle_run_answers_a_signal(net: Network) -> None:
     assert "INFO No packet matched" in run.stderr
 
 
-def test_a_filter_that_matches_nothing_is_told_on_a_terminal(net: Network) -> None:
+def test_terminal_shows_that_nothing_matched(net: Network) -> None:
     """While the run goes on, and packets that the filter rejects pass."""
     ours, theirs = pty.openpty()
     words = [*COMMAND, "--backend=tracepoint", f"icmp and host {net.v4(77)}"]
@@ -86,19 +86,19 @@ def test_a_filter_that_matches_nothing_is_told_on_a_terminal(net: Network) -> No
         words, stdout=subprocess.PIPE, stderr=theirs, env=environment()
     ) as process:
         os.close(theirs)
-        said, end = b"", time.monotonic() + PATIENCE
-        while b"No packet matched so far; others pass traced functions" not in said:
-            assert time.monotonic() < end, said
+        log, end = b"", time.monotonic() + TIMEOUT
+        while b"No packet matched so far; others pass traced functions" not in log:
+            assert time.monotonic() < end, log
             if select.select([ours], [], [], 0)[0]:
-                said += os.read(ours, 1 << 12)
+                log += os.read(ours, 1 << 12)
             net.ping(net.v4(2))
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
     os.close(ours)
 
 
-def test_a_start_shows_on_a_terminal_what_it_is_at(tmp_path: Path) -> None:
-    """Each of the steps that take a while where nothing is kept of an earlier start."""
+def test_terminal_shows_steps_of_start(tmp_path: Path) -> None:
+    """Each step that takes a while without a cache is shown."""
     ours, theirs = pty.openpty()
     words = [*COMMAND, "--backend=tracepoint", "icmp and host 10.255.255.254"]
     with subprocess.Popen(
@@ -108,15 +108,15 @@ def test_a_start_shows_on_a_terminal_what_it_is_at(tmp_path: Path) -> None:
         env=environment(PYPWRU_CACHE=str(tmp_path / "cache")),
     ) as process:
         os.close(theirs)
-        said, end = b"", time.monotonic() + PATIENCE
-        while b"Listening for events" not in said:
-            assert time.monotonic() < end, said
+        log, end = b"", time.monotonic() + TIMEOUT
+        while b"Listening for events" not in log:
+            assert time.monotonic() < end, log
             if select.select([ours], [], [], 1)[0]:
-                said += os.read(ours, 1 << 12)
+                log += os.read(ours, 1 << 12)
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
     os.close(ours)
-    steps = re.findall(r"\r\x1b\[K([A-Z][a-z ]+)\.\.\.", said.decode())
+    steps = re.findall(r"\r\x1b\[K([A-Z][a-z ]+)\.\.\.", log.decode())
     assert list(dict.fromkeys(steps)) == [
         "Compiling the filter",
         "Looking for functions that take a packet",
@@ -126,7 +126,7 @@ def test_a_start_shows_on_a_terminal_what_it_is_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 5])
-def test_the_limit_of_lines(net: Network, limit: int) -> None:
+def test_output_limit_lines_ends_run(net: Network, limit: int) -> None:
     with tracing(f"--output-limit-lines={limit}", f"icmp and host {net.v4(2)}", stop=None) as run:
         net.ping(net.v4(2))
     assert run.status == 0
@@ -135,15 +135,15 @@ def test_the_limit_of_lines(net: Network, limit: int) -> None:
     assert run.done["produced"] == limit + run.done["not_shown"] + run.done["lost_ring_full"]
 
 
-def test_a_reader_that_goes_away(net: Network) -> None:
+def test_closed_pipe_ends_run(net: Network) -> None:
     head = subprocess.Popen(["head", "-2"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert head.stdin and head.stdout
     with head, tracing(f"icmp and host {net.v4(2)}", stop=None, stdout=head.stdin) as run:
         head.stdin.close()
         net.ping(net.v4(2))  # head ends
-        assert head.wait(PATIENCE) == 0
+        assert head.wait(TIMEOUT) == 0
         net.ping(net.v4(2))
-        run.process.wait(PATIENCE)
+        run.process.wait(TIMEOUT)
         kept = head.stdout.read().decode().splitlines()
     assert run.status == 0
     assert kept[0].split() == HEADER
@@ -152,14 +152,14 @@ def test_a_reader_that_goes_away(net: Network) -> None:
     assert "Traceback" not in run.stderr and "Broken pipe" not in run.stderr
 
 
-def test_a_busy_terminal_gets_whole_lines_when_the_end_is_requested(net: Network) -> None:
-    """What it takes is read only once it has been full for a while, and the signal has come."""
+def test_busy_terminal_gets_whole_lines(net: Network) -> None:
+    """It is read only once it has been full for a while, and the signal has come."""
     ours, theirs = pty.openpty()
     tty.setraw(theirs)
     got = bytearray()
 
     def read() -> None:
-        with contextlib.suppress(OSError):  # nobody has the other end any more
+        with contextlib.suppress(OSError):  # the other end is closed
             while part := os.read(ours, 1 << 12):
                 got.extend(part)
 
@@ -171,7 +171,7 @@ def test_a_busy_terminal_gets_whole_lines_when_the_end_is_requested(net: Network
         net.ping(net.v4(2), "-c100", "-i0.002")
         run.process.send_signal(signal.SIGINT)
         reader.start()
-        run.process.wait(PATIENCE)
+        run.process.wait(TIMEOUT)
     reader.join()
     os.close(ours)
     assert run.status == 0
@@ -182,7 +182,7 @@ def test_a_busy_terminal_gets_whole_lines_when_the_end_is_requested(net: Network
     assert len(lines) == run.done["events"] > 500
 
 
-def test_a_terminal_that_hangs_up(net: Network) -> None:
+def test_hangup_of_terminal_ends_run(net: Network) -> None:
     ours, theirs = pty.openpty()
     with (
         open(theirs, "wb") as terminal,
@@ -190,13 +190,13 @@ def test_a_terminal_that_hangs_up(net: Network) -> None:
     ):
         os.close(ours)
         net.ping(net.v4(2))
-        run.process.wait(PATIENCE)
+        run.process.wait(TIMEOUT)
     assert run.status == 0
     assert CLOSED.message in run.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_each_signal_ends_it_with_an_account(net: Network, number: signal.Signals) -> None:
+def test_each_signal_logs_summary(net: Network, number: signal.Signals) -> None:
     anew = ("env", f"--default-signal={number.name}")  # nohup(1) may run the tests
     with tracing(f"icmp and host {net.v4(2)}", before=anew, stop=number) as run:
         net.ping(net.v4(2))
@@ -204,19 +204,19 @@ def test_each_signal_ends_it_with_an_account(net: Network, number: signal.Signal
     assert run.done["events"] == len(run.lines) > 0
 
 
-def test_signals_right_behind_the_first_are_the_same_request(net: Network) -> None:
+def test_repeated_signals_are_one_request(net: Network) -> None:
     """As of ``timeout -s INT``, which signals its child and then the group."""
     with tracing("--stats", f"icmp and host {net.v4(2)}", stop=None) as run:
         net.ping(net.v4(2))
         for _ in range(20):
             run.process.send_signal(signal.SIGINT)
-        run.process.wait(PATIENCE)
+        run.process.wait(TIMEOUT)
     assert run.status == 0
     assert "the whole trace" in run.stderr and run.done["events"] > 0
 
 
-def test_a_reader_that_never_was(tmp_path: Path) -> None:
-    """Even the header finds nobody."""
+def test_stdout_without_reader_is_no_error(tmp_path: Path) -> None:
+    """Even the header can't be written."""
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "wb") as stdout:
@@ -225,7 +225,7 @@ def test_a_reader_that_never_was(tmp_path: Path) -> None:
             stdout=stdout,
             stderr=subprocess.PIPE,
             env=environment(),
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             text=True,
             check=False,
         )
@@ -233,7 +233,7 @@ def test_a_reader_that_never_was(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_an_output_file_is_appended_to(net: Network, tmp_path: Path) -> None:
+def test_output_file_is_appended_to(net: Network, tmp_path: Path) -> None:
     path = tmp_path / "trace"
     events = 0
     for runs in (1, 2):
@@ -245,7 +245,7 @@ def test_an_output_file_is_appended_to(net: Network, tmp_path: Path) -> None:
         assert len(lines) == events + runs
 
 
-def test_an_output_file_that_rotates_loses_nothing(net: Network, tmp_path: Path) -> None:
+def test_rotated_output_file_loses_nothing(net: Network, tmp_path: Path) -> None:
     path = tmp_path / "trace.log"
     flags = (f"--output-file={path}", "--output-file-max-size=1", "--output-file-compress")
     holds_all = "--buffer-size=64M"  # if need be
@@ -265,7 +265,7 @@ def test_an_output_file_that_rotates_loses_nothing(net: Network, tmp_path: Path)
     assert {len(line.split()) for line in lines} == {len(HEADER)}
 
 
-def test_a_ready_file_is_there_before_the_header(tmp_path: Path) -> None:
+def test_ready_file_precedes_header(tmp_path: Path) -> None:
     path = tmp_path / "ready"
     path.write_text("of the last run")
     process = subprocess.Popen(
@@ -280,30 +280,30 @@ def test_a_ready_file_is_there_before_the_header(tmp_path: Path) -> None:
         ]
         assert path.read_bytes() == b""
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
 
 
-def test_without_meta(net: Network) -> None:
+def test_output_meta_false_omits_columns(net: Network) -> None:
     run = ping(net, "--output-meta=false")
     assert titles(run) == ["SKB", "CPU", "PROCESS", "TUPLE", "FUNC"]
     assert f"{net.v4(1)}:0->{net.v4(2)}:0(icmp)" in column(run, "TUPLE")
 
 
-def test_without_tuple(net: Network) -> None:
+def test_output_tuple_false_omits_column(net: Network) -> None:
     run = ping(net, "--output-tuple=false")
     assert titles(run) == [title for title in HEADER if title != "TUPLE"]
     assert "0x0800" in column(run, "PROTO")
     assert net.v4(1) not in run.stdout
 
 
-def test_without_meta_and_tuple(net: Network) -> None:
+def test_output_without_meta_and_tuple(net: Network) -> None:
     run = ping(net, "--output-meta=false", "--output-tuple=false")
     assert titles(run) == ["SKB", "CPU", "PROCESS", "FUNC"]
     assert "tp:netif_receive_skb" in column(run, "FUNC")
 
 
-def test_current_time(net: Network) -> None:
-    """Of one packet they rise; of two CPUs the later sight may come first."""
+def test_timestamp_current_is_monotonic(net: Network) -> None:
+    """Times of one packet rise; of two CPUs the later event may come first."""
     before = time.monotonic_ns()
     run = ping(net, "--timestamp=current")
     after = time.monotonic_ns()
@@ -315,18 +315,18 @@ def test_current_time(net: Network) -> None:
         assert before < each[0] <= each[-1] < after
 
 
-def test_relative_time(net: Network) -> None:
-    """It begins anew with each packet, although their addresses are given again."""
+def test_timestamp_relative_begins_at_zero(net: Network) -> None:
+    """It begins anew with each packet, although addresses of sk_buffs are reused."""
     count = 20
     with tracing("--timestamp=relative", f"icmp and host {net.v4(2)}") as run:
         net.ping(net.v4(2), "-c", str(count), "-i", "0.01")
     times = [int(text) for text in column(run, "TIMESTAMP")]
     assert times.count(0) == 2 * count  # requests and replies
     assert min(times) == 0
-    assert len(set(column(run, "SKB"))) < 2 * count, "no address came again: it shows nothing"
+    assert len(set(column(run, "SKB"))) < 2 * count, "no address was reused: nothing is tested"
 
 
-def test_absolute_time(net: Network) -> None:
+def test_timestamp_absolute_is_local_time(net: Network) -> None:
     before = time.time()
     run = ping(net, "--timestamp=absolute")
     after = time.time()
@@ -337,7 +337,7 @@ def test_absolute_time(net: Network) -> None:
         assert before - 2 < seconds < after + 1
 
 
-def test_filter_func_chooses_tracepoints(net: Network) -> None:
+def test_filter_func_selects_tracepoints(net: Network) -> None:
     run = ping(net, "--filter-func=netif_r.*")
     functions = set(column(run, "FUNC"))
     assert "tp:netif_receive_skb" in functions
@@ -345,7 +345,7 @@ def test_filter_func_chooses_tracepoints(net: Network) -> None:
     assert run.done["attached"] < 10
 
 
-def test_debug_names_the_filter(net: Network, tmp_path: Path) -> None:
+def test_debug_logs_filter(net: Network, tmp_path: Path) -> None:
     with tracing(
         "--debug", f"icmp and host {net.v4(2)}", env=environment(TMPDIR=str(tmp_path))
     ) as run:
@@ -356,12 +356,12 @@ def test_debug_names_the_filter(net: Network, tmp_path: Path) -> None:
 
 
 def limited(blocks: int) -> tuple[str, ...]:
-    """Runs a command with files of so many blocks of 512 bytes at most, as a full disk."""
+    """Return a command that runs another with a limit of so many blocks of 512 bytes per file."""
     return ("sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh")
 
 
 @pytest.mark.parametrize(
-    ("flags", "goes_on"),
+    ("flags", "has_other_output"),
     [
         (("--output-file={}/trace",), False),
         (("--output-file={}/trace", "--output-json"), False),
@@ -372,20 +372,20 @@ def limited(blocks: int) -> tuple[str, ...]:
     ],
     ids=str,
 )
-def test_a_full_disk_ends_with_an_account_and_an_error(
-    net: Network, tmp_path: Path, flags: tuple[str, ...], goes_on: bool
+def test_full_disk_is_error_with_summary(
+    net: Network, tmp_path: Path, flags: tuple[str, ...], has_other_output: bool
 ) -> None:
-    """Of a trace that goes on where it has something else to do."""
+    """A run with another output goes on until it is stopped."""
     words = [flag.format(tmp_path) for flag in flags]
     with Path(os.devnull).open("wb") as null, tracing(
         *words, f"icmp and host {net.v4(2)}",
-        before=limited(2), stop=signal.SIGINT if goes_on else None, stdout=null,
+        before=limited(2), stop=signal.SIGINT if has_other_output else None, stdout=null,
     ) as run:  # fmt: skip
         net.ping(net.v4(2), "-c60", "-i0.002")
     assert run.status == 1, run.stderr
     last = run.stderr.splitlines()[-1]
     assert last.startswith("pypwru: can't write") and "File too large" in last
-    assert run.done, "there is an account"
+    assert run.done, "the summary is logged"
     text = (tmp_path / "trace").read_bytes() if (tmp_path / "trace").exists() else b"\n"
     assert text.endswith(b"\n")
     if flags == ("--output-file={}/trace",):
@@ -394,7 +394,7 @@ def test_a_full_disk_ends_with_an_account_and_an_error(
         assert len([json.loads(line) for line in text.splitlines()]) == run.done["events"]
 
 
-def test_a_folder_that_is_removed_is_an_error(net: Network, tmp_path: Path) -> None:
+def test_removed_folder_is_error(net: Network, tmp_path: Path) -> None:
     for flags in (["--output-file={}/trace"], ["--stats", "--stats-file={}/stats.json"]):
         folder = tmp_path / "sub"
         folder.mkdir()
@@ -406,7 +406,7 @@ def test_a_folder_that_is_removed_is_an_error(net: Network, tmp_path: Path) -> N
         assert str(folder) in run.stderr.splitlines()[-1]
 
 
-def test_a_reader_that_goes_is_noticed_without_an_event() -> None:
+def test_closed_pipe_ends_idle_run() -> None:
     reading, writing = os.pipe()
     with (
         os.fdopen(writing, "wb") as out,

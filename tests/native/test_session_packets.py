@@ -1,4 +1,4 @@
-"""Which packets a real run shows, and what it says of them."""
+"""Events of a real run: which packets match, and their columns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from scapy.layers.ipsec import AH
 from scapy.layers.l2 import ARP, LLC, STP, Dot1AD, Dot1Q, Dot3, Ether
 from scapy.packet import Packet, Raw
 
-from tests.native.tracing import PATIENCE, Line, Network, ip, network, set_up_silent, tracing
+from tests.native.tracing import TIMEOUT, Line, Network, ip, network, set_up_silent, tracing
 
 pytestmark = pytest.mark.native
 
@@ -61,15 +61,15 @@ def datagram(net: Network, address: str, port: int = 9999, size: int = 4) -> Non
     assert found.returncode == 0, found.stderr
 
 
-def sights(net: Network, expression: str, frames: list[Packet]) -> list[Line]:
-    """What a run with ``expression`` shows of ``frames``, sent by left."""
+def traced_lines(net: Network, expression: str, frames: list[Packet]) -> list[Line]:
+    """Return the lines of a run with ``expression`` of ``frames``, sent by left."""
     with tracing(expression) as run:
         net.send([bytes(frame) for frame in frames])
     assert run.status == 0, run.stderr
     return run.lines
 
 
-def test_a_ping(net: Network) -> None:
+def test_ping_passes_tracepoints_in_order(net: Network) -> None:
     with tracing(f"icmp and host {net.v4(2)}") as run:
         net.ping(net.v4(2))
     assert run.status == 0
@@ -83,7 +83,7 @@ def test_a_ping(net: Network) -> None:
     assert all(function.startswith("tp:") for function in functions)
 
 
-def test_every_column(net: Network) -> None:
+def test_columns_of_ping(net: Network) -> None:
     with tracing(f"icmp and src {net.v4(1)}") as run:
         net.ping(net.v4(2), "-s", "100", "-m", str(0xBEEF))
     sent = next(line for line in run.lines if line.func == "tp:net_dev_queue")
@@ -98,7 +98,7 @@ def test_every_column(net: Network) -> None:
     assert received.iface.startswith(f"{net.right}:")
     assert received.netns == net.inode(net.right)
     assert received.len == str(20 + 8 + 100)
-    assert "packets" not in run.done  # an address is no packet
+    assert "packets" not in run.done  # without packet_ids packets aren't counted
     assert run.done["events"] == run.done["produced"] == len(run.lines)
 
 
@@ -107,9 +107,9 @@ def _ifindex(net: Network) -> int:
     return int(found.stdout)
 
 
-def test_what_the_filter_refuses_is_not_shown(net: Network) -> None:
+def test_packets_that_do_not_match_have_no_events(net: Network) -> None:
     with tracing(f"icmp and host {net.v4(2)}") as run:
-        datagram(net, net.v4(9))  # nobody's: no ICMP answer either
+        datagram(net, net.v4(9))  # of no host: no ICMP answer either
         datagram(net, net.v4(1))  # refused by loopback: icmp, but of another host
     assert run.lines == []
     assert run.done["produced"] == 0
@@ -119,14 +119,14 @@ def test_what_the_filter_refuses_is_not_shown(net: Network) -> None:
     assert {line.tuple.rpartition("(")[2] for line in run.lines} == {"udp)"}
 
 
-def test_a_drop_says_why(net: Network) -> None:
+def test_drop_event_has_reason(net: Network) -> None:
     with tracing(f"udp and dst host {net.v4(1)} and dst port 9") as run:
         datagram(net, net.v4(1), 9)
     dropped = [line.func for line in run.lines if line.func.startswith("tp:kfree_skb")]
     assert dropped == ["tp:kfree_skb(SKB_DROP_REASON_NO_SOCKET)"]
 
 
-# A socket that reads nothing of what it gets, until it is told to close.
+# A socket that is never read, until standard input is closed.
 UNREAD = """
 import socket, sys
 with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)):
@@ -135,7 +135,7 @@ with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)):
 """
 
 
-def test_a_queue_is_dropped_by_who_purges_it(net: Network) -> None:
+def test_location_of_purged_queue_is_caller(net: Network) -> None:
     """packet_release() of net/packet/af_packet.c, not the function that goes through the queue."""
     words = ["ip", "netns", "exec", net.right, sys.executable, "-c", UNREAD]
     with (
@@ -152,7 +152,7 @@ def test_a_queue_is_dropped_by_who_purges_it(net: Network) -> None:
     assert {location.partition("+")[0] for location in purged} == {"packet_release"}
 
 
-def test_ipv6(net: Network) -> None:
+def test_tuple_of_icmp6(net: Network) -> None:
     with tracing(f"icmp6 and host {net.v6(2)} and ip6[40] >= 128 and ip6[40] <= 129") as run:
         net.ping(net.v6(2))
     ends = f"[{net.v6(1)}]:0", f"[{net.v6(2)}]:0"
@@ -185,40 +185,42 @@ EXTENSIONS = {
 
 
 @pytest.mark.parametrize("name", EXTENSIONS)
-def test_extension_headers_are_skipped(net: Network, name: str) -> None:
+def test_tuple_skips_extension_headers(net: Network, name: str) -> None:
     frame = v6(net) / EXTENSIONS[name] / UDP(sport=1000, dport=2000) / Raw(b"payload")
-    lines = sights(net, f"ip6 host {net.v6(2)} and not icmp6", [frame])
+    lines = traced_lines(net, f"ip6 host {net.v6(2)} and not icmp6", [frame])
     assert {line.tuple for line in lines} == {f"[{net.v6(1)}]:1000->[{net.v6(2)}]:2000(udp)"}
 
 
-def test_ipv4_fragments(net: Network) -> None:
+def test_tuple_of_ipv4_fragments(net: Network) -> None:
     whole = IP(src=net.v4(1), dst=net.v4(2), id=7) / UDP(sport=1000, dport=2000) / Raw(bytes(100))
     frames = [ether(net) / part for part in fragment(whole, fragsize=64)]
     assert len(frames) == 2
-    lines = sights(net, f"ip[6:2] & 0x3fff != 0 and host {net.v4(2)}", frames)
+    lines = traced_lines(net, f"ip[6:2] & 0x3fff != 0 and host {net.v4(2)}", frames)
     on_wire = [line.tuple for line in lines if line.func == "tp:net_dev_queue"]
     first = f"{net.v4(1)}:1000->{net.v4(2)}:2000(udp)"
     assert on_wire == [first, f"{net.v4(1)}:0->{net.v4(2)}:0(udp)"]
 
 
-def test_ipv6_fragments(net: Network) -> None:
+def test_tuple_of_ipv6_fragments(net: Network) -> None:
     whole = IPv6(src=net.v6(1), dst=net.v6(2)) / IPv6ExtHdrFragment()
     parts = fragment6(whole / UDP(sport=1000, dport=2000) / Raw(bytes(200)), 160)
     frames = [ether(net) / part for part in parts]
     assert len(frames) >= 2
-    lines = sights(net, f"ip6 host {net.v6(2)} and ip6[6] = 44", frames)
+    lines = traced_lines(net, f"ip6 host {net.v6(2)} and ip6[6] = 44", frames)
     on_wire = [line.tuple for line in lines if line.func == "tp:net_dev_queue"]
     later = f"[{net.v6(1)}]:0->[{net.v6(2)}]:0(udp)"
     assert on_wire == [f"[{net.v6(1)}]:1000->[{net.v6(2)}]:2000(udp)"] + [later] * (len(frames) - 1)
 
 
-def test_ipv4_options(net: Network) -> None:
+def test_tuple_skips_ipv4_options(net: Network) -> None:
     header = IP(src=net.v4(1), dst=net.v4(2), options=b"\x01" * 8)
-    lines = sights(net, f"host {net.v4(2)} and udp", [ether(net) / header / UDP(sport=5, dport=6)])
+    lines = traced_lines(
+        net, f"host {net.v4(2)} and udp", [ether(net) / header / UDP(sport=5, dport=6)]
+    )
     assert {line.tuple for line in lines} == {f"{net.v4(1)}:5->{net.v4(2)}:6(udp)"}
 
 
-def test_tcp_flags(net: Network) -> None:
+def test_output_tcp_flags(net: Network) -> None:
     with tracing("--output-tcp-flags", f"tcp and host {net.v4(1)} and port 9") as run:
         net.run(
             sys.executable, "-c", f"import socket; socket.create_connection(({net.v4(1)!r}, 9))"
@@ -238,28 +240,28 @@ NO_IP = {
 
 
 @pytest.mark.parametrize("name", NO_IP)
-def test_what_is_not_ip_has_no_addresses(net: Network, name: str) -> None:
+def test_tuple_without_ip_is_empty(net: Network, name: str) -> None:
     inner = NO_IP[name]
     head = ether(net)
     if isinstance(inner, Ether):
         head.type, inner = inner.type, inner.payload
     frame = Dot3(src=head.src, dst=head.dst) / inner if name == "spanning tree" else head / inner
-    lines = sights(net, f"ether src {net.mac(1)} and not arp and not ip6", [frame])
+    lines = traced_lines(net, f"ether src {net.mac(1)} and not arp and not ip6", [frame])
     assert len(lines) >= 4
     assert {line.tuple for line in lines} == {":0->:0()"}
 
 
 @pytest.mark.parametrize("tags", [Dot1Q(vlan=10), Dot1AD(vlan=9) / Dot1Q(vlan=10)], ids=len)
-def test_ip_behind_tags_has_its_addresses(net: Network, tags: Packet) -> None:
+def test_tuple_skips_vlan_tags(net: Network, tags: Packet) -> None:
     inner = IP(src=net.v4(1), dst=net.v4(2)) / UDP(sport=5, dport=6)
     words = f"ether src {net.mac(1)} and not arp and not ip6"
-    lines = sights(net, words, [ether(net) / tags / inner])
+    lines = traced_lines(net, words, [ether(net) / tags / inner])
     assert len(lines) >= 4
     assert {line.tuple for line in lines} == {f"{net.v4(1)}:5->{net.v4(2)}:6(udp)"}
 
 
-def test_what_is_in_a_tunnel_and_not_ip_has_no_addresses(net: Network) -> None:
-    """Of the frames that VXLAN carries one is IP; the tunnel's own addresses are on both."""
+def test_tunnel_tuple_without_ip_is_empty(net: Network) -> None:
+    """One of the frames in VXLAN is IP; both have the tunnel's own addresses."""
     ends = ("local", net.v4(1), "remote", net.v4(2), "dstport", "4789")
     ip("-n", net.left, "link", "add", "vx", "type", "vxlan", "id", "7", *ends)
     set_up_silent("vx", net.left)
@@ -284,7 +286,9 @@ TAGGED = "tp:skb_copy_datagram_iovec"  # what a tap reads; its tag is in skb->vl
 
 
 def tapped(net: Network, expression: str) -> list[Line]:
-    """A frame of VLAN 10, read by a tap of right: reception moves the tag out of the frame."""
+    """Return lines of a frame of VLAN 10 that a tap of right reads: reception moves the tag out of
+    it.
+    """
     frame = ether(net) / Dot1Q(vlan=10) / IP(src=net.v4(1), dst=net.v4(2)) / UDP(sport=5, dport=6)
     tap = subprocess.Popen(
         ["ip", "netns", "exec", net.right, sys.executable, "-c", TAP, net.right, net.mac(1)],
@@ -293,39 +297,39 @@ def tapped(net: Network, expression: str) -> list[Line]:
     with tap, tracing(f"{expression} and udp and host {net.v4(2)}") as run:
         assert tap.stdout and tap.stdout.readline()
         net.send([bytes(frame)])
-        assert tap.wait(PATIENCE) == 0
+        assert tap.wait(TIMEOUT) == 0
     assert run.status == 0
     return run.lines
 
 
-def test_a_tag_in_the_frame_and_one_beside_it(net: Network) -> None:
+def test_vlan_matches_tag_in_and_beside_frame(net: Network) -> None:
     lines = tapped(net, "vlan 10")
     assert {line.proto for line in lines if line.func == "tp:net_dev_queue"} == {"0x8100"}
     assert {line.proto for line in lines if line.func == TAGGED} == {"0x0800"}
     assert {line.tuple for line in lines} == {f"{net.v4(1)}:5->{net.v4(2)}:6(udp)"}
 
 
-def test_another_vlan(net: Network) -> None:
+def test_other_vlan_does_not_match(net: Network) -> None:
     assert tapped(net, "vlan 11") == []
 
 
-def test_not_vlan(net: Network) -> None:
-    """Only the sights after the stack, which has no VLAN 10, forgot the tag."""
+def test_not_vlan_matches_after_tag_is_cleared(net: Network) -> None:
+    """Only the events after the stack, which has no VLAN 10, are without the tag."""
     functions = {line.func for line in tapped(net, "not vlan")}
     assert TAGGED not in functions
     assert all(function.startswith(("tp:kfree_skb", "tp:consume_skb")) for function in functions)
 
 
-def test_arp_on_the_transmit_side(net: Network) -> None:
+def test_arp_matches_on_transmit(net: Network) -> None:
     who_has = ARP(psrc=net.v4(1), pdst=net.v4(2), hwsrc=net.mac(1))
-    lines = sights(net, f"arp and host {net.v4(2)}", [Ether(src=net.mac(1)) / who_has])
+    lines = traced_lines(net, f"arp and host {net.v4(2)}", [Ether(src=net.mac(1)) / who_has])
     sent = [line for line in lines if line.func == "tp:net_dev_queue"]
     assert [(line.iface.partition(":")[0], line.proto) for line in sent][:1] == [
         (net.left, "0x0806")
     ]
 
 
-def test_ether_host_on_the_transmit_side(net: Network) -> None:
+def test_ether_dst_matches_on_transmit(net: Network) -> None:
     with tracing(f"ether dst {net.mac(2)} and icmp") as run:
         net.ping(net.v4(2))
     functions = [line.func for line in run.lines]
@@ -337,8 +341,8 @@ def test_ether_host_on_the_transmit_side(net: Network) -> None:
     ("expression", "shown"),
     [("len = 142", True), ("len = 141", False), ("greater 142", True), ("greater 143", False)],
 )
-def test_len(net: Network, expression: str, shown: bool) -> None:
-    """Of an Ethernet header (14), IPv4 (20), UDP (8) and 100 bytes."""
+def test_len_is_of_whole_frame(net: Network, expression: str, shown: bool) -> None:
+    """An Ethernet header (14), IPv4 (20), UDP (8) and 100 bytes."""
     port = random.randrange(20000, 30000)
     with tracing(f"({expression}) and udp and dst port {port} and host {net.v4(2)}") as run:
         datagram(net, net.v4(2), port, size=100)
@@ -346,8 +350,8 @@ def test_len(net: Network, expression: str, shown: bool) -> None:
     assert [line.len for line in sent] == (["142"] if shown else [])
 
 
-def test_what_a_signal_finds_on_the_ring_is_printed(net: Network) -> None:
-    """No time is left between the last datagram and the signal for the drain to look."""
+def test_signal_drains_ring(net: Network) -> None:
+    """The signal follows the last datagram before the ring is polled again."""
     frame = ether(net) / IP(src=net.v4(1), dst=net.v4(2)) / UDP(sport=5, dport=77)
     with tracing(f"udp and dst port 77 and host {net.v4(2)}", stop=signal.SIGTERM) as run:
         net.send([bytes(frame)] * 200)

@@ -1,4 +1,4 @@
-"""What a real run loads by the time that it is ready; a warm one reads no types and no symbols."""
+"""Modules and files of a real run until it is ready; a warm one reads no types and no symbols."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.tracing import PATIENCE, need_tracing
+from tests.native.tracing import TIMEOUT, need_tracing
 from tests.support.imports import COMMAND, HEAVY, imported
 
-# What a run loads only if its flags ask for it, or if nothing of its plan is kept.
+# Modules that a run loads only if its flags need it, or if its plan isn't cached.
 UNUSED = (
     "pypwru.api",
     "pypwru.pcap.capture_points",
@@ -51,8 +51,8 @@ UNUSED = (
 READ_ONCE = ("/sys/kernel/btf/vmlinux", "/proc/kallsyms", "available_filter_functions")
 
 
-def started(tmp_path: Path, *flags: str, tracer: Sequence[str] = ()) -> str:
-    """Standard error of a run that is stopped once it is ready.
+def run_until_ready(tmp_path: Path, *flags: str, tracer: Sequence[str] = ()) -> str:
+    """Return standard error of a run that is stopped once it is ready.
 
     Args:
         flags: beside --ready-file and the filter.
@@ -71,68 +71,70 @@ def started(tmp_path: Path, *flags: str, tracer: Sequence[str] = ()) -> str:
             start_new_session=True,
         )
         try:
-            end = time.monotonic() + PATIENCE
+            end = time.monotonic() + TIMEOUT
             while not ready.exists():
                 assert run.poll() is None and time.monotonic() < end, log.read_text()[-2000:]
                 time.sleep(0.01)
         finally:
             os.killpg(run.pid, signal.SIGINT)
-            run.wait(PATIENCE)
+            run.wait(TIMEOUT)
     return log.read_text()
 
 
 @pytest.fixture
 def warm(tmp_path: Path) -> Path:
     need_tracing()
-    started(tmp_path)  # fills the cache
+    run_until_ready(tmp_path)  # fills the cache
     return tmp_path
 
 
-def test_modules_of_a_warm_run(warm: Path) -> None:
-    loaded = imported(started(warm))
+def test_warm_run_loads_no_heavy_module(warm: Path) -> None:
+    loaded = imported(run_until_ready(warm))
 
     names = [*UNUSED, *HEAVY]
     found = {name for name in loaded for one in names if f"{name}.".startswith(f"{one}.")}
     assert found == set()
 
 
-def test_a_warm_run_reads_no_long_list(warm: Path) -> None:
+def test_warm_run_reads_no_long_list(warm: Path) -> None:
     trace = warm / "strace"
-    started(warm, tracer=("strace", "--follow-forks", "--trace=openat", f"--output={trace}"))
+    run_until_ready(
+        warm, tracer=("strace", "--follow-forks", "--trace=openat", f"--output={trace}")
+    )
 
     opened = trace.read_text()
-    assert "/sys/kernel/notes" in opened, "strace saw nothing of it"
+    assert "/sys/kernel/notes" in opened, "strace has no trace of it"
     assert [name for name in READ_ONCE if name in opened] == []
 
 
-def answers(folder: Path) -> dict[str, bytes]:
-    """What is kept of this kernel, by name."""
+def cached_plans(folder: Path) -> dict[str, bytes]:
+    """Map names to contents of this kernel's cached plans."""
     return {path.name: path.read_bytes() for path in (folder / "cache").glob("tracepoints-*")}
 
 
 def attached(stderr: str) -> int:
-    """How many functions a run says that it attached to."""
+    """Return the number of attached functions in a run's log."""
     (count,) = re.findall(r" attached=(\d+)", stderr)
     return int(count)
 
 
-def test_other_flags_are_served_by_the_same_answers(warm: Path, tmp_path: Path) -> None:
-    first, trace = answers(warm), warm / "strace"
+def test_cached_plan_serves_other_flags(warm: Path, tmp_path: Path) -> None:
+    first, trace = cached_plans(warm), warm / "strace"
     assert len(first) == 1
     words = ("strace", "--trace=openat", f"--output={trace}")
-    few = attached(started(warm, "--priority", "1", tracer=words))
+    few = attached(run_until_ready(warm, "--priority", "1", tracer=words))
 
     assert [name for name in READ_ONCE if name in trace.read_text()] == []
-    assert answers(warm) == first
+    assert cached_plans(warm) == first
     (tmp_path / "cold").mkdir()
-    assert few == attached(started(tmp_path / "cold", "--priority", "1"))
-    assert few < attached(started(warm))
+    assert few == attached(run_until_ready(tmp_path / "cold", "--priority", "1"))
+    assert few < attached(run_until_ready(warm))
 
 
-def test_a_damaged_answer_is_made_anew(warm: Path) -> None:
-    ((name, whole),) = answers(warm).items()
+def test_damaged_plan_is_made_again(warm: Path) -> None:
+    ((name, whole),) = cached_plans(warm).items()
     path = warm / "cache" / name
     for damaged in (b"", whole[:-1], whole.replace(b"kfree_skb", b"kfree_skc"), b"\0" * len(whole)):
         path.write_bytes(damaged)
-        assert "Attached" in started(warm)
+        assert "Attached" in run_until_ready(warm)
         assert path.read_bytes() == whole

@@ -1,4 +1,4 @@
-"""Statistics of real runs: equal to a recount of the same run's lines, told when asked for."""
+"""Statistics of real runs: equal to a recount of the same run's lines, printed on request."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.tracing import PATIENCE, Network, Run, ip, network, pypwru, tracing
-from tests.oracles.recount import located, recount, told, told_located, validate
+from tests.native.tracing import TIMEOUT, Network, Run, ip, network, pypwru, tracing
+from tests.oracles.recount import document_counts, document_locations, located, recount, validate
 
 pytestmark = pytest.mark.native
 
 SCHEMA = json.loads(resources.files("pypwru.data").joinpath("statistics.schema.json").read_text())
 RECOUNTED = ("--output-json", "--timestamp=current", "--output-caller")
-SHARES: tuple[list[str], ...] = (
+SUBSETS: tuple[list[str], ...] = (
     [],
     ["--sample-rate=2"],
     ["--max-hits=3"],
@@ -39,17 +39,17 @@ def net() -> Iterator[Network]:
 
 
 def traffic(net: Network) -> None:
-    """What is answered, and what nobody wants."""
+    """Send pings, which are answered, and datagrams to a port without a socket."""
     net.ping(net.v4(2), "-c10", "-i0.01")
     net.run("bash", "-c", f"for i in 1 2 3; do echo x > /dev/udp/{net.v4(2)}/9; done")
 
 
-@pytest.mark.parametrize("share", SHARES, ids=lambda share: "".join(share) or "all")
-def test_a_recount_of_the_lines_is_equal(net: Network, tmp_path: Path, share: list[str]) -> None:
+@pytest.mark.parametrize("subset", SUBSETS, ids=lambda subset: "".join(subset) or "all")
+def test_recount_of_lines_is_equal(net: Network, tmp_path: Path, subset: list[str]) -> None:
     file = tmp_path / "stats.json"
-    limited = any("limit-lines" in word for word in share)
+    limited = any("limit-lines" in word for word in subset)
     stop = None if limited else signal.SIGINT
-    words = [*RECOUNTED, *share, f"--stats-file={file}", f"host {net.v4(2)} and (icmp or udp)"]
+    words = [*RECOUNTED, *subset, f"--stats-file={file}", f"host {net.v4(2)} and (icmp or udp)"]
     with tracing(*words, stop=stop) as run:
         traffic(net)
     assert run.status == 0, run.stderr
@@ -57,18 +57,18 @@ def test_a_recount_of_the_lines_is_equal(net: Network, tmp_path: Path, share: li
     document = json.loads(file.read_text())
     validate(SCHEMA, document)
     counted = recount(lines)
-    assert counted == told(document)
+    assert counted == document_counts(document)
     assert document["final"]
     assert document["counters"] == run.done
     assert counted["events"] == run.done["events"] > 10
-    if "--drops" in share:
-        assert located(lines) == told_located(document)
-    if "--drops" in share or not share:
+    if "--drops" in subset:
+        assert located(lines) == document_locations(document)
+    if "--drops" in subset or not subset:
         assert sum(row["drops"] for row in document["drops"]) >= 3
 
 
-# Messages of Unix and netlink sockets that nobody reads, and datagrams to a port that nobody has;
-# prints how many of these the kernel counted.
+# Messages of Unix and netlink sockets that are never read, and datagrams to a port without a
+# socket; prints how many of these the kernel counted.
 _UNREAD = """
 import socket
 
@@ -95,7 +95,9 @@ print(no_ports() - before)
 
 @pytest.fixture
 def quiet(net: Network) -> Iterator[str]:
-    """A namespace without neighbours: IPv6 drops what they say to groups that nobody joined."""
+    """Return a namespace without neighbours: IPv6 drops their messages to groups that it hasn't
+    joined.
+    """
     name = f"{net.left}-q"
     ip("netns", "add", name)
     ip("-n", name, "link", "set", "lo", "up")
@@ -157,35 +159,39 @@ print(listen_drops() - before)
 
 
 @pytest.mark.parametrize("words", [["--drops"], ["--stats"], ["--output-journey"]])
-def test_what_an_accept_queue_refuses_is_told(net: Network, words: list[str]) -> None:
+def test_listen_drops_are_logged(net: Network, words: list[str]) -> None:
     net.run("ip", "link", "set", "lo", "up")
     with tracing(*words, f"host {net.v4(2)}") as run:
         counted = int(net.run(sys.executable, "-c", _CROWD).stdout)
     assert run.status == 0, run.stderr
     assert counted >= 4
-    (told,) = re.findall(r" WARN (TcpExtListenDrops grew by .*)", run.stderr)
-    assert told.startswith(f"TcpExtListenDrops grew by {counted} in network namespace {net.left}: ")
+    (warning,) = re.findall(r" WARN (TcpExtListenDrops grew by .*)", run.stderr)
+    assert warning.startswith(
+        f"TcpExtListenDrops grew by {counted} in network namespace {net.left}: "
+    )
 
 
-def test_a_report_takes_the_place_of_lines(net: Network) -> None:
+def test_stats_prints_report_instead_of_lines(net: Network) -> None:
     with tracing("--stats", f"host {net.v4(2)}") as run:
         net.ping(net.v4(2))
     assert run.status == 0, run.stderr
     assert run.stdout == ""
     assert re.search(r"^  packets 2$", run.stderr, re.MULTILINE)
     assert re.search(r"^functions", run.stderr, re.MULTILINE)
-    assert not re.search(r"^nftables", run.stderr, re.MULTILINE), "nothing is said without kprobes"
+    assert not re.search(r"^nftables", run.stderr, re.MULTILINE), (
+        "there are no nft events without kprobes"
+    )
 
 
-def wait_until(run: Run, fact: Callable[[], bool]) -> None:
-    """Poll; a run that ended can't bring it about."""
-    end = time.monotonic() + PATIENCE
+def wait_for(run: Run, fact: Callable[[], bool]) -> None:
+    """Poll until ``fact`` is true; fail if the run has ended."""
+    end = time.monotonic() + TIMEOUT
     while not fact():
         assert run.process.poll() is None and time.monotonic() < end
         select.select([], [], [], 0.02)
 
 
-def test_a_file_is_new_every_interval_and_always_whole(net: Network, tmp_path: Path) -> None:
+def test_stats_file_is_replaced_each_interval(net: Network, tmp_path: Path) -> None:
     file = tmp_path / "stats.json"
     times = set()
     with tracing(f"--stats-file={file}", "--stats-interval=1", f"host {net.v4(2)}") as run:
@@ -199,31 +205,31 @@ def test_a_file_is_new_every_interval_and_always_whole(net: Network, tmp_path: P
                 times.add(document["time"])
             return len(times) >= 3
 
-        wait_until(run, three)
+        wait_for(run, three)
     assert json.loads(file.read_text())["final"]
     assert [path.name for path in tmp_path.iterdir()] == ["stats.json"]
 
 
-def test_sigusr1_asks_and_never_kills(net: Network, tmp_path: Path) -> None:
+def test_sigusr1_writes_stats_file(net: Network, tmp_path: Path) -> None:
     file = tmp_path / "stats.json"
     with tracing(f"--stats-file={file}", f"host {net.v4(2)}") as run:
         run.process.send_signal(signal.SIGUSR1)
-        wait_until(run, file.exists)
+        wait_for(run, file.exists)
         assert not json.loads(file.read_text())["final"]
     assert run.status == 0, run.stderr
 
 
-def test_sigusr1_without_statistics_is_a_line(net: Network) -> None:
+def test_sigusr1_without_statistics_logs_counters(net: Network) -> None:
     with tracing("--output-limit-lines=1", f"icmp and host {net.v4(2)}", stop=None) as run:
         run.process.send_signal(signal.SIGUSR1)
-        wait_until(run, lambda: signal.SIGUSR1 not in pending(run))
+        wait_for(run, lambda: signal.SIGUSR1 not in pending(run))
         net.ping(net.v4(2))
     assert run.status == 0, run.stderr
     assert re.search(r"INFO So far events=0 produced=0 ", run.stderr)
 
 
 def pending(run: Run) -> set[int]:
-    """Signals that wait to be taken."""
+    """Return the signals that are pending."""
     text = Path(f"/proc/{run.process.pid}/status").read_text()
     found = re.search(r"^ShdPnd:\s*(\w+)$", text, re.MULTILINE)
     assert found
@@ -231,22 +237,20 @@ def pending(run: Run) -> set[int]:
     return {number for number in range(1, 65) if bits >> (number - 1) & 1}
 
 
-def test_a_file_that_cant_be_written_is_said_before_anything_is_attached(tmp_path: Path) -> None:
+def test_unwritable_stats_file_is_error_at_start(tmp_path: Path) -> None:
     done = pypwru("--backend=tracepoint", f"--stats-file={tmp_path}/none/stats.json", "icmp")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.endswith("No such file or directory: choose another --stats-file")
 
 
-def test_a_file_that_cant_be_written_later_is_an_error_in_the_end(
-    net: Network, tmp_path: Path
-) -> None:
+def test_stats_file_in_removed_folder_is_error(net: Network, tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     with tracing(f"--stats-file={folder}/stats.json", f"host {net.v4(2)}") as run:
         folder.rmdir()
         run.process.send_signal(signal.SIGUSR1)
-        wait_until(run, lambda: signal.SIGUSR1 not in pending(run))
+        wait_for(run, lambda: signal.SIGUSR1 not in pending(run))
         net.ping(net.v4(2))
     assert run.status == 1, run.stderr
     assert "WARN Failed to write statistics why=" in run.stderr, "until then it goes on"
@@ -254,7 +258,7 @@ def test_a_file_that_cant_be_written_later_is_an_error_in_the_end(
     assert run.stderr.splitlines()[-1].startswith(f"pypwru: can't write {folder}/stats.json")
 
 
-def test_losses_are_said(net: Network) -> None:
+def test_report_has_losses(net: Network) -> None:
     with tracing("--stats", "--buffer-size=4096", f"host {net.v4(2)}") as run:
         run.process.send_signal(signal.SIGSTOP)
         net.ping(net.v4(2), "-c20", "-i0.01")
@@ -266,8 +270,8 @@ def test_losses_are_said(net: Network) -> None:
 
 
 @pytest.fixture
-def shared_folders_are_protected() -> Iterator[None]:
-    """As on every Debian; a container may have it otherwise."""
+def protected_shared_folders() -> Iterator[None]:
+    """Set the sysctls of every Debian; a container may have others."""
     settings = [Path("/proc/sys/fs", name) for name in ("protected_symlinks", "protected_regular")]
     before = [setting.read_text() for setting in settings]
     for setting in settings:
@@ -277,10 +281,10 @@ def shared_folders_are_protected() -> Iterator[None]:
         setting.write_text(value)
 
 
-@pytest.mark.usefixtures("shared_folders_are_protected")
+@pytest.mark.usefixtures("protected_shared_folders")
 @pytest.mark.parametrize("make", ["link", "file"])
-def test_what_another_user_put_into_a_shared_folder(tmp_path: Path, make: str) -> None:
-    """The judge is the kernel, which refuses the same to a shell."""
+def test_stats_file_of_other_user_is_refused(tmp_path: Path, make: str) -> None:
+    """The oracle is the kernel, which refuses the same to a shell."""
     shared, precious = tmp_path / "shared", tmp_path / "precious"
     shared.mkdir()
     shared.chmod(0o1777)

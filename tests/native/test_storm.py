@@ -1,6 +1,6 @@
 """Names of 20,000 short processes of eight pids, 1,000 namespaces and 200 renames: none is wrong.
 
-The judge is the log of the storm itself (tests/support/storm.py). The quick tier has less of it.
+The oracle is the log of the storm itself (tests/support/storm.py). The quick tier has less of it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
-def namespace() -> Iterator[Sequence[str]]:
-    """What runs a command in a namespace of its own."""
+def in_namespace() -> Iterator[Sequence[str]]:
+    """Yield a command that runs another in its own namespace."""
     need_tracing()
     need(shutil.which("ip"), "ip, of iproute2")
     ip("netns", "add", NAME)
@@ -45,7 +45,7 @@ def namespace() -> Iterator[Sequence[str]]:
 
 
 def traced(network: storm.Network, words: Sequence[object]) -> list[Mapping[str, Any]]:
-    """The events of a storm; none is lost."""
+    """Return the events of a storm; none is lost."""
     with tracing(*storm.FLAGS, storm.filter_of(network)) as run:
         subprocess.run([str(word) for word in words], check=True)
     assert run.status == 0, run.stderr
@@ -55,46 +55,46 @@ def traced(network: storm.Network, words: Sequence[object]) -> list[Mapping[str,
     return rows
 
 
-def judge(verdict: storm.Verdict, packets: int, capsys: pytest.CaptureFixture[str]) -> None:
+def assert_names(result: storm.NameCheck, packets: int, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
-        print(f"\n{verdict}")
-    assert not verdict.wrong, verdict.wrong[:5]
-    assert len(verdict.packets) >= packets
-    assert verdict.right > verdict.unknown / 4
+        print(f"\n{result}")
+    assert not result.wrong, result.wrong[:5]
+    assert len(result.packets) >= packets
+    assert result.right > result.unknown / 4
 
 
-def test_processes(
+def test_names_of_short_processes(
     programs: list[Path],
-    namespace: Sequence[str],
+    in_namespace: Sequence[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Many are of the same name and pid, and of another program; some become another one."""
+    """Many have one name and pid, and different programs; some exec another program."""
     log, (made, *others) = tmp_path / "log", programs
     folders = [program.parent for program in others]
-    rows = traced(storm.PROCESSES, [*namespace, made, "processes", log, PROCESSES, *folders])
-    judge(storm.judge_processes(rows, log, made), PROCESSES, capsys)
+    rows = traced(storm.PROCESSES, [*in_namespace, made, "processes", log, PROCESSES, *folders])
+    assert_names(storm.check_processes(rows, log, made), PROCESSES, capsys)
 
 
-def test_namespaces(
+def test_names_of_short_namespaces(
     programs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Names and inodes are given again; each has a device of its own name."""
+    """Names and inodes are reused; each has a device of its own name."""
     need_tracing()
     log = tmp_path / "log"
     words = [programs[0], "namespaces", log, NAMESPACES, f"{NAME}-"]
-    judge(storm.judge_namespaces(traced(storm.NAMESPACES, words), log), NAMESPACES, capsys)
+    assert_names(storm.check_namespaces(traced(storm.NAMESPACES, words), log), NAMESPACES, capsys)
 
 
-def test_renames(
+def test_names_of_renamed_device(
     programs: list[Path],
-    namespace: Sequence[str],
+    in_namespace: Sequence[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A packet has the name that the device had at that moment."""
     log = tmp_path / "log"
-    rows = traced(storm.RENAMES, [*namespace, programs[0], "renames", log, RENAMES])
-    verdict = storm.judge_renames(rows, log)
-    judge(verdict, RENAMES, capsys)
+    rows = traced(storm.RENAMES, [*in_namespace, programs[0], "renames", log, RENAMES])
+    result = storm.check_renames(rows, log)
+    assert_names(result, RENAMES, capsys)
     assert len({row["iface"] for row in rows}) > RENAMES / 2

@@ -1,4 +1,4 @@
-"""--top on a real terminal: what it draws, its keys, and the terminal given back on every way."""
+"""--top on a real terminal: its tables, its keys, and the terminal restored at every end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.native.tracing import COMMAND, PATIENCE, Network, environment, network, pypwru
+from tests.native.tracing import COMMAND, TIMEOUT, Network, environment, network, pypwru
 
 pytestmark = pytest.mark.native
 
@@ -34,7 +34,7 @@ def net() -> Iterator[Network]:
 
 
 class Terminal:
-    """A pypwru on a terminal of its own."""
+    """A pypwru on its own terminal."""
 
     def __init__(
         self, command: Sequence[str], words: Sequence[str], columns: int = 100, lines: int = 24
@@ -61,8 +61,8 @@ class Terminal:
         os.write(self.ours, keys.encode())
 
     def wait_for(self, text: str) -> None:
-        """Read until it was drawn since the last key, colours apart."""
-        end = time.monotonic() + PATIENCE
+        """Read until ``text`` was drawn since the last key, colours apart."""
+        end = time.monotonic() + TIMEOUT
         while text not in _CONTROL.sub("", self.seen) and text not in self.seen:
             assert time.monotonic() < end, f"no {text!r} in {self.seen!r}"
             self.read()
@@ -74,8 +74,8 @@ class Terminal:
         return True
 
     def end(self) -> int:
-        """Its status; what it said last is read meanwhile."""
-        end = time.monotonic() + PATIENCE
+        """Return its exit status; its last output is read meanwhile."""
+        end = time.monotonic() + TIMEOUT
         while self.process.poll() is None:
             assert time.monotonic() < end
             self.read()
@@ -83,7 +83,7 @@ class Terminal:
             pass
         return self.process.returncode
 
-    def is_as_before(self) -> bool:
+    def is_restored(self) -> bool:
         return termios.tcgetattr(self._theirs) == self.before
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ def terminal(*words: str, command: Sequence[str] = COMMAND) -> Iterator[Terminal
         made.close()
 
 
-def test_it_draws_sorts_and_quits(net: Network) -> None:
+def test_keys_sort_switch_table_and_quit(net: Network) -> None:
     with terminal(f"icmp and host {net.v4(2)}") as top:
         top.wait_for("sort: c HITS")
         top.wait_for("events 0 ")
@@ -110,7 +110,7 @@ def test_it_draws_sorts_and_quits(net: Network) -> None:
         top.wait_for("tp:net_dev_queue")
         top.press("n")
         top.wait_for("FUNCTION v")
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while len(drawn := re.findall(r"tp:\w+", top.seen)) <= 3:  # rows follow their head
             assert time.monotonic() < end, top.seen
             top.read()
@@ -127,10 +127,10 @@ def test_it_draws_sorts_and_quits(net: Network) -> None:
         _, left = top.seen.split(LEAVE)
         assert SHOW in left
         assert "Statistics at" in left, "the report is on the terminal that was before"
-        assert top.is_as_before()
+        assert top.is_restored()
 
 
-def test_a_new_size_is_drawn_at_once(net: Network) -> None:
+def test_resize_redraws_at_once(net: Network) -> None:
     with terminal(f"icmp and host {net.v4(2)}") as top:
         top.wait_for("sort: c HITS")
         top.seen = ""
@@ -144,34 +144,34 @@ def test_a_new_size_is_drawn_at_once(net: Network) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_gives_the_terminal_back(net: Network, number: signal.Signals) -> None:
+def test_signal_restores_terminal(net: Network, number: signal.Signals) -> None:
     with terminal(f"icmp and host {net.v4(2)}") as top:
         top.wait_for("sort: c HITS")
-        assert not top.is_as_before()
+        assert not top.is_restored()
         top.process.send_signal(number)
         assert top.end() == 0
         assert top.seen.count(ENTER) == top.seen.count(LEAVE) == 1
         assert top.seen.rindex(SHOW) > top.seen.rindex(HIDE)
-        assert top.is_as_before()
+        assert top.is_restored()
 
 
-def test_ctrl_z_gives_it_back_until_it_goes_on(net: Network) -> None:
+def test_ctrl_z_restores_terminal_until_fg(net: Network) -> None:
     with terminal(f"icmp and host {net.v4(2)}") as top:
         top.wait_for("sort: c HITS")
         top.process.send_signal(signal.SIGTSTP)
         top.wait_for(LEAVE)
         os.waitid(os.P_PID, top.process.pid, os.WSTOPPED | os.WNOWAIT)
-        assert top.is_as_before()
+        assert top.is_restored()
         top.seen = ""
         top.process.send_signal(signal.SIGCONT)
         top.wait_for(ENTER)
         top.press("q")
         assert top.end() == 0
-        assert top.is_as_before()
+        assert top.is_restored()
 
 
-# To which no second signal is right behind the first.
-HASTY = """
+# A process that takes no second signal for a repeated one.
+WITHOUT_DUPLICATES = """
 import sys
 from pypwru import signals
 signals._DUPLICATE_SECONDS = -1.0
@@ -180,10 +180,10 @@ sys.exit(main())
 """
 
 
-def test_a_second_signal_gives_it_back_too(net: Network) -> None:
-    """It raises KeyboardInterrupt wherever the tracer is."""
-    hasty = (sys.executable, "-c", HASTY)
-    with terminal(f"icmp and host {net.v4(2)}", command=hasty) as top:
+def test_second_signal_restores_terminal(net: Network) -> None:
+    """It raises KeyboardInterrupt at any point of the tracer."""
+    program = (sys.executable, "-c", WITHOUT_DUPLICATES)
+    with terminal(f"icmp and host {net.v4(2)}", command=program) as top:
         top.wait_for("sort: c HITS")
         top.process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, top.process.pid, os.WSTOPPED | os.WNOWAIT)
@@ -192,10 +192,10 @@ def test_a_second_signal_gives_it_back_too(net: Network) -> None:
         top.process.send_signal(signal.SIGCONT)
         assert top.end() == 130
         assert top.seen.rindex(LEAVE) > top.seen.rindex(ENTER)
-        assert top.is_as_before()
+        assert top.is_restored()
 
 
-def test_without_a_terminal_it_says_what_to_take() -> None:
+def test_top_without_terminal_is_usage_error() -> None:
     done = pypwru("--top", "icmp")
     assert done.returncode == 2
     assert "is none: take --stats" in done.stderr

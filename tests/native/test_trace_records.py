@@ -1,4 +1,4 @@
-"""The lab's reader of the kernel's trace records reads what ``nft monitor trace`` reads.
+"""The lab's reader of the kernel's trace records, compared with ``nft monitor trace``.
 
 unshare --net python -m tests.native.test_trace_records     its guts, in a network of its own
 """
@@ -58,13 +58,13 @@ _POLICY = r"trace id \w+ (\w+ \w+ \w+) policy (\w+)"
 
 
 def is_listening(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it is in the group NFNLGRP_NFTRACE of its netlink socket."""
+    """Return whether it is in the group NFNLGRP_NFTRACE of its netlink socket."""
     rows = [row.split() for row in Path("/proc/net/netlink").read_text().splitlines()[1:]]
     return any(row[2] == str(process.pid) and int(row[3], 16) & 1 << 8 for row in rows)
 
 
-def monitored(text: str) -> list[tuple[str, str]]:
-    """Chains, and what was said there; nft prints no line for the end of a chain."""
+def parse_monitor(text: str) -> list[tuple[str, str]]:
+    """Return chains and decisions; nft prints no line for the end of a chain."""
     found = []
     for line in text.splitlines():
         if rule := re.match(_RULE, line):
@@ -74,7 +74,7 @@ def monitored(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def until(fact: str, seen: Callable[[], bool]) -> None:
+def wait_until(fact: str, seen: Callable[[], bool]) -> None:
     end = time.monotonic() + SECONDS
     while not seen():
         if time.monotonic() > end:
@@ -83,31 +83,31 @@ def until(fact: str, seen: Callable[[], bool]) -> None:
 
 
 def main() -> None:
-    """Both readers' view of a few datagrams, as JSON."""
+    """Print both readers' view of a few datagrams, as JSON."""
     run("ip", "link", "set", "lo", "up")
     run("nft", "-f", "-", words=RULES)
     with subprocess.Popen(
         ["stdbuf", "-oL", "nft", "-a", "monitor", "trace"], stdout=subprocess.PIPE
     ) as monitor:
-        until("nft monitor", lambda: is_listening(monitor))
+        wait_until("nft monitor", lambda: is_listening(monitor))
         with listening() as kernel, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             for port in PORTS:
                 with contextlib.suppress(OSError):
                     sender.sendto(b"datagram", ("127.0.0.1", port))
-            told = received(kernel)
+            kernel_records = received(kernel)
         assert monitor.stdout
-        shown, wanted = b"", sum(record.said != "return" for record in told)
-        while len(monitored(shown.decode())) < wanted:
+        shown, expected_lines = b"", sum(record.decision != "return" for record in kernel_records)
+        while len(parse_monitor(shown.decode())) < expected_lines:
             if not select.select([monitor.stdout], [], [], SECONDS)[0]:
                 break
             shown += os.read(monitor.stdout.fileno(), 1 << 16)
         monitor.kill()
     listed = subprocess.run(["nft", "-j", "list", "ruleset"], capture_output=True, check=True)
     counted = list(counts(json.loads(listed.stdout)["nftables"]))
-    print(json.dumps({"told": told, "shown": shown.decode(), "counted": counted}))
+    print(json.dumps({"told": kernel_records, "shown": shown.decode(), "counted": counted}))
 
 
-def test_it_reads_what_nft_reads() -> None:
+def test_records_are_those_of_nft_monitor() -> None:
     need(os.geteuid() == 0, "root, for a network namespace")
     need(shutil.which("nft"), "nft (package nftables)")
     done = subprocess.run(
@@ -119,17 +119,21 @@ def test_it_reads_what_nft_reads() -> None:
     )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
-    told = [Record(*each) for each in seen["told"]]
-    speaking = [record for record in told if record.said != "return"]
+    kernel_records = [Record(*each) for each in seen["told"]]
+    deciding = [record for record in kernel_records if record.decision != "return"]
 
-    shown = [Record(chain, said, "", 0) for chain, said in monitored(seen["shown"])]
-    assert compare([record._replace(flow="", packet=0) for record in speaking], shown) == (
-        len(speaking),
+    shown = [Record(chain, decision, "", 0) for chain, decision in parse_monitor(seen["shown"])]
+    assert compare([record._replace(flow="", packet=0) for record in deciding], shown) == (
+        len(deciding),
         [],
     )
-    assert len(speaking) > 2 * len(PORTS)
-    assert {record.said for record in told} >= {"return", "policy accept", "policy drop"}
-    assert compare_counts(seen["counted"], told).mismatches == []
+    assert len(deciding) > 2 * len(PORTS)
+    assert {record.decision for record in kernel_records} >= {
+        "return",
+        "policy accept",
+        "policy drop",
+    }
+    assert compare_counts(seen["counted"], kernel_records).mismatches == []
     assert len(seen["counted"]) == 7
 
 

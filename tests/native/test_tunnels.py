@@ -1,6 +1,6 @@
-"""What is asked of the packet inside a tunnel, of packets that come from the wire.
+"""Filters of the packet inside a tunnel, of packets that come from the wire.
 
-scapy writes the tunnels; what is inside them is judged by tcpdump, from a capture of it alone.
+scapy writes the tunnels; the oracle is tcpdump, with a capture of the inner packets alone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OF_FRAMES: Mapping[str, Packet] = {
     "Geneve with options": UDP(dport=6081) / GENEVE(vni=43, proto=0x6558, options=OPTIONS),
     "GRE of frames": GRE(proto=0x6558, key_present=1, key=7),
 }
-"""What stands between the outer IP header and a frame."""
+"""Headers between the outer IP header and a frame."""
 OF_PACKETS: Mapping[str, Packet] = {
     "GRE": GRE(),
     "GRE with all": GRE(
@@ -55,7 +55,7 @@ OF_PACKETS: Mapping[str, Packet] = {
     ),
     "Geneve of IP": UDP(sport=5000, dport=6081) / GENEVE(),
 }
-"""And an IP packet, whose type is filled in."""
+"""Headers before an IP packet, whose type is filled in."""
 NO_TUNNELS: Mapping[str, Packet] = {
     "UDP": UDP(sport=5000, dport=9) / Raw(bytes(MACS / ECHO)),
     "VXLAN without VNI": UDP(sport=5000, dport=4789) / Raw(bytes(8) + bytes(MACS / ECHO)),
@@ -76,9 +76,9 @@ def net() -> Iterator[Network]:
 
 
 class Tunnels:
-    """Frames with a tunnel in each, and what is in it.
+    """Frames with a tunnel in each, and the inner packets.
 
-    Each has outer addresses of its own, by which a line names it.
+    Each has its own outer addresses, by which a line names it.
     """
 
     def __init__(self, net: Network) -> None:
@@ -86,7 +86,7 @@ class Tunnels:
         self.frames: list[bytes] = []
         self.names: dict[str, str] = {}
         self.inner: dict[str, bytes | None] = {}
-        """Name -> what is inside, None for no tunnel."""
+        """Name -> the inner packet, None without a tunnel."""
         self.has_frame: dict[str, bool] = {}
         for header, between in OF_FRAMES.items():
             for name, frame in FRAMES.items():
@@ -119,7 +119,7 @@ class Tunnels:
             self.has_frame[self.names[address]] = has_frame
 
     def shown(self, *words: str) -> set[str]:
-        """Those that a run shows where they are received."""
+        """Return the names of those with an event at reception."""
         expression = "src net 10.8.0.0/16 or src net fd08::/16"
         with tracing(*words, expression) as run:
             self.net.send(self.frames)
@@ -130,34 +130,34 @@ class Tunnels:
         return {self.names[source] for source in sources}
 
     def matching(self, folder: Path, l2: str, l3: str) -> set[str]:
-        """Those of which tcpdump says so, and those without a tunnel."""
+        """Return the names of those that match by tcpdump, and of those without a tunnel."""
         found = {name for name, inner in self.inner.items() if inner is None}
         tunnels = [(name, inner) for name, inner in self.inner.items() if inner is not None]
         matching = {name for name, _ in tunnels}
         if l2:
             frames = [(name, inner) for name, inner in tunnels if self.has_frame[name]]
-            matching &= judged(folder, frames, l2, Linktype.ETHERNET)
+            matching &= tcpdump_names(folder, frames, l2, Linktype.ETHERNET)
         if l3:
             packets = [
                 (name, network_packet(inner) if self.has_frame[name] else inner)
                 for name, inner in tunnels
             ]
-            matching &= judged(folder, packets, l3, Linktype.RAW_IP)
+            matching &= tcpdump_names(folder, packets, l3, Linktype.RAW_IP)
         return found | matching
 
 
 def network_packet(frame: bytes) -> bytes:
-    """What is behind the Ethernet header and its tags."""
+    """Return the bytes behind the Ethernet header and its tags."""
     start = 14
     while frame[start - 2 : start] == b"\x81\0":
         start += 4
     return frame[start:]
 
 
-def judged(
+def tcpdump_names(
     folder: Path, packets: Sequence[tuple[str, bytes]], expression: str, linktype: Linktype
 ) -> set[str]:
-    """The names of those that tcpdump lets through."""
+    """Return the names of packets that match by tcpdump."""
     capture = folder / "inner.pcap"
     rows = [filters.Packet(data, len(data)) for _, data in packets]
     filters.write_pcap(capture, rows, linktype)
@@ -186,21 +186,23 @@ def tunnels(net: Network) -> Tunnels:
         ("vlan", "dst port 443"),
     ],
 )
-def test_what_is_inside_decides(tunnels: Tunnels, tmp_path: Path, l2: str, l3: str) -> None:
+def test_inner_packet_decides(tunnels: Tunnels, tmp_path: Path, l2: str, l3: str) -> None:
     words = [f"--filter-tunnel-pcap-l2={l2}"] if l2 else []
     words += [f"--filter-tunnel-pcap-l3={l3}"] if l3 else []
-    wanted = tunnels.matching(tmp_path, l2, l3)
-    assert len(wanted) > 2 * len(NO_TUNNELS), "the judge lets no tunnel through"
-    assert len(wanted) < len(tunnels.inner), "the judge lets everything through"
-    assert tunnels.shown(*words) == wanted
+    expected = tunnels.matching(tmp_path, l2, l3)
+    assert len(expected) > 2 * len(NO_TUNNELS), "no tunnel matches by tcpdump"
+    assert len(expected) < len(tunnels.inner), "everything matches by tcpdump"
+    assert tunnels.shown(*words) == expected
 
 
-def test_a_later_fragment_is_no_tunnel(net: Network) -> None:
+def test_later_fragment_is_no_tunnel(net: Network) -> None:
     inner = MACS / IP(src="10.9.0.1", dst="10.9.0.2") / UDP() / Raw(bytes(2000))
     outer = IP(src="10.8.9.9", dst=net.v4(2)) / UDP(dport=4789) / VXLAN(flags="Instance") / inner
-    pieces = [bytes(Ether(src=net.mac(1), dst=net.mac(2)) / part) for part in fragment(outer, 1000)]
-    for expression, count in {"icmp": len(pieces) - 1, "udp": len(pieces)}.items():
+    fragments = [
+        bytes(Ether(src=net.mac(1), dst=net.mac(2)) / part) for part in fragment(outer, 1000)
+    ]
+    for expression, count in {"icmp": len(fragments) - 1, "udp": len(fragments)}.items():
         with tracing(f"--filter-tunnel-pcap-l3={expression}", "src host 10.8.9.9") as run:
-            net.send(pieces)
+            net.send(fragments)
         received = [line for line in run.lines if line.func == "tp:netif_receive_skb"]
         assert len(received) == count

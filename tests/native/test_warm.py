@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.tracing import COMMAND, PATIENCE, Run, environment, need_tracing, tracing
+from tests.native.tracing import COMMAND, TIMEOUT, Run, environment, need_tracing, tracing
 from tests.support.need import need
 
 pytestmark = pytest.mark.native
@@ -21,10 +21,10 @@ EXPRESSION = "udp and host 10.255.255.254 and port 9"
 
 
 class Compiles:
-    """Counts how often BCC is imported, each time by a process that compiles.
+    """Counts imports of BCC, one by each process that compiles.
 
     Args:
-        folder: for the module that stands before BCC, and for a cache.
+        folder: for the module that shadows BCC, and for a cache.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,7 +46,7 @@ class Compiles:
 
     @property
     def processes(self) -> list[tuple[int, int]]:
-        """Of each compile its process and the parent of that."""
+        """Return (process, its parent) of each compile."""
         pairs = (line.split() for line in self._file.read_text().splitlines())
         return [(int(pid), int(parent)) for pid, parent in pairs]
 
@@ -59,8 +59,8 @@ def compiles(tmp_path: Path) -> Compiles:
     return Compiles(tmp_path)
 
 
-def require_none_mapped(run: Run) -> None:
-    """The kernel says that no compiler is in the process, nor in one that it has started."""
+def assert_no_compiler(run: Run) -> None:
+    """Assert that no compiler is mapped, and that no child is left."""
     maps = run.maps()
     assert "/libc." in maps, "the maps were not read"
     assert not COMPILER.search(maps)
@@ -68,19 +68,19 @@ def require_none_mapped(run: Run) -> None:
     assert children.read_text() == ""
 
 
-def test_llvm_is_mapped_by_neither_a_cold_start_nor_a_warm_one(compiles: Compiles) -> None:
+def test_start_never_maps_llvm(compiles: Compiles) -> None:
     with tracing(EXPRESSION, env=compiles.env) as cold:
-        require_none_mapped(cold)
+        assert_no_compiler(cold)
     ((pid, parent),) = compiles.processes
     assert pid != cold.process.pid == parent
     with tracing(EXPRESSION, env=compiles.env) as warm:
-        require_none_mapped(warm)
+        assert_no_compiler(warm)
     assert len(compiles) == 1
     assert cold.status == warm.status == 0
     assert cold.done["attached"] == warm.done["attached"] > 0
 
 
-def test_other_macros_compile_anew_and_another_filter_does_not(compiles: Compiles) -> None:
+def test_other_macros_need_compile(compiles: Compiles) -> None:
     runs = (
         ([EXPRESSION], 1),
         (["--output-meta=false", EXPRESSION], 2),
@@ -93,24 +93,24 @@ def test_other_macros_compile_anew_and_another_filter_does_not(compiles: Compile
         assert len(compiles) == count, arguments
 
 
-def test_a_cache_of_others_is_not_loaded(compiles: Compiles) -> None:
+def test_world_writable_cache_is_not_loaded(compiles: Compiles) -> None:
     with tracing(EXPRESSION, env=compiles.env):
         pass
     compiles.cache.chmod(0o777)
     with tracing(EXPRESSION, env=compiles.env) as run:
-        require_none_mapped(run)
+        assert_no_compiler(run)
     assert len(compiles) == 2 and run.status == 0
 
 
-def test_nothing_can_be_kept(compiles: Compiles) -> None:
+def test_start_without_cache_folder(compiles: Compiles) -> None:
     """The bytecode reaches the run all the same."""
     with tracing(EXPRESSION, env={**compiles.env, "PYPWRU_CACHE": "/proc/cache"}) as run:
-        require_none_mapped(run)
+        assert_no_compiler(run)
     assert len(compiles) == 1 and run.status == 0 and run.done["attached"] > 0
 
 
-def test_a_script_with_threads(compiles: Compiles, tmp_path: Path) -> None:
-    """Traces that begin at a time, in threads of one process, which then runs no compiler."""
+def test_traces_in_threads_compile_in_children(compiles: Compiles, tmp_path: Path) -> None:
+    """Traces begin at once, in threads of one process, which itself runs no compiler."""
     program = (
         "import re, threading\n"
         "from pathlib import Path\n"
@@ -131,14 +131,14 @@ def test_a_script_with_threads(compiles: Compiles, tmp_path: Path) -> None:
         env=compiles.env,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert len(compiles) >= 1
 
 
-def test_no_kernel_headers_are_opened(tmp_path: Path) -> None:
+def test_compile_opens_no_kernel_headers(tmp_path: Path) -> None:
     """The compile reads this project's stubs alone: no /lib/modules, no /usr/src."""
     need_tracing()
     need(shutil.which("strace"), "strace")
@@ -149,7 +149,7 @@ def test_no_kernel_headers_are_opened(tmp_path: Path) -> None:
          "--backend=tracepoint", f"--ready-file={ready}", EXPRESSION],
         env=environment(PYPWRU_CACHE=str(tmp_path / "cache")),
         capture_output=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )  # fmt: skip
     assert found.returncode == 1 and b"ready file" in found.stderr
@@ -158,8 +158,8 @@ def test_no_kernel_headers_are_opened(tmp_path: Path) -> None:
     assert [path for path in opened if path.startswith(("/lib/modules", "/usr/src"))] == []
 
 
-def test_damaged_bytecode_is_compiled_anew(compiles: Compiles) -> None:
-    """One hexadecimal digit of it is another instruction, which the kernel might take."""
+def test_damaged_bytecode_is_compiled_again(compiles: Compiles) -> None:
+    """Another hexadecimal digit is another instruction, which the kernel might accept."""
     with tracing(EXPRESSION, env=compiles.env):
         pass
     (kept,) = compiles.cache.glob("bytecode-*")

@@ -1,4 +1,4 @@
-"""A real pypwru, started and stopped by facts, and a network of its own to trace.
+"""A real pypwru, started and stopped by facts, and its own network to trace.
 
 Tracing sees the whole machine: a test filters by the addresses of its own ``Network``, which no
 other process uses.
@@ -25,7 +25,7 @@ from tests.support.need import need
 from tests.support.paths import TREE as TREE
 
 COMMAND = (sys.executable, "-m", "pypwru")
-PATIENCE = 60  # s, after which a process is hung
+TIMEOUT = 60  # s, after which a process is hung
 
 # Sends each argument after the first, frames in hex, out of the device that is the first.
 _SENDER = """
@@ -58,7 +58,7 @@ HEADER = [{"mark": "MARK/x"}.get(name, name.upper()) for name in Line._fields]
 
 @dataclass
 class Run:
-    """One pypwru; everything but ``process`` is known once ``tracing`` is over."""
+    """One pypwru; everything but ``process`` is set once ``tracing`` is over."""
 
     process: subprocess.Popen[bytes]
     status: int = -1
@@ -74,7 +74,7 @@ class Run:
         return [Line._make(event.split()) for event in events]
 
     def maps(self) -> str:
-        """What it has mapped now."""
+        """Return its memory mappings now."""
         return Path(f"/proc/{self.process.pid}/maps").read_text()
 
 
@@ -85,19 +85,19 @@ def need_tracing() -> None:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """That of a pypwru of this checkout."""
+    """Return the environment of a pypwru of this checkout."""
     return {**os.environ, "PYTHONPATH": str(TREE), **more}
 
 
 def pypwru(
     *arguments: str, before: Sequence[str] = (), env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """A run that ends by itself; ``before`` is a command that runs it."""
+    """Run it until it ends by itself; ``before`` is a command that runs it."""
     return subprocess.run(
         [*before, *COMMAND, *arguments],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         env=env or environment(),
         check=False,
     )
@@ -111,7 +111,7 @@ def tracing(
     env: Mapping[str, str] | None = None,
     before: Sequence[str] = (),
 ) -> Iterator[Run]:
-    """pypwru by the tracepoint backend, from the moment that all is attached.
+    """Run pypwru by the tracepoint backend; the block begins once all is attached.
 
     Args:
         stop: the signal that ends it; None when it ends by itself.
@@ -122,7 +122,7 @@ def tracing(
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as files:
         ready = Path(folder, "ready")
         os.mkfifo(ready)
-        ready.chmod(0o622)  # ``before`` may make it somebody else's
+        ready.chmod(0o622)  # ``before`` may run it as another user
         os.chmod(folder, 0o711)
         out = files.enter_context(tempfile.TemporaryFile())
         err = files.enter_context(tempfile.TemporaryFile())
@@ -138,7 +138,7 @@ def tracing(
             yield run
             if stop is not None:
                 process.send_signal(stop)
-            run.status = process.wait(PATIENCE)
+            run.status = process.wait(TIMEOUT)
         finally:
             process.kill()
             process.wait()
@@ -147,14 +147,14 @@ def tracing(
 
 
 def _wait_ready(ready: Path, process: subprocess.Popen[bytes]) -> None:
-    """Until somebody opened the FIFO and closed it, or the process ended."""
+    """Wait until the FIFO was opened and closed, or the process ended."""
     reading = os.open(ready, os.O_RDONLY | os.O_NONBLOCK)
     alive = os.pidfd_open(process.pid)
     try:
         poll = select.poll()
-        poll.register(reading, 0)  # POLLHUP is always told
+        poll.register(reading, 0)  # POLLHUP is always reported
         poll.register(alive, select.POLLIN)
-        found = poll.poll(PATIENCE * 1000)
+        found = poll.poll(TIMEOUT * 1000)
         assert found, "pypwru is not ready and not gone"
     finally:
         os.close(reading)
@@ -167,7 +167,7 @@ def _text(file: IO[bytes]) -> str:
 
 
 def _done(log: str) -> dict[str, int]:
-    """The numbers of the summary line; {} without one."""
+    """Return the numbers of the summary line; {} without one."""
     found = re.search(r"^\S+ \S+ INFO Done (.*)$", log, re.MULTILINE)
     return {name: int(n) for name, n in re.findall(r"(\w+)=(\d+)", found[1])} if found else {}
 
@@ -178,7 +178,7 @@ def ip(*words: str) -> None:
 
 
 def set_up_silent(device: str, namespace: str | None = None) -> None:
-    """Set a device up that sends nothing of itself: it gets no address of its own.
+    """Set a device up that sends nothing by itself: it gets no address.
 
     Two requests, since of one request the kernel does "up" first (do_setlink() of
     net/core/rtnetlink.c), and an address that is deleted again was announced by then.
@@ -207,7 +207,7 @@ class Network:
         return f"pw{self.number}r"
 
     def v4(self, host: int) -> str:
-        """Address of host 1 (left) or 2 (right); others are nobody's."""
+        """Return the address of host 1 (left) or 2 (right); others have no host."""
         return f"10.{200 + self.number // 256 % 50}.{self.number % 256}.{host}"
 
     def v6(self, host: int) -> str:
@@ -215,31 +215,31 @@ class Network:
         return f"fd00:{self.number:x}::{host}"
 
     def mac(self, host: int) -> str:
-        """Of the device of host 1 or 2."""
+        """Return the MAC address of the device of host 1 or 2."""
         return f"02:00:{self.number >> 8 & 255:02x}:{self.number & 255:02x}:00:{host:02x}"
 
     def inode(self, name: str) -> str:
-        """Of the namespace ``name``, as the column NETNS has it."""
+        """Return the inode of the namespace ``name``, as the column NETNS has it."""
         return str(Path("/run/netns", name).stat().st_ino)
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """A command in ``left``; its failure is the caller's to judge."""
+        """Run a command in ``left``; it may fail."""
         return subprocess.run(
             ["ip", "netns", "exec", self.left, *command],
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
 
     def ping(self, address: str, *options: str) -> None:
-        """One echo request, answered."""
+        """Send one echo request, which is answered."""
         found = self.run("ping", "-c1", "-W5", "-q", *options, address)
         assert found.returncode == 0, found.stdout + found.stderr
 
     @contextlib.contextmanager
     def pinging(self, address: str) -> Iterator[int]:
-        """One echo request, answered, of a process that lives to the end of the block: its pid."""
+        """Send one echo request from a process that runs until the end; yield its pid."""
         words = ["ip", "netns", "exec", self.left, "ping", "-i", "3600", address]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
             try:
@@ -251,7 +251,7 @@ class Network:
                 process.kill()
 
     def send(self, frames: Sequence[bytes], device: str | None = None) -> None:
-        """Put frames on the wire of ``left``."""
+        """Send frames from ``left``."""
         hexes = [frame.hex() for frame in frames]
         found = self.run(sys.executable, "-c", _SENDER, device or self.left, *hexes)
         assert found.returncode == 0, found.stderr
@@ -259,7 +259,7 @@ class Network:
 
 @contextlib.contextmanager
 def network() -> Iterator[Network]:
-    """Make a ``Network``; it is gone on the way out."""
+    """Make a ``Network``, and remove it at the end."""
     need_tracing()
     for command, package in (("ip", "iproute2"), ("ping", "iputils-ping")):
         need(shutil.which(command), f"{command}, of {package}")
@@ -294,11 +294,11 @@ def _configure(made: Network, name: str, host: int) -> None:
 
 
 def _wait_until_up(name: str) -> None:
-    """Until packets can leave a device: a worker opens its queue after the other end came up
+    """Wait until packets can leave a device: a worker opens its queue after the other end came up
     (linkwatch_do_dev() of net/core/link_watch.c), and what is sent before is lost.
     """
     words = ["ip", "-n", name, "-oneline", "link", "show", name]
-    end = time.monotonic() + PATIENCE
-    while " state UP " not in (told := subprocess.check_output(words, text=True)):
-        assert time.monotonic() < end, told
+    end = time.monotonic() + TIMEOUT
+    while " state UP " not in (shown := subprocess.check_output(words, text=True)):
+        assert time.monotonic() < end, shown
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Random classic BPF about few bytes and few numbers, so that one test often decides another."""
+"""Random classic BPF of few bytes and few numbers, so that loads and tests are related."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNTER = 5  # a scratch word that no other instruction names
 
 
 def program(chance: random.Random) -> list[ClassicInstruction]:
-    """A valid one, without backward jumps."""
+    """Return a valid program without backward jumps."""
     length = chance.randrange(4, 40)
     code = [_instruction(chance, length - position - 1) for position in range(length)]
     last = (RETURN, 1) if chance.random() < 0.7 else (RETURN_A, 0)
@@ -27,7 +27,7 @@ def program(chance: random.Random) -> list[ClassicInstruction]:
 
 
 def loop(chance: random.Random) -> list[ClassicInstruction]:
-    """Up to four trips of a body, as protochain makes them, and something behind."""
+    """Return a loop of up to four trips, as protochain makes it, and code behind it."""
     body = [i for i in program(chance) if i.code not in (RETURN, RETURN_A)]
     for position, instruction in enumerate(body):
         left = len(body) - position - 1  # no further than the jump back
@@ -47,13 +47,13 @@ def loop(chance: random.Random) -> list[ClassicInstruction]:
 
 
 def packet(chance: random.Random) -> Packet:
-    """A short one: loads are out of its bounds at times."""
+    """Return a short one: some loads are out of its bounds."""
     data = bytes(chance.choices(NUMBERS, k=chance.choice((0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 30))))
     return Packet(data, len(data) + chance.choice((0, 5)))
 
 
 def _instruction(chance: random.Random, left: int) -> ClassicInstruction:
-    """Any; ``left`` is how far it may jump."""
+    """Return any instruction; ``left`` is how far it may jump."""
 
     def distance() -> int:
         return min(left, chance.choice((0, 0, 0, 1, 1, 2, 3, chance.randrange(left + 1))))

@@ -1,4 +1,4 @@
-"""What judges --output-ct: the kernel's own list of connections, as conntrack(8) prints it."""
+"""The oracle of --output-ct: the kernel's list of connections, as conntrack(8) prints it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tests.support.need import need
 
-Ends = Mapping[str, Any]
+Tuple = Mapping[str, Any]
 Objects = Iterable[Mapping[str, Any]]
 
 _PAIR = re.compile(r"(\w+)=(\S+)")
@@ -21,15 +21,15 @@ _GRE = {"srckey": "sport", "dstkey": "dport"}
 class Entry(NamedTuple):
     """A connection; its tuples as --output-json writes them."""
 
-    original: Ends
-    reply: Ends
+    original: Tuple
+    reply: Tuple
     zone: int
     mark: int
     assured: bool
 
 
 def listing(namespace: str) -> list[str]:
-    """The lines of a network namespace's connections, of IPv4 and IPv6."""
+    """Return the lines of a network namespace's connections, of IPv4 and IPv6."""
     need(shutil.which("conntrack"), "conntrack (package conntrack)")
     return [
         line
@@ -43,7 +43,7 @@ def listing(namespace: str) -> list[str]:
     ]
 
 
-def _ends(pairs: Sequence[tuple[str, str]], protocol: int) -> Ends:
+def _parse_tuple(pairs: Sequence[tuple[str, str]], protocol: int) -> Tuple:
     numbers = {
         _GRE.get(name, name): int(value, 0) for name, value in pairs if name not in ("src", "dst")
     }
@@ -58,7 +58,7 @@ def _ends(pairs: Sequence[tuple[str, str]], protocol: int) -> Ends:
 
 
 def entry(line: str) -> Entry:
-    """``ipv4 2 tcp 6 119 TIME_WAIT src=1.2.3.4 ... src=... [ASSURED] mark=0 zone=7 use=1``."""
+    """Parse ``ipv4 2 tcp 6 119 TIME_WAIT src=1.2.3.4 ... src=... [ASSURED] mark=0 zone=7``."""
     protocol = int(line.split()[3])
     pairs = _PAIR.findall(line)
     first, second, end = [index for index, (name, _) in enumerate(pairs) if name == "src"] + [
@@ -66,28 +66,29 @@ def entry(line: str) -> Entry:
     ][:1]
     more = {name: int(value) for name, value in pairs[end:] if value.isdigit()}
     return Entry(
-        _ends(pairs[first:second], protocol),
-        _ends(pairs[second:end], protocol),
+        _parse_tuple(pairs[first:second], protocol),
+        _parse_tuple(pairs[second:end], protocol),
         more.get("zone", 0),
         more.get("mark", 0),
         "[ASSURED]" in line,
     )
 
 
-def _inverse(ends: Ends) -> Ends:
-    """The ends of an answer where there is no NAT, without what ICMP answers with."""
-    there, back = ("saddr", "daddr", "sport", "dport"), ("daddr", "saddr", "dport", "sport")
-    return {name: ends[other] for name, other in zip(there, back, strict=True)}
+def _reply_tuple(original: Tuple) -> Tuple:
+    """Return the tuple of a reply where there is no NAT, without fields of ICMP."""
+    forward, reverse = ("saddr", "daddr", "sport", "dport"), ("daddr", "saddr", "dport", "sport")
+    return {name: original[other] for name, other in zip(forward, reverse, strict=True)}
 
 
-def _end(ends: Ends, which: str) -> tuple[str, int]:
-    return ends[f"{which}addr"], ends[f"{which}port"]
+def _address_of(tuple_: Tuple, which: str) -> tuple[str, int]:
+    return tuple_[f"{which}addr"], tuple_[f"{which}port"]
 
 
 def mismatches(events: Objects, lines: Iterable[str]) -> list[str]:
-    """What conntrack says otherwise of the events of connections.
+    """Describe events of connections that differ from conntrack's list.
 
-    One is in the list once it is confirmed; before that rules may still rewrite and mark it.
+    A connection is in the list once it is confirmed; before that rules may still rewrite and mark
+    it.
 
     Args:
         events: objects of --output-json, all of them of one namespace.
@@ -100,23 +101,23 @@ def mismatches(events: Objects, lines: Iterable[str]) -> list[str]:
         if "original" not in ct:
             continue
         same = [one for one in entries if (one.original, one.zone) == (ct["original"], ct["zone"])]
-        if not any(_agree(ct, one) for one in same):
+        if not any(_is_equal(ct, one) for one in same):
             wrong.append(f"{event['func']}: {ct} is none of {same or entries}")
     return wrong
 
 
-def _agree(ct: Mapping[str, Any], known: Entry) -> bool:
+def _is_equal(ct: Mapping[str, Any], listed: Entry) -> bool:
     status = set(ct["status"])
     if "confirmed" not in status:
-        not_yet = _inverse(ct["original"]).items() <= ct["reply"].items()
-        return (not_yet or ct["reply"] == known.reply) and ct["mark"] in (0, known.mark)
+        not_yet = _reply_tuple(ct["original"]).items() <= ct["reply"].items()
+        return (not_yet or ct["reply"] == listed.reply) and ct["mark"] in (0, listed.mark)
     natted = {
-        "dnat": _end(known.reply, "s") != _end(known.original, "d"),
-        "snat": _end(known.reply, "d") != _end(known.original, "s"),
+        "dnat": _address_of(listed.reply, "s") != _address_of(listed.original, "d"),
+        "snat": _address_of(listed.reply, "d") != _address_of(listed.original, "s"),
     }
     return (
-        ct["reply"] == known.reply
-        and ct["mark"] == known.mark
+        ct["reply"] == listed.reply
+        and ct["mark"] == listed.mark
         and {word for word, is_so in natted.items() if is_so} == status & set(natted)
-        and ("assured" not in status or known.assured)
+        and ("assured" not in status or listed.assured)
     )

@@ -1,4 +1,4 @@
-"""hypothesis strategies: structs in C, expressions over them for both judges, their contents."""
+"""hypothesis strategies: structs in C, expressions over them for pypwru and gcc, their contents."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from tests.oracles.expressions import Judged, Layout
+from tests.oracles.expressions import Case, Layout
 
 U32_HIGH = 0xFFFFFFFF
 
 
 class Leaf(NamedTuple):
-    """A number in a struct: the end of its path, and C's value of the path."""
+    """A number in a struct: the end of its member path, and C's value of the path."""
 
     path: str
     c: Callable[[str], str]
@@ -97,7 +97,7 @@ def _members(draw: st.DrawFn, prefix: str, depth: int) -> list[tuple[str, list[L
     return found
 
 
-class World(NamedTuple):
+class StructWorld(NamedTuple):
     layout: Layout
     leaves: list[Leaf]
     others: list[Leaf]
@@ -105,8 +105,8 @@ class World(NamedTuple):
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> World:
-    """Layouts, with the numbers that are in them."""
+def struct_worlds(draw: st.DrawFn) -> StructWorld:
+    """Draw layouts, with the numbers that are in them."""
     other, own = draw(_members("o", 2)), [draw(_members(p, 2)) for p in ("a", "b", "c")]
     flags = [Leaf("flag", _cast("u8"))]
     declarations = (
@@ -117,7 +117,7 @@ def worlds(draw: st.DrawFn) -> World:
         f"{' '.join(t for t, _ in own[1])} _Bool flag; struct other *also; const char *label; "
         f"{' '.join(t for t, _ in own[2])} }};\n"
     )
-    return World(
+    return StructWorld(
         Layout(declarations),
         [leaf for part in own for _, some in part for leaf in some] + flags,
         [leaf for _, some in other for leaf in some] + flags,
@@ -133,8 +133,8 @@ _LINKS = st.sampled_from(
 
 
 @st.composite
-def reads(draw: st.DrawFn, world: World) -> Judged:
-    """A member, perhaps behind pointers."""
+def reads(draw: st.DrawFn, world: StructWorld) -> Case:
+    """Draw a member, some behind pointers."""
     text, c, is_root = "skb", "skb", True
     if draw(st.integers(0, 2)) == 0:
         link, is_root = draw(_LINKS)
@@ -147,7 +147,7 @@ def reads(draw: st.DrawFn, world: World) -> Judged:
     if draw(st.booleans()):
         path = path.replace(".", "->")
     arrow = draw(st.sampled_from(("->", "->", ".", " -> ")))
-    return Judged(f"{text}{arrow}{path}", leaf.c(f"{c}->{leaf.path}"))
+    return Case(f"{text}{arrow}{path}", leaf.c(f"{c}->{leaf.path}"))
 
 
 _DECIMAL, _OCTAL = "{}", "0o{:o}"
@@ -162,10 +162,10 @@ _NUMBERS = st.one_of(
 
 
 @st.composite
-def constants(draw: st.DrawFn) -> Judged:
+def constants(draw: st.DrawFn) -> Case:
     if draw(st.integers(0, 5)) == 0:
         name = draw(st.sampled_from(sorted(ENUMERATORS)))
-        return Judged(name, f"({ENUMERATORS[name]}L)")
+        return Case(name, f"({ENUMERATORS[name]}L)")
     value, base = draw(_NUMBERS), draw(_BASES)
     suffix = draw(st.sampled_from(("", "", "U", "L", "ul")))
     is_int = "U" if value <= U32_HIGH and suffix == "U" else ""
@@ -174,7 +174,7 @@ def constants(draw: st.DrawFn) -> Judged:
     unsigned = value >= 2**63 or "u" in suffix.lower()
     digits = base.format(value)
     in_c = f"0{value:o}" if base == _OCTAL else digits
-    return Judged(digits + suffix, f"({in_c}{is_int or ('UL' if unsigned else 'L')})")
+    return Case(digits + suffix, f"({in_c}{is_int or ('UL' if unsigned else 'L')})")
 
 
 _PLAIN = ("+", "-", "*", "&", "|", "^")
@@ -182,37 +182,37 @@ _COMPARE = ("==", "!=", "<", "<=", ">", ">=")
 
 
 @st.composite
-def _binary(draw: st.DrawFn, inner: st.SearchStrategy[Judged]) -> Judged:
+def _binary(draw: st.DrawFn, inner: st.SearchStrategy[Case]) -> Case:
     sign = draw(st.sampled_from(_PLAIN))
     left, right = draw(inner), draw(inner)
-    return Judged(f"({left.text} {sign} {right.text})", f"(W({left.c}) {sign} W({right.c}))")
+    return Case(f"({left.text} {sign} {right.text})", f"(W({left.c}) {sign} W({right.c}))")
 
 
 @st.composite
-def _division(draw: st.DrawFn, inner: st.SearchStrategy[Judged]) -> Judged:
+def _division(draw: st.DrawFn, inner: st.SearchStrategy[Case]) -> Case:
     sign, macro = draw(st.sampled_from((("/", "DIV"), ("%", "MOD"))))
     left, right = draw(inner), draw(inner)
-    return Judged(f"({left.text}{sign}{right.text})", f"{macro}(W({left.c}), W({right.c}))")
+    return Case(f"({left.text}{sign}{right.text})", f"{macro}(W({left.c}), W({right.c}))")
 
 
 @st.composite
-def _shift(draw: st.DrawFn, inner: st.SearchStrategy[Judged]) -> Judged:
+def _shift(draw: st.DrawFn, inner: st.SearchStrategy[Case]) -> Case:
     sign = draw(st.sampled_from(("<<", ">>")))
     left = draw(inner)
     if draw(st.booleans()):
         count = draw(st.integers(0, 63))
-        return Judged(f"({left.text} {sign} {count})", f"(W({left.c}) {sign} {count})")
+        return Case(f"({left.text} {sign} {count})", f"(W({left.c}) {sign} {count})")
     right = draw(inner)
-    return Judged(f"({left.text} {sign} {right.text})", f"(W({left.c}) {sign} (W({right.c}) & 63))")
+    return Case(f"({left.text} {sign} {right.text})", f"(W({left.c}) {sign} (W({right.c}) & 63))")
 
 
-def _complement(inner: st.SearchStrategy[Judged]) -> st.SearchStrategy[Judged]:
-    """Of a number of the struct: C keeps the type of an u32 through more than ``W`` does."""
-    return inner.map(lambda one: Judged(f"~{one.text}", f"NOT({one.c})"))
+def _complement(inner: st.SearchStrategy[Case]) -> st.SearchStrategy[Case]:
+    """Draw ``~`` of a member: C keeps the type of an u32 through more than ``W`` does."""
+    return inner.map(lambda one: Case(f"~{one.text}", f"NOT({one.c})"))
 
 
-def numbers(world: World) -> st.SearchStrategy[Judged]:
-    """Arithmetic."""
+def numbers(world: StructWorld) -> st.SearchStrategy[Case]:
+    """Draw arithmetic."""
     members = reads(world)
     leaves = st.one_of(members, members, members, constants(), _complement(members))
     return st.recursive(
@@ -221,28 +221,28 @@ def numbers(world: World) -> st.SearchStrategy[Judged]:
             _binary(inner),
             _division(inner),
             _shift(inner),
-            inner.map(lambda one: Judged(f"-{one.text}", f"-W({one.c})")),
+            inner.map(lambda one: Case(f"-{one.text}", f"-W({one.c})")),
             # The 0 or 1 of a condition.
-            _compare(inner).map(lambda one: Judged(f"({one.text})", f"(long)({one.c})")),
-            _logic(inner).map(lambda one: Judged(f"({one.text})", f"(long)({one.c})")),
+            _compare(inner).map(lambda one: Case(f"({one.text})", f"(long)({one.c})")),
+            _logic(inner).map(lambda one: Case(f"({one.text})", f"(long)({one.c})")),
         ),
         max_leaves=6,
     )
 
 
 @st.composite
-def _compare(draw: st.DrawFn, inner: st.SearchStrategy[Judged]) -> Judged:
+def _compare(draw: st.DrawFn, inner: st.SearchStrategy[Case]) -> Case:
     sign = draw(st.sampled_from(_COMPARE))
     left, right = draw(inner), draw(inner)
     typed = "=" if sign == "==" and draw(st.booleans()) else sign
-    return Judged(f"{left.text} {typed} {right.text}", f"W({left.c}) {sign} W({right.c})")
+    return Case(f"{left.text} {typed} {right.text}", f"W({left.c}) {sign} W({right.c})")
 
 
 @st.composite
-def _logic(draw: st.DrawFn, inner: st.SearchStrategy[Judged]) -> Judged:
+def _logic(draw: st.DrawFn, inner: st.SearchStrategy[Case]) -> Case:
     sign = draw(st.sampled_from(("&&", "||")))
     terms = draw(st.lists(inner, min_size=2, max_size=3))
-    return Judged(
+    return Case(
         f" {sign} ".join(f"({one.text})" for one in terms),
         f" {sign} ".join(f"({one.c})" for one in terms),
     )
@@ -250,30 +250,30 @@ def _logic(draw: st.DrawFn, inner: st.SearchStrategy[Judged]) -> Judged:
 
 _POINTERS = st.sampled_from(
     (
-        Judged("skb->to", "skb->to"),
-        Judged("!skb->to", "!skb->to"),
-        Judged("skb->to == NULL", "skb->to == 0"),
-        Judged("skb->to == skb->also", "skb->to == skb->also"),
-        Judged("skb->to->back != skb", "D(skb->to)->back != skb"),
-        Judged("0 != skb->also.next", "D(skb->also)->next"),
-        Judged('skb->text == "abc"', 'IS(skb->text, "abc")'),
-        Judged('skb->text != "abcdef"', '!IS(skb->text, "abcdef")'),
-        Judged('"" == skb->text', 'IS(skb->text, "")'),
-        Judged('skb->label == "abc"', 'SAME(skb->label, "abc")'),
-        Judged('skb->label != "abcde"', '!SAME(skb->label, "abcde")'),
-        Judged('skb->to->back->label == ""', 'SAME(D(D(skb->to)->back)->label, "")'),
-        Judged('!(skb->to->back->text == "abcde")', '!IS(D(D(skb->to)->back)->text, "abcde")'),
+        Case("skb->to", "skb->to"),
+        Case("!skb->to", "!skb->to"),
+        Case("skb->to == NULL", "skb->to == 0"),
+        Case("skb->to == skb->also", "skb->to == skb->also"),
+        Case("skb->to->back != skb", "D(skb->to)->back != skb"),
+        Case("0 != skb->also.next", "D(skb->also)->next"),
+        Case('skb->text == "abc"', 'IS(skb->text, "abc")'),
+        Case('skb->text != "abcdef"', '!IS(skb->text, "abcdef")'),
+        Case('"" == skb->text', 'IS(skb->text, "")'),
+        Case('skb->label == "abc"', 'SAME(skb->label, "abc")'),
+        Case('skb->label != "abcde"', '!SAME(skb->label, "abcde")'),
+        Case('skb->to->back->label == ""', 'SAME(D(D(skb->to)->back)->label, "")'),
+        Case('!(skb->to->back->text == "abcde")', '!IS(D(D(skb->to)->back)->text, "abcde")'),
     )
 )
 
 
-def expressions(world: World) -> st.SearchStrategy[Judged]:
-    """Whole ones."""
+def expressions(world: StructWorld) -> st.SearchStrategy[Case]:
+    """Draw whole expressions."""
     values = numbers(world)
     return st.recursive(
         st.one_of(_compare(values), _compare(values), values, _POINTERS),
         lambda inner: st.one_of(
-            _logic(inner), inner.map(lambda one: Judged(f"!({one.text})", f"!({one.c})"))
+            _logic(inner), inner.map(lambda one: Case(f"!({one.text})", f"!({one.c})"))
         ),
         max_leaves=4,
     )

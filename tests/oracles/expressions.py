@@ -1,8 +1,8 @@
-"""gcc and the kernel on the same expression over the same bytes.
+"""gcc and the kernel as oracles of an expression over the same bytes.
 
 A memory is a ``struct sk_buff`` of the test's own and two ``struct other`` behind it, full of
-random bytes. A pointer in it is a small number that both judges replace by the address that it
-stands for; any other number stays what it is, an address that can't be read.
+random bytes. A pointer in it is a small number that both oracles replace by the address that it
+stands for; any other number stays as it is, an address that can't be read.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pypwru.kernel import bpf
 from tests.support.need import need
 
 BATCH = 32
-"""Expressions a program, one bit of its result each."""
+"""Expressions of a program, one bit of its result each."""
 PACKET = 16
-"""Where in a packet the memory begins: behind what looks like an Ethernet header."""
+"""Offset of the memory in a packet: behind bytes that look like an Ethernet header."""
 _DATA, _WORD, _LOWEST = -8, -16, -16
 _SKB_STORE_BYTES = 9
 
@@ -58,8 +58,8 @@ static jmp_buf unreadable;
 """
 
 
-class Judged(NamedTuple):
-    """One expression: for us, and what it means in C with PRELUDE."""
+class Case(NamedTuple):
+    """One expression: for pypwru, and in C with PRELUDE."""
 
     text: str
     c: str
@@ -72,7 +72,7 @@ class Layout(NamedTuple):
 
 
 class Gcc:
-    """What gcc makes of a layout.
+    """A layout compiled by gcc.
 
     Args:
         layout: declarations.
@@ -105,13 +105,13 @@ class Gcc:
             text=True,
         )
 
-    def verdicts(self, judged: Sequence[Judged], memories: Sequence[bytes]) -> list[list[bool]]:
-        """For each memory, each expression's verdict."""
+    def verdicts(self, cases: Sequence[Case], memories: Sequence[bytes]) -> list[list[bool]]:
+        """Return for each memory the verdict of each expression."""
         functions = "".join(
             f"static int e{number}(struct sk_buff *skb) {{ return !!({one.c}); }}\n"
-            for number, one in enumerate(judged)
+            for number, one in enumerate(cases)
         )
-        table = ", ".join(f"e{number}" for number in range(len(judged)))
+        table = ", ".join(f"e{number}" for number in range(len(cases)))
         source, binary = self._folder / "judge.c", self._folder / "judge"
         source.write_text(
             PRELUDE + self._layout.declarations + functions + self._main(table, len(memories[0]))
@@ -140,8 +140,8 @@ int main(void)
 """
 
 
-def places(btf: BTF) -> tuple[int, int, int, int]:
-    """Where the memory's three objects begin, and its size."""
+def object_offsets(btf: BTF) -> tuple[int, int, int, int]:
+    """Return the offsets of the memory's three objects, and its size."""
     sizes = [btf.size(btf.find(name, Kind.STRUCT)[0]) for name in ("sk_buff", "other", "other")]
     ends = [0]
     for size in sizes:
@@ -150,8 +150,8 @@ def places(btf: BTF) -> tuple[int, int, int, int]:
 
 
 def fixes_of(btf: BTF) -> list[tuple[int, int, int]]:
-    """Of every pointer: where it is, the number that stands for an address, and what is there."""
-    root, one, two, _ = places(btf)
+    """Return of every pointer its offset, the number that stands for an address, and its target."""
+    root, one, two, _ = object_offsets(btf)
     links = [(root + find_member(btf, "sk_buff", name).offset, "other") for name in ("to", "also")]
     links += [(start + find_member(btf, "other", "next").offset, "other") for start in (one, two)]
     links += [(start + find_member(btf, "other", "back").offset, "sk_buff") for start in (one, two)]
@@ -185,7 +185,7 @@ class Kernel:
         os.close(self.fd)
 
     def run(self, memory: bytes) -> int:
-        """One bit for each expression."""
+        """Return one bit for each expression."""
         return bpf.program_test_run(self.fd, bytes(PACKET) + memory)
 
 
@@ -213,7 +213,7 @@ def _harness(expressions: Sequence[Expression], btf: BTF) -> list[Insn]:
 
 
 def _data(asm: Assembler) -> None:
-    """The packet's address into its slot."""
+    """Load the packet's address into its slot."""
     _read(asm, _DATA, R6, find_member(load.load_vmlinux(), "sk_buff", "data").offset)
 
 
@@ -247,8 +247,8 @@ def _read(asm: Assembler, to: int, base: int, offset: int) -> None:
 
 
 def memory_of(btf: BTF, content: bytes, pointers: Sequence[int]) -> bytes:
-    """``content`` cut to a memory, with ``pointers`` as its pointers' numbers."""
-    size = places(btf)[3]
+    """Cut ``content`` to a memory, with ``pointers`` as its pointers' numbers."""
+    size = object_offsets(btf)[3]
     memory = bytearray((content * (size // max(len(content), 1) + 1))[:size].ljust(size, b"\0"))
     for at, number in zip(sorted({fix[0] for fix in fixes_of(btf)}), pointers, strict=True):
         memory[at : at + 8] = struct.pack("<Q", number)

@@ -1,8 +1,9 @@
-"""An eBPF interpreter that refuses what the verifier would: the judge of filters without a kernel.
+"""An eBPF interpreter that refuses what the verifier would: the oracle of filters without a kernel.
 
 It models what a filter may use: ten registers, 512 bytes of stack, helper 113 over the memory of
-one packet. Registers that were never set, or that a call has lost, have no value; neither has stack
-that was not written. What lies behind the packet can be read by the helper, and holds rubbish.
+one packet. Registers that were never set, or that a call has clobbered, have no value; neither has
+stack that was not written. What lies behind the packet can be read by the helper, and holds random
+bytes.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Machine:
         self.calls = 0
 
     def run(self, program: Sequence[Insn]) -> int:
-        """r0 when control leaves ``program`` at its end. Raises Refused."""
+        """Return r0 when control leaves ``program`` at its end. Raises Refused."""
         self.registers: list[int | None] = [None] * 11
         self.registers[1:5] = self.arguments
         self.registers[10] = STACK_TOP
@@ -92,7 +93,7 @@ class Machine:
         return self._value(0)
 
     def matches(self, program: Sequence[Insn]) -> bool:
-        """What a filter answers: in the lower half of r0, above it whether bytes are missing."""
+        """Return a filter's verdict, the lower half of r0; the upper one: are bytes missing."""
         return bool(self.run(program) & 0xFFFFFFFF)
 
     def _value(self, register: int) -> int:
@@ -109,7 +110,7 @@ class Machine:
         self.registers[register] = value & MASK
 
     def _step(self, insn: Insn) -> int:
-        """Do ``insn``; how far to jump after it."""
+        """Execute ``insn``; return how far to jump after it."""
         kind = insn.code & 7
         if kind in (ebpf.JMP, ebpf.JMP32):
             return self._jump(insn)
@@ -174,7 +175,7 @@ class Machine:
         self.registers[1:6] = [None] * 5
 
     def _string(self, to: int, size: int, source: int) -> None:
-        """Up to ``size`` bytes with the NUL; what is behind it keeps rubbish."""
+        """Read up to ``size`` bytes with the NUL; bytes behind it are undefined."""
         found = b""
         while not found.endswith(b"\0") and len(found) < size:
             one = self._memory(source + len(found), 1)
@@ -187,7 +188,7 @@ class Machine:
         self.registers[1:6] = [None] * 5
 
     def _memory(self, address: int, size: int) -> bytes | None:
-        """What the helper reads: packet memory, or the stack as far as it was written."""
+        """Return what the helper reads: packet memory, or the stack as far as it was written."""
         if STACK_TOP - STACK_SIZE <= address < STACK_TOP:
             return bytes(self._cells(address, size))
         start = address - PACKET

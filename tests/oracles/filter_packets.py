@@ -1,4 +1,4 @@
-"""Packets for the judges: every layer that pcap-filter(7) knows, whole, cut short, and damaged.
+"""Packets for filters: every layer that pcap-filter(7) knows, whole, cut short, and damaged.
 
 Longer than 300 lines because it is a list: one stretch for each protocol.
 """
@@ -268,7 +268,7 @@ def _whole(maker: _Maker) -> Iterator[bytes]:
 
 
 def _rare(maker: _Maker) -> Iterator[bytes]:
-    """What chance makes too seldom."""
+    """Yield frames that are too rare among the random ones."""
     ip = IP(src=V4[0], dst=V4[1])
     geneve = bytes((0, 0, 0x65, 0x58, 0, 0, 100, 0))
     inner = Ether(src="02:00:00:00:00:11", dst=MACS[0]) / ip / TCP(dport=443)
@@ -282,7 +282,7 @@ def _rare(maker: _Maker) -> Iterator[bytes]:
 
 
 def _damaged(maker: _Maker, whole: list[bytes]) -> Iterator[bytes]:
-    """Rubbish, and frames in which some bytes were overwritten."""
+    """Yield random bytes, and frames in which some bytes were overwritten."""
     for _ in range(60):
         yield maker.random.randbytes(maker.random.randrange(1, 200))
     for _ in range(150):

@@ -1,4 +1,4 @@
-"""Who else knows whether a packet matches: libpcap's interpreter, tcpdump, the kernel.
+"""Oracles of whether a packet matches: libpcap's interpreter, tcpdump, the kernel.
 
 None of them uses libpcap's optimizer, whose mistakes all of them would share.
 """
@@ -39,8 +39,8 @@ class Packet(NamedTuple):
 class Libpcap:
     """libpcap's own interpreter, ``bpf_filter(3)``, of one program.
 
-    Before 1.10.6 it began with rubbish in scratch memory, which ``not (geneve or ip)`` reads; so
-    the program is run behind instructions that store zeros there, as it does by itself since.
+    Before 1.10.6 it began with undefined scratch memory, which ``not (geneve or ip)`` reads; so the
+    program is run behind instructions that store zeros there, as it does by itself since.
     """
 
     def __init__(self, instructions: Sequence[ClassicInstruction]) -> None:
@@ -62,10 +62,10 @@ class Libpcap:
 
 
 def optimized_by_libpcap(expression: str, linktype: Linktype) -> list[ClassicInstruction]:
-    """What libpcap's own optimizer makes of ``expression``.
+    """Return what libpcap's own optimizer makes of ``expression``.
 
     Raises:
-        ValueError: it refuses the expression, in its words.
+        ValueError: libpcap refuses the expression; the message is libpcap's.
     """
     from scapy.libs import winpcapy
     from scapy.libs.structures import bpf_program
@@ -80,7 +80,7 @@ def optimized_by_libpcap(expression: str, linktype: Linktype) -> list[ClassicIns
 
 
 def expressions() -> list[str]:
-    """Those of filter_expressions.txt."""
+    """Return the expressions of filter_expressions.txt."""
     lines = Path(__file__).with_name("filter_expressions.txt").read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 

@@ -1,4 +1,4 @@
-"""What judges lines of --output-json: the schema in the package, and jq."""
+"""Validators of lines of --output-json: the schema in the package, and jq."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SCHEMA = json.loads(resources.files("pypwru.data").joinpath("event.schema.json")
 _VALIDATOR = Draft202012Validator(SCHEMA)
 
 
-def judged(line: bytes) -> dict[str, Any]:
-    """``line`` as an object, once the schema allows it and its keys are in pwru's order."""
+def validated(line: bytes) -> dict[str, Any]:
+    """Return ``line`` as an object, once the schema allows it and its keys are in pwru's order."""
     assert line.endswith(b"}\n")
     assert line.count(b"\n") == 1
     found = json.loads(line)
@@ -30,7 +30,7 @@ def judged(line: bytes) -> dict[str, Any]:
 
 
 def jq(lines: bytes) -> list[dict[str, Any]]:
-    """What jq reads."""
+    """Return the objects that jq reads."""
     need(shutil.which("jq"), "jq")
     done = subprocess.run(["jq", "-c", "."], input=lines, capture_output=True, check=True)
     return [json.loads(each) for each in done.stdout.splitlines()]

@@ -1,7 +1,8 @@
-"""pcap-filter(7) written at random, read and answered without libpcap, over scapy's dissection.
+"""pcap-filter(7) generated at random, parsed and evaluated without libpcap, over scapy's
+dissection.
 
 Everyday primitives, of frames that are whole. ``and`` and ``or`` are of equal precedence and taken
-from the left, as the manual says; ``proto`` of an IPv6 packet is its next header, or that of the
+from the left, as the manual has it; ``proto`` of an IPv6 packet is its next header, or that of the
 fragment header which follows (libpcap, ``gen_proto``); a port is that of TCP, UDP or SCTP, in IPv4
 of a first fragment.
 """
@@ -22,7 +23,7 @@ from scapy.packet import Packet as Layers
 
 Matcher = Callable[["Frame"], bool]
 Pick = Callable[[tuple[bool, bool]], bool]
-"""From what holds of the source and of the destination."""
+"""Combines a condition's values of source and destination."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _TOKEN = re.compile(r"&&|\|\||[!<>=]=|\[[^]]*\]|[()!<>=&]|[^\s()\[\]!<>=&|]+")
@@ -66,7 +67,7 @@ class Frame:
         return 0 if isinstance(self.ether, Dot3) else int(self.ether.type)
 
     def protocols(self) -> set[tuple[str, int]]:
-        """("ip" or "ip6", protocol): two of a fragment of IPv6."""
+        """Return ("ip" or "ip6", protocol) pairs: two of a fragment of IPv6."""
         network = self.network
         if isinstance(network, IP):
             return {("ip", network.proto)}
@@ -101,7 +102,7 @@ class Frame:
         return None
 
     def part(self, name: str) -> bytes | None:
-        """The bytes that ``name[...]`` looks at; None if the frame has no such header."""
+        """Return the bytes that ``name[...]`` reads; None if the frame has no such header."""
         network = self.network
         if name == "ether":
             return self.data
@@ -114,11 +115,11 @@ class Frame:
 
 
 class OutOfBoundsError(Exception):
-    """A byte was asked for that the frame doesn't have: then nothing matches, not even ``not``."""
+    """A filter read a byte behind the frame: then nothing matches, not even ``not``."""
 
 
 def matches(matcher: Matcher, frame: Frame) -> bool:
-    """Whether the filter lets ``frame`` through."""
+    """Return whether ``frame`` matches the filter."""
     try:
         return matcher(frame)
     except OutOfBoundsError:
@@ -126,7 +127,7 @@ def matches(matcher: Matcher, frame: Frame) -> bool:
 
 
 def read(text: str) -> Matcher:
-    """The filter that ``text`` is."""
+    """Parse the filter ``text``."""
     reader = _Reader(_TOKEN.findall(text))
     matcher = reader.expression()
     assert not reader.tokens, reader.tokens
@@ -138,7 +139,7 @@ class _Reader:
         self.tokens = tokens
 
     def is_next(self, *words: str) -> bool:
-        """Whether one of ``words`` is next; it is taken then."""
+        """Return whether one of ``words`` is next, and consume it then."""
         found = bool(self.tokens) and self.tokens[0] in words
         if found:
             self.tokens.pop(0)
@@ -185,7 +186,7 @@ class _Reader:
         return _protocol(protocol)
 
     def pick(self) -> Pick:
-        """Which ends a primitive is about."""
+        """Parse which ends a primitive is about."""
         if self.is_next("dst"):
             return operator.itemgetter(1)
         if not self.is_next("src"):
@@ -197,7 +198,7 @@ class _Reader:
         return operator.itemgetter(0)
 
     def comparison(self, name: str, start: int = 0, size: int = 0) -> Matcher:
-        """What is behind ``name[start:size]`` or ``len``: a mask, if any, and a relation."""
+        """Parse what is behind ``name[start:size]`` or ``len``: a mask, if any, and a relation."""
         mask = _number(self.tokens.pop(0)) if self.is_next("&") else 0xFFFFFFFF
         relation = _RELATIONS[self.tokens.pop(0)]
         number = _number(self.tokens.pop(0))
@@ -261,7 +262,7 @@ def _address(protocol: str, network: Network, pick: Pick) -> Matcher:
 
 
 def write(chance: random.Random, leaves: int) -> str:
-    """An expression of ``leaves`` primitives that :func:`read` reads."""
+    """Write an expression of ``leaves`` primitives that :func:`read` reads."""
     if leaves == 1:
         return chance.choice(("", "", "", "not ", "! ")) + _primitive(chance)
     first = chance.randrange(1, leaves)

@@ -1,4 +1,4 @@
-"""What the lines of --output-json add up to, counted by plain dicts: the judge of statistics."""
+"""Sums over the lines of --output-json, by plain dicts: the oracle of statistics."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from jsonschema import Draft202012Validator
 
 Line = dict[str, Any]
 Hops = dict[tuple[str, str], list[int]]
-"""From where to where -> [how often, nanoseconds in all, the longest]."""
+"""(from, to) -> [count, total ns, longest ns]."""
 _NEST = 10_000_000  # ns
 _NFT = ("nft_rule", "nft_chain")
 
 
 def recount(lines: Sequence[Line]) -> dict[str, Any]:
-    """Of objects with --timestamp current and --output-caller, in their order."""
+    """Count objects with --timestamp current and --output-caller, in their order."""
     times = defaultdict(list)
     flows = set()
-    packets = identities(lines)
+    packets = packet_ids(lines)
     for line, packet in zip(lines, packets, strict=True):
         times[packet].append(line["time"])
         ends = line["tuple"]
@@ -38,15 +38,15 @@ def recount(lines: Sequence[Line]) -> dict[str, Any]:
     }
 
 
-def identities(lines: Sequence[Line]) -> list[int]:
-    """Which packet each line is of: one without an id (what nftables says of a packet that it has
-    freed already) is of the last that was seen at its address.
+def packet_ids(lines: Sequence[Line]) -> list[int]:
+    """Return the packet_id of each line; one without (an nft event of a packet that the rule has
+    freed) has that of the last line at its address.
     """
     last: dict[str, int] = {}
     found = []
     for number, line in enumerate(lines, 1):
-        known = last.get(line["skb"], -number)
-        found.append(line.get("packet_id", known))
+        earlier = last.get(line["skb"], -number)
+        found.append(line.get("packet_id", earlier))
         last[line["skb"]] = found[-1]
     return found
 
@@ -66,10 +66,12 @@ def latency(taken: list[int]) -> dict[str, Any]:
 
 
 def hops(lines: Sequence[Line], packets: Sequence[int]) -> Hops:
-    """From a line of an sk_buff to its next, unless another of its packet came and went."""
+    """Collect from a line of an sk_buff to its next, unless another sk_buff of its packet was freed
+    in between.
+    """
     last: dict[str, tuple[Line, int]] = {}
     first: dict[str, int] = {}  # time of the sk_buff's first line
-    went_on: dict[int, int] = {}  # packet -> the greatest of those that were freed
+    freed_first_times: dict[int, int] = {}  # packet -> the greatest of those that were freed
     taken = defaultdict(list)
     for line, packet in zip(lines, packets, strict=True):
         skb = line["skb"]
@@ -77,21 +79,20 @@ def hops(lines: Sequence[Line], packets: Sequence[int]) -> Hops:
         is_known = its == packet and (line["type"] in _NFT or not is_freed(before))
         if not is_known:
             first[skb] = line["time"]
-        elif went_on.get(packet, 0) <= before["time"]:
+        elif freed_first_times.get(packet, 0) <= before["time"]:
             ends = before["func"], line["func"]
             taken[ends].append(max(line["time"] - before["time"], 0))
         last[skb] = line, packet
         if is_freed(line):
-            went_on[packet] = max(went_on.get(packet, 0), first[skb])
+            freed_first_times[packet] = max(freed_first_times.get(packet, 0), first[skb])
     return summed(taken)
 
 
 def bounds(lines: Sequence[Line]) -> tuple[Hops, Hops]:
-    """The least and the most that hops can be, where lines don't tell of each sk_buff's end: those
-    of packets that were one sk_buff all along; and all, the time between two sk_buffs at one
-    address included.
+    """Return the least and the most that hops can be, where lines have no frees: those of packets
+    that were one sk_buff all along; and all, the time between two sk_buffs at one address included.
     """
-    packets = identities(lines)
+    packets = packet_ids(lines)
     addresses = defaultdict(set)
     for line, packet in zip(lines, packets, strict=True):
         addresses[packet].add(line["skb"])
@@ -116,12 +117,12 @@ def summed(taken: Mapping[tuple[str, str], Sequence[int]]) -> Hops:
 
 
 def is_freed(line: Line) -> bool:
-    """Whether nothing but nftables tells of the sk_buff behind a line."""
+    """Return whether only nft events can follow a line of its sk_buff."""
     return line["func"].partition("(")[0] in ("kfree_skbmem", "tp:consume_skb", "tp:kfree_skb")
 
 
 def drops(lines: Sequence[Line]) -> dict[str, list[int]]:
-    """Reason -> [drops, events]: who is called to drop what was dropped is the same."""
+    """Map reasons to [drops, events]: functions that are called to drop one packet are one drop."""
     found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     nests: dict[str, tuple[Line, set[str]]] = {}
     for line in lines:
@@ -147,19 +148,21 @@ def drops(lines: Sequence[Line]) -> dict[str, list[int]]:
 
 
 def located(lines: Sequence[Line]) -> Counter[tuple[str, str]]:
-    """Drops by reason and location, of lines with --drops."""
+    """Count drops by reason and location, of lines with --drops."""
     where = [line for line in lines if "location" in line]
     return Counter((line["func"].rstrip(")").partition("(")[2], line["location"]) for line in where)
 
 
-def told_located(document: Line) -> Counter[tuple[str, str]]:
-    """The same of a document."""
+def document_locations(document: Line) -> Counter[tuple[str, str]]:
+    """Return the same counts of a document."""
     rows = [row for row in document["drops"] if row["drops"]]
     return Counter({(row["reason"] or "", row["location"]): row["drops"] for row in rows})
 
 
-def told(document: Line) -> dict[str, Any]:
-    """A document of --stats-file, in the same form: places of drops and namespaces apart."""
+def document_counts(document: Line) -> dict[str, Any]:
+    """Return a document of --stats-file in the form of ``recount``, without locations and
+    namespaces.
+    """
     rules: Counter[tuple[Any, ...]] = Counter()
     for row in document["nft_rules"]:
         keys = ("policy", "family", "table", "chain", "handle", "verdict", "text")

@@ -1,6 +1,6 @@
-"""Capture files as tests judge them: bytes read by scapy, all else by tshark and capinfos.
+"""Capture files as tests read them: bytes by scapy, all else by tshark and capinfos.
 
-Comments are read through contrib/wireshark/pypwru.lua, so that it is judged as well.
+Comments are read through contrib/wireshark/pypwru.lua, which is thereby tested as well.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from tests.support.paths import TREE
 
 SCRIPT = TREE / "contrib" / "wireshark" / "pypwru.lua"
 AS_ROOT = 'Running as user "root" and group "root". This could be dangerous.\n'
-"""What Debian's tshark says to root, and to nobody else."""
+"""What Debian's tshark prints for root only."""
 SNAPLEN = 262144
-"""The largest that libpcap takes."""
+"""The largest snaplen of libpcap."""
 
 
 class Packet(NamedTuple):
@@ -30,7 +30,7 @@ class Packet(NamedTuple):
 
     Args:
         octets: what was captured.
-        length: of the whole packet.
+        length: of the whole packet, in bytes.
         direction: of pcapng's epb_flags: 1 inbound, 2 outbound, 0 or None unknown.
         interface: its name.
         func, skb, netns, process, type: of the comment, as text.
@@ -48,7 +48,7 @@ class Packet(NamedTuple):
 
 
 def run(*words: str | Path, cwd: Path | None = None) -> tuple[str, str]:
-    """Output and complaints of a Wireshark program that must succeed."""
+    """Return output and errors of a Wireshark program that must succeed."""
     need(shutil.which("tshark"), "tshark (package tshark)")
     done = subprocess.run(
         words,
@@ -63,14 +63,14 @@ def run(*words: str | Path, cwd: Path | None = None) -> tuple[str, str]:
 
 
 def tshark(file: Path, *words: str) -> str:
-    """Its output with pypwru.lua; it may not complain."""
+    """Return its output with pypwru.lua; it may not complain."""
     out, complaints = run("tshark", "-r", file, "-X", f"lua_script:{SCRIPT}", *words)
     assert complaints == ""
     return out
 
 
 def check(file: Path) -> None:
-    """capinfos and tshark read it without a word, and nothing in it is malformed."""
+    """Assert that capinfos and tshark read it without a complaint, and nothing is malformed."""
     _, complaints = run("capinfos", file)
     assert complaints == ""
     malformed = tshark(file, "-Y", "_ws.malformed")
@@ -78,12 +78,12 @@ def check(file: Path) -> None:
 
 
 def octets(file: Path) -> list[bytes]:
-    """The packets of a capture in any format."""
+    """Return the packets of a capture in any format."""
     return [packet.original for packet in _read(file)]
 
 
 def packets(file: Path) -> list[Packet]:
-    """Those of a pcapng file of pypwru."""
+    """Return those of a pcapng file of pypwru."""
     keys = ("frame.interface_name", *(f"pypwru.{key}" for key in Packet._fields[4:]))
     words = [word for key in keys for word in ("-e", key)]
     lines = tshark(file, "-T", "fields", *words).splitlines()
@@ -107,10 +107,10 @@ def _read(file: Path) -> Iterator[Any]:
 
 
 def differences(ours: Sequence[bytes], theirs: Sequence[bytes]) -> list[str]:
-    """What one has and the other hasn't, however often, as text; the order doesn't count."""
+    """Describe packets that only one side has, or more often; the order doesn't count."""
     left, right = Counter(ours), Counter(theirs)
     return [
-        f"{whose} {count} times: {len(packet)} bytes {packet[:80].hex()}"
-        for whose, found in (("ours", left - right), ("theirs", right - left))
+        f"{side} {count} times: {len(packet)} bytes {packet[:80].hex()}"
+        for side, found in (("ours", left - right), ("theirs", right - left))
         for packet, count in found.items()
     ]

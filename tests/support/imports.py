@@ -1,4 +1,4 @@
-"""Which modules a command loads: Python's own account of its imports (-X importtime)."""
+"""Modules that a command loads, by Python's own report of imports (-X importtime)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import sys
 
 COMMAND = (sys.executable, "-X", "importtime", "-m", "pypwru")
 
-# Never wanted by a start that is to be quick: each takes milliseconds, and what they are for is
-# needed by few runs.
+# A quick start loads none of them: each takes milliseconds, and few runs need them.
 HEAVY = frozenset(
     (
         "argparse",
@@ -32,7 +31,7 @@ HEAVY = frozenset(
 
 
 def imported(stderr: str) -> set[str]:
-    """The modules of pypwru's process, from its standard error, without what ``site`` loads."""
+    """Return modules of pypwru's process, from its standard error, without those of ``site``."""
     lines = [line for line in stderr.splitlines() if line.startswith("import time:")]
     names = [line.rpartition("|")[2].strip() for line in lines]
     return set(names[names.index("site") + 1 :])

@@ -1,4 +1,4 @@
-"""The completions as they are installed, in a folder that is a user's home."""
+"""The completions as they are installed, below a user's home."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.paths import TREE
 
 LOADER = Path("/usr/share/bash-completion/bash_completion")
 SYSTEM = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-# It notes how it was called, for which a shell has to look at nothing else.
+# It logs its arguments, so that a test sees when a shell runs it.
 PROGRAM = """#!/bin/sh
 echo "$@" >>"$HOME/asked"
 printf '%s\\n' ip_rcv ip_output ip_local_out 'nft_do_chain[nf_tables]' tcp_v4_rcv tp:kfree_skb
@@ -17,14 +17,14 @@ printf '%s\\n' ip_rcv ip_output ip_local_out 'nft_do_chain[nf_tables]' tcp_v4_rc
 
 
 def setup(shell: str) -> str:
-    """What loads the completions as installed packages do: by name, from where they are put."""
+    """Return what loads the completions as installed packages do: by name, from their folder."""
     if shell == "bash":
         return f". {LOADER}"
     return "fpath=($HOME/share/zsh/site-functions $fpath); autoload -Uz compinit; compinit -u"
 
 
 def install(home: Path) -> None:
-    """Completions below HOME/share as ``make install`` puts them below PREFIX, and a pypwru."""
+    """Install completions below HOME/share as ``make install`` does below PREFIX, and a pypwru."""
     for source, place in (
         ("pypwru.bash", "bash-completion/completions"),
         ("_pypwru", "zsh/site-functions"),

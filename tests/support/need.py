@@ -1,4 +1,4 @@
-"""A test that can't run here says what is missing; under PYPWRU_TESTS=all that is a failure."""
+"""Skip a test that can't run, naming what is missing; under PYPWRU_TESTS=all, fail it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 
 def need(condition: object, missing: str) -> None:
-    """Skip the test unless ``condition``; fail it where CI asks for all."""
+    """Skip the test unless ``condition``; fail it under ``PYPWRU_TESTS=all``."""
     if condition:
         return
     if os.environ.get("PYPWRU_TESTS") == "all":
@@ -17,5 +17,5 @@ def need(condition: object, missing: str) -> None:
 
 
 def is_full_tier() -> bool:
-    """Whether what takes minutes runs, too: ``PYPWRU_TIER=full``."""
+    """Return whether this is the full tier: ``PYPWRU_TIER=full``."""
     return os.environ.get("PYPWRU_TIER") == "full"

@@ -1,4 +1,4 @@
-"""The bytes of packets as handlers tell them, in this process, and as a packet socket has them."""
+"""Packet data as handlers capture it, in this process, and as a packet socket has it."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from typing import NamedTuple
 
 from pypwru.pcap.packet_data import PacketCapture
 from pypwru.wire.record import RawRecord
-from tests.support.sessions import Reading, session_of
+from tests.support.sessions import RecordReader, session_of
 
 OUTGOING = 4  # PACKET_OUTGOING
 _AUXDATA, _VLAN_VALID, _TPID_VALID = 8, 1 << 4, 1 << 6  # PACKET_AUXDATA, TP_STATUS_*
 
 
-class Sight(NamedTuple):
-    """A record, the name of where it was written, and what it tells."""
+class CapturedRecord(NamedTuple):
+    """A record, the name of its target, and its packet data."""
 
     name: str
     record: RawRecord
-    told: PacketCapture | None
+    capture: PacketCapture | None
 
 
-class Capture(Reading[Sight]):
-    """A trace whose records tell of bytes."""
+class CaptureSession(RecordReader[CapturedRecord]):
+    """A trace whose records have packet data."""
 
-    def sight(self, record: RawRecord) -> Sight:
-        return Sight(self.name(record), record, self.session.packet_data(record))
+    def decode(self, record: RawRecord) -> CapturedRecord:
+        return CapturedRecord(self.name(record), record, self.session.packet_data(record))
 
     def account(self) -> dict[str, int]:
-        """As on the last line of the log."""
-        return self.session.summary(len(self.sights))
+        """Return the counters of the last line of the log."""
+        return self.session.summary(len(self.events))
 
 
-def told(sights: Sequence[Sight]) -> list[PacketCapture]:
-    return [sight.told for sight in sights if sight.told]
+def captures(events: Sequence[CapturedRecord]) -> list[PacketCapture]:
+    return [event.capture for event in events if event.capture]
 
 
 @contextlib.contextmanager
-def capturing(*words: str) -> Iterator[Capture]:
-    """A session of ``pypwru --output-pcap``, whose packets nobody writes."""
+def capturing(*words: str) -> Iterator[CaptureSession]:
+    """Open a session of ``pypwru --output-pcap`` whose packets no output writes."""
     with session_of("--output-pcap=-", "--output-nft=false", *words) as session:
-        yield Capture(session)
+        yield CaptureSession(session)
 
 
 class Frame(NamedTuple):
-    """What a packet socket has of a packet; ``tag`` is beside it."""
+    """A packet of a packet socket; ``tag`` is the VLAN tag beside it."""
 
     octets: bytes
     kind: int
@@ -73,7 +73,7 @@ class PacketSocket:
         self._socket.send(frame)
 
     def frames(self) -> list[Frame]:
-        """Those that have come; reception on loopback is done when the sender returns."""
+        """Return those that have come; reception on loopback is done when the sender returns."""
         found = []
         with contextlib.suppress(BlockingIOError):
             while True:

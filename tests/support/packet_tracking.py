@@ -1,4 +1,4 @@
-"""Sights of packets and their ends, in this process: which packet each record is of."""
+"""Events and frees of packets, in this process, each with its packet_id."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from pypwru.wire.layout import record_layout
 from pypwru.wire.record import EVENT_MEMBERS, RawRecord, header_constants
-from tests.support.sessions import Reading, session_of
+from tests.support.sessions import RecordReader, session_of
 
-END = header_constants()["EVENT_SKB_FREE"]
+FREE = header_constants()["EVENT_SKB_FREE"]
 
 
-class Sight(NamedTuple):
-    """A record; ``packet`` is 0 where none is named."""
+class TrackedEvent(NamedTuple):
+    """A record; ``packet`` is its packet_id, 0 where it has none."""
 
     name: str
     kind: int
@@ -25,50 +25,50 @@ class Sight(NamedTuple):
     record: RawRecord
 
     @property
-    def is_end(self) -> bool:
-        return self.kind == END
+    def is_free(self) -> bool:
+        return self.kind == FREE
 
 
-class Following(Reading[Sight]):
-    """A trace whose records tell which packet they are of."""
+class TrackingSession(RecordReader[TrackedEvent]):
+    """A trace whose records have packet_ids."""
 
     def account(self) -> dict[str, int]:
-        """As on the last line of the log: nothing is traced any more."""
+        """Detach, and return the counters of the last line of the log."""
         self.session.stop()
         self.read()
         self.session.detach()
-        return self.session.summary(sum(not sight.is_end for sight in self.sights))
+        return self.session.summary(sum(not decode.is_free for decode in self.events))
 
-    def sight(self, record: RawRecord) -> Sight:
+    def decode(self, record: RawRecord) -> TrackedEvent:
         packet, _, ktime, _, tail = record
         at = EVENT_MEMBERS["kind"]
         kind = int.from_bytes(packet[at.offset : at.offset + at.size], "little")
         identity = record_layout(self.session.config).parts.get("packet_id")
         which = tail[identity.offset : identity.offset + identity.size] if identity else b""
         skb, number = (int.from_bytes(one, "little") for one in (packet[:8], which))
-        return Sight(self.name(record), kind, skb, number, ktime, record)
+        return TrackedEvent(self.name(record), kind, skb, number, ktime, record)
 
 
 @contextlib.contextmanager
-def following(*words: str) -> Iterator[Following]:
-    """A session whose records nobody prints."""
+def tracking(*words: str) -> Iterator[TrackingSession]:
+    """Open a session whose records no output prints."""
     with session_of(*words) as session:
-        yield Following(session)
+        yield TrackingSession(session)
 
 
-def paths(sights: Sequence[Sight]) -> dict[int, list[str]]:
-    """Packet -> the functions that saw it, in the order of the ring."""
+def paths(events: Sequence[TrackedEvent]) -> dict[int, list[str]]:
+    """Map packet_ids to the functions with an event, in the order of the ring."""
     found: defaultdict[int, list[str]] = defaultdict(list)
-    for sight in sights:
-        if not sight.is_end and sight.packet:
-            found[sight.packet].append(sight.name)
+    for decode in events:
+        if not decode.is_free and decode.packet:
+            found[decode.packet].append(decode.name)
     return dict(found)
 
 
-def lives(sights: Sequence[Sight]) -> dict[tuple[int, int], str]:
-    """(sk_buff, packet) -> its sights ``s`` and ends ``E``, in the order of the ring."""
+def lifetimes(events: Sequence[TrackedEvent]) -> dict[tuple[int, int], str]:
+    """Map (sk_buff, packet_id) to its events ``s`` and frees ``E``, in the order of the ring."""
     found: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
-    for sight in sights:
-        if sight.packet:
-            found[sight.skb, sight.packet].append("E" if sight.is_end else "s")
+    for decode in events:
+        if decode.packet:
+            found[decode.skb, decode.packet].append("E" if decode.is_free else "s")
     return {key: "".join(letters) for key, letters in found.items()}

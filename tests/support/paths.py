@@ -1,4 +1,4 @@
-"""Where this checkout is, and the recorded data of its tests."""
+"""The path of this checkout, and of the recorded data of its tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packets with their bytes, and files that are written from them."""
+"""Packets with their bytes, and capture files that are written from them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.need import need
 from tests.support.records import configured, event, flow, names, packet, tail
 
 QUIET = Log(None)
-NEVER = StopRequest(os.pipe()[0])  # whose other end stays open
+NEVER = StopRequest(os.pipe()[0])  # its other end stays open
 COMMAND = "pypwru 'tcp port 80'"
 EPOCH = 1_795_000_000_000_000_123  # ns, of the kernel's clock's zero
 NO_DEVICE = 0xFFFF
@@ -47,37 +47,37 @@ def captured(
     first: bool = False,
     dropped: int = 0,
 ) -> PacketCapture:
-    """A frame of a packet that has had events before, unless the arguments differ."""
+    """Return the capture of a frame of a packet that has had events before."""
     size = len(data) if length is None else length
     return PacketCapture(data, size, tag, device, queue, layer, type, first, dropped)
 
 
-def sight(
-    function: int = 3, skb: int = 1, ktime: int = 0, reason: int = 0, **of_flow: Any
+def captured_event(
+    function: int = 3, skb: int = 1, ktime: int = 0, reason: int = 0, **flow_fields: Any
 ) -> Record:
-    return event(packet(skb, 0, 7), function, flow(**({"ifindex": 2} | of_flow)), ktime, reason)
+    return event(packet(skb, 0, 7), function, flow(**({"ifindex": 2} | flow_fields)), ktime, reason)
 
 
 Pair = tuple[Record, PacketCapture | None]
 
 
-class Taken:
-    """Answers for records in their order, as the kernel's bytes come."""
+class QueuedCaptures:
+    """Captures of records, popped in the order of the records."""
 
     def __init__(self) -> None:
         self.waiting: list[Pair] = []
 
     def __call__(self, record: RawRecord) -> PacketCapture | None:
         expected, answer = self.waiting.pop(0)
-        assert record == expected, "records are asked about once, in order"
+        assert record == expected, "records are looked up once, in order"
         return answer
 
 
 class Writer:
-    """A run's pcap.
+    """The --output-pcap of a run.
 
     Args:
-        flags: as typed, with ``--output-pcap``.
+        flags: command-line flags, with ``--output-pcap``.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Writer:
     ) -> None:
         self.config = configured(flags)
         opened = open_pcap(self.config, stop, log, stack, COMMAND)
-        self.taken = Taken()
+        self.taken = QueuedCaptures()
         self.lost = 0
         named = names(clock=Clock(lambda: EPOCH))
         comment = CommentRenderer(self.config, named).render
@@ -95,17 +95,19 @@ class Writer:
         self.output.begin()
 
     def show(self, *batch: Pair) -> None:
-        """Records without a tail get one, as ``records.tail`` makes it."""
+        """Write records; one without a tail gets one of ``records.tail``."""
         nothing = tail(self.config)
-        whole = [(record._replace(tail=record.tail or nothing), told) for record, told in batch]
+        whole = [
+            (record._replace(tail=record.tail or nothing), capture) for record, capture in batch
+        ]
         self.taken.waiting += whole
-        self.lost += sum(told.lost_before for _, told in whole if told)
+        self.lost += sum(capture.lost_before for _, capture in whole if capture)
         self.output.show([record for record, _ in whole])
         assert not self.taken.waiting
 
 
 def write(flags: str, *batches: Iterable[Pair]) -> Config:
-    """A whole run."""
+    """Write a whole run."""
     with ExitStack() as stack:
         writer = Writer(flags, stack)
         for batch in batches:
@@ -115,7 +117,7 @@ def write(flags: str, *batches: Iterable[Pair]) -> Config:
 
 
 def tool(name: str, *arguments: str | Path) -> str:
-    """What one of Wireshark's tools prints; it must have nothing to complain of."""
+    """Return what one of Wireshark's tools prints; it must not complain."""
     need(shutil.which(name), f"{name}, of Debian's tshark")
     done = subprocess.run(
         [name, *arguments],
@@ -124,14 +126,14 @@ def tool(name: str, *arguments: str | Path) -> str:
         check=False,
         env=os.environ | {"TZ": "UTC", "LC_ALL": "C.UTF-8"},
     )
-    said = [line for line in done.stderr.splitlines() if not line.startswith("Running as user")]
-    assert (done.returncode, said) == (0, []), f"{name}: {done.stderr}"
+    messages = [line for line in done.stderr.splitlines() if not line.startswith("Running as user")]
+    assert (done.returncode, messages) == (0, []), f"{name}: {done.stderr}"
     return done.stdout
 
 
-def fields(path: Path, *asked: str, **more: str) -> list[list[str]]:
-    """Fields of each packet, as tshark dissects it; none may be malformed."""
-    columns = [word for name in ("_ws.malformed", *asked) for word in ("-e", name)]
+def fields(path: Path, *names: str, **_more: str) -> list[list[str]]:
+    """Return fields of each packet, as tshark dissects it; none may be malformed."""
+    columns = [word for name in ("_ws.malformed", *names) for word in ("-e", name)]
     rows = [
         line.split("\t")
         for line in tool("tshark", "-n", "-r", path, "-T", "fields", *columns).splitlines()
@@ -141,20 +143,20 @@ def fields(path: Path, *asked: str, **more: str) -> list[list[str]]:
 
 
 def blocks(path: Path) -> list[str]:
-    """The blocks of a pcapng, as tshark dissects the file itself."""
+    """Return the blocks of a pcapng file, as tshark dissects the file itself."""
     text = tool("tshark", "-r", path, "-X", "read_format:MIME Files Format", "-O", "file-pcapng")
     assert "Malformed" not in text
     return text.split("\n    Block: ")[1:]
 
 
 def options(block: str) -> dict[str, str]:
-    """Name to value of a block's options."""
+    """Map names to values of a block's options."""
     lines = [line.strip() for line in block.splitlines()]
     pairs = [line.removeprefix("Option: ") for line in lines if line.startswith("Option: ")]
     return dict(pair.partition(" = ")[::2] for pair in pairs)
 
 
 def rotated(path: Path) -> Sequence[Path]:
-    """A file and those that it was rotated to, the newest last."""
+    """Return a file and those that it was rotated to, the newest last."""
     others = sorted(each for each in path.parent.iterdir() if each != path)
     return [*others, path]

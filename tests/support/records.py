@@ -1,4 +1,4 @@
-"""Records as the handlers write them, and names for what is in them."""
+"""Records as the handlers write them, and resolvers of the names in them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ SYMBOLS = {
 }
 LINKS = {(HOST, 1): "lo", (HOST, 2): "eth0", (HOST, 3): "veth0", (BLUE, 2): "averlongname123"}
 RENAMED = 1 << header_constants()["CHAIN_HANDLE_BITS"]
-"""With a chain's handle: under a name that it had before."""
+"""In a chain's handle: the chain under its former name."""
 CHAINS = {
     1: "input", 2: "web", 3: "deep", 4: "deeper", 5: "deepest", 6: "last", 2 | RENAMED: "shop",
 }  # fmt: skip
@@ -82,15 +82,15 @@ LOCAL_PING: Ends = (4, ICMP, LOOPBACK, LOOPBACK, 0, 0)
 
 
 def btf_of(*enums: tuple[str, Mapping[str, int]]) -> BTF:
-    """The BTF of a kernel that has these enums, and nothing else."""
+    """Return the BTF of a kernel that has these enums, and nothing else."""
     encoder = Encoder()
     for name, values in enums:
         encoder.enum(name, dict(values))
     return BTF(parse_btf(encoder.bytes()))
 
 
-class Asked:
-    """Members of one word each."""
+class FakeMembers:
+    """Members whose text is one word each."""
 
     def __init__(self, *names: str) -> None:
         self.names = names
@@ -122,7 +122,7 @@ def flow(
     is_message: bool = False,
     is_shared: bool = False,
 ) -> bytes:
-    """The flow part; ``ifname`` is that of LINKS where none is given."""
+    """Pack the flow part; without ``ifname`` the name is that of LINKS."""
     l3, l4, source, destination, sport, dport = ends
     ports = sport.to_bytes(2, "big"), dport.to_bytes(2, "big")
     name = LINKS.get((netns, ifindex), "") if ifname is None else ifname
@@ -157,15 +157,15 @@ def nft(
     type: int = RULE,
     depth: int | None = None,
 ) -> bytes:
-    """``struct part_nft``: what a rule, or a policy, of ``inet filter input`` said."""
+    """Pack ``struct part_nft`` of a rule, or a policy, of ``inet filter input``."""
     jumps = len(path) if depth is None else depth
     above = [*path, 0, 0, 0, 0][:4]
     place = netns, verdict, priority, family, hook, type, jumps
     return NFT.pack(table, chain, rule, target, *above, *place)
 
 
-ANOTHERS = NFT.pack(*[0] * 13, NO_RULE, 0)
-"""``struct part_nft`` of what another hook's function drops."""
+FOREIGN_DROP = NFT.pack(*[0] * 13, NO_RULE, 0)
+"""``struct part_nft`` of a packet that another hook's function drops."""
 
 
 def nft_time(ktime: int) -> bytes:
@@ -200,7 +200,7 @@ def event(
 
 
 def tail(config: Config, **parts: bytes) -> bytes:
-    """The tail of a run's records; a part that isn't given is zero, but for the packet id 1."""
+    """Return the tail of a run's records; a part that isn't given is zero, a packet_id is 1."""
     layout = record_layout(config)
     if "packet_id" in layout.parts:
         parts.setdefault("packet_id", (1).to_bytes(8, "little"))
@@ -209,12 +209,12 @@ def tail(config: Config, **parts: bytes) -> bytes:
         given = parts.pop(name, b"")
         assert len(given) <= place.size, name
         octets[place.offset : place.offset + len(given)] = given
-    assert not parts, f"the run asks for no {parts}"
+    assert not parts, f"the run has no {parts}"
     return bytes(octets)
 
 
 def configured(flags: str) -> Config:
-    # What maps are called with is asked only together with the functions that are called.
+    # --output-bpfmap needs the helpers' functions to be traced.
     more = ["--filter-track-bpf-helpers"] if "--output-bpfmap" in flags else []
     config = parse(flags.split() + more)
     assert isinstance(config, Config)
@@ -226,7 +226,7 @@ def chain_names(netns: int, table: int, chain: int) -> tuple[str, str]:
 
 
 def rule_text(part: bytes, at: int) -> tuple[str, str] | None:
-    """The texts of RULES, which are known until the end of the first second."""
+    """Return texts of RULES, which are known until the end of the first second."""
     return RULES.get(decode_rule_key(part)[-1]) if at < 1_000_000_000 else None
 
 
@@ -245,14 +245,14 @@ def names(
         stack=lambda frames: [SYMBOLS.get(address, f"{address:#x}") for address in frames],
         chain=chain_names,
         rule=rule_text,
-        skb_members=Asked("len", "mark"),
-        xdp_members=Asked("queue_index"),
+        skb_members=FakeMembers("len", "mark"),
+        xdp_members=FakeMembers("queue_index"),
         clock=clock or Clock(lambda: 0),
     )
 
 
 class Output:
-    """A printer and what it wrote; ``flags`` as typed."""
+    """A printer and what it wrote; ``flags`` as on the command line."""
 
     def __init__(
         self,
@@ -273,7 +273,7 @@ class Output:
         )
 
     def print(self, *batch: Record) -> bytes:
-        """Records without a tail get one in which everything is zero."""
+        """Print records; one without a tail gets one in which everything is zero."""
         nothing = bytes(record_layout(self.config).tail_size)
         self.writes.clear()
         self.printer.show([one._replace(tail=one.tail or nothing) for one in batch])

@@ -1,4 +1,4 @@
-"""Records of a session in this process, which nobody prints."""
+"""Records of a session in this process, which no output prints."""
 
 from __future__ import annotations
 
@@ -16,47 +16,49 @@ from pypwru.session import Session, open_session
 from pypwru.signals import manual_stop
 from pypwru.wire.record import RawRecord
 
-PATIENCE = 60  # s
+TIMEOUT = 60  # s
 
 S = TypeVar("S")
 
 
 @dataclass
-class Reading(Generic[S]):
-    """A trace under way; ``sights`` grows by ``read``."""
+class RecordReader(Generic[S]):
+    """A running trace; ``read`` appends to ``events``."""
 
     session: Session
-    sights: list[S] = field(default_factory=list)
+    events: list[S] = field(default_factory=list)
 
-    def sight(self, record: RawRecord) -> S:
-        """What a record tells."""
+    def decode(self, record: RawRecord) -> S:
+        """Decode a record to an event."""
         raise NotImplementedError
 
     def name(self, record: RawRecord) -> str:
-        """Of where it was written."""
+        """Return the name of the record's target."""
         address = int.from_bytes(record[1][:8], "little")
         return self.session.names.function(address, 0, 0).partition("(")[0]
 
     def read(self) -> list[S]:
-        """All that is on the ring now, in the order of the kernel; also in ``sights``."""
-        found = [self.sight(one) for batch in self.session.drain_remaining() for one in batch]
-        self.sights += found
+        """Return all that is on the ring now, in the order of the kernel; also appended to
+        ``events``.
+        """
+        found = [self.decode(one) for batch in self.session.drain_remaining() for one in batch]
+        self.events += found
         return found
 
     def until(self, fact: Callable[[Sequence[S]], bool]) -> None:
-        """Read until ``fact`` is true of ``sights``."""
-        end = time.monotonic() + PATIENCE
-        while not fact(self.sights):
+        """Read until ``fact`` is true of ``events``."""
+        end = time.monotonic() + TIMEOUT
+        while not fact(self.events):
             self.read()
-            assert time.monotonic() < end, "it is not seen"
+            assert time.monotonic() < end, "no such event"
 
 
 @contextlib.contextmanager
 def session_of(*words: str) -> Iterator[Session]:
-    """A session of ``pypwru`` with these words."""
+    """Open the session of ``pypwru`` with these arguments."""
     config = parse(words)
     assert isinstance(config, Config)
     log = Log(None)
     filters = compile_filters(config, log)
-    with manual_stop() as wish, open_session(config, filters, log, wish) as session:
+    with manual_stop() as stop, open_session(config, filters, log, stop) as session:
         yield session

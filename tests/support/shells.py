@@ -1,4 +1,4 @@
-"""A bash or zsh at a terminal of its own, in which somebody types and presses the TAB key."""
+"""An interactive bash or zsh on its own terminal, for typed text and the TAB key."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 SECONDS = 20.0
-"""Until a shell that says nothing more has failed; nothing waits so long when all is well."""
+"""Timeout of a shell without output; no passing test waits for it."""
 COMMANDS: Mapping[str, Sequence[str]] = {
     "bash": ("bash", "--norc", "--noprofile", "-i"),
     "zsh": ("zsh", "-f", "-i"),
 }
-# Lists are shown at the first TAB, whole, and C-t prints the line; the prompt is only ours.
+# Lists are printed at the first TAB, whole, and C-t prints the line; the prompt is the test's.
 SETTINGS = {
     "bash": r"""
 bind 'set show-all-if-ambiguous on'; bind 'set page-completions off'; bind 'set bell-style none'
@@ -36,14 +36,14 @@ shown() { print -r -- "<$BUFFER>"; }; zle -N shown; bindkey '^T' shown; LISTMAX=
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|.\x08|[\x00\x07]")
 
 
-class Seen(NamedTuple):
-    """What came of TAB.
+class Completion(NamedTuple):
+    """The result of TAB.
 
     Args:
         line: the line then.
-        listed: what was offered, when several things were.
+        listed: the matches, where there are several.
         output: all that was printed.
-        seconds: how long it took.
+        seconds: duration.
     """
 
     line: str
@@ -53,7 +53,7 @@ class Seen(NamedTuple):
 
 
 class Shell:
-    """An interactive ``name``; ``setup`` is typed first, ``environment`` replaces this one."""
+    """An interactive shell; ``setup`` is typed first, ``environment`` replaces this one."""
 
     def __init__(self, name: str, setup: str, environment: Mapping[str, str], cwd: Path) -> None:
         master, slave = pty.openpty()
@@ -82,7 +82,7 @@ class Shell:
         self._process.wait()
         os.close(self._terminal)
 
-    def tab(self, typed: str) -> Seen:
+    def tab(self, typed: str) -> Completion:
         """Type ``typed``, press TAB, and clear the line again."""
         began = time.monotonic()
         self._type(f"{typed}\t\x14")
@@ -92,13 +92,13 @@ class Shell:
         clean = _CONTROL.sub("", output)
         before, _, line = clean.rpartition("<")
         shown = [text for text in before.split("\n")[1:] if not text.startswith("@ ")]
-        return Seen(line.split(">")[0], set(" ".join(shown).split()), clean, seconds)
+        return Completion(line.split(">")[0], set(" ".join(shown).split()), clean, seconds)
 
     def _type(self, keys: str) -> None:
         os.write(self._terminal, keys.encode())
 
     def _until(self, end: str) -> str:
-        """What is printed, to what the regular expression ``end`` fits."""
+        """Return the output up to a match of the regular expression ``end``."""
         output, last = "", time.monotonic() + SECONDS
         while not re.search(end, output, re.DOTALL):
             if not select.select([self._terminal], [], [], max(last - time.monotonic(), 0))[0]:

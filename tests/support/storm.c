@@ -1,5 +1,5 @@
 /*
- * Names that change under a tracer, and a log of what each was when: storm.py judges by it.
+ * Names that change under a tracer, and a log of each name and its time, with which storm.py compares.
  *
  *     storm processes LOG COUNT FOLDER...   processes that send, of a few pids and of as many programs
  *     storm namespaces LOG COUNT NAME       network namespaces that are made, named, used and deleted
@@ -75,7 +75,7 @@ static void send_to(int sender, uint32_t network, uint32_t sequence)
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(PORT) };
 
 	to.sin_addr.s_addr = htonl(network | (sequence & (MAX_SEQUENCE - 1)));
-	/* Nobody listens: an answer of ICMP may be told by the next sendto(). */
+	/* No socket there: the next sendto() may return the ICMP error. */
 	if (sendto(sender, "", 0, 0, (struct sockaddr *)&to, sizeof(to)) < 0 && errno != ECONNREFUSED)
 		fail("sendto");
 }
@@ -217,7 +217,7 @@ static void rename_device(int socket, const char *from, const char *to)
 	set_flags(socket, to, 1);
 }
 
-/* Each has one of ten names, which is given again, as inodes are. */
+/* Each has one of ten names, which are reused, as inodes are. */
 static void namespaces(uint32_t count, const char *name)
 {
 	char path[4096], device[IFNAMSIZ];
@@ -232,7 +232,7 @@ static void namespaces(uint32_t count, const char *name)
 		child = fork();
 		if (child < 0)
 			fail("fork");
-		if (!child) { /* the mount is to be seen outside: who makes it stays in its mount namespace */
+		if (!child) { /* the mount must be visible outside: the process stays in its mount namespace */
 			struct stat found;
 			int sender, file = open(path, O_CREAT | O_RDONLY, 0444);
 
@@ -251,7 +251,7 @@ static void namespaces(uint32_t count, const char *name)
 			dprintf(LOG, "namespace %lu %u %lu %s%u %u %s\n", now(), number, found.st_ino, name,
 				number % 10, if_nametoindex(device), device);
 			send_to(sender, NAMESPACES, number);
-			if (number % 4 == 0) /* some live a while */
+			if (number % 4 == 0) /* some stay a while */
 				sleep_us(5000);
 			_exit(0);
 		}
@@ -289,7 +289,7 @@ static void renames(uint32_t count)
 	if (pthread_create(&thread, NULL, keep_sending, NULL))
 		fail("pthread_create");
 	for (uint32_t number = 0; number < count; number++) {
-		/* Names of any length, and some of them given again. */
+		/* Names of any length, some of them reused. */
 		snprintf(after, sizeof(after), "%.*s%u", (int)(number % 5 * 2), "averylong",
 			 number % 7 ? number : 0);
 		uint64_t begun = now();

@@ -1,4 +1,4 @@
-"""A storm of names that change (storm.c), and what judges pypwru's names: the storm's log."""
+"""A storm of names that change (storm.c), and a check of pypwru's names by the storm's log."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def programs(folder: Path) -> list[Path]:
 
 
 def build(folder: Path) -> list[Path]:
-    """Compile it, once for each folder of FOLDERS, since they are different programs."""
+    """Compile it once, and copy it to each folder of FOLDERS, as different programs."""
     made, *others = programs(folder)
     words = ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-o", str(made), str(SOURCE)]
     subprocess.run([*words, "-lpthread"], check=True)
@@ -47,13 +47,13 @@ def build(folder: Path) -> list[Path]:
 
 
 @dataclass
-class Verdict:
-    """What was judged.
+class NameCheck:
+    """The result of a check.
 
     Args:
-        right: how often a name was the one that the log has.
-        unknown: how often there was none, in pypwru's own way.
-        wrong: the events with another one, and what it should be.
+        right: names equal to that of the log.
+        unknown: names that pypwru printed as unknown.
+        wrong: events with another name, each with the expected ones.
     """
 
     right: int = 0
@@ -96,16 +96,16 @@ def _sequence(row: Row) -> int:
 
 
 @dataclass
-class _Life:
-    """Of a pid: from a fork to the end of the process."""
+class _ProcessLifetime:
+    """One process of a pid, from fork to exit."""
 
     begin: int
     end: int
     tasks: list[tuple[int, int, str, str]] = field(default_factory=list)
-    """(since when, until when, the task's name, its program), ns."""
+    """(start, end, the task's name, its program), ns."""
 
     def at(self, time: int) -> list[tuple[str, str]]:
-        """The names that it may have had, within _SLACK."""
+        """Return the names that it may have had, within _SLACK."""
         return [
             (comm, program)
             for since, until, comm, program in self.tasks
@@ -113,8 +113,8 @@ class _Life:
         ]
 
 
-def _lives(log: Path, parent: tuple[str, str]) -> dict[int, list[_Life]]:
-    """Those of each pid, in order."""
+def _process_lifetimes(log: Path, parent: tuple[str, str]) -> dict[int, list[_ProcessLifetime]]:
+    """Map each pid to its processes, in order."""
     lines = _lines(log)
     begun: dict[int, list[int]] = defaultdict(list)
     ended: dict[int, list[int]] = defaultdict(list)
@@ -122,8 +122,11 @@ def _lives(log: Path, parent: tuple[str, str]) -> dict[int, list[_Life]]:
         begun[int(pid)].append(int(time))
     for time, pid in lines["reap"]:
         ended[int(pid)].append(int(time))
-    lives = {
-        pid: [_Life(*both) for both in zip(sorted(begun[pid]), sorted(ended[pid]), strict=True)]
+    lifetimes = {
+        pid: [
+            _ProcessLifetime(*both)
+            for both in zip(sorted(begun[pid]), sorted(ended[pid]), strict=True)
+        ]
         for pid in begun
     }
     moments = [
@@ -133,73 +136,75 @@ def _lives(log: Path, parent: tuple[str, str]) -> dict[int, list[_Life]]:
     by_pid: dict[int, list[tuple[int, str, str]]] = defaultdict(list)
     for moment, number, comm, program in sorted(moments):
         by_pid[number].append((moment, comm, program))
-    for number, found in lives.items():
+    for number, found in lifetimes.items():
         times = [moment for moment, _, _ in by_pid[number]]
-        for life in found:
-            first, last = bisect.bisect(times, life.begin), bisect.bisect(times, life.end)
-            _fill(life, by_pid[number][first:last], parent)
-    return lives
+        for lifetime in found:
+            first, last = bisect.bisect(times, lifetime.begin), bisect.bisect(times, lifetime.end)
+            _fill(lifetime, by_pid[number][first:last], parent)
+    return lifetimes
 
 
-def _fill(life: _Life, own: Sequence[tuple[int, str, str]], parent: tuple[str, str]) -> None:
+def _fill(
+    lifetime: _ProcessLifetime, own: Sequence[tuple[int, str, str]], parent: tuple[str, str]
+) -> None:
     """Between ``leave`` and the next ``send`` it is either; so it is before its first one."""
     sends = [one for one in own if one[1]]
     leaves = [time for time, comm, _ in own if not comm]
     if sends:
-        life.tasks.append((life.begin, sends[0][0], *parent))
-    since = life.begin
+        lifetime.tasks.append((lifetime.begin, sends[0][0], *parent))
+    since = lifetime.begin
     for index, (time, comm, program) in enumerate(sends):
-        until = sends[index + 1][0] if index + 1 < len(sends) else life.end
-        life.tasks.append((since, until, comm, program))
+        until = sends[index + 1][0] if index + 1 < len(sends) else lifetime.end
+        lifetime.tasks.append((since, until, comm, program))
         since = next((leave for leave in leaves if leave > time), until)
 
 
-def judge_processes(rows: Sequence[Row], log: Path, storm: Path) -> Verdict:
-    """Of each event in the context of a process of the storm, whichever packet it is of."""
-    verdict = Verdict()
-    lives = _lives(log, ("storm", str(storm)))
+def check_processes(rows: Sequence[Row], log: Path, storm: Path) -> NameCheck:
+    """Check each event in the context of a process of the storm, whichever packet it is of."""
+    result = NameCheck()
+    lifetimes = _process_lifetimes(log, ("storm", str(storm)))
     for row in rows:
-        verdict.packets.add(_sequence(row))
+        result.packets.add(_sequence(row))
         _, _, pid = row["process"].rpartition(":")
-        time, found = row["timestamp"], lives.get(int(pid), [])
-        index = bisect.bisect_right([life.begin for life in found], time) - 1
+        time, found = row["timestamp"], lifetimes.get(int(pid), [])
+        index = bisect.bisect_right([lifetime.begin for lifetime in found], time) - 1
         if index < 0 or time > found[index].end:
-            continue  # a bystander
+            continue  # a process that is not of the storm
         tasks = found[index].at(time)
-        verdict.count(
+        result.count(
             row["process"],
             [_cut(f"{program}:{pid}") for _, program in tasks],
             [_cut(f"{comm}:{pid}") for comm, _ in tasks],
             row,
         )
-    return verdict
+    return result
 
 
-def judge_namespaces(rows: Sequence[Row], log: Path) -> Verdict:
-    """By the packet's address, which is of one namespace."""
-    verdict = Verdict()
+def check_namespaces(rows: Sequence[Row], log: Path) -> NameCheck:
+    """Check by the packet's address, which is of one namespace."""
+    result = NameCheck()
     known = {int(line[1]): line for line in _lines(log)["namespace"]}
     for row in rows:
-        verdict.packets.add(number := _sequence(row))
+        result.packets.add(number := _sequence(row))
         _, _, inode, name, index, device = known[number]
-        verdict.count(row["netns"], [int(inode)], [0], row)
-        verdict.count(row.get("netns_name"), [name], [None], row)
-        verdict.count(row["iface"], [f"{device}:{index}"], ["0"], row)
-    return verdict
+        result.count(row["netns"], [int(inode)], [0], row)
+        result.count(row.get("netns_name"), [name], [None], row)
+        result.count(row["iface"], [f"{device}:{index}"], ["0"], row)
+    return result
 
 
-def judge_renames(rows: Sequence[Row], log: Path) -> Verdict:
-    """By the time, within the rename itself."""
-    verdict = Verdict()
+def check_renames(rows: Sequence[Row], log: Path) -> NameCheck:
+    """Check by the time, within the rename itself."""
+    result = NameCheck()
     renames = [(int(before), int(after), name) for before, after, name in _lines(log)["rename"]]
     names = [("lo", 0)] + [(name, before) for before, _, name in renames]
     ends = [after for _, after, _ in renames] + [1 << 63]
     for row in rows:
-        verdict.packets.add(_sequence(row))
+        result.packets.add(_sequence(row))
         time = row["timestamp"]
         index = bisect.bisect_right(ends, time)
         known = {names[index][0]} | {
             name for name, since in names[index : index + 3] if since <= time + _SLACK
         }
-        verdict.count(row["iface"], [f"{name}:1" for name in known], ["0"], row)
-    return verdict
+        result.count(row["iface"], [f"{name}:1" for name in known], ["0"], row)
+    return result

@@ -1,4 +1,4 @@
-"""The digest that stands for the C in keys of the cache."""
+"""The digest of the C sources, part of the keys of the cache."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ def digest_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
         bpf_sources.sources.cache_clear()
 
 
-def test_the_digest_changes_with_every_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_digest_depends_on_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(bpf_sources.BPF_DIR, tmp_path / "bpf")
-    seen = {digest_of(tmp_path / "bpf", monkeypatch)}
+    digests = {digest_of(tmp_path / "bpf", monkeypatch)}
     files = sorted(path for path in (tmp_path / "bpf").rglob("*") if path.suffix in (".c", ".h"))
     for file in files:
         file.write_text(file.read_text() + "\n")
-        seen.add(digest_of(tmp_path / "bpf", monkeypatch))
+        digests.add(digest_of(tmp_path / "bpf", monkeypatch))
     files[0].rename(files[0].with_name("renamed.h"))
-    seen.add(digest_of(tmp_path / "bpf", monkeypatch))
-    assert len(seen) == len(files) + 2
+    digests.add(digest_of(tmp_path / "bpf", monkeypatch))
+    assert len(digests) == len(files) + 2

@@ -1,4 +1,4 @@
-"""The cache: whose folder is trusted, and what a reader can see of a write."""
+"""The cache: trust in its folder, atomic writes, and damaged files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pypwru import cache as caching
+from pypwru import cache as cache_module
 from pypwru.cache import Cache, default_folder, digest
 from pypwru.log import Log
 
@@ -25,12 +25,12 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def file(folder: Path) -> Path:
-    """What is kept under "key"."""
+    """Return the file of the entry "key"."""
     Cache(folder).put("key", b"content")
     return folder / FILE
 
 
-def test_what_is_put_is_got(folder: Path) -> None:
+def test_get_returns_what_was_put(folder: Path) -> None:
     cache = Cache(folder)
     assert cache.get("key") is None
     cache.put("key", b"one")
@@ -40,8 +40,8 @@ def test_what_is_put_is_got(folder: Path) -> None:
     assert (folder / FILE).stat().st_mode & 0o777 == 0o600
 
 
-def test_a_read_makes_room_for_the_file_alone(folder: Path, file: Path) -> None:
-    """Not for the largest there may be, whose pages cost a guest half a second."""
+def test_get_allocates_the_file_size(folder: Path, file: Path) -> None:
+    """A buffer of the maximal size would cost half a second in a guest."""
     assert file.stat().st_size < 100
     tracemalloc.start()
     try:
@@ -52,7 +52,7 @@ def test_a_read_makes_room_for_the_file_alone(folder: Path, file: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o701, 0o777, 0o710])
-def test_a_folder_open_to_others_is_not_used(folder: Path, mode: int) -> None:
+def test_folder_open_to_others_is_not_used(folder: Path, mode: int) -> None:
     cache = Cache(folder)
     cache.put("key", b"planted")
     folder.chmod(mode)
@@ -62,9 +62,7 @@ def test_a_folder_open_to_others_is_not_used(folder: Path, mode: int) -> None:
     assert [path.name for path in folder.iterdir()] == [FILE]
 
 
-def test_a_folder_of_somebody_else_is_not_used(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_of_other_user_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Cache(folder)
     cache.put("key", b"planted")
     user = os.geteuid()
@@ -74,7 +72,7 @@ def test_a_folder_of_somebody_else_is_not_used(
     assert [path.name for path in folder.iterdir()] == [FILE]
 
 
-def test_a_link_to_a_folder_is_not_used(tmp_path: Path) -> None:
+def test_link_to_folder_is_not_used(tmp_path: Path) -> None:
     Cache(tmp_path / "real").put("key", b"content")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     link = Cache(tmp_path / "link")
@@ -83,7 +81,7 @@ def test_a_link_to_a_folder_is_not_used(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "real").iterdir()] == [FILE]
 
 
-def test_a_file_in_its_place_fails_nothing(folder: Path) -> None:
+def test_file_instead_of_folder_is_no_error(folder: Path) -> None:
     folder.parent.mkdir()
     folder.write_bytes(b"")
     cache = Cache(folder)
@@ -91,9 +89,7 @@ def test_a_file_in_its_place_fails_nothing(folder: Path) -> None:
     assert cache.get("key") is None
 
 
-def test_a_write_that_fails_leaves_the_old_and_nothing_else(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_write_keeps_the_old_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Cache(folder)
     cache.put("key", b"old")
 
@@ -106,33 +102,33 @@ def test_a_write_that_fails_leaves_the_old_and_nothing_else(
     assert [path.name for path in folder.iterdir()] == [FILE]
 
 
-def test_a_reader_never_sees_half(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the moment before the new file takes the name, the name still has the old content."""
+def test_writes_are_atomic(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the new file is renamed, a reader gets the old content."""
     cache = Cache(folder)
     cache.put("key", b"old")
-    seen = []
+    states = []
     replace, sync = os.replace, os.fsync
     synced: list[bytes] = []
 
-    def keep(descriptor: int) -> None:
+    def record_sync(descriptor: int) -> None:
         synced.append(Path(f"/proc/self/fd/{descriptor}").read_bytes())
         sync(descriptor)
 
-    def look(source: str, target: str, **folders: int) -> None:
-        seen.append((cache.get("key"), (folder / source).read_bytes()))
+    def record_and_replace(source: str, target: str, **folders: int) -> None:
+        states.append((cache.get("key"), (folder / source).read_bytes()))
         replace(source, target, **folders)
 
-    monkeypatch.setattr(os, "replace", look)
-    monkeypatch.setattr(os, "fsync", keep)
+    monkeypatch.setattr(os, "replace", record_and_replace)
+    monkeypatch.setattr(os, "fsync", record_sync)
     cache.put("key", b"new")
-    ((before, draft),) = seen
-    assert before == b"old"
+    ((current, draft),) = states
+    assert current == b"old"
     assert [draft] == synced and draft.endswith(b"new"), "it may be cut off after a power failure"
     assert cache.get("key") == b"new"
 
 
-def test_the_oldest_are_forgotten(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caching, "MAX_FILES", 3)
+def test_oldest_files_are_evicted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "MAX_FILES", 3)
     cache = Cache(folder)
     keys = [f"of-{number}-{digest(bytes(number))}" for number in range(5)]
     for number, key in enumerate(keys):
@@ -141,10 +137,8 @@ def test_the_oldest_are_forgotten(folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert sorted(path.name for path in folder.iterdir()) == [f"{key}.pypwru" for key in keys[2:]]
 
 
-def test_a_draft_of_a_killed_run_is_forgotten_in_time(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(caching, "MAX_FILES", 3)
+def test_draft_of_killed_run_is_evicted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "MAX_FILES", 3)
     cache = Cache(folder)
 
     def die(*_: object, **__: object) -> None:
@@ -161,9 +155,9 @@ def test_a_draft_of_a_killed_run_is_forgotten_in_time(
     assert len(list(folder.iterdir())) == 3 and not draft.exists()
 
 
-def test_files_of_others_stay(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """$PYPWRU_CACHE may lead to a folder that is used for something else, too."""
-    monkeypatch.setattr(caching, "MAX_FILES", 3)
+def test_other_files_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """$PYPWRU_CACHE may name a folder that has other files, too."""
+    monkeypatch.setattr(cache_module, "MAX_FILES", 3)
     folder.mkdir(mode=0o700, parents=True)
     others = [
         "notes.txt", ".profile", "id_ed25519", "bytecode", "x.pypwru", ".new-abc", "key",
@@ -182,7 +176,7 @@ def test_files_of_others_stay(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def spoilt(whole: bytes, chance: random.Random) -> bytes:
-    """``whole``, otherwise."""
+    """Return ``whole``, damaged at random."""
     at = chance.randrange(len(whole))
     match chance.randrange(5):
         case 0:
@@ -196,7 +190,7 @@ def spoilt(whole: bytes, chance: random.Random) -> bytes:
     return whole[:at] + chance.randbytes(len(whole) - at) + b"!"
 
 
-def test_what_is_damaged_is_none(file: Path) -> None:
+def test_damaged_file_is_none(file: Path) -> None:
     cache, whole, chance = Cache(file.parent), file.read_bytes(), random.Random(1)
     with file.open("r+b", buffering=0) as entry:
         for number in range(10_000):
@@ -210,23 +204,23 @@ def test_what_is_damaged_is_none(file: Path) -> None:
     assert cache.get_or_make("key", lambda: "again") == "anew"
 
 
-def test_what_is_kept_under_another_key_is_none(file: Path) -> None:
-    """One digit of a file's name may be damaged, too."""
+def test_renamed_file_is_none(file: Path) -> None:
+    """The name of a file may be damaged, too."""
     file.rename(file.with_name("kez.pypwru"))
     assert Cache(file.parent).get("kez") is None
 
 
-def _large(path: Path) -> None:
+def make_large_file(path: Path) -> None:
     path.touch()
     os.truncate(path, 1 << 40)
 
 
 @pytest.mark.parametrize(
     "make",
-    [os.mkfifo, os.mkdir, _large, lambda path: path.symlink_to(path), lambda path: None],
+    [os.mkfifo, os.mkdir, make_large_file, lambda path: path.symlink_to(path), lambda path: None],
     ids=["fifo", "folder", "large", "link", "nothing"],
 )
-def test_what_is_no_file_of_ours_is_none(file: Path, make: Callable[[Path], None]) -> None:
+def test_other_file_types_are_none(file: Path, make: Callable[[Path], None]) -> None:
     file.unlink()
     make(file)
     assert Cache(file.parent).get("key") is None
@@ -234,14 +228,14 @@ def test_what_is_no_file_of_ours_is_none(file: Path, make: Callable[[Path], None
     assert Cache(file.parent).get("key") == (None if file.is_dir() else b"new")
 
 
-def test_a_link_to_a_file_of_ours_is_none(file: Path) -> None:
+def test_link_to_cache_file_is_none(file: Path) -> None:
     file.rename(file.with_name("moved"))
     file.symlink_to("moved")
     assert Cache(file.parent).get("key") is None
 
 
 def log_lines(folder: Path) -> list[str]:
-    """What the log says of ``folder`` that is read from, and written to, twice."""
+    """Return the log of two reads and writes in ``folder``."""
     stream = io.StringIO()
     cache = Cache(folder, Log(stream))
     for _ in range(2):
@@ -251,38 +245,36 @@ def log_lines(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("mode", "shown"), [(0o755, "055"), (0o777, "077"), (0o2775, "075"), (0o710, "010")]
+    ("mode", "permissions"), [(0o755, "055"), (0o777, "077"), (0o2775, "075"), (0o710, "010")]
 )
-def test_the_log_says_once_why_a_folder_is_not_used(
-    folder: Path, file: Path, mode: int, shown: str
+def test_unused_folder_is_logged_once(
+    folder: Path, file: Path, mode: int, permissions: str
 ) -> None:
     folder.chmod(mode)
     (line,) = log_lines(folder)
-    assert f"folder={folder}" in line and shown in line
+    assert f"folder={folder}" in line and permissions in line
     assert "chmod 700" in line and "PYPWRU_CACHE" in line
 
 
-def test_the_log_says_whose_folder_it_is(
-    folder: Path, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_log_names_the_owner(folder: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)
     (line,) = log_lines(folder)
     assert f"user {user}'s" in line and "PYPWRU_CACHE" in line
 
 
-def test_the_log_says_why_none_can_be_made(tmp_path: Path) -> None:
+def test_log_names_the_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (line,) = log_lines(tmp_path / "file" / "cache")
     assert "Not a directory" in line
 
 
-def test_nothing_is_said_of_a_folder_that_is_used(folder: Path) -> None:
+def test_used_folder_is_not_logged(folder: Path) -> None:
     assert log_lines(folder) == []
 
 
-def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container's may be a number alone."""
+def test_user_without_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container, the user may be a number only."""
     for name in ("PYPWRU_CACHE", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
@@ -295,7 +287,7 @@ def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_places(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYPWRU_CACHE", "/named")
     assert default_folder() == Path("/named")
     monkeypatch.delenv("PYPWRU_CACHE")
@@ -310,6 +302,6 @@ def test_the_places(monkeypatch: pytest.MonkeyPatch) -> None:
         assert default_folder() == Path("/home/somebody/.cache/pypwru")
 
 
-def test_parts_of_a_key_do_not_run_together() -> None:
+def test_digest_separates_parts() -> None:
     keys = {digest(b"ab", b"c"), digest(b"a", b"bc"), digest(b"abc"), digest(b"abc", b"")}
     assert len(keys) == 4

@@ -1,4 +1,4 @@
-"""Config is frozen, and its rules hold however it is made."""
+"""Config is frozen, and its rules are checked however it is made."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from pypwru.config import RULES, Config
 from pypwru.errors import UsageError
 
 
-def base() -> Config:
+def default_config() -> Config:
     parsed = parse([])
     assert isinstance(parsed, Config)
     return parsed
 
 
-def test_is_frozen() -> None:
+def test_config_is_frozen() -> None:
     with pytest.raises(AttributeError):
-        base().debug = True  # type: ignore[misc]
+        default_config().debug = True  # type: ignore[misc]
 
 
-def test_ready_file_would_empty_the_output() -> None:
+def test_ready_file_is_not_the_output() -> None:
     with pytest.raises(UsageError, match="name the same file") as caught:
         parse(["--ready-file=/tmp/x", "--output-file", "/tmp/x"])
     assert "\n" not in str(caught.value)
     with pytest.raises(UsageError):
-        base()._replace(ready_file=Path("x"), output_file=Path("x"))
+        default_config()._replace(ready_file=Path("x"), output_file=Path("x"))
     parse(["--ready-file=/tmp/x", "--output-file=/tmp/y"])
 
 
 @pytest.mark.parametrize(
-    ("broken", "message", "cured"),
+    ("refused", "message", "corrected"),
     [
         (
             "--filter-ifname eth0 --filter-netns inode:4026531840",
@@ -111,10 +111,10 @@ def test_ready_file_would_empty_the_output() -> None:
             (
                 f"--output-pcap - --pcap-when {typed}",
                 f'invalid argument "{typed}" for "--pcap-when" flag: no function "{typed}"; did '
-                f"you mean {meant}?",
-                f"--output-pcap - --pcap-when {meant}",
+                f"you mean {corrected_word}?",
+                f"--output-pcap - --pcap-when {corrected_word}",
             )
-            for typed, meant in (("frist", "first"), ("drops", "drop"), ("evry", "every"))
+            for typed, corrected_word in (("frist", "first"), ("drops", "drop"), ("evry", "every"))
         ),
         (
             "--pcap-when= --output-pcap a.pcapng",
@@ -133,17 +133,17 @@ def test_ready_file_would_empty_the_output() -> None:
         ),
     ],
 )
-def test_rules(broken: str, message: str, cured: str) -> None:
+def test_rules(refused: str, message: str, corrected: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse(broken.split())
+        parse(refused.split())
     assert str(caught.value) == message
-    parse(cured.split())
+    parse(corrected.split())
 
 
 @pytest.mark.parametrize(
     "flags",
     [
-        # As pwru: without an output file, dumps or XDP programs these are about nothing.
+        # As with pwru, these have no effect without an output file, dumps or XDP programs.
         "--output-file-max-size 1 --output-file-max-age 2 --output-file-max-backups 3",
         "--output-file-compress",
         "--set-percpu-buf 4294967295",
@@ -154,12 +154,12 @@ def test_rules(broken: str, message: str, cured: str) -> None:
         "--help=false --output-bpfmap --filter-track-bpf-helpers",
     ],
 )
-def test_what_is_about_nothing_is_accepted(flags: str) -> None:
+def test_flags_without_effect_are_accepted(flags: str) -> None:
     assert isinstance(parse(flags.split()), Config)
 
 
-def test_no_rule_breaks_the_defaults() -> None:
-    assert not any(broken(base()) for broken, _ in RULES)
+def test_defaults_obey_all_rules() -> None:
+    assert not any(is_broken(default_config()) for is_broken, _ in RULES)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_no_rule_breaks_the_defaults() -> None:
         ("--output-pcap - --pcap-when drop --pcap-when ip_rcv", False, {"drop", "ip_rcv"}),
     ],
 )
-def test_what_is_captured(flags: str, packets: bool, when: set[str]) -> None:
+def test_capture_points(flags: str, packets: bool, when: set[str]) -> None:
     config = parse(flags.split())
     assert isinstance(config, Config)
     config = config._replace(packets=packets)

@@ -1,4 +1,4 @@
-"""README.md and docs/: made tables are fresh, links lead somewhere, commands can be parsed."""
+"""README.md and docs/: generated tables are current, links resolve, commands are valid."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 # A file of this tree; the glossary also names files of the kernel and of pwru.
 _FILE = re.compile(r"`((?:bench|bpf|contrib|docs|pypwru|tests|tools)/[\w./-]+)[` ]")
 
-# `file`: `function`, wherever a page names both.
+# `file`: `function`, in pages that name both.
 _SYMBOL = re.compile(r"`((?:bpf|pypwru)/[\w./-]+)`:\s+`([\w.]+)`")
 _STATION = re.compile(r"^(\d+)\. `([\w./-]+)`: `[\w.]+` - \w", re.MULTILINE)
 
@@ -48,7 +48,7 @@ class Station(NamedTuple):
 
 
 def walks() -> dict[str, list[Station]]:
-    """The stations of each section of the architecture page that has any, in their order."""
+    """Return the stations by section of the architecture page, in their order."""
     sections = re.split(r"^## (.*)$", ARCHITECTURE.read_text(), flags=re.MULTILINE)[1:]
     found = {
         title: [Station(int(number), file) for number, file in _STATION.findall(text)]
@@ -58,7 +58,7 @@ def walks() -> dict[str, list[Station]]:
 
 
 def python_names(source: str) -> set[str]:
-    """The functions and classes of a module, methods as ``Class.method``."""
+    """Return the functions and classes of a module, methods as ``Class.method``."""
     tree = ast.parse(source)
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     members = {
@@ -72,13 +72,13 @@ def python_names(source: str) -> set[str]:
 
 
 def c_names(source: str) -> set[str]:
-    """The functions that a C file defines: kernel style, the body's brace in the first column."""
+    """Return the functions of a C file in kernel style: the body's brace in the first column."""
     pattern = r"^(?:ALWAYS_INLINE )?(?:\w+ )+\**(\w+)\([^;{}]*\)\n\{"
     return set(re.findall(pattern, source, re.MULTILINE))
 
 
 def commands(page: Path) -> Iterator[str]:
-    """The command lines of pypwru in the shell examples of ``page``, up to a pipe or comment."""
+    """Yield command lines of pypwru in the shell examples of ``page``, up to a pipe or comment."""
     for language, text in _FENCE.findall(page.read_text()):
         if language == "sh":
             for line in text.replace("\\\n", " ").replace("|\n", "| ").splitlines():
@@ -94,34 +94,32 @@ COMMANDS = [(page.name, command) for page in COMMANDS_OF for command in commands
 
 
 def anchors(page: Path) -> set[str]:
-    """The names that GitHub gives to the headings of ``page``."""
+    """Return GitHub's anchors of the headings of ``page``."""
     text = _FENCE.sub("", page.read_text())
     heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
 @pytest.mark.parametrize("page", GENERATED, ids=lambda page: page.name)
-def test_the_made_tables_are_fresh(page: Path) -> None:
+def test_generated_tables_are_current(page: Path) -> None:
     assert page.read_text() == render(page.read_text()), "stale: run `make docs`"
 
 
-def test_the_options_are_listed_once_each() -> None:
+def test_options_are_listed_once() -> None:
     text = (TREE / "docs" / "options.md").read_text()
     rows = re.findall(r"^\| ((?:`-.*?`(?:, )?)+) \|", text, re.MULTILINE)
     named = re.findall(r"--([a-z0-9-]+)", " ".join(rows))
     assert sorted(named) == sorted(flag.name for flag in FLAGS if not flag.hidden)
 
 
-def test_the_list_of_extensions_is_pypwrus_own_flags() -> None:
+def test_list_of_extensions() -> None:
     text = (TREE / "docs" / "differences-from-pwru.md").read_text()
-    _, _, made = text.partition("<!-- extensions -->")
-    named = re.findall(r"`--([a-z0-9-]+)`", made.partition("<!-- end")[0])
+    _, _, generated = text.partition("<!-- extensions -->")
+    named = re.findall(r"`--([a-z0-9-]+)`", generated.partition("<!-- end")[0])
     assert named == [flag.name for flag in FLAGS if flag.extension and not flag.hidden]
 
 
-def test_a_page_without_a_made_part_is_an_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_page_without_generated_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.md"
     for text in ("", "<!-- options -->\n"):
         page.write_text(text)
@@ -131,23 +129,23 @@ def test_a_page_without_a_made_part_is_an_error(
     assert main([]) == 2
 
 
-def test_what_stands_around_a_made_part_stays(tmp_path: Path) -> None:
+def test_text_around_generated_part_stays(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- extensions -->\nstale\n<!-- end of extensions -->\nb\n")
     assert main([str(page)]) == 0
-    made = page.read_text()
-    assert made.startswith("a\n<!-- extensions -->\n\n`--") and "stale" not in made
-    assert made.endswith(".\n\n<!-- end of extensions -->\nb\n")
+    generated = page.read_text()
+    assert generated.startswith("a\n<!-- extensions -->\n\n`--") and "stale" not in generated
+    assert generated.endswith(".\n\n<!-- end of extensions -->\nb\n")
 
 
-def test_the_readme_fits_a_terminal() -> None:
+def test_readme_fits_a_terminal() -> None:
     lines = (TREE / "README.md").read_text().splitlines()
     assert len(lines) <= 200
     assert [line for line in lines if len(line) > 80] == []
 
 
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
-def test_a_page_opens_with_its_question(page: Path) -> None:
+def test_page_opens_with_its_question(page: Path) -> None:
     head, _, rest = page.read_text().partition("\n\n")
     assert head.startswith("# ")
     question = rest.partition("\n\n")[0]
@@ -155,7 +153,7 @@ def test_a_page_opens_with_its_question(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_resolve(page: Path) -> None:
     for link in _LINK.findall(page.read_text()):
         if not link.startswith("https://"):
             name, _, anchor = link.partition("#")
@@ -165,25 +163,25 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_files_that_are_named_exist(page: Path) -> None:
+def test_named_files_exist(page: Path) -> None:
     if page.name != "glossary.md":
         missing = [name for name in _FILE.findall(page.read_text()) if not (TREE / name).exists()]
         assert missing == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_functions_that_are_named_exist(page: Path) -> None:
+def test_named_functions_exist(page: Path) -> None:
     for name, symbol in _SYMBOL.findall(page.read_text()):
         source = (TREE / name).read_text()
         assert symbol in (python_names if name.endswith(".py") else c_names)(source), name
 
 
-def test_the_architecture_has_three_walks() -> None:
+def test_architecture_has_three_walks() -> None:
     assert list(walks()) == ["A record", "A filter", "A rule"]
 
 
 @pytest.mark.parametrize("walk", walks().values(), ids=walks())
-def test_a_walk_is_short_and_goes_one_way(walk: list[Station]) -> None:
+def test_walk_is_short_and_has_no_loop(walk: list[Station]) -> None:
     assert [station.number for station in walk] == list(range(1, len(walk) + 1))
     assert len(walk) <= MAX_STATIONS
     files = [station.file for station in walk]
@@ -193,20 +191,20 @@ def test_a_walk_is_short_and_goes_one_way(walk: list[Station]) -> None:
     assert set(files) <= {name for name, _ in _SYMBOL.findall(ARCHITECTURE.read_text())}
 
 
-def test_the_architecture_has_every_room_in_the_order_of_the_linter() -> None:
+def test_architecture_has_rooms_in_order() -> None:
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(TREE / "setup.cfg")
     layers = re.findall(r"\w+", setup["importlinter:contract:layers"]["layers"])
     assert re.findall(r"^\| `(\w+)` \|", ARCHITECTURE.read_text(), re.MULTILINE) == layers
 
 
-def test_the_architecture_has_every_folder_of_the_c() -> None:
+def test_architecture_has_folders_of_c() -> None:
     folders = {path.parent.relative_to(TREE).parts[:2] for path in TREE.glob("bpf/**/*.[ch]")}
     listed = re.findall(r"^\| `(bpf/[\w/]*)` \|", ARCHITECTURE.read_text(), re.MULTILINE)
     assert set(listed) == {"/".join(folder) + "/" for folder in folders}
 
 
-def test_the_picture_fits_a_terminal() -> None:
+def test_picture_fits_a_terminal() -> None:
     pictures = _FENCE.findall(ARCHITECTURE.read_text())
     lines = [line for _, text in pictures for line in text.splitlines()]
     assert lines and max(map(len, lines)) <= 80
@@ -218,12 +216,12 @@ def test_every_page_is_in_the_readme() -> None:
 
 
 @pytest.mark.parametrize(("name", "command"), COMMANDS)
-def test_a_command_can_be_parsed(name: str, command: str) -> None:
+def test_commands_are_valid(name: str, command: str) -> None:
     config = parse(shlex.split(command))
     assert isinstance(config, Config)
     compile_filter(config.pcap_filter)
 
 
-def test_there_are_commands() -> None:
+def test_number_of_commands() -> None:
     assert sum(name == "README.md" for name, _ in COMMANDS) >= 11
     assert len(COMMANDS) >= 18

@@ -1,4 +1,4 @@
-"""What to do about an error of the system's."""
+"""Remedies for errors of system calls."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ from pypwru.errors import remedy
         (errno.EPERM, "run as root"),
     ],
 )
-def test_a_cure_is_of_the_limit_that_is_met(code: int, advice: str) -> None:
+def test_remedy_names_the_limit(code: int, advice: str) -> None:
     assert remedy(OSError(code, os.strerror(code)), "run as root").startswith(advice)

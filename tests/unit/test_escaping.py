@@ -1,4 +1,4 @@
-"""What is escaped, by Unicode's own tables; and how, by a reader of JSON."""
+"""Which characters are escaped, compared with Unicode's tables; and how, with a JSON parser."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pypwru.escaping import escape_unprintable
 
-# The classes of UAX #9 that turn the direction of what follows.
+# The classes of UAX #9 that change the direction of the text after them.
 BIDI = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI", "BN"))
 # Of DerivedCoreProperties.txt of Unicode 15: Default_Ignorable_Code_Point that is assigned.
 IGNORABLE = (
@@ -23,29 +23,29 @@ IGNORABLE = (
 )  # fmt: skip
 
 
-def test_no_letter_is_obeyed_or_invisible() -> None:
+def test_control_and_invisible_characters() -> None:
     for code in range(sys.maxunicode + 1):
         letter = chr(code)
         category = unicodedata.category(letter)
-        is_seen = category[0] in "LMNPS" and unicodedata.bidirectional(letter) not in BIDI
-        shown = escape_unprintable(letter)
-        if letter == " " or (is_seen and code not in (*IGNORABLE, 0x2800)):
-            assert shown == letter
+        is_visible = category[0] in "LMNPS" and unicodedata.bidirectional(letter) not in BIDI
+        escaped = escape_unprintable(letter)
+        if letter == " " or (is_visible and code not in (*IGNORABLE, 0x2800)):
+            assert escaped == letter
         elif 0xDC80 <= code <= 0xDCFF:
-            assert shown == f"\\x{code - 0xDC00:02x}"
+            assert escaped == f"\\x{code - 0xDC00:02x}"
         else:
-            assert shown.isascii() and shown.isprintable()
-            assert json.loads(f'"{shown}"') == letter, hex(code)
+            assert escaped.isascii() and escaped.isprintable()
+            assert json.loads(f'"{escaped}"') == letter, hex(code)
 
 
 @given(st.text())
-def test_a_text_is_one_line_that_json_reads_back(text: str) -> None:
-    shown = escape_unprintable(text)
-    assert shown.isprintable()
+def test_escaped_text_is_one_json_line(text: str) -> None:
+    escaped = escape_unprintable(text)
+    assert escaped.isprintable()
     if not {"\\", '"'} & set(text):
-        assert json.loads(f'"{shown}"') == text
+        assert json.loads(f'"{escaped}"') == text
 
 
-def test_a_name_that_is_not_utf8() -> None:
+def test_name_that_is_not_utf8() -> None:
     name = b"a\x9b\xff\xc3\xa9".decode("utf-8", "surrogateescape")
     assert escape_unprintable(name) == "a\\x9b\\xffé"

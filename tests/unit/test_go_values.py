@@ -1,4 +1,4 @@
-"""Go's words for numbers, lists and quotes, judged by Python's readers of the same notations."""
+"""Go's notations of numbers, lists and quotes, compared with Python's parsers of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pypwru.go_values import (
 
 
 def python_int(text: str) -> int | None:
-    """int(text, 0) accepts what strconv does, but for octal 017, spaces, signs and other digits."""
+    """Parse like strconv: int(text, 0) differs in octal 017, spaces, signs and other digits."""
     if not text.isascii() or text.strip() != text or text[:1] in {"+", "-"}:
         return None
     octal = text[1:2] in set("01234567_") and text[:1] == "0"
@@ -49,8 +49,8 @@ def test_unsigned_numbers(text: str) -> None:
 
 
 @pytest.mark.parametrize("base", [10, 16])
-def test_numbers_of_thousands_of_digits(base: int) -> None:
-    """Python's int() refuses them in words of its own."""
+def test_very_long_numbers(base: int) -> None:
+    """Python's int() refuses them with its own message."""
     assert parse_uint_base("0" * 5000, base, 32) == 0
     assert parse_uint_base("0" * 5000 + "40000000", base, 32) == int("40000000", base)
     for digits in ("9" * 5000, f"{1 << 32}" + "0" * 5000, "1" + "0" * 32):
@@ -66,7 +66,7 @@ def test_signed_numbers(number: int, form: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["2147483648", "-2147483649", "0x80000000"])
-def test_signed_numbers_have_a_range(text: str) -> None:
+def test_range_of_signed_numbers(text: str) -> None:
     with pytest.raises(ValueError, match=r"ParseInt.*value out of range"):
         parse_int(text, 32)
 
@@ -80,11 +80,11 @@ def test_bool_words() -> None:
 
 
 @given(st.lists(st.text('ab,"  é', max_size=5), min_size=1, max_size=4))
-def test_lists_that_python_writes(fields: list[str]) -> None:
-    class Joined(list[str]):
+def test_lists_written_by_python(fields: list[str]) -> None:
+    class Lines(list[str]):
         write = list.append
 
-    lines = Joined()
+    lines = Lines()
     csv.writer(lines, lineterminator="").writerow(fields)
     # A lone empty field is written as "", and Go too reads that as one empty field.
     assert list(parse_csv(lines[0])) == fields
@@ -106,7 +106,7 @@ def test_malformed_lists(text: str, message: str) -> None:
         parse_csv(text)
 
 
-def test_an_empty_list() -> None:
+def test_empty_list() -> None:
     assert parse_csv("") == ()
     assert parse_csv(",") == ("", "")
     with pytest.raises(ValueError, match="line break"):
@@ -114,11 +114,11 @@ def test_an_empty_list() -> None:
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
-def test_quotes_as_json_does_for_ascii(text: str) -> None:
+def test_ascii_is_quoted_as_in_json(text: str) -> None:
     assert go_quote(text) == json.dumps(text)
 
 
-def test_quotes_what_json_has_no_letter_for() -> None:
+def test_quotes_of_other_characters() -> None:
     assert go_quote("\a\b\f\n\r\t\v\x01\x7f") == r'"\a\b\f\n\r\t\v\x01\x7f"'
     assert go_quote("é\u200b\U000e0001") == '"é\\u200b\\U000e0001"'
     assert go_quote(b"\xff".decode("utf-8", "surrogateescape")) == r'"\xff"'

@@ -1,4 +1,4 @@
-"""Log lines are slog's, and never cost a trace."""
+"""Log lines have slog's format, and a failed write never ends a trace."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
         return True
 
 
-class Broken(io.StringIO):
+class BrokenStream(io.StringIO):
     def write(self, text: str) -> int:
         raise BrokenPipeError
 
@@ -26,7 +26,7 @@ class Broken(io.StringIO):
         raise ValueError("I/O operation on closed file")
 
 
-def test_a_line_is_slogs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_have_slog_format(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     when = time.struct_time((2026, 11, 23, 4, 12, 8, 0, 0, 0))
     strftime = time.strftime
@@ -41,30 +41,30 @@ def test_a_line_is_slogs(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_debug_only_when_asked() -> None:
-    quiet, chatty = io.StringIO(), io.StringIO()
+def test_debug_lines_need_debug() -> None:
+    quiet, debug = io.StringIO(), io.StringIO()
     Log(quiet).debug("Found", count=1)
-    Log(chatty, debug=True).debug("Found", count=1)
+    Log(debug, debug=True).debug("Found", count=1)
     assert quiet.getvalue() == ""
-    assert re.fullmatch(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d DEBUG Found count=1\n", chatty.getvalue())
+    assert re.fullmatch(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d DEBUG Found count=1\n", debug.getvalue())
 
 
-def test_a_broken_stream_never_raises() -> None:
+def test_broken_stream_does_not_raise() -> None:
     closed = io.StringIO()
     closed.close()
     full = open("/dev/full", "w")  # noqa: SIM115 -- closed below
     read, write = os.pipe()
     os.close(read)
     pipe = os.fdopen(write, "w")
-    for stream in (closed, Broken(), full, pipe, None):
+    for stream in (closed, BrokenStream(), full, pipe, None):
         with Log(stream).progress(2, "x") as progress:
             progress.advance()
         Log(stream).info("hello", value="\udcff")
     for file in (full, pipe):
-        file.close()  # raises if anything is left in Python's buffer: the status would be 120
+        file.close()  # raises if Python's buffer is not empty: the status would be 120
 
 
-def test_progress_is_drawn_on_a_terminal_only() -> None:
+def test_progress_needs_a_terminal() -> None:
     file, terminal = io.StringIO(), Terminal()
     for stream in (file, terminal):
         with Log(stream).progress(4, "Attaching") as progress:
@@ -74,8 +74,8 @@ def test_progress_is_drawn_on_a_terminal_only() -> None:
     assert terminal.getvalue().startswith(f"\r\x1b[KAttaching [{'.' * 40}] 0/4")
 
 
-def test_a_step_is_shown_on_a_terminal_while_it_is_done() -> None:
-    """A line of the log takes its place, and so does a bar inside it."""
+def test_operation_is_drawn_on_a_terminal() -> None:
+    """A line of the log replaces it, and so does a progress bar inside it."""
     file, terminal = io.StringIO(), Terminal()
     for stream in (file, terminal):
         log = Log(stream)
@@ -86,9 +86,9 @@ def test_a_step_is_shown_on_a_terminal_while_it_is_done() -> None:
             raise KeyError
         log.info("bye")
     assert file.getvalue().count("\n") == 2 and "\x1b" not in file.getvalue()
-    shown = [re.sub(r"^\S+ \S+ INFO ", "", line) for line in terminal.getvalue().split("\x1b[K")]
+    lines = [re.sub(r"^\S+ \S+ INFO ", "", line) for line in terminal.getvalue().split("\x1b[K")]
     bar = "Attaching [{}] {}/1"
-    assert [line.rstrip("\r") for line in shown] == [
+    assert [line.rstrip("\r") for line in lines] == [
         "",
         "Compiling...",
         "hello\n",
@@ -99,7 +99,7 @@ def test_a_step_is_shown_on_a_terminal_while_it_is_done() -> None:
     ]
 
 
-def test_progress_draws_ten_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_draws_10_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     terminal = Terminal()
@@ -110,7 +110,7 @@ def test_progress_draws_ten_times_a_second_at_most(monkeypatch: pytest.MonkeyPat
     assert terminal.getvalue().count("\r") == 10
 
 
-def test_progress_counts_what_threads_do() -> None:
+def test_progress_counts_all_threads() -> None:
     terminal = Terminal()
     with Log(terminal).progress(4000, "x") as progress:
 
@@ -126,7 +126,7 @@ def test_progress_counts_what_threads_do() -> None:
     assert terminal.getvalue().endswith(" 4000/4000\n")
 
 
-def test_a_line_during_progress_has_its_own_row() -> None:
+def test_line_during_progress() -> None:
     terminal = Terminal()
     logger = Log(terminal)
     with logger.progress(2, "x"):
@@ -134,12 +134,12 @@ def test_a_line_during_progress_has_its_own_row() -> None:
     assert re.search(r"0/2\r\x1b\[K\d{4}/.* WARN odd\n\r\x1b\[Kx ", terminal.getvalue())
 
 
-def test_nothing_to_do_is_no_division_by_zero() -> None:
+def test_progress_with_zero_steps() -> None:
     with Log(Terminal()).progress(0, "x"):
         pass
 
 
-def test_a_terminal_that_somebody_made_non_blocking_gets_all() -> None:
+def test_non_blocking_terminal_gets_all() -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     text = "line\n" * 100_000

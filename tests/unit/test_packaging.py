@@ -1,4 +1,4 @@
-"""What pypwru needs beside its modules travels: in the sdist, in the wheel, onto the disk."""
+"""Files beside modules are in the sdist, in the wheel, and in an installation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ print(getattr(build_meta, "build_" + sys.argv[1])(sys.argv[2]))
 
 
 def files(folder: str) -> set[str]:
-    """What the tree has below ``folder``, whatever setup.cfg says of it."""
+    """Return the files of the tree in ``folder``, regardless of setup.cfg."""
     found = (path for path in (TREE / folder).rglob("*") if path.is_file())
     return {str(path.relative_to(TREE)) for path in found if "__pycache__" not in path.parts}
 
@@ -59,37 +59,37 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from the unpacked sdist, as pip and Debian do: what the sdist lacks, this lacks too."""
+    """Build a wheel from the unpacked sdist, as pip and Debian do: files missing there show."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(["tar", "-C", folder, "-xf", sdist], check=True)
     (source,) = folder.iterdir()
     return build("wheel", source, folder / "built")
 
 
-def test_the_sdist_has_the_whole_tree(sdist: Path) -> None:
+def test_sdist_has_the_whole_tree(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = {"LICENSE", "Makefile", "pyproject.toml", "setup.cfg", *PAGES, *SHARED}
+    expected = {"LICENSE", "Makefile", "pyproject.toml", "setup.cfg", *PAGES, *SHARED}
     for folder in ("bench", "bpf", "docs", "pypwru", "setup", "tests", "tools"):
-        wanted |= files(folder)
-    assert wanted - names == set()
+        expected |= files(folder)
+    assert expected - names == set()
 
 
-def test_the_wheel_has_sources_and_tables(wheel: Path) -> None:
+def test_wheel_has_sources_and_tables(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    wanted = files("pypwru") | {f"pypwru/{name}" for name in files("bpf")}
-    assert any(name.endswith(".bpf.c") for name in wanted)
-    assert wanted - names == set()
+    expected = files("pypwru") | {f"pypwru/{name}" for name in files("bpf")}
+    assert any(name.endswith(".bpf.c") for name in expected)
+    assert expected - names == set()
     assert not [name for name in names if name.startswith(("tests/", "bench/", "bpf/", "tools/"))]
 
 
-def test_installing_puts_everything_in_its_place(wheel: Path, tmp_path: Path) -> None:
+def test_installed_files(wheel: Path, tmp_path: Path) -> None:
     options = ["--no-index", "--no-deps", "--no-warn-script-location", "--ignore-installed"]
     python("-m", "pip", "install", *options, "--prefix", tmp_path, wheel, cwd=tmp_path)
 
-    for source, place in SHARED.items():
-        (installed,) = tmp_path.rglob(place)
+    for source, destination in SHARED.items():
+        (installed,) = tmp_path.rglob(destination)
         assert installed.read_bytes() == (TREE / source).read_bytes()
     (headers,) = tmp_path.rglob("pypwru/bpf/event.h")
     assert headers.read_bytes() == (TREE / "bpf" / "event.h").read_bytes()
@@ -102,7 +102,7 @@ exec python3 -c 'import sys; sys.version_info = (3, 9, 2); exec(sys.argv[1])' "$
 """
 
 
-def test_an_older_python_is_told_before_anything_is_installed(tmp_path: Path) -> None:
+def test_old_python_is_refused_first(tmp_path: Path) -> None:
     for name in ("Makefile", "setup.cfg", "pyproject.toml"):
         shutil.copy(TREE / name, tmp_path)
     (tmp_path / "setup").mkdir()

@@ -1,4 +1,4 @@
-"""What scapy touches in the caller's home when we import it, by CPython's own audit."""
+"""Importing scapy touches nothing in the caller's home; the oracle is CPython's audit hook."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-AUDITED = """
+AUDIT_PROGRAM = """
 import os, sys
 found = set()
 home = os.environ["HOME"]
@@ -27,8 +27,8 @@ print(sorted(found))
 
 
 @pytest.mark.parametrize("module", ["pypwru.pcap.classic", "pypwru.api.scapy_packet"])
-@pytest.mark.parametrize("named", [False, True])
-def test_nothing(tmp_path: Path, module: str, named: bool) -> None:
+@pytest.mark.parametrize("has_xdg", [False, True])
+def test_import_touches_no_home(tmp_path: Path, module: str, has_xdg: bool) -> None:
     cache = tmp_path / ".cache" / "scapy"
     cache.mkdir(parents=True)
     for name in ("ethertypes", "services", "manufdb"):
@@ -36,10 +36,10 @@ def test_nothing(tmp_path: Path, module: str, named: bool) -> None:
             (cache / f"{name}{suffix}").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     environment = {name: value for name, value in os.environ.items() if "XDG" not in name}
     environment |= {"HOME": str(tmp_path)}
-    if named:
+    if has_xdg:
         environment |= {"XDG_CACHE_HOME": str(cache.parent), "XDG_CONFIG_HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", AUDITED, module],
+        [sys.executable, "-c", AUDIT_PROGRAM, module],
         capture_output=True,
         text=True,
         env=environment,

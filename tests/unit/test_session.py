@@ -1,4 +1,4 @@
-"""What a session gives of its ring, and when; whole sessions are in tests/native."""
+"""Batches of a session, with a fake ring; whole sessions are in tests/native."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pypwru.signals import StopRequest
 from pypwru.wire.record import RawRecord, Record
 from tests.support import records
 
-ONE = Record(bytes(32), bytes(16), 0, b"")
+RECORD = Record(bytes(32), bytes(16), 0, b"")
 
 
-class Lengths(RingReader):
-    """A ring that gives batches of these lengths, and then wants the end."""
+class FakeRing(RingReader):
+    """A fake ring with batches of these lengths, which then requests the stop."""
 
-    def __init__(self, wanted: StopRequest, *lengths: int) -> None:
-        self.wanted = wanted
+    def __init__(self, stop_request: StopRequest, *lengths: int) -> None:
+        self.stop_request = stop_request
         self.lengths = list(lengths)
         self.stopped = False
 
@@ -31,18 +31,18 @@ class Lengths(RingReader):
         pass
 
     def read(self) -> list[RawRecord]:
-        return [ONE] * self.lengths.pop(0) if self.lengths else []
+        return [RECORD] * self.lengths.pop(0) if self.lengths else []
 
     def wait(self) -> None:
         if not self.lengths:
-            self.wanted.received = True
+            self.stop_request.received = True
 
     def stop(self) -> None:
         self.stopped = True
 
 
-class Late(Pipeline):
-    """Holds everything until the end."""
+class HoldingPipeline(Pipeline):
+    """A pipeline that holds all batches until the end."""
 
     def __init__(self) -> None:
         self.held: list[Batch] = []
@@ -55,18 +55,18 @@ class Late(Pipeline):
         return self.held
 
 
-class Traced:
-    """A session, and whether it is attached."""
+class FakeSession:
+    """A session with a fake ring, and whether it is attached."""
 
     def __init__(self, *lengths: int, flags: str = "", stages: Pipeline | None = None) -> None:
         config = records.configured(flags)
-        self.wanted = StopRequest(-1)
-        self.ring = Lengths(self.wanted, *lengths)
+        self.stop_request = StopRequest(-1)
+        self.ring = FakeRing(self.stop_request, *lengths)
         self.attached = True
         stages = stages or Pipeline(config, {}, NO_NFT_SOURCE, records.names().is_drop)
         report = AttachReport(missed_counters=[lambda: 3 if self.attached else 0])
         with ExitStack() as probes:
-            probes.callback(self.let_go)
+            probes.callback(self.mark_detached)
             plan: Any = SimpleNamespace(config=config, netns=0)
             loader = SimpleNamespace(hits=lambda: 0, run_stats=None)
             loaded: Any = SimpleNamespace(
@@ -77,57 +77,57 @@ class Traced:
             )
             names = records.names()
             self.session = Session(
-                plan, loaded, attached, names, stages, self.wanted, probes.pop_all()
+                plan, loaded, attached, names, stages, self.stop_request, probes.pop_all()
             )
 
-    def let_go(self) -> None:
+    def mark_detached(self) -> None:
         self.attached = False
 
-    def live(self) -> list[int]:
+    def batch_lengths(self) -> list[int]:
         return [len(batch) for batch in self.session.batches()]
 
-    def rest(self) -> list[int]:
+    def remaining_lengths(self) -> list[int]:
         return [len(batch) for batch in self.session.drain_remaining()]
 
 
-def test_batches_are_given_as_they_come_empty_ones_too() -> None:
-    traced = Traced(2, 0, 3)
-    assert traced.live() == [2, 0, 3]
-    assert traced.attached and not traced.ring.stopped
-    assert not traced.session.limit_reached
-    traced.ring.lengths = [1, 1]
-    traced.session.stop()
-    assert traced.ring.stopped
-    assert traced.rest() == [1, 1]
+def test_batches_include_empty_ones() -> None:
+    fake = FakeSession(2, 0, 3)
+    assert fake.batch_lengths() == [2, 0, 3]
+    assert fake.attached and not fake.ring.stopped
+    assert not fake.session.limit_reached
+    fake.ring.lengths = [1, 1]
+    fake.session.stop()
+    assert fake.ring.stopped
+    assert fake.remaining_lengths() == [1, 1]
 
 
-def test_the_limit_ends_it_whatever_is_left() -> None:
-    traced = Traced(2, 3, 4, flags="--output-limit-lines=4")
-    assert traced.live() == [2, 2]
-    assert traced.session.limit_reached
-    assert sum(traced.rest()) == 0
+def test_limit_ends_the_session() -> None:
+    fake = FakeSession(2, 3, 4, flags="--output-limit-lines=4")
+    assert fake.batch_lengths() == [2, 2]
+    assert fake.session.limit_reached
+    assert sum(fake.remaining_lengths()) == 0
 
 
-def test_detaching_is_done_once() -> None:
-    traced = Traced(1)
-    traced.session.detach()
-    assert not traced.attached
-    traced.session.detach()
-    assert traced.session._account._missed == 3, "those of the probes that were there"
+def test_detach_is_idempotent() -> None:
+    fake = FakeSession(1)
+    fake.session.detach()
+    assert not fake.attached
+    fake.session.detach()
+    assert fake.session._account._missed == 3, "those of the probes that were there"
 
 
-def test_what_is_held_comes_last() -> None:
-    traced = Traced(2, 1, stages=Late())
-    assert traced.live() == [0, 0]
-    traced.ring.lengths = [4]
-    assert traced.rest() == [0]
-    traced.session.detach()
-    assert traced.rest() == [2, 1, 4]
+def test_held_batches_come_last() -> None:
+    fake = FakeSession(2, 1, stages=HoldingPipeline())
+    assert fake.batch_lengths() == [0, 0]
+    fake.ring.lengths = [4]
+    assert fake.remaining_lengths() == [0]
+    fake.session.detach()
+    assert fake.remaining_lengths() == [2, 1, 4]
 
 
-def test_what_is_held_is_cut_too() -> None:
-    traced = Traced(2, 3, flags="--output-limit-lines=4", stages=Late())
-    traced.live()
-    traced.session.detach()
-    assert traced.rest() == [2, 2]
-    assert traced.session.limit_reached
+def test_limit_truncates_held_batches() -> None:
+    fake = FakeSession(2, 3, flags="--output-limit-lines=4", stages=HoldingPipeline())
+    fake.batch_lengths()
+    fake.session.detach()
+    assert fake.remaining_lengths() == [2, 2]
+    assert fake.session.limit_reached

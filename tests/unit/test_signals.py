@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP as a question and a descriptor."""
+"""SIGINT, SIGTERM and SIGHUP as a stop request with a descriptor."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 
 from pypwru.signals import manual_stop, stop_on_signals
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@pytest.mark.parametrize("number", STOPPING)
-def test_a_signal_is_noted_and_wakes(number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_signal_requests_stop(number: signal.Signals) -> None:
     with stop_on_signals() as stop:
         assert not stop.requested()
         assert select.select([stop.fd], [], [], 0)[0] == []
@@ -24,10 +24,10 @@ def test_a_signal_is_noted_and_wakes(number: signal.Signals) -> None:
         assert select.select([stop.fd], [], [], 10)[0] == [stop.fd]
 
 
-def test_a_later_one_interrupts_but_not_one_right_behind() -> None:
+def test_second_signal_interrupts_after_1_s() -> None:
     now = [100.0]
     with stop_on_signals(lambda: now[0]) as stop:
-        for now[0] in (100.0, 100.0, 100.9):  # as of timeout(1), and of who presses twice
+        for now[0] in (100.0, 100.0, 100.9):  # as of timeout(1), or of a key that is pressed twice
             signal.raise_signal(signal.SIGTERM)
         now[0] = 101.1
         with pytest.raises(KeyboardInterrupt):
@@ -35,7 +35,7 @@ def test_a_later_one_interrupts_but_not_one_right_behind() -> None:
         assert stop.requested()
 
 
-def test_nohup_is_heeded() -> None:
+def test_ignored_sighup_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with stop_on_signals() as stop:
@@ -46,25 +46,25 @@ def test_nohup_is_heeded() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_everything_is_as_before_on_the_way_out() -> None:
-    before = [signal.getsignal(number) for number in STOPPING]
+def test_handlers_are_restored() -> None:
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
     with pytest.raises(ValueError), stop_on_signals() as stop:
         raise ValueError
-    assert [signal.getsignal(number) for number in STOPPING] == before
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
     with pytest.raises(OSError):
         os.fstat(stop.fd)
 
 
-def test_a_call_is_noted_and_wakes_and_leaves_signals_alone() -> None:
-    before = [signal.getsignal(number) for number in STOPPING]
-    with manual_stop() as wish:
-        assert [signal.getsignal(number) for number in STOPPING] == before
-        assert not wish.requested()
-        assert select.select([wish.fd], [], [], 0)[0] == []
-        thread = threading.Thread(target=wish.request)
+def test_manual_stop_keeps_signals() -> None:
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    with manual_stop() as stop:
+        assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+        assert not stop.requested()
+        assert select.select([stop.fd], [], [], 0)[0] == []
+        thread = threading.Thread(target=stop.request)
         thread.start()
-        assert select.select([wish.fd], [], [], 10)[0] == [wish.fd]
-        assert wish.requested()
+        assert select.select([stop.fd], [], [], 10)[0] == [stop.fd]
+        assert stop.requested()
         thread.join()
     with pytest.raises(OSError):
-        os.fstat(wish.fd)
+        os.fstat(stop.fd)

@@ -1,4 +1,4 @@
-"""What the command loads before there is a run: the flag table and little else.
+"""Modules that the command loads before a run: the flag table and little else.
 
 Real runs are in tests/native/test_startup.py.
 """
@@ -27,9 +27,9 @@ FLAG_TABLE = {
     "pypwru.log",
     "pypwru.cli.flags",
 }
-# --version writes through the sink of events, which says what is wrong with standard output.
+# --version writes through the sink of events, which has the errors of standard output.
 VERSION = {"pypwru.files", "pypwru.files.sink"}
-# Where a word is not understood, others are looked for that are like it.
+# For an unknown word, similar ones are searched.
 HINTS = {"pypwru.cli.hints", "pypwru.suggestions"}
 
 
@@ -52,8 +52,8 @@ def test_modules_before_a_run(words: list[str], more: set[str]) -> None:
     assert not loaded & HEAVY
 
 
-def test_the_package_loads_nothing_before_its_main_module() -> None:
-    """Until then Ctrl-C is Python's, a traceback."""
+def test_package_loads_only_itself() -> None:
+    """Before that, Ctrl-C prints Python's traceback."""
     loaded = {}
     plain = "import __future__, importlib"
     for code in (plain, "import pypwru"):
@@ -64,8 +64,8 @@ def test_the_package_loads_nothing_before_its_main_module() -> None:
     assert loaded["import pypwru"] - loaded[plain] == {"pypwru"}
 
 
-def test_modules_of_nftables_are_light() -> None:
-    """What a run loads beside its own where functions of nftables can be hooked."""
+def test_nftables_modules_are_light() -> None:
+    """Modules that a run loads in addition if functions of nftables can be hooked."""
     modules = "pypwru.nft.probes, pypwru.attach.kprobe_multi, pypwru.nft.chain_names"
     words = [sys.executable, "-X", "importtime", "-c", f"import {modules}"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
@@ -73,7 +73,7 @@ def test_modules_of_nftables_are_light() -> None:
     assert not imported(done.stderr) & HEAVY
 
 
-def test_a_run_without_debug_loads_nothing_for_it() -> None:
+def test_debug_modules_are_loaded_lazily() -> None:
     words = [sys.executable, "-X", "importtime", "-c", "import pypwru.cli.run"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
 

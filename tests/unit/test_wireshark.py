@@ -1,4 +1,4 @@
-"""contrib/wireshark, judged by tshark: comments become fields, filters, columns and a colour."""
+"""contrib/wireshark in tshark: comments become fields, filters, columns and a colour."""
 
 from __future__ import annotations
 
@@ -95,11 +95,11 @@ Tshark = Callable[..., str]
 
 @pytest.fixture
 def tshark(tmp_path: Path) -> Tshark:
-    """tshark with the script on packets with these comments; it must have no complaint."""
-    return _tshark(tmp_path, "-X", f"lua_script:{SCRIPT}")
+    """Return a function that runs tshark with the script; it must not print a warning."""
+    return make_tshark(tmp_path, "-X", f"lua_script:{SCRIPT}")
 
 
-def _tshark(folder: Path, *fixed: str, frame: Packet = FRAME) -> Tshark:
+def make_tshark(folder: Path, *fixed: str, frame: Packet = FRAME) -> Tshark:
     need(shutil.which("tshark"), "tshark (package tshark)")
     capture = folder / "capture.pcapng"
 
@@ -120,7 +120,7 @@ def _tshark(folder: Path, *fixed: str, frame: Packet = FRAME) -> Tshark:
 
 
 def write(file: Path, packets: Sequence[Sequence[str]], frame: Packet = FRAME) -> None:
-    """Scapy's own writer; a packet is its comments."""
+    """Write packets with the given comments, by scapy's writer."""
     with PcapNgWriter(str(file)) as writer:
         for comments in packets:
             packet = frame.copy()
@@ -129,14 +129,16 @@ def write(file: Path, packets: Sequence[Sequence[str]], frame: Packet = FRAME) -
 
 
 def fields(tshark: Tshark, packets: Sequence[Sequence[str]], *keys: str) -> list[list[str]]:
-    """Per packet the fields' values, commas between several."""
-    wanted = [word for key in keys for word in ("-e", f"pypwru.{key}")]
-    out = tshark(packets, "-T", "fields", *wanted)
+    """Return the values of fields by packet; several values are separated by commas."""
+    options = [word for key in keys for word in ("-e", f"pypwru.{key}")]
+    out = tshark(packets, "-T", "fields", *options)
     return [line.split("\t") for line in out.splitlines()]
 
 
-def numbers(tshark: Tshark, packets: Sequence[Sequence[str]], expression: str) -> list[int]:
-    """Which packets a display filter shows, from 1."""
+def matching_packets(
+    tshark: Tshark, packets: Sequence[Sequence[str]], expression: str
+) -> list[int]:
+    """Return the numbers of the packets that match a display filter, from 1."""
     out = tshark(packets, "-Y", expression, "-T", "fields", "-e", "frame.number")
     return list(map(int, out.split()))
 
@@ -144,12 +146,12 @@ def numbers(tshark: Tshark, packets: Sequence[Sequence[str]], expression: str) -
 @pytest.mark.parametrize("values", [FORWARDED, DROPPED], ids=["forwarded", "dropped"])
 def test_every_key_is_a_field(tshark: Tshark, values: dict[str, str]) -> None:
     (found,) = fields(tshark, [[comment(values)]], *values)
-    # tshark's own escapes of its output
+    # tshark escapes its output
     assert [value.replace("\\\\", "\\") for value in found] == list(values.values())
 
 
 @pytest.mark.parametrize(
-    ("expression", "shown"),
+    ("expression", "expected"),
     [
         ('pypwru.func == "ip_forward" && pypwru.type == "function_call"', [1]),
         ('pypwru.drop_reason contains "NETFILTER"', [2]),
@@ -162,42 +164,42 @@ def test_every_key_is_a_field(tshark: Tshark, values: dict[str, str]) -> None:
         ("pypwru.dropped", [2]),
     ],
 )
-def test_display_filters(tshark: Tshark, expression: str, shown: list[int]) -> None:
+def test_display_filters(tshark: Tshark, expression: str, expected: list[int]) -> None:
     packets = [[comment(FORWARDED)], [comment(DROPPED)], []]
-    assert numbers(tshark, packets, expression) == shown
+    assert matching_packets(tshark, packets, expression) == expected
 
 
 def test_escapes_are_undone(tshark: Tshark) -> None:
-    """By a display filter, which sees the value itself: each octet of it is compared."""
+    """A display filter compares each octet of the unescaped value."""
     packets = [[comment({**FORWARDED, "nft.text": text, "type": "end"})] for text in ESCAPED]
-    wanted = []
+    conditions = []
     for number, text in enumerate(ESCAPED, start=1):
         octets = "".join(f"\\x{octet:02x}" for octet in text.encode())
-        wanted.append(f'(frame.number == {number} && pypwru.nft.text == "{octets}")')
+        conditions.append(f'(frame.number == {number} && pypwru.nft.text == "{octets}")')
     everything = list(range(1, len(ESCAPED) + 1))
-    assert numbers(tshark, packets, " || ".join(wanted)) == everything
-    assert numbers(tshark, packets, 'pypwru.type == "end"') == everything
+    assert matching_packets(tshark, packets, " || ".join(conditions)) == everything
+    assert matching_packets(tshark, packets, 'pypwru.type == "end"') == everything
 
 
-def test_what_no_text_can_hold_stays_escaped(tshark: Tshark) -> None:
+def test_unprintable_text_stays_escaped(tshark: Tshark) -> None:
     packets = [[comment({**FORWARDED, "process": text})] for text in ("\0", "\udc80")]
     found = [value.replace("\\\\", "\\") for (value,) in fields(tshark, packets, "process")]
     assert found == ["\\x00", "\\x80"]
 
 
-def test_other_comments_are_left_alone(tshark: Tshark) -> None:
+def test_other_comments_are_ignored(tshark: Tshark) -> None:
     packets = [[text] for text in FOREIGN] + [[*FOREIGN, comment(FORWARDED), *FOREIGN]]
     assert fields(tshark, packets, "func") == [[""]] * len(FOREIGN) + [["ip_forward"]]
 
 
-def test_a_number_that_is_none_costs_only_its_field(tshark: Tshark) -> None:
+def test_invalid_number_loses_its_field_only(tshark: Tshark) -> None:
     packets = [[comment({**FORWARDED, "pid": "4294967296", "cpu": "one"})]]
     assert fields(tshark, packets, "func", "pid", "cpu", "iface") == [
         ["ip_forward", "", "", "eth0"]
     ]
 
 
-def test_what_pypwru_writes(tshark: Tshark) -> None:
+def test_comment_of_pypwru(tshark: Tshark) -> None:
     config = records.configured("--output-nft=text --output-pcap x.pcapng")
     parts = records.tail(config, nft=records.nft(12))
     dropped = records.event(
@@ -207,7 +209,7 @@ def test_what_pypwru_writes(tshark: Tshark) -> None:
         reason=records.NO_SOCKET,
         tail=parts,
     )
-    made = CommentRenderer(
+    comments = CommentRenderer(
         config, records.names(process=lambda pid, comm, start_stack: "/opt/a b")
     ).render([dropped])
     expected = {
@@ -227,25 +229,25 @@ def test_what_pypwru_writes(tshark: Tshark) -> None:
         "nft.text": 'tcp dport 8443 counter drop comment "no web"',
         "nft.comment": "no web",
     }
-    (found,) = fields(tshark, [[made[0].decode()]], *expected)
+    (found,) = fields(tshark, [[comments[0].decode()]], *expected)
     assert dict(zip(expected, found, strict=True)) == expected
 
 
-def test_unknown_keys_are_passed_over(tshark: Tshark) -> None:
+def test_unknown_keys_are_ignored(tshark: Tshark) -> None:
     packets = [[comment({**FORWARDED, "later_version": "x y"})]]
     assert fields(tshark, packets, "func") == [["ip_forward"]]
 
 
-def test_a_packet_of_several_sights(tshark: Tshark) -> None:
+def test_packet_of_several_events(tshark: Tshark) -> None:
     packets = [[comment(FORWARDED), comment(DROPPED)]]
     assert fields(tshark, packets, "func", "pid") == [
         ["ip_forward,kfree_skb_reason", "4294967295,7"]
     ]
-    assert numbers(tshark, packets, "pypwru.cpu == 3 && pypwru.dropped") == [1]
+    assert matching_packets(tshark, packets, "pypwru.cpu == 3 && pypwru.dropped") == [1]
 
 
 def install(home: Path) -> None:
-    """As the README has it."""
+    """Install the plugin as its README describes."""
     plugins = home / ".local" / "lib" / "wireshark" / "plugins"
     plugins.mkdir(parents=True)
     shutil.copy(SCRIPT, plugins)
@@ -253,22 +255,22 @@ def install(home: Path) -> None:
     shutil.copytree(CONTRIB / "pypwru", profiles / "pypwru")
 
 
-def test_a_packet_that_stands_there_often_is_no_retransmission(tmp_path: Path) -> None:
-    """Every function that sees it is an event of it: the profile judges no sequence numbers."""
+def test_repeated_packet_is_no_retransmission(tmp_path: Path) -> None:
+    """A packet has an event per function: the profile disables the analysis of TCP sequences."""
     install(tmp_path)
     packets = [[comment(FORWARDED)]] * 3
     segment = FRAME.copy()
     segment[IP].payload = TCP(sport=1, dport=2, seq=5, flags="PA") / b"text"
-    for words, judged in (((), 2), (("-C", "pypwru"), 0)):
-        tshark = _tshark(tmp_path, *words, frame=segment)
+    for words, count in (((), 2), (("-C", "pypwru"), 0)):
+        tshark = make_tshark(tmp_path, *words, frame=segment)
         lines = tshark(packets, "-Y", "tcp.analysis.flags").splitlines()
-        assert len(lines) == judged, lines
+        assert len(lines) == count, lines
 
 
-def test_an_installed_plugin_and_the_profile(tmp_path: Path) -> None:
+def test_installed_plugin_and_profile(tmp_path: Path) -> None:
     """Columns and the colour of a drop."""
     install(tmp_path)
-    tshark = _tshark(tmp_path, "-C", "pypwru")
+    tshark = make_tshark(tmp_path, "-C", "pypwru")
     packets = [[comment(FORWARDED)], [comment(DROPPED)]]
 
     forwarded, dropped = tshark(packets).splitlines()

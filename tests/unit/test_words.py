@@ -38,6 +38,9 @@ QUOTING_PAGES = ("CHANGELOG.md", "tests/README.md")
 FOLDERS = ("pypwru/data", "tools", "bench", "contrib", "setup")
 """Folders whose files are searched as a whole, code included."""
 
+TEST_FOLDERS = ("data", "lab", "native", "oracles", "support")
+"""Folders of tests whose names and docstrings are searched."""
+
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _QUOTED = re.compile(r"``.*?``|`.*?`", re.DOTALL)
 
@@ -98,6 +101,15 @@ def test_python_has_the_words_of_the_glossary(path: Path) -> None:
     source = path.read_text()
     assert found(names_and_docstrings(source)) == []
     assert found(messages(source)) == []
+
+
+@pytest.mark.parametrize("folder", TEST_FOLDERS)
+def test_tests_have_the_words_of_the_glossary(folder: str) -> None:
+    paths = sorted((TREE / "tests" / folder).rglob("*.py"))
+    assert paths
+    for path in paths:
+        lines = found(names_and_docstrings(path.read_text()))
+        assert [f"{path.relative_to(TREE)}:{line}" for line in lines] == []
 
 
 @pytest.mark.parametrize("path", sorted(TREE.glob("bpf/**/*.[ch]")), ids=lambda path: path.name)

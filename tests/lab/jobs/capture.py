@@ -1,8 +1,8 @@
-"""Runs inside a guest: bytes of packets as handlers tell them, beside a packet socket's.
+"""Runs inside a guest: packet data as handlers capture it, beside a packet socket's.
 
     python -m tests.lab.jobs.capture FOLDER BACKEND... [frames]
 
-FOLDER/result.json is judged on the host (test_capture.py), which has compiled into FOLDER/cache.
+FOLDER/result.json is checked on the host (test_capture.py), which has compiled into FOLDER/cache.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from pypwru.kernel import bpf
 from tests.lab.jobs.forked import share
 from tests.lab.jobs.programs import PINNED, Programs
 from tests.lab.jobs.steps import Step, run_steps
-from tests.lab.jobs.tracer import Seen
-from tests.support.packet_sockets import OUTGOING, PacketSocket, Sight, capturing
+from tests.lab.jobs.tracer import StepResult
+from tests.support.packet_sockets import OUTGOING, CapturedRecord, PacketSocket, capturing
 
 FUNCTIONS = (
     "(loopback_xmit|dev_hard_start_xmit|ip_rcv|ip_output|ip_local_deliver|icmp_rcv|udp_rcv|"
@@ -42,7 +42,7 @@ NEAR, FAR, TAGGED_FAR = "192.0.2.1", "192.0.2.2", "198.51.100.2"
 
 
 def commands(backends: Sequence[str], with_frames: bool = False) -> dict[str, list[str]]:
-    """What is run, by name; frames are what XDP programs have."""
+    """Return the command lines, by name; frames are those of XDP programs."""
     common = ["--filter-func", FUNCTIONS, "--buffer-size", "64M", "--pcap-snaplen", "262144"]
     found = {}
     for one in backends:
@@ -54,10 +54,10 @@ def commands(backends: Sequence[str], with_frames: bool = False) -> dict[str, li
     return found
 
 
-def walked(
+def verified_instructions(
     kind: bpf.ProgramType, code: bytes, attach: bpf.AttachType = bpf.AttachType.NONE, *_: object
 ) -> int:
-    """Instructions of it that the verifier walks: it says so when it is asked for statistics."""
+    """Return how many instructions of it the verifier walks, by its statistics."""
     log = ctypes.create_string_buffer(1 << 16)
     text, license_ = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
     where = ctypes.addressof(text), ctypes.addressof(license_)
@@ -69,16 +69,16 @@ def walked(
 
 
 @contextlib.contextmanager
-def measured(to: Seen) -> Iterator[None]:
-    """Instructions that the verifier walked, and seconds, of each program that is loaded."""
+def record_loads(to: StepResult) -> Iterator[None]:
+    """Record instructions that the verifier walked, and seconds, of each program that is loaded."""
     load, loads = bpf.program_load, list[list[object]]()
 
     def timed(kind: bpf.ProgramType, name: str, *words: Any, **more: Any) -> int:
         began = time.monotonic()
         fd = load(kind, name, *words, **more)
         seconds = time.monotonic() - began
-        if kind is not bpf.ProgramType.TRACING:  # which names what it hangs on, too
-            loads.append([name, round(seconds, 3), walked(kind, *words)])
+        if kind is not bpf.ProgramType.TRACING:  # which also names its target
+            loads.append([name, round(seconds, 3), verified_instructions(kind, *words)])
         return fd
 
     bpf.program_load = timed
@@ -90,7 +90,7 @@ def measured(to: Seen) -> Iterator[None]:
 
 
 def digests(all_: Sequence[bytes]) -> dict[str, int]:
-    """So many of each; a digest with the length in front."""
+    """Count equal packets, by a digest with the length in front."""
     counted = Counter(f"{len(one)} {hashlib.sha256(one).hexdigest()[:16]}" for one in all_)
     return dict(sorted(counted.items()))
 
@@ -101,7 +101,7 @@ def of(frame: bytes) -> bool:
 
 
 def payload(packet: bytes) -> int:
-    """Octets behind the TCP or UDP header of an IPv4 packet."""
+    """Return the bytes behind the TCP or UDP header of an IPv4 packet."""
     header = (packet[0] & 15) * 4
     return len(packet) - header - (8 if packet[9] == 17 else (packet[header + 12] >> 4) * 4)
 
@@ -111,7 +111,7 @@ def is_ping(frame: bytes) -> bool:
 
 
 def stream(family: socket.AddressFamily, address: str) -> None:
-    """LARGE octets over loopback."""
+    """Send LARGE bytes over loopback."""
     with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, PORT))
@@ -128,7 +128,7 @@ def stream(family: socket.AddressFamily, address: str) -> None:
 
 
 def datagrams(sizes: Sequence[int]) -> None:
-    """To a port that nobody listens on."""
+    """Send to a port without a socket."""
     for size in sizes:
         with (
             contextlib.suppress(ConnectionRefusedError),
@@ -137,81 +137,89 @@ def datagrams(sizes: Sequence[int]) -> None:
             one.sendto(os.urandom(size), ("127.0.0.1", PORT))
 
 
-def at(sights: Sequence[Sight], name: str) -> list[Sight]:
-    return [sight for sight in sights if sight.name == name and sight.told]
+def events_of(events: Sequence[CapturedRecord], name: str) -> list[CapturedRecord]:
+    return [event for event in events if event.name == name and event.capture]
 
 
-def every(words: Sequence[str]) -> Seen:
-    """Loopback against a packet socket; fragments put together; a tag beside."""
-    seen: Seen = {}
+def every(words: Sequence[str]) -> StepResult:
+    """Compare loopback with a packet socket; a reassembled packet; a tag beside the frame."""
+    seen: StepResult = {}
     with (
-        measured(seen),
+        record_loads(seen),
         PacketSocket("lo") as link,
         PacketSocket("near") as near,
-        capturing(*words) as capture,
+        capturing(*words) as session,
     ):
         stream(socket.AF_INET, "127.0.0.1")
         stream(socket.AF_INET6, "::1")
         datagrams([0, 1, 300, 2000, 20000, 65507])
         subprocess.run(["ip", "netns", "exec", "far", "ping", "-qc1", "-s9000", NEAR], check=True)
         subprocess.run(["ping", "-qc1", TAGGED_FAR], check=True)
-        sights = capture.read()
-        ours = [one.told.data for one in at(sights, "loopback_xmit") if one.told]
+        events = session.read()
+        ours = [one.capture.data for one in events_of(events, "loopback_xmit") if one.capture]
         frames = [one for one in link.frames() if one.kind == OUTGOING]
         seen["ours"] = digests([one for one in ours if of(one)])
         seen["theirs"] = digests([one.octets for one in frames if of(one.octets)])
-        whole = [one.told for one in at(sights, "icmp_rcv") if one.told]
+        whole = [one.capture for one in events_of(events, "icmp_rcv") if one.capture]
         seen["delivered"] = [[one.length, len(one.data), one.layer] for one in whole]
         sent = [
-            one.told for one in at(sights, "dev_hard_start_xmit") if one.told and one.told.vlan_tag
+            one.capture
+            for one in events_of(events, "dev_hard_start_xmit")
+            if one.capture and one.capture.vlan_tag
         ]
         tagged = [one for one in near.frames() if one.tag]  # sent here, and sent from far
         seen["our tagged"] = [[one.vlan_tag, one.data.hex()] for one in sent if is_ping(one.data)]
         seen["their tagged"] = [
             [one.tag, one.octets.hex()] for one in tagged if is_ping(one.octets)
         ]
-        capture.read()  # a packet that is read from a packet socket is freed
-        seen["told"] = Counter(one.name for one in capture.sights if one.told)
-        seen["freed"] = sum(one.name in DATA_ALREADY_FREED for one in capture.sights)
-        seen["done"] = capture.account()
+        session.read()  # a packet that is read from a packet socket is freed
+        seen["told"] = Counter(one.name for one in session.events if one.capture)
+        seen["freed"] = sum(one.name in DATA_ALREADY_FREED for one in session.events)
+        seen["done"] = session.account()
     return seen
 
 
-def first(words: Sequence[str]) -> Seen:
-    """Each packet once, and once more where it is dropped."""
-    seen: Seen = {}
-    with measured(seen), PacketSocket("lo") as link, capturing(*words) as capture:
+def first(words: Sequence[str]) -> StepResult:
+    """Capture each packet once, and once more where it is dropped."""
+    seen: StepResult = {}
+    with record_loads(seen), PacketSocket("lo") as link, capturing(*words) as session:
         stream(socket.AF_INET, "127.0.0.1")
         datagrams([10] * 50)
-        sights = capture.read()
-        ours = [one for one in sights if one.told]
+        events = session.read()
+        ours = [one for one in events if one.capture]
         frames = [one for one in link.frames() if one.kind == OUTGOING and of(one.octets)]
-        seen["first"] = dict(Counter(one.name for one in ours if one.told and one.told.is_first))
-        seen["later"] = dict(
-            Counter(one.name for one in ours if one.told and not one.told.is_first)
+        seen["first"] = dict(
+            Counter(one.name for one in ours if one.capture and one.capture.is_first)
         )
-        once = [one.told for one in ours if one.told and one.told.is_first]
+        seen["later"] = dict(
+            Counter(one.name for one in ours if one.capture and not one.capture.is_first)
+        )
+        once = [one.capture for one in ours if one.capture and one.capture.is_first]
         seen["our payload"] = sum(payload(one.data) for one in once if one.layer == 3)
         seen["their payload"] = sum(payload(one.octets[14:]) for one in frames)
         seen["theirs"] = len(frames)
-        seen["done"] = capture.account()
+        seen["done"] = session.account()
     return seen
 
 
-def frames(words: Sequence[str]) -> Seen:
-    """What an XDP program sees on its way to the stack, and whether it is told twice."""
-    seen: Seen = {}
+def frames(words: Sequence[str]) -> StepResult:
+    """Capture a frame at an XDP program on its way to the stack, and test whether it is captured
+    twice.
+    """
+    seen: StepResult = {}
     Programs().load("frames_with_a_long_name")
     path = PINNED / "frames_with_a_long_name"
     device = "ip -n far link set dev far xdpdrv"
     subprocess.run([*device.split(), "pinned", path], check=True)
     for when in ("every", "first"):
-        with PacketSocket("near") as near, capturing(*words, "--pcap-when", when) as capture:
+        with PacketSocket("near") as near, capturing(*words, "--pcap-when", when) as session:
             subprocess.run(["ping", "-qc1", "-s1000", FAR], check=True)
-            sights = capture.read()
-            of_programs = [one.told for one in sights if "frames_with" in one.name and one.told]
+            events = session.read()
+            of_programs = [
+                one.capture for one in events if "frames_with" in one.name and one.capture
+            ]
             seen[f"ours {when}"] = [[one.data.hex(), one.layer] for one in of_programs]
-            seen[f"told {when}"] = [one.name for one in sights if one.told]
+            seen[f"told {when}"] = [one.name for one in events if one.capture]
             theirs = [one for one in near.frames() if one.kind == OUTGOING]
             seen[f"theirs {when}"] = [one.octets.hex() for one in theirs if is_ping(one.octets)]
     subprocess.run([*device.split(), "off"], check=True)
@@ -219,7 +227,7 @@ def frames(words: Sequence[str]) -> Seen:
 
 
 def wire() -> None:
-    """A namespace that is reached by a device of a small MTU, and by a VLAN on it."""
+    """Make a namespace that is reached by a device of a small MTU, and by a VLAN on it."""
     for words in (
         "ip netns add far",
         "ip link add near type veth peer name far netns far",

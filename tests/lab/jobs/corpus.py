@@ -2,11 +2,11 @@
 
     python -m tests.lab.jobs.corpus FOLDER FEATURES RULESET...
 
-FEATURES are names of what the kernel has (kernels.Feature), apart by commas; a RULESET is a file of
-the folder truth/corpus, or ``large``: 3,000 rules, the last of which speaks first of all. Each
-ruleset has a namespace of its own (truth/hosts.py). All are there when pypwru starts, once for all
-of them, and each gets the same packets, while the kernel's own trace records are read, also by
-``nft monitor trace``. FOLDER/result.json is judged on the host (test_corpus.py).
+FEATURES are names of the kernel's features (kernels.Feature), separated by commas; a RULESET is a
+file of the folder truth/corpus, or ``large``: 3,000 rules, of which the last has the first event.
+Each ruleset has its own namespace (truth/hosts.py). All exist when pypwru starts, once for all of
+them, and each gets the same packets, while the kernel's own trace records are read, also by ``nft
+monitor trace``. FOLDER/result.json is checked on the host (test_corpus.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from tests.lab.jobs.steps import Step, run_steps
-from tests.lab.jobs.tracer import Seen, tracer
+from tests.lab.jobs.tracer import StepResult, tracer
 from tests.lab.net.containers import until
 from tests.lab.net.topology import inside, run
 from tests.lab.truth import hosts, records, rulefiles, texts
@@ -34,7 +34,7 @@ from tests.lab.truth.rulesets import TRACING, tracing
 
 WORDS = ("--output-json", "--output-nft=text", "--filter-func", "ip_rcv")
 LARGE = 3000  # rules
-# Of all styles that differ in how they are read, one each: those of the quick tier.
+# One of each style that is parsed in its own way: those of the quick tier.
 QUICK = (
     "bridge.nft", "chain-bindings.nft", "comments.nft", "docker.iptables", "firewalld-owned.nft",
     "fw4.nft", "kube-proxy.nft", "long-sets.nft", "netdev-ingress.nft",
@@ -52,7 +52,7 @@ nfnetlink_queue nft_compat veth
 
 
 def _output(name: str, command: str, words: str = "") -> str:
-    """What a command writes in a namespace, given ``words``."""
+    """Return the output of a command in a namespace, given ``words`` on its standard input."""
     with inside(name):
         done = subprocess.run(
             command.split(), input=words, capture_output=True, text=True, check=False
@@ -82,7 +82,7 @@ class Host:
         return _output(self.name, command, words)
 
     def load(self) -> None:
-        """Its rules, and before them all what has the kernel record."""
+        """Load its rules, and before them the rules that make the kernel write trace records."""
         self.run("nft -f -", tracing(("eth0", "eth1")))
         if rulefiles.is_owned(self.file):
             self._own()
@@ -90,7 +90,7 @@ class Host:
             rulefiles.load(self.run, self.file)
 
     def _own(self) -> None:
-        """By a process that goes on: its end would be the tables'."""
+        """Load it by a process that keeps running: its end would delete the tables."""
         with inside(self.name):
             self.owner = subprocess.Popen(["nft", "-i"], stdin=subprocess.PIPE, text=True)
         assert self.owner.stdin
@@ -101,7 +101,7 @@ class Host:
 
 @contextlib.contextmanager
 def monitor(name: str, out: IO[bytes]) -> Iterator[None]:
-    """``nft monitor trace`` in a namespace."""
+    """Run ``nft monitor trace`` in a namespace."""
     with inside(name):
         words = ["stdbuf", "-oL", "nft", "-a", "-s", "monitor", "trace"]
         process = subprocess.Popen(words, stdout=out)
@@ -120,38 +120,40 @@ def monitor(name: str, out: IO[bytes]) -> Iterator[None]:
         process.wait()
 
 
-def judged(host: Host, output: Output, folder: Path) -> Seen:
-    """A host's packets; again if the kernel skipped a handler meanwhile, which pypwru counts."""
+def compare_host(host: Host, output: Output, folder: Path) -> StepResult:
+    """Compare a host's packets; again if the kernel skipped a handler meanwhile, which pypwru
+    counts.
+    """
     for _ in range(_TRIES):
-        before, seen = skipped(), _sent(host, output, folder)
+        before, pypwru_records = skipped(), _sent(host, output, folder)
         if skipped() == before:
-            return seen
+            return pypwru_records
     raise RuntimeError(f"handlers were skipped in each of {_TRIES} passes")
 
 
-def _sent(host: Host, output: Output, folder: Path) -> Seen:
+def _sent(host: Host, output: Output, folder: Path) -> StepResult:
     file = folder / f"{host.name}.monitor"
-    known, bound = rulefiles.known_texts(host.run, host.file)
+    known_rules, bound = rulefiles.known_texts(host.run, host.file)
     output.events()
     with file.open("wb") as out, monitor(host.name, out), contextlib.ExitStack() as stack:
         with inside(host.name):
             kernel = stack.enter_context(records.listening())
         hosts.send(host.name, host.number)
-        told = records.received(kernel)
-        lines = sum(record.said.startswith(("handle", "policy")) for record in told)
-        until("lines of nft monitor", lambda: _told(file.read_bytes()) >= lines)
-    told = untraced(told)
+        kernel_records = records.received(kernel)
+        lines = sum(record.decision.startswith(("handle", "policy")) for record in kernel_records)
+        until("lines of nft monitor", lambda: _count_records(file.read_bytes()) >= lines)
+    kernel_records = untraced(kernel_records)
     every = [event for event in output.events() if event["netns"] == host.inode]
     own = [event for event in every if event["nft"]["table"] != TRACING]
-    seen = [event_record(event) for event in own]
-    same = compare([*texts.named(told, bound)], seen)
-    found = texts.compared(own, known)
+    pypwru_records = [event_record(event) for event in own]
+    same = compare([*texts.name_chains(kernel_records, bound)], pypwru_records)
+    found = texts.compared(own, known_rules)
     of_monitor = dict(texts.monitored(file.read_text(), host.text))
-    of_xt = {handle for handle, text in known.items() if text.startswith("-A ")}
+    of_xt = {handle for handle, text in known_rules.items() if text.startswith("-A ")}
     odd = [
-        f"{handle}: nft monitor {text!r}, nft list {known.get(handle)!r}"
+        f"{handle}: nft monitor {text!r}, nft list {known_rules.get(handle)!r}"
         for handle, text in of_monitor.items()
-        if handle[1] != TRACING and handle not in of_xt and text != known.get(handle)
+        if handle[1] != TRACING and handle not in of_xt and text != known_rules.get(handle)
     ]
     return {
         "packets": len({event["skb"] for event in own}),
@@ -166,13 +168,13 @@ def _sent(host: Host, output: Output, folder: Path) -> Seen:
     }
 
 
-def _told(text: bytes) -> int:
-    """Lines of rules and policies."""
+def _count_records(text: bytes) -> int:
+    """Count lines of rules and policies."""
     return len(re.findall(rb"^trace id \w+ \w+ \S+ \S+ (?:rule|policy|unknown rule) ", text, re.M))
 
 
-def large(folder: Path) -> Seen:
-    """The first packet after the ready file, of the last of many rules."""
+def large(folder: Path) -> StepResult:
+    """Trace the first packet after the ready file, of the last of many rules."""
     name = "large"
     run("ip", "netns", "add", name)
     lines = "\n".join(f"udp dport {port} counter drop" for port in range(1, LARGE + 1))
@@ -185,9 +187,9 @@ def large(folder: Path) -> Seen:
         running.wait_ready()
         sender.sendto(b"first", ("127.0.0.1", LARGE))
         running.wait_line('"nft_rule"')
-        seen = running.stop()
+        pypwru_records = running.stop()
     run("ip", "netns", "del", name)
-    return seen
+    return pypwru_records
 
 
 def main() -> None:
@@ -216,11 +218,13 @@ def main() -> None:
         except RuntimeError as error:
             result[host.name] = {"error": repr(error)}
     for host in loaded:
-        hosts.send(host.name, host.number)  # what the kernel loads and learns once, it has now
+        hosts.send(host.name, host.number)  # the kernel loads and learns now what it needs once
     with tracer(folder, "pypwru", "pypwru", *WORDS) as own:
         own.wait_ready()
         output = Output(own, _MARKS)
-        steps: list[Step] = [(host.name, partial(judged, host, output, folder)) for host in loaded]
+        steps: list[Step] = [
+            (host.name, partial(compare_host, host, output, folder)) for host in loaded
+        ]
         run_steps(steps, result, result_file)
         result["pypwru"] = {**own.stop(), "out": ""}
     result_file.write_text(json.dumps(result))

@@ -3,10 +3,10 @@
     python -m tests.lab.jobs.driver FOLDER
 
 FOLDER/jobs.json is a list of jobs (``Job``). Each is run as ``python -m MODULE FOLDER/NAME WORDS``
-and leaves FOLDER/NAME/result.json. What it does is told to the host on standard output, a JSON
-object a line: that the guest is here, what a job wrote on its streams, and how it ended. There is a
-line every few seconds, so that the host knows a guest that hangs. Between two jobs the guest is
-restored (restored.py).
+and leaves FOLDER/NAME/result.json. It reports to the host on standard output, a JSON object a line:
+that the guest has started, what a job wrote on its streams, and how it ended. There is a line every
+few seconds, so that the host notices a guest that hangs. Between two jobs the guest is restored
+(restored.py).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Job(NamedTuple):
 
     Args:
         name: of its folder.
-        module: what is run.
-        words: its arguments behind the folder.
+        module: the module that is run.
+        words: its arguments after the folder.
         timeout: seconds after which it is ended.
         without: its steps that are left out.
     """
@@ -45,13 +45,13 @@ class Job(NamedTuple):
     without: list[str]
 
 
-def tell(**line: object) -> None:
-    """A line for the host."""
+def report(**line: object) -> None:
+    """Print a line for the host."""
     print(json.dumps(line), flush=True)
 
 
 def run(job: Job, folder: Path) -> None:
-    """Run it to its end, and tell the host."""
+    """Run a job to its end, and report on it."""
     log = _LOGS / job.name
     began = time.monotonic()
     command = [sys.executable, "-m", job.module, str(folder / job.name), *job.words]
@@ -72,15 +72,15 @@ def run(job: Job, folder: Path) -> None:
             except subprocess.TimeoutExpired:
                 if time.monotonic() - began > job.timeout:
                     process.send_signal(signal.SIGABRT)  # it writes where it is, and ends
-            tell(job=job.name, wrote=copied.read())
+            report(job=job.name, wrote=copied.read())
     seconds = round(time.monotonic() - began, 1)
-    tell(job=job.name, status=status, seconds=seconds)
+    report(job=job.name, status=status, seconds=seconds)
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
     _LOGS.mkdir()
-    tell(kernel=os.uname().release)
+    report(kernel=os.uname().release)
     for words in json.loads((folder / "jobs.json").read_text()):
         run(Job(*words), folder)
 

@@ -1,8 +1,8 @@
-"""Runs inside a guest: packets that are dropped in many ways among others, and what counts them.
+"""Runs inside a guest: packets that are dropped for many reasons among others, and their counters.
 
     python -m tests.lab.jobs.drops FOLDER
 
-FOLDER gets result.json; the host judges (test_drops.py), nothing is here.
+FOLDER gets result.json; nothing is checked here, but on the host (test_drops.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.lab.jobs.forked import Forked, share
 from tests.lab.jobs.steps import run_steps
-from tests.lab.jobs.tracer import Seen, tracer
+from tests.lab.jobs.tracer import StepResult, tracer
 from tests.lab.net import traffic
 from tests.lab.net.topology import DNAT, FAR, FAR6, NAMESPACES, NEAR, inside, run, wire
 from tests.support.paths import TREE
@@ -30,7 +30,7 @@ NO_PORT, BAD_SUM, FULL, NFT, RP_FILTER, TTL, NO_ROUTE, NO_PORT6, REFUSED = range
 TRACKED = range(6010, 6016)
 ETH_P_ALL = 3
 REFUSALS = 3
-WAITS, WAITING, PATIENCE = 6016, 6, 2.0  # seconds, in which nobody tells of an end
+WAITS, WAITING, QUIET_SECONDS = 6016, 6, 2.0  # seconds without a record of a free
 CLOSES, CLOSED = 6017, 4
 PASSES, PASSES_TCP = 6020, 6021
 COUNTS = {
@@ -40,7 +40,7 @@ COUNTS = {
 """Port -> how many packets are sent there; of FULL some are not dropped."""
 PASSING = 200
 UNKNOWN = "198.18.0.1"
-ELSEWHERE = "10.82.0.77"  # far's way to it is not the way that it comes
+ELSEWHERE = "10.82.0.77"  # far's route to it is not the way that it comes
 RULES = f"""
 table inet drops {{
     chain input {{
@@ -69,12 +69,12 @@ JOURNEYS = (
 
 
 def commands() -> list[list[str]]:
-    """What is run here, for the cache that the host fills."""
+    """Return the command lines of this job, for the cache that the host fills."""
     return [list(DROPS), list(JOURNEYS)]
 
 
 def send(address: str, port: int, count: int, ttl: int = 64) -> None:
-    """Datagrams from near."""
+    """Send datagrams from near."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with inside("near"):
         sender = socket.socket(family, socket.SOCK_DGRAM)
@@ -86,8 +86,8 @@ def send(address: str, port: int, count: int, ttl: int = 64) -> None:
                 sender.sendto(b"x" * 100, (address, port))
 
 
-def forged(source: str, port: int, checksum: int, count: int) -> None:
-    """Datagrams from any address to far, with this checksum; 0 is none."""
+def send_forged(source: str, port: int, checksum: int, count: int) -> None:
+    """Send datagrams from any address to far, with this checksum; 0 is none."""
     datagram = struct.pack("!HHHH", 4000, port, 16, checksum) + b"y" * 8
     header = struct.pack("!BBHHHBBH", 0x45, 0, 0, 0, 0, 64, socket.IPPROTO_UDP, 0)
     octets = header + socket.inet_aton(source) + socket.inet_aton(FAR) + datagram
@@ -98,8 +98,8 @@ def forged(source: str, port: int, checksum: int, count: int) -> None:
             sender.sendto(octets, (FAR, 0))
 
 
-def refused(count: int) -> None:
-    """Connections that nobody takes."""
+def refuse_connections(count: int) -> None:
+    """Open connections that no socket accepts."""
     for _ in range(count):
         with inside("near"):
             client = socket.socket()
@@ -108,8 +108,8 @@ def refused(count: int) -> None:
             client.connect((FAR, REFUSED))
 
 
-def bound(port: int, buffer: int = 0) -> socket.socket:
-    """A receiver in far."""
+def bind_receiver(port: int, buffer: int = 0) -> socket.socket:
+    """Bind a receiver in far."""
     with inside("far"):
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     if buffer:
@@ -119,15 +119,15 @@ def bound(port: int, buffer: int = 0) -> socket.socket:
     return made
 
 
-def passing(receiver: socket.socket, count: int) -> None:
-    """Datagrams that arrive, each before the next is sent."""
+def pass_datagrams(receiver: socket.socket, count: int) -> None:
+    """Send datagrams that arrive, each before the next is sent."""
     for _ in range(count):
         send(FAR, PASSES, 1)
         receiver.recv(1 << 10)
 
 
 def slow_capture() -> socket.socket:
-    """A capture of what far gets that takes one packet, and refuses its reference to all others."""
+    """Open a capture in far that takes one packet, and drops its reference to all others."""
     with inside("far"):
         made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
@@ -135,7 +135,7 @@ def slow_capture() -> socket.socket:
 
 
 def drain(receiver: socket.socket) -> int:
-    """How many datagrams had room."""
+    """Return how many datagrams had room."""
     receiver.setblocking(False)
     found = 0
     with contextlib.suppress(BlockingIOError):
@@ -145,52 +145,52 @@ def drain(receiver: socket.socket) -> int:
 
 
 def counters() -> Mapping[str, Mapping[str, int]]:
-    """Namespace -> what its kernel has counted."""
+    """Map each namespace to its kernel's counters."""
     found = {}
     for name in NAMESPACES:
         words = ["ip", "netns", "exec", name, "nstat", "-asz"]
-        told = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-        lines = [line.split() for line in told.splitlines() if not line.startswith("#")]
+        output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+        lines = [line.split() for line in output.splitlines() if not line.startswith("#")]
         found[name] = {word: int(number) for word, number, *_ in lines}
     return found
 
 
-def by_rule() -> int:
-    """Packets that the rule counted."""
+def rule_counter() -> int:
+    """Return how many packets the rule counted."""
     words = ["ip", "netns", "exec", "far", "nft", "-j", "list", "table", "inet", "drops"]
-    told = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-    rules = [entry["rule"]["expr"] for entry in json.loads(told)["nftables"] if "rule" in entry]
+    output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    rules = [entry["rule"]["expr"] for entry in json.loads(output)["nftables"] if "rule" in entry]
     (count,) = [part["counter"]["packets"] for part in rules[0] if "counter" in part]
     return int(count)
 
 
-def drops(folder: Path) -> Seen:
-    """Every kind of drop, with packets that arrive before, between and behind them."""
+def drops(folder: Path) -> StepResult:
+    """Cause every kind of drop, with packets that arrive before, between and behind them."""
     kinds: list[Callable[[], None]] = [
         partial(send, FAR, NO_PORT, COUNTS[NO_PORT]),
-        partial(forged, NEAR, BAD_SUM, 0x1234, COUNTS[BAD_SUM]),
+        partial(send_forged, NEAR, BAD_SUM, 0x1234, COUNTS[BAD_SUM]),
         partial(send, FAR, FULL, COUNTS[FULL]),
         partial(send, FAR, NFT, COUNTS[NFT]),
-        partial(forged, ELSEWHERE, RP_FILTER, 0, COUNTS[RP_FILTER]),
+        partial(send_forged, ELSEWHERE, RP_FILTER, 0, COUNTS[RP_FILTER]),
         partial(send, FAR, TTL, COUNTS[TTL], 1),
         partial(send, UNKNOWN, NO_ROUTE, COUNTS[NO_ROUTE]),
         partial(send, FAR6, NO_PORT6, COUNTS[NO_PORT6]),
-        partial(refused, COUNTS[REFUSED]),
+        partial(refuse_connections, COUNTS[REFUSED]),
     ]
     with contextlib.ExitStack() as stack:
-        receiver = stack.enter_context(bound(PASSES))
+        receiver = stack.enter_context(bind_receiver(PASSES))
         for port in (BAD_SUM, RP_FILTER, TTL):
-            stack.enter_context(bound(port))
-        full = stack.enter_context(bound(FULL, 4096))
+            stack.enter_context(bind_receiver(port))
+        full = stack.enter_context(bind_receiver(FULL, 4096))
         own = stack.enter_context(tracer(folder, "drops", "pypwru", *DROPS, start=Forked))
         own.wait_ready()
-        before, rule_before = counters(), by_rule()
+        before, rule_before = counters(), rule_counter()
         for kind in kinds:
-            passing(receiver, PASSING // (len(kinds) + 1))
+            pass_datagrams(receiver, PASSING // (len(kinds) + 1))
             kind()
-        passing(receiver, PASSING - PASSING // (len(kinds) + 1) * len(kinds))
+        pass_datagrams(receiver, PASSING - PASSING // (len(kinds) + 1) * len(kinds))
         traffic.flush()
-        after, rule_after = counters(), by_rule()
+        after, rule_after = counters(), rule_counter()
         seen = own.stop()
         arrived = drain(full)
     return {
@@ -202,50 +202,50 @@ def drops(folder: Path) -> Seen:
     }
 
 
-def journeys(folder: Path) -> Seen:
-    """A connection through NAT, a datagram that arrives and one that a rule drops."""
+def journeys(folder: Path) -> StepResult:
+    """Trace a connection through NAT, a datagram that arrives and one that a rule drops."""
     with (
-        bound(PASSES) as receiver,
+        bind_receiver(PASSES) as receiver,
         tracer(folder, "journeys", "pypwru", *JOURNEYS, start=Forked) as own,
     ):
         own.wait_ready()
         traffic.curl(DNAT, 80, 4201)
-        passing(receiver, 1)
+        pass_datagrams(receiver, 1)
         send(FAR, NFT, 1)
         traffic.flush()
         own.wait_line("dropped: ")
         return own.stop()
 
 
-def refused_by_capture(folder: Path) -> Seen:
-    """Datagrams that arrive although a capture refuses them, and some that find no socket. Some of
-    the first are read at once, some late, some not before the trace has ended; and some are dropped
-    with their socket.
+def refused_by_capture(folder: Path) -> StepResult:
+    """Send datagrams that arrive although a capture has no room for them, and some that find no
+    socket. Some of the first are read at once, some late, some only after the trace has ended; and
+    some are dropped with their socket.
     """
     with (
-        bound(PASSES) as receiver,
-        bound(WAITS) as late,
+        bind_receiver(PASSES) as receiver,
+        bind_receiver(WAITS) as late,
         slow_capture(),
         tracer(folder, "refused", "pypwru", *DROPS, start=Forked) as own,
     ):
         own.wait_ready()
         send(FAR, WAITS, WAITING)
-        closing = bound(CLOSES)  # only now: the tracer, a fork, would hold it, too
+        closing = bind_receiver(CLOSES)  # only now: the tracer, a fork, would hold it, too
         send(FAR, CLOSES, CLOSED)
-        passing(receiver, 12)
+        pass_datagrams(receiver, 12)
         send(FAR, NO_PORT, REFUSALS)
-        time.sleep(PATIENCE)  # what has to come by then is the untrue
+        time.sleep(QUIET_SECONDS)  # by then a false drop has been printed
         for _ in range(WAITING // 2):
             late.recv(1 << 10)
-        closing.close()  # and what it has unread is freed after a grace period of RCU
-        told = f'"dport":{CLOSES},'
-        own.until(f"{CLOSED} {told}", lambda: own.out.read_text().count(told) >= CLOSED)
+        closing.close()  # and its unread datagrams are freed after a grace period of RCU
+        key = f'"dport":{CLOSES},'
+        own.until(f"{CLOSED} {key}", lambda: own.out.read_text().count(key) >= CLOSED)
         seen = own.stop()
         return {**seen, "waited": WAITING // 2 + drain(late)}
 
 
-def table_full(folder: Path) -> Seen:
-    """Each datagram would be a connection of its own, and conntrack has room for one."""
+def table_full(folder: Path) -> StepResult:
+    """Send datagrams that would be a connection each, while conntrack has room for one."""
     with inside("router"):
         run("nft", "-f", "-", words=CONNTRACK)
     before = LIMIT.read_text()
@@ -257,8 +257,8 @@ def table_full(folder: Path) -> Seen:
                 send(FAR, port, 1)
             traffic.flush()
             words = ["ip", "netns", "exec", "router", "conntrack", "-S"]
-            told = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-            return {**own.stop(), "counted": told}
+            statistics = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+            return {**own.stop(), "counted": statistics}
     finally:
         LIMIT.write_text(before)
         with inside("router"):

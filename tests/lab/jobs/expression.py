@@ -1,9 +1,9 @@
-"""Run in a guest: C expressions and members, taken and found true by this kernel's verifier.
+"""Run in a guest: C expressions and members, accepted and found true by this kernel's verifier.
 
     python -m tests.lab.jobs.expression FOLDER
 
 First tests/native/test_expression_load.py; then the same in a tracing program, whose skb is a
-pointer with BTF. FOLDER/result.json is judged on the host (test_expression.py).
+pointer with BTF. FOLDER/result.json is checked on the host (test_expression.py).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pypwru.expr import compile_filter_expression, compile_members
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachTarget, AttachType, ProgramType
 from tests.lab.jobs.steps import run_steps
-from tests.lab.jobs.tracer import Seen
+from tests.lab.jobs.tracer import StepResult
 from tests.native.test_expression_load import MEMBERS, OUT, TRUE
 
 NATIVE = "tests/native/test_expression_load.py"
 
 
-def native() -> Seen:
-    """Status and output of the native tests."""
+def native() -> StepResult:
+    """Return status and output of the native tests."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", NATIVE]
     environment = {**os.environ, "PYPWRU_TESTS": "all"}
     done = subprocess.run(
@@ -37,8 +37,8 @@ def native() -> Seen:
     return {"status": done.returncode, "out": done.stdout}
 
 
-def tracing() -> Seen:
-    """How many tracing programs the kernel took; one that it refuses is an error."""
+def tracing() -> StepResult:
+    """Return how many tracing programs the kernel loaded; a refused one is an error."""
     btf = load_vmlinux()
     target = AttachTarget(btf.find("ip_rcv", Kind.FUNC)[0])
     bodies = [compile_filter_expression(text, "skb", btf).body(OUT) for text in TRUE]

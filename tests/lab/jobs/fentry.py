@@ -1,9 +1,9 @@
-"""Runs inside a guest: one ping by fentry and by kprobes; what was seen goes to a file.
+"""Runs inside a guest: one ping by fentry and by kprobes; the outputs go to a file.
 
     python -m tests.lab.jobs.fentry FOLDER BACKEND...
 
-BACKEND are those to compare; each traces the same functions. FOLDER/result.json is judged on the
-host (test_fentry.py), which has compiled into FOLDER/cache; nothing is here.
+BACKEND are those to compare; each traces the same functions. FOLDER/result.json is checked on the
+host (test_fentry.py), which has compiled into FOLDER/cache.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pathlib import Path
 from tests.lab.jobs.forked import Forked, share
 from tests.lab.jobs.main_job import FAR, SENTINEL, ping, wire
 from tests.lab.jobs.steps import Step, run_steps
-from tests.lab.jobs.tracer import Seen, tracer
+from tests.lab.jobs.tracer import StepResult, tracer
 from tests.lab.net.traffic import flush
 
-# One that is in a module, several that one name has, one whose arguments no trampoline passes.
+# One in a module, several of one name, and one whose arguments no trampoline passes.
 FUNCTIONS = "(ip_(rcv|output|local_.*|send_skb)|icmp_.*|veth_xmit|kfree_skb.*|tcf_fill_node)"
 FEW = "(ip_rcv|ip_output)"
 WORDS = ("--debug", "--output-caller")
@@ -36,7 +36,8 @@ FOLLOWING = ("--filter-track-skb", "--filter-non-skb-funcs", "fib_table_lookup,d
 
 
 def commands(backends: Sequence[str], modules: Sequence[str]) -> Mapping[str, list[str]]:
-    """What is run, by name: each backend, what hangs on kprobes beside the first, the choices.
+    """Return the command lines by name: each backend, kprobes beside the first, the automatic
+    choices.
 
     Args:
         modules: words for the functions of modules.
@@ -49,8 +50,8 @@ def commands(backends: Sequence[str], modules: Sequence[str]) -> Mapping[str, li
     return {name: [*words, "icmp"] for name, words in found.items()}
 
 
-def traced(folder: Path, name: str, words: Sequence[str]) -> Seen:
-    """One ping, from all of its sights."""
+def traced(folder: Path, name: str, words: Sequence[str]) -> StepResult:
+    """Trace one ping, to its last event."""
     with tracer(folder, name, "pypwru", *words, start=Forked) as own:
         own.wait_ready()
         ping(FAR)
@@ -59,10 +60,10 @@ def traced(folder: Path, name: str, words: Sequence[str]) -> Seen:
         return own.stop()
 
 
-def reloaded(folder: Path) -> Seen:
-    """A datagram by each of two loads of the module dummy, of which the second comes later."""
+def reloaded(folder: Path) -> StepResult:
+    """Send a datagram by each of two loads of the module dummy, of which the second comes later."""
     load_dummy()
-    # By exec: what was read for the forked ones knows nothing of this module.
+    # By exec: the symbols that the forked ones share don't have this module.
     with tracer(folder, "reloaded", "pypwru", *RELOADED) as own:
         own.wait_ready()
         send_by_dummy()

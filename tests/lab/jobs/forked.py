@@ -1,8 +1,8 @@
 """pypwru in a child that has already imported it: on an emulated CPU that saves it 3 seconds.
 
-What it does is what its command does (pypwru.cli.main with the same words); that the command itself
-starts, and reads what the kernel says of its functions, is shown by main_job. ``share`` has
-that read once for all children, which saves each of them 4 seconds more.
+It runs what its command runs (pypwru.cli.main with the same words); that the command itself starts,
+and reads the kernel's functions, is shown by main_job. ``share`` reads those once for all children,
+which saves each of them 4 seconds more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-# What a run imports where it is needed; here once, before there is a child.
+# Modules that a run imports on demand; here once, before there is a child.
 import pypwru.attach.bpf_programs
 import pypwru.expr
 import pypwru.session  # noqa: F401
@@ -29,7 +29,7 @@ from pypwru.kernel.ftrace import traceable_functions
 from pypwru.kernel.kallsyms import read_symbols
 
 _READ = {"read_symbols": read_symbols, "traceable_functions": traceable_functions}
-_shared: list[str] = []  # the modules of which the children know
+_shared: list[str] = []  # the kernel modules that the children's symbols have
 
 
 def share() -> None:
@@ -41,7 +41,7 @@ def share() -> None:
     if modules == _shared:
         return
     symbols, traceable = read_symbols(), traceable_functions()
-    _ = symbols.by_name, category("ip_rcv")  # made at the first question
+    _ = symbols.by_name, category("ip_rcv")  # cached at the first use
     vars(select).update(read_symbols=lambda: symbols, traceable_functions=lambda: traceable)
     _shared[:] = modules
     gc.freeze()  # a child's collector doesn't walk, and so copy, all that
@@ -85,7 +85,7 @@ class Forked:
             os._exit(status)
 
     def poll(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
+        """Return the exit status, negative for a signal; None while it runs."""
         if self._status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -93,7 +93,7 @@ class Forked:
         return self._status
 
     def wait(self, timeout: float) -> int:
-        """The exit status.
+        """Return the exit status.
 
         Raises:
             subprocess.TimeoutExpired: there is none yet.

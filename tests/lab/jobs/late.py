@@ -1,6 +1,6 @@
-"""Runs inside a guest: nf_tables comes while pypwru traces a flood; a step of main_job.py.
+"""Runs inside a guest: nf_tables is loaded while pypwru traces a flood; a step of main_job.py.
 
-The sender's own count, and the rule's counter, are what test_late.py judges by.
+The oracles of test_late.py are the sender's own count, and the rule's counter.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.lab.jobs.forked import Forked
-from tests.lab.jobs.tracer import Seen, Start, tracer
+from tests.lab.jobs.tracer import Start, StepResult, tracer
 
-FLOODED, DROPPED = 9998, 9997  # ports of lo that nobody listens on
+FLOODED, DROPPED = 9998, 9997  # ports of lo without a socket
 SENT = f"udp and dst portrange {DROPPED}-{FLOODED}"
 # A ring that is full after a second or two of the flood.
 WORDS = ("--buffer-size", "256k", "--filter-func", "ip_rcv", "--output-json", SENT)
@@ -53,7 +53,7 @@ class Flood:
                 self.count += 1
 
     def wait(self, more: int) -> None:
-        """Until so many more were sent."""
+        """Wait until so many more were sent."""
         end = self.count + more
         while self.count < end:
             time.sleep(PACE)
@@ -77,8 +77,8 @@ def sendto(sender: socket.socket, port: int) -> None:
             return
 
 
-def watched(folder: Path, start: Start = Forked) -> Seen:
-    """The module is there only after the tracer."""
+def trace_module_load(folder: Path, start: Start = Forked) -> StepResult:
+    """Load the module only after the tracer has started."""
     there = Path("/sys/module/nf_tables").exists()
     flood = Flood()
     with tracer(folder, "late", "pypwru", *WORDS, start=start) as own:
@@ -114,4 +114,4 @@ def watched(folder: Path, start: Start = Forked) -> Seen:
 
 
 if __name__ == "__main__":
-    print(json.dumps(watched(Path(sys.argv[1]))))
+    print(json.dumps(trace_module_load(Path(sys.argv[1]))))

@@ -1,8 +1,8 @@
 """Runs inside a guest: packets through iptables-legacy's tables, traced, and its own counters.
 
-``watched`` is a step of main_job.py, whose namespaces it uses; test_legacy.py judges it.
-Every chain begins with rules that count all that is sent here, so that the counters say how many
-packets each table saw at each hook; and some have rules that drop.
+``trace_legacy`` is a step of main_job.py, whose namespaces it uses; test_legacy.py checks it. Every
+chain begins with rules that count all that is sent here, so that the counters have how many packets
+each table had at each hook; and some have rules that drop.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.lab.jobs.tracer import Seen, tracer
+from tests.lab.jobs.tracer import StepResult, tracer
 from tests.lab.net.broute import route_all
 from tests.lab.net.topology import inside, run
 from tests.lab.net.traffic import flush
@@ -40,7 +40,7 @@ RULES = {
         "INPUT -p udp --dport 7006 -j ACCEPT",
     ],
 }
-# Family -> the command's name before "-legacy", and the answer to a port that nobody has.
+# Family -> the command's name before "-legacy", and the reply to a port without a socket.
 FAMILIES = {
     "ip": ("iptables", "icmp --icmp-type 3"),
     "ip6": ("ip6tables", "ipv6-icmp --icmpv6-type 1"),
@@ -61,8 +61,8 @@ def _rules(unreachable: str) -> Iterable[str]:
         yield "COMMIT\n"
 
 
-def counted(command: str) -> list[tuple[str, str, str, int]]:
-    """Table, chain, rule and packets, of every rule."""
+def rule_counters(command: str) -> list[tuple[str, str, str, int]]:
+    """Return table, chain, rule and packets of every rule."""
     saved = subprocess.run(
         [f"{command}-legacy-save", "-c"], check=True, capture_output=True, text=True
     ).stdout
@@ -75,7 +75,7 @@ def counted(command: str) -> list[tuple[str, str, str, int]]:
 
 
 def send(address: str) -> None:
-    """Each port gets one datagram more than the one before."""
+    """Send each port one datagram more than the one before."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with inside("near"), socket.socket(family, socket.SOCK_DGRAM) as sender:
         for port in range(FIRST, LAST + 1):
@@ -84,8 +84,8 @@ def send(address: str) -> None:
                     sender.sendto(b"legacy", (address, port))
 
 
-def routed(address: str) -> int:
-    """How many datagrams come to a bridge's port that has an address of its own."""
+def count_routed(address: str) -> int:
+    """Return how many datagrams come to a bridge's port that has its own address."""
     for words in ("add bridge up type bridge", "set inside master bridge"):
         run("ip", "-n", "far", "link", *words.split())
     with inside("far"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
@@ -103,8 +103,8 @@ def routed(address: str) -> int:
     return found
 
 
-def watched(folder: Path, address: str) -> Seen:
-    """The modules come only after the tracer."""
+def trace_legacy(folder: Path, address: str) -> StepResult:
+    """Load the modules only after the tracer has started."""
     for name, local in (("near", NEAR6), ("far", FAR6)):
         run("ip", "-n", name, *f"address add {local}/64 dev inside nodad".split())
     words = ["--filter-func", "kfree_skb_reason|kfree_skb|sk_skb_reason_drop", "--output-json"]
@@ -119,7 +119,7 @@ def watched(folder: Path, address: str) -> Seen:
         send(address)
         send(FAR6)
         flush()
-        arrived = routed(address)
+        arrived = count_routed(address)
         with inside("far"):
-            counters = {family: counted(row[0]) for family, row in FAMILIES.items()}
+            counters = {family: rule_counters(row[0]) for family, row in FAMILIES.items()}
         return {**own.stop(), "counters": counters, "routed": arrived}

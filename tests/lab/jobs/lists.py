@@ -2,7 +2,7 @@
 
     python -m tests.lab.jobs.lists FOLDER
 
-FOLDER/result.json is judged on the host (test_lists.py).
+FOLDER/result.json is checked on the host (test_lists.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.data.record_functions import MODULES
 from tests.lab.jobs.steps import run_steps
-from tests.lab.jobs.tracer import Seen, tracer
+from tests.lab.jobs.tracer import StepResult, tracer
 from tests.lab.net.topology import run
 
 RULES = """
@@ -23,33 +23,33 @@ table inet listed {
 }
 """
 FIREWALL = ("--priority", "1", "--category", "nft", "--category", "netfilter")
-# Without what nftables itself tells, which --functions does not choose.
+# Without nft events, which --functions doesn't select.
 TRACED = ("--output-nft=false", "--output-json", "icmp")
 COMMANDS = [TRACED, ("udp", "port", "9")]
-_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+_UNPRIVILEGED = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
-def listed(*flags: str, before: tuple[str, ...] = ()) -> Seen:
-    """What pypwru says to ``--list-functions`` and these flags, run by ``before``."""
+def listed(*flags: str, before: tuple[str, ...] = ()) -> StepResult:
+    """Return pypwru's output for ``--list-functions`` and these flags, run by ``before``."""
     words = [*before, sys.executable, "-m", "pypwru", "--list-functions", *flags]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return {"status": done.returncode, "out": done.stdout, "err": done.stderr}
 
 
-def everything() -> Seen:
-    """Of vmlinux, and of the modules that a firewall, router or container host has."""
+def everything() -> StepResult:
+    """List vmlinux, and the modules that a firewall, router or container host has."""
     bare = listed("--output-json")
     for name in MODULES:
         subprocess.run(["modprobe", "-q", name], check=False)
     return {
         "bare": bare,
         "modules": listed("--output-json", "--all-kmods"),
-        "nobody": listed("--output-json", before=_NOBODY),
+        "nobody": listed("--output-json", before=_UNPRIVILEGED),
     }
 
 
-def attached(folder: Path) -> Seen:
-    """A run of everything up to level 2, from a list of it."""
+def attached(folder: Path) -> StepResult:
+    """Run everything up to level 2, from a list of it."""
     file = folder / "two.txt"
     names = listed("--priority", "2", "--all-kmods", "--function-list", str(file))
     with tracer(folder, "two", "pypwru", "--functions", str(file), "udp", "port", "9") as one:
@@ -57,8 +57,8 @@ def attached(folder: Path) -> Seen:
         return {"list": names, "names": file.read_text(), "run": one.stop()}
 
 
-def example(folder: Path) -> Seen:
-    """The seeds': list, write, trace."""
+def example(folder: Path) -> StepResult:
+    """List, write, edit and trace a list."""
     run("nft", "-f", "-", words=RULES)
     file = folder / "firewall.txt"
     names = listed(*FIREWALL, "--all-kmods", "--function-list", str(file))

@@ -1,10 +1,10 @@
-"""Runs inside a guest: the main job, beside pwru and by each backend; what was seen goes to a file.
+"""Runs inside a guest: the main job, beside pwru and by each backend; the outputs go to a file.
 
     python -m tests.lab.jobs.main_job FOLDER [--all-functions] [--deep]
 
-FOLDER/result.json is judged on the host (test_parity.py, test_main_job.py); nothing is here. The
-cold start compiles; the others find what the host compiled into FOLDER/cache.
---deep adds what one kernel is enough for: warm start, exact loss, a killed session's kprobes.
+FOLDER/result.json is checked on the host (test_parity.py, test_main_job.py). The cold start
+compiles; the others find in FOLDER/cache what the host compiled. --deep adds steps for which one
+kernel is enough: warm start, exact loss, a killed session's kprobes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from pypwru.cache import Cache
 from pypwru.kernel.kallsyms import read_symbols
 from tests.lab.jobs import late, nft_chosen
 from tests.lab.jobs.forked import Forked, share
-from tests.lab.jobs.legacy import watched
+from tests.lab.jobs.legacy import trace_legacy
 from tests.lab.jobs.steps import Step, run_steps
-from tests.lab.jobs.tracer import Seen, Start, executed, tracer
+from tests.lab.jobs.tracer import Start, StepResult, executed, tracer
 
 FEW = (
     "(__ip_.*|ip_.*|icmp_.*|eth_.*|__netif_r.*|netif_r.*|__dev_.*|dev_hard.*|skb_push|"
@@ -47,14 +47,17 @@ REBORN = ("--filter-track-skb", "icmp[icmptype] = icmp-echo or icmp[icmptype] = 
 KILLED = ("--backend", "kprobe", "--filter-func", "ip_rcv", "icmp")
 
 
-def chosen(flags: Collection[str]) -> tuple[str, ...]:
-    """Which functions are traced beside pwru."""
+def traced_functions(flags: Collection[str]) -> tuple[str, ...]:
+    """Return the functions that are traced beside pwru."""
     return () if "--all-functions" in flags else ("--filter-func", FEW)
 
 
 def commands(flags: Collection[str]) -> list[list[str]]:
-    """What is run after the cold start."""
-    found: list[tuple[str, ...]] = [(*chosen(flags), "icmp"), ("--backend", "tracepoint", "icmp")]
+    """Return the command lines after the cold start."""
+    found: list[tuple[str, ...]] = [
+        (*traced_functions(flags), "icmp"),
+        ("--backend", "tracepoint", "icmp"),
+    ]
     if "--deep" in flags:
         found += [(*FLOOD, "udp port 9999"), REBORN, KILLED]
         found += [late.WORDS, (*nft_chosen.SHOWN, nft_chosen.SENT)]
@@ -63,7 +66,9 @@ def commands(flags: Collection[str]) -> list[list[str]]:
 
 
 def wire() -> None:
-    """Two network namespaces; all devices have one MTU, so that the route's is the device's."""
+    """Make two network namespaces; all devices have one MTU, so that the route's is the
+    device's.
+    """
     for name in ("near", "far"):
         subprocess.run(["ip", "netns", "add", name], check=True)
     words = "ip link add inside netns near type veth peer name inside netns far"
@@ -75,7 +80,7 @@ def wire() -> None:
             )
         for device in ("lo", "inside"):
             subprocess.run(["ip", "-n", name, "link", "set", device, "mtu", MTU, "up"], check=True)
-    ping(FAR)  # the neighbours know each other now
+    ping(FAR)  # the neighbours are resolved now
 
 
 def ping(address: str) -> None:
@@ -85,7 +90,7 @@ def ping(address: str) -> None:
 
 @contextlib.contextmanager
 def pinging(address: str) -> Iterator[None]:
-    """A ping whose process lives to the end of the block, so that whoever looks can name it."""
+    """Run a ping whose process runs to the end of the block, so that tracers can name it."""
     words = ["ip", "netns", "exec", "near", "ping", "-i", "3600", address]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -97,8 +102,10 @@ def pinging(address: str) -> Iterator[None]:
             process.kill()
 
 
-def beside_pwru(folder: Path, functions: Sequence[str]) -> Seen:
-    """One ping seen by both. Events come in order: a second ping's mean that all are there."""
+def beside_pwru(folder: Path, functions: Sequence[str]) -> StepResult:
+    """Trace one ping by both. Events come in order: those of a second ping follow all of the
+    first.
+    """
     meta = ("--output-meta", "--output-tuple")
     with (
         tracer(folder, "pypwru", "pypwru", *functions, "icmp") as own,
@@ -113,7 +120,9 @@ def beside_pwru(folder: Path, functions: Sequence[str]) -> Seen:
         return {"pypwru": own.stop(), "pwru": theirs.stop()}
 
 
-def by_backend(folder: Path, backend: str, words: Sequence[str], start: Start = executed) -> Seen:
+def by_backend(
+    folder: Path, backend: str, words: Sequence[str], start: Start = executed
+) -> StepResult:
     words = ["--backend", backend, *words, "icmp"]
     with tracer(folder, backend, "pypwru", *words, start=start) as own:
         own.wait_ready()
@@ -122,8 +131,8 @@ def by_backend(folder: Path, backend: str, words: Sequence[str], start: Start = 
         return own.stop()
 
 
-def declared(names: set[str]) -> dict[str, Seen]:
-    """What BTF and kallsyms say of functions, for the reasons of extra lines."""
+def describe_functions(names: set[str]) -> dict[str, StepResult]:
+    """Return what BTF and kallsyms have of functions, for the reasons of extra lines."""
     btf, symbols = load_vmlinux(None, Cache()), read_symbols()
     return {
         name: {"prototype": declare_function(btf, name), "addresses": len(symbols.addresses(name))}
@@ -131,8 +140,8 @@ def declared(names: set[str]) -> dict[str, Seen]:
     }
 
 
-def cold_start(folder: Path) -> Seen:
-    """Compiles here: the cache is empty and there is no kernel tree."""
+def cold_start(folder: Path) -> StepResult:
+    """Compile here: the cache is empty and there is no kernel tree."""
     cache = Path(os.environ["PYPWRU_CACHE"])
     before = cache.exists()
     words = ["--filter-func", "ip_rcv", "icmp"]
@@ -151,21 +160,21 @@ def cold_start(folder: Path) -> Seen:
     }
 
 
-def given(compiled: Path) -> Seen:
-    """From here on there is in the cache what the host compiled."""
+def copy_cache(compiled: Path) -> StepResult:
+    """Copy what the host compiled to the cache."""
     shutil.copytree(compiled, os.environ["PYPWRU_CACHE"], dirs_exist_ok=True)
     return {}
 
 
-def warm_start(folder: Path) -> Seen:
+def warm_start(folder: Path) -> StepResult:
     with tracer(folder, "warm", "pypwru", "--filter-func", "ip_rcv", "icmp") as own:
         seconds = own.wait_ready()
         maps = Path(f"/proc/{own.process.pid}/maps").read_text()
         return {**own.stop(), "maps": libraries(maps), "seconds": seconds}
 
 
-def shared() -> Seen:
-    """That the command starts has been shown: children that have read all serve from here on."""
+def share_symbols() -> StepResult:
+    """Share symbols from here on: that the command itself starts has been shown."""
     share()
     return {}
 
@@ -174,8 +183,8 @@ def libraries(maps: str) -> list[str]:
     return sorted(set(re.findall(r"/\S+\.so[.\d]*", maps)))
 
 
-def flood(folder: Path) -> Seen:
-    """UDP over lo into a ring of a few pages, half of it while pypwru is stopped."""
+def flood(folder: Path) -> StepResult:
+    """Flood lo into a ring of a few pages, half of it while pypwru is stopped."""
     with tracer(folder, "flood", "pypwru", *FLOOD, "udp port 9999", start=Forked) as own:
         own.wait_ready()
         datagrams(FLOODED // 2)
@@ -190,15 +199,17 @@ def flood(folder: Path) -> Seen:
 
 
 def datagrams(count: int) -> None:
-    """To a port of lo that nobody listens on."""
+    """Send to a port of lo without a socket."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for _ in range(count):
             with contextlib.suppress(ConnectionRefusedError):
                 sender.sendto(b"datagram", ("127.0.0.1", 9999))
 
 
-def reborn(folder: Path) -> Seen:
-    """Pings that are tracked, then datagrams that get the addresses of their dead sk_buffs."""
+def track_reused_address(folder: Path) -> StepResult:
+    """Send pings that are tracked, then datagrams that reuse the addresses of their freed
+    sk_buffs.
+    """
     with tracer(folder, "reborn", "pypwru", *REBORN, start=Forked) as own:
         own.wait_ready()
         for _ in range(20):
@@ -209,8 +220,8 @@ def reborn(folder: Path) -> Seen:
         return own.stop()
 
 
-def killed(folder: Path) -> Seen:
-    """kill -9, then a next session; the profile counts how often each probe was hit."""
+def killed(folder: Path) -> StepResult:
+    """Kill a session, then start another; the profile counts the hits of each probe."""
     profile = KPROBE_EVENTS.with_name("kprobe_profile")
     with tracer(folder, "killed", "pypwru", *KILLED) as own:
         own.wait_ready()
@@ -243,25 +254,25 @@ def main() -> None:
     result: dict[str, object] = {}
     steps: list[Step] = [
         ("cold", lambda: cold_start(folder)),
-        ("given", lambda: given(result_file.with_name("cache"))),
-        ("beside", lambda: beside_pwru(folder, chosen(sys.argv))),
+        ("given", lambda: copy_cache(result_file.with_name("cache"))),
+        ("beside", lambda: beside_pwru(folder, traced_functions(sys.argv))),
         ("tracepoint", lambda: by_backend(folder, "tracepoint", [])),
     ]
     if "--deep" in sys.argv:
         steps += [
             ("warm", lambda: warm_start(folder)),
-            ("shared", shared),
+            ("shared", share_symbols),
             ("flood", lambda: flood(folder)),
-            ("reborn", lambda: reborn(folder)),
+            ("reborn", lambda: track_reused_address(folder)),
             ("kprobe_multi", lambda: by_backend(folder, "kprobe-multi", FEWER, Forked)),
             ("kprobe", lambda: by_backend(folder, "kprobe", FEWER, Forked)),
             ("kprobe_events", lambda: {"text": KPROBE_EVENTS.read_text()}),
             ("killed", lambda: killed(folder)),
-            ("late", lambda: late.watched(folder)),  # nobody has asked for nf_tables before
-            ("chosen", lambda: nft_chosen.chosen(folder, FAR)),
+            ("late", lambda: late.trace_module_load(folder)),  # nothing has loaded nf_tables before
+            ("chosen", lambda: nft_chosen.trace_selected(folder, FAR)),
         ]
     # The last, since it leaves rules behind.
-    steps.append(("legacy", lambda: watched(folder, FAR)))
+    steps.append(("legacy", lambda: trace_legacy(folder, FAR)))
     wire()
     run_steps(steps, result, result_file)
     beside = result["beside"]
@@ -269,7 +280,7 @@ def main() -> None:
     if "pypwru" in beside:
         _, _, events = beside["pypwru"]["out"].partition("\n")
         names = set(re.findall(r"(\w+)(?:\(SKB_\w+\)| \(\d+\))?$", events, re.M))
-        result["declared"] = declared(names)
+        result["declared"] = describe_functions(names)
     result_file.write_text(json.dumps(result))
 
 

@@ -1,6 +1,6 @@
-"""Runs inside a guest: packets chosen by what nftables said of them, beside a run that has all.
+"""Runs inside a guest: packets selected by their nft events, beside a run that has all.
 
-``chosen`` is a step of main_job.py, whose namespaces it uses; test_nft_chosen.py judges it.
+``trace_selected`` is a step of main_job.py, whose namespaces it uses; test_nft_chosen.py checks it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 
 from tests.lab.jobs.forked import Forked, share
-from tests.lab.jobs.tracer import Seen, Tracer, tracer
+from tests.lab.jobs.tracer import StepResult, Tracer, tracer
 from tests.lab.net.topology import inside, run
 from tests.lab.net.traffic import flush
 
 FIRST = 7100
-"""The port of packets by which the runs learn the texts of rules."""
+"""The port of packets by which the runs look up the texts of rules."""
 PORTS = range(7101, 7107)
 EACH = 3  # datagrams
 # As long as the kernel allows, and alike but for the last letter.
@@ -61,21 +61,21 @@ RUNS: Mapping[str, tuple[Sequence[str], Sequence[int]]] = {
 
 
 def send(address: str, ports: Sequence[int]) -> None:
-    """A datagram to each port in its turn."""
+    """Send a datagram to each port in its turn."""
     with inside("near"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for port in ports:
             with contextlib.suppress(ConnectionRefusedError):
                 sender.sendto(b"chosen", (address, port))
 
 
-def knows_texts(one: Tracer, address: str) -> bool:
-    """Whether a run shows the text of a rule; a packet has it ask for the text."""
+def has_texts(one: Tracer, address: str) -> bool:
+    """Send a packet, and return whether the run has printed the text of its rule."""
     send(address, [FIRST])
     return "no first port" in one.out.read_text()
 
 
-def chosen(folder: Path, address: str) -> Seen:
-    """All runs see the same packets."""
+def trace_selected(folder: Path, address: str) -> StepResult:
+    """Send the same packets to all runs."""
     with inside("far"):
         run("nft", "-f", "-", words=RULES)
     share()
@@ -88,10 +88,10 @@ def chosen(folder: Path, address: str) -> Seen:
             runs[name].wait_ready()  # one after the other: the first may compile for all
         # A ruleset is listed when the first packet meets it, whose texts may not be known in time.
         for shown in (runs["all"], runs["text"]):
-            shown.until("text of a rule", partial(knows_texts, shown, address))
+            shown.until("text of a rule", partial(has_texts, shown, address))
         send(address, list(PORTS) * EACH)
         flush()
-        seen: Seen = {name: one.stop() for name, one in runs.items()}
+        seen: StepResult = {name: one.stop() for name, one in runs.items()}
     with inside("far"):
         run("nft", "delete", "table", "inet", "chosen")
     return seen

@@ -2,7 +2,7 @@
 
     python -m tests.lab.jobs.pcap FOLDER
 
-FOLDER gets the capture files and result.json; the host judges (test_pcap.py), nothing is here.
+FOLDER gets the capture files and result.json; they are checked on the host (test_pcap.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import IO
 
 from tests.lab.jobs.forked import Forked, share
 from tests.lab.jobs.steps import Step, run_steps
-from tests.lab.jobs.tracer import Seen, tracer, wait_quiet
+from tests.lab.jobs.tracer import StepResult, tracer, wait_quiet
 from tests.lab.net import traffic
 from tests.lab.net.containers import until
 from tests.lab.net.topology import FAR, FAR6, NAMESPACES, inner, inside, run, wire
@@ -42,7 +42,7 @@ SENT = ("dev_hard_start_xmit",)
 RECEIVED = ("netif_rx", "__netif_rx")
 DELIVERED = ("ip_rcv", "ipv6_rcv", "arp_rcv")
 REASSEMBLED = ("udp_rcv", "udpv6_rcv")
-SIGHTS = (*TAP, *SENT, *RECEIVED, *DELIVERED, *REASSEMBLED)
+CAPTURE_FUNCTIONS = (*TAP, *SENT, *RECEIVED, *DELIVERED, *REASSEMBLED)
 LARGE, PARTS, TOGETHER = 300_000, 20_000, 60_000  # octets: of a stream, of datagrams
 NOT_LOOPBACK = "not net 127.0.0.0/8 and not ip6 host ::1"
 PARTS_PORTS = (4302, 4304, 4310)
@@ -50,7 +50,7 @@ PINGS = 20
 FLOOD_PORT, DROP_PORT = 4900, 4910
 DATAGRAMS = 4000
 _ENHANCED_PACKET = 6  # pcapng's kind of block
-PATIENCE = 600.0  # seconds; emulated CPUs are slow, and tshark is read over 9p
+TIMEOUT = 600.0  # seconds; emulated CPUs are slow, and tshark is read over 9p
 
 # Fewer functions than all: one by one, an old kernel takes minutes for them.
 PATH = "(ip_rcv|ip_forward|ip_output|icmp_rcv|ip_local_deliver|dev_hard_start_xmit)"
@@ -79,18 +79,18 @@ def flood_words(file: str) -> tuple[str, ...]:
     return ("--output-pcap", file, *FLOOD, f"udp dst port {FLOOD_PORT}")
 
 
-def truth_words(file: str, sights: Sequence[str]) -> tuple[str, ...]:
+def truth_words(file: str, functions: Sequence[str]) -> tuple[str, ...]:
     return (
         "--output-pcap", file, "--output-text=false", "--pcap-snaplen", str(SNAPLEN),
-        "--pcap-when", ",".join(sights), "--filter-func", f"({'|'.join(sights)})",
+        "--pcap-when", ",".join(functions), "--filter-func", f"({'|'.join(functions)})",
         "--buffer-size", "64M",
     )  # fmt: skip
 
 
-def commands(sights: Sequence[str]) -> list[list[str]]:
-    """What is run here, for the cache that the host fills."""
+def commands(functions: Sequence[str]) -> list[list[str]]:
+    """Return the command lines of this job, for the cache that the host fills."""
     found = [
-        truth_words("all.pcapng", sights),
+        truth_words("all.pcapng", functions),
         (*truth_words("tap.pcap", TAP), NOT_LOOPBACK),
         ("--output-pcap", "first.pcapng", *FIRST),
         DROPS,
@@ -100,7 +100,7 @@ def commands(sights: Sequence[str]) -> list[list[str]]:
 
 
 def pattern(size: int) -> bytes:
-    """Octets of which no two places look the same."""
+    """Return bytes of which no two positions look the same."""
     return b"".join(b"%08x" % place for place in range(0, size, 8))[:size]
 
 
@@ -114,7 +114,7 @@ def _bound(namespace: str, kind: socket.SocketKind, address: str, port: int) -> 
 
 
 def datagram(end: str, address: str, port: int, size: int) -> None:
-    """From near to ``end``."""
+    """Send a datagram from near to ``end``."""
     with (
         _bound(end, socket.SOCK_DGRAM, address, port) as receiver,
         _bound("near", socket.SOCK_DGRAM, address, port - 1) as sender,
@@ -124,7 +124,7 @@ def datagram(end: str, address: str, port: int, size: int) -> None:
 
 
 def stream(end: str, address: str, port: int, size: int) -> None:
-    """A connection from near to ``end``, which gets ``size`` octets and closes."""
+    """Connect from near to ``end``, which gets ``size`` bytes and closes."""
     with _bound(end, socket.SOCK_STREAM, address, port) as listener:
         listener.listen()
 
@@ -146,7 +146,7 @@ def stream(end: str, address: str, port: int, size: int) -> None:
 
 
 def send_all() -> None:
-    """All kinds of packets, one after another."""
+    """Send all kinds of packets, one after another."""
     for kind in ("ping4", "ping6", "forward4", "forward6", "vxlan", "vlan", "arp"):
         traffic.KINDS[kind].send()
     vlan, vxlan = inner("vlan")[1], inner("vxlan")[1]
@@ -181,7 +181,7 @@ class Dump:
 
     def stop(self) -> str:
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(PATIENCE)
+        self.process.wait(TIMEOUT)
         return self.err.read_text()
 
 
@@ -200,15 +200,17 @@ def dumping(folder: Path) -> Iterator[dict[str, Dump]]:
             dump.process.kill()
 
 
-def truth(folder: Path, sights: Sequence[str]) -> Seen:
-    """All that tcpdump sees on each link, in pcapng at several sights, and in pcap at its own."""
+def trace_beside_tcpdump(folder: Path, functions: Sequence[str]) -> StepResult:
+    """Capture all that tcpdump captures on each link, in pcapng at several functions, and in pcap
+    at its own.
+    """
     ng, classic = folder / "all.pcapng", folder / "tap.pcap"
     with contextlib.ExitStack() as stack:
         dumps = stack.enter_context(dumping(folder))
         runs = []
-        for file, seen_at in ((ng, sights), (classic, TAP)):
+        for file, seen_at in ((ng, functions), (classic, TAP)):
             words = truth_words(str(file), seen_at)
-            if file == classic:  # its two sights of a packet on lo can't be told apart
+            if file == classic:  # its two events of a packet on lo can't be distinguished
                 words = (*words, NOT_LOOPBACK)
             name = file.suffix[1:]
             one = tracer(folder, name, "pypwru", *words, start=Forked)
@@ -216,13 +218,13 @@ def truth(folder: Path, sights: Sequence[str]) -> Seen:
             runs[-1].wait_ready()
         send_all()
         wait_quiet(runs, [ng, classic, *(dump.file for dump in dumps.values())])
-        told = {name: dump.stop() for name, dump in dumps.items()}
+        logs = {name: dump.stop() for name, dump in dumps.items()}
         done = {running.out.stem: running.stop() for running in runs}
-    return {"tcpdump": told, **done}
+    return {"tcpdump": logs, **done}
 
 
-def first(folder: Path) -> Seen:
-    """Text and packets of the same pings."""
+def first(folder: Path) -> StepResult:
+    """Capture text and packets of the same pings."""
     file = folder / "first.pcapng"
     with tracer(folder, "first", "pypwru", "--output-pcap", str(file), *FIRST, start=Forked) as own:
         own.wait_ready()
@@ -231,9 +233,9 @@ def first(folder: Path) -> Seen:
         return own.stop()
 
 
-def live(folder: Path) -> Seen:
-    """Into tshark; what it shows after each of some dropped packets, while pypwru goes on: two, and
-    more until one has its rule's text.
+def live(folder: Path) -> StepResult:
+    """Write into tshark; record its output after each of some dropped packets, while pypwru goes
+    on: two, and more until one has its rule's text.
     """
     words = ["tshark", "-l", "-r", "-", "-X", f"lua_script:{SCRIPT}", "-Y", "pypwru.nft.rule"]
     for key in ("func", "type", "drop_reason", "nft.chain", "nft.rule", "nft.verdict", "nft.text"):
@@ -264,14 +266,14 @@ def live(folder: Path) -> Seen:
             if count > 1 and during[-1].rstrip("\n").endswith(RULE_TEXT):
                 break
         done = own.stop()
-    status = shown.wait(PATIENCE)
+    status = shown.wait(TIMEOUT)
     with inside("far"):
         run("nft", "delete", "table", "inet", "cut")
     return {**done, "during": during, "tshark": err.read_text(), "tshark_status": status}
 
 
 def packets(file: Path) -> tuple[int, int]:
-    """How many packets a pcapng file has, and how many octets what is whole of it."""
+    """Return how many packets a pcapng file has, and the bytes of its whole blocks."""
     content, at, found = file.read_bytes() if file.exists() else b"", 0, 0
     while len(content) - at >= 12:
         kind, size = struct.unpack_from("=II", content, at)
@@ -282,8 +284,8 @@ def packets(file: Path) -> tuple[int, int]:
     return found, at
 
 
-def killed(folder: Path) -> Seen:
-    """SIGKILL in the middle of a flow, after some pings were flushed."""
+def killed(folder: Path) -> StepResult:
+    """Kill a run in the middle of a flow, after some pings were flushed."""
     file = folder / "killed.pcapng"
     with tracer(
         folder, "killed", "pypwru", "--output-pcap", str(file), *FIRST, start=Forked
@@ -300,8 +302,8 @@ def killed(folder: Path) -> Seen:
     return {"flushed": flushed}
 
 
-def loss(folder: Path) -> Seen:
-    """A flood, half of it while pypwru is stopped."""
+def loss(folder: Path) -> StepResult:
+    """Flood, half of it while pypwru is stopped."""
     file = folder / "loss.pcapng"
     with tracer(folder, "loss", "pypwru", *flood_words(str(file)), start=Forked) as own:
         own.wait_ready()
@@ -317,15 +319,15 @@ def loss(folder: Path) -> Seen:
 
 
 def traffic_flood() -> None:
-    """Half of the datagrams, over lo."""
+    """Send half of the datagrams, over lo."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for number in range(DATAGRAMS // 2):
             with contextlib.suppress(ConnectionRefusedError):
                 sender.sendto(b"%06d" % number, ("127.0.0.1", FLOOD_PORT))
 
 
-def known(names: Sequence[str]) -> list[str]:
-    """Those functions that this kernel has: __netif_rx came with Linux 5.18."""
+def existing_functions(names: Sequence[str]) -> list[str]:
+    """Return those functions that this kernel has: __netif_rx came with Linux 5.18."""
     symbols = {line.split()[2] for line in Path("/proc/kallsyms").read_text().splitlines()}
     return [name for name in names if name in symbols]
 
@@ -339,13 +341,13 @@ def main() -> None:
     os.environ["PYPWRU_CACHE"] = str(folder / "cache")
     os.environ["PYTHONPATH"] = str(TREE)  # another checkout's environment has another's pypwru
     wire()
-    for name in ("near", "far"):  # what fits into near0 with a header more: no packet is refused
+    for name in ("near", "far"):  # such a packet fits into near0 with one more header
         run("ip", "-n", name, "link", "set", "vx", "mtu", "1450")
     share()
     inodes = {name: Path("/run/netns", name).stat().st_ino for name in NAMESPACES}
     result: dict[str, object] = {"inodes": inodes}
-    work: Mapping[str, partial[Seen]] = {
-        "truth": partial(truth, folder, known(SIGHTS)),
+    work: Mapping[str, partial[StepResult]] = {
+        "truth": partial(trace_beside_tcpdump, folder, existing_functions(CAPTURE_FUNCTIONS)),
         "first": partial(first, folder),
         "live": partial(live, folder),
         "killed": partial(killed, folder),

@@ -1,9 +1,8 @@
-"""Runs inside a guest: TC and XDP programs on a veth pair, traced; what was seen goes to a file.
+"""Runs inside a guest: TC and XDP programs on a veth pair, traced; the outputs go to a file.
 
     python -m tests.lab.jobs.programs FOLDER
 
-FOLDER/result.json is judged on the host (test_programs.py), which has compiled what pypwru needs
-into FOLDER/cache; nothing is here.
+FOLDER/result.json is checked on the host (test_programs.py), which has compiled into FOLDER/cache.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from pypwru.kernel.kallsyms import read_symbols
 from tests.lab.jobs.forked import Forked, share
 from tests.lab.jobs.main_job import FAR, SENTINEL, ping, wire
 from tests.lab.jobs.steps import Step, run_steps
-from tests.lab.jobs.tracer import WAIT, Seen, Tracer, tracer
+from tests.lab.jobs.tracer import WAIT, StepResult, Tracer, tracer
 from tests.native.loaded_programs import loaded, types_of
 
 PINNED = Path("/run/bpf")  # ip and tc hide what is under /sys when they enter a namespace
@@ -65,12 +64,12 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 
 
 def traced(folder: Path, name: str) -> AbstractContextManager[Tracer]:
-    """pypwru with the ``COMMANDS`` of this name."""
+    """Run pypwru with the ``COMMANDS`` of this name."""
     return tracer(folder, name, "pypwru", *COMMANDS[name], start=Forked)
 
 
 class Programs:
-    """Built from C by BCC, loaded and pinned by name when asked for."""
+    """Programs built from C by BCC, loaded and pinned by name on request."""
 
     def __init__(self) -> None:
         os.environ["BCC_KERNEL_SOURCE"] = str(KERNEL_TREE)
@@ -88,7 +87,7 @@ class Programs:
 
 
 def on_ingress(namespace: str, name: str) -> None:
-    """A TC program on the device ``inside``."""
+    """Attach a TC program to the device ``inside``."""
     tc = ["tc", "-n", namespace]
     subprocess.run([*tc, "qdisc", "add", "dev", "inside", "clsact"], check=True)
     words = f"filter add dev inside ingress bpf da object-pinned {PINNED / name}"
@@ -96,14 +95,14 @@ def on_ingress(namespace: str, name: str) -> None:
 
 
 def on_frames(namespace: str, name: str, mode: str = "xdpdrv") -> None:
-    """An XDP program on the device ``inside``."""
+    """Attach an XDP program to the device ``inside``."""
     words = f"ip -n {namespace} link set dev inside {mode} pinned {PINNED / name}"
     subprocess.run(words.split(), check=True)
 
 
 @contextlib.contextmanager
-def refusing() -> Iterator[dict[str, str]]:
-    """A program without BTF, and one that another replaces: the kernel lets nobody trace it."""
+def load_untraceable() -> Iterator[dict[str, str]]:
+    """Load a program without BTF, and one that another replaces: the kernel lets none trace it."""
     types, function = types_of("replaced_classifier")
     btf = bpf.btf_load(types)
     with (
@@ -124,8 +123,8 @@ def refusing() -> Iterator[dict[str, str]]:
             os.close(fd)
 
 
-def nothing(folder: Path) -> Seen:
-    """No program, and no function: nothing to trace."""
+def nothing(folder: Path) -> StepResult:
+    """Trace no program, and no function: nothing."""
     words = ["--filter-trace-tc", "--filter-trace-xdp", "--filter-func", "no_such_function"]
     done = subprocess.run(
         ["pypwru", *words], capture_output=True, text=True, check=False, timeout=WAIT
@@ -133,17 +132,17 @@ def nothing(folder: Path) -> Seen:
     return {"status": done.returncode, "out": done.stdout, "err": done.stderr}
 
 
-def until_seen(running: Tracer, text: str) -> None:
+def ping_until(running: Tracer, text: str) -> None:
     """Ping until a line has ``text``."""
     while text not in running.out.read_text():
         running.until("life", lambda: True)
         ping(FAR)
 
 
-def programs(folder: Path, made: Programs) -> Seen:
-    """Programs that were there, and such as come while tracing."""
+def programs(folder: Path, made: Programs) -> StepResult:
+    """Trace programs that were there, and such as are loaded while tracing."""
     with (
-        refusing() as refused,
+        load_untraceable() as refused,
         traced(folder, "programs") as own,
     ):
         own.wait_ready()
@@ -154,8 +153,8 @@ def programs(folder: Path, made: Programs) -> Seen:
         on_ingress("near", "classifier_that_is_late")
         made.load("frames_that_are_late")
         on_frames("near", "frames_that_are_late", "xdpgeneric")
-        until_seen(own, "classifier_that_is_late")
-        until_seen(own, "frames_that_are_late")
+        ping_until(own, "classifier_that_is_late")
+        ping_until(own, "frames_that_are_late")
         return {**own.stop(), "refused": refused, "symbols": bpf_symbols()}
 
 
@@ -163,16 +162,16 @@ def bpf_symbols() -> list[str]:
     return [name for name in read_symbols().by_name if name.endswith("[bpf]")]
 
 
-def address(folder: Path) -> Seen:
-    """What a frame's line shows as SKB is what the expression finds."""
+def address(folder: Path) -> StepResult:
+    """Trace a frame: its line's SKB equals what the expression reads."""
     with traced(folder, "address") as own:
         own.wait_ready()
-        until_seen(own, "frames_with_a_long_name")
+        ping_until(own, "frames_with_a_long_name")
         return own.stop()
 
 
-def tracked(folder: Path) -> Seen:
-    """With tracking every XDP program has a program on its exit, too."""
+def tracked(folder: Path) -> StepResult:
+    """Track: every XDP program has a program on its exit, too."""
     with traced(folder, "tracked") as own:
         own.wait_ready()
         ping(FAR)
@@ -183,8 +182,8 @@ def tracked(folder: Path) -> Seen:
         return {**own.stop(), "programs": json.loads(shown.stdout)}
 
 
-def tail_call(folder: Path) -> Seen:
-    """A program that ends in another one: how often each was seen."""
+def tail_call(folder: Path) -> StepResult:
+    """Trace a program that ends in another one, and count the events of each."""
     array = bpf.map_create(PROGRAM_ARRAY, "array", 4, 4, 1)
     code = [
         Insn(LD_IMM64, R2, 1, 0, array),
@@ -211,8 +210,8 @@ def tail_call(folder: Path) -> Seen:
         return {**own.stop(), "results": [result, alone]}
 
 
-def helpers() -> Seen:
-    """What programs call, by us and by bpftool."""
+def helpers() -> StepResult:
+    """Return the functions that programs call, by pypwru and by bpftool."""
     listings = [
         subprocess.run(
             ["bpftool", "prog", "dump", "xlated", "id", str(program["id"])],
@@ -235,7 +234,7 @@ def main() -> None:
     share()
     made: list[Programs] = []
 
-    def attach() -> Seen:
+    def attach() -> StepResult:
         made.append(Programs())
         for name in ("classifier_with_a_long_name", "frames_with_a_long_name"):
             made[0].load(name)

@@ -1,9 +1,9 @@
-"""A guest after a job as it was before: what the next job may rely on.
+"""Restores a guest after a job: the state that the next job may rely on.
 
 Restored are processes, network namespaces, devices, rules of nftables and probes of the guest's own
 namespace, mounts, files under /run, settings under /proc/sys/net and /proc/sys/user, and modules as
-far as they can be unloaded: with nf_tables there, every run compiles its programs as well. Not
-restored is what the kernel has learned; a job for which it matters says so in its row of suites.py.
+far as they can be unloaded: with nf_tables loaded, every run compiles its programs as well. The
+kernel's caches are not restored; a job for which they matter has that in its row of suites.py.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tests.lab.net.containers import count_namespaces
 _RUN = Path("/run")
 _TRACING = Path("/sys/kernel/tracing")
 _SETTINGS = [Path("/proc/sys", name) for name in ("net", "user")]
-_PATIENCE = 600.0  # seconds
+_TIMEOUT = 600.0  # seconds
 
 
 @contextlib.contextmanager
 def restored(keep: Path) -> Iterator[None]:
-    """What the block leaves behind is removed, and what it changed is set back.
+    """Remove what the block leaves behind, and set back what it changed.
 
     Args:
         keep: a folder under /run that stays.
@@ -43,7 +43,7 @@ def restored(keep: Path) -> Iterator[None]:
         subprocess.run(["nft", "flush", "ruleset"], check=False)
         for name in os.listdir("/run/netns"):
             subprocess.run(["ip", "netns", "delete", name], check=False)
-        for name in links() - devices:  # what a module makes of itself can't be deleted
+        for name in links() - devices:  # a device that a module makes can't be deleted
             subprocess.run(["ip", "link", "delete", name], check=False, stderr=subprocess.DEVNULL)
         for path in reversed(mounted()):
             if path not in mounts:
@@ -60,7 +60,7 @@ def restored(keep: Path) -> Iterator[None]:
 
 
 def _until(fact: str, is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _TIMEOUT
     while not is_so():
         if time.monotonic() > end:
             raise RuntimeError(f"no {fact}")
@@ -68,7 +68,7 @@ def _until(fact: str, is_so: Callable[[], bool]) -> None:
 
 
 def processes() -> set[int]:
-    """All but the kernel's threads and what has ended."""
+    """Return all but the kernel's threads and ended ones."""
     found = set()
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -93,13 +93,13 @@ def _remove_probes() -> None:
 
 
 def modules() -> dict[str, int]:
-    """Name of each loaded module -> how many use it."""
+    """Map each loaded module to the number of its users."""
     lines = Path("/proc/modules").read_text().splitlines()
     return {name: int(users) for name, _, users, *_ in map(str.split, lines)}
 
 
 def _unload(keep: Collection[str]) -> None:
-    """Unload what is not in ``keep``, users first, as far as the kernel lets go of it."""
+    """Unload modules that are not in ``keep``, users first, as far as the kernel allows it."""
     while idle := [name for name, users in modules().items() if not users and name not in keep]:
         done = [
             subprocess.run(["rmmod", name], check=False, stderr=subprocess.DEVNULL) for name in idle
@@ -113,12 +113,12 @@ def links() -> set[str]:
 
 
 def mounted() -> list[str]:
-    """Where something is mounted, in the order in which it was."""
+    """Return mount points, in the order in which they were mounted."""
     return [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
 
 
 def settings() -> dict[Path, str]:
-    """What can be read and written of the settings, by file."""
+    """Return the settings that can be read and written, by file."""
     found = {}
     for top in _SETTINGS:
         for folder, _, names in os.walk(top):

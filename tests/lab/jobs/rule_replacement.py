@@ -1,7 +1,7 @@
-"""Rulesets that take each other's place, and what is said of their rules, judged by marks.
+"""Rulesets that replace each other, and the texts of their rules, checked by marks.
 
-The first rule of each ruleset marks the packet with the ruleset's number, and what is said of the
-packet from then on has that mark.
+The first rule of each ruleset marks the packet with the ruleset's number, which later events of the
+packet have as their mark.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from tests.lab.jobs.tracer import Seen
-from tests.lab.net.containers import Nft, Place
+from tests.lab.jobs.tracer import StepResult
+from tests.lab.net.containers import Container, Nft
 
 PORT = 7009
 _CHANGING = """
@@ -26,15 +26,15 @@ table inet t {{
 """
 
 
-class Changing:
-    """One ruleset after another; the mark that a rule gives tells of which one it is."""
+class ChangingRuleset:
+    """One ruleset after another; the mark that a rule sets is the number of its ruleset."""
 
-    def __init__(self, place: Place) -> None:
-        self._nft = Nft(place)
+    def __init__(self, container: Container) -> None:
+        self._nft = Nft(container)
         self._handles: list[str] = []
 
     def load(self, number: int) -> None:
-        """In one of the ways in which rules are replaced in one transaction."""
+        """Load the next in one of the ways in which rules are replaced in one transaction."""
         marks = f'udp dport {PORT} meta mark set {number} comment "marks {number}"'
         drops = f'meta mark {number} drop comment "drops {number}"'
         whole = _CHANGING.format(marks=marks, drops=drops)
@@ -49,23 +49,25 @@ class Changing:
         self._nft.run("\n".join(f"replace rule inet t in handle {h} {rule}" for h, rule in each))
 
 
-def judged(seen: Iterable[dict[str, Any]]) -> Seen:
-    """Whether the texts are those of the ruleset that marked the packet; too many to be kept."""
+def check_marks(events_: Iterable[dict[str, Any]]) -> StepResult:
+    """Check that texts are those of the ruleset that marked the packet; the events are too many to
+    keep.
+    """
     counts: Counter[str] = Counter()
     wrong: list[dict[str, Any]] = []
     by_text: set[int] = set()
     rulesets: set[int] = set()
-    for event in seen:
-        said = event.get("nft") or {}
-        if not said.get("rule_handle"):
+    for event in events_:
+        nft = event.get("nft") or {}
+        if not nft.get("rule_handle"):
             continue
         mark = event["mark"]
         rulesets.add(mark)
-        if not said.get("text"):
+        if not nft.get("text"):
             counts["unknown"] += 1
             continue
-        numbers = {int(each) for each in re.findall(r"(?:marks|drops) (\d+)", said["text"])}
-        numbers |= {int(each, 16) for each in re.findall(r"0x([0-9a-f]{8})", said["text"])}
+        numbers = {int(each) for each in re.findall(r"(?:marks|drops) (\d+)", nft["text"])}
+        numbers |= {int(each, 16) for each in re.findall(r"0x([0-9a-f]{8})", nft["text"])}
         counts["known"] += 1
         by_text.add(mark)
         if numbers != {mark}:

@@ -2,7 +2,7 @@
 
     python -m tests.lab.jobs.rule_texts FOLDER REPLACEMENTS
 
-FOLDER/result.json is judged on the host (test_rule_texts.py).
+FOLDER/result.json is checked on the host (test_rule_texts.py).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.jobs.forked import Forked, share
-from tests.lab.jobs.rule_replacement import PORT, Changing, judged
+from tests.lab.jobs.rule_replacement import PORT, ChangingRuleset, check_marks
 from tests.lab.jobs.steps import Step, run_steps
-from tests.lab.jobs.tracer import Seen, Tracer, tracer
-from tests.lab.net.containers import Place, count_namespaces, until
+from tests.lab.jobs.tracer import StepResult, Tracer, tracer
+from tests.lab.net.containers import Container, count_namespaces, until
 
 SENTINEL = PORT + 1
-PLACES = 6
+CONTAINERS = 6
 ROUNDS = 3
-_WAITED = 10  # every so many replacements wait until a line shows the new text
+_WAITED = 10  # every so many replacements wait until a line has the new text
 _LAST = 1 << 16  # bytes of lines in which a text is looked for
 WORDS = (
     "--output-json", "--output-nft=text", "--filter-func", "kfree_skb(_reason)?|sk_skb_reason_drop",
@@ -48,7 +48,7 @@ table inet filter {{
 """
 
 
-# What a chain is called, one after the other; some are as long as others and may get their memory.
+# Names of a chain, one after the other; some are as long as others and may get their memory.
 NAMES = ("web", "shop", "web2", "a_much_longer_name_of_a_chain", "web3", "shop2")
 _RENAMED = f"""
 table inet renamed {{
@@ -68,38 +68,38 @@ def events(file: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
-def same_names(folder: Path, places: list[Place]) -> Seen:
-    """A packet in each namespace, round and round, once their rules are known."""
+def same_names(folder: Path, all_containers: list[Container]) -> StepResult:
+    """Send a packet in each namespace, round and round, once their rules are listed."""
     with tracer(folder, "same", "pypwru", *WORDS, start=Forked) as running:
         running.wait_ready()
-        for number, place in enumerate(places, 1):
-            _wait_known(running, place, rf"container {number}\"")
-        for place in places * ROUNDS:
-            place.send(PORT)
-        places[0].send(SENTINEL)
+        for number, container in enumerate(all_containers, 1):
+            _wait_text(running, container, rf"container {number}\"")
+        for container in all_containers * ROUNDS:
+            container.send(PORT)
+        all_containers[0].send(SENTINEL)
         running.wait_line(f'"dport":{SENTINEL}')
         seen = running.stop()
-    return {**seen, "inodes": [place.inode for place in places]}
+    return {**seen, "inodes": [container.inode for container in all_containers]}
 
 
-def _wait_known(running: Tracer, place: Place, text: str) -> None:
+def _wait_text(running: Tracer, container: Container, text: str) -> None:
     """Send until a line has the text: emulated CPUs may be too slow for the first."""
 
-    def known() -> bool:
-        place.send(PORT)
+    def is_known() -> bool:
+        container.send(PORT)
         return text in running.out.read_text()
 
-    running.until(text, known)
+    running.until(text, is_known)
 
 
-def listings(places: list[Place]) -> list[str]:
+def listings(all_containers: list[Container]) -> list[str]:
     command = ["nft", "-a", "list", "ruleset"]
     host = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return [host, *(place.output(*command) for place in places)]
+    return [host, *(container.output(*command) for container in all_containers)]
 
 
 class Hits:
-    """How often the kernel calls FUNCTION."""
+    """Counts calls of FUNCTION."""
 
     def __init__(self) -> None:
         # Not by Python's mode "a", which seeks to the end: the kernel refuses that here.
@@ -113,84 +113,84 @@ class Hits:
         return int(found)
 
 
-def killed(folder: Path, places: list[Place]) -> Seen:
-    """SIGKILL while it traces; packets before, while and after."""
-    place = places[0]
+def killed(folder: Path, all_containers: list[Container]) -> StepResult:
+    """Kill it while it traces; send packets before, meanwhile and after."""
+    container = all_containers[0]
     until("end of all others' namespaces", lambda: count_namespaces() == count_namespaces())
     counted, hits = [min(count_namespaces() for _ in range(5))], Hits()
 
     def sent() -> int:
         before = hits.count()
-        place.send(PORT, 20)
+        container.send(PORT, 20)
         return hits.count() - before
 
     calls = [sent()]
-    taken = [listings(places)]
+    taken = [listings(all_containers)]
     with tracer(folder, "killed", "pypwru", *WORDS, start=Forked) as running:
         running.wait_ready()
-        taken.append(listings(places))
+        taken.append(listings(all_containers))
         counted.append(min(count_namespaces() for _ in range(5)))
         calls.append(sent())
-        place.send(SENTINEL)
+        container.send(SENTINEL)
         running.wait_line(f'"dport":{SENTINEL}')
-        taken.append(listings(places))
+        taken.append(listings(all_containers))
         running.process.send_signal(signal.SIGKILL)
         running.process.wait(60)
     until("end of the private namespaces", lambda: count_namespaces() == counted[0])
-    taken.append(listings(places))
+    taken.append(listings(all_containers))
     calls.append(sent())
     return {"listings": taken, "namespaces": [*counted, count_namespaces()], "calls": calls}
 
 
-def stopped(folder: Path, places: list[Place]) -> Seen:
-    """The rulesets before, while and after it traces, and its end is an ordinary one."""
-    taken = [listings(places)]
+def stopped(folder: Path, all_containers: list[Container]) -> StepResult:
+    """Record the rulesets before, while and after it traces, and stop it normally."""
+    taken = [listings(all_containers)]
     with tracer(folder, "stopped", "pypwru", *WORDS, start=Forked) as running:
         running.wait_ready()
-        taken.append(listings(places))
+        taken.append(listings(all_containers))
         running.stop()
-    return {"listings": [*taken, listings(places)]}
+    return {"listings": [*taken, listings(all_containers)]}
 
 
-def renamed(folder: Path) -> Seen:
-    """A packet through a chain under each of its names, read only after the last of them."""
-    place = Place()
-    place.load(_RENAMED)
+def renamed(folder: Path) -> StepResult:
+    """Send a packet through a chain under each of its names, read only after the last of them."""
+    container = Container()
+    container.load(_RENAMED)
     with tracer(folder, "renamed", "pypwru", *WORDS, start=Forked) as running:
         running.wait_ready()
         running.process.send_signal(signal.SIGSTOP)
-        place.send(PORT)
+        container.send(PORT)
         for before, after in itertools.pairwise(NAMES):
-            place.output("nft", "rename", "chain", "inet", "renamed", before, after)
-            place.send(PORT)
+            container.output("nft", "rename", "chain", "inet", "renamed", before, after)
+            container.send(PORT)
         running.process.send_signal(signal.SIGCONT)
-        place.send(SENTINEL)
+        container.send(SENTINEL)
         running.wait_line(f'"dport":{SENTINEL}')
         return running.stop()
 
 
-def replaced(folder: Path, replacements: int) -> Seen:
-    """So many rulesets, each replaced by the next while packets flow."""
-    place = Place()
-    changing = Changing(place)
+def replaced(folder: Path, replacements: int) -> StepResult:
+    """Load so many rulesets, each replaced by the next while packets flow."""
+    container = Container()
+    changing = ChangingRuleset(container)
     changing.load(0)
     own = tracer(folder, "replaced", "pypwru", *WORDS, start=Forked)
-    with own as running, place.flow(PORT):
+    with own as running, container.flow(PORT):
         running.wait_ready()
         for number in range(1, replacements + 1):
             changing.load(number)
-            place.send(PORT)
+            container.send(PORT)
             if number % _WAITED == 0:
                 _wait_shown(running, f"drops {number}")
-        place.send(SENTINEL)
+        container.send(SENTINEL)
         _wait_shown(running, f'"dport":{SENTINEL}')
         seen = running.stop()
-    found = judged(events(running.out))
+    found = check_marks(events(running.out))
     return {"status": seen["status"], "err": seen["err"], "replacements": replacements, **found}
 
 
 def _wait_shown(running: Tracer, text: str) -> None:
-    """Until one of the last lines has the text."""
+    """Wait until one of the last lines has the text."""
 
     def shown() -> bool:
         with running.out.open("rb") as file:
@@ -205,15 +205,15 @@ def main() -> None:
     folder = Path("/run/rule_texts")
     folder.mkdir()
     os.environ["PYPWRU_CACHE"] = str(result_file.with_name("cache"))
-    places = [Place() for _ in range(PLACES)]
-    for number, place in enumerate(places, 1):
-        place.load(_RULES.format(number=number, port=PORT))
+    all_containers = [Container() for _ in range(CONTAINERS)]
+    for number, container in enumerate(all_containers, 1):
+        container.load(_RULES.format(number=number, port=PORT))
     share()
     steps: list[Step] = [
-        ("same", lambda: same_names(folder, places)),
-        ("stopped", lambda: stopped(folder, places)),
+        ("same", lambda: same_names(folder, all_containers)),
+        ("stopped", lambda: stopped(folder, all_containers)),
         ("renamed", lambda: renamed(folder)),
-        ("killed", lambda: killed(folder, places)),
+        ("killed", lambda: killed(folder, all_containers)),
         ("replaced", lambda: replaced(folder, int(sys.argv[2]))),
     ]
     result: dict[str, object] = {}

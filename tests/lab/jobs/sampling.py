@@ -1,8 +1,8 @@
-"""Runs inside a guest: numbers and ends of packets, and shares of them, on kprobes.
+"""Runs inside a guest: packet_ids and frees of packets, and samples of them, on kprobes.
 
     python -m tests.lab.jobs.sampling FOLDER BACKEND... [frames]
 
-FOLDER/result.json is judged on the host (test_sampling.py), which has compiled into FOLDER/cache.
+FOLDER/result.json is checked on the host (test_sampling.py), which has compiled into FOLDER/cache.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from functools import partial
 from pathlib import Path
 
 from pypwru.wire.fields import decode_flow
-from tests.lab.jobs.capture import FAR, NEAR, PORT, datagrams, measured, stream, wire
+from tests.lab.jobs.capture import FAR, NEAR, PORT, datagrams, record_loads, stream, wire
 from tests.lab.jobs.forked import share
 from tests.lab.jobs.programs import PINNED, Programs
 from tests.lab.jobs.steps import Step, run_steps
-from tests.lab.jobs.tracer import Seen
-from tests.support.packet_tracking import Following, Sight, following, lives, paths
+from tests.lab.jobs.tracer import StepResult
+from tests.support.packet_tracking import TrackedEvent, TrackingSession, lifetimes, paths, tracking
 
 PINGS = 10_000
 FEW = 1_000
@@ -32,7 +32,7 @@ REQUESTS = f"dst host {OWN} and icmp[icmptype] == icmp-echo"
 
 
 def commands(backends: Sequence[str], with_frames: bool = False) -> dict[str, list[str]]:
-    """What is run, by name."""
+    """Return the command lines, by name."""
     found = {}
     for one in backends:
         words = ["--backend", one, "--buffer-size", "256M"]
@@ -64,63 +64,63 @@ def flood(count: int) -> None:
     ping(count, "-f")
 
 
-def told(follow: Following) -> Seen:
-    """What was seen, for whoever judges it."""
-    follow.read()
-    shown = Counter(map(",".join, paths(follow.sights).values()))
-    return {"paths": dict(shown), "done": follow.account()}
+def path_counts(traced: TrackingSession) -> StepResult:
+    """Return how often each path of functions was traced, and the counters."""
+    traced.read()
+    shown = Counter(map(",".join, paths(traced.events).values()))
+    return {"paths": dict(shown), "done": traced.account()}
 
 
-def following_lives(words: Sequence[str]) -> Seen:
-    """Traffic of all kinds: which sights each sk_buff has, and how often it ends."""
-    seen: Seen = {}
-    with measured(seen), following(*words) as follow:
+def lifetime_shapes(words: Sequence[str]) -> StepResult:
+    """Trace traffic of all kinds: the events of each sk_buff, and how often it is freed."""
+    seen: StepResult = {}
+    with record_loads(seen), tracking(*words) as traced:
         stream(socket.AF_INET, "127.0.0.1")
         stream(socket.AF_INET6, "::1")
         datagrams([0, 300, 20000, *[10] * 50])
         subprocess.run(["ip", "netns", "exec", "far", "ping", "-qc2", "-s9000", NEAR], check=True)
         ping(100, "-i", "0.002")
-        follow.read()
-        shapes = {key: shape(life) for key, life in lives(follow.sights).items()}
+        traced.read()
+        shapes = {key: merge_events(lifetime) for key, lifetime in lifetimes(traced.events).items()}
         seen["lives"] = dict(Counter(shapes.values()))
         odd = [key for key, shape in shapes.items() if shape != "sE"]
-        seen["odd"] = [(shapes[key], names(follow.sights, *key)[-6:]) for key in odd[:20]]
-        seen["nameless"] = dict(Counter(one.name for one in follow.sights if not one.packet))
-        seen["clones"] = clones(follow.sights)
+        seen["odd"] = [(shapes[key], names(traced.events, *key)[-6:]) for key in odd[:20]]
+        seen["nameless"] = dict(Counter(one.name for one in traced.events if not one.packet))
+        seen["clones"] = clones(traced.events)
         seen["again"] = len(shapes) - len({skb for skb, _ in shapes})
-        seen["done"] = follow.account()
+        seen["done"] = traced.account()
     return seen
 
 
-def shape(life: str) -> str:
-    """Sights that follow each other are one; a clone can get the address of an earlier one."""
-    return re.sub("^(sE)+$", "sE", re.sub("s+", "s", life))
+def merge_events(lifetime: str) -> str:
+    """Merge consecutive events; a clone can reuse the address of an earlier one."""
+    return re.sub("^(sE)+$", "sE", re.sub("s+", "s", lifetime))
 
 
-def names(sights: Sequence[Sight], skb: int, packet: int) -> list[str]:
-    return [one.name for one in sights if (one.skb, one.packet) == (skb, packet)]
+def names(events: Sequence[TrackedEvent], skb: int, packet: int) -> list[str]:
+    return [one.name for one in events if (one.skb, one.packet) == (skb, packet)]
 
 
-def clones(sights: Sequence[Sight]) -> int:
-    """Packets of which several sk_buffs are."""
-    skbs = Counter(packet for _, packet in lives(sights))
+def clones(events: Sequence[TrackedEvent]) -> int:
+    """Count packets of which there are several sk_buffs."""
+    skbs = Counter(packet for _, packet in lifetimes(events))
     return sum(1 for packet, count in skbs.items() if packet and count > 1)
 
 
-def pings(count: int, words: Sequence[str]) -> Seen:
-    """One in so many requests of a flood, or all: the functions that saw each."""
-    seen: Seen = {}
-    with measured(seen), following(*words) as follow:
+def pings(count: int, words: Sequence[str]) -> StepResult:
+    """Trace one in so many requests of a flood, or all: the functions of each."""
+    seen: StepResult = {}
+    with record_loads(seen), tracking(*words) as traced:
         flood(count)
-        seen |= told(follow)
+        seen |= path_counts(traced)
     return seen
 
 
-def flows(words: Sequence[str]) -> Seen:
-    """Both directions of connections."""
-    with following(*words) as follow:
+def flows(words: Sequence[str]) -> StepResult:
+    """Trace both directions of connections."""
+    with tracking(*words) as traced:
         with socket.socket() as listener:
-            # Also of what it accepts, which waits a minute: the next job binds the port, too.
+            # Also of accepted sockets, which wait a minute: the next job binds the port, too.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", PORT))
             listener.listen()
@@ -133,39 +133,39 @@ def flows(words: Sequence[str]) -> Seen:
                     other.recv(8)
                     other.sendall(b"answer")
                     one.recv(6)
-        follow.read()
+        traced.read()
         found: dict[int, set[tuple[int, int]]] = {}
-        for sight in follow.sights:
-            where = decode_flow(sight.record[3])
+        for event in traced.events:
+            where = decode_flow(event.record[3])
             if where.l3 == 4:
                 (port,) = {where.sport, where.dport} - {PORT}
                 found.setdefault(port, set()).add((where.sport, where.dport))
-        return {"directions": [len(both) for both in found.values()], "done": follow.account()}
+        return {"directions": [len(both) for both in found.values()], "done": traced.account()}
 
 
-def limits(words: Sequence[str]) -> Seen:
-    with following(*words) as follow:
+def limits(words: Sequence[str]) -> StepResult:
+    with tracking(*words) as traced:
         flood(300)
-        seen = told(follow)
-        throttled = follow.session.throttle_report.counts()
-    seconds = Counter(one.ktime // 10**9 for one in follow.sights)
-    hits = Counter((one.record[1][:8], one.ktime // 10**9) for one in follow.sights)
+        seen = path_counts(traced)
+        throttled = traced.session.throttle_report.counts()
+    seconds = Counter(one.ktime // 10**9 for one in traced.events)
+    hits = Counter((one.record[1][:8], one.ktime // 10**9) for one in traced.events)
     return {**seen, "second": max(seconds.values()), "hits": max(hits.values()),
             "throttled": throttled}  # fmt: skip
 
 
-def frames(words: Sequence[str]) -> Seen:
-    """What an XDP program saw is the packet that the stack then has."""
+def frames(words: Sequence[str]) -> StepResult:
+    """Trace a frame at an XDP program: it has the packet_id of the later sk_buff."""
     Programs().load("frames_with_a_long_name")
     path = PINNED / "frames_with_a_long_name"
     device = "ip -n far link set dev far xdpdrv"
     subprocess.run([*device.split(), "pinned", path], check=True)
-    with following(*words) as follow:
+    with tracking(*words) as traced:
         subprocess.run(["ping", "-qc5", "-i0.2", FAR], check=True, stdout=subprocess.DEVNULL)
-        follow.read()
-        ours = {one.packet for one in follow.sights if "frames_with" in one.name}
-        shown = paths(follow.sights)
-        seen: Seen = {"packets": len(ours), "done": follow.account()}
+        traced.read()
+        ours = {one.packet for one in traced.events if "frames_with" in one.name}
+        shown = paths(traced.events)
+        seen: StepResult = {"packets": len(ours), "done": traced.account()}
         seen["paths"] = [shown[packet] for packet in ours]
     subprocess.run([*device.split(), "off"], check=True)
     return seen
@@ -177,8 +177,8 @@ def main() -> None:
     wire()
     share()
     backends = [word for word in sys.argv[2:] if word != "frames"]
-    jobs: dict[str, Callable[[Sequence[str]], Seen]] = {
-        "lives": following_lives,
+    jobs: dict[str, Callable[[Sequence[str]], StepResult]] = {
+        "lives": lifetime_shapes,
         "every": partial(pings, FEW),
         "sampled": partial(pings, PINGS),
         "plain": partial(pings, FEW),

@@ -2,7 +2,7 @@
 
     python -m tests.lab.jobs.statistics FOLDER
 
-FOLDER gets result.json and the statistics; the host judges (test_statistics.py), nothing is here.
+FOLDER gets result.json and the statistics; they are checked on the host (test_statistics.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.lab.jobs.forked import Forked, share
 from tests.lab.jobs.nft_chosen import EACH, PORTS, RULES, send
 from tests.lab.jobs.steps import run_steps
-from tests.lab.jobs.tracer import Seen, tracer
+from tests.lab.jobs.tracer import StepResult, tracer
 from tests.lab.net import traffic
 from tests.lab.net.topology import FAR, inside, run, wire
 from tests.support.paths import TREE
@@ -38,24 +38,26 @@ RUNS: Mapping[str, Sequence[str]] = {
 
 
 def words(file: str, more: Sequence[str]) -> list[str]:
-    asked = ["--stats-file", file, "--filter-func", FUNCTIONS, *more]
-    return [*RECOUNTED, *asked, FILTER]
+    flags = ["--stats-file", file, "--filter-func", FUNCTIONS, *more]
+    return [*RECOUNTED, *flags, FILTER]
 
 
 def commands() -> list[list[str]]:
-    """What is run here, for the cache that the host fills."""
+    """Return the command lines of this job, for the cache that the host fills."""
     return [words("stats.json", more) for more in RUNS.values()]
 
 
 def send_all() -> None:
-    """What is answered, dropped by rules, and wanted by nobody; TCP is cloned on its way."""
+    """Send packets that are answered, dropped by rules, and without a socket; TCP is cloned on its
+    way.
+    """
     traffic.ping(FAR, "-c", "10", "-i", "0.05")
     send(FAR, list(PORTS) * EACH)
     for kind in ("forward4", "tcp4", "fragments4"):
         traffic.KINDS[kind].send()
 
 
-def recounted(folder: Path, name: str) -> Seen:
+def recounted(folder: Path, name: str) -> StepResult:
     file = folder / f"{name}.stats"
     with tracer(folder, name, "pypwru", *words(str(file), RUNS[name]), start=Forked) as own:
         own.wait_ready()

@@ -1,4 +1,4 @@
-"""The steps of a guest's job, one after the other, what each saw in one file."""
+"""The steps of a guest's job, one after the other, with their results in one file."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.lab.jobs.tracer import Seen
+from tests.lab.jobs.tracer import StepResult
 
-Step = tuple[str, Callable[[], Seen]]
+Step = tuple[str, Callable[[], StepResult]]
 
 
 def run_steps(steps: Sequence[Step], result: dict[str, object], file: Path) -> None:
-    """Do them all; one that fails is an ``error`` in its place, and fails its own tests alone.
+    """Run all steps; one that fails is an ``error`` in its place, and fails its own tests alone.
 
-    Left out are those that ``PYPWRU_LAB_WITHOUT`` names, by their first word, apart by commas.
+    Left out are those that ``PYPWRU_LAB_WITHOUT`` names, by their first word, separated by commas.
 
     Args:
         result: grows by an entry a step.
@@ -30,7 +30,7 @@ def run_steps(steps: Sequence[Step], result: dict[str, object], file: Path) -> N
         began = time.monotonic()
         try:
             result[name] = step()
-        except Exception as error:  # whatever it is, the others can be judged
+        except Exception as error:  # any error: the other steps can still be checked
             result[name] = {"error": repr(error)}
         print(f"{name}: {time.monotonic() - began:.1f} s", file=sys.stderr)
         file.write_text(json.dumps(result))

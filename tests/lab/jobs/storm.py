@@ -2,7 +2,7 @@
 
     python -m tests.lab.jobs.storm FOLDER
 
-FOLDER has the storm's programs and gets result.json; the host judges (test_storm.py).
+FOLDER has the storm's programs and gets result.json, which is checked on the host (test_storm.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.lab.jobs.forked import Forked, share
 from tests.lab.jobs.steps import run_steps
-from tests.lab.jobs.tracer import Seen, tracer
+from tests.lab.jobs.tracer import StepResult, tracer
 from tests.support import storm
 from tests.support.paths import TREE
 
@@ -29,24 +29,24 @@ NETWORKS = {
 
 
 def words(kind: str) -> list[str]:
-    """pypwru's arguments."""
+    """Return pypwru's arguments."""
     return [*storm.FLAGS, "--priority=0", storm.filter_of(NETWORKS[kind])]
 
 
 def commands() -> list[list[str]]:
-    """What is run here, for the cache that the host fills."""
+    """Return the command lines of this job, for the cache that the host fills."""
     return [words(kind) for kind in COUNTS]
 
 
 def more(kind: str, programs: Sequence[Path]) -> list[str]:
-    """The last arguments of a storm."""
+    """Return the last arguments of a storm."""
     if kind == "processes":
         return [str(program.parent) for program in programs[1:]]
     return [f"{NAME}-"] if kind == "namespaces" else []
 
 
-def traced(folder: Path, programs: Sequence[Path], kind: str) -> Seen:
-    """A storm, from its beginning to its end."""
+def traced(folder: Path, programs: Sequence[Path], kind: str) -> StepResult:
+    """Trace a storm, from its beginning to its end."""
     log = folder / f"{kind}.log"
     inside = [] if kind == "namespaces" else ["ip", "netns", "exec", NAME]
     made = [str(programs[0]), kind, str(log), str(COUNTS[kind]), *more(kind, programs)]

@@ -2,8 +2,7 @@
 
     python -m tests.lab.jobs.switches FOLDER BACKEND...
 
-FOLDER/result.json is judged on the host (test_switches.py), which has compiled into FOLDER/cache;
-nothing is here.
+FOLDER/result.json is checked on the host (test_switches.py), which has compiled into FOLDER/cache.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from tests.lab.jobs.fentry import traced
 from tests.lab.jobs.forked import Forked
 from tests.lab.jobs.main_job import FAR, SENTINEL, ping, wire
 from tests.lab.jobs.steps import Step, run_steps
-from tests.lab.jobs.tracer import Seen, tracer
+from tests.lab.jobs.tracer import StepResult, tracer
 
 FILES = {
     "kprobes": Path("/sys/kernel/debug/kprobes/enabled"),
@@ -33,13 +32,13 @@ FUNCTIONS = "(ip_rcv|ip_output|netif_receive_skb)"  # the last is a tracepoint, 
 
 
 def commands(backends: Sequence[str]) -> Mapping[str, list[str]]:
-    """What is run, by the backend's name; by the automatic choice for ``chosen``."""
+    """Return the command lines, by the backend's name; of the automatic choice as ``chosen``."""
     words = ["--filter-func", FUNCTIONS, "icmp"]
     return {"chosen": words} | {one: ["--backend", one, *words] for one in backends}
 
 
-def silenced(folder: Path, name: str, switch: Path, words: Sequence[str]) -> Seen:
-    """A ping before, while and after probes are off; and what begins while they are."""
+def silenced(folder: Path, name: str, switch: Path, words: Sequence[str]) -> StepResult:
+    """Ping before, while and after probes are off; start another run while they are."""
     with tracer(folder, name, "pypwru", *words, start=Forked) as own:
         own.wait_ready()
         ping(FAR)

@@ -11,17 +11,17 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
-Seen = dict[str, object]
+StepResult = dict[str, object]
 
-WAIT = 600.0  # seconds until a tracer that shows no sign of life is given up
+WAIT = 600.0  # seconds until a tracer without output is given up
 LOOK, LOOKS = (
     0.1,
     7,
-)  # seconds between two looks at a file; those without a new line that are enough
+)  # seconds between two looks at a file; how many without a new line are enough
 
 
 class Process(Protocol):
-    """What is asked of a child."""
+    """The part of subprocess.Popen that is used."""
 
     pid: int
 
@@ -42,8 +42,8 @@ class Tracer:
     """A started tracer: its streams are files, its readiness is its ready file.
 
     Args:
-        folder: where the files are.
-        name: theirs, before the suffix.
+        folder: of the files.
+        name: of the files, before the suffix.
         program: the command.
         words: its arguments.
         start: how it becomes a process; not by exec where that is forked.Forked.
@@ -59,7 +59,7 @@ class Tracer:
             self.process = start([program, *words], out, err)
 
     def until(self, fact: str, seen: Callable[[], bool]) -> None:
-        """Poll ``seen``; a tracer that ended, or takes too long, is an error with its words."""
+        """Poll ``seen``; a tracer that ended, or takes too long, is an error with its messages."""
         end = time.monotonic() + WAIT
         while not seen():
             if self.process.poll() is not None or time.monotonic() > end:
@@ -67,7 +67,7 @@ class Tracer:
             select.select([], [], [], 0.05)
 
     def wait_ready(self) -> float:
-        """Seconds from exec to ready."""
+        """Return seconds from exec to ready."""
         self.until("ready file", self.ready_file.exists)
         return time.monotonic() - self.began
 
@@ -75,19 +75,19 @@ class Tracer:
         self.until(f"line with {text}", lambda: text in self.out.read_text())
 
     def wait_word(self, text: str) -> None:
-        """Until it has said so on its error stream."""
+        """Wait until its error stream has ``text``."""
         self.until(f"word of {text}", lambda: text in self.err.read_text())
 
-    def end(self) -> Seen:
-        """Wait for its own end."""
-        return self._seen(self.process.wait(WAIT))
+    def end(self) -> StepResult:
+        """Wait until it ends by itself."""
+        return self._result(self.process.wait(WAIT))
 
-    def stop(self, number: signal.Signals = signal.SIGINT) -> Seen:
-        """End it; of pypwru all is here then that happened before (traffic.flush)."""
+    def stop(self, number: signal.Signals = signal.SIGINT) -> StepResult:
+        """End it; pypwru has printed all then that happened before (traffic.flush)."""
         self.process.send_signal(number)
-        return self._seen(self.process.wait(WAIT))
+        return self._result(self.process.wait(WAIT))
 
-    def _seen(self, status: int) -> Seen:
+    def _result(self, status: int) -> StepResult:
         texts = {"out": self.out.read_text(), "err": self.err.read_text()}
         return {"status": status, **texts, "seconds": time.monotonic() - self.began}
 
@@ -96,7 +96,7 @@ class Tracer:
 def tracer(
     folder: Path, name: str, program: str, *words: str, start: Start = executed
 ) -> Iterator[Tracer]:
-    """One that tells when it is ready, and doesn't outlive the block."""
+    """Run a tracer with a ready file, which is killed at the end of the block."""
     ready = ["--ready-file", str(folder / f"{name}.ready")]
     running = Tracer(folder, name, program, *ready, *words, start=start)
     try:
@@ -112,11 +112,11 @@ def kill(running: Tracer) -> None:
 
 
 def wait_quiet(running: Collection[Tracer], files: Collection[Path]) -> None:
-    """Until none of ``files`` has grown in LOOKS looks, or nobody writes any more.
+    """Wait until none of ``files`` has grown in LOOKS looks, or every writer has ended.
 
-    For other programs than pypwru, which writes what it has when it is stopped: there is no other
-    fact to wait for, since which line is the last is what a comparison finds out. Looks are counted
-    and not seconds, which also pass while the whole guest waits for a CPU.
+    For other programs than pypwru, which prints what it has when it is stopped: there is no other
+    condition, since which line is the last is what a comparison finds out. Looks are counted and
+    not seconds, which also pass while the whole guest waits for a CPU.
     """
     sizes, looks = [-1], 0
     while looks < LOOKS:

@@ -17,21 +17,21 @@ from pathlib import Path
 from tests.lab.net.topology import inside, run
 
 _PAUSE = 0.01  # seconds between two packets
-_PATIENCE = 600.0  # seconds; emulated CPUs are slow
+_TIMEOUT = 600.0  # seconds; emulated CPUs are slow
 _LIMIT = Path("/proc/sys/user/max_net_namespaces")
 _WITH_HANDLES = 8  # NFT_CTX_OUTPUT_HANDLE
 
 
-def until(fact: str, seen: Callable[[], bool]) -> None:
-    end = time.monotonic() + _PATIENCE
-    while not seen():
+def until(fact: str, is_true: Callable[[], bool]) -> None:
+    end = time.monotonic() + _TIMEOUT
+    while not is_true():
         if time.monotonic() > end:
             raise RuntimeError(f"no {fact}")
         select.select([], [], [], 0.01)
 
 
 def count_namespaces() -> int:
-    """The least limit of network namespaces at which there can be one more.
+    """Return the least limit of network namespaces at which there can be one more.
 
     A namespace counts until the kernel has removed it, some time after its last user's end.
     """
@@ -47,8 +47,8 @@ def count_namespaces() -> int:
         _LIMIT.write_text(before)
 
 
-class Place:
-    """A network namespace like a container's: a process is all that keeps it."""
+class Container:
+    """A network namespace like a container's: only a process holds it."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
@@ -66,7 +66,7 @@ class Place:
         return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
     def load(self, rules: str) -> None:
-        """By nft, in one transaction."""
+        """Load rules by nft, in one transaction."""
         self.run("nft", "-f", "-", words=rules)
 
     def send(self, port: int, count: int = 1) -> None:
@@ -77,7 +77,7 @@ class Place:
 
     @contextlib.contextmanager
     def flow(self, port: int) -> Iterator[None]:
-        """Packets in the block, one after another."""
+        """Send packets in the block, one after another."""
         done = threading.Event()
 
         def send() -> None:
@@ -94,13 +94,13 @@ class Place:
 
 
 class Nft:
-    """What nft is made of: a transaction without a process, many a second on an emulated CPU."""
+    """libnftables: a transaction without a process, many a second on an emulated CPU."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, container: Container) -> None:
         self._library = library = ctypes.CDLL("libnftables.so.1")
         library.nft_ctx_new.restype = ctypes.c_void_p
         library.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
-        with inside(place.path):
+        with inside(container.path):
             self._context = ctypes.c_void_p(library.nft_ctx_new(0))
         library.nft_ctx_output_set_flags(self._context, _WITH_HANDLES)
         library.nft_ctx_buffer_output(self._context)

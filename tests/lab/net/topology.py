@@ -1,10 +1,10 @@
 """The namespaces of the lab's traffic: near - router - far, tunnels from near to far, a bridge.
 
 All devices have fixed hardware addresses and permanent neighbours, so that nothing but the traffic
-is on the wire, and made in a fixed order, so that every boot gives them the same index. A sleeping
-process lives in each namespace: pwru takes interfaces' names through processes.
+is on the wire, and are made in a fixed order, so that every boot gives them the same index. A
+process sleeps in each namespace: pwru reads interfaces' names through processes.
 
-    near0 -- rtr0 (router) rtr1 -- far0     IPv4 and IPv6; rtr0 has .253, whose neighbour is asked
+    near0 -- rtr0 (router) rtr1 -- far0     IPv4 and IPv6; rtr0 has .253, resolved by ARP
     near1 -- port0 (br0 in router) port1 -- far1
     near0.10 -- rtr0.10                     802.1Q
     vx, gr, tn, gn                          VXLAN, GRE, IPIP, Geneve between near0 and far0
@@ -21,7 +21,7 @@ from pathlib import Path
 
 NEAR, FAR = "192.0.2.1", "198.51.100.1"
 NEAR6, FAR6 = "2001:db8:1::1", "2001:db8:2::1"
-ROUTER, ASKED, ROUTER6 = "192.0.2.254", "192.0.2.253", "2001:db8:1::fe"
+ROUTER, ARP_TARGET, ROUTER6 = "192.0.2.254", "192.0.2.253", "2001:db8:1::fe"
 DNAT, SNAT = "203.0.113.1", "198.51.100.254"
 INNER = {"vlan": 81, "bridge": 82, "vxlan": 77, "gre": 78, "ipip": 79, "geneve": 80}
 NAMESPACES = ("near", "router", "far")
@@ -30,12 +30,12 @@ _CLONE_NEWNET = 0x40000000
 
 
 def inner(kind: str) -> tuple[str, str]:
-    """The addresses at near's and at the other end of a link of ``INNER``."""
+    """Return the addresses at near's and at the other end of a link of ``INNER``."""
     return f"10.{INNER[kind]}.0.1", f"10.{INNER[kind]}.0.2"
 
 
 def _pair(one: str, other: str, number: int) -> str:
-    """A device here and its peer in router; both hardware addresses from ``number``."""
+    """Return a device here and its peer in router; both hardware addresses from ``number``."""
     mac = "02:00:00:00:00:{:02}".format
     peer = f"peer name {other} netns router address {mac(number + 1)}"
     return f"link add {one} address {mac(number)} type veth {peer}\n"
@@ -131,7 +131,7 @@ _SETTINGS = (
 
 @contextlib.contextmanager
 def inside(namespace: str) -> Iterator[None]:
-    """This thread's network is the namespace's in the block; sockets made there stay in it."""
+    """Move this thread's network to the namespace for the block; sockets made there stay in it."""
     libc = ctypes.CDLL(None, use_errno=True)
     there = Path("/run/netns", namespace)
     with open("/proc/thread-self/ns/net", "rb") as here, there.open("rb") as entered:
@@ -144,14 +144,14 @@ def inside(namespace: str) -> Iterator[None]:
 
 
 def run(*command: str, words: str | None = None) -> None:
-    """A command that must succeed; the error has what it said."""
+    """Run a command that must succeed; the error has its standard error."""
     done = subprocess.run(command, input=words, text=True, check=False, capture_output=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.returncode}: {done.stderr.strip()}")
 
 
 def wire() -> None:
-    """Make it all; there is no undoing but the guest's end."""
+    """Make it all; only the guest's end undoes it."""
     setting = Path("/proc/sys/net/core/fb_tunnels_only_for_init_net")
     setting.write_text("2")  # no tunl0 and gre0 in our namespaces
     for name in NAMESPACES:
@@ -178,10 +178,10 @@ def _tunnels() -> dict[str, str]:
 
 
 def _links_up() -> dict[str, str]:
-    """No link-local addresses, so no router is looked for and no group joined with a report.
+    """Return links without link-local addresses, so that they look for no router and join no group.
 
     In one command the kernel would set the device up first: a tunnel, which has its carrier at
-    once, then sends such packets to the other end, and neighbours are asked for.
+    once, then sends such packets to the other end, and neighbours are resolved.
     """
     lines = {
         name: [f"link set {link} {what}" for link in links for what in ("addrgenmode none", "up")]
@@ -194,7 +194,7 @@ def _links_up() -> dict[str, str]:
 
 
 def build_programs(folder: Path) -> Path:
-    """traffic_programs.c as an object file in ``folder``."""
+    """Compile traffic_programs.c to an object file in ``folder``."""
     built = folder / "traffic_programs.o"
     flags = ["-O2", "-g", "-Wall", "-Werror", "-target", "bpf", "-mcpu=v3"]
     flags += [f"-I/usr/include/{platform.machine()}-linux-gnu"]  # asm/types.h, as on any Debian
@@ -203,7 +203,7 @@ def build_programs(folder: Path) -> Path:
 
 
 def attach_programs(built: Path) -> None:
-    """A TC program with map helpers and an XDP program on far1, where the bridge's traffic ends."""
+    """Attach a TC program with map helpers and an XDP program to far1, at the end of the bridge."""
     with inside("far"):
         run("tc", *["qdisc", "add", "dev", "far1", "clsact"])
         run("tc", *f"filter add dev far1 ingress bpf da object-file {built} section tc".split())

@@ -1,8 +1,8 @@
-"""Kinds of packets between topology.py's namespaces: a table of what sends each and selects it.
+"""Kinds of packets between topology.py's namespaces: a table of senders and filters.
 
     python -m tests.lab.net.traffic [KIND...]      in a guest: wires up, and sends each kind once
 
-Everything about a kind is fixed, ports too, so that two boots see the same packets.
+Everything about a kind is fixed, ports too, so that two boots have the same packets.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.lab.net import topology
-from tests.lab.net.topology import ASKED, DNAT, FAR, FAR6, ROUTER, ROUTER6, inner, inside
+from tests.lab.net.topology import ARP_TARGET, DNAT, FAR, FAR6, ROUTER, ROUTER6, inner, inside
 
 Address = tuple[str, int]
-SECONDS = 300.0  # until an answer is given up: emulated CPUs are slow
+SECONDS = 300.0  # until a reply is given up: emulated CPUs are slow
 _MIRROR = "protocol ip matchall action mirred egress mirror dev near1"
 _NOW = struct.pack("ii", 1, 0)  # SO_LINGER: a reset and no TIME_WAIT, the ports are free again
 
 
 class Kind(NamedTuple):
-    """One kind: the pcap filter that selects its packets, and what sends them."""
+    """One kind: the pcap filter that selects its packets, and the function that sends them."""
 
     selected: str
     send: Callable[[], None]
@@ -54,7 +54,7 @@ def _bound(namespace: str, kind: socket.SocketKind, address: str, port: int) -> 
 
 
 def udp(address: str, port: int, size: int = 32, answered: bool = True) -> None:
-    """One datagram from near's ``port - 1``; ``answered`` is whether far gets it."""
+    """Send a datagram from near's ``port - 1``; ``answered`` is whether far gets it."""
     with (
         _bound("far", socket.SOCK_DGRAM, address, port) as receiver,
         _bound("near", socket.SOCK_DGRAM, address, port - 1) as sender,
@@ -65,8 +65,8 @@ def udp(address: str, port: int, size: int = 32, answered: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def _served(address: str, port: int, serve: Callable[[socket.socket], None]) -> Iterator[None]:
-    """A listener in far whose only connection is ``serve``'s."""
+def _serving(address: str, port: int, serve: Callable[[socket.socket], None]) -> Iterator[None]:
+    """Listen in far; ``serve`` handles the only connection."""
     with _bound("far", socket.SOCK_STREAM, address, port) as listener:
         listener.listen()
 
@@ -83,7 +83,7 @@ def _served(address: str, port: int, serve: Callable[[socket.socket], None]) -> 
 
 
 def tcp(address: str, port: int, size: int = 5) -> None:
-    """A connection from near's ``port - 1``; far gets ``size`` octets and says a word."""
+    """Connect from near's ``port - 1``; far gets ``size`` bytes and sends a few."""
 
     def swallow(connection: socket.socket) -> None:
         left = size
@@ -94,7 +94,7 @@ def tcp(address: str, port: int, size: int = 5) -> None:
             pass
 
     with (
-        _served(address, port, swallow),
+        _serving(address, port, swallow),
         _bound("near", socket.SOCK_STREAM, address, port - 1) as client,
     ):
         client.connect((address, port))
@@ -106,7 +106,7 @@ def tcp(address: str, port: int, size: int = 5) -> None:
 
 
 def curl(address: str, port: int, local_port: int) -> None:
-    """HTTP through the router's NAT; the server resets, so that the ports are free again."""
+    """Send HTTP through the router's NAT; the server resets, so that the ports are free again."""
 
     def serve(connection: socket.socket) -> None:
         while b"\r\n\r\n" not in connection.recv(1 << 16):
@@ -116,7 +116,7 @@ def curl(address: str, port: int, local_port: int) -> None:
             pass
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOW)
 
-    with _served(FAR, port, serve):
+    with _serving(FAR, port, serve):
         words = f"ip netns exec near curl -s -m 300 --local-port {local_port}".split()
         got = subprocess.run(
             [*words, f"http://{address}:{port}/"], check=True, stdout=subprocess.PIPE
@@ -127,18 +127,18 @@ def curl(address: str, port: int, local_port: int) -> None:
 
 def arp() -> None:
     subprocess.run(
-        ["ip", "-n", "near", "neigh", "del", ASKED, "dev", "near0"],
+        ["ip", "-n", "near", "neigh", "del", ARP_TARGET, "dev", "near0"],
         check=False,
         stderr=subprocess.DEVNULL,
     )
-    ping(ASKED)
+    ping(ARP_TARGET)
 
 
 def sctp() -> None:
-    """An INIT to a port that nobody listens on, and the ABORT."""
+    """Send an INIT to a port without a socket, which an ABORT answers."""
     with inside("near"):
         client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
-    with inside("router"):  # so that there is somebody to say no
+    with inside("router"):  # which loads SCTP there, for the ABORT
         socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP).close()
     with client, contextlib.suppress(ConnectionRefusedError):
         client.bind(("", 4501))
@@ -147,7 +147,7 @@ def sctp() -> None:
 
 
 def mirrored() -> None:
-    """A ping out of near0 whose clone leaves through near1."""
+    """Send a ping out of near0 whose clone leaves through near1."""
     for words in ("qdisc add dev near0 clsact", f"filter add dev near0 egress {_MIRROR}"):
         topology.run("tc", "-n", "near", *words.split())
     try:
@@ -157,7 +157,7 @@ def mirrored() -> None:
 
 
 def flush() -> None:
-    """A datagram over lo on each CPU: what was sent before has come to its end then.
+    """Send a datagram over lo on each CPU: all that was sent before has been handled then.
 
     A CPU handles what it received in order. And what another CPU freed for it waits in its list
     until it next receives (skb_attempt_defer_free).

@@ -1,10 +1,10 @@
-"""Two tracers' outputs of one invocation, compared; pure.
+"""Compares two tracers' outputs of one invocation; pure.
 
-Beside each other in one boot, both see the same packets at the same addresses: lines are paired
+Beside each other in one boot, both trace the same packets at the same addresses: lines are paired
 packet by packet and must be equal to the byte, times apart. Against a recording of another boot,
-packets are told by their tuple, and what a boot decides (addresses, CPUs, processes, times, inodes
-of namespaces) only has to have the same form; the order of functions counts where the kernel is the
-recorded one and the flow is the same each time (``Invocation.steady``).
+packets are identified by their tuple, and what a boot decides (addresses, CPUs, processes, times,
+inodes of namespaces) only has to have the same form; the order of functions counts where the kernel
+is the recorded one and the flow is the same each time (``Invocation.steady``).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _OF_OLD = _TIMES | {"mtu", "tail", "func"}
 
 
 class Finding(NamedTuple):
-    """One thing that isn't the same.
+    """One difference.
 
     Args:
         invocation: its name.
         what: ``status``, ``header``, ``missing`` (a line of pwru), ``extra`` (one of pypwru's),
             ``more`` (the lines behind a line), ``line`` (spaces), or the name of a field.
         theirs, own: the two values; of a line that only one has, it and an empty text.
-        function: whose line it is.
+        function: the function of the line.
         reference: ``live``, ``old`` for Debian's pwru 1.0.5, ``recorded``.
     """
 
@@ -45,21 +45,21 @@ class Finding(NamedTuple):
 
 
 def packet(event: Event) -> str:
-    """What tells its packet from others in the same boot; pwru has no address of XDP's."""
+    """Return what identifies its packet in the same boot; pwru has no address of XDP's."""
     if event.fields["func"].endswith("(xdp)") or int(event.skb, 16) == 0:
         return f"{event.function} {event.tuple}"
     return event.skb
 
 
 def flow(event: Event) -> str:
-    """What tells its packet from others in another boot. Geneve's port is a hash of the flow's."""
+    """Return what identifies its packet in another boot. Geneve's port is a hash of the flow's."""
     if isinstance(found := event.fields.get("tuple"), dict):
         return str([found.get(name) for name in ("saddr", "daddr", "proto", "flags")])
     return re.sub(r":\d+(->[\d.]+:6081)", r":*\1", event.tuple)
 
 
-class Sight(Protocol):
-    """What two tracers saw of a packet at one moment."""
+class Comparable(Protocol):
+    """The part of an event by which events of two tracers are paired."""
 
     @property
     def function(self) -> str: ...
@@ -67,18 +67,18 @@ class Sight(Protocol):
     def tuple(self) -> str: ...
 
 
-AnySight = TypeVar("AnySight", bound=Sight)
+AnyComparable = TypeVar("AnyComparable", bound=Comparable)
 
 
-def _alike(one: Sight, other: Sight) -> int:
-    """How much speaks for two events being the same sight: the function must, the tuple may."""
+def _alike(one: Comparable, other: Comparable) -> int:
+    """Return how alike two events are: the function must be equal, the tuple may."""
     return (one.function == other.function) * (1 + (one.tuple == other.tuple))
 
 
 def paired(
-    theirs: Sequence[AnySight], own: Sequence[AnySight]
-) -> Iterator[tuple[AnySight | None, AnySight | None]]:
-    """Sights of one packet by their longest common subsequence; None has no counterpart."""
+    theirs: Sequence[AnyComparable], own: Sequence[AnyComparable]
+) -> Iterator[tuple[AnyComparable | None, AnyComparable | None]]:
+    """Pair events of one packet by their longest common subsequence; None has no counterpart."""
     longest = [[0] * (len(own) + 1) for _ in range(len(theirs) + 1)]
     for i in reversed(range(len(theirs))):
         for j in reversed(range(len(own))):
@@ -111,7 +111,7 @@ def _grouped(found: Sequence[Event], key: Any) -> dict[str, list[Event]]:
 def pairs(
     theirs: Sequence[Event], own: Sequence[Event], key: Any
 ) -> list[tuple[Event | None, Event | None]]:
-    """All events of both, each packet's in its order."""
+    """Pair all events of both, each packet's in its order."""
     first, second = _grouped(theirs, key), _grouped(own, key)
     return [
         pair
@@ -121,7 +121,7 @@ def pairs(
 
 
 def compare_live(name: str, config: Config, theirs: str, own: str, old: bool) -> list[Finding]:
-    """Findings between outputs of the same boot.
+    """Return findings between outputs of the same boot.
 
     Raises:
         UnknownForm: a line is of no known form.
@@ -135,7 +135,7 @@ def compare_live(name: str, config: Config, theirs: str, own: str, old: bool) ->
         found.append(Finding(name, "header", their_header, own_header))
     both = pairs(their_events, own_events, packet)
     whole = all(one and other for one, other in both)
-    cpus: defaultdict[str, set[object]] = defaultdict(set)  # where each packet was seen
+    cpus: defaultdict[str, set[object]] = defaultdict(set)  # the CPUs of each packet's events
     for event in own_events:
         cpus[packet(event)].add(event.fields.get("cpu"))
     for one, other in both:
@@ -177,12 +177,14 @@ def _fields(
 
 
 def _task(process: str) -> str:
-    """Program and pid. Of a task that has just ended the path is gone, which is a race."""
+    """Return program and pid. The path of a task that has just ended is gone, which is a race."""
     return re.sub(r"^.*/|^~", "", process)
 
 
 def _number(named: str) -> str:
-    """The pid or ifindex: pwru 1.0.5 has the task's name for the program's, and at times none."""
+    """Return the pid or ifindex: pwru 1.0.5 has the task's name for the program's, and at times
+    none.
+    """
     return named.rpartition(":")[2]
 
 
@@ -201,7 +203,7 @@ def _timeless(event: Event) -> str:
 def compare_recorded(
     name: str, config: Config, theirs: str, own: str, steady: str
 ) -> list[Finding]:
-    """Findings between a recording and an output of another boot.
+    """Return findings between a recording and an output of another boot.
 
     Args:
         steady: a pattern of the flows whose lines have the same order in every boot.

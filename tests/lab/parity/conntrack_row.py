@@ -1,6 +1,6 @@
 """--output-ct in the parity boots, where connections go through a router's NAT: one more row there.
 
-It comes last, since it changes how long the router remembers connections.
+It comes last, since it changes how long the router keeps connections.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ _TIMEOUTS = ("tcp_timeout_close", "icmp_timeout", "icmpv6_timeout", "udp_timeout
 
 
 def prepare() -> None:
-    """Rules that mark connections from their start, which are still listed when all is sent."""
+    """Load rules that mark connections from their start, and keep these listed until all is
+    sent.
+    """
     with inside("router"):
         run("nft", "-f", "-", words=_RULES)
         run("conntrack", "-F")

@@ -1,4 +1,4 @@
-"""The deliberate differences from pwru that the parity suite may find, and which findings they are.
+"""The deliberate differences from pwru that the parity suite may find, and their findings.
 
 The table of docs/differences-from-pwru.md has each by the same name; a finding that no row covers
 fails the suite.
@@ -20,7 +20,7 @@ _JSON = {name for name, row in INVOCATIONS.items() if "output-json" in row.flags
 
 
 class Difference(NamedTuple):
-    """One of them.
+    """A deliberate difference.
 
     Args:
         row: the first cell of its row in docs/differences-from-pwru.md.
@@ -39,14 +39,14 @@ def _statuses(*rows: tuple[str, int, int]) -> Callable[[Finding], bool]:
 
 
 def _own_key(found: Finding) -> bool:
-    """A key that pwru's JSON doesn't have, or leaves out when it is 0; also inside a tuple."""
+    """True of a key that pwru's JSON lacks, or omits when it is 0; also inside a tuple."""
     if isinstance(found.own, dict) and isinstance(found.theirs, dict):
         return found.theirs.items() <= found.own.items()
     return found.invocation in _JSON and found.theirs is None
 
 
 def _tuple(theirs: str, own: str) -> Callable[[Finding], bool]:
-    """Patterns of both sides' TUPLE."""
+    """Match patterns of both sides' TUPLE."""
     return lambda found: (
         found.what == "tuple"
         and bool(re.fullmatch(theirs, str(found.theirs)))
@@ -55,7 +55,7 @@ def _tuple(theirs: str, own: str) -> Callable[[Finding], bool]:
 
 
 def _stack_again(found: Finding) -> bool:
-    """pwru forgets a stack when it has printed it, also for who has the same, or takes another."""
+    """pwru deletes a stack once it is printed, also for other events with it, or prints another."""
     if found.what in {"more", "stack"}:
         return found.own.lstrip().startswith(found.function) and not (
             str(found.theirs).lstrip().startswith(found.function)
@@ -65,12 +65,12 @@ def _stack_again(found: Finding) -> bool:
 
 
 def _never(found: Finding) -> bool:
-    """Told by the function's prototype (Declared), not by the finding."""
+    """Covered by the function's prototype (Declared), not by the finding."""
     return False
 
 
 def _only_own(*invocations: str) -> Callable[[Finding], bool]:
-    """Lines, or a form of output, that pwru doesn't have in these."""
+    """Match lines, or a form of output, that pwru lacks in these invocations."""
     return lambda found: found.what in {"extra", "events"} and found.invocation in invocations
 
 
@@ -137,7 +137,7 @@ DIFFERENCES: Mapping[str, Difference] = {
 
 
 class Declared:
-    """Why pypwru has lines of a function that pwru has none of.
+    """Reasons why pypwru has lines of a function that pwru has none of.
 
     Args:
         btf: of the kernel.
@@ -149,7 +149,7 @@ class Declared:
         self._repeated = repeated
 
     def reason(self, function: str) -> str | None:
-        """The difference's name; None when there is none."""
+        """Return the difference's name; None when there is none."""
         try:
             arguments = declare_function(self._btf, function).partition("(")[2]
         except BTFError:
@@ -163,7 +163,7 @@ class Declared:
 
 
 def explanation(found: Finding, declared: Declared) -> str | None:
-    """The name of the difference that ``found`` is; None when it is none."""
+    """Return the name of the difference that ``found`` is; None when it is none."""
     if found.what == "extra" and (reason := declared.reason(found.function)):
         return reason
     for name, difference in DIFFERENCES.items():

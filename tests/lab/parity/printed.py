@@ -1,4 +1,4 @@
-"""What a tracer printed, as events with named fields: text of three forms, and JSON.
+"""Parses a tracer's output to events with named fields: text of three forms, and JSON.
 
 The forms are pwru's of 1.0.12 (which are pypwru's) with any of its columns, Debian's pwru 1.0.5,
 and JSON. A line of no known form is an error, never skipped.
@@ -35,7 +35,7 @@ class Event:
 
     @property
     def function(self) -> str:
-        """Without module and reason."""
+        """Return the function without module and reason."""
         return re.split(r"[\s(\[]", self.fields["func"])[0]
 
     @property
@@ -44,7 +44,7 @@ class Event:
 
 
 def _form(config: Config) -> re.Pattern[str]:
-    """The line of a run; a column that the run doesn't have isn't in it."""
+    """Return the pattern of a run's lines, which have the columns of the run."""
     timed = config.timestamp is not Timestamp.NONE
     # fmt: off
     columns: list[tuple[object, str]] = [
@@ -80,11 +80,11 @@ class UnknownForm(ValueError):
 
 
 def events(text: str, config: Config, old: bool = False) -> tuple[str, list[Event]]:
-    """The header, empty where there is none, and the events of an output.
+    """Return the header, empty where there is none, and the events of an output.
 
     Args:
         text: standard output, or the file of ``--output-file``.
-        config: what the run was asked for.
+        config: of the run.
         old: pwru 1.0.5 printed it.
     """
     lines = text.splitlines()
@@ -110,7 +110,7 @@ def events(text: str, config: Config, old: bool = False) -> tuple[str, list[Even
 
 
 def _as_now(fields: Mapping[str, str]) -> dict[str, str]:
-    """Of pwru 1.0.5: ping(264) is ping:264 now, and 2(eth0) is eth0:2."""
+    """Convert fields of pwru 1.0.5: ping(264) is ping:264 now, and 2(eth0) is eth0:2."""
     process = re.sub(r"\((\d+)\)$", r":\1", fields["process"])
     iface = re.sub(r"^(\d+)\((.*)\)$", r"\2:\1", fields.get("iface", ""))
     return {"process": process} | ({"iface": iface} if iface else {})

@@ -1,4 +1,4 @@
-"""Record what a pwru prints for each invocation, as the reference of the parity suite.
+"""Records pwru's output of each invocation, as the reference of the parity suite.
 
     PYPWRU_LAB_PWRU=/path/to/pwru .venv/bin/python -m tests.lab.parity.record [NAME...]
 
@@ -22,16 +22,16 @@ from tests.lab.parity.results import RECORDED
 from tests.lab.vm.boots import BOOT
 
 _SECONDS = "2700"
-_ENOUGH = 20  # lines of what is the same in no two boots: their form is all that is compared
+_ENOUGH = 20  # lines of outputs that differ in each boot: only their form is compared
 
 
 def lines(text: str) -> list[str]:
-    """``text`` as a file of recordings has it: its changes can be read."""
+    """Split ``text`` to lines, as a file of recordings has it: diffs of it are readable."""
     return text.splitlines()
 
 
 def keep(result: Mapping[str, Any]) -> None:
-    """Put what a boot saw into the file of recordings."""
+    """Write a boot's results to the file of recordings."""
     file = RECORDED
     kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"invocations": {}}
     for name, seen in result["invocations"].items():

@@ -1,7 +1,8 @@
-"""What the parity suite's guests saw, beside what pwru 1.0.12 printed.
+"""Results of the parity suite's guests, and recorded output of pwru 1.0.12.
 
-The peer is Debian's pwru 1.0.5, or the one that ``PYPWRU_LAB_PWRU`` names. What 1.0.5 has no flag
-for is compared with what pwru 1.0.12 printed in this lab (data/pwru_head, see record.py).
+The peer is Debian's pwru 1.0.5, or the one that ``PYPWRU_LAB_PWRU`` names. Invocations with flags
+that 1.0.5 lacks are compared with the output of pwru 1.0.12 in this lab (data/pwru_head, see
+record.py).
 """
 
 from __future__ import annotations
@@ -32,27 +33,27 @@ _USAGE = 2  # the exit status
 
 
 def measured(kernel: str) -> Result:
-    """What was seen on ``kernel``: the result of one job, however often it is asked for."""
+    """Return the result of the job on ``kernel``, which runs once."""
     need(shutil.which("clang"), "clang (package clang)")
     return results.result(kernel, "parity")
 
 
 @cache
 def recorded() -> Mapping[str, Any]:
-    """What pwru 1.0.12 printed: kernel, version, and status, out, err by invocation."""
+    """Return the output of pwru 1.0.12: kernel, version, and status, out, err by invocation."""
     content: dict[str, Any] = json.loads(RECORDED.read_text())
     return content
 
 
 def recorded_run(name: str) -> dict[str, Any]:
-    """What pwru 1.0.12 said, as a run of today would be."""
+    """Return a run of pwru 1.0.12 in the form of a run of today."""
     kept = recorded()["invocations"][name]
     text = {part: "".join(f"{line}\n" for line in kept[part]) for part in ("out", "err")}
     return {"status": kept["status"], **text}
 
 
-def seen(kernel: str, name: str) -> Any:
-    """A row's result; its own failure fails only the tests that need it."""
+def row_result(kernel: str, name: str) -> Any:
+    """Return a row's result; its own failure fails only the tests that need it."""
     found = measured(kernel)["invocations"][name]
     if "error" in found:
         pytest.fail(f"{kernel}: {name}: {found['error']}")
@@ -61,13 +62,13 @@ def seen(kernel: str, name: str) -> Any:
 
 @cache
 def declared(kernel: str) -> Declared:
-    """What is known of the functions of ``kernel``."""
+    """Return what is known of the functions of ``kernel``."""
     return Declared(load_vmlinux(guest.btf(kernel), Cache()), measured(kernel)["repeated"])
 
 
 def findings(kernel: str, name: str) -> list[Finding]:
-    """All that isn't the same, of one invocation."""
-    result, both = measured(kernel), seen(kernel, name)
+    """Return all differences of one invocation."""
+    result, both = measured(kernel), row_result(kernel, name)
     own, theirs = both["pypwru"], both.get("pwru")
     found = []
     if theirs:

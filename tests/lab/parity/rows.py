@@ -1,4 +1,4 @@
-"""The rows of the parity suite: which run on a kernel, in which tier, and their words."""
+"""The rows of the parity suite: which run on a kernel, in which tier, and their command lines."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ ROWS: Mapping[str, Invocation] = {**INVOCATIONS, **CONTROLS, conntrack_row.NAME:
 
 
 def names(kernel: str, tier: Tier) -> list[str]:
-    """Which rows run on ``kernel``: all on one, the cheap ones on the others."""
+    """Return the rows that run on ``kernel``: all on one, the cheap ones on the others."""
     if tier is Tier.QUICK:
         return [name for name, row in ROWS.items() if row.cheap and name not in _LATER]
     return [name for name, row in ROWS.items() if row.cheap or kernel == REFERENCE]
 
 
 def command(name: str) -> list[str]:
-    """The row's words, with values that are as good here as the guest's."""
+    """Return the row's words, with values that are as good here as the guest's."""
     return ROWS[name].own(_VALUES)
 
 
 def configured(name: str) -> Config | None:
-    """What the run is asked for; None when it is refused or isn't a run."""
+    """Return the run's config; None when its arguments are invalid or it isn't a run."""
     return warm_cache.configured(command(name))

@@ -1,4 +1,4 @@
-"""What only tracking shows: for each mode a line that a run without it doesn't have."""
+"""Lines that only tracking prints: for each mode one that a run without it lacks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Scenario(NamedTuple):
     """One mode.
 
     Args:
-        invocation: whose output has the line.
-        line: a pattern of it, with what is behind it.
-        flags: what makes the difference; the run without them is ``invocation`` less these.
+        invocation: the one whose output has the line.
+        line: a pattern of it, with the lines behind it.
+        flags: the flags of the mode; the run without them is ``invocation`` less these.
     """
 
     invocation: str
@@ -50,12 +50,12 @@ SCENARIOS = {
 
 
 def shown(scenario: Scenario, text: str) -> bool:
-    """Whether the line is there."""
+    """Return whether the line is there."""
     return bool(re.search(scenario.line, text, re.MULTILINE))
 
 
 def without(scenario: Scenario) -> Invocation:
-    """The same run less what makes the difference."""
+    """Return the same run less the flags of the mode."""
     row = INVOCATIONS[scenario.invocation]
     words = list(row.words)
     for flag in scenario.flags:

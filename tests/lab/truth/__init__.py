@@ -1,4 +1,4 @@
-"""The kernel's own trace records (``nft monitor trace`` shows them) as the judge of pypwru.
+"""The kernel's own trace records (``nft monitor trace`` prints them) as the oracle of pypwru.
 
 Nothing here shares code with pypwru.
 """

@@ -1,4 +1,4 @@
-"""Frames for the hosts of hosts.py, by hand: pure.
+"""Frames for the hosts of hosts.py, built by hand: pure.
 
 A host has two wires: at its ``up`` are GATEWAY and the world, at its ``down`` is GUEST.
 """
@@ -29,7 +29,7 @@ _BROADCAST = b"\xff" * 6
 
 
 class Frame(NamedTuple):
-    """What is sent to a host.
+    """A frame that is sent to a host.
 
     Args:
         wire: ``up`` or ``down``.
@@ -45,7 +45,7 @@ def mac(name: str) -> bytes:
 
 
 def _sum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071)."""
+    """Return the Internet checksum (RFC 1071)."""
     total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
@@ -53,7 +53,7 @@ def _sum(data: bytes) -> int:
 
 
 def _packet(source: str, to: str, protocol: int, head: bytes, sum_at: int) -> bytes:
-    """An IP packet; the checksum of ``head`` is put at ``sum_at``."""
+    """Return an IP packet; the checksum of ``head`` is put at ``sum_at``."""
     ends = ipaddress.ip_address(source).packed + ipaddress.ip_address(to).packed
     pseudo = ends + struct.pack("!II", len(head), protocol) if protocol != _ICMP else b""
     checksum = struct.pack("!H", _sum(pseudo + head))
@@ -80,11 +80,11 @@ def echo(source: str, to: str) -> bytes:
     return _packet(source, to, _ICMP6 if is_6 else _ICMP, head, 2)
 
 
-def _arp(operation: int, who: str, source: str, wanted: str) -> bytes:
-    ends = (ipaddress.ip_address(each).packed for each in (source, wanted))
+def _arp(operation: int, sender: str, source: str, target_address: str) -> bytes:
+    ends = (ipaddress.ip_address(each).packed for each in (source, target_address))
     own, other = ends
     head = struct.pack("!HHBBH", 1, _IP, 6, 4, operation)
-    return head + mac(who) + own + bytes(6) + other + bytes(18)
+    return head + mac(sender) + own + bytes(6) + other + bytes(18)
 
 
 def _frame(to: bytes, source: str, packet: bytes, vlan: int = 0) -> bytes:
@@ -94,7 +94,7 @@ def _frame(to: bytes, source: str, packet: bytes, vlan: int = 0) -> bytes:
 
 
 def frames() -> list[Frame]:
-    """All that a host gets, in this order."""
+    """Return all frames that a host gets, in this order."""
     world = (
         tcp(WORLD, HOST, 22),
         tcp(ATTACKER, HOST, 22),
@@ -142,8 +142,7 @@ def frames() -> list[Frame]:
 
 
 def _links() -> Sequence[Frame]:
-    """What is about links: broadcasts, ARP, a VLAN, and frames from one end of a bridge to the
-    other."""
+    """Return frames about links: broadcasts, ARP, a VLAN, and frames across a bridge."""
     to_host = _arp(1, "gateway", GATEWAY, HOST), _arp(1, "gateway", ATTACKER, HOST)
     hello = udp("0.0.0.0", "255.255.255.255", 67, 68)
     across = tcp(WORLD, GUEST, 80, _SYN, 40010), udp(WORLD, GUEST, 53, 4010), echo(ATTACKER, GUEST)

@@ -1,8 +1,8 @@
 """Random rulesets as hypothesis strategies; pure.
 
-What a family may say is in tables of texts. A chain jumps only to chains behind it in its table, so
-none comes back to itself; what a chain may say depends on its table's hooks alone, so that the
-kernel takes every ruleset.
+The expressions of a family are in tables of texts. A chain jumps only to chains behind it in its
+table, so there is no loop; a chain's expressions depend on its table's hooks alone, so that the
+kernel accepts every ruleset.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.lab.truth.rulesets import Ruleset
 from tests.lab.truth.wires import FAR, FAR6, NEAR, NEAR6
 
 # Matches on the network header, on the transport header, on both, and on neither: a rule has one of
-# each kind at most, so that nothing is asked to be two protocols at once.
+# each kind at most, so that no rule needs two protocols at once.
 _IP4 = (f"ip saddr {NEAR}", f"ip daddr {FAR}", "ip ttl 63-64")
 _IP6 = (f"ip6 saddr {NEAR6}", f"ip6 daddr {FAR6}")
 _ARP = ("arp operation request", "arp operation reply", f"arp saddr ip {NEAR}")
@@ -81,7 +81,7 @@ _NAT = {
 
 
 class Kind(NamedTuple):
-    """Tables of one kind: what its chains may be hooked to, and what their rules may say."""
+    """Tables of one kind: the hooks of its chains, and the expressions of its rules."""
 
     family: str
     hooks: Sequence[str]
@@ -111,13 +111,13 @@ _KINDS = (
     Kind("bridge", _AROUND, *_FOUR, _META, _MAPS),
     Kind("netdev", _INGRESS, *_INET, _META, _MAPS, policies=("accept",)),
 )
-# Not those that a set or a map has anyway.
+# Not those in a set or a map anyway.
 _PORTS, _TCP_PORTS = ("1001", "1003", "1004", "1008"), ("2001", "2003", "2005", "2007")
-_MOST_CHAINS, _MOST_RULES, _FILLERS = 4, 6, 40
+_MAX_CHAINS, _MAX_RULES, _FILLERS = 4, 6, 40
 
 
 def _filled(texts: Sequence[str], **more: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """One of ``texts``, its places filled."""
+    """Draw one of ``texts``, with its fields filled in."""
     places = {
         "port": st.sampled_from(_PORTS),
         "tcp": st.sampled_from(_TCP_PORTS),
@@ -134,7 +134,7 @@ def _targets(below: Sequence[str]) -> st.SearchStrategy[str]:
 
 @st.composite
 def _matches(draw: st.DrawFn, kind: Kind, of_transport: bool) -> list[str]:
-    """None to three; none on the transport header if the rule does that elsewhere."""
+    """Draw none to three; none on the transport header if another part of the rule has one."""
     groups = [kind.network, kind.other]
     if of_transport and kind.both:
         groups = draw(
@@ -145,7 +145,7 @@ def _matches(draw: st.DrawFn, kind: Kind, of_transport: bool) -> list[str]:
 
 @st.composite
 def _rule(draw: st.DrawFn, kind: Kind, below: Sequence[str], known: bool) -> str:
-    """A rule, in a chain that may jump to ``below``."""
+    """Draw a rule, in a chain that may jump to ``below``."""
     shape = draw(st.sampled_from(("says", "says", "says", "ends", "looks up", "goes on")))
     words = draw(_matches(kind, shape in ("says", "goes on")))
     if shape == "looks up":
@@ -165,23 +165,23 @@ def _rule(draw: st.DrawFn, kind: Kind, below: Sequence[str], known: bool) -> str
 
 @st.composite
 def _table(draw: st.DrawFn, kind: Kind, name: str) -> str:
-    users = [f"to{number}" for number in range(draw(st.integers(1, _MOST_CHAINS)))]
+    users = [f"to{number}" for number in range(draw(st.integers(1, _MAX_CHAINS)))]
     known = kind.family != "arp" and draw(st.booleans())
     parts = []
     if known:
         to = _targets(users[-1:])
         parts.append(draw(_filled([_KNOWN], first=to, second=to)))
     for number, user in enumerate(users):
-        # A jump by way of the map must not come back: only the last chain is in it.
+        # A jump by the map must not loop: only the last chain is in it.
         rule = _rule(kind, users[number + 1 :], known and number + 1 < len(users))
-        parts.append(_chain(user, draw(st.lists(rule, max_size=_MOST_RULES))))
+        parts.append(_chain(user, draw(st.lists(rule, max_size=_MAX_RULES))))
     for number, hook in enumerate(
         draw(st.lists(st.sampled_from(kind.hooks), min_size=1, max_size=3))
     ):
         priority = draw(st.sampled_from((-300, -150, -10, 0, 0, 10)))
         policy = draw(st.sampled_from(kind.policies))
         head = f"type filter hook {hook} priority {priority}; policy {policy};"
-        rules = st.lists(_rule(kind, users, known), min_size=1, max_size=_MOST_RULES)
+        rules = st.lists(_rule(kind, users, known), min_size=1, max_size=_MAX_RULES)
         parts.append(_chain(f"base{number}", [*draw(_filler(kind)), *draw(rules)], head))
     return _block(f"table {kind.family} {name}", parts)
 
@@ -212,7 +212,7 @@ def _block(head: str, lines: Sequence[str]) -> str:
 
 @st.composite
 def rulesets(draw: st.DrawFn) -> Ruleset:
-    """Three to six tables for the router, and rules of iptables-nft for far."""
+    """Draw three to six tables for the router, and rules of iptables-nft for far."""
     kinds = draw(st.lists(st.sampled_from(_KINDS), min_size=3, max_size=6))
     tables = [draw(_table(kind, f"random{number}")) for number, kind in enumerate(kinds)]
     if draw(st.booleans()):
@@ -221,12 +221,12 @@ def rulesets(draw: st.DrawFn) -> Ruleset:
 
 
 def derived(number: int, start: int) -> list[Ruleset]:
-    """``number`` rulesets, the same for the same ``start``."""
+    """Return ``number`` rulesets, the same for the same ``start``."""
     return [_derived(start + each) for each in range(number)]
 
 
 def _derived(start: int) -> Ruleset:
-    """The longest of three: the first of a run is the least that there can be."""
+    """Return the longest of three: the first of a run is the smallest possible."""
     found: list[Ruleset] = []
 
     @seed(start)

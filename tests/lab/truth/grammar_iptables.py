@@ -30,7 +30,7 @@ _USERS = ("WEB", "SLOW", "LAST")
 
 @st.composite
 def _rules(draw: st.DrawFn) -> str:
-    """The table filter: INPUT, and chains that jump to later ones."""
+    """Draw the table filter: INPUT, and chains that jump to later ones."""
     names = ["INPUT", *_USERS]
     lines = ["*filter", ":INPUT ACCEPT [0:0]", *(f":{name} - [0:0]" for name in _USERS)]
     for number, name in enumerate(names):
@@ -42,7 +42,7 @@ def _rules(draw: st.DrawFn) -> str:
 
 
 def iptables() -> st.SearchStrategy[Mapping[str, str]]:
-    """Program to text, for neither, one or both."""
+    """Draw a map from program to text, for neither, one or both."""
     mangle = (
         "*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p udp -j MARK --set-mark 4\nCOMMIT\n"
     )

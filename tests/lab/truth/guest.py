@@ -2,10 +2,10 @@
 
     python -m tests.lab.truth.guest FOLDER
 
-FOLDER/rulesets.json has the random rulesets; FOLDER/result.json gets what the comparisons came to,
-which test_truth.py judges. One pypwru traces all the time, and another that the kernel refuses its
-help. Each ruleset gets the traffic twice: in the first pass nothing but pypwru looks at it; in the
-second ``nftrace`` is set, and the kernel's records are read.
+FOLDER/rulesets.json has the random rulesets; FOLDER/result.json gets the results of the
+comparisons, which test_truth.py checks. One pypwru traces all the time, and another for which the
+kernel can't enable nft trace events. Each ruleset gets the traffic twice: in the first pass only
+pypwru traces it; in the second ``nftrace`` is set, and the kernel's records are read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pypwru.fds import closing_fd
 from pypwru.kernel.bpf import program_recursion_misses
 from pypwru.kernel.bpf_info import program_ids, program_info, program_open
 from tests.lab.jobs.steps import Step, run_steps
-from tests.lab.jobs.tracer import Seen, Tracer, tracer
+from tests.lab.jobs.tracer import StepResult, Tracer, tracer
 from tests.lab.net.topology import inside
 from tests.lab.truth import records, traffic, wires
 from tests.lab.truth.comparison import (
@@ -35,22 +35,22 @@ from tests.lab.truth.comparison import (
     event_record,
     misplaced,
     untraced,
-    word,
+    verdict_name,
 )
 from tests.lab.truth.records import Record
 from tests.lab.truth.rulesets import WORDS, Ruleset, base_chains, counts, fixed, listed, load
 
-REFUSE = Path("/proc/sys/user/max_net_namespaces")
+MAX_NAMESPACES = Path("/proc/sys/user/max_net_namespaces")
 _TRIES = 10
 _SHOWN = 20  # mismatches of one kind
 Event = dict[str, Any]
 
 
 class Output:
-    """What pypwru writes, cut by marks that it traces, too.
+    """pypwru's output, split by marks that it traces, too.
 
     Args:
-        running: it.
+        running: the tracer.
         marks: the ports of marks follow this one; no packet has one of them.
     """
 
@@ -59,43 +59,47 @@ class Output:
         self._marks, self._read = marks, 0
 
     def events(self) -> list[Event]:
-        """Those of rules since the last call: of all that was sent before this one."""
+        """Return events of rules since the last call: of all packets that were sent before this
+        one.
+        """
         self._marks += 1
         traffic.mark(self._marks)
-        text, told = f'"dport":{self._marks},'.encode(), bytearray()
+        text, kernel_records = f'"dport":{self._marks},'.encode(), bytearray()
         with self._running.out.open("rb") as out:
             out.seek(self._read)
 
-            def is_there() -> bool:
-                told.extend(out.read())
-                return text in told
+            def has_mark() -> bool:
+                kernel_records.extend(out.read())
+                return text in kernel_records
 
-            self._running.until(f"mark {self._marks}", is_there)
-        whole = told.rfind(b"\n") + 1
+            self._running.until(f"mark {self._marks}", has_mark)
+        whole = kernel_records.rfind(b"\n") + 1
         self._read += whole
-        lines = [line for line in told[:whole].splitlines() if b'"nft_rule"' in line]
+        lines = [line for line in kernel_records[:whole].splitlines() if b'"nft_rule"' in line]
         return [json.loads(line) for line in lines]
 
 
 class Pass(NamedTuple):
-    """What was seen of the traffic; by namespace, but for the events, also those without help."""
+    """The events and records of the traffic; by namespace, except events; also those of the second
+    pypwru.
+    """
 
     events: list[Event]
     unaided: list[Event]
-    told: dict[str, list[Record]]
+    kernel_records: dict[str, list[Record]]
     objects: dict[str, list[dict[str, Any]]]
     segments: list[int]
 
 
 def skipped() -> int:
-    """Hits of nftables' probes so far that the kernel did not run a handler for.
+    """Return hits of nftables' probes so far for which the kernel skipped the handler.
 
-    It counts them, and pypwru says so (lost_recursion): what they would have told is in no event.
+    It counts them, as pypwru does (lost_recursion): they have no event.
     """
     missed = 0
-    for identity in program_ids():
+    for program_id in program_ids():
         with contextlib.ExitStack() as stack:
-            opened = program_open(identity)
+            opened = program_open(program_id)
             if opened is not None:
                 program = stack.enter_context(closing_fd(opened))
                 if program_info(program).name.startswith("nft_"):
@@ -104,7 +108,9 @@ def skipped() -> int:
 
 
 def one_pass(ruleset: Ruleset, traced: bool, outputs: Sequence[Output]) -> Pass:
-    """The traffic on a fresh ruleset; again if others sent, or a handler was skipped, meanwhile."""
+    """Send the traffic on a fresh ruleset; again after other packets, or a skipped handler,
+    meanwhile.
+    """
     for _ in range(_TRIES):
         load(ruleset, traced)
         for output in outputs:
@@ -116,34 +122,36 @@ def one_pass(ruleset: Ruleset, traced: bool, outputs: Sequence[Output]) -> Pass:
                 with inside(name):
                     sockets[name] = stack.enter_context(records.listening())
             traffic.send_all()
-            told = {name: untraced(records.received(one)) for name, one in sockets.items()}
+            kernel_records = {
+                name: untraced(records.received(one)) for name, one in sockets.items()
+            }
         objects = {name: listed(name) for name in wires.TRACED}
         if traffic.disturbances() + skipped() == before:
             events, unaided = (output.events() for output in outputs)
             sent = [now - then for now, then in zip(traffic.segments(), segments, strict=True)]
-            return Pass(events, unaided, told, objects, sent)
+            return Pass(events, unaided, kernel_records, objects, sent)
     raise RuntimeError(f"others sent, or handlers were skipped, in each of {_TRIES} passes")
 
 
 def order(seen: Pass) -> dict[int, list[str]]:
-    """Namespace to whose packets came there, each packet once for all that is said of it."""
+    """Map each namespace to its packets in their order, once for consecutive events."""
     found: dict[int, list[Record]] = {}
     for event in seen.events:
         found.setdefault(event["netns"], []).append(event_record(event))
     flows = {
-        netns: [flow for flow, _ in groupby(record.flow for record in untraced(said))]
-        for netns, said in found.items()
+        netns: [flow for flow, _ in groupby(record.flow for record in untraced(records_))]
+        for netns, records_ in found.items()
     }
     return {netns: packets for netns, packets in flows.items() if packets}
 
 
-def alike(ruleset: Ruleset, outputs: Sequence[Output]) -> tuple[Pass, Pass]:
-    """Two passes, without and with the kernel's records, in which TCP sent the same, and packets
-    came in the same order: what a timer of TCP's sends comes between others.
+def equal_passes(ruleset: Ruleset, outputs: Sequence[Output]) -> tuple[Pass, Pass]:
+    """Return two passes, without and with the kernel's records, in which TCP sent the same, and
+    packets came in the same order: what a timer of TCP's sends comes between others.
     """
     plain = one_pass(ruleset, False, outputs)
     for turn in range(_TRIES):
-        if turn % 2:  # which of the two was out of the ordinary is not known
+        if turn % 2:  # which of the two differs from the usual is unknown
             plain = one_pass(ruleset, False, outputs)
         else:
             traced = one_pass(ruleset, True, outputs)
@@ -152,16 +160,16 @@ def alike(ruleset: Ruleset, outputs: Sequence[Output]) -> tuple[Pass, Pass]:
     raise RuntimeError(f"packets were others in each of {_TRIES} pairs of passes")
 
 
-def both_passes(ruleset: Ruleset, outputs: Sequence[Output]) -> Seen:
-    """What was compared, by namespace: how much, and the first mismatches."""
-    plain, traced = alike(ruleset, outputs)
+def both_passes(ruleset: Ruleset, outputs: Sequence[Output]) -> StepResult:
+    """Return the comparisons, by namespace: how much, and the first mismatches."""
+    plain, traced = equal_passes(ruleset, outputs)
     found: dict[str, Any] = {"rules": 0, "speaking": 0, "verdicts": Counter(), "families": {}}
     for name in wires.TRACED:
         inode = os.stat(f"/run/netns/{name}").st_ino
         own, with_trace = (
             [event for event in one.events if event["netns"] == inode] for one in (plain, traced)
         )
-        events, kernel = list(map(event_record, own)), traced.told[name]
+        events, kernel = list(map(event_record, own)), traced.kernel_records[name]
         unaided = [event_record(event) for event in plain.unaided if event["netns"] == inode]
         beside = untraced(map(event_record, with_trace))
         counted, counted_again = (list(counts(one.objects[name])) for one in (plain, traced))
@@ -178,8 +186,8 @@ def both_passes(ruleset: Ruleset, outputs: Sequence[Output]) -> Seen:
             row["compared"] += compared
             row["mismatches"] += [f"{name}: {mismatch}" for mismatch in mismatches[:_SHOWN]]
         found["rules"] += sum("rule" in entry for entry in plain.objects[name])
-        found["speaking"] += len({record[:2] for record in kernel if "handle" in record.said})
-        found["verdicts"].update(map(word, kernel))
+        found["speaking"] += len({record[:2] for record in kernel if "handle" in record.decision})
+        found["verdicts"].update(map(verdict_name, kernel))
         found["families"] |= dict.fromkeys(record.chain.split()[0] for record in kernel)
     return found
 
@@ -197,10 +205,10 @@ def main() -> None:
     wires.wire()
     for ruleset in reversed(rulesets.values()):
         load(ruleset, False)
-    traffic.send_all()  # what the kernel loads and learns once, modules of rules, it has now
+    traffic.send_all()  # the kernel loads and learns now what it needs once, modules of rules
     with tracer(folder, "pypwru", "pypwru", *WORDS) as own, contextlib.ExitStack() as stack:
         own.wait_ready()
-        REFUSE.write_text("0")
+        MAX_NAMESPACES.write_text("0")
         unaided = stack.enter_context(tracer(folder, "unaided", "pypwru", *WORDS))
         unaided.wait_ready()
         outputs = Output(own), Output(unaided)

@@ -1,9 +1,9 @@
-"""A namespace for each ruleset of the folder ``corpus``, all alike; what is sent there.
+"""A namespace for each ruleset of the folder ``corpus``, all alike, and the packets sent there.
 
     outside: up0 -- eth0 (the host) eth1 -- down0
 
-What stands for the world is in one namespace, whose devices have no addresses: it sends frames by
-hand. A host that has rules for bridges has both its devices in ``br0``.
+The world is one namespace, whose devices have no addresses: it sends frames built by hand. A host
+with rules for bridges has both its devices in ``br0``.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _TCP = (("127.0.0.1", 22), ("127.0.0.1", 80), (frames.HOST, 8080), (frames.WORLD
 
 
 def outside() -> None:
-    """The namespace at the other ends of all hosts' wires."""
+    """Make the namespace at the other ends of all hosts' wires."""
     run("ip", "netns", "add", OUTSIDE)
     run("ip", "-n", OUTSIDE, "link", "set", "lo", "up")
 
 
 def host(name: str, number: int, is_bridged: bool) -> None:
-    """A namespace, and its two wires to ``outside``."""
+    """Make a namespace, and its two wires to ``outside``."""
     run("ip", "netns", "add", name)
     with inside(name):
         wires.set_all(wires.ANSWERS | _SETTINGS)
@@ -89,7 +89,7 @@ def _lines(is_bridged: bool) -> Iterator[str]:
 
 
 def wires_up(numbers: Sequence[int]) -> None:
-    """Have the other ends of these hosts' wires, which take nothing in."""
+    """Set up the other ends of these hosts' wires, which receive nothing."""
     lines = [
         f"link set {wire}{number} {what}"
         for number in numbers
@@ -100,7 +100,7 @@ def wires_up(numbers: Sequence[int]) -> None:
 
 
 def send(name: str, number: int) -> None:
-    """All frames, and what the host sends itself, from one CPU: they come one after the other."""
+    """Send all frames, and the host's own packets, from one CPU: they come one after the other."""
     usual = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {_CPU})
     try:
@@ -127,13 +127,13 @@ def _send_own() -> None:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             with socket.socket(family, kind) as sender, contextlib.suppress(OSError):
                 sender.setblocking(False)
-                sender.connect((address, port))  # a datagram's says nothing yet
+                sender.connect((address, port))  # of a datagram this sends nothing yet
                 if kind is socket.SOCK_DGRAM:
                     sender.send(b"datagram")
 
 
 def mark_namespace() -> None:
-    """The one by which it is known how far a run has come."""
+    """Make the namespace of the marks, which show how far a run is."""
     run("ip", "netns", "add", wires.MARK)
     wires.mark_rules()
     run("ip", "link", "set", "lo", "up")

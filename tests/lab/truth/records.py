@@ -1,4 +1,5 @@
-"""What the kernel says of a packet for which ``meta nftrace set 1``, read off its netlink group.
+"""The kernel's nft trace records of packets for which ``meta nftrace set 1`` is executed, read from
+their netlink group.
 
 Layout and numbers are linux/netlink.h's, linux/netfilter/nfnetlink.h's and nf_tables.h's.
 """
@@ -37,35 +38,34 @@ _TYPE_POLICY = 1
 
 
 class Record(NamedTuple):
-    """That something was said of a packet.
+    """One nft event of a packet.
 
     Args:
         chain: family, table and name.
-        said: ``policy drop``, ``handle 12 jump web``, or ``return`` at the end of a chain.
-        flow: addresses, or NO_IP, where they are told: once a chain that a hook enters.
-        packet: the same for records of one packet that follow each other; and maybe later for
-            another's.
+        decision: ``policy drop``, ``handle 12 jump web``, or ``return`` at the end of a chain.
+        flow: addresses, or NO_IP, where the record has them: once for each base chain.
+        packet: the same for consecutive records of one packet; later maybe for another's.
     """
 
     chain: str
-    said: str
+    decision: str
     flow: str
     packet: int
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[socket.socket]:
-    """A socket that gets the records of this thread's network namespace."""
+    """Open a socket that gets the records of this thread's network namespace."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER) as made:
         made.setsockopt(socket.SOL_SOCKET, _RECEIVE_FORCED, 1 << 26)
-        made.bind((0, 0))  # without a port of its own it would be taken for the sender
+        made.bind((0, 0))  # without its own port it would be taken for the sender
         made.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP)
         made.setblocking(False)
         yield made
 
 
 def received(from_kernel: socket.socket) -> list[Record]:
-    """All that came so far: the kernel sends while it handles the packet.
+    """Return all that came so far: the kernel sends while it handles the packet.
 
     Raises:
         OSError: ENOBUFS: there were more than the socket had room for.
@@ -87,7 +87,7 @@ def forget_connections() -> None:
 
 
 def decoded(datagram: bytes) -> Iterator[Record]:
-    """The trace records in a datagram."""
+    """Yield the trace records in a datagram."""
     while len(datagram) >= 20:
         size, kind = struct.unpack_from("=IH", datagram)
         if kind == _TRACE:
@@ -112,26 +112,28 @@ def _number(octets: bytes) -> int:
     return int.from_bytes(octets, "big")
 
 
-def _record(family: int, told: dict[int, bytes]) -> Record:
-    chain = f"{FAMILIES[family]} {_text(told[_TABLE])} {_text(told[_CHAIN])}"
-    return Record(chain, _said(told), _flow(told.get(_NETWORK, b"")), _number(told[_ID]))
+def _record(family: int, attributes: dict[int, bytes]) -> Record:
+    chain = f"{FAMILIES[family]} {_text(attributes[_TABLE])} {_text(attributes[_CHAIN])}"
+    return Record(
+        chain, _decision(attributes), _flow(attributes.get(_NETWORK, b"")), _number(attributes[_ID])
+    )
 
 
-def _said(told: dict[int, bytes]) -> str:
-    if _number(told[_TYPE]) == _TYPE_POLICY:
-        return f"policy {VERDICTS[_number(told[_POLICY])]}"
-    if _RULE not in told:  # nft_trace_fill_rule_info() of net/netfilter/nf_tables_trace.c
+def _decision(attributes: dict[int, bytes]) -> str:
+    if _number(attributes[_TYPE]) == _TYPE_POLICY:
+        return f"policy {VERDICTS[_number(attributes[_POLICY])]}"
+    if _RULE not in attributes:  # nft_trace_fill_rule_info() of net/netfilter/nf_tables_trace.c
         return "return"
-    verdict = _attributes(told[_VERDICT])
+    verdict = _attributes(attributes[_VERDICT])
     (code,) = struct.unpack("!i", verdict[_CODE])
     # Above its low byte a queue has its number and flags.
     word = VERDICTS[code] if code < 0 else VERDICTS[code & 0xFF]
     target = f" {_text(verdict[_TARGET])}" if _TARGET in verdict else ""
-    return f"handle {_number(told[_RULE])} {word}{target}"
+    return f"handle {_number(attributes[_RULE])} {word}{target}"
 
 
 def _flow(header: bytes) -> str:
-    """Source and destination; empty where no header is told."""
+    """Return source and destination; empty without a header."""
     if not header:
         return ""
     version = header[0] >> 4

@@ -1,4 +1,4 @@
-"""The files of the folder ``corpus``: how each is loaded, and what its rules' texts are."""
+"""The files of the folder ``corpus``: how each is loaded, and the texts of its rules."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from tests.lab.truth import texts
 
 Run = Callable[[str, str], str]
-"""(command, its standard input) to what it writes, in the namespace; a failure is an exception."""
+"""(command, its standard input) to its output, in the namespace; a failure is an exception."""
 FOLDER = Path(__file__).with_name("corpus")
-# Suffix of a file to what loads it.
+# Suffix of a file to the command that loads it.
 _LOADERS = {
     ".nft": "nft -f -",
     ".iptables": "iptables-nft-restore",
@@ -20,7 +20,7 @@ _LOADERS = {
     ".ebtables": "ebtables-nft-restore",
     ".arptables": "arptables-nft-restore",
 }
-# Family to what saves rules of iptables in it.
+# Family to the command that saves rules of iptables in it.
 _SAVERS = {
     "ip": "iptables-nft-save",
     "ip6": "ip6tables-nft-save",
@@ -30,27 +30,27 @@ _SAVERS = {
 
 
 def files() -> list[Path]:
-    """The rulesets."""
+    """Return the rulesets."""
     return sorted(FOLDER.iterdir())
 
 
 def features(file: Path) -> list[str]:
-    """Names of what the kernel has to have for it (kernels.Feature)."""
+    """Return names of the features that the kernel needs for it (kernels.Feature)."""
     return re.findall(r"^# Needs: (\w+)$", file.read_text(), re.M)
 
 
 def is_owned(file: Path) -> bool:
-    """Whether a table is there only as long as who made it."""
+    """Return whether a table exists only as long as the process that made it."""
     return "flags owner" in file.read_text()
 
 
 def load(run: Run, file: Path) -> None:
-    """Beside what is there, also where the file begins by a flush."""
+    """Load it beside the existing rules, also where the file begins by a flush."""
     run(_LOADERS[file.suffix], file.read_text().replace("flush ruleset", ""))
 
 
 def known_texts(run: Run, file: Path) -> tuple[dict[texts.Handle, str], texts.Blocks]:
-    """Text of each rule that is loaded, as pypwru is to show it."""
+    """Return the text of each rule that is loaded, as pypwru should print it."""
     bound = texts.blocks(run("nft --debug=netlink list ruleset", ""))
     found = texts.listed(run("nft -a -s list ruleset", ""), file.read_text(), bound)
     objects = json.loads(run("nft -j -a list ruleset", ""))["nftables"]

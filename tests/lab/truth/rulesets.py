@@ -1,4 +1,6 @@
-"""A ruleset of each namespace, put into the kernel, once as it is and once with ``nftrace`` set."""
+"""A ruleset of each namespace, loaded into the kernel, once as it is and once with ``nftrace``
+set.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ _HOOKS = {
     "bridge": ("prerouting", "input", "forward", "output", "postrouting"),
     "arp": ("input", "output"),
 }
-# What follows a counter and lets no packet go on that it has counted; of iptables all that does.
+# Expressions after a counter that don't stop a counted packet silently; of iptables, all.
 _SURE = {
     *("accept", "drop", "jump", "goto", "return", "log", "mangle", "queue", "reject", "xt"),
     *("dnat", "snat", "masquerade", "redirect", "notrack", "counter"),
@@ -30,7 +32,7 @@ _SURE = {
 
 
 class Ruleset(NamedTuple):
-    """What nft and iptables-nft-restore read.
+    """Rules for nft and iptables-nft-restore.
 
     Args:
         nft: namespace to text.
@@ -42,7 +44,7 @@ class Ruleset(NamedTuple):
 
 
 def fixed() -> Ruleset:
-    """The one of the folder ``rules``."""
+    """Return the one of the folder ``rules``."""
     filler = "".join(f"\t\tudp dport {20000 + number} drop\n" for number in range(FILLERS))
     texts = {name: (_FOLDER / f"{name}.nft").read_text() for name in TRACED}
     steps = [f"\tchain step{number} {{ jump step{number + 1}; }}\n" for number in range(1, STEPS)]
@@ -52,7 +54,7 @@ def fixed() -> Ruleset:
 
 
 def load(ruleset: Ruleset, traced: bool) -> None:
-    """Into empty tables of rules and of connections.
+    """Load it into empty tables of rules and of connections.
 
     Args:
         traced: with ``tracing``.
@@ -69,7 +71,7 @@ def load(ruleset: Ruleset, traced: bool) -> None:
 
 
 def tracing(devices: tuple[str, ...]) -> str:
-    """Tables that set ``nftrace`` for each packet, before anything else that a hook calls."""
+    """Return tables that set ``nftrace`` for each packet, before any other function of a hook."""
 
     def chain(hook: str, device: str = "") -> str:
         where = f"{hook} device {device}" if device else hook
@@ -85,7 +87,7 @@ def tracing(devices: tuple[str, ...]) -> str:
 
 
 def listed(namespace: str) -> list[dict[str, Any]]:
-    """The objects of ``nft -j list ruleset``."""
+    """Return the objects of ``nft -j list ruleset``."""
     with inside(namespace):
         shown = subprocess.run(["nft", "-j", "list", "ruleset"], capture_output=True, check=True)
     found: list[dict[str, Any]] = json.loads(shown.stdout)["nftables"]
@@ -93,7 +95,9 @@ def listed(namespace: str) -> list[dict[str, Any]]:
 
 
 def counts(objects: list[dict[str, Any]]) -> Iterator[tuple[str, int, int]]:
-    """Chain, handle and packets of the rules that count just the packets that they speak about."""
+    """Yield chain, handle and packets of the rules that count exactly the packets of their
+    events.
+    """
     for rule in (entry["rule"] for entry in objects if "rule" in entry):
         names = [next(iter(expression)) for expression in rule["expr"]]
         if "counter" not in names or rule["table"] == TRACING:
@@ -106,7 +110,7 @@ def counts(objects: list[dict[str, Any]]) -> Iterator[tuple[str, int, int]]:
 
 
 def base_chains(objects: list[dict[str, Any]]) -> Iterator[tuple[str, tuple[str, int]]]:
-    """Each chain that a hook enters, the hook and the priority."""
+    """Yield each base chain, its hook and priority."""
     for chain in (entry["chain"] for entry in objects if "chain" in entry):
         if "hook" in chain:
             where = f"{chain['family']} {chain['table']} {chain['name']}"

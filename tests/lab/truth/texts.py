@@ -1,4 +1,4 @@
-"""Texts of rules by nft's own listings, and what of pypwru's events is another: pure.
+"""Texts of rules by nft's own listings, compared with those of pypwru's events: pure.
 
 A listing's strings are not escaped. Those of several lines are found by the ruleset's file, which
 has them between quotes, too.
@@ -44,7 +44,7 @@ class Blocks(NamedTuple):
 
 
 def blocks(debugged: str) -> Blocks:
-    """Of what ``nft --debug=netlink list ruleset`` wrote."""
+    """Parse the output of ``nft --debug=netlink list ruleset``."""
     names: dict[Bound, str] = {}
     rules: dict[Bound, list[int]] = {}
     owners: dict[Handle, Bound] = {}
@@ -61,8 +61,8 @@ def blocks(debugged: str) -> Blocks:
     return Blocks(names, rules, owners)
 
 
-def joined(listing: str, file: str) -> str:
-    """A listing in which the strings of several lines that are in the file are of one."""
+def join_strings(listing: str, file: str) -> str:
+    """Return a listing in which the strings of several lines that are in the file are of one."""
     strings = {each for each in _STRING.findall(file) if "\n" in each}
     for each in sorted(strings, key=len, reverse=True):
         one_line = each.replace("\n", r"\n").replace("\t", r"\t")
@@ -71,20 +71,24 @@ def joined(listing: str, file: str) -> str:
 
 
 def shown(text: str) -> str:
-    """A rule's text, as docs/nftables.md: on one line, long sets by their numbers of elements."""
+    """Return a rule's text, as docs/nftables.md: on one line, long sets by their numbers of
+    elements.
+    """
 
-    def counted(found: re.Match[str]) -> str:
+    def elided(found: re.Match[str]) -> str:
         elements = _STRING.sub("", found[1])
         return found[0] if len(found[1]) <= _LONG else f"{{ {elements.count(',') + 1} elements }}"
 
-    return _SET.sub(counted, text)
+    return _SET.sub(elided, text)
 
 
 def listed(listing: str, file: str, bound: Blocks) -> dict[Handle, str]:
-    """Text of each rule, as it is to be shown, of what ``nft -a -s list ruleset`` wrote."""
+    """Return the text of each rule, as pypwru prints it, in the output of ``nft -a -s list
+    ruleset``.
+    """
     found: dict[Handle, str] = {}
     family = table = ""
-    lines = iter(joined(listing, file).splitlines())
+    lines = iter(join_strings(listing, file).splitlines())
     for line in lines:
         if begins := _TABLE.fullmatch(line):
             family, table = begins.groups()
@@ -101,7 +105,7 @@ def listed(listing: str, file: str, bound: Blocks) -> dict[Handle, str]:
 
 
 def _block(lines: Iterator[str]) -> tuple[list[str], str, str]:
-    """The rules of a block, and what its last line has: text and handle."""
+    """Return the rules of a block, and text and handle of its last line."""
     inner = []
     for line in lines:
         if line.startswith("\t\t\t"):
@@ -112,10 +116,10 @@ def _block(lines: Iterator[str]) -> tuple[list[str], str, str]:
 
 
 def saved(saved_rules: str, objects: Iterable[Mapping[str, Any]]) -> dict[Handle, str]:
-    """Text of each rule that has a match or target of iptables.
+    """Return the text of each rule that has a match or target of iptables.
 
     Args:
-        saved_rules: what ``iptables-nft-save`` and its like wrote of one family, all tables.
+        saved_rules: output of ``iptables-nft-save`` and its like of one family, all tables.
         objects: of ``nft -j -a list ruleset``, of the same family.
     """
     lines: dict[tuple[str, str], list[str]] = {}
@@ -136,34 +140,35 @@ def saved(saved_rules: str, objects: Iterable[Mapping[str, Any]]) -> dict[Handle
 
 
 def monitored(text: str, file: str) -> Iterator[tuple[Handle, str]]:
-    """Each rule that ``nft -a -s monitor trace`` told of, and its text, as it is to be shown."""
-    for family, table, rule, handle in _TRACED.findall(joined(text, file)):
+    """Yield each rule of ``nft -a -s monitor trace``, and its text, as pypwru prints it."""
+    for family, table, rule, handle in _TRACED.findall(join_strings(text, file)):
         lines = rule.split("\n")
         inner = [f"{line.strip()};" for line in lines[1:-1]]
         one = " ".join([lines[0], *inner, lines[-1].strip()]) if len(lines) > 1 else rule
         yield (family, table, int(handle)), shown(one)
 
 
-def named(records: Iterable[Record], bound: Blocks) -> Iterator[Record]:
-    """Records with pypwru's names of chains that are bound to rules."""
+def name_chains(records: Iterable[Record], bound: Blocks) -> Iterator[Record]:
+    """Yield records with pypwru's names of chains that are bound to rules."""
     for record in records:
         family, table, chain = record.chain.split()
         chain = bound.names.get((family, table, chain), chain)
-        said, _, target = record.said.rpartition(" ")
+        verb, _, target = record.decision.rpartition(" ")
         target = bound.names.get((family, table, target), target)
         yield record._replace(
-            chain=f"{family} {table} {chain}", said=f"{said} {target}".strip() if said else target
+            chain=f"{family} {table} {chain}",
+            decision=f"{verb} {target}".strip() if verb else target,
         )
 
 
-class Found(NamedTuple):
-    """What the texts of events came to.
+class TextComparison(NamedTuple):
+    """The comparison of the events' texts.
 
     Args:
         compared: events of rules.
         rules: different ones among them.
         unknown: events without a text.
-        mismatches: in words.
+        mismatches: descriptions.
     """
 
     compared: int
@@ -172,8 +177,8 @@ class Found(NamedTuple):
     mismatches: list[str]
 
 
-def compared(events: Iterable[Mapping[str, Any]], texts: Mapping[Handle, str]) -> Found:
-    """Each event of a rule has that rule's text."""
+def compared(events: Iterable[Mapping[str, Any]], texts: Mapping[Handle, str]) -> TextComparison:
+    """Compare each event's text with that of its rule."""
     count = unknown = 0
     rules = set()
     mismatches: dict[str, None] = {}
@@ -187,4 +192,4 @@ def compared(events: Iterable[Mapping[str, Any]], texts: Mapping[Handle, str]) -
             unknown += 1
         elif nft["text"] != texts.get(handle):
             mismatches[f"{handle}: pypwru {nft['text']!r}, nft {texts.get(handle)!r}"] = None
-    return Found(count, len(rules), unknown, [*mismatches])
+    return TextComparison(count, len(rules), unknown, [*mismatches])

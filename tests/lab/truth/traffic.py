@@ -1,8 +1,8 @@
 """The traffic of the ground truth: the same packets, in the same order, whenever it is sent.
 
-All of it is sent by one thread on one CPU. So a packet goes its whole way, through every namespace
-and back as the answer, while its sender waits in ``settle``; nothing is left to timers, since each
-connection ends before one of TCP's can run out (``disturbances`` tells whether one did).
+All of it is sent by one thread on one CPU. So a packet goes its whole path, through every namespace
+and back as the reply, while its sender waits in ``settle``; nothing is left to timers, since each
+connection ends before one of TCP's can run out (``disturbances`` shows whether one did).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from tests.lab.truth.wires import (
 
 UDP_PORTS = range(1001, 1009)
 TCP_PORTS = range(2001, 2009)
-HEARD = 4  # of the ports, the first ones somebody listens on
-_HOPS = 16  # no way is longer, there and back
+LISTENING = 4  # so many of the first ports have a listening socket
+_HOPS = 16  # no path is longer, there and back
 _CPU = 0
 _NOW = struct.pack("ii", 1, 0)  # SO_LINGER: a reset and no TIME_WAIT
 _ECHO = {socket.AF_INET: (socket.IPPROTO_ICMP, 8), socket.AF_INET6: (socket.IPPROTO_ICMPV6, 128)}
@@ -43,7 +43,7 @@ def _family(address: str) -> socket.AddressFamily:
 
 
 def _socket(namespace: str, kind: socket.SocketKind, address: str, port: int) -> socket.socket:
-    """Bound to ``port`` of all addresses of its family, and never waiting."""
+    """Return a socket bound to ``port`` of all addresses of its family, non-blocking."""
     with inside(namespace):
         made = socket.socket(_family(address), kind)
     made.setblocking(False)
@@ -53,9 +53,9 @@ def _socket(namespace: str, kind: socket.SocketKind, address: str, port: int) ->
 
 
 def settle(hops: int = _HOPS) -> None:
-    """Until what was sent has come to its end, on a way of ``hops``.
+    """Wait until a sent packet has been handled, on a path of ``hops``.
 
-    A CPU handles what it received in order, so what was under way has moved on a hop once a later
+    A CPU handles what it received in order, so a packet under way has moved on a hop once a later
     datagram is here.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as both:
@@ -67,7 +67,7 @@ def settle(hops: int = _HOPS) -> None:
 
 
 def ping(namespace: str, address: str) -> None:
-    """An echo request, which the other end's kernel answers."""
+    """Send an echo request, which the other end's kernel answers."""
     family = _family(address)
     protocol, request = _ECHO[family]
     with inside(namespace):
@@ -78,14 +78,14 @@ def ping(namespace: str, address: str) -> None:
 
 
 def _with_checksum(message: bytes) -> bytes:
-    """ICMP's; ICMPv6's is made by the kernel."""
+    """Fill in the checksum of ICMP; the kernel fills in that of ICMPv6."""
     total = sum(struct.unpack(f"!{len(message) // 2}H", message))
     total = (total & 0xFFFF) + (total >> 16)
     return message[:2] + struct.pack("!H", ~total & 0xFFFF) + message[4:]
 
 
 def _send(sender: socket.socket, message: bytes, to: tuple[str, int]) -> None:
-    with contextlib.suppress(OSError):  # EPERM: dropped on the way out, as the rules say
+    with contextlib.suppress(OSError):  # EPERM: dropped by the rules on the way out
         sender.sendto(message, to)
 
 
@@ -98,7 +98,7 @@ def udp(namespace: str, address: str, ports: Sequence[int]) -> None:
 
 @contextlib.contextmanager
 def _listening(namespace: str, address: str, ports: Sequence[int]) -> Iterator[None]:
-    """Datagrams to far's first ports are taken; to the others the answer is an ICMP error."""
+    """Receive datagrams at far's first ports; for the others the reply is an ICMP error."""
     with contextlib.ExitStack() as stack:
         for port in ports:
             stack.enter_context(_socket(namespace, socket.SOCK_DGRAM, address, port))
@@ -106,14 +106,14 @@ def _listening(namespace: str, address: str, ports: Sequence[int]) -> Iterator[N
 
 
 def tcp(address: str, port: int, server: str) -> None:
-    """A handshake and a reset, from near; what the rules don't let through is given up at once."""
+    """Do a handshake and a reset, from near; a packet that the rules drop is given up at once."""
     with (
         _socket(server, socket.SOCK_STREAM, address, port) as listener,
         _socket("near", socket.SOCK_STREAM, address, port + 1000) as client,
     ):
-        if port - TCP_PORTS[0] < HEARD:
+        if port - TCP_PORTS[0] < LISTENING:
             listener.listen()
-        with contextlib.suppress(OSError):  # EINPROGRESS, or what the rules have the kernel say
+        with contextlib.suppress(OSError):  # EINPROGRESS, or the error of a rule
             client.connect((address, port))
         settle()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOW)
@@ -122,15 +122,15 @@ def tcp(address: str, port: int, server: str) -> None:
     settle()
 
 
-def arp(namespace: str, device: str, source: tuple[int, str], wanted: str) -> None:
-    """Who has ``wanted``? Asked by hand; the kernel answers."""
+def arp(namespace: str, device: str, source: tuple[int, str], target: str) -> None:
+    """Send an ARP request for ``target``, built by hand; the kernel answers."""
     mac, own = bytes([2, 0, 0, 0, 0, source[0]]), socket.inet_aton(source[1])
     head = struct.pack("!6s6sHHHBBH", b"\xff" * 6, mac, 0x0806, 1, 0x0800, 6, 4, 1)
     with inside(namespace):
         sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     with sender, contextlib.suppress(OSError):
         sender.bind((device, 0))
-        sender.send(head + mac + own + bytes(6) + socket.inet_aton(wanted) + bytes(18))
+        sender.send(head + mac + own + bytes(6) + socket.inet_aton(target) + bytes(18))
     settle()
 
 
@@ -151,12 +151,12 @@ def _pings() -> None:
 
 
 def _datagrams() -> None:
-    heard = UDP_PORTS[:HEARD]
-    with _listening("far", FAR, heard), _listening("far", FAR6, heard):
+    listening_ports = UDP_PORTS[:LISTENING]
+    with _listening("far", FAR, listening_ports), _listening("far", FAR6, listening_ports):
         for address in (FAR, FAR6):
             udp("near", address, UDP_PORTS)
         udp("near", BRIDGED_FAR, UDP_PORTS[2:6])
-        udp("near", FAR, UDP_PORTS)  # again: known connections, used up limits
+        udp("near", FAR, UDP_PORTS)  # again: existing connections, used up limits
     for address in (ROUTER, ROUTER6, PUBLIC):
         udp("near", address, UDP_PORTS[:3])
     udp("router", FAR, UDP_PORTS[6:])
@@ -185,7 +185,7 @@ _ALL: tuple[Callable[[], None], ...] = (_pings, _datagrams, _connections, _quest
 
 
 def send_all() -> None:
-    """All packets, from a thread that is on one CPU."""
+    """Send all packets, from a thread that is on one CPU."""
     usual = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {_CPU})
     try:
@@ -196,7 +196,7 @@ def send_all() -> None:
 
 
 def mark(number: int) -> None:
-    """A datagram in the namespace ``mark`` to port ``number``."""
+    """Send a datagram in the namespace ``mark`` to port ``number``."""
     with inside(MARK):
         sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with sender:
@@ -205,12 +205,14 @@ def mark(number: int) -> None:
 
 
 def disturbances() -> int:
-    """Packets so far that nobody here sent: what TCP sent again, and who joined which group."""
+    """Return other packets so far: TCP's retransmissions, and reports of joined groups."""
     return sum(_counted("RetransSegs", "OutMcastPkts", "Ip6OutMcastPkts"))
 
 
 def segments() -> list[int]:
-    """What TCP sent so far: an acknowledgement goes alone or with an answer, as time has it."""
+    """Return what TCP sent so far: an acknowledgement goes alone or with data, depending on the
+    time.
+    """
     return _counted("OutSegs")
 
 

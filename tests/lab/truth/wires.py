@@ -4,7 +4,7 @@
     near1 -- port0 (br0 in router) port1 -- far1
 
 Neighbours are permanent and there are no link-local addresses: nothing but the traffic is on the
-wire. ``mark`` has a loopback and one rule: what is sent there says how far the traffic has come.
+wire. ``mark`` has a loopback and one rule: packets there show how far the traffic is.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from tests.lab.net.topology import inside, run
 
 NEAR, ROUTER, FAR = "192.0.2.1", "192.0.2.254", "198.51.100.1"
 NEAR6, ROUTER6, FAR6 = "2001:db8:1::1", "2001:db8:1::fe", "2001:db8:2::1"
-PUBLIC = "203.0.113.1"  # nobody's: for DNAT
+PUBLIC = "203.0.113.1"  # of no host: for DNAT
 BRIDGED_NEAR, BRIDGED_FAR = "10.82.0.1", "10.82.0.2"
 TRACED = ("near", "router", "far")
 MARK = "mark"
-# What the rules need, those of old kernels too. All at once: nf_tables begins a whole ruleset again
-# for each module that it has to ask for in the middle.
+# Modules that the rules need, those of old kernels too. All at once: nf_tables begins a whole
+# ruleset again for each module that it has to load in the middle.
 _MODULES = """
 bridge ip6t_REJECT ipt_REJECT nf_conntrack_netlink nf_log_bridge nf_log_ipv4 nf_log_ipv6
 nf_log_syslog nf_tables nfnetlink_queue nft_chain_nat nft_compat nft_counter nft_ct nft_dup_ipv4
@@ -72,8 +72,8 @@ _NEIGHBOURS = {
     ),
 }
 _GATEWAYS = {"near": (ROUTER, ROUTER6), "router": (), "far": ("198.51.100.254", "2001:db8:2::fe")}
-# Errors by ICMP at any rate, which new kernels limit in each namespace and old ones in all; and who
-# joins a group reports it at once, not later.
+# Errors by ICMP at any rate, which new kernels limit in each namespace and old ones in all; and a
+# joined group is reported at once, not later.
 ANSWERS = {
     "net/ipv4/icmp_ratelimit": "0",
     "net/ipv6/icmp/ratelimit": "0",
@@ -86,7 +86,7 @@ _SETTINGS = {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1", **
 
 
 def wire() -> None:
-    """Make it all; there is no undoing but the guest's end."""
+    """Make it all; only the guest's end undoes it."""
     subprocess.run(
         ["modprobe", "--all", "--quiet", *_MODULES.split()], check=False, stderr=subprocess.DEVNULL
     )
@@ -106,7 +106,7 @@ def wire() -> None:
 
 
 def mark_rules() -> None:
-    """What tells of the datagrams that come to ``mark``."""
+    """Load the rule that makes events of the datagrams in ``mark``."""
     run("ip", "-n", MARK, "link", "set", "lo", "up")
     with inside(MARK):
         run("nft", "-f", "-", words=_MARK_RULES)
@@ -134,7 +134,7 @@ def _lines(name: str) -> list[str]:
 
 
 def set_all(settings: Mapping[str, str]) -> None:
-    """Have these settings of this thread's network, those that the kernel has."""
+    """Set these settings of this thread's network, as far as the kernel has them."""
     for name, value in settings.items():
         with contextlib.suppress(FileNotFoundError):
             Path("/proc/sys", name).write_text(value)

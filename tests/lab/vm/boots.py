@@ -1,8 +1,8 @@
-"""The lab's guests: what they run is given by schedule.py, what it left is awaited job by job.
+"""The lab's guests: schedule.py has what they run; results are awaited job by job.
 
-An emulated machine takes one CPU of this one, so two run at a time; one while tests that are no
-guest's run beside it. A guest that dies or hangs is booted again, once, for the jobs that it still
-owed; how often that was is printed at the end of the run (``report``).
+An emulated machine takes one CPU of this one, so two run at a time; one while tests without guests
+run beside it. A guest that dies or hangs is booted again, once, for its remaining jobs; how often
+that happened is printed at the end of the run (``report``).
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ Result = dict[str, Any]
 
 
 class GuestError(Exception):
-    """The guest died or hung; the message has its last words."""
+    """The guest died or hung; the message has its last output."""
 
 
 class JobError(Exception):
-    """The job left no result; the message has its last words."""
+    """The job left no result; the message has its last output."""
 
 
 @dataclass
 class Guest:
-    """What became of a boot, for the report.
+    """A boot and its times, for the report.
 
     Args:
         boot: its kernel and jobs.
@@ -55,7 +55,7 @@ class Guest:
         total: seconds from its start to its end.
         compiled: jobs whose programs were not all in the cache, with how many weren't: an emulated
             CPU takes long for each.
-        again: why there was another one for what this one still owed; empty if there was none.
+        again: why another one was booted for its remaining jobs; empty if none was.
     """
 
     boot: Boot
@@ -78,7 +78,7 @@ class Lab:
 
     Args:
         plan: the boots, in the order in which they are begun.
-        tier: what their jobs run.
+        tier: of their jobs.
         beside: whether other tests need a CPU until ``widen`` is called.
     """
 
@@ -98,7 +98,7 @@ class Lab:
             self.widen()
 
     def result(self, name: str, suite: str) -> Result:
-        """What the job of ``suite`` left on the kernel ``name``, once it is there.
+        """Return the result of the job of ``suite`` on the kernel ``name``, once it is there.
 
         One that is not in the plan is begun now.
 
@@ -112,21 +112,21 @@ class Lab:
         return self._results[name, suite].result()
 
     def widen(self) -> None:
-        """From here on nobody else needs a CPU: as many guests as PYPWRU_LAB_GUESTS says, or 2."""
+        """Run PYPWRU_LAB_GUESTS guests at a time, or 2: no other test needs a CPU from here on."""
         if self._is_narrow:
             self._is_narrow = False
             for _ in range(GUESTS - 1):
                 self._slots.release()
 
     def end(self) -> None:
-        """Begin no more, and end what runs."""
+        """Begin no more guests, and end those that run."""
         self._is_over = True
         for process in tuple(self._running):
             process.terminate()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def report(self) -> Iterator[str]:
-        """Lines about the guests, and those that were booted again."""
+        """Yield lines about the guests, and those that were booted again."""
         yield "seconds of each guest and of its jobs, those of its CPU in parentheses"
         yield from map(str, self.guests)
         again = [guest for guest in self.guests if guest.again]
@@ -152,7 +152,7 @@ class Lab:
                         guest.again = str(error).splitlines()[0]
                         left = [name for name in boot.suites if not self._has(boot.kernel, name)]
                         owed = Boot(boot.kernel, tuple(left))
-            except BaseException as error:  # whatever it is: nobody waits for ever
+            except BaseException as error:  # any error: no test waits for ever
                 for name in boot.suites:
                     if not self._has(boot.kernel, name):
                         self._results[boot.kernel, name].set_exception(error)
@@ -205,26 +205,26 @@ class Lab:
                 raise GuestError(f"{reason}\n{err.read()[-3000:]}")
 
     def _follow(self, guest: Guest, vm: subprocess.Popen[str], folder: Path, began: float) -> str:
-        """Read what the driver tells until its end; returns why there is no more of it."""
+        """Read the driver's lines until its end; return why there are no more."""
         cached = {name: bytecodes(folder / name / "cache") for name in guest.boot.suites}
         wrote: dict[str, str] = {}
         assert vm.stdout
         try:
             for line in lines(vm.stdout, SILENCE):
-                told = json.loads(line)
-                if "kernel" in told:
+                message = json.loads(line)
+                if "kernel" in message:
                     guest.up, guest.cpu = time.monotonic() - began, cpu_seconds(vm.pid)
                     continue
-                name = told["job"]
-                wrote[name] = wrote.get(name, "") + told.get("wrote", "")
-                _log(f"{guest.boot.kernel} {name} {cpu_seconds(vm.pid):.0f}", told)
-                if "status" in told:
+                name = message["job"]
+                wrote[name] = wrote.get(name, "") + message.get("wrote", "")
+                _log(f"{guest.boot.kernel} {name} {cpu_seconds(vm.pid):.0f}", message)
+                if "status" in message:
                     spent = cpu_seconds(vm.pid)
-                    guest.jobs[name] = told["seconds"], spent - guest.cpu
+                    guest.jobs[name] = message["seconds"], spent - guest.cpu
                     guest.cpu = spent
                     if more := bytecodes(folder / name / "cache") - cached[name]:
                         guest.compiled[name] = more
-                    self._hand_over(guest.boot.kernel, name, told["status"], wrote[name], folder)
+                    self._hand_over(guest.boot.kernel, name, message["status"], wrote[name], folder)
         except Hung:
             return f"the guest hung: {SILENCE:.0f} seconds without a line"
         return ""
@@ -242,12 +242,12 @@ class Lab:
 
 
 def bytecodes(cache: Path) -> int:
-    """How many programs are in pypwru's cache."""
+    """Return how many programs are in pypwru's cache."""
     return sum(1 for _ in cache.glob("bytecode-*"))
 
 
 def cpu_seconds(process: int) -> float:
-    """What the children of ``process`` have had of a CPU so far."""
+    """Return the CPU time of the children of ``process`` so far."""
     spent = 0
     for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
         with contextlib.suppress(OSError):
@@ -256,9 +256,9 @@ def cpu_seconds(process: int) -> float:
     return spent / os.sysconf("SC_CLK_TCK")
 
 
-def _log(where: str, told: Mapping[str, Any]) -> None:
-    """Into the file that ``PYPWRU_LAB_LOG`` names, as it comes."""
-    text = told.get("wrote", f"{told.get('status')}, {told.get('seconds')} s")
+def _log(where: str, message: Mapping[str, Any]) -> None:
+    """Append it to the file that ``PYPWRU_LAB_LOG`` names, as it comes."""
+    text = message.get("wrote", f"{message.get('status')}, {message.get('seconds')} s")
     if (file := os.environ.get("PYPWRU_LAB_LOG")) and text:
         with open(file, "a") as log:
             log.write("".join(f"{where}: {line}\n" for line in text.splitlines()))

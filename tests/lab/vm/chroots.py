@@ -16,7 +16,7 @@ from tests.lab.vm.packages import Apt, alone, folder, output
 from tests.support.paths import TREE
 
 # base-files has the links /lib and /lib64 of suites that keep all in /usr.
-# libc-bin has ldconfig, which Python's find_library() asks.
+# libc-bin has ldconfig, which Python's find_library() runs.
 PACKAGES = (
     "base-files",
     "libc-bin",
@@ -46,7 +46,9 @@ exec chroot "$root" "$@"
 
 
 def root(suite: str) -> Path:
-    """The folder of the user space of ``suite`` (a key of LLVM), unpacked if it isn't there."""
+    """Return the folder of the user space of ``suite`` (a key of LLVM), unpacked if it isn't
+    there.
+    """
     chosen = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
     target = folder() / f"root-{suite}-{chosen}"
     if target.is_dir():
@@ -72,9 +74,9 @@ def _make(suite: str, target: Path) -> None:
 
 
 def inside(suite: str, command: Sequence[str]) -> list[str]:
-    """The words that run ``command`` in the user space of ``suite``, as root.
+    """Return the words that run ``command`` in the user space of ``suite``, as root.
 
-    It sees /proc, /sys, /dev, /run and /tmp of this machine, and this checkout, read-only, as
+    It has /proc, /sys, /dev, /run and /tmp of this machine, and this checkout, read-only, as
     /pypwru.
     """
     words = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", _ENTER, "sh"]

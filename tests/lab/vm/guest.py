@@ -1,10 +1,10 @@
 """One QEMU process: a Debian kernel on this machine's file system, running one command.
 
 No KVM: stock kernels hang under some nested hypervisors, and the lab must give the same everywhere.
-No init system either: an initramfs of our own (init, run, the few modules that reach
-the root) goes from power-on to the command in seconds and brings the command's standard output,
-standard error and exit status back as they come, on virtio ports whose other ends are pipes here.
-The initramfs lives in a memfd and the ports are inherited pipes, so a run leaves no file behind.
+No init system either: an initramfs of our own (init, run, the few modules that reach the root) goes
+from power-on to the command in seconds and brings the command's standard output, standard error and
+exit status back as they come, on virtio ports whose other ends are pipes here. The initramfs is in
+a memfd and the ports are inherited pipes, so a run leaves no file behind.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from typing import IO
 from tests.lab.vm import image, packages
 from tests.lab.vm.packages import LabError
 
-HUNG = 124  # what timeout(1) says
+HUNG = 124  # as of timeout(1)
 BOOTING = 600.0  # seconds from power-on to the command, after which a guest is given up
-STARTED = b"started\n"  # what run writes on the port of the status before the command
+STARTED = b"started\n"  # run writes it on the port of the status before the command
 _PORTS = ("out", "err", "status", "console")
 _ROOT = "machine"  # the 9p tag that init mounts
 _PR_SET_PDEATHSIG = 1
@@ -36,7 +36,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Guest:
-    """What to boot and what to run in it.
+    """A boot, and the command that runs in it.
 
     Args:
         kernel: one of packages.KERNELS.
@@ -56,8 +56,8 @@ class Guest:
 
 
 @dataclass
-class _Heard:
-    """What came from the guest beside its command's output."""
+class _Received:
+    """Output of the guest beside its command's."""
 
     status: bytearray = field(default_factory=bytearray)
     console: bytearray = field(default_factory=bytearray)
@@ -78,7 +78,7 @@ def run(guest: Guest, stdout: int = 1, stderr: int = 2) -> tuple[int, str]:
 
     Raises:
         LabError: the kernel can't be fetched, or QEMU is missing.
-        BrokenPipeError: nobody reads ``stdout`` or ``stderr`` any more. The guest is gone.
+        BrokenPipeError: the reader of ``stdout`` or ``stderr`` is gone. So is the guest.
     """
     kernel = packages.kernel(guest.kernel)
     tags = {tag: path for tag, path, _ in _exports(guest) if tag != _ROOT}
@@ -97,16 +97,18 @@ def run(guest: Guest, stdout: int = 1, stderr: int = 2) -> tuple[int, str]:
         stack.enter_context(_running(command, inherited))
         for writer in writers.values():
             writer.close()
-        heard = _Heard()
-        reason = _relay(readers, heard, {"out": stdout, "err": stderr}, guest.timeout)
-    if heard.exit_status is not None:
-        return heard.exit_status, ""
-    last = heard.console.decode(errors="replace").splitlines()[-80:]  # a panic and its trace
+        received = _Received()
+        reason = _relay(readers, received, {"out": stdout, "err": stderr}, guest.timeout)
+    if received.exit_status is not None:
+        return received.exit_status, ""
+    last = received.console.decode(errors="replace").splitlines()[-80:]  # a panic and its trace
     return HUNG, "\n".join([f"{reason}; its console's last lines:", *last])
 
 
 def btf(kernel: str) -> Path:
-    """The type information of ``kernel`` (/sys/kernel/btf/vmlinux), kept after a first boot."""
+    """Return the file of ``kernel``'s type information (/sys/kernel/btf/vmlinux), kept after a
+    first boot.
+    """
     path = packages.folder() / "btf" / kernel
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,15 +122,15 @@ def btf(kernel: str) -> Path:
 
 
 def _relay(
-    readers: Mapping[str, IO[bytes]], heard: _Heard, copies: Mapping[str, int], timeout: float
+    readers: Mapping[str, IO[bytes]], received: _Received, copies: Mapping[str, int], timeout: float
 ) -> str:
-    """Copy until the status is here or can't come any more; then returns why not.
+    """Copy until the status is here or can't come any more; return why not.
 
     Args:
         timeout: seconds for the command, from the moment at which the guest starts it.
     """
     deadline, started = time.monotonic() + BOOTING, False
-    sinks = {"status": heard.status, "console": heard.console}
+    sinks = {"status": received.status, "console": received.console}
     with selectors.DefaultSelector() as selector:
         for port, reader in readers.items():
             selector.register(reader, selectors.EVENT_READ, port)
@@ -146,9 +148,9 @@ def _relay(
                     _write(copies[key.data], chunk)
                 else:
                     sinks[key.data] += chunk
-            if not started and heard.status.startswith(STARTED):
+            if not started and received.status.startswith(STARTED):
                 deadline, started = time.monotonic() + timeout, True
-            if heard.exit_status is not None and not _pending(readers):
+            if received.exit_status is not None and not _pending(readers):
                 return ""
     return "the guest died"
 
@@ -166,7 +168,7 @@ def _write(descriptor: int, chunk: bytes) -> None:
 
 @contextlib.contextmanager
 def _running(command: Sequence[str], inherited: Sequence[int]) -> Iterator[None]:
-    """QEMU, which doesn't outlive this block nor, by PR_SET_PDEATHSIG, this process."""
+    """Run QEMU; it ends with this block and, by PR_SET_PDEATHSIG, with this process."""
     libc = ctypes.CDLL(None)
 
     def die_with_parent() -> None:
@@ -213,12 +215,14 @@ def _qemu(guest: Guest, kernel: Path, initramfs: int, ports: Mapping[str, int]) 
 
 
 def _exports(guest: Guest) -> Iterator[tuple[str, Path, bool]]:
-    """The folders of this machine that the guest mounts: (9p tag, folder, whether read-only)."""
+    """Yield the folders of this machine that the guest mounts: (9p tag, folder, whether
+    read-only).
+    """
     yield _ROOT, Path("/"), True
     for number, path in enumerate(guest.shared):
         yield f"shared{number}", path, False
 
 
 def _quoted(path: Path) -> str:
-    """``path`` in QEMU's option syntax, where a comma is written twice."""
+    """Return ``path`` in QEMU's option syntax, where a comma is written twice."""
     return str(path).replace(",", ",,")

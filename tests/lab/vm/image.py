@@ -1,7 +1,7 @@
 """The initramfs that takes a kernel from power-on to a command: pure assembly of its bytes.
 
-init and run are its scripts; a static busybox runs the first. What they read is under
-``lab/``: the command, the folders to mount, and which files to copy ahead (see ``_mapped_files``).
+init and run are its scripts; a static busybox runs the first. Their input is under ``lab/``: the
+command, the folders to mount, and the files to copy ahead (see ``_mapped_files``).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tests.support.paths import TREE
 HERE = Path(__file__).parent
 # To reach the root: the bus, 9p, the ports, the overlay.
 _MODULES = ("virtio_pci", "9pnet_virtio", "9p", "virtio_console", "overlay")
-# What every command maps, and BCC.
+# Programs that every command maps, and BCC.
 _PROGRAMS = ("sh", "mount", "ip", "modprobe", "/usr/bin/python3")
 _LIBRARY = "libbcc.so.0"
 
 
 def initramfs(kernel: Path, command: Sequence[str], shared: Mapping[str, Path]) -> bytes:
-    """The archive for the unpacked ``kernel``.
+    """Return the archive for the unpacked ``kernel``.
 
     Args:
         kernel: the folder that packages.kernel() returned.
@@ -54,7 +54,7 @@ def initramfs(kernel: Path, command: Sequence[str], shared: Mapping[str, Path]) 
 
 
 def _module_files(kernel: Path, version: str) -> dict[str, bytes]:
-    """The modules to insert, by file name and in order, unpacked."""
+    """Return the modules to insert, by file name and in order, unpacked."""
     found = {}
     for module in _MODULES:
         shown = packages.output(
@@ -71,10 +71,10 @@ def _module_files(kernel: Path, version: str) -> dict[str, bytes]:
 
 
 def _mapped_files() -> list[Path]:
-    """The programs and libraries that a guest maps, LLVM above all.
+    """Return the programs and libraries that a guest maps, LLVM above all.
 
     Before 9p read through netfs, Linux commit eb497943fa21 ("9p: Convert to using the netfs helper
-    lib to do reads and caching") (in v5.16), a page fault asked for one page, while read(2) takes
+    lib to do reads and caching") (in v5.16), a page fault read one page, while read(2) takes
     half a MiB at a time: LLVM's 105 MiB in 0.2 s in place of 30. So on such a kernel init copies
     these before it mounts the root.
     """
@@ -88,7 +88,9 @@ def _mapped_files() -> list[Path]:
 
 
 def _script(command: Sequence[str]) -> str:
-    """``command`` as a shell script, with the tools first on PATH and our variables passed on."""
+    """Return ``command`` as a shell script, with the tools first on PATH and our variables passed
+    on.
+    """
     tools = [TREE / ".venv" / "bin", packages.tool("pwru") / "usr" / "bin"]
     names = [name for name in os.environ if name.startswith(("PYPWRU_", "PYTEST_"))]
     lines = [f"export {name}={shlex.quote(os.environ[name])}" for name in names]
@@ -98,7 +100,7 @@ def _script(command: Sequence[str]) -> str:
 
 
 def _cpio(files: Mapping[str, bytes]) -> bytes:
-    """An archive in the kernel's own format, Documentation/driver-api/early-userspace."""
+    """Return an archive in the kernel's own format, Documentation/driver-api/early-userspace."""
     folders = sorted({str(parent) for name in files for parent in Path(name).parents})
     entries: list[tuple[str, int, bytes]] = [
         (name, stat.S_IFDIR | 0o755, b"") for name in folders if name != "."

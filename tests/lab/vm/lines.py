@@ -9,11 +9,11 @@ from typing import IO
 
 
 class Hung(Exception):
-    """Nothing came for too long."""
+    """No line came for too long."""
 
 
 def lines(pipe: IO[str], silence: float) -> Iterator[str]:
-    """Each line that is written into ``pipe``, until nobody can write any more.
+    """Yield each line that is written into ``pipe``, until all writers have closed it.
 
     Raises:
         Hung: there was none for ``silence`` seconds.

@@ -1,4 +1,5 @@
-"""What the lab boots, unpacked once into a cache: Debian's kernels, pwru and a static busybox.
+"""The packages that the lab boots, unpacked once into a cache: Debian's kernels, pwru and a static
+busybox.
 
 Everything comes through this machine's own apt, from the Debian archive that apt already uses, with
 a sources list, lists and package cache of our own, so that nothing here changes what apt installs.
@@ -24,7 +25,7 @@ from tests.lab import kernels
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 KERNELS = tuple(row.name for row in kernels.KERNELS)
-# pwru is trixie's: sid's build asks for a newer libc than the machine that lends its file system.
+# pwru is trixie's: sid's build needs a newer libc than that of the machine whose files it uses.
 TOOLS: Mapping[str, tuple[str, Sequence[str]]] = {
     "pwru": ("pwru", ("trixie",)),
     "busybox": ("busybox-static", ("bookworm", "trixie")),
@@ -34,7 +35,7 @@ _PARTS = re.compile(r"\blinux-(?:base|binary|modules)-\d[^\s,]+")
 
 
 class LabError(Exception):
-    """The lab can't be set up; the message says what to do."""
+    """The lab can't be set up; the message has the cure."""
 
 
 def folder() -> Path:
@@ -47,25 +48,31 @@ def folder() -> Path:
 
 
 def kernel(name: str) -> Path:
-    """The folder of the unpacked kernel ``name`` (one of KERNELS), fetched if it isn't there."""
+    """Return the folder of the unpacked kernel ``name`` (one of KERNELS), fetched if it isn't
+    there.
+    """
     row = kernels.kernel(name)
     return _fetched(name, row.debian, image_package(row.version))
 
 
 def image_package(version: str) -> re.Pattern[str]:
-    """Names of kernels' packages whose version begins with ``version``, release candidates too."""
+    """Match names of kernels' packages whose version begins with ``version``, also release
+    candidates.
+    """
     number = r"(\.[^-]+(-\d+)?|-rc\d+)"
     return re.compile(rf"linux-image-{re.escape(version)}{number}-amd64")
 
 
 def tool(name: str) -> Path:
-    """The folder of the unpacked package behind ``name`` (a key of TOOLS)."""
+    """Return the folder of the unpacked package behind ``name`` (a key of TOOLS)."""
     package, suites = TOOLS[name]
     return _fetched(name, suites, re.compile(re.escape(package)))
 
 
 def describe(name: str) -> str:
-    """The exact version of kernel ``name`` when it is there, or else where it would be from."""
+    """Return the exact version of kernel ``name`` when it is there, or else where it would be
+    from.
+    """
     for version in folder().glob(f"{name}/lib/modules/*"):
         return version.name
     return f"not here yet, from {' or '.join(kernels.kernel(name).debian)}"
@@ -84,7 +91,7 @@ def _fetched(name: str, suites: Sequence[str], package: re.Pattern[str]) -> Path
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """One process at a time fills the cache."""
+    """Lock the cache, which one process at a time fills."""
     with (folder() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -110,7 +117,9 @@ def _fetch(suites: Sequence[str], package: re.Pattern[str], target: Path) -> Non
 
 
 def _complete_modules(root: Path) -> None:
-    """Both /lib/modules and /usr/lib/modules, indexed: kmod's builds look in one or the other."""
+    """Make both /lib/modules and /usr/lib/modules, indexed: builds of kmod look in one or the
+    other.
+    """
     old, new = root / "lib", root / "usr" / "lib"
     if (new / "modules").is_dir():
         old.symlink_to("usr/lib")
@@ -124,7 +133,7 @@ def _complete_modules(root: Path) -> None:
 
 
 class Apt:
-    """apt on one suite, with a state of its own under the cache."""
+    """apt on one suite, with its own state under the cache."""
 
     def __init__(self, suite: str) -> None:
         if not shutil.which("apt-get"):
@@ -158,7 +167,9 @@ class Apt:
         output("apt-get", *quiet, *self.options, *command, cwd=cwd)
 
     def newest(self, package: re.Pattern[str]) -> str:
-        """The package whose whole name matches, of several the one with the highest numbers."""
+        """Return the package whose whole name matches, of several the one with the highest
+        numbers.
+        """
         names = output("apt-cache", *self.options, "pkgnames").split()
         found = [name for name in names if package.fullmatch(name)]
         if not found:
@@ -175,7 +186,7 @@ class Apt:
             output("dpkg-deb", "--extract", str(archive), str(target))
 
     def with_dependencies(self, packages: Sequence[str], scratch: Path) -> list[Path]:
-        """``packages`` and all that they depend on, downloaded into a folder below ``scratch``."""
+        """Download ``packages`` and all that they depend on into a folder below ``scratch``."""
         archives = scratch / "archives"
         (archives / "partial").mkdir(parents=True)
         words = ("install", "--yes", "--download-only", "--no-install-recommends")
@@ -184,7 +195,7 @@ class Apt:
 
 
 def _archive() -> str:
-    """The Debian archive that this machine's apt uses."""
+    """Return the Debian archive that this machine's apt uses."""
     if named := os.environ.get("PYPWRU_LAB_MIRROR"):
         return named
     targets = output("apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)")
@@ -196,7 +207,9 @@ def _archive() -> str:
 
 
 def output(*command: str, cwd: Path | None = None) -> str:
-    """Standard output of ``command``; apt's progress goes to a terminal, its errors into ours."""
+    """Return standard output of ``command``; apt's progress goes to a terminal, its errors into
+    ours.
+    """
     watched = command[0] == "apt-get" and "-qq" not in command and sys.stderr.isatty()
     done = subprocess.run(
         command,

@@ -2,8 +2,8 @@
 
     python -m tests.lab.vm.warm_cache KERNEL <COMMANDS
 
-COMMANDS is JSON: cache folder to command lines, each a list of words. What runs in the guest finds
-the bytecode by its key; a key that differs costs the guest a compile, and changes nothing else.
+COMMANDS is JSON: cache folder to command lines, each a list of words. A run in the guest finds the
+bytecode by its key; a key that differs costs the guest a compile, and changes nothing else.
 """
 
 from __future__ import annotations
@@ -30,18 +30,20 @@ from tests.lab import kernels
 from tests.lab.vm import guest
 
 
-def _choices(kernel: str, asked: Backend | None) -> list[set[Backend]]:
-    """The sets of backends that a run may come to, each with what hooks the rest."""
+def _choices(kernel: str, backend_flag: Backend | None) -> list[set[Backend]]:
+    """Return the sets of backends that a run may select, each with the backend of the other
+    probes.
+    """
     row = kernels.kernel(kernel)
     rest = {Backend(row.kprobes)}
-    if asked:
-        return [{asked}, {asked} | rest]
+    if backend_flag:
+        return [{backend_flag}, {backend_flag} | rest]
     first = {Backend(row.automatic_for_few)} | rest
     return [first] if first == rest else [first, rest]
 
 
 def configured(words: Sequence[str]) -> Config | None:
-    """What the run is asked for; None when it is refused or isn't a run."""
+    """Return the run's config; None when its arguments are invalid or it isn't a run."""
     try:
         found = parse(words)
     except UsageError:
@@ -50,7 +52,7 @@ def configured(words: Sequence[str]) -> Config | None:
 
 
 def fill(kernel: str, folder: Path, configs: Iterable[Config | None]) -> None:
-    """Put what these runs will load on ``kernel`` into the cache ``folder``."""
+    """Compile what these runs will load on ``kernel`` into the cache ``folder``."""
     kept, path = Cache(folder), guest.btf(kernel)
     btf = load_vmlinux(path, kept)
     text = build_layout(sources().values(), btf)
@@ -62,7 +64,7 @@ def fill(kernel: str, folder: Path, configs: Iterable[Config | None]) -> None:
             int(bool(config.filter_netns or config.filter_ifname)), config.filter_ifname
         )
         try:
-            wanted = compile_criteria(
+            compiled = compile_criteria(
                 config,
                 compile_filter(config.pcap_filter),
                 compile_inner_filters(config),
@@ -70,9 +72,9 @@ def fill(kernel: str, folder: Path, configs: Iterable[Config | None]) -> None:
                 btf,
             )
             for backends in _choices(kernel, config.backend):
-                build(text, defines(config, backends, wanted, record_layout(config)), kept)
+                build(text, defines(config, backends, compiled, record_layout(config)), kept)
         except (PypwruError, ImportError):
-            continue  # the guest's to say
+            continue  # the guest reports the error
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Events are what objects of JSON are, of the same records; and their packets."""
+"""Events have the values of the JSON objects of the same records; and their packets."""
 
 from __future__ import annotations
 
@@ -49,74 +49,86 @@ def config_of(**options: object) -> Config:
     return make_config("", False, options)
 
 
-def whole(config: Config, batch: list[Record]) -> list[Record]:
-    """With all parts, which are zero where none are given."""
+def with_tails(config: Config, batch: list[Record]) -> list[Record]:
+    """Return the records with all parts of the tail, zero unless given."""
     return [one._replace(tail=one.tail or tail(config)) for one in batch]
 
 
-def objects(config: Config, names: NameResolver, batch: list[Record]) -> list[dict[str, Any]]:
-    """What JSON has of them."""
+def json_objects(config: Config, names: NameResolver, batch: list[Record]) -> list[dict[str, Any]]:
+    """Return the JSON objects of a batch."""
     written: list[bytes] = []
     Printer(JsonFormatter(columns(config)), names, written.extend, config).show(
-        whole(config, batch)
+        with_tails(config, batch)
     )
     return [json.loads(line) for line in written]
 
 
 def events(config: Config, names: NameResolver, batch: list[Record]) -> list[Event]:
-    return list(EventBuilder(config, names, None).build(whole(config, batch)))
+    return list(EventBuilder(config, names, None).build(with_tails(config, batch)))
 
 
-def ends(of: FiveTuple | None) -> dict[str, object]:
-    if of is None:
+def json_tuple(five_tuple: FiveTuple | None) -> dict[str, object]:
+    if five_tuple is None:
         return {}
-    saddr, daddr = (f"[{one}]" if of.l3 == 6 else one for one in (of.saddr, of.daddr))
-    found = {"saddr": saddr, "daddr": daddr, "sport": of.sport, "dport": of.dport, "proto": of.l4}
-    return found | ({"flags": of.flags} if of.flags else {})
-
-
-def func(of: Event) -> str:
-    """As JSON has it, of those that show no reason without a drop."""
-    behind = {"tc": "(tc)", "xdp": "(xdp)"}.get(of.type, "")
-    if of.drop_reason:
-        behind = f" ({of.drop_reason})" if of.drop_reason.isdigit() else f"({of.drop_reason})"
-    return of.func + behind
-
-
-def as_json(of: Event) -> dict[str, object]:
-    """The object that an event tells of."""
-    found: dict[str, object] = {
-        "skb": hex(of.skb),
-        "packet_id": of.packet_id,
-        "cpu": of.cpu,
-        "process": truncate(f"{of.process}:{of.pid}") if of.process else f"<empty>:{of.pid}",
-        "func": func(of),
-        "type": of.type,
-        "caller_func": of.caller,
-        "nft": of.nft,
-        "netns": of.netns,
-        "mark": of.mark,
-        "iface": truncate(f"{of.iface}:{of.ifindex}") if of.iface else str(of.ifindex),
-        "proto": of.proto,
-        "mtu": of.mtu,
-        "len": of.len,
-        "cb": of.cb,
-        "tuple": ends(of.tuple),
-        "ct": of.ct,
-        "stack": "".join(f"\n{name}" for name in of.stack or ()) or None,
-        "skb_metadata": f"\n{of.skb_metadata}" if of.skb_metadata else None,
-        "skb_shared_info": f"\n{of.skb_shared_info}" if of.skb_shared_info else None,
-        "skb_members": of.skb_members,
-        "xdp_members": of.xdp_members,
+    saddr, daddr = (
+        f"[{one}]" if five_tuple.l3 == 6 else one for one in (five_tuple.saddr, five_tuple.daddr)
+    )
+    found = {
+        "saddr": saddr,
+        "daddr": daddr,
+        "sport": five_tuple.sport,
+        "dport": five_tuple.dport,
+        "proto": five_tuple.l4,
     }
-    if of.bpfmap:
-        octets = {"key": of.bpfmap.key.hex(), "value": of.bpfmap.value.hex()}
-        found["bpfmap"] = of.bpfmap._asdict() | octets
-    if of.tunnel:
-        found["tunnel_tuple"] = ends(of.tunnel)
-    known = {name: value for name, value in found.items() if value is not None}
-    told: dict[str, object] = json.loads(json.dumps(known))
-    return told
+    return found | ({"flags": five_tuple.flags} if five_tuple.flags else {})
+
+
+def json_func(found: Event) -> str:
+    """Return the value of JSON's ``func``; with a reason in parentheses only for a drop."""
+    suffix = {"tc": "(tc)", "xdp": "(xdp)"}.get(found.type, "")
+    if found.drop_reason:
+        suffix = (
+            f" ({found.drop_reason})" if found.drop_reason.isdigit() else f"({found.drop_reason})"
+        )
+    return found.func + suffix
+
+
+def as_json(found: Event) -> dict[str, object]:
+    """Return the JSON object that has the values of an event."""
+    result: dict[str, object] = {
+        "skb": hex(found.skb),
+        "packet_id": found.packet_id,
+        "cpu": found.cpu,
+        "process": truncate(f"{found.process}:{found.pid}")
+        if found.process
+        else f"<empty>:{found.pid}",
+        "func": json_func(found),
+        "type": found.type,
+        "caller_func": found.caller,
+        "nft": found.nft,
+        "netns": found.netns,
+        "mark": found.mark,
+        "iface": truncate(f"{found.iface}:{found.ifindex}") if found.iface else str(found.ifindex),
+        "proto": found.proto,
+        "mtu": found.mtu,
+        "len": found.len,
+        "cb": found.cb,
+        "tuple": json_tuple(found.tuple),
+        "ct": found.ct,
+        "stack": "".join(f"\n{name}" for name in found.stack or ()) or None,
+        "skb_metadata": f"\n{found.skb_metadata}" if found.skb_metadata else None,
+        "skb_shared_info": f"\n{found.skb_shared_info}" if found.skb_shared_info else None,
+        "skb_members": found.skb_members,
+        "xdp_members": found.xdp_members,
+    }
+    if found.bpfmap:
+        octets = {"key": found.bpfmap.key.hex(), "value": found.bpfmap.value.hex()}
+        result["bpfmap"] = found.bpfmap._asdict() | octets
+    if found.tunnel:
+        result["tunnel_tuple"] = json_tuple(found.tunnel)
+    present = {name: value for name, value in result.items() if value is not None}
+    parsed: dict[str, object] = json.loads(json.dumps(present))
+    return parsed
 
 
 PLAIN = [
@@ -126,7 +138,7 @@ PLAIN = [
     event(packet(0xFF02, 3, 7), 7, flow(ends=V6, mark=5, protocol=0x86DD, mtu=1, size=0)),
     event(packet(0xFF02, 3, 7), 8, flow(ends=NO_IP, protocol=0x0806)),
 ]
-OF_NFT = [
+NFT_PARTS = [
     (NFT_RULE, records.nft(12, path=(1, 2), chain=3), 5),
     (NFT_CHAIN_ENTRY, records.nft(0, type=0), 5),
     (0, records.nft(0, type=POLICY), 5),
@@ -136,20 +148,22 @@ OF_NFT = [
 ]
 
 
-def of_nft(config: Config) -> list[Record]:
+def nft_records(config: Config) -> list[Record]:
     return [
         event(packet(1, 0, 7, kind), 3, flow(), at,
               tail=tail(config, nft=part, nft_time=records.nft_time(at)))
-        for kind, part, at in OF_NFT
+        for kind, part, at in NFT_PARTS
     ]  # fmt: skip
 
 
-def compared(config: Config, batch: list[Record], gone: bool = False) -> list[Event]:
-    """Events, once they are found to be what JSON has."""
-    names = records.names(lambda pid, comm, start_stack: "" if gone or not pid else "/usr/bin/curl")
+def compare_with_json(config: Config, batch: list[Record], exited: bool = False) -> list[Event]:
+    """Return the events of a batch, after comparing them with its JSON objects."""
+    names = records.names(
+        lambda pid, comm, start_stack: "" if exited or not pid else "/usr/bin/curl"
+    )
     found = events(config, names, batch)
-    written = objects(config, names, batch)
-    for one in written:  # an event doesn't tell what there is none of from what nobody asked for
+    written = json_objects(config, names, batch)
+    for one in written:  # None in an event is either no value or no option
         for name in ("tunnel_tuple", "skb_metadata"):
             if not one.get(name, True):
                 del one[name]
@@ -157,9 +171,9 @@ def compared(config: Config, batch: list[Record], gone: bool = False) -> list[Ev
     return found
 
 
-@pytest.mark.parametrize("gone", [False, True])
-def test_a_plain_run(gone: bool) -> None:
-    first, drop, other, v6, arp = compared(config_of(output_nft=False), PLAIN, gone)
+@pytest.mark.parametrize("exited", [False, True])
+def test_plain_run(exited: bool) -> None:
+    first, drop, other, v6, arp = compare_with_json(config_of(output_nft=False), PLAIN, exited)
     assert (first.type, first.drop_reason, first.iface) == ("function_call", None, "lo")
     assert (drop.func, drop.type) == ("sk_skb_reason_drop", "drop")
     assert drop.drop_reason == "SKB_DROP_REASON_NO_SOCKET"
@@ -170,30 +184,32 @@ def test_a_plain_run(gone: bool) -> None:
     assert v6.tuple and (v6.tuple.saddr, v6.tuple.sport) == ("::1", 443)
     assert arp.tuple is None
     assert drop.process == ""
-    assert first.process == ("" if gone else "/usr/bin/curl")
+    assert first.process == ("" if exited else "/usr/bin/curl")
 
 
-def test_a_process_that_is_gone_has_the_kernels_name() -> None:
+def test_exited_process_has_comm() -> None:
     one = event(packet(1, 0, 7, comm=b"curl"), 1, flow())
-    (found,) = compared(config_of(output_nft=False), [one], gone=True)
+    (found,) = compare_with_json(config_of(output_nft=False), [one], exited=True)
     assert (found.comm, found.process) == ("curl", "curl")
 
 
 def test_nftables() -> None:
     config = config_of()
-    rule, entered, _, _, late, nothing = compared(config, of_nft(config))
+    rule, entered, _, _, late, nothing = compare_with_json(config, nft_records(config))
     assert rule.nft and rule.nft["text"] == 'tcp dport 8443 counter drop comment "no web"'
     assert (rule.type, entered.type) == ("nft_rule", "nft_chain")
     assert late.nft and late.nft["text"] is None
     assert nothing.nft is None
 
 
-def test_a_reason_without_a_drop_is_in_json_alone() -> None:
-    """It is what the function was called with, and no answer to the question why."""
+def test_reason_without_drop_is_in_json_only() -> None:
+    """It is an argument of the function, not the reason of a drop."""
     config = config_of(output_nft=False)
     batch = [event(packet(1, 0, 7), 5, flow(), 0, reason) for reason in (0, 1)]
     for one, written in zip(
-        events(config, records.names(), batch), objects(config, records.names(), batch), strict=True
+        events(config, records.names(), batch),
+        json_objects(config, records.names(), batch),
+        strict=True,
     ):
         assert (one.func, one.type, one.drop_reason) == (
             "sk_skb_reason_drop", written["type"], None,
@@ -201,7 +217,7 @@ def test_a_reason_without_a_drop_is_in_json_alone() -> None:
         assert written["func"].startswith("sk_skb_reason_drop(SKB_")
 
 
-def test_all_that_there_is() -> None:
+def test_all_options() -> None:
     config = config_of(
         output_skb_cb=True, output_tunnel=True, output_caller=True, output_ct=True,
         output_stack=True, output_skb=True, output_skb_shared_info=True, output_bpfmap=True,
@@ -222,7 +238,7 @@ def test_all_that_there_is() -> None:
         event(packet(1, 0, 7, kind), function, flow(), tail=tail(config, packet_id=number, **part))
         for (kind, function), part in zip(kinds, parts, strict=True)
     ]
-    one, two, three, four, five = compared(config, batch)
+    one, two, three, four, five = compare_with_json(config, batch)
     assert {event.packet_id for event in (one, two, three, four, five)} == {5}
     assert one.caller == "ip_push_pending_frames"
     assert one.stack == ("__netif_receive_skb_one_core", "__ip_local_out")
@@ -235,7 +251,7 @@ def test_all_that_there_is() -> None:
     assert two.bpfmap is None and two.stack == ()
 
 
-def test_every_column_is_a_member() -> None:
+def test_every_column_is_an_event_field() -> None:
     times = {"time", "timestamp"}
     other = {"func", "type", "skb", "cpu", "process", "netns", "mark", "iface", "proto", "mtu",
              "len", "netns_name", "tuple"}  # fmt: skip
@@ -254,7 +270,7 @@ def test_times() -> None:
     assert (found.time_ns, found.wall_ns) == (234, 1234)
 
 
-def test_an_event_is_a_value() -> None:
+def test_event_is_immutable_and_comparable() -> None:
     first, *_ = events(config_of(output_nft=False), records.names(), PLAIN)
     again, *_ = events(config_of(output_nft=False), records.names(), PLAIN)
     assert first == again and first is not again
@@ -263,33 +279,33 @@ def test_an_event_is_a_value() -> None:
     assert (first.packet, first.data, first.linktype) == (None, None, None)
 
 
-def test_names_are_kept_for_a_second() -> None:
+def test_names_are_cached_for_a_second() -> None:
     now, program = 10.0, "/bin/old"
     config = config_of(output_nft=False)
-    made = EventBuilder(
+    builder = EventBuilder(
         config, records.names(lambda pid, comm, start_stack: program), None, lambda: now
     )
-    batch = whole(config, PLAIN[:1])
-    found = [one.process for one in made.build(batch)]
+    batch = with_tails(config, PLAIN[:1])
+    found = [one.process for one in builder.build(batch)]
     program = "/bin/new"
-    found += [one.process for one in made.build(batch)]
+    found += [one.process for one in builder.build(batch)]
     now += 1
-    found += [one.process for one in made.build(batch)]
+    found += [one.process for one in builder.build(batch)]
     assert found == ["/bin/old", "/bin/old", "/bin/new"]
-    assert made.count == 3
+    assert builder.count == 3
 
 
-def test_what_is_not_asked_for_is_not_given() -> None:
+def test_build_counts_consumed_events() -> None:
     config = config_of(output_nft=False)
-    made = EventBuilder(config, records.names(), None)
-    some = made.build(whole(config, PLAIN))
-    next(some)
-    assert made.count == 1
-    assert list(made.build([])) == []
+    builder = EventBuilder(config, records.names(), None)
+    iterator = builder.build(with_tails(config, PLAIN))
+    next(iterator)
+    assert builder.count == 1
+    assert list(builder.build([])) == []
 
 
-class Bytes:
-    """What the kernel held, by the skb's address."""
+class PacketData:
+    """Packet data by the address of the skb."""
 
     def __init__(self, **captured: PacketCapture) -> None:
         self.captured = {int(name[1:]): one for name, one in captured.items()}
@@ -309,7 +325,7 @@ def test_packets() -> None:
 
     ping = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / IP(dst="127.0.0.1") / ICMP()
     datagram = IPv6(dst="::1") / UDP(sport=1, dport=2) / b"data"
-    kept = Bytes(
+    captures = PacketData(
         _1=captured(bytes(ping), tag=0x8100 << 16 | 10),
         _2=captured(bytes(ping[IP]), 3),
         _3=captured(bytes(datagram), 3, more=7),
@@ -322,10 +338,10 @@ def test_packets() -> None:
         for skb in range(1, 7)
     ]
     config = make_config("", True, {"output_nft": False})
-    plain = config._replace(packets=False)  # no part of the tail for their bytes
+    plain = config._replace(packets=False)  # no part of the tail for packet data
     names = records.names(clock=Clock(lambda: 1_700_000_000 * SECOND))
-    tagged, v4, v6, arp, nothing, lost = EventBuilder(plain, names, kept.take).build(
-        whole(plain, batch)
+    tagged, v4, v6, arp, nothing, lost = EventBuilder(plain, names, captures.take).build(
+        with_tails(plain, batch)
     )
 
     assert tagged.packet is tagged.packet
@@ -344,18 +360,18 @@ def test_packets() -> None:
     assert v6.length == len(datagram) + 7 and nothing.length is None
 
 
-def test_the_snaplen_cuts() -> None:
+def test_snaplen_truncates_data() -> None:
     from scapy.layers.inet import IP
 
     octets = bytes(IP(dst="127.0.0.1") / (b"x" * 100))
     config = make_config("", False, {"output_nft": False, "pcap_snaplen": 30})
-    made = EventBuilder(config, records.names(), Bytes(_1=captured(octets, 3)).take)
-    (found,) = made.build(whole(config, [event(packet(1, 0, 7), 1, flow())]))
+    builder = EventBuilder(config, records.names(), PacketData(_1=captured(octets, 3)).take)
+    (found,) = builder.build(with_tails(config, [event(packet(1, 0, 7), 1, flow())]))
     assert found.data == octets[:30]
     assert found.packet and found.packet.wirelen == len(octets)
 
 
-def test_a_short_line_is_shown_of_it() -> None:
+def test_repr_is_short() -> None:
     config = config_of(output_nft=False)
     record = event(packet(1, 2, 7), 3, flow(ends=V4, ifindex=2), 5, tail=tail(config))
     (shown,) = events(config, records.names(), [record])

@@ -1,4 +1,4 @@
-"""What a script may ask for: all flags but those of the command line, read as they are."""
+"""Options of the Python API: all flags but those of the command line, parsed like them."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def typed(*argv: str) -> Config:
     return config
 
 
-def test_every_flag_is_an_option_or_says_why_it_is_none() -> None:
+def test_flags_are_options_or_have_a_reason() -> None:
     offered = set(TraceOptions.__annotations__)
     assert not offered & set(COMMAND_LINE_ONLY)
     assert offered | set(COMMAND_LINE_ONLY) == {flag.field for flag in FLAGS}
     assert all(COMMAND_LINE_ONLY.values())
 
 
-def test_options_stand_in_the_order_of_the_flags() -> None:
+def test_options_are_in_order_of_flags() -> None:
     fields = [flag.field for flag in FLAGS if flag.field not in COMMAND_LINE_ONLY]
     assert sorted(TraceOptions.__annotations__, key=fields.index) == fields
 
 
-def test_nothing_asked_for_is_what_the_command_line_does() -> None:
+def test_defaults_equal_command_line() -> None:
     assert options() == typed()
 
 
@@ -107,7 +107,7 @@ def test_values(name: str, value: object, argv: str) -> None:
         ("pcap_snaplen", 0, "--pcap-snaplen=0"),
     ],
 )
-def test_refuses_in_the_words_of_the_command_line(name: str, value: object, argv: str) -> None:
+def test_errors_equal_command_line(name: str, value: object, argv: str) -> None:
     with pytest.raises(UsageError) as caught:
         typed(argv)
     flag = f'"--{name.replace("_", "-")}" flag'
@@ -125,15 +125,15 @@ def test_refuses_in_the_words_of_the_command_line(name: str, value: object, argv
         ("all_kmods", [], "[] for \"all_kmods\" option: a list is no bool"),
     ],
 )  # fmt: skip
-def test_refuses_other_types(name: str, value: object, message: str) -> None:
+def test_wrong_types_are_refused(name: str, value: object, message: str) -> None:
     assert refusal(**{name: value}) == f"invalid argument {message}"
 
 
 def test_unknown_options() -> None:
     assert refusal(prioritty=1) == "unknown option: prioritty"
     assert refusal(packets_=1) == "unknown option: packets_"
-    told = refusal(ready_file="x")
-    assert told.startswith("ready_file is for the command line alone: ")
+    message = refusal(ready_file="x")
+    assert message.startswith("ready_file is for the command line alone: ")
 
 
 def test_rules_name_options() -> None:
@@ -147,12 +147,12 @@ def test_rules_name_options() -> None:
     assert flags_to_keywords("a -- b --c-d=e") == "a -- b c_d=e"
 
 
-def test_the_types_are_written_for_a_reader() -> None:
-    """Each is one of a few, so that nobody has to look twice."""
-    known = {
+def test_annotations_are_few() -> None:
+    """The annotations are a small set, for readers of the documentation."""
+    allowed = {
         "str", "bool", "int", "Words", "File | None", "Backend | str | None",
         "int | str | tuple[int, int]", "NftOutput | bool | str", "int | str",
     }  # fmt: skip
     found = {each.__forward_arg__ for each in TraceOptions.__annotations__.values()}
-    assert found <= known
+    assert found <= allowed
     assert typing.is_typeddict(TraceOptions) and not TraceOptions.__required_keys__

@@ -1,4 +1,4 @@
-"""Texts of instructions; tests/native/test_debug_files.py compares them with the verifier's."""
+"""Disassembly of instructions; tests/native/test_debug_files.py compares it with the verifier's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pypwru.asm.ebpf import LD_IMM64, Insn, signed_immediate
 EXIT = Insn(0x95)
 
 
-# As print_bpf_insn() of kernel/bpf/disasm.c has them.
+# The notation of print_bpf_insn(), kernel/bpf/disasm.c.
 @pytest.mark.parametrize(
     ("insn", "text"),
     [
@@ -48,12 +48,12 @@ def test_notation_of_the_verifier(insn: Insn, text: str) -> None:
     assert disassemble([insn]) == f"   0: {text}"
 
 
-def test_a_wide_immediate_has_one_line_and_two_positions() -> None:
+def test_wide_immediate_takes_two_positions() -> None:
     wide = [Insn(LD_IMM64, 1, imm=signed_immediate(0xFFFFFFF0)), Insn(0, imm=0x7FFF), EXIT]
     assert disassemble(wide) == "   0: (18) r1 = 0x7ffffffffff0\n   2: (95) exit"
 
 
-def test_maps_have_their_names() -> None:
+def test_maps_are_named() -> None:
     program = [Insn(LD_IMM64, 1, 1, imm=7), Insn(0), Insn(LD_IMM64, 2, 1, imm=8), Insn(0)]
     assert disassemble(program, {7: "events"}).splitlines() == [
         "   0: (18) r1 = map[events]",
@@ -61,7 +61,7 @@ def test_maps_have_their_names() -> None:
     ]
 
 
-def test_layout_of_tcpdump_has_absolute_targets() -> None:
+def test_tcpdump_layout_has_absolute_targets() -> None:
     program = [
         Insn(0x56, 1, off=2, imm=0x86DD),
         Insn(LD_IMM64, 0, imm=1),

@@ -1,4 +1,4 @@
-"""What fentry can be had on, what is left to kprobes, and when it is chosen."""
+"""Targets of fentry, the fallback to kprobes, and when fentry is selected."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def symbols(*displays: str) -> Symbols:
     return Symbols(list(displays), array("Q", range(16, 16 + 16 * len(displays), 16)))
 
 
-def types(*names: str, base: Encoder | None = None) -> Encoder:
+def encode_functions(*names: str, base: Encoder | None = None) -> Encoder:
     encoder = Encoder("<", base)
     proto = encoder.proto(0)
     for name in names:
@@ -37,8 +37,8 @@ def types(*names: str, base: Encoder | None = None) -> Encoder:
     return encoder
 
 
-def odd(encoder: Encoder) -> Encoder:
-    """Prototypes with which fentry can't be had, and the longest with which it can."""
+def add_unsupported(encoder: Encoder) -> Encoder:
+    """Add prototypes that fentry doesn't support, and the longest that it does."""
     number = encoder.integer("int", 4)
     pair = encoder.struct("pair", 8, ("one", number, 0), ("two", number, 32))
     many = [(f"a{place}", number) for place in range(13)]
@@ -49,19 +49,19 @@ def odd(encoder: Encoder) -> Encoder:
     return encoder
 
 
-CORE = odd(types("ip_rcv", "twice", "twice", "doubled", "shared"))
-MODULE = types("veth_xmit", "shared", base=CORE)
-ODD = ("variadic", "thirteen", "returns_pair")
+CORE = add_unsupported(encode_functions("ip_rcv", "twice", "twice", "doubled", "shared"))
+MODULE = encode_functions("veth_xmit", "shared", base=CORE)
+UNSUPPORTED = ("variadic", "thirteen", "returns_pair")
 BTFS = {"": BTF(parse(CORE.bytes()))}
 BTFS["veth"] = BTF(parse(MODULE.bytes(), BTFS[""].blob))
 
 
 def ids(*functions: Function) -> dict[str, int]:
     known = ["ip_rcv", "twice", "doubled", "doubled", "shared", "veth_xmit[veth]", "shared[veth]"]
-    return type_ids(functions, BTFS, symbols(*known, *ODD, "twelve"))
+    return type_ids(functions, BTFS, symbols(*known, *UNSUPPORTED, "twelve"))
 
 
-def test_a_name_that_is_one_functions() -> None:
+def test_unique_name_has_its_type_id() -> None:
     found = ids(function("ip_rcv"))
 
     assert list(found) == ["ip_rcv"]
@@ -69,32 +69,32 @@ def test_a_name_that_is_one_functions() -> None:
 
 
 @pytest.mark.parametrize("name", ["twice", "doubled", "absent"])
-def test_a_name_of_several_types_or_several_addresses_or_none(name: str) -> None:
+def test_ambiguous_name_has_no_type_id(name: str) -> None:
     assert ids(function(name)) == {}
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_a_prototype_that_no_trampoline_serves(name: str) -> None:
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_unsupported_prototype_is_left_out(name: str) -> None:
     assert ids(function(name)) == {}
     assert list(ids(function("twelve"))) == ["twelve"]
 
 
-def test_a_modules_function_is_found_in_its_own_types() -> None:
+def test_module_function_is_in_module_btf() -> None:
     found = ids(function("veth_xmit", "veth"))
 
     assert found["veth_xmit[veth]"] in BTFS["veth"].ids()
 
 
-def test_a_modules_function_whose_name_the_core_has_too() -> None:
+def test_name_shared_with_vmlinux_is_ambiguous() -> None:
     assert ids(function("shared", "veth")) == {}
     assert list(ids(function("shared"))) == ["shared"]
 
 
-def test_a_plan_keeps_what_hangs_on_kprobes_apart() -> None:
+def test_plan_separates_kprobes() -> None:
     stacked = Probe(Hook("trace_nested_call"), function("fib_table_lookup"))
-    born = Probe(Hook("hook_skb_build"), function("__build_skb_around"))
+    built = Probe(Hook("hook_skb_build"), function("__build_skb_around"))
     discovery = DiscoveryResult((function("ip_rcv"), function("kfree_skbmem")), ())
-    whole = plan_functions(Backend.FENTRY, discovery, [stacked], [born], tracks_lifetime=True)
+    whole = plan_functions(Backend.FENTRY, discovery, [stacked], [built], tracks_lifetime=True)
     plan = plan_fentry(whole, {"ip_rcv": 7}, Backend.KPROBE)
 
     assert set(plan.groups) == {Handler("trace_skb", 1), Handler("trace_skb_last", 1)}
@@ -106,7 +106,7 @@ def test_a_plan_keeps_what_hangs_on_kprobes_apart() -> None:
     assert plan.target_count == whole.target_count == 3
 
 
-def test_what_fentry_is_not_to_be_had_on_is_probed() -> None:
+def test_other_functions_fall_back_to_kprobes() -> None:
     whole = plan_functions(Backend.FENTRY, DiscoveryResult((function("ip_rcv"),), ()))
     plan = plan_fentry(whole, {}, Backend.KPROBE_MULTI)
     assert plan.kprobe_plan is not None
@@ -117,13 +117,13 @@ def test_what_fentry_is_not_to_be_had_on_is_probed() -> None:
     assert set(probed.groups) == {Handler("probe_skb", 1), Handler("probe_skb_last", 2)}
 
 
-def test_without_kprobes_there_is_nothing_beside_fentry() -> None:
+def test_without_kprobes_no_fallback() -> None:
     whole = plan_functions(Backend.FENTRY, DiscoveryResult((function("ip_rcv"),), ()))
 
     assert plan_fentry(whole, {}, None).backends == {Backend.FENTRY}
 
 
-def test_one_by_one_is_for_few_functions() -> None:
+def test_single_fentry_is_for_few_functions() -> None:
     assert not why_not_preferred(Backend.FENTRY, MAX_SINGLE_FENTRY, is_running_kernel=True)
     assert f"{MAX_SINGLE_FENTRY + 1} functions" in why_not_preferred(
         Backend.FENTRY, MAX_SINGLE_FENTRY + 1, is_running_kernel=True
@@ -134,7 +134,7 @@ def test_one_by_one_is_for_few_functions() -> None:
 
 
 @pytest.mark.parametrize("backend", Backend)
-def test_types_that_are_not_the_kernels(backend: Backend) -> None:
+def test_foreign_btf_excludes_fentry(backend: Backend) -> None:
     refused = "--kernel-btf" in why_not_preferred(backend, 1, is_running_kernel=False)
 
     assert refused == (backend in (Backend.FENTRY, Backend.FENTRY_MULTI))

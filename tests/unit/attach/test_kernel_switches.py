@@ -1,4 +1,4 @@
-"""What is said of probes that are switched off; what they see then is told by tests/lab."""
+"""The log about probes that are switched off; tests/lab has the events of such runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SOME = " in some functions"
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """Files that stand in for those of all switches, by what they switch."""
+    """Stand-ins for the files of all switches, by the name of the switch."""
     found = {switch.name: tmp_path / switch.name for switch in SWITCHES}
     for path in found.values():
         path.write_text("1\n")
@@ -41,10 +41,10 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
         ({Backend.TRACEPOINT}, None, None),
     ],
 )
-def test_a_switch_that_is_thrown_is_told(
+def test_toggled_switch_is_logged(
     files: dict[str, Path], backends: set[Backend], kprobes: str | None, ftrace: str | None
 ) -> None:
-    for name, which in (("kprobes", kprobes), ("ftrace", ftrace)):
+    for name, effect in (("kprobes", kprobes), ("ftrace", ftrace)):
         stream = io.StringIO()
         with watch_switches(backends, Log(stream)) as poll:
             for text in "1010":
@@ -52,13 +52,15 @@ def test_a_switch_that_is_thrown_is_told(
                 poll()
                 poll()
             files[name].write_text("1\n")
-        told = [re.sub(r"^\S+ \S+ | cure=.*", "", line) for line in stream.getvalue().splitlines()]
-        thrown = [] if which is None else [OFF.format(which, name)]
-        again = [] if which is None else [ON.format(name)]
-        assert told == [*thrown, *again, *thrown]
+        logged = [
+            re.sub(r"^\S+ \S+ | cure=.*", "", line) for line in stream.getvalue().splitlines()
+        ]
+        off = [] if effect is None else [OFF.format(effect, name)]
+        on = [] if effect is None else [ON.format(name)]
+        assert logged == [*off, *on, *off]
 
 
-def test_what_was_off_before_is_told_at_once(files: dict[str, Path]) -> None:
+def test_switch_off_at_start_is_logged(files: dict[str, Path]) -> None:
     stream = io.StringIO()
     files["ftrace"].write_text("0\n")
     with watch_switches({Backend.KPROBE}, Log(stream)) as poll:
@@ -67,7 +69,7 @@ def test_what_was_off_before_is_told_at_once(files: dict[str, Path]) -> None:
     assert 'cure="echo 1 > /proc/sys/kernel/ftrace_enabled"' in stream.getvalue()
 
 
-def test_only_who_sees_nothing_is_refused(files: dict[str, Path]) -> None:
+def test_backends_without_events_are_refused(files: dict[str, Path]) -> None:
     files["ftrace"].write_text("0\n")
     found = {backend for backend in Backend if disabling_switch(backend)}
     assert found == {Backend.FENTRY, Backend.FENTRY_MULTI, Backend.KPROBE_MULTI}

@@ -1,4 +1,4 @@
-"""What becomes of tracepoints and programs that the kernel refuses; whole runs: tests/native."""
+"""Tracepoints and programs that the kernel refuses; tests/native has whole runs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from pypwru.program.load import Loader
 NAMES = ("kfree_skb", "consume_skb", "net_dev_queue")
 
 
-class Descriptors(Loader):
-    """Programs that are descriptors of a file; the ``refused`` one, counted from 0, is not."""
+class FakeLoader(Loader):
+    """Return descriptors of a file as programs; refuse number ``refused``, counted from 0."""
 
     def __init__(self, stack: ExitStack, refused: int | None = None) -> None:
         self.stack = stack
@@ -41,37 +41,37 @@ def plan() -> AttachPlan:
     return plan_tracepoints(tuple(Tracepoint(name, 0, None, "drop", 0) for name in NAMES))
 
 
-def test_a_refused_tracepoint_is_ignored_and_the_others_are_traced(
+def test_refused_tracepoint_is_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def opened(name: str, program: int) -> int:
+    def open_tracepoint(name: str, program: int) -> int:
         if name == NAMES[1]:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         return os.dup(program)
 
-    monkeypatch.setattr(bpf, "raw_tracepoint_open", opened)
+    monkeypatch.setattr(bpf, "raw_tracepoint_open", open_tracepoint)
     report = AttachReport()
-    with ExitStack() as stack, tracepoint.attach(plan(), Descriptors(stack), report, Log(None)):
+    with ExitStack() as stack, tracepoint.attach(plan(), FakeLoader(stack), report, Log(None)):
         assert report.target_count == 2
         assert report.targets == {1: "tp:kfree_skb", 3: "tp:net_dev_queue"}
         assert report.ignored == [(NAMES[1], "Device or resource busy")]
 
 
-def test_a_refused_program_is_an_error_whatever_was_attached_before(
+def test_refused_program_detaches_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     attached: list[int] = []
 
-    def opened(_: str, program: int) -> int:
+    def open_tracepoint(_: str, program: int) -> int:
         attached.append(os.dup(program))
         return attached[-1]
 
-    monkeypatch.setattr(bpf, "raw_tracepoint_open", opened)
+    monkeypatch.setattr(bpf, "raw_tracepoint_open", open_tracepoint)
     report = AttachReport()
     with (
         ExitStack() as stack,
         pytest.raises(KernelError, match="the verifier refused it"),
-        tracepoint.attach(plan(), Descriptors(stack, refused=1), report, Log(None)),
+        tracepoint.attach(plan(), FakeLoader(stack, refused=1), report, Log(None)),
     ):
         pytest.fail("it listens")
     assert len(attached) == 1

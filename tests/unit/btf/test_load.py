@@ -1,4 +1,4 @@
-"""Files, ELF files, the cache, and the words of what can go wrong."""
+"""Raw files, ELF files, the cache, and error messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WHOLE = kernel().bytes()
 
 
 def elf_file(bits: int, order: str, sections: dict[str, bytes], flags: int = 0) -> bytes:
-    """An ELF file of ``sections`` (System V ABI, chapter 4), the section headers first."""
+    """Return an ELF file of ``sections`` (System V ABI, chapter 4), section headers first."""
     head, entry, address = (64, 64, "Q") if bits == 64 else (52, 40, "I")
     names = b"\0" + b"".join(name.encode() + b"\0" for name in [*sections, ".shstrtab"])
     contents = {**sections, ".shstrtab": names}
@@ -37,7 +37,7 @@ def elf_file(bits: int, order: str, sections: dict[str, bytes], flags: int = 0) 
     return header + b"".join(table) + b"".join(contents.values())
 
 
-def written(folder: Path, data: bytes) -> Path:
+def write_file(folder: Path, data: bytes) -> Path:
     path = folder / "file"
     path.write_bytes(data)
     return path
@@ -53,7 +53,7 @@ def summary(btf: BTF) -> tuple[object, ...]:
 
 
 def test_raw_btf(tmp_path: Path) -> None:
-    assert has_member(load.load_vmlinux(written(tmp_path, WHOLE)), "sk_buff", "len")
+    assert has_member(load.load_vmlinux(write_file(tmp_path, WHOLE)), "sk_buff", "len")
 
 
 @pytest.mark.parametrize("bits", [32, 64])
@@ -61,44 +61,44 @@ def test_raw_btf(tmp_path: Path) -> None:
 def test_elf(tmp_path: Path, bits: int, order: str) -> None:
     blob = kernel(order).bytes()
     data = elf_file(bits, order, {".BTF.ext": b"no", ".text": b"\x90", ".BTF": blob})
-    btf = load.load_vmlinux(written(tmp_path, data))
-    assert summary(btf) == summary(load.load_vmlinux(written(tmp_path, blob)))
+    btf = load.load_vmlinux(write_file(tmp_path, data))
+    assert summary(btf) == summary(load.load_vmlinux(write_file(tmp_path, blob)))
 
 
-def test_the_cache_gives_the_same_answers(tmp_path: Path) -> None:
-    path, cache = written(tmp_path, WHOLE), Cache(tmp_path / "cache")
+def test_cached_btf_equals_parsed(tmp_path: Path) -> None:
+    path, cache = write_file(tmp_path, WHOLE), Cache(tmp_path / "cache")
     cold = load.load_vmlinux(path, cache)
-    (kept,) = (tmp_path / "cache").iterdir()
+    (entry,) = (tmp_path / "cache").iterdir()
     warm = load.load_vmlinux(path, cache)
     assert summary(cold) == summary(warm) == summary(load.load_vmlinux(path))
     assert warm.functions_taking("sk_buff", 6)[-1][0] == "sixth"
-    kept.write_bytes(kept.read_bytes()[:-4])
+    entry.write_bytes(entry.read_bytes()[:-4])
     assert summary(load.load_vmlinux(path, cache)) == summary(cold), "a spoilt index is made anew"
     assert summary(load.load_vmlinux(path, cache)) == summary(cold)
 
 
-def test_the_warm_load_does_not_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, cache = written(tmp_path, WHOLE), Cache(tmp_path / "cache")
+def test_warm_load_does_not_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, cache = write_file(tmp_path, WHOLE), Cache(tmp_path / "cache")
     load.load_vmlinux(path, cache)
     monkeypatch.setattr("pypwru.btf.index.scan", None)
     monkeypatch.setattr("pypwru.btf.argument_index.functions_taking", None)
     assert load.load_vmlinux(path, cache).functions_taking("sk_buff")
 
 
-def test_other_bytes_are_another_entry(tmp_path: Path) -> None:
+def test_cache_key_depends_on_content(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
-    first = load.load_vmlinux(written(tmp_path, WHOLE), cache)
+    first = load.load_vmlinux(write_file(tmp_path, WHOLE), cache)
     encoder = kernel()
     encoder.integer("more", 4)
-    second = load.load_vmlinux(written(tmp_path, encoder.bytes()), cache)
+    second = load.load_vmlinux(write_file(tmp_path, encoder.bytes()), cache)
     assert first.digest != second.digest
     assert second.find("more")
     assert not first.find("more")
 
 
-def test_a_module(tmp_path: Path) -> None:
+def test_module_btf(tmp_path: Path) -> None:
     base = kernel()
-    vmlinux = load.load_vmlinux(written(tmp_path, base.bytes()))
+    vmlinux = load.load_vmlinux(write_file(tmp_path, base.bytes()))
     folder = tmp_path / "btf"
     folder.mkdir()
     (folder / "vmlinux").write_bytes(base.bytes())
@@ -129,29 +129,27 @@ def test_a_module(tmp_path: Path) -> None:
         (b"\x7fELF\7\1" + bytes(60), "ELF file is malformed"),
     ],
 )
-def test_what_is_not_btf_is_named_with_its_file(tmp_path: Path, data: bytes, words: str) -> None:
-    path = written(tmp_path, data)
+def test_error_names_file_and_cause(tmp_path: Path, data: bytes, words: str) -> None:
+    path = write_file(tmp_path, data)
     with pytest.raises(BTFError, match=words) as raised:
         load.load_vmlinux(path, Cache(tmp_path / "cache"))
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
-def test_unreadable_files_are_named(tmp_path: Path) -> None:
+def test_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BTFError, match=r"cannot read BTF of .*gone: No such file"):
         load.load_vmlinux(tmp_path / "gone")
     with pytest.raises(BTFError, match=r"cannot read BTF of .*: Is a directory"):
         load.load_vmlinux(tmp_path)
     if os.geteuid() != 0:
-        path = written(tmp_path, WHOLE)
+        path = write_file(tmp_path, WHOLE)
         path.chmod(0)
         with pytest.raises(BTFError, match=r"cannot read BTF of .*: Permission denied"):
             load.load_vmlinux(path)
 
 
-def test_a_kernel_without_btf_names_the_cure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_kernel_btf_names_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "SYSFS", tmp_path)
     monkeypatch.setattr(load, "VMLINUX_PATHS", (str(tmp_path / "vmlinux-{release}"),))
     with pytest.raises(BTFError, match="CONFIG_DEBUG_INFO_BTF=y, or give --kernel-btf FILE"):
@@ -161,20 +159,20 @@ def test_a_kernel_without_btf_names_the_cure(
 
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom", "/dev/null"])
-def test_a_device_that_never_ends_is_no_btf(device: str) -> None:
+def test_endless_device_is_not_btf(device: str) -> None:
     with pytest.raises(BTFError, match=f"BTF of {device}: not BTF: it begins with"):
         load.load_vmlinux(Path(device))
 
 
-def test_no_more_is_read_than_btf_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What behind that is missing is found as in a file that was cut off."""
+def test_read_stops_at_size_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file over the limit is read as if it ended there, and so is malformed."""
     monkeypatch.setattr(load, "_MAX_FILE_SIZE", len(WHOLE) - 8)
     with pytest.raises(BTFError, match="malformed"):
-        load.load_vmlinux(written(tmp_path, WHOLE))
+        load.load_vmlinux(write_file(tmp_path, WHOLE))
 
 
-def test_a_pipe_is_read_to_its_end() -> None:
-    """As ``--kernel-btf <(xz -dc FILE)``."""
+def test_pipe_is_read_to_eof() -> None:
+    """``--kernel-btf <(xz -dc FILE)``."""
     reading, writing = os.pipe()
     feed = os.fdopen(writing, "wb")
 

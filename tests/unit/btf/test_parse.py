@@ -1,4 +1,4 @@
-"""Headers, sections, both byte orders, split blobs: what parse() takes and how it refuses."""
+"""Headers, sections, both byte orders, split blobs: input and errors of parse()."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def types(data: bytes) -> list[tuple[object, ...]]:
     return [tuple(btf.type(type_id)) for type_id in btf.ids()]
 
 
-def test_the_bytes_of_the_format_by_hand() -> None:
+def test_handwritten_blob() -> None:
     data = bytes.fromhex(
         "9feb 01 00 18000000  00000000 10000000  10000000 05000000"  # 16 of types, 5 of strings
         "01000000 00000001 04000000 20000001"  # "int", INT, 4 bytes, signed 32 bits
@@ -30,17 +30,17 @@ def test_the_bytes_of_the_format_by_hand() -> None:
     assert btf.find("int") == [1]
 
 
-def test_both_byte_orders_give_the_same_types() -> None:
+def test_byte_orders_have_equal_types() -> None:
     assert types(kernel("<").bytes()) == types(kernel(">").bytes())
     assert {kind for _, kind, *_ in types(kernel().bytes())} == set(Kind) - {Kind.VOID}
 
 
-def test_a_longer_header_is_stepped_over() -> None:
+def test_longer_header_is_skipped() -> None:
     assert types(kernel().bytes(padding=4)) == types(kernel().bytes())
     assert types(kernel().bytes(layout=b"", padding=40)) == types(kernel().bytes())
 
 
-def test_an_unknown_kind_is_named() -> None:
+def test_unknown_kind_is_named() -> None:
     encoder = kernel()
     encoder.add(23, "new", 0)
     with pytest.raises(BTFError, match=r"BTF kind 23 .* update"):
@@ -48,7 +48,7 @@ def test_an_unknown_kind_is_named() -> None:
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_an_unknown_kind_that_the_blob_describes_is_stepped_over(order: str) -> None:
+def test_described_unknown_kind_is_skipped(order: str) -> None:
     """``struct btf_layout`` of Linux 7.1: {info_sz, elem_sz, flags} by kind."""
     encoder = kernel(order)
     new = encoder.add(20, "new", 0, 1, 2, 3, 4, 5, vlen=2)
@@ -60,7 +60,7 @@ def test_an_unknown_kind_that_the_blob_describes_is_stepped_over(order: str) -> 
         btf.type(new)
 
 
-def test_a_split_blob_continues_its_base() -> None:
+def test_split_blob_continues_its_base() -> None:
     base = kernel()
     whole = parse(base.bytes())
     btf = BTF(parse(module(base).bytes(), whole))
@@ -75,7 +75,7 @@ def test_a_split_blob_continues_its_base() -> None:
     assert btf.digest != BTF(whole).digest
 
 
-def test_a_split_blob_without_its_base_is_refused() -> None:
+def test_split_blob_without_base_is_refused() -> None:
     with pytest.raises(BTFError, match="split BTF"):
         parse(module(kernel()).bytes())
 
@@ -100,7 +100,7 @@ def test_malformed_headers_are_named(data: bytes, words: str) -> None:
 
 
 @pytest.mark.parametrize("cut", [4, 8, 12])
-def test_a_record_cut_off_is_named(cut: int) -> None:
+def test_truncated_record_is_named(cut: int) -> None:
     encoder = Encoder()
     encoder.struct("s", 4, ("a", 0, 0))
     encoder.types = encoder.types[:-cut]
@@ -108,13 +108,13 @@ def test_a_record_cut_off_is_named(cut: int) -> None:
         parse(encoder.bytes())
 
 
-def test_a_name_outside_the_strings_is_named() -> None:
+def test_bad_string_offset_is_named() -> None:
     encoder = Encoder()
     encoder.reuse(Kind.FLOAT, 4711, 8)
     with pytest.raises(BTFError, match="string offset 4711"):
         parse(encoder.bytes())
 
 
-def test_the_index_survives_its_packing() -> None:
-    made = parse(kernel().bytes()).index
-    assert index.unpack(index.pack(made)) == made
+def test_index_packs_and_unpacks() -> None:
+    original = parse(kernel().bytes()).index
+    assert index.unpack(index.pack(original)) == original

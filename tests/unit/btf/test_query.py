@@ -1,4 +1,4 @@
-"""What a BTF answers about a small kernel of every kind."""
+"""Queries of the BTF of a small kernel that has every kind."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def btf(request: pytest.FixtureRequest) -> BTF:
     return BTF(parse(kernel(request.param).bytes()))
 
 
-def of(encoder: Encoder) -> BTF:
+def encode(encoder: Encoder) -> BTF:
     return BTF(parse(encoder.bytes()))
 
 
-def test_functions_taking_a_struct(btf: BTF) -> None:
+def test_functions_taking(btf: BTF) -> None:
     found = {name: places for name, _, places in btf.functions_taking("sk_buff")}
     assert found == {"by_pointer": (1,), "by_const": (2,), "by_alias": (1, 3)}
     found = {name: places for name, _, places in btf.functions_taking("sk_buff", max_args=6)}
@@ -34,7 +34,7 @@ def test_functions_taking_a_struct(btf: BTF) -> None:
     assert [param.name for param in btf.params(proto)] == ["count", "skb"]
 
 
-def test_functions_of_a_module_taking_a_struct_of_the_kernel() -> None:
+def test_module_functions_taking_kernel_struct() -> None:
     base = kernel()
     split = BTF(parse(module(base).bytes(), parse(base.bytes())))
     assert [(name, places) for name, _, places in split.functions_taking("sk_buff")] == [
@@ -56,12 +56,12 @@ def test_functions_of_a_module_taking_a_struct_of_the_kernel() -> None:
         "(void *, struct sk_buff *)",
     ],
 )
-def test_prototypes_are_c(btf: BTF, signature: str) -> None:
+def test_prototypes(btf: BTF, signature: str) -> None:
     name = next(name for name, _ in btf.functions() if f"{name}(" in signature)
     assert declare_function(btf, name) == signature
 
 
-def test_a_variadic_function_ends_in_a_nameless_void(btf: BTF) -> None:
+def test_variadic_function_ends_in_void_param(btf: BTF) -> None:
     proto = dict(btf.functions())["variadic"]
     assert btf.params(proto)[-1] == Param("", 0)
 
@@ -108,32 +108,32 @@ def test_members_in_order(btf: BTF) -> None:
         ("u8", "len", "no member len in struct u8"),
     ],
 )
-def test_a_missing_member_is_named(btf: BTF, struct: str, path: str, words: str) -> None:
+def test_missing_member_is_named(btf: BTF, struct: str, path: str, words: str) -> None:
     with pytest.raises(BTFError, match=words):
         find_member(btf, struct, path)
     assert not has_member(btf, struct, path)
 
 
-def test_a_path_goes_through_members_and_every_struct_of_the_name_is_tried() -> None:
+def test_member_path_tries_all_structs() -> None:
     encoder = Encoder()
     integer = encoder.integer("int", 4)
     encoder.struct("twice", 4, ("a", integer, 0))
     deep = encoder.struct("deep", 8, ("x", integer, 0), ("y", integer, 32))
     array = encoder.array(deep, integer, 2)
     encoder.struct("twice", 64, ("b", encoder.add(Kind.CONST, "", deep), 64), ("all", array, 128))
-    btf = of(encoder)
+    btf = encode(encoder)
     assert find_member(btf, "twice", "a").offset == 0
     assert find_member(btf, "twice", "b.y") == Field(12, 0, 0, 4, integer)
     assert find_member(btf, "twice", "all").size == 16
     assert not has_member(btf, "twice", "all.x"), "an array is not a struct"
 
 
-def test_bit_fields_from_before_kind_flag() -> None:
+def test_bit_fields_without_kind_flag() -> None:
     """The INT itself is narrow: BTF_INT_OFFSET and BTF_INT_BITS (Linux < 5.0)."""
     encoder = Encoder()
     narrow = encoder.integer("int", 4, bits=3, start=2)
     encoder.struct("old", 4, ("flags", narrow, 8))
-    assert find_member(of(encoder), "old", "flags") == Field(1, 2, 3, 4, narrow)
+    assert find_member(encode(encoder), "old", "flags") == Field(1, 2, 3, 4, narrow)
 
 
 def test_enums(btf: BTF) -> None:
@@ -146,12 +146,12 @@ def test_enums(btf: BTF) -> None:
         find_enum(btf, "medium")
 
 
-def test_enums_of_one_name_are_merged_and_the_first_wins() -> None:
+def test_same_named_enums_merge_first_wins() -> None:
     encoder = Encoder()
     encoder.enum("reason", {"A": 1, "B": 2})
     encoder.enum("reason", {"B": 3, "C": 4})
-    assert find_enum(of(encoder), "reason") == {"A": 1, "B": 2, "C": 4}
-    assert list(find_values(of(encoder), "B")) == [2, 3]
+    assert find_enum(encode(encoder), "reason") == {"A": 1, "B": 2, "C": 4}
+    assert list(find_values(encode(encoder), "B")) == [2, 3]
 
 
 def test_pointees_and_sizes(btf: BTF) -> None:
@@ -167,14 +167,14 @@ def test_pointees_and_sizes(btf: BTF) -> None:
             btf.size(btf.find(sizeless)[0])
 
 
-def test_a_32_bit_kernel_has_4_byte_pointers() -> None:
+def test_32_bit_kernel_has_4_byte_pointers() -> None:
     encoder = Encoder()
     encoder.integer("long unsigned int", 4)
     pointer = encoder.ptr(0)
-    assert of(encoder).size(pointer) == 4
+    assert encode(encoder).size(pointer) == 4
 
 
-def test_names_are_found_whole(btf: BTF) -> None:
+def test_find_matches_whole_names(btf: BTF) -> None:
     assert btf.find("buff") == []
     assert btf.find("sk_buff", Kind.FUNC) == []
     assert btf.find("") == []
@@ -182,26 +182,26 @@ def test_names_are_found_whole(btf: BTF) -> None:
 
 
 @pytest.mark.parametrize("type_id", [-1, 10_000])
-def test_an_id_that_does_not_exist_is_named(btf: BTF, type_id: int) -> None:
+def test_missing_type_id_is_named(btf: BTF, type_id: int) -> None:
     with pytest.raises(BTFError, match=f"type id {type_id} does not exist"):
         btf.type(type_id)
 
 
-def test_asking_a_type_for_what_it_is_not(btf: BTF) -> None:
+def test_query_of_wrong_kind_is_an_error(btf: BTF) -> None:
     with pytest.raises(BTFError, match="type id 1 is a INT, not a FUNC_PROTO"):
         btf.params(1)
     with pytest.raises(BTFError, match="type id 0 is a VOID, not a STRUCT or UNION"):
         btf.members(0)
 
 
-def test_types_that_contain_themselves_end() -> None:
+def test_recursive_types_are_errors() -> None:
     encoder = Encoder()
     loop = encoder.add(Kind.CONST, "", 1)
     array = encoder.array(2, 1, 2)
     nest = encoder.struct("nest", 4, ("", 3, 0), ("", 3, 0))
     proto = encoder.proto(4, ("f", 4), ("g", 4))
     encoder.func("endless", proto)
-    btf = of(encoder)
+    btf = encode(encoder)
     assert (loop, array, nest, proto) == (1, 2, 3, 4)
     with pytest.raises(BTFError, match="does not resolve"):
         btf.resolve(loop)

@@ -1,4 +1,4 @@
-"""Types out of boot images, packed by the tools that kernels are packed with."""
+"""BTF from boot images, compressed by the tools that compress kernels."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ VMLINUX = elf_file(64, "<", {".text": random.Random(1).randbytes(1 << 20), ".BTF
 
 
 def zstd(data: bytes) -> bytes:
-    """As the kernel's Makefile has it (cmd_zstd22): without the size of what is packed."""
+    """Compress as the kernel's Makefile does (cmd_zstd22): without the uncompressed size."""
     need(shutil.which("zstd"), "zstd")
-    packed = subprocess.run(
+    compressed = subprocess.run(
         ["zstd", "-22", "--ultra", "--no-check"], input=data, capture_output=True, check=True
     )
-    return packed.stdout
+    return compressed.stdout
 
 
 def xz(data: bytes) -> bytes:
-    """scripts/xz_wrap.sh."""
+    """Compress as scripts/xz_wrap.sh of the kernel does."""
     filters = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 6}]
     return lzma.compress(data, check=lzma.CHECK_CRC32, filters=filters)
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, xz, zstd, bytes])
-def test_what_a_boot_image_holds(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
-    """Behind code that decompresses it, and before four bytes of its size."""
+@pytest.mark.parametrize("compress", [gzip.compress, xz, zstd, bytes])
+def test_btf_in_boot_image(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    """The compressed kernel is after the decompressor's code, and before 4 bytes of its size."""
     decoy = b"MZ" + b"\x1f\x8b\x08\xfd7zXZ\0\x28\xb5\x2f\xfd" * 3 + b"\x9f\xeb\x01\0\x18\0\0\0"
-    image = decoy + bytes(4096) + pack(VMLINUX) + len(VMLINUX).to_bytes(4, "little")
+    image = decoy + bytes(4096) + compress(VMLINUX) + len(VMLINUX).to_bytes(4, "little")
     assert find_btf(image) == TYPES
     path = tmp_path / "vmlinuz"
     path.write_bytes(image)
     assert load_vmlinux(path).find("sk_buff")
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, xz, zstd])
-def test_a_kernel_without_types(pack: Callable[[bytes], bytes]) -> None:
-    assert find_btf(b"MZ" + pack(elf_file(64, "<", {".text": bytes(5000)}))) is None
+@pytest.mark.parametrize("compress", [gzip.compress, xz, zstd])
+def test_boot_image_without_btf(compress: Callable[[bytes], bytes]) -> None:
+    assert find_btf(b"MZ" + compress(elf_file(64, "<", {".text": bytes(5000)}))) is None
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, xz, zstd])
-def test_a_damaged_image(pack: Callable[[bytes], bytes]) -> None:
-    packed = pack(VMLINUX)
-    for end in range(0, len(packed), len(packed) // 20):
-        assert find_btf(packed[:end]) in (None, TYPES)
+@pytest.mark.parametrize("compress", [gzip.compress, xz, zstd])
+def test_damaged_boot_image(compress: Callable[[bytes], bytes]) -> None:
+    compressed = compress(VMLINUX)
+    for end in range(0, len(compressed), len(compressed) // 20):
+        assert find_btf(compressed[:end]) in (None, TYPES)
     noise = random.Random(2)
     for _ in range(20):
-        broken = bytearray(packed)
+        broken = bytearray(compressed)
         broken[noise.randrange(len(broken))] ^= 0xFF
         find_btf(bytes(broken))

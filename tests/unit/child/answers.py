@@ -26,7 +26,7 @@ def package() -> str:
 
 
 def print_much() -> str:
-    """More than a pipe holds, on both streams."""
+    """Print more than a pipe holds, on both streams."""
     print("x" * 1_000_000)
     os.write(2, b"y" * 1_000_000)
     return "z" * 1_000_000
@@ -49,7 +49,7 @@ def kill_itself() -> None:
 
 
 def descriptors() -> dict[str, str]:
-    """What each descriptor is, but for the one that lists them."""
+    """Return the file of each descriptor, but for the one that lists them."""
     folder = "/proc/self/fd"
     listed = os.listdir(folder)
     return {fd: os.readlink(f"{folder}/{fd}") for fd in listed if os.path.exists(f"{folder}/{fd}")}
@@ -60,7 +60,7 @@ def read(fd: int) -> str:
 
 
 def interrupt_itself() -> str:
-    """What a terminal's Ctrl-C does to it."""
+    """Send this process the signals of a terminal, such as Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(os.getpid(), number)
     return "goes on"
@@ -71,6 +71,6 @@ def niceness() -> int:
 
 
 def sleep_from(file: str) -> None:
-    """Leave its process id in a file, and then take long."""
+    """Write its process id to a file, then sleep."""
     Path(file).write_text(str(os.getpid()))
     time.sleep(600)

@@ -1,4 +1,4 @@
-"""The command line: pflag's conventions and words."""
+"""The command line: pflag's conventions and messages."""
 
 from __future__ import annotations
 
@@ -107,10 +107,10 @@ def test_defaults() -> None:
     )
 
 
-def test_every_flag_is_a_field_of_its_type() -> None:
-    about = {request.value for request in InfoRequest}
+def test_every_flag_is_a_config_field() -> None:
+    informational = {request.value for request in InfoRequest}
     fields = {*Config._fields} - {"pcap_filter", "packets"}
-    assert {flag.field for flag in FLAGS} - about == fields
+    assert {flag.field for flag in FLAGS} - informational == fields
     defaults, hints = config(), typing.get_type_hints(Config)
     for name in fields:
         kinds = typing.get_args(hints[name]) or (hints[name],)
@@ -119,7 +119,7 @@ def test_every_flag_is_a_field_of_its_type() -> None:
         assert type(getattr(defaults, name)) in kinds, name
 
 
-# The first four are of PWRU.md 1.1, run there.
+# The first four were run with pwru.
 @pytest.mark.parametrize(
     ("argv", "changed"),
     [
@@ -183,11 +183,11 @@ def test_accepts(argv: str, changed: dict[str, object]) -> None:
     assert config(*argv.split()) == config()._replace(**changed)  # type: ignore[arg-type]
 
 
-def test_an_argument_with_spaces_is_one_word() -> None:
+def test_filter_joins_arguments() -> None:
     assert config("tcp and", "port 80").pcap_filter == "tcp and port 80"
 
 
-# Where pwru has the flag and the error, the words were compared with pwru at 70b1b60, run; those of
+# Where pwru has the flag and the error, the message is that of pwru at 70b1b60, run; messages of
 # errors that pwru doesn't have are ours.
 @pytest.mark.parametrize(
     ("argv", "message"),
@@ -311,17 +311,17 @@ def test_refuses(argv: str, message: str) -> None:
     assert refusal(*argv.split()) == message
 
 
-def test_statistics_have_no_standard_output() -> None:
+def test_stats_file_is_not_stdout() -> None:
     assert "on standard error" in refusal("--stats-file", "-")
 
 
-def test_of_a_flag_that_is_given_twice_the_last_counts() -> None:
-    """A list grows, and nothing else does."""
+def test_last_of_repeated_flags_wins() -> None:
+    """Only lists accumulate."""
     for flag in FLAGS:
         if flag.field not in Config._fields or flag.value_type.type_name == "strings":
             continue
-        subject = [f"--{flag.requires}=a.pcap"] if flag.requires else []
-        twice = [*subject, f"--{flag.name}={flag.default}", f"--{flag.name}={flag.default}"]
+        required = [f"--{flag.requires}=a.pcap"] if flag.requires else []
+        twice = [*required, f"--{flag.name}={flag.default}", f"--{flag.name}={flag.default}"]
         assert getattr(config(*twice), flag.field) == getattr(config(), flag.field), flag.name
     assert config("--filter-mark=1", "--filter-mark", "0x2/0xf").filter_mark == MarkFilter(2, 15)
     assert (
@@ -331,19 +331,19 @@ def test_of_a_flag_that_is_given_twice_the_last_counts() -> None:
     assert config("--kmods=a,b", "--kmods=c").kmods == ("a", "b", "c")
 
 
-def test_the_first_error_wins() -> None:
+def test_first_error_wins() -> None:
     assert refusal("--priority=9", "--nosuch") == (
         'invalid argument "9" for "--priority" flag: must be 0 to 3'
     )
 
 
-def test_help_wins_over_version_but_not_over_an_error() -> None:
+def test_error_before_help_before_version() -> None:
     assert parse(["--version", "-h", "tcp"]) is InfoRequest.HELP
     assert parse(["--version"]) is InfoRequest.VERSION
     assert refusal("--help", "--nosuch") == "unknown flag: --nosuch"
 
 
-def test_usage_has_pflags_layout() -> None:
+def test_usage_has_pflag_layout() -> None:
     lines = usage("./pypwru").splitlines()
     assert lines[:3] == [
         "Usage: ./pypwru [options] [pcap-filter]",
@@ -381,7 +381,7 @@ def test_usage_has_pflags_layout() -> None:
         )
     )
 )
-def test_flags_may_stand_anywhere(parts: list[tuple[list[str], tuple[str, object] | None]]) -> None:
+def test_flags_and_filter_mix(parts: list[tuple[list[str], tuple[str, object] | None]]) -> None:
     argv = list(itertools.chain.from_iterable(words for words, _ in parts))
     expected = dict(change for _, change in parts if change)
     expected["pcap_filter"] = " ".join(words[0] for words, change in parts if not change)
@@ -389,7 +389,7 @@ def test_flags_may_stand_anywhere(parts: list[tuple[list[str], tuple[str, object
 
 
 @given(st.lists(st.text(max_size=8), max_size=6))
-def test_any_words_make_a_config_or_one_line(argv: list[str]) -> None:
+def test_any_argv_is_config_or_one_line_error(argv: list[str]) -> None:
     try:
         parse(argv)
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""What --filter-nft-* take, and what they say of the rest."""
+"""Values of --filter-nft-*, and errors of invalid ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORDS = (
 )
 
 
-def test_tables_by_name_or_family_and_name() -> None:
+def test_tables_by_name_or_family() -> None:
     config = parse(["--filter-nft-table", "filter,inet nat", "--filter-nft-table=arp filter"])
     assert isinstance(config, Config)
     assert config.filter_nft_table == ("filter", "inet nat", "arp filter")
@@ -22,27 +22,27 @@ def test_tables_by_name_or_family_and_name() -> None:
 @pytest.mark.parametrize(
     "chain", ["web", "input#5", "ip filter INPUT", "inet filter input -> web -> ssh"]
 )
-def test_chains_by_name_or_as_the_column_has_them(chain: str) -> None:
+def test_chains_by_name_or_full_path(chain: str) -> None:
     config = parse(["--filter-nft-chain", chain])
     assert isinstance(config, Config)
     assert config.filter_nft_chain == (chain,)
 
 
-def test_texts_are_asked_for_where_they_tell_what_rejects() -> None:
+def test_reject_needs_rule_text() -> None:
     for verdict in ("drop", "reject"):
         config = parse([f"--filter-nft-verdict={verdict}"])
         assert isinstance(config, Config)
         assert config.needs_rule_text == (verdict == "reject")
 
 
-def test_an_expression_is_one_word_with_commas() -> None:
+def test_regexp_may_have_commas() -> None:
     config = parse(["--filter-nft-text", "dport { 22, 80 }"])
     assert isinstance(config, Config)
     assert config.filter_nft_text == "dport { 22, 80 }"
 
 
 @pytest.mark.parametrize("flag", ["verdict", "table", "chain", "handle 1", "text x"])
-def test_nothing_is_asked_by_an_empty_word(flag: str) -> None:
+def test_empty_value_filters_nothing(flag: str) -> None:
     name, *value = flag.split()
     config = parse([f"--filter-nft-{name}", *(value or [""])])
     assert isinstance(config, Config)
@@ -50,7 +50,7 @@ def test_nothing_is_asked_by_an_empty_word(flag: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "value", "why"),
+    ("flag", "value", "reason"),
     [
         ("verdict", "droop", f'no verdict "droop": take {WORDS}; did you mean drop?'),
         ("verdict", "drop,ACCEPT", f'no verdict "ACCEPT": take {WORDS}'),
@@ -88,16 +88,16 @@ def test_nothing_is_asked_by_an_empty_word(flag: str) -> None:
         ("handle", "x", 'strconv.ParseUint: parsing "x": invalid syntax'),
     ],
 )
-def test_what_cannot_be_meant(flag: str, value: str, why: str) -> None:
+def test_invalid_values(flag: str, value: str, reason: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse([f"--filter-nft-{flag}", value])
     quoted = value.replace('"', '\\"')
     assert str(caught.value) == (
-        f'invalid argument "{quoted}" for "--filter-nft-{flag}" flag: {why}'
+        f'invalid argument "{quoted}" for "--filter-nft-{flag}" flag: {reason}'
     )
 
 
 @pytest.mark.parametrize("flag", ["verdict=drop", "table=x", "chain=x", "handle=1", "text=x"])
-def test_nothing_can_be_chosen_by_what_is_not_asked(flag: str) -> None:
+def test_nft_filter_needs_output_nft(flag: str) -> None:
     with pytest.raises(UsageError, match="--output-nft=false"):
         parse([f"--filter-nft-{flag}", "--output-nft=false"])

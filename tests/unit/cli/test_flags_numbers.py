@@ -1,4 +1,4 @@
-"""Numbers that nobody means, as the value of every option: a value, or an error of two lines."""
+"""Unusual numbers as the value of every option: a value, or an error of two lines."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ NUMBERS = [
 U64 = (1 << 64) - 1
 
 
-def value(flag: Flag, number: str) -> object:
-    """What the option has then; None where the command line is refused."""
+def parsed_value(flag: Flag, number: str) -> object:
+    """Return the option's value, None if the command line is refused."""
     try:
         parsed = parse([f"--{flag.name}={number}"])
     except UsageError as error:
@@ -37,9 +37,9 @@ def value(flag: Flag, number: str) -> object:
 
 
 @pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
-def test_every_option(flag: Flag) -> None:
+def test_numbers_of_every_option(flag: Flag) -> None:
     for number in NUMBERS:
-        found = value(flag, number)
+        found = parsed_value(flag, number)
         if isinstance(found, int):
             assert 0 <= found <= U64, number
             # Digits that Go takes, and Python reads alike but for a leading zero.
@@ -49,8 +49,8 @@ def test_every_option(flag: Flag) -> None:
             assert 0 <= found.value <= found.mask < 1 << 32, number
 
 
-def test_what_is_typed_is_told_in_two_lines(capfd: pytest.CaptureFixture[str]) -> None:
-    """Whatever it is, and however long."""
+def test_refused_number_is_two_lines(capfd: pytest.CaptureFixture[str]) -> None:
+    """For every number above, however long."""
     refused = 0
     for flag in FLAGS:
         if flag.value_type.type_name not in {
@@ -77,8 +77,8 @@ def test_what_is_typed_is_told_in_two_lines(capfd: pytest.CaptureFixture[str]) -
     assert refused > 500
 
 
-def test_a_number_that_does_not_fit_into_its_type_is_refused() -> None:
-    fits = {"uint": U64, "uint32": (1 << 32) - 1, "uint8": 255, "int": (1 << 63) - 1}
+def test_number_over_its_type_is_refused() -> None:
+    limits = {"uint": U64, "uint32": (1 << 32) - 1, "uint8": 255, "int": (1 << 63) - 1}
     for flag in FLAGS:
-        if most := fits.get(flag.value_type.type_name):
-            assert value(flag, str(most + 1)) is None, flag.name
+        if limit := limits.get(flag.value_type.type_name):
+            assert parsed_value(flag, str(limit + 1)) is None, flag.name

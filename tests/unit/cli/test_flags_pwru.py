@@ -1,4 +1,4 @@
-"""No flag, type or default of pwru is missing, judged by what pwru itself says.
+"""Flags, types and defaults of pwru, compared with the help of pwru itself.
 
 ``tests/data/pwru_help.txt`` is the standard error of ``pwru --help`` of cilium/pwru at 70b1b60.
 """
@@ -23,8 +23,8 @@ _LINE = re.compile(
 )
 
 
-class Shown(NamedTuple):
-    """A flag as a help text shows it."""
+class HelpFlag(NamedTuple):
+    """A flag as a help text has it."""
 
     name: str
     short: str
@@ -32,51 +32,51 @@ class Shown(NamedTuple):
     default: str
 
 
-def flags_of(text: str) -> dict[str, Shown]:
-    """Name to flag, of every line behind the three of the head that is none of a group."""
+def flags_of(text: str) -> dict[str, HelpFlag]:
+    """Return flags by name, from all lines after the three of the head but titles of groups."""
     shown = {}
     for line in text.splitlines()[3:]:
         if not line.startswith(" "):
             continue
         match = _LINE.fullmatch(line)
         assert match, line
-        fields = {name: match[name] or "" for name in Shown._fields}
-        shown[fields["name"]] = Shown(**fields)
+        fields = {name: match[name] or "" for name in HelpFlag._fields}
+        shown[fields["name"]] = HelpFlag(**fields)
     return shown
 
 
 PWRU = flags_of(RECORDED.read_text())
-OWN = {flag.name for flag in FLAGS if flag.extension}
+EXTENSIONS = {flag.name for flag in FLAGS if flag.extension}
 
 
-def test_the_recorded_help_is_whole() -> None:
+def test_recorded_help_is_complete() -> None:
     assert len(PWRU) == 45
-    assert PWRU["help"] == Shown("help", "h", "", "")
-    assert PWRU["timestamp"] == Shown("timestamp", "", "string", '"none"')
-    assert PWRU["filter-mark"] == Shown("filter-mark", "", "mark[/mask]", "0x0/0x0")
-    assert PWRU["set-percpu-buf"] == Shown("set-percpu-buf", "", "uint32", "4096")
+    assert PWRU["help"] == HelpFlag("help", "h", "", "")
+    assert PWRU["timestamp"] == HelpFlag("timestamp", "", "string", '"none"')
+    assert PWRU["filter-mark"] == HelpFlag("filter-mark", "", "mark[/mask]", "0x0/0x0")
+    assert PWRU["set-percpu-buf"] == HelpFlag("set-percpu-buf", "", "uint32", "4096")
 
 
-def test_our_help_shows_the_same_flags_types_and_defaults() -> None:
+def test_help_has_flags_of_pwru() -> None:
     ours = flags_of(usage("pwru"))
-    assert {name: flag for name, flag in ours.items() if name not in OWN} == PWRU
-    assert not OWN & PWRU.keys()
+    assert {name: flag for name, flag in ours.items() if name not in EXTENSIONS} == PWRU
+    assert not EXTENSIONS & PWRU.keys()
 
 
-def test_the_head_is_pwrus() -> None:
+def test_head_of_help_is_that_of_pwru() -> None:
     assert usage("pwru").splitlines()[:3] == RECORDED.read_text().splitlines()[:3]
 
 
-def test_the_hidden_flag() -> None:
-    """The only one (types.go); a help can't show it."""
+def test_hidden_flag() -> None:
+    """The only hidden flag of pwru (types.go); its help doesn't have it."""
     assert [flag.name for flag in FLAGS if flag.hidden] == ["ready-file"]
     config = parse(["--ready-file", "/run/x"])
     assert isinstance(config, Config) and config.ready_file == Path("/run/x")
 
 
 @pytest.mark.parametrize("flag", PWRU.values(), ids=lambda flag: flag.name)
-def test_the_default_that_pwru_shows_is_what_we_do(flag: Shown) -> None:
-    """Typed out, it changes nothing. pflag shows none for its zero values."""
+def test_default_is_that_of_pwru(flag: HelpFlag) -> None:
+    """Given on the command line, it changes nothing. pflag omits defaults that are zero values."""
     zeros = {"": "false", "string": "", "strings": "", "int": "0", "uint": "0"}
     default = flag.default.strip('"') or zeros[flag.type]
     assert parse([f"--{flag.name}={default}"]) == parse([])

@@ -1,4 +1,4 @@
-"""What is said to who types what other tools understand, and that it would be understood."""
+"""Hints for options of other tools, and that the advised options are valid."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pypwru.errors import UsageError
 from pypwru.filter.compiler import compile_filter
 
 
-def hint(typed: str) -> str:
+def hint(command_line: str) -> str:
     with pytest.raises(UsageError) as caught:
-        parse(shlex.split(typed))
+        parse(shlex.split(command_line))
     return caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("command_line", "expected"),
     [
         ("-i eth0 icmp", "-i eth0: take --filter-ifname eth0"),
         ("-ieth0", "-i eth0: take --filter-ifname eth0"),
@@ -43,22 +43,24 @@ def hint(typed: str) -> str:
         ("--priority 9", ""),
     ],
 )  # fmt: skip
-def test_hints(typed: str, said: str) -> None:
-    assert hint(typed) == said
+def test_hints(command_line: str, expected: str) -> None:
+    assert hint(command_line) == expected
 
 
 @pytest.mark.parametrize(
-    "meant",
+    "advice",
     [*hints._SHORT_EQUIVALENTS.values(), *hints._LONG_EQUIVALENTS.values()],
-    ids=lambda meant: meant,
+    ids=lambda advice: advice,
 )
-def test_what_is_advised_can_be_typed(meant: str) -> None:
-    if meant.startswith("the filter"):
-        value = "10.0.0.1" if "host" in meant else "53" if "port" in meant else "tcp"
-        assert compile_filter(meant.removeprefix("the filter ").strip("'").format(value))
-    elif meant.startswith("--"):
-        value = "json" if meant == "--output-{}" else "x.pcap" if "output-pcap" in meant else "4096"
-        more = "--output-pcap x.pcap --pcap-max-size 5" if meant.startswith("--pcap") else ""
-        parse(f"{more} {meant.format(value)}".split())
+def test_advised_options_are_valid(advice: str) -> None:
+    if advice.startswith("the filter"):
+        value = "10.0.0.1" if "host" in advice else "53" if "port" in advice else "tcp"
+        assert compile_filter(advice.removeprefix("the filter ").strip("'").format(value))
+    elif advice.startswith("--"):
+        value = (
+            "json" if advice == "--output-{}" else "x.pcap" if "output-pcap" in advice else "4096"
+        )
+        more = "--output-pcap x.pcap --pcap-max-size 5" if advice.startswith("--pcap") else ""
+        parse(f"{more} {advice.format(value)}".split())
     else:
-        assert meant.startswith("ip link")
+        assert advice.startswith("ip link")

@@ -1,4 +1,4 @@
-"""The command as a process that nobody gave any right: statuses, streams, one line an error."""
+"""The command as an unprivileged process: exit statuses, streams, one line an error."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def pypwru(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_version() -> None:
-    ended = pypwru("--version")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout == f"pypwru {__version__}\n"
+    process = pypwru("--version")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout == f"pypwru {__version__}\n"
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_can_be_paged(flag: str) -> None:
-    ended = pypwru(flag)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout == usage("python -m pypwru")
+    process = pypwru(flag)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout == usage("python -m pypwru")
 
 
 @pytest.mark.parametrize(
@@ -53,28 +53,28 @@ def test_help_can_be_paged(flag: str) -> None:
         ("--output-bpfmap", "--output-bpfmap has no function to trace"),
     ],
 )
-def test_a_usage_error_is_where_help_is_then_one_line_and_2(arguments: str, last: str) -> None:
-    ended = pypwru(*arguments.split())
-    assert (ended.returncode, ended.stdout) == (2, "")
-    where, told = ended.stderr.removesuffix("\n").split("\n")
-    assert where == "python -m pypwru --help lists the options"
-    assert told.startswith(last)
+def test_usage_error_is_two_lines_status_2(arguments: str, last: str) -> None:
+    process = pypwru(*arguments.split())
+    assert (process.returncode, process.stdout) == (2, "")
+    pointer, message = process.stderr.removesuffix("\n").split("\n")
+    assert pointer == "python -m pypwru --help lists the options"
+    assert message.startswith(last)
 
 
-def test_a_hint_stands_where_one_is_known() -> None:
-    ended = pypwru("-i", "eth0", "icmp")
-    assert ended.returncode == 2
-    assert ended.stderr.splitlines() == [
+def test_hint_replaces_pointer_to_help() -> None:
+    process = pypwru("-i", "eth0", "icmp")
+    assert process.returncode == 2
+    assert process.stderr.splitlines() == [
         "-i eth0: take --filter-ifname eth0",
         "unknown shorthand flag: 'i' in -i",
     ]
 
 
-def test_a_bad_filter_is_one_line_and_1() -> None:
-    """Nobody's rights suffice to be told: the filter is compiled before anything is asked for."""
-    ended = pypwru("icmp andd")
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert "syntax error" in ended.stderr and ended.stderr.count("\n") == 1
+def test_filter_error_is_one_line_status_1() -> None:
+    """Needs no rights: the filter is compiled before anything that does."""
+    process = pypwru("icmp andd")
+    assert (process.returncode, process.stdout) == (1, "")
+    assert "syntax error" in process.stderr and process.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -91,12 +91,12 @@ def test_a_bad_filter_is_one_line_and_1() -> None:
     ],
     ids=lambda arguments: arguments[-1][:12].encode("unicode_escape").decode(),
 )
-def test_an_error_is_a_line_that_can_be_read(arguments: list[str]) -> None:
-    """Whatever of the command line it repeats."""
-    ended = pypwru(*arguments)
-    assert ended.returncode in (1, 2)
-    *hints, line = ended.stderr.removesuffix("\n").split("\n")
-    assert len(hints) == (ended.returncode == 2)
+def test_error_is_one_printable_line(arguments: list[str]) -> None:
+    """For any part of the command line that it repeats."""
+    process = pypwru(*arguments)
+    assert process.returncode in (1, 2)
+    *hints, line = process.stderr.removesuffix("\n").split("\n")
+    assert len(hints) == (process.returncode == 2)
     for each in (*hints, line):
         assert each.isprintable() and 20 < len(each) < 5000
 
@@ -105,7 +105,7 @@ def test_an_error_is_a_line_that_can_be_read(arguments: list[str]) -> None:
     ("error", "status"),
     [(KernelError("no"), 1), (FilterError("no"), 1), (UsageError("no"), 2), (PypwruError("no"), 1)],
 )
-def test_the_tree_gives_the_status(
+def test_exit_status_of_error_classes(
     error: PypwruError,
     status: int,
     monkeypatch: pytest.MonkeyPatch,
@@ -119,10 +119,10 @@ def test_the_tree_gives_the_status(
     assert capfd.readouterr() == ("", "pypwru: no\n")
 
 
-@pytest.mark.parametrize(("flags", "told"), [([], ""), (["--debug"], "the long\nstory\n")])
-def test_the_long_story_is_for_debug(
+@pytest.mark.parametrize(("flags", "detail"), [([], ""), (["--debug"], "the long\nstory\n")])
+def test_error_detail_needs_debug(
     flags: list[str],
-    told: str,
+    detail: str,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -131,12 +131,12 @@ def test_the_long_story_is_for_debug(
 
     monkeypatch.setattr("pypwru.cli.run.run", run)
     assert command.main(flags) == 1
-    assert capfd.readouterr().err == f"{told}pypwru: no\n"
+    assert capfd.readouterr().err == f"{detail}pypwru: no\n"
 
 
 @pytest.mark.parametrize("module", ["pypwru.errors", "pypwru.kernel", "pypwru.cli.flags"])
-def test_a_signal_while_python_loads_it(module: str) -> None:
-    """Sent when this one is there, and others are not. What waits for it to end sees a signal."""
+def test_signal_while_modules_load(module: str) -> None:
+    """Sent once ``module`` is loaded, before others are. The status is that of the signal."""
     with subprocess.Popen(
         ["env", "--default-signal=INT", *COMMAND, "--list-functions"],
         stdout=subprocess.PIPE,
@@ -144,17 +144,17 @@ def test_a_signal_while_python_loads_it(module: str) -> None:
         text=True,
     ) as process:
         assert process.stdout and process.stderr
-        seen = ""
-        while not seen.endswith(f" {module}\n"):
-            seen = process.stderr.readline()
-            assert seen, "it ended"
+        line = ""
+        while not line.endswith(f" {module}\n"):
+            line = process.stderr.readline()
+            assert line, "it ended"
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT
-    assert "Traceback" not in told
+    assert "Traceback" not in stderr
 
 
-def test_a_second_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_signal_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(config: Config, log: Log, command: str) -> None:
         raise KeyboardInterrupt
 
@@ -162,7 +162,7 @@ def test_a_second_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert command.main([]) == 130
 
 
-def test_nobody_reads_even_the_header(
+def test_output_closed_before_header(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def run(config: Config, log: Log, command: str) -> None:
@@ -174,7 +174,7 @@ def test_nobody_reads_even_the_header(
 
 
 @pytest.mark.parametrize(
-    ("redirected", "status", "told"),
+    ("redirected", "status", "message"),
     [
         ("--version >/dev/full", 1, "pypwru: can't write standard output: No space left on device"),
         ("--version >&-", 1, "pypwru: standard output is closed"),
@@ -184,34 +184,36 @@ def test_nobody_reads_even_the_header(
         ("--nosuch 2>&-", 2, ""),
     ],
 )
-def test_streams_that_take_nothing(redirected: str, status: int, told: str) -> None:
-    ended = subprocess.run(
+def test_closed_and_full_streams(redirected: str, status: int, message: str) -> None:
+    process = subprocess.run(
         ["sh", "-c", f'exec "$0" -m pypwru {redirected}', sys.executable],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert (ended.returncode, ended.stdout) == (status, "")
-    assert ended.stderr.startswith(told) and ended.stderr.count("\n") == bool(told)
+    assert (process.returncode, process.stdout) == (status, "")
+    assert process.stderr.startswith(message) and process.stderr.count("\n") == bool(message)
 
 
-def test_a_version_that_nobody_reads() -> None:
+def test_version_into_broken_pipe() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "wb") as pipe:
-        ended = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "pypwru", "--version"],
             stdout=pipe,
             stderr=subprocess.PIPE,
             timeout=60,
             check=False,
         )
-    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert (process.returncode, process.stderr) == (0, b"")
 
 
-def test_the_config_is_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    monkeypatch.setattr("pypwru.cli.run.run", lambda config, log, typed: seen.append(config))
+def test_config_is_of_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = []
+    monkeypatch.setattr(
+        "pypwru.cli.run.run", lambda config, log, command_line: configs.append(config)
+    )
     assert command.main(["--priority", "1", "tcp", "port", "443"]) == 0
-    assert (seen[0].priority, seen[0].pcap_filter) == (1, "tcp port 443")
+    assert (configs[0].priority, configs[0].pcap_filter) == (1, "tcp port 443")

@@ -1,4 +1,4 @@
-"""How the command line shows batches; whole runs are in tests/native."""
+"""How batches reach the outputs; whole runs are in tests/native."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pypwru.cli.run import Dispatcher
 from pypwru.errors import OutputClosed, OutputError
 from pypwru.wire.record import RawRecord, Record, header_constants
 
-END = header_constants()["EVENT_SKB_FREE"]
-ONE = Record(b"", b"", 0, b"")
+SKB_FREE = header_constants()["EVENT_SKB_FREE"]
+RECORD = Record(b"", b"", 0, b"")
 
 
-class Reader:
-    """An output that goes away with the second of its batches, of which it still got some."""
+class ClosingOutput:
+    """An output that its reader closes in the second batch, after ``got`` events of it."""
 
     def __init__(self, got: int | None = None) -> None:
         self.batches: list[int] = []
@@ -26,25 +26,25 @@ class Reader:
 
 
 def test_every_output_gets_every_batch() -> None:
-    first, second = Reader(), Reader()
-    shown = Dispatcher([first, second])
-    assert shown.consume([[ONE, ONE], [], [ONE]])
+    first, second = ClosingOutput(), ClosingOutput()
+    dispatcher = Dispatcher([first, second])
+    assert dispatcher.consume([[RECORD, RECORD], [], [RECORD]])
     assert first.batches == second.batches == [2, 0, 1]
-    assert shown.count == 3
+    assert dispatcher.count == 3
 
 
-def test_a_reader_that_went_away_counts_what_it_got() -> None:
-    shown = Dispatcher([Reader(got=1)])
-    assert not shown.consume([[ONE, ONE], [ONE, ONE, ONE], [ONE]])
-    assert shown.count == 3
+def test_closed_output_counts_its_events() -> None:
+    dispatcher = Dispatcher([ClosingOutput(got=1)])
+    assert not dispatcher.consume([[RECORD, RECORD], [RECORD, RECORD, RECORD], [RECORD]])
+    assert dispatcher.count == 3
 
 
-def refuse() -> None:
+def raise_output_error() -> None:
     raise OutputError("something else")
 
 
-class Full:
-    """An output that has room for some of its second batch."""
+class FullOutput:
+    """An output that is full after one event of its second batch."""
 
     def __init__(self) -> None:
         self.batches = 0
@@ -57,21 +57,21 @@ class Full:
             raise error
 
 
-def test_an_output_that_is_full_ends_it_and_counts_what_it_has() -> None:
-    follower = Reader()
-    shown = Dispatcher([Full()], [follower])
-    assert not shown.consume([[ONE, ONE], [ONE, ONE, ONE], [ONE]])
-    assert shown.count == 3 and follower.batches == [2, 1]
-    assert str(shown.failure) == "no space"
-    assert not shown.attempt(refuse)
-    assert str(shown.failure) == "no space", "the first is the reason"
+def test_full_output_stops_and_counts() -> None:
+    observer = ClosingOutput()
+    dispatcher = Dispatcher([FullOutput()], [observer])
+    assert not dispatcher.consume([[RECORD, RECORD], [RECORD, RECORD, RECORD], [RECORD]])
+    assert dispatcher.count == 3 and observer.batches == [2, 1]
+    assert str(dispatcher.failure) == "no space"
+    assert not dispatcher.attempt(raise_output_error)
+    assert str(dispatcher.failure) == "no space", "the first is the reason"
 
 
-def test_who_follows_gets_ends_too_and_only_what_was_shown() -> None:
-    end = ONE._replace(packet=bytes(14) + END.to_bytes(2, "little"))
-    follower, told = Reader(), list[int]()
-    shown = Dispatcher([Reader(got=1)], [follower], told.append)
-    assert not shown.consume([[ONE, end], [ONE, ONE, end], [ONE]])
-    assert follower.batches == [2, 1]
-    assert shown.count == 2
-    assert told == [1]
+def test_observers_get_frees_too() -> None:
+    free = RECORD._replace(packet=bytes(14) + SKB_FREE.to_bytes(2, "little"))
+    observer, batch_counts = ClosingOutput(), list[int]()
+    dispatcher = Dispatcher([ClosingOutput(got=1)], [observer], batch_counts.append)
+    assert not dispatcher.consume([[RECORD, free], [RECORD, RECORD, free], [RECORD]])
+    assert observer.batches == [2, 1]
+    assert dispatcher.count == 2
+    assert batch_counts == [1]

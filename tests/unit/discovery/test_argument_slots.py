@@ -1,4 +1,4 @@
-"""Arguments of handlers, where contexts have them."""
+"""Arguments of handlers, at their offsets in the context."""
 
 from __future__ import annotations
 
@@ -27,30 +27,32 @@ def offset_in_c(name: str) -> int:
     return int(found[1], 0)
 
 
-PACKET, REASON = offset_in_c("SLOT_SKB"), offset_in_c("SLOT_REASON")
-PROGRAM = [Insn(LOAD, 6, 1, off=PACKET), Insn(LOAD, 7, 1, off=REASON), Insn(LOAD, 2, 6, off=16)]
+SKB, REASON = offset_in_c("SLOT_SKB"), offset_in_c("SLOT_REASON")
+PROGRAM = [Insn(LOAD, 6, 1, off=SKB), Insn(LOAD, 7, 1, off=REASON), Insn(LOAD, 2, 6, off=16)]
 
 
-def test_arguments_are_read_where_they_are() -> None:
-    done = patch_arguments([*PROGRAM, Insn(EXIT_PROGRAM)], ArgumentSlots(2, 3), tracing_ctx_offset)
-    assert [insn.off for insn in done[:3]] == [8, 16, 16]
-    assert done[2:] == [PROGRAM[2], Insn(EXIT_PROGRAM)]
+def test_slots_become_context_offsets() -> None:
+    patched = patch_arguments(
+        [*PROGRAM, Insn(EXIT_PROGRAM)], ArgumentSlots(2, 3), tracing_ctx_offset
+    )
+    assert [insn.off for insn in patched[:3]] == [8, 16, 16]
+    assert patched[2:] == [PROGRAM[2], Insn(EXIT_PROGRAM)]
 
 
-def test_an_argument_that_there_is_not_is_zero() -> None:
-    done = patch_arguments(PROGRAM, ArgumentSlots(1), tracing_ctx_offset)
-    assert done[0].off == 0
-    assert done[1] == Insn(ALU64 | MOV, 7)
+def test_missing_argument_is_zero() -> None:
+    patched = patch_arguments(PROGRAM, ArgumentSlots(1), tracing_ctx_offset)
+    assert patched[0].off == 0
+    assert patched[1] == Insn(ALU64 | MOV, 7)
 
 
 def test_registers_of_this_machine() -> None:
     if platform.machine() != "x86_64":
         pytest.skip("missing: the words of this machine's pt_regs, in this test")
     assert [pt_regs_offset(number) // 8 for number in range(1, 6)] == list(X86_WORDS)
-    done = patch_arguments(PROGRAM, ArgumentSlots(5, 1), pt_regs_offset)
-    assert [insn.off for insn in done] == [72, 112, 16]
+    patched = patch_arguments(PROGRAM, ArgumentSlots(5, 1), pt_regs_offset)
+    assert [insn.off for insn in patched] == [72, 112, 16]
 
 
-def test_no_context_has_the_marks() -> None:
-    assert min(PACKET, REASON) > 8 * 512, "larger than any struct pt_regs"
-    assert PACKET != REASON and max(PACKET, REASON) < 1 << 15
+def test_slots_are_beyond_any_context() -> None:
+    assert min(SKB, REASON) > 8 * 512, "larger than any struct pt_regs"
+    assert SKB != REASON and max(SKB, REASON) < 1 << 15

@@ -1,4 +1,4 @@
-"""What is kept of the kernel's functions comes back as it was."""
+"""Cached facts about the kernel's functions are read back unchanged."""
 
 from __future__ import annotations
 
@@ -34,50 +34,55 @@ TRACEABLE = TraceableFunctions(
 NAMES = {"_text", "kfree_skbmem", "nft_do_chain"}
 
 
-def test_it_comes_back_from_json() -> None:
-    kept = make_function_facts(
+def test_facts_round_trip_through_json() -> None:
+    facts = make_function_facts(
         DiscoveryResult((RECEIVE, BRIDGE), (ABSENT,)), SYMBOLS, TRACEABLE, NAMES
     )
-    discovery, symbols, traceable = function_facts_from_json(json.loads(json.dumps(kept.to_json())))
+    discovery, symbols, traceable = function_facts_from_json(
+        json.loads(json.dumps(facts.to_json()))
+    )
 
-    assert discovery == kept.discovery
+    assert discovery == facts.discovery
     assert symbols.by_name == {"_text": (1,), "kfree_skbmem": (2,), "nft_do_chain[nf_tables]": (3,)}
     assert set(traceable) == {("kfree_skbmem", ""), ("nft_do_chain", "nf_tables")}
 
 
 @pytest.fixture
 def identity(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
-    """What stands for this boot; a test may change it."""
+    """The identity of this boot; a test may change it."""
     boot: list[str | None] = ["boot 1"]
     monkeypatch.setattr(cached_functions, "addresses_identity", lambda: boot[0])
     return boot
 
 
-def types() -> BTF:
+def reason_btf() -> BTF:
     return btf_of(("skb_drop_reason", {"SKB_NOT_DROPPED_YET": 0}))
 
 
-def test_an_answer_holds_for_a_boot_and_its_modules(
-    tmp_path: Path, identity: list[str | None]
-) -> None:
-    cache, made = Cache(tmp_path / "cache"), iter(range(10))
+def test_facts_are_valid_for_boot_and_modules(tmp_path: Path, identity: list[str | None]) -> None:
+    cache, numbers = Cache(tmp_path / "cache"), iter(range(10))
 
-    def answer(*modules: str) -> int:
-        return FactCache(cache, types(), modules).get("functions", lambda: next(made))
+    def cached_number(*modules: str) -> int:
+        return FactCache(cache, reason_btf(), modules).get("functions", lambda: next(numbers))
 
-    assert [answer(), answer(), answer("bridge"), answer("bridge")] == [0, 0, 1, 1]
+    assert [cached_number(), cached_number(), cached_number("bridge"), cached_number("bridge")] == [
+        0,
+        0,
+        1,
+        1,
+    ]
     identity[0] = "boot 2"
-    assert [answer(), answer()] == [2, 2]
-    identity[0] = None  # /proc does not tell
-    assert [answer(), answer()] == [3, 4]
+    assert [cached_number(), cached_number()] == [2, 2]
+    identity[0] = None  # /proc doesn't have it
+    assert [cached_number(), cached_number()] == [3, 4]
 
 
-def test_an_error_is_not_kept(tmp_path: Path, identity: list[str | None]) -> None:
+def test_errors_are_not_cached(tmp_path: Path, identity: list[str | None]) -> None:
     cache = Cache(tmp_path / "cache")
 
     def refuse() -> int:
         raise KernelError("no")
 
     with pytest.raises(KernelError):
-        FactCache(cache, types(), ()).get("functions", refuse)
-    assert FactCache(cache, types(), ()).get("functions", lambda: 7) == 7
+        FactCache(cache, reason_btf(), ()).get("functions", refuse)
+    assert FactCache(cache, reason_btf(), ()).get("functions", lambda: 7) == 7

@@ -1,4 +1,4 @@
-"""--functions: what is a list of names, and where the names are."""
+"""--functions: formats of a list of names, and the modules of the names."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from tests.unit.discovery.test_functions import Kernel
         ('[{"name": "tp:kfree_skb", "module": "ovs"}]', ["tp:kfree_skb"]),
     ],
 )
-def test_a_list(text: str, names: list[str]) -> None:
+def test_formats_of_a_list(text: str, names: list[str]) -> None:
     assert list(parse_names(text)) == names
 
 
 @pytest.mark.parametrize(
-    ("text", "wrong"),
+    ("text", "problem"),
     [
         ("", "it names no function"),
         ("# nothing\n", "it names no function"),
@@ -59,16 +59,16 @@ def test_a_list(text: str, names: list[str]) -> None:
         ('["a b"]', "entry 1 is not a function name"),
     ],
 )
-def test_what_is_no_list(text: str, wrong: str, tmp_path: Path) -> None:
+def test_malformed_list_is_named(text: str, problem: str, tmp_path: Path) -> None:
     file = tmp_path / "list"
     file.write_text(text)
     with pytest.raises(ListError) as caught:
         read_names(file)
-    assert f"--functions {file}: {wrong}" in str(caught.value)
+    assert f"--functions {file}: {problem}" in str(caught.value)
     assert "--function-list" in str(caught.value)
 
 
-def test_what_can_not_be_read(tmp_path: Path) -> None:
+def test_unreadable_list_is_named(tmp_path: Path) -> None:
     with pytest.raises(ListError, match="No such file"):
         read_names(tmp_path / "none")
     with pytest.raises(ListError, match="Is a directory"):
@@ -80,15 +80,15 @@ def test_what_can_not_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom"])
-def test_a_device_that_never_ends_is_no_list(device: str) -> None:
+def test_endless_device_is_refused(device: str) -> None:
     with pytest.raises(ListError, match=f"--functions {device}: it is longer than 64 MiB"):
         read_names(Path(device))
 
 
-def test_standard_input_is_read_to_its_end() -> None:
-    """Also one that comes in pieces."""
+def test_standard_input_is_read_to_eof() -> None:
+    """Through a pipe it comes in several reads."""
     reading, writing = os.pipe()
-    kept = os.dup(0)
+    stdin = os.dup(0)
     os.dup2(reading, 0)
     try:
         names = [f"function_{number}" for number in range(20_000)]
@@ -104,8 +104,8 @@ def test_standard_input_is_read_to_its_end() -> None:
         feeder.join()
         assert os.fstat(0), "it is still open"
     finally:
-        os.dup2(kept, 0)
-        os.close(kept)
+        os.dup2(stdin, 0)
+        os.close(stdin)
         os.close(reading)
 
 
@@ -119,7 +119,7 @@ def kernel() -> Kernel:
 
 
 class Modules:
-    """Loaded modules; counts how often one is read."""
+    """Loaded modules; records which are read."""
 
     def __init__(self, base: Kernel) -> None:
         self.types = {name: base.module(f"{name}_fn", "shared") for name in ("alpha", "beta")}
@@ -142,7 +142,9 @@ class Modules:
         (["none", "x[gone]"], ["none", "x[gone]"], ["gone", "alpha", "beta"]),
     ],
 )
-def test_names_find_their_modules(names: list[str], displays: list[str], read: list[str]) -> None:
+def test_names_are_resolved_to_modules(
+    names: list[str], displays: list[str], read: list[str]
+) -> None:
     base = kernel()
     modules = Modules(base)
     found = resolve_names(tuple(names), base.btf(), {}, modules.load, ["alpha", "beta"])
@@ -152,7 +154,7 @@ def test_names_find_their_modules(names: list[str], displays: list[str], read: l
     assert set(found.modules) == used
 
 
-def test_exactly_what_is_listed_is_found() -> None:
+def test_only_listed_functions_are_found() -> None:
     base = kernel()
     selection = Selection(only=frozenset(("ip_rcv", "alpha_fn[alpha]", "tp:kfree_skb", "shared")))
     modules = {"alpha": Modules(base).types["alpha"]}
@@ -163,13 +165,13 @@ def test_exactly_what_is_listed_is_found() -> None:
     assert discover_functions(base.btf(), modules, None, None, narrowed).functions == ()
 
 
-def test_every_missing_name_has_its_reason() -> None:
+def test_every_missing_name_has_a_reason() -> None:
     base = kernel()
     missing = ["nosuch", "vprintk", "x[gone]", "ip_rcv", "tp:kfree_skb", "tp:nosuch", "other"]
     by_functions = explain_missing(
         missing, LookupScope(base.btf(), {}, is_tracepoint_backend=False)
     )
-    assert {name: why for why, names in by_functions.items() for name in names} == {
+    assert {name: reason for reason, names in by_functions.items() for name in names} == {
         "nosuch": "it is not in this kernel's BTF",
         "other": "it is not in this kernel's BTF",
         "vprintk": "it takes no sk_buff: trace it with --filter-non-skb-funcs",
@@ -184,7 +186,7 @@ def test_every_missing_name_has_its_reason() -> None:
     assert list(by_tracepoints) == ["a function, and --backend tracepoint traces none"]
 
 
-def test_nothing_left_of_a_list_says_why() -> None:
+def test_untraceable_list_is_explained() -> None:
     base = kernel()
     selection = Selection(only=frozenset(("nosuch", "vprintk")))
     discovery = discover_functions(base.btf(), {}, None, None, selection)
@@ -195,6 +197,6 @@ def test_nothing_left_of_a_list_says_why() -> None:
     assert "vprintk: it takes no sk_buff" in error
 
 
-def test_the_document_of_a_list_is_a_list() -> None:
+def test_listing_document_is_a_list() -> None:
     functions = [{"name": "ip_rcv", "module": None, "attachable": False}]
     assert parse_names(json.dumps({"metadata": {}, "functions": functions})) == ("ip_rcv",)

@@ -1,4 +1,4 @@
-"""The tables of levels and categories, held against what four kernels really have."""
+"""The tables of priorities and categories, compared with the functions of four kernels."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LIMITS = {0: (10, 20), 1: (50, 80), 2: (150, 260)}
 
 
 def recorded(kernel: str, modules: bool = True) -> list[tuple[str, str]]:
-    """(name, module) of every function that takes a packet and can be traced there."""
+    """Return (name, module) of every traceable function of a kernel that takes an sk_buff."""
     functions = (row[0].split("@") for row in _ROWS if kernel in row[1:])
     return [(name, module) for name, module in functions if modules or not module]
 
 
-def listed() -> dict[str, int]:
+def listed_priorities() -> dict[str, int]:
     return {
         name: int(row.key)
         for row in function_tables.load_table("priorities")
@@ -34,7 +34,7 @@ def listed() -> dict[str, int]:
 
 @pytest.mark.parametrize("modules", [False, True])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_the_size_of_every_level(kernel: str, modules: bool) -> None:
+def test_sizes_of_priorities(kernel: str, modules: bool) -> None:
     names = {name for name, _ in recorded(kernel, modules)}
     levels = Counter(map(function_tables.function_priority, names))
     for level, (least, most) in LIMITS.items():
@@ -43,9 +43,9 @@ def test_the_size_of_every_level(kernel: str, modules: bool) -> None:
     assert levels[3] > 1000
 
 
-def test_no_name_is_listed_that_no_kernel_has() -> None:
-    known = {name for kernel in KERNELS for name, _ in recorded(kernel)}
-    assert listed().keys() - known == set()
+def test_every_listed_name_exists() -> None:
+    existing = {name for kernel in KERNELS for name, _ in recorded(kernel)}
+    assert listed_priorities().keys() - existing == set()
 
 
 def test_no_name_is_listed_twice() -> None:
@@ -59,7 +59,7 @@ def test_no_name_is_listed_twice() -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_level_0_is_whole_everywhere(kernel: str) -> None:
+def test_priority_0_is_in_every_kernel(kernel: str) -> None:
     names = {name for name, _ in recorded(kernel)}
     for row in function_tables.load_table("priorities"):
         for word in row.names:
@@ -69,7 +69,7 @@ def test_level_0_is_whole_everywhere(kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("modules", [False, True])
-def test_few_functions_fall_outside_every_category(kernel: str, modules: bool) -> None:
+def test_few_functions_have_no_category(kernel: str, modules: bool) -> None:
     functions = recorded(kernel, modules)
     other = [
         name
@@ -85,11 +85,11 @@ def test_no_category_is_empty(kernel: str) -> None:
     assert found == set(function_tables.categories())
 
 
-def test_every_row_of_categories_decides_something() -> None:
-    known = {entry for kernel in KERNELS for entry in recorded(kernel)}
-    busy = {function_tables.matching_row(name, module) for name, module in known}
+def test_every_category_row_matches() -> None:
+    functions = {entry for kernel in KERNELS for entry in recorded(kernel)}
+    matching = {function_tables.matching_row(name, module) for name, module in functions}
     rows = {row for row in function_tables.load_table("categories") if row.key != "strip"}
-    assert rows - busy == set()
+    assert rows - matching == set()
 
 
 @pytest.mark.parametrize(
@@ -127,27 +127,27 @@ def test_every_row_of_categories_decides_something() -> None:
         ("__bpf_trace_consume_skb", "", "drop"),
     ],
 )
-def test_categories_that_one_would_expect(name: str, module: str, category: str) -> None:
+def test_category_of_a_function(name: str, module: str, category: str) -> None:
     assert function_tables.category(name, module) == category
 
 
-def test_tracepoints_have_levels() -> None:
+def test_priorities_of_tracepoints() -> None:
     for name in ("kfree_skb", "consume_skb", "netif_receive_skb", "net_dev_queue", "net_dev_xmit"):
         assert function_tables.tracepoint_priority(name) == 0
     assert function_tables.tracepoint_priority("qdisc_enqueue") == 2
     assert function_tables.tracepoint_priority("unheard_of") == 3
 
 
-def test_the_categories_are_these() -> None:
-    promised = """
+def test_names_of_categories() -> None:
+    documented = """
     nft netfilter conntrack nat ip ipv6 tcp udp icmp netdev bridge routing ipsec tunnel qdisc
     socket drop other
     """
-    assert set(function_tables.categories()) == set(promised.split())
+    assert set(function_tables.categories()) == set(documented.split())
     assert function_tables.categories()[-1] == "other"
 
 
 @pytest.mark.parametrize("text", ["1 | ip_rcv", "1 | ip_rcv |", "| a | b", "1 || why"])
-def test_a_row_without_a_why_is_refused(text: str) -> None:
+def test_row_without_reason_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="line 2"):
         function_tables.parse_rows(f"# comment\n{text}\n")

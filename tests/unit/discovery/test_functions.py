@@ -1,4 +1,4 @@
-"""Which functions are found, in small BTFs written for it; tests/native looks at a real one."""
+"""Discovery of functions in small BTFs that the tests encode; tests/native has a real one."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pypwru.kernel.ftrace import TraceableFunctions, parse_traceable, parse_trac
 from pypwru.kernel.kallsyms import Symbols, parse_symbols
 from tests.data.btf_encoder import Encoder
 
-EVERY = Selection()
+ALL_FUNCTIONS = Selection()
 
 
 class Kernel:
-    """An encoder with the types that prototypes here are made of."""
+    """An encoder with the types of the prototypes of these tests."""
 
     def __init__(self) -> None:
         self.encoder = e = Encoder()
@@ -58,16 +58,18 @@ class Kernel:
         return BTF(parse(split.bytes(), parse(self.encoder.bytes())))
 
 
-def found(kernel: Kernel, selection: Selection = EVERY) -> dict[str, tuple[int, int]]:
+def discovered_args(
+    kernel: Kernel, selection: Selection = ALL_FUNCTIONS
+) -> dict[str, tuple[int, int]]:
     result = discover_functions(kernel.btf(), {}, None, None, selection)
     return {one.display: (one.skb_arg, one.reason_arg) for one in result.functions}
 
 
-def why(discovery: DiscoveryResult) -> dict[str, str]:
-    return {function.display: why for function, why in discovery.unattachable}
+def unattachable_reasons(discovery: DiscoveryResult) -> dict[str, str]:
+    return {function.display: reason for function, reason in discovery.unattachable}
 
 
-def test_the_position_is_the_first_packet() -> None:
+def test_skb_arg_is_the_first_skb() -> None:
     kernel = Kernel()
     kernel.function("first", kernel.skb)
     kernel.function("fifth", *[kernel.int] * 4, kernel.skb)
@@ -75,7 +77,7 @@ def test_the_position_is_the_first_packet() -> None:
     # pwru counts (skb, x, skb) as 2, the register of x.
     kernel.function("bpf_skops_hdr_opt_len", kernel.pointer, kernel.skb, kernel.int, kernel.skb)
     kernel.function("none", kernel.pointer)
-    assert found(kernel) == {
+    assert discovered_args(kernel) == {
         "first": (1, 0),
         "fifth": (5, 0),
         "const": (2, 0),
@@ -83,7 +85,7 @@ def test_the_position_is_the_first_packet() -> None:
     }
 
 
-def test_registers_are_counted_over_values_that_need_two() -> None:
+def test_wide_arguments_take_two_registers() -> None:
     kernel = Kernel()
     kernel.function("two_words", kernel.two_words, kernel.skb)
     kernel.function("one_word", kernel.one_word, kernel.skb)
@@ -91,31 +93,33 @@ def test_registers_are_counted_over_values_that_need_two() -> None:
     kernel.function("pushed_out", *[kernel.two_words] * 2, kernel.int, kernel.skb)
     kernel.function("large", kernel.large, kernel.skb)
     kernel.function("large_behind", kernel.skb, kernel.large)
-    assert found(kernel) == {
+    assert discovered_args(kernel) == {
         "two_words": (3, 0),
         "one_word": (2, 0),
         "quad": (4, 0),
         "large_behind": (1, 0),
     }
-    refused = why(discover_functions(kernel.btf(), {}, None, None, EVERY))
+    refused = unattachable_reasons(discover_functions(kernel.btf(), {}, None, None, ALL_FUNCTIONS))
     assert refused["pushed_out"] == "argument 4: only the first 5 can be read"
     assert "bytes is passed by value" in refused["large"]
 
 
-def test_a_sixth_argument_is_refused_with_its_place() -> None:
+def test_sixth_argument_is_unattachable() -> None:
     kernel = Kernel()
     kernel.function("ip_generic_getfrag", *[kernel.int] * 5, kernel.skb)
-    discovery = discover_functions(kernel.btf(), {}, None, None, EVERY)
+    discovery = discover_functions(kernel.btf(), {}, None, None, ALL_FUNCTIONS)
     assert discovery.functions == ()
-    assert why(discovery) == {"ip_generic_getfrag": "argument 6: only the first 5 can be read"}
+    assert unattachable_reasons(discovery) == {
+        "ip_generic_getfrag": "argument 6: only the first 5 can be read"
+    }
 
 
-def test_the_reason_is_found_by_type() -> None:
+def test_reason_arg_is_found_by_type() -> None:
     kernel = Kernel()
     kernel.function("kfree_skb_reason", kernel.skb, kernel.reason)
     kernel.function("sk_skb_reason_drop", kernel.pointer, kernel.skb, kernel.reason)
     kernel.function("kfree_skb_list_reason", kernel.skb, kernel.reason)
-    assert found(kernel) == {
+    assert discovered_args(kernel) == {
         "kfree_skb_reason": (1, 2),
         "sk_skb_reason_drop": (2, 3),
         "kfree_skb_list_reason": (1, 2),
@@ -130,30 +134,30 @@ def symbols(*lines: str) -> Symbols:
     return parse_symbols("".join(f"{line}\n" for line in lines))
 
 
-def test_only_what_ftrace_lists_under_its_own_name_is_traced() -> None:
+def test_ftrace_lists_traceable_functions() -> None:
     kernel = Kernel()
     for name in ("ip_rcv", "inlined", "xfrm_prep", "veth_xmit"):
         kernel.function(name, kernel.skb)
     listed = traceable("ip_rcv", "xfrm_prep.isra.0", "veth_xmit [veth]")
-    discovery = discover_functions(kernel.btf(), {}, listed, None, EVERY)
+    discovery = discover_functions(kernel.btf(), {}, listed, None, ALL_FUNCTIONS)
     assert [one.name for one in discovery.functions] == ["ip_rcv"]
-    assert why(discovery).keys() == {"inlined", "xfrm_prep", "veth_xmit"}
-    assert "xfrm_prep.isra.0" in why(discovery)["xfrm_prep"]
-    assert "ftrace can't hook it" in why(discovery)["inlined"]
+    assert unattachable_reasons(discovery).keys() == {"inlined", "xfrm_prep", "veth_xmit"}
+    assert "xfrm_prep.isra.0" in unattachable_reasons(discovery)["xfrm_prep"]
+    assert "ftrace can't hook it" in unattachable_reasons(discovery)["inlined"]
 
 
-def test_a_module_has_its_own_names() -> None:
+def test_modules_have_their_own_names() -> None:
     kernel = Kernel()
     kernel.function("start_xmit", kernel.pointer, kernel.skb)
     modules = {"virtio_net": kernel.module("start_xmit"), "veth": kernel.module("gone")}
     listed = traceable("start_xmit", "start_xmit [virtio_net]", "gone")
     table = symbols("ffffffff81000000 t start_xmit", "ffffffffc0000000 t start_xmit\t[virtio_net]")
-    discovery = discover_functions(kernel.btf(), modules, listed, table, EVERY)
+    discovery = discover_functions(kernel.btf(), modules, listed, table, ALL_FUNCTIONS)
     assert [(one.display, one.skb_arg, one.addresses) for one in discovery.functions] == [
         ("start_xmit", 2, (0xFFFFFFFF81000000,)),
         ("start_xmit[virtio_net]", 1, (0xFFFFFFFFC0000000,)),
     ]
-    assert why(discovery).keys() == {"gone[veth]"}
+    assert unattachable_reasons(discovery).keys() == {"gone[veth]"}
 
 
 DUPLICATES = (
@@ -183,44 +187,46 @@ DUPLICATES = (
 def test_addresses_of_a_shared_name(listing: TraceableFunctions, expected: tuple[int, ...]) -> None:
     kernel = Kernel()
     kernel.function("reg_vif_xmit", kernel.skb)
-    discovery = discover_functions(kernel.btf(), {}, listing, symbols(*DUPLICATES), EVERY)
+    discovery = discover_functions(kernel.btf(), {}, listing, symbols(*DUPLICATES), ALL_FUNCTIONS)
     (function,) = discovery.functions
     assert function.addresses == expected
 
 
-def test_a_name_without_an_address_is_said() -> None:
+def test_name_without_address_is_unattachable() -> None:
     kernel = Kernel()
     kernel.function("ip_rcv", kernel.skb)
     kernel.function("gone", kernel.skb)
-    discovery = discover_functions(kernel.btf(), {}, None, symbols(*DUPLICATES), EVERY)
+    discovery = discover_functions(kernel.btf(), {}, None, symbols(*DUPLICATES), ALL_FUNCTIONS)
     assert [one.name for one in discovery.functions] == ["ip_rcv"]
-    assert why(discovery) == {"gone": "it has no address in /proc/kallsyms"}
+    assert unattachable_reasons(discovery) == {"gone": "it has no address in /proc/kallsyms"}
 
 
-def test_one_name_with_two_prototypes_is_not_guessed() -> None:
+def test_ambiguous_prototype_is_unattachable() -> None:
     kernel = Kernel()
     kernel.function("add_grec", kernel.skb)
     kernel.function("add_grec", kernel.pointer, kernel.skb)
     kernel.function("alike", kernel.skb, kernel.int)
     kernel.function("alike", kernel.skb)
-    discovery = discover_functions(kernel.btf(), {}, None, None, EVERY)
+    discovery = discover_functions(kernel.btf(), {}, None, None, ALL_FUNCTIONS)
     assert [one.name for one in discovery.functions] == ["alike"]
-    assert "different arguments" in why(discovery)["add_grec"]
+    assert "different arguments" in unattachable_reasons(discovery)["add_grec"]
 
 
-def test_selection_by_name_level_and_category() -> None:
+def test_select_by_name_priority_category() -> None:
     kernel = Kernel()
     for name in ("ip_rcv", "ip_rcv_core", "tcp_v4_rcv", "tcp_ack", "nobody_lists_this"):
         kernel.function(name, kernel.skb)
-    assert found(kernel, Selection(filter_func="ip_rcv")).keys() == {"ip_rcv"}
-    assert found(kernel, Selection(priority=0)).keys() == {"ip_rcv_core", "tcp_v4_rcv"}
-    assert found(kernel, Selection(categories=frozenset({"tcp"}))).keys() == {
+    assert discovered_args(kernel, Selection(filter_func="ip_rcv")).keys() == {"ip_rcv"}
+    assert discovered_args(kernel, Selection(priority=0)).keys() == {"ip_rcv_core", "tcp_v4_rcv"}
+    assert discovered_args(kernel, Selection(categories=frozenset({"tcp"}))).keys() == {
         "tcp_v4_rcv",
         "tcp_ack",
     }
     both = Selection(filter_func="tcp_.*", priority=1, categories=frozenset({"tcp", "ip"}))
-    assert found(kernel, both).keys() == {"tcp_v4_rcv"}
-    assert found(kernel, Selection(categories=frozenset({"other"}))).keys() == {"nobody_lists_this"}
+    assert discovered_args(kernel, both).keys() == {"tcp_v4_rcv"}
+    assert discovered_args(kernel, Selection(categories=frozenset({"other"}))).keys() == {
+        "nobody_lists_this"
+    }
 
 
 @pytest.mark.parametrize(
@@ -234,18 +240,18 @@ def test_selection_by_name_level_and_category() -> None:
         ),
     ],
 )
-def test_what_does_not_exist_is_a_usage_error(arguments: dict[str, object], words: str) -> None:
+def test_unknown_priority_or_category(arguments: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         Selection(**arguments)  # type: ignore[arg-type]
 
 
-def test_tracepoints_by_index_of_raw_arguments() -> None:
+def test_tracepoint_argument_indexes() -> None:
     kernel = Kernel()
     kernel.tracepoint("kfree_skb", kernel.skb, kernel.pointer, kernel.reason, kernel.pointer)
     kernel.tracepoint("tcp_send_reset", kernel.pointer, kernel.const, kernel.other_enum)
     kernel.tracepoint("qdisc_dequeue", kernel.pointer, kernel.pointer, kernel.int, kernel.skb)
     kernel.tracepoint("sched_switch", kernel.int, kernel.pointer)
-    assert discover_tracepoints(kernel.btf(), EVERY) == (
+    assert discover_tracepoints(kernel.btf(), ALL_FUNCTIONS) == (
         Tracepoint("kfree_skb", 0, 2, "drop", 0),
         Tracepoint("tcp_send_reset", 1, None, "tcp", 1),
         Tracepoint("qdisc_dequeue", 3, None, "qdisc", 2),
@@ -257,25 +263,29 @@ def test_tracepoints_by_index_of_raw_arguments() -> None:
     ]
 
 
-def test_a_plan_groups_by_handler() -> None:
+def test_plan_groups_by_handler() -> None:
     kernel = Kernel()
     kernel.function("ip_rcv", kernel.skb)
     kernel.function("sk_skb_reason_drop", kernel.pointer, kernel.skb, kernel.reason)
     kernel.function("tcp_v4_rcv", kernel.skb)
     kernel.function("tcp_ack", kernel.pointer, kernel.skb)
     kernel.tracepoint("kfree_skb", kernel.skb)
-    plan = plan_functions(Backend.KPROBE, discover_functions(kernel.btf(), {}, None, None, EVERY))
+    plan = plan_functions(
+        Backend.KPROBE, discover_functions(kernel.btf(), {}, None, None, ALL_FUNCTIONS)
+    )
     assert {key: [one.name for one in group] for key, group in plan.groups.items()} == {
         Handler("trace_skb", 1, 0): ["ip_rcv", "tcp_v4_rcv"],
         Handler("trace_skb", 2, 0): ["tcp_ack"],
         Handler("trace_skb", 2, 3): ["sk_skb_reason_drop"],
     }
     assert (plan.target_count, plan.addresses) == (4, 0)
-    other = plan_tracepoints(discover_tracepoints(kernel.btf(), EVERY))
+    other = plan_tracepoints(discover_tracepoints(kernel.btf(), ALL_FUNCTIONS))
     assert (other.backend, other.target_count, other.groups) == (Backend.TRACEPOINT, 1, {})
 
 
-def nothing(kernel: Kernel, selection: Selection, listed: TraceableFunctions | None = None) -> str:
+def no_match_message(
+    kernel: Kernel, selection: Selection, listed: TraceableFunctions | None = None
+) -> str:
     btf = kernel.btf()
     discovery = discover_functions(btf, {}, listed, None, selection)
     assert discovery.functions == ()
@@ -285,33 +295,37 @@ def nothing(kernel: Kernel, selection: Selection, listed: TraceableFunctions | N
     return str(error)
 
 
-def test_finding_nothing_says_what_to_type() -> None:
+def test_no_match_names_the_cure() -> None:
     kernel = Kernel()
     for name in ("ip_rcv", "ip_rcv_core", "tcp_v4_rcv"):
         kernel.function(name, kernel.skb)
     kernel.function("sock_poll", kernel.pointer)
-    what = "Cannot find a matching kernel function: "
+    prefix = "Cannot find a matching kernel function: "
     for expression, words in {
         "ip_recv": "ip_recv is not in this kernel's BTF; did you mean ip_rcv",
         "sock_poll": "sock_poll has no sk_buff argument; ",
         "zzz": "add --all-kmods",
         "ip_re.*": "loosen --filter-func 'ip_re.*', or add --all-kmods",
     }.items():
-        message = nothing(kernel, Selection(filter_func=expression))
-        assert message.startswith(what) and words in message
-    assert "--priority 0" in nothing(kernel, Selection(filter_func="ip_rcv", priority=0))
-    assert "--category nft" in nothing(kernel, Selection(categories=frozenset({"nft"})))
-    refused = nothing(kernel, Selection(filter_func="ip_rcv"), traceable("other"))
+        message = no_match_message(kernel, Selection(filter_func=expression))
+        assert message.startswith(prefix) and words in message
+    assert "--priority 0" in no_match_message(kernel, Selection(filter_func="ip_rcv", priority=0))
+    assert "--category nft" in no_match_message(kernel, Selection(categories=frozenset({"nft"})))
+    refused = no_match_message(kernel, Selection(filter_func="ip_rcv"), traceable("other"))
     assert "ip_rcv can't be traced (ftrace can't hook it" in refused
-    unhooked = nothing(kernel, EVERY, traceable("other"))
+    unhooked = no_match_message(kernel, ALL_FUNCTIONS, traceable("other"))
     assert "none to be hooked; pypwru --list-functions has the reasons" in unhooked
     kernel.tracepoint("sched_switch", kernel.pointer)
-    assert nothing(kernel, EVERY, traceable("other")) == unhooked, "it has no packet"
+    assert no_match_message(kernel, ALL_FUNCTIONS, traceable("other")) == unhooked, (
+        "it has no packet"
+    )
     kernel.tracepoint("kfree_skb", kernel.skb)
-    assert "trace with --backend tracepoint" in nothing(kernel, EVERY, traceable("other"))
+    assert "trace with --backend tracepoint" in no_match_message(
+        kernel, ALL_FUNCTIONS, traceable("other")
+    )
 
 
-def test_finding_no_tracepoint_names_near_ones() -> None:
+def test_no_tracepoint_suggests_similar() -> None:
     kernel = Kernel()
     kernel.tracepoint("netif_receive_skb", kernel.skb)
     message = str(no_tracepoint_error(Selection(filter_func="netif_receive"), kernel.btf(), {}))
@@ -320,15 +334,15 @@ def test_finding_no_tracepoint_names_near_ones() -> None:
     assert "--category nft" in str(no_tracepoint_error(narrow, kernel.btf(), {}))
 
 
-@pytest.mark.parametrize("selection", [EVERY, Selection("kfree_skb"), Selection("", 0)])
-def test_where_no_tracepoint_has_a_packet_another_backend_is_advised(selection: Selection) -> None:
+@pytest.mark.parametrize("selection", [ALL_FUNCTIONS, Selection("kfree_skb"), Selection("", 0)])
+def test_no_skb_tracepoint_suggests_another_backend(selection: Selection) -> None:
     kernel = Kernel()
     kernel.tracepoint("sched_switch", kernel.pointer)
     message = str(no_tracepoint_error(selection, kernel.btf(), {}))
     assert message.endswith("none with an sk_buff argument; choose another --backend")
 
 
-def test_types_without_functions_are_named_as_such() -> None:
+def test_btf_without_functions_is_named() -> None:
     kernel = Kernel()
     selection = Selection("", 3, frozenset())
     error = no_function_error(selection, kernel.btf(), {}, DiscoveryResult((), ()))

@@ -1,11 +1,11 @@
-"""What a run says that would trace nothing."""
+"""The errors of a run that would trace nothing."""
 
 from __future__ import annotations
 
 from pypwru.discovery.no_match import nothing_attached_error
 
 
-def test_the_commonest_refusal_is_named() -> None:
+def test_most_frequent_error_is_named() -> None:
     ignored = [("one", "Invalid argument"), ("two", "Device busy"), ("three", "Device busy")]
     assert str(nothing_attached_error(ignored)) == (
         "Nothing is attached: the kernel refused all 3, 2 of them with 'Device busy'; --debug "
@@ -13,5 +13,5 @@ def test_the_commonest_refusal_is_named() -> None:
     )
 
 
-def test_where_nothing_was_tried_the_words_are_pwrus() -> None:
+def test_without_attempt_error_is_that_of_pwru() -> None:
     assert str(nothing_attached_error([])).startswith("No kprobe/tc-bpf/xdp to trace!")

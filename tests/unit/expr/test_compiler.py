@@ -1,4 +1,4 @@
-"""What expressions mean, run by an interpreter that refuses what the verifier would."""
+"""The meaning of expressions, run by an interpreter that refuses what the verifier would."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ TRUE = (
 
 
 @pytest.mark.parametrize("text", TRUE)
-def test_what_holds(text: str) -> None:
+def test_true_expressions(text: str) -> None:
     assert matches(text)
     assert not matches(f"!({text})")
 
@@ -148,7 +148,7 @@ def test_what_holds(text: str) -> None:
         "(skb->dev->next->ifindex == 1) == 0",
     ],
 )
-def test_what_can_not_be_read_matches_nothing(text: str) -> None:
+def test_failed_read_does_not_match(text: str) -> None:
     assert not matches(text)
 
 
@@ -199,7 +199,7 @@ def test_what_can_not_be_read_matches_nothing(text: str) -> None:
         ('skb->letters == "abcde"', 17, "the array has 4 characters: it is never this string"),
     ],
 )  # fmt: skip
-def test_what_means_nothing_is_pointed_at(text: str, column: int, problem: str) -> None:
+def test_type_errors_have_a_column(text: str, column: int, problem: str) -> None:
     with pytest.raises(FilterError) as caught:
         compile_filter_expression(text, "skb", btf())
     message = str(caught.value)
@@ -208,12 +208,12 @@ def test_what_means_nothing_is_pointed_at(text: str, column: int, problem: str) 
 
 
 @pytest.mark.parametrize("text", ["5 == 5", "len > 5", "xdp->data", "skbfoo->len == 1", "OPEN"])
-def test_an_expression_is_about_the_packet(text: str) -> None:
+def test_expression_needs_the_root(text: str) -> None:
     with pytest.raises(FilterError, match="--filter-skb-expr must start with skb"):
         compile_filter_expression(text, "skb", btf())
 
 
-def test_the_other_root() -> None:
+def test_xdp_root() -> None:
     assert compile_filter_expression("xdp->data == 0", "xdp", btf()).body(0)
     with pytest.raises(FilterError, match="--filter-xdp-expr must start with xdp"):
         compile_filter_expression("skb->len == 0", "xdp", btf())
@@ -221,7 +221,7 @@ def test_the_other_root() -> None:
         compile_filter_expression("xdp->len == 0", "xdp", btf())
 
 
-def test_a_kernel_without_the_struct() -> None:
+def test_kernel_without_xdp_buff() -> None:
     from pypwru.btf.parse import parse
     from pypwru.btf.query import BTF
     from tests.data.btf_encoder import Encoder
@@ -232,13 +232,13 @@ def test_a_kernel_without_the_struct() -> None:
         compile_filter_expression("xdp->data", "xdp", BTF(parse(e.bytes())))
 
 
-def calls(text: str) -> int:
+def count_reads(text: str) -> int:
     body = compile_filter_expression(text, "skb", btf()).body(0)
     return sum(insn.code == ebpf.CALL_HELPER for insn in body)
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("skb->len > 5 && skb->len < 9", 1),
         ("skb->dev->ifindex == 1 && skb->dev->mtu == 2", 3),
@@ -249,11 +249,11 @@ def calls(text: str) -> int:
         ("0 && skb->len", 0),
     ],
 )
-def test_what_is_known_is_not_read_again(text: str, wanted: int) -> None:
-    assert calls(text) == wanted
+def test_common_reads_are_shared(text: str, expected: int) -> None:
+    assert count_reads(text) == expected
 
 
-def test_a_small_stack_costs_reads_and_a_smaller_one_is_refused() -> None:
+def test_small_stack_shares_fewer_reads() -> None:
     names = ("len", "minus", "u64", "s64", "u8", "s8", "state", "sign")
     text = " && ".join(f"skb->{name} != 1 && skb->{name} != 2" for name in names)
     expression = compile_filter_expression(text, "skb", btf())
@@ -265,7 +265,7 @@ def test_a_small_stack_costs_reads_and_a_smaller_one_is_refused() -> None:
         expression.body(-504)
 
 
-def test_too_much_at_once_is_refused() -> None:
+def test_too_large_expression_is_refused() -> None:
     text = "skb->len"
     for _ in range(7):
         text = f"({text} + skb->u8 * ({text}))"
@@ -276,20 +276,18 @@ def test_too_much_at_once_is_refused() -> None:
 NUMBERS = st.one_of(
     st.integers(0, 70), st.integers(0, 2**64 - 1), st.sampled_from((2**31, 2**32 - 1, 2**63))
 )
-SIGNS = st.sampled_from(("+", "-", "*", "/", "%", "&", "|", "^", "<<", ">>", "<", ">=", "=="))
+OPERATORS = st.sampled_from(("+", "-", "*", "/", "%", "&", "|", "^", "<<", ">>", "<", ">=", "=="))
 
 
-@given(NUMBERS, SIGNS, NUMBERS, st.sampled_from(("", "-", "~")))
-def test_a_constant_is_what_the_kernel_would_compute(
-    left: int, sign: str, right: int, unary: str
-) -> None:
-    """Once folded, once with a constant read from memory, of the same type."""
-    in_memory = memory((24, "<Q", left))
+@given(NUMBERS, OPERATORS, NUMBERS, st.sampled_from(("", "-", "~")))
+def test_folding_equals_run_time(left: int, operator: str, right: int, unary: str) -> None:
+    """Computed by folding, and at run time from a value of the same type in memory."""
+    data = memory((24, "<Q", left))
     if left < 2**63:
-        in_memory = memory((32, "<q", left))
+        data = memory((32, "<q", left))
     name = "u64" if left >= 2**63 else "s64"
     try:
-        text = f"{unary}({left} {sign} {right}) == {unary}(skb->{name} {sign} {right})"
-        assert matches(text, in_memory)
+        text = f"{unary}({left} {operator} {right}) == {unary}(skb->{name} {operator} {right})"
+        assert matches(text, data)
     except FilterError as problem:
         assert any(words in str(problem) for words in ("division", "shift", "never"))

@@ -1,4 +1,4 @@
-"""Members to print: where they are, and how pwru shows them."""
+"""Members to print: how they are read, and formatted as pwru does."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ SKB = memory(
 )
 
 
-def stored(members: MetadataMembers, data: bytes = SKB) -> tuple[int, ...]:
-    """What the instructions put into the array, which is full of rubbish before."""
+def run_members(members: MetadataMembers, data: bytes = SKB) -> tuple[int, ...]:
+    """Run the program, and return the array of values that it fills, uninitialized before."""
     machine = Machine(data)
     machine.arguments = (PACKET, OUT, 0, 0)
     program = members.body(-32)
@@ -44,13 +44,13 @@ def stored(members: MetadataMembers, data: bytes = SKB) -> tuple[int, ...]:
     return struct.unpack("<4Q", bytes(cell for cell in cells if cell is not None))
 
 
-def shown(*texts: str, data: bytes = SKB) -> str:
+def formatted(*texts: str, data: bytes = SKB) -> str:
     members = compile_members(texts, "skb", btf())
-    return members.format_text(stored(members, data))
+    return members.format_text(run_members(members, data))
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("skb->len", " len=2147483649"),
         ("skb.len", " len=2147483649"),
@@ -84,22 +84,22 @@ def shown(*texts: str, data: bytes = SKB) -> str:
         ("skb->double", " double=..ERR.."),
     ],
 )
-def test_text(text: str, wanted: str) -> None:
-    assert shown(text) == wanted
+def test_text(text: str, expected: str) -> None:
+    assert formatted(text) == expected
 
 
 def test_four_members_and_empty_ones() -> None:
     texts = ("skb->len", "", "skb->dev->next->mtu", "skb->flag")
-    assert shown(*texts) == " len=2147483649 mtu=0 flag=true"
+    assert formatted(*texts) == " len=2147483649 mtu=0 flag=true"
     members = compile_members(texts, "skb", btf())
-    assert stored(members) == (0x80000001, 0, 1, 0)
+    assert run_members(members) == (0x80000001, 0, 1, 0)
     assert compile_members([], "skb", btf()).format_text(()) == ""
 
 
 def test_values_for_json() -> None:
     texts = ["skb->flag", "skb->state", "skb->pairs[0]", "skb->dev"]
     members = compile_members(texts, "skb", btf())
-    assert members.json_values(stored(members)) == {
+    assert members.json_values(run_members(members)) == {
         "flag": True,
         "state": "OPEN",
         "pairs[0]": {"low": 1, "high": -2},
@@ -139,7 +139,7 @@ def test_errors(texts: list[str], problem: str) -> None:
     assert problem in str(caught.value)
 
 
-def test_a_stack_that_is_full() -> None:
+def test_full_stack_is_an_error() -> None:
     members = compile_members(["skb->len"], "skb", btf())
     assert members.body(-488)
     with pytest.raises(FilterError, match=r"--output-skb-metadata: .*stack"):

@@ -1,4 +1,4 @@
-"""Words, precedence, and errors that point at what is wrong."""
+"""Tokens, precedence, and errors with their column."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def tree(text: str) -> Node:
 
 
 def shape(node: Node) -> str:
-    """The tree with all its parentheses."""
+    """Return the tree as text, fully parenthesized."""
     match node:
-        case BinaryExpr(sign, left, right):
-            return f"({shape(left)} {sign} {shape(right)})"
-        case LogicExpr(sign, terms):
-            return "(" + f" {sign} ".join(map(shape, terms)) + ")"
-        case UnaryExpr(sign, operand):
-            return f"{sign}{shape(operand)}"
+        case BinaryExpr(operator, left, right):
+            return f"({shape(left)} {operator} {shape(right)})"
+        case LogicExpr(operator, terms):
+            return "(" + f" {operator} ".join(map(shape, terms)) + ")"
+        case UnaryExpr(operator, operand):
+            return f"{operator}{shape(operand)}"
         case MemberExpr(parent, name):
             return f"{shape(parent)}.{name}"
-        case IndexExpr(parent, place):
-            return f"{shape(parent)}[{shape(place)}]"
+        case IndexExpr(parent, index):
+            return f"{shape(parent)}[{shape(index)}]"
         case LiteralExpr(value):
             return str(value)
         case StringExpr(data):
@@ -54,7 +54,7 @@ def shape(node: Node) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("skb->a.b -> c", "skb.a.b.c"),
         ("a = 1", "(a == 1)"),
@@ -76,8 +76,8 @@ def shape(node: Node) -> str:
         ("\ta\n==\r1 ", "(a == 1)"),
     ],
 )
-def test_precedence_is_that_of_c(text: str, wanted: str) -> None:
-    assert shape(tree(text)) == wanted
+def test_precedence_of_c(text: str, expected: str) -> None:
+    assert shape(tree(text)) == expected
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_literals(text: str, value: int, number: IntType) -> None:
         ("skb" + "->next" * 100, 390, "nested too deep"),
     ],
 )
-def test_what_is_wrong_is_pointed_at(text: str, column: int, problem: str) -> None:
+def test_syntax_errors_have_a_column(text: str, column: int, problem: str) -> None:
     with pytest.raises(FilterError) as caught:
         tree(text)
     message = str(caught.value)
@@ -161,7 +161,7 @@ def test_what_is_wrong_is_pointed_at(text: str, column: int, problem: str) -> No
     assert "\n" not in message
 
 
-def test_many_terms_are_not_deep() -> None:
+def test_many_terms_are_not_nested() -> None:
     text = " || ".join(f"skb->len == {n}" for n in range(2000))
     assert isinstance(tree(text), LogicExpr)
     assert MAX_DEPTH < 2000
@@ -177,12 +177,12 @@ WORDS = st.sampled_from(
         "skb->dev->ifindex", "skb->s64",
     )
 )  # fmt: skip
-RUBBISH = st.one_of(
+RANDOM_TEXTS = st.one_of(
     st.text(max_size=60), st.lists(WORDS, max_size=25).map("".join), st.lists(WORDS).map(" ".join)
 )
 
 
-@given(RUBBISH)
+@given(RANDOM_TEXTS)
 @example("skb->cb[-1]")
 @example("skb[8388607].len")
 @example("'\n0'")
@@ -190,7 +190,7 @@ RUBBISH = st.one_of(
 @example("(skb->len)" * 300)
 @example("!" * 5000)
 @example('skb->dev->name == "\u20ac"')
-def test_rubbish_is_refused_by_an_error_of_ours(text: str) -> None:
+def test_any_text_compiles_or_is_an_error(text: str) -> None:
     for root in ("skb", "xdp"):
         try:
             compile_filter_expression(text, root, btf()).body(-64)

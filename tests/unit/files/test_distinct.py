@@ -16,8 +16,8 @@ from tests.support.records import configured
 
 
 @pytest.fixture
-def names(tmp_path: Path) -> dict[str, Path]:
-    """Of one file, and of what is not there yet."""
+def paths(tmp_path: Path) -> dict[str, Path]:
+    """Several paths of one file, and of files that don't exist yet."""
     file = tmp_path / "file.pcapng"
     file.touch()
     (tmp_path / "sub").mkdir()
@@ -39,10 +39,10 @@ def names(tmp_path: Path) -> dict[str, Path]:
     }
 
 
-SAME = ["dots", "soft", "hard", "through"]
+ALIASES = ["dots", "soft", "hard", "through"]
 
 
-def checked(config: Config, text: Path | None = None, pcap: Path | None = None) -> None:
+def check_distinct(config: Config, text: Path | None = None, pcap: Path | None = None) -> None:
     descriptors = [os.open(path, os.O_WRONLY) if path else None for path in (text, pcap)]
     try:
         require_distinct(config, *descriptors)
@@ -51,67 +51,67 @@ def checked(config: Config, text: Path | None = None, pcap: Path | None = None) 
             os.close(descriptor)
 
 
-@pytest.mark.parametrize("other", SAME)
-def test_a_capture_is_alone(names: dict[str, Path], other: str) -> None:
-    pcap, same = names["plain"], names[other]
+@pytest.mark.parametrize("other", ALIASES)
+def test_capture_shares_no_file(paths: dict[str, Path], other: str) -> None:
+    pcap, same = paths["plain"], paths[other]
     flags = f"--output-pcap {pcap}"
     with pytest.raises(UsageError, match=f"{flags} and --output-file {same} are one file"):
-        checked(configured(f"{flags} --output-file {same}"), same, pcap)
+        check_distinct(configured(f"{flags} --output-file {same}"), same, pcap)
     for flag in ("stats-file", "ready-file"):
         with pytest.raises(UsageError, match=f"{flags} and --{flag} {same} are one file"):
-            checked(configured(f"{flags} --stats --{flag} {same}"), pcap=pcap)
+            check_distinct(configured(f"{flags} --stats --{flag} {same}"), pcap=pcap)
 
 
 @pytest.mark.parametrize(("one", "other"), [("soft", "hard"), ("new", "new through")])
-def test_statistics_and_the_ready_file(names: dict[str, Path], one: str, other: str) -> None:
+def test_stats_and_ready_file_differ(paths: dict[str, Path], one: str, other: str) -> None:
     with pytest.raises(UsageError, match=r"--stats-file .* and --ready-file .* are one file"):
-        checked(configured(f"--stats --stats-file {names[one]} --ready-file {names[other]}"))
+        check_distinct(configured(f"--stats --stats-file {paths[one]} --ready-file {paths[other]}"))
 
 
 @contextmanager
-def redirected(names: dict[str, Path]) -> Iterator[None]:
-    """Standard output goes to the file, and standard error to the other."""
-    kept = os.dup(1), os.dup(2)
+def redirect_streams(paths: dict[str, Path]) -> Iterator[None]:
+    """Redirect standard output to ``plain``, and standard error to ``other``."""
+    saved = os.dup(1), os.dup(2)
     try:
         for number, name in ((1, "plain"), (2, "other")):
-            descriptor = os.open(names[name], os.O_WRONLY)
+            descriptor = os.open(paths[name], os.O_WRONLY)
             os.dup2(descriptor, number)
             os.close(descriptor)
         yield
     finally:
-        for number, descriptor in enumerate(kept, 1):
+        for number, descriptor in enumerate(saved, 1):
             os.dup2(descriptor, number)
             os.close(descriptor)
 
 
-def test_redirections(names: dict[str, Path]) -> None:
+def test_redirected_streams(paths: dict[str, Path]) -> None:
     out, err = Path("/dev/stdout"), Path("/dev/stderr")
-    with redirected(names):
+    with redirect_streams(paths):
         for flags, pcap, text, words in (
             (
-                f"--output-pcap {names['soft']}",
-                names["soft"],
+                f"--output-pcap {paths['soft']}",
+                paths["soft"],
                 None,
                 "--output-pcap .* standard out",
             ),
-            (f"--stats --stats-file {names['hard']}", None, None, "--stats-file .* standard out"),
+            (f"--stats --stats-file {paths['hard']}", None, None, "--stats-file .* standard out"),
             ("--stats --stats-file /dev/stdout", None, None, "--stats-file .* standard output"),
-            (f"--ready-file {names['other']}", None, None, "--ready-file .* standard error"),
+            (f"--ready-file {paths['other']}", None, None, "--ready-file .* standard error"),
             ("--output-pcap - --output-file /dev/stdout", out, out, "- and --output-file /dev"),
             ("--output-pcap -", err, None, "--output-pcap - and standard error"),
         ):
             with pytest.raises(UsageError, match=words):
-                checked(configured(flags), text, pcap)
-        checked(configured("--output-pcap -"), pcap=out)
-        checked(configured("--output-file /dev/stdout"), out)
+                check_distinct(configured(flags), text, pcap)
+        check_distinct(configured("--output-pcap -"), pcap=out)
+        check_distinct(configured("--output-file /dev/stdout"), out)
 
 
-def test_what_is_not_the_same(names: dict[str, Path]) -> None:
-    flags = f"--output-pcap {names['plain']} --stats --stats-file {names['new']}"
-    checked(
-        configured(f"{flags} --ready-file {names['newer']} --output-file {names['other']}"),
-        names["other"], names["plain"],
+def test_distinct_outputs(paths: dict[str, Path]) -> None:
+    flags = f"--output-pcap {paths['plain']} --stats --stats-file {paths['new']}"
+    check_distinct(
+        configured(f"{flags} --ready-file {paths['newer']} --output-file {paths['other']}"),
+        paths["other"], paths["plain"],
     )  # fmt: skip
     null = Path(os.devnull)
-    checked(configured(f"--output-pcap {names['plain']}"), null, null)
-    checked(configured(f"--stats --stats-file {names['new']} --ready-file {null}"), null)
+    check_distinct(configured(f"--output-pcap {paths['plain']}"), null, null)
+    check_distinct(configured(f"--stats --stats-file {paths['new']} --ready-file {null}"), null)

@@ -1,4 +1,4 @@
-"""Rotated files, on a real file system, with a clock of our own and small sizes."""
+"""Rotated files, on a real file system, with a fake clock and small sizes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NEVER = StopRequest(-1)
 QUIET = Log(None)
 
 
-def opened(
+def open_rotating(
     path: Path,
     max_size: int = 10,
     max_backups: int | None = None,
@@ -50,21 +50,21 @@ def opened(
     log: Log = QUIET,
     now: Callable[[], int] = lambda: NOON,
 ) -> RotatingSink:
-    asked = Rotation(max_size, max_backups, max_age, compress)
-    return RotatingSink(open_appending(path), path, asked, log, now)
+    settings = Rotation(max_size, max_backups, max_age, compress)
+    return RotatingSink(open_appending(path), path, settings, log, now)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Name to content, of packed files to what is in them."""
-    read = {
+    """Return contents by file name, of compressed files decompressed."""
+    found = {
         path.name: gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         for path in folder.iterdir()
     }
-    return dict(sorted(read.items()))
+    return dict(sorted(found.items()))
 
 
-class Ticking:
-    """A clock whose every look is a millisecond later."""
+class TickingClock:
+    """A clock that advances by a millisecond each time it is read."""
 
     def __init__(self, at: int = NOON) -> None:
         self.at = at
@@ -75,12 +75,12 @@ class Ticking:
 
 
 class Lumberjack:
-    """What lumberjack's documentation promises of ``trace.log``.
+    """A model of ``trace.log`` by lumberjack's documentation.
 
-    Differs in one: an event larger than a file is written, not refused.
+    It differs in one respect: an event larger than a file is written, not refused.
     """
 
-    def __init__(self, rotation: Rotation, clock: Ticking) -> None:
+    def __init__(self, rotation: Rotation, clock: TickingClock) -> None:
         self.rotation = rotation
         self.clock = clock
         self.current: list[bytes] | None = None
@@ -104,7 +104,7 @@ class Lumberjack:
         self.current.append(event)
 
     def prune(self, now: int) -> None:
-        """The most recent are retained up to MaxBackups; older than MaxAge goes regardless."""
+        """Retain the latest, up to MaxBackups; remove files older than MaxAge in any case."""
         if self.rotation.max_backups is not None:
             while len(self.old) > self.rotation.max_backups:
                 del self.old[min(self.old)]
@@ -114,14 +114,14 @@ class Lumberjack:
 
     def files(self) -> dict[str, bytes]:
         names = {} if self.current is None else {"trace.log": b"".join(self.current)}
-        packed = ".gz" if self.rotation.compress else ""
+        suffix = ".gz" if self.rotation.compress else ""
         for stamp, events in self.old.items():
             local = datetime.fromtimestamp(stamp / 1000).strftime("%Y-%m-%dT%H-%M-%S")
-            names[f"trace-{local}.{stamp % 1000:03}.log{packed}"] = b"".join(events)
+            names[f"trace-{local}.{stamp % 1000:03}.log{suffix}"] = b"".join(events)
         return dict(sorted(names.items()))
 
 
-# Batches of sizes of events, milliseconds that pass, or None for a new run.
+# Batches (the sizes of their events), milliseconds that pass, or None for a new run.
 ACTIONS = st.lists(
     st.lists(st.integers(2, 50), max_size=6) | st.integers(0, 2 * DAY) | st.none(), max_size=12
 )
@@ -137,10 +137,10 @@ ACTIONS = st.lists(
     ),
     ACTIONS,
 )
-def test_as_lumberjack_says(asked: Rotation, actions: list[list[int] | int | None]) -> None:
+def test_rotation_equals_model(settings: Rotation, actions: list[list[int] | int | None]) -> None:
     letters = itertools.cycle(b"abcdefghijklmnopqrstuvwxyz")
-    clock, modelled = Ticking(), Ticking()
-    model = Lumberjack(asked, modelled)
+    clock, model_clock = TickingClock(), TickingClock()
+    model = Lumberjack(settings, model_clock)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.log"
         sink = None
@@ -148,11 +148,11 @@ def test_as_lumberjack_says(asked: Rotation, actions: list[list[int] | int | Non
             if action is None:
                 if sink:
                     sink.close()
-                sink = RotatingSink(open_appending(path), path, asked, QUIET, clock)
+                sink = RotatingSink(open_appending(path), path, settings, QUIET, clock)
                 model.open()
             elif isinstance(action, int):
                 clock.at += action
-                modelled.at += action
+                model_clock.at += action
             elif sink:
                 events = [bytes([next(letters)]) * (size - 1) + b"\n" for size in action]
                 sink.write_events(events)
@@ -163,8 +163,8 @@ def test_as_lumberjack_says(asked: Rotation, actions: list[list[int] | int | Non
         assert contents(Path(folder)) == model.files()
 
 
-def test_an_event_of_several_lines_is_in_one_file(tmp_path: Path) -> None:
-    with opened(tmp_path / "trace", now=Ticking()) as sink:
+def test_event_is_not_split(tmp_path: Path) -> None:
+    with open_rotating(tmp_path / "trace", now=TickingClock()) as sink:
         sink.write_events([b"1\n2\n3\n", b"4\n5\n", b"6\n", b"7\n" * 9, b"8\n"])
     assert list(contents(tmp_path).values()) == [
         b"8\n",
@@ -174,34 +174,34 @@ def test_an_event_of_several_lines_is_in_one_file(tmp_path: Path) -> None:
     ]
 
 
-def test_a_batch_that_fits_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fitting_batch_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    really = os.write
+    os_write = os.write
 
     def write(descriptor: int, content: bytes) -> int:
         sizes.append(len(content))
-        return really(descriptor, content)
+        return os_write(descriptor, content)
 
-    with opened(tmp_path / "trace") as sink:
+    with open_rotating(tmp_path / "trace") as sink:
         monkeypatch.setattr(os, "write", write)
         sink.write_events([b"1\n"] * 5)
         sink.write_events([b"2\n"] * 7)
     assert sizes == [10, 10, 4]
 
 
-def test_what_was_there_counts(tmp_path: Path) -> None:
+def test_existing_content_counts(tmp_path: Path) -> None:
     path = tmp_path / "trace"
     path.write_bytes(b"12345678\n")
-    with opened(path) as sink:
+    with open_rotating(path) as sink:
         sink.write_events([b"\n"])
         sink.write_events([b"9\n"])
     name = backup_name("trace", NOON)
     assert contents(tmp_path) == {"trace": b"9\n", name: b"12345678\n\n"}
 
 
-def test_two_in_one_millisecond(tmp_path: Path) -> None:
-    """lumberjack's second would replace its first."""
-    with opened(tmp_path / "trace.log", compress=True) as sink:
+def test_two_rotations_in_a_millisecond(tmp_path: Path) -> None:
+    """With lumberjack, the second would replace the first."""
+    with open_rotating(tmp_path / "trace.log", compress=True) as sink:
         sink.write_events([f"{number}.......\n".encode() for number in range(4)])
     assert contents(tmp_path) == {
         f"trace-{datetime(2026, 6, 15):%Y-%m-%d}T12-00-00.000.log.gz": b"0.......\n",
@@ -211,37 +211,37 @@ def test_two_in_one_millisecond(tmp_path: Path) -> None:
     }
 
 
-def test_a_name_that_was_removed_in_this_millisecond_is_not_given_again(tmp_path: Path) -> None:
-    """It stands for the oldest file, and would be the next to go."""
-    with opened(tmp_path / "trace.log", max_size=4, max_backups=1) as sink:
+def test_removed_name_is_not_reused(tmp_path: Path) -> None:
+    """By its name it is the oldest file, and would be removed next."""
+    with open_rotating(tmp_path / "trace.log", max_size=4, max_backups=1) as sink:
         for event in (b"one\n", b"two\n", b"six\n", b"ten\n"):
             sink.write_events([event])
-            while len(os.listdir(tmp_path)) > 2:  # until the thread has removed what is too much
+            while len(os.listdir(tmp_path)) > 2:  # until the thread has removed the surplus
                 time.sleep(0.001)
     assert set(contents(tmp_path).values()) == {b"six\n", b"ten\n"}
 
 
-def test_mode_is_kept(tmp_path: Path) -> None:
+def test_mode_is_kept_by_rotation(tmp_path: Path) -> None:
     path = tmp_path / "trace"
     path.touch()
     path.chmod(0o640)
-    with opened(path, compress=True) as sink:
+    with open_rotating(path, compress=True) as sink:
         sink.write_events([b"123456\n", b"789abc\n"])
     assert {each.stat().st_mode & 0o7777 for each in tmp_path.iterdir()} == {0o640}
 
 
-def test_a_file_that_somebody_moved(tmp_path: Path) -> None:
+def test_moved_file_is_recreated(tmp_path: Path) -> None:
     path = tmp_path / "trace"
-    with opened(path) as sink:
+    with open_rotating(path) as sink:
         sink.write_events([b"12345678\n"])
         path.rename(tmp_path / "taken")
         sink.write_events([b"9\n"])
     assert contents(tmp_path) == {"taken": b"12345678\n", "trace": b"9\n"}
 
 
-def test_a_folder_that_is_gone(tmp_path: Path) -> None:
+def test_missing_folder_is_an_error(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
-    with opened(folder / "trace") as sink:
+    with open_rotating(folder / "trace") as sink:
         sink.write_events([b"12345678\n"])
         folder.rename(tmp_path / "other")
         with pytest.raises(OutputError, match=f"can't rotate {folder}/trace: No such file"):
@@ -249,23 +249,23 @@ def test_a_folder_that_is_gone(tmp_path: Path) -> None:
     assert contents(tmp_path / "other") == {"trace": b"12345678\n"}
 
 
-def test_a_run_that_prints_nothing_removes_nothing(tmp_path: Path) -> None:
+def test_run_without_events_removes_nothing(tmp_path: Path) -> None:
     names = [backup_name("trace", NOON - age * DAY) for age in range(1, 4)]
     for name in names:
         (tmp_path / name).touch()
-    opened(tmp_path / "trace", max_backups=1, max_age=1, compress=True).close()
+    open_rotating(tmp_path / "trace", max_backups=1, max_age=1, compress=True).close()
     assert sorted(contents(tmp_path)) == sorted(["trace", *names])
 
 
-def test_what_a_killed_run_left(tmp_path: Path) -> None:
-    """Unpacked, with half a draft, or packed but not yet removed: one backup, packed."""
+def test_leftovers_of_killed_run(tmp_path: Path) -> None:
+    """Uncompressed, partly compressed, or compressed and not yet removed: one compressed file."""
     name = backup_name("trace", NOON)
     (tmp_path / name).write_bytes(b"all of it\n")
     (tmp_path / f"{name}.gz.tmp").write_bytes(b"half")
     (tmp_path / f"{name}.gz").write_bytes(gzip.compress(b"all of it\n"))
     older = backup_name("trace", NOON - 1)
     (tmp_path / older).write_bytes(b"older\n")
-    with opened(tmp_path / "trace", max_backups=2, compress=True) as sink:
+    with open_rotating(tmp_path / "trace", max_backups=2, compress=True) as sink:
         sink.write_events([b"now\n"])
     assert contents(tmp_path) == {
         "trace": b"now\n",
@@ -274,22 +274,20 @@ def test_what_a_killed_run_left(tmp_path: Path) -> None:
     }
 
 
-def test_what_cant_be_packed_stays_and_is_named(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_failed_compression_is_logged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     name = backup_name("trace", NOON)
     (tmp_path / f"{name}.gz.tmp").mkdir()
     with (
         open(2, "w", closefd=False) as stderr,
-        opened(tmp_path / "trace", compress=True, log=Log(stderr)) as sink,
+        open_rotating(tmp_path / "trace", compress=True, log=Log(stderr)) as sink,
     ):
         sink.write_events([b"12345678\n", b"9\n"])
     assert (tmp_path / name).read_bytes() == b"12345678\n"
-    told = capfd.readouterr().err
-    assert f"WARN Failed to compress a rotated file file={tmp_path / name} error=" in told
+    log = capfd.readouterr().err
+    assert f"WARN Failed to compress a rotated file file={tmp_path / name} error=" in log
 
 
-def test_a_pack_that_is_abandoned_leaves_the_file(tmp_path: Path) -> None:
+def test_cancelled_compression_keeps_file(tmp_path: Path) -> None:
     path = tmp_path / "trace"
     path.write_bytes(os.urandom(1 << 20))
     answers = iter([False, False, True])
@@ -299,52 +297,48 @@ def test_a_pack_that_is_abandoned_leaves_the_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["trace.gz"]
 
 
-def test_a_second_signal_leaves_the_rest_unpacked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = threading.Event()
-    packed = []
+def test_second_signal_ends_compression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    has_logged = threading.Event()
+    compressed = []
 
-    class Told(Log):
+    class NotifyingLog(Log):
         def info(self, message: str, **values: object) -> None:
-            told.set()
+            has_logged.set()
 
-    def interrupted(path: Path, abandoned: Callable[[], bool]) -> None:
-        packed.append(path.name)
-        told.wait()
+    def compress_interrupted(path: Path, is_cancelled: Callable[[], bool]) -> None:
+        compressed.append(path.name)
+        has_logged.wait()
         os.kill(os.getpid(), signal.SIGINT)
-        while not abandoned():
+        while not is_cancelled():
             pass
-        compress(path, abandoned)
+        compress(path, is_cancelled)
 
-    monkeypatch.setattr(rotation, "compress", interrupted)
-    names = [backup_name("trace", NOON - late) for late in (0, 1)]
+    monkeypatch.setattr(rotation, "compress", compress_interrupted)
+    names = [backup_name("trace", NOON - age) for age in (0, 1)]
     for name in names:
         (tmp_path / name).write_bytes(b"1\n")
-    sink = opened(tmp_path / "trace", compress=True, log=Told(None))
+    sink = open_rotating(tmp_path / "trace", compress=True, log=NotifyingLog(None))
     sink.write_events([b"2\n"])
     with pytest.raises(KeyboardInterrupt):
         sink.close()
-    assert packed == names[:1]
+    assert compressed == names[:1]
     assert sorted(os.listdir(tmp_path)) == sorted(["trace", *names])
 
 
-def test_a_second_signal_before_the_end_does_not_wait(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def patient(path: Path, abandoned: Callable[[], bool]) -> None:
-        while not abandoned():
+def test_interrupt_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compress_until_cancelled(path: Path, is_cancelled: Callable[[], bool]) -> None:
+        while not is_cancelled():
             pass
-        compress(path, abandoned)
+        compress(path, is_cancelled)
 
-    monkeypatch.setattr(rotation, "compress", patient)
-    with pytest.raises(KeyboardInterrupt), opened(tmp_path / "trace", compress=True) as sink:
+    monkeypatch.setattr(rotation, "compress", compress_until_cancelled)
+    with pytest.raises(KeyboardInterrupt), open_rotating(tmp_path / "trace", compress=True) as sink:
         sink.write_events([b"12345678\n", b"9\n"])
         raise KeyboardInterrupt
     assert sorted(os.listdir(tmp_path)) == ["trace", backup_name("trace", NOON)]
 
 
-def test_only_what_is_a_backup_is_touched() -> None:
+def test_only_backups_are_found() -> None:
     name = "trace-2026-06-15T12-00-00.000.log"
     others = [
         "trace.log",
@@ -368,10 +362,10 @@ def test_only_what_is_a_backup_is_touched() -> None:
 def test_names_round_trip(name: str, data: st.DataObject) -> None:
     now = data.draw(st.integers(0, 4_000_000_000_000))
     stamped = backup_name(name, now)
-    for packed in ("", ".gz"):
-        (found,) = find_backups(name, [stamped + packed])
-        assert (found.name, found.uncompressed_name) == (stamped + packed, stamped)
-        # The hour that a winter begins with is there twice.
+    for suffix in ("", ".gz"):
+        (found,) = find_backups(name, [stamped + suffix])
+        assert (found.name, found.uncompressed_name) == (stamped + suffix, stamped)
+        # The hour in which daylight saving time ends is there twice.
         assert abs(found.rotated - now) in {0, 3_600_000}
 
 
@@ -381,7 +375,7 @@ def test_names_round_trip(name: str, data: st.DataObject) -> None:
         ("trace.log", "trace-2026-11-23T05-18-33.584.log"),
         ("trace", "trace-2026-11-23T05-18-33.584"),
         ("a.b.log", "a.b-2026-11-23T05-18-33.584.log"),
-        (".trace", "-2026-11-23T05-18-33.584.trace"),  # as Go's filepath.Ext has it
+        (".trace", "-2026-11-23T05-18-33.584.trace"),  # as Go's filepath.Ext splits it
     ],
 )
 def test_names_are_local(name: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,10 +389,10 @@ def test_names_are_local(name: str, expected: str, monkeypatch: pytest.MonkeyPat
         time.tzset()
 
 
-def test_age_is_of_the_name_and_more_than_so_many_days() -> None:
-    there = find_backups("t", [backup_name("t", NOON - DAY - more) for more in (0, 1)])
-    going = expired_backups(there, Rotation(1, None, 1, False), NOON)
-    assert [each.rotated for each in going] == [NOON - DAY - 1]
+def test_age_is_by_name() -> None:
+    backups = find_backups("t", [backup_name("t", NOON - DAY - more) for more in (0, 1)])
+    expired = expired_backups(backups, Rotation(1, None, 1, False), NOON)
+    assert [each.rotated for each in expired] == [NOON - DAY - 1]
 
 
 def config_of(flags: str) -> Config:
@@ -407,7 +401,7 @@ def config_of(flags: str) -> Config:
     return config
 
 
-def test_the_flags() -> None:
+def test_flags() -> None:
     assert rotation_of(config_of("")) == Rotation(100 << 20, None, 0, False)
     assert rotation_of(config_of("--output-file-max-size 0")).max_size == 100 << 20
     assert rotation_of(
@@ -418,13 +412,13 @@ def test_the_flags() -> None:
     ) == Rotation(3 << 20, 4, 5, True)
 
 
-def test_a_file_that_is_no_file_is_not_rotated(tmp_path: Path) -> None:
+def test_only_regular_files_rotate(tmp_path: Path) -> None:
     assert type(open_output(config_of("--output-file /dev/null"), NEVER, QUIET)) is Sink
     assert type(open_output(config_of(f"--output-file {tmp_path}/t"), NEVER, QUIET)) is RotatingSink
     assert type(open_output(config_of(""), NEVER, QUIET)) is Sink
 
 
-def test_behind_a_link_the_file_is_rotated(tmp_path: Path) -> None:
+def test_target_of_link_is_rotated(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     target = tmp_path / "disk" / "trace"
     link = tmp_path / "link"
@@ -436,9 +430,11 @@ def test_behind_a_link_the_file_is_rotated(tmp_path: Path) -> None:
     assert len(os.listdir(target.parent)) == 2
 
 
-def test_the_end_waits_and_says_so(tmp_path: Path) -> None:
-    told = io.StringIO()
-    with opened(tmp_path / "trace", max_size=8 << 20, compress=True, log=Log(told)) as sink:
+def test_close_waits_and_logs(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    with open_rotating(
+        tmp_path / "trace", max_size=8 << 20, compress=True, log=Log(stream)
+    ) as sink:
         sink.write_events([os.urandom(8 << 20), b"2\n"])
     assert sorted(os.listdir(tmp_path)) == ["trace", f"{backup_name('trace', NOON)}.gz"]
-    assert told.getvalue().endswith(" INFO Compressing rotated files..\n")
+    assert stream.getvalue().endswith(" INFO Compressing rotated files..\n")

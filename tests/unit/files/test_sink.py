@@ -1,4 +1,4 @@
-"""Where lines go, and what happens when they can't."""
+"""Outputs that lines are written to, and their errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pypwru.files.sink import Sink, open_sink
 from pypwru.signals import StopRequest
 
 
-def test_appends_and_makes_folders(tmp_path: Path) -> None:
+def test_file_is_appended_folders_are_made(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "trace"
     before = os.umask(0)
     try:
@@ -35,7 +35,7 @@ def test_appends_and_makes_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tail", ["", "file/below"])
-def test_an_unwritable_path_is_named(tmp_path: Path, tail: str) -> None:
+def test_unwritable_path_is_named(tmp_path: Path, tail: str) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / tail
     with pytest.raises(OutputError) as caught:
@@ -46,7 +46,7 @@ def test_an_unwritable_path_is_named(tmp_path: Path, tail: str) -> None:
     assert "\n" not in message
 
 
-def test_a_full_disk_is_named() -> None:
+def test_full_disk_is_named() -> None:
     with (
         open_sink(Path("/dev/full")) as sink,
         pytest.raises(OutputError, match="/dev/full: No space left on device: free some space"),
@@ -56,8 +56,8 @@ def test_a_full_disk_is_named() -> None:
 
 @pytest.mark.parametrize("limit", [0, 1, 50, 99, 100, 101, 250])
 @pytest.mark.parametrize("flags", ["", "--output-file-max-backups 3"])
-def test_a_full_disk_has_whole_lines_alone(tmp_path: Path, limit: int, flags: str) -> None:
-    """A file system of some size, as RLIMIT_FSIZE makes it: the last write is half done."""
+def test_full_disk_has_whole_lines_only(tmp_path: Path, limit: int, flags: str) -> None:
+    """RLIMIT_FSIZE stands in for a full disk: the last write is partial."""
     path = tmp_path / "trace"
     script = (
         "import resource, sys\n"
@@ -89,8 +89,8 @@ def test_a_full_disk_has_whole_lines_alone(tmp_path: Path, limit: int, flags: st
         assert done.stdout == ""
 
 
-def test_standard_output_in_a_file_with_others_has_whole_lines(tmp_path: Path) -> None:
-    """``>all 2>&1``: what others wrote behind half a line stays."""
+def test_shared_file_has_whole_lines(tmp_path: Path) -> None:
+    """``>all 2>&1``: lines of others after a partial line stay."""
     descriptor = os.open(tmp_path / "all", os.O_WRONLY | os.O_CREAT)
     sink = Sink(descriptor, "all", owned=True)
     sink.write(b"one\n")
@@ -103,7 +103,7 @@ def test_standard_output_in_a_file_with_others_has_whole_lines(tmp_path: Path) -
     assert (tmp_path / "all").read_text() == "one\nlog\ntwo\nthe end\n"
 
 
-def test_a_file_that_was_removed_is_an_error(tmp_path: Path) -> None:
+def test_removed_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "sub" / "trace"
     sink = open_sink(path)
     sink.write(b"line\n")
@@ -115,7 +115,7 @@ def test_a_file_that_was_removed_is_an_error(tmp_path: Path) -> None:
     moved.close()
 
 
-def test_a_reader_that_goes_while_nothing_is_written() -> None:
+def test_closed_pipe_is_noticed_without_a_write() -> None:
     read, write = os.pipe()
     sink = Sink(write, "pipe", owned=True)
     sink.require_reader()
@@ -128,7 +128,7 @@ def test_a_reader_that_goes_while_nothing_is_written() -> None:
             other.require_reader()
 
 
-def test_a_reader_that_went_away_is_no_error() -> None:
+def test_write_to_closed_pipe() -> None:
     read, write = os.pipe()
     os.close(read)
     with pytest.raises(OutputClosed):
@@ -136,7 +136,7 @@ def test_a_reader_that_went_away_is_no_error() -> None:
     os.close(write)
 
 
-def test_a_non_blocking_pipe_gets_all() -> None:
+def test_non_blocking_pipe_gets_all() -> None:
     read, write = os.pipe()
     os.set_blocking(write, False)
     content = os.urandom(1 << 20)
@@ -155,22 +155,22 @@ def test_a_non_blocking_pipe_gets_all() -> None:
     assert got == content
 
 
-def test_standard_output_stays_open(capfd: pytest.CaptureFixture[str]) -> None:
+def test_stdout_stays_open(capfd: pytest.CaptureFixture[str]) -> None:
     with open_sink(None) as sink:
         sink.write(b"one\n")
     os.write(1, b"two\n")
     assert capfd.readouterr().out == "one\ntwo\n"
 
 
-def test_a_closed_standard_output_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_stdout_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(OutputError, match="standard output is closed"):
         open_sink(None)
 
 
 @contextmanager
-def wished() -> Iterator[StopRequest]:
-    """A stop request that has come."""
+def pending_stop() -> Iterator[StopRequest]:
+    """Yield a stop request that is pending."""
     reading, writing = os.pipe()
     os.write(writing, b"!")
     yield StopRequest(reading)
@@ -179,30 +179,31 @@ def wished() -> Iterator[StopRequest]:
 
 
 @pytest.mark.parametrize(
-    ("first", "whole", "got"), [(0, 1, 0), (1, 0, 0), (-1, 1, -1), (-3, 1, -3), (-4, 2, 0)]
+    ("excess", "events", "byte_excess"),
+    [(0, 1, 0), (1, 0, 0), (-1, 1, -1), (-3, 1, -3), (-4, 2, 0)],
 )
-def test_a_reader_that_is_not_there_had_so_many_events_at_the_end(
-    first: int, whole: int, got: int, monkeypatch: pytest.MonkeyPatch
+def test_stop_without_reader_counts_events(
+    excess: int, events: int, byte_excess: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pipe holds one page, and the end is requested before anybody reads it. Only what is
-    larger than the page is cut.
+    """The pipe holds one page, and the stop request is pending before a read. Only an event larger
+    than the page is cut.
     """
     monkeypatch.setattr("pypwru.files.sink._TIMEOUT", 0)
     reading, writing = os.pipe()
     page = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
     with (
-        wished() as stop,
+        pending_stop() as stop,
         Sink(writing, "pipe", owned=True, stop=stop) as sink,
         pytest.raises(OutputClosed) as closed,
     ):
-        sink.write_events([b"1" * (page + first), b"2\n3\n", b"4\n"])
-    assert closed.value.events_written == whole
-    assert len(os.read(reading, 2 * page)) == page + got
+        sink.write_events([b"1" * (page + excess), b"2\n3\n", b"4\n"])
+    assert closed.value.events_written == events
+    assert len(os.read(reading, 2 * page)) == page + byte_excess
     os.close(reading)
 
 
-def test_a_busy_reader_gets_all_of_it_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It reads a page only once the pipe is full, so that there never is room at first."""
+def test_slow_reader_gets_all_at_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads a page only when the pipe is full, so the first write never has room."""
     monkeypatch.setattr("pypwru.files.sink._TIMEOUT", 60)
     reading, writing = os.pipe()
     page = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
@@ -214,7 +215,7 @@ def test_a_busy_reader_gets_all_of_it_at_the_end(monkeypatch: pytest.MonkeyPatch
             got.extend(part)
 
     reader = threading.Thread(target=read)
-    with wished() as stop, Sink(writing, "pipe", owned=True, stop=stop) as sink:
+    with pending_stop() as stop, Sink(writing, "pipe", owned=True, stop=stop) as sink:
         reader.start()
         sink.write_events(events)
     reader.join()
@@ -222,15 +223,15 @@ def test_a_busy_reader_gets_all_of_it_at_the_end(monkeypatch: pytest.MonkeyPatch
     os.close(reading)
 
 
-def test_no_event_is_cut_when_the_reader_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the pipe has room for: a piece ends where an event does."""
+def test_stop_cuts_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write ends at the end of an event, with any room in the pipe."""
     monkeypatch.setattr("pypwru.files.sink._TIMEOUT", 0)
     events = [b"x" * (number * 37 % 500) + b"\n" for number in range(2000)]
     for pages in (1, 2, 16):
         reading, writing = os.pipe()
         size = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, pages * select.PIPE_BUF)
         with (
-            wished() as stop,
+            pending_stop() as stop,
             Sink(writing, "pipe", owned=True, stop=stop) as sink,
             pytest.raises(OutputClosed) as closed,
         ):
@@ -240,7 +241,7 @@ def test_no_event_is_cut_when_the_reader_stops(monkeypatch: pytest.MonkeyPatch) 
         os.close(reading)
 
 
-def test_a_terminal_that_hung_up_has_no_reader() -> None:
+def test_hung_up_terminal_is_closed() -> None:
     ours, terminal = os.openpty()
     os.close(ours)
     with Sink(terminal, "terminal", owned=True) as sink, pytest.raises(OutputClosed):
@@ -249,11 +250,11 @@ def test_a_terminal_that_hung_up_has_no_reader() -> None:
 
 def test_events_are_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[bytes] = []
-    really = os.write
+    os_write = os.write
 
     def write(descriptor: int, content: bytes) -> int:
         written.append(bytes(content))
-        return really(descriptor, content)
+        return os_write(descriptor, content)
 
     with open_sink(tmp_path / "trace") as sink:
         monkeypatch.setattr(os, "write", write)

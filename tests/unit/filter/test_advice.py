@@ -1,4 +1,4 @@
-"""Errors of filters name what to write instead, and libpcap takes what they name."""
+"""Errors of filters name what to write instead, and libpcap accepts it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DISPLAY = "is a field of Wireshark's display filters, and this is a capture filt
 
 
 @pytest.mark.parametrize(
-    ("expression", "advice", "cured"),
+    ("expression", "advice", "corrected"),
     [
         (
             "ip6 and tcp[tcpflags] & tcp-syn != 0",
@@ -52,8 +52,8 @@ DISPLAY = "is a field of Wireshark's display filters, and this is a capture filt
         ("foo bar", "see man 7 pcap-filter", "tcp"),
     ],
 )
-def test_what_to_write_instead(expression: str, advice: str, cured: str) -> None:
+def test_error_names_the_correction(expression: str, advice: str, corrected: str) -> None:
     with pytest.raises(FilterError) as caught:
         compile_filter(expression)
     assert str(caught.value).endswith(advice)
-    assert compile_filter(cured).l2.constant_result is None
+    assert compile_filter(corrected).l2.constant_result is None

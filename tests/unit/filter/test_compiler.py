@@ -1,4 +1,4 @@
-"""Expressions to classic BPF: what is refused, in which words, and how a program is shown."""
+"""Expressions to classic BPF: errors and their messages, and texts of programs."""
 
 from __future__ import annotations
 
@@ -78,15 +78,15 @@ RET = ClassicInstruction(0x06, 0, 0, 1)
         ),
     ],
 )
-def test_what_is_refused_is_refused_in_one_line(expression: str, message: str) -> None:
+def test_error_is_one_line(expression: str, message: str) -> None:
     with pytest.raises(FilterError) as caught:
         compile_filter(expression)
     assert str(caught.value) == message
     assert "\n" not in str(caught.value)
 
 
-def compiled_in_a_fresh_python(preparation: str) -> str:
-    """What compiling ``tcp`` prints: the error, or a count of instructions."""
+def compile_in_new_python(preparation: str) -> str:
+    """Return the output of compiling ``tcp``: the error, or the count of instructions."""
     code = (
         f"{preparation}\n"
         "from pypwru.errors import FilterError\n"
@@ -115,14 +115,14 @@ except KeyboardInterrupt: print("interrupted")
 """
 
 
-def test_ctrl_c_is_heard_while_libpcap_compiles() -> None:
-    """It would be busy for minutes."""
+def test_ctrl_c_interrupts_libpcap() -> None:
+    """libpcap would need minutes."""
     command = [sys.executable, "-c", INTERRUPTED, LONG]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr) == ("interrupted\n", "")
 
 
-def test_a_filter_that_takes_libpcap_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_compilation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pcap, "MAX_CPU_TIME", 0.05)
     with pytest.raises(FilterError) as caught:
         compile_filter(" or ".join(f"port {port}" for port in range(300)))  # a second
@@ -135,21 +135,21 @@ def test_a_filter_that_takes_libpcap_too_long_is_refused(monkeypatch: pytest.Mon
     assert len(message) < 500
 
 
-def test_a_missing_libpcap_is_named() -> None:
+def test_missing_libpcap_is_named() -> None:
     hidden = "from pypwru.filter import libpcap; libpcap.SONAMES = ('libpcap.so.hidden',)"
-    printed = compiled_in_a_fresh_python(hidden)
+    printed = compile_in_new_python(hidden)
     assert "libpcap.so.hidden" in printed
     assert "install libpcap0.8" in printed
     assert printed.count("\n") == 1
 
 
-def test_a_filter_needs_no_scapy() -> None:
-    assert compiled_in_a_fresh_python("import sys; sys.modules['scapy'] = None").endswith(
+def test_filter_needs_no_scapy() -> None:
+    assert compile_in_new_python("import sys; sys.modules['scapy'] = None").endswith(
         "instructions\n"
     )
 
 
-def test_nothing_heavy_is_imported() -> None:
+def test_scapy_is_not_imported() -> None:
     code = (
         "import sys\n"
         "from pypwru.filter.compiler import MATCH_ALL, compile_filter\n"
@@ -162,7 +162,7 @@ def test_nothing_heavy_is_imported() -> None:
 
 
 @pytest.mark.parametrize("blank", ["", "  ", "\n"])
-def test_a_blank_expression_matches_everything(blank: str) -> None:
+def test_blank_filter_matches_all(blank: str) -> None:
     assert compile_filter(blank) is MATCH_ALL
     assert MATCH_ALL.l2.constant_result is MATCH_ALL.l3.constant_result is True
     assert not MATCH_ALL.uses_len
@@ -177,13 +177,13 @@ def test_a_blank_expression_matches_everything(blank: str) -> None:
         "(ether[0] = 1 or icmp) and geneve",
     ],
 )  # fmt: skip
-def test_without_a_link_layer_its_questions_have_no_answer(expression: str) -> None:
+def test_link_layer_filters_reject_raw_ip(expression: str) -> None:
     found = compile_filter(expression)
     assert found.l3.constant_result is False
     assert found.l2.constant_result is None
 
 
-def test_a_packet_in_a_tunnel_has_no_link_layer_either() -> None:
+def test_inner_l3_filter_has_no_link_layer() -> None:
     config = parse(["--filter-tunnel-pcap-l3", "tcp or ether[0] = 1"])
     assert isinstance(config, Config)
     with pytest.raises(FilterError) as caught:
@@ -194,7 +194,7 @@ def test_a_packet_in_a_tunnel_has_no_link_layer_either() -> None:
     )
 
 
-def test_behind_geneve_the_link_layer_is_that_of_the_packet_inside() -> None:
+def test_link_layer_inside_geneve() -> None:
     assert compile_filter("geneve and ether[0] & 1 = 0").l3.constant_result is None
 
 
@@ -202,7 +202,7 @@ def test_behind_geneve_the_link_layer_is_that_of_the_packet_inside() -> None:
     ("expression", "uses_len", "uses_tag"),
     [("tcp", False, False), ("greater 100", True, False), ("vlan and less 100", True, True)],
 )
-def test_what_the_handler_must_give(expression: str, uses_len: bool, uses_tag: bool) -> None:
+def test_inputs_of_a_filter(expression: str, uses_len: bool, uses_tag: bool) -> None:
     found = compile_filter(expression)
     assert (found.uses_len, found.uses_tag) == (uses_len, uses_tag)
 
@@ -224,15 +224,13 @@ def test_what_the_handler_must_give(expression: str, uses_len: bool, uses_tag: b
         ([ClassicInstruction(0x20, 0, 0, 0xFFFFF000 + 60), RET], "VLAN protocol"),
     ],
 )
-def test_programs_without_a_meaning_are_refused(
-    code: list[ClassicInstruction], message: str
-) -> None:
+def test_invalid_programs_are_refused(code: list[ClassicInstruction], message: str) -> None:
     with pytest.raises(FilterError, match=message):
         validate(code)
 
 
-def test_a_program_is_shown_as_tcpdump_shows_it() -> None:
-    """libpcap's ``bpf_image`` is the judge."""
+def test_program_text_is_that_of_tcpdump() -> None:
+    """The oracle is ``bpf_image`` of libpcap."""
     from scapy.libs import winpcapy
     from scapy.libs.structures import bpf_insn
 
@@ -249,7 +247,7 @@ def test_a_program_is_shown_as_tcpdump_shows_it() -> None:
         ]
 
 
-def test_every_instruction_of_a_filter_has_a_text() -> None:
+def test_every_instruction_is_disassembled() -> None:
     for expression in expressions():
         body = compile_filter(expression).l2.body(0)
         text = disassemble(body)

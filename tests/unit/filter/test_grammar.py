@@ -1,4 +1,4 @@
-"""Random filters mean what pcap-filter(7) says: the judge has nothing of libpcap."""
+"""Random filters match as pcap-filter(7) defines: the oracle shares no code with libpcap."""
 
 from __future__ import annotations
 

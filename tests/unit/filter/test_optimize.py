@@ -1,4 +1,4 @@
-"""Our passes in the place of libpcap's optimizer: right where that is wrong, and as short."""
+"""Our passes instead of libpcap's optimizer: correct where that is wrong, and as short."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FRAMES = ethernet_packets()
 CHECKS = (InstructionKind.CHECK_ABSOLUTE, InstructionKind.CHECK_INDIRECT)
 
 MISCOMPILED = (
-    # libpcap's issues 945, 434, 437, 1699, 112 (a hang), pull request 1742, and packets cut short
+    # libpcap's issues 945, 434, 437, 1699, 112 (a hang), pull request 1742, and truncated packets
     "host 10.0.0.1 and not ((host 1.2.3.4 or host 5.6.7.8) and icmp) "
     "and not (host 5.6.7.8 or host 10.0.0.1)",
     "len >= 2147483648 & 2147483648 or len < 0 | 2147483648",
@@ -39,18 +39,18 @@ MISCOMPILED = (
 
 
 @pytest.mark.parametrize("expression", MISCOMPILED)
-def test_what_the_optimizer_of_libpcap_gets_wrong(expression: str) -> None:
+def test_filters_that_libpcap_miscompiles(expression: str) -> None:
     view = FilterProgram(compile_pcap(expression, Linktype.ETHERNET))
-    judge = Libpcap(view.program.instructions)
+    oracle = Libpcap(view.program.instructions)
     body = view.body(0)
     for packet in FRAMES:
         found = Machine(packet.data, packet.length).matches(body)
-        assert found == judge.matches(packet), packet.data.hex()
+        assert found == oracle.matches(packet), packet.data.hex()
 
 
 @pytest.mark.parametrize("linktype", Linktype)
-def test_no_filter_is_longer_than_libpcap_makes_it(linktype: Linktype) -> None:
-    """But for checks of bounds, and branches that lead to them alone: it forgets them."""
+def test_filters_are_as_short_as_of_libpcap(linktype: Linktype) -> None:
+    """But for checks of bounds, and branches that only lead to them: libpcap omits them."""
     sizes = {}
     for expression in expressions():
         try:
@@ -67,7 +67,7 @@ def test_no_filter_is_longer_than_libpcap_makes_it(linktype: Linktype) -> None:
 
 
 @pytest.mark.parametrize("linktype", Linktype)
-def test_what_excludes_itself_is_seen_as_libpcap_sees_it(linktype: Linktype) -> None:
+def test_contradictions_are_found(linktype: Linktype) -> None:
     chance = random.Random(12)
     seen = 0
     for _ in range(400):
@@ -86,15 +86,15 @@ def test_what_excludes_itself_is_seen_as_libpcap_sees_it(linktype: Linktype) -> 
 
 @pytest.mark.parametrize("make", [classic_programs.program, classic_programs.loop])
 @pytest.mark.parametrize("seed", range(4))
-def test_programs_in_which_one_test_decides_another(
+def test_implied_tests_are_removed(
     make: Callable[[random.Random], list[ClassicInstruction]], seed: int
 ) -> None:
     chance = random.Random(seed)
     before = after = 0
     for _ in range(150):
         code = make(chance)
-        judge = Libpcap(code)
-        assert judge.is_valid()
+        oracle = Libpcap(code)
+        assert oracle.is_valid()
         view = FilterProgram(validate(code))
         body = view.body(0)
         before += len(code)
@@ -102,5 +102,5 @@ def test_programs_in_which_one_test_decides_another(
         for _ in range(10):
             packet = classic_programs.packet(chance)
             found = Machine(packet.data, packet.length).matches(body)
-            assert found == judge.matches(packet), (str(view.program), packet)
+            assert found == oracle.matches(packet), (str(view.program), packet)
     assert after < before * 2 / 3

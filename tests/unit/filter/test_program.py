@@ -23,59 +23,57 @@ from tests.oracles.filters import Libpcap, Packet
 
 STACK_BASE = -72
 TPIDS = (0x8100, 0x88A8, 0x9100)
-THOROUGH = settings(max_examples=600)
+MANY_EXAMPLES = settings(max_examples=600)
 SEEDS = st.integers(0, 1 << 32)
 FRAMES = {Linktype.ETHERNET: ethernet_packets(), Linktype.RAW_IP: ip_packets()}
-UNCUT = [packet for packet in FRAMES[Linktype.ETHERNET] if len(packet.data) >= 14]
-"""Those with a whole Ethernet header, as every frame has that the kernel untags."""
+UNTRUNCATED = [packet for packet in FRAMES[Linktype.ETHERNET] if len(packet.data) >= 14]
+"""Frames with a whole Ethernet header, which every frame has that the kernel untags."""
 
 
-def verdict(body: list[Insn], packet: Packet) -> bool:
+def is_match(body: list[Insn], packet: Packet) -> bool:
     return Machine(packet.data, packet.length, packet.tag).matches(body)
 
 
-@THOROUGH
+@MANY_EXAMPLES
 @given(programs(), st.binary(max_size=300), st.integers(0, 400))
 def test_random_programs(code: list[ClassicInstruction], data: bytes, more: int) -> None:
     packet = Packet(data, len(data) + more)
-    judge = Libpcap(code)
-    assert judge.is_valid()
+    oracle = Libpcap(code)
+    assert oracle.is_valid()
     view = FilterProgram(validate(code))
-    assert verdict(view.body(STACK_BASE), packet) == judge.matches(packet), str(view.program)
+    assert is_match(view.body(STACK_BASE), packet) == oracle.matches(packet), str(view.program)
 
 
-@THOROUGH
+@MANY_EXAMPLES
 @given(EXPRESSIONS, st.sampled_from(Linktype), SEEDS)
 def test_random_expressions(expression: str, linktype: Linktype, seed: int) -> None:
-    view = _compiled(expression, linktype)
-    # What excludes itself is refused, or looked for behind a tag.
+    view = _compile(expression, linktype)
+    # A contradiction is refused, or searched behind a tag.
     assume(not make_plan(view.program, has_tag=False).is_contradiction)
-    judge = Libpcap(view.program.instructions)
+    oracle = Libpcap(view.program.instructions)
     body = view.body(STACK_BASE)
     for packet in random.Random(seed).sample(FRAMES[linktype], 30):
-        assert verdict(body, packet) == judge.matches(packet), (expression, packet)
+        assert is_match(body, packet) == oracle.matches(packet), (expression, packet)
 
 
-@THOROUGH
+@MANY_EXAMPLES
 @given(EXPRESSIONS, st.sampled_from(TPIDS), st.sampled_from((0, 10, 100, 0xFFFF)), SEEDS)
-def test_accelerated_tag_is_seen_by_those_that_look(
-    expression: str, tpid: int, tci: int, seed: int
-) -> None:
-    """A tag beside the frame gives the verdict of libpcap on the frame with the tag in it."""
-    view = _compiled(expression, Linktype.ETHERNET)
+def test_accelerated_tag_is_matched(expression: str, tpid: int, tci: int, seed: int) -> None:
+    """A tag in metadata gives the result of libpcap for the frame with the tag in it."""
+    view = _compile(expression, Linktype.ETHERNET)
     assume(not make_plan(view.program, has_tag=False).is_contradiction)
-    judge = Libpcap(view.program.instructions)
+    oracle = Libpcap(view.program.instructions)
     body = view.body(STACK_BASE)
-    # Behind geneve and PPPoE, vlan is about a tag of the packet inside.
+    # After geneve and PPPoE, vlan matches a tag of the inner packet.
     if "geneve" not in expression and "pppoes" not in expression:
         assert view.uses_tag == bool(re.search(r"\bvlan\b|0x8100", expression))
-    for packet in random.Random(seed).sample(UNCUT, 20):
-        beside, wire = _tagged(packet, tpid, tci)
-        found = verdict(body, beside)
-        assert found == judge.matches(wire if view.uses_tag else packet), (expression, packet)
+    for packet in random.Random(seed).sample(UNTRUNCATED, 20):
+        untagged, wire = _add_tag(packet, tpid, tci)
+        found = is_match(body, untagged)
+        assert found == oracle.matches(wire if view.uses_tag else packet), (expression, packet)
 
 
-def _compiled(expression: str, linktype: Linktype) -> FilterProgram:
+def _compile(expression: str, linktype: Linktype) -> FilterProgram:
     try:
         program = compile_pcap(expression, linktype)
     except FilterError:
@@ -107,12 +105,12 @@ def _compiled(expression: str, linktype: Linktype) -> FilterProgram:
         ("icmp and ether[12:2] & 0 = 0x8100", False),
     ],
 )
-def test_who_looks_for_a_tag(expression: str, aware: bool) -> None:
-    assert _compiled(expression, Linktype.ETHERNET).uses_tag is aware
+def test_filters_that_use_the_tag(expression: str, aware: bool) -> None:
+    assert _compile(expression, Linktype.ETHERNET).uses_tag is aware
 
 
-def _tagged(packet: Packet, tpid: int, tci: int) -> tuple[Packet, Packet]:
-    """The packet with its tag beside it, and as it was on the wire."""
+def _add_tag(packet: Packet, tpid: int, tci: int) -> tuple[Packet, Packet]:
+    """Return the packet with the tag in metadata, and with the tag in its data."""
     inserted = tpid.to_bytes(2, "big") + tci.to_bytes(2, "big")
     wire = packet._replace(data=packet.data[:12] + inserted + packet.data[12:])
     return packet._replace(tag=1 << 32 | tpid << 16 | tci), wire
@@ -136,18 +134,18 @@ def _tagged(packet: Packet, tpid: int, tci: int) -> tuple[Packet, Packet]:
         ("ip6 and vlan and icmp6", "vlan and ip6 and icmp6"),
     ],
 )
-def test_a_tag_counts_wherever_vlan_stands(expression: str, meaning: str) -> None:
-    """libpcap is asked in the order in which it finds the tag, of the frame as it was."""
-    view = _compiled(expression, Linktype.ETHERNET)
-    judge = Libpcap(compile_pcap(meaning, Linktype.ETHERNET).instructions)
+def test_vlan_in_any_position(expression: str, meaning: str) -> None:
+    """libpcap runs on the tagged frame, with vlan in a position in which it finds the tag."""
+    view = _compile(expression, Linktype.ETHERNET)
+    oracle = Libpcap(compile_pcap(meaning, Linktype.ETHERNET).instructions)
     body = view.body(STACK_BASE)
     matched = 0
-    for number, packet in enumerate(UNCUT):
+    for number, packet in enumerate(UNTRUNCATED):
         tag = (TPIDS[number % 3], (10, 100)[number % 2])
-        beside, wire = _tagged(packet, *tag)
-        for seen in (beside, packet, wire):
-            expected = judge.matches(wire if seen is beside else seen)
-            assert verdict(body, seen) == expected, (expression, seen)
+        untagged, wire = _add_tag(packet, *tag)
+        for variant in (untagged, packet, wire):
+            expected = oracle.matches(wire if variant is untagged else variant)
+            assert is_match(body, variant) == expected, (expression, variant)
             matched += expected
     assert matched or " not " in f" {expression}"
 
@@ -155,8 +153,8 @@ def test_a_tag_counts_wherever_vlan_stands(expression: str, meaning: str) -> Non
 @pytest.mark.parametrize(
     "trips", [1, 2, MAX_BACK_EDGES - 1, MAX_BACK_EDGES, MAX_BACK_EDGES + 1, 200]
 )
-def test_backward_jumps_end_after_a_budget(trips: int) -> None:
-    """A loop of ``trips`` rounds, as protochain makes one: beyond the budget nothing matches."""
+def test_backward_jumps_have_a_budget(trips: int) -> None:
+    """A loop of ``trips`` rounds, as of protochain: over the budget nothing matches."""
     loop = ClassicProgram(
         (
             ClassicInstruction(0x60, 0, 0, 0),  # ld M[0]
@@ -168,25 +166,27 @@ def test_backward_jumps_end_after_a_budget(trips: int) -> None:
         )
     )
     assert Libpcap(loop.instructions).matches(Packet(b"", 0))
-    assert verdict(FilterProgram(loop).body(STACK_BASE), Packet(b"", 0)) is (trips < MAX_BACK_EDGES)
+    assert is_match(FilterProgram(loop).body(STACK_BASE), Packet(b"", 0)) is (
+        trips < MAX_BACK_EDGES
+    )
 
 
 @pytest.mark.parametrize("code", [0x64, 0x74])
-def test_a_shift_by_more_than_31_leaves_nothing(code: int) -> None:
+def test_shift_over_31_is_zero(code: int) -> None:
     shift = (ClassicInstruction(0x80, 0, 0, 0), ClassicInstruction(code, 0, 0, 32))
     view = FilterProgram(ClassicProgram((*shift, ClassicInstruction(0x16, 0, 0, 0))))
-    assert not verdict(view.body(STACK_BASE), Packet(b"", 0xFFFFFFFF))
+    assert not is_match(view.body(STACK_BASE), Packet(b"", 0xFFFFFFFF))
 
 
-def test_an_unreadable_packet_does_not_match() -> None:
-    view = _compiled("not ip", Linktype.ETHERNET)
+def test_unreadable_packet_does_not_match() -> None:
+    view = _compile("not ip", Linktype.ETHERNET)
     machine = Machine(b"\0" * 60)
     machine.arguments = (0xFFFF888000000000, 60, 60, 0)
     assert not machine.run(view.body(STACK_BASE))
 
 
 @pytest.mark.parametrize(
-    ("expression", "usual", "most"),
+    ("expression", "without_options", "with_options"),
     [
         ("len > 10", 0, 0),
         ("icmp", 1, 1),
@@ -197,21 +197,21 @@ def test_an_unreadable_packet_does_not_match() -> None:
         ("ether[200] = 0", 1, 1),
     ],
 )
-def test_how_often_the_packet_is_read(expression: str, usual: int, most: int) -> None:
-    """Twice only if computed offsets follow an IPv4 header with options."""
-    body = _compiled(expression, Linktype.ETHERNET).body(STACK_BASE)
+def test_number_of_packet_reads(expression: str, without_options: int, with_options: int) -> None:
+    """Two reads are needed only if an IPv4 header with options precedes computed offsets."""
+    body = _compile(expression, Linktype.ETHERNET).body(STACK_BASE)
     calls: dict[bool, set[int]] = {False: set(), True: set()}
     for packet in FRAMES[Linktype.ETHERNET]:
         machine = Machine(packet.data, packet.length)
         machine.run(body)
         has_options = packet.data[12:14] != b"\x08\x00" or packet.data[14:15] != b"\x45"
         calls[has_options].add(machine.calls)
-    assert max(calls[False]) == usual
-    assert max(calls[True]) == most
+    assert max(calls[False]) == without_options
+    assert max(calls[True]) == with_options
 
 
-def test_the_stack_is_not_exceeded() -> None:
-    view = _compiled("tcp port 443", Linktype.ETHERNET)
+def test_full_stack_is_an_error() -> None:
+    view = _compile("tcp port 443", Linktype.ETHERNET)
     packet = FRAMES[Linktype.ETHERNET][0]
     assert view.body(-400)
     Machine(packet.data).run(view.body(-400))
@@ -219,18 +219,18 @@ def test_the_stack_is_not_exceeded() -> None:
         view.body(-440)
 
 
-def test_the_machine_refuses_what_the_verifier_would() -> None:
-    """The judge itself: a body with one instruction less does not pass."""
-    body = _compiled("tcp port 443", Linktype.ETHERNET).body(STACK_BASE)
+def test_machine_refuses_like_the_verifier() -> None:
+    """The oracle itself: a body without two of its instructions does not pass."""
+    body = _compile("tcp port 443", Linktype.ETHERNET).body(STACK_BASE)
     with pytest.raises(Refused, match="invalid read from stack"):
         Machine(bytes.fromhex("00" * 60)).run([*body[:8], *body[10:]])
 
 
-def test_a_load_is_done_earlier_only_where_every_packet_reaches_it() -> None:
-    """SCTP with options, whose end is before that of a TCP header behind them: it is not TCP."""
+def test_loads_move_up_only_if_always_reached() -> None:
+    """SCTP with IP options, which ends before a TCP header there would: it is not TCP."""
     text = "ip host 224.0.0.5 or (! tcp[13] & 18 != 17 or not src and dst host 127.0.0.1)"
     header = bytes.fromhex("47b8002854ae4000208432710a0000c8c0a80107")
     data = bytes(12) + b"\x08\x00" + header + bytes(20)
-    packet, view = Packet(data, len(data)), _compiled(text, Linktype.ETHERNET)
+    packet, view = Packet(data, len(data)), _compile(text, Linktype.ETHERNET)
     assert Libpcap(view.program.instructions).matches(packet)
-    assert verdict(view.body(STACK_BASE), packet)
+    assert is_match(view.body(STACK_BASE), packet)

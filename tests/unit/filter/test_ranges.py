@@ -1,4 +1,4 @@
-"""Sets of u32 numbers; the judge is Python's own set, near both ends of what a u32 can be."""
+"""Sets of u32 numbers; the oracle is Python's set, near both ends of the range of u32."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from pypwru.filter import ranges
 
 EDGE = 12
-WORLD = [*range(EDGE), *range(ranges.MAX - EDGE + 1, ranges.MAX + 1)]
+NUMBERS = [*range(EDGE), *range(ranges.MAX - EDGE + 1, ranges.MAX + 1)]
 MIDDLE = (EDGE, ranges.MAX - EDGE)
-"""All the other numbers: in a set altogether, or not at all."""
+"""All other numbers: a set has either all or none of them."""
 
 
 @st.composite
 def sets(draw: st.DrawFn) -> tuple[ranges.Ranges, set[int], bool]:
-    """Ranges, what they hold of WORLD, and whether they hold MIDDLE."""
-    numbers = draw(st.sets(st.sampled_from(WORLD)))
+    """Draw ranges, which NUMBERS they have, and whether MIDDLE is."""
+    numbers = draw(st.sets(st.sampled_from(NUMBERS)))
     has_middle = draw(st.booleans())
     found: ranges.Ranges = (MIDDLE,) if has_middle else ranges.NONE
     for number in numbers:
@@ -26,28 +26,28 @@ def sets(draw: st.DrawFn) -> tuple[ranges.Ranges, set[int], bool]:
     return found, numbers, has_middle
 
 
-def held(found: ranges.Ranges) -> set[int]:
+def members(found: ranges.Ranges) -> set[int]:
     assert list(found) == sorted(found)
     assert all(low <= high for low, high in found)
     assert all(a[1] + 1 < b[0] for a, b in pairwise(found))
-    return {number for number in WORLD if any(low <= number <= high for low, high in found)}
+    return {number for number in NUMBERS if any(low <= number <= high for low, high in found)}
 
 
 @given(sets(), sets())
-def test_as_sets_of_numbers(
+def test_operations_equal_python_sets(
     one: tuple[ranges.Ranges, set[int], bool], other: tuple[ranges.Ranges, set[int], bool]
 ) -> None:
-    assert held(one[0]) == one[1]
-    assert held(ranges.invert(one[0])) == {*WORLD} - one[1]
+    assert members(one[0]) == one[1]
+    assert members(ranges.invert(one[0])) == {*NUMBERS} - one[1]
     assert ranges.invert(ranges.invert(one[0])) == one[0]
-    assert held(ranges.unite(one[0], other[0])) == one[1] | other[1]
-    assert held(ranges.intersect(one[0], other[0])) == one[1] & other[1]
+    assert members(ranges.unite(one[0], other[0])) == one[1] | other[1]
+    assert members(ranges.intersect(one[0], other[0])) == one[1] & other[1]
     middle = ranges.intersect(ranges.intersect(one[0], other[0]), (MIDDLE,))
     assert bool(middle) == (one[2] and other[2])
 
 
 @given(st.sets(st.integers(0, ranges.MAX), max_size=6), st.integers(-ranges.MAX, ranges.MAX))
-def test_moved_around_the_end(numbers: set[int], distance: int) -> None:
+def test_shift_and_negate_wrap(numbers: set[int], distance: int) -> None:
     found: ranges.Ranges = ranges.NONE
     for number in numbers:
         found = ranges.unite(found, ranges.single(number))

@@ -1,4 +1,4 @@
-"""How far filters read, and what they answer when the packet ends before that."""
+"""How far filters read, and their result for a packet that ends earlier."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ PAYLOAD = "tcp[((tcp[12:1] & 0xf0) >> 2):4] = 0x47455420"
         "net 10.0.0.0/8 and sctp portrange 100-200",
     ],
 )
-def test_headers_are_linear(expression: str) -> None:
+def test_headers_need_no_fragments(expression: str) -> None:
     found = compile_filter(expression)
     assert not found.l2.needs_fragments
     assert not found.l3.needs_fragments
@@ -70,13 +70,13 @@ def test_headers_are_linear(expression: str) -> None:
         ("geneve and tcp port 443", MAX_REACH),
     ],
 )
-def test_what_is_behind_headers_need_not_be(expression: str, end: int) -> None:
+def test_payload_needs_fragments(expression: str, end: int) -> None:
     found = compile_filter(expression).l2
     assert found.needs_fragments
     assert found.plan.reach.end == end
 
 
-def test_a_filter_of_what_is_inside_a_tunnel_is_always_asked_again() -> None:
+def test_inner_filters_need_fragments() -> None:
     config = parse(["--filter-tunnel-pcap-l2=vlan", "--filter-tunnel-pcap-l3=tcp port 443"])
     assert isinstance(config, Config)
     inner = compile_inner_filters(config)
@@ -87,42 +87,40 @@ def test_a_filter_of_what_is_inside_a_tunnel_is_always_asked_again() -> None:
 
 @settings(max_examples=200)
 @given(EXPRESSIONS, st.sampled_from(Linktype), st.integers(0, 1 << 32))
-def test_a_shorter_packet_has_the_same_answer_or_none(
-    expression: str, linktype: Linktype, seed: int
-) -> None:
+def test_short_packet_same_result_or_none(expression: str, linktype: Linktype, seed: int) -> None:
     try:
         program = compile_pcap(expression, linktype)
     except FilterError:
         assume(False)
         raise
     view = FilterProgram(program, is_inner=True)
-    judge = Libpcap(program.instructions)
+    oracle = Libpcap(program.instructions)
     chance = random.Random(seed)
     for packet in chance.sample(FRAMES[linktype], 20):
         size = chance.randrange(len(packet.data) + 1)
-        _check(view, judge.matches(packet), packet, size)
+        _check_linear_part(view, oracle.matches(packet), packet, size)
 
 
 @settings(max_examples=200)
 @given(programs(), st.binary(max_size=300), st.integers(0, 300))
 def test_random_programs(code: list[ClassicInstruction], data: bytes, size: int) -> None:
     packet = Packet(data, len(data) + 5)
-    _check(
+    _check_linear_part(
         FilterProgram(validate(code), is_inner=True), Libpcap(code).matches(packet), packet, size
     )
 
 
-def _check(view: FilterProgram, whole: bool, packet: Packet, size: int) -> None:
-    """``whole``: what libpcap says of all of the packet; ``size``: so much of it is linear."""
+def _check_linear_part(view: FilterProgram, whole: bool, packet: Packet, size: int) -> None:
+    """``whole``: libpcap's result for the whole packet; ``size``: bytes in the linear part."""
     body = view.body(STACK_BASE)
-    answer = Machine(packet.data[:size], packet.length).run(body)
-    if answer != NEEDS_FRAGMENTS:
-        assert bool(answer) == whole, (str(view.program), packet, size)
+    result = Machine(packet.data[:size], packet.length).run(body)
+    if result != NEEDS_FRAGMENTS:
+        assert bool(result) == whole, (str(view.program), packet, size)
     copied = packet.data[: view.plan.reach.end]
     assert Machine(copied, packet.length).matches(body) == whole, (str(view.program), packet)
 
 
-def test_the_copy_has_room_for_what_is_reached() -> None:
+def test_copy_holds_maximal_reach() -> None:
     text = sources()["match/fragments.h"]
     room = {name: int(size) for name, size in re.findall(r"#define (\w+) +(\d+)", text)}
     assert room["LINEAR_COPY_SIZE"] == MAX_REACH

@@ -1,4 +1,4 @@
-"""A filter in the place of a call: every jump still goes where it went."""
+"""A filter in place of a call: every jump keeps its target."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ FUNCTION_ADDRESS = (ebpf.LD_IMM64, 4)
 
 @st.composite
 def host_programs(draw: st.DrawFn) -> list[list[Insn]]:
-    """Units (one or two slots each); every one that is not a marker is told apart by its ``dst``,
-    ``src`` and code, or by the unique number in its immediate; relative ones go to any unit."""
+    """Units (one or two slots each); all but markers differ by their ``dst``, ``src`` and code, or
+    by the unique number in their immediate; relative ones go to any unit."""
     kinds = ["plain", "wide", "marker", "branch", "goto", "long", "call", "address"]
     shape = [*draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=25)), "plain"]
     starts = [0]
@@ -34,19 +34,22 @@ def host_programs(draw: st.DrawFn) -> list[list[Insn]]:
         starts.append(starts[-1] + (2 if kind in ("wide", "address") else 1))
     units = []
     for number, kind in enumerate(shape):
-        away = starts[draw(st.integers(0, len(shape) - 1))] - starts[number] - 1
+        distance = starts[draw(st.integers(0, len(shape) - 1))] - starts[number] - 1
         unique = 1000 + number
-        # The second slot of an ld_imm64 looks like anything: here, like a call of the marker.
+        # The second slot of an ld_imm64 may have any bytes: here, those of a call of the marker.
         units.append(
             {
                 "plain": [Insn(ebpf.ALU64 | ebpf.MOV, 1, imm=unique)],
                 "wide": [Insn(ebpf.LD_IMM64, 2, imm=unique), CALL],
                 "marker": [CALL],
-                "branch": [Insn(ebpf.JMP32 | ebpf.JEQ, 1, off=away, imm=unique)],
-                "goto": [Insn(GOTO, off=away, imm=0)],
-                "long": [Insn(LONG_GOTO, imm=away)],
-                "call": [Insn(SUBPROGRAM_CALL[0], src=SUBPROGRAM_CALL[1], imm=away)],
-                "address": [Insn(FUNCTION_ADDRESS[0], 3, FUNCTION_ADDRESS[1], imm=away), Insn(0)],
+                "branch": [Insn(ebpf.JMP32 | ebpf.JEQ, 1, off=distance, imm=unique)],
+                "goto": [Insn(GOTO, off=distance, imm=0)],
+                "long": [Insn(LONG_GOTO, imm=distance)],
+                "call": [Insn(SUBPROGRAM_CALL[0], src=SUBPROGRAM_CALL[1], imm=distance)],
+                "address": [
+                    Insn(FUNCTION_ADDRESS[0], 3, FUNCTION_ADDRESS[1], imm=distance),
+                    Insn(0),
+                ],
             }[kind]
         )
     return units
@@ -54,11 +57,11 @@ def host_programs(draw: st.DrawFn) -> list[list[Insn]]:
 
 @settings(max_examples=300)
 @given(host_programs())
-def test_every_target_is_kept(units: list[list[Insn]]) -> None:
+def test_jumps_keep_their_targets(units: list[list[Insn]]) -> None:
     before = [insn for unit in units for insn in unit]
     body = FILTER.l2.body(0)
     after = splice(before, MARKER, FILTER.l2, stack_base=0)
-    # Where each unit must be now, counted by hand.
+    # The expected position of each unit.
     old, new = 0, 0
     moved: dict[int | None, int] = {}
     for unit in units:
@@ -86,7 +89,7 @@ def _target(insn: Insn, position: int) -> int | None:
     return None
 
 
-def test_bytes_are_taken_as_well_and_both_views_share_the_stack() -> None:
+def test_both_filters_share_the_stack() -> None:
     third = Insn(ebpf.CALL_HELPER, imm=MARKER_L3)
     store = Insn(ebpf.STX | 0x78, 10, 1, off=-40)
     program = [store, CALL, third, OTHER_CALL, EXIT]
@@ -96,12 +99,12 @@ def test_bytes_are_taken_as_well_and_both_views_share_the_stack() -> None:
     assert ebpf.unpack(ebpf.pack(found)) == found
 
 
-def test_a_program_without_the_call_is_left_alone() -> None:
+def test_program_without_call_is_unchanged() -> None:
     program = [Insn(ebpf.ALU64 | ebpf.MOV), Insn(ebpf.LD_IMM64, 1, imm=7), CALL, EXIT]
     assert splice(program, MARKER, FILTER.l2) == program
 
 
-def test_a_constant_filter_is_one_instruction() -> None:
+def test_constant_filter_is_one_instruction() -> None:
     assert splice_all([CALL, EXIT], {MARKER_L2: MATCH_ALL.l2}) == [
         Insn(ebpf.ALU32 | ebpf.MOV, imm=1),
         EXIT,
@@ -111,14 +114,14 @@ def test_a_constant_filter_is_one_instruction() -> None:
     assert never.l3.body(0) == [Insn(ebpf.ALU32 | ebpf.MOV, imm=0)]
 
 
-def test_a_jump_that_gets_too_long_is_refused() -> None:
+def test_too_long_jump_is_refused() -> None:
     calls = [CALL] * 1000
     program = [Insn(ebpf.JMP | ebpf.JEQ, 1, off=len(calls)), *calls, EXIT]
     with pytest.raises(FilterError, match="shorten the filter"):
         splice(program, MARKER, FILTER.l2)
 
 
-def test_half_an_instruction_is_refused() -> None:
+def test_partial_instruction_is_refused() -> None:
     with pytest.raises(FilterError, match="9 bytes"):
         splice(b"123456789", MARKER, FILTER.l2)
 
@@ -142,18 +145,18 @@ ADD = ebpf.ALU64 | ebpf.ADD
         ([Insn(ebpf.LD_IMM64, 1), Insn(ebpf.STX | 0x78, 10, 1, off=-256), EXIT], 0),
     ],
 )
-def test_the_stack_of_the_host_is_seen(program: list[Insn], lowest: int) -> None:
+def test_lowest_stack_offset(program: list[Insn], lowest: int) -> None:
     assert lowest_stack_offset(program) == lowest
 
 
-def test_a_computed_stack_address_is_refused() -> None:
+def test_computed_stack_address_is_refused() -> None:
     program = [Insn(MOVE, 2, 10), Insn(ADD | ebpf.REGISTER, 2, 1), CALL]
     with pytest.raises(FilterError, match="instruction 1 computes a stack address"):
         splice(program, MARKER, FILTER.l2)
 
 
-def test_a_register_has_what_it_has_on_the_ways_there() -> None:
-    """Its address on the stack is none on a way that goes past where it is made."""
+def test_stack_addresses_by_path() -> None:
+    """A register is no stack address on a path that bypasses the instruction that makes it one."""
     program = [
         Insn(ebpf.JMP | ebpf.JEQ, 1, off=3),
         Insn(MOVE, 7, 10),

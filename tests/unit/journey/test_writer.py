@@ -1,4 +1,4 @@
-"""Packet by packet, as text and as objects."""
+"""Journeys: the events of each packet, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pypwru.journey.writer import JourneyWriter
 from pypwru.packets import history
 from pypwru.packets.limit import EventLimit
 from pypwru.wire.record import Record, header_constants
-from tests.oracles.json_schema import judged
+from tests.oracles.json_schema import validated
 from tests.support import records
 from tests.support.records import (
     BLUE,
@@ -37,17 +37,17 @@ from tests.support.records import (
 )
 
 SCHEMA = json.loads(resources.files("pypwru.data").joinpath("journey.schema.json").read_text())
-END = header_constants()["EVENT_SKB_FREE"]
-IP_OUTPUT, IP_RCV, CONSUME, DROPS, RULE = 1, 3, 4, 5, 14
+SKB_FREE = header_constants()["EVENT_SKB_FREE"]
+IP_OUTPUT, IP_RCV, CONSUME, DROP_FUNCTION, RULE = 1, 3, 4, 5, 14
 COPY, XMIT = 50, 51
 NAMES = FUNCTIONS | {COPY: "skb_copy_datagram_iter", XMIT: "dev_hard_start_xmit"}
 LOCATION = 0xFFFFFFFF81000010
 SYN = (4, TCP, bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2]), 41000, 80)
-BEHIND_NAT = (4, TCP, bytes([192, 0, 2, 1]), bytes([10, 0, 0, 2]), 41000, 80)
+AFTER_NAT = (4, TCP, bytes([192, 0, 2, 1]), bytes([10, 0, 0, 2]), 41000, 80)
 
 
-class Told:
-    """Journeys, and what they wrote."""
+class RecordingWriter:
+    """A writer of journeys, and its output."""
 
     def __init__(
         self,
@@ -57,53 +57,60 @@ class Told:
         self.config = configured(f"--output-journey {flags}")
         self.out: list[bytes] = []
         names = records.names(process)
-        form = (JourneyJson if self.config.output_json else JourneyText)(self.config, names)
-        self.journeys = JourneyWriter(self.config, names, NAMES, form, self.out.extend)
+        formatter = (JourneyJson if self.config.output_json else JourneyText)(self.config, names)
+        self.journeys = JourneyWriter(self.config, names, NAMES, formatter, self.out.extend)
 
-    def seen(
+    def record(
         self, function: int, at: int = 0, reason: int = 0, skb: int = 1, number: int = 42,
-        said: bytes = b"", kind: int = 0, cpu: int = 0, **of_flow: Any,
+        nft_part: bytes = b"", kind: int = 0, cpu: int = 0, **flow_fields: Any,
     ) -> Record:  # fmt: skip
         parts = {"packet_id": number.to_bytes(8, "little"), "caller": records.caller(LOCATION)}
-        tail = records.tail(self.config, **parts, **({"nft": said} if said else {}))
-        where = flow(**{"ends": SYN, "size": 60, "ifindex": 2, **of_flow})
-        return event(packet(skb, cpu, 7, kind), function, where, at, reason, tail)
+        tail = records.tail(self.config, **parts, **({"nft": nft_part} if nft_part else {}))
+        flow_part = flow(**{"ends": SYN, "size": 60, "ifindex": 2, **flow_fields})
+        return event(packet(skb, cpu, 7, kind), function, flow_part, at, reason, tail)
 
-    def end(self, skb: int = 1, number: int = 42) -> Record:
-        return self.seen(0, skb=skb, number=number, kind=END)
+    def free(self, skb: int = 1, number: int = 42) -> Record:
+        return self.record(0, skb=skb, number=number, kind=SKB_FREE)
 
     def lines(self, *batch: Record) -> list[str]:
-        """What is written of packets that have ended."""
+        """Write a batch, and return the lines written of packets that were freed."""
         self.journeys.show(batch)
         self.journeys.show(())
         text, self.out[:] = b"".join(self.out).decode(), []
         return text.split("\n")
 
 
-def test_a_drop_of_another_hook_function_says_so() -> None:
-    told = Told()
-    line = told.lines(told.seen(DROPS, 1, NO_SOCKET, said=records.ANOTHERS), told.end())[-3]
+def test_drop_without_rule_is_explained() -> None:
+    writer = RecordingWriter()
+    line = writer.lines(
+        writer.record(DROP_FUNCTION, 1, NO_SOCKET, nft_part=records.FOREIGN_DROP), writer.free()
+    )[-3]
     assert line == (
         "  dropped: SKB_DROP_REASON_NO_SOCKET at __netif_receive_skb_one_core+0x2a, "
         "no rule seen: conntrack, or another hook function"
     )
-    told = Told("--output-json")
-    (line, *_) = told.lines(told.seen(DROPS, 1, NO_SOCKET, said=records.ANOTHERS), told.end())
+    writer = RecordingWriter("--output-json")
+    (line, *_) = writer.lines(
+        writer.record(DROP_FUNCTION, 1, NO_SOCKET, nft_part=records.FOREIGN_DROP), writer.free()
+    )
     assert json.loads(line)["end"]["nft"] == {"no_rule": "conntrack, or another hook function"}
 
 
-def test_a_journey() -> None:
-    told = Told("--output-tcp-flags")
-    said = nft(12, DROP, chain=2, path=(1,))
-    lines = told.lines(
-        told.seen(IP_OUTPUT, 1000, flags=2),
-        told.seen(IP_RCV, 2200, flags=2, ends=BEHIND_NAT),
-        told.seen(IP_RCV, 3000, flags=2, ends=BEHIND_NAT, netns=BLUE, cpu=1),
-        told.seen(RULE, 5000, kind=NFT_RULE, said=said, ends=BEHIND_NAT, netns=BLUE, cpu=1),
-        told.seen(
-            DROPS, 85000, NO_SOCKET, said=said, ends=BEHIND_NAT, netns=BLUE, cpu=1, mark=7,
+def test_lines_of_a_journey() -> None:
+    writer = RecordingWriter("--output-tcp-flags")
+    nft_part = nft(12, DROP, chain=2, path=(1,))
+    lines = writer.lines(
+        writer.record(IP_OUTPUT, 1000, flags=2),
+        writer.record(IP_RCV, 2200, flags=2, ends=AFTER_NAT),
+        writer.record(IP_RCV, 3000, flags=2, ends=AFTER_NAT, netns=BLUE, cpu=1),
+        writer.record(
+            RULE, 5000, kind=NFT_RULE, nft_part=nft_part, ends=AFTER_NAT, netns=BLUE, cpu=1,
         ),
-        told.end(),
+        writer.record(
+            DROP_FUNCTION, 85000, NO_SOCKET, nft_part=nft_part, ends=AFTER_NAT, netns=BLUE, cpu=1,
+            mark=7,
+        ),
+        writer.free(),
     )  # fmt: skip
     start = lines[0].rpartition("  ")[2]
     assert lines == [
@@ -136,46 +143,46 @@ def test_a_journey() -> None:
         ((IP_RCV, CONSUME), "freed, last seen in consume_skb"),
     ],
 )
-def test_ends(functions: tuple[int, ...], end: str) -> None:
-    told = Told()
-    sights = [told.seen(function, at) for at, function in enumerate(functions)]
-    # The tests' names know nothing of these two.
-    lines = told.lines(*sights, told.end())
-    shown = lines[-3].replace(hex(COPY), NAMES[COPY])
-    assert shown == f"  {end}"
+def test_outcomes(functions: tuple[int, ...], end: str) -> None:
+    writer = RecordingWriter()
+    events = [writer.record(function, at) for at, function in enumerate(functions)]
+    # The test's NameResolver has no names for these two.
+    lines = writer.lines(*events, writer.free())
+    line = lines[-3].replace(hex(COPY), NAMES[COPY])
+    assert line == f"  {end}"
 
 
-def test_journeys_come_as_they_end_and_what_has_not_ended_comes_last() -> None:
-    told = Told()
-    one, other = told.seen(IP_RCV, 1), told.seen(IP_RCV, 2, skb=2, number=43)
-    lines = told.lines(one, other, told.end(2, 43))
+def test_unfreed_packets_come_last() -> None:
+    writer = RecordingWriter()
+    one, other = writer.record(IP_RCV, 1), writer.record(IP_RCV, 2, skb=2, number=43)
+    lines = writer.lines(one, other, writer.free(2, 43))
     assert [line for line in lines if line.startswith("0x")] == [
         line for line in lines if "packet 43" in line
     ]
-    told.journeys.finish()
-    text = b"".join(told.out).decode()
+    writer.journeys.finish()
+    text = b"".join(writer.out).decode()
     assert text.startswith("0x1  packet 42")
     assert text.endswith("  still under way when the trace ended, last seen in ip_rcv\n\n")
-    assert told.journeys.count == 2
+    assert writer.journeys.count == 2
 
 
-def test_what_a_limit_cuts_off_has_no_end() -> None:
-    """But one that had ended before has, and a drop that was seen is one."""
-    told, limit = Told(), EventLimit(4)
-    seen = [
-        told.seen(IP_RCV, 1, skb=2, number=43),
-        told.seen(IP_RCV, 2, skb=3, number=44),
-        told.seen(IP_RCV, 3),
-        told.end(2, 43),
-        told.seen(DROPS, 4, NO_SOCKET),
-        told.seen(IP_RCV, 5, skb=3, number=44),
-        told.end(3, 44),
+def test_limit_cuts_off_journeys() -> None:
+    """Unless it was freed before, or its drop is an event."""
+    writer, limit = RecordingWriter(), EventLimit(4)
+    records = [
+        writer.record(IP_RCV, 1, skb=2, number=43),
+        writer.record(IP_RCV, 2, skb=3, number=44),
+        writer.record(IP_RCV, 3),
+        writer.free(2, 43),
+        writer.record(DROP_FUNCTION, 4, NO_SOCKET),
+        writer.record(IP_RCV, 5, skb=3, number=44),
+        writer.free(3, 44),
     ]
-    told.journeys.show(limit.take(seen[:3]))
-    told.journeys.show(limit.take(seen[3:]))
+    writer.journeys.show(limit.take(records[:3]))
+    writer.journeys.show(limit.take(records[3:]))
     assert limit.is_reached
-    told.journeys.finish(is_limit_reached=True)
-    journeys = b"".join(told.out).decode().split("\n\n")[:-1]
+    writer.journeys.finish(is_limit_reached=True)
+    journeys = b"".join(writer.out).decode().split("\n\n")[:-1]
     ends = {text.partition("packet ")[2][:2]: text.splitlines()[-1] for text in journeys}
     assert ends.keys() == {"42", "43", "44"}
     assert ends["42"].startswith("  dropped: ")
@@ -183,66 +190,70 @@ def test_what_a_limit_cuts_off_has_no_end() -> None:
     assert ends["44"] == "  cut off by --output-limit-lines, last seen in ip_rcv"
 
 
-def test_what_a_process_has_read_has_arrived_though_it_is_not_freed() -> None:
-    told = Told()
-    told.lines(told.seen(IP_RCV, 1), told.seen(COPY, 2))
-    told.journeys.finish()
-    assert "  delivered to ping:7 in " in told.out[-1].decode()
+def test_read_packet_is_delivered() -> None:
+    writer = RecordingWriter()
+    writer.lines(writer.record(IP_RCV, 1), writer.record(COPY, 2))
+    writer.journeys.finish()
+    assert "  delivered to ping:7 in " in writer.out[-1].decode()
 
 
-def test_a_clone_has_a_journey_of_its_own_and_the_number_that_it_shares() -> None:
-    told = Told()
-    lines = told.lines(told.seen(IP_RCV, 1), told.seen(IP_RCV, 2, skb=2), told.end(), told.end(2))
+def test_clone_has_its_own_journey() -> None:
+    writer = RecordingWriter()
+    lines = writer.lines(
+        writer.record(IP_RCV, 1), writer.record(IP_RCV, 2, skb=2), writer.free(), writer.free(2)
+    )
     assert [line[:15] for line in lines if line.startswith("0x")] == [
         "0x1  packet 42 ".rstrip(" ") + " ", "0x2  packet 42 ".rstrip(" ") + " ",
     ]  # fmt: skip
 
 
-def test_a_tunnel_is_no_nat() -> None:
-    told = Told()
-    lines = told.lines(
-        told.seen(IP_RCV, 1), told.seen(IP_RCV, 2, ends=BEHIND_NAT, size=110), told.end()
+def test_encapsulation_is_not_nat() -> None:
+    writer = RecordingWriter()
+    lines = writer.lines(
+        writer.record(IP_RCV, 1), writer.record(IP_RCV, 2, ends=AFTER_NAT, size=110), writer.free()
     )
     assert lines[2].split()[0] == "tuple"
 
 
-def test_what_is_not_known_for_a_while_has_not_changed() -> None:
-    told = Told()
+def test_missing_fields_are_no_change() -> None:
+    writer = RecordingWriter()
     nothing = (0, 0, bytes(4), bytes(4), 0, 0)
-    lines = told.lines(
-        told.seen(IP_RCV, 1), told.seen(IP_RCV, 2, ends=nothing, ifindex=0), told.seen(IP_RCV, 3),
-        told.end(),
+    lines = writer.lines(
+        writer.record(IP_RCV, 1), writer.record(IP_RCV, 2, ends=nothing, ifindex=0),
+        writer.record(IP_RCV, 3), writer.free(),
     )  # fmt: skip
     assert [line[:3] for line in lines] == ["0x1", "  +", "  +", "  +", "  f", "", ""]
 
 
-def test_more_columns_stand_behind() -> None:
-    told = Told("--output-caller")
-    lines = told.lines(told.seen(IP_RCV, 1), told.end())
+def test_more_columns_follow() -> None:
+    writer = RecordingWriter("--output-caller")
+    lines = writer.lines(writer.record(IP_RCV, 1), writer.free())
     assert lines[1].endswith("cpu 0  ping:7  __netif_receive_skb_one_core")
 
 
-def test_an_object() -> None:
-    told = Told("--output-json")
-    said = nft(12, DROP)
-    (line, nothing) = told.lines(
-        told.seen(IP_RCV, 1000), told.seen(DROPS, 85000, NO_SOCKET, said=said), told.end()
+def test_json_object() -> None:
+    writer = RecordingWriter("--output-json")
+    nft_part = nft(12, DROP)
+    (line, nothing) = writer.lines(
+        writer.record(IP_RCV, 1000),
+        writer.record(DROP_FUNCTION, 85000, NO_SOCKET, nft_part=nft_part),
+        writer.free(),
     )
     found = json.loads(line)
     Draft202012Validator(SCHEMA).validate(found)
     assert nothing == ""
-    end = found.pop("end")
-    assert end.pop("nft")["rule_handle"] == 12
-    assert end == {
+    outcome = found.pop("end")
+    assert outcome.pop("nft")["rule_handle"] == 12
+    assert outcome == {
         "kind": "dropped",
         "func": "sk_skb_reason_drop",
         "reason": "SKB_DROP_REASON_NO_SOCKET",
         "location": "__netif_receive_skb_one_core+0x2a",
     }
-    sights = found.pop("events")
-    assert [sight.pop("offset_ns") for sight in sights] == [0, 84000]
-    for sight in sights:
-        judged(json.dumps(sight).encode() + b"\n")
+    events = found.pop("events")
+    assert [item.pop("offset_ns") for item in events] == [0, 84000]
+    for item in events:
+        validated(json.dumps(item).encode() + b"\n")
     assert found.pop("start")
     assert found == {
         "packet_id": 42,
@@ -256,56 +267,58 @@ def test_an_object() -> None:
     }  # fmt: skip
 
 
-def test_an_object_has_the_changes_that_lines_have() -> None:
-    def seen(told: Told) -> list[str]:
-        return told.lines(
-            told.seen(IP_OUTPUT, 1000),
-            told.seen(IP_RCV, 2200, ends=BEHIND_NAT, ifindex=3),
-            told.seen(IP_RCV, 2300, ends=BEHIND_NAT, ifindex=0),
-            told.seen(IP_RCV, 2400, ends=BEHIND_NAT, ifindex=3, mark=5),
-            told.end(),
+def test_json_has_changes_of_text() -> None:
+    def journey_lines(writer: RecordingWriter) -> list[str]:
+        return writer.lines(
+            writer.record(IP_OUTPUT, 1000),
+            writer.record(IP_RCV, 2200, ends=AFTER_NAT, ifindex=3),
+            writer.record(IP_RCV, 2300, ends=AFTER_NAT, ifindex=0),
+            writer.record(IP_RCV, 2400, ends=AFTER_NAT, ifindex=3, mark=5),
+            writer.free(),
         )
 
-    found = json.loads(seen(Told("--output-json"))[0])
+    found = json.loads(journey_lines(RecordingWriter("--output-json"))[0])
     Draft202012Validator(SCHEMA).validate(found)
-    changes = [sight.get("changes", []) for sight in found["events"]]
+    changes = [item.get("changes", []) for item in found["events"]]
     assert list(map(len, changes)) == [0, 2, 0, 1]
-    lines = [line.strip() for line in seen(Told())]
+    lines = [line.strip() for line in journey_lines(RecordingWriter())]
     assert [line for line in lines if line.startswith(("NAT", "dev", "mark"))] == list(
         chain(*changes)
     )
     assert changes[3] == ["mark 0x0 => 0x5"]
 
 
-def test_kernel_threads_have_their_whole_names() -> None:
-    for path, shown in (("ksoftirqd/1", "ksoftirqd/1:7"), ("/usr/bin/ping", "ping:7")):
-        told = Told(process=lambda pid, comm, start_stack: path)  # noqa: B023
-        lines = told.lines(told.seen(IP_RCV, 1), told.end())
-        assert lines[1].endswith(f"cpu 0  {shown}")
+def test_kernel_threads_have_full_names() -> None:
+    for path, expected in (("ksoftirqd/1", "ksoftirqd/1:7"), ("/usr/bin/ping", "ping:7")):
+        writer = RecordingWriter(process=lambda pid, comm, start_stack: path)  # noqa: B023
+        lines = writer.lines(writer.record(IP_RCV, 1), writer.free())
+        assert lines[1].endswith(f"cpu 0  {expected}")
 
 
-def test_what_is_held_is_bounded_and_what_goes_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_events_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "MAX_HELD_EVENTS", 3)
-    told = Told()
-    told.lines(*(told.seen(IP_RCV, at) for at in range(3)), told.seen(IP_RCV, 4, skb=2, number=2))
-    assert told.journeys.summarize() == {"lost_journeys": 3}
-    told.journeys.finish()
-    assert told.journeys.count == 1
+    writer = RecordingWriter()
+    writer.lines(
+        *(writer.record(IP_RCV, at) for at in range(3)), writer.record(IP_RCV, 4, skb=2, number=2)
+    )
+    assert writer.journeys.summarize() == {"lost_journeys": 3}
+    writer.journeys.finish()
+    assert writer.journeys.count == 1
 
 
-def test_who_reads_no_more_has_read_some() -> None:
-    told = Told()
+def test_closed_output_counts_journeys() -> None:
+    writer = RecordingWriter()
 
     def write(texts: object) -> None:
         raise OutputClosed(1)
 
-    told.journeys._write = write
+    writer.journeys._write = write
     with pytest.raises(OutputClosed):
-        told.lines(
-            told.seen(IP_RCV, 1), told.seen(IP_RCV, 2), told.end(),
-            told.seen(IP_RCV, 3, skb=2, number=2), told.end(2, 2),
+        writer.lines(
+            writer.record(IP_RCV, 1), writer.record(IP_RCV, 2), writer.free(),
+            writer.record(IP_RCV, 3, skb=2, number=2), writer.free(2, 2),
         )  # fmt: skip
-    assert told.journeys.count == 2
+    assert writer.journeys.count == 2
 
 
 def test_intervals() -> None:
@@ -315,7 +328,7 @@ def test_intervals() -> None:
     assert shown == ["0 ns", "999 ns", "1.00 us", "84.1 us", "999 us", "3.40 ms", "2.15 s"]
 
 
-def test_the_table_of_ends() -> None:
+def test_table_of_outcomes() -> None:
     rows = function_tables.load_table("ends")
     assert {row.key for row in rows} <= {*KINDS, RECEIVED}
     names = [name for row in rows for name in row.names]

@@ -1,4 +1,4 @@
-"""CAP_BPF, CAP_PERFMON, CAP_SYSLOG: which are missing from a set."""
+"""CAP_BPF, CAP_PERFMON, CAP_SYSLOG: which of them a set lacks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_missing(effective: int, last: int, missing: list[str]) -> None:
     assert find_missing(effective, last) == missing
 
 
-def test_root_of_a_container_holds_nothing_of_the_host() -> None:
+def test_root_of_container_lacks_all() -> None:
     assert find_missing(ALL, 40, initial_namespace=False) == [
         "CAP_BPF",
         "CAP_PERFMON",
@@ -41,7 +41,7 @@ def test_root_of_a_container_holds_nothing_of_the_host() -> None:
 
 
 @given(st.integers(0, ALL), st.integers(0, ALL))
-def test_more_rights_never_miss_more(held: int, more: int) -> None:
+def test_missing_shrinks_with_more_rights(held: int, more: int) -> None:
     assert set(find_missing(held | more, 40)) <= set(find_missing(held, 40))
 
 
@@ -59,17 +59,17 @@ def test_this_process(tmp_path: Path) -> None:
     assert missing_capabilities(procfs(tmp_path, SYS_ADMIN)) == ["CAP_SYSLOG"]
 
 
-def test_the_error_names_them_and_the_cure(tmp_path: Path) -> None:
+def test_error_names_missing_and_cure(tmp_path: Path) -> None:
     with pytest.raises(KernelError, match=r"CAP_PERFMON \(.*CAP_SYSLOG \(.*sudo pypwru") as caught:
         require_capabilities(procfs(tmp_path, BPF))
     assert "CAP_BPF" not in str(caught.value)
 
 
-def test_enough_is_silent(tmp_path: Path) -> None:
+def test_sufficient_capabilities(tmp_path: Path) -> None:
     require_capabilities(procfs(tmp_path, BPF | PERFMON | SYSLOG))
 
 
-def test_a_container(tmp_path: Path) -> None:
+def test_user_namespace_is_detected(tmp_path: Path) -> None:
     assert missing_capabilities(procfs(tmp_path, ALL, namespace=4026532208)) != []
 
 

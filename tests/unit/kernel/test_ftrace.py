@@ -1,4 +1,4 @@
-"""available_filter_functions with and without addresses, lockdown, and refusals."""
+"""available_filter_functions with and without addresses, lockdown, and errors."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ def test_names_by_module() -> None:
     assert ("help.isra.0", "nf_conntrack_ftp") in set(found)
 
 
-def test_variants_that_the_compiler_made() -> None:
+def test_compiler_variants() -> None:
     assert parse_traceable(SAMPLE).variants == {
         ("__pim_rcv", ""): ("__pim_rcv.constprop.0",),
         ("help", "nf_conntrack_ftp"): ("help.isra.0",),
     }
 
 
-def test_without_addresses_call_sites_are_unknown() -> None:
+def test_call_sites_need_addresses() -> None:
     assert parse_traceable(SAMPLE).call_sites([("ip_rcv", "")]) is None
 
 
-def test_with_addresses() -> None:
+def test_call_sites_with_addresses() -> None:
     lines = SAMPLE.splitlines()
     text = "".join(f"{0xFFFFFFFF81000004 + 64 * at:x} {line}\n" for at, line in enumerate(lines))
     found = parse_traceable_addresses(text)
     assert set(found) == set(parse_traceable(SAMPLE))
-    wanted = [("reg_vif_xmit", ""), ("veth_xmit", "veth"), ("gone", "")]
-    assert found.call_sites(wanted) == {
+    names = [("reg_vif_xmit", ""), ("veth_xmit", "veth"), ("gone", "")]
+    assert found.call_sites(names) == {
         ("reg_vif_xmit", ""): (0xFFFFFFFF81000084, 0xFFFFFFFF810000C4),
         ("veth_xmit", "veth"): (0xFFFFFFFF81000184,),
     }
@@ -74,25 +74,25 @@ def test_lockdown_levels(text: str, level: Lockdown) -> None:
     assert parse_level(text) is level
 
 
-def kernel_that_answers(
-    monkeypatch: pytest.MonkeyPatch, answers: dict[str, bytes | int], lockdown: Lockdown
+def fake_tracefs(
+    monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes | int], lockdown: Lockdown
 ) -> None:
     def read_file(filesystem: str, name: str, mounted: object) -> bytes:
-        answer = answers.get(name, errno.ENOENT)
-        if isinstance(answer, int):
-            raise OSError(answer, os.strerror(answer), name)
-        return answer
+        content = files.get(name, errno.ENOENT)
+        if isinstance(content, int):
+            raise OSError(content, os.strerror(content), name)
+        return content
 
     monkeypatch.setattr(pseudofs, "read_file", read_file)
     monkeypatch.setattr(ftrace, "lockdown_level", lambda: lockdown)
 
 
-def test_the_list_with_addresses_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_with_addresses_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None:
     both: dict[str, bytes | int] = {
         "available_filter_functions_addrs": b"ffffffff81000004 ip_rcv\n",
         "available_filter_functions": b"ip_rcv\n",
     }
-    kernel_that_answers(monkeypatch, both, Lockdown.NONE)
+    fake_tracefs(monkeypatch, both, Lockdown.NONE)
     sites = ftrace.traceable_functions().call_sites([("ip_rcv", "")])
     assert sites == {("ip_rcv", ""): (0xFFFFFFFF81000004,)}
     del both["available_filter_functions_addrs"]
@@ -111,10 +111,10 @@ def test_the_list_with_addresses_comes_first(monkeypatch: pytest.MonkeyPatch) ->
         (errno.EIO, Lockdown.NONE, "Input/output error"),
     ],
 )
-def test_refusals_name_the_cause_and_the_cure(
+def test_error_names_cause_and_cure(
     monkeypatch: pytest.MonkeyPatch, code: int, lockdown: Lockdown, words: str
 ) -> None:
-    files = ("available_filter_functions_addrs", "available_filter_functions")
-    kernel_that_answers(monkeypatch, dict.fromkeys(files, code), lockdown)
+    names = ("available_filter_functions_addrs", "available_filter_functions")
+    fake_tracefs(monkeypatch, dict.fromkeys(names, code), lockdown)
     with pytest.raises(KernelError, match=words):
         ftrace.traceable_functions()

@@ -1,4 +1,4 @@
-"""/proc/kallsyms: recorded lines of Linux 6.12, and any lines at all."""
+"""/proc/kallsyms: recorded lines of Linux 6.12, and random lines."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_addresses_by_name_and_module() -> None:
     }
 
 
-def test_the_last_symbol_at_an_address_names_it() -> None:
+def test_last_symbol_at_an_address_wins() -> None:
     symbols = parse_symbols(SAMPLE)
     assert symbols.by_address[0xFFFFFFFF95A00000] == "_text"
     assert symbols.by_address[0xFFFFFFFFC0201000] == "veth_xmit[veth]"
@@ -61,25 +61,25 @@ def test_the_last_symbol_at_an_address_names_it() -> None:
         (0, None),
     ],
 )
-def test_the_nearest_symbol_below(address: int, expected: SymbolOffset | None) -> None:
+def test_nearest_symbol_below(address: int, expected: SymbolOffset | None) -> None:
     assert parse_symbols(SAMPLE).nearest(address) == expected
 
 
-def test_only_what_is_wanted_is_kept() -> None:
+def test_parse_keeps_requested_names() -> None:
     symbols = parse_symbols(SAMPLE, ["reg_vif_xmit", "veth_xmit[veth]", "gone"])
     assert len(symbols) == 3
     assert symbols.addresses("reg_vif_xmit") == (0xFFFFFFFF96576DD0, 0xFFFFFFFF966005C0)
     assert symbols.addresses("veth_xmit", "veth") == (0xFFFFFFFFC0201000,)
 
 
-@pytest.mark.parametrize("wanted", [None, ["ip_rcv"], ["gone"]])
-def test_hidden_addresses_are_an_error_with_the_cure(wanted: list[str] | None) -> None:
+@pytest.mark.parametrize("names", [None, ["ip_rcv"], ["gone"]])
+def test_hidden_addresses_name_the_cure(names: list[str] | None) -> None:
     hidden = "0000000000000000 T ip_rcv\n0000000000000000 t veth_xmit\t[veth]\n"
     with pytest.raises(KernelError, match=r"CAP_SYSLOG.*sysctl kernel\.kptr_restrict=1"):
-        parse_symbols(hidden, wanted)
+        parse_symbols(hidden, names)
 
 
-def test_a_kernel_without_kallsyms(tmp_path: Path) -> None:
+def test_kernel_without_kallsyms(tmp_path: Path) -> None:
     with pytest.raises(KernelError, match="CONFIG_KALLSYMS"):
         read_symbols(path=tmp_path / "absent")
 
@@ -93,10 +93,10 @@ SYMBOL = st.tuples(
 
 
 @given(st.lists(SYMBOL, max_size=40), st.booleans())
-def test_any_lines_are_read_as_one_by_one(
+def test_random_lines_equal_reference(
     rows: list[tuple[int, str, str, str]], modules_last: bool
 ) -> None:
-    """The reading in bulk equals the obvious reading, modules behind the core or anywhere."""
+    """The parser of blocks equals one by line, modules after vmlinux or anywhere."""
     if modules_last:
         rows = sorted(rows, key=lambda row: bool(row[3]))
     text = "".join(
@@ -109,5 +109,5 @@ def test_any_lines_are_read_as_one_by_one(
             display = f"{name}[{module}]" if module else name
             expected[display] = (*expected.get(display, ()), address)
     assert parse_symbols(text).by_name == expected
-    wanted = list(expected)[::2]
-    assert parse_symbols(text, wanted).by_name == {name: expected[name] for name in wanted}
+    names = list(expected)[::2]
+    assert parse_symbols(text, names).by_name == {name: expected[name] for name in names}

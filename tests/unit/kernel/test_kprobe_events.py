@@ -1,4 +1,4 @@
-"""Whose definitions are removed, and whose not; files stand in for tracefs, locks are real."""
+"""Removal of kprobe definitions; files stand in for tracefs, locks are real."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pypwru.kernel import kprobe_events as module
 from pypwru.kernel.kprobe_events import KprobeEvents
 from tests.support.paths import TREE
 
-# Defines an event, and lives until its input ends.
+# Defines an event, and runs until its input ends.
 _SESSION = """
 import os, sys
 from pypwru.kernel.kprobe_events import KprobeEvents
@@ -35,15 +35,15 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     os.close(descriptor)
 
 
-def defined(folder: Path) -> set[str]:
-    """Groups and names that were defined and not removed."""
+def remaining_events(folder: Path) -> set[str]:
+    """Return groups and names that were defined and not removed."""
     found: set[str] = set()
     for kind, name in re.findall(r"^(.):(\S+)", (folder / "kprobe_events").read_text(), re.M):
         (found.discard if kind == "-" else found.add)(name)
     return found
 
 
-def test_another_living_process_keeps_its_own(root: int, tmp_path: Path) -> None:
+def test_running_process_keeps_its_events(root: int, tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", _SESSION, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(TREE)},
@@ -52,44 +52,44 @@ def test_another_living_process_keeps_its_own(root: int, tmp_path: Path) -> None
     ) as other:
         assert other.stdout
         other.stdout.readline()
-        theirs = defined(tmp_path)
+        theirs = remaining_events(tmp_path)
         assert len(theirs) == 1
 
         events = KprobeEvents(root)
         events.define("skb", "ip_rcv+0")
         events.remove_unused()
-        assert defined(tmp_path) == theirs
+        assert remaining_events(tmp_path) == theirs
 
         other.kill()
         other.wait()
         events.close()
-    assert defined(tmp_path) == set()
+    assert remaining_events(tmp_path) == set()
 
 
-def test_a_pid_of_another_namespace_is_nobodys_here(root: int, tmp_path: Path) -> None:
-    """Two sessions of one pid, as of two containers: the one that ends leaves the other."""
+def test_sessions_with_equal_pids(root: int, tmp_path: Path) -> None:
+    """Two sessions with one pid, as in two containers: closing one keeps the other's events."""
     one, other = KprobeEvents(root), KprobeEvents(root)
     for events in (one, other):
         events.define("skb", "ip_rcv+0")
-    assert len(defined(tmp_path)) == 2
+    assert len(remaining_events(tmp_path)) == 2
     one.close()
-    assert len(defined(tmp_path)) == 1
+    assert len(remaining_events(tmp_path)) == 1
     other.close()
-    assert defined(tmp_path) == set()
+    assert remaining_events(tmp_path) == set()
 
 
-def test_what_a_killed_process_of_a_living_pid_left_is_removed(root: int, tmp_path: Path) -> None:
+def test_leftovers_with_our_pid_are_removed(root: int, tmp_path: Path) -> None:
     line = f"p:pypwru_{os.getpid()}_7/skb_0 ip_rcv+0\np:other/skb_0 ip_rcv+0\n"
     (tmp_path / "kprobe_events").write_text(line)
     KprobeEvents(root).remove_unused()
-    assert defined(tmp_path) == {"other/skb_0"}
+    assert remaining_events(tmp_path) == {"other/skb_0"}
 
 
 @pytest.mark.parametrize("setting", ["0\n", "1\n"])
-def test_what_an_administrator_sets_meanwhile_is_left(
+def test_rcu_setting_of_others_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
-    """A file stands in for the knob; what the kernel makes of it is in tests/native."""
+    """On a file; tests/native tests it on /sys/kernel/rcu_expedited."""
     knob = tmp_path / "rcu_expedited"
     knob.write_text("0\n")
     monkeypatch.setattr(module, "_RCU_EXPEDITED", str(knob))

@@ -1,4 +1,4 @@
-"""What is said of a kernel that is locked down; its levels are read in test_ftrace.py."""
+"""Errors on a kernel that is locked down; test_ftrace.py reads its levels."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pypwru.kernel import pseudofs
 from pypwru.kernel.lockdown import require_kernel_reads
 
 
-def locked(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def set_lockdown(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr(pseudofs, "read_file", lambda *_: text.encode())
 
 
-def test_confidentiality_lets_no_backend_read_packets(monkeypatch: pytest.MonkeyPatch) -> None:
-    locked(monkeypatch, "none integrity [confidentiality]\n")
+def test_confidentiality_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_lockdown(monkeypatch, "none integrity [confidentiality]\n")
     with pytest.raises(KernelError, match=r"lockdown \(confidentiality\).*boot with") as caught:
         require_kernel_reads()
     assert "--backend" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["[none] integrity", "none [integrity] confidentiality", ""])
-def test_other_levels_do(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    locked(monkeypatch, text)
+def test_other_levels_are_accepted(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    set_lockdown(monkeypatch, text)
     require_kernel_reads()

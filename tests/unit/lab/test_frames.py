@@ -1,4 +1,4 @@
-"""Frames of the corpus: scapy reads them, and makes the same checksums."""
+"""Frames of the corpus: scapy parses them, and computes the same checksums."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ except ImportError:
     Ether = None
 
 
-def test_scapy_makes_the_same_bytes_of_them() -> None:
+def test_scapy_rebuilds_equal_frames() -> None:
     need(Ether, "scapy")
     for frame in frames.frames():
         packet = Ether(frame.data)
@@ -23,7 +23,7 @@ def test_scapy_makes_the_same_bytes_of_them() -> None:
         assert bytes(packet) == frame.data, packet.summary()
 
 
-def test_they_are_of_all_kinds() -> None:
+def test_frames_have_all_ethertypes() -> None:
     kinds = {frame.data[12:14].hex() for frame in frames.frames()}
     assert kinds == {"0800", "86dd", "0806", "8100"}
     assert {frame.wire for frame in frames.frames()} == {"up", "down"}

@@ -1,4 +1,4 @@
-"""What jobs of the lab find out by themselves."""
+"""Helpers of the lab's jobs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def block(kind: int, size: int = 16) -> bytes:
     return struct.pack("=II", kind, size).ljust(size - 4, b"\0") + struct.pack("=I", size)
 
 
-def test_whole_packets_of_a_file_that_grows(tmp_path: Path) -> None:
+def test_packets_of_a_growing_file(tmp_path: Path) -> None:
     file = tmp_path / "growing.pcapng"
     assert packets(file) == (0, 0)
     whole = block(0x0A0D0D0A, 28) + block(1, 20) + block(6, 32) + block(6, 40)
@@ -26,10 +26,10 @@ def test_whole_packets_of_a_file_that_grows(tmp_path: Path) -> None:
         assert packets(file) == (2, len(whole))
 
 
-def test_steps_are_left_out_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, result = tmp_path / "result.json", dict[str, object]()
+def test_steps_are_skipped_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, results = tmp_path / "result.json", dict[str, object]()
     monkeypatch.setenv("PYPWRU_LAB_WITHOUT", "plain,frames")
     steps = [(name, dict[str, object]) for name in ("every kprobe", "plain kprobe", "frames")]
-    run_steps(steps, result, file)
-    assert result == {"every kprobe": {}}
+    run_steps(steps, results, file)
+    assert results == {"every kprobe": {}}
     assert file.read_text() == '{"every kprobe": {}}'

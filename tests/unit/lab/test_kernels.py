@@ -1,4 +1,4 @@
-"""The lab's table of kernels: each suite runs where it ran before there were tiers, or more."""
+"""The lab's table of kernels: each suite runs on its former kernels, or more."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from tests.lab.vm.packages import image_package
 from tests.support.paths import TREE
 
 ALL = ("5.10", "6.1", "6.12", "7.2")
-# Where a suite ran when there was one tier: the full tier has no less.
-FLOOR = dict.fromkeys(EVERY, ALL) | {
+# The kernels of a suite when there was one tier: the full tier has no fewer.
+MIN_KERNELS = dict.fromkeys(EVERY, ALL) | {
     "corpus": ("5.10", "6.12", "7.2"),
     "rule_texts": ("5.10", "6.12"),
     "statistics": ("6.1", "6.12"),
     "storm": ("6.12",),
 }
 NATIVE = {"storm"}
-"""Suites whose quick tier is a native test of the same name."""
+"""Suites with a native test of the same name as their quick tier."""
 
 
 @pytest.mark.parametrize("suite", sorted(EVERY))
-def test_the_full_tier_has_what_there_was(suite: str) -> None:
-    assert set(FLOOR[suite]) <= set(names(suite))
+def test_full_tier_has_min_kernels(suite: str) -> None:
+    assert set(MIN_KERNELS[suite]) <= set(names(suite))
 
 
 @pytest.mark.parametrize("suite", sorted(EVERY - NATIVE))
-def test_the_quick_tier_has_each_suite_on_some_kernel(suite: str) -> None:
+def test_quick_tier_has_each_suite(suite: str) -> None:
     quick = {row.name for row in KERNELS if suite in row.quick}
     assert quick
     assert quick <= set(names(suite))
 
 
-def test_what_the_quick_tier_leaves_out_is_tested_natively() -> None:
+def test_suites_not_in_quick_are_native() -> None:
     for suite in NATIVE:
         assert not any(suite in row.quick for row in KERNELS)
         assert (TREE / "tests" / "native" / f"test_{suite}.py").exists()
 
 
-def test_the_main_job_is_in_the_quick_tier_of_each_kernel_of_today() -> None:
+def test_quick_tier_has_main_job_on_all() -> None:
     assert all(runs("main_job", name, Tier.QUICK) for name in ALL)
 
 
 def test_each_suite_has_a_row() -> None:
-    assert {*SUITES, "vm"} == EVERY  # which boots by itself
+    assert {*SUITES, "vm"} == EVERY  # which boots its own guests
     assert all(set(row.quick) <= EVERY and set(row.full) <= EVERY for row in KERNELS)
 
 
-def test_one_kernel_is_the_reference() -> None:
+def test_one_reference_kernel() -> None:
     assert [row.name for row in KERNELS if row.reference] == [REFERENCE]
     assert len({row.name for row in KERNELS}) == len(KERNELS)
 
@@ -66,7 +66,7 @@ def test_backends_follow_from_features() -> None:
     assert backends["7.2"] == ["fentry-multi", "fentry", "kprobe-multi"]
 
 
-def test_kernels_are_asked_for_by_feature() -> None:
+def test_names_by_feature() -> None:
     assert "5.10" not in names("lists", Feature.MODULE_BTF)
     assert "7.2" in names("lists", Feature.MODULE_BTF)
     assert "6.1" in names("main_job", Feature.KFREE_SKB_REASON)
@@ -82,7 +82,7 @@ def test_kernels_are_asked_for_by_feature() -> None:
         ("7.3", "linux-image-7.3-rc5-amd64"),
     ],
 )
-def test_a_kernels_package_is_found_by_its_version(version: str, package: str) -> None:
+def test_package_is_found_by_version(version: str, package: str) -> None:
     assert image_package(version).fullmatch(package)
 
 
@@ -96,11 +96,11 @@ def test_a_kernels_package_is_found_by_its_version(version: str, package: str) -
         "linux-image-6.120.1-amd64",
     ],
 )
-def test_other_packages_are_not_taken(package: str) -> None:
+def test_other_packages_do_not_match(package: str) -> None:
     assert not image_package("6.12").fullmatch(package)
 
 
-def test_a_row_of_a_second_package_of_the_same_version() -> None:
+def test_second_package_of_a_version() -> None:
     row = Kernel("6.12-bpo", ("bookworm-backports",), (), quick=(), series="6.12")
     assert row.version == "6.12"
     assert kernel("6.12").version == "6.12"

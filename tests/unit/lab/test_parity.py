@@ -1,4 +1,4 @@
-"""The parity suite's judge finds what differs: each kind of finding, once."""
+"""The oracle of the parity suite finds differences: each kind of finding, once."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ SECOND = f"0xff184d00c08b6300 1   ~sr/bin/ping:264 {REQUEST} ip_rcv\n"
 
 
 def config(*words: str) -> Config:
-    found = parse(["--output-meta=false", *words])
-    assert isinstance(found, Config)
-    return found
+    parsed = parse(["--output-meta=false", *words])
+    assert isinstance(parsed, Config)
+    return parsed
 
 
-def live(theirs: str, own: str, *words: str) -> list[tuple[str, str]]:
-    found = compare_live("x", config(*words), theirs, own, old=False)
-    return [(one.what, one.function) for one in found]
+def live(pwru_output: str, our_output: str, *words: str) -> list[tuple[str, str]]:
+    findings = compare_live("x", config(*words), pwru_output, our_output, old=False)
+    return [(one.what, one.function) for one in findings]
 
 
 @pytest.mark.parametrize(
-    ("own", "found"),
+    ("our_output", "findings"),
     [
         (HEADER + FIRST + SECOND, []),
         (HEADER + FIRST, [("missing", "ip_rcv")]),
@@ -45,20 +45,22 @@ def live(theirs: str, own: str, *words: str) -> list[tuple[str, str]]:
         (HEADER + FIRST + "ip_output\n" + SECOND, [("more", "ip_output")]),
     ],
 )
-def test_beside_each_other(own: str, found: list[tuple[str, str]]) -> None:
-    assert live(HEADER + FIRST + SECOND, own) == found
+def test_compare_live_runs(our_output: str, findings: list[tuple[str, str]]) -> None:
+    assert live(HEADER + FIRST + SECOND, our_output) == findings
 
 
-def test_only_the_time_may_differ() -> None:
+def test_only_timestamps_may_differ() -> None:
     head = HEADER.replace("TUPLE", "TIMESTAMP        TUPLE")
-    theirs = FIRST.replace(REQUEST, f"{71639303161:<16} {REQUEST}")
-    own = theirs.replace("71639303161", "71639309999")
-    assert live(head + theirs, head + own, "--timestamp", "current") == []
-    assert live(head + theirs, head + own.replace("9999 ", "9999"), "--timestamp", "current")
+    pwru_output = FIRST.replace(REQUEST, f"{71639303161:<16} {REQUEST}")
+    our_output = pwru_output.replace("71639303161", "71639309999")
+    assert live(head + pwru_output, head + our_output, "--timestamp", "current") == []
+    assert live(
+        head + pwru_output, head + our_output.replace("9999 ", "9999"), "--timestamp", "current"
+    )
 
 
 @pytest.mark.parametrize(
-    ("own", "found"),
+    ("our_output", "findings"),
     [
         (SECOND.replace("c08b6300 1", "c0ab5a00 0").replace(":264", ":99 "), []),
         ("", ["events", "missing"]),
@@ -68,19 +70,19 @@ def test_only_the_time_may_differ() -> None:
         (SECOND + "ip_rcv\nip_rcv_core\n", ["more"]),
     ],
 )
-def test_against_another_boot(own: str, found: list[str]) -> None:
-    seen = compare_recorded("x", config(), HEADER + SECOND, HEADER + own, steady="")
-    assert [one.what for one in seen] == found
+def test_compare_with_recorded_run(our_output: str, findings: list[str]) -> None:
+    compared = compare_recorded("x", config(), HEADER + SECOND, HEADER + our_output, steady="")
+    assert [one.what for one in compared] == findings
 
 
-def test_an_unknown_line_is_never_skipped() -> None:
+def test_unknown_line_is_an_error() -> None:
     with pytest.raises(UnknownForm):
         events(HEADER + FIRST.replace("->", "-"), config())
     with pytest.raises(UnknownForm):
         events("{", config("--output-json"))
 
 
-def test_all_columns_are_told_apart() -> None:
+def test_all_columns_are_parsed() -> None:
     line = (
         "2026-11-23T04:18:33.584 0xff184d00c0ab5a00 0   ~sr/bin/ping:525 111192926388     "
         "4026531840 2a           near0:2      0x0800 1500  84    "
@@ -89,9 +91,9 @@ def test_all_columns_are_told_apart() -> None:
         " ip_rcv len=84 10.77.0.1:0->10.77.0.2:0(icmp)"
     )
     words = "--timestamp=absolute --output-skb-cb --output-netns-names --output-caller"
-    found = parse(words.split())
-    assert isinstance(found, Config)
-    (event,) = events(line, found)[1]
+    parsed = parse(words.split())
+    assert isinstance(parsed, Config)
+    (event,) = events(line, parsed)[1]
     assert event.fields == {
         "time": "2026-11-23T04:18:33.584",
         "skb": "0xff184d00c0ab5a00",
@@ -114,14 +116,14 @@ def test_all_columns_are_told_apart() -> None:
     assert event.function == "kfree_skb_reason"
 
 
-def test_pwru_1_0_5_is_read() -> None:
+def test_lines_of_pwru_1_0_5() -> None:
     head = "               SKB    CPU          PROCESS                     FUNC\n"
     start = "0xff13cf5c860ef100      0      [ping(400)]         veth_xmit\t[veth]"
     meta = "netns=4026532177 mark=0x2a iface=2(near0) proto=0x0800 mtu=1500 len=98"
-    for told, words in ((f"{meta} {REQUEST}", ()), (REQUEST, ("--output-meta=false",))):
-        found = parse(words)
-        assert isinstance(found, Config)
-        (event,) = events(f"{head}{start} {told}\n", found, old=True)[1]
+    for columns, words in ((f"{meta} {REQUEST}", ()), (REQUEST, ("--output-meta=false",))):
+        parsed = parse(words)
+        assert isinstance(parsed, Config)
+        (event,) = events(f"{head}{start} {columns}\n", parsed, old=True)[1]
         assert event.function == "veth_xmit"
         assert event.fields["process"] == "ping:400"
         assert event.tuple == REQUEST
@@ -131,7 +133,7 @@ def test_pwru_1_0_5_is_read() -> None:
         }
 
 
-def test_a_scenario_is_a_line() -> None:
+def test_scenario_is_a_line() -> None:
     line = "x 192.0.2.1:4201->198.51.100.1:80(tcp) ip_output"
     assert shown(SCENARIOS["nat"], f"a\n{line}\nb\n")
     assert not shown(SCENARIOS["nat"], line.replace("198.51.100.1", "203.0.113.1"))

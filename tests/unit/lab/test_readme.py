@@ -1,4 +1,4 @@
-"""tests/README.md's table of tiers is the lab's, for the kernels that it has."""
+"""The table of tiers in tests/README.md equals the lab's, for the kernels in it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from tests.lab.kernels import EVERY, KERNELS, Tier, runs
 from tests.support.paths import TREE
 
 
-def tiers() -> dict[tuple[str, str], str]:
-    """(suite, kernel) -> its cell."""
+def documented_tiers() -> dict[tuple[str, str], str]:
+    """Return cells of the table, by (suite, kernel)."""
     text = (TREE / "tests" / "README.md").read_text().partition("<!-- tiers:")[2]
     lines = text.partition("\n\n")[2].partition("\n\n")[0].splitlines()
     head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
@@ -19,12 +19,12 @@ def tiers() -> dict[tuple[str, str], str]:
     }
 
 
-def test_the_table_of_tiers_is_the_labs() -> None:
-    def cell(suite: str, name: str) -> str:
+def test_table_of_tiers() -> None:
+    def expected_cell(suite: str, name: str) -> str:
         if runs(suite, name, Tier.QUICK):
             return "q"
         return "f" if runs(suite, name, Tier.FULL) else ""
 
-    found = tiers()
+    found = documented_tiers()
     assert {suite for suite, _ in found} == EVERY
-    assert found == {(suite, name): cell(suite, name) for suite, name in found}
+    assert found == {(suite, name): expected_cell(suite, name) for suite, name in found}

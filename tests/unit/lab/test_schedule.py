@@ -1,4 +1,4 @@
-"""The lab's plan: jobs share guests, and tests of what a tier leaves out are deselected."""
+"""The lab's plan: jobs share guests, and tests outside of a tier are deselected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.paths import TREE
 from tests.unit.lab.test_kernels import NATIVE
 
 
-def needed(tier: Tier) -> set[tuple[str, str]]:
+def jobs_of(tier: Tier) -> set[tuple[str, str]]:
     return {
         (row.name, suite)
         for row in KERNELS
@@ -28,37 +28,37 @@ def needed(tier: Tier) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("tier", Tier)
 def test_each_job_runs_once(tier: Tier) -> None:
-    plan = boots(needed(tier), tier)
+    plan = boots(jobs_of(tier), tier)
     ran = [(boot.kernel, suite) for boot in plan for suite in boot.suites]
-    assert sorted(ran) == sorted(needed(tier))
+    assert sorted(ran) == sorted(jobs_of(tier))
 
 
 @pytest.mark.parametrize("tier", Tier)
-def test_who_comes_first_does_and_who_is_alone_is(tier: Tier) -> None:
-    for boot in boots(needed(tier), tier):
+def test_order_and_isolation_of_jobs(tier: Tier) -> None:
+    for boot in boots(jobs_of(tier), tier):
         assert not any(SUITES[suite].first for suite in boot.suites[1:])
         assert len(boot.suites) == 1 or not any(SUITES[suite].alone for suite in boot.suites)
 
 
 @pytest.mark.parametrize("tier", Tier)
-def test_the_longest_guest_is_begun_first(tier: Tier) -> None:
-    seconds = [boot.seconds(tier) for boot in boots(needed(tier), tier)]
+def test_longest_guest_is_first(tier: Tier) -> None:
+    seconds = [boot.seconds(tier) for boot in boots(jobs_of(tier), tier)]
     assert seconds == sorted(seconds, reverse=True)
 
 
-def test_the_quick_tier_boots_a_kernel_once_and_once_more_for_who_is_alone() -> None:
-    plan = boots(needed(Tier.QUICK), Tier.QUICK)
+def test_quick_tier_boots_a_kernel_once() -> None:
+    plan = boots(jobs_of(Tier.QUICK), Tier.QUICK)
     shared = [boot.kernel for boot in plan if not SUITES[boot.suites[0]].alone]
     assert len(shared) == len(set(shared))
 
 
-def test_one_test_alone_boots_for_its_job_alone() -> None:
+def test_single_job_has_one_boot() -> None:
     assert boots({("6.1", "drops")}, Tier.FULL) == [Boot("6.1", ("drops",))]
 
 
 @cache
-def collected(tier: str) -> tuple[list[str], int]:
-    """The lab's tests in a tier, and how many pytest says to have deselected."""
+def collect(tier: str) -> tuple[list[str], int]:
+    """Return the lab's tests in a tier, and the number that pytest deselected."""
     words = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider"]
     environment = {**os.environ, "PYPWRU_TIER": tier}
     done = subprocess.run(
@@ -69,22 +69,22 @@ def collected(tier: str) -> tuple[list[str], int]:
     return tests, int(deselected[1]) if deselected else 0
 
 
-def test_the_full_tier_deselects_nothing() -> None:
-    assert collected("full")[1] == 0
-    assert collected("full") == collected("")
+def test_full_tier_deselects_nothing() -> None:
+    assert collect("full")[1] == 0
+    assert collect("full") == collect("")
 
 
-def test_what_the_quick_tier_leaves_out_is_deselected_and_counted() -> None:
-    (quick, deselected), (full, _) = collected("quick"), collected("full")
+def test_quick_tier_counts_deselected() -> None:
+    (quick, deselected), (full, _) = collect("quick"), collect("full")
     assert set(quick) < set(full)
     assert len(quick) + deselected == len(full)
 
 
-def test_the_quick_tier_has_tests_of_each_kernel_and_each_suite() -> None:
-    quick = collected("quick")[0]
+def test_quick_tier_has_tests_of_each_suite() -> None:
+    quick = collect("quick")[0]
     for row in KERNELS:
         for suite in row.quick:
             module = "main_job|parity|legacy" if suite == "main_job" else suite
-            own = rf"/test_({module})(_flags)?\.py::.*\[.*\b{re.escape(row.name)}\b"
-            assert any(re.search(own, test) for test in quick), (row.name, suite)
+            pattern = rf"/test_({module})(_flags)?\.py::.*\[.*\b{re.escape(row.name)}\b"
+            assert any(re.search(pattern, test) for test in quick), (row.name, suite)
     assert {suite for row in KERNELS for suite in row.quick} == EVERY - NATIVE

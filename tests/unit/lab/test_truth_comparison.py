@@ -1,4 +1,4 @@
-"""The judge of rules' events: it finds whatever is not the kernel's, and takes what is."""
+"""The oracle of nft events: it finds every difference from the kernel's trace, and no other."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from tests.lab.truth.comparison import compare, compare_counts, event_record, misplaced, untraced
 from tests.lab.truth.records import NO_IP, Record, decoded
 
-_SAID = ("handle 4 accept", "handle 5 jump web", "handle 5 drop", "return", "policy drop")
+_OUTCOMES = ("handle 4 accept", "handle 5 jump web", "handle 5 drop", "return", "policy drop")
 _RECORDS = st.builds(
     Record,
     st.sampled_from(("inet filter input", "inet filter web", "ip nat output")),
-    st.sampled_from(_SAID),
+    st.sampled_from(_OUTCOMES),
     st.sampled_from(("", "192.0.2.1 > 192.0.2.2")),
     st.integers(1, 3),
 )
@@ -37,61 +37,61 @@ EVENT: dict[str, Any] = {
 }
 
 
-def as_seen(kernel: list[Record]) -> list[Record]:
-    """As pypwru has it: it tells addresses always."""
+def as_pypwru(kernel: list[Record]) -> list[Record]:
+    """Return the records as of pypwru, which always has addresses."""
     return [record._replace(flow=record.flow or "whose", packet=record.packet) for record in kernel]
 
 
 @given(st.lists(_RECORDS))
-def test_the_same_in_the_same_order_is_equal(kernel: list[Record]) -> None:
-    assert compare(kernel, as_seen(kernel)) == (len(kernel), [])
+def test_equal_records_have_no_mismatch(kernel: list[Record]) -> None:
+    assert compare(kernel, as_pypwru(kernel)) == (len(kernel), [])
 
 
 @given(st.lists(_RECORDS, min_size=1), st.data())
-def test_whatever_differs_is_found(kernel: list[Record], data: st.DataObject) -> None:
-    seen = as_seen(kernel)
-    at = data.draw(st.integers(0, len(seen) - 1))
+def test_every_difference_is_found(kernel: list[Record], data: st.DataObject) -> None:
+    events = as_pypwru(kernel)
+    at = data.draw(st.integers(0, len(events) - 1))
     change = data.draw(st.sampled_from(("missing", "twice", "chain", "said", "flow")))
     if change == "missing":
-        del seen[at]
+        del events[at]
     elif change == "twice":
-        seen.insert(at, seen[at])
+        events.insert(at, events[at])
     elif change == "flow":
         assume(kernel[at].flow)
-        seen[at] = seen[at]._replace(flow="192.0.2.1 > 192.0.2.3")
+        events[at] = events[at]._replace(flow="192.0.2.1 > 192.0.2.3")
     elif change == "chain":
-        seen[at] = seen[at]._replace(chain="something else")
+        events[at] = events[at]._replace(chain="something else")
     else:
-        seen[at] = seen[at]._replace(said="something else")
+        events[at] = events[at]._replace(decision="something else")
 
-    assert compare(kernel, seen).mismatches
+    assert compare(kernel, events).mismatches
 
 
-def test_records_of_one_packet_are_not_of_two() -> None:
+def test_records_are_compared_by_packet() -> None:
     kernel = [Record("ip a b", "return", "", 7), Record("ip a b", "policy drop", "", 7)]
-    seen = [Record("ip a b", "return", "", 1), Record("ip a b", "policy drop", "", 2)]
+    events = [Record("ip a b", "return", "", 1), Record("ip a b", "policy drop", "", 2)]
 
-    assert compare(kernel, seen).mismatches
+    assert compare(kernel, events).mismatches
 
 
-def test_an_event_in_the_records_words() -> None:
+def test_event_record() -> None:
     jump = event_record(EVENT)
     assert jump[:3] == ("inet filter web", "handle 12 jump web2", "2001:db8::1 > 2001:db8::2")
 
     nft = {"family": "arp", "table": "a", "chain": "b"}
     end, policy = {**nft, "verdict": "return"}, {**nft, "verdict": "drop", "policy": "drop"}
     assert event_record({"skb": "0x1", "nft": end})[:3] == ("arp a b", "return", NO_IP)
-    assert event_record({"skb": "0x1", "nft": policy}).said == "policy drop"
+    assert event_record({"skb": "0x1", "nft": policy}).decision == "policy drop"
 
 
-def test_counters_are_numbers_of_records() -> None:
+def test_counters_equal_records() -> None:
     kernel = [Record("ip a b", "handle 5 drop", "", 1)] * 2 + [Record("ip a b", "return", "", 1)]
 
     assert compare_counts([("ip a b", 5, 2), ("ip a b", 6, 0)], kernel) == (2, [])
     assert len(compare_counts([("ip a b", 5, 1), ("ip a b", 6, 1)], kernel).mismatches) == 2
 
 
-def test_a_path_begins_at_the_hook() -> None:
+def test_path_begins_at_the_hook() -> None:
     base = "inet filter input"
 
     assert misplaced([EVENT], {base: ("input", -10)}) == (1, [])
@@ -105,9 +105,9 @@ def attribute(kind: int, value: bytes) -> bytes:
     return struct.pack("=HH", len(value) + 4, kind) + value + bytes(-len(value) % 4)
 
 
-def test_a_message_of_the_kernel_is_read() -> None:
+def test_kernel_message_is_decoded() -> None:
     verdict = attribute(1, struct.pack("!i", -3)) + attribute(2, b"web\0")
-    told = b"".join(
+    attributes = b"".join(
         (
             attribute(1, b"filter\0"),
             attribute(2, b"input\0"),
@@ -118,7 +118,9 @@ def test_a_message_of_the_kernel_is_read() -> None:
             attribute(8, b"\x45" + bytes(11) + b"\xc0\0\x02\1\xc0\0\x02\2"),
         )
     )
-    message = struct.pack("=IHHIIBBH", 20 + len(told), 10 << 8 | 17, 0, 0, 0, 1, 0, 0) + told
+    message = (
+        struct.pack("=IHHIIBBH", 20 + len(attributes), 10 << 8 | 17, 0, 0, 0, 1, 0, 0) + attributes
+    )
 
     flow = "192.0.2.1 > 192.0.2.2"
     expected = Record("inet filter input", "handle 12 jump web", flow, 99)

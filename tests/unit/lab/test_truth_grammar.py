@@ -1,4 +1,4 @@
-"""Random rulesets: the same for the same seed, without loops, and all that the grammar has."""
+"""Random rulesets: reproducible from a seed, without loops, with the whole grammar."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.lab.truth.grammar import derived, rulesets
 from tests.lab.truth.rulesets import Ruleset, fixed
 
 CHAIN = re.compile(r"\tchain (\w+) \{\n(.*?)\n\t\}", re.S)
-SAID = (
+STATEMENTS = (
     *("accept", "drop", "return", "jump", "goto", "continue", "reject", "queue", "vmap", "limit"),
     *("quota", "log", "masquerade", "redirect", "dnat to", "snat to", "policy drop", "map known"),
 )
@@ -23,40 +23,40 @@ def tables(text: str) -> list[str]:
 
 @settings(max_examples=10)
 @given(rulesets())
-def test_every_target_is_a_chain_and_none_comes_back_to_itself(ruleset: Ruleset) -> None:
+def test_jumps_have_targets_and_no_loop(ruleset: Ruleset) -> None:
     for table in tables(ruleset.nft["router"]):
         assert table.count("{") == table.count("}")
-        to: dict[str, set[str]] = {}
+        jumps: dict[str, set[str]] = {}
         for name, rules in CHAIN.findall(table):
-            to[name] = set(re.findall(r"(?:jump|goto) (\w+)", rules))
+            jumps[name] = set(re.findall(r"(?:jump|goto) (\w+)", rules))
             if "@known" in rules:
                 (elements,) = re.findall(r"map known .*", table)
-                to[name] |= set(re.findall(r"(?:jump|goto) (\w+)", elements))
-        assert set().union(*to.values()) <= set(to)
-        while to:
-            ends = {name for name, targets in to.items() if not targets & set(to)}
-            assert ends, f"a loop of {to} in {table}"
-            for name in ends:
-                del to[name]
+                jumps[name] |= set(re.findall(r"(?:jump|goto) (\w+)", elements))
+        assert set().union(*jumps.values()) <= set(jumps)
+        while jumps:
+            leaves = {name for name, targets in jumps.items() if not targets & set(jumps)}
+            assert leaves, f"a loop of {jumps} in {table}"
+            for name in leaves:
+                del jumps[name]
 
 
-def test_a_seed_gives_the_same_rulesets() -> None:
+def test_seed_is_reproducible() -> None:
     once = derived(2, 5)
 
     assert once[0] != once[1]
     assert derived(1, 6) == once[1:]
 
 
-def test_little_is_missing_in_a_few() -> None:
+def test_few_rulesets_have_the_whole_grammar() -> None:
     few = derived(8, 1)
     text = "\n".join(ruleset.nft["router"] for ruleset in few)
 
-    assert [word for word in SAID if word not in text] == []
+    assert [word for word in STATEMENTS if word not in text] == []
     assert {head.split()[1] for head in re.findall(r"^table .*", text, re.M)} == set(FAMILIES)
     assert {program for ruleset in few for program in ruleset.iptables} == {"iptables", "ip6tables"}
 
 
-def test_the_fixed_one_is_whole() -> None:
+def test_fixed_ruleset_is_complete() -> None:
     ruleset = fixed()
 
     assert set(ruleset.nft) == {"near", "router", "far"}

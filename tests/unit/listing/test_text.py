@@ -1,4 +1,4 @@
-"""--list-functions as text and JSON, of types that are written by hand, and of none."""
+"""--list-functions as text and JSON, of BTF encoded by hand, and without BTF."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.unit.discovery.test_functions import Kernel
 NOW = datetime(2026, 11, 24, 17, 0, tzinfo=timezone.utc)
 
 
-def listing(verdict: Attachability = ATTACHABLE) -> Listing:
+def listing(attachability: Attachability = ATTACHABLE) -> Listing:
     kernel = Kernel()
     kernel.function("zz_rcv", kernel.skb)
     kernel.function("ip_rcv", kernel.pointer, kernel.skb)
@@ -34,14 +34,14 @@ def listing(verdict: Attachability = ATTACHABLE) -> Listing:
     kernel.function("ip_sixth", *[kernel.int] * 5, kernel.skb)
     kernel.function("tcp_inlined", kernel.skb)
     modules = {"bridge": kernel.module("br_forward")}
-    hooked = parse_traceable("zz_rcv\nip_rcv\nip_rcv_core\ntcp_v4_rcv\nbr_forward [bridge]")
-    found = discover_functions(kernel.btf(), modules, hooked, None, Selection())
+    traceable = parse_traceable("zz_rcv\nip_rcv\nip_rcv_core\ntcp_v4_rcv\nbr_forward [bridge]")
+    found = discover_functions(kernel.btf(), modules, traceable, None, Selection())
     plan = plan_functions(Backend.KPROBE, found)
-    listed = sort_entries(entries(plan, kernel.btf(), modules, verdict))
+    listed = sort_entries(entries(plan, kernel.btf(), modules, attachability))
     return Listing(listed, Backend.KPROBE, "6.12.1")
 
 
-def test_the_order_is_priority_category_name() -> None:
+def test_order_is_priority_category_name() -> None:
     assert [(one.display, one.priority, one.attachable) for one in listing().entries] == [
         ("ip_rcv_core", 0, True),
         ("tcp_v4_rcv", 0, True),
@@ -53,7 +53,7 @@ def test_the_order_is_priority_category_name() -> None:
     ]
 
 
-def test_the_text_is_for_awk() -> None:
+def test_table_has_columns_for_awk() -> None:
     script = '$5<=1 {print $1,$2,$3,$4,$6} /#/ {sub(/.*# /,""); print}'
     text = table(listing())
     printed = subprocess.run(
@@ -73,17 +73,17 @@ def test_the_text_is_for_awk() -> None:
     assert len({line.index(row[6]) for line, row in zip(text.splitlines(), rows, strict=True)}) == 1
 
 
-def test_the_plain_list_is_what_can_be_attached_and_is_read_back() -> None:
+def test_names_only_is_a_function_list() -> None:
     names = names_only(listing()).splitlines()
     assert names == ["ip_rcv_core", "tcp_v4_rcv", "ip_rcv", "br_forward[bridge]", "zz_rcv"]
     assert list(parse_names(names_only(listing()))) == names
     assert (
         len(names_only(listing(UNKNOWN)).splitlines()) == 5
-    )  # what is refused by its prototype isn't
+    )  # without those of an unsupported prototype
     assert names_only(listing(Attachability(False, "no"))) == ""
 
 
-def test_the_document() -> None:
+def test_json_document() -> None:
     found = json.loads(json.dumps(json_document(listing(), NOW)))
     assert found["metadata"] == {
         "total": 7,
@@ -116,7 +116,7 @@ def test_the_document() -> None:
     assert parse_names(json.dumps(found))[3] == "br_forward[bridge]"
 
 
-def test_tracepoints_are_listed_with_what_a_program_gets() -> None:
+def test_tracepoint_entry() -> None:
     kernel = Kernel()
     kernel.tracepoint("net_dev_xmit", kernel.skb, kernel.int)
     plan = plan_tracepoints(discover_tracepoints(kernel.btf(), Selection()))
@@ -140,18 +140,18 @@ SYMBOLS = {"ip_rcv", "tcp_v4_rcv", "vprintk", "br_forward[bridge]", "__traceiter
         ((), Selection(only=frozenset(("br_forward[bridge]",))), ["br_forward[bridge]"]),
     ],
 )
-def test_without_types_names_of_the_tables_are_listed(
+def test_functions_without_btf(
     modules: tuple[str, ...] | None, selection: Selection, names: list[str]
 ) -> None:
-    hooked = parse_traceable("tcp_v4_rcv\nbr_forward [bridge]")
-    found = sort_entries(without_btf.functions(SYMBOLS, modules, hooked, selection))
+    traceable = parse_traceable("tcp_v4_rcv\nbr_forward [bridge]")
+    found = sort_entries(without_btf.functions(SYMBOLS, modules, traceable, selection))
     assert [one.display for one in found] == names
     for entry in found:
         assert (entry.skb_arg, entry.signature) == (None, "")
         assert entry.attachable is (False if entry.name == "ip_rcv" else None)
 
 
-def test_without_types_tracepoints_are_those_that_the_kernel_calls() -> None:
+def test_tracepoints_without_btf() -> None:
     found = list(without_btf.tracepoints(SYMBOLS, Selection()))
     assert found == [Entry("tp:kfree_skb", "", None, "drop", 0, "", None)]
     assert table(Listing(tuple(found), None, "5.10")).splitlines()[1].split() == [

@@ -1,4 +1,4 @@
-"""Words of drop reasons, where they are shown, and where those of subsystems are found."""
+"""Names of drop reasons, where they are printed, and those of subsystems."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = {1: "ip_rcv", 2: "kfree_skb_reason", 3: "tp:kfree_skb", 4: "skb_release_
 MAC80211 = {"RX_CONTINUE": 1, "___RX_DROP_UNUSABLE": 0x10000, "RX_DROP_U_MIC_FAIL": 0x10001}
 
 
-def functions(core: dict[str, int]) -> FunctionNames:
+def function_names(core: dict[str, int]) -> FunctionNames:
     btf = btf_of((ENUM, core)) if core else btf_of()
     return FunctionNames(NAMES, DropReasons(btf, list))
 
@@ -42,20 +42,20 @@ def functions(core: dict[str, int]) -> FunctionNames:
         (0xFFFFFFFF81000000, 0, "0xffffffff81000000"),
     ],
 )
-def test_where_a_reason_is_shown(address: int, reason: int, text: str) -> None:
-    assert functions(CORE).text(address, reason, 0) == text
+def test_functions_with_a_reason(address: int, reason: int, text: str) -> None:
+    assert function_names(CORE).text(address, reason, 0) == text
 
 
-def test_programs_say_what_they_are() -> None:
-    assert functions(CORE).text(1, 0, TC) == "ip_rcv(tc)"
-    assert functions(CORE).text(1, 0, XDP) == "ip_rcv(xdp)"
+def test_programs_have_their_type() -> None:
+    assert function_names(CORE).text(1, 0, TC) == "ip_rcv(tc)"
+    assert function_names(CORE).text(1, 0, XDP) == "ip_rcv(xdp)"
 
 
-def test_a_kernel_without_reasons_shows_none() -> None:
-    assert functions({}).text(3, 0, 0) == "tp:kfree_skb"
+def test_kernel_without_reasons() -> None:
+    assert function_names({}).text(3, 0, 0) == "tp:kfree_skb"
 
 
-def test_names_may_come_later() -> None:
+def test_names_added_later_are_used() -> None:
     names: dict[int, str] = {}
     found = FunctionNames(names, DropReasons(btf_of((ENUM, CORE)), list))
     assert found.text(7, 0, 0) == "0x7"
@@ -63,45 +63,45 @@ def test_names_may_come_later() -> None:
     assert found.text(7, 0, TC) == "bpf_prog_x[bpf](tc)"
 
 
-def test_a_bound_hides_no_reason() -> None:
+def test_max_member_hides_no_reason() -> None:
     assert invert_enum(CORE)[3] == "SKB_DROP_REASON_NO_SOCKET"
 
 
-def test_subsystems_are_read_when_they_are_needed() -> None:
+def test_subsystem_reasons_are_read_lazily() -> None:
     now = 0.0
-    given: list[dict[str, int]] = []
-    asked = 0
+    pending: list[dict[str, int]] = []
+    calls = 0
 
     def enums() -> Iterator[dict[str, int]]:
-        nonlocal asked
-        asked += 1
-        while given:
-            yield given.pop()
+        nonlocal calls
+        calls += 1
+        while pending:
+            yield pending.pop()
 
     reasons = DropReasons(btf_of((ENUM, CORE)), enums, lambda: now)
     assert reasons.reason_name(3) == "SKB_DROP_REASON_NO_SOCKET"
     assert reasons.reason_name(200) == ""
-    assert asked == 0, "the core has no other enum"
+    assert calls == 0, "the core has no other enum"
     assert reasons.reason_name(0x10001) == ""
-    given.append(MAC80211)
+    pending.append(MAC80211)
     assert reasons.reason_name(0x10001) == ""
-    assert asked == 1
+    assert calls == 1
     now = 1.0
     assert reasons.reason_name(0x10001) == "RX_DROP_U_MIC_FAIL"
     assert reasons.reason_name(0x10000) == "___RX_DROP_UNUSABLE"
     assert reasons.reason_name(1) == "SKB_CONSUMED", "a subsystem's name for it doesn't count"
-    assert asked == 2
+    assert calls == 2
 
 
-def test_a_reason_that_is_there_twice_has_no_underscores() -> None:
-    """As in mac80211: ``enum mac80211_drop_reason`` and one for the compiler's checks."""
+def test_duplicate_reason_has_no_underscores() -> None:
+    """In mac80211: ``enum mac80211_drop_reason``, and another one for the compiler's checks."""
     twice = {f"___{name}": value for name, value in MAC80211.items()}
     for enums in ([twice, MAC80211], [MAC80211, twice]):
         reasons = DropReasons(btf_of((ENUM, CORE)), partial(list, enums))
         assert reasons.reason_name(0x10001) == "RX_DROP_U_MIC_FAIL"
 
 
-def test_the_enums_of_subsystems_are_known_by_their_name() -> None:
+def test_drop_enums_are_found_by_name() -> None:
     btf = btf_of((ENUM, CORE), ("mac80211_drop_reason", MAC80211), ("tcp_state", {"X": 0x10002}))
     assert list(find_drop_enums(btf)) == [CORE, MAC80211]
     reasons = DropReasons(btf, lambda: find_drop_enums(btf))

@@ -1,4 +1,4 @@
-"""Names of processes from a stand-in of /proc, and of interfaces."""
+"""Names of processes from a fake /proc, and of interfaces."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pypwru.names.processes import ProcessPaths, has_kernel_pids
 
 
 class Proc:
-    """A /proc of files that a test writes, and the time."""
+    """A fake /proc of files, and a fake clock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,12 +53,12 @@ def proc(tmp_path: Path) -> Proc:
     return Proc(tmp_path / "proc")
 
 
-def test_a_program_has_its_links_resolved(proc: Proc, tmp_path: Path) -> None:
+def test_program_links_are_resolved(proc: Proc, tmp_path: Path) -> None:
     proc.run(5, tmp_path / "link", "link")
     assert proc.processes.path(5, "link") == str(tmp_path / "old")
 
 
-def test_comm_stands_in_for_a_file_that_is_not_there(proc: Proc) -> None:
+def test_comm_replaces_a_missing_file(proc: Proc) -> None:
     proc.run(5, "/nonexistent (deleted)", "odd) (name 7\n")
     proc.run(6, "", "kworker/0:1-events")
     assert proc.processes.path(5, "odd) (name 7\n") == "odd) (name 7\n"
@@ -67,7 +67,7 @@ def test_comm_stands_in_for_a_file_that_is_not_there(proc: Proc) -> None:
     assert proc.processes.path(0, "swapper/0") == ""
 
 
-def test_a_name_outlives_its_process(proc: Proc, tmp_path: Path) -> None:
+def test_name_outlives_its_process(proc: Proc, tmp_path: Path) -> None:
     proc.run(5, tmp_path / "old", "old")
     assert proc.processes.path(5, "old").endswith("/old")
     proc.end(5)
@@ -75,8 +75,8 @@ def test_a_name_outlives_its_process(proc: Proc, tmp_path: Path) -> None:
         assert proc.processes.path(5, "old").endswith("/old")
 
 
-def test_a_pid_that_runs_something_else_is_another_at_once(proc: Proc, tmp_path: Path) -> None:
-    """As after execve(), and of a process that is given the pid of one that ended."""
+def test_reused_pid_has_its_new_name(proc: Proc, tmp_path: Path) -> None:
+    """After execve(), and of a process with the reused pid of another."""
     proc.run(5, tmp_path / "old", "old")
     assert proc.processes.path(5, "old").endswith("/old")
     proc.run(5, tmp_path / "new", "new")
@@ -85,13 +85,13 @@ def test_a_pid_that_runs_something_else_is_another_at_once(proc: Proc, tmp_path:
         assert proc.processes.path(5, "old").endswith("/old")
 
 
-def test_a_program_that_came_later_is_not_named(proc: Proc, tmp_path: Path) -> None:
+def test_later_program_is_not_named(proc: Proc, tmp_path: Path) -> None:
     proc.run(5, tmp_path / "new", "new")
     for proc.now in (0.0, 2.0):
         assert proc.processes.path(5, "old") == ""
 
 
-def test_the_same_name_of_another_file_is_found_within_a_second(proc: Proc, tmp_path: Path) -> None:
+def test_same_comm_is_refreshed_after_1_s(proc: Proc, tmp_path: Path) -> None:
     proc.run(5, tmp_path / "old", "same")
     assert proc.processes.path(5, "same").endswith("/old")
     proc.run(5, tmp_path / "new", "same")
@@ -101,8 +101,8 @@ def test_the_same_name_of_another_file_is_found_within_a_second(proc: Proc, tmp_
     assert proc.processes.path(5, "same").endswith("/new")
 
 
-def test_a_thread_is_of_its_process(proc: Proc, tmp_path: Path) -> None:
-    """And all of them are read at once, however many there are."""
+def test_threads_have_path_of_process(proc: Proc, tmp_path: Path) -> None:
+    """All threads are read at once."""
     proc.run(5, tmp_path / "new", "main", "worker-1", "worker-2")
     assert proc.processes.path(5, "worker-1").endswith("/new")
     proc.end(5)
@@ -110,7 +110,7 @@ def test_a_thread_is_of_its_process(proc: Proc, tmp_path: Path) -> None:
     assert proc.processes.path(5, "main").endswith("/new")
 
 
-def test_execve_while_it_is_looked_up_names_nobody(
+def test_execve_during_lookup_names_none(
     proc: Proc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proc.run(5, tmp_path / "old", "same")
@@ -125,21 +125,19 @@ def test_execve_while_it_is_looked_up_names_nobody(
     assert proc.processes.path(5, "same") == ""
 
 
-def test_a_process_that_was_missing_is_found_later(proc: Proc, tmp_path: Path) -> None:
+def test_missing_process_is_found_later(proc: Proc, tmp_path: Path) -> None:
     assert proc.processes.path(5, "new") == ""
     proc.run(5, tmp_path / "new", "new")
     proc.now = 1.0
     assert proc.processes.path(5, "new").endswith("/new")
 
 
-ENDING = 1 << 63
+EXITING = 1 << 63
 TICK = 10_000_000  # ns
 
 
-def test_a_pid_that_is_given_again_to_a_program_of_the_same_name(
-    proc: Proc, tmp_path: Path
-) -> None:
-    """And execve() of such a one: where its stack begins is another's."""
+def test_reused_pid_with_the_same_comm(proc: Proc, tmp_path: Path) -> None:
+    """Also after execve(): the start of the stack differs."""
     old, new = str(tmp_path / "old"), str(tmp_path / "new")
     proc.run(5, old, "same", start_stack=100)
     assert proc.processes.path(5, "same", 100) == old
@@ -152,45 +150,45 @@ def test_a_pid_that_is_given_again_to_a_program_of_the_same_name(
     assert proc.processes.path(5, "same", 300) == ""
 
 
-def test_a_process_at_its_end_is_the_one_that_began_then(proc: Proc, tmp_path: Path) -> None:
-    """It has no stack any more, and mostly no program in /proc."""
+def test_exiting_process_by_start_time(proc: Proc, tmp_path: Path) -> None:
+    """It has no stack, and usually no entry in /proc: its start time identifies it."""
     old, new = str(tmp_path / "old"), str(tmp_path / "new")
     proc.run(5, old, "same", began=7, start_stack=100)
     assert proc.processes.path(5, "same", 100) == old
     proc.end(5)
-    assert proc.processes.path(5, "same", ENDING | 7 * TICK + 3) == old
-    assert proc.processes.path(5, "same", ENDING | 8 * TICK) == ""
+    assert proc.processes.path(5, "same", EXITING | 7 * TICK + 3) == old
+    assert proc.processes.path(5, "same", EXITING | 8 * TICK) == ""
     proc.run(5, new, "same", began=9, start_stack=200)
-    assert proc.processes.path(5, "same", ENDING | 8 * TICK) == ""
-    assert proc.processes.path(5, "same", ENDING | 9 * TICK) == new
+    assert proc.processes.path(5, "same", EXITING | 8 * TICK) == ""
+    assert proc.processes.path(5, "same", EXITING | 9 * TICK) == new
 
 
-def test_a_kernel_thread_has_no_stack_of_a_program(proc: Proc) -> None:
+def test_kernel_thread_by_start_time(proc: Proc) -> None:
     proc.run(6, "", "kworker/0:1-events", began=3)
-    assert proc.processes.path(6, "kworker/0:1", ENDING | 3 * TICK) == "kworker/0:1-events"
+    assert proc.processes.path(6, "kworker/0:1", EXITING | 3 * TICK) == "kworker/0:1-events"
 
 
-def test_kept_processes_are_bounded(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_cache_is_bounded(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pypwru.names.processes._MAX_CACHED", 10)
     for pid in range(100):
         proc.processes.path(pid, "comm")
     assert len(proc.processes._cache) == 10
 
 
-def test_this_very_process() -> None:
+def test_path_of_this_process() -> None:
     comm = Path("/proc/self/comm").read_text()[:-1]
     assert ProcessPaths().path(os.getpid(), comm) == os.path.realpath("/proc/self/exe")
 
 
-def test_the_kernel_draws_where_a_stack_begins() -> None:
+def test_start_stack_of_this_process() -> None:
     own = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[25])
     comm = Path("/proc/self/comm").read_text()[:-1]
     assert ProcessPaths().path(os.getpid(), comm, own) == os.path.realpath("/proc/self/exe")
     assert ProcessPaths().path(os.getpid(), comm, own + 16) == ""
 
 
-def test_a_real_execve_and_threads_with_names() -> None:
-    """The shell, sleep and the names themselves are the kernel's own account."""
+def test_real_execve_and_named_threads() -> None:
+    """The oracle is the kernel: a shell, sleep, and names of threads."""
     shell = os.path.realpath("/bin/sh")
     sleep = os.path.realpath(shutil.which("sleep") or "")
     processes = ProcessPaths()
@@ -228,20 +226,20 @@ def test_a_real_execve_and_threads_with_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("of_first", "of_self", "found"),
+    ("init_inode", "own_inode", "expected"),
     [
         (4026531836, 4026531836, True),
         (4026532500, 4026532500, False),
         (4026531836, 4026532500, True),  # the host's procfs in a container
-        (None, 4026531836, True),  # without the right to look at pid 1
+        (None, 4026531836, True),  # without the right to read pid 1
         (None, 4026532500, False),
         (None, None, True),
     ],
 )
-def test_whose_pids_proc_has(
-    of_first: int | None, of_self: int | None, found: bool, monkeypatch: pytest.MonkeyPatch
+def test_has_kernel_pids(
+    init_inode: int | None, own_inode: int | None, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inodes = {"/p/1/ns/pid": of_first, "/p/self/ns/pid": of_self}
+    inodes = {"/p/1/ns/pid": init_inode, "/p/self/ns/pid": own_inode}
 
     def stat(path: str) -> os.stat_result:
         if (inode := inodes[path]) is None:
@@ -251,20 +249,20 @@ def test_whose_pids_proc_has(
     with monkeypatch.context() as patched:
         patched.setattr(os, "stat", stat)
         has = has_kernel_pids("/p")
-    assert has is found
+    assert has is expected
 
 
-def test_our_own_links_are_those_the_c_library_names() -> None:
+def test_links_equal_libc() -> None:
     assert netns_links.interface_names() == dict(socket.if_nameindex())
 
 
-def test_a_refusal_of_netlink_is_an_error() -> None:
+def test_netlink_error_is_raised() -> None:
     refusal = struct.pack("=IHHIIi", 20, 2, 0, 1, 0, -1)
     with pytest.raises(PermissionError):
         netns_links.parse_dump(refusal)
 
 
-def test_a_short_datagram_ends() -> None:
+def test_short_datagram() -> None:
     assert netns_links.parse_dump(b"") == ({}, False)
     assert netns_links.parse_dump(bytes(16)) == ({}, False)
     assert netns_links.parse_dump(struct.pack("=IHHII", 16, 3, 0, 1, 0)) == ({}, True)

@@ -1,4 +1,4 @@
-"""Names of namespaces while they come, go and have each other's inodes; files stand in for them."""
+"""Names of namespaces that are added, deleted and reuse inodes; files stand in for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pypwru.names.namespaces import NetnsNames
 
 
 class Machine:
-    """A folder of namespaces, each with a cookie of its own, and the time."""
+    """A folder of namespaces, each with its own cookie, and a fake clock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -23,14 +23,14 @@ class Machine:
         self.names = NetnsNames(str(folder), lambda: self.now, self.cookie)
 
     def add(self, name: str, cookie: int = 0) -> int:
-        """The inode of a new namespace."""
+        """Add a namespace, and return its inode."""
         path = self.folder / name
         path.touch()
         self.cookies[path.stat().st_ino] = cookie
         return path.stat().st_ino
 
     def replace(self, old: str, new: str, cookie: int = 0) -> None:
-        """Another namespace, to which the kernel gives the inode of one that was deleted."""
+        """Add a namespace that reuses the inode of a deleted one."""
         os.rename(self.folder / old, self.folder / new)
         self.cookies[(self.folder / new).stat().st_ino] = cookie
 
@@ -43,18 +43,18 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def test_namespaces_are_the_files_of_the_folder(machine: Machine) -> None:
+def test_name_is_that_of_the_file(machine: Machine) -> None:
     blue = machine.add("blue", 7)
     assert machine.names.name(blue, 7) == "blue"
     assert machine.names.name(0, 0) == ""
 
 
-def test_a_young_one_is_named_at_once(machine: Machine) -> None:
+def test_new_namespace_is_named_at_once(machine: Machine) -> None:
     assert machine.names.name(machine.add("blue", 7), 7) == "blue"
     assert machine.names.name(machine.add("red", 8), 8) == "red"
 
 
-def test_one_that_gets_a_name_later_has_it_within_a_second(machine: Machine) -> None:
+def test_late_name_is_found_after_1_s(machine: Machine) -> None:
     blue = machine.add("blue", 7)
     (machine.folder / "blue").rename(machine.folder.parent / "elsewhere")
     assert machine.names.name(blue, 7) == ""
@@ -65,7 +65,7 @@ def test_one_that_gets_a_name_later_has_it_within_a_second(machine: Machine) -> 
     assert machine.names.name(blue, 7) == "blue"
 
 
-def test_a_name_outlives_its_namespace_and_is_never_the_next_ones(machine: Machine) -> None:
+def test_reused_inode_with_cookies(machine: Machine) -> None:
     inode = machine.add("blue", 7)
     assert machine.names.name(inode, 7) == "blue"
     machine.replace("blue", "red", 8)
@@ -74,17 +74,15 @@ def test_a_name_outlives_its_namespace_and_is_never_the_next_ones(machine: Machi
         assert machine.names.name(inode, 7) == "blue"
 
 
-def test_what_was_gone_before_it_was_looked_for_has_no_name(machine: Machine) -> None:
+def test_deleted_namespace_has_no_name(machine: Machine) -> None:
     inode = machine.add("blue", 7)
     machine.replace("blue", "red", 8)
     for machine.now in (0.0, 5.0):
         assert machine.names.name(inode, 7) == ""
 
 
-@pytest.mark.parametrize("cookie", [0, 7])  # of records; the kernel tells none to processes
-def test_without_cookies_a_name_is_that_of_a_file_that_is_there(
-    machine: Machine, cookie: int
-) -> None:
+@pytest.mark.parametrize("cookie", [0, 7])  # of records; the fake kernel has none for processes
+def test_names_without_cookies(machine: Machine, cookie: int) -> None:
     inode = machine.add("blue")
     assert machine.names.name(inode, cookie) == "blue"
     if not cookie:
@@ -93,7 +91,7 @@ def test_without_cookies_a_name_is_that_of_a_file_that_is_there(
         assert machine.names.name(inode, 0) == ""
 
 
-def test_an_inode_without_a_cookie_is_the_next_ones_within_a_second(machine: Machine) -> None:
+def test_reused_inode_without_cookies(machine: Machine) -> None:
     inode = machine.add("blue")
     assert machine.names.name(inode, 0) == "blue"
     machine.replace("blue", "red")
@@ -102,18 +100,18 @@ def test_an_inode_without_a_cookie_is_the_next_ones_within_a_second(machine: Mac
     assert machine.names.name(inode, 0) == "red"
 
 
-def test_those_without_a_name_cost_a_scan_a_second(
+def test_unnamed_cost_one_scan_per_second(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scans = 0
     scan = NetnsNames._scan
 
-    def counted(self: NetnsNames) -> None:
+    def counting_scan(self: NetnsNames) -> None:
         nonlocal scans
         scans += 1
         scan(self)
 
-    monkeypatch.setattr(NetnsNames, "_scan", counted)
+    monkeypatch.setattr(NetnsNames, "_scan", counting_scan)
     for inode in range(1, 6):
         machine.names.name(inode, inode)
     assert scans == 5  # each is new
@@ -123,15 +121,15 @@ def test_those_without_a_name_cost_a_scan_a_second(
     assert scans == 6
 
 
-def test_kept_names_are_bounded(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_cache_is_bounded(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_CACHED", 10)
     for inode in range(100):
         machine.names.name(inode, inode)
     assert len(machine.names._cache) == 10
 
 
-def test_names_are_learned_before_they_are_asked_for(machine: Machine) -> None:
-    """Those that are there when the watch begins; which mounts tell of others is the kernel's."""
+def test_watch_fills_the_cache(machine: Machine) -> None:
+    """Namespaces from before the watch; notification of later mounts is the kernel's."""
     inode = machine.add("blue", 7)
     with machine.names.watch_mounts():
         while (inode, 7) not in machine.names._cache:
@@ -141,5 +139,5 @@ def test_names_are_learned_before_they_are_asked_for(machine: Machine) -> None:
     assert "pypwru-namespaces" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_no_folder_is_no_names(tmp_path: Path) -> None:
+def test_missing_folder_has_no_names(tmp_path: Path) -> None:
     assert NetnsNames(str(tmp_path / "nosuch")).name(4026531840, 1) == ""

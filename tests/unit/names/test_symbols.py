@@ -1,4 +1,4 @@
-"""Addresses to names of functions, and namespaces to their files."""
+"""Names of functions by address, stacks, and locations of drops."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pypwru.names.symbols import SymbolNames
 CORE = {0x1000: "ip_rcv", 0x2000: "ip_output", 0x3000: "end_of_core"}
 MODULE = {0x9000: "veth_xmit[veth]", 0x9100: "veth_poll[veth]"}
 OURS = "bpf_prog_0123456789abcdef_trace_skb[bpf]"
-LIKE_OURS = "bpf_prog_fedcba9876543210_trace_skb[bpf]"
+NAMED_LIKE_OURS = "bpf_prog_fedcba9876543210_trace_skb[bpf]"
 THEIRS = "bpf_prog_0123456789abcdef_tc_prog[bpf]"
 
 
 class Kernel:
-    """Symbols that a test changes, and how often they were read."""
+    """Symbols that a test changes, and the number of times they were read."""
 
     def __init__(self, read_now: bool = True) -> None:
         self.symbols = CORE | MODULE
@@ -35,7 +35,7 @@ class Kernel:
         return Symbols(list(self.symbols.values()), array("Q", self.symbols))
 
 
-def test_the_nearest_symbol_names_an_address() -> None:
+def test_nearest_symbol_names_an_address() -> None:
     kernel = Kernel()
     named = {0x1000: "ip_rcv", 0x1FFF: "ip_rcv", 0x2001: "ip_output", 0x9010: "veth_xmit[veth]"}
     assert {address: kernel.names.name(address) for address in named} == named
@@ -44,11 +44,11 @@ def test_the_nearest_symbol_names_an_address() -> None:
     assert kernel.reads == 1, "these were loaded before"
 
 
-def test_below_the_first_is_a_number() -> None:
+def test_below_first_symbol_is_a_number() -> None:
     assert Kernel().names.name(0x10) == "0x10"
 
 
-def test_what_is_loaded_later_is_named_a_second_later() -> None:
+def test_late_module_is_named_after_1_s() -> None:
     kernel = Kernel()
     kernel.symbols |= {0xA000: "wg_xmit[wireguard]", 0xA100: "wg_poll[wireguard]"}
     assert kernel.names.name(0xA010) == "veth_poll[veth]"
@@ -61,7 +61,7 @@ def test_what_is_loaded_later_is_named_a_second_later() -> None:
     assert kernel.reads == 2, "it is known"
 
 
-def test_a_program_that_is_loaded_later_is_named() -> None:
+def test_late_program_is_named() -> None:
     kernel = Kernel()
     kernel.symbols |= {0xB000: OURS, 0xB200: THEIRS}
     kernel.now = 1.0
@@ -71,7 +71,7 @@ def test_a_program_that_is_loaded_later_is_named() -> None:
     assert kernel.names.name(0xB110) == "bpf_trampoline_7[bpf]"
 
 
-def test_what_was_named_before_a_reading_follows_it() -> None:
+def test_reread_updates_cached_names() -> None:
     kernel = Kernel()
     assert kernel.names.name(0x9110) == "veth_poll[veth]"
     kernel.symbols = CORE | {0x9000: "a[m]", 0x9200: "b[m]"}
@@ -80,7 +80,7 @@ def test_what_was_named_before_a_reading_follows_it() -> None:
     assert kernel.names.name(0x9110) == "a[m]"
 
 
-def test_symbols_that_are_hidden_later_leave_what_was_known() -> None:
+def test_symbols_hidden_later_are_kept() -> None:
     kernel = Kernel()
     kernel.hidden = True
     kernel.now = 1.0
@@ -89,7 +89,7 @@ def test_symbols_that_are_hidden_later_leave_what_was_known() -> None:
     assert kernel.reads == 2
 
 
-def test_symbols_that_are_hidden_at_the_start_are_an_error() -> None:
+def test_symbols_hidden_at_start() -> None:
     def refuse() -> Symbols:
         raise KernelError("hidden")
 
@@ -97,14 +97,14 @@ def test_symbols_that_are_hidden_at_the_start_are_an_error() -> None:
         SymbolNames(True, refuse)
 
 
-def test_a_slow_reading_waits_longer() -> None:
+def test_slow_read_is_less_frequent() -> None:
     kernel = Kernel(read_now=False)
 
-    def slowly() -> Symbols:
+    def read_slowly() -> Symbols:
         kernel.now += 0.1
         return kernel.read()
 
-    kernel.names = SymbolNames(True, slowly, lambda: kernel.now)
+    kernel.names = SymbolNames(True, read_slowly, lambda: kernel.now)
     kernel.now = 5.0
     kernel.names.name(0xA010)
     assert kernel.reads == 1
@@ -113,7 +113,7 @@ def test_a_slow_reading_waits_longer() -> None:
     assert kernel.reads == 2
 
 
-def test_kept_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(symbols_module, "_MAX_CACHED", 10)
     kernel = Kernel()
     for address in range(0x1000, 0x1100):
@@ -133,30 +133,30 @@ def test_kept_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         ([OURS, "bpf_trace_run1", "__traceiter_consume_skb", "ip_rcv"], ["ip_rcv"]),
         # Linux 5.10
         ([OURS, OURS, "bpf_trace_run1", "ip_rcv"], ["ip_rcv"]),
-        # a program of somebody else that is called like ours
-        ([OURS, "bpf_trampoline_7[bpf]", LIKE_OURS, "ip_rcv"], [LIKE_OURS, "ip_rcv"]),
-        # a kprobe in what calls tracers for others
+        # a program of another tool with the name of ours
+        ([OURS, "bpf_trampoline_7[bpf]", NAMED_LIKE_OURS, "ip_rcv"], [NAMED_LIKE_OURS, "ip_rcv"]),
+        # a kprobe in the function that calls tracers of a tracepoint
         (["__traceiter_consume_skb", "ip_rcv"], ["__traceiter_consume_skb", "ip_rcv"]),
         ([OURS], []),
         ([], []),
     ],
 )
-def test_a_stack_begins_at_the_traced_function(frames: list[str], shown: list[str]) -> None:
-    starts = array("Q", [0x1000 * at for at in range(1, len(frames) + 1)])
+def test_stack_begins_at_traced_function(frames: list[str], shown: list[str]) -> None:
+    starts = array("Q", [0x1000 * number for number in range(1, len(frames) + 1)])
     names = SymbolNames(True, lambda: Symbols(frames, starts))
     assert names.stack([start + 5 for start in starts]) == shown
 
 
 @pytest.mark.parametrize(
-    ("frames", "hosted", "at"),
+    ("frames", "is_tracepoint", "location"),
     [
-        # a kprobe: where the function returns to, and no more
+        # a kprobe: the return address only
         (["tcp_v4_rcv"], False, "tcp_v4_rcv+0x5"),
         (["__tcf_kfree_skb_list"], False, "__tcf_kfree_skb_list+0x5"),
         # or its stack, which begins with the function
         (["kfree_skb_list_reason", "__tcf_kfree_skb_list", "qdisc_run"], False, "qdisc_run+0x5"),
         (["sk_skb_reason_drop", "tcp_drop_reason", "tcp_rcv"], False, "tcp_rcv+0x5"),
-        # fentry, in what drops for a qdisc
+        # fentry, in a function that drops for a qdisc
         (
             [OURS, "bpf_trampoline_7[bpf]", "kfree_skb_list", "__tcf_kfree_skb_list", "qdisc_run"],
             False,
@@ -173,7 +173,7 @@ def test_a_stack_begins_at_the_traced_function(frames: list[str], shown: list[st
         ([], True, ""),
     ],
 )
-def test_a_location_is_who_wanted_it_dropped(frames: list[str], hosted: bool, at: str) -> None:
+def test_location_is_caller_of_drop(frames: list[str], is_tracepoint: bool, location: str) -> None:
     starts = array("Q", [0x1000 * number for number in range(1, len(frames) + 1)])
     names = SymbolNames(True, lambda: Symbols(frames, starts))
-    assert names.location([start + 5 for start in starts], hosted) == at
+    assert names.location([start + 5 for start in starts], is_tracepoint) == location

@@ -1,4 +1,4 @@
-"""Names of tables and chains, out of the map that the handlers fill."""
+"""Names of tables and chains, from the map that the handlers fill."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pypwru.nft import chain_names
 from pypwru.nft.chain_names import KEY_STRUCT, NAMES_STRUCT, NftNames
 
 
-class Map:
-    """A map with descriptor 5."""
+class FakeMap:
+    """A fake BPF map with descriptor 5."""
 
     def __init__(self, *entries: tuple[tuple[int, int, int], bytes, bytes]) -> None:
         self.entries = {
@@ -25,47 +25,49 @@ class Map:
             raise FileNotFoundError(2, "No such file or directory") from None
 
 
-def test_names_are_those_of_the_namespace() -> None:
-    read = Map(((7, 1, 99), b"filter", b"input"), ((7, 1, 98), b"nat", b"out"))
-    names = NftNames(5, read.lookup)
+def test_names_by_namespace() -> None:
+    bpf_map = FakeMap(((7, 1, 99), b"filter", b"input"), ((7, 1, 98), b"nat", b"out"))
+    names = NftNames(5, bpf_map.lookup)
     assert names.resolve(99, 7, 1) == ("filter", "input")
     assert names.resolve(98, 7, 1) == ("nat", "out")
     assert names.resolve(97, 7, 1) == ("", "")
 
 
-def test_a_table_alone() -> None:
+def test_table_without_chain() -> None:
     address = 0xFFFF888012345678
-    assert NftNames(5, Map(((address, 0, 99), b"mangle", b"")).lookup).resolve(99, address, 0) == (
+    assert NftNames(5, FakeMap(((address, 0, 99), b"mangle", b"")).lookup).resolve(
+        99, address, 0
+    ) == (
         "mangle",
         "",
     )
 
 
-def test_a_name_ends_at_its_nul_and_has_no_letters_that_a_terminal_obeys() -> None:
-    read = Map(((7, 1, 9), b"filter\0stale", b"\x1b[31m\xff"))
-    assert NftNames(5, read.lookup).resolve(9, 7, 1) == ("filter", "\\u001b[31m\\xff")
+def test_names_end_at_nul_and_are_escaped() -> None:
+    bpf_map = FakeMap(((7, 1, 9), b"filter\0stale", b"\x1b[31m\xff"))
+    assert NftNames(5, bpf_map.lookup).resolve(9, 7, 1) == ("filter", "\\u001b[31m\\xff")
 
 
-def test_memory_that_is_given_again_has_its_new_name() -> None:
-    read = Map(((7, 1, 9), b"filter", b"old"))
-    names = NftNames(5, read.lookup)
+def test_reused_address_has_its_new_name() -> None:
+    bpf_map = FakeMap(((7, 1, 9), b"filter", b"old"))
+    names = NftNames(5, bpf_map.lookup)
     assert names.resolve(9, 7, 1)[1] == "old"
-    read.entries = Map(((7, 1, 9), b"filter", b"new")).entries
+    bpf_map.entries = FakeMap(((7, 1, 9), b"filter", b"new")).entries
     assert names.resolve(9, 7, 1)[1] == "new"
 
 
-def test_what_the_map_has_thrown_out_is_still_known() -> None:
-    read = Map(((7, 1, 9), b"filter", b"input"))
-    names = NftNames(5, read.lookup)
+def test_evicted_names_are_cached() -> None:
+    bpf_map = FakeMap(((7, 1, 9), b"filter", b"input"))
+    names = NftNames(5, bpf_map.lookup)
     assert names.resolve(9, 7, 1) == ("filter", "input")
-    read.entries.clear()
+    bpf_map.entries.clear()
     assert names.resolve(9, 7, 1) == ("filter", "input")
 
 
-def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chain_names, "_MAX_CACHED", 8)
-    read = Map(*(((7, chain, 9), b"t", b"c%d" % chain) for chain in range(100)))
-    names = NftNames(5, read.lookup)
+    bpf_map = FakeMap(*(((7, chain, 9), b"t", b"c%d" % chain) for chain in range(100)))
+    names = NftNames(5, bpf_map.lookup)
     for chain in range(100):
         assert names.resolve(9, 7, chain) == ("t", f"c{chain}")
     assert len(names._cache) <= 8

@@ -1,4 +1,4 @@
-"""Which rules meet --filter-nft-*."""
+"""Which rules match --filter-nft-*."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from tests.support.records import (
 )  # fmt: skip
 
 
-class Texts:
-    """Those of ``records.RULES``; at 99 no more."""
+class FakeRules:
+    """The texts of ``records.RULES``; at time 99 none is left."""
 
     revision = 0
 
@@ -58,10 +58,10 @@ class Texts:
         return True
 
 
-def asked(*flags: str) -> tuple[Config, NftMatcher]:
+def make_matcher(*flags: str) -> tuple[Config, NftMatcher]:
     config = parse(list(flags))
     assert isinstance(config, Config)
-    texts = RuleTexts(Texts()) if config.needs_rule_text else None
+    texts = RuleTexts(FakeRules()) if config.needs_rule_text else None
     return config, NftMatcher(config, record_layout(config), records.chain_names, texts)
 
 
@@ -70,63 +70,63 @@ def record(config: Config, part: bytes, kind: int = NFT_RULE, at: int = 5) -> Re
     return event(packet(1, 0, 7, kind), 3, flow(), tail=tail(config, **parts))
 
 
-def meets(part: bytes, *flags: str, kind: int = NFT_RULE, at: int = 5) -> bool:
-    config, rule = asked(*flags)
-    return rule.matches(record(config, part, kind, at))
+def is_match(part: bytes, *flags: str, kind: int = NFT_RULE, at: int = 5) -> bool:
+    config, matcher = make_matcher(*flags)
+    return matcher.matches(record(config, part, kind, at))
 
 
 RULE = records.nft(12, DROP, 2, [1])
-JUMPS = records.nft(13, JUMP, target=2)
-DECIDES = records.nft(0, ACCEPT, type=POLICY)
-REJECTS = records.nft(16, DROP, 2, [1])
+JUMP_RULE = records.nft(13, JUMP, target=2)
+POLICY_ACCEPT = records.nft(0, ACCEPT, type=POLICY)
+REJECT_RULE = records.nft(16, DROP, 2, [1])
 LEGACY_DROP = records.nft(0, DROP, 0, table=8, family=IP, type=LEGACY)
 
 
 @pytest.mark.parametrize(
-    ("part", "flags", "met"),
+    ("part", "flags", "expected"),
     [
         (RULE, ["--filter-nft-verdict=drop"], True),
         (RULE, ["--filter-nft-verdict=accept,drop"], True),
         (RULE, ["--filter-nft-verdict=accept"], False),
-        (JUMPS, ["--filter-nft-verdict=jump"], True),
-        (DECIDES, ["--filter-nft-verdict=accept"], True),
+        (JUMP_RULE, ["--filter-nft-verdict=jump"], True),
+        (POLICY_ACCEPT, ["--filter-nft-verdict=accept"], True),
         (RULE, ["--filter-nft-table=filter"], True),
         (RULE, ["--filter-nft-table=inet filter"], True),
         (RULE, ["--filter-nft-table=ip filter"], False),
         (RULE, ["--filter-nft-table=ip filter,nat,inet filter"], True),
         (RULE, ["--filter-nft-chain=web"], True),
         (RULE, ["--filter-nft-chain=input"], False),
-        (JUMPS, ["--filter-nft-chain=web"], False),
+        (JUMP_RULE, ["--filter-nft-chain=web"], False),
         (RULE, ["--filter-nft-chain=inet filter web"], True),
         (RULE, ["--filter-nft-chain=inet filter input -> web"], True),
         (RULE, ["--filter-nft-chain=inet filter input"], False),
         (RULE, ["--filter-nft-chain=ip filter web"], False),
         (RULE, ["--filter-nft-chain=x,inet filter web"], True),
-        (JUMPS, ["--filter-nft-chain=inet filter input"], True),
+        (JUMP_RULE, ["--filter-nft-chain=inet filter input"], True),
         (LEGACY_DROP, ["--filter-nft-chain=ip nat INPUT"], True),
-        (REJECTS, ["--filter-nft-verdict=reject"], True),
-        (REJECTS, ["--filter-nft-verdict=drop"], True),
-        (REJECTS, ["--filter-nft-verdict=reject,accept"], True),
-        (REJECTS, ["--filter-nft-verdict=reject", "--filter-nft-text=tcp reset$"], True),
-        (REJECTS, ["--filter-nft-verdict=reject", "--filter-nft-text=icmp"], False),
-        (REJECTS, ["--filter-nft-verdict=accept"], False),
+        (REJECT_RULE, ["--filter-nft-verdict=reject"], True),
+        (REJECT_RULE, ["--filter-nft-verdict=drop"], True),
+        (REJECT_RULE, ["--filter-nft-verdict=reject,accept"], True),
+        (REJECT_RULE, ["--filter-nft-verdict=reject", "--filter-nft-text=tcp reset$"], True),
+        (REJECT_RULE, ["--filter-nft-verdict=reject", "--filter-nft-text=icmp"], False),
+        (REJECT_RULE, ["--filter-nft-verdict=accept"], False),
         (records.nft(17, DROP, 2, [1]), ["--filter-nft-verdict=reject"], True),
         (records.nft(18, DROP, 2, [1]), ["--filter-nft-verdict=reject"], False),
         (records.nft(99, DROP, 2, [1]), ["--filter-nft-verdict=reject"], False),
         (RULE, ["--filter-nft-verdict=reject"], False),
         (RULE, ["--filter-nft-verdict=reject,drop"], True),
-        (DECIDES, ["--filter-nft-verdict=reject,accept"], True),
+        (POLICY_ACCEPT, ["--filter-nft-verdict=reject,accept"], True),
         (LEGACY_DROP, ["--filter-nft-verdict=reject"], False),
         (RULE, ["--filter-nft-handle=12"], True),
         (RULE, ["--filter-nft-handle=13"], False),
-        (DECIDES, ["--filter-nft-handle=12"], False),
+        (POLICY_ACCEPT, ["--filter-nft-handle=12"], False),
         (RULE, ["--filter-nft-text=dport 8443"], True),
         (RULE, ["--filter-nft-text=^dport"], False),
         (RULE, ["--filter-nft-text=no web"], True),
         (RULE, ["--filter-nft-text=^no web$"], True),
         (RULE, ['--filter-nft-text=comment "no web"$'], True),
-        (JUMPS, ["--filter-nft-text=^counter$"], True),
-        (DECIDES, ["--filter-nft-text=.*"], False),
+        (JUMP_RULE, ["--filter-nft-text=^counter$"], True),
+        (POLICY_ACCEPT, ["--filter-nft-text=.*"], False),
         (RULE, ["--filter-nft-verdict=drop", "--filter-nft-chain=web"], True),
         (RULE, ["--filter-nft-verdict=drop", "--filter-nft-chain=input"], False),
         (RULE, ["--filter-nft-verdict=drop", "--filter-nft-text=8443"], True),
@@ -135,32 +135,32 @@ LEGACY_DROP = records.nft(0, DROP, 0, table=8, family=IP, type=LEGACY)
         (LEGACY_DROP, ["--filter-nft-table=ip nat", "--filter-nft-chain=INPUT"], True),
         (LEGACY_DROP, ["--filter-nft-handle=12"], False),
         (LEGACY_DROP, ["--filter-nft-text=."], False),
-        (records.ANOTHERS, ["--filter-nft-verdict=drop"], False),
-        (records.ANOTHERS, ["--filter-nft-text=.*"], False),
+        (records.FOREIGN_DROP, ["--filter-nft-verdict=drop"], False),
+        (records.FOREIGN_DROP, ["--filter-nft-text=.*"], False),
         (EMPTY_NFT, ["--filter-nft-verdict=drop"], False),
     ],
 )
-def test_conditions(part: bytes, flags: list[str], met: bool) -> None:
+def test_criteria(part: bytes, flags: list[str], expected: bool) -> None:
     for kind in (NFT_RULE, 0):
-        assert meets(part, *flags, kind=kind) is met
+        assert is_match(part, *flags, kind=kind) is expected
 
 
-def test_entry_and_exit_of_a_chain_are_no_rule() -> None:
+def test_chain_entry_and_exit_do_not_match() -> None:
     for kind in (NFT_CHAIN_ENTRY, NFT_CHAIN_EXIT):
         part = records.nft(0, DROP, type=0)
-        assert not meets(part, "--filter-nft-verdict=drop,accept", kind=kind)
-        assert not meets(part, "--filter-nft-chain=input", kind=kind)
+        assert not is_match(part, "--filter-nft-verdict=drop,accept", kind=kind)
+        assert not is_match(part, "--filter-nft-chain=input", kind=kind)
 
 
-def test_an_unknown_text_is_never_found() -> None:
-    assert meets(RULE, "--filter-nft-text=.*")
-    assert not meets(RULE, "--filter-nft-text=.*", at=99)
-    assert not meets(records.nft(77), "--filter-nft-text=.*")
+def test_unknown_text_does_not_match() -> None:
+    assert is_match(RULE, "--filter-nft-text=.*")
+    assert not is_match(RULE, "--filter-nft-text=.*", at=99)
+    assert not is_match(records.nft(77), "--filter-nft-text=.*")
 
 
-def test_the_time_decides_which_text_it_is() -> None:
-    config, rule = asked("--filter-nft-text=dport")
-    found = [rule.matches(record(config, RULE, at=at)) for at in (5, 99, 5)]
+def test_text_is_that_of_the_event_time() -> None:
+    config, matcher = make_matcher("--filter-nft-text=dport")
+    found = [matcher.matches(record(config, RULE, at=at)) for at in (5, 99, 5)]
     assert found == [True, False, True]
 
 
@@ -174,21 +174,21 @@ def test_the_time_decides_which_text_it_is() -> None:
     st.lists(st.sampled_from(["input", "web"]), max_size=2),
     st.integers(0, 2),
 )
-def test_all_that_is_asked_must_hold(
-    verdict: int, chain: int, family: int, rule: int,
+def test_all_criteria_must_match(
+    verdict: int, chain: int, family: int, rule_handle: int,
     verdicts: list[str], tables: list[str], chains: list[str], handle: int,
 ) -> None:  # fmt: skip
-    """Against the same, said in another way."""
-    part = records.nft(rule, verdict, chain, family=family)
-    word = {0: "drop", 1: "accept", 3: "queue", -3: "jump"}.get(
+    """Compared with a second implementation of the criteria."""
+    part = records.nft(rule_handle, verdict, chain, family=family)
+    verdict_text = {0: "drop", 1: "accept", 3: "queue", -3: "jump"}.get(
         verdict if verdict < 0 else verdict % 256, ""
     )
     name = {INET: "inet", IP: "ip", ARP: "arp"}[family]
-    wanted = [
-        not verdicts or word in verdicts,
+    criteria = [
+        not verdicts or verdict_text in verdicts,
         not tables or bool({"filter", f"{name} filter"} & set(tables)),
         not chains or {1: "input", 2: "web"}[chain] in chains,
-        handle in (0, rule),
+        handle in (0, rule_handle),
     ]
     flags = [
         f"--filter-nft-verdict={','.join(verdicts)}",
@@ -196,4 +196,4 @@ def test_all_that_is_asked_must_hold(
         f"--filter-nft-chain={','.join(chains)}",
         f"--filter-nft-handle={handle}",
     ]
-    assert meets(part, *flags) is all(wanted)
+    assert is_match(part, *flags) is all(criteria)

@@ -1,4 +1,4 @@
-"""Listings of nft (four versions wrote them) and iptables, read against what the kernel has."""
+"""Listings of nft (of four versions) and iptables, matched with the kernel's ruleset."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from pypwru.nft.ruleset import (
     parse_ruleset,
     sanitize_line,
 )
-from tests.native.rule_places import HARD_TEXTS
+from tests.native.rule_namespaces import HARD_TEXTS
 from tests.support.paths import DATA
 
 NFT = DATA / "nft"
 VERSIONS = ["0.9.8", "1.0.6", "1.1.3", "1.1.7"]
 
 
-def from_json(version: str) -> Tables:
-    """The tables, chains and rules of nft's own JSON of the same ruleset."""
+def tables_from_json(version: str) -> Tables:
+    """Return tables, chains and rules from nft's JSON of the same ruleset."""
     tables: Tables = {}
     names: dict[tuple[str, str], Table] = {}
     for each in json.loads((NFT / f"{version}.json").read_text()):
-        (what, row), *_ = each.items()
-        if what == "table":
+        (kind, row), *_ = each.items()
+        if kind == "table":
             table = Table(row["family"], row["name"])
             tables[row["handle"]] = names[row["family"], row["name"]] = table
-        elif what == "chain":
+        elif kind == "chain":
             text = ChainText(row["family"], row["table"], row["name"])
             names[row["family"], row["table"]].chains[row["handle"]] = Chain(text)
-        elif what == "rule":
+        elif kind == "rule":
             chains = names[row["family"], row["table"]].chains.values()
             (chain,) = (c for c in chains if c.text.chain == row["chain"])
             chain.rules.append(Rule(row["handle"], row.get("comment", "")))
     return tables
 
 
-def simple(*rules: tuple[int, str], chain: int = 1) -> Tables:
-    """A table 1 ``ip t`` with one chain ``c``."""
-    made = Chain(ChainText("ip", "t", "c"), [Rule(*rule) for rule in rules])
-    return {1: Table("ip", "t", {chain: made})}
+def one_chain(*rules: tuple[int, str], chain: int = 1) -> Tables:
+    """Return table 1 ``ip t`` with one chain ``c``."""
+    result = Chain(ChainText("ip", "t", "c"), [Rule(*rule) for rule in rules])
+    return {1: Table("ip", "t", {chain: result})}
 
 
 LISTED = """table ip t { # handle 1
@@ -62,10 +62,10 @@ LISTED = """table ip t { # handle 1
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_rule_of_a_listing_has_a_text(version: str) -> None:
-    tables = from_json(version)
-    texts, odd = parse_nft_listing((NFT / f"{version}.txt").read_text(), tables)
-    assert not odd
+def test_every_listed_rule_has_a_text(version: str) -> None:
+    tables = tables_from_json(version)
+    texts, mismatched = parse_nft_listing((NFT / f"{version}.txt").read_text(), tables)
+    assert not mismatched
     assert set(texts) == {
         (table, chain, rule)
         for table, each in tables.items()
@@ -82,63 +82,63 @@ def test_every_rule_of_a_listing_has_a_text(version: str) -> None:
     assert 'counter drop comment "grüße aus Köln, 你好 🐧"' in " ".join(texts.values())
 
 
-def test_what_the_kernel_has_and_the_listing_has_not_has_no_text() -> None:
-    assert parse_nft_listing(LISTED, simple((2, ""), (3, "")))[0] == {
+def test_differing_ruleset_has_no_text() -> None:
+    assert parse_nft_listing(LISTED, one_chain((2, ""), (3, "")))[0] == {
         (1, 1, 2): "accept",
         (1, 1, 3): "drop",
     }
     for other in (
-        simple((2, ""), (4, "")),
-        simple((3, ""), (2, "")),
-        simple((2, "")),
-        simple((2, ""), (3, ""), (4, "")),
-        simple((2, ""), (3, ""), chain=4),
-        {2: simple((2, ""), (3, ""))[1]},
-        {1: Table("ip6", "t", simple((2, ""), (3, ""))[1].chains)},
+        one_chain((2, ""), (4, "")),
+        one_chain((3, ""), (2, "")),
+        one_chain((2, "")),
+        one_chain((2, ""), (3, ""), (4, "")),
+        one_chain((2, ""), (3, ""), chain=4),
+        {2: one_chain((2, ""), (3, ""))[1]},
+        {1: Table("ip6", "t", one_chain((2, ""), (3, ""))[1].chains)},
     ):
         assert parse_nft_listing(LISTED, other) == ({}, [f"{next(iter(other.values())).family} t"])
-    assert parse_nft_listing("", simple((2, "")))[0] == {}
+    assert parse_nft_listing("", one_chain((2, "")))[0] == {}
 
 
-def test_tables_are_believed_one_by_one() -> None:
+def test_tables_are_checked_separately() -> None:
     other = Chain(ChainText("inet", "u", "c"), [Rule(5)])
-    tables = simple((2, ""), (3, "")) | {7: Table("inet", "u", {1: other})}
+    tables = one_chain((2, ""), (3, "")) | {7: Table("inet", "u", {1: other})}
     listing = LISTED + "table inet u { # handle 7\n\tchain c { # handle 1\n\t}\n}\n"
-    texts, odd = parse_nft_listing(listing, tables)
-    assert len(texts) == 2 and odd == ["inet u"]
+    texts, mismatched = parse_nft_listing(listing, tables)
+    assert len(texts) == 2 and mismatched == ["inet u"]
 
 
-def test_chains_are_believed_one_by_one() -> None:
-    tables = simple((2, ""), (3, ""))
+def test_chains_are_checked_separately() -> None:
+    tables = one_chain((2, ""), (3, ""))
     tables[1].chains[5] = Chain(ChainText("ip", "t", "d"), [Rule(6)])
     listing = LISTED.removesuffix("}\n") + "\n\tchain d { # handle 5\n\t\tdrop # handle 7\n\t}\n}\n"
-    texts, odd = parse_nft_listing(listing, tables)
-    assert texts == {(1, 1, 2): "accept", (1, 1, 3): "drop"} and odd == ["ip t"]
+    texts, mismatched = parse_nft_listing(listing, tables)
+    assert texts == {(1, 1, 2): "accept", (1, 1, 3): "drop"} and mismatched == ["ip t"]
 
 
-def test_a_first_line_that_is_there_twice_is_not_believed() -> None:
-    tables = simple((2, ""), (3, ""))
+def test_duplicate_first_line_has_no_text() -> None:
+    tables = one_chain((2, ""), (3, ""))
     chain = LISTED.partition("\n")[2].removesuffix("}\n")
     for listing in (LISTED + LISTED, LISTED.removesuffix("}\n") + chain + "}\n"):
         assert parse_nft_listing(listing, tables) == ({}, ["ip t"])
 
 
-def test_a_table_may_say_whose_it_is() -> None:
+def test_table_with_owner() -> None:
     listing = LISTED.replace("handle 1\n", "handle 1 progname firewalld\n\tflags owner\n", 1)
-    assert len(parse_nft_listing(listing, simple((2, ""), (3, "")))[0]) == 2
+    assert len(parse_nft_listing(listing, one_chain((2, ""), (3, "")))[0]) == 2
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_strings_of_several_lines_and_rules_of_rules(version: str) -> None:
-    """What nft wrote and the kernel had, of rules that were written by hand."""
-    said = json.loads((NFT / f"{version}.hard.json").read_text())
+def test_multi_line_strings_and_bound_chains(version: str) -> None:
+    """A recorded listing, and the kernel's dump, of rules that were written by hand."""
+    recorded = json.loads((NFT / f"{version}.hard.json").read_text())
     tables = parse_ruleset(
         *([Message(0, family, bytes.fromhex(body)) for family, body in dump]
-          for dump in said["kernel"])
+          for dump in recorded["kernel"])
     )  # fmt: skip
     listing = (NFT / f"{version}.hard.txt").read_text()
-    texts, odd = parse_nft_listing(listing, tables, find_special_strings(said["json"]))
-    assert not odd
+    texts, mismatched = parse_nft_listing(listing, tables, find_special_strings(recorded["json"]))
+    assert not mismatched
     ((handle, table),) = tables.items()
     found = {
         chain.text.chain: [texts[handle, number, rule.handle] for rule in chain.rules]
@@ -146,15 +146,15 @@ def test_strings_of_several_lines_and_rules_of_rules(version: str) -> None:
         if chain.rules
     }
     assert found == HARD_TEXTS
-    # Without the strings of the set the chain is there twice, and without a text, not a wrong one.
-    some, odd = parse_nft_listing(listing, tables)
-    assert odd == ["inet filter"]
-    assert some == {key: texts[key] for key in some} and len(some) == 1
+    # Without the set's strings the chain appears twice: it has no texts rather than wrong ones.
+    partial, mismatched = parse_nft_listing(listing, tables)
+    assert mismatched == ["inet filter"]
+    assert partial == {key: texts[key] for key in partial} and len(partial) == 1
 
 
-def test_a_long_block_is_shown_by_its_size() -> None:
+def test_long_block_is_abbreviated() -> None:
     inner = [Rule(handle) for handle in range(10, 40)]
-    tables = simple()
+    tables = one_chain()
     tables[1].chains[1].rules.append(Rule(3, bound_chain="__chain0"))
     tables[1].chains[7] = Chain(ChainText("ip", "t", "c#3"), inner)
     tables[1].bound_chains["__chain0"] = 7
@@ -163,8 +163,8 @@ def test_a_long_block_is_shown_by_its_size() -> None:
         "table ip t { # handle 1\n\tchain c { # handle 1\n"
         f"\t\tjump {{\n{rules}\t\t}} # handle 3\n\t}}\n}}\n"
     )
-    texts, odd = parse_nft_listing(listing, tables)
-    assert not odd and len(texts) == 31
+    texts, mismatched = parse_nft_listing(listing, tables)
+    assert not mismatched and len(texts) == 31
     assert texts[1, 1, 3] == "jump { 30 rules }" and texts[1, 7, 12] == "tcp dport 12 drop"
     for short in (
         listing.replace("\t\t\ttcp dport 12 drop\n", ""),
@@ -181,21 +181,21 @@ def test_a_long_block_is_shown_by_its_size() -> None:
         "\n\t}\n\tchain d { # handle 9\n\t\tdrop # handle 3",
     ],
 )
-def test_a_comment_of_several_lines_is_one_rules(comment: str) -> None:
+def test_multi_line_comment(comment: str) -> None:
     listing = LISTED.replace("accept #", f'accept comment "{comment}" #')
-    texts, odd = parse_nft_listing(listing, simple((2, comment), (3, "")))
-    assert not odd
+    texts, mismatched = parse_nft_listing(listing, one_chain((2, comment), (3, "")))
+    assert not mismatched
     assert texts == {(1, 1, 2): f'accept comment "{sanitize_line(comment)}"', (1, 1, 3): "drop"}
 
 
-def test_many_comments_of_several_lines() -> None:
+def test_many_multi_line_comments() -> None:
     comments = {handle: f"of\nrule {handle}" + handle % 50 * "." for handle in range(2, 5000)}
     rules = "".join(
         f'\t\tdrop comment "{comment}" # handle {handle}\n' for handle, comment in comments.items()
     )
     listing = f"table ip t {{ # handle 1\n\tchain c {{ # handle 1\n{rules}\t}}\n}}\n"
-    texts, odd = parse_nft_listing(listing, simple(*comments.items()))
-    assert not odd
+    texts, mismatched = parse_nft_listing(listing, one_chain(*comments.items()))
+    assert not mismatched
     assert texts == {
         (1, 1, handle): f'drop comment "{sanitize_line(comment)}"'
         for handle, comment in comments.items()
@@ -211,25 +211,25 @@ def test_many_comments_of_several_lines() -> None:
         "a\ntable ip t { # handle 1\n",
     ],
 )
-def test_a_string_of_several_lines_makes_nothing_else_of_its_rule(prefix: str) -> None:
-    """Such a table is without texts, or right."""
+def test_multi_line_prefix_forges_no_rule(prefix: str) -> None:
+    """The texts of such a table are missing or right."""
     listing = LISTED.replace("accept #", f'log prefix "{prefix}" #')
-    texts, _ = parse_nft_listing(listing, simple((2, ""), (3, "")))
+    texts, _ = parse_nft_listing(listing, one_chain((2, ""), (3, "")))
     assert texts.get((1, 1, 3), "drop") == "drop"
     assert texts.get((1, 1, 2), prefix).startswith(("log", prefix))
 
 
-def test_a_comment_that_is_like_what_stands_between_two_strings_hides_nothing() -> None:
-    """Quotes in a string, as nft takes none, would make the end of one the beginning of another."""
+def test_comment_like_text_between_strings() -> None:
+    """With quotes in a string, which nft refuses, its end would be the start of another."""
     between = " # handle 2\n\t\taccept # handle 3\n\t\tlog prefix "
     listing = (
         "table ip t { # handle 1\n\tchain c { # handle 1\n"
         f'\t\tlog prefix "a"b"{between}"c"d" # handle 4\n\t\tdrop comment "{between}" # handle 5\n'
         "\t}\n}\n"
     )
-    tables = simple((2, ""), (3, ""), (4, ""), (5, between))
-    texts, odd = parse_nft_listing(listing, tables, ['a"b', 'c"d'])
-    assert not odd
+    tables = one_chain((2, ""), (3, ""), (4, ""), (5, between))
+    texts, mismatched = parse_nft_listing(listing, tables, ['a"b', 'c"d'])
+    assert not mismatched
     assert list(texts.values()) == [
         'log prefix "a"b"',
         "accept",
@@ -238,7 +238,7 @@ def test_a_comment_that_is_like_what_stands_between_two_strings_hides_nothing() 
     ]
 
 
-def test_rules_of_iptables_go_by_their_order() -> None:
+def test_iptables_rules_match_by_order() -> None:
     saved = (
         "# Generated by iptables-nft-save\n*filter\n:INPUT ACCEPT [0:0]\n:mine - [0:0]\n"
         "-A INPUT -j mine\n-A INPUT -j LOG\n-A INPUT -j REJECT\n-A mine -j LOG\nCOMMIT\n"
@@ -263,20 +263,20 @@ def test_rules_of_iptables_go_by_their_order() -> None:
         ("ip", "", Rule(8), False),
     ],
 )
-def test_a_rule_that_ebtables_keeps_a_policy_in_has_no_line(
+def test_ebtables_policy_rule_has_no_line(
     family: str, hook: str, last: Rule, is_known: bool
 ) -> None:
-    """As ebtables-nft-save 1.8.9 writes a chain of the user's."""
+    """The output of ebtables-nft-save 1.8.9 for a user-defined chain."""
     saved = ":mine ACCEPT\n-A mine -p ARP --arp-op Request -j ACCEPT\n"
     table = Table(family, "filter")
     text = ChainText(family, "filter", "mine", hook)
     table.chains[1] = Chain(text, [Rule(7, has_xt=True), last])
-    known = {(9, 1, 7): "-A mine -p ARP --arp-op Request -j ACCEPT"}
-    assert parse_iptables_save(saved, 9, table) == (known if is_known else {})
+    expected = {(9, 1, 7): "-A mine -p ARP --arp-op Request -j ACCEPT"}
+    assert parse_iptables_save(saved, 9, table) == (expected if is_known else {})
 
 
-def test_a_comment_of_several_lines_keeps_the_verdict_of_iptables() -> None:
-    """As iptables-nft-save 1.8.9 wrote it."""
+def test_iptables_multi_line_comment() -> None:
+    """The output of iptables-nft-save 1.8.9."""
     comment = 'two\nlines "quoted" it\'s a \\\n-A INPUT -j ACCEPT'
     saved = (
         '-A INPUT -p tcp -m comment --comment "two\nlines \\"quoted\\" it\\\'s a \\\\\n'
@@ -292,13 +292,13 @@ def test_a_comment_of_several_lines_keeps_the_verdict_of_iptables() -> None:
     assert parse_iptables_save(saved, 9, table) == {(9, 1, 5): first, (9, 1, 6): second}
 
 
-def test_a_text_is_fit_for_a_terminal() -> None:
+def test_texts_are_sanitized() -> None:
     assert sanitize_line("a\tb\x1b[31m\x9bö\x7f") == "a\\tb\\u001b[31m\\u009bö\\u007f"
     assert sanitize_line("\u202edrop\u200b") == "\\u202edrop\\u200b"
     assert len(sanitize_line("x" * 20000)) == 16387
 
 
-def test_long_sets_are_shown_by_their_size() -> None:
+def test_long_sets_are_abbreviated() -> None:
     ports = ", ".join(str(port) for port in range(3000))
     short = "tcp dport { 1, 2 } drop"
     assert elide_sets(short) is short
@@ -321,7 +321,7 @@ def handle(number: int) -> bytes:
     return struct.pack("!Q", number)
 
 
-def test_the_kernels_messages_make_a_ruleset() -> None:
+def test_parse_kernel_messages() -> None:
     hook = encode_attribute(1, 1) + encode_attribute(2, struct.pack("!i", -150))
     comment = "grüße\0".encode()
     match = encode_nested(
@@ -332,7 +332,7 @@ def test_the_kernels_messages_make_a_ruleset() -> None:
     target = encode_nested(
         1, encode_attribute(1, "target"), encode_nested(2, encode_attribute(1, "LOG"))
     )
-    made = parse_ruleset(
+    result = parse_ruleset(
         [message(1, (1, "t"), (4, handle(1 << 33))), message(5, (1, "t"), (4, handle(2)))],
         [
             message(1, (1, "t"), (2, handle(3)), (3, "base"), (4, hook), (5, 0)),
@@ -352,15 +352,15 @@ def test_the_kernels_messages_make_a_ruleset() -> None:
             message(5, (1, "t"), (2, "in"), (3, handle(9))),
         ],
     )
-    assert list(made) == [1 << 33, 2]
-    base, plain = made[1 << 33].chains.values()
+    assert list(result) == [1 << 33, 2]
+    base, plain = result[1 << 33].chains.values()
     assert base.text == ChainText("inet", "t", "base", "input", -150, "drop")
     assert base.rules == [Rule(9, "grüße"), Rule(5, "why", has_xt=True), Rule(6, has_xt=True)]
     assert plain == Chain(ChainText("inet", "t", "plain"))
-    assert made[2].chains[1].text == ChainText("netdev", "t", "in", "egress", -150, "accept")
+    assert result[2].chains[1].text == ChainText("netdev", "t", "in", "egress", -150, "accept")
 
 
-def test_dumps_of_two_generations_are_noticed() -> None:
+def test_dumps_of_two_generations() -> None:
     chain = message(1, (1, "t"), (2, handle(3)), (3, "c"))
     with pytest.raises(InterruptedError):
         parse_ruleset([], [chain], [])

@@ -1,4 +1,4 @@
-"""Who judges packets: what is hooked of it, how it is called, and when it is looked for."""
+"""Probes of verdict sources: hooked functions, argument positions, modules loaded later."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def symbols(*displays: str) -> Symbols:
 
 
 def kernel(*arguments: str) -> BTF:
-    """One with ``ipt_do_table`` of these arguments, or without types of it."""
+    """Return a BTF with ``ipt_do_table`` of these arguments, or without it."""
     encoder = Encoder()
     kinds = {
         "skb": encoder.ptr(encoder.struct("sk_buff", 8)),
@@ -61,17 +61,17 @@ def kernel(*arguments: str) -> BTF:
         ((), "1"),
     ],
 )
-def test_the_prototype_tells_where_the_packet_is(arguments: tuple[str, ...], first: str) -> None:
+def test_skb_position_is_of_prototype(arguments: tuple[str, ...], first: str) -> None:
     types = XtTypes(kernel(*arguments), NO_MODULE, "ipt_do_table")
     assert types.macros == {"XT_SKB_FIRST": first}
 
 
-def test_what_is_built_in_has_the_types_of_vmlinux() -> None:
+def test_built_in_types_are_in_vmlinux() -> None:
     built_in = kernel("priv", "skb", "state")
     assert XtTypes(built_in, "", "ipt_do_table").macros == {"XT_SKB_FIRST": "0"}
 
 
-def test_types_come_before_memory() -> None:
+def test_btf_precedes_known_layouts() -> None:
     encoder = Encoder()
     octet = encoder.integer("char", 1)
     encoder.struct("xt_table", 64, ("name", octet, 8 * 24))
@@ -83,219 +83,228 @@ def test_types_come_before_memory() -> None:
     assert types.member("xt_table", "nonsense") is None
 
 
-def test_a_module_is_told_from_what_is_built_in() -> None:
-    both = symbols("nft_do_chain", "__nft_trace_packet", "ipt_do_table[ip_tables]")
-    assert [function.display for function in NFT.find_functions(both)] == [
+def test_modules_and_built_in_functions() -> None:
+    present = symbols("nft_do_chain", "__nft_trace_packet", "ipt_do_table[ip_tables]")
+    assert [function.display for function in NFT.find_functions(present)] == [
         "nft_do_chain",
         "__nft_trace_packet",
     ]
-    (function,) = IP.find_functions(both)
+    (function,) = IP.find_functions(present)
     assert (function.module, function.addresses) == ("ip_tables", (48,))
-    assert [judge.name for judge in VERDICT_SOURCES if judge.find_functions(both)] == [
+    assert [source.name for source in VERDICT_SOURCES if source.find_functions(present)] == [
         NFT.name,
         IP.name,
     ]
 
 
-def test_every_judge_finds_its_own_symbols_and_hooks_all_of_them() -> None:
-    others = [judge.fallback[0] for judge in VERDICT_SOURCES if judge.fallback]
-    for judge in (*VERDICT_SOURCES, *others):
-        functions = judge.find_functions(symbols(*judge.functions))
-        assert [each.name for each in functions] == list(judge.functions)
-        groups = judge.group_functions(functions)
-        assert {hooked for group in groups.values() for hooked in group} == set(functions)
+def test_every_source_hooks_its_functions() -> None:
+    fallbacks = [source.fallback[0] for source in VERDICT_SOURCES if source.fallback]
+    for source in (*VERDICT_SOURCES, *fallbacks):
+        functions = source.find_functions(symbols(*source.functions))
+        assert [each.name for each in functions] == list(source.functions)
+        groups = source.group_functions(functions)
+        assert {function for group in groups.values() for function in group} == set(functions)
 
 
-UNHOOKED = 7  # a descriptor
-Noted = list[tuple[int, bytes, bytes]]
+UNHOOKED_FD = 7  # a descriptor
+Updates = list[tuple[int, bytes, bytes]]
 
 
 @pytest.fixture(autouse=True)
-def noted(monkeypatch: pytest.MonkeyPatch) -> Noted:
-    """What the handlers were told of those that aren't hooked: map, key, value."""
-    updates: Noted = []
+def unhooked_updates(monkeypatch: pytest.MonkeyPatch) -> Updates:
+    """Updates of the map of unhooked sources, which handlers read: map, key, value."""
+    updates: Updates = []
     monkeypatch.setattr(nft_probes, "map_update", lambda *update: updates.append(update))
     return updates
 
 
-class FakeMaking:
-    """Stands in for a child that makes what is attached to a judge.
+class FakeBuild:
+    """A fake child process that builds the handlers of a source.
 
     Args:
-        judge: the judge.
-        displays: what kallsyms has; empty for all that the judge looks for.
+        source: the source.
+        displays: functions in /proc/kallsyms; if empty, all that the source names.
     """
 
-    def __init__(self, judge: VerdictSource, displays: Sequence[str]) -> None:
-        self.judge = judge
+    def __init__(self, source: VerdictSource, displays: Sequence[str]) -> None:
+        self.source = source
         self.displays = displays
-        self.over = False
+        self.done = False
         self.closed = False
         self.error: PypwruError | None = None
 
     def is_done(self) -> bool:
-        return self.over
+        return self.done
 
     def result(self) -> BuiltHandlers | None:
         if self.error:
             raise self.error
-        return BuiltHandlers(symbols(*(self.displays or sorted(self.judge.symbols))), {})
+        return BuiltHandlers(symbols(*(self.displays or sorted(self.source.symbols))), {})
 
     def close(self) -> None:
         self.closed = True
 
 
-class Probes(NftProbes):
-    """Notes what it would attach."""
+class RecordingProbes(NftProbes):
+    """Record the sources instead of attaching to them."""
 
     def __init__(self, log: Log | None = None) -> None:
         choice = BackendPlan(AttachPlan(Backend.KPROBE, {}), symbols(), "")
         self.stack = ExitStack()
         loader = Loader({}, {}, {}, {}, self.stack)
-        arguments = choice, loader, self.no_compile, self.make, AttachReport(), log or Log(None)
-        super().__init__(*arguments, self.stack, UNHOOKED)
+        arguments = (
+            choice,
+            loader,
+            self.no_compile,
+            self.start_build,
+            AttachReport(),
+            log or Log(None),
+        )
+        super().__init__(*arguments, self.stack, UNHOOKED_FD)
         self.attached: list[str] = []
-        self.refuses = False
+        self.refuse = False
         self.displays: Sequence[str] = ()
-        self.makings: list[FakeMaking] = []
+        self.builds: list[FakeBuild] = []
 
     def no_compile(self, *_: object) -> Bytecode:
         return {}
 
-    def make(self, judge: VerdictSource) -> HandlerBuild:
-        self.makings.append(FakeMaking(judge, self.displays))
-        return cast("HandlerBuild", self.makings[-1])
+    def start_build(self, source: VerdictSource) -> HandlerBuild:
+        self.builds.append(FakeBuild(source, self.displays))
+        return cast("HandlerBuild", self.builds[-1])
 
-    def let_all_end(self) -> None:
-        for making in self.makings:
-            making.over = True
+    def finish_builds(self) -> None:
+        for build in self.builds:
+            build.done = True
 
     def _attach_source(
         self, source: VerdictSource, symbols: Symbols, bytecode: Bytecode | None = None
     ) -> None:
-        if self.refuses:
+        if self.refuse:
             raise KernelError("no")
         self.attached.append(source.modules[0])
 
 
-def test_who_comes_later_or_again_is_attached_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    loads: dict[str, int] = {}
-    monkeypatch.setattr(nft_probes, "module_instance_id", lambda module: loads.get(module, 0))
-    probes = Probes()
+def test_late_module_is_attached_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    instances: dict[str, int] = {}
+    monkeypatch.setattr(nft_probes, "module_instance_id", lambda module: instances.get(module, 0))
+    probes = RecordingProbes()
 
     def poll() -> None:
         probes.poll()
-        probes.let_all_end()
+        probes.finish_builds()
         probes.poll()
         probes.poll()
 
     probes.attach(symbols("ip_rcv"))
     poll()
     assert probes.attached == []
-    loads |= {"ip_tables": 7}
+    instances |= {"ip_tables": 7}
     poll()
     assert probes.attached == ["ip_tables"]
-    loads |= {"ip_tables": 8, "nf_tables": 9}
+    instances |= {"ip_tables": 8, "nf_tables": 9}
     poll()
     assert probes.attached == ["ip_tables", "nf_tables", "ip_tables"]
-    del loads["ip_tables"]
+    del instances["ip_tables"]
     poll()
-    loads["ip_tables"] = 10
+    instances["ip_tables"] = 10
     poll()
     assert probes.attached[3:] == ["ip_tables"]
-    assert all(making.closed for making in probes.makings)
+    assert all(build.closed for build in probes.builds)
 
 
-def test_nobody_waits_for_what_is_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    loads = {"ip_tables": 7}
-    monkeypatch.setattr(nft_probes, "module_instance_id", lambda module: loads.get(module, 0))
-    probes = Probes()
+def test_poll_does_not_wait_for_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    instances = {"ip_tables": 7}
+    monkeypatch.setattr(nft_probes, "module_instance_id", lambda module: instances.get(module, 0))
+    probes = RecordingProbes()
     probes.poll()
     probes.poll()
-    (first,) = probes.makings
+    (first,) = probes.builds
     assert not first.closed and not probes.attached
-    loads["ip_tables"] = 8  # another load: its addresses are others
+    instances["ip_tables"] = 8  # loaded again, at other addresses
     probes.poll()
-    _, second = probes.makings
+    _, second = probes.builds
     assert first.closed and not second.closed
-    second.over = True
+    second.done = True
     probes.poll()
     assert second.closed and probes.attached == ["ip_tables"]
 
 
-def test_who_goes_while_it_is_made_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    loads = {"ip_tables": 7}
-    monkeypatch.setattr(nft_probes, "module_instance_id", lambda module: loads.get(module, 0))
-    probes = Probes()
+def test_unloaded_module_cancels_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    instances = {"ip_tables": 7}
+    monkeypatch.setattr(nft_probes, "module_instance_id", lambda module: instances.get(module, 0))
+    probes = RecordingProbes()
     probes.poll()
-    del loads["ip_tables"]
-    probes.let_all_end()
+    del instances["ip_tables"]
+    probes.finish_builds()
     probes.poll()
-    assert probes.makings[0].closed and not probes.attached
+    assert probes.builds[0].closed and not probes.attached
 
 
-def test_nothing_is_made_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_close_cancels_builds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         nft_probes, "module_instance_id", lambda module: {"ip_tables": 7}.get(module, 0)
     )
-    probes = Probes()
+    probes = RecordingProbes()
     probes.poll()
     probes.stack.close()
-    assert probes.makings[0].closed
+    assert probes.builds[0].closed
 
 
-def test_what_cannot_be_made_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_build_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         nft_probes, "module_instance_id", lambda module: {"ip_tables": 7}.get(module, 0)
     )
-    said = io.StringIO()
-    probes = Probes(Log(said))
+    stream = io.StringIO()
+    probes = RecordingProbes(Log(stream))
     probes.poll()
-    probes.makings[0].error = BuildError("BCC is missing")
-    probes.let_all_end()
+    probes.builds[0].error = BuildError("BCC is missing")
+    probes.finish_builds()
     probes.poll()
     probes.poll()
-    assert said.getvalue().count("WARN Can't trace verdicts of iptables-legacy (ip_tables)") == 1
-    assert probes.makings[0].closed
+    assert stream.getvalue().count("WARN Can't trace verdicts of iptables-legacy (ip_tables)") == 1
+    assert probes.builds[0].closed
 
 
-def test_who_was_there_is_not_taken_for_new(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attached_module_is_not_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         nft_probes, "module_instance_id", lambda module: {"ip_tables": 7}.get(module, 0)
     )
-    probes = Probes()
+    probes = RecordingProbes()
     probes.attach(symbols("ipt_do_table[ip_tables]"))
     probes.poll()
-    assert probes.attached == ["ip_tables"] and not probes.makings
+    assert probes.attached == ["ip_tables"] and not probes.builds
 
 
-def test_another_is_made_for_who_does_not_speak(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The expressions are hooked instead, which is made then."""
+def test_failed_enable_builds_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fallback, hooks of expressions, is built then."""
 
     @contextmanager
-    def no_key(functions: Sequence[Function]) -> Iterator[None]:
+    def fail_enable(functions: Sequence[Function]) -> Iterator[None]:
         raise KernelError("no namespaces left")
         yield
 
-    (silent,) = (judge._replace(enable=no_key) for judge in VERDICT_SOURCES if judge is NFT)
-    monkeypatch.setattr(nft_probes, "VERDICT_SOURCES", [silent])
+    (failing,) = (
+        source._replace(enable=fail_enable) for source in VERDICT_SOURCES if source is NFT
+    )
+    monkeypatch.setattr(nft_probes, "VERDICT_SOURCES", [failing])
     monkeypatch.setattr(
         nft_probes, "module_instance_id", lambda module: {"nf_tables": 7}.get(module, 0)
     )
-    monkeypatch.setattr(Probes, "_attach_source", NftProbes._attach_source)
-    probes = Probes()
+    monkeypatch.setattr(RecordingProbes, "_attach_source", NftProbes._attach_source)
+    probes = RecordingProbes()
     probes.poll()
-    probes.let_all_end()
+    probes.finish_builds()
     probes.poll()
-    assert [making.judge.unit for making in probes.makings] == [
+    assert [build.source.unit for build in probes.builds] == [
         "nft/nft.bpf.c",
         "nft/nft_eval.bpf.c",
     ]
-    assert [making.closed for making in probes.makings] == [True, False]
+    assert [build.closed for build in probes.builds] == [True, False]
 
 
 @pytest.mark.parametrize(
-    ("refused", "said"),
+    ("refused", "expected"),
     [
         ([], ["INFO Attached to nftables"]),
         (
@@ -315,119 +324,121 @@ def test_another_is_made_for_who_does_not_speak(monkeypatch: pytest.MonkeyPatch)
         ),
     ],
 )
-def test_what_is_said_is_so(
-    refused: list[str], said: list[str], monkeypatch: pytest.MonkeyPatch
+def test_log_of_attaching(
+    refused: list[str], expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
-    def probed(
+    def fake_attach(
         choice: BackendPlan, plan: AttachPlan, loader: Loader, report: AttachReport, log: Log
     ) -> Iterator[None]:
         report.ignored += [(name, "Invalid argument") for name in refused]
         try:
             yield
         finally:
-            undone.append(True)
+            detached.append(True)
 
-    undone: list[bool] = []
-    monkeypatch.setattr(nft_probes, "attach_extra", probed)
+    detached: list[bool] = []
+    monkeypatch.setattr(nft_probes, "attach_extra", fake_attach)
     monkeypatch.setattr(
         nft_probes, "VERDICT_SOURCES", (NFT._replace(enable=lambda functions: nullcontext()),)
     )
-    written = io.StringIO()
+    stream = io.StringIO()
     choice = BackendPlan(AttachPlan(Backend.KPROBE, {}), symbols(), "")
     with ExitStack() as stack:
         loader = Loader({}, {}, {}, {}, stack)
-        others = Probes()
+        helper = RecordingProbes()
         arguments = (
             choice,
             loader,
-            others.no_compile,
-            others.make,
+            helper.no_compile,
+            helper.start_build,
             AttachReport(),
-            Log(written),
+            Log(stream),
             stack,
         )
-        own = NftProbes(*arguments, UNHOOKED)
-        own.attach(symbols("nft_do_chain", "__nft_trace_packet"))
-        assert undone == [True] * (refused == ["nft_do_chain"]), "it keeps nothing of a failure"
-    lines = [line.split(" ", 2)[2] for line in written.getvalue().splitlines()]
-    assert lines == said
+        probes = NftProbes(*arguments, UNHOOKED_FD)
+        probes.attach(symbols("nft_do_chain", "__nft_trace_packet"))
+        assert detached == [True] * (refused == ["nft_do_chain"]), "it keeps nothing of a failure"
+    lines = [line.split(" ", 2)[2] for line in stream.getvalue().splitlines()]
+    assert lines == expected
 
 
-def test_what_cannot_be_hooked_is_noted_for_the_handlers(
-    noted: Noted, monkeypatch: pytest.MonkeyPatch
+def test_refused_source_is_marked_unhooked(
+    unhooked_updates: Updates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that no drop is said to be nobody's rule's."""
+    """Otherwise a drop would be reported as of no rule."""
     monkeypatch.setattr(nft_probes, "module_instance_id", lambda module: 0)
-    probes = Probes()
+    probes = RecordingProbes()
     probes.attach(symbols("ipt_do_table"))
-    assert not noted
-    probes.refuses = True
+    assert not unhooked_updates
+    probes.refuse = True
     probes.attach(symbols("ipt_do_table"))
-    ((fd, key, value),) = noted
-    assert (fd, key) == (UNHOOKED, bytes(4))
+    ((fd, key, value),) = unhooked_updates
+    assert (fd, key) == (UNHOOKED_FD, bytes(4))
     assert any(value) and len(value) == MAPS["nft_unhooked"].value
 
 
-def test_who_is_hooked_after_a_failure_is_noted_for_the_handlers(
-    noted: Noted, monkeypatch: pytest.MonkeyPatch
+def test_reload_marks_source_hooked(
+    unhooked_updates: Updates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a reload of its module; a source that is gone gives no verdicts."""
-    loads = {"ip_tables": 7}
-    monkeypatch.setattr(nft_probes, "module_instance_id", lambda module: loads.get(module, 0))
-    probes = Probes()
-    probes.refuses = True
+    """Also an unload does, since a source that isn't loaded gives no verdicts."""
+    instances = {"ip_tables": 7}
+    monkeypatch.setattr(nft_probes, "module_instance_id", lambda module: instances.get(module, 0))
+    probes = RecordingProbes()
+    probes.refuse = True
     probes.attach(symbols("ipt_do_table[ip_tables]"))
     probes.poll()
-    assert [any(value) for *_, value in noted] == [True]
-    loads["ip_tables"] = 8
+    assert [any(value) for *_, value in unhooked_updates] == [True]
+    instances["ip_tables"] = 8
     probes.poll()
-    probes.refuses = False
-    probes.let_all_end()
+    probes.refuse = False
+    probes.finish_builds()
     probes.poll()
-    assert [any(value) for *_, value in noted] == [True, False]
-    probes.refuses = True
-    loads["ip_tables"] = 9
+    assert [any(value) for *_, value in unhooked_updates] == [True, False]
+    probes.refuse = True
+    instances["ip_tables"] = 9
     probes.poll()
-    probes.let_all_end()
+    probes.finish_builds()
     probes.poll()
-    assert [any(value) for *_, value in noted] == [True, False, True]
-    del loads["ip_tables"]
+    assert [any(value) for *_, value in unhooked_updates] == [True, False, True]
+    del instances["ip_tables"]
     probes.poll()
-    assert [any(value) for *_, value in noted] == [True, False, True, False]
+    assert [any(value) for *_, value in unhooked_updates] == [True, False, True, False]
 
 
-def test_a_failure_of_what_is_built_in_is_for_the_run(
-    noted: Noted, monkeypatch: pytest.MonkeyPatch
+def test_built_in_source_stays_unhooked(
+    unhooked_updates: Updates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A built-in module may have no directory in /sys/module, as if it weren't loaded."""
     monkeypatch.setattr(nft_probes, "module_instance_id", lambda module: 0 if module else 1)
-    probes = Probes()
-    probes.refuses = True
+    probes = RecordingProbes()
+    probes.refuse = True
     probes.attach(symbols("ipt_do_table"))
     probes.poll()
     probes.poll()
-    assert [any(value) for *_, value in noted] == [True]
+    assert [any(value) for *_, value in unhooked_updates] == [True]
 
 
-class Kernel:
-    """Attaches, as attach_extra() does, and refuses what it is to refuse."""
+class FakeKernel:
+    """A fake kernel, whose attach_extra() records functions, and ignores or fails on demand."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *sources: VerdictSource) -> None:
-        self.loads = {"": 1}
-        self.fails = False
+        self.instances = {"": 1}
+        self.fail = False
         self.refused: set[str] = set()
         self.attached: list[list[str]] = []
         monkeypatch.setattr(nft_probes, "attach_extra", self.attach_extra)
-        monkeypatch.setattr(nft_probes, "module_instance_id", lambda name: self.loads.get(name, 0))
+        monkeypatch.setattr(
+            nft_probes, "module_instance_id", lambda name: self.instances.get(name, 0)
+        )
         monkeypatch.setattr(nft_probes, "VERDICT_SOURCES", sources)
-        monkeypatch.setattr(Probes, "_attach_source", NftProbes._attach_source)
+        monkeypatch.setattr(RecordingProbes, "_attach_source", NftProbes._attach_source)
 
     @contextmanager
     def attach_extra(
         self, choice: BackendPlan, plan: AttachPlan, loader: Loader, report: AttachReport, log: Log
     ) -> Iterator[None]:
-        if self.fails:
+        if self.fail:
             raise KernelError("no memory")
         names = [function.display for function in plan.functions]
         self.attached.append(names)
@@ -435,74 +446,74 @@ class Kernel:
         yield
 
 
-def poll_and_build(probes: Probes) -> None:
+def poll_and_build(probes: RecordingProbes) -> None:
     probes.poll()
-    probes.let_all_end()
+    probes.finish_builds()
     probes.poll()
 
 
-EVALS = VerdictSource(
+EVAL_SOURCE = VerdictSource(
     "evals",
     ("nf_tables", "nft_queue"),
     ("nft_do_chain", "nft_queue_eval"),
     lambda functions: {Handler("nft_expr_entry"): tuple(functions)},
     "nft/nft_eval.bpf.c",
 )
-EVAL_DISPLAYS = "nft_do_chain[nf_tables]", "nft_queue_eval[nft_queue]"
+EVAL_FUNCTIONS = "nft_do_chain[nf_tables]", "nft_queue_eval[nft_queue]"
 
 
-def test_a_failed_attach_is_tried_again_with_the_next_module(
-    noted: Noted, monkeypatch: pytest.MonkeyPatch
+def test_next_module_retries_failed_attach(
+    unhooked_updates: Updates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernel = Kernel(monkeypatch, EVALS)
-    kernel.loads["nf_tables"] = 7
-    kernel.fails = True
-    probes = Probes()
-    probes.displays = EVAL_DISPLAYS
+    kernel = FakeKernel(monkeypatch, EVAL_SOURCE)
+    kernel.instances["nf_tables"] = 7
+    kernel.fail = True
+    probes = RecordingProbes()
+    probes.displays = EVAL_FUNCTIONS
     probes.attach(symbols("nft_do_chain[nf_tables]"))
-    kernel.fails = False
-    kernel.loads["nft_queue"] = 8
+    kernel.fail = False
+    kernel.instances["nft_queue"] = 8
     poll_and_build(probes)
-    assert kernel.attached == [list(EVAL_DISPLAYS)]
-    kernel.loads["nft_queue"] = 9
+    assert kernel.attached == [list(EVAL_FUNCTIONS)]
+    kernel.instances["nft_queue"] = 9
     poll_and_build(probes)
     assert kernel.attached[1:] == [["nft_queue_eval[nft_queue]"]], "the other one is hooked"
-    assert not any(noted[-1][2])
+    assert not any(unhooked_updates[-1][2])
 
 
-def test_a_refused_function_is_noted_while_its_module_is_loaded(
-    noted: Noted, monkeypatch: pytest.MonkeyPatch
+def test_unload_unmarks_refused_function(
+    unhooked_updates: Updates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernel = Kernel(monkeypatch, EVALS)
-    kernel.loads |= {"nf_tables": 7, "nft_queue": 8}
+    kernel = FakeKernel(monkeypatch, EVAL_SOURCE)
+    kernel.instances |= {"nf_tables": 7, "nft_queue": 8}
     kernel.refused = {"nft_queue_eval[nft_queue]"}
-    probes = Probes()
-    probes.displays = EVAL_DISPLAYS
-    probes.attach(symbols(*EVAL_DISPLAYS))
+    probes = RecordingProbes()
+    probes.displays = EVAL_FUNCTIONS
+    probes.attach(symbols(*EVAL_FUNCTIONS))
     probes.poll()
-    assert [any(value) for *_, value in noted] == [True]
-    del kernel.loads["nft_queue"]
+    assert [any(value) for *_, value in unhooked_updates] == [True]
+    del kernel.instances["nft_queue"]
     probes.poll()
-    assert [any(value) for *_, value in noted] == [True, False]
-    kernel.loads["nft_queue"] = 9
+    assert [any(value) for *_, value in unhooked_updates] == [True, False]
+    kernel.instances["nft_queue"] = 9
     poll_and_build(probes)
     assert kernel.attached[1:] == [["nft_queue_eval[nft_queue]"]]
-    assert any(noted[-1][2]), "it is refused again"
-    kernel.loads["nft_queue"], kernel.refused = 10, set()
+    assert any(unhooked_updates[-1][2]), "it is refused again"
+    kernel.instances["nft_queue"], kernel.refused = 10, set()
     poll_and_build(probes)
-    assert not any(noted[-1][2])
+    assert not any(unhooked_updates[-1][2])
 
 
-def test_who_comes_late_is_not_hooked_while_it_is_made(
-    noted: Noted, monkeypatch: pytest.MonkeyPatch
+def test_source_is_unhooked_while_building(
+    unhooked_updates: Updates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         nft_probes, "module_instance_id", lambda module: {"ip_tables": 7}.get(module, 0)
     )
-    probes = Probes()
+    probes = RecordingProbes()
     probes.poll()
     probes.poll()
-    assert [any(value) for *_, value in noted] == [True]
-    probes.let_all_end()
+    assert [any(value) for *_, value in unhooked_updates] == [True]
+    probes.finish_builds()
     probes.poll()
-    assert [any(value) for *_, value in noted] == [True, False]
+    assert [any(value) for *_, value in unhooked_updates] == [True, False]

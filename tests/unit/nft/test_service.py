@@ -1,4 +1,4 @@
-"""Names of chains, as they are shown, from a map and rules that a test makes up."""
+"""Names of chains as they are printed, and the wait for rulesets, with fake rules."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from pypwru.nft.service import NO_NFT_SOURCE, NftSource, name_bound_chains
 from tests.support.records import RENAMED
 
 
-class Listed:
-    """Rules of which one chain is known."""
+class BoundChains:
+    """Fake rules in which one chain is bound to a rule."""
 
     def chain(self, netns: int, table: int, chain: int) -> ChainText | None:
-        """A chain that is bound to the rule 5."""
+        """Return the chain that is bound to rule 5."""
         return ChainText("inet", "t", "input#5") if (netns, table, chain) == (7, 1, 9) else None
 
 
-def test_a_chain_that_is_bound_to_a_rule_has_the_name_of_the_rule() -> None:
+def test_bound_chain_is_named_by_its_rule() -> None:
     names = {4: "input", 9 | RENAMED: "__chain12", 10: "__chain13"}
-    named = name_bound_chains(lambda netns, table, chain: ("t", names[chain]), Listed())
+    named = name_bound_chains(lambda netns, table, chain: ("t", names[chain]), BoundChains())
     assert [named(7, 1, chain) for chain in names] == [
         ("t", "input"), ("t", "input#5"), ("t", "__chain13"),
     ]  # fmt: skip
 
 
-class Slow:
-    """Rules whose listing takes a while."""
+class SlowRules:
+    """Fake rules that are listed after ``polls`` calls."""
 
     revision = 0
 
-    def __init__(self, looks: int) -> None:
-        self.left = looks
+    def __init__(self, polls: int) -> None:
+        self.remaining = polls
 
     def rule(
         self, netns: int, table: int, chain: int, rule: int, at: int | None = None
@@ -47,18 +47,18 @@ class Slow:
         return True
 
     def wait_listed(self, timeout: float) -> bool:
-        self.left -= 1
-        return self.left <= 0
+        self.remaining -= 1
+        return self.remaining <= 0
 
 
-def test_what_is_there_is_waited_for_but_not_for_ever() -> None:
+def test_wait_listed_has_a_limit() -> None:
     stops = iter([False] * 3 + [True])
-    for looks, is_stopped, left in (
+    for polls, is_stopped, remaining in (
         (3, lambda: False, 0),
         (100, lambda: next(stops), 97),
         (100, lambda: False, 50),
     ):
-        rules = Slow(looks)
+        rules = SlowRules(polls)
         NftSource(NO_NFT_SOURCE.chain, RuleTexts(rules)).wait_listed(is_stopped)
-        assert rules.left == left
+        assert rules.remaining == remaining
     NO_NFT_SOURCE.wait_listed(lambda: False)

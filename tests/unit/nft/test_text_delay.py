@@ -1,4 +1,4 @@
-"""Batches that wait for the texts of their rules."""
+"""Batches that wait for the texts of their rules, with a fake clock."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from tests.support.records import HOST, POLICY, configured, event, flow, packet,
 
 CONFIG = configured("--output-nft=text")
 WIRE = record_layout(CONFIG)
-SECOND, TOLD = 1_000_000_000, 100_000_000
+SECOND, NOTIFIED = 1_000_000_000, 100_000_000
 START = 10 * SECOND
 
 
-class Known:
-    """Rules, of which ``texts`` are known; and the time."""
+class FakeRules:
+    """Fake rules with known ``texts``, and a fake clock."""
 
     def __init__(self, **texts: str) -> None:
         self.texts = {int(name[1:]): RuleText(text, "") for name, text in texts.items()}
-        self.asked: list[RuleKey] = []
+        self.requested: list[RuleKey] = []
         self.now = START
         self.revision = 0
-        self.partial = False
-        self.read_until = 0
+        self.has_unread = False
+        self.listing_until = 0
         self.waits: list[float] = []
 
     def rule(
         self, netns: int, table: int, chain: int, rule: int, at: int | None = None
     ) -> RuleText | None:
         assert at is not None
-        self.asked.append((netns, table, chain, rule))
+        self.requested.append((netns, table, chain, rule))
         return self.texts.get(rule)
 
     def poll(self) -> bool:
-        return not self.partial
+        return not self.has_unread
 
     def is_listing_pending(self, netns: int, at: int) -> bool:
         assert netns == HOST
-        return self.read_until > at
+        return self.listing_until > at
 
     def relist(self, timeout: float) -> bool:
         self.waits.append(timeout)
@@ -60,131 +60,131 @@ class Known:
         return self.now
 
 
-class Stage:
-    """A ``Held``, and what came out of it: the skb addresses of each batch."""
+class DelayStage:
+    """A ``TextDelay`` and its output: the skb addresses of each batch."""
 
-    def __init__(self, rules: Known) -> None:
+    def __init__(self, rules: FakeRules) -> None:
         self.rules = rules
         self.times: list[int] = []
-        self.held = TextDelay(RuleTexts(rules), WIRE, rules.clock)
+        self.delay = TextDelay(RuleTexts(rules), WIRE, rules.clock)
 
     def take(self, *batch: Record) -> list[list[int]]:
-        """What comes out when ``batch`` is given."""
-        return self._seen(self.held.take(batch))
+        """Return the output for ``batch``."""
+        return self._skbs(self.delay.take(batch))
 
     def finish(self) -> list[list[int]]:
-        """What comes out in the end."""
-        return self._seen(self.held.finish())
+        """Return the output at the end of the trace."""
+        return self._skbs(self.delay.finish())
 
-    def _seen(self, batches: Sequence[Sequence[RawRecord]]) -> list[list[int]]:
+    def _skbs(self, batches: Sequence[Sequence[RawRecord]]) -> list[list[int]]:
         self.times += [int.from_bytes(one[4][80:], "little") for batch in batches for one in batch]
         return [[int.from_bytes(one[0][:8], "little") for one in batch] for batch in batches]
 
     def later(self, by: int) -> list[list[int]]:
-        """What comes out of it by itself, ``by`` ns later."""
+        """Return the output without new events, ``by`` ns later."""
         self.rules.now += by
         return self.take()
 
 
-def seen(skb: int, rule: int = 0, at: int = START, **more: Any) -> Record:
+def nft_event(skb: int, rule: int = 0, at: int = START, **more: Any) -> Record:
     part = records.nft(rule, **more) if rule or more else b""
     parts = {"nft": part, "nft_time": records.nft_time(at if part else 0)}
     return event(packet(skb, 0, 7), 3, flow(), at, tail=tail(CONFIG, **parts))
 
 
-def test_what_names_no_rule_is_shown_at_once() -> None:
-    stage = Stage(Known())
-    assert stage.take(seen(1), seen(2)) == [[1, 2]]
-    assert stage.take(seen(3, type=POLICY), seen(4)) == [[3, 4]]
-    assert stage.rules.asked == []
+def test_events_without_rule_do_not_wait() -> None:
+    stage = DelayStage(FakeRules())
+    assert stage.take(nft_event(1), nft_event(2)) == [[1, 2]]
+    assert stage.take(nft_event(3, type=POLICY), nft_event(4)) == [[3, 4]]
+    assert stage.rules.requested == []
 
 
-def test_a_known_text_is_believed_once_the_kernel_has_told_of_changes() -> None:
-    """Until then it may be that of the rule that had the handle before."""
-    stage = Stage(Known(_12="drop"))
-    assert stage.take(seen(1, 12)) == []
-    assert stage.later(TOLD - 1) == []
+def test_known_text_waits_for_notifications() -> None:
+    """Until then it may be that of the previous rule with this handle."""
+    stage = DelayStage(FakeRules(_12="drop"))
+    assert stage.take(nft_event(1, 12)) == []
+    assert stage.later(NOTIFIED - 1) == []
     assert stage.later(1) == [[1]]
 
 
-def test_it_is_not_believed_while_there_is_more_to_hear() -> None:
-    stage = Stage(Known(_12="drop"))
-    stage.take(seen(1, 12))
-    stage.rules.partial = True
-    assert stage.later(TOLD) == []
-    stage.rules.partial = False
+def test_unread_notifications_delay() -> None:
+    stage = DelayStage(FakeRules(_12="drop"))
+    stage.take(nft_event(1, 12))
+    stage.rules.has_unread = True
+    assert stage.later(NOTIFIED) == []
+    stage.rules.has_unread = False
     assert stage.later(1) == [[1]]
 
 
-def test_a_rule_is_asked_for_as_soon_as_it_is_seen() -> None:
-    stage = Stage(Known())
-    stage.take(seen(1, 12), seen(2, 12), seen(3, 13))
-    assert set(stage.rules.asked) == {(HOST, 7, 1, 12), (HOST, 7, 1, 13)}
+def test_rule_is_requested_at_once() -> None:
+    stage = DelayStage(FakeRules())
+    stage.take(nft_event(1, 12), nft_event(2, 12), nft_event(3, 13))
+    assert set(stage.rules.requested) == {(HOST, 7, 1, 12), (HOST, 7, 1, 13)}
     assert decode_rule_key(records.nft(12)) == (HOST, 7, 1, 12)
 
 
-def test_batches_wait_in_their_order() -> None:
-    stage = Stage(Known(_13="accept"))
-    assert stage.take(seen(1, 12)) == []
-    assert stage.take(seen(2, 13)) == []
-    assert stage.take(seen(3)) == []
-    assert stage.later(TOLD) == [], "12 is not known"
+def test_batches_stay_in_order() -> None:
+    stage = DelayStage(FakeRules(_13="accept"))
+    assert stage.take(nft_event(1, 12)) == []
+    assert stage.take(nft_event(2, 13)) == []
+    assert stage.take(nft_event(3)) == []
+    assert stage.later(NOTIFIED) == [], "12 is not known"
     stage.rules.texts[12] = RuleText("drop", "")
     assert stage.later(1) == [[1], [2], [3]]
 
 
-def test_it_waits_a_second_and_for_a_rule_in_vain_only_once() -> None:
-    stage = Stage(Known())
-    stage.take(seen(1, 12))
+def test_missing_rule_delays_once() -> None:
+    stage = DelayStage(FakeRules())
+    stage.take(nft_event(1, 12))
     assert stage.later(SECOND - 1) == []
     assert stage.later(1) == [[1]]
-    assert stage.take(seen(2, 12, stage.rules.now)) == []
-    assert stage.later(TOLD) == [[2]]
+    assert stage.take(nft_event(2, 12, stage.rules.now)) == []
+    assert stage.later(NOTIFIED) == [[2]]
 
 
-def test_it_waits_longer_while_rules_are_read() -> None:
-    """As after a reload of 20,000 rules, which take nft a second or two."""
-    stage = Stage(Known())
-    stage.rules.read_until = START + 2 * SECOND
-    stage.take(seen(1, 12))
+def test_pending_listing_extends_the_delay() -> None:
+    """After a reload of 20,000 rules, for example, which takes nft a second or two."""
+    stage = DelayStage(FakeRules())
+    stage.rules.listing_until = START + 2 * SECOND
+    stage.take(nft_event(1, 12))
     assert stage.later(SECOND) == []
     stage.rules.texts[12] = RuleText("drop", "")
     assert stage.later(SECOND) == [[1]]
-    assert stage.take(seen(2, 13, START)) == []
+    assert stage.take(nft_event(2, 13, START)) == []
     assert stage.later(5 * SECOND - 1) == []
     assert stage.later(1) == [[2]], "but not for ever"
-    assert stage.take(seen(3, 14, stage.rules.now)) == []
+    assert stage.take(nft_event(3, 14, stage.rules.now)) == []
     assert stage.later(SECOND) == [[3]], "nothing is read that may have it"
 
 
-def test_it_waits_again_when_rules_have_changed() -> None:
-    stage = Stage(Known())
-    stage.take(seen(1, 12))
+def test_changed_rules_delay_again() -> None:
+    stage = DelayStage(FakeRules())
+    stage.take(nft_event(1, 12))
     assert stage.later(SECOND) == [[1]]
     stage.rules.revision += 1
-    assert stage.take(seen(2, 12, START)) == [[2]], "but not for what was said before"
-    assert stage.take(seen(3, 12, stage.rules.now)) == []
-    assert stage.later(TOLD) == []
+    assert stage.take(nft_event(2, 12, START)) == [[2]], "but not for what was said before"
+    assert stage.take(nft_event(3, 12, stage.rules.now)) == []
+    assert stage.later(NOTIFIED) == []
     assert stage.later(SECOND) == [[3]]
 
 
-def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_delayed_events_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_delay, "_MAX_RECORDS", 5)
-    stage = Stage(Known())
-    assert stage.take(seen(1, 12), seen(2), seen(3)) == []
-    assert stage.take(seen(4), seen(5), seen(6, 12)) == [[1, 2, 3]]
-    assert stage.take(seen(7, 13)) == []
-    assert stage.held._records == 4
+    stage = DelayStage(FakeRules())
+    assert stage.take(nft_event(1, 12), nft_event(2), nft_event(3)) == []
+    assert stage.take(nft_event(4), nft_event(5), nft_event(6, 12)) == [[1, 2, 3]]
+    assert stage.take(nft_event(7, 13)) == []
+    assert stage.delay._records == 4
     assert stage.times == [1, 1, 1], "it isn't sure yet which rule it was"
     stage.later(2 * SECOND)
     assert stage.times[3:] == [0, 0, START, START]
 
 
-def test_the_end_waits_for_texts_and_then_shows_everything() -> None:
-    stage = Stage(Known())
+def test_finish_waits_once_for_texts() -> None:
+    stage = DelayStage(FakeRules())
     assert stage.finish() == []
     assert stage.rules.waits == [], "nothing is held"
-    stage.take(seen(1, 12, START - TOLD))
-    stage.take(seen(2, 13, START - TOLD))
+    stage.take(nft_event(1, 12, START - NOTIFIED))
+    stage.take(nft_event(2, 13, START - NOTIFIED))
     assert stage.finish() == [[1], [2]]
     assert stage.rules.waits == [1.0]

@@ -1,4 +1,4 @@
-"""Where modules' structs are believed to be, on kernels that don't tell."""
+"""Layouts of modules' structs, on kernels without BTF of modules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pypwru.nft.xt_types import XtTypes
 from tests.data.btf_encoder import Encoder
 
 DEBIAN = "5.10.0-36-amd64", "#1 SMP Debian 5.10.244-1 (2025-09-29)"
-OTHERS = (
+OTHER_KERNELS = (
     ("5.10.244", "#1 SMP PREEMPT Mon Sep 29 12:00:00 UTC 2025"),
     ("5.10.244-custom", "#1 SMP Debian 5.9.1-1 (2020-10-17)"),
     ("6.1.0-40-amd64", "#1 SMP PREEMPT_DYNAMIC Debian 6.1.153-1 (2025-09-20)"),
@@ -27,19 +27,21 @@ OTHERS = (
 NO_MODULE = "no_such_module"
 
 
-def runs(monkeypatch: pytest.MonkeyPatch, release: str, version: str) -> None:
+def set_uname(monkeypatch: pytest.MonkeyPatch, release: str, version: str) -> None:
     system = os.uname_result(("Linux", "host", release, version, "x86_64"))
     monkeypatch.setattr(os, "uname", lambda: system)
 
 
-def test_debians_5_10_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs(monkeypatch, *DEBIAN)
+def test_debian_5_10_is_supported(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_uname(monkeypatch, *DEBIAN)
     require_types("nf_tables", has_btf=False)
 
 
-@pytest.mark.parametrize(("release", "version"), OTHERS)
-def test_no_other_kernel_is(release: str, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs(monkeypatch, release, version)
+@pytest.mark.parametrize(("release", "version"), OTHER_KERNELS)
+def test_other_kernels_need_btf(
+    release: str, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_uname(monkeypatch, release, version)
     require_types("nf_tables", has_btf=True)
     with pytest.raises(BTFError, match=r"^module nf_tables has no BTF, and without it only Debian"):
         require_types("nf_tables", has_btf=False)
@@ -48,10 +50,10 @@ def test_no_other_kernel_is(release: str, version: str, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("unit", "name"), [(NFT, "nft_do_chain"), (XTABLES, "ipt_do_table"), (XTABLES, "ebt_do_table")]
 )
-def test_nothing_is_compiled_for_it(
+def test_without_btf_nothing_is_compiled(
     unit: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    runs(monkeypatch, *OTHERS[0])
+    set_uname(monkeypatch, *OTHER_KERNELS[0])
     btf = BTF(parse(Encoder().bytes()))
     function = Function(name, NO_MODULE, 0, 0, (16,), f"{name}[{NO_MODULE}]", "nft", 0)
     with pytest.raises(BTFError, match="has no BTF"):
@@ -59,11 +61,11 @@ def test_nothing_is_compiled_for_it(
 
 
 @pytest.mark.parametrize(
-    ("function", "known"), [("ipt_do_table", "xt_table"), ("ebt_do_table", "ebt_table")]
+    ("function", "present"), [("ipt_do_table", "xt_table"), ("ebt_do_table", "ebt_table")]
 )
-def test_the_struct_that_the_function_has_tells(function: str, known: str) -> None:
+def test_btf_needs_struct_of_function(function: str, present: str) -> None:
     for struct in ("xt_table", "ebt_table"):
         encoder = Encoder()
         encoder.struct(struct, 64, ("name", encoder.integer("char", 1), 8 * 24))
         types = XtTypes(BTF(parse(encoder.bytes())), NO_MODULE, function)
-        assert types.has_btf == (struct == known)
+        assert types.has_btf == (struct == present)

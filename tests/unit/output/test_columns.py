@@ -20,7 +20,7 @@ from pypwru.wire import fields as wire_fields
 from pypwru.wire import record
 
 
-def names(found: str) -> NameResolver:
+def make_resolver(found: str) -> NameResolver:
     return NameResolver(
         process=lambda pid, comm, start_stack: found,
         namespace=lambda netns, cookie: found,
@@ -42,8 +42,8 @@ def flow_of(**changed: object) -> wire_fields.FlowFields:
     return empty._replace(**changed)  # type: ignore[arg-type]
 
 
-def test_parts_are_the_wires() -> None:
-    """Each member of struct event, set alone, shows in the field of that name and nowhere else."""
+def test_fields_equal_struct_members() -> None:
+    """Each member of struct event, set alone, is in the field of that name and in no other."""
     readers: dict[str, Callable[[bytes], Any]] = {
         "skb": wire_fields.decode_packet,
         "address": wire_fields.decode_function,
@@ -51,7 +51,7 @@ def test_parts_are_the_wires() -> None:
     }
     begins = sorted((record.EVENT_MEMBERS[name].offset, name) for name in [*readers, "ktime"])
     ends = [*(offset for offset, _ in begins[1:]), record.EVENT_SIZE]
-    seen = set()
+    checked = set()
     for (begin, first), end in zip(begins, ends, strict=True):
         if first == "ktime":
             continue
@@ -74,11 +74,11 @@ def test_parts_are_the_wires() -> None:
                 value.strip(b"\0") if isinstance(value, bytes) else value
                 for value in fields.values()
             )
-            seen.add(name)
-    assert seen == set(record.EVENT_MEMBERS) - {"ktime", "pad"}
+            checked.add(name)
+    assert checked == set(record.EVENT_MEMBERS) - {"ktime", "pad"}
 
 
-def test_network_order_and_dirty_registers() -> None:
+def test_byte_order_and_dirty_registers() -> None:
     octets = bytearray(wire_fields.FLOW.size)
     for name, value in (("protocol", 0x0806), ("sport", 443), ("dport", 9)):
         at = record.EVENT_MEMBERS[name].offset - record.EVENT_MEMBERS["netns"].offset
@@ -101,7 +101,7 @@ def test_network_order_and_dirty_registers() -> None:
     ],
 )
 def test_process(found: str, pid: int, comm: str, text: str) -> None:
-    assert process(wire_fields.PacketFields(1, pid, 0, 0, comm), names(found)) == text
+    assert process(wire_fields.PacketFields(1, pid, 0, 0, comm), make_resolver(found)) == text
 
 
 @pytest.mark.parametrize(
@@ -114,11 +114,11 @@ def test_process(found: str, pid: int, comm: str, text: str) -> None:
     ],
 )
 def test_interface(found: str, ifindex: int, text: str) -> None:
-    assert interface(flow_of(ifindex=ifindex, ifname=found), names("")) == text
+    assert interface(flow_of(ifindex=ifindex, ifname=found), make_resolver("")) == text
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), st.integers(0, 30))
-def test_center_is_as_wide_as_asked_in_bytes(text: str, width: int) -> None:
+def test_center_counts_bytes(text: str, width: int) -> None:
     centered = center(text, width)
     assert centered.strip(" ") == text.strip(" ")
     left = len(centered) - len(centered.lstrip(" ")) - (len(text) - len(text.lstrip(" ")))
@@ -129,32 +129,32 @@ def test_center_is_as_wide_as_asked_in_bytes(text: str, width: int) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
-def test_cut_keeps_the_last_sixteen_bytes(text: str) -> None:
+def test_truncate_keeps_last_16_bytes(text: str) -> None:
     octets = truncate(text).encode("utf-8", "surrogateescape")
     whole = text.encode()
     assert octets == (whole if len(whole) <= 16 else b"~" + whole[-15:])
 
 
-def ends(**changed: object) -> tuples.FiveTuple:
+def five_tuple(**changed: object) -> tuples.FiveTuple:
     return tuples.tuple_of(flow_of(**changed))
 
 
 def test_ipv6_is_rfc_5952() -> None:
-    def shown(address: str) -> str:
+    def formatted(address: str) -> str:
         return tuples.format_address(6, ipaddress.IPv6Address(address).packed)
 
     # RFC 5952 4.2: one zero group stays, the first of two longest runs goes.
-    assert shown("2001:db8:0:1:1:1:1:1") == "2001:db8:0:1:1:1:1:1"
-    assert shown("2001:0:0:1:0:0:0:1") == "2001:0:0:1::1"
-    assert shown("2001:db8:0:0:1:0:0:1") == "2001:db8::1:0:0:1"
-    assert shown("::") == "::"
+    assert formatted("2001:db8:0:1:1:1:1:1") == "2001:db8:0:1:1:1:1:1"
+    assert formatted("2001:0:0:1:0:0:0:1") == "2001:0:0:1::1"
+    assert formatted("2001:db8:0:0:1:0:0:1") == "2001:db8::1:0:0:1"
+    assert formatted("::") == "::"
     # Go's net.IP: IPv4-mapped is dotted, IPv4-compatible is not.
-    assert shown("::ffff:1.2.3.4") == "1.2.3.4"
-    assert shown("::1.2.3.4") == "::102:304"
+    assert formatted("::ffff:1.2.3.4") == "1.2.3.4"
+    assert formatted("::1.2.3.4") == "::102:304"
 
 
 @given(st.binary(min_size=16, max_size=16))
-def test_addresses_read_back(octets: bytes) -> None:
+def test_addresses_round_trip(octets: bytes) -> None:
     assert ipaddress.IPv4Address(tuples.format_address(4, octets)).packed == octets[:4]
     sixth = ipaddress.ip_address(tuples.format_address(6, octets))
     assert sixth.packed == octets[-sixth.max_prefixlen // 8 :]
@@ -162,29 +162,29 @@ def test_addresses_read_back(octets: bytes) -> None:
 
 def test_tuple_texts() -> None:
     local = bytes([127, 0, 0, 1])
-    sctp = ends(l3=4, l4=132, saddr=local, daddr=local)
+    sctp = five_tuple(l3=4, l4=132, saddr=local, daddr=local)
     assert tuples.text(sctp, flags=True) == "127.0.0.1:0->127.0.0.1:0()"
-    assert tuples.text(ends(), flags=True) == ":0->:0()"
-    syn = ends(l3=4, l4=6, saddr=local, daddr=local, sport=1, dport=2, tcp_flags=0x02)
+    assert tuples.text(five_tuple(), flags=True) == ":0->:0()"
+    syn = five_tuple(l3=4, l4=6, saddr=local, daddr=local, sport=1, dport=2, tcp_flags=0x02)
     assert tuples.text(syn, flags=False) == "127.0.0.1:1->127.0.0.1:2(tcp)"
     assert tuples.text(syn, flags=True) == "127.0.0.1:1->127.0.0.1:2(tcp:SYN)"
     assert tuples.text(syn._replace(flags=""), flags=True) == "127.0.0.1:1->127.0.0.1:2(tcp)"
-    udp = ends(l3=6, l4=17, saddr=bytes(16), daddr=bytes(15) + b"\1", tcp_flags=0xFF)
+    udp = five_tuple(l3=6, l4=17, saddr=bytes(16), daddr=bytes(15) + b"\1", tcp_flags=0xFF)
     assert tuples.text(udp, flags=True) == "[::]:0->[::1]:0(udp)"
     assert tuples.tcp_flag_names(0xFF) == "FIN|SYN|RST|PSH|ACK|URG|ECE|CWR"
 
 
-def test_names_of_columns_are_keys() -> None:
+def test_column_names_are_identifiers() -> None:
     assert all(column.name.isidentifier() for column in COLUMNS)
 
 
-def test_the_offset_is_between_the_kernels_clock_and_the_walls() -> None:
+def test_wall_offset() -> None:
     before = time.time_ns()
     wall = time.monotonic_ns() + wall_offset()
     assert abs(wall - before) < 1_000_000_000
 
 
-def test_wall_follows_a_step_of_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refresh_follows_a_clock_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "localtime", time.gmtime)
     offset = 0
     clock = Clock(lambda: offset)
@@ -196,7 +196,7 @@ def test_wall_follows_a_step_of_the_clock(monkeypatch: pytest.MonkeyPatch) -> No
     assert clock.wall_ns(1_000_001) == 60_001_000_001
 
 
-def test_remembered_packets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packet_times_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock_module, "_MAX_PACKETS", 10)
     clock = Clock(lambda: 0)
     for number in range(1, 101):

@@ -10,15 +10,15 @@ import pytest
 from pypwru.output import conntrack
 from pypwru.wire.fields import CT
 from pypwru.wire.record import struct_members, struct_size
-from tests.oracles.json_schema import judged
+from tests.oracles.json_schema import validated
 from tests.support.records import Output, event, flow, packet, tail
 
 # nf_conntrack_common.h: bits of enum ip_conntrack_status, and enum ip_conntrack_info.
 ASSURED, CONFIRMED, SNAT, DNAT, DYING, TEMPLATE = (1 << bit for bit in (2, 3, 4, 5, 9, 11))
 SEEN_REPLY = 1 << 1
 ESTABLISHED, RELATED, NEW, ESTABLISHED_REPLY, RELATED_REPLY, UNTRACKED = 0, 1, 2, 3, 4, 7
-NEAR, DOOR, FAR = "192.0.2.1", "203.0.113.1", "198.51.100.1"
-TO_DOOR = (NEAR, DOOR, 4201, 80)
+NEAR, NAT_ADDRESS, FAR = "192.0.2.1", "203.0.113.1", "198.51.100.1"
+TO_NAT_ADDRESS = (NEAR, NAT_ADDRESS, 4201, 80)
 FROM_FAR = (FAR, NEAR, 8080, 4201)
 FLAGS = "--output-ct --output-nft=false"
 Ends = tuple[str, str, int, int]
@@ -26,14 +26,14 @@ Ends = tuple[str, str, int, int]
 
 def part(
     info: int,
-    original: Ends | None = TO_DOOR,
+    original: Ends | None = TO_NAT_ADDRESS,
     reply: Ends | None = FROM_FAR,
     protocol: int = 6,
     status: int = 0,
     mark: int = 0,
     zone: int = 0,
 ) -> bytes:
-    """A struct part_ct."""
+    """Return a struct part_ct."""
     if original is None or reply is None:
         return CT.pack(mark, status, info + 1, 0, 0, zone, *[b""] * 8)
     version = ipaddress.ip_address(original[0]).version
@@ -53,40 +53,40 @@ def text(octets: bytes, flags: str = f"{FLAGS} --output-meta=0") -> str:
 def ct(octets: bytes) -> dict[str, object] | None:
     output = Output(f"--output-json {FLAGS}")
     printed = output.print(event(packet(1, 0, 7), 3, flow(), tail=tail(output.config, ct=octets)))
-    found: dict[str, object] | None = judged(printed).get("ct")
+    found: dict[str, object] | None = validated(printed).get("ct")
     return found
 
 
-def test_the_part_is_the_wires() -> None:
-    """Each member alone is the argument of that name, and no other."""
-    wanted = {name: place for name, place in struct_members("part_ct").items() if name != "pad"}
+def test_arguments_equal_struct_members() -> None:
+    """Each member, set alone, is the argument of that name, and of no other."""
+    members = {name: member for name, member in struct_members("part_ct").items() if name != "pad"}
     names = list(inspect.signature(conntrack.decode_connection).parameters)
     assert CT.size == struct_size("part_ct")
-    assert names == list(wanted)
-    for name, place in wanted.items():
+    assert names == list(members)
+    for name, member in members.items():
         octets = bytearray(CT.size)
-        octets[place.offset : place.offset + place.size] = b"\1" * place.size
+        octets[member.offset : member.offset + member.size] = b"\1" * member.size
         fields = dict(zip(names, CT.unpack(octets), strict=True))
-        given = fields.pop(name)
-        ones = b"\1" * place.size
-        assert given in (ones, int.from_bytes(ones, "little"))
+        value = fields.pop(name)
+        ones = b"\1" * member.size
+        assert value in (ones, int.from_bytes(ones, "little"))
         assert not any(
             one.strip(b"\0") if isinstance(one, bytes) else one for one in fields.values()
         )
 
 
-def test_a_packet_that_conntrack_has_not_seen_has_pwrus_line() -> None:
+def test_packet_without_conntrack() -> None:
     assert text(bytes(CT.size)) == ""
     assert ct(bytes(CT.size)) is None
 
 
-def test_the_title() -> None:
+def test_header() -> None:
     assert Output(f"{FLAGS} --output-meta=0").header().endswith(" TUPLE FUNC CT\n")
     assert "CT" not in Output("--output-nft=false").header().split()
 
 
 @pytest.mark.parametrize(
-    ("octets", "shown"),
+    ("octets", "expected"),
     [
         (
             part(NEW),
@@ -114,10 +114,10 @@ def test_the_title() -> None:
     ],
     ids=["new", "reply", "icmp", "ipv6", "untracked", "template"],
 )
-def test_texts(octets: bytes, shown: str) -> None:
-    assert text(octets) == f"  {shown}"
+def test_texts(octets: bytes, expected: str) -> None:
+    assert text(octets) == f"  {expected}"
     assert text(octets, f"{FLAGS} --output-meta=0 --output-skb-metadata skb->len").startswith(
-        f"  {shown} len="
+        f"  {expected} len="
     )
 
 
@@ -139,12 +139,12 @@ def test_states_and_directions(info: int, state: str, direction: str) -> None:
         "zone": 0xFFFF,
         "mark": 0xFFFFFFFF,
         "status": [*conntrack.STATUS_NAMES.values()],
-        "original": {"saddr": NEAR, "daddr": DOOR, "sport": 4201, "dport": 80, "proto": 6},
+        "original": {"saddr": NEAR, "daddr": NAT_ADDRESS, "sport": 4201, "dport": 80, "proto": 6},
         "reply": {"saddr": FAR, "daddr": NEAR, "sport": 8080, "dport": 4201, "proto": 6},
     }
 
 
-def test_objects_of_what_is_no_connection() -> None:
+def test_untracked_and_template_objects() -> None:
     assert ct(part(UNTRACKED, None)) == {"state": "untracked"}
     assert ct(part(NEW, None, status=TEMPLATE, zone=7)) == {"state": "template", "zone": 7}
 

@@ -1,4 +1,4 @@
-"""Dumps of bytes, judged by hexdump(1), which writes as Go does, and one line more."""
+"""Hex dumps; the oracle is hexdump(1), which has Go's format, and one more line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.need import need
 
 
 @pytest.mark.parametrize("length", [*range(34), 255, 256])
-def test_it_is_as_hexdump_does_it(length: int) -> None:
+def test_dump_equals_hexdump(length: int) -> None:
     need(shutil.which("hexdump"), "hexdump, of bsdextrautils")
     octets = bytes(at * 37 % 256 for at in range(length))
     done = subprocess.run(["hexdump", "-vC"], input=octets, capture_output=True, check=True)

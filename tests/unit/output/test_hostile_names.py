@@ -1,5 +1,5 @@
-"""Names that others chose, through every output: no line is forged, a terminal obeys nothing, and
-JSON has the name itself.
+"""Hostile names through every output: no line is forged, no control character is printed, and JSON
+has the name itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pypwru.output.text import TextFormatter
 from pypwru.pcap.writer import PcapOutput, open_pcap
 from pypwru.wire.record import Record
 from tests.support import records
-from tests.support.pcaps import FRAME, NEVER, QUIET, Taken, captured, fields
+from tests.support.pcaps import FRAME, NEVER, QUIET, QueuedCaptures, captured, fields
 from tests.support.records import configured, event, flow, packet, tail
 
 FORGED = "0xffff888000000000 0   sshd:1           4026531840 0 lo:1 0x0800 65536 60 ip_rcv"
@@ -42,12 +42,12 @@ NAMES = ["".join(CHANCE.choices(PIECES, k=CHANCE.randrange(1, 9))) for _ in rang
 
 
 def ifname(name: str) -> str:
-    """As much of it as the kernel takes for a device."""
+    """Return the part of it that the kernel accepts as the name of a device."""
     return os.fsdecode(os.fsencode(name).replace(b"\0", b"")[:15])
 
 
-def sights(names: list[str], flags: str) -> list[Record]:
-    """A record of each name, of a packet of its own; and in journeys its end."""
+def make_records(names: list[str], flags: str) -> list[Record]:
+    """Return a record for each name."""
     config = configured(flags)
     parts = {"packet_id": (7).to_bytes(8, "little")} if config.needs_packet_ids else {}
     return [
@@ -61,36 +61,36 @@ def sights(names: list[str], flags: str) -> list[Record]:
     ]
 
 
-def known(names: list[str]) -> NameResolver:
-    """A process and a namespace of each name."""
+def make_resolver(names: list[str]) -> NameResolver:
+    """Return a resolver with a process and a namespace of each name."""
     return records.names(lambda pid, comm, start_stack: names[pid - 1])._replace(
         namespace=lambda netns, cookie: names[netns - 2]
     )
 
 
-def printed(names: list[str], flags: str) -> bytes:
+def print_events(names: list[str], flags: str) -> bytes:
     config, out = configured(flags), list[bytes]()
-    form = (JsonFormatter if config.output_json else TextFormatter)(columns(config))
-    Printer(form, known(names), out.extend, config).show(sights(names, flags))
+    formatter = (JsonFormatter if config.output_json else TextFormatter)(columns(config))
+    Printer(formatter, make_resolver(names), out.extend, config).show(make_records(names, flags))
     return b"".join(out)
 
 
-def journeys(names: list[str], flags: str) -> bytes:
+def write_journeys(names: list[str], flags: str) -> bytes:
     config, out = configured(flags), list[bytes]()
-    form = (JsonJourney if config.output_json else TextJourney)(config, known(names))
-    made = JourneyWriter(config, known(names), records.FUNCTIONS, form, out.extend)
-    for number, one in enumerate(sights(names, flags)):
-        made.show([one._replace(packet=packet(1 + number, 0, 1 + number))])
-    made.finish()
+    formatter = (JsonJourney if config.output_json else TextJourney)(config, make_resolver(names))
+    writer = JourneyWriter(config, make_resolver(names), records.FUNCTIONS, formatter, out.extend)
+    for number, one in enumerate(make_records(names, flags)):
+        writer.show([one._replace(packet=packet(1 + number, 0, 1 + number))])
+    writer.finish()
     return b"".join(out)
 
 
 @pytest.mark.parametrize(
     ("write", "flags", "lines"),
     [
-        (printed, "--output-netns-names --netns-names-max-length 20", 1),
-        (printed, "--output-netns-names --output-caller --output-tcp-flags", 1),
-        (journeys, "--output-journey", 4),
+        (print_events, "--output-netns-names --netns-names-max-length 20", 1),
+        (print_events, "--output-netns-names --output-caller --output-tcp-flags", 1),
+        (write_journeys, "--output-journey", 4),
     ],
 )
 def test_text(write: Callable[[list[str], str], bytes], flags: str, lines: int) -> None:
@@ -102,22 +102,22 @@ def test_text(write: Callable[[list[str], str], bytes], flags: str, lines: int) 
     assert starts == [line.split(b" ")[0] for line in plain.splitlines()]
 
 
-def test_a_name_in_the_kernel() -> None:
-    """Of a process that is gone before somebody looks."""
+def test_comm_of_exited_process() -> None:
+    """Names of processes that exited before they were looked up."""
     out: list[bytes] = []
     config = configured("")
-    known = records.names(lambda pid, comm, start_stack: "")
+    resolver = records.names(lambda pid, comm, start_stack: "")
     comms = [os.fsencode(name).replace(b"\0", b"")[:15] for name in NAMES]
     batch = [event(packet(1, 0, 7, comm=comm), 3, flow(), tail=tail(config)) for comm in comms]
-    Printer(TextFormatter(columns(config)), known, out.extend, config).show(batch)
+    Printer(TextFormatter(columns(config)), resolver, out.extend, config).show(batch)
     assert len(out) == len(NAMES)
     assert all(line[:-1].decode().isprintable() and line.endswith(b"\n") for line in out)
 
 
 def test_json() -> None:
-    """The last bytes of long names, as pwru has them."""
+    """Of names that are not truncated."""
     names = [name for name in NAMES if len(os.fsencode(name)) < 11]
-    written = printed(names, "--output-json --output-netns-names").splitlines()
+    written = print_events(names, "--output-json --output-netns-names").splitlines()
     assert len(written) == len(names) > 300
     for number, line in enumerate(written):
         assert not [letter for letter in line.decode() if unicodedata.category(letter) == "Cc"]
@@ -127,7 +127,7 @@ def test_json() -> None:
         assert found["netns_name"] == name
         device = os.fsencode(ifname(names[number])).decode(errors="replace")
         assert found["iface"] == (f"{device}:2" if device else "2")
-    assert len(journeys(names, "--output-journey --output-json").splitlines()) == len(names)
+    assert len(write_journeys(names, "--output-journey --output-json").splitlines()) == len(names)
 
 
 def test_pcap(tmp_path: Path) -> None:
@@ -135,12 +135,12 @@ def test_pcap(tmp_path: Path) -> None:
     with ExitStack() as stack:
         flags = f"--output-pcap {path} --pcap-when every"
         config = configured(flags)
-        opened = open_pcap(config, NEVER, QUIET, stack, "pypwru")
-        taken = Taken()
-        comment = CommentRenderer(config, known(names)).render
-        output = PcapOutput(config, known(names), {}, taken, opened, comment, QUIET)
+        opened_file = open_pcap(config, NEVER, QUIET, stack, "pypwru")
+        taken = QueuedCaptures()
+        comment = CommentRenderer(config, make_resolver(names)).render
+        output = PcapOutput(config, make_resolver(names), {}, taken, opened_file, comment, QUIET)
         output.begin()
-        for one in sights(names, flags):
+        for one in make_records(names, flags):
             taken.waiting.append((one, captured(FRAME, first=True)))
             output.show([one])
         output.close(0)
@@ -153,7 +153,7 @@ def test_pcap(tmp_path: Path) -> None:
     assert "\u202e".encode() not in blob and b"\\u202e" in blob
 
 
-def test_nftables() -> None:
+def test_nftables_names() -> None:
     for name in NAMES:
         octets = os.fsencode(name)
         assert decode_name(octets).isprintable() and sanitize_line(name).isprintable()

@@ -1,4 +1,4 @@
-"""Objects of --output-json: pwru's to the byte, valid by the schema, and read by jq."""
+"""Objects of --output-json: equal to pwru's, valid by the schema, and parsed by jq."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pypwru.output.json import KEYS, encode
 from pypwru.wire.fields import FLOW, FUNCTION, PACKET
 from pypwru.wire.layout import RecordLayout, record_layout
 from pypwru.wire.record import EVENT_MEMBERS, Record
-from tests.oracles.json_schema import SCHEMA, jq, judged
+from tests.oracles.json_schema import SCHEMA, jq, validated
 from tests.support import records
 from tests.support.records import (
     BLUE,
@@ -35,23 +35,23 @@ from tests.support.records import (
 )
 
 OFF = "--output-meta=0 --output-tuple=0"
-TUNNELLED = (4, UDP, bytes([10, 9, 0, 1]), bytes([10, 9, 0, 2]), 59919, 4789)
+OUTER = (4, UDP, bytes([10, 9, 0, 1]), bytes([10, 9, 0, 2]), 59919, 4789)
 INNER = (4, ICMP, bytes([10, 77, 0, 1]), bytes([10, 77, 0, 2]), 0, 0)
-SIXTH = (6, TCP, bytes(15) + b"\1", bytes(15) + b"\2", 443, 9)
+IPV6_TUPLE = (6, TCP, bytes(15) + b"\1", bytes(15) + b"\2", 443, 9)
 
 
 def line(flags: str, record: Record, program: str = "/usr/bin/ping", **parts: bytes) -> bytes:
     output = Output(f"--output-json {flags}", program)
     octets = output.print(record._replace(tail=tail(output.config, **parts)))
-    judged(octets)
+    validated(octets)
     return octets
 
 
-def test_the_schema_is_one() -> None:
+def test_schema_is_valid() -> None:
     Draft202012Validator.check_schema(SCHEMA)
 
 
-def test_the_schema_has_every_column_and_no_other() -> None:
+def test_schema_has_every_column() -> None:
     assert set(SCHEMA["properties"]) == {column.name for column in COLUMNS} == set(KEYS)
 
 
@@ -59,10 +59,10 @@ def test_no_header() -> None:
     assert Output("--output-json").header() == ""
 
 
-def test_pwrus_row() -> None:
-    """The first example of PWRU.md 2.6; ``type``, ports and mark are what it leaves out."""
-    seen = event(packet(0xFF184D00C08B6300, 1, 2073), 3, flow(ifindex=1))
-    assert line("", seen) == (
+def test_object_of_pwru() -> None:
+    """An object of pwru, with ``type``, ports and mark in addition."""
+    record = event(packet(0xFF184D00C08B6300, 1, 2073), 3, flow(ifindex=1))
+    assert line("", record) == (
         b'{"skb":"0xff184d00c08b6300","packet_id":1,"cpu":1,"process":"~r/bin/ping:2073",'
         b'"func":"ip_rcv","type":"function_call","netns":4026531840,"mark":0,"iface":"lo:1","proto":2048,"mtu":65536,'
         b'"len":84,"tuple":{"saddr":"127.0.0.1","daddr":"127.0.0.1","sport":0,"dport":0,"proto":1}}'
@@ -70,24 +70,24 @@ def test_pwrus_row() -> None:
     )
 
 
-def test_pwrus_row_of_a_tunnel() -> None:
-    seen = event(packet(0xFF2B046B408B5800, 1, 7), 3, flow(ends=TUNNELLED))
-    octets = line("--output-tunnel --output-meta=0", seen, tunnel=records.tunnel(INNER))
+def test_object_of_pwru_with_tunnel() -> None:
+    record = event(packet(0xFF2B046B408B5800, 1, 7), 3, flow(ends=OUTER))
+    octets = line("--output-tunnel --output-meta=0", record, tunnel=records.tunnel(INNER))
     assert octets.endswith(
         b',"tuple":{"saddr":"10.9.0.1","daddr":"10.9.0.2","sport":59919,"dport":4789,"proto":17},'
         b'"tunnel_tuple":{"saddr":"10.77.0.1","daddr":"10.77.0.2","sport":0,"dport":0,"proto":1}}\n'
     )
 
 
-def test_pwrus_row_of_everything() -> None:
+def test_object_of_pwru_with_all_options() -> None:
     flags = (
         "--output-caller --timestamp current --output-netns-names --output-skb-cb --output-tunnel "
         "--output-stack"
     )
-    seen = event(packet(0xFF184D00C08B6300, 0, 2191), 3, flow(BLUE, 0x10, 2, 1500), ktime=7)
+    record = event(packet(0xFF184D00C08B6300, 0, 2191), 3, flow(BLUE, 0x10, 2, 1500), ktime=7)
     octets = line(
         flags,
-        seen,
+        record,
         caller=records.caller(0xFFFFFFFF81000010),
         stack=records.stack(0xFFFFFFFF81000020, 0xFFFFFFFF81000010),
     )
@@ -110,14 +110,14 @@ IN_TC = event(packet(1, 0, 7, TC), 11, flow())
 ON_MAP = event(packet(1, 0, 7, MAP_CALL), 13, flow())
 DROPPED = event(packet(1, 0, 7), 5, flow(), reason=NO_SOCKET)
 ARP = event(packet(1, 0, 7), 8, flow(ends=(0, 0, b"", b"", 0, 0)))
-SYN_ACK = event(packet(1, 0, 7), 3, flow(ends=SIXTH, flags=0x12))
+SYN_ACK = event(packet(1, 0, 7), 3, flow(ends=IPV6_TUPLE, flags=0x12))
 ENDS = {"saddr": "[::1]", "daddr": "[::2]", "sport": 443, "dport": 9, "proto": 6}
 SKB = b"(struct sk_buff){\n}\n"
 SKB_MEMBERS = "--output-skb-metadata skb->len,skb->mark"
 XDP_MEMBERS = "--output-xdp-metadata xdp->rxq->queue_index"
 MEMBERS = {"metadata": records.metadata(98, 0)}
 MAP = {"map": records.bpf_map(5, b"ct", b"\1\0", bytes(256))}
-CALLED = {"id": 5, "key_size": 2, "value_size": 256, "name": "ct", "key": "0100"}
+MAP_OBJECT = {"id": 5, "key_size": 2, "value_size": 256, "name": "ct", "key": "0100"}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ CALLED = {"id": 5, "key_size": 2, "value_size": 256, "name": "ct", "key": "0100"
         ("--filter-trace-tc --output-meta=0", IN_TC, {}, "cb", None),
         ("", DROPPED, {}, "func", "sk_skb_reason_drop(SKB_DROP_REASON_NO_SOCKET)"),
         ("--output-bpfmap", PING, {}, "bpfmap", None),
-        ("--output-bpfmap", ON_MAP, MAP, "bpfmap", CALLED | {"value": "00" * 256}),
+        ("--output-bpfmap", ON_MAP, MAP, "bpfmap", MAP_OBJECT | {"value": "00" * 256}),
     ],
 )
 def test_values(
@@ -159,7 +159,7 @@ def test_values(
 
 
 def test_local_time() -> None:
-    """That Clock makes it is proved with the text; here it is a string in pwru's form."""
+    """test_text.py tests its value; here it is a string of pwru's format."""
     found = json.loads(line(f"--timestamp absolute {OFF}", PING))
     assert len(found["time"]) == len("2026-11-23T04:24:09.981")
 
@@ -177,17 +177,17 @@ def test_local_time() -> None:
         (b"\xff\xc3".decode("utf-8", "surrogateescape"), '"\\ufffd\\ufffd"'),
     ],
 )
-def test_text_is_as_go_writes_it(text: str, encoded: str) -> None:
+def test_strings_are_encoded_as_in_go(text: str, encoded: str) -> None:
     assert encode(text) == encoded
 
 
-def test_what_a_terminal_would_obey_is_escaped_beyond_what_go_does() -> None:
+def test_control_characters_are_escaped() -> None:
     text = "\x7f\x9b31m\u202e\u2066\u200b\ufeff\u061c"
     assert encode(text) == json.dumps(text)
     assert encode("é\u00a0") == '"é\u00a0"'
 
 
-def test_names_of_processes_that_are_not_utf8() -> None:
+def test_process_name_that_is_not_utf8() -> None:
     program = b"/bin/<\xe9>".decode("utf-8", "surrogateescape")
     assert b'"process":"/bin/<\\ufffd>:7"' in line(OFF, PING, program)
 
@@ -228,50 +228,60 @@ IFNAMES = (
 
 
 @st.composite
-def some_records(draw: st.DrawFn, layout: RecordLayout) -> Record:
-    """Any bytes at all, but a version of IP, a kind, a name and a packet that the kernel has."""
-    seen = bytearray(draw(octets(FLOW.size)))
-    seen[EVENT_MEMBERS["l3"].offset - EVENT_MEMBERS["netns"].offset] = draw(
+def random_records(draw: st.DrawFn, layout: RecordLayout) -> Record:
+    """Draw random bytes, but valid versions of IP, kinds, names and packet_ids."""
+    flow_part = bytearray(draw(octets(FLOW.size)))
+    flow_part[EVENT_MEMBERS["l3"].offset - EVENT_MEMBERS["netns"].offset] = draw(
         st.sampled_from([0, 4, 6])
     )
     name = EVENT_MEMBERS["ifname"].offset - EVENT_MEMBERS["netns"].offset
-    seen[name : name + EVENT_MEMBERS["ifname"].size] = draw(IFNAMES)
-    who = bytearray(draw(octets(PACKET.size)))
-    who[14:16] = draw(st.integers(0, 6)).to_bytes(2, "little")
+    flow_part[name : name + EVENT_MEMBERS["ifname"].size] = draw(IFNAMES)
+    packet_part = bytearray(draw(octets(PACKET.size)))
+    packet_part[14:16] = draw(st.integers(0, 6)).to_bytes(2, "little")
     function = FUNCTION.pack(draw(st.integers(0, 20)), draw(st.integers(0, 2**64 - 1)))
-    behind = bytearray(
+    tail_part = bytearray(
         draw(octets(min(layout.tail_size, 700))).ljust(layout.tail_size, draw(octets(1)))
     )
     if part := layout.parts.get("packet_id"):
-        behind[part.offset] |= 1
-        behind[part.offset + 5 : part.offset + part.size] = bytes([draw(st.integers(0, 15)), 0, 0])
-    return Record(bytes(who), function, draw(st.integers(0, 2**63)), bytes(seen), bytes(behind))
+        tail_part[part.offset] |= 1
+        tail_part[part.offset + 5 : part.offset + part.size] = bytes(
+            [draw(st.integers(0, 15)), 0, 0]
+        )
+    return Record(
+        bytes(packet_part),
+        function,
+        draw(st.integers(0, 2**63)),
+        bytes(flow_part),
+        bytes(tail_part),
+    )
 
 
 @given(st.data(), st.sets(st.sampled_from(FLAGS)), st.text(max_size=20))
-def test_any_record_of_any_run_is_valid(data: st.DataObject, flags: set[str], name: str) -> None:
+def test_random_records_are_valid(data: st.DataObject, flags: set[str], name: str) -> None:
     program = name.encode("utf-8", "replace").decode()
     output = Output(" ".join(["--output-json", *sorted(flags)]), program)
-    batch = data.draw(st.lists(some_records(record_layout(output.config)), min_size=1, max_size=3))
+    batch = data.draw(
+        st.lists(random_records(record_layout(output.config)), min_size=1, max_size=3)
+    )
     printed = output.print(*batch).splitlines(keepends=True)
     assert len(printed) == len(batch)
     for each, record in zip(printed, batch, strict=True):
-        found = judged(each)
+        found = validated(each)
         assert found["skb"] == hex(int.from_bytes(record.packet[:8], "little"))
         assert found["cpu"] == int.from_bytes(record.packet[12:14], "little")
 
 
 @pytest.mark.parametrize("flags", [(), *((flag,) for flag in FLAGS), FLAGS])
 def test_jq_reads_every_key(flags: Sequence[str]) -> None:
-    typed = " ".join(["--output-json", *flags])
-    output = Output(typed)
-    # Each word 1 and each text not empty; jq 1.6 rounds numbers above 2**53.
-    behind = b"\1\0\0\0\0\0\0\0" * (record_layout(output.config).tail_size // 8)
+    command_line = " ".join(["--output-json", *flags])
+    output = Output(command_line)
+    # Each word is 1, no text is empty; jq 1.6 rounds numbers above 2**53.
+    tail_part = b"\1\0\0\0\0\0\0\0" * (record_layout(output.config).tail_size // 8)
     kinds = [0, MAP_CALL] + [TC, XDP] * ("--filter-trace-tc" in flags)
-    batch = [event(packet(1, 0, 7, kind), 3, flow(), 5, tail=behind) for kind in kinds]
+    batch = [event(packet(1, 0, 7, kind), 3, flow(), 5, tail=tail_part) for kind in kinds]
     printed = output.print(*batch)
     assert jq(printed) == [json.loads(each) for each in printed.splitlines()]
-    shown = {column.name for column in COLUMNS if column.is_enabled(configured(typed))}
-    missing = shown - set().union(*map(json.loads, printed.splitlines()))
-    # A namespace that has no name, members of what wasn't seen.
+    enabled = {column.name for column in COLUMNS if column.is_enabled(configured(command_line))}
+    missing = enabled - set().union(*map(json.loads, printed.splitlines()))
+    # A namespace without a name, members of an XDP frame.
     assert missing <= {"netns_name", "xdp_members"}

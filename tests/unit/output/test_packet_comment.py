@@ -1,4 +1,4 @@
-"""The comment of a packet, and the way that it goes."""
+"""The comment of a packet, and its direction."""
 
 from __future__ import annotations
 
@@ -34,12 +34,14 @@ UNTYPED = f"func=ip_rcv {START} type=function_call"
 def comment(record: Record, flags: str = "", program: str = "/usr/bin/ping") -> str:
     config = configured(f"--output-pcap x.pcapng {flags}")
     whole = record._replace(tail=record.tail or tail(config))
-    (made,) = CommentRenderer(config, names(lambda pid, comm, start_stack: program)).render([whole])
-    return made.decode()
+    (rendered,) = CommentRenderer(config, names(lambda pid, comm, start_stack: program)).render(
+        [whole]
+    )
+    return rendered.decode()
 
 
-def of_nft(part: bytes, flags: str = "", kind: int = 0, function: int = 3) -> str:
-    """What stands behind the type."""
+def nft_comment(part: bytes, flags: str = "", kind: int = 0, function: int = 3) -> str:
+    """Return the part of the comment after ``type=``."""
     config = configured(f"--output-pcap x.pcapng {flags}")
     parts = {"nft": part} | ({"nft_time": records.nft_time(5)} if config.needs_rule_text else {})
     record = event(packet(1, 0, 7, kind), function, flow(), tail=tail(config, **parts))
@@ -47,7 +49,7 @@ def of_nft(part: bytes, flags: str = "", kind: int = 0, function: int = 3) -> st
 
 
 @pytest.mark.parametrize(
-    ("record", "said"),
+    ("record", "expected"),
     [
         (event(packet(1, 0, 7), 3, flow()), UNTYPED),
         (
@@ -63,7 +65,7 @@ def of_nft(part: bytes, flags: str = "", kind: int = 0, function: int = 3) -> st
             event(packet(1, 0, 7), 5, flow(), reason=70000),
             f"func=sk_skb_reason_drop {START} type=drop drop_reason=70000",
         ),
-        # The line has the reason of a packet that did its work; nothing was dropped.
+        # Text has the reason of a consumed packet; it is not a drop.
         (
             event(packet(1, 0, 7), 5, flow(), reason=1),
             f"func=sk_skb_reason_drop {START} type=function_call",
@@ -72,12 +74,12 @@ def of_nft(part: bytes, flags: str = "", kind: int = 0, function: int = 3) -> st
         (event(packet(1, 0, 7), 3, flow(0)), UNTYPED.replace(" netns=4026531840", "")),
     ],
 )
-def test_what_is_known(record: Record, said: str) -> None:
-    assert comment(record) == said
+def test_fields_of_an_event(record: Record, expected: str) -> None:
+    assert comment(record) == expected
 
 
 @pytest.mark.parametrize(
-    ("program", "pid", "comm", "said"),
+    ("program", "pid", "comm", "expected"),
     [
         ("/opt/my curl", 7, b"", 'process="/opt/my curl" pid=7'),
         ('/opt/"a=b"', 7, b"", r'process="/opt/\"a=b\"" pid=7'),
@@ -88,13 +90,13 @@ def test_what_is_known(record: Record, said: str) -> None:
         ("", 0, b"swapper/0", "pid=0"),
     ],
 )
-def test_processes(program: str, pid: int, comm: bytes, said: str) -> None:
-    made = comment(event(packet(1, 0, pid, comm=comm), 3, flow()), program=program)
-    assert f" skb=0x1 {said} cpu=0 " in made
-    assert "\n" not in made
+def test_processes(program: str, pid: int, comm: bytes, expected: str) -> None:
+    text = comment(event(packet(1, 0, pid, comm=comm), 3, flow()), program=program)
+    assert f" skb=0x1 {expected} cpu=0 " in text
+    assert "\n" not in text
 
 
-def test_programs_and_maps_are_of_their_type() -> None:
+def test_types_of_programs_and_maps() -> None:
     program = event(packet(1, 0, 7, TC), 11, flow())
     name = "bpf_prog_f7c8a1f24a6b4746_tc_dummy_prog[bpf]"
     assert comment(program, "--filter-trace-tc") == f"func={name} {START} type=tc"
@@ -103,10 +105,10 @@ def test_programs_and_maps_are_of_their_type() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "flags", "said"),
+    ("part", "flags", "expected"),
     [
         (
-            records.ANOTHERS,
+            records.FOREIGN_DROP,
             "",
             'function_call nft.rule="no rule seen: conntrack, or another hook function"',
         ),
@@ -135,35 +137,35 @@ def test_programs_and_maps_are_of_their_type() -> None:
         (records.nft(12), "--output-nft=false", "function_call"),
     ],
 )
-def test_nftables(part: bytes, flags: str, said: str) -> None:
+def test_nftables(part: bytes, flags: str, expected: str) -> None:
     if "false" in flags:
         assert comment(event(packet(1, 0, 7), 3, flow()), flags) == UNTYPED
     else:
-        assert of_nft(part, flags) == said
+        assert nft_comment(part, flags) == expected
 
 
-def test_nftables_itself() -> None:
+def test_nft_events() -> None:
     assert (
-        of_nft(records.nft(12), kind=NFT_RULE, function=14)
+        nft_comment(records.nft(12), kind=NFT_RULE, function=14)
         == 'nft_rule nft.chain="inet filter input" nft.rule="handle 12 drop" nft.verdict=drop'
     )
     assert (
-        of_nft(records.nft(), kind=NFT_CHAIN_ENTRY, function=15)
+        nft_comment(records.nft(), kind=NFT_CHAIN_ENTRY, function=15)
         == 'nft_chain nft.chain="inet filter input" nft.rule=enter'
     )
 
 
-def test_a_long_text_leaves_a_comment_that_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_rule_text_is_truncated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(records.RULES, 12, ('"' * 70000, "no web"))
-    made = of_nft(records.nft(12), "--output-nft=text")
-    assert made.endswith(r'\"\"" nft.comment="no web"') and len(made) < 1 << 14
+    text = nft_comment(records.nft(12), "--output-nft=text")
+    assert text.endswith(r'\"\"" nft.comment="no web"') and len(text) < 1 << 14
 
 
-def test_a_batch_is_in_its_order() -> None:
+def test_batch_keeps_its_order() -> None:
     config = configured("--output-pcap x.pcapng")
     batch = [event(packet(skb, 0, 7), 3, flow(), tail=tail(config)) for skb in (1, 2, 1)]
-    made = CommentRenderer(config, names()).render(batch)
-    assert [one.split()[1] for one in made] == [b"skb=0x1", b"skb=0x2", b"skb=0x1"]
+    comments = CommentRenderer(config, names()).render(batch)
+    assert [one.split()[1] for one in comments] == [b"skb=0x1", b"skb=0x2", b"skb=0x1"]
     assert list(CommentRenderer(config, names()).render([])) == []
 
 
@@ -174,7 +176,7 @@ def test_a_batch_is_in_its_order() -> None:
         ("ip_rcv", MULTICAST, 0b010_01),
         ("tp:netif_receive_skb", BROADCAST, 0b011_01),
         ("gro_receive_skb", OTHERHOST, 0b100_01),
-        ("ip_output", HOST, 0b10),  # what never came in was not addressed to us
+        ("ip_output", HOST, 0b10),  # a packet that was not received was not addressed to us
         ("tp:net_dev_queue", OUTGOING, 0b10),
         ("nf_hook_slow", HOST, 0),
         ("nf_hook_slow", OUTGOING, 0b10),
@@ -183,11 +185,11 @@ def test_a_batch_is_in_its_order() -> None:
         ("ip_rcv", 7, 0b01),
     ],
 )
-def test_flags(function: str, kind: int, flags: int) -> None:
+def test_direction_flags(function: str, kind: int, flags: int) -> None:
     assert epb_flags(function, kind) == flags
 
 
-def test_no_function_has_two_directions_and_all_exist() -> None:
+def test_table_of_directions() -> None:
     listed = [
         name for row in load_table("directions") for word in row.names for name in word.split("/")
     ]
@@ -196,6 +198,6 @@ def test_no_function_has_two_directions_and_all_exist() -> None:
         "out",
     }
     recorded = (DATA / "functions.txt").read_text()
-    known = {line.split()[0].partition("@")[0] for line in recorded.splitlines()[1:] if line}
+    existing = {line.split()[0].partition("@")[0] for line in recorded.splitlines()[1:] if line}
     tracepoints = {f"tp:{name}" for row in load_table("tracepoints") for name in row.names}
-    assert set(listed) - known - tracepoints == set()
+    assert set(listed) - existing - tracepoints == set()

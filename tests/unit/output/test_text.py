@@ -1,4 +1,4 @@
-"""The worked rows of PWRU.md 2.3, byte for byte, and what the printer keeps. Rows are data."""
+"""Lines of pwru, byte for byte, and the caches of the printer. Lines are data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import pytest
 
 from pypwru.names.clock import Clock
-from pypwru.output import printer as printing
+from pypwru.output import printer as printer_module
 from pypwru.wire.fields import Part
 from pypwru.wire.record import Record
 from tests.support import records
@@ -77,7 +77,7 @@ def test_header(flags: str, header: str) -> None:
     assert Output(f"--output-nft=false {flags}").header() == header
 
 
-def test_header_of_nftables() -> None:
+def test_header_with_nft_columns() -> None:
     assert Output().header() == HEADER.replace(" FUNC", " FUNC NFT-CHAIN NFT-RULE")
     assert (
         Output("--output-caller --output-tunnel --output-nft=text")
@@ -92,7 +92,7 @@ VETH = (4, ICMP, bytes([10, 9, 0, 1]), bytes([10, 9, 0, 2]), 0, 0)
 
 
 @pytest.mark.parametrize(
-    ("flags", "program", "seen", "row"),
+    ("flags", "program", "record", "row"),
     [
         (
             "",
@@ -157,7 +157,7 @@ VETH = (4, ICMP, bytes([10, 9, 0, 1]), bytes([10, 9, 0, 2]), 0, 0)
         (
             "--output-tcp-flags",
             "test-process",
-            # pwru's benchmark event: numbers in host order, and a process name that it doesn't cut.
+            # pwru's benchmark event: numbers in host order, and an untruncated process name.
             event(
                 packet(0xFFFF888012345678, 0, 1234),
                 9,
@@ -176,18 +176,18 @@ VETH = (4, ICMP, bytes([10, 9, 0, 1]), bytes([10, 9, 0, 2]), 0, 0)
         ),
     ],
 )
-def test_worked_rows(flags: str, program: str, seen: Record, row: str) -> None:
-    assert Output(flags, program).lines(seen) == [row]
+def test_lines(flags: str, program: str, record: Record, row: str) -> None:
+    assert Output(flags, program).lines(record) == [row]
 
 
 NO_CB = "[0x00000000,0x00000000,0x00000000,0x00000000,0x00000000]"
-HERE = (4, UDP, bytes([10, 9, 0, 1]), bytes([10, 9, 0, 2]), 59919, 4789)
+OUTER = (4, UDP, bytes([10, 9, 0, 1]), bytes([10, 9, 0, 2]), 59919, 4789)
 INNER = (4, ICMP, bytes([10, 77, 0, 1]), bytes([10, 77, 0, 2]), 0, 0)
 BACK = (4, ICMP, VETH[3], VETH[2], 0, 0)
 
 
 @pytest.mark.parametrize(
-    ("flags", "who", "function", "seen", "parts", "row"),
+    ("flags", "packet_part", "function", "flow_part", "parts", "row"),
     [
         (
             "--output-skb-cb",
@@ -229,7 +229,7 @@ BACK = (4, ICMP, VETH[3], VETH[2], 0, 0)
             "--output-tunnel",
             packet(0xFF2B046B7CBB8800, 0, 327),
             10,
-            flow(ifindex=3, mtu=1500, size=134, ends=HERE),
+            flow(ifindex=3, mtu=1500, size=134, ends=OUTER),
             {"tunnel": records.tunnel(INNER)},
             "0xff2b046b7cbb8800 0   ~sr/bin/ping:327 4026531840 0            veth0:3      0x0800 "
             "1500  134   10.9.0.1:59919->10.9.0.2:4789(udp) nf_hook_slow "
@@ -265,38 +265,47 @@ BACK = (4, ICMP, VETH[3], VETH[2], 0, 0)
         ),
     ],
 )
-def test_worked_rows_of_the_tail(
-    flags: str, who: bytes, function: int, seen: bytes, parts: dict[str, bytes], row: str
+def test_lines_with_tail(
+    flags: str,
+    packet_part: bytes,
+    function: int,
+    flow_part: bytes,
+    parts: dict[str, bytes],
+    row: str,
 ) -> None:
     output = Output(flags)
-    assert output.lines(event(who, function, seen, tail=tail(output.config, **parts))) == [row]
+    assert output.lines(
+        event(packet_part, function, flow_part, tail=tail(output.config, **parts))
+    ) == [row]
 
 
-def test_a_caller_pads_what_is_before_it() -> None:
+def test_caller_pads_the_function() -> None:
     output = Output("--output-caller")
-    who, here = packet(0xFF184D00C08B6B00, 1, 1158), flow(ifindex=1)
-    behind = tail(output.config, caller=records.caller(0xFFFFFFFF81000010))
-    rows = output.lines(*(event(who, function, here, tail=behind) for function in (2, 3)))
+    packet_part, flow_part = packet(0xFF184D00C08B6B00, 1, 1158), flow(ifindex=1)
+    tail_part = tail(output.config, caller=records.caller(0xFFFFFFFF81000010))
+    rows = output.lines(
+        *(event(packet_part, function, flow_part, tail=tail_part) for function in (2, 3))
+    )
     assert rows[1] == (
         "0xff184d00c08b6b00 1   ~r/bin/ping:1158 4026531840 0              lo:1       0x0800 65536 "
         "84    127.0.0.1:0->127.0.0.1:0(icmp) ip_rcv         __netif_receive_skb_one_core"
     )
 
 
-def test_what_is_below_a_row() -> None:
-    """Stack, dumps, and then the tunnel, which pwru prints behind them."""
+def test_continuation_lines() -> None:
+    """Stack and dumps, and then the tunnel, which pwru prints after them."""
     output = Output(
         "--output-stack --output-skb --output-skb-shared-info --output-tunnel --output-meta=0"
     )
     dump = b"(struct skb_shared_info){\n .dataref = (atomic_t){\n  .counter = (int)1,\n },\n}\n"
-    behind = tail(
+    tail_part = tail(
         output.config,
         stack=records.stack(*sorted(SYMBOLS)[1:]),
         skb=b"(struct sk_buff){\n .len = (unsigned int)84,\n}\n\0stale",
         shinfo=dump,
     )
-    who = packet(0xFF184D00C0AB5400, 0, 1254)
-    assert output.print(event(who, 2, flow(protocol=0), tail=behind)).decode() == (
+    packet_part = packet(0xFF184D00C0AB5400, 0, 1254)
+    assert output.print(event(packet_part, 2, flow(protocol=0), tail=tail_part)).decode() == (
         "0xff184d00c0ab5400 0   ~r/bin/ping:1254 127.0.0.1:0->127.0.0.1:0(icmp) __ip_local_out\n"
         "__ip_local_out\nip_push_pending_frames\nraw_sendmsg\n"
         "(struct sk_buff){\n .len = (unsigned int)84,\n}\n\n"
@@ -305,24 +314,24 @@ def test_what_is_below_a_row() -> None:
     )
 
 
-def test_a_stack_is_as_pwrus() -> None:
+def test_stack_is_that_of_pwru() -> None:
     output = Output("--output-stack")
-    behind = tail(output.config, stack=records.stack(*sorted(SYMBOLS)[1:]))
-    who = packet(0xFF184D00C0AB5400, 0, 1254)
-    assert output.print(event(who, 2, flow(protocol=0), tail=behind)).decode() == (
+    tail_part = tail(output.config, stack=records.stack(*sorted(SYMBOLS)[1:]))
+    packet_part = packet(0xFF184D00C0AB5400, 0, 1254)
+    assert output.print(event(packet_part, 2, flow(protocol=0), tail=tail_part)).decode() == (
         "0xff184d00c0ab5400 0   ~r/bin/ping:1254 4026531840 0               0         0x0000 65536 "
         "84    127.0.0.1:0->127.0.0.1:0(icmp) __ip_local_out\n"
         "__ip_local_out\nip_push_pending_frames\nraw_sendmsg\n"
     )
 
 
-def test_a_map_is_below_its_row() -> None:
+def test_map_call_follows_its_line() -> None:
     output = Output("--output-bpfmap --output-meta=0 --output-tuple=0")
-    behind = tail(
+    tail_part = tail(
         output.config, map=records.bpf_map(5, b"conntrack", bytes([1, 0, 0, 0]), bytes(range(18)))
     )
     rows = output.lines(
-        event(packet(1, 0, 7, MAP_CALL), 13, flow(), tail=behind),
+        event(packet(1, 0, 7, MAP_CALL), 13, flow(), tail=tail_part),
         event(packet(1, 0, 7), 3, flow(), tail=tail(output.config)),
     )
     assert rows == [
@@ -339,14 +348,14 @@ def test_a_map_is_below_its_row() -> None:
     ]
 
 
-def test_tuple_padding_grows_and_a_drop_has_its_reason() -> None:
+def test_tuple_padding_and_drop_reason() -> None:
     output = Output("--output-tcp-flags", "/usr/bin/python3.11")
-    who = 1711
+    pid = 1711
     reset = flow(protocol=0, size=40, ends=(4, TCP, LOOPBACK, LOOPBACK, 9, 42390), flags=0x14)
     syn = flow(ifindex=1, size=40, ends=(4, TCP, LOOPBACK, LOOPBACK, 42390, 9), flags=0x02)
     rows = output.lines(
-        event(packet(0xFF184D00C08B6B00, 1, who), 2, reset),
-        event(packet(0xFF184D00FCA45AE8, 1, who), 5, syn, reason=NO_SOCKET),
+        event(packet(0xFF184D00C08B6B00, 1, pid), 2, reset),
+        event(packet(0xFF184D00FCA45AE8, 1, pid), 5, syn, reason=NO_SOCKET),
     )
     assert rows == [
         "0xff184d00c08b6b00 1   ~python3.11:1711 4026531840 0               0         0x0000 65536 "
@@ -357,24 +366,24 @@ def test_tuple_padding_grows_and_a_drop_has_its_reason() -> None:
     ]
 
 
-def test_a_row_printed_before_the_width_grew_is_padded_after() -> None:
+def test_padding_applies_to_cached_text() -> None:
     output = Output("--output-meta=false")
     short, long = flow(), flow(ends=VETH)
-    here = packet(1, 0, 7)
-    narrow = output.lines(event(here, 1, long))[0]
+    packet_part = packet(1, 0, 7)
+    narrow = output.lines(event(packet_part, 1, long))[0]
     assert narrow.endswith(" 10.9.0.1:0->10.9.0.2:0(icmp) ip_output")
-    output.lines(event(here, 1, short))
-    assert output.lines(event(here, 1, long))[0].endswith("10.9.0.2:0(icmp)   ip_output")
+    output.lines(event(packet_part, 1, short))
+    assert output.lines(event(packet_part, 1, long))[0].endswith("10.9.0.2:0(icmp)   ip_output")
 
 
-def test_absolute_shows_the_events_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absolute_is_the_event_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     try:
-        seen = 111192926388
+        ktime = 111192926388
         wall = 1795407513_584_999_999  # 2026-11-23T04:18:33.584999999Z
-        output = Output("--timestamp absolute", clock=Clock(lambda: wall - seen))
-        row = output.lines(event(packet(0xFF184D00C0AB5A00, 0, 525), 2, flow(protocol=0), seen))[0]
+        output = Output("--timestamp absolute", clock=Clock(lambda: wall - ktime))
+        row = output.lines(event(packet(0xFF184D00C0AB5A00, 0, 525), 2, flow(protocol=0), ktime))[0]
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -385,63 +394,63 @@ def test_absolute_shows_the_events_own_time(monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
-def test_relative_is_since_the_same_packet() -> None:
+def test_relative_is_since_last_event() -> None:
     output = Output("--timestamp relative --output-meta=0 --output-tuple=0", "x")
     address = packet(1, 0, 7)
-    clone = packet(2, 5, 8)  # of the first, in another process on another CPU
-    seen = [(address, 11, 100), (clone, 11, 1000), (address, 12, 1150), (address, 13, 1200)]
+    clone = packet(2, 5, 8)  # of the first, in another process and on another CPU
+    events = [(address, 11, 100), (clone, 11, 1000), (address, 12, 1150), (address, 13, 1200)]
     rows = output.lines(
         *(
             event(
-                who,
+                packet_part,
                 1,
                 flow(),
-                when,
+                ktime,
                 tail=tail(output.config, packet_id=number.to_bytes(8, "little")),
             )
-            for who, number, when in [*seen, (clone, 12, 1250), (address, 14, 1300)]
+            for packet_part, number, ktime in [*events, (clone, 12, 1250), (address, 14, 1300)]
         )
     )
     assert [row.split()[3] for row in rows] == ["0", "900", "0", "0", "100", "0"]
 
 
-def test_a_batch_is_one_write_and_an_empty_one_none() -> None:
+def test_batch_is_one_write() -> None:
     output = Output()
-    one = event(packet(1, 0, 7), 1, flow(), tail=tail(output.config))
-    output.printer.show([one] * 50)
+    record = event(packet(1, 0, 7), 1, flow(), tail=tail(output.config))
+    output.printer.show([record] * 50)
     output.printer.show([])
     assert len(output.writes) == 1
 
 
-def kept(output: Output) -> dict[Part, int]:
+def cached_counts(output: Output) -> dict[Part, int]:
     return {segment.part: len(segment.texts) for segment in output.printer._groups}
 
 
 @pytest.mark.parametrize("flags", ["", "--output-caller"])
-def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch, flags: str) -> None:
-    monkeypatch.setattr(printing, "_MAX_TEXTS", 8)
+def test_caches_are_bounded(monkeypatch: pytest.MonkeyPatch, flags: str) -> None:
+    monkeypatch.setattr(printer_module, "_MAX_TEXTS", 8)
     output = Output(flags)
-    behind = tail(output.config)
-    batch = [event(packet(n, 0, n), n, flow(mark=n), tail=behind) for n in range(1, 101)]
+    tail_part = tail(output.config)
+    batch = [event(packet(n, 0, n), n, flow(mark=n), tail=tail_part) for n in range(1, 101)]
     rows = output.lines(*batch)
     assert [row.split()[4] for row in rows] == [f"{n:x}" for n in range(1, 101)]
-    assert all(count <= 8 for count in kept(output).values())
+    assert all(count <= 8 for count in cached_counts(output).values())
 
 
-def test_a_name_is_kept_for_a_second() -> None:
+def test_names_are_cached_for_a_second() -> None:
     now = 10.0
     program = "/bin/old"
     output = Output(program=lambda pid, comm, start_stack: program, monotonic=lambda: now)
-    one = event(packet(1, 0, 7), 1, flow())
-    rows = output.lines(one)
+    record = event(packet(1, 0, 7), 1, flow())
+    rows = output.lines(record)
     program = "/bin/new"
-    rows += output.lines(one)
+    rows += output.lines(record)
     now += 1
-    rows += output.lines(one)
+    rows += output.lines(record)
     assert [row.split()[2] for row in rows] == ["/bin/old:7", "/bin/old:7", "/bin/new:7"]
 
 
-def test_names_that_are_not_utf8_come_through() -> None:
-    """As text that is: who reads it as UTF-8 must not fail at a name that somebody chose."""
+def test_names_that_are_not_utf8() -> None:
+    """They are escaped: a reader of UTF-8 must not fail at a hostile name."""
     output = Output(program=b"/bin/\xff".decode("utf-8", "surrogateescape"))
     assert b" /bin/\\xff:7 " in output.print(event(packet(1, 0, 7), 1, flow()))

@@ -14,7 +14,7 @@ from pypwru.pcap.packet_data import PacketCapture
 from pypwru.pcap.select import CapturedEvent, CaptureSelector
 from pypwru.wire.record import Record, header_constants
 from tests.support import records
-from tests.support.pcaps import FRAME, Taken, captured, sight
+from tests.support.pcaps import FRAME, QueuedCaptures, captured, captured_event
 from tests.support.records import NFT_RULE, NO_SOCKET, TC, configured, event, flow, packet
 
 IP_RCV, CONSUME, DROPS, VETH = 3, 4, 5, 7
@@ -28,8 +28,8 @@ Pair = tuple[Record, PacketCapture | None]
 
 def selector(
     when: str, latest: LastEventBuffer[CapturedEvent] | None = None
-) -> tuple[CaptureSelector, Taken]:
-    taken = Taken()
+) -> tuple[CaptureSelector, QueuedCaptures]:
+    taken = QueuedCaptures()
     known = records.names()
 
     def function(address: int, reason: int, kind: int) -> str:
@@ -94,7 +94,7 @@ def path(*functions: int, skb: int = 1, first: bool = True, at: int = 0) -> list
     """A packet's path; a drop has its reason."""
     return [
         (
-            sight(function, skb, at + place, NO_SOCKET if function == DROPS else 0),
+            captured_event(function, skb, at + place, NO_SOCKET if function == DROPS else 0),
             captured(first=first and not place),
         )
         for place, function in enumerate(functions)
@@ -130,7 +130,7 @@ def test_words(when: str, expected: list[int]) -> None:
 def test_nested_drops_are_one() -> None:
     def drop(at: int, *functions: int, skb: int = 1, reason: int = NO_SOCKET) -> list[Pair]:
         return [
-            (sight(function, skb, at + place, reason), captured())
+            (captured_event(function, skb, at + place, reason), captured())
             for place, function in enumerate(functions)
         ]
 
@@ -146,7 +146,7 @@ def test_nested_drops_are_one() -> None:
 
 
 def test_a_consume_is_no_drop() -> None:
-    assert selected("drop", (sight(CONSUME, ktime=1), captured())) == []
+    assert selected("drop", (captured_event(CONSUME, ktime=1), captured())) == []
     rule = event(packet(1, 0, 7, NFT_RULE), DROPS, flow(), 2, NO_SOCKET)
     assert selected("drop", (rule, captured())) == []
 
@@ -160,21 +160,21 @@ def test_a_program_is_selected_by_its_name() -> None:
 def test_an_event_without_data_is_not_written() -> None:
     nothing: list[PacketCapture | None] = [None, captured(b"", layer=0, first=True)]
     for data in nothing:
-        assert selected("every,first,last,ip_rcv", (sight(), data)) == []
+        assert selected("every,first,last,ip_rcv", (captured_event(), data)) == []
 
 
 def test_the_last_event_with_data_is_the_last() -> None:
-    freed = (sight(PARTIAL, ktime=9), None)
+    freed = (captured_event(PARTIAL, ktime=9), None)
     assert selected("last", *path(IP_RCV, VETH), freed, free()) == [1]
 
 
 def test_a_last_event_that_was_written_comes_once() -> None:
-    freed = (sight(PARTIAL, ktime=9), None)
+    freed = (captured_event(PARTIAL, ktime=9), None)
     assert selected("last,veth_xmit", *path(IP_RCV, VETH), freed) == [1]
     assert selected("last,first", *path(IP_RCV)) == [0]
 
 
-@pytest.mark.parametrize("ends", [free(), (sight(PARTIAL, ktime=9), None)])
+@pytest.mark.parametrize("ends", [free(), (captured_event(PARTIAL, ktime=9), None)])
 def test_the_last_event_is_known_when_the_skb_is_freed(ends: Pair) -> None:
     selection = Selection("last")
     assert selection.select(*path(IP_RCV, VETH), ends) == []
@@ -202,7 +202,9 @@ def test_without_a_free_the_last_event_comes_at_the_end() -> None:
 @pytest.mark.parametrize(("most", "size"), [(2, 1 << 20), (9, 2 * len(FRAME))])
 def test_the_buffer_of_last_events_is_bounded(most: int, size: int) -> None:
     selection = Selection("last", LastEventBuffer(most, size))
-    pairs = [(sight(IP_RCV, skb, at), captured()) for at, skb in enumerate((1, 2, 1, 3, 1, 4))]
+    pairs = [
+        (captured_event(IP_RCV, skb, at), captured()) for at, skb in enumerate((1, 2, 1, 3, 1, 4))
+    ]
     assert times(selection.select(*pairs)) == [1, 3]
     assert times(selection.finish()) == [4, 5]
     assert selection.finish() == []
@@ -226,7 +228,7 @@ def test_without_packet_ids_events_are_numbered() -> None:
 def test_losses_are_reported_once_by_the_next_that_is_written() -> None:
     lost = [(1, IP_RCV), (2, VETH), (0, IP_RCV), (4, VETH), (8, IP_RCV)]
     pairs = [
-        (sight(function, ktime=at), captured(dropped=count))
+        (captured_event(function, ktime=at), captured(dropped=count))
         for at, (count, function) in enumerate(lost)
     ]
     selection = Selection("veth_xmit")
@@ -258,7 +260,7 @@ def numbered(events: list[tuple[int, int, bool, bool, int]]) -> list[Numbered]:
                 found.append((free(skb), current.pop(skb)))
             continue
         number = current.setdefault(skb, at + 1)
-        record = sight(function, skb, at, NO_SOCKET if function == DROPS else 0)
+        record = captured_event(function, skb, at, NO_SOCKET if function == DROPS else 0)
         data = captured(first=first, dropped=lost) if has_data else None
         found.append(((record, data), number))
     return found

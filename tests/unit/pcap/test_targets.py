@@ -41,9 +41,9 @@ from tests.support.pcaps import (
     Writer,
     blocks,
     captured,
+    captured_event,
     options,
     rotated,
-    sight,
     tool,
     write,
 )
@@ -63,7 +63,7 @@ def numbered(count: int, size: int = 0, start: int = 0) -> list[Pair]:
     """Packets on three devices, each with its number in it."""
     return [
         (
-            sight(3, number, number, ifindex=1 + number % 3),
+            captured_event(3, number, number, ifindex=1 + number % 3),
             captured(number.to_bytes(14, "big").ljust(size, b"."), first=True, dropped=1),
         )
         for number in range(start, start + count)
@@ -386,10 +386,10 @@ def test_tcpdump_reads_what_is_piped(capfdbinary: pytest.CaptureFixture[bytes]) 
     with ExitStack() as stack:
         writer = Writer("--output-pcap -", stack)
         writer.show(
-            (sight(2, 1, protocol=0, ifindex=0), captured(IP, layer=3, first=True)),
-            (sight(3, 2, netns=BLUE), captured(FRAME, tag=0x81000005, first=True)),
-            (sight(8, 3, protocol=ARP), captured(REQUEST, layer=3, first=True)),
-            (sight(6, 4, protocol=IPV6), captured(IP6, layer=3, first=True)),
+            (captured_event(2, 1, protocol=0, ifindex=0), captured(IP, layer=3, first=True)),
+            (captured_event(3, 2, netns=BLUE), captured(FRAME, tag=0x81000005, first=True)),
+            (captured_event(8, 3, protocol=ARP), captured(REQUEST, layer=3, first=True)),
+            (captured_event(6, 4, protocol=IPV6), captured(IP6, layer=3, first=True)),
         )
         writer.output.close(writer.lost)
     command = ["tcpdump", "-enr", "-"]

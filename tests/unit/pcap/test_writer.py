@@ -35,13 +35,13 @@ from tests.support.pcaps import (
     QUIET,
     REQUEST,
     Pair,
-    Taken,
+    QueuedCaptures,
     Writer,
     blocks,
     captured,
+    captured_event,
     fields,
     options,
-    sight,
     tool,
     write,
 )
@@ -58,18 +58,21 @@ def golden(folder: Path, flags: str = "", suffix: str = "pcapng") -> Path:
     with_rule = tail(config, nft=records.nft(12))
     second, third = (tail(config, packet_id=number.to_bytes(8, "little")) for number in (2, 3))
     pairs: list[Pair] = [
-        (sight(2, 1, 0, protocol=0, ifindex=0), captured(IP, layer=3, first=True, device=0xFFFF)),
-        (sight(7, 1, 1, ifindex=3), captured(FRAME, tag=0x81000005, queue=3, dropped=2)),
         (
-            sight(6, 2, 2, netns=BLUE, protocol=IPV6)._replace(tail=second),
+            captured_event(2, 1, 0, protocol=0, ifindex=0),
+            captured(IP, layer=3, first=True, device=0xFFFF),
+        ),
+        (captured_event(7, 1, 1, ifindex=3), captured(FRAME, tag=0x81000005, queue=3, dropped=2)),
+        (
+            captured_event(6, 2, 2, netns=BLUE, protocol=IPV6)._replace(tail=second),
             captured(IP6, layer=3, first=True, type=2),
         ),
         (
-            sight(8, 3, 3, protocol=ARP)._replace(tail=third),
+            captured_event(8, 3, 3, protocol=ARP)._replace(tail=third),
             captured(REQUEST, layer=3, first=True, type=1),
         ),
         (
-            sight(5, 1, 4, NO_SOCKET, ifindex=3)._replace(tail=with_rule),
+            captured_event(5, 1, 4, NO_SOCKET, ifindex=3)._replace(tail=with_rule),
             captured(FRAME[:30], len(FRAME), dropped=1),
         ),
     ]
@@ -162,7 +165,7 @@ def test_what_is_lost_behind_the_last_packet_is_among_them(tmp_path: Path) -> No
     path = tmp_path / "lost.pcapng"
     with ExitStack() as stack:
         writer = Writer(f"--output-pcap {path}", stack)
-        writer.show((sight(3, 1, 1), captured(first=True, dropped=3)))
+        writer.show((captured_event(3, 1, 1), captured(first=True, dropped=3)))
         writer.output.close(writer.lost + 4)
     told = options(blocks(path)[-1])
     assert told["Number of Dropped Packets"] == "7"
@@ -180,7 +183,13 @@ def test_capinfos_has_nothing_to_complain_of(tmp_path: Path) -> None:
 def test_every_packet_of_a_last_sight_is_there(tmp_path: Path) -> None:
     path = tmp_path / "last.pcapng"
     flags = f"--output-pcap {path} --pcap-when last"
-    write(flags, [(sight(3, 1, 1), captured(dropped=3)), (sight(3, 1, 2), captured(dropped=4))])
+    write(
+        flags,
+        [
+            (captured_event(3, 1, 1), captured(dropped=3)),
+            (captured_event(3, 1, 2), captured(dropped=4)),
+        ],
+    )
     (row,) = fields(path, "frame.time_epoch", "frame.drop_count")
     assert row == [f"{TIME[:-1]}5", "7"]
 
@@ -191,11 +200,11 @@ def test_what_no_name_and_no_argument_may_break(tmp_path: Path) -> None:
     with ExitStack() as stack:
         config = configured(f"--output-pcap {path}")
         opened = open_pcap(config, NEVER, QUIET, stack, "x \udcff" + "y" * 70000)
-        taken = Taken()
+        taken = QueuedCaptures()
         comment = CommentRenderer(config, records.names()).render
         output = PcapOutput(config, records.names(), {}, taken, opened, comment, QUIET)
         output.begin()
-        record = sight(ifname="e\udcfe\n")._replace(tail=tail(config))
+        record = captured_event(ifname="e\udcfe\n")._replace(tail=tail(config))
         taken.waiting.append((record, captured(first=True)))
         output.show([record])
         output.close(0)
@@ -222,7 +231,7 @@ CAPTURED = st.builds(
 PAIRS = st.lists(
     st.tuples(
         st.builds(
-            sight,
+            captured_event,
             function=st.sampled_from((1, 3, 5, 7, 99)),
             skb=st.integers(0, 3),
             ktime=st.integers(0, 1 << 60),
@@ -282,7 +291,7 @@ def test_scapy_and_libpcap_read_the_same_classic(
 
 def test_the_classic_format_to_the_byte(tmp_path: Path) -> None:
     path = tmp_path / "one.pcap"
-    pair = (sight(protocol=ARP, ktime=1), captured(REQUEST, 40, layer=3, first=True))
+    pair = (captured_event(protocol=ARP, ktime=1), captured(REQUEST, 40, layer=3, first=True))
     write(f"--output-pcap {path} --pcap-snaplen 30", [pair])
     frame = bytes(12) + b"\x08\x06" + REQUEST[:16]
     second, nanosecond = divmod(EPOCH + 1, 10**9)
@@ -310,7 +319,7 @@ def test_tools_read_the_classic_format(tmp_path: Path) -> None:
 def test_a_file_without_a_packet_is_one(tmp_path: Path) -> None:
     for suffix in ("pcap", "pcapng"):
         path = tmp_path / f"none.{suffix}"
-        write(f"--output-pcap {path}", [(sight(), None)])
+        write(f"--output-pcap {path}", [(captured_event(), None)])
         assert "Number of packets:   0\n" in tool("capinfos", path)
 
 
@@ -320,9 +329,9 @@ def test_scapy_is_there_only_where_classic_pcap_is_asked_for(
 ) -> None:
     script = (
         "import sys; import pypwru.cli.run; print('scapy' in sys.modules); "
-        "from tests.support.pcaps import FRAME, captured, sight, write\n"
+        "from tests.support.pcaps import FRAME, captured, captured_event, write\n"
         "print('scapy' in sys.modules)\n"
-        "write(sys.argv[1], [(sight(), captured(FRAME, first=True))])\n"
+        "write(sys.argv[1], [(captured_event(), captured(FRAME, first=True))])\n"
         "print('scapy' in sys.modules)"
     )
     path = tmp_path / f"x.{suffix}"

@@ -1,4 +1,4 @@
-"""What --debug logs of the compiled filter."""
+"""The log of the compiled filter with --debug."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pypwru.log import Log
 from pypwru.phases.plan import compile_filters
 
 
-def logged(*words: str) -> str:
+def compile_log(*words: str) -> str:
     config = parse(words)
     assert isinstance(config, Config)
     stream = io.StringIO()
@@ -24,7 +24,7 @@ def test_debug_logs_both_views_of_the_filter() -> None:
     config = parse(["tcp port 443"])
     assert isinstance(config, Config)
     packet = compile_filters(config, Log(None)).packet
-    text = logged("--debug", "tcp port 443")
+    text = compile_log("--debug", "tcp port 443")
     _, *parts = re.split(r"^.* DEBUG eBPF of the filter view=(.*)\n", text, flags=re.MULTILINE)
     titles, listings = parts[::2], parts[1::2]
     assert titles == ['"L2 (Ethernet)"', '"L3 (IP)"']
@@ -40,4 +40,4 @@ def test_debug_logs_both_views_of_the_filter() -> None:
 
 
 def test_other_runs_log_nothing() -> None:
-    assert logged("tcp port 443") == ""
+    assert compile_log("tcp port 443") == ""

@@ -1,4 +1,4 @@
-"""The files of --debug, and what becomes of a run that can't write them."""
+"""The files of --debug, and errors of writing them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ MACROS = {"NFT": "0", "TARGET_X86_64": "1", **load_time.defines(), **maps.define
 
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """The log; folders for temporary files are in ``tmp_path``."""
+    """Return a log; temporary folders are made in ``tmp_path``."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return io.StringIO()
 
 
-def only_folder(where: Path) -> Path:
-    (folder,) = where.iterdir()
+def only_folder(parent: Path) -> Path:
+    (folder,) = parent.iterdir()
     return folder
 
 
-def test_one_private_folder_that_the_log_names_once(tmp_path: Path, log: io.StringIO) -> None:
+def test_folder_is_private_and_logged_once(tmp_path: Path, log: io.StringIO) -> None:
     files = DebugFiles(Log(log, debug=True))
     assert list(tmp_path.iterdir()) == []
     files.write("layout.h", "old")
@@ -48,7 +48,7 @@ def test_one_private_folder_that_the_log_names_once(tmp_path: Path, log: io.Stri
     assert line.endswith(f" DEBUG Kept the generated files folder={folder}")
 
 
-def test_no_folder_for_temporary_files(
+def test_missing_temporary_folder(
     tmp_path: Path, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
@@ -60,7 +60,7 @@ def test_no_folder_for_temporary_files(
     assert line.endswith('why="No such file or directory"')
 
 
-def test_a_full_disk_is_one_warning(tmp_path: Path, log: io.StringIO) -> None:
+def test_full_disk_is_one_warning(tmp_path: Path, log: io.StringIO) -> None:
     files = DebugFiles(Log(log, debug=True))
     files.write("layout.h", "")
     folder = only_folder(tmp_path)
@@ -73,11 +73,11 @@ def test_a_full_disk_is_one_warning(tmp_path: Path, log: io.StringIO) -> None:
     assert not (folder / "later").exists()
 
 
-def test_names_of_the_files_of_a_unit() -> None:
-    kept: dict[str, str] = {}
-    keep_unit(kept.__setitem__, MAIN, "#define FIELD_net_ns 8\n", {"B": "2", "A": "1"})
-    keep_unit(kept.__setitem__, NFT_EVAL, "", {})
-    assert kept == {
+def test_file_names_of_a_unit() -> None:
+    files: dict[str, str] = {}
+    keep_unit(files.__setitem__, MAIN, "#define FIELD_net_ns 8\n", {"B": "2", "A": "1"})
+    keep_unit(files.__setitem__, NFT_EVAL, "", {})
+    assert files == {
         "layout.h": "#define FIELD_net_ns 8\n",
         "macros.h": "#define A 1\n#define B 2\n",
         "nft_eval.layout.h": "",
@@ -85,17 +85,17 @@ def test_names_of_the_files_of_a_unit() -> None:
     }
 
 
-def test_clang_reads_the_same_macros_from_the_file_as_from_flags(tmp_path: Path) -> None:
+def test_clang_reads_equal_macros(tmp_path: Path) -> None:
     need(shutil.which("clang"), "clang (package clang)")
-    kept: dict[str, str] = {}
-    keep_unit(kept.__setitem__, MAIN, "", MACROS)
-    (tmp_path / "macros.h").write_text(kept["macros.h"])
+    files: dict[str, str] = {}
+    keep_unit(files.__setitem__, MAIN, "", MACROS)
+    (tmp_path / "macros.h").write_text(files["macros.h"])
 
-    def known(*flags: str) -> set[str]:
+    def preprocess(*flags: str) -> set[str]:
         words = ["clang", "-target", "bpf", "-E", "-dM", "-x", "c", *flags, "/dev/null"]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         return set(done.stdout.splitlines())
 
-    from_flags = known(*(f"-D{name}={text}" for name, text in MACROS.items()))
-    assert known("-include", str(tmp_path / "macros.h")) == from_flags
+    from_flags = preprocess(*(f"-D{name}={text}" for name, text in MACROS.items()))
+    assert preprocess("-include", str(tmp_path / "macros.h")) == from_flags
     assert len(from_flags) > len(MACROS)

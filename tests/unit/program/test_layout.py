@@ -1,4 +1,4 @@
-"""The layout, made from BTF that was encoded for the test and from the kernel's own."""
+"""The layout header, built from BTF that the tests encode."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BLOCK = "SKB_BLOCK(u64, head) SKB_BLOCK(u32, tail)"
 
 
 def kernel(with_present: bool) -> BTF:
-    """sk_buff { head; tail; len; net { inum }; [bit 3 of the byte at 36: vlan_present] }"""
+    """Return sk_buff { head; tail; len; net { inum }; [bit 3 of the byte at 36: vlan_present] }."""
     e = Encoder()
     u32 = e.integer("unsigned int", 4)
     u64 = e.integer("long unsigned int", 8)
@@ -40,60 +40,60 @@ def macros(text: str) -> dict[str, int]:
 
 
 def test_offsets_and_paths() -> None:
-    made = build_layout([f"FIELD(sk_buff, len); FIELD(net, ns__inum) {BLOCK}"], kernel(True))
-    found = macros(made)
+    layout = build_layout([f"FIELD(sk_buff, len); FIELD(net, ns__inum) {BLOCK}"], kernel(True))
+    found = macros(layout)
     assert found["FIELD_sk_buff_len"] == 32
     assert found["FIELD_net_ns__inum"] == 12
 
 
-def test_a_leading_underscore_is_no_path() -> None:
+def test_leading_underscore_is_no_path() -> None:
     found = macros(build_layout([f"FIELD(sk_buff, _skb_refdst) {BLOCK}"], kernel(True)))
     assert found["FIELD_sk_buff__skb_refdst"] == 0
 
 
-def test_an_optional_field_that_is_there_has_its_bit() -> None:
+def test_present_optional_field_has_its_bit() -> None:
     found = macros(build_layout([f"OPTIONAL_FIELD(sk_buff, vlan_present) {BLOCK}"], kernel(True)))
     assert (found["FIELD_sk_buff_vlan_present"], found["BIT_sk_buff_vlan_present"]) == (36, 3)
 
 
-def test_an_optional_field_that_is_not() -> None:
-    made = build_layout([f"OPTIONAL_FIELD(sk_buff, vlan_present) {BLOCK}"], kernel(False))
-    assert "vlan_present" not in made
+def test_missing_optional_field_is_left_out() -> None:
+    layout = build_layout([f"OPTIONAL_FIELD(sk_buff, vlan_present) {BLOCK}"], kernel(False))
+    assert "vlan_present" not in layout
 
 
-def test_a_missing_field_is_named() -> None:
+def test_missing_field_is_named() -> None:
     with pytest.raises(BTFError, match="vlan_present") as caught:
         build_layout([f"FIELD(sk_buff, vlan_present) {BLOCK}"], kernel(False))
     assert "sk_buff" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_missing_struct_is_named() -> None:
+def test_missing_struct_is_named() -> None:
     with pytest.raises(BTFError, match="net_device"):
         build_layout([f"FIELD(net_device, mtu) {BLOCK}"], kernel(True))
 
 
-def test_the_block_spans_its_members_and_starts_aligned() -> None:
+def test_block_spans_members_and_is_aligned() -> None:
     """tail is at 12..16, head at 16..24."""
     found = macros(build_layout([BLOCK], kernel(True)))
     assert (found["BLOCK_START"], found["BLOCK_SIZE"]) == (8, 16)
     assert (found["FIELD_sk_buff_tail"], found["FIELD_sk_buff_head"]) == (12, 16)
 
 
-def test_the_size_of_a_struct_that_there_is() -> None:
-    made = build_layout([f"SIZE_OF(sk_buff) + SIZE_OF(nosuch) {BLOCK}"], kernel(True))
-    assert macros(made)["SIZE_OF_sk_buff"] == 40
-    assert "nosuch" not in made
+def test_size_of_present_structs() -> None:
+    layout = build_layout([f"SIZE_OF(sk_buff) + SIZE_OF(nosuch) {BLOCK}"], kernel(True))
+    assert macros(layout)["SIZE_OF_sk_buff"] == 40
+    assert "nosuch" not in layout
 
 
-def test_definitions_of_the_macros_are_no_uses() -> None:
-    made = build_layout(
+def test_macro_definitions_are_no_uses() -> None:
+    layout = build_layout(
         ["#define FIELD(type, member) x\n  #define SKB_BLOCK(type, nosuch)", BLOCK], kernel(True)
     )
-    assert "FIELD_type_member" not in made
+    assert "FIELD_type_member" not in layout
 
 
-def test_a_comment_asks_for_nothing() -> None:
-    """Nor does one hide what stands around it."""
+def test_comments_are_ignored() -> None:
+    """Nor does one hide the code around it."""
     commented = "/* FIELD(sk_buff,\n nosuch) */ FIELD(sk_buff, len) // FIELD(sk_buff, none)\n"
     more = "/* OPTIONAL_FIELD(sk_buff, vlan_present) */"
     found = macros(
@@ -103,9 +103,9 @@ def test_a_comment_asks_for_nothing() -> None:
     assert "FIELD_sk_buff_vlan_present" not in found
 
 
-def test_what_the_real_sources_look_for_is_asked_for_by_code() -> None:
-    """The judge is the preprocessor, which has no comments: an #ifdef of a field that no code asks
-    for would never be true.
+def test_ifdefs_have_requested_fields() -> None:
+    """The oracle is the preprocessor, which removes comments: an #ifdef of a field that no code
+    requests would never be true.
     """
     need(shutil.which("gcc"), "gcc")
     code = "".join(
@@ -115,18 +115,18 @@ def test_what_the_real_sources_look_for_is_asked_for_by_code() -> None:
         ).stdout
         for text in sources().values()
     )  # fmt: skip
-    looked_for = set(re.findall(r"#\s*(?:el)?if.*\bFIELD_(\w+)", code))
-    asked_for = {"_".join(found) for found in re.findall(r"OPTIONAL_FIELD\((\w+), (\w+)\)", code)}
-    assert looked_for and looked_for <= asked_for
+    tested = set(re.findall(r"#\s*(?:el)?if.*\bFIELD_(\w+)", code))
+    requested = {"_".join(found) for found in re.findall(r"OPTIONAL_FIELD\((\w+), (\w+)\)", code)}
+    assert tested and tested <= requested
 
 
-def test_every_field_of_the_real_sources_is_asked_for() -> None:
-    """A BTF without any names the first of them; that each is found is the native tests' matter."""
+def test_sources_request_their_fields() -> None:
+    """With a BTF that lacks them, the first is an error; tests/native finds each of them."""
     with pytest.raises(BTFError):
         build_layout(sources().values(), kernel(True))
 
 
-def test_it_is_the_same_each_time() -> None:
+def test_layout_is_deterministic() -> None:
     text = f"FIELD(sk_buff, len) FIELD(net, ns__inum) {BLOCK}"
     assert build_layout([text], kernel(True)) == build_layout([text], kernel(True))
     lines = build_layout([text], kernel(True)).splitlines()

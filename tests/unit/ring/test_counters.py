@@ -1,4 +1,4 @@
-"""Sums over CPUs of what the handlers counted."""
+"""Sums over CPUs of the handlers' counters."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from pypwru.wire.record import COUNTERS_SIZE
 from tests.support.records import configured
 
 
-def test_every_sight_has_its_place() -> None:
+def test_summary_accounts_for_all_events() -> None:
     report = AttachReport(target_count=30, ignored=[("tp", "why")])
-    told = summarize(7, 3, Counters(produced=20, ring_full=4), {}, {"recursion": 2}, report)
-    assert told == {
+    summary = summarize(7, 3, Counters(produced=20, ring_full=4), {}, {"recursion": 2}, report)
+    assert summary == {
         "events": 7,
         "packets": 3,
         "produced": 20,
@@ -39,12 +39,12 @@ def test_every_sight_has_its_place() -> None:
     }
 
 
-def test_packets_that_nobody_can_tell_apart_are_not_counted() -> None:
-    told = summarize(7, None, Counters(produced=20), {}, {}, AttachReport())
-    assert "packets" not in told
+def test_unidentified_packets_are_not_counted() -> None:
+    summary = summarize(7, None, Counters(produced=20), {}, {}, AttachReport())
+    assert "packets" not in summary
 
 
-def test_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counters_are_summed_over_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     def lookup(fd: int, index: int, size: int) -> bytes:
         assert (fd, index, size) == (7, 0, COUNTERS_SIZE * 3)
         return struct.pack(
@@ -59,20 +59,20 @@ def test_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_counters(7) == Counters((1 << 40) + 30, 6, 7, 5, 7, 3, 13, 2, 2, 3, 4, 5, 6, 7, 17)
 
 
-def test_what_a_full_map_threw_out_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_count_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bpf, "map_keys", lambda fd, size: iter([b"12345678"] * 3))
-    counted = Counters(tracked_added=20, tracked_removed=6, verdict_added=9, verdict_removed=5)
-    assert count_evicted(counted, {"tracked": 7}) == {"tracking": 11}
-    assert count_evicted(counted, {"tracked": 7, "verdicts": 8}) == {"tracking": 11, "verdicts": 1}
+    totals = Counters(tracked_added=20, tracked_removed=6, verdict_added=9, verdict_removed=5)
+    assert count_evicted(totals, {"tracked": 7}) == {"tracking": 11}
+    assert count_evicted(totals, {"tracked": 7, "verdicts": 8}) == {"tracking": 11, "verdicts": 1}
 
 
-COUNTED = Counters(
+COUNTERS = Counters(
     produced=20, ring_full=1, not_sampled=4, throttled=3, over_rate=2, free_records_lost=9
 )
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "expected"),
     [
         ("", {}),
         ("--sample-rate 2", {"not_sampled": 4}),
@@ -80,28 +80,26 @@ COUNTED = Counters(
         ("--rate-limit 5", {"over_rate": 2}),
     ],
 )
-def test_what_was_held_back_is_told_where_it_was_asked_for(
-    flags: str, words: dict[str, int]
-) -> None:
-    aside = count_suppressed(configured(flags), COUNTED)
-    assert aside == words
-    told = summarize(6, 1, COUNTED, aside, {}, AttachReport())
-    assert told["produced"] == sum(aside.values()) + 6 + 1 + told["not_shown"]
+def test_count_suppressed(flags: str, expected: dict[str, int]) -> None:
+    suppressed = count_suppressed(configured(flags), COUNTERS)
+    assert suppressed == expected
+    summary = summarize(6, 1, COUNTERS, suppressed, {}, AttachReport())
+    assert summary["produced"] == sum(suppressed.values()) + 6 + 1 + summary["not_shown"]
 
 
-def test_what_was_lost_of_who_packets_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_count_lost_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = [0xFFFF888000000101, 0xFFFF888000000201, 0xFFFF888000000100, 0xFFFF888000000103]
     octets = [key.to_bytes(8, "little") for key in keys]
     monkeypatch.setattr(bpf, "map_keys", lambda fd, size: iter(octets))
-    counted = COUNTED._replace(id_inserted=10, id_removed=5)
+    totals = COUNTERS._replace(id_inserted=10, id_removed=5)
     samples, stats = configured("--sample-rate 2"), configured("--stats")
-    assert count_lost_ids(samples, Backend.KPROBE, counted, {"seen": 7}) == {"packet_ids": 3}
-    assert count_lost_ids(stats, Backend.KPROBE, counted, {"seen": 7}) == {
+    assert count_lost_ids(samples, Backend.KPROBE, totals, {"seen": 7}) == {"packet_ids": 3}
+    assert count_lost_ids(stats, Backend.KPROBE, totals, {"seen": 7}) == {
         "free_events": 9,
         "packet_ids": 3,
     }
-    assert count_lost_ids(stats, Backend.TRACEPOINT, counted, {"seen": 7}) == {"free_events": 9}
-    assert count_lost_ids(configured(""), Backend.KPROBE, counted, {}) == {}
+    assert count_lost_ids(stats, Backend.TRACEPOINT, totals, {"seen": 7}) == {"free_events": 9}
+    assert count_lost_ids(configured(""), Backend.KPROBE, totals, {}) == {}
 
 
 @pytest.mark.parametrize(

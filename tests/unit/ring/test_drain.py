@@ -1,4 +1,4 @@
-"""How batches are taken and cut; the ring itself is judged by the kernel."""
+"""How batches are read and truncated; tests/native has the ring of the kernel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from pypwru.packets.limit import EventLimit
-from pypwru.ring import drain as draining
+from pypwru.ring import drain as drain_module
 from pypwru.ring.drain import drain, drain_remaining
 from pypwru.ring.reader import RingReader, count_committed
 from pypwru.signals import StopRequest
@@ -27,12 +27,12 @@ def record(skb: int) -> Record:
         ([], 0),
     ],
 )
-def test_a_record_under_way_holds_back_those_after_it(lengths: list[int], ready: int) -> None:
+def test_uncommitted_record_delays_later(lengths: list[int], ready: int) -> None:
     assert count_committed(lengths, EVENT_SIZE) == ready
 
 
-class Batches(RingReader):
-    """A ring that gives what it is told; without an mmap."""
+class FakeRing(RingReader):
+    """A ring that returns given batches, without an mmap."""
 
     def __init__(self, *batches: int, stop: StopRequest | None = None) -> None:
         self.batches: list[list[RawRecord]] = [[record(1)] * count for count in batches]
@@ -50,42 +50,42 @@ class Batches(RingReader):
             self.interrupts.received = True
 
 
-def test_it_gives_batches_until_somebody_wants_the_end() -> None:
+def test_drain_ends_at_stop_request() -> None:
     stop = StopRequest(-1)
-    ring = Batches(2, 1, stop=stop)
+    ring = FakeRing(2, 1, stop=stop)
     assert [len(batch) for batch in drain(ring, stop)] == [2, 1]
     stop.received = True
-    assert list(drain(Batches(3), stop)) == [], "what the ring holds is the rest"
+    assert list(drain(FakeRing(3), stop)) == [], "what the ring holds is the rest"
 
 
-def test_an_idle_ring_gives_empty_batches() -> None:
-    """What is held until its time comes is looked at then."""
+def test_idle_ring_has_empty_batches() -> None:
+    """An empty batch lets stages release events that wait for their time."""
     stop = StopRequest(-1)
-    batches = drain(Batches(1, 0, 0, stop=stop), stop)
+    batches = drain(FakeRing(1, 0, 0, stop=stop), stop)
     assert [len(batch) for batch in batches] == [1, 0, 0]
 
 
-def test_the_rest_is_all_that_the_ring_holds() -> None:
-    assert [len(batch) for batch in drain_remaining(Batches(3, 2))] == [3, 2]
+def test_drain_remaining_empties_the_ring() -> None:
+    assert [len(batch) for batch in drain_remaining(FakeRing(3, 2))] == [3, 2]
 
 
-def test_it_looks_around_twice_a_second_however_many_records_come(
+def test_pollers_run_twice_a_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stop, looks = StopRequest(-1), list[int]()
-    ring = Batches(*[1] * 20, stop=stop)
+    stop, polls = StopRequest(-1), list[int]()
+    ring = FakeRing(*[1] * 20, stop=stop)
     clock = (tick / 10 for tick in range(1000))
-    monkeypatch.setattr(draining, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(drain_module, "monotonic", lambda: next(clock))
 
-    list(drain(ring, stop, [lambda: looks.append(1)]))
-    assert 2 <= len(looks) <= 5
+    list(drain(ring, stop, [lambda: polls.append(1)]))
+    assert 2 <= len(polls) <= 5
 
 
-def test_the_limit_cuts_the_batch() -> None:
-    limit, one = EventLimit(3), record(1)
-    assert list(limit.take([one, one])) == [one, one] and not limit.is_reached
-    assert list(limit.take([one, one])) == [one] and limit.is_reached
-    assert not limit.take([one])
+def test_limit_truncates_the_batch() -> None:
+    limit, event = EventLimit(3), record(1)
+    assert list(limit.take([event, event])) == [event, event] and not limit.is_reached
+    assert list(limit.take([event, event])) == [event] and limit.is_reached
+    assert not limit.take([event])
 
 
 def test_no_limit() -> None:

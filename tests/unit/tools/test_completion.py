@@ -1,4 +1,4 @@
-"""TAB in a real bash and a real zsh: what they offer for a command line of pypwru."""
+"""TAB in a real bash and a real zsh: completions of a command line of pypwru."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pypwru.cli.flags import FLAGS
 from pypwru.discovery.function_tables import categories
 from tests.support.installed import LOADER, SYSTEM, environment, install, setup
 from tests.support.need import need
-from tests.support.shells import Seen, Shell
+from tests.support.shells import Completion, Shell
 from tools.completion import CANDIDATES, SHELLS
 
 
@@ -33,18 +33,18 @@ def home(shell: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def typist(shell: str, home: Path) -> Iterator[Shell]:
+def terminal(shell: str, home: Path) -> Iterator[Shell]:
     with Shell(shell, setup(shell), environment(home, f"{home}/bin:{SYSTEM}"), home) as opened:
         yield opened
 
 
-def items(seen: Seen) -> set[str]:
-    """The last items of what was listed: bash shows whole words, zsh what comes next."""
-    return {re.sub(r"^.*,|\\", "", word) for word in seen.listed}
+def items(result: Completion) -> set[str]:
+    """Return the last items of the list: bash lists whole words, zsh the next part."""
+    return {re.sub(r"^.*,|\\", "", word) for word in result.listed}
 
 
-WHOLE = {
-    # what is typed -> the line that it becomes, less what stands ready behind it
+COMPLETED = {
+    # what is typed -> the completed line, without a suffix such as a space or comma
     "--filter-nft-han": "--filter-nft-handle",
     "--backend tr": "--backend tracepoint",
     "--backend=tr": "--backend=tracepoint",
@@ -75,10 +75,10 @@ WHOLE = {
 }
 
 
-@pytest.mark.parametrize("typed", WHOLE)
-def test_what_can_only_be_one_thing_is_typed(typist: Shell, typed: str) -> None:
-    line = typist.tab(f"pypwru {typed}").line
-    assert line.rstrip(" ,='") == f"pypwru {WHOLE[typed]}"
+@pytest.mark.parametrize("typed", COMPLETED)
+def test_single_candidate_is_inserted(terminal: Shell, typed: str) -> None:
+    line = terminal.tab(f"pypwru {typed}").line
+    assert line.rstrip(" ,='") == f"pypwru {COMPLETED[typed]}"
 
 
 LISTED = {
@@ -104,9 +104,9 @@ LISTED = {
 
 
 @pytest.mark.parametrize("typed", LISTED)
-def test_what_can_be_several_things_is_listed(typist: Shell, typed: str) -> None:
-    listed = items(typist.tab(f"pypwru {typed}"))
-    if typed == "--output-tu":  # zsh says what each is for
+def test_several_candidates_are_listed(terminal: Shell, typed: str) -> None:
+    listed = items(terminal.tab(f"pypwru {typed}"))
+    if typed == "--output-tu":  # zsh describes each
         listed = {word for word in listed if word.startswith("--output")}
     assert listed == LISTED[typed]
 
@@ -115,63 +115,63 @@ NOTHING = ["--backend x", "--backend=x", "--category nft,x", "--filter-netns /no
 
 
 @pytest.mark.parametrize("typed", [*NOTHING, "--filter-func=nosuch", "--functions nosuch"])
-def test_what_can_be_nothing_stays(typist: Shell, typed: str) -> None:
-    seen = typist.tab(f"pypwru {typed}")
-    assert (seen.line, seen.listed) == (f"pypwru {typed}", set())
+def test_no_candidate_changes_nothing(terminal: Shell, typed: str) -> None:
+    result = terminal.tab(f"pypwru {typed}")
+    assert (result.line, result.listed) == (f"pypwru {typed}", set())
 
 
-def test_so_does_what_could_be_too_much(typist: Shell) -> None:
-    seen = typist.tab("pypwru --filter-non-skb-funcs ")
-    assert (seen.line, seen.listed) == ("pypwru --filter-non-skb-funcs ", set())
+def test_too_many_candidates_are_not_listed(terminal: Shell) -> None:
+    result = terminal.tab("pypwru --filter-non-skb-funcs ")
+    assert (result.line, result.listed) == ("pypwru --filter-non-skb-funcs ", set())
 
 
-def test_pypwru_is_asked_once_a_shell_and_without_modules_once_a_day(
-    shell: str, home: Path
-) -> None:
-    asked, kept = home / "asked", home / ".cache"
-    shutil.rmtree(kept, ignore_errors=True)
-    kept.mkdir()
-    asked.write_text("")
+def test_function_list_is_cached(shell: str, home: Path) -> None:
+    calls, cache = home / "asked", home / ".cache"
+    shutil.rmtree(cache, ignore_errors=True)
+    cache.mkdir()
+    calls.write_text("")
     for _ in range(2):
-        with Shell(shell, setup(shell), environment(home, f"{home}/bin:{SYSTEM}"), home) as typist:
+        with Shell(
+            shell, setup(shell), environment(home, f"{home}/bin:{SYSTEM}"), home
+        ) as terminal:
             for options in ("", "--kmods=xfs ", "--kmods xfs --all-kmods --kernel-btf /tmp/x "):
                 for _ in range(2):
-                    assert "ip_rcv" in typist.tab(f"pypwru {options}--filter-func ip_").listed
-                    assert "drop" in items(typist.tab(f"pypwru {options}--pcap-when=first,"))
+                    assert "ip_rcv" in terminal.tab(f"pypwru {options}--filter-func ip_").listed
+                    assert "drop" in items(terminal.tab(f"pypwru {options}--pcap-when=first,"))
     of_modules = [
         "--kmods=xfs --function-list -",
         "--kmods=xfs --all-kmods --kernel-btf=/tmp/x --function-list -",
     ]
-    assert asked.read_text().splitlines() == ["--function-list -", *of_modules, *of_modules]
-    (file,) = kept.iterdir()
+    assert calls.read_text().splitlines() == ["--function-list -", *of_modules, *of_modules]
+    (file,) = cache.iterdir()
     os.utime(file, (0, 0))
-    with Shell(shell, setup(shell), environment(home, f"{home}/bin:{SYSTEM}"), home) as typist:
-        assert "ip_rcv" in typist.tab("pypwru --filter-func ip_").listed
-    assert asked.read_text().splitlines()[-1] == "--function-list -"
+    with Shell(shell, setup(shell), environment(home, f"{home}/bin:{SYSTEM}"), home) as terminal:
+        assert "ip_rcv" in terminal.tab("pypwru --filter-func ip_").listed
+    assert calls.read_text().splitlines()[-1] == "--function-list -"
 
 
-def test_a_shell_in_which_nothing_can_be_had_says_nothing(shell: str, home: Path) -> None:
-    """No pypwru, no rights: the values are absent, and so are messages of why."""
-    with Shell(shell, setup(shell), environment(home, SYSTEM), home) as typist:
+def test_missing_pypwru_is_silent(shell: str, home: Path) -> None:
+    """Without pypwru or rights there are no values, and no messages."""
+    with Shell(shell, setup(shell), environment(home, SYSTEM), home) as terminal:
         for flag in CANDIDATES:
             typed = f"pypwru --filter-netns no/such --{flag} /nosuch"
-            seen = typist.tab(typed)
-            assert (seen.line, seen.listed) == (typed, set())
+            result = terminal.tab(typed)
+            assert (result.line, result.listed) == (typed, set())
 
 
-def test_bash_completes_where_it_does_not_split_words(home: Path) -> None:
+def test_bash_without_word_breaks(home: Path) -> None:
     need(shutil.which("bash") and LOADER.exists(), "bash and bash-completion")
-    begun = f"{setup('bash')}; COMP_WORDBREAKS=${{COMP_WORDBREAKS//[=:]/}}"
-    with Shell("bash", begun, environment(home, f"{home}/bin:{SYSTEM}"), home) as typist:
-        assert typist.tab("pypwru --backend=tr").line == "pypwru --backend=tracepoint "
-        assert typist.tab("pypwru --category=nft,dr").line == "pypwru --category=nft,drop "
+    startup = f"{setup('bash')}; COMP_WORDBREAKS=${{COMP_WORDBREAKS//[=:]/}}"
+    with Shell("bash", startup, environment(home, f"{home}/bin:{SYSTEM}"), home) as terminal:
+        assert terminal.tab("pypwru --backend=tr").line == "pypwru --backend=tracepoint "
+        assert terminal.tab("pypwru --category=nft,dr").line == "pypwru --category=nft,drop "
 
 
-def test_behind_sudo_as_well(typist: Shell) -> None:
-    assert typist.tab("sudo pypwru --backend=tr").line == "sudo pypwru --backend=tracepoint "
+def test_completion_after_sudo(terminal: Shell) -> None:
+    assert terminal.tab("sudo pypwru --backend=tr").line == "sudo pypwru --backend=tracepoint "
 
 
-def test_values_are_of_flags_that_take_some() -> None:
+def test_candidates_are_of_flags_with_values() -> None:
     valued = {
         flag.name for flag in FLAGS if flag.value_type.type_name and not flag.value_type.choices
     }

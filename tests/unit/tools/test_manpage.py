@@ -1,4 +1,4 @@
-"""The man page and the completions in the tree are those that the flag table gives."""
+"""The man page and the completions in the tree are those generated from the flag table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tools.chapters import CHAPTERS
 from tools.completion import completion_script
 from tools.manpage import argument_parser, main, man_page
 
-SHOWN = [flag for flag in FLAGS if not flag.hidden]
+VISIBLE = [flag for flag in FLAGS if not flag.hidden]
 EXAMPLES = [
     " ".join(line.rstrip("\\") for line in block)
     for block in CHAPTERS["examples"]
@@ -39,18 +39,18 @@ def generators() -> None:
         need(importlib.util.find_spec(module), f"{module}, of the extra 'test'")
 
 
-def test_the_man_page_is_fresh() -> None:
+def test_man_page_is_current() -> None:
     assert (TREE / "man" / "pypwru.1").read_text() == man_page(), "stale: run `make man`"
 
 
 @pytest.mark.parametrize(("shell", "name"), [("bash", "pypwru.bash"), ("zsh", "_pypwru")])
-def test_the_completions_are_fresh(shell: str, name: str) -> None:
+def test_completions_are_current(shell: str, name: str) -> None:
     assert (TREE / "completions" / name).read_text() == completion_script(shell), (
         "stale: run `make completions`"
     )
 
 
-def test_the_man_page_is_the_same_every_day(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_man_page_is_reproducible(monkeypatch: pytest.MonkeyPatch) -> None:
     page = man_page()
     monkeypatch.setattr(time, "time", lambda: 0.0)
     monkeypatch.setenv("COLUMNS", "40")
@@ -59,19 +59,19 @@ def test_the_man_page_is_the_same_every_day(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_every_flag_is_in_the_man_page() -> None:
     page = man_page().replace("\\-", "-").replace("\\fB", "").replace("\\fR", "")
-    missing = [flag.name for flag in SHOWN if f"--{flag.name}" not in page]
+    missing = [flag.name for flag in VISIBLE if f"--{flag.name}" not in page]
     assert missing == []
     assert "--ready-file" not in page
 
 
-def test_mandoc_has_no_complaint() -> None:
+def test_mandoc_lint() -> None:
     need(shutil.which("mandoc"), "mandoc")
     command = ["mandoc", "-T", "lint", str(TREE / "man" / "pypwru.1")]
     checked = subprocess.run(command, capture_output=True, text=True)
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
-def test_neither_has_groff() -> None:
+def test_groff_has_no_warning() -> None:
     need(shutil.which("man"), "man (package man-db)")
     command = ["man", "--warnings=w", "-l", str(TREE / "man" / "pypwru.1")]
     env = {**os.environ, "MANWIDTH": "100", "LC_ALL": "C.UTF-8", "MAN_KEEP_FORMATTING": "1"}
@@ -81,12 +81,12 @@ def test_neither_has_groff() -> None:
     assert [name.upper() for name in CHAPTERS] == headings[-len(CHAPTERS) :]
 
 
-def test_the_parser_of_the_manual_knows_every_flag() -> None:
+def test_manual_parser_has_every_flag() -> None:
     options = argument_parser()._option_string_actions
-    assert {f"--{flag.name}" for flag in SHOWN} | {"-h"} == set(options)
+    assert {f"--{flag.name}" for flag in VISIBLE} | {"-h"} == set(options)
 
 
-def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["man"]) == 0
     assert capsys.readouterr().out == man_page()
     assert main(["fish"]) == 2
@@ -101,7 +101,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_is_a_command_line(example: str) -> None:
+def test_examples_are_valid(example: str) -> None:
     before, program, rest = example.partition("pypwru ")
     assert program
     assert not before or shutil.which(shlex.split(before)[0])
@@ -111,15 +111,15 @@ def test_an_example_is_a_command_line(example: str) -> None:
     compile_filter(config.pcap_filter)
 
 
-def test_every_option_that_a_chapter_names_is_one() -> None:
+def test_options_in_chapters_exist() -> None:
     named = set(re.findall(r"--([a-z][a-z0-9-]+)", repr(CHAPTERS)))
-    assert named <= {flag.name for flag in SHOWN}
-    assert {flag.name for flag in SHOWN if flag.name.startswith("filter-tr")} <= named
+    assert named <= {flag.name for flag in VISIBLE}
+    assert {flag.name for flag in VISIBLE if flag.name.startswith("filter-tr")} <= named
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=60))
-def test_text_is_set_as_it_is(text: str) -> None:
-    """What a chapter says comes out of a formatter as it was written, spaces apart."""
+def test_text_is_not_altered(text: str) -> None:
+    """A formatter prints the text of a chapter as it was written, but for spaces."""
     need(shutil.which("mandoc"), "mandoc")
     page = f'.TH X 1 "" "" ""\n.SH X\n{manpage._format_block(text)}\n'
     page += manpage._format_block({text: text}) + "\n"

@@ -1,4 +1,4 @@
-"""What a run's records carry."""
+"""The parts of records, by the options of a run."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ ALL = (
 )
 
 
-def of(text: str) -> Config:
+def config_of(text: str) -> Config:
     config = parse(text.split())
     assert isinstance(config, Config)
     return config
 
 
-def test_a_plain_run_has_no_tail() -> None:
-    found = record_layout(of("--output-nft=false"))
+def test_plain_run_has_no_tail() -> None:
+    found = record_layout(config_of("--output-nft=false"))
     assert (found.tail_size, dict(found.parts), found.size) == (0, {}, EVENT_SIZE)
     assert found.macros() == {"WIRE_SIZE": str(EVENT_SIZE)}
 
 
-def test_parts_follow_each_other_aligned_and_without_overlap() -> None:
-    found = record_layout(of(ALL))
+def test_parts_are_aligned_and_disjoint() -> None:
+    found = record_layout(config_of(ALL))
     assert list(found.parts) == [
         "caller", "cb", "tunnel", "metadata", "map", "nft", "nft_time", "bytes", "stack", "skb",
         "shinfo",
@@ -45,9 +45,9 @@ def test_parts_follow_each_other_aligned_and_without_overlap() -> None:
 @pytest.mark.parametrize(
     "part", ["caller", "cb", "tunnel", "metadata", "map", "nft", "nft_time", "bytes", "stack"]
 )
-def test_a_part_has_room_for_its_struct(part: str) -> None:
+def test_part_holds_its_struct(part: str) -> None:
     last = list(struct_members(f"part_{part}").values())[-1]
-    assert record_layout(of(ALL)).parts[part].size >= last.offset + last.size
+    assert record_layout(config_of(ALL)).parts[part].size >= last.offset + last.size
 
 
 @pytest.mark.parametrize(
@@ -61,16 +61,16 @@ def test_a_part_has_room_for_its_struct(part: str) -> None:
         ("--filter-nft-handle 1", {"nft", "packet_id"}),
     ],
 )
-def test_when_it_was_said_matters_to_texts_alone(flags: str, parts: set[str]) -> None:
-    assert set(record_layout(of(flags)).parts) == parts
+def test_nft_time_needs_rule_text(flags: str, parts: set[str]) -> None:
+    assert set(record_layout(config_of(flags)).parts) == parts
 
 
-def test_the_callback_is_inside_the_meta_columns() -> None:
-    assert "cb" in record_layout(of("--filter-trace-tc")).parts
-    assert "cb" not in record_layout(of("--output-skb-cb --output-meta=false")).parts
+def test_cb_needs_meta_columns() -> None:
+    assert "cb" in record_layout(config_of("--filter-trace-tc")).parts
+    assert "cb" not in record_layout(config_of("--output-skb-cb --output-meta=false")).parts
 
 
-def test_the_c_gets_offsets_from_the_start_of_the_event() -> None:
-    defines = record_layout(of("--output-stack --output-caller --output-nft=false")).macros()
+def test_macros_are_offsets_in_the_event() -> None:
+    defines = record_layout(config_of("--output-stack --output-caller --output-nft=false")).macros()
     assert defines["WIRE_caller"] == str(EVENT_SIZE)
     assert int(defines["WIRE_stack"]) == EVENT_SIZE + int(defines["WIRE_SIZE_caller"])

@@ -1,4 +1,4 @@
-"""bpf/event.h as the C compiler lays it out, and everything in Python that repeats it."""
+"""bpf/event.h as the C compiler lays it out, and its counterparts in Python."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ STRUCTS = ("event", "counters", *TAIL)
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[int]]]:
-    """Struct -> member -> [offset, size], and "" -> [sizeof, 0], said by a compiled C program."""
+    """Struct -> member -> [offset, size], and "" -> [sizeof, 0], printed by a C program."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     need(compiler, "gcc")
     assert compiler
@@ -64,30 +64,32 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, li
         check=True,
         capture_output=True,
     )
-    said = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    output = subprocess.run([program], check=True, capture_output=True, text=True).stdout
     found: dict[str, dict[str, list[int]]] = {name: {} for name in STRUCTS}
-    for line in said.splitlines():
+    for line in output.splitlines():
         name, member, offset, size = json.loads(line)
         found[name][member] = [offset, size]
     return found
 
 
 @pytest.mark.parametrize("name", STRUCTS)
-def test_offsets_are_the_compilers(compiled: dict[str, dict[str, list[int]]], name: str) -> None:
-    ours = {member: [*place] for member, place in record.struct_members(name).items()}
-    theirs = {member: place for member, place in compiled[name].items() if member}
+def test_offsets_equal_the_compiler(compiled: dict[str, dict[str, list[int]]], name: str) -> None:
+    ours = {member: [*layout] for member, layout in record.struct_members(name).items()}
+    theirs = {member: layout for member, layout in compiled[name].items() if member}
     assert ours == theirs
 
 
-def test_no_member_is_missed(compiled: dict[str, dict[str, list[int]]]) -> None:
-    """The compiler's size is that of the members found: none is hidden from our expression."""
+def test_all_members_are_parsed(compiled: dict[str, dict[str, list[int]]]) -> None:
+    """The sizes of the parsed members add up to the compiler's: none is missed."""
     assert compiled["event"][""][0] == record.EVENT_SIZE
     assert compiled["counters"][""][0] == record.COUNTERS_SIZE
-    places = record.struct_members("event").values()
-    assert sum(place.size for place in places) == record.EVENT_SIZE, "padding would be stale bytes"
+    layouts = record.struct_members("event").values()
+    assert sum(layout.size for layout in layouts) == record.EVENT_SIZE, (
+        "padding would be stale bytes"
+    )
 
 
-def test_the_parts_tile_the_record() -> None:
+def test_parts_tile_the_record() -> None:
     sizes = [wire_fields.PACKET.size, wire_fields.FUNCTION.size, 8, wire_fields.FLOW.size]
     assert sum(sizes) == record.EVENT_SIZE
     starts = [sum(sizes[:index]) for index in range(4)]
@@ -100,44 +102,44 @@ PARTS = {"skb": wire_fields.PACKET, "address": wire_fields.FUNCTION, "netns": wi
 
 
 @pytest.mark.parametrize("first", PARTS)
-def test_the_formats_of_the_parts_are_the_wire(first: str) -> None:
-    """Each member, filled with a byte of its own, comes out of the format at its own place."""
+def test_formats_of_parts(first: str) -> None:
+    """Each member, filled with its own byte, is unpacked at its own position."""
     part = PARTS[first]
     start = record.EVENT_MEMBERS[first].offset
     inside = {
-        name: place
-        for name, place in record.EVENT_MEMBERS.items()
-        if start <= place.offset < start + part.size and name != "pad"
+        name: layout
+        for name, layout in record.EVENT_MEMBERS.items()
+        if start <= layout.offset < start + part.size and name != "pad"
     }
     content = bytearray(part.size)
-    for number, place in enumerate(inside.values(), start=1):
-        content[place.offset - start : place.offset - start + place.size] = (
-            bytes([number]) * place.size
+    for number, layout in enumerate(inside.values(), start=1):
+        content[layout.offset - start : layout.offset - start + layout.size] = (
+            bytes([number]) * layout.size
         )
     values = part.unpack(content)
-    wanted = [bytes([number]) * place.size for number, place in enumerate(inside.values(), start=1)]
-    given = [
-        value if isinstance(value, bytes) else value.to_bytes(len(octets), "little")
-        for value, octets in zip(values, wanted, strict=True)
+    expected = [
+        bytes([number]) * layout.size for number, layout in enumerate(inside.values(), start=1)
     ]
-    assert given == wanted
+    unpacked = [
+        value if isinstance(value, bytes) else value.to_bytes(len(octets), "little")
+        for value, octets in zip(values, expected, strict=True)
+    ]
+    assert unpacked == expected
 
 
 @pytest.mark.parametrize("part", TAIL)
-def test_the_formats_of_the_tail_are_the_wire(
-    compiled: dict[str, dict[str, list[int]]], part: str
-) -> None:
-    """They take what the compiler has a member for, and step over the pads."""
+def test_formats_of_the_tail(compiled: dict[str, dict[str, list[int]]], part: str) -> None:
+    """Formats cover the compiler's members, and skip padding."""
     form = TAIL[part]
     assert form.size == compiled[part][""][0]
     content = bytearray((at * 7) % 251 + 1 for at in range(form.size))
-    taken = form.pack(*form.unpack(content))
+    repacked = form.pack(*form.unpack(content))
     pad = record.struct_members(part).get("pad", record.MemberLayout(0, 0))
     content[pad.offset : pad.offset + pad.size] = bytes(pad.size)
-    assert taken == content
+    assert repacked == content
 
 
-def test_the_named_fields_of_the_tail_are_the_members() -> None:
+def test_fields_of_the_tail_are_members() -> None:
     named: dict[str, type[NamedTuple]] = {
         "part_tunnel": wire_fields.TunnelFields,
         "part_metadata": wire_fields.MetadataFields,
@@ -148,7 +150,7 @@ def test_the_named_fields_of_the_tail_are_the_members() -> None:
         assert [name for name in fields._fields if name != "kind"] == members
 
 
-def test_the_named_fields_are_the_members() -> None:
+def test_fields_are_members() -> None:
     function = [
         name for name in wire_fields.FunctionFields._fields if name != "kind"
     ]  # the packet's
@@ -162,7 +164,7 @@ def test_the_named_fields_are_the_members() -> None:
     assert names == list(record.EVENT_MEMBERS)
 
 
-def test_counters_are_those_of_the_header(compiled: dict[str, dict[str, list[int]]]) -> None:
+def test_counters_equal_the_header(compiled: dict[str, dict[str, list[int]]]) -> None:
     assert (
         list(Counters._fields)
         == list(record.struct_members("counters"))
@@ -171,7 +173,7 @@ def test_counters_are_those_of_the_header(compiled: dict[str, dict[str, list[int
     assert struct.calcsize(record.COUNTERS_STRUCT.format) == compiled["counters"][""][0]
 
 
-def test_the_readers_states_differ() -> None:
+def test_reader_states_differ() -> None:
     states = (record.READER_AWAKE, record.READER_DOZING, record.READER_STOPPED)
     assert len(set(states)) == 3
     assert record.READER_AWAKE == 0, "what a new map holds"
@@ -186,20 +188,26 @@ def test_decode(tail: int) -> None:
     decoded = record.make_decoder(tail)(b"".join(header + event for event in events))
     assert len(decoded) == 2
     for event, slices in zip(events, decoded, strict=True):
-        made = record.Record(*slices)
-        again = made.packet + made.func + struct.pack("=Q", made.ktime) + made.flow + made.tail
-        assert again == event
-        assert made.packet == event[: record.EVENT_MEMBERS["address"].offset]
+        rebuilt = record.Record(*slices)
+        joined = (
+            rebuilt.packet
+            + rebuilt.func
+            + struct.pack("=Q", rebuilt.ktime)
+            + rebuilt.flow
+            + rebuilt.tail
+        )
+        assert joined == event
+        assert rebuilt.packet == event[: record.EVENT_MEMBERS["address"].offset]
 
 
-def test_nothing_decodes_to_nothing() -> None:
+def test_decode_nothing() -> None:
     assert record.make_decoder(0)(b"") == []
 
 
-def test_a_member_that_the_header_lacks() -> None:
+def test_missing_struct_is_an_error() -> None:
     with pytest.raises(AssertionError, match="no struct nosuch"):
         record.struct_members("nosuch")
 
 
-def test_the_header_is_where_the_sources_are() -> None:
+def test_header_exists() -> None:
     assert (Path(BPF_DIR) / "event.h").is_file()

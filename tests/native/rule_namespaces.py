@@ -1,4 +1,4 @@
-"""Network namespaces with nftables rules; nft loads and judges them."""
+"""Network namespaces with nftables rules, which nft loads and lists."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pypwru.kernel.netns import run_in_namespace
 from pypwru.nft.rule_service import RuleService
 from tests.support.need import need
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 _numbers = itertools.count()
 
-# Every kind of rule that may be hard to read, of 17.
+# Every kind of rule that may be hard to parse, of 17.
 EVERYTHING = """
 table inet filter {
     comment "of a table"
@@ -60,8 +60,8 @@ table netdev filter {
 """
 
 
-# What makes a listing hard to read: strings of several lines, one of which looks like a chain's
-# first, and rules with rules of their own.
+# Listings that are hard to parse: strings of several lines, one of which looks like the first of a
+# chain, and rules with rules of their own.
 HARD = r"""
 table inet filter {
     comment "of a
@@ -111,33 +111,33 @@ HARD_TEXTS = {
 }
 
 
-class Place(NamedTuple):
+class RuleNamespace(NamedTuple):
     """A namespace with a name."""
 
     name: str
     inode: int
 
-    def run(self, *words: str, given: str | None = None) -> str:
-        """What a command in it writes."""
+    def run(self, *words: str, stdin: str | None = None) -> str:
+        """Return the output of a command in it."""
         ran = subprocess.run(
             ["ip", "netns", "exec", self.name, *words],
-            input=given, check=False, capture_output=True, text=True,
+            input=stdin, check=False, capture_output=True, text=True,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
 
     def load(self, rules: str) -> None:
-        """By nft, in one transaction."""
-        self.run("nft", "-f", "-", given=rules)
+        """Load rules by nft, in one transaction."""
+        self.run("nft", "-f", "-", stdin=rules)
 
     def table(self, name: str = "t") -> int:
-        """The handle of a table; some kernels count those of all namespaces as one."""
+        """Return the handle of a table; some kernels count those of all namespaces as one."""
         objects = json.loads(self.run("nft", "-j", "-a", "list", "ruleset"))["nftables"]
         (found,) = (o["table"] for o in objects if o.get("table", {}).get("name") == name)
         return int(found["handle"])
 
     def handles(self) -> dict[tuple[int, int, int], dict[str, object]]:
-        """Of each rule: table, chain and rule, to nft's JSON of it."""
+        """Map (table, chain, rule) handles of each rule to nft's JSON of it."""
         objects = json.loads(self.run("nft", "-j", "-a", "list", "ruleset"))["nftables"]
         tables, chains, rules = (
             [each[what] for each in objects if what in each] for what in ("table", "chain", "rule")
@@ -154,47 +154,47 @@ class Place(NamedTuple):
         }
 
     def dumps(self) -> list[list[Message]]:
-        """The kernel's tables, chains and rules; nft lists no chain that is bound to a rule."""
+        """Return the kernel's tables, chains and rules; nft lists no chain bound to a rule."""
 
-        def ask() -> list[list[Message]]:
+        def dump_all() -> list[list[Message]]:
             with NetfilterSocket() as netfilter:
                 return [netfilter.dump(kind) for kind in (GET_TABLE, GET_CHAIN, GET_RULE)]
 
         with open(f"/run/netns/{self.name}") as file:
-            return run_in_namespace(file.fileno(), ask)
+            return run_in_namespace(file.fileno(), dump_all)
 
 
 @contextmanager
-def place() -> Iterator[Place]:
-    """A new namespace; it is gone on the way out."""
+def rule_namespace() -> Iterator[RuleNamespace]:
+    """Make a new namespace, and delete it at the end."""
     need(os.geteuid() == 0, "root, to make network namespaces")
     for command, package in (("ip", "iproute2"), ("nft", "nftables")):
         need(shutil.which(command), f"{command}, of {package}")
     name = f"pypwru-rules-{os.getpid()}-{next(_numbers)}"
     subprocess.run(["ip", "netns", "add", name], check=True)
     try:
-        yield Place(name, os.stat(f"/run/netns/{name}").st_ino)
+        yield RuleNamespace(name, os.stat(f"/run/netns/{name}").st_ino)
     finally:
         subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
-def known(rules: RuleService, where: Place) -> RuleService:
-    """``rules``, once they know a namespace as it is now."""
-    rules.request(where.inode)
-    assert rules.relist(PATIENCE)
+def list_rules(rules: RuleService, namespace: RuleNamespace) -> RuleService:
+    """Return ``rules`` once they have listed a namespace as it is now."""
+    rules.request(namespace.inode)
+    assert rules.relist(TIMEOUT)
     return rules
 
 
 def until(fact: Callable[[], object]) -> None:
-    """Look until it is so; each look is a question to threads of ``Rules``, or to the kernel."""
-    end = time.monotonic() + PATIENCE
+    """Poll ``fact`` until it is true; it calls threads of ``RuleService``, or the kernel."""
+    end = time.monotonic() + TIMEOUT
     while not fact():
         assert time.monotonic() < end
         time.sleep(0.001)
 
 
-def homes() -> set[str]:
-    """The network namespaces that this process's threads are in."""
+def thread_namespaces() -> set[str]:
+    """Return the network namespaces that this process's threads are in."""
     found = set()
     for task in os.listdir("/proc/self/task"):
         with contextlib.suppress(FileNotFoundError):

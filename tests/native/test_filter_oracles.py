@@ -1,7 +1,7 @@
-"""Every verdict of every filter, by three judges that share no code but libpcap's code generator.
+"""Every verdict of every filter, by three oracles that share only libpcap's code generator.
 
-Our passes and the kernel run what libpcap's interpreter and tcpdump run unoptimized. That what they
-run is what was written, a judge that has nothing of libpcap says (oracles/pcap_grammar.py).
+pypwru's passes and the kernel run what libpcap's interpreter and tcpdump run unoptimized. That the
+code means what was written is checked without libpcap (oracles/pcap_grammar.py).
 """
 
 from __future__ import annotations
@@ -61,29 +61,29 @@ def _views(linktype: Linktype) -> dict[str, FilterProgram]:
 def _compare(
     views: dict[str, FilterProgram], packets: list[Packet], linktype: Linktype, folder: Path
 ) -> tuple[int, list[str]]:
-    """How many verdicts were compared, and the disagreements."""
+    """Return the number of compared verdicts, and the disagreements."""
     capture = folder / f"{linktype.name}.pcap"
     write_pcap(capture, packets, linktype)
     faults = []
     verdicts = kernel_verdicts(list(views.values()), packets)
     for (expression, view), kernel in zip(views.items(), verdicts, strict=True):
-        # tcpdump can't be told to begin with empty scratch memory (see Libpcap).
+        # tcpdump can't begin with empty scratch memory (see Libpcap).
         assert not any(name.startswith("M") for name in view.plan.liveness.live_at_entry), (
             expression
         )
         interpreter = Libpcap(view.program.instructions)
         reader = tcpdump_matches(capture, expression)
         for number, packet in enumerate(packets):
-            judged = (kernel[number], interpreter.matches(packet), number in reader)
-            if len(set(judged)) > 1:
+            verdicts_of_packet = (kernel[number], interpreter.matches(packet), number in reader)
+            if len(set(verdicts_of_packet)) > 1:
                 faults.append(
                     f"{linktype.name} '{expression}' packet {number} (kernel, libpcap, "
-                    f"tcpdump) say {judged}: {packet.data.hex()} of {packet.length}"
+                    f"tcpdump): {verdicts_of_packet}: {packet.data.hex()} of {packet.length}"
                 )
     return len(views) * len(packets), faults
 
 
-def test_three_judges_agree_on_every_verdict(
+def test_three_oracles_agree_on_every_verdict(
     ethernet: list[Packet], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     raw = ip_packets()
@@ -99,8 +99,8 @@ def test_three_judges_agree_on_every_verdict(
     assert total + more > ENOUGH
 
 
-def test_every_expression_divides_the_packets(ethernet: list[Packet]) -> None:
-    """A judge of filters that nothing matches, or everything, would be no judge."""
+def test_expressions_divide_packets(ethernet: list[Packet]) -> None:
+    """Filters that match nothing, or everything, would compare nothing."""
     always = never = 0
     for expression in EXPRESSIONS:
         interpreter = Libpcap(compile_pcap(expression, Linktype.ETHERNET).instructions)
@@ -113,8 +113,8 @@ def test_every_expression_divides_the_packets(ethernet: list[Packet]) -> None:
     assert never <= 8
 
 
-def test_random_filters_mean_what_was_written(capsys: pytest.CaptureFixture[str]) -> None:
-    """The judge is not libpcap's: everyday primitives, read by the test and answered by scapy."""
+def test_random_filters_match_as_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """The oracle is not libpcap: primitives are parsed by the test, evaluated over scapy."""
     chance = random.Random(12)
     frames = chance.sample([Frame(data) for data in whole_frames()], 60)
     packets = [Packet(frame.data, len(frame.data)) for frame in frames]

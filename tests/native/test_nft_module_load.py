@@ -1,4 +1,4 @@
-"""What is attached to nftables that comes late: a child makes what a run would make itself."""
+"""Handlers of an nf_tables module that is loaded during a run: a child builds what a run would."""
 
 from __future__ import annotations
 
@@ -33,36 +33,36 @@ pytestmark = pytest.mark.native
 NFT = VERDICT_SOURCES[0]
 
 
-class Asked(NamedTuple):
-    """A run, as far as it has it before it compiles."""
+class RunSetup(NamedTuple):
+    """A run, as far as a session has it before it compiles."""
 
     config: Config
     macros: Mapping[str, str]
     btf: BTF
 
 
-def asked(*words: str) -> Asked:
+def set_up_run(*words: str) -> RunSetup:
     need_tracing()
     config = parse(words)
     assert isinstance(config, Config)
     btf = load_vmlinux(config.kernel_btf)
     filters = compile_filter(config.pcap_filter), compile_inner_filters(config)
     criteria = compile_criteria(config, *filters, NetnsFilter(0, ""), btf)
-    return Asked(config, defines(config, {Backend.KPROBE}, criteria, record_layout(config)), btf)
+    return RunSetup(config, defines(config, {Backend.KPROBE}, criteria, record_layout(config)), btf)
 
 
 @contextmanager
-def making(
-    judge: VerdictSource,
-    run: Asked,
+def building(
+    source: VerdictSource,
+    run: RunSetup,
     cache: Cache,
     keep: Callable[[str, str], object] | None = None,
 ) -> Iterator[HandlerBuild]:
-    begun = HandlerBuild(judge, run.config, run.macros, cache, keep)
+    handler_build = HandlerBuild(source, run.config, run.macros, cache, keep)
     try:
-        yield begun
+        yield handler_build
     finally:
-        begun.close()
+        handler_build.close()
 
 
 @pytest.mark.parametrize(
@@ -70,45 +70,45 @@ def making(
     [["icmp"], ["--kernel-btf=/sys/kernel/btf/vmlinux", "--output-ct", "udp"]],
     ids=" ".join,
 )
-def test_a_child_makes_the_same(tmp_path: Path, words: list[str]) -> None:
-    run, cache = asked(*words), Cache(tmp_path / "cache")
+def test_child_builds_same_bytecode(tmp_path: Path, words: list[str]) -> None:
+    run, cache = set_up_run(*words), Cache(tmp_path / "cache")
     symbols = read_symbols(NFT.symbols)
     functions = NFT.find_functions(symbols)
     need(functions, "a kernel that has nf_tables now")
     _, also = degrade_conntrack(run.config, run.btf, Log(None))
     from_child, from_here = dict[str, str](), dict[str, str]()
-    with making(NFT, run, cache, from_child.__setitem__) as begun:
-        made = begun.result()
-    assert made is not None
-    assert made.symbols.by_name == symbols.by_name
+    with building(NFT, run, cache, from_child.__setitem__) as handler_build:
+        built = handler_build.result()
+    assert built is not None
+    assert built.symbols.by_name == symbols.by_name
     kept = {path.name for path in cache.folder.iterdir()} if cache.folder else set()
     assert any(name.startswith("bytecode") for name in kept)
     keep, other = from_here.__setitem__, Cache(tmp_path / "other")
     unit = build_unit(run.btf, run.macros, other, also, NFT.unit, functions[0], keep=keep)
-    assert made.bytecode == unit and "nft_chain_entry" in unit
+    assert built.bytecode == unit and "nft_chain_entry" in unit
     assert from_child == from_here
     assert set(from_child) == {"nft.layout.h", "nft.macros.h"}
-    # A run that starts now finds it.
-    build_unit(run.btf, run.macros, cache, also, NFT.unit, functions[0], not_again)
+    # A run that starts now finds it in the cache.
+    build_unit(run.btf, run.macros, cache, also, NFT.unit, functions[0], fail_compile)
 
 
-def not_again(main: str, layout: str, flags: list[str]) -> dict[str, str]:
+def fail_compile(main: str, layout: str, flags: list[str]) -> dict[str, str]:
     raise BuildError("it is compiled once more")
 
 
-@pytest.mark.parametrize("judge", VERDICT_SOURCES[1:], ids=lambda judge: judge.name)
-def test_others_are_made_if_they_are_there(tmp_path: Path, judge: VerdictSource) -> None:
-    run = asked("icmp")
-    is_there = bool(judge.find_functions(read_symbols(judge.symbols)))
-    with making(judge, run, Cache(tmp_path / "cache")) as begun:
-        made = begun.result()
-    assert bool(made) is is_there
-    assert made is None or set(made.bytecode) == {"xt_table_entry", "xt_table_exit"}
+@pytest.mark.parametrize("source", VERDICT_SOURCES[1:], ids=lambda source: source.name)
+def test_other_sources_are_built_if_loaded(tmp_path: Path, source: VerdictSource) -> None:
+    run = set_up_run("icmp")
+    is_there = bool(source.find_functions(read_symbols(source.symbols)))
+    with building(source, run, Cache(tmp_path / "cache")) as handler_build:
+        built = handler_build.result()
+    assert bool(built) is is_there
+    assert built is None or set(built.bytecode) == {"xt_table_entry", "xt_table_exit"}
 
 
-def test_nothing_can_be_kept() -> None:
-    run = asked("icmp")
+def test_build_without_cache_folder() -> None:
+    run = set_up_run("icmp")
     need(NFT.find_functions(read_symbols(NFT.symbols)), "a kernel that has nf_tables now")
-    with making(NFT, run, Cache(Path("/proc/cache"))) as begun:
-        made = begun.result()
-    assert made and "nft_chain_entry" in made.bytecode
+    with building(NFT, run, Cache(Path("/proc/cache"))) as handler_build:
+        built = handler_build.result()
+    assert built and "nft_chain_entry" in built.bytecode
