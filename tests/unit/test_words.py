@@ -38,7 +38,7 @@ QUOTING_PAGES = ("CHANGELOG.md", "tests/README.md")
 FOLDERS = ("pypwru/data", "tools", "bench", "contrib", "setup")
 """Folders whose files are searched as a whole, code included."""
 
-TEST_FOLDERS = ("data", "lab", "native", "oracles", "support")
+TEST_FOLDERS = ("data", "lab", "native", "oracles", "support", "unit")
 """Folders of tests whose names and docstrings are searched."""
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")

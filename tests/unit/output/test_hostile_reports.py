@@ -26,7 +26,7 @@ from pypwru.statistics.top.drawing import render_screen
 from pypwru.statistics.top.view import TableView
 from tests.support import records
 from tests.unit.output.test_hostile_names import NAMES
-from tests.unit.statistics.test_summary import ACCOUNT, CONFIG, sight
+from tests.unit.statistics.test_summary import CONFIG, COUNTERS, make_event
 
 FORMATS = ["%s%n%x", "{0.__class__}", "{name}", "\\N{BULLET}", "$(id)`id`", '","x":"', "x" * 70_000]
 ALL = [*NAMES, *FORMATS]
@@ -50,9 +50,9 @@ def summary() -> Summary:
     statistics = Statistics(CONFIG, resolver, records.FUNCTIONS, lambda: 10**18, lambda: 1)
     for number in range(1, len(ALL) + 1):
         part = records.nft(12, chain=number)
-        statistics.show([sight(14, 1, nft=part, kind=records.NFT_RULE)])
+        statistics.show([make_event(14, 1, nft=part, kind=records.NFT_RULE)])
     return statistics.summary(
-        RunCounters(ACCOUNT, {}, {name: RunStats(1, 1) for name in ("trace_skb",)}), True
+        RunCounters(COUNTERS, {}, {name: RunStats(1, 1) for name in ("trace_skb",)}), True
     )
 
 

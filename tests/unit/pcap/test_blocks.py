@@ -68,7 +68,7 @@ def raw(content: bytes) -> list[tuple[bytes, Any]]:
 @pytest.fixture(autouse=True)
 def scapy_has_nothing_to_complain_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     complaints: list[tuple[object, ...]] = []
-    monkeypatch.setattr("scapy.utils.warning", lambda *told, **more: complaints.append(told))
+    monkeypatch.setattr("scapy.utils.warning", lambda *message, **more: complaints.append(message))
     yield
     assert complaints == []
 

@@ -1,4 +1,4 @@
-"""Which addresses packets are told at, for words of --pcap-when."""
+"""Addresses at which packet data is captured, for words of --pcap-when."""
 
 from __future__ import annotations
 
@@ -31,97 +31,97 @@ NAMES = {
 
 
 @pytest.fixture
-def put(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
-    """What is in the map: address -> the reasons that are no drops."""
-    found: dict[int, int] = {}
+def entries(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
+    """Entries of the map: address -> mask of reasons that are not captured."""
+    entries: dict[int, int] = {}
 
     def update(fd: int, key: bytes, value: bytes) -> None:
         assert fd == 7 and len(key) == len(value) == 8
-        found[int.from_bytes(key, "little")] = int.from_bytes(value, "little")
+        entries[int.from_bytes(key, "little")] = int.from_bytes(value, "little")
 
     monkeypatch.setattr(bpf, "map_update", update)
-    return found
+    return entries
 
 
-def chosen(
+def make_points(
     words: str,
     names: dict[int, str] = NAMES,
     has_reasons: bool = True,
-    may_come: bool = False,
+    may_match_later: bool = False,
     log: Log | None = None,
 ) -> CapturePoints:
     reasons = DropReasons(btf_of(*([("skb_drop_reason", REASONS)] if has_reasons else [])), list)
-    made = CapturePoints(7, words.split(","), names, reasons, may_come)
-    made.refresh(log or Log(None))
-    return made
+    points = CapturePoints(7, words.split(","), names, reasons, may_match_later)
+    points.refresh(log or Log(None))
+    return points
 
 
-def test_where_a_packet_has_no_bytes_any_more_is_refused() -> None:
+def test_function_after_data_is_freed_is_refused() -> None:
     config = configured("--output-pcap - --pcap-when drop,napi_skb_cache_put")
     with pytest.raises(UsageError, match=r"--pcap-when napi_skb_cache_put: packet data is"):
         open_capture_points(config, {}, AttachPlan(Backend.KPROBE), {}, DropReasons(btf_of(), list),
                            Log(None))  # fmt: skip
 
 
-def test_functions_by_name_are_told_whatever_the_reason(put: dict[int, int]) -> None:
-    made = chosen("first,ip_rcv,veth_xmit,nosuch")
-    assert put == {0x10: 0, 0x30: 0}
-    assert made.unmatched == {"nosuch"}
+def test_functions_capture_for_any_reason(entries: dict[int, int]) -> None:
+    points = make_points("first,ip_rcv,veth_xmit,nosuch")
+    assert entries == {0x10: 0, 0x30: 0}
+    assert points.unmatched == {"nosuch"}
 
 
-def test_a_function_of_a_module_with_it(put: dict[int, int]) -> None:
-    assert chosen("veth_xmit[veth],ip_rcv[veth]").unmatched == {"ip_rcv[veth]"}
-    assert put == {0x30: 0}
+def test_module_selects_function(entries: dict[int, int]) -> None:
+    assert make_points("veth_xmit[veth],ip_rcv[veth]").unmatched == {"ip_rcv[veth]"}
+    assert entries == {0x30: 0}
 
 
-def test_drops_where_packets_end_and_wherever_a_reason_is_given(put: dict[int, int]) -> None:
-    chosen("drop")
-    assert put == {0: 0b111, 0x20: 0b11, 1: 0b11}
+def test_drop_excludes_other_reasons(entries: dict[int, int]) -> None:
+    make_points("drop")
+    assert entries == {0: 0b111, 0x20: 0b11, 1: 0b11}
 
 
-def test_before_there_were_reasons_whatever_ends_there_is_dropped(put: dict[int, int]) -> None:
-    chosen("drop", {0x10: "ip_rcv", 0x20: "kfree_skb"}, has_reasons=False)
-    assert put == {0: 0b1, 0x20: 0}
+def test_without_reasons_every_free_captures(entries: dict[int, int]) -> None:
+    make_points("drop", {0x10: "ip_rcv", 0x20: "kfree_skb"}, has_reasons=False)
+    assert entries == {0: 0b1, 0x20: 0}
 
 
-def test_a_name_goes_before_a_drop(put: dict[int, int]) -> None:
-    chosen("drop,kfree_skb_reason")
-    assert put[0x20] == 0
+def test_function_name_precedes_drop(entries: dict[int, int]) -> None:
+    make_points("drop,kfree_skb_reason")
+    assert entries[0x20] == 0
 
 
-def test_names_that_come_later(put: dict[int, int]) -> None:
+def test_refresh_adds_later_targets(entries: dict[int, int]) -> None:
     names = dict(NAMES)
-    made = chosen("nft_do_chain", names, may_come=True)
-    assert not put
+    points = make_points("nft_do_chain", names, may_match_later=True)
+    assert not entries
     names[0x50] = "nft_do_chain[nf_tables]"
-    made.refresh(Log(None))
-    assert put == {0x50: 0} and not made.unmatched
-    put.clear()
-    made.refresh(Log(None))
-    assert not put, "nothing has come"
+    points.refresh(Log(None))
+    assert entries == {0x50: 0} and not points.unmatched
+    entries.clear()
+    points.refresh(Log(None))
+    assert not entries, "there is no new target"
 
 
-def test_names_that_nothing_has_and_nothing_can_come_to_have(put: dict[int, int]) -> None:
+def test_unmatched_names_are_refused(entries: dict[int, int]) -> None:
     with pytest.raises(UsageError, match=r"pcap-when: ip_rcvv; did you mean ip_rcv\?$"):
-        chosen("ip_rcvv")
-    assert not put
+        make_points("ip_rcvv")
+    assert not entries
 
 
-def test_one_of_several_names_is_a_warning(put: dict[int, int]) -> None:
+def test_unmatched_name_of_several_is_a_warning(entries: dict[int, int]) -> None:
     for words in ("ip_rcv,veth_xmitt", "drop,veth_xmitt"):
-        said = io.StringIO()
-        chosen(words, log=Log(said))
-        assert "WARN" in said.getvalue()
-        assert 'name="veth_xmitt; did you mean veth_xmit?"' in said.getvalue()
+        stream = io.StringIO()
+        make_points(words, log=Log(stream))
+        assert "WARN" in stream.getvalue()
+        assert 'name="veth_xmitt; did you mean veth_xmit?"' in stream.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("flags", "may_come"),
+    ("flags", "may_match_later"),
     [
         ("--pcap-when nft_do_chain", True),
         ("--pcap-when ip_rcv", False),
         ("--pcap-when nft_do_chain --output-nft=false", False),
     ],
 )
-def test_nftables_may_come_later(flags: str, may_come: bool) -> None:
-    assert _names_verdict_function(configured(f"--output-pcap - {flags}")) is may_come
+def test_verdict_functions_may_match_later(flags: str, may_match_later: bool) -> None:
+    assert _names_verdict_function(configured(f"--output-pcap - {flags}")) is may_match_later

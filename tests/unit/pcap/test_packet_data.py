@@ -1,4 +1,4 @@
-"""The bytes of packets between their ring and who wants them; the ring is the kernel's layout."""
+"""PacketDataReader on a ring with the kernel's layout."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ SKB, TIME = 0xFFFF888012345600, 123_456_789
 PAGE = mmap.PAGESIZE
 
 
-class Producer:
-    """What the kernel does to a ring: positions, headers, and data that wraps."""
+class FakeRing:
+    """A ring as the kernel writes it: positions, headers, and data that wraps."""
 
     def __init__(self) -> None:
         self.fd = os.memfd_create("ring")
@@ -41,29 +41,29 @@ class Producer:
         self._memory = mmap.mmap(self.fd, 2 * PAGE + 2 * SIZE)
         self.position = 0
 
-    def _put(self, at: int, octets: bytes) -> None:
-        """Both of the pages that the kernel maps twice."""
+    def _store(self, at: int, octets: bytes) -> None:
+        """Store bytes in both mappings of the data pages."""
         for index, octet in enumerate(octets):
             start = (at + index) % SIZE + 2 * PAGE
             self._memory[start] = self._memory[start + SIZE] = octet
 
     def reserve(self, length: int) -> int:
-        """A record that is being written; its position."""
+        """Reserve a record, which is busy then, and return its position."""
         at = self.position
-        self._put(at, struct.pack("=II", length | BUSY, 0))
+        self._store(at, struct.pack("=II", length | BUSY, 0))
         self.position += 8 + -(-length // 8) * 8
         self._memory[PAGE : PAGE + 8] = self.position.to_bytes(8, "little")
         return at
 
-    def submit(self, at: int, octets: bytes, room: int, flags: int = 0) -> None:
-        self._put(at + 8, octets)
-        self._put(at, struct.pack("=I", room | flags))
+    def submit(self, at: int, octets: bytes, size: int, flags: int = 0) -> None:
+        self._store(at + 8, octets)
+        self._store(at, struct.pack("=I", size | flags))
 
-    def write(self, octets: bytes, room: int, skb: int = SKB, cpu: int = 0, flags: int = 0) -> None:
-        """A chunk with room for so many octets."""
-        at = self.reserve(CHUNK_HEADER.size + room)
+    def write(self, octets: bytes, size: int, skb: int = SKB, cpu: int = 0, flags: int = 0) -> None:
+        """Write a chunk with space for ``size`` bytes."""
+        at = self.reserve(CHUNK_HEADER.size + size)
         header = CHUNK_HEADER.pack(skb, TIME, cpu, len(octets))
-        self.submit(at, header + octets, CHUNK_HEADER.size + room, flags)
+        self.submit(at, header + octets, CHUNK_HEADER.size + size, flags)
 
     @property
     def consumed(self) -> int:
@@ -71,14 +71,14 @@ class Producer:
 
 
 @contextmanager
-def store(producer: Producer, flags: str = "") -> Iterator[PacketDataReader]:
-    config = asked(flags)
-    with open_packet_data(config, {"packets": producer.fd}, record_layout(config)) as made:
-        assert made
-        yield made
+def open_reader(ring: FakeRing, flags: str = "") -> Iterator[PacketDataReader]:
+    config = capture_config(flags)
+    with open_packet_data(config, {"packets": ring.fd}, record_layout(config)) as reader:
+        assert reader
+        yield reader
 
 
-def asked(flags: str = "") -> Config:
+def capture_config(flags: str = "") -> Config:
     return configured(f"--output-pcap a.pcap --output-nft=false --buffer-size 8k {flags}")
 
 
@@ -87,158 +87,162 @@ def record(
 ) -> Record:
     part = PART_BYTES.pack(length or octets, octets, 0x81000005, lost, 1, 7, layer, 4, 1)
     packet = records.packet(skb, cpu, 1)
-    tail = records.tail(asked(), bytes=part)
+    tail = records.tail(capture_config(), bytes=part)
     return records.event(packet, 1, records.flow(), ktime=TIME, tail=tail)
 
 
-def octets(captured: PacketCapture | None) -> bytes | None:
-    return captured and captured.data
+def octets(capture: PacketCapture | None) -> bytes | None:
+    return capture and capture.data
 
 
-def test_what_is_told_of_a_packet() -> None:
-    producer = Producer()
-    with store(producer) as bytes_:
-        producer.write(b"abc", 256)
-        assert bytes_.pop(record(3, 10)) == (b"abc", 10, 0x81000005, 1, 7, 2, 4, True, 0)
-        assert (bytes_.lost, bytes_.truncated) == (0, 1)
-    assert producer.consumed == producer.position
+def test_capture_of_an_event() -> None:
+    ring = FakeRing()
+    with open_reader(ring) as reader:
+        ring.write(b"abc", 256)
+        assert reader.pop(record(3, 10)) == (b"abc", 10, 0x81000005, 1, 7, 2, 4, True, 0)
+        assert (reader.lost, reader.truncated) == (0, 1)
+    assert ring.consumed == ring.position
 
 
-def test_chunks_are_put_together_in_their_order() -> None:
-    producer = Producer()
-    with store(producer) as bytes_:
+def test_chunks_are_joined_in_order() -> None:
+    ring = FakeRing()
+    with open_reader(ring) as reader:
         for part in (b"a" * 256, b"b" * 100, b"c"):
-            producer.write(part, 256)
-            producer.write(b"other", 256, skb=SKB + 1)
-        bytes_.read_chunks()
-        assert octets(bytes_.pop(record(357))) == b"a" * 256 + b"b" * 100 + b"c"
-        assert octets(bytes_.pop(record(15, skb=SKB + 1))) == b"other" * 3
-        assert (bytes_.lost, bytes_.truncated) == (0, 0)
+            ring.write(part, 256)
+            ring.write(b"other", 256, skb=SKB + 1)
+        reader.read_chunks()
+        assert octets(reader.pop(record(357))) == b"a" * 256 + b"b" * 100 + b"c"
+        assert octets(reader.pop(record(15, skb=SKB + 1))) == b"other" * 3
+        assert (reader.lost, reader.truncated) == (0, 0)
 
 
-def test_what_wraps_is_one_piece() -> None:
-    producer = Producer()
-    with store(producer) as bytes_:
+def test_data_wraps_in_ring() -> None:
+    ring = FakeRing()
+    with open_reader(ring) as reader:
         for index in range(100):
             content = bytes([index]) * (index + 150)
-            producer.write(content, 256)
-            assert octets(bytes_.pop(record(len(content)))) == content
+            ring.write(content, 256)
+            assert octets(reader.pop(record(len(content)))) == content
 
 
-def test_sights_of_a_packet_differ_by_cpu_and_time() -> None:
-    producer = Producer()
-    with store(producer) as bytes_:
-        producer.write(b"one", 256, cpu=1)
-        producer.write(b"two", 256, cpu=300)
-        assert octets(bytes_.pop(record(3, cpu=300))) == b"two"
-        assert octets(bytes_.pop(record(3, cpu=1))) == b"one"
+def test_chunks_are_matched_by_cpu() -> None:
+    ring = FakeRing()
+    with open_reader(ring) as reader:
+        ring.write(b"one", 256, cpu=1)
+        ring.write(b"two", 256, cpu=300)
+        assert octets(reader.pop(record(3, cpu=300))) == b"two"
+        assert octets(reader.pop(record(3, cpu=1))) == b"one"
 
 
-def test_a_record_that_tells_nothing() -> None:
-    with store(Producer()) as bytes_:
-        assert bytes_.pop(record(0, layer=0)) is None
-        assert bytes_.lost == 0
+def test_record_without_capture() -> None:
+    with open_reader(FakeRing()) as reader:
+        assert reader.pop(record(0, layer=0)) is None
+        assert reader.lost == 0
 
 
-def test_a_packet_of_which_nothing_could_be_read_is_cut() -> None:
-    with store(Producer()) as bytes_:
-        assert octets(bytes_.pop(record(0, 60))) == b""
-        assert (bytes_.lost, bytes_.truncated) == (0, 1)
+def test_unreadable_packet_is_truncated() -> None:
+    with open_reader(FakeRing()) as reader:
+        assert octets(reader.pop(record(0, 60))) == b""
+        assert (reader.lost, reader.truncated) == (0, 1)
 
 
-def test_what_is_beyond_the_snaplen_is_not_cut() -> None:
-    producer = Producer()
-    with store(producer, "--pcap-snaplen 3") as bytes_:
-        producer.write(b"abc", 256)
-        assert octets(bytes_.pop(record(3, 1500))) == b"abc"
-        assert bytes_.truncated == 0
+def test_snaplen_is_no_truncation() -> None:
+    ring = FakeRing()
+    with open_reader(ring, "--pcap-snaplen 3") as reader:
+        ring.write(b"abc", 256)
+        assert octets(reader.pop(record(3, 1500))) == b"abc"
+        assert reader.truncated == 0
 
 
-def test_a_chunk_that_could_not_be_filled_is_passed_over() -> None:
-    producer = Producer()
-    with store(producer) as bytes_:
-        producer.write(b"abc", 256)
-        producer.write(b"xxx", 4096, flags=DISCARDED)
-        producer.write(b"def", 256)
-        assert octets(bytes_.pop(record(6))) == b"abcdef"
+def test_discarded_chunk_is_skipped() -> None:
+    ring = FakeRing()
+    with open_reader(ring) as reader:
+        ring.write(b"abc", 256)
+        ring.write(b"xxx", 4096, flags=DISCARDED)
+        ring.write(b"def", 256)
+        assert octets(reader.pop(record(6))) == b"abcdef"
 
 
-def test_bytes_that_never_come_are_lost_without_waiting() -> None:
-    """The ring has nothing more: there is nobody to wait for."""
-    with store(Producer()) as bytes_:
-        bytes_._pause = lambda seconds: pytest.fail("it waited")
-        assert bytes_.pop(record(3)) is None
-        assert bytes_.pop(record(3)) is None
-        assert bytes_.lost == 2
+def test_empty_ring_is_not_waited_for() -> None:
+    """The data of the record is lost."""
+    with open_reader(FakeRing()) as reader:
+        reader._pause = lambda seconds: pytest.fail("it waited")
+        assert reader.pop(record(3)) is None
+        assert reader.pop(record(3)) is None
+        assert reader.lost == 2
 
 
-def test_it_waits_for_another_cpus_chunk() -> None:
-    producer = Producer()
-    with store(producer) as bytes_:
-        under_way = producer.reserve(CHUNK_HEADER.size + 256)
-        producer.write(b"abc", 256)
+def test_reader_waits_for_busy_chunk() -> None:
+    ring = FakeRing()
+    with open_reader(ring) as reader:
+        busy = ring.reserve(CHUNK_HEADER.size + 256)
+        ring.write(b"abc", 256)
 
-        def finished(seconds: float) -> None:
+        def submit_busy(seconds: float) -> None:
             header = CHUNK_HEADER.pack(SKB + 1, TIME, 1, 5)
-            producer.submit(under_way, header + b"other", CHUNK_HEADER.size + 256)
+            ring.submit(busy, header + b"other", CHUNK_HEADER.size + 256)
 
-        bytes_._pause = finished
-        assert octets(bytes_.pop(record(3))) == b"abc"
-        assert octets(bytes_.pop(record(5, skb=SKB + 1, cpu=1))) == b"other"
-        assert bytes_.lost == 0
-
-
-def test_it_does_not_wait_for_ever() -> None:
-    producer = Producer()
-    with store(producer) as bytes_:
-        waited: list[float] = []
-        bytes_._pause = waited.append
-        producer.reserve(CHUNK_HEADER.size + 256)
-        producer.write(b"abc", 256)
-        assert bytes_.pop(record(3)) is None
-        assert bytes_.lost == 1 and sum(waited) < 1
+        reader._pause = submit_busy
+        assert octets(reader.pop(record(3))) == b"abc"
+        assert octets(reader.pop(record(5, skb=SKB + 1, cpu=1))) == b"other"
+        assert reader.lost == 0
 
 
-def test_what_is_kept_is_bounded_and_what_was_thrown_away_is_lost() -> None:
-    producer = Producer()
-    with store(producer) as bytes_:
-        bytes_._max_kept_bytes = 1000
+def test_wait_for_busy_chunk_is_bounded() -> None:
+    ring = FakeRing()
+    with open_reader(ring) as reader:
+        pauses: list[float] = []
+        reader._pause = pauses.append
+        ring.reserve(CHUNK_HEADER.size + 256)
+        ring.write(b"abc", 256)
+        assert reader.pop(record(3)) is None
+        assert reader.lost == 1 and sum(pauses) < 1
+
+
+def test_evicted_chunks_are_lost() -> None:
+    ring = FakeRing()
+    with open_reader(ring) as reader:
+        reader._max_kept_bytes = 1000
         for index in range(20):
-            producer.write(bytes([index]) * 200, 256, skb=index)
-            bytes_.read_chunks()
-        found = [octets(bytes_.pop(record(200, skb=index))) for index in range(20)]
+            ring.write(bytes([index]) * 200, 256, skb=index)
+            reader.read_chunks()
+        found = [octets(reader.pop(record(200, skb=index))) for index in range(20)]
         assert found == [None] * 15 + [bytes([index]) * 200 for index in range(15, 20)]
-        assert bytes_.lost == 15
+        assert reader.lost == 15
 
 
-def test_what_was_lost_between_two_packets_of_a_cpu() -> None:
-    with store(Producer()) as bytes_:
+def test_losses_are_counted_per_cpu() -> None:
+    with open_reader(FakeRing()) as reader:
         counts = [(0, 3), (1, 2), (0, 3), (0, 10), (1, 2), (0, 9), (0, 12)]
-        found = [bytes_.pop(record(0, 60, cpu=cpu, lost=lost)) for cpu, lost in counts]
-        assert [one.lost_before for one in found if one] == [3, 2, 0, 7, 0, 0, 2]
+        found = [reader.pop(record(0, 60, cpu=cpu, lost=lost)) for cpu, lost in counts]
+        assert [capture.lost_before for capture in found if capture] == [3, 2, 0, 7, 0, 0, 2]
 
 
-def test_the_count_of_what_was_lost_may_wrap() -> None:
-    with store(Producer()) as bytes_:
+def test_loss_counter_wraps() -> None:
+    with open_reader(FakeRing()) as reader:
         counts = (1 << 31) - 1, (1 << 32) - 3, 1
-        found = [bytes_.pop(record(0, 60, lost=lost)) for lost in counts]
-        assert [one.lost_before for one in found if one] == [(1 << 31) - 1, (1 << 31) - 2, 4]
+        found = [reader.pop(record(0, 60, lost=lost)) for lost in counts]
+        assert [capture.lost_before for capture in found if capture] == [
+            (1 << 31) - 1,
+            (1 << 31) - 2,
+            4,
+        ]
 
 
-def test_the_account() -> None:
-    with store(Producer()) as bytes_:
-        bytes_.pop(record(3))
-        bytes_.pop(record(0, 60))
-        assert bytes_.summarize(Counters(capture_requested=9, capture_no_room=4)) == {
+def test_summary_of_losses() -> None:
+    with open_reader(FakeRing()) as reader:
+        reader.pop(record(3))
+        reader.pop(record(0, 60))
+        assert reader.summarize(Counters(capture_requested=9, capture_no_room=4)) == {
             "capture_requested": 9,
             "capture_truncated": 1,
             "lost_packets": 5,
         }
 
 
-def test_a_ring_that_cannot_be_mapped_names_the_cure() -> None:
+def test_unmappable_ring_suggests_buffer_size() -> None:
     with open(os.devnull, "rb") as nothing:
-        config = asked()
+        config = capture_config()
         with (
             pytest.raises(KernelError, match=r"ring buffer of 8192 bytes: .*--buffer-size"),
             open_packet_data(config, {"packets": nothing.fileno()}, record_layout(config)),
@@ -246,11 +250,11 @@ def test_a_ring_that_cannot_be_mapped_names_the_cure() -> None:
             pass
 
 
-def test_a_run_that_asks_for_no_packets_has_no_store() -> None:
+def test_no_capture_has_no_reader() -> None:
     config = configured("")
-    with open_packet_data(config, {}, record_layout(config)) as made:
-        assert made is None
+    with open_packet_data(config, {}, record_layout(config)) as reader:
+        assert reader is None
 
 
-def test_the_store_has_more_room_than_the_ring() -> None:
+def test_reader_keeps_more_than_default_ring() -> None:
     assert packet_data._MAX_KEPT_BYTES >= 16 << 20

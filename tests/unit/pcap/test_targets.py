@@ -1,4 +1,4 @@
-"""Where a pcap goes: rows of files, pipes, and what becomes of a run that can't write."""
+"""Targets of --output-pcap: rotated files, pipes, and errors of writing."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ from tests.support.records import BLUE, configured
 FORMATS = ("pcap", "pcapng")
 
 
-def seen(path: Path) -> list[bytes]:
-    """The packets of a file."""
+def read_packets(path: Path) -> list[bytes]:
+    """Return the packets of a file."""
     kind = RawPcapReader if path.suffix == ".pcap" else RawPcapNgReader
     with closing(kind(str(path))) as reader:
         return [octets for octets, _ in reader]
 
 
-def numbered(count: int, size: int = 0, start: int = 0) -> list[Pair]:
-    """Packets on three devices, each with its number in it."""
+def make_pairs(count: int, size: int = 0, start: int = 0) -> list[Pair]:
+    """Return packets on three devices, each with its number in its data."""
     return [
         (
             captured_event(3, number, number, ifindex=1 + number % 3),
@@ -70,21 +70,21 @@ def numbered(count: int, size: int = 0, start: int = 0) -> list[Pair]:
     ]
 
 
-def sent(pairs: list[Pair]) -> list[bytes]:
-    return [told.data for _, told in pairs if told]
+def data_of(pairs: list[Pair]) -> list[bytes]:
+    return [capture.data for _, capture in pairs if capture]
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_file_takes_the_place_of_an_older_one(tmp_path: Path, suffix: str) -> None:
+def test_file_is_replaced(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / "new" / f"x.{suffix}"
     for start in (0, 10):
-        pairs = numbered(5, start=start)
+        pairs = make_pairs(5, start=start)
         write(f"--output-pcap {path}", pairs)
-        assert seen(path) == sent(pairs)
+        assert read_packets(path) == data_of(pairs)
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_run_that_never_begins_has_emptied_nothing(tmp_path: Path) -> None:
+def test_open_keeps_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x.pcapng"
     path.write_bytes(b"precious")
     with ExitStack() as stack:
@@ -93,15 +93,15 @@ def test_a_run_that_never_begins_has_emptied_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_what_was_flushed_is_there_without_an_end(tmp_path: Path, suffix: str) -> None:
+def test_unfinished_file_is_readable(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x.{suffix}"
-    pairs = numbered(5)
+    pairs = make_pairs(5)
     with ExitStack() as stack:
         writer = Writer(f"--output-pcap {path}", stack)
         assert "Number of packets:   0\n" in tool("capinfos", path)
         writer.show(*pairs)
         assert "Number of packets:   5\n" in tool("capinfos", path)
-        assert seen(path) == sent(pairs)
+        assert read_packets(path) == data_of(pairs)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -110,7 +110,7 @@ def test_what_was_flushed_is_there_without_an_end(tmp_path: Path, suffix: str) -
     sizes=st.lists(st.lists(st.integers(14, 2000), max_size=5), max_size=5),
     max_size=st.sampled_from((1, 600, 3000)),
 )
-def test_a_row_of_files_has_every_packet(
+def test_rotated_files_have_all_packets(
     tmp_path_factory: pytest.TempPathFactory,
     suffix: str,
     sizes: list[list[int]],
@@ -120,28 +120,28 @@ def test_a_row_of_files_has_every_packet(
     batches: list[list[Pair]] = []
     for some in sizes:
         start = sum(map(len, batches))
-        batches.append([numbered(1, size, start + place)[0] for place, size in enumerate(some)])
+        batches.append([make_pairs(1, size, start + place)[0] for place, size in enumerate(some)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pcap_output, "_MB", max_size)
         write(f"--output-pcap {path} --pcap-max-size 1", *batches)
 
     files = rotated(path)
-    found = [seen(each) for each in files]
-    assert [*chain(*found)] == [*chain(*map(sent, batches))]
+    found = [read_packets(each) for each in files]
+    assert [*chain(*found)] == [*chain(*map(data_of, batches))]
     for each, packets in zip(files, found, strict=True):
         assert len(packets) < 2 or each.stat().st_size <= max_size
         assert packets or files == [path]
 
 
-def test_each_file_of_a_row_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_rotated_file_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.pcapng"
     monkeypatch.setattr(pcap_output, "_MB", 2500)
-    pairs = numbered(9, 300)
+    pairs = make_pairs(9, 300)
     write(f"--output-pcap {path} --pcap-max-size 1", pairs)
     files = rotated(path)
     assert len(files) == 3
     for each, start in zip(files, (0, 3, 6), strict=True):
-        assert seen(each) == sent(pairs[start : start + 3])
+        assert read_packets(each) == data_of(pairs[start : start + 3])
         report = tool("capinfos", each)
         assert "Number of interfaces in file: 3\n" in report
         section, *_, first, second, third = blocks(each)
@@ -151,26 +151,28 @@ def test_each_file_of_a_row_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert options(block)["Number of Packets Delivered to the User"] == "1"
 
 
-@pytest.mark.parametrize(("flag", "kept"), [("0", 9), ("1", 1), ("2", 2), ("20", 9)])
-def test_so_many_files_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str, kept: int
+@pytest.mark.parametrize(("flag", "count"), [("0", 9), ("1", 1), ("2", 2), ("20", 9)])
+def test_pcap_max_files_keeps_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str, count: int
 ) -> None:
     path = tmp_path / "x.pcap"
     monkeypatch.setattr(pcap_output, "_MB", 100)
-    pairs = numbered(9, 60)
+    pairs = make_pairs(9, 60)
     write(f"--output-pcap {path} --pcap-max-size 1 --pcap-max-files {flag}", pairs)
     files = rotated(path)
-    assert [seen(each) for each in files] == [[octets] for octets in sent(pairs)[-kept:]]
+    assert [read_packets(each) for each in files] == [
+        [octets] for octets in data_of(pairs)[-count:]
+    ]
 
 
-def test_a_row_without_a_size_is_one_file(tmp_path: Path) -> None:
+def test_without_max_size_is_one_file(tmp_path: Path) -> None:
     path = tmp_path / "x.pcap"
-    write(f"--output-pcap {path}", numbered(100, 60000))
+    write(f"--output-pcap {path}", make_pairs(100, 60000))
     assert rotated(path) == [path]
 
 
-class Told:
-    """A log, and what it was told."""
+class LogLines:
+    """A log and its lines."""
 
     def __init__(self) -> None:
         self.stream = io.StringIO()
@@ -178,57 +180,55 @@ class Told:
 
     @property
     def lines(self) -> list[str]:
-        """Without their times."""
+        """Lines without their times."""
         return [line.split(" ", 2)[2] for line in self.stream.getvalue().splitlines()]
 
 
-FULL = (
+FULL_WARNING = (
     "WARN Continuing without --output-pcap why=\"can't write {}: No space left on device: "
     'free some space"'
 )
 
 
-def full(folder: Path) -> Path:
+def full_disk(folder: Path) -> Path:
     link = folder / "full.pcapng"
     link.symlink_to("/dev/full")
     return link
 
 
-def test_a_full_disk_is_said_at_once_and_text_goes_on(tmp_path: Path) -> None:
-    told, path = Told(), full(tmp_path)
+def test_full_disk_is_a_warning_beside_text(tmp_path: Path) -> None:
+    log, path = LogLines(), full_disk(tmp_path)
     with ExitStack() as stack:
-        writer = Writer(f"--output-pcap {path}", stack, told.log)
-        assert told.lines == [FULL.format(path)]
-        writer.show(*numbered(5))  # whose bytes are still taken
+        writer = Writer(f"--output-pcap {path}", stack, log.log)
+        assert log.lines == [FULL_WARNING.format(path)]
+        writer.show(*make_pairs(5))  # their captures are still popped
         writer.output.close(writer.lost)
-    assert len(told.lines) == 1
+    assert len(log.lines) == 1
     assert writer.output.summarize() == {"pcap_packets": 0}
 
 
-def test_a_full_disk_is_an_error_where_there_is_no_text(tmp_path: Path) -> None:
+def test_full_disk_is_an_error_without_text(tmp_path: Path) -> None:
     with (
         ExitStack() as stack,
         pytest.raises(OutputError, match="No space left on device: free some"),
     ):
-        Writer(f"--output-pcap {full(tmp_path)} --output-text=false", stack)
+        Writer(f"--output-pcap {full_disk(tmp_path)} --output-text=false", stack)
 
 
-def test_what_does_not_fit_leaves_a_file_that_is_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file system of some size, as RLIMIT_FSIZE makes it: the last write is half done."""
+def test_file_size_limit_leaves_valid_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit, RLIMIT_FSIZE, the last write is partial."""
     script = (
         "import resource, signal, sys; from pathlib import Path\n"
         "from tests.unit.pcap.test_targets import *\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
-        "told = Told()\n"
+        "log = LogLines()\n"
         "with ExitStack() as stack:\n"
-        "    writer = Writer('--output-pcap ' + sys.argv[1], stack, told.log)\n"
+        "    writer = Writer('--output-pcap ' + sys.argv[1], stack, log.log)\n"
         "    for start in range(0, 20, 5):\n"
-        "        writer.show(*numbered(5, 200, start))\n"
+        "        writer.show(*make_pairs(5, 200, start))\n"
         "    writer.output.close(writer.lost)\n"
-        "print('\\n'.join(told.lines))"
+        "print('\\n'.join(log.lines))"
     )
     path = tmp_path / "x.pcapng"
     command = [sys.executable, "-c", script, str(path)]
@@ -237,43 +237,43 @@ def test_what_does_not_fit_leaves_a_file_that_is_whole(
     assert line.startswith(
         f"WARN Continuing without --output-pcap why=\"can't write {path}: File too"
     )
-    assert seen(path) == sent(numbered(10, 200))
+    assert read_packets(path) == data_of(make_pairs(10, 200))
     tool("capinfos", path)
 
 
 @pytest.mark.parametrize("text", ["", "--output-text=false"])
-def test_a_path_that_cant_be_opened(tmp_path: Path, text: str) -> None:
+def test_unopenable_path_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "x.pcapng"
     config = configured(
         f"--output-pcap {path} --pcap-when drop --pcap-max-size 1 --pcap-max-files 2 {text}"
     )
-    told = Told()
+    log = LogLines()
     message = f"can't open {path}: Not a directory: choose another --output-pcap"
     with ExitStack() as stack, pytest.raises(OutputError) as raised:
-        open_pcap(config, NEVER, told.log, stack, COMMAND)
-    assert str(raised.value) == message and told.lines == []
+        open_pcap(config, NEVER, log.log, stack, COMMAND)
+    assert str(raised.value) == message and log.lines == []
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0])
-def test_packets_are_for_nobody_else(tmp_path: Path, suffix: str, mask: int) -> None:
+def test_file_mode_is_0600(tmp_path: Path, suffix: str, mask: int) -> None:
     before = os.umask(mask)
     try:
-        write(f"--output-pcap {tmp_path}/x.{suffix} --pcap-max-size 1", numbered(3))
+        write(f"--output-pcap {tmp_path}/x.{suffix} --pcap-max-size 1", make_pairs(3))
     finally:
         os.umask(before)
     assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o600]
 
 
-def test_a_file_is_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also one that the other run has begun since."""
+def test_file_is_locked_against_other_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the new one after a rotation."""
     monkeypatch.setattr(pcap_output, "_MB", 500)
     path, link = tmp_path / "x.pcapng", tmp_path / "link.pcapng"
     link.symlink_to(path)
     with ExitStack() as stack:
         writer = Writer(f"--output-pcap {path} --pcap-max-size 1", stack)
-        for pairs in (numbered(1), numbered(9, start=1)):
+        for pairs in (make_pairs(1), make_pairs(9, start=1)):
             writer.show(*pairs)
             before = path.read_bytes()
             for other in (path, link):
@@ -284,15 +284,13 @@ def test_a_file_is_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
                     Writer(f"--output-pcap {other}", second)
             assert path.read_bytes() == before
         writer.output.close(writer.lost)
-    assert len(rotated(path)) > 2, "it was begun anew"
-    write(f"--output-pcap {link}", numbered(2))
-    assert seen(path) == sent(numbered(2))
+    assert len(rotated(path)) > 2, "it was rotated"
+    write(f"--output-pcap {link}", make_pairs(2))
+    assert read_packets(path) == data_of(make_pairs(2))
 
 
-def test_a_new_file_that_another_run_has_locked_is_left_to_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It came between the creation and the lock. The end closes what the sink has, once."""
+def test_locked_new_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other run locked it between creation and lock. The sink closes its descriptor once."""
     path = tmp_path / "x.pcapng"
     others: list[int] = []
 
@@ -317,28 +315,28 @@ def test_a_new_file_that_another_run_has_locked_is_left_to_it(
     assert sorted(each.read_bytes() for each in tmp_path.iterdir()) == [b"other", b"own"]
 
 
-def test_a_named_pipe_waits_for_its_reader(tmp_path: Path) -> None:
-    path, told = tmp_path / "pipe.pcapng", Told()
+def test_named_pipe_waits_for_reader(tmp_path: Path) -> None:
+    path, log = tmp_path / "pipe.pcapng", LogLines()
     os.mkfifo(path)
     readers: list[int] = []
 
     def read() -> None:
-        while not told.lines:
+        while not log.lines:
             pass
         readers.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
 
     reader = threading.Thread(target=read)
     reader.start()
     with ExitStack() as stack:
-        Writer(f"--output-pcap {path}", stack, told.log).output.close(0)
+        Writer(f"--output-pcap {path}", stack, log.log).output.close(0)
     reader.join()
-    assert told.lines == [f"INFO Waiting for a reader file={path}"]
+    assert log.lines == [f"INFO Waiting for a reader file={path}"]
     assert os.read(readers[0], 4) == b"\n\r\r\n"
     os.close(readers[0])
 
 
-def test_a_named_pipe_waits_no_longer_than_the_user(tmp_path: Path) -> None:
-    path, stop = tmp_path / "pipe.pcapng", stopped()
+def test_stop_request_ends_wait_for_reader(tmp_path: Path) -> None:
+    path, stop = tmp_path / "pipe.pcapng", pending_stop()
     os.mkfifo(path)
     with ExitStack() as stack, pytest.raises(OutputClosed):
         Writer(f"--output-pcap {path}", stack, stop=stop)
@@ -346,7 +344,7 @@ def test_a_named_pipe_waits_no_longer_than_the_user(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "--output-text=false"])
-def test_a_terminal_gets_no_pcap(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_terminal_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     reading, writing = os.openpty()
     kept = os.dup(1)
     try:
@@ -362,11 +360,11 @@ def test_a_terminal_gets_no_pcap(monkeypatch: pytest.MonkeyPatch, text: str) -> 
         Writer("--output-pcap - --output-text=false", stack)
 
 
-def test_standard_output_is_pcapng_at_once(
+def test_standard_output_is_flushed_pcapng(
     capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
 ) -> None:
     path = tmp_path / "got.pcapng"
-    pairs = numbered(6)
+    pairs = make_pairs(6)
     with ExitStack() as stack:
         writer = Writer("--output-pcap -", stack)
         got = b""
@@ -374,14 +372,14 @@ def test_standard_output_is_pcapng_at_once(
             writer.show(*pairs[start : start + 3])
             got += capfdbinary.readouterr().out
             path.write_bytes(got)
-            assert seen(path) == sent(pairs[: start + 3])
+            assert read_packets(path) == data_of(pairs[: start + 3])
         writer.output.close(writer.lost)
     path.write_bytes(got + capfdbinary.readouterr().out)
     assert "Number of stat entries = 1" in tool("capinfos", path)
 
 
-def test_tcpdump_reads_what_is_piped(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    """Which stops at a second link type."""
+def test_tcpdump_reads_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """It would stop at a second link type."""
     need(shutil.which("tcpdump"), "tcpdump")
     with ExitStack() as stack:
         writer = Writer("--output-pcap -", stack)
@@ -402,49 +400,49 @@ def test_tcpdump_reads_what_is_piped(capfdbinary: pytest.CaptureFixture[bytes]) 
 
 
 def fifo(folder: Path, suffix: str = "pcapng") -> tuple[Path, int]:
-    """A named pipe and its reading end."""
+    """Make a named pipe, and return it and its reading end."""
     path = folder / f"pipe.{suffix}"
     os.mkfifo(path)
     return path, os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_named_pipe_is_not_rotated(
+def test_named_pipe_is_not_rotated(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pcap_output, "_MB", 500)
     path, reading = fifo(tmp_path, suffix)
-    pairs = numbered(9)
+    pairs = make_pairs(9)
     write(f"--output-pcap {path} --pcap-max-size 1", pairs)
     copy = tmp_path / f"copy.{suffix}"
     copy.write_bytes(os.read(reading, 1 << 16))
     os.close(reading)
-    assert seen(copy) == sent(pairs)
+    assert read_packets(copy) == data_of(pairs)
 
 
-def test_a_reader_that_went_away_ends_the_run(tmp_path: Path) -> None:
+def test_closed_reader_ends_the_run(tmp_path: Path) -> None:
     path, reading = fifo(tmp_path)
     with ExitStack() as stack:
         writer = Writer(f"--output-pcap {path}", stack)
-        writer.show(*numbered(3))
+        writer.show(*make_pairs(3))
         os.close(reading)
         with pytest.raises(OutputClosed) as closed:
-            writer.show(*numbered(3))
+            writer.show(*make_pairs(3))
         writer.output.close(writer.lost)  # and that is no error
     assert closed.value.events_written == 0
     assert writer.output.summarize() == {"pcap_packets": 3}
 
 
-def stopped() -> StopRequest:
-    """The user wants the end."""
-    waiting, wanted = os.pipe()
-    os.write(wanted, b"!")
-    os.close(wanted)
-    return StopRequest(waiting)
+def pending_stop() -> StopRequest:
+    """Return a stop request that is pending."""
+    reading, writing = os.pipe()
+    os.write(writing, b"!")
+    os.close(writing)
+    return StopRequest(reading)
 
 
-def test_who_wants_the_end_waits_for_a_reader_that_reads(tmp_path: Path) -> None:
-    """And so the last block is whole."""
+def test_stop_request_waits_for_slow_reader(tmp_path: Path) -> None:
+    """So the last block is whole."""
     path, reading = fifo(tmp_path)
     fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
     os.set_blocking(reading, True)
@@ -456,8 +454,8 @@ def test_who_wants_the_end_waits_for_a_reader_that_reads(tmp_path: Path) -> None
                 target.write(octets)
 
     reader = threading.Thread(target=drain)
-    pairs = numbered(50, 5000)
-    stop = stopped()
+    pairs = make_pairs(50, 5000)
+    stop = pending_stop()
     with ExitStack() as stack:
         writer = Writer(f"--output-pcap {path}", stack, stop=stop)
         reader.start()
@@ -465,18 +463,20 @@ def test_who_wants_the_end_waits_for_a_reader_that_reads(tmp_path: Path) -> None
         writer.output.close(writer.lost)
     reader.join()
     os.close(stop.fd)
-    assert seen(copy) == sent(pairs)
+    assert read_packets(copy) == data_of(pairs)
     assert "Number of stat entries = 1" in tool("capinfos", copy)
 
 
-def test_but_not_for_one_that_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_request_leaves_blocked_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pypwru.files.sink._TIMEOUT", 0.01)
     path, reading = fifo(tmp_path)
-    stop = stopped()
+    stop = pending_stop()
     with ExitStack() as stack:
         writer = Writer(f"--output-pcap {path}", stack, stop=stop)
         with pytest.raises(OutputClosed):
-            writer.show(*numbered(50, 5000))
+            writer.show(*make_pairs(50, 5000))
         writer.output.close(writer.lost)
     for descriptor in (stop.fd, reading):
         os.close(descriptor)

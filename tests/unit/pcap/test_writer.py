@@ -1,4 +1,4 @@
-"""pcapng and classic pcap, as others read them."""
+"""pcapng and classic pcap, as other programs read them."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ from tests.support.pcaps import (
 from tests.support.records import BLUE, HOST, NO_SOCKET, configured, tail
 
 TIME = f"{EPOCH // 10**9}.{EPOCH % 10**9:09}"
-WIDE = f"network namespace (inode {HOST})"
+HOST_TEXT = f"network namespace (inode {HOST})"
 
 
 def golden(folder: Path, flags: str = "", suffix: str = "pcapng") -> Path:
-    """One of each, in a file."""
+    """Write a file with packets of each kind."""
     path = folder / f"golden.{suffix}"
     config = configured(f"--output-pcap {path} --pcap-when every")
     with_rule = tail(config, nft=records.nft(12))
@@ -80,7 +80,7 @@ def golden(folder: Path, flags: str = "", suffix: str = "pcapng") -> Path:
     return path
 
 
-def test_tshark_reads_what_the_trace_knew(tmp_path: Path) -> None:
+def test_tshark_reads_packet_metadata(tmp_path: Path) -> None:
     found = fields(
         golden(tmp_path), "frame.time_epoch", "frame.interface_name", "frame.packet_flags",
         "frame.packet_id", "frame.drop_count", "frame.interface_queue", "frame.cap_len",
@@ -91,7 +91,7 @@ def test_tshark_reads_what_the_trace_knew(tmp_path: Path) -> None:
     start = "process=/usr/bin/ping pid=7 cpu=0 netns"
     assert [row[1:] for row in found] == [
         [
-            f"{WIDE}, no device", "0x00000002", "1", "0", "0", "20", "20", "raw:ip", "",
+            f"{HOST_TEXT}, no device", "0x00000002", "1", "0", "0", "20", "20", "raw:ip", "",
             f"func=__ip_local_out skb=0x1 {start}={HOST} type=function_call",
         ],
         [
@@ -116,7 +116,7 @@ def test_tshark_reads_what_the_trace_knew(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_the_file_says_what_it_is_of(tmp_path: Path) -> None:
+def test_section_and_interfaces(tmp_path: Path) -> None:
     section, *others = blocks(golden(tmp_path, "--pcap-snaplen 100 tcp port 80"))
     system = os.uname()
     assert options(section) == {
@@ -128,16 +128,16 @@ def test_the_file_says_what_it_is_of(tmp_path: Path) -> None:
     }
     interfaces = [block for block in others if block.startswith("Interface Description")]
     assert [options(block)["Interface Description"] for block in interfaces] == [
-        f"{WIDE}, no device",
-        f"{WIDE}, ifindex 3",
+        f"{HOST_TEXT}, no device",
+        f"{HOST_TEXT}, ifindex 3",
         f"network namespace blue (inode {BLUE}), ifindex 2",
-        f"{WIDE}, ifindex 2",
+        f"{HOST_TEXT}, ifindex 2",
     ]
     for block, link in zip(interfaces, ("RAW", "ETHERNET", "RAW", "ETHERNET"), strict=True):
         assert f"Link Type: {link}" in block and "Snap Length: 100" in block
         assert options(block)["Filter"].endswith("tcp port 80")
         assert "9" in options(block)["Timestamp Resolution"]
-    # Each stands just in front of its first packet.
+    # Each is just before its first packet.
     kinds = "".join(block[0] if block[0] in "E" else block.split()[1][0] for block in others)
     assert kinds == "DEDEDEDEESSSS"
 
@@ -161,18 +161,18 @@ def test_statistics_of_each_interface(tmp_path: Path) -> None:
     assert all({"Start Time", "End Time"} <= options(block).keys() for block in found)
 
 
-def test_what_is_lost_behind_the_last_packet_is_among_them(tmp_path: Path) -> None:
+def test_statistics_include_final_losses(tmp_path: Path) -> None:
     path = tmp_path / "lost.pcapng"
     with ExitStack() as stack:
         writer = Writer(f"--output-pcap {path}", stack)
         writer.show((captured_event(3, 1, 1), captured(first=True, dropped=3)))
         writer.output.close(writer.lost + 4)
-    told = options(blocks(path)[-1])
-    assert told["Number of Dropped Packets"] == "7"
-    assert told["Number of Received Packets"] == "8"
+    statistics = options(blocks(path)[-1])
+    assert statistics["Number of Dropped Packets"] == "7"
+    assert statistics["Number of Received Packets"] == "8"
 
 
-def test_capinfos_has_nothing_to_complain_of(tmp_path: Path) -> None:
+def test_capinfos_reads_pcapng(tmp_path: Path) -> None:
     report = tool("capinfos", golden(tmp_path))
     assert "Number of packets:   5\n" in report
     assert "nanoseconds (9)" in report
@@ -180,7 +180,7 @@ def test_capinfos_has_nothing_to_complain_of(tmp_path: Path) -> None:
     assert "Strict time order:   True" in report
 
 
-def test_every_packet_of_a_last_sight_is_there(tmp_path: Path) -> None:
+def test_last_event_is_written(tmp_path: Path) -> None:
     path = tmp_path / "last.pcapng"
     flags = f"--output-pcap {path} --pcap-when last"
     write(
@@ -194,8 +194,8 @@ def test_every_packet_of_a_last_sight_is_there(tmp_path: Path) -> None:
     assert row == [f"{TIME[:-1]}5", "7"]
 
 
-def test_what_no_name_and_no_argument_may_break(tmp_path: Path) -> None:
-    """An interface's name and a command line need not be UTF-8, and may be long."""
+def test_hostile_names_and_arguments(tmp_path: Path) -> None:
+    """They need not be UTF-8, and may be long."""
     path = tmp_path / "x.pcapng"
     with ExitStack() as stack:
         config = configured(f"--output-pcap {path}")
@@ -251,23 +251,26 @@ HERE = settings(max_examples=40, suppress_health_check=[HealthCheck.function_sco
 
 @HERE
 @given(pairs=PAIRS, snaplen=st.sampled_from((1, 33, 262144)))
-def test_scapy_reads_the_same_packets(tmp_path: Path, pairs: list[Pair], snaplen: int) -> None:
+def test_scapy_reads_pcapng(tmp_path: Path, pairs: list[Pair], snaplen: int) -> None:
     path = tmp_path / "some.pcapng"
     write(f"--output-pcap {path} --pcap-when every --pcap-snaplen {snaplen}", pairs)
     with closing(RawPcapNgReader(str(path))) as reader:
         found = list(reader)
     assert len(found) == len(pairs)
-    for (octets, seen), (record, told) in zip(found, pairs, strict=True):
-        assert told
+    for (octets, metadata), (record, capture) in zip(found, pairs, strict=True):
+        assert capture
         protocol = wire_fields.decode_flow(record.flow).protocol
-        expected = make_frame(told, protocol, snaplen)
-        assert (seen.linktype, octets, seen.wirelen) == expected
-        assert (seen.tshigh << 32 | seen.tslow, seen.tsresol) == (EPOCH + record.ktime, 10**9)
+        expected = make_frame(capture, protocol, snaplen)
+        assert (metadata.linktype, octets, metadata.wirelen) == expected
+        assert (metadata.tshigh << 32 | metadata.tslow, metadata.tsresol) == (
+            EPOCH + record.ktime,
+            10**9,
+        )
 
 
 @HERE
 @given(pairs=PAIRS, snaplen=st.sampled_from((1, 33, 262144)))
-def test_scapy_and_libpcap_read_the_same_classic(
+def test_scapy_and_libpcap_read_classic_pcap(
     tmp_path: Path, pairs: list[Pair], snaplen: int
 ) -> None:
     path = tmp_path / "some.pcap"
@@ -277,19 +280,19 @@ def test_scapy_and_libpcap_read_the_same_classic(
         found = list(reader)
     frames = [
         make_frame(
-            told, wire_fields.decode_flow(record.flow).protocol, snaplen, always_ethernet=True
+            capture, wire_fields.decode_flow(record.flow).protocol, snaplen, always_ethernet=True
         )
-        for record, told in pairs
-        if told
+        for record, capture in pairs
+        if capture
     ]
     times = [divmod(EPOCH + record.ktime, 10**9) for record, _ in pairs]
     assert [octets for octets, _ in found] == [each.data for each in frames]
-    assert [seen.wirelen for _, seen in found] == [each.length for each in frames]
-    assert [(seen.sec, seen.usec) for _, seen in found] == times
+    assert [metadata.wirelen for _, metadata in found] == [each.length for each in frames]
+    assert [(metadata.sec, metadata.usec) for _, metadata in found] == times
     assert [octets for _, _, octets in rpcap(str(path))] == [each.data for each in frames]
 
 
-def test_the_classic_format_to_the_byte(tmp_path: Path) -> None:
+def test_bytes_of_classic_pcap(tmp_path: Path) -> None:
     path = tmp_path / "one.pcap"
     pair = (captured_event(protocol=ARP, ktime=1), captured(REQUEST, 40, layer=3, first=True))
     write(f"--output-pcap {path} --pcap-snaplen 30", [pair])
@@ -302,7 +305,7 @@ def test_the_classic_format_to_the_byte(tmp_path: Path) -> None:
     )
 
 
-def test_tools_read_the_classic_format(tmp_path: Path) -> None:
+def test_tools_read_classic_pcap(tmp_path: Path) -> None:
     path = golden(tmp_path, suffix="pcap")
     assert [row[0] for row in fields(path, "frame.protocols")] == [
         "eth:ethertype:ip",
@@ -316,7 +319,7 @@ def test_tools_read_the_classic_format(tmp_path: Path) -> None:
     assert "Number of packets:   5\n" in report
 
 
-def test_a_file_without_a_packet_is_one(tmp_path: Path) -> None:
+def test_empty_file_is_valid(tmp_path: Path) -> None:
     for suffix in ("pcap", "pcapng"):
         path = tmp_path / f"none.{suffix}"
         write(f"--output-pcap {path}", [(captured_event(), None)])
@@ -324,9 +327,7 @@ def test_a_file_without_a_packet_is_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "is_loaded"), [("pcapng", False), ("pcap", True)])
-def test_scapy_is_there_only_where_classic_pcap_is_asked_for(
-    tmp_path: Path, suffix: str, is_loaded: bool
-) -> None:
+def test_only_classic_pcap_imports_scapy(tmp_path: Path, suffix: str, is_loaded: bool) -> None:
     script = (
         "import sys; import pypwru.cli.run; print('scapy' in sys.modules); "
         "from tests.support.pcaps import FRAME, captured, captured_event, write\n"

@@ -10,17 +10,17 @@ from rich.console import Console
 from pypwru.statistics.format import format_count
 from pypwru.statistics.top.drawing import render_screen
 from pypwru.statistics.top.view import TableView
-from tests.unit.statistics.test_summary import RECEIVED, SENT, sight, summed
+from tests.unit.statistics.test_summary import RECEIVED, SENT, make_event, summarize
 
 
 def drawn(width: int, table: str) -> list[str]:
     """The lines below the tabs."""
-    batch = [sight(SENT, at) for at in range(1, 1_200)] + [sight(RECEIVED, 123_456_789)]
+    batch = [make_event(SENT, at) for at in range(1, 1_200)] + [make_event(RECEIVED, 123_456_789)]
     view = TableView()
     view.handle_key(table)
     console = Console(file=io.StringIO(), width=width, height=24)
     with console.capture() as captured:
-        console.print(render_screen(summed(batch), view, 24))
+        console.print(render_screen(summarize(batch), view, 24))
     lines = captured.get().splitlines()
     assert all(len(line) <= width for line in lines)
     return [line for line in lines[3:] if line.strip()]

@@ -1,4 +1,4 @@
-"""When statistics are told and where; the file is whole, whatever happens."""
+"""Schedule, file and live table of statistics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pypwru.statistics.schedule import ReportSchedule
 from pypwru.statistics.summary import Summary
 from pypwru.statistics.tables import TABLES
 from pypwru.statistics.top.view import TableView
-from tests.unit.statistics.test_summary import RECEIVED, SENT, sight, summed
+from tests.unit.statistics.test_summary import RECEIVED, SENT, make_event, summarize
 
 
 @pytest.mark.parametrize(
@@ -37,14 +37,14 @@ def test_thousands_are_grouped() -> None:
     assert format_count(1234567) == "1,234,567"
 
 
-def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path: Path) -> None:
+def test_file_is_replaced_and_keeps_its_mode(tmp_path: Path) -> None:
     path, link = tmp_path / "stats.json", tmp_path / "link"
     link.symlink_to(path)
     path.write_text("old")
     path.chmod(0o640)
     reader = path.open()
     file = StatsFile(link)
-    assert path.read_text() == "old", "nothing is lost before there is something"
+    assert path.read_text() == "old", "it is kept until the first write"
     file.write("new")
     assert (reader.read(), path.read_text()) == ("old", "new")
     reader.close()
@@ -54,7 +54,7 @@ def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/dev/null", ".", "none/stats.json"])
-def test_what_cant_be_replaced_is_refused(
+def test_irreplaceable_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -63,35 +63,35 @@ def test_what_cant_be_replaced_is_refused(
     assert os.listdir(tmp_path) == []
 
 
-def test_reports_come_at_their_times_and_none_is_made_up_for() -> None:
+def test_late_reports_are_not_repeated() -> None:
     now = [0.0]
-    told: list[bool] = []
+    emitted: list[bool] = []
 
     def summary(is_final: bool) -> Summary:
-        told.append(is_final)
-        return summed([sight(SENT, 1)])
+        emitted.append(is_final)
+        return summarize([make_event(SENT, 1)])
 
     log = io.StringIO()
     reports = ReportSchedule(summary, None, True, 10, Log(log), lambda: now[0])
     for now[0], count in ((9, 0), (10, 1), (11, 1), (45, 2), (49, 2), (50, 3)):
         reports.emit_if_due()
-        assert len(told) == count
+        assert len(emitted) == count
     reports.emit(is_final=True)
-    assert told == [False] * 3 + [True]
+    assert emitted == [False] * 3 + [True]
     assert log.getvalue().count("Statistics at") == 4
 
 
 @pytest.mark.parametrize("has_text", [True, False])
-def test_a_file_and_a_report(tmp_path: Path, has_text: bool) -> None:
+def test_emit_writes_file_and_report(tmp_path: Path, has_text: bool) -> None:
     path, log = tmp_path / "stats.json", io.StringIO()
     ReportSchedule(
-        lambda _: summed([sight(SENT, 1)]), StatsFile(path), has_text, 0, Log(log)
+        lambda _: summarize([make_event(SENT, 1)]), StatsFile(path), has_text, 0, Log(log)
     ).emit()
     assert json.loads(path.read_text())["events"] == 1
     assert log.getvalue().count("Statistics at") == has_text
 
 
-def test_a_signal_that_is_kept_back_is_taken_and_kills_nobody() -> None:
+def test_blocked_signal_is_fetched() -> None:
     before = signal.getsignal(signal.SIGUSR1)
     try:
         with blocked_signals(signal.SIGUSR1) as take:
@@ -105,8 +105,8 @@ def test_a_signal_that_is_kept_back_is_taken_and_kills_nobody() -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_keys_choose_a_table_and_its_order() -> None:
-    summary = summed([sight(SENT, 1), sight(RECEIVED, 2), sight(RECEIVED, 3)])
+def test_keys_select_table_and_order() -> None:
+    summary = summarize([make_event(SENT, 1), make_event(RECEIVED, 2), make_event(RECEIVED, 3)])
     view = TableView()
     assert [row.function for row in view.rows(summary)] == ["ip_rcv", "ip_output"]
     assert all(map(view.handle_key, "n"))
@@ -116,12 +116,12 @@ def test_keys_choose_a_table_and_its_order() -> None:
     assert view.handle_key("4")
     assert view.table.title == "hops"
     assert view.handle_key("9") and view.handle_key("\x1b")
-    assert view.table.title == "hops", "that is no table"
+    assert view.table.title == "hops", "9 is no table"
     assert not view.handle_key("q")
 
 
-def test_no_key_is_too_much() -> None:
-    """Also digits that int() does not take, such as those of exponents."""
+def test_every_character_is_handled() -> None:
+    """Also digits that int() does not parse, such as superscripts."""
     view = TableView()
     for code in range(sys.maxunicode + 1):
         assert view.handle_key(chr(code)) == (chr(code) != "q")
@@ -130,7 +130,7 @@ def test_no_key_is_too_much() -> None:
     assert view.table is TABLES[1]
 
 
-def test_every_key_sorts_one_column_and_does_nothing_else() -> None:
+def test_sort_keys_are_unique() -> None:
     for table in TABLES:
         keys = [column.key for column in table.columns if column.key]
         assert len(set(keys)) == len(keys)

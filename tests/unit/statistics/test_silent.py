@@ -1,4 +1,4 @@
-"""Losses of which no event tells: counters of the kernel, before and after."""
+"""Losses without a drop event: growth of the kernel's counters."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DONE = struct.pack("=IHHII", 16, 3, 0, 1, 0)
         ("UdpNoPorts", 0),
     ],
 )
-def test_counters_have_nstats_names(name: str, number: int) -> None:
+def test_counters_have_names_of_nstat(name: str, number: int) -> None:
     assert netstat_counter(NETSTAT, name) == number
 
 
@@ -52,7 +52,7 @@ def link(name: str, kind: str, errors: int) -> bytes:
     return struct.pack("=IHHII", 16 + len(body), 16, 2, 1, 0) + body
 
 
-def test_devices_of_wireguard_have_errors() -> None:
+def test_rx_errors_of_wireguard_devices() -> None:
     links = link("wg0", "wireguard", 5) + link("eth0", "veth", 7) + link("office", "wireguard", 0)
     assert parse_rx_errors(links) == ({"wg0": 5, "office": 0}, False)
     assert parse_rx_errors(links + DONE)[1]
@@ -60,7 +60,7 @@ def test_devices_of_wireguard_have_errors() -> None:
     assert parse_rx_errors(b"") == ({}, False)
 
 
-def test_a_refused_dump_is_not_one_without_devices() -> None:
+def test_refused_dump_is_an_error() -> None:
     """The kernel's own NLMSG_ERROR, of a request for a device that does not exist."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as route:
         route.settimeout(10)
@@ -72,14 +72,14 @@ def test_a_refused_dump_is_not_one_without_devices() -> None:
     assert raised.value.errno == errno.ENODEV
 
 
-def test_this_machine_is_read() -> None:
+def test_counters_of_this_machine() -> None:
     found = loss_counters.read_loss_counters()
     text = Path("/proc/self/net/netstat").read_text()
     assert found["TcpExtListenDrops"] <= netstat_counter(text, "TcpExtListenDrops")
 
 
-class Machine:
-    """Its namespaces, of which this one can be read."""
+class FakeMachine:
+    """Namespaces, of which only that of the test can be read."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.inode = os.stat("/proc/self/ns/net").st_ino
@@ -88,7 +88,7 @@ class Machine:
         monkeypatch.setattr(silent, "run_in_namespace", self.refuse)
 
     def refuse(self, descriptor: int, work: object) -> dict[str, int]:
-        """As the kernel does without CAP_SYS_ADMIN."""
+        """Fail as the kernel does without CAP_SYS_ADMIN."""
         raise PermissionError(1, "Operation not permitted")
 
     def paths(self) -> Mapping[int, str]:
@@ -103,8 +103,8 @@ class Machine:
         return SilentLosses(netns, self.paths, self.read)
 
 
-def test_what_grew_is_told_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(monkeypatch)
+def test_grown_counters_have_a_sentence_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = FakeMachine(monkeypatch)
     machine.counters = {"TcpExtListenDrops": 4, "wg0 rx_errors": 1}
     losses = machine.losses()
     assert losses.sentences() == []
@@ -117,8 +117,8 @@ def test_what_grew_is_told_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "wg show" in errors
 
 
-def test_growth_is_unknown_without_a_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(monkeypatch)
+def test_growth_needs_initial_counters(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = FakeMachine(monkeypatch)
     machine.counters = {"TcpExtListenDrops": 4}
     machine.is_refused = True
     losses = machine.losses()
@@ -126,16 +126,16 @@ def test_growth_is_unknown_without_a_beginning(monkeypatch: pytest.MonkeyPatch) 
     assert losses.sentences() == []
 
 
-def test_only_the_namespace_that_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(monkeypatch)
+def test_only_traced_namespace_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = FakeMachine(monkeypatch)
     own, other = machine.losses(machine.inode), machine.losses(77)
     machine.counters = {"TcpExtListenDrops": 1}
     assert len(own.sentences()) == 1
     assert other.sentences() == []
 
 
-def test_sentences_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(monkeypatch)
+def test_sentences_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = FakeMachine(monkeypatch)
     losses = machine.losses()
     machine.counters = {f"wg{number} rx_errors": 1 for number in range(20)}
     assert len(losses.sentences()) == 9
