@@ -63,7 +63,8 @@ def _belongs(item: pytest.Item) -> bool:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """Run guests while tests run: one beside tests that are not the lab's, two afterwards."""
-    if session.config.option.collectonly or not results.possible():
+    options = session.config.option
+    if options.collectonly or options.setupplan or not results.possible():
         return (yield)
     needed = {(_kernel(item), _suite(item)) for item in session.items if _suite(item) in SUITES}
     plan = schedule.boots({pair for pair in needed if pair[0]}, tier())
