@@ -2,7 +2,9 @@
 
 Tables, chains and rules come from netlink dumps, texts from ``nft`` and ``iptables-nft-save``. The
 ruleset may change between them. A text still belongs to the rule with its handle, unless a
-``replace`` gave the handle to another rule: the kernel notifies of that (see monitor.py).
+``replace`` gave the handle to another rule: the kernel notifies of that (see monitor.py). Messages
+of chains and rules have only the name of their table, so a table that was created anew meanwhile is
+left out.
 """
 
 from __future__ import annotations
@@ -108,8 +110,12 @@ class RulesetLister:
                     return None
                 self._faults = []
                 dumps = [netfilter.dump(kind, consistent=False) for kind in _DUMP_KINDS]
+                # Deleted and created anew between the dumps, as by `flush ruleset` and a new table:
+                # the rules of the new table would be listed under the handle of the old one.
+                remaining = parse_ruleset(netfilter.dump(GET_TABLE, consistent=False), (), ())
                 with contextlib.suppress(InterruptedError):
                     tables = parse_ruleset(*dumps)
+                    tables = {handle: tables[handle] for handle in tables if handle in remaining}
                     texts, assigned_by_order = self._list_texts(tables, netfilter, start_generation)
                     ended = time.monotonic_ns()
                     end_generation = netfilter.generation()

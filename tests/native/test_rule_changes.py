@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 import pytest
 
+from pypwru.kernel.netlink import GET_TABLE, Message, NetfilterSocket
 from pypwru.nft import monitor
 from pypwru.nft import rule_service as rules_module
+from pypwru.nft.list_ruleset import RulesetLister
 from pypwru.nft.rule_service import RuleService
 from pypwru.nft.ruleset import ChainText, RuleText
 from tests.native.rule_places import PATIENCE, Place, known, place, until
@@ -116,6 +118,28 @@ def test_a_rule_replaced_before_the_first_question(here: Place, rules: RuleServi
     known(rules, here)
     assert rules.rule(here.inode, here.table(), 1, 2, at=early) is None
     assert rules.rule(here.inode, here.table(), 1, 2) == RuleText("drop", "")
+
+
+def test_a_table_created_anew_while_it_is_listed(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rules name their table, not its handle: those of the new one aren't the old one's."""
+    here.load('table inet t { chain c { tcp dport 22 drop comment "old"; }; }')
+    old, dump = here.table(), NetfilterSocket.dump
+
+    def dump_slowly(asked: NetfilterSocket, kind: int, *, consistent: bool = True) -> list[Message]:
+        found = dump(asked, kind, consistent=consistent)
+        if kind == GET_TABLE and here.table() == old:
+            here.load('flush ruleset; table inet t { chain c { accept comment "new"; }; }')
+        return found
+
+    monkeypatch.setattr(NetfilterSocket, "dump", dump_slowly)
+    with open(f"/run/netns/{here.name}") as file:
+        listing = RulesetLister().list(file.fileno(), -1)
+        assert listing and not listing.tables and not listing.texts and not listing.is_complete
+        listing = RulesetLister().list(file.fileno(), -1)
+    assert listing and listing.is_complete
+    assert listing.texts == {(here.table(), 1, 2): 'accept comment "new"'}
 
 
 def test_a_namespace_is_not_kept_from_ending(here: Place, rules: RuleService) -> None:
