@@ -144,12 +144,23 @@ class TextDelay:
         ]
 
     def _rules_in(self, batch: Sequence[RawRecord]) -> dict[RuleKey, int]:
+        """Return each rule of a batch with the time of its last nft event.
+
+        That isn't the time in its last record: a packet's later lines have the time of its verdict.
+        """
         nft, nft_time = self._nft, self._nft_time
-        event_times = {
-            tail[nft]: tail[nft_time] for _, _, _, _, tail in batch if tail[nft] != EMPTY_NFT
-        }
-        rule_times = ((self._texts.rule_key(part), when) for part, when in event_times.items())
-        return {rule: int.from_bytes(when, "little") for rule, when in rule_times if rule}
+        event_times: dict[bytes, int] = {}
+        for _, _, _, _, tail in batch:
+            part = tail[nft]
+            if part != EMPTY_NFT:
+                when = int.from_bytes(tail[nft_time], "little")
+                event_times[part] = max(when, event_times.get(part, 0))
+        rules: dict[RuleKey, int] = {}
+        for part, when in event_times.items():
+            rule = self._texts.rule_key(part)
+            if rule:
+                rules[rule] = max(when, rules.get(rule, 0))
+        return rules
 
     def _request_missing(self, rules: Mapping[RuleKey, int]) -> dict[RuleKey, int]:
         """Return the rules that have no text yet and weren't given up."""

@@ -107,6 +107,14 @@ def test_a_known_text_is_believed_once_the_kernel_has_told_of_changes() -> None:
     assert stage.later(1) == [[1]]
 
 
+def test_what_counts_is_the_last_time_at_which_a_rule_spoke() -> None:
+    """A packet that it judged earlier may have a line behind that, with the earlier time."""
+    stage = Stage(Known(_12="drop"))
+    assert stage.take(seen(1, 12), seen(2, 12, START - TOLD)) == []
+    assert stage.later(TOLD - 1) == []
+    assert stage.later(1) == [[1, 2]]
+
+
 def test_it_is_not_believed_while_there_is_more_to_hear() -> None:
     stage = Stage(Known(_12="drop"))
     stage.take(seen(1, 12))
