@@ -108,6 +108,8 @@ class RulesetLister:
                 start_generation, began = netfilter.generation(), time.monotonic_ns()
                 if start_generation == known_generation:
                     return None
+                # Its commit may still be in progress, and the rules those of the one before.
+                netfilter.wait_for_commit()
                 self._faults = []
                 dumps = [netfilter.dump(kind, consistent=False) for kind in _DUMP_KINDS]
                 # Deleted and created anew between the dumps, as by `flush ruleset` and a new table:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from pypwru.kernel.netlink import GET_TABLE, Message, NetfilterSocket
+from pypwru.kernel.netns import run_in_namespace
 from pypwru.nft import monitor
 from pypwru.nft import rule_service as rules_module
 from pypwru.nft.list_ruleset import RulesetLister
@@ -118,6 +119,34 @@ def test_a_rule_replaced_before_the_first_question(here: Place, rules: RuleServi
     known(rules, here)
     assert rules.rule(here.inode, here.table(), 1, 2, at=early) is None
     assert rules.rule(here.inode, here.table(), 1, 2) == RuleText("drop", "")
+
+
+def test_after_a_wait_the_kernel_has_told_of_all_commits_until_then(here: Place) -> None:
+    """The generation grows at the beginning of a commit, what is told of it comes at its end."""
+    lines = "\n".join(f"tcp dport {number + 1} counter drop" for number in range(3_000))
+    watch = monitor.RulesetMonitor()
+    with contextlib.closing(watch), open(f"/run/netns/{here.name}") as file:
+        watch.subscribe(here.inode, file.fileno())
+
+        def load_and_wait() -> None:
+            with NetfilterSocket() as netfilter:
+                for _ in range(5):
+                    before = netfilter.generation()
+                    loading = threading.Thread(
+                        target=here.load, args=(f"table ip t {{ chain c {{\n{lines}\n}}; }}",)
+                    )
+                    loading.start()
+                    until(lambda before=before: netfilter.generation() != before)  # type: ignore[misc]
+                    netfilter.wait_for_commit()
+                    turns = [watch.read()]
+                    while turns[-1].is_partial:
+                        assert len(turns) < 1_000
+                        turns.append(watch.read())
+                    assert turns[-1].generations == {here.inode: before + 1}
+                    loading.join()
+                    assert netfilter.generation() == before + 1, "an empty batch is no commit"
+
+        run_in_namespace(file.fileno(), load_and_wait)
 
 
 def test_a_table_created_anew_while_it_is_listed(
