@@ -52,7 +52,7 @@ class RulesetSnapshot(NamedTuple):
 
     Args:
         start_generation, generation: NFTA_GEN_ID of the ruleset when the listing began and when it
-            ended.
+            ended; all notifications up to the former had been sent before it began.
         tables: by handle, from netlink.
         texts: handles of a rule -> its text; without rules that have none.
         assigned_by_order: keys of ``texts`` that were assigned by the order of rules: wrong if a
@@ -105,11 +105,12 @@ class RulesetLister:
     def _list(self, known_generation: int) -> RulesetSnapshot | None:
         with NetfilterSocket() as netfilter:
             for _ in range(_MAX_ATTEMPTS):
-                start_generation, began = netfilter.generation(), time.monotonic_ns()
+                start_generation = netfilter.generation()
                 if start_generation == known_generation:
                     return None
                 # Its commit may still be in progress, and the rules those of the one before.
                 netfilter.wait_for_commit()
+                began = time.monotonic_ns()
                 self._faults = []
                 dumps = [netfilter.dump(kind, consistent=False) for kind in _DUMP_KINDS]
                 # Deleted and created anew between the dumps, as by `flush ruleset` and a new table:

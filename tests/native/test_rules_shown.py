@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from pypwru.kernel.netlink import NetfilterSocket
+from pypwru.kernel.netns_opener import NetnsOpener
 from pypwru.nft import text_delay
+from pypwru.nft.monitor import Changes, RulesetMonitor
 from pypwru.nft.rule_key import RuleTexts
 from pypwru.nft.rule_service import RuleService
 from pypwru.nft.service import NftSource
@@ -127,9 +130,7 @@ def test_a_rule_that_nobody_could_read_is_gone(here: Place) -> None:
 def test_after_a_reload_of_many_rules_lines_wait_for_their_texts(
     here: Place, rules: RuleService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        text_delay, "_TIMEOUT", text_delay._NOTIFICATION_DELAY
-    )  # no less: it would be let go untimed
+    monkeypatch.setattr(text_delay, "_TIMEOUT", 0)
     monkeypatch.setattr(text_delay, "_TIMEOUT_WHILE_LISTING", int(PATIENCE * 1e9))
     lines = "\n".join(f"tcp dport {n + 1} counter drop" for n in range(10_000))
     ruleset = f"flush ruleset\ntable ip t {{ chain c {{\n{lines}\n}}\n}}"
@@ -172,6 +173,92 @@ def test_a_rule_that_took_the_place_of_another_has_its_own_text(
         told += 1
     print(f"{told} of {len(texts)} texts known, 0 of another rule")
     assert GONE not in found[-1], "nothing has changed since"
+
+
+class Listener:
+    """What the kernel tells of changes, which a test may hold up or lose; and its generations."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_late = self.loses = False
+        self.asked = 0
+        read, generation = RulesetMonitor.read, NetfilterSocket.generation
+
+        def read_some(watch: RulesetMonitor) -> Changes:
+            nothing = Changes({}, {}, set())
+            if self.is_late:
+                return nothing
+            found = read(watch)
+            return nothing if self.loses else found
+
+        def count(netfilter: NetfilterSocket) -> int:
+            self.asked += 1
+            return generation(netfilter)
+
+        monkeypatch.setattr(RulesetMonitor, "read", read_some)
+        monkeypatch.setattr(NetfilterSocket, "generation", count)
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
+    monkeypatch.setattr(text_delay, "_TIMEOUT_WHILE_LISTING", int(PATIENCE * 1e9))
+    return Listener(monkeypatch)
+
+
+def test_however_late_the_kernel_tells_no_rule_has_the_text_of_another(
+    here: Place, rules: RuleService, listener: Listener
+) -> None:
+    here.load("table ip t { chain c { tcp dport 1 drop; }; }")
+    (each,) = here.handles()
+    shown = Shown(known(rules, here))
+    shown.take(shown.record(here, each))
+    assert shown.until(1) == [said(each[2], "tcp dport 1 drop")]
+    listener.is_late = True
+    here.load(f"replace rule ip t c handle {each[2]} tcp dport 2 drop")
+    shown.take(shown.record(here, each))
+    before = listener.asked
+
+    def asked_often() -> bool:
+        shown.take()
+        assert len(shown.lines) == 1, "which rule that was isn't known yet"
+        return listener.asked > before + 3
+
+    until(asked_often)
+    listener.is_late = False
+    assert shown.until(2)[1] == f"handle {each[2]}{GONE} drop"
+    known(rules, here)
+    shown.take(shown.record(here, each))
+    assert shown.until(3)[2] == said(each[2], "tcp dport 2 drop")
+
+
+def test_what_the_kernel_told_nobody_is_noticed(
+    here: Place, rules: RuleService, listener: Listener
+) -> None:
+    """As for lack of memory, without an error: only the generation has grown."""
+    here.load("table ip t { chain c { tcp dport 1 drop; }; }")
+    (each,) = here.handles()
+    shown = Shown(known(rules, here))
+    listener.loses = True
+    here.load(f"replace rule ip t c handle {each[2]} tcp dport 2 drop")
+    assert rules.poll()
+    listener.loses = False
+    shown.take(shown.record(here, each))
+    assert shown.until(1) == [f"handle {each[2]}{GONE} drop"]
+    shown.take(shown.record(here, each))
+    assert shown.until(2)[1] == said(each[2], "tcp dport 2 drop")
+
+
+def test_where_nobody_can_ask_for_changes_lines_wait_for_a_moment(
+    here: Place, rules: RuleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_delay, "_TIMEOUT_WHILE_LISTING", int(PATIENCE * 1e9))
+    here.load("table ip t { chain c { tcp dport 1 drop; }; }")
+    (each,) = here.handles()
+    shown = Shown(known(rules, here))
+    monkeypatch.setattr(NetnsOpener, "_try_open", lambda opener, inode: None)
+    shown.take(shown.record(here, each))
+    assert shown.lines == []
+    assert shown.until(1) == [said(each[2], "tcp dport 1 drop")]
+    assert rules._namespaces[here.inode].is_unreachable
 
 
 @pytest.mark.usefixtures("patient")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -34,6 +34,7 @@ class Known:
         self.partial = False
         self.read_until = 0
         self.waits: list[float] = []
+        self.waited_for: dict[int, int] = {}
 
     def rule(
         self, netns: int, table: int, chain: int, rule: int, at: int | None = None
@@ -42,8 +43,13 @@ class Known:
         self.asked.append((netns, table, chain, rule))
         return self.texts.get(rule)
 
-    def poll(self) -> bool:
-        return not self.partial
+    def is_current(self, netns: int, at: int) -> bool:
+        assert netns == HOST
+        return self.now >= at + TOLD and not self.partial
+
+    def wait_current(self, times: Mapping[int, int], timeout: float) -> bool:
+        self.waited_for = dict(times)
+        return True
 
     def is_listing_pending(self, netns: int, at: int) -> bool:
         assert netns == HOST
@@ -124,6 +130,20 @@ def test_it_is_not_believed_while_there_is_more_to_hear() -> None:
     assert stage.later(1) == [[1]]
 
 
+def test_while_changes_may_be_unknown_it_waits_five_seconds_and_is_shown_without_a_text() -> None:
+    """The text that is known may be that of the rule that had the handle before."""
+    stage = Stage(Known(_12="drop"))
+    stage.rules.partial = True
+    assert stage.take(seen(1, 12)) == []
+    assert stage.later(5 * SECOND - 1) == []
+    assert stage.later(1) == [[1]]
+    assert stage.times == [1]
+    stage.take(seen(2, 12, stage.rules.now))
+    stage.rules.partial = False
+    assert stage.later(TOLD) == [[2]]
+    assert stage.times == [1, START + 5 * SECOND]
+
+
 def test_a_rule_is_asked_for_as_soon_as_it_is_seen() -> None:
     stage = Stage(Known())
     stage.take(seen(1, 12), seen(2, 12), seen(3, 13))
@@ -196,3 +216,4 @@ def test_the_end_waits_for_texts_and_then_shows_everything() -> None:
     stage.take(seen(2, 13, START - TOLD))
     assert stage.finish() == [[1], [2]]
     assert stage.rules.waits == [1.0]
+    assert stage.rules.waited_for == {HOST: START - TOLD}
