@@ -202,6 +202,18 @@ class NetfilterSocket:
                     _raise_error(payload)
                     done += 1
 
+    def wait_for_commit(self) -> None:
+        """Wait until a commit in progress has ended: until all notifications of it were sent.
+
+        An empty batch waits for the commit mutex (``nf_tables_valid_genid()`` of
+        net/netfilter/nf_tables_api.c), which a commit holds until it has notified. It changes
+        nothing, and ``nf_tables_commit()`` doesn't count it.
+
+        Raises:
+            OSError: ENOBUFS, as of send(2).
+        """
+        self.create(())
+
     def _receive(self) -> bytes:
         datagram, _, flags, _ = self.socket.recvmsg(_RECV_SIZE)
         if flags & socket.MSG_TRUNC:

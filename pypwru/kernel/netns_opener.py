@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ def find_namespaces() -> dict[int, str]:
 
 
 class NetnsOpener:
-    """Opens network namespaces that a process is in, or that ``ip netns`` keeps.
+    """Opens network namespaces that a process is in, or that ``ip netns`` keeps; thread-safe.
 
     Args:
         find: returns inode -> path of every namespace.
@@ -51,16 +52,18 @@ class NetnsOpener:
 
     def __init__(self, find: Callable[[], dict[int, str]] = find_namespaces) -> None:
         self._find = find
+        self._scan_lock = threading.RLock()
         self._path_by_inode: dict[int, str] = {}
         self.next_scan = float("-inf")  # seconds, of the monotonic clock
 
     def scan(self) -> Iterable[int]:
         """Search for namespaces again and return their inodes."""
-        began = time.monotonic()
-        self._path_by_inode = self._find()
-        ended = time.monotonic()
-        self.next_scan = ended + _SCAN_PAUSE_FACTOR * (ended - began)
-        return self._path_by_inode
+        with self._scan_lock:
+            began = time.monotonic()
+            self._path_by_inode = self._find()
+            ended = time.monotonic()
+            self.next_scan = ended + _SCAN_PAUSE_FACTOR * (ended - began)
+            return self._path_by_inode
 
     def open(self, inode: int) -> int | None:
         """Return a new descriptor, owned by the caller; None if no path leads to the namespace.
@@ -72,9 +75,10 @@ class NetnsOpener:
         found = self._try_open(inode)
         if found is not None:
             return found
-        if time.monotonic() < self.next_scan:
-            raise BlockingIOError(11, os.strerror(11))
-        self.scan()
+        with self._scan_lock:
+            if time.monotonic() < self.next_scan:
+                raise BlockingIOError(11, os.strerror(11))
+            self.scan()
         return self._try_open(inode)
 
     def _try_open(self, inode: int) -> int | None:

@@ -2,7 +2,9 @@
 
 Tables, chains and rules come from netlink dumps, texts from ``nft`` and ``iptables-nft-save``. The
 ruleset may change between them. A text still belongs to the rule with its handle, unless a
-``replace`` gave the handle to another rule: the kernel notifies of that (see monitor.py).
+``replace`` gave the handle to another rule: the kernel notifies of that (see monitor.py). Messages
+of chains and rules have only the name of their table, so a table that was created anew meanwhile is
+left out.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class RulesetSnapshot(NamedTuple):
 
     Args:
         start_generation, generation: NFTA_GEN_ID of the ruleset when the listing began and when it
-            ended.
+            ended; all notifications up to the former had been sent before it began.
         tables: by handle, from netlink.
         texts: handles of a rule -> its text; without rules that have none.
         assigned_by_order: keys of ``texts`` that were assigned by the order of rules: wrong if a
@@ -103,13 +105,20 @@ class RulesetLister:
     def _list(self, known_generation: int) -> RulesetSnapshot | None:
         with NetfilterSocket() as netfilter:
             for _ in range(_MAX_ATTEMPTS):
-                start_generation, began = netfilter.generation(), time.monotonic_ns()
+                start_generation = netfilter.generation()
                 if start_generation == known_generation:
                     return None
+                # Its commit may still be in progress, and the rules those of the one before.
+                netfilter.wait_for_commit()
+                began = time.monotonic_ns()
                 self._faults = []
                 dumps = [netfilter.dump(kind, consistent=False) for kind in _DUMP_KINDS]
+                # Deleted and created anew between the dumps, as by `flush ruleset` and a new table:
+                # the rules of the new table would be listed under the handle of the old one.
+                remaining = parse_ruleset(netfilter.dump(GET_TABLE, consistent=False), (), ())
                 with contextlib.suppress(InterruptedError):
                     tables = parse_ruleset(*dumps)
+                    tables = {handle: tables[handle] for handle in tables if handle in remaining}
                     texts, assigned_by_order = self._list_texts(tables, netfilter, start_generation)
                     ended = time.monotonic_ns()
                     end_generation = netfilter.generation()

@@ -8,6 +8,8 @@ from pypwru.nft.record import RuleKey, decode_rule_key
 from pypwru.nft.ruleset import elide_sets
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pypwru.nft.ruleset import RuleText
 
 
@@ -30,8 +32,21 @@ class RuleLookup(Protocol):
             at: ns of CLOCK_MONOTONIC; None: now.
         """
 
-    def poll(self) -> bool:
-        """Read pending notifications of ruleset changes; return False if more are pending."""
+    def is_current(self, netns: int, at: int) -> bool:
+        """Return whether all changes up to a time are known; until then ``rule`` may be wrong.
+
+        Args:
+            netns: inode of the network namespace.
+            at: ns of CLOCK_MONOTONIC.
+        """
+
+    def wait_current(self, times: Mapping[int, int], timeout: float) -> bool:
+        """Wait until all changes up to given times are known; return False on time-out.
+
+        Args:
+            times: inode of a network namespace -> ns of CLOCK_MONOTONIC.
+            timeout: seconds.
+        """
 
     def is_listing_pending(self, netns: int, at: int) -> bool:
         """Return whether a listing is running or due, and the last one ended before ``at``.

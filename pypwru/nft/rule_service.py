@@ -15,22 +15,25 @@ from typing import TYPE_CHECKING
 
 from pypwru.fds import closing_fd
 from pypwru.kernel.netns_opener import NetnsOpener
+from pypwru.nft.generations import GenerationReader
 from pypwru.nft.list_ruleset import RulesetLister, RulesetSnapshot
 from pypwru.nft.monitor import RulesetMonitor
 from pypwru.nft.rule_history import RuleHistory
 from pypwru.nft.ruleset import ChainText, RuleText
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _NEVER, _NOW = float("inf"), float("-inf")
 # Pause after a listing: at least so many seconds, to batch further changes; and so many times the
 # duration of the listing, to limit the use of CPU.
 _MIN_PAUSE = 0.01
 _PAUSE_FACTOR = 3
-# ns from a commit's taking effect to its notification's being readable, even on a busy machine.
-_MAX_NOTIFY_DELAY = 1_000_000_000
-_NOTIFY_TIMEOUT = 0.1  # seconds, the same in most cases
+# ns from a commit's taking effect to its notification's being readable: in most cases, and at most.
+# These are assumptions, for namespaces whose generation can't be read.
+_NOTIFY_DELAY, _MAX_NOTIFY_DELAY = 100_000_000, 1_000_000_000
+_NOTIFY_TIMEOUT = 0.1  # seconds of waiting for notifications of a listed generation
+_CURRENT_POLL = 0.01  # seconds between looks of wait_current
 _RETRY_INTERVAL = 1.0  # seconds between listings for handles that the last one didn't have
 _LOAD_POLL_INTERVAL = 0.5  # seconds between checks whether nf_tables is loaded
 _NO_GENERATION = -1  # instead of a generation
@@ -41,7 +44,11 @@ class _NamespaceState:
 
     def __init__(self) -> None:
         self.history = RuleHistory()
-        self.last_generation = _NO_GENERATION  # the last generation that was notified
+        # All notifications up to this generation are processed; none if some were lost since.
+        self.last_generation = _NO_GENERATION
+        # All commits that took effect before are in the history; ns, CLOCK_MONOTONIC.
+        self.current_until = 0
+        self.is_unreachable = False  # its generation can't be read
         self.last_rule_generation = (
             _NO_GENERATION  # the last one with changes of tables, chains or rules
         )
@@ -49,6 +56,28 @@ class _NamespaceState:
         self.due = _NEVER  # when to list the rules
         self.last_listing = _NOW  # when the last listing began
         self.not_before = _NOW  # no listing before this
+
+    def confirm(self, generation: int, moment: int) -> bool:
+        """Extend ``current_until`` to ``moment`` if all commits up to ``generation`` are processed.
+
+        Args:
+            generation: of the ruleset, read after ``moment``.
+            moment: ns, CLOCK_MONOTONIC.
+        """
+        is_processed = generation <= self.last_generation
+        if is_processed:
+            self.current_until = max(self.current_until, moment)
+        return is_processed
+
+    def earliest_change(self, processed_until: int) -> int:
+        """Return the earliest time at which a commit took effect that is notified of now; ns.
+
+        Args:
+            processed_until: until then all notifications were processed before; ns.
+        """
+        if not self.is_unreachable:
+            return self.current_until
+        return max(self.current_until, processed_until - _MAX_NOTIFY_DELAY)
 
     def due_time(self) -> float:
         return max(self.due, self.not_before)
@@ -95,6 +124,7 @@ class RuleService:
         self._processed_until = 0  # all notifications up to then are processed; ns, CLOCK_MONOTONIC
         self._wake_fd = -1  # an eventfd
         self._thread: threading.Thread | None = None
+        self._generations: GenerationReader | None = None
         self._listing_inode = 0  # inode of the namespace whose rules are being listed; 0 for none
         self._stop = False
 
@@ -104,6 +134,7 @@ class RuleService:
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="pypwru-rules", daemon=True)
         self._thread.start()
+        self._generations = GenerationReader(self._opener.open, self._process_generation)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -120,6 +151,9 @@ class RuleService:
         os.eventfd_write(self._wake_fd, 1)
         self._thread.join()
         self._thread = None
+        if self._generations is not None:
+            self._generations.close()
+            self._generations = None
         os.close(self._wake_fd)
         if self._monitor is not None:
             self._monitor.close()
@@ -215,6 +249,57 @@ class RuleService:
                 return False
             return self._listing_inode == netns or namespace.due < _NEVER
 
+    def is_current(self, netns: int, at: int) -> bool:
+        """Return whether all changes up to ``at`` are known; if not, the generation is read, soon.
+
+        Otherwise a look-up may return the rule that had the handles before. Where the generation
+        can't be read, changes count as known a tenth of a second later. Never waits.
+
+        Args:
+            netns: inode of the namespace.
+            at: ns, CLOCK_MONOTONIC.
+        """
+        with self._condition:
+            namespace = self._namespaces.get(netns)
+            # Without a last generation, rules weren't listed yet, or not since notifications were
+            # lost: a look-up has no result for a later time than `current_until`.
+            if (
+                namespace is None
+                or self._generations is None
+                or at <= namespace.current_until
+                or namespace.last_generation == _NO_GENERATION
+            ):
+                return True
+            self._generations.request(netns)
+            is_late = time.monotonic_ns() >= at + _NOTIFY_DELAY
+            return namespace.is_unreachable and is_late and self.poll()
+
+    def wait_current(self, times: Mapping[int, int], timeout: float) -> bool:
+        """Wait until all changes up to given times are known; False after ``timeout`` seconds.
+
+        Args:
+            times: inode of a namespace -> ns, CLOCK_MONOTONIC.
+            timeout: seconds.
+        """
+        end = time.monotonic() + timeout
+        with self._condition:
+            while [netns for netns, at in times.items() if not self.is_current(netns, at)]:
+                if time.monotonic() >= end:
+                    return False
+                self._condition.wait(_CURRENT_POLL)
+            return True
+
+    def _process_generation(self, inode: int, moment: int, generation: int | None) -> None:
+        self.poll()
+        with self._condition:
+            namespace = self._namespaces.get(inode)
+            if namespace is None or self._stop:
+                return
+            namespace.is_unreachable = generation is None
+            if generation is not None and not namespace.confirm(generation, moment):
+                self.request(inode)  # a listing ends this, even if no notification comes
+            self._condition.notify_all()
+
     def relist(self, timeout: float) -> bool:
         """List all requested namespaces again and wait; False after ``timeout`` seconds."""
         with self._condition:
@@ -241,7 +326,7 @@ class RuleService:
                 return True
             began = time.monotonic_ns()
             changes = self._monitor.read()
-            start, end = self._processed_until - _MAX_NOTIFY_DELAY, time.monotonic_ns()
+            end = time.monotonic_ns()
             for inode in changes.deleted_namespaces:  # and may soon be reused
                 self._namespaces.pop(inode, None)
             for inode, namespace in self._namespaces.items():
@@ -250,10 +335,12 @@ class RuleService:
                 )
                 for commit in changes.commits.get(inode, ()):
                     namespace.last_rule_generation = commit.generation
+                    start = namespace.earliest_change(self._processed_until)
                     namespace.history.record_commit(commit, start, end)
                     self.revision += bool(commit.replaced)
                 if changes.has_overflowed:
                     namespace.last_generation = _NO_GENERATION
+                    start = namespace.earliest_change(self._processed_until)
                     namespace.history.mark_uncertain(start, end)
                 if namespace.is_requested and (changes.has_overflowed or inode in changes.commits):
                     namespace.due = _NOW
@@ -336,12 +423,14 @@ class RuleService:
         with closing_fd(descriptor):
             if self._subscribe(inode, descriptor) is not namespace:
                 return _NEVER
-            began = time.monotonic_ns()
-            listing = self._lister.list(descriptor, namespace.history.generation)
+            began, known_generation = time.monotonic_ns(), namespace.history.generation
+            listing = self._lister.list(descriptor, known_generation)
         if listing is None:
             namespace.history.extend_validity(began)
+            with self._condition:
+                namespace.confirm(known_generation, began)
             return _NEVER
-        self.poll()
+        self._catch_up(namespace, listing, began)
         if not listing.is_complete:
             listing = self._without_uncertain_texts(listing, namespace)
         if listing.is_complete:
@@ -350,6 +439,31 @@ class RuleService:
         namespace.history.add_snapshot(listing)
         self.revision += 1
         return _NEVER if listing.is_complete else _NOW
+
+    def _catch_up(self, namespace: _NamespaceState, listing: RulesetSnapshot, moment: int) -> None:
+        """Process all notifications up to the first generation of a listing.
+
+        All of them were sent before the listing began.
+
+        Args:
+            namespace: that was listed.
+            listing: of it.
+            moment: before the first generation was read; ns, CLOCK_MONOTONIC.
+
+        Raises:
+            InterruptedError: there are too many.
+        """
+        generation, end = listing.start_generation, time.monotonic() + _NOTIFY_TIMEOUT
+        while not self.poll() and namespace.last_generation < generation:
+            if time.monotonic() > end:
+                raise InterruptedError(4, os.strerror(4))
+            time.sleep(0.001)
+        with self._condition:
+            if namespace.last_generation < generation:
+                if namespace.last_generation != _NO_GENERATION:  # some were lost
+                    namespace.history.mark_uncertain(namespace.current_until, listing.began)
+                namespace.last_generation = generation
+            namespace.confirm(generation, moment)
 
     def _without_uncertain_texts(
         self, listing: RulesetSnapshot, namespace: _NamespaceState

@@ -1,8 +1,9 @@
 """The delay of batches, in their order, until the texts of their rules are known.
 
-Another thread lists the rules while the ring is read on, and batches queue here meanwhile. A batch
-waits for one second at most, or for five while a listing is running; then its rules are printed
-without their texts.
+Another thread lists the rules while the ring is read on, and batches queue here meanwhile. A known
+text may be that of the rule that had the handle before, so a batch waits until all changes up to
+its events are known, too. It waits for one second at most, or for five while a listing is running
+or changes may be unknown; then its rules are printed without their texts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pypwru.nft.record import EMPTY_NFT, NFT_TIME, RuleKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pypwru.nft.rule_key import RuleTexts
     from pypwru.wire.layout import RecordLayout
@@ -22,11 +23,9 @@ if TYPE_CHECKING:
 
 _MAX_RECORDS = 1 << 16  # records
 _TIMEOUT = 1_000_000_000  # ns
-_TIMEOUT_WHILE_LISTING = 5_000_000_000  # ns, while a listing of their namespace is running or due
+# ns, while a listing of their namespace is running or due, or changes may be unknown.
+_TIMEOUT_WHILE_LISTING = 5_000_000_000
 _MAX_GIVEN_UP = 1 << 12  # rules whose texts didn't come in time
-# ns. A commit takes effect up to 100 ms before its notification is read. Until then a reused handle
-# would resolve to the old rule, so events wait this long.
-_NOTIFICATION_DELAY = 100_000_000
 _BOOT_TIME = NFT_TIME.pack(1)
 
 
@@ -36,15 +35,15 @@ class _DelayedBatch(NamedTuple):
     Args:
         batch: its records.
         rules: rule -> time of its last nft event in the batch.
-        not_before: the earliest release: notifications of all earlier commits have been read by
-            then.
-        deadline: the latest release, unless a listing of missing texts is running or due.
+        last_times: inode of a namespace -> time of its last nft event of a rule in the batch.
+        deadline: the latest release, unless a listing of missing texts is running or due, or
+            changes before the events may be unknown.
         hard_deadline: the latest release in any case.
     """
 
     batch: Sequence[RawRecord]
     rules: dict[RuleKey, int]
-    not_before: int
+    last_times: dict[int, int]
     deadline: int
     hard_deadline: int
 
@@ -85,48 +84,61 @@ class TextDelay:
         if batch:
             rules = self._rules_in(batch)
             self._request_missing(rules)  # the look-up of an unknown rule requests a listing
-            not_before = max(rules.values(), default=0) + _NOTIFICATION_DELAY
+            times = _last_times((netns, at) for (netns, *_), at in rules.items())
             deadline, hard_deadline = now + _TIMEOUT, now + _TIMEOUT_WHILE_LISTING
-            self._delayed.append(_DelayedBatch(batch, rules, not_before, deadline, hard_deadline))
+            self._delayed.append(_DelayedBatch(batch, rules, times, deadline, hard_deadline))
             self._records += len(batch)
+            self._is_current(self._delayed[-1])  # asks the kernel, if need be
         return self._release(now)
 
     def finish(self) -> list[Sequence[RawRecord]]:
         """Return all queued batches at the end of a run; waits for texts one second at most."""
         if not self._delayed:
             return []
-        self._texts.rules.relist(_TIMEOUT / 1e9)
-        time.sleep(max(self._delayed[-1].not_before - self._clock(), 0) / 1e9)
+        end = self._clock() + _TIMEOUT
+        times = _last_times(item for each in self._delayed for item in each.last_times.items())
+        self._texts.rules.wait_current(times, _TIMEOUT / 1e9)
+        self._texts.rules.relist((end - self._clock()) / 1e9)
         return self._release(self._clock() + _TIMEOUT_WHILE_LISTING)
 
     def _release(self, now: int) -> list[Sequence[RawRecord]]:
         released: list[Sequence[RawRecord]] = []
-        is_current = not self._delayed or self._texts.rules.poll()
         while self._delayed:
             first = self._delayed[0]
+            # First this: a change that becomes known may make a text missing.
+            is_current = self._is_current(first)
             missing = self._request_missing(first.rules)
-            if self._may_wait(first, missing, now):
-                if missing or now < first.not_before or not is_current:
+            if self._may_wait(first, missing, is_current, now):
+                if missing or not is_current:
                     break
             else:
                 self._give_up(missing)
             self._delayed.popleft()
             self._records -= len(first.batch)
-            released.append(
-                first.batch if now >= first.not_before else self._without_time(first.batch)
-            )
+            released.append(first.batch if is_current else self._without_time(first.batch))
         return released
 
-    def _may_wait(self, first: _DelayedBatch, missing: Mapping[RuleKey, int], now: int) -> bool:
+    def _is_current(self, delayed: _DelayedBatch) -> bool:
+        """Return whether all changes up to the events of a batch are known."""
+        is_current, times = self._texts.rules.is_current, delayed.last_times
+        # Of each namespace, also behind one that isn't: each is asked from then on.
+        return not [netns for netns, at in times.items() if not is_current(netns, at)]
+
+    def _may_wait(
+        self, first: _DelayedBatch, missing: Mapping[RuleKey, int], is_current: bool, now: int
+    ) -> bool:
         """Return whether the first batch may still wait.
 
         Args:
             first: the oldest batch.
             missing: its rules without text, each with the time of its last event.
+            is_current: all changes up to its events are known.
             now: ns of CLOCK_MONOTONIC.
         """
         if self._records > _MAX_RECORDS or now >= first.hard_deadline:
             return False
+        if not is_current:
+            return True
         is_listing_pending = self._texts.rules.is_listing_pending
         return now < first.deadline or any(
             is_listing_pending(rule[0], at) for rule, at in missing.items()
@@ -144,12 +156,23 @@ class TextDelay:
         ]
 
     def _rules_in(self, batch: Sequence[RawRecord]) -> dict[RuleKey, int]:
+        """Return each rule of a batch with the time of its last nft event.
+
+        That isn't the time in its last record: a packet's later lines have the time of its verdict.
+        """
         nft, nft_time = self._nft, self._nft_time
-        event_times = {
-            tail[nft]: tail[nft_time] for _, _, _, _, tail in batch if tail[nft] != EMPTY_NFT
-        }
-        rule_times = ((self._texts.rule_key(part), when) for part, when in event_times.items())
-        return {rule: int.from_bytes(when, "little") for rule, when in rule_times if rule}
+        event_times: dict[bytes, int] = {}
+        for _, _, _, _, tail in batch:
+            part = tail[nft]
+            if part != EMPTY_NFT:
+                when = int.from_bytes(tail[nft_time], "little")
+                event_times[part] = max(when, event_times.get(part, 0))
+        rules: dict[RuleKey, int] = {}
+        for part, when in event_times.items():
+            rule = self._texts.rule_key(part)
+            if rule:
+                rules[rule] = max(when, rules.get(rule, 0))
+        return rules
 
     def _request_missing(self, rules: Mapping[RuleKey, int]) -> dict[RuleKey, int]:
         """Return the rules that have no text yet and weren't given up."""
@@ -174,3 +197,15 @@ class TextDelay:
             self._given_up.clear()
         revision = self._texts.rules.revision
         self._given_up |= {rule: (at, revision) for rule, at in rules.items()}
+
+
+def _last_times(times: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """Return the last time of each namespace.
+
+    Args:
+        times: inodes of namespaces, each with a time.
+    """
+    last: dict[int, int] = {}
+    for netns, at in times:
+        last[netns] = max(at, last.get(netns, 0))
+    return last

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from pypwru.kernel.netlink import NetfilterSocket
+from pypwru.kernel.netns_opener import NetnsOpener
 from pypwru.nft import text_delay
+from pypwru.nft.monitor import Changes, RulesetMonitor
 from pypwru.nft.rule_key import RuleTexts
 from pypwru.nft.rule_service import RuleService
 from pypwru.nft.service import NftSource
@@ -136,9 +139,7 @@ def test_rule_deleted_before_start_has_no_text(here: RuleNamespace) -> None:
 def test_events_wait_for_texts_after_reload(
     here: RuleNamespace, rules: RuleService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        text_delay, "_TIMEOUT", text_delay._NOTIFICATION_DELAY
-    )  # no less: the event would be released without a time
+    monkeypatch.setattr(text_delay, "_TIMEOUT", 0)
     monkeypatch.setattr(text_delay, "_TIMEOUT_WHILE_LISTING", int(TIMEOUT * 1e9))
     lines = "\n".join(f"tcp dport {n + 1} counter drop" for n in range(10_000))
     ruleset = f"flush ruleset\ntable ip t {{ chain c {{\n{lines}\n}}\n}}"
@@ -179,6 +180,92 @@ def test_replacing_rule_has_own_text(here: RuleNamespace, rules: RuleService) ->
         texts_found += 1
     print(f"{texts_found} of {len(texts)} texts known, 0 of another rule")
     assert GONE not in found[-1], "nothing has changed since"
+
+
+class DelayedMonitor:
+    """Notifications that a test may hold up or lose, and readings of the generation."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_stopped = self.loses_changes = False
+        self.readings = 0
+        read, generation = RulesetMonitor.read, NetfilterSocket.generation
+
+        def read_some(subscriber: RulesetMonitor) -> Changes:
+            nothing = Changes({}, {}, set())
+            if self.is_stopped:
+                return nothing
+            found = read(subscriber)
+            return nothing if self.loses_changes else found
+
+        def count(netfilter: NetfilterSocket) -> int:
+            self.readings += 1
+            return generation(netfilter)
+
+        monkeypatch.setattr(RulesetMonitor, "read", read_some)
+        monkeypatch.setattr(NetfilterSocket, "generation", count)
+
+
+@pytest.fixture
+def monitor(monkeypatch: pytest.MonkeyPatch) -> DelayedMonitor:
+    monkeypatch.setattr(text_delay, "_TIMEOUT_WHILE_LISTING", int(TIMEOUT * 1e9))
+    return DelayedMonitor(monkeypatch)
+
+
+def test_late_notification_gives_no_wrong_text(
+    here: RuleNamespace, rules: RuleService, monitor: DelayedMonitor
+) -> None:
+    here.load("table ip t { chain c { tcp dport 1 drop; }; }")
+    (each,) = here.handles()
+    shown = RenderedRun(list_rules(rules, here))
+    shown.take(shown.record(here, each))
+    assert shown.until(1) == [line_of(each[2], "tcp dport 1 drop")]
+    monitor.is_stopped = True
+    here.load(f"replace rule ip t c handle {each[2]} tcp dport 2 drop")
+    shown.take(shown.record(here, each))
+    before = monitor.readings
+
+    def has_been_read_often() -> bool:
+        shown.take()
+        assert len(shown.lines) == 1, "the rule is not known yet"
+        return monitor.readings > before + 3
+
+    until(has_been_read_often)
+    monitor.is_stopped = False
+    assert shown.until(2)[1] == f"handle {each[2]}{GONE} drop"
+    list_rules(rules, here)
+    shown.take(shown.record(here, each))
+    assert shown.until(3)[2] == line_of(each[2], "tcp dport 2 drop")
+
+
+def test_lost_notification_is_noticed(
+    here: RuleNamespace, rules: RuleService, monitor: DelayedMonitor
+) -> None:
+    """As for lack of memory, without an error: only the generation has grown."""
+    here.load("table ip t { chain c { tcp dport 1 drop; }; }")
+    (each,) = here.handles()
+    shown = RenderedRun(list_rules(rules, here))
+    monitor.loses_changes = True
+    here.load(f"replace rule ip t c handle {each[2]} tcp dport 2 drop")
+    assert rules.poll()
+    monitor.loses_changes = False
+    shown.take(shown.record(here, each))
+    assert shown.until(1) == [f"handle {each[2]}{GONE} drop"]
+    shown.take(shown.record(here, each))
+    assert shown.until(2)[1] == line_of(each[2], "tcp dport 2 drop")
+
+
+def test_lines_wait_where_namespace_is_unreachable(
+    here: RuleNamespace, rules: RuleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_delay, "_TIMEOUT_WHILE_LISTING", int(TIMEOUT * 1e9))
+    here.load("table ip t { chain c { tcp dport 1 drop; }; }")
+    (each,) = here.handles()
+    shown = RenderedRun(list_rules(rules, here))
+    monkeypatch.setattr(NetnsOpener, "_try_open", lambda opener, inode: None)
+    shown.take(shown.record(here, each))
+    assert shown.lines == []
+    assert shown.until(1) == [line_of(each[2], "tcp dport 1 drop")]
+    assert rules._namespaces[here.inode].is_unreachable
 
 
 @pytest.mark.usefixtures("without_text_timeout")

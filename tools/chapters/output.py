@@ -98,8 +98,9 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         "iptables with iptables-nft-save and its like. A set of more than 200 characters is shown "
         "as { 3000 elements }. The chain of a rule that has rules of its own (jump { ... }) is "
         'named after the rule, as in "inet filter input#9", where texts are read, and else '
-        "__chain1. For all this, lines wait for a tenth of a second, and where a text isn't known "
-        "yet for one second at most, or five while rules are being read. A rule that was deleted "
+        "__chain1. For all this, lines wait until all changes of rules up to their time are known, "
+        "about a tenth of a second, and where a text isn't known yet for one second at most, or "
+        "five while rules are being read. A rule that was deleted "
         "before it could be read is (text unknown), or null, and never has the text of another.",
         "--filter-nft-verdict, -table, -chain, -handle and -text choose among the packets that "
         "match the other filters: a packet is shown, with its whole path, when one rule or policy "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +47,10 @@ class FakeRules:
         found = records.RULES.get(rule) if at != 99 else None
         return RuleText(*found) if found else None
 
-    def poll(self) -> bool:
+    def is_current(self, netns: int, at: int) -> bool:
+        return True
+
+    def wait_current(self, times: Mapping[int, int], timeout: float) -> bool:
         return True
 
     def is_listing_pending(self, netns: int, at: int) -> bool:

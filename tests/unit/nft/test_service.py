@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pypwru.nft.rule_key import RuleTexts
 from pypwru.nft.ruleset import ChainText, RuleText
 from pypwru.nft.service import NO_NFT_SOURCE, NftSource, name_bound_chains
@@ -37,7 +39,10 @@ class SlowRules:
     ) -> RuleText | None:
         return None
 
-    def poll(self) -> bool:
+    def is_current(self, netns: int, at: int) -> bool:
+        return True
+
+    def wait_current(self, times: Mapping[int, int], timeout: float) -> bool:
         return True
 
     def is_listing_pending(self, netns: int, at: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -34,6 +34,7 @@ class FakeRules:
         self.has_unread = False
         self.listing_until = 0
         self.waits: list[float] = []
+        self.waited_for: dict[int, int] = {}
 
     def rule(
         self, netns: int, table: int, chain: int, rule: int, at: int | None = None
@@ -42,8 +43,13 @@ class FakeRules:
         self.requested.append((netns, table, chain, rule))
         return self.texts.get(rule)
 
-    def poll(self) -> bool:
-        return not self.has_unread
+    def is_current(self, netns: int, at: int) -> bool:
+        assert netns == HOST
+        return self.now >= at + NOTIFIED and not self.has_unread
+
+    def wait_current(self, times: Mapping[int, int], timeout: float) -> bool:
+        self.waited_for = dict(times)
+        return True
 
     def is_listing_pending(self, netns: int, at: int) -> bool:
         assert netns == HOST
@@ -107,6 +113,14 @@ def test_known_text_waits_for_notifications() -> None:
     assert stage.later(1) == [[1]]
 
 
+def test_batch_waits_for_last_event_of_rule() -> None:
+    """A packet's later events have the time of its verdict."""
+    stage = DelayStage(FakeRules(_12="drop"))
+    assert stage.take(nft_event(1, 12), nft_event(2, 12, START - NOTIFIED)) == []
+    assert stage.later(NOTIFIED - 1) == []
+    assert stage.later(1) == [[1, 2]]
+
+
 def test_unread_notifications_delay() -> None:
     stage = DelayStage(FakeRules(_12="drop"))
     stage.take(nft_event(1, 12))
@@ -114,6 +128,20 @@ def test_unread_notifications_delay() -> None:
     assert stage.later(NOTIFIED) == []
     stage.rules.has_unread = False
     assert stage.later(1) == [[1]]
+
+
+def test_unknown_changes_delay_five_seconds() -> None:
+    """The text may be that of the rule that had the handle before."""
+    stage = DelayStage(FakeRules(_12="drop"))
+    stage.rules.has_unread = True
+    assert stage.take(nft_event(1, 12)) == []
+    assert stage.later(5 * SECOND - 1) == []
+    assert stage.later(1) == [[1]]
+    assert stage.times == [1]
+    stage.take(nft_event(2, 12, stage.rules.now))
+    stage.rules.has_unread = False
+    assert stage.later(NOTIFIED) == [[2]]
+    assert stage.times == [1, START + 5 * SECOND]
 
 
 def test_rule_is_requested_at_once() -> None:
@@ -188,3 +216,4 @@ def test_finish_waits_once_for_texts() -> None:
     stage.take(nft_event(2, 13, START - NOTIFIED))
     assert stage.finish() == [[1], [2]]
     assert stage.rules.waits == [1.0]
+    assert stage.rules.waited_for == {HOST: START - NOTIFIED}
