@@ -1,4 +1,4 @@
-"""Which namespaces are asked for their generation when; what the kernel says is in tests/native."""
+"""When the generation of a namespace is read; tests/native reads it from the kernel."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ import pytest
 from pypwru.nft import generations
 from pypwru.nft.generations import GenerationReader
 
-PATIENCE = 30.0
-Said = queue.Queue[tuple[int, int, int | None]]
+TIMEOUT = 30.0
+Reports = queue.Queue[tuple[int, int, int | None]]
 
 
 @pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generations, "_INTERVAL", 0.001)
 
 
 @contextmanager
-def reader(open_netns: Callable[[int], int | None]) -> Iterator[tuple[GenerationReader, Said]]:
-    said: Said = queue.Queue()
+def reader(open_netns: Callable[[int], int | None]) -> Iterator[tuple[GenerationReader, Reports]]:
+    reports: Reports = queue.Queue()
     threads = threading.active_count()
-    made = GenerationReader(open_netns, lambda *answer: said.put(answer))
+    made = GenerationReader(open_netns, lambda *report: reports.put(report))
     with contextlib.closing(made):
-        yield made, said
+        yield made, reports
     assert threading.active_count() == threads
 
 
 @pytest.mark.parametrize("error", [None, PermissionError(1, "no")])
-def test_what_can_not_be_asked_is_said(error: OSError | None) -> None:
+def test_unreachable_namespace_is_reported(error: OSError | None) -> None:
     def refuse(inode: int) -> None:
         assert inode == 7
         if error:
             raise error
 
-    with reader(refuse) as (asked, said):
+    with reader(refuse) as (generation_reader, reports):
         began = time.monotonic_ns()
-        asked.request(7)
-        inode, moment, generation = said.get(timeout=PATIENCE)
+        generation_reader.request(7)
+        inode, moment, generation = reports.get(timeout=TIMEOUT)
         assert (inode, generation) == (7, None)
         assert began <= moment <= time.monotonic_ns()
 
 
-def test_of_what_is_unknown_for_now_nothing_is_said() -> None:
+def test_unknown_path_is_not_reported() -> None:
     tries = 0
 
     def search(inode: int) -> None:
@@ -57,34 +57,34 @@ def test_of_what_is_unknown_for_now_nothing_is_said() -> None:
         if tries < 3:
             raise BlockingIOError(11, "later")
 
-    with reader(search) as (asked, said):
-        while said.empty():
-            asked.request(7)
+    with reader(search) as (generation_reader, reports):
+        while reports.empty():
+            generation_reader.request(7)
         assert tries >= 3
-        assert said.get()[::2] == (7, None)
+        assert reports.get()[::2] == (7, None)
 
 
-def test_a_namespace_that_does_not_answer_holds_up_no_other_and_is_asked_once() -> None:
-    answered, opened = threading.Event(), []
+def test_slow_namespace_delays_no_other() -> None:
+    is_done, opened = threading.Event(), []
 
     def wait(inode: int) -> None:
         opened.append(inode)
         if inode == 7:
-            assert answered.wait(PATIENCE)
+            assert is_done.wait(TIMEOUT)
 
-    with reader(wait) as (asked, said):
+    with reader(wait) as (generation_reader, reports):
         for _ in range(5):
-            asked.request(7)
-            asked.request(8)
-            assert said.get(timeout=PATIENCE)[::2] == (8, None)
+            generation_reader.request(7)
+            generation_reader.request(8)
+            assert reports.get(timeout=TIMEOUT)[::2] == (8, None)
         assert opened.count(7) == 1
-        answered.set()
-        assert said.get(timeout=PATIENCE)[::2] == (7, None)
+        is_done.set()
+        assert reports.get(timeout=TIMEOUT)[::2] == (7, None)
 
 
-def test_of_many_some_are_asked_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readers_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generations, "_MAX_READERS", 3)
-    with reader(lambda inode: None) as (asked, said):
+    with reader(lambda inode: None) as (generation_reader, reports):
         for inode in range(10):
-            asked.request(inode)
-        assert {said.get(timeout=PATIENCE)[0] for _ in range(10)} == set(range(10))
+            generation_reader.request(inode)
+        assert {reports.get(timeout=TIMEOUT)[0] for _ in range(10)} == set(range(10))
