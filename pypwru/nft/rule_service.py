@@ -18,73 +18,23 @@ from pypwru.kernel.netns_opener import NetnsOpener
 from pypwru.nft.generations import GenerationReader
 from pypwru.nft.list_ruleset import RulesetLister, RulesetSnapshot
 from pypwru.nft.monitor import RulesetMonitor
-from pypwru.nft.rule_history import RuleHistory
+from pypwru.nft.namespace_state import NEVER, NO_GENERATION, NOW, NamespaceState
 from pypwru.nft.ruleset import ChainText, RuleText
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_NEVER, _NOW = float("inf"), float("-inf")
 # Pause after a listing: at least so many seconds, to batch further changes; and so many times the
 # duration of the listing, to limit the use of CPU.
 _MIN_PAUSE = 0.01
 _PAUSE_FACTOR = 3
-# ns from a commit's taking effect to its notification's being readable: in most cases, and at most.
-# These are assumptions, for namespaces whose generation can't be read.
-_NOTIFY_DELAY, _MAX_NOTIFY_DELAY = 100_000_000, 1_000_000_000
+# ns from a commit's taking effect to its notification's being readable, in most cases: assumed for
+# namespaces whose generation can't be read.
+_NOTIFY_DELAY = 100_000_000
 _NOTIFY_TIMEOUT = 0.1  # seconds of waiting for notifications of a listed generation
 _CURRENT_POLL = 0.01  # seconds between looks of wait_current
 _RETRY_INTERVAL = 1.0  # seconds between listings for handles that the last one didn't have
 _LOAD_POLL_INTERVAL = 0.5  # seconds between checks whether nf_tables is loaded
-_NO_GENERATION = -1  # instead of a generation
-
-
-class _NamespaceState:
-    """A namespace that is monitored or was requested; times are seconds, CLOCK_MONOTONIC."""
-
-    def __init__(self) -> None:
-        self.history = RuleHistory()
-        # All notifications up to this generation are processed; none if some were lost since.
-        self.last_generation = _NO_GENERATION
-        # All commits that took effect before are in the history; ns, CLOCK_MONOTONIC.
-        self.current_until = 0
-        self.is_unreachable = False  # its generation can't be read
-        self.last_rule_generation = (
-            _NO_GENERATION  # the last one with changes of tables, chains or rules
-        )
-        self.is_requested = False  # a look-up missed: list again after changes
-        self.due = _NEVER  # when to list the rules
-        self.last_listing = _NOW  # when the last listing began
-        self.not_before = _NOW  # no listing before this
-
-    def confirm(self, generation: int, moment: int) -> bool:
-        """Extend ``current_until`` to ``moment`` if all commits up to ``generation`` are processed.
-
-        Args:
-            generation: of the ruleset, read after ``moment``.
-            moment: ns, CLOCK_MONOTONIC.
-        """
-        is_processed = generation <= self.last_generation
-        if is_processed:
-            self.current_until = max(self.current_until, moment)
-        return is_processed
-
-    def earliest_change(self, processed_until: int) -> int:
-        """Return the earliest time at which a commit took effect that is notified of now; ns.
-
-        Args:
-            processed_until: until then all notifications were processed before; ns.
-        """
-        if not self.is_unreachable:
-            return self.current_until
-        return max(self.current_until, processed_until - _MAX_NOTIFY_DELAY)
-
-    def due_time(self) -> float:
-        return max(self.due, self.not_before)
-
-    def sort_key(self) -> tuple[float, bool]:
-        """Sort key: the least is listed first; of equal times, requested namespaces first."""
-        return self.due_time(), not self.is_requested
 
 
 class RuleService:
@@ -118,7 +68,7 @@ class RuleService:
         self._initial_netns = netns
         self._opener = NetnsOpener()
         self._lister = RulesetLister()
-        self._namespaces: dict[int, _NamespaceState] = {}
+        self._namespaces: dict[int, NamespaceState] = {}
         self._monitor: RulesetMonitor | None = None
         self._condition = threading.Condition()  # guards all attributes; never held for long
         self._processed_until = 0  # all notifications up to then are processed; ns, CLOCK_MONOTONIC
@@ -178,7 +128,7 @@ class RuleService:
                 with closing_fd(descriptor), contextlib.suppress(OSError):
                     namespace = self._subscribe(inode, descriptor)
                     if self._initial_netns in (0, inode):
-                        namespace.due = _NOW
+                        namespace.due = NOW
         return True
 
     def rule(
@@ -226,12 +176,12 @@ class RuleService:
             netns: inode of the namespace.
         """
         namespace = self._namespaces.get(netns)
-        if namespace is not None and namespace.is_requested and namespace.due < _NEVER:
+        if namespace is not None and namespace.is_requested and namespace.due < NEVER:
             return
         with self._condition:
             if self._stop:
                 return
-            namespace = self._namespaces.setdefault(netns, _NamespaceState())
+            namespace = self._namespaces.setdefault(netns, NamespaceState())
             namespace.is_requested = True
             namespace.due = min(namespace.due, namespace.last_listing + _RETRY_INTERVAL)
             os.eventfd_write(self._wake_fd, 1)
@@ -247,7 +197,7 @@ class RuleService:
             namespace = self._namespaces.get(netns)
             if namespace is None or namespace.history.valid_until > at:
                 return False
-            return self._listing_inode == netns or namespace.due < _NEVER
+            return self._listing_inode == netns or namespace.due < NEVER
 
     def is_current(self, netns: int, at: int) -> bool:
         """Return whether all changes up to ``at`` are known; if not, the generation is read, soon.
@@ -267,7 +217,7 @@ class RuleService:
                 namespace is None
                 or self._generations is None
                 or at <= namespace.current_until
-                or namespace.last_generation == _NO_GENERATION
+                or namespace.last_generation == NO_GENERATION
             ):
                 return True
             self._generations.request(netns)
@@ -305,7 +255,7 @@ class RuleService:
         with self._condition:
             for each in self._namespaces.values():
                 if each.is_requested:
-                    each.due = each.not_before = _NOW
+                    each.due = each.not_before = NOW
             if not self._stop:
                 os.eventfd_write(self._wake_fd, 1)
             return self._condition.wait_for(self._is_idle, timeout)
@@ -316,7 +266,7 @@ class RuleService:
             return self._condition.wait_for(self._is_idle, timeout)
 
     def _is_idle(self) -> bool:
-        due = any(each.due < _NEVER for each in self._namespaces.values())
+        due = any(each.due < NEVER for each in self._namespaces.values())
         return self._stop or not (due or self._listing_inode)
 
     def poll(self) -> bool:
@@ -339,11 +289,11 @@ class RuleService:
                     namespace.history.record_commit(commit, start, end)
                     self.revision += bool(commit.replaced)
                 if changes.has_overflowed:
-                    namespace.last_generation = _NO_GENERATION
+                    namespace.last_generation = NO_GENERATION
                     start = namespace.earliest_change(self._processed_until)
                     namespace.history.mark_uncertain(start, end)
                 if namespace.is_requested and (changes.has_overflowed or inode in changes.commits):
-                    namespace.due = _NOW
+                    namespace.due = NOW
             self.revision += bool(changes.deleted_namespaces or changes.has_overflowed)
             if changes.commits or changes.deleted_namespaces or changes.has_overflowed:
                 self._condition.notify_all()
@@ -369,7 +319,7 @@ class RuleService:
             if seconds_left <= 0:
                 self._list_due(inode)
                 continue
-            poll.poll(None if seconds_left == _NEVER else seconds_left * 1000)
+            poll.poll(None if seconds_left == NEVER else seconds_left * 1000)
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake_fd)
 
@@ -379,7 +329,7 @@ class RuleService:
             inode, namespace = min(
                 self._namespaces.items(), key=lambda each: each[1].sort_key(), default=(0, None)
             )
-            return inode, namespace.due_time() - time.monotonic() if namespace else _NEVER
+            return inode, namespace.due_time() - time.monotonic() if namespace else NEVER
 
     def _list_due(self, inode: int) -> None:
         with self._condition:
@@ -388,14 +338,14 @@ class RuleService:
                 return
             namespace.last_listing, namespace.due, self._listing_inode = (
                 time.monotonic(),
-                _NEVER,
+                NEVER,
                 inode,
             )
-        due = _NEVER
+        due = NEVER
         try:
             due = self._list_namespace(inode, namespace)
         except InterruptedError:
-            due = _NOW
+            due = NOW
         except OSError as error:
             self._warn(f"cannot read nftables' rules of namespace {inode}: {error}")
         with self._condition:
@@ -407,7 +357,7 @@ class RuleService:
             self._listing_inode = 0
             self._condition.notify_all()
 
-    def _list_namespace(self, inode: int, namespace: _NamespaceState) -> float:
+    def _list_namespace(self, inode: int, namespace: NamespaceState) -> float:
         """List the rules of a namespace; return when to list them again.
 
         Raises:
@@ -419,17 +369,17 @@ class RuleService:
         except BlockingIOError:
             return self._opener.next_scan
         if descriptor is None:
-            return _NEVER
+            return NEVER
         with closing_fd(descriptor):
             if self._subscribe(inode, descriptor) is not namespace:
-                return _NEVER
+                return NEVER
             began, known_generation = time.monotonic_ns(), namespace.history.generation
             listing = self._lister.list(descriptor, known_generation)
         if listing is None:
             namespace.history.extend_validity(began)
             with self._condition:
                 namespace.confirm(known_generation, began)
-            return _NEVER
+            return NEVER
         self._catch_up(namespace, listing, began)
         if not listing.is_complete:
             listing = self._without_uncertain_texts(listing, namespace)
@@ -438,9 +388,9 @@ class RuleService:
                 self._warn(fault)
         namespace.history.add_snapshot(listing)
         self.revision += 1
-        return _NEVER if listing.is_complete else _NOW
+        return NEVER if listing.is_complete else NOW
 
-    def _catch_up(self, namespace: _NamespaceState, listing: RulesetSnapshot, moment: int) -> None:
+    def _catch_up(self, namespace: NamespaceState, listing: RulesetSnapshot, moment: int) -> None:
         """Process all notifications up to the first generation of a listing.
 
         All of them were sent before the listing began.
@@ -460,13 +410,13 @@ class RuleService:
             time.sleep(0.001)
         with self._condition:
             if namespace.last_generation < generation:
-                if namespace.last_generation != _NO_GENERATION:  # some were lost
+                if namespace.last_generation != NO_GENERATION:  # some were lost
                     namespace.history.mark_uncertain(namespace.current_until, listing.began)
                 namespace.last_generation = generation
             namespace.confirm(generation, moment)
 
     def _without_uncertain_texts(
-        self, listing: RulesetSnapshot, namespace: _NamespaceState
+        self, listing: RulesetSnapshot, namespace: NamespaceState
     ) -> RulesetSnapshot:
         """Return what remains valid of a listing during which the ruleset changed.
 
@@ -488,13 +438,13 @@ class RuleService:
         }
         return listing._replace(texts=texts)
 
-    def _subscribe(self, inode: int, descriptor: int) -> _NamespaceState:
+    def _subscribe(self, inode: int, descriptor: int) -> NamespaceState:
         """Subscribe to changes and to the deletion of a namespace."""
         # Remove an earlier namespace with this inode: RTM_DELNSID came before the inode's reuse.
         self.poll()
         with self._condition:
             assert self._monitor is not None
-            namespace = self._namespaces.setdefault(inode, _NamespaceState())
+            namespace = self._namespaces.setdefault(inode, NamespaceState())
             if self._monitor.subscribe(inode, descriptor):
                 namespace.history.subscribed_at = time.monotonic_ns()
             return namespace

@@ -19,6 +19,7 @@ from pypwru.kernel.netlink import GET_RULE, NetfilterSocket, parse_attributes
 from pypwru.kernel.netns import run_in_namespace
 from pypwru.nft import list_ruleset as listing_module
 from pypwru.nft import rule_service as rules_module
+from pypwru.nft.namespace_state import NamespaceState
 from pypwru.nft.rule_service import RuleService
 from pypwru.nft.ruleset import ChainText, RuleText, elide_sets
 from tests.native.rule_namespaces import (
@@ -554,7 +555,7 @@ def limit_listings(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Stop after so many listings: no later one can correct the first."""
     read = rules_module.RuleService._list_namespace
 
-    def read_some(rules: RuleService, inode: int, namespace: rules_module._NamespaceState) -> float:
+    def read_some(rules: RuleService, inode: int, namespace: NamespaceState) -> float:
         nonlocal count
         count -= 1
         return read(rules, inode, namespace) if count >= 0 else float("inf")
