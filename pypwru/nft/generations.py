@@ -83,7 +83,7 @@ class GenerationReader:
             self._readers = {
                 inode: reader for inode, reader in self._readers.items() if reader.is_alive()
             }
-            # A reader that still closes its socket: whoever needs a later reading requests again.
+            # A reader may still be closing its socket: a later reading needs another request.
             for inode in inodes - self._readers.keys():
                 reader = threading.Thread(
                     target=self._read, args=(inode,), name="pypwru-netns", daemon=True

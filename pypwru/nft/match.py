@@ -38,9 +38,9 @@ class NftMatcher:
         self, config: Config, layout: RecordLayout, chains: ChainNames, texts: RuleTexts | None
     ) -> None:
         part = layout.parts["nft"]
-        self._nft = slice(part.offset, part.offset + part.size)
+        self._nft = part.as_slice
         nft_time = layout.parts.get("nft_time", part)
-        self._nft_time = slice(nft_time.offset, nft_time.offset + nft_time.size)
+        self._nft_time = nft_time.as_slice
         self._conditions = _make_conditions(config)
         expression = config.filter_nft_text
         self._text_matches = (

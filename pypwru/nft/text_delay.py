@@ -65,8 +65,8 @@ class TextDelay:
     ) -> None:
         self._texts = texts
         nft, nft_time = layout.parts["nft"], layout.parts["nft_time"]
-        self._nft = slice(nft.offset, nft.offset + nft.size)
-        self._nft_time = slice(nft_time.offset, nft_time.offset + nft_time.size)
+        self._nft = nft.as_slice
+        self._nft_time = nft_time.as_slice
         self._clock = clock
         self._delayed: deque[_DelayedBatch] = deque()
         self._records = 0
@@ -121,7 +121,7 @@ class TextDelay:
     def _is_current(self, delayed: _DelayedBatch) -> bool:
         """Return whether all changes up to the events of a batch are known."""
         is_current, times = self._texts.rules.is_current, delayed.last_times
-        # Of each namespace, also behind one that isn't: each is asked from then on.
+        # A list, not any(): each namespace is queried, also behind one that is not current.
         return not [netns for netns, at in times.items() if not is_current(netns, at)]
 
     def _may_wait(

@@ -53,8 +53,7 @@ class PacketCounter:
 
     def __init__(self, layout: RecordLayout) -> None:
         self.total = 0
-        part = layout.parts["packet_id"]
-        self._id_slice = slice(part.offset, part.offset + part.size)
+        self._id_slice = layout.parts["packet_id"].as_slice
         self._recent: set[bytes] = set()
         self._sequences: dict[int, _SequenceSet] = {}  # by CPU and origin of the number
 

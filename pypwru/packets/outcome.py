@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 
 from pypwru.bounded_memo import BoundedMemo
 from pypwru.discovery.skb_lifetime import CONSUME_TARGETS, DROP_TARGETS
-from pypwru.packets.tracker import KIND
 from pypwru.wire.drop_flag import frees_no_packet
+from pypwru.wire.fields import KIND_SLICE
 from pypwru.wire.record import EVENT_MEMBERS, RawRecord, header_constants
 
 _TASK = slice(8, None)
@@ -82,7 +82,7 @@ class DropClassifier:
             True for a drop, False for a function that frees without one, None for all others, and
             for a drop that frees no packet (``frees_no_packet``).
         """
-        if record[0][KIND] != _FUNCTION_KIND:
+        if record[0][KIND_SLICE] != _FUNCTION_KIND:
             return None
         is_drop = self._functions[record[1]]
         return None if is_drop and frees_no_packet(record[3]) else is_drop

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pypwru.bounded_memo import BoundedMemo
 from pypwru.discovery.skb_lifetime import TERMINAL_TARGETS
+from pypwru.wire.fields import KIND_SLICE
 from pypwru.wire.record import EVENT_MEMBERS, RawRecord, header_constants
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ MAX_SKBS = 1 << 16
 """sk_buffs in one of two generations. Beyond, those without an event for longest are evicted."""
 
 _MAX_FREE_KINDS = 1 << 14  # functions times drop reasons
-KIND = slice(
-    EVENT_MEMBERS["kind"].offset, EVENT_MEMBERS["kind"].offset + EVENT_MEMBERS["kind"].size
-)
 _SKB_FREE = header_constants()["EVENT_SKB_FREE"].to_bytes(EVENT_MEMBERS["kind"].size, "little")
 # Kinds of records that arrive after the free record of their packet: fwd, synproxy and drops with a
 # reason free the sk_buff inside the expression, before the rule and the chain's return are traced.
@@ -38,12 +36,12 @@ _LATE_KINDS = frozenset(
 
 def is_free_record(record: RawRecord) -> bool:
     """Return whether a record is no event, but the free record of an sk_buff."""
-    return record[0][KIND] == _SKB_FREE
+    return record[0][KIND_SLICE] == _SKB_FREE
 
 
 def without_free_records(batch: Sequence[RawRecord]) -> Sequence[RawRecord]:
     """Return the events of ``batch``: all records but free records."""
-    return [record for record in batch if record[0][KIND] != _SKB_FREE]
+    return [record for record in batch if record[0][KIND_SLICE] != _SKB_FREE]
 
 
 class EndReason(Enum):
@@ -140,8 +138,7 @@ class SkbTracker(Generic[T]):
         on_end: Callable[[T, EndReason], object],
         max_skbs: int = MAX_SKBS,
     ) -> None:
-        part = layout.parts["packet_id"]
-        self.id_slice = slice(part.offset, part.offset + part.size)
+        self.id_slice = layout.parts["packet_id"].as_slice
         """Position of the packet id in the tail of a record."""
         self.current: dict[bytes, T] = {}
         self.free_kinds = FreeKinds(targets)
@@ -164,7 +161,7 @@ class SkbTracker(Generic[T]):
         """
         skb, packet_id = record[0][:8], record[4][self.id_slice]
         tracked = self.current.get(skb)
-        if record[0][KIND] == _SKB_FREE:
+        if record[0][KIND_SLICE] == _SKB_FREE:
             tracked = tracked or self._old.get(skb)
             if tracked is None or tracked.packet_id != packet_id:
                 return None
@@ -180,7 +177,7 @@ class SkbTracker(Generic[T]):
     def assign(self, record: RawRecord) -> T:
         """Return the sk_buff of an event that is not of the one in ``current`` at its address."""
         skb, packet_id = record[0][:8], record[4][self.id_slice]
-        is_late = record[0][KIND] in _LATE_KINDS
+        is_late = record[0][KIND_SLICE] in _LATE_KINDS
         if is_late:
             key = skb + packet_id
             freed = self._freed[0].get(key) or self._freed[1].get(key)
@@ -196,7 +193,7 @@ class SkbTracker(Generic[T]):
                 made = self._make(skb, packet_id, record)
                 self._add_freed(made)
                 return made
-            self._end(tracked, EndReason.FREED if tracked.is_freed else EndReason.ADDRESS_REUSED)
+            self._end(tracked, EndReason.ADDRESS_REUSED)
         made = self.current[skb] = self._make(skb, packet_id, record)
         return made
 
@@ -234,7 +231,7 @@ class SkbTracker(Generic[T]):
             self.remove(tracked)
         if len(self.current) > self._max_skbs:
             for tracked in list(self._old.values()):
-                self._end(tracked, EndReason.FREED if tracked.is_freed else EndReason.EVICTED)
+                self._end(tracked, EndReason.EVICTED)
             self._old.update(self.current)
             self.current.clear()
 
@@ -274,6 +271,7 @@ class SkbTracker(Generic[T]):
             self._on_end(clone, EndReason.FREED)
 
     def _end(self, tracked: T, reason: EndReason) -> None:
+        """End an sk_buff for a reason, unless an event has reported its free already."""
         if self.current.pop(tracked.skb, None) is None:
             del self._old[tracked.skb]
-        self._on_end(tracked, reason)
+        self._on_end(tracked, EndReason.FREED if tracked.is_freed else reason)

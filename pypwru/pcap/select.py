@@ -114,7 +114,7 @@ class CaptureSelector:
                 layout, targets, lambda skb, packet_id, _: _Skb(skb, packet_id), self._on_end
             )
         part = layout.parts.get("packet_id")
-        self._id_slice = slice(part.offset, part.offset + part.size) if part else None
+        self._id_slice = part.as_slice if part else None
         self._count = 0
         self._found: list[CapturedEvent] = []
         self._unreported_losses = 0  # lost packets that no returned event has reported yet

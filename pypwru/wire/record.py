@@ -28,6 +28,11 @@ class MemberLayout(NamedTuple):
     offset: int
     size: int
 
+    @property
+    def as_slice(self) -> slice:
+        """The member's position in the bytes of its struct."""
+        return slice(self.offset, self.offset + self.size)
+
 
 def struct_members(struct: str) -> dict[str, MemberLayout]:
     """Return the members of a struct of event.h, laid out as in C: each aligned to its own type.

@@ -11,7 +11,7 @@ LOADER = Path("/usr/share/bash-completion/bash_completion")
 SYSTEM = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 # It logs its arguments, so that a test sees when a shell runs it.
 PROGRAM = """#!/bin/sh
-echo "$@" >>"$HOME/asked"
+echo "$@" >>"$HOME/calls"
 printf '%s\\n' ip_rcv ip_output ip_local_out 'nft_do_chain[nf_tables]' tcp_v4_rcv tp:kfree_skb
 """
 

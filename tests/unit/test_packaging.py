@@ -118,4 +118,4 @@ def test_old_python_is_refused_first(tmp_path: Path) -> None:
     )
     assert done.returncode != 0
     assert done.stderr.startswith("pypwru needs Python 3.10 or newer; ./old is 3.9\n")
-    assert not (tmp_path / "asked").exists()
+    assert not (tmp_path / "calls").exists()

@@ -188,6 +188,13 @@ def test_room_is_made_by_freed_ones_first() -> None:
     ]
 
 
+def test_reported_free_is_no_eviction() -> None:
+    tracked = Tracked()
+    tracked.process(event(1, 1, at=1, function=FREES))
+    tracked.skbs.make_room()
+    assert tracked.ended == [([1], EndReason.FREED)]
+
+
 def test_one_can_be_removed() -> None:
     tracked = Tracked()
     tracked.process(event(1, 1, at=1))

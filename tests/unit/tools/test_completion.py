@@ -126,7 +126,7 @@ def test_too_many_candidates_are_not_listed(terminal: Shell) -> None:
 
 
 def test_function_list_is_cached(shell: str, home: Path) -> None:
-    calls, cache = home / "asked", home / ".cache"
+    calls, cache = home / "calls", home / ".cache"
     shutil.rmtree(cache, ignore_errors=True)
     cache.mkdir()
     calls.write_text("")
