@@ -12,6 +12,7 @@ from pypwru.kernel.build_id import is_debian_5_10
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from pypwru.btf.query import BTF
 
@@ -52,13 +53,14 @@ class NftTypes:
 
     Args:
         btf: of vmlinux.
+        folder: directory with the BTF of modules.
 
     Raises:
         BTFError: the module's BTF is malformed.
     """
 
-    def __init__(self, btf: BTF) -> None:
-        self._btf = load_module(MODULE, btf) if (SYSFS / MODULE).exists() else btf
+    def __init__(self, btf: BTF, folder: Path = SYSFS) -> None:
+        self._btf = load_module(MODULE, btf, folder) if (folder / MODULE).exists() else btf
         self.has_btf = bool(self._btf.find("nft_chain", Kind.STRUCT))
         """Whether BTF has these structs; if not, members are those of Debian's 5.10."""
 

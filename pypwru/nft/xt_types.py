@@ -11,6 +11,7 @@ from pypwru.errors import BTFError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from pypwru.btf.query import BTF
 
@@ -31,14 +32,15 @@ class XtTypes:
         btf: of vmlinux.
         module: of ``function``; empty if built in.
         function: ``ipt_do_table`` or one of its siblings, which all have the same arguments.
+        folder: directory with the BTF of modules.
 
     Raises:
         BTFError: the module's BTF is malformed.
     """
 
-    def __init__(self, btf: BTF, module: str, function: str) -> None:
-        has_module_btf = module and (SYSFS / module).exists()
-        self._btf = load_module(module, btf) if has_module_btf else btf
+    def __init__(self, btf: BTF, module: str, function: str, folder: Path = SYSFS) -> None:
+        has_module_btf = module and (folder / module).exists()
+        self._btf = load_module(module, btf, folder) if has_module_btf else btf
         table = "ebt_table" if function == "ebt_do_table" else "xt_table"
         self.has_btf = bool(self._btf.find(table, Kind.STRUCT))
         """Whether BTF has these structs."""

@@ -32,6 +32,10 @@ STARTED = b"started\n"  # run writes it on the port of the status before the com
 _PORTS = ("out", "err", "status", "console")
 _ROOT = "machine"  # the 9p tag that init mounts
 _PR_SET_PDEATHSIG = 1
+# Without what is slow under emulation: "rep" instructions of one byte a step, which kernels then
+# use to clear pages (and init_on_alloc clears all of them), a fifth level of page tables, vector
+# registers of 32 bytes, access checks.
+_CPU = "max,-erms,-la57,-avx,-avx2,-xsave,-smap,-smep,-umip,-pku"
 
 
 @dataclass(frozen=True)
@@ -196,11 +200,12 @@ def _qemu(guest: Guest, kernel: Path, initramfs: int, ports: Mapping[str, int]) 
     image = next(path for path in kernel.rglob("vmlinuz*") if path.is_file())
     # One thread for all virtual CPUs: with one each, a CPU can run an int3 that another has already
     # patched away, and the guest dies of it at boot or while ftrace patches functions.
-    command = ["qemu-system-x86_64", "-accel", "tcg,thread=single", "-cpu", "max"]
+    command = ["qemu-system-x86_64", "-accel", "tcg,thread=single", "-cpu", _CPU]
     command += ["-machine", "q35", "-nodefaults", "-no-user-config", "-no-reboot"]
     command += ["-display", "none", "-smp", str(guest.cpus), "-m", str(guest.memory)]
     command += ["-kernel", str(image), "-initrd", f"/proc/self/fd/{initramfs}"]
-    command += ["-append", "console=ttyS0 loglevel=4 panic=-1 mitigations=off tsc=reliable"]
+    kernel_words = "console=ttyS0 loglevel=4 panic=-1 mitigations=off tsc=reliable init_on_alloc=0"
+    command += ["-append", kernel_words]
     for tag, path, readonly in _exports(guest):
         export = f"local,path={_quoted(path)},mount_tag={tag},security_model=none,multidevs=remap"
         command += ["-virtfs", export + (",readonly=on" if readonly else "")]

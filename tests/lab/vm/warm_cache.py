@@ -9,12 +9,16 @@ bytecode by its key; a key that differs costs the guest a compile, and changes n
 from __future__ import annotations
 
 import json
+import lzma
 import sys
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pypwru.bpf_sources import sources
+from pypwru.bpf_sources import NFT, XTABLES, sources
+from pypwru.btf import elf
 from pypwru.btf.load import load_vmlinux
+from pypwru.btf.query import BTF
 from pypwru.cache import Cache
 from pypwru.cli.flags import parse
 from pypwru.config import Backend, Config
@@ -22,12 +26,20 @@ from pypwru.errors import PypwruError, UsageError
 from pypwru.filter.compiler import compile_filter
 from pypwru.filter.criteria import compile_criteria, compile_inner_filters
 from pypwru.kernel.netns_filter import NetnsFilter
+from pypwru.nft.types import MODULE, NftTypes
+from pypwru.nft.xt_types import XtTypes
 from pypwru.program.build import build
+from pypwru.program.conntrack_types import ConntrackTypes
 from pypwru.program.layout import build_layout
 from pypwru.program.macros import defines
 from pypwru.wire.layout import record_layout
 from tests.lab import kernels
-from tests.lab.vm import guest
+from tests.lab.vm import guest, packages
+
+_LEGACY = (
+    "ip_tables",
+    "ipt_do_table",
+)  # as of VERDICT_SOURCES: its siblings have the same handlers
 
 
 def _choices(kernel: str, backend_flag: Backend | None) -> list[set[Backend]]:
@@ -51,14 +63,47 @@ def configured(words: Sequence[str]) -> Config | None:
     return found if isinstance(found, Config) else None
 
 
-def fill(kernel: str, folder: Path, configs: Iterable[Config | None]) -> None:
-    """Compile what these runs will load on ``kernel`` into the cache ``folder``."""
+def unpack_btf(kernel: str, folder: Path) -> None:
+    """Write the BTF of the modules with verdict sources into ``folder``, as in /sys/kernel/btf.
+
+    A guest has there what is in the module's file. Modules before Linux 5.11 have none.
+    """
+    for file in packages.kernel(kernel).rglob("*.ko*"):
+        name = file.name.partition(".")[0]
+        if name in (MODULE, _LEGACY[0]):
+            content = file.read_bytes()
+            unpacked = lzma.decompress(content) if file.suffix == ".xz" else content
+            if found := elf.find_section(unpacked, ".BTF"):
+                (folder / name).write_bytes(found)
+
+
+def _verdict_units(
+    config: Config, btf: BTF, modules: Path
+) -> Iterable[tuple[str, str, Mapping[str, str]]]:
+    """Yield file, layout and macros of the handlers that are compiled once a module is there."""
+    if config.traces_nft:
+        also = _conntrack(config, btf)
+        legacy = XtTypes(btf, *_LEGACY, modules)
+        yield NFT, build_layout(sources().values(), btf, NftTypes(btf, modules), *also), {}
+        yield XTABLES, build_layout(sources().values(), btf, legacy, *also), legacy.macros
+
+
+def _conntrack(config: Config, btf: BTF) -> list[ConntrackTypes]:
+    return [ConntrackTypes(btf)] if config.output_ct else []  # vmlinux of Debian's kernels has them
+
+
+def fill(kernel: str, folder: Path, configs: Iterable[Config | None], modules: Path) -> None:
+    """Compile what these runs will load on ``kernel`` into the cache ``folder``.
+
+    Args:
+        modules: as filled by ``unpack_btf``.
+    """
     kept, path = Cache(folder), guest.btf(kernel)
     btf = load_vmlinux(path, kept)
-    text = build_layout(sources().values(), btf)
     for config in configs:
         if config is None:
             continue
+        text = build_layout(sources().values(), btf, *_conntrack(config, btf))
         # Only whether there is a namespace and an interface is compiled in.
         place = NetnsFilter(
             int(bool(config.filter_netns or config.filter_ifname)), config.filter_ifname
@@ -72,11 +117,16 @@ def fill(kernel: str, folder: Path, configs: Iterable[Config | None]) -> None:
                 btf,
             )
             for backends in _choices(kernel, config.backend):
-                build(text, defines(config, backends, compiled, record_layout(config)), kept)
+                macros = defines(config, backends, compiled, record_layout(config))
+                build(text, macros, kept)
+                for unit, layout, more in _verdict_units(config, btf, modules):
+                    build(layout, {**macros, **more}, kept, unit)
         except (PypwruError, ImportError):
             continue  # the guest reports the error
 
 
 if __name__ == "__main__":
-    for name, commands in json.load(sys.stdin).items():
-        fill(sys.argv[1], Path(name), map(configured, commands))
+    with tempfile.TemporaryDirectory() as btf_folder:
+        unpack_btf(sys.argv[1], Path(btf_folder))
+        for name, commands in json.load(sys.stdin).items():
+            fill(sys.argv[1], Path(name), map(configured, commands), Path(btf_folder))
