@@ -94,3 +94,8 @@ def test_rules_have_names_and_texts(kernel: str) -> None:
     found = {(row["text"], row["verdict"]): row["events"] for row in rows if row["handle"]}
     assert found["udp dport 7104 drop", "drop"] == EACH
     assert found["udp dport 7102 accept", "accept"] == EACH
+
+
+def test_host_compiles_all_handlers(kernel: str) -> None:
+    """A compile takes a guest half a minute (tests/lab/vm/warm_cache.py)."""
+    assert results.result(kernel, SUITE)["compiled"] == 0

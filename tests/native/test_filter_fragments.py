@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 from scapy.layers.inet import ICMP, IP
 
-from tests.native.tracing import TIMEOUT, Line, Network, network, tracing
+from tests.native.tracing import Line, Network, network, tracing
 from tests.support.need import need
 
 pytestmark = pytest.mark.native
@@ -47,8 +46,7 @@ def tcpdump(expression: str, last: str) -> Iterator[list[str]]:
                 assert line, "tcpdump ended"
                 lines.append(line)
         finally:
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=TIMEOUT)
+            process.kill()
 
 
 def ports_of_tcpdump(lines: list[str]) -> Counter[tuple[int, int]]:
@@ -72,7 +70,9 @@ def exchange(server: socket.socket, *parts: bytes, how: str) -> None:
         sending = threading.Thread(target=send, args=(one, parts, how))
         sending.start()
         while left:
-            left -= len(other.recv(min(left, 1 << 20)))
+            received = other.recv(min(left, 1 << 20))
+            assert received, f"the connection ended {left} bytes early"
+            left -= len(received)
         sending.join()
         other.sendall(b"HTTP/1.0 200")
         assert one.recv(100)

@@ -141,7 +141,7 @@ def tracing(
             run.status = process.wait(TIMEOUT)
         finally:
             process.kill()
-            process.wait()
+            process.wait(TIMEOUT)  # one that hangs in the kernel can't be killed
             run.stdout, run.stderr = _text(out), _text(err)
             run.done = _done(run.stderr)
 

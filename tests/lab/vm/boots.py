@@ -53,8 +53,8 @@ class Guest:
         jobs: seconds of each job that ended, and of QEMU's CPU meanwhile: they are more the busier
             this machine is, CPU seconds are not.
         total: seconds from its start to its end.
-        compiled: jobs whose programs were not all in the cache, with how many weren't: an emulated
-            CPU takes long for each.
+        compiled: jobs, with how many of their programs were not in the cache: an emulated CPU takes
+            half a minute for each.
         again: why another one was booted for its remaining jobs; empty if none was.
     """
 
@@ -69,7 +69,7 @@ class Guest:
     def __str__(self) -> str:
         jobs = [f"{name} {wall:.0f} ({cpu:.0f})" for name, (wall, cpu) in self.jobs.items()]
         total = f"{self.total:.0f} ({self.cpu:.0f})"
-        jobs += [f"{count} compiled by {name}" for name, count in self.compiled.items()]
+        jobs += [f"{count} compiled by {name}" for name, count in self.compiled.items() if count]
         return f"{self.boot.kernel:>8}: {total:>10}: up {self.up:.0f}, {', '.join(jobs)}"
 
 
@@ -222,22 +222,23 @@ class Lab:
                     spent = cpu_seconds(vm.pid)
                     guest.jobs[name] = message["seconds"], spent - guest.cpu
                     guest.cpu = spent
-                    if more := bytecodes(folder / name / "cache") - cached[name]:
-                        guest.compiled[name] = more
-                    self._hand_over(guest.boot.kernel, name, message["status"], wrote[name], folder)
+                    guest.compiled[name] = bytecodes(folder / name / "cache") - cached[name]
+                    self._hand_over(guest, name, message["status"], wrote[name], folder)
         except Hung:
             return f"the guest hung: {SILENCE:.0f} seconds without a line"
         return ""
 
-    def _hand_over(self, name: str, suite: str, status: int, wrote: str, folder: Path) -> None:
-        future, own = self._results[name, suite], folder / suite
+    def _hand_over(self, guest: Guest, suite: str, status: int, wrote: str, folder: Path) -> None:
+        name, own = guest.boot.kernel, folder / suite
+        future = self._results[name, suite]
         file = own / "result.json"
         if status or not file.exists():
             words = f"{name}: the job of {suite} ended with {status}: {wrote[-3000:]}"
             future.set_exception(JobError(words))
             return
         result: Result = json.loads(file.read_text())
-        future.set_result({**result, **SUITES[suite].collect(own)})
+        compiled = guest.compiled[suite]
+        future.set_result({**result, **SUITES[suite].collect(own), "compiled": compiled})
         shutil.rmtree(own)
 
 

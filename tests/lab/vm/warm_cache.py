@@ -1,4 +1,4 @@
-"""Compiles for a guest on the host, where a compile takes a quarter of a second and not ten.
+"""Compiles for a guest on the host, where a compile takes half a second and not thirty.
 
     python -m tests.lab.vm.warm_cache KERNEL <COMMANDS
 
