@@ -358,6 +358,11 @@ class Config(_Fields):
         )
 
     @property
+    def traces_programs(self) -> bool:
+        """Whether BPF programs are traced: those of type TC, of type XDP, or both."""
+        return self.filter_trace_tc or self.filter_trace_xdp
+
+    @property
     def dump_size(self) -> int:
         """Bytes of a record reserved for the texts of the packet's structs."""
         return self.set_percpu_buf * (self.output_skb + self.output_skb_shared_info)

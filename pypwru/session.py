@@ -19,6 +19,7 @@ from pypwru.phases.attach import Attached, attach_probes
 from pypwru.phases.load import Loaded, load
 from pypwru.phases.plan import Filters, Plan, make_plan
 from pypwru.ring.drain import drain, drain_remaining
+from pypwru.wire.layout import record_layout
 from pypwru.wire.record import RawRecord
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Session:
 
     Attributes:
         config: of the run, without the features that this kernel lacks.
+        layout: the layout of records.
         names: resolver of the numbers in records.
         netns: inode of the only network namespace that is traced; 0 for all.
         targets: address -> name of all attached functions, tracepoints and programs; grows.
@@ -68,6 +70,7 @@ class Session:
         probes: ExitStack,
     ) -> None:
         self.config = plan.config
+        self.layout = record_layout(plan.config)
         self.names = names
         self.netns = plan.netns
         self.targets = attached.report.targets

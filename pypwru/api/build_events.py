@@ -14,18 +14,17 @@ from pypwru.api.event import Event
 from pypwru.api.packet_data import PacketData
 from pypwru.bounded_memo import BoundedMemo
 from pypwru.names.event_names import NameResolver, event_type, name_and_reason
-from pypwru.output.columns import Column, columns, namespace, process_path
+from pypwru.output.columns import Column, namespace, process_path
 from pypwru.output.split import DECODERS, BatchParts, RecordSplitter
 from pypwru.output.tuples import FiveTuple, tuple_of
 from pypwru.pcap.frame import make_frame
 from pypwru.wire.fields import FlowFields, FunctionFields, PacketFields, Part
-from pypwru.wire.layout import record_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from pypwru.config import Config
     from pypwru.pcap.select import TakeData
+    from pypwru.wire.layout import RecordLayout
     from pypwru.wire.record import RawRecord
 
 _CACHE_SIZE = 1 << 14
@@ -104,28 +103,35 @@ class EventBuilder:
     """Builds events from records.
 
     Args:
-        config: of the run; determines the layout of records.
+        layout: the layout of records.
+        columns: the columns of the run, for the fields of COLUMN_FIELDS; without its column a field
+            is None.
         names: resolver of the numbers in records.
         get_packet_data: returns the packet data of a record; None if none is captured.
+        snaplen: maximum bytes of a captured packet.
         monotonic: clock, in seconds, by which cached names expire.
     """
 
     def __init__(
         self,
-        config: Config,
+        layout: RecordLayout,
+        columns: Iterable[Column],
         names: NameResolver,
         get_packet_data: TakeData | None,
+        *,
+        snaplen: int,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.count = 0
         """Number of events so far."""
         self._names = names
         self._get_packet_data = get_packet_data
-        self._snaplen = config.pcap_snaplen
+        self._snaplen = snaplen
         self._monotonic = monotonic
         self._expires_at = 0.0
         by_kind = (Part.FUNCTION, Part.METADATA, Part.NFT)
-        self._splitter = RecordSplitter(record_layout(config), by_kind, names.rule, config.drops)
+        enabled = {column.name: column for column in columns}
+        self._splitter = RecordSplitter(layout, by_kind, names.rule, "location" in enabled)
         decoders = {
             Part.PACKET: self._process_fields,
             Part.FLOW: self._flow_fields,
@@ -135,7 +141,6 @@ class EventBuilder:
             part: BoundedMemo(decode, _CACHE_SIZE) for part, decode in decoders.items()
         }
         self._caches = list(self._part_caches.values())
-        enabled = {column.name: column for column in columns(config)}
         self._column_readers = [
             self._column_reader(enabled.get(field.column), field.convert)
             for field in COLUMN_FIELDS.values()

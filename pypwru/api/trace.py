@@ -17,6 +17,7 @@ from pypwru.errors import UsageError
 from pypwru.go_values import format_log_value
 from pypwru.kernel.capabilities import require_capabilities
 from pypwru.log import Log
+from pypwru.output.columns import columns
 from pypwru.packets.tracker import without_free_records
 from pypwru.phases.plan import compile_filters
 from pypwru.session import Session, open_session
@@ -96,7 +97,13 @@ class Trace(Iterator[Event]):
                 open_session(config, filters, self._log, self._stop_request)
             )
             take = self._session.packet_data if config.packets else None
-            self._builder = EventBuilder(self._session.config, self._session.names, take)
+            self._builder = EventBuilder(
+                self._session.layout,
+                columns(self._session.config),
+                self._session.names,
+                take,
+                snaplen=config.pcap_snaplen,
+            )
             # Neither generator nor finalizer refers to this object: it is finalized as soon as the
             # caller drops it.
             self._events = _iter_events(self._session, self._builder)

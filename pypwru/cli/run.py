@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pypwru.config import Config
-    from pypwru.journey.writer import JourneyWriter
+    from pypwru.journey.writer import JourneyFormat, JourneyWriter
     from pypwru.log import Log
     from pypwru.pcap.writer import PcapOutput, PcapSetup
     from pypwru.statistics.file import StatsFile
@@ -245,7 +245,7 @@ def _make_printer(session: Session, sink: Sink) -> Printer:
         from pypwru.output.text import TextFormatter
 
         formatter = TextFormatter(enabled_columns)
-    return Printer(formatter, session.names, sink.write_events, session.config)
+    return Printer(formatter, session.names, sink.write_events, session.layout)
 
 
 def _make_journeys(session: Session, sink: Sink) -> JourneyWriter:
@@ -254,9 +254,16 @@ def _make_journeys(session: Session, sink: Sink) -> JourneyWriter:
     from pypwru.journey.text import JourneyText as JourneyText
     from pypwru.journey.writer import JourneyWriter
 
-    config, names = session.config, session.names
-    formatter = JourneyJson(config, names) if config.output_json else JourneyText(config, names)
-    return JourneyWriter(config, names, session.targets, formatter, sink.write_events)
+    config, layout, names = session.config, session.layout, session.names
+    enabled_columns, has_flags = columns(config), config.output_tcp_flags
+    formatter: JourneyFormat
+    if config.output_json:
+        formatter = JourneyJson(layout, enabled_columns, names, has_tcp_flags=has_flags)
+    else:
+        formatter = JourneyText(
+            layout, enabled_columns, names, has_tcp_flags=has_flags, nft_output=config.output_nft
+        )
+    return JourneyWriter(layout, names, session.targets, formatter, sink.write_events)
 
 
 def _make_pcap_output(session: Session, target: PcapSetup, log: Log) -> PcapOutput:
@@ -271,7 +278,7 @@ def _make_pcap_output(session: Session, target: PcapSetup, log: Log) -> PcapOutp
         session.targets,
         session.packet_data,
         target,
-        CommentRenderer(config, names).render,
+        CommentRenderer(session.layout, names).render,
         log,
     )
 

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pypwru.nft import render
 from pypwru.output.split import DECODERS, RecordSplitter
 from pypwru.wire.fields import FlowFields, FunctionFields, PacketFields, Part
-from pypwru.wire.layout import record_layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pypwru.config import Config
     from pypwru.names.event_names import NameResolver
     from pypwru.nft.render import NftEvent
+    from pypwru.wire.layout import RecordLayout
     from pypwru.wire.record import RawRecord
 
 
@@ -44,15 +43,13 @@ class StepDecoder:
     """Decoder of records.
 
     Args:
-        config: of the run; its records have the parts ``caller`` and ``packet_id``.
+        layout: the layout of records, with the parts ``caller`` and ``packet_id``.
         names: the name resolver.
     """
 
-    def __init__(self, config: Config, names: NameResolver) -> None:
+    def __init__(self, layout: RecordLayout, names: NameResolver) -> None:
         self._names = names
-        self._splitter = RecordSplitter(
-            record_layout(config), (Part.FUNCTION, Part.NFT), names.rule
-        )
+        self._splitter = RecordSplitter(layout, (Part.FUNCTION, Part.NFT), names.rule)
 
     def decode(self, records: Sequence[RawRecord]) -> list[Step]:
         """Decode events, at least one."""

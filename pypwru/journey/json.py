@@ -10,7 +10,7 @@ from pypwru.journey.outcome import DELIVERED, DROPPED, JourneyOutcome
 from pypwru.names.event_names import NameResolver, name_and_reason
 from pypwru.nft import render as nft_render
 from pypwru.output import tuples
-from pypwru.output.columns import columns, process
+from pypwru.output.columns import Column, process
 from pypwru.output.json import JsonFormatter as Objects
 from pypwru.output.json import encode
 from pypwru.output.printer import Printer
@@ -18,7 +18,7 @@ from pypwru.output.printer import Printer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pypwru.config import Config
+    from pypwru.wire.layout import RecordLayout
     from pypwru.wire.record import RawRecord
 
 
@@ -26,16 +26,25 @@ class JourneyJson:
     """The JSON format of a journey.
 
     Args:
-        config: of the run.
+        layout: the layout of records, as of StepDecoder.
+        columns: of an event, in output order.
         names: the name resolver.
+        has_tcp_flags: whether ``tuple`` has the TCP flags, and their changes are described.
     """
 
-    def __init__(self, config: Config, names: NameResolver) -> None:
+    def __init__(
+        self,
+        layout: RecordLayout,
+        columns: Sequence[Column],
+        names: NameResolver,
+        *,
+        has_tcp_flags: bool,
+    ) -> None:
         self._names = names
-        self._steps = StepDecoder(config, names)
+        self._steps = StepDecoder(layout, names)
         self._rendered: list[bytes] = []
-        self._printer = Printer(Objects(columns(config)), names, self._rendered.extend, config)
-        self._flags = config.output_tcp_flags
+        self._printer = Printer(Objects(columns), names, self._rendered.extend, layout)
+        self._flags = has_tcp_flags
 
     def render(
         self, records: Sequence[RawRecord], steps: Sequence[Step], outcome: JourneyOutcome

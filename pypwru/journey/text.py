@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pypwru.config import Config
-from pypwru.config import NftOutput as Mode
+from pypwru.config import NftOutput
 from pypwru.escaping import escape_unprintable
 from pypwru.journey.decode import Step, StepDecoder
 from pypwru.journey.header_changes import describe_changes, device
@@ -18,7 +17,7 @@ from pypwru.journey.outcome import DELIVERED, DROPPED, UNDER_WAY, JourneyOutcome
 from pypwru.names.event_names import NameResolver, name_and_reason
 from pypwru.nft import render as nft_render
 from pypwru.output import tuples
-from pypwru.output.columns import columns, process_path
+from pypwru.output.columns import Column, process_path
 from pypwru.output.printer import Printer
 from pypwru.output.text import TextFormatter as Lines
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pypwru.wire.fields import PacketFields
+    from pypwru.wire.layout import RecordLayout
     from pypwru.wire.record import RawRecord
 
 # Columns of options that are appended to a line; a journey has those of other columns elsewhere.
@@ -63,16 +63,27 @@ class JourneyText:
     """The text format of a journey.
 
     Args:
-        config: of the run.
+        layout: the layout of records, as of StepDecoder.
+        columns: the columns of the run; those of ``_EXTRA_COLUMNS`` are appended to lines.
         names: the name resolver.
+        has_tcp_flags: whether the header has the TCP flags, and their changes are described.
+        nft_output: what is printed of an nft event.
     """
 
-    def __init__(self, config: Config, names: NameResolver) -> None:
+    def __init__(
+        self,
+        layout: RecordLayout,
+        columns: Sequence[Column],
+        names: NameResolver,
+        *,
+        has_tcp_flags: bool,
+        nft_output: NftOutput,
+    ) -> None:
         self._names = names = names._replace(escape=escape_unprintable)
-        self._steps = StepDecoder(config, names)
-        self._flags = config.output_tcp_flags
-        self._nft = config.output_nft
-        self._extra_columns = _extra_columns_renderer(config, names)
+        self._steps = StepDecoder(layout, names)
+        self._flags = has_tcp_flags
+        self._nft = nft_output
+        self._extra_columns = _extra_columns_renderer(layout, columns, names)
 
     def render(
         self, records: Sequence[RawRecord], steps: Sequence[Step], outcome: JourneyOutcome
@@ -120,7 +131,7 @@ class JourneyText:
             before = step
 
     def _event_text(self, step: Step) -> str:
-        if step.nft is not None and step.nft.is_nft_event and self._nft is not Mode.NO:
+        if step.nft is not None and step.nft.is_nft_event and self._nft is not NftOutput.NO:
             return "nft " + nft_render.line(step.nft, self._nft).lstrip()
         return self._names.function(*step.function)
 
@@ -176,15 +187,15 @@ _OUTCOME_SUFFIXES: Mapping[str, Callable[[Step, NameResolver], str]] = {
 
 
 def _extra_columns_renderer(
-    config: Config, names: NameResolver
+    layout: RecordLayout, columns: Sequence[Column], names: NameResolver
 ) -> Callable[[Sequence[RawRecord]], list[str]]:
     """Return a function that renders the optional columns of events, to append to their lines."""
-    selected = [column for column in columns(config) if column.name in _EXTRA_COLUMNS]
+    selected = [column for column in columns if column.name in _EXTRA_COLUMNS]
     formatter = Lines(selected)
     if not formatter.columns:
         return lambda records: [""] * len(records)
     rendered: list[bytes] = []
-    printer = Printer(formatter, names, rendered.extend, config)
+    printer = Printer(formatter, names, rendered.extend, layout)
 
     def render(records: Sequence[RawRecord]) -> list[str]:
         rendered.clear()

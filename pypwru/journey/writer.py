@@ -10,13 +10,12 @@ from pypwru.journey.decode import Step, StepDecoder
 from pypwru.journey.outcome import JourneyOutcome, OutcomeClassifier
 from pypwru.packets.history import PacketHistories, PacketHistory
 from pypwru.packets.tracker import EndReason
-from pypwru.wire.layout import record_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pypwru.config import Config
     from pypwru.names.event_names import NameResolver
+    from pypwru.wire.layout import RecordLayout
     from pypwru.wire.record import RawRecord
 
 
@@ -39,7 +38,7 @@ class JourneyWriter:
     """The consumer of records that writes journeys, in the order in which packets are freed.
 
     Args:
-        config: of the run.
+        layout: the layout of records, as of StepDecoder.
         names: the name resolver.
         targets: address in a record -> name, of every attached target; shared, grows during the
             run.
@@ -49,7 +48,7 @@ class JourneyWriter:
 
     def __init__(
         self,
-        config: Config,
+        layout: RecordLayout,
         names: NameResolver,
         targets: Mapping[int, str],
         form: JourneyFormat,
@@ -62,11 +61,9 @@ class JourneyWriter:
         self._names = names
         self._form = form
         self._write = write
-        self._steps = StepDecoder(config, names)
+        self._steps = StepDecoder(layout, names)
         self._classifier = OutcomeClassifier(targets)
-        self._tracker = PacketHistories(
-            record_layout(config), targets, names.is_drop, self._on_complete
-        )
+        self._tracker = PacketHistories(layout, targets, names.is_drop, self._on_complete)
         self._completed: list[tuple[int, bytes]] = []  # number of events, and text
 
     def show(self, batch: Sequence[RawRecord]) -> None:

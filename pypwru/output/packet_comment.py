@@ -17,8 +17,8 @@ from pypwru.output.printer import Formatter, Printer
 from pypwru.wire.fields import FlowFields, FunctionFields, PacketFields, Part
 
 if TYPE_CHECKING:
-    from pypwru.config import Config
     from pypwru.nft.record import NftPart
+    from pypwru.wire.layout import RecordLayout
     from pypwru.wire.record import RawRecord
 
 Pairs = Mapping[str, object]
@@ -70,7 +70,7 @@ COLUMNS = (
     Column("packet", "", "", Part.PACKET, _packet),
     Column("flow", "", "", Part.FLOW, _flow),
     Column("end", "", "", Part.FUNCTION, _type_and_reason),
-    Column("nft", "", "", Part.NFT, _nft, is_enabled=lambda config: config.traces_nft),
+    Column("nft", "", "", Part.NFT, _nft),
 )
 
 
@@ -99,14 +99,15 @@ class CommentRenderer:
     """Renderer of comments, by a ``Printer``, which caches the texts of parts.
 
     Args:
-        config: of the run; gives the layout of records.
+        layout: the layout of records; a part that they lack has no pairs.
         names: the name resolver.
     """
 
-    def __init__(self, config: Config, names: NameResolver) -> None:
-        form = _LogfmtFormatter([column for column in COLUMNS if column.is_enabled(config)])
+    def __init__(self, layout: RecordLayout, names: NameResolver) -> None:
+        has_nft = Part.NFT.value in layout.parts
+        form = _LogfmtFormatter([one for one in COLUMNS if has_nft or one.part is not Part.NFT])
         self._rendered: Sequence[bytes] = ()
-        self._printer = Printer(form, names, self._store, config)
+        self._printer = Printer(form, names, self._store, layout)
 
     def render(self, records: Sequence[RawRecord]) -> Sequence[bytes]:
         """Return the comment of each record, UTF-8."""

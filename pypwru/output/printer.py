@@ -18,14 +18,13 @@ from pypwru.bounded_memo import BoundedMemo
 from pypwru.nft.record import EMPTY_NFT
 from pypwru.output.split import DECODERS, BatchParts, RecordSplitter
 from pypwru.wire.fields import KIND_SLICE, Part
-from pypwru.wire.layout import record_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from pypwru.config import Config
     from pypwru.names.event_names import NameResolver
     from pypwru.output.columns import Column
+    from pypwru.wire.layout import RecordLayout
     from pypwru.wire.record import RawRecord
 
 _MAX_TEXTS = 1 << 14
@@ -141,7 +140,7 @@ class Printer:
         formatter: of the output.
         names: the name resolver; its ``escape`` is replaced by that of the form.
         write: receives the bytes of each event of a batch, in one call per batch.
-        config: of the run; gives the layout of records.
+        layout: the layout of records.
         monotonic: seconds of a monotonic clock, to expire cached names.
     """
 
@@ -150,7 +149,7 @@ class Printer:
         formatter: Formatter,
         names: NameResolver,
         write: Callable[[Sequence[bytes]], object],
-        config: Config,
+        layout: RecordLayout,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._formatter = formatter
@@ -161,11 +160,13 @@ class Printer:
         self._groups = _column_groups(formatter, names)
         # The kind is in the packet part. In a run with several kinds it is appended to the parts
         # whose text depends on it.
-        more_kinds = config.filter_trace_tc or config.filter_trace_xdp or config.output_bpfmap
-        types = more_kinds or (config.traces_nft and formatter.has_event_type)
-        by_kind = {Part.FUNCTION: types, Part.METADATA: more_kinds, Part.NFT: config.traces_nft}
+        more_kinds = layout.has_program_events or Part.MAP.value in layout.parts
+        has_nft = Part.NFT.value in layout.parts
+        types = more_kinds or (has_nft and formatter.has_event_type)
+        by_kind = {Part.FUNCTION: types, Part.METADATA: more_kinds, Part.NFT: has_nft}
         kinds = [part for part, is_shown in by_kind.items() if is_shown]
-        self._splitter = RecordSplitter(record_layout(config), kinds, names.rule, config.drops)
+        needs_location = any(column.part is Part.LOCATION for column in formatter.columns)
+        self._splitter = RecordSplitter(layout, kinds, names.rule, needs_location)
         shape = tuple(group.part for group in self._groups)
         self._fast_path: Callable[[Sequence[RawRecord]], list[bytes]] | None = None
         if shape == _COMMON_PARTS and not kinds:

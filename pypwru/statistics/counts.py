@@ -24,7 +24,6 @@ from pypwru.wire.record import RawRecord, header_constants
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pypwru.config import Config
     from pypwru.wire.layout import RecordLayout
 
 _KIND_GETTER = operator.itemgetter(KIND_SLICE)
@@ -71,12 +70,11 @@ class EventCounts:
     """Counts events.
 
     Args:
-        config: of the run.
-        wire: layout of its records.
+        layout: the layout of records.
         names: resolver of names.
     """
 
-    def __init__(self, config: Config, wire: RecordLayout, names: NameResolver) -> None:
+    def __init__(self, layout: RecordLayout, names: NameResolver) -> None:
         self.events = 0
         self.functions: Counter[str] = Counter()
         self.drops: Counter[Drop] = Counter()
@@ -86,9 +84,9 @@ class EventCounts:
         self._nested_drops: dict[bytes, NestedDrop] = {}  # address of the sk_buff -> its last drop
         self.rules: Counter[RuleVerdict] = Counter()
         self._names = names
-        self._has_kind_in_text = config.filter_trace_tc or config.filter_trace_xdp
+        self._has_kind_in_text = layout.has_program_events
         self._tail_slices = {
-            name: slice(at.offset, at.offset + at.size) for name, at in wire.parts.items()
+            name: slice(at.offset, at.offset + at.size) for name, at in layout.parts.items()
         }
         self._kind_by_func: dict[
             bytes, bytes

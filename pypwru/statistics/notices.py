@@ -24,14 +24,21 @@ class LossNotices:
     Args:
         session: of the run.
         log: of the run.
+        packet_filter: flag of the filter that suppresses events of matching packets which a trace
+            without it prints (``--drops``, ``--filter-nft-*``); empty for none.
         monotonic: clock in seconds.
     """
 
     def __init__(
-        self, session: TracedSession, log: Log, monotonic: Callable[[], float] = time.monotonic
+        self,
+        session: TracedSession,
+        log: Log,
+        packet_filter: str,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session = session
         self._log = log
+        self._packet_filter = packet_filter
         self._monotonic = monotonic
         self._start_time = monotonic()
         self._counting = ExitStack()
@@ -86,9 +93,8 @@ class LossNotices:
         self._counting.close()
         for text in loss_warnings(counters):
             self._log.warn(text)
-        config = self._session.config
         if not counters["produced"]:
             self._log.info(f"No packet matched{self._rate_text()}")
-        elif not counters["events"] and (config.drops or config.has_nft_filter):
-            flag = "--drops" if config.drops else "--filter-nft-*"
-            self._log.info(f"{counters['produced']} events of matching packets, none for {flag}")
+        elif not counters["events"] and self._packet_filter:
+            produced = counters["produced"]
+            self._log.info(f"{produced} events of matching packets, none for {self._packet_filter}")

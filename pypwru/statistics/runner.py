@@ -34,6 +34,13 @@ def handled_signals(config: Config) -> tuple[signal.Signals, ...]:
     return (signal.SIGUSR1, signal.SIGTSTP) if config.top else (signal.SIGUSR1,)
 
 
+def packet_filter_flag(config: Config) -> str:
+    """Return the flag of the run's filter by what becomes of a packet later; empty for none."""
+    if config.drops:
+        return "--drops"
+    return "--filter-nft-*" if config.has_nft_filter else ""
+
+
 class StatsRunner:
     """Runs statistics, --top and notices; ``on_batch`` is called between batches.
 
@@ -64,12 +71,13 @@ class StatsRunner:
         self._reports: ReportSchedule | None = None
         self._live_table: LiveTable | None = None
         self._lazy_notices: LossNotices | None = None
+        self._packet_filter = packet_filter_flag(config)
         session.add_poller(lambda: self._notices.poll())
         if config.has_statistics:
             from pypwru.statistics.schedule import ReportSchedule
             from pypwru.statistics.summary import Statistics
 
-            self._statistics = Statistics(session.config, session.names, session.targets)
+            self._statistics = Statistics(session.layout, session.names, session.targets)
             has_text = config.stats or file is None
             self._reports = ReportSchedule(
                 self._summary, file, has_text, config.stats_interval, log
@@ -128,7 +136,7 @@ class StatsRunner:
         if self._lazy_notices is None:
             from pypwru.statistics.notices import LossNotices
 
-            self._lazy_notices = LossNotices(self._session, self._log)
+            self._lazy_notices = LossNotices(self._session, self._log, self._packet_filter)
         return self._lazy_notices
 
     def finish(self, counters: Mapping[str, int]) -> None:

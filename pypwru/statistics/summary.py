@@ -9,15 +9,14 @@ from pypwru.packets.tracker import without_free_records
 from pypwru.statistics.counts import Drop, EventCounts, RuleVerdict
 from pypwru.statistics.flows import TUPLE_SLICE, Flow, Flows
 from pypwru.statistics.latency_tracker import LatencyTracker
-from pypwru.wire.layout import record_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pypwru.config import Config
     from pypwru.kernel.bpf_info import RunStats
     from pypwru.names.event_names import NameResolver
     from pypwru.statistics.latencies import Latency
+    from pypwru.wire.layout import RecordLayout
     from pypwru.wire.record import RawRecord
 
 _KeyT = TypeVar("_KeyT")
@@ -168,24 +167,23 @@ class Statistics:
     It takes batches of records, including free records, as the other outputs do.
 
     Args:
-        config: of the run.
+        layout: the layout of records.
         names: resolver of names.
-        targets: targets: address of a record -> name. Not copied; may grow.
+        targets: address of a record -> name. Not copied; may grow.
         wall: clock in ns since the epoch.
         monotonic: clock in ns.
     """
 
     def __init__(
         self,
-        config: Config,
+        layout: RecordLayout,
         names: NameResolver,
         targets: Mapping[int, str],
         wall: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        layout = record_layout(config)
         self._names = names
-        self._counts = EventCounts(config, layout, names)
+        self._counts = EventCounts(layout, names)
         self._tracker = LatencyTracker(layout, targets)
         self._flows = Flows()
         self._wall, self._monotonic = wall, monotonic

@@ -8,18 +8,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pypwru.attach.throttle import ThrottleReport
-    from pypwru.config import Config
     from pypwru.kernel.bpf_info import RunStats
     from pypwru.names.event_names import NameResolver
     from pypwru.ring.counters import Counters
+    from pypwru.wire.layout import RecordLayout
 
 
 class TracedSession(Protocol):
     """A session, as ``pypwru.session.Session`` is one; stand-ins in tests."""
 
     @property
-    def config(self) -> Config:
-        """Of the run."""
+    def layout(self) -> RecordLayout:
+        """The layout of its records."""
 
     @property
     def names(self) -> NameResolver:

@@ -25,10 +25,13 @@ class RecordLayout(NamedTuple):
     Args:
         parts: name of a part -> offset and size in the tail, the bytes after ``struct event``.
         tail_size: size of the tail in bytes, a multiple of eight.
+        has_program_events: whether there are events of TC and XDP programs; the text of a func part
+            then depends on the kind of its record.
     """
 
     parts: Mapping[str, MemberLayout]
     tail_size: int
+    has_program_events: bool
 
     @property
     def size(self) -> int:
@@ -81,4 +84,4 @@ def record_layout(config: Config) -> RecordLayout:
         if size:
             parts[name] = MemberLayout(offset, size)
             offset += -(-size // 8) * 8
-    return RecordLayout(parts, offset)
+    return RecordLayout(parts, offset, config.traces_programs)

@@ -18,6 +18,7 @@ from pypwru.output.columns import columns
 from pypwru.output.pipeline import Pipeline
 from pypwru.output.printer import Printer
 from pypwru.output.text import TextFormatter
+from pypwru.wire.layout import record_layout
 from pypwru.wire.record import Record
 from tests.native.rule_namespaces import (
     EVERYTHING,
@@ -48,7 +49,7 @@ class RenderedRun:
             TextFormatter(columns(self.config)),
             records.names()._replace(rule=nft.rule),
             lambda events: self.lines.extend(b"".join(events).decode().splitlines()),
-            self.config,
+            record_layout(self.config),
         )
         drops = records.names().is_drop
         self.event_pipeline = Pipeline(self.config, records.FUNCTIONS, nft, drops)

@@ -17,6 +17,7 @@ from pypwru.output.packet_comment import CommentRenderer
 from pypwru.pcap.packet_data import PacketCapture
 from pypwru.pcap.writer import PcapOutput, open_pcap
 from pypwru.signals import StopRequest
+from pypwru.wire.layout import record_layout
 from pypwru.wire.record import RawRecord, Record
 from tests.support import records
 from tests.support.need import need
@@ -88,7 +89,7 @@ class Writer:
         self.taken = QueuedCaptures()
         self.lost = 0
         named = names(clock=Clock(lambda: EPOCH))
-        comment = CommentRenderer(self.config, named).render
+        comment = CommentRenderer(record_layout(self.config), named).render
         self.output = PcapOutput(
             self.config, named, records.FUNCTIONS, self.taken, opened, comment, log
         )

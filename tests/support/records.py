@@ -268,7 +268,7 @@ class Output:
             JsonFormatter(shown) if self.config.output_json else TextFormatter(shown),
             names(program if callable(program) else lambda pid, comm, start_stack: program, clock),
             lambda events: self.writes.append(b"".join(events)),
-            self.config,
+            record_layout(self.config),
             **more,
         )
 

@@ -16,6 +16,7 @@ from scapy.utils import PcapNgWriter
 
 from pypwru.go_values import format_log_value
 from pypwru.output.packet_comment import CommentRenderer
+from pypwru.wire.layout import record_layout
 from tests.support import records
 from tests.support.captures import AS_ROOT, SCRIPT
 from tests.support.need import need
@@ -210,7 +211,7 @@ def test_comment_of_pypwru(tshark: Tshark) -> None:
         tail=parts,
     )
     comments = CommentRenderer(
-        config, records.names(process=lambda pid, comm, start_stack: "/opt/a b")
+        record_layout(config), records.names(process=lambda pid, comm, start_stack: "/opt/a b")
     ).render([dropped])
     expected = {
         "func": "sk_skb_reason_drop",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from pypwru.output.json import JsonFormatter
 from pypwru.output.printer import Printer
 from pypwru.output.tuples import FiveTuple
 from pypwru.pcap.packet_data import PacketCapture
+from pypwru.pcap.select import TakeData
+from pypwru.wire.layout import record_layout
 from pypwru.wire.record import RawRecord, Record
 from tests.support import records
 from tests.support.records import (
@@ -57,14 +61,24 @@ def with_tails(config: Config, batch: list[Record]) -> list[Record]:
 def json_objects(config: Config, names: NameResolver, batch: list[Record]) -> list[dict[str, Any]]:
     """Return the JSON objects of a batch."""
     written: list[bytes] = []
-    Printer(JsonFormatter(columns(config)), names, written.extend, config).show(
+    Printer(JsonFormatter(columns(config)), names, written.extend, record_layout(config)).show(
         with_tails(config, batch)
     )
     return [json.loads(line) for line in written]
 
 
+def builder_of(
+    config: Config,
+    names: NameResolver,
+    get_packet_data: TakeData | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> EventBuilder:
+    layout, shown, snaplen = record_layout(config), columns(config), config.pcap_snaplen
+    return EventBuilder(layout, shown, names, get_packet_data, snaplen=snaplen, monotonic=monotonic)
+
+
 def events(config: Config, names: NameResolver, batch: list[Record]) -> list[Event]:
-    return list(EventBuilder(config, names, None).build(with_tails(config, batch)))
+    return list(builder_of(config, names).build(with_tails(config, batch)))
 
 
 def json_tuple(five_tuple: FiveTuple | None) -> dict[str, object]:
@@ -282,8 +296,8 @@ def test_event_is_immutable_and_comparable() -> None:
 def test_names_are_cached_for_a_second() -> None:
     now, program = 10.0, "/bin/old"
     config = config_of(output_nft=False)
-    builder = EventBuilder(
-        config, records.names(lambda pid, comm, start_stack: program), None, lambda: now
+    builder = builder_of(
+        config, records.names(lambda pid, comm, start_stack: program), monotonic=lambda: now
     )
     batch = with_tails(config, PLAIN[:1])
     found = [one.process for one in builder.build(batch)]
@@ -297,7 +311,7 @@ def test_names_are_cached_for_a_second() -> None:
 
 def test_build_counts_consumed_events() -> None:
     config = config_of(output_nft=False)
-    builder = EventBuilder(config, records.names(), None)
+    builder = builder_of(config, records.names())
     iterator = builder.build(with_tails(config, PLAIN))
     next(iterator)
     assert builder.count == 1
@@ -340,7 +354,7 @@ def test_packets() -> None:
     config = make_config("", True, {"output_nft": False})
     plain = config._replace(packets=False)  # no part of the tail for packet data
     names = records.names(clock=Clock(lambda: 1_700_000_000 * SECOND))
-    tagged, v4, v6, arp, nothing, lost = EventBuilder(plain, names, captures.take).build(
+    tagged, v4, v6, arp, nothing, lost = builder_of(plain, names, captures.take).build(
         with_tails(plain, batch)
     )
 
@@ -365,7 +379,7 @@ def test_snaplen_truncates_data() -> None:
 
     octets = bytes(IP(dst="127.0.0.1") / (b"x" * 100))
     config = make_config("", False, {"output_nft": False, "pcap_snaplen": 30})
-    builder = EventBuilder(config, records.names(), PacketData(_1=captured(octets, 3)).take)
+    builder = builder_of(config, records.names(), PacketData(_1=captured(octets, 3)).take)
     (found,) = builder.build(with_tails(config, [event(packet(1, 0, 7), 1, flow())]))
     assert found.data == octets[:30]
     assert found.packet and found.packet.wirelen == len(octets)

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.journey.json import JourneyJson as JsonJourney
-from pypwru.journey.text import JourneyText as TextJourney
 from pypwru.journey.writer import JourneyWriter
 from pypwru.names.event_names import NameResolver
 from pypwru.nft.ruleset import decode_name, sanitize_line
@@ -25,8 +23,10 @@ from pypwru.output.packet_comment import CommentRenderer
 from pypwru.output.printer import Printer
 from pypwru.output.text import TextFormatter
 from pypwru.pcap.writer import PcapOutput, open_pcap
+from pypwru.wire.layout import record_layout
 from pypwru.wire.record import Record
 from tests.support import records
+from tests.support.journeys import journey_format
 from tests.support.pcaps import FRAME, NEVER, QUIET, QueuedCaptures, captured, fields
 from tests.support.records import configured, event, flow, packet, tail
 
@@ -71,14 +71,16 @@ def make_resolver(names: list[str]) -> NameResolver:
 def print_events(names: list[str], flags: str) -> bytes:
     config, out = configured(flags), list[bytes]()
     formatter = (JsonFormatter if config.output_json else TextFormatter)(columns(config))
-    Printer(formatter, make_resolver(names), out.extend, config).show(make_records(names, flags))
+    printer = Printer(formatter, make_resolver(names), out.extend, record_layout(config))
+    printer.show(make_records(names, flags))
     return b"".join(out)
 
 
 def write_journeys(names: list[str], flags: str) -> bytes:
     config, out = configured(flags), list[bytes]()
-    formatter = (JsonJourney if config.output_json else TextJourney)(config, make_resolver(names))
-    writer = JourneyWriter(config, make_resolver(names), records.FUNCTIONS, formatter, out.extend)
+    layout, resolver = record_layout(config), make_resolver(names)
+    formatter = journey_format(config, resolver)
+    writer = JourneyWriter(layout, resolver, records.FUNCTIONS, formatter, out.extend)
     for number, one in enumerate(make_records(names, flags)):
         writer.show([one._replace(packet=packet(1 + number, 0, 1 + number))])
     writer.finish()
@@ -109,7 +111,7 @@ def test_comm_of_exited_process() -> None:
     resolver = records.names(lambda pid, comm, start_stack: "")
     comms = [os.fsencode(name).replace(b"\0", b"")[:15] for name in NAMES]
     batch = [event(packet(1, 0, 7, comm=comm), 3, flow(), tail=tail(config)) for comm in comms]
-    Printer(TextFormatter(columns(config)), resolver, out.extend, config).show(batch)
+    Printer(TextFormatter(columns(config)), resolver, out.extend, record_layout(config)).show(batch)
     assert len(out) == len(NAMES)
     assert all(line[:-1].decode().isprintable() and line.endswith(b"\n") for line in out)
 
@@ -137,7 +139,7 @@ def test_pcap(tmp_path: Path) -> None:
         config = configured(flags)
         opened_file = open_pcap(config, NEVER, QUIET, stack, "pypwru")
         taken = QueuedCaptures()
-        comment = CommentRenderer(config, make_resolver(names)).render
+        comment = CommentRenderer(record_layout(config), make_resolver(names)).render
         output = PcapOutput(config, make_resolver(names), {}, taken, opened_file, comment, QUIET)
         output.begin()
         for one in make_records(names, flags):

@@ -26,7 +26,7 @@ from pypwru.statistics.top.drawing import render_screen
 from pypwru.statistics.top.view import TableView
 from tests.support import records
 from tests.unit.output.test_hostile_names import NAMES
-from tests.unit.statistics.test_summary import CONFIG, COUNTERS, make_event
+from tests.unit.statistics.test_summary import COUNTERS, LAYOUT, make_event
 
 FORMATS = ["%s%n%x", "{0.__class__}", "{name}", "\\N{BULLET}", "$(id)`id`", '","x":"', "x" * 70_000]
 ALL = [*NAMES, *FORMATS]
@@ -47,7 +47,7 @@ def summary() -> Summary:
         ),
         rule=lambda part, at: (sanitize_line(ALL[int.from_bytes(part[8:16], "little") - 1]), ""),
     )
-    statistics = Statistics(CONFIG, resolver, records.FUNCTIONS, lambda: 10**18, lambda: 1)
+    statistics = Statistics(LAYOUT, resolver, records.FUNCTIONS, lambda: 10**18, lambda: 1)
     for number in range(1, len(ALL) + 1):
         part = records.nft(12, chain=number)
         statistics.show([make_event(14, 1, nft=part, kind=records.NFT_RULE)])

@@ -7,6 +7,7 @@ import pytest
 from pypwru.discovery.function_tables import load_table
 from pypwru.output.packet_comment import CommentRenderer
 from pypwru.pcap.direction import BROADCAST, HOST, MULTICAST, OTHERHOST, OUTGOING, epb_flags
+from pypwru.wire.layout import record_layout
 from pypwru.wire.record import Record
 from tests.support import records
 from tests.support.paths import DATA
@@ -34,9 +35,9 @@ UNTYPED = f"func=ip_rcv {START} type=function_call"
 def comment(record: Record, flags: str = "", program: str = "/usr/bin/ping") -> str:
     config = configured(f"--output-pcap x.pcapng {flags}")
     whole = record._replace(tail=record.tail or tail(config))
-    (rendered,) = CommentRenderer(config, names(lambda pid, comm, start_stack: program)).render(
-        [whole]
-    )
+    (rendered,) = CommentRenderer(
+        record_layout(config), names(lambda pid, comm, start_stack: program)
+    ).render([whole])
     return rendered.decode()
 
 
@@ -164,9 +165,9 @@ def test_long_rule_text_is_truncated(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_batch_keeps_its_order() -> None:
     config = configured("--output-pcap x.pcapng")
     batch = [event(packet(skb, 0, 7), 3, flow(), tail=tail(config)) for skb in (1, 2, 1)]
-    comments = CommentRenderer(config, names()).render(batch)
+    comments = CommentRenderer(record_layout(config), names()).render(batch)
     assert [one.split()[1] for one in comments] == [b"skb=0x1", b"skb=0x2", b"skb=0x1"]
-    assert list(CommentRenderer(config, names()).render([])) == []
+    assert list(CommentRenderer(record_layout(config), names()).render([])) == []
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from pypwru.pcap.frame import make_frame
 from pypwru.pcap.packet_data import PacketCapture
 from pypwru.pcap.writer import PcapOutput, open_pcap
 from pypwru.wire import fields as wire_fields
+from pypwru.wire.layout import record_layout
 from tests.support import records
 from tests.support.pcaps import (
     ARP,
@@ -201,7 +202,7 @@ def test_hostile_names_and_arguments(tmp_path: Path) -> None:
         config = configured(f"--output-pcap {path}")
         opened = open_pcap(config, NEVER, QUIET, stack, "x \udcff" + "y" * 70000)
         taken = QueuedCaptures()
-        comment = CommentRenderer(config, records.names()).render
+        comment = CommentRenderer(record_layout(config), records.names()).render
         output = PcapOutput(config, records.names(), {}, taken, opened, comment, QUIET)
         output.begin()
         record = captured_event(ifname="e\udcfe\n")._replace(tail=tail(config))

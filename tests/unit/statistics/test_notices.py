@@ -14,6 +14,7 @@ from pypwru.log import Log
 from pypwru.ring.counters import Counters
 from pypwru.statistics import notices
 from pypwru.statistics.losses import LOSS_TEXTS, loss_warnings
+from pypwru.statistics.runner import packet_filter_flag
 from tests.support import records
 
 WHOLE = {"events": 4, "produced": 4, "not_shown": 0, "lost_ring_full": 0}
@@ -36,11 +37,13 @@ class FakeSession:
         self._stream = Terminal() if terminal else io.StringIO()
         monkeypatch.setattr(notices, "enable_bpf_stats", self._enable_stats)
         traced = SimpleNamespace(
-            config=records.configured(flags),
             handler_counters=lambda: self.counted,
             hits=lambda: self.hits,
         )
-        self._notices = notices.LossNotices(traced, Log(self._stream), lambda: self._now)
+        packet_filter = packet_filter_flag(records.configured(flags))
+        self._notices = notices.LossNotices(
+            traced, Log(self._stream), packet_filter, lambda: self._now
+        )
 
     @contextmanager
     def _enable_stats(self) -> Iterator[bool]:

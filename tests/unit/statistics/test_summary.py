@@ -26,6 +26,7 @@ from tests.support import records
 
 SCHEMA = json.loads(resources.files("pypwru.data").joinpath("statistics.schema.json").read_text())
 CONFIG = records.configured("--stats")
+LAYOUT = record_layout(CONFIG)
 UDP_OUT = (4, records.UDP, bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2]), 4001, 53)
 UDP_BACK = (4, records.UDP, bytes([10, 0, 0, 2]), bytes([10, 0, 0, 1]), 53, 4001)
 FREED, DROPPING, RECEIVED, SENT = 4, 5, 3, 1  # of records.FUNCTIONS
@@ -52,7 +53,7 @@ def free_record(skb: int = 0x100, packet_id: int = 1) -> Record:
 def summarize(*batches: Sequence[Record], counters: dict[str, int] = COUNTERS) -> Summary:
     times = iter((0, 2_000_000_000))
     statistics = Statistics(
-        CONFIG, records.names(), records.FUNCTIONS, lambda: 10**18, lambda: next(times)
+        LAYOUT, records.names(), records.FUNCTIONS, lambda: 10**18, lambda: next(times)
     )
     for batch in batches:
         statistics.show(batch)
@@ -62,7 +63,7 @@ def summarize(*batches: Sequence[Record], counters: dict[str, int] = COUNTERS) -
 
 
 def track_latencies(*batches: Sequence[Record], max_skbs: int = 1 << 16) -> LatencyTracker:
-    tracker = LatencyTracker(record_layout(CONFIG), records.FUNCTIONS, max_skbs)
+    tracker = LatencyTracker(LAYOUT, records.FUNCTIONS, max_skbs)
     for batch in batches:
         tracker.add(batch)
     return tracker
@@ -104,7 +105,7 @@ CLONE, RETRANSMIT = 0x200, 9
 def test_retransmission_is_no_hop(freed: Record) -> None:
     """Its clones have one address, and are of one packet (tcp_transmit_skb)."""
     names = records.FUNCTIONS | {10: "tp:consume_skb"}
-    tracker = LatencyTracker(record_layout(CONFIG), names)
+    tracker = LatencyTracker(LAYOUT, names)
     tracker.add(
         [make_event(2, 1), make_event(SENT, 5, CLONE), make_event(RECEIVED, 15, CLONE), freed]
     )
@@ -146,8 +147,8 @@ def test_packets_equal_those_of_packet_counter(
     plan: list[tuple[int, int, bool]], max_skbs: int
 ) -> None:
     """Also if few sk_buffs are tracked at a time: an evicted packet is not counted again."""
-    tracker = LatencyTracker(record_layout(CONFIG), records.FUNCTIONS, max_skbs)
-    counter = PacketCounter(record_layout(CONFIG))
+    tracker = LatencyTracker(LAYOUT, records.FUNCTIONS, max_skbs)
+    counter = PacketCounter(LAYOUT)
     for skb, packet_id, is_free in plan:
         batch = [free_record(skb, packet_id) if is_free else make_event(SENT, 1, skb, packet_id)]
         tracker.add(batch)
