@@ -6,8 +6,14 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from pypwru.cli.outputs import (
+    open_event_sink,
+    open_pcap_target,
+    open_stats_file,
+    require_distinct_outputs,
+)
 from pypwru.errors import OutputClosed, OutputError
-from pypwru.files.sink import Sink, open_output, touch_ready_file
+from pypwru.files.sink import Sink, touch_ready_file
 from pypwru.kernel.capabilities import require_capabilities
 from pypwru.output.columns import columns
 from pypwru.output.printer import Formatter, Printer
@@ -24,7 +30,6 @@ if TYPE_CHECKING:
     from pypwru.journey.writer import JourneyFormat, JourneyWriter
     from pypwru.log import Log
     from pypwru.pcap.writer import PcapOutput, PcapSetup
-    from pypwru.statistics.file import StatsFile
     from pypwru.wire.record import RawRecord
 
 
@@ -142,10 +147,10 @@ def run(config: Config, log: Log, command: str) -> None:
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         next_signal = stack.enter_context(blocked_signals(*handled_signals(config)))
-        stats_file = _open_stats_file(config)
-        sink = stack.enter_context(open_output(config, stop, log)) if config.prints_events else None
-        target = _open_pcap_target(config, stop, log, stack, command)
-        _require_distinct(config, sink, target)
+        stats_file = open_stats_file(config)
+        sink = open_event_sink(config, stop, log, stack) if config.prints_events else None
+        target = open_pcap_target(config, stop, log, stack, command)
+        require_distinct_outputs(config, sink, target)
         session = stack.enter_context(open_session(config, filters, log, stop))
         journeys = _make_journeys(session, sink) if sink and config.output_journey else None
         text = _make_printer(session, sink) if sink and not journeys else None
@@ -195,44 +200,6 @@ def run(config: Config, log: Log, command: str) -> None:
             raise failure
 
 
-def _open_stats_file(config: Config) -> StatsFile | None:
-    """Open the file of --stats-file, if any; check that --top has a terminal.
-
-    Raises:
-        PypwruError: --top has no terminal, or the file can't be written.
-    """
-    if config.top:
-        from pypwru.statistics import top
-
-        top.check_requirements()
-    if config.stats_file is None:
-        return None
-    from pypwru.statistics.file import StatsFile
-
-    return StatsFile(config.stats_file)
-
-
-def _open_pcap_target(
-    config: Config, stop: StopRequest, log: Log, stack: ExitStack, command: str
-) -> PcapSetup | None:
-    """Open the target of --output-pcap; return None without that option."""
-    if config.output_pcap is None:
-        return None
-    from pypwru.pcap.writer import open_pcap
-
-    return open_pcap(config, stop, log, stack, command)
-
-
-def _require_distinct(config: Config, sink: Sink | None, target: PcapSetup | None) -> None:
-    """Raise PypwruError if two outputs are the same file."""
-    if not (target or config.stats_file or config.ready_file):
-        return
-    from pypwru.files.distinct import require_distinct
-
-    text = sink.fileno() if sink else None
-    require_distinct(config, text, target.target.fileno() if target else None)
-
-
 def _make_printer(session: Session, sink: Sink) -> Printer:
     """Return the printer of a session's records, as text or JSON."""
     enabled_columns = columns(session.config)
@@ -269,17 +236,16 @@ def _make_journeys(session: Session, sink: Sink) -> JourneyWriter:
 def _make_pcap_output(session: Session, target: PcapSetup, log: Log) -> PcapOutput:
     """Return the writer of a session's captured packets."""
     from pypwru.output.packet_comment import CommentRenderer
+    from pypwru.pcap.select import CaptureSelector
     from pypwru.pcap.writer import PcapOutput
 
-    config, names = session.config, session.names
+    config, layout, names = session.config, session.layout, session.names
+    take_data = session.packet_data
+    selector = CaptureSelector(config.capture_when, layout, names, session.targets, take_data)
+    comment = CommentRenderer(layout, names).render
+    has_other_output = config.prints_events or config.has_statistics
     return PcapOutput(
-        config,
-        names,
-        session.targets,
-        session.packet_data,
-        target,
-        CommentRenderer(session.layout, names).render,
-        log,
+        selector, names, take_data, target, comment, log, is_only_output=not has_other_output
     )
 
 

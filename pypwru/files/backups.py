@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from pypwru.config import Config
+    from pypwru.files.sink import RotationLimits
 
 GZIP_SUFFIX = ".gz"
 _STAMP_FORMAT = "%Y-%m-%dT%H-%M-%S"
@@ -51,13 +51,13 @@ class Rotation(NamedTuple):
         return self.max_backups is not None or self.max_age > 0 or self.compress
 
 
-def rotation_of(config: Config) -> Rotation:
-    """Return the rotation of --output-file, from its --output-file-* flags."""
+def rotation_of(limits: RotationLimits) -> Rotation:
+    """Return the rotation of --output-file, from the limits as typed."""
     return Rotation(
-        config.output_file_max_size * _MB or _DEFAULT_SIZE,
-        config.output_file_max_backups or None,
-        config.output_file_max_age,
-        config.output_file_compress,
+        limits.max_size * _MB or _DEFAULT_SIZE,
+        limits.max_backups or None,
+        limits.max_age,
+        limits.compress,
     )
 
 

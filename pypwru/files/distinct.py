@@ -6,7 +6,7 @@ import os
 import stat
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.config import STDOUT
 from pypwru.errors import UsageError
@@ -14,28 +14,42 @@ from pypwru.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pypwru.config import Config
-
 _FileId = tuple[object, ...]
 
 
-def require_distinct(config: Config, text_fd: int | None, pcap_fd: int | None) -> None:
+class OutputPaths(NamedTuple):
+    """The files of a run's outputs; None for an output that has no file.
+
+    Args:
+        lines: of --output-file.
+        pcap: of --output-pcap; ``-`` is standard output.
+        stats: of --stats-file.
+        ready: of --ready-file.
+    """
+
+    lines: Path | None
+    pcap: Path | None
+    stats: Path | None
+    ready: Path | None
+
+
+def require_distinct(paths: OutputPaths, text_fd: int | None, pcap_fd: int | None) -> None:
     """Check the outputs of a run; to be called before anything is written.
 
     Lines may share a file with standard output or standard error.
 
     Args:
-        config: of the run.
+        paths: of the outputs.
         text_fd: descriptor of the output of lines; None if there is none.
         pcap_fd: descriptor of the capture; None if there is none.
 
     Raises:
         UsageError: the capture, --stats-file or --ready-file is also the file of another output.
     """
-    exclusive = list(_exclusive_outputs(config, pcap_fd))
-    lines = f"--output-file {config.output_file}" if config.output_file else "the lines"
+    exclusive = list(_exclusive_outputs(paths, pcap_fd))
+    lines = f"--output-file {paths.lines}" if paths.lines else "the lines"
     shared = [(lines, _identify_descriptor(text_fd))]
-    if config.output_pcap != STDOUT:
+    if paths.pcap != STDOUT:
         shared.append(("standard output", _identify_descriptor(1)))
     shared.append(("standard error", _identify_descriptor(2)))
     pairs = [*combinations(exclusive, 2), *((one, other) for one in exclusive for other in shared)]
@@ -44,9 +58,11 @@ def require_distinct(config: Config, text_fd: int | None, pcap_fd: int | None) -
             raise UsageError(f"{name} and {other_name} are one file: give each its own")
 
 
-def _exclusive_outputs(config: Config, pcap_fd: int | None) -> Iterator[tuple[str, _FileId | None]]:
-    yield f"--output-pcap {config.output_pcap}", _identify_descriptor(pcap_fd)
-    for flag, path in (("stats-file", config.stats_file), ("ready-file", config.ready_file)):
+def _exclusive_outputs(
+    paths: OutputPaths, pcap_fd: int | None
+) -> Iterator[tuple[str, _FileId | None]]:
+    yield f"--output-pcap {paths.pcap}", _identify_descriptor(pcap_fd)
+    for flag, path in (("stats-file", paths.stats), ("ready-file", paths.ready)):
         yield f"--{flag} {path}", _identify_path(path) if path else None
 
 

@@ -14,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pypwru.config import Config
 from pypwru.errors import OutputError
 from pypwru.files.backups import (
     GZIP_SUFFIX,
@@ -26,7 +25,13 @@ from pypwru.files.backups import (
     find_backups,
     rotation_of,
 )
-from pypwru.files.sink import OPTION_NAME, Sink, output_error, path_of_descriptor
+from pypwru.files.sink import (
+    OPTION_NAME,
+    RotationLimits,
+    Sink,
+    output_error,
+    path_of_descriptor,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -253,13 +258,13 @@ class RotatingSink(Sink):
             now += 1
 
 
-def make_rotating_sink(descriptor: int, config: Config, log: Log) -> RotatingSink:
+def make_rotating_sink(descriptor: int, limits: RotationLimits, log: Log) -> RotatingSink:
     """Return the rotating sink of --output-file.
 
     Args:
         descriptor: of the file, open for appending; the sink takes ownership.
-        config: of the run.
+        limits: of the file.
         log: receives warnings about backups.
     """
     # Of a symbolic link the target is rotated, so that the link still leads to the newest file.
-    return RotatingSink(descriptor, path_of_descriptor(descriptor), rotation_of(config), log)
+    return RotatingSink(descriptor, path_of_descriptor(descriptor), rotation_of(limits), log)

@@ -15,21 +15,35 @@ from bisect import bisect_right
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.config import STDOUT
 from pypwru.errors import OutputClosed, OutputError, remedy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pypwru.config import Config
     from pypwru.log import Log
     from pypwru.signals import StopRequest
 
 OPTION_NAME = "--output-file"
 _POLL_INTERVAL = 0.1  # s; no file descriptor becomes ready when a named pipe gets its reader
 _TIMEOUT = 2.0  # s; for a slow reader, after the stop request
+
+
+class RotationLimits(NamedTuple):
+    """When --output-file is rotated, and the retention of its backups, as typed.
+
+    Args:
+        max_size: MB (2**20 bytes) of the file before it is rotated; 0 for 100.
+        max_backups: maximum number of backups; 0 for no limit.
+        max_age: days to keep a backup; 0 for no limit.
+        compress: compress backups with gzip.
+    """
+
+    max_size: int
+    max_backups: int
+    max_age: int
+    compress: bool
 
 
 class Sink:
@@ -316,27 +330,33 @@ def output_error(operation: str, name: str, error: OSError, flag: str) -> Output
     return OutputError(f"can't {operation} {name}: {error.strerror}: {remedy(error, advice)}")
 
 
-def open_output(config: Config, stop: StopRequest, log: Log) -> Sink:
+def open_output(
+    path: Path | None,
+    limits: RotationLimits,
+    stop: StopRequest,
+    log: Log,
+    *,
+    is_stdout_taken: bool,
+) -> Sink:
     """Open the output for events of a run, before anything is attached.
 
-    Only regular files are rotated. Text goes to standard error if --output-pcap has standard
-    output.
-
     Args:
-        config: of the run.
+        path: of --output-file; None without it.
+        limits: of that file; only regular files are rotated.
         stop: the stop request.
         log: receives what concerns the output while the run goes on.
+        is_stdout_taken: whether --output-pcap has standard output: without ``path`` events then go
+            to standard error.
 
     Raises:
         OutputError: it can't be opened.
         OutputClosed: a stop request came before the reader of a named pipe.
     """
-    path = config.output_file
     if path is None:
-        return standard_error(stop) if config.output_pcap == STDOUT else open_sink(None, stop)
+        return standard_error(stop) if is_stdout_taken else open_sink(None, stop)
     descriptor = open_appending(path, stop=stop, log=log)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # pwru would rename /dev/null
         return Sink(descriptor, str(path), owned=True, stop=stop)
     from pypwru.files.rotation import make_rotating_sink
 
-    return make_rotating_sink(descriptor, config, log)
+    return make_rotating_sink(descriptor, limits, log)

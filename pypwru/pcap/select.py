@@ -13,12 +13,11 @@ from pypwru.packets.outcome import NestedDrop
 from pypwru.packets.tracker import EndReason, SkbTracker, TrackedSkb, is_free_record
 from pypwru.pcap.last_event import LastEventBuffer
 from pypwru.wire.fields import KIND_SLICE, decode_function
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import RawRecord
 
 if TYPE_CHECKING:
-    from pypwru.config import Config
     from pypwru.pcap.packet_data import PacketCapture
+    from pypwru.wire.layout import RecordLayout
 
 TakeData = Callable[[RawRecord], "PacketCapture | None"]
 """Returns and removes the captured packet data of a record; called once per record, in order."""
@@ -86,7 +85,8 @@ class CaptureSelector:
     are alive, the latest event of one is returned early, and it may have another "last" event.
 
     Args:
-        config: of the run.
+        when: values of --pcap-when: ``first``, ``last``, ``drop``, ``every`` or function names.
+        layout: the layout of records; with other values than ``first`` they have a packet id.
         names: the name resolver.
         targets: address in a record -> name, of all attached targets. The caller owns it, and adds
             targets while tracing.
@@ -96,20 +96,20 @@ class CaptureSelector:
 
     def __init__(
         self,
-        config: Config,
+        when: frozenset[str],
+        layout: RecordLayout,
         names: NameResolver,
         targets: Mapping[int, str],
         take_data: TakeData,
         latest: LastEventBuffer[CapturedEvent] | None = None,
     ) -> None:
-        when, layout = config.capture_when, record_layout(config)
         self._take_data = take_data
         self._when, self._names = when, names
         self._traits = BoundedMemo(self._find_traits, _MAX_TRAITS)
         self._every, self._first, self._last = (word in when for word in (EVERY, FIRST, LAST))
         self._latest = latest or LastEventBuffer()
         self._tracker: SkbTracker[_Skb] | None = None  # none is needed for ``first`` alone
-        if config.captures_beyond_first:
+        if not when <= {FIRST}:
             self._tracker = SkbTracker(
                 layout, targets, lambda skb, packet_id, _: _Skb(skb, packet_id), self._on_end
             )

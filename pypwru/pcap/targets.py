@@ -13,7 +13,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from pypwru.config import STDOUT, Config
+from pypwru.config import STDOUT
 from pypwru.errors import OutputError, UsageError
 from pypwru.files.backups import Rotation
 from pypwru.files.rotation import RotatingSink
@@ -74,11 +74,12 @@ class CaptureFileSink(RotatingSink):
 CaptureTarget = Sink | CaptureFileSink
 
 
-def open_target(config: Config, stop: StopRequest, log: Log) -> CaptureTarget:
-    """Open the target of --output-pcap, which must be set.
+def open_target(path: Path, max_files: int, stop: StopRequest, log: Log) -> CaptureTarget:
+    """Open the target of --output-pcap.
 
     Args:
-        config: of the run.
+        path: of the file; ``-`` is standard output.
+        max_files: maximum number of files, with the current one; 0 for no limit.
         stop: the stop request.
         log: receives what concerns the target while the run goes on.
 
@@ -87,8 +88,6 @@ def open_target(config: Config, stop: StopRequest, log: Log) -> CaptureTarget:
         OutputClosed: a stop request came before the reader of a named pipe.
         UsageError: standard output is a terminal.
     """
-    path = config.output_pcap
-    assert path is not None, "called without --output-pcap"
     if path == STDOUT:
         return _standard_output(stop)
     descriptor = open_appending(path, OPTION_NAME, _FILE_MODE, stop, log)
@@ -100,7 +99,7 @@ def open_target(config: Config, stop: StopRequest, log: Log) -> CaptureTarget:
         os.close(descriptor)
         raise
     # Of a symbolic link the target is rotated, so that the link still leads to the newest file.
-    max_backups = config.pcap_max_files - 1 if config.pcap_max_files else None
+    max_backups = max_files - 1 if max_files else None
     rotation = Rotation(_NO_SIZE_LIMIT, max_backups, max_age=0, compress=False)
     return CaptureFileSink(
         descriptor, path_of_descriptor(descriptor), rotation, log, flag=OPTION_NAME

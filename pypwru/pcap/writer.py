@@ -6,7 +6,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.config import Config
 from pypwru.errors import OutputClosed, OutputError
 from pypwru.escaping import escape_unprintable
 from pypwru.names.event_names import NameResolver, name_and_reason
@@ -15,14 +14,15 @@ from pypwru.pcap.direction import epb_flags
 from pypwru.pcap.formats import FormatFactory, format_factory
 from pypwru.pcap.frame import make_frame
 from pypwru.pcap.packet import BlockBuffer, Device, InterfaceInfo, PcapPacket
-from pypwru.pcap.select import CapturedEvent, CaptureSelector, TakeData
 from pypwru.pcap.targets import CaptureFileSink, CaptureTarget, open_target
 from pypwru.wire import fields as wire_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from pypwru.log import Log
+    from pypwru.pcap.select import CapturedEvent, CaptureSelector, TakeData
     from pypwru.signals import StopRequest
     from pypwru.wire.record import RawRecord
 
@@ -30,80 +30,95 @@ _MB = 1 << 20
 _CACHE_SIZE = 1 << 14
 
 
+class CaptureOptions(NamedTuple):
+    """The options of a capture file.
+
+    Args:
+        path: of the file; ``-`` is standard output.
+        max_size: MB (2**20 bytes) of the file before it is rotated; 0 for never.
+        max_files: maximum number of files, with the current one; 0 for no limit.
+        snaplen: maximum bytes of a captured packet.
+        pcap_filter: the filter of the run, to be noted in the file.
+        command: the command line as typed, to be noted in the file.
+    """
+
+    path: Path
+    max_size: int
+    max_files: int
+    snaplen: int
+    pcap_filter: str
+    command: str
+
+
 class PcapSetup(NamedTuple):
-    """Target and format, opened before a run begins.
+    """Target, format and limits, opened before a run begins.
 
     Args:
         target: open for writing; closed by the exit stack of ``open_pcap``.
         make_format: factory of the format of each file.
+        snaplen: maximum bytes of a captured packet.
+        max_size: bytes of a file before the target is rotated; 0 for never.
     """
 
     target: CaptureTarget
     make_format: FormatFactory
+    snaplen: int
+    max_size: int = 0
 
 
-def open_pcap(
-    config: Config, stop: StopRequest, log: Log, stack: ExitStack, command: str
-) -> PcapSetup:
+def open_pcap(options: CaptureOptions, stop: StopRequest, log: Log, stack: ExitStack) -> PcapSetup:
     """Open the target of --output-pcap.
 
     Args:
-        config: of the run; --output-pcap must be set.
+        options: of the file.
         stop: the stop request.
         log: receives what concerns the target while the run goes on.
         stack: takes ownership of the target.
-        command: the command line as typed.
 
     Raises:
         OutputError: it can't be opened, or another run writes to the file.
         OutputClosed: a stop request came before the reader of a named pipe.
         UsageError: standard output is a terminal.
     """
-    target = open_target(config, stop, log)
+    path, max_size, max_files, snaplen, pcap_filter, command = options
+    target = open_target(path, max_files, stop, log)
     stack.enter_context(target)
-    return PcapSetup(target, format_factory(config, command))
-
-
-def _continue_without(config: Config, log: Log, error: OutputError) -> None:
-    """Log that packets aren't written any more; raise ``error`` if the run has no other output."""
-    if not (config.prints_events or config.packets or config.has_statistics):
-        raise error
-    log.warn("Continuing without --output-pcap", why=error)
+    make_format = format_factory(path, snaplen, pcap_filter, command)
+    is_file = isinstance(target, CaptureFileSink)
+    return PcapSetup(target, make_format, snaplen, max_size * _MB if is_file else 0)
 
 
 class PcapOutput:
     """The consumer of records that writes their packets.
 
     Args:
-        config: of the run.
+        selector: selects the events whose packets are written.
         names: the name resolver.
-        targets: address in a record -> name, of all attached targets. The caller owns it, and adds
-            targets while tracing.
-        take_data: returns and removes the captured packet data of a record.
-        setup: target and format.
+        take_data: returns and removes the captured packet data of a record; as of ``selector``.
+        setup: target, format and limits.
         comment: returns the comment of each record; used by formats that have comments.
         log: receives a warning if writing fails while the run goes on.
+        is_only_output: whether a failure to write ends the run.
     """
 
     def __init__(
         self,
-        config: Config,
+        selector: CaptureSelector,
         names: NameResolver,
-        targets: Mapping[int, str],
         take_data: TakeData,
         setup: PcapSetup,
         comment: Callable[[Sequence[RawRecord]], Sequence[bytes]],
         log: Log,
+        *,
+        is_only_output: bool,
     ) -> None:
-        self._config = config
         self._names = names
         self._take_data = take_data
         self._packets_in_file = 0
-        self._target, self._make_format = setup
+        self._target, self._make_format, self._snaplen, self._max_size = setup
         self._log = log
-        is_file = isinstance(setup.target, CaptureFileSink)
-        self._max_size = config.pcap_max_size * _MB if is_file else 0
-        self._selector = CaptureSelector(config, names, targets, take_data)
+        self._is_only_output = is_only_output
+        self._selector = selector
         self._comment = comment
         self._device_and_protocol = lru_cache(_CACHE_SIZE)(_device_and_protocol)
         self._flags = lru_cache(_CACHE_SIZE)(self._find_flags)
@@ -173,7 +188,9 @@ class PcapOutput:
             yield
         except OutputError as error:
             self._is_writable = False
-            _continue_without(self._config, self._log, error)
+            if self._is_only_output:
+                raise
+            self._log.warn("Continuing without --output-pcap", why=error)
             self.failure = error
 
     def _add(self, events: Sequence[CapturedEvent]) -> None:
@@ -198,7 +215,7 @@ class PcapOutput:
         device, protocol = self._device_and_protocol(flow)
         return PcapPacket(
             self._names.clock.wall_ns(ktime),
-            make_frame(captured, protocol, self._config.pcap_snaplen, self._file.always_ethernet),
+            make_frame(captured, protocol, self._snaplen, self._file.always_ethernet),
             device,
             comment,
             self._flags(func, captured.pkt_type),

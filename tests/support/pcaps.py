@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from typing import Any
 from pypwru.config import Config
 from pypwru.log import Log
 from pypwru.names.clock import Clock
+from pypwru.names.event_names import NameResolver
 from pypwru.output.packet_comment import CommentRenderer
 from pypwru.pcap.packet_data import PacketCapture
-from pypwru.pcap.writer import PcapOutput, open_pcap
+from pypwru.pcap.select import CaptureSelector
+from pypwru.pcap.writer import CaptureOptions, PcapOutput, PcapSetup, open_pcap
 from pypwru.signals import StopRequest
 from pypwru.wire.layout import record_layout
 from pypwru.wire.record import RawRecord, Record
@@ -74,6 +76,40 @@ class QueuedCaptures:
         return answer
 
 
+def capture_options(config: Config, command: str = COMMAND) -> CaptureOptions:
+    """Return the options of the capture file of a run."""
+    assert config.output_pcap
+    return CaptureOptions(
+        config.output_pcap,
+        config.pcap_max_size,
+        config.pcap_max_files,
+        config.pcap_snaplen,
+        config.pcap_filter,
+        command,
+    )
+
+
+def make_output(
+    config: Config,
+    opened: PcapSetup,
+    named: NameResolver,
+    targets: Mapping[int, str],
+    taken: QueuedCaptures,
+    log: Log = QUIET,
+) -> PcapOutput:
+    """Return the writer of captured packets of a run."""
+    layout = record_layout(config)
+    return PcapOutput(
+        CaptureSelector(config.capture_when, layout, named, targets, taken),
+        named,
+        taken,
+        opened,
+        CommentRenderer(layout, named).render,
+        log,
+        is_only_output=not (config.prints_events or config.has_statistics),
+    )
+
+
 class Writer:
     """The --output-pcap of a run.
 
@@ -85,14 +121,11 @@ class Writer:
         self, flags: str, stack: ExitStack, log: Log = QUIET, stop: StopRequest = NEVER
     ) -> None:
         self.config = configured(flags)
-        opened = open_pcap(self.config, stop, log, stack, COMMAND)
+        opened = open_pcap(capture_options(self.config), stop, log, stack)
         self.taken = QueuedCaptures()
         self.lost = 0
         named = names(clock=Clock(lambda: EPOCH))
-        comment = CommentRenderer(record_layout(self.config), named).render
-        self.output = PcapOutput(
-            self.config, named, records.FUNCTIONS, self.taken, opened, comment, log
-        )
+        self.output = make_output(self.config, opened, named, records.FUNCTIONS, self.taken, log)
         self.output.begin()
 
     def show(self, *batch: Pair) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pypwru.config import Config
 from pypwru.errors import UsageError
-from pypwru.files.distinct import require_distinct
+from pypwru.files.distinct import OutputPaths, require_distinct
 from tests.support.records import configured
 
 
@@ -45,7 +45,10 @@ ALIASES = ["dots", "soft", "hard", "through"]
 def check_distinct(config: Config, text: Path | None = None, pcap: Path | None = None) -> None:
     descriptors = [os.open(path, os.O_WRONLY) if path else None for path in (text, pcap)]
     try:
-        require_distinct(config, *descriptors)
+        paths = OutputPaths(
+            config.output_file, config.output_pcap, config.stats_file, config.ready_file
+        )
+        require_distinct(paths, *descriptors)
     finally:
         for descriptor in filter(None, descriptors):
             os.close(descriptor)

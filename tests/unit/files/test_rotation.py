@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
@@ -18,8 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pypwru.cli.flags import parse
-from pypwru.config import Config
+from pypwru.cli.outputs import open_event_sink
 from pypwru.errors import OutputError
 from pypwru.files import rotation
 from pypwru.files.backups import (
@@ -31,9 +31,10 @@ from pypwru.files.backups import (
     rotation_of,
 )
 from pypwru.files.rotation import RotatingSink
-from pypwru.files.sink import Sink, open_appending, open_output
+from pypwru.files.sink import RotationLimits, Sink, open_appending
 from pypwru.log import Log
 from pypwru.signals import StopRequest
+from tests.support.records import configured
 
 NOON = int(datetime(2026, 6, 15, 12).timestamp()) * 1000
 DAY = 24 * 60 * 60 * 1000
@@ -395,27 +396,41 @@ def test_age_is_by_name() -> None:
     assert [each.rotated for each in expired] == [NOON - DAY - 1]
 
 
-def config_of(flags: str) -> Config:
-    config = parse(flags.split())
-    assert isinstance(config, Config)
-    return config
+def open_file(flags: str) -> Sink:
+    """Return the open output for events of a run; its caller closes it."""
+    with ExitStack() as stack:
+        sink = open_event_sink(configured(flags), NEVER, QUIET, stack)
+        stack.pop_all()
+    return sink
 
 
-def test_flags() -> None:
-    assert rotation_of(config_of("")) == Rotation(100 << 20, None, 0, False)
-    assert rotation_of(config_of("--output-file-max-size 0")).max_size == 100 << 20
-    assert rotation_of(
-        config_of(
-            "--output-file-max-size 3 --output-file-max-backups 4 --output-file-max-age 5"
-            " --output-file-compress"
-        )
-    ) == Rotation(3 << 20, 4, 5, True)
+def test_limits() -> None:
+    assert rotation_of(RotationLimits(100, 0, 0, False)) == Rotation(100 << 20, None, 0, False)
+    assert rotation_of(RotationLimits(0, 0, 0, False)).max_size == 100 << 20
+    assert rotation_of(RotationLimits(3, 4, 5, True)) == Rotation(3 << 20, 4, 5, True)
+
+
+def test_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[RotationLimits] = []
+
+    def find_rotation(limits: RotationLimits) -> Rotation:
+        given.append(limits)
+        return rotation_of(limits)
+
+    monkeypatch.setattr(rotation, "rotation_of", find_rotation)
+    flags = (
+        "--output-file-max-size 3 --output-file-max-backups 4 --output-file-max-age 5"
+        " --output-file-compress"
+    )
+    for more in ("", flags):
+        open_file(f"--output-file {tmp_path}/t {more}").close()
+    assert given == [RotationLimits(100, 0, 0, False), RotationLimits(3, 4, 5, True)]
 
 
 def test_only_regular_files_rotate(tmp_path: Path) -> None:
-    assert type(open_output(config_of("--output-file /dev/null"), NEVER, QUIET)) is Sink
-    assert type(open_output(config_of(f"--output-file {tmp_path}/t"), NEVER, QUIET)) is RotatingSink
-    assert type(open_output(config_of(""), NEVER, QUIET)) is Sink
+    assert type(open_file("--output-file /dev/null")) is Sink
+    assert type(open_file(f"--output-file {tmp_path}/t")) is RotatingSink
+    assert type(open_file("")) is Sink
 
 
 def test_target_of_link_is_rotated(tmp_path: Path) -> None:
@@ -424,7 +439,7 @@ def test_target_of_link_is_rotated(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(target)
     flags = f"--output-file {link} --output-file-max-size 1"
-    with open_output(config_of(flags), NEVER, QUIET) as sink:
+    with open_file(flags) as sink:
         sink.write_events([b"1" * (1 << 20), b"2\n"])
     assert link.is_symlink() and link.read_bytes() == target.read_bytes() == b"2\n"
     assert len(os.listdir(target.parent)) == 2

@@ -19,15 +19,23 @@ from pypwru.names.event_names import NameResolver
 from pypwru.nft.ruleset import decode_name, sanitize_line
 from pypwru.output.columns import columns
 from pypwru.output.json import JsonFormatter
-from pypwru.output.packet_comment import CommentRenderer
 from pypwru.output.printer import Printer
 from pypwru.output.text import TextFormatter
-from pypwru.pcap.writer import PcapOutput, open_pcap
+from pypwru.pcap.writer import open_pcap
 from pypwru.wire.layout import record_layout
 from pypwru.wire.record import Record
 from tests.support import records
 from tests.support.journeys import journey_format
-from tests.support.pcaps import FRAME, NEVER, QUIET, QueuedCaptures, captured, fields
+from tests.support.pcaps import (
+    FRAME,
+    NEVER,
+    QUIET,
+    QueuedCaptures,
+    capture_options,
+    captured,
+    fields,
+    make_output,
+)
 from tests.support.records import configured, event, flow, packet, tail
 
 FORGED = "0xffff888000000000 0   sshd:1           4026531840 0 lo:1 0x0800 65536 60 ip_rcv"
@@ -137,10 +145,9 @@ def test_pcap(tmp_path: Path) -> None:
     with ExitStack() as stack:
         flags = f"--output-pcap {path} --pcap-when every"
         config = configured(flags)
-        opened_file = open_pcap(config, NEVER, QUIET, stack, "pypwru")
+        opened_file = open_pcap(capture_options(config, "pypwru"), NEVER, QUIET, stack)
         taken = QueuedCaptures()
-        comment = CommentRenderer(record_layout(config), make_resolver(names)).render
-        output = PcapOutput(config, make_resolver(names), {}, taken, opened_file, comment, QUIET)
+        output = make_output(config, opened_file, make_resolver(names), {}, taken)
         output.begin()
         for one in make_records(names, flags):
             taken.waiting.append((one, captured(FRAME, first=True)))

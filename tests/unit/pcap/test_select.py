@@ -12,6 +12,7 @@ from pypwru.packets.tracker import is_free_record
 from pypwru.pcap.last_event import LastEventBuffer
 from pypwru.pcap.packet_data import PacketCapture
 from pypwru.pcap.select import CapturedEvent, CaptureSelector
+from pypwru.wire.layout import record_layout
 from pypwru.wire.record import Record, header_constants
 from tests.support import records
 from tests.support.pcaps import FRAME, QueuedCaptures, captured, captured_event
@@ -37,7 +38,8 @@ def selector(
         return name or known.function(address, reason, kind)
 
     config = configured(f"--output-pcap x.pcapng --pcap-when {when}")
-    return CaptureSelector(config, known._replace(function=function), TARGETS, taken, latest), taken
+    resolver, layout = known._replace(function=function), record_layout(config)
+    return CaptureSelector(config.capture_when, layout, resolver, TARGETS, taken, latest), taken
 
 
 def of_packet(record: Record, packet_id: int, when: str) -> Record:

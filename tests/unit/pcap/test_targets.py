@@ -40,6 +40,7 @@ from tests.support.pcaps import (
     Pair,
     Writer,
     blocks,
+    capture_options,
     captured,
     captured_event,
     options,
@@ -88,7 +89,7 @@ def test_open_keeps_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x.pcapng"
     path.write_bytes(b"precious")
     with ExitStack() as stack:
-        open_pcap(configured(f"--output-pcap {path}"), NEVER, Log(None), stack, COMMAND)
+        open_pcap(capture_options(configured(f"--output-pcap {path}")), NEVER, Log(None), stack)
     assert path.read_bytes() == b"precious"
 
 
@@ -251,7 +252,7 @@ def test_unopenable_path_is_an_error(tmp_path: Path, text: str) -> None:
     log = LogLines()
     message = f"can't open {path}: Not a directory: choose another --output-pcap"
     with ExitStack() as stack, pytest.raises(OutputError) as raised:
-        open_pcap(config, NEVER, log.log, stack, COMMAND)
+        open_pcap(capture_options(config), NEVER, log.log, stack)
     assert str(raised.value) == message and log.lines == []
 
 
@@ -302,7 +303,7 @@ def test_locked_new_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return created
 
     monkeypatch.setattr(rotation, "create_with_mode_of", create)
-    with closing(open_target(configured(f"--output-pcap {path}"), NEVER, Log(None))) as target:
+    with closing(open_target(path, 0, NEVER, Log(None))) as target:
         assert isinstance(target, CaptureFileSink)
         target.write_events([b"own"])
         with pytest.raises(OutputError, match="another pypwru writes to it"):

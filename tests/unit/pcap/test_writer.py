@@ -16,12 +16,10 @@ from pylibpcap.pcap import rpcap
 from scapy.utils import RawPcapNgReader, RawPcapReader
 
 from pypwru import __version__
-from pypwru.output.packet_comment import CommentRenderer
 from pypwru.pcap.frame import make_frame
 from pypwru.pcap.packet_data import PacketCapture
-from pypwru.pcap.writer import PcapOutput, open_pcap
+from pypwru.pcap.writer import open_pcap
 from pypwru.wire import fields as wire_fields
-from pypwru.wire.layout import record_layout
 from tests.support import records
 from tests.support.pcaps import (
     ARP,
@@ -39,9 +37,11 @@ from tests.support.pcaps import (
     QueuedCaptures,
     Writer,
     blocks,
+    capture_options,
     captured,
     captured_event,
     fields,
+    make_output,
     options,
     tool,
     write,
@@ -200,10 +200,9 @@ def test_hostile_names_and_arguments(tmp_path: Path) -> None:
     path = tmp_path / "x.pcapng"
     with ExitStack() as stack:
         config = configured(f"--output-pcap {path}")
-        opened = open_pcap(config, NEVER, QUIET, stack, "x \udcff" + "y" * 70000)
-        taken = QueuedCaptures()
-        comment = CommentRenderer(record_layout(config), records.names()).render
-        output = PcapOutput(config, records.names(), {}, taken, opened, comment, QUIET)
+        options_given = capture_options(config, "x \udcff" + "y" * 70000)
+        opened, taken = open_pcap(options_given, NEVER, QUIET, stack), QueuedCaptures()
+        output = make_output(config, opened, records.names(), {}, taken)
         output.begin()
         record = captured_event(ifname="e\udcfe\n")._replace(tail=tail(config))
         taken.waiting.append((record, captured(first=True)))
