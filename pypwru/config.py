@@ -321,6 +321,16 @@ class Config(_Fields):
         return self.drops or self.output_journey or self.has_statistics
 
     @property
+    def needs_symbols(self) -> bool:
+        """Whether addresses in the kernel's code are resolved: callers, stacks, drop locations."""
+        return self.output_caller or self.output_stack or self.needs_drop_location
+
+    @property
+    def needs_netns_names(self) -> bool:
+        """Whether names of network namespaces are needed, for lines or for captures."""
+        return self.output_netns_names or self.captures_packets
+
+    @property
     def prints_cb(self) -> bool:
         """Whether lines have the column __sk_buff->cb[]; as in pwru, only with the meta columns."""
         return self.output_meta and (self.output_skb_cb or self.filter_trace_tc)

@@ -170,15 +170,23 @@ def open_session(
     cache, stop_requested = Cache(log=log), stop_request.requested
     with ExitStack() as stack:
         plan = make_plan(config, filters, cache, stack, log)
+        config = plan.config  # without the features that this kernel lacks
         loaded = load(plan, cache, stack, log)
         with ExitStack() as probes:
             attached = attach_probes(plan, loaded, cache, stop_requested, probes, log)
             targets, rules = attached.report.targets, loaded.rule_source
             members = plan.criteria.skb_members, plan.criteria.xdp_members
             names = build_resolver(
-                plan.config, loaded.reasons, targets, *members, rules, log, stack
+                loaded.reasons,
+                targets,
+                *members,
+                rules,
+                log,
+                stack,
+                needs_symbols=config.needs_symbols,
+                needs_netns_names=config.needs_netns_names,
             )
-            pipeline = Pipeline(plan.config, targets, rules, names.is_drop)
+            pipeline = Pipeline(config, targets, rules, names.is_drop)
             rules.wait_listed(stop_requested)
             # All probes are attached: from here on no event of a packet is missing.
             loaded.reader.start()

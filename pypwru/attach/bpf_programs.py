@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pypwru.attach.report import AttachReport
-    from pypwru.config import Config
     from pypwru.log import Log
     from pypwru.program.load import Loader
 
@@ -50,8 +49,13 @@ class ProgramKind(NamedTuple):
     handlers: tuple[ProgramHandler, ...]
 
 
-def select_program_kinds(config: Config) -> list[ProgramKind]:
+def select_program_kinds(*, has_tc: bool, has_xdp: bool, tracks_skb: bool) -> list[ProgramKind]:
     """Return the types of BPF programs that this run traces.
+
+    Args:
+        has_tc: whether TC programs are traced.
+        has_xdp: whether XDP programs are traced.
+        tracks_skb: whether packets are tracked across programs (--filter-track-skb).
 
     Raises:
         KernelError: the kernel lacks fentry on BPF programs, or a privilege is missing.
@@ -59,9 +63,9 @@ def select_program_kinds(config: Config) -> list[ProgramKind]:
     fentry, fexit = AttachType.TRACE_FENTRY, AttachType.TRACE_FEXIT
     tc = ProgramKind(ProgramType.SCHED_CLS, "tc-bpf", "SchedCLS", (("trace_tc", fentry),))
     xdp = ProgramKind(ProgramType.XDP, "xdp", "XDP", (("trace_xdp", fentry),))
-    if config.filter_track_skb:
+    if tracks_skb:
         xdp = xdp._replace(handlers=(*xdp.handlers, ("trace_xdp_exit", fexit)))
-    switches = ((tc, config.filter_trace_tc), (xdp, config.filter_trace_xdp))
+    switches = ((tc, has_tc), (xdp, has_xdp))
     kinds = [kind for kind, is_enabled in switches if is_enabled]
     if kinds:
         _check_program_fentry()

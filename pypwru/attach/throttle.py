@@ -14,7 +14,6 @@ from pypwru.kernel import bpf
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pypwru.config import Config
     from pypwru.log import Log
 
 _MAX_LOGGED = 10
@@ -74,20 +73,20 @@ def _join_first(entries: list[str]) -> str:
 
 @contextmanager
 def open_throttle_report(
-    config: Config, maps: Mapping[str, int], targets: Mapping[int, str], log: Log
+    maps: Mapping[str, int], targets: Mapping[int, str], log: Log, *, max_hits: int
 ) -> Iterator[ThrottleReport]:
     """Open the report of a run; on exit, after detaching, log its totals.
 
     Args:
-        config: of the run.
         maps: map name -> descriptor.
         targets: as of ThrottleReport.
         log: gets the totals.
+        max_hits: maximum events per second and function; 0 for no limit.
 
     Yields:
         The report; empty without --max-hits.
     """
     report = ThrottleReport(maps.get("throttled"), targets)
     yield report
-    report.log_new(log, config.max_hits)
+    report.log_new(log, max_hits)
     report.log_totals(log)

@@ -77,7 +77,7 @@ def resolve_request(config: Config, cache: Cache, names: NameList | None = None)
         modules,
         selection,
         _make_tracking(config, btf),
-        may_be_empty=config.filter_trace_tc or config.filter_trace_xdp,
+        may_be_empty=config.traces_programs,
         is_running_kernel=config.kernel_btf is None,
     )
 

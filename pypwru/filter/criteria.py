@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # not imported at run time, since a run without expressions d
     from collections.abc import Mapping
 
     from pypwru.btf.query import BTF
-    from pypwru.config import Config
+    from pypwru.config import MarkFilter
     from pypwru.expr import Expression, MetadataMembers
     from pypwru.filter.program import FilterProgram
     from pypwru.kernel.netns_filter import NetnsFilter
@@ -43,6 +43,21 @@ class InnerFilters(NamedTuple):
     l3: FilterProgram | None
 
 
+class ExpressionTexts(NamedTuple):
+    """C expressions and members to print, as typed.
+
+    Args:
+        skb_expr, xdp_expr: expressions over ``struct sk_buff`` and ``struct xdp_buff``; empty
+            matches every packet.
+        skb_members, xdp_members: members to print, such as ``skb->mark``.
+    """
+
+    skb_expr: str
+    xdp_expr: str
+    skb_members: tuple[str, ...]
+    xdp_members: tuple[str, ...]
+
+
 class Criteria(NamedTuple):
     """The criteria that a packet must match, and the members to print of it.
 
@@ -50,7 +65,7 @@ class Criteria(NamedTuple):
         packet_filter: the pcap filter.
         inner_filters: the filters for the packet inside a tunnel.
         netns_ifname: the network namespace and interface.
-        config: for the mark.
+        mark: the criterion on skb->mark.
         skb_expr, xdp_expr: C expressions over ``struct sk_buff`` and ``struct xdp_buff``, or None.
         skb_members, xdp_members: the members to print, or None.
     """
@@ -58,7 +73,7 @@ class Criteria(NamedTuple):
     packet_filter: Filter
     inner_filters: InnerFilters
     netns_ifname: NetnsFilter
-    config: Config
+    mark: MarkFilter
     skb_expr: Expression | None
     xdp_expr: Expression | None
     skb_members: MetadataMembers | None
@@ -107,7 +122,7 @@ class Criteria(NamedTuple):
             "FILTER_TUNNEL_L3": self.inner_filters.l3 is not None,
             "FILTER_NETNS": bool(self.netns_ifname.netns),
             "FILTER_IFNAME": bool(self.netns_ifname.ifname),
-            "FILTER_MARK": bool(self.config.filter_mark.mask),
+            "FILTER_MARK": bool(self.mark.mask),
             "FILTER_SKB_EXPR": self.skb_expr is not None,
             "FILTER_XDP_EXPR": self.xdp_expr is not None,
             "OUTPUT_SKB_METADATA": self.skb_members is not None,
@@ -119,31 +134,30 @@ class Criteria(NamedTuple):
 
         The interface name's 16 bytes are two u64, little endian; the namespace is its inode.
         """
-        mark = self.config.filter_mark
         ifname = os.fsencode(self.netns_ifname.ifname)
         return {
             "MATCH_NETNS": self.netns_ifname.netns,
             "MATCH_IFNAME": int.from_bytes(ifname[:8], "little"),
             "MATCH_IFNAME_END": int.from_bytes(ifname[8:], "little"),
-            "MATCH_MARK": mark.value,
-            "MATCH_MARK_MASK": mark.mask,
+            "MATCH_MARK": self.mark.value,
+            "MATCH_MARK_MASK": self.mark.mask,
             "FILTER_REACH": self._max_reach(),
         }
 
 
-def compile_inner_filters(config: Config) -> InnerFilters:
+def compile_inner_filters(l2: str, l3: str) -> InnerFilters:
     """Compile the filters for packets inside tunnels.
+
+    Args:
+        l2: --filter-tunnel-pcap-l2, from the inner Ethernet header; empty for no filter.
+        l3: --filter-tunnel-pcap-l3, from the inner IP header; empty for no filter.
 
     Raises:
         FilterError: libpcap can't compile one; the message names the flag.
     """
     return InnerFilters(
-        _compile_inner_filter(
-            "--filter-tunnel-pcap-l2", config.filter_tunnel_pcap_l2, Linktype.ETHERNET
-        ),
-        _compile_inner_filter(
-            "--filter-tunnel-pcap-l3", config.filter_tunnel_pcap_l3, Linktype.RAW_IP
-        ),
+        _compile_inner_filter("--filter-tunnel-pcap-l2", l2, Linktype.ETHERNET),
+        _compile_inner_filter("--filter-tunnel-pcap-l3", l3, Linktype.RAW_IP),
     )
 
 
@@ -157,19 +171,21 @@ def _compile_inner_filter(flag: str, text: str, linktype: Linktype) -> FilterPro
 
 
 def compile_criteria(
-    config: Config,
     packet_filter: Filter,
     inner_filters: InnerFilters,
     netns_ifname: NetnsFilter,
+    mark: MarkFilter,
+    texts: ExpressionTexts,
     btf: BTF,
 ) -> Criteria:
     """Compile the expressions and members, and return them with the other criteria.
 
     Args:
-        config: the options.
         packet_filter: the compiled pcap filter.
         inner_filters: the compiled filters for packets inside tunnels.
         netns_ifname: the network namespace and interface.
+        mark: the criterion on skb->mark.
+        texts: the expressions and members, as typed.
         btf: the kernel's types.
 
     Raises:
@@ -196,9 +212,9 @@ def compile_criteria(
         packet_filter,
         inner_filters,
         netns_ifname,
-        config,
-        expression(config.filter_skb_expr, "skb"),
-        expression(config.filter_xdp_expr, "xdp"),
-        members(config.output_skb_metadata, "skb"),
-        members(config.output_xdp_metadata, "xdp"),
+        mark,
+        expression(texts.skb_expr, "skb"),
+        expression(texts.xdp_expr, "xdp"),
+        members(texts.skb_members, "skb"),
+        members(texts.xdp_members, "xdp"),
     )

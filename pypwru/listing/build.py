@@ -17,7 +17,7 @@ from pypwru.discovery.request import TraceRequest, log_missing, make_selection, 
 from pypwru.discovery.tracepoints import discover_tracepoints
 from pypwru.errors import KernelError, ListError, NoBTF
 from pypwru.filter.compiler import MATCH_ALL
-from pypwru.filter.criteria import InnerFilters, compile_criteria
+from pypwru.filter.criteria import ExpressionTexts, InnerFilters, compile_criteria
 from pypwru.kernel.capabilities import missing_capabilities
 from pypwru.kernel.ftrace import TraceableFunctions, traceable_functions
 from pypwru.kernel.kallsyms import function_names
@@ -66,9 +66,7 @@ def build_listing(config: Config, names: NameList | None, log: Log) -> Listing:
         request = resolve_request(config, cache, names)
     except NoBTF as error:
         return _without_btf(config, names, log, error)
-    compile_criteria(
-        config, MATCH_ALL, InnerFilters(None, None), NetnsFilter(0, ""), request.btf
-    )  # fail as a trace would, if a filter does not compile
+    _check_expressions(config, request)
     outcome = _without_trial(config, request, foreign) or _with_trial(config, request, cache, log)
     log_missing(request, outcome.plan, log)
     found = sort_entries(entries(outcome.plan, request.btf, request.modules, outcome.attachability))
@@ -76,6 +74,18 @@ def build_listing(config: Config, names: NameList | None, log: Log) -> Listing:
         raise _nothing_found_error(request, outcome.plan)
     kernel = "" if foreign else os.uname().release
     return Listing(found, outcome.backend, kernel, outcome.note)
+
+
+def _check_expressions(config: Config, request: TraceRequest) -> None:
+    """Raise the FilterError or BTFError with which a trace with these expressions would fail."""
+    texts = ExpressionTexts(
+        config.filter_skb_expr,
+        config.filter_xdp_expr,
+        config.output_skb_metadata,
+        config.output_xdp_metadata,
+    )
+    inner, place = InnerFilters(None, None), NetnsFilter(0, "")
+    compile_criteria(MATCH_ALL, inner, place, config.filter_mark, texts, request.btf)
 
 
 def _is_foreign(config: Config, cache: Cache) -> bool:

@@ -51,7 +51,7 @@ def _check_filters(config: Config, log: Log) -> None:
     Checks only what can be checked without capabilities, or of another kernel.
     """
     compile_filter(config.pcap_filter)
-    compile_inner_filters(config)
+    compile_inner_filters(config.filter_tunnel_pcap_l2, config.filter_tunnel_pcap_l3)
     needs_root = bool(config.filter_netns) and os.geteuid() != 0
     if config.kernel_btf is None and not needs_root:
         with ExitStack() as stack:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import ExitStack
 
-    from pypwru.config import Config
     from pypwru.log import Log
     from pypwru.names.drop_reasons import DropReasons
     from pypwru.nft.service import NftSource
@@ -41,7 +40,6 @@ def _make_process_path(log: Log) -> Callable[[int, str, int], str]:
 
 
 def build_resolver(
-    config: Config,
     reasons: DropReasons,
     targets: Mapping[int, str],
     skb_members: MemberFormatter | None,
@@ -49,11 +47,13 @@ def build_resolver(
     nft: NftSource,
     log: Log,
     stack: ExitStack,
+    *,
+    needs_symbols: bool,
+    needs_netns_names: bool,
 ) -> NameResolver:
     """Build the name resolver of a run.
 
     Args:
-        config: of the run.
         reasons: names of drop reasons.
         targets: address in a record -> name, of every attached target; shared, grows during the
             run.
@@ -62,16 +62,17 @@ def build_resolver(
         nft: chain names and rule texts.
         log: receives a warning if program paths can't be resolved.
         stack: takes ownership of the thread that watches for network namespace names.
+        needs_symbols: whether callers, stacks or drop locations are resolved, for which kernel
+            symbols are read.
+        needs_netns_names: whether network namespaces are resolved.
 
     Raises:
-        KernelError: callers, stacks or drop locations are enabled, and kernel symbols can't be
-            read.
+        KernelError: kernel symbols are needed, and can't be read.
     """
-    needs_symbols = config.output_caller or config.output_stack or config.needs_drop_location
     symbols = SymbolNames(read_now=needs_symbols)
     functions = FunctionNames(targets, reasons)
     namespaces = NetnsNames()
-    if config.output_netns_names or config.captures_packets:
+    if needs_netns_names:
         stack.enter_context(namespaces.watch_mounts())
     return NameResolver(
         process=_make_process_path(log),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.bounded_memo import BoundedMemo
 from pypwru.kernel.netfilter import REJECT, VERDICTS, verdict_name
@@ -15,7 +15,6 @@ from pypwru.regexp.re2 import compile_search
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pypwru.config import Config
     from pypwru.nft.rule_key import RuleTexts
     from pypwru.wire.layout import RecordLayout
     from pypwru.wire.record import RawRecord
@@ -24,29 +23,50 @@ _MAX_PARTS, _MAX_TEXTS = 1 << 12, 1 << 10
 _DROP = VERDICTS[0]
 
 
-class NftMatcher:
-    """The criteria of --filter-nft-*; a rule or policy must match all of them.
+class NftCriteria(NamedTuple):
+    """The values of --filter-nft-*; an empty one, or handle 0, matches any event.
 
     Args:
-        config: of the run.
+        verdicts: names of verdicts, ``reject`` included.
+        tables: names, with or without family, as ``filter`` or ``inet filter``.
+        chains: names, as of ``chain_aliases``.
+        handle: of the rule.
+        text: RE2 pattern found in the text or comment of the rule.
+    """
+
+    verdicts: tuple[str, ...]
+    tables: tuple[str, ...]
+    chains: tuple[str, ...]
+    handle: int
+    text: str
+
+
+class NftMatcher:
+    """The match of nft events; a rule or policy must match all criteria.
+
+    Args:
+        criteria: of the run.
         layout: the layout of its records.
         chains: names of tables and chains.
         texts: of rules; None if the run needs no rule texts.
     """
 
     def __init__(
-        self, config: Config, layout: RecordLayout, chains: ChainNames, texts: RuleTexts | None
+        self,
+        criteria: NftCriteria,
+        layout: RecordLayout,
+        chains: ChainNames,
+        texts: RuleTexts | None,
     ) -> None:
         part = layout.parts["nft"]
         self._nft = part.as_slice
         nft_time = layout.parts.get("nft_time", part)
         self._nft_time = nft_time.as_slice
-        self._conditions = _make_conditions(config)
-        expression = config.filter_nft_text
+        self._conditions = _make_conditions(criteria)
         self._text_matches = (
-            lru_cache(_MAX_TEXTS)(compile_search(expression)) if expression else None
+            lru_cache(_MAX_TEXTS)(compile_search(criteria.text)) if criteria.text else None
         )
-        verdicts = config.filter_nft_verdict
+        verdicts = criteria.verdicts
         self._drop_must_reject = REJECT in verdicts and _DROP not in verdicts
         self._chains = chains
         self._texts = texts
@@ -78,9 +98,8 @@ def _is_drop(part: bytes) -> bool:
     return event is not None and verdict_name(event.verdict) == _DROP
 
 
-def _make_conditions(config: Config) -> list[Callable[[NftEvent], bool]]:
-    verdicts, tables = config.filter_nft_verdict, config.filter_nft_table
-    chains, handle = config.filter_nft_chain, config.filter_nft_handle
+def _make_conditions(criteria: NftCriteria) -> list[Callable[[NftEvent], bool]]:
+    verdicts, tables, chains, handle, _ = criteria
     found: list[Callable[[NftEvent], bool]] = []
     if verdicts:
         if REJECT in verdicts:

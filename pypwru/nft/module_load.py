@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pypwru.cache import Cache
-    from pypwru.config import Config
     from pypwru.program.build import Bytecode
 
 _SOURCES = (*VERDICT_SOURCES, *(one.fallback[0] for one in VERDICT_SOURCES if one.fallback))
@@ -48,10 +47,11 @@ class HandlerBuild:
 
     Args:
         source: one of ``VERDICT_SOURCES``, or the fallback of one.
-        config: of the run, without the features that this kernel lacks.
         defines: macros of the handlers, name -> text.
         cache: the child stores the bytecode there, too.
         keep: gets name and text of each file of --debug; None without.
+        kernel_btf: file of --kernel-btf; None for the running kernel's BTF.
+        has_conntrack: whether handlers read conntrack's structs.
 
     Raises:
         ChildError: no child can be started.
@@ -61,10 +61,12 @@ class HandlerBuild:
     def __init__(
         self,
         source: VerdictSource,
-        config: Config,
         defines: Mapping[str, str],
         cache: Cache,
         keep: Callable[[str, str], object] | None = None,
+        *,
+        kernel_btf: Path | None,
+        has_conntrack: bool,
     ) -> None:
         self._keep = keep
         with _open_kallsyms() as fd:
@@ -72,10 +74,10 @@ class HandlerBuild:
                 f"{__name__}:make",
                 _SOURCES.index(source),
                 fd,
-                str(config.kernel_btf or ""),
+                str(kernel_btf or ""),
                 str(cache.folder or ""),
                 defines,
-                config.output_ct,
+                has_conntrack,
                 keep is not None,
                 descriptors=[fd],
                 nice=_CHILD_NICE,

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.attach.backends import attach_extra
 from pypwru.attach.report import AttachReport
-from pypwru.config import Config
 from pypwru.discovery.functions import Function
 from pypwru.discovery.plan import AttachPlan
 from pypwru.errors import KernelError, PypwruError
@@ -274,7 +273,6 @@ def _check_hooked(function: Function, report: AttachReport) -> None:
 
 @contextmanager
 def attach_verdict_probes(
-    config: Config,
     choice: BackendPlan,
     loader: Loader,
     compile_unit: CompileUnit,
@@ -286,7 +284,6 @@ def attach_verdict_probes(
     """Attach probes to all verdict sources; detach on exit.
 
     Args:
-        config: of the run; without --output-nft and --filter-nft-* nothing is attached.
         choice: the backend, symbols and skb lifetime hooks of the run.
         loader: loads the handlers.
         compile_unit: compiles the handlers of a unit for the module that the function is in now.
@@ -298,9 +295,6 @@ def attach_verdict_probes(
     Yields:
         A callable to call periodically: it attaches to sources that appear.
     """
-    if not config.traces_nft:
-        yield lambda: None
-        return
     assert choice.symbols, "backends with kprobes have symbols"
     with ExitStack() as stack:
         probes = NftProbes(

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from pypwru.nft.record import chain_handle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
-    from pypwru.config import Config
     from pypwru.kernel.kallsyms import Symbols
     from pypwru.log import Log
     from pypwru.nft.render import ChainNames
@@ -60,27 +59,24 @@ NO_NFT_SOURCE = NftSource(lambda netns, table, chain: ("", ""))
 
 @contextmanager
 def open_nft_source(
-    config: Config, maps: Mapping[str, int], symbols: Symbols | None, netns: int, log: Log
+    names_map: int, symbols: Symbols | None, netns: int, log: Log, *, needs_rule_text: bool
 ) -> Iterator[NftSource]:
-    """Open the source of a run; the rule service stops on the way out.
+    """Open the source of a run that traces nft events; the rule service stops on the way out.
 
     Args:
-        config: of the run.
-        maps: name -> descriptor, of the run's BPF maps.
-        symbols: of the kernel; None is allowed only with --output-nft=false.
+        names_map: descriptor of the map ``nft_names``.
+        symbols: of the kernel; None counts as a kernel without built-in nf_tables.
         netns: inode of the only namespace that is traced; 0: all.
         log: receives warnings if rule texts can't be listed.
+        needs_rule_text: whether the source has rule texts, too.
 
     Yields:
-        The source; without names if --output-nft=false.
+        The source.
     """
-    if not config.traces_nft:
-        yield NO_NFT_SOURCE
-        return
     from pypwru.nft.chain_names import NftNames
 
-    names = NftNames(maps["nft_names"]).resolve
-    if not config.needs_rule_text:
+    names = NftNames(names_map).resolve
+    if not needs_rule_text:
         yield NftSource(names)
         return
     from pypwru.kernel.module_instance import module_instance_id

@@ -10,11 +10,25 @@ from pypwru.wire.record import RawRecord
 
 if TYPE_CHECKING:
     from pypwru.config import Config
+    from pypwru.nft.match import NftCriteria
     from pypwru.nft.packet_filter import NftPacketFilter
     from pypwru.nft.service import NftSource
     from pypwru.packets.outcome import IsDrop
 
 Batches = Sequence[Sequence[RawRecord]]
+
+
+def nft_criteria(config: Config) -> NftCriteria:
+    """Return the criteria of --filter-nft-*."""
+    from pypwru.nft.match import NftCriteria
+
+    return NftCriteria(
+        verdicts=config.filter_nft_verdict,
+        tables=config.filter_nft_table,
+        chains=config.filter_nft_chain,
+        handle=config.filter_nft_handle,
+        text=config.filter_nft_text,
+    )
 
 
 class Pipeline:
@@ -47,7 +61,7 @@ class Pipeline:
             from pypwru.nft.match import NftMatcher
             from pypwru.nft.packet_filter import NftPacketFilter
 
-            matcher = NftMatcher(config, layout, nft.chain, nft.texts)
+            matcher = NftMatcher(nft_criteria(config), layout, nft.chain, nft.texts)
             self._nft_filter = NftPacketFilter(layout, matcher.matches, targets)
         if config.drops:
             from pypwru.packets.drop_filter import DropFilter

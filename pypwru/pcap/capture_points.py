@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pypwru.config import CAPTURE_KEYWORDS, DROP, Config
+from pypwru.config import CAPTURE_KEYWORDS, DROP
 from pypwru.discovery.skb_lifetime import DATA_ALREADY_FREED, DROP_TARGETS
 from pypwru.errors import UsageError
 from pypwru.kernel import bpf
@@ -122,22 +122,27 @@ class CapturePoints:
 
 
 def open_capture_points(
-    config: Config,
-    maps: Mapping[str, int],
+    fd: int,
+    capture_when: Collection[str],
     plan: AttachPlan,
     targets: Mapping[int, str],
     reasons: DropReasons,
     log: Log,
+    *,
+    traces_programs: bool,
+    traces_nft: bool,
 ) -> Callable[[], None]:
     """Fill the map ``capture_points`` of a run that has one.
 
     Args:
-        config: of the run.
-        maps: map name -> descriptor.
+        fd: descriptor of the map, owned by the caller.
+        capture_when: values of --pcap-when, ``drop`` or function names among them.
         plan: what will be attached.
         targets: address in a record -> display name; may grow.
         reasons: drop reasons of this kernel.
         log: gets a warning for each name that matches no target.
+        traces_programs: whether BPF programs are traced, which may be loaded later.
+        traces_nft: whether nft events and verdicts are traced, whose functions may be loaded later.
 
     Returns:
         A callable to call once everything is attached, and periodically after that; it raises
@@ -146,28 +151,20 @@ def open_capture_points(
     Raises:
         UsageError: --pcap-when names a function that runs after the packet's data was freed.
     """
-    if not config.captures_selected:
-        return lambda: None
-    if freed := sorted(config.capture_when & DATA_ALREADY_FREED):
+    if freed := sorted(DATA_ALREADY_FREED.intersection(capture_when)):
         raise UsageError(
             f"--pcap-when {freed[0]}: packet data is freed before this function is called; use "
             "last, drop or an earlier function"
         )
     # BPF programs are attached when they are loaded, nftables when its module is.
-    may_match_later = (
-        config.filter_trace_tc or config.filter_trace_xdp or _names_verdict_function(config)
-    )
-    capture_points = CapturePoints(
-        maps["capture_points"], config.capture_when, targets, reasons, may_match_later
-    )
+    may_match_later = traces_programs or (traces_nft and _has_verdict_function(capture_when))
+    capture_points = CapturePoints(fd, capture_when, targets, reasons, may_match_later)
     capture_points.preload(plan)
     return partial(capture_points.refresh, log)
 
 
-def _names_verdict_function(config: Config) -> bool:
+def _has_verdict_function(capture_when: Collection[str]) -> bool:
     """Return whether --pcap-when names a function that is hooked for netfilter verdicts."""
-    if not config.traces_nft:
-        return False
     from pypwru.nft.verdict_sources import VERDICT_SOURCES
 
     hooked = {
@@ -176,4 +173,4 @@ def _names_verdict_function(config: Config) -> bool:
         for symbol in source.symbols
         for alias in name_aliases(symbol)
     }
-    return not hooked.isdisjoint(config.capture_when)
+    return not hooked.isdisjoint(capture_when)

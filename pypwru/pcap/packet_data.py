@@ -17,9 +17,8 @@ from pypwru.ring.mapping import BUSY, DISCARDED, RingMapping, open_reader
 from pypwru.wire.record import RING_HEADER_SIZE, RawRecord, struct_members, struct_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
-    from pypwru.config import Config
     from pypwru.ring.counters import Counters
     from pypwru.wire.layout import RecordLayout
 
@@ -209,23 +208,18 @@ class PacketDataReader:
 
 @contextmanager
 def open_packet_data(
-    config: Config, maps: Mapping[str, int], layout: RecordLayout
-) -> Iterator[PacketDataReader | None]:
-    """Provide the ``PacketDataReader`` of a run, and unmap it at the end; None without capture.
+    ring_fd: int, size: int, layout: RecordLayout, snaplen: int
+) -> Iterator[PacketDataReader]:
+    """Provide the ``PacketDataReader`` of a run, and unmap it at the end.
 
     Args:
-        config: of the run.
-        maps: name -> descriptor.
+        ring_fd: descriptor of the ring ``packets``.
+        size: size of the ring in bytes.
         layout: the layout of event records.
+        snaplen: bytes that are captured of a packet, at most.
 
     Raises:
         KernelError: the ring can't be mapped.
     """
-    if not config.captures_packets:
-        yield None
-        return
-    size = config.buffer_size
-    with open_reader(
-        lambda: PacketDataReader(maps["packets"], size, layout, config.pcap_snaplen), size
-    ) as reader:
+    with open_reader(lambda: PacketDataReader(ring_fd, size, layout, snaplen), size) as reader:
         yield reader

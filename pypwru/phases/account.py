@@ -71,11 +71,22 @@ class Account:
         missed = self._count_missed() if self._missed is None else self._missed
         losses = count_recursion_misses(loader.recursion_misses())
         if self.is_detached:  # maps that handlers still write to can't be iterated reliably
-            losses |= count_lost_ids(config, self._plan.choice.plan.backend, counters, map_fds)
+            losses |= count_lost_ids(
+                self._plan.choice.plan.backend,
+                counters,
+                map_fds,
+                needs_free_events=config.needs_free_events,
+                needs_packet_ids=config.needs_packet_ids,
+            )
         losses |= {"missed": missed, **evicted}
         if self.is_detached:
             losses |= count_evicted(counters, map_fds)
-        skipped = count_suppressed(config, counters)
+        skipped = count_suppressed(
+            counters,
+            is_sampling=config.is_sampling,
+            rate_limit=config.rate_limit,
+            max_hits=config.max_hits,
+        )
         packets = self._packets.total if self._packets else None
         result = summarize(shown, packets, counters, skipped, losses, self._report)
         data = self._loaded.packets

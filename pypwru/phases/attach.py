@@ -64,7 +64,7 @@ def attach_probes(
     pollers: list[Callable[[], None]] = []
     fill_capture_points = _capture_points(plan, loaded, report, log)
     throttle_report = probes.enter_context(
-        open_throttle_report(config, map_fds, report.targets, log)
+        open_throttle_report(map_fds, report.targets, log, max_hits=config.max_hits)
     )
     log.info(f"Attaching {PROBE_NOUN[choice.plan.backend]}", via=choice.plan.backend.value)
     with log.operation("Attaching"):
@@ -112,12 +112,19 @@ def _nft_probes(
     keep = loaded.debug_files.write if loaded.debug_files is not None else None
 
     def start_build(source: VerdictSource) -> HandlerBuild:
-        return HandlerBuild(source, config, macros, cache, keep)
+        return HandlerBuild(
+            source,
+            macros,
+            cache,
+            keep,
+            kernel_btf=config.kernel_btf,
+            has_conntrack=config.output_ct,
+        )
 
     compile_unit = partial(build_unit, plan.request.btf, macros, cache, plan.conntrack, keep=keep)
     unhooked_map = loaded.map_fds["nft_unhooked"]
     return attach_verdict_probes(
-        config, plan.choice, loaded.loader, compile_unit, start_build, report, log, unhooked_map
+        plan.choice, loaded.loader, compile_unit, start_build, report, log, unhooked_map
     )
 
 
@@ -125,10 +132,18 @@ def _capture_points(
     plan: Plan, loaded: Loaded, report: AttachReport, log: Log
 ) -> Callable[[], None] | None:
     """Return the function that fills the map of capture points; None if there is none."""
-    if not plan.config.captures_selected:
+    config = plan.config
+    if not config.captures_selected:
         return None
     from pypwru.pcap.capture_points import open_capture_points
 
     return open_capture_points(
-        plan.config, loaded.map_fds, plan.choice.plan, report.targets, loaded.reasons, log
+        loaded.map_fds["capture_points"],
+        config.capture_when,
+        plan.choice.plan,
+        report.targets,
+        loaded.reasons,
+        log,
+        traces_programs=config.traces_programs,
+        traces_nft=config.traces_nft,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pypwru.bpf_sources import MAIN, sources
 from pypwru.kernel.bpf_info import enable_bpf_stats
 from pypwru.names.drop_reasons import DropReasons
-from pypwru.nft.service import open_nft_source
+from pypwru.nft.service import NO_NFT_SOURCE, open_nft_source
 from pypwru.program import maps
 from pypwru.program.build import build
 from pypwru.program.cached_layout import cached_layout
@@ -82,19 +82,34 @@ def load(plan: Plan, cache: Cache, stack: ExitStack, log: Log) -> Loaded:
     )
     # Subscribe to nftables changes before the first probe fires: a rule that was replaced before
     # the subscription can't be named.
-    rule_source = stack.enter_context(
-        open_nft_source(config, map_fds, plan.choice.symbols, plan.netns, log)
-    )
+    rule_source = NO_NFT_SOURCE
+    if config.traces_nft:
+        rule_source = stack.enter_context(
+            open_nft_source(
+                map_fds["nft_names"],
+                plan.choice.symbols,
+                plan.netns,
+                log,
+                needs_rule_text=config.needs_rule_text,
+            )
+        )
     packets = None
     if config.captures_packets:
         from pypwru.pcap.packet_data import open_packet_data
 
-        packets = stack.enter_context(open_packet_data(config, map_fds, layout))
+        packets = stack.enter_context(
+            open_packet_data(map_fds["packets"], config.buffer_size, layout, config.pcap_snaplen)
+        )
     reasons = DropReasons(plan.request.btf, cache=cache)
     constants = {
         **criteria.load_time_constants(),
         **_page_constants(plan, log),
-        **sampling_constants(config),
+        **sampling_constants(
+            sample_rate=config.sample_rate,
+            sample_flow=config.sample_flow,
+            rate_limit=config.rate_limit,
+            max_hits=config.max_hits,
+        ),
         **reasons.constants(),
     }
     bodies = criteria.bodies_by_marker()

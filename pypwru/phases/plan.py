@@ -8,7 +8,7 @@ from pypwru.attach.select import disable_nft_without_kprobes, select_backend
 from pypwru.btf.load import require_running_kernel_btf
 from pypwru.discovery.request import log_implicit, log_missing, log_unattachable, resolve_request
 from pypwru.filter.compiler import compile_filter
-from pypwru.filter.criteria import compile_criteria, compile_inner_filters
+from pypwru.filter.criteria import ExpressionTexts, compile_criteria, compile_inner_filters
 from pypwru.kernel.bpf import require_architecture
 from pypwru.kernel.lockdown import require_kernel_reads
 from pypwru.kernel.netns_filter import resolve_netns
@@ -52,7 +52,7 @@ def compile_filters(config: Config, log: Log) -> Filters:
     """
     with log.operation("Compiling the filter"):
         packet = compile_filter(config.pcap_filter)
-        inner = compile_inner_filters(config)
+        inner = compile_inner_filters(config.filter_tunnel_pcap_l2, config.filter_tunnel_pcap_l3)
     log.debug("Compiled the filter", classic=packet)
     if config.debug:
         _log_ebpf(packet, log)
@@ -115,8 +115,19 @@ def make_plan(config: Config, filters: Filters, cache: Cache, stack: ExitStack, 
         require_running_kernel_btf(config.kernel_btf, cache)
     with log.operation("Looking for functions that take a packet"):
         request = resolve_request(config, cache, filters.names)
+        expressions = ExpressionTexts(
+            config.filter_skb_expr,
+            config.filter_xdp_expr,
+            config.output_skb_metadata,
+            config.output_xdp_metadata,
+        )
         criteria = compile_criteria(
-            config, filters.packet, filters.inner, netns_filter, request.btf
+            filters.packet,
+            filters.inner,
+            netns_filter,
+            config.filter_mark,
+            expressions,
+            request.btf,
         )
         choice = select_backend(config.backend, request, cache, _verdict_functions)
     if choice.why:
@@ -128,9 +139,10 @@ def make_plan(config: Config, filters: Filters, cache: Cache, stack: ExitStack, 
     config = disable_nft_without_kprobes(config, choice, log)
     conntrack: Sequence[ConntrackTypes] = ()
     if config.output_ct:
-        from pypwru.program.conntrack_types import degrade_conntrack
+        from pypwru.program.conntrack_types import find_conntrack_types
 
-        config, conntrack = degrade_conntrack(config, request.btf, log)
+        conntrack = find_conntrack_types(request.btf, log)
+        config = config._replace(output_ct=bool(conntrack))
     return Plan(config, criteria, request, choice, program_kinds, conntrack, netns_filter.netns)
 
 
@@ -144,8 +156,12 @@ def _verdict_functions() -> Collection[str]:
 
 
 def _program_kinds(config: Config) -> Sequence[ProgramKind]:
-    if not (config.filter_trace_tc or config.filter_trace_xdp):
+    if not config.traces_programs:
         return ()
     from pypwru.attach.bpf_programs import select_program_kinds
 
-    return select_program_kinds(config)
+    return select_program_kinds(
+        has_tc=config.filter_trace_tc,
+        has_xdp=config.filter_trace_xdp,
+        tracks_skb=config.filter_track_skb,
+    )

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from pypwru.btf.query import BTF
     from pypwru.btf.types import Field
-    from pypwru.config import Config
     from pypwru.log import Log
 
 _MODULE = "nf_conntrack"
@@ -63,31 +62,26 @@ def conntrack_types(btf: BTF, folder: Path = SYSFS) -> ConntrackTypes:
     return ConntrackTypes(load_module(_MODULE, btf, folder) if is_in_module else btf)
 
 
-def degrade_conntrack(
-    config: Config, btf: BTF, log: Log, folder: Path = SYSFS
-) -> tuple[Config, Sequence[ConntrackTypes]]:
-    """Disable ``output_ct`` if the types of conntrack are missing, and log why.
+def find_conntrack_types(btf: BTF, log: Log, folder: Path = SYSFS) -> Sequence[ConntrackTypes]:
+    """Return the types that --output-ct needs; if this kernel lacks them, none, and log why.
 
     Args:
-        config: of the run.
         btf: of vmlinux.
         log: for the warning.
         folder: directory with the BTF of modules.
 
     Returns:
-        ``config``, or a copy with ``output_ct`` off; the types, empty if ``output_ct`` is off.
+        One element, or none: the run then continues without --output-ct.
 
     Raises:
         BTFError: the module's BTF is malformed.
     """
-    if not config.output_ct:
-        return config, ()
     types = conntrack_types(btf, folder)
     if not types.member(*_NFCT_MEMBER):
         why = "this kernel has no conntrack"
     elif not types.member(*_TUPLE_MEMBER):
         why = f"no BTF of conntrack: modprobe {_MODULE}, and start pypwru again"
     else:
-        return config, (types,)
+        return (types,)
     log.warn("Continuing without --output-ct", why=why)
-    return config._replace(output_ct=False), ()
+    return ()

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.config import Backend, Config
+from pypwru.config import Backend
 from pypwru.kernel import bpf
 from pypwru.wire.record import COUNTERS_SIZE, COUNTERS_STRUCT
 
@@ -42,18 +42,35 @@ class Counters(NamedTuple):
     free_records_lost: int = 0
 
 
-def count_suppressed(config: Config, counters: Counters) -> dict[str, int]:
-    """Return the number of events that sampling and limits have suppressed, by cause."""
+def count_suppressed(
+    counters: Counters, *, is_sampling: bool, rate_limit: int, max_hits: int
+) -> dict[str, int]:
+    """Return the number of events that sampling and limits have suppressed, by cause.
+
+    Args:
+        counters: the counters so far.
+        is_sampling: whether only a sample of the matching packets is traced.
+        rate_limit: maximum events per second; 0 for no limit.
+        max_hits: maximum events per second and function; 0 for no limit.
+
+    Returns:
+        Cause -> number of events; without the causes that the run doesn't have.
+    """
     counts = {
-        "not_sampled": (config.is_sampling, counters.not_sampled),
-        "over_rate": (config.rate_limit > 0, counters.over_rate),
-        "throttled": (config.max_hits > 0, counters.throttled),
+        "not_sampled": (is_sampling, counters.not_sampled),
+        "over_rate": (rate_limit > 0, counters.over_rate),
+        "throttled": (max_hits > 0, counters.throttled),
     }
     return {cause: count for cause, (is_enabled, count) in counts.items() if is_enabled}
 
 
 def count_lost_ids(
-    config: Config, backend: Backend, counters: Counters, maps: Mapping[str, int]
+    backend: Backend,
+    counters: Counters,
+    maps: Mapping[str, int],
+    *,
+    needs_free_events: bool,
+    needs_packet_ids: bool,
 ) -> dict[str, int]:
     """Return what was lost of the identity of packets, by cause.
 
@@ -61,17 +78,18 @@ def count_lost_ids(
     the kernel evicted from the full map ``seen``.
 
     Args:
-        config: of the run.
         backend: of the functions. With tracepoints, not all frees are seen, and evictions of old
             packets are no loss.
         counters: the counters at the end of the run.
         maps: name -> descriptor. No handler may write to ``seen`` any more.
+        needs_free_events: whether the handlers emit a record when a packet is freed.
+        needs_packet_ids: whether records carry a packet_id.
 
     Raises:
         OSError: a system call on a map failed.
     """
-    lost = {"free_events": counters.free_records_lost} if config.needs_free_events else {}
-    if config.needs_packet_ids and backend is not Backend.TRACEPOINT:
+    lost = {"free_events": counters.free_records_lost} if needs_free_events else {}
+    if needs_packet_ids and backend is not Backend.TRACEPOINT:
         keys = bpf.map_keys(maps["seen"], 8)
         present = sum(1 for key in keys if key[0] & _TAG_MASK == _SEEN_ID)
         lost["packet_ids"] = counters.id_inserted - counters.id_removed - present

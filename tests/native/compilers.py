@@ -26,8 +26,7 @@ from pypwru.cli.flags import parse
 from pypwru.config import Backend, Config
 from pypwru.discovery.argument_slots import ArgumentSlots
 from pypwru.errors import KernelError
-from pypwru.filter.compiler import compile_filter
-from pypwru.filter.criteria import Criteria, compile_criteria, compile_inner_filters
+from pypwru.filter.criteria import Criteria
 from pypwru.kernel.bpf import AttachType, ProgramType
 from pypwru.kernel.netns_filter import NetnsFilter
 from pypwru.names.drop_reasons import DropReasons
@@ -44,6 +43,7 @@ from pypwru.wire.layout import record_layout
 from tests.lab.vm import chroots
 from tests.lab.vm.packages import LabError
 from tests.native.tracing import environment
+from tests.support.criteria import criteria_of
 from tests.support.need import need
 
 HERE = "here"
@@ -114,8 +114,7 @@ def _run(case: Case) -> Run:
     assert isinstance(config, Config)
     config = config._replace(buffer_size=1 << 16)
     place = NetnsFilter(1, "eth0") if case.options == "everything" else NetnsFilter(0, "")
-    inner = compile_inner_filters(config)
-    criteria = compile_criteria(config, compile_filter(config.pcap_filter), inner, place, _btf())
+    criteria = criteria_of(config, place, _btf())
     beside = {Backend.KPROBE} if case.backend in _TRACING_BACKENDS else set[Backend]()
     macros = defines(config, {case.backend, *beside}, criteria, record_layout(config))
     also = [ConntrackTypes(_btf())] if config.output_ct else []
@@ -207,7 +206,12 @@ def _load(case: Case, unit: Mapping[str, str]) -> dict[str, int | str]:
             **run.criteria.load_time_constants(),
             **(find_page_bases(_btf()) if reads_pages else PageBases()).constants(),
             **DropReasons(_btf()).constants(),
-            **sampling_constants(run.config),
+            **sampling_constants(
+                sample_rate=run.config.sample_rate,
+                sample_flow=run.config.sample_flow,
+                rate_limit=run.config.rate_limit,
+                max_hits=run.config.max_hits,
+            ),
         }
         more = ("linear_copies",) if run.criteria.needs_fragments else ()
         shared = maps.create_maps(run.config, stack, more)

@@ -43,7 +43,16 @@ def capture_points_of(words: str, names: dict[int, str], log: Log) -> dict[int, 
     with ExitStack() as stack:
         made = maps.create_maps(config, stack)
         reasons = DropReasons(load_vmlinux())
-        open_capture_points(config, made, PLAN, names, reasons, log)()
+        open_capture_points(
+            made["capture_points"],
+            config.capture_when,
+            PLAN,
+            names,
+            reasons,
+            log,
+            traces_programs=config.traces_programs,
+            traces_nft=config.traces_nft,
+        )()
         keys = [int.from_bytes(key, "little") for key in bpf.map_keys(made["capture_points"], 8)]
         found = {
             key: bpf.map_lookup(made["capture_points"], key.to_bytes(8, "little"), 8)

@@ -15,18 +15,17 @@ from pypwru.cache import Cache
 from pypwru.cli.flags import parse
 from pypwru.config import Backend, Config
 from pypwru.errors import BuildError
-from pypwru.filter.compiler import compile_filter
-from pypwru.filter.criteria import compile_criteria, compile_inner_filters
 from pypwru.kernel.kallsyms import read_symbols
 from pypwru.kernel.netns_filter import NetnsFilter
 from pypwru.log import Log
 from pypwru.nft.build import build_unit
 from pypwru.nft.module_load import HandlerBuild
 from pypwru.nft.verdict_sources import VERDICT_SOURCES, VerdictSource
-from pypwru.program.conntrack_types import degrade_conntrack
+from pypwru.program.conntrack_types import find_conntrack_types
 from pypwru.program.macros import defines
 from pypwru.wire.layout import record_layout
 from tests.native.tracing import need_tracing
+from tests.support.criteria import criteria_of
 from tests.support.need import need
 
 pytestmark = pytest.mark.native
@@ -46,8 +45,7 @@ def set_up_run(*words: str) -> RunSetup:
     config = parse(words)
     assert isinstance(config, Config)
     btf = load_vmlinux(config.kernel_btf)
-    filters = compile_filter(config.pcap_filter), compile_inner_filters(config)
-    criteria = compile_criteria(config, *filters, NetnsFilter(0, ""), btf)
+    criteria = criteria_of(config, NetnsFilter(0, ""), btf)
     return RunSetup(config, defines(config, {Backend.KPROBE}, criteria, record_layout(config)), btf)
 
 
@@ -58,7 +56,14 @@ def building(
     cache: Cache,
     keep: Callable[[str, str], object] | None = None,
 ) -> Iterator[HandlerBuild]:
-    handler_build = HandlerBuild(source, run.config, run.macros, cache, keep)
+    handler_build = HandlerBuild(
+        source,
+        run.macros,
+        cache,
+        keep,
+        kernel_btf=run.config.kernel_btf,
+        has_conntrack=run.config.output_ct,
+    )
     try:
         yield handler_build
     finally:
@@ -75,7 +80,7 @@ def test_child_builds_same_bytecode(tmp_path: Path, words: list[str]) -> None:
     symbols = read_symbols(NFT.symbols)
     functions = NFT.find_functions(symbols)
     need(functions, "a kernel that has nf_tables now")
-    _, also = degrade_conntrack(run.config, run.btf, Log(None))
+    also = find_conntrack_types(run.btf, Log(None)) if run.config.output_ct else ()
     from_child, from_here = dict[str, str](), dict[str, str]()
     with building(NFT, run, cache, from_child.__setitem__) as handler_build:
         built = handler_build.result()

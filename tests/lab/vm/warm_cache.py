@@ -23,8 +23,6 @@ from pypwru.cache import Cache
 from pypwru.cli.flags import parse
 from pypwru.config import Backend, Config
 from pypwru.errors import PypwruError, UsageError
-from pypwru.filter.compiler import compile_filter
-from pypwru.filter.criteria import compile_criteria, compile_inner_filters
 from pypwru.kernel.netns_filter import NetnsFilter
 from pypwru.nft.types import MODULE, NftTypes
 from pypwru.nft.xt_types import XtTypes
@@ -35,6 +33,7 @@ from pypwru.program.macros import defines
 from pypwru.wire.layout import record_layout
 from tests.lab import kernels
 from tests.lab.vm import guest, packages
+from tests.support.criteria import criteria_of
 
 _LEGACY = (
     "ip_tables",
@@ -109,13 +108,7 @@ def fill(kernel: str, folder: Path, configs: Iterable[Config | None], modules: P
             int(bool(config.filter_netns or config.filter_ifname)), config.filter_ifname
         )
         try:
-            compiled = compile_criteria(
-                config,
-                compile_filter(config.pcap_filter),
-                compile_inner_filters(config),
-                place,
-                btf,
-            )
+            compiled = criteria_of(config, place, btf)
             for backends in _choices(kernel, config.backend):
                 macros = defines(config, backends, compiled, record_layout(config))
                 build(text, macros, kept)

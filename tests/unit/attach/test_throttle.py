@@ -9,7 +9,6 @@ import pytest
 from pypwru.attach.throttle import ThrottleReport, open_throttle_report
 from pypwru.kernel import bpf
 from pypwru.log import Log
-from tests.support.records import configured
 
 NAMES = {0x1000: "ip_rcv", 0x2000: "tcp_v4_rcv", 0x2005: "tcp_v4_rcv"}
 
@@ -21,9 +20,7 @@ def test_throttled_functions_are_named_once(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(bpf, "map_keys", keys)
     monkeypatch.setattr(bpf, "map_lookup", value)
     log = Log(stream)
-    with open_throttle_report(
-        configured("--max-hits 7"), {"throttled": 5}, NAMES, log
-    ) as throttled:
+    with open_throttle_report({"throttled": 5}, NAMES, log, max_hits=7) as throttled:
         throttled.log_new(log, 7)
         throttled.log_new(log, 7)
         assert stream.getvalue().count("ip_rcv") == 1
@@ -41,13 +38,13 @@ def test_log_names_at_most_ten(monkeypatch: pytest.MonkeyPatch) -> None:
         bpf, "map_keys", lambda fd, size: (bytes([n]) + bytes(7) for n in range(30))
     )
     monkeypatch.setattr(bpf, "map_lookup", lambda fd, key, size: bytes([1]) + bytes(7))
-    with open_throttle_report(configured("--max-hits 1"), {"throttled": 5}, {}, Log(stream)):
+    with open_throttle_report({"throttled": 5}, {}, Log(stream), max_hits=1):
         pass
     assert stream.getvalue().count("and 20 more") == 2
 
 
 def test_without_limit_nothing_is_logged() -> None:
     stream = io.StringIO()
-    with open_throttle_report(configured(""), {}, NAMES, Log(stream)) as throttled:
+    with open_throttle_report({}, NAMES, Log(stream), max_hits=0) as throttled:
         throttled.log_new(Log(stream), 0)
     assert stream.getvalue() == "" and ThrottleReport(None, {}).counts() == {}

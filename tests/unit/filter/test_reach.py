@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from pypwru.asm.cbpf import ClassicInstruction, validate
 from pypwru.bpf_sources import sources
-from pypwru.cli.flags import parse
-from pypwru.config import Config
 from pypwru.errors import FilterError
 from pypwru.filter.codegen import NEEDS_FRAGMENTS
 from pypwru.filter.compiler import compile_filter
@@ -77,9 +75,7 @@ def test_payload_needs_fragments(expression: str, end: int) -> None:
 
 
 def test_inner_filters_need_fragments() -> None:
-    config = parse(["--filter-tunnel-pcap-l2=vlan", "--filter-tunnel-pcap-l3=tcp port 443"])
-    assert isinstance(config, Config)
-    inner = compile_inner_filters(config)
+    inner = compile_inner_filters("vlan", "tcp port 443")
     assert inner.l2 is not None and inner.l2.needs_fragments
     assert inner.l3 is not None and inner.l3.needs_fragments
     assert not FilterProgram(compile_pcap("", Linktype.RAW_IP), is_inner=True).needs_fragments

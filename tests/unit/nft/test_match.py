@@ -14,6 +14,7 @@ from pypwru.nft.match import NftMatcher
 from pypwru.nft.record import EMPTY_NFT
 from pypwru.nft.rule_key import RuleTexts
 from pypwru.nft.ruleset import RuleText
+from pypwru.output.pipeline import nft_criteria
 from pypwru.wire.layout import record_layout
 from pypwru.wire.record import Record
 from tests.support import records
@@ -67,7 +68,9 @@ def make_matcher(*flags: str) -> tuple[Config, NftMatcher]:
     config = parse(list(flags))
     assert isinstance(config, Config)
     texts = RuleTexts(FakeRules()) if config.needs_rule_text else None
-    return config, NftMatcher(config, record_layout(config), records.chain_names, texts)
+    return config, NftMatcher(
+        nft_criteria(config), record_layout(config), records.chain_names, texts
+    )
 
 
 def record(config: Config, part: bytes, kind: int = NFT_RULE, at: int = 5) -> Record:

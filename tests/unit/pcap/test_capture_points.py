@@ -12,8 +12,8 @@ from pypwru.errors import UsageError
 from pypwru.kernel import bpf
 from pypwru.log import Log
 from pypwru.names.drop_reasons import DropReasons
-from pypwru.pcap.capture_points import CapturePoints, _names_verdict_function, open_capture_points
-from tests.support.records import btf_of, configured
+from pypwru.pcap.capture_points import CapturePoints, open_capture_points
+from tests.support.records import btf_of
 
 REASONS = {
     "SKB_NOT_DROPPED_YET": 0,
@@ -57,10 +57,10 @@ def make_points(
 
 
 def test_function_after_data_is_freed_is_refused() -> None:
-    config = configured("--output-pcap - --pcap-when drop,napi_skb_cache_put")
+    when, reasons = ["drop", "napi_skb_cache_put"], DropReasons(btf_of(), list)
     with pytest.raises(UsageError, match=r"--pcap-when napi_skb_cache_put: packet data is"):
-        open_capture_points(config, {}, AttachPlan(Backend.KPROBE), {}, DropReasons(btf_of(), list),
-                           Log(None))  # fmt: skip
+        open_capture_points(7, when, AttachPlan(Backend.KPROBE), {}, reasons, Log(None),
+                            traces_programs=False, traces_nft=True)  # fmt: skip
 
 
 def test_functions_capture_for_any_reason(entries: dict[int, int]) -> None:
@@ -116,12 +116,25 @@ def test_unmatched_name_of_several_is_a_warning(entries: dict[int, int]) -> None
 
 
 @pytest.mark.parametrize(
-    ("flags", "may_match_later"),
+    ("name", "traces_programs", "traces_nft", "may_match_later"),
     [
-        ("--pcap-when nft_do_chain", True),
-        ("--pcap-when ip_rcv", False),
-        ("--pcap-when nft_do_chain --output-nft=false", False),
+        ("nft_do_chain", False, True, True),
+        ("ip_rcv", False, True, False),
+        ("nft_do_chain", False, False, False),
+        ("ip_rcv", True, False, True),
     ],
 )
-def test_verdict_functions_may_match_later(flags: str, may_match_later: bool) -> None:
-    assert _names_verdict_function(configured(f"--output-pcap - {flags}")) is may_match_later
+@pytest.mark.usefixtures("entries")
+def test_functions_that_are_loaded_later_may_match(
+    name: str, traces_programs: bool, traces_nft: bool, may_match_later: bool
+) -> None:
+    plan, reasons = AttachPlan(Backend.KPROBE), DropReasons(btf_of(), list)
+    arguments = 7, [name], plan, dict[int, str](), reasons, Log(None)
+    refresh = open_capture_points(
+        *arguments, traces_programs=traces_programs, traces_nft=traces_nft
+    )
+    if may_match_later:
+        refresh()
+    else:
+        with pytest.raises(UsageError, match="No traced function has this name"):
+            refresh()

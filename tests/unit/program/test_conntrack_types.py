@@ -9,12 +9,10 @@ import pytest
 
 from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
-from pypwru.config import Config
 from pypwru.log import Log
-from pypwru.program.conntrack_types import ConntrackTypes, degrade_conntrack
+from pypwru.program.conntrack_types import ConntrackTypes, find_conntrack_types
 from pypwru.program.layout import build_layout
 from tests.data.btf_encoder import Encoder
-from tests.support.records import configured
 
 SOURCE = "OPTIONAL_FIELD(nf_conn, tuplehash) OPTIONAL_FIELD(nf_conn, mark) SKB_BLOCK(u64, head)"
 
@@ -32,16 +30,16 @@ def add_nf_conn(encoder: Encoder) -> Encoder:
     return encoder
 
 
-def degrade(encoder: Encoder, folder: Path) -> tuple[Config, list[ConntrackTypes], BTF, str]:
+def find_types(encoder: Encoder, folder: Path) -> tuple[list[ConntrackTypes], BTF, str]:
     log = io.StringIO()
     btf = BTF(parse(encoder.bytes()))
-    config, types = degrade_conntrack(configured("--output-ct"), btf, Log(log), folder)
-    return config, list(types), btf, log.getvalue()
+    types = find_conntrack_types(btf, Log(log), folder)
+    return list(types), btf, log.getvalue()
 
 
 def test_types_in_vmlinux(tmp_path: Path) -> None:
-    config, types, btf, log = degrade(add_nf_conn(encode_vmlinux()), tmp_path)
-    assert (config.output_ct, log) == (True, "")
+    types, btf, log = find_types(add_nf_conn(encode_vmlinux()), tmp_path)
+    assert (len(types), log) == (1, "")
     layout = build_layout([SOURCE], btf, *types)
     assert "#define FIELD_nf_conn_tuplehash 16\n#define SIZE_nf_conn_tuplehash 8\n" in layout
     assert "nf_conn_mark" not in layout
@@ -50,8 +48,8 @@ def test_types_in_vmlinux(tmp_path: Path) -> None:
 def test_types_in_module(tmp_path: Path) -> None:
     vmlinux = encode_vmlinux()
     (tmp_path / "nf_conntrack").write_bytes(add_nf_conn(Encoder(base=vmlinux)).bytes())
-    config, types, btf, log = degrade(vmlinux, tmp_path)
-    assert (config.output_ct, log) == (True, "")
+    types, btf, log = find_types(vmlinux, tmp_path)
+    assert (len(types), log) == (1, "")
     assert "#define FIELD_nf_conn_tuplehash 16\n" in build_layout([SOURCE], btf, *types)
     assert "nf_conn" not in build_layout([SOURCE], btf)
 
@@ -64,13 +62,7 @@ def test_types_in_module(tmp_path: Path) -> None:
     ],
 )
 def test_missing_types_are_logged(tmp_path: Path, has_conntrack: bool, reason: str) -> None:
-    config, types, btf, log = degrade(encode_vmlinux(has_conntrack), tmp_path)
-    assert (config.output_ct, types) == (False, [])
+    types, btf, log = find_types(encode_vmlinux(has_conntrack), tmp_path)
+    assert types == []
     assert f'WARN Continuing without --output-ct why="{reason}"\n' in log
     assert "nf_conn" not in build_layout([SOURCE], btf, *types)
-
-
-def test_types_need_output_ct(tmp_path: Path) -> None:
-    (tmp_path / "nf_conntrack").write_bytes(b"no BTF")
-    btf = BTF(parse(encode_vmlinux().bytes()))
-    assert degrade_conntrack(configured(""), btf, Log(None), tmp_path)[1] == ()

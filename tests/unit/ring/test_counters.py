@@ -81,7 +81,13 @@ COUNTERS = Counters(
     ],
 )
 def test_count_suppressed(flags: str, expected: dict[str, int]) -> None:
-    suppressed = count_suppressed(configured(flags), COUNTERS)
+    config = configured(flags)
+    suppressed = count_suppressed(
+        COUNTERS,
+        is_sampling=config.is_sampling,
+        rate_limit=config.rate_limit,
+        max_hits=config.max_hits,
+    )
     assert suppressed == expected
     summary = summarize(6, 1, COUNTERS, suppressed, {}, AttachReport())
     assert summary["produced"] == sum(suppressed.values()) + 6 + 1 + summary["not_shown"]
@@ -92,14 +98,22 @@ def test_count_lost_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     octets = [key.to_bytes(8, "little") for key in keys]
     monkeypatch.setattr(bpf, "map_keys", lambda fd, size: iter(octets))
     totals = COUNTERS._replace(id_inserted=10, id_removed=5)
-    samples, stats = configured("--sample-rate 2"), configured("--stats")
-    assert count_lost_ids(samples, Backend.KPROBE, totals, {"seen": 7}) == {"packet_ids": 3}
-    assert count_lost_ids(stats, Backend.KPROBE, totals, {"seen": 7}) == {
-        "free_events": 9,
-        "packet_ids": 3,
-    }
-    assert count_lost_ids(stats, Backend.TRACEPOINT, totals, {"seen": 7}) == {"free_events": 9}
-    assert count_lost_ids(configured(""), Backend.KPROBE, totals, {}) == {}
+
+    def lost_ids(flags: str, backend: Backend, maps: dict[str, int]) -> dict[str, int]:
+        config = configured(flags)
+        return count_lost_ids(
+            backend,
+            totals,
+            maps,
+            needs_free_events=config.needs_free_events,
+            needs_packet_ids=config.needs_packet_ids,
+        )
+
+    seen = {"seen": 7}
+    assert lost_ids("--sample-rate 2", Backend.KPROBE, seen) == {"packet_ids": 3}
+    assert lost_ids("--stats", Backend.KPROBE, seen) == {"free_events": 9, "packet_ids": 3}
+    assert lost_ids("--stats", Backend.TRACEPOINT, seen) == {"free_events": 9}
+    assert lost_ids("", Backend.KPROBE, {}) == {}
 
 
 @pytest.mark.parametrize(
