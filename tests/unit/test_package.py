@@ -17,6 +17,10 @@ from pypwru.errors import FilterError, PypwruError, UsageError
 from tests.support.paths import TREE
 from tools.chapters import CHAPTERS
 
+MAX_CONFIG_MODULES = 22
+"""Modules of pypwru/ that have the Config of a run in hand: the phases, the tables of parts, maps,
+macros and columns, and the callers of what needs single values."""
+
 
 def loaded_modules(program: str) -> list[str]:
     """Return the modules of a new Python after it ran ``program``."""
@@ -100,6 +104,30 @@ def test_documented_programs_type_check(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def enters_config(path: Path) -> bool:
+    """Return whether a module names the type Config, or has one in hand as ``config``."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            names.add(node.attr)
+        elif isinstance(node, (ast.arg, ast.keyword)):
+            names.add(node.arg or "")
+        elif isinstance(node, (ast.alias, ast.ClassDef)):
+            names.add(node.name)
+    return not names.isdisjoint(("Config", "config"))
+
+
+def test_config_enters_few_modules() -> None:
+    """All others take the few values that they need, so that an option concerns few modules."""
+    package = TREE / "pypwru"
+    entered = sorted(
+        str(path.relative_to(package)) for path in package.rglob("*.py") if enters_config(path)
+    )
+    assert len(entered) <= MAX_CONFIG_MODULES, entered
 
 
 def test_dir_and_help() -> None:
