@@ -186,7 +186,7 @@ SUITES: Mapping[str, Suite] = {
         "tests.lab.parity.guest",
         (170, 720),
         lambda row, tier: ["--whole"] * row.reference + rows.names(row.name, tier),
-        lambda row, tier: [rows.command(name) for name in rows.names(row.name, tier)],
+        lambda row, tier: rows.commands(row.name, tier),
         lambda folder, row, tier: void(topology.build_programs(folder)),
         timeout=3600,
     ),

@@ -60,6 +60,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     ),
     "tracked": ("--filter-track-skb", *_TRACED, "icmp"),
     "tail_call": ("--filter-trace-tc", *_ALONE),
+    "nothing": ("--filter-trace-tc", "--filter-trace-xdp", *_ALONE),
 }
 
 
@@ -125,9 +126,12 @@ def load_untraceable() -> Iterator[dict[str, str]]:
 
 def nothing(folder: Path) -> StepResult:
     """Trace no program, and no function: nothing."""
-    words = ["--filter-trace-tc", "--filter-trace-xdp", "--filter-func", "no_such_function"]
     done = subprocess.run(
-        ["pypwru", *words], capture_output=True, text=True, check=False, timeout=WAIT
+        ["pypwru", *COMMANDS["nothing"]],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT,
     )
     return {"status": done.returncode, "out": done.stdout, "err": done.stderr}
 

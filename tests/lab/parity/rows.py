@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pypwru.config import Config
 from tests.lab.kernels import REFERENCE, Tier
@@ -32,6 +32,14 @@ def names(kernel: str, tier: Tier) -> list[str]:
 def command(name: str) -> list[str]:
     """Return the row's words, with values that are as good here as the guest's."""
     return ROWS[name].own(_VALUES)
+
+
+def commands(kernel: str, tier: Tier) -> list[Sequence[str]]:
+    """Return pypwru's command lines on ``kernel``; on one it runs most rows as JSON, too."""
+    found: list[Sequence[str]] = [command(name) for name in names(kernel, tier)]
+    if kernel == REFERENCE:
+        found += [["--output-json", *command(name)] for name, row in ROWS.items() if row.also_json]
+    return found
 
 
 def configured(name: str) -> Config | None:
