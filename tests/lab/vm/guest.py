@@ -32,9 +32,9 @@ STARTED = b"started\n"  # run writes it on the port of the status before the com
 _PORTS = ("out", "err", "status", "console")
 _ROOT = "machine"  # the 9p tag that init mounts
 _PR_SET_PDEATHSIG = 1
-# Without what is slow under emulation: "rep" instructions of one byte a step, which kernels then
-# use to clear pages (and init_on_alloc clears all of them), a fifth level of page tables, vector
-# registers of 32 bytes, access checks.
+# Without what is slow under emulation: "rep" instructions of one byte a step, which kernels use to
+# clear pages, a fifth level of page tables, vector registers of 32 bytes, access checks. They do
+# clear pages: in memory that isn't cleared, pwru sees packets of before (tests/lab/test_parity.py).
 _CPU = "max,-erms,-la57,-avx,-avx2,-xsave,-smap,-smep,-umip,-pku"
 
 
@@ -204,7 +204,7 @@ def _qemu(guest: Guest, kernel: Path, initramfs: int, ports: Mapping[str, int]) 
     command += ["-machine", "q35", "-nodefaults", "-no-user-config", "-no-reboot"]
     command += ["-display", "none", "-smp", str(guest.cpus), "-m", str(guest.memory)]
     command += ["-kernel", str(image), "-initrd", f"/proc/self/fd/{initramfs}"]
-    kernel_words = "console=ttyS0 loglevel=4 panic=-1 mitigations=off tsc=reliable init_on_alloc=0"
+    kernel_words = "console=ttyS0 loglevel=4 panic=-1 mitigations=off tsc=reliable"
     command += ["-append", kernel_words]
     for tag, path, readonly in _exports(guest):
         export = f"local,path={_quoted(path)},mount_tag={tag},security_model=none,multidevs=remap"
