@@ -8,6 +8,7 @@ bytecode by its key; a key that differs costs the guest a compile, and changes n
 
 from __future__ import annotations
 
+import functools
 import json
 import lzma
 import sys
@@ -15,7 +16,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pypwru.bpf_sources import NFT, XTABLES, sources
+from pypwru.bpf_sources import MAIN, NFT, XTABLES, sources
 from pypwru.btf import elf
 from pypwru.btf.load import load_vmlinux
 from pypwru.btf.query import BTF
@@ -76,19 +77,18 @@ def unpack_btf(kernel: str, folder: Path) -> None:
                 (folder / name).write_bytes(found)
 
 
-def _verdict_units(
-    config: Config, btf: BTF, modules: Path
-) -> Iterable[tuple[str, str, Mapping[str, str]]]:
-    """Yield file, layout and macros of the handlers that are compiled once a module is there."""
-    if config.traces_nft:
-        also = _conntrack(config, btf)
-        legacy = XtTypes(btf, *_LEGACY, modules)
-        yield NFT, build_layout(sources().values(), btf, NftTypes(btf, modules), *also), {}
-        yield XTABLES, build_layout(sources().values(), btf, legacy, *also), legacy.macros
-
-
-def _conntrack(config: Config, btf: BTF) -> list[ConntrackTypes]:
-    return [ConntrackTypes(btf)] if config.output_ct else []  # vmlinux of Debian's kernels has them
+def _units(
+    btf: BTF, modules: Path, has_conntrack: bool
+) -> list[tuple[str, str, Mapping[str, str]]]:
+    """Return file, layout and macros of all handlers; all but those of MAIN trace verdicts."""
+    also = [ConntrackTypes(btf)] if has_conntrack else []  # vmlinux of Debian's kernels has them
+    nft, legacy = NftTypes(btf, modules), XtTypes(btf, *_LEGACY, modules)
+    texts = sources().values()
+    return [
+        (MAIN, build_layout(texts, btf, *also), {}),
+        (NFT, build_layout(texts, btf, nft, *also), {}),
+        (XTABLES, build_layout(texts, btf, legacy, *also), legacy.macros),
+    ]
 
 
 def fill(kernel: str, folder: Path, configs: Iterable[Config | None], modules: Path) -> None:
@@ -99,10 +99,10 @@ def fill(kernel: str, folder: Path, configs: Iterable[Config | None], modules: P
     """
     kept, path = Cache(folder), guest.btf(kernel)
     btf = load_vmlinux(path, kept)
+    units = functools.cache(functools.partial(_units, btf, modules))
     for config in configs:
         if config is None:
             continue
-        text = build_layout(sources().values(), btf, *_conntrack(config, btf))
         # Only whether there is a namespace and an interface is compiled in.
         place = NetnsFilter(
             int(bool(config.filter_netns or config.filter_ifname)), config.filter_ifname
@@ -111,9 +111,9 @@ def fill(kernel: str, folder: Path, configs: Iterable[Config | None], modules: P
             compiled = criteria_of(config, place, btf)
             for backends in _choices(kernel, config.backend):
                 macros = defines(config, backends, compiled, record_layout(config))
-                build(text, macros, kept)
-                for unit, layout, more in _verdict_units(config, btf, modules):
-                    build(layout, {**macros, **more}, kept, unit)
+                for unit, layout, more in units(config.output_ct):
+                    if unit == MAIN or config.traces_nft:
+                        build(layout, {**macros, **more}, kept, unit)
         except (PypwruError, ImportError):
             continue  # the guest reports the error
 
