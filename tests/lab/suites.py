@@ -221,7 +221,7 @@ SUITES: Mapping[str, Suite] = {
         "tests.lab.jobs.statistics",
         (70, 180),
         commands=lambda *_: [*statistics_job.commands()],
-        later=("sampled", "chosen"),
+        later=("sampled", "by verdict"),
     ),
     "storm": Suite(
         "tests.lab.jobs.storm",

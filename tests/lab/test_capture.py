@@ -55,14 +55,14 @@ def test_each_requested_packet_is_captured(kernel: str, backend: str) -> None:
         done = step(kernel, f"{name} {backend}")["done"]
         assert done["lost_packets"] == done["capture_truncated"] == done["lost_ring_full"] == 0
     result = step(kernel, f"every {backend}")
-    assert 0 < sum(result["told"].values()) == result["done"]["capture_requested"]
+    assert 0 < sum(result["captured"].values()) == result["done"]["capture_requested"]
 
 
 @pytest.mark.parametrize(("kernel", "backend"), EACH)
 def test_freed_data_is_not_captured(kernel: str, backend: str) -> None:
     result = step(kernel, f"every {backend}")
     assert result["freed"]
-    assert DATA_ALREADY_FREED.isdisjoint(result["told"])
+    assert DATA_ALREADY_FREED.isdisjoint(result["captured"])
 
 
 @pytest.mark.parametrize(("kernel", "backend"), EACH)
@@ -92,4 +92,4 @@ def test_frames_of_xdp_programs_are_captured_once(kernel: str) -> None:
     assert [one for one, _ in result["ours every"]] == result["theirs every"]
     assert [layer for _, layer in result["ours every"]] == [2]
     assert result["ours first"] == []
-    assert len(result["told first"]) == 2, "the request and the reply"
+    assert len(result["captured first"]) == 2, "the request and the reply"

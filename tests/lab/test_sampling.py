@@ -37,9 +37,9 @@ def assert_complete(done: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_each_skb_has_events_and_one_free(kernel: str) -> None:
-    result = step(kernel, "lives")
-    shapes = Counter(result["lives"])
-    print(kernel, result["lives"], result["odd"])
+    result = step(kernel, "lifetimes")
+    shapes = Counter(result["lifetimes"])
+    print(kernel, result["lifetimes"], result["odd"])
     assert shapes["sE"] > 500
     assert shapes.keys() <= {"sE", "s", "E"}, "a free comes once, and nothing behind it"
     assert shapes["s"] + shapes["E"] <= MAX_PENDING
@@ -49,7 +49,7 @@ def test_each_skb_has_events_and_one_free(kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_clones_share_packet_id_reused_address_has_new(kernel: str) -> None:
-    result = step(kernel, "lives")
+    result = step(kernel, "lifetimes")
     assert result["clones"] > 10
     assert result["again"] > 100
 
@@ -104,7 +104,7 @@ def test_limits_hold_and_are_counted(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("name", with_marks(SUITE, ["lives", "sampled", "plain"]))
+@pytest.mark.parametrize("name", with_marks(SUITE, ["lifetimes", "sampled", "plain"]))
 def test_verifier_walks_few_instructions(kernel: str, name: str) -> None:
     loads = step(kernel, name)["loads"]
     verified = {handler: instructions for handler, _, instructions in loads}

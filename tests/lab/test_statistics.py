@@ -11,7 +11,7 @@ import pytest
 
 from pypwru.discovery.skb_lifetime import DROP_TARGETS, DROP_WRAPPERS, REASON_FUNCTIONS
 from tests.lab import results
-from tests.lab.jobs.nft_chosen import EACH
+from tests.lab.jobs.nft_filter import EACH
 from tests.lab.jobs.statistics import RUNS
 from tests.lab.kernels import Feature, names
 from tests.lab.kernels import kernel as row_of

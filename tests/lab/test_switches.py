@@ -50,6 +50,6 @@ def test_switched_off_backend_is_not_selected(kernel: str, switch: str, backend:
         return
     assert result["refused"]["status"] == 1
     assert f"{switch} is switched off" in result["refused"]["err"].splitlines()[-1]
-    assert result["chosen"]["status"] == 0
-    assert logged(result["chosen"]["err"], "Chose backend")["backend"] not in SILENCED[switch]
-    assert f"->{FAR}:0(icmp)" in result["chosen"]["out"]
+    assert result["automatic"]["status"] == 0
+    assert logged(result["automatic"]["err"], "Chose backend")["backend"] not in SILENCED[switch]
+    assert f"->{FAR}:0(icmp)" in result["automatic"]["out"]

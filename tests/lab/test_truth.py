@@ -62,7 +62,7 @@ def test_events_equal_records_of_kernel(
     counters = count_compared(result, "counters", where)
     with capsys.disabled():
         print(
-            f"\n{where}: {result['rules']} rules, {result['speaking']} with events; records "
+            f"\n{where}: {result['rules']} rules, {result['tracing rules']} with events; records "
             f"compared {compared}, mismatches 0; counters compared {counters}, mismatches 0"
         )
 
@@ -96,5 +96,5 @@ def test_rulesets_have_all_verdicts(kernel: str) -> None:
     expected = {"accept", "drop", "jump", "goto", "return", "continue", "queue"}
     assert expected | {"policy accept", "policy drop"} <= set(verdicts)
     assert result["rules"] > 1000
-    assert result["speaking"] >= 40
+    assert result["tracing rules"] >= 40
     assert set(result["families"]) == set(FAMILIES)

@@ -104,7 +104,7 @@ def main() -> None:
         monitor.kill()
     listed = subprocess.run(["nft", "-j", "list", "ruleset"], capture_output=True, check=True)
     counted = list(counts(json.loads(listed.stdout)["nftables"]))
-    print(json.dumps({"told": kernel_records, "shown": shown.decode(), "counted": counted}))
+    print(json.dumps({"kernel": kernel_records, "shown": shown.decode(), "counted": counted}))
 
 
 def test_records_are_those_of_nft_monitor() -> None:
@@ -119,7 +119,7 @@ def test_records_are_those_of_nft_monitor() -> None:
     )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
-    kernel_records = [Record(*each) for each in seen["told"]]
+    kernel_records = [Record(*each) for each in seen["kernel"]]
     deciding = [record for record in kernel_records if record.decision != "return"]
 
     shown = [Record(chain, decision, "", 0) for chain, decision in parse_monitor(seen["shown"])]

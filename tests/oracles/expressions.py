@@ -112,7 +112,7 @@ class Gcc:
             for number, one in enumerate(cases)
         )
         table = ", ".join(f"e{number}" for number in range(len(cases)))
-        source, binary = self._folder / "judge.c", self._folder / "judge"
+        source, binary = self._folder / "reference.c", self._folder / "reference"
         source.write_text(
             PRELUDE + self._layout.declarations + functions + self._main(table, len(memories[0]))
         )
@@ -176,7 +176,7 @@ class Kernel:
         assert len(expressions) <= BATCH
         program = _harness(expressions, btf)
         self.instructions = len(program)
-        self.fd = bpf.program_load(bpf.ProgramType.SCHED_CLS, "expr_judge", ebpf.pack(program))
+        self.fd = bpf.program_load(bpf.ProgramType.SCHED_CLS, "expr_reference", ebpf.pack(program))
 
     def __enter__(self) -> Kernel:
         return self

@@ -130,7 +130,7 @@ class Kernel:
             program = splice(program, _MARKER + number, translation, stack_base=_LOWEST)
         self.instructions = len(program)
         code = ebpf.pack(program)
-        self.fd = bpf.program_load(bpf.ProgramType.SCHED_CLS, "filter_judge", code)
+        self.fd = bpf.program_load(bpf.ProgramType.SCHED_CLS, "filter_ref", code)
 
     def __enter__(self) -> Kernel:
         return self

@@ -173,7 +173,7 @@ def every(words: Sequence[str]) -> StepResult:
             [one.tag, one.octets.hex()] for one in tagged if is_ping(one.octets)
         ]
         session.read()  # a packet that is read from a packet socket is freed
-        seen["told"] = Counter(one.name for one in session.events if one.capture)
+        seen["captured"] = Counter(one.name for one in session.events if one.capture)
         seen["freed"] = sum(one.name in DATA_ALREADY_FREED for one in session.events)
         seen["done"] = session.account()
     return seen
@@ -219,7 +219,7 @@ def frames(words: Sequence[str]) -> StepResult:
                 one.capture for one in events if "frames_with" in one.name and one.capture
             ]
             seen[f"ours {when}"] = [[one.data.hex(), one.layer] for one in of_programs]
-            seen[f"told {when}"] = [one.name for one in events if one.capture]
+            seen[f"captured {when}"] = [one.name for one in events if one.capture]
             theirs = [one for one in near.frames() if one.kind == OUTGOING]
             seen[f"theirs {when}"] = [one.octets.hex() for one in theirs if is_ping(one.octets)]
     subprocess.run([*device.split(), "off"], check=True)

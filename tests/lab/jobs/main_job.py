@@ -25,7 +25,7 @@ from pypwru.btf.declare import declare_function
 from pypwru.btf.load import load_vmlinux
 from pypwru.cache import Cache
 from pypwru.kernel.kallsyms import read_symbols
-from tests.lab.jobs import late, nft_chosen
+from tests.lab.jobs import late, nft_filter
 from tests.lab.jobs.forked import Forked, share
 from tests.lab.jobs.legacy import trace_legacy
 from tests.lab.jobs.steps import Step, run_steps
@@ -60,7 +60,7 @@ def commands(flags: Collection[str]) -> list[list[str]]:
     ]
     if "--deep" in flags:
         found += [(*FLOOD, "udp port 9999"), REBORN, KILLED]
-        found += [late.WORDS, (*nft_chosen.SHOWN, nft_chosen.SENT)]
+        found += [late.WORDS, (*nft_filter.SHOWN, nft_filter.SENT)]
         found += [("--backend", one, *FEWER, "icmp") for one in ("kprobe-multi", "kprobe")]
     return [list(words) for words in found]
 
@@ -269,7 +269,7 @@ def main() -> None:
             ("kprobe_events", lambda: {"text": KPROBE_EVENTS.read_text()}),
             ("killed", lambda: killed(folder)),
             ("late", lambda: late.trace_module_load(folder)),  # nothing has loaded nf_tables before
-            ("chosen", lambda: nft_chosen.trace_selected(folder, FAR)),
+            ("nft_filter", lambda: nft_filter.trace_selected(folder, FAR)),
         ]
     # The last, since it leaves rules behind.
     steps.append(("legacy", lambda: trace_legacy(folder, FAR)))

@@ -36,7 +36,7 @@ def commands(backends: Sequence[str], with_frames: bool = False) -> dict[str, li
     found = {}
     for one in backends:
         words = ["--backend", one, "--buffer-size", "256M"]
-        found[f"lives {one}"] = [*words, "--stats"]
+        found[f"lifetimes {one}"] = [*words, "--stats"]
         found[f"every {one}"] = [*words, "--stats", "--priority", "1", REQUESTS]
         found[f"sampled {one}"] = [*words, "--stats", "--sample-rate", "10", "--priority", "1",
                                    REQUESTS]  # fmt: skip
@@ -82,7 +82,7 @@ def lifetime_shapes(words: Sequence[str]) -> StepResult:
         ping(100, "-i", "0.002")
         traced.read()
         shapes = {key: merge_events(lifetime) for key, lifetime in lifetimes(traced.events).items()}
-        seen["lives"] = dict(Counter(shapes.values()))
+        seen["lifetimes"] = dict(Counter(shapes.values()))
         odd = [key for key, shape in shapes.items() if shape != "sE"]
         seen["odd"] = [(shapes[key], names(traced.events, *key)[-6:]) for key in odd[:20]]
         seen["nameless"] = dict(Counter(one.name for one in traced.events if not one.packet))
@@ -178,7 +178,7 @@ def main() -> None:
     share()
     backends = [word for word in sys.argv[2:] if word != "frames"]
     jobs: dict[str, Callable[[Sequence[str]], StepResult]] = {
-        "lives": lifetime_shapes,
+        "lifetimes": lifetime_shapes,
         "every": partial(pings, FEW),
         "sampled": partial(pings, PINGS),
         "plain": partial(pings, FEW),

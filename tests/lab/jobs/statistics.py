@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.lab.jobs.forked import Forked, share
-from tests.lab.jobs.nft_chosen import EACH, PORTS, RULES, send
+from tests.lab.jobs.nft_filter import EACH, PORTS, RULES, send
 from tests.lab.jobs.steps import run_steps
 from tests.lab.jobs.tracer import StepResult, tracer
 from tests.lab.net import traffic
@@ -33,7 +33,7 @@ RUNS: Mapping[str, Sequence[str]] = {
     "all": ("--output-nft=text",),
     "sampled": ("--sample-rate", "3"),
     "drops": ("--drops",),
-    "chosen": ("--filter-nft-verdict", "drop"),
+    "by verdict": ("--filter-nft-verdict", "drop"),
 }
 
 

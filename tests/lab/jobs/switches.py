@@ -32,9 +32,9 @@ FUNCTIONS = "(ip_rcv|ip_output|netif_receive_skb)"  # the last is a tracepoint, 
 
 
 def commands(backends: Sequence[str]) -> Mapping[str, list[str]]:
-    """Return the command lines, by the backend's name; of the automatic choice as ``chosen``."""
+    """Return the command lines, by the backend's name; of the automatic choice as ``automatic``."""
     words = ["--filter-func", FUNCTIONS, "icmp"]
-    return {"chosen": words} | {one: ["--backend", one, *words] for one in backends}
+    return {"automatic": words} | {one: ["--backend", one, *words] for one in backends}
 
 
 def silenced(folder: Path, name: str, switch: Path, words: Sequence[str]) -> StepResult:
@@ -55,13 +55,13 @@ def silenced(folder: Path, name: str, switch: Path, words: Sequence[str]) -> Ste
             ping(FAR)
             with tracer(folder, f"{name}-refused", "pypwru", *words, start=Forked) as refused:
                 then = refused.end()
-            chosen = traced(folder, f"{name}-chosen", commands(())["chosen"])
+            automatic = traced(folder, f"{name}-automatic", commands(())["automatic"])
         finally:
             switch.write_text("1")
         own.wait_word("was switched on")
         ping(SENTINEL)
         own.wait_line(f"{SENTINEL}:0->")
-        return {**own.stop(), "before": before, "refused": then, "chosen": chosen}
+        return {**own.stop(), "before": before, "refused": then, "automatic": automatic}
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.lab.jobs.main_job import FAR, wire
-from tests.lab.jobs.nft_chosen import RULES, SENT, SHOWN, has_texts, send
+from tests.lab.jobs.nft_filter import RULES, SENT, SHOWN, has_texts, send
 from tests.lab.jobs.steps import Step, run_steps
 from tests.lab.jobs.tracer import StepResult, tracer
 from tests.lab.net.topology import inside, run

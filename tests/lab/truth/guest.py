@@ -163,7 +163,7 @@ def equal_passes(ruleset: Ruleset, outputs: Sequence[Output]) -> tuple[Pass, Pas
 def both_passes(ruleset: Ruleset, outputs: Sequence[Output]) -> StepResult:
     """Return the comparisons, by namespace: how much, and the first mismatches."""
     plain, traced = equal_passes(ruleset, outputs)
-    found: dict[str, Any] = {"rules": 0, "speaking": 0, "verdicts": Counter(), "families": {}}
+    found: dict[str, Any] = {"rules": 0, "tracing rules": 0, "verdicts": Counter(), "families": {}}
     for name in wires.TRACED:
         inode = os.stat(f"/run/netns/{name}").st_ino
         own, with_trace = (
@@ -186,7 +186,9 @@ def both_passes(ruleset: Ruleset, outputs: Sequence[Output]) -> StepResult:
             row["compared"] += compared
             row["mismatches"] += [f"{name}: {mismatch}" for mismatch in mismatches[:_SHOWN]]
         found["rules"] += sum("rule" in entry for entry in plain.objects[name])
-        found["speaking"] += len({record[:2] for record in kernel if "handle" in record.decision})
+        found["tracing rules"] += len(
+            {record[:2] for record in kernel if "handle" in record.decision}
+        )
         found["verdicts"].update(map(verdict_name, kernel))
         found["families"] |= dict.fromkeys(record.chain.split()[0] for record in kernel)
     return found

@@ -15,7 +15,7 @@ from tests.lab.truth.records import forget_connections
 from tests.lab.truth.wires import DEVICES, TRACED
 
 WORDS = ("--output-json", "--filter-func", "ip_rcv")  # pypwru's
-TRACING = "judge"
+TRACING = "tracing"
 FILLERS, STEPS = 1000, 15
 _FOLDER = Path(__file__).with_name("rules")
 _IPTABLES = ("iptables", "ip6tables")

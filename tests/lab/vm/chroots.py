@@ -49,8 +49,8 @@ def root(suite: str) -> Path:
     """Return the folder of the user space of ``suite`` (a key of LLVM), unpacked if it isn't
     there.
     """
-    chosen = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
-    target = folder() / f"root-{suite}-{chosen}"
+    digest = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
+    target = folder() / f"root-{suite}-{digest}"
     if target.is_dir():
         return target
     folder().mkdir(parents=True, exist_ok=True)

@@ -125,4 +125,4 @@ def test_kernel_message_is_decoded() -> None:
     flow = "192.0.2.1 > 192.0.2.2"
     expected = Record("inet filter input", "handle 12 jump web", flow, 99)
     assert list(decoded(message * 2)) == [expected] * 2
-    assert untraced([expected, Record("ip judge input", "return", "", 99)]) == [expected]
+    assert untraced([expected, Record("ip tracing input", "return", "", 99)]) == [expected]

@@ -1,6 +1,6 @@
 """Runs inside a guest: packets selected by their nft events, beside a run that has all.
 
-``trace_selected`` is a step of main_job.py, whose namespaces it uses; test_nft_chosen.py checks it.
+``trace_selected`` is a step of main_job.py, whose namespaces it uses; test_nft_filter.py checks it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EACH = 3  # datagrams
 # As long as the kernel allows, and alike but for the last letter.
 LONG, OTHER = ("c" * 254 + end for end in "ab")
 RULES = f"""
-table inet chosen {{
+table inet selected {{
     chain {LONG} {{ accept; }}
     chain {OTHER} {{ counter; }}
     chain ports {{
@@ -52,7 +52,7 @@ RUNS: Mapping[str, tuple[Sequence[str], Sequence[int]]] = {
     "text": (("--filter-nft-text", 'dport \\d+ counter drop comment "no .* port"$'), [7101]),
     "verdict": (("--filter-nft-verdict", "drop"), [7101, 7104]),
     "chain": (
-        ("--filter-nft-chain", "ports,input", "--filter-nft-table", "inet chosen",
+        ("--filter-nft-chain", "ports,input", "--filter-nft-table", "inet selected",
          "--filter-nft-verdict", "accept"),
         [7102, 7103, 7105],
     ),
@@ -65,7 +65,7 @@ def send(address: str, ports: Sequence[int]) -> None:
     with inside("near"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for port in ports:
             with contextlib.suppress(ConnectionRefusedError):
-                sender.sendto(b"chosen", (address, port))
+                sender.sendto(b"filter", (address, port))
 
 
 def has_texts(one: Tracer, address: str) -> bool:
@@ -93,5 +93,5 @@ def trace_selected(folder: Path, address: str) -> StepResult:
         flush()
         seen: StepResult = {name: one.stop() for name, one in runs.items()}
     with inside("far"):
-        run("nft", "delete", "table", "inet", "chosen")
+        run("nft", "delete", "table", "inet", "selected")
     return seen

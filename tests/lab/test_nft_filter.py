@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.jobs.nft_chosen import EACH, FIRST, LONG, OTHER, PORTS, RUNS
+from tests.lab.jobs.nft_filter import EACH, FIRST, LONG, OTHER, PORTS, RUNS
 from tests.lab.kernels import REFERENCE
 from tests.lab.main_job import step
 
@@ -18,7 +18,7 @@ SUITE = "main_job"
 
 
 def events(kernel: str, name: str) -> list[dict[str, Any]]:
-    seen = step(kernel, "chosen")[name]
+    seen = step(kernel, "nft_filter")[name]
     assert seen["status"] == 0
     return [json.loads(line) for line in seen["out"].splitlines()]
 
@@ -64,7 +64,7 @@ def test_chain_is_matched_by_whole_name(kernel: str) -> None:
 def test_all_events_are_counted(kernel: str) -> None:
     for name in RUNS:
         (done,) = (
-            line for line in step(kernel, "chosen")[name]["err"].splitlines() if "Done" in line
+            line for line in step(kernel, "nft_filter")[name]["err"].splitlines() if "Done" in line
         )
         counters = dict(word.split("=") for word in done.split() if "=" in word)
         assert int(counters["events"]) == len(events(kernel, name))
