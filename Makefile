@@ -1,7 +1,7 @@
 # make run      trace on this machine: FILTER='tcp port 443' ARGS='--priority 2'; a demo without them
 # make test     check, tests on this kernel, then the lab's quick tier: real kernels under QEMU
 # make test-full  the same with the lab's full tier; tests/README.md describes the tiers
-# make check    format, lint, types and unit tests, in under a minute and without root
+# make check    format, lint, types and unit tests, without root
 # make lab      the lab's tests alone; TIER=full for all of them
 # make bench    benchmarks; with ARGS=--smallest each takes seconds, to check that it works
 # make install  into $(PREFIX), below $(DESTDIR)
@@ -63,7 +63,7 @@ check: .venv/test.stamp
 	$(BIN)/ruff check --quiet $(PYTHON_FILES)
 	$(BIN)/mypy $(PYTHON_FILES)
 	$(BIN)/lint-imports
-	tests/support/as_nobody python -m pytest tests/unit
+	tests/support/as_nobody python -m pytest -n auto tests/unit
 
 lab: .venv/test.stamp
 	$(PRECOMPILE)

@@ -4,7 +4,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
 import pytest
 
@@ -62,26 +62,17 @@ def _belongs(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """Run guests while tests run: one beside tests that are not the lab's, two afterwards."""
+    """Run guests while tests run."""
     options = session.config.option
     if options.collectonly or options.setupplan or not results.possible():
         return (yield)
     needed = {(_kernel(item), _suite(item)) for item in session.items if _suite(item) in SUITES}
     plan = schedule.boots({pair for pair in needed if pair[0]}, tier())
-    beside = any(not _suite(item) for item in session.items)
-    session.config.stash[_KEY] = lab = results.begin(plan, tier(), beside)
+    session.config.stash[_KEY] = lab = results.begin(plan, tier())
     try:
         return (yield)
     finally:
         lab.end()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def two_guests(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Use both CPUs for guests: the lab's tests come last, and wait for them."""
-    if lab := request.config.stash.get(_KEY, None):
-        lab.widen()
-    yield
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

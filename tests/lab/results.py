@@ -25,9 +25,9 @@ def possible() -> bool:
     return bool(shutil.which(QEMU)) and os.geteuid() == 0
 
 
-def begin(plan: Sequence[Boot], tier: Tier, beside: bool) -> Lab:
+def begin(plan: Sequence[Boot], tier: Tier) -> Lab:
     """Start the guests of this run of the tests."""
-    _lab.append(Lab(plan, tier, beside))
+    _lab.append(Lab(plan, tier))
     return _lab[-1]
 
 

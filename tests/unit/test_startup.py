@@ -42,7 +42,7 @@ HINTS = {"pypwru.cli.hints", "pypwru.suggestions"}
         (["--priority", "9"], set()),
         (["--stats-file", "f", "--ready-file", "f"], set()),
     ],
-    ids=" ".join,
+    ids=["version", "help", "unknown flag", "value out of range", "conflict"],
 )
 def test_modules_before_a_run(words: list[str], more: set[str]) -> None:
     done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)

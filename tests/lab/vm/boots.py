@@ -1,8 +1,10 @@
 """The lab's guests: schedule.py has what they run; results are awaited job by job.
 
-An emulated machine takes one CPU of this one, so two run at a time; one while tests without guests
-run beside it. A guest that dies or hangs is booted again, once, for its remaining jobs; how often
-that happened is printed at the end of the run (``report``).
+An emulated machine takes one CPU of this one, so two run at a time. Tests that run meanwhile come
+first: guests, and the compiles for them, take the CPU time that is left (``_NICE``).
+
+A guest that dies or hangs is booted again, once, for its remaining jobs; how often that happened is
+printed at the end of the run (``report``).
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,6 +33,7 @@ from tests.support.paths import TREE
 BOOT = TREE / "tests" / "lab" / "boot"
 SILENCE = 300.0  # seconds without a line from a guest, which writes one every 5, until it hangs
 GUESTS = int(os.environ.get("PYPWRU_LAB_GUESTS") or 2)  # at a time; 3 GiB each
+_NICE = ("nice", "-n", "10")  # a ninth of the CPU time of a process beside it
 Result = dict[str, Any]
 
 
@@ -79,14 +81,12 @@ class Lab:
     Args:
         plan: the boots, in the order in which they are begun.
         tier: of their jobs.
-        beside: whether other tests need a CPU until ``widen`` is called.
     """
 
-    def __init__(self, plan: Sequence[Boot], tier: Tier, beside: bool) -> None:
+    def __init__(self, plan: Sequence[Boot], tier: Tier) -> None:
         self.guests: list[Guest] = []
         self._tier = tier
-        self._slots = threading.Semaphore(1)
-        self._is_narrow, self._is_over = True, False
+        self._is_over = False
         self._running: set[subprocess.Popen[str]] = set()
         self._results: dict[tuple[str, str], Future[Result]] = {
             (boot.kernel, suite): Future() for boot in plan for suite in boot.suites
@@ -94,8 +94,6 @@ class Lab:
         self._pool = ThreadPoolExecutor(max_workers=GUESTS)
         for boot in plan:
             self._pool.submit(self._run, boot)
-        if not beside:
-            self.widen()
 
     def result(self, name: str, suite: str) -> Result:
         """Return the result of the job of ``suite`` on the kernel ``name``, once it is there.
@@ -110,13 +108,6 @@ class Lab:
             self._results[name, suite] = Future()
             self._pool.submit(self._run, Boot(name, (suite,)))
         return self._results[name, suite].result()
-
-    def widen(self) -> None:
-        """Run PYPWRU_LAB_GUESTS guests at a time, or 2: no other test needs a CPU from here on."""
-        if self._is_narrow:
-            self._is_narrow = False
-            for _ in range(GUESTS - 1):
-                self._slots.release()
 
     def end(self) -> None:
         """Begin no more guests, and end those that run."""
@@ -135,27 +126,26 @@ class Lab:
         yield from (f"  {guest.boot}: {guest.again}" for guest in again)
 
     def _run(self, boot: Boot) -> None:
-        with self._slots:
-            if self._is_over:
-                return
-            owed = boot
-            try:
-                for attempt in (1, 2):
-                    guest = Guest(owed)
-                    self.guests.append(guest)
-                    try:
-                        self._boot(guest)
-                        return
-                    except GuestError as error:
-                        if attempt == 2 or self._is_over:
-                            raise
-                        guest.again = str(error).splitlines()[0]
-                        left = [name for name in boot.suites if not self._has(boot.kernel, name)]
-                        owed = Boot(boot.kernel, tuple(left))
-            except BaseException as error:  # any error: no test waits for ever
-                for name in boot.suites:
-                    if not self._has(boot.kernel, name):
-                        self._results[boot.kernel, name].set_exception(error)
+        if self._is_over:
+            return
+        owed = boot
+        try:
+            for attempt in (1, 2):
+                guest = Guest(owed)
+                self.guests.append(guest)
+                try:
+                    self._boot(guest)
+                    return
+                except GuestError as error:
+                    if attempt == 2 or self._is_over:
+                        raise
+                    guest.again = str(error).splitlines()[0]
+                    left = [name for name in boot.suites if not self._has(boot.kernel, name)]
+                    owed = Boot(boot.kernel, tuple(left))
+        except BaseException as error:  # any error: no test waits for ever
+            for name in boot.suites:
+                if not self._has(boot.kernel, name):
+                    self._results[boot.kernel, name].set_exception(error)
 
     def _has(self, name: str, suite: str) -> bool:
         return self._results[name, suite].done()
@@ -180,6 +170,7 @@ class Lab:
             timeout = sum(job.timeout for job in jobs) + SILENCE
             options = ["--timeout", str(timeout), "--rwdir", name]
             command = [
+                *_NICE,
                 str(BOOT),
                 row.name,
                 *options,
@@ -277,5 +268,5 @@ def compile_all(name: str, commands: Mapping[str, Sequence[Sequence[str]]]) -> N
         name: of the kernel.
         commands: cache folder to the arguments of the runs in the guest.
     """
-    words = [sys.executable, "-m", "tests.lab.vm.warm_cache", name]
+    words = [*_NICE, sys.executable, "-m", "tests.lab.vm.warm_cache", name]
     subprocess.run(words, input=json.dumps(commands), text=True, check=True, cwd=TREE)

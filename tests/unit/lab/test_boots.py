@@ -17,7 +17,7 @@ PLAN = [Boot("6.1", ("main_job", "drops"))]
 
 def start_lab(monkeypatch: pytest.MonkeyPatch, boot: Callable[[Lab, Guest], None]) -> Lab:
     monkeypatch.setattr(Lab, "_boot", boot)
-    return Lab(PLAN, Tier.QUICK, beside=False)
+    return Lab(PLAN, Tier.QUICK)
 
 
 def finish(started: Lab, kernel: str, suites: Sequence[str]) -> None:
