@@ -44,9 +44,9 @@ ALWAYS_INLINE int write_map_event(struct hit hit, u64 skb, struct map_call call)
 	fill_skb_tail(event, skb);
 	capture_skb(event, &capture, skb);
 	map = PART(event, map);
-	map->id = read_u32(call.map + FIELD(bpf_map, id));
-	map->key_size = read_u32(call.map + FIELD(bpf_map, key_size));
-	map->value_size = read_u32(call.map + FIELD(bpf_map, value_size));
+	map->id = KREAD(call.map, bpf_map, id);
+	map->key_size = KREAD(call.map, bpf_map, key_size);
+	map->value_size = KREAD(call.map, bpf_map, value_size);
 	map->pad = 0;
 	__builtin_memset(map->name, 0, sizeof(map->name));
 	bpf_probe_read_kernel(map->name, sizeof(map->name), (void *)(call.map + FIELD(bpf_map, name)));

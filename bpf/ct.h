@@ -25,19 +25,19 @@ struct ct_tuple_dest {
 /* Unused bytes of an address are zero: nf_ct_get_tuple(). */
 ALWAYS_INLINE void fill_ct_tuple(struct ct_tuple_dest to, const u8 *tuple)
 {
-	__builtin_memcpy(to.saddr, tuple + OPTIONAL_FIELD(nf_conntrack_tuple, src__u3), 16);
-	__builtin_memcpy(to.daddr, tuple + OPTIONAL_FIELD(nf_conntrack_tuple, dst__u3), 16);
-	*to.sport = *(u16 *)(tuple + OPTIONAL_FIELD(nf_conntrack_tuple, src__u));
-	*to.dport = *(u16 *)(tuple + OPTIONAL_FIELD(nf_conntrack_tuple, dst__u));
+	__builtin_memcpy(to.saddr, tuple + FIELD(nf_conntrack_tuple, src__u3), 16);
+	__builtin_memcpy(to.daddr, tuple + FIELD(nf_conntrack_tuple, dst__u3), 16);
+	*to.sport = *(u16 *)(tuple + FIELD(nf_conntrack_tuple, src__u));
+	*to.dport = *(u16 *)(tuple + FIELD(nf_conntrack_tuple, dst__u));
 }
 
 /* `to` is zeroed by the caller. */
 ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb)
 {
-	u64 tracked = read_u64(skb + OPTIONAL_FIELD(sk_buff, _nfct)), conn = tracked & ~CT_INFO_MASK;
-	u64 tuples = conn + OPTIONAL_FIELD(nf_conn, tuplehash) + OPTIONAL_FIELD(nf_conntrack_tuple_hash, tuple);
+	u64 tracked = KREAD(skb, sk_buff, _nfct), conn = tracked & ~CT_INFO_MASK;
+	u64 tuples = conn + FIELD(nf_conn, tuplehash) + FIELD(nf_conntrack_tuple_hash, tuple);
 	/* struct nf_conntrack_tuple up to protonum, the last member that is read */
-	u8 tuple[OPTIONAL_FIELD(nf_conntrack_tuple, dst__protonum) + 1] __attribute__((aligned(8)));
+	u8 tuple[FIELD(nf_conntrack_tuple, dst__protonum) + 1] __attribute__((aligned(8)));
 	u16 family;
 
 	if (!tracked)
@@ -46,22 +46,22 @@ ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb)
 	 * skb_release_head_state() drops the packet's reference and leaves the pointer. From then on a connection
 	 * without other references is freed, and its memory reused.
 	 */
-	if (conn && !read_u32(conn + OPTIONAL_FIELD(nf_conn, ct_general__use)))
+	if (conn && !KREAD(conn, nf_conn, ct_general__use))
 		return;
 	to->state = (tracked & CT_INFO_MASK) + 1;
 	if (!conn) /* IP_CT_UNTRACKED */
 		return;
-	to->status = read_u64(conn + OPTIONAL_FIELD(nf_conn, status));
+	to->status = KREAD(conn, nf_conn, status);
 #ifdef FIELD_nf_conn_zone__id /* CONFIG_NF_CONNTRACK_ZONES */
-	READ(to->zone, conn, OPTIONAL_FIELD(nf_conn, zone__id));
+	READ(to->zone, conn, FIELD(nf_conn, zone__id));
 #endif
 #ifdef FIELD_nf_conn_mark /* CONFIG_NF_CONNTRACK_MARK */
-	to->mark = read_u32(conn + OPTIONAL_FIELD(nf_conn, mark));
+	to->mark = KREAD(conn, nf_conn, mark);
 #endif
 	bpf_probe_read_kernel(tuple, sizeof(tuple), (void *)tuples);
-	family = *(u16 *)(tuple + OPTIONAL_FIELD(nf_conntrack_tuple, src__l3num));
+	family = *(u16 *)(tuple + FIELD(nf_conntrack_tuple, src__l3num));
 	to->l3 = family == AF_INET ? 4 : family == AF_INET6 ? 6 : 0;
-	to->l4 = tuple[OPTIONAL_FIELD(nf_conntrack_tuple, dst__protonum)];
+	to->l4 = tuple[FIELD(nf_conntrack_tuple, dst__protonum)];
 	fill_ct_tuple(CT_TUPLE_DEST(to, original), tuple);
 	/* tuplehash[IP_CT_DIR_MAX]: the second is the reply direction's */
 	bpf_probe_read_kernel(tuple, sizeof(tuple), (void *)(tuples + SIZE_nf_conn_tuplehash / 2));

@@ -37,31 +37,31 @@
 /* MTU of the packet's route if it has one, else of its device. */
 ALWAYS_INLINE u32 mtu_of(u64 skb, u64 dev)
 {
-	u64 dst = read_u64(skb + FIELD(sk_buff, _skb_refdst)) & ~DST_NOREF;
+	u64 dst = KREAD(skb, sk_buff, _skb_refdst) & ~DST_NOREF;
 	u32 mtu;
 
 	if (!dst)
-		return dev ? read_u32(dev + FIELD(net_device, mtu)) : 0;
-	mtu = read_u32((read_u64(dst + FIELD(dst_entry, _metrics)) & ~METRICS_FLAGS) + METRIC_MTU);
+		return dev ? KREAD(dev, net_device, mtu) : 0;
+	mtu = read_u32((KREAD(dst, dst_entry, _metrics) & ~METRICS_FLAGS) + METRIC_MTU);
 	if (mtu)
 		return mtu;
-	return read_u32(read_u64(dst + FIELD(dst_entry, dev)) + FIELD(net_device, mtu));
+	return read_u32(KREAD(dst, dst_entry, dev) + FIELD(net_device, mtu));
 }
 
 ALWAYS_INLINE void fill_netns_and_dev(struct event *event, u64 skb)
 {
-	struct netns_and_dev found = find_netns_and_dev(read_u64(skb + FIELD(sk_buff, dev)), skb);
+	struct netns_and_dev found = find_netns_and_dev(KREAD(skb, sk_buff, dev), skb);
 
 	event->netns = found.netns;
 	event->netns_cookie = read_netns_cookie(found.net);
 #if OUTPUT_META
 	if (found.dev) {
-		event->ifindex = read_u32(found.dev + FIELD(net_device, ifindex));
+		event->ifindex = KREAD(found.dev, net_device, ifindex);
 		READ(event->ifname, found.dev, FIELD(net_device, name));
 	}
-	event->mark = read_u32(skb + FIELD(sk_buff, mark));
+	event->mark = KREAD(skb, sk_buff, mark);
 	event->mtu = mtu_of(skb, found.dev);
-	event->len = read_u32(skb + FIELD(sk_buff, len));
+	event->len = KREAD(skb, sk_buff, len);
 #endif
 }
 
@@ -264,7 +264,7 @@ ALWAYS_INLINE u64 ip_of_skb(u64 skb)
 
 ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)
 {
-	u64 head = read_u64(skb + FIELD(sk_buff, head)), l3;
+	u64 head = KREAD(skb, sk_buff, head), l3;
 	u16 network = 0, type = event->protocol;
 
 	READ(network, skb, FIELD(sk_buff, network_header));
@@ -290,9 +290,9 @@ ALWAYS_INLINE int is_message(u64 skb)
 	u64 sk;
 
 	READ(protocol, skb, FIELD(sk_buff, protocol));
-	if (protocol || read_u64(skb + FIELD(sk_buff, dev)))
+	if (protocol || KREAD(skb, sk_buff, dev))
 		return 0;
-	sk = read_u64(skb + FIELD(sk_buff, sk));
+	sk = KREAD(skb, sk_buff, sk);
 	if (sk) {
 		READ(family, sk, FIELD(sock_common, skc_family));
 		return family == AF_UNIX || family == AF_KEY || family == AF_NETLINK;
@@ -320,7 +320,7 @@ ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
 #endif
 #if FREE_RECORDS
 	event->is_message = is_message(skb);
-	event->is_shared = read_u32(skb + FIELD(sk_buff, users)) > 1;
+	event->is_shared = KREAD(skb, sk_buff, users) > 1;
 #endif
 }
 
@@ -329,18 +329,18 @@ ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
 ALWAYS_INLINE void fill_xdp_flow(struct event *event, u64 xdp)
 {
 	struct netns_and_dev found = find_netns_and_dev(xdp_device(xdp), 0);
-	u64 data = read_u64(xdp + FIELD(xdp_buff, data));
+	u64 data = KREAD(xdp, xdp_buff, data);
 	u16 type = 0;
 
 	__builtin_memset(&event->netns, 0, sizeof(*event) - __builtin_offsetof(struct event, netns));
 	event->netns = found.netns;
 	event->netns_cookie = read_netns_cookie(found.net);
 	if (found.dev) {
-		event->ifindex = read_u32(found.dev + FIELD(net_device, ifindex));
+		event->ifindex = KREAD(found.dev, net_device, ifindex);
 		READ(event->ifname, found.dev, FIELD(net_device, name));
-		event->mtu = read_u32(found.dev + FIELD(net_device, mtu));
+		event->mtu = KREAD(found.dev, net_device, mtu);
 	}
-	event->len = read_u64(xdp + FIELD(xdp_buff, data_end)) - data;
+	event->len = KREAD(xdp, xdp_buff, data_end) - data;
 #if OUTPUT_TUPLE
 	READ(type, data, ETHERNET_HEADER - 2);
 	data += ETHERNET_HEADER;

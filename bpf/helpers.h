@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Types, and the BPF helpers that the handlers call, by their number in enum bpf_func_id. */
+/* The BPF helpers that the handlers call, by their number in enum bpf_func_id, and reads of kernel memory. */
 #ifndef __PYPWRU_HELPERS_H
 #define __PYPWRU_HELPERS_H
 
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long long u64;
-
-#define NULL ((void *)0)
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#include "fields.h"
+#include "types.h"
 
 /* Header sizes in bytes. */
 #define ETHERNET_HEADER 14
@@ -39,15 +34,6 @@ static u64 (*bpf_get_func_ip)(void *ctx) = (void *)173;
 static long (*bpf_get_func_arg)(void *ctx, u32 number, u64 *value) = (void *)183;
 
 /*
- * Kernel structs. FIELD() of a struct and a member is the member's offset in bytes, from BTF; program/layout.py finds
- * every FIELD() in these sources and defines its macro. `a__b` is the member a.b. A member that some kernels lack is an
- * OPTIONAL_FIELD(), inside an #ifdef of the macro that it expands to.
- */
-#define FIELD(type, member) FIELD_##type##_##member
-#define OPTIONAL_FIELD(type, member) FIELD(type, member)
-#define TYPE_ID(type) TYPE_ID_##type /* id of a struct in the kernel's BTF */
-#define SIZE_OF(type) SIZE_OF_##type /* size of a kernel struct in bytes */
-/*
  * Hide a value from the optimizer: it can't move a comparison away from the access that this bounds, nor split a
  * condition. Of ((a ^ b) | (c ^ d) | ...) != 0, however long, InstCombine of LLVM 19 makes a != b | c != d | ...
  * (foldICmpOrXorSubChain(); LLVM 14 does not). eBPF compares by jumps alone, and the verifier walks all paths through
@@ -65,21 +51,24 @@ static long (*bpf_get_func_arg)(void *ctx, u32 number, u64 *value) = (void *)183
 	_Static_assert(sizeof(type) == VALUE_##map, "program/maps.py has another size of " #map)
 #define READ(to, from, field) bpf_probe_read_kernel(&(to), sizeof(to), (const void *)((from) + (field)))
 
-ALWAYS_INLINE u64 read_u64(u64 from)
-{
-	u64 value = 0;
+#define DEFINE_READ(type)                    \
+	ALWAYS_INLINE type read_##type(u64 from) \
+	{                                    \
+		type value = 0;              \
+                                             \
+		READ(value, from, 0);        \
+		return value;                \
+	}
+DEFINE_READ(u64)
+DEFINE_READ(u32)
+DEFINE_READ(u16)
+DEFINE_READ(u8)
 
-	READ(value, from, 0);
-	return value;
-}
+#define IF_SIZE(bytes, type, then, otherwise) __builtin_choose_expr(sizeof(type) == (bytes), then, otherwise)
+#define READ_AS(type) IF_SIZE(8, type, read_u64, IF_SIZE(4, type, read_u32, IF_SIZE(2, type, read_u16, read_u8)))
 
-ALWAYS_INLINE u32 read_u32(u64 from)
-{
-	u32 value = 0;
-
-	READ(value, from, 0);
-	return value;
-}
+/* The value of a member of the struct at the address `from`; 0 if it can't be read. */
+#define KREAD(from, type, member) READ_AS(TYPE_##type##_##member)((from) + FIELD(type, member))
 
 ALWAYS_INLINE u16 swap16(u16 value)
 {

@@ -139,7 +139,7 @@ ALWAYS_INLINE void fill_skb_tail(struct event *event, u64 skb)
 #endif
 #ifdef WIRE_tunnel
 	struct part_tunnel *tunnel = PART(event, tunnel);
-	u64 l3 = read_u64(skb + FIELD(sk_buff, head));
+	u64 l3 = KREAD(skb, sk_buff, head);
 	u16 inner = 0;
 
 	READ(inner, skb, FIELD(sk_buff, inner_network_header));
@@ -162,7 +162,7 @@ ALWAYS_INLINE void fill_skb_tail(struct event *event, u64 skb)
 #endif
 #ifdef WIRE_shinfo
 	fill_text(PART(event, shinfo), WIRE_SIZE_shinfo,
-		  read_u64(skb + FIELD(sk_buff, head)) + read_u32(skb + FIELD(sk_buff, end)),
+		  KREAD(skb, sk_buff, head) + KREAD(skb, sk_buff, end),
 		  TYPE_ID(skb_shared_info));
 #endif
 }

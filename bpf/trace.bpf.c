@@ -61,7 +61,7 @@ int trace_xdp(void *ctx)
 /* Only a frame that is passed on can become an sk_buff, or another program's frame. */
 int trace_xdp_exit(void *ctx)
 {
-	u64 frame = read_u64(CTX_ARG(ctx, 1) + FIELD(xdp_buff, data_hard_start));
+	u64 frame = KREAD(CTX_ARG(ctx, 1), xdp_buff, data_hard_start);
 	u32 verdict = CTX_ARG(ctx, 2);
 	u64 *owner = bpf_map_lookup_elem(MAP_head_owners, &frame);
 

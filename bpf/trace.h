@@ -34,12 +34,12 @@ struct hit {
 ALWAYS_INLINE u64 current_start_stack(void)
 {
 	u64 task = bpf_get_current_task();
-	u64 mm = read_u64(task + FIELD(task_struct, mm));
+	u64 mm = KREAD(task, task_struct, mm);
 
 	if (mm)
-		return read_u64(mm + FIELD(mm_struct, start_stack));
-	task = read_u64(task + FIELD(task_struct, group_leader));
-	return read_u64(task + FIELD(task_struct, start_boottime)) | 1ULL << NO_MM_BIT;
+		return KREAD(mm, mm_struct, start_stack);
+	task = KREAD(task, task_struct, group_leader);
+	return KREAD(task, task_struct, start_boottime) | 1ULL << NO_MM_BIT;
 }
 
 /*
@@ -104,7 +104,7 @@ ALWAYS_INLINE int is_match(struct hit hit)
 	if (is_tracked(skb))
 		goto tracked;
 #if TRACK_HEADS
-	if (head_is_tracked(read_u64(skb + FIELD(sk_buff, head))))
+	if (head_is_tracked(KREAD(skb, sk_buff, head)))
 		goto start_tracking;
 #endif
 #endif
@@ -135,7 +135,7 @@ ALWAYS_INLINE int handle_skb(struct hit hit)
 #if TRACE_XDP
 ALWAYS_INLINE int handle_frame(struct hit hit)
 {
-	u64 frame = read_u64(hit.buff + FIELD(xdp_buff, data_hard_start));
+	u64 frame = KREAD(hit.buff, xdp_buff, data_hard_start);
 	struct counters *counters;
 	struct capture capture = {};
 	struct packet_id packet_id;
@@ -149,7 +149,7 @@ ALWAYS_INLINE int handle_frame(struct hit hit)
 	if (!xdp_matches(hit.buff))
 		return 0;
 #endif
-	packet_id = lookup_frame_id(frame, read_u64(hit.buff + FIELD(xdp_buff, data)), hit.target);
+	packet_id = lookup_frame_id(frame, KREAD(hit.buff, xdp_buff, data), hit.target);
 	counters = admit_event(hit.target, &packet_id);
 	if (!counters)
 		return 0;

@@ -17,6 +17,7 @@ BPF_DIR = next(
     ),
     _PACKAGE / "bpf",
 )
+FIELDS = "fields.h"
 MAIN = "trace.bpf.c"
 NFT = "nft/nft.bpf.c"
 NFT_EVAL = "nft/nft_eval.bpf.c"

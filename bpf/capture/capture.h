@@ -68,7 +68,7 @@ ALWAYS_INLINE void locate_packet_data(struct capture *capture, u64 skb)
 
 	if (!read_headers(skb, &at))
 		return;
-	capture->dev = read_u64(skb + FIELD(sk_buff, dev));
+	capture->dev = KREAD(skb, sk_buff, dev);
 	capture->device_type = device_type_of(capture->dev);
 	if (may_have_ethernet(capture->device_type) && has_ethernet(&at, 1)) {
 		capture->layer = 2;
@@ -83,7 +83,7 @@ ALWAYS_INLINE void locate_packet_data(struct capture *capture, u64 skb)
 	capture->start = at.head + start;
 	capture->l3 = at.head + (at.network ? at.network : at.mac + ETHERNET_HEADER);
 	capture->linear = at.tail - start;
-	capture->len = capture->linear + read_u32(skb + FIELD(sk_buff, data_len));
+	capture->len = capture->linear + KREAD(skb, sk_buff, data_len);
 	if (at.tail < start || !capture->len)
 		capture->layer = 0;
 }
@@ -166,7 +166,7 @@ ALWAYS_INLINE void capture_skb(struct event *event, struct capture *capture, u64
 
 	if (!capture->layer)
 		return;
-	pieces.skb = read_u64(enter_fragments(&pieces, skb) + FIELD(skb_shared_info, frag_list));
+	pieces.skb = KREAD(enter_fragments(&pieces, skb), skb_shared_info, frag_list);
 	write_capture(event, capture, &pieces);
 	if (!part->layer)
 		return;

@@ -20,9 +20,9 @@ ALWAYS_INLINE u32 xdp_frags_len(u64 xdp, u64 frame)
 	/* xdp_get_shared_info_from_buff() */
 	u64 shared = (SIZE_OF(skb_shared_info) + CACHE_LINE - 1) & -CACHE_LINE;
 
-	if (read_u32(xdp + OPTIONAL_FIELD(xdp_buff, flags)) & XDP_FLAGS_HAS_FRAGS)
-		return read_u32(frame + read_u32(xdp + OPTIONAL_FIELD(xdp_buff, frame_sz)) - shared +
-				OPTIONAL_FIELD(skb_shared_info, xdp_frags_size));
+	if (KREAD(xdp, xdp_buff, flags) & XDP_FLAGS_HAS_FRAGS)
+		return read_u32(frame + KREAD(xdp, xdp_buff, frame_sz) - shared +
+				FIELD(skb_shared_info, xdp_frags_size));
 #endif
 	return 0;
 }
@@ -30,11 +30,11 @@ ALWAYS_INLINE u32 xdp_frags_len(u64 xdp, u64 frame)
 /* As decide_capture(). A frame begins with an Ethernet header. */
 ALWAYS_INLINE void decide_frame_capture(struct capture *capture, u64 xdp, u64 frame, u64 address)
 {
-	u64 end = read_u64(xdp + FIELD(xdp_buff, data_end));
+	u64 end = KREAD(xdp, xdp_buff, data_end);
 	struct seen now = { address };
 	int is_needed = CAPTURE_EVERY;
 
-	capture->start = read_u64(xdp + FIELD(xdp_buff, data));
+	capture->start = KREAD(xdp, xdp_buff, data);
 	capture->linear = end - capture->start;
 	capture->len = capture->linear + xdp_frags_len(xdp, frame);
 	capture->device_type = device_type_of(xdp_device(xdp));
@@ -60,7 +60,7 @@ ALWAYS_INLINE void capture_frame(struct event *event, struct capture *capture, u
 		return;
 	write_capture(event, capture, &pieces);
 	if (part->layer)
-		part->queue = read_u32(read_u64(xdp + FIELD(xdp_buff, rxq)) + FIELD(xdp_rxq_info, queue_index));
+		part->queue = read_u32(KREAD(xdp, xdp_buff, rxq) + FIELD(xdp_rxq_info, queue_index));
 }
 
 #else

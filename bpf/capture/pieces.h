@@ -43,14 +43,14 @@ ALWAYS_INLINE int next_fragment(struct pieces *left)
 	 * bio_vec before.
 	 */
 #ifdef FIELD_skb_frag_netmem
-	page = read_u64(left->fragment + OPTIONAL_FIELD(skb_frag, netmem));
-	size = read_u32(left->fragment + OPTIONAL_FIELD(skb_frag, len));
-	offset = read_u32(left->fragment + OPTIONAL_FIELD(skb_frag, offset));
+	page = KREAD(left->fragment, skb_frag, netmem);
+	size = KREAD(left->fragment, skb_frag, len);
+	offset = KREAD(left->fragment, skb_frag, offset);
 	left->fragment += SIZE_OF(skb_frag);
 #else
-	page = read_u64(left->fragment + OPTIONAL_FIELD(bio_vec, bv_page));
-	size = read_u32(left->fragment + OPTIONAL_FIELD(bio_vec, bv_len));
-	offset = read_u32(left->fragment + OPTIONAL_FIELD(bio_vec, bv_offset));
+	page = KREAD(left->fragment, bio_vec, bv_page);
+	size = KREAD(left->fragment, bio_vec, bv_len);
+	offset = KREAD(left->fragment, bio_vec, bv_offset);
 	left->fragment += SIZE_OF(bio_vec);
 #endif
 	page = page_address(page);
@@ -62,7 +62,7 @@ ALWAYS_INLINE int next_fragment(struct pieces *left)
 /* Continue with the fragments of an sk_buff. Returns the address of its skb_shared_info. */
 ALWAYS_INLINE u64 enter_fragments(struct pieces *left, u64 skb)
 {
-	u64 shared = read_u64(skb + FIELD(sk_buff, head)) + read_u32(skb + FIELD(sk_buff, end));
+	u64 shared = KREAD(skb, sk_buff, head) + KREAD(skb, sk_buff, end);
 	u8 count = 0;
 
 	READ(count, shared, FIELD(skb_shared_info, nr_frags));
@@ -80,9 +80,9 @@ ALWAYS_INLINE void next_skb(struct pieces *left)
 {
 	u64 skb = left->skb;
 
-	left->at = read_u64(skb + FIELD(sk_buff, data));
-	left->size = read_u32(skb + FIELD(sk_buff, len)) - read_u32(skb + FIELD(sk_buff, data_len));
-	left->skb = read_u64(skb + FIELD(sk_buff, next));
+	left->at = KREAD(skb, sk_buff, data);
+	left->size = KREAD(skb, sk_buff, len) - KREAD(skb, sk_buff, data_len);
+	left->skb = KREAD(skb, sk_buff, next);
 	enter_fragments(left, skb);
 }
 

@@ -40,11 +40,11 @@ ALWAYS_INLINE int skb_matches(u64 skb)
 	if (!packet_matches(skb) || !tunnel_matches(skb))
 		return 0;
 #if FILTER_MARK
-	if ((read_u32(skb + FIELD(sk_buff, mark)) & LOAD_TIME_CONST(MATCH_MARK_MASK)) != LOAD_TIME_CONST(MATCH_MARK))
+	if ((KREAD(skb, sk_buff, mark) & LOAD_TIME_CONST(MATCH_MARK_MASK)) != LOAD_TIME_CONST(MATCH_MARK))
 		return 0;
 #endif
 #if FILTER_IFNAME || FILTER_NETNS
-	if (!netns_and_dev_match(read_u64(skb + FIELD(sk_buff, dev)), skb))
+	if (!netns_and_dev_match(KREAD(skb, sk_buff, dev), skb))
 		return 0;
 #endif
 #if FILTER_SKB_EXPR
@@ -57,7 +57,7 @@ ALWAYS_INLINE int skb_matches(u64 skb)
 #if TRACE_XDP
 ALWAYS_INLINE int xdp_matches(u64 xdp)
 {
-	u64 data = read_u64(xdp + FIELD(xdp_buff, data)), end = read_u64(xdp + FIELD(xdp_buff, data_end));
+	u64 data = KREAD(xdp, xdp_buff, data), end = KREAD(xdp, xdp_buff, data_end);
 
 	if (!frame_matches(data, end) || !frame_tunnel_matches(data, end))
 		return 0;

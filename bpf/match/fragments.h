@@ -101,14 +101,14 @@ ALWAYS_INLINE u64 copy_pieces(struct linear_copy *to, struct pieces *left)
  */
 ALWAYS_INLINE int copy_packet(struct filter_input *input, u64 skb, u64 start)
 {
-	u64 end = read_u64(skb + FIELD(sk_buff, head)) + read_u32(skb + FIELD(sk_buff, tail));
+	u64 end = KREAD(skb, sk_buff, head) + KREAD(skb, sk_buff, tail);
 	struct pieces left = { start, end - start };
 	void *copy;
 
-	if (!read_u32(skb + FIELD(sk_buff, data_len)) || !claim_copy(input))
+	if (!KREAD(skb, sk_buff, data_len) || !claim_copy(input))
 		return 0;
 	left.remaining = LOAD_TIME_CONST(FILTER_REACH);
-	left.skb = read_u64(enter_fragments(&left, skb) + FIELD(skb_shared_info, frag_list));
+	left.skb = KREAD(enter_fragments(&left, skb), skb_shared_info, frag_list);
 	input->size = copy_pieces(input->copy, &left);
 	copy = input->copy->bytes;
 	READ(input->at, &copy, 0); /* a scalar, since filters do arithmetic with it */

@@ -8,7 +8,7 @@
 /* Inode number of a network namespace; 0 if net is NULL. */
 ALWAYS_INLINE u32 read_netns_inum(u64 net)
 {
-	return net ? read_u32(net + FIELD(net, ns__inum)) : 0;
+	return net ? KREAD(net, net, ns__inum) : 0;
 }
 
 /*
@@ -18,7 +18,7 @@ ALWAYS_INLINE u32 read_netns_inum(u64 net)
 ALWAYS_INLINE u64 read_netns_cookie(u64 net)
 {
 #ifdef FIELD_net_net_cookie
-	return net ? read_u64(net + OPTIONAL_FIELD(net, net_cookie)) : 0;
+	return net ? KREAD(net, net, net_cookie) : 0;
 #else
 	return 0;
 #endif
@@ -46,17 +46,17 @@ ALWAYS_INLINE struct netns_and_dev find_netns_and_dev(u64 dev, u64 skb)
 	struct netns_and_dev found = { dev };
 
 	if (dev) {
-		found.net = read_u64(dev + FIELD(net_device, nd_net));
+		found.net = KREAD(dev, net_device, nd_net);
 		found.netns = read_netns_inum(found.net);
 		if (found.netns >= MIN_NETNS_INUM && found.netns < NETNS_INUM_END)
 			return found;
 	}
 	found = (struct netns_and_dev){};
 	if (skb) {
-		u64 sk = read_u64(skb + FIELD(sk_buff, sk));
+		u64 sk = KREAD(skb, sk_buff, sk);
 
 		if (sk)
-			found.net = read_u64(sk + FIELD(sock_common, skc_net));
+			found.net = KREAD(sk, sock_common, skc_net);
 		found.netns = read_netns_inum(found.net);
 	}
 	return found;
@@ -70,9 +70,9 @@ ALWAYS_INLINE u32 find_netns_inum(u64 dev, u64 skb)
 #if TRACE_XDP
 ALWAYS_INLINE u64 xdp_device(u64 xdp)
 {
-	u64 rxq = read_u64(xdp + FIELD(xdp_buff, rxq));
+	u64 rxq = KREAD(xdp, xdp_buff, rxq);
 
-	return rxq ? read_u64(rxq + FIELD(xdp_rxq_info, dev)) : 0;
+	return rxq ? KREAD(rxq, xdp_rxq_info, dev) : 0;
 }
 #endif
 

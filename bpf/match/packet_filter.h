@@ -45,7 +45,7 @@ ALWAYS_INLINE u64 accelerated_tag(u64 skb)
 #ifdef FIELD_sk_buff_vlan_present
 	u8 present = 0;
 
-	READ(present, skb, OPTIONAL_FIELD(sk_buff, vlan_present));
+	READ(present, skb, FIELD(sk_buff, vlan_present));
 	if (!(present & (1 << BIT_sk_buff_vlan_present)))
 		return 0;
 #endif

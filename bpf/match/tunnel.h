@@ -176,7 +176,7 @@ ALWAYS_INLINE struct inner_headers relocate_inner(struct inner_headers inner, u6
  */
 ALWAYS_INLINE int tunnel_matches(u64 skb)
 {
-	u64 head = read_u64(skb + FIELD(sk_buff, head)), end = head + read_u32(skb + FIELD(sk_buff, tail));
+	u64 head = KREAD(skb, sk_buff, head), end = head + KREAD(skb, sk_buff, tail);
 	u64 outer = 0, start;
 	struct inner_headers inner = {};
 

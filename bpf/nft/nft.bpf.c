@@ -27,9 +27,9 @@ int nft_trace_packet(void *ctx)
 #ifdef FIELD_nft_traceinfo_pkt
 	u64 info = CONTEXT(ctx, REG_ARG1);
 	u8 type = CONTEXT(ctx, REG_ARG3);
-	u64 pkt = read_u64(info + OPTIONAL_FIELD(nft_traceinfo, pkt));
-	u64 verdict = read_u64(info + OPTIONAL_FIELD(nft_traceinfo, verdict));
-	u64 rule = read_u64(info + OPTIONAL_FIELD(nft_traceinfo, rule));
+	u64 pkt = KREAD(info, nft_traceinfo, pkt);
+	u64 verdict = KREAD(info, nft_traceinfo, verdict);
+	u64 rule = KREAD(info, nft_traceinfo, rule);
 #else
 	u64 pkt = CONTEXT(ctx, REG_ARG1), verdict = CONTEXT(ctx, REG_ARG2), rule = CONTEXT(ctx, REG_ARG3);
 	u8 type = CONTEXT(ctx, REG_ARG5);

@@ -45,9 +45,9 @@ struct evaluation {
 ALWAYS_INLINE u64 nft_state(u64 pkt)
 {
 #ifdef FIELD_nft_pktinfo_state
-	return read_u64(pkt + OPTIONAL_FIELD(nft_pktinfo, state));
+	return KREAD(pkt, nft_pktinfo, state);
 #else
-	return read_u64(pkt + OPTIONAL_FIELD(nft_pktinfo, xt__state));
+	return KREAD(pkt, nft_pktinfo, xt__state);
 #endif
 }
 
@@ -62,7 +62,7 @@ ALWAYS_INLINE u32 nft_family(u64 table)
 {
 	u16 family = 0;
 
-	READ(family, table, OPTIONAL_FIELD(nft_table, family));
+	READ(family, table, FIELD(nft_table, family));
 	return family >> BIT_nft_table_family & 0x3f;
 }
 
@@ -87,25 +87,25 @@ ALWAYS_INLINE struct evaluation *nft_scratch(void)
  */
 ALWAYS_INLINE u64 chain_key(u64 chain)
 {
-	u64 name = read_u64(chain + OPTIONAL_FIELD(nft_chain, name));
+	u64 name = KREAD(chain, nft_chain, name);
 	u64 hash = (name ^ read_u64(name)) * 0x9e3779b97f4a7c15ULL;
 
-	return read_u64(chain + OPTIONAL_FIELD(nft_chain, handle)) | hash >> CHAIN_HANDLE_BITS << CHAIN_HANDLE_BITS;
+	return KREAD(chain, nft_chain, handle) | hash >> CHAIN_HANDLE_BITS << CHAIN_HANDLE_BITS;
 }
 
 /* Write table, chain and base chain to a part; the table is the chain's. */
 ALWAYS_INLINE void fill_nft_chain(struct part_nft *to, u64 chain, struct evaluation *evaluation, u64 state)
 {
-	u64 table = read_u64(chain + OPTIONAL_FIELD(nft_chain, table));
-	u64 base = evaluation->chains[0] - OPTIONAL_FIELD(nft_base_chain, chain);
+	u64 table = KREAD(chain, nft_chain, table);
+	u64 base = evaluation->chains[0] - FIELD(nft_base_chain, chain);
 	int i;
 
-	to->table = read_u64(table + OPTIONAL_FIELD(nft_table, handle));
+	to->table = KREAD(table, nft_table, handle);
 	to->chain = chain_key(chain);
 	to->family = nft_family(table);
-	to->priority = read_u32(base + OPTIONAL_FIELD(nft_base_chain, ops) + OPTIONAL_FIELD(nf_hook_ops, priority));
-	READ(to->hook, state, OPTIONAL_FIELD(nf_hook_state, hook));
-	to->netns = read_netns_inum(read_u64(state + OPTIONAL_FIELD(nf_hook_state, net)));
+	to->priority = read_u32(base + FIELD(nft_base_chain, ops) + FIELD(nf_hook_ops, priority));
+	READ(to->hook, state, FIELD(nf_hook_state, hook));
+	to->netns = read_netns_inum(KREAD(state, nf_hook_state, net));
 	to->depth = evaluation->depth;
 #pragma unroll
 	for (i = 0; i < MAX_JUMP_PATH; i++)
@@ -116,21 +116,21 @@ ALWAYS_INLINE void fill_nft_chain(struct part_nft *to, u64 chain, struct evaluat
 ALWAYS_INLINE void store_chain_names(struct part_nft *nft, u64 chain_key, u64 chain)
 {
 	struct nft_key key = { nft->table, chain_key, nft->netns, 0 };
-	u64 table = read_u64(chain + OPTIONAL_FIELD(nft_chain, table));
+	u64 table = KREAD(chain, nft_chain, table);
 	struct nft_names *names = zeroed_names();
 
 	if (!names)
 		return;
 	bpf_probe_read_kernel_str(names->table, sizeof(names->table),
-				  (void *)read_u64(table + OPTIONAL_FIELD(nft_table, name)));
+				  (void *)KREAD(table, nft_table, name));
 	bpf_probe_read_kernel_str(names->chain, sizeof(names->chain),
-				  (void *)read_u64(chain + OPTIONAL_FIELD(nft_chain, name)));
+				  (void *)KREAD(chain, nft_chain, name));
 	store_names(&key, names);
 }
 
 ALWAYS_INLINE int enter_chain(struct hit hit, u64 pkt, u64 chain)
 {
-	u64 stack = stack_key(hit.sp), skb = read_u64(pkt + OPTIONAL_FIELD(nft_pktinfo, skb));
+	u64 stack = stack_key(hit.sp), skb = KREAD(pkt, nft_pktinfo, skb);
 	u64 *interrupted = bpf_map_lookup_elem(MAP_nft_stacks, &stack);
 	struct evaluation *fresh = nft_scratch(), *evaluation;
 	struct part_nft nft = {};
@@ -237,12 +237,12 @@ ALWAYS_INLINE int emit_nft_event(struct hit hit, u64 pkt, u64 verdict, u64 rule,
 	if (type == NFT_TRACETYPE_POLICY) {
 		u8 policy = 0;
 
-		READ(policy, chain - OPTIONAL_FIELD(nft_base_chain, chain), OPTIONAL_FIELD(nft_base_chain, policy));
+		READ(policy, chain - FIELD(nft_base_chain, chain), FIELD(nft_base_chain, policy));
 		nft.verdict = policy;
 	} else {
-		nft.verdict = read_u32(verdict + OPTIONAL_FIELD(nft_verdict, code));
+		nft.verdict = KREAD(verdict, nft_verdict, code);
 		if (nft.verdict == NFT_JUMP || nft.verdict == NFT_GOTO) {
-			target = read_u64(verdict + OPTIONAL_FIELD(nft_verdict, chain));
+			target = KREAD(verdict, nft_verdict, chain);
 			nft.target = chain_key(target);
 			store_chain_names(&nft, nft.target, target);
 		}
@@ -273,7 +273,7 @@ ALWAYS_INLINE u64 nft_rule_handle(u64 rule, u8 type, u64 verdict)
 	packed = read_u64(rule);
 	return packed & 1 ? 0 : packed >> 13 & ((1ULL << 42) - 1);
 #else
-	if (type != NFT_TRACETYPE_RULE && read_u32(verdict + OPTIONAL_FIELD(nft_verdict, code)) != NFT_RETURN)
+	if (type != NFT_TRACETYPE_RULE && KREAD(verdict, nft_verdict, code) != NFT_RETURN)
 		return 0;
 	packed = read_u64(rule + 16) /* behind its list_head */;
 	return packed & ((1ULL << 42) - 1);

@@ -13,17 +13,17 @@ int nft_chain_entry(void *ctx)
 int nft_immediate(void *ctx)
 {
 	u64 expression = CONTEXT(ctx, REG_ARG1), pkt = CONTEXT(ctx, REG_ARG3);
-	u64 immediate = expression + OPTIONAL_FIELD(nft_expr, data);
+	u64 immediate = expression + FIELD(nft_expr, data);
 	struct evaluation *evaluation = bpf_map_lookup_elem(MAP_nft_evaluations, &pkt);
 	u8 to = NFT_REG_VERDICT;
 
 	if (!evaluation)
 		return 0;
-	READ(to, immediate, OPTIONAL_FIELD(nft_immediate_expr, dreg));
+	READ(to, immediate, FIELD(nft_immediate_expr, dreg));
 	if (to != NFT_REG_VERDICT)
 		return 0;
 	return handle_expr_verdict(KPROBE_HIT(0, EVENT_NFT_RULE), evaluation, pkt, expression,
-				   immediate + OPTIONAL_FIELD(nft_immediate_expr, data));
+				   immediate + FIELD(nft_immediate_expr, data));
 }
 
 /* All other expressions: the verdict is in the registers when they return. */
@@ -52,7 +52,7 @@ int nft_expr_exit(void *ctx)
 	evaluation->expression = 0;
 	hit.target = evaluation->probe;
 	return handle_expr_verdict(hit, evaluation, pkt, expression,
-				   evaluation->regs + OPTIONAL_FIELD(nft_regs, verdict));
+				   evaluation->regs + FIELD(nft_regs, verdict));
 }
 
 /* The return of nft_do_chain(), as nft_chain_exit. */

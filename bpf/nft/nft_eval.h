@@ -24,9 +24,9 @@
 /* Address of the first rule of a blob if the expression is in the blob, else 0. */
 ALWAYS_INLINE u64 blob_rules_with(u64 expression, u64 generation)
 {
-	u64 blob = read_u64(generation), rules = blob + OPTIONAL_FIELD(nft_rule_blob, data);
+	u64 blob = read_u64(generation), rules = blob + FIELD(nft_rule_blob, data);
 
-	return expression - rules < read_u64(blob + OPTIONAL_FIELD(nft_rule_blob, size)) ? rules : 0;
+	return expression - rules < KREAD(blob, nft_rule_blob, size) ? rules : 0;
 }
 
 /* Searches the blobs of both generations, since both are kept until the next commit. */
@@ -38,9 +38,9 @@ ALWAYS_INLINE u64 find_rule_handle(struct evaluation *evaluation, u64 expression
 	for (i = 0; i < MAX_CHAINS; i++) {
 		u64 chain = *chain_at(evaluation, evaluation->depth);
 
-		rules = blob_rules_with(expression, chain + OPTIONAL_FIELD(nft_chain, blob_gen_0));
+		rules = blob_rules_with(expression, chain + FIELD(nft_chain, blob_gen_0));
 		if (!rules)
-			rules = blob_rules_with(expression, chain + OPTIONAL_FIELD(nft_chain, blob_gen_1));
+			rules = blob_rules_with(expression, chain + FIELD(nft_chain, blob_gen_1));
 		if (rules || !evaluation->depth)
 			break;
 		evaluation->depth--;
@@ -49,7 +49,7 @@ ALWAYS_INLINE u64 find_rule_handle(struct evaluation *evaluation, u64 expression
 		return 0;
 	for (i = 0; i < MAX_SEARCHED_RULES; i++) {
 		header = read_u64(rules);
-		rules += OPTIONAL_FIELD(nft_rule_dp, data) + (header >> 1 & 0xfff);
+		rules += FIELD(nft_rule_dp, data) + (header >> 1 & 0xfff);
 		if (expression < rules)
 			return header >> 13 & RULE_HANDLE_MASK;
 	}
@@ -65,13 +65,13 @@ ALWAYS_INLINE u64 find_rule_handle(struct evaluation *evaluation, u64 expression
  */
 ALWAYS_INLINE u64 find_rule_handle(struct evaluation *evaluation, u64 expression, u64 pkt)
 {
-	u64 net = read_u64(nft_state(pkt) + OPTIONAL_FIELD(nf_hook_state, net));
+	u64 net = KREAD(nft_state(pkt), nf_hook_state, net);
 	u64 array, slot, rule, header;
 	u8 generation = 0;
 	int i;
 
-	READ(generation, net, OPTIONAL_FIELD(net, nft__gencursor));
-	array = generation ? OPTIONAL_FIELD(nft_chain, rules_gen_1) : OPTIONAL_FIELD(nft_chain, rules_gen_0);
+	READ(generation, net, FIELD(net, nft__gencursor));
+	array = generation ? FIELD(nft_chain, rules_gen_1) : FIELD(nft_chain, rules_gen_0);
 	slot = read_u64(*chain_at(evaluation, evaluation->depth) + array);
 	for (i = 0; i < MAX_SEARCHED_RULES; i++) {
 		rule = read_u64(slot);
@@ -110,7 +110,7 @@ ALWAYS_INLINE struct evaluation *current_evaluation(struct hit hit, u64 *pkt)
 ALWAYS_INLINE int handle_expr_verdict(struct hit hit, struct evaluation *evaluation, u64 pkt, u64 expression,
 				      u64 verdict)
 {
-	u32 code = read_u32(verdict + OPTIONAL_FIELD(nft_verdict, code));
+	u32 code = KREAD(verdict, nft_verdict, code);
 
 	if (code == NFT_CONTINUE || code == NFT_BREAK)
 		return 0;
@@ -122,13 +122,13 @@ ALWAYS_INLINE int handle_expr_verdict(struct hit hit, struct evaluation *evaluat
 /* The end without a rule's final verdict: it is the policy's, or that of a rule that was not seen, without a handle. */
 ALWAYS_INLINE int infer_final_verdict(struct hit hit, struct evaluation *evaluation, u64 pkt, u32 code)
 {
-	u64 base = evaluation->chains[0] - OPTIONAL_FIELD(nft_base_chain, chain);
+	u64 base = evaluation->chains[0] - FIELD(nft_base_chain, chain);
 	u8 policy = 0;
 
-	READ(policy, base, OPTIONAL_FIELD(nft_base_chain, policy));
+	READ(policy, base, FIELD(nft_base_chain, policy));
 	evaluation->has_verdict = 1;
 	evaluation->depth = 0;
-	return emit_nft_event(hit, pkt, (u64)&code - OPTIONAL_FIELD(nft_verdict, code), 0,
+	return emit_nft_event(hit, pkt, (u64)&code - FIELD(nft_verdict, code), 0,
 			      policy == code ? NFT_TRACETYPE_POLICY : NFT_TRACETYPE_RULE);
 }
 

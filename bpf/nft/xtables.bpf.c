@@ -52,9 +52,9 @@ ALWAYS_INLINE u32 store_table_name(struct part_nft *nft)
 	if (!names)
 		return 0;
 	if (nft->family == NFPROTO_BRIDGE)
-		name += OPTIONAL_FIELD(ebt_table, name);
+		name += FIELD(ebt_table, name);
 	else
-		name += OPTIONAL_FIELD(xt_table, name);
+		name += FIELD(xt_table, name);
 	bpf_probe_read_kernel_str(names->table, 32, (void *)name); /* XT_TABLE_MAXNAMELEN, EBT_TABLE_MAXNAMELEN */
 	store_names(&key, names);
 	return *(u32 *)names->table;
@@ -67,7 +67,7 @@ ALWAYS_INLINE u32 hook_priority(struct part_nft *nft, int is_nat)
 		return 0;
 	if (is_nat)
 		return nft->hook == NF_INET_PRE_ROUTING || nft->hook == NF_INET_LOCAL_OUT ? -100 : 100;
-	return read_u32(nft->table + OPTIONAL_FIELD(xt_table, priority));
+	return KREAD(nft->table, xt_table, priority);
 }
 
 /* ebt_broute() treats NF_DROP as "don't bridge", and the hook gets NF_ACCEPT. */
@@ -81,9 +81,9 @@ ALWAYS_INLINE u32 effective_verdict(struct part_nft *nft)
 ALWAYS_INLINE void fill_xt_table(struct part_nft *to, u64 table, u64 state)
 {
 	to->table = table;
-	READ(to->hook, state, OPTIONAL_FIELD(nf_hook_state, hook));
-	READ(to->family, state, OPTIONAL_FIELD(nf_hook_state, pf));
-	to->netns = read_netns_inum(read_u64(state + OPTIONAL_FIELD(nf_hook_state, net)));
+	READ(to->hook, state, FIELD(nf_hook_state, hook));
+	READ(to->family, state, FIELD(nf_hook_state, pf));
+	to->netns = read_netns_inum(KREAD(state, nf_hook_state, net));
 	to->priority = hook_priority(to, store_table_name(to) == NAT_NAME);
 }
 

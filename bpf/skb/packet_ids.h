@@ -122,7 +122,7 @@ ALWAYS_INLINE int is_first_event(u64 skb, u64 head, u64 tag, struct seen *now)
 /* Device and header fingerprint of an sk_buff, by which is_first_event() recognizes it. */
 ALWAYS_INLINE struct seen fingerprint_of(u64 skb, u64 address, u64 *head)
 {
-	struct seen now = { address, read_u64(skb + FIELD(sk_buff, dev)) };
+	struct seen now = { address, KREAD(skb, sk_buff, dev) };
 	struct headers at;
 
 	if (!read_headers(skb, &at))
@@ -170,7 +170,7 @@ ALWAYS_INLINE struct seen fingerprint_of(u64 skb, u64 address, u64 *head)
 	struct seen now = { address };
 
 #if TRACE_XDP
-	*head = read_u64(skb + FIELD(sk_buff, head));
+	*head = KREAD(skb, sk_buff, head);
 #endif
 	return now;
 }
@@ -207,7 +207,7 @@ ALWAYS_INLINE void copy_seen_tag(u64 made, u64 from, u64 tag)
 #if TRACE_XDP
 	copy.address = 0; /* the copy that veth makes for XDP */
 	copy.ktime = bpf_ktime_get_ns();
-	key = read_u64(made + FIELD(sk_buff, head)) | tag | SEEN_XDP;
+	key = KREAD(made, sk_buff, head) | tag | SEEN_XDP;
 	stale = bpf_map_lookup_elem(MAP_seen, &key);
 	if (!stale || copy.ktime - stale->ktime >= FRAME_LIFETIME)
 		bpf_map_update_elem(MAP_seen, &key, &copy, 0);
@@ -217,11 +217,11 @@ ALWAYS_INLINE void copy_seen_tag(u64 made, u64 from, u64 tag)
 ALWAYS_INLINE void remove_seen_memory(u64 skb, u64 tag)
 {
 #if BACKEND_TRACEPOINT || TRACE_XDP
-	u64 head = read_u64(skb + FIELD(sk_buff, head)), key = head | tag | SEEN_XDP;
+	u64 head = KREAD(skb, sk_buff, head), key = head | tag | SEEN_XDP;
 #if BACKEND_TRACEPOINT
-	u64 shared = head + read_u32(skb + FIELD(sk_buff, end));
+	u64 shared = head + KREAD(skb, sk_buff, end);
 
-	if ((read_u32(shared + FIELD(skb_shared_info, dataref)) & DATAREF_MASK) > 1)
+	if ((KREAD(shared, skb_shared_info, dataref) & DATAREF_MASK) > 1)
 		return; /* a clone has it, too */
 #endif
 	bpf_map_delete_elem(MAP_seen, &key);

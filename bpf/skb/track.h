@@ -46,7 +46,7 @@ ALWAYS_INLINE void track_head(u64 head, u64 owner)
 
 ALWAYS_INLINE void untrack_head(u64 skb)
 {
-	u64 head = read_u64(skb + FIELD(sk_buff, head));
+	u64 head = KREAD(skb, sk_buff, head);
 	u64 *owner = bpf_map_lookup_elem(MAP_head_owners, &head);
 
 	if (owner && *owner == skb)
@@ -67,7 +67,7 @@ ALWAYS_INLINE void track(u64 skb)
 	if (!bpf_map_update_elem(MAP_tracked, &skb, &present, BPF_NOEXIST))
 		INC_COUNTER(tracked_added);
 #if TRACK_HEADS
-	track_head(read_u64(skb + FIELD(sk_buff, head)), skb);
+	track_head(KREAD(skb, sk_buff, head), skb);
 #endif
 }
 
@@ -90,7 +90,7 @@ ALWAYS_INLINE void untrack(u64 skb)
 ALWAYS_INLINE u64 stack_key(u64 sp)
 {
 	u64 task = bpf_get_current_task();
-	u64 start = read_u64(task + FIELD(task_struct, stack));
+	u64 start = KREAD(task, task_struct, stack);
 
 	return sp - start < STACK_SIZE ? task : task + 1;
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pypwru.bpf_sources import NFT, NFT_EVAL, sources
+from pypwru.bpf_sources import FIELDS, NFT, NFT_EVAL, sources
 from pypwru.btf.load import module_digest
 from pypwru.nft.types import MODULE, NftTypes, require_types
 from pypwru.program.build import Bytecode, Compiler, build, compile_in_child
@@ -58,12 +58,12 @@ def build_unit(
         if unit in (NFT, NFT_EVAL):
             nft = NftTypes(btf)
             require_types(MODULE, nft.has_btf)
-            return build_layout(sources().values(), btf, nft, *other_types), {}
+            return build_layout(sources()[FIELDS], btf, nft, *other_types), {}
         from pypwru.nft.xt_types import XtTypes
 
         types = XtTypes(btf, function.module, function.name)
         require_types(function.module, types.has_btf)
-        return build_layout(sources().values(), btf, types, *other_types), {**types.macros}
+        return build_layout(sources()[FIELDS], btf, types, *other_types), {**types.macros}
 
     if other_types:
         text, macros = compute_layout()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pypwru.bpf_sources import MAIN, sources
+from pypwru.bpf_sources import FIELDS, MAIN, sources
 from pypwru.kernel.bpf_info import enable_bpf_stats
 from pypwru.names.drop_reasons import DropReasons
 from pypwru.nft.service import NO_NFT_SOURCE, open_nft_source
@@ -126,7 +126,7 @@ def _layout(plan: Plan, cache: Cache) -> str:
     def make() -> str:
         from pypwru.program.layout import build_layout
 
-        return build_layout(sources().values(), btf, *conntrack)
+        return build_layout(sources()[FIELDS], btf, *conntrack)
 
     if conntrack:  # its types may be a module's, which the cache's key doesn't cover
         return make()

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pypwru.bpf_sources import MAIN, NFT, NFT_EVAL, XTABLES, sources
+from pypwru.bpf_sources import FIELDS, MAIN, NFT, NFT_EVAL, XTABLES, sources
 from pypwru.btf.load import load_vmlinux
 from pypwru.btf.query import BTF
 from pypwru.cache import Cache
@@ -118,11 +118,11 @@ def _run(case: Case) -> Run:
     beside = {Backend.KPROBE} if case.backend in _TRACING_BACKENDS else set[Backend]()
     macros = defines(config, {case.backend, *beside}, criteria, record_layout(config))
     also = [ConntrackTypes(_btf())] if config.output_ct else []
-    units = [Unit(MAIN, build_layout(sources().values(), _btf(), *also), macros)]
+    units = [Unit(MAIN, build_layout(sources()[FIELDS], _btf(), *also), macros)]
     if case.backend in _KPROBE_BACKENDS:
-        nft = build_layout(sources().values(), _btf(), NftTypes(_btf()), *also)
+        nft = build_layout(sources()[FIELDS], _btf(), NftTypes(_btf()), *also)
         tables = XtTypes(_btf(), "ip_tables", "ipt_do_table")
-        legacy = build_layout(sources().values(), _btf(), tables, *also)
+        legacy = build_layout(sources()[FIELDS], _btf(), tables, *also)
         units += [Unit(NFT, nft, macros), Unit(NFT_EVAL, nft, macros)]
         units += [Unit(XTABLES, legacy, {**macros, **tables.macros})]
     return Run(config, criteria, units)

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pypwru.bpf_sources import MAIN, NFT, XTABLES, sources
+from pypwru.bpf_sources import FIELDS, MAIN, NFT, XTABLES, sources
 from pypwru.btf import elf
 from pypwru.btf.load import load_vmlinux
 from pypwru.btf.query import BTF
@@ -83,11 +83,11 @@ def _units(
     """Return file, layout and macros of all handlers; all but those of MAIN trace verdicts."""
     also = [ConntrackTypes(btf)] if has_conntrack else []  # vmlinux of Debian's kernels has them
     nft, legacy = NftTypes(btf, modules), XtTypes(btf, *_LEGACY, modules)
-    texts = sources().values()
+    fields = sources()[FIELDS]
     return [
-        (MAIN, build_layout(texts, btf, *also), {}),
-        (NFT, build_layout(texts, btf, nft, *also), {}),
-        (XTABLES, build_layout(texts, btf, legacy, *also), legacy.macros),
+        (MAIN, build_layout(fields, btf, *also), {}),
+        (NFT, build_layout(fields, btf, nft, *also), {}),
+        (XTABLES, build_layout(fields, btf, legacy, *also), legacy.macros),
     ]
 
 

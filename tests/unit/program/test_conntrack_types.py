@@ -14,7 +14,11 @@ from pypwru.program.conntrack_types import ConntrackTypes, find_conntrack_types
 from pypwru.program.layout import build_layout
 from tests.data.btf_encoder import Encoder
 
-SOURCE = "OPTIONAL_FIELD(nf_conn, tuplehash) OPTIONAL_FIELD(nf_conn, mark) SKB_BLOCK(u64, head)"
+FIELDS = """\
+OPTIONAL(nf_conn, tuplehash, ADDRESS)
+OPTIONAL(nf_conn, mark, u32)
+IN_SKB_BLOCK(head)
+"""
 
 
 def encode_vmlinux(has_conntrack: bool = True) -> Encoder:
@@ -40,7 +44,7 @@ def find_types(encoder: Encoder, folder: Path) -> tuple[list[ConntrackTypes], BT
 def test_types_in_vmlinux(tmp_path: Path) -> None:
     types, btf, log = find_types(add_nf_conn(encode_vmlinux()), tmp_path)
     assert (len(types), log) == (1, "")
-    layout = build_layout([SOURCE], btf, *types)
+    layout = build_layout(FIELDS, btf, *types)
     assert "#define FIELD_nf_conn_tuplehash 16\n#define SIZE_nf_conn_tuplehash 8\n" in layout
     assert "nf_conn_mark" not in layout
 
@@ -50,8 +54,8 @@ def test_types_in_module(tmp_path: Path) -> None:
     (tmp_path / "nf_conntrack").write_bytes(add_nf_conn(Encoder(base=vmlinux)).bytes())
     types, btf, log = find_types(vmlinux, tmp_path)
     assert (len(types), log) == (1, "")
-    assert "#define FIELD_nf_conn_tuplehash 16\n" in build_layout([SOURCE], btf, *types)
-    assert "nf_conn" not in build_layout([SOURCE], btf)
+    assert "#define FIELD_nf_conn_tuplehash 16\n" in build_layout(FIELDS, btf, *types)
+    assert "nf_conn" not in build_layout(FIELDS, btf)
 
 
 @pytest.mark.parametrize(
@@ -65,4 +69,4 @@ def test_missing_types_are_logged(tmp_path: Path, has_conntrack: bool, reason: s
     types, btf, log = find_types(encode_vmlinux(has_conntrack), tmp_path)
     assert types == []
     assert f'WARN Continuing without --output-ct why="{reason}"\n' in log
-    assert "nf_conn" not in build_layout([SOURCE], btf, *types)
+    assert "nf_conn" not in build_layout(FIELDS, btf, *types)

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from pypwru.bpf_sources import sources
+from pypwru.bpf_sources import FIELDS, sources
 from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
 from pypwru.errors import BTFError
@@ -16,7 +16,7 @@ from pypwru.program.layout import build_layout
 from tests.data.btf_encoder import Encoder
 from tests.support.need import need
 
-BLOCK = "SKB_BLOCK(u64, head) SKB_BLOCK(u32, tail)"
+BLOCK = "IN_SKB_BLOCK(head)\nIN_SKB_BLOCK(tail)\n"
 
 
 def kernel(with_present: bool) -> BTF:
@@ -40,94 +40,95 @@ def macros(text: str) -> dict[str, int]:
 
 
 def test_offsets_and_paths() -> None:
-    layout = build_layout([f"FIELD(sk_buff, len); FIELD(net, ns__inum) {BLOCK}"], kernel(True))
+    layout = build_layout(
+        f"REQUIRED(sk_buff, len, u32)\nREQUIRED(net, ns__inum, u32)\n{BLOCK}", kernel(True)
+    )
     found = macros(layout)
     assert found["FIELD_sk_buff_len"] == 32
     assert found["FIELD_net_ns__inum"] == 12
 
 
 def test_leading_underscore_is_no_path() -> None:
-    found = macros(build_layout([f"FIELD(sk_buff, _skb_refdst) {BLOCK}"], kernel(True)))
+    found = macros(build_layout(f"REQUIRED(sk_buff, _skb_refdst, u64)\n{BLOCK}", kernel(True)))
     assert found["FIELD_sk_buff__skb_refdst"] == 0
 
 
 def test_present_optional_field_has_its_bit() -> None:
-    found = macros(build_layout([f"OPTIONAL_FIELD(sk_buff, vlan_present) {BLOCK}"], kernel(True)))
+    found = macros(build_layout(f"OPTIONAL(sk_buff, vlan_present, u8)\n{BLOCK}", kernel(True)))
     assert (found["FIELD_sk_buff_vlan_present"], found["BIT_sk_buff_vlan_present"]) == (36, 3)
 
 
 def test_missing_optional_field_is_left_out() -> None:
-    layout = build_layout([f"OPTIONAL_FIELD(sk_buff, vlan_present) {BLOCK}"], kernel(False))
+    layout = build_layout(f"OPTIONAL(sk_buff, vlan_present, u8)\n{BLOCK}", kernel(False))
     assert "vlan_present" not in layout
 
 
 def test_missing_field_is_named() -> None:
     with pytest.raises(BTFError, match="vlan_present") as caught:
-        build_layout([f"FIELD(sk_buff, vlan_present) {BLOCK}"], kernel(False))
+        build_layout(f"REQUIRED(sk_buff, vlan_present, u8)\n{BLOCK}", kernel(False))
     assert "sk_buff" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_missing_struct_is_named() -> None:
     with pytest.raises(BTFError, match="net_device"):
-        build_layout([f"FIELD(net_device, mtu) {BLOCK}"], kernel(True))
+        build_layout(f"REQUIRED(net_device, mtu, u32)\n{BLOCK}", kernel(True))
 
 
 def test_block_spans_members_and_is_aligned() -> None:
     """tail is at 12..16, head at 16..24."""
-    found = macros(build_layout([BLOCK], kernel(True)))
+    found = macros(build_layout(BLOCK, kernel(True)))
     assert (found["BLOCK_START"], found["BLOCK_SIZE"]) == (8, 16)
-    assert (found["FIELD_sk_buff_tail"], found["FIELD_sk_buff_head"]) == (12, 16)
 
 
 def test_size_of_present_structs() -> None:
-    layout = build_layout([f"SIZE_OF(sk_buff) + SIZE_OF(nosuch) {BLOCK}"], kernel(True))
+    layout = build_layout(f"STRUCT_SIZE(sk_buff)\nSTRUCT_SIZE(nosuch)\n{BLOCK}", kernel(True))
     assert macros(layout)["SIZE_OF_sk_buff"] == 40
     assert "nosuch" not in layout
 
 
-def test_macro_definitions_are_no_uses() -> None:
-    layout = build_layout(
-        ["#define FIELD(type, member) x\n  #define SKB_BLOCK(type, nosuch)", BLOCK], kernel(True)
+def test_definitions_and_comments_are_no_rows() -> None:
+    text = (
+        f"#define REQUIRED(type, member, as) x\n/*\n * REQUIRED(struct, member, type)\n */\n{BLOCK}"
     )
-    assert "FIELD_type_member" not in layout
+    assert build_layout(text, kernel(True)) == build_layout(BLOCK, kernel(True))
 
 
-def test_comments_are_ignored() -> None:
-    """Nor does one hide the code around it."""
-    commented = "/* FIELD(sk_buff,\n nosuch) */ FIELD(sk_buff, len) // FIELD(sk_buff, none)\n"
-    more = "/* OPTIONAL_FIELD(sk_buff, vlan_present) */"
-    found = macros(
-        build_layout([f"{commented}{BLOCK} {more} // /*\nFIELD(net, passive)"], kernel(True))
-    )
-    assert {"FIELD_sk_buff_len", "FIELD_net_passive"} <= found.keys()
-    assert "FIELD_sk_buff_vlan_present" not in found
-
-
-def test_ifdefs_have_requested_fields() -> None:
-    """The oracle is the preprocessor, which removes comments: an #ifdef of a field that no code
-    requests would never be true.
-    """
+def _code() -> str:
+    """Return the sources without comments: the oracle is the preprocessor."""
     need(shutil.which("gcc"), "gcc")
-    code = "".join(
+    return "".join(
         subprocess.run(
             ["gcc", "-fpreprocessed", "-dD", "-E", "-P", "-"],
             input=text, capture_output=True, text=True, check=True,
         ).stdout
         for text in sources().values()
     )  # fmt: skip
+
+
+def test_code_uses_listed_fields() -> None:
+    """All of them, and no others: an #ifdef of one that isn't listed would never be true."""
+    code = _code()
+    listed = {
+        "_".join(row)
+        for row in re.findall(r"^\s*(?:REQUIRED|OPTIONAL)\((\w+), (\w+), ", code, re.MULTILINE)
+    }
+    used = {"_".join(row) for row in re.findall(r"\bFIELD\((\w+), (\w+)\)", code)}
+    used |= {"_".join(row) for row in re.findall(r"\bKREAD\([^\n]*?, (\w+), (\w+)\)", code)}
+    used |= {f"sk_buff_{name}" for name in re.findall(r"\bSKB_BLOCK\(\w+, (\w+)\)", code)}
+    used -= {"type_member", "sk_buff_member"}  # of the macros' definitions
     tested = set(re.findall(r"#\s*(?:el)?if.*\bFIELD_(\w+)", code))
-    requested = {"_".join(found) for found in re.findall(r"OPTIONAL_FIELD\((\w+), (\w+)\)", code)}
-    assert tested and tested <= requested
+    assert used == listed
+    assert tested and tested <= listed
 
 
-def test_sources_request_their_fields() -> None:
+def test_list_of_sources_needs_a_kernel() -> None:
     """With a BTF that lacks them, the first is an error; tests/native finds each of them."""
     with pytest.raises(BTFError):
-        build_layout(sources().values(), kernel(True))
+        build_layout(sources()[FIELDS], kernel(True))
 
 
 def test_layout_is_deterministic() -> None:
-    text = f"FIELD(sk_buff, len) FIELD(net, ns__inum) {BLOCK}"
-    assert build_layout([text], kernel(True)) == build_layout([text], kernel(True))
-    lines = build_layout([text], kernel(True)).splitlines()
+    text = f"REQUIRED(sk_buff, len, u32)\nREQUIRED(net, ns__inum, u32)\n{BLOCK}"
+    assert build_layout(text, kernel(True)) == build_layout(text, kernel(True))
+    lines = build_layout(text, kernel(True)).splitlines()
     assert len(set(lines)) == len(lines)
