@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Arguments of functions on BPF maps that are called while a packet is handled (--output-bpfmap). */
+/*
+ * Arguments of functions on BPF maps that are called while a packet is handled (--output-bpfmap).
+
+ */
 #ifndef PYPWRU_BPFMAP_CALLS_H
 #define PYPWRU_BPFMAP_CALLS_H
 
@@ -12,7 +15,10 @@ struct map_call {
 	u64 map, key, value;
 };
 
-/* A look-up that has not returned; its key is the stack that it is on: BPF programs on a stack don't nest look-ups. */
+/*
+ * A look-up that has not returned; its key is the stack that it is on: BPF programs on a stack
+ * don't nest look-ups.
+ */
 struct pending_call {
 	struct map_call call;
 	u64 skb;
@@ -49,7 +55,8 @@ ALWAYS_INLINE int write_map_event(struct hit hit, u64 skb, struct map_call call)
 	map->value_size = KREAD(call.map, bpf_map, value_size);
 	map->pad = 0;
 	__builtin_memset(map->name, 0, sizeof(map->name));
-	bpf_probe_read_kernel(map->name, sizeof(map->name), (void *)(call.map + FIELD(bpf_map, name)));
+	bpf_probe_read_kernel(map->name, sizeof(map->name),
+			      (void *)(call.map + FIELD(bpf_map, name)));
 	__builtin_memset(map->key, 0, sizeof(map->key));
 	__builtin_memset(map->value, 0, sizeof(map->value));
 	bpf_probe_read_kernel(map->key, min_u32(map->key_size, sizeof(map->key)), (void *)call.key);
@@ -73,7 +80,9 @@ ALWAYS_INLINE int handle_map_call(struct hit hit, struct map_call call)
 ALWAYS_INLINE int save_map_call(struct hit hit, struct map_call call)
 {
 	u64 stack = stack_key(hit.sp);
-	struct pending_call pending = { { call.map, call.key, 0 }, skb_on_stack(hit.sp), hit.target, hit.caller };
+	struct pending_call pending = {
+		{ call.map, call.key, 0 }, skb_on_stack(hit.sp), hit.target, hit.caller
+	};
 
 	if (pending.skb)
 		bpf_map_update_elem(MAP_bpfmap_calls, &stack, &pending, 0);

@@ -6,7 +6,10 @@
 #include "helpers.h"
 #include "event.h"
 
-/* The counters of this CPU. Increment them atomically, since an interrupt's probe may run in between. */
+/*
+ * The counters of this CPU. Increment them atomically, since an interrupt's probe may run in
+ * between.
+ */
 ALWAYS_INLINE struct counters *this_cpu_counters(void)
 {
 	u32 key = 0;

@@ -8,7 +8,7 @@
 
 #ifdef WIRE_ct /* only if the types of conntrack are known: program/conntrack_types.py */
 
-#define CT_INFO_MASK 7ULL /* NFCT_INFOMASK: enum ip_conntrack_info is in the low bits of the pointer */
+#define CT_INFO_MASK 7ULL /* NFCT_INFOMASK: enum ip_conntrack_info, in low bits of the pointer */
 #define AF_INET 2
 #define AF_INET6 10
 
@@ -20,7 +20,7 @@ struct ct_tuple_dest {
 
 #define CT_TUPLE_DEST(part, way)                                                                 \
 	((struct ct_tuple_dest){ (part)->way##_saddr, (part)->way##_daddr, &(part)->way##_sport, \
-			   &(part)->way##_dport })
+				 &(part)->way##_dport })
 
 /* Unused bytes of an address are zero: nf_ct_get_tuple(). */
 ALWAYS_INLINE void fill_ct_tuple(struct ct_tuple_dest to, const u8 *tuple)
@@ -43,8 +43,8 @@ ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb)
 	if (!tracked)
 		return;
 	/*
-	 * skb_release_head_state() drops the packet's reference and leaves the pointer. From then on a connection
-	 * without other references is freed, and its memory reused.
+	 * skb_release_head_state() drops the packet's reference and leaves the pointer. From then
+	 * on a connection without other references is freed, and its memory reused.
 	 */
 	if (conn && !KREAD(conn, nf_conn, ct_general__use))
 		return;

@@ -27,12 +27,12 @@
 
 #define IPV4_HEADER 20
 #define IPV6_HEADER 40
-#define MAX_IPV6_EXTENSIONS 6 /* more in a row than RFC 8200 4.1 recommends */
+#define MAX_IPV6_EXTENSIONS 6  /* more in a row than RFC 8200 4.1 recommends */
 #define FRAGMENT_OFFSET 0xfff8 /* RFC 8200 4.5: the upper 13 bits */
 
-#define DST_NOREF 1ULL	       /* SKB_DST_NOREF */
-#define METRICS_FLAGS 3ULL     /* DST_METRICS_FLAGS */
-#define METRIC_MTU 4	       /* (RTAX_MTU - 1) * sizeof(u32) */
+#define DST_NOREF 1ULL	   /* SKB_DST_NOREF */
+#define METRICS_FLAGS 3ULL /* DST_METRICS_FLAGS */
+#define METRIC_MTU 4	   /* (RTAX_MTU - 1) * sizeof(u32) */
 
 /* MTU of the packet's route if it has one, else of its device. */
 ALWAYS_INLINE u32 mtu_of(u64 skb, u64 dev)
@@ -71,9 +71,9 @@ struct tuple_dest {
 	u16 *sport, *dport;
 };
 
-#define TUPLE_DEST(from)                                                                                  \
-	((struct tuple_dest){ &(from)->l3, &(from)->l4, (from)->saddr, (from)->daddr, &(from)->tcp_flags, \
-			&(from)->sport, &(from)->dport })
+#define TUPLE_DEST(from)                                                              \
+	((struct tuple_dest){ &(from)->l3, &(from)->l4, (from)->saddr, (from)->daddr, \
+			      &(from)->tcp_flags, &(from)->sport, &(from)->dport })
 
 /* `l4`: address of the transport header. */
 ALWAYS_INLINE void fill_ports(struct tuple_dest to, u64 l4)
@@ -144,7 +144,10 @@ ALWAYS_INLINE u64 fill_ipv6(struct tuple_dest to, u64 l3)
 			}
 			continue;
 		}
-		/* AH counts 4-octet units, minus two (RFC 4302 2.2); the others 8-octet units, minus one */
+		/*
+		 * AH counts 4-octet units, minus two (RFC 4302 2.2); the others 8-octet units,
+		 * minus one
+		 */
 		l3 += next == PROTO_AH ? (extension[1] + 2) * 4 : (extension[1] + 1) * 8;
 		next = extension[0];
 	}
@@ -164,9 +167,9 @@ ALWAYS_INLINE int is_ip(u16 type)
 }
 
 /*
- * Parse the IP header at `l3`. The version is taken from the header itself: while a packet is put into a tunnel, it has
- * the EtherType of the inner one. `type`, the EtherType, excludes other headers that may begin with 4 or 6, too; where
- * it is not set yet (0), the version alone decides.
+ * Parse the IP header at `l3`. The version is taken from the header itself: while a packet is put
+ * into a tunnel, it has the EtherType of the inner one. `type`, the EtherType, excludes other
+ * headers that may begin with 4 or 6, too; where it is not set yet (0), the version alone decides.
  *
  * Returns the address of the next header: 0 if this is not IP, or a later fragment, which has none.
  */
@@ -185,19 +188,23 @@ ALWAYS_INLINE u64 fill_ip(struct tuple_dest to, u64 l3, u16 type)
 	return 0;
 }
 
-/* A tag inside the frame is at network_header on reception; in what a packet socket sends it is in front of that. */
+/*
+ * A tag inside the frame is at network_header on reception; in what a packet socket sends it is in
+ * front of that.
+ */
 ALWAYS_INLINE int tag_precedes_network(u64 skb, u16 network)
 {
 	u16 mac = 0, distance;
 
 	READ(mac, skb, FIELD(sk_buff, mac_header));
 	distance = network - mac;
-	return distance == ETHERNET_HEADER + VLAN_HEADER || distance == ETHERNET_HEADER + 2 * VLAN_HEADER;
+	return distance == ETHERNET_HEADER + VLAN_HEADER ||
+	       distance == ETHERNET_HEADER + 2 * VLAN_HEADER;
 }
 
 /*
- * Skip VLAN tags. Returns the address of the network header; `type`, the EtherType in front, becomes that of the
- * header.
+ * Skip VLAN tags. Returns the address of the network header; `type`, the EtherType in front,
+ * becomes that of the header.
  */
 ALWAYS_INLINE u64 skip_vlan_tags(u64 skb, u64 head, u16 network, u16 *type)
 {
@@ -216,8 +223,8 @@ ALWAYS_INLINE u64 skip_vlan_tags(u64 skb, u64 head, u16 network, u16 *type)
 }
 
 /*
- * Skip the Ethernet header of a frame and up to two VLAN tags. Returns the address behind; `type` becomes the
- * EtherType.
+ * Skip the Ethernet header of a frame and up to two VLAN tags. Returns the address behind; `type`
+ * becomes the EtherType.
  */
 ALWAYS_INLINE u64 skip_ethernet(u64 frame, u16 *type)
 {
@@ -280,9 +287,9 @@ ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)
 #define AF_NETLINK 16
 
 /*
- * Whether an sk_buff is a message between sockets, or between a socket and the kernel: these have neither a device nor
- * a protocol. A TCP segment without a route has neither, too, but has an IP socket. One without a socket is a packet if
- * it has headers.
+ * Whether an sk_buff is a message between sockets, or between a socket and the kernel: these have
+ * neither a device nor a protocol. A TCP segment without a route has neither, too, but has an IP
+ * socket. One without a socket is a packet if it has headers.
  */
 ALWAYS_INLINE int is_message(u64 skb)
 {
@@ -304,11 +311,13 @@ ALWAYS_INLINE int is_message(u64 skb)
 #endif
 
 /*
- * Fill the flow part. It is zeroed first: a field that does not apply is 0, and no byte is left from an older record.
+ * Fill the flow part. It is zeroed first: a field that does not apply is 0, and no byte is left
+ * from an older record.
  */
 ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
 {
-	__builtin_memset(&event->netns, 0, sizeof(*event) - __builtin_offsetof(struct event, netns));
+	__builtin_memset(&event->netns, 0,
+			 sizeof(*event) - __builtin_offsetof(struct event, netns));
 #if OUTPUT_META || OUTPUT_NETNS
 	fill_netns_and_dev(event, skb);
 #endif
@@ -325,14 +334,18 @@ ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
 }
 
 #if TRACE_XDP
-/* As fill_flow() for a frame, which has no sk_buff: no mark, no protocol, and its length is data_end - data. */
+/*
+ * As fill_flow() for a frame, which has no sk_buff: no mark, no protocol, and its length is
+ * data_end - data.
+ */
 ALWAYS_INLINE void fill_xdp_flow(struct event *event, u64 xdp)
 {
 	struct netns_and_dev found = find_netns_and_dev(xdp_device(xdp), 0);
 	u64 data = KREAD(xdp, xdp_buff, data);
 	u16 type = 0;
 
-	__builtin_memset(&event->netns, 0, sizeof(*event) - __builtin_offsetof(struct event, netns));
+	__builtin_memset(&event->netns, 0,
+			 sizeof(*event) - __builtin_offsetof(struct event, netns));
 	event->netns = found.netns;
 	event->netns_cookie = read_netns_cookie(found.net);
 	if (found.dev) {

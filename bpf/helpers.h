@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The BPF helpers that the handlers call, by their number in enum bpf_func_id, and reads of kernel memory. */
+/*
+ * The BPF helpers that the handlers call, by their number in enum bpf_func_id, and reads of kernel
+ * memory.
+ */
 #ifndef __PYPWRU_HELPERS_H
 #define __PYPWRU_HELPERS_H
 
@@ -16,7 +19,8 @@
 #define BPF_RB_FORCE_WAKEUP 2
 
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
-static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
+static long (*bpf_map_update_elem)(void *map, const void *key, const void *value,
+				   u64 flags) = (void *)2;
 static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static u64 (*bpf_ktime_get_ns)(void) = (void *)5;
 static u32 (*bpf_get_smp_processor_id)(void) = (void *)8;
@@ -29,15 +33,16 @@ static long (*bpf_probe_read_kernel_str)(void *to, u32 size, const void *from) =
 static void *(*bpf_ringbuf_reserve)(void *map, u64 size, u64 flags) = (void *)131;
 static void (*bpf_ringbuf_submit)(void *record, u64 flags) = (void *)132;
 static void (*bpf_ringbuf_discard)(void *record, u64 flags) = (void *)133;
-static long (*bpf_snprintf_btf)(char *to, u32 size, void *ptr, u32 ptr_size, u64 flags) = (void *)149;
+static long (*bpf_snprintf_btf)(char *to, u32 size, void *ptr, u32 ptr_size,
+				u64 flags) = (void *)149;
 static u64 (*bpf_get_func_ip)(void *ctx) = (void *)173;
 static long (*bpf_get_func_arg)(void *ctx, u32 number, u64 *value) = (void *)183;
 
 /*
- * Hide a value from the optimizer: it can't move a comparison away from the access that this bounds, nor split a
- * condition. Of ((a ^ b) | (c ^ d) | ...) != 0, however long, InstCombine of LLVM 19 makes a != b | c != d | ...
- * (foldICmpOrXorSubChain(); LLVM 14 does not). eBPF compares by jumps alone, and the verifier walks all paths through
- * them: 2^n for n words.
+ * Hide a value from the optimizer: it can't move a comparison away from the access that this
+ * bounds, nor split a condition. Of ((a ^ b) | (c ^ d) | ...) != 0, however long, InstCombine of
+ * LLVM 19 makes a != b | c != d | ... (foldICmpOrXorSubChain(); LLVM 14 does not). eBPF compares by
+ * jumps alone, and the verifier walks all paths through them: 2^n for n words.
  */
 #define OPAQUE(value)                            \
 	({                                       \
@@ -45,27 +50,33 @@ static long (*bpf_get_func_arg)(void *ctx, u32 number, u64 *value) = (void *)183
 		asm volatile("" : "+r"(value_)); \
 		value_;                          \
 	})
-/* A constant that loading fills in (program/load_time.py): the compiler must not compute with its placeholder. */
+/*
+ * A constant that loading fills in (program/load_time.py): the compiler must not compute with its
+ * placeholder.
+ */
 #define LOAD_TIME_CONST(constant) OPAQUE(constant)
 #define ASSERT_VALUE_SIZE(map, type) \
 	_Static_assert(sizeof(type) == VALUE_##map, "program/maps.py has another size of " #map)
-#define READ(to, from, field) bpf_probe_read_kernel(&(to), sizeof(to), (const void *)((from) + (field)))
+#define READ(to, from, field) \
+	bpf_probe_read_kernel(&(to), sizeof(to), (const void *)((from) + (field)))
 
-#define DEFINE_READ(type)                    \
+#define DEFINE_READ(type)                        \
 	ALWAYS_INLINE type read_##type(u64 from) \
-	{                                    \
-		type value = 0;              \
-                                             \
-		READ(value, from, 0);        \
-		return value;                \
+	{                                        \
+		type value = 0;                  \
+                                                 \
+		READ(value, from, 0);            \
+		return value;                    \
 	}
 DEFINE_READ(u64)
 DEFINE_READ(u32)
 DEFINE_READ(u16)
 DEFINE_READ(u8)
 
-#define IF_SIZE(bytes, type, then, otherwise) __builtin_choose_expr(sizeof(type) == (bytes), then, otherwise)
-#define READ_AS(type) IF_SIZE(8, type, read_u64, IF_SIZE(4, type, read_u32, IF_SIZE(2, type, read_u16, read_u8)))
+#define IF_SIZE(bytes, type, then, otherwise) \
+	__builtin_choose_expr(sizeof(type) == (bytes), then, otherwise)
+#define READ_AS(type) \
+	IF_SIZE(8, type, read_u64, IF_SIZE(4, type, read_u32, IF_SIZE(2, type, read_u16, read_u8)))
 
 /* The value of a member of the struct at the address `from`; 0 if it can't be read. */
 #define KREAD(from, type, member) READ_AS(TYPE_##type##_##member)((from) + FIELD(type, member))

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The parts behind struct event that the options of a run add, each at its offset: event.h, wire/layout.py. */
+/*
+ * The parts behind struct event that the options of a run add, each at its offset: event.h,
+ * wire/layout.py.
+ */
 #ifndef PYPWRU_PARTS_H
 #define PYPWRU_PARTS_H
 
@@ -26,7 +29,10 @@ static void (*skb_members)(u64 skb, u64 *values) = (void *)MARKER_SKB_MEMBERS;
 static void (*xdp_members)(u64 xdp, u64 *values) = (void *)MARKER_XDP_MEMBERS;
 #endif
 
-/* Return addresses of the stack, innermost first. The rest is zeroed, so that equal stacks are equal bytes. */
+/*
+ * Return addresses of the stack, innermost first. The rest is zeroed, so that equal stacks are
+ * equal bytes.
+ */
 ALWAYS_INLINE void fill_frames(void *ctx, u64 *frames, u32 size)
 {
 	__builtin_memset(frames, 0, size);
@@ -79,8 +85,9 @@ ALWAYS_INLINE void clear_tail(struct event *event)
 
 #ifdef WIRE_caller
 /*
- * The return address of a probed function is enough, except for a drop: names/symbols.py looks for the caller behind
- * functions that drop on behalf of others. Where the kernel can't walk the stack, that address is all there is.
+ * The return address of a probed function is enough, except for a drop: names/symbols.py looks for
+ * the caller behind functions that drop on behalf of others. Where the kernel can't walk the stack,
+ * that address is all there is.
  */
 ALWAYS_INLINE void fill_caller(struct part_caller *part, void *ctx, u64 caller, u64 reason)
 {
@@ -121,7 +128,8 @@ ALWAYS_INLINE u16 inner_type(u64 skb, u64 l3)
 
 	READ(type, skb, FIELD(sk_buff, inner_protocol));
 	READ(flags, skb, FIELD(sk_buff, inner_protocol_type));
-	if (flags >> BIT_sk_buff_inner_protocol_type & 1) { /* ENCAP_TYPE_IPPROTO: it is an IP protocol, of one byte */
+	/* ENCAP_TYPE_IPPROTO: it is an IP protocol, of one byte. */
+	if (flags >> BIT_sk_buff_inner_protocol_type & 1) {
 		flags = type;
 		return flags == PROTO_IPIP || flags == PROTO_IPV6 ? 0 : NOT_IP;
 	}
@@ -162,8 +170,7 @@ ALWAYS_INLINE void fill_skb_tail(struct event *event, u64 skb)
 #endif
 #ifdef WIRE_shinfo
 	fill_text(PART(event, shinfo), WIRE_SIZE_shinfo,
-		  KREAD(skb, sk_buff, head) + KREAD(skb, sk_buff, end),
-		  TYPE_ID(skb_shared_info));
+		  KREAD(skb, sk_buff, head) + KREAD(skb, sk_buff, end), TYPE_ID(skb_shared_info));
 #endif
 }
 

@@ -6,7 +6,10 @@
 #include "context.h"
 #include "trace.h"
 
-/* The address of the context, which lies on the stack; through memory, since a pointer is no scalar to the verifier. */
+/*
+ * The address of the context, which lies on the stack; through memory, since a pointer is no scalar
+ * to the verifier.
+ */
 ALWAYS_INLINE u64 stack_pointer(void *ctx)
 {
 	u64 sp = 0;
@@ -23,15 +26,17 @@ ALWAYS_INLINE u64 stack_pointer(void *ctx)
 #endif
 
 /*
- * Tracing programs (fentry, fexit) and raw tracepoints: the context is an array of arguments, and lies on the stack. A
- * program can't query its target, so each target has a program of its own, with its number as SELF.
+ * Tracing programs (fentry, fexit) and raw tracepoints: the context is an array of arguments, and
+ * lies on the stack. A program can't query its target, so each target has a program of its own,
+ * with its number as SELF.
  */
-#define TRACING_HIT(buff, kind) \
-	((struct hit){ ctx, buff, LOAD_TIME_CONST(SELF), CTX_REASON(ctx), 0, STACK_POINTER(ctx), kind })
+#define TRACING_HIT(buff, kind)                                                                  \
+	((struct hit){ ctx, buff, LOAD_TIME_CONST(SELF), CTX_REASON(ctx), 0, STACK_POINTER(ctx), \
+		       kind })
 
 /*
- * kprobe and kprobe-multi: the arguments are in registers. The address is that of the kprobe, which need not be at the
- * entry (attach/kprobe.py); a kprobe-multi link only has that of the entry.
+ * kprobe and kprobe-multi: the arguments are in registers. The address is that of the kprobe, which
+ * need not be at the entry (attach/kprobe.py); a kprobe-multi link only has that of the entry.
  */
 #if BACKEND_KPROBE_MULTI
 #define FUNCTION_ADDRESS(ctx) bpf_get_func_ip(ctx)
@@ -43,7 +48,8 @@ ALWAYS_INLINE u64 stack_pointer(void *ctx)
 #else
 #define CALLER(ctx) 0
 #endif
-#define KPROBE_HIT(buff, kind) \
-	((struct hit){ ctx, buff, FUNCTION_ADDRESS(ctx), CTX_REASON(ctx), CALLER(ctx), CONTEXT(ctx, REG_SP), kind })
+#define KPROBE_HIT(buff, kind)                                                         \
+	((struct hit){ ctx, buff, FUNCTION_ADDRESS(ctx), CTX_REASON(ctx), CALLER(ctx), \
+		       CONTEXT(ctx, REG_SP), kind })
 
 #endif

@@ -17,7 +17,8 @@ ALWAYS_INLINE u32 reader_state(void)
 /* A wake-up costs about nine times the write: only a reader that sleeps is woken. */
 ALWAYS_INLINE void submit_event(struct event *event)
 {
-	bpf_ringbuf_submit(event, reader_state() == READER_DOZING ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	bpf_ringbuf_submit(event, reader_state() == READER_DOZING ? BPF_RB_FORCE_WAKEUP
+								  : BPF_RB_NO_WAKEUP);
 }
 
 #endif

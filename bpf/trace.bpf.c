@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The handlers, one for each kind of probe. A run compiles those that it needs. program/build.py puts the layout of the
- * kernel's structs in front (FIELD_*, TYPE_ID_*, BLOCK_*), and passes as -D TARGET_*, BACKEND_*, MAP_*, MARKER_*,
- * WIRE_*, FILTER*, OUTPUT_*, TRACE_*, TRACK_* and the constants that loading fills in (SELF, MATCH_*).
+ * The handlers, one for each kind of probe. A run compiles those that it needs. program/build.py
+ * puts the layout of the kernel's structs in front (FIELD_*, TYPE_ID_*, BLOCK_*), and passes as -D
+ * TARGET_*, BACKEND_*, MAP_*, MARKER_*, WIRE_*, FILTER*, OUTPUT_*, TRACE_*, TRACK_* and the
+ * constants that loading fills in (SELF, MATCH_*).
  */
 #include "probes.h"
 #include "bpfmap_calls.h"
 
 /* fentry-multi: helpers return the address and the arguments of the function. */
-#define MULTI_HIT(buff)                                                                                           \
-	((struct hit){ ctx, buff, bpf_get_func_ip(ctx), (u32)func_arg(ctx, LOAD_TIME_CONST(REASON_ARG_INDEX)), 0, \
-			 STACK_POINTER(ctx), EVENT_FUNCTION })
+#define MULTI_HIT(buff)                                                          \
+	((struct hit){ ctx, buff, bpf_get_func_ip(ctx),                          \
+		       (u32)func_arg(ctx, LOAD_TIME_CONST(REASON_ARG_INDEX)), 0, \
+		       STACK_POINTER(ctx), EVENT_FUNCTION })
 
 #if BACKEND_FENTRY_MULTI
 #define HIT(buff) MULTI_HIT(buff)
@@ -29,7 +31,10 @@ int trace_skb(void *ctx)
 	return handle_skb(HIT(SKB(ctx)));
 }
 
-/* A terminal target: a function that frees the sk_buff when its data is freed, or a tracepoint before that. */
+/*
+ * A terminal target: a function that frees the sk_buff when its data is freed, or a tracepoint
+ * before that.
+ */
 int trace_skb_last(void *ctx)
 {
 	u64 skb = SKB(ctx);
@@ -111,7 +116,9 @@ int trace_nested_call(void *ctx)
 #endif
 
 #if OUTPUT_BPFMAP
-#define MAP_CALL(ctx) ((struct map_call){ CONTEXT(ctx, REG_ARG1), CONTEXT(ctx, REG_ARG2), CONTEXT(ctx, REG_ARG3) })
+#define MAP_CALL(ctx)                                                       \
+	((struct map_call){ CONTEXT(ctx, REG_ARG1), CONTEXT(ctx, REG_ARG2), \
+			    CONTEXT(ctx, REG_ARG3) })
 
 int trace_map_update(void *ctx)
 {
@@ -151,14 +158,15 @@ int hook_skb_free(void *ctx)
 #define BULK_SIZE 16 /* KFREE_SKB_BULK_SIZE */
 
 /*
- * kmem_cache_free_bulk(cache, size, objects): frees the sk_buffs of a list, above all reassembled fragments, since
- * Linux commit eedade12f4cb ("net: kfree_skb_list use kmem_cache_free_bulk") (in v6.3). Before, it frees no sk_buffs,
- * and the verifier finds this handler too complex. Other objects that it frees have no entries in the maps.
+ * kmem_cache_free_bulk(cache, size, objects): frees the sk_buffs of a list, above all reassembled
+ * fragments, since Linux commit eedade12f4cb ("net: kfree_skb_list use kmem_cache_free_bulk") (in
+ * v6.3). Before, it frees no sk_buffs, and the verifier finds this handler too complex. Other
+ * objects that it frees have no entries in the maps.
  */
 int hook_skb_free_bulk(void *ctx)
 {
 	u64 size = CONTEXT(ctx, REG_ARG2), objects = CONTEXT(ctx, REG_ARG3);
-	int i;
+	u32 i;
 
 	for (i = 0; i < BULK_SIZE && i < size; i++)
 		on_skb_free(read_u64(objects + i * sizeof(u64)));
@@ -184,7 +192,10 @@ int hook_skb_alloc_exit(void *ctx)
 	return 0;
 }
 
-/* __copy_skb_header(new, old), ip_copy_metadata(to, from): the new sk_buff inherits the entries of the old one. */
+/*
+ * __copy_skb_header(new, old), ip_copy_metadata(to, from): the new sk_buff inherits the entries of
+ * the old one.
+ */
 int hook_skb_copy(void *ctx)
 {
 	on_skb_copy(CONTEXT(ctx, REG_ARG1), CONTEXT(ctx, REG_ARG2));

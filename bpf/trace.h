@@ -17,19 +17,19 @@
 /* A hit; all of it constant or in a register. */
 struct hit {
 	void *ctx;
-	u64 buff;     /* address of the sk_buff, or of the xdp_buff */
-	u64 target;   /* address of the function, or the number of the target */
+	u64 buff;   /* address of the sk_buff, or of the xdp_buff */
+	u64 target; /* address of the function, or the number of the target */
 	u64 reason;
 	u64 caller;
-	u64 sp;	      /* stack pointer */
+	u64 sp; /* stack pointer */
 	u32 kind;
 	u32 is_freed; /* the packet's data is freed already */
 };
 
 /*
- * Identifies the program that the current task runs, in case its pid and name belong to another by the time that they
- * are looked up: where its stack begins, which execve() randomizes (ASLR). Without an mm: when the process began, ns
- * since boot.
+ * Identifies the program that the current task runs, in case its pid and name belong to another by
+ * the time that they are looked up: where its stack begins, which execve() randomizes (ASLR).
+ * Without an mm: when the process began, ns since boot.
  */
 ALWAYS_INLINE u64 current_start_stack(void)
 {
@@ -43,11 +43,11 @@ ALWAYS_INLINE u64 current_start_stack(void)
 }
 
 /*
- * Reserve a record, and write all but the packet's own parts. Returns NULL if there is no room, which is counted, as is
- * the capture that is lost with it.
+ * Reserve a record, and write all but the packet's own parts. Returns NULL if there is no room,
+ * which is counted, as is the capture that is lost with it.
  */
-ALWAYS_INLINE struct event *reserve_event(struct hit hit, u64 skb, struct packet_id *packet_id, struct capture *capture,
-					  struct counters *counters)
+ALWAYS_INLINE struct event *reserve_event(struct hit hit, u64 skb, struct packet_id *packet_id,
+					  struct capture *capture, struct counters *counters)
 {
 	struct event *event = bpf_ringbuf_reserve(MAP_events, WIRE_SIZE, 0);
 
@@ -93,8 +93,8 @@ ALWAYS_INLINE void write_skb_event(struct hit hit, u64 skb)
 }
 
 /*
- * Whether an sk_buff is traced, in pwru's order: by its address, its memory, its stack, and only then by the filters,
- * which a tracked packet need not pass again.
+ * Whether an sk_buff is traced, in pwru's order: by its address, its memory, its stack, and only
+ * then by the filters, which a tracked packet need not pass again.
  */
 ALWAYS_INLINE int is_match(struct hit hit)
 {
@@ -110,7 +110,7 @@ ALWAYS_INLINE int is_match(struct hit hit)
 #endif
 #if TRACK_STACK
 	if (skb_on_stack(hit.sp))
-		return 1; /* another packet on the stack of one that matched: an event, but not tracked */
+		return 1; /* on the stack of a packet that matched: an event, but not tracked */
 #endif
 	if (!skb_matches(skb))
 		return 0;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Packet data (--output-pcap): where it begins, whether this event captures it, and struct part_bytes. */
+/*
+ * Packet data (--output-pcap): where it begins, whether this event captures it, and struct
+ * part_bytes.
+ */
 #ifndef PYPWRU_CAPTURE_CAPTURE_H
 #define PYPWRU_CAPTURE_CAPTURE_H
 
@@ -23,14 +26,15 @@ struct capture {
 	u32 linear;	 /* bytes from start to the end of the linear area */
 	u32 len;	 /* bytes from start on, fragments included */
 	u16 device_type; /* ARPHRD_* of dev, or NO_DEVICE */
-	u8 layer;	 /* 2: start is an Ethernet header, 3: a network header, 0: capture nothing */
-	u8 is_first;	 /* this is the packet's first event (CAPTURE_FIRST) */
+	u8 layer;    /* 2: start is an Ethernet header, 3: a network header, 0: capture nothing */
+	u8 is_first; /* this is the packet's first event (CAPTURE_FIRST) */
 };
 
 #if CAPTURE_AT_POINTS
 /*
- * Whether a function is a capture point of --pcap-when. The map `capture_points` has an entry for each, a bitmask of
- * the drop reasons that are no drops there. The entry of address 0 is for all other functions that pass a drop reason.
+ * Whether a function is a capture point of --pcap-when. The map `capture_points` has an entry for
+ * each, a bitmask of the drop reasons that are no drops there. The entry of address 0 is for all
+ * other functions that pass a drop reason.
  */
 ALWAYS_INLINE int is_capture_point(u64 address, u32 reason)
 {
@@ -48,7 +52,10 @@ ALWAYS_INLINE u16 device_type_of(u64 dev)
 {
 	u16 type = NO_DEVICE;
 
-	/* skb->dev shares memory with dev_scratch (in a socket's queue): mostly the read fails then. */
+	/*
+	 * skb->dev shares memory with dev_scratch (in a socket's queue): mostly the read fails
+	 * then.
+	 */
 	if (dev && READ(type, dev, FIELD(net_device, type)))
 		type = NO_DEVICE;
 	return type;
@@ -60,7 +67,10 @@ ALWAYS_INLINE int may_have_ethernet(u16 device)
 	return device == NO_DEVICE || device == ARPHRD_ETHER || device == ARPHRD_LOOPBACK;
 }
 
-/* Locate the packet data of an sk_buff. Leaves layer 0 if neither header is set yet, as in netlink messages. */
+/*
+ * Locate the packet data of an sk_buff. Leaves layer 0 if neither header is set yet, as in netlink
+ * messages.
+ */
 ALWAYS_INLINE void locate_packet_data(struct capture *capture, u64 skb)
 {
 	struct headers at;
@@ -106,17 +116,21 @@ ALWAYS_INLINE int needs_capture(struct capture *capture, u64 skb, u64 address, u
 }
 
 /*
- * Before Linux v6.3 ("bpf: teach refsafe() to take into account ID remapping") the verifier gives each record that
- * bpf_ringbuf_reserve() returns a reference id of its own on each path, so that states never prune and every path is
- * walked to its end. So merge the paths before the record is reserved: the decision is on the stack, and is read back
- * from there by a helper, after which it is unknown on all paths alike.
+ * Before Linux v6.3 ("bpf: teach refsafe() to take into account ID remapping") the verifier gives
+ * each record that bpf_ringbuf_reserve() returns a reference id of its own on each path, so that
+ * states never prune and every path is walked to its end. So merge the paths before the record is
+ * reserved: the decision is on the stack, and is read back from there by a helper, after which it
+ * is unknown on all paths alike.
  */
 ALWAYS_INLINE void merge_verifier_paths(struct capture *capture)
 {
 	bpf_probe_read_kernel(capture, sizeof(*capture), capture);
 }
 
-/* Decide what to capture at this event, and remember that in `seen`. To be called before the record is reserved. */
+/*
+ * Decide what to capture at this event, and remember that in `seen`. To be called before the record
+ * is reserved.
+ */
 ALWAYS_INLINE void decide_capture(struct capture *capture, u64 skb, u64 address, u32 reason)
 {
 	locate_packet_data(capture, skb);
@@ -135,7 +149,8 @@ ALWAYS_INLINE u8 packet_type(u64 skb)
 }
 
 /* Write the chunks, and the part of the record. */
-ALWAYS_INLINE void write_capture(struct event *event, struct capture *capture, struct pieces *pieces)
+ALWAYS_INLINE void write_capture(struct event *event, struct capture *capture,
+				 struct pieces *pieces)
 {
 	struct part_bytes *part = PART(event, bytes);
 	struct counters *counters = this_cpu_counters();

@@ -11,8 +11,8 @@
 #if TRACE_XDP && CAPTURE
 
 /*
- * Bytes of a frame in fragments, behind its linear area, which are not captured. Linux commit 2e88d4ff0301 ("xdp:
- * introduce flags field in xdp_buff/xdp_frame") (in v5.18).
+ * Bytes of a frame in fragments, behind its linear area, which are not captured. Linux commit
+ * 2e88d4ff0301 ("xdp: introduce flags field in xdp_buff/xdp_frame") (in v5.18).
  */
 ALWAYS_INLINE u32 xdp_frags_len(u64 xdp, u64 frame)
 {
@@ -60,7 +60,8 @@ ALWAYS_INLINE void capture_frame(struct event *event, struct capture *capture, u
 		return;
 	write_capture(event, capture, &pieces);
 	if (part->layer)
-		part->queue = read_u32(KREAD(xdp, xdp_buff, rxq) + FIELD(xdp_rxq_info, queue_index));
+		part->queue =
+			read_u32(KREAD(xdp, xdp_buff, rxq) + FIELD(xdp_rxq_info, queue_index));
 }
 
 #else

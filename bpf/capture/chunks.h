@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Write packet data to the ring `packets`. One loop goes through all pieces of a packet, one chunk per iteration; its
- * state is read back by a helper, so that all iterations are alike to the verifier.
+ * Write packet data to the ring `packets`. One loop goes through all pieces of a packet, one chunk
+ * per iteration; its state is read back by a helper, so that all iterations are alike to the
+ * verifier.
  */
 #ifndef PYPWRU_CAPTURE_CHUNKS_H
 #define PYPWRU_CAPTURE_CHUNKS_H
@@ -13,8 +14,8 @@
 #if CAPTURE
 
 /*
- * Chunks per packet, at most: enough for 64 KiB in pieces of one Ethernet frame each or in pages, and for more than
- * that in larger pieces. The verifier walks each iteration.
+ * Chunks per packet, at most: enough for 64 KiB in pieces of one Ethernet frame each or in pages,
+ * and for more than that in larger pieces. The verifier walks each iteration.
  */
 #define MAX_CHUNKS (SNAPLEN < 65536 ? 9 + SNAPLEN / 1440 : 72)
 /* Sizes of chunks: for headers and small packets, for an Ethernet frame, for a page. */
@@ -26,7 +27,8 @@
 #define CHUNK_UNREADABLE 2
 
 /*
- * Write up to `room` bytes, a constant as bpf_ringbuf_reserve() requires. Returns 0, CHUNK_NO_ROOM or CHUNK_UNREADABLE.
+ * Write up to `room` bytes, a constant as bpf_ringbuf_reserve() requires. Returns 0, CHUNK_NO_ROOM
+ * or CHUNK_UNREADABLE.
  */
 ALWAYS_INLINE u64 write_chunk(struct event *event, u64 at, u64 size, const u64 room)
 {
@@ -47,9 +49,10 @@ ALWAYS_INLINE u64 write_chunk(struct event *event, u64 at, u64 size, const u64 r
 }
 
 /*
- * Write the chunks of a packet. A chunk's bytes are read to its beginning, so that the verifier need not relate an
- * offset to a length. `left` is read back by a helper, so that the verifier knows nothing about it either: else it
- * would walk each iteration once for every length that an earlier chunk can have had.
+ * Write the chunks of a packet. A chunk's bytes are read to its beginning, so that the verifier
+ * need not relate an offset to a length. `left` is read back by a helper, so that the verifier
+ * knows nothing about it either: else it would walk each iteration once for every length that an
+ * earlier chunk can have had.
  */
 ALWAYS_INLINE void write_chunks(struct event *event, struct pieces *left)
 {

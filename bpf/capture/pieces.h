@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The bytes of an sk_buff lie in pieces: the linear area, the page fragments of its skb_shared_info, and the sk_buffs
- * of its frag_list, each with both of these.
+ * The bytes of an sk_buff lie in pieces: the linear area, the page fragments of its
+ * skb_shared_info, and the sk_buffs of its frag_list, each with both of these.
  */
 #ifndef PYPWRU_CAPTURE_PIECES_H
 #define PYPWRU_CAPTURE_PIECES_H
@@ -20,10 +20,13 @@ struct pieces {
 	u64 fragments_end; /* end of the array of skb_frag_t */
 	u64 skb;	   /* the next sk_buff of the frag_list */
 	u64 remaining;	   /* bytes still to be written */
-	u64 error;	   /* CHUNK_NO_ROOM or CHUNK_UNREADABLE if the last chunk failed (capture/chunks.h) */
+	u64 error;	   /* of the last chunk: CHUNK_NO_ROOM or CHUNK_UNREADABLE, or 0 */
 };
 
-/* Address of the bytes of a struct page (program/page_bases.py); 0 if that is unknown, or it is device memory (netmem). */
+/*
+ * Address of the bytes of a struct page (program/page_bases.py); 0 if that is unknown, or it is
+ * device memory (netmem).
+ */
 ALWAYS_INLINE u64 page_address(u64 page)
 {
 	u64 memmap = LOAD_TIME_CONST(MEMMAP), direct = LOAD_TIME_CONST(DIRECT_MAP);
@@ -39,8 +42,8 @@ ALWAYS_INLINE int next_fragment(struct pieces *left)
 	u64 page;
 
 	/*
-	 * skb_frag_t is a struct since Linux commit 21d2e6737c97 ("net: add netmem to skb_frag_t") (in v6.9), a struct
-	 * bio_vec before.
+	 * skb_frag_t is a struct since Linux commit 21d2e6737c97 ("net: add netmem to skb_frag_t")
+	 * (in v6.9), a struct bio_vec before.
 	 */
 #ifdef FIELD_skb_frag_netmem
 	page = KREAD(left->fragment, skb_frag, netmem);

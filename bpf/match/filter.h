@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Does a packet match? The pcap filters (match/packet_filter.h), its device and namespace, and the user's expression. */
+/*
+ * Does a packet match? The pcap filters (match/packet_filter.h), its device and namespace, and the
+ * user's expression.
+ */
 #ifndef PYPWRU_MATCH_FILTER_H
 #define PYPWRU_MATCH_FILTER_H
 
@@ -25,7 +28,8 @@ ALWAYS_INLINE int netns_and_dev_match(u64 dev, u64 skb)
 		return 0;
 	/* Behind the NUL there may be the rest of an older name. */
 	bpf_probe_read_kernel_str(name, sizeof(name), (void *)(dev + FIELD(net_device, name)));
-	if (name[0] != LOAD_TIME_CONST(MATCH_IFNAME) || name[1] != LOAD_TIME_CONST(MATCH_IFNAME_END))
+	if (name[0] != LOAD_TIME_CONST(MATCH_IFNAME) ||
+	    name[1] != LOAD_TIME_CONST(MATCH_IFNAME_END))
 		return 0;
 #endif
 #if FILTER_NETNS
@@ -40,7 +44,8 @@ ALWAYS_INLINE int skb_matches(u64 skb)
 	if (!packet_matches(skb) || !tunnel_matches(skb))
 		return 0;
 #if FILTER_MARK
-	if ((KREAD(skb, sk_buff, mark) & LOAD_TIME_CONST(MATCH_MARK_MASK)) != LOAD_TIME_CONST(MATCH_MARK))
+	if ((KREAD(skb, sk_buff, mark) & LOAD_TIME_CONST(MATCH_MARK_MASK)) !=
+	    LOAD_TIME_CONST(MATCH_MARK))
 		return 0;
 #endif
 #if FILTER_IFNAME || FILTER_NETNS

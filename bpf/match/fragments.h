@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Filters read the linear area. A filter that needs bytes behind its end returns NEEDS_FRAGMENTS, and is run a second
- * time, on a copy of the packet's first FILTER_REACH bytes, fragments included. FILTER_REACH is as far as the run's
- * filters can read (filter/reach.py).
+ * Filters read the linear area. A filter that needs bytes behind its end returns NEEDS_FRAGMENTS,
+ * and is run a second time, on a copy of the packet's first FILTER_REACH bytes, fragments included.
+ * FILTER_REACH is as far as the run's filters can read (filter/reach.py).
  */
 #ifndef PYPWRU_MATCH_FRAGMENTS_H
 #define PYPWRU_MATCH_FRAGMENTS_H
@@ -24,8 +24,8 @@ struct filter_input {
 #define IS_FILTER_MATCH(result) ((u32)(result) != 0)
 
 #define LINEAR_COPY_SIZE 16384 /* filter/packet_loads.py */
-#define MAX_COPIED_PIECES 16 /* pieces, of at most MAX_READ_SIZE, that are copied */
-#define COPIES_PER_CPU 4 /* for a task, and for what interrupts it */
+#define MAX_COPIED_PIECES 16   /* pieces, of at most MAX_READ_SIZE, that are copied */
+#define COPIES_PER_CPU 4       /* for a task, and for what interrupts it */
 
 struct linear_copy {
 	u64 owner;
@@ -35,9 +35,10 @@ struct linear_copy {
 ASSERT_VALUE_SIZE(linear_copies, struct linear_copy);
 
 /*
- * Claim one of this CPU's free copies. A handler that interrupts this one releases its copy before it returns. Only a
- * task that preempts this one between the load and the store can claim the same copy; release_copy() detects that,
- * since the owner is a stack address, which no two tasks have in common.
+ * Claim one of this CPU's free copies. A handler that interrupts this one releases its copy before
+ * it returns. Only a task that preempts this one between the load and the store can claim the same
+ * copy; release_copy() detects that, since the owner is a stack address, which no two tasks have in
+ * common.
  */
 ALWAYS_INLINE int claim_copy(struct filter_input *input)
 {
@@ -96,8 +97,9 @@ ALWAYS_INLINE u64 copy_pieces(struct linear_copy *to, struct pieces *left)
 }
 
 /*
- * Copy the packet from `start` on. Returns 0 if all of it is linear, or no copy is free. The end of the linear area is
- * read anew: otherwise the verifier would go on from here once for each bound that a path through a filter has derived.
+ * Copy the packet from `start` on. Returns 0 if all of it is linear, or no copy is free. The end of
+ * the linear area is read anew: otherwise the verifier would go on from here once for each bound
+ * that a path through a filter has derived.
  */
 ALWAYS_INLINE int copy_packet(struct filter_input *input, u64 skb, u64 start)
 {
@@ -116,23 +118,24 @@ ALWAYS_INLINE int copy_packet(struct filter_input *input, u64 skb, u64 start)
 }
 
 /*
- * Whether a filter matches. `filter` is an expression on `input`, the packet from `start` on: in the first run its
- * linear area, in the second, if it returned NEEDS_FRAGMENTS, the copy.
+ * Whether a filter matches. `filter` is an expression on `input`, the packet from `start` on: in
+ * the first run its linear area, in the second, if it returned NEEDS_FRAGMENTS, the copy.
  */
-#define RUN_FILTER(skb, start, linear, filter)                                                      \
-	({                                                                                          \
-		struct filter_input input = { start, linear };                                      \
-		u64 result = 0;                                                                     \
-		int run;                                                                            \
-		_Pragma("clang loop unroll(disable)") for (run = 0; run < 2; run++)                 \
-		{                                                                                   \
-			result = (filter);                                                          \
-			if (run && !release_copy(&input))                                           \
-				result = 0;                                                         \
-			if (run || !(result & NEEDS_FRAGMENTS) || !copy_packet(&input, skb, start)) \
-				break;                                                              \
-		}                                                                                   \
-		IS_FILTER_MATCH(result);                                                            \
+#define RUN_FILTER(skb, start, linear, filter)                                      \
+	({                                                                          \
+		struct filter_input input = { start, linear };                      \
+		u64 result = 0;                                                     \
+		int run;                                                            \
+		_Pragma("clang loop unroll(disable)") for (run = 0; run < 2; run++) \
+		{                                                                   \
+			result = (filter);                                          \
+			if (run && !release_copy(&input))                           \
+				result = 0;                                         \
+			if (run || !(result & NEEDS_FRAGMENTS) ||                   \
+			    !copy_packet(&input, skb, start))                       \
+				break;                                              \
+		}                                                                   \
+		IS_FILTER_MATCH(result);                                            \
 	})
 
 #else

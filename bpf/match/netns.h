@@ -12,8 +12,9 @@ ALWAYS_INLINE u32 read_netns_inum(u64 net)
 }
 
 /*
- * Each namespace has a cookie since Linux commit 3d368ab87cf6 ("net: initialize net->net_cookie at netns setup") (in
- * v5.12); before, only those for which a BPF program has requested it. 0 if there is none.
+ * Each namespace has a cookie since Linux commit 3d368ab87cf6 ("net: initialize net->net_cookie at
+ * netns setup") (in v5.12); before, only those for which a BPF program has requested it. 0 if there
+ * is none.
  */
 ALWAYS_INLINE u64 read_netns_cookie(u64 net)
 {
@@ -25,8 +26,8 @@ ALWAYS_INLINE u64 read_netns_cookie(u64 net)
 }
 
 /*
- * Range of inode numbers of namespaces: from the fixed ones on (include/uapi/linux/nsfs.h), and below what the upper
- * half of a kernel address can be.
+ * Range of inode numbers of namespaces: from the fixed ones on (include/uapi/linux/nsfs.h), and
+ * below what the upper half of a kernel address can be.
  */
 #define MIN_NETNS_INUM 0xeffffff0U
 #define NETNS_INUM_END 0xffff0000U
@@ -38,8 +39,9 @@ struct netns_and_dev {
 };
 
 /*
- * The namespace of a device, else of the packet's socket. Either argument may be 0, and dev may not be a device:
- * skb->dev shares memory with a node in TCP's tree of sk_buffs, and with lengths in UDP's queue.
+ * The namespace of a device, else of the packet's socket. Either argument may be 0, and dev may not
+ * be a device: skb->dev shares memory with a node in TCP's tree of sk_buffs, and with lengths in
+ * UDP's queue.
  */
 ALWAYS_INLINE struct netns_and_dev find_netns_and_dev(u64 dev, u64 skb)
 {

@@ -2,8 +2,9 @@
 /*
  * Does this packet match the pcap filter? The hot path: most sk_buffs do not.
  *
- * The filter exists twice, compiled for Ethernet frames (l2) and for bare IP packets (l3). In C each is a call to a
- * helper that does not exist; filter/splice.py splices the translated filter in its place.
+ * The filter exists twice, compiled for Ethernet frames (l2) and for bare IP packets (l3). In C
+ * each is a call to a helper that does not exist; filter/splice.py splices the translated filter in
+ * its place.
  */
 #ifndef PYPWRU_MATCH_PACKET_FILTER_H
 #define PYPWRU_MATCH_PACKET_FILTER_H
@@ -11,7 +12,10 @@
 #include "helpers.h"
 #include "match/fragments.h"
 
-/* These are neighbours in every kernel's sk_buff: one read. program/layout.py defines BLOCK_START and BLOCK_SIZE. */
+/*
+ * These are neighbours in every kernel's sk_buff: one read. program/layout.py defines BLOCK_START
+ * and BLOCK_SIZE.
+ */
 #define SKB_BLOCK(type, member) (*(type *)(block + FIELD(sk_buff, member) - BLOCK_START))
 
 /* Offsets from `head` of the headers and of the end of the linear area. */
@@ -34,9 +38,9 @@ ALWAYS_INLINE int read_headers(u64 skb, struct headers *to)
 }
 
 /*
- * The VLAN tag that the device, or the stack, keeps beside the packet: 1 << 32 | TPID << 16 | TCI, 0 if none. An
- * all-zero tag means none since Linux commit 354259fa73e2 ("net: remove skb->vlan_present") (in v6.2); before, a bit
- * did.
+ * The VLAN tag that the device, or the stack, keeps beside the packet: 1 << 32 | TPID << 16 | TCI,
+ * 0 if none. An all-zero tag means none since Linux commit 354259fa73e2 ("net: remove
+ * skb->vlan_present") (in v6.2); before, a bit did.
  */
 ALWAYS_INLINE u64 accelerated_tag(u64 skb)
 {
@@ -59,9 +63,10 @@ ALWAYS_INLINE u64 accelerated_tag(u64 skb)
 }
 
 /*
- * Whether there is an Ethernet header at mac_header. mac_len won't do, since transmission never sets it. The distance
- * to the network header decides: a stale or foreign mac_header (tunnels, IP-only devices) lies elsewhere. On reception
- * the network header is not set (0) until __netif_receive_skb_core(). `tagged`: frames with a tag inside count, too.
+ * Whether there is an Ethernet header at mac_header. mac_len won't do, since transmission never
+ * sets it. The distance to the network header decides: a stale or foreign mac_header (tunnels,
+ * IP-only devices) lies elsewhere. On reception the network header is not set (0) until
+ * __netif_receive_skb_core(). `tagged`: frames with a tag inside count, too.
  */
 ALWAYS_INLINE int has_ethernet(struct headers *at, int tagged)
 {
@@ -71,8 +76,8 @@ ALWAYS_INLINE int has_ethernet(struct headers *at, int tagged)
 		return 0;
 	if (at->network == 0 || distance == ETHERNET_HEADER)
 		return 1;
-	return tagged &&
-	       (distance == ETHERNET_HEADER + VLAN_HEADER || distance == ETHERNET_HEADER + 2 * VLAN_HEADER);
+	return tagged && (distance == ETHERNET_HEADER + VLAN_HEADER ||
+			  distance == ETHERNET_HEADER + 2 * VLAN_HEADER);
 }
 
 #if FILTER
@@ -81,7 +86,10 @@ ALWAYS_INLINE int has_ethernet(struct headers *at, int tagged)
 static u64 (*pcap_filter_l2)(u64 data, u64 caplen, u64 len, u64 tag) = (void *)MARKER_L2;
 static u64 (*pcap_filter_l3)(u64 data, u64 caplen, u64 len, u64 tag) = (void *)MARKER_L3;
 
-/* Whether an XDP frame matches: the bytes from `data` to `end`, which begin with an Ethernet header. */
+/*
+ * Whether an XDP frame matches: the bytes from `data` to `end`, which begin with an Ethernet
+ * header.
+ */
 ALWAYS_INLINE int frame_matches(u64 data, u64 end)
 {
 	return end > data && IS_FILTER_MATCH(pcap_filter_l2(data, end - data, end - data, 0));
@@ -96,8 +104,8 @@ ALWAYS_INLINE u64 run_pcap_filter(struct filter_input *input, int is_frame, u32 
 #endif
 
 /*
- * A filter without VLAN primitives ignores a tag inside the frame, as it ignores an accelerated one: if there is a tag,
- * it runs on the IP packet, not on the frame.
+ * A filter without VLAN primitives ignores a tag inside the frame, as it ignores an accelerated
+ * one: if there is a tag, it runs on the IP packet, not on the frame.
  */
 ALWAYS_INLINE int packet_matches(u64 skb)
 {
@@ -122,7 +130,8 @@ ALWAYS_INLINE int packet_matches(u64 skb)
 	start = is_frame ? at.mac : at.network;
 	if ((!is_frame && !start) || at.tail <= start)
 		return 0;
-	return RUN_FILTER(skb, at.head + start, at.tail - start, run_pcap_filter(&input, is_frame, len, tag));
+	return RUN_FILTER(skb, at.head + start, at.tail - start,
+			  run_pcap_filter(&input, is_frame, len, tag));
 #else
 	if (has_ethernet(&at, FILTER_TAGGED_FRAMES)) {
 		if (at.tail <= at.mac)

@@ -13,7 +13,10 @@
 
 #define SECOND 1000000000ULL /* ns */
 
-/* Key of the map `rate`. Each second has entries of its own, so that no CPU has to reset one while others count. */
+/*
+ * Key of the map `rate`. Each second has entries of its own, so that no CPU has to reset one while
+ * others count.
+ */
 struct rate_key {
 	u64 address; /* of the probe; ALL_EVENTS: the limit of all together */
 	u64 second;
@@ -21,8 +24,8 @@ struct rate_key {
 #define ALL_EVENTS (~0ULL)
 
 /*
- * Whether an event is over a limit. The counter is incremented, then read: at most `limit` increments read that or
- * less.
+ * Whether an event is over a limit. The counter is incremented, then read: at most `limit`
+ * increments read that or less.
  */
 ALWAYS_INLINE int is_over_limit(u64 address, u64 limit)
 {
@@ -56,7 +59,8 @@ ALWAYS_INLINE void count_throttled(u64 address)
 #endif
 
 /*
- * The counters of this CPU if an event of a matching packet is to be written, else NULL. Counts the event either way.
+ * The counters of this CPU if an event of a matching packet is to be written, else NULL. Counts the
+ * event either way.
  */
 ALWAYS_INLINE struct counters *admit_event(u64 address, struct packet_id *packet_id)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The packet inside a tunnel's: VXLAN, Geneve, GRE, IPIP. The kernel sets inner_network_header in what it sends into a
- * tunnel, and in what GRO merges; in other received packets the outer headers locate it.
+ * The packet inside a tunnel's: VXLAN, Geneve, GRE, IPIP. The kernel sets inner_network_header in
+ * what it sends into a tunnel, and in what GRO merges; in other received packets the outer headers
+ * locate it.
  */
 #ifndef PYPWRU_MATCH_TUNNEL_H
 #define PYPWRU_MATCH_TUNNEL_H
@@ -40,7 +41,10 @@ static u64 (*tunnel_filter_l3)(u64 data, u64 caplen, u64 len, u64 tag) = (void *
 /* Least bytes behind an outer IP header: GRE, and the IP header in it. */
 #define MIN_TUNNEL_HEADERS (GRE_HEADER + IPV4_HEADER)
 
-/* Addresses of the inner Ethernet header, 0 if there is none, and of the header behind, 0 if it is not found. */
+/*
+ * Addresses of the inner Ethernet header, 0 if there is none, and of the header behind, 0 if it is
+ * not found.
+ */
 struct inner_headers {
 	u64 l2, l3;
 };
@@ -64,7 +68,8 @@ ALWAYS_INLINE void inner_of_gre(struct inner_headers *inner, u64 gre)
 	flags = swap16(header[0]);
 	if (flags & (GRE_ROUTING | GRE_VERSION))
 		return;
-	gre += GRE_HEADER + !!(flags & GRE_CHECKSUM) * 4 + !!(flags & GRE_KEY) * 4 + !!(flags & GRE_SEQUENCE) * 4;
+	gre += GRE_HEADER + !!(flags & GRE_CHECKSUM) * 4 + !!(flags & GRE_KEY) * 4 +
+	       !!(flags & GRE_SEQUENCE) * 4;
 	set_inner_headers(inner, gre, header[1]);
 }
 
@@ -83,14 +88,15 @@ ALWAYS_INLINE void inner_of_geneve(struct inner_headers *inner, u64 geneve)
 	u8 first;
 
 	READ(header, geneve, 0);
-	first = swap16(header[0]) >> 8; /* version, and the length of the options in words of 4 bytes */
+	/* Version, and the length of the options in words of 4 bytes. */
+	first = swap16(header[0]) >> 8;
 	if (first < 0x40)
 		set_inner_headers(inner, geneve + GENEVE_HEADER + first * 4, header[1]);
 }
 
 /*
- * Find the inner headers of the packet whose IP header is at `l3`, 0 if it has none. Returns 0 if the headers reach
- * beyond `end`: the bytes there are not the packet's.
+ * Find the inner headers of the packet whose IP header is at `l3`, 0 if it has none. Returns 0 if
+ * the headers reach beyond `end`: the bytes there are not the packet's.
  */
 ALWAYS_INLINE int inner_of_ip(struct inner_headers *inner, u64 l3, u64 end)
 {
@@ -116,9 +122,10 @@ ALWAYS_INLINE int inner_of_ip(struct inner_headers *inner, u64 l3, u64 end)
 }
 
 /*
- * Run the tunnel filters on the packet inside the one whose IP header is at `outer`, or at `inner` as far as that is
- * known, and which ends at `end`. GRE and IPIP carry bare IP packets: a filter on the Ethernet header doesn't match
- * these. A packet that is in no tunnel passes, as in pwru: these filters are about what is inside one.
+ * Run the tunnel filters on the packet inside the one whose IP header is at `outer`, or at `inner`
+ * as far as that is known, and which ends at `end`. GRE and IPIP carry bare IP packets: a filter on
+ * the Ethernet header doesn't match these. A packet that is in no tunnel passes, as in pwru: these
+ * filters are about what is inside one.
  */
 ALWAYS_INLINE u64 run_tunnel_filters(struct inner_headers inner, u64 outer, u64 end)
 {
@@ -171,8 +178,8 @@ ALWAYS_INLINE struct inner_headers relocate_inner(struct inner_headers inner, u6
 }
 
 /*
- * An sk_buff that GRO has parsed but not merged has inner_network_header alone: the outer headers locate the inner
- * Ethernet header.
+ * An sk_buff that GRO has parsed but not merged has inner_network_header alone: the outer headers
+ * locate the inner Ethernet header.
  */
 ALWAYS_INLINE int tunnel_matches(u64 skb)
 {
@@ -192,8 +199,8 @@ ALWAYS_INLINE int tunnel_matches(u64 skb)
 	if (start > end)
 		return 0;
 	return RUN_FILTER(skb, start, end - start,
-			  run_tunnel_filters(relocate_inner(inner, start, input.at), outer ? input.at : 0,
-					     input.at + input.size));
+			  run_tunnel_filters(relocate_inner(inner, start, input.at),
+					     outer ? input.at : 0, input.at + input.size));
 }
 
 ALWAYS_INLINE int frame_tunnel_matches(u64 data, u64 end)

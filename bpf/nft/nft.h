@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * nftables events. The kernel calls __nft_trace_packet() for every rule that gave a verdict, every statement-only rule
- * that matched, every return and every policy while its static key nft_trace_enabled is on; nft/trace_enable.py enables
- * the key without touching a ruleset that is traced.
+ * nftables events. The kernel calls __nft_trace_packet() for every rule that gave a verdict, every
+ * statement-only rule that matched, every return and every policy while its static key
+ * nft_trace_enabled is on; nft/trace_enable.py enables the key without touching a ruleset that is
+ * traced.
  *
- * nft_do_chain() is entered with the base chain. The chain of a rule follows from there: a jump pushes, a goto
- * replaces, a return pops (nft_do_chain() of net/netfilter/nf_tables_core.c keeps the same stack).
+ * nft_do_chain() is entered with the base chain. The chain of a rule follows from there: a jump
+ * pushes, a goto replaces, a return pops (nft_do_chain() of net/netfilter/nf_tables_core.c keeps
+ * the same stack).
  */
 #ifndef PYPWRU_NFT_NFT_H
 #define PYPWRU_NFT_NFT_H
@@ -14,33 +16,34 @@
 
 #define NFT_TRACETYPE_POLICY 1
 #define NFT_TRACETYPE_RULE 3
-#define NFT_CONTINUE ((u32)-1)
-#define NFT_JUMP ((u32)-3)
-#define NFT_GOTO ((u32)-4)
-#define NFT_RETURN ((u32)-5)
+#define NFT_CONTINUE (-1U)
+#define NFT_JUMP (-3U)
+#define NFT_GOTO (-4U)
+#define NFT_RETURN (-5U)
 
-#define MAX_CHAINS 32 /* NFT_JUMP_STACK_SIZE is 16, and the base chain isn't on that; a power of two for chain_at() */
+/* NFT_JUMP_STACK_SIZE is 16, and the base chain isn't on that; a power of two for chain_at(). */
+#define MAX_CHAINS 32
 #define MAX_JUMP_PATH 4
 
 /* An nft_do_chain() in progress; its key is the address of its struct nft_pktinfo. */
 struct evaluation {
 	u64 skb;
-	u64 interrupted;	    /* nft_pktinfo of the one it interrupts on this stack: a rule can send packets */
-	u64 chains[MAX_CHAINS];	    /* addresses, the base chain first */
+	u64 interrupted; /* nft_pktinfo of the one that it interrupts: a rule can send packets */
+	u64 chains[MAX_CHAINS]; /* addresses, the base chain first */
 	u32 depth;
-	u32 nested_calls;	    /* number of evaluations in progress inside it, of packets that don't match */
+	u32 nested_calls; /* evaluations in progress inside it, of packets that don't match */
 	struct flow_part last_flow; /* of the packet, in its last record */
 	struct packet_id packet_id; /* of the packet */
 	/* used by nft/nft_eval.h only */
-	u64 expression;		    /* the one in progress that can give a verdict, or 0 */
-	u64 regs;		    /* its struct nft_regs */
-	u64 probe;		    /* address of the probe on its eval() */
-	u64 has_verdict;	    /* a rule's final verdict was recorded */
+	u64 expression;	 /* the one in progress that can give a verdict, or 0 */
+	u64 regs;	 /* its struct nft_regs */
+	u64 probe;	 /* address of the probe on its eval() */
+	u64 has_verdict; /* a rule's final verdict was recorded */
 };
 
 /*
- * In nft_pktinfo itself since Linux commit 897389de4828 ("netfilter: nf_tables: remove xt_action_param from
- * nft_pktinfo") (in v5.14), in its xt_action_param before.
+ * In nft_pktinfo itself since Linux commit 897389de4828 ("netfilter: nf_tables: remove
+ * xt_action_param from nft_pktinfo") (in v5.14), in its xt_action_param before.
  */
 ALWAYS_INLINE u64 nft_state(u64 pkt)
 {
@@ -51,7 +54,10 @@ ALWAYS_INLINE u64 nft_state(u64 pkt)
 #endif
 }
 
-/* Bounds the index for the verifier by an instruction that the compiler can't remove as redundant. */
+/*
+ * Bounds the index for the verifier by an instruction that the compiler can't remove as redundant.
+
+ */
 ALWAYS_INLINE u64 *chain_at(struct evaluation *evaluation, u64 depth)
 {
 	asm volatile("%0 &= %1" : "+r"(depth) : "i"(MAX_CHAINS - 1));
@@ -67,7 +73,8 @@ ALWAYS_INLINE u32 nft_family(u64 table)
 }
 
 /*
- * Memory for what the BPF stack can't hold; handlers on kprobes don't interrupt each other on a CPU (bpf_prog_active).
+ * Memory for what the BPF stack can't hold; handlers on kprobes don't interrupt each other on a CPU
+ * (bpf_prog_active).
  */
 ASSERT_VALUE_SIZE(nft_evaluations, struct evaluation);
 ASSERT_VALUE_SIZE(nft_scratch, struct evaluation);
@@ -80,9 +87,10 @@ ALWAYS_INLINE struct evaluation *nft_scratch(void)
 }
 
 /*
- * The key of a chain in records: its handle, and above it a hash of its name. A rename gives a chain a name in other
- * memory (swap() in nft_chain_commit_update() of net/netfilter/nf_tables_api.c), which may be that of the name before
- * the last: so the hash includes the first eight bytes of the name. No slab object has less than eight bytes. The
+ * The key of a chain in records: its handle, and above it a hash of its name. A rename gives a
+ * chain a name in other memory (swap() in nft_chain_commit_update() of
+ * net/netfilter/nf_tables_api.c), which may be that of the name before the last: so the hash
+ * includes the first eight bytes of the name. No slab object has less than eight bytes. The
  * multiplier is that of Fibonacci hashing: the upper bits of the product depend on all bits.
  */
 ALWAYS_INLINE u64 chain_key(u64 chain)
@@ -94,11 +102,12 @@ ALWAYS_INLINE u64 chain_key(u64 chain)
 }
 
 /* Write table, chain and base chain to a part; the table is the chain's. */
-ALWAYS_INLINE void fill_nft_chain(struct part_nft *to, u64 chain, struct evaluation *evaluation, u64 state)
+ALWAYS_INLINE void fill_nft_chain(struct part_nft *to, u64 chain, struct evaluation *evaluation,
+				  u64 state)
 {
 	u64 table = KREAD(chain, nft_chain, table);
 	u64 base = evaluation->chains[0] - FIELD(nft_base_chain, chain);
-	int i;
+	u32 i;
 
 	to->table = KREAD(table, nft_table, handle);
 	to->chain = chain_key(chain);
@@ -137,7 +146,8 @@ ALWAYS_INLINE int enter_chain(struct hit hit, u64 pkt, u64 chain)
 
 	hit.buff = skb;
 	if (!skb || !is_match(hit)) {
-		evaluation = interrupted ? bpf_map_lookup_elem(MAP_nft_evaluations, interrupted) : NULL;
+		evaluation = interrupted ? bpf_map_lookup_elem(MAP_nft_evaluations, interrupted)
+					 : NULL;
 		if (evaluation)
 			evaluation->nested_calls++;
 		return 0;
@@ -183,11 +193,13 @@ ALWAYS_INLINE int leave_chain(struct hit hit, u32 verdict)
 	fill_nft_chain(&nft, evaluation->chains[0], evaluation, nft_state(pkt));
 	alive = skb_survives(verdict);
 	/*
-	 * NF_DROP_REASON() frees the packet itself and returns NF_STOLEN with an errno: Linux commit e0d4593140b0
+	 * NF_DROP_REASON() frees the packet itself and returns NF_STOLEN with an errno: Linux
+	 * commit e0d4593140b0
 	 * ("netfilter: make nftables drops visible in net dropmonitor") (in v6.7).
 	 */
 	nft.verdict = alive || !(verdict >> 16) ? verdict : NF_DROP;
-	write_nft_event(hit, evaluation->skb, &nft, alive, &evaluation->last_flow, &evaluation->packet_id);
+	write_nft_event(hit, evaluation->skb, &nft, alive, &evaluation->last_flow,
+			&evaluation->packet_id);
 	if (evaluation->interrupted)
 		bpf_map_update_elem(MAP_nft_stacks, &stack, &evaluation->interrupted, 0);
 	else
@@ -197,8 +209,8 @@ ALWAYS_INLINE int leave_chain(struct hit hit, u32 verdict)
 }
 
 /*
- * Update the jump stack after a verdict. The base chain stays at the bottom also after a goto out of it: at the end its
- * policy counts.
+ * Update the jump stack after a verdict. The base chain stays at the bottom also after a goto out
+ * of it: at the end its policy counts.
  */
 ALWAYS_INLINE void update_chain_stack(struct evaluation *evaluation, u32 verdict, u64 target)
 {
@@ -216,7 +228,8 @@ ALWAYS_INLINE void update_chain_stack(struct evaluation *evaluation, u32 verdict
 }
 
 /*
- * Write an nft event, and record the verdict if it is final. `rule` is a handle; 0: the policy, or the end of a chain.
+ * Write an nft event, and record the verdict if it is final. `rule` is a handle; 0: the policy, or
+ * the end of a chain.
  */
 ALWAYS_INLINE int emit_nft_event(struct hit hit, u64 pkt, u64 verdict, u64 rule, u8 type)
 {
@@ -248,20 +261,26 @@ ALWAYS_INLINE int emit_nft_event(struct hit hit, u64 pkt, u64 verdict, u64 rule,
 		}
 	}
 	store_chain_names(&nft, nft.chain, chain);
-	/* NF_STOLEN: the packet may have been freed: nft_fwd_netdev_eval(), nft_synproxy_do_eval(). */
+	/*
+	 * NF_STOLEN: the packet may have been freed: nft_fwd_netdev_eval(), nft_synproxy_do_eval().
+
+	 */
 	if ((int)nft.verdict >= 0 && skb_survives(nft.verdict))
 		record_verdict(evaluation->skb, &nft);
-	write_nft_event(hit, evaluation->skb, &nft, (int)nft.verdict < 0 || skb_survives(nft.verdict),
-			&evaluation->last_flow, &evaluation->packet_id);
-	update_chain_stack(evaluation, rule || nft.verdict != NFT_CONTINUE ? nft.verdict : NFT_RETURN, target);
+	write_nft_event(hit, evaluation->skb, &nft,
+			(int)nft.verdict < 0 || skb_survives(nft.verdict), &evaluation->last_flow,
+			&evaluation->packet_id);
+	update_chain_stack(evaluation,
+			   rule || nft.verdict != NFT_CONTINUE ? nft.verdict : NFT_RETURN, target);
 	return 0;
 }
 
 /*
- * Handle of a rule; 0 for the end of a chain. Since Linux commit 2c865a8a28a1 ("netfilter: nf_tables: add rule blob
- * layout") (in v5.17) rules are packed in a blob, and the last one has is_last set: it is the end of a chain, which the
- * kernel reports as a return of that rule. Before, the kernel reports the end of a chain with the rule that came last,
- * whichever that was, and a verdict other than NFT_RETURN.
+ * Handle of a rule; 0 for the end of a chain. Since Linux commit 2c865a8a28a1 ("netfilter:
+ * nf_tables: add rule blob layout") (in v5.17) rules are packed in a blob, and the last one has
+ * is_last set: it is the end of a chain, which the kernel reports as a return of that rule. Before,
+ * the kernel reports the end of a chain with the rule that came last, whichever that was, and a
+ * verdict other than NFT_RETURN.
  */
 ALWAYS_INLINE u64 nft_rule_handle(u64 rule, u8 type, u64 verdict)
 {

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The handlers on nftables for kernels whose trace events can't be enabled (nft/nft_eval.h). Compiled as nft/nft.bpf.c is. */
+/*
+ * The handlers on nftables for kernels whose trace events can't be enabled (nft/nft_eval.h).
+ * Compiled as nft/nft.bpf.c is.
+ */
 #include "probes.h"
 #include "nft/nft_eval.h"
 
 /* nft_do_chain(pkt, chain), as in nft/nft.bpf.c. */
 int nft_chain_entry(void *ctx)
 {
-	return enter_chain(KPROBE_HIT(0, EVENT_NFT_CHAIN_ENTRY), CONTEXT(ctx, REG_ARG1), CONTEXT(ctx, REG_ARG2));
+	return enter_chain(KPROBE_HIT(0, EVENT_NFT_CHAIN_ENTRY), CONTEXT(ctx, REG_ARG1),
+			   CONTEXT(ctx, REG_ARG2));
 }
 
 /* nft_immediate_eval(): the verdict is in the expression. */
@@ -71,7 +75,8 @@ int nft_chain_exit_inferred(void *ctx)
 }
 
 /*
- * Since Linux v6.7 nft_do_chain() itself frees a dropped packet (NF_DROP_REASON()): the policy is recorded before that.
+ * Since Linux v6.7 nft_do_chain() itself frees a dropped packet (NF_DROP_REASON()): the policy is
+ * recorded before that.
  */
 int nft_skb_drop(void *ctx)
 {
@@ -79,7 +84,8 @@ int nft_skb_drop(void *ctx)
 	u64 pkt;
 	struct evaluation *evaluation = current_evaluation(hit, &pkt);
 
-	if (!evaluation || evaluation->has_verdict || evaluation->expression || evaluation->skb != CTX_SKB(ctx))
+	if (!evaluation || evaluation->has_verdict || evaluation->expression ||
+	    evaluation->skb != CTX_SKB(ctx))
 		return 0;
 	hit.target = LOAD_TIME_CONST(SELF);
 	return infer_final_verdict(hit, evaluation, pkt, NF_DROP);

@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * nftables events where the kernel's own can't be enabled (nft/nft.h): a verdict is read where an expression of a rule sets
- * it, in its eval(expr, regs, pkt); the rule is the one that contains the expression. Only verdicts are seen: no rules
- * without one, and not the end of a chain. So a chain counts as left when a rule of a chain below it on the jump stack
- * gives a verdict.
+ * nftables events where the kernel's own can't be enabled (nft/nft.h): a verdict is read where an
+ * expression of a rule sets it, in its eval(expr, regs, pkt); the rule is the one that contains the
+ * expression. Only verdicts are seen: no rules without one, and not the end of a chain. So a chain
+ * counts as left when a rule of a chain below it on the jump stack gives a verdict.
  */
 #ifndef PYPWRU_NFT_NFT_EVAL_H
 #define PYPWRU_NFT_NFT_EVAL_H
 
 #include "nft/nft.h"
 
-#define NFT_BREAK ((u32)-2)
+#define NFT_BREAK (-2U)
 #define NFT_REG_VERDICT 0
 
 #define RULE_HANDLE_MASK ((1ULL << 42) - 1)
 /*
- * Rules that are searched, at most. The verifier walks the loop for each, and keeps at most 8192 branches that it has
- * not taken yet (BPF_COMPLEXITY_LIMIT_JMP_SEQ). A rule further on has no known handle.
+ * Rules that are searched, at most. The verifier walks the loop for each, and keeps at most 8192
+ * branches that it has not taken yet (BPF_COMPLEXITY_LIMIT_JMP_SEQ). A rule further on has no known
+ * handle.
  */
 #ifdef FIELD_nft_rule_blob_size
 #define MAX_SEARCHED_RULES 4096
@@ -60,8 +61,9 @@ ALWAYS_INLINE u64 find_rule_handle(struct evaluation *evaluation, u64 expression
 #define MAX_SEARCHED_RULES 2048
 
 /*
- * Searches the array of this generation, which NULL ends. Not that of the other: it can point to freed rules. A struct
- * nft_rule is a list_head and a u64 in front of its expressions: 42 bits of handle, 2 of genmask, 12 of dlen.
+ * Searches the array of this generation, which NULL ends. Not that of the other: it can point to
+ * freed rules. A struct nft_rule is a list_head and a u64 in front of its expressions: 42 bits of
+ * handle, 2 of genmask, 12 of dlen.
  */
 ALWAYS_INLINE u64 find_rule_handle(struct evaluation *evaluation, u64 expression, u64 pkt)
 {
@@ -92,7 +94,10 @@ ALWAYS_INLINE u64 find_rule_handle(struct evaluation *evaluation, u64 expression
 
 #endif
 
-/* The evaluation on this stack, and its nft_pktinfo; NULL if there is none, or another is in progress inside it. */
+/*
+ * The evaluation on this stack, and its nft_pktinfo; NULL if there is none, or another is in
+ * progress inside it.
+ */
 ALWAYS_INLINE struct evaluation *current_evaluation(struct hit hit, u64 *pkt)
 {
 	u64 stack = stack_key(hit.sp);
@@ -107,8 +112,8 @@ ALWAYS_INLINE struct evaluation *current_evaluation(struct hit hit, u64 *pkt)
 }
 
 /* An expression has set the struct nft_verdict at `verdict`. */
-ALWAYS_INLINE int handle_expr_verdict(struct hit hit, struct evaluation *evaluation, u64 pkt, u64 expression,
-				      u64 verdict)
+ALWAYS_INLINE int handle_expr_verdict(struct hit hit, struct evaluation *evaluation, u64 pkt,
+				      u64 expression, u64 verdict)
 {
 	u32 code = KREAD(verdict, nft_verdict, code);
 
@@ -116,11 +121,16 @@ ALWAYS_INLINE int handle_expr_verdict(struct hit hit, struct evaluation *evaluat
 		return 0;
 	if ((int)code >= 0)
 		evaluation->has_verdict = 1;
-	return emit_nft_event(hit, pkt, verdict, find_rule_handle(evaluation, expression, pkt), NFT_TRACETYPE_RULE);
+	return emit_nft_event(hit, pkt, verdict, find_rule_handle(evaluation, expression, pkt),
+			      NFT_TRACETYPE_RULE);
 }
 
-/* The end without a rule's final verdict: it is the policy's, or that of a rule that was not seen, without a handle. */
-ALWAYS_INLINE int infer_final_verdict(struct hit hit, struct evaluation *evaluation, u64 pkt, u32 code)
+/*
+ * The end without a rule's final verdict: it is the policy's, or that of a rule that was not seen,
+ * without a handle.
+ */
+ALWAYS_INLINE int infer_final_verdict(struct hit hit, struct evaluation *evaluation, u64 pkt,
+				      u32 code)
 {
 	u64 base = evaluation->chains[0] - FIELD(nft_base_chain, chain);
 	u8 policy = 0;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Records of nft events and verdicts: from nftables (nft/nft.h) or iptables-legacy (nft/xtables.bpf.c). */
+/*
+ * Records of nft events and verdicts: from nftables (nft/nft.h) or iptables-legacy
+ * (nft/xtables.bpf.c).
+ */
 #ifndef PYPWRU_NFT_RECORD_H
 #define PYPWRU_NFT_RECORD_H
 
@@ -8,7 +11,10 @@
 ASSERT_VALUE_SIZE(nft_names, struct nft_names);
 ASSERT_VALUE_SIZE(names_scratch, struct nft_names);
 
-/* Memory for what the BPF stack can't hold. Zeroed, since all of it is compared. NULL only in the verifier's eyes. */
+/*
+ * Memory for what the BPF stack can't hold. Zeroed, since all of it is compared. NULL only in the
+ * verifier's eyes.
+ */
 ALWAYS_INLINE struct nft_names *zeroed_names(void)
 {
 	u32 key = 0;
@@ -20,14 +26,15 @@ ALWAYS_INLINE struct nft_names *zeroed_names(void)
 }
 
 /*
- * Store the names of a table and a chain. The map is updated only if they changed: an element that is replaced is
- * reused at once, while the reader may be copying it (kernel/bpf/hashtab.c, l_new replaces l_old).
+ * Store the names of a table and a chain. The map is updated only if they changed: an element that
+ * is replaced is reused at once, while the reader may be copying it (kernel/bpf/hashtab.c, l_new
+ * replaces l_old).
  */
 ALWAYS_INLINE void store_names(struct nft_key *key, struct nft_names *names)
 {
 	u64 *new = (u64 *)names, *stored = bpf_map_lookup_elem(MAP_nft_names, key);
 	u64 differs = !stored;
-	int i;
+	u32 i;
 
 	if (stored) {
 #pragma unroll
@@ -54,11 +61,11 @@ ALWAYS_INLINE int skb_survives(u32 verdict)
  * Write an nft event.
  * @packet_id: of the packet, read before its sk_buff could be freed.
  * @alive: the sk_buff has not been freed; otherwise its address may be reused.
- * @flow: the flow part of the packet's last record, or NULL. It is updated if the sk_buff is alive, and written to the
- * record otherwise.
+ * @flow: the flow part of the packet's last record, or NULL. It is updated if the sk_buff is alive,
+ * and written to the record otherwise.
  */
-ALWAYS_INLINE void write_nft_event(struct hit hit, u64 skb, struct part_nft *nft, int alive, struct flow_part *flow,
-				   struct packet_id *packet_id)
+ALWAYS_INLINE void write_nft_event(struct hit hit, u64 skb, struct part_nft *nft, int alive,
+				   struct flow_part *flow, struct packet_id *packet_id)
 {
 	struct counters *counters = admit_event(hit.target, packet_id);
 	struct capture capture = {};
@@ -85,7 +92,10 @@ ALWAYS_INLINE void write_nft_event(struct hit hit, u64 skb, struct part_nft *nft
 	} else {
 		__builtin_memset(now, 0, sizeof(*now));
 	}
-	/* A reply that the kernel makes has neither device nor socket on its way out: nf_send_reset(). */
+	/*
+	 * A reply that the kernel makes has neither device nor socket on its way out:
+	 * nf_send_reset().
+	 */
 	if (event->netns != nft->netns)
 		event->netns_cookie = 0;
 	event->netns = nft->netns;

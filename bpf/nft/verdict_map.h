@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The last final verdict on a packet, which is written with each of its later events (--output-nft). Entries are added
- * and removed by the hooks that track packets (skb/track.h), and copied to clones, copies and fragments.
+ * The last final verdict on a packet, which is written with each of its later events
+ * (--output-nft). Entries are added and removed by the hooks that track packets (skb/track.h), and
+ * copied to clones, copies and fragments.
  */
 #ifndef PYPWRU_NFT_VERDICT_MAP_H
 #define PYPWRU_NFT_VERDICT_MAP_H
@@ -22,7 +23,10 @@ struct verdict {
 };
 ASSERT_VALUE_SIZE(verdicts, struct verdict);
 
-/* Whether some functions that give verdicts are not hooked: then the lack of a verdict proves nothing. */
+/*
+ * Whether some functions that give verdicts are not hooked: then the lack of a verdict proves
+ * nothing.
+ */
 ALWAYS_INLINE int has_unhooked_sources(void)
 {
 	u32 key = 0;
@@ -32,9 +36,9 @@ ALWAYS_INLINE int has_unhooked_sources(void)
 }
 
 /*
- * Fill in the packet's verdict. `reason` is that of the event, 0 for none. nf_hook_slow() drops with a reason that does
- * not name the hook function. If the last verdict is no drop, another function dropped the packet: conntrack with a
- * full table, for instance.
+ * Fill in the packet's verdict. `reason` is that of the event, 0 for none. nf_hook_slow() drops
+ * with a reason that does not name the hook function. If the last verdict is no drop, another
+ * function dropped the packet: conntrack with a full table, for instance.
  */
 ALWAYS_INLINE void load_verdict(struct part_nft *to, struct part_nft_time *at, u64 skb, u64 reason)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The handlers on iptables-legacy: ipt_do_table() and the like, which evaluate the rules of one table at one hook. They
- * see the table, the hook and the verdict, but not the rule. A unit of its own, as nft/nft.bpf.c is: each of the modules
- * may be loaded later than pypwru starts. Compiled as trace.bpf.c is.
+ * The handlers on iptables-legacy: ipt_do_table() and the like, which evaluate the rules of one
+ * table at one hook. They see the table, the hook and the verdict, but not the rule. A unit of its
+ * own, as nft/nft.bpf.c is: each of the modules may be loaded later than pypwru starts. Compiled as
+ * trace.bpf.c is.
  */
 #include "probes.h"
 #include "nft/record.h"
@@ -14,7 +15,10 @@
 #define NF_INET_LOCAL_OUT 3
 #define NAT_NAME 0x74616e /* "nat", little-endian */
 
-/* A call in progress; its key is the stack address of its return address, which no two have in common. */
+/*
+ * A call in progress; its key is the stack address of its return address, which no two have in
+ * common.
+ */
 struct xt_call {
 	u64 skb;
 	u64 state;
@@ -40,8 +44,8 @@ ALWAYS_INLINE int enter_table(struct hit hit, u64 state, u64 table)
 }
 
 /*
- * Store the table's name. The key is the table's address, since it has no handle. Returns the first four bytes of the
- * name.
+ * Store the table's name. The key is the table's address, since it has no handle. Returns the first
+ * four bytes of the name.
  */
 ALWAYS_INLINE u32 store_table_name(struct part_nft *nft)
 {
@@ -55,25 +59,31 @@ ALWAYS_INLINE u32 store_table_name(struct part_nft *nft)
 		name += FIELD(ebt_table, name);
 	else
 		name += FIELD(xt_table, name);
-	bpf_probe_read_kernel_str(names->table, 32, (void *)name); /* XT_TABLE_MAXNAMELEN, EBT_TABLE_MAXNAMELEN */
+	/* 32: XT_TABLE_MAXNAMELEN, EBT_TABLE_MAXNAMELEN */
+	bpf_probe_read_kernel_str(names->table, 32, (void *)name);
 	store_names(&key, names);
 	return *(u32 *)names->table;
 }
 
-/* Priority of the hook. A struct ebt_table doesn't have it; `nat` is called by the hooks of nf_nat, and has 0. */
+/*
+ * Priority of the hook. A struct ebt_table doesn't have it; `nat` is called by the hooks of nf_nat,
+ * and has 0.
+ */
 ALWAYS_INLINE u32 hook_priority(struct part_nft *nft, int is_nat)
 {
 	if (nft->family == NFPROTO_BRIDGE)
 		return 0;
 	if (is_nat)
-		return nft->hook == NF_INET_PRE_ROUTING || nft->hook == NF_INET_LOCAL_OUT ? -100 : 100;
+		return nft->hook == NF_INET_PRE_ROUTING || nft->hook == NF_INET_LOCAL_OUT ? -100
+											  : 100;
 	return KREAD(nft->table, xt_table, priority);
 }
 
 /* ebt_broute() treats NF_DROP as "don't bridge", and the hook gets NF_ACCEPT. */
 ALWAYS_INLINE u32 effective_verdict(struct part_nft *nft)
 {
-	int is_routed = nft->family == NFPROTO_BRIDGE && nft->hook == NF_BR_BROUTING && nft->verdict == NF_DROP;
+	int is_routed = nft->family == NFPROTO_BRIDGE && nft->hook == NF_BR_BROUTING &&
+			nft->verdict == NF_DROP;
 
 	return is_routed ? VERDICT_ROUTE : nft->verdict;
 }
@@ -103,7 +113,8 @@ ALWAYS_INLINE int leave_table(struct hit hit, u32 verdict)
 	hit.caller = call->caller;
 	nft.type = TRACETYPE_XTABLES;
 	/*
-	 * NF_DROP_REASON() frees the packet itself and returns NF_STOLEN with an errno: Linux commit e0d4593140b0
+	 * NF_DROP_REASON() frees the packet itself and returns NF_STOLEN with an errno: Linux
+	 * commit e0d4593140b0
 	 * ("netfilter: make nftables drops visible in net dropmonitor") (in v6.7).
 	 */
 	nft.verdict = alive || !(verdict >> 16) ? verdict & NF_VERDICT_MASK : NF_DROP;
@@ -117,15 +128,17 @@ ALWAYS_INLINE int leave_table(struct hit hit, u32 verdict)
 }
 
 /*
- * (priv, skb, state) since Linux commit 8844e01062dd ("netfilter: iptables: allow use of ipt_do_table as hookfn") (in
- * v5.16), (skb, state, table) before.
+ * (priv, skb, state) since Linux commit 8844e01062dd ("netfilter: iptables: allow use of
+ * ipt_do_table as hookfn") (in v5.16), (skb, state, table) before.
  */
 int xt_table_entry(void *ctx)
 {
 #if XT_SKB_FIRST
-	u64 skb = CONTEXT(ctx, REG_ARG1), state = CONTEXT(ctx, REG_ARG2), table = CONTEXT(ctx, REG_ARG3);
+	u64 skb = CONTEXT(ctx, REG_ARG1), state = CONTEXT(ctx, REG_ARG2),
+	    table = CONTEXT(ctx, REG_ARG3);
 #else
-	u64 table = CONTEXT(ctx, REG_ARG1), skb = CONTEXT(ctx, REG_ARG2), state = CONTEXT(ctx, REG_ARG3);
+	u64 table = CONTEXT(ctx, REG_ARG1), skb = CONTEXT(ctx, REG_ARG2),
+	    state = CONTEXT(ctx, REG_ARG3);
 #endif
 
 	return enter_table(KPROBE_HIT(skb, EVENT_NFT_RULE), state, table);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A new packet: its packet id, and whether it is sampled (--sample-rate, --sample-flow). Both are decided at its first
- * event, behind all filters, and stay with it from then on (skb/packet_ids.h).
+ * A new packet: its packet id, and whether it is sampled (--sample-rate, --sample-flow). Both are
+ * decided at its first event, behind all filters, and stay with it from then on (skb/packet_ids.h).
  */
 #ifndef PYPWRU_SKB_NEW_PACKET_H
 #define PYPWRU_SKB_NEW_PACKET_H
@@ -24,9 +24,10 @@ struct packet_id {
 #define SEQUENCE_OF_TIME (1ULL << 39)
 
 /*
- * The next sequence number of this CPU, from 1 on. An interrupt's handler can come in between, and before Linux v5.12
- * atomic operations of BPF do not return the new value: a number is unique if nothing else has incremented it in the
- * meantime. If something has, at each try, the sequence number is made of the time, in ns.
+ * The next sequence number of this CPU, from 1 on. An interrupt's handler can come in between, and
+ * before Linux v5.12 atomic operations of BPF do not return the new value: a number is unique if
+ * nothing else has incremented it in the meantime. If something has, at each try, the sequence
+ * number is made of the time, in ns.
  */
 ALWAYS_INLINE u64 next_sequence(void)
 {
@@ -46,7 +47,10 @@ ALWAYS_INLINE u64 next_sequence(void)
 	return SEQUENCE_OF_TIME | (bpf_ktime_get_ns() & (SEQUENCE_OF_TIME - 1));
 }
 
-/* The 64-bit finalizer of MurmurHash3, by Austin Appleby: every bit of the result depends on every bit of the value. */
+/*
+ * The 64-bit finalizer of MurmurHash3, by Austin Appleby: every bit of the result depends on every
+ * bit of the value.
+ */
 ALWAYS_INLINE u64 murmur_mix(u64 value)
 {
 	value = (value ^ value >> 33) * 0xff51afd7ed558ccdULL;
@@ -56,8 +60,9 @@ ALWAYS_INLINE u64 murmur_mix(u64 value)
 
 #if SAMPLE_PACKETS
 /*
- * Stratified sampling: of SAMPLE_RATE successive packets of a CPU one is drawn at random. So the draw can't fall into
- * step with the traffic, and the share is exact. It needs no state, since it is a hash of the number of the stratum.
+ * Stratified sampling: of SAMPLE_RATE successive packets of a CPU one is drawn at random. So the
+ * draw can't fall into step with the traffic, and the share is exact. It needs no state, since it
+ * is a hash of the number of the stratum.
  */
 ALWAYS_INLINE int is_packet_sampled(u64 cpu, u64 sequence)
 {
@@ -79,8 +84,8 @@ ALWAYS_INLINE u64 mix_endpoint(u64 *address, u16 port)
 }
 
 /*
- * Sample flows by a hash of addresses, ports and protocol, which is the same for both directions and on every machine.
- * A packet without addresses is always sampled.
+ * Sample flows by a hash of addresses, ports and protocol, which is the same for both directions
+ * and on every machine. A packet without addresses is always sampled.
  */
 ALWAYS_INLINE int is_flow_hash_sampled(u64 l3)
 {
@@ -91,7 +96,8 @@ ALWAYS_INLINE int is_flow_hash_sampled(u64 l3)
 		fill_ip(TUPLE_DEST(&found), l3, 0);
 	if (!found.l3)
 		return 1;
-	endpoints = mix_endpoint((u64 *)found.saddr, found.sport) + mix_endpoint((u64 *)found.daddr, found.dport);
+	endpoints = mix_endpoint((u64 *)found.saddr, found.sport) +
+		    mix_endpoint((u64 *)found.daddr, found.dport);
 	return murmur_mix(endpoints ^ murmur_mix(found.l4)) % LOAD_TIME_CONST(SAMPLE_FLOW) == 0;
 }
 #define is_flow_sampled(l3) is_flow_hash_sampled(l3)
@@ -101,7 +107,8 @@ ALWAYS_INLINE int is_flow_hash_sampled(u64 l3)
 #endif
 
 /*
- * Assign an id to a packet that had no event before, and decide on sampling. `l3`: address of its IP header, 0 if none.
+ * Assign an id to a packet that had no event before, and decide on sampling. `l3`: address of its
+ * IP header, 0 if none.
  */
 ALWAYS_INLINE struct packet_id assign_packet_id(u64 l3)
 {

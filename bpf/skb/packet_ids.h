@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What is remembered of a packet from its first event on: its packet id and whether it is sampled (SEEN_ID), and that
- * its data was captured (SEEN_CAPTURE, for --pcap-when first). Each has entries of its own in the map `seen`, since a
- * packet may get its id before it has data that can be captured.
+ * What is remembered of a packet from its first event on: its packet id and whether it is sampled
+ * (SEEN_ID), and that its data was captured (SEEN_CAPTURE, for --pcap-when first). Each has entries
+ * of its own in the map `seen`, since a packet may get its id before it has data that can be
+ * captured.
  *
- * The key is the address of the sk_buff. Entries are added and removed by the hooks that track packets (skb/track.h): what
- * is made of a packet with events (clones, copies, segments) is that packet.
+ * The key is the address of the sk_buff. Entries are added and removed by the hooks that track
+ * packets (skb/track.h): what is made of a packet with events (clones, copies, segments) is that
+ * packet.
  */
 #ifndef PYPWRU_SKB_PACKET_IDS_H
 #define PYPWRU_SKB_PACKET_IDS_H
@@ -18,9 +20,13 @@
 
 #define EEXIST 17
 #define DATAREF_MASK 0xffff /* SKB_DATAREF_MASK */
-#define FRAME_LIFETIME (10 * 1000000ULL) /* ns for which the entry of an XDP program's frame is valid */
+/* Time for which the entry of an XDP program's frame is valid, in ns. */
+#define FRAME_LIFETIME (10 * 1000000ULL)
 
-/* Tags in the bits of a key that are 0 in an address. ring/counters.py counts the sk_buffs with SEEN_ID. */
+/*
+ * Tags in the bits of a key that are 0 in an address. ring/counters.py counts the sk_buffs with
+ * SEEN_ID.
+ */
 #define SEEN_CAPTURE 0
 #define SEEN_ID 1
 #define SEEN_XDP 2 /* the key is the memory that a frame and its sk_buff share, not the sk_buff */
@@ -45,9 +51,9 @@ ALWAYS_INLINE void assign_id_if_tagged(struct seen *now, u64 tag, u64 skb, u64 f
 
 #if TRACE_XDP
 /*
- * A frame of an XDP program is identified by its memory, which is also that of the sk_buff that is made of it, or that
- * it was made of. It is a new frame at the probe of its first event, and after FRAME_LIFETIME at any probe, since
- * nothing reports the end of a frame.
+ * A frame of an XDP program is identified by its memory, which is also that of the sk_buff that is
+ * made of it, or that it was made of. It is a new frame at the probe of its first event, and after
+ * FRAME_LIFETIME at any probe, since nothing reports the end of a frame.
  */
 ALWAYS_INLINE int is_first_frame_event(u64 memory, u64 tag, struct seen *now, u64 skb, u64 frame)
 {
@@ -55,7 +61,8 @@ ALWAYS_INLINE int is_first_frame_event(u64 memory, u64 tag, struct seen *now, u6
 	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key);
 
 	now->ktime = bpf_ktime_get_ns();
-	if (before && before->address != now->address && now->ktime - before->ktime < FRAME_LIFETIME) {
+	if (before && before->address != now->address &&
+	    now->ktime - before->ktime < FRAME_LIFETIME) {
 		now->packet_id = before->packet_id;
 		return 0;
 	}
@@ -67,14 +74,18 @@ ALWAYS_INLINE int is_first_frame_event(u64 memory, u64 tag, struct seen *now, u6
 
 #if BACKEND_TRACEPOINT
 /*
- * Tracepoints report neither allocations nor clones, and few of TCP's frees (__kfree_skb() has none). So there are also
- * entries by memory, which clones share, until its last user is freed. A packet that is again at the probe and device
- * of its first event, or that has another header fingerprint, is a new one in reused memory.
+ * Tracepoints report neither allocations nor clones, and few of TCP's frees (__kfree_skb() has
+ * none). So there are also entries by memory, which clones share, until its last user is freed. A
+ * packet that is again at the probe and device of its first event, or that has another header
+ * fingerprint, is a new one in reused memory.
  */
 #define ICMP 1
 #define ICMPV6 58
 
-/* Header fingerprint: the same wherever the packet is seen, for TCP behind NAT, too; 0 if there is none. */
+/*
+ * Header fingerprint: the same wherever the packet is seen, for TCP behind NAT, too; 0 if there is
+ * none.
+ */
 ALWAYS_INLINE u64 header_fingerprint(u64 l3)
 {
 	u8 header[16] __attribute__((aligned(8)));
@@ -100,7 +111,10 @@ ALWAYS_INLINE u64 header_fingerprint(u64 l3)
 	return protocol == PROTO_TCP ? fingerprint : 0;
 }
 
-/* Whether this is the packet's first event. Sets now->packet_id, from the entry or for a new packet. */
+/*
+ * Whether this is the packet's first event. Sets now->packet_id, from the entry or for a new
+ * packet.
+ */
 ALWAYS_INLINE int is_first_event(u64 skb, u64 head, u64 tag, struct seen *now)
 {
 	u64 key = skb | tag, memory = head | tag | SEEN_XDP;
@@ -129,7 +143,8 @@ ALWAYS_INLINE struct seen fingerprint_of(u64 skb, u64 address, u64 *head)
 		return now;
 	*head = at.head;
 	if (at.network || at.mac != MAC_HEADER_UNSET)
-		now.fingerprint = header_fingerprint(at.head + (at.network ? at.network : at.mac + ETHERNET_HEADER));
+		now.fingerprint = header_fingerprint(
+			at.head + (at.network ? at.network : at.mac + ETHERNET_HEADER));
 	return now;
 }
 
@@ -180,7 +195,8 @@ ALWAYS_INLINE struct seen fingerprint_of(u64 skb, u64 address, u64 *head)
 ALWAYS_INLINE void remove_seen_tag(u64 skb, u64 tag)
 {
 	u64 key = skb | tag;
-	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key); /* cheaper than deleting a key that isn't there */
+	/* Cheaper than deleting a key that isn't there. */
+	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key);
 
 	if (!before)
 		return;
@@ -190,11 +206,19 @@ ALWAYS_INLINE void remove_seen_tag(u64 skb, u64 tag)
 		INC_COUNTER(id_removed);
 }
 
+/* Whether memory has no entry of an XDP program's frame that is still valid when `now` is made. */
+ALWAYS_INLINE int frame_has_expired(u64 *key, struct seen *now)
+{
+	struct seen *frame = bpf_map_lookup_elem(MAP_seen, key);
+
+	return !frame || now->ktime - frame->ktime >= FRAME_LIFETIME;
+}
+
 /* A clone, copy or segment has the entry of what it was made of. */
 ALWAYS_INLINE void copy_seen_tag(u64 made, u64 from, u64 tag)
 {
 	u64 key = from | tag;
-	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key), *stale;
+	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key);
 	struct seen copy;
 
 	remove_seen_tag(made, tag);
@@ -208,8 +232,7 @@ ALWAYS_INLINE void copy_seen_tag(u64 made, u64 from, u64 tag)
 	copy.address = 0; /* the copy that veth makes for XDP */
 	copy.ktime = bpf_ktime_get_ns();
 	key = KREAD(made, sk_buff, head) | tag | SEEN_XDP;
-	stale = bpf_map_lookup_elem(MAP_seen, &key);
-	if (!stale || copy.ktime - stale->ktime >= FRAME_LIFETIME)
+	if (frame_has_expired(&key, &copy))
 		bpf_map_update_elem(MAP_seen, &key, &copy, 0);
 #endif
 }

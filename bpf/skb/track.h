@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Packets that are traced without being matched again: by their address (--filter-track-skb), by the stack on which one
- * is being handled (--filter-track-skb-by-stackid), and across XDP by the memory that a frame and its sk_buff share.
+ * Packets that are traced without being matched again: by their address (--filter-track-skb), by
+ * the stack on which one is being handled (--filter-track-skb-by-stackid), and across XDP by the
+ * memory that a frame and its sk_buff share.
  *
- * The address of an sk_buff is reused after its free. Hooks report each new sk_buff before any other probe sees it:
- * __copy_skb_header() for clones, copies, segments and what veth makes for XDP; __alloc_skb() and __build_skb_around()
- * for all others (trace.bpf.c has the probes). So an entry that is removed late (of an sk_buff that is freed to a cache
- * of NAPI) never matches the wrong packet; the hooks on frees only keep the map small.
+ * The address of an sk_buff is reused after its free. Hooks report each new sk_buff before any
+ * other probe sees it:
+ * __copy_skb_header() for clones, copies, segments and what veth makes for XDP; __alloc_skb() and
+ * __build_skb_around() for all others (trace.bpf.c has the probes). So an entry that is removed
+ * late (of an sk_buff that is freed to a cache of NAPI) never matches the wrong packet; the hooks
+ * on frees only keep the map small.
  */
 #ifndef PYPWRU_SKB_TRACK_H
 #define PYPWRU_SKB_TRACK_H
@@ -20,9 +23,9 @@
 
 #if TRACK_HEADS
 /*
- * skb->head, or xdp_buff.data_hard_start, to the sk_buff that has this memory, or to the time since when an XDP
- * program's frame has it: (ktime << 1) | 1. A frame that no sk_buff was made of may be gone, and its page reused for
- * another: its entry is valid for FRAME_LIFETIME.
+ * skb->head, or xdp_buff.data_hard_start, to the sk_buff that has this memory, or to the time since
+ * when an XDP program's frame has it: (ktime << 1) | 1. A frame that no sk_buff was made of may be
+ * gone, and its page reused for another: its entry is valid for FRAME_LIFETIME.
  */
 ALWAYS_INLINE int is_frame_owner(u64 owner)
 {
@@ -84,7 +87,10 @@ ALWAYS_INLINE void untrack(u64 skb)
 #endif
 
 #if TRACK_STACK || NFT
-/* Key of a stack: the address of the current task, plus one if the stack is not the task's own but an interrupt's. */
+/*
+ * Key of a stack: the address of the current task, plus one if the stack is not the task's own but
+ * an interrupt's.
+ */
 #define STACK_SIZE 16384 /* THREAD_SIZE of x86-64, and of arm64 with pages of 4 KiB */
 
 ALWAYS_INLINE u64 stack_key(u64 sp)
@@ -98,8 +104,9 @@ ALWAYS_INLINE u64 stack_key(u64 sp)
 
 #if TRACK_STACK
 /*
- * For each stack: the last packet that matched, and the stack pointer of the outermost function that had it. What is
- * called from there is deeper. Needs no frame pointers, which most kernels lack.
+ * For each stack: the last packet that matched, and the stack pointer of the outermost function
+ * that had it. What is called from there is deeper. Needs no frame pointers, which most kernels
+ * lack.
  */
 struct stack_entry {
 	u64 skb;
