@@ -2,6 +2,7 @@
 # make test     check, tests on this kernel, then the lab's quick tier: real kernels under QEMU
 # make test-full  the same with the lab's full tier; tests/README.md describes the tiers
 # make check    format, lint, types and unit tests, without root
+# make bpf-check  format and warnings of the C in bpf/, of make check
 # make lab      the lab's tests alone; TIER=full for all of them
 # make bench    benchmarks; with ARGS=--smallest each takes seconds, to check that it works
 # make install  into $(PREFIX), below $(DESTDIR)
@@ -28,6 +29,7 @@ override export FILTER := $(value FILTER)
 override export ARGS := $(value ARGS)
 
 PYTHON_FILES := . $(shell grep -slE -d skip '^\#!.*python' tests/lab/* bench/* contrib/python/* setup/*)
+C_FILES := $(shell find bpf -name "*.[ch]" -not -path "bpf/headers/*")
 BENCHES := $(filter-out bench/demo %.py %/__pycache__,$(wildcard bench/*))
 # compat mode puts the tree on sys.path: setuptools' import hook for editable packages would cost
 # each interpreter 15 ms.
@@ -41,7 +43,7 @@ ALL_TESTS = PYPWRU_TESTS=all PYPWRU_TIER=$(TIER)
 pip_install = umask 022; done=$$($(BIN)/pip --disable-pip-version-check install $(1)) && \
 	printf '%s\n' "$$done" | sed -n 's/^Successfully installed/setup: installed into .venv:/p' >&2
 
-.PHONY: run test test-full check lab bench man completions docs install clean
+.PHONY: run test test-full check bpf-check lab bench man completions docs install clean
 .DEFAULT_GOAL := run
 
 run: .venv/run.stamp
@@ -61,9 +63,14 @@ test test-full: check
 check: .venv/test.stamp
 	$(BIN)/ruff format --check --quiet $(PYTHON_FILES)
 	$(BIN)/ruff check --quiet $(PYTHON_FILES)
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 	$(BIN)/mypy $(PYTHON_FILES)
 	$(BIN)/lint-imports
 	tests/support/as_nobody python -m pytest -n auto tests/unit
+
+bpf-check: .venv/test.stamp
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+	$(BIN)/pytest tests/unit/test_bpf_headers.py tests/unit/program/test_layout.py
 
 lab: .venv/test.stamp
 	$(PRECOMPILE)

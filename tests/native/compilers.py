@@ -45,26 +45,10 @@ from tests.lab.vm.packages import LabError
 from tests.native.tracing import environment
 from tests.support.criteria import criteria_of
 from tests.support.need import need
+from tests.support.option_sets import OPTIONS
+from tests.support.paths import TREE
 
 HERE = "here"
-
-OPTIONS: Mapping[str, str] = {
-    "plain": "host 10.0.0.1 and tcp port 443",
-    "capture": "--output-pcap a.pcap --output-nft=text tcp",
-    "drops": "--drops --filter-tunnel-pcap-l3 udp --output-caller --filter-mark 1 udp",
-    "fragments": (
-        "--filter-tunnel-pcap-l2 vlan --filter-tunnel-pcap-l3 udp[8:2]=5 --output-tunnel "
-        "--output-pcap a.pcap --filter-track-skb --filter-trace-xdp --output-stack "
-        "tcp[((tcp[12:1]&0xf0)>>2):4]=0x47455420"
-    ),
-    "everything": (
-        "--filter-track-skb --filter-track-bpf-helpers --filter-trace-xdp --filter-trace-tc "
-        "--output-bpfmap --output-caller --output-stack --output-skb --output-skb-shared-info "
-        "--output-tunnel --output-ct --output-netns-names --output-pcap a.pcap "
-        "--pcap-when first,drop --filter-mark 1 --max-hits 5 --rate-limit 100 --sample-rate 4 "
-        "--sample-flow 4 tcp"
-    ),
-}
 
 _FUNCTIONS = {"trace_skb", "trace_skb_last"}  # on whatever the backend is
 _BPF_PROGRAMS = {"trace_tc", "trace_xdp", "trace_xdp_exit"}  # always on fentry
@@ -186,6 +170,16 @@ class Compilers:
                 for handler, verified in _load(case, made[number]).items()
             }
         return self._verified[suite, case]
+
+
+def compile_units(case: Case, tree: Path) -> Any:
+    """Return the bytecode of the units of ``case``, compiled from the sources of another tree."""
+    units = json.dumps([unit._asdict() for unit in _run(case).units])
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.native.compile_units"], input=units, capture_output=True,
+        text=True, check=True, env=environment(PYTHONPATH=f"{tree}:{TREE}"),
+    )  # fmt: skip
+    return json.loads(done.stdout)["units"]
 
 
 def _load(case: Case, unit: Mapping[str, str]) -> dict[str, int | str]:

@@ -6,16 +6,22 @@ verifier walks all of them, a million instructions at most.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from pypwru.bpf_sources import sources
 from pypwru.config import Backend
 from tests.lab.vm import chroots
-from tests.native.compilers import HERE, OPTIONS, Case, Compilers
+from tests.native.compilers import HERE, Case, Compilers, compile_units
 from tests.native.tracing import need_tracing
+from tests.support.c_comments import without_comments
 from tests.support.need import is_full_tier
+from tests.support.option_sets import OPTIONS
+from tests.support.paths import TREE
 
 pytestmark = pytest.mark.native
 
@@ -69,6 +75,20 @@ def test_compilers_make_similar_path_counts(suite: str, case: Case, compilers: C
 
     assert there.keys() == here.keys()
     assert more == {}
+
+
+def test_comments_change_no_byte(tmp_path: Path) -> None:
+    """Neither clang's input nor what pypwru reads of the C itself depends on them."""
+    case = Case("everything", Backend.KPROBE)
+    compiled = []
+    for strip in (str, without_comments):
+        tree = tmp_path / strip.__name__
+        shutil.copytree(TREE / "pypwru", tree / "pypwru")
+        shutil.copytree(TREE / "bpf", tree / "bpf")
+        for name, text in sources().items():
+            (tree / "bpf" / name).write_text(strip(text))
+        compiled.append(compile_units(case, tree))
+    assert compiled[0] == compiled[1] != []
 
 
 def _exceeds(count: int | str, here: int | str) -> bool:

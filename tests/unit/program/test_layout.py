@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 
 import pytest
 
@@ -14,7 +12,7 @@ from pypwru.btf.query import BTF
 from pypwru.errors import BTFError
 from pypwru.program.layout import build_layout
 from tests.data.btf_encoder import Encoder
-from tests.support.need import need
+from tests.support.c_comments import without_comments
 
 BLOCK = "IN_SKB_BLOCK(head)\nIN_SKB_BLOCK(tail)\n"
 
@@ -93,21 +91,9 @@ def test_definitions_and_comments_are_no_rows() -> None:
     assert build_layout(text, kernel(True)) == build_layout(BLOCK, kernel(True))
 
 
-def _code() -> str:
-    """Return the sources without comments: the oracle is the preprocessor."""
-    need(shutil.which("gcc"), "gcc")
-    return "".join(
-        subprocess.run(
-            ["gcc", "-fpreprocessed", "-dD", "-E", "-P", "-"],
-            input=text, capture_output=True, text=True, check=True,
-        ).stdout
-        for text in sources().values()
-    )  # fmt: skip
-
-
 def test_code_uses_listed_fields() -> None:
     """All of them, and no others: an #ifdef of one that isn't listed would never be true."""
-    code = _code()
+    code = "".join(map(without_comments, sources().values()))
     listed = {
         "_".join(row)
         for row in re.findall(r"^\s*(?:REQUIRED|OPTIONAL)\((\w+), (\w+), ", code, re.MULTILINE)

@@ -1,0 +1,88 @@
+"""Every file of bpf/ compiles alone, without a warning, for each set of options."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pypwru.bpf_sources import BPF_DIR, FIELDS, sources
+from pypwru.btf.parse import parse as parse_btf
+from pypwru.btf.query import BTF
+from pypwru.cli.flags import parse
+from pypwru.config import Backend, Config
+from pypwru.kernel.netns_filter import NetnsFilter
+from pypwru.program.macros import defines
+from pypwru.wire.layout import record_layout
+from tests.data.btf_encoder import kernel
+from tests.support.criteria import criteria_of
+from tests.support.need import need
+from tests.support.option_sets import OPTIONS
+
+# Of the kernel's own warnings all but these, as in scripts/Makefile.extrawarn.
+WARNINGS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers")
+FILES = sorted(sources())
+
+# Options, the backend, and whether the kernel has the members that code tests by #ifdef.
+CASES = [
+    ("plain", Backend.TRACEPOINT, True),
+    ("capture", Backend.KPROBE_MULTI, True),
+    ("drops", Backend.KPROBE, True),
+    ("fragments", Backend.FENTRY_MULTI, True),
+    ("everything", Backend.FENTRY, True),
+    ("everything", Backend.KPROBE, False),
+]
+
+
+def sample_layout(has_tested_members: bool) -> str:
+    """Return a layout of bpf/fields.h, as ``build_layout`` makes it, with numbers of no kernel."""
+    tested = set(re.findall(r"#\s*(?:el)?if.*\bFIELD_(\w+)", "".join(sources().values())))
+    lines = ["#define BLOCK_START 8", "#define BLOCK_SIZE 32"]
+    for kind, struct, member in re.findall(
+        r"^(\w+)\((\w+)(?:, (\w+), [\w ]+)?\)$", sources()[FIELDS], re.MULTILINE
+    ):
+        name = f"{struct}_{member}"
+        if kind == "REQUIRED" or (
+            kind == "OPTIONAL" and (has_tested_members or name not in tested)
+        ):
+            lines += [f"#define {prefix}_{name} 8" for prefix in ("FIELD", "SIZE")]
+            lines.append(f"#define BIT_{name} 1")
+        elif kind == "BTF_ID":
+            lines.append(f"#define TYPE_ID_{struct} 7")
+        elif kind == "STRUCT_SIZE":
+            lines.append(f"#define SIZE_OF_{struct} 64")
+    return "\n".join(lines) + "\n"
+
+
+def macros(options: str, backend: Backend) -> list[str]:
+    """Return the switches and constants of a run, as clang's options."""
+    config = parse(OPTIONS[options].split())
+    assert isinstance(config, Config)
+    criteria = criteria_of(config, NetnsFilter(1, "eth0"), BTF(parse_btf(kernel("<").bytes())))
+    found = defines(config, {backend, Backend.KPROBE}, criteria, record_layout(config))
+    # Those of iptables' tables depend on the kernel; xtables.bpf.c describes them.
+    return [f"-D{name}={text}" for name, text in found.items()]
+
+
+@pytest.mark.parametrize(("options", "backend", "has_members"), CASES)
+def test_every_file_compiles_alone(
+    tmp_path: Path, options: str, backend: Backend, has_members: bool
+) -> None:
+    need(shutil.which("clang"), "clang (package clang)")
+    (tmp_path / "layout.h").write_text(sample_layout(has_members))
+    common = ["-target", "bpf", "-fsyntax-only", "-Werror", *WARNINGS, f"-I{BPF_DIR}"]
+    common += ["-include", str(tmp_path / "layout.h"), *macros(options, backend)]
+    complaints = {}
+    for name in FILES:
+        # Included, since what a header defines needs no use in itself.
+        text = f'#include "{name}"\n'
+        done = subprocess.run(
+            ["clang", *common, "-x", "c", "-"], input=text, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        if done.returncode:
+            complaints[name] = done.stderr
+    assert not complaints, "\n".join(complaints.values())
