@@ -7,6 +7,7 @@
 #define __PYPWRU_HELPERS_H
 
 #include "fields.h"
+#include "switches.h"
 #include "types.h"
 
 /* Header sizes in bytes. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The handlers, one for each kind of probe. A run compiles those that it needs. program/build.py
- * puts the layout of the kernel's structs in front (FIELD_*, TYPE_ID_*, BLOCK_*), and passes as -D
- * TARGET_*, BACKEND_*, MAP_*, MARKER_*, WIRE_*, FILTER*, OUTPUT_*, TRACE_*, TRACK_* and the
- * constants that loading fills in (SELF, MATCH_*).
+ * The handlers, one for each kind of probe. A run compiles those that it needs: program/build.py
+ * puts the layout of the kernel's structs in front (fields.h), and passes the switches
+ * (switches.h), the numbers of maps and splices, and the constants that loading fills in
+ * (program/load_time.py) as -D.
  */
 #include "probes.h"
 #include "bpfmap_calls.h"

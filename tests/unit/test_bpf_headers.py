@@ -18,13 +18,21 @@ from pypwru.kernel.netns_filter import NetnsFilter
 from pypwru.program.macros import defines
 from pypwru.wire.layout import record_layout
 from tests.data.btf_encoder import kernel
+from tests.support.c_comments import without_comments
 from tests.support.criteria import criteria_of
 from tests.support.need import need
 from tests.support.option_sets import OPTIONS
 
 # Of the kernel's own warnings all but these, as in scripts/Makefile.extrawarn.
-WARNINGS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers")
+WARNINGS = (
+    "-Wall",
+    "-Wextra",
+    "-Wundef",
+    "-Wno-unused-parameter",
+    "-Wno-missing-field-initializers",
+)
 FILES = sorted(sources())
+_SWITCH = re.compile(r"\b[A-Z][A-Z0-9_]{2,}\b")
 
 # Options, the backend, and whether the kernel has the members that code tests by #ifdef.
 CASES = [
@@ -63,8 +71,19 @@ def macros(options: str, backend: Backend) -> list[str]:
     assert isinstance(config, Config)
     criteria = criteria_of(config, NetnsFilter(1, "eth0"), BTF(parse_btf(kernel("<").bytes())))
     found = defines(config, {backend, Backend.KPROBE}, criteria, record_layout(config))
-    # Those of iptables' tables depend on the kernel; xtables.bpf.c describes them.
+    found["XT_SKB_FIRST"] = "1"  # of xtables.bpf.c alone, by the kernel (nft/xt_types.py)
     return [f"-D{name}={text}" for name, text in found.items()]
+
+
+def test_switches_are_listed() -> None:
+    """An #if of a name that isn't listed would be 0 for ever."""
+    switches = re.compile(r"^#ifndef (\w+) /\*", re.MULTILINE)
+    listed = set(switches.findall(sources()["switches.h"]))
+    others = (text for name, text in sources().items() if name != "switches.h")
+    code = "".join(map(without_comments, others))
+    tested = set(_SWITCH.findall(" ".join(re.findall(r"#\s*(?:el)?if (.*)", code))))
+    assert tested - listed == {"XT_SKB_FIRST", "TARGET_X86_64", "TARGET_AARCH64"}
+    assert listed <= set(_SWITCH.findall(code))
 
 
 @pytest.mark.parametrize(("options", "backend", "has_members"), CASES)
