@@ -29,7 +29,7 @@ override export FILTER := $(value FILTER)
 override export ARGS := $(value ARGS)
 
 PYTHON_FILES := . $(shell grep -slE -d skip '^\#!.*python' tests/lab/* bench/* contrib/python/* setup/*)
-C_FILES := $(shell find bpf -name "*.[ch]" -not -path "bpf/headers/*")
+C_FILES := $(filter-out bpf/headers/%,$(wildcard bpf/*.[ch] bpf/*/*.[ch]))
 BENCHES := $(filter-out bench/demo %.py %/__pycache__,$(wildcard bench/*))
 # compat mode puts the tree on sys.path: setuptools' import hook for editable packages would cost
 # each interpreter 15 ms.
