@@ -6,6 +6,7 @@ None of them uses libpcap's optimizer, whose mistakes all of them would share.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import struct
 import subprocess
@@ -156,11 +157,16 @@ def kernel_verdicts(
             yield [bool(result >> number & 1) for result in results]
 
 
+@functools.cache
+def _data_offset() -> int:
+    """Return the offset of sk_buff.data in this kernel."""
+    return find_member(load_vmlinux(), "sk_buff", "data").offset
+
+
 def _harness(filters: int) -> list[Insn]:
     """sched_cls: r1 is the sk_buff. Its data begins with a PREFIX."""
     asm = Assembler()
-    data = find_member(load_vmlinux(), "sk_buff", "data").offset
-    _read(asm, _DATA, 8, R1, data)
+    _read(asm, _DATA, 8, R1, _data_offset())
     asm.load(8, R1, R10, _DATA)
     _read(asm, _CAPLEN, PREFIX.size, R1, 0)
     end = asm.new_label()
