@@ -150,7 +150,7 @@ def _captures(folder: Path) -> dict[str, Any]:
 SUITES: Mapping[str, Suite] = {
     "main_job": Suite(
         "tests.lab.jobs.main_job",
-        (150, 290),
+        (150, 300),
         main_job_flags,
         lambda row, tier: [*main_job.commands(main_job_flags(row, tier))],
         later=("late",),
@@ -164,15 +164,15 @@ SUITES: Mapping[str, Suite] = {
     ),
     "corpus": Suite(
         "tests.lab.jobs.corpus",
-        (60, 300),
+        (60, 500),
         lambda row, tier: [",".join(one.name for one in row.features) or "-", *corpus_names(tier)],
         lambda row, tier: [corpus.WORDS],
     ),
-    "drops": Suite("tests.lab.jobs.drops", (80, 240), commands=lambda *_: [*drops.commands()]),
+    "drops": Suite("tests.lab.jobs.drops", (80, 110), commands=lambda *_: [*drops.commands()]),
     "expression": Suite("tests.lab.jobs.expression", (60, 60)),
     "fentry": Suite(
         "tests.lab.jobs.fentry",
-        (120, 180),
+        (120, 80),
         lambda row, tier: fentry_backends(row),
         lambda row, tier: [*fentry.commands(fentry_backends(row), []).values()],
     ),
@@ -184,7 +184,7 @@ SUITES: Mapping[str, Suite] = {
     ),
     "parity": Suite(
         "tests.lab.parity.guest",
-        (170, 720),
+        (170, 450),
         lambda row, tier: ["--whole"] * row.reference + rows.names(row.name, tier),
         lambda row, tier: rows.commands(row.name, tier),
         lambda folder, row, tier: void(topology.build_programs(folder)),
@@ -192,19 +192,19 @@ SUITES: Mapping[str, Suite] = {
     ),
     "pcap": Suite(
         "tests.lab.jobs.pcap",
-        (120, 300),
+        (120, 130),
         commands=lambda *_: [*pcap.commands(pcap.CAPTURE_FUNCTIONS)],
         collect=_captures,
         later=("truth", "killed"),
     ),
     "programs": Suite(
         "tests.lab.jobs.programs",
-        (120, 200),
+        (120, 90),
         commands=lambda *_: [*programs.COMMANDS.values()],
     ),
     "rule_texts": Suite(
         "tests.lab.jobs.rule_texts",
-        (150, 400),
+        (150, 300),
         lambda row, tier: ["100" if tier is Tier.QUICK else "500"],  # replacements
         lambda row, tier: [rule_texts.WORDS],
     ),
@@ -219,7 +219,7 @@ SUITES: Mapping[str, Suite] = {
     ),
     "statistics": Suite(
         "tests.lab.jobs.statistics",
-        (70, 180),
+        (70, 80),
         commands=lambda *_: [*statistics_job.commands()],
         later=("sampled", "by verdict"),
     ),
