@@ -50,9 +50,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, li
         lines += [f'SIZE("{name}", struct {name})']
         lines += [f"FIELD({name}, {member})" for member in record.struct_members(name)]
     (folder / "layout.c").write_text(
-        "#include <stddef.h>\n#include <stdint.h>\n#include <stdio.h>\n"
-        "typedef uint8_t u8; typedef uint16_t u16; typedef uint32_t u32; typedef uint64_t u64;\n"
-        '#include "event.h"\n'
+        "#include <stddef.h>\n#include <stdio.h>\n"
+        '#undef NULL\n#include "event.h"\n'
         '#define SIZE(n, t) printf("[\\"%s\\", \\"\\", %zu, 0]\\n", n, sizeof(t));\n'
         '#define FIELD(s, m) printf("[\\"%s\\", \\"%s\\", %zu, %zu]\\n", #s, #m, '
         "offsetof(struct s, m), sizeof(((struct s *)0)->m));\n"
