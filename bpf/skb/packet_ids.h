@@ -27,6 +27,10 @@
  * Tags in the bits of a key that are 0 in an address. ring/counters.py counts the sk_buffs with
  * SEEN_ID.
  */
+/*
+ * Added to an address, whose last three bits are 0: the verifier refuses bitwise operators on a
+ * pointer, which the argument of a tracing program is.
+ */
 #define SEEN_CAPTURE 0
 #define SEEN_ID 1
 #define SEEN_XDP 2 /* the key is the memory that a frame and its sk_buff share, not the sk_buff */
@@ -57,7 +61,7 @@ ALWAYS_INLINE void assign_id_if_tagged(struct seen *now, u64 tag, u64 skb, u64 f
  */
 ALWAYS_INLINE int is_first_frame_event(u64 memory, u64 tag, struct seen *now, u64 skb, u64 frame)
 {
-	u64 key = memory | tag | SEEN_XDP;
+	u64 key = memory + tag + SEEN_XDP;
 	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key);
 
 	now->ktime = bpf_ktime_get_ns();
@@ -117,7 +121,7 @@ ALWAYS_INLINE u64 header_fingerprint(u64 l3)
  */
 ALWAYS_INLINE int is_first_event(u64 skb, u64 head, u64 tag, struct seen *now)
 {
-	u64 key = skb | tag, memory = head | tag | SEEN_XDP;
+	u64 key = skb + tag, memory = head + tag + SEEN_XDP;
 	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key);
 
 	if (!before)
@@ -154,7 +158,7 @@ ALWAYS_INLINE struct seen fingerprint_of(u64 skb, u64 address, u64 *head)
 /* As above, by the sk_buff alone. At most one CPU gets 1 for a packet. */
 ALWAYS_INLINE int is_first_event(u64 skb, u64 head, u64 tag, struct seen *now)
 {
-	u64 key = skb | tag;
+	u64 key = skb + tag;
 	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key);
 	int first = 1;
 	long failed;
@@ -194,7 +198,7 @@ ALWAYS_INLINE struct seen fingerprint_of(u64 skb, u64 address, u64 *head)
 /* The address no longer, or not yet, belongs to a packet with events. */
 ALWAYS_INLINE void remove_seen_tag(u64 skb, u64 tag)
 {
-	u64 key = skb | tag;
+	u64 key = skb + tag;
 	/* Cheaper than deleting a key that isn't there. */
 	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key);
 
@@ -217,7 +221,7 @@ ALWAYS_INLINE int frame_has_expired(u64 *key, struct seen *now)
 /* A clone, copy or segment has the entry of what it was made of. */
 ALWAYS_INLINE void copy_seen_tag(u64 made, u64 from, u64 tag)
 {
-	u64 key = from | tag;
+	u64 key = from + tag;
 	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key);
 	struct seen copy;
 
@@ -225,13 +229,13 @@ ALWAYS_INLINE void copy_seen_tag(u64 made, u64 from, u64 tag)
 	if (!before)
 		return;
 	copy = *before;
-	key = made | tag;
+	key = made + tag;
 	if (!bpf_map_update_elem(MAP_seen, &key, &copy, 0) && tag == SEEN_ID)
 		INC_COUNTER(id_inserted);
 #if TRACE_XDP
 	copy.address = 0; /* the copy that veth makes for XDP */
 	copy.ktime = bpf_ktime_get_ns();
-	key = KREAD(made, sk_buff, head) | tag | SEEN_XDP;
+	key = KREAD(made, sk_buff, head) + tag + SEEN_XDP;
 	if (frame_has_expired(&key, &copy))
 		bpf_map_update_elem(MAP_seen, &key, &copy, 0);
 #endif
@@ -240,7 +244,7 @@ ALWAYS_INLINE void copy_seen_tag(u64 made, u64 from, u64 tag)
 ALWAYS_INLINE void remove_seen_memory(u64 skb, u64 tag)
 {
 #if BACKEND_TRACEPOINT || TRACE_XDP
-	u64 head = KREAD(skb, sk_buff, head), key = head | tag | SEEN_XDP;
+	u64 head = KREAD(skb, sk_buff, head), key = head + tag + SEEN_XDP;
 #if BACKEND_TRACEPOINT
 	u64 shared = head + KREAD(skb, sk_buff, end);
 
