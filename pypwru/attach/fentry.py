@@ -130,7 +130,8 @@ def attach(
         plan: of a fentry backend.
         loader: loads the handlers.
         report: gets the functions and their addresses.
-        log: gets progress bars and, at debug level, the functions that get kprobes instead.
+        log: gets progress bars and, at debug level, the functions that get kprobes instead; a
+            warning if all do.
         stop_requested: called before each function; True leaves the rest unattached.
         attach_kprobes: attaches a plan by kprobes.
 
@@ -155,6 +156,8 @@ def attach(
         else:
             for name, why in attacher.reasons:
                 log.debug("No fentry", function=name, why=why)
+            if attacher.reasons and not attacher.links:
+                log.warn("Tracing all functions by kprobes instead", why=attacher.reasons[0][1])
             groups = {handler: tuple(refused) for handler, refused in attacher.fallbacks.items()}
             kprobe_plan = with_kprobe_fallback(plan.kprobe_plan, groups)
             if kprobe_plan.groups or kprobe_plan.hooks:

@@ -60,6 +60,17 @@ def test_function_without_fentry_gets_kprobe(kernel: str, backend: str) -> None:
     assert f"Ignored function={UNTRACEABLE}" not in err
 
 
+@pytest.mark.parametrize(("kernel", "backend"), BY_FENTRY)
+def test_fentry_traces_with_packet_ids(kernel: str, backend: str) -> None:
+    plain, as_json = step(kernel, backend)["err"], step(kernel, f"json {backend}")["err"]
+    by_kprobes = [
+        set(re.findall(r"DEBUG No fentry function=(\S+)", one)) for one in (plain, as_json)
+    ]
+
+    assert by_kprobes[0] == by_kprobes[1]
+    assert "Tracing all functions by kprobes instead" not in as_json
+
+
 @pytest.mark.step("following", "many")
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_kprobes_beside_fentry_track_packets(kernel: str) -> None:

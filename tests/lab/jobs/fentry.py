@@ -45,6 +45,8 @@ def commands(backends: Sequence[str], modules: Sequence[str]) -> Mapping[str, li
     found = {
         one: ["--backend", one, "--filter-func", FUNCTIONS, *WORDS, *modules] for one in backends
     }
+    # With packet ids, which handlers keep by the address that their argument is.
+    found |= {f"json {one}": [*found[one], "--output-json"] for one in backends[:-1]}
     found["following"] = ["--backend", backends[0], "--filter-func", FUNCTIONS, *FOLLOWING]
     found |= {"few": ["--filter-func", FEW], "many": ["--filter-func", FUNCTIONS]}
     return {name: [*words, "icmp"] for name, words in found.items()}
@@ -52,11 +54,12 @@ def commands(backends: Sequence[str], modules: Sequence[str]) -> Mapping[str, li
 
 def traced(folder: Path, name: str, words: Sequence[str]) -> StepResult:
     """Trace one ping, to its last event."""
+    last = f'"saddr":"{SENTINEL}"' if "--output-json" in words else f"{SENTINEL}:0->"
     with tracer(folder, name, "pypwru", *words, start=Forked) as own:
         own.wait_ready()
         ping(FAR)
         ping(SENTINEL)
-        own.wait_line(f"{SENTINEL}:0->")
+        own.wait_line(last)
         return own.stop()
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from pypwru.attach.fentry import attach
+from pypwru.attach.report import AttachReport
 from pypwru.attach.select import MAX_SINGLE_FENTRY, why_not_preferred
 from pypwru.btf.parse import parse
 from pypwru.btf.query import BTF
@@ -14,10 +20,21 @@ from pypwru.config import Backend
 from pypwru.discovery.auxiliary_probes import Probe
 from pypwru.discovery.fentry_targets import type_ids
 from pypwru.discovery.functions import DiscoveryResult, Function
-from pypwru.discovery.plan import Handler, plan_fentry, plan_functions, with_kprobe_fallback
+from pypwru.discovery.plan import (
+    AttachPlan,
+    Handler,
+    plan_fentry,
+    plan_functions,
+    with_kprobe_fallback,
+)
 from pypwru.discovery.skb_lifetime import Hook
+from pypwru.errors import KernelError
 from pypwru.kernel.kallsyms import Symbols
+from pypwru.log import Log
 from tests.data.btf_encoder import Encoder
+
+if TYPE_CHECKING:
+    from pypwru.program.load import Loader
 
 
 def function(name: str, module: str = "", position: int = 1) -> Function:
@@ -115,6 +132,31 @@ def test_other_functions_fall_back_to_kprobes() -> None:
 
     assert probed.backend is Backend.KPROBE_MULTI
     assert set(probed.groups) == {Handler("probe_skb", 1), Handler("probe_skb_last", 2)}
+
+
+def test_fallback_of_all_functions_is_logged() -> None:
+    """Else nothing but a debug line would report that another backend traces."""
+
+    class RefusingLoader:
+        def load(self, *args: object, **options: object) -> int:
+            raise KernelError("The kernel's verifier refused trace_skb")
+
+    whole = plan_functions(Backend.FENTRY, DiscoveryResult((function("ip_rcv"),), ()))
+    plan = plan_fentry(whole, {"ip_rcv": 7}, Backend.KPROBE)
+    attached: list[AttachPlan] = []
+
+    @contextmanager
+    def attach_kprobes(fallback: AttachPlan) -> Iterator[None]:
+        attached.append(fallback)
+        yield
+
+    messages = io.StringIO()
+    loader = cast("Loader", RefusingLoader())
+    with attach(plan, loader, AttachReport(), Log(messages), lambda: False, attach_kprobes):
+        pass
+    assert [set(fallback.groups) for fallback in attached] == [{Handler("probe_skb", 1)}]
+    why = 'why="The kernel\'s verifier refused trace_skb"'
+    assert f"WARN Tracing all functions by kprobes instead {why}\n" in messages.getvalue()
 
 
 def test_without_kprobes_no_fallback() -> None:
