@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Arguments of functions on BPF maps that are called while a packet is handled (--output-bpfmap).
-
  */
 #ifndef PYPWRU_BPFMAP_CALLS_H
 #define PYPWRU_BPFMAP_CALLS_H

@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Kernel structs, as far as the handlers need them. Of each row program/layout.py defines macros
- *from the BTF of the running kernel; it reads nothing else of the C.
+ * from the BTF of the running kernel; it reads nothing else of the C.
  *
- * REQUIRED(struct, member, type)
- *	FIELD_struct_member: offset of the member in bytes; `a__b` is the member a.b.
- *	SIZE_struct_member: its size in bytes.
- *	BIT_struct_member: of a bit field, the number of its first bit in the byte at that offset.
- *	A kernel without the member is an error. `type` is that of KREAD(); ADDRESS where only the
- *offset is used. OPTIONAL(struct, member, type) The same for a member that some kernels lack, or
- *that a module's BTF has. Without it there are no macros: what reads it is inside an #ifdef, or is
- *compiled only where the structs of the module are known. IN_SKB_BLOCK(member) A member of struct
- *sk_buff that is read together with others: BLOCK_START and BLOCK_SIZE span them all.
- * STRUCT_SIZE(struct)
- *	SIZE_OF_struct: its size in bytes; none if this kernel has no such struct.
- * BTF_ID(struct)
- *	TYPE_ID_struct: its number in the BTF of vmlinux.
+ * - REQUIRED(struct, member, type): FIELD_struct_member is the offset of the member in bytes
+ *   (`a__b` is the member a.b), SIZE_struct_member its size in bytes, BIT_struct_member, of a bit
+ *   field, the number of its first bit in the byte at that offset. A kernel without the member is
+ *   an error. `type` is that of KREAD(); ADDRESS where only the offset is used.
+ * - OPTIONAL(struct, member, type): the same for a member that some kernels lack, or that is in a
+ *   module's BTF. Without it there are no macros: what reads it is inside an #ifdef, or is compiled
+ *   only where the structs of the module are known.
+ * - IN_SKB_BLOCK(member): a member of struct sk_buff that is read together with others; BLOCK_START
+ *   and BLOCK_SIZE span them all.
+ * - STRUCT_SIZE(struct): SIZE_OF_struct is its size in bytes; undefined without such a struct.
+ * - BTF_ID(struct): TYPE_ID_struct is its number in the BTF of vmlinux.
  */
 #ifndef PYPWRU_FIELDS_H
 #define PYPWRU_FIELDS_H
