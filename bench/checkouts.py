@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-TREE = Path(__file__).resolve().parent.parent
+from guest import TREE
+
 PYPWRU = (sys.executable, "-m", "pypwru")
 _START = "import runpy, sys; sys.path.insert(0, {!r}); runpy.run_module('pypwru', None, '__main__')"
 
