@@ -38,5 +38,4 @@ def test_no_name_is_wrong(
         print(f"\n{kernel}: {kind}: {checked}")
     assert not checked.wrong, checked.wrong[:5]
     assert len(checked.packets) >= COUNTS[kind]
-    # How many processes live long enough to be named depends on the machine's speed.
-    assert checked.right
+    assert checked.right > checked.unknown / 4

@@ -38,6 +38,7 @@ FEW = (
 KPROBE_EVENTS = Path("/sys/kernel/tracing/kprobe_events")
 NEAR, FAR, SENTINEL = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 MTU = "1500"
+_TRIES = 5
 
 
 FEWER = ("--filter-func", "ip_.*")
@@ -103,6 +104,19 @@ def pinging(address: str) -> Iterator[None]:
 
 
 def beside_pwru(folder: Path, functions: Sequence[str]) -> StepResult:
+    """Trace one ping by both; again if the kernel skipped a handler in an interrupt of another,
+    which pypwru counts.
+    """
+    for attempt in range(_TRIES):
+        own_folder = folder / f"beside{attempt}"  # ready files are new
+        own_folder.mkdir()
+        found = _beside_pwru(own_folder, functions)
+        if " lost_recursion=0 " in str(found["pypwru"]):
+            return found
+    raise RuntimeError(f"handlers were skipped in each of {_TRIES} runs")
+
+
+def _beside_pwru(folder: Path, functions: Sequence[str]) -> StepResult:
     """Trace one ping by both. Events come in order: those of a second ping follow all of the
     first.
     """
