@@ -173,7 +173,11 @@ ALWAYS_INLINE void write_capture(struct event *event, struct capture *capture,
 	part->first = capture->is_first;
 }
 
-/* Capture the packet data of an sk_buff. */
+/*
+ * Capture the packet data of an sk_buff. The loop comes last: behind it the memory of small
+ * variables would be used again, and the verifier would walk the loop once for each of their
+ * states.
+ */
 ALWAYS_INLINE void capture_skb(struct event *event, struct capture *capture, u64 skb)
 {
 	struct part_bytes *part = PART(event, bytes);
@@ -181,13 +185,11 @@ ALWAYS_INLINE void capture_skb(struct event *event, struct capture *capture, u64
 
 	if (!capture->layer)
 		return;
-	pieces.skb = KREAD(enter_fragments(&pieces, skb), skb_shared_info, frag_list);
-	write_capture(event, capture, &pieces);
-	if (!part->layer)
-		return;
 	part->tag = accelerated_tag(skb);
 	part->type = packet_type(skb);
 	READ(part->queue, skb, FIELD(sk_buff, queue_mapping));
+	pieces.skb = KREAD(enter_fragments(&pieces, skb), skb_shared_info, frag_list);
+	write_capture(event, capture, &pieces);
 }
 
 /* Count a capture that is lost because its record has no room in the ring. */

@@ -58,10 +58,8 @@ ALWAYS_INLINE void capture_frame(struct event *event, struct capture *capture, u
 
 	if (!capture->layer)
 		return;
+	part->queue = read_u32(KREAD(xdp, xdp_buff, rxq) + FIELD(xdp_rxq_info, queue_index));
 	write_capture(event, capture, &pieces);
-	if (part->layer)
-		part->queue =
-			read_u32(KREAD(xdp, xdp_buff, rxq) + FIELD(xdp_rxq_info, queue_index));
 }
 
 #else

@@ -291,8 +291,11 @@ ALWAYS_INLINE struct packet_id lookup_packet_id(u64 skb, u64 address)
 	struct seen now = fingerprint_of(skb, address, &head);
 
 	is_first_event(skb, head, SEEN_ID, &now);
-	/* Merge all paths to here, as merge_verifier_paths() of capture/capture.h does. */
-	bpf_probe_read_kernel(&now.packet_id, sizeof(now.packet_id), &now.packet_id);
+	/*
+	 * Merge all paths to here, as merge_verifier_paths() of capture/capture.h does: all of
+	 * `now`, since its memory is used again behind the reservation.
+	 */
+	bpf_probe_read_kernel(&now, sizeof(now), &now);
 	return now.packet_id;
 #else
 	return (struct packet_id){};

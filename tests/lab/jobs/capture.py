@@ -31,10 +31,11 @@ from tests.lab.jobs.steps import Step, run_steps
 from tests.lab.jobs.tracer import StepResult
 from tests.support.packet_sockets import OUTGOING, CapturedRecord, PacketSocket, capturing
 
+# As in pwru the first alternative that matches must be the whole name: the longer ones first.
 FUNCTIONS = (
     "(loopback_xmit|dev_hard_start_xmit|ip_rcv|ip_output|ip_local_deliver|icmp_rcv|udp_rcv|"
-    "tcp_v[46]_rcv|ip6_output|ipv6_rcv|kfree_skb_reason|kfree_skb|sk_skb_reason_drop|consume_skb|"
-    "kfree_skbmem|napi_skb_cache_put)"
+    "tcp_v[46]_rcv|ip6_output|ipv6_rcv|kfree_skb_reason|kfree_skbmem|kfree_skb|sk_skb_reason_drop|"
+    "consume_skb|napi_skb_cache_put)"
 )
 PORT = 4242
 LARGE = 1_000_000
