@@ -30,6 +30,7 @@ class Feature(Enum):
     FENTRY_MULTI = "a link takes many fentry programs (Linux 7.2)"
     OWNED_TABLES = "a table of nftables may have an owner (Linux 5.12)"
     EGRESS = "nftables has a hook of what leaves a device (Linux 5.16)"
+    EBTABLES = "Debian builds the tables of ebtables-legacy (up to Linux 6.12)"
 
 
 EVERY = frozenset(
@@ -102,7 +103,7 @@ KERNELS: Sequence[Kernel] = (
     Kernel(
         "5.10",
         debian=("bullseye",),
-        features=(),
+        features=(Feature.EBTABLES,),
         quick=("main_job", "truth", "rule_texts", "expression", "switches"),
         full=EVERY - {"statistics", "storm"},
         quick_without=("main_job tracepoint", "rule_texts killed"),
@@ -110,7 +111,7 @@ KERNELS: Sequence[Kernel] = (
     Kernel(
         "6.1",
         debian=("bookworm",),
-        features=(*_OF_6_1, Feature.KFREE_SKB_REASON),
+        features=(*_OF_6_1, Feature.KFREE_SKB_REASON, Feature.EBTABLES),
         quick=("main_job", "parity", "statistics"),
         full=EVERY - {"rule_texts", "corpus", "storm"},
         quick_without=("main_job cold", "main_job tracepoint", "main_job legacy"),
@@ -118,7 +119,7 @@ KERNELS: Sequence[Kernel] = (
     Kernel(
         "6.12",
         debian=("trixie", "bookworm-backports"),
-        features=_NEW,
+        features=(*_NEW, Feature.EBTABLES),
         quick=("main_job", "sampling", "capture", "corpus", "lists", "user_spaces", "vm"),
         reference=True,
         quick_without=(

@@ -88,6 +88,7 @@ def main_job_flags(row: Kernel, tier: Tier) -> list[str]:
     second.
     """
     flags = ["--all-functions"] if row.has(Feature.KPROBE_MULTI) else []
+    flags += ["--ebtables"] * row.has(Feature.EBTABLES)
     return flags + ["--deep"] * row.reference
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.lab.jobs.legacy import BROUTED, FAMILIES, FIRST, LAST, MANY, TABLES
-from tests.lab.kernels import names
+from tests.lab.kernels import Feature, names
 from tests.lab.main_job import step
 
 pytestmark = [pytest.mark.lab, pytest.mark.step("legacy")]
@@ -99,7 +99,7 @@ def test_verdict_names_function_and_hook(kernel: str) -> None:
     }
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", names(SUITE, Feature.EBTABLES))
 def test_drop_of_broute_is_verdict_route(kernel: str) -> None:
     found = [event for event in events(kernel, is_brouted=True) if "nft" in event]
     verdicts = Counter(verdict(event) for event in found if event["nft"]["table"] == "broute")

@@ -21,6 +21,7 @@ from tests.support.need import is_full_tier, need
 
 pytestmark = pytest.mark.native
 
+LONGEST = 40_000  # us that a process lives on after it sent
 PROCESSES, NAMESPACES, RENAMES = (20_000, 1_000, 200) if is_full_tier() else (1_000, 50, 30)
 NAME = f"pypwru-storm-{os.getpid()}"
 
@@ -72,7 +73,9 @@ def test_names_of_short_processes(
     """Many have one name and pid, and different programs; some exec another program."""
     log, (made, *others) = tmp_path / "log", programs
     folders = [program.parent for program in others]
-    rows = traced(storm.PROCESSES, [*in_namespace, made, "processes", log, PROCESSES, *folders])
+    rows = traced(
+        storm.PROCESSES, [*in_namespace, made, "processes", log, PROCESSES, LONGEST, *folders]
+    )
     assert_names(storm.check_processes(rows, log, made), PROCESSES, capsys)
 
 

@@ -1,7 +1,8 @@
 /*
  * Names that change under a tracer, and a log of each name and its time, with which storm.py compares.
  *
- *     storm processes LOG COUNT FOLDER...   processes that send, of a few pids and of as many programs
+ *     storm processes LOG COUNT LONGEST FOLDER...   processes that send, of a few pids and of as many
+ *                                           programs; a third of them live on for up to LONGEST us
  *     storm namespaces LOG COUNT NAME       network namespaces that are made, named, used and deleted
  *     storm renames LOG COUNT               renames of the loopback while packets pass it
  *     storm send SEQUENCE MOMENT [PROGRAM]  a program: sends, and becomes another program, which sends, too
@@ -133,7 +134,7 @@ static pid_t fork_to(pid_t pid)
 	return child;
 }
 
-static void be_child(uint32_t sequence, char **folders, int count)
+static void be_child(uint32_t sequence, uint32_t longest, char **folders, int count)
 {
 	char program[4096], next[4096], number[16], moment[16], comm[16];
 	uint32_t chance = sequence * 2654435761u;
@@ -141,7 +142,7 @@ static void be_child(uint32_t sequence, char **folders, int count)
 	snprintf(program, sizeof(program), "%s/ns", folders[(chance >> 8) % count]);
 	snprintf(next, sizeof(next), "%s/ns", folders[(chance >> 16) % count]);
 	snprintf(number, sizeof(number), "%u", sequence);
-	snprintf(moment, sizeof(moment), "%u", sequence % 3 ? 0 : (chance >> 12) % 40000);
+	snprintf(moment, sizeof(moment), "%u", sequence % 3 ? 0 : (chance >> 12) % longest);
 	switch (sequence / 2 % 4) {
 	case 0:
 		snprintf(comm, sizeof(comm), "n%u", sequence);
@@ -159,7 +160,7 @@ static void be_child(uint32_t sequence, char **folders, int count)
 }
 
 /* Sequence numbers are even; a program that becomes another has the odd one behind it, too. */
-static void processes(uint32_t count, char **folders, int folder_count)
+static void processes(uint32_t count, uint32_t longest, char **folders, int folder_count)
 {
 	pid_t running[SLOTS] = {}, first = 0, child;
 	int status, slot;
@@ -179,7 +180,7 @@ static void processes(uint32_t count, char **folders, int folder_count)
 		uint64_t before = now();
 		child = fork_to(first + slot);
 		if (!child)
-			be_child(2 * made, folders, folder_count);
+			be_child(2 * made, longest, folders, folder_count);
 		dprintf(LOG, "fork %lu %d\n", before, child);
 		running[slot] = child;
 	}
@@ -307,7 +308,7 @@ int main(int count, char **words)
 {
 	if (count >= 4 && !strcmp(words[1], "send"))
 		return send_and_become(words + 2, count - 2);
-	if (count < 4)
+	if (count < 4 || (!strcmp(words[1], "processes") && count < 6))
 		return 2;
 	int log = open(words[2], O_WRONLY | O_CREAT | O_APPEND, 0644);
 
@@ -316,7 +317,7 @@ int main(int count, char **words)
 	if (log != LOG)
 		close(log);
 	if (!strcmp(words[1], "processes"))
-		processes(atoi(words[3]), words + 4, count - 4);
+		processes(atoi(words[3]), atoi(words[4]), words + 5, count - 5);
 	else if (!strcmp(words[1], "namespaces"))
 		namespaces(atoi(words[3]), words[4]);
 	else if (!strcmp(words[1], "renames"))

@@ -103,8 +103,9 @@ def count_routed(address: str) -> int:
     return found
 
 
-def trace_legacy(folder: Path, address: str) -> StepResult:
+def trace_legacy(folder: Path, address: str, has_ebtables: bool) -> StepResult:
     """Load the modules only after the tracer has started."""
+    modules = ["ip_tables", "ip6_tables", *["ebtables"] * has_ebtables]
     for name, local in (("near", NEAR6), ("far", FAR6)):
         run("ip", "-n", name, *f"address add {local}/64 dev inside nodad".split())
     words = ["--filter-func", "kfree_skb_reason|kfree_skb|sk_skb_reason_drop", "--output-json"]
@@ -113,13 +114,14 @@ def trace_legacy(folder: Path, address: str) -> StepResult:
         with inside("far"):
             for command, unreachable in FAMILIES.values():
                 run(f"{command}-legacy-restore", words="\n".join(_rules(unreachable)))
-        run("modprobe", "ebtable_broute")
-        for module in ("ip_tables", "ip6_tables", "ebtables"):
+        if has_ebtables:
+            run("modprobe", "ebtable_broute")
+        for module in modules:
             own.wait_word(f"Attached to iptables-legacy ({module})")
         send(address)
         send(FAR6)
         flush()
-        arrived = count_routed(address)
+        arrived = count_routed(address) if has_ebtables else 0
         with inside("far"):
             counters = {family: rule_counters(row[0]) for family, row in FAMILIES.items()}
         return {**own.stop(), "counters": counters, "routed": arrived}

@@ -1,6 +1,6 @@
 """Runs inside a guest: the main job, beside pwru and by each backend; the outputs go to a file.
 
-    python -m tests.lab.jobs.main_job FOLDER [--all-functions] [--deep]
+    python -m tests.lab.jobs.main_job FOLDER [--all-functions] [--ebtables] [--deep]
 
 FOLDER/result.json is checked on the host (test_parity.py, test_main_job.py). The cold start
 compiles; the others find in FOLDER/cache what the host compiled. --deep adds steps for which one
@@ -286,7 +286,7 @@ def main() -> None:
             ("nft_filter", lambda: nft_filter.trace_selected(folder, FAR)),
         ]
     # The last, since it leaves rules behind.
-    steps.append(("legacy", lambda: trace_legacy(folder, FAR)))
+    steps.append(("legacy", lambda: trace_legacy(folder, FAR, "--ebtables" in sys.argv)))
     wire()
     run_steps(steps, result, result_file)
     beside = result["beside"]

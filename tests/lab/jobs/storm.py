@@ -22,6 +22,8 @@ from tests.support.paths import TREE
 
 COUNTS = {"renames": 200, "namespaces": 1_000, "processes": 2_000}
 """A process takes an emulated guest some 20 ms; natively there are more of them."""
+LONGEST = 400_000
+"""us that a process lives on after it sent: enough for a reader who has half an emulated CPU."""
 NAME = "storm"
 NETWORKS = {
     "processes": storm.PROCESSES, "namespaces": storm.NAMESPACES, "renames": storm.RENAMES,
@@ -41,7 +43,7 @@ def commands() -> list[list[str]]:
 def more(kind: str, programs: Sequence[Path]) -> list[str]:
     """Return the last arguments of a storm."""
     if kind == "processes":
-        return [str(program.parent) for program in programs[1:]]
+        return [str(LONGEST), *(str(program.parent) for program in programs[1:])]
     return [f"{NAME}-"] if kind == "namespaces" else []
 
 
