@@ -21,7 +21,7 @@ from tests.support.need import is_full_tier, need
 
 pytestmark = pytest.mark.native
 
-LONGEST = 40_000  # us that a process lives on after it sent
+LONGEST = 40_000  # us that a process stays after it sent
 PROCESSES, NAMESPACES, RENAMES = (20_000, 1_000, 200) if is_full_tier() else (1_000, 50, 30)
 NAME = f"pypwru-storm-{os.getpid()}"
 

@@ -2,7 +2,7 @@
  * Names that change under a tracer, and a log of each name and its time, with which storm.py compares.
  *
  *     storm processes LOG COUNT LONGEST FOLDER...   processes that send, of a few pids and of as many
- *                                           programs; a third of them live on for up to LONGEST us
+ *                                           programs; a third of them stay for up to LONGEST us
  *     storm namespaces LOG COUNT NAME       network namespaces that are made, named, used and deleted
  *     storm renames LOG COUNT               renames of the loopback while packets pass it
  *     storm send SEQUENCE MOMENT [PROGRAM]  a program: sends, and becomes another program, which sends, too

@@ -23,7 +23,7 @@ from tests.support.paths import TREE
 COUNTS = {"renames": 200, "namespaces": 1_000, "processes": 2_000}
 """A process takes an emulated guest some 20 ms; natively there are more of them."""
 LONGEST = 400_000
-"""us that a process lives on after it sent: enough for a reader who has half an emulated CPU."""
+"""us that a process stays after it sent: enough for a reader who has half an emulated CPU."""
 NAME = "storm"
 NETWORKS = {
     "processes": storm.PROCESSES, "namespaces": storm.NAMESPACES, "renames": storm.RENAMES,
