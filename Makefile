@@ -7,7 +7,7 @@
 # make bench    benchmarks; with ARGS=--smallest each takes seconds, to check that it works
 # make install  into $(PREFIX), below $(DESTDIR)
 # make clean    remove what make built
-# make man completions docs   regenerate them from the flag table
+# make generate  make again what is made from the flag table: fields, man page, completions, docs
 #
 # Without make: pipx, as described in README.md (it must have access to Debian's python3-bpfcc).
 #
@@ -43,7 +43,7 @@ ALL_TESTS = PYPWRU_TESTS=all PYPWRU_TIER=$(TIER)
 pip_install = umask 022; done=$$($(BIN)/pip --disable-pip-version-check install $(1)) && \
 	printf '%s\n' "$$done" | sed -n 's/^Successfully installed/setup: installed into .venv:/p' >&2
 
-.PHONY: run test test-full check bpf-check lab bench man completions docs install clean
+.PHONY: run test test-full check bpf-check lab bench generate install clean
 .DEFAULT_GOAL := run
 
 run: .venv/run.stamp
@@ -82,11 +82,8 @@ bench: .venv/test.stamp
 	    $(SUDO) env PATH="$(CURDIR)/$(BIN):$$PATH" "$$bench" $$ARGS || exit; \
 	done
 
-man completions docs: .venv/test.stamp
-	$(BIN)/python -m tools.manpage man >man/pypwru.1
-	$(BIN)/python -m tools.manpage bash >completions/pypwru.bash
-	$(BIN)/python -m tools.manpage zsh >completions/_pypwru
-	$(BIN)/python -m tools.option_tables docs/options.md docs/differences-from-pwru.md
+generate: .venv/test.stamp
+	$(BIN)/python -m tools.generate
 
 # A virtual environment contains its own absolute path, which changes when $(DESTDIR) is unpacked:
 # replace it.

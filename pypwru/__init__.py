@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pypwru.api.event import Event
-    from pypwru.api.options import TraceOptions
     from pypwru.api.trace import Trace, trace
+    from pypwru.api.trace_options import TraceOptions
     from pypwru.errors import PypwruError, UsageError
     from pypwru.version import __version__ as __version__
 
@@ -32,7 +32,7 @@ _LAZY_EXPORTS = {
     "Event": "pypwru.api.event",
     "PypwruError": "pypwru.errors",
     "Trace": "pypwru.api.trace",
-    "TraceOptions": "pypwru.api.options",
+    "TraceOptions": "pypwru.api.trace_options",
     "UsageError": "pypwru.errors",
     "trace": "pypwru.api.trace",
 }

@@ -1,7 +1,7 @@
 """The configuration of one run, as an immutable Config, and the rules that span several flags.
 
 ``cli.flags.parse`` builds it, and nothing below ``cli`` sees anything else of the command line.
-Each field is the value of the flag of the same name; defaults are in ``cli.flags.FLAGS``.
+Each field is the value of the flag of the same name (``config_fields``, made from ``FLAGS``).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pypwru.config_fields import ConfigFields
 from pypwru.errors import UsageError
 from pypwru.kernel.netfilter import REJECT
 
@@ -62,163 +63,12 @@ STDOUT = Path("-")
 _PCAP_SUFFIXES = (".pcap", ".pcapng")
 
 
-class _Fields(NamedTuple):
-    pcap_filter: str
-    filter_func: str
-    kmods: tuple[str, ...]
-    all_kmods: bool
-    priority: int
-    category: tuple[str, ...]
-    functions: Path | None
-    list_functions: bool
-    function_list: Path | None
-    backend: Backend | None
-    filter_kprobe_batch: int
-    kernel_btf: Path | None
-    filter_netns: str
-    filter_ifname: str
-    filter_mark: MarkFilter
-    filter_tunnel_pcap_l2: str
-    filter_tunnel_pcap_l3: str
-    filter_skb_expr: str
-    filter_xdp_expr: str
-    filter_nft_verdict: tuple[str, ...]
-    filter_nft_table: tuple[str, ...]
-    filter_nft_chain: tuple[str, ...]
-    filter_nft_handle: int
-    filter_nft_text: str
-    drops: bool
-    sample_rate: int
-    sample_flow: int
-    rate_limit: int
-    max_hits: int
-    filter_track_skb: bool
-    filter_track_skb_by_stackid: bool
-    filter_non_skb_funcs: tuple[str, ...]
-    filter_track_bpf_helpers: bool
-    filter_trace_tc: bool
-    filter_trace_xdp: bool
-    output_file_max_size: int
-    output_file_max_backups: int
-    output_file_max_age: int
-    output_file_compress: bool
-    output_json: bool
-    output_journey: bool
-    output_limit_lines: int
-    output_file: Path | None
-    output_text: bool
-    output_pcap: Path | None
-    pcap_when: tuple[str, ...]
-    pcap_snaplen: int
-    pcap_max_size: int
-    pcap_max_files: int
-    stats: bool
-    stats_interval: int
-    stats_file: Path | None
-    top: bool
-    ready_file: Path | None
-    output_meta: bool
-    output_tuple: bool
-    output_tcp_flags: bool
-    timestamp: Timestamp
-    output_netns_names: bool
-    netns_names_max_length: int
-    output_skb_cb: bool
-    output_caller: bool
-    output_tunnel: bool
-    output_nft: NftOutput
-    output_ct: bool
-    output_stack: bool
-    output_skb: bool
-    output_skb_shared_info: bool
-    output_skb_metadata: tuple[str, ...]
-    output_xdp_metadata: tuple[str, ...]
-    output_bpfmap: bool
-    set_percpu_buf: int
-    buffer_size: int
-    debug: bool
-    packets: bool = False
-
-
-class Config(_Fields):
-    """The configuration of one run. Immutable; checked against RULES when it is made.
-
-    Args:
-        pcap_filter: the positional words joined with one space; empty matches every packet.
-        filter_func: RE2 pattern of whole function names; empty matches every name.
-        kmods: modules whose functions are traced as well.
-        all_kmods: trace functions of every module that has BTF, regardless of ``kmods``.
-        priority: trace functions of this priority and of lower numbers, 0 to 3.
-        category: trace only functions of these categories; empty for all.
-        functions: file with the only functions to trace; None for no such list.
-        list_functions: print the functions that would be traced, instead of tracing.
-        function_list: file for their names, instead of tracing; ``-`` is standard output.
-        backend: None selects the first that the kernel supports.
-        filter_kprobe_batch: accepted for compatibility with pwru; ignored.
-        kernel_btf: file with BTF, used instead of the running kernel's.
-        filter_netns: ``/path``, ``inode:N`` or a name of ``ip netns``; empty for all namespaces.
-        filter_ifname: device in that namespace, else in the current one; empty for all.
-        filter_mark: criterion on skb->mark.
-        filter_tunnel_pcap_l2, filter_tunnel_pcap_l3: pcap filters of the inner packet, from its
-            Ethernet header and from its IP header; empty matches every packet.
-        filter_skb_expr, filter_xdp_expr: C expressions over ``struct sk_buff`` and ``struct
-            xdp_buff``; empty matches every packet.
-        filter_nft_verdict, filter_nft_table, filter_nft_chain: trace only packets for which one
-            nft event (rule or policy) has one of these verdicts, tables and chains; empty for any.
-        filter_nft_handle: handle of the rule of that event; 0 for any.
-        filter_nft_text: RE2 pattern found in the text of that rule; empty for any.
-        drops: trace only packets that are dropped in the end.
-        sample_rate, sample_flow: trace one of N matching packets, or flows; 1 for all.
-        rate_limit, max_hits: maximum events per second, in total and per function; 0 for no limit.
-        filter_track_skb: keep tracing a packet that matched once, even if it is changed or copied.
-        filter_track_skb_by_stackid: trace functions that are called while a matching packet is
-            handled.
-        filter_non_skb_funcs: functions without a packet argument to trace in such calls.
-        filter_track_bpf_helpers: trace the helpers that BPF programs call in such calls.
-        filter_trace_tc, filter_trace_xdp: trace BPF programs of these types.
-        output_file_max_size: MB (2**20 bytes) of an output file before it is rotated.
-        output_file_max_backups: maximum number of rotated files; 0 for no limit.
-        output_file_max_age: days to keep rotated files; 0 for no limit.
-        output_file_compress: compress rotated files with gzip.
-        output_json: print JSON objects instead of lines of text.
-        output_journey: print packet by packet instead of event by event.
-        output_limit_lines: events after which the run ends; 0 for no limit.
-        output_file: append to this file; None for standard output.
-        output_text: print events; False if only --output-pcap is to be written.
-        output_pcap: file for captured packets; ``-`` is standard output, None for no capture.
-        pcap_when: events at which a packet is captured: ``first``, ``last``, ``drop``, ``every``,
-            or names of functions.
-        pcap_snaplen: maximum bytes captured of a packet.
-        pcap_max_size: MB (2**20 bytes) of that file before it is rotated; 0 for never.
-        pcap_max_files: maximum number of these files, with the current one; 0 for no limit.
-        stats: print statistics; events are then printed only if an output option is given.
-        stats_interval: seconds between statistics; 0 for statistics only at the end.
-        stats_file: file for statistics in JSON; None prints them as text on standard error.
-        top: show statistics in a live table instead of printing events.
-        ready_file: created when everything is attached.
-        output_meta: print the columns NETNS to LEN.
-        output_tuple: print the column TUPLE.
-        output_tcp_flags: print TCP flags in the column TUPLE.
-        timestamp: the kind of time that is printed.
-        output_netns_names: print the column NETNS NAME.
-        netns_names_max_length: characters of a name in that column, at least 10.
-        output_skb_cb: print the column __sk_buff->cb[].
-        output_caller, output_tunnel: print the columns CALLER and TUNNEL.
-        output_nft: what is printed of nftables verdicts and events.
-        output_ct: print the column CT (conntrack).
-        output_stack: print the kernel stack after each line.
-        output_skb, output_skb_shared_info: print these structs as text after each line.
-        output_skb_metadata, output_xdp_metadata: members to print, such as ``skb->mark``.
-        output_bpfmap: print the arguments of functions on BPF maps.
-        set_percpu_buf: bytes for the text of each struct.
-        buffer_size: bytes of the ring buffer, a power of two, at least 4096.
-        debug: log more, and print an error's ``detail``.
-        packets: capture the packet at every event, for the Python API; there is no such flag.
-    """
+class Config(ConfigFields):
+    """The configuration of one run. Immutable; checked against RULES when it is made."""
 
     __slots__ = ()
 
-    if not TYPE_CHECKING:  # type checkers see the constructor of _Fields
+    if not TYPE_CHECKING:  # type checkers see the constructor of ConfigFields
 
         def __new__(cls, *values: Any, **named: Any) -> Config:
             """Make a Config; raise UsageError if its flags contradict each other."""

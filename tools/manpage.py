@@ -1,23 +1,19 @@
-"""Generate the man page and the completions from the flag table.
+"""Make the man page from the flag table and ``tools/chapters``.
 
-``python -m tools.manpage WHAT`` prints them on standard output; WHAT is ``man``, ``bash`` or
-``zsh``. ``make man completions`` stores them in ``man/`` and ``completions/``, and a test fails
-when these are stale. The argparse parser made here is for argparse-manpage alone: command lines
-are parsed by ``cli.flags.parse``.
+The argparse parser made here is for argparse-manpage alone: command lines are parsed by
+``cli.flags.parse``.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-import sys
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from pypwru import __version__
 from pypwru.cli.flags import FLAGS, Flag, Group
 from tools.chapters import CHAPTERS, DESCRIPTION, SUMMARY
-from tools.completion import SHELLS, completion_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -116,16 +112,3 @@ def _format_text(text: str) -> str:
 def _escape_roff(text: str) -> str:
     # A line that begins with a dot is a request to roff: \& (zero width) before it prevents that.
     return (r"\&" if text.startswith(".") else "") + text.translate(_ROFF_ESCAPES)
-
-
-def main(argv: Sequence[str]) -> int:
-    """Print the document that ``argv`` names; return the exit status, 2 for a usage error."""
-    if len(argv) != 1 or argv[0] not in {"man", *SHELLS}:
-        print("usage: python -m tools.manpage man|bash|zsh", file=sys.stderr)
-        return 2
-    sys.stdout.write(man_page() if argv[0] == "man" else completion_script(argv[0]))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,22 +1,19 @@
-"""Make the tables of options in docs/: ``python -m tools.option_tables FILE...``.
+"""Make the tables of options in docs/.
 
 A page marks each generated part by two lines, ``<!-- NAME -->`` and ``<!-- end of NAME -->``; the
 text between them is replaced. NAME is ``options``, a table for each group of flags, or
-``extensions``, the list of the flags that pwru lacks. ``make docs`` keeps docs/ up to date, and a
-unit test fails when a page is stale.
+``extensions``, the list of the flags that pwru lacks.
 """
 
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pypwru.cli.flags import FLAGS, Flag, Group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
 WIDTH = 100  # characters of a line of prose
 # What is set as code: a quoted example, an option, a word that Markdown would read as markup.
@@ -80,22 +77,3 @@ def _row(flag: Flag) -> str:
 def _markdown(text: str) -> str:
     """Return a flag's help as the text of a cell."""
     return _CODE.sub(lambda match: f"`{match[0]}`", text).replace("|", r"\|")
-
-
-def main(argv: Sequence[str]) -> int:
-    """Rewrite the generated parts of the pages that ``argv`` names; 2 when one has none."""
-    if not argv:
-        print("usage: python -m tools.option_tables FILE...", file=sys.stderr)
-        return 2
-    for name in argv:
-        page = Path(name)
-        try:
-            page.write_text(render(page.read_text(encoding="utf-8")), encoding="utf-8")
-        except (OSError, ValueError) as error:
-            print(f"{name}: {error}", file=sys.stderr)
-            return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

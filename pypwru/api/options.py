@@ -11,129 +11,19 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from pypwru.cli.flag_types import MARK, STRINGS
-from pypwru.cli.flags import FLAGS, Flag, InfoRequest, parse_value
-from pypwru.config import Backend, Config, NftOutput
+from pypwru.cli.flags import FLAGS, InfoRequest, parse_value
+from pypwru.config import Config
 from pypwru.errors import UsageError
 from pypwru.go_values import go_quote
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    Words: TypeAlias = "str | Iterable[str]"
-    """Names, or a single string with names separated by commas."""
-    File: TypeAlias = "str | os.PathLike[str]"
-
-
-class TraceOptions(TypedDict, total=False):
-    """The keywords of ``trace``. pypwru(1) describes the flag of the same name."""
-
-    filter_func: str
-    kmods: Words
-    all_kmods: bool
-    priority: int
-    category: Words
-    functions: File | None
-    """File with one name per line, or JSON of --list-functions."""
-    backend: Backend | str | None
-    kernel_btf: File | None
-    filter_netns: str
-    filter_ifname: str
-    filter_mark: int | str | tuple[int, int]
-    """Value, or (value, mask)."""
-    filter_tunnel_pcap_l2: str
-    filter_tunnel_pcap_l3: str
-    filter_skb_expr: str
-    filter_xdp_expr: str
-    filter_nft_verdict: Words
-    filter_nft_table: Words
-    filter_nft_chain: Words
-    filter_nft_handle: int
-    filter_nft_text: str
-    drops: bool
-    """Yield only packets that are dropped in the end, each once that is known."""
-    sample_rate: int
-    sample_flow: int
-    rate_limit: int
-    """Maximum events per second; 0 for no limit."""
-    max_hits: int | str
-    """Maximum events per second of each function; 0 for no limit."""
-    filter_track_skb: bool
-    filter_track_skb_by_stackid: bool
-    filter_non_skb_funcs: Words
-    filter_track_bpf_helpers: bool
-    filter_trace_tc: bool
-    filter_trace_xdp: bool
-    output_skb_cb: bool
-    output_tunnel: bool
-    output_caller: bool
-    output_nft: NftOutput | bool | str
-    """False disables nft events and verdicts; with any other value events have the rules' text."""
-    output_ct: bool
-    output_skb_metadata: Words
-    output_xdp_metadata: Words
-    output_stack: bool
-    output_skb: bool
-    output_skb_shared_info: bool
-    set_percpu_buf: int
-    output_bpfmap: bool
-    output_limit_lines: int
-    """Events after which the trace ends; 0 for no limit."""
-    pcap_snaplen: int
-    """Maximum bytes captured of a packet."""
-    buffer_size: int | str
-    debug: bool
-    """Log more."""
-
-
-def _make_docstring() -> str:
-    """Return a docstring with the type of each keyword and the help text of its flag."""
-    help_texts = {flag.field: flag.help for flag in FLAGS}
-    types = TraceOptions.__annotations__.items()
-    rows = [f"    {name} ({kind.__forward_arg__}): {help_texts[name]}" for name, kind in types]
-    return "\n".join(["The keywords of ``trace``.", "", "Args:", *rows])
-
-
-TraceOptions.__doc__ = _make_docstring()  # help(pypwru.TraceOptions)
-
-
-_TEXT_OUTPUT = "it changes the lines of text: events have all fields"
-_FILE_OUTPUT = "it writes a file, which a script does itself"
-
-_LISTING_ONLY = "it traces nothing"
-_STATISTICS_OFF = "a script collects statistics itself"
+    from pypwru.cli.flags import Flag
 
 COMMAND_LINE_ONLY: Mapping[str, str] = {
-    "filter_kprobe_batch": "it does nothing",
-    "output_json": _TEXT_OUTPUT,
-    "timestamp": "events have time_ns and wall_ns",
-    "output_meta": _TEXT_OUTPUT,
-    "output_netns_names": _TEXT_OUTPUT,
-    "netns_names_max_length": _TEXT_OUTPUT,
-    "output_tuple": _TEXT_OUTPUT,
-    "output_tcp_flags": _TEXT_OUTPUT,
-    "output_text": _TEXT_OUTPUT,
-    "output_file": _FILE_OUTPUT,
-    "output_file_max_size": _FILE_OUTPUT,
-    "output_file_max_backups": _FILE_OUTPUT,
-    "output_file_max_age": _FILE_OUTPUT,
-    "output_file_compress": _FILE_OUTPUT,
-    "output_pcap": "packets=True gives each event its packet",
-    "pcap_when": "packets=True gives each event its packet",
-    "pcap_max_size": _FILE_OUTPUT,
-    "pcap_max_files": _FILE_OUTPUT,
-    "list_functions": _LISTING_ONLY,
-    "function_list": _LISTING_ONLY,
-    "output_journey": "a script groups events itself, by their packet_id",
-    "stats": _STATISTICS_OFF,
-    "stats_interval": _STATISTICS_OFF,
-    "stats_file": _STATISTICS_OFF,
-    "top": _STATISTICS_OFF,
-    "ready_file": "trace() returns once everything is attached",
-    "help": "see help(pypwru.trace)",
-    "version": "see pypwru.__version__",
+    flag.field: flag.no_keyword for flag in FLAGS if flag.no_keyword
 }
 """Flag that scripts can't set -> why."""
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from pypwru.api.options import TraceOptions
+    from pypwru.api.trace_options import TraceOptions
     from pypwru.config import Config
 
 

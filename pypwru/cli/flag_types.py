@@ -33,11 +33,15 @@ class FlagType(NamedTuple):
     Args:
         type_name: pflag's name of the type, after the flag in ``--help``; empty for a boolean.
         parse: parse the text; raises ValueError if it is invalid.
+        python: what it parses to, as an annotation of Config.
+        keyword: what a script may give, as an annotation of TraceOptions; empty for ``python``.
         choices: the valid values, if they are a fixed set; else empty.
     """
 
     type_name: str
     parse: Callable[[str], object]
+    python: str
+    keyword: str = ""
     choices: tuple[str, ...] = ()
 
 
@@ -50,7 +54,8 @@ def choice(enum: type[Enum]) -> FlagType:
             raise ValueError(f"must be one of {', '.join(names)}")
         return enum(text)
 
-    return FlagType("string", parse, names)
+    name = enum.__name__
+    return FlagType("string", parse, name, f"{name} | str", names)
 
 
 def bool_or_choice(enum: type[Enum]) -> FlagType:
@@ -68,7 +73,8 @@ def bool_or_choice(enum: type[Enum]) -> FlagType:
         except ValueError:
             return choice_type.parse(text)
 
-    return FlagType("", parse, choice_type.choices)
+    name = enum.__name__
+    return FlagType("", parse, name, f"{name} | bool | str", choice_type.choices)
 
 
 def unsigned(
@@ -86,12 +92,14 @@ def unsigned(
     def parse(text: str) -> int:
         return max(_check_range(parse_uint(text, bits), minimum, maximum), clamp_to)
 
-    return FlagType("uint" if bits == 64 else f"uint{bits}", parse)
+    return FlagType("uint" if bits == 64 else f"uint{bits}", parse, "int")
 
 
 def signed(minimum: int) -> FlagType:
     """Return the type of a Go ``int`` that is at least ``minimum``."""
-    return FlagType("int", lambda text: _check_range(parse_int(text, 64), minimum, _MAX_UINT64))
+    return FlagType(
+        "int", lambda text: _check_range(parse_int(text, 64), minimum, _MAX_UINT64), "int"
+    )
 
 
 def _check_range(value: int, minimum: int, maximum: int) -> int:
@@ -196,15 +204,16 @@ def _parse_regex(text: str) -> str:
     return text
 
 
-BOOL = FlagType("", parse_bool)
-STRING = FlagType("string", str)
-STRINGS = FlagType("strings", parse_csv)
-PATH = FlagType("string", lambda text: Path(text) if text else None)
-NFT_VERDICTS = FlagType("strings", _parse_verdicts)
-NFT_TABLES = FlagType("strings", _parse_tables)
-CAPTURE_POINTS = FlagType("strings", _parse_capture_points)
-NFT_CHAINS = FlagType("strings", _parse_chains)
-REGEX = FlagType("string", _parse_regex)
-RATE = FlagType("uint32", _parse_rate)
-RING_SIZE = FlagType("size", _parse_ring_size)
-MARK = FlagType("mark[/mask]", _parse_mark)
+_TUPLE, _WORDS = "tuple[str, ...]", "Words"
+BOOL = FlagType("", parse_bool, "bool")
+STRING = FlagType("string", str, "str")
+STRINGS = FlagType("strings", parse_csv, _TUPLE, _WORDS)
+PATH = FlagType("string", lambda text: Path(text) if text else None, "Path | None", "File | None")
+NFT_VERDICTS = FlagType("strings", _parse_verdicts, _TUPLE, _WORDS)
+NFT_TABLES = FlagType("strings", _parse_tables, _TUPLE, _WORDS)
+CAPTURE_POINTS = FlagType("strings", _parse_capture_points, _TUPLE, _WORDS)
+NFT_CHAINS = FlagType("strings", _parse_chains, _TUPLE, _WORDS)
+REGEX = FlagType("string", _parse_regex, "str")
+RATE = FlagType("uint32", _parse_rate, "int", "int | str")
+RING_SIZE = FlagType("size", _parse_ring_size, "int", "int | str")
+MARK = FlagType("mark[/mask]", _parse_mark, "MarkFilter", "int | str | tuple[int, int]")

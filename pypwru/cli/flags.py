@@ -3,7 +3,8 @@
 ``parse`` (pure) follows spf13/pflag, the parser of pwru: flags may stand anywhere among the words
 of the filter, ``--`` ends them, a boolean takes its value only after ``=``, a list is one CSV
 record and is extended by each occurrence. Errors have pflag's wording. ``usage`` has pflag's
-layout; the man page and the completions (``tools/manpage.py``) are generated from the same rows.
+layout. ``make generate`` makes from the same rows the fields of Config, the keywords of the Python
+API, the man page, the completions and the tables of docs/ (``tools/generate.py``).
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class Flag(NamedTuple):
         extension: pwru has no such flag.
         requires: name of the flag without which this one has no effect, checked for pypwru's own
             flags; empty for none.
+        no_keyword: why a script can't set it; empty for a keyword of the Python API.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Flag(NamedTuple):
     hidden: bool = False
     extension: bool = False
     requires: str = ""
+    no_keyword: str = ""
 
     @property
     def field(self) -> str:
@@ -97,6 +100,13 @@ class Flag(NamedTuple):
         return f"-{self.short}, --{self.name}" if self.short else f"--{self.name}"
 
 
+# Values of no_keyword.
+_TEXT = "it changes the lines of text: events have all fields"
+_FILE = "it writes a file, which a script does itself"
+_PACKETS = "packets=True gives each event its packet"
+_LISTING = "it traces nothing"
+_STATISTICS = "a script collects statistics itself"
+
 # fmt: off
 # ruff: noqa: E501 -- a table with one row per flag, as long as its help text
 FLAGS: tuple[Flag, ...] = (
@@ -106,10 +116,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag("priority", unsigned(0, 3), "3", Group.FUNCTIONS, "trace functions up to this priority: 0 the most informative few, 3 all", metavar="0..3", extension=True),
     Flag("category", STRINGS, "", Group.FUNCTIONS, "trace only functions of these categories, comma-separated", metavar="names", extension=True),
     Flag("functions", PATH, "", Group.FUNCTIONS, "trace only the functions of this list: one name per line, or JSON of --list-functions", metavar="file", extension=True),
-    Flag("list-functions", BOOL, "false", Group.FUNCTIONS, "print the functions that would be traced, and exit; as a JSON object with --output-json", extension=True),
-    Flag("function-list", PATH, "", Group.FUNCTIONS, "write the names of the functions that would be traced to this file, one per line, and exit; - for standard output", metavar="file", extension=True),
+    Flag("list-functions", BOOL, "false", Group.FUNCTIONS, "print the functions that would be traced, and exit; as a JSON object with --output-json", extension=True, no_keyword=_LISTING),
+    Flag("function-list", PATH, "", Group.FUNCTIONS, "write the names of the functions that would be traced to this file, one per line, and exit; - for standard output", metavar="file", extension=True, no_keyword=_LISTING),
     Flag("backend", choice(Backend), "", Group.FUNCTIONS, f"how to attach: {', '.join(b.value for b in Backend)}; by default the first that the kernel supports", metavar="word"),
-    Flag("filter-kprobe-batch", unsigned(minimum=1), "10", Group.FUNCTIONS, "accepted for compatibility with pwru, and ignored: pypwru attaches all kprobes together", metavar="number"),
+    Flag("filter-kprobe-batch", unsigned(minimum=1), "10", Group.FUNCTIONS, "accepted for compatibility with pwru, and ignored: pypwru attaches all kprobes together", metavar="number", no_keyword="it does nothing"),
     Flag("kernel-btf", PATH, "", Group.FUNCTIONS, "read the kernel's types from this file: raw BTF, ELF, or a vmlinuz", metavar="file"),
     Flag("filter-netns", STRING, "", Group.PACKETS, "trace only packets of this network namespace: /path, inode:N, or a name of ip netns", metavar="namespace"),
     Flag("filter-ifname", STRING, "", Group.PACKETS, "trace only packets on this interface of --filter-netns, else of the current namespace", metavar="interface"),
@@ -134,14 +144,14 @@ FLAGS: tuple[Flag, ...] = (
     Flag("filter-track-bpf-helpers", BOOL, "false", Group.TRACKING, "also trace the helpers that BPF programs call while they handle a matching packet"),
     Flag("filter-trace-tc", BOOL, "false", Group.TRACKING, "also trace TC BPF programs"),
     Flag("filter-trace-xdp", BOOL, "false", Group.TRACKING, "also trace XDP BPF programs"),
-    Flag("output-json", BOOL, "false", Group.OUTPUT, "print one JSON object per event"),
-    Flag("timestamp", choice(Timestamp), "none", Group.OUTPUT, f"print a time: {', '.join(t.value for t in Timestamp)}", metavar="word"),
-    Flag("output-meta", BOOL, "true", Group.OUTPUT, "print the columns NETNS, MARK, IFACE, PROTO, MTU and LEN"),
-    Flag("output-netns-names", BOOL, "false", Group.OUTPUT, "print the column NETNS NAME"),
-    Flag("netns-names-max-length", unsigned(bits=8, clamp_to=10), "16", Group.OUTPUT, "characters of a name in the column NETNS NAME, at least 10", metavar="number"),
+    Flag("output-json", BOOL, "false", Group.OUTPUT, "print one JSON object per event", no_keyword=_TEXT),
+    Flag("timestamp", choice(Timestamp), "none", Group.OUTPUT, f"print a time: {', '.join(t.value for t in Timestamp)}", metavar="word", no_keyword="events have time_ns and wall_ns"),
+    Flag("output-meta", BOOL, "true", Group.OUTPUT, "print the columns NETNS, MARK, IFACE, PROTO, MTU and LEN", no_keyword=_TEXT),
+    Flag("output-netns-names", BOOL, "false", Group.OUTPUT, "print the column NETNS NAME", no_keyword=_TEXT),
+    Flag("netns-names-max-length", unsigned(bits=8, clamp_to=10), "16", Group.OUTPUT, "characters of a name in the column NETNS NAME, at least 10", metavar="number", no_keyword=_TEXT),
     Flag("output-skb-cb", BOOL, "false", Group.OUTPUT, "print the column __sk_buff->cb[]"),
-    Flag("output-tuple", BOOL, "true", Group.OUTPUT, "print the column TUPLE: addresses, ports and protocol"),
-    Flag("output-tcp-flags", BOOL, "false", Group.OUTPUT, "print TCP flags in the column TUPLE"),
+    Flag("output-tuple", BOOL, "true", Group.OUTPUT, "print the column TUPLE: addresses, ports and protocol", no_keyword=_TEXT),
+    Flag("output-tcp-flags", BOOL, "false", Group.OUTPUT, "print TCP flags in the column TUPLE", no_keyword=_TEXT),
     Flag("output-tunnel", BOOL, "false", Group.OUTPUT, "print the column TUNNEL: addresses, ports and protocol of the inner packet"),
     Flag("output-caller", BOOL, "false", Group.OUTPUT, "print the column CALLER"),
     Flag("output-nft", bool_or_choice(NftOutput), "true", Group.OUTPUT, "print nftables events, and the columns NFT-CHAIN and NFT-RULE with the rule of the last verdict; =text adds its text, =hook its hook and priority, =false disables all", extension=True),
@@ -154,27 +164,27 @@ FLAGS: tuple[Flag, ...] = (
     Flag("set-percpu-buf", unsigned(minimum=64, bits=32), "4096", Group.OUTPUT, "bytes for each text of --output-skb and --output-skb-shared-info", metavar="bytes"),
     Flag("output-bpfmap", BOOL, "false", Group.OUTPUT, "print map, key and value when a function traced by --filter-track-bpf-helpers or --filter-non-skb-funcs uses a BPF map"),
     Flag("output-limit-lines", unsigned(), "0", Group.OUTPUT, "exit after this many events; 0 for no limit", metavar="number"),
-    Flag("output-journey", BOOL, "false", Group.OUTPUT, "print packet by packet, each once it is freed: its path, the time that each step took, and the outcome", extension=True),
-    Flag("output-file", PATH, "", Group.FILE, "append to this file instead of standard output", metavar="file"),
-    Flag("output-file-max-size", signed(0), "100", Group.FILE, "MB of the output file before it is rotated; 0 for 100", metavar="MB"),
-    Flag("output-file-max-backups", signed(0), "0", Group.FILE, "rotated files to keep; 0 for all", metavar="number"),
-    Flag("output-file-max-age", signed(0), "0", Group.FILE, "days to keep rotated files; 0 for no limit", metavar="days"),
-    Flag("output-file-compress", BOOL, "false", Group.FILE, "compress rotated files with gzip"),
-    Flag("output-pcap", PATH, "", Group.PCAP, "write packets to this file: .pcapng, .pcap, or - for pcapng on standard output, while text goes to standard error", metavar="file", extension=True),
-    Flag("pcap-when", CAPTURE_POINTS, "first", Group.PCAP, "at which events to write a packet: first, last, drop, every, or names of functions", metavar="words", extension=True, requires="output-pcap"),
+    Flag("output-journey", BOOL, "false", Group.OUTPUT, "print packet by packet, each once it is freed: its path, the time that each step took, and the outcome", extension=True, no_keyword="a script groups events itself, by their packet_id"),
+    Flag("output-file", PATH, "", Group.FILE, "append to this file instead of standard output", metavar="file", no_keyword=_FILE),
+    Flag("output-file-max-size", signed(0), "100", Group.FILE, "MB of the output file before it is rotated; 0 for 100", metavar="MB", no_keyword=_FILE),
+    Flag("output-file-max-backups", signed(0), "0", Group.FILE, "rotated files to keep; 0 for all", metavar="number", no_keyword=_FILE),
+    Flag("output-file-max-age", signed(0), "0", Group.FILE, "days to keep rotated files; 0 for no limit", metavar="days", no_keyword=_FILE),
+    Flag("output-file-compress", BOOL, "false", Group.FILE, "compress rotated files with gzip", no_keyword=_FILE),
+    Flag("output-pcap", PATH, "", Group.PCAP, "write packets to this file: .pcapng, .pcap, or - for pcapng on standard output, while text goes to standard error", metavar="file", extension=True, no_keyword=_PACKETS),
+    Flag("pcap-when", CAPTURE_POINTS, "first", Group.PCAP, "at which events to write a packet: first, last, drop, every, or names of functions", metavar="words", extension=True, requires="output-pcap", no_keyword=_PACKETS),
     Flag("pcap-snaplen", unsigned(1, 1 << 18), "65535", Group.PCAP, "maximum bytes to write of a packet", metavar="bytes", extension=True, requires="output-pcap"),
-    Flag("pcap-max-size", unsigned(), "0", Group.PCAP, "MB of the capture file before it is rotated; 0 for never", metavar="MB", extension=True, requires="output-pcap"),
-    Flag("pcap-max-files", unsigned(), "0", Group.PCAP, "capture files to keep, including the current one; 0 for all", metavar="number", extension=True, requires="output-pcap"),
-    Flag("output-text", BOOL, "true", Group.PCAP, "print events; =false if --output-pcap is the only output", extension=True),
-    Flag("stats", BOOL, "false", Group.STATISTICS, "print statistics instead of events; with --output-json, --output-journey or --output-file both", extension=True),
-    Flag("stats-interval", unsigned(bits=32), "0", Group.STATISTICS, "seconds between statistics; 0 for statistics only at the end", metavar="seconds", extension=True),
-    Flag("stats-file", PATH, "", Group.STATISTICS, "write statistics to this file as JSON; each replaces the previous one", metavar="file", extension=True),
-    Flag("top", BOOL, "false", Group.STATISTICS, "show statistics in a live table on the terminal; h lists the keys", extension=True),
+    Flag("pcap-max-size", unsigned(), "0", Group.PCAP, "MB of the capture file before it is rotated; 0 for never", metavar="MB", extension=True, requires="output-pcap", no_keyword=_FILE),
+    Flag("pcap-max-files", unsigned(), "0", Group.PCAP, "capture files to keep, including the current one; 0 for all", metavar="number", extension=True, requires="output-pcap", no_keyword=_FILE),
+    Flag("output-text", BOOL, "true", Group.PCAP, "print events; =false if --output-pcap is the only output", extension=True, no_keyword=_TEXT),
+    Flag("stats", BOOL, "false", Group.STATISTICS, "print statistics instead of events; with --output-json, --output-journey or --output-file both", extension=True, no_keyword=_STATISTICS),
+    Flag("stats-interval", unsigned(bits=32), "0", Group.STATISTICS, "seconds between statistics; 0 for statistics only at the end", metavar="seconds", extension=True, no_keyword=_STATISTICS),
+    Flag("stats-file", PATH, "", Group.STATISTICS, "write statistics to this file as JSON; each replaces the previous one", metavar="file", extension=True, no_keyword=_STATISTICS),
+    Flag("top", BOOL, "false", Group.STATISTICS, "show statistics in a live table on the terminal; h lists the keys", extension=True, no_keyword=_STATISTICS),
     Flag("buffer-size", RING_SIZE, "16M", Group.RUN, "bytes of the ring buffer, a power of two; k, M or G may follow", extension=True),
-    Flag("ready-file", PATH, "", Group.RUN, "create this file once everything is attached", metavar="file", hidden=True),
+    Flag("ready-file", PATH, "", Group.RUN, "create this file once everything is attached", metavar="file", hidden=True, no_keyword="trace() returns once everything is attached"),
     Flag("debug", BOOL, "false", Group.RUN, "log more, with the kernel's full error messages; keep generated code in a new folder"),
-    Flag("help", BOOL, "false", Group.ABOUT, "print this message and exit", short="h"),
-    Flag("version", BOOL, "false", Group.ABOUT, "print the version and exit"),
+    Flag("help", BOOL, "false", Group.ABOUT, "print this message and exit", short="h", no_keyword="see help(pypwru.trace)"),
+    Flag("version", BOOL, "false", Group.ABOUT, "print the version and exit", no_keyword="see pypwru.__version__"),
 )
 # fmt: on
 

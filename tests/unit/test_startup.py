@@ -17,6 +17,7 @@ FLAG_TABLE = {
     "pypwru.__main__",
     "pypwru.cli",
     "pypwru.config",
+    "pypwru.config_fields",
     "pypwru.errors",
     "pypwru.go_values",
     "pypwru.kernel",

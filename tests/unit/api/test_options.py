@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pypwru.api.options import COMMAND_LINE_ONLY, TraceOptions, flags_to_keywords, make_config
+from pypwru.api.options import COMMAND_LINE_ONLY, flags_to_keywords, make_config
+from pypwru.api.trace_options import TraceOptions
 from pypwru.cli.flags import FLAGS, parse
 from pypwru.config import Backend, Config, MarkFilter, NftOutput
 from pypwru.errors import UsageError

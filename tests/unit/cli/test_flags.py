@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pypwru.config
 from pypwru.cli.flags import FLAGS, Group, InfoRequest, parse, usage
 from pypwru.config import Backend, Config, MarkFilter, NftOutput, Timestamp
 from pypwru.errors import UsageError
@@ -111,7 +112,7 @@ def test_every_flag_is_a_config_field() -> None:
     informational = {request.value for request in InfoRequest}
     fields = {*Config._fields} - {"pcap_filter", "packets"}
     assert {flag.field for flag in FLAGS} - informational == fields
-    defaults, hints = config(), typing.get_type_hints(Config)
+    defaults, hints = config(), typing.get_type_hints(Config, vars(pypwru.config))
     for name in fields:
         kinds = typing.get_args(hints[name]) or (hints[name],)
         if typing.get_origin(hints[name]) is tuple:

@@ -1,4 +1,4 @@
-"""The man page and the completions in the tree are those generated from the flag table."""
+"""The man page: every flag, valid examples, no warning of mandoc."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import time
 
 import pytest
@@ -22,8 +21,7 @@ from tests.support.need import need
 from tests.support.paths import TREE
 from tools import manpage
 from tools.chapters import CHAPTERS
-from tools.completion import completion_script
-from tools.manpage import argument_parser, main, man_page
+from tools.manpage import argument_parser, man_page
 
 VISIBLE = [flag for flag in FLAGS if not flag.hidden]
 EXAMPLES = [
@@ -37,17 +35,6 @@ EXAMPLES = [
 def generators() -> None:
     for module in ("argparse_manpage", "shtab"):
         need(importlib.util.find_spec(module), f"{module}, of the extra 'test'")
-
-
-def test_man_page_is_current() -> None:
-    assert (TREE / "man" / "pypwru.1").read_text() == man_page(), "stale: run `make man`"
-
-
-@pytest.mark.parametrize(("shell", "name"), [("bash", "pypwru.bash"), ("zsh", "_pypwru")])
-def test_completions_are_current(shell: str, name: str) -> None:
-    assert (TREE / "completions" / name).read_text() == completion_script(shell), (
-        "stale: run `make completions`"
-    )
 
 
 def test_man_page_is_reproducible(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,20 +71,6 @@ def test_groff_has_no_warning() -> None:
 def test_manual_parser_has_every_flag() -> None:
     options = argument_parser()._option_string_actions
     assert {f"--{flag.name}" for flag in VISIBLE} | {"-h"} == set(options)
-
-
-def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["man"]) == 0
-    assert capsys.readouterr().out == man_page()
-    assert main(["fish"]) == 2
-    run = subprocess.run(
-        [sys.executable, "-m", "tools.manpage", "zsh"],
-        capture_output=True,
-        text=True,
-        cwd=TREE,
-        env={**os.environ, "PYTHONPATH": str(TREE)},
-    )
-    assert run.stdout == completion_script("zsh")
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
