@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools.completion import completion_script
+from tools.docs_tables import render
+from tools.event_fields import schema
 from tools.flag_fields import config_fields, trace_options
 from tools.manpage import man_page
-from tools.option_tables import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,10 +25,11 @@ def _page(name: str) -> str:
     return render((TREE / name).read_text(encoding="utf-8"))
 
 
-_PAGES = ("docs/options.md", "docs/differences-from-pwru.md")
+_PAGES = ("docs/options.md", "docs/output.md", "docs/differences-from-pwru.md")
 FILES: Mapping[str, Callable[[], str]] = {
     "pypwru/config_fields.py": config_fields,
     "pypwru/api/trace_options.py": trace_options,
+    "pypwru/data/event.schema.json": schema,
     "man/pypwru.1": man_page,
     "completions/pypwru.bash": partial(completion_script, "bash"),
     "completions/_pypwru": partial(completion_script, "zsh"),

@@ -18,6 +18,7 @@ from pypwru.names.event_names import NameResolver, name_and_reason
 from pypwru.nft import render as nft_render
 from pypwru.output import tuples
 from pypwru.output.columns import Column, process_path
+from pypwru.output.fields import FIELDS
 from pypwru.output.printer import Printer
 from pypwru.output.text import TextFormatter as Lines
 
@@ -28,21 +29,6 @@ if TYPE_CHECKING:
     from pypwru.wire.layout import RecordLayout
     from pypwru.wire.record import RawRecord
 
-# Columns of options that are appended to a line; a journey has those of other columns elsewhere.
-_EXTRA_COLUMNS = frozenset(
-    [
-        "caller_func",
-        "cb",
-        "ct",
-        "skb_members",
-        "xdp_members",
-        "stack",
-        "skb_metadata",
-        "skb_shared_info",
-        "tunnel_tuple",
-        "bpfmap",
-    ]
-)
 _FUNCTION_WIDTH = 46  # characters
 _TIME_WIDTH = 13
 _CONTINUATION = "\n" + " " * (2 + _TIME_WIDTH)
@@ -64,7 +50,7 @@ class JourneyText:
 
     Args:
         layout: the layout of records, as of StepDecoder.
-        columns: the columns of the run; those of ``_EXTRA_COLUMNS`` are appended to lines.
+        columns: the columns of the run; those with ``in_journey_lines`` are appended to lines.
         names: the name resolver.
         has_tcp_flags: whether the header has the TCP flags, and their changes are described.
         nft_output: what is printed of an nft event.
@@ -190,7 +176,8 @@ def _extra_columns_renderer(
     layout: RecordLayout, columns: Sequence[Column], names: NameResolver
 ) -> Callable[[Sequence[RawRecord]], list[str]]:
     """Return a function that renders the optional columns of events, to append to their lines."""
-    selected = [column for column in columns if column.name in _EXTRA_COLUMNS]
+    appended = {field.key for field in FIELDS if field.in_journey_lines}
+    selected = [column for column in columns if column.name in appended]
     formatter = Lines(selected)
     if not formatter.columns:
         return lambda records: [""] * len(records)

@@ -10,6 +10,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from pypwru.output.fields import KEYS
 from pypwru.output.printer import Formatter
 
 if TYPE_CHECKING:
@@ -17,37 +18,6 @@ if TYPE_CHECKING:
 
     from pypwru.output.columns import Column
 
-# In the order of pwru's jsonPrinter; keys that pwru lacks are next to related ones.
-KEYS = (
-    "skb",
-    "packet_id",
-    "skb_shared_info",
-    "cpu",
-    "process",
-    "func",
-    "type",
-    "caller_func",
-    "location",
-    "nft",
-    "time",
-    "timestamp",
-    "netns",
-    "netns_name",
-    "mark",
-    "iface",
-    "proto",
-    "mtu",
-    "len",
-    "cb",
-    "tuple",
-    "tunnel_tuple",
-    "ct",
-    "stack",
-    "skb_metadata",
-    "skb_members",
-    "xdp_members",
-    "bpfmap",
-)
 # Escaped by Go but not by Python: bytes that aren't UTF-8 (surrogates, PEP 383), and two line
 # terminators of JavaScript (U+2028, U+2029). By neither: DEL, C1 controls, and invisible and
 # bidirectional format characters.

@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from pypwru.output.json import KEYS
+from pypwru.output.fields import KEYS
 from tests.support.need import need
 
 SCHEMA = json.loads(resources.files("pypwru.data").joinpath("event.schema.json").read_text())

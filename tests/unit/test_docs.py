@@ -17,7 +17,7 @@ from pypwru.cli.flags import FLAGS, parse
 from pypwru.config import Config
 from pypwru.filter.compiler import compile_filter
 from tests.support.paths import TREE
-from tools.option_tables import render
+from tools.docs_tables import render
 
 DOCS = sorted((TREE / "docs").glob("*.md"))
 PAGES = [TREE / "README.md", TREE / "CONTRIBUTING.md", *DOCS]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tools.event_fields import by_title
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -11,46 +13,7 @@ if TYPE_CHECKING:
 
 CHAPTERS: Mapping[str, tuple[Block, ...]] = {
     "output": (
-        {
-            "TIME": "local time of the event; only with --timestamp absolute",
-            "SKB": "address of the packet's struct sk_buff",
-            "CPU": "on which the function ran",
-            "PROCESS": "the current program and its pid; in softirq, a bystander",
-            "TIMESTAMP": (
-                "nanoseconds of the kernel's clock (current, absolute), or since the packet's "
-                "previous line (relative)"
-            ),
-            "NETNS": "inode of the packet's network namespace",
-            "MARK/x": "its mark, hexadecimal",
-            "IFACE": "its device and ifindex",
-            "PROTO": "its EtherType",
-            "MTU": "that of its route, or of its device",
-            "LEN": "its length",
-            "__sk_buff->cb[]": (
-                "what BPF programs see as cb; with --output-skb-cb or --filter-trace-tc"
-            ),
-            "NETNS NAME": "the namespace's name in ip-netns(8); with --output-netns-names",
-            "TUPLE": "its addresses, ports and protocol; TCP flags with --output-tcp-flags",
-            "FUNC": "the function, and the drop reason in parentheses",
-            "LOCATION": (
-                "where the packet was dropped: the caller of the outermost function that frees "
-                "packets, lists and queues (by kprobes, the caller of the first), and the offset "
-                "in it; with --drops, on the line of the drop"
-            ),
-            "CALLER": "the function that called it; with --output-caller",
-            "CT": (
-                "the packet's entry in conntrack, with --output-ct: nothing before conntrack has "
-                "processed the packet, or where it is invalid; else state and direction (words of "
-                "nft's ct state), zone and mark unless they are 0, status (words of nft's ct "
-                "status, and helper, offload, hw-offload), the connection's tuple, and after reply "
-                "that of its answers as they are before NAT"
-            ),
-            "NFT-CHAIN, NFT-RULE": (
-                "the rule, chain or policy of nftables that acts on the packet, else the last "
-                "verdict on it; nothing without one"
-            ),
-            "TUNNEL": "as TUPLE, of the packet inside the tunnel; with --output-tunnel",
-        },
+        by_title(),
         "Behind the line come the stack (--output-stack), the packet's structs (--output-skb, "
         "--output-skb-shared-info) and the arguments of functions on BPF maps (--output-bpfmap), "
         "each on lines of its own.",

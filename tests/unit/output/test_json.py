@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from pypwru.output.columns import COLUMNS
-from pypwru.output.json import KEYS, encode
+from pypwru.output.fields import KEYS
+from pypwru.output.json import encode
 from pypwru.wire.fields import FLOW, FUNCTION, PACKET
 from pypwru.wire.layout import RecordLayout, record_layout
 from pypwru.wire.record import EVENT_MEMBERS, Record

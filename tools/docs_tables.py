@@ -1,8 +1,8 @@
-"""Make the tables of options in docs/.
+"""Make the tables of options and columns in docs/.
 
 A page marks each generated part by two lines, ``<!-- NAME -->`` and ``<!-- end of NAME -->``; the
-text between them is replaced. NAME is ``options``, a table for each group of flags, or
-``extensions``, the list of the flags that pwru lacks.
+text between them is replaced. NAME is ``options``, a table for each group of flags,
+``extensions``, the list of the flags that pwru lacks, or ``columns``, a table of those of text.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pypwru.cli.flags import FLAGS, Flag, Group
+from tools.event_fields import by_title
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 WIDTH = 100  # characters of a line of prose
 # What is set as code: a quoted example, an option, a word that Markdown would read as markup.
 _CODE = re.compile(
-    r"(?<!\w)'[^']+'(?!\w)|(?<![\w-])--[a-z][a-z0-9-]*|(?<!\S)\S*[*_<>|\[](?:\S*[^\s,;:.])?"
+    r"(?<!\w)'[^']+'(?!\w)|(?<![\w-])--[a-z][a-z0-9-]*(?:=\w+)?|(?<!\S)\S*[*_<>|\[](?:\S*[^\s,;:.])?"
 )
 
 
 def render(page: str) -> str:
-    """Return ``page`` with every generated part replaced by the flag table's present text.
+    """Return ``page`` with every generated part replaced by its present text.
 
     Raises:
         ValueError: the page has no generated part, or one without its last line.
@@ -56,7 +57,17 @@ def extensions() -> str:
     return "\n".join(lines) + "\n"
 
 
-_PARTS: Mapping[str, Callable[[], str]] = {"options": tables, "extensions": extensions}
+def columns() -> str:
+    """Return a table of the columns of text."""
+    rows = (f"| {_markdown(title)} | {_markdown(doc)} |" for title, doc in by_title().items())
+    return "\n".join(["| column | |", "| --- | --- |", *rows, ""])
+
+
+_PARTS: Mapping[str, Callable[[], str]] = {
+    "options": tables,
+    "extensions": extensions,
+    "columns": columns,
+}
 """What a page may hold -> its text."""
 
 
