@@ -1,6 +1,6 @@
 """Make what documents the fields of events: the schema of --output-json, and the tables of columns.
 
-``tools/data/event.schema.json`` has all of the schema but its properties.
+``tools/data/event.schema.json`` has all of the schema but its properties and the types of events.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pypwru.output.columns import COLUMNS
 from pypwru.output.fields import FIELDS, Field
+from pypwru.wire.kinds import DROP_TYPE, FUNCTION, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,7 +23,9 @@ _FRAME = Path(__file__).with_name("data") / "event.schema.json"
 def schema() -> str:
     """Return ``pypwru/data/event.schema.json``."""
     frame = json.loads(_FRAME.read_text(encoding="utf-8"))
-    definitions = frame.pop("$defs")
+    others = (kind.json_type for kind in KINDS.values())
+    types = dict.fromkeys((FUNCTION.json_type, DROP_TYPE, *others))  # each once
+    definitions = {**frame.pop("$defs"), "type": {"enum": [*types]}}
     properties = {
         field.key: {
             "description": _sentence(describe(field)),

@@ -5,26 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pypwru.wire.record import header_constants
+from pypwru.wire.kinds import DROP_TYPE, FUNCTION, KINDS
 
 if TYPE_CHECKING:
     from pypwru.names.clock import Clock
     from pypwru.nft.render import ChainNames
     from pypwru.wire.fields import FunctionFields
 
-_FUNCTION = header_constants()["EVENT_FUNCTION"]
-_TYPES = {
-    header_constants()[f"EVENT_{name}"]: word
-    for name, word in {
-        "FUNCTION": "function_call",
-        "TC": "tc",
-        "XDP": "xdp",
-        "MAP": "map",
-        "NFT_RULE": "nft_rule",
-        "NFT_CHAIN_ENTRY": "nft_chain",
-        "NFT_CHAIN_EXIT": "nft_chain",
-    }.items()
-}
+_FUNCTION = FUNCTION.number
 
 
 class MemberFormatter(Protocol):
@@ -85,13 +73,13 @@ class NameResolver(NamedTuple):
 def event_type(function: FunctionFields, names: NameResolver) -> str:
     """Return the JSON type of an event: ``function_call``, ``drop``, ``nft_rule``, ..."""
     if function.kind == _FUNCTION and names.is_drop(function.address, function.reason):
-        return "drop"
-    return _TYPES[function.kind]
+        return DROP_TYPE
+    return KINDS[function.kind].json_type
 
 
 def name_and_reason(function: FunctionFields, names: NameResolver) -> tuple[str, str]:
     """Return the function's name, and the name of the drop reason; empty if it drops nothing."""
     name, _, rest = names.function(*function).partition("(")
     # The text of some functions has the reason also when it is consumed, not dropped.
-    reason = rest.rstrip(")") if event_type(function, names) == "drop" else ""
+    reason = rest.rstrip(")") if event_type(function, names) == DROP_TYPE else ""
     return name.rstrip(), reason

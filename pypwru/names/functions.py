@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pypwru.discovery.skb_lifetime import DROP_TARGETS
-from pypwru.wire.record import header_constants
+from pypwru.wire.kinds import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Functions whose reason pwru prints even if it is no drop, and the tracepoint in them.
 _HAVE_DROP_REASON = frozenset(("kfree_skb_reason", "sk_skb_reason_drop", "tp:kfree_skb"))
-_SUFFIXES = {header_constants()["EVENT_TC"]: "(tc)", header_constants()["EVENT_XDP"]: "(xdp)"}
+_SUFFIXES = {number: kind.suffix for number, kind in KINDS.items()}
 
 
 def name_aliases(name: str) -> frozenset[str]:

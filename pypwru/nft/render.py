@@ -8,12 +8,12 @@ from typing import NamedTuple
 from pypwru.config import NftOutput as Mode
 from pypwru.kernel.netfilter import VERDICTS, family_name, hook_name, verdict_name
 from pypwru.nft.record import LEGACY, NO_RULE, POLICY, RETURN, RULE, NftPart, chain_handle
-from pypwru.wire.record import header_constants
+from pypwru.wire.kinds import KINDS, NFT_CHAIN_ENTRY, NFT_CHAIN_EXIT, NFT_RULE
 
 _NFT_RULE, _CHAIN_ENTRY, _CHAIN_EXIT = (
-    header_constants()[f"EVENT_NFT_{name}"] for name in ("RULE", "CHAIN_ENTRY", "CHAIN_EXIT")
+    kind.number for kind in (NFT_RULE, NFT_CHAIN_ENTRY, NFT_CHAIN_EXIT)
 )
-_NFT_KINDS = frozenset((_NFT_RULE, _CHAIN_ENTRY, _CHAIN_EXIT))
+_NFT_KINDS = frozenset(number for number, kind in KINDS.items() if kind.is_nft)
 _ARROW = " -> "
 _ELLIPSIS = "..."  # chains for which the record has no room
 _CONTINUE, _RETURN = -1, VERDICTS[-5]

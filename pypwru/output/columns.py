@@ -16,13 +16,13 @@ from pypwru.names.event_names import MemberFormatter, event_type
 from pypwru.nft import render
 from pypwru.output import conntrack, hexdump, tuples
 from pypwru.wire.fields import FlowFields, MapCall, MetadataFields, PacketFields, Part
-from pypwru.wire.record import header_constants
+from pypwru.wire.kinds import XDP
 
 if TYPE_CHECKING:
     from pypwru.names.event_names import NameResolver
 
 NAME_WIDTH = 16
-_XDP = header_constants()["EVENT_XDP"]
+_XDP = XDP.number
 
 
 def _unchanged(value: Any) -> Any:

@@ -16,13 +16,14 @@ from pypwru.bounded_memo import BoundedMemo
 from pypwru.discovery.skb_lifetime import CONSUME_TARGETS, DROP_TARGETS
 from pypwru.wire.drop_flag import frees_no_packet
 from pypwru.wire.fields import KIND_SLICE
-from pypwru.wire.record import EVENT_MEMBERS, RawRecord, header_constants
+from pypwru.wire.kinds import FUNCTION, encode_kind
+from pypwru.wire.record import RawRecord
 
 _TASK = slice(8, None)
 """pid, CPU, kind and task, in the packet part."""
 _ADDRESS, _REASON = slice(0, 8), slice(8, 12)
 """In the func part; the upper half of the reason is not part of the enum."""
-_FUNCTION_KIND = header_constants()["EVENT_FUNCTION"].to_bytes(EVENT_MEMBERS["kind"].size, "little")
+_FUNCTION_KIND = encode_kind(FUNCTION.name)
 _MAX_NESTED_NS = 10_000_000  # ns, in which a function that drops has called all others that do
 _CACHE_SIZE = 1 << 14
 

@@ -14,24 +14,20 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from pypwru.bounded_memo import BoundedMemo
 from pypwru.discovery.skb_lifetime import TERMINAL_TARGETS
 from pypwru.wire.fields import KIND_SLICE
-from pypwru.wire.record import EVENT_MEMBERS, RawRecord, header_constants
+from pypwru.wire.kinds import KINDS, encode_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pypwru.wire.layout import RecordLayout
+    from pypwru.wire.record import RawRecord
 
 MAX_SKBS = 1 << 16
 """sk_buffs in one of two generations. Beyond, those without an event for longest are evicted."""
 
 _MAX_FREE_KINDS = 1 << 14  # functions times drop reasons
-_SKB_FREE = header_constants()["EVENT_SKB_FREE"].to_bytes(EVENT_MEMBERS["kind"].size, "little")
-# Kinds of records that arrive after the free record of their packet: fwd, synproxy and drops with a
-# reason free the sk_buff inside the expression, before the rule and the chain's return are traced.
-_LATE_KINDS = frozenset(
-    header_constants()[f"EVENT_NFT_{name}"].to_bytes(EVENT_MEMBERS["kind"].size, "little")
-    for name in ("RULE", "CHAIN_EXIT")
-)
+_SKB_FREE = encode_kind("SKB_FREE")
+_LATE_KINDS = frozenset(encode_kind(kind.name) for kind in KINDS.values() if kind.may_follow_free)
 
 
 def is_free_record(record: RawRecord) -> bool:

@@ -13,6 +13,7 @@ from pypwru.packets.outcome import NestedDrop
 from pypwru.packets.tracker import EndReason, SkbTracker, TrackedSkb, is_free_record
 from pypwru.pcap.last_event import LastEventBuffer
 from pypwru.wire.fields import KIND_SLICE, decode_function
+from pypwru.wire.kinds import DROP_TYPE
 from pypwru.wire.record import RawRecord
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class CaptureSelector:
         """Return the properties of the func part of a record with the kind appended."""
         fields = decode_function(part)
         name, _ = name_and_reason(fields, self._names)
-        is_selected_drop = DROP in self._when and event_type(fields, self._names) == "drop"
+        is_selected_drop = DROP in self._when and event_type(fields, self._names) == DROP_TYPE
         is_named = not self._when.isdisjoint(name_aliases(name))
         return _FunctionTraits(is_named, is_selected_drop)
 

@@ -19,7 +19,8 @@ from pypwru.packets.outcome import NestedDrop
 from pypwru.wire import fields
 from pypwru.wire.drop_flag import frees_no_packet
 from pypwru.wire.fields import FUNCTION, KIND_SLICE, Part
-from pypwru.wire.record import RawRecord, header_constants
+from pypwru.wire.kinds import DROP_TYPE, NFT_RULE, encode_kind
+from pypwru.wire.record import RawRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _KIND_GETTER = operator.itemgetter(KIND_SLICE)
 _FUNC_SIZE = FUNCTION.size
-_RULE_KIND = header_constants()["EVENT_NFT_RULE"].to_bytes(2, "little")
+_RULE_KIND = encode_kind(NFT_RULE.name)
 _MAX_CACHED = 1 << 14  # slices in a dictionary; a full one is emptied
 
 
@@ -151,7 +152,7 @@ class EventCounts:
         return self._names.function(*fields.decode_function(part))
 
     def _is_drop(self, part: bytes) -> bool:
-        return event_type(fields.decode_function(part), self._names) == "drop"
+        return event_type(fields.decode_function(part), self._names) == DROP_TYPE
 
     def _resolve_drop(self, part: bytes) -> Drop:
         _, reason = name_and_reason(fields.decode_function(part[:_FUNC_SIZE]), self._names)
