@@ -244,8 +244,8 @@ def _check_program_fentry() -> None:
                 "Current kernel does not support fentry/fexit to run with "
                 f"--filter-trace-tc/--filter-trace-xdp ({attach_failure_reason(error)}): "
                 "it needs Linux 5.5, "
-                "CONFIG_BPF_JIT, CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS, and root of the host; "
-                "omit these flags to trace functions only"
+                "CONFIG_BPF_JIT, CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS, and root of the host",
+                "omit these flags to trace functions only",
             ) from error
 
 

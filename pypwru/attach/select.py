@@ -108,8 +108,16 @@ def select_backend(
             try:
                 return _plan(backend, request, kernel, why)
             except KernelError as error:
-                raise KernelError(f"{error} (backend {backend.value}: {why})") from error
+                raise _with_backend(error, backend, why) from error
     raise AssertionError("tracepoint, the last one, is never refused")
+
+
+def _with_backend(error: KernelError, backend: Backend, why: str) -> KernelError:
+    """Return ``error`` with the selected backend, and the reason for it, at the end."""
+    backend_note = f" (backend {backend.value}: {why})"
+    if error.cure:
+        return KernelError(error.cause, error.cure + backend_note)
+    return KernelError(error.cause + backend_note)
 
 
 def _named_symbols(verdict_functions: Collection[str]) -> set[str]:
@@ -220,7 +228,7 @@ def _why_excluded(backend: Backend, request: TraceRequest, kernel: _KernelFacts)
         check_supported(backend, kernel)
         functions = 0 if backend is Backend.TRACEPOINT else len(kernel.discovery.functions)
     except KernelError as error:
-        return str(error).partition("; ")[0]  # without the advice, which is for --backend
+        return error.cause  # the cure is for --backend
     return why_not_preferred(backend, functions, request.is_running_kernel)
 
 
@@ -328,15 +336,15 @@ def _kprobe_backend(kernel: _KernelFacts, needed: bool) -> Backend | None:
         else:
             return backend
     if needed:
-        raise KernelError(f"tracking packets needs kprobes, and {refusal}")
+        raise KernelError(f"tracking packets needs kprobes, and {refusal.cause}", refusal.cure)
     return None
 
 
 def _plan_tracepoints(request: TraceRequest, kernel: _KernelFacts, why: str) -> BackendPlan:
     if request.tracking.nested_functions is not None:
         raise KernelError(
-            "functions without an sk_buff argument need kprobes, and the backend is tracepoint; "
-            "omit --filter-non-skb-funcs and --filter-track-bpf-helpers"
+            "functions without an sk_buff argument need kprobes, and the backend is tracepoint",
+            "omit --filter-non-skb-funcs and --filter-track-bpf-helpers",
         )
     tracepoints = kernel.tracepoints()
     if not tracepoints and not request.may_be_empty:
@@ -361,7 +369,7 @@ def disable_nft_without_kprobes(config: Config, choice: BackendPlan, log: Log) -
         return config
     why = "it needs kprobes, which are not available"
     if config.has_nft_filter:
-        raise KernelError(f"Can't filter by nftables verdict or rule: {why}; see --backend")
+        raise KernelError(f"Can't filter by nftables verdict or rule: {why}", "see --backend")
     log_line = (
         log.debug if config.output_nft is NftOutput.YES else log.warn
     )  # YES is also the default

@@ -54,8 +54,8 @@ def check_supported(backend: Backend, trial: TrialTarget) -> None:
     """
     if switch := disabling_switch(backend):
         raise KernelError(
-            f"{switch.name} is switched off ({switch.path} is 0), and no probe would fire; "
-            f"echo 1 > {switch.path}, or {_CURE_BACKEND}"
+            f"{switch.name} is switched off ({switch.path} is 0), and no probe would fire",
+            f"echo 1 > {switch.path}, or {_CURE_BACKEND}",
         )
     _TRIALS[backend](trial)
 
@@ -70,7 +70,8 @@ def _try_kprobe_multi(trial: TrialTarget) -> None:
     except OSError as error:
         raise KernelError(
             f"the kernel refuses the link ({os.strerror(error.errno or 0)}): it needs Linux 5.18 "
-            f"and CONFIG_FPROBE; {_CURE_BACKEND}"
+            "and CONFIG_FPROBE",
+            _CURE_BACKEND,
         ) from error
 
 
@@ -81,7 +82,8 @@ def _try_kprobe(trial: TrialTarget) -> None:
     except OSError as error:
         raise KernelError(
             f"kprobe_events of tracefs can't be used ({error.strerror}): it needs "
-            "CONFIG_KPROBE_EVENTS and no lockdown; try --backend tracepoint"
+            "CONFIG_KPROBE_EVENTS and no lockdown",
+            "try --backend tracepoint",
         ) from error
 
 
@@ -93,7 +95,8 @@ def _try_fentry(trial: TrialTarget) -> None:
     except OSError as error:
         raise KernelError(
             f"the kernel refuses tracing programs ({os.strerror(error.errno or 0)}): they need "
-            f"Linux 5.5 and CONFIG_DEBUG_INFO_BTF; {_CURE_BACKEND}"
+            "Linux 5.5 and CONFIG_DEBUG_INFO_BTF",
+            _CURE_BACKEND,
         ) from error
 
 
@@ -105,7 +108,8 @@ def _try_fentry_multi(trial: TrialTarget) -> None:
     except OSError as error:
         raise KernelError(
             f"the kernel refuses the link ({os.strerror(error.errno or 0)}): it needs Linux 7.2 "
-            f"and CONFIG_BPF_JIT; {_CURE_BACKEND}"
+            "and CONFIG_BPF_JIT",
+            _CURE_BACKEND,
         ) from error
 
 

@@ -173,10 +173,10 @@ def _map_create_error(name: str, entries: int, error: OSError) -> KernelError:
     if MAPS[name].kind is MapType.RINGBUF:
         advice = _RING_CURES.get(error.errno or 0, "choose another --buffer-size")
         return KernelError(
-            f"Failed to make a ring buffer of {entries} bytes: {error.strerror}; "
-            f"{remedy(error, advice)}"
+            f"Failed to make a ring buffer of {entries} bytes: {error.strerror}",
+            remedy(error, advice),
         )
     advice = "free some memory, or raise the memory limit of this container"
     if error.errno == errno.EPERM:
         advice = "run as root"
-    return KernelError(f"Failed to make the map {name}: {error.strerror}; {remedy(error, advice)}")
+    return KernelError(f"Failed to make the map {name}: {error.strerror}", remedy(error, advice))
