@@ -137,6 +137,7 @@ class _Fields(NamedTuple):
     set_percpu_buf: int
     buffer_size: int
     debug: bool
+    features: bool
     packets: bool = False
 
 
@@ -213,6 +214,7 @@ class Config(_Fields):
         set_percpu_buf: bytes for the text of each struct.
         buffer_size: bytes of the ring buffer, a power of two, at least 4096.
         debug: log more, and print an error's ``detail``.
+        features: print the kernel's features instead of tracing.
         packets: capture the packet at every event, for the Python API; there is no such flag.
     """
 
@@ -385,6 +387,10 @@ _MAX_METADATA = 4
 # includes the remedy and pwru's wording if pwru has the same error; {0} is the Config.
 RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
     (
+        lambda config: config.features and config.list_only,
+        "--features prints no functions: leave it out, or --list-functions and --function-list",
+    ),
+    (
         lambda config: config.ready_file is not None and config.ready_file == config.output_file,
         "--ready-file and --output-file name the same file, and the first empties it: "
         "give them different names",
@@ -472,7 +478,11 @@ RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
         lambda config: (
             config.output_pcap is None
             and not (
-                config.output_text or config.packets or config.has_statistics or config.list_only
+                config.output_text
+                or config.packets
+                or config.has_statistics
+                or config.list_only
+                or config.features
             )
         ),
         "--output-text=false leaves nothing to write: add --output-pcap or --stats, or take it out",

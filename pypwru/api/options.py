@@ -132,6 +132,7 @@ COMMAND_LINE_ONLY: Mapping[str, str] = {
     "stats_file": _STATISTICS_OFF,
     "top": _STATISTICS_OFF,
     "ready_file": "trace() returns once everything is attached",
+    "features": _LISTING_ONLY,
     "help": "see help(pypwru.trace)",
     "version": "see pypwru.__version__",
 }

@@ -64,8 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(config: Config, log: Log, arguments: Sequence[str]) -> None:
-    """List the functions, or trace."""
-    if config.list_only:
+    """List the functions or features, or trace."""
+    if config.features:
+        from pypwru.features.command import run_features
+
+        run_features(config.output_file, config.kernel_btf, log, is_json=config.output_json)
+    elif config.list_only:
         from pypwru.listing.command import run_listing
 
         run_listing(config, log)

@@ -10,6 +10,7 @@ from pypwru.attach import support
 from pypwru.attach.support import BACKEND_FEATURES, check_supported
 from pypwru.config import Backend
 from pypwru.errors import KernelError
+from pypwru.kernel import bpf
 
 OMIT = "omit --backend to select one that this kernel supports"
 
@@ -30,7 +31,7 @@ def refuse(*arguments: object, **named: object) -> int:
 
 @pytest.fixture
 def refusing_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(support.bpf, "program_load", refuse)
+    monkeypatch.setattr(bpf, "program_load", refuse)
     monkeypatch.setattr(support, "open_kprobe_events", refuse)
     monkeypatch.setattr(support, "disabling_switch", lambda backend: None)
 
