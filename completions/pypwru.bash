@@ -7,7 +7,7 @@
 
 
 
-_shtab_pypwru_option_strings=(--filter-func --kmods --all-kmods --priority --category --functions --list-functions --function-list --backend --filter-kprobe-batch --kernel-btf --filter-netns --filter-ifname --filter-mark --filter-tunnel-pcap-l2 --filter-tunnel-pcap-l3 --filter-skb-expr --filter-xdp-expr --filter-nft-verdict --filter-nft-table --filter-nft-chain --filter-nft-handle --filter-nft-text --drops --sample-rate --sample-flow --rate-limit --max-hits --filter-track-skb --filter-track-skb-by-stackid --filter-non-skb-funcs --filter-track-bpf-helpers --filter-trace-tc --filter-trace-xdp --output-json --timestamp --output-meta --output-netns-names --netns-names-max-length --output-skb-cb --output-tuple --output-tcp-flags --output-tunnel --output-caller --output-nft --output-ct --output-skb-metadata --output-xdp-metadata --output-stack --output-skb --output-skb-shared-info --set-percpu-buf --output-bpfmap --output-limit-lines --output-journey --output-file --output-file-max-size --output-file-max-backups --output-file-max-age --output-file-compress --output-pcap --pcap-when --pcap-snaplen --pcap-max-size --pcap-max-files --output-text --stats --stats-interval --stats-file --top --buffer-size --debug -h --help --version)
+_shtab_pypwru_option_strings=(--filter-func --kmods --all-kmods --priority --category --functions --list-functions --function-list --backend --filter-kprobe-batch --kernel-btf --filter-netns --filter-ifname --filter-mark --filter-tunnel-pcap-l2 --filter-tunnel-pcap-l3 --filter-skb-expr --filter-xdp-expr --filter-nft-verdict --filter-nft-table --filter-nft-chain --filter-nft-handle --filter-nft-text --drops --sample-rate --sample-flow --rate-limit --max-hits --filter-track-skb --filter-track-skb-by-stackid --filter-non-skb-funcs --filter-track-bpf-helpers --filter-trace-tc --filter-trace-xdp --output-json --timestamp --output-meta --output-netns-names --netns-names-max-length --output-skb-cb --output-tuple --output-tcp-flags --output-tunnel --output-caller --output-nft --output-ct --output-skb-metadata --output-xdp-metadata --output-stack --output-skb --output-skb-shared-info --set-percpu-buf --output-bpfmap --output-limit-lines --output-journey --output-file --output-file-max-size --output-file-max-backups --output-file-max-age --output-file-compress --output-pcap --pcap-when --pcap-snaplen --pcap-max-size --pcap-max-files --output-text --stats --stats-interval --stats-file --top --buffer-size --debug --features -h --help --version)
 
 _shtab_pypwru_pos_0_COMPGEN=_pypwru_value_pcap_filter
 _shtab_pypwru___filter_func_COMPGEN=_pypwru_value_filter_func
@@ -58,6 +58,7 @@ _shtab_pypwru___output_text_choices=(true false)
 _shtab_pypwru___stats_choices=(true false)
 _shtab_pypwru___top_choices=(true false)
 _shtab_pypwru___debug_choices=(true false)
+_shtab_pypwru___features_choices=(true false)
 _shtab_pypwru__h_choices=(true false)
 _shtab_pypwru___help_choices=(true false)
 _shtab_pypwru___version_choices=(true false)
@@ -91,6 +92,7 @@ _shtab_pypwru___output_text_nargs=0
 _shtab_pypwru___stats_nargs=0
 _shtab_pypwru___top_nargs=0
 _shtab_pypwru___debug_nargs=0
+_shtab_pypwru___features_nargs=0
 _shtab_pypwru__h_nargs=0
 _shtab_pypwru___help_nargs=0
 _shtab_pypwru___version_nargs=0

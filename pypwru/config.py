@@ -235,6 +235,10 @@ _MAX_METADATA = 4
 # includes the remedy and pwru's wording if pwru has the same error; {0} is the Config.
 RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
     (
+        lambda config: config.features and config.list_only,
+        "--features prints no functions: leave it out, or --list-functions and --function-list",
+    ),
+    (
         lambda config: config.ready_file is not None and config.ready_file == config.output_file,
         "--ready-file and --output-file name the same file, and the first empties it: "
         "give them different names",
@@ -322,7 +326,11 @@ RULES: tuple[tuple[Callable[[Config], bool], str], ...] = (
         lambda config: (
             config.output_pcap is None
             and not (
-                config.output_text or config.packets or config.has_statistics or config.list_only
+                config.output_text
+                or config.packets
+                or config.has_statistics
+                or config.list_only
+                or config.features
             )
         ),
         "--output-text=false leaves nothing to write: add --output-pcap or --stats, or take it out",

@@ -116,6 +116,8 @@ class ConfigFields(NamedTuple):
         buffer_size: bytes of the ring buffer, a power of two; k, M or G may follow.
         ready_file: create this file once everything is attached; None by default.
         debug: log more, with the kernel's full error messages; keep generated code in a new folder.
+        features: print what this kernel has for tracing, with cost and cure of what it lacks, and
+            exit; as a JSON object with --output-json.
         packets: capture the packet at every event, for the Python API; there is no such flag.
     """
 
@@ -193,4 +195,5 @@ class ConfigFields(NamedTuple):
     buffer_size: int
     ready_file: Path | None
     debug: bool
+    features: bool
     packets: bool = False

@@ -1,4 +1,4 @@
-"""The error tree. A message names the operation, the value, and what the user can do about it.
+"""The error tree. An error names the operation, the value, and what the user can do about it.
 
 Only ``cli/main.py`` prints these errors and returns ``exit_status`` from the process. ``detail`` is
 additional output, such as a verifier log, shown only with ``--debug``.
@@ -13,14 +13,19 @@ class PypwruError(Exception):
     """Base class of all failures with a message for the user. Exit status 1.
 
     Args:
-        message: one line that includes the remedy.
+        cause: the operation, the value, and what is wrong with it; one line.
+        cure: what the user can do about it; empty if there is none, or ``cause`` includes it.
         detail: further lines, printed with ``--debug``.
+
+    ``str()`` is one line: the cause, and the cure if there is one.
     """
 
     exit_status = 1
 
-    def __init__(self, message: str, detail: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, cause: str, cure: str = "", detail: str = "") -> None:
+        super().__init__(f"{cause}; {cure}" if cure else cause)
+        self.cause = cause
+        self.cure = cure
         self.detail = detail
 
 
@@ -45,14 +50,14 @@ class UsageError(PypwruError):
     """Invalid command line or option: an unknown flag, a value out of range. Exit status 2.
 
     Args:
-        message, detail: as of PypwruError.
+        cause, cure, detail: as of PypwruError.
         hint: one line that suggests what to type instead; empty for none.
     """
 
     exit_status = 2
 
-    def __init__(self, message: str, detail: str = "", hint: str = "") -> None:
-        super().__init__(message, detail)
+    def __init__(self, cause: str, cure: str = "", detail: str = "", hint: str = "") -> None:
+        super().__init__(cause, cure, detail)
         self.hint = hint
 
 

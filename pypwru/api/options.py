@@ -60,7 +60,7 @@ def make_config(pcap_filter: str, packets: bool, options: Mapping[str, object]) 
     try:
         return Config(**fields | arguments)
     except UsageError as error:
-        raise UsageError(flags_to_keywords(str(error))) from None
+        raise UsageError(*map(flags_to_keywords, (error.cause, error.cure))) from None
 
 
 def flags_to_keywords(message: str) -> str:

@@ -68,7 +68,8 @@ def trace(
     try:
         return Trace(config, log)
     except UsageError as error:
-        raise UsageError(flags_to_keywords(str(error)), error.detail) from error
+        cause, cure = map(flags_to_keywords, (error.cause, error.cure))
+        raise UsageError(cause, cure, error.detail) from error
 
 
 class Trace(Iterator[Event]):

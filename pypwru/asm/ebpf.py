@@ -242,7 +242,7 @@ def check_offset(offset: int) -> int:
     """
     if not -0x8000 <= offset <= 0x7FFF:
         raise FilterError(
-            f"filter is too long: a jump over {offset} instructions (the limit is 32767); "
-            "shorten the filter expression"
+            f"filter is too long: a jump over {offset} instructions (the limit is 32767)",
+            "shorten the filter expression",
         )
     return offset

@@ -20,6 +20,7 @@ from pypwru.fds import closing_fd, raise_nofile_limit
 from pypwru.kernel import bpf, bpf_info
 from pypwru.kernel.bpf import AttachTarget, AttachType, FunctionBtf, ProgramType
 from pypwru.kernel.bpf_links import attach_failure_reason, tracing_link
+from pypwru.kernel.feature import Feature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -68,7 +69,7 @@ def select_program_kinds(*, has_tc: bool, has_xdp: bool, tracks_skb: bool) -> li
     switches = ((tc, has_tc), (xdp, has_xdp))
     kinds = [kind for kind, is_enabled in switches if is_enabled]
     if kinds:
-        _check_program_fentry()
+        check_program_fentry()
     return kinds
 
 
@@ -209,7 +210,7 @@ def trace_programs(
         yield tracer
 
 
-def _check_program_fentry() -> None:
+def check_program_fentry() -> None:
     """Check that the kernel has fentry on BPF programs, by tracing a program of our own.
 
     Raises:
@@ -243,12 +244,25 @@ def _check_program_fentry() -> None:
             raise KernelError(
                 "Current kernel does not support fentry/fexit to run with "
                 f"--filter-trace-tc/--filter-trace-xdp ({attach_failure_reason(error)}): "
-                "it needs Linux 5.5, "
-                "CONFIG_BPF_JIT, CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS, and root of the host; "
-                "omit these flags to trace functions only"
+                f"it needs Linux {PROGRAM_FENTRY.since}, {', '.join(PROGRAM_FENTRY.options)}, and "
+                "root of the host",
+                "omit these flags to trace functions only",
             ) from error
 
 
+def _probe_program_fentry(kernel: object) -> str:
+    check_program_fentry()
+    return ""
+
+
+PROGRAM_FENTRY = Feature(
+    "fentry on BPF programs",
+    since="5.5",
+    options=("CONFIG_BPF_JIT", "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"),
+    probe=_probe_program_fentry,
+    cost="--filter-trace-tc and --filter-trace-xdp are refused",
+    is_fixed=True,
+)
 # BTF of ``int probed(void)``: types 1 INT, 2 FUNC_PROTO, 3 FUNC.
 _PROBED_TYPE_ID = 3
 _BTF_STRINGS = b"\0int\0probed\0"

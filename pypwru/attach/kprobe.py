@@ -69,7 +69,7 @@ def attach(
                 "run as root on a kernel with CONFIG_KPROBE_EVENTS, or try --backend tracepoint"
             )
             raise KernelError(
-                f"Failed to define kprobes: {error.strerror}; {remedy(error, advice)}"
+                f"Failed to define kprobes: {error.strerror}", remedy(error, advice)
             ) from error
         report.missed_counters.append(events.missed_hits)
         with log.progress(plan.target_count, "Attaching") as progress:
@@ -193,5 +193,5 @@ def _attach_program(event: int, program: int) -> int:
         return attach_to_trace_event(event, program)
     except OSError as error:
         raise KernelError(
-            f"Failed to attach kprobes: {error.strerror}; {remedy(error, 'run as root')}"
+            f"Failed to attach kprobes: {error.strerror}", remedy(error, "run as root")
         ) from error

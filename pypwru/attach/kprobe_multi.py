@@ -107,7 +107,7 @@ def _link(
     except OSError as error:
         if error.errno in _UNSUPPORTED:
             raise KernelError(
-                f"Failed to attach by kprobe-multi: {error.strerror}; try --backend kprobe"
+                f"Failed to attach by kprobe-multi: {error.strerror}", "try --backend kprobe"
             ) from error
         if len(sites) == 1:
             return [(sites[0][1], os.strerror(error.errno or 0))]

@@ -6,7 +6,11 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pypwru.attach.support import TRIAL_FUNCTION, check_supported
+from pypwru.attach.support import (
+    TRIAL_FUNCTION,
+    TRIAL_TRACEPOINT_TYPE,
+    check_supported,
+)
 from pypwru.btf.types import Kind
 from pypwru.config import Backend, Config, NftOutput
 from pypwru.discovery import skb_lifetime
@@ -36,6 +40,7 @@ from pypwru.kernel.kallsyms import Symbols, read_symbols
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from pypwru.attach.support import TrialTarget
     from pypwru.cache import Cache
     from pypwru.discovery.auxiliary_probes import Probe
     from pypwru.discovery.cached_functions import FunctionFacts
@@ -94,7 +99,7 @@ def select_backend(
         KernelError: the kernel refuses the requested backend, or kprobes that the request needs; or
         nothing matches the selection.
     """
-    kernel = _KernelFacts(request, cache, verdict_functions)
+    kernel = KernelFacts(request, cache, verdict_functions)
     if requested is not None:
         check_supported(requested, kernel)
         return _plan(requested, request, kernel, "")
@@ -108,8 +113,16 @@ def select_backend(
             try:
                 return _plan(backend, request, kernel, why)
             except KernelError as error:
-                raise KernelError(f"{error} (backend {backend.value}: {why})") from error
+                raise _with_backend(error, backend, why) from error
     raise AssertionError("tracepoint, the last one, is never refused")
+
+
+def _with_backend(error: KernelError, backend: Backend, why: str) -> KernelError:
+    """Return ``error`` with the selected backend, and the reason for it, at the end."""
+    backend_note = f" (backend {backend.value}: {why})"
+    if error.cure:
+        return KernelError(error.cause, error.cure + backend_note)
+    return KernelError(error.cause + backend_note)
 
 
 def _named_symbols(verdict_functions: Collection[str]) -> set[str]:
@@ -119,7 +132,7 @@ def _named_symbols(verdict_functions: Collection[str]) -> set[str]:
     return {ANCHOR_SYMBOL, *skb_lifetime.HOOKED_FUNCTIONS, *verdict_functions}
 
 
-class _KernelFacts:
+class KernelFacts:
     """Facts of the running kernel that the function backends need, each read once.
 
     Args:
@@ -155,6 +168,11 @@ class _KernelFacts:
     def trial_type(self) -> int:
         """BTF type id of TRIAL_FUNCTION; 0 where the kernel's BTF has no functions."""
         return int(self._trial[1])
+
+    @property
+    def has_tracepoint_types(self) -> bool:
+        """Whether BTF has the types by which raw tracepoints are found."""
+        return bool(self._request.btf.find(TRIAL_TRACEPOINT_TYPE, Kind.TYPEDEF))
 
     @cached_property
     def symbols(self) -> Symbols:
@@ -210,7 +228,7 @@ class _KernelFacts:
         return select_tracepoints(found, self._request.selection)
 
 
-def _why_excluded(backend: Backend, request: TraceRequest, kernel: _KernelFacts) -> str:
+def _why_excluded(backend: Backend, request: TraceRequest, kernel: KernelFacts) -> str:
     """Return why the kernel or the request rules a backend out; '' if nothing does."""
     if backend is not Backend.TRACEPOINT and request.selection.has_only_tracepoints:
         return "--functions lists only tracepoints"
@@ -220,7 +238,7 @@ def _why_excluded(backend: Backend, request: TraceRequest, kernel: _KernelFacts)
         check_supported(backend, kernel)
         functions = 0 if backend is Backend.TRACEPOINT else len(kernel.discovery.functions)
     except KernelError as error:
-        return str(error).partition("; ")[0]  # without the advice, which is for --backend
+        return error.cause  # the cure is for --backend
     return why_not_preferred(backend, functions, request.is_running_kernel)
 
 
@@ -240,7 +258,7 @@ def why_not_preferred(backend: Backend, functions: int, is_running_kernel: bool)
     return ""
 
 
-def _plan(backend: Backend, request: TraceRequest, kernel: _KernelFacts, why: str) -> BackendPlan:
+def _plan(backend: Backend, request: TraceRequest, kernel: KernelFacts, why: str) -> BackendPlan:
     """Return the plan of a backend that the kernel supports.
 
     Args:
@@ -277,7 +295,9 @@ def _plan(backend: Backend, request: TraceRequest, kernel: _KernelFacts, why: st
         type_ids = kernel.type_ids()
         displays = (function.display for function in discovery.functions)
         ids = {display: type_ids[display] for display in displays if display in type_ids}
-        plan = plan_fentry(plan, ids, _kprobe_backend(kernel, bool(nested_calls or lifetime_hooks)))
+        plan = plan_fentry(
+            plan, ids, find_kprobe_backend(kernel, bool(nested_calls or lifetime_hooks))
+        )
     return BackendPlan(plan, symbols, why, group_by_handler(verdict_hooks))
 
 
@@ -310,7 +330,7 @@ def plan_module(module: str, choice: BackendPlan, request: TraceRequest) -> Back
     return BackendPlan(plan, symbols, choice.why)
 
 
-def _kprobe_backend(kernel: _KernelFacts, needed: bool) -> Backend | None:
+def find_kprobe_backend(kernel: TrialTarget, needed: bool) -> Backend | None:
     """Return the backend for what fentry can't do; None if the kernel has none.
 
     Args:
@@ -328,15 +348,15 @@ def _kprobe_backend(kernel: _KernelFacts, needed: bool) -> Backend | None:
         else:
             return backend
     if needed:
-        raise KernelError(f"tracking packets needs kprobes, and {refusal}")
+        raise KernelError(f"tracking packets needs kprobes, and {refusal.cause}", refusal.cure)
     return None
 
 
-def _plan_tracepoints(request: TraceRequest, kernel: _KernelFacts, why: str) -> BackendPlan:
+def _plan_tracepoints(request: TraceRequest, kernel: KernelFacts, why: str) -> BackendPlan:
     if request.tracking.nested_functions is not None:
         raise KernelError(
-            "functions without an sk_buff argument need kprobes, and the backend is tracepoint; "
-            "omit --filter-non-skb-funcs and --filter-track-bpf-helpers"
+            "functions without an sk_buff argument need kprobes, and the backend is tracepoint",
+            "omit --filter-non-skb-funcs and --filter-track-bpf-helpers",
         )
     tracepoints = kernel.tracepoints()
     if not tracepoints and not request.may_be_empty:
@@ -361,7 +381,7 @@ def disable_nft_without_kprobes(config: Config, choice: BackendPlan, log: Log) -
         return config
     why = "it needs kprobes, which are not available"
     if config.has_nft_filter:
-        raise KernelError(f"Can't filter by nftables verdict or rule: {why}; see --backend")
+        raise KernelError(f"Can't filter by nftables verdict or rule: {why}", "see --backend")
     log_line = (
         log.debug if config.output_nft is NftOutput.YES else log.warn
     )  # YES is also the default

@@ -80,8 +80,8 @@ def require_running_kernel_btf(path: Path, cache: Cache | None = None) -> None:
     if is_other_kernel(path, cache):
         raise BTFError(
             f"--kernel-btf {path} is not of the running kernel: {SYSFS / 'vmlinux'} differs, and "
-            "members would be read at wrong offsets; leave it out, or use it with "
-            "--list-functions"
+            "members would be read at wrong offsets",
+            "leave it out, or use it with --list-functions",
         )
 
 
@@ -90,7 +90,7 @@ def _read_vmlinux(path: Path, cache: Cache | None) -> Blob:
     try:
         return _parse_with_index(data, cache)
     except BTFError as problem:
-        raise BTFError(f"BTF of {path}: {problem}; {FILE_FORMATS_HINT}") from problem
+        raise BTFError(f"BTF of {path}: {problem}", FILE_FORMATS_HINT) from problem
 
 
 def load_module(name: str, base: BTF, folder: Path = SYSFS) -> BTF:
@@ -119,7 +119,7 @@ def load_module(name: str, base: BTF, folder: Path = SYSFS) -> BTF:
     try:
         return BTF(parse(read_btf_file(folder / file_name), base.blob))
     except BTFError as problem:
-        raise BTFError(f"BTF of kernel module {name}: {problem}") from problem
+        raise BTFError(f"BTF of kernel module {name}: {problem.cause}", problem.cure) from problem
 
 
 def module_names(folder: Path = SYSFS) -> list[str]:
@@ -186,7 +186,7 @@ def read_btf_file(path: Path) -> bytes:
                 found = elf.find_section(mapped, ".BTF")
     except OSError as problem:
         raise BTFError(
-            f"cannot read BTF of {path}: {problem.strerror}; {FILE_FORMATS_HINT}"
+            f"cannot read BTF of {path}: {problem.strerror}", FILE_FORMATS_HINT
         ) from problem
     except BTFError as problem:
         raise BTFError(f"BTF of {path}: {problem}") from problem

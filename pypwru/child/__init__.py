@@ -82,12 +82,12 @@ class Child:
             reply = json.loads(_read_all(self._result_fd))
         except ValueError:
             raise ChildError(
-                f"A child process {_describe_exit(status, stderr_text)}", stderr_text
+                f"A child process {_describe_exit(status, stderr_text)}", detail=stderr_text
             ) from None
         if "result" in reply:
             return reply["result"]
-        name, message, detail = reply["error"]
-        raise getattr(errors, name, errors.PypwruError)(message, detail)
+        name, *arguments = reply["error"]
+        raise getattr(errors, name, errors.PypwruError)(*arguments)
 
     def close(self) -> None:
         """Kill the child if it still runs, and close its files; a second call does nothing."""
@@ -139,7 +139,7 @@ def _as_child_error() -> Iterator[None]:
     except OSError as error:
         advice = remedy(error, "pypwru compiles in a process of its own")
         cause = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-        raise ChildError(f"Can't start a child process: {cause}; {advice}") from error
+        raise ChildError(f"Can't start a child process: {cause}", advice) from error
 
 
 def _interpreter_path() -> str:

@@ -44,7 +44,7 @@ def _call(function: str, arguments: list[Any]) -> dict[str, Any]:
         error: PypwruError = ChildError("A child process is out of memory (ulimit -v)")
     except PypwruError as raised:
         error = raised
-    return {"error": [type(error).__name__, str(error), error.detail]}
+    return {"error": [type(error).__name__, error.cause, error.cure, error.detail]}
 
 
 if __name__ == "__main__":

@@ -183,6 +183,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("buffer-size", RING_SIZE, "16M", Group.RUN, "bytes of the ring buffer, a power of two; k, M or G may follow", extension=True),
     Flag("ready-file", PATH, "", Group.RUN, "create this file once everything is attached", metavar="file", hidden=True, no_keyword="trace() returns once everything is attached"),
     Flag("debug", BOOL, "false", Group.RUN, "log more, with the kernel's full error messages; keep generated code in a new folder"),
+    Flag("features", BOOL, "false", Group.ABOUT, "print what this kernel has for tracing, with cost and cure of what it lacks, and exit; as a JSON object with --output-json", extension=True, no_keyword=_LISTING),
     Flag("help", BOOL, "false", Group.ABOUT, "print this message and exit", short="h", no_keyword="see help(pypwru.trace)"),
     Flag("version", BOOL, "false", Group.ABOUT, "print the version and exit", no_keyword="see pypwru.__version__"),
 )

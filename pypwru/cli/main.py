@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PypwruError as error:
         return _fail(error, debug)
     except (MemoryError, OSError) as error:  # a resource limit of this process, hit anywhere
-        return _fail(PypwruError(_explain_limit(error), _traceback() if debug else ""), debug)
+        return _fail(_explain_limit(error, _traceback() if debug else ""), debug)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except OutputClosed:  # the reader closed standard output before the first event
@@ -64,8 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(config: Config, log: Log, arguments: Sequence[str]) -> None:
-    """List the functions, or trace."""
-    if config.list_only:
+    """List the functions or features, or trace."""
+    if config.features:
+        from pypwru.features.command import run_features
+
+        run_features(config.output_file, config.kernel_btf, log, is_json=config.output_json)
+    elif config.list_only:
         from pypwru.listing.command import run_listing
 
         run_listing(config, log)
@@ -81,10 +85,11 @@ def _traceback() -> str:
     return format_exc()
 
 
-def _explain_limit(error: MemoryError | OSError) -> str:
+def _explain_limit(error: MemoryError | OSError, traceback: str) -> PypwruError:
     if isinstance(error, MemoryError):
-        return "out of memory; raise the limit (ulimit -v), or choose a smaller --buffer-size"
-    return f"{error}; {remedy(error, 'see where with --debug')}"
+        cure = "raise the limit (ulimit -v), or choose a smaller --buffer-size"
+        return PypwruError("out of memory", cure, traceback)
+    return PypwruError(str(error), remedy(error, "see where with --debug"), traceback)
 
 
 def _program_name() -> str:

@@ -88,7 +88,7 @@ def called_kernel_functions(symbols: Symbols) -> set[str]:
 def listing_error(error: OSError) -> KernelError:
     """Return the KernelError for a failure to list BPF programs."""
     rights = "it takes CAP_SYS_ADMIN: run as root of the host"
-    return KernelError(f"Failed to list BPF programs: {error.strerror}; {remedy(error, rights)}")
+    return KernelError(f"Failed to list BPF programs: {error.strerror}", remedy(error, rights))
 
 
 def _instructions(program_id: int) -> bytes:

@@ -42,11 +42,11 @@ def read_names(path: Path | None) -> NameList | None:
     try:
         return parse_names(_read_content(path).decode())
     except OSError as error:
-        raise ListError(f"can't read --functions {path}: {error.strerror}; {_CURE}") from error
+        raise ListError(f"can't read --functions {path}: {error.strerror}", _CURE) from error
     except UnicodeDecodeError as error:
-        raise ListError(f"--functions {path}: it is not UTF-8 text; {_CURE}") from error
+        raise ListError(f"--functions {path}: it is not UTF-8 text", _CURE) from error
     except ValueError as error:
-        raise ListError(f"--functions {path}: {error}; {_CURE}") from error
+        raise ListError(f"--functions {path}: {error}", _CURE) from error
 
 
 def _read_content(path: Path) -> bytes:

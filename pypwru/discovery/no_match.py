@@ -38,23 +38,25 @@ def no_function_error(
     summary = "Cannot find a matching kernel function"
     if selection.only is not None:
         return KernelError(
-            f"{summary}: {_explain_unlisted(selection.only, btf, modules, discovery)}"
+            f"{summary}: {_explain_unlisted(selection.only, btf, modules, discovery)}", _CURE_LIST
         )
     has_tracepoints = bool(_tracepoint_names(btf, modules))
     if next(btf.functions(), None) is None:
         other_backend = "trace with --backend tracepoint, or " if has_tracepoints else ""
         return KernelError(
-            f"{summary}: the BTF has types but no functions, as pahole before 1.16 makes it; "
-            f"{other_backend}give another --kernel-btf FILE"
+            f"{summary}: the BTF has types but no functions, as pahole before 1.16 makes it",
+            f"{other_backend}give another --kernel-btf FILE",
         )
     name = selection.filter_func
     if not _NAME.fullmatch(name):
         advice = "trace with --backend tracepoint" if has_tracepoints else _CURE_REASONS
-        explanation = f"this kernel allows none to be hooked; {advice}"
-        return KernelError(f"{summary}: {_suggest_loosening(selection) or explanation}")
+        if loosening := _suggest_loosening(selection):
+            return KernelError(f"{summary}: {loosening}")
+        return KernelError(f"{summary}: this kernel allows none to be hooked", advice)
     if discovery.unattachable:
         return KernelError(
-            f"{summary}: {name} can't be traced ({discovery.unattachable[0].why}); trace a caller"
+            f"{summary}: {name} can't be traced ({discovery.unattachable[0].why})",
+            "trace a caller",
         )
     skb_functions = {
         function
@@ -66,7 +68,7 @@ def no_function_error(
     is_in_btf = any(name == function for function, _ in btf.functions())
     problem = "has no sk_buff argument" if is_in_btf else "is not in this kernel's BTF"
     return KernelError(
-        f"{summary}: {name} {problem}; {_suggest_names(name, skb_functions, bool(modules))}"
+        f"{summary}: {name} {problem}", _suggest_names(name, skb_functions, bool(modules))
     )
 
 
@@ -81,15 +83,17 @@ def no_tracepoint_error(selection: Selection, btf: BTF, modules: Mapping[str, BT
     names = _tracepoint_names(btf, modules)
     summary = "Cannot find a matching tracepoint"
     if selection.only is not None:
-        return KernelError(f"{summary}: {_explain_unlisted(selection.only, btf)}")
+        return KernelError(f"{summary}: {_explain_unlisted(selection.only, btf)}", _CURE_LIST)
     if not names:
         return KernelError(
-            f"{summary}: this kernel has none with an sk_buff argument; choose another --backend"
+            f"{summary}: this kernel has none with an sk_buff argument",
+            "choose another --backend",
         )
     if selection.filter_func and not any(map(selection.name_matches, names)):
         return KernelError(
             f"{summary}: the tracepoint backend applies --filter-func {selection.filter_func!r} to "
-            f"tracepoints; {_suggest_names(selection.filter_func, names, True)}"
+            "tracepoints",
+            _suggest_names(selection.filter_func, names, True),
         )
     return KernelError(f"{summary}: {_suggest_loosening(selection)}")
 
@@ -112,7 +116,7 @@ def _explain_unlisted(
     scope = LookupScope(btf, modules or {}, is_tracepoint_backend=discovery is None)
     reasons |= explain_missing(rest, scope)
     text = "; ".join(f"{names[0]}: {why}" for why, names in sorted(reasons.items()))
-    return f"none of the {len(only)} names in --functions can be traced ({text}); {_CURE_LIST}"
+    return f"none of the {len(only)} names in --functions can be traced ({text})"
 
 
 def _suggest_names(name: str, names: Collection[str], has_modules: bool) -> str:
@@ -150,9 +154,11 @@ def nothing_attached_error(ignored: Sequence[tuple[str, str]]) -> KernelError:
         ((why, count),) = Counter(why for _, why in ignored).most_common(1)
         return KernelError(
             f"Nothing is attached: the kernel refused all {len(ignored)}, {count} of them with "
-            f"{why!r}; --debug names each, and another --backend may be allowed"
+            f"{why!r}",
+            "--debug names each, and another --backend may be allowed",
         )
     return KernelError(
-        "No kprobe/tc-bpf/xdp to trace!; --filter-func names no function, and no BPF program of "
-        "these kinds that can be traced is loaded: load one first, or widen --filter-func"
+        "No kprobe/tc-bpf/xdp to trace!",
+        "--filter-func names no function, and no BPF program of these kinds that can be traced is "
+        "loaded: load one first, or widen --filter-func",
     )

@@ -96,16 +96,16 @@ def _validate(selection: Selection) -> None:
     """Raise UsageError or FilterError for a selection that is not valid."""
     if not 0 <= selection.priority <= function_tables.MAX_PRIORITY:
         raise UsageError(
-            f"--priority {selection.priority}: there is no such level; take 0 (fewest functions) "
-            f"to {function_tables.MAX_PRIORITY} (all)"
+            f"--priority {selection.priority}: there is no such level",
+            f"take 0 (fewest functions) to {function_tables.MAX_PRIORITY} (all)",
         )
     valid = function_tables.categories() if selection.categories else ()
     for unknown in sorted(selection.categories.difference(valid)):
         from pypwru.suggestions import did_you_mean
 
         raise UsageError(
-            f"--category {unknown}: there is no such category; take one of {', '.join(valid)}"
-            f"{did_you_mean(unknown, valid)}"
+            f"--category {unknown}: there is no such category",
+            f"take one of {', '.join(valid)}{did_you_mean(unknown, valid)}",
         )
     selection.name_matches("")
 

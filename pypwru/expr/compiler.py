@@ -78,8 +78,8 @@ def compile_filter_expression(text: str, root: str, btf: BTF) -> Expression:
     tree = parse(source)
     if not references_name(tree, root):
         raise FilterError(
-            f"{flag} must start with {root}: '{printable(text)}' is not about the packet; "
-            f"write {root}->len > 100 for example"
+            f"{flag} must start with {root}: '{printable(text)}' is not about the packet",
+            f"write {root}->len > 100 for example",
         )
     value = TypeChecker(MemberAccess(btf, root, ROOT_STRUCTS[root])).rvalue(tree)
     return Expression(source, value, tuple(common_reads(value)))

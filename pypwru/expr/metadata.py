@@ -74,7 +74,7 @@ class MetadataMembers(NamedTuple):
         try:
             return _emit(self.items, stack_base)
         except FilterError as problem:
-            raise FilterError(f"{self.flag}: {problem}") from None
+            raise FilterError(f"{self.flag}: {problem.cause}", problem.cure) from None
 
     def format_text(self, raw_values: Sequence[int]) -> str:
         """Return `` name=value name=value`` for the u64 values that the BPF program stored."""

@@ -306,7 +306,8 @@ def touch_ready_file(path: Path, stop: StopRequest) -> None:
         return
     except OSError as error:
         raise OutputError(
-            f"Failed to create ready file: {path}: {error.strerror}; choose another --ready-file"
+            f"Failed to create ready file: {path}: {error.strerror}",
+            "choose another --ready-file",
         ) from error
 
 

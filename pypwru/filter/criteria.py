@@ -167,7 +167,7 @@ def _compile_inner_filter(flag: str, text: str, linktype: Linktype) -> FilterPro
     try:
         return compile_view(text, linktype, is_inner=True)
     except FilterError as error:
-        raise FilterError(f"{flag}: {error}") from error
+        raise FilterError(f"{flag}: {error.cause}", error.cure) from error
 
 
 def compile_criteria(

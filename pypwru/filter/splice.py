@@ -153,7 +153,8 @@ def lowest_stack_offset(program: Sequence[Insn]) -> int:
             if insn.code & ebpf.REGISTER:
                 raise FilterError(
                     f"can't place the filter: instruction {position} computes a stack address "
-                    "from a variable; give stack_base"
+                    "from a variable",
+                    "give stack_base",
                 )
             registers[insn.dst] += insn.imm if operation == ebpf.ADD else -insn.imm
             lowest = min(lowest, registers[insn.dst])

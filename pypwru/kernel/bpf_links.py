@@ -6,6 +6,7 @@ import ctypes
 import os
 import struct
 
+from pypwru.errors import PypwruError
 from pypwru.kernel.bpf import LINK_CREATE, RAW_TRACEPOINT_OPEN, AttachType, call
 
 _ENOTSUPP = 524  # ENOTSUPP, which strerror() doesn't have: from the architecture's trampoline
@@ -41,10 +42,10 @@ def tracing_multi_link(program: int, functions: list[int]) -> int:
     return call(LINK_CREATE, struct.pack("=IIIIQQI", *attr))
 
 
-def attach_failure_reason(error: Exception) -> str:
+def attach_failure_reason(error: PypwruError | OSError) -> str:
     """Return one line for the log: why a function or program could not be attached."""
-    if not isinstance(error, OSError):
-        return str(error).partition("; ")[0]  # without the cure: the run goes on without it
+    if isinstance(error, PypwruError):
+        return error.cause  # without the cure: the run goes on without it
     if error.errno == _ENOTSUPP:
         return "not supported by this kernel on this architecture"
     return os.strerror(error.errno or 0)

@@ -81,8 +81,8 @@ def missing_capabilities(proc: Path = Path("/proc")) -> list[str]:
         last = int((proc / "sys/kernel/cap_last_cap").read_text())
     except OSError as error:
         raise KernelError(
-            f"cannot read this process's capabilities: {error.filename}: {error.strerror}; "
-            "mount procfs at /proc"
+            f"cannot read this process's capabilities: {error.filename}: {error.strerror}",
+            "mount procfs at /proc",
         ) from error
     found = re.search(r"^CapEff:\s*([0-9a-f]+)", status, re.MULTILINE)
     effective = int(found.group(1), 16) if found else 0
@@ -102,5 +102,6 @@ def require_capabilities(proc: Path = Path("/proc")) -> None:
         }
         described = ", ".join(f"{name} ({purposes[name]})" for name in missing)
         raise KernelError(
-            f"cannot trace: this process lacks {described}; run it as root of the host: sudo pypwru"
+            f"cannot trace: this process lacks {described}",
+            "run it as root of the host: sudo pypwru",
         )

@@ -128,24 +128,26 @@ def _read_error(error: OSError) -> KernelError:
     if error.errno in (errno.ENOENT, errno.ENODEV):
         return KernelError(
             f"{failure}: this kernel has no dynamic ftrace (CONFIG_DYNAMIC_FTRACE), so no function "
-            f"can be hooked; boot a kernel that has it, {_OTHER_BACKEND_HINT}"
+            "can be hooked",
+            f"boot a kernel that has it, {_OTHER_BACKEND_HINT}",
         )
     if error.errno == errno.ENOSYS:
         return KernelError(
-            f"{failure}: it is not mounted; run `mount -t tracefs tracefs /sys/kernel/tracing`"
+            f"{failure}: it is not mounted",
+            "run `mount -t tracefs tracefs /sys/kernel/tracing`",
         )
     level = lockdown_level()
     if error.errno == errno.EPERM and level not in (Lockdown.NONE, Lockdown.UNKNOWN):
         return KernelError(
-            f"{failure}: refused by kernel lockdown ({level.value}); boot with lockdown=none "
-            f"(Secure Boot off), {_OTHER_BACKEND_HINT}"
+            f"{failure}: refused by kernel lockdown ({level.value})",
+            f"boot with lockdown=none (Secure Boot off), {_OTHER_BACKEND_HINT}",
         )
     if error.errno in (errno.EPERM, errno.EACCES):
         return KernelError(
-            f"{failure}: {error.strerror}; run as root (sudo pypwru), {_OTHER_BACKEND_HINT}"
+            f"{failure}: {error.strerror}", f"run as root (sudo pypwru), {_OTHER_BACKEND_HINT}"
         )
     return KernelError(
-        f"{failure}: {error.strerror}; "
+        f"{failure}: {error.strerror}",
         f"see whether `cat {MOUNT_POINTS[0]}/available_filter_functions` works, "
-        f"{_OTHER_BACKEND_HINT}"
+        f"{_OTHER_BACKEND_HINT}",
     )

@@ -131,8 +131,8 @@ def parse_symbols(text: str, names: Collection[str] | None = None) -> Symbols:
     values = _to_integers(addresses)
     if values and not any(values):
         raise KernelError(
-            "cannot read symbol addresses: /proc/kallsyms shows only zeros; run as root with "
-            "CAP_SYSLOG, and `sysctl kernel.kptr_restrict=1`"
+            "cannot read symbol addresses: /proc/kallsyms shows only zeros",
+            "run as root with CAP_SYSLOG, and `sysctl kernel.kptr_restrict=1`",
         )
     return (
         _filter_symbols(frozenset(names), displays, values)
@@ -176,8 +176,8 @@ def _read_file(path: Path | int) -> str:
             return file.read().decode("latin-1")
     except OSError as error:
         raise KernelError(
-            f"cannot read {path}: {error.strerror}; pypwru needs a kernel with CONFIG_KALLSYMS "
-            "and a mounted /proc"
+            f"cannot read {path}: {error.strerror}",
+            "pypwru needs a kernel with CONFIG_KALLSYMS and a mounted /proc",
         ) from error
 
 

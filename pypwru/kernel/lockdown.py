@@ -55,5 +55,6 @@ def require_kernel_reads() -> None:
     if level() is Lockdown.CONFIDENTIALITY:
         raise KernelError(
             "cannot trace: kernel lockdown (confidentiality) lets no BPF program read kernel "
-            "memory; boot with lockdown=integrity or lockdown=none"
+            "memory",
+            "boot with lockdown=integrity or lockdown=none",
         )

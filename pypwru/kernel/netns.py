@@ -91,17 +91,23 @@ def netns_cookie(descriptor: int) -> int:
 
     0 if unavailable: before Linux 5.14 (SO_NETNS_COOKIE), or without CAP_SYS_ADMIN.
     """
-    import socket
-
-    def read() -> int:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
-            cookie = any_socket.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
-        return int.from_bytes(cookie, sys.byteorder)
-
     try:
-        return run_in_namespace(descriptor, read)
+        return run_in_namespace(descriptor, own_netns_cookie)
     except OSError:
         return 0
+
+
+def own_netns_cookie() -> int:
+    """Return the cookie of the calling thread's network namespace; this takes no privilege.
+
+    Raises:
+        OSError: ENOPROTOOPT before Linux 5.14.
+    """
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
+        cookie = any_socket.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+    return int.from_bytes(cookie, sys.byteorder)
 
 
 def open_own_netns() -> int:

@@ -71,8 +71,8 @@ def _resolve_inode(netns: str, stack: ExitStack, log: Log) -> int:
     number = int(digits[-10:]) if _DIGITS.fullmatch(digits) else 1 << 32
     if number >> 32:
         raise UsageError(
-            f"--filter-netns {netns}: {digits!r} is no inode; take the number that the column "
-            "NETNS, lsns -t net or ls -Li /run/netns shows"
+            f"--filter-netns {netns}: {digits!r} is no inode",
+            "take the number that the column NETNS, lsns -t net or ls -Li /run/netns shows",
         )
     descriptor = NetnsOpener().open(number)
     if descriptor is not None:
@@ -96,8 +96,9 @@ def _netns_path(netns: str) -> str:
 
     names = [each.name for folder in _NETNS_DIRS for each in Path(folder).glob("*")]
     raise KernelError(
-        f"Failed to retrieve netns {netns}: invalid netns specifier: {netns}; take a name that "
-        f"`ip netns` lists, a path such as /proc/PID/ns/net, or inode:N{did_you_mean(netns, names)}"
+        f"Failed to retrieve netns {netns}: invalid netns specifier: {netns}",
+        "take a name that `ip netns` lists, a path such as /proc/PID/ns/net, or inode:N"
+        f"{did_you_mean(netns, names)}",
     )
 
 
@@ -107,7 +108,8 @@ def _open_namespace(path: str, netns: str) -> int:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise KernelError(
-            f"Failed to retrieve netns {netns}: {error.strerror}; see `ip netns` and `lsns -t net`"
+            f"Failed to retrieve netns {netns}: {error.strerror}",
+            "see `ip netns` and `lsns -t net`",
         ) from error
     try:
         if fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == _CLONE_NEWNET:
@@ -116,8 +118,8 @@ def _open_namespace(path: str, netns: str) -> int:
         pass  # ENOTTY: not a namespace file
     os.close(descriptor)
     raise KernelError(
-        f"Failed to retrieve netns {netns}: it is not a network namespace; take /proc/PID/ns/net "
-        "or a name that `ip netns` lists"
+        f"Failed to retrieve netns {netns}: it is not a network namespace",
+        "take /proc/PID/ns/net or a name that `ip netns` lists",
     )
 
 
@@ -141,6 +143,6 @@ def _require_interface(ifname: str, path: str, namespace: int) -> None:
 
         existing = ", ".join(sorted(names)) or "none"
         raise KernelError(
-            f"--filter-ifname {ifname}: no such network interface in {path}; there are {existing}"
-            f"{did_you_mean(ifname, names)}"
+            f"--filter-ifname {ifname}: no such network interface in {path}",
+            f"there are {existing}{did_you_mean(ifname, names)}",
         )

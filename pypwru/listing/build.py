@@ -140,7 +140,7 @@ def _with_trial(config: Config, request: TraceRequest, cache: Cache, log: Log) -
     except KernelError as error:
         if config.backend is None:
             raise
-        attachability = Attachability(False, str(error).partition("; ")[0])
+        attachability = Attachability(False, error.cause)
         return _AttachOutcome(
             _plan_by_btf(config.backend, request), config.backend, attachability, str(error)
         )

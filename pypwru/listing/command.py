@@ -69,7 +69,8 @@ def _write_names(path: Path, listing: Listing) -> None:
     if not text:
         raise KernelError(
             f"none of {len(listing.entries)} can be attached ({listing.entries[0].reason}): "
-            f"there is no name for --function-list {path}; see --list-functions"
+            f"there is no name for --function-list {path}",
+            "see --list-functions",
         )
     if path == STDOUT:
         open_sink(None).write(text.encode())

@@ -120,7 +120,7 @@ def _open_kallsyms() -> Iterator[int]:
             fd = fcntl.fcntl(original_fd, fcntl.F_DUPFD_CLOEXEC, _MIN_FD)
     except OSError as error:
         advice = remedy(error, "is /proc mounted?")
-        raise KernelError(f"cannot read {KALLSYMS}: {error.strerror}; {advice}") from error
+        raise KernelError(f"cannot read {KALLSYMS}: {error.strerror}", advice) from error
     with closing_fd(fd):
         yield fd
 

@@ -102,7 +102,8 @@ def enable_nft_tracing() -> Iterator[int]:
         cure = _CURES.get(error.errno or 0, "trace without --output-nft")
         raise KernelError(
             f"cannot enable tracing of nftables rules, by a private network namespace with one "
-            f"rule: {why}; {cure}"
+            f"rule: {why}",
+            cure,
         ) from error
     with closing_fd(descriptor):
         yield descriptor

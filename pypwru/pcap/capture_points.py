@@ -153,8 +153,8 @@ def open_capture_points(
     """
     if freed := sorted(DATA_ALREADY_FREED.intersection(capture_when)):
         raise UsageError(
-            f"--pcap-when {freed[0]}: packet data is freed before this function is called; use "
-            "last, drop or an earlier function"
+            f"--pcap-when {freed[0]}: packet data is freed before this function is called",
+            "use last, drop or an earlier function",
         )
     # BPF programs are attached when they are loaded, nftables when its module is.
     may_match_later = traces_programs or (traces_nft and _has_verdict_function(capture_when))

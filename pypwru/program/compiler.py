@@ -37,10 +37,10 @@ def compile_handlers(main: str, layout: str, flags: list[str]) -> dict[str, str]
     try:
         from bcc import BPF
     except ImportError as error:
-        raise BuildError(_BCC_MISSING, str(error)) from error
+        raise BuildError(_BCC_MISSING, detail=str(error)) from error
     except OSError as error:  # from the dynamic linker
         raise BuildError(
-            f"BCC can't be loaded: {error}; it takes 300 MB of address space (ulimit -v)"
+            f"BCC can't be loaded: {error}", "it takes 300 MB of address space (ulimit -v)"
         ) from error
     os.environ[_BCC_SOURCE_VARIABLE] = str(KERNEL_TREE)
     os.chdir("/")  # clang fails in a deleted working directory; all its paths are absolute
@@ -52,7 +52,7 @@ def compile_handlers(main: str, layout: str, flags: list[str]) -> dict[str, str]
     except Exception as error:  # BCC raises nothing narrower
         messages = _captured_stderr()
         first = next((line for line in messages.splitlines() if "error:" in line), str(error))
-        raise BuildError(f"BCC failed to compile {main}: {first}", messages) from error
+        raise BuildError(f"BCC failed to compile {main}: {first}", detail=messages) from error
 
 
 def _has_function(module: object, name: str) -> bool:

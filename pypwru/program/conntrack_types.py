@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pypwru.btf.load import SYSFS, load_module, module_names
 from pypwru.btf.members import find_member, has_member
-from pypwru.errors import BTFError
+from pypwru.errors import BTFError, KernelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +62,25 @@ def conntrack_types(btf: BTF, folder: Path = SYSFS) -> ConntrackTypes:
     return ConntrackTypes(load_module(_MODULE, btf, folder) if is_in_module else btf)
 
 
+def require_conntrack_types(btf: BTF, folder: Path = SYSFS) -> ConntrackTypes:
+    """Return the types that --output-ct needs.
+
+    Args:
+        btf: of vmlinux.
+        folder: directory with the BTF of modules.
+
+    Raises:
+        KernelError: this kernel lacks them.
+        BTFError: the module's BTF is malformed.
+    """
+    types = conntrack_types(btf, folder)
+    if not types.member(*_NFCT_MEMBER):
+        raise KernelError("this kernel has no conntrack")
+    if not types.member(*_TUPLE_MEMBER):
+        raise KernelError("no BTF of conntrack", f"modprobe {_MODULE}, and start pypwru again")
+    return types
+
+
 def find_conntrack_types(btf: BTF, log: Log, folder: Path = SYSFS) -> Sequence[ConntrackTypes]:
     """Return the types that --output-ct needs; if this kernel lacks them, none, and log why.
 
@@ -76,12 +95,9 @@ def find_conntrack_types(btf: BTF, log: Log, folder: Path = SYSFS) -> Sequence[C
     Raises:
         BTFError: the module's BTF is malformed.
     """
-    types = conntrack_types(btf, folder)
-    if not types.member(*_NFCT_MEMBER):
-        why = "this kernel has no conntrack"
-    elif not types.member(*_TUPLE_MEMBER):
-        why = f"no BTF of conntrack: modprobe {_MODULE}, and start pypwru again"
-    else:
-        return (types,)
+    try:
+        return (require_conntrack_types(btf, folder),)
+    except KernelError as error:
+        why = f"{error.cause}: {error.cure}" if error.cure else error.cause
     log.warn("Continuing without --output-ct", why=why)
     return ()

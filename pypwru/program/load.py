@@ -142,18 +142,19 @@ class Loader:
                 self._keep_disassembly(handler, program)  # the first one's arguments may differ
                 self._debug_files.write(f"{handler}.verifier.log", error.log)
             raise KernelError(
-                f"The kernel's verifier refused {handler}: {_explain_verifier_error(error.log)}; "
+                f"The kernel's verifier refused {handler}: {_explain_verifier_error(error.log)}",
                 "please report it with the output and the files of --debug",
                 error.log,
             ) from error
         except BlockingIOError as error:
             raise KernelError(
-                f"Signals interrupted the kernel each time it checked {handler}; start pypwru again"
+                f"Signals interrupted the kernel each time it checked {handler}",
+                "start pypwru again",
             ) from error
         except OSError as error:
             rights = "run as root, or with CAP_BPF and CAP_PERFMON"
             raise KernelError(
-                f"The kernel refused to load {handler}: {error.strerror}; {remedy(error, rights)}"
+                f"The kernel refused to load {handler}: {error.strerror}", remedy(error, rights)
             ) from error
         self.programs[self._stack.enter_context(closing_fd(fd))] = handler
         return fd

@@ -148,7 +148,7 @@ def create_maps(config: Config, stack: ExitStack, extra: Collection[str] = ()) -
     Raises:
         KernelError: no right to create maps, or no memory.
     """
-    _lift_memlock()
+    lift_memlock()
     fds: dict[str, int] = {}
     for name, shape in MAPS.items():
         if not (shape.is_needed(config) or name in extra):
@@ -162,7 +162,7 @@ def create_maps(config: Config, stack: ExitStack, extra: Collection[str] = ()) -
     return fds
 
 
-def _lift_memlock() -> None:
+def lift_memlock() -> None:
     """Lift RLIMIT_MEMLOCK, 64 KiB by default: before Linux 5.11 it limits BPF memory (bpf(2))."""
     with suppress(ValueError, OSError):  # no CAP_SYS_RESOURCE; without effect on newer kernels
         unlimited = resource.RLIM_INFINITY
@@ -173,10 +173,10 @@ def _map_create_error(name: str, entries: int, error: OSError) -> KernelError:
     if MAPS[name].kind is MapType.RINGBUF:
         advice = _RING_CURES.get(error.errno or 0, "choose another --buffer-size")
         return KernelError(
-            f"Failed to make a ring buffer of {entries} bytes: {error.strerror}; "
-            f"{remedy(error, advice)}"
+            f"Failed to make a ring buffer of {entries} bytes: {error.strerror}",
+            remedy(error, advice),
         )
     advice = "free some memory, or raise the memory limit of this container"
     if error.errno == errno.EPERM:
         advice = "run as root"
-    return KernelError(f"Failed to make the map {name}: {error.strerror}; {remedy(error, advice)}")
+    return KernelError(f"Failed to make the map {name}: {error.strerror}", remedy(error, advice))

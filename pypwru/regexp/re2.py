@@ -70,7 +70,8 @@ def compile_whole_name(expression: str) -> Callable[[str], bool]:
         return _compile(expression, anchored=True).matches
     except FilterError as error:
         raise FilterError(
-            f"--filter-func {expression!r}: {error}, for example --filter-func '^ip_.*'"
+            f"--filter-func {expression!r}: {error.cause}",
+            f"{error.cure}, for example --filter-func '^ip_.*'",
         ) from error
 
 
@@ -87,7 +88,9 @@ def _compile(expression: str, *, anchored: bool) -> Machine:
     try:
         return Machine(_Parser(expression).parse(), anchored=anchored)
     except (_RegexpError, TooLargeError, re.error, OverflowError, RecursionError) as error:
-        raise FilterError(f"error parsing regexp: {error}; write a Go (RE2) expression") from error
+        raise FilterError(
+            f"error parsing regexp: {error}", "write a Go (RE2) expression"
+        ) from error
 
 
 class _Parser:

@@ -77,8 +77,8 @@ def open_reader(make: Callable[[], Reader], size: int) -> Iterator[Reader]:
         reader = make()
     except OSError as error:
         raise KernelError(
-            f"Failed to map a ring buffer of {size} bytes: {error.strerror}; "
-            f"{remedy(error, 'choose a smaller --buffer-size')}"
+            f"Failed to map a ring buffer of {size} bytes: {error.strerror}",
+            remedy(error, "choose a smaller --buffer-size"),
         ) from error
     try:
         yield reader

@@ -1,4 +1,7 @@
-"""--list-functions on real kernels: functions listed as attachable are attached, and no others."""
+"""--list-functions and --features on real kernels.
+
+Functions listed as attachable are attached, and no others; a feature is there since its version.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,25 @@ from typing import Any
 import pytest
 
 from pypwru.discovery import function_tables
+from pypwru.features.rows import FEATURES
+from pypwru.kernel.feature import parse_version
 from tests.lab import results
 from tests.lab.kernels import Feature, names
+from tests.lab.kernels import kernel as row_of
 from tests.unit.discovery.test_function_tables import KERNELS as RECORDED
 from tests.unit.discovery.test_function_tables import LIMITS, recorded
 
 pytestmark = pytest.mark.lab
 SUITE = "lists"
 KERNELS, WITH_MODULES = names(SUITE), names(SUITE, Feature.MODULE_BTF)
+# Features whose lab kernels are also known from the table of kernels: build options decide, too.
+FEATURE_OF_LAB = {
+    "BTF of modules": Feature.MODULE_BTF,
+    "backend fentry-multi": Feature.FENTRY_MULTI,
+    "backend kprobe-multi": Feature.KPROBE_MULTI,
+    "drop reasons": Feature.DROP_REASONS,
+}
+SINCE = {feature.name: feature.since for feature in FEATURES if feature.since}
 
 
 def step(kernel: str, name: str) -> Any:
@@ -136,3 +150,90 @@ def test_list_has_requested_categories_and_levels(kernel: str) -> None:
     assert {row[3] for row in rows[1:]} <= {"nft", "netfilter"}
     assert {row[4] for row in rows[1:]} == {"0", "1"}
     assert "nf_hook_slow" in {row[0] for row in rows}
+
+
+def features(kernel: str, run: str = "first") -> dict[str, dict[str, Any]]:
+    """Return name -> feature of the JSON object that ``run`` printed."""
+    found = feature_document(kernel, run)["features"]
+    return {one["name"]: one for one in found}
+
+
+def feature_document(kernel: str, run: str) -> dict[str, Any]:
+    result = step(kernel, "features")[run]
+    assert result["status"] == 0, result["err"]
+    document: dict[str, Any] = json.loads(result["out"])
+    assert [one["name"] for one in document["features"]] == [one.name for one in FEATURES]
+    return document
+
+
+@pytest.mark.parametrize("name", SINCE)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_feature_is_there_since_its_version(kernel: str, name: str) -> None:
+    """Debian builds all options of these rows, but CONFIG_FPROBE not before 6.12."""
+    release = feature_document(kernel, "first")["metadata"]["kernel"]
+    assert parse_version(release) == parse_version(row_of(kernel).version)
+    is_new_enough = parse_version(release) >= parse_version(SINCE[name])
+    found = features(kernel)[name]
+    if name in FEATURE_OF_LAB:
+        assert found["here"] is row_of(kernel).has(FEATURE_OF_LAB[name]), found["remark"]
+        assert is_new_enough or not found["here"]
+    else:
+        assert found["here"] is is_new_enough, found["remark"]
+
+
+def test_lab_kernels_have_features_since_their_versions() -> None:
+    """The oldest lab kernel with a feature is not older than its row, and the newest without it is,
+    unless an option is missing there.
+    """
+    for name, feature in FEATURE_OF_LAB.items():
+        since = parse_version(SINCE[name])
+        for kernel in KERNELS:
+            if row_of(kernel).has(feature):
+                assert parse_version(row_of(kernel).version) >= since, (name, kernel)
+            elif name != "backend kprobe-multi":
+                assert parse_version(row_of(kernel).version) < since, (name, kernel)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_features_have_the_automatic_backend(kernel: str) -> None:
+    metadata = feature_document(kernel, "first")["metadata"]
+    assert metadata["backend"] == row_of(kernel).automatic
+    assert metadata["targets"] > 1000
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_features_that_do_not_depend_on_the_version(kernel: str) -> None:
+    found = features(kernel)
+    for name in ("nftables", "nftables trace events", "conntrack", "kernel memory readable by BPF"):
+        assert found[name]["here"] is True, found[name]["remark"]
+    for name in ("kprobes switched on", "ftrace switched on"):
+        assert found[name]["here"] is True, found[name]["remark"]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_lack_has_cost_and_cure(kernel: str) -> None:
+    lacking = [one for one in features(kernel).values() if one["here"] is False]
+    assert all(one["remark"] and one["cost"] and one["cure"] for one in lacking), lacking
+    text = step(kernel, "features")["table"]["out"]
+    assert text.count("\n    cost: ") == len(lacking)
+    assert text.count("\n    cure: ") == len(lacking)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_cached_features_are_the_same(kernel: str) -> None:
+    assert features(kernel, "second") == features(kernel)
+    assert step(kernel, "features")["kprobe_events"] == ""
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_unprivileged_features_are_the_same_or_unknown(kernel: str) -> None:
+    root = features(kernel)
+    unprivileged = features(kernel, "nobody")
+    for name, one in unprivileged.items():
+        assert one["here"] in (root[name]["here"], None)
+        assert one["here"] is not None or one["remark"] == "needs root"
+    assert feature_document(kernel, "nobody")["metadata"]["backend"] is None
+    assert {unprivileged[name]["here"] for name in ("drop reasons", "BTF of the kernel")} <= {
+        True,
+        False,
+    }

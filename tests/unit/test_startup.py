@@ -81,3 +81,11 @@ def test_debug_modules_are_loaded_lazily() -> None:
     loaded = imported(done.stderr)
     assert "pypwru.program.load" in loaded
     assert not {"pypwru.program.debug_files", "pypwru.asm.disassembly", "tempfile"} & set(loaded)
+
+
+def test_features_are_imported_by_their_flag_alone() -> None:
+    code = "import pypwru.cli.run, pypwru.session, pypwru.listing.command"
+    words = [sys.executable, "-X", "importtime", "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+
+    assert not [name for name in imported(done.stderr) if name.startswith("pypwru.features")]

@@ -170,6 +170,8 @@ CHAPTERS: Mapping[str, tuple[Block, ...]] = {
         ("pypwru --list-functions --priority 1 --category nft,netfilter",),
         ("pypwru --function-list list.txt --priority 1 --category nft,netfilter",),
         ("pypwru --functions list.txt tcp",),
+        "What does this kernel have, and what does it lack?",
+        ("pypwru --features",),
         "Statistics of a minute of a busy machine, one packet in a hundred:",
         ("timeout -s INT 60 pypwru --priority 2 --sample-rate 100 --stats",),
         "Whole connections, one in ten, both directions:",

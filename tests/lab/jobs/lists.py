@@ -1,4 +1,4 @@
-"""Runs inside a guest: the lists of functions, and a trace from one that was written.
+"""Runs inside a guest: the lists of functions, a trace from one that was written, --features.
 
     python -m tests.lab.jobs.lists FOLDER
 
@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pypwru.kernel import pseudofs
+from pypwru.kernel.ftrace import MOUNT_POINTS
 from tests.data.record_functions import MODULES
 from tests.lab.jobs.steps import run_steps
 from tests.lab.jobs.tracer import StepResult, tracer
@@ -31,7 +33,12 @@ _UNPRIVILEGED = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 def listed(*flags: str, before: tuple[str, ...] = ()) -> StepResult:
     """Return pypwru's output for ``--list-functions`` and these flags, run by ``before``."""
-    words = [*before, sys.executable, "-m", "pypwru", "--list-functions", *flags]
+    return printed("--list-functions", *flags, before=before)
+
+
+def printed(*flags: str, before: tuple[str, ...] = ()) -> StepResult:
+    """Return pypwru's output for these flags, run by ``before``."""
+    words = [*before, sys.executable, "-m", "pypwru", *flags]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return {"status": done.returncode, "out": done.stdout, "err": done.stderr}
 
@@ -72,6 +79,19 @@ def example(folder: Path) -> StepResult:
         return {"list": names, "names": file.read_text(), "run": one.stop()}
 
 
+def features() -> StepResult:
+    """Probe the kernel, twice since answers are cached, while rules of nftables are loaded."""
+    run("nft", "-f", "-", words=RULES)
+    flags = ("--features", "--output-json")
+    return {
+        "first": printed(*flags),
+        "second": printed(*flags),
+        "nobody": printed(*flags, before=_UNPRIVILEGED),
+        "table": printed("--features"),
+        "kprobe_events": pseudofs.read_file("tracefs", "kprobe_events", MOUNT_POINTS).decode(),
+    }
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     os.environ["PYPWRU_CACHE"] = str(folder / "cache")
@@ -81,6 +101,7 @@ def main() -> None:
         ("lists", everything),
         ("attached", lambda: attached(folder)),
         ("example", lambda: example(folder)),
+        ("features", features),
     )
     run_steps(steps, {}, folder / "result.json")
 

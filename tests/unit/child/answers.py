@@ -33,7 +33,7 @@ def print_much() -> str:
 
 
 def refuse() -> None:
-    raise BuildError("no such thing", "line 1\nline 2")
+    raise BuildError("no such thing", "take another", "line 1\nline 2")
 
 
 def use_up_memory() -> None:

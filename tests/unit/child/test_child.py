@@ -86,7 +86,9 @@ def test_child_ignores_environment_as_we_do(tmp_path: Path) -> None:
 def test_errors_are_reraised() -> None:
     with pytest.raises(BuildError) as caught:
         call_in_child("refuse")
-    assert str(caught.value) == "no such thing" and caught.value.detail == "line 1\nline 2"
+    error = caught.value
+    assert (error.cause, error.cure) == ("no such thing", "take another")
+    assert error.detail == "line 1\nline 2"
     with pytest.raises(ChildError, match=r"out of memory \(ulimit -v\)"):
         call_in_child("use_up_memory")
 

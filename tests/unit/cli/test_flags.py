@@ -39,6 +39,7 @@ def test_defaults() -> None:
         category=(),
         functions=None,
         list_functions=False,
+        features=False,
         function_list=None,
         backend=None,
         filter_kprobe_batch=10,

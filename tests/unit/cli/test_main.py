@@ -127,7 +127,7 @@ def test_error_detail_needs_debug(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     def run(config: Config, log: Log, command: str) -> None:
-        raise KernelError("no", "the long\nstory")
+        raise KernelError("no", detail="the long\nstory")
 
     monkeypatch.setattr("pypwru.cli.run.run", run)
     assert command.main(flags) == 1

@@ -1,0 +1,1 @@
+"""Features of the running kernel: which it has, and what each lack costs: --features."""
