@@ -78,7 +78,7 @@ def attach_probes(
         from pypwru.discovery.no_match import nothing_attached_error
 
         raise nothing_attached_error(report.ignored)
-    if config.traces_nft:
+    if plan.needs.verdicts:
         with log.operation("Attaching to nftables"):
             pollers.append(probes.enter_context(_nft_probes(plan, loaded, cache, report, log)))
     modules = {function.module for function in choice.plan.functions} - {""}
@@ -108,7 +108,7 @@ def _nft_probes(
     from pypwru.nft.module_load import HandlerBuild
     from pypwru.nft.probes import attach_verdict_probes
 
-    config, macros = plan.config, loaded.macros
+    macros = loaded.macros
     keep = loaded.debug_files.write if loaded.debug_files is not None else None
 
     def start_build(source: VerdictSource) -> HandlerBuild:
@@ -117,8 +117,8 @@ def _nft_probes(
             macros,
             cache,
             keep,
-            kernel_btf=config.kernel_btf,
-            has_conntrack=config.output_ct,
+            kernel_btf=plan.config.kernel_btf,
+            has_conntrack=plan.needs.conntrack,
         )
 
     compile_unit = partial(build_unit, plan.request.btf, macros, cache, plan.conntrack, keep=keep)
@@ -132,18 +132,18 @@ def _capture_points(
     plan: Plan, loaded: Loaded, report: AttachReport, log: Log
 ) -> Callable[[], None] | None:
     """Return the function that fills the map of capture points; None if there is none."""
-    config = plan.config
-    if not config.captures_selected:
+    needs = plan.needs
+    if not needs.capture_points:
         return None
     from pypwru.pcap.capture_points import open_capture_points
 
     return open_capture_points(
         loaded.map_fds["capture_points"],
-        config.capture_when,
+        plan.config.capture_when,
         plan.choice.plan,
         report.targets,
         loaded.reasons,
         log,
-        traces_programs=config.traces_programs,
-        traces_nft=config.traces_nft,
+        traces_programs=needs.programs,
+        traces_nft=needs.verdicts,
     )

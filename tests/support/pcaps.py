@@ -19,9 +19,9 @@ from pypwru.pcap.packet_data import PacketCapture
 from pypwru.pcap.select import CaptureSelector
 from pypwru.pcap.writer import CaptureOptions, PcapOutput, PcapSetup, open_pcap
 from pypwru.signals import StopRequest
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import RawRecord, Record
 from tests.support import records
+from tests.support.layouts import layout_of
 from tests.support.need import need
 from tests.support.records import configured, event, flow, names, packet, tail
 
@@ -98,7 +98,7 @@ def make_output(
     log: Log = QUIET,
 ) -> PcapOutput:
     """Return the writer of captured packets of a run."""
-    layout = record_layout(config)
+    layout = layout_of(config)
     return PcapOutput(
         CaptureSelector(config.capture_when, layout, named, targets, taken),
         named,

@@ -18,8 +18,8 @@ from pypwru.packets.tracker import (
     without_free_records,
 )
 from pypwru.wire.fields import FUNCTION
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import Record, header_constants
+from tests.support.layouts import layout_of
 from tests.support.records import NFT_CHAIN_EXIT, NFT_RULE, configured, packet
 from tests.support.records import tail as tail_of
 
@@ -54,7 +54,7 @@ class Tracked:
     def __init__(self, max_skbs: int = tracker.MAX_SKBS) -> None:
         self.ended: list[tuple[list[int], EndReason]] = []
         self.skbs: SkbTracker[Times] = SkbTracker(
-            record_layout(CONFIG), NAMES, Times, self._on_end, max_skbs
+            layout_of(CONFIG), NAMES, Times, self._on_end, max_skbs
         )
 
     def _on_end(self, skb: Times, reason: EndReason) -> None:

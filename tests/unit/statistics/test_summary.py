@@ -19,14 +19,14 @@ from pypwru.statistics.latencies import LatencyReservoir
 from pypwru.statistics.latency_tracker import LatencyTracker
 from pypwru.statistics.report import render_report
 from pypwru.statistics.summary import HopLatency, RunCounters, Statistics, Summary
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import EVENT_MEMBERS, Record, header_constants
 from tests.oracles.recount import latency
 from tests.support import records
+from tests.support.layouts import layout_of
 
 SCHEMA = json.loads(resources.files("pypwru.data").joinpath("statistics.schema.json").read_text())
 CONFIG = records.configured("--stats")
-LAYOUT = record_layout(CONFIG)
+LAYOUT = layout_of(CONFIG)
 UDP_OUT = (4, records.UDP, bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2]), 4001, 53)
 UDP_BACK = (4, records.UDP, bytes([10, 0, 0, 2]), bytes([10, 0, 0, 1]), 53, 4001)
 FREED, DROPPING, RECEIVED, SENT = 4, 5, 3, 1  # of records.FUNCTIONS
