@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.config import Backend
+from pypwru.discovery.handlers import NESTED_HANDLERS
 from pypwru.kernel import bpf
 from pypwru.wire.record import COUNTERS_SIZE, COUNTERS_STRUCT
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from pypwru.attach.report import AttachReport
     from pypwru.needs import Needs
 
-_NESTED_HANDLERS = ("trace_nested_call", "trace_map_")
 _TAG_MASK, _SEEN_ID = (
     7,
     1,
@@ -119,7 +119,7 @@ def count_recursion_misses(misses: Mapping[str, int]) -> dict[str, int]:
     Args:
         misses: handler -> runs that the kernel skipped.
     """
-    nested = sum(count for handler, count in misses.items() if handler.startswith(_NESTED_HANDLERS))
+    nested = sum(count for handler, count in misses.items() if handler in NESTED_HANDLERS)
     lost = {"recursion": sum(misses.values()) - nested}
     return lost | ({"nested": nested} if nested else {})
 

@@ -25,6 +25,7 @@ from pypwru.cache import Cache
 from pypwru.cli.flags import parse
 from pypwru.config import Backend, Config
 from pypwru.discovery.argument_slots import ArgumentSlots
+from pypwru.discovery.handlers import HANDLERS, HandlerKind
 from pypwru.errors import KernelError
 from pypwru.filter.criteria import Criteria
 from pypwru.kernel.bpf import AttachType, ProgramType
@@ -51,8 +52,8 @@ from tests.support.paths import TREE
 
 HERE = "here"
 
-_FUNCTIONS = {"trace_skb", "trace_skb_last"}  # on whatever the backend is
-_BPF_PROGRAMS = {"trace_tc", "trace_xdp", "trace_xdp_exit"}  # always on fentry
+_FUNCTIONS = {name for name, row in HANDLERS.items() if row.kind is HandlerKind.SKB_FUNCTION}
+_BPF_PROGRAMS = {name for name, row in HANDLERS.items() if row.kind is HandlerKind.PROGRAM}
 _TRACING_BACKENDS = {Backend.FENTRY, Backend.FENTRY_MULTI}
 _KPROBE_BACKENDS = {Backend.KPROBE, Backend.KPROBE_MULTI}
 
