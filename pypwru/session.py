@@ -51,7 +51,7 @@ class Session:
         layout: the layout of records.
         names: resolver of the numbers in records.
         netns: inode of the only network namespace that is traced; 0 for all.
-        targets: address -> name of all attached functions, tracepoints and programs; grows.
+        targets: the attached functions, tracepoints and programs.
         throttle_report: counts the events that --max-hits suppressed, by function.
         hits: returns the number of hits of probes on packets, if the kernel counts runs.
         run_stats: returns the run time and run count of each handler; None if the kernel doesn't

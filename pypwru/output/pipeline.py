@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pypwru.wire.record import RawRecord
 
 if TYPE_CHECKING:
+    from pypwru.discovery.targets import Targets
     from pypwru.needs import Needs
     from pypwru.nft.match import NftCriteria
     from pypwru.nft.packet_filter import NftPacketFilter
@@ -29,8 +30,7 @@ class Pipeline:
         needs: of the run.
         layout: the layout of records.
         nft_criteria: of --filter-nft-*; None without them.
-        targets: address in a record -> name, of every attached target; shared, grows during the
-            run.
+        targets: of the run.
         nft: chain names and rule texts.
         is_drop: (address, drop reason) to whether the event drops its packet.
     """
@@ -40,7 +40,7 @@ class Pipeline:
         needs: Needs,
         layout: RecordLayout,
         nft_criteria: NftCriteria | None,
-        targets: Mapping[int, str],
+        targets: Targets,
         nft: NftSource,
         is_drop: IsDrop,
     ) -> None:

@@ -62,7 +62,7 @@ def attach_probes(
     config, choice, map_fds = plan.config, plan.choice, loaded.map_fds
     report = AttachReport()
     pollers: list[Callable[[], None]] = []
-    fill_capture_points = _capture_points(plan, loaded, report, log)
+    report_unmatched = _open_capture_points(plan, loaded, report, log)
     throttle_report = probes.enter_context(
         open_throttle_report(map_fds, report.targets, log, max_hits=config.max_hits)
     )
@@ -92,9 +92,8 @@ def attach_probes(
     log.info("Attached", ignored=len(report.ignored))
     for name, reason in (*report.ignored, *choice.plan.unattachable):
         log.debug("Ignored", function=name, why=reason)
-    if fill_capture_points:
-        fill_capture_points()
-        pollers.append(fill_capture_points)
+    if report_unmatched:
+        report_unmatched()
     if config.max_hits:
         pollers.append(partial(throttle_report.log_new, log, config.max_hits))
     return Attached(report, pollers, throttle_report)
@@ -128,10 +127,13 @@ def _nft_probes(
     )
 
 
-def _capture_points(
+def _open_capture_points(
     plan: Plan, loaded: Loaded, report: AttachReport, log: Log
 ) -> Callable[[], None] | None:
-    """Return the function that fills the map of capture points; None if there is none."""
+    """Keep the map of capture points filled; return what reports names without a target.
+
+    None is returned without such a map.
+    """
     needs = plan.needs
     if not needs.capture_points:
         return None

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from pypwru.attach.throttle import ThrottleReport
     from pypwru.config import Config
+    from pypwru.discovery.targets import Targets
     from pypwru.kernel.bpf_info import RunStats
     from pypwru.names.event_names import NameResolver
     from pypwru.needs import Needs
@@ -36,8 +37,8 @@ class TracedSession(Protocol):
         """Names of what is in records."""
 
     @property
-    def targets(self) -> Mapping[int, str]:
-        """Address or number that a record carries to the name of the target; may grow."""
+    def targets(self) -> Targets:
+        """The attached targets."""
 
     @property
     def netns(self) -> int:

@@ -11,6 +11,7 @@ from pypwru.btf.load import load_vmlinux
 from pypwru.config import Backend
 from pypwru.discovery.functions import Function
 from pypwru.discovery.plan import AttachPlan, Handler
+from pypwru.discovery.targets import Targets
 from pypwru.discovery.tracepoints import Tracepoint
 from pypwru.errors import UsageError
 from pypwru.kernel import bpf
@@ -48,7 +49,7 @@ def capture_points_of(words: str, names: dict[int, str], log: Log) -> dict[int, 
             made["capture_points"],
             config.capture_when,
             PLAN,
-            names,
+            Targets(names),
             reasons,
             log,
             traces_programs=False,

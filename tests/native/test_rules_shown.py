@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from pypwru.discovery.targets import Targets
 from pypwru.kernel.netlink import NetfilterSocket
 from pypwru.kernel.netns_opener import NetnsOpener
 from pypwru.needs import Needs
@@ -57,7 +58,7 @@ class RenderedRun:
             Needs.of(self.config),
             layout_of(self.config),
             nft_criteria(self.config) if self.config.has_nft_filter else None,
-            records.FUNCTIONS,
+            Targets(records.FUNCTIONS),
             nft,
             drops,
         )

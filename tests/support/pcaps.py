@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from pypwru.config import Config
+from pypwru.discovery.targets import Targets
 from pypwru.log import Log
 from pypwru.names.clock import Clock
 from pypwru.names.event_names import NameResolver
@@ -93,7 +94,7 @@ def make_output(
     config: Config,
     opened: PcapSetup,
     named: NameResolver,
-    targets: Mapping[int, str],
+    targets: Targets,
     taken: QueuedCaptures,
     log: Log = QUIET,
 ) -> PcapOutput:
@@ -125,7 +126,9 @@ class Writer:
         self.taken = QueuedCaptures()
         self.lost = 0
         named = names(clock=Clock(lambda: EPOCH))
-        self.output = make_output(self.config, opened, named, records.FUNCTIONS, self.taken, log)
+        self.output = make_output(
+            self.config, opened, named, Targets(records.FUNCTIONS), self.taken, log
+        )
         self.output.begin()
 
     def show(self, *batch: Pair) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pypwru.attach.report import AttachReport
 from pypwru.attach.throttle import ThrottleReport
+from pypwru.discovery.targets import Targets
 from pypwru.needs import Needs
 from pypwru.nft.service import NO_NFT_SOURCE
 from pypwru.output.pipeline import Batches, Pipeline
@@ -67,7 +68,7 @@ class FakeSession:
         self.attached = True
         needs, layout = Needs.of(config), layout_of(config)
         is_drop = records.names().is_drop
-        stages = stages or Pipeline(needs, layout, None, {}, NO_NFT_SOURCE, is_drop)
+        stages = stages or Pipeline(needs, layout, None, Targets(), NO_NFT_SOURCE, is_drop)
         report = AttachReport(missed_counters=[lambda: 3 if self.attached else 0])
         with ExitStack() as probes:
             probes.callback(self.mark_detached)

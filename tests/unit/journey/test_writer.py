@@ -12,6 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from pypwru.discovery import function_tables
+from pypwru.discovery.targets import Targets
 from pypwru.errors import OutputClosed
 from pypwru.journey.outcome import KINDS, RECEIVED
 from pypwru.journey.text import format_interval
@@ -59,7 +60,7 @@ class RecordingWriter:
         self.out: list[bytes] = []
         names = records.names(process)
         layout, formatter = layout_of(self.config), journey_format(self.config, names)
-        self.journeys = JourneyWriter(layout, names, NAMES, formatter, self.out.extend)
+        self.journeys = JourneyWriter(layout, names, Targets(NAMES), formatter, self.out.extend)
 
     def record(
         self, function: int, at: int = 0, reason: int = 0, skb: int = 1, number: int = 42,

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pypwru.discovery.targets import Targets
 from pypwru.nft import packet_filter
 from pypwru.nft.packet_filter import NftPacketFilter
 from pypwru.packets.tracker import is_free_record
@@ -42,7 +43,7 @@ class Stage:
         at = slice(part.offset, part.offset + len(MATCHES))
         self.passed: list[int] = []
         self.filter = NftPacketFilter(
-            layout_of(CONFIG), lambda record: record[4][at] == MATCHES, NAMES
+            layout_of(CONFIG), lambda record: record[4][at] == MATCHES, Targets(NAMES)
         )
 
     def take(self, *batch: Record) -> list[int]:

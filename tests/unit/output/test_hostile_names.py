@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from pypwru.discovery.targets import Targets
 from pypwru.journey.writer import JourneyWriter
 from pypwru.names.event_names import NameResolver
 from pypwru.needs import Needs
@@ -88,7 +89,7 @@ def write_journeys(names: list[str], flags: str) -> bytes:
     config, out = configured(flags), list[bytes]()
     layout, resolver = layout_of(config), make_resolver(names)
     formatter = journey_format(config, resolver)
-    writer = JourneyWriter(layout, resolver, records.FUNCTIONS, formatter, out.extend)
+    writer = JourneyWriter(layout, resolver, Targets(records.FUNCTIONS), formatter, out.extend)
     for number, one in enumerate(make_records(names, flags)):
         writer.show([one._replace(packet=packet(1 + number, 0, 1 + number))])
     writer.finish()
@@ -147,7 +148,7 @@ def test_pcap(tmp_path: Path) -> None:
         config = configured(flags)
         opened_file = open_pcap(capture_options(config, "pypwru"), NEVER, QUIET, stack)
         taken = QueuedCaptures()
-        output = make_output(config, opened_file, make_resolver(names), {}, taken)
+        output = make_output(config, opened_file, make_resolver(names), Targets(), taken)
         output.begin()
         for one in make_records(names, flags):
             taken.waiting.append((one, captured(FRAME, first=True)))

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pypwru.discovery.targets import Targets
 from pypwru.packets import history
 from pypwru.packets.drop_filter import DropFilter
 from pypwru.packets.limit import EventLimit
@@ -45,7 +46,7 @@ class ClockedFilter:
     def __init__(self) -> None:
         self.now = 0
         self.drop_filter = DropFilter(
-            layout_of(CONFIG), records.FUNCTIONS, records.names().is_drop, self.clock
+            layout_of(CONFIG), Targets(records.FUNCTIONS), records.names().is_drop, self.clock
         )
 
     def clock(self) -> int:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pypwru.discovery.targets import Targets
 from pypwru.needs import Needs
 from pypwru.packets.tracker import is_free_record
 from pypwru.pcap.last_event import LastEventBuffer
@@ -40,7 +41,9 @@ def selector(
 
     config = configured(f"--output-pcap x.pcapng --pcap-when {when}")
     resolver, layout = known._replace(function=function), layout_of(config)
-    return CaptureSelector(config.capture_when, layout, resolver, TARGETS, taken, latest), taken
+    return CaptureSelector(
+        config.capture_when, layout, resolver, Targets(TARGETS), taken, latest
+    ), taken
 
 
 def of_packet(record: Record, packet_id: int, when: str) -> Record:
