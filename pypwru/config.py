@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pypwru.config_fields import ConfigFields
 from pypwru.errors import UsageError
-from pypwru.kernel.netfilter import REJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,39 +82,11 @@ class Config(ConfigFields):
             return cls(*values)
 
     @property
-    def captures_packets(self) -> bool:
-        """Whether packet data is captured."""
-        return self.packets or self.output_pcap is not None
-
-    @property
     def capture_when(self) -> frozenset[str]:
         """The events at which packet data is captured: values of ``pcap_when``; empty for none."""
         if self.packets:
             return frozenset((EVERY,))
-        return frozenset(self.pcap_when if self.captures_packets else ())
-
-    @property
-    def captures_every(self) -> bool:
-        """Whether packet data is captured at every event.
-
-        ``last`` needs this too: the last event of a packet is known only afterwards.
-        """
-        return not self.capture_when.isdisjoint((EVERY, LAST))
-
-    @property
-    def captures_beyond_first(self) -> bool:
-        """Whether packets are written at other events than their first."""
-        return self.output_pcap is not None and not self.capture_when <= {FIRST}
-
-    @property
-    def needs_first_flag(self) -> bool:
-        """Whether records have the flag of a packet's first event."""
-        return FIRST in self.capture_when
-
-    @property
-    def captures_selected(self) -> bool:
-        """Whether packet data is captured at events selected by function (map `capture_points`)."""
-        return not self.capture_when <= {FIRST, LAST, EVERY}
+        return frozenset(() if self.output_pcap is None else self.pcap_when)
 
     @property
     def list_only(self) -> bool:
@@ -134,68 +105,9 @@ class Config(ConfigFields):
         return self.output_text and not self.top and (has_output_option or not self.stats)
 
     @property
-    def is_sampling(self) -> bool:
-        """Whether only a sample of the matching packets is traced."""
-        return self.sample_rate > 1 or self.sample_flow > 1
-
-    @property
-    def needs_free_events(self) -> bool:
-        """Whether the handlers emit a record when a packet is freed."""
-        return (
-            self.drops
-            or self.output_journey
-            or self.has_statistics
-            or self.has_nft_filter
-            or self.captures_beyond_first
-        )
-
-    @property
-    def needs_packet_ids(self) -> bool:
-        """Whether records carry a packet_id, which distinguishes packets at a reused address."""
-        prints_packet_id = self.output_json and self.output_text
-        return (
-            prints_packet_id
-            or self.needs_free_events
-            or self.is_sampling
-            or self.timestamp is Timestamp.RELATIVE
-        )
-
-    @property
-    def needs_seen_map(self) -> bool:
-        """Whether the handlers need the map `seen`."""
-        return self.needs_packet_ids or self.needs_first_flag
-
-    @property
-    def needs_drop_location(self) -> bool:
-        """Whether records carry the address from which the packet was dropped."""
-        return self.drops or self.output_journey or self.has_statistics
-
-    @property
-    def needs_symbols(self) -> bool:
-        """Whether addresses in the kernel's code are resolved: callers, stacks, drop locations."""
-        return self.output_caller or self.output_stack or self.needs_drop_location
-
-    @property
-    def needs_netns_names(self) -> bool:
-        """Whether names of network namespaces are needed, for lines or for captures."""
-        return self.output_netns_names or self.captures_packets
-
-    @property
-    def prints_cb(self) -> bool:
-        """Whether lines have the column __sk_buff->cb[]; as in pwru, only with the meta columns."""
-        return self.output_meta and (self.output_skb_cb or self.filter_trace_tc)
-
-    @property
     def traces_nft(self) -> bool:
         """Whether nft events and verdicts are traced."""
         return self.output_nft is not NftOutput.NO
-
-    @property
-    def needs_rule_text(self) -> bool:
-        """Whether the texts of nftables rules are needed, for the output or for a filter."""
-        is_printed = self.output_json or self.output_nft is NftOutput.TEXT or self.has_statistics
-        is_filtered = bool(self.filter_nft_text) or REJECT in self.filter_nft_verdict
-        return self.traces_nft and (is_printed or is_filtered)
 
     @property
     def has_nft_filter(self) -> bool:
@@ -207,20 +119,6 @@ class Config(ConfigFields):
             or self.filter_nft_handle
             or self.filter_nft_text
         )
-
-    @property
-    def tracks_stack(self) -> bool:
-        """Whether functions called by a function that handles a matching packet are traced."""
-        return bool(
-            self.filter_track_skb_by_stackid
-            or self.filter_non_skb_funcs
-            or self.filter_track_bpf_helpers
-        )
-
-    @property
-    def traces_programs(self) -> bool:
-        """Whether BPF programs are traced: those of type TC, of type XDP, or both."""
-        return self.filter_trace_tc or self.filter_trace_xdp
 
     @property
     def dump_size(self) -> int:

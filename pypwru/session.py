@@ -19,7 +19,6 @@ from pypwru.phases.attach import Attached, attach_probes
 from pypwru.phases.load import Loaded, load
 from pypwru.phases.plan import Filters, Plan, make_plan
 from pypwru.ring.drain import drain, drain_remaining
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import RawRecord
 
 if TYPE_CHECKING:
@@ -48,10 +47,11 @@ class Session:
 
     Attributes:
         config: of the run, without the features that this kernel lacks.
+        needs: of ``config``.
         layout: the layout of records.
         names: resolver of the numbers in records.
         netns: inode of the only network namespace that is traced; 0 for all.
-        targets: address -> name of all attached functions, tracepoints and programs; grows.
+        targets: the attached functions, tracepoints and programs.
         throttle_report: counts the events that --max-hits suppressed, by function.
         hits: returns the number of hits of probes on packets, if the kernel counts runs.
         run_stats: returns the run time and run count of each handler; None if the kernel doesn't
@@ -70,7 +70,8 @@ class Session:
         probes: ExitStack,
     ) -> None:
         self.config = plan.config
-        self.layout = record_layout(plan.config)
+        self.needs = plan.needs
+        self.layout = loaded.layout
         self.names = names
         self.netns = plan.netns
         self.targets = attached.report.targets
@@ -170,7 +171,7 @@ def open_session(
     cache, stop_requested = Cache(log=log), stop_request.requested
     with ExitStack() as stack:
         plan = make_plan(config, filters, cache, stack, log)
-        config = plan.config  # without the features that this kernel lacks
+        needs = plan.needs
         loaded = load(plan, cache, stack, log)
         with ExitStack() as probes:
             attached = attach_probes(plan, loaded, cache, stop_requested, probes, log)
@@ -183,10 +184,12 @@ def open_session(
                 rules,
                 log,
                 stack,
-                needs_symbols=config.needs_symbols,
-                needs_netns_names=config.needs_netns_names,
+                needs_symbols=needs.symbols,
+                needs_netns_names=needs.netns_names,
             )
-            pipeline = Pipeline(config, targets, rules, names.is_drop)
+            pipeline = Pipeline(
+                needs, loaded.layout, plan.nft_criteria, targets, rules, names.is_drop
+            )
             rules.wait_listed(stop_requested)
             # All probes are attached: from here on no event of a packet is missing.
             loaded.reader.start()

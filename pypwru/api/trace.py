@@ -100,10 +100,10 @@ class Trace(Iterator[Event]):
             take = self._session.packet_data if config.packets else None
             self._builder = EventBuilder(
                 self._session.layout,
-                columns(self._session.config),
+                columns(self._session.config, self._session.layout),
                 self._session.names,
                 take,
-                snaplen=config.pcap_snaplen,
+                snaplen=self._session.needs.snaplen,
             )
             # Neither generator nor finalizer refers to this object: it is finalized as soon as the
             # caller drops it.

@@ -154,7 +154,7 @@ class ProgramTracer:
             self._log.warn("Skip tracing bpf prog", prog=name, why=attach_failure_reason(error))
             self._report.ignored.append((display, attach_failure_reason(error)))
         else:
-            self._report.targets[self._number] = display
+            self._report.targets.add({self._number: display})
             self._report.target_count += 1
             self._number += 1
 

@@ -109,8 +109,8 @@ class _FentryAttacher:
 
     def _add_attached(self, sites: Sequence[_TypedFunction]) -> None:
         functions = [site.function for site in sites]
-        self._report.targets.update(
-            (function.addresses[0], function.display) for function in functions
+        self._report.targets.add(
+            {function.addresses[0]: function.display for function in functions}
         )
         self._report.target_count += len(functions)
 

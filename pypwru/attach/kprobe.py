@@ -133,7 +133,7 @@ def _define_probes(
             report.ignored.append((function.display, os.strerror(error.errno or 0)))
             return False
         if not probe_event.is_return:
-            event_report.targets[address + offset] = function.display
+            event_report.targets.add({address + offset: function.display})
     event_report.target_count += not probe_event.is_return
     return True
 

@@ -75,7 +75,7 @@ def attach_groups(
         refused = _link(program, sites, handler.is_return, links, report)
         ignored = {name for name, _ in refused}
         if not handler.is_return:
-            event_report.targets.update(sites)
+            event_report.targets.add(dict(sites))
             event_report.target_count += sum(
                 function.display not in ignored for function in functions
             )

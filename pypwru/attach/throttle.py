@@ -24,7 +24,7 @@ class ThrottleReport:
 
     Args:
         fd: descriptor of the map, owned by the caller; None in a run without --max-hits.
-        targets: address in a record -> display name; may grow.
+        targets: address in a record -> name, of the run.
     """
 
     def __init__(self, fd: int | None, targets: Mapping[int, str]) -> None:

@@ -52,5 +52,5 @@ def attach(plan: AttachPlan, loader: Loader, report: AttachReport, log: Log) -> 
                 continue
             links.enter_context(closing_fd(link))
             report.target_count += 1
-            report.targets[number] = f"tp:{tracepoint.name}"
+            report.targets.add({number: f"tp:{tracepoint.name}"})
         yield

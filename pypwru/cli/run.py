@@ -152,10 +152,11 @@ def run(config: Config, log: Log, command: str) -> None:
         target = open_pcap_target(config, stop, log, stack, command)
         require_distinct_outputs(config, sink, target)
         session = stack.enter_context(open_session(config, filters, log, stop))
+        config = session.config  # the only one from here on
         journeys = _make_journeys(session, sink) if sink and config.output_journey else None
         text = _make_printer(session, sink) if sink and not journeys else None
         pcap = _make_pcap_output(session, target, log) if target else None
-        stats_runner = StatsRunner(config, session, stats_file, next_signal, log)
+        stats_runner = StatsRunner(session, stats_file, next_signal, log)
         outputs = [text] if text else []
         observers: list[Output] = [one for one in (journeys, *stats_runner.observers) if one]
         sinks = [one for one in (sink, target and target.target) if one]
@@ -165,7 +166,7 @@ def run(config: Config, log: Log, command: str) -> None:
                 one.require_reader()
             stats_runner.on_batch(count)
 
-        dispatcher = Dispatcher(outputs, observers, on_batch, config.needs_free_events, pcap)
+        dispatcher = Dispatcher(outputs, observers, on_batch, session.needs.free_events, pcap)
 
         def start_outputs() -> None:
             if pcap:
@@ -202,7 +203,7 @@ def run(config: Config, log: Log, command: str) -> None:
 
 def _make_printer(session: Session, sink: Sink) -> Printer:
     """Return the printer of a session's records, as text or JSON."""
-    enabled_columns = columns(session.config)
+    enabled_columns = columns(session.config, session.layout)
     formatter: Formatter
     if session.config.output_json:
         from pypwru.output.json import JsonFormatter
@@ -222,7 +223,7 @@ def _make_journeys(session: Session, sink: Sink) -> JourneyWriter:
     from pypwru.journey.writer import JourneyWriter
 
     config, layout, names = session.config, session.layout, session.names
-    enabled_columns, has_flags = columns(config), config.output_tcp_flags
+    enabled_columns, has_flags = columns(config, layout), config.output_tcp_flags
     formatter: JourneyFormat
     if config.output_json:
         formatter = JourneyJson(layout, enabled_columns, names, has_tcp_flags=has_flags)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pypwru.config import Backend
 from pypwru.discovery.argument_slots import ArgumentSlots
 from pypwru.discovery.functions import DiscoveryResult, Function, Unattachable
+from pypwru.discovery.handlers import HANDLERS, TRACE_SKB, TRACE_SKB_LAST, HandlerKind
 from pypwru.discovery.skb_lifetime import TERMINAL_TARGETS, terminal_free_functions
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Handler(NamedTuple):
     """A compiled handler together with its argument positions: one loaded program.
 
     Args:
-        name: of the function in trace.bpf.c.
+        name: of the function in bpf/*.bpf.c; those of trace.bpf.c are the keys of HANDLERS.
         skb_arg, reason_arg: index of the sk_buff and drop reason arguments, from 1; 0 for none.
         is_return: True to run at the function's return.
         number: written into records as their address, by handlers that can't query where they run.
@@ -37,7 +38,7 @@ class Handler(NamedTuple):
     @property
     def takes_skb(self) -> bool:
         """Whether it handles functions that are traced by their sk_buff argument."""
-        return self.name in ("trace_skb", "trace_skb_last")
+        return HANDLERS[self.name].kind is HandlerKind.SKB_FUNCTION
 
     @property
     def argument_slots(self) -> ArgumentSlots:
@@ -101,9 +102,8 @@ class AttachPlan(NamedTuple):
         """Return the handler of a tracepoint, with argument positions from 1."""
         is_terminal = self.tracks_lifetime and f"tp:{tracepoint.name}" in TERMINAL_TARGETS
         reason_arg = 0 if tracepoint.reason_index is None else tracepoint.reason_index + 1
-        return Handler(
-            "trace_skb_last" if is_terminal else "trace_skb", tracepoint.skb_index + 1, reason_arg
-        )
+        name = TRACE_SKB_LAST if is_terminal else TRACE_SKB
+        return Handler(name, tracepoint.skb_index + 1, reason_arg)
 
 
 def plan_functions(
@@ -169,14 +169,14 @@ def with_kprobe_fallback(kprobe_plan: AttachPlan, functions: Groups) -> AttachPl
         functions: fentry handler -> its functions; the handler is replaced by its kprobe variant.
     """
     fallbacks = {
-        handler._replace(name=handler.name.replace("trace_", "probe_", 1)): group
+        handler._replace(name=HANDLERS[handler.name].kprobe_variant): group
         for handler, group in functions.items()
     }
     return kprobe_plan._replace(groups={**kprobe_plan.groups, **fallbacks})
 
 
 def _handler_name(name: str, terminal: Collection[str]) -> str:
-    return "trace_skb_last" if name in terminal else "trace_skb"
+    return TRACE_SKB_LAST if name in terminal else TRACE_SKB
 
 
 def _auxiliary_handler(probe: Probe) -> tuple[Handler, Function]:

@@ -12,6 +12,7 @@ from pypwru.discovery import function_tables
 from pypwru.discovery.auxiliary_probes import Tracking
 from pypwru.discovery.selection import Selection
 from pypwru.discovery.skb_lifetime import CONSUME_TARGETS, OUTCOME_TARGETS
+from pypwru.needs import Needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -77,7 +78,7 @@ def resolve_request(config: Config, cache: Cache, names: NameList | None = None)
         modules,
         selection,
         _make_tracking(config, btf),
-        may_be_empty=config.traces_programs,
+        may_be_empty=config.filter_trace_tc or config.filter_trace_xdp,
         is_running_kernel=config.kernel_btf is None,
     )
 
@@ -173,12 +174,13 @@ def _make_tracking(config: Config, btf: BTF) -> Tracking:
 
     has_functions = config.filter_track_bpf_helpers or config.filter_non_skb_funcs
     finder: Callable[[Symbols], Collection[str]] | None = find_functions if has_functions else None
+    needs = Needs.of(config)  # as asked for: the plan, of this, shows what the kernel lacks
     return Tracking(
-        config.filter_track_skb,
-        config.tracks_stack,
+        needs.tracked_packets,
+        needs.tracked_stacks,
         finder,
-        config.output_bpfmap,
-        keeps_verdicts=config.traces_nft,
-        uses_seen_map=config.needs_seen_map,
-        has_bulk_free=config.needs_packet_ids and has_member(btf, *_BULK_FREE_MEMBER),
+        needs.map_calls,
+        keeps_verdicts=needs.verdicts,
+        uses_seen_map=needs.seen_map,
+        has_bulk_free=needs.packet_ids and has_member(btf, *_BULK_FREE_MEMBER),
     )

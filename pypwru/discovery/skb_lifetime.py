@@ -72,7 +72,7 @@ class Hook(NamedTuple):
     """A probe that writes no event of its own.
 
     Args:
-        handler: function in trace.bpf.c.
+        handler: key of ``handlers.HANDLERS``.
         is_return: True to run at the function's return.
     """
 

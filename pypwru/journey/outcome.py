@@ -52,8 +52,7 @@ class OutcomeClassifier:
     """Classifier of outcomes.
 
     Args:
-        targets: address in a record -> name, of every attached target; shared, grows during the
-            run.
+        targets: address in a record -> name, of the run.
     """
 
     def __init__(self, targets: Mapping[int, str]) -> None:

@@ -12,8 +12,9 @@ from pypwru.packets.history import PacketHistories, PacketHistory
 from pypwru.packets.tracker import EndReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from pypwru.discovery.targets import Targets
     from pypwru.names.event_names import NameResolver
     from pypwru.wire.layout import RecordLayout
     from pypwru.wire.record import RawRecord
@@ -40,8 +41,7 @@ class JourneyWriter:
     Args:
         layout: the layout of records, as of StepDecoder.
         names: the name resolver.
-        targets: address in a record -> name, of every attached target; shared, grows during the
-            run.
+        targets: of the run.
         form: format of a journey.
         write: receives the bytes of several journeys, in one call per batch.
     """
@@ -50,7 +50,7 @@ class JourneyWriter:
         self,
         layout: RecordLayout,
         names: NameResolver,
-        targets: Mapping[int, str],
+        targets: Targets,
         form: JourneyFormat,
         write: Callable[[Sequence[bytes]], object],
     ) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _SYSCALL = {"x86_64": 321, "aarch64": 280}
 _ATTR_SIZE = 128
 LOG_SIZE = 16 << 20
+MAX_OBJECT_NAME = 15
+"""Bytes that the kernel keeps of the name of a program or map: BPF_OBJ_NAME_LEN but its NUL."""
 
 
 class MapType(IntEnum):
@@ -164,7 +166,7 @@ def address_of(buffer: object) -> int:
 
 def _object_name(name: str) -> bytes:
     """Encode as ``char[BPF_OBJ_NAME_LEN]``: at most 15 characters of [A-Za-z0-9_.]."""
-    return name.encode()[:15].ljust(16, b"\0")
+    return name.encode()[:MAX_OBJECT_NAME].ljust(MAX_OBJECT_NAME + 1, b"\0")
 
 
 def map_create(kind: MapType, name: str, key: int, value: int, entries: int, flags: int = 0) -> int:

@@ -33,8 +33,7 @@ class FunctionNames:
     """Names of traced functions.
 
     Args:
-        targets: targets: the address of a record, or the number of a tracepoint or BPF program ->
-            name. Not copied; may grow during the trace.
+        targets: address in a record -> name, of the run.
         reasons: names of drop reasons.
     """
 

@@ -55,8 +55,7 @@ def build_resolver(
 
     Args:
         reasons: names of drop reasons.
-        targets: address in a record -> name, of every attached target; shared, grows during the
-            run.
+        targets: address in a record -> name, of the run.
         skb_members: formatter of --output-skb-metadata; None without that option.
         xdp_members: formatter of --output-xdp-metadata; None without that option.
         nft: chain names and rule texts.

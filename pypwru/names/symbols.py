@@ -7,8 +7,10 @@ import time
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from pypwru.discovery.handlers import HANDLERS
 from pypwru.discovery.skb_lifetime import DROP_TARGETS, DROP_WRAPPERS, OUTCOME_TARGETS
 from pypwru.errors import KernelError
+from pypwru.kernel.bpf import MAX_OBJECT_NAME
 from pypwru.kernel.kallsyms import read_symbols
 
 if TYPE_CHECKING:
@@ -27,7 +29,10 @@ _BPF_MODULE = "bpf"  # the owner of programs, trampolines and the like
 
 # Frames on the stack between the traced function and the handler. A kprobe's stack is taken from
 # the function's pt_regs and has none; fentry programs and raw tracepoints are called as functions.
-_HANDLER_FRAME = re.compile(r"bpf_prog_[0-9a-f]{16}_trace_\w+\[bpf\]")
+_HANDLER_NAMES = "|".join(
+    name[:MAX_OBJECT_NAME] for name, row in HANDLERS.items() if row.writes_event
+)
+_HANDLER_FRAME = re.compile(rf"bpf_prog_[0-9a-f]{{16}}_({_HANDLER_NAMES})\[bpf\]")
 _HANDLER_CALLER_FRAME = re.compile(
     r"bpf_trampoline_\w+\[bpf\]|bpf_trace_run\d+|__bpf_trace_\w+|__traceiter_\w+"
     r"|bpf_dispatcher_\w+(\[bpf\])?"

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from pypwru.packets.tracker import EndReason, SkbTracker, TrackedSkb, is_free_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from pypwru.discovery.targets import Targets
     from pypwru.wire.layout import RecordLayout
     from pypwru.wire.record import RawRecord
 
@@ -36,15 +37,14 @@ class NftPacketFilter:
     Args:
         layout: the layout of records; they have a packet id.
         matches: whether a record, or the last verdict in it, matches the user's criteria.
-        targets: address in a record -> name, of all attached targets. The caller owns it, and adds
-            targets while tracing.
+        targets: of the run.
     """
 
     def __init__(
         self,
         layout: RecordLayout,
         matches: Callable[[RawRecord], bool],
-        targets: Mapping[int, str],
+        targets: Targets,
     ) -> None:
         self.evicted_events = 0
         """Events that were discarded for lack of room, of packets without a match until then."""

@@ -221,7 +221,7 @@ class NftProbes:
             self._log.warn(f"Can't trace all verdicts of {source.name}", function=name, why=why)
         for handler, hooked in groups.items():
             if handler.number and handler.is_return:
-                self._report.targets[handler.number] = hooked[0].display
+                self._report.targets.add({handler.number: hooked[0].display})
         refused = {"ignored": len(own_report.ignored)} if own_report.ignored else {}
         self._log.info(f"Attached to {source.name}", **refused)
 

@@ -15,11 +15,12 @@ from pypwru.config import Config, NftOutput, Timestamp
 from pypwru.names.event_names import MemberFormatter, event_type
 from pypwru.nft import render
 from pypwru.output import conntrack, hexdump, tuples
-from pypwru.wire.fields import FlowFields, MapCall, MetadataFields, PacketFields, Part
+from pypwru.wire.fields import FlowFields, MapCall, MetadataFields, PacketFields, Part, has_part
 from pypwru.wire.kinds import XDP
 
 if TYPE_CHECKING:
     from pypwru.names.event_names import NameResolver
+    from pypwru.wire.layout import RecordLayout
 
 NAME_WIDTH = 16
 _XDP = XDP.number
@@ -49,7 +50,8 @@ class Column(NamedTuple):
         has_growing_width: pad the text to the longest one so far.
         center_width: width in bytes in which title and text are centered, and to which the text is
             truncated; 0: not centered.
-        is_enabled: whether a run has the column.
+        is_enabled: whether options ask for the column; a run has it if its records also have the
+            part.
     """
 
     name: str
@@ -185,7 +187,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("proto", "PROTO", "%-6s", Part.FLOW, lambda flow, names: flow.protocol, "0x{:04x}".format, is_enabled=_has_meta),
     Column("mtu", "MTU", "%-5s", Part.FLOW, lambda flow, names: flow.mtu, is_enabled=_has_meta),
     Column("len", "LEN", "%-5s", Part.FLOW, lambda flow, names: flow.len, is_enabled=_has_meta),
-    Column("cb", "__sk_buff->cb[]", "%-56s", Part.CB, lambda words, names: words, _cb_text, is_enabled=lambda config: config.prints_cb),
+    Column("cb", "__sk_buff->cb[]", "%-56s", Part.CB, lambda words, names: words, _cb_text),
     Column("netns_name", "NETNS NAME", "%s", Part.FLOW, namespace, str, lambda name: name or None, separator="", center_width=lambda config: config.netns_names_max_length, is_enabled=lambda config: config.output_netns_names),
     Column("tuple", "TUPLE", "%s", Part.FLOW, lambda flow, names: tuples.tuple_of(flow), *_TUPLE, has_growing_width=True, is_enabled=_has_tuple("output_tuple", flags=False)),
     Column("tuple", "TUPLE", "%s", Part.FLOW, lambda flow, names: tuples.tuple_of(flow), *_TUPLE_FLAGS, has_growing_width=True, is_enabled=_has_tuple("output_tuple", flags=True)),
@@ -195,24 +197,31 @@ COLUMNS: tuple[Column, ...] = (
     Column("caller_func", "CALLER", "%s", Part.CALLER, lambda frames, names: names.caller(frames), is_enabled=lambda config: config.output_caller),
     Column("location", " LOCATION", "%s", Part.LOCATION, lambda frames, names: names.location(frames) if frames else "", lambda place: place and f" {place}", lambda place: place or None, separator="", is_enabled=lambda config: config.drops),
     *(Column("nft", " NFT-CHAIN NFT-RULE", "%s", Part.NFT, lambda part, names: render.decode(part, names.chain), partial(render.line, mode=mode), render.members, separator="", is_enabled=_has_nft_mode(mode)) for mode in (NftOutput.YES, NftOutput.TEXT, NftOutput.HOOK)),
-    Column("ct", " CT", "%s", Part.CT, lambda fields, names: conntrack.decode_connection(*fields), conntrack.text, conntrack.members, separator="", is_enabled=lambda config: config.output_ct),
+    Column("ct", " CT", "%s", Part.CT, lambda fields, names: conntrack.decode_connection(*fields), conntrack.text, conntrack.members, separator=""),
     Column("skb_members", "", "%s", Part.METADATA, skb_members, _members_text, _members_json, separator="", is_enabled=lambda config: bool(config.output_skb_metadata)),
     Column("xdp_members", "", "%s", Part.METADATA, xdp_members, _members_text, _members_json, separator="", is_enabled=lambda config: bool(config.output_xdp_metadata)),
-    Column("packet_id", "", "", Part.PACKET_ID, lambda fields, names: fields[0], None, is_enabled=lambda config: config.needs_packet_ids),
-    Column("stack", "", "%s", Part.STACK, lambda frames, names: "".join(f"\n{name}" for name in names.stack(frames)), str, lambda lines: lines or None, separator="", is_enabled=lambda config: config.output_stack),
-    Column("skb_metadata", "", "%s", Part.SKB, lambda dump, names: _continuation_lines(dump), separator="", is_enabled=lambda config: config.output_skb),
-    Column("skb_shared_info", "", "%s", Part.SHINFO, lambda dump, names: _continuation_lines(dump), str, lambda lines: lines or None, separator="", is_enabled=lambda config: config.output_skb_shared_info),
+    Column("packet_id", "", "", Part.PACKET_ID, lambda fields, names: fields[0], None),
+    Column("stack", "", "%s", Part.STACK, lambda frames, names: "".join(f"\n{name}" for name in names.stack(frames)), str, lambda lines: lines or None, separator=""),
+    Column("skb_metadata", "", "%s", Part.SKB, lambda dump, names: _continuation_lines(dump), separator=""),
+    Column("skb_shared_info", "", "%s", Part.SHINFO, lambda dump, names: _continuation_lines(dump), str, lambda lines: lines or None, separator=""),
     Column("tunnel_tuple", "TUNNEL", "%s", Part.TUNNEL, lambda tunnel, names: tuples.tuple_of(tunnel), *_TUPLE, is_enabled=_has_tuple("output_tunnel", flags=False)),
     Column("tunnel_tuple", "TUNNEL", "%s", Part.TUNNEL, lambda tunnel, names: tuples.tuple_of(tunnel), *_TUPLE_FLAGS, is_enabled=_has_tuple("output_tunnel", flags=True)),
-    Column("bpfmap", "", "%s", Part.MAP, lambda called, names: called, _map_text, _map_json, separator="", is_enabled=lambda config: config.output_bpfmap),
+    Column("bpfmap", "", "%s", Part.MAP, lambda called, names: called, _map_text, _map_json, separator=""),
 )
 # fmt: on
 
 
-def columns(config: Config) -> tuple[Column, ...]:
-    """Return the columns of a run, in the order of text output."""
+def columns(config: Config, layout: RecordLayout) -> tuple[Column, ...]:
+    """Return the columns of a run, in the order of text output.
+
+    Args:
+        config: of the run.
+        layout: the layout of its records.
+    """
     return tuple(
-        _apply_center_width(column, config) for column in COLUMNS if column.is_enabled(config)
+        _apply_center_width(column, config)
+        for column in COLUMNS
+        if has_part(layout, column.part) and column.is_enabled(config)
     )
 
 

@@ -14,7 +14,7 @@ from pypwru.names.event_names import NameResolver, event_type, name_and_reason
 from pypwru.nft import render as nft_render
 from pypwru.output.columns import Column, namespace, process_path
 from pypwru.output.printer import Formatter, Printer
-from pypwru.wire.fields import FlowFields, FunctionFields, PacketFields, Part
+from pypwru.wire.fields import FlowFields, FunctionFields, PacketFields, Part, has_part
 
 if TYPE_CHECKING:
     from pypwru.nft.record import NftPart
@@ -104,8 +104,7 @@ class CommentRenderer:
     """
 
     def __init__(self, layout: RecordLayout, names: NameResolver) -> None:
-        has_nft = Part.NFT.value in layout.parts
-        form = _LogfmtFormatter([one for one in COLUMNS if has_nft or one.part is not Part.NFT])
+        form = _LogfmtFormatter([one for one in COLUMNS if has_part(layout, one.part)])
         self._rendered: Sequence[bytes] = ()
         self._printer = Printer(form, names, self._store, layout)
 

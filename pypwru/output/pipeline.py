@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import RawRecord
 
 if TYPE_CHECKING:
-    from pypwru.config import Config
+    from pypwru.discovery.targets import Targets
+    from pypwru.needs import Needs
     from pypwru.nft.match import NftCriteria
     from pypwru.nft.packet_filter import NftPacketFilter
     from pypwru.nft.service import NftSource
     from pypwru.packets.outcome import IsDrop
+    from pypwru.wire.layout import RecordLayout
 
 Batches = Sequence[Sequence[RawRecord]]
-
-
-def nft_criteria(config: Config) -> NftCriteria:
-    """Return the criteria of --filter-nft-*."""
-    from pypwru.nft.match import NftCriteria
-
-    return NftCriteria(
-        verdicts=config.filter_nft_verdict,
-        tables=config.filter_nft_table,
-        chains=config.filter_nft_chain,
-        handle=config.filter_nft_handle,
-        text=config.filter_nft_text,
-    )
 
 
 class Pipeline:
@@ -39,17 +27,23 @@ class Pipeline:
     3. Keep packets that are dropped in the end (--drops).
 
     Args:
-        config: of the run.
-        targets: address in a record -> name, of every attached target; shared, grows during the
-            run.
+        needs: of the run.
+        layout: the layout of records.
+        nft_criteria: of --filter-nft-*; None without them.
+        targets: of the run.
         nft: chain names and rule texts.
         is_drop: (address, drop reason) to whether the event drops its packet.
     """
 
     def __init__(
-        self, config: Config, targets: Mapping[int, str], nft: NftSource, is_drop: IsDrop
+        self,
+        needs: Needs,
+        layout: RecordLayout,
+        nft_criteria: NftCriteria | None,
+        targets: Targets,
+        nft: NftSource,
+        is_drop: IsDrop,
     ) -> None:
-        layout = record_layout(config)
         self._text_delay: TextDelay | None = None
         self._nft_filter: NftPacketFilter | None = None
         self._drop_filter: DropFilter | None = None
@@ -57,13 +51,13 @@ class Pipeline:
             from pypwru.nft.text_delay import TextDelay
 
             self._text_delay = TextDelay(nft.texts, layout)
-        if config.has_nft_filter:
+        if nft_criteria is not None:
             from pypwru.nft.match import NftMatcher
             from pypwru.nft.packet_filter import NftPacketFilter
 
-            matcher = NftMatcher(nft_criteria(config), layout, nft.chain, nft.texts)
+            matcher = NftMatcher(nft_criteria, layout, nft.chain, nft.texts)
             self._nft_filter = NftPacketFilter(layout, matcher.matches, targets)
-        if config.drops:
+        if needs.drop_filter:
             from pypwru.packets.drop_filter import DropFilter
 
             self._drop_filter = DropFilter(layout, targets, is_drop)

@@ -14,8 +14,9 @@ from pypwru.packets.tracker import EndReason
 from pypwru.wire.drop_flag import flag_drop_event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from pypwru.discovery.targets import Targets
     from pypwru.packets.outcome import IsDrop
     from pypwru.wire.layout import RecordLayout
     from pypwru.wire.record import RawRecord
@@ -26,8 +27,7 @@ class DropFilter:
 
     Args:
         layout: the layout of records; they have a packet id.
-        targets: address in a record -> name, of all attached targets. The caller owns it, and adds
-            targets while tracing.
+        targets: of the run.
         is_drop: whether a function with a drop reason drops packets.
         clock: returns CLOCK_MONOTONIC, ns.
     """
@@ -35,7 +35,7 @@ class DropFilter:
     def __init__(
         self,
         layout: RecordLayout,
-        targets: Mapping[int, str],
+        targets: Targets,
         is_drop: IsDrop,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:

@@ -9,8 +9,9 @@ from pypwru.packets.outcome import DropClassifier, IsDrop, Outcome
 from pypwru.packets.tracker import EndReason, SkbTracker, TrackedSkb, is_free_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from pypwru.discovery.targets import Targets
     from pypwru.wire.layout import RecordLayout
     from pypwru.wire.record import RawRecord
 
@@ -46,8 +47,7 @@ class PacketHistories:
 
     Args:
         layout: the layout of records; they have a packet id.
-        targets: address in a record -> name, of all attached targets. The caller owns it, and adds
-            targets while tracing.
+        targets: of the run.
         is_drop: whether a function with a drop reason drops packets.
         on_complete: called with a history when it is complete, and why it is. An evicted packet's
             is passed as it is. It is not used any more afterwards.
@@ -57,7 +57,7 @@ class PacketHistories:
     def __init__(
         self,
         layout: RecordLayout,
-        targets: Mapping[int, str],
+        targets: Targets,
         is_drop: IsDrop,
         on_complete: Callable[[PacketHistory, EndReason], object],
         clock: Callable[[], int] = time.monotonic_ns,

@@ -66,8 +66,7 @@ class DropClassifier:
     """Classifies events as drops, consumes, or neither.
 
     Args:
-        targets: address in a record -> name, of all attached targets. The caller owns it, and adds
-            targets while tracing.
+        targets: address in a record -> name, of the run.
         is_drop: whether a function with a drop reason drops packets.
     """
 

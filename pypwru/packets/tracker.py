@@ -17,8 +17,9 @@ from pypwru.wire.fields import KIND_SLICE
 from pypwru.wire.kinds import KINDS, encode_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from pypwru.discovery.targets import Targets
     from pypwru.wire.layout import RecordLayout
     from pypwru.wire.record import RawRecord
 
@@ -60,22 +61,15 @@ class FreeKinds(BoundedMemo[bytes, FreeKind | None]):
     """func part of a record -> ``FreeKind`` of its target; None if that frees no sk_buff.
 
     Args:
-        targets: address in a record -> name, of all attached targets. The caller owns it, and adds
-            targets while tracing.
+        targets: of the run; all results are forgotten when some are added.
     """
 
-    __slots__ = ("_target_count", "_targets")
+    __slots__ = ("_targets",)
 
-    def __init__(self, targets: Mapping[int, str]) -> None:
+    def __init__(self, targets: Targets) -> None:
         super().__init__(self._find, _MAX_FREE_KINDS)
         self._targets = targets
-        self._target_count = len(targets)
-
-    def update_targets(self) -> None:
-        """Forget all if targets were added. To be called once per batch."""
-        if len(self._targets) != self._target_count:
-            self._target_count = len(self._targets)
-            self.clear()
+        targets.on_add(lambda added: self.clear())
 
     def _find(self, func: bytes) -> FreeKind | None:
         name = self._targets.get(int.from_bytes(func[:8], "little"), "")
@@ -112,8 +106,7 @@ class SkbTracker(Generic[T]):
 
     Args:
         layout: the layout of records; they have a packet id.
-        targets: address in a record -> name, of all attached targets. The caller owns it, and adds
-            targets while tracing.
+        targets: of the run.
         make: makes a ``TrackedSkb`` of address, packet id and first event.
         on_end: called once with each sk_buff that is no longer tracked. ``SkbTracker`` drops its
             reference then.
@@ -129,7 +122,7 @@ class SkbTracker(Generic[T]):
     def __init__(
         self,
         layout: RecordLayout,
-        targets: Mapping[int, str],
+        targets: Targets,
         make: Callable[[bytes, bytes, RawRecord], T],
         on_end: Callable[[T, EndReason], object],
         max_skbs: int = MAX_SKBS,
@@ -218,7 +211,6 @@ class SkbTracker(Generic[T]):
 
         It also evicts a generation if there are too many.
         """
-        self.free_kinds.update_targets()
         freeing, freed = self._freeing[1], self._freed[1]
         self._freeing, self._freed = ([], self._freeing[0]), ({}, self._freed[0])
         for tracked in freed.values():

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from pypwru.discovery.plan import AttachPlan
+    from pypwru.discovery.targets import Targets
     from pypwru.log import Log
     from pypwru.names.drop_reasons import DropReasons
 
@@ -35,7 +36,7 @@ class CapturePoints:
         fd: descriptor of the map, owned by the caller.
         capture_when: values of --pcap-when: ``first``, ``last``, ``drop``, ``every`` or function
             names.
-        targets: address in a record -> display name; read again by ``refresh``, as it may grow.
+        targets: of the run; entered, and those that are added.
         reasons: drop reasons of this kernel.
         may_match_later: whether targets that are attached later may match names that are unmatched
             yet.
@@ -45,7 +46,7 @@ class CapturePoints:
         self,
         fd: int,
         capture_when: Collection[str],
-        targets: Mapping[int, str],
+        targets: Targets,
         reasons: DropReasons,
         may_match_later: bool = False,
     ) -> None:
@@ -56,17 +57,15 @@ class CapturePoints:
         self._captures_drops = DROP in capture_when
         self._targets = targets
         self._reasons = reasons
-        self._target_count = -1
         self.unmatched = set(self._functions)
         """Names of --pcap-when that no target has so far."""
         if self._captures_drops:
             self._set_mask(_ANY_ADDRESS, reasons.non_drops)
+        self._enter(targets)
+        targets.on_add(self._enter)
 
     def preload(self, plan: AttachPlan) -> None:
-        """Enter the addresses of ``plan`` before it is attached, so that no event is missed.
-
-        ``refresh`` adds the addresses that become known while attaching.
-        """
+        """Enter the addresses of ``plan`` before it is attached, so that no event is missed."""
         for number, tracepoint in enumerate(plan.tracepoints, start=1):
             self._add(number, f"tp:{tracepoint.name}")
         for function in plan.functions:
@@ -74,26 +73,17 @@ class CapturePoints:
                 for offset in _OFFSETS:
                     self._add(address + offset, function.display)
 
-    def refresh(self, log: Log) -> None:
-        """Enter the targets that were attached since the last call.
+    def report_unmatched(self, log: Log) -> None:
+        """Report the names that match no target, once all is attached.
 
         Args:
-            log: gets one warning for each name that matches no target, at the first call only.
+            log: gets one warning for each.
 
         Raises:
-            UsageError: at the first call, no name matches a target, and nothing else is captured.
+            UsageError: no name matches a target, and nothing else is captured.
         """
-        if len(self._targets) == self._target_count:
+        if not self.unmatched:
             return
-        is_first, self._target_count = self._target_count < 0, len(self._targets)
-        for address, name in list(self._targets.items()):
-            self.unmatched -= name_aliases(name)
-            self._add(address, name)
-        if is_first and self.unmatched:
-            self._report_unmatched(log)
-
-    def _report_unmatched(self, log: Log) -> None:
-        """Log the names that match no target, or raise UsageError."""
         from pypwru.suggestions import did_you_mean
 
         aliases = {alias for name in self._targets.values() for alias in name_aliases(name)}
@@ -103,6 +93,11 @@ class CapturePoints:
             raise UsageError(f"{message}: {', '.join(described)}")
         for name in described:
             log.warn(message, name=name)
+
+    def _enter(self, targets: Mapping[int, str]) -> None:
+        for address, name in targets.items():
+            self.unmatched -= name_aliases(name)
+            self._add(address, name)
 
     def _add(self, address: int, name: str) -> None:
         if self._functions & name_aliases(name):
@@ -125,7 +120,7 @@ def open_capture_points(
     fd: int,
     capture_when: Collection[str],
     plan: AttachPlan,
-    targets: Mapping[int, str],
+    targets: Targets,
     reasons: DropReasons,
     log: Log,
     *,
@@ -138,15 +133,15 @@ def open_capture_points(
         fd: descriptor of the map, owned by the caller.
         capture_when: values of --pcap-when, ``drop`` or function names among them.
         plan: what will be attached.
-        targets: address in a record -> display name; may grow.
+        targets: of the run.
         reasons: drop reasons of this kernel.
         log: gets a warning for each name that matches no target.
         traces_programs: whether BPF programs are traced, which may be loaded later.
         traces_nft: whether nft events and verdicts are traced, whose functions may be loaded later.
 
     Returns:
-        A callable to call once everything is attached, and periodically after that; it raises
-        UsageError as ``CapturePoints.refresh``.
+        A callable to call once everything is attached; it raises UsageError as
+        ``CapturePoints.report_unmatched``.
 
     Raises:
         UsageError: --pcap-when names a function that runs after the packet's data was freed.
@@ -160,7 +155,7 @@ def open_capture_points(
     may_match_later = traces_programs or (traces_nft and _has_verdict_function(capture_when))
     capture_points = CapturePoints(fd, capture_when, targets, reasons, may_match_later)
     capture_points.preload(plan)
-    return partial(capture_points.refresh, log)
+    return partial(capture_points.report_unmatched, log)
 
 
 def _has_verdict_function(capture_when: Collection[str]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.bounded_memo import BoundedMemo
@@ -17,6 +17,7 @@ from pypwru.wire.kinds import DROP_TYPE
 from pypwru.wire.record import RawRecord
 
 if TYPE_CHECKING:
+    from pypwru.discovery.targets import Targets
     from pypwru.pcap.packet_data import PacketCapture
     from pypwru.wire.layout import RecordLayout
 
@@ -89,8 +90,7 @@ class CaptureSelector:
         when: values of --pcap-when: ``first``, ``last``, ``drop``, ``every`` or function names.
         layout: the layout of records; with other values than ``first`` they have a packet id.
         names: the name resolver.
-        targets: address in a record -> name, of all attached targets. The caller owns it, and adds
-            targets while tracing.
+        targets: of the run.
         take_data: returns and removes the captured packet data of a record.
         latest: buffer for the word ``last``; None: a new one.
     """
@@ -100,7 +100,7 @@ class CaptureSelector:
         when: frozenset[str],
         layout: RecordLayout,
         names: NameResolver,
-        targets: Mapping[int, str],
+        targets: Targets,
         take_data: TakeData,
         latest: LastEventBuffer[CapturedEvent] | None = None,
     ) -> None:

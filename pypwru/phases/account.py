@@ -13,7 +13,6 @@ from pypwru.ring.counters import (
     read_counters,
     summarize,
 )
-from pypwru.wire.layout import record_layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +37,7 @@ class Account:
         self._plan = plan
         self._loaded = loaded
         self._report = report
-        self._packets = make_packet_counter(record_layout(plan.config))
+        self._packets = make_packet_counter(loaded.layout)
         self._missed: int | None = None  # known once all is detached
 
     def add(self, batch: Sequence[RawRecord]) -> None:
@@ -67,26 +66,16 @@ class Account:
             evicted: events that the pipeline lost, by cause.
         """
         counters = self.handler_counters()
-        loader, map_fds, config = self._loaded.loader, self._loaded.map_fds, self._plan.config
+        loader, map_fds, needs = self._loaded.loader, self._loaded.map_fds, self._plan.needs
         missed = self._count_missed() if self._missed is None else self._missed
         losses = count_recursion_misses(loader.recursion_misses())
         if self.is_detached:  # maps that handlers still write to can't be iterated reliably
-            losses |= count_lost_ids(
-                self._plan.choice.plan.backend,
-                counters,
-                map_fds,
-                needs_free_events=config.needs_free_events,
-                needs_packet_ids=config.needs_packet_ids,
-            )
+            backend = self._plan.choice.plan.backend
+            losses |= count_lost_ids(backend, counters, map_fds, needs)
         losses |= {"missed": missed, **evicted}
         if self.is_detached:
             losses |= count_evicted(counters, map_fds)
-        skipped = count_suppressed(
-            counters,
-            is_sampling=config.is_sampling,
-            rate_limit=config.rate_limit,
-            max_hits=config.max_hits,
-        )
+        skipped = count_suppressed(counters, needs)
         packets = self._packets.total if self._packets else None
         result = summarize(shown, packets, counters, skipped, losses, self._report)
         data = self._loaded.packets

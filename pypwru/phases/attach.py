@@ -62,7 +62,7 @@ def attach_probes(
     config, choice, map_fds = plan.config, plan.choice, loaded.map_fds
     report = AttachReport()
     pollers: list[Callable[[], None]] = []
-    fill_capture_points = _capture_points(plan, loaded, report, log)
+    report_unmatched = _open_capture_points(plan, loaded, report, log)
     throttle_report = probes.enter_context(
         open_throttle_report(map_fds, report.targets, log, max_hits=config.max_hits)
     )
@@ -78,7 +78,7 @@ def attach_probes(
         from pypwru.discovery.no_match import nothing_attached_error
 
         raise nothing_attached_error(report.ignored)
-    if config.traces_nft:
+    if plan.needs.verdicts:
         with log.operation("Attaching to nftables"):
             pollers.append(probes.enter_context(_nft_probes(plan, loaded, cache, report, log)))
     modules = {function.module for function in choice.plan.functions} - {""}
@@ -92,9 +92,8 @@ def attach_probes(
     log.info("Attached", ignored=len(report.ignored))
     for name, reason in (*report.ignored, *choice.plan.unattachable):
         log.debug("Ignored", function=name, why=reason)
-    if fill_capture_points:
-        fill_capture_points()
-        pollers.append(fill_capture_points)
+    if report_unmatched:
+        report_unmatched()
     if config.max_hits:
         pollers.append(partial(throttle_report.log_new, log, config.max_hits))
     return Attached(report, pollers, throttle_report)
@@ -108,7 +107,7 @@ def _nft_probes(
     from pypwru.nft.module_load import HandlerBuild
     from pypwru.nft.probes import attach_verdict_probes
 
-    config, macros = plan.config, loaded.macros
+    macros = loaded.macros
     keep = loaded.debug_files.write if loaded.debug_files is not None else None
 
     def start_build(source: VerdictSource) -> HandlerBuild:
@@ -117,8 +116,8 @@ def _nft_probes(
             macros,
             cache,
             keep,
-            kernel_btf=config.kernel_btf,
-            has_conntrack=config.output_ct,
+            kernel_btf=plan.config.kernel_btf,
+            has_conntrack=plan.needs.conntrack,
         )
 
     compile_unit = partial(build_unit, plan.request.btf, macros, cache, plan.conntrack, keep=keep)
@@ -128,22 +127,25 @@ def _nft_probes(
     )
 
 
-def _capture_points(
+def _open_capture_points(
     plan: Plan, loaded: Loaded, report: AttachReport, log: Log
 ) -> Callable[[], None] | None:
-    """Return the function that fills the map of capture points; None if there is none."""
-    config = plan.config
-    if not config.captures_selected:
+    """Keep the map of capture points filled; return what reports names without a target.
+
+    None is returned without such a map.
+    """
+    needs = plan.needs
+    if not needs.capture_points:
         return None
     from pypwru.pcap.capture_points import open_capture_points
 
     return open_capture_points(
         loaded.map_fds["capture_points"],
-        config.capture_when,
+        plan.config.capture_when,
         plan.choice.plan,
         report.targets,
         loaded.reasons,
         log,
-        traces_programs=config.traces_programs,
-        traces_nft=config.traces_nft,
+        traces_programs=needs.programs,
+        traces_nft=needs.verdicts,
     )

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from pypwru.pcap.packet_data import PacketDataReader
     from pypwru.phases.plan import Plan
     from pypwru.program.debug_files import DebugFiles
+    from pypwru.wire.layout import RecordLayout
 
 
 class Loaded(NamedTuple):
     """What a session has open before its first probe; closed by the stack given to ``load``.
 
     Args:
+        layout: the layout of records.
         loader: loads handlers as programs.
         macros: of the compile, name -> text.
         map_fds: map name -> descriptor.
@@ -44,6 +46,7 @@ class Loaded(NamedTuple):
         debug_files: get what is generated later, too; None without --debug.
     """
 
+    layout: RecordLayout
     loader: Loader
     macros: Mapping[str, str]
     map_fds: Mapping[str, int]
@@ -67,38 +70,37 @@ def load(plan: Plan, cache: Cache, stack: ExitStack, log: Log) -> Loaded:
     Raises:
         PypwruError: a compile failed, or the kernel refused a map.
     """
-    config, criteria = plan.config, plan.criteria
-    layout = record_layout(config)
-    counts_runs = config.has_statistics and stack.enter_context(enable_bpf_stats())
-    macros = defines(config, plan.choice.plan.backends, criteria, layout)
+    config, needs, criteria = plan.config, plan.needs, plan.criteria
+    layout = record_layout(needs)
+    counts_runs = needs.run_counts and stack.enter_context(enable_bpf_stats())
+    macros = defines(needs, plan.choice.plan.backends, criteria, layout)
     with log.operation("Compiling the handlers"):
         layout_text = _layout(plan, cache)
         debug_files = _debug_files(layout_text, macros, log) if config.debug else None
         bytecode = build(layout_text, macros, cache)
-    extra_maps = ("linear_copies",) if criteria.needs_fragments else ()
-    map_fds = maps.create_maps(config, stack, extra_maps)
+    map_fds = maps.create_maps(needs, config.buffer_size, stack)
     reader = stack.enter_context(
         ring_reader.open_ring(map_fds["events"], config.buffer_size, map_fds["reader"], layout)
     )
     # Subscribe to nftables changes before the first probe fires: a rule that was replaced before
     # the subscription can't be named.
     rule_source = NO_NFT_SOURCE
-    if config.traces_nft:
+    if needs.verdicts:
         rule_source = stack.enter_context(
             open_nft_source(
                 map_fds["nft_names"],
                 plan.choice.symbols,
                 plan.netns,
                 log,
-                needs_rule_text=config.needs_rule_text,
+                needs_rule_text=needs.rule_texts,
             )
         )
     packets = None
-    if config.captures_packets:
+    if needs.packet_data:
         from pypwru.pcap.packet_data import open_packet_data
 
         packets = stack.enter_context(
-            open_packet_data(map_fds["packets"], config.buffer_size, layout, config.pcap_snaplen)
+            open_packet_data(map_fds["packets"], config.buffer_size, layout, needs.snaplen)
         )
     reasons = DropReasons(plan.request.btf, cache=cache)
     constants = {
@@ -115,7 +117,16 @@ def load(plan: Plan, cache: Cache, stack: ExitStack, log: Log) -> Loaded:
     bodies = criteria.bodies_by_marker()
     loader = Loader(bytecode, bodies, constants, map_fds, stack, debug_files)
     return Loaded(
-        loader, macros, map_fds, reader, packets, rule_source, reasons, counts_runs, debug_files
+        layout,
+        loader,
+        macros,
+        map_fds,
+        reader,
+        packets,
+        rule_source,
+        reasons,
+        counts_runs,
+        debug_files,
     )
 
 
@@ -144,13 +155,13 @@ def _debug_files(layout: str, macros: Mapping[str, str], log: Log) -> DebugFiles
 
 def _page_constants(plan: Plan, log: Log) -> Mapping[str, int]:
     """Return the load-time constants with which handlers find page fragments, if they do."""
-    for_filters = plan.criteria.needs_fragments
-    if not (plan.config.captures_packets or for_filters):
+    needs = plan.needs
+    if not (needs.packet_data or needs.page_fragments):
         return {}
     from pypwru.program.page_bases import PageBases, find_page_bases
 
     bases = find_page_bases(plan.request.btf)
-    if for_filters and bases == PageBases():
+    if needs.page_fragments and bases == PageBases():
         why = "finding page fragments takes CAP_SYS_ADMIN"
         log.warn("Filters match only the linear part of packets", why=why)
     return bases.constants()

@@ -12,6 +12,7 @@ from pypwru.filter.criteria import ExpressionTexts, compile_criteria, compile_in
 from pypwru.kernel.bpf import require_architecture
 from pypwru.kernel.lockdown import require_kernel_reads
 from pypwru.kernel.netns_filter import resolve_netns
+from pypwru.needs import Needs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pypwru.filter.compiler import Filter
     from pypwru.filter.criteria import Criteria, InnerFilters
     from pypwru.log import Log
+    from pypwru.nft.match import NftCriteria
     from pypwru.program.conntrack_types import ConntrackTypes
 
 
@@ -77,21 +79,25 @@ class Plan(NamedTuple):
 
     Args:
         config: of the run, without the features that this kernel lacks.
+        needs: of ``config``.
         criteria: the compiled filters, expressions and limits of packets.
         request: what to trace, and the types to find it in.
         choice: the backend, and the targets that it attaches.
         program_kinds: kinds of BPF programs that are traced (--filter-trace-tc, -xdp).
         conntrack: types of conntrack; empty without --output-ct.
         netns: inode of the only network namespace that is traced; 0 for all.
+        nft_criteria: of --filter-nft-*; None without them.
     """
 
     config: Config
+    needs: Needs
     criteria: Criteria
     request: TraceRequest
     choice: BackendPlan
     program_kinds: Sequence[ProgramKind]
     conntrack: Sequence[ConntrackTypes]
     netns: int
+    nft_criteria: NftCriteria | None
 
 
 def make_plan(config: Config, filters: Filters, cache: Cache, stack: ExitStack, log: Log) -> Plan:
@@ -143,7 +149,17 @@ def make_plan(config: Config, filters: Filters, cache: Cache, stack: ExitStack, 
 
         conntrack = find_conntrack_types(request.btf, log)
         config = config._replace(output_ct=bool(conntrack))
-    return Plan(config, criteria, request, choice, program_kinds, conntrack, netns_filter.netns)
+    return Plan(
+        config,
+        Needs.of(config, page_fragments=criteria.needs_fragments),
+        criteria,
+        request,
+        choice,
+        program_kinds,
+        conntrack,
+        netns_filter.netns,
+        nft_criteria(config) if config.has_nft_filter else None,
+    )
 
 
 # What follows imports modules that only some runs need, so that other runs start faster.
@@ -156,7 +172,7 @@ def _verdict_functions() -> Collection[str]:
 
 
 def _program_kinds(config: Config) -> Sequence[ProgramKind]:
-    if not config.traces_programs:
+    if not (config.filter_trace_tc or config.filter_trace_xdp):
         return ()
     from pypwru.attach.bpf_programs import select_program_kinds
 
@@ -164,4 +180,17 @@ def _program_kinds(config: Config) -> Sequence[ProgramKind]:
         has_tc=config.filter_trace_tc,
         has_xdp=config.filter_trace_xdp,
         tracks_skb=config.filter_track_skb,
+    )
+
+
+def nft_criteria(config: Config) -> NftCriteria:
+    """Return the criteria of --filter-nft-*."""
+    from pypwru.nft.match import NftCriteria
+
+    return NftCriteria(
+        verdicts=config.filter_nft_verdict,
+        tables=config.filter_nft_table,
+        chains=config.filter_nft_chain,
+        handle=config.filter_nft_handle,
+        text=config.filter_nft_text,
     )

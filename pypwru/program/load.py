@@ -11,6 +11,7 @@ from pypwru.discovery.argument_slots import (
     pt_regs_offset,
     tracing_ctx_offset,
 )
+from pypwru.discovery.handlers import PACKET_HANDLERS
 from pypwru.errors import KernelError, remedy
 from pypwru.fds import closing_fd
 from pypwru.filter.splice import Body, splice_all
@@ -180,9 +181,8 @@ class Loader:
 
         Counted only while BPF statistics were enabled (``enable_bpf_stats``).
         """
-        names = ("trace_skb", "probe_skb", "trace_tc", "trace_xdp")
         stats = self.run_stats().items()
-        return sum(stat.run_count for handler, stat in stats if handler.startswith(names))
+        return sum(stat.run_count for handler, stat in stats if handler in PACKET_HANDLERS)
 
     def run_stats(self) -> dict[str, RunStats]:
         """Return handler -> run statistics, summed over all programs that run it."""

@@ -15,9 +15,9 @@ from pypwru.program.load_time import placeholder
 from pypwru.wire.record import COUNTERS_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
-    from pypwru.config import Config
+    from pypwru.needs import Needs
 
 
 class MapDefinition(NamedTuple):
@@ -38,83 +38,38 @@ class MapDefinition(NamedTuple):
     value: int
     entries: int
     flags: int = 0
-    is_needed: Callable[[Config], bool] = lambda config: True
-
-
-def _tracks_xdp(config: Config) -> bool:
-    return config.filter_track_skb and config.filter_trace_xdp
-
-
-def _tracks_skb(config: Config) -> bool:
-    return config.filter_track_skb
-
-
-def _tracks_stacks(config: Config) -> bool:
-    return config.tracks_stack
-
-
-def _traces_nft(config: Config) -> bool:
-    return config.traces_nft
-
-
-def _outputs_bpfmap(config: Config) -> bool:
-    return config.output_bpfmap
-
-
-def _captures_packets(config: Config) -> bool:
-    return config.captures_packets
-
-
-def _needs_seen_map(config: Config) -> bool:
-    return config.needs_seen_map
-
-
-def _limits_events(config: Config) -> bool:
-    return bool(config.rate_limit or config.max_hits)
-
-
-def _limits_hits(config: Config) -> bool:
-    return bool(config.max_hits)
-
-
-def _captures_selected(config: Config) -> bool:
-    return config.captures_selected
-
-
-def _only_if_extra(config: Config) -> bool:
-    return False  # created only if named in ``more`` of create()
+    is_needed: Callable[[Needs], bool] = lambda needs: True
 
 
 # LRU_HASH maps hold packets that are alive at one time, or stacks: when full, the least recently
 # used entry is evicted.
+# fmt: off
+# ruff: noqa: E501 -- a table: one row per map
 MAPS = {
     "events": MapDefinition(1, MapType.RINGBUF, 0, 0, 0),
     "counters": MapDefinition(2, MapType.PERCPU_ARRAY, 4, COUNTERS_SIZE, 1),
     "reader": MapDefinition(3, MapType.ARRAY, 4, 8, 1, bpf.MMAPABLE),
-    "tracked": MapDefinition(4, MapType.LRU_HASH, 8, 8, 1 << 16, is_needed=_tracks_skb),
-    "head_owners": MapDefinition(5, MapType.LRU_HASH, 8, 8, 1 << 16, is_needed=_tracks_xdp),
-    "stack_skb": MapDefinition(6, MapType.LRU_HASH, 8, 16, 1 << 14, is_needed=_tracks_stacks),
-    "skb_stack": MapDefinition(7, MapType.LRU_HASH, 8, 8, 1 << 16, is_needed=_tracks_stacks),
-    "verdicts": MapDefinition(9, MapType.LRU_HASH, 8, 88, 1 << 16, is_needed=_traces_nft),
-    "nft_stacks": MapDefinition(10, MapType.LRU_HASH, 8, 8, 1 << 12, is_needed=_traces_nft),
-    "nft_evaluations": MapDefinition(11, MapType.LRU_HASH, 8, 416, 1 << 12, is_needed=_traces_nft),
-    "nft_names": MapDefinition(12, MapType.LRU_HASH, 24, 512, 1 << 14, is_needed=_traces_nft),
-    "nft_scratch": MapDefinition(13, MapType.PERCPU_ARRAY, 4, 416, 1, is_needed=_traces_nft),
-    "names_scratch": MapDefinition(20, MapType.PERCPU_ARRAY, 4, 512, 1, is_needed=_traces_nft),
-    "nft_unhooked": MapDefinition(21, MapType.ARRAY, 4, 8, 1, is_needed=_traces_nft),
-    "xt_calls": MapDefinition(14, MapType.LRU_HASH, 8, 56, 1 << 12, is_needed=_traces_nft),
-    "packets": MapDefinition(15, MapType.RINGBUF, 0, 0, 0, is_needed=_captures_packets),
-    "seen": MapDefinition(16, MapType.LRU_HASH, 8, 48, 1 << 16, is_needed=_needs_seen_map),
-    "capture_points": MapDefinition(17, MapType.HASH, 8, 8, 1 << 16, is_needed=_captures_selected),
-    "rate": MapDefinition(
-        18, MapType.LRU_HASH, 16, 8, 1 << 14, is_needed=_limits_events
-    ),  # key: target, second
-    "throttled": MapDefinition(
-        19, MapType.HASH, 8, 8, 1 << 14, is_needed=_limits_hits
-    ),  # key: target
-    "linear_copies": MapDefinition(22, MapType.PERCPU_ARRAY, 4, 20488, 4, is_needed=_only_if_extra),
-    "bpfmap_calls": MapDefinition(8, MapType.LRU_HASH, 8, 48, 1 << 10, is_needed=_outputs_bpfmap),
+    "tracked": MapDefinition(4, MapType.LRU_HASH, 8, 8, 1 << 16, is_needed=lambda needs: needs.tracked_packets),
+    "head_owners": MapDefinition(5, MapType.LRU_HASH, 8, 8, 1 << 16, is_needed=lambda needs: needs.tracked_frames),
+    "stack_skb": MapDefinition(6, MapType.LRU_HASH, 8, 16, 1 << 14, is_needed=lambda needs: needs.tracked_stacks),
+    "skb_stack": MapDefinition(7, MapType.LRU_HASH, 8, 8, 1 << 16, is_needed=lambda needs: needs.tracked_stacks),
+    "verdicts": MapDefinition(9, MapType.LRU_HASH, 8, 88, 1 << 16, is_needed=lambda needs: needs.verdicts),
+    "nft_stacks": MapDefinition(10, MapType.LRU_HASH, 8, 8, 1 << 12, is_needed=lambda needs: needs.verdicts),
+    "nft_evaluations": MapDefinition(11, MapType.LRU_HASH, 8, 416, 1 << 12, is_needed=lambda needs: needs.verdicts),
+    "nft_names": MapDefinition(12, MapType.LRU_HASH, 24, 512, 1 << 14, is_needed=lambda needs: needs.verdicts),
+    "nft_scratch": MapDefinition(13, MapType.PERCPU_ARRAY, 4, 416, 1, is_needed=lambda needs: needs.verdicts),
+    "names_scratch": MapDefinition(20, MapType.PERCPU_ARRAY, 4, 512, 1, is_needed=lambda needs: needs.verdicts),
+    "nft_unhooked": MapDefinition(21, MapType.ARRAY, 4, 8, 1, is_needed=lambda needs: needs.verdicts),
+    "xt_calls": MapDefinition(14, MapType.LRU_HASH, 8, 56, 1 << 12, is_needed=lambda needs: needs.verdicts),
+    "packets": MapDefinition(15, MapType.RINGBUF, 0, 0, 0, is_needed=lambda needs: needs.packet_data),
+    "seen": MapDefinition(16, MapType.LRU_HASH, 8, 48, 1 << 16, is_needed=lambda needs: needs.seen_map),
+    "capture_points": MapDefinition(17, MapType.HASH, 8, 8, 1 << 16, is_needed=lambda needs: needs.capture_points),
+    "rate": MapDefinition(18, MapType.LRU_HASH, 16, 8, 1 << 14, is_needed=lambda needs: needs.rate_limit or needs.hit_limit),  # key: target, second
+    "throttled": MapDefinition(19, MapType.HASH, 8, 8, 1 << 14, is_needed=lambda needs: needs.hit_limit),  # key: target
+    "linear_copies": MapDefinition(22, MapType.PERCPU_ARRAY, 4, 20488, 4, is_needed=lambda needs: needs.page_fragments),
+    "bpfmap_calls": MapDefinition(8, MapType.LRU_HASH, 8, 48, 1 << 10, is_needed=lambda needs: needs.map_calls),
 }
+# fmt: on
 
 
 _RING_CURES = {
@@ -134,13 +89,13 @@ def defines() -> dict[str, str]:
     return names | {f"VALUE_{name}": str(shape.value) for name, shape in MAPS.items()}
 
 
-def create_maps(config: Config, stack: ExitStack, extra: Collection[str] = ()) -> dict[str, int]:
+def create_maps(needs: Needs, buffer_size: int, stack: ExitStack) -> dict[str, int]:
     """Create the maps that a run needs.
 
     Args:
-        config: of the run.
+        needs: of the run.
+        buffer_size: bytes of a ring buffer, a power of two.
         stack: owns the descriptors.
-        extra: names of maps that are needed independent of ``config``.
 
     Returns:
         Map name -> descriptor.
@@ -151,9 +106,9 @@ def create_maps(config: Config, stack: ExitStack, extra: Collection[str] = ()) -
     lift_memlock()
     fds: dict[str, int] = {}
     for name, shape in MAPS.items():
-        if not (shape.is_needed(config) or name in extra):
+        if not shape.is_needed(needs):
             continue
-        entries = shape.entries or config.buffer_size
+        entries = shape.entries or buffer_size
         try:
             fd = bpf.map_create(shape.kind, name, shape.key, shape.value, entries, shape.flags)
         except OSError as error:

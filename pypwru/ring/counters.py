@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.config import Backend
+from pypwru.discovery.handlers import NESTED_HANDLERS
 from pypwru.kernel import bpf
 from pypwru.wire.record import COUNTERS_SIZE, COUNTERS_STRUCT
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pypwru.attach.report import AttachReport
+    from pypwru.needs import Needs
 
-_NESTED_HANDLERS = ("trace_nested_call", "trace_map_")
 _TAG_MASK, _SEEN_ID = (
     7,
     1,
@@ -42,35 +43,26 @@ class Counters(NamedTuple):
     free_records_lost: int = 0
 
 
-def count_suppressed(
-    counters: Counters, *, is_sampling: bool, rate_limit: int, max_hits: int
-) -> dict[str, int]:
+def count_suppressed(counters: Counters, needs: Needs) -> dict[str, int]:
     """Return the number of events that sampling and limits have suppressed, by cause.
 
     Args:
         counters: the counters so far.
-        is_sampling: whether only a sample of the matching packets is traced.
-        rate_limit: maximum events per second; 0 for no limit.
-        max_hits: maximum events per second and function; 0 for no limit.
+        needs: of the run.
 
     Returns:
         Cause -> number of events; without the causes that the run doesn't have.
     """
     counts = {
-        "not_sampled": (is_sampling, counters.not_sampled),
-        "over_rate": (rate_limit > 0, counters.over_rate),
-        "throttled": (max_hits > 0, counters.throttled),
+        "not_sampled": (needs.samples, counters.not_sampled),
+        "over_rate": (needs.rate_limit, counters.over_rate),
+        "throttled": (needs.hit_limit, counters.throttled),
     }
     return {cause: count for cause, (is_enabled, count) in counts.items() if is_enabled}
 
 
 def count_lost_ids(
-    backend: Backend,
-    counters: Counters,
-    maps: Mapping[str, int],
-    *,
-    needs_free_events: bool,
-    needs_packet_ids: bool,
+    backend: Backend, counters: Counters, maps: Mapping[str, int], needs: Needs
 ) -> dict[str, int]:
     """Return what was lost of the identity of packets, by cause.
 
@@ -82,14 +74,13 @@ def count_lost_ids(
             packets are no loss.
         counters: the counters at the end of the run.
         maps: name -> descriptor. No handler may write to ``seen`` any more.
-        needs_free_events: whether the handlers emit a record when a packet is freed.
-        needs_packet_ids: whether records carry a packet_id.
+        needs: of the run.
 
     Raises:
         OSError: a system call on a map failed.
     """
-    lost = {"free_events": counters.free_records_lost} if needs_free_events else {}
-    if needs_packet_ids and backend is not Backend.TRACEPOINT:
+    lost = {"free_events": counters.free_records_lost} if needs.free_events else {}
+    if needs.packet_ids and backend is not Backend.TRACEPOINT:
         keys = bpf.map_keys(maps["seen"], 8)
         present = sum(1 for key in keys if key[0] & _TAG_MASK == _SEEN_ID)
         lost["packet_ids"] = counters.id_inserted - counters.id_removed - present
@@ -128,7 +119,7 @@ def count_recursion_misses(misses: Mapping[str, int]) -> dict[str, int]:
     Args:
         misses: handler -> runs that the kernel skipped.
     """
-    nested = sum(count for handler, count in misses.items() if handler.startswith(_NESTED_HANDLERS))
+    nested = sum(count for handler, count in misses.items() if handler in NESTED_HANDLERS)
     lost = {"recursion": sum(misses.values()) - nested}
     return lost | ({"nested": nested} if nested else {})
 

@@ -24,8 +24,9 @@ from pypwru.packets.tracker import (
 from pypwru.statistics.latencies import Latency, LatencyReservoir
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from pypwru.discovery.targets import Targets
     from pypwru.wire.layout import RecordLayout
     from pypwru.wire.record import RawRecord
 
@@ -80,14 +81,11 @@ class LatencyTracker:
 
     Args:
         layout: the layout of records; they have a packet id.
-        targets: address in a record -> name, of all attached targets. The caller owns it, and adds
-            targets while tracing.
+        targets: of the run.
         max_skbs: sk_buffs that are tracked at a time, as of ``SkbTracker``.
     """
 
-    def __init__(
-        self, layout: RecordLayout, targets: Mapping[int, str], max_skbs: int = MAX_SKBS
-    ) -> None:
+    def __init__(self, layout: RecordLayout, targets: Targets, max_skbs: int = MAX_SKBS) -> None:
         self._tracker: SkbTracker[_SkbTimes] = SkbTracker(
             layout, targets, self._start, self._on_end, max_skbs
         )

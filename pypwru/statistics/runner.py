@@ -45,7 +45,6 @@ class StatsRunner:
     """Runs statistics, --top and notices; ``on_batch`` is called between batches.
 
     Args:
-        config: of the run.
         session: of the run.
         file: of --stats-file; None without one.
         take_signal: returns a pending signal of ``handled_signals``, or None.
@@ -54,12 +53,12 @@ class StatsRunner:
 
     def __init__(
         self,
-        config: Config,
         session: TracedSession,
         file: StatsFile | None,
         take_signal: TakeSignal,
         log: Log,
     ) -> None:
+        config = session.config
         self._session = session
         self._take_signal = take_signal
         self._log = log
@@ -84,7 +83,7 @@ class StatsRunner:
             )
         self._has_live_table = config.top
         self._silent_losses: SilentLosses | None = None
-        if config.needs_drop_location:
+        if session.needs.drop_locations:
             from pypwru.statistics.silent import SilentLosses
 
             self._silent_losses = SilentLosses(session.netns)

@@ -13,6 +13,7 @@ from pypwru.statistics.latency_tracker import LatencyTracker
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from pypwru.discovery.targets import Targets
     from pypwru.kernel.bpf_info import RunStats
     from pypwru.names.event_names import NameResolver
     from pypwru.statistics.latencies import Latency
@@ -169,7 +170,7 @@ class Statistics:
     Args:
         layout: the layout of records.
         names: resolver of names.
-        targets: address of a record -> name. Not copied; may grow.
+        targets: of the run.
         wall: clock in ns since the epoch.
         monotonic: clock in ns.
     """
@@ -178,7 +179,7 @@ class Statistics:
         self,
         layout: RecordLayout,
         names: NameResolver,
-        targets: Mapping[int, str],
+        targets: Targets,
         wall: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:

@@ -8,14 +8,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pypwru.attach.throttle import ThrottleReport
+    from pypwru.config import Config
+    from pypwru.discovery.targets import Targets
     from pypwru.kernel.bpf_info import RunStats
     from pypwru.names.event_names import NameResolver
+    from pypwru.needs import Needs
     from pypwru.ring.counters import Counters
     from pypwru.wire.layout import RecordLayout
 
 
 class TracedSession(Protocol):
     """A session, as ``pypwru.session.Session`` is one; stand-ins in tests."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the run, without the features that this kernel lacks."""
+
+    @property
+    def needs(self) -> Needs:
+        """What the run needs."""
 
     @property
     def layout(self) -> RecordLayout:
@@ -26,8 +37,8 @@ class TracedSession(Protocol):
         """Names of what is in records."""
 
     @property
-    def targets(self) -> Mapping[int, str]:
-        """Address or number that a record carries to the name of the target; may grow."""
+    def targets(self) -> Targets:
+        """The attached targets."""
 
     @property
     def netns(self) -> int:

@@ -18,6 +18,8 @@ from pypwru.wire.drop_flag import FLAG_SIZE, is_drop_event
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from pypwru.wire.layout import RecordLayout
+
 # The parts of struct event of bpf/event.h. Members in network byte order are unpacked as bytes.
 PACKET = struct.Struct("<QIHH16sQ")
 FUNCTION = struct.Struct("<QQ")
@@ -63,6 +65,15 @@ class Part(Enum):
     STACK = "stack"
     SKB = "skb"
     SHINFO = "shinfo"
+
+
+_EVENT_PARTS = frozenset((Part.PACKET, Part.TIME, Part.FLOW, Part.FUNCTION))
+
+
+def has_part(layout: RecordLayout, part: Part) -> bool:
+    """Return whether records of ``layout`` have ``part``, or what it is composed of."""
+    behind_event = Part.CALLER if part is Part.LOCATION else part
+    return part in _EVENT_PARTS or behind_event.value in layout.parts
 
 
 class PacketFields(NamedTuple):

@@ -1,7 +1,6 @@
-"""Layout of the parts behind ``struct event``, which a run's Config selects.
+"""Layout of the parts behind ``struct event``, which a run's Needs select.
 
-The parts are ``struct part_*`` of bpf/event.h. Each has a row here with the condition on the
-Config.
+The parts are ``struct part_*`` of bpf/event.h. Each has a row here.
 """
 
 from __future__ import annotations
@@ -13,10 +12,7 @@ from pypwru.wire.record import EVENT_SIZE, RING_HEADER_SIZE, MemberLayout, struc
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pypwru.config import Config
-
-TEXT_HEADER_SIZE = 4
-"""Bytes of pwru's per-CPU buffer that hold the length of a dump; the text has the rest."""
+    from pypwru.needs import Needs
 
 
 class RecordLayout(NamedTuple):
@@ -51,37 +47,30 @@ class RecordLayout(NamedTuple):
         return {name: str(number) for name, number in numbers.items()}
 
 
-# Name -> size in bytes for a Config, 0 if the run doesn't have the part; in the order in records.
-_PART_SIZES: Mapping[str, Callable[[Config], int]] = {
-    "caller": lambda config: (
-        (config.output_caller or config.needs_drop_location) and struct_size("part_caller")
-    ),
-    "cb": lambda config: config.prints_cb and struct_size("part_cb"),
-    "tunnel": lambda config: config.output_tunnel and struct_size("part_tunnel"),
-    "metadata": lambda config: (
-        bool(config.output_skb_metadata or config.output_xdp_metadata)
-        and struct_size("part_metadata")
-    ),
-    "map": lambda config: config.output_bpfmap and struct_size("part_map"),
-    "nft": lambda config: config.traces_nft and struct_size("part_nft"),
-    "nft_time": lambda config: config.needs_rule_text and struct_size("part_nft_time"),
-    "ct": lambda config: config.output_ct and struct_size("part_ct"),
-    "bytes": lambda config: config.captures_packets and struct_size("part_bytes"),
-    "packet_id": lambda config: config.needs_packet_ids and struct_size("part_packet_id"),
-    "stack": lambda config: config.output_stack and struct_size("part_stack"),
-    "skb": lambda config: config.output_skb and config.set_percpu_buf - TEXT_HEADER_SIZE,
-    "shinfo": lambda config: (
-        config.output_skb_shared_info and config.set_percpu_buf - TEXT_HEADER_SIZE
-    ),
+# Name -> size in bytes, 0 if the run doesn't have the part; in the order in records.
+_PART_SIZES: Mapping[str, Callable[[Needs], int]] = {
+    "caller": lambda needs: needs.callers and struct_size("part_caller"),
+    "cb": lambda needs: needs.control_block and struct_size("part_cb"),
+    "tunnel": lambda needs: needs.tunnels and struct_size("part_tunnel"),
+    "metadata": lambda needs: needs.members and struct_size("part_metadata"),
+    "map": lambda needs: needs.map_calls and struct_size("part_map"),
+    "nft": lambda needs: needs.verdicts and struct_size("part_nft"),
+    "nft_time": lambda needs: needs.rule_texts and struct_size("part_nft_time"),
+    "ct": lambda needs: needs.conntrack and struct_size("part_ct"),
+    "bytes": lambda needs: needs.packet_data and struct_size("part_bytes"),
+    "packet_id": lambda needs: needs.packet_ids and struct_size("part_packet_id"),
+    "stack": lambda needs: needs.stacks and struct_size("part_stack"),
+    "skb": lambda needs: needs.skb_text_size,
+    "shinfo": lambda needs: needs.shared_info_text_size,
 }
 
 
-def record_layout(config: Config) -> RecordLayout:
+def record_layout(needs: Needs) -> RecordLayout:
     """Return the layout of a run's records."""
     parts: dict[str, MemberLayout] = {}
     offset = 0
-    for name, size in ((name, int(part_size(config))) for name, part_size in _PART_SIZES.items()):
+    for name, size in ((name, int(part_size(needs))) for name, part_size in _PART_SIZES.items()):
         if size:
             parts[name] = MemberLayout(offset, size)
             offset += -(-size // 8) * 8
-    return RecordLayout(parts, offset, config.traces_programs)
+    return RecordLayout(parts, offset, needs.programs)

@@ -25,11 +25,13 @@ from pypwru.cache import Cache
 from pypwru.cli.flags import parse
 from pypwru.config import Backend, Config
 from pypwru.discovery.argument_slots import ArgumentSlots
+from pypwru.discovery.handlers import HANDLERS, HandlerKind
 from pypwru.errors import KernelError
 from pypwru.filter.criteria import Criteria
 from pypwru.kernel.bpf import AttachType, ProgramType
 from pypwru.kernel.netns_filter import NetnsFilter
 from pypwru.names.drop_reasons import DropReasons
+from pypwru.needs import Needs
 from pypwru.nft.types import NftTypes
 from pypwru.nft.xt_types import XtTypes
 from pypwru.program import maps
@@ -50,8 +52,8 @@ from tests.support.paths import TREE
 
 HERE = "here"
 
-_FUNCTIONS = {"trace_skb", "trace_skb_last"}  # on whatever the backend is
-_BPF_PROGRAMS = {"trace_tc", "trace_xdp", "trace_xdp_exit"}  # always on fentry
+_FUNCTIONS = {name for name, row in HANDLERS.items() if row.kind is HandlerKind.SKB_FUNCTION}
+_BPF_PROGRAMS = {name for name, row in HANDLERS.items() if row.kind is HandlerKind.PROGRAM}
 _TRACING_BACKENDS = {Backend.FENTRY, Backend.FENTRY_MULTI}
 _KPROBE_BACKENDS = {Backend.KPROBE, Backend.KPROBE_MULTI}
 
@@ -83,6 +85,7 @@ class Run(NamedTuple):
     """A case, as far as a session has it before it compiles."""
 
     config: Config
+    needs: Needs
     criteria: Criteria
     units: list[Unit]
 
@@ -100,7 +103,8 @@ def _run(case: Case) -> Run:
     place = NetnsFilter(1, "eth0") if case.options == "everything" else NetnsFilter(0, "")
     criteria = criteria_of(config, place, _btf())
     beside = {Backend.KPROBE} if case.backend in _TRACING_BACKENDS else set[Backend]()
-    macros = defines(config, {case.backend, *beside}, criteria, record_layout(config))
+    needs = Needs.of(config, page_fragments=criteria.needs_fragments)
+    macros = defines(needs, {case.backend, *beside}, criteria, record_layout(needs))
     also = [ConntrackTypes(_btf())] if config.output_ct else []
     units = [Unit(MAIN, build_layout(sources()[FIELDS], _btf(), *also), macros)]
     if case.backend in _KPROBE_BACKENDS:
@@ -109,7 +113,7 @@ def _run(case: Case) -> Run:
         legacy = build_layout(sources()[FIELDS], _btf(), tables, *also)
         units += [Unit(NFT, nft, macros), Unit(NFT_EVAL, nft, macros)]
         units += [Unit(XTABLES, legacy, {**macros, **tables.macros})]
-    return Run(config, criteria, units)
+    return Run(config, needs, criteria, units)
 
 
 class Compilers:
@@ -192,7 +196,7 @@ def _load(case: Case, unit: Mapping[str, str]) -> dict[str, int | str]:
         Handler -> how many instructions the verifier went through, or why it refused the program.
     """
     run = _run(case)
-    reads_pages = run.config.captures_packets or run.criteria.needs_fragments
+    reads_pages = run.needs.packet_data or run.needs.page_fragments
     bytecode = {name: bytes.fromhex(code) for name, code in unit.items()}
     found: dict[str, int | str] = {}
     with ExitStack() as stack:
@@ -207,8 +211,7 @@ def _load(case: Case, unit: Mapping[str, str]) -> dict[str, int | str]:
                 max_hits=run.config.max_hits,
             ),
         }
-        more = ("linear_copies",) if run.criteria.needs_fragments else ()
-        shared = maps.create_maps(run.config, stack, more)
+        shared = maps.create_maps(run.needs, run.config.buffer_size, stack)
         loader = Loader(bytecode, run.criteria.bodies_by_marker(), constants, shared, stack)
         for handler in bytecode:
             kind = _kind(case.backend, handler)

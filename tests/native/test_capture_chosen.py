@@ -11,11 +11,13 @@ from pypwru.btf.load import load_vmlinux
 from pypwru.config import Backend
 from pypwru.discovery.functions import Function
 from pypwru.discovery.plan import AttachPlan, Handler
+from pypwru.discovery.targets import Targets
 from pypwru.discovery.tracepoints import Tracepoint
 from pypwru.errors import UsageError
 from pypwru.kernel import bpf
 from pypwru.log import Log
 from pypwru.names.drop_reasons import DropReasons
+from pypwru.needs import Needs
 from pypwru.pcap.capture_points import open_capture_points
 from pypwru.program import maps
 from tests.support.records import configured
@@ -41,16 +43,16 @@ def capture_points_of(words: str, names: dict[int, str], log: Log) -> dict[int, 
     """Map addresses to masks of reasons that are no drops, once all of ``names`` is attached."""
     config = configured(f"--output-pcap x.pcapng --pcap-when {words}")
     with ExitStack() as stack:
-        made = maps.create_maps(config, stack)
+        made = maps.create_maps(Needs.of(config), config.buffer_size, stack)
         reasons = DropReasons(load_vmlinux())
         open_capture_points(
             made["capture_points"],
             config.capture_when,
             PLAN,
-            names,
+            Targets(names),
             reasons,
             log,
-            traces_programs=config.traces_programs,
+            traces_programs=False,
             traces_nft=config.traces_nft,
         )()
         keys = [int.from_bytes(key, "little") for key in bpf.map_keys(made["capture_points"], 8)]

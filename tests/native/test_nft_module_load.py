@@ -18,6 +18,7 @@ from pypwru.errors import BuildError
 from pypwru.kernel.kallsyms import read_symbols
 from pypwru.kernel.netns_filter import NetnsFilter
 from pypwru.log import Log
+from pypwru.needs import Needs
 from pypwru.nft.build import build_unit
 from pypwru.nft.module_load import HandlerBuild
 from pypwru.nft.verdict_sources import VERDICT_SOURCES, VerdictSource
@@ -46,7 +47,9 @@ def set_up_run(*words: str) -> RunSetup:
     assert isinstance(config, Config)
     btf = load_vmlinux(config.kernel_btf)
     criteria = criteria_of(config, NetnsFilter(0, ""), btf)
-    return RunSetup(config, defines(config, {Backend.KPROBE}, criteria, record_layout(config)), btf)
+    needs = Needs.of(config, page_fragments=criteria.needs_fragments)
+    macros = defines(needs, {Backend.KPROBE}, criteria, record_layout(needs))
+    return RunSetup(config, macros, btf)
 
 
 @contextmanager

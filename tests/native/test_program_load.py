@@ -17,6 +17,7 @@ from pypwru.errors import KernelError
 from pypwru.fds import closing_fd
 from pypwru.kernel import bpf
 from pypwru.kernel.bpf import AttachType, MapType, ProgramType
+from pypwru.needs import Needs
 from pypwru.program import maps
 from pypwru.program.load import Loader
 from tests.native.tracing import need_tracing
@@ -46,10 +47,10 @@ def load(code: bytes) -> tuple[dict[str, int], Loader]:
         return loader.recursion_misses(), loader
 
 
-def config(text: str, size: int = 1 << 16) -> Config:
-    parsed = parse(text.split())
-    assert isinstance(parsed, Config)
-    return parsed._replace(buffer_size=size)
+def needs_of(text: str, *, page_fragments: bool = False) -> Needs:
+    config = parse(text.split())
+    assert isinstance(config, Config)
+    return Needs.of(config, page_fragments=page_fragments)
 
 
 def test_accepted_program_is_loaded() -> None:
@@ -76,7 +77,7 @@ def test_empty_program_is_error() -> None:
 
 def test_plain_run_has_three_maps() -> None:
     with ExitStack() as stack:
-        assert set(maps.create_maps(config("--output-nft=false"), stack)) == {
+        assert set(maps.create_maps(needs_of("--output-nft=false"), 1 << 16, stack)) == {
             "events",
             "counters",
             "reader",
@@ -85,9 +86,8 @@ def test_plain_run_has_three_maps() -> None:
 
 def test_maps_have_declared_shapes() -> None:
     with ExitStack() as stack:
-        made = maps.create_maps(
-            config(EVERYTHING), stack, ["linear_copies"]
-        )  # of filters, not of flags
+        needs = needs_of(EVERYTHING, page_fragments=True)
+        made = maps.create_maps(needs, 1 << 16, stack)
         assert set(made) == set(maps.MAPS)
         for name, shape in maps.MAPS.items():
             info = dict(
@@ -107,7 +107,7 @@ def test_ring_of_wrong_size_is_error(size: int) -> None:
         ExitStack() as stack,
         pytest.raises(KernelError, match=f"ring buffer of {size} bytes: Invalid argument; .*power"),
     ):
-        maps.create_maps(config("", size), stack)
+        maps.create_maps(needs_of(""), size, stack)
 
 
 def test_map_without_capability_is_error() -> None:
@@ -115,9 +115,10 @@ def test_map_without_capability_is_error() -> None:
     script = (
         "from contextlib import ExitStack\n"
         "from pypwru.errors import KernelError\n"
+        "from pypwru.needs import Needs\n"
         "from pypwru.program import maps\n"
         "from pypwru.cli.flags import parse\n"
-        "try:\n    maps.create_maps(parse(['--buffer-size=64k']), ExitStack())\n"
+        "try:\n    maps.create_maps(Needs.of(parse([])), 1 << 16, ExitStack())\n"
         "except KernelError as error:\n    print(error)\n"
     )
     found = subprocess.run(

@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from pypwru.discovery.targets import Targets
 from pypwru.kernel.netlink import NetfilterSocket
 from pypwru.kernel.netns_opener import NetnsOpener
+from pypwru.needs import Needs
 from pypwru.nft import text_delay
 from pypwru.nft.monitor import Changes, RulesetMonitor
 from pypwru.nft.rule_key import RuleTexts
 from pypwru.nft.rule_service import RuleService
 from pypwru.nft.service import NftSource
-from pypwru.output.columns import columns
 from pypwru.output.pipeline import Pipeline
 from pypwru.output.printer import Printer
 from pypwru.output.text import TextFormatter
-from pypwru.wire.layout import record_layout
+from pypwru.phases.plan import nft_criteria
 from pypwru.wire.record import Record
 from tests.native.rule_namespaces import (
     EVERYTHING,
@@ -29,6 +30,7 @@ from tests.native.rule_namespaces import (
     until,
 )
 from tests.support import records
+from tests.support.layouts import columns_of, layout_of
 from tests.support.records import NFT_RULE, configured, event, flow, packet, tail
 
 pytestmark = pytest.mark.native
@@ -46,13 +48,20 @@ class RenderedRun:
         self.lines: list[str] = []
         nft = NftSource(records.chain_names, RuleTexts(rules))
         self.printer = Printer(
-            TextFormatter(columns(self.config)),
+            TextFormatter(columns_of(self.config)),
             records.names()._replace(rule=nft.rule),
             lambda events: self.lines.extend(b"".join(events).decode().splitlines()),
-            record_layout(self.config),
+            layout_of(self.config),
         )
         drops = records.names().is_drop
-        self.event_pipeline = Pipeline(self.config, records.FUNCTIONS, nft, drops)
+        self.event_pipeline = Pipeline(
+            Needs.of(self.config),
+            layout_of(self.config),
+            nft_criteria(self.config) if self.config.has_nft_filter else None,
+            Targets(records.FUNCTIONS),
+            nft,
+            drops,
+        )
 
     def take(self, *batch: Record) -> None:
         """Process a batch of records."""

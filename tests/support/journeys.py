@@ -7,12 +7,11 @@ from pypwru.journey.json import JourneyJson
 from pypwru.journey.text import JourneyText
 from pypwru.journey.writer import JourneyFormat
 from pypwru.names.event_names import NameResolver
-from pypwru.output.columns import columns
-from pypwru.wire.layout import record_layout
+from tests.support.layouts import columns_of, layout_of
 
 
 def journey_format(config: Config, names: NameResolver) -> JourneyFormat:
-    layout, shown, flags = record_layout(config), columns(config), config.output_tcp_flags
+    layout, shown, flags = layout_of(config), columns_of(config), config.output_tcp_flags
     if config.output_json:
         return JourneyJson(layout, shown, names, has_tcp_flags=flags)
     return JourneyText(layout, shown, names, has_tcp_flags=flags, nft_output=config.output_nft)

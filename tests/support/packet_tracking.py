@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import EVENT_MEMBERS, RawRecord, header_constants
+from tests.support.layouts import layout_of
 from tests.support.sessions import RecordReader, session_of
 
 FREE = header_constants()["EVENT_SKB_FREE"]
@@ -43,7 +43,7 @@ class TrackingSession(RecordReader[TrackedEvent]):
         packet, _, ktime, _, tail = record
         at = EVENT_MEMBERS["kind"]
         kind = int.from_bytes(packet[at.offset : at.offset + at.size], "little")
-        identity = record_layout(self.session.config).parts.get("packet_id")
+        identity = layout_of(self.session.config).parts.get("packet_id")
         which = tail[identity.offset : identity.offset + identity.size] if identity else b""
         skb, number = (int.from_bytes(one, "little") for one in (packet[:8], which))
         return TrackedEvent(self.name(record), kind, skb, number, ktime, record)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from pypwru.config import Config
+from pypwru.discovery.targets import Targets
 from pypwru.log import Log
 from pypwru.names.clock import Clock
 from pypwru.names.event_names import NameResolver
@@ -19,9 +20,9 @@ from pypwru.pcap.packet_data import PacketCapture
 from pypwru.pcap.select import CaptureSelector
 from pypwru.pcap.writer import CaptureOptions, PcapOutput, PcapSetup, open_pcap
 from pypwru.signals import StopRequest
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import RawRecord, Record
 from tests.support import records
+from tests.support.layouts import layout_of
 from tests.support.need import need
 from tests.support.records import configured, event, flow, names, packet, tail
 
@@ -93,12 +94,12 @@ def make_output(
     config: Config,
     opened: PcapSetup,
     named: NameResolver,
-    targets: Mapping[int, str],
+    targets: Targets,
     taken: QueuedCaptures,
     log: Log = QUIET,
 ) -> PcapOutput:
     """Return the writer of captured packets of a run."""
-    layout = record_layout(config)
+    layout = layout_of(config)
     return PcapOutput(
         CaptureSelector(config.capture_when, layout, named, targets, taken),
         named,
@@ -125,7 +126,9 @@ class Writer:
         self.taken = QueuedCaptures()
         self.lost = 0
         named = names(clock=Clock(lambda: EPOCH))
-        self.output = make_output(self.config, opened, named, records.FUNCTIONS, self.taken, log)
+        self.output = make_output(
+            self.config, opened, named, Targets(records.FUNCTIONS), self.taken, log
+        )
         self.output.begin()
 
     def show(self, *batch: Pair) -> None:

@@ -15,14 +15,13 @@ from pypwru.names.drop_reasons import DropReasons
 from pypwru.names.event_names import NameResolver
 from pypwru.names.functions import FunctionNames
 from pypwru.nft.record import NFT, NFT_TIME, decode_rule_key
-from pypwru.output.columns import columns
 from pypwru.output.json import JsonFormatter
 from pypwru.output.printer import Printer
 from pypwru.output.text import TextFormatter
 from pypwru.wire.fields import CALLER, CB, FLOW, FUNCTION, MAP, METADATA, PACKET, STACK, TUNNEL
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import Record, header_constants
 from tests.data.btf_encoder import Encoder
+from tests.support.layouts import columns_of, layout_of
 
 HOST, BLUE = 4026531840, 4026532273
 LOOPBACK = bytes([127, 0, 0, 1])
@@ -201,7 +200,7 @@ def event(
 
 def tail(config: Config, **parts: bytes) -> bytes:
     """Return the tail of a run's records; a part that isn't given is zero, a packet_id is 1."""
-    layout = record_layout(config)
+    layout = layout_of(config)
     if "packet_id" in layout.parts:
         parts.setdefault("packet_id", (1).to_bytes(8, "little"))
     octets = bytearray(layout.tail_size)
@@ -263,18 +262,18 @@ class Output:
     ) -> None:
         self.config = configured(flags)
         self.writes: list[bytes] = []
-        shown = columns(self.config)
+        shown = columns_of(self.config)
         self.printer = Printer(
             JsonFormatter(shown) if self.config.output_json else TextFormatter(shown),
             names(program if callable(program) else lambda pid, comm, start_stack: program, clock),
             lambda events: self.writes.append(b"".join(events)),
-            record_layout(self.config),
+            layout_of(self.config),
             **more,
         )
 
     def print(self, *batch: Record) -> bytes:
         """Print records; one without a tail gets one in which everything is zero."""
-        nothing = bytes(record_layout(self.config).tail_size)
+        nothing = bytes(layout_of(self.config).tail_size)
         self.writes.clear()
         self.printer.show([one._replace(tail=one.tail or nothing) for one in batch])
         return b"".join(self.writes)

@@ -15,6 +15,7 @@ from pypwru.btf.query import BTF
 from pypwru.cli.flags import parse
 from pypwru.config import Backend, Config
 from pypwru.kernel.netns_filter import NetnsFilter
+from pypwru.needs import Needs
 from pypwru.program.macros import defines
 from pypwru.wire.layout import record_layout
 from tests.data.btf_encoder import kernel
@@ -70,7 +71,8 @@ def macros(options: str, backend: Backend) -> list[str]:
     config = parse(OPTIONS[options].split())
     assert isinstance(config, Config)
     criteria = criteria_of(config, NetnsFilter(1, "eth0"), BTF(parse_btf(kernel("<").bytes())))
-    found = defines(config, {backend, Backend.KPROBE}, criteria, record_layout(config))
+    needs = Needs.of(config, page_fragments=criteria.needs_fragments)
+    found = defines(needs, {backend, Backend.KPROBE}, criteria, record_layout(needs))
     found["XT_SKB_FIRST"] = "1"  # of xtables.bpf.c alone, by the kernel (nft/xt_types.py)
     return [f"-D{name}={text}" for name, text in found.items()]
 

@@ -9,6 +9,7 @@ import pytest
 from pypwru.cli.flags import parse
 from pypwru.config import RULES, Config
 from pypwru.errors import UsageError
+from pypwru.needs import Needs
 
 
 def default_config() -> Config:
@@ -176,4 +177,4 @@ def test_capture_points(flags: str, packets: bool, when: set[str]) -> None:
     assert isinstance(config, Config)
     config = config._replace(packets=packets)
     assert config.capture_when == when
-    assert config.captures_packets is bool(when)
+    assert Needs.of(config).packet_data is bool(when)

@@ -17,7 +17,7 @@ from pypwru.errors import FilterError, PypwruError, UsageError
 from tests.support.paths import TREE
 from tools.chapters import CHAPTERS
 
-MAX_CONFIG_MODULES = 22
+MAX_CONFIG_MODULES = 19
 """Modules of pypwru/ that have the Config of a run in hand: the phases, the tables of parts, maps,
 macros and columns, and the callers of what needs single values."""
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from pypwru.attach.report import AttachReport
 from pypwru.attach.throttle import ThrottleReport
+from pypwru.discovery.targets import Targets
+from pypwru.needs import Needs
 from pypwru.nft.service import NO_NFT_SOURCE
 from pypwru.output.pipeline import Batches, Pipeline
 from pypwru.ring.reader import RingReader
@@ -15,6 +17,7 @@ from pypwru.session import Batch, Session
 from pypwru.signals import StopRequest
 from pypwru.wire.record import RawRecord, Record
 from tests.support import records
+from tests.support.layouts import layout_of
 
 RECORD = Record(bytes(32), bytes(16), 0, b"")
 
@@ -63,14 +66,21 @@ class FakeSession:
         self.stop_request = StopRequest(-1)
         self.ring = FakeRing(self.stop_request, *lengths)
         self.attached = True
-        stages = stages or Pipeline(config, {}, NO_NFT_SOURCE, records.names().is_drop)
+        needs, layout = Needs.of(config), layout_of(config)
+        is_drop = records.names().is_drop
+        stages = stages or Pipeline(needs, layout, None, Targets(), NO_NFT_SOURCE, is_drop)
         report = AttachReport(missed_counters=[lambda: 3 if self.attached else 0])
         with ExitStack() as probes:
             probes.callback(self.mark_detached)
-            plan: Any = SimpleNamespace(config=config, netns=0)
+            plan: Any = SimpleNamespace(config=config, needs=needs, netns=0)
             loader = SimpleNamespace(hits=lambda: 0, run_stats=None)
             loaded: Any = SimpleNamespace(
-                loader=loader, counts_runs=False, reader=self.ring, packets=None, map_fds={}
+                layout=layout,
+                loader=loader,
+                counts_runs=False,
+                reader=self.ring,
+                packets=None,
+                map_fds={},
             )
             attached: Any = SimpleNamespace(
                 report=report, throttle_report=ThrottleReport(None, {}), pollers=[]

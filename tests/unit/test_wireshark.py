@@ -16,9 +16,9 @@ from scapy.utils import PcapNgWriter
 
 from pypwru.go_values import format_log_value
 from pypwru.output.packet_comment import CommentRenderer
-from pypwru.wire.layout import record_layout
 from tests.support import records
 from tests.support.captures import AS_ROOT, SCRIPT
+from tests.support.layouts import layout_of
 from tests.support.need import need
 from tests.support.paths import TREE
 
@@ -211,7 +211,7 @@ def test_comment_of_pypwru(tshark: Tshark) -> None:
         tail=parts,
     )
     comments = CommentRenderer(
-        record_layout(config), records.names(process=lambda pid, comm, start_stack: "/opt/a b")
+        layout_of(config), records.names(process=lambda pid, comm, start_stack: "/opt/a b")
     ).render([dropped])
     expected = {
         "func": "sk_skb_reason_drop",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pypwru.config import Config, Timestamp
+from pypwru.needs import Needs
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def _form(config: Config) -> re.Pattern[str]:
         (True, r"(?P<skb>0x[0-9a-f]+) +(?P<cpu>\d+) +(?P<process>\S.*?:\d+) *"),
         (timed, r" (?P<timestamp>-?\d+) *"),
         (config.output_meta, r" (?P<netns>\d+) +(?P<mark>[0-9a-f]+) +(?P<iface>\S+) +(?P<proto>0x\w{4}) (?P<mtu>\d+) +(?P<len>\d+) *"),  # noqa: E501
-        (config.prints_cb, r" \[(?P<cb>0x[\w,]+)\]"),
+        (Needs.of(config).control_block, r" \[(?P<cb>0x[\w,]+)\]"),
         (config.output_netns_names, r" *?(?P<netns_name>\S*?) *"),
         (config.output_tuple, r" (?P<tuple>\S*:\d+->\S*:\d+\([\w|:]*\)) *"),
         (True, r" (?P<func>\S+(?: \(\d+\))?)"),

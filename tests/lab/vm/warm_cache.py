@@ -25,6 +25,7 @@ from pypwru.cli.flags import parse
 from pypwru.config import Backend, Config
 from pypwru.errors import PypwruError, UsageError
 from pypwru.kernel.netns_filter import NetnsFilter
+from pypwru.needs import Needs
 from pypwru.nft.types import MODULE, NftTypes
 from pypwru.nft.xt_types import XtTypes
 from pypwru.program.build import build
@@ -110,7 +111,8 @@ def fill(kernel: str, folder: Path, configs: Iterable[Config | None], modules: P
         try:
             compiled = criteria_of(config, place, btf)
             for backends in _choices(kernel, config.backend):
-                macros = defines(config, backends, compiled, record_layout(config))
+                needs = Needs.of(config, page_fragments=compiled.needs_fragments)
+                macros = defines(needs, backends, compiled, record_layout(needs))
                 for unit, layout, more in units(config.output_ct):
                     if unit == MAIN or config.traces_nft:
                         build(layout, {**macros, **more}, kept, unit)

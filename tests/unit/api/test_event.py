@@ -16,15 +16,15 @@ from pypwru.api.options import make_config
 from pypwru.config import Config
 from pypwru.names.clock import Clock
 from pypwru.names.event_names import NameResolver
-from pypwru.output.columns import COLUMNS, columns, truncate
+from pypwru.output.columns import COLUMNS, truncate
 from pypwru.output.json import JsonFormatter
 from pypwru.output.printer import Printer
 from pypwru.output.tuples import FiveTuple
 from pypwru.pcap.packet_data import PacketCapture
 from pypwru.pcap.select import TakeData
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import RawRecord, Record
 from tests.support import records
+from tests.support.layouts import columns_of, layout_of
 from tests.support.records import (
     BLUE,
     LOOPBACK,
@@ -61,9 +61,8 @@ def with_tails(config: Config, batch: list[Record]) -> list[Record]:
 def json_objects(config: Config, names: NameResolver, batch: list[Record]) -> list[dict[str, Any]]:
     """Return the JSON objects of a batch."""
     written: list[bytes] = []
-    Printer(JsonFormatter(columns(config)), names, written.extend, record_layout(config)).show(
-        with_tails(config, batch)
-    )
+    printer = Printer(JsonFormatter(columns_of(config)), names, written.extend, layout_of(config))
+    printer.show(with_tails(config, batch))
     return [json.loads(line) for line in written]
 
 
@@ -73,7 +72,7 @@ def builder_of(
     get_packet_data: TakeData | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> EventBuilder:
-    layout, shown, snaplen = record_layout(config), columns(config), config.pcap_snaplen
+    layout, shown, snaplen = layout_of(config), columns_of(config), config.pcap_snaplen
     return EventBuilder(layout, shown, names, get_packet_data, snaplen=snaplen, monotonic=monotonic)
 
 

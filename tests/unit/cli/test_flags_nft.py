@@ -7,6 +7,7 @@ import pytest
 from pypwru.cli.flags import parse
 from pypwru.config import Config
 from pypwru.errors import UsageError
+from pypwru.needs import Needs
 
 WORDS = (
     "drop, accept, stolen, queue, repeat, stop, route, continue, break, jump, goto, return, reject"
@@ -32,7 +33,7 @@ def test_reject_needs_rule_text() -> None:
     for verdict in ("drop", "reject"):
         config = parse([f"--filter-nft-verdict={verdict}"])
         assert isinstance(config, Config)
-        assert config.needs_rule_text == (verdict == "reject")
+        assert Needs.of(config).rule_texts == (verdict == "reject")
 
 
 def test_regexp_may_have_commas() -> None:

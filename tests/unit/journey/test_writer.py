@@ -12,17 +12,18 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from pypwru.discovery import function_tables
+from pypwru.discovery.targets import Targets
 from pypwru.errors import OutputClosed
 from pypwru.journey.outcome import KINDS, RECEIVED
 from pypwru.journey.text import format_interval
 from pypwru.journey.writer import JourneyWriter
 from pypwru.packets import history
 from pypwru.packets.limit import EventLimit
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import Record, header_constants
 from tests.oracles.json_schema import validated
 from tests.support import records
 from tests.support.journeys import journey_format
+from tests.support.layouts import layout_of
 from tests.support.records import (
     BLUE,
     DROP,
@@ -58,8 +59,8 @@ class RecordingWriter:
         self.config = configured(f"--output-journey {flags}")
         self.out: list[bytes] = []
         names = records.names(process)
-        layout, formatter = record_layout(self.config), journey_format(self.config, names)
-        self.journeys = JourneyWriter(layout, names, NAMES, formatter, self.out.extend)
+        layout, formatter = layout_of(self.config), journey_format(self.config, names)
+        self.journeys = JourneyWriter(layout, names, Targets(NAMES), formatter, self.out.extend)
 
     def record(
         self, function: int, at: int = 0, reason: int = 0, skb: int = 1, number: int = 42,

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from pypwru.cli.flags import parse
 from pypwru.config import Config
+from pypwru.needs import Needs
 from pypwru.nft.match import NftMatcher
 from pypwru.nft.record import EMPTY_NFT
 from pypwru.nft.rule_key import RuleTexts
 from pypwru.nft.ruleset import RuleText
-from pypwru.output.pipeline import nft_criteria
-from pypwru.wire.layout import record_layout
+from pypwru.phases.plan import nft_criteria
 from pypwru.wire.record import Record
 from tests.support import records
+from tests.support.layouts import layout_of
 from tests.support.records import (
     ACCEPT,
     ARP,
@@ -67,14 +68,14 @@ class FakeRules:
 def make_matcher(*flags: str) -> tuple[Config, NftMatcher]:
     config = parse(list(flags))
     assert isinstance(config, Config)
-    texts = RuleTexts(FakeRules()) if config.needs_rule_text else None
-    return config, NftMatcher(
-        nft_criteria(config), record_layout(config), records.chain_names, texts
-    )
+    texts = RuleTexts(FakeRules()) if Needs.of(config).rule_texts else None
+    return config, NftMatcher(nft_criteria(config), layout_of(config), records.chain_names, texts)
 
 
 def record(config: Config, part: bytes, kind: int = NFT_RULE, at: int = 5) -> Record:
-    parts = {"nft": part} | ({"nft_time": records.nft_time(at)} if config.needs_rule_text else {})
+    parts = {"nft": part} | (
+        {"nft_time": records.nft_time(at)} if Needs.of(config).rule_texts else {}
+    )
     return event(packet(1, 0, 7, kind), 3, flow(), tail=tail(config, **parts))
 
 

@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pypwru.discovery.targets import Targets
 from pypwru.nft import packet_filter
 from pypwru.nft.packet_filter import NftPacketFilter
 from pypwru.packets.tracker import is_free_record
 from pypwru.wire.fields import FUNCTION
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import Record, header_constants
 from tests.support import records
+from tests.support.layouts import layout_of
 from tests.support.records import NFT_CHAIN_EXIT, NFT_RULE, configured, packet
 
 CONFIG = configured("--filter-nft-handle 12")
@@ -38,11 +39,11 @@ class Stage:
     """The filter, and what it passed on."""
 
     def __init__(self) -> None:
-        part = record_layout(CONFIG).parts["nft"]
+        part = layout_of(CONFIG).parts["nft"]
         at = slice(part.offset, part.offset + len(MATCHES))
         self.passed: list[int] = []
         self.filter = NftPacketFilter(
-            record_layout(CONFIG), lambda record: record[4][at] == MATCHES, NAMES
+            layout_of(CONFIG), lambda record: record[4][at] == MATCHES, Targets(NAMES)
         )
 
     def take(self, *batch: Record) -> list[int]:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pypwru.kernel.netfilter import FAMILIES, VERDICTS, family_name, hook_name, verdict_name
+from pypwru.needs import Needs
 from pypwru.nft.record import EMPTY_NFT, NFT, append_text, chain_handle, decode_nft, decode_rule_key
 from pypwru.wire.record import EVENT_SIZE, Record, header_constants
 from tests.oracles.json_schema import validated
@@ -51,7 +52,7 @@ def nft_record(
     """Return a record with the nft part ``part``; of ip_rcv unless it is an nft event."""
     target = function or {0: 3, NFT_RULE: 14}.get(kind, 15)
     parts = {"nft": part} | (
-        {"nft_time": records.nft_time(at)} if output.config.needs_rule_text else {}
+        {"nft_time": records.nft_time(at)} if Needs.of(output.config).rule_texts else {}
     )
     return event(packet(1, 0, 7, kind), target, flow(), tail=tail(output.config, **parts))
 

@@ -12,13 +12,13 @@ from pypwru.nft.record import RuleKey, decode_rule_key
 from pypwru.nft.rule_key import RuleTexts
 from pypwru.nft.ruleset import RuleText
 from pypwru.nft.text_delay import TextDelay
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import RawRecord, Record
 from tests.support import records
+from tests.support.layouts import layout_of
 from tests.support.records import HOST, POLICY, configured, event, flow, packet, tail
 
 CONFIG = configured("--output-nft=text")
-WIRE = record_layout(CONFIG)
+WIRE = layout_of(CONFIG)
 SECOND, NOTIFIED = 1_000_000_000, 100_000_000
 START = 10 * SECOND
 

@@ -14,18 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from pypwru.discovery.targets import Targets
 from pypwru.journey.writer import JourneyWriter
 from pypwru.names.event_names import NameResolver
+from pypwru.needs import Needs
 from pypwru.nft.ruleset import decode_name, sanitize_line
-from pypwru.output.columns import columns
 from pypwru.output.json import JsonFormatter
 from pypwru.output.printer import Printer
 from pypwru.output.text import TextFormatter
 from pypwru.pcap.writer import open_pcap
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import Record
 from tests.support import records
 from tests.support.journeys import journey_format
+from tests.support.layouts import columns_of, layout_of
 from tests.support.pcaps import (
     FRAME,
     NEVER,
@@ -57,7 +58,7 @@ def ifname(name: str) -> str:
 def make_records(names: list[str], flags: str) -> list[Record]:
     """Return a record for each name."""
     config = configured(flags)
-    parts = {"packet_id": (7).to_bytes(8, "little")} if config.needs_packet_ids else {}
+    parts = {"packet_id": (7).to_bytes(8, "little")} if Needs.of(config).packet_ids else {}
     return [
         event(
             packet(1, 0, 1 + number),
@@ -78,17 +79,17 @@ def make_resolver(names: list[str]) -> NameResolver:
 
 def print_events(names: list[str], flags: str) -> bytes:
     config, out = configured(flags), list[bytes]()
-    formatter = (JsonFormatter if config.output_json else TextFormatter)(columns(config))
-    printer = Printer(formatter, make_resolver(names), out.extend, record_layout(config))
+    formatter = (JsonFormatter if config.output_json else TextFormatter)(columns_of(config))
+    printer = Printer(formatter, make_resolver(names), out.extend, layout_of(config))
     printer.show(make_records(names, flags))
     return b"".join(out)
 
 
 def write_journeys(names: list[str], flags: str) -> bytes:
     config, out = configured(flags), list[bytes]()
-    layout, resolver = record_layout(config), make_resolver(names)
+    layout, resolver = layout_of(config), make_resolver(names)
     formatter = journey_format(config, resolver)
-    writer = JourneyWriter(layout, resolver, records.FUNCTIONS, formatter, out.extend)
+    writer = JourneyWriter(layout, resolver, Targets(records.FUNCTIONS), formatter, out.extend)
     for number, one in enumerate(make_records(names, flags)):
         writer.show([one._replace(packet=packet(1 + number, 0, 1 + number))])
     writer.finish()
@@ -119,7 +120,7 @@ def test_comm_of_exited_process() -> None:
     resolver = records.names(lambda pid, comm, start_stack: "")
     comms = [os.fsencode(name).replace(b"\0", b"")[:15] for name in NAMES]
     batch = [event(packet(1, 0, 7, comm=comm), 3, flow(), tail=tail(config)) for comm in comms]
-    Printer(TextFormatter(columns(config)), resolver, out.extend, record_layout(config)).show(batch)
+    Printer(TextFormatter(columns_of(config)), resolver, out.extend, layout_of(config)).show(batch)
     assert len(out) == len(NAMES)
     assert all(line[:-1].decode().isprintable() and line.endswith(b"\n") for line in out)
 
@@ -147,7 +148,7 @@ def test_pcap(tmp_path: Path) -> None:
         config = configured(flags)
         opened_file = open_pcap(capture_options(config, "pypwru"), NEVER, QUIET, stack)
         taken = QueuedCaptures()
-        output = make_output(config, opened_file, make_resolver(names), {}, taken)
+        output = make_output(config, opened_file, make_resolver(names), Targets(), taken)
         output.begin()
         for one in make_records(names, flags):
             taken.waiting.append((one, captured(FRAME, first=True)))

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from pypwru.cli import main as command
+from pypwru.discovery.targets import Targets
 from pypwru.errors import PypwruError
 from pypwru.kernel.bpf_info import RunStats
 from pypwru.listing.entry import Entry, Listing
@@ -47,7 +48,7 @@ def summary() -> Summary:
         ),
         rule=lambda part, at: (sanitize_line(ALL[int.from_bytes(part[8:16], "little") - 1]), ""),
     )
-    statistics = Statistics(LAYOUT, resolver, records.FUNCTIONS, lambda: 10**18, lambda: 1)
+    statistics = Statistics(LAYOUT, resolver, Targets(records.FUNCTIONS), lambda: 10**18, lambda: 1)
     for number in range(1, len(ALL) + 1):
         part = records.nft(12, chain=number)
         statistics.show([make_event(14, 1, nft=part, kind=records.NFT_RULE)])

@@ -14,10 +14,11 @@ from pypwru.output.columns import COLUMNS
 from pypwru.output.fields import KEYS
 from pypwru.output.json import encode
 from pypwru.wire.fields import FLOW, FUNCTION, PACKET
-from pypwru.wire.layout import RecordLayout, record_layout
+from pypwru.wire.layout import RecordLayout
 from pypwru.wire.record import EVENT_MEMBERS, Record
 from tests.oracles.json_schema import SCHEMA, jq, validated
 from tests.support import records
+from tests.support.layouts import layout_of
 from tests.support.records import (
     BLUE,
     ICMP,
@@ -261,9 +262,7 @@ def random_records(draw: st.DrawFn, layout: RecordLayout) -> Record:
 def test_random_records_are_valid(data: st.DataObject, flags: set[str], name: str) -> None:
     program = name.encode("utf-8", "replace").decode()
     output = Output(" ".join(["--output-json", *sorted(flags)]), program)
-    batch = data.draw(
-        st.lists(random_records(record_layout(output.config)), min_size=1, max_size=3)
-    )
+    batch = data.draw(st.lists(random_records(layout_of(output.config)), min_size=1, max_size=3))
     printed = output.print(*batch).splitlines(keepends=True)
     assert len(printed) == len(batch)
     for each, record in zip(printed, batch, strict=True):
@@ -277,7 +276,7 @@ def test_jq_reads_every_key(flags: Sequence[str]) -> None:
     command_line = " ".join(["--output-json", *flags])
     output = Output(command_line)
     # Each word is 1, no text is empty; jq 1.6 rounds numbers above 2**53.
-    tail_part = b"\1\0\0\0\0\0\0\0" * (record_layout(output.config).tail_size // 8)
+    tail_part = b"\1\0\0\0\0\0\0\0" * (layout_of(output.config).tail_size // 8)
     kinds = [0, MAP_CALL] + [TC, XDP] * ("--filter-trace-tc" in flags)
     batch = [event(packet(1, 0, 7, kind), 3, flow(), 5, tail=tail_part) for kind in kinds]
     printed = output.print(*batch)

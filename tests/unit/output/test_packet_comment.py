@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from pypwru.discovery.function_tables import load_table
+from pypwru.needs import Needs
 from pypwru.output.packet_comment import CommentRenderer
 from pypwru.pcap.direction import BROADCAST, HOST, MULTICAST, OTHERHOST, OUTGOING, epb_flags
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import Record
 from tests.support import records
+from tests.support.layouts import layout_of
 from tests.support.paths import DATA
 from tests.support.records import (
     ACCEPT,
@@ -36,7 +37,7 @@ def comment(record: Record, flags: str = "", program: str = "/usr/bin/ping") -> 
     config = configured(f"--output-pcap x.pcapng {flags}")
     whole = record._replace(tail=record.tail or tail(config))
     (rendered,) = CommentRenderer(
-        record_layout(config), names(lambda pid, comm, start_stack: program)
+        layout_of(config), names(lambda pid, comm, start_stack: program)
     ).render([whole])
     return rendered.decode()
 
@@ -44,7 +45,9 @@ def comment(record: Record, flags: str = "", program: str = "/usr/bin/ping") -> 
 def nft_comment(part: bytes, flags: str = "", kind: int = 0, function: int = 3) -> str:
     """Return the part of the comment after ``type=``."""
     config = configured(f"--output-pcap x.pcapng {flags}")
-    parts = {"nft": part} | ({"nft_time": records.nft_time(5)} if config.needs_rule_text else {})
+    parts = {"nft": part} | (
+        {"nft_time": records.nft_time(5)} if Needs.of(config).rule_texts else {}
+    )
     record = event(packet(1, 0, 7, kind), function, flow(), tail=tail(config, **parts))
     return comment(record, flags).partition(" type=")[2]
 
@@ -165,9 +168,9 @@ def test_long_rule_text_is_truncated(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_batch_keeps_its_order() -> None:
     config = configured("--output-pcap x.pcapng")
     batch = [event(packet(skb, 0, 7), 3, flow(), tail=tail(config)) for skb in (1, 2, 1)]
-    comments = CommentRenderer(record_layout(config), names()).render(batch)
+    comments = CommentRenderer(layout_of(config), names()).render(batch)
     assert [one.split()[1] for one in comments] == [b"skb=0x1", b"skb=0x2", b"skb=0x1"]
-    assert list(CommentRenderer(record_layout(config), names()).render([])) == []
+    assert list(CommentRenderer(layout_of(config), names()).render([])) == []
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import pytest
 
 from pypwru.packets import count as packets_count
 from pypwru.packets.count import PacketCounter, make_packet_counter
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import Record, header_constants
+from tests.support.layouts import layout_of
 from tests.support.records import configured
 
 CONFIG = configured("--sample-rate 2")
-WIRE, KINDS = record_layout(CONFIG), header_constants()
+WIRE, KINDS = layout_of(CONFIG), header_constants()
 PART = WIRE.parts["packet_id"]
 
 
@@ -75,4 +75,4 @@ def test_blocks_are_bounded(
 
 def test_counter_needs_packet_ids() -> None:
     assert isinstance(make_packet_counter(WIRE), PacketCounter)
-    assert make_packet_counter(record_layout(configured(""))) is None
+    assert make_packet_counter(layout_of(configured(""))) is None

@@ -6,14 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pypwru.discovery.targets import Targets
 from pypwru.packets import history
 from pypwru.packets.drop_filter import DropFilter
 from pypwru.packets.limit import EventLimit
 from pypwru.packets.tracker import is_free_record
 from pypwru.wire.drop_flag import FLAG_SIZE, is_drop_event
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import RawRecord, Record, header_constants
 from tests.support import records
+from tests.support.layouts import layout_of
 from tests.support.records import NO_SOCKET, configured, event, flow, packet
 
 CONFIG = configured("--drops")
@@ -45,7 +46,7 @@ class ClockedFilter:
     def __init__(self) -> None:
         self.now = 0
         self.drop_filter = DropFilter(
-            record_layout(CONFIG), records.FUNCTIONS, records.names().is_drop, self.clock
+            layout_of(CONFIG), Targets(records.FUNCTIONS), records.names().is_drop, self.clock
         )
 
     def clock(self) -> int:

@@ -7,6 +7,7 @@ from itertools import chain
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pypwru.discovery.targets import Targets
 from pypwru.packets import tracker
 from pypwru.packets.tracker import (
     EndReason,
@@ -18,8 +19,8 @@ from pypwru.packets.tracker import (
     without_free_records,
 )
 from pypwru.wire.fields import FUNCTION
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import Record, header_constants
+from tests.support.layouts import layout_of
 from tests.support.records import NFT_CHAIN_EXIT, NFT_RULE, configured, packet
 from tests.support.records import tail as tail_of
 
@@ -54,7 +55,7 @@ class Tracked:
     def __init__(self, max_skbs: int = tracker.MAX_SKBS) -> None:
         self.ended: list[tuple[list[int], EndReason]] = []
         self.skbs: SkbTracker[Times] = SkbTracker(
-            record_layout(CONFIG), NAMES, Times, self._on_end, max_skbs
+            layout_of(CONFIG), Targets(NAMES), Times, self._on_end, max_skbs
         )
 
     def _on_end(self, skb: Times, reason: EndReason) -> None:
@@ -159,12 +160,11 @@ def test_a_freeing_function_calls_others_and_a_tracepoint_does_not() -> None:
 
 
 def test_targets_may_be_added_later() -> None:
-    targets: dict[int, str] = {}
+    targets = Targets()
     kinds = FreeKinds(targets)
     func = FUNCTION.pack(FREES, 0)
     assert kinds[func] is None
-    targets[FREES] = "kfree_skbmem"
-    kinds.update_targets()
+    targets.add({FREES: "kfree_skbmem"})
     assert kinds[func] is FreeKind.FREES
 
 

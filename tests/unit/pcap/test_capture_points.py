@@ -8,6 +8,7 @@ import pytest
 
 from pypwru.config import Backend
 from pypwru.discovery.plan import AttachPlan
+from pypwru.discovery.targets import Targets
 from pypwru.errors import UsageError
 from pypwru.kernel import bpf
 from pypwru.log import Log
@@ -45,21 +46,22 @@ def entries(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
 
 def make_points(
     words: str,
-    names: dict[int, str] = NAMES,
+    targets: Targets | None = None,
     has_reasons: bool = True,
     may_match_later: bool = False,
     log: Log | None = None,
 ) -> CapturePoints:
     reasons = DropReasons(btf_of(*([("skb_drop_reason", REASONS)] if has_reasons else [])), list)
-    points = CapturePoints(7, words.split(","), names, reasons, may_match_later)
-    points.refresh(log or Log(None))
+    targets = Targets(NAMES) if targets is None else targets
+    points = CapturePoints(7, words.split(","), targets, reasons, may_match_later)
+    points.report_unmatched(log or Log(None))
     return points
 
 
 def test_function_after_data_is_freed_is_refused() -> None:
     when, reasons = ["drop", "napi_skb_cache_put"], DropReasons(btf_of(), list)
     with pytest.raises(UsageError, match=r"--pcap-when napi_skb_cache_put: packet data is"):
-        open_capture_points(7, when, AttachPlan(Backend.KPROBE), {}, reasons, Log(None),
+        open_capture_points(7, when, AttachPlan(Backend.KPROBE), Targets(), reasons, Log(None),
                             traces_programs=False, traces_nft=True)  # fmt: skip
 
 
@@ -80,7 +82,7 @@ def test_drop_excludes_other_reasons(entries: dict[int, int]) -> None:
 
 
 def test_without_reasons_every_free_captures(entries: dict[int, int]) -> None:
-    make_points("drop", {0x10: "ip_rcv", 0x20: "kfree_skb"}, has_reasons=False)
+    make_points("drop", Targets({0x10: "ip_rcv", 0x20: "kfree_skb"}), has_reasons=False)
     assert entries == {0: 0b1, 0x20: 0}
 
 
@@ -89,16 +91,14 @@ def test_function_name_precedes_drop(entries: dict[int, int]) -> None:
     assert entries[0x20] == 0
 
 
-def test_refresh_adds_later_targets(entries: dict[int, int]) -> None:
-    names = dict(NAMES)
-    points = make_points("nft_do_chain", names, may_match_later=True)
-    assert not entries
-    names[0x50] = "nft_do_chain[nf_tables]"
-    points.refresh(Log(None))
-    assert entries == {0x50: 0} and not points.unmatched
+def test_later_targets_are_entered(entries: dict[int, int]) -> None:
+    targets = Targets(NAMES)
+    points = make_points("nft_do_chain,ip_rcv", targets, may_match_later=True)
+    assert entries == {0x10: 0}
     entries.clear()
-    points.refresh(Log(None))
-    assert not entries, "there is no new target"
+    targets.add({0x50: "nft_do_chain[nf_tables]"})
+    assert entries == {0x50: 0}, "and no other again"
+    assert not points.unmatched
 
 
 def test_unmatched_names_are_refused(entries: dict[int, int]) -> None:
@@ -129,12 +129,12 @@ def test_functions_that_are_loaded_later_may_match(
     name: str, traces_programs: bool, traces_nft: bool, may_match_later: bool
 ) -> None:
     plan, reasons = AttachPlan(Backend.KPROBE), DropReasons(btf_of(), list)
-    arguments = 7, [name], plan, dict[int, str](), reasons, Log(None)
-    refresh = open_capture_points(
+    arguments = 7, [name], plan, Targets(), reasons, Log(None)
+    report_unmatched = open_capture_points(
         *arguments, traces_programs=traces_programs, traces_nft=traces_nft
     )
     if may_match_later:
-        refresh()
+        report_unmatched()
     else:
         with pytest.raises(UsageError, match="No traced function has this name"):
-            refresh()
+            report_unmatched()

@@ -22,9 +22,9 @@ from pypwru.pcap.packet_data import (
 )
 from pypwru.ring.counters import Counters
 from pypwru.ring.mapping import BUSY, DISCARDED
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import Record
 from tests.support import records
+from tests.support.layouts import layout_of
 from tests.support.records import configured
 
 SIZE = 8192
@@ -73,7 +73,7 @@ class FakeRing:
 @contextmanager
 def open_reader(ring: FakeRing, flags: str = "") -> Iterator[PacketDataReader]:
     config = capture_config(flags)
-    layout, snaplen = record_layout(config), config.pcap_snaplen
+    layout, snaplen = layout_of(config), config.pcap_snaplen
     with open_packet_data(ring.fd, config.buffer_size, layout, snaplen) as reader:
         yield reader
 
@@ -246,7 +246,7 @@ def test_unmappable_ring_suggests_buffer_size() -> None:
         with (
             pytest.raises(KernelError, match=r"ring buffer of 8192 bytes: .*--buffer-size"),
             open_packet_data(
-                nothing.fileno(), config.buffer_size, record_layout(config), config.pcap_snaplen
+                nothing.fileno(), config.buffer_size, layout_of(config), config.pcap_snaplen
             ),
         ):
             pass

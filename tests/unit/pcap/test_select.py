@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pypwru.discovery.targets import Targets
+from pypwru.needs import Needs
 from pypwru.packets.tracker import is_free_record
 from pypwru.pcap.last_event import LastEventBuffer
 from pypwru.pcap.packet_data import PacketCapture
 from pypwru.pcap.select import CapturedEvent, CaptureSelector
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import Record, header_constants
 from tests.support import records
+from tests.support.layouts import layout_of
 from tests.support.pcaps import FRAME, QueuedCaptures, captured, captured_event
 from tests.support.records import NFT_RULE, NO_SOCKET, TC, configured, event, flow, packet
 
@@ -38,14 +40,16 @@ def selector(
         return name or known.function(address, reason, kind)
 
     config = configured(f"--output-pcap x.pcapng --pcap-when {when}")
-    resolver, layout = known._replace(function=function), record_layout(config)
-    return CaptureSelector(config.capture_when, layout, resolver, TARGETS, taken, latest), taken
+    resolver, layout = known._replace(function=function), layout_of(config)
+    return CaptureSelector(
+        config.capture_when, layout, resolver, Targets(TARGETS), taken, latest
+    ), taken
 
 
 def of_packet(record: Record, packet_id: int, when: str) -> Record:
     """The record with a tail."""
     config = configured(f"--output-pcap x.pcapng --pcap-when {when}")
-    given = {"packet_id": packet_id.to_bytes(8, "little")} if config.needs_packet_ids else {}
+    given = {"packet_id": packet_id.to_bytes(8, "little")} if Needs.of(config).packet_ids else {}
     return record._replace(tail=records.tail(config, **given))
 
 
@@ -221,7 +225,7 @@ def test_packets_have_their_packet_id() -> None:
 
 def test_without_packet_ids_events_are_numbered() -> None:
     """Each is the first of a packet."""
-    assert not configured("--output-pcap x.pcapng").needs_packet_ids
+    assert not Needs.of(configured("--output-pcap x.pcapng")).packet_ids
     selection = Selection("first")
     found = [selection.select(*path(IP_RCV, at=at)) for at in (0, 10)]
     assert [[each.packet_number for each in events] for events in found] == [[1], [2]]

@@ -16,6 +16,7 @@ from pylibpcap.pcap import rpcap
 from scapy.utils import RawPcapNgReader, RawPcapReader
 
 from pypwru import __version__
+from pypwru.discovery.targets import Targets
 from pypwru.pcap.frame import make_frame
 from pypwru.pcap.packet_data import PacketCapture
 from pypwru.pcap.writer import open_pcap
@@ -202,7 +203,7 @@ def test_hostile_names_and_arguments(tmp_path: Path) -> None:
         config = configured(f"--output-pcap {path}")
         options_given = capture_options(config, "x \udcff" + "y" * 70000)
         opened, taken = open_pcap(options_given, NEVER, QUIET, stack), QueuedCaptures()
-        output = make_output(config, opened, records.names(), {}, taken)
+        output = make_output(config, opened, records.names(), Targets(), taken)
         output.begin()
         record = captured_event(ifname="e\udcfe\n")._replace(tail=tail(config))
         taken.waiting.append((record, captured(first=True)))

@@ -10,6 +10,7 @@ import pytest
 from pypwru.attach.report import AttachReport
 from pypwru.config import Backend
 from pypwru.kernel import bpf
+from pypwru.needs import Needs
 from pypwru.ring import counters
 from pypwru.ring.counters import (
     Counters,
@@ -81,13 +82,7 @@ COUNTERS = Counters(
     ],
 )
 def test_count_suppressed(flags: str, expected: dict[str, int]) -> None:
-    config = configured(flags)
-    suppressed = count_suppressed(
-        COUNTERS,
-        is_sampling=config.is_sampling,
-        rate_limit=config.rate_limit,
-        max_hits=config.max_hits,
-    )
+    suppressed = count_suppressed(COUNTERS, Needs.of(configured(flags)))
     assert suppressed == expected
     summary = summarize(6, 1, COUNTERS, suppressed, {}, AttachReport())
     assert summary["produced"] == sum(suppressed.values()) + 6 + 1 + summary["not_shown"]
@@ -100,14 +95,7 @@ def test_count_lost_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     totals = COUNTERS._replace(id_inserted=10, id_removed=5)
 
     def lost_ids(flags: str, backend: Backend, maps: dict[str, int]) -> dict[str, int]:
-        config = configured(flags)
-        return count_lost_ids(
-            backend,
-            totals,
-            maps,
-            needs_free_events=config.needs_free_events,
-            needs_packet_ids=config.needs_packet_ids,
-        )
+        return count_lost_ids(backend, totals, maps, Needs.of(configured(flags)))
 
     seen = {"seen": 7}
     assert lost_ids("--sample-rate 2", Backend.KPROBE, seen) == {"packet_ids": 3}

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from pypwru.discovery.targets import Targets
 from pypwru.kernel.bpf_info import RunStats
 from pypwru.packets.count import PacketCounter
 from pypwru.statistics.document import render_document
@@ -19,14 +20,14 @@ from pypwru.statistics.latencies import LatencyReservoir
 from pypwru.statistics.latency_tracker import LatencyTracker
 from pypwru.statistics.report import render_report
 from pypwru.statistics.summary import HopLatency, RunCounters, Statistics, Summary
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import EVENT_MEMBERS, Record, header_constants
 from tests.oracles.recount import latency
 from tests.support import records
+from tests.support.layouts import layout_of
 
 SCHEMA = json.loads(resources.files("pypwru.data").joinpath("statistics.schema.json").read_text())
 CONFIG = records.configured("--stats")
-LAYOUT = record_layout(CONFIG)
+LAYOUT = layout_of(CONFIG)
 UDP_OUT = (4, records.UDP, bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2]), 4001, 53)
 UDP_BACK = (4, records.UDP, bytes([10, 0, 0, 2]), bytes([10, 0, 0, 1]), 53, 4001)
 FREED, DROPPING, RECEIVED, SENT = 4, 5, 3, 1  # of records.FUNCTIONS
@@ -53,7 +54,7 @@ def free_record(skb: int = 0x100, packet_id: int = 1) -> Record:
 def summarize(*batches: Sequence[Record], counters: dict[str, int] = COUNTERS) -> Summary:
     times = iter((0, 2_000_000_000))
     statistics = Statistics(
-        LAYOUT, records.names(), records.FUNCTIONS, lambda: 10**18, lambda: next(times)
+        LAYOUT, records.names(), Targets(records.FUNCTIONS), lambda: 10**18, lambda: next(times)
     )
     for batch in batches:
         statistics.show(batch)
@@ -63,7 +64,7 @@ def summarize(*batches: Sequence[Record], counters: dict[str, int] = COUNTERS) -
 
 
 def track_latencies(*batches: Sequence[Record], max_skbs: int = 1 << 16) -> LatencyTracker:
-    tracker = LatencyTracker(LAYOUT, records.FUNCTIONS, max_skbs)
+    tracker = LatencyTracker(LAYOUT, Targets(records.FUNCTIONS), max_skbs)
     for batch in batches:
         tracker.add(batch)
     return tracker
@@ -105,7 +106,7 @@ CLONE, RETRANSMIT = 0x200, 9
 def test_retransmission_is_no_hop(freed: Record) -> None:
     """Its clones have one address, and are of one packet (tcp_transmit_skb)."""
     names = records.FUNCTIONS | {10: "tp:consume_skb"}
-    tracker = LatencyTracker(LAYOUT, names)
+    tracker = LatencyTracker(LAYOUT, Targets(names))
     tracker.add(
         [make_event(2, 1), make_event(SENT, 5, CLONE), make_event(RECEIVED, 15, CLONE), freed]
     )
@@ -147,7 +148,7 @@ def test_packets_equal_those_of_packet_counter(
     plan: list[tuple[int, int, bool]], max_skbs: int
 ) -> None:
     """Also if few sk_buffs are tracked at a time: an evicted packet is not counted again."""
-    tracker = LatencyTracker(LAYOUT, records.FUNCTIONS, max_skbs)
+    tracker = LatencyTracker(LAYOUT, Targets(records.FUNCTIONS), max_skbs)
     counter = PacketCounter(LAYOUT)
     for skb, packet_id, is_free in plan:
         batch = [free_record(skb, packet_id) if is_free else make_event(SENT, 1, skb, packet_id)]

@@ -6,8 +6,8 @@ import pytest
 
 from pypwru.cli.flags import parse
 from pypwru.config import Config
-from pypwru.wire.layout import record_layout
 from pypwru.wire.record import EVENT_SIZE, struct_members
+from tests.support.layouts import layout_of
 
 ALL = (
     "--output-caller --output-skb-cb --output-tunnel --output-skb-metadata skb->mark "
@@ -23,13 +23,13 @@ def config_of(text: str) -> Config:
 
 
 def test_plain_run_has_no_tail() -> None:
-    found = record_layout(config_of("--output-nft=false"))
+    found = layout_of(config_of("--output-nft=false"))
     assert (found.tail_size, dict(found.parts), found.size) == (0, {}, EVENT_SIZE)
     assert found.macros() == {"WIRE_SIZE": str(EVENT_SIZE)}
 
 
 def test_parts_are_aligned_and_disjoint() -> None:
-    found = record_layout(config_of(ALL))
+    found = layout_of(config_of(ALL))
     assert list(found.parts) == [
         "caller", "cb", "tunnel", "metadata", "map", "nft", "nft_time", "bytes", "stack", "skb",
         "shinfo",
@@ -47,7 +47,7 @@ def test_parts_are_aligned_and_disjoint() -> None:
 )
 def test_part_holds_its_struct(part: str) -> None:
     last = list(struct_members(f"part_{part}").values())[-1]
-    assert record_layout(config_of(ALL)).parts[part].size >= last.offset + last.size
+    assert layout_of(config_of(ALL)).parts[part].size >= last.offset + last.size
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,15 @@ def test_part_holds_its_struct(part: str) -> None:
     ],
 )
 def test_nft_time_needs_rule_text(flags: str, parts: set[str]) -> None:
-    assert set(record_layout(config_of(flags)).parts) == parts
+    assert set(layout_of(config_of(flags)).parts) == parts
 
 
 def test_cb_needs_meta_columns() -> None:
-    assert "cb" in record_layout(config_of("--filter-trace-tc")).parts
-    assert "cb" not in record_layout(config_of("--output-skb-cb --output-meta=false")).parts
+    assert "cb" in layout_of(config_of("--filter-trace-tc")).parts
+    assert "cb" not in layout_of(config_of("--output-skb-cb --output-meta=false")).parts
 
 
 def test_macros_are_offsets_in_the_event() -> None:
-    defines = record_layout(config_of("--output-stack --output-caller --output-nft=false")).macros()
+    defines = layout_of(config_of("--output-stack --output-caller --output-nft=false")).macros()
     assert defines["WIRE_caller"] == str(EVENT_SIZE)
     assert int(defines["WIRE_stack"]) == EVENT_SIZE + int(defines["WIRE_SIZE_caller"])
