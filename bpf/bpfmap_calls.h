@@ -80,7 +80,10 @@ ALWAYS_INLINE int save_map_call(struct hit hit, struct map_call call)
 {
 	u64 stack = stack_key(hit.sp);
 	struct pending_call pending = {
-		{ call.map, call.key, 0 }, skb_on_stack(hit.sp), hit.target, hit.caller
+		.call = { .map = call.map, .key = call.key },
+		.skb = skb_on_stack(hit.sp),
+		.address = hit.target,
+		.caller = hit.caller,
 	};
 
 	if (pending.skb)

@@ -18,9 +18,13 @@ struct ct_tuple_dest {
 	u16 *sport, *dport;
 };
 
-#define CT_TUPLE_DEST(part, way)                                                                 \
-	((struct ct_tuple_dest){ (part)->way##_saddr, (part)->way##_daddr, &(part)->way##_sport, \
-				 &(part)->way##_dport })
+#define CT_TUPLE_DEST(part, way)               \
+	((struct ct_tuple_dest){               \
+		.saddr = (part)->way##_saddr,  \
+		.daddr = (part)->way##_daddr,  \
+		.sport = &(part)->way##_sport, \
+		.dport = &(part)->way##_dport, \
+	})
 
 /* Unused bytes of an address are zero: nf_ct_get_tuple(). */
 ALWAYS_INLINE void fill_ct_tuple(struct ct_tuple_dest to, const u8 *tuple)

@@ -71,9 +71,16 @@ struct tuple_dest {
 	u16 *sport, *dport;
 };
 
-#define TUPLE_DEST(from)                                                              \
-	((struct tuple_dest){ &(from)->l3, &(from)->l4, (from)->saddr, (from)->daddr, \
-			      &(from)->tcp_flags, &(from)->sport, &(from)->dport })
+#define TUPLE_DEST(part)                         \
+	((struct tuple_dest){                    \
+		.l3 = &(part)->l3,               \
+		.l4 = &(part)->l4,               \
+		.saddr = (part)->saddr,          \
+		.daddr = (part)->daddr,          \
+		.tcp_flags = &(part)->tcp_flags, \
+		.sport = &(part)->sport,         \
+		.dport = &(part)->dport,         \
+	})
 
 /* `l4`: address of the transport header. */
 ALWAYS_INLINE void fill_ports(struct tuple_dest to, u64 l4)

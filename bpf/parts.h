@@ -42,7 +42,7 @@ ALWAYS_INLINE void fill_frames(void *ctx, u64 *frames, u32 size)
 /* A kernel struct as text, NUL-terminated: what does not fit is cut. */
 ALWAYS_INLINE void fill_text(char *to, u32 size, u64 address, u32 type)
 {
-	struct btf_ptr ptr = { address, type, 0 };
+	struct btf_ptr ptr = { .address = address, .type = type };
 
 	if (bpf_snprintf_btf(to, size, &ptr, sizeof(ptr), 0) < 0)
 		*to = 0;

@@ -30,9 +30,15 @@ ALWAYS_INLINE u64 stack_pointer(void *ctx)
  * lies on the stack. A program can't query its target, so each target has a program of its own,
  * with its number as SELF.
  */
-#define TRACING_HIT(buff, kind)                                                                  \
-	((struct hit){ ctx, buff, LOAD_TIME_CONST(SELF), CTX_REASON(ctx), 0, STACK_POINTER(ctx), \
-		       kind })
+#define TRACING_HIT(packet, event_kind)          \
+	((struct hit){                           \
+		.ctx = ctx,                      \
+		.buff = packet,                  \
+		.target = LOAD_TIME_CONST(SELF), \
+		.reason = CTX_REASON(ctx),       \
+		.sp = STACK_POINTER(ctx),        \
+		.kind = event_kind,              \
+	})
 
 /*
  * kprobe and kprobe-multi: the arguments are in registers. The address is that of the kprobe, which
@@ -48,8 +54,15 @@ ALWAYS_INLINE u64 stack_pointer(void *ctx)
 #else
 #define CALLER(ctx) 0
 #endif
-#define KPROBE_HIT(buff, kind)                                                         \
-	((struct hit){ ctx, buff, FUNCTION_ADDRESS(ctx), CTX_REASON(ctx), CALLER(ctx), \
-		       CONTEXT(ctx, REG_SP), kind })
+#define KPROBE_HIT(packet, event_kind)           \
+	((struct hit){                           \
+		.ctx = ctx,                      \
+		.buff = packet,                  \
+		.target = FUNCTION_ADDRESS(ctx), \
+		.reason = CTX_REASON(ctx),       \
+		.caller = CALLER(ctx),           \
+		.sp = CONTEXT(ctx, REG_SP),      \
+		.kind = event_kind,              \
+	})
 
 #endif

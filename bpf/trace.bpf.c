@@ -9,19 +9,24 @@
 #include "bpfmap_calls.h"
 
 /* fentry-multi: helpers return the address and the arguments of the function. */
-#define MULTI_HIT(buff)                                                          \
-	((struct hit){ ctx, buff, bpf_get_func_ip(ctx),                          \
-		       (u32)func_arg(ctx, LOAD_TIME_CONST(REASON_ARG_INDEX)), 0, \
-		       STACK_POINTER(ctx), EVENT_FUNCTION })
+#define MULTI_HIT(packet)                                                        \
+	((struct hit){                                                           \
+		.ctx = ctx,                                                      \
+		.buff = packet,                                                  \
+		.target = bpf_get_func_ip(ctx),                                  \
+		.reason = (u32)func_arg(ctx, LOAD_TIME_CONST(REASON_ARG_INDEX)), \
+		.sp = STACK_POINTER(ctx),                                        \
+		.kind = EVENT_FUNCTION,                                          \
+	})
 
 #if BACKEND_FENTRY_MULTI
-#define HIT(buff) MULTI_HIT(buff)
+#define HIT(packet) MULTI_HIT(packet)
 #define SKB(ctx) func_arg(ctx, LOAD_TIME_CONST(SKB_ARG_INDEX))
 #elif BACKEND_TRACEPOINT || BACKEND_FENTRY
-#define HIT(buff) TRACING_HIT(buff, EVENT_FUNCTION)
+#define HIT(packet) TRACING_HIT(packet, EVENT_FUNCTION)
 #define SKB(ctx) CTX_SKB(ctx)
 #else
-#define HIT(buff) KPROBE_HIT(buff, EVENT_FUNCTION)
+#define HIT(packet) KPROBE_HIT(packet, EVENT_FUNCTION)
 #define SKB(ctx) CTX_SKB(ctx)
 #endif
 
@@ -116,9 +121,12 @@ int trace_nested_call(void *ctx)
 #endif
 
 #if OUTPUT_BPFMAP
-#define MAP_CALL(ctx)                                                       \
-	((struct map_call){ CONTEXT(ctx, REG_ARG1), CONTEXT(ctx, REG_ARG2), \
-			    CONTEXT(ctx, REG_ARG3) })
+#define MAP_CALL(ctx)                            \
+	((struct map_call){                      \
+		.map = CONTEXT(ctx, REG_ARG1),   \
+		.key = CONTEXT(ctx, REG_ARG2),   \
+		.value = CONTEXT(ctx, REG_ARG3), \
+	})
 
 int trace_map_update(void *ctx)
 {

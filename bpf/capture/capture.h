@@ -104,7 +104,11 @@ ALWAYS_INLINE int needs_capture(struct capture *capture, u64 skb, u64 address, u
 	int is_needed = CAPTURE_EVERY;
 
 #if CAPTURE_FIRST
-	struct seen now = { address, capture->dev, header_fingerprint(capture->l3) };
+	struct seen now = {
+		.address = address,
+		.device = capture->dev,
+		.fingerprint = header_fingerprint(capture->l3),
+	};
 
 	capture->is_first = is_first_event(skb, capture->head, SEEN_CAPTURE, &now);
 	is_needed |= capture->is_first;
@@ -181,7 +185,7 @@ ALWAYS_INLINE void write_capture(struct event *event, struct capture *capture,
 ALWAYS_INLINE void capture_skb(struct event *event, struct capture *capture, u64 skb)
 {
 	struct part_bytes *part = PART(event, bytes);
-	struct pieces pieces = { capture->start, capture->linear };
+	struct pieces pieces = { .at = capture->start, .size = capture->linear };
 
 	if (!capture->layer)
 		return;

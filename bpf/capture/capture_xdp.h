@@ -31,7 +31,7 @@ ALWAYS_INLINE u32 xdp_frags_len(u64 xdp, u64 frame)
 ALWAYS_INLINE void decide_frame_capture(struct capture *capture, u64 xdp, u64 frame, u64 address)
 {
 	u64 end = KREAD(xdp, xdp_buff, data_end);
-	struct seen now = { address };
+	struct seen now = { .address = address };
 	int is_needed = CAPTURE_EVERY;
 
 	capture->start = KREAD(xdp, xdp_buff, data);
@@ -54,7 +54,7 @@ ALWAYS_INLINE void decide_frame_capture(struct capture *capture, u64 xdp, u64 fr
 ALWAYS_INLINE void capture_frame(struct event *event, struct capture *capture, u64 xdp)
 {
 	struct part_bytes *part = PART(event, bytes);
-	struct pieces pieces = { capture->start, capture->linear };
+	struct pieces pieces = { .at = capture->start, .size = capture->linear };
 
 	if (!capture->layer)
 		return;

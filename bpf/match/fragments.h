@@ -104,7 +104,7 @@ ALWAYS_INLINE u64 copy_pieces(struct linear_copy *to, struct pieces *left)
 ALWAYS_INLINE int copy_packet(struct filter_input *input, u64 skb, u64 start)
 {
 	u64 end = KREAD(skb, sk_buff, head) + KREAD(skb, sk_buff, tail);
-	struct pieces left = { start, end - start };
+	struct pieces left = { .at = start, .size = end - start };
 	void *copy;
 
 	if (!KREAD(skb, sk_buff, data_len) || !claim_copy(input))
@@ -123,7 +123,7 @@ ALWAYS_INLINE int copy_packet(struct filter_input *input, u64 skb, u64 start)
  */
 #define RUN_FILTER(skb, start, linear, filter)                                      \
 	({                                                                          \
-		struct filter_input input = { start, linear };                      \
+		struct filter_input input = { .at = start, .size = linear };        \
 		u64 result = 0;                                                     \
 		int run;                                                            \
 		_Pragma("clang loop unroll(disable)") for (run = 0; run < 2; run++) \
@@ -142,10 +142,10 @@ ALWAYS_INLINE int copy_packet(struct filter_input *input, u64 skb, u64 start)
 
 #define IS_FILTER_MATCH(result) ((result) != 0)
 
-#define RUN_FILTER(skb, start, linear, filter)                 \
-	({                                                     \
-		struct filter_input input = { start, linear }; \
-		IS_FILTER_MATCH(filter);                       \
+#define RUN_FILTER(skb, start, linear, filter)                               \
+	({                                                                   \
+		struct filter_input input = { .at = start, .size = linear }; \
+		IS_FILTER_MATCH(filter);                                     \
 	})
 
 #endif

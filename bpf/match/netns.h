@@ -45,7 +45,7 @@ struct netns_and_dev {
  */
 ALWAYS_INLINE struct netns_and_dev find_netns_and_dev(u64 dev, u64 skb)
 {
-	struct netns_and_dev found = { dev };
+	struct netns_and_dev found = { .dev = dev };
 
 	if (dev) {
 		found.net = KREAD(dev, net_device, nd_net);

@@ -29,7 +29,7 @@ struct rate_key {
  */
 ALWAYS_INLINE int is_over_limit(u64 address, u64 limit)
 {
-	struct rate_key key = { address, bpf_ktime_get_ns() / SECOND };
+	struct rate_key key = { .address = address, .second = bpf_ktime_get_ns() / SECOND };
 	u64 none = 0, *count = bpf_map_lookup_elem(MAP_rate, &key);
 
 	if (!count) {

@@ -124,7 +124,7 @@ ALWAYS_INLINE void fill_nft_chain(struct part_nft *to, u64 chain, struct evaluat
 /* Store the names of the chain and its table in the map `nft_names`. */
 ALWAYS_INLINE void store_chain_names(struct part_nft *nft, u64 chain_key, u64 chain)
 {
-	struct nft_key key = { nft->table, chain_key, nft->netns, 0 };
+	struct nft_key key = { .table = nft->table, .chain = chain_key, .netns = nft->netns };
 	u64 table = KREAD(chain, nft_chain, table);
 	struct nft_names *names = zeroed_names();
 

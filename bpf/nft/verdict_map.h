@@ -69,7 +69,7 @@ ALWAYS_INLINE void store_verdict(u64 skb, struct verdict *verdict)
 /* Record a final verdict. */
 ALWAYS_INLINE void record_verdict(u64 skb, struct part_nft *nft)
 {
-	struct verdict verdict = { *nft, { bpf_ktime_get_ns() } };
+	struct verdict verdict = { .nft = *nft, .time = { .ktime = bpf_ktime_get_ns() } };
 
 	store_verdict(skb, &verdict);
 }

@@ -31,7 +31,13 @@ ASSERT_VALUE_SIZE(xt_calls, struct xt_call);
 
 ALWAYS_INLINE int enter_table(struct hit hit, u64 state, u64 table)
 {
-	struct xt_call call = { hit.buff, state, table, hit.target, hit.caller };
+	struct xt_call call = {
+		.skb = hit.buff,
+		.state = state,
+		.table = table,
+		.address = hit.target,
+		.caller = hit.caller,
+	};
 	u64 frame = hit.sp + RETURN_ADDRESS_SIZE;
 
 	if (hit.buff && is_match(hit)) {
@@ -49,7 +55,7 @@ ALWAYS_INLINE int enter_table(struct hit hit, u64 state, u64 table)
  */
 ALWAYS_INLINE u32 store_table_name(struct part_nft *nft)
 {
-	struct nft_key key = { nft->table, 0, nft->netns, 0 };
+	struct nft_key key = { .table = nft->table, .netns = nft->netns };
 	u64 name = nft->table;
 	struct nft_names *names = zeroed_names();
 

@@ -113,7 +113,7 @@ ALWAYS_INLINE int is_flow_hash_sampled(u64 l3)
 ALWAYS_INLINE struct packet_id assign_packet_id(u64 l3)
 {
 	u64 cpu = bpf_get_smp_processor_id(), sequence = next_sequence();
-	struct packet_id packet_id = { cpu << 40 | sequence };
+	struct packet_id packet_id = { .id = cpu << 40 | sequence };
 
 	packet_id.is_sampled_out = !is_packet_sampled(cpu, sequence) || !is_flow_sampled(l3);
 	return packet_id;

@@ -140,7 +140,7 @@ ALWAYS_INLINE int is_first_event(u64 skb, u64 head, u64 tag, struct seen *now)
 /* Device and header fingerprint of an sk_buff, by which is_first_event() recognizes it. */
 ALWAYS_INLINE struct seen fingerprint_of(u64 skb, u64 address, u64 *head)
 {
-	struct seen now = { address, KREAD(skb, sk_buff, dev) };
+	struct seen now = { .address = address, .device = KREAD(skb, sk_buff, dev) };
 	struct headers at;
 
 	if (!read_headers(skb, &at))
@@ -186,7 +186,7 @@ ALWAYS_INLINE int is_first_event(u64 skb, u64 head, u64 tag, struct seen *now)
 
 ALWAYS_INLINE struct seen fingerprint_of(u64 skb, u64 address, u64 *head)
 {
-	struct seen now = { address };
+	struct seen now = { .address = address };
 
 #if TRACE_XDP
 	*head = KREAD(skb, sk_buff, head);
@@ -307,7 +307,7 @@ ALWAYS_INLINE struct packet_id lookup_packet_id(u64 skb, u64 address)
 ALWAYS_INLINE struct packet_id lookup_frame_id(u64 memory, u64 data, u64 address)
 {
 #if PACKET_IDS
-	struct seen now = { address };
+	struct seen now = { .address = address };
 
 	is_first_frame_event(memory, SEEN_ID, &now, 0, data);
 	bpf_probe_read_kernel(&now.packet_id, sizeof(now.packet_id), &now.packet_id);

@@ -134,7 +134,7 @@ ALWAYS_INLINE void clear_stack(u64 skb, u64 stack)
 ALWAYS_INLINE void set_skb_on_stack(u64 skb, u64 sp)
 {
 	u64 stack = stack_key(sp);
-	struct stack_entry now = { skb, sp };
+	struct stack_entry now = { .skb = skb, .sp = sp };
 	struct stack_entry *before = bpf_map_lookup_elem(MAP_stack_skb, &stack);
 	u64 *elsewhere = bpf_map_lookup_elem(MAP_skb_stack, &skb);
 
