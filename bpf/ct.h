@@ -6,7 +6,7 @@
 #include "helpers.h"
 #include "event.h"
 
-#ifdef WIRE_ct /* only if the types of conntrack are known: program/conntrack_types.py */
+#if WIRE_SIZE_ct /* only if the types of conntrack are known: program/conntrack_types.py */
 
 #define CT_INFO_MASK 7ULL /* NFCT_INFOMASK: enum ip_conntrack_info, in low bits of the pointer */
 #define AF_INET 2
@@ -35,6 +35,24 @@ ALWAYS_INLINE void fill_ct_tuple(struct ct_tuple_dest to, const u8 *tuple)
 	*to.dport = *(u16 *)(tuple + FIELD(nf_conntrack_tuple, dst__u));
 }
 
+#ifdef FIELD_nf_conn_zone__id /* CONFIG_NF_CONNTRACK_ZONES */
+ALWAYS_INLINE void fill_ct_zone(struct part_ct *to, u64 conn)
+{
+	READ(to->zone, conn, FIELD(nf_conn, zone__id));
+}
+#else
+ALWAYS_INLINE void fill_ct_zone(struct part_ct *to, u64 conn) {}
+#endif
+
+#ifdef FIELD_nf_conn_mark /* CONFIG_NF_CONNTRACK_MARK */
+ALWAYS_INLINE void fill_ct_mark(struct part_ct *to, u64 conn)
+{
+	to->mark = KREAD(conn, nf_conn, mark);
+}
+#else
+ALWAYS_INLINE void fill_ct_mark(struct part_ct *to, u64 conn) {}
+#endif
+
 /* `to` is zeroed by the caller. */
 ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb)
 {
@@ -56,12 +74,8 @@ ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb)
 	if (!conn) /* IP_CT_UNTRACKED */
 		return;
 	to->status = KREAD(conn, nf_conn, status);
-#ifdef FIELD_nf_conn_zone__id /* CONFIG_NF_CONNTRACK_ZONES */
-	READ(to->zone, conn, FIELD(nf_conn, zone__id));
-#endif
-#ifdef FIELD_nf_conn_mark /* CONFIG_NF_CONNTRACK_MARK */
-	to->mark = KREAD(conn, nf_conn, mark);
-#endif
+	fill_ct_zone(to, conn);
+	fill_ct_mark(to, conn);
 	bpf_probe_read_kernel(tuple, sizeof(tuple), (void *)tuples);
 	family = *(u16 *)(tuple + FIELD(nf_conntrack_tuple, src__l3num));
 	to->l3 = family == AF_INET ? 4 : family == AF_INET6 ? 6 : 0;
@@ -71,6 +85,10 @@ ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb)
 	bpf_probe_read_kernel(tuple, sizeof(tuple), (void *)(tuples + SIZE_nf_conn_tuplehash / 2));
 	fill_ct_tuple(CT_TUPLE_DEST(to, reply), tuple);
 }
+
+#else
+
+ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb) {}
 
 #endif
 #endif

@@ -54,7 +54,8 @@ ALWAYS_INLINE void fill_netns_and_dev(struct event *event, u64 skb)
 
 	event->netns = found.netns;
 	event->netns_cookie = read_netns_cookie(found.net);
-#if OUTPUT_META
+	if (!OUTPUT_META)
+		return;
 	if (found.dev) {
 		event->ifindex = KREAD(found.dev, net_device, ifindex);
 		READ(event->ifname, found.dev, FIELD(net_device, name));
@@ -62,7 +63,6 @@ ALWAYS_INLINE void fill_netns_and_dev(struct event *event, u64 skb)
 	event->mark = KREAD(skb, sk_buff, mark);
 	event->mtu = mtu_of(skb, found.dev);
 	event->len = KREAD(skb, sk_buff, len);
-#endif
 }
 
 /* Destination of a tuple: members of struct event or of struct part_tunnel. */
@@ -288,7 +288,6 @@ ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)
 	fill_ip(TUPLE_DEST(event), l3, type);
 }
 
-#if FREE_RECORDS
 #define AF_UNIX 1
 #define AF_KEY 15
 #define AF_NETLINK 16
@@ -315,7 +314,6 @@ ALWAYS_INLINE int is_message(u64 skb)
 	READ(mac, skb, FIELD(sk_buff, mac_header));
 	return !network && mac == MAC_HEADER_UNSET;
 }
-#endif
 
 /*
  * Fill the flow part. It is zeroed first: a field that does not apply is 0, and no byte is left
@@ -325,19 +323,16 @@ ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
 {
 	__builtin_memset(&event->netns, 0,
 			 sizeof(*event) - __builtin_offsetof(struct event, netns));
-#if OUTPUT_META || OUTPUT_NETNS
-	fill_netns_and_dev(event, skb);
-#endif
-#if OUTPUT_META || OUTPUT_TUPLE
-	READ(event->protocol, skb, FIELD(sk_buff, protocol));
-#endif
-#if OUTPUT_TUPLE
-	fill_tuple(event, skb);
-#endif
-#if FREE_RECORDS
-	event->is_message = is_message(skb);
-	event->is_shared = KREAD(skb, sk_buff, users) > 1;
-#endif
+	if (OUTPUT_META || OUTPUT_NETNS)
+		fill_netns_and_dev(event, skb);
+	if (OUTPUT_META || OUTPUT_TUPLE)
+		READ(event->protocol, skb, FIELD(sk_buff, protocol));
+	if (OUTPUT_TUPLE)
+		fill_tuple(event, skb);
+	if (FREE_RECORDS) {
+		event->is_message = is_message(skb);
+		event->is_shared = KREAD(skb, sk_buff, users) > 1;
+	}
 }
 
 #if TRACE_XDP
@@ -361,7 +356,8 @@ ALWAYS_INLINE void fill_xdp_flow(struct event *event, u64 xdp)
 		event->mtu = KREAD(found.dev, net_device, mtu);
 	}
 	event->len = KREAD(xdp, xdp_buff, data_end) - data;
-#if OUTPUT_TUPLE
+	if (!OUTPUT_TUPLE)
+		return;
 	READ(type, data, ETHERNET_HEADER - 2);
 	data += ETHERNET_HEADER;
 	if (is_tag(type)) {
@@ -370,7 +366,6 @@ ALWAYS_INLINE void fill_xdp_flow(struct event *event, u64 xdp)
 	}
 	if (type)
 		fill_ip(TUPLE_DEST(event), data, type);
-#endif
 }
 #endif
 

@@ -19,11 +19,7 @@ ALWAYS_INLINE u64 stack_pointer(void *ctx)
 	return sp;
 }
 
-#if TRACK_STACK
-#define STACK_POINTER(ctx) stack_pointer(ctx)
-#else
-#define STACK_POINTER(ctx) 0
-#endif
+#define STACK_POINTER(ctx) (TRACK_STACK ? stack_pointer(ctx) : 0)
 
 /*
  * Tracing programs (fentry, fexit) and raw tracepoints: the context is an array of arguments, and
@@ -49,11 +45,7 @@ ALWAYS_INLINE u64 stack_pointer(void *ctx)
 #else
 #define FUNCTION_ADDRESS(ctx) (CONTEXT(ctx, REG_IP) - BREAKPOINT_SIZE)
 #endif
-#ifdef WIRE_caller
-#define CALLER(ctx) RETURN_ADDRESS(ctx)
-#else
-#define CALLER(ctx) 0
-#endif
+#define CALLER(ctx) (HAS_PART(caller) ? RETURN_ADDRESS(ctx) : 0)
 #define KPROBE_HIT(packet, event_kind)           \
 	((struct hit){                           \
 		.ctx = ctx,                      \

@@ -80,7 +80,7 @@ int trace_xdp_exit(void *ctx)
 	if (verdict <= XDP_DROP || verdict == XDP_TX)
 		bpf_map_delete_elem(MAP_head_owners, &frame);
 	else
-		track_head(frame, bpf_ktime_get_ns() << 1 | 1);
+		track_frame(frame);
 	return 0;
 }
 #endif

@@ -50,6 +50,7 @@ ALWAYS_INLINE struct event *reserve_event(struct hit hit, u64 skb, struct packet
 					  struct capture *capture, struct counters *counters)
 {
 	struct event *event = bpf_ringbuf_reserve(MAP_events, WIRE_SIZE, 0);
+	struct part_packet_id *part;
 
 	if (!event) {
 		__sync_fetch_and_add(&counters->ring_full, 1);
@@ -66,9 +67,9 @@ ALWAYS_INLINE struct event *reserve_event(struct hit hit, u64 skb, struct packet
 	event->reason = hit.reason;
 	event->ktime = bpf_ktime_get_ns();
 	fill_tail(event, hit.ctx, hit.caller);
-#ifdef WIRE_packet_id
-	((struct part_packet_id *)PART(event, packet_id))->id = packet_id->id;
-#endif
+	part = PART(event, packet_id);
+	if (HAS_PART(packet_id))
+		part->id = packet_id->id;
 	return event;
 }
 
@@ -100,28 +101,19 @@ ALWAYS_INLINE int is_match(struct hit hit)
 {
 	u64 skb = hit.buff;
 
-#if TRACK_SKB
-	if (is_tracked(skb))
-		goto tracked;
-#if TRACK_HEADS
-	if (head_is_tracked(KREAD(skb, sk_buff, head)))
-		goto start_tracking;
-#endif
-#endif
-#if TRACK_STACK
-	if (skb_on_stack(hit.sp))
-		return 1; /* on the stack of a packet that matched: an event, but not tracked */
-#endif
-	if (!skb_matches(skb))
-		return 0;
-#if TRACK_SKB
-start_tracking:
-	track(skb);
-tracked:
-#endif
-#if TRACK_STACK
-	set_skb_on_stack(skb, hit.sp);
-#endif
+	if (!(TRACK_SKB && is_tracked(skb))) {
+		if (!(TRACK_HEADS && head_is_tracked(KREAD(skb, sk_buff, head)))) {
+			/* On the stack of a packet that matched: an event, but not tracked. */
+			if (TRACK_STACK && skb_on_stack(hit.sp))
+				return 1;
+			if (!skb_matches(skb))
+				return 0;
+		}
+		if (TRACK_SKB)
+			track(skb);
+	}
+	if (TRACK_STACK)
+		set_skb_on_stack(skb, hit.sp);
 	return 1;
 }
 
@@ -141,14 +133,10 @@ ALWAYS_INLINE int handle_frame(struct hit hit)
 	struct packet_id packet_id;
 	struct event *event;
 
-#if TRACK_HEADS
-	if (!head_is_tracked(frame) && !xdp_matches(hit.buff))
+	if (!(TRACK_HEADS && head_is_tracked(frame)) && !xdp_matches(hit.buff))
 		return 0;
-	track_head(frame, bpf_ktime_get_ns() << 1 | 1);
-#else
-	if (!xdp_matches(hit.buff))
-		return 0;
-#endif
+	if (TRACK_HEADS)
+		track_frame(frame);
 	packet_id = lookup_frame_id(frame, KREAD(hit.buff, xdp_buff, data), hit.target);
 	counters = admit_event(hit.target, &packet_id);
 	if (!counters)

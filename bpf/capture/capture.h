@@ -30,7 +30,6 @@ struct capture {
 	u8 is_first; /* this is the packet's first event (CAPTURE_FIRST) */
 };
 
-#if CAPTURE_AT_POINTS
 /*
  * Whether a function is a capture point of --pcap-when. The map `capture_points` has an entry for
  * each, a bitmask of the drop reasons that are no drops there. The entry of address 0 is for all
@@ -44,7 +43,6 @@ ALWAYS_INLINE int is_capture_point(u64 address, u32 reason)
 		harmless = bpf_map_lookup_elem(MAP_capture_points, &others);
 	return harmless && (reason > 63 || !(*harmless >> reason & 1));
 }
-#endif
 
 #if CAPTURE
 
@@ -101,21 +99,19 @@ ALWAYS_INLINE void locate_packet_data(struct capture *capture, u64 skb)
 /* Whether --pcap-when selects this event. */
 ALWAYS_INLINE int needs_capture(struct capture *capture, u64 skb, u64 address, u32 reason)
 {
-	int is_needed = CAPTURE_EVERY;
-
-#if CAPTURE_FIRST
 	struct seen now = {
 		.address = address,
 		.device = capture->dev,
-		.fingerprint = header_fingerprint(capture->l3),
+		.fingerprint = CAPTURE_FIRST ? header_fingerprint(capture->l3) : 0,
 	};
+	int is_needed = CAPTURE_EVERY;
 
-	capture->is_first = is_first_event(skb, capture->head, SEEN_CAPTURE, &now);
-	is_needed |= capture->is_first;
-#endif
-#if CAPTURE_AT_POINTS
-	is_needed |= is_capture_point(address, reason);
-#endif
+	if (CAPTURE_FIRST) {
+		capture->is_first = is_first_event(skb, capture->head, SEEN_CAPTURE, &now);
+		is_needed |= capture->is_first;
+	}
+	if (CAPTURE_AT_POINTS)
+		is_needed |= is_capture_point(address, reason);
 	return is_needed;
 }
 

@@ -14,18 +14,23 @@
  * Bytes of a frame in fragments, behind its linear area, which are not captured. Linux commit
  * 2e88d4ff0301 ("xdp: introduce flags field in xdp_buff/xdp_frame") (in v5.18).
  */
+#ifdef FIELD_skb_shared_info_xdp_frags_size
 ALWAYS_INLINE u32 xdp_frags_len(u64 xdp, u64 frame)
 {
-#ifdef FIELD_skb_shared_info_xdp_frags_size
 	/* xdp_get_shared_info_from_buff() */
 	u64 shared = (SIZE_OF(skb_shared_info) + CACHE_LINE - 1) & -CACHE_LINE;
 
 	if (KREAD(xdp, xdp_buff, flags) & XDP_FLAGS_HAS_FRAGS)
 		return read_u32(frame + KREAD(xdp, xdp_buff, frame_sz) - shared +
 				FIELD(skb_shared_info, xdp_frags_size));
-#endif
 	return 0;
 }
+#else
+ALWAYS_INLINE u32 xdp_frags_len(u64 xdp, u64 frame)
+{
+	return 0;
+}
+#endif
 
 /* As decide_capture(). A frame begins with an Ethernet header. */
 ALWAYS_INLINE void decide_frame_capture(struct capture *capture, u64 xdp, u64 frame, u64 address)
@@ -38,13 +43,12 @@ ALWAYS_INLINE void decide_frame_capture(struct capture *capture, u64 xdp, u64 fr
 	capture->linear = end - capture->start;
 	capture->len = capture->linear + xdp_frags_len(xdp, frame);
 	capture->device_type = device_type_of(xdp_device(xdp));
-#if CAPTURE_FIRST
-	capture->is_first = is_first_frame_event(frame, SEEN_CAPTURE, &now, 0, 0);
-	is_needed |= capture->is_first;
-#endif
-#if CAPTURE_AT_POINTS
-	is_needed |= is_capture_point(address, 0);
-#endif
+	if (CAPTURE_FIRST) {
+		capture->is_first = is_first_frame_event(frame, SEEN_CAPTURE, &now, 0, 0);
+		is_needed |= capture->is_first;
+	}
+	if (CAPTURE_AT_POINTS)
+		is_needed |= is_capture_point(address, 0);
 	if (is_needed && end > capture->start)
 		capture->layer = 2;
 	merge_verifier_paths(capture);

@@ -36,26 +36,31 @@ ALWAYS_INLINE u64 page_address(u64 page)
 	return direct + (page - memmap) / SIZE_OF(page) * PAGE_SIZE;
 }
 
+/*
+ * skb_frag_t is a struct since Linux commit 21d2e6737c97 ("net: add netmem to skb_frag_t") (in
+ * v6.9), a struct bio_vec before.
+ */
+#ifdef FIELD_skb_frag_netmem
+#define FRAG_PAGE(at) KREAD(at, skb_frag, netmem)
+#define FRAG_LEN(at) KREAD(at, skb_frag, len)
+#define FRAG_OFFSET(at) KREAD(at, skb_frag, offset)
+#define FRAG_SIZE SIZE_OF(skb_frag)
+#else
+#define FRAG_PAGE(at) KREAD(at, bio_vec, bv_page)
+#define FRAG_LEN(at) KREAD(at, bio_vec, bv_len)
+#define FRAG_OFFSET(at) KREAD(at, bio_vec, bv_offset)
+#define FRAG_SIZE SIZE_OF(bio_vec)
+#endif
+
 ALWAYS_INLINE int next_fragment(struct pieces *left)
 {
 	u32 offset, size;
 	u64 page;
 
-	/*
-	 * skb_frag_t is a struct since Linux commit 21d2e6737c97 ("net: add netmem to skb_frag_t")
-	 * (in v6.9), a struct bio_vec before.
-	 */
-#ifdef FIELD_skb_frag_netmem
-	page = KREAD(left->fragment, skb_frag, netmem);
-	size = KREAD(left->fragment, skb_frag, len);
-	offset = KREAD(left->fragment, skb_frag, offset);
-	left->fragment += SIZE_OF(skb_frag);
-#else
-	page = KREAD(left->fragment, bio_vec, bv_page);
-	size = KREAD(left->fragment, bio_vec, bv_len);
-	offset = KREAD(left->fragment, bio_vec, bv_offset);
-	left->fragment += SIZE_OF(bio_vec);
-#endif
+	page = FRAG_PAGE(left->fragment);
+	size = FRAG_LEN(left->fragment);
+	offset = FRAG_OFFSET(left->fragment);
+	left->fragment += FRAG_SIZE;
 	page = page_address(page);
 	left->at = page + offset;
 	left->size = size;
@@ -70,11 +75,7 @@ ALWAYS_INLINE u64 enter_fragments(struct pieces *left, u64 skb)
 
 	READ(count, shared, FIELD(skb_shared_info, nr_frags));
 	left->fragment = left->fragments_end = shared + FIELD(skb_shared_info, frags);
-#ifdef FIELD_skb_frag_netmem
-	left->fragments_end += count * SIZE_OF(skb_frag);
-#else
-	left->fragments_end += count * SIZE_OF(bio_vec);
-#endif
+	left->fragments_end += count * FRAG_SIZE;
 	return shared;
 }
 

@@ -16,14 +16,17 @@ ALWAYS_INLINE u32 read_netns_inum(u64 net)
  * netns setup") (in v5.12); before, only those for which a BPF program has requested it. 0 if there
  * is none.
  */
+#ifdef FIELD_net_net_cookie
 ALWAYS_INLINE u64 read_netns_cookie(u64 net)
 {
-#ifdef FIELD_net_net_cookie
 	return net ? KREAD(net, net, net_cookie) : 0;
-#else
-	return 0;
-#endif
 }
+#else
+ALWAYS_INLINE u64 read_netns_cookie(u64 net)
+{
+	return 0;
+}
+#endif
 
 /*
  * Range of inode numbers of namespaces: from the fixed ones on (include/uapi/linux/nsfs.h), and

@@ -12,12 +12,8 @@
 #include "match/fragments.h"
 #include "match/packet_filter.h"
 
-#if FILTER_TUNNEL_L2
 static u64 (*tunnel_filter_l2)(u64 data, u64 caplen, u64 len, u64 tag) = (void *)MARKER_TUNNEL_L2;
-#endif
-#if FILTER_TUNNEL_L3
 static u64 (*tunnel_filter_l3)(u64 data, u64 caplen, u64 len, u64 tag) = (void *)MARKER_TUNNEL_L3;
-#endif
 
 #if FILTER_TUNNEL_L2 || FILTER_TUNNEL_L3
 
@@ -140,16 +136,15 @@ ALWAYS_INLINE u64 run_tunnel_filters(struct inner_headers inner, u64 outer, u64 
 		return 1;
 	if (inner.l3 >= end)
 		return NEEDS_FRAGMENTS;
-#if FILTER_TUNNEL_L2
-	if (!inner.l2)
-		return 0;
-	result = tunnel_filter_l2(inner.l2, end - inner.l2, end - inner.l2, 0);
-	if (!IS_FILTER_MATCH(result))
-		return result;
-#endif
-#if FILTER_TUNNEL_L3
-	result = tunnel_filter_l3(inner.l3, end - inner.l3, end - inner.l3, 0);
-#endif
+	if (FILTER_TUNNEL_L2) {
+		if (!inner.l2)
+			return 0;
+		result = tunnel_filter_l2(inner.l2, end - inner.l2, end - inner.l2, 0);
+		if (!IS_FILTER_MATCH(result))
+			return result;
+	}
+	if (FILTER_TUNNEL_L3)
+		result = tunnel_filter_l3(inner.l3, end - inner.l3, end - inner.l3, 0);
 	return result;
 }
 

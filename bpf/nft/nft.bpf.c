@@ -28,20 +28,23 @@ int nft_chain_exit(void *ctx)
  * __nft_trace_packet(): (pkt, verdict, rule, info, type) since Linux 6.4, (info, chain, type)
  * before.
  */
+#ifdef FIELD_nft_traceinfo_pkt
+#define TRACE_PKT(ctx) KREAD(CONTEXT(ctx, REG_ARG1), nft_traceinfo, pkt)
+#define TRACE_VERDICT(ctx) KREAD(CONTEXT(ctx, REG_ARG1), nft_traceinfo, verdict)
+#define TRACE_RULE(ctx) KREAD(CONTEXT(ctx, REG_ARG1), nft_traceinfo, rule)
+#define REG_TRACE_TYPE REG_ARG3
+#else
+#define TRACE_PKT(ctx) CONTEXT(ctx, REG_ARG1)
+#define TRACE_VERDICT(ctx) CONTEXT(ctx, REG_ARG2)
+#define TRACE_RULE(ctx) CONTEXT(ctx, REG_ARG3)
+#define REG_TRACE_TYPE REG_ARG5
+#endif
+
 int nft_trace_packet(void *ctx)
 {
 	struct hit hit = KPROBE_HIT(0, EVENT_NFT_RULE);
-#ifdef FIELD_nft_traceinfo_pkt
-	u64 info = CONTEXT(ctx, REG_ARG1);
-	u8 type = CONTEXT(ctx, REG_ARG3);
-	u64 pkt = KREAD(info, nft_traceinfo, pkt);
-	u64 verdict = KREAD(info, nft_traceinfo, verdict);
-	u64 rule = KREAD(info, nft_traceinfo, rule);
-#else
-	u64 pkt = CONTEXT(ctx, REG_ARG1), verdict = CONTEXT(ctx, REG_ARG2),
-	    rule = CONTEXT(ctx, REG_ARG3);
-	u8 type = CONTEXT(ctx, REG_ARG5);
-#endif
+	u64 pkt = TRACE_PKT(ctx), verdict = TRACE_VERDICT(ctx), rule = TRACE_RULE(ctx);
+	u8 type = CONTEXT(ctx, REG_TRACE_TYPE);
 
 	return emit_nft_event(hit, pkt, verdict, nft_rule_handle(rule, type, verdict), type);
 }

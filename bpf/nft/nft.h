@@ -25,6 +25,8 @@
 #define MAX_CHAINS 32
 #define MAX_JUMP_PATH 4
 
+#define RULE_HANDLE_MASK ((1ULL << 42) - 1) /* nft_rule_dp.handle, nft_rule.handle */
+
 /* An nft_do_chain() in progress; its key is the address of its struct nft_pktinfo. */
 struct evaluation {
 	u64 skb;
@@ -45,14 +47,17 @@ struct evaluation {
  * In nft_pktinfo itself since Linux commit 897389de4828 ("netfilter: nf_tables: remove
  * xt_action_param from nft_pktinfo") (in v5.14), in its xt_action_param before.
  */
+#ifdef FIELD_nft_pktinfo_state
 ALWAYS_INLINE u64 nft_state(u64 pkt)
 {
-#ifdef FIELD_nft_pktinfo_state
 	return KREAD(pkt, nft_pktinfo, state);
-#else
-	return KREAD(pkt, nft_pktinfo, xt__state);
-#endif
 }
+#else
+ALWAYS_INLINE u64 nft_state(u64 pkt)
+{
+	return KREAD(pkt, nft_pktinfo, xt__state);
+}
+#endif
 
 /*
  * Bounds the index for the verifier by an instruction that the compiler can't remove as redundant.
@@ -282,21 +287,28 @@ ALWAYS_INLINE int emit_nft_event(struct hit hit, u64 pkt, u64 verdict, u64 rule,
  * the kernel reports the end of a chain with the rule that came last, whichever that was, and a
  * verdict other than NFT_RETURN.
  */
-ALWAYS_INLINE u64 nft_rule_handle(u64 rule, u8 type, u64 verdict)
-{
-	u64 packed;
-
-	if (!rule || type == NFT_TRACETYPE_POLICY)
-		return 0;
 #ifdef FIELD_nft_rule_blob_size /* since v5.17 */
-	packed = read_u64(rule);
-	return packed & 1 ? 0 : packed >> 13 & ((1ULL << 42) - 1);
+ALWAYS_INLINE u64 read_rule_handle(u64 rule, u8 type, u64 verdict)
+{
+	u64 packed = read_u64(rule);
+
+	return packed & 1 ? 0 : packed >> 13 & RULE_HANDLE_MASK;
+}
 #else
+ALWAYS_INLINE u64 read_rule_handle(u64 rule, u8 type, u64 verdict)
+{
 	if (type != NFT_TRACETYPE_RULE && KREAD(verdict, nft_verdict, code) != NFT_RETURN)
 		return 0;
-	packed = read_u64(rule + 16) /* behind its list_head */;
-	return packed & ((1ULL << 42) - 1);
+	return read_u64(rule + 16) /* behind its list_head */ & RULE_HANDLE_MASK;
+}
 #endif
+
+/* The same for the rule of an nft event; `rule` is 0 if there is none. */
+ALWAYS_INLINE u64 nft_rule_handle(u64 rule, u8 type, u64 verdict)
+{
+	if (!rule || type == NFT_TRACETYPE_POLICY)
+		return 0;
+	return read_rule_handle(rule, type, verdict);
 }
 
 #endif

@@ -13,7 +13,6 @@
 #define NFT_BREAK (-2U)
 #define NFT_REG_VERDICT 0
 
-#define RULE_HANDLE_MASK ((1ULL << 42) - 1)
 /*
  * Rules that are searched, at most. The verifier walks the loop for each, and keeps at most 8192
  * branches that it has not taken yet (BPF_COMPLEXITY_LIMIT_JMP_SEQ). A rule further on has no known

@@ -70,6 +70,7 @@ ALWAYS_INLINE void write_nft_event(struct hit hit, u64 skb, struct part_nft *nft
 	struct counters *counters = admit_event(hit.target, packet_id);
 	struct capture capture = {};
 	struct event *event;
+	struct part_nft_time *time;
 	struct flow_part *now;
 
 	if (!counters)
@@ -100,9 +101,9 @@ ALWAYS_INLINE void write_nft_event(struct hit hit, u64 skb, struct part_nft *nft
 		event->netns_cookie = 0;
 	event->netns = nft->netns;
 	*(struct part_nft *)PART(event, nft) = *nft;
-#ifdef WIRE_nft_time
-	((struct part_nft_time *)PART(event, nft_time))->ktime = event->ktime;
-#endif
+	time = PART(event, nft_time);
+	if (HAS_PART(nft_time))
+		time->ktime = event->ktime;
 	submit_event(event);
 }
 

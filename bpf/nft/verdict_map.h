@@ -11,8 +11,6 @@
 #include "event.h"
 #include "counters.h"
 
-#if NFT
-
 #define NF_DROP 0
 #define NF_STOLEN 2
 #define NF_VERDICT_MASK 0xff
@@ -91,10 +89,4 @@ ALWAYS_INLINE void copy_verdict(u64 made, u64 from)
 		remove_verdict(made);
 }
 
-#else
-
-ALWAYS_INLINE void remove_verdict(u64 skb) {}
-ALWAYS_INLINE void copy_verdict(u64 made, u64 from) {}
-
-#endif
 #endif

@@ -137,15 +137,20 @@ ALWAYS_INLINE int leave_table(struct hit hit, u32 verdict)
  * (priv, skb, state) since Linux commit 8844e01062dd ("netfilter: iptables: allow use of
  * ipt_do_table as hookfn") (in v5.16), (skb, state, table) before.
  */
+#if XT_SKB_FIRST
+#define REG_SKB REG_ARG1
+#define REG_STATE REG_ARG2
+#define REG_TABLE REG_ARG3
+#else
+#define REG_TABLE REG_ARG1
+#define REG_SKB REG_ARG2
+#define REG_STATE REG_ARG3
+#endif
+
 int xt_table_entry(void *ctx)
 {
-#if XT_SKB_FIRST
-	u64 skb = CONTEXT(ctx, REG_ARG1), state = CONTEXT(ctx, REG_ARG2),
-	    table = CONTEXT(ctx, REG_ARG3);
-#else
-	u64 table = CONTEXT(ctx, REG_ARG1), skb = CONTEXT(ctx, REG_ARG2),
-	    state = CONTEXT(ctx, REG_ARG3);
-#endif
+	u64 skb = CONTEXT(ctx, REG_SKB), state = CONTEXT(ctx, REG_STATE),
+	    table = CONTEXT(ctx, REG_TABLE);
 
 	return enter_table(KPROBE_HIT(skb, EVENT_NFT_RULE), state, table);
 }

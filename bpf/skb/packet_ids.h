@@ -42,18 +42,19 @@ struct seen {
 	u64 ktime;	 /* time of the first event of a frame; CLOCK_MONOTONIC, ns */
 	struct packet_id packet_id;
 };
-
-#if CAPTURE_FIRST || PACKET_IDS
 ASSERT_VALUE_SIZE(seen, struct seen);
+
+/* Address of the IP header, from which a flow is sampled; 0 if there is none. */
+#define IP_FOR_SAMPLING(skb, frame) \
+	(!SAMPLE_FLOWS ? 0 : (skb) ? ip_of_skb(skb) : ip_of_frame(frame))
 
 /* The first event of a packet. Either address may be 0. */
 ALWAYS_INLINE void assign_id_if_tagged(struct seen *now, u64 tag, u64 skb, u64 frame)
 {
 	if (tag == SEEN_ID)
-		now->packet_id = assign_packet_id(ip_for_sampling(skb, frame));
+		now->packet_id = assign_packet_id(IP_FOR_SAMPLING(skb, frame));
 }
 
-#if TRACE_XDP
 /*
  * A frame of an XDP program is identified by its memory, which is also that of the sk_buff that is
  * made of it, or that it was made of. It is a new frame at the probe of its first event, and after
@@ -74,7 +75,6 @@ ALWAYS_INLINE int is_first_frame_event(u64 memory, u64 tag, struct seen *now, u6
 	bpf_map_update_elem(MAP_seen, &key, now, 0);
 	return 1;
 }
-#endif
 
 #if BACKEND_TRACEPOINT
 /*
@@ -153,7 +153,10 @@ ALWAYS_INLINE struct seen fingerprint_of(u64 skb, u64 address, u64 *head)
 }
 
 #else
-#define header_fingerprint(l3) 0
+ALWAYS_INLINE u64 header_fingerprint(u64 l3)
+{
+	return 0;
+}
 
 /* As above, by the sk_buff alone. At most one CPU gets 1 for a packet. */
 ALWAYS_INLINE int is_first_event(u64 skb, u64 head, u64 tag, struct seen *now)
@@ -167,11 +170,10 @@ ALWAYS_INLINE int is_first_event(u64 skb, u64 head, u64 tag, struct seen *now)
 		now->packet_id = before->packet_id;
 		return 0;
 	}
-#if TRACE_XDP
-	first = is_first_frame_event(head, tag, now, skb, 0);
-#else
-	assign_id_if_tagged(now, tag, skb, 0);
-#endif
+	if (TRACE_XDP)
+		first = is_first_frame_event(head, tag, now, skb, 0);
+	else
+		assign_id_if_tagged(now, tag, skb, 0);
 	failed = bpf_map_update_elem(MAP_seen, &key, now, BPF_NOEXIST);
 	if (!failed && tag == SEEN_ID)
 		INC_COUNTER(id_inserted);
@@ -188,9 +190,8 @@ ALWAYS_INLINE struct seen fingerprint_of(u64 skb, u64 address, u64 *head)
 {
 	struct seen now = { .address = address };
 
-#if TRACE_XDP
-	*head = KREAD(skb, sk_buff, head);
-#endif
+	if (TRACE_XDP)
+		*head = KREAD(skb, sk_buff, head);
 	return now;
 }
 #endif
@@ -204,7 +205,7 @@ ALWAYS_INLINE void remove_seen_tag(u64 skb, u64 tag)
 
 	if (!before)
 		return;
-	if (tag == SEEN_ID && !before->packet_id.is_sampled_out)
+	if (FREE_RECORDS && tag == SEEN_ID && !before->packet_id.is_sampled_out)
 		write_free_record(skb, before->packet_id.id);
 	if (!bpf_map_delete_elem(MAP_seen, &key) && tag == SEEN_ID)
 		INC_COUNTER(id_removed);
@@ -232,61 +233,62 @@ ALWAYS_INLINE void copy_seen_tag(u64 made, u64 from, u64 tag)
 	key = made + tag;
 	if (!bpf_map_update_elem(MAP_seen, &key, &copy, 0) && tag == SEEN_ID)
 		INC_COUNTER(id_inserted);
-#if TRACE_XDP
+	if (!TRACE_XDP)
+		return;
 	copy.address = 0; /* the copy that veth makes for XDP */
 	copy.ktime = bpf_ktime_get_ns();
 	key = KREAD(made, sk_buff, head) + tag + SEEN_XDP;
 	if (frame_has_expired(&key, &copy))
 		bpf_map_update_elem(MAP_seen, &key, &copy, 0);
-#endif
 }
 
-ALWAYS_INLINE void remove_seen_memory(u64 skb, u64 tag)
+/* Whether entries with SEEN_XDP are made. */
+#define HAS_MEMORY_ENTRIES (BACKEND_TRACEPOINT || TRACE_XDP)
+
+/* Whether a clone has the memory, too. */
+ALWAYS_INLINE int has_shared_data(u64 skb, u64 head)
 {
-#if BACKEND_TRACEPOINT || TRACE_XDP
-	u64 head = KREAD(skb, sk_buff, head), key = head + tag + SEEN_XDP;
-#if BACKEND_TRACEPOINT
 	u64 shared = head + KREAD(skb, sk_buff, end);
 
-	if ((KREAD(shared, skb_shared_info, dataref) & DATAREF_MASK) > 1)
-		return; /* a clone has it, too */
-#endif
-	bpf_map_delete_elem(MAP_seen, &key);
-#endif
+	return (KREAD(shared, skb_shared_info, dataref) & DATAREF_MASK) > 1;
 }
 
-#endif
+/* As remove_seen_tag(), of the entry by memory. */
+ALWAYS_INLINE void remove_seen_memory(u64 skb, u64 tag)
+{
+	u64 head = KREAD(skb, sk_buff, head), key = head + tag + SEEN_XDP;
 
-/* A statement about a tag, if the run uses the tag. */
-#if PACKET_IDS
-#define WITH_SEEN_ID(done) done
-#else
-#define WITH_SEEN_ID(done)
-#endif
-#if CAPTURE_FIRST
-#define WITH_SEEN_CAPTURE(done) done
-#else
-#define WITH_SEEN_CAPTURE(done)
-#endif
+	if (BACKEND_TRACEPOINT && has_shared_data(skb, head))
+		return;
+	bpf_map_delete_elem(MAP_seen, &key);
+}
 
 ALWAYS_INLINE void remove_seen(u64 skb)
 {
-	WITH_SEEN_CAPTURE(remove_seen_tag(skb, SEEN_CAPTURE));
-	WITH_SEEN_CAPTURE(remove_seen_memory(skb, SEEN_CAPTURE));
-	WITH_SEEN_ID(remove_seen_tag(skb, SEEN_ID));
-	WITH_SEEN_ID(remove_seen_memory(skb, SEEN_ID));
+	if (CAPTURE_FIRST) {
+		remove_seen_tag(skb, SEEN_CAPTURE);
+		if (HAS_MEMORY_ENTRIES)
+			remove_seen_memory(skb, SEEN_CAPTURE);
+	}
+	if (PACKET_IDS) {
+		remove_seen_tag(skb, SEEN_ID);
+		if (HAS_MEMORY_ENTRIES)
+			remove_seen_memory(skb, SEEN_ID);
+	}
 }
 
 ALWAYS_INLINE void copy_seen(u64 made, u64 from)
 {
-	WITH_SEEN_CAPTURE(copy_seen_tag(made, from, SEEN_CAPTURE));
-	WITH_SEEN_ID(copy_seen_tag(made, from, SEEN_ID));
+	if (CAPTURE_FIRST)
+		copy_seen_tag(made, from, SEEN_CAPTURE);
+	if (PACKET_IDS)
+		copy_seen_tag(made, from, SEEN_ID);
 }
 
+#if PACKET_IDS
 /* The packet id of an sk_buff that matches. */
 ALWAYS_INLINE struct packet_id lookup_packet_id(u64 skb, u64 address)
 {
-#if PACKET_IDS
 	u64 head = 0;
 	struct seen now = fingerprint_of(skb, address, &head);
 
@@ -297,25 +299,29 @@ ALWAYS_INLINE struct packet_id lookup_packet_id(u64 skb, u64 address)
 	 */
 	bpf_probe_read_kernel(&now, sizeof(now), &now);
 	return now.packet_id;
-#else
-	return (struct packet_id){};
-#endif
 }
 
-#if TRACE_XDP
 /* The packet id of an XDP program's frame, whose first byte is at `data`. */
 ALWAYS_INLINE struct packet_id lookup_frame_id(u64 memory, u64 data, u64 address)
 {
-#if PACKET_IDS
 	struct seen now = { .address = address };
 
 	is_first_frame_event(memory, SEEN_ID, &now, 0, data);
 	bpf_probe_read_kernel(&now.packet_id, sizeof(now.packet_id), &now.packet_id);
 	return now.packet_id;
-#else
-	return (struct packet_id){};
-#endif
 }
-#endif
 
+#else
+
+ALWAYS_INLINE struct packet_id lookup_packet_id(u64 skb, u64 address)
+{
+	return (struct packet_id){};
+}
+
+ALWAYS_INLINE struct packet_id lookup_frame_id(u64 memory, u64 data, u64 address)
+{
+	return (struct packet_id){};
+}
+
+#endif
 #endif

@@ -21,7 +21,6 @@
 #include "nft/verdict_map.h"
 #include "skb/packet_ids.h"
 
-#if TRACK_HEADS
 /*
  * skb->head, or xdp_buff.data_hard_start, to the sk_buff that has this memory, or to the time since
  * when an XDP program's frame has it: (ktime << 1) | 1. A frame that no sk_buff was made of may be
@@ -47,6 +46,12 @@ ALWAYS_INLINE void track_head(u64 head, u64 owner)
 		bpf_map_update_elem(MAP_head_owners, &head, &owner, 0);
 }
 
+/* `frame` is the memory of an XDP program's frame. */
+ALWAYS_INLINE void track_frame(u64 frame)
+{
+	track_head(frame, bpf_ktime_get_ns() << 1 | 1);
+}
+
 ALWAYS_INLINE void untrack_head(u64 skb)
 {
 	u64 head = KREAD(skb, sk_buff, head);
@@ -55,9 +60,7 @@ ALWAYS_INLINE void untrack_head(u64 skb)
 	if (owner && *owner == skb)
 		bpf_map_delete_elem(MAP_head_owners, &head);
 }
-#endif
 
-#if TRACK_SKB
 ALWAYS_INLINE int is_tracked(u64 skb)
 {
 	return bpf_map_lookup_elem(MAP_tracked, &skb) != NULL;
@@ -69,9 +72,8 @@ ALWAYS_INLINE void track(u64 skb)
 
 	if (!bpf_map_update_elem(MAP_tracked, &skb, &present, BPF_NOEXIST))
 		INC_COUNTER(tracked_added);
-#if TRACK_HEADS
-	track_head(KREAD(skb, sk_buff, head), skb);
-#endif
+	if (TRACK_HEADS)
+		track_head(KREAD(skb, sk_buff, head), skb);
 }
 
 /* The address no longer, or not yet, belongs to a tracked packet. */
@@ -79,14 +81,11 @@ ALWAYS_INLINE void untrack(u64 skb)
 {
 	if (!bpf_map_delete_elem(MAP_tracked, &skb)) {
 		INC_COUNTER(tracked_removed);
-#if TRACK_HEADS
-		untrack_head(skb);
-#endif
+		if (TRACK_HEADS)
+			untrack_head(skb);
 	}
 }
-#endif
 
-#if TRACK_STACK || NFT
 /*
  * Key of a stack: the address of the current task, plus one if the stack is not the task's own but
  * an interrupt's.
@@ -100,9 +99,7 @@ ALWAYS_INLINE u64 stack_key(u64 sp)
 
 	return sp - start < STACK_SIZE ? task : task + 1;
 }
-#endif
 
-#if TRACK_STACK
 /*
  * For each stack: the last packet that matched, and the stack pointer of the outermost function
  * that had it. What is called from there is deeper. Needs no frame pointers, which most kernels
@@ -155,42 +152,39 @@ ALWAYS_INLINE void clear_skb_on_stack(u64 skb)
 	clear_stack(skb, *stack);
 	bpf_map_delete_elem(MAP_skb_stack, &skb);
 }
-#endif
 
 /* A new sk_buff, not made of another: its address may be that of a freed one. */
 ALWAYS_INLINE void on_skb_alloc(u64 skb)
 {
-#if TRACK_SKB
-	untrack(skb);
-#endif
-	remove_verdict(skb);
+	if (TRACK_SKB)
+		untrack(skb);
+	if (NFT)
+		remove_verdict(skb);
 	remove_seen(skb);
 }
 
 /* `made` is a clone, copy or segment of `from`, or a fragment. */
 ALWAYS_INLINE void on_skb_copy(u64 made, u64 from)
 {
-#if TRACK_SKB
-	if (is_tracked(from))
+	if (TRACK_SKB && is_tracked(from))
 		track(made);
-	else
+	else if (TRACK_SKB)
 		untrack(made);
-#endif
-	copy_verdict(made, from);
+	if (NFT)
+		copy_verdict(made, from);
 	copy_seen(made, from);
 }
 
 /* An sk_buff is freed. */
 ALWAYS_INLINE void on_skb_free(u64 skb)
 {
-	remove_verdict(skb);
+	if (NFT)
+		remove_verdict(skb);
 	remove_seen(skb);
-#if TRACK_SKB
-	untrack(skb);
-#endif
-#if TRACK_STACK
-	clear_skb_on_stack(skb);
-#endif
+	if (TRACK_SKB)
+		untrack(skb);
+	if (TRACK_STACK)
+		clear_skb_on_stack(skb);
 }
 
 #endif
