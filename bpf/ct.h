@@ -36,28 +36,30 @@ ALWAYS_INLINE void fill_ct_tuple(struct ct_tuple_dest to, const u8 *tuple)
 }
 
 #ifdef FIELD_nf_conn_zone__id /* CONFIG_NF_CONNTRACK_ZONES */
-ALWAYS_INLINE void fill_ct_zone(struct part_ct *to, u64 conn)
+ALWAYS_INLINE void fill_ct_zone(struct part_ct *to, struct nf_conn *conn)
 {
-	READ(to->zone, conn, FIELD(nf_conn, zone__id));
+	READ(to->zone, MEMBER(conn, nf_conn, zone__id));
 }
 #else
-ALWAYS_INLINE void fill_ct_zone(struct part_ct *to, u64 conn) {}
+ALWAYS_INLINE void fill_ct_zone(struct part_ct *to, struct nf_conn *conn) {}
 #endif
 
 #ifdef FIELD_nf_conn_mark /* CONFIG_NF_CONNTRACK_MARK */
-ALWAYS_INLINE void fill_ct_mark(struct part_ct *to, u64 conn)
+ALWAYS_INLINE void fill_ct_mark(struct part_ct *to, struct nf_conn *conn)
 {
 	to->mark = KREAD(conn, nf_conn, mark);
 }
 #else
-ALWAYS_INLINE void fill_ct_mark(struct part_ct *to, u64 conn) {}
+ALWAYS_INLINE void fill_ct_mark(struct part_ct *to, struct nf_conn *conn) {}
 #endif
 
 /* `to` is zeroed by the caller. */
-ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb)
+ALWAYS_INLINE void fill_ct(struct part_ct *to, struct sk_buff *skb)
 {
-	u64 tracked = KREAD(skb, sk_buff, _nfct), conn = tracked & ~CT_INFO_MASK;
-	u64 tuples = conn + FIELD(nf_conn, tuplehash) + FIELD(nf_conntrack_tuple_hash, tuple);
+	u64 tracked = KREAD(skb, sk_buff, _nfct);
+	struct nf_conn *conn = (void *)(tracked & ~CT_INFO_MASK);
+	u64 tuples = address_of(MEMBER(conn, nf_conn, tuplehash)) +
+		     FIELD(nf_conntrack_tuple_hash, tuple);
 	/* struct nf_conntrack_tuple up to protonum, the last member that is read */
 	u8 tuple[FIELD(nf_conntrack_tuple, dst__protonum) + 1] __attribute__((aligned(8)));
 	u16 family;
@@ -88,7 +90,7 @@ ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb)
 
 #else
 
-ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb) {}
+ALWAYS_INLINE void fill_ct(struct part_ct *to, struct sk_buff *skb) {}
 
 #endif
 #endif

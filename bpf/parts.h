@@ -30,8 +30,8 @@ struct btf_ptr {
 	u32 flags;
 };
 
-static void (*skb_members)(u64 skb, u64 *values) = (void *)MARKER_SKB_MEMBERS;
-static void (*xdp_members)(u64 xdp, u64 *values) = (void *)MARKER_XDP_MEMBERS;
+static void (*skb_members)(struct sk_buff *skb, u64 *values) = (void *)MARKER_SKB_MEMBERS;
+static void (*xdp_members)(struct xdp_buff *xdp, u64 *values) = (void *)MARKER_XDP_MEMBERS;
 
 /*
  * Return addresses of the stack, innermost first. The rest is zeroed, so that equal stacks are
@@ -44,9 +44,9 @@ ALWAYS_INLINE void fill_frames(void *ctx, u64 *frames, u32 size)
 }
 
 /* A kernel struct as text, NUL-terminated: what does not fit is cut. */
-ALWAYS_INLINE void fill_text(char *to, u32 size, u64 address, u32 type)
+ALWAYS_INLINE void fill_text(char *to, u32 size, const void *object, u32 type)
 {
-	struct btf_ptr ptr = { .address = address, .type = type };
+	struct btf_ptr ptr = { .address = address_of(object), .type = type };
 
 	if (bpf_snprintf_btf(to, size, &ptr, sizeof(ptr), 0) < 0)
 		*to = 0;
@@ -103,29 +103,29 @@ ALWAYS_INLINE void fill_tail(struct event *event, void *ctx, u64 caller)
 #define NOT_IP 1
 
 /* EtherType of the packet in a tunnel; 0 where only its header shows it. */
-ALWAYS_INLINE u16 inner_type(u64 skb, u64 l3)
+ALWAYS_INLINE u16 inner_type(struct sk_buff *skb, u64 l3)
 {
 	u16 type = 0;
 	u8 flags = 0;
 
-	READ(type, skb, FIELD(sk_buff, inner_protocol));
-	READ(flags, skb, FIELD(sk_buff, inner_protocol_type));
+	READ(type, MEMBER(skb, sk_buff, inner_protocol));
+	READ(flags, MEMBER(skb, sk_buff, inner_protocol_type));
 	/* ENCAP_TYPE_IPPROTO: it is an IP protocol, of one byte. */
 	if (flags >> BIT_sk_buff_inner_protocol_type & 1) {
 		flags = type;
 		return flags == PROTO_IPIP || flags == PROTO_IPV6 ? 0 : NOT_IP;
 	}
 	if (type == swap16(ETH_P_TEB))
-		READ(type, l3, -2);
+		READ(type, l3 - 2);
 	return type;
 }
 
-ALWAYS_INLINE void fill_cb(struct part_cb *part, u64 skb)
+ALWAYS_INLINE void fill_cb(struct part_cb *part, struct sk_buff *skb)
 {
-	READ(part->words, skb, FIELD(sk_buff, cb) + FIELD(qdisc_skb_cb, data));
+	READ(part->words, MEMBER(skb, sk_buff, cb) + FIELD(qdisc_skb_cb, data));
 }
 
-ALWAYS_INLINE void fill_skb_tail(struct event *event, u64 skb)
+ALWAYS_INLINE void fill_skb_tail(struct event *event, struct sk_buff *skb)
 {
 	if (HAS_PART(cb))
 		fill_cb(PART(event, cb), skb);
@@ -134,7 +134,7 @@ ALWAYS_INLINE void fill_skb_tail(struct event *event, u64 skb)
 		u64 l3 = KREAD(skb, sk_buff, head);
 		u16 inner = 0;
 
-		READ(inner, skb, FIELD(sk_buff, inner_network_header));
+		READ(inner, MEMBER(skb, sk_buff, inner_network_header));
 		if (inner)
 			fill_ip(TUPLE_DEST(tunnel), l3 + inner, inner_type(skb, l3 + inner));
 	}
@@ -148,12 +148,11 @@ ALWAYS_INLINE void fill_skb_tail(struct event *event, u64 skb)
 	if (HAS_PART(skb))
 		fill_text(PART(event, skb), WIRE_SIZE_skb, skb, TYPE_ID(sk_buff));
 	if (HAS_PART(shinfo))
-		fill_text(PART(event, shinfo), WIRE_SIZE_shinfo,
-			  KREAD(skb, sk_buff, head) + KREAD(skb, sk_buff, end),
+		fill_text(PART(event, shinfo), WIRE_SIZE_shinfo, skb_shinfo(skb),
 			  TYPE_ID(skb_shared_info));
 }
 
-ALWAYS_INLINE void fill_xdp_tail(struct event *event, u64 xdp)
+ALWAYS_INLINE void fill_xdp_tail(struct event *event, struct xdp_buff *xdp)
 {
 	if (OUTPUT_XDP_METADATA)
 		xdp_members(xdp, PART(event, metadata));

@@ -15,7 +15,7 @@ ALWAYS_INLINE u64 stack_pointer(void *ctx)
 	u64 sp = 0;
 	void *here = ctx;
 
-	READ(sp, &here, 0);
+	READ(sp, &here);
 	return sp;
 }
 
@@ -26,13 +26,12 @@ ALWAYS_INLINE u64 stack_pointer(void *ctx)
  * lies on the stack. A program can't query its target, so each target has a program of its own,
  * with its number as SELF.
  */
-#define TRACING_HIT(packet, event_kind)          \
+#define TRACING_HIT(context, event_kind)         \
 	((struct hit){                           \
-		.ctx = ctx,                      \
-		.buff = packet,                  \
+		.ctx = context,                  \
 		.target = LOAD_TIME_CONST(SELF), \
-		.reason = CTX_REASON(ctx),       \
-		.sp = STACK_POINTER(ctx),        \
+		.reason = CTX_REASON(context),   \
+		.sp = STACK_POINTER(context),    \
 		.kind = event_kind,              \
 	})
 
@@ -46,15 +45,14 @@ ALWAYS_INLINE u64 stack_pointer(void *ctx)
 #define FUNCTION_ADDRESS(ctx) (CONTEXT(ctx, REG_IP) - BREAKPOINT_SIZE)
 #endif
 #define CALLER(ctx) (HAS_PART(caller) ? RETURN_ADDRESS(ctx) : 0)
-#define KPROBE_HIT(packet, event_kind)           \
-	((struct hit){                           \
-		.ctx = ctx,                      \
-		.buff = packet,                  \
-		.target = FUNCTION_ADDRESS(ctx), \
-		.reason = CTX_REASON(ctx),       \
-		.caller = CALLER(ctx),           \
-		.sp = CONTEXT(ctx, REG_SP),      \
-		.kind = event_kind,              \
+#define KPROBE_HIT(context, event_kind)              \
+	((struct hit){                               \
+		.ctx = context,                      \
+		.target = FUNCTION_ADDRESS(context), \
+		.reason = CTX_REASON(context),       \
+		.caller = CALLER(context),           \
+		.sp = CONTEXT(context, REG_SP),      \
+		.kind = event_kind,                  \
 	})
 
 #endif

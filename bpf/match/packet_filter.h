@@ -24,11 +24,11 @@ struct headers {
 	u32 mac, network, tail;
 };
 
-ALWAYS_INLINE int read_headers(u64 skb, struct headers *to)
+ALWAYS_INLINE int read_headers(struct sk_buff *skb, struct headers *to)
 {
 	u8 block[BLOCK_SIZE] __attribute__((aligned(8)));
 
-	if (bpf_probe_read_kernel(block, BLOCK_SIZE, (void *)(skb + BLOCK_START)))
+	if (bpf_probe_read_kernel(block, BLOCK_SIZE, (void *)(address_of(skb) + BLOCK_START)))
 		return 0;
 	to->head = SKB_BLOCK(u64, head);
 	to->tail = SKB_BLOCK(u32, tail);
@@ -44,17 +44,17 @@ ALWAYS_INLINE int read_headers(u64 skb, struct headers *to)
 #ifdef FIELD_sk_buff_vlan_present
 #define ZERO_IS_NO_TAG 0
 
-ALWAYS_INLINE int may_have_tag(u64 skb)
+ALWAYS_INLINE int may_have_tag(struct sk_buff *skb)
 {
 	u8 present = 0;
 
-	READ(present, skb, FIELD(sk_buff, vlan_present));
+	READ(present, MEMBER(skb, sk_buff, vlan_present));
 	return present & (1 << BIT_sk_buff_vlan_present);
 }
 #else
 #define ZERO_IS_NO_TAG 1
 
-ALWAYS_INLINE int may_have_tag(u64 skb)
+ALWAYS_INLINE int may_have_tag(struct sk_buff *skb)
 {
 	return 1;
 }
@@ -64,14 +64,14 @@ ALWAYS_INLINE int may_have_tag(u64 skb)
  * The VLAN tag that the device, or the stack, keeps beside the packet: 1 << 32 | TPID << 16 | TCI,
  * 0 if none.
  */
-ALWAYS_INLINE u64 accelerated_tag(u64 skb)
+ALWAYS_INLINE u64 accelerated_tag(struct sk_buff *skb)
 {
 	u16 proto = 0, tci = 0;
 
 	if (!may_have_tag(skb))
 		return 0;
-	READ(proto, skb, FIELD(sk_buff, vlan_proto));
-	READ(tci, skb, FIELD(sk_buff, vlan_tci));
+	READ(proto, MEMBER(skb, sk_buff, vlan_proto));
+	READ(tci, MEMBER(skb, sk_buff, vlan_tci));
 	if (ZERO_IS_NO_TAG && !proto && !tci)
 		return 0;
 	return 1ULL << 32 | (u64)swap16(proto) << 16 | tci;
@@ -120,7 +120,7 @@ ALWAYS_INLINE u64 run_pcap_filter(struct filter_input *input, int is_frame, u32 
  * A filter without VLAN primitives ignores a tag inside the frame, as it ignores an accelerated
  * one: if there is a tag, it runs on the IP packet, not on the frame.
  */
-ALWAYS_INLINE int packet_matches(u64 skb)
+ALWAYS_INLINE int packet_matches(struct sk_buff *skb)
 {
 	struct headers at;
 	u32 len = 0, start;
@@ -130,7 +130,7 @@ ALWAYS_INLINE int packet_matches(u64 skb)
 	if (!read_headers(skb, &at))
 		return 0;
 	if (FILTER_USES_LEN)
-		READ(len, skb, FIELD(sk_buff, len));
+		READ(len, MEMBER(skb, sk_buff, len));
 	if (FILTER_USES_TAG)
 		tag = accelerated_tag(skb);
 	is_frame = has_ethernet(&at, FILTER_TAGGED_FRAMES);
@@ -158,7 +158,7 @@ ALWAYS_INLINE int frame_matches(u64 data, u64 end)
 	return 1;
 }
 
-ALWAYS_INLINE int packet_matches(u64 skb)
+ALWAYS_INLINE int packet_matches(struct sk_buff *skb)
 {
 	return 1;
 }

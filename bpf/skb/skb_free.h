@@ -9,7 +9,7 @@
 #include "ring.h"
 #include "parts.h"
 
-ALWAYS_INLINE void write_free_record(u64 skb, u64 id)
+ALWAYS_INLINE void write_free_record(struct sk_buff *skb, u64 id)
 {
 	struct event *event;
 
@@ -21,7 +21,7 @@ ALWAYS_INLINE void write_free_record(u64 skb, u64 id)
 		return;
 	}
 	__builtin_memset(event, 0, sizeof(*event));
-	event->skb = skb;
+	event->skb = address_of(skb);
 	event->cpu = bpf_get_smp_processor_id();
 	event->kind = EVENT_SKB_FREE;
 	event->ktime = bpf_ktime_get_ns();

@@ -52,32 +52,32 @@ ALWAYS_INLINE void track_frame(u64 frame)
 	track_head(frame, bpf_ktime_get_ns() << 1 | 1);
 }
 
-ALWAYS_INLINE void untrack_head(u64 skb)
+ALWAYS_INLINE void untrack_head(struct sk_buff *skb)
 {
 	u64 head = KREAD(skb, sk_buff, head);
 	u64 *owner = bpf_map_lookup_elem(MAP_head_owners, &head);
 
-	if (owner && *owner == skb)
+	if (owner && *owner == address_of(skb))
 		bpf_map_delete_elem(MAP_head_owners, &head);
 }
 
-ALWAYS_INLINE int is_tracked(u64 skb)
+ALWAYS_INLINE int is_tracked(struct sk_buff *skb)
 {
 	return bpf_map_lookup_elem(MAP_tracked, &skb) != NULL;
 }
 
-ALWAYS_INLINE void track(u64 skb)
+ALWAYS_INLINE void track(struct sk_buff *skb)
 {
 	u64 present = 1;
 
 	if (!bpf_map_update_elem(MAP_tracked, &skb, &present, BPF_NOEXIST))
 		INC_COUNTER(tracked_added);
 	if (TRACK_HEADS)
-		track_head(KREAD(skb, sk_buff, head), skb);
+		track_head(KREAD(skb, sk_buff, head), address_of(skb));
 }
 
 /* The address no longer, or not yet, belongs to a tracked packet. */
-ALWAYS_INLINE void untrack(u64 skb)
+ALWAYS_INLINE void untrack(struct sk_buff *skb)
 {
 	if (!bpf_map_delete_elem(MAP_tracked, &skb)) {
 		INC_COUNTER(tracked_removed);
@@ -95,7 +95,7 @@ ALWAYS_INLINE void untrack(u64 skb)
 ALWAYS_INLINE u64 stack_key(u64 sp)
 {
 	u64 task = bpf_get_current_task();
-	u64 start = KREAD(task, task_struct, stack);
+	u64 start = KREAD((struct task_struct *)task, task_struct, stack);
 
 	return sp - start < STACK_SIZE ? task : task + 1;
 }
@@ -106,21 +106,21 @@ ALWAYS_INLINE u64 stack_key(u64 sp)
  * lack.
  */
 struct stack_entry {
-	u64 skb;
+	struct sk_buff *skb;
 	u64 sp; /* stack pointer */
 };
 ASSERT_VALUE_SIZE(stack_skb, struct stack_entry);
 
-/* The packet that is being handled further out on this stack, or 0. */
-ALWAYS_INLINE u64 skb_on_stack(u64 sp)
+/* The packet that is being handled further out on this stack, or NULL. */
+ALWAYS_INLINE struct sk_buff *skb_on_stack(u64 sp)
 {
 	u64 stack = stack_key(sp);
 	struct stack_entry *entry = bpf_map_lookup_elem(MAP_stack_skb, &stack);
 
-	return entry && sp < entry->sp ? entry->skb : 0;
+	return entry && sp < entry->sp ? entry->skb : NULL;
 }
 
-ALWAYS_INLINE void clear_stack(u64 skb, u64 stack)
+ALWAYS_INLINE void clear_stack(struct sk_buff *skb, u64 stack)
 {
 	struct stack_entry *entry = bpf_map_lookup_elem(MAP_stack_skb, &stack);
 
@@ -128,7 +128,7 @@ ALWAYS_INLINE void clear_stack(u64 skb, u64 stack)
 		bpf_map_delete_elem(MAP_stack_skb, &stack);
 }
 
-ALWAYS_INLINE void set_skb_on_stack(u64 skb, u64 sp)
+ALWAYS_INLINE void set_skb_on_stack(struct sk_buff *skb, u64 sp)
 {
 	u64 stack = stack_key(sp);
 	struct stack_entry now = { .skb = skb, .sp = sp };
@@ -143,7 +143,7 @@ ALWAYS_INLINE void set_skb_on_stack(u64 skb, u64 sp)
 	bpf_map_update_elem(MAP_skb_stack, &skb, &stack, 0);
 }
 
-ALWAYS_INLINE void clear_skb_on_stack(u64 skb)
+ALWAYS_INLINE void clear_skb_on_stack(struct sk_buff *skb)
 {
 	u64 *stack = bpf_map_lookup_elem(MAP_skb_stack, &skb);
 
@@ -154,7 +154,7 @@ ALWAYS_INLINE void clear_skb_on_stack(u64 skb)
 }
 
 /* A new sk_buff, not made of another: its address may be that of a freed one. */
-ALWAYS_INLINE void on_skb_alloc(u64 skb)
+ALWAYS_INLINE void on_skb_alloc(struct sk_buff *skb)
 {
 	if (TRACK_SKB)
 		untrack(skb);
@@ -164,7 +164,7 @@ ALWAYS_INLINE void on_skb_alloc(u64 skb)
 }
 
 /* `made` is a clone, copy or segment of `from`, or a fragment. */
-ALWAYS_INLINE void on_skb_copy(u64 made, u64 from)
+ALWAYS_INLINE void on_skb_copy(struct sk_buff *made, struct sk_buff *from)
 {
 	if (TRACK_SKB && is_tracked(from))
 		track(made);
@@ -176,7 +176,7 @@ ALWAYS_INLINE void on_skb_copy(u64 made, u64 from)
 }
 
 /* An sk_buff is freed. */
-ALWAYS_INLINE void on_skb_free(u64 skb)
+ALWAYS_INLINE void on_skb_free(struct sk_buff *skb)
 {
 	if (NFT)
 		remove_verdict(skb);
