@@ -9,9 +9,10 @@
 
 #if OUTPUT_BPFMAP
 
-/* Addresses; the value is 0 if there is none (yet). */
+/* `key` and `value` are addresses; the value is 0 if there is none (yet). */
 struct map_call {
-	u64 map, key, value;
+	struct bpf_map *map;
+	u64 key, value;
 };
 
 /*
@@ -20,7 +21,7 @@ struct map_call {
  */
 struct pending_call {
 	struct map_call call;
-	u64 skb;
+	struct sk_buff *skb;
 	u64 address;
 	u64 caller;
 };
@@ -31,7 +32,7 @@ ALWAYS_INLINE u32 min_u32(u32 size, u32 limit)
 	return size < limit ? size : limit;
 }
 
-ALWAYS_INLINE int write_map_event(struct hit hit, u64 skb, struct map_call call)
+ALWAYS_INLINE int write_map_event(struct hit hit, struct sk_buff *skb, struct map_call call)
 {
 	struct packet_id packet_id = lookup_packet_id(skb, hit.target);
 	struct counters *counters = admit_event(hit.target, &packet_id);
@@ -42,7 +43,7 @@ ALWAYS_INLINE int write_map_event(struct hit hit, u64 skb, struct map_call call)
 	if (!counters)
 		return 0;
 	decide_capture(&capture, skb, hit.target, 0);
-	event = reserve_event(hit, skb, &packet_id, &capture, counters);
+	event = reserve_event(hit, address_of(skb), &packet_id, &capture, counters);
 	if (!event)
 		return 0;
 	fill_flow(event, skb);
@@ -54,8 +55,7 @@ ALWAYS_INLINE int write_map_event(struct hit hit, u64 skb, struct map_call call)
 	map->value_size = KREAD(call.map, bpf_map, value_size);
 	map->pad = 0;
 	__builtin_memset(map->name, 0, sizeof(map->name));
-	bpf_probe_read_kernel(map->name, sizeof(map->name),
-			      (void *)(call.map + FIELD(bpf_map, name)));
+	bpf_probe_read_kernel(map->name, sizeof(map->name), MEMBER(call.map, bpf_map, name));
 	__builtin_memset(map->key, 0, sizeof(map->key));
 	__builtin_memset(map->value, 0, sizeof(map->value));
 	bpf_probe_read_kernel(map->key, min_u32(map->key_size, sizeof(map->key)), (void *)call.key);
@@ -70,7 +70,7 @@ ALWAYS_INLINE int write_map_event(struct hit hit, u64 skb, struct map_call call)
 
 ALWAYS_INLINE int handle_map_call(struct hit hit, struct map_call call)
 {
-	u64 skb = skb_on_stack(hit.sp);
+	struct sk_buff *skb = skb_on_stack(hit.sp);
 
 	return skb ? write_map_event(hit, skb, call) : 0;
 }
@@ -80,7 +80,10 @@ ALWAYS_INLINE int save_map_call(struct hit hit, struct map_call call)
 {
 	u64 stack = stack_key(hit.sp);
 	struct pending_call pending = {
-		{ call.map, call.key, 0 }, skb_on_stack(hit.sp), hit.target, hit.caller
+		.call = { .map = call.map, .key = call.key },
+		.skb = skb_on_stack(hit.sp),
+		.address = hit.target,
+		.caller = hit.caller,
 	};
 
 	if (pending.skb)

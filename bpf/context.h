@@ -14,7 +14,7 @@
 #define SLOT_SKB 0x7e00
 #define SLOT_REASON 0x7e08
 
-#define CTX_SKB(ctx) CONTEXT(ctx, SLOT_SKB)
+#define CTX_SKB(ctx) ((struct sk_buff *)CONTEXT(ctx, SLOT_SKB))
 #define CTX_REASON(ctx) ((u32)CONTEXT(ctx, SLOT_REASON))
 
 /* The context of tracing programs and raw tracepoints is an array of arguments; n counts from 1. */

@@ -6,7 +6,7 @@
 #include "helpers.h"
 #include "event.h"
 
-#ifdef WIRE_ct /* only if the types of conntrack are known: program/conntrack_types.py */
+#if WIRE_SIZE_ct /* only if the types of conntrack are known: program/conntrack_types.py */
 
 #define CT_INFO_MASK 7ULL /* NFCT_INFOMASK: enum ip_conntrack_info, in low bits of the pointer */
 #define AF_INET 2
@@ -18,9 +18,13 @@ struct ct_tuple_dest {
 	u16 *sport, *dport;
 };
 
-#define CT_TUPLE_DEST(part, way)                                                                 \
-	((struct ct_tuple_dest){ (part)->way##_saddr, (part)->way##_daddr, &(part)->way##_sport, \
-				 &(part)->way##_dport })
+#define CT_TUPLE_DEST(part, way)               \
+	((struct ct_tuple_dest){               \
+		.saddr = (part)->way##_saddr,  \
+		.daddr = (part)->way##_daddr,  \
+		.sport = &(part)->way##_sport, \
+		.dport = &(part)->way##_dport, \
+	})
 
 /* Unused bytes of an address are zero: nf_ct_get_tuple(). */
 ALWAYS_INLINE void fill_ct_tuple(struct ct_tuple_dest to, const u8 *tuple)
@@ -31,11 +35,31 @@ ALWAYS_INLINE void fill_ct_tuple(struct ct_tuple_dest to, const u8 *tuple)
 	*to.dport = *(u16 *)(tuple + FIELD(nf_conntrack_tuple, dst__u));
 }
 
-/* `to` is zeroed by the caller. */
-ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb)
+#ifdef FIELD_nf_conn_zone__id /* CONFIG_NF_CONNTRACK_ZONES */
+ALWAYS_INLINE void fill_ct_zone(struct part_ct *to, struct nf_conn *conn)
 {
-	u64 tracked = KREAD(skb, sk_buff, _nfct), conn = tracked & ~CT_INFO_MASK;
-	u64 tuples = conn + FIELD(nf_conn, tuplehash) + FIELD(nf_conntrack_tuple_hash, tuple);
+	READ(to->zone, MEMBER(conn, nf_conn, zone__id));
+}
+#else
+ALWAYS_INLINE void fill_ct_zone(struct part_ct *to, struct nf_conn *conn) {}
+#endif
+
+#ifdef FIELD_nf_conn_mark /* CONFIG_NF_CONNTRACK_MARK */
+ALWAYS_INLINE void fill_ct_mark(struct part_ct *to, struct nf_conn *conn)
+{
+	to->mark = KREAD(conn, nf_conn, mark);
+}
+#else
+ALWAYS_INLINE void fill_ct_mark(struct part_ct *to, struct nf_conn *conn) {}
+#endif
+
+/* `to` is zeroed by the caller. */
+ALWAYS_INLINE void fill_ct(struct part_ct *to, struct sk_buff *skb)
+{
+	u64 tracked = KREAD(skb, sk_buff, _nfct);
+	struct nf_conn *conn = (void *)(tracked & ~CT_INFO_MASK);
+	u64 tuples = address_of(MEMBER(conn, nf_conn, tuplehash)) +
+		     FIELD(nf_conntrack_tuple_hash, tuple);
 	/* struct nf_conntrack_tuple up to protonum, the last member that is read */
 	u8 tuple[FIELD(nf_conntrack_tuple, dst__protonum) + 1] __attribute__((aligned(8)));
 	u16 family;
@@ -52,12 +76,8 @@ ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb)
 	if (!conn) /* IP_CT_UNTRACKED */
 		return;
 	to->status = KREAD(conn, nf_conn, status);
-#ifdef FIELD_nf_conn_zone__id /* CONFIG_NF_CONNTRACK_ZONES */
-	READ(to->zone, conn, FIELD(nf_conn, zone__id));
-#endif
-#ifdef FIELD_nf_conn_mark /* CONFIG_NF_CONNTRACK_MARK */
-	to->mark = KREAD(conn, nf_conn, mark);
-#endif
+	fill_ct_zone(to, conn);
+	fill_ct_mark(to, conn);
 	bpf_probe_read_kernel(tuple, sizeof(tuple), (void *)tuples);
 	family = *(u16 *)(tuple + FIELD(nf_conntrack_tuple, src__l3num));
 	to->l3 = family == AF_INET ? 4 : family == AF_INET6 ? 6 : 0;
@@ -67,6 +87,10 @@ ALWAYS_INLINE void fill_ct(struct part_ct *to, u64 skb)
 	bpf_probe_read_kernel(tuple, sizeof(tuple), (void *)(tuples + SIZE_nf_conn_tuplehash / 2));
 	fill_ct_tuple(CT_TUPLE_DEST(to, reply), tuple);
 }
+
+#else
+
+ALWAYS_INLINE void fill_ct(struct part_ct *to, struct sk_buff *skb) {}
 
 #endif
 #endif

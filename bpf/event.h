@@ -63,8 +63,9 @@ struct event {
 /*
  * The parts that the options of a run add. They follow the event in this order, each at a multiple
  * of eight bytes; all records of a run have the same parts. wire/layout.py lays them out;
- * WIRE_<part> is the offset in C, defined if the run has the part. After part_stack come the texts
- * of --output-skb and --output-skb-shared-info, NUL-terminated.
+ * WIRE_<part> is the offset in C, WIRE_SIZE_<part> the size, 0 if the run does not have the part:
+ * HAS_PART() of parts.h. After part_stack come the texts of --output-skb and
+ * --output-skb-shared-info, NUL-terminated.
  */
 struct part_caller {
 	u64 frames[8]; /* return address of the function, or its stack: fill_caller() */

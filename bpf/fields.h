@@ -6,7 +6,8 @@
  * - REQUIRED(struct, member, type): FIELD_struct_member is the offset of the member in bytes
  *   (`a__b` is the member a.b), SIZE_struct_member its size in bytes, BIT_struct_member, of a bit
  *   field, the number of its first bit in the byte at that offset. A kernel without the member is
- *   an error. `type` is that of KREAD(); ADDRESS where only the offset is used.
+ *   an error. `type` is that of KREAD(); ADDRESS where only the offset is used. The struct
+ *   itself stays incomplete: KREAD() and MEMBER() are the only way to its members.
  * - OPTIONAL(struct, member, type): the same for a member that some kernels lack, or that is in a
  *   module's BTF. Without it there are no macros: what reads it is inside an #ifdef, or is compiled
  *   only where the structs of the module are known.
@@ -21,8 +22,10 @@
 #include "types.h"
 
 #define ADDRESS struct address_only /* incomplete: KREAD() of it is an error */
-#define REQUIRED(type, member, as) typedef as TYPE_##type##_##member;
-#define OPTIONAL(type, member, as) typedef as TYPE_##type##_##member;
+#define REQUIRED(type, member, as) \
+	struct type;               \
+	typedef as TYPE_##type##_##member;
+#define OPTIONAL(type, member, as) REQUIRED(type, member, as)
 #define IN_SKB_BLOCK(member)
 #define STRUCT_SIZE(type)
 #define BTF_ID(type)
@@ -31,7 +34,7 @@ REQUIRED(sk_buff, _skb_refdst, u64)
 REQUIRED(sk_buff, cb, ADDRESS)
 REQUIRED(sk_buff, data, u64)
 REQUIRED(sk_buff, data_len, u32)
-REQUIRED(sk_buff, dev, u64)
+REQUIRED(sk_buff, dev, struct net_device *)
 REQUIRED(sk_buff, end, u32)
 REQUIRED(sk_buff, head, u64)
 REQUIRED(sk_buff, inner_mac_header, u16)
@@ -42,11 +45,11 @@ REQUIRED(sk_buff, len, u32)
 REQUIRED(sk_buff, mac_header, u16)
 REQUIRED(sk_buff, mark, u32)
 REQUIRED(sk_buff, network_header, u16)
-REQUIRED(sk_buff, next, u64)
+REQUIRED(sk_buff, next, struct sk_buff *)
 REQUIRED(sk_buff, pkt_type, u8)
 REQUIRED(sk_buff, protocol, u16)
 REQUIRED(sk_buff, queue_mapping, u16)
-REQUIRED(sk_buff, sk, u64)
+REQUIRED(sk_buff, sk, struct sock_common *)
 REQUIRED(sk_buff, tail, u32)
 REQUIRED(sk_buff, users, u32)
 REQUIRED(sk_buff, vlan_proto, u16)
@@ -60,7 +63,7 @@ IN_SKB_BLOCK(tail)
 BTF_ID(sk_buff)
 
 REQUIRED(skb_shared_info, dataref, u32)
-REQUIRED(skb_shared_info, frag_list, u64)
+REQUIRED(skb_shared_info, frag_list, struct sk_buff *)
 REQUIRED(skb_shared_info, frags, ADDRESS)
 REQUIRED(skb_shared_info, nr_frags, u8)
 OPTIONAL(skb_shared_info, xdp_frags_size, u32)
@@ -79,14 +82,14 @@ STRUCT_SIZE(page)
 
 REQUIRED(qdisc_skb_cb, data, ADDRESS)
 REQUIRED(dst_entry, _metrics, u64)
-REQUIRED(dst_entry, dev, u64)
+REQUIRED(dst_entry, dev, struct net_device *)
 REQUIRED(sock_common, skc_family, u16)
-REQUIRED(sock_common, skc_net, u64)
+REQUIRED(sock_common, skc_net, struct net *)
 
 REQUIRED(net_device, ifindex, u32)
 REQUIRED(net_device, mtu, u32)
 REQUIRED(net_device, name, ADDRESS)
-REQUIRED(net_device, nd_net, u64)
+REQUIRED(net_device, nd_net, struct net *)
 REQUIRED(net_device, type, u16)
 
 REQUIRED(net, ns__inum, u32)
@@ -96,14 +99,14 @@ OPTIONAL(net, nft__gencursor, u8)
 REQUIRED(xdp_buff, data, u64)
 REQUIRED(xdp_buff, data_end, u64)
 REQUIRED(xdp_buff, data_hard_start, u64)
-REQUIRED(xdp_buff, rxq, u64)
+REQUIRED(xdp_buff, rxq, struct xdp_rxq_info *)
 OPTIONAL(xdp_buff, flags, u32)
 OPTIONAL(xdp_buff, frame_sz, u32)
-REQUIRED(xdp_rxq_info, dev, u64)
+REQUIRED(xdp_rxq_info, dev, struct net_device *)
 REQUIRED(xdp_rxq_info, queue_index, u32)
 
-REQUIRED(task_struct, group_leader, u64)
-REQUIRED(task_struct, mm, u64)
+REQUIRED(task_struct, group_leader, struct task_struct *)
+REQUIRED(task_struct, mm, struct mm_struct *)
 REQUIRED(task_struct, stack, u64)
 REQUIRED(task_struct, start_boottime, u64)
 REQUIRED(mm_struct, start_stack, u64)
@@ -133,7 +136,7 @@ OPTIONAL(nf_conntrack_tuple_hash, tuple, ADDRESS)
  */
 OPTIONAL(nf_hook_ops, priority, u32)
 OPTIONAL(nf_hook_state, hook, u8)
-OPTIONAL(nf_hook_state, net, u64)
+OPTIONAL(nf_hook_state, net, struct net *)
 OPTIONAL(nf_hook_state, pf, u8)
 
 /* nf_tables */
@@ -146,13 +149,13 @@ OPTIONAL(nft_chain, handle, u64)
 OPTIONAL(nft_chain, name, u64)
 OPTIONAL(nft_chain, rules_gen_0, ADDRESS)
 OPTIONAL(nft_chain, rules_gen_1, ADDRESS)
-OPTIONAL(nft_chain, table, u64)
+OPTIONAL(nft_chain, table, struct nft_table *)
 OPTIONAL(nft_expr, data, ADDRESS)
 OPTIONAL(nft_immediate_expr, data, ADDRESS)
 OPTIONAL(nft_immediate_expr, dreg, u8)
-OPTIONAL(nft_pktinfo, skb, u64)
-OPTIONAL(nft_pktinfo, state, u64)
-OPTIONAL(nft_pktinfo, xt__state, u64)
+OPTIONAL(nft_pktinfo, skb, struct sk_buff *)
+OPTIONAL(nft_pktinfo, state, struct nf_hook_state *)
+OPTIONAL(nft_pktinfo, xt__state, struct nf_hook_state *)
 OPTIONAL(nft_regs, verdict, ADDRESS)
 OPTIONAL(nft_rule_blob, data, ADDRESS)
 OPTIONAL(nft_rule_blob, size, u64)
@@ -160,10 +163,10 @@ OPTIONAL(nft_rule_dp, data, ADDRESS)
 OPTIONAL(nft_table, family, u8)
 OPTIONAL(nft_table, handle, u64)
 OPTIONAL(nft_table, name, u64)
-OPTIONAL(nft_traceinfo, pkt, u64)
+OPTIONAL(nft_traceinfo, pkt, struct nft_pktinfo *)
 OPTIONAL(nft_traceinfo, rule, u64)
-OPTIONAL(nft_traceinfo, verdict, u64)
-OPTIONAL(nft_verdict, chain, u64)
+OPTIONAL(nft_traceinfo, verdict, struct nft_verdict *)
+OPTIONAL(nft_verdict, chain, struct nft_chain *)
 OPTIONAL(nft_verdict, code, u32)
 
 /* ip_tables, ip6_tables, arp_tables, ebtables */

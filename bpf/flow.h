@@ -35,9 +35,9 @@
 #define METRIC_MTU 4	   /* (RTAX_MTU - 1) * sizeof(u32) */
 
 /* MTU of the packet's route if it has one, else of its device. */
-ALWAYS_INLINE u32 mtu_of(u64 skb, u64 dev)
+ALWAYS_INLINE u32 mtu_of(struct sk_buff *skb, struct net_device *dev)
 {
-	u64 dst = KREAD(skb, sk_buff, _skb_refdst) & ~DST_NOREF;
+	struct dst_entry *dst = (void *)(KREAD(skb, sk_buff, _skb_refdst) & ~DST_NOREF);
 	u32 mtu;
 
 	if (!dst)
@@ -45,24 +45,25 @@ ALWAYS_INLINE u32 mtu_of(u64 skb, u64 dev)
 	mtu = read_u32((KREAD(dst, dst_entry, _metrics) & ~METRICS_FLAGS) + METRIC_MTU);
 	if (mtu)
 		return mtu;
-	return read_u32(KREAD(dst, dst_entry, dev) + FIELD(net_device, mtu));
+	dev = KREAD(dst, dst_entry, dev);
+	return KREAD(dev, net_device, mtu);
 }
 
-ALWAYS_INLINE void fill_netns_and_dev(struct event *event, u64 skb)
+ALWAYS_INLINE void fill_netns_and_dev(struct event *event, struct sk_buff *skb)
 {
 	struct netns_and_dev found = find_netns_and_dev(KREAD(skb, sk_buff, dev), skb);
 
 	event->netns = found.netns;
 	event->netns_cookie = read_netns_cookie(found.net);
-#if OUTPUT_META
+	if (!OUTPUT_META)
+		return;
 	if (found.dev) {
 		event->ifindex = KREAD(found.dev, net_device, ifindex);
-		READ(event->ifname, found.dev, FIELD(net_device, name));
+		READ(event->ifname, MEMBER(found.dev, net_device, name));
 	}
 	event->mark = KREAD(skb, sk_buff, mark);
 	event->mtu = mtu_of(skb, found.dev);
 	event->len = KREAD(skb, sk_buff, len);
-#endif
 }
 
 /* Destination of a tuple: members of struct event or of struct part_tunnel. */
@@ -71,9 +72,16 @@ struct tuple_dest {
 	u16 *sport, *dport;
 };
 
-#define TUPLE_DEST(from)                                                              \
-	((struct tuple_dest){ &(from)->l3, &(from)->l4, (from)->saddr, (from)->daddr, \
-			      &(from)->tcp_flags, &(from)->sport, &(from)->dport })
+#define TUPLE_DEST(part)                         \
+	((struct tuple_dest){                    \
+		.l3 = &(part)->l3,               \
+		.l4 = &(part)->l4,               \
+		.saddr = (part)->saddr,          \
+		.daddr = (part)->daddr,          \
+		.tcp_flags = &(part)->tcp_flags, \
+		.sport = &(part)->sport,         \
+		.dport = &(part)->dport,         \
+	})
 
 /* `l4`: address of the transport header. */
 ALWAYS_INLINE void fill_ports(struct tuple_dest to, u64 l4)
@@ -179,7 +187,7 @@ ALWAYS_INLINE u64 fill_ip(struct tuple_dest to, u64 l3, u16 type)
 
 	if (type && !is_ip(type))
 		return 0;
-	READ(version, l3, 0);
+	READ(version, l3);
 	version >>= 4;
 	if (version == 4)
 		return fill_ipv4(to, l3);
@@ -192,11 +200,11 @@ ALWAYS_INLINE u64 fill_ip(struct tuple_dest to, u64 l3, u16 type)
  * A tag inside the frame is at network_header on reception; in what a packet socket sends it is in
  * front of that.
  */
-ALWAYS_INLINE int tag_precedes_network(u64 skb, u16 network)
+ALWAYS_INLINE int tag_precedes_network(struct sk_buff *skb, u16 network)
 {
 	u16 mac = 0, distance;
 
-	READ(mac, skb, FIELD(sk_buff, mac_header));
+	READ(mac, MEMBER(skb, sk_buff, mac_header));
 	distance = network - mac;
 	return distance == ETHERNET_HEADER + VLAN_HEADER ||
 	       distance == ETHERNET_HEADER + 2 * VLAN_HEADER;
@@ -206,17 +214,17 @@ ALWAYS_INLINE int tag_precedes_network(u64 skb, u16 network)
  * Skip VLAN tags. Returns the address of the network header; `type`, the EtherType in front,
  * becomes that of the header.
  */
-ALWAYS_INLINE u64 skip_vlan_tags(u64 skb, u64 head, u16 network, u16 *type)
+ALWAYS_INLINE u64 skip_vlan_tags(struct sk_buff *skb, u64 head, u16 network, u16 *type)
 {
 	u64 l3 = head + network;
 
 	if (is_tag(*type)) {
 		if (!tag_precedes_network(skb, network))
 			l3 += VLAN_HEADER;
-		READ(*type, l3, -2);
+		READ(*type, l3 - 2);
 		if (*type == swap16(ETH_P_8021Q)) {
 			l3 += VLAN_HEADER;
-			READ(*type, l3, -2);
+			READ(*type, l3 - 2);
 		}
 	}
 	return l3;
@@ -232,12 +240,12 @@ ALWAYS_INLINE u64 skip_ethernet(u64 frame, u16 *type)
 	int i;
 
 	*type = 0;
-	READ(*type, l3, -2);
+	READ(*type, l3 - 2);
 #pragma unroll
 	for (i = 0; i < 2; i++) {
 		if (is_tag(*type)) {
 			l3 += VLAN_HEADER;
-			READ(*type, l3, -2);
+			READ(*type, l3 - 2);
 		}
 	}
 	return l3;
@@ -253,7 +261,7 @@ ALWAYS_INLINE u64 ip_of_frame(u64 frame)
 }
 
 /* Address of the IP header of an sk_buff; 0 if it has none, or neither header is set. */
-ALWAYS_INLINE u64 ip_of_skb(u64 skb)
+ALWAYS_INLINE u64 ip_of_skb(struct sk_buff *skb)
 {
 	struct headers at;
 	u16 type = 0;
@@ -262,26 +270,25 @@ ALWAYS_INLINE u64 ip_of_skb(u64 skb)
 	if (!read_headers(skb, &at))
 		return 0;
 	if (at.network) {
-		READ(type, skb, FIELD(sk_buff, protocol));
+		READ(type, MEMBER(skb, sk_buff, protocol));
 		l3 = skip_vlan_tags(skb, at.head, at.network, &type);
 		return !type || is_ip(type) ? l3 : 0;
 	}
 	return at.mac == MAC_HEADER_UNSET ? 0 : ip_of_frame(at.head + at.mac);
 }
 
-ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)
+ALWAYS_INLINE void fill_tuple(struct event *event, struct sk_buff *skb)
 {
 	u64 head = KREAD(skb, sk_buff, head), l3;
 	u16 network = 0, type = event->protocol;
 
-	READ(network, skb, FIELD(sk_buff, network_header));
+	READ(network, MEMBER(skb, sk_buff, network_header));
 	if (!network) /* not set yet, or not a network packet (netlink) */
 		return;
 	l3 = skip_vlan_tags(skb, head, network, &type);
 	fill_ip(TUPLE_DEST(event), l3, type);
 }
 
-#if FREE_RECORDS
 #define AF_UNIX 1
 #define AF_KEY 15
 #define AF_NETLINK 16
@@ -291,46 +298,42 @@ ALWAYS_INLINE void fill_tuple(struct event *event, u64 skb)
  * neither a device nor a protocol. A TCP segment without a route has neither, too, but has an IP
  * socket. One without a socket is a packet if it has headers.
  */
-ALWAYS_INLINE int is_message(u64 skb)
+ALWAYS_INLINE int is_message(struct sk_buff *skb)
 {
 	u16 protocol = 0, family = 0, network = 0, mac = 0;
-	u64 sk;
+	struct sock_common *sk;
 
-	READ(protocol, skb, FIELD(sk_buff, protocol));
+	READ(protocol, MEMBER(skb, sk_buff, protocol));
 	if (protocol || KREAD(skb, sk_buff, dev))
 		return 0;
 	sk = KREAD(skb, sk_buff, sk);
 	if (sk) {
-		READ(family, sk, FIELD(sock_common, skc_family));
+		READ(family, MEMBER(sk, sock_common, skc_family));
 		return family == AF_UNIX || family == AF_KEY || family == AF_NETLINK;
 	}
-	READ(network, skb, FIELD(sk_buff, network_header));
-	READ(mac, skb, FIELD(sk_buff, mac_header));
+	READ(network, MEMBER(skb, sk_buff, network_header));
+	READ(mac, MEMBER(skb, sk_buff, mac_header));
 	return !network && mac == MAC_HEADER_UNSET;
 }
-#endif
 
 /*
  * Fill the flow part. It is zeroed first: a field that does not apply is 0, and no byte is left
  * from an older record.
  */
-ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
+ALWAYS_INLINE void fill_flow(struct event *event, struct sk_buff *skb)
 {
 	__builtin_memset(&event->netns, 0,
 			 sizeof(*event) - __builtin_offsetof(struct event, netns));
-#if OUTPUT_META || OUTPUT_NETNS
-	fill_netns_and_dev(event, skb);
-#endif
-#if OUTPUT_META || OUTPUT_TUPLE
-	READ(event->protocol, skb, FIELD(sk_buff, protocol));
-#endif
-#if OUTPUT_TUPLE
-	fill_tuple(event, skb);
-#endif
-#if FREE_RECORDS
-	event->is_message = is_message(skb);
-	event->is_shared = KREAD(skb, sk_buff, users) > 1;
-#endif
+	if (OUTPUT_META || OUTPUT_NETNS)
+		fill_netns_and_dev(event, skb);
+	if (OUTPUT_META || OUTPUT_TUPLE)
+		READ(event->protocol, MEMBER(skb, sk_buff, protocol));
+	if (OUTPUT_TUPLE)
+		fill_tuple(event, skb);
+	if (FREE_RECORDS) {
+		event->is_message = is_message(skb);
+		event->is_shared = KREAD(skb, sk_buff, users) > 1;
+	}
 }
 
 #if TRACE_XDP
@@ -338,9 +341,9 @@ ALWAYS_INLINE void fill_flow(struct event *event, u64 skb)
  * As fill_flow() for a frame, which has no sk_buff: no mark, no protocol, and its length is
  * data_end - data.
  */
-ALWAYS_INLINE void fill_xdp_flow(struct event *event, u64 xdp)
+ALWAYS_INLINE void fill_xdp_flow(struct event *event, struct xdp_buff *xdp)
 {
-	struct netns_and_dev found = find_netns_and_dev(xdp_device(xdp), 0);
+	struct netns_and_dev found = find_netns_and_dev(xdp_device(xdp), NULL);
 	u64 data = KREAD(xdp, xdp_buff, data);
 	u16 type = 0;
 
@@ -350,20 +353,20 @@ ALWAYS_INLINE void fill_xdp_flow(struct event *event, u64 xdp)
 	event->netns_cookie = read_netns_cookie(found.net);
 	if (found.dev) {
 		event->ifindex = KREAD(found.dev, net_device, ifindex);
-		READ(event->ifname, found.dev, FIELD(net_device, name));
+		READ(event->ifname, MEMBER(found.dev, net_device, name));
 		event->mtu = KREAD(found.dev, net_device, mtu);
 	}
 	event->len = KREAD(xdp, xdp_buff, data_end) - data;
-#if OUTPUT_TUPLE
-	READ(type, data, ETHERNET_HEADER - 2);
+	if (!OUTPUT_TUPLE)
+		return;
+	READ(type, data + ETHERNET_HEADER - 2);
 	data += ETHERNET_HEADER;
 	if (is_tag(type)) {
-		READ(type, data, 2);
+		READ(type, data + 2);
 		data += VLAN_HEADER;
 	}
 	if (type)
 		fill_ip(TUPLE_DEST(event), data, type);
-#endif
 }
 #endif
 

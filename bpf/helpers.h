@@ -58,15 +58,36 @@ static long (*bpf_get_func_arg)(void *ctx, u32 number, u64 *value) = (void *)183
 #define LOAD_TIME_CONST(constant) OPAQUE(constant)
 #define ASSERT_VALUE_SIZE(map, type) \
 	_Static_assert(sizeof(type) == VALUE_##map, "program/maps.py has another size of " #map)
-#define READ(to, from, field) \
-	bpf_probe_read_kernel(&(to), sizeof(to), (const void *)((from) + (field)))
+
+/*
+ * Pointers to structs of the kernel have the struct's type, so that the compiler refuses a mix-up:
+ * KREAD() and MEMBER() take a pointer to the struct that they name, and no other.
+ */
+#pragma clang diagnostic error "-Wincompatible-pointer-types"
+#pragma clang diagnostic error "-Wint-conversion"
+
+/* The address as a number, for records, keys of maps and arithmetic. */
+ALWAYS_INLINE u64 address_of(const void *object)
+{
+	return (u64)object;
+}
+
+/* Address of a member of the kernel struct that `from` points to. */
+#define MEMBER(from, type, member)                                 \
+	({                                                         \
+		const struct type *from_ = (from);                 \
+		(void *)(address_of(from_) + FIELD(type, member)); \
+	})
+
+/* Copy memory of the kernel to a variable; `from` is an address. Returns 0, or an error. */
+#define READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), (const void *)(from))
 
 #define DEFINE_READ(type)                        \
 	ALWAYS_INLINE type read_##type(u64 from) \
 	{                                        \
 		type value = 0;                  \
                                                  \
-		READ(value, from, 0);            \
+		READ(value, from);               \
 		return value;                    \
 	}
 DEFINE_READ(u64)
@@ -79,8 +100,16 @@ DEFINE_READ(u8)
 #define READ_AS(type) \
 	IF_SIZE(8, type, read_u64, IF_SIZE(4, type, read_u32, IF_SIZE(2, type, read_u16, read_u8)))
 
-/* The value of a member of the struct at the address `from`; 0 if it can't be read. */
-#define KREAD(from, type, member) READ_AS(TYPE_##type##_##member)((from) + FIELD(type, member))
+/* The value of a member of the kernel struct that `from` points to; 0 if it can't be read. */
+#define KREAD(from, type, member)                                 \
+	((TYPE_##type##_##member)READ_AS(TYPE_##type##_##member)( \
+		address_of(MEMBER(from, type, member))))
+
+/* As in include/linux/skbuff.h: what is behind the memory of an sk_buff. */
+ALWAYS_INLINE struct skb_shared_info *skb_shinfo(struct sk_buff *skb)
+{
+	return (void *)(KREAD(skb, sk_buff, head) + KREAD(skb, sk_buff, end));
+}
 
 ALWAYS_INLINE u16 swap16(u16 value)
 {

@@ -15,24 +15,25 @@ ALWAYS_INLINE u64 stack_pointer(void *ctx)
 	u64 sp = 0;
 	void *here = ctx;
 
-	READ(sp, &here, 0);
+	READ(sp, &here);
 	return sp;
 }
 
-#if TRACK_STACK
-#define STACK_POINTER(ctx) stack_pointer(ctx)
-#else
-#define STACK_POINTER(ctx) 0
-#endif
+#define STACK_POINTER(ctx) (TRACK_STACK ? stack_pointer(ctx) : 0)
 
 /*
  * Tracing programs (fentry, fexit) and raw tracepoints: the context is an array of arguments, and
  * lies on the stack. A program can't query its target, so each target has a program of its own,
  * with its number as SELF.
  */
-#define TRACING_HIT(buff, kind)                                                                  \
-	((struct hit){ ctx, buff, LOAD_TIME_CONST(SELF), CTX_REASON(ctx), 0, STACK_POINTER(ctx), \
-		       kind })
+#define TRACING_HIT(context, event_kind)         \
+	((struct hit){                           \
+		.ctx = context,                  \
+		.target = LOAD_TIME_CONST(SELF), \
+		.reason = CTX_REASON(context),   \
+		.sp = STACK_POINTER(context),    \
+		.kind = event_kind,              \
+	})
 
 /*
  * kprobe and kprobe-multi: the arguments are in registers. The address is that of the kprobe, which
@@ -43,13 +44,15 @@ ALWAYS_INLINE u64 stack_pointer(void *ctx)
 #else
 #define FUNCTION_ADDRESS(ctx) (CONTEXT(ctx, REG_IP) - BREAKPOINT_SIZE)
 #endif
-#ifdef WIRE_caller
-#define CALLER(ctx) RETURN_ADDRESS(ctx)
-#else
-#define CALLER(ctx) 0
-#endif
-#define KPROBE_HIT(buff, kind)                                                         \
-	((struct hit){ ctx, buff, FUNCTION_ADDRESS(ctx), CTX_REASON(ctx), CALLER(ctx), \
-		       CONTEXT(ctx, REG_SP), kind })
+#define CALLER(ctx) (HAS_PART(caller) ? RETURN_ADDRESS(ctx) : 0)
+#define KPROBE_HIT(context, event_kind)              \
+	((struct hit){                               \
+		.ctx = context,                      \
+		.target = FUNCTION_ADDRESS(context), \
+		.reason = CTX_REASON(context),       \
+		.caller = CALLER(context),           \
+		.sp = CONTEXT(context, REG_SP),      \
+		.kind = event_kind,                  \
+	})
 
 #endif

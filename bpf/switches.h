@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The switches of a compile: each is 0 or 1, so that what a run doesn't need is not in its
- * programs. program/macros.py and filter/criteria.py pass them as -D; one that is missing is an
- * error. Beside them come the numbers of maps, constants and splices: MAP_*, VALUE_*, MARKER_*,
- * WIRE_*, SNAPLEN and PAGE_SIZE.
+ * programs: neither the code behind `if (SWITCH)` nor that behind #if. Within functions it is the
+ * first, since the compiler checks that code in all runs. program/macros.py and filter/criteria.py
+ * pass them as -D; one that is missing is an error. Beside them come the numbers of maps, constants
+ * and splices: MAP_*, VALUE_*, MARKER_*, WIRE_*, SNAPLEN and PAGE_SIZE.
  */
 #ifndef PYPWRU_SWITCHES_H
 #define PYPWRU_SWITCHES_H
@@ -104,7 +105,7 @@
 #error "LIMIT_HITS is not defined"
 #endif
 
-/* What an event has. The parts behind it have WIRE_<part> (event.h), which is defined or not. */
+/* What an event has. Of the parts behind it WIRE_SIZE_<part> is 0 or not (event.h). */
 #ifndef OUTPUT_META /* namespace, mark, device, MTU and length */
 #error "OUTPUT_META is not defined"
 #endif

@@ -9,26 +9,32 @@
 #include "bpfmap_calls.h"
 
 /* fentry-multi: helpers return the address and the arguments of the function. */
-#define MULTI_HIT(buff)                                                          \
-	((struct hit){ ctx, buff, bpf_get_func_ip(ctx),                          \
-		       (u32)func_arg(ctx, LOAD_TIME_CONST(REASON_ARG_INDEX)), 0, \
-		       STACK_POINTER(ctx), EVENT_FUNCTION })
+#define MULTI_HIT(context)                                                           \
+	((struct hit){                                                               \
+		.ctx = context,                                                      \
+		.target = bpf_get_func_ip(context),                                  \
+		.reason = (u32)func_arg(context, LOAD_TIME_CONST(REASON_ARG_INDEX)), \
+		.sp = STACK_POINTER(context),                                        \
+		.kind = EVENT_FUNCTION,                                              \
+	})
 
 #if BACKEND_FENTRY_MULTI
-#define HIT(buff) MULTI_HIT(buff)
-#define SKB(ctx) func_arg(ctx, LOAD_TIME_CONST(SKB_ARG_INDEX))
+#define HIT(ctx) MULTI_HIT(ctx)
+#define SKB(ctx) ((struct sk_buff *)func_arg(ctx, LOAD_TIME_CONST(SKB_ARG_INDEX)))
 #elif BACKEND_TRACEPOINT || BACKEND_FENTRY
-#define HIT(buff) TRACING_HIT(buff, EVENT_FUNCTION)
+#define HIT(ctx) TRACING_HIT(ctx, EVENT_FUNCTION)
 #define SKB(ctx) CTX_SKB(ctx)
 #else
-#define HIT(buff) KPROBE_HIT(buff, EVENT_FUNCTION)
+#define HIT(ctx) KPROBE_HIT(ctx, EVENT_FUNCTION)
 #define SKB(ctx) CTX_SKB(ctx)
 #endif
 
 /* A function with an sk_buff among its arguments. */
 int trace_skb(void *ctx)
 {
-	return handle_skb(HIT(SKB(ctx)));
+	struct sk_buff *skb = SKB(ctx);
+
+	return handle_skb(HIT(ctx), skb);
 }
 
 /*
@@ -37,11 +43,11 @@ int trace_skb(void *ctx)
  */
 int trace_skb_last(void *ctx)
 {
-	u64 skb = SKB(ctx);
-	struct hit hit = HIT(skb);
+	struct sk_buff *skb = SKB(ctx);
+	struct hit hit = HIT(ctx);
 
 	hit.is_freed = !BACKEND_TRACEPOINT;
-	handle_skb(hit);
+	handle_skb(hit, skb);
 	on_skb_free(skb);
 	return 0;
 }
@@ -49,14 +55,18 @@ int trace_skb_last(void *ctx)
 #if TRACE_TC
 int trace_tc(void *ctx)
 {
-	return handle_skb(TRACING_HIT(CTX_ARG(ctx, 1), EVENT_TC));
+	struct sk_buff *skb = (void *)CTX_ARG(ctx, 1);
+
+	return handle_skb(TRACING_HIT(ctx, EVENT_TC), skb);
 }
 #endif
 
 #if TRACE_XDP
 int trace_xdp(void *ctx)
 {
-	return handle_frame(TRACING_HIT(CTX_ARG(ctx, 1), EVENT_XDP));
+	struct xdp_buff *xdp = (void *)CTX_ARG(ctx, 1);
+
+	return handle_frame(TRACING_HIT(ctx, EVENT_XDP), xdp);
 }
 
 #if TRACK_HEADS
@@ -66,7 +76,8 @@ int trace_xdp(void *ctx)
 /* Only a frame that is passed on can become an sk_buff, or another program's frame. */
 int trace_xdp_exit(void *ctx)
 {
-	u64 frame = KREAD(CTX_ARG(ctx, 1), xdp_buff, data_hard_start);
+	struct xdp_buff *xdp = (void *)CTX_ARG(ctx, 1);
+	u64 frame = KREAD(xdp, xdp_buff, data_hard_start);
 	u32 verdict = CTX_ARG(ctx, 2);
 	u64 *owner = bpf_map_lookup_elem(MAP_head_owners, &frame);
 
@@ -75,7 +86,7 @@ int trace_xdp_exit(void *ctx)
 	if (verdict <= XDP_DROP || verdict == XDP_TX)
 		bpf_map_delete_elem(MAP_head_owners, &frame);
 	else
-		track_head(frame, bpf_ktime_get_ns() << 1 | 1);
+		track_frame(frame);
 	return 0;
 }
 #endif
@@ -87,16 +98,18 @@ int trace_xdp_exit(void *ctx)
 /* As trace_skb and trace_skb_last, for functions to which fentry can't be attached. */
 int probe_skb(void *ctx)
 {
-	return handle_skb(KPROBE_HIT(CTX_SKB(ctx), EVENT_FUNCTION));
+	struct sk_buff *skb = CTX_SKB(ctx);
+
+	return handle_skb(KPROBE_HIT(ctx, EVENT_FUNCTION), skb);
 }
 
 int probe_skb_last(void *ctx)
 {
-	u64 skb = CTX_SKB(ctx);
-	struct hit hit = KPROBE_HIT(skb, EVENT_FUNCTION);
+	struct sk_buff *skb = CTX_SKB(ctx);
+	struct hit hit = KPROBE_HIT(ctx, EVENT_FUNCTION);
 
 	hit.is_freed = 1;
-	handle_skb(hit);
+	handle_skb(hit, skb);
 	on_skb_free(skb);
 	return 0;
 }
@@ -106,8 +119,8 @@ int probe_skb_last(void *ctx)
 /* A function without a packet, called while one is handled. */
 int trace_nested_call(void *ctx)
 {
-	struct hit hit = KPROBE_HIT(0, EVENT_FUNCTION);
-	u64 skb = skb_on_stack(hit.sp);
+	struct hit hit = KPROBE_HIT(ctx, EVENT_FUNCTION);
+	struct sk_buff *skb = skb_on_stack(hit.sp);
 
 	if (skb)
 		write_skb_event(hit, skb);
@@ -116,13 +129,16 @@ int trace_nested_call(void *ctx)
 #endif
 
 #if OUTPUT_BPFMAP
-#define MAP_CALL(ctx)                                                       \
-	((struct map_call){ CONTEXT(ctx, REG_ARG1), CONTEXT(ctx, REG_ARG2), \
-			    CONTEXT(ctx, REG_ARG3) })
+#define MAP_CALL(ctx)                                  \
+	((struct map_call){                            \
+		.map = (void *)CONTEXT(ctx, REG_ARG1), \
+		.key = CONTEXT(ctx, REG_ARG2),         \
+		.value = CONTEXT(ctx, REG_ARG3),       \
+	})
 
 int trace_map_update(void *ctx)
 {
-	return handle_map_call(KPROBE_HIT(0, EVENT_MAP), MAP_CALL(ctx));
+	return handle_map_call(KPROBE_HIT(ctx, EVENT_MAP), MAP_CALL(ctx));
 }
 
 int trace_map_delete(void *ctx)
@@ -130,18 +146,18 @@ int trace_map_delete(void *ctx)
 	struct map_call call = MAP_CALL(ctx);
 
 	call.value = 0;
-	return handle_map_call(KPROBE_HIT(0, EVENT_MAP), call);
+	return handle_map_call(KPROBE_HIT(ctx, EVENT_MAP), call);
 }
 
 /* The value is what a look-up returns: keep the call until then. */
 int trace_map_lookup(void *ctx)
 {
-	return save_map_call(KPROBE_HIT(0, EVENT_MAP), MAP_CALL(ctx));
+	return save_map_call(KPROBE_HIT(ctx, EVENT_MAP), MAP_CALL(ctx));
 }
 
 int trace_map_lookup_exit(void *ctx)
 {
-	return handle_map_return(KPROBE_HIT(0, EVENT_MAP), CONTEXT(ctx, REG_RETVAL));
+	return handle_map_return(KPROBE_HIT(ctx, EVENT_MAP), CONTEXT(ctx, REG_RETVAL));
 }
 #endif
 
@@ -169,7 +185,7 @@ int hook_skb_free_bulk(void *ctx)
 	u32 i;
 
 	for (i = 0; i < BULK_SIZE && i < size; i++)
-		on_skb_free(read_u64(objects + i * sizeof(u64)));
+		on_skb_free((void *)read_u64(objects + i * sizeof(u64)));
 	return 0;
 }
 #endif
@@ -185,7 +201,7 @@ int hook_skb_build(void *ctx)
 /* __alloc_skb() returns a new sk_buff. */
 int hook_skb_alloc_exit(void *ctx)
 {
-	u64 skb = CONTEXT(ctx, REG_RETVAL);
+	struct sk_buff *skb = (void *)CONTEXT(ctx, REG_RETVAL);
 
 	if (skb)
 		on_skb_alloc(skb);
@@ -198,7 +214,7 @@ int hook_skb_alloc_exit(void *ctx)
  */
 int hook_skb_copy(void *ctx)
 {
-	on_skb_copy(CONTEXT(ctx, REG_ARG1), CONTEXT(ctx, REG_ARG2));
+	on_skb_copy((void *)CONTEXT(ctx, REG_ARG1), (void *)CONTEXT(ctx, REG_ARG2));
 	return 0;
 }
 #endif

@@ -17,7 +17,6 @@
 /* A hit; all of it constant or in a register. */
 struct hit {
 	void *ctx;
-	u64 buff;   /* address of the sk_buff, or of the xdp_buff */
 	u64 target; /* address of the function, or the number of the target */
 	u64 reason;
 	u64 caller;
@@ -33,8 +32,8 @@ struct hit {
  */
 ALWAYS_INLINE u64 current_start_stack(void)
 {
-	u64 task = bpf_get_current_task();
-	u64 mm = KREAD(task, task_struct, mm);
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct mm_struct *mm = KREAD(task, task_struct, mm);
 
 	if (mm)
 		return KREAD(mm, mm_struct, start_stack);
@@ -43,20 +42,22 @@ ALWAYS_INLINE u64 current_start_stack(void)
 }
 
 /*
- * Reserve a record, and write all but the packet's own parts. Returns NULL if there is no room,
- * which is counted, as is the capture that is lost with it.
+ * Reserve a record, and write all but the packet's own parts. `packet` is the address that
+ * event.skb has. Returns NULL if there is no room, which is counted, as is the capture that is lost
+ * with it.
  */
-ALWAYS_INLINE struct event *reserve_event(struct hit hit, u64 skb, struct packet_id *packet_id,
+ALWAYS_INLINE struct event *reserve_event(struct hit hit, u64 packet, struct packet_id *packet_id,
 					  struct capture *capture, struct counters *counters)
 {
 	struct event *event = bpf_ringbuf_reserve(MAP_events, WIRE_SIZE, 0);
+	struct part_packet_id *part;
 
 	if (!event) {
 		__sync_fetch_and_add(&counters->ring_full, 1);
 		count_capture_lost(counters, capture);
 		return NULL;
 	}
-	event->skb = skb;
+	event->skb = packet;
 	event->pid = bpf_get_current_pid_tgid() >> 32;
 	event->cpu = bpf_get_smp_processor_id();
 	event->kind = hit.kind;
@@ -66,13 +67,13 @@ ALWAYS_INLINE struct event *reserve_event(struct hit hit, u64 skb, struct packet
 	event->reason = hit.reason;
 	event->ktime = bpf_ktime_get_ns();
 	fill_tail(event, hit.ctx, hit.caller);
-#ifdef WIRE_packet_id
-	((struct part_packet_id *)PART(event, packet_id))->id = packet_id->id;
-#endif
+	part = PART(event, packet_id);
+	if (HAS_PART(packet_id))
+		part->id = packet_id->id;
 	return event;
 }
 
-ALWAYS_INLINE void write_skb_event(struct hit hit, u64 skb)
+ALWAYS_INLINE void write_skb_event(struct hit hit, struct sk_buff *skb)
 {
 	struct packet_id packet_id = lookup_packet_id(skb, hit.target);
 	struct counters *counters = admit_event(hit.target, &packet_id);
@@ -83,7 +84,7 @@ ALWAYS_INLINE void write_skb_event(struct hit hit, u64 skb)
 		return;
 	if (!hit.is_freed)
 		decide_capture(&capture, skb, hit.target, hit.reason);
-	event = reserve_event(hit, skb, &packet_id, &capture, counters);
+	event = reserve_event(hit, address_of(skb), &packet_id, &capture, counters);
 	if (!event)
 		return;
 	fill_flow(event, skb);
@@ -96,70 +97,55 @@ ALWAYS_INLINE void write_skb_event(struct hit hit, u64 skb)
  * Whether an sk_buff is traced, in pwru's order: by its address, its memory, its stack, and only
  * then by the filters, which a tracked packet need not pass again.
  */
-ALWAYS_INLINE int is_match(struct hit hit)
+ALWAYS_INLINE int is_match(struct hit hit, struct sk_buff *skb)
 {
-	u64 skb = hit.buff;
-
-#if TRACK_SKB
-	if (is_tracked(skb))
-		goto tracked;
-#if TRACK_HEADS
-	if (head_is_tracked(KREAD(skb, sk_buff, head)))
-		goto start_tracking;
-#endif
-#endif
-#if TRACK_STACK
-	if (skb_on_stack(hit.sp))
-		return 1; /* on the stack of a packet that matched: an event, but not tracked */
-#endif
-	if (!skb_matches(skb))
-		return 0;
-#if TRACK_SKB
-start_tracking:
-	track(skb);
-tracked:
-#endif
-#if TRACK_STACK
-	set_skb_on_stack(skb, hit.sp);
-#endif
+	if (!(TRACK_SKB && is_tracked(skb))) {
+		if (!(TRACK_HEADS && head_is_tracked(KREAD(skb, sk_buff, head)))) {
+			/* On the stack of a packet that matched: an event, but not tracked. */
+			if (TRACK_STACK && skb_on_stack(hit.sp))
+				return 1;
+			if (!skb_matches(skb))
+				return 0;
+		}
+		if (TRACK_SKB)
+			track(skb);
+	}
+	if (TRACK_STACK)
+		set_skb_on_stack(skb, hit.sp);
 	return 1;
 }
 
-ALWAYS_INLINE int handle_skb(struct hit hit)
+ALWAYS_INLINE int handle_skb(struct hit hit, struct sk_buff *skb)
 {
-	if (hit.buff && is_match(hit))
-		write_skb_event(hit, hit.buff);
+	if (skb && is_match(hit, skb))
+		write_skb_event(hit, skb);
 	return 0;
 }
 
 #if TRACE_XDP
-ALWAYS_INLINE int handle_frame(struct hit hit)
+ALWAYS_INLINE int handle_frame(struct hit hit, struct xdp_buff *xdp)
 {
-	u64 frame = KREAD(hit.buff, xdp_buff, data_hard_start);
+	u64 frame = KREAD(xdp, xdp_buff, data_hard_start);
 	struct counters *counters;
 	struct capture capture = {};
 	struct packet_id packet_id;
 	struct event *event;
 
-#if TRACK_HEADS
-	if (!head_is_tracked(frame) && !xdp_matches(hit.buff))
+	if (!(TRACK_HEADS && head_is_tracked(frame)) && !xdp_matches(xdp))
 		return 0;
-	track_head(frame, bpf_ktime_get_ns() << 1 | 1);
-#else
-	if (!xdp_matches(hit.buff))
-		return 0;
-#endif
-	packet_id = lookup_frame_id(frame, KREAD(hit.buff, xdp_buff, data), hit.target);
+	if (TRACK_HEADS)
+		track_frame(frame);
+	packet_id = lookup_frame_id(frame, KREAD(xdp, xdp_buff, data), hit.target);
 	counters = admit_event(hit.target, &packet_id);
 	if (!counters)
 		return 0;
-	decide_frame_capture(&capture, hit.buff, frame, hit.target);
+	decide_frame_capture(&capture, xdp, frame, hit.target);
 	event = reserve_event(hit, frame, &packet_id, &capture, counters);
 	if (!event)
 		return 0;
-	fill_xdp_flow(event, hit.buff);
-	fill_xdp_tail(event, hit.buff);
-	capture_frame(event, &capture, hit.buff);
+	fill_xdp_flow(event, xdp);
+	fill_xdp_tail(event, xdp);
+	capture_frame(event, &capture, xdp);
 	submit_event(event);
 	return 0;
 }

@@ -19,18 +19,17 @@
 
 /* The packet data to capture at one event. */
 struct capture {
-	u64 dev;	 /* address of the struct net_device, or 0 */
-	u64 head;	 /* skb->head */
-	u64 start;	 /* address of the first byte to capture */
-	u64 l3;		 /* address of the network header */
-	u32 linear;	 /* bytes from start to the end of the linear area */
-	u32 len;	 /* bytes from start on, fragments included */
-	u16 device_type; /* ARPHRD_* of dev, or NO_DEVICE */
+	struct net_device *dev; /* or NULL */
+	u64 head;		/* skb->head */
+	u64 start;		/* address of the first byte to capture */
+	u64 l3;			/* address of the network header */
+	u32 linear;		/* bytes from start to the end of the linear area */
+	u32 len;		/* bytes from start on, fragments included */
+	u16 device_type;	/* ARPHRD_* of dev, or NO_DEVICE */
 	u8 layer;    /* 2: start is an Ethernet header, 3: a network header, 0: capture nothing */
 	u8 is_first; /* this is the packet's first event (CAPTURE_FIRST) */
 };
 
-#if CAPTURE_AT_POINTS
 /*
  * Whether a function is a capture point of --pcap-when. The map `capture_points` has an entry for
  * each, a bitmask of the drop reasons that are no drops there. The entry of address 0 is for all
@@ -44,11 +43,10 @@ ALWAYS_INLINE int is_capture_point(u64 address, u32 reason)
 		harmless = bpf_map_lookup_elem(MAP_capture_points, &others);
 	return harmless && (reason > 63 || !(*harmless >> reason & 1));
 }
-#endif
 
 #if CAPTURE
 
-ALWAYS_INLINE u16 device_type_of(u64 dev)
+ALWAYS_INLINE u16 device_type_of(struct net_device *dev)
 {
 	u16 type = NO_DEVICE;
 
@@ -56,7 +54,7 @@ ALWAYS_INLINE u16 device_type_of(u64 dev)
 	 * skb->dev shares memory with dev_scratch (in a socket's queue): mostly the read fails
 	 * then.
 	 */
-	if (dev && READ(type, dev, FIELD(net_device, type)))
+	if (dev && READ(type, MEMBER(dev, net_device, type)))
 		type = NO_DEVICE;
 	return type;
 }
@@ -71,7 +69,7 @@ ALWAYS_INLINE int may_have_ethernet(u16 device)
  * Locate the packet data of an sk_buff. Leaves layer 0 if neither header is set yet, as in netlink
  * messages.
  */
-ALWAYS_INLINE void locate_packet_data(struct capture *capture, u64 skb)
+ALWAYS_INLINE void locate_packet_data(struct capture *capture, struct sk_buff *skb)
 {
 	struct headers at;
 	u32 start;
@@ -99,19 +97,22 @@ ALWAYS_INLINE void locate_packet_data(struct capture *capture, u64 skb)
 }
 
 /* Whether --pcap-when selects this event. */
-ALWAYS_INLINE int needs_capture(struct capture *capture, u64 skb, u64 address, u32 reason)
+ALWAYS_INLINE int needs_capture(struct capture *capture, struct sk_buff *skb, u64 address,
+				u32 reason)
 {
+	struct seen now = {
+		.address = address,
+		.device = address_of(capture->dev),
+		.fingerprint = CAPTURE_FIRST ? header_fingerprint(capture->l3) : 0,
+	};
 	int is_needed = CAPTURE_EVERY;
 
-#if CAPTURE_FIRST
-	struct seen now = { address, capture->dev, header_fingerprint(capture->l3) };
-
-	capture->is_first = is_first_event(skb, capture->head, SEEN_CAPTURE, &now);
-	is_needed |= capture->is_first;
-#endif
-#if CAPTURE_AT_POINTS
-	is_needed |= is_capture_point(address, reason);
-#endif
+	if (CAPTURE_FIRST) {
+		capture->is_first = is_first_event(skb, capture->head, SEEN_CAPTURE, &now);
+		is_needed |= capture->is_first;
+	}
+	if (CAPTURE_AT_POINTS)
+		is_needed |= is_capture_point(address, reason);
 	return is_needed;
 }
 
@@ -131,7 +132,8 @@ ALWAYS_INLINE void merge_verifier_paths(struct capture *capture)
  * Decide what to capture at this event, and remember that in `seen`. To be called before the record
  * is reserved.
  */
-ALWAYS_INLINE void decide_capture(struct capture *capture, u64 skb, u64 address, u32 reason)
+ALWAYS_INLINE void decide_capture(struct capture *capture, struct sk_buff *skb, u64 address,
+				  u32 reason)
 {
 	locate_packet_data(capture, skb);
 	if (capture->layer && !needs_capture(capture, skb, address, reason))
@@ -140,11 +142,11 @@ ALWAYS_INLINE void decide_capture(struct capture *capture, u64 skb, u64 address,
 }
 
 /* skb->pkt_type: PACKET_*. */
-ALWAYS_INLINE u8 packet_type(u64 skb)
+ALWAYS_INLINE u8 packet_type(struct sk_buff *skb)
 {
 	u8 bits = 0;
 
-	READ(bits, skb, FIELD(sk_buff, pkt_type));
+	READ(bits, MEMBER(skb, sk_buff, pkt_type));
 	return bits >> BIT_sk_buff_pkt_type & 7;
 }
 
@@ -178,17 +180,17 @@ ALWAYS_INLINE void write_capture(struct event *event, struct capture *capture,
  * variables would be used again, and the verifier would walk the loop once for each of their
  * states.
  */
-ALWAYS_INLINE void capture_skb(struct event *event, struct capture *capture, u64 skb)
+ALWAYS_INLINE void capture_skb(struct event *event, struct capture *capture, struct sk_buff *skb)
 {
 	struct part_bytes *part = PART(event, bytes);
-	struct pieces pieces = { capture->start, capture->linear };
+	struct pieces pieces = { .at = capture->start, .size = capture->linear };
 
 	if (!capture->layer)
 		return;
 	part->tag = accelerated_tag(skb);
 	part->type = packet_type(skb);
-	READ(part->queue, skb, FIELD(sk_buff, queue_mapping));
-	pieces.skb = KREAD(enter_fragments(&pieces, skb), skb_shared_info, frag_list);
+	READ(part->queue, MEMBER(skb, sk_buff, queue_mapping));
+	pieces.skb = frag_list_of(enter_fragments(&pieces, skb));
 	write_capture(event, capture, &pieces);
 }
 
@@ -203,8 +205,11 @@ ALWAYS_INLINE void count_capture_lost(struct counters *counters, struct capture 
 
 #else
 
-ALWAYS_INLINE void decide_capture(struct capture *capture, u64 skb, u64 address, u32 reason) {}
-ALWAYS_INLINE void capture_skb(struct event *event, struct capture *capture, u64 skb) {}
+ALWAYS_INLINE void decide_capture(struct capture *capture, struct sk_buff *skb, u64 address,
+				  u32 reason)
+{
+}
+ALWAYS_INLINE void capture_skb(struct event *event, struct capture *capture, struct sk_buff *skb) {}
 ALWAYS_INLINE void count_capture_lost(struct counters *counters, struct capture *capture) {}
 
 #endif

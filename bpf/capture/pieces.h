@@ -14,13 +14,13 @@
 
 /* The rest of a packet. */
 struct pieces {
-	u64 at;		   /* address of the next byte */
-	u64 size;	   /* contiguous bytes there */
-	u64 fragment;	   /* address of the next skb_frag_t */
-	u64 fragments_end; /* end of the array of skb_frag_t */
-	u64 skb;	   /* the next sk_buff of the frag_list */
-	u64 remaining;	   /* bytes still to be written */
-	u64 error;	   /* of the last chunk: CHUNK_NO_ROOM or CHUNK_UNREADABLE, or 0 */
+	u64 at;		     /* address of the next byte */
+	u64 size;	     /* contiguous bytes there */
+	u64 fragment;	     /* address of the next skb_frag_t */
+	u64 fragments_end;   /* end of the array of skb_frag_t */
+	struct sk_buff *skb; /* the next of the frag_list */
+	u64 remaining;	     /* bytes still to be written */
+	u64 error;	     /* of the last chunk: CHUNK_NO_ROOM or CHUNK_UNREADABLE, or 0 */
 };
 
 /*
@@ -36,52 +36,59 @@ ALWAYS_INLINE u64 page_address(u64 page)
 	return direct + (page - memmap) / SIZE_OF(page) * PAGE_SIZE;
 }
 
+/*
+ * skb_frag_t is a struct since Linux commit 21d2e6737c97 ("net: add netmem to skb_frag_t") (in
+ * v6.9), a struct bio_vec before.
+ */
+#ifdef FIELD_skb_frag_netmem
+#define FRAG_PAGE(at) KREAD((struct skb_frag *)(at), skb_frag, netmem)
+#define FRAG_LEN(at) KREAD((struct skb_frag *)(at), skb_frag, len)
+#define FRAG_OFFSET(at) KREAD((struct skb_frag *)(at), skb_frag, offset)
+#define FRAG_SIZE SIZE_OF(skb_frag)
+#else
+#define FRAG_PAGE(at) KREAD((struct bio_vec *)(at), bio_vec, bv_page)
+#define FRAG_LEN(at) KREAD((struct bio_vec *)(at), bio_vec, bv_len)
+#define FRAG_OFFSET(at) KREAD((struct bio_vec *)(at), bio_vec, bv_offset)
+#define FRAG_SIZE SIZE_OF(bio_vec)
+#endif
+
 ALWAYS_INLINE int next_fragment(struct pieces *left)
 {
 	u32 offset, size;
 	u64 page;
 
-	/*
-	 * skb_frag_t is a struct since Linux commit 21d2e6737c97 ("net: add netmem to skb_frag_t")
-	 * (in v6.9), a struct bio_vec before.
-	 */
-#ifdef FIELD_skb_frag_netmem
-	page = KREAD(left->fragment, skb_frag, netmem);
-	size = KREAD(left->fragment, skb_frag, len);
-	offset = KREAD(left->fragment, skb_frag, offset);
-	left->fragment += SIZE_OF(skb_frag);
-#else
-	page = KREAD(left->fragment, bio_vec, bv_page);
-	size = KREAD(left->fragment, bio_vec, bv_len);
-	offset = KREAD(left->fragment, bio_vec, bv_offset);
-	left->fragment += SIZE_OF(bio_vec);
-#endif
+	page = FRAG_PAGE(left->fragment);
+	size = FRAG_LEN(left->fragment);
+	offset = FRAG_OFFSET(left->fragment);
+	left->fragment += FRAG_SIZE;
 	page = page_address(page);
 	left->at = page + offset;
 	left->size = size;
 	return page != 0;
 }
 
-/* Continue with the fragments of an sk_buff. Returns the address of its skb_shared_info. */
-ALWAYS_INLINE u64 enter_fragments(struct pieces *left, u64 skb)
+ALWAYS_INLINE struct sk_buff *frag_list_of(struct skb_shared_info *shared)
 {
-	u64 shared = KREAD(skb, sk_buff, head) + KREAD(skb, sk_buff, end);
+	return KREAD(shared, skb_shared_info, frag_list);
+}
+
+/* Continue with the fragments of an sk_buff. Returns its skb_shared_info. */
+ALWAYS_INLINE struct skb_shared_info *enter_fragments(struct pieces *left, struct sk_buff *skb)
+{
+	struct skb_shared_info *shared = skb_shinfo(skb);
 	u8 count = 0;
 
-	READ(count, shared, FIELD(skb_shared_info, nr_frags));
-	left->fragment = left->fragments_end = shared + FIELD(skb_shared_info, frags);
-#ifdef FIELD_skb_frag_netmem
-	left->fragments_end += count * SIZE_OF(skb_frag);
-#else
-	left->fragments_end += count * SIZE_OF(bio_vec);
-#endif
+	READ(count, MEMBER(shared, skb_shared_info, nr_frags));
+	left->fragment = address_of(MEMBER(shared, skb_shared_info, frags));
+	left->fragments_end = left->fragment;
+	left->fragments_end += count * FRAG_SIZE;
 	return shared;
 }
 
 /* Continue with the next sk_buff of the frag_list. These have no frag_list themselves. */
 ALWAYS_INLINE void next_skb(struct pieces *left)
 {
-	u64 skb = left->skb;
+	struct sk_buff *skb = left->skb;
 
 	left->at = KREAD(skb, sk_buff, data);
 	left->size = KREAD(skb, sk_buff, len) - KREAD(skb, sk_buff, data_len);

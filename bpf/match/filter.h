@@ -11,67 +11,53 @@
 #include "match/packet_filter.h"
 #include "match/tunnel.h"
 
-#if FILTER_SKB_EXPR
-static u64 (*skb_expression)(u64 skb) = (void *)MARKER_SKB_EXPR;
-#endif
-#if FILTER_XDP_EXPR
-static u64 (*xdp_expression)(u64 xdp) = (void *)MARKER_XDP_EXPR;
-#endif
+static u64 (*skb_expression)(struct sk_buff *skb) = (void *)MARKER_SKB_EXPR;
+static u64 (*xdp_expression)(struct xdp_buff *xdp) = (void *)MARKER_XDP_EXPR;
 
-/* --filter-netns and --filter-ifname; skb is 0 for an XDP frame. */
-ALWAYS_INLINE int netns_and_dev_match(u64 dev, u64 skb)
+/* --filter-netns and --filter-ifname; skb is NULL for an XDP frame. */
+ALWAYS_INLINE int netns_and_dev_match(struct net_device *dev, struct sk_buff *skb)
 {
-#if FILTER_IFNAME
 	u64 name[2] = {};
 
-	if (!dev)
+	if (FILTER_IFNAME) {
+		if (!dev)
+			return 0;
+		/* Behind the NUL there may be the rest of an older name. */
+		bpf_probe_read_kernel_str(name, sizeof(name), MEMBER(dev, net_device, name));
+		if (name[0] != LOAD_TIME_CONST(MATCH_IFNAME) ||
+		    name[1] != LOAD_TIME_CONST(MATCH_IFNAME_END))
+			return 0;
+	}
+	if (FILTER_NETNS && find_netns_inum(dev, skb) != LOAD_TIME_CONST(MATCH_NETNS))
 		return 0;
-	/* Behind the NUL there may be the rest of an older name. */
-	bpf_probe_read_kernel_str(name, sizeof(name), (void *)(dev + FIELD(net_device, name)));
-	if (name[0] != LOAD_TIME_CONST(MATCH_IFNAME) ||
-	    name[1] != LOAD_TIME_CONST(MATCH_IFNAME_END))
-		return 0;
-#endif
-#if FILTER_NETNS
-	if (find_netns_inum(dev, skb) != LOAD_TIME_CONST(MATCH_NETNS))
-		return 0;
-#endif
 	return 1;
 }
 
-ALWAYS_INLINE int skb_matches(u64 skb)
+ALWAYS_INLINE int skb_matches(struct sk_buff *skb)
 {
 	if (!packet_matches(skb) || !tunnel_matches(skb))
 		return 0;
-#if FILTER_MARK
-	if ((KREAD(skb, sk_buff, mark) & LOAD_TIME_CONST(MATCH_MARK_MASK)) !=
-	    LOAD_TIME_CONST(MATCH_MARK))
+	if (FILTER_MARK && (KREAD(skb, sk_buff, mark) & LOAD_TIME_CONST(MATCH_MARK_MASK)) !=
+				   LOAD_TIME_CONST(MATCH_MARK))
 		return 0;
-#endif
-#if FILTER_IFNAME || FILTER_NETNS
-	if (!netns_and_dev_match(KREAD(skb, sk_buff, dev), skb))
+	if ((FILTER_IFNAME || FILTER_NETNS) && !netns_and_dev_match(KREAD(skb, sk_buff, dev), skb))
 		return 0;
-#endif
-#if FILTER_SKB_EXPR
-	if (!skb_expression(skb))
+	if (FILTER_SKB_EXPR && !skb_expression(skb))
 		return 0;
-#endif
 	return 1;
 }
 
 #if TRACE_XDP
-ALWAYS_INLINE int xdp_matches(u64 xdp)
+ALWAYS_INLINE int xdp_matches(struct xdp_buff *xdp)
 {
 	u64 data = KREAD(xdp, xdp_buff, data), end = KREAD(xdp, xdp_buff, data_end);
 
 	if (!frame_matches(data, end) || !frame_tunnel_matches(data, end))
 		return 0;
-	if (!netns_and_dev_match(xdp_device(xdp), 0))
+	if (!netns_and_dev_match(xdp_device(xdp), NULL))
 		return 0;
-#if FILTER_XDP_EXPR
-	if (!xdp_expression(xdp))
+	if (FILTER_XDP_EXPR && !xdp_expression(xdp))
 		return 0;
-#endif
 	return 1;
 }
 #endif

@@ -45,7 +45,7 @@ ALWAYS_INLINE int claim_copy(struct filter_input *input)
 	void *here = input;
 	u32 key;
 
-	READ(input->owner, &here, 0);
+	READ(input->owner, &here);
 	for (key = 0; key < COPIES_PER_CPU; key++) {
 		u32 number = key;
 
@@ -101,19 +101,19 @@ ALWAYS_INLINE u64 copy_pieces(struct linear_copy *to, struct pieces *left)
  * the linear area is read anew: otherwise the verifier would go on from here once for each bound
  * that a path through a filter has derived.
  */
-ALWAYS_INLINE int copy_packet(struct filter_input *input, u64 skb, u64 start)
+ALWAYS_INLINE int copy_packet(struct filter_input *input, struct sk_buff *skb, u64 start)
 {
 	u64 end = KREAD(skb, sk_buff, head) + KREAD(skb, sk_buff, tail);
-	struct pieces left = { start, end - start };
+	struct pieces left = { .at = start, .size = end - start };
 	void *copy;
 
 	if (!KREAD(skb, sk_buff, data_len) || !claim_copy(input))
 		return 0;
 	left.remaining = LOAD_TIME_CONST(FILTER_REACH);
-	left.skb = KREAD(enter_fragments(&left, skb), skb_shared_info, frag_list);
+	left.skb = frag_list_of(enter_fragments(&left, skb));
 	input->size = copy_pieces(input->copy, &left);
 	copy = input->copy->bytes;
-	READ(input->at, &copy, 0); /* a scalar, since filters do arithmetic with it */
+	READ(input->at, &copy); /* a scalar, since filters do arithmetic with it */
 	return 1;
 }
 
@@ -123,7 +123,7 @@ ALWAYS_INLINE int copy_packet(struct filter_input *input, u64 skb, u64 start)
  */
 #define RUN_FILTER(skb, start, linear, filter)                                      \
 	({                                                                          \
-		struct filter_input input = { start, linear };                      \
+		struct filter_input input = { .at = start, .size = linear };        \
 		u64 result = 0;                                                     \
 		int run;                                                            \
 		_Pragma("clang loop unroll(disable)") for (run = 0; run < 2; run++) \
@@ -142,10 +142,10 @@ ALWAYS_INLINE int copy_packet(struct filter_input *input, u64 skb, u64 start)
 
 #define IS_FILTER_MATCH(result) ((result) != 0)
 
-#define RUN_FILTER(skb, start, linear, filter)                 \
-	({                                                     \
-		struct filter_input input = { start, linear }; \
-		IS_FILTER_MATCH(filter);                       \
+#define RUN_FILTER(skb, start, linear, filter)                               \
+	({                                                                   \
+		struct filter_input input = { .at = start, .size = linear }; \
+		IS_FILTER_MATCH(filter);                                     \
 	})
 
 #endif

@@ -6,7 +6,7 @@
 #include "helpers.h"
 
 /* Inode number of a network namespace; 0 if net is NULL. */
-ALWAYS_INLINE u32 read_netns_inum(u64 net)
+ALWAYS_INLINE u32 read_netns_inum(struct net *net)
 {
 	return net ? KREAD(net, net, ns__inum) : 0;
 }
@@ -16,14 +16,17 @@ ALWAYS_INLINE u32 read_netns_inum(u64 net)
  * netns setup") (in v5.12); before, only those for which a BPF program has requested it. 0 if there
  * is none.
  */
-ALWAYS_INLINE u64 read_netns_cookie(u64 net)
-{
 #ifdef FIELD_net_net_cookie
+ALWAYS_INLINE u64 read_netns_cookie(struct net *net)
+{
 	return net ? KREAD(net, net, net_cookie) : 0;
-#else
-	return 0;
-#endif
 }
+#else
+ALWAYS_INLINE u64 read_netns_cookie(struct net *net)
+{
+	return 0;
+}
+#endif
 
 /*
  * Range of inode numbers of namespaces: from the fixed ones on (include/uapi/linux/nsfs.h), and
@@ -33,8 +36,8 @@ ALWAYS_INLINE u64 read_netns_cookie(u64 net)
 #define NETNS_INUM_END 0xffff0000U
 
 struct netns_and_dev {
-	u64 dev;
-	u64 net;
+	struct net_device *dev;
+	struct net *net;
 	u32 netns; /* inode of net */
 };
 
@@ -43,9 +46,9 @@ struct netns_and_dev {
  * be a device: skb->dev shares memory with a node in TCP's tree of sk_buffs, and with lengths in
  * UDP's queue.
  */
-ALWAYS_INLINE struct netns_and_dev find_netns_and_dev(u64 dev, u64 skb)
+ALWAYS_INLINE struct netns_and_dev find_netns_and_dev(struct net_device *dev, struct sk_buff *skb)
 {
-	struct netns_and_dev found = { dev };
+	struct netns_and_dev found = { .dev = dev };
 
 	if (dev) {
 		found.net = KREAD(dev, net_device, nd_net);
@@ -55,7 +58,7 @@ ALWAYS_INLINE struct netns_and_dev find_netns_and_dev(u64 dev, u64 skb)
 	}
 	found = (struct netns_and_dev){};
 	if (skb) {
-		u64 sk = KREAD(skb, sk_buff, sk);
+		struct sock_common *sk = KREAD(skb, sk_buff, sk);
 
 		if (sk)
 			found.net = KREAD(sk, sock_common, skc_net);
@@ -64,17 +67,17 @@ ALWAYS_INLINE struct netns_and_dev find_netns_and_dev(u64 dev, u64 skb)
 	return found;
 }
 
-ALWAYS_INLINE u32 find_netns_inum(u64 dev, u64 skb)
+ALWAYS_INLINE u32 find_netns_inum(struct net_device *dev, struct sk_buff *skb)
 {
 	return find_netns_and_dev(dev, skb).netns;
 }
 
 #if TRACE_XDP
-ALWAYS_INLINE u64 xdp_device(u64 xdp)
+ALWAYS_INLINE struct net_device *xdp_device(struct xdp_buff *xdp)
 {
-	u64 rxq = KREAD(xdp, xdp_buff, rxq);
+	struct xdp_rxq_info *rxq = KREAD(xdp, xdp_buff, rxq);
 
-	return rxq ? KREAD(rxq, xdp_rxq_info, dev) : 0;
+	return rxq ? KREAD(rxq, xdp_rxq_info, dev) : NULL;
 }
 #endif
 

@@ -24,11 +24,11 @@ struct headers {
 	u32 mac, network, tail;
 };
 
-ALWAYS_INLINE int read_headers(u64 skb, struct headers *to)
+ALWAYS_INLINE int read_headers(struct sk_buff *skb, struct headers *to)
 {
 	u8 block[BLOCK_SIZE] __attribute__((aligned(8)));
 
-	if (bpf_probe_read_kernel(block, BLOCK_SIZE, (void *)(skb + BLOCK_START)))
+	if (bpf_probe_read_kernel(block, BLOCK_SIZE, (void *)(address_of(skb) + BLOCK_START)))
 		return 0;
 	to->head = SKB_BLOCK(u64, head);
 	to->tail = SKB_BLOCK(u32, tail);
@@ -38,27 +38,42 @@ ALWAYS_INLINE int read_headers(u64 skb, struct headers *to)
 }
 
 /*
- * The VLAN tag that the device, or the stack, keeps beside the packet: 1 << 32 | TPID << 16 | TCI,
- * 0 if none. An all-zero tag means none since Linux commit 354259fa73e2 ("net: remove
- * skb->vlan_present") (in v6.2); before, a bit did.
+ * Before Linux commit 354259fa73e2 ("net: remove skb->vlan_present") (in v6.2) a bit tells whether
+ * there is an accelerated VLAN tag; since then an all-zero tag means none.
  */
-ALWAYS_INLINE u64 accelerated_tag(u64 skb)
+#ifdef FIELD_sk_buff_vlan_present
+#define ZERO_IS_NO_TAG 0
+
+ALWAYS_INLINE int may_have_tag(struct sk_buff *skb)
+{
+	u8 present = 0;
+
+	READ(present, MEMBER(skb, sk_buff, vlan_present));
+	return present & (1 << BIT_sk_buff_vlan_present);
+}
+#else
+#define ZERO_IS_NO_TAG 1
+
+ALWAYS_INLINE int may_have_tag(struct sk_buff *skb)
+{
+	return 1;
+}
+#endif
+
+/*
+ * The VLAN tag that the device, or the stack, keeps beside the packet: 1 << 32 | TPID << 16 | TCI,
+ * 0 if none.
+ */
+ALWAYS_INLINE u64 accelerated_tag(struct sk_buff *skb)
 {
 	u16 proto = 0, tci = 0;
 
-#ifdef FIELD_sk_buff_vlan_present
-	u8 present = 0;
-
-	READ(present, skb, FIELD(sk_buff, vlan_present));
-	if (!(present & (1 << BIT_sk_buff_vlan_present)))
+	if (!may_have_tag(skb))
 		return 0;
-#endif
-	READ(proto, skb, FIELD(sk_buff, vlan_proto));
-	READ(tci, skb, FIELD(sk_buff, vlan_tci));
-#ifndef FIELD_sk_buff_vlan_present
-	if (!proto && !tci)
+	READ(proto, MEMBER(skb, sk_buff, vlan_proto));
+	READ(tci, MEMBER(skb, sk_buff, vlan_tci));
+	if (ZERO_IS_NO_TAG && !proto && !tci)
 		return 0;
-#endif
 	return 1ULL << 32 | (u64)swap16(proto) << 16 | tci;
 }
 
@@ -95,45 +110,38 @@ ALWAYS_INLINE int frame_matches(u64 data, u64 end)
 	return end > data && IS_FILTER_MATCH(pcap_filter_l2(data, end - data, end - data, 0));
 }
 
-#if FILTER_FRAGMENTS
 ALWAYS_INLINE u64 run_pcap_filter(struct filter_input *input, int is_frame, u32 len, u64 tag)
 {
 	return is_frame ? pcap_filter_l2(input->at, input->size, len, tag)
 			: pcap_filter_l3(input->at, input->size, len, tag);
 }
-#endif
 
 /*
  * A filter without VLAN primitives ignores a tag inside the frame, as it ignores an accelerated
  * one: if there is a tag, it runs on the IP packet, not on the frame.
  */
-ALWAYS_INLINE int packet_matches(u64 skb)
+ALWAYS_INLINE int packet_matches(struct sk_buff *skb)
 {
 	struct headers at;
+	u32 len = 0, start;
 	u64 tag = 0;
-	u32 len = 0;
-#if FILTER_FRAGMENTS
 	int is_frame;
-	u32 start;
-#endif
 
 	if (!read_headers(skb, &at))
 		return 0;
-#if FILTER_USES_LEN
-	READ(len, skb, FIELD(sk_buff, len));
-#endif
-#if FILTER_USES_TAG
-	tag = accelerated_tag(skb);
-#endif
-#if FILTER_FRAGMENTS
+	if (FILTER_USES_LEN)
+		READ(len, MEMBER(skb, sk_buff, len));
+	if (FILTER_USES_TAG)
+		tag = accelerated_tag(skb);
 	is_frame = has_ethernet(&at, FILTER_TAGGED_FRAMES);
-	start = is_frame ? at.mac : at.network;
-	if ((!is_frame && !start) || at.tail <= start)
-		return 0;
-	return RUN_FILTER(skb, at.head + start, at.tail - start,
-			  run_pcap_filter(&input, is_frame, len, tag));
-#else
-	if (has_ethernet(&at, FILTER_TAGGED_FRAMES)) {
+	if (FILTER_FRAGMENTS) {
+		start = is_frame ? at.mac : at.network;
+		if ((!is_frame && !start) || at.tail <= start)
+			return 0;
+		return RUN_FILTER(skb, at.head + start, at.tail - start,
+				  run_pcap_filter(&input, is_frame, len, tag));
+	}
+	if (is_frame) {
 		if (at.tail <= at.mac)
 			return 0;
 		return pcap_filter_l2(at.head + at.mac, at.tail - at.mac, len, tag) != 0;
@@ -141,7 +149,6 @@ ALWAYS_INLINE int packet_matches(u64 skb)
 	if (!at.network || at.tail <= at.network)
 		return 0;
 	return pcap_filter_l3(at.head + at.network, at.tail - at.network, len, tag) != 0;
-#endif
 }
 
 #else
@@ -151,7 +158,7 @@ ALWAYS_INLINE int frame_matches(u64 data, u64 end)
 	return 1;
 }
 
-ALWAYS_INLINE int packet_matches(u64 skb)
+ALWAYS_INLINE int packet_matches(struct sk_buff *skb)
 {
 	return 1;
 }

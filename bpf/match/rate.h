@@ -9,8 +9,6 @@
 #include "skb/new_packet.h"
 #include "ring.h"
 
-#if LIMIT_RATE || LIMIT_HITS
-
 #define SECOND 1000000000ULL /* ns */
 
 /*
@@ -29,7 +27,7 @@ struct rate_key {
  */
 ALWAYS_INLINE int is_over_limit(u64 address, u64 limit)
 {
-	struct rate_key key = { address, bpf_ktime_get_ns() / SECOND };
+	struct rate_key key = { .address = address, .second = bpf_ktime_get_ns() / SECOND };
 	u64 none = 0, *count = bpf_map_lookup_elem(MAP_rate, &key);
 
 	if (!count) {
@@ -41,9 +39,7 @@ ALWAYS_INLINE int is_over_limit(u64 address, u64 limit)
 	__sync_fetch_and_add(count, 1);
 	return *(volatile u64 *)count > limit;
 }
-#endif
 
-#if LIMIT_HITS
 /* For the report of functions over --max-hits. */
 ALWAYS_INLINE void count_throttled(u64 address)
 {
@@ -56,7 +52,6 @@ ALWAYS_INLINE void count_throttled(u64 address)
 	if (count)
 		__sync_fetch_and_add(count, 1);
 }
-#endif
 
 /*
  * The counters of this CPU if an event of a matching packet is to be written, else NULL. Counts the
@@ -69,25 +64,19 @@ ALWAYS_INLINE struct counters *admit_event(u64 address, struct packet_id *packet
 	if (!counters || reader_state() == READER_STOPPED)
 		return NULL;
 	__sync_fetch_and_add(&counters->produced, 1);
-#if SAMPLE_PACKETS || SAMPLE_FLOWS
-	if (packet_id->is_sampled_out) {
+	if ((SAMPLE_PACKETS || SAMPLE_FLOWS) && packet_id->is_sampled_out) {
 		__sync_fetch_and_add(&counters->not_sampled, 1);
 		return NULL;
 	}
-#endif
-#if LIMIT_HITS
-	if (is_over_limit(address, LOAD_TIME_CONST(MAX_HITS))) {
+	if (LIMIT_HITS && is_over_limit(address, LOAD_TIME_CONST(MAX_HITS))) {
 		__sync_fetch_and_add(&counters->throttled, 1);
 		count_throttled(address);
 		return NULL;
 	}
-#endif
-#if LIMIT_RATE
-	if (is_over_limit(ALL_EVENTS, LOAD_TIME_CONST(MAX_EVENTS))) {
+	if (LIMIT_RATE && is_over_limit(ALL_EVENTS, LOAD_TIME_CONST(MAX_EVENTS))) {
 		__sync_fetch_and_add(&counters->over_rate, 1);
 		return NULL;
 	}
-#endif
 	return counters;
 }
 

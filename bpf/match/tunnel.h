@@ -12,12 +12,8 @@
 #include "match/fragments.h"
 #include "match/packet_filter.h"
 
-#if FILTER_TUNNEL_L2
 static u64 (*tunnel_filter_l2)(u64 data, u64 caplen, u64 len, u64 tag) = (void *)MARKER_TUNNEL_L2;
-#endif
-#if FILTER_TUNNEL_L3
 static u64 (*tunnel_filter_l3)(u64 data, u64 caplen, u64 len, u64 tag) = (void *)MARKER_TUNNEL_L3;
-#endif
 
 #if FILTER_TUNNEL_L2 || FILTER_TUNNEL_L3
 
@@ -64,7 +60,7 @@ ALWAYS_INLINE void inner_of_gre(struct inner_headers *inner, u64 gre)
 {
 	u16 header[2] = {}, flags;
 
-	READ(header, gre, 0);
+	READ(header, gre);
 	flags = swap16(header[0]);
 	if (flags & (GRE_ROUTING | GRE_VERSION))
 		return;
@@ -77,7 +73,7 @@ ALWAYS_INLINE void inner_of_vxlan(struct inner_headers *inner, u64 vxlan)
 {
 	u8 flags = 0;
 
-	READ(flags, vxlan, 0);
+	READ(flags, vxlan);
 	if ((flags & (VXLAN_HAS_VNI | VXLAN_HAS_TYPE)) == VXLAN_HAS_VNI)
 		set_inner_headers(inner, vxlan + VXLAN_HEADER, swap16(ETH_P_TEB));
 }
@@ -87,7 +83,7 @@ ALWAYS_INLINE void inner_of_geneve(struct inner_headers *inner, u64 geneve)
 	u16 header[2] = {};
 	u8 first;
 
-	READ(header, geneve, 0);
+	READ(header, geneve);
 	/* Version, and the length of the options in words of 4 bytes. */
 	first = swap16(header[0]) >> 8;
 	if (first < 0x40)
@@ -140,26 +136,25 @@ ALWAYS_INLINE u64 run_tunnel_filters(struct inner_headers inner, u64 outer, u64 
 		return 1;
 	if (inner.l3 >= end)
 		return NEEDS_FRAGMENTS;
-#if FILTER_TUNNEL_L2
-	if (!inner.l2)
-		return 0;
-	result = tunnel_filter_l2(inner.l2, end - inner.l2, end - inner.l2, 0);
-	if (!IS_FILTER_MATCH(result))
-		return result;
-#endif
-#if FILTER_TUNNEL_L3
-	result = tunnel_filter_l3(inner.l3, end - inner.l3, end - inner.l3, 0);
-#endif
+	if (FILTER_TUNNEL_L2) {
+		if (!inner.l2)
+			return 0;
+		result = tunnel_filter_l2(inner.l2, end - inner.l2, end - inner.l2, 0);
+		if (!IS_FILTER_MATCH(result))
+			return result;
+	}
+	if (FILTER_TUNNEL_L3)
+		result = tunnel_filter_l3(inner.l3, end - inner.l3, end - inner.l3, 0);
 	return result;
 }
 
 /* The inner headers as far as the sk_buff has them. */
-ALWAYS_INLINE void inner_of_skb(struct inner_headers *inner, u64 skb, u64 head)
+ALWAYS_INLINE void inner_of_skb(struct inner_headers *inner, struct sk_buff *skb, u64 head)
 {
 	u16 network = 0, mac = 0;
 
-	READ(network, skb, FIELD(sk_buff, inner_network_header));
-	READ(mac, skb, FIELD(sk_buff, inner_mac_header));
+	READ(network, MEMBER(skb, sk_buff, inner_network_header));
+	READ(mac, MEMBER(skb, sk_buff, inner_mac_header));
 	if (!network)
 		return;
 	inner->l3 = head + network;
@@ -181,7 +176,7 @@ ALWAYS_INLINE struct inner_headers relocate_inner(struct inner_headers inner, u6
  * An sk_buff that GRO has parsed but not merged has inner_network_header alone: the outer headers
  * locate the inner Ethernet header.
  */
-ALWAYS_INLINE int tunnel_matches(u64 skb)
+ALWAYS_INLINE int tunnel_matches(struct sk_buff *skb)
 {
 	u64 head = KREAD(skb, sk_buff, head), end = head + KREAD(skb, sk_buff, tail);
 	u64 outer = 0, start;
@@ -212,7 +207,7 @@ ALWAYS_INLINE int frame_tunnel_matches(u64 data, u64 end)
 
 #else
 
-ALWAYS_INLINE int tunnel_matches(u64 skb)
+ALWAYS_INLINE int tunnel_matches(struct sk_buff *skb)
 {
 	return 1;
 }

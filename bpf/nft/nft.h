@@ -25,50 +25,71 @@
 #define MAX_CHAINS 32
 #define MAX_JUMP_PATH 4
 
+#define RULE_HANDLE_MASK ((1ULL << 42) - 1) /* nft_rule_dp.handle, nft_rule.handle */
+
 /* An nft_do_chain() in progress; its key is the address of its struct nft_pktinfo. */
 struct evaluation {
-	u64 skb;
-	u64 interrupted; /* nft_pktinfo of the one that it interrupts: a rule can send packets */
-	u64 chains[MAX_CHAINS]; /* addresses, the base chain first */
+	struct sk_buff *skb;
+	/* Of the evaluation that it interrupts: a rule can send packets. */
+	struct nft_pktinfo *interrupted;
+	struct nft_chain *chains[MAX_CHAINS]; /* the base chain first */
 	u32 depth;
 	u32 nested_calls; /* evaluations in progress inside it, of packets that don't match */
 	struct flow_part last_flow; /* of the packet, in its last record */
 	struct packet_id packet_id; /* of the packet */
 	/* used by nft/nft_eval.h only */
-	u64 expression;	 /* the one in progress that can give a verdict, or 0 */
-	u64 regs;	 /* its struct nft_regs */
-	u64 probe;	 /* address of the probe on its eval() */
-	u64 has_verdict; /* a rule's final verdict was recorded */
+	u64 expression;	       /* the one in progress that can give a verdict, or 0 */
+	struct nft_regs *regs; /* its registers */
+	u64 probe;	       /* address of the probe on its eval() */
+	u64 has_verdict;       /* a rule's final verdict was recorded */
 };
 
 /*
  * In nft_pktinfo itself since Linux commit 897389de4828 ("netfilter: nf_tables: remove
  * xt_action_param from nft_pktinfo") (in v5.14), in its xt_action_param before.
  */
-ALWAYS_INLINE u64 nft_state(u64 pkt)
-{
 #ifdef FIELD_nft_pktinfo_state
+ALWAYS_INLINE struct nf_hook_state *nft_state(struct nft_pktinfo *pkt)
+{
 	return KREAD(pkt, nft_pktinfo, state);
-#else
-	return KREAD(pkt, nft_pktinfo, xt__state);
-#endif
 }
+#else
+ALWAYS_INLINE struct nf_hook_state *nft_state(struct nft_pktinfo *pkt)
+{
+	return KREAD(pkt, nft_pktinfo, xt__state);
+}
+#endif
 
 /*
  * Bounds the index for the verifier by an instruction that the compiler can't remove as redundant.
 
  */
-ALWAYS_INLINE u64 *chain_at(struct evaluation *evaluation, u64 depth)
+ALWAYS_INLINE struct nft_chain **chain_at(struct evaluation *evaluation, u64 depth)
 {
 	asm volatile("%0 &= %1" : "+r"(depth) : "i"(MAX_CHAINS - 1));
 	return &evaluation->chains[depth];
 }
 
-ALWAYS_INLINE u32 nft_family(u64 table)
+/* As in include/net/netfilter/nf_tables.h: the struct around a chain that is a base chain. */
+ALWAYS_INLINE struct nft_base_chain *nft_base_chain(struct nft_chain *chain)
+{
+	return (void *)(address_of(chain) - FIELD(nft_base_chain, chain));
+}
+
+ALWAYS_INLINE u8 chain_policy(struct nft_chain *chain)
+{
+	struct nft_base_chain *base = nft_base_chain(chain);
+	u8 policy = 0;
+
+	READ(policy, MEMBER(base, nft_base_chain, policy));
+	return policy;
+}
+
+ALWAYS_INLINE u32 nft_family(struct nft_table *table)
 {
 	u16 family = 0;
 
-	READ(family, table, FIELD(nft_table, family));
+	READ(family, MEMBER(table, nft_table, family));
 	return family >> BIT_nft_table_family & 0x3f;
 }
 
@@ -93,7 +114,7 @@ ALWAYS_INLINE struct evaluation *nft_scratch(void)
  * includes the first eight bytes of the name. No slab object has less than eight bytes. The
  * multiplier is that of Fibonacci hashing: the upper bits of the product depend on all bits.
  */
-ALWAYS_INLINE u64 chain_key(u64 chain)
+ALWAYS_INLINE u64 chain_key(struct nft_chain *chain)
 {
 	u64 name = KREAD(chain, nft_chain, name);
 	u64 hash = (name ^ read_u64(name)) * 0x9e3779b97f4a7c15ULL;
@@ -102,18 +123,19 @@ ALWAYS_INLINE u64 chain_key(u64 chain)
 }
 
 /* Write table, chain and base chain to a part; the table is the chain's. */
-ALWAYS_INLINE void fill_nft_chain(struct part_nft *to, u64 chain, struct evaluation *evaluation,
-				  u64 state)
+ALWAYS_INLINE void fill_nft_chain(struct part_nft *to, struct nft_chain *chain,
+				  struct evaluation *evaluation, struct nf_hook_state *state)
 {
-	u64 table = KREAD(chain, nft_chain, table);
-	u64 base = evaluation->chains[0] - FIELD(nft_base_chain, chain);
+	struct nft_table *table = KREAD(chain, nft_chain, table);
+	struct nft_base_chain *base = nft_base_chain(evaluation->chains[0]);
+	struct nf_hook_ops *ops = MEMBER(base, nft_base_chain, ops);
 	u32 i;
 
 	to->table = KREAD(table, nft_table, handle);
 	to->chain = chain_key(chain);
 	to->family = nft_family(table);
-	to->priority = read_u32(base + FIELD(nft_base_chain, ops) + FIELD(nf_hook_ops, priority));
-	READ(to->hook, state, FIELD(nf_hook_state, hook));
+	to->priority = KREAD(ops, nf_hook_ops, priority);
+	READ(to->hook, MEMBER(state, nf_hook_state, hook));
 	to->netns = read_netns_inum(KREAD(state, nf_hook_state, net));
 	to->depth = evaluation->depth;
 #pragma unroll
@@ -122,10 +144,10 @@ ALWAYS_INLINE void fill_nft_chain(struct part_nft *to, u64 chain, struct evaluat
 }
 
 /* Store the names of the chain and its table in the map `nft_names`. */
-ALWAYS_INLINE void store_chain_names(struct part_nft *nft, u64 chain_key, u64 chain)
+ALWAYS_INLINE void store_chain_names(struct part_nft *nft, u64 chain_key, struct nft_chain *chain)
 {
-	struct nft_key key = { nft->table, chain_key, nft->netns, 0 };
-	u64 table = KREAD(chain, nft_chain, table);
+	struct nft_key key = { .table = nft->table, .chain = chain_key, .netns = nft->netns };
+	struct nft_table *table = KREAD(chain, nft_chain, table);
 	struct nft_names *names = zeroed_names();
 
 	if (!names)
@@ -137,15 +159,15 @@ ALWAYS_INLINE void store_chain_names(struct part_nft *nft, u64 chain_key, u64 ch
 	store_names(&key, names);
 }
 
-ALWAYS_INLINE int enter_chain(struct hit hit, u64 pkt, u64 chain)
+ALWAYS_INLINE int enter_chain(struct hit hit, struct nft_pktinfo *pkt, struct nft_chain *chain)
 {
-	u64 stack = stack_key(hit.sp), skb = KREAD(pkt, nft_pktinfo, skb);
-	u64 *interrupted = bpf_map_lookup_elem(MAP_nft_stacks, &stack);
+	u64 stack = stack_key(hit.sp);
+	struct sk_buff *skb = KREAD(pkt, nft_pktinfo, skb);
+	struct nft_pktinfo **interrupted = bpf_map_lookup_elem(MAP_nft_stacks, &stack);
 	struct evaluation *fresh = nft_scratch(), *evaluation;
 	struct part_nft nft = {};
 
-	hit.buff = skb;
-	if (!skb || !is_match(hit)) {
+	if (!skb || !is_match(hit, skb)) {
 		evaluation = interrupted ? bpf_map_lookup_elem(MAP_nft_evaluations, interrupted)
 					 : NULL;
 		if (evaluation)
@@ -155,7 +177,7 @@ ALWAYS_INLINE int enter_chain(struct hit hit, u64 pkt, u64 chain)
 	if (!fresh)
 		return 0;
 	fresh->skb = skb;
-	fresh->interrupted = interrupted ? *interrupted : 0;
+	fresh->interrupted = interrupted ? *interrupted : NULL;
 	fresh->chains[0] = chain;
 	fresh->depth = fresh->nested_calls = 0;
 	__builtin_memset(&fresh->last_flow, 0, sizeof(fresh->last_flow));
@@ -171,8 +193,9 @@ ALWAYS_INLINE int enter_chain(struct hit hit, u64 pkt, u64 chain)
 
 ALWAYS_INLINE int leave_chain(struct hit hit, u32 verdict)
 {
-	u64 stack = stack_key(hit.sp), pkt;
-	u64 *current = bpf_map_lookup_elem(MAP_nft_stacks, &stack);
+	u64 stack = stack_key(hit.sp);
+	struct nft_pktinfo *pkt;
+	struct nft_pktinfo **current = bpf_map_lookup_elem(MAP_nft_stacks, &stack);
 	struct evaluation *evaluation;
 	struct part_nft nft = {};
 	int alive;
@@ -212,7 +235,8 @@ ALWAYS_INLINE int leave_chain(struct hit hit, u32 verdict)
  * Update the jump stack after a verdict. The base chain stays at the bottom also after a goto out
  * of it: at the end its policy counts.
  */
-ALWAYS_INLINE void update_chain_stack(struct evaluation *evaluation, u32 verdict, u64 target)
+ALWAYS_INLINE void update_chain_stack(struct evaluation *evaluation, u32 verdict,
+				      struct nft_chain *target)
 {
 	u32 depth = evaluation->depth;
 
@@ -231,11 +255,12 @@ ALWAYS_INLINE void update_chain_stack(struct evaluation *evaluation, u32 verdict
  * Write an nft event, and record the verdict if it is final. `rule` is a handle; 0: the policy, or
  * the end of a chain.
  */
-ALWAYS_INLINE int emit_nft_event(struct hit hit, u64 pkt, u64 verdict, u64 rule, u8 type)
+ALWAYS_INLINE int emit_nft_event(struct hit hit, struct nft_pktinfo *pkt,
+				 struct nft_verdict *verdict, u64 rule, u8 type)
 {
 	struct evaluation *evaluation = bpf_map_lookup_elem(MAP_nft_evaluations, &pkt);
 	struct part_nft nft = {};
-	u64 chain, target = 0;
+	struct nft_chain *chain, *target = NULL;
 	u32 depth;
 
 	if (!evaluation)
@@ -248,10 +273,7 @@ ALWAYS_INLINE int emit_nft_event(struct hit hit, u64 pkt, u64 verdict, u64 rule,
 	nft.type = type;
 	nft.rule = rule;
 	if (type == NFT_TRACETYPE_POLICY) {
-		u8 policy = 0;
-
-		READ(policy, chain - FIELD(nft_base_chain, chain), FIELD(nft_base_chain, policy));
-		nft.verdict = policy;
+		nft.verdict = chain_policy(chain);
 	} else {
 		nft.verdict = KREAD(verdict, nft_verdict, code);
 		if (nft.verdict == NFT_JUMP || nft.verdict == NFT_GOTO) {
@@ -282,21 +304,28 @@ ALWAYS_INLINE int emit_nft_event(struct hit hit, u64 pkt, u64 verdict, u64 rule,
  * the kernel reports the end of a chain with the rule that came last, whichever that was, and a
  * verdict other than NFT_RETURN.
  */
-ALWAYS_INLINE u64 nft_rule_handle(u64 rule, u8 type, u64 verdict)
-{
-	u64 packed;
-
-	if (!rule || type == NFT_TRACETYPE_POLICY)
-		return 0;
 #ifdef FIELD_nft_rule_blob_size /* since v5.17 */
-	packed = read_u64(rule);
-	return packed & 1 ? 0 : packed >> 13 & ((1ULL << 42) - 1);
+ALWAYS_INLINE u64 read_rule_handle(u64 rule, u8 type, struct nft_verdict *verdict)
+{
+	u64 packed = read_u64(rule);
+
+	return packed & 1 ? 0 : packed >> 13 & RULE_HANDLE_MASK;
+}
 #else
+ALWAYS_INLINE u64 read_rule_handle(u64 rule, u8 type, struct nft_verdict *verdict)
+{
 	if (type != NFT_TRACETYPE_RULE && KREAD(verdict, nft_verdict, code) != NFT_RETURN)
 		return 0;
-	packed = read_u64(rule + 16) /* behind its list_head */;
-	return packed & ((1ULL << 42) - 1);
+	return read_u64(rule + 16) /* behind its list_head */ & RULE_HANDLE_MASK;
+}
 #endif
+
+/* The same for the rule of an nft event; `rule` is 0 if there is none. */
+ALWAYS_INLINE u64 nft_rule_handle(u64 rule, u8 type, struct nft_verdict *verdict)
+{
+	if (!rule || type == NFT_TRACETYPE_POLICY)
+		return 0;
+	return read_rule_handle(rule, type, verdict);
 }
 
 #endif

@@ -9,45 +9,48 @@
 /* nft_do_chain(pkt, chain), as in nft/nft.bpf.c. */
 int nft_chain_entry(void *ctx)
 {
-	return enter_chain(KPROBE_HIT(0, EVENT_NFT_CHAIN_ENTRY), CONTEXT(ctx, REG_ARG1),
-			   CONTEXT(ctx, REG_ARG2));
+	return enter_chain(KPROBE_HIT(ctx, EVENT_NFT_CHAIN_ENTRY), (void *)CONTEXT(ctx, REG_ARG1),
+			   (void *)CONTEXT(ctx, REG_ARG2));
 }
 
 /* nft_immediate_eval(): the verdict is in the expression. */
 int nft_immediate(void *ctx)
 {
-	u64 expression = CONTEXT(ctx, REG_ARG1), pkt = CONTEXT(ctx, REG_ARG3);
-	u64 immediate = expression + FIELD(nft_expr, data);
+	struct nft_expr *expression = (void *)CONTEXT(ctx, REG_ARG1);
+	struct nft_pktinfo *pkt = (void *)CONTEXT(ctx, REG_ARG3);
+	struct nft_immediate_expr *immediate = MEMBER(expression, nft_expr, data);
 	struct evaluation *evaluation = bpf_map_lookup_elem(MAP_nft_evaluations, &pkt);
 	u8 to = NFT_REG_VERDICT;
 
 	if (!evaluation)
 		return 0;
-	READ(to, immediate, FIELD(nft_immediate_expr, dreg));
+	READ(to, MEMBER(immediate, nft_immediate_expr, dreg));
 	if (to != NFT_REG_VERDICT)
 		return 0;
-	return handle_expr_verdict(KPROBE_HIT(0, EVENT_NFT_RULE), evaluation, pkt, expression,
-				   immediate + FIELD(nft_immediate_expr, data));
+	return handle_expr_verdict(KPROBE_HIT(ctx, EVENT_NFT_RULE), evaluation, pkt,
+				   address_of(expression),
+				   MEMBER(immediate, nft_immediate_expr, data));
 }
 
 /* All other expressions: the verdict is in the registers when they return. */
 int nft_expr_entry(void *ctx)
 {
-	u64 pkt = CONTEXT(ctx, REG_ARG3);
+	struct nft_pktinfo *pkt = (void *)CONTEXT(ctx, REG_ARG3);
 	struct evaluation *evaluation = bpf_map_lookup_elem(MAP_nft_evaluations, &pkt);
 
 	if (!evaluation)
 		return 0;
 	evaluation->expression = CONTEXT(ctx, REG_ARG1);
-	evaluation->regs = CONTEXT(ctx, REG_ARG2);
+	evaluation->regs = (void *)CONTEXT(ctx, REG_ARG2);
 	evaluation->probe = FUNCTION_ADDRESS(ctx);
 	return 0;
 }
 
 int nft_expr_exit(void *ctx)
 {
-	struct hit hit = KPROBE_HIT(0, EVENT_NFT_RULE);
-	u64 pkt, expression;
+	struct hit hit = KPROBE_HIT(ctx, EVENT_NFT_RULE);
+	struct nft_pktinfo *pkt;
+	u64 expression;
 	struct evaluation *evaluation = current_evaluation(hit, &pkt);
 
 	if (!evaluation || !evaluation->expression)
@@ -56,15 +59,15 @@ int nft_expr_exit(void *ctx)
 	evaluation->expression = 0;
 	hit.target = evaluation->probe;
 	return handle_expr_verdict(hit, evaluation, pkt, expression,
-				   evaluation->regs + FIELD(nft_regs, verdict));
+				   MEMBER(evaluation->regs, nft_regs, verdict));
 }
 
 /* The return of nft_do_chain(), as nft_chain_exit. */
 int nft_chain_exit_inferred(void *ctx)
 {
-	struct hit hit = KPROBE_HIT(0, EVENT_NFT_RULE);
+	struct hit hit = KPROBE_HIT(ctx, EVENT_NFT_RULE);
 	u32 verdict = CONTEXT(ctx, REG_RETVAL);
-	u64 pkt;
+	struct nft_pktinfo *pkt;
 	struct evaluation *evaluation = current_evaluation(hit, &pkt);
 
 	hit.target = LOAD_TIME_CONST(SELF);
@@ -80,8 +83,8 @@ int nft_chain_exit_inferred(void *ctx)
  */
 int nft_skb_drop(void *ctx)
 {
-	struct hit hit = KPROBE_HIT(0, EVENT_NFT_RULE);
-	u64 pkt;
+	struct hit hit = KPROBE_HIT(ctx, EVENT_NFT_RULE);
+	struct nft_pktinfo *pkt;
 	struct evaluation *evaluation = current_evaluation(hit, &pkt);
 
 	if (!evaluation || evaluation->has_verdict || evaluation->expression ||

@@ -13,7 +13,6 @@
 #define NFT_BREAK (-2U)
 #define NFT_REG_VERDICT 0
 
-#define RULE_HANDLE_MASK ((1ULL << 42) - 1)
 /*
  * Rules that are searched, at most. The verifier walks the loop for each, and keeps at most 8192
  * branches that it has not taken yet (BPF_COMPLEXITY_LIMIT_JMP_SEQ). A rule further on has no known
@@ -22,26 +21,28 @@
 #ifdef FIELD_nft_rule_blob_size
 #define MAX_SEARCHED_RULES 4096
 
-/* Address of the first rule of a blob if the expression is in the blob, else 0. */
-ALWAYS_INLINE u64 blob_rules_with(u64 expression, u64 generation)
+/* Address of the first rule of a generation's blob if the expression is in the blob, else 0. */
+ALWAYS_INLINE u64 blob_rules_with(u64 expression, const void *generation)
 {
-	u64 blob = read_u64(generation), rules = blob + FIELD(nft_rule_blob, data);
+	struct nft_rule_blob *blob = (void *)read_u64(address_of(generation));
+	u64 rules = address_of(MEMBER(blob, nft_rule_blob, data));
 
 	return expression - rules < KREAD(blob, nft_rule_blob, size) ? rules : 0;
 }
 
 /* Searches the blobs of both generations, since both are kept until the next commit. */
-ALWAYS_INLINE u64 find_rule_handle(struct evaluation *evaluation, u64 expression, u64 pkt)
+ALWAYS_INLINE u64 find_rule_handle(struct evaluation *evaluation, u64 expression,
+				   struct nft_pktinfo *pkt)
 {
 	u64 rules = 0, header;
 	int i;
 
 	for (i = 0; i < MAX_CHAINS; i++) {
-		u64 chain = *chain_at(evaluation, evaluation->depth);
+		struct nft_chain *chain = *chain_at(evaluation, evaluation->depth);
 
-		rules = blob_rules_with(expression, chain + FIELD(nft_chain, blob_gen_0));
+		rules = blob_rules_with(expression, MEMBER(chain, nft_chain, blob_gen_0));
 		if (!rules)
-			rules = blob_rules_with(expression, chain + FIELD(nft_chain, blob_gen_1));
+			rules = blob_rules_with(expression, MEMBER(chain, nft_chain, blob_gen_1));
 		if (rules || !evaluation->depth)
 			break;
 		evaluation->depth--;
@@ -65,16 +66,17 @@ ALWAYS_INLINE u64 find_rule_handle(struct evaluation *evaluation, u64 expression
  * freed rules. A struct nft_rule is a list_head and a u64 in front of its expressions: 42 bits of
  * handle, 2 of genmask, 12 of dlen.
  */
-ALWAYS_INLINE u64 find_rule_handle(struct evaluation *evaluation, u64 expression, u64 pkt)
+ALWAYS_INLINE u64 find_rule_handle(struct evaluation *evaluation, u64 expression,
+				   struct nft_pktinfo *pkt)
 {
-	u64 net = KREAD(nft_state(pkt), nf_hook_state, net);
+	struct net *net = KREAD(nft_state(pkt), nf_hook_state, net);
 	u64 array, slot, rule, header;
 	u8 generation = 0;
 	int i;
 
-	READ(generation, net, FIELD(net, nft__gencursor));
+	READ(generation, MEMBER(net, net, nft__gencursor));
 	array = generation ? FIELD(nft_chain, rules_gen_1) : FIELD(nft_chain, rules_gen_0);
-	slot = read_u64(*chain_at(evaluation, evaluation->depth) + array);
+	slot = read_u64(address_of(*chain_at(evaluation, evaluation->depth)) + array);
 	for (i = 0; i < MAX_SEARCHED_RULES; i++) {
 		rule = read_u64(slot);
 		slot += sizeof(rule);
@@ -82,7 +84,8 @@ ALWAYS_INLINE u64 find_rule_handle(struct evaluation *evaluation, u64 expression
 			if (!evaluation->depth)
 				return 0;
 			evaluation->depth--;
-			slot = read_u64(*chain_at(evaluation, evaluation->depth) + array);
+			slot = read_u64(address_of(*chain_at(evaluation, evaluation->depth)) +
+					array);
 			continue;
 		}
 		header = read_u64(rule + 16);
@@ -98,10 +101,10 @@ ALWAYS_INLINE u64 find_rule_handle(struct evaluation *evaluation, u64 expression
  * The evaluation on this stack, and its nft_pktinfo; NULL if there is none, or another is in
  * progress inside it.
  */
-ALWAYS_INLINE struct evaluation *current_evaluation(struct hit hit, u64 *pkt)
+ALWAYS_INLINE struct evaluation *current_evaluation(struct hit hit, struct nft_pktinfo **pkt)
 {
 	u64 stack = stack_key(hit.sp);
-	u64 *current = bpf_map_lookup_elem(MAP_nft_stacks, &stack);
+	struct nft_pktinfo **current = bpf_map_lookup_elem(MAP_nft_stacks, &stack);
 	struct evaluation *evaluation;
 
 	if (!current)
@@ -112,8 +115,9 @@ ALWAYS_INLINE struct evaluation *current_evaluation(struct hit hit, u64 *pkt)
 }
 
 /* An expression has set the struct nft_verdict at `verdict`. */
-ALWAYS_INLINE int handle_expr_verdict(struct hit hit, struct evaluation *evaluation, u64 pkt,
-				      u64 expression, u64 verdict)
+ALWAYS_INLINE int handle_expr_verdict(struct hit hit, struct evaluation *evaluation,
+				      struct nft_pktinfo *pkt, u64 expression,
+				      struct nft_verdict *verdict)
 {
 	u32 code = KREAD(verdict, nft_verdict, code);
 
@@ -129,16 +133,15 @@ ALWAYS_INLINE int handle_expr_verdict(struct hit hit, struct evaluation *evaluat
  * The end without a rule's final verdict: it is the policy's, or that of a rule that was not seen,
  * without a handle.
  */
-ALWAYS_INLINE int infer_final_verdict(struct hit hit, struct evaluation *evaluation, u64 pkt,
-				      u32 code)
+ALWAYS_INLINE int infer_final_verdict(struct hit hit, struct evaluation *evaluation,
+				      struct nft_pktinfo *pkt, u32 code)
 {
-	u64 base = evaluation->chains[0] - FIELD(nft_base_chain, chain);
-	u8 policy = 0;
+	struct nft_verdict *verdict = (void *)(address_of(&code) - FIELD(nft_verdict, code));
+	u8 policy = chain_policy(evaluation->chains[0]);
 
-	READ(policy, base, FIELD(nft_base_chain, policy));
 	evaluation->has_verdict = 1;
 	evaluation->depth = 0;
-	return emit_nft_event(hit, pkt, (u64)&code - FIELD(nft_verdict, code), 0,
+	return emit_nft_event(hit, pkt, verdict, 0,
 			      policy == code ? NFT_TRACETYPE_POLICY : NFT_TRACETYPE_RULE);
 }
 

@@ -64,19 +64,20 @@ ALWAYS_INLINE int skb_survives(u32 verdict)
  * @flow: the flow part of the packet's last record, or NULL. It is updated if the sk_buff is alive,
  * and written to the record otherwise.
  */
-ALWAYS_INLINE void write_nft_event(struct hit hit, u64 skb, struct part_nft *nft, int alive,
-				   struct flow_part *flow, struct packet_id *packet_id)
+ALWAYS_INLINE void write_nft_event(struct hit hit, struct sk_buff *skb, struct part_nft *nft,
+				   int alive, struct flow_part *flow, struct packet_id *packet_id)
 {
 	struct counters *counters = admit_event(hit.target, packet_id);
 	struct capture capture = {};
 	struct event *event;
+	struct part_nft_time *time;
 	struct flow_part *now;
 
 	if (!counters)
 		return;
 	if (CAPTURE_EVERY && alive) /* nft events are neither first events nor capture points */
 		decide_capture(&capture, skb, hit.target, 0);
-	event = reserve_event(hit, skb, packet_id, &capture, counters);
+	event = reserve_event(hit, address_of(skb), packet_id, &capture, counters);
 	if (!event)
 		return;
 	now = (void *)event + FLOW_OFFSET;
@@ -100,9 +101,9 @@ ALWAYS_INLINE void write_nft_event(struct hit hit, u64 skb, struct part_nft *nft
 		event->netns_cookie = 0;
 	event->netns = nft->netns;
 	*(struct part_nft *)PART(event, nft) = *nft;
-#ifdef WIRE_nft_time
-	((struct part_nft_time *)PART(event, nft_time))->ktime = event->ktime;
-#endif
+	time = PART(event, nft_time);
+	if (HAS_PART(nft_time))
+		time->ktime = event->ktime;
 	submit_event(event);
 }
 

@@ -11,8 +11,6 @@
 #include "event.h"
 #include "counters.h"
 
-#if NFT
-
 #define NF_DROP 0
 #define NF_STOLEN 2
 #define NF_VERDICT_MASK 0xff
@@ -40,7 +38,8 @@ ALWAYS_INLINE int has_unhooked_sources(void)
  * with a reason that does not name the hook function. If the last verdict is no drop, another
  * function dropped the packet: conntrack with a full table, for instance.
  */
-ALWAYS_INLINE void load_verdict(struct part_nft *to, struct part_nft_time *at, u64 skb, u64 reason)
+ALWAYS_INLINE void load_verdict(struct part_nft *to, struct part_nft_time *at, struct sk_buff *skb,
+				u64 reason)
 {
 	struct verdict *stored = bpf_map_lookup_elem(MAP_verdicts, &skb);
 
@@ -58,7 +57,7 @@ ALWAYS_INLINE void load_verdict(struct part_nft *to, struct part_nft_time *at, u
 }
 
 /* Store a packet's verdict. */
-ALWAYS_INLINE void store_verdict(u64 skb, struct verdict *verdict)
+ALWAYS_INLINE void store_verdict(struct sk_buff *skb, struct verdict *verdict)
 {
 	if (!bpf_map_update_elem(MAP_verdicts, &skb, verdict, BPF_NOEXIST))
 		INC_COUNTER(verdict_added);
@@ -67,21 +66,21 @@ ALWAYS_INLINE void store_verdict(u64 skb, struct verdict *verdict)
 }
 
 /* Record a final verdict. */
-ALWAYS_INLINE void record_verdict(u64 skb, struct part_nft *nft)
+ALWAYS_INLINE void record_verdict(struct sk_buff *skb, struct part_nft *nft)
 {
-	struct verdict verdict = { *nft, { bpf_ktime_get_ns() } };
+	struct verdict verdict = { .nft = *nft, .time = { .ktime = bpf_ktime_get_ns() } };
 
 	store_verdict(skb, &verdict);
 }
 
-ALWAYS_INLINE void remove_verdict(u64 skb)
+ALWAYS_INLINE void remove_verdict(struct sk_buff *skb)
 {
 	if (!bpf_map_delete_elem(MAP_verdicts, &skb))
 		INC_COUNTER(verdict_removed);
 }
 
 /* A clone, copy or fragment has the verdict of its original. */
-ALWAYS_INLINE void copy_verdict(u64 made, u64 from)
+ALWAYS_INLINE void copy_verdict(struct sk_buff *made, struct sk_buff *from)
 {
 	struct verdict *stored = bpf_map_lookup_elem(MAP_verdicts, &from);
 
@@ -91,10 +90,4 @@ ALWAYS_INLINE void copy_verdict(u64 made, u64 from)
 		remove_verdict(made);
 }
 
-#else
-
-ALWAYS_INLINE void remove_verdict(u64 skb) {}
-ALWAYS_INLINE void copy_verdict(u64 made, u64 from) {}
-
-#endif
 #endif

@@ -20,22 +20,29 @@
  * common.
  */
 struct xt_call {
-	u64 skb;
-	u64 state;
-	u64 table;
+	struct sk_buff *skb;
+	struct nf_hook_state *state;
+	u64 table; /* address of the struct xt_table or ebt_table */
 	u64 address;
 	u64 caller;
 	struct packet_id packet_id; /* of the packet */
 };
 ASSERT_VALUE_SIZE(xt_calls, struct xt_call);
 
-ALWAYS_INLINE int enter_table(struct hit hit, u64 state, u64 table)
+ALWAYS_INLINE int enter_table(struct hit hit, struct sk_buff *skb, struct nf_hook_state *state,
+			      u64 table)
 {
-	struct xt_call call = { hit.buff, state, table, hit.target, hit.caller };
+	struct xt_call call = {
+		.skb = skb,
+		.state = state,
+		.table = table,
+		.address = hit.target,
+		.caller = hit.caller,
+	};
 	u64 frame = hit.sp + RETURN_ADDRESS_SIZE;
 
-	if (hit.buff && is_match(hit)) {
-		call.packet_id = lookup_packet_id(hit.buff, hit.target);
+	if (skb && is_match(hit, skb)) {
+		call.packet_id = lookup_packet_id(skb, hit.target);
 		bpf_map_update_elem(MAP_xt_calls, &frame, &call, 0);
 	} else {
 		bpf_map_delete_elem(MAP_xt_calls, &frame); /* of a call whose return was missed */
@@ -49,7 +56,7 @@ ALWAYS_INLINE int enter_table(struct hit hit, u64 state, u64 table)
  */
 ALWAYS_INLINE u32 store_table_name(struct part_nft *nft)
 {
-	struct nft_key key = { nft->table, 0, nft->netns, 0 };
+	struct nft_key key = { .table = nft->table, .netns = nft->netns };
 	u64 name = nft->table;
 	struct nft_names *names = zeroed_names();
 
@@ -76,7 +83,7 @@ ALWAYS_INLINE u32 hook_priority(struct part_nft *nft, int is_nat)
 	if (is_nat)
 		return nft->hook == NF_INET_PRE_ROUTING || nft->hook == NF_INET_LOCAL_OUT ? -100
 											  : 100;
-	return KREAD(nft->table, xt_table, priority);
+	return KREAD((struct xt_table *)nft->table, xt_table, priority);
 }
 
 /* ebt_broute() treats NF_DROP as "don't bridge", and the hook gets NF_ACCEPT. */
@@ -88,11 +95,11 @@ ALWAYS_INLINE u32 effective_verdict(struct part_nft *nft)
 	return is_routed ? VERDICT_ROUTE : nft->verdict;
 }
 
-ALWAYS_INLINE void fill_xt_table(struct part_nft *to, u64 table, u64 state)
+ALWAYS_INLINE void fill_xt_table(struct part_nft *to, u64 table, struct nf_hook_state *state)
 {
 	to->table = table;
-	READ(to->hook, state, FIELD(nf_hook_state, hook));
-	READ(to->family, state, FIELD(nf_hook_state, pf));
+	READ(to->hook, MEMBER(state, nf_hook_state, hook));
+	READ(to->family, MEMBER(state, nf_hook_state, pf));
 	to->netns = read_netns_inum(KREAD(state, nf_hook_state, net));
 	to->priority = hook_priority(to, store_table_name(to) == NAT_NAME);
 }
@@ -103,7 +110,7 @@ ALWAYS_INLINE int leave_table(struct hit hit, u32 verdict)
 	int alive = skb_survives(verdict);
 	struct part_nft nft = {};
 	struct packet_id packet_id;
-	u64 skb;
+	struct sk_buff *skb;
 
 	if (!call)
 		return 0;
@@ -131,20 +138,25 @@ ALWAYS_INLINE int leave_table(struct hit hit, u32 verdict)
  * (priv, skb, state) since Linux commit 8844e01062dd ("netfilter: iptables: allow use of
  * ipt_do_table as hookfn") (in v5.16), (skb, state, table) before.
  */
-int xt_table_entry(void *ctx)
-{
 #if XT_SKB_FIRST
-	u64 skb = CONTEXT(ctx, REG_ARG1), state = CONTEXT(ctx, REG_ARG2),
-	    table = CONTEXT(ctx, REG_ARG3);
+#define REG_SKB REG_ARG1
+#define REG_STATE REG_ARG2
+#define REG_TABLE REG_ARG3
 #else
-	u64 table = CONTEXT(ctx, REG_ARG1), skb = CONTEXT(ctx, REG_ARG2),
-	    state = CONTEXT(ctx, REG_ARG3);
+#define REG_TABLE REG_ARG1
+#define REG_SKB REG_ARG2
+#define REG_STATE REG_ARG3
 #endif
 
-	return enter_table(KPROBE_HIT(skb, EVENT_NFT_RULE), state, table);
+int xt_table_entry(void *ctx)
+{
+	struct sk_buff *skb = (void *)CONTEXT(ctx, REG_SKB);
+	struct nf_hook_state *state = (void *)CONTEXT(ctx, REG_STATE);
+
+	return enter_table(KPROBE_HIT(ctx, EVENT_NFT_RULE), skb, state, CONTEXT(ctx, REG_TABLE));
 }
 
 int xt_table_exit(void *ctx)
 {
-	return leave_table(KPROBE_HIT(0, EVENT_NFT_RULE), CONTEXT(ctx, REG_RETVAL));
+	return leave_table(KPROBE_HIT(ctx, EVENT_NFT_RULE), CONTEXT(ctx, REG_RETVAL));
 }

@@ -18,8 +18,6 @@ struct packet_id {
 	u64 is_sampled_out; /* it is not sampled: none of its events is written */
 };
 
-#if PACKET_IDS
-
 #define MAX_TRIES 3
 #define SEQUENCE_OF_TIME (1ULL << 39)
 
@@ -58,25 +56,18 @@ ALWAYS_INLINE u64 murmur_mix(u64 value)
 	return value ^ value >> 33;
 }
 
-#if SAMPLE_PACKETS
 /*
  * Stratified sampling: of SAMPLE_RATE successive packets of a CPU one is drawn at random. So the
  * draw can't fall into step with the traffic, and the share is exact. It needs no state, since it
  * is a hash of the number of the stratum.
  */
-ALWAYS_INLINE int is_packet_sampled(u64 cpu, u64 sequence)
+ALWAYS_INLINE int is_packet_drawn(u64 cpu, u64 sequence)
 {
 	u64 rate = LOAD_TIME_CONST(SAMPLE_RATE), stratum = (sequence - 1) / rate;
 
 	return murmur_mix(murmur_mix(cpu << 40 | stratum) ^ LOAD_TIME_CONST(SAMPLE_SEED)) % rate ==
 	       (sequence - 1) % rate;
 }
-#else
-#define is_packet_sampled(cpu, sequence) 1
-#endif
-
-#if SAMPLE_FLOWS
-#define ip_for_sampling(skb, frame) ((skb) ? ip_of_skb(skb) : ip_of_frame(frame))
 
 ALWAYS_INLINE u64 mix_endpoint(u64 *address, u16 port)
 {
@@ -87,7 +78,7 @@ ALWAYS_INLINE u64 mix_endpoint(u64 *address, u16 port)
  * Sample flows by a hash of addresses, ports and protocol, which is the same for both directions
  * and on every machine. A packet without addresses is always sampled.
  */
-ALWAYS_INLINE int is_flow_hash_sampled(u64 l3)
+ALWAYS_INLINE int is_flow_drawn(u64 l3)
 {
 	struct part_tunnel found __attribute__((aligned(8))) = {};
 	u64 endpoints;
@@ -100,11 +91,6 @@ ALWAYS_INLINE int is_flow_hash_sampled(u64 l3)
 		    mix_endpoint((u64 *)found.daddr, found.dport);
 	return murmur_mix(endpoints ^ murmur_mix(found.l4)) % LOAD_TIME_CONST(SAMPLE_FLOW) == 0;
 }
-#define is_flow_sampled(l3) is_flow_hash_sampled(l3)
-#else
-#define is_flow_sampled(l3) 1
-#define ip_for_sampling(skb, frame) 0
-#endif
 
 /*
  * Assign an id to a packet that had no event before, and decide on sampling. `l3`: address of its
@@ -113,14 +99,11 @@ ALWAYS_INLINE int is_flow_hash_sampled(u64 l3)
 ALWAYS_INLINE struct packet_id assign_packet_id(u64 l3)
 {
 	u64 cpu = bpf_get_smp_processor_id(), sequence = next_sequence();
-	struct packet_id packet_id = { cpu << 40 | sequence };
+	struct packet_id packet_id = { .id = cpu << 40 | sequence };
 
-	packet_id.is_sampled_out = !is_packet_sampled(cpu, sequence) || !is_flow_sampled(l3);
+	packet_id.is_sampled_out = (SAMPLE_PACKETS && !is_packet_drawn(cpu, sequence)) ||
+				   (SAMPLE_FLOWS && !is_flow_drawn(l3));
 	return packet_id;
 }
 
-#else
-#define assign_packet_id(l3) ((struct packet_id){})
-#define ip_for_sampling(skb, frame) 0
-#endif
 #endif

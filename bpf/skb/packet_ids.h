@@ -42,24 +42,26 @@ struct seen {
 	u64 ktime;	 /* time of the first event of a frame; CLOCK_MONOTONIC, ns */
 	struct packet_id packet_id;
 };
-
-#if CAPTURE_FIRST || PACKET_IDS
 ASSERT_VALUE_SIZE(seen, struct seen);
 
-/* The first event of a packet. Either address may be 0. */
-ALWAYS_INLINE void assign_id_if_tagged(struct seen *now, u64 tag, u64 skb, u64 frame)
+/* Address of the IP header, from which a flow is sampled; 0 if there is none. */
+#define IP_FOR_SAMPLING(skb, frame) \
+	(!SAMPLE_FLOWS ? 0 : (skb) ? ip_of_skb(skb) : ip_of_frame(frame))
+
+/* The first event of a packet. Either of sk_buff and frame may be 0. */
+ALWAYS_INLINE void assign_id_if_tagged(struct seen *now, u64 tag, struct sk_buff *skb, u64 frame)
 {
 	if (tag == SEEN_ID)
-		now->packet_id = assign_packet_id(ip_for_sampling(skb, frame));
+		now->packet_id = assign_packet_id(IP_FOR_SAMPLING(skb, frame));
 }
 
-#if TRACE_XDP
 /*
  * A frame of an XDP program is identified by its memory, which is also that of the sk_buff that is
  * made of it, or that it was made of. It is a new frame at the probe of its first event, and after
  * FRAME_LIFETIME at any probe, since nothing reports the end of a frame.
  */
-ALWAYS_INLINE int is_first_frame_event(u64 memory, u64 tag, struct seen *now, u64 skb, u64 frame)
+ALWAYS_INLINE int is_first_frame_event(u64 memory, u64 tag, struct seen *now, struct sk_buff *skb,
+				       u64 frame)
 {
 	u64 key = memory + tag + SEEN_XDP;
 	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key);
@@ -74,7 +76,6 @@ ALWAYS_INLINE int is_first_frame_event(u64 memory, u64 tag, struct seen *now, u6
 	bpf_map_update_elem(MAP_seen, &key, now, 0);
 	return 1;
 }
-#endif
 
 #if BACKEND_TRACEPOINT
 /*
@@ -107,7 +108,8 @@ ALWAYS_INLINE u64 header_fingerprint(u64 l3)
 	} else {
 		return *(u64 *)header ^ *(u64 *)(header + 8) << 1;
 	}
-	READ(fingerprint, l3, protocol == PROTO_TCP ? 4 : 0); /* sequence and acknowledgement */
+	/* TCP: sequence and acknowledgement */
+	READ(fingerprint, l3 + (protocol == PROTO_TCP ? 4 : 0));
 	if (protocol == PROTO_UDP)
 		return fingerprint & 0xffffffffffffULL; /* ports and length */
 	if (protocol == ICMP || protocol == ICMPV6)
@@ -119,9 +121,9 @@ ALWAYS_INLINE u64 header_fingerprint(u64 l3)
  * Whether this is the packet's first event. Sets now->packet_id, from the entry or for a new
  * packet.
  */
-ALWAYS_INLINE int is_first_event(u64 skb, u64 head, u64 tag, struct seen *now)
+ALWAYS_INLINE int is_first_event(struct sk_buff *skb, u64 head, u64 tag, struct seen *now)
 {
-	u64 key = skb + tag, memory = head + tag + SEEN_XDP;
+	u64 key = address_of(skb) + tag, memory = head + tag + SEEN_XDP;
 	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key);
 
 	if (!before)
@@ -138,9 +140,9 @@ ALWAYS_INLINE int is_first_event(u64 skb, u64 head, u64 tag, struct seen *now)
 }
 
 /* Device and header fingerprint of an sk_buff, by which is_first_event() recognizes it. */
-ALWAYS_INLINE struct seen fingerprint_of(u64 skb, u64 address, u64 *head)
+ALWAYS_INLINE struct seen fingerprint_of(struct sk_buff *skb, u64 address, u64 *head)
 {
-	struct seen now = { address, KREAD(skb, sk_buff, dev) };
+	struct seen now = { .address = address, .device = address_of(KREAD(skb, sk_buff, dev)) };
 	struct headers at;
 
 	if (!read_headers(skb, &at))
@@ -153,12 +155,15 @@ ALWAYS_INLINE struct seen fingerprint_of(u64 skb, u64 address, u64 *head)
 }
 
 #else
-#define header_fingerprint(l3) 0
+ALWAYS_INLINE u64 header_fingerprint(u64 l3)
+{
+	return 0;
+}
 
 /* As above, by the sk_buff alone. At most one CPU gets 1 for a packet. */
-ALWAYS_INLINE int is_first_event(u64 skb, u64 head, u64 tag, struct seen *now)
+ALWAYS_INLINE int is_first_event(struct sk_buff *skb, u64 head, u64 tag, struct seen *now)
 {
-	u64 key = skb + tag;
+	u64 key = address_of(skb) + tag;
 	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key);
 	int first = 1;
 	long failed;
@@ -167,11 +172,10 @@ ALWAYS_INLINE int is_first_event(u64 skb, u64 head, u64 tag, struct seen *now)
 		now->packet_id = before->packet_id;
 		return 0;
 	}
-#if TRACE_XDP
-	first = is_first_frame_event(head, tag, now, skb, 0);
-#else
-	assign_id_if_tagged(now, tag, skb, 0);
-#endif
+	if (TRACE_XDP)
+		first = is_first_frame_event(head, tag, now, skb, 0);
+	else
+		assign_id_if_tagged(now, tag, skb, 0);
 	failed = bpf_map_update_elem(MAP_seen, &key, now, BPF_NOEXIST);
 	if (!failed && tag == SEEN_ID)
 		INC_COUNTER(id_inserted);
@@ -184,27 +188,26 @@ ALWAYS_INLINE int is_first_event(u64 skb, u64 head, u64 tag, struct seen *now)
 	return first;
 }
 
-ALWAYS_INLINE struct seen fingerprint_of(u64 skb, u64 address, u64 *head)
+ALWAYS_INLINE struct seen fingerprint_of(struct sk_buff *skb, u64 address, u64 *head)
 {
-	struct seen now = { address };
+	struct seen now = { .address = address };
 
-#if TRACE_XDP
-	*head = KREAD(skb, sk_buff, head);
-#endif
+	if (TRACE_XDP)
+		*head = KREAD(skb, sk_buff, head);
 	return now;
 }
 #endif
 
 /* The address no longer, or not yet, belongs to a packet with events. */
-ALWAYS_INLINE void remove_seen_tag(u64 skb, u64 tag)
+ALWAYS_INLINE void remove_seen_tag(struct sk_buff *skb, u64 tag)
 {
-	u64 key = skb + tag;
+	u64 key = address_of(skb) + tag;
 	/* Cheaper than deleting a key that isn't there. */
 	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key);
 
 	if (!before)
 		return;
-	if (tag == SEEN_ID && !before->packet_id.is_sampled_out)
+	if (FREE_RECORDS && tag == SEEN_ID && !before->packet_id.is_sampled_out)
 		write_free_record(skb, before->packet_id.id);
 	if (!bpf_map_delete_elem(MAP_seen, &key) && tag == SEEN_ID)
 		INC_COUNTER(id_removed);
@@ -219,9 +222,9 @@ ALWAYS_INLINE int frame_has_expired(u64 *key, struct seen *now)
 }
 
 /* A clone, copy or segment has the entry of what it was made of. */
-ALWAYS_INLINE void copy_seen_tag(u64 made, u64 from, u64 tag)
+ALWAYS_INLINE void copy_seen_tag(struct sk_buff *made, struct sk_buff *from, u64 tag)
 {
-	u64 key = from + tag;
+	u64 key = address_of(from) + tag;
 	struct seen *before = bpf_map_lookup_elem(MAP_seen, &key);
 	struct seen copy;
 
@@ -229,64 +232,65 @@ ALWAYS_INLINE void copy_seen_tag(u64 made, u64 from, u64 tag)
 	if (!before)
 		return;
 	copy = *before;
-	key = made + tag;
+	key = address_of(made) + tag;
 	if (!bpf_map_update_elem(MAP_seen, &key, &copy, 0) && tag == SEEN_ID)
 		INC_COUNTER(id_inserted);
-#if TRACE_XDP
+	if (!TRACE_XDP)
+		return;
 	copy.address = 0; /* the copy that veth makes for XDP */
 	copy.ktime = bpf_ktime_get_ns();
 	key = KREAD(made, sk_buff, head) + tag + SEEN_XDP;
 	if (frame_has_expired(&key, &copy))
 		bpf_map_update_elem(MAP_seen, &key, &copy, 0);
-#endif
 }
 
-ALWAYS_INLINE void remove_seen_memory(u64 skb, u64 tag)
+/* Whether entries with SEEN_XDP are made. */
+#define HAS_MEMORY_ENTRIES (BACKEND_TRACEPOINT || TRACE_XDP)
+
+/* Whether a clone has the memory, too. */
+ALWAYS_INLINE int has_shared_data(struct sk_buff *skb, u64 head)
 {
-#if BACKEND_TRACEPOINT || TRACE_XDP
+	struct skb_shared_info *shared = (void *)(head + KREAD(skb, sk_buff, end));
+
+	return (KREAD(shared, skb_shared_info, dataref) & DATAREF_MASK) > 1;
+}
+
+/* As remove_seen_tag(), of the entry by memory. */
+ALWAYS_INLINE void remove_seen_memory(struct sk_buff *skb, u64 tag)
+{
 	u64 head = KREAD(skb, sk_buff, head), key = head + tag + SEEN_XDP;
-#if BACKEND_TRACEPOINT
-	u64 shared = head + KREAD(skb, sk_buff, end);
 
-	if ((KREAD(shared, skb_shared_info, dataref) & DATAREF_MASK) > 1)
-		return; /* a clone has it, too */
-#endif
+	if (BACKEND_TRACEPOINT && has_shared_data(skb, head))
+		return;
 	bpf_map_delete_elem(MAP_seen, &key);
-#endif
 }
 
-#endif
+ALWAYS_INLINE void remove_seen(struct sk_buff *skb)
+{
+	if (CAPTURE_FIRST) {
+		remove_seen_tag(skb, SEEN_CAPTURE);
+		if (HAS_MEMORY_ENTRIES)
+			remove_seen_memory(skb, SEEN_CAPTURE);
+	}
+	if (PACKET_IDS) {
+		remove_seen_tag(skb, SEEN_ID);
+		if (HAS_MEMORY_ENTRIES)
+			remove_seen_memory(skb, SEEN_ID);
+	}
+}
 
-/* A statement about a tag, if the run uses the tag. */
+ALWAYS_INLINE void copy_seen(struct sk_buff *made, struct sk_buff *from)
+{
+	if (CAPTURE_FIRST)
+		copy_seen_tag(made, from, SEEN_CAPTURE);
+	if (PACKET_IDS)
+		copy_seen_tag(made, from, SEEN_ID);
+}
+
 #if PACKET_IDS
-#define WITH_SEEN_ID(done) done
-#else
-#define WITH_SEEN_ID(done)
-#endif
-#if CAPTURE_FIRST
-#define WITH_SEEN_CAPTURE(done) done
-#else
-#define WITH_SEEN_CAPTURE(done)
-#endif
-
-ALWAYS_INLINE void remove_seen(u64 skb)
-{
-	WITH_SEEN_CAPTURE(remove_seen_tag(skb, SEEN_CAPTURE));
-	WITH_SEEN_CAPTURE(remove_seen_memory(skb, SEEN_CAPTURE));
-	WITH_SEEN_ID(remove_seen_tag(skb, SEEN_ID));
-	WITH_SEEN_ID(remove_seen_memory(skb, SEEN_ID));
-}
-
-ALWAYS_INLINE void copy_seen(u64 made, u64 from)
-{
-	WITH_SEEN_CAPTURE(copy_seen_tag(made, from, SEEN_CAPTURE));
-	WITH_SEEN_ID(copy_seen_tag(made, from, SEEN_ID));
-}
-
 /* The packet id of an sk_buff that matches. */
-ALWAYS_INLINE struct packet_id lookup_packet_id(u64 skb, u64 address)
+ALWAYS_INLINE struct packet_id lookup_packet_id(struct sk_buff *skb, u64 address)
 {
-#if PACKET_IDS
 	u64 head = 0;
 	struct seen now = fingerprint_of(skb, address, &head);
 
@@ -297,25 +301,29 @@ ALWAYS_INLINE struct packet_id lookup_packet_id(u64 skb, u64 address)
 	 */
 	bpf_probe_read_kernel(&now, sizeof(now), &now);
 	return now.packet_id;
-#else
-	return (struct packet_id){};
-#endif
 }
 
-#if TRACE_XDP
 /* The packet id of an XDP program's frame, whose first byte is at `data`. */
 ALWAYS_INLINE struct packet_id lookup_frame_id(u64 memory, u64 data, u64 address)
 {
-#if PACKET_IDS
-	struct seen now = { address };
+	struct seen now = { .address = address };
 
-	is_first_frame_event(memory, SEEN_ID, &now, 0, data);
+	is_first_frame_event(memory, SEEN_ID, &now, NULL, data);
 	bpf_probe_read_kernel(&now.packet_id, sizeof(now.packet_id), &now.packet_id);
 	return now.packet_id;
-#else
-	return (struct packet_id){};
-#endif
 }
-#endif
 
+#else
+
+ALWAYS_INLINE struct packet_id lookup_packet_id(struct sk_buff *skb, u64 address)
+{
+	return (struct packet_id){};
+}
+
+ALWAYS_INLINE struct packet_id lookup_frame_id(u64 memory, u64 data, u64 address)
+{
+	return (struct packet_id){};
+}
+
+#endif
 #endif

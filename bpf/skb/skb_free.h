@@ -9,9 +9,7 @@
 #include "ring.h"
 #include "parts.h"
 
-#if FREE_RECORDS
-
-ALWAYS_INLINE void write_free_record(u64 skb, u64 id)
+ALWAYS_INLINE void write_free_record(struct sk_buff *skb, u64 id)
 {
 	struct event *event;
 
@@ -23,22 +21,15 @@ ALWAYS_INLINE void write_free_record(u64 skb, u64 id)
 		return;
 	}
 	__builtin_memset(event, 0, sizeof(*event));
-	event->skb = skb;
+	event->skb = address_of(skb);
 	event->cpu = bpf_get_smp_processor_id();
 	event->kind = EVENT_SKB_FREE;
 	event->ktime = bpf_ktime_get_ns();
 	clear_tail(event);
-#ifdef WIRE_caller
-	__builtin_memset(PART(event, caller), 0, WIRE_SIZE_caller);
-#endif
-#ifdef WIRE_stack
-	__builtin_memset(PART(event, stack), 0, WIRE_SIZE_stack);
-#endif
+	CLEAR_PART(event, caller);
+	CLEAR_PART(event, stack);
 	((struct part_packet_id *)PART(event, packet_id))->id = id;
 	submit_event(event);
 }
 
-#else
-#define write_free_record(skb, id)
-#endif
 #endif

@@ -21,7 +21,6 @@
 #include "nft/verdict_map.h"
 #include "skb/packet_ids.h"
 
-#if TRACK_HEADS
 /*
  * skb->head, or xdp_buff.data_hard_start, to the sk_buff that has this memory, or to the time since
  * when an XDP program's frame has it: (ktime << 1) | 1. A frame that no sk_buff was made of may be
@@ -47,46 +46,46 @@ ALWAYS_INLINE void track_head(u64 head, u64 owner)
 		bpf_map_update_elem(MAP_head_owners, &head, &owner, 0);
 }
 
-ALWAYS_INLINE void untrack_head(u64 skb)
+/* `frame` is the memory of an XDP program's frame. */
+ALWAYS_INLINE void track_frame(u64 frame)
+{
+	track_head(frame, bpf_ktime_get_ns() << 1 | 1);
+}
+
+ALWAYS_INLINE void untrack_head(struct sk_buff *skb)
 {
 	u64 head = KREAD(skb, sk_buff, head);
 	u64 *owner = bpf_map_lookup_elem(MAP_head_owners, &head);
 
-	if (owner && *owner == skb)
+	if (owner && *owner == address_of(skb))
 		bpf_map_delete_elem(MAP_head_owners, &head);
 }
-#endif
 
-#if TRACK_SKB
-ALWAYS_INLINE int is_tracked(u64 skb)
+ALWAYS_INLINE int is_tracked(struct sk_buff *skb)
 {
 	return bpf_map_lookup_elem(MAP_tracked, &skb) != NULL;
 }
 
-ALWAYS_INLINE void track(u64 skb)
+ALWAYS_INLINE void track(struct sk_buff *skb)
 {
 	u64 present = 1;
 
 	if (!bpf_map_update_elem(MAP_tracked, &skb, &present, BPF_NOEXIST))
 		INC_COUNTER(tracked_added);
-#if TRACK_HEADS
-	track_head(KREAD(skb, sk_buff, head), skb);
-#endif
+	if (TRACK_HEADS)
+		track_head(KREAD(skb, sk_buff, head), address_of(skb));
 }
 
 /* The address no longer, or not yet, belongs to a tracked packet. */
-ALWAYS_INLINE void untrack(u64 skb)
+ALWAYS_INLINE void untrack(struct sk_buff *skb)
 {
 	if (!bpf_map_delete_elem(MAP_tracked, &skb)) {
 		INC_COUNTER(tracked_removed);
-#if TRACK_HEADS
-		untrack_head(skb);
-#endif
+		if (TRACK_HEADS)
+			untrack_head(skb);
 	}
 }
-#endif
 
-#if TRACK_STACK || NFT
 /*
  * Key of a stack: the address of the current task, plus one if the stack is not the task's own but
  * an interrupt's.
@@ -96,34 +95,32 @@ ALWAYS_INLINE void untrack(u64 skb)
 ALWAYS_INLINE u64 stack_key(u64 sp)
 {
 	u64 task = bpf_get_current_task();
-	u64 start = KREAD(task, task_struct, stack);
+	u64 start = KREAD((struct task_struct *)task, task_struct, stack);
 
 	return sp - start < STACK_SIZE ? task : task + 1;
 }
-#endif
 
-#if TRACK_STACK
 /*
  * For each stack: the last packet that matched, and the stack pointer of the outermost function
  * that had it. What is called from there is deeper. Needs no frame pointers, which most kernels
  * lack.
  */
 struct stack_entry {
-	u64 skb;
+	struct sk_buff *skb;
 	u64 sp; /* stack pointer */
 };
 ASSERT_VALUE_SIZE(stack_skb, struct stack_entry);
 
-/* The packet that is being handled further out on this stack, or 0. */
-ALWAYS_INLINE u64 skb_on_stack(u64 sp)
+/* The packet that is being handled further out on this stack, or NULL. */
+ALWAYS_INLINE struct sk_buff *skb_on_stack(u64 sp)
 {
 	u64 stack = stack_key(sp);
 	struct stack_entry *entry = bpf_map_lookup_elem(MAP_stack_skb, &stack);
 
-	return entry && sp < entry->sp ? entry->skb : 0;
+	return entry && sp < entry->sp ? entry->skb : NULL;
 }
 
-ALWAYS_INLINE void clear_stack(u64 skb, u64 stack)
+ALWAYS_INLINE void clear_stack(struct sk_buff *skb, u64 stack)
 {
 	struct stack_entry *entry = bpf_map_lookup_elem(MAP_stack_skb, &stack);
 
@@ -131,10 +128,10 @@ ALWAYS_INLINE void clear_stack(u64 skb, u64 stack)
 		bpf_map_delete_elem(MAP_stack_skb, &stack);
 }
 
-ALWAYS_INLINE void set_skb_on_stack(u64 skb, u64 sp)
+ALWAYS_INLINE void set_skb_on_stack(struct sk_buff *skb, u64 sp)
 {
 	u64 stack = stack_key(sp);
-	struct stack_entry now = { skb, sp };
+	struct stack_entry now = { .skb = skb, .sp = sp };
 	struct stack_entry *before = bpf_map_lookup_elem(MAP_stack_skb, &stack);
 	u64 *elsewhere = bpf_map_lookup_elem(MAP_skb_stack, &skb);
 
@@ -146,7 +143,7 @@ ALWAYS_INLINE void set_skb_on_stack(u64 skb, u64 sp)
 	bpf_map_update_elem(MAP_skb_stack, &skb, &stack, 0);
 }
 
-ALWAYS_INLINE void clear_skb_on_stack(u64 skb)
+ALWAYS_INLINE void clear_skb_on_stack(struct sk_buff *skb)
 {
 	u64 *stack = bpf_map_lookup_elem(MAP_skb_stack, &skb);
 
@@ -155,42 +152,39 @@ ALWAYS_INLINE void clear_skb_on_stack(u64 skb)
 	clear_stack(skb, *stack);
 	bpf_map_delete_elem(MAP_skb_stack, &skb);
 }
-#endif
 
 /* A new sk_buff, not made of another: its address may be that of a freed one. */
-ALWAYS_INLINE void on_skb_alloc(u64 skb)
+ALWAYS_INLINE void on_skb_alloc(struct sk_buff *skb)
 {
-#if TRACK_SKB
-	untrack(skb);
-#endif
-	remove_verdict(skb);
+	if (TRACK_SKB)
+		untrack(skb);
+	if (NFT)
+		remove_verdict(skb);
 	remove_seen(skb);
 }
 
 /* `made` is a clone, copy or segment of `from`, or a fragment. */
-ALWAYS_INLINE void on_skb_copy(u64 made, u64 from)
+ALWAYS_INLINE void on_skb_copy(struct sk_buff *made, struct sk_buff *from)
 {
-#if TRACK_SKB
-	if (is_tracked(from))
+	if (TRACK_SKB && is_tracked(from))
 		track(made);
-	else
+	else if (TRACK_SKB)
 		untrack(made);
-#endif
-	copy_verdict(made, from);
+	if (NFT)
+		copy_verdict(made, from);
 	copy_seen(made, from);
 }
 
 /* An sk_buff is freed. */
-ALWAYS_INLINE void on_skb_free(u64 skb)
+ALWAYS_INLINE void on_skb_free(struct sk_buff *skb)
 {
-	remove_verdict(skb);
+	if (NFT)
+		remove_verdict(skb);
 	remove_seen(skb);
-#if TRACK_SKB
-	untrack(skb);
-#endif
-#if TRACK_STACK
-	clear_skb_on_stack(skb);
-#endif
+	if (TRACK_SKB)
+		untrack(skb);
+	if (TRACK_STACK)
+		clear_skb_on_stack(skb);
 }
 
 #endif

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pypwru.btf.query import BTF
 
 _ROW = re.compile(
-    r"^(REQUIRED|OPTIONAL|IN_SKB_BLOCK|STRUCT_SIZE|BTF_ID)\((\w+)(?:, (\w+), \w+)?\)$", re.MULTILINE
+    r"^(REQUIRED|OPTIONAL|IN_SKB_BLOCK|STRUCT_SIZE|BTF_ID)\((\w+)(?:, (\w+), [\w *]+)?\)$",
+    re.MULTILINE,
 )
 
 

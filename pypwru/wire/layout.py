@@ -40,9 +40,14 @@ class RecordLayout(NamedTuple):
         return RING_HEADER_SIZE + self.size
 
     def macros(self) -> dict[str, str]:
-        """Return the macros ``WIRE_*``, name -> text. Offsets are from the start of the event."""
-        offsets = {f"WIRE_{name}": EVENT_SIZE + part.offset for name, part in self.parts.items()}
-        sizes = {f"WIRE_SIZE_{name}": part.size for name, part in self.parts.items()}
+        """Return the macros ``WIRE_*``, name -> text. Offsets are from the start of the event.
+
+        A part that the run doesn't have is at the end of the record, and has no bytes.
+        """
+        absent = MemberLayout(self.tail_size, 0)
+        parts = {name: self.parts.get(name, absent) for name in _PART_SIZES}
+        offsets = {f"WIRE_{name}": EVENT_SIZE + part.offset for name, part in parts.items()}
+        sizes = {f"WIRE_SIZE_{name}": part.size for name, part in parts.items()}
         numbers = {"WIRE_SIZE": self.size} | offsets | sizes
         return {name: str(number) for name, number in numbers.items()}
 

@@ -51,7 +51,7 @@ def sample_layout(has_tested_members: bool) -> str:
     tested = set(re.findall(r"#\s*(?:el)?if.*\bFIELD_(\w+)", "".join(sources().values())))
     lines = ["#define BLOCK_START 8", "#define BLOCK_SIZE 32"]
     for kind, struct, member in re.findall(
-        r"^(\w+)\((\w+)(?:, (\w+), [\w ]+)?\)$", sources()[FIELDS], re.MULTILINE
+        r"^(\w+)\((\w+)(?:, (\w+), [\w *]+)?\)$", sources()[FIELDS], re.MULTILINE
     ):
         name = f"{struct}_{member}"
         if kind == "REQUIRED" or (
@@ -86,6 +86,33 @@ def test_switches_are_listed() -> None:
     tested = set(_SWITCH.findall(" ".join(re.findall(r"#\s*(?:el)?if (.*)", code))))
     assert tested - listed == {"XT_SKB_FIRST", "TARGET_X86_64", "TARGET_AARCH64"}
     assert listed <= set(_SWITCH.findall(code))
+
+
+@pytest.mark.parametrize(
+    ("expression", "compiles"),
+    [
+        ("KREAD(skb, sk_buff, len)", True),
+        ("KREAD(dev, sk_buff, len)", False),
+        ("KREAD(KREAD(skb, sk_buff, dev), sk_buff, len)", False),
+        ("KREAD(address_of(skb), sk_buff, len)", False),
+        ("KREAD(skb, sk_buff, cb)", False),  # an ADDRESS
+        ("MEMBER(skb, sk_buff, cb) == MEMBER(dev, net_device, name)", True),
+        ("MEMBER(dev, sk_buff, cb) == 0", False),
+    ],
+)
+def test_member_belongs_to_its_struct(tmp_path: Path, expression: str, compiles: bool) -> None:
+    need(shutil.which("clang"), "clang (package clang)")
+    (tmp_path / "layout.h").write_text(sample_layout(True))
+    command = ["clang", "-target", "bpf", "-fsyntax-only", f"-I{BPF_DIR}"]
+    command += ["-include", str(tmp_path / "layout.h"), *macros("plain", Backend.KPROBE)]
+    text = (
+        '#include "helpers.h"\n'
+        f"u64 f(struct sk_buff *skb, struct net_device *dev) {{ return {expression}; }}\n"
+    )
+    done = subprocess.run(
+        [*command, "-x", "c", "-"], input=text, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode == 0) == compiles, done.stderr
 
 
 @pytest.mark.parametrize(("options", "backend", "has_members"), CASES)

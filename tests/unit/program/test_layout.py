@@ -47,7 +47,9 @@ def test_offsets_and_paths() -> None:
 
 
 def test_leading_underscore_is_no_path() -> None:
-    found = macros(build_layout(f"REQUIRED(sk_buff, _skb_refdst, u64)\n{BLOCK}", kernel(True)))
+    found = macros(
+        build_layout(f"REQUIRED(sk_buff, _skb_refdst, struct dst_entry *)\n{BLOCK}", kernel(True))
+    )
     assert found["FIELD_sk_buff__skb_refdst"] == 0
 
 
@@ -99,7 +101,8 @@ def test_code_uses_listed_fields() -> None:
         for row in re.findall(r"^\s*(?:REQUIRED|OPTIONAL)\((\w+), (\w+), ", code, re.MULTILINE)
     }
     used = {"_".join(row) for row in re.findall(r"\bFIELD\((\w+), (\w+)\)", code)}
-    used |= {"_".join(row) for row in re.findall(r"\bKREAD\([^\n]*?, (\w+), (\w+)\)", code)}
+    reads = re.findall(r"\b(?:KREAD|MEMBER)\([^\n]*?, (\w+), (\w+)\)", code)
+    used |= {"_".join(row) for row in reads}
     used |= {f"sk_buff_{name}" for name in re.findall(r"\bSKB_BLOCK\(\w+, (\w+)\)", code)}
     used -= {"type_member", "sk_buff_member"}  # of the macros' definitions
     tested = set(re.findall(r"#\s*(?:el)?if.*\bFIELD_(\w+)", code))
