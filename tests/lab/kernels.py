@@ -29,6 +29,7 @@ class Feature(Enum):
     KPROBE_MULTI = "a link takes many kprobes (Linux 5.18, CONFIG_FPROBE)"
     FENTRY_MULTI = "a link takes many fentry programs (Linux 7.2)"
     OWNED_TABLES = "a table of nftables may have an owner (Linux 5.12)"
+    CATCHALL = "a set of nftables may have an element * for all others (Linux 5.13)"
     EGRESS = "nftables has a hook of what leaves a device (Linux 5.16)"
     EBTABLES = "Debian builds the tables of ebtables-legacy (up to Linux 6.12)"
 
@@ -96,7 +97,13 @@ class Kernel(NamedTuple):
         return "fentry" if self.automatic == "kprobe" else self.automatic
 
 
-_OF_6_1 = (Feature.MODULE_BTF, Feature.DROP_REASONS, Feature.OWNED_TABLES, Feature.EGRESS)
+_OF_6_1 = (
+    Feature.MODULE_BTF,
+    Feature.DROP_REASONS,
+    Feature.OWNED_TABLES,
+    Feature.CATCHALL,
+    Feature.EGRESS,
+)
 _NEW = (*_OF_6_1, Feature.KPROBE_MULTI)
 
 KERNELS: Sequence[Kernel] = (
