@@ -1,7 +1,7 @@
 """What a run needs of its handlers, maps, records and stages, as an immutable Needs.
 
-A Config has what the user asks for, by option; Needs has what must be there for it, by mechanism.
-It is computed once, after the kernel was asked (``phases/plan.py``). A mechanism has one row here,
+A Config has the options of the user; Needs has what must be there for them, by mechanism. It is
+computed once, of the options without what the kernel lacks (``phases/plan.py``). A mechanism has one row here,
 and is a condition in the tables that use it: maps, macros, the parts of a record, stages.
 """
 
@@ -29,7 +29,7 @@ class Needs(NamedTuple):
         tracked_packets: a packet that matched is traced until it is freed, and so are its copies.
         tracked_stacks: functions are traced that are called while a matching packet is handled.
         page_fragments: filters read on in the page fragments of a packet.
-        packet_ids: records carry a packet_id, which tells packets at a reused address apart.
+        packet_ids: records carry a packet_id, which distinguishes packets at a reused address.
         free_events: handlers write a record when a packet is freed.
         drop_locations: records carry the call chain of a drop.
         packet_samples, flow_samples: only a sample of the matching packets, or flows, is traced.

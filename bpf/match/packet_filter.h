@@ -38,7 +38,7 @@ ALWAYS_INLINE int read_headers(struct sk_buff *skb, struct headers *to)
 }
 
 /*
- * Before Linux commit 354259fa73e2 ("net: remove skb->vlan_present") (in v6.2) a bit tells whether
+ * Before Linux commit 354259fa73e2 ("net: remove skb->vlan_present") (in v6.2) a bit is set if
  * there is an accelerated VLAN tag; since then an all-zero tag means none.
  */
 #ifdef FIELD_sk_buff_vlan_present

@@ -50,7 +50,7 @@ class Column(NamedTuple):
         has_growing_width: pad the text to the longest one so far.
         center_width: width in bytes in which title and text are centered, and to which the text is
             truncated; 0: not centered.
-        is_enabled: whether options ask for the column; a run has it if its records also have the
+        is_enabled: whether options enable the column; a run has it if its records also have the
             part.
     """
 
