@@ -1,8 +1,9 @@
 """What a run needs of its handlers, maps, records and stages, as an immutable Needs.
 
 A Config has the options of the user; Needs has what must be there for them, by mechanism. It is
-computed once, of the options without what the kernel lacks (``phases/plan.py``). A mechanism has one row here,
-and is a condition in the tables that use it: maps, macros, the parts of a record, stages.
+computed once, of the options without what the kernel lacks (``phases/plan.py``). A mechanism has
+one row here, and is a condition in the tables that use it: maps, macros, the parts of a record,
+stages.
 """
 
 from __future__ import annotations
