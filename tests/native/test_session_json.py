@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pypwru.output.columns import COLUMNS
 from tests.native.tracing import Network, network, tracing
 from tests.oracles.json_schema import jq, validated
+from tests.support.layouts import columns_of
 from tests.support.records import configured
 
 pytestmark = pytest.mark.native
@@ -54,7 +54,7 @@ def ping_objects(net: Network, *flags: str) -> list[dict[str, Any]]:
 def test_keys_are_those_of_enabled_columns(net: Network, flags: Sequence[str]) -> None:
     found = ping_objects(net, *flags)
     config = configured(" ".join(["--output-json", *flags]))
-    expected = {column.name for column in COLUMNS if column.is_enabled(config)}
+    expected = {column.name for column in columns_of(config)}
     assert set().union(*found) == expected - {"nft"}, "there are no nft events without kprobes"
     for one in found:
         is_drop = one["func"].startswith("tp:kfree_skb(SKB_DROP_REASON")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from pypwru.output.columns import COLUMNS, columns
+from pypwru.output.columns import COLUMNS
 from pypwru.output.fields import KEYS
 from pypwru.output.json import encode
 from pypwru.wire.fields import FLOW, FUNCTION, PACKET
@@ -18,7 +18,7 @@ from pypwru.wire.layout import RecordLayout
 from pypwru.wire.record import EVENT_MEMBERS, Record
 from tests.oracles.json_schema import SCHEMA, jq, validated
 from tests.support import records
-from tests.support.layouts import layout_of
+from tests.support.layouts import columns_of, layout_of
 from tests.support.records import (
     BLUE,
     ICMP,
@@ -280,7 +280,7 @@ def test_jq_reads_every_key(flags: Sequence[str]) -> None:
     batch = [event(packet(1, 0, 7, kind), 3, flow(), 5, tail=tail_part) for kind in kinds]
     printed = output.print(*batch)
     assert jq(printed) == [json.loads(each) for each in printed.splitlines()]
-    enabled = {column.name for column in columns(output.config, layout_of(output.config))}
+    enabled = {column.name for column in columns_of(output.config)}
     missing = enabled - set().union(*map(json.loads, printed.splitlines()))
     # A namespace without a name, members of an XDP frame.
     assert missing <= {"netns_name", "xdp_members"}
