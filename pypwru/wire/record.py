@@ -9,13 +9,14 @@ network byte order.
 from __future__ import annotations
 
 import re
+from functools import cache
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from pypwru.bpf_sources import BPF_DIR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _MEMBER_PATTERN = re.compile(r"^\s*u(8|16|32|64) (\w+)(?:\[(\d+)\])?;", re.MULTILINE)
 _CONSTANT_PATTERN = re.compile(r"^#define (\w+) (\d+)\b", re.MULTILINE)
@@ -52,7 +53,8 @@ def struct_members(struct: str) -> dict[str, MemberLayout]:
     return found
 
 
-def header_constants() -> dict[str, int]:
+@cache
+def header_constants() -> Mapping[str, int]:
     """Return the macros of event.h that are decimal numbers, name -> value."""
     return {name: int(value) for name, value in _CONSTANT_PATTERN.findall(_EVENT_H)}
 
