@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from pypwru.discovery.tracepoints import Tracepoint
     from pypwru.log import Log
 
+NO_KPROBES = "it needs kprobes, which are not available"
+"""Why a run, or a kernel, has no verdicts."""
 # An acceptable delay: before Linux 7.2 each function takes 0.13 s to detach from fentry (6.1, 6.12)
 # or 0.25 s to attach to it (5.10), on any machine (synchronize_rcu_tasks()).
 MAX_SINGLE_FENTRY = 8
@@ -379,11 +381,12 @@ def disable_nft_without_kprobes(config: Config, choice: BackendPlan, log: Log) -
     """
     if not config.traces_nft or choice.kprobe_backend:
         return config
-    why = "it needs kprobes, which are not available"
     if config.has_nft_filter:
-        raise KernelError(f"Can't filter by nftables verdict or rule: {why}", "see --backend")
+        raise KernelError(
+            f"Can't filter by nftables verdict or rule: {NO_KPROBES}", "see --backend"
+        )
     log_line = (
         log.debug if config.output_nft is NftOutput.YES else log.warn
     )  # YES is also the default
-    log_line("Not tracing nftables verdicts", why=why)
+    log_line("Not tracing nftables verdicts", why=NO_KPROBES)
     return config._replace(output_nft=NftOutput.NO)

@@ -73,12 +73,14 @@ def resolve_request(config: Config, cache: Cache, names: NameList | None = None)
         load = partial(load_module, base=btf)
         modules, only = resolve_names(names, btf, modules, load, module_names())
         selection = selection._replace(only=only)
+    # Of all options, and made again once the plan, which follows from them, shows what is lacking.
+    needs = Needs.of(config)
     return TraceRequest(
         btf,
         modules,
         selection,
-        _make_tracking(config, btf),
-        may_be_empty=config.filter_trace_tc or config.filter_trace_xdp,
+        _make_tracking(config, needs, btf),
+        may_be_empty=needs.programs,
         is_running_kernel=config.kernel_btf is None,
     )
 
@@ -165,7 +167,7 @@ def log_unattachable(request: TraceRequest, plan: AttachPlan, log: Log) -> None:
         log.warn("Not traced", functions=", ".join(names), why=reason)
 
 
-def _make_tracking(config: Config, btf: BTF) -> Tracking:
+def _make_tracking(config: Config, needs: Needs, btf: BTF) -> Tracking:
     def find_functions(symbols: Symbols) -> Collection[str]:
         from pypwru.discovery.bpf_prog_names import called_kernel_functions
 
@@ -174,7 +176,6 @@ def _make_tracking(config: Config, btf: BTF) -> Tracking:
 
     has_functions = config.filter_track_bpf_helpers or config.filter_non_skb_funcs
     finder: Callable[[Symbols], Collection[str]] | None = find_functions if has_functions else None
-    needs = Needs.of(config)  # as asked for: the plan, of this, shows what the kernel lacks
     return Tracking(
         needs.tracked_packets,
         needs.tracked_stacks,

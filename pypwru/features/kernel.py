@@ -5,7 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pypwru.attach.select import BackendPlan, KernelFacts, find_kprobe_backend, select_backend
+from pypwru.attach.select import (
+    NO_KPROBES,
+    BackendPlan,
+    KernelFacts,
+    find_kprobe_backend,
+    select_backend,
+)
 from pypwru.btf.load import load_vmlinux
 from pypwru.discovery.auxiliary_probes import Tracking
 from pypwru.discovery.request import TraceRequest
@@ -103,7 +109,7 @@ class Kernel:
     def require_kprobes(self) -> None:
         """Raise KernelError if no backend has kprobes, by which verdicts are traced."""
         if self._kprobe_backend is None:
-            raise KernelError("it needs kprobes, which are not available", "see the backends")
+            raise KernelError(NO_KPROBES, "see the backends")
 
     def select_backend(self) -> BackendPlan:
         """Return what a trace without options would attach.
