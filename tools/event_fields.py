@@ -43,8 +43,8 @@ def describe(field: Field) -> str:
 
 def by_title() -> Mapping[str, str]:
     """Return title -> description of the columns of text, in their order."""
-    order = {column.name: number for number, column in reversed([*enumerate(COLUMNS)])}
-    shown = sorted((field for field in FIELDS if field.titles), key=lambda one: order[one.key])
+    order = [column.name for column in COLUMNS]
+    shown = sorted((one for one in FIELDS if one.titles), key=lambda one: order.index(one.key))
     return {", ".join(field.titles): describe(field) for field in shown}
 
 

@@ -83,13 +83,16 @@ class TraceOptions(TypedDict, total=False):
 
 
 def _field_type(flag: Flag) -> str:
-    is_automatic = bool(flag.value_type.choices) and not flag.default
-    return f"{flag.value_type.python} | None" if is_automatic else flag.value_type.python
+    return flag.value_type.python + _or_none(flag)
 
 
 def _keyword_type(flag: Flag) -> str:
-    kind = flag.value_type.keyword or flag.value_type.python
-    return f"{kind} | None" if flag.value_type.choices and not flag.default else kind
+    return (flag.value_type.keyword or flag.value_type.python) + _or_none(flag)
+
+
+def _or_none(flag: Flag) -> str:
+    """None stands for the automatic choice, if that is the default."""
+    return " | None" if flag.value_type.choices and not flag.default else ""
 
 
 def _describe(flag: Flag) -> str:
